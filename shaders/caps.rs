@@ -1,0 +1,33 @@
+//! What a device can do, as far as a launch depends on it.
+
+/// Device tier: the facts that launch functions choose variants and sizes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Smallest and largest subgroup that the device may use, if it has subgroup operations.
+    pub subgroups: Option<(u32, u32)>,
+    /// Invocations per workgroup, at most.
+    pub max_invocations: u32,
+    /// Bytes of workgroup memory, at most.
+    pub max_workgroup_memory: u32,
+    /// Workgroups per dimension of a dispatch, at most.
+    pub max_workgroups: u32,
+    /// Bytes of one storage binding, at most.
+    pub max_binding: u64,
+}
+
+impl Caps {
+    /// The limits that WebGPU guarantees everywhere, without subgroups: what also serves the CPU twins.
+    pub const WEBGPU: Self = Self {
+        subgroups: None,
+        max_invocations: 256,
+        max_workgroup_memory: 16 << 10,
+        max_workgroups: 65_535,
+        max_binding: 128 << 20,
+    };
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self::WEBGPU
+    }
+}

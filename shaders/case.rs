@@ -1,0 +1,69 @@
+//! Cases: a launch with its inputs, and how its outputs are judged. One case drives test, benchmark and doctor.
+
+use crate::{Launch, Threefry};
+
+/// How the content of a binding is compared with the twin's after a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Not an output.
+    Skip,
+    /// Equal bit for bit.
+    Exact,
+    /// f32 values: normalised mean square error at most 1e-9.
+    F32,
+    /// Pairs of bf16 values, which may round to neighbours: normalised mean square error at most 1e-6.
+    Bf16,
+}
+
+/// A launch with the content of its buffers.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What is special about it: `1 row of 33`.
+    pub name: String,
+    /// The launch.
+    pub launch: Launch,
+    /// Initial content of each binding, in 32-bit words.
+    pub data: Vec<Vec<u32>>,
+    /// How each binding is judged afterwards.
+    pub checks: Vec<Check>,
+}
+
+/// Reproducible test data, from the counter-based generator that the kernels use too.
+#[derive(Clone, Debug)]
+pub struct Noise {
+    generator: Threefry,
+    count: u32,
+}
+
+impl Noise {
+    /// A stream of its own for every seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { generator: Threefry::new(seed), count: 0 }
+    }
+
+    /// The next 32 random bits.
+    pub fn bits(&mut self) -> u32 {
+        self.count += 1;
+        self.generator.block([self.count, 0])[0]
+    }
+
+    /// A whole number below `end`.
+    pub fn below(&mut self, end: u32) -> u32 {
+        self.bits() % end.max(1)
+    }
+
+    /// A number in [-1, 1).
+    #[expect(clippy::cast_precision_loss, reason = "24 bits fit an f32")]
+    pub fn signed(&mut self) -> f32 {
+        (self.bits() >> 8) as f32 / 8_388_608.0 - 1.0
+    }
+
+    /// A matrix `[rows, n]` of numbers in [-1, 1) with rows `stride` apart and zeros between, as words.
+    pub fn matrix(&mut self, rows: u32, n: u32, stride: u32) -> Vec<u32> {
+        (0..rows)
+            .flat_map(|_| (0..stride).collect::<Vec<_>>())
+            .map(|column| if column < n { self.signed().to_bits() } else { 0 })
+            .collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! What a kernel is: WGSL text with swappable parts, and everything about it that a host must know.
+
+use std::fmt;
+
+use crate::{Case, Slots};
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read: `var<storage, read>`.
+    Read,
+    /// Written, perhaps read too: `var<storage, read_write>`.
+    Write,
+}
+
+/// One storage buffer of a kernel. Its `@binding` number is its place in [`Kernel::bindings`].
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// Name in the WGSL text.
+    pub name: &'static str,
+    /// Element type in WGSL: the binding is declared as `array<element>`.
+    pub element: &'static str,
+    /// Whether the kernel writes it.
+    pub access: Access,
+}
+
+impl Binding {
+    /// A buffer that the kernel only reads.
+    #[must_use]
+    pub const fn read(name: &'static str, element: &'static str) -> Self {
+        Self { name, element, access: Access::Read }
+    }
+
+    /// A buffer that the kernel writes, and may read.
+    #[must_use]
+    pub const fn write(name: &'static str, element: &'static str) -> Self {
+        Self { name, element, access: Access::Write }
+    }
+}
+
+/// A piece of WGSL that fills a role of a kernel: how weights are unpacked, how a sum is reduced, what is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Name of the option, as it appears in labels and reports: `bf16`, `subgroup`, `residual`.
+    pub name: &'static str,
+    /// WGSL declarations. Module scope is order-independent, so parts are simply joined.
+    pub wgsl: &'static str,
+    /// Bindings that the part adds behind those of the kernel.
+    pub bindings: &'static [Binding],
+    /// Whether the part calls subgroup operations.
+    pub subgroups: bool,
+}
+
+impl Part {
+    /// A part without bindings of its own.
+    #[must_use]
+    pub const fn new(name: &'static str, wgsl: &'static str) -> Self {
+        Self { name, wgsl, bindings: &[], subgroups: false }
+    }
+
+    /// The same part, with bindings of its own.
+    #[must_use]
+    pub const fn with(mut self, bindings: &'static [Binding]) -> Self {
+        self.bindings = bindings;
+        self
+    }
+
+    /// The same part, marked as one that needs subgroup operations.
+    #[must_use]
+    pub const fn with_subgroups(mut self) -> Self {
+        self.subgroups = true;
+        self
+    }
+}
+
+/// A role in a kernel with the parts that can fill it. A variant of the kernel takes one part per axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    /// What is chosen here: `weight`, `reduce`, `output`.
+    pub name: &'static str,
+    /// The parts to choose from.
+    pub options: &'static [Part],
+}
+
+/// Most axes that a kernel may have.
+pub const MAX_AXES: usize = 6;
+
+/// One option index per axis of a kernel; unused places are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Choice(pub [u8; MAX_AXES]);
+
+/// A member of a kernel's `Params` struct, for comparison with what naga reads from the WGSL text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name in both languages.
+    pub name: &'static str,
+    /// Offset in bytes.
+    pub offset: usize,
+}
+
+/// Parameters of a kernel: a plain struct that is copied into the uniform buffer as it stands.
+pub trait Params: bytemuck::Pod {
+    /// The members in order.
+    const FIELDS: &'static [Field];
+}
+
+/// Declares a `Params` struct once: the Rust struct with its layout, and the list of its members.
+macro_rules! params {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* pub $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        impl $crate::kernel::Params for $name {
+            const FIELDS: &'static [$crate::kernel::Field] = &[
+                $($crate::kernel::Field { name: stringify!($field), offset: std::mem::offset_of!($name, $field) }),*
+            ];
+        }
+    };
+}
+pub(crate) use params;
+
+/// A hand-written compute kernel.
+pub struct Kernel {
+    /// Name of the file, the Rust item, the trace label and the bench.
+    pub name: &'static str,
+    /// The kernel's own WGSL: `struct Params` and `main`, calling what the parts provide.
+    pub wgsl: &'static str,
+    /// Parts that are always joined.
+    pub parts: &'static [Part],
+    /// Bindings of the kernel itself; those of the chosen parts follow in the order of the axes, then `params`.
+    pub bindings: &'static [Binding],
+    /// Roles that a variant fills.
+    pub axes: &'static [Axis],
+    /// Names of the `override` constants, all `u32`. A launch gives each a value.
+    pub overrides: &'static [&'static str],
+    /// Members of `Params`.
+    pub params: &'static [Field],
+    /// Size of `Params` in bytes.
+    pub params_size: usize,
+    /// The same computation in plain Rust with f64 sums.
+    pub reference: fn(&Launch, Slots<'_>),
+    /// Cases that tests, benchmarks and the doctor run.
+    pub cases: fn() -> Vec<Case>,
+    /// A case of a random shape, made from a seed, for property tests.
+    pub random: fn(u64) -> Case,
+}
+
+impl Kernel {
+    /// Bindings of a variant: the kernel's own, then those of its parts.
+    pub fn bindings_of(&self, choice: Choice) -> impl Iterator<Item = Binding> + '_ {
+        let parts = self.chosen(choice).flat_map(|part| part.bindings);
+        self.bindings.iter().chain(self.parts.iter().flat_map(|part| part.bindings)).chain(parts).copied()
+    }
+
+    /// The parts that a choice picks, in the order of the axes.
+    ///
+    /// # Panics
+    /// If the choice names an option that an axis does not have.
+    pub fn chosen(&self, choice: Choice) -> impl Iterator<Item = &'static Part> + '_ {
+        let pick = move |(axis, options): (usize, &'static Axis)| &options.options[usize::from(choice.0[axis])];
+        self.axes.iter().enumerate().map(pick)
+    }
+
+    /// Every variant: the product of all axes.
+    #[must_use]
+    pub fn variants(&self) -> Vec<Choice> {
+        let mut all = vec![Choice::default()];
+        for (axis, options) in self.axes.iter().enumerate() {
+            all = (0..options.options.len())
+                .flat_map(|option| {
+                    all.iter().map(move |&choice| {
+                        let mut choice = choice;
+                        choice.0[axis] = u8::try_from(option).expect("an axis has a handful of options");
+                        choice
+                    })
+                })
+                .collect();
+        }
+        all
+    }
+
+    /// The name of a variant: `matvec.bf16.concat.store.subgroup`.
+    #[must_use]
+    pub fn label(&self, choice: Choice) -> String {
+        self.chosen(choice).fold(self.name.to_owned(), |label, part| label + "." + part.name)
+    }
+
+    /// Whether a variant calls subgroup operations.
+    #[must_use]
+    pub fn needs_subgroups(&self, choice: Choice) -> bool {
+        self.chosen(choice).any(|part| part.subgroups)
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Work that a launch stands for: what the executor splits submissions by and what rates are quoted from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes that must be read or written at least once.
+    pub bytes: u64,
+    /// Floating-point operations; a multiply-add counts as two.
+    pub flops: u64,
+}
+
+/// One dispatch of one variant, ready but for its buffers: made by the launch function beside each kernel, the only place
+/// with dispatch arithmetic.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Its variant.
+    pub choice: Choice,
+    /// Values of the kernel's `override` constants, in the order of [`Kernel::overrides`].
+    pub overrides: Vec<u32>,
+    /// `Params`, as bytes.
+    pub params: Vec<u8>,
+    /// Workgroups in x, y, z; at most 65,535 each.
+    pub workgroups: [u32; 3],
+    /// Bytes that each binding must hold at least.
+    pub sizes: Vec<u64>,
+    /// Work done.
+    pub cost: Cost,
+}
+
+impl Launch {
+    /// Copies the parameters out.
+    ///
+    /// # Panics
+    /// If `T` is not the kernel's `Params`.
+    #[must_use]
+    pub fn params<T: Params>(&self) -> T {
+        bytemuck::pod_read_unaligned(&self.params)
+    }
+
+    /// The option chosen on an axis.
+    #[must_use]
+    pub fn option(&self, axis: usize) -> usize {
+        usize::from(self.choice.0[axis])
+    }
+}

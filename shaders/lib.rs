@@ -1,0 +1,25 @@
+//! Hand-written WGSL kernels for language models that think in loops, each with its description, launch arithmetic, CPU
+//! twin and cases beside it. This crate makes no GPU call and knows no model.
+//!
+//! A kernel lives in one folder and in one place of it: `norm/rms_norm.wgsl` is the WGSL, `norm/mod.rs` everything else.
+//! One line in [`KERNELS`] makes it validated and translated, tested on every adapter, benchmarked, and runnable on the CPU.
+
+mod assemble;
+mod caps;
+mod case;
+mod kernel;
+mod row;
+mod slots;
+
+pub mod recur;
+
+pub use assemble::assemble;
+pub use caps::Caps;
+pub use case::{Case, Check, Noise};
+pub use kernel::{Access, Axis, Binding, Choice, Cost, Field, Kernel, Launch, MAX_AXES, Params, Part};
+pub use recur::Threefry;
+pub use row::{NONE, ROW, Row, Sequence, activation_bytes, stride};
+pub use slots::{Slot, Slots};
+
+/// Every kernel of the project.
+pub static KERNELS: &[&Kernel] = &[];

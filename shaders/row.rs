@@ -1,0 +1,74 @@
+//! The row table: the unit of work of every kernel.
+//!
+//! A row is one position of one sequence at one recurrence step. A pass applies one weight-shared block to all active rows,
+//! so prefill, decode, batches and different depths are the same commands on different tables. The table lives in device
+//! memory; kernels advance it between steps.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::Part;
+
+/// WGSL twin of [`Row`] and of the constants below.
+pub const ROW: Part = Part::new("row", include_str!("row.wgsl"));
+
+/// No read-out for this row, or no page behind this table entry.
+pub const NONE: u32 = u32::MAX;
+
+/// One position of one sequence at one recurrence step.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Row {
+    /// Index into the sequence table.
+    pub sequence: u32,
+    /// Position in the sequence, from 0.
+    pub position: u32,
+    /// Recurrence step, from 0; advanced on the device.
+    pub step: u32,
+    /// Token id at this position.
+    pub token: u32,
+    /// 1 while the row takes part in passes, 0 when it rests.
+    pub active: u32,
+    /// Place among the rows that are read out, or [`NONE`].
+    pub output: u32,
+    /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
+    pub draw: u32,
+    /// Unused; keeps the row at 32 bytes.
+    pub reserved: u32,
+}
+
+impl Row {
+    /// An active row at step 0 that draws its state and is not read out.
+    #[must_use]
+    pub const fn new(sequence: u32, position: u32, token: u32) -> Self {
+        Self { sequence, position, step: 0, token, active: 1, output: NONE, draw: 1, reserved: 0 }
+    }
+
+    /// A row that takes no part: fills a table up to its capacity.
+    pub const RESTING: Self =
+        Self { sequence: 0, position: 0, step: 0, token: 0, active: 0, output: NONE, draw: 0, reserved: 0 };
+}
+
+/// What a sequence needs to draw its numbers, per entry of the sequence table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct Sequence {
+    /// Seed of all random numbers of the sequence, low and high word.
+    pub seed: [u32; 2],
+    /// Standard deviation of the initial state before truncation, embedding scale included; 0 gives zeros.
+    pub state_std: f32,
+    /// Unused; keeps the entry at 16 bytes.
+    pub reserved: u32,
+}
+
+/// Floats between neighbouring rows of an activation `[rows, n]`: n rounded up to 8, the padding always zero, so that
+/// every kernel can load 16 bytes at a time whatever the model's width.
+#[must_use]
+pub const fn stride(n: u32) -> u32 {
+    n.next_multiple_of(8)
+}
+
+/// Bytes of an activation `[rows, n]` with padded rows.
+#[must_use]
+pub fn activation_bytes(rows: u32, n: u32) -> u64 {
+    u64::from(rows) * u64::from(stride(n)) * 4
+}

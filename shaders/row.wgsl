@@ -1,0 +1,12 @@
+struct Row {
+    sequence: u32,
+    position: u32,
+    step: u32,
+    token: u32,
+    active: u32,
+    output: u32,
+    draw: u32,
+    reserved: u32,
+}
+
+const NONE: u32 = 0xffffffffu;
