@@ -11,7 +11,15 @@ mod kernel;
 mod row;
 mod slots;
 
+pub mod attention;
+pub mod embed;
+pub mod matmul;
+pub mod mlp;
+pub mod norm;
 pub mod recur;
+pub mod reduce;
+pub mod sample;
+pub mod weight;
 
 pub use assemble::assemble;
 pub use caps::Caps;
@@ -20,6 +28,21 @@ pub use kernel::{Access, Axis, Binding, Choice, Cost, Field, Kernel, Launch, MAX
 pub use recur::Threefry;
 pub use row::{NONE, ROW, Row, Sequence, activation_bytes, stride};
 pub use slots::{Slot, Slots};
+pub use weight::Dtype;
 
 /// Every kernel of the project.
-pub static KERNELS: &[&Kernel] = &[];
+pub static KERNELS: &[&Kernel] = &[
+    &embed::EMBED,
+    &embed::SELECT,
+    &norm::RMS_NORM,
+    &matmul::MATVEC,
+    &matmul::MATMUL_TILED,
+    &attention::ROTARY_KV,
+    &attention::ATTENTION,
+    &attention::COMBINE,
+    &recur::INIT_STATE,
+    &recur::ADVANCE,
+    &sample::ARGMAX,
+    &sample::SAMPLE,
+    &sample::FEED,
+];

@@ -27,7 +27,7 @@ pub struct Row {
     /// Token id at this position.
     pub token: u32,
     /// 1 while the row takes part in passes, 0 when it rests.
-    pub active: u32,
+    pub live: u32,
     /// Place among the rows that are read out, or [`NONE`].
     pub output: u32,
     /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
@@ -40,12 +40,12 @@ impl Row {
     /// An active row at step 0 that draws its state and is not read out.
     #[must_use]
     pub const fn new(sequence: u32, position: u32, token: u32) -> Self {
-        Self { sequence, position, step: 0, token, active: 1, output: NONE, draw: 1, reserved: 0 }
+        Self { sequence, position, step: 0, token, live: 1, output: NONE, draw: 1, reserved: 0 }
     }
 
     /// A row that takes no part: fills a table up to its capacity.
     pub const RESTING: Self =
-        Self { sequence: 0, position: 0, step: 0, token: 0, active: 0, output: NONE, draw: 0, reserved: 0 };
+        Self { sequence: 0, position: 0, step: 0, token: 0, live: 0, output: NONE, draw: 0, reserved: 0 };
 }
 
 /// What a sequence needs to draw its numbers, per entry of the sequence table.
@@ -71,4 +71,12 @@ pub const fn stride(n: u32) -> u32 {
 #[must_use]
 pub fn activation_bytes(rows: u32, n: u32) -> u64 {
     u64::from(rows) * u64::from(stride(n)) * 4
+}
+
+/// A table of active rows of one sequence, of which the last `resting` take no part, as words.
+pub(crate) fn test_rows(rows: u32, resting: u32) -> Vec<u32> {
+    let table: Vec<Row> = (0..rows)
+        .map(|row| Row { live: u32::from(row < rows - resting), ..Row::new(0, row, row) })
+        .collect();
+    bytemuck::cast_slice(&table).to_vec()
 }

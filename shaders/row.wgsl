@@ -3,7 +3,7 @@ struct Row {
     position: u32,
     step: u32,
     token: u32,
-    active: u32,
+    live: u32,
     output: u32,
     draw: u32,
     reserved: u32,

@@ -1,5 +1,22 @@
-//! The recurrence itself: initial states and the step counter.
+//! The recurrence itself: initial states, and the step counter that lives in the row table.
 
+mod advance;
+mod init_state;
 mod threefry;
 
+pub use advance::{ADVANCE, AdvanceParams, advance};
+pub use init_state::{INIT_STATE, InitStateParams, init_state};
 pub use threefry::Threefry;
+
+use crate::Part;
+
+/// WGSL of the generator; see [`Threefry`].
+pub(crate) const THREEFRY: Part = Part::new("threefry", include_str!("threefry.wgsl"));
+
+/// WGSL of [`crate::Sequence`].
+pub(crate) const SEQUENCE: Part = Part::new("sequence", include_str!("sequence.wgsl"));
+
+/// A number in (0, 1) from 32 random bits: the middle of one of 2^23 intervals, exactly representable.
+pub(crate) fn unit(bits: u32) -> f64 {
+    (f64::from(bits >> 9) + 0.5) / 8_388_608.0
+}

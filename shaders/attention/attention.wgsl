@@ -1,0 +1,103 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    chunks: u32,
+    scale: f32,
+    context: u32,
+    splits: u32,
+    first_part: u32,
+    parts: u32,
+    recurrent: u32,
+    lookup: u32,
+    steps: u32,
+    slots: u32,
+    pages_per_slot: u32,
+    page_base: u32,
+    page_count: u32,
+}
+
+// Below every score, and far enough from the end of the range that differences stay finite.
+const LOWEST: f32 = -1e30;
+const MAX_CHUNKS: u32 = 16u;
+
+var<workgroup> query: array<Eight, MAX_CHUNKS>;
+var<workgroup> shares: array<f32, WG>;
+var<workgroup> places: array<u32, WG>;
+
+// A workgroup attends for one row and one head over one split of the keys, as many keys at a time as it has lanes: first each lane
+// scores one key, then each lane sums one pair of the values. The softmax runs along (online), so one pass over the keys is
+// enough; the splits, and the segments of the cache, are combined by the next kernel.
+@compute @workgroup_size(WG)
+fn main(at: Lane) {
+    let head = at.group.x;
+    let row = rows[at.group.z];
+    if (row.live == 0u) {
+        return;
+    }
+    let kv_head = head / (params.heads / params.kv_heads);
+    let entry = at.group.z * params.heads + head;
+    if (at.index < params.chunks) {
+        let place = 2u * (entry * params.chunks + at.index);
+        query[at.index] = Eight(q[place], q[place + 1u]);
+    }
+    workgroupBarrier();
+
+    let length = row.position + 1u;
+    let tiles = (length + WG - 1u) / WG;
+    let share = (tiles + params.splits - 1u) / params.splits;
+    let last = min(tiles, (at.group.y + 1u) * share);
+    let pairs = (params.head_dim + 1u) / 2u;
+    var largest = LOWEST;
+    var weight_sum = 0.0;
+    var sum = vec2<f32>();
+    for (var tile = at.group.y * share; tile < last; tile += 1u) {
+        let position = tile * WG + at.index;
+        var score = LOWEST;
+        var place = NONE;
+        if (position < length) {
+            let slot = slot_seen(row.step, depth[row.sequence * params.context + position]);
+            let page = page_of(row.sequence, slot, position);
+            if (page != NONE) {
+                place = 4u * kv_chunk(page, 1u, kv_head, position);
+                let start = kv_chunk(page, 0u, kv_head, position);
+                score = 0.0;
+                for (var c = 0u; c < params.chunks; c += 1u) {
+                    score += dot8(query[c], key(start + c));
+                }
+                score *= params.scale;
+            }
+        }
+        let before = largest;
+        largest = max(largest, reduce_max(at, score));
+        let kept = exp(before - largest);
+        var weight = 0.0;
+        if (place != NONE) {
+            weight = exp(score - largest);
+        }
+        shares[at.index] = weight;
+        places[at.index] = place;
+        weight_sum = weight_sum * kept + reduce_sum4(at, vec4(weight, 0.0, 0.0, 0.0)).x;
+        workgroupBarrier();
+        sum *= kept;
+        if (at.index < pairs) {
+            for (var i = 0u; i < min(WG, length - tile * WG); i += 1u) {
+                if (places[i] != NONE) {
+                    sum += shares[i] * value_pair(places[i] + at.index);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    let part = (entry * params.parts + params.first_part + at.group.y) * (4u * params.chunks + 1u);
+    if (at.index == 0u) {
+        partial_sums[part] = vec2(largest, weight_sum);
+    }
+    if (at.index < pairs) {
+        partial_sums[part + 1u + at.index] = sum;
+    }
+}

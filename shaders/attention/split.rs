@@ -1,0 +1,209 @@
+//! Scores and weighted sums of values over one split of the keys, with the online softmax (Milakov and Gimelshein,
+//! arXiv 1805.02867) and the split along the keys of flash-decoding (Dao et al., 2023).
+
+use super::cache::{CACHE, CacheShape, KV_READ};
+use super::testbed;
+use crate::kernel::params;
+use crate::weight::{Dtype, EIGHT};
+use crate::{Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, reduce};
+
+/// Attention over one split of the keys.
+pub static ATTENTION: Kernel = Kernel {
+    name: "attention",
+    wgsl: include_str!("attention.wgsl"),
+    parts: &[ROW, EIGHT, CACHE],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("q", "vec4<f32>"),
+        Binding::read("tables", "u32"),
+        Binding::read("depth", "u32"),
+        Binding::write("partial_sums", "vec2<f32>"),
+    ],
+    axes: &[KV_READ, reduce::REDUCE],
+    overrides: &["WG"],
+    params: AttentionParams::FIELDS,
+    params_size: size_of::<AttentionParams>(),
+    reference,
+    cases,
+    random,
+};
+
+params! {
+    /// Parameters of [`ATTENTION`]; see [`CacheShape`].
+    pub struct AttentionParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Query heads.
+        pub heads: u32,
+        /// Key and value heads.
+        pub kv_heads: u32,
+        /// Values per head.
+        pub head_dim: u32,
+        /// Chunks of eight per padded head.
+        pub chunks: u32,
+        /// Factor applied to scores: 1/sqrt(head_dim).
+        pub scale: f32,
+        /// Positions per sequence.
+        pub context: u32,
+        /// Splits of the keys in this launch.
+        pub splits: u32,
+        /// Place of the first split among all parts.
+        pub first_part: u32,
+        /// Parts per row and head: splits times segments.
+        pub parts: u32,
+        /// 1 for layers of the recurrence.
+        pub recurrent: u32,
+        /// Lookup rule.
+        pub lookup: u32,
+        /// Steps that the slot table covers.
+        pub steps: u32,
+        /// Slots per sequence.
+        pub slots: u32,
+        /// Pages per slot.
+        pub pages_per_slot: u32,
+        /// First page of the segment.
+        pub page_base: u32,
+        /// Pages of the segment.
+        pub page_count: u32,
+    }
+}
+
+/// Lanes per workgroup, and so keys per tile: a pair of values each covers head_dim 128.
+pub(super) const LANES: u32 = 64;
+
+/// Shape of the launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Rows of the table.
+    pub rows: u32,
+    /// Query heads, a multiple of the key and value heads.
+    pub heads: u32,
+    /// The cache and its bound segment.
+    pub cache: CacheShape,
+    /// Splits of the keys.
+    pub splits: u32,
+    /// This segment's place among the segments of the layer.
+    pub segment: u32,
+    /// Segments of the layer.
+    pub segments: u32,
+}
+
+/// Bytes of `partial`: per row, head and part the largest score, the sum of the weights and the sum of the values.
+#[must_use]
+pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u64 {
+    rows as u64 * heads as u64 * parts as u64 * (4 * chunks as u64 + 1) * 8
+}
+
+/// Attends with `q [rows, heads, padded head_dim]` over the keys in one segment. Bindings: rows, q, tables, depth, partial, the
+/// segment as keys, the same as values.
+#[must_use]
+pub fn attention(caps: &Caps, shape: Attention) -> Launch {
+    let Attention { rows, heads, cache, splits, segment, segments } = shape;
+    let chunks = cache.chunks();
+    let params = AttentionParams {
+        rows,
+        heads,
+        kv_heads: cache.kv_heads,
+        head_dim: cache.head_dim,
+        chunks,
+        scale: (1.0 / f64::from(cache.head_dim).sqrt()) as f32,
+        context: cache.context,
+        splits,
+        first_part: segment * splits,
+        parts: splits * segments,
+        recurrent: u32::from(cache.recurrent),
+        lookup: cache.lookup.code(),
+        steps: cache.steps,
+        slots: cache.slots,
+        pages_per_slot: cache.pages_per_slot(),
+        page_base: cache.page_base,
+        page_count: cache.page_count,
+    };
+    let mut choice = Choice::default();
+    choice.0[0] = cache.kv_option();
+    choice.0[1] = reduce::preferred(caps);
+    let kv = cache.segment_bytes();
+    // How many keys there will be is not known here: half of a full context stands for it.
+    let keys = u64::from(rows) * u64::from(cache.context.div_ceil(2));
+    let cost = Cost {
+        bytes: keys * cache.page_bytes() / u64::from(super::cache::PAGE),
+        flops: keys * u64::from(heads) * u64::from(cache.head_dim) * 4,
+    };
+    Launch {
+        kernel: &ATTENTION,
+        choice,
+        overrides: vec![LANES],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        workgroups: [heads, splits, rows],
+        sizes: vec![
+            u64::from(rows) * size_of::<Row>() as u64,
+            Dtype::F32.matrix_bytes(rows * heads, chunks),
+            cache.table_words() * 4,
+            u64::from(cache.sequences) * u64::from(cache.context) * 4,
+            partial_bytes(rows, heads, splits * segments, chunks),
+            kv,
+            kv,
+        ],
+        cost,
+    }
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: AttentionParams = launch.params();
+    let cache = testbed::shape_of(&params, launch.option(0));
+    let (rows, q, tables, depth) =
+        (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
+    let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
+    let (head_dim, width) = (params.head_dim as usize, params.chunks as usize * 8);
+    for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
+        let tiles = (row.position + 1).div_ceil(LANES);
+        let share = tiles.div_ceil(params.splits);
+        for head in 0..params.heads as usize {
+            let query = &q[(place * params.heads as usize + head) * width..][..head_dim];
+            let kv_head = head as u32 / (params.heads / params.kv_heads);
+            for split in 0..params.splits {
+                let end = ((split + 1) * share * LANES).min(row.position + 1);
+                let found = (split * share * LANES..end).filter_map(|position| {
+                    let stored = depth[(row.sequence * params.context + position) as usize];
+                    let slot = cache.slot_seen(tables, row.step, stored);
+                    Some((position, cache.page_of(tables, row.sequence, slot, position)?))
+                });
+                let keys: Vec<(usize, f64)> = found
+                    .map(|(position, page)| {
+                        let key = cache.vector(page, 0, kv_head, position);
+                        let products = query.iter().zip(key..).map(|(&q, k)| f64::from(q) * f64::from(cache.dtype.decode(kv, k)));
+                        let score = products.sum::<f64>() * f64::from(params.scale);
+                        (cache.vector(page, 1, kv_head, position), score)
+                    })
+                    .collect();
+                let largest = keys.iter().fold(-1e30, |m: f64, &(_, score)| m.max(score));
+                let mut sums = vec![0.0; head_dim];
+                let mut weights = 0.0;
+                for &(value, score) in &keys {
+                    let weight = (score - largest).exp();
+                    weights += weight;
+                    for (sum, v) in sums.iter_mut().zip(value..) {
+                        *sum += weight * f64::from(cache.dtype.decode(kv, v));
+                    }
+                }
+                let part = place * params.heads as usize + head;
+                let part = part * params.parts as usize + (params.first_part + split) as usize;
+                let part = &mut partial[part * (width + 2)..][..width + 2];
+                part[0] = largest as f32;
+                part[1] = weights as f32;
+                for (out, sum) in part[2..].iter_mut().zip(&sums) {
+                    *out = *sum as f32;
+                }
+            }
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    testbed::shapes().into_iter().map(|(name, bed)| bed.attention_case(name)).collect()
+}
+
+fn random(seed: u64) -> Case {
+    let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
+    bed.attention_case(&format!("seed {seed}"))
+}

@@ -1,0 +1,210 @@
+//! Caches filled with test data, for the cases of the kernels that use one.
+
+use super::cache::{CacheShape, Lookup, PAGE};
+use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
+use super::split::{Attention, AttentionParams, attention};
+use crate::weight::Dtype;
+use crate::{Caps, Case, Check, Noise, Row};
+
+/// Reads the cache's shape back from a launch's parameters.
+pub(super) trait CacheParams {
+    /// The shape, but for the number of sequences, which the parameters do not carry.
+    fn shape(&self, dtype: Dtype) -> CacheShape;
+}
+
+macro_rules! cache_params {
+    ($name:ident) => {
+        impl CacheParams for $name {
+            fn shape(&self, dtype: Dtype) -> CacheShape {
+                CacheShape {
+                    kv_heads: self.kv_heads,
+                    head_dim: self.head_dim,
+                    dtype,
+                    sequences: 0,
+                    context: self.context,
+                    steps: self.steps,
+                    slots: self.slots,
+                    lookup: [Lookup::Full, Lookup::Latest, Lookup::Last][self.lookup as usize],
+                    recurrent: self.recurrent != 0,
+                    page_base: self.page_base,
+                    page_count: self.page_count,
+                }
+            }
+        }
+    };
+}
+cache_params!(RotaryKvParams);
+cache_params!(AttentionParams);
+
+/// The cache that a launch was made for; `option` is its choice on the kv axis.
+pub(super) fn shape_of(params: &impl CacheParams, option: usize) -> CacheShape {
+    params.shape([Dtype::F32, Dtype::Bf16][option])
+}
+
+/// Stores a vector at an index of a segment.
+pub(super) fn store(dtype: Dtype, kv: &mut [u32], start: usize, vector: &[f32]) {
+    let mut bytes = Vec::with_capacity(vector.len() * 4);
+    dtype.encode_row(vector, &mut bytes);
+    let at = start * dtype.bytes() as usize;
+    bytemuck::cast_slice_mut::<u32, u8>(kv)[at..at + bytes.len()].copy_from_slice(&bytes);
+}
+
+/// A cache and rows that use it.
+#[derive(Clone, Debug)]
+pub(super) struct Testbed {
+    cache: CacheShape,
+    heads: u32,
+    rows: Vec<Row>,
+    splits: u32,
+    seed: u64,
+}
+
+/// Shapes worth a case of their own.
+pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
+    let bed = |heads, kv_heads, head_dim, context, dtype, rows: &[(u32, u32, u32)], splits| {
+        let cache = CacheShape {
+            kv_heads,
+            head_dim,
+            dtype,
+            sequences: 3,
+            context,
+            steps: 6,
+            slots: 7,
+            lookup: Lookup::Latest,
+            recurrent: true,
+            page_base: 0,
+            page_count: 3 * 7 * context.div_ceil(PAGE),
+        };
+        let rows = rows.iter().map(|&(sequence, position, step)| Row { step, ..Row::new(sequence, position, 0) }).collect();
+        Testbed { cache, heads, rows, splits, seed: u64::from(heads * head_dim) }
+    };
+    let prefill: Vec<(u32, u32, u32)> = (0..70).map(|position| (1, position, 2)).collect();
+    let mixed = [(0, 0, 0), (0, 63, 5), (1, 64, 3), (2, 99, 4), (2, 98, 0), (0, 31, 1)];
+    let mut all = vec![
+        ("decode, first position", bed(4, 4, 16, 32, Dtype::F32, &[(0, 0, 0)], 1)),
+        ("decode, 4 splits", bed(2, 2, 96, 300, Dtype::Bf16, &[(1, 299, 3)], 4)),
+        ("prefill", bed(5, 5, 26, 100, Dtype::F32, &prefill, 1)),
+        ("mixed rows", bed(3, 3, 32, 100, Dtype::Bf16, &mixed, 2)),
+        ("grouped queries", bed(8, 2, 128, 100, Dtype::F32, &mixed, 3)),
+    ];
+    for (name, lookup) in [("lookup full", Lookup::Full), ("lookup last", Lookup::Last)] {
+        let mut bed = bed(3, 1, 8, 100, Dtype::F32, &mixed, 1);
+        bed.cache.lookup = lookup;
+        all.push((name, bed));
+    }
+    let mut outside = bed(2, 2, 96, 100, Dtype::Bf16, &mixed, 1);
+    outside.cache.recurrent = false;
+    all.push(("outside the recurrence", outside));
+    let mut second = bed(2, 2, 24, 100, Dtype::F32, &mixed, 2);
+    second.cache.page_base = 20;
+    second.cache.page_count = 30;
+    all.push(("a later segment", second));
+    let many: Vec<(u32, u32, u32)> = (0..4000).map(|i| (i % 3, i % 64, i % 6)).collect();
+    all.push(("4000 rows", bed(1, 1, 8, 64, Dtype::F32, &many, 1)));
+    all
+}
+
+impl Testbed {
+    /// A random shape and random rows.
+    pub(super) fn random(noise: &mut Noise, seed: u64) -> Self {
+        let (kv_heads, group) = (1 + noise.below(4), 1 + noise.below(4));
+        let (context, steps) = (1 + noise.below(200), 1 + noise.below(8));
+        let pages = 2 * (steps + 1) * context.div_ceil(PAGE);
+        let page_base = if noise.below(3) == 0 { noise.below(pages) } else { 0 };
+        let cache = CacheShape {
+            kv_heads,
+            head_dim: 2 * (1 + noise.below(64)),
+            dtype: [Dtype::F32, Dtype::Bf16][noise.below(2) as usize],
+            sequences: 2,
+            context,
+            steps,
+            slots: steps + 1,
+            lookup: [Lookup::Full, Lookup::Latest, Lookup::Last][noise.below(3) as usize],
+            recurrent: noise.below(4) > 0,
+            page_base,
+            page_count: pages - page_base,
+        };
+        // Every (sequence, position) at most once: two rows must not write the same page entry in one launch.
+        let count = 1 + noise.below(context.min(20));
+        let rows = (0..count)
+            .map(|i| {
+                let (step, active) = (noise.below(steps), u32::from(noise.below(5) > 0));
+                Row { step, live: active, ..Row::new(i % 2, i * (context / count), 0) }
+            })
+            .collect();
+        Self { cache, heads: kv_heads * group, rows, splits: 1 + noise.below(4), seed }
+    }
+
+    /// Slots one per step, pages in scrambled order.
+    fn tables(&self) -> Vec<u32> {
+        let cache = &self.cache;
+        let pages = cache.sequences * cache.slots * cache.pages_per_slot();
+        let scramble = (1..pages).rev().find(|step| gcd(*step, pages) == 1).unwrap_or(1);
+        let slots = 0..cache.steps;
+        let filled = 0..=cache.steps;
+        slots.chain(filled).chain((0..pages).map(|entry| entry * scramble % pages)).collect()
+    }
+
+    /// Random numbers of stored steps: the rows' own positions have stored their own step.
+    fn depth(&self, noise: &mut Noise) -> Vec<u32> {
+        let CacheShape { sequences, context, steps, .. } = self.cache;
+        let mut depth: Vec<u32> = (0..sequences * context).map(|_| 1 + noise.below(steps)).collect();
+        for row in &self.rows {
+            depth[(row.sequence * context + row.position) as usize] = row.step + 1;
+        }
+        depth
+    }
+
+    fn segment(&self, noise: &mut Noise) -> Vec<u32> {
+        let CacheShape { dtype, head_dim, .. } = self.cache;
+        let vectors = self.cache.segment_bytes() / dtype.matrix_bytes(1, self.cache.chunks());
+        crate::weight::test_matrix(noise, dtype, vectors as u32, &[head_dim])
+    }
+
+    fn table(&self) -> Vec<u32> {
+        bytemuck::cast_slice(&self.rows).to_vec()
+    }
+
+    pub(super) fn rotary_case(&self, name: &str) -> Case {
+        let mut noise = Noise::new(self.seed);
+        let cache = self.cache;
+        let launch = rotary_kv(RotaryKv {
+            rows: self.rows.len() as u32,
+            heads: self.heads,
+            cache,
+            biased: self.seed.is_multiple_of(2),
+            write_q: true,
+            mark_depth: cache.recurrent,
+        });
+        let words = |binding: usize| launch.sizes[binding] as u32 / 4;
+        let width = (self.heads + 2 * cache.kv_heads) * cache.head_dim;
+        let qkv = noise.matrix(self.rows.len() as u32, width, crate::stride(width));
+        let (bias, freqs) = (noise.matrix(1, words(2), words(2)), noise.matrix(1, words(3), words(3)));
+        let depth = vec![0; words(5) as usize];
+        let data = vec![self.table(), qkv, bias, freqs, self.tables(), depth, vec![0; words(6) as usize], self.segment(&mut noise)];
+        let kv = if cache.dtype == Dtype::F32 { Check::F32 } else { Check::Bf16 };
+        let inputs = [Check::Skip; 5];
+        let checks = inputs.into_iter().chain([Check::Exact, Check::F32, kv]).collect();
+        Case { name: format!("{name}: {:?}", self.cache), launch, data, checks }
+    }
+
+    pub(super) fn attention_case(&self, name: &str) -> Case {
+        let mut noise = Noise::new(self.seed);
+        let (rows, cache, segments) = (self.rows.len() as u32, self.cache, 2);
+        let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment: 1, segments };
+        let launch = attention(&Caps::default(), shape);
+        let width = cache.chunks() * 8;
+        let q = noise.matrix(rows * self.heads, cache.head_dim, width);
+        let segment = self.segment(&mut noise);
+        let partial = vec![0; launch.sizes[4] as usize / 4];
+        let depth = self.depth(&mut noise);
+        let data = vec![self.table(), q, self.tables(), depth, partial, segment.clone(), segment];
+        let mut checks = vec![Check::Skip; 7];
+        checks[4] = Check::F32;
+        Case { name: format!("{name}: {cache:?}"), launch, data, checks }
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,114 @@
+//! `y = wte[token] · scale`, with the token ids in the row table in device memory, so that a chosen token becomes the next
+//! row's input without a round trip.
+
+use crate::kernel::params;
+use crate::weight::{self, Dtype, EIGHT, WEIGHT};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, activation_bytes, reduce};
+
+/// Embedding gather.
+pub static EMBED: Kernel = Kernel {
+    name: "embed",
+    wgsl: include_str!("embed.wgsl"),
+    parts: &[ROW, EIGHT],
+    bindings: &[Binding::read("rows", "Row"), Binding::write("y", "vec4<f32>")],
+    axes: &[WEIGHT],
+    overrides: &["WG"],
+    params: EmbedParams::FIELDS,
+    params_size: size_of::<EmbedParams>(),
+    reference,
+    cases,
+    random,
+};
+
+params! {
+    /// Parameters of [`EMBED`].
+    pub struct EmbedParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Chunks of eight per row of the matrix.
+        pub chunks: u32,
+        /// First token of this part of the matrix.
+        pub first: u32,
+        /// Tokens in this part of the matrix.
+        pub count: u32,
+        /// Factor applied to every value.
+        pub scale: f32,
+    }
+}
+
+/// Shape of an embedding gather.
+#[derive(Clone, Copy, Debug)]
+pub struct Embed {
+    /// Rows of the table.
+    pub rows: u32,
+    /// Width of an embedding.
+    pub n: u32,
+    /// First token of this part of the matrix.
+    pub first: u32,
+    /// Tokens in this part of the matrix.
+    pub count: u32,
+    /// How the matrix is stored.
+    pub dtype: Dtype,
+    /// Factor applied to every value.
+    pub scale: f32,
+}
+
+/// Gathers `y [rows, n]`. Bindings: rows, y, w `[count, n]`.
+#[must_use]
+pub fn embed(shape: Embed) -> Launch {
+    let Embed { rows, n, first, count, dtype, scale } = shape;
+    let chunks = weight::chunks(n);
+    let mut choice = Choice::default();
+    choice.0[0] = dtype.option();
+    let bytes = activation_bytes(rows, n);
+    Launch {
+        kernel: &EMBED,
+        choice,
+        overrides: vec![reduce::lanes(chunks, 128)],
+        params: bytemuck::bytes_of(&EmbedParams { rows, chunks, first, count, scale }).to_vec(),
+        workgroups: [rows, 1, 1],
+        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, dtype.matrix_bytes(count, chunks)],
+        cost: Cost { bytes: bytes + dtype.matrix_bytes(rows, chunks), flops: u64::from(rows) * u64::from(n) },
+    }
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: EmbedParams = launch.params();
+    let dtype = Dtype::ALL[launch.option(0)];
+    let (rows, y, w) = (slots.read::<Row>(), slots.write::<f32>(), slots.read::<u32>());
+    let width = params.chunks as usize * 8;
+    for (row, y) in rows.iter().zip(y.chunks_mut(width)).take(params.rows as usize) {
+        let Some(entry) = row.token.checked_sub(params.first).filter(|&e| e < params.count && row.live != 0) else {
+            continue;
+        };
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = dtype.decode(w, entry as usize * width + i) * params.scale;
+        }
+    }
+}
+
+fn case(rows: u32, n: u32, vocab: u32, first: u32, dtype: Dtype, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let launch = embed(Embed { rows, n, first, count: vocab - first, dtype, scale: 3.5 });
+    let table: Vec<Row> = (0..rows).map(|row| Row::new(0, row, noise.below(vocab))).collect();
+    let w = weight::test_matrix(&mut noise, dtype, vocab - first, &[n]);
+    Case {
+        name: format!("{rows} rows of {n} from tokens {first}..{vocab}, {}", dtype.name()),
+        data: vec![bytemuck::cast_slice(&table).to_vec(), vec![0; launch.sizes[1] as usize / 4], w],
+        checks: vec![Check::Skip, Check::F32, Check::Skip],
+        launch,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let shapes = [(1, 96, 448, 0), (3, 130, 777, 0), (40, 33, 300, 128), (4000, 8, 16, 0), (2, 5280, 50, 0)];
+    let all = shapes.into_iter().flat_map(|shape| Dtype::ALL.map(|dtype| (shape, dtype)));
+    all.zip(1..).map(|(((rows, n, vocab, first), dtype), seed)| case(rows, n, vocab, first, dtype, seed)).collect()
+}
+
+fn random(seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let vocab = 2 + noise.below(500);
+    let dtype = Dtype::ALL[noise.below(3) as usize];
+    case(1 + noise.below(50), 1 + noise.below(600), vocab, noise.below(vocab - 1), dtype, seed)
+}

@@ -1,0 +1,173 @@
+//! Which matmul runs for a shape, and with how many workgroups.
+
+use super::{MATMUL_TILED, MATVEC, MatmulParams};
+use crate::weight::{self, Dtype};
+use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
+
+/// Where the rows of x come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// One buffer `[rows, k]`.
+    Plain,
+    /// `concat[state, embedding]`, two buffers `[rows, k/2]`.
+    Concat,
+}
+
+/// What happens to the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// `y = W·x`.
+    Store,
+    /// `y = W·x + residual`.
+    Residual,
+    /// `y = silu(gate)·up`, rows of W alternating gate, up; y is half as wide as W is high.
+    GateUp,
+}
+
+/// Shape of a matmul over one resident part of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Matmul {
+    /// Rows of x and y.
+    pub rows: u32,
+    /// Values per row of x; with [`Input::Concat`] of each of its two halves.
+    pub k: u32,
+    /// Rows of the whole W.
+    pub n: u32,
+    /// First row of W in this part; a multiple of 16.
+    pub first: u32,
+    /// Rows of W in this part; a multiple of 16 but for the last part.
+    pub count: u32,
+    /// How W is stored.
+    pub dtype: Dtype,
+    /// Where x comes from.
+    pub input: Input,
+    /// What happens to the sums.
+    pub output: Output,
+}
+
+impl Matmul {
+    /// A product with a whole matrix `[n, k]`.
+    #[must_use]
+    pub const fn whole(rows: u32, k: u32, n: u32, dtype: Dtype) -> Self {
+        Self { rows, k, n, first: 0, count: n, dtype, input: Input::Plain, output: Output::Store }
+    }
+
+    /// Chunks of eight per row of W.
+    #[must_use]
+    pub const fn chunks(&self) -> u32 {
+        match self.input {
+            Input::Plain => weight::chunks(self.k),
+            Input::Concat => 2 * weight::chunks(self.k),
+        }
+    }
+
+    /// Values per row of y.
+    #[must_use]
+    pub const fn width(&self) -> u32 {
+        match self.output {
+            Output::GateUp => self.n / 2,
+            Output::Store | Output::Residual => self.n,
+        }
+    }
+}
+
+/// Rows of x from which tiles beat reading W again for every eight of them.
+const TILED_FROM: u32 = 24;
+
+/// The launch that suits the device and the number of rows. Bindings: rows, W, then x or state and embedding, then the
+/// residual if any, then y.
+#[must_use]
+pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
+    if shape.rows >= TILED_FROM {
+        return tiled(shape);
+    }
+    let option = match shape.rows {
+        1 => 0,
+        2..=4 => 1,
+        _ => 2,
+    };
+    matvec(caps, shape, option)
+}
+
+/// Every way of computing a shape on a device, the one that [`matmul`] takes among them.
+#[must_use]
+pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Vec<Launch> {
+    (0..3).map(|option| matvec(caps, shape, option)).chain([tiled(shape)]).collect()
+}
+
+pub(super) fn matvec(caps: &Caps, shape: Matmul, option: u8) -> Launch {
+    let per_group = [1, 4, 8][usize::from(option)];
+    let padded = padded(&shape);
+    let groups = padded.div_ceil(4);
+    let groups_x = groups.min(caps.max_workgroups);
+    let mut choice = choice(&shape);
+    choice.0[3] = option;
+    choice.0[4] = reduce::preferred(caps);
+    let params = params(&shape, groups_x);
+    let overrides = vec![reduce::lanes(params.chunks, 128)];
+    let workgroups = [groups_x, groups.div_ceil(groups_x), shape.rows.div_ceil(per_group)];
+    let passes = u64::from(workgroups[2]);
+    launch(&MATVEC, choice, overrides, &params, workgroups, &shape, passes)
+}
+
+pub(super) fn tiled(shape: Matmul) -> Launch {
+    let workgroups = [padded(&shape).div_ceil(64), shape.rows.div_ceil(64), 1];
+    let params = params(&shape, workgroups[0]);
+    launch(&MATMUL_TILED, choice(&shape), vec![], &params, workgroups, &shape, u64::from(workgroups[1]))
+}
+
+fn launch(
+    kernel: &'static crate::Kernel,
+    choice: Choice,
+    overrides: Vec<u32>,
+    params: &MatmulParams,
+    workgroups: [u32; 3],
+    shape: &Matmul,
+    passes: u64,
+) -> Launch {
+    let weights = shape.dtype.matrix_bytes(shape.count, params.chunks);
+    let x = activation_bytes(shape.rows, shape.k);
+    let y = activation_bytes(shape.rows, shape.width());
+    let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights, x];
+    if shape.input == Input::Concat {
+        sizes.push(x);
+    }
+    if shape.output == Output::Residual {
+        sizes.push(y);
+    }
+    sizes.push(y);
+    let moved = weights * passes + sizes[2..].iter().sum::<u64>();
+    let flops = 2 * u64::from(shape.rows) * u64::from(shape.count) * u64::from(params.chunks) * 8;
+    let params = bytemuck::bytes_of(params).to_vec();
+    Launch { kernel, choice, overrides, params, workgroups, sizes, cost: Cost { bytes: moved, flops } }
+}
+
+fn choice(shape: &Matmul) -> Choice {
+    let mut choice = Choice::default();
+    choice.0[0] = shape.dtype.option();
+    choice.0[1] = u8::from(shape.input == Input::Concat);
+    choice.0[2] = match shape.output {
+        Output::Store => 0,
+        Output::Residual => 1,
+        Output::GateUp => 2,
+    };
+    choice
+}
+
+/// Rows of W that a launch stands for, with the padding of y if this is the last part.
+fn padded(shape: &Matmul) -> u32 {
+    let per_output = if shape.output == Output::GateUp { 2 } else { 1 };
+    if shape.first + shape.count == shape.n { stride(shape.width()) * per_output - shape.first } else { shape.count }
+}
+
+fn params(shape: &Matmul, groups_x: u32) -> MatmulParams {
+    MatmulParams {
+        rows: shape.rows,
+        n: shape.count,
+        n_padded: padded(shape),
+        first: shape.first,
+        chunks: shape.chunks(),
+        y_stride: stride(shape.width()),
+        groups_x,
+    }
+}

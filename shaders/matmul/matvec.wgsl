@@ -1,0 +1,53 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    n: u32,
+    n_padded: u32,
+    first: u32,
+    chunks: u32,
+    y_stride: u32,
+    groups_x: u32,
+}
+
+fn keep_real(n: u32, v: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), v, vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
+}
+
+// A workgroup computes four outputs of up to M rows: its lanes share the chunks of four rows of W, read each once, and use it
+// for all M rows of x. The order of summation does not depend on M.
+@compute @workgroup_size(WG)
+fn main(at: Lane) {
+    let n = 4u * (at.group.x + at.group.y * params.groups_x);
+    let first_row = at.group.z * M;
+    let last_row = min(first_row + M, params.rows) - 1u;
+    if (n >= params.n_padded) {
+        return;
+    }
+    var resting = true;
+    for (var row = first_row; row <= last_row; row += 1u) {
+        resting = resting && rows[row].live == 0u;
+    }
+    if (resting) {
+        return;
+    }
+    let last = params.n - 1u;
+    let start = vec4(min(n, last), min(n + 1u, last), min(n + 2u, last), min(n + 3u, last)) * params.chunks;
+    var sums: array<vec4<f32>, M>;
+    for (var c = at.index; c < params.chunks; c += WG) {
+        let a = weight(start.x + c);
+        let b = weight(start.y + c);
+        let d = weight(start.z + c);
+        let e = weight(start.w + c);
+        for (var m = 0u; m < M; m += 1u) {
+            let v = input(min(first_row + m, last_row), c);
+            sums[m] += vec4(dot8(a, v), dot8(b, v), dot8(d, v), dot8(e, v));
+        }
+    }
+    for (var m = 0u; m < M; m += 1u) {
+        let total = reduce_sum4(at, sums[m]);
+        if (at.index == m && first_row + m <= last_row) {
+            emit(first_row + m, n, keep_real(n, total));
+        }
+    }
+}

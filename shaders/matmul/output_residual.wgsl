@@ -1,0 +1,4 @@
+fn emit(m: u32, n: u32, v: vec4<f32>) {
+    let place = (m * params.y_stride + params.first + n) / 4u;
+    y[place] = v + residual[place];
+}

@@ -1,0 +1,3 @@
+fn emit(m: u32, n: u32, v: vec4<f32>) {
+    y[(m * params.y_stride + params.first + n) / 4u] = v;
+}

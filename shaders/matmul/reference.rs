@@ -1,0 +1,109 @@
+//! The CPU twin of all matmuls, and their cases.
+
+use rayon::prelude::*;
+
+use super::launch::{Input, Matmul, Output, matvec, tiled};
+use super::{INPUT, MatmulParams};
+use crate::weight::{self, Dtype};
+use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, mlp, stride};
+
+/// Sums in f64, one row of W after the other.
+pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: MatmulParams = launch.params();
+    let dtype = Dtype::ALL[launch.option(0)];
+    let concat = INPUT.options[launch.option(1)].name == "concat";
+    let (rows, w) = (slots.read::<Row>(), slots.read::<u32>());
+    let width = params.chunks as usize * 8;
+    let half = if concat { width / 2 } else { width };
+    let x = slots.read::<f32>();
+    let second: &[f32] = if concat { slots.read() } else { &[] };
+    let residual: Option<&[f32]> = (launch.option(2) == 1).then(|| slots.read());
+    let gate_up = launch.option(2) == 2;
+    let y = slots.write::<f32>();
+
+    let active: Vec<usize> = (0..params.rows as usize).filter(|&row| rows[row].live != 0).collect();
+    let inputs: Vec<Vec<f64>> = active
+        .iter()
+        .map(|&row| {
+            let first = x[row * half..][..half].iter();
+            let second = if concat { &second[row * half..][..half] } else { second };
+            first.chain(second).map(|&v| f64::from(v)).collect()
+        })
+        .collect();
+    let sums = |n: usize| -> Vec<f64> {
+        let row: Vec<f64> = (0..width).map(|k| f64::from(dtype.decode(w, n * width + k))).collect();
+        inputs.iter().map(|x| x.iter().zip(&row).map(|(x, w)| x * w).sum()).collect()
+    };
+    let all: Vec<Vec<f64>> = (0..params.n as usize).into_par_iter().map(sums).collect();
+    let y_stride = params.y_stride as usize;
+    for (place, &row) in active.iter().enumerate() {
+        let sum = |n: usize| all.get(n).map_or(0.0, |sums| sums[place]);
+        let step = if gate_up { 2 } else { 1 };
+        for n in (0..params.n_padded as usize).step_by(step) {
+            let at = row * y_stride + (params.first as usize + n) / step;
+            let added = residual.map_or(0.0, |residual| f64::from(residual[at]));
+            let value = if gate_up { mlp::silu(sum(n)) * sum(n + 1) } else { sum(n) + added };
+            y[at] = value as f32;
+        }
+    }
+}
+
+fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let Matmul { rows, k, n, count, dtype, .. } = shape;
+    let width = shape.width();
+    let table = crate::row::test_rows(rows, resting);
+    let halves = if shape.input == Input::Concat { vec![k, k] } else { vec![k] };
+    let w = weight::test_matrix(&mut noise, dtype, count, &halves);
+    let mut data = vec![table, w];
+    data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k))));
+    if shape.output == Output::Residual {
+        data.push(noise.matrix(rows, width, stride(width)));
+    }
+    let mut checks = vec![Check::Skip; data.len()];
+    data.push(vec![0; (rows * stride(width)) as usize]);
+    checks.push(Check::F32);
+    let first = shape.first;
+    let (input, output) = (shape.input, shape.output);
+    let name = format!("{rows} rows of {k} by {first}+{count} of {n}, {}, {input:?}, {output:?}", dtype.name());
+    Case { name, launch, data, checks }
+}
+
+fn options() -> impl Iterator<Item = (Dtype, Input, Output)> {
+    let inputs = [Input::Plain, Input::Concat];
+    let outputs = [Output::Store, Output::Residual, Output::GateUp];
+    Dtype::ALL.into_iter().flat_map(move |dtype| {
+        inputs.into_iter().flat_map(move |input| outputs.into_iter().map(move |output| (dtype, input, output)))
+    })
+}
+
+/// Each shape `(rows, k, n)` in every dtype, input and output, with every number of rows per workgroup in turn.
+pub(super) fn cases(shapes: &[(u32, u32, u32)], tiles: bool) -> Vec<Case> {
+    let all = shapes.iter().flat_map(|&shape| options().map(move |option| (shape, option)));
+    let all = all.filter(|((_, _, n), (_, _, output))| *output != Output::GateUp || n % 2 == 0);
+    all.zip(0_u64..)
+        .map(|(((rows, k, n), (dtype, input, output)), seed)| {
+            let shape = Matmul { dtype, input, output, ..Matmul::whole(rows, k, n, dtype) };
+            build(shape, tiles, u32::from(rows > 2 && seed % 2 == 0), seed)
+        })
+        .collect()
+}
+
+fn build(shape: Matmul, tiles: bool, resting: u32, seed: u64) -> Case {
+    let launch = if tiles { tiled(shape) } else { matvec(&Caps::default(), shape, (seed % 3) as u8) };
+    case(shape, launch, resting, seed)
+}
+
+/// A random shape, now and then one part of a larger matrix.
+pub(super) fn random(seed: u64, tiles: bool) -> Case {
+    let mut noise = Noise::new(seed);
+    let rows = 1 + noise.below(if tiles { 150 } else { 20 });
+    let (dtype, input, output) = options().nth(noise.below(18) as usize).expect("there are 18 options");
+    let n = 2 * (1 + noise.below(150));
+    let mut shape = Matmul { dtype, input, output, ..Matmul::whole(rows, 1 + noise.below(500), n, dtype) };
+    if n > 16 && noise.below(2) == 0 {
+        shape.first = 16 * (1 + noise.below((n - 1) / 16));
+        shape.count = n - shape.first;
+    }
+    build(shape, tiles, noise.below(rows), seed)
+}

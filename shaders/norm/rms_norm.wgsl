@@ -1,0 +1,29 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    n: u32,
+    quads: u32,
+    eps: f32,
+}
+
+// One workgroup per row. The padding of x is zero, so it adds nothing to the sum and stays zero in y.
+@compute @workgroup_size(WG)
+fn main(at: Lane) {
+    let row = at.group.x;
+    if (rows[row].live == 0u) {
+        return;
+    }
+    let start = row * params.quads;
+    var squares = vec4<f32>();
+    for (var i = at.index; i < params.quads; i += WG) {
+        let v = x[start + i];
+        squares += v * v;
+    }
+    let sums = reduce_sum4(at, squares);
+    let mean = (sums.x + sums.y + sums.z + sums.w) / f32(params.n);
+    let scale = inverseSqrt(mean + params.eps);
+    for (var i = at.index; i < params.quads; i += WG) {
+        y[start + i] = x[start + i] * scale * w[i];
+    }
+}

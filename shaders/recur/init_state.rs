@@ -1,0 +1,160 @@
+//! Initial states: a normal distribution cut at ±3 standard deviations (model card of Huginn-0125, `state_init`
+//! "like-init"), drawn by a counter-based generator, so that a run can be repeated, which the authors' code cannot.
+
+use super::{SEQUENCE, THREEFRY, Threefry, unit};
+use crate::kernel::params;
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots};
+use crate::{activation_bytes, reduce, stride};
+
+/// Random initial states.
+pub static INIT_STATE: Kernel = Kernel {
+    name: "init_state",
+    wgsl: include_str!("init_state.wgsl"),
+    parts: &[ROW, SEQUENCE, THREEFRY],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("sequences", "Sequence"),
+        Binding::write("state", "vec2<f32>"),
+    ],
+    axes: &[],
+    overrides: &["WG"],
+    params: InitStateParams::FIELDS,
+    params_size: size_of::<InitStateParams>(),
+    reference,
+    cases,
+    random,
+};
+
+params! {
+    /// Parameters of [`INIT_STATE`].
+    pub struct InitStateParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Values per row.
+        pub n: u32,
+        /// Quads of values per padded row.
+        pub quads: u32,
+    }
+}
+
+/// Draws `state [rows, n]` for the rows that ask for it. Bindings: rows, sequences, state.
+#[must_use]
+pub fn init_state(rows: u32, sequences: u32, n: u32) -> Launch {
+    let quads = stride(n) / 4;
+    let bytes = activation_bytes(rows, n);
+    let table = u64::from(rows) * size_of::<Row>() as u64;
+    Launch {
+        kernel: &INIT_STATE,
+        choice: Choice::default(),
+        overrides: vec![reduce::lanes(2 * quads, 128)],
+        params: bytemuck::bytes_of(&InitStateParams { rows, n, quads }).to_vec(),
+        workgroups: [rows, 1, 1],
+        sizes: vec![table, u64::from(sequences) * size_of::<Sequence>() as u64, bytes],
+        cost: Cost { bytes, flops: u64::from(rows) * u64::from(n) * 60 },
+    }
+}
+
+/// Inverse error function: the approximation of M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011),
+/// single precision, which defines what both sides compute.
+fn erfinv(x: f64) -> f64 {
+    let w = -((1.0 - x) * (1.0 + x)).ln();
+    let (w, coefficients) = if w < 5.0 { (w - 2.5, &CENTRE) } else { (w.sqrt() - 3.0, &TAIL) };
+    coefficients.iter().fold(0.0, |p, &c| c + p * w) * x
+}
+
+const CENTRE: [f64; 9] = [
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+    -0.00125372503,
+    -0.00417768164,
+    0.246640727,
+    1.50140941,
+];
+const TAIL: [f64; 9] = [
+    -0.000200214257,
+    0.000100950558,
+    0.00134934322,
+    -0.00367342844,
+    0.00573950773,
+    -0.0076224613,
+    0.00943887047,
+    1.00167406,
+    2.83297682,
+];
+
+/// erf(3/√2): the share of a normal distribution within ±3 standard deviations.
+const WITHIN: f64 = 0.9973002;
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: InitStateParams = launch.params();
+    let (rows, sequences, state) = (slots.read::<Row>(), slots.read::<Sequence>(), slots.write::<f32>());
+    let width = params.quads as usize * 4;
+    for (row, state) in rows.iter().zip(state.chunks_mut(width)).take(params.rows as usize) {
+        if row.live == 0 || row.draw == 0 {
+            continue;
+        }
+        let sequence = sequences[row.sequence as usize];
+        let generator = Threefry::from_words(sequence.seed);
+        for (pair, values) in (0..).zip(state.chunks_mut(2)) {
+            let block = generator.block([row.position, pair]);
+            for (i, (value, bits)) in values.iter_mut().zip(block).enumerate() {
+                let normal = std::f64::consts::SQRT_2 * erfinv(WITHIN * (2.0 * unit(bits) - 1.0));
+                let real = pair * 2 + (i as u32) < params.n;
+                *value = if real { (normal * f64::from(sequence.state_std)) as f32 } else { 0.0 };
+            }
+        }
+    }
+}
+
+fn case(rows: u32, n: u32, std: f32, seed: u64) -> Case {
+    let launch = init_state(rows, 2, n);
+    let table: Vec<Row> =
+        (0..rows).map(|row| Row { draw: u32::from(row % 5 != 4), ..Row::new(row % 2, row * 3, 0) }).collect();
+    let sequences =
+        [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: std, reserved: 0 });
+    Case {
+        name: format!("{rows} rows of {n}, standard deviation {std}"),
+        data: vec![
+            bytemuck::cast_slice(&table).to_vec(),
+            bytemuck::cast_slice(&sequences).to_vec(),
+            vec![1.0_f32.to_bits(); launch.sizes[2] as usize / 4],
+        ],
+        checks: vec![Check::Skip, Check::Skip, Check::F32],
+        launch,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let shapes = [(1, 33, 0.5), (7, 130, 1.0), (2, 96, 0.0), (3, 5280, 0.4472), (4000, 8, 2.0)];
+    shapes.into_iter().zip(1..).map(|((rows, n, std), seed)| case(rows, n, std, seed)).collect()
+}
+
+fn random(seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    case(1 + noise.below(30), 1 + noise.below(900), noise.signed().abs(), seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mean 0, variance of a normal cut at ±3 (0.9733), nothing beyond 3.
+    #[test]
+    fn states_follow_the_truncated_normal() {
+        let case = case(5, 100_000, 1.0, 42);
+        let mut data = case.data.clone();
+        let (inputs, state) = data.split_at_mut(2);
+        let slots = vec![crate::Slot::Read(&inputs[0]), crate::Slot::Read(&inputs[1]), crate::Slot::Write(&mut state[0])];
+        reference(&case.launch, Slots::new(slots));
+        let values: Vec<f64> = state[0][..400_000].iter().map(|&w| f64::from(f32::from_bits(w))).collect();
+        let mean = values.iter().sum::<f64>() / 400_000.0;
+        let variance = values.iter().map(|v| v * v).sum::<f64>() / 400_000.0;
+        let largest = values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        assert!(mean.abs() < 0.01, "mean {mean}");
+        assert!((variance - 0.9733).abs() < 0.01, "variance {variance}");
+        assert!(largest < 3.0001 && largest > 2.9, "largest {largest}");
+    }
+}

@@ -1,0 +1,25 @@
+//! Reductions over a workgroup: through workgroup memory, or within subgroups first where the device has them.
+//!
+//! Both parts define `Lane`, the arguments of a kernel's `main`, and `reduce_sum4`, `reduce_max`, which give every lane the
+//! result. The subgroup part asks how many subgroups there are and assumes no size.
+
+use crate::{Axis, Caps, Part};
+
+/// Axis of kernels that reduce.
+pub(crate) const REDUCE: Axis = Axis {
+    name: "reduce",
+    options: &[
+        Part::new("workgroup", include_str!("reduce_workgroup.wgsl")),
+        Part::new("subgroup", include_str!("reduce_subgroup.wgsl")).with_subgroups(),
+    ],
+};
+
+/// The option of [`REDUCE`] that suits a device: subgroups if it has them.
+pub(crate) fn preferred(caps: &Caps) -> u8 {
+    u8::from(caps.subgroups.is_some())
+}
+
+/// Lanes for work of `items` that a workgroup shares: a power of two between 32 and `most`.
+pub(crate) fn lanes(items: u32, most: u32) -> u32 {
+    items.next_power_of_two().clamp(32, most)
+}

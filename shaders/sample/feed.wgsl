@@ -1,0 +1,30 @@
+override WG: u32;
+
+struct Params {
+    outputs: u32,
+    context: u32,
+}
+
+// Makes the chosen token the sequence's next row, in device memory, and notes it in the history. A sequence that has reached
+// the end of its context rests.
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= params.outputs) {
+        return;
+    }
+    var row = picked[id.x];
+    if (row.live == 0u) {
+        next[id.x].live = 0u;
+        return;
+    }
+    row.position += 1u;
+    row.step = 0u;
+    row.token = chosen[id.x];
+    row.output = id.x;
+    if (row.position < params.context) {
+        history[row.sequence * params.context + row.position] = row.token;
+    } else {
+        row.live = 0u;
+    }
+    next[id.x] = row;
+}

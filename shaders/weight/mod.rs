@@ -1,0 +1,110 @@
+//! Weights as the kernels read them: a resident matrix.
+//!
+//! A matrix `[n, k]` lies row after row, each row padded with zeros to whole chunks of eight values, so that a lane always
+//! loads 16 bytes (32 for f32) whatever k is. A row may have two halves (the adapter's `concat[state, embedding]`), padded
+//! each on its own, so that the kernels find both inputs at whole chunks.
+
+use half::{bf16, f16};
+
+use crate::{Axis, Binding, Part, stride};
+
+/// WGSL of `Eight`, needed by all kernels that read chunks.
+pub(crate) const EIGHT: Part = Part::new("eight", include_str!("eight.wgsl"));
+
+/// Axis of kernels that read weights; its options are in the order of [`Dtype`].
+pub(crate) const WEIGHT: Axis = Axis {
+    name: "weight",
+    options: &[
+        Part::new("f32", include_str!("weight_f32.wgsl")).with(&[Binding::read("w", "vec4<f32>")]),
+        Part::new("f16", include_str!("weight_f16.wgsl")).with(&[Binding::read("w", "vec4<u32>")]),
+        Part::new("bf16", include_str!("weight_bf16.wgsl")).with(&[Binding::read("w", "vec4<u32>")]),
+    ],
+};
+
+/// How weights are stored on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    Bf16,
+}
+
+impl Dtype {
+    /// Every dtype, in the order of the kernels' options.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
+    /// Name as users write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes per value.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    pub(crate) const fn option(self) -> u8 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Bytes of `rows` rows of `chunks` chunks.
+    #[must_use]
+    pub const fn matrix_bytes(self, rows: u32, chunks: u32) -> u64 {
+        rows as u64 * chunks as u64 * 8 * self.bytes()
+    }
+
+    /// Appends values in this dtype, rounded to nearest, ties to even, and pads with zeros to whole chunks.
+    pub fn encode_row(self, values: &[f32], out: &mut Vec<u8>) {
+        let end = out.len() + values.len().next_multiple_of(8) * if matches!(self, Self::F32) { 4 } else { 2 };
+        match self {
+            Self::F32 => out.extend_from_slice(bytemuck::cast_slice(values)),
+            Self::F16 => out.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes())),
+            Self::Bf16 => out.extend(values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes())),
+        }
+        out.resize(end, 0);
+    }
+
+    /// The value at an index of a buffer of words.
+    #[must_use]
+    pub fn decode(self, words: &[u32], index: usize) -> f32 {
+        match self {
+            Self::F32 => f32::from_bits(words[index]),
+            Self::F16 => f16::from_bits(bytemuck::cast_slice::<u32, u16>(words)[index]).to_f32(),
+            Self::Bf16 => bf16::from_bits(bytemuck::cast_slice::<u32, u16>(words)[index]).to_f32(),
+        }
+    }
+}
+
+/// Chunks of eight that a row of `k` values fills.
+#[must_use]
+pub const fn chunks(k: u32) -> u32 {
+    stride(k) / 8
+}
+
+/// A matrix `[n, k]` of test data in a dtype, as words.
+pub(crate) fn test_matrix(noise: &mut crate::Noise, dtype: Dtype, n: u32, halves: &[u32]) -> Vec<u32> {
+    let mut bytes = Vec::new();
+    for _ in 0..n {
+        for &k in halves {
+            let row: Vec<f32> = (0..k).map(|_| noise.signed()).collect();
+            dtype.encode_row(&row, &mut bytes);
+        }
+    }
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
