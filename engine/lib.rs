@@ -1,1 +1,43 @@
-#![allow(missing_docs)]
+//! A small GPU compute engine on wgpu: devices, graphs with a structured loop, plans and an executor. It knows no kernel and no
+//! model; it interprets [`Launch`](shaders::Launch)es.
+//!
+//! How it works, along the data:
+//!
+//! 1. [`Device::open`] takes an adapter with all of its limits ([`adapters`] lists them); [`Device::cpu`] runs the kernels' CPU twins
+//!    instead, with the same interface.
+//! 2. A [`Graph`] records launches on logical tensors. [`Graph::repeat`] is its only control structure: how often a loop
+//!    runs is said at execution.
+//! 3. [`Device::plan`] makes a [`Plan`] of it: pipelines, scratch buffers shared by tensors that don't live at the same
+//!    time, bind groups, parameters.
+//! 4. [`Device::execute`] encodes and submits a plan. It creates nothing and never waits; it splits the work into submissions
+//!    that are short enough for watchdogs. Results come back through a [`ReadBack`] ticket.
+//!
+//! Device trouble never panics: the first fault is kept, and every later call returns it as an [`Error`].
+
+mod adapter;
+mod buffer;
+mod counters;
+mod cpu;
+mod device;
+mod error;
+mod exec;
+mod gpu;
+mod graph;
+mod liveness;
+mod pipeline;
+mod plan;
+mod profile;
+mod readback;
+
+pub use ruminate_shaders as shaders;
+pub use wgpu;
+
+pub use adapter::{AdapterSummary, Kind, OpenOptions, Select, Tier, adapters};
+pub use buffer::Buffer;
+pub use counters::Counters;
+pub use device::Device;
+pub use error::{Error, Result};
+pub use graph::{Count, Graph, Tensor};
+pub use plan::Plan;
+pub use profile::{Profile, ProfileEntry};
+pub use readback::ReadBack;

@@ -1,1 +1,11 @@
-#![allow(missing_docs)]
+//! What the tests share: the device under test, running a kernel's case on it, and comparing numbers.
+//!
+//! The device is the first adapter that Vulkan, Metal or DX12 offers, or the one that `RUMINATE_TEST_GPU` names (`cpu`: the twins).
+//! `RUMINATE_TEST_LIMITS=webgpu` pretends the limits that WebGPU guarantees. Without a device, tests that need one are reported
+//! as ignored.
+
+pub mod golden;
+
+mod bed;
+
+pub use bed::{compare, device, run_case, trials};

@@ -99,8 +99,8 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
     second.cache.page_base = 20;
     second.cache.page_count = 30;
     all.push(("a later segment", second));
-    let many: Vec<(u32, u32, u32)> = (0..4000).map(|i| (i % 3, i % 64, i % 6)).collect();
-    all.push(("4000 rows", bed(1, 1, 8, 64, Dtype::F32, &many, 1)));
+    let many: Vec<(u32, u32, u32)> = (0..4000).map(|i| (i % 3, i / 3, i % 6)).collect();
+    all.push(("4000 rows", bed(1, 1, 8, 1400, Dtype::F32, &many, 1)));
     all
 }
 

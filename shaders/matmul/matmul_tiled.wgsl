@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let line = (lane % 128u) / 2u;
     let half = lane % 2u;
-    let row = min(first_row + line, params.rows - 1u);
+    let xrow = min(first_row + line, params.rows - 1u);
     let wrow = min(first_n + line, params.n - 1u);
     let ty = lane / 16u * 4u;
     let tx = lane % 16u * 4u;
@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var v = Eight();
         if (c + half < params.chunks) {
             if (lane < 128u) {
-                v = input(row, c + half);
+                v = input(xrow, c + half);
             } else {
                 v = weight(wrow * params.chunks + c + half);
             }
@@ -73,8 +73,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let real = vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
     for (var i = 0u; i < 4u; i += 1u) {
-        if (first_row + ty + i < params.rows) {
-            emit(first_row + ty + i, n, select(vec4<f32>(), sums[i], real));
+        let row = first_row + ty + i;
+        if (row < params.rows && rows[row].live != 0u) {
+            emit(row, n, select(vec4<f32>(), sums[i], real));
         }
     }
 }

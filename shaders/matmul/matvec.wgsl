@@ -46,7 +46,7 @@ fn main(at: Lane) {
     }
     for (var m = 0u; m < M; m += 1u) {
         let total = reduce_sum4(at, sums[m]);
-        if (at.index == m && first_row + m <= last_row) {
+        if (at.index == m && first_row + m <= last_row && rows[first_row + m].live != 0u) {
             emit(first_row + m, n, keep_real(n, total));
         }
     }

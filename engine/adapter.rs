@@ -1,0 +1,182 @@
+//! Finding an adapter: listing, selecting, and asking it for all that the engine can use.
+
+use ruminate_shaders::Caps;
+
+use crate::error::{Error, Result};
+
+/// Which adapter to open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Select {
+    /// The first of the best kind: discrete, then integrated, then virtual, then CPU.
+    #[default]
+    Best,
+    /// By [`AdapterSummary::index`].
+    Index(usize),
+    /// The first whose name or driver contains this text, in any case.
+    Name(String),
+}
+
+/// How much of the adapter to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// All limits and the features that kernels know of.
+    #[default]
+    Full,
+    /// WebGPU's default limits and no features, whatever the adapter has: for tests of the lowest tier.
+    WebGpuDefaults,
+}
+
+/// What kind of device an adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A card with memory of its own.
+    Discrete,
+    /// A GPU that shares the host's memory.
+    Integrated,
+    /// A GPU seen through a hypervisor.
+    Virtual,
+    /// A software driver.
+    Cpu,
+    /// Unknown.
+    Other,
+}
+
+impl Kind {
+    fn rank(self) -> u8 {
+        match self {
+            Self::Discrete => 0,
+            Self::Integrated => 1,
+            Self::Virtual => 2,
+            Self::Other => 3,
+            Self::Cpu => 4,
+        }
+    }
+}
+
+/// An adapter, as far as a choice or a report needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterSummary {
+    /// Place in the list of [`adapters`] for the same backends.
+    pub index: usize,
+    /// Name of the device.
+    pub name: String,
+    /// Name and version of the driver.
+    pub driver: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// Kind of device.
+    pub kind: Kind,
+    /// What launch functions choose variants by.
+    pub caps: Caps,
+    /// Whether shaders can compute in f16.
+    pub f16: bool,
+    /// Whether passes can be timed on the device.
+    pub timestamps: bool,
+    /// Bytes of one buffer, at most.
+    pub max_buffer: u64,
+}
+
+/// How to open a device.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Which adapter.
+    pub select: Select,
+    /// Which graphics interfaces to look at.
+    pub backends: wgpu::Backends,
+    /// How much of the adapter to use.
+    pub limits: Tier,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { select: Select::Best, backends: native(), limits: Tier::Full }
+    }
+}
+
+/// The interfaces that exist natively.
+fn native() -> wgpu::Backends {
+    wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12
+}
+
+/// Every adapter that the given backends offer.
+#[must_use]
+pub fn adapters(backends: wgpu::Backends) -> Vec<AdapterSummary> {
+    enumerate(backends).iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect()
+}
+
+/// The adapter that the options select.
+pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSummary)> {
+    let all = enumerate(options.backends);
+    let summaries: Vec<_> = all.iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect();
+    let (asked, found) = match &options.select {
+        Select::Best => ("any".to_owned(), summaries.iter().min_by_key(|summary| summary.kind.rank())),
+        Select::Index(index) => (format!("index {index}"), summaries.get(*index)),
+        Select::Name(name) => {
+            let needle = name.to_lowercase();
+            let matches = |text: &str| text.to_lowercase().contains(&needle);
+            (format!("name `{name}`"), summaries.iter().find(|it| matches(&it.name) || matches(&it.driver)))
+        }
+    };
+    let chosen = found.cloned().and_then(|summary| Some((all.get(summary.index)?.clone(), summary)));
+    chosen.ok_or_else(|| Error::NoAdapter { asked, found: summaries.into_iter().map(|it| it.name).collect() })
+}
+
+/// The features that the engine uses where an adapter has them.
+pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY)
+}
+
+/// What a device with these features and limits can do for kernels.
+pub(crate) fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
+    let subgroups = features.contains(wgpu::Features::SUBGROUP);
+    Caps {
+        subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+        max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+        max_workgroups: limits.max_compute_workgroups_per_dimension,
+        // Bindings are multiples of 16 bytes here, so the limit is too.
+        max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+    }
+}
+
+/// The summary of a device, or of an adapter at its full tier.
+pub(crate) fn summary(
+    index: usize,
+    info: wgpu::AdapterInfo,
+    features: wgpu::Features,
+    limits: &wgpu::Limits,
+) -> AdapterSummary {
+    AdapterSummary {
+        index,
+        caps: caps(&info, features, limits),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        name: info.name,
+        backend: info.backend.to_str().to_owned(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
+            wgpu::DeviceType::VirtualGpu => Kind::Virtual,
+            wgpu::DeviceType::Cpu => Kind::Cpu,
+            wgpu::DeviceType::Other => Kind::Other,
+        },
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        max_buffer: limits.max_buffer_size,
+    }
+}
+
+fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
+    summary(index, adapter.get_info(), adapter.features(), &adapter.limits())
+}
+
+/// All adapters. The order is the drivers' and stable for a given machine.
+fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        // Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of
+        // indirect calls, which costs a hidden dispatch each. WGPU_VALIDATION=1 and its kin turn them on.
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    pollster::block_on(instance.enumerate_adapters(backends))
+}

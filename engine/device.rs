@@ -1,0 +1,321 @@
+//! A device: a GPU opened through wgpu, one that a host app hands over, or the CPU twins of the kernels.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+
+use ruminate_shaders::{Caps, Launch};
+
+use crate::adapter::{self, AdapterSummary, OpenOptions, Tier};
+use crate::buffer::{Buffer, Memory};
+use crate::counters::{Counters, Tally, add};
+use crate::cpu::{self, Cpu};
+use crate::error::{Error, Result};
+use crate::exec;
+use crate::gpu::Gpu;
+use crate::graph::{self, Graph};
+use crate::plan::Plan;
+use crate::profile::{self, Profile};
+use crate::readback::{self, ReadBack};
+
+/// A device: a cheap handle that any thread may use.
+#[derive(Clone)]
+pub struct Device(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    caps: Caps,
+    name: String,
+    summary: Option<AdapterSummary>,
+    tally: Tally,
+}
+
+/// What runs the kernels.
+pub(crate) enum Engine {
+    Gpu(Box<Gpu>),
+    Cpu(Cpu),
+}
+
+impl Device {
+    /// Opens a GPU.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if nothing fits the selection, [`Error::Open`] if the driver refuses.
+    pub fn open(options: &OpenOptions) -> Result<Self> {
+        let (adapter, chosen) = adapter::select(options)?;
+        let (required_features, required_limits) = match options.limits {
+            Tier::Full => (Self::required_features(&adapter), Self::required_limits(&adapter)),
+            Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("ruminate"),
+            required_features,
+            required_limits,
+            // The engine's buffers are few and large: small blocks waste less.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
+        let opened = Self::wrap(device, queue, chosen.index);
+        if let Engine::Gpu(gpu) = &opened.0.engine {
+            gpu.listen();
+        }
+        Ok(opened)
+    }
+
+    /// The CPU twins of the kernels: always there, exact, slow.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self(Arc::new(Shared {
+            engine: Engine::Cpu(Cpu::default()),
+            caps: Caps::WEBGPU,
+            name: "CPU twins".to_owned(),
+            summary: None,
+            tally: Tally::default(),
+        }))
+    }
+
+    /// Takes a host app's device and queue, made with [`Self::required_features`] and [`Self::required_limits`], or with
+    /// less. The host's handlers for loss and errors stay in place; a host that learns of a loss passes it on with
+    /// [`Self::report_lost`], otherwise it is noticed at the next read-back.
+    #[must_use]
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::wrap(device, queue, 0)
+    }
+
+    /// The features that the engine uses, as far as the adapter has them.
+    #[must_use]
+    pub fn required_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+        adapter::features(adapter)
+    }
+
+    /// The limits that the engine wants: all that the adapter has.
+    #[must_use]
+    pub fn required_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+        adapter.limits()
+    }
+
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize) -> Self {
+        let summary = adapter::summary(index, device.adapter_info(), device.features(), &device.limits());
+        Self(Arc::new(Shared {
+            caps: summary.caps,
+            name: summary.name.clone(),
+            engine: Engine::Gpu(Box::new(Gpu::new(device, queue, summary.kind))),
+            summary: Some(summary),
+            tally: Tally::default(),
+        }))
+    }
+
+    /// What launch functions choose variants by.
+    #[must_use]
+    pub fn caps(&self) -> Caps {
+        self.0.caps
+    }
+
+    /// Name of the adapter, or `CPU twins`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether this is [`Self::cpu`]. A software driver is not.
+    #[must_use]
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.0.engine, Engine::Cpu(_))
+    }
+
+    /// The adapter as it was opened; `None` for the CPU twins.
+    #[must_use]
+    pub fn summary(&self) -> Option<&AdapterSummary> {
+        self.0.summary.as_ref()
+    }
+
+    /// Makes a buffer of zeros that kernels can bind and the host can write and read. The size is rounded up to 16 bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`], or a fault of the device.
+    pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        let size = bytes.max(1).checked_next_multiple_of(16).unwrap_or(u64::MAX);
+        let memory = match &self.0.engine {
+            Engine::Cpu(_) => Memory::Cpu(cpu::words(label, size)?),
+            Engine::Gpu(gpu) => {
+                gpu.check()?;
+                let limit = gpu.limits.max_buffer_size;
+                if size > limit {
+                    return Err(Error::TooLarge { buffer: label.to_owned(), bytes: size, limit });
+                }
+                let descriptor = wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size,
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                };
+                Memory::Gpu(gpu.guard(|| format!("buffer {label}"), || gpu.device.create_buffer(&descriptor))?)
+            }
+        };
+        Ok(Buffer::new(self, label, size, memory))
+    }
+
+    /// Writes `data` at a byte offset that is a multiple of 4. If its length is not a multiple of 4, the rest of the last word
+    /// becomes 0. On a GPU the data is staged: executions that follow see it, those in flight don't, and at most some 100 MiB of
+    /// host memory are taken, so a large write may wait.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the data does not fit, [`Error::Foreign`], or a fault of the device.
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        self.check_range(buffer, offset, offset.saturating_add(data.len() as u64))?;
+        match (&self.0.engine, buffer.wgpu(), buffer.words()) {
+            (Engine::Gpu(gpu), Some(target), _) => gpu.write(&self.0.tally, target, offset, data)?,
+            (_, _, Some(words)) => {
+                let mut words = words.write().unwrap_or_else(PoisonError::into_inner);
+                let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+                let start = index(offset);
+                let end = start + data.len();
+                bytes[start..end].copy_from_slice(data);
+                bytes[end..end.next_multiple_of(4)].fill(0);
+            }
+            _ => return Err(foreign(buffer)),
+        }
+        add(&self.0.tally.bytes_written, data.len() as u64);
+        Ok(())
+    }
+
+    /// Reads a range of bytes, after everything that was submitted. Blocks; counts as a wait and a read-back.
+    ///
+    /// # Errors
+    /// [`Error::Range`], [`Error::Foreign`], [`Error::Timeout`], or a fault of the device.
+    pub fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>> {
+        self.check_range(buffer, range.start, range.end)?;
+        add(&self.0.tally.read_backs, 1);
+        let bytes = match (&self.0.engine, buffer.wgpu(), buffer.words()) {
+            (Engine::Gpu(gpu), Some(source), _) => readback::read(self, gpu, source, range)?,
+            (_, _, Some(words)) => {
+                let words = words.read().unwrap_or_else(PoisonError::into_inner);
+                bytemuck::cast_slice::<u32, u8>(&words)[index(range.start)..index(range.end)].to_vec()
+            }
+            _ => return Err(foreign(buffer)),
+        };
+        add(&self.0.tally.bytes_read, bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    /// Makes a graph ready to run here: compiles what is missing, in parallel, allocates the scratch tensors with
+    /// overlapping lifetimes kept apart, and makes the bind groups. After this an execution creates nothing.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a binding that exceeds the device's, [`Error::Launch`] for a launch that does, [`Error::Foreign`] for
+    /// a buffer of another device, or what compiling and allocating give.
+    #[expect(clippy::needless_pass_by_value, reason = "a graph is recorded for one plan")]
+    pub fn plan(&self, graph: Graph) -> Result<Plan> {
+        Plan::new(self, &graph)
+    }
+
+    /// Runs a plan with a value for each of its graph's counts, in their order. Never waits. `reads` are copied out behind the
+    /// last launch, whole; the ticket gives their content. No ticket comes back if `reads` is empty.
+    ///
+    /// # Errors
+    /// [`Error::Counts`], [`Error::Foreign`], or a fault of the device.
+    pub fn execute(&self, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Option<ReadBack>> {
+        exec::execute(self, plan, counts, reads)
+    }
+
+    /// Runs a plan like [`Self::execute`], and times every launch: on the device where it has timestamps, by waiting for
+    /// each launch where not. Waits, and creates objects.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn profile(&self, plan: &Plan, counts: &[u32]) -> Result<Profile> {
+        profile::profile(self, plan, counts)
+    }
+
+    /// Compiles the pipelines of launches ahead of their plan. Drivers may still finish the work at the first dispatch.
+    ///
+    /// # Errors
+    /// What the compiler says about the first kernel that it refuses.
+    pub fn compile<'a>(&self, launches: impl IntoIterator<Item = &'a Launch>) -> Result<()> {
+        match &self.0.engine {
+            Engine::Cpu(_) => Ok(()),
+            Engine::Gpu(gpu) => {
+                gpu.check()?;
+                let launches: Vec<&Launch> = launches.into_iter().collect();
+                launches.iter().try_for_each(|launch| graph::check(launch).map(drop))?;
+                gpu.pipelines.get(gpu, &self.0.tally, launches).map(drop)
+            }
+        }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.tally.snapshot()
+    }
+
+    /// Tells the engine that the device is lost: for host apps with a device-lost callback of their own.
+    pub fn report_lost(&self, message: &str) {
+        if let Engine::Gpu(gpu) = &self.0.engine {
+            gpu.lose(message);
+        }
+    }
+
+    /// Destroys the device under the engine, as a driver reset would.
+    #[doc(hidden)]
+    pub fn lose_for_test(&self) {
+        if let Engine::Gpu(gpu) = &self.0.engine {
+            gpu.device.destroy();
+            // wgpu calls back when the queue is empty; the outcome is what the next call reports.
+            let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
+        }
+    }
+
+    /// The whole content of a CPU buffer.
+    pub(crate) fn content(&self, buffer: &Buffer) -> Vec<u8> {
+        let words = buffer.words().map(|words| words.read().unwrap_or_else(PoisonError::into_inner));
+        let bytes = words.map_or_else(Vec::new, |words| bytemuck::cast_slice(&words).to_vec());
+        add(&self.0.tally.bytes_read, bytes.len() as u64);
+        bytes
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
+    /// Whether two handles mean the same device.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Fails if a buffer belongs to another device.
+    pub(crate) fn check_owner(&self, buffer: &Buffer) -> Result<()> {
+        if self.same(buffer.owner()) { Ok(()) } else { Err(foreign(buffer)) }
+    }
+
+    fn check_range(&self, buffer: &Buffer, start: u64, end: u64) -> Result<()> {
+        self.check_owner(buffer)?;
+        let size = buffer.size();
+        if start > end || end > size || !start.is_multiple_of(4) {
+            return Err(Error::Range { buffer: buffer.label().to_owned(), start, end, size });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Device").field(&self.0.name).finish()
+    }
+}
+
+fn foreign(buffer: &Buffer) -> Error {
+    Error::Foreign { what: format!("buffer {}", buffer.label()), owner: "device" }
+}
+
+/// An offset into memory that exists, so it fits.
+#[expect(clippy::cast_possible_truncation, reason = "offsets were checked against memory of this process")]
+fn index(offset: u64) -> usize {
+    offset as usize
+}

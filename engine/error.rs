@@ -1,0 +1,132 @@
+//! What can go wrong, as data: every variant names the thing concerned and what it needs.
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No adapter fits what was asked for.
+    #[error("no adapter for {asked}; found: {}", if found.is_empty() { "none".to_owned() } else { found.join(", ") })]
+    NoAdapter {
+        /// The selection, in words.
+        asked: String,
+        /// Names of the adapters that there are.
+        found: Vec<String>,
+    },
+    /// The adapter is there but gives no device.
+    #[error("adapter {adapter} gives no device: {message}")]
+    Open {
+        /// Name of the adapter.
+        adapter: String,
+        /// The driver's words.
+        message: String,
+    },
+    /// The device was lost: the driver reset it, it was unplugged, or it was destroyed. Open another.
+    #[error("the device was lost: {0}")]
+    Lost(String),
+    /// The device has no memory left for something.
+    #[error("out of device memory for {what}")]
+    OutOfMemory {
+        /// What was to be created.
+        what: String,
+    },
+    /// wgpu or the driver refused something: a bug in a kernel, in this crate or in the driver.
+    #[error("{what} was refused: {message}")]
+    Validation {
+        /// What was to be created or submitted.
+        what: String,
+        /// wgpu's words.
+        message: String,
+    },
+    /// A tensor is smaller than a launch needs.
+    #[error("{launch}: binding `{binding}` needs {need} bytes, the tensor has {have}")]
+    Shape {
+        /// Label of the kernel variant.
+        launch: String,
+        /// Name of the binding in the WGSL text.
+        binding: &'static str,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes of the tensor.
+        have: u64,
+    },
+    /// A launch was given another number of tensors than it has bindings.
+    #[error("{launch}: {need} bindings, {have} tensors given")]
+    Bindings {
+        /// Label of the kernel variant.
+        launch: String,
+        /// Bindings of the variant.
+        need: usize,
+        /// Tensors given.
+        have: usize,
+    },
+    /// One tensor is bound twice in a launch that writes it.
+    #[error("{launch}: `{first}` and `{second}` are the same tensor, and one of them is written")]
+    Aliased {
+        /// Label of the kernel variant.
+        launch: String,
+        /// Name of the first binding.
+        first: &'static str,
+        /// Name of the second binding.
+        second: &'static str,
+    },
+    /// A launch that does not fit its own kernel or the device.
+    #[error("{launch}: {problem}")]
+    Launch {
+        /// Label of the kernel variant.
+        launch: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A buffer or a binding exceeds what the device takes; split it.
+    #[error("{buffer} has {bytes} bytes, the device takes {limit}")]
+    TooLarge {
+        /// Label of the buffer.
+        buffer: String,
+        /// Bytes asked for.
+        bytes: u64,
+        /// Bytes that the device takes.
+        limit: u64,
+    },
+    /// A range that is not inside its buffer, or does not start at a multiple of four.
+    #[error("{buffer} has {size} bytes, bytes {start} to {end} were asked for (the start must be a multiple of 4)")]
+    Range {
+        /// Label of the buffer.
+        buffer: String,
+        /// First byte.
+        start: u64,
+        /// The byte behind the last one.
+        end: u64,
+        /// Size of the buffer.
+        size: u64,
+    },
+    /// A plan was executed with too few or too many counts.
+    #[error("plan {plan} has {need} counts, {have} given")]
+    Counts {
+        /// Label of the plan.
+        plan: String,
+        /// Counts of its graph.
+        need: usize,
+        /// Counts given.
+        have: usize,
+    },
+    /// A tensor of another graph, or a buffer or plan of another device.
+    #[error("{what} belongs to another {owner}")]
+    Foreign {
+        /// The thing.
+        what: String,
+        /// `graph` or `device`.
+        owner: &'static str,
+    },
+    /// The device made no progress for so long that it must be stuck.
+    #[error("the device made no progress for {seconds} s")]
+    Timeout {
+        /// Seconds waited.
+        seconds: u64,
+    },
+    /// Results could not be read back.
+    #[error("reading back failed: {0}")]
+    ReadBack(String),
+}

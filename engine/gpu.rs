@@ -1,0 +1,241 @@
+//! The wgpu side of a device: error scopes, faults, submissions and waits.
+//!
+//! Nothing here panics when the device goes away. wgpu reports a loss through a callback, other faults through error scopes
+//! or, outside of any scope, through a handler; the first fault is stored, and every call of the engine looks at it. Waiting
+//! is done in slices, so that a device that stopped making progress ends as [`Error::Timeout`] and not as a hang.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::adapter::Kind;
+use crate::counters::{Tally, add};
+use crate::error::{Error, Result};
+use crate::pipeline::Pipelines;
+use crate::readback::Staging;
+
+/// Bytes uploaded or read back at a time: bounds the staging memory of large transfers.
+pub(crate) const CHUNK: usize = 32 << 20;
+/// Uploads that may be in flight before the host waits for the oldest.
+const UPLOADS_IN_FLIGHT: usize = 2;
+/// How long one wait lasts before faults and progress are looked at.
+const SLICE: Duration = Duration::from_secs(1);
+/// How long a device may go without finishing a submission.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a device is assumed to do at least, to decide where a submission ends. Guesses that only need to be right within a
+/// factor of ten: a watchdog allows about 2 s, and a submission costs some 50 µs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    bytes_per_second: f64,
+    flops_per_second: f64,
+    launch_seconds: f64,
+    /// Seconds of work per submission.
+    pub(crate) submission_seconds: f64,
+}
+
+impl Rates {
+    fn of(kind: Kind) -> Self {
+        let (bytes_per_second, flops_per_second, launch_seconds, submission_seconds) = match kind {
+            Kind::Cpu => (5e9, 5e9, 50e-6, 0.1),
+            // Shorter on GPUs, which would idle while the host encodes the first submission.
+            Kind::Integrated | Kind::Virtual | Kind::Other => (50e9, 500e9, 10e-6, 0.04),
+            Kind::Discrete => (300e9, 5e12, 5e-6, 0.02),
+        };
+        Self { bytes_per_second, flops_per_second, launch_seconds, submission_seconds }
+    }
+
+    /// Seconds that a launch is assumed to take.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub(crate) fn seconds(&self, cost: ruminate_shaders::Cost) -> f64 {
+        let (bytes, flops) = (cost.bytes as f64, cost.flops as f64);
+        self.launch_seconds + (bytes / self.bytes_per_second).max(flops / self.flops_per_second)
+    }
+}
+
+/// Uploads that wgpu holds in staging memory.
+#[derive(Debug, Default)]
+struct Uploads {
+    staged: usize,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+}
+
+/// A wgpu device and what the engine keeps beside it.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) limits: wgpu::Limits,
+    pub(crate) timestamps: bool,
+    pub(crate) rates: Rates,
+    pub(crate) pipelines: Pipelines,
+    pub(crate) staging: Staging,
+    fault: Arc<OnceLock<Error>>,
+    finished: Arc<AtomicU64>,
+    uploads: Mutex<Uploads>,
+}
+
+impl Gpu {
+    pub(crate) fn new(device: wgpu::Device, queue: wgpu::Queue, kind: Kind) -> Self {
+        Self {
+            limits: device.limits(),
+            timestamps: device.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+            rates: Rates::of(kind),
+            pipelines: Pipelines::default(),
+            staging: Staging::default(),
+            fault: Arc::default(),
+            finished: Arc::default(),
+            uploads: Mutex::default(),
+            device,
+            queue,
+        }
+    }
+
+    /// Installs the handlers for loss and for errors outside of any scope. Not done for a host app's device, whose handlers
+    /// are its own.
+    pub(crate) fn listen(&self) {
+        let fault = Arc::clone(&self.fault);
+        self.device.set_device_lost_callback(move |reason, message| {
+            let message = if message.is_empty() { format!("{reason:?}") } else { message };
+            // A fault that was stored before stays: it is the likely cause.
+            let _ = fault.set(Error::Lost(message));
+        });
+        let fault = Arc::clone(&self.fault);
+        self.device.on_uncaptured_error(Arc::new(move |error| {
+            let _ = fault.set(classify(error, "a call"));
+        }));
+    }
+
+    /// Records that the device is lost.
+    pub(crate) fn lose(&self, message: &str) {
+        let _ = self.fault.set(Error::Lost(message.to_owned()));
+    }
+
+    /// The first fault, if there was one.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// Runs calls of wgpu inside error scopes. Scopes belong to the thread, so `call` must not move to another.
+    pub(crate) fn guard<T>(&self, what: impl Fn() -> String, call: impl FnOnce() -> T) -> Result<T> {
+        self.check()?;
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = call();
+        let validation = pollster::block_on(validation.pop());
+        let internal = pollster::block_on(internal.pop());
+        let memory = pollster::block_on(memory.pop());
+        self.check()?;
+        memory.or(internal).or(validation).map_or(Ok(made), |error| Err(classify(error, &what())))
+    }
+
+    /// Submits commands, and with them what was written since the last submission.
+    pub(crate) fn submit(
+        &self,
+        tally: &Tally,
+        encode: impl FnOnce() -> Option<wgpu::CommandBuffer>,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let index = self.guard(|| "a submission".to_owned(), || self.queue.submit(encode()))?;
+        let finished = Arc::clone(&self.finished);
+        self.queue.on_submitted_work_done(move || add(&finished, 1));
+        add(&tally.submissions, 1);
+        Ok(index)
+    }
+
+    /// Looks for finished work without blocking.
+    pub(crate) fn poll(&self) -> Result<()> {
+        self.turn(wgpu::PollType::Poll).map(drop)
+    }
+
+    /// Blocks until a submission is finished.
+    pub(crate) fn wait(&self, tally: &Tally, index: &wgpu::SubmissionIndex) -> Result<()> {
+        add(&tally.waits, 1);
+        let mut progress = Progress::new(self);
+        while !self.turn(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(SLICE) })? {
+            progress.demand(self)?;
+        }
+        Ok(())
+    }
+
+    /// One turn of wgpu's event loop; whether the awaited submission is finished.
+    fn turn(&self, how: wgpu::PollType) -> Result<bool> {
+        self.check()?;
+        // wgpu 30 panics here when the driver reports a loss during the wait.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));
+        self.check()?;
+        match outcome {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(wgpu::PollError::Timeout)) => Ok(false),
+            Ok(Err(error)) => Err(Error::ReadBack(error.to_string())),
+            Err(_) => {
+                self.lose("the driver failed during a wait");
+                self.check().map(|()| false)
+            }
+        }
+    }
+
+    /// Writes through wgpu's staging memory, at most a few [`CHUNK`]s of it at a time.
+    pub(crate) fn write(&self, tally: &Tally, buffer: &wgpu::Buffer, mut offset: u64, data: &[u8]) -> Result<()> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        for chunk in data.chunks(CHUNK) {
+            let what = || "an upload".to_owned();
+            let (whole, tail) = chunk.split_at(chunk.len() & !3);
+            self.guard(what, || {
+                if !whole.is_empty() {
+                    self.queue.write_buffer(buffer, offset, whole);
+                }
+                if !tail.is_empty() {
+                    let mut word = [0; 4];
+                    word[..tail.len()].copy_from_slice(tail);
+                    self.queue.write_buffer(buffer, offset + whole.len() as u64, &word);
+                }
+            })?;
+            offset += chunk.len() as u64;
+            uploads.staged += chunk.len();
+            if uploads.staged >= CHUNK {
+                uploads.staged = 0;
+                uploads.in_flight.push_back(self.submit(tally, || None)?);
+                if uploads.in_flight.len() > UPLOADS_IN_FLIGHT
+                    && let Some(oldest) = uploads.in_flight.pop_front()
+                {
+                    self.wait(tally, &oldest)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether submissions still come to an end.
+pub(crate) struct Progress {
+    finished: u64,
+    since: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(gpu: &Gpu) -> Self {
+        Self { finished: gpu.finished.load(Relaxed), since: Instant::now() }
+    }
+
+    /// Fails if no submission has come to an end for as long as patience lasts.
+    pub(crate) fn demand(&mut self, gpu: &Gpu) -> Result<()> {
+        let finished = gpu.finished.load(Relaxed);
+        if finished != self.finished {
+            *self = Self { finished, since: Instant::now() };
+        }
+        if self.since.elapsed() < PATIENCE { Ok(()) } else { Err(Error::Timeout { seconds: PATIENCE.as_secs() }) }
+    }
+}
+
+fn classify(error: wgpu::Error, what: &str) -> Error {
+    let what = what.to_owned();
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what },
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            Error::Validation { what, message: description }
+        }
+    }
+}

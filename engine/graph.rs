@@ -1,0 +1,218 @@
+//! Recording: launches on logical tensors, in order, with loops. Shapes are checked here, so that a mistake is reported
+//! where it is made.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ruminate_shaders::{Access, Binding, Launch};
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+
+/// A logical tensor of a graph: a piece of scratch memory, or a buffer that outlives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tensor {
+    graph: u32,
+    index: usize,
+}
+
+/// How often a loop runs: a number that each execution gives, or a fixed one, as in `Count::from(3)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(Times);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Times {
+    Given(usize),
+    Fixed(u32),
+}
+
+impl Count {
+    /// The number, given the counts of an execution.
+    pub(crate) fn times(self, counts: &[u32]) -> u32 {
+        match self.0 {
+            Times::Given(place) => counts.get(place).copied().unwrap_or(0),
+            Times::Fixed(times) => times,
+        }
+    }
+
+    /// Whether the loop certainly runs.
+    pub(crate) fn certain(self) -> bool {
+        matches!(self.0, Times::Fixed(1..))
+    }
+}
+
+impl From<u32> for Count {
+    fn from(times: u32) -> Self {
+        Self(Times::Fixed(times))
+    }
+}
+
+/// A tensor as recorded.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    /// Bytes, a multiple of 16.
+    pub(crate) bytes: u64,
+    /// The buffer of an imported tensor.
+    pub(crate) buffer: Option<Buffer>,
+    pub(crate) keep: bool,
+}
+
+/// A launch as recorded, with the tensors of its bindings.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) launch: Launch,
+    pub(crate) label: String,
+    pub(crate) bindings: Vec<(usize, Access)>,
+}
+
+/// A step of a graph: a launch, by its place in the record, or a loop.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Launch(usize),
+    Repeat(Count, Vec<Step>),
+}
+
+/// A record of launches. [`Device::plan`](crate::Device::plan) makes it runnable.
+///
+/// **Lifetimes.** A scratch tensor lives from its first to its last launch, and others may have its memory before and after.
+/// What is used both inside and outside of a loop lives until the loop ends, at least. A tensor that is read before it is written holds a value
+/// of an earlier execution (zero at first), so it gets memory of its own, as [`Self::keep`] gives it. A launch that writes counts as
+/// one that overwrites: a tensor that is only *added to* in a loop must be written before it, or kept.
+#[derive(Debug)]
+pub struct Graph {
+    id: u32,
+    pub(crate) label: String,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) launches: Vec<Recorded>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) counts: Vec<String>,
+}
+
+impl Graph {
+    /// An empty graph.
+    #[must_use]
+    pub fn new(label: &str) -> Self {
+        /// Tells tensors of different graphs apart, so that mixing them up is an error.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            label: label.to_owned(),
+            nodes: Vec::new(),
+            launches: Vec::new(),
+            steps: Vec::new(),
+            counts: Vec::new(),
+        }
+    }
+
+    /// A scratch tensor of at least `bytes`, undefined until a launch writes it.
+    pub fn scratch(&mut self, name: &str, bytes: u64) -> Tensor {
+        let bytes = bytes.max(1).checked_next_multiple_of(16).unwrap_or(!15);
+        self.node(Node { name: name.to_owned(), bytes, buffer: None, keep: false })
+    }
+
+    /// A buffer that outlives the graph: weights, caches, tables. The same buffer always gives the same tensor.
+    pub fn import(&mut self, buffer: &Buffer) -> Tensor {
+        let known = self.nodes.iter().position(|node| node.buffer.as_ref().is_some_and(|it| it.same(buffer)));
+        match known {
+            Some(index) => Tensor { graph: self.id, index },
+            None => self.node(Node {
+                name: buffer.label().to_owned(),
+                bytes: buffer.size(),
+                buffer: Some(buffer.clone()),
+                keep: false,
+            }),
+        }
+    }
+
+    fn node(&mut self, node: Node) -> Tensor {
+        self.nodes.push(node);
+        Tensor { graph: self.id, index: self.nodes.len() - 1 }
+    }
+
+    /// Gives a scratch tensor memory of its own, so that it keeps its value between executions and
+    /// [`Plan::tensor`](crate::Plan::tensor) finds it.
+    pub fn keep(&mut self, tensor: Tensor) {
+        if tensor.graph == self.id
+            && let Some(node) = self.nodes.get_mut(tensor.index)
+        {
+            node.keep = true;
+        }
+    }
+
+    /// Records a launch with a tensor for each of its bindings, in order. A tensor may be bound twice if both only read.
+    ///
+    /// # Errors
+    /// [`Error::Bindings`], [`Error::Shape`], [`Error::Aliased`], [`Error::Foreign`], or [`Error::Launch`] for a launch that does not
+    /// fit its own kernel.
+    pub fn launch(&mut self, launch: Launch, bindings: &[Tensor]) -> Result<()> {
+        let label = check(&launch)?;
+        let slots: Vec<Binding> = launch.kernel.bindings_of(launch.choice).collect();
+        if slots.len() != bindings.len() {
+            return Err(Error::Bindings { launch: label, need: slots.len(), have: bindings.len() });
+        }
+        for (place, (slot, tensor)) in slots.iter().zip(bindings).enumerate() {
+            let node = self.nodes.get(tensor.index).filter(|_| tensor.graph == self.id).ok_or_else(|| {
+                Error::Foreign { what: format!("the tensor for `{}` of {label}", slot.name), owner: "graph" }
+            })?;
+            let (need, have) = (launch.sizes[place], node.bytes);
+            if have < need {
+                return Err(Error::Shape { launch: label, binding: slot.name, need, have });
+            }
+            let twice =
+                slots.iter().zip(bindings).take(place).find(|(other, it)| {
+                    *it == tensor && (slot.access == Access::Write || other.access == Access::Write)
+                });
+            if let Some((other, _)) = twice {
+                return Err(Error::Aliased { launch: label, first: other.name, second: slot.name });
+            }
+        }
+        let bindings = bindings.iter().zip(&slots).map(|(tensor, slot)| (tensor.index, slot.access)).collect();
+        self.steps.push(Step::Launch(self.launches.len()));
+        self.launches.push(Recorded { launch, label, bindings });
+        Ok(())
+    }
+
+    /// A number that each execution gives, in the order of these calls.
+    pub fn count(&mut self, name: &str) -> Count {
+        self.counts.push(name.to_owned());
+        Count(Times::Given(self.counts.len() - 1))
+    }
+
+    /// Records a loop: what `body` records runs `n` times, or not at all if `n` is 0. Every round runs the same commands; what differs
+    /// between rounds must be data.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn repeat<E>(&mut self, n: Count, body: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        let outside = std::mem::take(&mut self.steps);
+        let outcome = body(self);
+        let inside = std::mem::replace(&mut self.steps, outside);
+        self.steps.push(Step::Repeat(n, inside));
+        outcome
+    }
+}
+
+/// Checks a launch against its kernel's description; its label if it fits.
+pub(crate) fn check(launch: &Launch) -> Result<String> {
+    let kernel = launch.kernel;
+    let options = kernel.axes.iter().enumerate();
+    let mut wrong =
+        options.filter(|&(axis, it)| launch.choice.0.get(axis).is_none_or(|&at| usize::from(at) >= it.options.len()));
+    if let Some((_, axis)) = wrong.next() {
+        let problem = format!("the choice for axis `{}` is out of range", axis.name);
+        return Err(Error::Launch { launch: kernel.name.to_owned(), problem });
+    }
+    let label = kernel.label(launch.choice);
+    let bindings = kernel.bindings_of(launch.choice).count();
+    let differ = [
+        ("constants", kernel.overrides.len(), launch.overrides.len()),
+        ("bytes of parameters", kernel.params_size, launch.params.len()),
+        ("binding sizes", bindings, launch.sizes.len()),
+    ];
+    match differ.into_iter().find(|(_, need, have)| need != have) {
+        None => Ok(label),
+        Some((what, need, have)) => {
+            Err(Error::Launch { launch: label, problem: format!("the kernel has {need} {what}, the launch {have}") })
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Which scratch tensors may share memory: those whose lifetimes don't overlap.
+//!
+//! wgpu tracks use per whole buffer, and a buffer cannot be bound for reading and for writing in one launch. So memory is shared by whole
+//! buffers, *slots*, never by ranges of one large buffer. Lifetimes are intervals of launches in recorded order; a loop's
+//! launches run again, so a value that crosses the loop's border occupies its slot up to the loop's end.
+
+use std::ops::Range;
+
+use ruminate_shaders::Access;
+
+use crate::graph::{Graph, Step};
+
+/// Where the scratch tensors of a graph go.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// The slot of each tensor; `None` for imported tensors and for those that nobody uses.
+    pub(crate) slot: Vec<Option<usize>>,
+    /// Bytes of each slot.
+    pub(crate) slots: Vec<u64>,
+}
+
+/// A loop: its launches, and whether it certainly runs.
+struct Loop {
+    launches: Range<usize>,
+    certain: bool,
+}
+
+/// When a tensor is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Life {
+    /// From the first to the last launch of the range, inclusive both.
+    Within(usize, usize),
+    /// Before, during and after the execution.
+    Always,
+}
+
+impl Life {
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Within(first, last), Self::Within(other_first, other_last)) => {
+                first <= other_last && other_first <= last
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Assigns slots: the largest tensors first, each into the smallest slot that is free throughout its life.
+pub(crate) fn assign(graph: &Graph) -> Layout {
+    let mut loops = Vec::new();
+    find_loops(&graph.steps, &mut loops);
+    let mut lives: Vec<(usize, Life)> = (0..graph.nodes.len())
+        .filter(|&index| graph.nodes[index].buffer.is_none())
+        .filter_map(|index| Some((index, life(graph, &loops, index)?)))
+        .collect();
+    lives.sort_by_key(|&(index, _)| (std::cmp::Reverse(graph.nodes[index].bytes), index));
+
+    let mut layout = Layout { slot: vec![None; graph.nodes.len()], slots: Vec::new() };
+    let mut tenants: Vec<Vec<Life>> = Vec::new();
+    for (index, life) in lives {
+        let free = |slot: &usize| tenants[*slot].iter().all(|other| !life.overlaps(other));
+        // Slots were made in falling size, so the last free one wastes least.
+        let slot = (0..tenants.len()).rev().find(free).unwrap_or_else(|| {
+            layout.slots.push(graph.nodes[index].bytes);
+            tenants.push(Vec::new());
+            tenants.len() - 1
+        });
+        tenants[slot].push(life);
+        layout.slot[index] = Some(slot);
+    }
+    layout
+}
+
+/// Collects the loops with launches in them; launches are numbered in recorded order, so those of a loop are a range.
+fn find_loops(steps: &[Step], loops: &mut Vec<Loop>) {
+    for step in steps {
+        if let Step::Repeat(count, body) = step {
+            if let Some(launches) = extent(body) {
+                loops.push(Loop { launches, certain: count.certain() });
+            }
+            find_loops(body, loops);
+        }
+    }
+}
+
+/// The launches of a loop body, if there are any.
+fn extent(body: &[Step]) -> Option<Range<usize>> {
+    let ranges = body.iter().filter_map(|step| match step {
+        Step::Launch(index) => Some(*index..*index + 1),
+        Step::Repeat(_, inner) => extent(inner),
+    });
+    ranges.reduce(|all, range| all.start..range.end)
+}
+
+/// When a tensor is needed; `None` if never.
+fn life(graph: &Graph, loops: &[Loop], tensor: usize) -> Option<Life> {
+    if graph.nodes[tensor].keep {
+        return Some(Life::Always);
+    }
+    let uses: Vec<(usize, Access)> = graph
+        .launches
+        .iter()
+        .enumerate()
+        .filter_map(|(index, launch)| {
+            let binding = launch.bindings.iter().find(|(bound, _)| *bound == tensor)?;
+            Some((index, binding.1))
+        })
+        .collect();
+    let (&(first, access), &(mut last, _)) = (uses.first()?, uses.last()?);
+    if access == Access::Read {
+        return Some(Life::Always);
+    }
+    for it in loops {
+        let inside = uses.iter().any(|(index, _)| it.launches.contains(index));
+        let outside = uses.iter().any(|(index, _)| !it.launches.contains(index));
+        if inside && outside {
+            // If the first write may be skipped with its loop, the value of an earlier round or execution shows.
+            if it.launches.contains(&first) && !it.certain {
+                return Some(Life::Always);
+            }
+            // A later round reads what was written before the loop, or the launches behind it what the last round wrote. Before
+            // the first write nothing needs the memory: each round writes before it reads.
+            last = last.max(it.launches.end - 1);
+        }
+    }
+    Some(Life::Within(first, last))
+}

@@ -1,0 +1,246 @@
+//! Read-back: results copied to staging memory on the device, mapped asynchronously, handed over when they are there.
+//!
+//! Staging buffers come in powers of two and return to the device's pool when their ticket is done, so a loop that keeps
+//! a few tickets in flight creates a few buffers at its start and none later.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::counters::add;
+use crate::device::{Device, Engine};
+use crate::error::{Error, Result};
+use crate::gpu::{CHUNK, Gpu, Progress};
+
+/// Smallest staging buffer.
+const SMALLEST: u64 = 256;
+/// Largest staging buffer that the pool keeps.
+const LARGEST_KEPT: u64 = 64 << 20;
+
+/// Staging buffers that wait for their next use, by size.
+#[derive(Debug, Default)]
+pub(crate) struct Staging(Mutex<HashMap<u64, Vec<wgpu::Buffer>>>);
+
+impl Staging {
+    /// A staging buffer of at least `bytes`, reused if there is one.
+    pub(crate) fn take(&self, device: &Device, gpu: &Gpu, bytes: u64) -> Result<wgpu::Buffer> {
+        let limit = gpu.limits.max_buffer_size;
+        if bytes > limit {
+            return Err(Error::TooLarge { buffer: "read-back".to_owned(), bytes, limit });
+        }
+        let size = bytes.max(SMALLEST).next_power_of_two().min(limit & !15).max(bytes);
+        if let Some(buffer) = self.lock().get_mut(&size).and_then(Vec::pop) {
+            return Ok(buffer);
+        }
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        let buffer = gpu.guard(|| "a read-back buffer".to_owned(), || gpu.device.create_buffer(&descriptor))?;
+        add(&device.tally().buffers, 1);
+        Ok(buffer)
+    }
+
+    /// Unmaps a buffer and keeps it for the next ticket.
+    fn give(&self, gpu: &Gpu, buffer: wgpu::Buffer) {
+        let unmapped = gpu.guard(|| "unmapping".to_owned(), || buffer.unmap());
+        if unmapped.is_ok() && buffer.size() <= LARGEST_KEPT {
+            self.lock().entry(buffer.size()).or_default().push(buffer);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Vec<wgpu::Buffer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const PENDING: u8 = 0;
+const MAPPED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// A ticket for results of an execution. Tickets may be waited for in any order; a dropped one gives its memory back.
+#[must_use = "results are read with `wait`"]
+pub struct ReadBack(Ticket);
+
+enum Ticket {
+    /// On the CPU: the results themselves.
+    Ready(Vec<Vec<u8>>),
+    Mapping(Mapping),
+}
+
+/// A staging buffer that is being mapped.
+struct Mapping {
+    device: Device,
+    staging: Option<wgpu::Buffer>,
+    /// Bytes of each result, multiples of 4 as mapping demands.
+    sizes: Vec<u64>,
+    state: Arc<AtomicU8>,
+    submission: wgpu::SubmissionIndex,
+}
+
+impl ReadBack {
+    /// A ticket whose results are there already.
+    pub(crate) fn ready_now(device: &Device, results: Vec<Vec<u8>>) -> Self {
+        add(&device.tally().read_backs, 1);
+        Self(Ticket::Ready(results))
+    }
+
+    /// Starts mapping a staging buffer that `submission` fills with results of these sizes, one behind the other.
+    pub(crate) fn start(
+        device: &Device,
+        gpu: &Gpu,
+        staging: wgpu::Buffer,
+        sizes: Vec<u64>,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Self> {
+        add(&device.tally().read_backs, 1);
+        Mapping::start(device, gpu, staging, sizes, submission).map(|mapping| Self(Ticket::Mapping(mapping)))
+    }
+
+    /// Whether [`Self::wait`] would return at once. Looks at the device without blocking.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        match &self.0 {
+            Ticket::Ready(_) => true,
+            Ticket::Mapping(mapping) => mapping.ready(),
+        }
+    }
+
+    /// The content of each buffer that the execution was asked to read, in order. Blocks, and counts as a wait, only if the
+    /// device has not got there yet.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if the device makes no progress for two minutes, [`Error::ReadBack`], or a fault of the device.
+    pub fn wait(self) -> Result<Vec<Vec<u8>>> {
+        let results = match self.0 {
+            Ticket::Ready(results) => return Ok(results),
+            Ticket::Mapping(mapping) => {
+                let results = mapping.finish()?;
+                add(&mapping.device.tally().bytes_read, results.iter().map(|bytes| bytes.len() as u64).sum());
+                results
+            }
+        };
+        Ok(results)
+    }
+}
+
+impl fmt::Debug for ReadBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ticket::Ready(results) => write!(f, "ReadBack({} results)", results.len()),
+            Ticket::Mapping(mapping) => write!(f, "ReadBack({:?} bytes)", mapping.sizes),
+        }
+    }
+}
+
+impl Mapping {
+    fn start(
+        device: &Device,
+        gpu: &Gpu,
+        staging: wgpu::Buffer,
+        sizes: Vec<u64>,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Self> {
+        let state = Arc::new(AtomicU8::new(PENDING));
+        let told = Arc::clone(&state);
+        let total = sizes.iter().sum::<u64>();
+        gpu.guard(
+            || "mapping".to_owned(),
+            || {
+                staging.map_async(wgpu::MapMode::Read, 0..total, move |outcome| {
+                    told.store(if outcome.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+                });
+            },
+        )?;
+        Ok(Self { device: device.clone(), staging: Some(staging), sizes, state, submission })
+    }
+
+    fn gpu(&self) -> Result<&Gpu> {
+        match self.device.engine() {
+            Engine::Gpu(gpu) => Ok(gpu),
+            Engine::Cpu(_) => Err(Error::ReadBack("the CPU has no mappings".to_owned())),
+        }
+    }
+
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    fn ready(&self) -> bool {
+        // A failure of any kind is ready too: `wait` reports it without blocking.
+        self.state() != PENDING || self.gpu().and_then(Gpu::poll).is_err() || self.state() != PENDING
+    }
+
+    fn finish(&self) -> Result<Vec<Vec<u8>>> {
+        let gpu = self.gpu()?;
+        if !self.ready() {
+            gpu.wait(self.device.tally(), &self.submission)?;
+            // Another thread's poll may have taken the callback and be about to run it.
+            let mut progress = Progress::new(gpu);
+            while self.state() == PENDING {
+                std::thread::sleep(Duration::from_micros(50));
+                gpu.poll()?;
+                progress.demand(gpu)?;
+            }
+        }
+        gpu.check()?;
+        let staging = self.staging.as_ref().filter(|_| self.state() == MAPPED);
+        // A mapping fails only with its device; a host's device may have no other way to tell.
+        let staging = staging.ok_or_else(|| Error::Lost("results could not be mapped".to_owned()))?;
+        let mut start = 0;
+        self.sizes
+            .iter()
+            .map(|&size| {
+                let range = start..start + size;
+                start += size;
+                if size == 0 {
+                    return Ok(Vec::new());
+                }
+                let view = staging.get_mapped_range(range).map_err(|error| Error::ReadBack(error.to_string()))?;
+                Ok(view.to_vec())
+            })
+            .collect()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // Unmapping also cancels a mapping that is under way; the copy into the buffer stays ahead of its next use in the queue.
+        if let Some(staging) = self.staging.take()
+            && self.state() != FAILED
+            && let Ok(gpu) = self.gpu()
+        {
+            gpu.staging.give(gpu, staging);
+        }
+    }
+}
+
+/// Reads a range of a buffer, a chunk at a time.
+pub(crate) fn read(device: &Device, gpu: &Gpu, source: &wgpu::Buffer, range: Range<u64>) -> Result<Vec<u8>> {
+    gpu.check()?;
+    let mut bytes = Vec::new();
+    let mut start = range.start;
+    while start < range.end {
+        let length = (range.end - start).min(CHUNK as u64);
+        // Copies are in whole words; buffers end at a multiple of 16, so the rounded range is inside.
+        let copied = length.next_multiple_of(4);
+        let staging = gpu.staging.take(device, gpu, copied)?;
+        let submission = gpu.submit(device.tally(), || {
+            let mut encoder =
+                gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read") });
+            encoder.copy_buffer_to_buffer(source, start, &staging, 0, copied);
+            Some(encoder.finish())
+        })?;
+        let mapping = Mapping::start(device, gpu, staging, vec![copied], submission)?;
+        mapping.finish()?.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+        start += length;
+    }
+    // Only the last chunk can have been rounded up.
+    bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(bytes.len()));
+    Ok(bytes)
+}

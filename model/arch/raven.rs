@@ -1,0 +1,391 @@
+//! Raven: the architecture of Huginn-0125 (Geiping et al., arXiv 2502.05171), on rows.
+//!
+//! ```text
+//! e  = wte[token] · scale
+//! for block in prelude: e = block(e)
+//! s  = initial state
+//! repeat r times:  s = adapter(concat[s, e]);  for block in core: s = block(s)
+//! x  = ln_f(s)
+//! for block in coda: x = block(x)
+//! logits = lm_head(ln_f(x))
+//!
+//! block(x): x = norm_2(attn(norm_1(x)) + x);  x = norm_4(mlp(norm_3(x)) + x)
+//! ```
+//!
+//! This file is the whole model: what is loaded, and which launches compute it. Every activation is `[rows, width]`; the rows are
+//! positions of sequences at steps, as the table in device memory says.
+
+use ruminate_engine::{Buffer, Count, Device, Graph, Tensor};
+use ruminate_shaders::attention::{Attention, RotaryKv, attention, combine, partial_bytes, rotary_kv};
+use ruminate_shaders::embed::{Embed, embed, select};
+use ruminate_shaders::matmul::Output;
+use ruminate_shaders::norm::rms_norm;
+use ruminate_shaders::recur::{advance, init_state};
+use ruminate_shaders::{Dtype, activation_bytes, weight};
+
+use super::resident::{Layout, Matrix, upload_vector};
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::error::Error;
+use crate::kv::KvCache;
+
+/// Weights of the model, resident on a device.
+pub(crate) struct Raven {
+    config: Config,
+    wte: Matrix,
+    head: Option<Matrix>,
+    adapter: Matrix,
+    prelude: Vec<Block>,
+    core: Vec<Block>,
+    coda: Vec<Block>,
+    ln_f: Buffer,
+    freqs: Buffer,
+}
+
+/// One sandwich block.
+struct Block {
+    /// Its name in the checkpoint, and its place among the cache's layers of its kind.
+    name: String,
+    layer: usize,
+    recurrent: bool,
+    norms: [Buffer; 4],
+    qkv: Matrix,
+    qk_bias: Option<Buffer>,
+    proj: Matrix,
+    fc: Matrix,
+    mlp_proj: Matrix,
+}
+
+/// The buffers that a pass works on; they outlive its plans.
+pub(crate) struct Sites {
+    /// Row table.
+    pub(crate) rows: Buffer,
+    /// Output of the prelude `[rows, n_embd]`.
+    pub(crate) embedding: Buffer,
+    /// Recurrent state `[rows, n_embd]`.
+    pub(crate) state: Buffer,
+    /// Table entries of the rows that are read out.
+    pub(crate) picked: Buffer,
+    /// Logits of the rows that are read out `[outputs, vocab]`.
+    pub(crate) logits: Buffer,
+}
+
+/// How many rows take part and how many are read out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReadOut {
+    /// Rows of the table.
+    pub(crate) rows: u32,
+    /// Rows that are read out.
+    pub(crate) outputs: u32,
+}
+
+/// A recording in progress: everything that the launches of one pass share.
+pub(crate) struct Pass<'a> {
+    pub(crate) graph: &'a mut Graph,
+    pub(crate) device: &'a Device,
+    pub(crate) kv: &'a KvCache,
+    pub(crate) sequences: &'a Buffer,
+    pub(crate) sites: &'a Sites,
+    pub(crate) shape: ReadOut,
+    /// Keep every intermediate under its name in the checkpoint.
+    pub(crate) trace: bool,
+}
+
+impl Raven {
+    /// Loads the weights: matrices rounded to `dtype`, vectors in f32. `done` hears of the bytes uploaded.
+    pub(crate) fn load(
+        device: &Device,
+        config: &Config,
+        checkpoint: &Checkpoint,
+        dtype: Dtype,
+        done: &mut dyn FnMut(u64),
+    ) -> Result<Self, Error> {
+        let mut loader = Loader { device, checkpoint, dtype, done };
+        let mut blocks = |kind: &str, count: u32, first: usize, recurrent| -> Result<Vec<Block>, Error> {
+            (0..count as usize)
+                .map(|i| loader.block(format!("{kind}.{i}"), first + i, recurrent, config.qk_bias))
+                .collect()
+        };
+        let prelude = blocks("prelude", config.n_layers_in_prelude, 0, false)?;
+        let core = blocks("core_block", config.n_layers_in_recurrent_block, 0, true)?;
+        let coda = blocks("coda", config.n_layers_in_coda, prelude.len(), false)?;
+        let head = if config.tie_embeddings { None } else { Some(loader.matrix("lm_head.weight", Layout::Plain)?) };
+        Ok(Self {
+            wte: loader.matrix("transformer.wte.weight", Layout::Plain)?,
+            head,
+            adapter: loader.matrix("transformer.adapter.weight", Layout::Halves)?,
+            prelude,
+            core,
+            coda,
+            ln_f: loader.vector("transformer.ln_f.weight")?,
+            freqs: loader.freqs(config)?,
+            config: config.clone(),
+        })
+    }
+
+    /// Bytes of all matrices on the device.
+    pub(crate) fn bytes(&self) -> u64 {
+        let blocks = self.prelude.iter().chain(&self.core).chain(&self.coda);
+        let others = [Some(&self.wte), self.head.as_ref(), Some(&self.adapter)];
+        blocks.map(Block::bytes).sum::<u64>() + others.into_iter().flatten().map(Matrix::bytes).sum::<u64>()
+    }
+
+    /// Bytes of the weights that one recurrence step reads.
+    pub(crate) fn step_bytes(&self) -> u64 {
+        self.adapter.bytes() + self.core.iter().map(Block::bytes).sum::<u64>()
+    }
+
+    /// Bytes of the weights that one token reads once, however many steps it takes: prelude, coda and head.
+    pub(crate) fn token_bytes(&self) -> u64 {
+        let head = self.head.as_ref().unwrap_or(&self.wte);
+        head.bytes() + self.prelude.iter().chain(&self.coda).map(Block::bytes).sum::<u64>()
+    }
+
+    /// How the matrices are stored.
+    pub(crate) const fn dtype(&self) -> Dtype {
+        self.wte.dtype()
+    }
+
+    /// Embeds the rows' tokens, applies the prelude, and draws the initial states that are to be drawn.
+    pub(crate) fn begin(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
+        let rows = pass.rows();
+        let n = self.config.n_embd;
+        let embedding = pass.graph.import(&pass.sites.embedding);
+        let mut x = if self.prelude.is_empty() { embedding } else { pass.activation("wte", n) };
+        for (first, count, buffer) in self.wte.parts() {
+            let scale = self.config.embed_scale as f32;
+            let shape = Embed { rows: pass.shape.rows, n, first, count, dtype: self.wte.dtype(), scale };
+            let w = pass.graph.import(buffer);
+            pass.graph.launch(embed(shape), &[rows, x, w])?;
+        }
+        for (i, block) in self.prelude.iter().enumerate() {
+            let out = if i + 1 == self.prelude.len() { embedding } else { pass.activation(&block.name, n) };
+            self.block(pass, block, x, out)?;
+            x = out;
+        }
+        let (sequences, state) = (pass.graph.import(pass.sequences), pass.graph.import(&pass.sites.state));
+        Ok(pass.graph.launch(init_state(pass.shape.rows, pass.kv.sequences(), n), &[rows, sequences, state])?)
+    }
+
+    /// Applies the core block as often as `steps` says when the plan is executed.
+    pub(crate) fn iterate(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
+        let Pass { device, kv, sequences, sites, shape, trace, .. } = *pass;
+        pass.graph.repeat(steps, |graph| self.step(&mut Pass { graph, device, kv, sequences, sites, shape, trace }))
+    }
+
+    /// One step: the adapter mixes the embedding into the state, the core block refines it, the rows advance.
+    fn step(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
+        let rows = pass.rows();
+        let n = self.config.n_embd;
+        let (state, embedding) = (pass.graph.import(&pass.sites.state), pass.graph.import(&pass.sites.embedding));
+        let mut x = pass.activation("adapter", n);
+        self.adapter.apply(pass.graph, pass.device, (rows, pass.shape.rows), &[state, embedding], Output::Store, x)?;
+        for (i, block) in self.core.iter().enumerate() {
+            let out = if i + 1 == self.core.len() { state } else { pass.activation(&block.name, n) };
+            self.block(pass, block, x, out)?;
+            x = out;
+        }
+        Ok(pass.graph.launch(advance(pass.shape.rows), &[rows])?)
+    }
+
+    /// Applies the final norm, the coda, the norm again and the head, to the rows that are read out.
+    pub(crate) fn finish(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
+        let rows = pass.rows();
+        let ReadOut { rows: count, outputs } = pass.shape;
+        let n = self.config.n_embd;
+        let state = pass.graph.import(&pass.sites.state);
+        let mut x = pass.activation("ln_f", n);
+        self.norm(pass, (rows, count), &self.ln_f, state, x)?;
+        for block in &self.coda {
+            let out = pass.activation(&block.name, n);
+            self.block(pass, block, x, out)?;
+            x = out;
+        }
+        let chosen = pass.graph.scratch("select", activation_bytes(outputs, n));
+        let (picked, logits) = (pass.graph.import(&pass.sites.picked), pass.graph.import(&pass.sites.logits));
+        pass.graph.launch(select(count, outputs, n), &[rows, x, chosen, picked])?;
+        let latent = pass.graph.scratch("head", activation_bytes(outputs, n));
+        if pass.trace {
+            pass.graph.keep(latent);
+        }
+        self.norm(pass, (picked, outputs), &self.ln_f, chosen, latent)?;
+        let head = self.head.as_ref().unwrap_or(&self.wte);
+        head.apply(pass.graph, pass.device, (picked, outputs), &[latent], Output::Store, logits)
+    }
+
+    /// `x = norm_2(attn(norm_1(x)) + x); out = norm_4(mlp(norm_3(x)) + x)`.
+    fn block(&self, pass: &mut Pass<'_>, block: &Block, x: Tensor, out: Tensor) -> Result<(), Error> {
+        let config = &self.config;
+        let (n, all) = (config.n_embd, (pass.rows(), pass.shape.rows));
+        let site = |part: &str| format!("{}.{part}", block.name);
+
+        let normed = pass.activation(&site("norm_1"), n);
+        self.norm(pass, all, &block.norms[0], x, normed)?;
+        let attended = self.attend(pass, block, normed)?;
+        let sum = pass.activation(&site("attn.sum"), n);
+        block.proj.apply(pass.graph, pass.device, all, &[attended, x], Output::Residual, sum)?;
+        let middle = pass.activation(&site("norm_2"), n);
+        self.norm(pass, all, &block.norms[1], sum, middle)?;
+
+        let normed = pass.activation(&site("norm_3"), n);
+        self.norm(pass, all, &block.norms[2], middle, normed)?;
+        let hidden = pass.activation(&site("mlp.hidden"), config.intermediate_size);
+        block.fc.apply(pass.graph, pass.device, all, &[normed], Output::GateUp, hidden)?;
+        let sum = pass.activation(&site("mlp.sum"), n);
+        block.mlp_proj.apply(pass.graph, pass.device, all, &[hidden, middle], Output::Residual, sum)?;
+        if pass.trace {
+            // What the fused launches hide, computed once more on its own.
+            let plain = [
+                (&block.proj, "attn.proj", attended, n),
+                (&block.fc, "mlp.fc", normed, 2 * config.intermediate_size),
+                (&block.mlp_proj, "mlp.proj", hidden, n),
+            ];
+            for (matrix, name, input, width) in plain {
+                let y = pass.activation(&site(name), width);
+                matrix.apply(pass.graph, pass.device, all, &[input], Output::Store, y)?;
+            }
+        }
+        self.norm(pass, all, &block.norms[3], sum, out)
+    }
+
+    /// Attention of a block on normed rows, up to but without the output projection.
+    fn attend(&self, pass: &mut Pass<'_>, block: &Block, x: Tensor) -> Result<Tensor, Error> {
+        let config = &self.config;
+        let (heads, head_dim, count) = (config.n_heads, config.head_dim, pass.shape.rows);
+        let rows = pass.rows();
+        let site = |part: &str| format!("{}.attn.{part}", block.name);
+        let qkv = pass.activation(&site("Wqkv"), (heads + 2 * config.num_key_value_heads) * head_dim);
+        block.qkv.apply(pass.graph, pass.device, (rows, count), &[x], Output::Store, qkv)?;
+
+        let chunks = weight::chunks(head_dim);
+        let q = pass.scratch(&site("q_rope"), Dtype::F32.matrix_bytes(count * heads, chunks));
+        let segments = pass.kv.segments(block.recurrent, block.layer);
+        let bias = pass.graph.import(block.qk_bias.as_ref().unwrap_or(&self.freqs));
+        let freqs = pass.graph.import(&self.freqs);
+        let (tables, depth) = (pass.graph.import(pass.kv.tables()), pass.graph.import(pass.kv.depth()));
+        for (segment, (cache, buffer)) in segments.iter().enumerate() {
+            let kv = pass.graph.import(buffer);
+            let shape = RotaryKv {
+                rows: count,
+                heads,
+                cache: *cache,
+                biased: block.qk_bias.is_some(),
+                write_q: segment == 0,
+                mark_depth: segment == 0 && block.recurrent && block.layer == 0,
+            };
+            pass.graph.launch(rotary_kv(shape), &[rows, qkv, bias, freqs, tables, depth, q, kv])?;
+        }
+
+        let splits = pass.splits();
+        let parts = splits * u32::try_from(segments.len()).unwrap_or(u32::MAX);
+        let partial = pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks));
+        for (segment, (cache, buffer)) in (0..).zip(&segments) {
+            let kv = pass.graph.import(buffer);
+            let segments = parts / splits;
+            let shape = Attention { rows: count, heads, cache: *cache, splits, segment, segments };
+            let launch = attention(&pass.device.caps(), shape);
+            pass.graph.launch(launch, &[rows, q, tables, depth, partial, kv, kv])?;
+        }
+        let y = pass.activation(&site("values"), heads * head_dim);
+        pass.graph.launch(combine(count, heads, head_dim, parts), &[rows, partial, y])?;
+        Ok(y)
+    }
+
+    fn norm(
+        &self,
+        pass: &mut Pass<'_>,
+        (rows, count): (Tensor, u32),
+        w: &Buffer,
+        x: Tensor,
+        y: Tensor,
+    ) -> Result<(), Error> {
+        let w = pass.graph.import(w);
+        let launch = rms_norm(&pass.device.caps(), count, self.config.n_embd, self.config.norm_eps as f32);
+        Ok(pass.graph.launch(launch, &[rows, x, w, y])?)
+    }
+}
+
+impl Block {
+    fn bytes(&self) -> u64 {
+        [&self.qkv, &self.proj, &self.fc, &self.mlp_proj].into_iter().map(Matrix::bytes).sum()
+    }
+}
+
+impl Pass<'_> {
+    fn rows(&mut self) -> Tensor {
+        self.graph.import(&self.sites.rows)
+    }
+
+    /// A scratch activation `[rows, width]`, named as in the checkpoint.
+    fn activation(&mut self, name: &str, width: u32) -> Tensor {
+        self.scratch(name, activation_bytes(self.shape.rows, width))
+    }
+
+    fn scratch(&mut self, name: &str, bytes: u64) -> Tensor {
+        let tensor = self.graph.scratch(name, bytes);
+        if self.trace {
+            self.graph.keep(tensor);
+        }
+        tensor
+    }
+
+    /// Splits of the keys: enough workgroups for a few rows, no more than there are tiles of 64 keys.
+    fn splits(&self) -> u32 {
+        let tiles = self.kv.context().div_ceil(64);
+        (16 / self.shape.rows.min(16)).clamp(1, tiles)
+    }
+}
+
+/// Reads tensors of a checkpoint onto a device.
+struct Loader<'a> {
+    device: &'a Device,
+    checkpoint: &'a Checkpoint,
+    dtype: Dtype,
+    done: &'a mut dyn FnMut(u64),
+}
+
+impl Loader<'_> {
+    fn matrix(&mut self, name: &str, layout: Layout) -> Result<Matrix, Error> {
+        let tensor = self.checkpoint.required(name)?;
+        Matrix::upload(self.device, name, &tensor, self.dtype, layout, self.done)
+    }
+
+    fn vector(&mut self, name: &str) -> Result<Buffer, Error> {
+        upload_vector(self.device, name, &self.checkpoint.required(name)?)
+    }
+
+    fn block(&mut self, name: String, layer: usize, recurrent: bool, biased: bool) -> Result<Block, Error> {
+        let site = |part: &str| format!("transformer.{name}.{part}");
+        let norm = |loader: &mut Self, i: usize| loader.vector(&site(&format!("norm_{i}.weight")));
+        let norms = [norm(self, 1)?, norm(self, 2)?, norm(self, 3)?, norm(self, 4)?];
+        let qk_bias = if biased { Some(self.vector(&site("attn.qk_bias"))?) } else { None };
+        Ok(Block {
+            norms,
+            qkv: self.matrix(&site("attn.Wqkv.weight"), Layout::Plain)?,
+            qk_bias,
+            proj: self.matrix(&site("attn.proj.weight"), Layout::Plain)?,
+            fc: self.matrix(&site("mlp.fc.weight"), Layout::Interleaved)?,
+            mlp_proj: self.matrix(&site("mlp.proj.weight"), Layout::Plain)?,
+            layer,
+            recurrent,
+            name,
+        })
+    }
+
+    /// Cosine and sine per position and pair `[block_size, head_dim/2, 2]`: the stored table if there is one, because the
+    /// weights were trained with its rounding.
+    fn freqs(&mut self, config: &Config) -> Result<Buffer, Error> {
+        if let Some(tensor) = self.checkpoint.tensor("freqs_cis") {
+            return upload_vector(self.device, "freqs_cis", &tensor);
+        }
+        let half = config.head_dim / 2;
+        let frequency = |pair: u32| 1.0 / (config.rope_base as f32).powf(2.0 * pair as f32 / config.head_dim as f32);
+        let values: Vec<f32> = (0..config.block_size)
+            .flat_map(|position| (0..half).map(move |pair| position as f32 * frequency(pair)))
+            .flat_map(|angle| [angle.cos(), angle.sin()])
+            .collect();
+        let buffer = self.device.buffer("freqs_cis", values.len() as u64 * 4)?;
+        self.device.write(&buffer, 0, bytemuck::cast_slice(&values))?;
+        Ok(buffer)
+    }
+}

@@ -1,0 +1,200 @@
+//! The KV cache: pages of keys and values per layer, and the tables that say which page holds which (sequence, slot, positions).
+//!
+//! The cache grows by whole segments, never by copying: a segment is one buffer per layer, at most as large as the device binds.
+//! Layers of the recurrence have one slot per step, all with the same page numbers; prelude and coda share slot 0 of the tables and
+//! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
+
+use ruminate_engine::{Buffer, Device};
+use ruminate_shaders::attention::cache::{CacheShape, Lookup, PAGE};
+use ruminate_shaders::{Dtype, NONE};
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// Keys and values of a set of sequences.
+pub(crate) struct KvCache {
+    device: Device,
+    shape: CacheShape,
+    /// Prelude and coda, then the core.
+    pools: [Pool; 2],
+    tables: Buffer,
+    depth: Buffer,
+    mirror: Vec<u32>,
+    generation: u64,
+}
+
+/// Pages of the layers of one kind.
+struct Pool {
+    layers: usize,
+    used: u32,
+    segments: Vec<Segment>,
+}
+
+/// A range of page numbers, with one buffer per layer.
+struct Segment {
+    base: u32,
+    count: u32,
+    layers: Vec<Buffer>,
+}
+
+/// Bytes of the first segment of a layer, about; later ones double the pool.
+const FIRST_SEGMENT: u64 = 1 << 20;
+
+impl KvCache {
+    /// An empty cache for `sequences` of up to `context` positions, at up to `steps` steps until [`Self::reserve`] asks for more.
+    pub(crate) fn new(
+        device: &Device,
+        config: &Config,
+        dtype: Dtype,
+        lookup: Lookup,
+        (sequences, context, steps): (u32, u32, u32),
+    ) -> Result<Self, Error> {
+        let shape = CacheShape {
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            dtype,
+            sequences,
+            context,
+            steps,
+            slots: steps + 1,
+            lookup,
+            recurrent: true,
+            page_base: 0,
+            page_count: 0,
+        };
+        let outside = (config.n_layers_in_prelude + config.n_layers_in_coda) as usize;
+        let pool = |layers| Pool { layers, used: 0, segments: Vec::new() };
+        let mirror = empty_tables(&shape);
+        let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
+        device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
+        let depth = device.buffer("kv depth", u64::from(sequences) * u64::from(context) * 4)?;
+        Ok(Self {
+            device: device.clone(),
+            shape,
+            pools: [pool(outside), pool(config.n_layers_in_recurrent_block as usize)],
+            tables,
+            depth,
+            mirror,
+            generation: 0,
+        })
+    }
+
+    /// Makes sure that positions `0..end` of a sequence have pages for `steps` steps.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the device has no memory left.
+    pub(crate) fn reserve(&mut self, sequence: u32, end: u32, steps: u32) -> Result<(), Error> {
+        if steps > self.shape.steps {
+            self.widen(steps)?;
+        }
+        let mut touched = Vec::new();
+        for page in 0..end.div_ceil(PAGE) {
+            for slot in 0..=steps {
+                let entry = self.entry(sequence, slot, page);
+                if self.mirror[entry] == NONE {
+                    self.mirror[entry] = self.take(usize::from(slot > 0))?;
+                    touched.push(entry);
+                }
+            }
+        }
+        // Entries of one slot are neighbours; so are the runs to write.
+        touched.sort_unstable();
+        for run in touched.chunk_by(|a, b| a + 1 == *b) {
+            let words = &self.mirror[run[0]..=run[run.len() - 1]];
+            self.device.write(&self.tables, run[0] as u64 * 4, bytemuck::cast_slice(words))?;
+        }
+        Ok(())
+    }
+
+    /// Segments of a layer: the cache as a launch over that segment sees it, and its buffer.
+    pub(crate) fn segments(&self, recurrent: bool, layer: usize) -> Vec<(CacheShape, &Buffer)> {
+        let shape = |segment: &Segment| CacheShape {
+            recurrent,
+            page_base: segment.base,
+            page_count: segment.count,
+            ..self.shape
+        };
+        let segments = &self.pools[usize::from(recurrent)].segments;
+        segments.iter().map(|segment| (shape(segment), &segment.layers[layer])).collect()
+    }
+
+    /// Sequences that the tables hold.
+    pub(crate) const fn sequences(&self) -> u32 {
+        self.shape.sequences
+    }
+
+    /// Positions per sequence.
+    pub(crate) const fn context(&self) -> u32 {
+        self.shape.context
+    }
+
+    /// Slot and page tables.
+    pub(crate) const fn tables(&self) -> &Buffer {
+        &self.tables
+    }
+
+    /// Number of stored steps per position.
+    pub(crate) const fn depth(&self) -> &Buffer {
+        &self.depth
+    }
+
+    /// Changes whenever buffers were added or replaced, so that recorded plans are stale.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Bytes on the device.
+    pub(crate) fn bytes(&self) -> u64 {
+        let segments = self.pools.iter().flat_map(|pool| &pool.segments).flat_map(|segment| &segment.layers);
+        segments.map(Buffer::size).sum::<u64>() + self.tables.size() + self.depth.size()
+    }
+
+    fn entry(&self, sequence: u32, slot: u32, page: u32) -> usize {
+        self.shape.page_entry(sequence, slot, page) as usize
+    }
+
+    /// The next free page of a pool, which grows if there is none.
+    fn take(&mut self, pool: usize) -> Result<u32, Error> {
+        let page_bytes = self.shape.page_bytes();
+        let Pool { layers, used, segments } = &mut self.pools[pool];
+        let held: u32 = segments.iter().map(|segment| segment.count).sum();
+        if *used == held {
+            let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(1);
+            let most = u32::try_from(self.device.caps().max_binding / page_bytes).unwrap_or(u32::MAX).max(1);
+            let count = held.max(first).min(most);
+            let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
+            let buffers = (0..*layers).map(|layer| self.device.buffer(&name(layer), page_bytes * u64::from(count)));
+            let layers = buffers.collect::<Result<_, _>>()?;
+            segments.push(Segment { base: held, count, layers });
+            self.generation += 1;
+        }
+        *used += 1;
+        Ok(*used - 1)
+    }
+
+    /// Makes the tables hold more steps: the page numbers stay.
+    fn widen(&mut self, steps: u32) -> Result<(), Error> {
+        let wide = CacheShape { steps, slots: steps + 1, ..self.shape };
+        let mut mirror = empty_tables(&wide);
+        let pages = self.shape.pages_per_slot() as usize;
+        for sequence in 0..self.shape.sequences {
+            for slot in 0..self.shape.slots {
+                let from = self.entry(sequence, slot, 0);
+                let to = wide.page_entry(sequence, slot, 0) as usize;
+                mirror[to..to + pages].copy_from_slice(&self.mirror[from..from + pages]);
+            }
+        }
+        self.tables = self.device.buffer("kv tables", mirror.len() as u64 * 4)?;
+        self.device.write(&self.tables, 0, bytemuck::cast_slice(&mirror))?;
+        (self.mirror, self.shape) = (mirror, wide);
+        self.generation += 1;
+        Ok(())
+    }
+}
+
+/// Tables in which every step has its own slot and no page is given out.
+fn empty_tables(shape: &CacheShape) -> Vec<u32> {
+    let mut tables: Vec<u32> = (0..shape.steps).chain(0..=shape.steps).collect();
+    tables.resize(shape.table_words() as usize, NONE);
+    tables
+}

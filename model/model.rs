@@ -1,0 +1,141 @@
+//! A loaded model.
+
+use std::sync::Arc;
+
+use ruminate_engine::Device;
+use ruminate_shaders::Dtype;
+
+use crate::arch::{Raven, raven_tensors};
+use crate::chat::ChatTemplate;
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, GenerationConfig};
+use crate::error::Error;
+use crate::options::{LoadOptions, SessionOptions};
+use crate::session::Session;
+use crate::source::Source;
+use crate::tokenizer::Tokenizer;
+
+/// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: Device,
+    config: Config,
+    generation: GenerationConfig,
+    tokenizer: Tokenizer,
+    chat: Option<ChatTemplate>,
+    raven: Raven,
+}
+
+impl Model {
+    /// Loads a checkpoint in the Hugging Face layout. Everything is checked before anything is uploaded.
+    ///
+    /// # Errors
+    /// Says which file, field or tensor is wrong, and what would be right; [`Error::Engine`] if the device fails.
+    pub fn open(source: &Source, device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
+        let config = Config::open(source)?;
+        let generation = GenerationConfig::open(source)?;
+        let tokenizer = Tokenizer::open(source, &config, &generation)?;
+        let chat = ChatTemplate::open(source)?;
+        let copy = config.tie_embeddings;
+        let checkpoint = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
+        checkpoint.check(&raven_tensors(&config))?;
+        let dtype = options.dtype.unwrap_or_else(|| stored_dtype(&checkpoint));
+        let total = matrix_bytes(&config, dtype);
+        let mut done = 0;
+        let mut progress = options.progress;
+        let raven = Raven::load(device, &config, &checkpoint, dtype, &mut |bytes| {
+            done += bytes;
+            if let Some(progress) = &mut progress {
+                progress(done, total.max(done));
+            }
+        })?;
+        let device = device.clone();
+        Ok(Self { inner: Arc::new(Inner { device, config, generation, tokenizer, chat, raven }) })
+    }
+
+    /// Loads the embedded demo: a tiny model that shows what depth is for.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the device fails.
+    pub fn demo(device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
+        Self::open(&crate::demo::source(), device, options)
+    }
+
+    /// Starts a session: a sequence with its cache.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the options make no sense for this model, [`Error::Engine`] if the device fails.
+    pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
+        Session::new(self.clone(), options)
+    }
+
+    /// The model's configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The generation defaults that come with the checkpoint.
+    #[must_use]
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.inner.generation
+    }
+
+    /// The tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// The chat template, if the checkpoint has one.
+    #[must_use]
+    pub fn chat(&self) -> Option<&ChatTemplate> {
+        self.inner.chat.as_ref()
+    }
+
+    /// The device that holds the weights.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    /// How the matrices are stored on the device.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.inner.raven.dtype()
+    }
+
+    /// Bytes of all matrices on the device.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.inner.raven.bytes()
+    }
+
+    /// Bytes of weights that one decoded token reads at a number of steps.
+    #[must_use]
+    pub fn bytes_per_token(&self, steps: u32) -> u64 {
+        self.inner.raven.token_bytes() + u64::from(steps) * self.inner.raven.step_bytes()
+    }
+
+    pub(crate) fn raven(&self) -> &Raven {
+        &self.inner.raven
+    }
+}
+
+/// 16-bit checkpoints stay what they are; F32 is rounded to bf16.
+fn stored_dtype(checkpoint: &Checkpoint) -> Dtype {
+    match checkpoint.tensor("transformer.adapter.weight").map(|tensor| tensor.dtype) {
+        Some(Dtype::F16) => Dtype::F16,
+        _ => Dtype::Bf16,
+    }
+}
+
+/// Bytes of all matrices that are uploaded, padding aside.
+fn matrix_bytes(config: &Config, dtype: Dtype) -> u64 {
+    let matrices = raven_tensors(config).into_iter().filter(|tensor| tensor.required && tensor.shape.len() == 2);
+    matrices.map(|tensor| tensor.shape.iter().map(|&d| d as u64).product::<u64>() * dtype.bytes()).sum()
+}

@@ -1,0 +1,142 @@
+//! What a caller can choose, with the defaults of the model and of the authors.
+
+use ruminate_shaders::Dtype;
+use ruminate_shaders::attention::cache::Lookup;
+use ruminate_shaders::sample::Sampler;
+
+use crate::error::Error;
+
+/// How a model is loaded.
+#[derive(Default)]
+pub struct LoadOptions<'a> {
+    /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16.
+    pub dtype: Option<Dtype>,
+    /// Hears of the progress of the upload: bytes done, bytes in all.
+    pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+}
+
+/// What a session holds.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Positions that the session can hold; by default as many as the model, but no more than 4,096.
+    pub context: Option<u32>,
+    /// How keys and values are stored.
+    pub kv_dtype: Dtype,
+    /// What a position offers to rows at steps that it has not stored.
+    pub lookup: Lookup,
+    /// Seed of initial states and sampling: the same seed gives the same tokens on the same device.
+    pub seed: u64,
+    /// Factor on the standard deviation of initial states; 0 starts from zeros.
+    pub init_scale: f32,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { context: None, kv_dtype: Dtype::Bf16, lookup: Lookup::Latest, seed: 0, init_scale: 1.0 }
+    }
+}
+
+/// How tokens are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the most likely token.
+    pub temperature: f32,
+    /// Keeps the k most likely tokens, and all that equal the last of them; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps the most likely tokens that together reach this probability, the crossing one included; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps tokens of at least this share of the largest probability; 0 keeps all.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of tokens seen before; 1 changes nothing.
+    pub repeat_penalty: f32,
+}
+
+impl Sampling {
+    /// Always the most likely token.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.0 };
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the first value that makes no sense.
+    pub fn validate(&self) -> Result<(), Error> {
+        let wrong = |name, value: f32, allowed| Err(Error::Option { name, value: value.to_string(), allowed });
+        if !self.temperature.is_finite() || self.temperature < 0.0 {
+            return wrong("temperature", self.temperature, "a number of at least 0");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return wrong("top_p", self.top_p, "a number above 0 and at most 1");
+        }
+        if !(self.min_p >= 0.0 && self.min_p <= 1.0) {
+            return wrong("min_p", self.min_p, "a number between 0 and 1");
+        }
+        if !self.repeat_penalty.is_finite() || self.repeat_penalty <= 0.0 {
+            return wrong("repeat_penalty", self.repeat_penalty, "a number above 0");
+        }
+        Ok(())
+    }
+
+    /// Whether the choice is the plain maximum, so that nothing else need be computed.
+    pub(crate) fn is_argmax(&self) -> bool {
+        self.temperature == 0.0 && self.repeat_penalty == 1.0
+    }
+
+    pub(crate) const fn entry(&self) -> Sampler {
+        Sampler {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            top_k: self.top_k,
+            penalty_window: 0,
+            reserved: [0; 2],
+        }
+    }
+}
+
+impl Default for Sampling {
+    /// llama.cpp's defaults, but for its repetition window.
+    fn default() -> Self {
+        Self { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.0 }
+    }
+}
+
+/// Where a row's recurrence starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum State<'a> {
+    /// Drawn from the session's seed and the row's position, scaled by [`SessionOptions::init_scale`].
+    #[default]
+    Seeded,
+    /// Handed in, `[rows, n_embd]`; zeros for a zero state.
+    Given(&'a [f32]),
+}
+
+/// What to generate.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// Recurrence steps per token, at least 1; by default the model's mean recurrence.
+    pub steps: Option<u32>,
+    /// Tokens at most; by default as many as the context holds.
+    pub max_tokens: Option<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Texts at which generation stops; they are not part of the output.
+    pub stop: Vec<String>,
+    /// Whether a text prompt at the start of a session is preceded by the model's begin token.
+    pub add_bos: bool,
+    /// Whether the model's end tokens stop generation.
+    pub stop_at_eos: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            steps: None,
+            max_tokens: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            add_bos: true,
+            stop_at_eos: true,
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! A session: one sequence with its KV cache, its random numbers and the passes over it.
+//!
+//! Rows go to the device in one table, are computed by one plan, and come back as a ticket. [`Session::forward`] and the step-wise calls
+//! wait for results, which is what research code wants; generation (`generate.rs`) never does but for the tokens themselves.
+
+use std::collections::HashMap;
+
+use ruminate_engine::{Buffer, ReadBack};
+use ruminate_shaders::{NONE, Row, Sequence, stride};
+
+use crate::error::Error;
+use crate::kv::KvCache;
+use crate::model::Model;
+use crate::options::{Sampling, SessionOptions, State};
+use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
+
+/// Rows of one pass, at most: longer prompts are fed in several.
+const MAX_ROWS: u32 = 256;
+
+/// One sequence of a model.
+pub struct Session {
+    pub(crate) model: Model,
+    options: SessionOptions,
+    kv: KvCache,
+    tables: Tables,
+    spaces: HashMap<(u32, u32), Workspace>,
+    sampling: Option<Sampling>,
+    position: u32,
+    opened: Option<Opened>,
+}
+
+/// Rows that are iterated step by step.
+#[derive(Clone, Copy)]
+struct Opened {
+    capacity: u32,
+    rows: u32,
+    steps_left: u32,
+}
+
+/// What a pass reads out, on the host.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// Logits of the rows that were read out `[outputs, vocab]`.
+    pub logits: Vec<f32>,
+    /// The state after the final norm `[rows, n_embd]`: the authors' `latent_states`.
+    pub latents: Vec<f32>,
+    /// Input of the head `[outputs, n_embd]`.
+    pub head: Vec<f32>,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
+        let config = model.config();
+        let context = options.context.unwrap_or(config.block_size.min(4096));
+        if context == 0 || context > config.block_size {
+            let allowed = "between 1 and the model's block_size";
+            return Err(Error::Option { name: "context", value: format!("{context} (block_size {})", config.block_size), allowed });
+        }
+        if !options.init_scale.is_finite() || options.init_scale < 0.0 {
+            let value = options.init_scale.to_string();
+            return Err(Error::Option { name: "init_scale", value, allowed: "a number of at least 0" });
+        }
+        let device = model.device().clone();
+        let steps = config.mean_recurrence;
+        let kv = KvCache::new(&device, config, options.kv_dtype, options.lookup, (1, context, steps))?;
+        let tables = Tables {
+            sequences: device.buffer("sequences", size_of::<Sequence>() as u64)?,
+            samplers: device.buffer("samplers", 32)?,
+            history: device.buffer("history", u64::from(context) * 4)?,
+        };
+        let deviation = config.state_std * config.embed_scale * f64::from(options.init_scale);
+        let entry = Sequence {
+            seed: [options.seed as u32, (options.seed >> 32) as u32],
+            state_std: deviation as f32,
+            reserved: 0,
+        };
+        device.write(&tables.sequences, 0, bytemuck::bytes_of(&entry))?;
+        let (spaces, sampling, opened) = (HashMap::new(), None, None);
+        Ok(Self { model, options, kv, tables, spaces, sampling, position: 0, opened })
+    }
+
+    /// The model of this session.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The options that the session was made with.
+    #[must_use]
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// Positions that hold a token.
+    #[must_use]
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// Positions that the session can hold.
+    #[must_use]
+    pub fn context(&self) -> u32 {
+        self.kv.context()
+    }
+
+    /// Bytes of the KV cache on the device.
+    #[must_use]
+    pub fn kv_bytes(&self) -> u64 {
+        self.kv.bytes()
+    }
+
+    /// Forgets all positions from `position` on; what came before stays computed.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the session does not hold so many positions.
+    pub fn rewind(&mut self, position: u32) -> Result<(), Error> {
+        if position > self.position {
+            let allowed = "at most the number of positions that the session holds";
+            return Err(Error::Option { name: "position", value: position.to_string(), allowed });
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Appends tokens, computes them at a depth and reads out the last of them, or all.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`], [`Error::Option`], [`Error::Token`], or the device's.
+    pub fn forward(&mut self, tokens: &[u32], steps: u32, state: State<'_>, all: bool) -> Result<Vec<f32>, Error> {
+        self.check(tokens, steps, state)?;
+        let n = self.model.config().n_embd as usize;
+        let mut logits = Vec::new();
+        let mut rest = tokens;
+        let mut states = state;
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(rest.len().min(MAX_ROWS as usize));
+            let (given, remaining) = match states {
+                State::Seeded => (State::Seeded, State::Seeded),
+                State::Given(values) => {
+                    let (now, then) = values.split_at(chunk.len() * n);
+                    (State::Given(now), State::Given(then))
+                }
+            };
+            let outputs = if all { chunk.len() } else { usize::from(later.is_empty()) };
+            let key = self.prepare(chunk, steps, given, outputs)?;
+            self.run(key, Stage::Token, steps, Choose::Nothing, false)?;
+            self.position += chunk.len() as u32;
+            if outputs > 0 {
+                logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.vocab())?);
+            }
+            (rest, states) = (later, remaining);
+        }
+        Ok(logits)
+    }
+
+    /// Appends tokens and computes them up to their initial state, for [`Self::iterate`] to go on; at most 256 at a time.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn begin(&mut self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
+        self.check(tokens, steps, state)?;
+        if tokens.len() > MAX_ROWS as usize {
+            let value = format!("{} tokens", tokens.len());
+            return Err(Error::Option { name: "tokens", value, allowed: "at most 256 at a time" });
+        }
+        let key = self.prepare(tokens, steps, state, tokens.len())?;
+        self.run(key, Stage::Begin, 0, Choose::Nothing, true)?;
+        self.position += tokens.len() as u32;
+        self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps_left: steps });
+        Ok(())
+    }
+
+    /// Applies the core block to the rows that [`Self::begin`] appended.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`], [`Error::Option`] if these are more steps together than were announced there, or the device's.
+    pub fn iterate(&mut self, steps: u32) -> Result<(), Error> {
+        let (key, _) = self.opened()?;
+        let opened = self.opened.as_mut().ok_or(Error::NotBegun)?;
+        let left = opened.steps_left.checked_sub(steps).ok_or_else(|| Error::Option {
+            name: "steps",
+            value: steps.to_string(),
+            allowed: "together no more than were announced when the rows were begun",
+        })?;
+        opened.steps_left = left;
+        self.run(key, Stage::Iterate, steps, Choose::Nothing, true)
+    }
+
+    /// The current recurrent states `[rows, n_embd]`, before the final norm.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`], or the device's.
+    pub fn states(&self) -> Result<Vec<f32>, Error> {
+        let (key, rows) = self.opened()?;
+        self.read_rows(&self.spaces[&key].sites.state, rows, self.model.config().n_embd)
+    }
+
+    /// Output of the prelude `[rows, n_embd]`.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`], or the device's.
+    pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
+        let (key, rows) = self.opened()?;
+        self.read_rows(&self.spaces[&key].sites.embedding, rows, self.model.config().n_embd)
+    }
+
+    /// Reads the current states out: final norm, coda, head.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`], or the device's.
+    pub fn read_out(&mut self) -> Result<Outputs, Error> {
+        let (key, rows) = self.opened()?;
+        self.run(key, Stage::Finish, 0, Choose::Nothing, true)?;
+        let n = self.model.config().n_embd;
+        let latents = self.traced(Stage::Finish, "ln_f", n)?;
+        let head = self.traced(Stage::Finish, "head", n)?;
+        let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.vocab())?;
+        Ok(Outputs { logits, latents, head })
+    }
+
+    /// An intermediate of the last [`Self::begin`], [`Self::iterate`] or [`Self::read_out`], `[rows, width]`, by the name that the
+    /// module has in the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`] if there is none of that name yet.
+    pub fn trace(&self, name: &str, width: u32) -> Result<Vec<f32>, Error> {
+        let stages = [Stage::Begin, Stage::Iterate, Stage::Finish];
+        let found = stages.into_iter().find_map(|stage| self.traced(stage, name, width).ok());
+        found.ok_or(Error::NotBegun)
+    }
+
+    /// Computes a prompt and chooses its first token, without waiting; the ticket brings it.
+    pub(crate) fn prefill(&mut self, tokens: &[u32], steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
+        self.check(tokens, steps, State::Seeded)?;
+        self.set_sampling(sampling)?;
+        let mut rest = tokens;
+        loop {
+            let (chunk, later) = rest.split_at(rest.len().min(MAX_ROWS as usize));
+            let last = later.is_empty();
+            let key = self.prepare(chunk, steps, State::Seeded, usize::from(last))?;
+            self.position += chunk.len() as u32;
+            if last {
+                return self.choose(key, steps, sampling);
+            }
+            self.run(key, Stage::Token, steps, Choose::Nothing, false)?;
+            rest = later;
+        }
+    }
+
+    /// Computes the row that the last choice made, and chooses the next token, without waiting.
+    pub(crate) fn decode(&mut self, steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
+        self.kv.reserve(0, self.position + 1, steps)?;
+        self.position += 1;
+        self.choose((1, 1), steps, sampling)
+    }
+
+    /// Sets the position to what a generation handed out: passes beyond it were computed for nobody.
+    pub(crate) fn settle(&mut self, position: u32) {
+        self.position = self.position.min(position);
+    }
+
+    /// Times the kernels of one decoded token. The row is computed, but the session stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`] if the context is full, or the device's.
+    pub fn profile(&mut self, steps: u32, sampling: Sampling) -> Result<ruminate_engine::Profile, Error> {
+        if self.position == self.context() {
+            return Err(Error::PromptTooLong { tokens: self.position as usize + 1, context: self.context(), most: self.model.config().block_size });
+        }
+        self.kv.reserve(0, self.position + 1, steps)?;
+        self.set_sampling(sampling)?;
+        let device = self.model.device().clone();
+        let plan = self.plan((1, 1), Stage::Token, chooser(sampling), false)?;
+        Ok(device.profile(plan, &[steps])?)
+    }
+
+    fn choose(&mut self, key: (u32, u32), steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
+        let device = self.model.device().clone();
+        let chosen = self.space(key)?.chosen.clone();
+        let plan = self.plan(key, Stage::Token, chooser(sampling), false)?;
+        let ticket = device.execute(plan, &[steps], &[&chosen])?;
+        ticket.ok_or(Error::NotBegun)
+    }
+
+    fn run(&mut self, key: (u32, u32), stage: Stage, steps: u32, choose: Choose, trace: bool) -> Result<(), Error> {
+        let device = self.model.device().clone();
+        let plan = self.plan(key, stage, choose, trace)?;
+        device.execute(plan, &[steps], &[])?;
+        Ok(())
+    }
+
+    fn plan(
+        &mut self,
+        key: (u32, u32),
+        stage: Stage,
+        choose: Choose,
+        trace: bool,
+    ) -> Result<&ruminate_engine::Plan, Error> {
+        let next = if choose == Choose::Nothing || key == (1, 1) {
+            None
+        } else {
+            Some(self.space((1, 1))?.sites.rows.clone())
+        };
+        let Self { model, kv, tables, spaces, .. } = self;
+        let space = spaces.get_mut(&key).ok_or(Error::NotBegun)?;
+        let plan = PlanKey { stage, outputs: space.outputs(), choose, trace };
+        space.plan(model.device(), model.raven(), kv, tables, plan, next.as_ref())
+    }
+
+    fn space(&mut self, key: (u32, u32)) -> Result<&mut Workspace, Error> {
+        if !self.spaces.contains_key(&key) {
+            let space = Workspace::new(self.model.device(), self.model.config(), key.0, key.1)?;
+            self.spaces.insert(key, space);
+        }
+        self.spaces.get_mut(&key).ok_or(Error::NotBegun)
+    }
+
+    fn opened(&self) -> Result<((u32, u32), u32), Error> {
+        let Opened { capacity, rows, .. } = self.opened.ok_or(Error::NotBegun)?;
+        Ok(((capacity, capacity), rows))
+    }
+
+    fn traced(&self, stage: Stage, name: &str, width: u32) -> Result<Vec<f32>, Error> {
+        let (key, rows) = self.opened()?;
+        let buffer = self.spaces[&key].traced(stage, name).ok_or(Error::NotBegun)?;
+        self.read_rows(buffer, rows, width)
+    }
+
+    /// Reads `[rows, width]` without the padding.
+    fn read_rows(&self, buffer: &Buffer, rows: impl TryInto<u64>, width: u32) -> Result<Vec<f32>, Error> {
+        let padded = stride(width);
+        let rows = rows.try_into().unwrap_or(0);
+        let bytes = self.model.device().read(buffer, 0..rows * u64::from(padded) * 4)?;
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let values: Vec<f32> = values.collect();
+        Ok(values.chunks(padded as usize).flat_map(|row| &row[..width as usize]).copied().collect())
+    }
+
+    fn vocab(&self) -> u32 {
+        self.model.config().padded_vocab_size
+    }
+
+    fn set_sampling(&mut self, sampling: Sampling) -> Result<(), Error> {
+        if self.sampling != Some(sampling) {
+            sampling.validate()?;
+            self.model.device().write(&self.tables.samplers, 0, bytemuck::bytes_of(&sampling.entry()))?;
+            self.sampling = Some(sampling);
+        }
+        Ok(())
+    }
+
+    fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
+        let config = self.model.config();
+        if steps == 0 {
+            return Err(Error::Option { name: "steps", value: "0".to_owned(), allowed: "at least 1" });
+        }
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let end = self.position as usize + tokens.len();
+        if end > self.context() as usize {
+            return Err(Error::PromptTooLong { tokens: end, context: self.context(), most: config.block_size });
+        }
+        if let Some(&token) = tokens.iter().find(|&&token| token >= self.vocab()) {
+            return Err(Error::Token { token, vocab: self.vocab() });
+        }
+        if let State::Given(values) = state {
+            let expected = tokens.len() * config.n_embd as usize;
+            if values.len() != expected {
+                return Err(Error::State { found: values.len(), expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room, fills the row table of a workspace that fits, and the states if they are given.
+    fn prepare(
+        &mut self,
+        tokens: &[u32],
+        steps: u32,
+        state: State<'_>,
+        outputs: usize,
+    ) -> Result<(u32, u32), Error> {
+        let count = tokens.len() as u32;
+        let position = self.position;
+        self.opened = None;
+        self.kv.reserve(0, position + count, steps)?;
+        let capacity = capacity(count);
+        let key = (capacity, if outputs > 1 { capacity } else { 1 });
+        let device = self.model.device().clone();
+        let n = self.model.config().n_embd;
+        device.write(&self.tables.history, u64::from(position) * 4, bytemuck::cast_slice(tokens))?;
+
+        let first_output = count - outputs as u32;
+        let mut rows: Vec<Row> = (0..count)
+            .zip(tokens)
+            .map(|(i, &token)| Row {
+                output: if i >= first_output { i - first_output } else { NONE },
+                draw: u32::from(state == State::Seeded),
+                ..Row::new(0, position + i, token)
+            })
+            .collect();
+        rows.resize(capacity as usize, Row::RESTING);
+        let space = self.space(key)?;
+        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&rows))?;
+        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; key.1 as usize]))?;
+        if let State::Given(values) = state {
+            let padded: Vec<f32> = values
+                .chunks(n as usize)
+                .flat_map(|row| row.iter().copied().chain((n..stride(n)).map(|_| 0.0)))
+                .collect();
+            device.write(&space.sites.state, 0, bytemuck::cast_slice(&padded))?;
+        }
+        Ok(key)
+    }
+}
+
+/// Rows of the table for a number of tokens: few sizes, so that few plans are recorded.
+fn capacity(count: u32) -> u32 {
+    match count {
+        0..=2 => count.max(1),
+        3..=8 => count.next_multiple_of(4),
+        _ => count.next_power_of_two(),
+    }
+}
+
+fn chooser(sampling: Sampling) -> Choose {
+    if sampling.is_argmax() { Choose::Argmax } else { Choose::Sample }
+}

@@ -1,0 +1,103 @@
+//! Listing, selecting and opening devices.
+
+use ruminate_engine::{Device, Error, OpenOptions, Select, Tier, adapters, wgpu};
+use ruminate_shaders::Caps;
+
+use crate::execution::adder;
+use crate::{Outcome, Test};
+
+pub(crate) const TESTS: &[Test] = &[("an absent adapter is named, with those that there are", absent)];
+
+pub(crate) const GPU_TESTS: &[Test] = &[
+    ("adapters are selected by index and name", select),
+    ("the lowest tier opens and runs", restricted),
+    ("a host app's device serves", from_wgpu),
+];
+
+/// Runs something on a device.
+fn works(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    let results = device.execute(&plan, &[2], &[&y])?.expect("results were asked for").wait()?;
+    assert_eq!(bytemuck::pod_read_unaligned::<f32>(&results[0][..4]), 2.0);
+    Ok(())
+}
+
+fn absent(_: &Device) -> Outcome {
+    let options = OpenOptions { select: Select::Name("no such adapter".to_owned()), ..OpenOptions::default() };
+    let names: Vec<String> = adapters(options.backends).into_iter().map(|it| it.name).collect();
+    match Device::open(&options) {
+        Err(Error::NoAdapter { asked, found }) => {
+            assert!(asked.contains("no such adapter"), "{asked}");
+            assert_eq!(found, names);
+        }
+        other => panic!("{other:?}"),
+    }
+    let outcome = Device::open(&OpenOptions { select: Select::Index(99), ..OpenOptions::default() });
+    assert!(matches!(outcome, Err(Error::NoAdapter { .. })));
+    Ok(())
+}
+
+fn select(device: &Device) -> Outcome {
+    let summary = device.summary().expect("a GPU has a summary");
+    let listed = &adapters(OpenOptions::default().backends)[summary.index];
+    assert_eq!((&summary.name, &summary.driver, summary.caps), (&listed.name, &listed.driver, listed.caps));
+    for name in [summary.name.to_uppercase(), summary.driver.to_lowercase()] {
+        let found = Device::open(&OpenOptions { select: Select::Name(name), ..OpenOptions::default() })?;
+        assert_eq!(found.name(), device.name());
+    }
+    works(&Device::open(&OpenOptions::default())?)
+}
+
+fn restricted(device: &Device) -> Outcome {
+    let index = device.summary().expect("a GPU has a summary").index;
+    let options = OpenOptions { select: Select::Index(index), limits: Tier::WebGpuDefaults, ..OpenOptions::default() };
+    let low = Device::open(&options)?;
+    assert_eq!(low.caps(), Caps::WEBGPU);
+    let summary = low.summary().expect("a GPU has a summary");
+    assert!(!summary.timestamps && !summary.f16);
+    assert!(matches!(low.buffer("large", 257 << 20), Err(Error::TooLarge { .. })));
+    works(&low)?;
+    // Without timestamps a profile waits for each launch.
+    let (plan, _) = adder(&low)?;
+    let profile = low.profile(&plan, &[3])?;
+    assert_eq!((profile.entries.len(), profile.entries[0].launches), (1, 3));
+    assert!(!profile.total.is_zero());
+    Ok(())
+}
+
+fn from_wgpu(device: &Device) -> Outcome {
+    let index = device.summary().expect("a GPU has a summary").index;
+    let backends = OpenOptions::default().backends;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapter = block_on(instance.enumerate_adapters(backends)).swap_remove(index);
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: Device::required_features(&adapter),
+        required_limits: Device::required_limits(&adapter),
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (host, queue) = block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
+    let hosted = Device::from_wgpu(host.clone(), queue);
+    assert_eq!((hosted.caps(), hosted.name()), (device.caps(), device.name()));
+    works(&hosted)?;
+
+    // The engine left the host's callbacks alone, and still notices a loss: when results are read.
+    let (plan, y) = adder(&hosted)?;
+    host.destroy();
+    let outcome = hosted.execute(&plan, &[1], &[&y]).and_then(|ticket| ticket.expect("results were asked for").wait());
+    assert!(outcome.is_err(), "{outcome:?}");
+    Ok(())
+}
+
+/// Runs a future of wgpu, which is always ready natively.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+}

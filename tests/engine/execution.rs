@@ -1,0 +1,218 @@
+//! Executing: loops, counts, objects, submissions, tickets.
+
+use libtest_mimic::Failed;
+use ruminate_engine::{Buffer, Count, Device, Error, Graph, Plan, Result};
+
+use crate::kernels::{saxpy, saxpy_of};
+use crate::{Outcome, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a loop runs as often as the count says", loops),
+    ("an execution creates no objects", creates_nothing),
+    ("tickets are read in any order", tickets),
+    ("counters count", counters),
+    ("a profile lists the kernels", profile),
+    ("threads share a device and a plan", threads),
+];
+
+pub(crate) const GPU_TESTS: &[Test] = &[("long work is split into submissions without waiting", splits)];
+
+const N: u32 = 100;
+
+/// A buffer of `N` times the same number.
+pub(crate) fn filled(device: &Device, label: &str, value: f32) -> Result<Buffer> {
+    let buffer = device.buffer(label, u64::from(N) * 4)?;
+    device.write(&buffer, 0, bytemuck::cast_slice(&[value; N as usize]))?;
+    Ok(buffer)
+}
+
+/// All `N` numbers of a result, which must be equal.
+fn uniform(bytes: &[u8]) -> Result<f32, Failed> {
+    let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..N as usize * 4]);
+    if values.iter().all(|value| *value == values[0]) { Ok(values[0]) } else { Err(format!("{values:?}").into()) }
+}
+
+/// A plan that adds x = 1 to y, as often as its one count says.
+pub(crate) fn adder(device: &Device) -> Result<(Plan, Buffer)> {
+    let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
+    let mut graph = Graph::new("adder");
+    let (tx, ty) = (graph.import(&x), graph.import(&y));
+    let n = graph.count("n");
+    graph.repeat(n, |graph| graph.launch(saxpy(N, 1.0), &[tx, ty]))?;
+    Ok((device.plan(graph)?, y))
+}
+
+fn loops(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    let mut expected = 0.0;
+    for n in [0_u8, 1, 5, 0, 17] {
+        device.execute(&plan, &[u32::from(n)], &[])?;
+        expected += f32::from(n);
+        assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, expected, "after {n} rounds");
+        assert_eq!(plan.launches(&[u32::from(n)]), u64::from(n));
+    }
+
+    // Loops in loops, and fixed numbers of rounds: 1 + 3·(2 + n·(4 + 5·m)).
+    let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
+    let mut graph = Graph::new("nested");
+    let bound = [graph.import(&x), graph.import(&y)];
+    let (n, m) = (graph.count("n"), graph.count("m"));
+    graph.launch(saxpy(N, 1.0), &bound)?;
+    graph.repeat(Count::from(3), |graph| {
+        graph.launch(saxpy(N, 2.0), &bound)?;
+        graph.repeat(n, |graph| {
+            graph.launch(saxpy(N, 4.0), &bound)?;
+            graph.repeat(m, |graph| graph.launch(saxpy(N, 5.0), &bound))
+        })
+    })?;
+    let plan = device.plan(graph)?;
+    for (n, m) in [(0_u8, 7_u8), (1, 0), (2, 3)] {
+        device.write(&y, 0, &vec![0; N as usize * 4])?;
+        device.execute(&plan, &[n.into(), m.into()], &[])?;
+        let (n, m) = (f32::from(n), f32::from(m));
+        assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, 1.0 + 3.0 * (2.0 + n * (4.0 + 5.0 * m)));
+    }
+    Ok(())
+}
+
+fn creates_nothing(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    let run = || device.execute(&plan, &[3], &[&y]).map(|ticket| ticket.expect("results were asked for"));
+    // Two tickets in flight: what staging they need exists from here on.
+    let (first, second) = (run()?, run()?);
+    first.wait()?;
+    second.wait()?;
+    let before = device.counters();
+    for _ in 0..5 {
+        let (first, second) = (run()?, run()?);
+        second.wait()?;
+        first.wait()?;
+    }
+    device.execute(&plan, &[1000], &[])?;
+    let done = device.counters() - before;
+    assert_eq!((done.pipelines, done.buffers, done.bind_groups), (0, 0, 0), "{done:?}");
+    assert_eq!(done.launches, 5 * 2 * 3 + 1000);
+    Ok(())
+}
+
+fn tickets(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    let mut tickets = Vec::new();
+    for _ in 0..4 {
+        tickets.push(device.execute(&plan, &[1], &[&y, &y])?.expect("results were asked for"));
+    }
+    drop(tickets.remove(3));
+    for number in [2, 0, 0] {
+        let ticket = tickets.remove(number);
+        // They left in the order 1, 2, 3 and are read as 3, 1, 2.
+        let expected = [3.0, 1.0, 2.0][2 - tickets.len()];
+        let results = ticket.wait()?;
+        assert_eq!((uniform(&results[0])?, uniform(&results[1])?), (expected, expected));
+    }
+    // The dropped ticket's memory is reused, and its execution counts.
+    let ticket = device.execute(&plan, &[1], &[&y])?.expect("results were asked for");
+    while !ticket.ready() {
+        std::thread::yield_now();
+    }
+    let before = device.counters();
+    assert_eq!(uniform(&ticket.wait()?[0])?, 5.0);
+    assert_eq!((device.counters() - before).waits, 0, "a ticket that is ready doesn't wait");
+    assert!(device.execute(&plan, &[1], &[])?.is_none());
+    Ok(())
+}
+
+fn counters(device: &Device) -> Outcome {
+    let start = device.counters();
+    let (plan, y) = adder(device)?;
+    let made = device.counters() - start;
+    let gpu = u64::from(!device.is_cpu());
+    assert_eq!((made.pipelines, made.bind_groups), (gpu, gpu));
+    assert_eq!((made.buffers, made.live_buffers, made.live_bytes), (2 + gpu, 2, 2 * y.size()));
+    assert_eq!((made.submissions, made.waits, made.launches), (0, 0, 0));
+
+    let before = device.counters();
+    device.execute(&plan, &[2], &[])?;
+    let ticket = device.execute(&plan, &[3], &[&y])?.expect("results were asked for");
+    let encoded = device.counters() - before;
+    assert_eq!((encoded.submissions, encoded.launches, encoded.waits, encoded.read_backs), (2 * gpu, 5, 0, 1));
+    ticket.wait()?;
+    device.read(&y, 4..9)?;
+    let done = device.counters() - before;
+    assert_eq!((done.read_backs, done.bytes_read), (2, y.size() + 5));
+    assert!(done.waits <= 2 * gpu, "{done:?}");
+
+    // The same kernel and constants need no second pipeline, other constants do.
+    device.compile(&[saxpy(7, 3.0), saxpy_of(7, 3.0, 32), saxpy_of(9, 1.0, 32)])?;
+    assert_eq!((device.counters() - before).pipelines, gpu);
+
+    drop((plan, y));
+    let live = device.counters();
+    assert_eq!((live.live_buffers, live.live_bytes), (0, 0));
+    Ok(())
+}
+
+fn profile(device: &Device) -> Outcome {
+    let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
+    let mut graph = Graph::new("profiled");
+    let (tx, ty) = (graph.import(&x), graph.import(&y));
+    let t = graph.scratch("t", u64::from(N) * 4);
+    let n = graph.count("n");
+    graph.launch(crate::kernels::hash(N), &[tx, tx, t])?;
+    graph.repeat(n, |graph| graph.launch(saxpy(N, 1.0), &[tx, ty]))?;
+    let plan = device.plan(graph)?;
+    // More launches than one query set takes.
+    let rounds = 2500;
+    let profile = device.profile(&plan, &[rounds])?;
+    let mut labels: Vec<_> = profile.entries.iter().map(|it| (it.label.as_str(), it.launches, it.bytes)).collect();
+    labels.sort_unstable();
+    assert_eq!(labels, [("test_mix.hash", 1, 1200), ("test_saxpy", u64::from(rounds), 800 * u64::from(rounds))]);
+    assert_eq!(profile.total, profile.entries.iter().map(|it| it.time).sum());
+    assert!(!profile.total.is_zero());
+    assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, 2500.0);
+    assert_eq!(plan.cost(&[rounds]).bytes, 1200 + 800 * u64::from(rounds));
+    assert_eq!(plan.pipelines().collect::<Vec<_>>(), ["test_mix.hash", "test_saxpy"]);
+    Ok(())
+}
+
+fn threads(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    let outcome: Result<Vec<()>, Error> = std::thread::scope(|scope| {
+        let run = || -> Result<(), Error> {
+            for _ in 0..20 {
+                let ticket = device.execute(&plan, &[3], &[&y])?.expect("results were asked for");
+                ticket.wait()?;
+            }
+            Ok(())
+        };
+        let threads = [scope.spawn(run), scope.spawn(run)];
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    outcome?;
+    assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, 120.0);
+    Ok(())
+}
+
+fn splits(device: &Device) -> Outcome {
+    let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
+    let mut graph = Graph::new("heavy");
+    let bound = [graph.import(&x), graph.import(&y)];
+    let n = graph.count("n");
+    let mut heavy = saxpy(N, 1.0);
+    // So much that no kind of device is thought to do two of them in one submission.
+    heavy.cost.flops = 1 << 50;
+    graph.repeat(n, |graph| graph.launch(heavy, &bound))?;
+    let plan = device.plan(graph)?;
+    let before = device.counters();
+    let ticket = device.execute(&plan, &[7], &[&y])?.expect("results were asked for");
+    let done = device.counters() - before;
+    assert_eq!((done.submissions, done.launches, done.waits), (7, 7, 0));
+    assert_eq!(uniform(&ticket.wait()?[0])?, 7.0);
+
+    let (light, _) = adder(device)?;
+    let before = device.counters();
+    device.execute(&light, &[100], &[])?;
+    assert_eq!((device.counters() - before).submissions, 1);
+    device.execute(&light, &[0], &[])?;
+    assert_eq!((device.counters() - before).submissions, 1, "nothing to do is not submitted");
+    Ok(())
+}

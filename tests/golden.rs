@@ -1,0 +1,1 @@
+//! Golden outputs (written below).
