@@ -106,7 +106,7 @@ pub struct Generation<'s> {
     session: &'s mut Session,
     steps: u32,
     sampling: Sampling,
-    stop_at_eos: bool,
+    end_tokens: Vec<u32>,
     left_to_submit: u32,
     limited_by_context: bool,
     pending: VecDeque<ReadBack>,
@@ -146,13 +146,14 @@ impl Session {
         if wanted == 0 {
             return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
         }
+        let end_tokens = options.end_tokens.clone().unwrap_or_else(|| self.model().tokenizer().eos().to_vec());
         let first = self.prefill(&tokens, steps, options.sampling)?;
         // The last token that is generated need not be computed itself, so it takes no position.
         let room = self.context() - self.position() + 1;
         Ok(Generation {
             steps,
             sampling: options.sampling,
-            stop_at_eos: options.stop_at_eos,
+            end_tokens,
             left_to_submit: wanted.min(room) - 1,
             limited_by_context: room < wanted,
             pending: VecDeque::from([first]),
@@ -219,7 +220,7 @@ impl Generation<'_> {
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(self.steps);
 
-        if self.stop_at_eos && self.session.model().tokenizer().eos().contains(&token) {
+        if self.end_tokens.contains(&token) {
             self.finished = Some(StopReason::EndToken(token));
             return Ok(Some(Piece { token, text: self.flush(), steps: self.steps }));
         }

@@ -1,1 +1,64 @@
-#![allow(missing_docs)]
+//! Run language models that think in loops on any Vulkan, Metal or DX12 GPU, or on the CPU.
+//!
+//! A recurrent-depth model applies the same core block r times per token; r is chosen at run time, so the same weights think longer
+//! when asked to. The first of them is Huginn-0125 (Geiping et al., arXiv 2502.05171).
+//!
+//! ```no_run
+//! use ruminate::{Device, GenerateOptions, LoadOptions, Model, OpenOptions, SessionOptions, Source};
+//!
+//! # fn main() -> Result<(), ruminate::Error> {
+//! let device = Device::open(&OpenOptions::default())?;
+//! let model = Model::open(&Source::dir("huginn-0125")?, &device, LoadOptions::default())?;
+//! let mut session = model.session(SessionOptions { seed: 7, ..SessionOptions::default() })?;
+//!
+//! let options = GenerateOptions { steps: Some(16), max_tokens: Some(100), ..GenerateOptions::default() };
+//! let mut generation = session.generate("The capital of Westphalia is", &options)?;
+//! while let Some(piece) = generation.next() {
+//!     let piece = piece?;
+//!     print!("{}", piece.text);
+//!     if piece.text.contains('\n') {
+//!         break; // stop early: the session can go on from here
+//!     }
+//! }
+//! let statistics = generation.statistics();
+//! println!("{} tokens, {:.1} tokens/s", statistics.tokens, statistics.decode_rate());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
+//! states can be handed in, iterated one step at a time, and read back.
+
+mod arch;
+mod chat;
+mod checkpoint;
+mod config;
+pub mod demo;
+mod error;
+mod generate;
+mod kv;
+mod model;
+mod options;
+mod session;
+mod source;
+pub mod statistics;
+mod stop;
+mod tokenizer;
+mod workspace;
+
+pub use chat::{ChatTemplate, Message};
+pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, TensorInfo, TensorView};
+pub use config::{Config, GenerationConfig};
+pub use error::{Error, TensorProblem};
+pub use generate::{Generation, Piece, Prompt, Statistics, StopReason};
+pub use model::Model;
+pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State};
+pub use ruminate_engine as engine;
+pub use ruminate_engine::wgpu;
+pub use ruminate_engine::{Counters, Device, OpenOptions, Profile, Select, adapters};
+pub use ruminate_shaders::Dtype;
+pub use ruminate_shaders::attention::cache::Lookup;
+pub use session::{Outputs, Session};
+pub use source::{Bytes, Source};
+pub use stop::StopStrings;
+pub use tokenizer::{Specials, StreamDecoder, Tokenizer};

@@ -124,8 +124,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Whether a text prompt at the start of a session is preceded by the model's begin token.
     pub add_bos: bool,
-    /// Whether the model's end tokens stop generation.
-    pub stop_at_eos: bool,
+    /// Tokens that end generation; by default the model's own.
+    pub end_tokens: Option<Vec<u32>>,
 }
 
 impl Default for GenerateOptions {
@@ -136,7 +136,7 @@ impl Default for GenerateOptions {
             sampling: Sampling::default(),
             stop: Vec::new(),
             add_bos: true,
-            stop_at_eos: true,
+            end_tokens: None,
         }
     }
 }

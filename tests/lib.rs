@@ -4,6 +4,7 @@
 //! `RUMINATE_TEST_LIMITS=webgpu` pretends the limits that WebGPU guarantees. Without a device, tests that need one are reported
 //! as ignored.
 
+#[path = "golden_check/mod.rs"]
 pub mod golden;
 
 mod bed;

@@ -41,8 +41,6 @@ pub enum Lookup {
     /// Its newest earlier step ("latest-m4").
     #[default]
     Latest,
-    /// Always its last step ("always-last-m4").
-    Last,
 }
 
 impl Lookup {
@@ -50,7 +48,6 @@ impl Lookup {
         match self {
             Self::Full => 0,
             Self::Latest => 1,
-            Self::Last => 2,
         }
     }
 }
@@ -135,7 +132,7 @@ impl CacheShape {
         let slot = tables[step.min(self.steps - 1) as usize];
         let filled = tables[(self.steps + depth.min(self.steps)) as usize];
         let missing = slot >= filled;
-        if self.lookup == Lookup::Last || (self.lookup == Lookup::Latest && missing) {
+        if missing && self.lookup == Lookup::Latest {
             return if depth == 0 { NONE } else { 1 + tables[depth.min(self.steps) as usize - 1] };
         }
         if missing { NONE } else { 1 + slot }

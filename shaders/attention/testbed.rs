@@ -24,7 +24,7 @@ macro_rules! cache_params {
                     context: self.context,
                     steps: self.steps,
                     slots: self.slots,
-                    lookup: [Lookup::Full, Lookup::Latest, Lookup::Last][self.lookup as usize],
+                    lookup: [Lookup::Full, Lookup::Latest][self.lookup as usize],
                     recurrent: self.recurrent != 0,
                     page_base: self.page_base,
                     page_count: self.page_count,
@@ -87,11 +87,9 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
         ("mixed rows", bed(3, 3, 32, 100, Dtype::Bf16, &mixed, 2)),
         ("grouped queries", bed(8, 2, 128, 100, Dtype::F32, &mixed, 3)),
     ];
-    for (name, lookup) in [("lookup full", Lookup::Full), ("lookup last", Lookup::Last)] {
-        let mut bed = bed(3, 1, 8, 100, Dtype::F32, &mixed, 1);
-        bed.cache.lookup = lookup;
-        all.push((name, bed));
-    }
+    let mut full = bed(3, 1, 8, 100, Dtype::F32, &mixed, 1);
+    full.cache.lookup = Lookup::Full;
+    all.push(("positions without the step are skipped", full));
     let mut outside = bed(2, 2, 96, 100, Dtype::Bf16, &mixed, 1);
     outside.cache.recurrent = false;
     all.push(("outside the recurrence", outside));
@@ -119,7 +117,7 @@ impl Testbed {
             context,
             steps,
             slots: steps + 1,
-            lookup: [Lookup::Full, Lookup::Latest, Lookup::Last][noise.below(3) as usize],
+            lookup: [Lookup::Full, Lookup::Latest][noise.below(2) as usize],
             recurrent: noise.below(4) > 0,
             page_base,
             page_count: pages - page_base,

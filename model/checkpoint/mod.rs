@@ -1,0 +1,228 @@
+//! Weights in safetensors files, mapped into memory: one file, or shards with an index.
+//!
+//! Everything is known from the headers; the data is touched only when a tensor is read.
+
+mod header;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+
+use half::{bf16, f16};
+use ruminate_shaders::Dtype;
+use serde::Deserialize;
+
+pub use header::SafetensorsProblem;
+
+use crate::error::{Error, Result, TensorProblem};
+use crate::source::{Bytes, Source};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A tensor that an architecture asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether the model cannot do without it.
+    pub required: bool,
+}
+
+/// What a header says of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// How it is stored.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// File that holds it.
+    pub file: String,
+}
+
+/// A tensor's data.
+#[derive(Clone, Debug)]
+pub struct TensorView<'a> {
+    /// How it is stored.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The bytes, little-endian, at any alignment.
+    pub data: &'a [u8],
+}
+
+/// The tensors of a checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: Vec<Bytes>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    info: TensorInfo,
+    place: usize,
+    start: usize,
+}
+
+impl TensorView<'_> {
+    /// Decodes the values from `start` on into `out`.
+    ///
+    /// # Panics
+    /// If the tensor has fewer values.
+    pub fn decode(&self, start: usize, out: &mut [f32]) {
+        let size = self.dtype.bytes() as usize;
+        let bytes = &self.data[start * size..(start + out.len()) * size];
+        match self.dtype {
+            Dtype::F32 => {
+                for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *out = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Dtype::F16 => {
+                for (out, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *out = f16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+            Dtype::Bf16 => {
+                for (out, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *out = bf16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Maps the files and reads their headers. Tensors that `ignore` names are left out, and a shard that holds nothing else is not
+    /// opened and need not exist.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Json`] or [`Error::Safetensors`] say which file is damaged and how.
+    pub fn open(source: &Source, ignore: &dyn Fn(&str) -> bool) -> Result<Self> {
+        let mut checkpoint = Self { files: Vec::new(), tensors: BTreeMap::new() };
+        if source.exists(SINGLE) {
+            checkpoint.add(source, SINGLE, ignore)?;
+        } else if source.exists(INDEX) {
+            checkpoint.add_shards(source, ignore)?;
+        } else {
+            let error = std::io::Error::new(std::io::ErrorKind::NotFound, format!("neither it nor {INDEX} is there"));
+            return Err(Error::File { file: source.describe(SINGLE), source: error });
+        }
+        Ok(checkpoint)
+    }
+
+    fn add_shards(&mut self, source: &Source, ignore: &dyn Fn(&str) -> bool) -> Result<()> {
+        let file = source.describe(INDEX);
+        let index: Index = serde_json::from_slice(&source.read(INDEX)?)
+            .map_err(|error| Error::Json { file: file.clone(), source: error })?;
+        let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, shard) in index.weight_map.iter().filter(|(name, _)| !ignore(name)) {
+            shards.entry(shard).or_default().push(name);
+        }
+        let wrong = |problem| Error::Safetensors { file: file.clone(), problem };
+        for (shard, names) in shards {
+            if !is_beside(shard) || !source.exists(shard) {
+                let tensor = names.first().map_or_else(String::new, ToString::to_string);
+                return Err(wrong(SafetensorsProblem::MissingShard { shard: shard.to_owned(), tensor }));
+            }
+            self.add(source, shard, ignore)?;
+            if let Some(name) = names.iter().find(|name| self.tensors.get(**name).is_none_or(|entry| entry.info.file != shard)) {
+                return Err(wrong(SafetensorsProblem::NotInShard { tensor: (*name).to_owned(), shard: shard.to_owned() }));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, source: &Source, name: &str, ignore: &dyn Fn(&str) -> bool) -> Result<()> {
+        let bytes = source.map(name)?;
+        let wrong = |problem| Error::Safetensors { file: source.describe(name), problem };
+        let (data, metadata) = header::read(&bytes).map_err(wrong)?;
+        for (tensor, info) in metadata.tensors() {
+            if ignore(&tensor) {
+                continue;
+            }
+            let dtype = match info.dtype {
+                safetensors::Dtype::F32 => Dtype::F32,
+                safetensors::Dtype::F16 => Dtype::F16,
+                safetensors::Dtype::BF16 => Dtype::Bf16,
+                other => return Err(wrong(SafetensorsProblem::Dtype { tensor, dtype: other.to_string() })),
+            };
+            let (start, end) = info.data_offsets;
+            let shape = info.shape.clone();
+            let entry = Entry {
+                info: TensorInfo { name: tensor.clone(), dtype, shape, bytes: (end - start) as u64, file: name.to_owned() },
+                place: self.files.len(),
+                start: data + start,
+            };
+            if let Some(Entry { info, .. }) = self.tensors.insert(tensor, entry) {
+                return Err(wrong(SafetensorsProblem::InTwoFiles { tensor: info.name, other: info.file }));
+            }
+        }
+        self.files.push(bytes);
+        Ok(())
+    }
+
+    /// Every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.tensors.values().map(|entry| &entry.info)
+    }
+
+    /// A tensor's data, if there is one of that name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+        let Entry { info, place, start } = self.tensors.get(name)?;
+        let data = &self.files[*place][*start..*start + info.bytes as usize];
+        Some(TensorView { dtype: info.dtype, shape: info.shape.clone(), data })
+    }
+
+    /// A tensor's data.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] if there is none of that name; [`Self::check`] would have said so.
+    pub fn required(&self, name: &str) -> Result<TensorView<'_>> {
+        let missing = || Error::Tensors(vec![TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() }]);
+        self.tensor(name).ok_or_else(missing)
+    }
+
+    /// Compares names and shapes with what an architecture asks for.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] lists everything that is missing, surplus or of another shape.
+    pub fn check(&self, expected: &[Expected]) -> Result<()> {
+        let mut problems = Vec::new();
+        for Expected { name, shape, required } in expected {
+            match self.tensors.get(name) {
+                None if *required => problems.push(TensorProblem::Missing { name: name.clone(), shape: shape.clone() }),
+                Some(entry) if entry.info.shape != *shape => problems.push(TensorProblem::Shape {
+                    name: name.clone(),
+                    file: entry.info.file.clone(),
+                    found: entry.info.shape.clone(),
+                    expected: shape.clone(),
+                }),
+                _ => {}
+            }
+        }
+        let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        for info in self.tensors().filter(|info| !known.contains(info.name.as_str())) {
+            problems.push(TensorProblem::Surplus { name: info.name.clone(), file: info.file.clone() });
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
+    }
+}
+
+/// Whether a shard's name is that of a file beside the index, not a path to somewhere else.
+fn is_beside(shard: &str) -> bool {
+    let mut parts = Path::new(shard).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}

@@ -1,0 +1,291 @@
+//! `config.json` and `generation_config.json`: every field that matters is read, none is assumed, and a value that this engine does
+//! not implement is refused by name.
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::source::Source;
+
+/// The architecture of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Width of the model.
+    pub n_embd: u32,
+    /// Query heads.
+    pub n_heads: u32,
+    /// Key and value heads; divides `n_heads`.
+    pub num_key_value_heads: u32,
+    /// Values per head: even, at most 128.
+    pub head_dim: u32,
+    /// Width inside the MLP.
+    pub intermediate_size: u32,
+    /// Tokens.
+    pub vocab_size: u32,
+    /// Rows of the embedding matrix.
+    pub padded_vocab_size: u32,
+    /// Blocks before the recurrence.
+    pub n_layers_in_prelude: u32,
+    /// Blocks that are applied again and again.
+    pub n_layers_in_recurrent_block: u32,
+    /// Blocks after the recurrence.
+    pub n_layers_in_coda: u32,
+    /// Steps that the model was trained for on average: the default depth.
+    pub mean_recurrence: u32,
+    /// Base of the rotary frequencies.
+    pub rope_base: f64,
+    /// Positions, at most.
+    pub block_size: u32,
+    /// Added to the mean square in norms.
+    pub norm_eps: f64,
+    /// Whether q and k have a bias.
+    pub qk_bias: bool,
+    /// Whether the head is the embedding matrix.
+    pub tie_embeddings: bool,
+    /// Standard deviation of the initial state before scaling.
+    pub state_std: f64,
+    /// Factor on embeddings and initial states.
+    pub embed_scale: f64,
+    /// Begin token, if named here.
+    pub bos_token_id: Option<u32>,
+    /// End tokens, if named here.
+    pub eos_token_ids: Vec<u32>,
+    /// Padding token, if named here.
+    pub pad_token_id: Option<u32>,
+}
+
+/// Defaults for generation that come with a checkpoint; all of them optional.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GenerationConfig {
+    /// Whether to sample; false means greedy.
+    pub do_sample: Option<bool>,
+    /// Divides the logits.
+    pub temperature: Option<f32>,
+    /// Keeps the k most likely tokens.
+    pub top_k: Option<u32>,
+    /// Keeps the most likely tokens that together reach this probability.
+    pub top_p: Option<f32>,
+    /// Keeps tokens of at least this share of the largest probability.
+    pub min_p: Option<f32>,
+    /// Divides logits of tokens seen before.
+    pub repetition_penalty: Option<f32>,
+    /// Tokens to generate at most.
+    pub max_new_tokens: Option<u32>,
+    /// Begin token.
+    pub bos_token_id: Option<u32>,
+    /// End tokens.
+    pub eos_token_ids: Vec<u32>,
+    /// Padding token.
+    pub pad_token_id: Option<u32>,
+}
+
+impl Config {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is supported.
+    pub fn open(source: &Source) -> Result<Self> {
+        let name = "config.json";
+        Self::parse(&Fields { file: source.describe(name), value: source.json(name)? })
+    }
+
+    fn parse(fields: &Fields) -> Result<Self> {
+        fields.one_of("model_type", &["huginn_raven"])?;
+        fields.contains("architectures", "RavenForCausalLM")?;
+        fields.one_of("injection_type", &["linear"])?;
+        fields.one_of("state_init", &["like-init"])?;
+        fields.one_of("nonlin_name", &["SiLU"])?;
+        fields.one_of("norm_class_name", &["RMSNorm_llama", "RMSNorm"])?;
+        fields.one_of("mlp_class_name", &["GatedMLP"])?;
+        fields.one_of("block_class_name", &["SandwichBlock"])?;
+        fields.one_of("architecture_class_name", &["RecurrentGPT"])?;
+        if fields.flag("bias")?.unwrap_or(false) {
+            return Err(fields.unsupported("bias", "false"));
+        }
+        if fields.number("test_time_noise")?.unwrap_or(0.0) != 0.0 {
+            return Err(fields.unsupported("test_time_noise", "0"));
+        }
+        if !matches!(fields.value.get("rope_scaling"), None | Some(Value::Null)) {
+            return Err(fields.unsupported("rope_scaling", "null"));
+        }
+
+        let n_embd = fields.required("n_embd", 1, 1 << 17)?;
+        let spelled = [fields.whole("n_heads", 1, 1 << 12)?, fields.whole("num_attention_heads", 1, 1 << 12)?];
+        let n_heads = match spelled {
+            [Some(a), Some(b)] if a != b => {
+                return Err(fields.unsupported("num_attention_heads", &format!("the same number as n_heads, {a}")));
+            }
+            [Some(heads), _] | [None, Some(heads)] => heads,
+            [None, None] => return Err(fields.missing("n_heads", "n_heads or num_attention_heads, a whole number")),
+        };
+        let num_key_value_heads = fields.whole("num_key_value_heads", 1, n_heads)?.unwrap_or(n_heads);
+        if n_heads % num_key_value_heads != 0 {
+            return Err(fields.unsupported("num_key_value_heads", &format!("a divisor of n_heads, {n_heads}")));
+        }
+        let head_dim = fields.whole("head_dim", 2, 128)?.unwrap_or(n_embd / n_heads);
+        if head_dim % 2 != 0 || !(2..=128).contains(&head_dim) {
+            let supported = format!("an even number from 2 to 128 (n_embd / n_heads is {})", n_embd / n_heads);
+            return Err(fields.unsupported("head_dim", &supported));
+        }
+        let qk_bias = fields.flag("qk_bias")?.unwrap_or(true);
+        if qk_bias && num_key_value_heads != n_heads {
+            let supported = "the same number as n_heads where qk_bias is true, because the bias is stored for equally many heads";
+            return Err(fields.unsupported("num_key_value_heads", supported));
+        }
+        let vocab_size = fields.required("vocab_size", 1, 1 << 22)?;
+        let init = Fields {
+            file: fields.file.clone(),
+            value: fields.value.get("init_values").cloned().unwrap_or(Value::Object(serde_json::Map::new())),
+        };
+        Ok(Self {
+            n_embd,
+            n_heads,
+            num_key_value_heads,
+            head_dim,
+            intermediate_size: fields.required("intermediate_size", 1, 1 << 20)?,
+            vocab_size,
+            padded_vocab_size: fields.whole("padded_vocab_size", vocab_size, 1 << 22)?.unwrap_or(vocab_size),
+            n_layers_in_prelude: fields.required("n_layers_in_prelude", 0, 1024)?,
+            n_layers_in_recurrent_block: fields.required("n_layers_in_recurrent_block", 1, 1024)?,
+            n_layers_in_coda: fields.required("n_layers_in_coda", 0, 1024)?,
+            mean_recurrence: fields.required("mean_recurrence", 1, 1 << 16)?,
+            rope_base: fields.positive("rope_base")?.ok_or_else(|| fields.missing("rope_base", "a number above 0"))?,
+            block_size: fields.required("block_size", 1, 1 << 20)?,
+            norm_eps: fields.positive("norm_eps")?.ok_or_else(|| fields.missing("norm_eps", "a number above 0"))?,
+            qk_bias,
+            tie_embeddings: match (fields.flag("tie_embeddings")?, fields.flag("tie_word_embeddings")?) {
+                (Some(tied), _) | (None, Some(tied)) => tied,
+                (None, None) => true,
+            },
+            state_std: init.positive("std")?.unwrap_or_else(|| (2.0 / (5.0 * f64::from(n_embd))).sqrt()),
+            embed_scale: init.positive("embed_scale")?.unwrap_or_else(|| f64::from(n_embd).sqrt()),
+            bos_token_id: fields.token("bos_token_id")?,
+            eos_token_ids: fields.tokens("eos_token_id")?,
+            pad_token_id: fields.token("pad_token_id")?,
+        })
+    }
+
+    /// Rows of Wqkv: queries, keys, values.
+    #[must_use]
+    pub const fn qkv_rows(&self) -> u32 {
+        (self.n_heads + 2 * self.num_key_value_heads) * self.head_dim
+    }
+}
+
+impl GenerationConfig {
+    /// Reads `generation_config.json`; without the file everything is left open.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is supported.
+    pub fn open(source: &Source) -> Result<Self> {
+        let name = "generation_config.json";
+        if !source.exists(name) {
+            return Ok(Self::default());
+        }
+        let fields = Fields { file: source.describe(name), value: source.json(name)? };
+        let share = |field| match fields.number(field)? {
+            Some(value) if !(0.0..=1.0).contains(&value) => Err(fields.unsupported(field, "a number from 0 to 1")),
+            value => Ok(value.map(|value| value as f32)),
+        };
+        Ok(Self {
+            do_sample: fields.flag("do_sample")?,
+            temperature: fields.positive("temperature")?.map(|value| value as f32),
+            top_k: fields.whole("top_k", 0, 1 << 22)?,
+            // A top_p of 0 switches the filter off in the authors' code.
+            top_p: share("top_p")?.filter(|&value| value > 0.0),
+            min_p: share("min_p")?,
+            repetition_penalty: fields.positive("repetition_penalty")?.map(|value| value as f32),
+            max_new_tokens: fields.whole("max_new_tokens", 1, u32::MAX)?,
+            bos_token_id: fields.token("bos_token_id")?,
+            eos_token_ids: fields.tokens("eos_token_id")?,
+            pad_token_id: fields.token("pad_token_id")?,
+        })
+    }
+}
+
+/// A JSON object and where it comes from. A field that is null counts as absent.
+struct Fields {
+    file: String,
+    value: Value,
+}
+
+impl Fields {
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.value.get(field).filter(|value| !value.is_null())
+    }
+
+    fn unsupported(&self, field: &'static str, supported: &str) -> Error {
+        let value = self.get(field).map_or_else(|| "absent".to_owned(), Value::to_string);
+        Error::Unsupported { file: self.file.clone(), field, value, supported: supported.to_owned() }
+    }
+
+    fn missing(&self, field: &'static str, expected: &'static str) -> Error {
+        Error::Missing { file: self.file.clone(), field, expected }
+    }
+
+    /// A field that, if it is there, must hold one of the values that are implemented.
+    fn one_of(&self, field: &'static str, supported: &[&str]) -> Result<()> {
+        match self.get(field) {
+            None => Ok(()),
+            Some(Value::String(value)) if supported.contains(&value.as_str()) => Ok(()),
+            Some(_) => Err(self.unsupported(field, &supported.join(", "))),
+        }
+    }
+
+    fn contains(&self, field: &'static str, supported: &'static str) -> Result<()> {
+        match self.get(field) {
+            None if self.get("model_type").is_some() => Ok(()),
+            None => Err(self.missing(field, "[\"RavenForCausalLM\"]")),
+            Some(Value::Array(values)) if values.iter().any(|value| value == supported) => Ok(()),
+            Some(_) => Err(self.unsupported(field, supported)),
+        }
+    }
+
+    fn flag(&self, field: &'static str) -> Result<Option<bool>> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.unsupported(field, "true, false")),
+        }
+    }
+
+    fn number(&self, field: &'static str) -> Result<Option<f64>> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(value) => match value.as_f64().filter(|value| value.is_finite()) {
+                Some(value) => Ok(Some(value)),
+                None => Err(self.unsupported(field, "a number")),
+            },
+        }
+    }
+
+    fn positive(&self, field: &'static str) -> Result<Option<f64>> {
+        match self.number(field)? {
+            Some(value) if value <= 0.0 || !(value as f32).is_finite() => Err(self.unsupported(field, "a number above 0")),
+            value => Ok(value),
+        }
+    }
+
+    fn whole(&self, field: &'static str, least: u32, most: u32) -> Result<Option<u32>> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let whole = value.as_u64().and_then(|value| u32::try_from(value).ok());
+        match whole.filter(|value| (least..=most).contains(value)) {
+            Some(value) => Ok(Some(value)),
+            None => Err(self.unsupported(field, &format!("a whole number from {least} to {most}"))),
+        }
+    }
+
+    fn required(&self, field: &'static str, least: u32, most: u32) -> Result<u32> {
+        self.whole(field, least, most)?.ok_or_else(|| self.missing(field, "a whole number"))
+    }
+
+    fn token(&self, field: &'static str) -> Result<Option<u32>> {
+        self.whole(field, 0, u32::MAX)
+    }
+
+    /// One token id or a list of them.
+    fn tokens(&self, field: &'static str) -> Result<Vec<u32>> {
+        let Some(Value::Array(values)) = self.get(field) else { return Ok(self.token(field)?.into_iter().collect()) };
+        let ids = values.iter().map(|value| value.as_u64().and_then(|value| u32::try_from(value).ok()));
+        ids.collect::<Option<_>>().ok_or_else(|| self.unsupported(field, "a token id or a list of token ids"))
+    }
+}

@@ -1,0 +1,183 @@
+//! What can go wrong, as data: every message names the file, the field or the tensor, and what would be right.
+
+use std::fmt;
+
+use crate::checkpoint::SafetensorsProblem;
+
+/// The result of everything here that can fail.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file of the checkpoint is not there or cannot be read.
+    #[error("cannot read {file}: {source}")]
+    File {
+        /// Path of the file.
+        file: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The path is no checkpoint.
+    #[error("{path} is no model folder: it has no config.json; give the folder that holds config.json and *.safetensors")]
+    NoModel {
+        /// The path.
+        path: String,
+    },
+    /// A JSON file does not parse, or is not laid out as expected.
+    #[error("{file} does not parse: {source}")]
+    Json {
+        /// Path of the file.
+        file: String,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// A field is missing.
+    #[error("{file}: `{field}` is missing; expected {expected}")]
+    Missing {
+        /// Path of the file.
+        file: String,
+        /// Name of the field.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A field holds a value that is wrong, or that this engine does not implement.
+    #[error("{file}: `{field}` is {value}; supported: {supported}")]
+    Unsupported {
+        /// Path of the file.
+        file: String,
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        supported: String,
+    },
+    /// A safetensors file is damaged or names something that is not there.
+    #[error("{file} {problem}")]
+    Safetensors {
+        /// Path of the file.
+        file: String,
+        /// What is wrong and what to do.
+        problem: SafetensorsProblem,
+    },
+    /// Tensors are missing, surplus or of another shape; all of them are listed.
+    #[error("the checkpoint does not fit its config.json:\n{}", lines(.0))]
+    Tensors(Vec<TensorProblem>),
+    /// The tokenizer does not load or does not encode.
+    #[error("{file}: {problem}")]
+    Tokenizer {
+        /// Path of the file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The tokenizer belongs to another model.
+    #[error("tokenizer.json has token id {largest}, but the model has only {vocab} tokens: they belong to different models")]
+    Vocabulary {
+        /// Largest token id of the tokenizer.
+        largest: u32,
+        /// Tokens of the model.
+        vocab: u32,
+    },
+    /// The chat template does not compile or does not render.
+    #[error("chat template: {0}")]
+    Chat(String),
+    /// An option makes no sense.
+    #[error("{name} is {value}; it must be {allowed}")]
+    Option {
+        /// Name of the option.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        allowed: &'static str,
+    },
+    /// Nothing to continue.
+    #[error("the prompt is empty: give at least one token")]
+    EmptyPrompt,
+    /// More tokens than the context holds.
+    #[error("{tokens} tokens do not fit the context of {context}; shorten the prompt{}", room(*context, *most))]
+    PromptTooLong {
+        /// Tokens in the session after the prompt.
+        tokens: usize,
+        /// Positions of the session.
+        context: u32,
+        /// Positions of the model.
+        most: u32,
+    },
+    /// A token id that the model does not have.
+    #[error("token id {token} does not exist: the model has {vocab} tokens")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Tokens of the model.
+        vocab: u32,
+    },
+    /// A given state has the wrong size.
+    #[error("the given states hold {found} values, expected {expected}: one row of n_embd per token")]
+    State {
+        /// Values given.
+        found: usize,
+        /// Values needed.
+        expected: usize,
+    },
+    /// A step-wise call without rows to work on.
+    #[error("no rows were begun: call begin() first, and read results before anything else is computed")]
+    NotBegun,
+    /// The device failed.
+    #[error(transparent)]
+    Engine(#[from] ruminate_engine::Error),
+}
+
+/// What is wrong with one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TensorProblem {
+    /// The architecture needs it, the files do not have it.
+    Missing {
+        /// Name of the tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// The files have it, the architecture does not know it.
+    Surplus {
+        /// Name of the tensor.
+        name: String,
+        /// File that holds it.
+        file: String,
+    },
+    /// It has another shape.
+    Shape {
+        /// Name of the tensor.
+        name: String,
+        /// File that holds it.
+        file: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that config.json asks for.
+        expected: Vec<usize>,
+    },
+}
+
+impl fmt::Display for TensorProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { name, shape } => write!(f, "  {name} is missing; expected shape {shape:?}"),
+            Self::Surplus { name, file } => write!(f, "  {name} in {file} is not part of this architecture"),
+            Self::Shape { name, file, found, expected } => {
+                write!(f, "  {name} in {file} has shape {found:?}; config.json asks for {expected:?}")
+            }
+        }
+    }
+}
+
+fn lines(problems: &[TensorProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn room(context: u32, most: u32) -> String {
+    if context < most { format!(" or ask for a larger context (this model holds up to {most})") } else { String::new() }
+}

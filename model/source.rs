@@ -1,0 +1,111 @@
+//! Where the files of a checkpoint come from: a folder, or the program itself.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// Files of a checkpoint in the Hugging Face layout.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A folder.
+    Dir(PathBuf),
+    /// Files that are part of the program: name and content.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// The content of a file, mapped or embedded.
+#[derive(Debug)]
+pub enum Bytes {
+    /// Mapped from disk; pages are read when they are touched.
+    Mapped(Mmap),
+    /// Part of the program.
+    Static(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Source {
+    /// The checkpoint in a folder, or the one whose folder holds the given file.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`] if there is no `config.json`.
+    pub fn dir(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+        if !folder.join("config.json").is_file() {
+            return Err(Error::NoModel { path: path.display().to_string() });
+        }
+        Ok(Self::Dir(folder.to_path_buf()))
+    }
+
+    /// Whether there is a file of this name.
+    #[must_use]
+    pub fn exists(&self, name: &str) -> bool {
+        match self {
+            Self::Dir(folder) => folder.join(name).is_file(),
+            Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
+        }
+    }
+
+    /// The path of a file, for messages.
+    #[must_use]
+    pub fn describe(&self, name: &str) -> String {
+        match self {
+            Self::Dir(folder) => folder.join(name).display().to_string(),
+            Self::Embedded(_) => format!("{name} of the embedded model"),
+        }
+    }
+
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Self::Dir(folder) => std::fs::read(folder.join(name)).map(Cow::Owned).map_err(|error| self.error(name, error)),
+            Self::Embedded(_) => self.embedded(name).map(Cow::Borrowed),
+        }
+    }
+
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn map(&self, name: &str) -> Result<Bytes> {
+        let Self::Dir(folder) = self else { return self.embedded(name).map(Bytes::Static) };
+        let file = File::open(folder.join(name)).map_err(|error| self.error(name, error))?;
+        // SAFETY: the map is only read. Another process that shortens the file while the model loads can make a read fail with a bus
+        // error, as with every memory-mapped loader; nothing else of this program depends on the content staying the same.
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| self.error(name, error))?;
+        Ok(Bytes::Mapped(map))
+    }
+
+    /// Reads and parses a JSON file.
+    pub(crate) fn json(&self, name: &str) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.read(name)?).map_err(|source| Error::Json { file: self.describe(name), source })
+    }
+
+    fn embedded(&self, name: &str) -> Result<&'static [u8]> {
+        let Self::Embedded(files) = self else { return Err(self.error(name, std::io::ErrorKind::NotFound.into())) };
+        let found = files.iter().find(|(file, _)| *file == name);
+        found.map(|(_, bytes)| *bytes).ok_or_else(|| self.error(name, std::io::ErrorKind::NotFound.into()))
+    }
+
+    fn error(&self, name: &str, source: std::io::Error) -> Error {
+        Error::File { file: self.describe(name), source }
+    }
+}

@@ -1,0 +1,70 @@
+//! Compares checkpoints with what the authors' own code computed from them: one line per check, exit code 0 only if all pass.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use ruminate_engine::{Device, OpenOptions, Select};
+use ruminate_tests::golden;
+
+/// Compare checkpoints with the outputs of the authors' own code.
+#[derive(Parser)]
+struct Arguments {
+    /// Use the adapter whose name or index this is; by default the best one.
+    #[arg(long, value_name = "NAME|INDEX")]
+    gpu: Option<String>,
+    /// Use the CPU twins of the kernels.
+    #[arg(long, conflicts_with = "gpu")]
+    cpu: bool,
+    /// Folders with a checkpoint, expected.json and expected.safetensors.
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let select = match &arguments.gpu {
+        None => Select::Best,
+        Some(text) => text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index),
+    };
+    let device =
+        if arguments.cpu { Device::cpu() } else { Device::open(&OpenOptions { select, ..OpenOptions::default() })? };
+    println!("device: {}", device.name());
+    let (mut passed, mut failed) = (0, 0);
+    for folder in &arguments.folders {
+        println!("{}", folder.display());
+        match golden::check(folder, &device) {
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    let verdict = match (outcome.passed(), outcome.excused) {
+                        (true, Some(reason)) if outcome.error > outcome.bound => format!("pass ({reason})"),
+                        (true, _) => "pass".to_owned(),
+                        (false, _) => "FAIL".to_owned(),
+                    };
+                    println!("  {:<58} error {:<10.3e} bound {:<10.3e} {verdict}", outcome.name, outcome.error, outcome.bound);
+                    if outcome.passed() { passed += 1 } else { failed += 1 }
+                }
+            }
+            Err(error) => {
+                println!("  FAIL: {error:#}");
+                failed += 1;
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}

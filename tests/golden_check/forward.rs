@@ -1,0 +1,77 @@
+//! Whole forward passes from given states: logits, latents, embeddings, every step, statistics, loss.
+
+use anyhow::Result;
+use ruminate::State;
+use ruminate_shaders::attention::cache::Lookup;
+
+use super::Golden;
+
+impl Golden {
+    pub(super) fn forward(&mut self) -> Result<()> {
+        let tokens = self.fixture.numbers("/forward/tokens");
+        let states = self.fixture.tensor("forward/input_states")?;
+        let mut session = self.session(Lookup::Full, 1.0)?;
+        for steps in self.fixture.numbers("/forward/num_steps") {
+            session.rewind(0)?;
+            session.begin(&tokens, steps, State::Given(&states))?;
+            session.iterate(steps)?;
+            let outputs = session.read_out()?;
+            if steps == 1 {
+                self.compare("forward/embeds", &session.embeddings()?)?;
+            }
+            self.compare(&format!("forward/logits_r{steps}"), &outputs.logits)?;
+            self.compare(&format!("forward/latent_r{steps}"), &outputs.latents)?;
+            let head = format!("forward/head_r{steps}");
+            if self.fixture.has(&head) {
+                self.compare(&head, &outputs.head)?;
+            }
+            self.statistics(steps, &outputs)?;
+            self.loss(steps, &outputs.logits);
+
+            session.rewind(0)?;
+            let logits = session.forward(&tokens, steps, State::Given(&states), true)?;
+            let expected = self.fixture.tensor(&format!("forward/logits_r{steps}"))?;
+            let bound = self.fixture.bound(&format!("forward/logits_r{steps}"), &expected);
+            self.compare_with(&format!("forward/logits_r{steps}, in one plan"), &logits, &expected, bound);
+        }
+
+        session.rewind(0)?;
+        session.begin(&tokens, 32, State::Given(&states))?;
+        let mut steps = Vec::new();
+        for _ in 0..32 {
+            session.iterate(1)?;
+            steps.extend(session.states()?);
+        }
+        self.compare("forward/steps", &steps)?;
+
+        let zero_steps = self.fixture.value("/forward/zero_num_steps").as_u64().unwrap_or(8) as u32;
+        let mut session = self.session(Lookup::Full, 0.0)?;
+        let logits = session.forward(&tokens, zero_steps, State::Seeded, true)?;
+        self.compare(&format!("forward/zero_logits_r{zero_steps}"), &logits)
+    }
+
+    fn statistics(&mut self, steps: u32, outputs: &ruminate::Outputs) -> Result<()> {
+        let n = self.model.config().n_embd as usize;
+        let vocab = self.model.config().padded_vocab_size as usize;
+        let entropy: Vec<f32> = outputs.logits.chunks(vocab).map(ruminate::statistics::entropy).collect();
+        let rows = || outputs.head.chunks(n).zip(outputs.latents.chunks(n));
+        let residual: Vec<f32> = rows().map(|(x, latent)| ruminate::statistics::residual_diff(x, latent)).collect();
+        let relative: Vec<f32> = rows().map(|(x, latent)| ruminate::statistics::rel_residual(x, latent)).collect();
+        for (name, found) in [("entropy", entropy), ("residual_diff", residual), ("rel_residual", relative)] {
+            self.compare(&format!("forward/stats_{name}_r{steps}"), &found)?;
+        }
+        Ok(())
+    }
+
+    /// The authors' loss: mean cross entropy over the labels that are not negative, not shifted.
+    fn loss(&mut self, steps: u32, logits: &[f32]) {
+        let Some(expected) = self.fixture.value(&format!("/forward/loss_r{steps}")).as_f64() else { return };
+        let vocab = self.model.config().padded_vocab_size as usize;
+        let labels = self.fixture.value("/forward/labels").as_array().cloned().unwrap_or_default();
+        let labelled = logits.chunks(vocab).zip(&labels).filter_map(|(row, label)| Some((row, label.as_u64()?)));
+        let losses: Vec<f64> =
+            labelled.map(|(row, label)| -f64::from(ruminate::statistics::log_probability(row, label as usize))).collect();
+        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+        self.compare_with(&format!("forward/loss_r{steps}"), &[loss as f32], &[expected as f32], 1e-4 * expected);
+    }
+}

@@ -1,0 +1,99 @@
+//! Compares a checkpoint with what the authors' own code computed from it.
+//!
+//! A fixture folder is a checkpoint in the published format with `expected.json` and `expected.safetensors` beside it. Weights and
+//! cache are held in f32 here, so that differences are rounding: a check passes if its largest error is at most 1e-4 of the largest
+//! expected value plus four times the difference that the authors' own code shows between f32 and f64.
+
+mod decode;
+mod fixture;
+mod forward;
+mod sampling;
+mod text;
+mod trace;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ruminate::{LoadOptions, Model, Session, SessionOptions, Source};
+use ruminate_engine::Device;
+use ruminate_shaders::Dtype;
+use ruminate_shaders::attention::cache::Lookup;
+
+pub use fixture::Fixture;
+
+/// The outcome of one comparison.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was compared: section and tensor.
+    pub name: String,
+    /// Largest absolute error, or number of differing tokens.
+    pub error: f64,
+    /// Largest error allowed.
+    pub bound: f64,
+    /// Set where a difference would not count, with the reason.
+    pub excused: Option<&'static str>,
+}
+
+impl Outcome {
+    /// Whether the check holds.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.error <= self.bound || self.excused.is_some()
+    }
+}
+
+/// A fixture, its model on a device, and the outcomes so far.
+pub struct Golden {
+    fixture: Fixture,
+    model: Model,
+    outcomes: Vec<Outcome>,
+}
+
+/// Runs every check of a fixture folder on a device.
+///
+/// # Errors
+/// If the folder is no fixture, the model does not load, or the device fails.
+pub fn check(folder: &Path, device: &Device) -> Result<Vec<Outcome>> {
+    let fixture = Fixture::open(folder)?;
+    let options = LoadOptions { dtype: Some(Dtype::F32), ..LoadOptions::default() };
+    let model = Model::open(&Source::dir(folder)?, device, options)?;
+    let mut golden = Golden { fixture, model, outcomes: Vec::new() };
+    golden.forward().context("forward")?;
+    golden.trace().context("trace")?;
+    golden.decode().context("decode")?;
+    golden.greedy().context("greedy_zero")?;
+    golden.sampling().context("sampling")?;
+    golden.text().context("tokenizer")?;
+    Ok(golden.outcomes)
+}
+
+impl Golden {
+    /// A session with f32 keys and values.
+    fn session(&self, lookup: Lookup, init_scale: f32) -> Result<Session> {
+        let options = SessionOptions { kv_dtype: Dtype::F32, lookup, init_scale, ..SessionOptions::default() };
+        Ok(self.model.session(options)?)
+    }
+
+    /// Compares values with an expected tensor.
+    fn compare(&mut self, name: &str, found: &[f32]) -> Result<()> {
+        let expected = self.fixture.tensor(name)?;
+        let bound = self.fixture.bound(name, &expected);
+        self.compare_with(name, found, &expected, bound);
+        Ok(())
+    }
+
+    fn compare_with(&mut self, name: &str, found: &[f32], expected: &[f32], bound: f64) {
+        let same = found.len() == expected.len();
+        let differences = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs()));
+        let worst = differences.fold(0.0, |worst: f64, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) });
+        let error = if same { worst } else { f64::INFINITY };
+        self.outcomes.push(Outcome { name: name.to_owned(), error, bound, excused: None });
+    }
+
+    /// Compares things that must be equal: the error is the number of differences.
+    fn compare_equal<T: PartialEq>(&mut self, name: &str, found: &[T], expected: &[T], excused: Option<&'static str>) {
+        let differing = found.iter().zip(expected).filter(|(a, b)| a != b).count();
+        let error = (differing + found.len().abs_diff(expected.len())) as f64;
+        self.outcomes.push(Outcome { name: name.to_owned(), error, bound: 0.0, excused });
+    }
+}
