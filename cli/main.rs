@@ -1,1 +1,46 @@
-fn main() {}
+//! `ruminate`: generate text with models that think in loops.
+//!
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or
+//! invalid, 130 interrupted. A closed pipe is no error.
+
+mod completions;
+mod device;
+mod devices;
+mod exit;
+mod options;
+mod prompt;
+mod report;
+mod run;
+mod tour;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Run language models that think in loops, on any Vulkan, Metal or DX12 GPU.
+#[derive(Parser)]
+#[command(name = "ruminate", version, propagate_version = true, after_help = exit::HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Generate text from a prompt; without a model, with the embedded demo
+    Run(Box<options::Run>),
+    /// List the devices that a model can run on
+    Devices(devices::Devices),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.verb {
+        Verb::Run(options) => run::run(options),
+        Verb::Devices(options) => devices::devices(options),
+        Verb::Completions(options) => completions::completions(options),
+    };
+    exit::code(outcome)
+}

@@ -180,3 +180,14 @@ fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     });
     pollster::block_on(instance.enumerate_adapters(backends))
 }
+
+/// The backend of a name: `vulkan`, `metal` or `dx12`.
+#[must_use]
+pub fn backend(name: &str) -> Option<wgpu::Backends> {
+    match name {
+        "vulkan" => Some(wgpu::Backends::VULKAN),
+        "metal" => Some(wgpu::Backends::METAL),
+        "dx12" => Some(wgpu::Backends::DX12),
+        _ => None,
+    }
+}

@@ -32,7 +32,7 @@ mod readback;
 pub use ruminate_shaders as shaders;
 pub use wgpu;
 
-pub use adapter::{AdapterSummary, Kind, OpenOptions, Select, Tier, adapters};
+pub use adapter::{AdapterSummary, Kind, OpenOptions, Select, Tier, adapters, backend};
 pub use buffer::Buffer;
 pub use counters::Counters;
 pub use device::Device;

@@ -51,6 +51,8 @@ pub struct Config {
     pub eos_token_ids: Vec<u32>,
     /// Padding token, if named here.
     pub pad_token_id: Option<u32>,
+    /// The number format that the file claims; the tensors themselves decide.
+    pub torch_dtype: Option<String>,
 }
 
 /// Defaults for generation that come with a checkpoint; all of them optional.
@@ -121,21 +123,30 @@ impl Config {
         if n_heads % num_key_value_heads != 0 {
             return Err(fields.unsupported("num_key_value_heads", &format!("a divisor of n_heads, {n_heads}")));
         }
-        let head_dim = fields.whole("head_dim", 2, 128)?.unwrap_or(n_embd / n_heads);
-        if head_dim % 2 != 0 || !(2..=128).contains(&head_dim) {
-            let supported = format!("an even number from 2 to 128 (n_embd / n_heads is {})", n_embd / n_heads);
-            return Err(fields.unsupported("head_dim", &supported));
-        }
+        let shared = (n_embd % n_heads == 0).then_some(n_embd / n_heads);
+        let head_dim = match fields.whole("head_dim", 2, 128)?.or(shared) {
+            Some(head_dim) if head_dim % 2 == 0 && (2..=128).contains(&head_dim) => head_dim,
+            _ => {
+                let supported =
+                    format!("an even number from 2 to 128, by default n_embd / n_heads = {n_embd} / {n_heads}");
+                return Err(fields.unsupported("head_dim", &supported));
+            }
+        };
         let qk_bias = fields.flag("qk_bias")?.unwrap_or(true);
         if qk_bias && num_key_value_heads != n_heads {
-            let supported = "the same number as n_heads where qk_bias is true, because the bias is stored for equally many heads";
+            let supported =
+                "the same number as n_heads where qk_bias is true, because the bias is stored for equally many heads";
             return Err(fields.unsupported("num_key_value_heads", supported));
         }
         let vocab_size = fields.required("vocab_size", 1, 1 << 22)?;
-        let init = Fields {
-            file: fields.file.clone(),
-            value: fields.value.get("init_values").cloned().unwrap_or(Value::Object(serde_json::Map::new())),
+        let tie_embeddings = match (fields.flag("tie_embeddings")?, fields.flag("tie_word_embeddings")?) {
+            (Some(a), Some(b)) if a != b => {
+                return Err(fields.unsupported("tie_word_embeddings", &format!("the same as tie_embeddings, {a}")));
+            }
+            (Some(tied), _) | (None, Some(tied)) => tied,
+            (None, None) => true,
         };
+        let init = fields.inner("init_values")?;
         Ok(Self {
             n_embd,
             n_heads,
@@ -152,15 +163,13 @@ impl Config {
             block_size: fields.required("block_size", 1, 1 << 20)?,
             norm_eps: fields.positive("norm_eps")?.ok_or_else(|| fields.missing("norm_eps", "a number above 0"))?,
             qk_bias,
-            tie_embeddings: match (fields.flag("tie_embeddings")?, fields.flag("tie_word_embeddings")?) {
-                (Some(tied), _) | (None, Some(tied)) => tied,
-                (None, None) => true,
-            },
+            tie_embeddings,
             state_std: init.positive("std")?.unwrap_or_else(|| (2.0 / (5.0 * f64::from(n_embd))).sqrt()),
             embed_scale: init.positive("embed_scale")?.unwrap_or_else(|| f64::from(n_embd).sqrt()),
             bos_token_id: fields.token("bos_token_id")?,
             eos_token_ids: fields.tokens("eos_token_id")?,
             pad_token_id: fields.token("pad_token_id")?,
+            torch_dtype: fields.get("torch_dtype").and_then(Value::as_str).map(str::to_owned),
         })
     }
 
@@ -188,7 +197,12 @@ impl GenerationConfig {
         };
         Ok(Self {
             do_sample: fields.flag("do_sample")?,
-            temperature: fields.positive("temperature")?.map(|value| value as f32),
+            temperature: match fields.number("temperature")? {
+                Some(value) if value < 0.0 || !(value as f32).is_finite() => {
+                    return Err(fields.unsupported("temperature", "a number of at least 0; 0 is greedy"));
+                }
+                value => value.map(|value| value as f32),
+            },
             top_k: fields.whole("top_k", 0, 1 << 22)?,
             // A top_p of 0 switches the filter off in the authors' code.
             top_p: share("top_p")?.filter(|&value| value > 0.0),
@@ -202,7 +216,7 @@ impl GenerationConfig {
     }
 }
 
-/// A JSON object and where it comes from. A field that is null counts as absent.
+/// A JSON object and the file, or the field of a file, that it comes from. A field that is null counts as absent.
 struct Fields {
     file: String,
     value: Value,
@@ -211,6 +225,16 @@ struct Fields {
 impl Fields {
     fn get(&self, field: &str) -> Option<&Value> {
         self.value.get(field).filter(|value| !value.is_null())
+    }
+
+    /// The object in a field; an empty one if there is none.
+    fn inner(&self, field: &'static str) -> Result<Self> {
+        let value = match self.get(field) {
+            None => Value::Object(serde_json::Map::new()),
+            Some(value @ Value::Object(_)) => value.clone(),
+            Some(_) => return Err(self.unsupported(field, "an object")),
+        };
+        Ok(Self { file: format!("{}: {field}", self.file), value })
     }
 
     fn unsupported(&self, field: &'static str, supported: &str) -> Error {
@@ -260,7 +284,10 @@ impl Fields {
 
     fn positive(&self, field: &'static str) -> Result<Option<f64>> {
         match self.number(field)? {
-            Some(value) if value <= 0.0 || !(value as f32).is_finite() => Err(self.unsupported(field, "a number above 0")),
+            // The device computes in f32, where a tiny number is 0 and a huge one infinite.
+            Some(value) if value as f32 <= 0.0 || !(value as f32).is_finite() => {
+                Err(self.unsupported(field, "a number above 0 that f32 can hold"))
+            }
             value => Ok(value),
         }
     }

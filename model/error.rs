@@ -20,7 +20,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The path is no checkpoint.
-    #[error("{path} is no model folder: it has no config.json; give the folder that holds config.json and *.safetensors")]
+    #[error(
+        "{path} is no model folder: it has no config.json; give the folder that holds config.json and *.safetensors"
+    )]
     NoModel {
         /// The path.
         path: String,
@@ -75,7 +77,9 @@ pub enum Error {
         problem: String,
     },
     /// The tokenizer belongs to another model.
-    #[error("tokenizer.json has token id {largest}, but the model has only {vocab} tokens: they belong to different models")]
+    #[error(
+        "tokenizer.json has token id {largest}, but the model has only {vocab} tokens: they belong to different models"
+    )]
     Vocabulary {
         /// Largest token id of the tokenizer.
         largest: u32,
@@ -83,8 +87,21 @@ pub enum Error {
         vocab: u32,
     },
     /// The chat template does not compile or does not render.
-    #[error("chat template: {0}")]
-    Chat(String),
+    #[error("chat template in {file}: {problem}")]
+    Chat {
+        /// Path of the file.
+        file: String,
+        /// What the template or its interpreter says.
+        problem: String,
+    },
+    /// A list of chat templates has none to choose.
+    #[error("{file}: `chat_template` names the templates {found:?}; call one of them \"default\"")]
+    ChatChoice {
+        /// Path of the file.
+        file: String,
+        /// The names in the list.
+        found: Vec<String>,
+    },
     /// An option makes no sense.
     #[error("{name} is {value}; it must be {allowed}")]
     Option {

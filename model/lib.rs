@@ -55,7 +55,7 @@ pub use model::Model;
 pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
-pub use ruminate_engine::{Counters, Device, OpenOptions, Profile, Select, adapters};
+pub use ruminate_engine::{AdapterSummary, Counters, Device, Kind, OpenOptions, Profile, Select, adapters, backend};
 pub use ruminate_shaders::Dtype;
 pub use ruminate_shaders::attention::cache::Lookup;
 pub use session::{Outputs, Session};

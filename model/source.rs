@@ -76,7 +76,9 @@ impl Source {
     /// [`Error::File`].
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         match self {
-            Self::Dir(folder) => std::fs::read(folder.join(name)).map(Cow::Owned).map_err(|error| self.error(name, error)),
+            Self::Dir(folder) => {
+                std::fs::read(folder.join(name)).map(Cow::Owned).map_err(|error| self.error(name, error))
+            }
             Self::Embedded(_) => self.embedded(name).map(Cow::Borrowed),
         }
     }

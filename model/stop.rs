@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 pub struct StopStrings {
     strings: Vec<String>,
     held: String,
+    stopped: bool,
 }
 
 impl StopStrings {
@@ -19,15 +20,21 @@ impl StopStrings {
             let allowed = "at least one character";
             return Err(Error::Option { name: "stop string", value: "empty".to_owned(), allowed });
         }
-        Ok(Self { strings, held: String::new() })
+        Ok(Self { strings, held: String::new(), stopped: false })
     }
 
     /// Takes more text; gives what is certain not to belong to a stop string, and whether one has appeared. What comes before the
-    /// earliest stop string is given out, the stop string and what follows never.
+    /// stop string is given out, the stop string and what follows never. Of several, the one that is complete first counts, and of
+    /// those that end together the longest: so the outcome does not depend on how the text is cut into pieces.
     pub fn push(&mut self, text: &str) -> (String, bool) {
+        if self.stopped {
+            return (String::new(), true);
+        }
         self.held.push_str(text);
-        if let Some(at) = self.strings.iter().filter_map(|stop| self.held.find(stop)).min() {
+        let found = self.strings.iter().filter_map(|stop| self.held.find(stop).map(|at| (at + stop.len(), at)));
+        if let Some((_, at)) = found.min() {
             self.held.truncate(at);
+            self.stopped = true;
             return (std::mem::take(&mut self.held), true);
         }
         let open = self.strings.iter().map(|stop| open_length(&self.held, stop)).max().unwrap_or(0);

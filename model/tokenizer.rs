@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokenizers::DecoderWrapper;
 
 use crate::config::{Config, GenerationConfig};
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ const FILE: &str = "tokenizer.json";
 pub enum Specials {
     /// None: for text that a chat template has rendered.
     None,
-    /// The begin token: for a prompt to be continued.
+    /// The begin token, unless the text begins with it already: for a prompt to be continued.
     Bos,
     /// Whatever the tokenizer's post-processor adds.
     PostProcessor,
@@ -49,7 +50,13 @@ impl Tokenizer {
     pub fn open(source: &Source, config: &Config, generation: &GenerationConfig) -> Result<Self> {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
-        let inner = tokenizers::Tokenizer::from_bytes(source.read(FILE)?).map_err(|error| problem(error.to_string()))?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(source.read(FILE)?).map_err(|error| problem(error.to_string()))?;
+        if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+            return Err(problem("its decoder is not ByteLevel; only byte-level tokenizers are supported".to_owned()));
+        }
+        // Settings for training batches, which would cut prompts short or fill them up.
+        inner.with_padding(None).with_truncation(None).map_err(|error| problem(error.to_string()))?;
         let vocabulary = inner.get_vocab(true);
         let vocab = config.padded_vocab_size;
         let largest = vocabulary.values().copied().max().ok_or_else(|| problem("has no tokens".to_owned()))?;
@@ -64,7 +71,7 @@ impl Tokenizer {
         if eos.is_empty() {
             eos.clone_from(&config.eos_token_ids);
         }
-        eos.extend(by_name("eos_token"));
+        eos.extend(["eos_token", "eot_token"].into_iter().filter_map(by_name));
         // A model that begins another text has ended this one.
         eos.extend(bos);
         eos.sort_unstable();
@@ -116,6 +123,12 @@ impl Tokenizer {
     #[must_use]
     pub fn eos(&self) -> &[u32] {
         &self.eos
+    }
+
+    /// A token as the vocabulary spells it: special tokens as written, others in the byte-level alphabet.
+    #[must_use]
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
     }
 
     /// The padding token.

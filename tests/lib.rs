@@ -8,5 +8,7 @@
 pub mod golden;
 
 mod bed;
+mod folder;
 
 pub use bed::{compare, device, run_case, trials};
+pub use folder::{Folder, golden_folder, golden_json, safetensors_file, safetensors_of};

@@ -3,6 +3,16 @@
 use crate::checkpoint::Expected;
 use crate::config::Config;
 
+impl Config {
+    /// Every tensor that a checkpoint of this configuration must have or may have, for [`Checkpoint::check`].
+    ///
+    /// [`Checkpoint::check`]: crate::Checkpoint::check
+    #[must_use]
+    pub fn tensors(&self) -> Vec<Expected> {
+        raven_tensors(self)
+    }
+}
+
 /// Every tensor that a Raven checkpoint of this configuration has or may have.
 pub(crate) fn raven_tensors(config: &Config) -> Vec<Expected> {
     let [n, hidden, vocab] =

@@ -26,7 +26,9 @@ pub enum SafetensorsProblem {
         bytes: u64,
     },
     /// The header would be longer than the file.
-    #[error("announces a header of {header} bytes in a file of {bytes}; it is truncated or no safetensors file: fetch it again")]
+    #[error(
+        "announces a header of {header} bytes in a file of {bytes}; it is truncated or no safetensors file: fetch it again"
+    )]
     HeaderLength {
         /// Bytes that the header should have.
         header: u64,
@@ -66,7 +68,9 @@ pub enum SafetensorsProblem {
         second: String,
     },
     /// Bytes that belong to no tensor, or offsets the wrong way round.
-    #[error("gives {tensor} the bytes {start} to {end}, where byte {expected} should be the first: it is damaged, fetch it again")]
+    #[error(
+        "gives {tensor} the bytes {start} to {end}, where byte {expected} should be the first: it is damaged, fetch it again"
+    )]
     Offsets {
         /// Name of the tensor.
         tensor: String,

@@ -132,8 +132,13 @@ impl Checkpoint {
                 return Err(wrong(SafetensorsProblem::MissingShard { shard: shard.to_owned(), tensor }));
             }
             self.add(source, shard, ignore)?;
-            if let Some(name) = names.iter().find(|name| self.tensors.get(**name).is_none_or(|entry| entry.info.file != shard)) {
-                return Err(wrong(SafetensorsProblem::NotInShard { tensor: (*name).to_owned(), shard: shard.to_owned() }));
+            if let Some(name) =
+                names.iter().find(|name| self.tensors.get(**name).is_none_or(|entry| entry.info.file != shard))
+            {
+                return Err(wrong(SafetensorsProblem::NotInShard {
+                    tensor: (*name).to_owned(),
+                    shard: shard.to_owned(),
+                }));
             }
         }
         Ok(())
@@ -156,7 +161,13 @@ impl Checkpoint {
             let (start, end) = info.data_offsets;
             let shape = info.shape.clone();
             let entry = Entry {
-                info: TensorInfo { name: tensor.clone(), dtype, shape, bytes: (end - start) as u64, file: name.to_owned() },
+                info: TensorInfo {
+                    name: tensor.clone(),
+                    dtype,
+                    shape,
+                    bytes: (end - start) as u64,
+                    file: name.to_owned(),
+                },
                 place: self.files.len(),
                 start: data + start,
             };

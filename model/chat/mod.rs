@@ -1,11 +1,18 @@
 //! Chat templates: Jinja from the checkpoint, rendered with bounded work, because a template is somebody else's program.
 
+mod strftime;
+
 use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::source::Source;
+
+/// The template's name in messages.
+const NAME: &str = "chat_template";
+const CONFIG: &str = "tokenizer_config.json";
+const ALONE: &str = "chat_template.jinja";
 
 /// Instructions that a template may execute.
 const FUEL: u64 = 10_000_000;
@@ -22,6 +29,7 @@ pub struct Message {
 /// A checkpoint's chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    file: String,
     bos: String,
     eos: String,
 }
@@ -32,14 +40,14 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Chat`] if it does not compile, [`Error::Json`] or [`Error::File`] if a file is damaged.
     pub fn open(source: &Source) -> Result<Option<Self>> {
-        let config = "tokenizer_config.json";
-        let config = if source.exists(config) { source.json(config)? } else { Value::Null };
-        let alone = "chat_template.jinja";
-        let text = if source.exists(alone) {
-            let bytes = source.read(alone)?.into_owned();
-            Some(String::from_utf8(bytes).map_err(|_| Error::Chat(format!("{alone} is not UTF-8")))?)
+        let config = if source.exists(CONFIG) { source.json(CONFIG)? } else { Value::Null };
+        let alone = source.exists(ALONE);
+        let file = source.describe(if alone { ALONE } else { CONFIG });
+        let text = if alone {
+            let wrong = |_| Error::Chat { file: file.clone(), problem: "is not UTF-8".to_owned() };
+            Some(String::from_utf8(source.read(ALONE)?.into_owned()).map_err(wrong)?)
         } else {
-            from_config(&config["chat_template"])
+            from_config(&config["chat_template"], &file)?
         };
         let Some(text) = text else { return Ok(None) };
         let token = |field: &str| {
@@ -54,8 +62,13 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned("chat", without_generation(&text)).map_err(|error| describe(&error))?;
-        Ok(Some(Self { environment, bos: token("bos_token"), eos: token("eos_token") }))
+        environment.add_function("strftime_now", |format: String| -> Result<String, minijinja::Error> {
+            strftime::strftime_now(&format)
+                .map_err(|problem| minijinja::Error::new(ErrorKind::InvalidOperation, problem))
+        });
+        let compiled = environment.add_template_owned(NAME, without_generation(&text));
+        compiled.map_err(|error| Error::Chat { file: file.clone(), problem: error.to_string() })?;
+        Ok(Some(Self { environment, file, bos: token("bos_token"), eos: token("eos_token") }))
     }
 
     /// Renders a conversation; the text is to be encoded without further special tokens.
@@ -63,14 +76,15 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Chat`] if the template fails, refuses the conversation, or works for too long.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
+        let failed = |error: minijinja::Error| Error::Chat { file: self.file.clone(), problem: error.to_string() };
+        let template = self.environment.get_template(NAME).map_err(failed)?;
         let values = context! {
             messages => messages,
             add_generation_prompt => add_generation_prompt,
             bos_token => self.bos,
             eos_token => self.eos,
         };
-        template.render(values).map_err(|error| describe(&error))
+        template.render(values).map_err(failed)
     }
 }
 
@@ -80,14 +94,27 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-fn describe(error: &minijinja::Error) -> Error {
-    Error::Chat(error.to_string())
-}
-
-/// A template, or the one called "default" of a list of named ones.
-fn from_config(value: &Value) -> Option<String> {
-    let named = || value.as_array()?.iter().find(|entry| entry["name"] == "default")?["template"].as_str();
-    value.as_str().or_else(named).map(str::to_owned)
+/// A template; of a list of named ones the only one, or the one called "default".
+fn from_config(value: &Value, file: &str) -> Result<Option<String>> {
+    let wrong = |problem: &str| Error::Chat { file: file.to_owned(), problem: problem.to_owned() };
+    let entries = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => return Ok(Some(text.clone())),
+        Value::Array(entries) => entries,
+        _ => return Err(wrong("`chat_template` is neither a text nor a list of named texts")),
+    };
+    let chosen = match entries.as_slice() {
+        [] => return Ok(None),
+        [only] => Some(only),
+        several => several.iter().find(|entry| entry["name"] == "default"),
+    };
+    let Some(chosen) = chosen else {
+        let found = entries.iter().map(|entry| entry["name"].as_str().unwrap_or("?").to_owned()).collect();
+        return Err(Error::ChatChoice { file: file.to_owned(), found });
+    };
+    let text =
+        chosen["template"].as_str().ok_or_else(|| wrong("an entry of `chat_template` has no text in `template`"))?;
+    Ok(Some(text.to_owned()))
 }
 
 /// `{% generation %}` only marks what a model said, for training; a block that is always taken has the same effect on the text.

@@ -1,0 +1,23 @@
+//! `ruminate completions`: scripts for shells, from the same definitions as the help.
+
+use std::io::Write;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::exit::Done;
+
+/// Flags of `ruminate completions`.
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// Shell to print the script for
+    shell: Shell,
+}
+
+/// Prints the script.
+pub(crate) fn completions(options: &Completions) -> anyhow::Result<Done> {
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut crate::Arguments::command(), "ruminate", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(Done::Complete)
+}

@@ -1,0 +1,59 @@
+//! Which device a verb works on.
+
+use clap::{Args, ValueEnum};
+use ruminate::{Device, Error, OpenOptions, Select, backend, engine};
+
+/// Flags that choose a device.
+#[derive(Args)]
+pub(crate) struct DeviceOptions {
+    /// Device to run on, by name or by the index that `ruminate devices` prints [default: the best one]
+    #[arg(long, value_name = "NAME|INDEX", conflicts_with = "cpu", help_heading = "Device")]
+    gpu: Option<String>,
+    /// Graphics interface to use [default: any]
+    #[arg(long, value_enum, conflicts_with = "cpu", help_heading = "Device")]
+    backend: Option<Backend>,
+    /// Run on the CPU without any driver: slow, exact, the reference for every kernel
+    #[arg(long, help_heading = "Device")]
+    cpu: bool,
+}
+
+/// A graphics interface.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Backend {
+    /// Vulkan
+    Vulkan,
+    /// Metal
+    Metal,
+    /// Direct3D 12
+    Dx12,
+}
+
+impl DeviceOptions {
+    /// Opens the device. Where nothing was asked for and there is no driver at all, the CPU twins serve, with a notice.
+    pub(crate) fn open(&self, quiet: bool) -> Result<Device, Error> {
+        if self.cpu {
+            return Ok(Device::cpu());
+        }
+        let mut options = OpenOptions::default();
+        if let Some(text) = &self.gpu {
+            options.select = text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index);
+        }
+        if let Some(chosen) = self.backend {
+            let name = chosen.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            options.backends = backend(&name).unwrap_or(options.backends);
+        }
+        let asked = self.gpu.is_some() || self.backend.is_some();
+        match Device::open(&options) {
+            Err(engine::Error::NoAdapter { .. }) if !asked => {
+                if !quiet {
+                    anstream::eprintln!(
+                        "note: no Vulkan, Metal or DX12 driver found; running on the CPU, which is much slower. \
+                         On Debian and Ubuntu, `apt install mesa-vulkan-drivers` brings drivers."
+                    );
+                }
+                Ok(Device::cpu())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `ruminate devices`: what a model can run on.
+
+use std::io::Write;
+
+use clap::Args;
+use ruminate::{OpenOptions, adapters};
+use serde_json::json;
+
+use crate::exit::Done;
+
+/// Flags of `ruminate devices`.
+#[derive(Args)]
+pub(crate) struct Devices {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists the adapters.
+pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
+    let found = adapters(OpenOptions::default().backends);
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        let list: Vec<_> = found
+            .iter()
+            .map(|adapter| {
+                json!({
+                    "index": adapter.index,
+                    "name": adapter.name,
+                    "driver": adapter.driver,
+                    "backend": adapter.backend,
+                    "kind": format!("{:?}", adapter.kind).to_lowercase(),
+                    "max_buffer_bytes": adapter.max_buffer,
+                    "max_binding_bytes": adapter.caps.max_binding,
+                    "subgroup_sizes": adapter.caps.subgroups.map(|(least, most)| [least, most]),
+                    "f16": adapter.f16,
+                    "timestamps": adapter.timestamps,
+                })
+            })
+            .collect();
+        serde_json::to_writer_pretty(&mut out, &list)?;
+        writeln!(out)?;
+        return Ok(Done::Complete);
+    }
+    if found.is_empty() {
+        anstream::eprintln!("note: no Vulkan, Metal or DX12 driver found; models run on the CPU twins (--cpu)");
+    }
+    for adapter in &found {
+        let subgroups = match adapter.caps.subgroups {
+            Some((least, most)) if least == most => format!("subgroups of {least}"),
+            Some((least, most)) => format!("subgroups of {least} to {most}"),
+            None => "no subgroups".to_owned(),
+        };
+        writeln!(out, "{}: {}", adapter.index, adapter.name)?;
+        writeln!(
+            out,
+            "   {} ({:?}), {}; bindings of {} MiB, buffers of {} MiB, {subgroups}",
+            adapter.backend,
+            adapter.kind,
+            adapter.driver,
+            adapter.caps.max_binding >> 20,
+            adapter.max_buffer >> 20,
+        )?;
+    }
+    Ok(Done::Complete)
+}

@@ -1,0 +1,72 @@
+//! How the program ends.
+
+use std::process::ExitCode;
+
+use ruminate::{Error, engine};
+
+/// Shown below every help text.
+pub(crate) const HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted";
+
+/// How a verb ended without failing.
+pub(crate) enum Done {
+    /// As asked.
+    Complete,
+    /// By Ctrl-C.
+    Interrupted,
+}
+
+/// Says what went wrong, if anything, and gives the exit code for it.
+pub(crate) fn code(outcome: anyhow::Result<Done>) -> ExitCode {
+    match outcome {
+        Ok(Done::Complete) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted) => ExitCode::from(130),
+        // Whoever read the output has read enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+            anstream::eprintln!("{style}error:{style:#} {error:#}");
+            ExitCode::from(number(&error))
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn number(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        return 2;
+    }
+    match error.downcast_ref::<Error>() {
+        Some(Error::Option { .. } | Error::EmptyPrompt) => 2,
+        Some(Error::Engine(engine::Error::NoAdapter { .. } | engine::Error::Open { .. })) => 3,
+        Some(
+            Error::File { .. }
+            | Error::NoModel { .. }
+            | Error::Json { .. }
+            | Error::Missing { .. }
+            | Error::Unsupported { .. }
+            | Error::Safetensors { .. }
+            | Error::Tensors(_)
+            | Error::Tokenizer { .. }
+            | Error::Vocabulary { .. }
+            | Error::Chat { .. },
+        ) => 4,
+        _ => 1,
+    }
+}
+
+/// An error in how the program was called.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}

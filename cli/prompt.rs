@@ -1,0 +1,39 @@
+//! Where the prompt comes from.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::exit::Usage;
+use crate::options::Run;
+
+/// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
+pub(crate) fn read(options: &Run) -> Result<Option<String>> {
+    if let Some(text) = options.positional.as_ref().filter(|text| *text != "-").or(options.prompt.as_ref()) {
+        return Ok(Some(text.clone()));
+    }
+    let dash = Path::new("-");
+    let bytes = match &options.file {
+        Some(path) if path != dash => {
+            std::fs::read(path).with_context(|| format!("cannot read the prompt from {}", path.display()))?
+        }
+        None if options.positional.is_none() && std::io::stdin().is_terminal() => return Ok(None),
+        _ => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read the prompt from stdin")?;
+            // Nobody piped anything in and nobody asked for stdin: as if there were no prompt.
+            if bytes.is_empty() && options.positional.is_none() && options.file.is_none() {
+                return Ok(None);
+            }
+            bytes
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Usage(format!("the prompt is not valid UTF-8: byte {at} begins no character; convert it to UTF-8 first"))
+    })?;
+    // The newline that ends a file's last line is the file's, not the prompt's.
+    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
+    Ok(Some(text.to_owned()))
+}

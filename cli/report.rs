@@ -1,0 +1,104 @@
+//! What is said about a run when it is over.
+
+use anstyle::Style;
+use ruminate::{Counters, Model, Profile, Statistics, StopReason};
+use serde_json::{Value, json};
+
+/// Figures of a run.
+pub(crate) struct Report<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) statistics: &'a Statistics,
+    pub(crate) steps: u32,
+    pub(crate) seed: u64,
+    pub(crate) counters: Counters,
+}
+
+impl Report<'_> {
+    /// Weight bytes per second that decoding reached, in GB/s.
+    fn bandwidth(&self) -> f64 {
+        self.statistics.decode_rate() * self.model.bytes_per_token(self.steps) as f64 / 1e9
+    }
+
+    /// The figures as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
+        json!({
+            "prompt_tokens": prompt_tokens,
+            "generated_tokens": tokens,
+            "steps_per_token": *steps as f64 / f64::from((*tokens).max(1)),
+            "prompt_tokens_per_s": self.statistics.prompt_rate(),
+            "decode_tokens_per_s": self.statistics.decode_rate(),
+            "weight_gb_per_s": self.bandwidth(),
+            "device": self.model.device().name(),
+            "device_bytes": self.counters_now().live_bytes,
+            "dtype": self.model.dtype().name(),
+            "seed": self.seed,
+            "counters": {
+                "submissions": self.counters.submissions,
+                "waits": self.counters.waits,
+                "read_backs": self.counters.read_backs,
+                "launches": self.counters.launches,
+                "pipelines": self.counters.pipelines,
+                "buffers": self.counters.buffers,
+                "bind_groups": self.counters.bind_groups,
+            },
+        })
+    }
+
+    /// Prints the figures on stderr, with the executor's counters if asked.
+    pub(crate) fn print(&self, counters: bool) {
+        let dim = Style::new().dimmed();
+        let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
+        let average = *steps as f64 / f64::from((*tokens).max(1));
+        anstream::eprintln!(
+            "{dim}prompt {prompt_tokens} tokens, {:.1} tokens/s · generated {tokens} tokens, {:.1} tokens/s, {average} steps per token, \
+             {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
+            self.statistics.prompt_rate(),
+            self.statistics.decode_rate(),
+            self.bandwidth(),
+            self.counters_now().live_bytes as f64 / 1e6,
+            self.seed,
+            self.model.device().name(),
+            self.model.dtype().name(),
+        );
+        if counters {
+            let Counters { submissions, waits, read_backs, launches, pipelines, buffers, bind_groups, .. } = self.counters;
+            anstream::eprintln!(
+                "{dim}submissions {submissions} · waits {waits} · read-backs {read_backs} · launches {launches} · created: {pipelines} \
+                 pipelines, {buffers} buffers, {bind_groups} bind groups{dim:#}"
+            );
+        }
+    }
+
+    fn counters_now(&self) -> Counters {
+        self.model.device().counters()
+    }
+}
+
+/// The name of a stop reason in JSON.
+pub(crate) fn stop_name(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::EndToken(_) => "end_token",
+        StopReason::StopString => "stop_string",
+        StopReason::MaxTokens => "max_tokens",
+        StopReason::ContextFull => "context_full",
+    }
+}
+
+/// Prints the time of every kernel, the most expensive first.
+pub(crate) fn profile(profile: &Profile) {
+    anstream::eprintln!("{:<46} {:>8} {:>10} {:>6} {:>8}", "kernel", "launches", "time µs", "%", "GB/s");
+    let total = profile.total.as_secs_f64().max(1e-12);
+    for entry in &profile.entries {
+        let time = entry.time.as_secs_f64();
+        anstream::eprintln!(
+            "{:<46} {:>8} {:>10.1} {:>6.1} {:>8.2}",
+            entry.label,
+            entry.launches,
+            time * 1e6,
+            100.0 * time / total,
+            entry.bytes as f64 / time.max(1e-12) / 1e9,
+        );
+    }
+    anstream::eprintln!("{:<46} {:>8} {:>10.1}", "one token", "", total * 1e6);
+}
