@@ -1,0 +1,258 @@
+//! Generation with the embedded demo: what the loop costs the host, and that results do not depend on how the work is cut.
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+use ruminate::{Counters, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, State, StopReason, demo};
+use ruminate_engine::Device;
+use ruminate_tests::{device, trials};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let gpu = device();
+    let cpu = Device::cpu();
+    let tests: &[(&str, fn(&Device) -> Result<()>)] = &[
+        ("a_decode_step_waits_for_nothing_but_its_token", decode_counters),
+        ("the_demo_is_wrong_at_one_step_and_right_at_many", demo_depth),
+        ("the_same_seed_gives_the_same_tokens_and_another_seed_others", seeds),
+        ("a_long_prompt_in_chunks_gives_the_logits_of_single_tokens", chunks),
+        ("a_cache_that_grows_gives_what_a_large_one_gives", growth),
+        ("more_steps_than_before_widen_the_tables", more_steps),
+        ("stopping_early_leaves_a_session_that_goes_on_as_if_whole", stop_early),
+        ("stop_strings_and_limits_end_generation_with_their_reason", reasons),
+        ("bounded_steps_give_the_tokens_of_the_iterator", bounded),
+        ("bad_requests_are_errors_that_leave_the_session_usable", bad_requests),
+        ("everything_is_freed", freed),
+    ];
+    let mut all: Vec<Trial> = Vec::new();
+    for &(name, test) in tests {
+        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
+        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
+    }
+    libtest_mimic::run(&arguments, all).exit();
+}
+
+const PROMPT: &str = "Ball in B. Swap AB CD BE AC DE AD BC CE AB DE AC BD AE BC CD AB";
+
+fn model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(tokens),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
+}
+
+fn tokens(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<Vec<u32>> {
+    let pieces = session.generate(prompt, options)?;
+    Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
+}
+
+fn text(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<String> {
+    let pieces = session.generate(prompt, options)?;
+    Ok(pieces.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?)
+}
+
+/// A device of the same kind that no other trial uses: its counters count this trial alone.
+fn own(device: &Device) -> Device {
+    if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) }
+}
+
+fn decode_counters(device: &Device) -> Result<()> {
+    let device = &own(device);
+    let model = model(device)?;
+    let mut session = model.session(SessionOptions::default())?;
+    let options = greedy(32, 12);
+    let mut generation = session.generate(PROMPT, &options)?;
+    // The plan is recorded and the ring of staging buffers filled by the first tokens.
+    for _ in 0..4 {
+        generation.next().transpose()?;
+    }
+    let before = device.counters();
+    for _ in 0..4 {
+        generation.next().transpose()?;
+    }
+    let Counters { waits, read_backs, launches, pipelines, buffers, bind_groups, submissions, .. } =
+        device.counters() - before;
+    ensure!(read_backs == 4 || device.is_cpu(), "{read_backs} read-backs for 4 tokens");
+    ensure!(waits <= 4, "{waits} waits for 4 tokens");
+    ensure!(pipelines + buffers + bind_groups == 0, "created {pipelines}, {buffers}, {bind_groups}");
+    ensure!(launches >= 4 * 32 * 10, "{launches} launches are too few for 4 tokens of 32 steps");
+    ensure!(device.is_cpu() || submissions >= 4, "{submissions} submissions");
+    Ok(())
+}
+
+fn demo_depth(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for (prompt, right) in demo::PROMPTS {
+        for (steps, expected) in [(1, false), (32, true)] {
+            // The easy sum is right at any depth.
+            if !expected && !prompt.starts_with("Ball") {
+                continue;
+            }
+            let mut session = model.session(SessionOptions::default())?;
+            let options = GenerateOptions { end_tokens: None, ..greedy(steps, 8) };
+            let answer = text(&mut session, prompt, &options)?;
+            ensure!((answer.trim() == right.trim()) == expected, "{prompt} at {steps} steps: {answer:?}");
+        }
+    }
+    Ok(())
+}
+
+fn seeds(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let sampling = Sampling { temperature: 3.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.1 };
+    let run = |seed| {
+        let mut session = model.session(SessionOptions { seed, ..SessionOptions::default() })?;
+        tokens(&mut session, PROMPT, &GenerateOptions { sampling, ..greedy(2, 16) })
+    };
+    let (first, second, other) = (run(1)?, run(1)?, run(2)?);
+    ensure!(first == second, "seed 1 gave {first:?} and {second:?}");
+    ensure!(first != other, "seeds 1 and 2 both gave {first:?}");
+    Ok(())
+}
+
+fn close(found: &[f32], expected: &[f32]) -> Result<()> {
+    ruminate_tests::compare(found, expected, 1e-8)
+}
+
+/// Some token ids that the demo has.
+fn many(count: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
+}
+
+fn session(model: &Model) -> Result<Session> {
+    let options = SessionOptions { kv_dtype: ruminate::Dtype::F32, ..SessionOptions::default() };
+    Ok(model.session(options)?)
+}
+
+fn chunks(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(300);
+    let whole = session(&model)?.forward(&all, 2, State::Seeded, false)?;
+    let mut session = session(&model)?;
+    session.forward(&all[..259], 2, State::Seeded, false)?;
+    session.forward(&all[259..297], 2, State::Seeded, false)?;
+    session.forward(&all[297..299], 2, State::Seeded, false)?;
+    close(&session.forward(&all[299..], 2, State::Seeded, false)?, &whole)
+}
+
+fn growth(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(500);
+    let mut grown = session(&model)?;
+    let mut logits = Vec::new();
+    for chunk in all.chunks(100) {
+        logits = grown.forward(chunk, 20, State::Seeded, false)?;
+    }
+    let mut large = session(&model)?;
+    // One pass reserves everything at once.
+    large.forward(&all[..256], 20, State::Seeded, false)?;
+    close(&large.forward(&all[256..], 20, State::Seeded, false)?, &logits)?;
+    ensure!(grown.kv_bytes() > 500 * 20 * 2 * 2 * 96 * 4, "{} bytes cannot hold 500 positions", grown.kv_bytes());
+    Ok(())
+}
+
+fn more_steps(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(40);
+    let deep = model.config().mean_recurrence + 20;
+    let run = |first: u32| -> Result<Vec<f32>> {
+        let mut session = session(&model)?;
+        session.forward(&all[..1], first, State::Seeded, false)?;
+        session.rewind(0)?;
+        Ok(session.forward(&all, deep, State::Seeded, false)?)
+    };
+    close(&run(2)?, &run(deep)?)
+}
+
+fn stop_early(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let whole = tokens(&mut session(&model)?, PROMPT, &greedy(4, 12))?;
+    let mut session = session(&model)?;
+    let mut generation = session.generate(PROMPT, &greedy(4, 12))?;
+    let first: Vec<u32> =
+        generation.by_ref().take(5).map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?;
+    drop(generation);
+    ensure!(first == whole[..5], "{first:?} is not the start of {whole:?}");
+    let last = [first[4]];
+    let rest: Vec<u32> = session
+        .generate(&last[..], &greedy(4, 7))?
+        .map(|piece| piece.map(|piece| piece.token))
+        .collect::<Result<_, _>>()?;
+    ensure!(rest == whole[5..], "{rest:?} does not continue {whole:?}");
+    Ok(())
+}
+
+fn reasons(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let end = |options: GenerateOptions, context| -> Result<(String, Option<StopReason>)> {
+        let mut session = model.session(SessionOptions { context, ..SessionOptions::default() })?;
+        let mut generation = session.generate(PROMPT, &options)?;
+        let text = generation.by_ref().map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?;
+        Ok((text, generation.stop_reason()))
+    };
+    let stop = GenerateOptions { stop: vec!["A.".to_owned()], ..greedy(32, 8) };
+    let (text, reason) = end(stop, None)?;
+    ensure!(text == " " && reason == Some(StopReason::StopString), "{text:?}, {reason:?}");
+    let (_, reason) = end(greedy(32, 3), None)?;
+    ensure!(reason == Some(StopReason::MaxTokens), "{reason:?}");
+    let (_, reason) = end(GenerateOptions { max_tokens: None, ..greedy(2, 1) }, Some(64))?;
+    ensure!(reason == Some(StopReason::ContextFull), "{reason:?}");
+    let (_, reason) = end(GenerateOptions { end_tokens: None, ..greedy(32, 8) }, None)?;
+    ensure!(matches!(reason, Some(StopReason::EndToken(_))), "{reason:?}");
+    Ok(())
+}
+
+fn bounded(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let expected = tokens(&mut session(&model)?, PROMPT, &greedy(4, 6))?;
+    let mut session = session(&model)?;
+    let mut generation = session.generate(PROMPT, &greedy(4, 6))?;
+    let mut found = Vec::new();
+    while generation.stop_reason().is_none() {
+        found.extend(generation.step()?.map(|piece| piece.token));
+    }
+    ensure!(found == expected, "{found:?}, expected {expected:?}");
+    Ok(())
+}
+
+fn bad_requests(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut session = model.session(SessionOptions { context: Some(32), ..SessionOptions::default() })?;
+    let message = |outcome: Result<Vec<f32>, ruminate::Error>| outcome.err().map(|error| error.to_string());
+    let cases = [
+        (message(session.forward(&many(33), 1, State::Seeded, false)), "33 tokens do not fit the context of 32"),
+        (message(session.forward(&[], 1, State::Seeded, false)), "prompt is empty"),
+        (message(session.forward(&[9999], 1, State::Seeded, false)), "token id 9999"),
+        (message(session.forward(&[1], 0, State::Seeded, false)), "steps is 0"),
+        (message(session.forward(&[1], 1, State::Given(&[0.0; 3]), false)), "3 values, expected 96"),
+        (message(session.states()), "begin"),
+    ];
+    for (found, expected) in cases {
+        ensure!(found.as_ref().is_some_and(|text| text.contains(expected)), "{found:?} does not say {expected:?}");
+    }
+    let nan = Sampling { temperature: f32::NAN, ..Sampling::GREEDY };
+    let refused = session.generate(PROMPT, &GenerateOptions { sampling: nan, ..greedy(1, 1) }).err();
+    ensure!(refused.is_some_and(|error| error.to_string().contains("temperature")), "NaN was accepted");
+    ensure!(model.session(SessionOptions { context: Some(100_000), ..SessionOptions::default() }).is_err(), "100,000");
+    session.forward(&many(32), 1, State::Seeded, false)?;
+    Ok(())
+}
+
+fn freed(device: &Device) -> Result<()> {
+    let device = own(device);
+    let before = device.counters();
+    let model = model(&device)?;
+    let mut session = model.session(SessionOptions::default())?;
+    tokens(&mut session, PROMPT, &greedy(2, 3))?;
+    ensure!(device.counters().live_bytes > 1_000_000, "the model takes no memory");
+    drop((session, model));
+    let left = device.counters();
+    ensure!(left.live_buffers == before.live_buffers, "{} buffers are left", left.live_buffers - before.live_buffers);
+    Ok(())
+}
