@@ -62,7 +62,8 @@ impl Report<'_> {
             self.model.dtype().name(),
         );
         if counters {
-            let Counters { submissions, waits, read_backs, launches, pipelines, buffers, bind_groups, .. } = self.counters;
+            let Counters { submissions, waits, read_backs, launches, pipelines, buffers, bind_groups, .. } =
+                self.counters;
             anstream::eprintln!(
                 "{dim}submissions {submissions} · waits {waits} · read-backs {read_backs} · launches {launches} · created: {pipelines} \
                  pipelines, {buffers} buffers, {bind_groups} bind groups{dim:#}"

@@ -46,11 +46,8 @@ fn on_interrupt() -> Result<Arc<AtomicBool>> {
 
 /// Loads the model, with a progress bar on a terminal.
 fn load(source: &Source, device: &Device, options: &Run) -> Result<Model> {
-    let bar = if options.quiet || !std::io::stderr().is_terminal() {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::new(0)
-    };
+    let bar =
+        if options.quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
     bar.set_style(style);
     let mut progress = |done, total| {

@@ -54,7 +54,11 @@ impl Session {
         let context = options.context.unwrap_or(config.block_size.min(4096));
         if context == 0 || context > config.block_size {
             let allowed = "between 1 and the model's block_size";
-            return Err(Error::Option { name: "context", value: format!("{context} (block_size {})", config.block_size), allowed });
+            return Err(Error::Option {
+                name: "context",
+                value: format!("{context} (block_size {})", config.block_size),
+                allowed,
+            });
         }
         if !options.init_scale.is_finite() || options.init_scale < 0.0 {
             let value = options.init_scale.to_string();
@@ -265,7 +269,11 @@ impl Session {
     /// [`Error::PromptTooLong`] if the context is full, or the device's.
     pub fn profile(&mut self, steps: u32, sampling: Sampling) -> Result<ruminate_engine::Profile, Error> {
         if self.position == self.context() {
-            return Err(Error::PromptTooLong { tokens: self.position as usize + 1, context: self.context(), most: self.model.config().block_size });
+            return Err(Error::PromptTooLong {
+                tokens: self.position as usize + 1,
+                context: self.context(),
+                most: self.model.config().block_size,
+            });
         }
         self.kv.reserve(0, self.position + 1, steps)?;
         self.set_sampling(sampling)?;
@@ -374,13 +382,7 @@ impl Session {
     }
 
     /// Makes room, fills the row table of a workspace that fits, and the states if they are given.
-    fn prepare(
-        &mut self,
-        tokens: &[u32],
-        steps: u32,
-        state: State<'_>,
-        outputs: usize,
-    ) -> Result<(u32, u32), Error> {
+    fn prepare(&mut self, tokens: &[u32], steps: u32, state: State<'_>, outputs: usize) -> Result<(u32, u32), Error> {
         let count = tokens.len() as u32;
         let position = self.position;
         self.opened = None;

@@ -25,7 +25,8 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
             .expect("writing to a String never fails");
         count += 1;
     }
-    writeln!(text, "@group(0) @binding({count}) var<uniform> params: Params;").expect("writing to a String never fails");
+    writeln!(text, "@group(0) @binding({count}) var<uniform> params: Params;")
+        .expect("writing to a String never fails");
     for part in kernel.parts.iter().chain(kernel.chosen(choice)) {
         text.push_str(part.wgsl);
     }

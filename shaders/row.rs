@@ -75,8 +75,7 @@ pub fn activation_bytes(rows: u32, n: u32) -> u64 {
 
 /// A table of active rows of one sequence, of which the last `resting` take no part, as words.
 pub(crate) fn test_rows(rows: u32, resting: u32) -> Vec<u32> {
-    let table: Vec<Row> = (0..rows)
-        .map(|row| Row { live: u32::from(row < rows - resting), ..Row::new(0, row, row) })
-        .collect();
+    let table: Vec<Row> =
+        (0..rows).map(|row| Row { live: u32::from(row < rows - resting), ..Row::new(0, row, row) }).collect();
     bytemuck::cast_slice(&table).to_vec()
 }

@@ -101,11 +101,7 @@ fn launch(device: &Device, case: &Case) -> Result<Vec<Vec<u32>>> {
     let plan = device.plan(graph)?;
     device.execute(&plan, &[], &[])?;
     let sizes = case.data.iter().map(|data| data.len() as u64 * 4);
-    buffers
-        .iter()
-        .zip(sizes)
-        .map(|((_, buffer), bytes)| Ok(words(&device.read(buffer, 0..bytes)?)))
-        .collect()
+    buffers.iter().zip(sizes).map(|((_, buffer), bytes)| Ok(words(&device.read(buffer, 0..bytes)?))).collect()
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
-use ruminate::{Counters, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, State, StopReason, demo};
+use ruminate::{
+    Counters, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, State, StopReason, demo,
+};
 use ruminate_engine::Device;
 use ruminate_tests::{device, trials};
 

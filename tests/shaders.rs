@@ -16,11 +16,13 @@ fn each_variant(check: impl Fn(&'static Kernel, Choice, &str, &Module, &ModuleIn
             let label = kernel.label(choice);
             let module = naga::front::wgsl::parse_str(&text)
                 .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(&text)));
-            let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+            let mut validator = Validator::new(
+                ValidationFlags::all(),
+                Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+            );
             validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
-            let info = validator
-                .validate(&module)
-                .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(&text)));
+            let info =
+                validator.validate(&module).unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(&text)));
             check(kernel, choice, &label, &module, &info);
             count += 1;
         }

@@ -10,7 +10,11 @@ pub static COMBINE: Kernel = Kernel {
     name: "combine",
     wgsl: include_str!("combine.wgsl"),
     parts: &[ROW],
-    bindings: &[Binding::read("rows", "Row"), Binding::read("partial_sums", "vec2<f32>"), Binding::write("y", "vec2<f32>")],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("partial_sums", "vec2<f32>"),
+        Binding::write("y", "vec2<f32>"),
+    ],
     axes: &[],
     overrides: &["WG"],
     params: CombineParams::FIELDS,

@@ -158,7 +158,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         for head in 0..(params.heads + 2 * params.kv_heads) as usize {
             let is_value = head >= (params.heads + params.kv_heads) as usize;
             let mut vector = vec![0.0_f32; width];
-            vector[..head_dim].copy_from_slice(&qkv[place * params.qkv_stride as usize + head * head_dim..][..head_dim]);
+            vector[..head_dim]
+                .copy_from_slice(&qkv[place * params.qkv_stride as usize + head * head_dim..][..head_dim]);
             if !is_value {
                 let angles = &freqs[row.position as usize * head_dim..][..head_dim];
                 for i in (0..head_dim).step_by(2) {

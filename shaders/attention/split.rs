@@ -151,8 +151,7 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: AttentionParams = launch.params();
     let cache = testbed::shape_of(&params, launch.option(0));
-    let (rows, q, tables, depth) =
-        (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
+    let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
     let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
     let (head_dim, width) = (params.head_dim as usize, params.chunks as usize * 8);
     for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
@@ -171,7 +170,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 let keys: Vec<(usize, f64)> = found
                     .map(|(position, page)| {
                         let key = cache.vector(page, 0, kv_head, position);
-                        let products = query.iter().zip(key..).map(|(&q, k)| f64::from(q) * f64::from(cache.dtype.decode(kv, k)));
+                        let products =
+                            query.iter().zip(key..).map(|(&q, k)| f64::from(q) * f64::from(cache.dtype.decode(kv, k)));
                         let score = products.sum::<f64>() * f64::from(params.scale);
                         (cache.vector(page, 1, kv_head, position), score)
                     })

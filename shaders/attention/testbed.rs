@@ -75,7 +75,8 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
             page_base: 0,
             page_count: 3 * 7 * context.div_ceil(PAGE),
         };
-        let rows = rows.iter().map(|&(sequence, position, step)| Row { step, ..Row::new(sequence, position, 0) }).collect();
+        let rows =
+            rows.iter().map(|&(sequence, position, step)| Row { step, ..Row::new(sequence, position, 0) }).collect();
         Testbed { cache, heads, rows, splits, seed: u64::from(heads * head_dim) }
     };
     let prefill: Vec<(u32, u32, u32)> = (0..70).map(|position| (1, position, 2)).collect();
@@ -179,7 +180,16 @@ impl Testbed {
         let qkv = noise.matrix(self.rows.len() as u32, width, crate::stride(width));
         let (bias, freqs) = (noise.matrix(1, words(2), words(2)), noise.matrix(1, words(3), words(3)));
         let depth = vec![0; words(5) as usize];
-        let data = vec![self.table(), qkv, bias, freqs, self.tables(), depth, vec![0; words(6) as usize], self.segment(&mut noise)];
+        let data = vec![
+            self.table(),
+            qkv,
+            bias,
+            freqs,
+            self.tables(),
+            depth,
+            vec![0; words(6) as usize],
+            self.segment(&mut noise),
+        ];
         let kv = if cache.dtype == Dtype::F32 { Check::F32 } else { Check::Bf16 };
         let inputs = [Check::Skip; 5];
         let checks = inputs.into_iter().chain([Check::Exact, Check::F32, kv]).collect();

@@ -3,7 +3,9 @@
 
 use crate::kernel::params;
 use crate::weight::{self, Dtype, EIGHT, WEIGHT};
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, activation_bytes, reduce};
+use crate::{
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, activation_bytes, reduce,
+};
 
 /// Embedding gather.
 pub static EMBED: Kernel = Kernel {

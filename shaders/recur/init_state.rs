@@ -113,8 +113,7 @@ fn case(rows: u32, n: u32, std: f32, seed: u64) -> Case {
     let launch = init_state(rows, 2, n);
     let table: Vec<Row> =
         (0..rows).map(|row| Row { draw: u32::from(row % 5 != 4), ..Row::new(row % 2, row * 3, 0) }).collect();
-    let sequences =
-        [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: std, reserved: 0 });
+    let sequences = [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: std, reserved: 0 });
     Case {
         name: format!("{rows} rows of {n}, standard deviation {std}"),
         data: vec![
@@ -147,7 +146,8 @@ mod tests {
         let case = case(5, 100_000, 1.0, 42);
         let mut data = case.data.clone();
         let (inputs, state) = data.split_at_mut(2);
-        let slots = vec![crate::Slot::Read(&inputs[0]), crate::Slot::Read(&inputs[1]), crate::Slot::Write(&mut state[0])];
+        let slots =
+            vec![crate::Slot::Read(&inputs[0]), crate::Slot::Read(&inputs[1]), crate::Slot::Write(&mut state[0])];
         reference(&case.launch, Slots::new(slots));
         let values: Vec<f64> = state[0][..400_000].iter().map(|&w| f64::from(f32::from_bits(w))).collect();
         let mean = values.iter().sum::<f64>() / 400_000.0;

@@ -53,7 +53,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let (picked, logits, chosen) = (slots.read::<Row>(), slots.read::<f32>(), slots.write::<u32>());
     for (output, logits) in logits.chunks(params.stride as usize).enumerate().take(params.outputs as usize) {
         if picked[output].live != 0 {
-            let better = |(v, best): (u32, f32), (w, &logit): (u32, &f32)| if logit > best { (w, logit) } else { (v, best) };
+            let better =
+                |(v, best): (u32, f32), (w, &logit): (u32, &f32)| if logit > best { (w, logit) } else { (v, best) };
             let logits = &logits[..params.vocab as usize];
             chosen[output] = (0..).zip(logits).fold((0, f32::NEG_INFINITY), better).0;
         }

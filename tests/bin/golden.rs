@@ -55,7 +55,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
                         (true, _) => "pass".to_owned(),
                         (false, _) => "FAIL".to_owned(),
                     };
-                    println!("  {:<58} error {:<10.3e} bound {:<10.3e} {verdict}", outcome.name, outcome.error, outcome.bound);
+                    println!(
+                        "  {:<58} error {:<10.3e} bound {:<10.3e} {verdict}",
+                        outcome.name, outcome.error, outcome.bound
+                    );
                     if outcome.passed() { passed += 1 } else { failed += 1 }
                 }
             }

@@ -75,8 +75,9 @@ impl Golden {
         let vocab = self.model.config().padded_vocab_size as usize;
         let labels = self.fixture.value("/forward/labels").as_array().cloned().unwrap_or_default();
         let labelled = logits.chunks(vocab).zip(&labels).filter_map(|(row, label)| Some((row, label.as_u64()?)));
-        let losses: Vec<f64> =
-            labelled.map(|(row, label)| -f64::from(ruminate::statistics::log_probability(row, label as usize))).collect();
+        let losses: Vec<f64> = labelled
+            .map(|(row, label)| -f64::from(ruminate::statistics::log_probability(row, label as usize)))
+            .collect();
         let loss = losses.iter().sum::<f64>() / losses.len() as f64;
         self.compare_with(&format!("forward/loss_r{steps}"), &[loss as f32], &[expected as f32], 1e-4 * expected);
     }

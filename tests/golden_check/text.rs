@@ -16,7 +16,8 @@ impl Golden {
             let special = tokenizer.encode(text, Specials::PostProcessor)?;
             let expected = numbers(&entry["ids"]);
             let decoded = [tokenizer.decode(&expected, false), tokenizer.decode(&expected, true)];
-            let texts = ["decoded", "decoded_skip_special"].map(|name| entry[name].as_str().unwrap_or_default().to_owned());
+            let texts =
+                ["decoded", "decoded_skip_special"].map(|name| entry[name].as_str().unwrap_or_default().to_owned());
             self.compare_equal(&format!("tokenizer/text {i}: ids"), &ids, &expected, None);
             let expected = numbers(&entry["with_special"]);
             self.compare_equal(&format!("tokenizer/text {i}: with special tokens"), &special, &expected, None);

@@ -1,0 +1,36 @@
+//! Every kernel of the registry on its own test cases, in bytes that must be moved per second.
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ruminate_benches::{Run, announce, device};
+use ruminate_shaders::KERNELS;
+
+fn kernels(criterion: &mut Criterion) {
+    let device = device();
+    announce(&device);
+    for kernel in KERNELS {
+        let mut group = criterion.benchmark_group(kernel.name);
+        for case in (kernel.cases)() {
+            group.throughput(Throughput::Bytes(case.launch.cost.bytes));
+            // Made for the first round, so that a filter on the command line keeps the other cases off the device.
+            let mut run = None;
+            group.bench_function(BenchmarkId::from_parameter(&case.name), |bencher| {
+                let run = run.get_or_insert_with(|| Run::new(&device, &case).expect("the device runs every case"));
+                bencher.iter_custom(|rounds| run.time(rounds).expect("the device runs every case"));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    // There are many cases: a glance at each.
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(300));
+    targets = kernels
+}
+criterion_main!(benches);
