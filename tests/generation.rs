@@ -8,11 +8,14 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_tests::{device, trials};
 
+/// A test and its name.
+type Test = (&'static str, fn(&Device) -> Result<()>);
+
 fn main() {
     let arguments = Arguments::from_args();
     let gpu = device();
     let cpu = Device::cpu();
-    let tests: &[(&str, fn(&Device) -> Result<()>)] = &[
+    let tests: &[Test] = &[
         ("a_decode_step_waits_for_nothing_but_its_token", decode_counters),
         ("the_demo_is_wrong_at_one_step_and_right_at_many", demo_depth),
         ("the_same_seed_gives_the_same_tokens_and_another_seed_others", seeds),

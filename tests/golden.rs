@@ -1,6 +1,6 @@
 //! The checkpoints in `tests/golden` against the authors' own code, on the device under test and on the CPU twins.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
@@ -24,7 +24,7 @@ fn main() {
     libtest_mimic::run(&arguments, all).exit();
 }
 
-fn check(folder: &PathBuf, device: &Device) -> Result<()> {
+fn check(folder: &Path, device: &Device) -> Result<()> {
     let outcomes = golden::check(folder, device)?;
     // A fixture from which most was cut off would prove nothing.
     ensure!(outcomes.len() > 60, "only {} checks", outcomes.len());

@@ -118,7 +118,7 @@ fn draw(
     graph.launch(launch, &tensors)?;
     let plan = device.plan(graph)?;
     device.execute(&plan, &[], &[])?;
-    let probs = device.read(&buffers[5], 0..rows as u64 * padded as u64 * 4)?;
+    let probs = device.read(&buffers[5], 0..u64::from(rows) * padded as u64 * 4)?;
     let probs: Vec<f32> = probs.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let tokens = device.read(&buffers[6], 0..u64::from(rows) * 4)?;
     let tokens = tokens.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
