@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ruminate_benches::{Run, announce, device};
 use ruminate_shaders::KERNELS;
 
@@ -11,6 +11,8 @@ fn kernels(criterion: &mut Criterion) {
     announce(&device);
     for kernel in KERNELS {
         let mut group = criterion.benchmark_group(kernel.name);
+        // Equally long samples: with growing ones a slow device would take five times as long.
+        group.sampling_mode(SamplingMode::Flat);
         for case in (kernel.cases)() {
             group.throughput(Throughput::Bytes(case.launch.cost.bytes));
             // Made for the first round, so that a filter on the command line keeps the other cases off the device.
@@ -29,8 +31,8 @@ criterion_group! {
     // There are many cases: a glance at each.
     config = Criterion::default()
         .sample_size(10)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(300));
+        .warm_up_time(Duration::from_millis(50))
+        .measurement_time(Duration::from_millis(150));
     targets = kernels
 }
 criterion_main!(benches);

@@ -1,7 +1,8 @@
 //! What the benchmarks share: the device, and a kernel's case made ready to run again and again.
 //!
 //! `RUMINATE_BENCH_GPU` names an adapter, `cpu` the CPU twins of the kernels; by default it is the best GPU, and the twins where there
-//! is none. Only figures of one device can be compared: the twins are written to be read, not to be fast.
+//! is none. The twins are written to be read, not to be fast, and criterion does not know which device its last run was on: keep the
+//! figures of each device apart with `--save-baseline` and `--baseline`.
 
 use std::time::{Duration, Instant};
 

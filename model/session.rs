@@ -17,6 +17,9 @@ use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
 /// Rows of one pass, at most: longer prompts are fed in several.
 const MAX_ROWS: u32 = 256;
 
+/// Steps of one token, at most: the tables of the cache have an entry for each.
+const MAX_STEPS: u32 = 1 << 16;
+
 /// One sequence of a model.
 pub struct Session {
     pub(crate) model: Model,
@@ -359,8 +362,8 @@ impl Session {
 
     fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         let config = self.model.config();
-        if steps == 0 {
-            return Err(Error::Option { name: "steps", value: "0".to_owned(), allowed: "at least 1" });
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return Err(Error::Option { name: "steps", value: steps.to_string(), allowed: "from 1 to 65536" });
         }
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);

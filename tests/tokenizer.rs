@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use ruminate::{ChatTemplate, Config, Error, GenerationConfig, Message, Source, Specials, StopStrings, Tokenizer};
 use ruminate_tests::{Folder, golden_folder, golden_json};
 use serde_json::{Value, json};
@@ -305,7 +306,7 @@ fn stop_place(text: &str, stops: &[String]) -> Option<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     /// However text is cut into pieces, what is given out ends before the first stop string, and only a beginning of one is held back.
     #[test]
@@ -339,7 +340,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     /// Any ids, also such as break characters: the stream gives the text that the tokenizers crate decodes, and nothing twice.
     #[test]
