@@ -31,6 +31,8 @@ criterion_group! {
     // There are many cases: a glance at each.
     config = Criterion::default()
         .sample_size(10)
+        // Statistics on ten samples would otherwise take longer than the samples.
+        .nresamples(2_000)
         .warm_up_time(Duration::from_millis(50))
         .measurement_time(Duration::from_millis(150));
     targets = kernels

@@ -53,7 +53,8 @@ fn number(error: &anyhow::Error) -> u8 {
             | Error::Tensors(_)
             | Error::Tokenizer { .. }
             | Error::Vocabulary { .. }
-            | Error::Chat { .. },
+            | Error::Chat { .. }
+            | Error::ChatChoice { .. },
         ) => 4,
         _ => 1,
     }

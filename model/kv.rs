@@ -37,7 +37,7 @@ struct Segment {
     layers: Vec<Buffer>,
 }
 
-/// Bytes of the first segment of a layer, about; later ones double the pool.
+/// Bytes of the first segment of a layer, unless two pages of every slot are more; later ones double the pool.
 const FIRST_SEGMENT: u64 = 1 << 20;
 
 impl KvCache {
@@ -159,7 +159,8 @@ impl KvCache {
         let Pool { layers, used, segments } = &mut self.pools[pool];
         let held: u32 = segments.iter().map(|segment| segment.count).sum();
         if *used == held {
-            let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(1);
+            let slots = [1, self.shape.steps][pool];
+            let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
             let most = u32::try_from(self.device.caps().max_binding / page_bytes).unwrap_or(u32::MAX).max(1);
             let count = held.max(first).min(most);
             let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());

@@ -1,7 +1,7 @@
 //! A session: one sequence with its KV cache, its random numbers and the passes over it.
 //!
-//! Rows go to the device in one table, are computed by one plan, and come back as a ticket. [`Session::forward`] and the step-wise calls
-//! wait for results, which is what research code wants; generation (`generate.rs`) never does but for the tokens themselves.
+//! Rows go to the device in one table, are computed by one plan, and come back as a ticket. [`Session::forward`] waits for results, as the
+//! step-wise calls do (`stepwise.rs`), which is what research code wants; generation (`generate.rs`) waits for nothing but its tokens.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,11 @@ use crate::error::Error;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{Sampling, SessionOptions, State};
+use crate::stepwise::Opened;
 use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
-const MAX_ROWS: u32 = 256;
+pub(crate) const MAX_ROWS: u32 = 256;
 
 /// Steps of one token, at most: the tables of the cache have an entry for each.
 const MAX_STEPS: u32 = 1 << 16;
@@ -26,29 +27,10 @@ pub struct Session {
     options: SessionOptions,
     kv: KvCache,
     tables: Tables,
-    spaces: HashMap<(u32, u32), Workspace>,
+    pub(crate) spaces: HashMap<(u32, u32), Workspace>,
     sampling: Option<Sampling>,
-    position: u32,
-    opened: Option<Opened>,
-}
-
-/// Rows that are iterated step by step.
-#[derive(Clone, Copy)]
-struct Opened {
-    capacity: u32,
-    rows: u32,
-    steps_left: u32,
-}
-
-/// What a pass reads out, on the host.
-#[derive(Clone, Debug)]
-pub struct Outputs {
-    /// Logits of the rows that were read out `[outputs, vocab]`.
-    pub logits: Vec<f32>,
-    /// The state after the final norm `[rows, n_embd]`: the authors' `latent_states`.
-    pub latents: Vec<f32>,
-    /// Input of the head `[outputs, n_embd]`.
-    pub head: Vec<f32>,
+    pub(crate) position: u32,
+    pub(crate) opened: Option<Opened>,
 }
 
 impl Session {
@@ -160,82 +142,6 @@ impl Session {
         Ok(logits)
     }
 
-    /// Appends tokens and computes them up to their initial state, for [`Self::iterate`] to go on; at most 256 at a time.
-    ///
-    /// # Errors
-    /// As [`Self::forward`].
-    pub fn begin(&mut self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
-        self.check(tokens, steps, state)?;
-        if tokens.len() > MAX_ROWS as usize {
-            let value = format!("{} tokens", tokens.len());
-            return Err(Error::Option { name: "tokens", value, allowed: "at most 256 at a time" });
-        }
-        let key = self.prepare(tokens, steps, state, tokens.len())?;
-        self.run(key, Stage::Begin, 0, Choose::Nothing, true)?;
-        self.position += tokens.len() as u32;
-        self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps_left: steps });
-        Ok(())
-    }
-
-    /// Applies the core block to the rows that [`Self::begin`] appended.
-    ///
-    /// # Errors
-    /// [`Error::NotBegun`], [`Error::Option`] if these are more steps together than were announced there, or the device's.
-    pub fn iterate(&mut self, steps: u32) -> Result<(), Error> {
-        let (key, _) = self.opened()?;
-        let opened = self.opened.as_mut().ok_or(Error::NotBegun)?;
-        let left = opened.steps_left.checked_sub(steps).ok_or_else(|| Error::Option {
-            name: "steps",
-            value: steps.to_string(),
-            allowed: "together no more than were announced when the rows were begun",
-        })?;
-        opened.steps_left = left;
-        self.run(key, Stage::Iterate, steps, Choose::Nothing, true)
-    }
-
-    /// The current recurrent states `[rows, n_embd]`, before the final norm.
-    ///
-    /// # Errors
-    /// [`Error::NotBegun`], or the device's.
-    pub fn states(&self) -> Result<Vec<f32>, Error> {
-        let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.state, rows, self.model.config().n_embd)
-    }
-
-    /// Output of the prelude `[rows, n_embd]`.
-    ///
-    /// # Errors
-    /// [`Error::NotBegun`], or the device's.
-    pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
-        let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.embedding, rows, self.model.config().n_embd)
-    }
-
-    /// Reads the current states out: final norm, coda, head.
-    ///
-    /// # Errors
-    /// [`Error::NotBegun`], or the device's.
-    pub fn read_out(&mut self) -> Result<Outputs, Error> {
-        let (key, rows) = self.opened()?;
-        self.run(key, Stage::Finish, 0, Choose::Nothing, true)?;
-        let n = self.model.config().n_embd;
-        let latents = self.traced(Stage::Finish, "ln_f", n)?;
-        let head = self.traced(Stage::Finish, "head", n)?;
-        let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.vocab())?;
-        Ok(Outputs { logits, latents, head })
-    }
-
-    /// An intermediate of the last [`Self::begin`], [`Self::iterate`] or [`Self::read_out`], `[rows, width]`, by the name that the
-    /// module has in the checkpoint.
-    ///
-    /// # Errors
-    /// [`Error::NotBegun`] if there is none of that name yet.
-    pub fn trace(&self, name: &str, width: u32) -> Result<Vec<f32>, Error> {
-        let stages = [Stage::Begin, Stage::Iterate, Stage::Finish];
-        let found = stages.into_iter().find_map(|stage| self.traced(stage, name, width).ok());
-        found.ok_or(Error::NotBegun)
-    }
-
     /// Computes a prompt and chooses its first token, without waiting; the ticket brings it.
     pub(crate) fn prefill(&mut self, tokens: &[u32], steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
         self.check(tokens, steps, State::Seeded)?;
@@ -293,7 +199,14 @@ impl Session {
         ticket.ok_or(Error::NotBegun)
     }
 
-    fn run(&mut self, key: (u32, u32), stage: Stage, steps: u32, choose: Choose, trace: bool) -> Result<(), Error> {
+    pub(crate) fn run(
+        &mut self,
+        key: (u32, u32),
+        stage: Stage,
+        steps: u32,
+        choose: Choose,
+        trace: bool,
+    ) -> Result<(), Error> {
         let device = self.model.device().clone();
         let plan = self.plan(key, stage, choose, trace)?;
         device.execute(plan, &[steps], &[])?;
@@ -326,19 +239,8 @@ impl Session {
         self.spaces.get_mut(&key).ok_or(Error::NotBegun)
     }
 
-    fn opened(&self) -> Result<((u32, u32), u32), Error> {
-        let Opened { capacity, rows, .. } = self.opened.ok_or(Error::NotBegun)?;
-        Ok(((capacity, capacity), rows))
-    }
-
-    fn traced(&self, stage: Stage, name: &str, width: u32) -> Result<Vec<f32>, Error> {
-        let (key, rows) = self.opened()?;
-        let buffer = self.spaces[&key].traced(stage, name).ok_or(Error::NotBegun)?;
-        self.read_rows(buffer, rows, width)
-    }
-
     /// Reads `[rows, width]` without the padding.
-    fn read_rows(&self, buffer: &Buffer, rows: impl TryInto<u64>, width: u32) -> Result<Vec<f32>, Error> {
+    pub(crate) fn read_rows(&self, buffer: &Buffer, rows: impl TryInto<u64>, width: u32) -> Result<Vec<f32>, Error> {
         let padded = stride(width);
         let rows = rows.try_into().unwrap_or(0);
         let bytes = self.model.device().read(buffer, 0..rows * u64::from(padded) * 4)?;
@@ -347,7 +249,7 @@ impl Session {
         Ok(values.chunks(padded as usize).flat_map(|row| &row[..width as usize]).copied().collect())
     }
 
-    fn vocab(&self) -> u32 {
+    pub(crate) fn vocab(&self) -> u32 {
         self.model.config().padded_vocab_size
     }
 
@@ -360,7 +262,7 @@ impl Session {
         Ok(())
     }
 
-    fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
+    pub(crate) fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         let config = self.model.config();
         if !(1..=MAX_STEPS).contains(&steps) {
             return Err(Error::Option { name: "steps", value: steps.to_string(), allowed: "from 1 to 65536" });
@@ -385,7 +287,13 @@ impl Session {
     }
 
     /// Makes room, fills the row table of a workspace that fits, and the states if they are given.
-    fn prepare(&mut self, tokens: &[u32], steps: u32, state: State<'_>, outputs: usize) -> Result<(u32, u32), Error> {
+    pub(crate) fn prepare(
+        &mut self,
+        tokens: &[u32],
+        steps: u32,
+        state: State<'_>,
+        outputs: usize,
+    ) -> Result<(u32, u32), Error> {
         let count = tokens.len() as u32;
         let position = self.position;
         self.opened = None;
