@@ -22,7 +22,13 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     if text.is_none() && options.model.is_some() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
-    let source = options.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Source::dir)?;
+    let source = match &options.model {
+        None => ruminate::demo::source(),
+        Some(path) => match path.to_str().and_then(|text| text.strip_prefix("synthetic:")) {
+            Some(shape) => ruminate::Synthetic::parse(shape)?.source(),
+            None => Source::dir(path)?,
+        },
+    };
     let device = options.device.open(options.quiet)?;
     let model = load(&source, &device, options)?;
     match text {

@@ -90,6 +90,14 @@ impl Config {
         Self::parse(&Fields { file: source.describe(name), value: source.json(name)? })
     }
 
+    /// Reads the text of a `config.json`; `file` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn from_value(file: &str, value: Value) -> Result<Self> {
+        Self::parse(&Fields { file: file.to_owned(), value })
+    }
+
     fn parse(fields: &Fields) -> Result<Self> {
         fields.one_of("model_type", &["huginn_raven"])?;
         fields.contains("architectures", "RavenForCausalLM")?;
@@ -171,6 +179,16 @@ impl Config {
             pad_token_id: fields.token("pad_token_id")?,
             torch_dtype: fields.get("torch_dtype").and_then(Value::as_str).map(str::to_owned),
         })
+    }
+
+    /// Cosine and sine per position and pair of values `[block_size, head_dim/2, 2]`: adjacent pairs, in f32 as the authors compute it.
+    #[must_use]
+    pub fn freqs_cis(&self) -> Vec<f32> {
+        let frequency = |pair: u32| 1.0 / (self.rope_base as f32).powf(2.0 * pair as f32 / self.head_dim as f32);
+        (0..self.block_size)
+            .flat_map(|position| (0..self.head_dim / 2).map(move |pair| position as f32 * frequency(pair)))
+            .flat_map(|angle| [angle.cos(), angle.sin()])
+            .collect()
     }
 
     /// Rows of Wqkv: queries, keys, values.

@@ -68,6 +68,20 @@ pub enum Error {
     /// Tensors are missing, surplus or of another shape; all of them are listed.
     #[error("the checkpoint does not fit its config.json:\n{}", lines(.0))]
     Tensors(Vec<TensorProblem>),
+    /// A weight is not a number, is infinite, or becomes infinite in the dtype that the device is to hold.
+    #[error("{tensor} is {value} at [{row}, {column}]: {problem}")]
+    Weight {
+        /// Name of the tensor.
+        tensor: String,
+        /// Row of the value.
+        row: u32,
+        /// Column of the value.
+        column: u32,
+        /// The value in the file.
+        value: f32,
+        /// What is wrong with it and what to do.
+        problem: &'static str,
+    },
     /// The tokenizer does not load or does not encode.
     #[error("{file}: {problem}")]
     Tokenizer {

@@ -44,6 +44,7 @@ mod source;
 pub mod statistics;
 mod stepwise;
 mod stop;
+mod synthetic;
 mod tokenizer;
 mod workspace;
 
@@ -63,4 +64,5 @@ pub use session::Session;
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;
+pub use synthetic::{Synthetic, SyntheticTensor, Values};
 pub use tokenizer::{Specials, StreamDecoder, Tokenizer};

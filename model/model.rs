@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 
-use crate::arch::{Raven, raven_tensors};
+use crate::arch::{Raven, Weights, raven_tensors};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, GenerationConfig};
@@ -41,13 +41,20 @@ impl Model {
         let tokenizer = Tokenizer::open(source, &config, &generation)?;
         let chat = ChatTemplate::open(source)?;
         let copy = config.tie_embeddings;
-        let checkpoint = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
-        checkpoint.check(&raven_tensors(&config))?;
-        let dtype = options.dtype.unwrap_or_else(|| stored_dtype(&checkpoint));
+        let opened;
+        let weights = match source {
+            Source::Synthetic(made) => Weights::Synthetic(made),
+            _ => {
+                opened = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
+                opened.check(&raven_tensors(&config))?;
+                Weights::Stored(&opened)
+            }
+        };
+        let dtype = options.dtype.unwrap_or_else(|| stored_dtype(weights));
         let total = matrix_bytes(&config, dtype);
         let mut done = 0;
         let mut progress = options.progress;
-        let raven = Raven::load(device, &config, &checkpoint, dtype, &mut |bytes| {
+        let raven = Raven::load(device, &config, weights, dtype, &mut |bytes| {
             done += bytes;
             if let Some(progress) = &mut progress {
                 progress(done, total.max(done));
@@ -127,7 +134,8 @@ impl Model {
 }
 
 /// 16-bit checkpoints stay what they are; F32 is rounded to bf16.
-fn stored_dtype(checkpoint: &Checkpoint) -> Dtype {
+fn stored_dtype(weights: Weights<'_>) -> Dtype {
+    let Weights::Stored(checkpoint) = weights else { return Dtype::Bf16 };
     match checkpoint.tensor("transformer.adapter.weight").map(|tensor| tensor.dtype) {
         Some(Dtype::F16) => Dtype::F16,
         _ => Dtype::Bf16,

@@ -1,13 +1,15 @@
-//! Where the files of a checkpoint come from: a folder, or the program itself.
+//! Where the files of a checkpoint come from: a folder, the program itself, or a recipe for random weights.
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::synthetic::Synthetic;
 
 /// Files of a checkpoint in the Hugging Face layout.
 #[derive(Clone, Debug)]
@@ -16,15 +18,52 @@ pub enum Source {
     Dir(PathBuf),
     /// Files that are part of the program: name and content.
     Embedded(&'static [(&'static str, &'static [u8])]),
+    /// A shape with random weights, made on the device when the model is opened.
+    Synthetic(Arc<Synthetic>),
 }
 
 /// The content of a file, mapped or embedded.
 #[derive(Debug)]
 pub enum Bytes {
-    /// Mapped from disk; pages are read when they are touched.
-    Mapped(Mmap),
+    /// Mapped from disk, pages are read when they are touched; and the file itself.
+    Mapped(Mmap, File),
     /// Part of the program.
     Static(&'static [u8]),
+}
+
+impl Bytes {
+    /// Reads from a byte offset until `out` is full. Unlike the mapped pages, what is read here takes no memory but `out`'s, and a
+    /// file that another process cuts short is an error and not a signal.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
+        match self {
+            Self::Mapped(_, file) => read_exact_at(file, out, offset as u64),
+            Self::Static(bytes) => {
+                let end = offset.checked_add(out.len()).filter(|&end| end <= bytes.len());
+                out.copy_from_slice(&bytes[offset..end.ok_or(std::io::ErrorKind::UnexpectedEof)?]);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    while !out.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_read(file, out, offset)?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        (out, offset) = (&mut out[count..], offset + count as u64);
+    }
+    Ok(())
 }
 
 impl Deref for Bytes {
@@ -32,7 +71,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped(map, _) => map,
             Self::Static(bytes) => bytes,
         }
     }
@@ -58,6 +97,7 @@ impl Source {
         match self {
             Self::Dir(folder) => folder.join(name).is_file(),
             Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
+            Self::Synthetic(made) => made.file(name).is_some(),
         }
     }
 
@@ -67,6 +107,7 @@ impl Source {
         match self {
             Self::Dir(folder) => folder.join(name).display().to_string(),
             Self::Embedded(_) => format!("{name} of the embedded model"),
+            Self::Synthetic(_) => format!("{name} of the synthetic model"),
         }
     }
 
@@ -80,6 +121,10 @@ impl Source {
                 std::fs::read(folder.join(name)).map(Cow::Owned).map_err(|error| self.error(name, error))
             }
             Self::Embedded(_) => self.embedded(name).map(Cow::Borrowed),
+            Self::Synthetic(made) => {
+                let found = made.file(name).map(|text| Cow::Owned(text.into_bytes()));
+                found.ok_or_else(|| self.error(name, std::io::ErrorKind::NotFound.into()))
+            }
         }
     }
 
@@ -93,7 +138,7 @@ impl Source {
         // SAFETY: the map is only read. Another process that shortens the file while the model loads can make a read fail with a bus
         // error, as with every memory-mapped loader; nothing else of this program depends on the content staying the same.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| self.error(name, error))?;
-        Ok(Bytes::Mapped(map))
+        Ok(Bytes::Mapped(map, file))
     }
 
     /// Reads and parses a JSON file.

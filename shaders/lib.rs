@@ -32,6 +32,7 @@ pub use weight::Dtype;
 
 /// Every kernel of the project.
 pub static KERNELS: &[&Kernel] = &[
+    &weight::RANDOM_WEIGHT,
     &embed::EMBED,
     &embed::SELECT,
     &norm::RMS_NORM,

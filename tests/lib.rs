@@ -7,6 +7,8 @@
 #[path = "golden_check/mod.rs"]
 pub mod golden;
 
+pub mod synth;
+
 mod bed;
 mod folder;
 

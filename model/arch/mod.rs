@@ -1,8 +1,10 @@
 //! Architectures: one model, one file.
 
+mod loader;
 mod raven;
 mod resident;
 mod tensors;
 
+pub(crate) use loader::Weights;
 pub(crate) use raven::{Pass, Raven, ReadOut, Sites};
 pub(crate) use tensors::raven_tensors;

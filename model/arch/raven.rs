@@ -23,8 +23,8 @@ use ruminate_shaders::norm::rms_norm;
 use ruminate_shaders::recur::{advance, init_state};
 use ruminate_shaders::{Dtype, activation_bytes, weight};
 
-use super::resident::{Layout, Matrix, upload_vector};
-use crate::checkpoint::Checkpoint;
+use super::loader::{Loader, Weights};
+use super::resident::{Layout, Matrix};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kv::KvCache;
@@ -96,14 +96,15 @@ impl Raven {
     pub(crate) fn load(
         device: &Device,
         config: &Config,
-        checkpoint: &Checkpoint,
+        weights: Weights<'_>,
         dtype: Dtype,
         done: &mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
-        let mut loader = Loader { device, checkpoint, dtype, done };
+        let mut loader = Loader { device, weights, dtype, done };
         let mut blocks = |kind: &str, count: u32, first: usize, recurrent| -> Result<Vec<Block>, Error> {
+            let place = |i| (first + i, recurrent);
             (0..count as usize)
-                .map(|i| loader.block(format!("{kind}.{i}"), first + i, recurrent, config.qk_bias))
+                .map(|i| Block::load(&mut loader, format!("{kind}.{i}"), place(i), config.qk_bias))
                 .collect()
         };
         let prelude = blocks("prelude", config.n_layers_in_prelude, 0, false)?;
@@ -118,7 +119,7 @@ impl Raven {
             core,
             coda,
             ln_f: loader.vector("transformer.ln_f.weight")?,
-            freqs: loader.freqs(config)?,
+            freqs: freqs(&mut loader, config)?,
             config: config.clone(),
         })
     }
@@ -336,56 +337,36 @@ impl Pass<'_> {
     }
 }
 
-/// Reads tensors of a checkpoint onto a device.
-struct Loader<'a> {
-    device: &'a Device,
-    checkpoint: &'a Checkpoint,
-    dtype: Dtype,
-    done: &'a mut dyn FnMut(u64),
-}
-
-impl Loader<'_> {
-    fn matrix(&mut self, name: &str, layout: Layout) -> Result<Matrix, Error> {
-        let tensor = self.checkpoint.required(name)?;
-        Matrix::upload(self.device, name, &tensor, self.dtype, layout, self.done)
-    }
-
-    fn vector(&mut self, name: &str) -> Result<Buffer, Error> {
-        upload_vector(self.device, name, &self.checkpoint.required(name)?)
-    }
-
-    fn block(&mut self, name: String, layer: usize, recurrent: bool, biased: bool) -> Result<Block, Error> {
+impl Block {
+    fn load(
+        loader: &mut Loader<'_>,
+        name: String,
+        (layer, recurrent): (usize, bool),
+        biased: bool,
+    ) -> Result<Self, Error> {
         let site = |part: &str| format!("transformer.{name}.{part}");
-        let norm = |loader: &mut Self, i: usize| loader.vector(&site(&format!("norm_{i}.weight")));
-        let norms = [norm(self, 1)?, norm(self, 2)?, norm(self, 3)?, norm(self, 4)?];
-        let qk_bias = if biased { Some(self.vector(&site("attn.qk_bias"))?) } else { None };
-        Ok(Block {
+        let norm = |loader: &mut Loader<'_>, i: usize| loader.vector(&site(&format!("norm_{i}.weight")));
+        let norms = [norm(loader, 1)?, norm(loader, 2)?, norm(loader, 3)?, norm(loader, 4)?];
+        let qk_bias = if biased { Some(loader.vector(&site("attn.qk_bias"))?) } else { None };
+        Ok(Self {
             norms,
-            qkv: self.matrix(&site("attn.Wqkv.weight"), Layout::Plain)?,
+            qkv: loader.matrix(&site("attn.Wqkv.weight"), Layout::Plain)?,
             qk_bias,
-            proj: self.matrix(&site("attn.proj.weight"), Layout::Plain)?,
-            fc: self.matrix(&site("mlp.fc.weight"), Layout::Interleaved)?,
-            mlp_proj: self.matrix(&site("mlp.proj.weight"), Layout::Plain)?,
+            proj: loader.matrix(&site("attn.proj.weight"), Layout::Plain)?,
+            fc: loader.matrix(&site("mlp.fc.weight"), Layout::Interleaved)?,
+            mlp_proj: loader.matrix(&site("mlp.proj.weight"), Layout::Plain)?,
             layer,
             recurrent,
             name,
         })
     }
+}
 
-    /// Cosine and sine per position and pair `[block_size, head_dim/2, 2]`: the stored table if there is one, because the
-    /// weights were trained with its rounding.
-    fn freqs(&mut self, config: &Config) -> Result<Buffer, Error> {
-        if let Some(tensor) = self.checkpoint.tensor("freqs_cis") {
-            return upload_vector(self.device, "freqs_cis", &tensor);
-        }
-        let half = config.head_dim / 2;
-        let frequency = |pair: u32| 1.0 / (config.rope_base as f32).powf(2.0 * pair as f32 / config.head_dim as f32);
-        let values: Vec<f32> = (0..config.block_size)
-            .flat_map(|position| (0..half).map(move |pair| position as f32 * frequency(pair)))
-            .flat_map(|angle| [angle.cos(), angle.sin()])
-            .collect();
-        let buffer = self.device.buffer("freqs_cis", values.len() as u64 * 4)?;
-        self.device.write(&buffer, 0, bytemuck::cast_slice(&values))?;
-        Ok(buffer)
+/// Cosine and sine per position and pair `[block_size, head_dim/2, 2]`: the stored table if there is one, because the
+/// weights were trained with its rounding.
+fn freqs(loader: &mut Loader<'_>, config: &Config) -> Result<Buffer, Error> {
+    if let Some(stored) = loader.optional_vector("freqs_cis")? {
+        return Ok(stored);
     }
+    loader.put("freqs_cis", config.freqs_cis())
 }

@@ -1,10 +1,11 @@
 //! Weights on the device, in the form that the kernels read.
 
+use std::ops::Range;
+
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::matmul::{Input, Matmul, Output, matmul};
-use ruminate_shaders::{Dtype, stride, weight};
+use ruminate_shaders::{Dtype, weight};
 
-use crate::checkpoint::TensorView;
 use crate::error::Error;
 
 /// How the rows and columns of a stored matrix are arranged on the device.
@@ -39,76 +40,72 @@ struct Part {
 /// Rows of a part are a multiple of this, so that every part but the last ends on whole groups of outputs.
 const ROW_GROUP: u32 = 16;
 
-/// Bytes that are rounded and staged at a time.
-const STAGING: usize = 8 << 20;
-
 impl Matrix {
-    /// Uploads a stored matrix `[n, k]`, rounded to `dtype`, row group after row group; `done` hears of the bytes read.
-    pub(crate) fn upload(
+    /// Memory for a matrix `[n, k]`, all zeros.
+    pub(crate) fn allocate(
         device: &Device,
         name: &str,
-        tensor: &TensorView<'_>,
+        [n, k]: [u32; 2],
         dtype: Dtype,
         layout: Layout,
-        done: &mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
-        let n = u32::try_from(tensor.shape[0]).expect("shapes were checked against the config");
-        let k = u32::try_from(tensor.shape[1]).expect("shapes were checked against the config");
         let mut matrix = Self { n, k, dtype, layout, parts: Vec::new() };
-        let row_bytes = dtype.matrix_bytes(1, matrix.chunks());
-        let most = u32::try_from(device.caps().max_binding / row_bytes).unwrap_or(u32::MAX);
+        let most = u32::try_from(device.caps().max_binding / matrix.row_bytes()).unwrap_or(u32::MAX);
         let most = (most / ROW_GROUP * ROW_GROUP).max(ROW_GROUP);
         let mut first = 0;
         while first < n {
             let count = most.min(n - first);
-            let buffer = device.buffer(name, dtype.matrix_bytes(count, matrix.chunks()))?;
-            matrix.fill(device, &buffer, tensor, first..first + count, done)?;
+            let buffer = device.buffer(name, u64::from(count) * matrix.row_bytes())?;
             matrix.parts.push(Part { first, count, buffer });
             first += count;
         }
         Ok(matrix)
     }
 
-    fn fill(
-        &self,
-        device: &Device,
-        buffer: &Buffer,
-        tensor: &TensorView<'_>,
-        rows: std::ops::Range<u32>,
-        done: &mut dyn FnMut(u64),
-    ) -> Result<(), Error> {
-        let width = self.k as usize;
-        let mut values = vec![0.0; width];
-        let mut staged = Vec::with_capacity(STAGING + width * 4);
-        let mut offset = 0;
-        for row in rows {
-            tensor.decode(self.stored_row(row) as usize * width, &mut values);
-            match self.layout {
-                Layout::Plain | Layout::Interleaved => self.dtype.encode_row(&values, &mut staged),
-                Layout::Halves => {
-                    let (state, embedding) = values.split_at(width / 2);
-                    self.dtype.encode_row(state, &mut staged);
-                    self.dtype.encode_row(embedding, &mut staged);
-                }
-            }
-            if staged.len() >= STAGING {
-                device.write(buffer, offset, &staged)?;
-                offset += staged.len() as u64;
-                done(staged.len() as u64);
-                staged.clear();
+    /// Bytes of a row on the device.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        row_bytes(self.k, self.dtype, self.layout)
+    }
+
+    /// Appends a row `[k]` as the device holds it.
+    pub(crate) fn encode_row(&self, values: &[f32], out: &mut Vec<u8>) {
+        match self.layout {
+            Layout::Plain | Layout::Interleaved => self.dtype.encode_row(values, out),
+            Layout::Halves => {
+                let (state, embedding) = values.split_at(values.len() / 2);
+                self.dtype.encode_row(state, out);
+                self.dtype.encode_row(embedding, out);
             }
         }
-        device.write(buffer, offset, &staged)?;
-        done(staged.len() as u64);
-        Ok(())
     }
 
     /// Where the row that the device holds at `row` is stored.
-    fn stored_row(&self, row: u32) -> u32 {
+    pub(crate) fn stored_row(&self, row: u32) -> u32 {
         match self.layout {
             Layout::Plain | Layout::Halves => row,
             Layout::Interleaved => row % 2 * (self.n / 2) + row / 2,
         }
+    }
+
+    /// The runs of stored rows that make up `rows` of the device, which begin and end at even numbers.
+    pub(crate) fn stored_runs(&self, rows: Range<u32>) -> Vec<Range<u32>> {
+        match self.layout {
+            Layout::Plain | Layout::Halves => vec![rows],
+            Layout::Interleaved => {
+                let (gate, half) = (rows.start / 2..rows.end / 2, self.n / 2);
+                vec![gate.clone(), gate.start + half..gate.end + half]
+            }
+        }
+    }
+
+    /// Which row of these runs, one behind the other, the device's `row` is.
+    pub(crate) fn place_in_runs(&self, rows: Range<u32>, row: u32) -> usize {
+        let place = row - rows.start;
+        let stored = match self.layout {
+            Layout::Plain | Layout::Halves => place,
+            Layout::Interleaved => place % 2 * (rows.len() as u32 / 2) + place / 2,
+        };
+        stored as usize
     }
 
     /// Bytes on the device.
@@ -119,13 +116,6 @@ impl Matrix {
     /// How the values are stored.
     pub(crate) const fn dtype(&self) -> Dtype {
         self.dtype
-    }
-
-    fn chunks(&self) -> u32 {
-        match self.layout {
-            Layout::Plain | Layout::Interleaved => weight::chunks(self.k),
-            Layout::Halves => 2 * weight::chunks(self.k / 2),
-        }
     }
 
     /// First row, number of rows and buffer of each part.
@@ -160,13 +150,11 @@ impl Matrix {
     }
 }
 
-/// Uploads a vector in f32, padded with zeros like a row of activations.
-pub(crate) fn upload_vector(device: &Device, name: &str, tensor: &TensorView<'_>) -> Result<Buffer, Error> {
-    let length: usize = tensor.shape.iter().product();
-    let mut values = vec![0.0; length];
-    tensor.decode(0, &mut values);
-    values.resize(stride(u32::try_from(length).expect("shapes were checked against the config")) as usize, 0.0);
-    let buffer = device.buffer(name, values.len() as u64 * 4)?;
-    device.write(&buffer, 0, bytemuck::cast_slice(&values))?;
-    Ok(buffer)
+/// Bytes of a row of `k` values on the device.
+pub(crate) fn row_bytes(k: u32, dtype: Dtype, layout: Layout) -> u64 {
+    let chunks = match layout {
+        Layout::Plain | Layout::Interleaved => weight::chunks(k),
+        Layout::Halves => 2 * weight::chunks(k / 2),
+    };
+    dtype.matrix_bytes(1, chunks)
 }

@@ -7,7 +7,6 @@ mod header;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-use half::{bf16, f16};
 use ruminate_shaders::Dtype;
 use serde::Deserialize;
 
@@ -54,6 +53,8 @@ pub struct TensorView<'a> {
     pub shape: Vec<usize>,
     /// The bytes, little-endian, at any alignment.
     pub data: &'a [u8],
+    file: &'a Bytes,
+    start: usize,
 }
 
 /// The tensors of a checkpoint.
@@ -71,30 +72,21 @@ struct Entry {
 }
 
 impl TensorView<'_> {
+    /// Reads bytes of the data into `out`, from the file and not from the mapping: for weights that are passed on at once.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_at(self.start + offset, out)
+    }
+
     /// Decodes the values from `start` on into `out`.
     ///
     /// # Panics
     /// If the tensor has fewer values.
     pub fn decode(&self, start: usize, out: &mut [f32]) {
         let size = self.dtype.bytes() as usize;
-        let bytes = &self.data[start * size..(start + out.len()) * size];
-        match self.dtype {
-            Dtype::F32 => {
-                for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *out = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                }
-            }
-            Dtype::F16 => {
-                for (out, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *out = f16::from_le_bytes([b[0], b[1]]).to_f32();
-                }
-            }
-            Dtype::Bf16 => {
-                for (out, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *out = bf16::from_le_bytes([b[0], b[1]]).to_f32();
-                }
-            }
-        }
+        self.dtype.decode_bytes(&self.data[start * size..], out);
     }
 }
 
@@ -188,8 +180,9 @@ impl Checkpoint {
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let Entry { info, place, start } = self.tensors.get(name)?;
-        let data = &self.files[*place][*start..*start + info.bytes as usize];
-        Some(TensorView { dtype: info.dtype, shape: info.shape.clone(), data })
+        let file = &self.files[*place];
+        let data = &file[*start..*start + info.bytes as usize];
+        Some(TensorView { dtype: info.dtype, shape: info.shape.clone(), data, file, start: *start })
     }
 
     /// A tensor's data.

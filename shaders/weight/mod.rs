@@ -4,6 +4,10 @@
 //! loads 16 bytes (32 for f32) whatever k is. A row may have two halves (the adapter's `concat[state, embedding]`), padded
 //! each on its own, so that the kernels find both inputs at whole chunks.
 
+mod random_weight;
+
+pub use random_weight::{Held, RANDOM_WEIGHT, RandomWeight, RandomWeightParams};
+
 use half::{bf16, f16};
 
 use crate::{Axis, Binding, Part, stride};
@@ -67,6 +71,39 @@ impl Dtype {
     #[must_use]
     pub const fn matrix_bytes(self, rows: u32, chunks: u32) -> u64 {
         rows as u64 * chunks as u64 * 8 * self.bytes()
+    }
+
+    /// The largest finite value that rounds to a finite one.
+    #[must_use]
+    pub const fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            // Halfway to the next power of two, exclusive.
+            Self::F16 => 65_519.996,
+            Self::Bf16 => f32::from_bits(0x7f7f_7fff),
+        }
+    }
+
+    /// Decodes little-endian bytes at any alignment.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than `values` takes.
+    pub fn decode_bytes(self, bytes: &[u8], values: &mut [f32]) {
+        let bytes = &bytes[..values.len() * self.bytes() as usize];
+        match self {
+            Self::F32 => {
+                let chunks = bytes.as_chunks::<4>().0;
+                values.iter_mut().zip(chunks).for_each(|(value, &b)| *value = f32::from_le_bytes(b));
+            }
+            Self::F16 => {
+                let chunks = bytes.as_chunks::<2>().0;
+                values.iter_mut().zip(chunks).for_each(|(value, &b)| *value = f16::from_le_bytes(b).to_f32());
+            }
+            Self::Bf16 => {
+                let chunks = bytes.as_chunks::<2>().0;
+                values.iter_mut().zip(chunks).for_each(|(value, &b)| *value = bf16::from_le_bytes(b).to_f32());
+            }
+        }
     }
 
     /// Appends values in this dtype, rounded to nearest, ties to even, and pads with zeros to whole chunks.

@@ -1,0 +1,231 @@
+//! Weights on their way to a device: read or drawn, rounded, uploaded.
+//!
+//! A stored matrix goes through a short pipeline: a few threads each read a block of rows from the file, check and round it, and the caller's
+//! thread uploads what they finish. So reading, rounding and uploading overlap, and no more than a few blocks are in memory at once.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread;
+
+use ruminate_engine::{Buffer, Device, Graph};
+use ruminate_shaders::weight::Held;
+use ruminate_shaders::{Dtype, stride};
+
+use super::resident::{Layout, Matrix};
+use crate::checkpoint::{Checkpoint, TensorView};
+use crate::error::Error;
+use crate::synthetic::{Synthetic, Values};
+
+/// Where weights come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    /// Files.
+    Stored(&'a Checkpoint),
+    /// A generator.
+    Synthetic(&'a Synthetic),
+}
+
+/// Puts the tensors of a model onto a device.
+pub(crate) struct Loader<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) weights: Weights<'a>,
+    /// How matrices are held.
+    pub(crate) dtype: Dtype,
+    /// Hears of the bytes uploaded.
+    pub(crate) done: &'a mut dyn FnMut(u64),
+}
+
+/// Bytes that a thread reads at a time.
+const BLOCK: usize = 4 << 20;
+
+/// Threads that read and round, at most: more than that outrun any upload.
+const THREADS: usize = 8;
+
+impl Loader<'_> {
+    /// A matrix `[n, k]`, rounded.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Weight`], or the device's.
+    pub(crate) fn matrix(&mut self, name: &str, layout: Layout) -> Result<Matrix, Error> {
+        match self.weights {
+            Weights::Stored(checkpoint) => {
+                let tensor = checkpoint.required(name)?;
+                let [n, k] = [0, 1].map(|axis| size(tensor.shape[axis]));
+                let matrix = Matrix::allocate(self.device, name, [n, k], self.dtype, layout)?;
+                self.upload(name, &tensor, &matrix)?;
+                Ok(matrix)
+            }
+            Weights::Synthetic(model) => {
+                let (shape, weight) = model.matrix(name)?;
+                let matrix = Matrix::allocate(self.device, name, shape, self.dtype, layout)?;
+                let (halves, interleave) = match layout {
+                    Layout::Plain => (1, 0),
+                    Layout::Halves => (2, 0),
+                    Layout::Interleaved => (1, shape[0] / 2),
+                };
+                for (first, count, buffer) in matrix.parts() {
+                    let mut graph = Graph::new(name);
+                    let w = graph.import(buffer);
+                    graph.launch(weight.fill(Held { first, count, dtype: self.dtype, halves, interleave }), &[w])?;
+                    self.device.execute(&self.device.plan(graph)?, &[], &[])?;
+                    // Reading a word waits for the launch, so that a long load does not pile up behind the queue.
+                    self.device.read(buffer, 0..4)?;
+                    (self.done)(buffer.size());
+                }
+                Ok(matrix)
+            }
+        }
+    }
+
+    /// A vector in f32, padded with zeros like a row of activations.
+    ///
+    /// # Errors
+    /// [`Error::Weight`], or the device's.
+    pub(crate) fn vector(&mut self, name: &str) -> Result<Buffer, Error> {
+        let values = match self.weights {
+            Weights::Stored(checkpoint) => {
+                let tensor = checkpoint.required(name)?;
+                let mut values = vec![0.0; tensor.shape.iter().product()];
+                tensor.decode(0, &mut values);
+                check(name, Dtype::F32, 0, &values)?;
+                values
+            }
+            Weights::Synthetic(model) => {
+                let tensor = model.tensor(name)?;
+                let value = if tensor.values == Values::Ones { 1.0 } else { 0.0 };
+                vec![value; tensor.shape.iter().product()]
+            }
+        };
+        self.put(name, values)
+    }
+
+    /// The stored vector of that name, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    pub(crate) fn optional_vector(&mut self, name: &str) -> Result<Option<Buffer>, Error> {
+        match self.weights {
+            Weights::Stored(checkpoint) if checkpoint.tensor(name).is_some() => self.vector(name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Values that were computed here.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(crate) fn put(&self, name: &str, mut values: Vec<f32>) -> Result<Buffer, Error> {
+        values.resize(stride(size(values.len())) as usize, 0.0);
+        let buffer = self.device.buffer(name, values.len() as u64 * 4)?;
+        self.device.write(&buffer, 0, bytemuck::cast_slice(&values))?;
+        Ok(buffer)
+    }
+
+    /// Reads, rounds and uploads a matrix in blocks of rows.
+    fn upload(&mut self, name: &str, tensor: &TensorView<'_>, matrix: &Matrix) -> Result<(), Error> {
+        let row_bytes = tensor.dtype.bytes() * tensor.shape[1] as u64;
+        let rows = size((BLOCK as u64 / row_bytes.max(1)).max(1) as usize).next_multiple_of(2);
+        let jobs: Vec<(&Buffer, u32, Range<u32>)> = matrix
+            .parts()
+            .flat_map(|(first, count, buffer)| {
+                let blocks = (0..count).step_by(rows as usize);
+                blocks.map(move |start| (buffer, first, first + start..first + count.min(start + rows)))
+            })
+            .collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(jobs.len());
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (finished, inbox) = mpsc::sync_channel(threads);
+            for _ in 0..threads {
+                let (finished, jobs, next, stop) = (finished.clone(), &jobs, &next, &stop);
+                scope.spawn(move || {
+                    let mut block = Block::default();
+                    while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
+                        let outcome = block.round(name, tensor, matrix, job.2.clone());
+                        if finished.send((job, outcome)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(finished);
+            for ((buffer, first, rows), outcome) in inbox {
+                let uploaded = outcome.and_then(|bytes| {
+                    let offset = u64::from(rows.start - first) * matrix.row_bytes();
+                    self.device.write(buffer, offset, &bytes)?;
+                    (self.done)(bytes.len() as u64);
+                    Ok(())
+                });
+                if uploaded.is_err() {
+                    // Threads that wait for room in the channel are woken when it is dropped.
+                    stop.store(true, Relaxed);
+                    return uploaded;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What a thread works in.
+#[derive(Default)]
+struct Block {
+    raw: Vec<u8>,
+    values: Vec<f32>,
+}
+
+impl Block {
+    /// The rows that the device holds at `rows`, as it holds them.
+    fn round(
+        &mut self,
+        name: &str,
+        tensor: &TensorView<'_>,
+        matrix: &Matrix,
+        rows: Range<u32>,
+    ) -> Result<Vec<u8>, Error> {
+        let width = tensor.shape[1];
+        let row_bytes = width * tensor.dtype.bytes() as usize;
+        let mut out = Vec::with_capacity(rows.len() * matrix.row_bytes() as usize);
+        self.raw.resize(rows.len() * row_bytes, 0);
+        self.values.resize(width, 0.0);
+        let mut filled = 0;
+        for run in matrix.stored_runs(rows.clone()) {
+            let end = filled + run.len() * row_bytes;
+            tensor
+                .read_at(run.start as usize * row_bytes, &mut self.raw[filled..end])
+                .map_err(|source| Error::File { file: name.to_owned(), source })?;
+            filled = end;
+        }
+        for row in rows.clone() {
+            let place = matrix.place_in_runs(rows.clone(), row) * row_bytes;
+            tensor.dtype.decode_bytes(&self.raw[place..place + row_bytes], &mut self.values);
+            check(name, matrix.dtype(), matrix.stored_row(row), &self.values)?;
+            matrix.encode_row(&self.values, &mut out);
+        }
+        Ok(out)
+    }
+}
+
+/// Fails at the first value that the dtype cannot hold.
+fn check(tensor: &str, dtype: Dtype, row: u32, values: &[f32]) -> Result<(), Error> {
+    let largest = dtype.largest();
+    // A comparison is false for what is not a number; all of them at once are vector instructions.
+    if values.iter().fold(true, |good, value| good & (value.abs() <= largest)) {
+        return Ok(());
+    }
+    let found = values.iter().position(|value| !(value.abs() <= largest));
+    let column = found.unwrap_or_default();
+    let value = values[column];
+    let problem = if value.is_finite() {
+        "too large for this dtype; load with bf16 or f32"
+    } else {
+        "the file is damaged or training failed; fetch it again"
+    };
+    Err(Error::Weight { tensor: tensor.to_owned(), row, column: size(column), value, problem })
+}
+
+/// A size that was checked against the config, where all sizes are `u32`.
+fn size(value: usize) -> u32 {
+    u32::try_from(value).expect("sizes were checked against the config")
+}

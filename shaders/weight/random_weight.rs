@@ -1,0 +1,217 @@
+//! Random weights straight into device memory, for a model whose shape is known and whose weights are not there: what they
+//! compute is noise, what they cost is real. The same bits come out of every device, of the twin, and of [`RandomWeight::row`],
+//! which writes them into files.
+
+use rayon::prelude::*;
+
+use super::{Dtype, EIGHT, chunks};
+use crate::kernel::params;
+use crate::recur::THREEFRY;
+use crate::{Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Threefry, reduce};
+
+/// Random weights.
+pub static RANDOM_WEIGHT: Kernel = Kernel {
+    name: "random_weight",
+    wgsl: include_str!("random_weight.wgsl"),
+    parts: &[EIGHT, THREEFRY],
+    bindings: &[],
+    axes: &[Axis {
+        name: "store",
+        options: &[
+            Part::new("f32", include_str!("store_f32.wgsl")).with(&[Binding::write("w", "vec4<f32>")]),
+            Part::new("f16", include_str!("store_f16.wgsl")).with(&[Binding::write("w", "vec4<u32>")]),
+            Part::new("bf16", include_str!("store_bf16.wgsl")).with(&[Binding::write("w", "vec4<u32>")]),
+        ],
+    }],
+    overrides: &["WG"],
+    params: RandomWeightParams::FIELDS,
+    params_size: size_of::<RandomWeightParams>(),
+    reference,
+    cases,
+    random,
+};
+
+params! {
+    /// Parameters of [`RANDOM_WEIGHT`].
+    pub struct RandomWeightParams {
+        /// Key of the generator.
+        pub seed: [u32; 2],
+        /// First row of this part of the matrix.
+        pub first: u32,
+        /// Rows in this part of the matrix.
+        pub count: u32,
+        /// Values per half of a row.
+        pub k: u32,
+        /// Chunks of eight per half of a row.
+        pub chunks: u32,
+        /// Halves of a row, each padded on its own: 1 or 2.
+        pub halves: u32,
+        /// Rows of the first half of the matrix if the halves are held in turn, or 0.
+        pub interleave: u32,
+        /// Factor on the whole numbers that are drawn.
+        pub scale: f32,
+        /// Unused; WGSL rounds the struct up to whole pairs.
+        pub reserved: u32,
+    }
+}
+
+/// A random matrix `[n, k]`, as it is stored in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomWeight {
+    /// Key of the generator: another one for every matrix.
+    pub seed: u64,
+    /// Values per row.
+    pub k: u32,
+    /// Standard deviation of the values.
+    pub std: f64,
+}
+
+/// The rows that one buffer on the device holds, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// First row.
+    pub first: u32,
+    /// Rows.
+    pub count: u32,
+    /// How values are stored.
+    pub dtype: Dtype,
+    /// Halves of a row, each padded on its own: 1 or 2.
+    pub halves: u32,
+    /// Rows of the first half of the matrix if the rows of both halves are held in turn, or 0.
+    pub interleave: u32,
+}
+
+/// Variance of the sum of four bytes, 4 (256² − 1) / 12.
+const VARIANCE: f64 = 21_845.0;
+
+impl RandomWeight {
+    /// One stored row, into `values` `[k]`.
+    ///
+    /// # Panics
+    /// If `values` has another length.
+    pub fn row(&self, row: u32, values: &mut [f32]) {
+        assert_eq!(values.len(), self.k as usize, "one row");
+        let (generator, scale) = (Threefry::new(self.seed), self.scale());
+        for (pair, values) in (0..).zip(values.chunks_mut(2)) {
+            let block = generator.block([row, pair]);
+            values.iter_mut().zip(block).for_each(|(value, bits)| *value = bell(bits) * scale);
+        }
+    }
+
+    /// Fills a buffer. Binding: w.
+    #[must_use]
+    pub fn fill(&self, held: Held) -> Launch {
+        let Held { first, count, dtype, halves, interleave } = held;
+        let k = self.k / halves;
+        let per_row = chunks(k) * halves;
+        let mut choice = Choice::default();
+        choice.0[0] = dtype.option();
+        let wg = reduce::lanes(per_row, 128);
+        let params = RandomWeightParams {
+            seed: [self.seed as u32, (self.seed >> 32) as u32],
+            first,
+            count,
+            k,
+            chunks: chunks(k),
+            halves,
+            interleave,
+            scale: self.scale(),
+            reserved: 0,
+        };
+        let bytes = dtype.matrix_bytes(count, per_row);
+        Launch {
+            kernel: &RANDOM_WEIGHT,
+            choice,
+            overrides: vec![wg],
+            params: bytemuck::bytes_of(&params).to_vec(),
+            workgroups: [per_row.div_ceil(wg), count.min(ROWS_AT_ONCE), 1],
+            sizes: vec![bytes],
+            // Two values take one block of the generator: 20 rounds of four operations and the key schedule.
+            cost: Cost { bytes, flops: u64::from(count) * u64::from(self.k) * 50 },
+        }
+    }
+
+    fn scale(&self) -> f32 {
+        (self.std / VARIANCE.sqrt()) as f32
+    }
+}
+
+/// Rows of workgroups in one dispatch; further rows are taken in turn.
+const ROWS_AT_ONCE: u32 = 16_384;
+
+/// The sum of the four bytes less its mean.
+fn bell(bits: u32) -> f32 {
+    let sum: i16 = bits.to_le_bytes().into_iter().map(i16::from).sum();
+    f32::from(sum - 510)
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: RandomWeightParams = launch.params();
+    let dtype = Dtype::ALL[launch.option(0)];
+    let RandomWeightParams { first, k, halves, interleave, scale, .. } = params;
+    let generator = Threefry::from_words(params.seed);
+    let value = |row: u32, column: u32| bell(generator.block([row, column / 2])[(column % 2) as usize]) * scale;
+    let row_bytes = dtype.matrix_bytes(1, params.chunks * halves) as usize;
+    let w: &mut [u8] = bytemuck::cast_slice_mut(slots.write::<u32>());
+    (first..first + params.count).into_par_iter().zip(w.par_chunks_mut(row_bytes)).for_each(|(row, out)| {
+        let row = if interleave > 0 { row % 2 * interleave + row / 2 } else { row };
+        let mut bytes = Vec::with_capacity(row_bytes);
+        for half in 0..halves {
+            let values: Vec<f32> = (0..k).map(|column| value(row, half * k + column)).collect();
+            dtype.encode_row(&values, &mut bytes);
+        }
+        out.copy_from_slice(&bytes);
+    });
+}
+
+fn case(weight: RandomWeight, held: Held) -> Case {
+    let launch = weight.fill(held);
+    let Held { first, count, dtype, halves, .. } = held;
+    Case {
+        name: format!("{count} rows from {first} of {} values in {halves} halves, {}", weight.k, dtype.name()),
+        data: vec![vec![u32::MAX; launch.sizes[0] as usize / 4]],
+        checks: vec![Check::Exact],
+        launch,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let shapes = [(1, 96, 1, 0), (7, 33, 1, 0), (3, 50, 2, 0), (6, 130, 1, 9), (20_000, 8, 1, 0), (4, 10_560, 2, 0)];
+    let all = shapes.into_iter().flat_map(|shape| Dtype::ALL.map(|dtype| (shape, dtype)));
+    all.zip(1..)
+        .map(|(((count, k, halves, interleave), dtype), seed)| {
+            let weight = RandomWeight { seed: seed << 30 | seed, k, std: 0.0087 };
+            case(weight, Held { first: 5, count, dtype, halves, interleave })
+        })
+        .collect()
+}
+
+fn random(seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let halves = 1 + noise.below(2);
+    let weight = RandomWeight { seed, k: halves * (1 + noise.below(500)), std: f64::from(noise.signed().abs()) + 1e-4 };
+    let [first, count, dtype] = [100, 60, 3].map(|end| noise.below(end));
+    let interleave = if halves == 1 { noise.below(2) * 200 } else { 0 };
+    case(weight, Held { first, count: count + 1, dtype: Dtype::ALL[dtype as usize], halves, interleave })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_have_mean_zero_and_the_standard_deviation_asked_for() {
+        let weight = RandomWeight { seed: 42, k: 5280, std: 0.0087 };
+        let mut values = vec![0.0; 5280];
+        let (mut sum, mut squares, rows) = (0.0, 0.0, 40);
+        for row in 0..rows {
+            weight.row(row, &mut values);
+            sum += values.iter().map(|&v| f64::from(v)).sum::<f64>();
+            squares += values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+        }
+        let count = f64::from(rows) * 5280.0;
+        let (mean, std) = (sum / count, (squares / count).sqrt());
+        assert!(mean.abs() < 1e-4, "mean {mean}");
+        assert!((std / 0.0087 - 1.0).abs() < 0.01, "standard deviation {std}");
+    }
+}

@@ -1,0 +1,17 @@
+// Rounds to nearest, ties to even, for values below 65504. By hand, because pack2x16float may round either way. Below the normal
+// range, adding 0.5 leaves just the bits that a subnormal has.
+fn f16_bits(v: f32) -> u32 {
+    let bits = bitcast<u32>(v);
+    let sign = (bits >> 16u) & 0x8000u;
+    let size = bits & 0x7fffffffu;
+    if (size < 0x38800000u) {
+        return sign | (bitcast<u32>(bitcast<f32>(size) + 0.5) - 0x3f000000u);
+    }
+    return sign | ((size - 0x38000000u + 0xfffu + ((size >> 13u) & 1u)) >> 13u);
+}
+
+fn store(chunk: u32, v: Eight) {
+    let even = vec4(f16_bits(v.lo.x), f16_bits(v.lo.z), f16_bits(v.hi.x), f16_bits(v.hi.z));
+    let odd = vec4(f16_bits(v.lo.y), f16_bits(v.lo.w), f16_bits(v.hi.y), f16_bits(v.hi.w));
+    w[chunk] = even | (odd << vec4(16u));
+}

@@ -1,0 +1,174 @@
+//! Checkpoints of synthetic models as files, in the layout of the published ones.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use ruminate::{Synthetic, SyntheticTensor, Values};
+use ruminate_shaders::weight::RandomWeight;
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, View};
+use serde_json::json;
+
+/// How the tensors of a model are spread over files.
+#[derive(Debug)]
+pub struct Layout {
+    /// The files in order.
+    pub shards: Vec<Shard>,
+    rotary: Vec<f32>,
+}
+
+/// One file of weights.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its name.
+    pub name: String,
+    /// Its size, header included.
+    pub bytes: u64,
+    tensors: Vec<SyntheticTensor>,
+}
+
+impl Layout {
+    /// Fills files with tensors in order, as the published checkpoints were: a file ends before the tensor that would make it larger than `most`
+    /// bytes. 0 puts all of them into one.
+    ///
+    /// # Errors
+    /// If a header cannot be made.
+    pub fn of(model: &Synthetic, most: u64) -> Result<Self> {
+        let bytes = |tensor: &SyntheticTensor| tensor.shape.iter().product::<usize>() as u64 * 4;
+        let mut parts: Vec<Vec<SyntheticTensor>> = vec![Vec::new()];
+        let mut filled = 0;
+        for tensor in model.tensors() {
+            if most > 0 && filled > 0 && filled + bytes(&tensor) > most {
+                parts.push(Vec::new());
+                filled = 0;
+            }
+            filled += bytes(&tensor);
+            parts.last_mut().context("there is always a part")?.push(tensor);
+        }
+        let count = parts.len();
+        let name = |i: usize| match most {
+            0 => "model.safetensors".to_owned(),
+            _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+        };
+        let shards = parts.into_iter().enumerate().map(|(i, tensors)| {
+            let bytes = header_bytes(&tensors)? + tensors.iter().map(bytes).sum::<u64>();
+            Ok(Shard { name: name(i), bytes, tensors })
+        });
+        let shards = shards.collect::<Result<_>>()?;
+        Ok(Self { shards, rotary: model.config().freqs_cis() })
+    }
+}
+
+/// Writes a model into a folder that is new or empty; `done` hears of every file and its bytes.
+///
+/// # Errors
+/// If the folder holds something, or the system refuses; the file under way is removed.
+pub fn write(model: &Synthetic, layout: &Layout, folder: &Path, done: &mut dyn FnMut(&str, u64)) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let empty = std::fs::read_dir(folder)?.next().is_none();
+    ensure!(empty, "{} is not empty; give a new folder", folder.display());
+    let mut put = |name: &str, write: &dyn Fn(&Path) -> Result<()>| -> Result<()> {
+        let path = folder.join(name);
+        write(&path).with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
+            // What is half-written must not look like a checkpoint.
+            let _ = std::fs::remove_file(&path);
+        })?;
+        done(name, std::fs::metadata(&path)?.len());
+        Ok(())
+    };
+    for shard in &layout.shards {
+        put(&shard.name, &|path| {
+            let tensors = shard.tensors.iter();
+            let views = tensors.map(|tensor| (tensor.name.clone(), Lazy { tensor, rotary: &layout.rotary }));
+            Ok(safetensors::serialize_to_file(views, Some(metadata()), path)?)
+        })?;
+    }
+    if layout.shards.len() > 1 || layout.shards.iter().any(|shard| shard.name.contains("-of-")) {
+        let entries =
+            layout.shards.iter().flat_map(|shard| shard.tensors.iter().map(move |it| (&it.name, &shard.name)));
+        let map: serde_json::Map<_, _> = entries.map(|(tensor, file)| (tensor.clone(), file.clone().into())).collect();
+        let total: usize = layout
+            .shards
+            .iter()
+            .flat_map(|shard| &shard.tensors)
+            .map(|it| it.shape.iter().product::<usize>() * 4)
+            .sum();
+        let index = json!({"metadata": {"total_size": total}, "weight_map": map});
+        put("model.safetensors.index.json", &|path| Ok(std::fs::write(path, serde_json::to_vec_pretty(&index)?)?))?;
+    }
+    model.files().iter().try_for_each(|(name, text)| put(name, &|path| Ok(std::fs::write(path, text)?)))
+}
+
+/// Bytes before the data of a file with these tensors.
+fn header_bytes(tensors: &[SyntheticTensor]) -> Result<u64> {
+    let mut sorted: Vec<&SyntheticTensor> = tensors.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut offset = 0;
+    let infos = sorted.iter().map(|tensor| {
+        let start = offset;
+        offset += tensor.shape.iter().product::<usize>() * 4;
+        (
+            tensor.name.clone(),
+            TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, offset) },
+        )
+    });
+    let header = Metadata::new(Some(metadata()), infos.collect())?;
+    // The length, then the text, filled up to whole words.
+    Ok(8 + serde_json::to_vec(&header)?.len().next_multiple_of(8) as u64)
+}
+
+fn metadata() -> HashMap<String, String> {
+    HashMap::from([("format".to_owned(), "pt".to_owned())])
+}
+
+/// A tensor whose values are made when its turn to be written comes.
+struct Lazy<'a> {
+    tensor: &'a SyntheticTensor,
+    rotary: &'a [f32],
+}
+
+impl View for Lazy<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let count = self.tensor.shape.iter().product();
+        let constant = |value: f32| value.to_le_bytes().repeat(count);
+        Cow::Owned(match self.tensor.values {
+            Values::Rotary => bytemuck::cast_slice(self.rotary).to_vec(),
+            Values::Ones => constant(1.0),
+            Values::Zeros => constant(0.0),
+            Values::Random(weight) => random(weight, count),
+        })
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.shape.iter().product::<usize>() * 4
+    }
+}
+
+fn random(weight: RandomWeight, count: usize) -> Vec<u8> {
+    let width = weight.k as usize;
+    let mut bytes = vec![0; count * 4];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = (count / width).div_ceil(threads);
+    std::thread::scope(|scope| {
+        for (part, bytes) in bytes.chunks_mut(share * width * 4).enumerate() {
+            scope.spawn(move || {
+                let mut values = vec![0.0; width];
+                for (row, bytes) in (part * share..).zip(bytes.chunks_mut(width * 4)) {
+                    weight.row(row as u32, &mut values);
+                    bytes.copy_from_slice(bytemuck::cast_slice(&values));
+                }
+            });
+        }
+    });
+    bytes
+}
