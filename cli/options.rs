@@ -68,6 +68,10 @@ pub(crate) struct Run {
     #[arg(long, value_enum, help_heading = "Device")]
     pub(crate) dtype: Option<Precision>,
 
+    /// Load even if memory seems too small
+    #[arg(long, help_heading = "Device")]
+    pub(crate) overcommit: bool,
+
     /// Print one JSON object instead of text
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

@@ -60,7 +60,12 @@ fn load(source: &Source, device: &Device, options: &Run) -> Result<Model> {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let loading = LoadOptions { dtype: options.dtype.map(Into::into), progress: Some(&mut progress) };
+    let loading = LoadOptions {
+        dtype: options.dtype.map(Into::into),
+        session: session_options(options),
+        overcommit: options.overcommit,
+        progress: Some(&mut progress),
+    };
     let model = Model::open(source, device, loading)?;
     bar.finish_and_clear();
     Ok(model)
@@ -71,6 +76,7 @@ pub(crate) fn session_options(options: &Run) -> SessionOptions {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
     SessionOptions {
         context: options.ctx_size,
+        steps: options.steps,
         seed: options.seed.unwrap_or_else(clock),
         init_scale: options.init_scale,
         ..SessionOptions::default()
@@ -94,6 +100,13 @@ fn generate(model: &Model, text: &str, options: &Run, interrupted: &AtomicBool) 
     let settings = session_options(options);
     let seed = settings.seed;
     let mut session = model.session(settings)?;
+    let usual = model.config().block_size.min(4096);
+    if options.ctx_size.is_none() && session.context() < usual && !options.quiet {
+        anstream::eprintln!(
+            "note: memory allows a context of {} positions at this depth; the model could hold {usual}",
+            session.context()
+        );
+    }
     let asked = generate_options(model, options);
     let before = model.device().counters();
     let mut generation = session.generate(text, &asked)?;

@@ -3,6 +3,7 @@
 use ruminate_shaders::Caps;
 
 use crate::error::{Error, Result};
+use crate::memory::{self, Heaps, Memory};
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct AdapterSummary {
     pub timestamps: bool,
     /// Bytes of one buffer, at most.
     pub max_buffer: u64,
+    /// Memory, as it was when the adapter was listed.
+    pub memory: Memory,
 }
 
 /// How to open a device.
@@ -145,28 +148,31 @@ pub(crate) fn summary(
     info: wgpu::AdapterInfo,
     features: wgpu::Features,
     limits: &wgpu::Limits,
+    heaps: Option<Heaps>,
 ) -> AdapterSummary {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
+        wgpu::DeviceType::VirtualGpu => Kind::Virtual,
+        wgpu::DeviceType::Cpu => Kind::Cpu,
+        wgpu::DeviceType::Other => Kind::Other,
+    };
     AdapterSummary {
         index,
         caps: caps(&info, features, limits),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         name: info.name,
         backend: info.backend.to_str().to_owned(),
-        kind: match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
-            wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
-            wgpu::DeviceType::VirtualGpu => Kind::Virtual,
-            wgpu::DeviceType::Cpu => Kind::Cpu,
-            wgpu::DeviceType::Other => Kind::Other,
-        },
+        kind,
         f16: features.contains(wgpu::Features::SHADER_F16),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_buffer: limits.max_buffer_size,
+        memory: memory::of(kind, heaps),
     }
 }
 
 fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
-    summary(index, adapter.get_info(), adapter.features(), &adapter.limits())
+    summary(index, adapter.get_info(), adapter.features(), &adapter.limits(), memory::adapter_heaps(adapter))
 }
 
 /// All adapters. The order is the drivers' and stable for a given machine.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::exec;
 use crate::gpu::Gpu;
 use crate::graph::{self, Graph};
+use crate::memory;
 use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
@@ -97,7 +98,13 @@ impl Device {
     }
 
     fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize) -> Self {
-        let summary = adapter::summary(index, device.adapter_info(), device.features(), &device.limits());
+        let summary = adapter::summary(
+            index,
+            device.adapter_info(),
+            device.features(),
+            &device.limits(),
+            memory::device_heaps(&device),
+        );
         Self(Arc::new(Shared {
             caps: summary.caps,
             name: summary.name.clone(),
@@ -129,6 +136,15 @@ impl Device {
     #[must_use]
     pub fn summary(&self) -> Option<&AdapterSummary> {
         self.0.summary.as_ref()
+    }
+
+    /// Memory of the device, as it is now.
+    #[must_use]
+    pub fn memory(&self) -> memory::Memory {
+        match (&self.0.engine, &self.0.summary) {
+            (Engine::Gpu(gpu), Some(summary)) => memory::of(summary.kind, memory::device_heaps(&gpu.device)),
+            _ => memory::host(),
+        }
     }
 
     /// Makes a buffer of zeros that kernels can bind and the host can write and read. The size is rounded up to 16 bytes.

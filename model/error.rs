@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::checkpoint::SafetensorsProblem;
+use crate::fit::Shortage;
 
 /// The result of everything here that can fail.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -139,6 +140,9 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
+    /// The device has too little memory left.
+    #[error("{0}")]
+    Memory(Box<Shortage>),
     /// A token id that the model does not have.
     #[error("token id {token} does not exist: the model has {vocab} tokens")]
     Token {

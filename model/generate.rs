@@ -201,6 +201,11 @@ impl Generation<'_> {
     /// Keeps the device busy: submits passes up to the limit.
     fn submit(&mut self) -> Result<(), Error> {
         while self.finished.is_none() && self.pending.len() < AHEAD && self.left_to_submit > 0 {
+            // On a driver that computes while it takes commands, the first token is there by now; it must not count as if it had come
+            // with the next.
+            if self.first.is_none() && self.ready() {
+                self.first = Some(Instant::now());
+            }
             self.left_to_submit -= 1;
             let ticket = self.session.decode(self.steps, self.sampling)?;
             self.pending.push_back(ticket);

@@ -162,7 +162,9 @@ impl KvCache {
             let slots = [1, self.shape.steps][pool];
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
             let most = u32::try_from(self.device.caps().max_binding / page_bytes).unwrap_or(u32::MAX).max(1);
-            let count = held.max(first).min(most);
+            // Never more than a full context takes.
+            let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_sub(held).max(1);
+            let count = held.max(first).min(most).min(needed);
             let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
             let buffers = (0..*layers).map(|layer| self.device.buffer(&name(layer), page_bytes * u64::from(count)));
             let layers = buffers.collect::<Result<_, _>>()?;

@@ -35,6 +35,7 @@ mod checkpoint;
 mod config;
 pub mod demo;
 mod error;
+mod fit;
 mod generate;
 mod kv;
 mod model;
@@ -52,12 +53,15 @@ pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, TensorInfo, TensorView};
 pub use config::{Config, GenerationConfig};
 pub use error::{Error, TensorProblem};
+pub use fit::{Extent, Fits, Need, Shortage};
 pub use generate::{Generation, Piece, Prompt, Statistics, StopReason};
 pub use model::Model;
 pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
-pub use ruminate_engine::{AdapterSummary, Counters, Device, Kind, OpenOptions, Profile, Select, adapters, backend};
+pub use ruminate_engine::{
+    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, adapters, backend,
+};
 pub use ruminate_shaders::Dtype;
 pub use ruminate_shaders::attention::cache::Lookup;
 pub use session::Session;

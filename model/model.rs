@@ -10,6 +10,7 @@ use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, GenerationConfig};
 use crate::error::Error;
+use crate::fit;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::session::Session;
 use crate::source::Source;
@@ -51,7 +52,10 @@ impl Model {
             }
         };
         let dtype = options.dtype.unwrap_or_else(|| stored_dtype(weights));
-        let total = matrix_bytes(&config, dtype);
+        if !options.overcommit {
+            fit::check_model(&config, dtype, &options.session, device)?;
+        }
+        let total = config.weight_bytes(dtype);
         let mut done = 0;
         let mut progress = options.progress;
         let raven = Raven::load(device, &config, weights, dtype, &mut |bytes| {
@@ -140,10 +144,4 @@ fn stored_dtype(weights: Weights<'_>) -> Dtype {
         Some(Dtype::F16) => Dtype::F16,
         _ => Dtype::Bf16,
     }
-}
-
-/// Bytes of all matrices that are uploaded, padding aside.
-fn matrix_bytes(config: &Config, dtype: Dtype) -> u64 {
-    let matrices = raven_tensors(config).into_iter().filter(|tensor| tensor.required && tensor.shape.len() == 2);
-    matrices.map(|tensor| tensor.shape.iter().map(|&d| d as u64).product::<u64>() * dtype.bytes()).sum()
 }

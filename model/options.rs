@@ -11,6 +11,11 @@ use crate::error::Error;
 pub struct LoadOptions<'a> {
     /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16.
     pub dtype: Option<Dtype>,
+    /// The session that will be asked for, as far as it is known: its cache is counted when the need for memory is compared with what is
+    /// there, before anything is loaded.
+    pub session: SessionOptions,
+    /// Load even if memory seems too small.
+    pub overcommit: bool,
     /// Hears of the progress of the upload: bytes done, bytes in all.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
 }
@@ -18,8 +23,10 @@ pub struct LoadOptions<'a> {
 /// What a session holds.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Positions that the session can hold; by default as many as the model, but no more than 4,096.
+    /// Positions that the session can hold; by default as many as the model, but no more than 4,096 and than memory allows.
     pub context: Option<u32>,
+    /// Steps per token that memory is planned for; by default the model's mean recurrence. More can be asked for later.
+    pub steps: Option<u32>,
     /// How keys and values are stored.
     pub kv_dtype: Dtype,
     /// What a position offers to rows at steps that it has not stored.
@@ -32,7 +39,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, kv_dtype: Dtype::Bf16, lookup: Lookup::Latest, seed: 0, init_scale: 1.0 }
+        Self { context: None, steps: None, kv_dtype: Dtype::Bf16, lookup: Lookup::Latest, seed: 0, init_scale: 1.0 }
     }
 }
 

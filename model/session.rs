@@ -9,6 +9,7 @@ use ruminate_engine::{Buffer, ReadBack};
 use ruminate_shaders::{NONE, Row, Sequence, stride};
 
 use crate::error::Error;
+use crate::fit;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{Sampling, SessionOptions, State};
@@ -36,12 +37,12 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
         let config = model.config();
-        let context = options.context.unwrap_or(config.block_size.min(4096));
-        if context == 0 || context > config.block_size {
+        let asked = options.context.unwrap_or(1);
+        if asked == 0 || asked > config.block_size {
             let allowed = "between 1 and the model's block_size";
             return Err(Error::Option {
                 name: "context",
-                value: format!("{context} (block_size {})", config.block_size),
+                value: format!("{asked} (block_size {})", config.block_size),
                 allowed,
             });
         }
@@ -49,8 +50,10 @@ impl Session {
             let value = options.init_scale.to_string();
             return Err(Error::Option { name: "init_scale", value, allowed: "a number of at least 0" });
         }
+        let steps = options.steps.unwrap_or(config.mean_recurrence);
+        check_steps(steps)?;
         let device = model.device().clone();
-        let steps = config.mean_recurrence;
+        let context = fit::context(config, &options, &device)?;
         let kv = KvCache::new(&device, config, options.kv_dtype, options.lookup, (1, context, steps))?;
         let tables = Tables {
             sequences: device.buffer("sequences", size_of::<Sequence>() as u64)?,
@@ -264,9 +267,7 @@ impl Session {
 
     pub(crate) fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         let config = self.model.config();
-        if !(1..=MAX_STEPS).contains(&steps) {
-            return Err(Error::Option { name: "steps", value: steps.to_string(), allowed: "from 1 to 65536" });
-        }
+        check_steps(steps)?;
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -326,6 +327,13 @@ impl Session {
         }
         Ok(key)
     }
+}
+
+fn check_steps(steps: u32) -> Result<(), Error> {
+    if (1..=MAX_STEPS).contains(&steps) {
+        return Ok(());
+    }
+    Err(Error::Option { name: "steps", value: steps.to_string(), allowed: "from 1 to 65536" })
 }
 
 /// Rows of the table for a number of tokens: few sizes, so that few plans are recorded.

@@ -151,10 +151,16 @@ impl Matrix {
 }
 
 /// Bytes of a row of `k` values on the device.
-pub(crate) fn row_bytes(k: u32, dtype: Dtype, layout: Layout) -> u64 {
+fn row_bytes(k: u32, dtype: Dtype, layout: Layout) -> u64 {
     let chunks = match layout {
         Layout::Plain | Layout::Interleaved => weight::chunks(k),
         Layout::Halves => 2 * weight::chunks(k / 2),
     };
     dtype.matrix_bytes(1, chunks)
+}
+
+/// Bytes of a row of a tensor, by its name in the checkpoint.
+pub(crate) fn row_bytes_of(name: &str, k: u32, dtype: Dtype) -> u64 {
+    let layout = if name == "transformer.adapter.weight" { Layout::Halves } else { Layout::Plain };
+    row_bytes(k, dtype, layout)
 }

@@ -1,0 +1,127 @@
+//! How much memory a device can give: what to know before gigabytes are loaded.
+//!
+//! wgpu does not tell, so the driver and the system are asked: Vulkan for the device-local heap and, where it can, for this program's budget
+//! of it; the system for the host's free memory, which is what integrated GPUs, software drivers and the CPU twins live on. On Metal and
+//! DX12 only devices that share the host's memory are known.
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::adapter::Kind;
+
+/// Memory of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes in all, if known.
+    pub total: Option<u64>,
+    /// Bytes that this program can still take, if known.
+    pub available: Option<u64>,
+    /// Whether it is the host's memory.
+    pub shared: bool,
+}
+
+/// The host's memory, within the limits of a container.
+pub(crate) fn host() -> Memory {
+    let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(wanted);
+    let (mut total, mut available) = (system.total_memory(), system.available_memory());
+    if let Some(limits) = system.cgroup_limits() {
+        total = total.min(limits.total_memory);
+        available = available.min(limits.free_memory);
+    }
+    // A system that is not supported says 0.
+    let known = |bytes: u64| (bytes > 0).then_some(bytes);
+    Memory { total: known(total), available: known(available), shared: true }
+}
+
+/// Memory of a device of some kind, given what its driver says: total and available bytes of its heaps.
+pub(crate) fn of(kind: Kind, heaps: Option<Heaps>) -> Memory {
+    let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+    match kind {
+        Kind::Discrete => {
+            let local = heaps.map(|heaps| heaps.local);
+            Memory { total: local.map(|heap| heap.0), available: local.map(|heap| heap.1), shared: false }
+        }
+        // Software drivers name sizes that mean nothing: Mesa 22's says 2 GiB on every machine.
+        Kind::Cpu => host(),
+        _ => {
+            let (host, all) = (host(), heaps.map(|heaps| heaps.all));
+            Memory {
+                total: least(host.total, all.map(|heap| heap.0)),
+                available: least(host.available, all.map(|heap| heap.1)),
+                shared: true,
+            }
+        }
+    }
+}
+
+/// Total and available bytes of heaps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heaps {
+    /// The largest heap that is local to the device.
+    local: (u64, u64),
+    /// All heaps together: a GPU without memory of its own can use each.
+    all: (u64, u64),
+}
+
+/// The heaps of an adapter, if its driver tells.
+#[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
+pub(crate) fn adapter_heaps(adapter: &wgpu::Adapter) -> Option<Heaps> {
+    // SAFETY: the handles are only asked for properties, while the adapter lives.
+    let hal = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    vulkan::heaps(hal.shared_instance().raw_instance(), hal.raw_physical_device())
+}
+
+/// The heaps of a device, if its driver tells.
+#[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
+pub(crate) fn device_heaps(device: &wgpu::Device) -> Option<Heaps> {
+    // SAFETY: the handles are only asked for properties, while the device lives.
+    let hal = unsafe { device.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    vulkan::heaps(hal.shared_instance().raw_instance(), hal.raw_physical_device())
+}
+
+/// Nothing is known here.
+#[cfg(any(target_vendor = "apple", target_family = "wasm"))]
+pub(crate) fn adapter_heaps(_: &wgpu::Adapter) -> Option<Heaps> {
+    None
+}
+
+/// Nothing is known here.
+#[cfg(any(target_vendor = "apple", target_family = "wasm"))]
+pub(crate) fn device_heaps(_: &wgpu::Device) -> Option<Heaps> {
+    None
+}
+
+#[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
+mod vulkan {
+    use ash::vk;
+
+    use super::Heaps;
+
+    /// The heaps. Without `VK_EXT_memory_budget`, all of them counts as available.
+    pub(super) fn heaps(instance: &ash::Instance, physical: vk::PhysicalDevice) -> Option<Heaps> {
+        // SAFETY: the caller's handles are alive.
+        let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }.unwrap_or_default();
+        let name = Ok(ash::ext::memory_budget::NAME);
+        let told = extensions.iter().any(|extension| extension.extension_name_as_c_str() == name);
+        let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+        let properties = if told {
+            let mut both = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
+            // SAFETY: as above. A device with this extension has an instance of at least Vulkan 1.1, which this call is part of.
+            unsafe { instance.get_physical_device_memory_properties2(physical, &mut both) };
+            both.memory_properties
+        } else {
+            // SAFETY: as above.
+            unsafe { instance.get_physical_device_memory_properties(physical) }
+        };
+        let listed = properties.memory_heaps_as_slice();
+        let sizes: Vec<(u64, u64)> = listed
+            .iter()
+            .zip(budget.heap_budget.iter().zip(&budget.heap_usage))
+            .map(|(heap, (budget, usage))| (heap.size, if told { budget.saturating_sub(*usage) } else { heap.size }))
+            .collect();
+        let local =
+            listed.iter().zip(&sizes).filter(|(heap, _)| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL));
+        let all = sizes.iter().fold((0, 0), |sum, heap| (sum.0 + heap.0, sum.1 + heap.1));
+        Some(Heaps { local: *local.max_by_key(|(heap, _)| heap.size)?.1, all })
+    }
+}

@@ -1,0 +1,259 @@
+//! What a model and a session will take of a device's memory, known from the configuration alone; and whether it is there.
+
+use std::fmt;
+
+use ruminate_engine::Device;
+use ruminate_shaders::attention::cache::{CacheShape, Lookup};
+use ruminate_shaders::attention::partial_bytes;
+use ruminate_shaders::{Caps, Dtype, activation_bytes, weight};
+
+use crate::arch::{raven_tensors, row_bytes_of};
+use crate::config::Config;
+use crate::error::Error;
+use crate::options::SessionOptions;
+use crate::session::MAX_ROWS;
+
+/// Positions that a session gets unless more or fewer are asked for, where model and memory allow it.
+pub(crate) const USUAL_CONTEXT: u32 = 4096;
+
+/// A context below this is not worth a session that did not ask for it.
+const LEAST_CONTEXT: u32 = 256;
+
+/// Contexts are suggested in multiples of this: a page of the cache.
+const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
+
+/// Bytes on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Matrices and vectors.
+    pub weights: u64,
+    /// Keys and values when the context is full.
+    pub kv: u64,
+    /// Activations and tables of the passes: an upper bound.
+    pub scratch: u64,
+}
+
+impl Need {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.weights + self.kv + self.scratch
+    }
+}
+
+/// What a session is laid out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Positions.
+    pub context: u32,
+    /// Recurrence steps.
+    pub steps: u32,
+    /// How keys and values are stored.
+    pub kv_dtype: Dtype,
+}
+
+/// What would fit where something else did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fits {
+    /// A shorter context.
+    Context(u32),
+    /// Fewer steps, with the context as it is.
+    Steps(u32),
+    /// Weights in this dtype.
+    Dtype(Dtype),
+    /// Nothing that can be set.
+    Nothing,
+}
+
+impl fmt::Display for Fits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Context(context) => write!(f, "a context of {context} fits"),
+            Self::Steps(steps) => write!(f, "{steps} steps per token fit"),
+            Self::Dtype(dtype) => write!(f, "weights in {} fit", dtype.name()),
+            Self::Nothing => f.write_str("choose another device or a smaller model, or free memory"),
+        }
+    }
+}
+
+impl Config {
+    /// Bytes of the weights on a device, padding included.
+    #[must_use]
+    pub fn weight_bytes(&self, dtype: Dtype) -> u64 {
+        let tensors = raven_tensors(self).into_iter().filter(|tensor| tensor.required || tensor.name == "freqs_cis");
+        let bytes = tensors.map(|tensor| match tensor.shape[..] {
+            [n, k] => n as u64 * row_bytes_of(&tensor.name, k as u32, dtype),
+            _ => activation_bytes(1, tensor.shape.iter().product::<usize>() as u32),
+        });
+        bytes.sum()
+    }
+
+    /// Bytes of keys and values that one position takes at a number of steps, all of them kept.
+    #[must_use]
+    pub fn kv_bytes_per_token(&self, steps: u32, dtype: Dtype) -> u64 {
+        let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
+        let slots = outside + u64::from(self.n_layers_in_recurrent_block) * u64::from(steps);
+        slots * self.kv_layer_bytes(dtype)
+    }
+
+    /// Bytes of keys and values that one layer stores for one position.
+    #[must_use]
+    pub fn kv_layer_bytes(&self, dtype: Dtype) -> u64 {
+        dtype.matrix_bytes(2 * self.num_key_value_heads, weight::chunks(self.head_dim))
+    }
+
+    /// What a session takes beside the weights, and the weights.
+    #[must_use]
+    pub fn need(&self, dtype: Dtype, extent: Extent, caps: &Caps) -> Need {
+        let Extent { context, steps, kv_dtype } = extent;
+        let cache = CacheShape {
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            dtype: kv_dtype,
+            sequences: 1,
+            context,
+            steps,
+            slots: steps + 1,
+            lookup: Lookup::Latest,
+            recurrent: true,
+            page_base: 0,
+            page_count: 0,
+        };
+        let positions = u64::from(cache.pages_per_slot()) * u64::from(GRAIN);
+        let kv =
+            positions * self.kv_bytes_per_token(steps, kv_dtype) + cache.table_words() * 4 + u64::from(context) * 4;
+        let layer = positions * u64::from(steps) * self.kv_layer_bytes(kv_dtype);
+        let segments = u32::try_from(layer.div_ceil(caps.max_binding)).unwrap_or(u32::MAX).saturating_add(1);
+        // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
+        let rows = context.min(MAX_ROWS).next_power_of_two();
+        let scratch =
+            self.pass_bytes(rows, segments) + self.pass_bytes(rows / 2, segments) + self.pass_bytes(1, 16 * segments);
+        Need { weights: self.weight_bytes(dtype), kv, scratch }
+    }
+
+    /// Bytes of the activations of a pass, and of the sums that attention leaves for its `parts` of the keys.
+    fn pass_bytes(&self, rows: u32, parts: u32) -> u64 {
+        let wide = [8 * self.n_embd, 2 * self.qkv_rows(), self.intermediate_size];
+        let activations: u64 = wide.into_iter().map(|width| activation_bytes(rows, width)).sum();
+        let logits = 2 * activation_bytes(1, self.padded_vocab_size);
+        activations + logits + partial_bytes(rows, self.n_heads, parts, weight::chunks(self.head_dim))
+    }
+}
+
+/// The part of a device's free memory that may be taken; none if nobody knows how much there is.
+fn usable(device: &Device) -> Option<u64> {
+    device.memory().available.map(|bytes| bytes - bytes / 20)
+}
+
+/// The session that `options` will get, as far as it is known before.
+fn extent(config: &Config, options: &SessionOptions, context: u32) -> Extent {
+    Extent { context, steps: options.steps.unwrap_or(config.mean_recurrence), kv_dtype: options.kv_dtype }
+}
+
+/// Fails if a model with such a session does not fit the memory that is free.
+pub(crate) fn check_model(
+    config: &Config,
+    dtype: Dtype,
+    options: &SessionOptions,
+    device: &Device,
+) -> Result<(), Error> {
+    let Some(usable) = usable(device) else { return Ok(()) };
+    let caps = device.caps();
+    let context = options.context.unwrap_or(LEAST_CONTEXT).min(config.block_size);
+    let wanted = extent(config, options, context);
+    let need = config.need(dtype, wanted, &caps);
+    if need.total() <= usable {
+        return Ok(());
+    }
+    let fits = |dtype, extent| config.need(dtype, extent, &caps).total() <= usable;
+    let advice = shorter(config, wanted, &|extent| fits(dtype, extent))
+        .or_else(|| (dtype == Dtype::F32 && fits(Dtype::Bf16, wanted)).then_some(Fits::Dtype(Dtype::Bf16)));
+    Err(refusal(need, wanted, device, advice))
+}
+
+/// The context of a session on a device that holds the model already: what was asked for, or as much of the usual as memory allows.
+///
+/// # Errors
+/// [`Error::Memory`] if it does not fit.
+pub(crate) fn context(config: &Config, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
+    let usual = config.block_size.min(USUAL_CONTEXT);
+    let wanted = extent(config, options, options.context.unwrap_or(usual));
+    let Some(usable) = usable(device) else { return Ok(wanted.context) };
+    let caps = device.caps();
+    let need = |extent| Need { weights: 0, ..config.need(Dtype::F32, extent, &caps) };
+    let fits = |extent| need(extent).total() <= usable;
+    if fits(wanted) {
+        return Ok(wanted.context);
+    }
+    match shorter(config, wanted, &fits) {
+        Some(Fits::Context(context)) if options.context.is_none() && context >= LEAST_CONTEXT.min(usual) => Ok(context),
+        advice => Err(refusal(need(wanted), wanted, device, advice)),
+    }
+}
+
+/// A shorter context that fits, or fewer steps.
+fn shorter(config: &Config, wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
+    let pages = wanted.context.min(config.block_size) / GRAIN;
+    let context = largest(pages, &|pages| fits(Extent { context: pages * GRAIN, ..wanted }));
+    let steps = || largest(wanted.steps - 1, &|steps| fits(Extent { steps, ..wanted }));
+    match context {
+        Some(pages) if pages * GRAIN < wanted.context => Some(Fits::Context(pages * GRAIN)),
+        _ => steps().map(Fits::Steps),
+    }
+}
+
+/// The largest number from 1 to `most` that passes, where all below it do too.
+fn largest(most: u32, passes: &dyn Fn(u32) -> bool) -> Option<u32> {
+    let (mut low, mut high) = (0, most);
+    while low < high {
+        let middle = high - (high - low) / 2;
+        if passes(middle) { low = middle } else { high = middle - 1 }
+    }
+    (low > 0).then_some(low)
+}
+
+fn refusal(need: Need, extent: Extent, device: &Device, advice: Option<Fits>) -> Error {
+    let fits = advice.unwrap_or(Fits::Nothing);
+    Error::Memory(Box::new(Shortage { need, extent, memory: device.memory(), device: device.name().to_owned(), fits }))
+}
+
+/// What is needed, what is there, and what would fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// Bytes needed.
+    pub need: Need,
+    /// The session that was asked for.
+    pub extent: Extent,
+    /// The device's memory.
+    pub memory: ruminate_engine::Memory,
+    /// The device's name.
+    pub device: String,
+    /// What would fit.
+    pub fits: Fits,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+        let Self { need, extent, memory, device, fits } = self;
+        write!(f, "not enough memory: ")?;
+        if need.weights > 0 {
+            write!(f, "weights {}, ", gb(need.weights))?;
+        }
+        write!(
+            f,
+            "keys and values {} ({} positions at {} steps), scratch {}, together {}; {device} has {} left",
+            gb(need.kv),
+            extent.context,
+            extent.steps,
+            gb(need.scratch),
+            gb(need.total()),
+            gb(memory.available.unwrap_or(0)),
+        )?;
+        if memory.shared {
+            write!(f, " of the host's memory")?;
+        }
+        write!(f, ": {fits}")
+    }
+}

@@ -1,0 +1,163 @@
+//! Models of any size: synthetic weights, files in the published layout, and what is said where memory does not suffice.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+use ruminate::{
+    Device, Dtype, Error, Extent, Fits, LoadOptions, Model, SessionOptions, Shortage, Source, State, Synthetic,
+};
+use ruminate_tests::synth::{Layout, write};
+use ruminate_tests::{Folder, compare, device, trials};
+
+/// Widths that fit no tile, so that rows are padded and every part is exercised.
+const ODD: &str =
+    "n_embd=130,heads=5,head_dim=26,hidden=77,vocab=777,layers=1/2/1,block_size=300,mean_recurrence=4,seed=7";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let device = device();
+    let on = |name: &str, run: fn(&Device) -> Result<()>| trials(device.as_ref(), name.to_owned(), run);
+    let all = vec![
+        plain("huginn_0125_is_laid_out_as_published", published_layout),
+        on("weights_from_files_and_from_the_device_are_the_same", files_and_device_agree),
+        on("memory_needed_is_foretold", need_is_foretold),
+        on("weights_beyond_memory_are_refused_before_loading", too_large_model),
+        on("a_context_beyond_memory_is_refused_with_one_that_fits", too_long_context),
+        on("an_unasked_context_is_as_long_as_memory_allows", shrunk_context),
+        on("one_pass_at_full_width_matches_the_twins", full_width),
+    ];
+    libtest_mimic::run(&arguments, all).exit();
+}
+
+fn plain(name: &str, run: fn() -> Result<()>) -> Trial {
+    Trial::test(name, move || run().map_err(|error| format!("{error:#}").into()))
+}
+
+/// Sizes of the published files, revision bb6621b of tomg-group-umd/huginn-0125.
+fn published_layout() -> Result<()> {
+    let model = Synthetic::parse("huginn-0125")?;
+    ensure!(model.tensors().len() == 77, "{} tensors", model.tensors().len());
+    let shards = Layout::of(&model, 5_000_000_000)?.shards;
+    let found: Vec<(&str, u64)> = shards.iter().map(|shard| (shard.name.as_str(), shard.bytes)).collect();
+    let published = [
+        ("model-00001-of-00004.safetensors", 4_771_970_936),
+        ("model-00002-of-00004.safetensors", 4_744_780_096),
+        ("model-00003-of-00004.safetensors", 4_744_737_616),
+        ("model-00004-of-00004.safetensors", 1_384_120_448),
+    ];
+    ensure!(found == published, "{found:?}");
+    Ok(())
+}
+
+fn logits(source: &Source, device: &Device, dtype: Dtype) -> Result<Vec<f32>> {
+    let model = Model::open(source, device, LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })?;
+    let mut session = model.session(SessionOptions { seed: 3, ..SessionOptions::default() })?;
+    Ok(session.forward(&[5, 300, 776, 0], 3, State::Seeded, true)?)
+}
+
+fn files_and_device_agree(device: &Device) -> Result<()> {
+    for (shape, shard) in [(ODD.to_owned(), 200_000), (format!("{ODD},tie_embeddings=false,qk_bias=false"), 0)] {
+        let made = Synthetic::parse(&shape)?;
+        let folder = Folder::new()?;
+        write(&made, &Layout::of(&made, shard)?, folder.path(), &mut |_, _| ())?;
+        for dtype in Dtype::ALL {
+            let stored = logits(&folder.source(), device, dtype)?;
+            let drawn = logits(&made.clone().source(), device, dtype)?;
+            ensure!(stored == drawn, "{shape}, {}: logits differ", dtype.name());
+            ensure!(stored.iter().all(|value| value.is_finite()) && stored.iter().any(|&value| value != 0.0));
+        }
+    }
+    Ok(())
+}
+
+fn need_is_foretold(device: &Device) -> Result<()> {
+    let shape = "n_embd=192,heads=2,hidden=512,vocab=2000,layers=1/1/1,block_size=300,mean_recurrence=6";
+    let source = Synthetic::parse(shape)?.source();
+    let before = device.counters().live_bytes;
+    let model = Model::open(&source, device, LoadOptions::default())?;
+    let weights = device.counters().live_bytes - before;
+    let extent = Extent { context: 300, steps: 6, kv_dtype: Dtype::Bf16 };
+    let need = model.config().need(model.dtype(), extent, &device.caps());
+    ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, foretold {}", need.weights);
+
+    let mut session = model.session(SessionOptions { context: Some(300), ..SessionOptions::default() })?;
+    let prompt: Vec<u32> = (0..290).collect();
+    session.forward(&prompt, 6, State::Seeded, false)?;
+    (0..10).try_for_each(|token| session.forward(&[token], 6, State::Seeded, false).map(drop))?;
+    let kv = session.kv_bytes();
+    ensure!(kv.abs_diff(need.kv) < need.kv / 50, "the cache takes {kv} bytes, foretold {}", need.kv);
+    let all = device.counters().live_bytes - before;
+    ensure!(all <= need.total(), "{all} bytes taken, foretold {}", need.total());
+    ensure!(all * 2 > need.total(), "{all} bytes taken, foretold {}: too careful", need.total());
+    Ok(())
+}
+
+fn shortage(outcome: Result<impl Sized, Error>) -> Result<Shortage> {
+    match outcome.err().context("it was accepted")? {
+        Error::Memory(shortage) => Ok(*shortage),
+        other => Err(other.into()),
+    }
+}
+
+fn too_large_model(device: &Device) -> Result<()> {
+    let source = Synthetic::parse("n_embd=98304,heads=1024,layers=8/8/8")?.source();
+    let before = device.counters();
+    let found = shortage(Model::open(&source, device, LoadOptions::default()))?;
+    ensure!(found.fits == Fits::Nothing && found.need.weights > 1 << 40, "{found:?}");
+    ensure!((device.counters() - before).bytes_written == 0, "something was loaded");
+    let text = found.to_string();
+    ensure!(text.contains("not enough memory: weights ") && text.contains(device.name()), "{text}");
+    Ok(())
+}
+
+/// A model whose cache takes a thousandth of the free memory per position.
+fn thirsty(device: &Device) -> Result<(Synthetic, u32)> {
+    let shape = "n_embd=512,heads=16,head_dim=128,hidden=64,vocab=300,layers=0/2/0";
+    let model = Synthetic::parse(shape)?;
+    let available = device.memory().available.context("the system does not tell its free memory")?;
+    let per_step = model.config().kv_bytes_per_token(1, Dtype::Bf16);
+    Ok((model, u32::try_from(available / 1000 / per_step)?))
+}
+
+fn too_long_context(device: &Device) -> Result<()> {
+    let (made, steps) = thirsty(device)?;
+    let options = SessionOptions { context: Some(4096), steps: Some(steps), ..SessionOptions::default() };
+    let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
+    let found = shortage(Model::open(&made.clone().source(), device, loading))?;
+    let Fits::Context(context) = found.fits else { anyhow::bail!("{found:?}") };
+    ensure!((600..1000).contains(&context), "{found}");
+
+    // What is said to fit is accepted, before and after loading; the rest is refused again.
+    let shorter = SessionOptions { context: Some(context / 2), ..options.clone() };
+    let loading = LoadOptions { session: shorter.clone(), ..LoadOptions::default() };
+    let model = Model::open(&made.source(), device, loading)?;
+    ensure!(model.session(shorter)?.context() == context / 2);
+    let found = shortage(model.session(options))?;
+    ensure!(matches!(found.fits, Fits::Context(600..1000)), "{found}");
+    Ok(())
+}
+
+fn shrunk_context(device: &Device) -> Result<()> {
+    let (made, steps) = thirsty(device)?;
+    let model = Model::open(&made.source(), device, LoadOptions::default())?;
+    let session = model.session(SessionOptions { steps: Some(steps), ..SessionOptions::default() })?;
+    ensure!((600..1000).contains(&session.context()), "a context of {}", session.context());
+    Ok(())
+}
+
+/// Huginn's own layers, all of them, with a short vocabulary: 3.2 billion weights.
+fn full_width(device: &Device) -> Result<()> {
+    let source = Synthetic::parse("huginn-0125,vocab=512,block_size=64,seed=1")?.source();
+    let run = |device: &Device| -> Result<(Vec<f32>, Vec<f32>)> {
+        let model = Model::open(&source, device, LoadOptions::default())?;
+        let mut session = model.session(SessionOptions { seed: 9, ..SessionOptions::default() })?;
+        session.begin(&[17, 300], 2, State::Seeded)?;
+        session.iterate(2)?;
+        let states = session.states()?;
+        Ok((states, session.read_out()?.logits))
+    };
+    // One after the other: two copies of the weights are too much for a small machine.
+    let (states, logits) = run(device)?;
+    let (twin_states, twin_logits) = run(&Device::cpu())?;
+    compare(&states, &twin_states, 1e-8).context("states")?;
+    compare(&logits, &twin_logits, 1e-8).context("logits")
+}
