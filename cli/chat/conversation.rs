@@ -10,7 +10,7 @@ use ruminate::{
 
 use super::file;
 use crate::exit::Usage;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Generating, Interrupt};
 use crate::report::Report;
 
 /// How a conversation is held.
@@ -156,8 +156,9 @@ impl Conversation {
         let seed = self.settings.session.seed;
         let steps = self.steps();
         let counters = self.model.device().counters();
-        let watch = (self.settings.stop_every_answer || !self.interrupted).then(|| interrupt.generating());
-        let stopped = || watch.as_ref().is_some_and(crate::interrupt::Generating::stopped);
+        let armed = self.settings.stop_every_answer || !self.interrupted;
+        let watch = armed.then(|| interrupt.generating());
+        let stopped = || watch.as_ref().is_some_and(Generating::stopped);
         let mut generation = self.session.generate(Prompt::Tokens(&tokens[kept..]), &self.settings.generate)?;
         self.held.extend(&tokens[kept..]);
         let mut out = std::io::stdout().lock();

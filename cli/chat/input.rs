@@ -1,6 +1,5 @@
 //! Lines from a terminal, with editing and a history, or from a pipe; several lines that belong together become one text.
 
-use std::borrow::Cow;
 use std::io::BufRead;
 use std::path::PathBuf;
 
@@ -19,8 +18,12 @@ use crate::exit::Usage;
 const FENCE: &str = "\"\"\"";
 
 /// What was read.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
+    /// A message or a command.
     Text(String),
+    /// A message, whatever it begins with: it was fenced.
+    Message(String),
     /// Ctrl-D, or the end of the pipe.
     End,
     /// Ctrl-C at the prompt.
@@ -56,7 +59,7 @@ impl Input {
     pub(super) fn read(&mut self) -> Result<Line> {
         match self {
             Self::Terminal { editor, .. } => match editor.readline("> ") {
-                Ok(text) => Ok(Line::Text(unfold(&text).into_owned())),
+                Ok(text) => Ok(unfold(&text)),
                 Err(ReadlineError::Eof) => Ok(Line::End),
                 Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
                 Err(error) => Err(error).context("cannot read from the terminal"),
@@ -69,10 +72,10 @@ impl Input {
                     }
                     text.push_str(&next);
                     if is_whole(&text) {
-                        return Ok(Line::Text(unfold(&text).into_owned()));
+                        return Ok(unfold(&text));
                     }
                 }
-                Ok(if text.is_empty() { Line::End } else { Line::Text(unfold(&text).into_owned()) })
+                Ok(if text.is_empty() { Line::End } else { unfold(&text) })
             }
         }
     }
@@ -126,17 +129,16 @@ fn is_whole(text: &str) -> bool {
     }
 }
 
-/// What is meant: without the fences, or without the backslashes that join lines.
-fn unfold(text: &str) -> Cow<'_, str> {
+/// What is meant: without the fences, or without the backslashes that join lines. A text that ends in the middle counts so far.
+fn unfold(text: &str) -> Line {
     let Some(inside) = text.strip_prefix(FENCE) else {
         let joined = text.replace("\\\n", "\n");
-        // A text that ends in the middle: what was said so far counts.
-        return joined.strip_suffix('\\').map(str::to_owned).unwrap_or(joined).into();
+        return Line::Text(joined.strip_suffix('\\').map_or_else(|| joined.clone(), str::to_owned));
     };
     let inside = inside.trim_end();
     let inside = inside.strip_suffix(FENCE).unwrap_or(inside);
     let inside = inside.strip_prefix('\n').unwrap_or(inside);
-    inside.strip_suffix('\n').unwrap_or(inside).into()
+    Line::Message(inside.strip_suffix('\n').unwrap_or(inside).to_owned())
 }
 
 /// Tells the line editor when Enter begins another line.
@@ -163,21 +165,23 @@ impl Helper for SeveralLines {}
 
 #[cfg(test)]
 mod tests {
-    use super::{is_whole, unfold};
+    use super::{Line, is_whole, unfold};
 
     #[test]
     fn backslashes_and_fences_join_lines() {
-        for (text, whole, meant) in [
-            ("one", true, "one"),
-            ("one\\", false, "one"),
-            ("one\\\ntwo", true, "one\ntwo"),
-            ("a\\b", true, "a\\b"),
-            ("\"\"\"", false, ""),
-            ("\"\"\"one\"\"\"", true, "one"),
-            ("\"\"\"\n/one\n\n  two\\\n\"\"\" ", true, "/one\n\n  two\\"),
-            ("\"\"\"\none", false, "one"),
+        let text = |meant: &str| Line::Text(meant.to_owned());
+        let message = |meant: &str| Line::Message(meant.to_owned());
+        for (typed, whole, meant) in [
+            ("one", true, text("one")),
+            ("one\\", false, text("one")),
+            ("one\\\ntwo", true, text("one\ntwo")),
+            ("a\\b", true, text("a\\b")),
+            ("\"\"\"", false, message("")),
+            ("\"\"\"one\"\"\"", true, message("one")),
+            ("\"\"\"\n/one\n\n  two\\\n\"\"\" ", true, message("/one\n\n  two\\")),
+            ("\"\"\"\none", false, message("one")),
         ] {
-            assert_eq!((is_whole(text), unfold(text).as_ref()), (whole, meant), "{text:?}");
+            assert_eq!((is_whole(typed), unfold(typed)), (whole, meant), "{typed:?}");
         }
     }
 }

@@ -70,16 +70,20 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let mut chat = Running { conversation: &mut conversation, interrupt: &interrupt, quiet: options.quiet };
     let mut failed = None;
     loop {
-        let line = match input.read()? {
-            Line::Text(line) => line,
+        let command = match input.read()? {
+            Line::Text(line) => Command::parse(&line),
+            Line::Message(text) => Ok(Command::Say(text)),
             Line::End => break,
             Line::Interrupted => return Ok(Done::Interrupted),
         };
-        match chat.take(&line) {
+        match command.map_err(Into::into).and_then(|command| chat.take(command)) {
             Ok(Next::Line) => {}
             Ok(Next::Leave) => break,
             Err(error) if can_go_on(&error) => {
                 exit::say(&error);
+                if matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. })) {
+                    note(FULL);
+                }
                 failed.get_or_insert(exit::number(&error));
             }
             Err(error) => return Err(error),
@@ -88,6 +92,9 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     // Who types has read what went wrong; a script is told by the exit code.
     Ok(failed.filter(|_| !interactive).map_or(Done::Complete, Done::Failed))
 }
+
+/// What to do when the context is full.
+const FULL: &str = "/reset forgets the conversation; `ruminate chat -c N` makes room for a longer one";
 
 /// What follows a line.
 enum Next {
@@ -104,8 +111,8 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Does what a line asks for.
-    fn take(&mut self, line: &str) -> Result<Next> {
-        match Command::parse(line)? {
+    fn take(&mut self, command: Command) -> Result<Next> {
+        match command {
             Command::Nothing => {}
             Command::Say(text) => {
                 let answer = self.conversation.say(&text, self.interrupt)?;
@@ -144,12 +151,10 @@ impl Running<'_> {
         match answer.stop {
             None => self.note("stopped"),
             Some(StopReason::MaxTokens) => self.note("stopped by the limit on tokens (-n)"),
+            // Not a mere remark: the next message will not fit.
             Some(StopReason::ContextFull) => {
-                // Not a mere remark: the next message will not fit.
-                let Answer { context, .. } = answer;
-                note(&format!(
-                    "the context of {context} is full: /reset forgets the conversation, -c makes room for a longer one"
-                ));
+                note(&format!("the context of {} is full", answer.context));
+                note(FULL);
             }
             Some(_) => {}
         }
