@@ -8,27 +8,38 @@ use ruminate::{Error, engine};
 pub(crate) const HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted";
 
+/// Exit code after Ctrl-C: 128 and the number of the signal, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// How a verb ended without failing.
 pub(crate) enum Done {
     /// As asked.
     Complete,
     /// By Ctrl-C.
     Interrupted,
+    /// To the end, but something on the way went wrong and was said; with this exit code.
+    Failed(u8),
 }
 
 /// Says what went wrong, if anything, and gives the exit code for it.
 pub(crate) fn code(outcome: anyhow::Result<Done>) -> ExitCode {
     match outcome {
         Ok(Done::Complete) => ExitCode::SUCCESS,
-        Ok(Done::Interrupted) => ExitCode::from(130),
+        Ok(Done::Failed(code)) => ExitCode::from(code),
+        Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
         // Whoever read the output has read enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-            anstream::eprintln!("{style}error:{style:#} {error:#}");
+            say(&error);
             ExitCode::from(number(&error))
         }
     }
+}
+
+/// Says what went wrong.
+pub(crate) fn say(error: &anyhow::Error) {
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    anstream::eprintln!("{style}error:{style:#} {error:#}");
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -36,7 +47,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn number(error: &anyhow::Error) -> u8 {
+/// The exit code for an error.
+pub(crate) fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         return 2;
     }
@@ -54,7 +66,8 @@ fn number(error: &anyhow::Error) -> u8 {
             | Error::Tokenizer { .. }
             | Error::Vocabulary { .. }
             | Error::Chat { .. }
-            | Error::ChatChoice { .. },
+            | Error::ChatChoice { .. }
+            | Error::NoChat,
         ) => 4,
         _ => 1,
     }

@@ -3,10 +3,13 @@
 //! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or
 //! invalid, 130 interrupted. A closed pipe is no error.
 
+mod chat;
 mod completions;
 mod device;
 mod devices;
 mod exit;
+mod interrupt;
+mod model;
 mod options;
 mod prompt;
 mod report;
@@ -28,7 +31,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Generate text from a prompt; without a model, with the embedded demo
-    Run(Box<options::Run>),
+    Run(Box<run::Run>),
+    /// Hold a conversation, by the checkpoint's chat template
+    Chat(Box<chat::Chat>),
     /// List the devices that a model can run on
     Devices(devices::Devices),
     /// Print a completion script for a shell
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Chat(options) => chat::chat(options),
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
     };

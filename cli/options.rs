@@ -1,31 +1,13 @@
-//! The flags of `ruminate run`, and which of them, the checkpoint's defaults and llama.cpp's wins.
+//! Flags that several verbs share, and which of them, the checkpoint's defaults and llama.cpp's wins.
 
-use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use ruminate::{Dtype, GenerationConfig, Sampling};
+use ruminate::{Dtype, GenerateOptions, GenerationConfig, Model, Sampling, SessionOptions};
 
-use crate::device::DeviceOptions;
-
-/// Flags of `ruminate run`.
+/// Flags that say how a text is continued.
 #[derive(Args)]
-pub(crate) struct Run {
-    /// Folder of a checkpoint in the Hugging Face layout; without it the embedded demo
-    #[arg(short, long, value_name = "DIR", help_heading = "Input")]
-    pub(crate) model: Option<PathBuf>,
-    /// Prompt to continue; - reads it from stdin
-    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
-    pub(crate) positional: Option<String>,
-    /// Prompt to continue
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
-    pub(crate) prompt: Option<String>,
-    /// File that holds the prompt; - for stdin
-    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
-    pub(crate) file: Option<PathBuf>,
-    /// Don't put the model's begin token before the prompt
-    #[arg(long, help_heading = "Input")]
-    pub(crate) no_bos: bool,
-
+pub(crate) struct GenerationOptions {
     /// Recurrence steps per token: how long the model thinks [default: the model's mean recurrence]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Depth")]
     pub(crate) steps: Option<u32>,
@@ -46,6 +28,13 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "N", help_heading = "Generation")]
     pub(crate) seed: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) sampling: SamplingOptions,
+}
+
+/// Flags that say how a token is chosen.
+#[derive(Args)]
+pub(crate) struct SamplingOptions {
     /// Temperature; 0 always takes the most likely token [default: the checkpoint's, or 0.8]
     #[arg(long, value_name = "X", help_heading = "Sampling")]
     pub(crate) temp: Option<f32>,
@@ -61,32 +50,6 @@ pub(crate) struct Run {
     /// Divide the logits of tokens seen before; 1 changes nothing [default: the checkpoint's, or 1]
     #[arg(long, value_name = "X", help_heading = "Sampling")]
     pub(crate) repeat_penalty: Option<f32>,
-
-    #[command(flatten)]
-    pub(crate) device: DeviceOptions,
-    /// How weights are held on the device [default: as in the file, f32 rounded to bf16]
-    #[arg(long, value_enum, help_heading = "Device")]
-    pub(crate) dtype: Option<Precision>,
-
-    /// Load even if memory seems too small
-    #[arg(long, help_heading = "Device")]
-    pub(crate) overcommit: bool,
-
-    /// Print one JSON object instead of text
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
-    /// With --json: one object per token, then one with the figures
-    #[arg(long, requires = "json", help_heading = "Output")]
-    pub(crate) stream: bool,
-    /// Print the executor's counters afterwards
-    #[arg(long, help_heading = "Output")]
-    pub(crate) stats: bool,
-    /// Time every kernel of one more token afterwards
-    #[arg(long, help_heading = "Output")]
-    pub(crate) profile: bool,
-    /// Print nothing but the text
-    #[arg(short, long, conflicts_with_all = ["stats", "profile"], help_heading = "Output")]
-    pub(crate) quiet: bool,
 }
 
 /// How weights are held.
@@ -110,9 +73,36 @@ impl From<Precision> for Dtype {
     }
 }
 
-impl Run {
+impl GenerationOptions {
+    /// The session that the flags ask for; its seed is made up unless one was given.
+    pub(crate) fn session(&self) -> SessionOptions {
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
+        SessionOptions {
+            context: self.ctx_size,
+            steps: self.steps,
+            seed: self.seed.unwrap_or_else(clock),
+            init_scale: self.init_scale,
+            ..SessionOptions::default()
+        }
+    }
+
+    /// What the flags ask to generate.
+    pub(crate) fn generate(&self, model: &Model) -> GenerateOptions {
+        let checkpoint = model.generation_config();
+        GenerateOptions {
+            steps: self.steps,
+            max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
+            sampling: self.sampling.or_else(checkpoint),
+            stop: self.stop.clone(),
+            add_bos: model.tokenizer().bos().is_some(),
+            ..GenerateOptions::default()
+        }
+    }
+}
+
+impl SamplingOptions {
     /// Flag, else the checkpoint's default, else llama.cpp's.
-    pub(crate) fn sampling(&self, checkpoint: &GenerationConfig) -> Sampling {
+    fn or_else(&self, checkpoint: &GenerationConfig) -> Sampling {
         let usual = Sampling::default();
         let greedy = (checkpoint.do_sample == Some(false)).then_some(0.0);
         Sampling {

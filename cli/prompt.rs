@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::exit::Usage;
-use crate::options::Run;
+use crate::run::Run;
 
 /// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
 pub(crate) fn read(options: &Run) -> Result<Option<String>> {

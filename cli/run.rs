@@ -1,118 +1,89 @@
 //! `ruminate run`: text from a prompt.
 
-use std::io::{IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::Write;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Device, GenerateOptions, LoadOptions, Model, SessionOptions, Source};
+use anyhow::Result;
+use clap::Args;
+use ruminate::{GenerateOptions, Model};
 use serde_json::json;
 
+use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
-use crate::options::Run;
+use crate::interrupt::Interrupt;
+use crate::model::{ModelOptions, open_session};
+use crate::options::GenerationOptions;
 use crate::report::{Report, stop_name};
 use crate::{prompt, tour};
 
+/// Flags of `ruminate run`.
+#[derive(Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) model: ModelOptions,
+    /// Prompt to continue; - reads it from stdin
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
+    pub(crate) positional: Option<String>,
+    /// Prompt to continue
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
+    pub(crate) prompt: Option<String>,
+    /// File that holds the prompt; - for stdin
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    pub(crate) file: Option<PathBuf>,
+    /// Don't put the model's begin token before the prompt
+    #[arg(long, help_heading = "Input")]
+    pub(crate) no_bos: bool,
+
+    #[command(flatten)]
+    pub(crate) generation: GenerationOptions,
+    #[command(flatten)]
+    pub(crate) device: DeviceOptions,
+
+    /// Print one JSON object instead of text
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// With --json: one object per token, then one with the figures
+    #[arg(long, requires = "json", help_heading = "Output")]
+    pub(crate) stream: bool,
+    /// Print the executor's counters afterwards
+    #[arg(long, help_heading = "Output")]
+    pub(crate) stats: bool,
+    /// Time every kernel of one more token afterwards
+    #[arg(long, help_heading = "Output")]
+    pub(crate) profile: bool,
+    /// Print nothing but the text
+    #[arg(short, long, conflicts_with_all = ["stats", "profile"], help_heading = "Output")]
+    pub(crate) quiet: bool,
+}
+
 /// Runs the verb.
 pub(crate) fn run(options: &Run) -> Result<Done> {
-    let interrupted = on_interrupt()?;
+    let interrupt = Interrupt::watch()?;
     let text = prompt::read(options)?;
-    if text.is_none() && options.model.is_some() {
+    if text.is_none() && options.model.argument.is_some() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
-    let source = match &options.model {
-        None => ruminate::demo::source(),
-        Some(path) => match path.to_str().and_then(|text| text.strip_prefix("synthetic:")) {
-            Some(shape) => ruminate::Synthetic::parse(shape)?.source(),
-            None => Source::dir(path)?,
-        },
-    };
+    let source = options.model.argument.source()?;
     let device = options.device.open(options.quiet)?;
-    let model = load(&source, &device, options)?;
+    let model = options.model.load(&source, &device, options.generation.session(), options.quiet)?;
     match text {
-        Some(text) => generate(&model, &text, options, &interrupted),
-        None => tour::tour(&model, options, &interrupted),
+        Some(text) => generate(&model, &text, options, &interrupt),
+        None => tour::tour(&model, options, &interrupt),
     }
 }
 
-/// Sets a flag at the first Ctrl-C and leaves at the second.
-fn on_interrupt() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&flag);
-    ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-    })
-    .context("cannot watch for Ctrl-C")?;
-    Ok(flag)
-}
-
-/// Loads the model, with a progress bar on a terminal.
-fn load(source: &Source, device: &Device, options: &Run) -> Result<Model> {
-    let bar =
-        if options.quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
-    bar.set_style(style);
-    let mut progress = |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    };
-    let loading = LoadOptions {
-        dtype: options.dtype.map(Into::into),
-        session: session_options(options),
-        overcommit: options.overcommit,
-        progress: Some(&mut progress),
-    };
-    let model = Model::open(source, device, loading)?;
-    bar.finish_and_clear();
-    Ok(model)
-}
-
-/// The session that the flags ask for, and its seed.
-pub(crate) fn session_options(options: &Run) -> SessionOptions {
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
-    SessionOptions {
-        context: options.ctx_size,
-        steps: options.steps,
-        seed: options.seed.unwrap_or_else(clock),
-        init_scale: options.init_scale,
-        ..SessionOptions::default()
-    }
-}
-
-/// What the flags ask to generate.
-pub(crate) fn generate_options(model: &Model, options: &Run) -> GenerateOptions {
-    let checkpoint = model.generation_config();
-    GenerateOptions {
-        steps: options.steps,
-        max_tokens: options.max_tokens.or(checkpoint.max_new_tokens),
-        sampling: options.sampling(checkpoint),
-        stop: options.stop.clone(),
-        add_bos: !options.no_bos && model.tokenizer().bos().is_some(),
-        ..GenerateOptions::default()
-    }
-}
-
-fn generate(model: &Model, text: &str, options: &Run, interrupted: &AtomicBool) -> Result<Done> {
-    let settings = session_options(options);
+fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> Result<Done> {
+    let settings = options.generation.session();
     let seed = settings.seed;
-    let mut session = model.session(settings)?;
-    let usual = model.config().block_size.min(4096);
-    if options.ctx_size.is_none() && session.context() < usual && !options.quiet {
-        anstream::eprintln!(
-            "note: memory allows a context of {} positions at this depth; the model could hold {usual}",
-            session.context()
-        );
-    }
-    let asked = generate_options(model, options);
+    let mut session = open_session(model, settings, options.quiet)?;
+    let asked = options.generation.generate(model);
+    let asked = GenerateOptions { add_bos: asked.add_bos && !options.no_bos, ..asked };
     let before = model.device().counters();
+    let watch = interrupt.generating();
     let mut generation = session.generate(text, &asked)?;
     let mut out = std::io::stdout().lock();
     let (mut whole, mut tokens, mut newline) = (String::new(), Vec::new(), true);
-    while !interrupted.load(Ordering::SeqCst) {
+    while !watch.stopped() {
         let Some(piece) = generation.next() else { break };
         let piece = piece?;
         tokens.push(piece.token);
@@ -152,7 +123,7 @@ fn generate(model: &Model, text: &str, options: &Run, interrupted: &AtomicBool) 
     if !options.quiet {
         report.print(options.stats);
     }
-    let done = interrupted.load(Ordering::SeqCst);
+    let done = watch.stopped();
     if options.profile && !done {
         crate::report::profile(&session.profile(report.steps, asked.sampling)?);
     }

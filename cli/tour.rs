@@ -1,14 +1,13 @@
 //! `ruminate run` without model and prompt: the embedded demo answers one question at several depths.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use ruminate::{GenerateOptions, Model, Sampling, demo};
 
 use crate::exit::Done;
-use crate::options::Run;
-use crate::run::{generate_options, session_options};
+use crate::interrupt::Interrupt;
+use crate::run::Run;
 
 /// Depths that are shown unless one is asked for.
 const DEPTHS: [u32; 6] = [1, 2, 4, 8, 16, 32];
@@ -17,9 +16,10 @@ const DEPTHS: [u32; 6] = [1, 2, 4, 8, 16, 32];
 const ANSWER: u32 = 8;
 
 /// Shows what depth does.
-pub(crate) fn tour(model: &Model, options: &Run, interrupted: &AtomicBool) -> Result<Done> {
+pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Result<Done> {
     let (prompt, right) = demo::PROMPTS[0];
-    let depths = options.steps.map_or(DEPTHS.to_vec(), |steps| vec![steps]);
+    let flags = &options.generation;
+    let depths = flags.steps.map_or(DEPTHS.to_vec(), |steps| vec![steps]);
     if !options.quiet {
         anstream::eprintln!(
             "The embedded demo, {} on {}: the same weights, applied more often. A ball lies under one of five cups; pairs of cups are \
@@ -28,20 +28,21 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupted: &AtomicBool) -> Re
             model.device().name(),
         );
     }
+    let watch = interrupt.generating();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{prompt}")?;
     for steps in depths {
-        let mut session = model.session(session_options(options))?;
+        let mut session = model.session(flags.session())?;
         let asked = GenerateOptions {
             steps: Some(steps),
-            max_tokens: Some(options.max_tokens.unwrap_or(ANSWER)),
-            sampling: if options.temp.is_some() { generate_options(model, options).sampling } else { Sampling::GREEDY },
-            ..generate_options(model, options)
+            max_tokens: Some(flags.max_tokens.unwrap_or(ANSWER)),
+            sampling: if flags.sampling.temp.is_some() { flags.generate(model).sampling } else { Sampling::GREEDY },
+            ..flags.generate(model)
         };
         let mut answer = String::new();
         for piece in session.generate(prompt, &asked)? {
             answer.push_str(&piece?.text);
-            if interrupted.load(Ordering::SeqCst) {
+            if watch.stopped() {
                 return Ok(Done::Interrupted);
             }
         }

@@ -117,6 +117,11 @@ pub enum Error {
         /// The names in the list.
         found: Vec<String>,
     },
+    /// The checkpoint has no chat template.
+    #[error(
+        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text: `ruminate run`"
+    )]
+    NoChat,
     /// An option makes no sense.
     #[error("{name} is {value}; it must be {allowed}")]
     Option {

@@ -64,7 +64,7 @@ pub use ruminate_engine::{
 };
 pub use ruminate_shaders::Dtype;
 pub use ruminate_shaders::attention::cache::Lookup;
-pub use session::Session;
+pub use session::{MAX_STEPS, Session};
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;

@@ -20,7 +20,7 @@ use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
 pub(crate) const MAX_ROWS: u32 = 256;
 
 /// Steps of one token, at most: the tables of the cache have an entry for each.
-const MAX_STEPS: u32 = 1 << 16;
+pub const MAX_STEPS: u32 = 1 << 16;
 
 /// One sequence of a model.
 pub struct Session {

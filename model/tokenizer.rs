@@ -131,6 +131,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Whether a token is a mark of the format, not text.
+    #[must_use]
+    pub fn is_special(&self, id: u32) -> bool {
+        self.pieces.get(id as usize).is_some_and(|token| token.special)
+    }
+
     /// The padding token.
     #[must_use]
     pub fn pad(&self) -> Option<u32> {

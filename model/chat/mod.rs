@@ -3,11 +3,12 @@
 mod strftime;
 
 use minijinja::{Environment, ErrorKind, context};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::source::Source;
+use crate::tokenizer::{Specials, Tokenizer};
 
 /// The template's name in messages.
 const NAME: &str = "chat_template";
@@ -18,7 +19,7 @@ const ALONE: &str = "chat_template.jinja";
 const FUEL: u64 = 10_000_000;
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
     pub role: String,
@@ -85,6 +86,20 @@ impl ChatTemplate {
             eos_token => self.eos,
         };
         template.render(values).map_err(failed)
+    }
+
+    /// The special token that the template writes behind an answer, which therefore ends one; none if it writes text there, or
+    /// refuses a conversation as short as this one.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn end_of_answer(&self, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+        const ANSWER: &str = "Hello";
+        let turn = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+        let Ok(text) = self.render(&[turn("user", "?"), turn("assistant", ANSWER)], false) else { return Ok(None) };
+        let Some((_, behind)) = text.rsplit_once(ANSWER) else { return Ok(None) };
+        let first = tokenizer.encode(behind, Specials::None)?.first().copied();
+        Ok(first.filter(|&id| tokenizer.is_special(id)))
     }
 }
 

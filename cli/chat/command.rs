@@ -1,0 +1,70 @@
+//! What a line asks for: something to say, or a command.
+
+use std::path::PathBuf;
+
+use crate::exit::Usage;
+
+/// The list that `/help` prints.
+pub(super) const HELP: &str = "\
+/steps [N]         think N recurrence steps per token from now on; without N, say how many
+/system [TEXT]     tell the model TEXT before the conversation; without TEXT, nothing
+/reset             forget the conversation, but not the system prompt
+/regenerate        answer the last message anew
+/save FILE         write the conversation to a new file, as JSON; /save! replaces a file
+/load FILE         go on from a conversation that was saved
+/help              this list
+/quit              leave; so does Ctrl-D
+A message may go on over several lines: end a line with \\, or put the message between lines of \"\"\".
+A message that begins with / is sent if it is written with //. Ctrl-C stops an answer; at the prompt it leaves.";
+
+/// A line's meaning.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Nothing,
+    Say(String),
+    Steps(Option<u32>),
+    System(Option<String>),
+    Reset,
+    Regenerate,
+    Save { path: PathBuf, replace: bool },
+    Load(PathBuf),
+    Help,
+    Quit,
+}
+
+impl Command {
+    /// Reads a line, or several that belong together.
+    pub(super) fn parse(text: &str) -> Result<Self, Usage> {
+        if text.trim().is_empty() {
+            return Ok(Self::Nothing);
+        }
+        let Some(command) = text.strip_prefix('/') else { return Ok(Self::Say(text.to_owned())) };
+        if command.starts_with('/') {
+            return Ok(Self::Say(command.to_owned()));
+        }
+        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        let rest = Some(rest.trim()).filter(|rest| !rest.is_empty());
+        let nothing = |command| match rest {
+            None => Ok(command),
+            Some(_) => Err(Usage(format!("/{name} takes nothing; write // to send a message that begins with /"))),
+        };
+        let path = || rest.map(PathBuf::from).ok_or_else(|| Usage(format!("/{name} needs the name of a file")));
+        match name {
+            "steps" => match rest.map(str::parse) {
+                None => Ok(Self::Steps(None)),
+                Some(Ok(steps)) if steps > 0 => Ok(Self::Steps(Some(steps))),
+                Some(_) => Err(Usage("/steps needs a whole number of at least 1".to_owned())),
+            },
+            "system" => Ok(Self::System(rest.map(str::to_owned))),
+            "reset" => nothing(Self::Reset),
+            "regenerate" => nothing(Self::Regenerate),
+            "save" | "save!" => Ok(Self::Save { path: path()?, replace: name.ends_with('!') }),
+            "load" => Ok(Self::Load(path()?)),
+            "help" => nothing(Self::Help),
+            "quit" | "exit" => nothing(Self::Quit),
+            _ => Err(Usage(format!(
+                "there is no /{name}; /help lists the commands, // sends a message that begins with /"
+            ))),
+        }
+    }
+}

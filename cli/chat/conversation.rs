@@ -1,0 +1,197 @@
+//! The conversation and the session that holds as much of it as it can.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use ruminate::{
+    ChatTemplate, Error, GenerateOptions, Message, Model, Prompt, Session, SessionOptions, Specials, StopReason,
+};
+
+use super::file;
+use crate::exit::Usage;
+use crate::interrupt::{Generating, Interrupt};
+use crate::report::Report;
+
+/// How a conversation is held.
+pub(super) struct Settings {
+    pub(super) session: SessionOptions,
+    pub(super) generate: GenerateOptions,
+    pub(super) system: Option<String>,
+    /// Whether figures follow every answer.
+    pub(super) stats: bool,
+    /// Whether Ctrl-C stops every answer; otherwise the first that it can stop.
+    pub(super) stop_every_answer: bool,
+}
+
+/// How an answer ended.
+pub(super) struct Answer {
+    /// Why; none if it was interrupted.
+    pub(super) stop: Option<StopReason>,
+    /// Positions of the session.
+    pub(super) context: u32,
+}
+
+/// A conversation.
+pub(super) struct Conversation {
+    model: Model,
+    settings: Settings,
+    session: Session,
+    /// Tokens that the session has computed.
+    held: Vec<u32>,
+    /// Without the system prompt.
+    messages: Vec<Message>,
+    interrupted: bool,
+}
+
+impl Conversation {
+    /// An empty conversation.
+    pub(super) fn new(model: &Model, mut settings: Settings) -> Result<Self> {
+        let Some(template) = model.chat() else { return Err(Error::NoChat.into()) };
+        // Not every checkpoint names what its template writes behind an answer among its end tokens.
+        let mut end = model.tokenizer().eos().to_vec();
+        end.extend(template.end_of_answer(model.tokenizer())?);
+        settings.generate.end_tokens = Some(end);
+        let session = model.session(settings.session.clone())?;
+        let (held, messages) = (Vec::new(), Vec::new());
+        Ok(Self { model: model.clone(), settings, session, held, messages, interrupted: false })
+    }
+
+    /// Says something and prints the answer. If nothing can be answered, nothing was said.
+    pub(super) fn say(&mut self, text: &str, interrupt: &Interrupt) -> Result<Answer> {
+        let before = self.messages.len();
+        self.messages.push(message("user", text));
+        let answer = self.answer(interrupt);
+        if answer.is_err() {
+            self.messages.truncate(before);
+        }
+        answer
+    }
+
+    /// Answers the last message anew, with the next seed: with the same one the answer would be the same.
+    pub(super) fn regenerate(&mut self, interrupt: &Interrupt) -> Result<Answer> {
+        let last = self.messages.pop_if(|last| last.role == "assistant");
+        let Some(last) = last else { return Err(Usage("there is no answer yet to regenerate".to_owned()).into()) };
+        let seed = self.settings.session.seed.wrapping_add(1);
+        let answer = self.model.session(SessionOptions { seed, ..self.settings.session.clone() }).map_err(Into::into);
+        let answer = answer.and_then(|session| {
+            (self.session, self.settings.session.seed) = (session, seed);
+            self.held.clear();
+            self.answer(interrupt)
+        });
+        if answer.is_err() {
+            self.messages.push(last);
+        }
+        answer
+    }
+
+    /// Steps per token.
+    pub(super) fn steps(&self) -> u32 {
+        self.settings.generate.steps.unwrap_or(self.model.config().mean_recurrence)
+    }
+
+    /// Thinks so many steps per token from now on, about what was said before too.
+    pub(super) fn set_steps(&mut self, steps: u32) -> Result<()> {
+        if steps > ruminate::MAX_STEPS {
+            return Err(Usage(format!("/steps needs a number of at most {}", ruminate::MAX_STEPS)).into());
+        }
+        if steps != self.steps() {
+            // What the session holds was computed at another depth.
+            self.held.clear();
+        }
+        self.settings.generate.steps = Some(steps);
+        Ok(())
+    }
+
+    /// Sets the system prompt.
+    pub(super) fn set_system(&mut self, text: Option<&str>) {
+        self.settings.system = text.map(str::to_owned);
+    }
+
+    /// Forgets what was said.
+    pub(super) fn reset(&mut self) {
+        self.messages.clear();
+    }
+
+    /// Writes the messages to a file.
+    pub(super) fn save(&self, path: &Path, replace: bool) -> Result<()> {
+        Ok(file::save(path, &self.whole(), replace)?)
+    }
+
+    /// Takes over the messages of a file; gives their number.
+    pub(super) fn load(&mut self, path: &Path) -> Result<usize> {
+        let mut messages = file::load(path)?;
+        let count = messages.len();
+        let system = messages.first().is_some_and(|first| first.role == "system").then(|| messages.remove(0).content);
+        (self.settings.system, self.messages) = (system, messages);
+        Ok(count)
+    }
+
+    /// System prompt and messages.
+    fn whole(&self) -> Vec<Message> {
+        let system = self.settings.system.iter().map(|text| message("system", text));
+        system.chain(self.messages.iter().cloned()).collect()
+    }
+
+    /// The conversation as tokens, up to where the answer begins.
+    fn tokens(&self, template: &ChatTemplate) -> Result<Vec<u32>, Error> {
+        let text = template.render(&self.whole(), true)?;
+        self.model.tokenizer().encode(&text, Specials::None)
+    }
+
+    fn answer(&mut self, interrupt: &Interrupt) -> Result<Answer> {
+        let template = self.model.chat().ok_or(Error::NoChat)?;
+        let tokens = self.tokens(template)?;
+        let context = self.session.context();
+        if tokens.len() > context as usize {
+            let most = self.model.config().block_size;
+            return Err(Error::PromptTooLong { tokens: tokens.len(), context, most }.into());
+        }
+        // What begins alike is computed already; at least the last token must be fed, because its logits are needed.
+        let alike = self.held.iter().zip(&tokens).take_while(|(held, token)| held == token).count();
+        let kept = alike.min(tokens.len().saturating_sub(1));
+        self.session.rewind(kept as u32)?;
+        self.held.truncate(kept);
+
+        let seed = self.settings.session.seed;
+        let steps = self.steps();
+        let counters = self.model.device().counters();
+        let armed = self.settings.stop_every_answer || !self.interrupted;
+        let watch = armed.then(|| interrupt.generating());
+        let stopped = || watch.as_ref().is_some_and(Generating::stopped);
+        let mut generation = self.session.generate(Prompt::Tokens(&tokens[kept..]), &self.settings.generate)?;
+        self.held.extend(&tokens[kept..]);
+        let mut out = std::io::stdout().lock();
+        let mut text = String::new();
+        let written = loop {
+            if stopped() {
+                break Ok(());
+            }
+            let Some(piece) = generation.next() else { break Ok(()) };
+            let piece = piece?;
+            self.held.push(piece.token);
+            text.push_str(&piece.text);
+            if let Err(error) = write!(out, "{}", piece.text).and_then(|()| out.flush()) {
+                break Err(error);
+            }
+        };
+        let (statistics, stop) = (generation.statistics().clone(), generation.stop_reason());
+        drop(generation);
+        self.held.truncate(self.session.position() as usize);
+        written?;
+        if !text.ends_with('\n') {
+            writeln!(out)?;
+        }
+        self.messages.push(message("assistant", &text));
+        self.interrupted |= stop.is_none();
+        if self.settings.stats {
+            let counters = self.model.device().counters() - counters;
+            Report { model: &self.model, statistics: &statistics, steps, seed, counters }.print(true);
+        }
+        Ok(Answer { stop, context })
+    }
+}
+
+fn message(role: &str, content: &str) -> Message {
+    Message { role: role.to_owned(), content: content.to_owned() }
+}

@@ -1,0 +1,184 @@
+//! `ruminate chat`: a conversation, by the checkpoint's own chat template.
+//!
+//! On a terminal with line editing; otherwise every line of stdin is a message or a command, so that a chat can be scripted.
+
+mod command;
+mod conversation;
+mod file;
+mod input;
+
+use std::io::IsTerminal;
+
+use anstyle::Style;
+use anyhow::Result;
+use clap::Args;
+use ruminate::{Error, StopReason};
+
+use self::command::{Command, HELP};
+use self::conversation::{Answer, Conversation, Settings};
+use self::input::{Input, Line};
+use crate::device::DeviceOptions;
+use crate::exit::{self, Done, Usage};
+use crate::interrupt::Interrupt;
+use crate::model::ModelOptions;
+use crate::options::GenerationOptions;
+
+/// Flags of `ruminate chat`.
+#[derive(Args)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT", help_heading = "Input")]
+    system: Option<String>,
+    /// Don't remember typed lines in a file
+    #[arg(long, help_heading = "Input")]
+    no_history: bool,
+
+    #[command(flatten)]
+    generation: GenerationOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+
+    /// Print figures after every answer
+    #[arg(long, help_heading = "Output")]
+    stats: bool,
+    /// Print nothing but the answers and what went wrong
+    #[arg(short, long, conflicts_with = "stats", help_heading = "Output")]
+    quiet: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn chat(options: &Chat) -> Result<Done> {
+    let interrupt = Interrupt::watch()?;
+    let source = options.model.argument.source()?;
+    let device = options.device.open(options.quiet)?;
+    let model = options.model.load(&source, &device, options.generation.session(), options.quiet)?;
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let settings = Settings {
+        session: options.generation.session(),
+        generate: options.generation.generate(&model),
+        system: options.system.clone(),
+        stats: options.stats,
+        // Whoever types sees that an answer was stopped before saying more; a script goes on, so there the second Ctrl-C leaves.
+        stop_every_answer: interactive,
+    };
+    let mut conversation = Conversation::new(&model, settings)?;
+    let mut input = if interactive { Input::terminal(!options.no_history)? } else { Input::plain() };
+    if interactive && !options.quiet {
+        note(&format!("{} on {}; /help lists the commands", model.dtype().name(), model.device().name()));
+    }
+    let mut chat = Running { conversation: &mut conversation, interrupt: &interrupt, quiet: options.quiet };
+    let mut failed = None;
+    loop {
+        let command = match input.read()? {
+            Line::Text(line) => Command::parse(&line),
+            Line::Message(text) => Ok(Command::Say(text)),
+            Line::End => break,
+            Line::Interrupted => return Ok(Done::Interrupted),
+        };
+        match command.map_err(Into::into).and_then(|command| chat.take(command)) {
+            Ok(Next::Line) => {}
+            Ok(Next::Leave) => break,
+            Err(error) if can_go_on(&error) => {
+                exit::say(&error);
+                if matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. })) {
+                    note(FULL);
+                }
+                failed.get_or_insert(exit::number(&error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // Who types has read what went wrong; a script is told by the exit code.
+    Ok(failed.filter(|_| !interactive).map_or(Done::Complete, Done::Failed))
+}
+
+/// What to do when the context is full.
+const FULL: &str = "/reset forgets the conversation; `ruminate chat -c N` makes room for a longer one";
+
+/// What follows a line.
+enum Next {
+    Line,
+    Leave,
+}
+
+/// A chat under way.
+struct Running<'a> {
+    conversation: &'a mut Conversation,
+    interrupt: &'a Interrupt,
+    quiet: bool,
+}
+
+impl Running<'_> {
+    /// Does what a line asks for.
+    fn take(&mut self, command: Command) -> Result<Next> {
+        match command {
+            Command::Nothing => {}
+            Command::Say(text) => {
+                let answer = self.conversation.say(&text, self.interrupt)?;
+                self.comment(&answer);
+            }
+            Command::Regenerate => {
+                let answer = self.conversation.regenerate(self.interrupt)?;
+                self.comment(&answer);
+            }
+            Command::Steps(Some(steps)) => self.conversation.set_steps(steps)?,
+            Command::Steps(None) => self.note(&format!("{} steps per token", self.conversation.steps())),
+            Command::System(text) => {
+                self.conversation.set_system(text.as_deref());
+                self.note(if text.is_some() { "system prompt set" } else { "no system prompt" });
+            }
+            Command::Reset => {
+                self.conversation.reset();
+                self.note("conversation forgotten");
+            }
+            Command::Save { path, replace } => {
+                self.conversation.save(&path, replace)?;
+                self.note(&format!("saved to {}", path.display()));
+            }
+            Command::Load(path) => {
+                let count = self.conversation.load(&path)?;
+                self.note(&format!("{count} messages from {}", path.display()));
+            }
+            Command::Help => anstream::eprintln!("{HELP}"),
+            Command::Quit => return Ok(Next::Leave),
+        }
+        Ok(Next::Line)
+    }
+
+    /// Says why an answer ended, where the model did not end it.
+    fn comment(&self, answer: &Answer) {
+        match answer.stop {
+            None => self.note("stopped"),
+            Some(StopReason::MaxTokens) => self.note("stopped by the limit on tokens (-n)"),
+            // Not a mere remark: the next message will not fit.
+            Some(StopReason::ContextFull) => {
+                note(&format!("the context of {} is full", answer.context));
+                note(FULL);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            note(text);
+        }
+    }
+}
+
+/// Something that is not part of an answer.
+fn note(text: &str) {
+    let dim = Style::new().dimmed();
+    anstream::eprintln!("{dim}({text}){dim:#}");
+}
+
+/// Whether the conversation can go on after an error: it was the line's, not the device's or the terminal's.
+fn can_go_on(error: &anyhow::Error) -> bool {
+    let refused = matches!(
+        error.downcast_ref::<Error>(),
+        Some(Error::Chat { .. } | Error::PromptTooLong { .. } | Error::Option { .. } | Error::Tokenizer { .. })
+    );
+    refused || error.is::<Usage>() || error.is::<file::FileError>()
+}

@@ -1,0 +1,84 @@
+//! Which model a verb works on, loading it, and a session with it.
+
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::{Device, LoadOptions, Model, Session, SessionOptions, Source, Synthetic};
+
+use crate::options::Precision;
+
+/// The flag that says which model.
+#[derive(Args)]
+pub(crate) struct ModelArgument {
+    /// Folder of a checkpoint in the Hugging Face layout, or synthetic:SHAPE for random weights (synthetic:huginn-0125,
+    /// synthetic:n_embd=768,heads=8); without it the embedded demo
+    #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
+    model: Option<String>,
+}
+
+/// Flags that say which model, and how it is held.
+#[derive(Args)]
+pub(crate) struct ModelOptions {
+    #[command(flatten)]
+    pub(crate) argument: ModelArgument,
+    /// How weights are held on the device [default: as in the file, f32 rounded to bf16]
+    #[arg(long, value_enum, help_heading = "Device")]
+    dtype: Option<Precision>,
+    /// Load even if memory seems too small
+    #[arg(long, help_heading = "Device")]
+    overcommit: bool,
+}
+
+impl ModelArgument {
+    /// Whether a model was named.
+    pub(crate) fn is_some(&self) -> bool {
+        self.model.is_some()
+    }
+
+    /// The files of the model: the embedded demo's unless another one was asked for.
+    pub(crate) fn source(&self) -> Result<Source> {
+        let Some(name) = &self.model else { return Ok(ruminate::demo::source()) };
+        match name.strip_prefix("synthetic:") {
+            Some(shape) => Ok(Synthetic::parse(shape)?.source()),
+            None => Ok(Source::dir(name)?),
+        }
+    }
+}
+
+impl ModelOptions {
+    /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
+    pub(crate) fn load(&self, source: &Source, device: &Device, session: SessionOptions, quiet: bool) -> Result<Model> {
+        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
+        bar.set_style(style);
+        let mut progress = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let loading = LoadOptions {
+            dtype: self.dtype.map(Into::into),
+            session,
+            overcommit: self.overcommit,
+            progress: Some(&mut progress),
+        };
+        let model = Model::open(source, device, loading)?;
+        bar.finish_and_clear();
+        Ok(model)
+    }
+}
+
+/// A session, with a note if memory makes it shorter than the model allows.
+pub(crate) fn open_session(model: &Model, options: SessionOptions, quiet: bool) -> Result<Session> {
+    let asked = options.context;
+    let session = model.session(options)?;
+    let usual = model.config().usual_context();
+    if asked.is_none() && session.context() < usual && !quiet {
+        anstream::eprintln!(
+            "note: memory allows a context of {} positions at this depth; the model could hold {usual}",
+            session.context()
+        );
+    }
+    Ok(session)
+}
