@@ -8,6 +8,7 @@ mod completions;
 mod device;
 mod devices;
 mod exit;
+mod inspect;
 mod interrupt;
 mod model;
 mod options;
@@ -34,6 +35,8 @@ enum Verb {
     Run(Box<run::Run>),
     /// Hold a conversation, by the checkpoint's chat template
     Chat(Box<chat::Chat>),
+    /// Show what a checkpoint is and what of it fits here, from its headers alone
+    Inspect(inspect::Inspect),
     /// List the devices that a model can run on
     Devices(devices::Devices),
     /// Print a completion script for a shell
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
+        Verb::Inspect(options) => inspect::inspect(options),
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
     };

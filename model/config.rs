@@ -1,13 +1,14 @@
 //! `config.json` and `generation_config.json`: every field that matters is read, none is assumed, and a value that this engine does
 //! not implement is refused by name.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::source::Source;
 
 /// The architecture of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Width of the model.
     pub n_embd: u32,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ruminate_engine::Device;
+use ruminate_engine::{Device, Memory};
 use ruminate_shaders::attention::cache::{CacheShape, Lookup};
 use ruminate_shaders::attention::partial_bytes;
 use ruminate_shaders::{Caps, Dtype, activation_bytes, weight};
@@ -14,7 +14,7 @@ use crate::options::SessionOptions;
 use crate::session::MAX_ROWS;
 
 /// Positions that a session gets unless more or fewer are asked for, where model and memory allow it.
-pub(crate) const USUAL_CONTEXT: u32 = 4096;
+const USUAL_CONTEXT: u32 = 4096;
 
 /// A context below this is not worth a session that did not ask for it.
 const LEAST_CONTEXT: u32 = 256;
@@ -78,6 +78,12 @@ impl fmt::Display for Fits {
 }
 
 impl Config {
+    /// Positions that a session gets where none are asked for and memory allows it.
+    #[must_use]
+    pub fn usual_context(&self) -> u32 {
+        self.block_size.min(USUAL_CONTEXT)
+    }
+
     /// Bytes of the weights on a device, padding included.
     #[must_use]
     pub fn weight_bytes(&self, dtype: Dtype) -> u64 {
@@ -101,6 +107,36 @@ impl Config {
     #[must_use]
     pub fn kv_layer_bytes(&self, dtype: Dtype) -> u64 {
         dtype.matrix_bytes(2 * self.num_key_value_heads, weight::chunks(self.head_dim))
+    }
+
+    /// Bytes of matrices that one decoded token reads at a number of steps: prelude, coda and head once, adapter and core at every step. The
+    /// embedding's single row does not count.
+    #[must_use]
+    pub fn weight_bytes_per_token(&self, dtype: Dtype, steps: u32) -> u64 {
+        let head = if self.tie_embeddings { "transformer.wte.weight" } else { "lm_head.weight" };
+        let tensors = raven_tensors(self).into_iter().filter_map(|tensor| {
+            let [n, k] = tensor.shape[..] else { return None };
+            let recurrent = tensor.name.contains(".core_block.") || tensor.name.contains(".adapter.");
+            let outside = tensor.name == head || tensor.name.contains(".prelude.") || tensor.name.contains(".coda.");
+            let times = if recurrent { u64::from(steps) } else { u64::from(outside) };
+            Some(times * n as u64 * row_bytes_of(&tensor.name, k as u32, dtype))
+        });
+        tensors.sum()
+    }
+
+    /// The longest context that fits a device's free memory together with weights in `dtype`; `None` if not even the weights do, and the
+    /// model's own limit if nobody knows how much memory there is.
+    #[must_use]
+    pub fn longest_context(&self, dtype: Dtype, steps: u32, caps: &Caps, memory: Memory) -> Option<u32> {
+        let Some(usable) = usable(memory) else { return Some(self.block_size) };
+        let fits = |context| {
+            let extent = Extent { context, steps, kv_dtype: Dtype::Bf16 };
+            self.need(dtype, extent, caps).total() <= usable
+        };
+        if fits(self.block_size) {
+            return Some(self.block_size);
+        }
+        largest(self.block_size / GRAIN, &|pages| fits(pages * GRAIN)).map(|pages| pages * GRAIN)
     }
 
     /// What a session takes beside the weights, and the weights.
@@ -142,8 +178,8 @@ impl Config {
 }
 
 /// The part of a device's free memory that may be taken; none if nobody knows how much there is.
-fn usable(device: &Device) -> Option<u64> {
-    device.memory().available.map(|bytes| bytes - bytes / 20)
+fn usable(memory: Memory) -> Option<u64> {
+    memory.available.map(|bytes| bytes - bytes / 20)
 }
 
 /// The session that `options` will get, as far as it is known before.
@@ -158,7 +194,7 @@ pub(crate) fn check_model(
     options: &SessionOptions,
     device: &Device,
 ) -> Result<(), Error> {
-    let Some(usable) = usable(device) else { return Ok(()) };
+    let Some(usable) = usable(device.memory()) else { return Ok(()) };
     let caps = device.caps();
     let context = options.context.unwrap_or(LEAST_CONTEXT).min(config.block_size);
     let wanted = extent(config, options, context);
@@ -177,9 +213,9 @@ pub(crate) fn check_model(
 /// # Errors
 /// [`Error::Memory`] if it does not fit.
 pub(crate) fn context(config: &Config, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
-    let usual = config.block_size.min(USUAL_CONTEXT);
+    let usual = config.usual_context();
     let wanted = extent(config, options, options.context.unwrap_or(usual));
-    let Some(usable) = usable(device) else { return Ok(wanted.context) };
+    let Some(usable) = usable(device.memory()) else { return Ok(wanted.context) };
     let caps = device.caps();
     let need = |extent| Need { weights: 0, ..config.need(Dtype::F32, extent, &caps) };
     let fits = |extent| need(extent).total() <= usable;
@@ -226,7 +262,7 @@ pub struct Shortage {
     /// The session that was asked for.
     pub extent: Extent,
     /// The device's memory.
-    pub memory: ruminate_engine::Memory,
+    pub memory: Memory,
     /// The device's name.
     pub device: String,
     /// What would fit.

@@ -62,8 +62,8 @@ pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{
     AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, adapters, backend,
 };
-pub use ruminate_shaders::Dtype;
 pub use ruminate_shaders::attention::cache::Lookup;
+pub use ruminate_shaders::{Caps, Dtype};
 pub use session::{MAX_STEPS, Session};
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;

@@ -129,7 +129,7 @@ impl Model {
     /// Bytes of weights that one decoded token reads at a number of steps.
     #[must_use]
     pub fn bytes_per_token(&self, steps: u32) -> u64 {
-        self.inner.raven.token_bytes() + u64::from(steps) * self.inner.raven.step_bytes()
+        self.inner.config.weight_bytes_per_token(self.dtype(), steps)
     }
 
     pub(crate) fn raven(&self) -> &Raven {

@@ -11,6 +11,7 @@ use ruminate::{
 use super::file;
 use crate::exit::Usage;
 use crate::interrupt::{Generating, Interrupt};
+use crate::model::open_session;
 use crate::report::Report;
 
 /// How a conversation is held.
@@ -20,6 +21,8 @@ pub(super) struct Settings {
     pub(super) system: Option<String>,
     /// Whether figures follow every answer.
     pub(super) stats: bool,
+    /// Whether notes are left out.
+    pub(super) quiet: bool,
     /// Whether Ctrl-C stops every answer; otherwise the first that it can stop.
     pub(super) stop_every_answer: bool,
 }
@@ -52,7 +55,7 @@ impl Conversation {
         let mut end = model.tokenizer().eos().to_vec();
         end.extend(template.end_of_answer(model.tokenizer())?);
         settings.generate.end_tokens = Some(end);
-        let session = model.session(settings.session.clone())?;
+        let session = open_session(model, settings.session.clone(), settings.quiet)?;
         let (held, messages) = (Vec::new(), Vec::new());
         Ok(Self { model: model.clone(), settings, session, held, messages, interrupted: false })
     }

@@ -60,6 +60,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
         generate: options.generation.generate(&model),
         system: options.system.clone(),
         stats: options.stats,
+        quiet: options.quiet,
         // Whoever types sees that an answer was stopped before saying more; a script goes on, so there the second Ctrl-C leaves.
         stop_every_answer: interactive,
     };

@@ -131,17 +131,6 @@ impl Raven {
         blocks.map(Block::bytes).sum::<u64>() + others.into_iter().flatten().map(Matrix::bytes).sum::<u64>()
     }
 
-    /// Bytes of the weights that one recurrence step reads.
-    pub(crate) fn step_bytes(&self) -> u64 {
-        self.adapter.bytes() + self.core.iter().map(Block::bytes).sum::<u64>()
-    }
-
-    /// Bytes of the weights that one token reads once, however many steps it takes: prelude, coda and head.
-    pub(crate) fn token_bytes(&self) -> u64 {
-        let head = self.head.as_ref().unwrap_or(&self.wte);
-        head.bytes() + self.prelude.iter().chain(&self.coda).map(Block::bytes).sum::<u64>()
-    }
-
     /// How the matrices are stored.
     pub(crate) const fn dtype(&self) -> Dtype {
         self.wte.dtype()
