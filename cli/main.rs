@@ -7,6 +7,7 @@ mod chat;
 mod completions;
 mod device;
 mod devices;
+mod doctor;
 mod exit;
 mod inspect;
 mod interrupt;
@@ -37,6 +38,8 @@ enum Verb {
     Chat(Box<chat::Chat>),
     /// Show what a checkpoint is and what of it fits here, from its headers alone
     Inspect(inspect::Inspect),
+    /// Examine a device: every kernel against its CPU twin
+    Doctor(doctor::Doctor),
     /// List the devices that a model can run on
     Devices(devices::Devices),
     /// Print a completion script for a shell
@@ -44,11 +47,17 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // Mesa's layer that picks a GPU for the desktop complains on stderr where there is none, as in a container.
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     let arguments = Arguments::parse();
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
         Verb::Inspect(options) => inspect::inspect(options),
+        Verb::Doctor(options) => doctor::doctor(options),
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-use ruminate_shaders::{Caps, Launch};
+use ruminate_shaders::{Caps, Case, Launch};
 
 use crate::adapter::{self, AdapterSummary, OpenOptions, Tier};
 use crate::buffer::{Buffer, Memory};
@@ -18,6 +18,7 @@ use crate::memory;
 use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
+use crate::verify::{self, Verdict};
 
 /// A device: a cheap handle that any thread may use.
 #[derive(Clone)]
@@ -243,6 +244,14 @@ impl Device {
     /// As [`Self::execute`].
     pub fn profile(&self, plan: &Plan, counts: &[u32]) -> Result<Profile> {
         profile::profile(self, plan, counts)
+    }
+
+    /// Runs a case here and on its CPU twin, compares the outputs, and times a launch. Waits, and creates objects.
+    ///
+    /// # Errors
+    /// As [`Self::plan`], [`Self::execute`] and [`Self::read`]; a wrong result is no error but a [`Verdict`] that did not pass.
+    pub fn verify(&self, case: &Case) -> Result<Verdict> {
+        verify::verify(self, case)
     }
 
     /// Compiles the pipelines of launches ahead of their plan. Drivers may still finish the work at the first dispatch.

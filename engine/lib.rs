@@ -29,6 +29,7 @@ mod pipeline;
 mod plan;
 mod profile;
 mod readback;
+mod verify;
 
 pub use ruminate_shaders as shaders;
 pub use wgpu;
@@ -43,3 +44,4 @@ pub use memory::Memory;
 pub use plan::Plan;
 pub use profile::{Profile, ProfileEntry};
 pub use readback::ReadBack;
+pub use verify::{Comparison, Verdict};

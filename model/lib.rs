@@ -34,6 +34,7 @@ mod chat;
 mod checkpoint;
 mod config;
 pub mod demo;
+pub mod doctor;
 mod error;
 mod fit;
 mod generate;
@@ -63,7 +64,7 @@ pub use ruminate_engine::{
     AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, adapters, backend,
 };
 pub use ruminate_shaders::attention::cache::Lookup;
-pub use ruminate_shaders::{Caps, Dtype};
+pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use session::{MAX_STEPS, Session};
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;

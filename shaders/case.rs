@@ -1,6 +1,6 @@
 //! Cases: a launch with its inputs, and how its outputs are judged. One case drives test, benchmark and doctor.
 
-use crate::{Launch, Threefry};
+use crate::{Caps, Dtype, Launch, Threefry};
 
 /// How the content of a binding is compared with the twin's after a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,33 @@ pub struct Case {
     pub data: Vec<Vec<u32>>,
     /// How each binding is judged afterwards.
     pub checks: Vec<Check>,
+}
+
+/// Sizes of a model, and rows of a pass: what the launches of that model look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Width of the model.
+    pub n_embd: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Values per head.
+    pub head_dim: u32,
+    /// Width inside the MLP.
+    pub hidden: u32,
+    /// Tokens.
+    pub vocab: u32,
+    /// Positions that attention looks at.
+    pub positions: u32,
+    /// How matrices are held.
+    pub dtype: Dtype,
+    /// Rows of the pass.
+    pub rows: u32,
+    /// Rows of a weight matrix that a case holds at most. Columns are always whole, so the arithmetic of a row is the model's.
+    pub most_weight_rows: u32,
+    /// The device.
+    pub caps: Caps,
 }
 
 /// Reproducible test data, from the counter-based generator that the kernels use too.

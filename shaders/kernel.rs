@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Case, Slots};
+use crate::{Case, Slots, Workload};
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,8 @@ pub struct Kernel {
     pub cases: fn() -> Vec<Case>,
     /// A case of a random shape, made from a seed, for property tests.
     pub random: fn(u64) -> Case,
+    /// The cases that the kernel meets in a model, if it meets any at that number of rows.
+    pub at: fn(&Workload) -> Vec<Case>,
 }
 
 impl Kernel {

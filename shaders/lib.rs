@@ -23,7 +23,7 @@ pub mod weight;
 
 pub use assemble::assemble;
 pub use caps::Caps;
-pub use case::{Case, Check, Noise};
+pub use case::{Case, Check, Noise, Workload};
 pub use kernel::{Access, Axis, Binding, Choice, Cost, Field, Kernel, Launch, MAX_AXES, Params, Part};
 pub use recur::Threefry;
 pub use row::{NONE, ROW, Row, Sequence, activation_bytes, stride};

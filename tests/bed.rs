@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Failed, Trial};
-use ruminate_engine::{Device, Graph, OpenOptions, Select, Tier};
-use ruminate_shaders::{Case, Check, Slot, Slots};
+use ruminate_engine::{Device, OpenOptions, Select, Tier};
+use ruminate_shaders::Case;
 
 /// The device under test, if there is one.
 #[must_use]
@@ -39,32 +39,11 @@ pub fn trials(
 /// # Errors
 /// Says which binding differs and by how much.
 pub fn run_case(device: &Device, case: &Case) -> Result<()> {
+    let mut case = case.clone();
+    case.launch.choice = preferred(device, &case);
     let label = case.launch.kernel.label(case.launch.choice);
-    let found = launch(device, case).with_context(|| format!("{label}, {}", case.name))?;
-    let expected = twin(case);
-    let names = case.launch.kernel.bindings_of(case.launch.choice);
-    for (((binding, check), found), expected) in names.zip(&case.checks).zip(&found).zip(&expected) {
-        let place = || format!("{label}, {}: `{}`", case.name, binding.name);
-        match check {
-            Check::Skip => {}
-            Check::Exact => {
-                let differs = found.iter().zip(expected).position(|(a, b)| a != b);
-                if let Some(at) = differs {
-                    bail!("{} differs at word {at}: {:#x}, the twin has {:#x}", place(), found[at], expected[at]);
-                }
-            }
-            Check::F32 => {
-                let floats = |words: &[u32]| words.iter().map(|&w| f32::from_bits(w)).collect::<Vec<_>>();
-                compare(&floats(found), &floats(expected), 1e-9).with_context(place)?;
-            }
-            Check::Bf16 => {
-                let halves = |words: &[u32]| {
-                    words.iter().flat_map(|w| [w << 16, w & 0xffff_0000].map(f32::from_bits)).collect::<Vec<_>>()
-                };
-                compare(&halves(found), &halves(expected), 1e-6).with_context(place)?;
-            }
-        }
-    }
+    let verdict = device.verify(&case).with_context(|| format!("{label}, {}", case.name))?;
+    ensure!(verdict.passed(), "{verdict}");
     Ok(())
 }
 
@@ -86,28 +65,6 @@ pub fn compare(found: &[f32], expected: &[f32], bound: f64) -> Result<()> {
     Ok(())
 }
 
-fn launch(device: &Device, case: &Case) -> Result<Vec<Vec<u32>>> {
-    let mut graph = Graph::new(&case.name);
-    let mut launch = case.launch.clone();
-    launch.choice = preferred(device, case);
-    let mut buffers = Vec::new();
-    for data in &case.data {
-        let buffer = device.buffer("case", data.len() as u64 * 4)?;
-        device.write(&buffer, 0, bytemuck::cast_slice(data))?;
-        buffers.push((graph.import(&buffer), buffer));
-    }
-    let tensors: Vec<_> = buffers.iter().map(|(tensor, _)| *tensor).collect();
-    graph.launch(launch, &tensors)?;
-    let plan = device.plan(graph)?;
-    device.execute(&plan, &[], &[])?;
-    let sizes = case.data.iter().map(|data| data.len() as u64 * 4);
-    buffers.iter().zip(sizes).map(|((_, buffer), bytes)| Ok(words(&device.read(buffer, 0..bytes)?))).collect()
-}
-
-fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
 /// The case's variant, with subgroups on a device that has them for every second case: both reductions are tested.
 fn preferred(device: &Device, case: &Case) -> ruminate_shaders::Choice {
     let mut choice = case.launch.choice;
@@ -116,16 +73,4 @@ fn preferred(device: &Device, case: &Case) -> ruminate_shaders::Choice {
         choice.0[axis] = u8::from(case.name.len().is_multiple_of(2));
     }
     choice
-}
-
-fn twin(case: &Case) -> Vec<Vec<u32>> {
-    let mut data = case.data.clone();
-    let bindings = case.launch.kernel.bindings_of(case.launch.choice);
-    let slots = bindings.zip(&mut data).map(|(binding, words)| match binding.access {
-        ruminate_shaders::Access::Read => Slot::Read(words),
-        ruminate_shaders::Access::Write => Slot::Write(words),
-    });
-    let slots = Slots::new(slots.collect());
-    (case.launch.kernel.reference)(&case.launch, slots);
-    data
 }

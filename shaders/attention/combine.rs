@@ -2,7 +2,7 @@
 
 use super::split::partial_bytes;
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, stride, weight};
 
 /// Combination of attention parts.
@@ -22,6 +22,7 @@ pub static COMBINE: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -109,6 +110,10 @@ fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 2, 1), (1, 55, 96, 16), (3, 5, 26, 4), (40, 4, 128, 2), (4000, 2, 16, 1)];
     let all = shapes.into_iter().zip(1..);
     all.map(|((rows, heads, head_dim, parts), seed)| case(rows, heads, head_dim, parts, seed)).collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(work.rows, work.heads, work.head_dim, (16 / work.rows).max(1), 1)]
 }
 
 fn random(seed: u64) -> Case {

@@ -7,7 +7,9 @@ use super::cache::{CACHE, CacheShape, KV_WRITE};
 use super::testbed;
 use crate::kernel::params;
 use crate::weight::Dtype;
-use crate::{Binding, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, activation_bytes, stride};
+use crate::{
+    Binding, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes, stride,
+};
 
 /// Bias, rotation and cache write.
 pub static ROTARY_KV: Kernel = Kernel {
@@ -30,6 +32,7 @@ pub static ROTARY_KV: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -185,6 +188,10 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn cases() -> Vec<Case> {
     testbed::shapes().into_iter().map(|(name, bed)| bed.rotary_case(name)).collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    testbed::Testbed::at(work).iter().map(|bed| bed.rotary_case("model")).collect()
 }
 
 fn random(seed: u64) -> Case {

@@ -5,7 +5,7 @@ use super::cache::{CACHE, CacheShape, KV_READ};
 use super::testbed;
 use crate::kernel::params;
 use crate::weight::{Dtype, EIGHT};
-use crate::{Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, reduce};
+use crate::{Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, reduce};
 
 /// Attention over one split of the keys.
 pub static ATTENTION: Kernel = Kernel {
@@ -26,6 +26,7 @@ pub static ATTENTION: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -200,10 +201,14 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    testbed::shapes().into_iter().map(|(name, bed)| bed.attention_case(name)).collect()
+    testbed::shapes().into_iter().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    testbed::Testbed::at(work).iter().map(|bed| bed.attention_case("model", &work.caps)).collect()
 }
 
 fn random(seed: u64) -> Case {
     let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
-    bed.attention_case(&format!("seed {seed}"))
+    bed.attention_case(&format!("seed {seed}"), &Caps::default())
 }

@@ -4,7 +4,7 @@ use super::cache::{CacheShape, Lookup, PAGE};
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention};
 use crate::weight::Dtype;
-use crate::{Caps, Case, Check, Noise, Row};
+use crate::{Caps, Case, Check, Noise, Row, Workload};
 
 /// Reads the cache's shape back from a launch's parameters.
 pub(super) trait CacheParams {
@@ -104,6 +104,31 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
 }
 
 impl Testbed {
+    /// Rows at the end of a context at full length, in the first layer of the recurrence and outside of it. Two steps: more would only be
+    /// more memory.
+    pub(super) fn at(work: &Workload) -> Vec<Self> {
+        let Workload { heads, kv_heads, head_dim, positions, rows, .. } = *work;
+        let context = positions.max(rows);
+        let bed = |recurrent| {
+            let cache = CacheShape {
+                kv_heads,
+                head_dim,
+                dtype: Dtype::Bf16,
+                sequences: 1,
+                context,
+                steps: 2,
+                slots: 3,
+                lookup: Lookup::Latest,
+                recurrent,
+                page_base: 0,
+                page_count: 3 * context.div_ceil(PAGE),
+            };
+            let table = (context - rows..context).map(|position| Row { step: 1, ..Row::new(0, position, 0) });
+            Self { cache, heads, rows: table.collect(), splits: (16 / rows).max(1), seed: 6 }
+        };
+        vec![bed(true), bed(false)]
+    }
+
     /// A random shape and random rows.
     pub(super) fn random(noise: &mut Noise, seed: u64) -> Self {
         let (kv_heads, group) = (1 + noise.below(4), 1 + noise.below(4));
@@ -196,11 +221,11 @@ impl Testbed {
         Case { name: format!("{name}: {:?}", self.cache), launch, data, checks }
     }
 
-    pub(super) fn attention_case(&self, name: &str) -> Case {
+    pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {
         let mut noise = Noise::new(self.seed);
         let (rows, cache, segments) = (self.rows.len() as u32, self.cache, 2);
         let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment: 1, segments };
-        let launch = attention(&Caps::default(), shape);
+        let launch = attention(caps, shape);
         let width = cache.chunks() * 8;
         let q = noise.matrix(rows * self.heads, cache.head_dim, width);
         let segment = self.segment(&mut noise);

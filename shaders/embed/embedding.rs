@@ -4,7 +4,8 @@
 use crate::kernel::params;
 use crate::weight::{self, Dtype, EIGHT, WEIGHT};
 use crate::{
-    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, activation_bytes, reduce,
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,
+    reduce,
 };
 
 /// Embedding gather.
@@ -20,6 +21,7 @@ pub static EMBED: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -106,6 +108,10 @@ fn cases() -> Vec<Case> {
     let shapes = [(1, 96, 448, 0), (3, 130, 777, 0), (40, 33, 300, 128), (4000, 8, 16, 0), (2, 5280, 50, 0)];
     let all = shapes.into_iter().flat_map(|shape| Dtype::ALL.map(|dtype| (shape, dtype)));
     all.zip(1..).map(|(((rows, n, vocab, first), dtype), seed)| case(rows, n, vocab, first, dtype, seed)).collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(work.rows, work.n_embd, work.vocab.min(work.most_weight_rows), 0, work.dtype, 1)]
 }
 
 fn random(seed: u64) -> Case {

@@ -1,7 +1,7 @@
 //! Rows to be read out, gathered into a dense block: only they go through the head.
 
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// Gather of the rows that are read out.
@@ -22,6 +22,7 @@ pub static SELECT: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -86,6 +87,10 @@ fn case(rows: u32, outputs: u32, n: u32, seed: u64) -> Case {
 fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 96), (13, 1, 130), (64, 7, 33), (4000, 4000, 8), (512, 3, 5280)];
     shapes.into_iter().zip(1..).map(|((rows, outputs, n), seed)| case(rows, outputs, n, seed)).collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(work.rows, 1, work.n_embd, 1)]
 }
 
 fn random(seed: u64) -> Case {

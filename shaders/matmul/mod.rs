@@ -15,7 +15,7 @@ pub use launch::{Input, Matmul, Output, matmul, matmul_variants};
 
 use crate::kernel::params;
 use crate::weight::{EIGHT, WEIGHT};
-use crate::{Axis, Binding, Case, Kernel, Params, Part, ROW, mlp, reduce};
+use crate::{Axis, Binding, Case, Kernel, Params, Part, ROW, Workload, mlp, reduce};
 
 const ROWS: Binding = Binding::read("rows", "Row");
 
@@ -60,6 +60,7 @@ pub static MATVEC: Kernel = Kernel {
     reference: reference::reference,
     cases: matvec_cases,
     random: matvec_random,
+    at: matvec_at,
 };
 
 /// Many rows at a time, in tiles.
@@ -75,6 +76,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
     reference: reference::reference,
     cases: tiled_cases,
     random: tiled_random,
+    at: tiled_at,
 };
 
 params! {
@@ -106,6 +108,14 @@ fn matvec_cases() -> Vec<Case> {
 
 fn tiled_cases() -> Vec<Case> {
     reference::cases(&[(1, 96, 130), (64, 64, 64), (65, 130, 77), (200, 77, 390), (17, 1056, 20), (4000, 24, 40)], true)
+}
+
+fn matvec_at(work: &Workload) -> Vec<Case> {
+    reference::at(work, &MATVEC)
+}
+
+fn tiled_at(work: &Workload) -> Vec<Case> {
+    reference::at(work, &MATMUL_TILED)
 }
 
 fn matvec_random(seed: u64) -> Case {

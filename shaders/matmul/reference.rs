@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::launch::{Input, Matmul, Output, matvec, tiled};
 use super::{INPUT, MatmulParams};
 use crate::weight::{self, Dtype};
-use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, mlp, stride};
+use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
 /// Sums in f64, one row of W after the other.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
@@ -106,4 +106,24 @@ pub(super) fn random(seed: u64, tiles: bool) -> Case {
         shape.count = n - shape.first;
     }
     build(shape, tiles, noise.below(rows), seed)
+}
+
+/// The matrices of a model that meet `kernel` at this number of rows, each cut to its first rows.
+pub(super) fn at(work: &Workload, kernel: &crate::Kernel) -> Vec<Case> {
+    let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, rows, .. } = *work;
+    let shapes = [
+        (n, n, Input::Concat, Output::Store),
+        (n, (heads + 2 * kv_heads) * head_dim, Input::Plain, Output::Store),
+        (heads * head_dim, n, Input::Plain, Output::Residual),
+        (n, 2 * hidden, Input::Plain, Output::GateUp),
+        (hidden, n, Input::Plain, Output::Residual),
+        (n, vocab, Input::Plain, Output::Store),
+    ];
+    let cut = shapes.map(|(k, n, input, output)| {
+        let count = if n > work.most_weight_rows { work.most_weight_rows / 16 * 16 } else { n };
+        Matmul { input, output, count, ..Matmul::whole(rows, k, n, dtype) }
+    });
+    let all = cut.into_iter().map(|shape| (shape, super::launch::matmul(&work.caps, shape)));
+    let met = all.filter(|(_, launch)| launch.kernel.name == kernel.name);
+    met.zip(1..).map(|((shape, launch), seed)| case(shape, launch, 0, seed)).collect()
 }

@@ -3,7 +3,7 @@
 //! One workgroup per row reads it twice: the second time from cache. The weight is kept in f32, padded like a row.
 
 use crate::kernel::params;
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots};
+use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// RMSNorm over rows.
@@ -24,6 +24,7 @@ pub static RMS_NORM: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -74,9 +75,9 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-fn case(rows: u32, n: u32, resting: u32, seed: u64) -> Case {
+fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = rms_norm(&Caps::default(), rows, n, 1e-6);
+    let launch = rms_norm(caps, rows, n, 1e-6);
     let table = crate::row::test_rows(rows, resting);
     let x = noise.matrix(rows, n, stride(n));
     let w = noise.matrix(1, n, stride(n));
@@ -91,11 +92,19 @@ fn case(rows: u32, n: u32, resting: u32, seed: u64) -> Case {
 
 fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 0), (1, 33, 0), (3, 130, 1), (5, 777, 0), (2, 4095, 0), (17, 5280, 3), (4000, 96, 0)];
-    shapes.into_iter().zip(1..).map(|((rows, n, resting), seed)| case(rows, n, resting, seed)).collect()
+    shapes
+        .into_iter()
+        .zip(1..)
+        .map(|((rows, n, resting), seed)| case(&Caps::default(), rows, n, resting, seed))
+        .collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(&work.caps, work.rows, work.n_embd, 0, 1)]
 }
 
 fn random(seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let rows = 1 + noise.below(40);
-    case(rows, 1 + noise.below(3000), noise.below(rows), seed)
+    case(&Caps::default(), rows, 1 + noise.below(3000), noise.below(rows), seed)
 }

@@ -1,7 +1,7 @@
 //! The step counter is data: one launch per iteration moves every active row to its next step.
 
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, reduce};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, reduce};
 
 /// Moves active rows to their next step.
 pub static ADVANCE: Kernel = Kernel {
@@ -16,6 +16,7 @@ pub static ADVANCE: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -60,6 +61,10 @@ fn case(rows: u32, resting: u32) -> Case {
 
 fn cases() -> Vec<Case> {
     [(1, 0), (33, 5), (4000, 1)].map(|(rows, resting)| case(rows, resting)).to_vec()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(work.rows, 0)]
 }
 
 fn random(seed: u64) -> Case {

@@ -1,7 +1,7 @@
 //! Greedy choice.
 
 use crate::kernel::params;
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots};
+use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// The token of the largest logit.
@@ -17,6 +17,7 @@ pub static ARGMAX: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -61,9 +62,9 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-fn case(outputs: u32, vocab: u32, levels: u32, seed: u64) -> Case {
+fn case(caps: &Caps, outputs: u32, vocab: u32, levels: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = argmax(&Caps::default(), outputs, vocab);
+    let launch = argmax(caps, outputs, vocab);
     let mut logits = noise.matrix(outputs, vocab, stride(vocab));
     if levels > 0 {
         // Few distinct values: many ties.
@@ -79,10 +80,18 @@ fn case(outputs: u32, vocab: u32, levels: u32, seed: u64) -> Case {
 
 fn cases() -> Vec<Case> {
     let shapes = [(1, 448, 0), (1, 777, 3), (5, 1, 0), (3, 65536, 0), (4, 65536, 7), (70, 33, 2)];
-    shapes.into_iter().zip(1..).map(|((outputs, vocab, levels), seed)| case(outputs, vocab, levels, seed)).collect()
+    shapes
+        .into_iter()
+        .zip(1..)
+        .map(|((outputs, vocab, levels), seed)| case(&Caps::default(), outputs, vocab, levels, seed))
+        .collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(&work.caps, work.rows, work.vocab, 0, 1)]
 }
 
 fn random(seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    case(1 + noise.below(9), 1 + noise.below(5000), noise.below(9), seed)
+    case(&Caps::default(), 1 + noise.below(9), 1 + noise.below(5000), noise.below(9), seed)
 }

@@ -1,7 +1,7 @@
 //! The chosen token becomes the sequence's next row.
 
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 
 /// Feeds chosen tokens back.
 pub static FEED: Kernel = Kernel {
@@ -21,6 +21,7 @@ pub static FEED: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -88,6 +89,10 @@ fn case(outputs: u32, context: u32, seed: u64) -> Case {
 
 fn cases() -> Vec<Case> {
     vec![case(1, 1, 1), case(1, 40, 2), case(70, 3, 3)]
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(work.rows, work.positions, 1)]
 }
 
 fn random(seed: u64) -> Case {

@@ -5,7 +5,9 @@ use bytemuck::{Pod, Zeroable};
 use super::reference::reference;
 use crate::kernel::params;
 use crate::recur::{SEQUENCE, THREEFRY};
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Sequence};
+use crate::{
+    Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Sequence, Workload,
+};
 use crate::{activation_bytes, reduce, stride};
 
 /// Draws tokens; the logits become the probabilities that were drawn from.
@@ -29,6 +31,7 @@ pub static SAMPLE: Kernel = Kernel {
     reference,
     cases,
     random,
+    at,
 };
 
 params! {
@@ -113,11 +116,11 @@ pub const fn seen_bytes(outputs: u32, vocab: u32) -> u64 {
     outputs as u64 * vocab.div_ceil(32) as u64 * 4
 }
 
-fn case(outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool, seed: u64) -> Case {
+fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let context = 50;
     let sequences = samplers.len() as u32;
-    let launch = sample(&Caps::default(), outputs, vocab, sequences, context);
+    let launch = sample(caps, outputs, vocab, sequences, context);
     let row = |i: u32, noise: &mut Noise| Row::new(i % sequences, noise.below(context), 0);
     let picked: Vec<Row> = (0..outputs).map(|i| row(i, &mut noise)).collect();
     let seeds: Vec<Sequence> =
@@ -143,6 +146,7 @@ fn case(outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool, seed: u64) -
 }
 
 fn cases() -> Vec<Case> {
+    let caps = &Caps::default();
     let plain = Sampler { temperature: 1.0, ..Sampler::GREEDY };
     let settings = [
         plain,
@@ -157,11 +161,17 @@ fn cases() -> Vec<Case> {
         Sampler { repeat_penalty: 1.3, penalty_window: 8, temperature: 0.0, ..plain },
         Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, ..plain },
     ];
-    let mut all = vec![case(11, 777, &settings, false, 1), case(1, 65_536, &settings[10..], false, 2)];
+    let mut all = vec![case(caps, 11, 777, &settings, false, 1), case(caps, 1, 65_536, &settings[10..], false, 2)];
     // All logits equal: top-k keeps every tie, top-p exactly as many as it needs, from the lowest token on.
-    all.push(case(3, 64, &[settings[3], Sampler { top_p: 0.49, ..plain }, settings[1]], true, 3));
-    all.push(case(1, 1, &settings[..1], false, 4));
+    all.push(case(caps, 3, 64, &[settings[3], Sampler { top_p: 0.49, ..plain }, settings[1]], true, 3));
+    all.push(case(caps, 1, 1, &settings[..1], false, 4));
     all
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    let usual =
+        Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, ..Sampler::GREEDY };
+    vec![case(&work.caps, work.rows, work.vocab, &[usual], false, 1)]
 }
 
 fn random(seed: u64) -> Case {
@@ -176,5 +186,5 @@ fn random(seed: u64) -> Case {
             ..Sampler::GREEDY
         })
         .collect();
-    case(1 + noise.below(6), 1 + noise.below(3000), &samplers, false, seed)
+    case(&Caps::default(), 1 + noise.below(6), 1 + noise.below(3000), &samplers, false, seed)
 }

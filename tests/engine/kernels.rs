@@ -32,6 +32,7 @@ const fn kernel(name: &'static str, wgsl: &'static str, reference: fn(&Launch, S
         reference,
         cases: Vec::new,
         random: no_case,
+        at: |_| Vec::new(),
     }
 }
 
