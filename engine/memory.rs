@@ -26,7 +26,8 @@ pub(crate) fn host() -> Memory {
     let (mut total, mut available) = (system.total_memory(), system.available_memory());
     if let Some(limits) = system.cgroup_limits() {
         total = total.min(limits.total_memory);
-        available = available.min(limits.free_memory);
+        // What the container counts as free lacks the files that the system caches for it and drops when it must.
+        available = available.min(limits.total_memory.saturating_sub(limits.rss));
     }
     // A system that is not supported says 0.
     let known = |bytes: u64| (bytes > 0).then_some(bytes);

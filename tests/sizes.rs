@@ -23,6 +23,7 @@ fn main() {
         on("weights_beyond_memory_are_refused_before_loading", too_large_model),
         on("a_context_beyond_memory_is_refused_with_one_that_fits", too_long_context),
         on("an_unasked_context_is_as_long_as_memory_allows", shrunk_context),
+        on("a_context_of_4096_works_and_one_more_is_refused", whole_context),
         on("one_pass_at_full_width_matches_the_twins", full_width),
     ];
     libtest_mimic::run(&arguments, all).exit();
@@ -142,6 +143,25 @@ fn shrunk_context(device: &Device) -> Result<()> {
     let session = model.session(SessionOptions { steps: Some(steps), ..SessionOptions::default() })?;
     ensure!((600..1000).contains(&session.context()), "a context of {}", session.context());
     Ok(())
+}
+
+/// A prompt that fills the longest context that models have, against the twins; then one token more.
+fn whole_context(device: &Device) -> Result<()> {
+    let source = Synthetic::parse("n_embd=32,heads=1,head_dim=32,hidden=32,vocab=300,layers=0/1/0,seed=2")?.source();
+    let prompt: Vec<u32> = (0..4096).map(|i| i * 7 % 300).collect();
+    let run = |device: &Device| -> Result<Vec<f32>> {
+        let model = Model::open(&source, device, LoadOptions::default())?;
+        let mut session = model.session(SessionOptions::default())?;
+        ensure!(session.context() == 4096, "a context of {}", session.context());
+        let logits = session.forward(&prompt, 2, State::Seeded, false)?;
+        let refused = session.forward(&[1], 2, State::Seeded, false).err().context("a 4097th position was accepted")?;
+        ensure!(matches!(refused, Error::PromptTooLong { tokens: 4097, context: 4096, most: 4096 }), "{refused}");
+        let longer = SessionOptions { context: Some(4097), ..SessionOptions::default() };
+        let refused = model.session(longer).err().context("a context of 4097 was accepted")?;
+        ensure!(refused.to_string().contains("4097 (block_size 4096)"), "{refused}");
+        Ok(logits)
+    };
+    compare(&run(device)?, &run(&Device::cpu())?, 1e-8)
 }
 
 /// Huginn's own layers, all of them, with a short vocabulary: 3.2 billion weights.
