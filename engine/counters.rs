@@ -45,6 +45,8 @@ counters! {
     buffers,
     /// Bind groups created.
     bind_groups,
+    /// Bind groups that are alive now.
+    live_bind_groups,
     /// Storage buffers that are alive now.
     live_buffers,
     /// Bytes of the storage buffers that are alive now.

@@ -11,7 +11,7 @@ use crate::buffer::{Buffer, Memory};
 use crate::counters::{Counters, Tally, add};
 use crate::cpu::{self, Cpu};
 use crate::error::{Error, Result};
-use crate::exec;
+use crate::exec::{self, Execution};
 use crate::gpu::Gpu;
 use crate::graph::{self, Graph};
 use crate::memory;
@@ -232,9 +232,17 @@ impl Device {
     /// last launch, whole; the ticket gives their content. No ticket comes back if `reads` is empty.
     ///
     /// # Errors
-    /// [`Error::Counts`], [`Error::Foreign`], or a fault of the device.
+    /// [`Error::Counts`], [`Error::Foreign`], [`Error::Busy`] while an execution of it in pieces is under way, or a fault of the device.
     pub fn execute(&self, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Option<ReadBack>> {
         exec::execute(self, plan, counts, reads)
+    }
+
+    /// Begins to run a plan like [`Self::execute`], in pieces that the host asks for. Nothing is submitted yet.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn begin(&self, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Execution> {
+        exec::begin(self, plan, counts, reads)
     }
 
     /// Runs a plan like [`Self::execute`], and times every launch: on the device where it has timestamps, by waiting for

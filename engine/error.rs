@@ -112,6 +112,12 @@ pub enum Error {
         /// Counts given.
         have: usize,
     },
+    /// A plan was to be executed while another execution of it is under way in pieces.
+    #[error("plan {plan} is being executed in pieces: finish or drop that execution first")]
+    Busy {
+        /// Label of the plan.
+        plan: String,
+    },
     /// A tensor of another graph, or a buffer or plan of another device.
     #[error("{what} belongs to another {owner}")]
     Foreign {

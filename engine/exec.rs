@@ -1,128 +1,292 @@
 //! Execution: encodes a plan's launches and submits them, without creating objects and without waiting.
 //!
 //! Launches of one submission share one compute pass; wgpu puts the barriers between them. A submission ends when the
-//! launches in it are assumed to take as long as the device's kind allows.
+//! launches in it are assumed to take as long as the device's kind allows, or as long as the host does: [`Execution`] is a plan that is
+//! executed a piece at a time.
 
-use std::sync::PoisonError;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::buffer::Buffer;
-use crate::counters::{Tally, add};
+use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::plan::{Dispatch, Plan};
-use crate::readback::ReadBack;
+use crate::pace::{self, Clock, STAMPS};
+use crate::plan::{Dispatch, Plan, Prepared};
+use crate::readback::{Mapping, ReadBack};
+use crate::walk::Walk;
 
 /// See [`Device::execute`].
 pub(crate) fn execute(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Option<ReadBack>> {
-    plan.check(device, counts)?;
-    reads.iter().try_for_each(|buffer| device.check_owner(buffer))?;
-    let _turn = plan.turn.lock().unwrap_or_else(PoisonError::into_inner);
-    match device.engine() {
-        Engine::Cpu(cpu) => {
-            plan.walk(counts, &mut |index| cpu.call(device.tally(), &plan.calls[index]))?;
-            if reads.is_empty() {
-                return Ok(None);
-            }
-            let results = reads.iter().map(|buffer| device.content(buffer)).collect();
-            Ok(Some(ReadBack::ready_now(device, results)))
-        }
-        Engine::Gpu(gpu) => {
+    let mut execution = Execution::new(device, plan, counts, reads)?;
+    let _turn = plan.turn()?;
+    execution.submit_all()?;
+    Ok(execution.results.take())
+}
+
+/// See [`Device::begin`].
+pub(crate) fn begin(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Execution> {
+    let mut execution = Execution::new(device, plan, counts, reads)?;
+    *plan.turn()? = true;
+    execution.claims = true;
+    Ok(execution)
+}
+
+/// An execution in pieces, for hosts whose own work shares the device. It owns its plan until it is finished or dropped: nobody else can
+/// execute that one meanwhile, while other plans may run between the pieces. Dropped in the middle, it leaves the rest undone.
+pub struct Execution {
+    device: Device,
+    plan: Plan,
+    counts: Vec<u32>,
+    reads: Vec<Buffer>,
+    walk: Walk,
+    /// Where the results go, until the last submission copies them there.
+    staging: Option<wgpu::Buffer>,
+    results: Option<ReadBack>,
+    /// The last submission, until it was seen to be done.
+    flight: Option<Flight>,
+    submitted: bool,
+    /// Whether the plan is claimed.
+    claims: bool,
+    fault: Option<Error>,
+}
+
+/// A submission that may not be done yet.
+struct Flight {
+    submission: wgpu::SubmissionIndex,
+    since: Instant,
+    /// Seconds that its launches are assumed to take.
+    assumed: f64,
+    /// Its times, if it has launches and the device has a clock.
+    stamps: Option<Mapping>,
+}
+
+/// What a submission may hold, beside its first launch.
+struct Bound<'a> {
+    /// Seconds of device time.
+    seconds: f64,
+    /// Real seconds per assumed second.
+    ratio: f64,
+    /// When the host has no more time for encoding.
+    until: Option<Instant>,
+    clock: Option<&'a Clock>,
+}
+
+impl Execution {
+    fn new(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Self> {
+        plan.check(device, counts)?;
+        reads.iter().try_for_each(|buffer| device.check_owner(buffer))?;
+        let mut staging = None;
+        if let Engine::Gpu(gpu) = device.engine() {
             gpu.check()?;
             let total: u64 = reads.iter().map(|buffer| buffer.size()).sum();
             // Taken first: if there is no memory for the results, nothing has run yet.
-            let staging = if reads.is_empty() { None } else { Some(gpu.staging.take(device, gpu, total)?) };
-            let mut recorder = Recorder::new(gpu, device.tally());
-            plan.walk(counts, &mut |index| recorder.launch(&plan.dispatches[index]))?;
-            let Some(staging) = staging else {
-                return recorder.submit().map(|_| None);
-            };
-            let submission = recorder.copy(reads, &staging)?;
-            let sizes = reads.iter().map(|buffer| buffer.size()).collect();
-            ReadBack::start(device, gpu, staging, sizes, submission).map(Some)
+            staging = if reads.is_empty() { None } else { Some(gpu.staging.take(device, gpu, total)?) };
         }
-    }
-}
-
-/// The submission under way.
-struct Recorder<'a> {
-    gpu: &'a Gpu,
-    tally: &'a Tally,
-    encoder: Option<wgpu::CommandEncoder>,
-    /// The open pass; always dropped before the encoder is used again.
-    pass: Option<wgpu::ComputePass<'static>>,
-    seconds: f64,
-    launches: u64,
-}
-
-impl<'a> Recorder<'a> {
-    fn new(gpu: &'a Gpu, tally: &'a Tally) -> Self {
-        Self { gpu, tally, encoder: None, pass: None, seconds: 0.0, launches: 0 }
+        Ok(Self {
+            device: device.clone(),
+            plan: plan.clone(),
+            counts: counts.to_vec(),
+            reads: reads.iter().copied().cloned().collect(),
+            walk: Walk::default(),
+            staging,
+            results: None,
+            flight: None,
+            submitted: false,
+            claims: false,
+            fault: None,
+        })
     }
 
-    /// Encodes a launch, behind a new submission if this one is full.
-    fn launch(&mut self, dispatch: &Dispatch) -> Result<()> {
-        if self.launches > 0 && self.seconds + dispatch.seconds > self.gpu.rates.submission_seconds {
-            self.submit()?;
-        }
-        self.seconds += dispatch.seconds;
-        self.launches += 1;
-        let pass = match self.pass.take() {
-            Some(pass) => pass,
-            None => {
-                let descriptor = wgpu::ComputePassDescriptor { label: Some("ruminate"), timestamp_writes: None };
-                self.encoder()?.begin_compute_pass(&descriptor).forget_lifetime()
+    /// Goes on by one piece: what the device does in about `budget`, but at least one launch. It is one submission, and it is not made
+    /// before the last one is done, so the host's own work never queues behind more than one. The time for encoding is bounded by
+    /// `budget` as well. On the CPU twins, the launches run within the call.
+    ///
+    /// True when the device has done everything: the ticket of [`Self::finish`] is ready then. Never waits.
+    ///
+    /// # Errors
+    /// A fault of the device; every later call gives the same.
+    pub fn advance(&mut self, budget: Duration) -> Result<bool> {
+        self.fault.clone().map_or(Ok(()), Err)?;
+        self.go_on(budget).inspect_err(|error| self.fault = Some(error.clone()))
+    }
+
+    /// Submits what is left, as [`Device::execute`] does; a ticket for the results, if any were asked for. Never waits.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn finish(mut self) -> Result<Option<ReadBack>> {
+        self.fault.take().map_or(Ok(()), Err)?;
+        self.submit_all()?;
+        Ok(self.results.take())
+    }
+
+    fn go_on(&mut self, budget: Duration) -> Result<bool> {
+        let until = Instant::now().checked_add(budget);
+        let device = self.device.clone();
+        match device.engine() {
+            Engine::Cpu(_) => {
+                while !self.submitted {
+                    self.call()?;
+                    if until.is_some_and(|until| Instant::now() >= until) {
+                        break;
+                    }
+                }
+                Ok(self.submitted)
             }
-        };
-        encode(self.pass.insert(pass), dispatch);
+            Engine::Gpu(gpu) => {
+                if self.caught_up(gpu)? && !self.submitted {
+                    let clock = gpu.pace.clock(gpu, device.tally())?;
+                    let bound = Bound { seconds: budget.as_secs_f64(), ratio: gpu.pace.ratio(), until, clock };
+                    self.submit(gpu, &bound)?;
+                }
+                Ok(self.submitted && self.flight.is_none())
+            }
+        }
+    }
+
+    fn submit_all(&mut self) -> Result<()> {
+        let device = self.device.clone();
+        while !self.submitted {
+            match device.engine() {
+                Engine::Cpu(_) => self.call()?,
+                Engine::Gpu(gpu) => {
+                    let seconds = gpu.rates.submission_seconds;
+                    self.submit(gpu, &Bound { seconds, ratio: 1.0, until: None, clock: None })?;
+                }
+            }
+        }
         Ok(())
     }
 
-    fn encoder(&mut self) -> Result<&mut wgpu::CommandEncoder> {
-        let encoder = match self.encoder.take() {
-            Some(encoder) => encoder,
-            None => {
-                let descriptor = wgpu::CommandEncoderDescriptor { label: Some("ruminate") };
-                self.gpu
-                    .guard(|| "a command encoder".to_owned(), || self.gpu.device.create_command_encoder(&descriptor))?
+    /// Runs the next twin, or hands out the results behind the last.
+    fn call(&mut self) -> Result<()> {
+        let plan = self.plan.prepared();
+        if let (Some(index), Engine::Cpu(cpu)) = (self.walk.peek(&plan.program, &self.counts), self.device.engine()) {
+            cpu.call(self.device.tally(), &plan.calls[index])?;
+            self.walk.pass();
+            return Ok(());
+        }
+        if !self.reads.is_empty() {
+            let results = self.reads.iter().map(|buffer| self.device.content(buffer)).collect();
+            self.results = Some(ReadBack::ready_now(&self.device, results));
+        }
+        self.submitted = true;
+        Ok(())
+    }
+
+    /// Submits launches up to a bound, and behind the last of all the copies of the results.
+    fn submit(&mut self, gpu: &Gpu, bound: &Bound<'_>) -> Result<()> {
+        let Self { device, plan, counts, reads, walk, staging, .. } = self;
+        let plan = plan.prepared();
+        let tally = device.tally();
+        let first = walk.peek(&plan.program, counts);
+        if first.is_none() && reads.is_empty() {
+            self.submitted = true;
+            return Ok(());
+        }
+        let clock = bound.clock.filter(|_| first.is_some());
+        let stamps = clock.map(|_| gpu.staging.take(device, gpu, STAMPS)).transpose()?;
+        let (mut launches, mut assumed, mut last) = (0, 0.0, false);
+        let since = Instant::now();
+        // Encoding is inside the scopes of the submission: faults of a pass show when it ends.
+        let submission = gpu.submit(tally, || {
+            let mut encoder =
+                gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("ruminate") });
+            if first.is_some() {
+                (launches, assumed) = encode_piece(&mut encoder, plan, counts, walk, bound);
             }
-        };
-        Ok(self.encoder.insert(encoder))
-    }
-
-    /// Submits what is encoded, if there is anything.
-    fn submit(&mut self) -> Result<Option<wgpu::SubmissionIndex>> {
-        let (pass, encoder) = (self.pass.take(), self.encoder.take());
-        let Some(encoder) = encoder else { return Ok(None) };
-        // Faults of the pass show when it ends, so it ends inside the scopes of the submission.
-        let index = self.gpu.submit(self.tally, || {
-            drop(pass);
-            Some(encoder.finish())
-        })?;
-        add(&self.tally.launches, self.launches);
-        (self.seconds, self.launches) = (0.0, 0);
-        Ok(Some(index))
-    }
-
-    /// Copies buffers behind the last launch and submits.
-    fn copy(mut self, reads: &[&Buffer], staging: &wgpu::Buffer) -> Result<wgpu::SubmissionIndex> {
-        let sources: Vec<&wgpu::Buffer> = reads.iter().filter_map(|buffer| buffer.wgpu()).collect();
-        let pass = self.pass.take();
-        let gpu = self.gpu;
-        let encoder = self.encoder()?;
-        gpu.guard(
-            || "copies for a read-back".to_owned(),
-            || {
-                drop(pass);
+            if let (Some(clock), Some(stamps)) = (clock, &stamps) {
+                clock.copy(&mut encoder, stamps);
+            }
+            last = walk.peek(&plan.program, counts).is_none();
+            if let (true, Some(staging)) = (last, &*staging) {
                 let mut offset = 0;
-                for source in sources {
+                for source in reads.iter().filter_map(Buffer::wgpu) {
                     encoder.copy_buffer_to_buffer(source, 0, staging, offset, source.size());
                     offset += source.size();
                 }
-            },
-        )?;
-        self.submit()?.ok_or_else(|| Error::ReadBack("nothing was submitted".to_owned()))
+            }
+            Some(encoder.finish())
+        })?;
+        add(&tally.launches, launches);
+        let stamps =
+            stamps.map(|stamps| Mapping::start(device, gpu, stamps, vec![STAMPS], submission.clone())).transpose()?;
+        if last {
+            self.submitted = true;
+            if let Some(staging) = staging.take() {
+                let sizes = reads.iter().map(Buffer::size).collect();
+                self.results = Some(ReadBack::start(device, gpu, staging, sizes, submission.clone())?);
+            }
+        }
+        self.flight = Some(Flight { submission, since, assumed, stamps });
+        Ok(())
     }
+
+    /// Whether the last submission is done. The device's pace is learned from what is seen.
+    fn caught_up(&mut self, gpu: &Gpu) -> Result<bool> {
+        let Some(flight) = &self.flight else { return Ok(true) };
+        let done = match &flight.stamps {
+            Some(stamps) => stamps.ready(),
+            None => gpu.done(&flight.submission)?,
+        };
+        let elapsed = flight.since.elapsed().as_secs_f64();
+        // Another thread's look may be about to hand over the results.
+        if !done || !self.results.as_ref().is_none_or(ReadBack::ready) {
+            if flight.stamps.is_none() {
+                gpu.pace.saw(flight.assumed, elapsed, f64::INFINITY);
+            }
+            return Ok(false);
+        }
+        if flight.assumed > 0.0 {
+            let stamps = flight.stamps.as_ref().map(Mapping::finish).transpose()?;
+            let exact = stamps.and_then(|stamps| pace::seconds(gpu, &stamps.concat()));
+            gpu.pace.saw(flight.assumed, exact.unwrap_or(0.0), exact.unwrap_or(elapsed));
+        }
+        self.flight = None;
+        Ok(true)
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        if self.claims {
+            self.plan.release();
+        }
+    }
+}
+
+impl fmt::Debug for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Execution of {:?}, {}", self.plan, if self.submitted { "submitted" } else { "under way" })
+    }
+}
+
+/// Encodes launches into one pass, up to a bound; how many, and the seconds that they are assumed to take.
+fn encode_piece(
+    encoder: &mut wgpu::CommandEncoder,
+    plan: &Prepared,
+    counts: &[u32],
+    walk: &mut Walk,
+    bound: &Bound<'_>,
+) -> (u64, f64) {
+    let descriptor =
+        wgpu::ComputePassDescriptor { label: Some("ruminate"), timestamp_writes: bound.clock.map(Clock::writes) };
+    let mut pass = encoder.begin_compute_pass(&descriptor);
+    let (mut launches, mut assumed) = (0, 0.0);
+    while let Some(index) = walk.peek(&plan.program, counts) {
+        let dispatch = &plan.dispatches[index];
+        let full = (assumed + dispatch.seconds) * bound.ratio > bound.seconds;
+        if launches > 0 && (full || bound.until.is_some_and(|until| Instant::now() >= until)) {
+            break;
+        }
+        encode(&mut pass, dispatch);
+        walk.pass();
+        launches += 1;
+        assumed += dispatch.seconds;
+    }
+    (launches, assumed)
 }
 
 /// Encodes one launch into a pass.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::adapter::Kind;
 use crate::counters::{Tally, add};
 use crate::error::{Error, Result};
+use crate::pace::Pace;
 use crate::pipeline::Pipelines;
 use crate::readback::Staging;
 
@@ -70,6 +71,7 @@ pub(crate) struct Gpu {
     pub(crate) limits: wgpu::Limits,
     pub(crate) timestamps: bool,
     pub(crate) rates: Rates,
+    pub(crate) pace: Pace,
     pub(crate) pipelines: Pipelines,
     pub(crate) staging: Staging,
     fault: Arc<OnceLock<Error>>,
@@ -83,6 +85,7 @@ impl Gpu {
             limits: device.limits(),
             timestamps: device.features().contains(wgpu::Features::TIMESTAMP_QUERY),
             rates: Rates::of(kind),
+            pace: Pace::default(),
             pipelines: Pipelines::default(),
             staging: Staging::default(),
             fault: Arc::default(),
@@ -148,6 +151,11 @@ impl Gpu {
     /// Looks for finished work without blocking.
     pub(crate) fn poll(&self) -> Result<()> {
         self.turn(wgpu::PollType::Poll).map(drop)
+    }
+
+    /// Whether a submission is finished. Looks without blocking.
+    pub(crate) fn done(&self, index: &wgpu::SubmissionIndex) -> Result<bool> {
+        self.turn(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(Duration::ZERO) })
     }
 
     /// Blocks until a submission is finished.

@@ -10,7 +10,8 @@
 //! 3. [`Device::plan`] makes a [`Plan`] of it: pipelines, scratch buffers shared by tensors that don't live at the same
 //!    time, bind groups, parameters.
 //! 4. [`Device::execute`] encodes and submits a plan. It creates nothing and never waits; it splits the work into submissions
-//!    that are short enough for watchdogs. Results come back through a [`ReadBack`] ticket.
+//!    that are short enough for watchdogs. Results come back through a [`ReadBack`] ticket. A host with frames to draw executes plans
+//!    in pieces: [`Device::begin`].
 //!
 //! Device trouble never panics: the first fault is kept, and every later call returns it as an [`Error`].
 
@@ -25,11 +26,13 @@ mod gpu;
 mod graph;
 mod liveness;
 mod memory;
+mod pace;
 mod pipeline;
 mod plan;
 mod profile;
 mod readback;
 mod verify;
+mod walk;
 
 pub use ruminate_shaders as shaders;
 pub use wgpu;
@@ -39,6 +42,7 @@ pub use buffer::Buffer;
 pub use counters::Counters;
 pub use device::Device;
 pub use error::{Error, Result};
+pub use exec::Execution;
 pub use graph::{Count, Graph, Tensor};
 pub use memory::Memory;
 pub use plan::Plan;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ruminate_shaders::{Cost, Launch};
 
@@ -11,21 +12,26 @@ use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::graph::{Graph, Recorded, Step};
+use crate::graph::{Graph, Recorded};
 use crate::liveness;
 use crate::pipeline::Pipeline;
+use crate::walk::Program;
 
-/// A graph made ready for a device. Its scratch memory is its own, so executions of one plan follow each other.
-pub struct Plan {
+/// A graph made ready for a device: a cheap handle. Its scratch memory is its own, so executions of one plan follow each other.
+#[derive(Clone)]
+pub struct Plan(Arc<Prepared>);
+
+/// What a plan consists of.
+pub(crate) struct Prepared {
     pub(crate) label: String,
     pub(crate) device: Device,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) program: Program,
     pub(crate) calls: Vec<Call>,
     /// On a GPU, what each call encodes; empty on the CPU.
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) counts: usize,
-    /// Held while an execution is submitted, so that those of two threads don't mix.
-    pub(crate) turn: Mutex<()>,
+    /// Held while an execution is submitted, so that those of two threads don't mix. True while one is done in pieces.
+    turn: Mutex<bool>,
     kept: Vec<(String, Buffer)>,
     pipelines: BTreeSet<String>,
     scratch_bytes: u64,
@@ -86,95 +92,93 @@ impl Plan {
             Engine::Cpu(_) => Vec::new(),
         };
         let kept = graph.nodes.iter().enumerate().filter(|(_, node)| node.keep);
-        Ok(Self {
+        add(&device.tally().live_bind_groups, dispatches.len() as u64);
+        Ok(Self(Arc::new(Prepared {
             label: graph.label.clone(),
             device: device.clone(),
-            steps: graph.steps.clone(),
+            program: Program::new(&graph.steps),
             counts: graph.counts.len(),
-            turn: Mutex::new(()),
+            turn: Mutex::new(false),
             kept: kept.filter_map(|(index, node)| Some((node.name.clone(), buffer_of(index)?))).collect(),
             pipelines: calls.iter().map(|call| call.label.clone()).collect(),
             scratch_bytes: layout.slots.iter().sum(),
             calls,
             dispatches,
-        })
+        })))
     }
 
     /// The buffer of a tensor that was kept, by its name: to write before and read after an execution.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&Buffer> {
-        self.kept.iter().find(|(kept, _)| kept == name).map(|(_, buffer)| buffer)
+        self.0.kept.iter().find(|(kept, _)| kept == name).map(|(_, buffer)| buffer)
     }
 
     /// Launches of an execution with these counts.
     #[must_use]
     pub fn launches(&self, counts: &[u32]) -> u64 {
-        self.total(&self.steps, counts, &|_| 1)
+        self.0.program.total(counts, |_| 1)
     }
 
     /// Bytes of scratch memory, kept tensors included, imported ones not.
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
-        self.scratch_bytes
+        self.0.scratch_bytes
     }
 
     /// Work of an execution with these counts, as the launches state it.
     #[must_use]
     pub fn cost(&self, counts: &[u32]) -> Cost {
+        let cost = |index: usize| self.0.calls[index].launch.cost;
         Cost {
-            bytes: self.total(&self.steps, counts, &|call| call.launch.cost.bytes),
-            flops: self.total(&self.steps, counts, &|call| call.launch.cost.flops),
+            bytes: self.0.program.total(counts, |index| cost(index).bytes),
+            flops: self.0.program.total(counts, |index| cost(index).flops),
         }
     }
 
     /// Labels of the kernel variants in use, sorted.
     pub fn pipelines(&self) -> impl Iterator<Item = &str> {
-        self.pipelines.iter().map(String::as_str)
-    }
-
-    fn total(&self, steps: &[Step], counts: &[u32], of: &dyn Fn(&Call) -> u64) -> u64 {
-        let one = |step: &Step| match step {
-            Step::Launch(index) => of(&self.calls[*index]),
-            Step::Repeat(count, body) => self.total(body, counts, of).saturating_mul(u64::from(count.times(counts))),
-        };
-        steps.iter().map(one).fold(0, u64::saturating_add)
+        self.0.pipelines.iter().map(String::as_str)
     }
 
     /// Fails if the plan is another device's or the counts are not as many as its graph's.
     pub(crate) fn check(&self, device: &Device, counts: &[u32]) -> Result<()> {
-        if !self.device.same(device) {
-            return Err(Error::Foreign { what: format!("plan {}", self.label), owner: "device" });
+        let Prepared { label, counts: need, device: owner, .. } = &*self.0;
+        if !owner.same(device) {
+            return Err(Error::Foreign { what: format!("plan {label}"), owner: "device" });
         }
-        if counts.len() != self.counts {
-            return Err(Error::Counts { plan: self.label.clone(), need: self.counts, have: counts.len() });
+        if counts.len() != *need {
+            return Err(Error::Counts { plan: label.clone(), need: *need, have: counts.len() });
         }
         Ok(())
     }
 
-    /// Visits the launches of an execution in order.
-    pub(crate) fn walk(&self, counts: &[u32], visit: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
-        walk(&self.steps, counts, visit)
+    /// Takes the plan for an execution, which lasts as long as the guard, or until the guarded value is false again.
+    pub(crate) fn turn(&self) -> Result<MutexGuard<'_, bool>> {
+        let turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if *turn { Err(Error::Busy { plan: self.0.label.clone() }) } else { Ok(turn) }
+    }
+
+    /// Ends an execution in pieces.
+    pub(crate) fn release(&self) {
+        *self.0.turn.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.0
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        self.device.tally().live_bind_groups.fetch_sub(self.dispatches.len() as u64, Relaxed);
     }
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} launches recorded, {} bytes of scratch)", self.label, self.calls.len(), self.scratch_bytes)
+        let Prepared { label, calls, scratch_bytes, .. } = &*self.0;
+        write!(f, "{label} ({} launches recorded, {scratch_bytes} bytes of scratch)", calls.len())
     }
-}
-
-fn walk(steps: &[Step], counts: &[u32], visit: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
-    for step in steps {
-        match step {
-            Step::Launch(index) => visit(*index)?,
-            Step::Repeat(count, body) => {
-                for _ in 0..count.times(counts) {
-                    walk(body, counts, visit)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Checks what only the device can tell: sizes of bindings, their number, and workgroups.

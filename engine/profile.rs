@@ -4,7 +4,6 @@
 //! a submission that the host waits for, so its time includes some 100 µs of driver work. On the CPU the twin is timed.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::counters::add;
@@ -12,8 +11,9 @@ use crate::device::{Device, Engine};
 use crate::error::Result;
 use crate::exec::encode;
 use crate::gpu::Gpu;
-use crate::plan::Plan;
+use crate::plan::{Plan, Prepared};
 use crate::readback;
+use crate::walk::Walk;
 
 /// Time and work of one kernel variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +47,11 @@ const STAMP: u64 = 8;
 /// See [`Device::profile`].
 pub(crate) fn profile(device: &Device, plan: &Plan, counts: &[u32]) -> Result<Profile> {
     plan.check(device, counts)?;
-    let _turn = plan.turn.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut order = Vec::new();
-    plan.walk(counts, &mut |index| {
-        order.push(index);
-        Ok(())
-    })?;
+    let _turn = plan.turn()?;
+    let plan = plan.prepared();
+    let mut walk = Walk::default();
+    let next = || walk.peek(&plan.program, counts).inspect(|_| walk.pass());
+    let order: Vec<usize> = std::iter::from_fn(next).collect();
     let times = match device.engine() {
         Engine::Cpu(cpu) => order.iter().map(|&index| timed(|| cpu.call(device.tally(), &plan.calls[index]))).collect(),
         Engine::Gpu(gpu) if gpu.timestamps => {
@@ -71,7 +70,7 @@ pub(crate) fn profile(device: &Device, plan: &Plan, counts: &[u32]) -> Result<Pr
 }
 
 /// How many of these launches make one submission.
-fn submission(gpu: &Gpu, plan: &Plan, launches: &[usize]) -> usize {
+fn submission(gpu: &Gpu, plan: &Prepared, launches: &[usize]) -> usize {
     let mut seconds = 0.0;
     let fits = launches.iter().take(LAUNCHES_PER_SET).take_while(|&&index| {
         seconds += plan.dispatches[index].seconds;
@@ -86,7 +85,7 @@ fn timed(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
 }
 
 /// Runs one launch and waits for it.
-fn alone(device: &Device, gpu: &Gpu, plan: &Plan, index: usize) -> Result<()> {
+fn alone(device: &Device, gpu: &Gpu, plan: &Prepared, index: usize) -> Result<()> {
     let submission = gpu.submit(device.tally(), || {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), &plan.dispatches[index]);
@@ -97,7 +96,7 @@ fn alone(device: &Device, gpu: &Gpu, plan: &Plan, index: usize) -> Result<()> {
 }
 
 /// Runs launches in one submission, a pass with two timestamps for each.
-fn stamped(device: &Device, gpu: &Gpu, plan: &Plan, launches: &[usize]) -> Result<Vec<Duration>> {
+fn stamped(device: &Device, gpu: &Gpu, plan: &Prepared, launches: &[usize]) -> Result<Vec<Duration>> {
     let queries = u32::try_from(launches.len() * 2).unwrap_or(u32::MAX);
     let bytes = u64::from(queries) * STAMP;
     let (set, resolved) = gpu.guard(
@@ -145,7 +144,7 @@ fn stamped(device: &Device, gpu: &Gpu, plan: &Plan, launches: &[usize]) -> Resul
     Ok(stamps.chunks_exact(both).map(time).collect())
 }
 
-fn summarize(plan: &Plan, order: &[usize], times: &[Duration]) -> Profile {
+fn summarize(plan: &Prepared, order: &[usize], times: &[Duration]) -> Profile {
     let mut entries = BTreeMap::<&str, ProfileEntry>::new();
     for (&index, &time) in order.iter().zip(times) {
         let call = &plan.calls[index];

@@ -74,7 +74,7 @@ enum Ticket {
 }
 
 /// A staging buffer that is being mapped.
-struct Mapping {
+pub(crate) struct Mapping {
     device: Device,
     staging: Option<wgpu::Buffer>,
     /// Bytes of each result, multiples of 4 as mapping demands.
@@ -139,7 +139,8 @@ impl fmt::Debug for ReadBack {
 }
 
 impl Mapping {
-    fn start(
+    /// Starts mapping a buffer that `submission` fills with results of these sizes.
+    pub(crate) fn start(
         device: &Device,
         gpu: &Gpu,
         staging: wgpu::Buffer,
@@ -171,12 +172,14 @@ impl Mapping {
         self.state.load(Ordering::Acquire)
     }
 
-    fn ready(&self) -> bool {
+    /// Whether [`Self::finish`] would return at once. Looks without blocking.
+    pub(crate) fn ready(&self) -> bool {
         // A failure of any kind is ready too: `wait` reports it without blocking.
         self.state() != PENDING || self.gpu().and_then(Gpu::poll).is_err() || self.state() != PENDING
     }
 
-    fn finish(&self) -> Result<Vec<Vec<u8>>> {
+    /// The results. Blocks if the device has not got there yet.
+    pub(crate) fn finish(&self) -> Result<Vec<Vec<u8>>> {
         let gpu = self.gpu()?;
         if !self.ready() {
             gpu.wait(self.device.tally(), &self.submission)?;

@@ -167,6 +167,9 @@ pub enum Error {
     /// A step-wise call without rows to work on.
     #[error("no rows were begun: call begin() first, and read results before anything else is computed")]
     NotBegun,
+    /// A bounded step without a generation to go on with.
+    #[error("no generation was started: call start() first")]
+    NotStarted,
     /// The device failed.
     #[error(transparent)]
     Engine(#[from] ruminate_engine::Error),

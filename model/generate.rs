@@ -1,21 +1,14 @@
-//! Generation: an iterator over tokens that keeps the device one token ahead of the host.
+//! Generation, two ways: an iterator over tokens that keeps the device busy, and bounded steps for hosts that draw frames on it.
 //!
-//! The choice of a token and its way back into the row table happen on the device, so the pass for the next token is submitted before
-//! this token has been read. What the host learns late (a stop token, a stop string) costs one pass that nobody looks at.
+//! [`Generation`] borrows its session. A host that keeps a session from frame to frame starts the generation in the session itself:
+//! [`Session::start`], then [`Session::step`] in every frame. Both drive the same [`Run`].
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-use ruminate_engine::ReadBack;
+use std::time::Duration;
 
 use crate::error::Error;
-use crate::options::{GenerateOptions, Sampling};
+use crate::options::GenerateOptions;
+use crate::run::Run;
 use crate::session::Session;
-use crate::stop::StopStrings;
-use crate::tokenizer::{Specials, StreamDecoder};
-
-/// Passes that are submitted before the oldest has been read.
-const AHEAD: usize = 2;
 
 /// What is continued: text, or token ids as they stand.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +48,17 @@ pub struct Piece {
     pub steps: u32,
 }
 
+/// What a bounded step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The device is at work.
+    Working,
+    /// A token is there.
+    Token(Piece),
+    /// Generation has ended.
+    Done(StopReason),
+}
+
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -66,6 +70,8 @@ pub enum StopReason {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// An error, which the call returned.
+    Failed,
 }
 
 /// Figures of a generation.
@@ -102,25 +108,17 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 }
 
 /// Tokens as they are generated. Drop it to stop early; the session can go on from there.
+///
+/// Dropped before the whole prompt was submitted, it leaves the session as if there had been no prompt.
 pub struct Generation<'s> {
     session: &'s mut Session,
-    steps: u32,
-    sampling: Sampling,
-    end_tokens: Vec<u32>,
-    left_to_submit: u32,
-    limited_by_context: bool,
-    pending: VecDeque<ReadBack>,
-    decoder: StreamDecoder,
-    stop: StopStrings,
-    start: Instant,
-    first: Option<Instant>,
-    origin: u32,
-    statistics: Statistics,
-    finished: Option<StopReason>,
+    run: Run,
 }
 
 impl Session {
     /// Continues the session with a prompt and generates from it.
+    ///
+    /// The first time, kernels are compiled, which can take seconds; the device computes nothing yet.
     ///
     /// # Errors
     /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::Option`], the tokenizer's, or the device's.
@@ -129,43 +127,44 @@ impl Session {
         prompt: impl Into<Prompt<'p>>,
         options: &GenerateOptions,
     ) -> Result<Generation<'_>, Error> {
-        options.sampling.validate()?;
-        let start = Instant::now();
-        let steps = options.steps.unwrap_or(self.model().config().mean_recurrence);
-        let tokens = match prompt.into() {
-            Prompt::Tokens(tokens) => tokens.to_vec(),
-            Prompt::Text("") => return Err(Error::EmptyPrompt),
-            Prompt::Text(text) => {
-                let specials = if options.add_bos && self.position() == 0 { Specials::Bos } else { Specials::None };
-                self.model().tokenizer().encode(text, specials)?
-            }
-        };
-        let decoder = self.model().tokenizer().stream(true);
-        let stop = StopStrings::new(options.stop.clone())?;
-        let wanted = options.max_tokens.unwrap_or(u32::MAX);
-        if wanted == 0 {
-            return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
+        self.stop();
+        let run = Run::new(self, prompt.into(), options)?;
+        Ok(Generation { session: self, run })
+    }
+
+    /// Begins what [`Self::generate`] does for a host that keeps the session, and drives it with [`Self::step`]. The host may do this on
+    /// another thread than its frames, since it compiles kernels the first time.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn start<'p>(&mut self, prompt: impl Into<Prompt<'p>>, options: &GenerateOptions) -> Result<(), Error> {
+        self.stop();
+        self.run = Some(Box::new(Run::new(self, prompt.into(), options)?));
+        Ok(())
+    }
+
+    /// Goes on with what [`Self::start`] began, as [`Generation::step`] does.
+    ///
+    /// # Errors
+    /// [`Error::NotStarted`], or the device's, which ends the generation.
+    pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
+        let mut run = self.run.take().ok_or(Error::NotStarted)?;
+        let outcome = run.step(self, budget);
+        self.run = Some(run);
+        outcome
+    }
+
+    /// Figures of what [`Self::start`] began, until [`Self::stop`].
+    #[must_use]
+    pub fn statistics(&self) -> Option<&Statistics> {
+        self.run.as_ref().map(|run| run.statistics())
+    }
+
+    /// Ends what [`Self::start`] began, as dropping a [`Generation`] does. Every call that computes something else does it first.
+    pub fn stop(&mut self) {
+        if let Some(run) = self.run.take() {
+            run.settle(self);
         }
-        let end_tokens = options.end_tokens.clone().unwrap_or_else(|| self.model().tokenizer().eos().to_vec());
-        let first = self.prefill(&tokens, steps, options.sampling)?;
-        // The last token that is generated need not be computed itself, so it takes no position.
-        let room = self.context() - self.position() + 1;
-        Ok(Generation {
-            steps,
-            sampling: options.sampling,
-            end_tokens,
-            left_to_submit: wanted.min(room) - 1,
-            limited_by_context: room < wanted,
-            pending: VecDeque::from([first]),
-            decoder,
-            stop,
-            start,
-            first: None,
-            origin: self.position(),
-            statistics: Statistics { prompt_tokens: tokens.len() as u32, ..Statistics::default() },
-            finished: None,
-            session: self,
-        })
     }
 }
 
@@ -173,80 +172,28 @@ impl Generation<'_> {
     /// Figures so far.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
-        &self.statistics
+        self.run.statistics()
     }
 
     /// Why generation ended, once it has.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.finished
+        self.run.stop_reason()
     }
 
-    /// Whether the next token can be taken without waiting.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.pending.front().is_none_or(ReadBack::ready)
-    }
-
-    /// Does a bounded piece of work: submits what may be submitted, and takes a token if one is there. For hosts that have frames to
-    /// draw in between; `Ok(None)` while there is none, and for good once [`Self::stop_reason`] says why.
+    /// Does a bounded piece of work and returns, for hosts that have frames to draw in between.
+    ///
+    /// If the device is done with the last piece, another is submitted that keeps it busy for about `budget`: at most one submission, behind
+    /// which the host's own commands may queue. The time that the call itself takes is bounded by `budget` too, but for a launch that is
+    /// longer alone, and for the rare call at which the cache grows. It never waits for the device. Called once per frame, `budget` is the share
+    /// of the frame that generation gets; called more often, it fills the gaps.
+    ///
+    /// On a GPU with timestamps, pieces are measured, and fit the budget after the first few.
     ///
     /// # Errors
-    /// The device's.
-    pub fn step(&mut self) -> Result<Option<Piece>, Error> {
-        self.submit()?;
-        if self.finished.is_none() && self.ready() { self.take() } else { Ok(None) }
-    }
-
-    /// Keeps the device busy: submits passes up to the limit.
-    fn submit(&mut self) -> Result<(), Error> {
-        while self.finished.is_none() && self.pending.len() < AHEAD && self.left_to_submit > 0 {
-            // On a driver that computes while it takes commands, the first token is there by now; it must not count as if it had come
-            // with the next.
-            if self.first.is_none() && self.ready() {
-                self.first = Some(Instant::now());
-            }
-            self.left_to_submit -= 1;
-            let ticket = self.session.decode(self.steps, self.sampling)?;
-            self.pending.push_back(ticket);
-        }
-        Ok(())
-    }
-
-    /// Waits for the oldest pass and takes its token.
-    fn take(&mut self) -> Result<Option<Piece>, Error> {
-        let Some(ticket) = self.pending.pop_front() else { return Ok(None) };
-        let bytes = ticket.wait()?.concat();
-        let token = bytes.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-        let now = Instant::now();
-        let first = *self.first.get_or_insert(now);
-        self.statistics.prompt_time = first - self.start;
-        self.statistics.decode_time = now - first;
-        self.statistics.tokens += 1;
-        self.statistics.steps += u64::from(self.steps);
-
-        if self.end_tokens.contains(&token) {
-            self.finished = Some(StopReason::EndToken(token));
-            return Ok(Some(Piece { token, text: self.flush(), steps: self.steps }));
-        }
-        let fresh = self.decoder.push(token);
-        let (mut text, stopped) = self.stop.push(&fresh);
-        if stopped {
-            self.finished = Some(StopReason::StopString);
-        } else if self.pending.is_empty() && self.left_to_submit == 0 {
-            let full = self.limited_by_context;
-            self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
-            text.push_str(&self.flush());
-        }
-        Ok(Some(Piece { token, text, steps: self.steps }))
-    }
-
-    /// Text that was held back.
-    fn flush(&mut self) -> String {
-        let rest = self.decoder.flush();
-        let (mut text, _) = self.stop.push(&rest);
-        text.push_str(&self.stop.flush());
-        text
+    /// The device's, which ends the generation.
+    pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
+        self.run.step(self.session, budget)
     }
 }
 
@@ -254,22 +201,12 @@ impl Iterator for Generation<'_> {
     type Item = Result<Piece, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.submit() {
-            self.finished = Some(StopReason::MaxTokens);
-            self.pending.clear();
-            return Some(Err(error));
-        }
-        if self.finished.is_some() {
-            return None;
-        }
-        self.take().transpose()
+        self.run.next(self.session)
     }
 }
 
 impl Drop for Generation<'_> {
-    /// Sets the session to what was handed out: the tokens before the last one are computed, the last one is not yet.
     fn drop(&mut self) {
-        let computed = self.origin + self.statistics.tokens.saturating_sub(1);
-        self.session.settle(computed);
+        self.run.settle(self.session);
     }
 }

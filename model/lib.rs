@@ -41,6 +41,7 @@ mod generate;
 mod kv;
 mod model;
 mod options;
+mod run;
 mod session;
 mod source;
 pub mod statistics;
@@ -55,7 +56,7 @@ pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, TensorInfo, Tenso
 pub use config::{Config, GenerationConfig};
 pub use error::{Error, TensorProblem};
 pub use fit::{Extent, Fits, Need, Shortage};
-pub use generate::{Generation, Piece, Prompt, Statistics, StopReason};
+pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use model::Model;
 pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State};
 pub use ruminate_engine as engine;

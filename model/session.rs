@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use ruminate_engine::{Buffer, ReadBack};
+use ruminate_engine::{Buffer, Execution};
 use ruminate_shaders::{NONE, Row, Sequence, stride};
 
 use crate::error::Error;
@@ -13,6 +13,7 @@ use crate::fit;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{Sampling, SessionOptions, State};
+use crate::run::Run;
 use crate::stepwise::Opened;
 use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
 
@@ -32,6 +33,8 @@ pub struct Session {
     sampling: Option<Sampling>,
     pub(crate) position: u32,
     pub(crate) opened: Option<Opened>,
+    /// What [`Self::start`] began.
+    pub(crate) run: Option<Box<Run>>,
 }
 
 impl Session {
@@ -67,8 +70,8 @@ impl Session {
             reserved: 0,
         };
         device.write(&tables.sequences, 0, bytemuck::bytes_of(&entry))?;
-        let (spaces, sampling, opened) = (HashMap::new(), None, None);
-        Ok(Self { model, options, kv, tables, spaces, sampling, position: 0, opened })
+        let (spaces, sampling, opened, run) = (HashMap::new(), None, None, None);
+        Ok(Self { model, options, kv, tables, spaces, sampling, position: 0, opened, run })
     }
 
     /// The model of this session.
@@ -106,6 +109,7 @@ impl Session {
     /// # Errors
     /// [`Error::Option`] if the session does not hold so many positions.
     pub fn rewind(&mut self, position: u32) -> Result<(), Error> {
+        self.stop();
         if position > self.position {
             let allowed = "at most the number of positions that the session holds";
             return Err(Error::Option { name: "position", value: position.to_string(), allowed });
@@ -119,6 +123,7 @@ impl Session {
     /// # Errors
     /// [`Error::PromptTooLong`], [`Error::Option`], [`Error::Token`], or the device's.
     pub fn forward(&mut self, tokens: &[u32], steps: u32, state: State<'_>, all: bool) -> Result<Vec<f32>, Error> {
+        self.stop();
         self.check(tokens, steps, state)?;
         let n = self.model.config().n_embd as usize;
         let mut logits = Vec::new();
@@ -135,7 +140,7 @@ impl Session {
             };
             let outputs = if all { chunk.len() } else { usize::from(later.is_empty()) };
             let key = self.prepare(chunk, steps, given, outputs)?;
-            self.run(key, Stage::Token, steps, Choose::Nothing, false)?;
+            self.execute(key, Stage::Token, steps, Choose::Nothing, false)?;
             self.position += chunk.len() as u32;
             if outputs > 0 {
                 logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.vocab())?);
@@ -145,29 +150,58 @@ impl Session {
         Ok(logits)
     }
 
-    /// Computes a prompt and chooses its first token, without waiting; the ticket brings it.
-    pub(crate) fn prefill(&mut self, tokens: &[u32], steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
-        self.check(tokens, steps, State::Seeded)?;
+    /// Makes what a generation needs: room for its prompt, and the plans of all its passes.
+    pub(crate) fn make_ready(
+        &mut self,
+        prompt: &[u32],
+        steps: u32,
+        sampling: Sampling,
+        goes_on: bool,
+    ) -> Result<(), Error> {
+        self.check(prompt, steps, State::Seeded)?;
         self.set_sampling(sampling)?;
-        let mut rest = tokens;
-        loop {
-            let (chunk, later) = rest.split_at(rest.len().min(MAX_ROWS as usize));
-            let last = later.is_empty();
-            let key = self.prepare(chunk, steps, State::Seeded, usize::from(last))?;
-            self.position += chunk.len() as u32;
-            if last {
-                return self.choose(key, steps, sampling);
-            }
-            self.run(key, Stage::Token, steps, Choose::Nothing, false)?;
-            rest = later;
+        // With the first token behind the prompt, if there is a position for it.
+        let end = self.position + prompt.len() as u32 + u32::from(goes_on);
+        self.kv.reserve(0, end.min(self.context()), steps)?;
+        let mut chunks = prompt.chunks(MAX_ROWS as usize).peekable();
+        while let Some(chunk) = chunks.next() {
+            let choose = if chunks.peek().is_none() { chooser(sampling) } else { Choose::Nothing };
+            let key = (capacity(chunk.len() as u32), 1);
+            self.space(key)?;
+            self.plan(key, Stage::Token, choose, false)?;
         }
+        if goes_on {
+            self.plan((1, 1), Stage::Token, chooser(sampling), false)?;
+        }
+        Ok(())
     }
 
-    /// Computes the row that the last choice made, and chooses the next token, without waiting.
-    pub(crate) fn decode(&mut self, steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
+    /// Begins to compute at most [`MAX_ROWS`] tokens of a prompt; behind the last of them, a token is chosen and read back.
+    pub(crate) fn begin_prompt(
+        &mut self,
+        chunk: &[u32],
+        last: bool,
+        steps: u32,
+        sampling: Sampling,
+    ) -> Result<Execution, Error> {
+        let key = self.prepare(chunk, steps, State::Seeded, usize::from(last))?;
+        self.position += chunk.len() as u32;
+        self.begin_pass(key, steps, last.then_some(sampling))
+    }
+
+    /// Begins to compute the row that the last choice made, and to choose the next token.
+    pub(crate) fn begin_token(&mut self, steps: u32, sampling: Sampling) -> Result<Execution, Error> {
         self.kv.reserve(0, self.position + 1, steps)?;
         self.position += 1;
-        self.choose((1, 1), steps, sampling)
+        self.begin_pass((1, 1), steps, Some(sampling))
+    }
+
+    fn begin_pass(&mut self, key: (u32, u32), steps: u32, sampling: Option<Sampling>) -> Result<Execution, Error> {
+        let device = self.model.device().clone();
+        let chosen = sampling.map(|_| self.space(key).map(|space| space.chosen.clone())).transpose()?;
+        let plan = self.plan(key, Stage::Token, sampling.map_or(Choose::Nothing, chooser), false)?;
+        let reads: Vec<&Buffer> = chosen.iter().collect();
+        Ok(device.begin(plan, &[steps], &reads)?)
     }
 
     /// Sets the position to what a generation handed out: passes beyond it were computed for nobody.
@@ -180,6 +214,7 @@ impl Session {
     /// # Errors
     /// [`Error::PromptTooLong`] if the context is full, or the device's.
     pub fn profile(&mut self, steps: u32, sampling: Sampling) -> Result<ruminate_engine::Profile, Error> {
+        self.stop();
         if self.position == self.context() {
             return Err(Error::PromptTooLong {
                 tokens: self.position as usize + 1,
@@ -194,15 +229,7 @@ impl Session {
         Ok(device.profile(plan, &[steps])?)
     }
 
-    fn choose(&mut self, key: (u32, u32), steps: u32, sampling: Sampling) -> Result<ReadBack, Error> {
-        let device = self.model.device().clone();
-        let chosen = self.space(key)?.chosen.clone();
-        let plan = self.plan(key, Stage::Token, chooser(sampling), false)?;
-        let ticket = device.execute(plan, &[steps], &[&chosen])?;
-        ticket.ok_or(Error::NotBegun)
-    }
-
-    pub(crate) fn run(
+    pub(crate) fn execute(
         &mut self,
         key: (u32, u32),
         stage: Stage,

@@ -30,13 +30,14 @@ impl Session {
     /// # Errors
     /// As [`Self::forward`].
     pub fn begin(&mut self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
+        self.stop();
         self.check(tokens, steps, state)?;
         if tokens.len() > MAX_ROWS as usize {
             let value = format!("{} tokens", tokens.len());
             return Err(Error::Option { name: "tokens", value, allowed: "at most 256 at a time" });
         }
         let key = self.prepare(tokens, steps, state, tokens.len())?;
-        self.run(key, Stage::Begin, 0, Choose::Nothing, true)?;
+        self.execute(key, Stage::Begin, 0, Choose::Nothing, true)?;
         self.position += tokens.len() as u32;
         self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps_left: steps });
         Ok(())
@@ -55,7 +56,7 @@ impl Session {
             allowed: "together no more than were announced when the rows were begun",
         })?;
         opened.steps_left = left;
-        self.run(key, Stage::Iterate, steps, Choose::Nothing, true)
+        self.execute(key, Stage::Iterate, steps, Choose::Nothing, true)
     }
 
     /// The current recurrent states `[rows, n_embd]`, before the final norm.
@@ -82,7 +83,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn read_out(&mut self) -> Result<Outputs, Error> {
         let (key, rows) = self.opened()?;
-        self.run(key, Stage::Finish, 0, Choose::Nothing, true)?;
+        self.execute(key, Stage::Finish, 0, Choose::Nothing, true)?;
         let n = self.model.config().n_embd;
         let latents = self.traced(Stage::Finish, "ln_f", n)?;
         let head = self.traced(Stage::Finish, "head", n)?;

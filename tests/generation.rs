@@ -1,9 +1,11 @@
 //! Generation with the embedded demo: what the loop costs the host, and that results do not depend on how the work is cut.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Counters, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, State, StopReason, demo,
+    Counters, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, State, StopReason, demo,
 };
 use ruminate_engine::Device;
 use ruminate_tests::{device, trials};
@@ -216,13 +218,22 @@ fn reasons(device: &Device) -> Result<()> {
 fn bounded(device: &Device) -> Result<()> {
     let model = model(device)?;
     let expected = tokens(&mut session(&model)?, PROMPT, &greedy(4, 6))?;
-    let mut session = session(&model)?;
-    let mut generation = session.generate(PROMPT, &greedy(4, 6))?;
-    let mut found = Vec::new();
-    while generation.stop_reason().is_none() {
-        found.extend(generation.step()?.map(|piece| piece.token));
+    // From one launch per call to more than a token's.
+    for budget in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(10)] {
+        let mut session = session(&model)?;
+        let mut generation = session.generate(PROMPT, &greedy(4, 6))?;
+        let mut found = Vec::new();
+        let reason = loop {
+            match generation.step(budget)? {
+                Progress::Working => {}
+                Progress::Token(piece) => found.push(piece.token),
+                Progress::Done(reason) => break reason,
+            }
+        };
+        ensure!(found == expected, "{found:?} with {budget:?}, expected {expected:?}");
+        ensure!(reason == StopReason::MaxTokens && generation.stop_reason() == Some(reason), "{reason:?}");
+        ensure!(generation.step(budget)? == Progress::Done(reason) && generation.next().is_none(), "it went on");
     }
-    ensure!(found == expected, "{found:?}, expected {expected:?}");
     Ok(())
 }
 

@@ -1,0 +1,95 @@
+//! The order of launches: a graph's steps laid out flat, and a place among them that can be left and come back to.
+
+use crate::graph::{Count, Step};
+
+/// Steps in a row, with jumps.
+#[derive(Debug)]
+pub(crate) struct Program(Vec<Op>);
+
+#[derive(Debug)]
+enum Op {
+    /// A launch, by its place in the record.
+    Launch(usize),
+    /// The head of a loop, and the operation behind the loop.
+    Repeat { count: Count, behind: usize },
+    /// The end of a loop, and the first operation inside.
+    Again { first: usize },
+}
+
+impl Program {
+    pub(crate) fn new(steps: &[Step]) -> Self {
+        let mut ops = Vec::new();
+        lay_out(steps, &mut ops);
+        Self(ops)
+    }
+
+    /// Sums a quantity over the launches of an execution.
+    pub(crate) fn total(&self, counts: &[u32], of: impl Fn(usize) -> u64) -> u64 {
+        let (mut sum, mut rounds) = (0_u64, vec![1_u64]);
+        for op in &self.0 {
+            let now = rounds.last().copied().unwrap_or(1);
+            match op {
+                Op::Launch(index) => sum = sum.saturating_add(of(*index).saturating_mul(now)),
+                Op::Repeat { count, .. } => rounds.push(now.saturating_mul(u64::from(count.times(counts)))),
+                Op::Again { .. } => drop(rounds.pop()),
+            }
+        }
+        sum
+    }
+}
+
+fn lay_out(steps: &[Step], ops: &mut Vec<Op>) {
+    for step in steps {
+        match step {
+            Step::Launch(index) => ops.push(Op::Launch(*index)),
+            Step::Repeat(count, body) => {
+                let head = ops.len();
+                ops.push(Op::Repeat { count: *count, behind: 0 });
+                lay_out(body, ops);
+                ops.push(Op::Again { first: head + 1 });
+                ops[head] = Op::Repeat { count: *count, behind: ops.len() };
+            }
+        }
+    }
+}
+
+/// A place in a program.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    at: usize,
+    /// Rounds that are left of the loops around this place, the present one included.
+    rounds: Vec<u32>,
+}
+
+impl Walk {
+    /// The launch at this place; `None` at the end. Goes through loops, not past the launch.
+    pub(crate) fn peek(&mut self, program: &Program, counts: &[u32]) -> Option<usize> {
+        loop {
+            match program.0.get(self.at)? {
+                Op::Launch(index) => return Some(*index),
+                Op::Repeat { count, behind } => match count.times(counts) {
+                    0 => self.at = *behind,
+                    times => {
+                        self.rounds.push(times);
+                        self.at += 1;
+                    }
+                },
+                Op::Again { first } => match self.rounds.last_mut() {
+                    Some(left) if *left > 1 => {
+                        *left -= 1;
+                        self.at = *first;
+                    }
+                    _ => {
+                        self.rounds.pop();
+                        self.at += 1;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Goes past the launch that [`Self::peek`] found.
+    pub(crate) fn pass(&mut self) {
+        self.at += 1;
+    }
+}
