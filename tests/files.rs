@@ -2,7 +2,7 @@
 //! in a message that names the file, the thing and the remedy. The tests of the single modules look at the errors as data.
 
 use anyhow::{Context, Result, ensure};
-use ruminate::{Checkpoint, Config, Device, Error, LoadOptions, Message, Model, Source, demo};
+use ruminate::{Checkpoint, Config, Device, Error, LoadOptions, Model, Source, demo};
 use ruminate_tests::{Folder, safetensors_file, safetensors_of};
 use serde_json::{Value, json};
 
@@ -330,37 +330,5 @@ fn end_tokens_may_be_one_or_a_list_and_nothing_else() -> Result<()> {
         refused(&with(wrong)?, &words);
     }
     refused(&with(json!([420, 448]))?, &["tokenizer.json: special token id 448", "the model has 448 tokens"]);
-    Ok(())
-}
-
-/// What the demo makes of a greeting with another chat template.
-fn rendered(template: &str) -> Result<Result<String, Error>> {
-    let folder = with_json("tokenizer_config.json", |config| config["chat_template"] = json!(template))?;
-    let model = match open(&folder) {
-        Ok(model) => model,
-        Err(error) => return Ok(Err(error)),
-    };
-    let greeting = [Message { role: "user".to_owned(), content: "hi".to_owned() }];
-    Ok(model.chat().context("a template was given")?.render(&greeting, true))
-}
-
-#[test]
-fn a_chat_template_can_do_no_harm_and_its_words_reach_the_user() -> Result<()> {
-    let place = "chat template in ";
-    for (template, words) in [
-        ("{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", "fuel"),
-        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "recursion"),
-        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
-        ("{% if messages %}{{ bos_token }}", "end of input"),
-        ("{{ messages[0].content.nothing() }}", "nothing"),
-        ("{% include '../config.json' %}", "config.json"),
-    ] {
-        let message = rendered(template)?.err().context(template)?.to_string();
-        for word in [place, "tokenizer_config.json: ", words] {
-            ensure!(message.contains(word), "{template}: {word:?} is not in the message: {message}");
-        }
-    }
-    let marked = "{{ bos_token }}{%- generation -%} {{ messages[0]['content'] }} {%- endgeneration -%} !";
-    assert_eq!(rendered(marked)??, "<|begin_text|>hi!");
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Proves that text becomes the same token ids, and ids the same text, as in the authors' stack; that streamed text never splits a
-//! character; that stop strings do not depend on how text is cut; and that chat templates render as published.
+//! character; that stop strings do not depend on how text is cut.
 
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
@@ -197,82 +197,6 @@ fn half_a_character_is_held_back_and_replaced_at_the_end() -> Result<()> {
         ["", "\u{fffd}A"],
         "an impossible character is replaced at once"
     );
-    Ok(())
-}
-
-fn template(content: &str) -> Result<Result<ChatTemplate, Error>> {
-    let folder = Folder::new()?;
-    folder.write("chat_template.jinja", content)?;
-    Ok(ChatTemplate::open(&folder.source()).map(|found| found.expect("a file that exists")))
-}
-
-fn user(content: &str) -> Vec<Message> {
-    vec![Message { role: "user".to_owned(), content: content.to_owned() }]
-}
-
-#[test]
-fn generation_tags_mark_and_do_not_print() -> Result<()> {
-    for (open, close) in [
-        ("{% generation %}", "{% endgeneration %}"),
-        ("{%- generation -%}", "{%- endgeneration -%}"),
-        ("{%generation%}", "{%endgeneration%}"),
-    ] {
-        let template =
-            template(&format!("{{{{ bos_token }}}}{open}{{{{ messages[0]['content'].strip() }}}}{close}!"))??;
-        assert_eq!(template.render(&user("  hi "), false)?, "hi!", "{open}");
-    }
-    Ok(())
-}
-
-#[test]
-fn blocks_leave_no_blank_lines_as_in_hugging_face() -> Result<()> {
-    let template = template("  {% for message in messages %}\n{{ message.content }}\n  {% endfor %}\n")??;
-    assert_eq!(template.render(&user("hi"), false)?, "hi\n");
-    Ok(())
-}
-
-#[test]
-fn a_template_can_refuse_a_conversation_and_know_the_date() -> Result<()> {
-    let refusing = template("{{ raise_exception('roles must alternate') }}")??;
-    let error = refusing.render(&user("hi"), true).err().context("rendered")?;
-    assert!(
-        error.to_string().contains("roles must alternate") && error.to_string().contains("chat_template.jinja"),
-        "{error}"
-    );
-    let year = template("{{ strftime_now('%Y') }}")??.render(&user("hi"), true)?;
-    assert!(year.parse::<u32>()? >= 2025, "{year}");
-    assert!(template("{{ strftime_now('%Q') }}")??.render(&user("hi"), true).is_err());
-    Ok(())
-}
-
-#[test]
-fn a_template_that_does_not_end_or_does_not_compile_is_an_error() -> Result<()> {
-    let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
-    let error = template(endless)??.render(&user("hi"), true).err().context("rendered")?;
-    assert!(error.to_string().contains("fuel"), "{error}");
-    assert!(matches!(template("{% for %}")?, Err(Error::Chat { .. })));
-    Ok(())
-}
-
-#[test]
-fn named_templates_offer_the_default_one() -> Result<()> {
-    let open = |value: Value| {
-        let folder = Folder::new()?;
-        folder.write(
-            "tokenizer_config.json",
-            json!({"chat_template": value, "bos_token": {"content": "<s>"}}).to_string(),
-        )?;
-        let Some(template) = ChatTemplate::open(&folder.source())? else { return Ok(None) };
-        Ok::<_, anyhow::Error>(Some(template.render(&[], false)?))
-    };
-    let entry = |name: &str, template: &str| json!({"name": name, "template": template});
-    assert_eq!(open(json!([entry("tool", "T"), entry("default", "{{ bos_token }}D")]))?.as_deref(), Some("<s>D"));
-    assert_eq!(open(json!([entry("tool", "T")]))?.as_deref(), Some("T"));
-    assert_eq!(open(json!([]))?, None);
-    assert_eq!(open(Value::Null)?, None);
-    let error = open(json!([entry("tool", "T"), entry("rag", "R")])).err().context("chose one")?;
-    assert!(error.to_string().contains("rag"), "{error}");
-    assert!(open(json!(7)).is_err());
     Ok(())
 }
 

@@ -1,8 +1,13 @@
-//! Chat templates: Jinja from the checkpoint, rendered with bounded work, because a template is somebody else's program.
+//! Chat templates: Jinja from the checkpoint, rendered with bounded work and memory, because a template is somebody else's program.
 
+mod budget;
+mod filters;
+mod guard;
+mod source;
 mod strftime;
 
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::machinery::{Vm, make_string_output};
+use minijinja::{AutoEscape, Environment, ErrorKind, Value as Jinja, context};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,6 +35,8 @@ pub struct Message {
 /// A checkpoint's chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// As [`source::prepare`] left it.
+    text: String,
     file: String,
     bos: String,
     eos: String,
@@ -56,10 +63,9 @@ impl ChatTemplate {
             value.as_str().or_else(|| value["content"].as_str()).unwrap_or_default().to_owned()
         };
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        guard::install(&mut environment);
+        filters::install(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -67,25 +73,31 @@ impl ChatTemplate {
             strftime::strftime_now(&format)
                 .map_err(|problem| minijinja::Error::new(ErrorKind::InvalidOperation, problem))
         });
-        let compiled = environment.add_template_owned(NAME, without_generation(&text));
-        compiled.map_err(|error| Error::Chat { file: file.clone(), problem: error.to_string() })?;
-        Ok(Some(Self { environment, file, bos: token("bos_token"), eos: token("eos_token") }))
+        let failed = |error: minijinja::Error| Error::Chat { file: file.clone(), problem: error.to_string() };
+        let text = source::prepare(&text).map_err(failed)?;
+        // Compiled again for every conversation, which takes microseconds; here for what is wrong with it.
+        guard::compile(NAME, &text).map_err(failed)?;
+        Ok(Some(Self { environment, text, file, bos: token("bos_token"), eos: token("eos_token") }))
     }
 
     /// Renders a conversation; the text is to be encoded without further special tokens.
     ///
     /// # Errors
-    /// [`Error::Chat`] if the template fails, refuses the conversation, or works for too long.
+    /// [`Error::Chat`] if the template fails, refuses the conversation, works for too long, or makes too much.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let failed = |error: minijinja::Error| Error::Chat { file: self.file.clone(), problem: error.to_string() };
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        let values = context! {
+        let code = guard::compile(NAME, &self.text).map_err(failed)?;
+        let values = Jinja::from(context! {
             messages => messages,
             add_generation_prompt => add_generation_prompt,
             bos_token => self.bos,
             eos_token => self.eos,
-        };
-        template.render(values).map_err(failed)
+        });
+        let mut text = String::new();
+        let mut output = make_string_output(&mut text);
+        let vm = Vm::new(&self.environment);
+        vm.eval(&code.instructions, values, &code.blocks, &mut output, AutoEscape::None).map_err(failed)?;
+        Ok(text)
     }
 
     /// The special token that the template writes behind an answer, which therefore ends one; none if it writes text there, or
@@ -130,24 +142,4 @@ fn from_config(value: &Value, file: &str) -> Result<Option<String>> {
     let text =
         chosen["template"].as_str().ok_or_else(|| wrong("an entry of `chat_template` has no text in `template`"))?;
     Ok(Some(text.to_owned()))
-}
-
-/// `{% generation %}` only marks what a model said, for training; a block that is always taken has the same effect on the text.
-fn without_generation(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("{%") {
-        let Some(end) = rest[start..].find("%}").map(|end| start + end + 2) else { break };
-        let tag = &rest[start..end];
-        let inner = tag[2..tag.len() - 2].trim_matches(['-', '+']).trim();
-        let replaced = match inner {
-            "generation" => tag.replace("generation", "if true"),
-            "endgeneration" => tag.replace("endgeneration", "endif"),
-            _ => tag.to_owned(),
-        };
-        out.push_str(&rest[..start]);
-        out.push_str(&replaced);
-        rest = &rest[end..];
-    }
-    out + rest
 }

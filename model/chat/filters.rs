@@ -1,0 +1,263 @@
+//! Filters and methods whose result can be much larger than what they get, with that counted first; and `tojson` as transformers has it.
+
+use std::io;
+
+use minijinja::value::{Kwargs, Rest};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+use minijinja_contrib::pycompat;
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use super::budget::{Budget, ITEM, Weights};
+
+/// Digits of a width or precision in a format, at most.
+const MOST_DIGITS: usize = 4;
+
+/// Puts them into an environment.
+pub(super) fn install(environment: &mut Environment<'_>) {
+    // The unbounded ones stay under names that no template can write.
+    environment.add_filter("plain:replace", filters::replace);
+    environment.add_filter("plain:join", filters::join);
+    environment.add_filter("plain:indent", filters::indent);
+    environment.add_filter("plain:format", filters::format);
+    environment.add_filter("plain:slice", filters::slice);
+    environment.add_filter("plain:batch", filters::batch);
+    environment.add_filter("plain:trim", filters::trim);
+    environment.add_filter("plain:map", filters::map);
+    environment.add_filter("plain:select", filters::select);
+    environment.add_filter("plain:reject", filters::reject);
+    environment.add_filter("plain:selectattr", filters::selectattr);
+    environment.add_filter("plain:rejectattr", filters::rejectattr);
+    for (name, plain) in [
+        ("replace", "plain:replace"),
+        ("join", "plain:join"),
+        ("indent", "plain:indent"),
+        ("format", "plain:format"),
+        ("slice", "plain:slice"),
+        ("batch", "plain:batch"),
+        ("trim", "plain:trim"),
+        ("map", "plain:map"),
+        ("select", "plain:select"),
+        ("reject", "plain:reject"),
+        ("selectattr", "plain:selectattr"),
+        ("rejectattr", "plain:rejectattr"),
+    ] {
+        environment.add_filter(name, move |state: &State<'_, '_>, values: Rest<Value>| {
+            Budget::of(state).spend(work(name, &values)?)?;
+            state.apply_filter(plain, &values)
+        });
+    }
+    // Not part of Jinja; they give values that are worked out again at every use.
+    environment.remove_filter("chain");
+    environment.remove_filter("zip");
+    environment.remove_global("debug");
+    environment.add_filter("tojson", tojson);
+    environment.set_unknown_method_callback(method);
+}
+
+/// Bytes that a filter or a method makes beyond what it gets, or looks at beyond looking once.
+fn work(name: &str, values: &[Value]) -> Result<u64, Error> {
+    let [value, arguments @ ..] = values else { return Ok(0) };
+    let text = |at: usize| arguments.get(at).map(ToString::to_string).unwrap_or_default();
+    let length = |value: &Value| value.as_str().map_or_else(|| value.len().unwrap_or(0), str::len) as u64;
+    let number = |value: &Value| value.as_usize().unwrap_or(0) as u64;
+    // Keyword arguments come as a map at the end.
+    let largest = arguments.iter().map(|value| match value.as_object() {
+        Some(map) => map.try_iter_pairs().into_iter().flatten().map(|(_, value)| number(&value)).max().unwrap_or(0),
+        None => number(value),
+    });
+    let largest = largest.max().unwrap_or(0);
+    Ok(match name {
+        "replace" => {
+            let whole = value.to_string();
+            (whole.matches(&text(0)).count() as u64).saturating_mul(text(1).len() as u64)
+        }
+        "join" => length(value).saturating_mul(text(0).len() as u64),
+        "indent" => {
+            let lines = value.as_str().map_or(0, |text| text.matches('\n').count() as u64 + 1);
+            lines.saturating_add(1).saturating_mul(largest)
+        }
+        "slice" | "batch" => largest.saturating_mul(2 * ITEM),
+        "trim" | "strip" | "lstrip" | "rstrip" => length(value).saturating_mul(text(0).len() as u64),
+        "map" | "select" | "reject" | "selectattr" | "rejectattr" => {
+            let beside: u64 = arguments.iter().map(length).sum();
+            length(value).saturating_mul(beside)
+        }
+        "format" => {
+            check_format(value)?;
+            0
+        }
+        _ => 0,
+    })
+}
+
+/// Refuses a format that asks for a huge width or precision; `*` takes them from an argument.
+fn check_format(format: &Value) -> Result<(), Error> {
+    let text = format.as_str().unwrap_or_default();
+    let mut digits = 0;
+    for c in text.chars() {
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        if digits > MOST_DIGITS {
+            let problem = format!("a format with a number of more than {MOST_DIGITS} digits");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+    }
+    if text.contains("%*") || text.contains(".*") {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a format that takes a width from its arguments"));
+    }
+    Ok(())
+}
+
+/// Python's methods of strings, lists and maps.
+fn method(state: &State<'_, '_>, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    let budget = Budget::of(state);
+    let values: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
+    values.iter().try_for_each(|value| budget.count(value, Weights::PRINTED))?;
+    match name {
+        // The list is the argument.
+        "join" => budget.spend(work(name, &values.iter().rev().cloned().collect::<Vec<_>>())?)?,
+        _ => budget.spend(work(name, &values)?)?,
+    }
+    if let ("count", Some(text), [what]) = (name, value.as_str(), arguments)
+        && what.as_str() == Some("")
+    {
+        // Where minijinja-contrib would count for ever.
+        return Ok(Value::from(text.chars().count() + 1));
+    }
+    pycompat::unknown_method_callback(state, value, name, arguments)
+}
+
+/// `json.dumps` with transformers' defaults: characters beyond ASCII stay, nothing is escaped for HTML.
+fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
+    let wrong = |problem: &str| Error::new(ErrorKind::InvalidOperation, problem.to_owned());
+    if value.is_undefined() {
+        return Err(wrong("an undefined value is not JSON"));
+    }
+    let indent = indent.or(options.get("indent")?).filter(|indent| !indent.is_none());
+    let indent = match indent {
+        None => None,
+        Some(text) if text.as_str().is_some() => text.as_str().map(str::to_owned),
+        Some(count) => {
+            let count =
+                count.as_usize().filter(|&count| count <= 100).ok_or_else(|| wrong("`indent` is at most 100"))?;
+            Some(" ".repeat(count))
+        }
+    };
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let (item, key) = match separators.as_deref() {
+        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
+        None => (", ".to_owned(), ": ".to_owned()),
+        Some([item, key]) => (item.clone(), key.clone()),
+        Some(_) => return Err(wrong("`separators` are two texts")),
+    };
+    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let tree = serde_json::to_value(value).map_err(|error| wrong(&error.to_string()))?;
+    let budget = Budget::of(state);
+    let out = Counted { text: Vec::new(), budget: &budget };
+    let python = Python { indent, item, key, ascii, depth: 0, empty: true };
+    let mut serializer = serde_json::Serializer::with_formatter(out, python);
+    let written = if sorted { tree.serialize(&mut serializer) } else { value.serialize(&mut serializer) };
+    written.map_err(|error| wrong(&error.to_string()))?;
+    String::from_utf8(serializer.into_inner().text).map_err(|error| wrong(&error.to_string()))
+}
+
+/// Counts what is written, which indentation can make long.
+struct Counted<'a> {
+    text: Vec<u8>,
+    budget: &'a Budget,
+}
+
+impl io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.budget.spend(bytes.len() as u64).map_err(|error| io::Error::other(error.to_string()))?;
+        self.text.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// JSON as Python's `json.dumps` lays it out.
+struct Python {
+    indent: Option<String>,
+    item: String,
+    key: String,
+    ascii: bool,
+    depth: usize,
+    /// Whether the list or map that is open has nothing in it yet.
+    empty: bool,
+}
+
+impl Python {
+    fn open<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.empty = true;
+        writer.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if !self.empty {
+            self.new_line(writer)?;
+        }
+        self.empty = false;
+        writer.write_all(bracket)
+    }
+
+    fn next<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(self.item.as_bytes())?;
+        }
+        self.empty = false;
+        self.new_line(writer)
+    }
+
+    fn new_line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        let Some(indent) = &self.indent else { return Ok(()) };
+        writer.write_all(b"\n")?;
+        (0..self.depth).try_for_each(|_| writer.write_all(indent.as_bytes()))
+    }
+}
+
+impl Formatter for Python {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.next(writer, first)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.next(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.key.as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        if !self.ascii {
+            return writer.write_all(text.as_bytes());
+        }
+        text.encode_utf16().try_for_each(|unit| match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii() => writer.write_all(&[byte]),
+            _ => write!(writer, "\\u{unit:04x}"),
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! What happens to a template's text before it is compiled: what Hugging Face adds to the language is taken out, and what would let
+//! the compiler itself run away is bounded.
+
+use minijinja::machinery::{Span, Token, WhitespaceConfig, tokenize};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Error, ErrorKind};
+
+use super::guard;
+
+/// Blanks and line ends round tags, as transformers sets them.
+pub(super) const WHITESPACE: WhitespaceConfig =
+    WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
+
+/// Bytes of a template, at most. Those that are published have some thousands.
+const MOST_BYTES: usize = 256 << 10;
+
+/// Words and signs in one tag, at most: the compiler recurses over an expression.
+const MOST_TOKENS: usize = 1000;
+
+/// Branches of all conditions, at most: the compiler recurses over them too.
+const MOST_BRANCHES: usize = 500;
+
+/// A template that compiles to the same text.
+///
+/// `{% generation %}` only marks what a model said, for training; a block that is always taken has the same effect. Multiplication of
+/// constants, which the compiler would carry out itself (`'a' * 100000000`), is left for when the template is rendered.
+pub(super) fn prepare(text: &str) -> Result<String, Error> {
+    let refused = |problem: String| Error::new(ErrorKind::SyntaxError, problem);
+    if text.len() > MOST_BYTES {
+        return Err(refused(format!("the template has {} bytes, more than {MOST_BYTES}", text.len())));
+    }
+    let mut edits: Vec<(usize, usize, String)> = Vec::new();
+    let mut edit = |span: Span, length: usize, with: String| {
+        edits.push((span.start_offset as usize, length, with));
+    };
+    let (mut in_tag, mut branches) = (0, 0);
+    // The tokens before this one: whether they open a statement, and whether they end a value.
+    let (mut first, mut after_value) = (false, false);
+    for token in tokenize(text, false, SyntaxConfig::default(), WHITESPACE) {
+        let (token, span) = token?;
+        in_tag = if matches!(token, Token::TemplateData(_)) { 0 } else { in_tag + 1 };
+        branches += usize::from(first && token_is(&token, "elif"));
+        if in_tag > MOST_TOKENS || branches > MOST_BRANCHES {
+            let line = span.start_line;
+            let most = format!("{MOST_TOKENS} words and signs in a tag and {MOST_BRANCHES} branches in all");
+            return Err(refused(format!("the template is more complicated than {most} (line {line})")));
+        }
+        match &token {
+            Token::Ident("generation") if first => edit(span, "generation".len(), "if true".to_owned()),
+            Token::Ident("endgeneration") if first => edit(span, "endgeneration".len(), "endif".to_owned()),
+            Token::Mul | Token::Pow if after_value => edit(span, 0, format!("|{} ", guard::SAME)),
+            _ => {}
+        }
+        in_tag = if matches!(token, Token::VariableEnd | Token::BlockEnd) { 0 } else { in_tag };
+        first = matches!(token, Token::BlockStart);
+        after_value = matches!(
+            token,
+            Token::Ident(_)
+                | Token::Str(_)
+                | Token::String(_)
+                | Token::Int(_)
+                | Token::Int128(_)
+                | Token::Float(_)
+                | Token::ParenClose
+                | Token::BracketClose
+                | Token::BraceClose
+        );
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for (start, length, with) in edits {
+        out.push_str(&text[done..start]);
+        out.push_str(&with);
+        done = start + length;
+    }
+    out.push_str(&text[done..]);
+    Ok(out)
+}
+
+fn token_is(token: &Token<'_>, word: &str) -> bool {
+    matches!(token, Token::Ident(found) if *found == word)
+}
