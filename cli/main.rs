@@ -8,6 +8,7 @@ mod completions;
 mod device;
 mod devices;
 mod exit;
+mod hub;
 mod inspect;
 mod interrupt;
 mod model;
@@ -16,6 +17,7 @@ mod prompt;
 mod report;
 mod run;
 mod tour;
+mod which;
 
 use std::process::ExitCode;
 
