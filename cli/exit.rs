@@ -52,6 +52,9 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         return 2;
     }
+    if error.is::<NoModel>() {
+        return 4;
+    }
     match error.downcast_ref::<Error>() {
         Some(Error::Option { .. } | Error::EmptyPrompt) => 2,
         Some(Error::Engine(engine::Error::NoAdapter { .. } | engine::Error::Open { .. })) => 3,
@@ -84,3 +87,15 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// A model that is not there or is none.
+#[derive(Debug)]
+pub(crate) struct NoModel(pub(crate) String);
+
+impl std::fmt::Display for NoModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoModel {}

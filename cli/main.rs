@@ -9,6 +9,7 @@ mod device;
 mod devices;
 mod doctor;
 mod exit;
+mod hub;
 mod inspect;
 mod interrupt;
 mod model;
@@ -17,6 +18,7 @@ mod prompt;
 mod report;
 mod run;
 mod tour;
+mod which;
 
 use std::process::ExitCode;
 

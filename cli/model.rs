@@ -5,17 +5,18 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Device, LoadOptions, Model, Session, SessionOptions, Source, Synthetic};
+use ruminate::{Device, LoadOptions, Model, Session, SessionOptions, Source};
 
 use crate::options::Precision;
+use crate::which::Which;
 
 /// The flag that says which model.
 #[derive(Args)]
 pub(crate) struct ModelArgument {
-    /// Folder of a checkpoint in the Hugging Face layout, or synthetic:SHAPE for random weights (synthetic:huginn-0125,
-    /// synthetic:n_embd=768,heads=8); without it the embedded demo
+    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, or synthetic:SHAPE for random
+    /// weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it the embedded demo
     #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
-    model: Option<String>,
+    model: Option<Which>,
 }
 
 /// Flags that say which model, and how it is held.
@@ -39,11 +40,7 @@ impl ModelArgument {
 
     /// The files of the model: the embedded demo's unless another one was asked for.
     pub(crate) fn source(&self) -> Result<Source> {
-        let Some(name) = &self.model else { return Ok(ruminate::demo::source()) };
-        match name.strip_prefix("synthetic:") {
-            Some(shape) => Ok(Synthetic::parse(shape)?.source()),
-            None => Ok(Source::dir(name)?),
-        }
+        self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Which::source)
     }
 }
 

@@ -1,0 +1,48 @@
+//! Finding a model in the cache: `models--OWNER--NAME/refs/REVISION` names a commit, whose files are in `snapshots/COMMIT`.
+
+use std::path::{Path, PathBuf};
+
+use hf_hub::Cache;
+
+use super::environment;
+use super::name::ModelName;
+use crate::exit::NoModel;
+
+/// The folder of a model's files.
+///
+/// # Errors
+/// [`NoModel`] says where was looked, and how to get the model.
+pub(crate) fn find(name: &ModelName) -> Result<PathBuf, NoModel> {
+    let path = environment::cache(&|name| std::env::var_os(name));
+    lookup(&path, name).ok_or_else(|| NoModel(missing(&path, name)))
+}
+
+/// The folder of a model's files in a cache. One without a `config.json` is no model, but what a broken download left.
+pub(crate) fn lookup(cache: &Path, name: &ModelName) -> Option<PathBuf> {
+    let repo = Cache::new(cache.to_path_buf()).repo(name.to_repo());
+    if name.is_commit() {
+        let folder = repo.pointer_path(name.revision());
+        return folder.join("config.json").exists().then_some(folder);
+    }
+    repo.get("config.json")?.parent().map(Path::to_path_buf)
+}
+
+fn missing(cache: &Path, name: &ModelName) -> String {
+    let folder = cache.join(name.to_repo().folder_name());
+    let state = if folder.is_dir() {
+        format!("{} has no whole copy of revision {}", folder.display(), name.revision())
+    } else {
+        format!("{} is not there", folder.display())
+    };
+    format!("`{name}` is no folder here and not in the Hugging Face cache: {state}; {}", advice(name))
+}
+
+#[cfg(feature = "pull")]
+fn advice(name: &ModelName) -> String {
+    format!("download it with `ruminate pull {name}`")
+}
+
+#[cfg(not(feature = "pull"))]
+fn advice(name: &ModelName) -> String {
+    format!("this build cannot download (it was made without the feature `pull`); `hf download {}` can", name.repo())
+}

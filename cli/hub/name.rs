@@ -1,0 +1,131 @@
+//! The name of a model on the hub.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hf_hub::{Repo, RepoType};
+
+/// The branch that is meant when none is named.
+const MAIN: &str = "main";
+
+/// `owner/name[@revision]`; models from the hub's first years have no owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelName {
+    repo: String,
+    revision: String,
+}
+
+impl ModelName {
+    /// Owner and name.
+    pub(crate) fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// A branch, a tag, `refs/pr/N` or a commit.
+    pub(crate) fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Whether the revision is a commit itself, which no branch has to be looked up for.
+    pub(crate) fn is_commit(&self) -> bool {
+        is_commit(&self.revision)
+    }
+
+    /// The same for the crate that knows the layout of the cache.
+    pub(crate) fn to_repo(&self) -> Repo {
+        Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
+    }
+}
+
+/// Whether a text is a whole commit hash. Only those name a snapshot, as in Python.
+pub(crate) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.repo)?;
+        if self.revision == MAIN { Ok(()) } else { write!(f, "@{}", self.revision) }
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = String;
+
+    /// The rules are those of Python's `validate_repo_id`, and git's for revisions: both become parts of paths.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
+        let mut parts = repo.split('/');
+        let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+        let good = |part: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !part.is_empty()
+                && part.chars().all(plain)
+                && !part.starts_with(['-', '.'])
+                && !part.ends_with(['-', '.'])
+                && !part.contains("--")
+                && !part.contains("..")
+        };
+        if third.is_some() || !good(first) || !second.is_none_or(good) || repo.len() > 96 || repo.ends_with(".git") {
+            return Err(format!("`{repo}` is no name of a model; expected owner/name or owner/name@revision"));
+        }
+        let odd = |c: char| c.is_control() || c.is_whitespace() || r"\:?*[~^".contains(c);
+        let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains("..");
+        if revision.contains(odd) || !revision.split('/').all(component) {
+            return Err(format!("`{revision}` is no revision; expected a branch, a tag or a commit of 40 digits"));
+        }
+        Ok(Self { repo: repo.to_owned(), revision: revision.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ModelName;
+
+    fn parts(text: &str) -> Option<(String, String)> {
+        text.parse().ok().map(|ModelName { repo, revision }| (repo, revision))
+    }
+
+    #[test]
+    fn names_have_an_owner_and_may_have_a_revision() {
+        let same = |text: &str, repo: &str, revision: &str| {
+            assert_eq!(parts(text), Some((repo.to_owned(), revision.to_owned())), "{text}");
+        };
+        same("tomg-group-umd/huginn-0125", "tomg-group-umd/huginn-0125", "main");
+        same("gpt2", "gpt2", "main");
+        same("a/b.c_d-1@v1.0", "a/b.c_d-1", "v1.0");
+        same("a/b@refs/pr/5", "a/b", "refs/pr/5");
+    }
+
+    #[test]
+    fn what_could_leave_the_cache_is_no_name() {
+        let wrong = [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a/b/c",
+            "./a",
+            "../a",
+            "a/..",
+            "a--b/c",
+            "a/b.git",
+            "a b/c",
+            "a\\b",
+            "C:/a",
+            "a/.b",
+            "a/b@",
+            "a/b@../../x",
+            "a/b@x/../y",
+            "a/b@/x",
+            "a/b@x/",
+            "a/b@.x",
+            "a/b@x y",
+            "a/b@x\\y",
+            "~/a",
+        ];
+        for text in wrong {
+            assert_eq!(parts(text), None, "{text}");
+        }
+    }
+}
