@@ -15,6 +15,8 @@ mod interrupt;
 mod model;
 mod options;
 mod prompt;
+#[cfg(feature = "pull")]
+mod pull;
 mod report;
 mod run;
 mod tour;
@@ -42,6 +44,9 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// Examine a device: every kernel against its CPU twin
     Doctor(doctor::Doctor),
+    /// Download a model from the Hugging Face hub into its cache
+    #[cfg(feature = "pull")]
+    Pull(pull::Pull),
     /// List the devices that a model can run on
     Devices(devices::Devices),
     /// Print a completion script for a shell
@@ -60,6 +65,8 @@ fn main() -> ExitCode {
         Verb::Chat(options) => chat::chat(options),
         Verb::Inspect(options) => inspect::inspect(options),
         Verb::Doctor(options) => doctor::doctor(options),
+        #[cfg(feature = "pull")]
+        Verb::Pull(options) => pull::pull(options),
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
     };

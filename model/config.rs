@@ -95,7 +95,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) fn from_value(file: &str, value: Value) -> Result<Self> {
+    pub fn from_value(file: &str, value: Value) -> Result<Self> {
         Self::parse(&Fields { file: file.to_owned(), value })
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A variable that is set and not empty.
-fn set(variables: Variables<'_>, name: &str) -> Option<OsString> {
+pub(crate) fn set(variables: Variables<'_>, name: &str) -> Option<OsString> {
     variables(name).filter(|value| !value.is_empty())
 }
 
@@ -28,22 +28,23 @@ fn user(variables: Variables<'_>) -> Option<PathBuf> {
     set(variables, if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from)
 }
 
+/// The path in a variable.
+pub(crate) fn path(variables: Variables<'_>, name: &str) -> Option<PathBuf> {
+    set(variables, name).map(|path| expand(variables, path))
+}
+
 /// Everything of the hub: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
 pub(crate) fn home(variables: Variables<'_>) -> PathBuf {
-    if let Some(home) = set(variables, "HF_HOME") {
-        return expand(variables, home);
-    }
-    let caches = match set(variables, "XDG_CACHE_HOME") {
-        Some(caches) => expand(variables, caches),
-        None => user(variables).unwrap_or_default().join(".cache"),
-    };
-    caches.join("huggingface")
+    path(variables, "HF_HOME").unwrap_or_else(|| {
+        let caches = path(variables, "XDG_CACHE_HOME");
+        caches.unwrap_or_else(|| user(variables).unwrap_or_default().join(".cache")).join("huggingface")
+    })
 }
 
 /// The cache of models: `HF_HUB_CACHE`, else the older `HUGGINGFACE_HUB_CACHE`, else `hub` in [`home`].
 pub(crate) fn cache(variables: Variables<'_>) -> PathBuf {
-    let named = set(variables, "HF_HUB_CACHE").or_else(|| set(variables, "HUGGINGFACE_HUB_CACHE"));
-    named.map_or_else(|| home(variables).join("hub"), |path| expand(variables, path))
+    let named = path(variables, "HF_HUB_CACHE").or_else(|| path(variables, "HUGGINGFACE_HUB_CACHE"));
+    named.unwrap_or_else(|| home(variables).join("hub"))
 }
 
 #[cfg(test)]

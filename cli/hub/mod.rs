@@ -1,8 +1,8 @@
 //! Models by name, `owner/name[@revision]`, in the cache that Python's `huggingface_hub` shares with every program on the machine.
 
 mod cache;
-mod environment;
+pub(crate) mod environment;
 mod name;
 
 pub(crate) use cache::find;
-pub(crate) use name::ModelName;
+pub(crate) use name::{ModelName, is_commit};

@@ -1,0 +1,226 @@
+//! One file, from the hub to its place in the cache. Whatever ends it, what has come stays and the next attempt goes on from there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use ureq::http::{HeaderMap, StatusCode, header};
+
+use super::failure::Failure;
+use super::hash::Hasher;
+use super::progress::{Bar, Progress};
+use super::remote::{Remote, RemoteFile};
+use super::store::Store;
+
+/// Waits before another attempt, as long as none brings a single byte.
+pub(super) const WAITS: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// Bytes to read at once.
+const CHUNK: usize = 1 << 18;
+
+/// A file that is coming, and how far it is.
+struct Coming<'a> {
+    file: &'a RemoteFile,
+    store: &'a Store,
+    out: File,
+    at: u64,
+    hash: Hasher,
+    bar: Bar,
+}
+
+/// Why a file has not come.
+enum Trouble {
+    /// On the network or at the server.
+    Remote(Failure),
+    /// On this machine.
+    Local(anyhow::Error),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Remote(failure)
+    }
+}
+
+/// Brings a file unless it is there, and says whether it had to. It is checked before it gets its name.
+pub(super) fn download(
+    remote: &Remote<'_>,
+    store: &Store,
+    commit: &str,
+    file: &RemoteFile,
+    progress: Progress,
+) -> Result<bool> {
+    if store.find(commit, file).is_some() {
+        return Ok(false);
+    }
+    let busy = || progress.say(&format!("{}: waiting for another download of it", file.name));
+    let _lock = store.lock(&file.etag, busy)?;
+    // Whoever held the lock may have brought it.
+    if store.find(commit, file).is_some() {
+        return Ok(false);
+    }
+    let path = store.partial(&file.etag);
+    let out = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let out = out.map_err(|error| store.wrong("open", &path, &error))?;
+    let hash = Hasher::new(&file.etag, file.size);
+    let mut coming = Coming { file, store, out, at: 0, hash, bar: progress.file(&file.name, file.size)? };
+    coming.take_up()?;
+    coming.patiently(remote, commit)?;
+    let Coming { out, hash, bar, .. } = coming;
+    let found = hash.finish();
+    if found != file.etag {
+        drop(out);
+        std::fs::remove_file(&path).map_err(|error| store.wrong("remove", &path, &error))?;
+        return Err(anyhow!(
+            "{} was damaged on its way: its hash is {found}, the hub says {}; it has been deleted, run the same command again",
+            file.name,
+            file.etag
+        ));
+    }
+    // The name must not reach the disk before the content does.
+    out.sync_all().map_err(|error| store.wrong("write", &path, &error))?;
+    drop(out);
+    std::fs::rename(&path, store.blob(&file.etag)).map_err(|error| store.wrong("rename", &path, &error))?;
+    bar.done(file.size);
+    Ok(true)
+}
+
+impl Coming<'_> {
+    /// Reads what an earlier attempt has left, for the hash.
+    fn take_up(&mut self) -> Result<()> {
+        let (store, path) = (self.store, self.store.partial(&self.file.etag));
+        let there = self.out.metadata().map_err(|error| store.wrong("read", &path, &error))?.len();
+        if there > self.file.size {
+            self.restart()?;
+        }
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let count = self.out.read(&mut buffer).map_err(|error| store.wrong("read", &path, &error))?;
+            if count == 0 {
+                break;
+            }
+            self.hash.update(&buffer[..count]);
+            self.at += count as u64;
+            self.bar.at(self.at);
+        }
+        self.bar.restart();
+        Ok(())
+    }
+
+    /// Begins anew.
+    fn restart(&mut self) -> Result<()> {
+        let path = self.store.partial(&self.file.etag);
+        let emptied = self.out.set_len(0).and_then(|()| self.out.seek(SeekFrom::Start(0)));
+        emptied.map_err(|error| self.store.wrong("write", &path, &error))?;
+        self.hash = Hasher::new(&self.file.etag, self.file.size);
+        self.at = 0;
+        self.bar.at(0);
+        Ok(())
+    }
+
+    /// Goes on until everything is there, through as many broken connections as bring something.
+    fn patiently(&mut self, remote: &Remote<'_>, commit: &str) -> Result<()> {
+        let (mut waits, mut furthest) = (WAITS.iter(), self.at);
+        while self.at < self.file.size {
+            let failure = match self.attempt(remote, commit) {
+                Ok(()) => break,
+                Err(Trouble::Local(error)) => return Err(error),
+                Err(Trouble::Remote(failure)) => failure,
+            };
+            let Failure::Passing(reason) = failure else { return Err(failure.into()) };
+            // Bytes that had come before are no progress: a server that makes every attempt begin anew would be asked for ever.
+            if self.at > furthest {
+                (waits, furthest) = (WAITS.iter(), self.at);
+            }
+            let Some(&wait) = waits.next() else {
+                let (name, at, size) = (&self.file.name, self.at, self.file.size);
+                return Err(anyhow!(
+                    "{name} broke off at {at} of {size} bytes: {reason}; what has come is kept, run the same command again to go on"
+                ));
+            };
+            self.bar.say(&format!("{}: {reason}; going on in {:.2} s", self.file.name, wait.as_secs_f32()));
+            std::thread::sleep(wait);
+        }
+        Ok(())
+    }
+
+    /// One request, and as much of its answer as comes.
+    fn attempt(&mut self, remote: &Remote<'_>, commit: &str) -> Result<(), Trouble> {
+        let response = remote.get(commit, &self.file.name, self.at)?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => self.check_range(response.headers())?,
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                self.restart().map_err(Trouble::Local)?;
+                return Err(Failure::Passing("the server does not go on there, so it begins anew".to_owned()).into());
+            }
+            _ => {
+                self.check_length(response.headers())?;
+                // Not every server can begin in the middle.
+                if self.at > 0 {
+                    self.restart().map_err(Trouble::Local)?;
+                }
+            }
+        }
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let count = match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Failure::Passing(format!("the connection broke ({error})")).into()),
+            };
+            self.append(&buffer[..count])?;
+        }
+        if self.at < self.file.size {
+            return Err(Failure::Passing("the connection ended early".to_owned()).into());
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        if self.at + bytes.len() as u64 > self.file.size {
+            self.restart().map_err(Trouble::Local)?;
+            let (name, size) = (&self.file.name, self.file.size);
+            return Err(Failure::Final(format!(
+                "{name} is longer than the {size} bytes that the hub says; it has been deleted"
+            ))
+            .into());
+        }
+        // Unbuffered, so that Ctrl-C at any moment loses nothing.
+        self.out
+            .write_all(bytes)
+            .map_err(|error| Trouble::Local(self.store.wrong("write", &self.store.partial(&self.file.etag), &error)))?;
+        self.hash.update(bytes);
+        self.at += bytes.len() as u64;
+        self.bar.at(self.at);
+        Ok(())
+    }
+
+    /// A whole file must have the size that the hub says. Some servers don't tell.
+    fn check_length(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length = length.and_then(|length| length.parse::<u64>().ok());
+        match length.filter(|length| *length != self.file.size) {
+            None => Ok(()),
+            Some(length) => Err(Failure::Final(format!(
+                "the server of {} has {length} bytes of it, the hub says {}",
+                self.file.name, self.file.size
+            ))),
+        }
+    }
+
+    /// `Content-Range: bytes FIRST-LAST/SIZE` must be what was asked for.
+    fn check_range(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (first, rest) = range.trim_start_matches("bytes ").split_once('-').unwrap_or_default();
+        let size = rest.rsplit('/').next().unwrap_or_default();
+        let right = first.parse() == Ok(self.at) && (size == "*" || size.parse() == Ok(self.file.size));
+        let (name, at, whole) = (&self.file.name, self.at, self.file.size);
+        let wrong =
+            || Failure::Final(format!("asked for {name} from byte {at} of {whole}, the server sends `{range}`"));
+        if right { Ok(()) } else { Err(wrong()) }
+    }
+}

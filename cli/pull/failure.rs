@@ -1,0 +1,107 @@
+//! What a server's refusal or a broken connection means, and what to do about it.
+
+use std::time::Duration;
+
+use ureq::http::{HeaderMap, StatusCode};
+
+use super::settings::Settings;
+use crate::exit::NoModel;
+use crate::hub::ModelName;
+
+/// Why a request brought nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no such model, revision or file.
+    Missing(String),
+    /// It will not get better by itself.
+    Final(String),
+    /// It may get better: the connection broke, or the server is overloaded.
+    Passing(String),
+}
+
+impl From<Failure> for anyhow::Error {
+    /// The system's errors are turned into text before: a broken pipe of a network connection must not look like one of stdout, which
+    /// is no error.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Missing(text) => NoModel(text).into(),
+            Failure::Final(text) | Failure::Passing(text) => anyhow::anyhow!(text),
+        }
+    }
+}
+
+/// What a status of the hub itself means.
+pub(super) fn status(settings: &Settings, name: &ModelName, status: StatusCode, headers: &HeaderMap) -> Failure {
+    let word = |header: &str| headers.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (code, words) = (word("x-error-code"), word("x-error-message"));
+    let (endpoint, repo) = (&settings.endpoint, name.repo());
+    let login = "a private model needs a token: set HF_TOKEN, or log in with `hf auth login`";
+    let absent = || {
+        let access = match &settings.token {
+            None => login.to_owned(),
+            Some(token) => format!("for a private model, check that the token in {} may read it", token.origin),
+        };
+        Failure::Missing(format!("{endpoint} has no model `{repo}`: check owner and name; {access}"))
+    };
+    match (status.as_u16(), code) {
+        (_, "RevisionNotFound") => Failure::Missing(format!(
+            "`{repo}` has no revision `{}`: see the branches and commits at {endpoint}/{repo}/tree/main",
+            name.revision()
+        )),
+        (_, "EntryNotFound") => {
+            Failure::Missing(format!("`{name}` lists a file that the server does not have: {words}"))
+        }
+        (_, "GatedRepo") | (403, _) => Failure::Final(format!(
+            "{endpoint} does not let you read `{repo}`{}: accept its licence at {endpoint}/{repo}, then {}",
+            said(words),
+            match &settings.token {
+                None => "set HF_TOKEN, or log in with `hf auth login`".to_owned(),
+                Some(token) =>
+                    format!("check that the token in {} belongs to that account and may read it", token.origin),
+            }
+        )),
+        // Without a token the hub answers 401 for a model that does not exist, so as not to tell which private ones do.
+        (404, _) | (_, "RepoNotFound") => absent(),
+        (401, _) => Failure::Final(match &settings.token {
+            None => format!("{endpoint} wants to know who asks for `{repo}`: check owner and name; {login}"),
+            Some(token) => format!(
+                "{endpoint} does not accept the token in {}{}: it may have expired; make another at {endpoint}/settings/tokens, \
+                 or check owner and name of `{repo}`",
+                token.origin,
+                said(words)
+            ),
+        }),
+        _ => other(endpoint, status, words),
+    }
+}
+
+/// What a status of any server means.
+pub(super) fn other(server: &str, status: StatusCode, words: &str) -> Failure {
+    let text = format!("{server} answered {status}{}", said(words));
+    match status.as_u16() {
+        408 | 429 | 500..=599 => Failure::Passing(text),
+        _ => Failure::Final(text),
+    }
+}
+
+fn said(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(" ({words})") }
+}
+
+/// What it means that there was no answer at all.
+pub(super) fn connection(server: &str, timeout: Duration, error: ureq::Error) -> Failure {
+    let offline = "check the connection; HF_ENDPOINT can name a mirror, HTTPS_PROXY a proxy";
+    match error {
+        ureq::Error::HostNotFound => Failure::Passing(format!("cannot find the address of {server}: {offline}")),
+        ureq::Error::Timeout(_) => Failure::Passing(format!(
+            "{server} was silent for {} s; HF_HUB_DOWNLOAD_TIMEOUT sets how many seconds to wait",
+            timeout.as_secs()
+        )),
+        ureq::Error::Io(error) => Failure::Passing(format!("cannot reach {server} ({error}): {offline}")),
+        ureq::Error::ConnectionFailed => Failure::Passing(format!("cannot reach {server}: {offline}")),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(format!(
+            "{server} cannot be asked ({error}): HF_ENDPOINT must be an address like https://huggingface.co"
+        )),
+        error => Failure::Final(format!("no talk with {server} is possible: {error}")),
+    }
+}

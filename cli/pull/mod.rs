@@ -1,0 +1,161 @@
+//! `ruminate pull`: a model from the hub into the cache that Python's `huggingface_hub` uses too.
+
+mod download;
+mod failure;
+mod hash;
+mod progress;
+mod remote;
+mod select;
+mod settings;
+mod store;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use indicatif::DecimalBytes;
+use ruminate::Config;
+
+use crate::exit::Done;
+use crate::hub::ModelName;
+use crate::interrupt::Interrupt;
+use download::{WAITS, download};
+use failure::Failure;
+use progress::Progress;
+use remote::{Remote, RemoteFile};
+use settings::Settings;
+use store::Store;
+
+/// Flags of `ruminate pull`.
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Pull {
+    /// Model to download, as owner/name, or owner/name@revision for a branch, a tag or a commit
+    #[arg(value_name = "OWNER/NAME[@REVISION]")]
+    name: ModelName,
+    /// Cache to download into [default: HF_HUB_CACHE, or hub in HF_HOME, or ~/.cache/huggingface/hub]
+    #[arg(long, value_name = "DIR", visible_alias = "cache-dir")]
+    cache: Option<PathBuf>,
+    /// Print nothing but the model's folder
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Shown below the help.
+const HELP: &str = "\
+Files go where Python's huggingface_hub keeps them, and are checked by size and hash. What broke off is taken up again by the same
+command. HF_TOKEN, or the token that `hf auth login` stores, opens private and gated models; HF_ENDPOINT names a mirror, HTTPS_PROXY a
+proxy.
+
+Exit codes: 0 done, 1 failed, 2 usage, 4 model missing or invalid, 130 interrupted";
+
+/// Runs the verb.
+pub(crate) fn pull(options: &Pull) -> Result<Done> {
+    // Leaves at once: everything on disk can be taken up again at any moment.
+    let _interrupt = Interrupt::watch()?;
+    let name = &options.name;
+    let settings = Settings::read(&|name| std::env::var_os(name), options.cache.clone());
+    if settings.offline {
+        return Err(anyhow!("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloads: unset it to pull `{name}`"));
+    }
+    let progress = Progress::new(options.quiet);
+    let remote = Remote::new(&settings, name)?;
+    let listing = remote.list()?;
+    let small = select::small(name, &listing)?;
+    let mut pulling = Pulling {
+        store: Store::open(&settings.cache, name)?,
+        remote,
+        commit: listing.sha.clone(),
+        progress,
+        files: Vec::new(),
+        fetched: 0,
+        bytes: 0,
+    };
+    progress.say(&format!("{name} at commit {}", pulling.commit));
+    pulling.bring(&small)?;
+    // Of another architecture not a single weight is needed.
+    let config = config(name, &pulling.read(select::CONFIG)?)?;
+    let index = if small.iter().any(|file| file == select::INDEX) { Some(pulling.read(select::INDEX)?) } else { None };
+    let weights = select::weights(&listing, &config, index.as_deref())?;
+    for shard in &weights.unread {
+        progress.say(&format!("{shard:<34} not needed: it only repeats the embedding"));
+    }
+    pulling.bring(&weights.needed)?;
+    let folder = pulling.store.link(&pulling.commit, &pulling.files)?;
+    pulling.store.point(&pulling.commit)?;
+    let (fetched, there) = (pulling.fetched, pulling.files.len() - pulling.fetched);
+    let elsewhere =
+        if options.cache.is_some() { format!("HF_HUB_CACHE={} ", settings.cache.display()) } else { String::new() };
+    progress.say(&format!(
+        "{fetched} files downloaded ({}), {there} already there; run it with: {elsewhere}ruminate run -m {name}",
+        DecimalBytes(pulling.bytes)
+    ));
+    writeln!(std::io::stdout().lock(), "{}", folder.display())?;
+    Ok(Done::Complete)
+}
+
+/// What the model is, if it is one that can be run.
+fn config(name: &ModelName, text: &[u8]) -> Result<Config, ruminate::Error> {
+    let file = format!("{} of {name}", select::CONFIG);
+    match serde_json::from_slice(text) {
+        Ok(value) => Config::from_value(&file, value),
+        Err(source) => Err(ruminate::Error::Json { file, source }),
+    }
+}
+
+/// A model on its way.
+struct Pulling<'a> {
+    store: Store,
+    remote: Remote<'a>,
+    commit: String,
+    progress: Progress,
+    files: Vec<RemoteFile>,
+    fetched: usize,
+    bytes: u64,
+}
+
+impl Pulling<'_> {
+    /// Brings files that are not there yet, if there is room for them.
+    fn bring(&mut self, names: &[String]) -> Result<()> {
+        let mut files = Vec::new();
+        for name in names {
+            files.push(self.head(name)?);
+        }
+        let missing: u64 = files.iter().map(|file| self.store.rest(&self.commit, file)).sum();
+        if let Some(room) = self.store.room().filter(|room| *room < missing) {
+            return Err(anyhow!(
+                "not enough room: {} are still to come, but the disk of {} has {} left; make room there, or name another disk with \
+                 --cache or HF_HOME",
+                DecimalBytes(missing),
+                self.store.path().display(),
+                DecimalBytes(room)
+            ));
+        }
+        for file in files {
+            if download(&self.remote, &self.store, &self.commit, &file, self.progress)? {
+                self.fetched += 1;
+                self.bytes += file.size;
+            }
+            self.files.push(file);
+        }
+        Ok(())
+    }
+
+    /// Size and hash of a file, asked for again if the connection breaks.
+    fn head(&self, name: &str) -> Result<RemoteFile> {
+        let mut waits = WAITS.iter();
+        loop {
+            match (self.remote.head(&self.commit, name), waits.next()) {
+                (Err(Failure::Passing(_)), Some(&wait)) => std::thread::sleep(wait),
+                (outcome, _) => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// A small file that has been brought.
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let file = self.files.iter().find(|file| file.name == name);
+        self.store.read(&self.commit, file.ok_or_else(|| anyhow!("{name} has not been brought"))?)
+    }
+}

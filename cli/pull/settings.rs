@@ -1,0 +1,102 @@
+//! What the environment says about the hub: the variables of Python's `huggingface_hub`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::hub::environment::{self, Variables};
+
+/// Where, as whom and how to download.
+pub(super) struct Settings {
+    /// Address of the hub or of a mirror, without a slash at its end.
+    pub(super) endpoint: String,
+    /// Who asks, if anyone has logged in.
+    pub(super) token: Option<Token>,
+    /// Folder of the cache.
+    pub(super) cache: PathBuf,
+    /// How long a connection may be silent.
+    pub(super) timeout: Duration,
+    /// Whether downloads are forbidden.
+    pub(super) offline: bool,
+}
+
+/// What opens private and gated models.
+pub(super) struct Token {
+    /// The secret.
+    pub(super) value: String,
+    /// Where it was found, for messages.
+    pub(super) origin: String,
+}
+
+impl Settings {
+    /// Reads the variables; `cache` wins over them.
+    pub(super) fn read(variables: Variables<'_>, cache: Option<PathBuf>) -> Self {
+        let text = |name: &str| environment::set(variables, name).and_then(|value| value.into_string().ok());
+        let yes = |name: &str| {
+            text(name).is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
+        };
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        let seconds = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.parse().ok()).filter(|&value| value > 0);
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            token: if yes("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token(variables) },
+            cache: cache.unwrap_or_else(|| environment::cache(variables)),
+            timeout: Duration::from_secs(seconds.unwrap_or(10)),
+            offline: yes("HF_HUB_OFFLINE") || yes("TRANSFORMERS_OFFLINE"),
+        }
+    }
+}
+
+/// The token of the environment, else the one that `hf auth login` has stored.
+fn token(variables: Variables<'_>) -> Option<Token> {
+    let clean = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
+        let value = environment::set(variables, name).and_then(|value| clean(&value.to_string_lossy()));
+        if let Some(value) = value {
+            return Some(Token { value, origin: name.to_owned() });
+        }
+    }
+    let path =
+        environment::path(variables, "HF_TOKEN_PATH").unwrap_or_else(|| environment::home(variables).join("token"));
+    let value = clean(&std::fs::read_to_string(&path).ok()?)?;
+    Some(Token { value, origin: path.display().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::Settings;
+
+    fn read(set: &[(&str, &str)]) -> Settings {
+        let found = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+        Settings::read(&found, None)
+    }
+
+    fn token(set: &[(&str, &str)]) -> Option<String> {
+        read(set).token.map(|token| token.value)
+    }
+
+    #[test]
+    fn the_variable_wins_over_the_file_that_a_login_leaves() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let folder = home.path().to_str().expect("a path in UTF-8");
+        assert_eq!(token(&[("HF_HOME", folder)]), None);
+        std::fs::write(home.path().join("token"), "hf_file\n").expect("a file");
+        assert_eq!(token(&[("HF_HOME", folder)]).as_deref(), Some("hf_file"));
+        assert_eq!(token(&[("HF_HOME", folder), ("HF_TOKEN", " hf_set\n")]).as_deref(), Some("hf_set"));
+        assert_eq!(token(&[("HF_HOME", folder), ("HF_TOKEN", " ")]).as_deref(), Some("hf_file"));
+        assert_eq!(token(&[("HF_HOME", folder), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        let other = format!("{folder}/other");
+        std::fs::write(&other, "hf_other").expect("a file");
+        assert_eq!(token(&[("HF_HOME", folder), ("HF_TOKEN_PATH", &other)]).as_deref(), Some("hf_other"));
+    }
+
+    #[test]
+    fn addresses_and_switches_are_read_as_in_python() {
+        assert_eq!(read(&[("HF_ENDPOINT", "https://mirror/hf//")]).endpoint, "https://mirror/hf");
+        assert!(read(&[("HF_HUB_OFFLINE", "true")]).offline && read(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
+        assert!(!read(&[("HF_HUB_OFFLINE", "0")]).offline);
+        assert_eq!(read(&[("HF_HUB_DOWNLOAD_TIMEOUT", "3")]).timeout.as_secs(), 3);
+        assert_eq!(read(&[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]).timeout.as_secs(), 10);
+    }
+}

@@ -1,0 +1,32 @@
+//! `ruminate pull` against a hub in this process, and models by name in the cache: what is downloaded, what is not, and what happens when
+//! something goes wrong.
+
+mod bed;
+mod broken;
+mod refused;
+mod server;
+mod whole;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for (name, test) in [whole::TESTS, broken::TESTS, refused::TESTS].concat() {
+        trials.push(Trial::test(name, move || {
+            test();
+            Ok(())
+        }));
+    }
+    // A file system of its own, that can be filled: only root may mount one.
+    let disk = broken::small_disk();
+    let ignored = disk.is_none();
+    trials.push(
+        Trial::test("a_full_disk_is_named_and_what_has_come_is_kept", move || {
+            broken::a_full_disk_is_named_and_what_has_come_is_kept(disk.expect("run only with a disk"));
+            Ok(())
+        })
+        .with_ignored_flag(ignored),
+    );
+    libtest_mimic::run(&arguments, trials).exit();
+}
