@@ -5,4 +5,6 @@ pub(crate) mod environment;
 mod name;
 
 pub(crate) use cache::find;
-pub(crate) use name::{ModelName, is_commit};
+pub(crate) use name::ModelName;
+#[cfg(feature = "pull")]
+pub(crate) use name::is_commit;

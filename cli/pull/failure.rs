@@ -97,6 +97,10 @@ pub(super) fn connection(server: &str, timeout: Duration, error: ureq::Error) ->
             "{server} was silent for {} s; HF_HUB_DOWNLOAD_TIMEOUT sets how many seconds to wait",
             timeout.as_secs()
         )),
+        // How rustls says that a certificate is not to be believed.
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Failure::Final(format!(
+            "cannot trust {server} ({error}): if a proxy signs with a certificate of its own, SSL_CERT_FILE must name that"
+        )),
         ureq::Error::Io(error) => Failure::Passing(format!("cannot reach {server} ({error}): {offline}")),
         ureq::Error::ConnectionFailed => Failure::Passing(format!("cannot reach {server}: {offline}")),
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(format!(

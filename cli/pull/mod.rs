@@ -8,6 +8,7 @@ mod remote;
 mod select;
 mod settings;
 mod store;
+mod trust;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -55,12 +56,13 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     // Leaves at once: everything on disk can be taken up again at any moment.
     let _interrupt = Interrupt::watch()?;
     let name = &options.name;
-    let settings = Settings::read(&|name| std::env::var_os(name), options.cache.clone());
+    let variables = |name: &str| std::env::var_os(name);
+    let settings = Settings::read(&variables, options.cache.clone());
     if settings.offline {
         return Err(anyhow!("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloads: unset it to pull `{name}`"));
     }
     let progress = Progress::new(options.quiet);
-    let remote = Remote::new(&settings, name)?;
+    let remote = Remote::new(&settings, name, trust::tls(&variables)?)?;
     let listing = remote.list()?;
     let small = select::small(name, &listing)?;
     let mut pulling = Pulling {

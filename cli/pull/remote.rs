@@ -8,6 +8,7 @@ use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use ureq::http::{HeaderMap, Response, Uri, header};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use super::failure::{self, Failure};
@@ -26,6 +27,7 @@ pub(super) struct Remote<'a> {
     name: &'a ModelName,
     api: Api,
     agent: Agent,
+    tls: TlsConfig,
 }
 
 /// What the hub says of a file.
@@ -49,7 +51,7 @@ enum Ask {
 
 impl<'a> Remote<'a> {
     /// Asks nothing yet.
-    pub(super) fn new(settings: &'a Settings, name: &'a ModelName) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &'a Settings, name: &'a ModelName, tls: TlsConfig) -> Result<Self, Failure> {
         let api = ApiBuilder::from_cache(Cache::new(settings.cache.clone()))
             .with_endpoint(settings.endpoint.clone())
             .with_token(settings.token.as_ref().map(|token| token.value.clone()))
@@ -61,10 +63,11 @@ impl<'a> Remote<'a> {
             .http_status_as_error(false)
             .timeout_connect(Some(settings.timeout))
             .timeout_per_read(Some(settings.timeout))
+            .tls_config(tls.clone())
             .user_agent(concat!("ruminate/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Ok(Self { settings, name, api, agent })
+        Ok(Self { settings, name, api, agent, tls })
     }
 
     /// The commit that the revision means, and its files.
@@ -76,6 +79,7 @@ impl<'a> Remote<'a> {
             .http_status_as_error(false)
             .timeout_connect(Some(settings.timeout))
             .timeout_per_read(Some(settings.timeout))
+            .tls_config(self.tls.clone())
             .build();
         let lost = |error| failure::connection(server, settings.timeout, error);
         let mut response = configured.call().map_err(lost)?;

@@ -56,7 +56,7 @@ impl Bed {
         for (name, _) in std::env::vars_os() {
             let upper = name.to_string_lossy().to_ascii_uppercase();
             let hub = ["HF_", "HUGGING", "TRANSFORMERS_"].iter().any(|start| upper.starts_with(start));
-            if hub || upper.ends_with("_PROXY") {
+            if hub || upper.ends_with("_PROXY") || upper.ends_with("_CA_BUNDLE") || upper == "SSL_CERT_FILE" {
                 command.env_remove(name);
             }
         }

@@ -160,7 +160,7 @@ fn a_silent_server_is_left_and_asked_again() {
     let mut waiting = Some(waiting);
     bed.server.faults(move |request| {
         let waiting = if shard(request) { waiting.take() } else { None };
-        waiting.map(|waiting| Fault::Stop(PART, Box::new(move || drop(waiting.recv()))))
+        waiting.map(|waiting| Fault::Stop(PART, Box::new(move || waiting.recv().unwrap_or_default())))
     });
     let output = bed.command(&["pull", REPO]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().expect("the program starts");
     Done::from(output).expect(0, &[SHARD, "going on"]);
@@ -191,7 +191,7 @@ fn an_interrupt_keeps_the_part() {
         stop.map(|(reached, waiting)| {
             let wait = move || {
                 reached.send(()).expect("the test waits");
-                drop(waiting.recv());
+                waiting.recv().unwrap_or_default();
             };
             Fault::Stop(PART, Box::new(wait))
         })
@@ -233,8 +233,8 @@ pub(crate) fn small_disk() -> Option<Disk> {
     mounted.then(|| Disk(folder))
 }
 
-pub(crate) fn a_full_disk_is_named_and_what_has_come_is_kept(disk: Disk) {
-    let bed = Bed::new();
+pub(crate) fn a_full_disk_is_named_and_what_has_come_is_kept() {
+    let (bed, disk) = (Bed::new(), small_disk().expect("run only where one may be mounted"));
     let cache = disk.0.path().to_str().expect("a path in UTF-8").to_owned();
     let filler = disk.0.path().join("filler");
     // There is room when the shard begins; then something else takes it all.

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_token_that_is_not_accepted_is_named_but_not_shown", a_token_that_is_not_accepted_is_named_but_not_shown),
     ("a_licence_to_accept_is_named", a_licence_to_accept_is_named),
     ("without_a_network_the_mirror_is_named", without_a_network_the_mirror_is_named),
+    ("certificates_are_read_from_the_file_that_is_named", certificates_are_read_from_the_file_that_is_named),
     ("offline_nothing_is_asked", offline_nothing_is_asked),
     ("what_is_no_checkpoint_is_not_downloaded", what_is_no_checkpoint_is_not_downloaded),
     ("names_from_the_server_do_not_leave_the_cache", names_from_the_server_do_not_leave_the_cache),
@@ -69,6 +70,19 @@ fn without_a_network_the_mirror_is_named() {
     ] {
         let output = bed.command(&["pull", REPO]).env("HF_ENDPOINT", endpoint).output().expect("the program starts");
         Done::from(output).expect(code, &[words, "HF_ENDPOINT"]);
+    }
+}
+
+fn certificates_are_read_from_the_file_that_is_named() {
+    let bed = Bed::new();
+    let none = bed.home.path().join("none.pem");
+    std::fs::write(&none, "no certificate").expect("a file");
+    for (name, path, words) in [
+        ("SSL_CERT_FILE", bed.home.path().join("missing.pem"), "missing.pem"),
+        ("REQUESTS_CA_BUNDLE", none, "holds no certificate"),
+    ] {
+        let output = bed.command(&["pull", REPO]).env(name, path).output().expect("the program starts");
+        Done::from(output).expect(1, &[name, words]);
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("help_and_completions_know_the_verb", help_and_completions_know_the_verb),
 ];
 
-/// Two words of the model, greedily.
-fn say<'a>(model: &'a str) -> [&'a str; 14] {
+/// Four tokens of the model, greedily.
+fn say(model: &str) -> [&str; 14] {
     ["run", "--cpu", "-q", "-m", model, "--steps", "2", "--seed", "1", "-n", "4", "--temp", "0", "One two three"]
 }
 
