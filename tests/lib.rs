@@ -9,6 +9,9 @@ pub mod golden;
 
 pub mod synth;
 
+#[path = "compilers/mod.rs"]
+pub mod compilers;
+
 mod bed;
 mod folder;
 

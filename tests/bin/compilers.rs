@@ -1,0 +1,175 @@
+//! Prints what the compilers of real platforms make of every kernel variant, as `docs/kernels.md`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use ruminate_shaders::KERNELS;
+use ruminate_tests::compilers::amd::{self, NullGpu, Report, Statistics};
+use ruminate_tests::compilers::{Dxc, Variant, all_variants, dxil, msl, spirv, variants};
+
+/// Print what the compilers of real platforms make of every kernel variant, as Markdown.
+#[derive(Parser)]
+struct Arguments {
+    /// Print the reports of Mesa's compiler for one family of AMD GPUs instead, one JSON object a line.
+    #[arg(long, value_name = "FAMILY", value_parser = amd::FAMILIES)]
+    amd: Option<String>,
+    /// With --amd: variants to report on, such as `matvec.bf16.plain.store.rows1.subgroup`; all if none is named.
+    #[arg(requires = "amd", value_name = "VARIANT")]
+    labels: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.amd {
+        Some(family) => reports(family, &arguments.labels),
+        None => table(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints reports, in a process of its own unless this is it.
+fn reports(family: &str, labels: &[String]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut print = |report: &Report| -> Result<()> { Ok(writeln!(out, "{}", serde_json::to_string(report)?)?) };
+    if !amd::started_for(family) {
+        return amd::reports(&std::env::current_exe()?, family, labels)?.iter().try_for_each(print);
+    }
+    let gpu = NullGpu::open()?;
+    let named: Vec<Variant> = if labels.is_empty() {
+        all_variants()
+    } else {
+        labels.iter().map(|label| variants(label)).collect::<Result<Vec<_>>>()?.concat()
+    };
+    named.iter().try_for_each(|variant| print(&gpu.report(variant)?))
+}
+
+/// Sizes of a variant in bytes for each platform.
+#[derive(Clone, Copy, Default)]
+struct Sizes {
+    spirv: usize,
+    dxil: usize,
+    msl: usize,
+}
+
+fn sizes(dxc: &Dxc, variant: &Variant) -> Result<Sizes> {
+    let checked = variant.module()?;
+    let mut sizes = Sizes { msl: msl::translate(&checked)?.len(), ..Sizes::default() };
+    for target in [spirv::Target::oldest(&checked), spirv::NEWEST] {
+        let words = spirv::translate(&checked, target)?;
+        spirv::validate(&words, target)?;
+        sizes.spirv = sizes.spirv.max(4 * words.len());
+    }
+    for model in dxil::MODELS {
+        sizes.dxil = sizes.dxil.max(dxil::compile(dxc, &checked, model)?.len());
+    }
+    Ok(sizes)
+}
+
+/// A row of the table: a variant with all of its constants, the worst of each figure.
+#[derive(Default)]
+struct Row {
+    constants: Vec<String>,
+    sizes: Sizes,
+    amd: Vec<Statistics>,
+}
+
+fn table() -> Result<()> {
+    let program = std::env::current_exe()?;
+    let dxc = Dxc::load(&dxil::library().context("DXC is not here: tests/get-compilers gets it")?)?;
+    ensure!(spirv::available(), "spirv-val is not here: tests/get-compilers gets it");
+
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for variant in all_variants() {
+        let made = sizes(&dxc, &variant).with_context(|| format!("{} {}", variant.label(), variant.constants()))?;
+        let row = rows.entry(variant.label()).or_default();
+        row.constants.push(variant.constants());
+        row.sizes.spirv = row.sizes.spirv.max(made.spirv);
+        row.sizes.dxil = row.sizes.dxil.max(made.dxil);
+        row.sizes.msl = row.sizes.msl.max(made.msl);
+    }
+    let mut devices = Vec::new();
+    for (index, family) in amd::FAMILIES.into_iter().enumerate() {
+        for report in amd::reports(&program, family, &[])? {
+            report.statistics.check().with_context(|| format!("{} {} on {family}", report.label, report.constants))?;
+            let row = rows.get_mut(&report.label).with_context(|| format!("{} is unknown", report.label))?;
+            match row.amd.get_mut(index) {
+                Some(worst) => *worst = worst.worse(&report.statistics),
+                None => row.amd.push(report.statistics),
+            }
+            if devices.len() == index {
+                devices.push(report.device);
+            }
+        }
+    }
+    // Only now, so that a failure leaves no half table.
+    print!("{}", document(&rows, &devices)?);
+    Ok(())
+}
+
+fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> {
+    let mut page = String::new();
+    let constants: usize = rows.values().map(|row| row.constants.len()).sum();
+    writeln!(page, "{INTRODUCTION}")?;
+    writeln!(page, "{} variants, {constants} with their constants; `spirv-val` {}; AMD: {}.\n", rows.len(), spirv_tools()?, devices.join(", "))?;
+    for kernel in KERNELS {
+        writeln!(page, "## {}\n", kernel.name)?;
+        let families: String = amd::FAMILIES.iter().map(|family| format!(" {family} |")).collect();
+        writeln!(page, "| variant | constants | SPIR-V | DXIL | MSL | LDS | spills | scratch |{families}")?;
+        writeln!(page, "|---|---|--:|--:|--:|--:|--:|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
+        for choice in kernel.variants() {
+            let label = kernel.label(choice);
+            let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
+            let most = |what: fn(&Statistics) -> u64| row.amd.iter().map(what).max().unwrap_or_default();
+            let name = label.strip_prefix(kernel.name).unwrap_or_default().trim_start_matches('.');
+            let name = if name.is_empty() { "–" } else { name };
+            let constants = row.constants.join(" ");
+            let Sizes { spirv, dxil, msl } = row.sizes;
+            write!(page, "| {name} | {constants} | {spirv} | {dxil} | {msl} | {} |", most(|s| s.lds))?;
+            write!(page, " {} | {} |", most(|s| s.spilled_vgprs + s.spilled_sgprs), most(|s| s.scratch))?;
+            for s in &row.amd {
+                write!(page, " {} · {} · {} · {} · {} |", s.vgprs, s.sgprs, s.occupancy, s.instructions, s.inverse_throughput)?;
+            }
+            writeln!(page)?;
+        }
+        writeln!(page)?;
+    }
+    Ok(page)
+}
+
+fn spirv_tools() -> Result<String> {
+    let output = Command::new("spirv-val").arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().next().unwrap_or_default().trim_start_matches("SPIRV-Tools ").to_owned())
+}
+
+const INTRODUCTION: &str = "\
+# What compilers make of the kernels
+
+Made by
+
+```console
+$ tests/get-compilers
+$ cargo run --release -p ruminate-tests --bin compilers > docs/kernels.md
+```
+
+Every assembled variant of every kernel, as the engine would hand it to wgpu, compiled without such a device. SPIR-V passed
+`spirv-val`, for the oldest and the newest Vulkan that wgpu takes. DXIL (shader models 6.0 and 6.6) was made by Microsoft's compiler
+and passed its validator; it is not signed, for the signing validator exists on Windows only. MSL is naga's translation, which
+nothing here can compile. `tests/compilers.rs` checks the same, and fails where a kernel spills or needs scratch memory.
+
+A row is a variant; where it is compiled with several constants, it shows the worst of each figure. SPIR-V, DXIL, MSL, LDS (workgroup memory, as
+AMD hands it out) and scratch are in bytes. For each family of AMD GPUs: VGPRs · SGPRs · subgroups per SIMD unit · instructions · estimated busy clocks
+per subgroup. vega10 is GCN 5, navi21 RDNA 2, gfx1100 RDNA 3.
+";

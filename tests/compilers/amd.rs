@@ -1,0 +1,335 @@
+//! AMD: what Mesa's compiler makes of a variant, on a machine without such a GPU.
+//!
+//! Mesa's RADV driver opens a device that is not there for the family that `RADV_FORCE_FAMILY` names, and compiles for it with
+//! the compiler that real hardware gets. Nothing can run on it, and wgpu does not open it, so pipelines are made here with the
+//! features, flags and SPIR-V that wgpu would use. The driver then tells registers, spills, scratch memory and occupancy.
+
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ash::{ext, khr, vk};
+use serde::{Deserialize, Serialize};
+
+use super::{Checked, ENTRY, Resource, Variant, spirv};
+
+/// GPU families: GCN 5 (Vega, 64 lanes only), RDNA 2 (RX 6800 and up), RDNA 3 (RX 7900).
+pub const FAMILIES: [&str; 3] = ["vega10", "navi21", "gfx1100"];
+
+/// The environment variable by which RADV is told the family.
+const FAMILY: &str = "RADV_FORCE_FAMILY";
+
+/// RADV's manifest, if it is installed.
+#[must_use]
+pub fn driver() -> Option<PathBuf> {
+    let name = format!("radeon_icd.{}.json", std::env::consts::ARCH);
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].iter().map(|dir| PathBuf::from(dir).join(&name)).find(|p| p.is_file())
+}
+
+/// What the compiler tells about a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Lanes per subgroup.
+    pub wave: u64,
+    /// Vector registers.
+    pub vgprs: u64,
+    /// Scalar registers.
+    pub sgprs: u64,
+    /// Vector registers that had no place and went to memory.
+    pub spilled_vgprs: u64,
+    /// Scalar registers that had no place and went to vector registers.
+    pub spilled_sgprs: u64,
+    /// Bytes of private memory per subgroup: spills and arrays indexed at run time.
+    pub scratch: u64,
+    /// Bytes of workgroup memory.
+    pub lds: u64,
+    /// Subgroups that a SIMD unit can hold at once.
+    pub occupancy: u64,
+    /// Instructions.
+    pub instructions: u64,
+    /// Bytes of code.
+    pub code: u64,
+    /// The compiler's guess of clocks per subgroup with full occupancy.
+    pub inverse_throughput: u64,
+}
+
+impl Statistics {
+    /// Whether all values fit in registers.
+    ///
+    /// # Errors
+    /// Says what did not.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.spilled_vgprs == 0 && self.spilled_sgprs == 0 && self.scratch == 0,
+            "{} VGPRs and {} SGPRs spilled, {} bytes of scratch memory ({} VGPRs, {} SGPRs in use)",
+            self.spilled_vgprs,
+            self.spilled_sgprs,
+            self.scratch,
+            self.vgprs,
+            self.sgprs
+        );
+        Ok(())
+    }
+
+    /// The worse of each figure.
+    #[must_use]
+    pub fn worse(&self, other: &Self) -> Self {
+        Self {
+            wave: self.wave.max(other.wave),
+            vgprs: self.vgprs.max(other.vgprs),
+            sgprs: self.sgprs.max(other.sgprs),
+            spilled_vgprs: self.spilled_vgprs.max(other.spilled_vgprs),
+            spilled_sgprs: self.spilled_sgprs.max(other.spilled_sgprs),
+            scratch: self.scratch.max(other.scratch),
+            lds: self.lds.max(other.lds),
+            occupancy: self.occupancy.min(other.occupancy),
+            instructions: self.instructions.max(other.instructions),
+            code: self.code.max(other.code),
+            inverse_throughput: self.inverse_throughput.max(other.inverse_throughput),
+        }
+    }
+}
+
+/// What the compiler tells about one variant.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The device, as the driver names it.
+    pub device: String,
+    /// Name of the variant.
+    pub label: String,
+    /// Its constants.
+    pub constants: String,
+    /// What was told.
+    pub statistics: Statistics,
+}
+
+/// Reports on variants, all if none is named, by a child process: the family must be known when the Vulkan loader
+/// starts. `program` is the binary `compilers`.
+///
+/// # Errors
+/// If RADV is missing or refuses a variant; says what the child said.
+pub fn reports(program: &Path, family: &str, labels: &[String]) -> Result<Vec<Report>> {
+    let driver = driver().context("RADV is not installed: tests/get-compilers does that")?;
+    let output = Command::new(program)
+        .args(["--amd", family])
+        .args(labels)
+        .env(FAMILY, family)
+        .env("VK_ICD_FILENAMES", driver)
+        // The newer name of the same, which wins where both are set, and layers, which have no business here.
+        .env_remove("VK_DRIVER_FILES")
+        .env_remove("VK_INSTANCE_LAYERS")
+        .output()
+        .with_context(|| program.display().to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{family}: {}", said.trim());
+    let lines = std::str::from_utf8(&output.stdout)?.lines();
+    lines.map(|line| serde_json::from_str(line).with_context(|| format!("{family}: not a report: {line}"))).collect()
+}
+
+/// Whether this process was started by [`reports`] for a family.
+#[must_use]
+pub fn started_for(family: &str) -> bool {
+    std::env::var_os(FAMILY).is_some_and(|value| value == family)
+}
+
+/// A GPU that is not there.
+pub struct NullGpu {
+    name: String,
+    device: ash::Device,
+    executables: khr::pipeline_executable_properties::Device,
+    instance: ash::Instance,
+    // The loader's library: everything above points into it.
+    _entry: ash::Entry,
+}
+
+impl NullGpu {
+    /// Opens the family that the environment names. `VK_ICD_FILENAMES` must name RADV's manifest alone.
+    ///
+    /// # Errors
+    /// If there is no Vulkan loader, or no RADV, or it lacks what wgpu would use.
+    pub fn open() -> Result<Self> {
+        // SAFETY: the Vulkan loader is a well-known library whose loading has no further conditions.
+        let entry = unsafe { ash::Entry::load() }.context("the Vulkan loader")?;
+        let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
+        let info = vk::InstanceCreateInfo::default().application_info(&application);
+        // SAFETY: `info` is valid, and the instance is destroyed before `entry` goes.
+        let instance = unsafe { entry.create_instance(&info, None) }.context("a Vulkan instance")?;
+        match open_device(&instance) {
+            Ok((name, device)) => {
+                let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
+                Ok(Self { name, device, executables, instance, _entry: entry })
+            }
+            Err(error) => {
+                // SAFETY: no object of the instance is left.
+                unsafe { instance.destroy_instance(None) };
+                Err(error)
+            }
+        }
+    }
+
+    /// Reports on a variant.
+    ///
+    /// # Errors
+    /// As [`NullGpu::compile`], with the variant's name.
+    pub fn report(&self, variant: &Variant) -> Result<Report> {
+        let (label, constants) = (variant.label(), variant.constants());
+        let compiled = variant.module().and_then(|checked| self.compile(&checked));
+        let statistics = compiled.with_context(|| format!("{label} {constants}"))?;
+        Ok(Report { device: self.name.clone(), label, constants, statistics })
+    }
+
+    /// Makes a pipeline of a module and returns what the compiler tells about it.
+    ///
+    /// # Errors
+    /// If the module cannot be translated or the driver refuses it.
+    pub fn compile(&self, checked: &Checked) -> Result<Statistics> {
+        let words = spirv::translate(checked, spirv::NEWEST)?;
+        let entries: Vec<_> = checked
+            .bindings
+            .iter()
+            .map(|bound| {
+                vk::DescriptorSetLayoutBinding::default()
+                    .binding(bound.place.binding)
+                    .descriptor_type(match bound.resource {
+                        Resource::Uniform => vk::DescriptorType::UNIFORM_BUFFER,
+                        Resource::Storage { .. } => vk::DescriptorType::STORAGE_BUFFER,
+                        Resource::StorageTexture { .. } => vk::DescriptorType::STORAGE_IMAGE,
+                        Resource::Texture => vk::DescriptorType::SAMPLED_IMAGE,
+                    })
+                    .descriptor_count(1)
+                    .stage_flags(vk::ShaderStageFlags::COMPUTE)
+            })
+            .collect();
+        let device = &self.device;
+        // SAFETY: every object is made from valid descriptions that outlive the calls, used on this thread alone, and destroyed
+        // once, behind what was made of it.
+        unsafe {
+            let group = device
+                .create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(&entries), None)?;
+            let groups = [group];
+            let layout = device
+                .create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&groups), None)?;
+            let module = device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&words), None)?;
+            let statistics = self.pipeline(layout, module);
+            device.destroy_shader_module(module, None);
+            device.destroy_pipeline_layout(layout, None);
+            device.destroy_descriptor_set_layout(group, None);
+            statistics
+        }
+    }
+
+    /// # Safety
+    /// Both handles must be valid, and the module must fit the layout.
+    unsafe fn pipeline(&self, layout: vk::PipelineLayout, module: vk::ShaderModule) -> Result<Statistics> {
+        let entry = std::ffi::CString::new(ENTRY)?;
+        // wgpu sets the flag on devices with subgroup operations, whether the shader has some or not.
+        let stage = vk::PipelineShaderStageCreateInfo::default()
+            .flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE)
+            .stage(vk::ShaderStageFlags::COMPUTE)
+            .module(module)
+            .name(&entry);
+        let info = vk::ComputePipelineCreateInfo::default()
+            .stage(stage)
+            .layout(layout)
+            .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR);
+        // SAFETY: the caller's handles are valid, the rest is made here; the pipeline is destroyed once, behind its last use.
+        unsafe {
+            let pipelines = self
+                .device
+                .create_compute_pipelines(vk::PipelineCache::null(), &[info], None)
+                .map_err(|(_, error)| anyhow!("RADV makes no pipeline of it: {error}"))?;
+            let pipeline = *pipelines.first().context("RADV made no pipeline")?;
+            let statistics = self.statistics(pipeline);
+            self.device.destroy_pipeline(pipeline, None);
+            statistics
+        }
+    }
+
+    /// # Safety
+    /// The pipeline must be valid and made with statistics.
+    unsafe fn statistics(&self, pipeline: vk::Pipeline) -> Result<Statistics> {
+        // SAFETY: the caller's handle is valid and has one executable, as compute pipelines have.
+        let (properties, values) = unsafe {
+            let of = vk::PipelineInfoKHR::default().pipeline(pipeline);
+            let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
+            (
+                self.executables.get_pipeline_executable_properties(&of)?,
+                self.executables.get_pipeline_executable_statistics(&executable)?,
+            )
+        };
+        ensure!(properties.len() == 1, "{} executables in a compute pipeline", properties.len());
+        let value = |wanted: &str| {
+            let found = values.iter().find(|value| text(&value.name) == wanted);
+            let found = found.with_context(|| format!("RADV tells no `{wanted}`"))?;
+            ensure!(found.format == vk::PipelineExecutableStatisticFormatKHR::UINT64, "`{wanted}` is no whole number");
+            // SAFETY: the format says which member of the union is set.
+            Ok(unsafe { found.value.u64 })
+        };
+        Ok(Statistics {
+            wave: u64::from(properties[0].subgroup_size),
+            vgprs: value("VGPRs")?,
+            sgprs: value("SGPRs")?,
+            spilled_vgprs: value("Spilled VGPRs")?,
+            spilled_sgprs: value("Spilled SGPRs")?,
+            scratch: value("Scratch size")?,
+            lds: value("LDS size")?,
+            occupancy: value("Subgroups per SIMD")?,
+            instructions: value("Instructions")?,
+            code: value("Code size")?,
+            inverse_throughput: value("Inverse Throughput")?,
+        })
+    }
+}
+
+impl Drop for NullGpu {
+    fn drop(&mut self) {
+        // SAFETY: all other objects were destroyed where they were made.
+        unsafe {
+            self.device.destroy_device(None);
+            self.instance.destroy_instance(None);
+        }
+    }
+}
+
+/// Opens the only device, with the features that wgpu turns on and that change what the compiler makes.
+fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
+    let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
+    let extensions = [khr::pipeline_executable_properties::NAME.as_ptr(), ext::robustness2::NAME.as_ptr()];
+    let core = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
+    let mut v12 = vk::PhysicalDeviceVulkan12Features::default().shader_int8(true);
+    let mut v13 = vk::PhysicalDeviceVulkan13Features::default()
+        .robust_image_access(true)
+        .subgroup_size_control(true)
+        .shader_integer_dot_product(true);
+    let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
+    let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+    let info = vk::DeviceCreateInfo::default()
+        .queue_create_infos(&queues)
+        .enabled_extension_names(&extensions)
+        .enabled_features(&core)
+        .push_next(&mut v12)
+        .push_next(&mut v13)
+        .push_next(&mut robust)
+        .push_next(&mut executables);
+    // SAFETY: the instance is valid, and the description outlives the calls.
+    unsafe {
+        let devices = instance.enumerate_physical_devices().context("Vulkan devices")?;
+        let [physical] = devices[..] else {
+            return Err(anyhow!("{} Vulkan devices where RADV's one was expected: see VK_ICD_FILENAMES", devices.len()));
+        };
+        let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
+        instance.get_physical_device_properties2(physical, &mut properties);
+        let name = text(&properties.properties.device_name);
+        let name = format!("{name}, {}", text(&driver.driver_info));
+        let device = instance.create_device(physical, &info, None).with_context(|| format!("a device on {name}"))?;
+        Ok((name, device))
+    }
+}
+
+/// The text in a fixed array of C characters.
+fn text(characters: &[std::ffi::c_char]) -> String {
+    let bytes: Vec<u8> = characters.iter().map(|&c| c.cast_unsigned()).collect();
+    CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
+}

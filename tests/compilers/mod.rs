@@ -1,0 +1,136 @@
+//! Every variant of every kernel, through the compilers that its text meets on real devices, without such a device.
+//!
+//! A variant is compiled from the very text, with the very constants and options with which the engine asks wgpu for its
+//! pipeline (`engine/pipeline.rs`): naga translates it as wgpu-hal 30 does, then the tools of each platform judge.
+//!
+//! | module | what it proves | needs |
+//! |---|---|---|
+//! | [`spirv`] | Vulkan: valid SPIR-V for the oldest and the newest version that wgpu writes | `spirv-val` |
+//! | [`dxil`] | DX12: Microsoft's compiler makes DXIL of the HLSL, and its validator accepts it | libdxcompiler |
+//! | [`msl`] | Metal: naga translates to MSL; there is no compiler for it outside of macOS | nothing |
+//! | [`amd`] | Mesa's compiler fits it into the registers of three generations of AMD GPUs | RADV |
+//!
+//! `tests/get-compilers` installs what is needed.
+
+pub mod amd;
+pub mod dxil;
+pub mod msl;
+pub mod spirv;
+
+mod bindings;
+mod dxc;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, anyhow};
+use naga::ShaderStage;
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use ruminate_shaders::{Choice, KERNELS, Kernel, assemble};
+
+pub use bindings::{Bound, Resource};
+pub use dxc::Dxc;
+
+/// Name of the entry point of every kernel.
+pub const ENTRY: &str = "main";
+
+/// What a pipeline is made of: a kernel, one part per axis, a value per constant.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// Its parts.
+    pub choice: Choice,
+    /// Values of [`Kernel::overrides`].
+    pub overrides: Vec<u32>,
+}
+
+impl Variant {
+    /// Its name in reports: `matvec.bf16.plain.store.rows1.subgroup`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.kernel.label(self.choice)
+    }
+
+    /// Its constants, as reports show them: `WG=128`; empty if it has none.
+    #[must_use]
+    pub fn constants(&self) -> String {
+        let constants = self.kernel.overrides.iter().zip(&self.overrides);
+        constants.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// The module as backends see it: parsed, validated, its constants put in.
+    ///
+    /// One without subgroup operations is validated without them, as on a device that has none.
+    ///
+    /// # Errors
+    /// If naga rejects the text or the constants: the message shows the place.
+    pub fn module(&self) -> Result<Checked> {
+        let text = assemble(self.kernel, self.choice);
+        let module = naga::front::wgsl::parse_str(&text).map_err(|error| anyhow!(error.emit_to_string(&text)))?;
+        let subgroups = self.kernel.needs_subgroups(self.choice);
+        let features = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let mut validator =
+            Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        if subgroups {
+            validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
+        }
+        let info = validator.validate(&module).map_err(|error| anyhow!(error.emit_to_string(&text)))?;
+        let constants = self.kernel.overrides.iter().zip(&self.overrides);
+        let constants = constants.map(|(&name, &value)| (name.to_owned(), f64::from(value))).collect();
+        let entry = Some((ShaderStage::Compute, ENTRY));
+        let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
+            .context("constants")?;
+        Ok(Checked { bindings: bindings::of(&module)?, module: module.into_owned(), info: info.into_owned(), subgroups })
+    }
+}
+
+/// A valid module without open constants.
+#[derive(Debug)]
+pub struct Checked {
+    /// The module.
+    pub module: naga::Module,
+    /// What naga's validator found out about it.
+    pub info: ModuleInfo,
+    /// What it binds, in the order of the binding numbers.
+    pub bindings: Vec<Bound>,
+    /// Whether it calls subgroup operations.
+    pub subgroups: bool,
+}
+
+/// The names of all assembled variants, in the order of the registry: `matvec.bf16.plain.store.rows1.subgroup`.
+pub fn labels() -> impl Iterator<Item = String> {
+    KERNELS.iter().flat_map(|kernel| kernel.variants().into_iter().map(|choice| kernel.label(choice)))
+}
+
+/// The variant of a name, once for each set of constants that a launch among the cases of its kernel has.
+///
+/// # Errors
+/// If no kernel has such a variant.
+pub fn variants(label: &str) -> Result<Vec<Variant>> {
+    let all = KERNELS.iter().flat_map(|&kernel| kernel.variants().into_iter().map(move |choice| (kernel, choice)));
+    let (kernel, choice) = all
+        .into_iter()
+        .find(|(kernel, choice)| kernel.label(*choice) == label)
+        .with_context(|| format!("no kernel has the variant `{label}`"))?;
+    Ok(constants(kernel).into_iter().map(|overrides| Variant { kernel, choice, overrides }).collect())
+}
+
+/// Every variant with every set of its constants.
+#[must_use]
+pub fn all_variants() -> Vec<Variant> {
+    let mut found = Vec::new();
+    for &kernel in KERNELS {
+        let constants = constants(kernel);
+        for choice in kernel.variants() {
+            let with = |overrides: &Vec<u32>| Variant { kernel, choice, overrides: overrides.clone() };
+            found.extend(constants.iter().map(with));
+        }
+    }
+    found
+}
+
+/// The sets of constants in a kernel's cases. A launch chooses them by its shape and not by its parts, so every part meets
+/// every set.
+fn constants(kernel: &Kernel) -> BTreeSet<Vec<u32>> {
+    (kernel.cases)().into_iter().map(|case| case.launch.overrides).collect()
+}

@@ -1,0 +1,69 @@
+//! Metal: MSL as wgpu-hal's `metal/device.rs` asks naga for it.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use naga::ShaderStage;
+use naga::back::msl::{
+    BindTarget, EntryPointResources, Options, PipelineOptions, Slot, write_string,
+};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+
+use super::{Checked, ENTRY, Resource};
+
+/// Metal 2.4: macOS 12 and iOS 15, from 2021. The oldest version whose features the kernels may use.
+const VERSION: (u8, u8) = (2, 4);
+
+/// Places for buffers that a Metal function has (Metal feature set tables: 31 on all families).
+const MOST_BUFFERS: Slot = 31;
+
+/// The MSL of a module.
+///
+/// # Errors
+/// If naga cannot express it, or Metal has too few places for its buffers.
+pub fn translate(checked: &Checked) -> Result<String> {
+    let mut resources = EntryPointResources::default();
+    let (mut buffers, mut textures): (Slot, Slot) = (0, 0);
+    for bound in &checked.bindings {
+        let mut target = BindTarget::default();
+        let next = |count: &mut Slot| std::mem::replace(count, *count + 1);
+        match bound.resource {
+            Resource::Uniform => target.buffer = Some(next(&mut buffers)),
+            Resource::Storage { writable } => {
+                target.buffer = Some(next(&mut buffers));
+                target.mutable = writable;
+            }
+            Resource::StorageTexture { writable } => {
+                target.texture = Some(next(&mut textures));
+                target.mutable = writable;
+            }
+            Resource::Texture => target.texture = Some(next(&mut textures)),
+        }
+        resources.resources.insert(bound.place, target);
+    }
+    // Lengths of the buffers, for bounds checks.
+    resources.sizes_buffer = Some(buffers);
+    ensure!(buffers < MOST_BUFFERS, "{buffers} buffers and one of sizes, Metal has places for {MOST_BUFFERS}");
+    let options = Options {
+        lang_version: VERSION,
+        per_entry_point_map: [(ENTRY.to_owned(), resources)].into(),
+        fake_missing_bindings: false,
+        spirv_cross_compatibility: false,
+        bounds_check_policies: BoundsCheckPolicies {
+            index: BoundsCheckPolicy::Restrict,
+            buffer: BoundsCheckPolicy::Restrict,
+            image_load: BoundsCheckPolicy::Restrict,
+            binding_array: BoundsCheckPolicy::Unchecked,
+        },
+        zero_initialize_workgroup_memory: false,
+        force_loop_bounding: true,
+        ..Options::default()
+    };
+    let pipeline = PipelineOptions {
+        entry_point: Some((ShaderStage::Compute, ENTRY.to_owned())),
+        ..PipelineOptions::default()
+    };
+    let (text, info) = write_string(&checked.module, &checked.info, &options, &pipeline).context("MSL")?;
+    let name = info.entry_point_names.first().ok_or_else(|| anyhow!("MSL without an entry point"))?;
+    let name = name.as_ref().map_err(|error| anyhow!("MSL: {error}"))?;
+    ensure!(text.contains(&format!("kernel void {name}")), "MSL has no kernel `{name}`");
+    Ok(text)
+}

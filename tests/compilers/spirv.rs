@@ -1,0 +1,122 @@
+//! Vulkan: SPIR-V as wgpu-hal's `vulkan/adapter.rs` asks naga for it, and Khronos' validator.
+
+use std::io::Write;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use naga::ShaderStage;
+use naga::back::spv::{
+    BindingInfo, Capability, Options, PipelineOptions, WriterFlags, ZeroInitializeWorkgroupMemoryMode, write_vec,
+};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+
+use super::{Checked, ENTRY};
+
+/// A Vulkan version as wgpu tells them apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Name of the environment for `spirv-val`.
+    pub environment: &'static str,
+    /// SPIR-V version that wgpu writes for it.
+    pub version: (u8, u8),
+    /// Whether the device keeps accesses inside of their buffers (`robustBufferAccess2`), so that the shader need not.
+    pub robust: bool,
+}
+
+/// Vulkan 1.0, the oldest that wgpu takes: no subgroups.
+pub const OLDEST: Target = Target { environment: "vulkan1.0", version: (1, 0), robust: false };
+/// Vulkan 1.1, the oldest with subgroups: phones.
+pub const OLDEST_WITH_SUBGROUPS: Target = Target { environment: "vulkan1.1", version: (1, 3), robust: false };
+/// Vulkan 1.3 with robust buffers: desktop drivers.
+pub const NEWEST: Target = Target { environment: "vulkan1.3", version: (1, 6), robust: true };
+
+impl Target {
+    /// The oldest target that can run a module.
+    #[must_use]
+    pub const fn oldest(checked: &Checked) -> Self {
+        if checked.subgroups { OLDEST_WITH_SUBGROUPS } else { OLDEST }
+    }
+}
+
+/// The SPIR-V of a module.
+///
+/// # Errors
+/// If naga cannot express it with the capabilities that wgpu grants.
+pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
+    let place = |place: naga::ResourceBinding| BindingInfo {
+        descriptor_set: place.group,
+        binding: place.binding,
+        binding_array_size: None,
+    };
+    let mut capabilities = vec![
+        Capability::Shader,
+        Capability::Matrix,
+        Capability::Sampled1D,
+        Capability::Image1D,
+        Capability::ImageQuery,
+        Capability::DerivativeControl,
+        Capability::StorageImageExtendedFormats,
+    ];
+    if checked.subgroups {
+        capabilities.extend([
+            Capability::GroupNonUniform,
+            Capability::GroupNonUniformVote,
+            Capability::GroupNonUniformArithmetic,
+            Capability::GroupNonUniformBallot,
+            Capability::GroupNonUniformShuffle,
+            Capability::GroupNonUniformShuffleRelative,
+            Capability::GroupNonUniformQuad,
+        ]);
+    }
+    let unless_robust = if target.robust { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
+    let options = Options {
+        lang_version: target.version,
+        flags: WriterFlags::LABEL_VARYINGS | WriterFlags::FORCE_POINT_SIZE,
+        fake_missing_bindings: false,
+        binding_map: checked.bindings.iter().map(|bound| (bound.place, place(bound.place))).collect(),
+        capabilities: Some(capabilities.into_iter().collect()),
+        bounds_check_policies: BoundsCheckPolicies {
+            index: BoundsCheckPolicy::Restrict,
+            buffer: unless_robust,
+            image_load: unless_robust,
+            binding_array: BoundsCheckPolicy::Unchecked,
+        },
+        zero_initialize_workgroup_memory: ZeroInitializeWorkgroupMemoryMode::None,
+        force_loop_bounding: true,
+        use_storage_input_output_16: false,
+        debug_info: None,
+        emit_int_div_checks: true,
+        ..Options::default()
+    };
+    let entry = PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: ENTRY.to_owned() };
+    write_vec(&checked.module, &checked.info, &options, Some(&entry))
+        .with_context(|| format!("SPIR-V for {}", target.environment))
+}
+
+/// Whether `spirv-val` can be called.
+#[must_use]
+pub fn available() -> bool {
+    Command::new("spirv-val").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// Has `spirv-val` check a module.
+///
+/// # Errors
+/// What `spirv-val` found.
+pub fn validate(words: &[u32], target: Target) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(bytemuck::cast_slice(words))?;
+    let output = Command::new("spirv-val")
+        .args(["--target-env", target.environment])
+        .arg(file.path())
+        .output()
+        .context("spirv-val")?;
+    let found = [output.stdout, output.stderr].concat();
+    ensure!(
+        output.status.success() && found.is_empty(),
+        "spirv-val for {}: {}",
+        target.environment,
+        String::from_utf8_lossy(&found)
+    );
+    Ok(())
+}
