@@ -42,7 +42,7 @@ enum Verb {
     Chat(Box<chat::Chat>),
     /// Show what a checkpoint is and what of it fits here, from its headers alone
     Inspect(inspect::Inspect),
-    /// Examine a device: every kernel against its CPU twin
+    /// Examine a device: every kernel, at the shapes of huginn-0125 or of the model named, against its CPU twin
     Doctor(doctor::Doctor),
     /// Download a model from the Hugging Face hub into its cache
     #[cfg(feature = "pull")]

@@ -122,7 +122,13 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
     let mut page = String::new();
     let constants: usize = rows.values().map(|row| row.constants.len()).sum();
     writeln!(page, "{INTRODUCTION}")?;
-    writeln!(page, "{} variants, {constants} with their constants; `spirv-val` {}; AMD: {}.\n", rows.len(), spirv_tools()?, devices.join(", "))?;
+    writeln!(
+        page,
+        "{} variants, {constants} with their constants; `spirv-val` {}; AMD: {}.\n",
+        rows.len(),
+        spirv_tools()?,
+        devices.join(", ")
+    )?;
     for kernel in KERNELS {
         writeln!(page, "## {}\n", kernel.name)?;
         let families: String = amd::FAMILIES.iter().map(|family| format!(" {family} |")).collect();
@@ -139,7 +145,11 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
             write!(page, "| {name} | {constants} | {spirv} | {dxil} | {msl} | {} |", most(|s| s.lds))?;
             write!(page, " {} | {} |", most(|s| s.spilled_vgprs + s.spilled_sgprs), most(|s| s.scratch))?;
             for s in &row.amd {
-                write!(page, " {} · {} · {} · {} · {} |", s.vgprs, s.sgprs, s.occupancy, s.instructions, s.inverse_throughput)?;
+                write!(
+                    page,
+                    " {} · {} · {} · {} · {} |",
+                    s.vgprs, s.sgprs, s.occupancy, s.instructions, s.inverse_throughput
+                )?;
             }
             writeln!(page)?;
         }

@@ -24,7 +24,10 @@ const FAMILY: &str = "RADV_FORCE_FAMILY";
 #[must_use]
 pub fn driver() -> Option<PathBuf> {
     let name = format!("radeon_icd.{}.json", std::env::consts::ARCH);
-    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].iter().map(|dir| PathBuf::from(dir).join(&name)).find(|p| p.is_file())
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"]
+        .iter()
+        .map(|dir| PathBuf::from(dir).join(&name))
+        .find(|p| p.is_file())
 }
 
 /// What the compiler tells about a kernel.
@@ -208,8 +211,8 @@ impl NullGpu {
             let group = device
                 .create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(&entries), None)?;
             let groups = [group];
-            let layout = device
-                .create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&groups), None)?;
+            let layout =
+                device.create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&groups), None)?;
             let module = device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&words), None)?;
             let statistics = self.pipeline(layout, module);
             device.destroy_shader_module(module, None);
@@ -303,7 +306,8 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
         .subgroup_size_control(true)
         .shader_integer_dot_product(true);
     let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
-    let mut executables = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+    let mut executables =
+        vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
     let info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
         .enabled_extension_names(&extensions)
@@ -316,7 +320,10 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     unsafe {
         let devices = instance.enumerate_physical_devices().context("Vulkan devices")?;
         let [physical] = devices[..] else {
-            return Err(anyhow!("{} Vulkan devices where RADV's one was expected: see VK_ICD_FILENAMES", devices.len()));
+            return Err(anyhow!(
+                "{} Vulkan devices where RADV's one was expected: see VK_ICD_FILENAMES",
+                devices.len()
+            ));
         };
         let mut driver = vk::PhysicalDeviceDriverProperties::default();
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);

@@ -38,19 +38,27 @@ pub(super) fn of(module: &Module) -> Result<Vec<Bound>> {
         let Some(place) = variable.binding else { continue };
         let resource = match (variable.space, &module.types[variable.ty].inner) {
             (AddressSpace::Uniform, _) => Resource::Uniform,
-            (AddressSpace::Storage { access }, _) => Resource::Storage { writable: access.contains(StorageAccess::STORE) },
+            (AddressSpace::Storage { access }, _) => {
+                Resource::Storage { writable: access.contains(StorageAccess::STORE) }
+            }
             (AddressSpace::Handle, TypeInner::Image { class: ImageClass::Storage { access, .. }, .. }) => {
                 Resource::StorageTexture { writable: access.contains(StorageAccess::STORE) }
             }
             (AddressSpace::Handle, TypeInner::Image { class: ImageClass::Sampled { .. }, .. }) => Resource::Texture,
-            (space, ty) => bail!("`{:?}` at {place:?} is bound in {space:?} as {ty:?}, which no layout here knows", variable.name),
+            (space, ty) => {
+                bail!("`{:?}` at {place:?} is bound in {space:?} as {ty:?}, which no layout here knows", variable.name)
+            }
         };
         found.push(Bound { place, resource });
     }
     found.sort_by_key(|bound| bound.place);
     // Backends number resources by counting, so gaps would shift them.
     for (expected, bound) in (0..).zip(&found) {
-        ensure!(bound.place == ResourceBinding { group: 0, binding: expected }, "{:?} instead of binding {expected}", bound.place);
+        ensure!(
+            bound.place == ResourceBinding { group: 0, binding: expected },
+            "{:?} instead of binding {expected}",
+            bound.place
+        );
     }
     Ok(found)
 }

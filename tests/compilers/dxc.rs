@@ -201,7 +201,15 @@ impl Dxc {
             ) -> i32;
             let compile: Compile = compiler.function(FIRST);
             let count = u32::try_from(pointers.len())?;
-            compile(compiler.0.as_ptr(), &raw const buffer, pointers.as_ptr(), count, null_mut(), &IID_RESULT, &raw mut found)
+            compile(
+                compiler.0.as_ptr(),
+                &raw const buffer,
+                pointers.as_ptr(),
+                count,
+                null_mut(),
+                &IID_RESULT,
+                &raw mut found,
+            )
         };
         let outcome = Outcome(Object::from("Compile", code, found)?);
         outcome.check("DXC")?;

@@ -48,7 +48,8 @@ pub fn translate(checked: &Checked, model: ShaderModel) -> Result<(String, Strin
     options.special_constants_binding = Some(constants);
     let pipeline = PipelineOptions { entry_point: Some((ShaderStage::Compute, ENTRY.to_owned())) };
     let mut text = String::new();
-    let info = Writer::new(&mut text, &options, &pipeline).write(&checked.module, &checked.info, None).context("HLSL")?;
+    let info =
+        Writer::new(&mut text, &options, &pipeline).write(&checked.module, &checked.info, None).context("HLSL")?;
     let name = info.entry_point_names.into_iter().next().context("HLSL without an entry point")?;
     Ok((text, name.map_err(|error| anyhow!("HLSL: {error}"))?))
 }

@@ -69,8 +69,7 @@ impl Variant {
         let module = naga::front::wgsl::parse_str(&text).map_err(|error| anyhow!(error.emit_to_string(&text)))?;
         let subgroups = self.kernel.needs_subgroups(self.choice);
         let features = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
-        let mut validator =
-            Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        let mut validator = Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
         if subgroups {
             validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
         }
@@ -80,7 +79,12 @@ impl Variant {
         let entry = Some((ShaderStage::Compute, ENTRY));
         let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
             .context("constants")?;
-        Ok(Checked { bindings: bindings::of(&module)?, module: module.into_owned(), info: info.into_owned(), subgroups })
+        Ok(Checked {
+            bindings: bindings::of(&module)?,
+            module: module.into_owned(),
+            info: info.into_owned(),
+            subgroups,
+        })
     }
 }
 

@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use naga::ShaderStage;
-use naga::back::msl::{
-    BindTarget, EntryPointResources, Options, PipelineOptions, Slot, write_string,
-};
+use naga::back::msl::{BindTarget, EntryPointResources, Options, PipelineOptions, Slot, write_string};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
 use super::{Checked, ENTRY, Resource};
@@ -57,10 +55,8 @@ pub fn translate(checked: &Checked) -> Result<String> {
         force_loop_bounding: true,
         ..Options::default()
     };
-    let pipeline = PipelineOptions {
-        entry_point: Some((ShaderStage::Compute, ENTRY.to_owned())),
-        ..PipelineOptions::default()
-    };
+    let pipeline =
+        PipelineOptions { entry_point: Some((ShaderStage::Compute, ENTRY.to_owned())), ..PipelineOptions::default() };
     let (text, info) = write_string(&checked.module, &checked.info, &options, &pipeline).context("MSL")?;
     let name = info.entry_point_names.first().ok_or_else(|| anyhow!("MSL without an entry point"))?;
     let name = name.as_ref().map_err(|error| anyhow!("MSL: {error}"))?;
