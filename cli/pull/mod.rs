@@ -86,11 +86,11 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     pulling.bring(&weights.needed)?;
     let folder = pulling.store.link(&pulling.commit, &pulling.files)?;
     pulling.store.point(&pulling.commit)?;
-    let (fetched, there) = (pulling.fetched, pulling.files.len() - pulling.fetched);
+    let (fetched, all) = (pulling.fetched, pulling.files.len());
     let elsewhere =
         if options.cache.is_some() { format!("HF_HUB_CACHE={} ", settings.cache.display()) } else { String::new() };
     progress.say(&format!(
-        "{fetched} files downloaded ({}), {there} already there; run it with: {elsewhere}ruminate run -m {name}",
+        "{fetched} of {all} files downloaded ({}); run it with: {elsewhere}ruminate run -m {name}",
         DecimalBytes(pulling.bytes)
     ));
     writeln!(std::io::stdout().lock(), "{}", folder.display())?;

@@ -51,6 +51,8 @@ impl Bar {
 
     /// Forgets the speed so far: what was read from disk says nothing of the network's.
     pub(super) fn restart(&self) {
+        // Updates are skipped when they come fast; the next one would count what was skipped.
+        self.bar.tick();
         self.bar.reset_eta();
     }
 
