@@ -45,9 +45,9 @@ pub(crate) struct Pull {
 
 /// Shown below the help.
 const HELP: &str = "\
-Files go where Python's huggingface_hub keeps them, and are checked by size and hash. What broke off is taken up again by the same
-command. HF_TOKEN, or the token that `hf auth login` stores, opens private and gated models; HF_ENDPOINT names a mirror, HTTPS_PROXY a
-proxy.
+Files go where Python's huggingface_hub keeps them, and are checked by size and hash. What broke off is taken up again by the same \
+command. HF_TOKEN, or the token that `hf auth login` stores, opens private and gated models; HF_ENDPOINT names a mirror, HTTPS_PROXY a \
+proxy, SSL_CERT_FILE its certificate.
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 model missing or invalid, 130 interrupted";
 
