@@ -13,8 +13,10 @@ use crate::gpu::Gpu;
 pub(crate) const STAMPS: u64 = 16;
 /// What is assumed before anything was seen: a first piece that is too short costs nothing.
 const CAUTIOUS: f64 = 4.0;
-/// How much of a better time is believed at once. A worse one is believed whole.
+/// How much of a better time is believed at once.
 const TRUST: f64 = 0.2;
+/// By how much a worse time lengthens what is assumed, at most: one time that something else disturbed must not count too long.
+const ALARM: f64 = 2.0;
 /// The ratio stays in a range that one wrong time cannot lead far out of.
 const RANGE: (f64, f64) = (1e-3, 1e3);
 
@@ -49,7 +51,7 @@ impl Pace {
         let mut ratio = self.ratio.lock().unwrap_or_else(PoisonError::into_inner);
         let (low, high) = (at_least / assumed, at_most / assumed);
         if low > *ratio {
-            *ratio = low;
+            *ratio = low.min(ALARM * *ratio);
         } else if high < *ratio {
             *ratio += TRUST * (high - *ratio);
         }

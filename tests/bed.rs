@@ -8,8 +8,17 @@ use ruminate_shaders::Case;
 /// The device under test, if there is one.
 #[must_use]
 pub fn device() -> Option<Device> {
+    match options() {
+        Some(options) => Device::open(&options).ok(),
+        None => Some(Device::cpu()),
+    }
+}
+
+/// How the device under test is opened; `None` for the CPU twins.
+#[must_use]
+pub fn options() -> Option<OpenOptions> {
     let select = match std::env::var("RUMINATE_TEST_GPU") {
-        Ok(name) if name == "cpu" => return Some(Device::cpu()),
+        Ok(name) if name == "cpu" => return None,
         Ok(name) => Select::Name(name),
         Err(_) => Select::Best,
     };
@@ -17,7 +26,7 @@ pub fn device() -> Option<Device> {
         Ok("webgpu") => Tier::WebGpuDefaults,
         _ => Tier::Full,
     };
-    Device::open(&OpenOptions { select, limits, ..OpenOptions::default() }).ok()
+    Some(OpenOptions { select, limits, ..OpenOptions::default() })
 }
 
 /// A trial that needs a device: ignored, and counted as such, where there is none.

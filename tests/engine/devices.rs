@@ -1,7 +1,8 @@
 //! Listing, selecting and opening devices.
 
-use ruminate_engine::{Device, Error, OpenOptions, Select, Tier, adapters, wgpu};
+use ruminate_engine::{Device, Error, OpenOptions, Select, Tier, adapters};
 use ruminate_shaders::Caps;
+use ruminate_tests::Host;
 
 use crate::execution::adder;
 use crate::{Outcome, Test};
@@ -67,37 +68,16 @@ fn restricted(device: &Device) -> Outcome {
 
 fn from_wgpu(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
-    let backends = OpenOptions::default().backends;
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
-    let adapter = block_on(instance.enumerate_adapters(backends)).swap_remove(index);
-    let descriptor = wgpu::DeviceDescriptor {
-        required_features: Device::required_features(&adapter),
-        required_limits: Device::required_limits(&adapter),
-        ..wgpu::DeviceDescriptor::default()
-    };
-    let (host, queue) = block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
-    let hosted = Device::from_wgpu(host.clone(), queue);
+    let options = OpenOptions { select: Select::Index(index), ..OpenOptions::default() };
+    let host = Host::open(&options).map_err(|error| format!("{error:#}"))?;
+    let hosted = host.engine();
     assert_eq!((hosted.caps(), hosted.name()), (device.caps(), device.name()));
     works(&hosted)?;
 
     // The engine left the host's callbacks alone, and still notices a loss: when results are read.
     let (plan, y) = adder(&hosted)?;
-    host.destroy();
+    host.device.destroy();
     let outcome = hosted.execute(&plan, &[1], &[&y]).and_then(|ticket| ticket.expect("results were asked for").wait());
     assert!(outcome.is_err(), "{outcome:?}");
     Ok(())
-}
-
-/// Runs a future of wgpu, which is always ready natively.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-    }
 }

@@ -27,7 +27,7 @@ pub(crate) fn filled(device: &Device, label: &str, value: f32) -> Result<Buffer>
 }
 
 /// All `N` numbers of a result, which must be equal.
-fn uniform(bytes: &[u8]) -> Result<f32, Failed> {
+pub(crate) fn uniform(bytes: &[u8]) -> Result<f32, Failed> {
     let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..N as usize * 4]);
     if values.iter().all(|value| *value == values[0]) { Ok(values[0]) } else { Err(format!("{values:?}").into()) }
 }
@@ -42,17 +42,8 @@ pub(crate) fn adder(device: &Device) -> Result<(Plan, Buffer)> {
     Ok((device.plan(graph)?, y))
 }
 
-fn loops(device: &Device) -> Outcome {
-    let (plan, y) = adder(device)?;
-    let mut expected = 0.0;
-    for n in [0_u8, 1, 5, 0, 17] {
-        device.execute(&plan, &[u32::from(n)], &[])?;
-        expected += f32::from(n);
-        assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, expected, "after {n} rounds");
-        assert_eq!(plan.launches(&[u32::from(n)]), u64::from(n));
-    }
-
-    // Loops in loops, and fixed numbers of rounds: 1 + 3·(2 + n·(4 + 5·m)).
+/// A plan of loops in loops, and fixed numbers of rounds: adds 1 + 3·(2 + n·(4 + 5·m)) to y.
+pub(crate) fn nested(device: &Device) -> Result<(Plan, Buffer)> {
     let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
     let mut graph = Graph::new("nested");
     let bound = [graph.import(&x), graph.import(&y)];
@@ -65,7 +56,20 @@ fn loops(device: &Device) -> Outcome {
             graph.repeat(m, |graph| graph.launch(saxpy(N, 5.0), &bound))
         })
     })?;
-    let plan = device.plan(graph)?;
+    Ok((device.plan(graph)?, y))
+}
+
+fn loops(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    let mut expected = 0.0;
+    for n in [0_u8, 1, 5, 0, 17] {
+        device.execute(&plan, &[u32::from(n)], &[])?;
+        expected += f32::from(n);
+        assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, expected, "after {n} rounds");
+        assert_eq!(plan.launches(&[u32::from(n)]), u64::from(n));
+    }
+
+    let (plan, y) = nested(device)?;
     for (n, m) in [(0_u8, 7_u8), (1, 0), (2, 3)] {
         device.write(&y, 0, &vec![0; N as usize * 4])?;
         device.execute(&plan, &[n.into(), m.into()], &[])?;

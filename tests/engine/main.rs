@@ -8,6 +8,7 @@ mod execution;
 mod faults;
 mod kernels;
 mod memory;
+mod pieces;
 mod shapes;
 
 use std::process::ExitCode;
@@ -29,9 +30,11 @@ enum On {
 }
 
 fn main() -> ExitCode {
-    let groups: [(On, &[Test]); 9] = [
+    let groups: [(On, &[Test]); 11] = [
         (On::All, execution::TESTS),
         (On::Gpu, execution::GPU_TESTS),
+        (On::All, pieces::TESTS),
+        (On::Gpu, pieces::GPU_TESTS),
         (On::All, memory::TESTS),
         (On::Gpu, memory::GPU_TESTS),
         (On::All, shapes::TESTS),

@@ -1,0 +1,97 @@
+//! A window that draws with wgpu and generates text on the same device, between its frames.
+//!
+//! ```text
+//! cargo run --release -p ruminate --features window --example window
+//! ```
+//!
+//! How it works: `canvas.rs` makes the device, with what the engine asks for, and draws. `writer.rs` gives the device to the engine and
+//! keeps a session; loading and compiling happen on a thread of its own, generating does not. `app.rs` is the event loop: 60 times a
+//! second it draws a frame, and in the time that is left until the next one it calls `Session::step`, with that time as the budget.
+//! `frames.rs` holds the frame times before and during generation, `panels.rs` shows them.
+
+mod app;
+mod canvas;
+mod frames;
+mod panels;
+mod writer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ruminate::Source;
+use winit::event_loop::EventLoop;
+
+use crate::app::App;
+
+/// Whatever goes wrong ends the program with a message.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const HELP: &str = "\
+A window that draws with wgpu and generates text on the same device
+
+  --model DIR          a checkpoint in the Hugging Face layout [default: the embedded demo]
+  --budget MS          device time that a piece of work may take [default: 4]
+  --demo-run SECONDS   draw for so long without generating, then so long generating, print the frame times and leave
+  --screenshot FILE    save the window as PNG at the end of a demo run";
+
+/// The command line.
+struct Options {
+    model: Source,
+    budget: Duration,
+    demo_run: Option<Duration>,
+    screenshot: Option<PathBuf>,
+}
+
+impl Options {
+    /// `None` if help was asked for.
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, Failure> {
+        let mut options = Self {
+            model: ruminate::demo::source(),
+            budget: Duration::from_millis(4),
+            demo_run: None,
+            screenshot: None,
+        };
+        while let Some(flag) = words.next() {
+            if flag == "--help" || flag == "-h" {
+                return Ok(None);
+            }
+            let value = words.next().ok_or_else(|| format!("{flag} needs a value; see --help"))?;
+            let number = || value.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+            let wrong = || format!("{flag} {value}: not a positive number");
+            match flag.as_str() {
+                "--model" => options.model = Source::dir(&value)?,
+                "--budget" => options.budget = number().ok_or_else(wrong)? / 1000,
+                "--demo-run" => options.demo_run = Some(number().ok_or_else(wrong)?),
+                "--screenshot" => options.screenshot = Some(value.into()),
+                _ => return Err(format!("no flag {flag}; see --help").into()),
+            }
+        }
+        if options.screenshot.is_some() && options.demo_run.is_none() {
+            return Err("--screenshot is for a --demo-run".into());
+        }
+        Ok(Some(options))
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(options) = Options::parse(std::env::args().skip(1))? else {
+        println!("{HELP}");
+        return Ok(());
+    };
+    let events = EventLoop::new()?;
+    let display = events.owned_display_handle();
+    let mut app = App::new(options, display);
+    events.run_app(&mut app)?;
+    app.finish()
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
