@@ -120,6 +120,19 @@ pub struct Generation<'s> {
 }
 
 impl Session {
+    /// Encodes text for this session. Text that the context cannot hold, whatever its tokens, is refused before it is read: a book
+    /// would take its time.
+    ///
+    /// # Errors
+    /// The tokenizer's, or [`Error::PromptTooLong`] with the least number of tokens that the text can have.
+    pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
+        let (tokens, context) = (self.model().tokenizer().least(text), self.context());
+        if tokens > context as usize {
+            return Err(Error::PromptTooLong { tokens, context, most: self.model().config().block_size });
+        }
+        self.model().tokenizer().encode(text, specials)
+    }
+
     /// Continues the session with a prompt and generates from it.
     ///
     /// # Errors
@@ -137,7 +150,7 @@ impl Session {
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = if options.add_bos && self.position() == 0 { Specials::Bos } else { Specials::None };
-                self.model().tokenizer().encode(text, specials)?
+                self.encode(text, specials)?
             }
         };
         let decoder = self.model().tokenizer().stream(true);
