@@ -211,11 +211,11 @@ impl Block {
 fn check(tensor: &str, dtype: Dtype, row: u32, values: &[f32]) -> Result<(), Error> {
     let largest = dtype.largest();
     // A comparison is false for what is not a number; all of them at once are vector instructions.
-    if values.iter().fold(true, |good, value| good & (value.abs() <= largest)) {
+    let fits = |value: &f32| value.abs() <= largest;
+    if values.iter().fold(true, |good, value| good & fits(value)) {
         return Ok(());
     }
-    let found = values.iter().position(|value| !(value.abs() <= largest));
-    let column = found.unwrap_or_default();
+    let column = values.iter().position(|value| !fits(value)).unwrap_or_default();
     let value = values[column];
     let problem = if value.is_finite() {
         "too large for this dtype; load with bf16 or f32"

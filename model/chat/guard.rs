@@ -35,7 +35,7 @@ pub(super) struct Guarded<'a> {
 /// Compiles a template that [`prepare`](super::source::prepare) has seen.
 pub(super) fn compile<'a>(name: &'a str, source: &'a str) -> Result<Guarded<'a>, Error> {
     let config = TemplateConfig {
-        syntax_config: minijinja::syntax::SyntaxConfig::default(),
+        syntax_config: minijinja::syntax::SyntaxConfig,
         ws_config: WHITESPACE,
         default_auto_escape: std::sync::Arc::new(|_| minijinja::AutoEscape::None),
     };

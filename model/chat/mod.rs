@@ -7,7 +7,7 @@ mod source;
 mod strftime;
 
 use minijinja::machinery::{Vm, make_string_output};
-use minijinja::{AutoEscape, Environment, ErrorKind, Value as Jinja, context};
+use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,12 +87,12 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let failed = |error: minijinja::Error| Error::Chat { file: self.file.clone(), problem: error.to_string() };
         let code = guard::compile(NAME, &self.text).map_err(failed)?;
-        let values = Jinja::from(context! {
+        let values = context! {
             messages => messages,
             add_generation_prompt => add_generation_prompt,
             bos_token => self.bos,
             eos_token => self.eos,
-        });
+        };
         let mut text = String::new();
         let mut output = make_string_output(&mut text);
         let vm = Vm::new(&self.environment);

@@ -36,7 +36,7 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
     let (mut in_tag, mut branches) = (0, 0);
     // The tokens before this one: whether they open a statement, and whether they end a value.
     let (mut first, mut after_value) = (false, false);
-    for token in tokenize(text, false, SyntaxConfig::default(), WHITESPACE) {
+    for token in tokenize(text, false, SyntaxConfig, WHITESPACE) {
         let (token, span) = token?;
         in_tag = if matches!(token, Token::TemplateData(_)) { 0 } else { in_tag + 1 };
         branches += usize::from(first && token_is(&token, "elif"));
