@@ -284,6 +284,17 @@ impl Device {
         self.0.tally.snapshot()
     }
 
+    /// Whether the device still works, as far as is known without asking it.
+    ///
+    /// # Errors
+    /// The first fault, [`Error::Lost`] above all.
+    pub fn check(&self) -> Result<()> {
+        match &self.0.engine {
+            Engine::Gpu(gpu) => gpu.check(),
+            Engine::Cpu(_) => Ok(()),
+        }
+    }
+
     /// Tells the engine that the device is lost: for host apps with a device-lost callback of their own.
     pub fn report_lost(&self, message: &str) {
         if let Engine::Gpu(gpu) = &self.0.engine {

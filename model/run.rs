@@ -50,6 +50,7 @@ impl Run {
     /// Checks everything, makes room for the prompt, and makes the plans of all passes ready.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.sampling.validate()?;
+        session.model().device().check()?;
         let start = Instant::now();
         let model = session.model();
         let steps = options.steps.unwrap_or(model.config().mean_recurrence);
