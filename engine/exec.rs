@@ -5,6 +5,9 @@
 //! executed a piece at a time.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use crate::buffer::Buffer;
@@ -54,12 +57,18 @@ pub struct Execution {
 
 /// A submission that may not be done yet.
 struct Flight {
-    submission: wgpu::SubmissionIndex,
     since: Instant,
     /// Seconds that its launches are assumed to take.
     assumed: f64,
-    /// Its times, if it has launches and the device has a clock.
-    stamps: Option<Mapping>,
+    done: Done,
+}
+
+/// How it is seen that a submission is done.
+enum Done {
+    /// Its times are there: it has launches, and the device has a clock.
+    Stamped(Mapping),
+    /// A callback has come.
+    Told(Arc<AtomicBool>),
 }
 
 /// What a submission may hold, beside its first launch.
@@ -211,38 +220,46 @@ impl Execution {
             Some(encoder.finish())
         })?;
         add(&tally.launches, launches);
-        let stamps =
-            stamps.map(|stamps| Mapping::start(device, gpu, stamps, vec![STAMPS], submission.clone())).transpose()?;
+        let done = match stamps {
+            Some(stamps) => Done::Stamped(Mapping::start(device, gpu, stamps, vec![STAMPS], submission.clone())?),
+            None => Done::Told(gpu.done()),
+        };
         if last {
             self.submitted = true;
             if let Some(staging) = staging.take() {
                 let sizes = reads.iter().map(Buffer::size).collect();
-                self.results = Some(ReadBack::start(device, gpu, staging, sizes, submission.clone())?);
+                self.results = Some(ReadBack::start(device, gpu, staging, sizes, submission)?);
             }
         }
-        self.flight = Some(Flight { submission, since, assumed, stamps });
+        self.flight = Some(Flight { since, assumed, done });
         Ok(())
     }
 
     /// Whether the last submission is done. The device's pace is learned from what is seen.
     fn caught_up(&mut self, gpu: &Gpu) -> Result<bool> {
         let Some(flight) = &self.flight else { return Ok(true) };
-        let done = match &flight.stamps {
-            Some(stamps) => stamps.ready(),
-            None => gpu.done(&flight.submission)?,
+        let done = match &flight.done {
+            Done::Stamped(stamps) => stamps.ready(),
+            Done::Told(told) => {
+                gpu.poll()?;
+                told.load(Acquire)
+            }
         };
         let elapsed = flight.since.elapsed().as_secs_f64();
         // Another thread's look may be about to hand over the results.
-        if !done || !self.results.as_ref().is_none_or(ReadBack::ready) {
-            if flight.stamps.is_none() {
-                gpu.pace.saw(flight.assumed, elapsed, f64::INFINITY);
+        let done = done && self.results.as_ref().is_none_or(ReadBack::ready);
+        match &flight.done {
+            _ if flight.assumed == 0.0 => {}
+            Done::Stamped(stamps) if done => {
+                let exact = pace::seconds(gpu, &stamps.finish()?.concat());
+                gpu.pace.saw(flight.assumed, exact.unwrap_or(0.0), exact.unwrap_or(elapsed));
             }
-            return Ok(false);
+            Done::Stamped(_) => {}
+            Done::Told(_) if done => gpu.pace.saw(flight.assumed, 0.0, elapsed),
+            Done::Told(_) => gpu.pace.saw(flight.assumed, elapsed, f64::INFINITY),
         }
-        if flight.assumed > 0.0 {
-            let stamps = flight.stamps.as_ref().map(Mapping::finish).transpose()?;
-            let exact = stamps.and_then(|stamps| pace::seconds(gpu, &stamps.concat()));
-            gpu.pace.saw(flight.assumed, exact.unwrap_or(0.0), exact.unwrap_or(elapsed));
+        if !done {
+            return Ok(false);
         }
         self.flight = None;
         Ok(true)

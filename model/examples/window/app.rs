@@ -15,8 +15,6 @@ use crate::panels::{self, Settings};
 use crate::writer::Writer;
 use crate::{Failure, Options};
 
-/// From one frame to the next.
-const FRAME: Duration = Duration::from_nanos(16_666_667);
 /// How often the device is looked at between frames.
 const LOOK: Duration = Duration::from_millis(1);
 /// Frames that a demo run draws before it measures: windows take a moment to settle.
@@ -41,6 +39,8 @@ struct Live {
     /// When the last frame began, and when the next is due.
     last: Option<Instant>,
     next: Instant,
+    /// Whether something was generated since then.
+    busy: bool,
     /// When the model was there.
     ready: Option<Instant>,
     /// Generations that a demo run has started.
@@ -70,7 +70,7 @@ impl App {
     fn open(&mut self, events: &ActiveEventLoop) -> Result<Live, Failure> {
         let attributes = Window::default_attributes()
             .with_title("Ruminate: text between frames")
-            .with_inner_size(LogicalSize::new(960.0, 600.0));
+            .with_inner_size(LogicalSize::new(800.0, 520.0));
         let window = Arc::new(events.create_window(attributes)?);
         let canvas = Canvas::new(&window, self.display.clone())?;
         let context = egui::Context::default();
@@ -79,12 +79,24 @@ impl App {
         let input = egui_winit::State::new(context, egui::ViewportId::ROOT, &window, scale, None, None);
         let writer = Writer::load(canvas.device.clone(), canvas.queue.clone(), self.options.model.clone());
         let settings = Settings {
-            prompt: ruminate::demo::PROMPTS[0].0.to_owned(),
-            steps: 32,
+            prompt: ruminate::demo::PROMPTS[1].0.to_owned(),
+            steps: 16,
             budget_ms: self.options.budget.as_secs_f32() * 1e3,
         };
         let (frames, next) = (Frames::default(), Instant::now());
-        Ok(Live { window, canvas, input, settings, writer, frames, last: None, next, ready: None, started: 0 })
+        Ok(Live {
+            window,
+            canvas,
+            input,
+            settings,
+            writer,
+            frames,
+            last: None,
+            next,
+            busy: false,
+            ready: None,
+            started: 0,
+        })
     }
 
     /// Runs something on the window; an error ends the program.
@@ -130,7 +142,7 @@ impl ApplicationHandler for App {
         let left = live.next.saturating_duration_since(now);
         if left.is_zero() {
             // A late frame does not make the next ones early.
-            live.next = (live.next + FRAME).max(now);
+            live.next = (live.next + self.options.frame).max(now);
             live.window.request_redraw();
         } else if left > LOOK {
             live.generate();
@@ -143,6 +155,7 @@ impl ApplicationHandler for App {
 impl Live {
     /// Goes on generating. What is submitted should be done when the next frame is due, but even frames that are late leave it a moment.
     fn generate(&mut self) {
+        self.busy |= self.writer.generating();
         let budget = Duration::from_secs_f32(self.settings.budget_ms / 1e3);
         let left = self.next.saturating_duration_since(Instant::now());
         self.writer.step(left.clamp(budget / 4, budget));
@@ -152,12 +165,12 @@ impl Live {
     fn frame(&mut self, options: &Options) -> Result<bool, Failure> {
         let now = Instant::now();
         let since = self.last.replace(now).map(|last| now - last);
-        let was_generating = self.writer.generating();
+        let was_busy = std::mem::take(&mut self.busy);
         self.writer.look();
         if self.writer.ready() || self.writer.generating() {
             let settled = now - *self.ready.get_or_insert(now) > SETTLE;
             if let Some(since) = since.filter(|_| settled) {
-                self.frames.add(since, was_generating);
+                self.frames.add(since, was_busy);
             }
         }
 
@@ -190,8 +203,10 @@ impl Live {
         let Some(ready) = self.ready else { return false };
         let elapsed = now - ready;
         if elapsed > SETTLE + part && self.writer.ready() {
-            let prompts = ruminate::demo::PROMPTS;
-            prompts[self.started % prompts.len()].0.clone_into(&mut self.settings.prompt);
+            // The shortest first.
+            let mut prompts = ruminate::demo::PROMPTS.iter().rev().cycle();
+            let (prompt, _) = prompts.nth(self.started).copied().unwrap_or_default();
+            prompt.clone_into(&mut self.settings.prompt);
             self.writer.start(self.settings.prompt.clone(), self.settings.steps);
             self.started += 1;
         }

@@ -10,6 +10,9 @@ use winit::window::Window;
 
 use crate::Failure;
 
+/// The colour of egui's dark panels.
+const BACKGROUND: wgpu::Color = wgpu::Color { r: 0.106, g: 0.106, b: 0.106, a: 1.0 };
+
 /// What egui wants drawn.
 pub(crate) struct Picture {
     pub(crate) textures: egui::TexturesDelta,
@@ -58,7 +61,8 @@ impl Canvas {
         // Frames are paced by the clock, so that their times show every delay.
         config.present_mode = wgpu::PresentMode::AutoNoVsync;
         surface.configure(&device, &config);
-        let renderer = Renderer::new(&device, config.format, RendererOptions::default());
+        let renderer =
+            Renderer::new(&device, config.format, RendererOptions { dithering: false, ..RendererOptions::default() });
         Ok(Self { name: adapter.get_info().name, device, queue, surface, config, renderer })
     }
 
@@ -157,7 +161,7 @@ impl Canvas {
                 view: &view,
                 depth_slice: None,
                 resolve_target: None,
-                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(wgpu::Color::BLACK), store: wgpu::StoreOp::Store },
+                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(BACKGROUND), store: wgpu::StoreOp::Store },
             })],
             ..wgpu::RenderPassDescriptor::default()
         });

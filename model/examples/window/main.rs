@@ -5,7 +5,7 @@
 //! ```
 //!
 //! How it works: `canvas.rs` makes the device, with what the engine asks for, and draws. `writer.rs` gives the device to the engine and
-//! keeps a session; loading and compiling happen on a thread of its own, generating does not. `app.rs` is the event loop: 60 times a
+//! keeps a session; loading and compiling happen on a thread of its own, generating does not. `app.rs` is the event loop: some 60 times a
 //! second it draws a frame, and in the time that is left until the next one it calls `Session::step`, with that time as the budget.
 //! `frames.rs` holds the frame times before and during generation, `panels.rs` shows them.
 
@@ -32,6 +32,7 @@ A window that draws with wgpu and generates text on the same device
 
   --model DIR          a checkpoint in the Hugging Face layout [default: the embedded demo]
   --budget MS          device time that a piece of work may take [default: 4]
+  --fps N              frames per second [default: 60]
   --demo-run SECONDS   draw for so long without generating, then so long generating, print the frame times and leave
   --screenshot FILE    save the window as PNG at the end of a demo run";
 
@@ -39,6 +40,8 @@ A window that draws with wgpu and generates text on the same device
 struct Options {
     model: Source,
     budget: Duration,
+    /// From one frame to the next.
+    frame: Duration,
     demo_run: Option<Duration>,
     screenshot: Option<PathBuf>,
 }
@@ -49,6 +52,7 @@ impl Options {
         let mut options = Self {
             model: ruminate::demo::source(),
             budget: Duration::from_millis(4),
+            frame: Duration::from_secs(1) / 60,
             demo_run: None,
             screenshot: None,
         };
@@ -62,6 +66,10 @@ impl Options {
             match flag.as_str() {
                 "--model" => options.model = Source::dir(&value)?,
                 "--budget" => options.budget = number().ok_or_else(wrong)? / 1000,
+                "--fps" => {
+                    let fps = value.parse().ok().filter(|fps| (1..=1000).contains(fps));
+                    options.frame = Duration::from_secs(1) / fps.ok_or_else(wrong)?;
+                }
                 "--demo-run" => options.demo_run = Some(number().ok_or_else(wrong)?),
                 "--screenshot" => options.screenshot = Some(value.into()),
                 _ => return Err(format!("no flag {flag}; see --help").into()),

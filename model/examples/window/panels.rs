@@ -19,9 +19,12 @@ const PLOT_MS: f32 = 50.0;
 
 /// Lays out the whole window.
 pub(crate) fn show(ui: &mut Ui, settings: &mut Settings, writer: &mut Writer, frames: &Frames, device: &str) {
-    egui::Panel::left("settings").exact_size(300.0).show(ui, |ui| controls(ui, settings, writer, device));
-    egui::Panel::bottom("frames").exact_size(250.0).show(ui, |ui| times(ui, frames));
-    egui::CentralPanel::default().show(ui, |ui| text(ui, writer));
+    // Not filled: the canvas has been cleared in this colour, and software drivers take their time for every pixel.
+    let frame = egui::Frame::new().inner_margin(10.0);
+    let controls = |ui: &mut Ui| controls(ui, settings, writer, device);
+    egui::Panel::left("settings").frame(frame).exact_size(280.0).show(ui, controls);
+    egui::Panel::bottom("frames").frame(frame).exact_size(220.0).show(ui, |ui| times(ui, frames));
+    egui::CentralPanel::default().frame(frame).show(ui, |ui| text(ui, writer));
 }
 
 fn controls(ui: &mut Ui, settings: &mut Settings, writer: &mut Writer, device: &str) {
@@ -104,8 +107,7 @@ fn times(ui: &mut Ui, frames: &Frames) {
 fn plot(ui: &mut Ui, frames: &Frames) {
     let (area, _) = ui.allocate_exact_size(ui.available_size() - vec2(0.0, 6.0), Sense::hover());
     let painter = ui.painter_at(area);
-    let frame = ui.visuals().widgets.noninteractive.bg_stroke;
-    painter.rect(area, 3.0, ui.visuals().extreme_bg_color, frame, StrokeKind::Inside);
+    painter.rect_stroke(area, 0.0, ui.visuals().widgets.noninteractive.bg_stroke, StrokeKind::Inside);
     let height = |ms: f32| area.bottom() - area.height() * (ms / PLOT_MS).min(1.0);
     let width = area.width() / SHOWN as f32;
     for (place, &(ms, generating)) in frames.recent.iter().enumerate() {
