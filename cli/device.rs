@@ -46,7 +46,7 @@ impl DeviceOptions {
         match Device::open(&options) {
             Err(engine::Error::NoAdapter { .. }) if !asked => {
                 if !quiet {
-                    anstream::eprintln!(
+                    remark!(
                         "note: no Vulkan, Metal or DX12 driver found; running on the CPU, which is much slower. \
                          On Debian and Ubuntu, `apt install mesa-vulkan-drivers` brings drivers."
                     );

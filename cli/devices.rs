@@ -43,7 +43,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
         return Ok(Done::Complete);
     }
     if found.is_empty() {
-        anstream::eprintln!("note: no Vulkan, Metal or DX12 driver found; models run on the CPU twins (--cpu)");
+        remark!("note: no Vulkan, Metal or DX12 driver found; models run on the CPU twins (--cpu)");
     }
     for adapter in &found {
         let subgroups = match adapter.caps.subgroups {

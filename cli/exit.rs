@@ -39,7 +39,10 @@ pub(crate) fn code(outcome: anyhow::Result<Done>) -> ExitCode {
 /// Says what went wrong.
 pub(crate) fn say(error: &anyhow::Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    anstream::eprintln!("{style}error:{style:#} {error:#}");
+    // Everything else that can fail in the system's hands says what it was about.
+    let bare = error.is::<std::io::Error>() || error.is::<serde_json::Error>();
+    let place = if bare { "cannot write to stdout: " } else { "" };
+    remark!("{style}error:{style:#} {place}{error:#}");
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -66,6 +69,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             | Error::Unsupported { .. }
             | Error::Safetensors { .. }
             | Error::Tensors(_)
+            | Error::Weight { .. }
             | Error::Tokenizer { .. }
             | Error::Vocabulary { .. }
             | Error::Chat { .. }
@@ -99,3 +103,21 @@ impl std::fmt::Display for NoModel {
 }
 
 impl std::error::Error for NoModel {}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+    use ruminate::{Error, engine};
+
+    /// Those that no call from outside can bring about at will.
+    #[test]
+    fn trouble_with_a_device_under_way_is_a_failure() {
+        let lost = engine::Error::Lost("reset".to_owned());
+        let full = engine::Error::OutOfMemory { what: "keys".to_owned() };
+        for error in [lost, full, engine::Error::Timeout { seconds: 60 }] {
+            assert_eq!(number(&Error::Engine(error).into()), 1);
+        }
+        let silent = engine::Error::Open { adapter: "a".to_owned(), message: "b".to_owned() };
+        assert_eq!(number(&Error::Engine(silent).into()), 3);
+    }
+}

@@ -3,6 +3,13 @@
 //! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or
 //! invalid, 130 interrupted. A closed pipe is no error.
 
+/// Prints a line on stderr. Where nobody can read it, that is no reason to stop.
+macro_rules! remark {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut anstream::stderr(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+
 mod chat;
 mod completions;
 mod device;

@@ -72,7 +72,7 @@ pub(crate) fn open_session(model: &Model, options: SessionOptions, quiet: bool) 
     let session = model.session(options)?;
     let usual = model.config().usual_context();
     if asked.is_none() && session.context() < usual && !quiet {
-        anstream::eprintln!(
+        remark!(
             "note: memory allows a context of {} positions at this depth; the model could hold {usual}",
             session.context()
         );

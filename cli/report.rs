@@ -50,7 +50,7 @@ impl Report<'_> {
         let dim = Style::new().dimmed();
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
         let average = *steps as f64 / f64::from((*tokens).max(1));
-        anstream::eprintln!(
+        remark!(
             "{dim}prompt {prompt_tokens} tokens, {:.1} tokens/s · generated {tokens} tokens, {:.1} tokens/s, {average} steps per token, \
              {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
             self.statistics.prompt_rate(),
@@ -64,7 +64,7 @@ impl Report<'_> {
         if counters {
             let Counters { submissions, waits, read_backs, launches, pipelines, buffers, bind_groups, .. } =
                 self.counters;
-            anstream::eprintln!(
+            remark!(
                 "{dim}submissions {submissions} · waits {waits} · read-backs {read_backs} · launches {launches} · created: {pipelines} \
                  pipelines, {buffers} buffers, {bind_groups} bind groups{dim:#}"
             );
@@ -89,11 +89,11 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
 
 /// Prints the time of every kernel, the most expensive first.
 pub(crate) fn profile(profile: &Profile) {
-    anstream::eprintln!("{:<46} {:>8} {:>10} {:>6} {:>8}", "kernel", "launches", "time µs", "%", "GB/s");
+    remark!("{:<46} {:>8} {:>10} {:>6} {:>8}", "kernel", "launches", "time µs", "%", "GB/s");
     let total = profile.total.as_secs_f64().max(1e-12);
     for entry in &profile.entries {
         let time = entry.time.as_secs_f64();
-        anstream::eprintln!(
+        remark!(
             "{:<46} {:>8} {:>10.1} {:>6.1} {:>8.2}",
             entry.label,
             entry.launches,
@@ -102,5 +102,5 @@ pub(crate) fn profile(profile: &Profile) {
             entry.bytes as f64 / time.max(1e-12) / 1e9,
         );
     }
-    anstream::eprintln!("{:<46} {:>8} {:>10.1}", "one token", "", total * 1e6);
+    remark!("{:<46} {:>8} {:>10.1}", "one token", "", total * 1e6);
 }

@@ -24,7 +24,7 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
     let flags = &options.generation;
     let depths = flags.steps.map_or(DEPTHS.to_vec(), |steps| vec![steps]);
     if !options.quiet {
-        anstream::eprintln!(
+        remark!(
             "The embedded demo, {} on {}: the same weights, applied more often. A ball lies under one of five cups; pairs of cups are \
              swapped. Where is it in the end?\n",
             model.dtype().name(),
@@ -55,7 +55,7 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
         out.flush()?;
     }
     if !options.quiet {
-        anstream::eprintln!("\nTry your own: ruminate run --steps 16 \"{}\"", demo::PROMPTS[1].0);
+        remark!("\nTry your own: ruminate run --steps 16 \"{}\"", demo::PROMPTS[1].0);
     }
     Ok(Done::Complete)
 }

@@ -24,7 +24,7 @@ pub enum Error {
         message: String,
     },
     /// The device was lost: the driver reset it, it was unplugged, or it was destroyed. Open another.
-    #[error("the device was lost: {0}")]
+    #[error("the device was lost ({0}): the driver reset it or it was taken away; start again")]
     Lost(String),
     /// The device has no memory left for something.
     #[error("out of device memory for {what}")]

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::run::Run;
 use crate::session::Session;
+use crate::tokenizer::Specials;
 
 /// What is continued: text, or token ids as they stand.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +117,19 @@ pub struct Generation<'s> {
 }
 
 impl Session {
+    /// Encodes text for this session. Text that the context cannot hold, whatever its tokens, is refused before it is read: a book
+    /// would take its time.
+    ///
+    /// # Errors
+    /// The tokenizer's, or [`Error::PromptTooLong`] with the least number of tokens that the text can have.
+    pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
+        let (tokens, context) = (self.model().tokenizer().least(text), self.context());
+        if tokens > context as usize {
+            return Err(Error::PromptTooLong { tokens, context, most: self.model().config().block_size });
+        }
+        self.model().tokenizer().encode(text, specials)
+    }
+
     /// Continues the session with a prompt and generates from it.
     ///
     /// The first time, kernels are compiled, which can take seconds; the device computes nothing yet.

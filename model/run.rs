@@ -58,7 +58,7 @@ impl Run {
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = if options.add_bos && session.position() == 0 { Specials::Bos } else { Specials::None };
-                model.tokenizer().encode(text, specials)?
+                session.encode(text, specials)?
             }
         };
         let decoder = model.tokenizer().stream(true);

@@ -1,11 +1,14 @@
 //! Text to token ids and back, with special tokens as the checkpoint's files name them.
 
+mod digits;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 use tokenizers::DecoderWrapper;
 
+use self::digits::Digits;
 use crate::config::{Config, GenerationConfig};
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -29,6 +32,9 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     file: String,
     pieces: Arc<Vec<Token>>,
+    digits: Option<Digits>,
+    /// Bytes of text that one token stands for, at most; none if a normalizer may change how many there are.
+    longest: Option<usize>,
     bos: Option<u32>,
     pad: Option<u32>,
     eos: Vec<u32>,
@@ -50,8 +56,9 @@ impl Tokenizer {
     pub fn open(source: &Source, config: &Config, generation: &GenerationConfig) -> Result<Self> {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(source.read(FILE)?).map_err(|error| problem(error.to_string()))?;
+        let bytes = source.read(FILE)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| problem(error.to_string()))?;
+        let layout = serde_json::from_slice(&bytes).map_err(|error| problem(error.to_string()))?;
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(problem("its decoder is not ByteLevel; only byte-level tokenizers are supported".to_owned()));
         }
@@ -80,7 +87,8 @@ impl Tokenizer {
             return Err(problem(format!("special token id {id} does not exist: the model has {vocab} tokens")));
         }
         let pieces = Arc::new(pieces(&inner, &vocabulary, vocab));
-        Ok(Self { inner, file, pieces, bos, pad, eos })
+        let longest = pieces.iter().map(|token| token.bytes.len()).max().filter(|_| inner.get_normalizer().is_none());
+        Ok(Self { inner, file, pieces, digits: Digits::of(&layout), longest, bos, pad, eos })
     }
 
     /// Encodes text.
@@ -89,13 +97,27 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] if the tokenizer fails, or has no begin token where one is asked for.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         let problem = |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
-        let encoding = self.inner.encode_fast(text, specials == Specials::PostProcessor);
-        let mut ids = encoding.map_err(|error| problem(error.to_string()))?.get_ids().to_vec();
+        let processed = specials == Specials::PostProcessor;
+        let parts = match self.digits {
+            Some(digits) if !processed => digits.cut(text),
+            _ => vec![text],
+        };
+        let mut ids = Vec::new();
+        for part in parts {
+            let encoding = self.inner.encode_fast(part, processed).map_err(|error| problem(error.to_string()))?;
+            ids.extend_from_slice(encoding.get_ids());
+        }
         if specials == Specials::Bos && ids.first() != self.bos.as_ref() {
             let bos = self.bos.ok_or_else(|| problem("names no begin token; encode without it".to_owned()))?;
             ids.insert(0, bos);
         }
         Ok(ids)
+    }
+
+    /// The least number of tokens that a text can have. It is known without reading the text, where encoding takes its time.
+    #[must_use]
+    pub fn least(&self, text: &str) -> usize {
+        self.longest.map_or(0, |longest| text.len().div_ceil(longest.max(1)))
     }
 
     /// Decodes token ids; bytes that are no UTF-8 become U+FFFD.

@@ -78,47 +78,6 @@ fn json_is_one_object_and_with_stream_one_per_token() {
 }
 
 #[test]
-fn exit_codes_and_messages_say_what_is_wrong() {
-    let cases: [(&[&str], i32, &str); 9] = [
-        (&["run", "--cpu", "--steps", "0", "x"], 2, "--steps"),
-        (&["run", "--cpu", "--temp", "nan", "x"], 2, "temperature is NaN"),
-        (&["run", "--cpu", "--stop", "", "x"], 2, "stop string"),
-        (&["run", "--cpu", ""], 2, "prompt is empty"),
-        (&["run", "--stream", "x"], 2, "--json"),
-        (&["run", "--gpu", "no such adapter", "x"], 3, "no such adapter"),
-        (&["run", "--cpu", "-m", "/no/such/folder", "x"], 4, "config.json"),
-        (&["run", "--cpu", "-c", "3", PROMPT], 1, "do not fit the context of 3"),
-        (&["run", "--cpu", "-f", "/no/such/file"], 1, "/no/such/file"),
-    ];
-    for (arguments, code, words) in cases {
-        let done = output(arguments);
-        let errors = text(&done.stderr);
-        assert_eq!(done.status.code(), Some(code), "{arguments:?}: {errors}");
-        assert!(errors.contains(words), "{arguments:?} does not say {words:?}: {errors}");
-        assert!(done.stdout.is_empty(), "{arguments:?} printed text");
-    }
-}
-
-#[test]
-fn a_prompt_that_is_no_utf8_is_refused_with_its_place() {
-    let done = piped(&["run", "--cpu", "-"], b"ab\xff");
-    assert_eq!(done.status.code(), Some(2));
-    assert!(text(&done.stderr).contains("byte 2"), "{}", text(&done.stderr));
-}
-
-#[test]
-fn a_closed_pipe_is_no_error() {
-    let mut child = ruminate(&["run", "--cpu", "--steps", "8", PROMPT])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    drop(child.stdout.take());
-    let done = child.wait_with_output().expect("the program ends");
-    assert_eq!((done.status.code(), text(&done.stderr).as_str()), (Some(0), ""));
-}
-
-#[test]
 fn completions_know_the_verbs() {
     let script = text(&output(&["completions", "bash"]).stdout);
     assert!(script.contains("devices") && script.contains("--steps"), "no verbs or flags in the script");

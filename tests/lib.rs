@@ -7,6 +7,7 @@
 #[path = "golden_check/mod.rs"]
 pub mod golden;
 
+pub mod demo_files;
 pub mod synth;
 
 #[path = "compilers/mod.rs"]

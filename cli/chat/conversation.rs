@@ -139,7 +139,7 @@ impl Conversation {
     /// The conversation as tokens, up to where the answer begins.
     fn tokens(&self, template: &ChatTemplate) -> Result<Vec<u32>, Error> {
         let text = template.render(&self.whole(), true)?;
-        self.model.tokenizer().encode(&text, Specials::None)
+        self.session.encode(&text, Specials::None)
     }
 
     fn answer(&mut self, interrupt: &Interrupt) -> Result<Answer> {

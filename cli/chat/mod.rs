@@ -142,7 +142,7 @@ impl Running<'_> {
                 let count = self.conversation.load(&path)?;
                 self.note(&format!("{count} messages from {}", path.display()));
             }
-            Command::Help => anstream::eprintln!("{HELP}"),
+            Command::Help => remark!("{HELP}"),
             Command::Quit => return Ok(Next::Leave),
         }
         Ok(Next::Line)
@@ -172,7 +172,7 @@ impl Running<'_> {
 /// Something that is not part of an answer.
 fn note(text: &str) {
     let dim = Style::new().dimmed();
-    anstream::eprintln!("{dim}({text}){dim:#}");
+    remark!("{dim}({text}){dim:#}");
 }
 
 /// Whether the conversation can go on after an error: it was the line's, not the device's or the terminal's.

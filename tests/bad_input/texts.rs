@@ -1,0 +1,95 @@
+//! Prompts and flags that cannot be meant.
+
+use anyhow::Result;
+use ruminate_tests::Folder;
+
+use crate::Case;
+use crate::call::refused;
+
+pub(crate) const CASES: &[Case] = &[
+    ("empty_prompt", empty_prompt),
+    ("prompt_too_long", long_prompt),
+    ("invalid_utf8_on_stdin", invalid_utf8),
+    ("steps_0", steps),
+    ("nan_temperature", temperature),
+    ("other_flags_out_of_range", flags),
+    ("prompt_from_a_file_that_does_not_exist", no_file),
+];
+
+fn empty_prompt() -> Result<()> {
+    refused(&["run", "--cpu", ""], None, 2, &["the prompt is empty"])?;
+    refused(&["run", "--cpu", "-"], Some(b""), 2, &["the prompt is empty"])?;
+    refused(&["run", "--cpu", "-"], Some(b"\n"), 2, &["the prompt is empty"])?;
+    let model = ruminate_tests::demo_files::folder()?;
+    let path = model.path().display().to_string();
+    refused(&["run", "--cpu", "-m", &path], None, 2, &["no prompt: give one as argument"])?;
+    Ok(())
+}
+
+fn long_prompt() -> Result<()> {
+    let prompt = "Ball in C. Swap CE AC AB AD AE";
+    let words = ["do not fit the context of 3", "shorten the prompt", "up to 512"];
+    refused(&["run", "--cpu", "-c", "3", prompt], None, 1, &words)?;
+    refused(&["run", "--cpu", "-c", "513", "x"], None, 2, &["context is 513", "between 1 and the model's block_size"])?;
+    // Long before any tokenizer would have read it.
+    for piece in ["1", "a", " ", "Ball in C. "] {
+        refused(
+            &["run", "--cpu", "-"],
+            Some(&piece.repeat(20_000_000 / piece.len()).into_bytes()),
+            1,
+            &["do not fit"],
+        )?;
+    }
+    Ok(())
+}
+
+fn invalid_utf8() -> Result<()> {
+    let words = ["not valid UTF-8", "byte 2 begins no character", "convert it"];
+    refused(&["run", "--cpu", "-"], Some(b"ab\xff"), 2, &words)?;
+    let folder = Folder::new()?;
+    folder.write("prompt", b"ab\xe2\x82")?;
+    let path = folder.path().join("prompt").display().to_string();
+    refused(&["run", "--cpu", "-f", &path], None, 2, &words)?;
+    Ok(())
+}
+
+fn steps() -> Result<()> {
+    refused(&["run", "--cpu", "--steps", "0", "x"], None, 2, &["--steps", "0 is not in 1..=65536"])?;
+    refused(&["run", "--cpu", "--steps", "65537", "x"], None, 2, &["--steps", "65537 is not in 1..=65536"])?;
+    Ok(())
+}
+
+fn temperature() -> Result<()> {
+    for (given, shown) in [("nan", "NaN"), ("inf", "inf"), ("-1", "-1")] {
+        let flag = format!("--temp={given}");
+        let words = [&format!("temperature is {shown}"), "it must be a number of at least 0"];
+        refused(&["run", "--cpu", &flag, "x"], None, 2, &words.map(|word| word as &str))?;
+    }
+    Ok(())
+}
+
+fn flags() -> Result<()> {
+    for (flag, words) in [
+        ("--top-p=nan", "top_p is NaN"),
+        ("--top-p=0", "top_p is 0"),
+        ("--min-p=2", "min_p is 2"),
+        ("--repeat-penalty=0", "repeat_penalty is 0"),
+        ("--init-scale=nan", "init_scale is NaN"),
+        ("--stop=", "stop string is empty"),
+        ("--max-tokens=0", "0 is not in 1.."),
+        ("--ctx-size=0", "0 is not in 1.."),
+        ("--seed=x", "invalid digit"),
+        ("--dtype=f64", "possible values: f32, f16, bf16"),
+        ("--stream", "--json"),
+        ("--nonsense", "--nonsense"),
+        ("--gpu=0", "cannot be used with"),
+    ] {
+        refused(&["run", "--cpu", flag, "x"], None, 2, &[words])?;
+    }
+    Ok(())
+}
+
+fn no_file() -> Result<()> {
+    refused(&["run", "--cpu", "-f", "/no/such/file"], None, 1, &["cannot read the prompt from /no/such/file"])?;
+    Ok(())
+}
