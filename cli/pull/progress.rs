@@ -27,7 +27,7 @@ impl Progress {
     /// Says something, unless quiet.
     pub(super) fn say(self, text: &str) {
         if !self.quiet {
-            anstream::eprintln!("{text}");
+            remark!("{text}");
         }
     }
 
