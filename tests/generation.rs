@@ -150,17 +150,17 @@ fn chunks(device: &Device) -> Result<()> {
 
 fn growth(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let all = many(500);
+    let all = many(220);
     let mut grown = session(&model)?;
     let mut logits = Vec::new();
-    for chunk in all.chunks(100) {
-        logits = grown.forward(chunk, 20, State::Seeded, false)?;
+    for chunk in all.chunks(60) {
+        logits = grown.forward(chunk, 10, State::Seeded, false)?;
     }
     let mut large = session(&model)?;
     // One pass reserves everything at once.
-    large.forward(&all[..256], 20, State::Seeded, false)?;
-    close(&large.forward(&all[256..], 20, State::Seeded, false)?, &logits)?;
-    ensure!(grown.kv_bytes() > 500 * 20 * 2 * 2 * 96 * 4, "{} bytes cannot hold 500 positions", grown.kv_bytes());
+    large.forward(&all[..200], 10, State::Seeded, false)?;
+    close(&large.forward(&all[200..], 10, State::Seeded, false)?, &logits)?;
+    ensure!(grown.kv_bytes() > 220 * 10 * 2 * 2 * 96 * 4, "{} bytes cannot hold 220 positions", grown.kv_bytes());
     Ok(())
 }
 
