@@ -124,7 +124,8 @@ pub(crate) use params;
 pub struct Kernel {
     /// Name of the file, the Rust item, the trace label and the bench.
     pub name: &'static str,
-    /// The kernel's own WGSL: `struct Params` and `main`, calling what the parts provide.
+    /// The kernel's own WGSL: `struct Params` and `main` (or the `run` that a part's `main` calls), calling what the parts
+    /// provide.
     pub wgsl: &'static str,
     /// Parts that are always joined.
     pub parts: &'static [Part],

@@ -1,30 +1,34 @@
-//! Every assembled kernel variant through the compilers of real platforms; see `compilers/mod.rs`.
+//! Every assembled kernel variant through the compilers of real platforms; see `compilers/mod.rs`. A trial takes all variants of
+//! one kernel through one compiler and names those that fail: a process for each of the thousands of pairs would mostly start.
 //!
 //! Where a tool is missing, its trials are ignored, and counted as such. `tests/get-compilers` installs all of them.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use ruminate_tests::compilers::{Checked, Dxc, amd, dxil, labels, msl, spirv, variants};
+use ruminate_shaders::{KERNELS, Kernel};
+use ruminate_tests::compilers::{Checked, Dxc, amd, dxil, msl, spirv, variants};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let mut all = Vec::new();
-    all.push(trial("the_validator_of_spirv_sees_errors".to_owned(), spirv::available(), wrong_spirv));
-    all.push(trial("the_compiler_of_dxil_sees_errors".to_owned(), dxil::library().is_some(), wrong_hlsl));
-    for label in labels() {
-        let name = |compiler: &str| format!("{compiler}::{label}");
-        let tested = label.clone();
-        all.push(trial(name("spirv"), spirv::available(), move || each(&tested, validate)));
-        let tested = label.clone();
-        all.push(trial(name("dxil"), dxil::library().is_some(), move || each(&tested, compile)));
-        let tested = label.clone();
-        all.push(trial(name("msl"), true, move || each(&tested, |checked| msl::translate(checked).map(drop))));
+    let (have_spirv, have_dxc, have_amd) = (spirv::available(), dxil::library().is_some(), amd::driver().is_some());
+    let mut all = vec![
+        trial("spirv-val_sees_errors".to_owned(), have_spirv, wrong_spirv),
+        trial("dxc_sees_errors".to_owned(), have_dxc, wrong_hlsl),
+    ];
+    for family in amd::FAMILIES {
+        all.push(trial(format!("{family}_shows_what_does_not_fit"), have_amd, move || too_large(family)));
+    }
+    for &kernel in KERNELS {
+        let name = |compiler: &str| format!("{compiler}::{}", kernel.name);
+        all.push(trial(name("spirv"), have_spirv, || each(kernel, validate)));
+        all.push(trial(name("dxil"), have_dxc, || each(kernel, compile)));
+        all.push(trial(name("msl"), true, || each(kernel, |checked| msl::translate(checked).map(drop))));
         for family in amd::FAMILIES {
-            let tested = label.clone();
-            all.push(trial(name(family), amd::driver().is_some(), move || fits(family, &tested)));
+            all.push(trial(name(family), have_amd, move || fits(family, kernel)));
         }
     }
     libtest_mimic::run(&arguments, all).exit();
@@ -34,11 +38,22 @@ fn trial(name: String, possible: bool, run: impl FnOnce() -> Result<()> + Send +
     Trial::test(name, || run().map_err(|error| Failed::from(format!("{error:#}")))).with_ignored_flag(!possible)
 }
 
-/// Runs a check with every set of constants of a variant.
-fn each(label: &str, check: fn(&Checked) -> Result<()>) -> Result<()> {
-    let variants = variants(label)?;
-    ensure!(!variants.is_empty(), "{label} has no case");
-    variants.iter().try_for_each(|variant| check(&variant.module()?).with_context(|| variant.constants()))
+/// An error that lists all failures, if there are any among at least one outcome.
+fn summary(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let outcomes: Vec<_> = outcomes.into_iter().collect();
+    ensure!(!outcomes.is_empty(), "nothing was compiled: the kernel has no case");
+    let failed: Vec<String> =
+        outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(|error| format!("{error:#}")).collect();
+    ensure!(failed.is_empty(), "{} of {} fail:\n{}", failed.len(), outcomes.len(), failed.join("\n"));
+    Ok(())
+}
+
+/// Runs a check with every variant of a kernel.
+fn each(kernel: &'static Kernel, check: fn(&Checked) -> Result<()>) -> Result<()> {
+    summary(variants(kernel).iter().map(|variant| {
+        let checked = variant.module().and_then(|checked| check(&checked));
+        checked.with_context(|| format!("{} {}", variant.label(), variant.constants()))
+    }))
 }
 
 fn validate(checked: &Checked) -> Result<()> {
@@ -57,27 +72,27 @@ fn dxc() -> Result<&'static Dxc> {
     if let Some(dxc) = DXC.get() {
         return Ok(dxc);
     }
-    let path = dxil::library().context("no DXC")?;
-    Ok(DXC.get_or_init(|| Dxc::load(&path).expect("the library loads")))
+    let loaded = Dxc::load(&dxil::library().context("no DXC")?)?;
+    Ok(DXC.get_or_init(|| loaded))
 }
 
-/// Neither spills nor scratch memory, whatever the constants.
-fn fits(family: &str, label: &str) -> Result<()> {
-    let program = Path::new(env!("CARGO_BIN_EXE_compilers"));
-    let reports = amd::reports(program, family, &[label.to_owned()])?;
-    ensure!(reports.len() == variants(label)?.len(), "{} reports", reports.len());
-    for report in reports {
-        ensure!(report.label == label, "a report on {}", report.label);
+/// Neither spills nor scratch memory.
+fn fits(family: &str, kernel: &'static Kernel) -> Result<()> {
+    let reports = amd::reports(program(), family, &[kernel.name])?;
+    let asked = variants(kernel);
+    ensure!(reports.len() == asked.len(), "{} reports on {} variants", reports.len(), asked.len());
+    summary(reports.iter().zip(&asked).map(|(report, variant)| {
+        ensure!(report.label == variant.label(), "a report on {} instead of {}", report.label, variant.label());
         ensure!(report.device.to_lowercase().contains(family), "compiled for {} instead", report.device);
-        report.statistics.check().with_context(|| format!("{} on {}", report.constants, report.device))?;
-    }
-    Ok(())
+        let place = || format!("{} {} on {}", report.label, report.constants, report.device);
+        report.statistics.check().with_context(place)
+    }))
 }
 
 /// A module whose bound is too small.
 fn wrong_spirv() -> Result<()> {
-    let variants = variants(&labels().next().context("no kernel")?)?;
-    let mut words = spirv::translate(&variants[0].module()?, spirv::NEWEST)?;
+    let variant = variants(KERNELS[0]).into_iter().next().context("no variant")?;
+    let mut words = spirv::translate(&variant.module()?, spirv::NEWEST)?;
     spirv::validate(&words, spirv::NEWEST)?;
     words[3] = 2;
     ensure!(spirv::validate(&words, spirv::NEWEST).is_err(), "nothing was found");
@@ -97,9 +112,31 @@ fn wrong_hlsl() -> Result<()> {
     };
     let dxc = dxc()?;
     dxc.compile(&kernel(64, "1.0"), &arguments)?;
-    let compiler = dxc.compile(&kernel(64, "nothing"), &arguments).map(drop).expect_err("`nothing` is not declared");
+    let Err(compiler) = dxc.compile(&kernel(64, "nothing"), &arguments) else { bail!("`nothing` is not declared") };
     ensure!(compiler.to_string().contains("undeclared identifier"), "{compiler:#}");
-    let validator = dxc.compile(&kernel(16 << 10, "1.0"), &arguments).map(drop).expect_err("64 KiB are too much");
+    let Err(validator) = dxc.compile(&kernel(16 << 10, "1.0"), &arguments) else { bail!("64 KiB are too much") };
     ensure!(validator.to_string().contains("Total Thread Group Shared Memory"), "{validator:#}");
     Ok(())
+}
+
+/// An array that is indexed at run time and cannot be held in registers.
+fn too_large(family: &str) -> Result<()> {
+    let mut file = tempfile::Builder::new().suffix(".wgsl").tempfile()?;
+    let kernel = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {
+            var all: array<u32, 1024>;
+            for (var k = 0u; k < 1024u; k += 1u) { all[y[k] % 1024u] += k; }
+            y[i] = all[y[i] % 1024u];
+        }";
+    file.write_all(kernel.as_bytes())?;
+    let path = file.path().to_str().context("a temporary file with an odd name")?;
+    let reports = amd::reports(program(), family, &[path])?;
+    let [report] = &reports[..] else { bail!("{} reports", reports.len()) };
+    ensure!(report.statistics.scratch >= 4096, "{:?}", report.statistics);
+    ensure!(report.statistics.check().is_err(), "{:?}", report.statistics);
+    Ok(())
+}
+
+fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_compilers"))
 }

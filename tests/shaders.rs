@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use naga::back::{hlsl, msl, spv};
-use naga::proc::BoundsCheckPolicy;
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 use ruminate_shaders::{Access, Choice, KERNELS, Kernel, assemble};
+use ruminate_tests::compilers::{Variant, all_variants, dxil, msl, spirv};
 
 fn each_variant(check: impl Fn(&'static Kernel, Choice, &str, &Module, &ModuleInfo)) {
     let mut count = 0;
@@ -92,33 +91,22 @@ fn table_entries_have_the_same_layout_on_both_sides() {
     assert!(seen >= 10, "only {seen} kernels use a table");
 }
 
+// What the tools of each platform then say is the matter of tests/compilers.rs.
 #[test]
 fn every_variant_translates_to_spirv_msl_and_hlsl() {
-    each_variant(|kernel, _, label, module, info| {
-        let constants = kernel.overrides.iter().map(|&name| (name.to_owned(), 64.0)).collect();
-        let entry = Some((ShaderStage::Compute, "main"));
-        let (module, info) = naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
-            .unwrap_or_else(|error| panic!("{label}: overrides: {error}"));
-
-        let mut options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
-        options.bounds_check_policies.buffer = BoundsCheckPolicy::Restrict;
-        let words = spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{label}: SPIR-V: {e}"));
-        assert!(words.len() > 100, "{label}: SPIR-V of {} words", words.len());
-
-        let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..msl::Options::default() };
-        let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-            .unwrap_or_else(|error| panic!("{label}: MSL: {error}"));
-        assert!(text.contains("kernel void"), "{label}: MSL has no kernel");
-
-        let options = hlsl::Options {
-            shader_model: hlsl::ShaderModel::V6_0,
-            fake_missing_bindings: true,
-            ..hlsl::Options::default()
-        };
-        let mut text = String::new();
-        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|error| panic!("{label}: HLSL: {error}"));
-        assert!(text.contains("numthreads"), "{label}: HLSL has no entry point");
-    });
+    let translate = |variant: &Variant| -> anyhow::Result<()> {
+        let checked = variant.module()?;
+        for target in [spirv::Target::oldest(&checked), spirv::NEWEST] {
+            spirv::translate(&checked, target)?;
+        }
+        for model in dxil::MODELS {
+            dxil::translate(&checked, model)?;
+        }
+        msl::translate(&checked).map(drop)
+    };
+    for variant in all_variants() {
+        if let Err(error) = translate(&variant) {
+            panic!("{} {}: {error:#}", variant.label(), variant.constants());
+        }
+    }
 }

@@ -31,8 +31,7 @@ var<workgroup> places: array<u32, WG>;
 // A workgroup attends for one row and one head over one split of the keys, as many keys at a time as it has lanes: first each lane
 // scores one key, then each lane sums one pair of the values. The softmax runs along (online), so one pass over the keys is
 // enough; the splits, and the segments of the cache, are combined by the next kernel.
-@compute @workgroup_size(WG)
-fn main(at: Lane) {
+fn run(at: Lane) {
     let head = at.group.x;
     let row = rows[at.group.z];
     if (row.live == 0u) {

@@ -16,8 +16,7 @@ fn keep_real(n: u32, v: vec4<f32>) -> vec4<f32> {
 
 // A workgroup computes four outputs of up to M rows: its lanes share the chunks of four rows of W, read each once, and use it
 // for all M rows of x. The order of summation does not depend on M.
-@compute @workgroup_size(WG)
-fn main(at: Lane) {
+fn run(at: Lane) {
     let n = 4u * (at.group.x + at.group.y * params.groups_x);
     let first_row = at.group.z * M;
     let last_row = min(first_row + M, params.rows) - 1u;

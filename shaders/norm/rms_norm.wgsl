@@ -8,8 +8,7 @@ struct Params {
 }
 
 // One workgroup per row. The padding of x is zero, so it adds nothing to the sum and stays zero in y.
-@compute @workgroup_size(WG)
-fn main(at: Lane) {
+fn run(at: Lane) {
     let row = at.group.x;
     if (rows[row].live == 0u) {
         return;

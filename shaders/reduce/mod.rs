@@ -1,7 +1,7 @@
 //! Reductions over a workgroup: through workgroup memory, or within subgroups first where the device has them.
 //!
-//! Both parts define `Lane`, the arguments of a kernel's `main`, and `reduce_sum4`, `reduce_max`, which give every lane the
-//! result. The subgroup part asks how many subgroups there are and assumes no size.
+//! Both parts define the entry point, which hands a `Lane` to the `run` that the kernel defines, and `reduce_sum4`,
+//! `reduce_max`, which give every lane the result. The subgroup part asks how many subgroups there are and assumes no size.
 
 use crate::{Axis, Caps, Part};
 

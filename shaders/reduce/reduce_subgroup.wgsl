@@ -1,9 +1,21 @@
 struct Lane {
+    group: vec3<u32>,
+    index: u32,
+    subgroup: u32,
+    subgroup_lane: u32,
+    subgroups: u32,
+}
+
+// Not built-in members of Lane: naga 30 makes invalid HLSL of those of a subgroup.
+@compute @workgroup_size(WG)
+fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) subgroup_lane: u32,
     @builtin(num_subgroups) subgroups: u32,
+) {
+    run(Lane(group, index, subgroup, subgroup_lane, subgroups));
 }
 
 // One entry per subgroup; no device has subgroups of fewer than 4.

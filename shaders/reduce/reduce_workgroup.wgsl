@@ -1,6 +1,11 @@
 struct Lane {
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) index: u32,
+    group: vec3<u32>,
+    index: u32,
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    run(Lane(group, index));
 }
 
 var<workgroup> partials: array<vec4<f32>, WG>;

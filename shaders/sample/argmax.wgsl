@@ -7,8 +7,7 @@ struct Params {
 }
 
 // One workgroup per read-out. Of equal logits the lowest token wins.
-@compute @workgroup_size(WG)
-fn main(at: Lane) {
+fn run(at: Lane) {
     let output = at.group.x;
     if (picked[output].live == 0u) {
         return;

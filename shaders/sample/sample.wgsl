@@ -91,8 +91,7 @@ fn exponential(bits: u32) -> f32 {
 // One workgroup per read-out. In the authors' order: repetition penalty, temperature, softmax, top-k (ties kept), top-p (the
 // crossing token kept), min-p, one renormalisation. The logits become the filtered probabilities. The choice is a race of
 // exponential clocks: the token with the largest p/e wins, which draws each with its probability and needs no running sum.
-@compute @workgroup_size(WG)
-fn main(at: Lane) {
+fn run(at: Lane) {
     let output = at.group.x;
     let row = picked[output];
     if (row.live == 0u) {

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ruminate_shaders::KERNELS;
 use ruminate_tests::compilers::amd::{self, NullGpu, Report, Statistics};
-use ruminate_tests::compilers::{Dxc, Variant, all_variants, dxil, msl, spirv, variants};
+use ruminate_tests::compilers::{Dxc, Variant, all_variants, dxil, msl, named, spirv};
 
 /// Print what the compilers of real platforms make of every kernel variant, as Markdown.
 #[derive(Parser)]
@@ -19,15 +20,16 @@ struct Arguments {
     /// Print the reports of Mesa's compiler for one family of AMD GPUs instead, one JSON object a line.
     #[arg(long, value_name = "FAMILY", value_parser = amd::FAMILIES)]
     amd: Option<String>,
-    /// With --amd: variants to report on, such as `matvec.bf16.plain.store.rows1.subgroup`; all if none is named.
-    #[arg(requires = "amd", value_name = "VARIANT")]
-    labels: Vec<String>,
+    /// With --amd: what to report on: kernels such as `matvec`, variants such as `matvec.bf16.plain.store.rows1.subgroup`, or
+    /// WGSL files without open constants. All kernels if none is named.
+    #[arg(requires = "amd", value_name = "NAME")]
+    names: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.amd {
-        Some(family) => reports(family, &arguments.labels),
+        Some(family) => reports(family, &arguments.names),
         None => table(),
     };
     match done {
@@ -40,19 +42,26 @@ fn main() -> ExitCode {
 }
 
 /// Prints reports, in a process of its own unless this is it.
-fn reports(family: &str, labels: &[String]) -> Result<()> {
+fn reports(family: &str, names: &[String]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut print = |report: &Report| -> Result<()> { Ok(writeln!(out, "{}", serde_json::to_string(report)?)?) };
     if !amd::started_for(family) {
-        return amd::reports(&std::env::current_exe()?, family, labels)?.iter().try_for_each(print);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        return amd::reports(&std::env::current_exe()?, family, &names)?.iter().try_for_each(print);
     }
     let gpu = NullGpu::open()?;
-    let named: Vec<Variant> = if labels.is_empty() {
-        all_variants()
-    } else {
-        labels.iter().map(|label| variants(label)).collect::<Result<Vec<_>>>()?.concat()
-    };
-    named.iter().try_for_each(|variant| print(&gpu.report(variant)?))
+    if names.is_empty() {
+        return all_variants().iter().try_for_each(|variant| print(&gpu.report(variant)?));
+    }
+    for name in names {
+        let path = Path::new(name);
+        if path.extension().is_some_and(|extension| extension == "wgsl") {
+            print(&gpu.report_file(path)?)?;
+        } else {
+            named(name)?.iter().try_for_each(|variant| print(&gpu.report(variant)?))?;
+        }
+    }
+    Ok(())
 }
 
 /// Sizes of a variant in bytes for each platform.

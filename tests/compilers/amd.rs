@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ash::{ext, khr, vk};
+use naga::back::PipelineConstants;
 use serde::{Deserialize, Serialize};
 
 use super::{Checked, ENTRY, Resource, Variant, spirv};
@@ -107,16 +108,16 @@ pub struct Report {
     pub statistics: Statistics,
 }
 
-/// Reports on variants, all if none is named, by a child process: the family must be known when the Vulkan loader
+/// Reports on kernels, variants or WGSL files, on all kernels if nothing is named, by a child process: the family must be known when the Vulkan loader
 /// starts. `program` is the binary `compilers`.
 ///
 /// # Errors
 /// If RADV is missing or refuses a variant; says what the child said.
-pub fn reports(program: &Path, family: &str, labels: &[String]) -> Result<Vec<Report>> {
+pub fn reports(program: &Path, family: &str, names: &[&str]) -> Result<Vec<Report>> {
     let driver = driver().context("RADV is not installed: tests/get-compilers does that")?;
     let output = Command::new(program)
         .args(["--amd", family])
-        .args(labels)
+        .args(names)
         .env(FAMILY, family)
         .env("VK_ICD_FILENAMES", driver)
         // The newer name of the same, which wins where both are set, and layers, which have no business here.
@@ -180,6 +181,18 @@ impl NullGpu {
         let compiled = variant.module().and_then(|checked| self.compile(&checked));
         let statistics = compiled.with_context(|| format!("{label} {constants}"))?;
         Ok(Report { device: self.name.clone(), label, constants, statistics })
+    }
+
+    /// Reports on a WGSL file without open constants, for kernels that are still being written.
+    ///
+    /// # Errors
+    /// As [`NullGpu::compile`], with the file's name.
+    pub fn report_file(&self, path: &Path) -> Result<Report> {
+        let label = path.display().to_string();
+        let read = std::fs::read_to_string(path).map_err(anyhow::Error::from);
+        let compiled = read.and_then(|text| self.compile(&Checked::new(&text, &PipelineConstants::default(), true)?));
+        let statistics = compiled.with_context(|| label.clone())?;
+        Ok(Report { device: self.name.clone(), label, constants: String::new(), statistics })
     }
 
     /// Makes a pipeline of a module and returns what the compiler tells about it.
@@ -329,7 +342,7 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
         instance.get_physical_device_properties2(physical, &mut properties);
         let name = text(&properties.properties.device_name);
-        let name = format!("{name}, {}", text(&driver.driver_info));
+        let name = format!("{name} of {}", text(&driver.driver_info));
         let device = instance.create_device(physical, &info, None).with_context(|| format!("a device on {name}"))?;
         Ok((name, device))
     }

@@ -22,8 +22,10 @@ mod dxc;
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use naga::ShaderStage;
+use naga::back::PipelineConstants;
+use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use ruminate_shaders::{Choice, KERNELS, Kernel, assemble};
 
@@ -58,33 +60,16 @@ impl Variant {
         constants.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
     }
 
-    /// The module as backends see it: parsed, validated, its constants put in.
-    ///
-    /// One without subgroup operations is validated without them, as on a device that has none.
+    /// The module as backends see it. One without subgroup operations is validated without them, as on a device that has
+    /// none.
     ///
     /// # Errors
     /// If naga rejects the text or the constants: the message shows the place.
     pub fn module(&self) -> Result<Checked> {
-        let text = assemble(self.kernel, self.choice);
-        let module = naga::front::wgsl::parse_str(&text).map_err(|error| anyhow!(error.emit_to_string(&text)))?;
-        let subgroups = self.kernel.needs_subgroups(self.choice);
-        let features = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
-        let mut validator = Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
-        if subgroups {
-            validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
-        }
-        let info = validator.validate(&module).map_err(|error| anyhow!(error.emit_to_string(&text)))?;
         let constants = self.kernel.overrides.iter().zip(&self.overrides);
         let constants = constants.map(|(&name, &value)| (name.to_owned(), f64::from(value))).collect();
-        let entry = Some((ShaderStage::Compute, ENTRY));
-        let (module, info) = naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
-            .context("constants")?;
-        Ok(Checked {
-            bindings: bindings::of(&module)?,
-            module: module.into_owned(),
-            info: info.into_owned(),
-            subgroups,
-        })
+        let subgroups = self.kernel.needs_subgroups(self.choice);
+        Checked::new(&assemble(self.kernel, self.choice), &constants, subgroups)
     }
 }
 
@@ -101,40 +86,54 @@ pub struct Checked {
     pub subgroups: bool,
 }
 
-/// The names of all assembled variants, in the order of the registry: `matvec.bf16.plain.store.rows1.subgroup`.
-pub fn labels() -> impl Iterator<Item = String> {
-    KERNELS.iter().flat_map(|kernel| kernel.variants().into_iter().map(|choice| kernel.label(choice)))
-}
-
-/// The variant of a name, once for each set of constants that a launch among the cases of its kernel has.
-///
-/// # Errors
-/// If no kernel has such a variant.
-pub fn variants(label: &str) -> Result<Vec<Variant>> {
-    let all = KERNELS.iter().flat_map(|&kernel| kernel.variants().into_iter().map(move |choice| (kernel, choice)));
-    let (kernel, choice) = all
-        .into_iter()
-        .find(|(kernel, choice)| kernel.label(*choice) == label)
-        .with_context(|| format!("no kernel has the variant `{label}`"))?;
-    Ok(constants(kernel).into_iter().map(|overrides| Variant { kernel, choice, overrides }).collect())
-}
-
-/// Every variant with every set of its constants.
-#[must_use]
-pub fn all_variants() -> Vec<Variant> {
-    let mut found = Vec::new();
-    for &kernel in KERNELS {
-        let constants = constants(kernel);
-        for choice in kernel.variants() {
-            let with = |overrides: &Vec<u32>| Variant { kernel, choice, overrides: overrides.clone() };
-            found.extend(constants.iter().map(with));
+impl Checked {
+    /// Parses and validates a text, and puts in its constants.
+    ///
+    /// # Errors
+    /// If naga rejects it: the message shows the place.
+    pub fn new(text: &str, constants: &PipelineConstants, subgroups: bool) -> Result<Self> {
+        let module = naga::front::wgsl::parse_str(text).map_err(|error| anyhow!(error.emit_to_string(text)))?;
+        let features = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let mut validator = Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+        if subgroups {
+            validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
         }
+        let info = validator.validate(&module).map_err(|error| anyhow!(error.emit_to_string(text)))?;
+        let entry = Some((ShaderStage::Compute, ENTRY));
+        let (module, info) = process_overrides(&module, &info, entry, constants).context("constants")?;
+        let bindings = bindings::of(&module)?;
+        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups })
+    }
+}
+
+/// Every variant of a kernel, with every set of constants that a launch among the kernel's cases has. A launch chooses them by
+/// its shape and not by its parts, so every part meets every set.
+#[must_use]
+pub fn variants(kernel: &'static Kernel) -> Vec<Variant> {
+    let constants: BTreeSet<Vec<u32>> = (kernel.cases)().into_iter().map(|case| case.launch.overrides).collect();
+    let mut found = Vec::new();
+    for choice in kernel.variants() {
+        found.extend(constants.iter().map(|overrides| Variant { kernel, choice, overrides: overrides.clone() }));
     }
     found
 }
 
-/// The sets of constants in a kernel's cases. A launch chooses them by its shape and not by its parts, so every part meets
-/// every set.
-fn constants(kernel: &Kernel) -> BTreeSet<Vec<u32>> {
-    (kernel.cases)().into_iter().map(|case| case.launch.overrides).collect()
+/// Every variant of every kernel, in the order of the registry.
+#[must_use]
+pub fn all_variants() -> Vec<Variant> {
+    KERNELS.iter().copied().flat_map(variants).collect()
+}
+
+/// The variants that a name means: a kernel (`matvec`), or one choice of its parts (`matvec.bf16.plain.store.rows1.subgroup`).
+///
+/// # Errors
+/// If there is none.
+pub fn named(name: &str) -> Result<Vec<Variant>> {
+    let (kernel, _) = name.split_once('.').unwrap_or((name, ""));
+    let kernel =
+        KERNELS.iter().find(|it| it.name == kernel).with_context(|| format!("there is no kernel `{kernel}`"))?;
+    let mut found = variants(kernel);
+    found.retain(|variant| name == kernel.name || name == variant.label());
+    ensure!(!found.is_empty(), "the kernel `{}` has no variant `{name}`", kernel.name);
+    Ok(found)
 }
