@@ -1,6 +1,6 @@
 //! In a host app: on its device, beside its own work, several models and sessions at once, and nothing left behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -85,7 +85,7 @@ fn streams(device: &Device) -> Result<Vec<Stream>> {
     let prompt = |count: u32, vocab: u32| (0..count).map(|i| (i * 37 + i * i) % vocab).collect();
     let stream = |model: &Model, seed, prompt, options| Stream { model: model.clone(), seed, prompt, options };
     Ok(vec![
-        stream(&demo, 1, prompt(20, 400), greedy(16, 9)),
+        stream(&demo, 1, prompt(20, 400), greedy(8, 8)),
         stream(&tiny, 2, prompt(7, 64), greedy(3, 12)),
         stream(&demo, 3, prompt(300, 400), GenerateOptions { sampling: drawn, ..greedy(2, 6) }),
         stream(&tiny, 4, prompt(20, 64), GenerateOptions { sampling: drawn, ..greedy(5, 10) }),
@@ -125,7 +125,7 @@ fn share(device: &Device) -> Result<()> {
     let streams = streams(device)?;
     let expected = alone(&streams)?;
     ensure!(expected.iter().all(|tokens| tokens.len() > 5), "{expected:?}");
-    for budget in [Duration::from_micros(200), BUDGET] {
+    for budget in [Duration::from_micros(500), BUDGET] {
         let found = in_turns(&streams, budget)?;
         ensure!(found == expected, "{found:?} with {budget:?}, alone {expected:?}");
     }
@@ -258,7 +258,7 @@ fn bounded(options: &OpenOptions) -> Result<()> {
     let model = demo(&device)?;
     let (prompt, _) = demo::PROMPTS[0];
     let prompt = model.tokenizer().encode(prompt, ruminate::Specials::Bos)?;
-    let options = greedy(32, 8);
+    let options = greedy(32, 4);
     let expected = whole(model.session(SessionOptions::default())?, &prompt, &options)?;
 
     let frames = Frames::new(&host);
@@ -370,10 +370,7 @@ fn any_order(options: &OpenOptions) -> Result<()> {
     let (device, model, mut session) = engine()?;
     drop(host);
     session.start(prompt, &greedy(4, 3))?;
-    let start = Instant::now();
-    while !matches!(session.step(BUDGET)?, Progress::Done(_)) {
-        ensure!(start.elapsed() < Duration::from_secs(60), "three tokens take more than a minute");
-    }
+    while !matches!(session.step(BUDGET)?, Progress::Done(_)) {}
     drop((device, model));
     session.stop();
     drop(session);
