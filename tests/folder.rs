@@ -49,6 +49,12 @@ impl Folder {
         self.0.path()
     }
 
+    /// Leaves it where it is, for someone to look at.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        self.0.keep()
+    }
+
     /// The folder as a source, whether or not it is a whole checkpoint.
     #[must_use]
     pub fn source(&self) -> Source {
