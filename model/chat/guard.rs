@@ -9,6 +9,7 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, Output, State, Value, escape_formatter};
 
 use super::budget::{Budget, ITEM, Weights, has_state};
+use super::slice::slice;
 use super::source::WHITESPACE;
 
 /// A filter that gives back what it gets.
@@ -76,7 +77,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         true => Err(Error::new(minijinja::ErrorKind::InvalidOperation, "a list, map or namespace can hold only data")),
     });
     environment.add_function(COMPLETE, |state: &State<'_, '_>, value: Value| Budget::of(state).complete(value));
-    environment.add_function(SLICE, super::slice::slice);
+    environment.add_function(SLICE, |state: &State<'_, '_>, operands: Rest<Value>| slice(state, &operands));
     environment.add_filter(SAME, |value: Value| value);
     environment.set_formatter(|out: &mut Output<'_>, state: &State<'_, '_>, value: &Value| {
         let budget = Budget::of(state);

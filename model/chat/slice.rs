@@ -1,14 +1,14 @@
 //! Slices as Python has them. minijinja's own panic for an empty text and a negative step, and miscount where both ends are given.
 
-use minijinja::value::Rest;
+use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::budget::{Budget, Weights};
 
 /// `value[start:stop:step]`.
-pub(super) fn slice(state: &State<'_, '_>, operands: Rest<Value>) -> Result<Value, Error> {
+pub(super) fn slice(state: &State<'_, '_>, operands: &[Value]) -> Result<Value, Error> {
     let wrong = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
-    let [value, start, stop, step] = operands.as_slice() else { return Err(wrong("a slice of nothing".to_owned())) };
+    let [value, start, stop, step] = operands else { return Err(wrong("a slice of nothing".to_owned())) };
     let index = |value: &Value| match value {
         none if none.is_none() => Ok(None),
         _ => i64::try_from(value.clone()).map(|index| Some(i128::from(index))),
@@ -25,7 +25,7 @@ pub(super) fn slice(state: &State<'_, '_>, operands: Rest<Value>) -> Result<Valu
     if value.is_undefined() || value.is_none() {
         return Ok(Value::from(Vec::<Value>::new()));
     }
-    let Some(items) = value.as_object().filter(|_| value.kind() != minijinja::value::ValueKind::Map) else {
+    let Some(items) = value.as_object().filter(|_| value.kind() != ValueKind::Map) else {
         return Err(wrong(format!("value of type {} cannot be sliced", value.kind())));
     };
     let items: Vec<Value> = items.try_iter().into_iter().flatten().collect();

@@ -11,7 +11,7 @@ use crate::targets::{Target, Verdict};
 /// Templates to begin with, beside the published one.
 const WHOLE: [&str; 8] = [
     "{% for m in messages %}{{ m.role | upper }}: {{ m['content'].strip() }}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
-    "{% set ns = namespace(s='ab', l=[1, 2]) %}{% for i in range(30) %}{% set ns.s = ns.s ~ ns.s %}{% set ns.l = ns.l + [ns.l] %}{% endfor %}{{ ns.s }}",
+    "{% set ns = namespace(s='ab', l=[1, 2]) %}{% for i in range(5) %}{% set ns.s = ns.s ~ ns.s %}{% set ns.l = ns.l + [ns.l] %}{% endfor %}{{ ns.s }}",
     "{% macro f(x, y=1) %}{{ x ~ y }}{{ caller() if caller }}{% endmacro %}{% call f('a' * 9) %}{{ f(f(1)) }}{% endcall %}",
     "{% for a in range(9) recursive %}{{ loop.index }}{{ loop([a]) if a < 2 }}{% else %}{% endfor %}{{ [3, 1] | sort | join(',') }}",
     "{{ {'a': [1, none, 2.5], 'b': messages} | tojson(indent=2) }}{{ '%05d' | format(7) }}{{ 'a{}'.format(1) }}",
@@ -130,7 +130,7 @@ impl Target for Templates {
                 0..=3 => text.insert_str(at, pick(rng, &PIECES)),
                 4 => text.insert_str(at, pick(rng, &NUMBERS)),
                 5 => text.insert_str(at, &self.whole[rng.usize(..self.whole.len())]),
-                6 => text.insert_str(at, &pick(rng, &PIECES).repeat(rng.usize(..2000))),
+                6 if once_in(rng, 4) => text.insert_str(at, &pick(rng, &PIECES).repeat(rng.usize(..2000))),
                 _ => {
                     let mut bytes = std::mem::take(&mut text).into_bytes();
                     mutate::bytes(rng, &mut bytes);
