@@ -129,7 +129,7 @@ impl Report {
             let context = self.config.longest_context(Dtype::Bf16, steps, &self.device.caps(), memory);
             match context {
                 Some(context) => {
-                    writeln!(out, ": the model in bf16 fits with a context of {context} at {steps} steps")?
+                    writeln!(out, ": the model in bf16 fits with a context of {context} at {steps} steps")?;
                 }
                 None => writeln!(out, ": the model in bf16 does not fit")?,
             }

@@ -22,8 +22,10 @@ use crate::readback::Staging;
 pub(crate) const CHUNK: usize = 32 << 20;
 /// Uploads that may be in flight before the host waits for the oldest.
 const UPLOADS_IN_FLIGHT: usize = 2;
-/// How long one wait lasts before faults and progress are looked at.
-const SLICE: Duration = Duration::from_secs(1);
+/// How long one wait lasts before faults and progress are looked at. Seldom reached: see [`Gpu::turn`] for what may happen then.
+const SLICE: Duration = Duration::from_secs(5);
+/// What wgpu 30 says when a wait times out while another thread's turn finds the queue empty. It is wrong, and harmless.
+const RACED: &str = "If the queue is empty";
 /// How long a device may go without finishing a submission.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -178,13 +180,14 @@ impl Gpu {
     /// One turn of wgpu's event loop; whether the awaited submission is finished.
     fn turn(&self, how: wgpu::PollType) -> Result<bool> {
         self.check()?;
-        // wgpu 30 panics here when the driver reports a loss during the wait.
+        // wgpu 30 panics here when the driver reports a loss during the wait, and when it loses a race with another thread.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));
         self.check()?;
         match outcome {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(wgpu::PollError::Timeout)) => Ok(false),
             Ok(Err(error)) => Err(Error::ReadBack(error.to_string())),
+            Err(panic) if panic.downcast_ref::<String>().is_some_and(|text| text.starts_with(RACED)) => Ok(false),
             Err(_) => {
                 self.lose("the driver failed during a wait");
                 self.check().map(|()| false)

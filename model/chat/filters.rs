@@ -129,7 +129,6 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, arguments: &[Value])
     pycompat::unknown_method_callback(state, value, name, arguments)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "minijinja hands the options of a filter over by value")]
 /// `json.dumps` with transformers' defaults: characters beyond ASCII stay, nothing is escaped for HTML.
 fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: &Kwargs) -> Result<String, Error> {
     let wrong = |problem: &str| Error::new(ErrorKind::InvalidOperation, problem.to_owned());

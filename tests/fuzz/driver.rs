@@ -57,7 +57,8 @@ pub(crate) fn run(plan: &Plan, memory: &'static PeakAlloc) -> Result<String, Str
         from = batch.end;
         let (plan, seen, said) = (*plan, Arc::clone(&seen), Arc::clone(&said));
         let name = format!("{} cases {} to {} of seed {}", plan.kind.name(), batch.start, batch.end - 1, plan.seed);
-        outcome = watched(&plan, name, Arc::clone(&seen), move || cases(&plan, batch, memory, &seen, &said));
+        let watch = Arc::clone(&seen);
+        outcome = watched(&plan, name, &watch, move || cases(&plan, batch, memory, &seen, &said));
     }
     let _ = std::panic::take_hook();
     outcome.map(|()| {
@@ -78,7 +79,7 @@ pub(crate) fn run(plan: &Plan, memory: &'static PeakAlloc) -> Result<String, Str
 fn watched(
     plan: &Plan,
     name: String,
-    seen: Arc<Seen>,
+    seen: &Seen,
     batch: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<(), String> {
     let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn(batch);

@@ -98,7 +98,7 @@ impl Kind {
             Self::Template => return Ok(Box::new(template::Templates::new()?)),
             Self::Cli => return Ok(Box::new(cli::Calls::new()?)),
         };
-        let folder = Folder::new()?;
+        let folder = Folder::in_memory()?;
         for shard in ["a.safetensors", "b.safetensors"] {
             let header = json!({&shard[..1]: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}});
             folder.write(shard, safetensors_file(&header.to_string(), &[0; 4]))?;

@@ -108,7 +108,7 @@ impl Templates {
         let published = golden_json("tiny", "tokenizer_config.json")?;
         let published = published["chat_template"].as_str().context("the fixture has a template")?.to_owned();
         let whole = WHOLE.iter().map(ToString::to_string).chain([published]).collect();
-        Ok(Self { folder: Some(Folder::new()?), whole, messages: Vec::new() })
+        Ok(Self { folder: Some(Folder::in_memory()?), whole, messages: Vec::new() })
     }
 
     fn rendered(&self) -> Result<usize, Error> {

@@ -62,7 +62,7 @@ impl App {
             return Err(error.into());
         }
         if self.options.demo_run.is_some() && (writer.tokens == 0 || frames.generating.len() == 0) {
-            return Err("the demo run ended before a token was there and a frame was drawn".into());
+            return Err("the demo run ended before there were tokens and frames".into());
         }
         Ok(())
     }
@@ -195,7 +195,8 @@ impl Live {
         Ok(!over)
     }
 
-    /// Plays a user: nothing for a while, then one prompt after the other. True when the time is over.
+    /// Plays a user: nothing for a while, then one prompt after the other. True when the time is over and a token was
+    /// there.
     fn demo_run(&mut self, now: Instant, part: Duration) -> bool {
         if self.writer.error.is_some() {
             return true;
@@ -210,6 +211,6 @@ impl Live {
             self.writer.start(self.settings.prompt.clone(), self.settings.steps);
             self.started += 1;
         }
-        elapsed > SETTLE + 2 * part
+        elapsed > SETTLE + 2 * part && self.writer.tokens > 0
     }
 }
