@@ -35,6 +35,14 @@ impl Folder {
         Ok(Self(tempfile::tempdir()?))
     }
 
+    /// An empty folder in memory, where the system has such a place: for tests that write very often.
+    ///
+    /// # Errors
+    /// If the system gives none.
+    pub fn in_memory() -> Result<Self> {
+        Ok(Self(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?))
+    }
+
     /// Writes a file, or writes it anew.
     ///
     /// # Errors
@@ -47,6 +55,12 @@ impl Folder {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Leaves it where it is, for someone to look at.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        self.0.keep()
     }
 
     /// The folder as a source, whether or not it is a whole checkpoint.

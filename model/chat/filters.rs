@@ -51,7 +51,9 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.remove_filter("chain");
     environment.remove_filter("zip");
     environment.remove_global("debug");
-    environment.add_filter("tojson", tojson);
+    environment.add_filter("tojson", |state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: Kwargs| {
+        tojson(state, value, indent, &options)
+    });
     environment.set_unknown_method_callback(method);
 }
 
@@ -127,9 +129,8 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, arguments: &[Value])
     pycompat::unknown_method_callback(state, value, name, arguments)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "minijinja hands the options of a filter over by value")]
 /// `json.dumps` with transformers' defaults: characters beyond ASCII stay, nothing is escaped for HTML.
-fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
+fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: &Kwargs) -> Result<String, Error> {
     let wrong = |problem: &str| Error::new(ErrorKind::InvalidOperation, problem.to_owned());
     if value.is_undefined() {
         return Err(wrong("an undefined value is not JSON"));

@@ -9,6 +9,7 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, Output, State, Value, escape_formatter};
 
 use super::budget::{Budget, ITEM, Weights, has_state};
+use super::slice::slice;
 use super::source::WHITESPACE;
 
 /// A filter that gives back what it gets.
@@ -21,6 +22,7 @@ const PRINTED: &str = "count for print";
 const REPEATED: &str = "count repetition";
 const INDEXED: &str = "count characters";
 const ASSIGNED: &str = "check attribute";
+const SLICE: &str = "slice of";
 const COMPLETE: &str = "count result";
 
 /// Filters that print what is in a list.
@@ -75,6 +77,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         true => Err(Error::new(minijinja::ErrorKind::InvalidOperation, "a list, map or namespace can hold only data")),
     });
     environment.add_function(COMPLETE, |state: &State<'_, '_>, value: Value| Budget::of(state).complete(value));
+    environment.add_function(SLICE, |state: &State<'_, '_>, operands: Rest<Value>| slice(state, &operands));
     environment.add_filter(SAME, |value: Value| value);
     environment.set_formatter(|out: &mut Output<'_>, state: &State<'_, '_>, value: &Value| {
         let budget = Budget::of(state);
@@ -136,7 +139,7 @@ fn with_checks<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
         I::StringConcat => [before(PRINTED, 2), vec![itself]].concat(),
         I::Add => [before(COPIED, 2), vec![itself, complete]].concat(),
         I::Mul => [before(REPEATED, 2), vec![itself, complete]].concat(),
-        I::Slice => [before(COPIED, 4), vec![itself, complete]].concat(),
+        I::Slice => vec![I::CallFunction(SLICE, Some(4)), complete],
         I::GetItem => [before(INDEXED, 2), vec![itself]].concat(),
         I::SetAttr(_) => [before(ASSIGNED, 2), vec![itself]].concat(),
         I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) => {

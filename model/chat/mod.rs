@@ -3,6 +3,7 @@
 mod budget;
 mod filters;
 mod guard;
+mod slice;
 mod source;
 mod strftime;
 
