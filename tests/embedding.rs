@@ -11,16 +11,19 @@ use ruminate::{
 use ruminate_engine::{OpenOptions, Tier};
 use ruminate_tests::{Host, golden_folder, options, trials};
 
+/// A test, which gets a device, or the way to open one.
+type Test<On> = (&'static str, fn(&On) -> Result<()>);
+
 fn main() {
     let arguments = Arguments::from_args();
     let gpu = ruminate_tests::device().filter(|device| !device.is_cpu());
-    let both: [(&str, fn(&Device) -> Result<()>); 4] = [
+    let both: [Test<Device>; 4] = [
         ("models_and_sessions_share_a_device", share),
         ("threads_share_a_device", threads),
         ("a_session_keeps_its_generation_for_the_host", kept),
         ("a_prompt_that_was_not_computed_is_as_if_never_given", unprompted),
     ];
-    let hosted: [(&str, fn(&OpenOptions) -> Result<()>); 4] = [
+    let hosted: [Test<OpenOptions>; 4] = [
         ("a_host_s_device_gives_the_tokens_of_our_own", same_tokens),
         ("steps_are_bounded_beside_the_host_s_own_work", bounded),
         ("everything_that_is_dropped_is_freed", freed),
