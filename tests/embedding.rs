@@ -11,16 +11,19 @@ use ruminate::{
 use ruminate_engine::{OpenOptions, Tier};
 use ruminate_tests::{Host, golden_folder, options, trials};
 
+/// A test, which gets a device, or the way to open one.
+type Test<On> = (&'static str, fn(&On) -> Result<()>);
+
 fn main() {
     let arguments = Arguments::from_args();
     let gpu = ruminate_tests::device().filter(|device| !device.is_cpu());
-    let both: [(&str, fn(&Device) -> Result<()>); 4] = [
+    let both: [Test<Device>; 4] = [
         ("models_and_sessions_share_a_device", share),
         ("threads_share_a_device", threads),
         ("a_session_keeps_its_generation_for_the_host", kept),
         ("a_prompt_that_was_not_computed_is_as_if_never_given", unprompted),
     ];
-    let hosted: [(&str, fn(&OpenOptions) -> Result<()>); 4] = [
+    let hosted: [Test<OpenOptions>; 4] = [
         ("a_host_s_device_gives_the_tokens_of_our_own", same_tokens),
         ("steps_are_bounded_beside_the_host_s_own_work", bounded),
         ("everything_that_is_dropped_is_freed", freed),
@@ -173,12 +176,16 @@ fn kept(device: &Device) -> Result<()> {
     session.rewind(0)?;
     ensure!(session.statistics().is_none(), "rewinding does not stop");
     session.start(prompt, &greedy(4, 8))?;
-    let first = tokens(&mut session, 3)?;
-    session.step(BUDGET)?;
+    let mut first = tokens(&mut session, 3)?;
+    // In the middle of a pass, or with one token more.
+    if let Progress::Token(piece) = session.step(Duration::from_micros(100))? {
+        first.push(piece.token);
+    }
     session.stop();
     let position = session.position();
-    session.start(&first[2..], &greedy(4, 5))?;
-    let rest = tokens(&mut session, 5)?;
+    let wanted = 9 - first.len();
+    session.start(&first[first.len() - 1..], &greedy(4, wanted as u32 - 1))?;
+    let rest = tokens(&mut session, wanted - 1)?;
     ensure!([first, rest].concat() == all, "stopped in between, it is not {all:?}");
     ensure!(session.rewind(position).is_ok(), "the session lost positions");
     Ok(())
@@ -258,22 +265,23 @@ fn bounded(options: &OpenOptions) -> Result<()> {
     let model = demo(&device)?;
     let (prompt, _) = demo::PROMPTS[0];
     let prompt = model.tokenizer().encode(prompt, ruminate::Specials::Bos)?;
-    let options = greedy(32, 4);
+    let options = greedy(8, 4);
     let expected = whole(model.session(SessionOptions::default())?, &prompt, &options)?;
 
     let frames = Frames::new(&host);
     let mut session = model.session(SessionOptions::default())?;
     session.start(&prompt[..], &options)?;
-    let (mut found, mut drawn, mut most) = (Vec::new(), 0, 0);
+    let (mut found, mut drawn) = (Vec::new(), 0);
     loop {
         let before = device.counters();
-        let progress = session.step(BUDGET)?;
+        // What fits no time at all is one launch, however fast the device is.
+        let progress = session.step(Duration::ZERO)?;
         let Counters { submissions, waits, launches, pipelines, bind_groups, buffers, .. } = device.counters() - before;
         ensure!(submissions <= 1 && waits == 0, "{submissions} submissions and {waits} waits in one step");
+        ensure!(launches <= 1, "{launches} launches in one step");
         ensure!(pipelines + bind_groups == 0, "created {pipelines}, {bind_groups} after the start");
         // The clock, its staging and that of the tokens.
         ensure!(buffers == 0 || drawn < 3 || found.is_empty(), "{buffers} buffers created in frame {drawn}");
-        most = most.max(launches);
         match progress {
             Progress::Working => {}
             Progress::Token(piece) => found.push(piece.token),
@@ -283,9 +291,7 @@ fn bounded(options: &OpenOptions) -> Result<()> {
         drawn += 1;
     }
     ensure!(found == expected, "{found:?} between frames, expected {expected:?}");
-    ensure!(drawn > found.len() as u32, "every frame brought a token");
-    // One token is some 800 launches; no frame may wait for all of them.
-    ensure!(most > 0 && u64::from(options.steps.unwrap_or(0)) * 20 > most, "{most} launches in one step");
+    ensure!(drawn > 100 * found.len() as u32, "{drawn} frames for all launches of {} tokens", found.len());
     host.device.poll(wgpu::PollType::wait_indefinitely())?;
     let done = frames.done.load(std::sync::atomic::Ordering::Relaxed);
     ensure!(done == drawn, "{done} of {drawn} frames were drawn");
