@@ -133,7 +133,7 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
     writeln!(page, "{INTRODUCTION}")?;
     writeln!(
         page,
-        "{} variants, {constants} with their constants; `spirv-val` {}; AMD: {}.\n",
+        "{} variants, {constants} with their constants; `spirv-val` {}; for AMD, {}.\n",
         rows.len(),
         spirv_tools()?,
         devices.join(", ")
@@ -170,7 +170,7 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
 fn spirv_tools() -> Result<String> {
     let output = Command::new("spirv-val").arg("--version").output()?;
     let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().next().unwrap_or_default().trim_start_matches("SPIRV-Tools ").to_owned())
+    Ok(text.split_whitespace().nth(1).unwrap_or_default().to_owned())
 }
 
 const INTRODUCTION: &str = "\

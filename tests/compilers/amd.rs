@@ -342,6 +342,8 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
         instance.get_physical_device_properties2(physical, &mut properties);
         let name = text(&properties.properties.device_name);
+        // "Null hardware (RADV NAVI21)"; the parentheses hold what matters.
+        let name = name.trim_start_matches("Null hardware (").trim_end_matches(')');
         let name = format!("{name} of {}", text(&driver.driver_info));
         let device = instance.create_device(physical, &info, None).with_context(|| format!("a device on {name}"))?;
         Ok((name, device))
