@@ -1,14 +1,15 @@
 //! Text to token ids and back, with special tokens as the checkpoint's files name them.
 
 mod digits;
+mod layout;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokenizers::DecoderWrapper;
 
 use self::digits::Digits;
+use self::layout::Layout;
 use crate::config::{Config, GenerationConfig};
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -57,11 +58,8 @@ impl Tokenizer {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
         let bytes = source.read(FILE)?;
+        let layout = Layout::read(&bytes).map_err(problem)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| problem(error.to_string()))?;
-        let layout = serde_json::from_slice(&bytes).map_err(|error| problem(error.to_string()))?;
-        if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            return Err(problem("its decoder is not ByteLevel; only byte-level tokenizers are supported".to_owned()));
-        }
         // Settings for training batches, which would cut prompts short or fill them up.
         inner.with_padding(None).with_truncation(None).map_err(|error| problem(error.to_string()))?;
         let vocabulary = inner.get_vocab(true);

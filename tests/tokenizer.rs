@@ -146,7 +146,19 @@ fn a_tokenizer_of_another_model_is_refused_with_both_sizes() -> Result<()> {
 fn tokenizers_that_do_not_load_or_are_of_another_kind_are_refused_by_file() -> Result<()> {
     let mut other = golden_json("tiny", "tokenizer.json")?;
     other["decoder"] = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
-    for content in ["{", "{}", &other.to_string()] {
+    // What the tokenizers crate panics for, found by fuzzing.
+    let damaged = [
+        ("/model/continuing_subword_prefix", json!("longer than a token")),
+        ("/post_processor/special_tokens", json!({})),
+        ("/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        ("/decoder", (0..126).fold(Value::Null, |inner, _| json!([inner]))),
+    ];
+    let damaged = damaged.map(|(place, value)| {
+        let mut file = golden_json("tiny", "tokenizer.json").expect("the fixture is there");
+        *file.pointer_mut(place).expect("the fixture has it") = value;
+        file.to_string()
+    });
+    for content in damaged.iter().map(String::as_str).chain(["{", "{}", &other.to_string()]) {
         let folder = copy_of_tiny()?;
         folder.write("tokenizer.json", content)?;
         let error = open_from(&folder.source()).err().context("accepted")?;

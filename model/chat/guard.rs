@@ -58,7 +58,8 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function(REPEATED, |state: &State<'_, '_>, values: Rest<Value>| {
         let size = |value: &Value| match value.kind() {
             ValueKind::String => value.as_str().map_or(0, |text| text.len() as u64),
-            ValueKind::Seq | ValueKind::Iterable => value.len().unwrap_or(0) as u64 * ITEM,
+            // An empty list takes its time too, if it is to be repeated a trillion times.
+            ValueKind::Seq | ValueKind::Iterable => value.len().unwrap_or(0).max(1) as u64 * ITEM,
             _ => value.as_usize().map_or(0, |count| count as u64),
         };
         if values.iter().any(|value| value.as_str().is_some() || value.as_object().is_some()) {

@@ -46,6 +46,10 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
             return Err(refused(format!("the template is more complicated than {most} (line {line})")));
         }
         match &token {
+            Token::Ident(tag @ ("include" | "import" | "from" | "extends")) if first => {
+                let line = span.start_line;
+                return Err(refused(format!("`{tag}` on line {line}: a chat template cannot read other files")));
+            }
             Token::Ident("generation") if first => edit(span, "generation".len(), "if true".to_owned()),
             Token::Ident("endgeneration") if first => edit(span, "endgeneration".len(), "endif".to_owned()),
             Token::Mul | Token::Pow if after_value => edit(span, 0, format!("|{} ", guard::SAME)),

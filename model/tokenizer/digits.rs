@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use super::layout::Layout;
+
 /// The pattern. A digit begins a match only as `\p{N}+(?:st|nd|rd|th)` or `\p{N}{1,1}`, tried in this order, and nothing looks across two.
 const PATTERN: &str = concat!(
     r##"(\\n(?:e(?:wcommand|wenvironment|wline|wpage|wtheorem)|abla|e|eq|geq|gtr|leq|exists|ocite|oindent|olinebreak|o"##,
@@ -27,20 +29,20 @@ pub(super) struct Digits {
 
 impl Digits {
     /// Looks at a tokenizer.json; none if it is not known that cutting changes nothing.
-    pub(super) fn of(file: &Value) -> Option<Self> {
-        let steps = match &file["pre_tokenizer"]["pretokenizers"] {
+    pub(super) fn of(file: &Layout) -> Option<Self> {
+        let steps = match &file.pre_tokenizer["pretokenizers"] {
             Value::Array(steps) => steps.as_slice(),
             _ => return None,
         };
         let [split, bytes] = steps else { return None };
-        let known = file["normalizer"].is_null()
-            && file["model"]["type"] == "BPE"
+        let known = file.normalizer.is_null()
+            && file.model.kind == "BPE"
             && split["type"] == "Split"
             && split["pattern"]["Regex"] == PATTERN
             && (split["behavior"] == "Isolated" || split["behavior"] == "Removed")
             && bytes["type"] == "ByteLevel"
             && bytes["add_prefix_space"] == false;
-        let added = file["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+        let added = file.added_tokens.as_array().map_or(&[][..], Vec::as_slice);
         let added = || added.iter().map(|token| token["content"].as_str().unwrap_or_default());
         let margin = added().map(longest_number).max().unwrap_or(0) + 1;
         let inside = added().any(|token| !token.is_empty() && token.chars().all(char::is_numeric));

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     /// Number of the first.
     pub(crate) from: u64,
     pub(crate) cases: u64,
+    /// Whether the files of the last one stay.
+    pub(crate) keep: bool,
 }
 
 /// What was seen, for the watch and for the report.
@@ -38,6 +40,8 @@ struct Seen {
     accepted: AtomicU64,
     most_bytes: AtomicU64,
     longest_us: AtomicU64,
+    /// Number of the case that took so long.
+    longest: AtomicU64,
 }
 
 /// Runs a plan; gives a line of figures, or what failed and how to run it again.
@@ -64,11 +68,12 @@ pub(crate) fn run(plan: &Plan, memory: &'static PeakAlloc) -> Result<String, Str
     outcome.map(|()| {
         let rate = plan.cases as f64 / start.elapsed().as_secs_f64();
         format!(
-            "{:<9} {:>7} cases, {:>3.0} % accepted, {rate:>7.0} cases/s, longest {:>5} ms, most memory {:>5.1} MiB of {}",
+            "{:<9} {:>7} cases, {:>3.0} % accepted, {rate:>7.0} cases/s, longest {:>5} ms (case {}), most memory {:>5.1} MiB of {}",
             plan.kind.name(),
             plan.cases,
             100.0 * seen.accepted.load(Ordering::Relaxed) as f64 / plan.cases.max(1) as f64,
             seen.longest_us.load(Ordering::Relaxed) / 1000,
+            seen.longest.load(Ordering::Relaxed),
             seen.most_bytes.load(Ordering::Relaxed) as f64 / f64::from(1 << 20),
             plan.kind.most_bytes() >> 20,
         )
@@ -119,17 +124,22 @@ fn cases(
         let verdict = catch_unwind(AssertUnwindSafe(|| target.run()));
         let time = start.elapsed();
         let held = memory.peak_usage().saturating_sub(before) as u64;
-        seen.longest_us.fetch_max(time.as_micros() as u64, Ordering::Relaxed);
+        let time = time.as_micros() as u64;
+        if seen.longest_us.fetch_max(time, Ordering::Relaxed) < time {
+            seen.longest.store(case, Ordering::Relaxed);
+        }
         seen.most_bytes.fetch_max(held, Ordering::Relaxed);
         let problem = match verdict {
             Err(_) => format!("panics: {}", said.lock().unwrap_or_else(PoisonError::into_inner)),
             Ok(Verdict::Wrong(problem)) => problem,
             _ if held > plan.kind.most_bytes() => format!("takes {} MiB", held >> 20),
-            Ok(Verdict::Accepted) => {
-                seen.accepted.fetch_add(1, Ordering::Relaxed);
+            Ok(verdict) => {
+                seen.accepted.fetch_add(u64::from(matches!(verdict, Verdict::Accepted)), Ordering::Relaxed);
+                if plan.keep && case + 1 == plan.from + plan.cases {
+                    println!("{}", target.keep());
+                }
                 continue;
             }
-            Ok(Verdict::Refused) => continue,
         };
         let kept = target.keep();
         return Err(again(plan, case, &format!("{problem}\n  its files: {kept}")));

@@ -35,15 +35,18 @@ struct Arguments {
     /// Number of the first case
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Leave the files of the last case, and say where
+    #[arg(long)]
+    keep: bool,
 }
 
 fn main() -> ExitCode {
-    let Arguments { cases, seed, target, from } = Arguments::parse();
+    let Arguments { cases, seed, target, from, keep } = Arguments::parse();
     let kinds = target.map_or_else(|| Kind::value_variants().to_vec(), |kind| vec![kind]);
     let shares: u64 = kinds.iter().map(|kind| kind.share()).sum();
     let mut code = ExitCode::SUCCESS;
     for kind in kinds {
-        let plan = Plan { kind, seed, from, cases: (cases * kind.share()).div_ceil(shares) };
+        let plan = Plan { kind, seed, from, keep, cases: (cases * kind.share()).div_ceil(shares) };
         match driver::run(&plan, &MEMORY) {
             Ok(report) => println!("{report}"),
             Err(failure) => {

@@ -24,7 +24,7 @@ fn main() {
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let shares: u64 = Kind::value_variants().iter().map(|kind| kind.share()).sum();
     let trials = Kind::value_variants().iter().map(|&kind| {
-        let plan = Plan { kind, seed: 1, from: 0, cases: (CASES * kind.share()).div_ceil(shares) };
+        let plan = Plan { kind, seed: 1, from: 0, keep: false, cases: (CASES * kind.share()).div_ceil(shares) };
         // The command is built by its own package's tests, which may not be part of this run.
         let there = kind != Kind::Cli || cli::program().is_some();
         let run = move || driver::run(&plan, &MEMORY).map(|_| ()).map_err(Into::into);

@@ -1,0 +1,70 @@
+//! What of tokenizer.json is looked at beside the tokenizers crate: everything but the vocabulary, which is large.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Fields of tokenizer.json, as they stand there.
+#[derive(Debug, Deserialize)]
+pub(super) struct Layout {
+    #[serde(default)]
+    pub(super) normalizer: Value,
+    #[serde(default)]
+    pub(super) pre_tokenizer: Value,
+    #[serde(default)]
+    pub(super) added_tokens: Value,
+    #[serde(default)]
+    pub(super) model: Model,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+}
+
+/// Fields of the model.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Model {
+    #[serde(default, rename = "type")]
+    pub(super) kind: Value,
+    #[serde(default)]
+    continuing_subword_prefix: Value,
+    #[serde(default)]
+    end_of_word_suffix: Value,
+}
+
+impl Layout {
+    /// Reads the file.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
+        let layout: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if layout.decoder["type"] != "ByteLevel" {
+            return Err("its decoder is not ByteLevel; only byte-level tokenizers are supported".to_owned());
+        }
+        // The tokenizers crate panics if it is damaged.
+        if layout.normalizer.to_string().contains("\"Precompiled\"") {
+            return Err("its normalizer is of sentencepiece; only byte-level tokenizers are supported".to_owned());
+        }
+        // As it does for a prefix that some token lacks.
+        for (field, mark) in [
+            ("continuing_subword_prefix", &layout.model.continuing_subword_prefix),
+            ("end_of_word_suffix", &layout.model.end_of_word_suffix),
+        ] {
+            if !mark.is_null() && *mark != "" {
+                return Err(format!("`{field}` is {mark}; byte-level tokenizers have none"));
+            }
+        }
+        check_processor(&layout.post_processor)?;
+        Ok(layout)
+    }
+}
+
+/// The tokenizers crate panics, when it encodes, for a template with a special token that the template does not define.
+fn check_processor(processor: &Value) -> Result<(), String> {
+    if let Some(steps) = processor["processors"].as_array() {
+        return steps.iter().try_for_each(check_processor);
+    }
+    let pieces = ["single", "pair"].into_iter().filter_map(|form| processor[form].as_array()).flatten();
+    let named = pieces.filter_map(|piece| piece["SpecialToken"]["id"].as_str());
+    match named.into_iter().find(|id| processor["special_tokens"][*id].is_null()) {
+        Some(id) => Err(format!("`post_processor` adds {id}, which its `special_tokens` do not define")),
+        None => Ok(()),
+    }
+}
