@@ -262,6 +262,30 @@ fn the_first_interrupt_stops_the_answer_and_the_second_leaves() {
 
 #[test]
 #[cfg(unix)]
+fn an_interrupt_before_the_answer_begins_takes_the_message_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("chat.json");
+    // Minutes on the twins before a first token.
+    let mut child = chat(&["--steps", "60000", "--overcommit", "-c", "64"]).spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let mut stderr = child.stderr.take().expect("stderr is piped");
+    writeln!(stdin, "/steps").expect("the program reads its stdin");
+    stderr.read_exact(&mut [0]).expect("the command was read");
+    writeln!(stdin, "hi").expect("the program reads its stdin");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    interrupt(&child);
+    writeln!(stdin, "/save {}", path.display()).expect("the program reads its stdin");
+    drop(stdin);
+    let mut remarks = String::new();
+    stderr.read_to_string(&mut remarks).expect("remarks are UTF-8");
+    let output = child.wait_with_output().expect("the program ends");
+    assert!(remarks.contains("stopped before the answer began"), "{remarks}");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), ""));
+    assert_eq!(saved(&path), json!([]), "the message is still there");
+}
+
+#[test]
+#[cfg(unix)]
 fn an_interrupt_while_nothing_is_generated_leaves() {
     let mut child = chat(&[]).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use ruminate::{
-    ChatTemplate, Error, GenerateOptions, Message, Model, Prompt, Session, SessionOptions, Specials, StopReason,
+    ChatTemplate, Error, GenerateOptions, Message, Model, Progress, Prompt, Session, SessionOptions, Specials,
+    StopReason,
 };
 
 use super::file;
@@ -13,6 +15,11 @@ use crate::exit::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
 use crate::report::Report;
+
+/// Work on a prompt between two looks at whether it is to stop.
+const PIECE: Duration = Duration::from_millis(100);
+/// Between two looks at whether a piece is done.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// How a conversation is held.
 pub(super) struct Settings {
@@ -31,6 +38,8 @@ pub(super) struct Settings {
 pub(super) struct Answer {
     /// Why; none if it was interrupted.
     pub(super) stop: Option<StopReason>,
+    /// Whether it had begun.
+    pub(super) said: bool,
     /// Positions of the session.
     pub(super) context: u32,
 }
@@ -65,7 +74,7 @@ impl Conversation {
         let before = self.messages.len();
         self.messages.push(message("user", text));
         let answer = self.answer(interrupt);
-        if answer.is_err() {
+        if !answer.as_ref().is_ok_and(|answer| answer.said) {
             self.messages.truncate(before);
         }
         answer
@@ -82,7 +91,7 @@ impl Conversation {
             self.held.clear();
             self.answer(interrupt)
         });
-        if answer.is_err() {
+        if !answer.as_ref().is_ok_and(|answer| answer.said) {
             self.messages.push(last);
         }
         answer
@@ -170,8 +179,20 @@ impl Conversation {
             if stopped() {
                 break Ok(());
             }
-            let Some(piece) = generation.next() else { break Ok(()) };
-            let piece = piece?;
+            // Until the answer begins in pieces, so that a long conversation can be interrupted; then at full speed.
+            let piece = if generation.statistics().tokens == 0 {
+                match generation.step(PIECE)? {
+                    Progress::Token(piece) => piece,
+                    Progress::Working => {
+                        std::thread::sleep(PAUSE);
+                        continue;
+                    }
+                    Progress::Done(_) => break Ok(()),
+                }
+            } else {
+                let Some(piece) = generation.next() else { break Ok(()) };
+                piece?
+            };
             self.held.push(piece.token);
             text.push_str(&piece.text);
             if let Err(error) = write!(out, "{}", piece.text).and_then(|()| out.flush()) {
@@ -182,16 +203,19 @@ impl Conversation {
         drop(generation);
         self.held.truncate(self.session.position() as usize);
         written?;
-        if !text.ends_with('\n') {
+        if !text.ends_with('\n') && (stop.is_some() || !text.is_empty()) {
             writeln!(out)?;
         }
-        self.messages.push(message("assistant", &text));
         self.interrupted |= stop.is_none();
+        let said = stop.is_some() || !text.is_empty();
+        if said {
+            self.messages.push(message("assistant", &text));
+        }
         if self.settings.stats {
             let counters = self.model.device().counters() - counters;
             Report { model: &self.model, statistics: &statistics, steps, seed, counters }.print(true);
         }
-        Ok(Answer { stop, context })
+        Ok(Answer { stop, said, context })
     }
 }
 

@@ -151,7 +151,8 @@ impl Running<'_> {
     /// Says why an answer ended, where the model did not end it.
     fn comment(&self, answer: &Answer) {
         match answer.stop {
-            None => self.note("stopped"),
+            None if answer.said => self.note("stopped"),
+            None => self.note("stopped before the answer began; the message is forgotten"),
             Some(StopReason::MaxTokens) => self.note("stopped by the limit on tokens (-n)"),
             // Not a mere remark: the next message will not fit.
             Some(StopReason::ContextFull) => {
