@@ -23,6 +23,7 @@ impl Report<'_> {
     pub(crate) fn json(&self) -> Value {
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
         json!({
+            "load_s": self.model.load_time().as_secs_f64(),
             "prompt_tokens": prompt_tokens,
             "generated_tokens": tokens,
             "steps_per_token": *steps as f64 / f64::from((*tokens).max(1)),
@@ -51,10 +52,11 @@ impl Report<'_> {
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
         let average = *steps as f64 / f64::from((*tokens).max(1));
         remark!(
-            "{dim}prompt {prompt_tokens} tokens, {:.1} tokens/s · generated {tokens} tokens, {:.1} tokens/s, {average} steps per token, \
-             {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
-            self.statistics.prompt_rate(),
-            self.statistics.decode_rate(),
+            "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
+             per token, {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
+            digits(self.model.load_time().as_secs_f64()),
+            digits(self.statistics.prompt_rate()),
+            digits(self.statistics.decode_rate()),
             self.bandwidth(),
             self.counters_now().live_bytes as f64 / 1e6,
             self.seed,
@@ -74,6 +76,12 @@ impl Report<'_> {
     fn counters_now(&self) -> Counters {
         self.model.device().counters()
     }
+}
+
+/// A figure with three digits, or one behind the point if that is more: rates run from hundreds to thousandths.
+fn digits(value: f64) -> String {
+    let decimals = (0..5).find(|&decimals| value * 10_f64.powi(decimals) >= 99.5).unwrap_or(5).max(1);
+    format!("{value:.0$}", decimals as usize)
 }
 
 /// The name of a stop reason in JSON.

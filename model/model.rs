@@ -1,6 +1,7 @@
 //! A loaded model.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
@@ -29,6 +30,7 @@ struct Inner {
     tokenizer: Tokenizer,
     chat: Option<ChatTemplate>,
     raven: Raven,
+    load_time: Duration,
 }
 
 impl Model {
@@ -37,6 +39,7 @@ impl Model {
     /// # Errors
     /// Says which file, field or tensor is wrong, and what would be right; [`Error::Engine`] if the device fails.
     pub fn open(source: &Source, device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
+        let begin = Instant::now();
         let config = Config::open(source)?;
         let generation = GenerationConfig::open(source)?;
         let tokenizer = Tokenizer::open(source, &config, &generation)?;
@@ -65,7 +68,8 @@ impl Model {
             }
         })?;
         let device = device.clone();
-        Ok(Self { inner: Arc::new(Inner { device, config, generation, tokenizer, chat, raven }) })
+        let load_time = begin.elapsed();
+        Ok(Self { inner: Arc::new(Inner { device, config, generation, tokenizer, chat, raven, load_time }) })
     }
 
     /// Loads the embedded demo: a tiny model that shows what depth is for.
@@ -124,6 +128,12 @@ impl Model {
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.inner.raven.bytes()
+    }
+
+    /// How long loading took, from the first file to the last weight.
+    #[must_use]
+    pub fn load_time(&self) -> Duration {
+        self.inner.load_time
     }
 
     /// Bytes of weights that one decoded token reads at a number of steps.
