@@ -80,8 +80,8 @@ impl Report<'_> {
 
 /// A figure with three digits, or one behind the point if that is more: rates run from hundreds to thousandths.
 fn digits(value: f64) -> String {
-    let decimals = (0..5).find(|&decimals| value * 10_f64.powi(decimals) >= 99.5).unwrap_or(5).max(1);
-    format!("{value:.0$}", decimals as usize)
+    let decimals = [10.0, 1.0, 0.1, 0.01].iter().position(|&least| value >= least).unwrap_or(4) + 1;
+    format!("{value:.decimals$}")
 }
 
 /// The name of a stop reason in JSON.
