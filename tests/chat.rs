@@ -39,7 +39,7 @@ fn saved(path: &std::path::Path) -> Value {
 
 /// The figures of every answer, from `--stats`: tokens that were computed before its first.
 fn prompt_tokens(remarks: &str) -> Vec<u32> {
-    let lines = remarks.lines().filter_map(|line| line.strip_prefix("prompt "));
+    let lines = remarks.lines().filter_map(|line| line.split_once(" · prompt ").map(|(_, rest)| rest));
     lines.map(|line| line.split(' ').next().and_then(|count| count.parse().ok()).expect("a number of tokens")).collect()
 }
 
