@@ -20,9 +20,18 @@ const SMALLEST: u64 = 256;
 /// Largest staging buffer that the pool keeps.
 const LARGEST_KEPT: u64 = 64 << 20;
 
-/// Staging buffers that wait for their next use, by size.
+/// Staging buffers that wait for their next use.
 #[derive(Debug, Default)]
-pub(crate) struct Staging(Mutex<HashMap<u64, Vec<wgpu::Buffer>>>);
+pub(crate) struct Staging(Mutex<Pool>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    /// By size.
+    free: HashMap<u64, Vec<wgpu::Buffer>>,
+    /// Buffers whose mapping nobody waits for any more, until it has come about. wgpu 30 does not forget a mapping that is taken back: the
+    /// buffer's next one would count as ready when the old one is, with the old content.
+    abandoned: Vec<(wgpu::Buffer, Arc<AtomicU8>)>,
+}
 
 impl Staging {
     /// A staging buffer of at least `bytes`, reused if there is one.
@@ -32,7 +41,8 @@ impl Staging {
             return Err(Error::TooLarge { buffer: "read-back".to_owned(), bytes, limit });
         }
         let size = bytes.max(SMALLEST).next_power_of_two().min(limit & !15).max(bytes);
-        if let Some(buffer) = self.lock().get_mut(&size).and_then(Vec::pop) {
+        self.reclaim(gpu);
+        if let Some(buffer) = self.lock().free.get_mut(&size).and_then(Vec::pop) {
             return Ok(buffer);
         }
         let descriptor = wgpu::BufferDescriptor {
@@ -50,11 +60,29 @@ impl Staging {
     fn give(&self, gpu: &Gpu, buffer: wgpu::Buffer) {
         let unmapped = gpu.guard(|| "unmapping".to_owned(), || buffer.unmap());
         if unmapped.is_ok() && buffer.size() <= LARGEST_KEPT {
-            self.lock().entry(buffer.size()).or_default().push(buffer);
+            self.lock().free.entry(buffer.size()).or_default().push(buffer);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Vec<wgpu::Buffer>>> {
+    /// Keeps a buffer until its mapping has come about.
+    fn abandon(&self, buffer: wgpu::Buffer, state: Arc<AtomicU8>) {
+        self.lock().abandoned.push((buffer, state));
+    }
+
+    /// Takes abandoned buffers back whose mapping has come about.
+    fn reclaim(&self, gpu: &Gpu) {
+        let done: Vec<_> = {
+            let mut pool = self.lock();
+            pool.abandoned.extract_if(.., |(_, state)| state.load(Ordering::Acquire) != PENDING).collect()
+        };
+        for (buffer, state) in done {
+            if state.load(Ordering::Acquire) == MAPPED {
+                self.give(gpu, buffer);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,12 +241,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // Unmapping also cancels a mapping that is under way; the copy into the buffer stays ahead of its next use in the queue.
-        if let Some(staging) = self.staging.take()
-            && self.state() != FAILED
-            && let Ok(gpu) = self.gpu()
-        {
-            gpu.staging.give(gpu, staging);
+        let Some((staging, gpu)) = self.staging.take().zip(self.gpu().ok()) else { return };
+        match self.state() {
+            PENDING => gpu.staging.abandon(staging, Arc::clone(&self.state)),
+            MAPPED => gpu.staging.give(gpu, staging),
+            _ => {}
         }
     }
 }

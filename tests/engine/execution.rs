@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a loop runs as often as the count says", loops),
     ("an execution creates no objects", creates_nothing),
     ("tickets are read in any order", tickets),
+    ("a dropped ticket leaves nothing to the next", dropped_tickets),
     ("counters count", counters),
     ("a profile lists the kernels", profile),
     ("threads share a device and a plan", threads),
@@ -122,6 +123,20 @@ fn tickets(device: &Device) -> Outcome {
     assert_eq!(uniform(&ticket.wait()?[0])?, 5.0);
     assert_eq!((device.counters() - before).waits, 0, "a ticket that is ready doesn't wait");
     assert!(device.execute(&plan, &[1], &[])?.is_none());
+    Ok(())
+}
+
+fn dropped_tickets(device: &Device) -> Outcome {
+    let (plan, y) = adder(device)?;
+    for round in 1..=20_u8 {
+        // Done soon after its ticket is dropped, while the next one's results are still far off.
+        drop(device.execute(&plan, &[100], &[&y])?);
+        let ticket = device.execute(&plan, &[900], &[&y])?.expect("results were asked for");
+        while !ticket.ready() {
+            std::thread::yield_now();
+        }
+        assert_eq!(uniform(&ticket.wait()?[0])?, 1000.0 * f32::from(round));
+    }
     Ok(())
 }
 
