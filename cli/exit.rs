@@ -42,7 +42,11 @@ pub(crate) fn say(error: &anyhow::Error) {
     // Everything else that can fail in the system's hands says what it was about.
     let bare = error.is::<std::io::Error>() || error.is::<serde_json::Error>();
     let place = if bare { "cannot write to stdout: " } else { "" };
-    remark!("{style}error:{style:#} {place}{error:#}");
+    let text = error.chain().map(ToString::to_string).reduce(|text, cause| {
+        // Some errors tell their cause themselves.
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+    });
+    remark!("{style}error:{style:#} {place}{}", text.unwrap_or_default());
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
