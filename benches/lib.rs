@@ -52,7 +52,7 @@ impl Run {
         }
         let mut tensors = Vec::new();
         for (data, binding) in case.data.iter().zip(launch.kernel.bindings_of(launch.choice)) {
-            let buffer = device.buffer(binding.name, data.len() as u64 * 4)?;
+            let buffer = device.memory_for(&binding, data.len() as u64 * 4)?;
             let bytes: Vec<u8> = data.iter().flat_map(|word| word.to_le_bytes()).collect();
             device.write(&buffer, 0, &bytes)?;
             tensors.push(graph.import(&buffer));

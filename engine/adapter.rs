@@ -4,6 +4,7 @@ use ruminate_shaders::Caps;
 
 use crate::error::{Error, Result};
 use crate::memory::{self, Heaps, Memory};
+use crate::texels;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,14 +127,28 @@ pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSum
 
 /// The features that the engine uses where an adapter has them.
 pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
-    adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY)
+    adapter.features()
+        & (wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
 }
+
+/// Sizes of subgroups for which there are kernels that must know it: eight lanes share a block of a row.
+const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 
 /// What a device with these features and limits can do for kernels.
 pub(crate) fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
     let subgroups = features.contains(wgpu::Features::SUBGROUP);
+    // Reading from a storage texture of this format is not in WebGPU. Only software drivers were found to gain by it.
+    let textures = features.contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
+        && info.device_type == wgpu::DeviceType::Cpu;
+    let size = info.subgroup_min_size;
+    let known = info.subgroup_max_size == size && size.is_power_of_two() && LANES.contains(&size);
+    let lanes = (subgroups && textures && known).then_some(size);
     Caps {
         subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        lanes,
+        max_texture: lanes.map_or(0, |_| texels::most(limits.max_texture_dimension_2d)),
         max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,
         max_workgroups: limits.max_compute_workgroups_per_dimension,

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::counters::add;
 use crate::device::Device;
+use crate::texels::Texels;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Memory of a CPU device.
@@ -14,6 +15,7 @@ pub(crate) type Words = RwLock<Box<[u32]>>;
 #[derive(Debug)]
 pub(crate) enum Memory {
     Gpu(wgpu::Buffer),
+    Texels(Texels),
     Cpu(Words),
 }
 
@@ -50,20 +52,32 @@ impl Buffer {
         self.0.size
     }
 
-    /// The wgpu buffer, for host apps that share it; `None` on the CPU. Its usages are storage, copy source and copy
+    /// The wgpu buffer, for host apps that share it; `None` on the CPU and for [`Device::texels`]. Its usages are storage, copy source and copy
     /// destination.
     #[must_use]
     pub fn wgpu(&self) -> Option<&wgpu::Buffer> {
         match &self.0.memory {
             Memory::Gpu(buffer) => Some(buffer),
-            Memory::Cpu(_) => None,
+            Memory::Texels(_) | Memory::Cpu(_) => None,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
+    /// The texture, if it is one.
+    pub(crate) fn texels(&self) -> Option<&Texels> {
+        match &self.0.memory {
+            Memory::Texels(texels) => Some(texels),
+            Memory::Gpu(_) | Memory::Cpu(_) => None,
         }
     }
 
     /// The words on the CPU; `None` on a GPU.
     pub(crate) fn words(&self) -> Option<&Words> {
         match &self.0.memory {
-            Memory::Gpu(_) => None,
+            Memory::Gpu(_) | Memory::Texels(_) => None,
             Memory::Cpu(words) => Some(words),
         }
     }

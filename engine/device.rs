@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-use ruminate_shaders::{Caps, Case, Launch};
+use ruminate_shaders::{Binding, Caps, Case, Launch, Place};
 
 use crate::adapter::{self, AdapterSummary, OpenOptions, Tier};
 use crate::buffer::{Buffer, Memory};
@@ -18,6 +18,7 @@ use crate::memory;
 use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
+use crate::texels::{TEXEL, Texels};
 use crate::verify::{self, Verdict};
 
 /// A device: a cheap handle that any thread may use.
@@ -174,6 +175,28 @@ impl Device {
         Ok(Buffer::new(self, label, size, memory))
     }
 
+    /// Makes the memory that a binding in a texture asks for: zeros, at least so many bytes. On the CPU, a buffer. It is written and read
+    /// in whole texels of 16 bytes, and cannot be a result of an execution.
+    ///
+    /// # Errors
+    /// As [`Self::buffer`].
+    pub fn texels(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        let Engine::Gpu(gpu) = &self.0.engine else { return self.buffer(label, bytes) };
+        let texels = Texels::new(gpu, label, bytes.max(1))?;
+        Ok(Buffer::new(self, label, texels.bytes(), Memory::Texels(texels)))
+    }
+
+    /// Memory for a binding of a kernel: [`Self::texels`] or [`Self::buffer`].
+    ///
+    /// # Errors
+    /// As those.
+    pub fn memory_for(&self, binding: &Binding, bytes: u64) -> Result<Buffer> {
+        match binding.place {
+            Place::Buffer => self.buffer(binding.name, bytes),
+            Place::Texture => self.texels(binding.name, bytes),
+        }
+    }
+
     /// Writes `data` at a byte offset that is a multiple of 4. If its length is not a multiple of 4, the rest of the last word
     /// becomes 0. On a GPU the data is staged: executions that follow see it, those in flight don't, and at most some 100 MiB of
     /// host memory are taken, so a large write may wait.
@@ -182,9 +205,10 @@ impl Device {
     /// [`Error::Range`] if the data does not fit, [`Error::Foreign`], or a fault of the device.
     pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<()> {
         self.check_range(buffer, offset, offset.saturating_add(data.len() as u64))?;
-        match (&self.0.engine, buffer.wgpu(), buffer.words()) {
-            (Engine::Gpu(gpu), Some(target), _) => gpu.write(&self.0.tally, target, offset, data)?,
-            (_, _, Some(words)) => {
+        match (&self.0.engine, buffer.memory()) {
+            (Engine::Gpu(gpu), Memory::Gpu(target)) => gpu.write(&self.0.tally, target, offset, data)?,
+            (Engine::Gpu(gpu), Memory::Texels(target)) => target.write(gpu, &self.0.tally, offset, data)?,
+            (_, Memory::Cpu(words)) => {
                 let mut words = words.write().unwrap_or_else(PoisonError::into_inner);
                 let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
                 let start = index(offset);
@@ -205,9 +229,10 @@ impl Device {
     pub fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>> {
         self.check_range(buffer, range.start, range.end)?;
         add(&self.0.tally.read_backs, 1);
-        let bytes = match (&self.0.engine, buffer.wgpu(), buffer.words()) {
-            (Engine::Gpu(gpu), Some(source), _) => readback::read(self, gpu, source, range)?,
-            (_, _, Some(words)) => {
+        let bytes = match (&self.0.engine, buffer.memory()) {
+            (Engine::Gpu(gpu), Memory::Gpu(source)) => readback::read(self, gpu, source, range)?,
+            (Engine::Gpu(gpu), Memory::Texels(source)) => source.read(self, gpu, range)?,
+            (_, Memory::Cpu(words)) => {
                 let words = words.read().unwrap_or_else(PoisonError::into_inner);
                 bytemuck::cast_slice::<u32, u8>(&words)[index(range.start)..index(range.end)].to_vec()
             }
@@ -252,6 +277,12 @@ impl Device {
     /// As [`Self::execute`].
     pub fn profile(&self, plan: &Plan, counts: &[u32]) -> Result<Profile> {
         profile::profile(self, plan, counts)
+    }
+
+    /// Why a launch cannot run here, if it cannot: see [`Launch::lacks`]. The twins run everything.
+    #[must_use]
+    pub fn lacks(&self, launch: &Launch) -> Option<String> {
+        if self.is_cpu() { None } else { launch.lacks(&self.caps()) }
     }
 
     /// Runs a case here and on its CPU twin, compares the outputs, and times a launch. Waits, and creates objects.
@@ -341,7 +372,8 @@ impl Device {
     fn check_range(&self, buffer: &Buffer, start: u64, end: u64) -> Result<()> {
         self.check_owner(buffer)?;
         let size = buffer.size();
-        if start > end || end > size || !start.is_multiple_of(4) {
+        let whole = buffer.texels().is_none_or(|_| end.is_multiple_of(TEXEL) && start.is_multiple_of(TEXEL));
+        if start > end || end > size || !start.is_multiple_of(4) || !whole {
             return Err(Error::Range { buffer: buffer.label().to_owned(), start, end, size });
         }
         Ok(())

@@ -85,7 +85,12 @@ struct Bound<'a> {
 impl Execution {
     fn new(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Self> {
         plan.check(device, counts)?;
-        reads.iter().try_for_each(|buffer| device.check_owner(buffer))?;
+        for buffer in reads {
+            device.check_owner(buffer)?;
+            if buffer.texels().is_some() {
+                return Err(Error::ReadBack(format!("{} is a texture; read it with `Device::read`", buffer.label())));
+            }
+        }
         let mut staging = None;
         if let Engine::Gpu(gpu) = device.engine() {
             gpu.check()?;

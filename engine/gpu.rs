@@ -196,31 +196,35 @@ impl Gpu {
     }
 
     /// Writes through wgpu's staging memory, at most a few [`CHUNK`]s of it at a time.
-    pub(crate) fn write(&self, tally: &Tally, buffer: &wgpu::Buffer, mut offset: u64, data: &[u8]) -> Result<()> {
-        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        for chunk in data.chunks(CHUNK) {
-            let what = || "an upload".to_owned();
+    pub(crate) fn write(&self, tally: &Tally, buffer: &wgpu::Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        for (start, chunk) in (offset..).step_by(CHUNK).zip(data.chunks(CHUNK)) {
             let (whole, tail) = chunk.split_at(chunk.len() & !3);
-            self.guard(what, || {
+            self.staged(tally, chunk.len(), || {
                 if !whole.is_empty() {
-                    self.queue.write_buffer(buffer, offset, whole);
+                    self.queue.write_buffer(buffer, start, whole);
                 }
                 if !tail.is_empty() {
                     let mut word = [0; 4];
                     word[..tail.len()].copy_from_slice(tail);
-                    self.queue.write_buffer(buffer, offset + whole.len() as u64, &word);
+                    self.queue.write_buffer(buffer, start + whole.len() as u64, &word);
                 }
             })?;
-            offset += chunk.len() as u64;
-            uploads.staged += chunk.len();
-            if uploads.staged >= CHUNK {
-                uploads.staged = 0;
-                uploads.in_flight.push_back(self.submit(tally, || None)?);
-                if uploads.in_flight.len() > UPLOADS_IN_FLIGHT
-                    && let Some(oldest) = uploads.in_flight.pop_front()
-                {
-                    self.wait(tally, &oldest)?;
-                }
+        }
+        Ok(())
+    }
+
+    /// Makes a write that takes `bytes` of wgpu's staging memory, and waits for older ones if that is much.
+    pub(crate) fn staged(&self, tally: &Tally, bytes: usize, write: impl FnOnce()) -> Result<()> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.guard(|| "an upload".to_owned(), write)?;
+        uploads.staged += bytes;
+        if uploads.staged >= CHUNK {
+            uploads.staged = 0;
+            uploads.in_flight.push_back(self.submit(tally, || None)?);
+            if uploads.in_flight.len() > UPLOADS_IN_FLIGHT
+                && let Some(oldest) = uploads.in_flight.pop_front()
+            {
+                self.wait(tally, &oldest)?;
             }
         }
         Ok(())

@@ -31,6 +31,7 @@ mod pipeline;
 mod plan;
 mod profile;
 mod readback;
+mod texels;
 mod verify;
 mod walk;
 

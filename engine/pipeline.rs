@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
-use ruminate_shaders::{Access, Choice, Launch, assemble};
+use ruminate_shaders::{Access, Choice, Launch, Place, assemble};
 
 use crate::counters::{Tally, add};
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::texels;
 
 /// What a pipeline depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,15 +69,17 @@ impl Pipelines {
 fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
     let kernel = launch.kernel;
     let label = kernel.label(launch.choice);
-    let storage = kernel
-        .bindings_of(launch.choice)
-        .map(|binding| wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read });
+    let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+    let bound = kernel.bindings_of(launch.choice).map(|binding| match binding.place {
+        Place::Buffer => buffer(wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read }),
+        Place::Texture => texels::binding(binding.access == Access::Write),
+    });
     let entries: Vec<_> = (0..)
-        .zip(storage.chain([wgpu::BufferBindingType::Uniform]))
+        .zip(bound.chain([buffer(wgpu::BufferBindingType::Uniform)]))
         .map(|(binding, ty)| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty,
             count: None,
         })
         .collect();

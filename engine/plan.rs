@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ruminate_shaders::{Cost, Launch};
+use ruminate_shaders::{Cost, Launch, Place};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Memory};
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
@@ -186,16 +186,25 @@ fn check_limits(device: &Device, gpu: &Gpu, graph: &Graph) -> Result<()> {
     let caps = device.caps();
     for Recorded { launch, label, bindings } in &graph.launches {
         let refuse = |problem: String| Err(Error::Launch { launch: label.clone(), problem });
-        for &(index, _) in bindings {
+        if let Some(problem) = launch.lacks(&caps) {
+            return refuse(problem);
+        }
+        for (&(index, _), binding) in bindings.iter().zip(launch.kernel.bindings_of(launch.choice)) {
             let node = &graph.nodes[index];
-            if node.bytes > caps.max_binding {
+            let texture = node.buffer.as_ref().is_some_and(|buffer| buffer.texels().is_some());
+            if texture != (binding.place == Place::Texture) {
+                let (is, wanted) = if texture { ("a texture", "a buffer") } else { ("a buffer", "a texture") };
+                return refuse(format!("{} is {is}, binding `{}` takes {wanted}", node.name, binding.name));
+            }
+            if !texture && node.bytes > caps.max_binding {
                 let buffer = format!("{} as a binding of {label}", node.name);
                 return Err(Error::TooLarge { buffer, bytes: node.bytes, limit: caps.max_binding });
             }
         }
         let storage = gpu.limits.max_storage_buffers_per_shader_stage;
-        if bindings.len() as u64 > u64::from(storage) {
-            return refuse(format!("{} storage buffers, the device takes {storage}", bindings.len()));
+        let buffers = launch.kernel.bindings_of(launch.choice).filter(|it| it.place == Place::Buffer).count();
+        if buffers as u64 > u64::from(storage) {
+            return refuse(format!("{buffers} storage buffers, the device takes {storage}"));
         }
         if launch.workgroups.iter().any(|&n| n > caps.max_workgroups) {
             return refuse(format!("{:?} workgroups, the device takes {}", launch.workgroups, caps.max_workgroups));
@@ -238,18 +247,19 @@ fn prepare(device: &Device, gpu: &Gpu, label: &str, calls: &[Call]) -> Result<Ve
     add(&tally.buffers, 1);
     gpu.write(tally, &uniforms, 0, &params)?;
     let bind = |(call, (pipeline, offset)): (&Call, (Arc<Pipeline>, usize))| {
-        let storage = call.bound.iter().filter_map(|(buffer, bytes)| Some((buffer.wgpu()?, 0, *bytes)));
+        let part = |buffer, offset, bytes| {
+            let size = wgpu::BufferSize::new(bytes);
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
+        };
+        let bound = call.bound.iter().filter_map(|(buffer, bytes)| match buffer.memory() {
+            Memory::Gpu(buffer) => Some(part(buffer, 0, *bytes)),
+            Memory::Texels(texels) => Some(wgpu::BindingResource::TextureView(&texels.view)),
+            Memory::Cpu(_) => None,
+        });
         let bytes = call.launch.params.len().next_multiple_of(16).max(16);
         let entries: Vec<_> = (0..)
-            .zip(storage.chain([(&uniforms, offset as u64, bytes as u64)]))
-            .map(|(binding, (buffer, offset, bytes))| wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset,
-                    size: wgpu::BufferSize::new(bytes),
-                }),
-            })
+            .zip(bound.chain([part(&uniforms, offset as u64, bytes as u64)]))
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
             .collect();
         let descriptor =
             wgpu::BindGroupDescriptor { label: Some(&call.label), layout: &pipeline.layout, entries: &entries };

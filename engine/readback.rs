@@ -259,18 +259,29 @@ pub(crate) fn read(device: &Device, gpu: &Gpu, source: &wgpu::Buffer, range: Ran
         let length = (range.end - start).min(CHUNK as u64);
         // Copies are in whole words; buffers end at a multiple of 16, so the rounded range is inside.
         let copied = length.next_multiple_of(4);
-        let staging = gpu.staging.take(device, gpu, copied)?;
-        let submission = gpu.submit(device.tally(), || {
-            let mut encoder =
-                gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read") });
-            encoder.copy_buffer_to_buffer(source, start, &staging, 0, copied);
-            Some(encoder.finish())
+        let chunk = fetch(device, gpu, copied, |encoder, staging| {
+            encoder.copy_buffer_to_buffer(source, start, staging, 0, copied);
         })?;
-        let mapping = Mapping::start(device, gpu, staging, vec![copied], submission)?;
-        mapping.finish()?.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+        bytes.extend_from_slice(&chunk);
         start += length;
     }
     // Only the last chunk can have been rounded up.
     bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(bytes.len()));
     Ok(bytes)
+}
+
+/// What `copy` puts into a staging buffer of `bytes`. Blocks.
+pub(crate) fn fetch(
+    device: &Device,
+    gpu: &Gpu,
+    bytes: u64,
+    copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
+) -> Result<Vec<u8>> {
+    let staging = gpu.staging.take(device, gpu, bytes)?;
+    let submission = gpu.submit(device.tally(), || {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read") });
+        copy(&mut encoder, &staging);
+        Some(encoder.finish())
+    })?;
+    Ok(Mapping::start(device, gpu, staging, vec![bytes], submission)?.finish()?.concat())
 }

@@ -90,8 +90,8 @@ pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
     let launch = &case.launch;
     let mut graph = Graph::new(&case.name);
     let mut bound = Vec::new();
-    for data in &case.data {
-        let buffer = device.buffer("case", data.len() as u64 * 4)?;
+    for (data, binding) in case.data.iter().zip(launch.kernel.bindings_of(launch.choice)) {
+        let buffer = device.memory_for(&binding, data.len() as u64 * 4)?;
         device.write(&buffer, 0, bytemuck::cast_slice(data))?;
         bound.push((graph.import(&buffer), buffer));
     }

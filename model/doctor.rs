@@ -44,7 +44,7 @@ impl Finding {
     }
 }
 
-/// Runs every case of every kernel, and every launch that a model of this configuration makes, on the device and on its twin. `done`
+/// Runs every case of every kernel that can run on the device, and every launch that a model of this configuration makes, on the device and on its twin. `done`
 /// hears of each finding: how many there have been, how many there will be.
 ///
 /// It stops at a lost device, with the finding that says so as the last one.
@@ -68,7 +68,7 @@ pub fn examine(
     let mut findings = Vec::new();
     let total = jobs.len();
     for (index, (kernel, rows, make)) in jobs.into_iter().enumerate() {
-        for case in make() {
+        for case in make().into_iter().filter(|case| device.lacks(&case.launch).is_none()) {
             let variant = kernel.label(case.launch.choice);
             let outcome = device.verify(&case);
             let lost = matches!(outcome, Err(ruminate_engine::Error::Lost(_)));

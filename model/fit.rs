@@ -5,9 +5,10 @@ use std::fmt;
 use ruminate_engine::{Device, Memory};
 use ruminate_shaders::attention::cache::{CacheShape, Lookup};
 use ruminate_shaders::attention::partial_bytes;
-use ruminate_shaders::{Caps, Dtype, activation_bytes, weight};
+use ruminate_shaders::weight::{self, Form};
+use ruminate_shaders::{Caps, Dtype, activation_bytes};
 
-use crate::arch::{raven_tensors, row_bytes_of};
+use crate::arch::{matrix_bytes_of, raven_tensors};
 use crate::config::Config;
 use crate::error::Error;
 use crate::options::SessionOptions;
@@ -84,12 +85,21 @@ impl Config {
         self.block_size.min(USUAL_CONTEXT)
     }
 
-    /// Bytes of the weights on a device, padding included.
+    /// Bytes of the weights on most devices, padding included.
     #[must_use]
     pub fn weight_bytes(&self, dtype: Dtype) -> u64 {
+        self.weight_bytes_in(dtype.into())
+    }
+
+    /// Bytes of the weights on a device, in the form that it prefers.
+    pub(crate) fn weight_bytes_on(&self, dtype: Dtype, caps: &Caps) -> u64 {
+        self.weight_bytes_in(Form::preferred(caps, dtype))
+    }
+
+    fn weight_bytes_in(&self, form: Form) -> u64 {
         let tensors = raven_tensors(self).into_iter().filter(|tensor| tensor.required || tensor.name == "freqs_cis");
         let bytes = tensors.map(|tensor| match tensor.shape[..] {
-            [n, k] => n as u64 * row_bytes_of(&tensor.name, k as u32, dtype),
+            [n, k] => matrix_bytes_of(&tensor.name, [n as u32, k as u32], form),
             _ => activation_bytes(1, tensor.shape.iter().product::<usize>() as u32),
         });
         bytes.sum()
@@ -119,7 +129,7 @@ impl Config {
             let recurrent = tensor.name.contains(".core_block.") || tensor.name.contains(".adapter.");
             let outside = tensor.name == head || tensor.name.contains(".prelude.") || tensor.name.contains(".coda.");
             let times = if recurrent { u64::from(steps) } else { u64::from(outside) };
-            Some(times * n as u64 * row_bytes_of(&tensor.name, k as u32, dtype))
+            Some(times * matrix_bytes_of(&tensor.name, [n as u32, k as u32], dtype.into()))
         });
         tensors.sum()
     }
@@ -165,7 +175,7 @@ impl Config {
         let rows = context.min(MAX_ROWS).next_power_of_two();
         let scratch =
             self.pass_bytes(rows, segments) + self.pass_bytes(rows / 2, segments) + self.pass_bytes(1, 16 * segments);
-        Need { weights: self.weight_bytes(dtype), kv, scratch }
+        Need { weights: self.weight_bytes_on(dtype, caps), kv, scratch }
     }
 
     /// Bytes of the activations of a pass, and of the sums that attention leaves for its `parts` of the keys.

@@ -58,7 +58,7 @@ impl Model {
         if !options.overcommit {
             fit::check_model(&config, dtype, &options.session, device)?;
         }
-        let total = config.weight_bytes(dtype);
+        let total = config.weight_bytes_on(dtype, &device.caps());
         let mut done = 0;
         let mut progress = options.progress;
         let raven = Raven::load(device, &config, weights, dtype, &mut |bytes| {

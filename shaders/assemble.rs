@@ -1,11 +1,11 @@
 //! Joins a kernel and its parts into one WGSL module.
 //!
 //! WGSL's module scope does not care about order, so joining texts is all that an import system needs. The only generated
-//! text is the binding declarations, which therefore stand in one place: the kernel's Rust description.
+//! text is the binding declarations, which therefore stand in one place: the kernel's Rust description; and the width of textures.
 
 use std::fmt::Write;
 
-use crate::{Access, Choice, Kernel};
+use crate::{Access, Choice, Kernel, Place, TEXTURE_WIDTH};
 
 /// The WGSL module of one variant: generated bindings, the kernel, its parts.
 ///
@@ -16,17 +16,21 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
     let mut text = format!("// {}\n", kernel.label(choice));
     let mut count = 0;
     for binding in kernel.bindings_of(choice) {
-        let access = match binding.access {
-            Access::Read => "read",
-            Access::Write => "read_write",
-        };
         let (name, element) = (binding.name, binding.element);
-        writeln!(text, "@group(0) @binding({count}) var<storage, {access}> {name}: array<{element}>;")
-            .expect("writing to a String never fails");
+        let declared = match (binding.place, binding.access) {
+            (Place::Buffer, Access::Read) => format!("var<storage, read> {name}: array<{element}>"),
+            (Place::Buffer, Access::Write) => format!("var<storage, read_write> {name}: array<{element}>"),
+            (Place::Texture, Access::Read) => format!("var {name}: texture_storage_2d<rgba32uint, read>"),
+            (Place::Texture, Access::Write) => format!("var {name}: texture_storage_2d<rgba32uint, write>"),
+        };
+        writeln!(text, "@group(0) @binding({count}) {declared};").expect("writing to a String never fails");
         count += 1;
     }
     writeln!(text, "@group(0) @binding({count}) var<uniform> params: Params;")
         .expect("writing to a String never fails");
+    if kernel.needs_textures(choice) {
+        writeln!(text, "const TEXTURE_WIDTH: u32 = {TEXTURE_WIDTH}u;").expect("writing to a String never fails");
+    }
     for part in kernel.parts.iter().chain(kernel.chosen(choice)) {
         text.push_str(part.wgsl);
     }

@@ -5,6 +5,8 @@
 pub struct Caps {
     /// Smallest and largest subgroup that the device may use, if it has subgroup operations.
     pub subgroups: Option<(u32, u32)>,
+    /// Size of every subgroup, where weights are better read from textures by subgroups of a known size.
+    pub lanes: Option<u32>,
     /// Invocations per workgroup, at most.
     pub max_invocations: u32,
     /// Bytes of workgroup memory, at most.
@@ -13,16 +15,20 @@ pub struct Caps {
     pub max_workgroups: u32,
     /// Bytes of one storage binding, at most.
     pub max_binding: u64,
+    /// Bytes of one texture, at most.
+    pub max_texture: u64,
 }
 
 impl Caps {
     /// The limits that WebGPU guarantees everywhere, without subgroups: what also serves the CPU twins.
     pub const WEBGPU: Self = Self {
         subgroups: None,
+        lanes: None,
         max_invocations: 256,
         max_workgroup_memory: 16 << 10,
         max_workgroups: 65_535,
         max_binding: 128 << 20,
+        max_texture: 0,
     };
 }
 

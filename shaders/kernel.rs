@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Case, Slots, Workload};
+use crate::{Caps, Case, Slots, Workload};
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,28 +13,54 @@ pub enum Access {
     Write,
 }
 
-/// One storage buffer of a kernel. Its `@binding` number is its place in [`Kernel::bindings`].
+/// What memory a binding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A storage buffer.
+    Buffer,
+    /// A storage texture of four words per texel, [`TEXTURE_WIDTH`] texels wide, that is read as one long line of 16 bytes each. Some
+    /// devices read textures faster than buffers.
+    Texture,
+}
+
+/// Texels from line to line of a texture.
+pub const TEXTURE_WIDTH: u32 = 4096;
+
+/// Name of the constant that holds the size of a subgroup, for kernels that must know it.
+pub const LANES: &str = "LANES";
+
+/// One resource of a kernel. Its `@binding` number is its place in [`Kernel::bindings`].
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     /// Name in the WGSL text.
     pub name: &'static str,
-    /// Element type in WGSL: the binding is declared as `array<element>`.
+    /// Element type in WGSL: a buffer is declared as `array<element>`.
     pub element: &'static str,
     /// Whether the kernel writes it.
     pub access: Access,
+    /// What memory it is.
+    pub place: Place,
 }
 
 impl Binding {
     /// A buffer that the kernel only reads.
     #[must_use]
     pub const fn read(name: &'static str, element: &'static str) -> Self {
-        Self { name, element, access: Access::Read }
+        Self { name, element, access: Access::Read, place: Place::Buffer }
     }
 
     /// A buffer that the kernel writes, and may read.
     #[must_use]
     pub const fn write(name: &'static str, element: &'static str) -> Self {
-        Self { name, element, access: Access::Write }
+        Self { name, element, access: Access::Write, place: Place::Buffer }
+    }
+
+    /// The same binding, as a texture. One that is written is not read.
+    #[must_use]
+    pub const fn in_texture(mut self) -> Self {
+        self.element = "vec4<u32>";
+        self.place = Place::Texture;
+        self
     }
 }
 
@@ -189,10 +215,16 @@ impl Kernel {
         self.chosen(choice).fold(self.name.to_owned(), |label, part| label + "." + part.name)
     }
 
+    /// Whether a variant binds textures.
+    #[must_use]
+    pub fn needs_textures(&self, choice: Choice) -> bool {
+        self.bindings_of(choice).any(|binding| binding.place == Place::Texture)
+    }
+
     /// Whether a variant calls subgroup operations.
     #[must_use]
     pub fn needs_subgroups(&self, choice: Choice) -> bool {
-        self.chosen(choice).any(|part| part.subgroups)
+        self.parts.iter().chain(self.chosen(choice)).any(|part| part.subgroups)
     }
 }
 
@@ -232,6 +264,21 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// Why a device cannot run it, if it cannot: the kernel asks for what the device lacks, or is made for subgroups of another size.
+    #[must_use]
+    pub fn lacks(&self, caps: &Caps) -> Option<String> {
+        if self.kernel.needs_subgroups(self.choice) && caps.subgroups.is_none() {
+            return Some("it needs subgroup operations, the device has none".to_owned());
+        }
+        let named = self.kernel.overrides.iter().zip(&self.overrides).find(|(name, _)| **name == LANES);
+        if let Some((_, &lanes)) = named.filter(|(_, lanes)| caps.lanes != Some(**lanes)) {
+            let has = caps.lanes.map_or("no known size".to_owned(), |lanes| lanes.to_string());
+            return Some(format!("it is made for subgroups of {lanes} and textures, the device's are of {has}"));
+        }
+        (self.kernel.needs_textures(self.choice) && caps.lanes.is_none())
+            .then(|| "it needs weights in textures, the device does not read them".to_owned())
+    }
+
     /// Copies the parameters out.
     ///
     /// # Panics

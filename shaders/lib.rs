@@ -24,7 +24,9 @@ pub mod weight;
 pub use assemble::assemble;
 pub use caps::Caps;
 pub use case::{Case, Check, Noise, Workload};
-pub use kernel::{Access, Axis, Binding, Choice, Cost, Field, Kernel, Launch, MAX_AXES, Params, Part};
+pub use kernel::{
+    Access, Axis, Binding, Choice, Cost, Field, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
+};
 pub use recur::Threefry;
 pub use row::{NONE, ROW, Row, Sequence, activation_bytes, stride};
 pub use slots::{Slot, Slots};
@@ -38,6 +40,7 @@ pub static KERNELS: &[&Kernel] = &[
     &norm::RMS_NORM,
     &matmul::MATVEC,
     &matmul::MATMUL_TILED,
+    &matmul::MATMUL_LANES,
     &attention::ROTARY_KV,
     &attention::ATTENTION,
     &attention::COMBINE,

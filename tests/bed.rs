@@ -50,6 +50,9 @@ pub fn trials(
 pub fn run_case(device: &Device, case: &Case) -> Result<()> {
     let mut case = case.clone();
     case.launch.choice = preferred(device, &case);
+    if device.lacks(&case.launch).is_some() {
+        return Ok(());
+    }
     let label = case.launch.kernel.label(case.launch.choice);
     let verdict = device.verify(&case).with_context(|| format!("{label}, {}", case.name))?;
     ensure!(verdict.passed(), "{verdict}");

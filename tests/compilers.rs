@@ -85,7 +85,9 @@ fn fits(family: &str, kernel: &'static Kernel) -> Result<()> {
         ensure!(report.label == variant.label(), "a report on {} instead of {}", report.label, variant.label());
         ensure!(report.device.to_lowercase().contains(family), "compiled for {} instead", report.device);
         let place = || format!("{} {} on {}", report.label, report.constants, report.device);
-        report.statistics.check().with_context(place)
+        // What is made for subgroups of another size is compiled and never launched.
+        let launched = variant.lanes().is_none_or(|lanes| amd::subgroups(family).contains(&lanes));
+        if launched { report.statistics.check().with_context(place) } else { Ok(()) }
     }))
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, StorageAccess, TypeInner};
-use ruminate_shaders::{Access, Choice, KERNELS, Kernel, assemble};
+use naga::{AddressSpace, ImageClass, Module, StorageAccess, TypeInner};
+use ruminate_shaders::{Access, Choice, KERNELS, Kernel, Place, assemble};
 use ruminate_tests::compilers::{Variant, all_variants, dxil, msl, spirv};
 
 fn each_variant(check: impl Fn(&'static Kernel, Choice, &str, &Module, &ModuleInfo)) {
@@ -38,15 +38,20 @@ fn bindings_overrides_and_parameters_are_as_described() {
             let access = match variable.space {
                 AddressSpace::Storage { access } => Some(access),
                 AddressSpace::Uniform => None,
+                AddressSpace::Handle => match module.types[variable.ty].inner {
+                    TypeInner::Image { class: ImageClass::Storage { access, .. }, .. } => Some(access),
+                    ref other => panic!("{label}: a binding of {other:?}"),
+                },
                 other => panic!("{label}: a binding in {other:?}"),
             };
             found.insert(binding.binding, (variable.name.clone().unwrap_or_default(), access));
         }
         let mut expected: BTreeMap<u32, (String, Option<StorageAccess>)> = BTreeMap::new();
         for (place, binding) in (0..).zip(kernel.bindings_of(choice)) {
-            let access = match binding.access {
-                Access::Read => StorageAccess::LOAD,
-                Access::Write => StorageAccess::LOAD | StorageAccess::STORE,
+            let access = match (binding.access, binding.place) {
+                (Access::Read, _) => StorageAccess::LOAD,
+                (Access::Write, Place::Texture) => StorageAccess::STORE,
+                (Access::Write, Place::Buffer) => StorageAccess::LOAD | StorageAccess::STORE,
             };
             expected.insert(place, (binding.name.to_owned(), Some(access)));
         }

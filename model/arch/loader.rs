@@ -67,11 +67,12 @@ impl Loader<'_> {
                 for (first, count, buffer) in matrix.parts() {
                     let mut graph = Graph::new(name);
                     let w = graph.import(buffer);
-                    graph.launch(weight.fill(Held { first, count, dtype: self.dtype, halves, interleave }), &[w])?;
+                    let held = Held { first, count, form: matrix.form(), halves, interleave };
+                    graph.launch(weight.fill(held), &[w])?;
                     self.device.execute(&self.device.plan(graph)?, &[], &[])?;
-                    // Reading a word waits for the launch, so that a long load does not pile up behind the queue.
-                    self.device.read(buffer, 0..4)?;
-                    (self.done)(buffer.size());
+                    // Reading a few bytes waits for the launch, so that a long load does not pile up behind the queue.
+                    self.device.read(buffer, 0..16)?;
+                    (self.done)(matrix.bytes_of(count));
                 }
                 Ok(matrix)
             }
@@ -125,7 +126,7 @@ impl Loader<'_> {
     /// Reads, rounds and uploads a matrix in blocks of rows.
     fn upload(&mut self, name: &str, tensor: &TensorView<'_>, matrix: &Matrix) -> Result<(), Error> {
         let row_bytes = tensor.dtype.bytes() * tensor.shape[1] as u64;
-        let rows = size((BLOCK as u64 / row_bytes.max(1)).max(1) as usize).next_multiple_of(2);
+        let rows = size((BLOCK as u64 / row_bytes.max(1)).max(1) as usize).next_multiple_of(matrix.group());
         let jobs: Vec<(&Buffer, u32, Range<u32>)> = matrix
             .parts()
             .flat_map(|(first, count, buffer)| {
@@ -152,7 +153,7 @@ impl Loader<'_> {
             drop(finished);
             for ((buffer, first, rows), outcome) in inbox {
                 let uploaded = outcome.and_then(|bytes| {
-                    let offset = u64::from(rows.start - first) * matrix.row_bytes();
+                    let offset = matrix.bytes_of(rows.start - first);
                     self.device.write(buffer, offset, &bytes)?;
                     (self.done)(bytes.len() as u64);
                     Ok(())
@@ -186,7 +187,7 @@ impl Block {
     ) -> Result<Vec<u8>, Error> {
         let width = tensor.shape[1];
         let row_bytes = width * tensor.dtype.bytes() as usize;
-        let mut out = Vec::with_capacity(rows.len() * matrix.row_bytes() as usize);
+        let mut out = Vec::with_capacity(matrix.bytes_of(rows.len() as u32) as usize);
         self.raw.resize(rows.len() * row_bytes, 0);
         self.values.resize(width, 0.0);
         let mut filled = 0;
@@ -200,10 +201,10 @@ impl Block {
         for row in rows.clone() {
             let place = matrix.place_in_runs(rows.clone(), row) * row_bytes;
             tensor.dtype.decode_bytes(&self.raw[place..place + row_bytes], &mut self.values);
-            check(name, matrix.dtype(), matrix.stored_row(row), &self.values)?;
+            check(name, matrix.form().dtype, matrix.stored_row(row), &self.values)?;
             matrix.encode_row(&self.values, &mut out);
         }
-        Ok(out)
+        Ok(matrix.arrange(out))
     }
 }
 

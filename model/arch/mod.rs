@@ -7,5 +7,5 @@ mod tensors;
 
 pub(crate) use loader::Weights;
 pub(crate) use raven::{Pass, Raven, ReadOut, Sites};
-pub(crate) use resident::row_bytes_of;
+pub(crate) use resident::matrix_bytes_of;
 pub(crate) use tensors::raven_tensors;

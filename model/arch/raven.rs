@@ -133,7 +133,7 @@ impl Raven {
 
     /// How the matrices are stored.
     pub(crate) const fn dtype(&self) -> Dtype {
-        self.wte.dtype()
+        self.wte.form().dtype
     }
 
     /// Embeds the rows' tokens, applies the prelude, and draws the initial states that are to be drawn.
@@ -144,7 +144,7 @@ impl Raven {
         let mut x = if self.prelude.is_empty() { embedding } else { pass.activation("wte", n) };
         for (first, count, buffer) in self.wte.parts() {
             let scale = self.config.embed_scale as f32;
-            let shape = Embed { rows: pass.shape.rows, n, first, count, dtype: self.wte.dtype(), scale };
+            let shape = Embed { rows: pass.shape.rows, n, first, count, form: self.wte.form(), scale };
             let w = pass.graph.import(buffer);
             pass.graph.launch(embed(shape), &[rows, x, w])?;
         }

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
+use ruminate_shaders::Dtype;
 use ruminate_shaders::matmul::{Input, Matmul, Output, matmul};
-use ruminate_shaders::{Dtype, weight};
+use ruminate_shaders::weight::{self, Form};
 
 use crate::error::Error;
 
@@ -19,12 +20,12 @@ pub(crate) enum Layout {
     Interleaved,
 }
 
-/// A matrix `[n, k]`, in as many buffers as the device's binding limit asks for.
+/// A matrix `[n, k]`, in as many pieces as the device's limits ask for.
 #[derive(Debug)]
 pub(crate) struct Matrix {
     n: u32,
     k: u32,
-    dtype: Dtype,
+    form: Form,
     layout: Layout,
     parts: Vec<Part>,
 }
@@ -49,32 +50,46 @@ impl Matrix {
         dtype: Dtype,
         layout: Layout,
     ) -> Result<Self, Error> {
-        let mut matrix = Self { n, k, dtype, layout, parts: Vec::new() };
-        let most = u32::try_from(device.caps().max_binding / matrix.row_bytes()).unwrap_or(u32::MAX);
-        let most = (most / ROW_GROUP * ROW_GROUP).max(ROW_GROUP);
+        let caps = device.caps();
+        let form = Form::preferred(&caps, dtype);
+        let mut matrix = Self { n, k, form, layout, parts: Vec::new() };
+        let (chunks, most) = (layout.chunks(k), if form.in_texture() { caps.max_texture } else { caps.max_binding });
+        let grain = matrix.group();
+        let most = u32::try_from(most / form.bytes(grain, chunks)).unwrap_or(u32::MAX).max(1).saturating_mul(grain);
         let mut first = 0;
         while first < n {
             let count = most.min(n - first);
-            let buffer = device.buffer(name, u64::from(count) * matrix.row_bytes())?;
+            let bytes = form.bytes(count, chunks);
+            let buffer = if form.in_texture() { device.texels(name, bytes)? } else { device.buffer(name, bytes)? };
             matrix.parts.push(Part { first, count, buffer });
             first += count;
         }
         Ok(matrix)
     }
 
-    /// Bytes of a row on the device.
-    pub(crate) fn row_bytes(&self) -> u64 {
-        row_bytes(self.k, self.dtype, self.layout)
+    /// Rows that are uploaded together: blocks begin at multiples of this, and so do parts.
+    pub(crate) fn group(&self) -> u32 {
+        self.form.group().max(ROW_GROUP)
     }
 
-    /// Appends a row `[k]` as the device holds it.
+    /// Bytes of rows from the start of a group on.
+    pub(crate) fn bytes_of(&self, rows: u32) -> u64 {
+        self.form.bytes(rows, self.layout.chunks(self.k))
+    }
+
+    /// Rows as [`Self::encode_row`] leaves them, one after the other, as the device holds them.
+    pub(crate) fn arrange(&self, rows: Vec<u8>) -> Vec<u8> {
+        self.form.arrange(self.layout.chunks(self.k), rows)
+    }
+
+    /// Appends a row `[k]`, rounded and padded.
     pub(crate) fn encode_row(&self, values: &[f32], out: &mut Vec<u8>) {
         match self.layout {
-            Layout::Plain | Layout::Interleaved => self.dtype.encode_row(values, out),
+            Layout::Plain | Layout::Interleaved => self.form.dtype.encode_row(values, out),
             Layout::Halves => {
                 let (state, embedding) = values.split_at(values.len() / 2);
-                self.dtype.encode_row(state, out);
-                self.dtype.encode_row(embedding, out);
+                self.form.dtype.encode_row(state, out);
+                self.form.dtype.encode_row(embedding, out);
             }
         }
     }
@@ -113,9 +128,9 @@ impl Matrix {
         self.parts.iter().map(|part| part.buffer.size()).sum()
     }
 
-    /// How the values are stored.
-    pub(crate) const fn dtype(&self) -> Dtype {
-        self.dtype
+    /// How it is held.
+    pub(crate) const fn form(&self) -> Form {
+        self.form
     }
 
     /// First row, number of rows and buffer of each part.
@@ -139,7 +154,7 @@ impl Matrix {
         };
         for part in &self.parts {
             let Part { first, count: part_rows, .. } = *part;
-            let shape = Matmul { rows: count, k, n: self.n, first, count: part_rows, dtype: self.dtype, input, output };
+            let shape = Matmul { rows: count, k, n: self.n, first, count: part_rows, form: self.form, input, output };
             let weights = graph.import(&part.buffer);
             let mut bindings = vec![rows, weights];
             bindings.extend_from_slice(inputs);
@@ -150,17 +165,18 @@ impl Matrix {
     }
 }
 
-/// Bytes of a row of `k` values on the device.
-fn row_bytes(k: u32, dtype: Dtype, layout: Layout) -> u64 {
-    let chunks = match layout {
-        Layout::Plain | Layout::Interleaved => weight::chunks(k),
-        Layout::Halves => 2 * weight::chunks(k / 2),
-    };
-    dtype.matrix_bytes(1, chunks)
+impl Layout {
+    /// Chunks of a row of `k` values.
+    const fn chunks(self, k: u32) -> u32 {
+        match self {
+            Self::Plain | Self::Interleaved => weight::chunks(k),
+            Self::Halves => 2 * weight::chunks(k / 2),
+        }
+    }
 }
 
-/// Bytes of a row of a tensor, by its name in the checkpoint.
-pub(crate) fn row_bytes_of(name: &str, k: u32, dtype: Dtype) -> u64 {
+/// Bytes that a device sets aside for a tensor `[n, k]`, by its name in the checkpoint.
+pub(crate) fn matrix_bytes_of(name: &str, [n, k]: [u32; 2], form: Form) -> u64 {
     let layout = if name == "transformer.adapter.weight" { Layout::Halves } else { Layout::Plain };
-    row_bytes(k, dtype, layout)
+    form.memory(n, layout.chunks(k))
 }

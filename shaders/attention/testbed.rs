@@ -182,7 +182,7 @@ impl Testbed {
     fn segment(&self, noise: &mut Noise) -> Vec<u32> {
         let CacheShape { dtype, head_dim, .. } = self.cache;
         let vectors = self.cache.segment_bytes() / dtype.matrix_bytes(1, self.cache.chunks());
-        crate::weight::test_matrix(noise, dtype, vectors as u32, &[head_dim])
+        crate::weight::test_matrix(noise, dtype.into(), vectors as u32, &[head_dim])
     }
 
     fn table(&self) -> Vec<u32> {

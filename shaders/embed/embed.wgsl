@@ -6,6 +6,7 @@ struct Params {
     first: u32,
     count: u32,
     scale: f32,
+    lanes: u32,
 }
 
 // One workgroup per row. A token whose embedding lies in another part of a split matrix is left to that part's launch.

@@ -2,7 +2,7 @@
 //! row's input without a round trip.
 
 use crate::kernel::params;
-use crate::weight::{self, Dtype, EIGHT, WEIGHT};
+use crate::weight::{self, EIGHT, Form, WEIGHT_ANY};
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,
     reduce,
@@ -14,7 +14,7 @@ pub static EMBED: Kernel = Kernel {
     wgsl: include_str!("embed.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[Binding::read("rows", "Row"), Binding::write("y", "vec4<f32>")],
-    axes: &[WEIGHT],
+    axes: &[WEIGHT_ANY],
     overrides: &["WG"],
     params: EmbedParams::FIELDS,
     params_size: size_of::<EmbedParams>(),
@@ -37,6 +37,8 @@ params! {
         pub count: u32,
         /// Factor applied to every value.
         pub scale: f32,
+        /// Lanes that the matrix is laid out for, if it is.
+        pub lanes: u32,
     }
 }
 
@@ -51,8 +53,8 @@ pub struct Embed {
     pub first: u32,
     /// Tokens in this part of the matrix.
     pub count: u32,
-    /// How the matrix is stored.
-    pub dtype: Dtype,
+    /// How the matrix is held.
+    pub form: Form,
     /// Factor applied to every value.
     pub scale: f32,
 }
@@ -60,44 +62,45 @@ pub struct Embed {
 /// Gathers `y [rows, n]`. Bindings: rows, y, w `[count, n]`.
 #[must_use]
 pub fn embed(shape: Embed) -> Launch {
-    let Embed { rows, n, first, count, dtype, scale } = shape;
+    let Embed { rows, n, first, count, form, scale } = shape;
     let chunks = weight::chunks(n);
     let mut choice = Choice::default();
-    choice.0[0] = dtype.option();
+    choice.0[0] = weight::any_option(form);
     let bytes = activation_bytes(rows, n);
+    let params = EmbedParams { rows, chunks, first, count, scale, lanes: form.lanes() };
     Launch {
         kernel: &EMBED,
         choice,
         overrides: vec![reduce::lanes(chunks, 128)],
-        params: bytemuck::bytes_of(&EmbedParams { rows, chunks, first, count, scale }).to_vec(),
+        params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [rows, 1, 1],
-        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, dtype.matrix_bytes(count, chunks)],
-        cost: Cost { bytes: bytes + dtype.matrix_bytes(rows, chunks), flops: u64::from(rows) * u64::from(n) },
+        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, form.bytes(count, chunks)],
+        cost: Cost { bytes: bytes + form.dtype.matrix_bytes(rows, chunks), flops: u64::from(rows) * u64::from(n) },
     }
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: EmbedParams = launch.params();
-    let dtype = Dtype::ALL[launch.option(0)];
+    let form = weight::form_of(launch.option(0), params.lanes);
     let (rows, y, w) = (slots.read::<Row>(), slots.write::<f32>(), slots.read::<u32>());
     let width = params.chunks as usize * 8;
     for (row, y) in rows.iter().zip(y.chunks_mut(width)).take(params.rows as usize) {
         let Some(entry) = row.token.checked_sub(params.first).filter(|&e| e < params.count && row.live != 0) else {
             continue;
         };
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = dtype.decode(w, entry as usize * width + i) * params.scale;
+        for (i, y) in (0..).zip(y) {
+            *y = form.decode(w, params.chunks, entry, i) * params.scale;
         }
     }
 }
 
-fn case(rows: u32, n: u32, vocab: u32, first: u32, dtype: Dtype, seed: u64) -> Case {
+fn case(rows: u32, n: u32, vocab: u32, first: u32, form: Form, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = embed(Embed { rows, n, first, count: vocab - first, dtype, scale: 3.5 });
+    let launch = embed(Embed { rows, n, first, count: vocab - first, form, scale: 3.5 });
     let table: Vec<Row> = (0..rows).map(|row| Row::new(0, row, noise.below(vocab))).collect();
-    let w = weight::test_matrix(&mut noise, dtype, vocab - first, &[n]);
+    let w = weight::test_matrix(&mut noise, form, vocab - first, &[n]);
     Case {
-        name: format!("{rows} rows of {n} from tokens {first}..{vocab}, {}", dtype.name()),
+        name: format!("{rows} rows of {n} from tokens {first}..{vocab}, {}", form.name()),
         data: vec![bytemuck::cast_slice(&table).to_vec(), vec![0; launch.sizes[1] as usize / 4], w],
         checks: vec![Check::Skip, Check::F32, Check::Skip],
         launch,
@@ -106,17 +109,24 @@ fn case(rows: u32, n: u32, vocab: u32, first: u32, dtype: Dtype, seed: u64) -> C
 
 fn cases() -> Vec<Case> {
     let shapes = [(1, 96, 448, 0), (3, 130, 777, 0), (40, 33, 300, 128), (4000, 8, 16, 0), (2, 5280, 50, 0)];
-    let all = shapes.into_iter().flat_map(|shape| Dtype::ALL.map(|dtype| (shape, dtype)));
-    all.zip(1..).map(|(((rows, n, vocab, first), dtype), seed)| case(rows, n, vocab, first, dtype, seed)).collect()
+    let all = shapes.into_iter().flat_map(|shape| weight::test_forms().map(move |form| (shape, form)));
+    all.zip(1..).map(|(((rows, n, vocab, first), form), seed)| case(rows, n, vocab, first, form, seed)).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    vec![case(work.rows, work.n_embd, work.vocab.min(work.most_weight_rows), 0, work.dtype, 1)]
+    vec![case(
+        work.rows,
+        work.n_embd,
+        work.vocab.min(work.most_weight_rows),
+        0,
+        Form::preferred(&work.caps, work.dtype),
+        1,
+    )]
 }
 
 fn random(seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let vocab = 2 + noise.below(500);
-    let dtype = Dtype::ALL[noise.below(3) as usize];
-    case(1 + noise.below(50), 1 + noise.below(600), vocab, noise.below(vocab - 1), dtype, seed)
+    let form = weight::random_form(&mut noise);
+    case(1 + noise.below(50), 1 + noise.below(600), vocab, noise.below(vocab - 1), form, seed)
 }

@@ -1,7 +1,7 @@
 //! Which matmul runs for a shape, and with how many workgroups.
 
-use super::{MATMUL_TILED, MATVEC, MatmulParams};
-use crate::weight::{self, Dtype};
+use super::{MATMUL_LANES, MATMUL_TILED, MATVEC, MatmulParams};
+use crate::weight::{self, Form};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
 
 /// Where the rows of x come from.
@@ -33,12 +33,12 @@ pub struct Matmul {
     pub k: u32,
     /// Rows of the whole W.
     pub n: u32,
-    /// First row of W in this part; a multiple of 16.
+    /// First row of W in this part; a multiple of 16, and of the form's groups.
     pub first: u32,
-    /// Rows of W in this part; a multiple of 16 but for the last part.
+    /// Rows of W in this part; a multiple of the same but for the last part.
     pub count: u32,
-    /// How W is stored.
-    pub dtype: Dtype,
+    /// How W is held.
+    pub form: Form,
     /// Where x comes from.
     pub input: Input,
     /// What happens to the sums.
@@ -48,8 +48,8 @@ pub struct Matmul {
 impl Matmul {
     /// A product with a whole matrix `[n, k]`.
     #[must_use]
-    pub const fn whole(rows: u32, k: u32, n: u32, dtype: Dtype) -> Self {
-        Self { rows, k, n, first: 0, count: n, dtype, input: Input::Plain, output: Output::Store }
+    pub const fn whole(rows: u32, k: u32, n: u32, form: Form) -> Self {
+        Self { rows, k, n, first: 0, count: n, form, input: Input::Plain, output: Output::Store }
     }
 
     /// Chunks of eight per row of W.
@@ -71,6 +71,9 @@ impl Matmul {
     }
 }
 
+/// Rows of x that a workgroup takes, by option.
+const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
+
 /// Rows of x from which tiles beat reading W again for every eight of them.
 const TILED_FROM: u32 = 24;
 
@@ -78,6 +81,16 @@ const TILED_FROM: u32 = 24;
 /// residual if any, then y.
 #[must_use]
 pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
+    if shape.form.in_texture() {
+        return lanes(
+            shape,
+            match shape.rows {
+                1 => 0,
+                2..=4 => 1,
+                _ => 2,
+            },
+        );
+    }
     if shape.rows >= TILED_FROM {
         return tiled(shape);
     }
@@ -92,11 +105,26 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
 /// Every way of computing a shape on a device, the one that [`matmul`] takes among them.
 #[must_use]
 pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Vec<Launch> {
+    if shape.form.in_texture() {
+        return (0..3).map(|option| lanes(shape, option)).collect();
+    }
     (0..3).map(|option| matvec(caps, shape, option)).chain([tiled(shape)]).collect()
 }
 
+pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
+    let per_group = ROWS_AT_ONCE[usize::from(option)];
+    let passes = shape.rows.div_ceil(per_group);
+    // Neighbouring workgroups share rows of W, which the caches hold, and not rows of x.
+    let workgroups = [passes, padded(&shape).div_ceil(shape.form.group()), 1];
+    let mut choice = choice(&shape);
+    choice.0[0] = 0;
+    choice.0[3] = option;
+    let overrides = vec![shape.form.lanes()];
+    launch(&MATMUL_LANES, choice, overrides, &params(&shape, workgroups[0]), workgroups, &shape, 1)
+}
+
 pub(super) fn matvec(caps: &Caps, shape: Matmul, option: u8) -> Launch {
-    let per_group = [1, 4, 8][usize::from(option)];
+    let per_group = ROWS_AT_ONCE[usize::from(option)];
     let padded = padded(&shape);
     let groups = padded.div_ceil(4);
     let groups_x = groups.min(caps.max_workgroups);
@@ -125,7 +153,7 @@ fn launch(
     shape: &Matmul,
     passes: u64,
 ) -> Launch {
-    let weights = shape.dtype.matrix_bytes(shape.count, params.chunks);
+    let weights = shape.form.bytes(shape.count, params.chunks);
     let x = activation_bytes(shape.rows, shape.k);
     let y = activation_bytes(shape.rows, shape.width());
     let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights, x];
@@ -144,7 +172,7 @@ fn launch(
 
 fn choice(shape: &Matmul) -> Choice {
     let mut choice = Choice::default();
-    choice.0[0] = shape.dtype.option();
+    choice.0[0] = shape.form.dtype.option();
     choice.0[1] = u8::from(shape.input == Input::Concat);
     choice.0[2] = match shape.output {
         Output::Store => 0,

@@ -7,3 +7,22 @@ struct Eight {
 fn dot8(a: Eight, b: Eight) -> f32 {
     return dot(a.lo, b.lo) + dot(a.hi, b.hi);
 }
+
+// Four pairs of bf16. A bf16 is the upper half of an f32, so bit operations unpack it exactly on every backend.
+fn eight_of_bf16(p: vec4<u32>) -> Eight {
+    let even = bitcast<vec4<f32>>(p << vec4(16u));
+    let odd = bitcast<vec4<f32>>(p & vec4(0xffff0000u));
+    return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
+}
+
+// Rounds to nearest, ties to even.
+fn bf16_upper(v: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(v);
+    return (bits + 0x7fffu + ((bits >> vec4(16u)) & vec4(1u))) >> vec4(16u);
+}
+
+fn bf16_of_eight(v: Eight) -> vec4<u32> {
+    let even = bf16_upper(vec4(v.lo.xz, v.hi.xz));
+    let odd = bf16_upper(vec4(v.lo.yw, v.hi.yw));
+    return even | (odd << vec4(16u));
+}

@@ -3,9 +3,13 @@
 //! A matrix `[n, k]` lies row after row, each row padded with zeros to whole chunks of eight values, so that a lane always
 //! loads 16 bytes (32 for f32) whatever k is. A row may have two halves (the adapter's `concat[state, embedding]`), padded
 //! each on its own, so that the kernels find both inputs at whole chunks.
+//!
+//! Where the device prefers it, a matrix lies in a texture instead, in the order in which subgroups of a known size read it: see [`Form`].
 
+mod form;
 mod random_weight;
 
+pub use form::{Form, Order};
 pub use random_weight::{Held, RANDOM_WEIGHT, RandomWeight, RandomWeightParams};
 
 use half::{bf16, f16};
@@ -15,15 +19,33 @@ use crate::{Axis, Binding, Part, stride};
 /// WGSL of `Eight`, needed by all kernels that read chunks.
 pub(crate) const EIGHT: Part = Part::new("eight", include_str!("eight.wgsl"));
 
-/// Axis of kernels that read weights; its options are in the order of [`Dtype`].
-pub(crate) const WEIGHT: Axis = Axis {
+/// Axis of kernels that read weights row by row; its options are in the order of [`Dtype`].
+pub(crate) const WEIGHT: Axis = Axis { name: "weight", options: &[F32, F16, BF16] };
+
+/// Axis of kernels that read single rows in whatever form: those of [`WEIGHT`], and bf16 for subgroups.
+pub(crate) const WEIGHT_ANY: Axis = Axis {
     name: "weight",
-    options: &[
-        Part::new("f32", include_str!("weight_f32.wgsl")).with(&[Binding::read("w", "vec4<f32>")]),
-        Part::new("f16", include_str!("weight_f16.wgsl")).with(&[Binding::read("w", "vec4<u32>")]),
-        Part::new("bf16", include_str!("weight_bf16.wgsl")).with(&[Binding::read("w", "vec4<u32>")]),
-    ],
+    options: &[F32, F16, BF16, Part::new("bf16_lanes", include_str!("weight_bf16_lanes.wgsl")).with(&[TEXELS])],
 };
+
+/// Axis of kernels that read weights by subgroups of a known size.
+pub(crate) const WEIGHT_LANES: Axis =
+    Axis { name: "weight", options: &[Part::new("bf16", include_str!("lanes_bf16.wgsl")).with(&[TEXELS])] };
+
+const F32: Part = Part::new("f32", include_str!("weight_f32.wgsl")).with(&[Binding::read("w", "vec4<f32>")]);
+const F16: Part = Part::new("f16", include_str!("weight_f16.wgsl")).with(&[Binding::read("w", "vec4<u32>")]);
+const BF16: Part = Part::new("bf16", include_str!("weight_bf16.wgsl")).with(&[Binding::read("w", "vec4<u32>")]);
+const TEXELS: Binding = Binding::read("w", "vec4<u32>").in_texture();
+
+/// The option of [`WEIGHT_ANY`] for a form.
+pub(crate) const fn any_option(form: Form) -> u8 {
+    if form.in_texture() { Dtype::ALL.len() as u8 } else { form.dtype.option() }
+}
+
+/// The form that an option of [`WEIGHT_ANY`] stands for, with so many lanes.
+pub(crate) fn form_of(option: usize, lanes: u32) -> Form {
+    Dtype::ALL.get(option).map_or(Form { dtype: Dtype::Bf16, order: Order::Lanes(lanes) }, |&dtype| dtype.into())
+}
 
 /// How weights are stored on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,14 +156,31 @@ pub const fn chunks(k: u32) -> u32 {
     stride(k) / 8
 }
 
-/// A matrix `[n, k]` of test data in a dtype, as words.
-pub(crate) fn test_matrix(noise: &mut crate::Noise, dtype: Dtype, n: u32, halves: &[u32]) -> Vec<u32> {
+/// A matrix `[n, k]` of test data in a form, as words.
+pub(crate) fn test_matrix(noise: &mut crate::Noise, form: Form, n: u32, halves: &[u32]) -> Vec<u32> {
     let mut bytes = Vec::new();
     for _ in 0..n {
         for &k in halves {
             let row: Vec<f32> = (0..k).map(|_| noise.signed()).collect();
-            dtype.encode_row(&row, &mut bytes);
+            form.dtype.encode_row(&row, &mut bytes);
         }
     }
+    let bytes = form.arrange(halves.iter().map(|&k| chunks(k)).sum(), bytes);
     bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
+
+/// Every form that tests cover.
+pub(crate) fn test_forms() -> impl Iterator<Item = Form> + Clone {
+    let lanes = Form { dtype: Dtype::Bf16, order: Order::Lanes(TEST_LANES) };
+    Dtype::ALL.into_iter().map(Form::from).chain([lanes])
+}
+
+/// One of them.
+pub(crate) fn random_form(noise: &mut crate::Noise) -> Form {
+    let all = test_forms();
+    let place = noise.below(all.clone().count() as u32) as usize;
+    all.clone().nth(place).unwrap_or(Dtype::F32.into())
+}
+
+/// Lanes that cases are made for: those of the device that has the form.
+pub(crate) const TEST_LANES: u32 = 8;

@@ -9,7 +9,7 @@ struct Params {
     halves: u32,
     interleave: u32,
     scale: f32,
-    reserved: u32,
+    lanes: u32,
 }
 
 // 32 random bits to a number of mean 0: the sum of the four bytes, an Irwin-Hall distribution that ends at 3.45 standard deviations. Whole

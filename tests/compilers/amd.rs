@@ -18,6 +18,12 @@ use super::{Checked, ENTRY, Resource, Variant, spirv};
 /// GPU families: GCN 5 (Vega, 64 lanes only), RDNA 2 (RX 6800 and up), RDNA 3 (RX 7900).
 pub const FAMILIES: [&str; 3] = ["vega10", "navi21", "gfx1100"];
 
+/// Sizes of subgroups that a family has.
+#[must_use]
+pub fn subgroups(family: &str) -> &'static [u32] {
+    if family == "vega10" { &[64] } else { &[32, 64] }
+}
+
 /// The environment variable by which RADV is told the family.
 const FAMILY: &str = "RADV_FORCE_FAMILY";
 

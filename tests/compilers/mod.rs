@@ -27,7 +27,7 @@ use naga::ShaderStage;
 use naga::back::PipelineConstants;
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use ruminate_shaders::{Choice, KERNELS, Kernel, assemble};
+use ruminate_shaders::{Choice, KERNELS, Kernel, LANES, assemble};
 
 pub use bindings::{Bound, Resource};
 pub use dxc::Dxc;
@@ -51,6 +51,13 @@ impl Variant {
     #[must_use]
     pub fn label(&self) -> String {
         self.kernel.label(self.choice)
+    }
+
+    /// The size of subgroups that it is made for, if it is made for one.
+    #[must_use]
+    pub fn lanes(&self) -> Option<u32> {
+        let constants = self.kernel.overrides.iter().zip(&self.overrides);
+        constants.filter(|(name, _)| **name == LANES).map(|(_, &lanes)| lanes).next()
     }
 
     /// Its constants, as reports show them: `WG=128`; empty if it has none.

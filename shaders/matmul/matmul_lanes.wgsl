@@ -1,0 +1,51 @@
+override LANES: u32;
+
+struct Params {
+    rows: u32,
+    n: u32,
+    n_padded: u32,
+    first: u32,
+    chunks: u32,
+    y_stride: u32,
+    groups_x: u32,
+}
+
+// What a lane adds up: four neighbouring rows of W times the rows of x.
+struct Sums {
+    a: Sum,
+    b: Sum,
+    c: Sum,
+    d: Sum,
+}
+
+// A subgroup computes 4·LANES outputs of up to M rows of x, a lane four neighbouring ones. Lanes hold different values of x and show them to each
+// other by shuffles, so W is read once, in one long line, and nothing is reduced.
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let first_row = group.x * M;
+    let last_row = min(first_row + M, params.rows) - 1u;
+    var resting = true;
+    for (var row = first_row; row <= last_row; row += 1u) {
+        resting = resting && rows[row].live == 0u;
+    }
+    if (resting) {
+        return;
+    }
+    let place = place_of(lane, first_row, last_row);
+    let blocks = (params.chunks + 3u) / 4u;
+    var sums = Sums();
+    for (var b = 0u; b < blocks; b += 1u) {
+        add_block(&sums, place, lane, group.y * blocks + b, b);
+    }
+    let n = 4u * (group.y * LANES + lane);
+    if (n >= params.n_padded) {
+        return;
+    }
+    let real = vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
+    for (var m = 0u; m < M && first_row + m <= last_row; m += 1u) {
+        if (rows[first_row + m].live != 0u) {
+            let v = vec4(total(sums.a, m), total(sums.b, m), total(sums.c, m), total(sums.d, m));
+            emit(first_row + m, n, select(vec4<f32>(), v, real));
+        }
+    }
+}
