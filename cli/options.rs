@@ -61,6 +61,13 @@ pub(crate) enum Precision {
     F16,
     /// 16 bits, the upper half of f32
     Bf16,
+    /// 8.5 bits: blocks of 32 with a common factor
+    Q8,
+    /// 4.5 bits: blocks of 32 with a common factor
+    Q4,
+    /// 5 bits: blocks of 32 with a common factor and minimum
+    #[value(name = "q4_1")]
+    Q4Min,
 }
 
 impl From<Precision> for Dtype {
@@ -69,6 +76,9 @@ impl From<Precision> for Dtype {
             Precision::F32 => Self::F32,
             Precision::F16 => Self::F16,
             Precision::Bf16 => Self::Bf16,
+            Precision::Q8 => Self::Q8,
+            Precision::Q4 => Self::Q4,
+            Precision::Q4Min => Self::Q4Min,
         }
     }
 }

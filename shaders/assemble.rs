@@ -32,6 +32,7 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
         writeln!(text, "const TEXTURE_WIDTH: u32 = {TEXTURE_WIDTH}u;").expect("writing to a String never fails");
     }
     for part in kernel.parts.iter().chain(kernel.chosen(choice)) {
+        part.uses.iter().for_each(|used| text.push_str(used));
         text.push_str(part.wgsl);
     }
     text.push_str(kernel.wgsl);

@@ -71,6 +71,8 @@ pub struct Part {
     pub name: &'static str,
     /// WGSL declarations. Module scope is order-independent, so parts are simply joined.
     pub wgsl: &'static str,
+    /// Further declarations, which other parts may use too.
+    pub uses: &'static [&'static str],
     /// Bindings that the part adds behind those of the kernel.
     pub bindings: &'static [Binding],
     /// Whether the part calls subgroup operations.
@@ -81,7 +83,14 @@ impl Part {
     /// A part without bindings of its own.
     #[must_use]
     pub const fn new(name: &'static str, wgsl: &'static str) -> Self {
-        Self { name, wgsl, bindings: &[], subgroups: false }
+        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false }
+    }
+
+    /// The same part, with further declarations.
+    #[must_use]
+    pub const fn using(mut self, texts: &'static [&'static str]) -> Self {
+        self.uses = texts;
+        self
     }
 
     /// The same part, with bindings of its own.

@@ -35,6 +35,7 @@ pub use weight::Dtype;
 /// Every kernel of the project.
 pub static KERNELS: &[&Kernel] = &[
     &weight::RANDOM_WEIGHT,
+    &weight::PACK,
     &embed::EMBED,
     &embed::SELECT,
     &norm::RMS_NORM,

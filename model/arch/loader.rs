@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use ruminate_engine::{Buffer, Device, Graph};
-use ruminate_shaders::weight::Held;
-use ruminate_shaders::{Dtype, stride};
+use ruminate_shaders::weight::{Held, pack};
+use ruminate_shaders::{Dtype, Launch, stride};
 
 use super::resident::{Layout, Matrix};
 use crate::checkpoint::{Checkpoint, TensorView};
@@ -36,8 +36,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) done: &'a mut dyn FnMut(u64),
 }
 
-/// Bytes that a thread reads at a time.
-const BLOCK: usize = 4 << 20;
+/// Bytes that a thread reads at a time, in f32.
+const BLOCK: usize = 8 << 20;
 
 /// Threads that read and round, at most: more than that outrun any upload.
 const THREADS: usize = 8;
@@ -64,15 +64,18 @@ impl Loader<'_> {
                     Layout::Halves => (2, 0),
                     Layout::Interleaved => (1, shape[0] / 2),
                 };
-                for (first, count, buffer) in matrix.parts() {
-                    let mut graph = Graph::new(name);
-                    let w = graph.import(buffer);
-                    let held = Held { first, count, form: matrix.form(), halves, interleave };
-                    graph.launch(weight.fill(held), &[w])?;
-                    self.device.execute(&self.device.plan(graph)?, &[], &[])?;
-                    // Reading a few bytes waits for the launch, so that a long load does not pile up behind the queue.
+                let rows = self.block_rows(&matrix);
+                let staging = self.staging(&matrix, rows)?;
+                for (start, count, buffer) in matrix.parts() {
+                    for first in (0..count).step_by(rows as usize) {
+                        let block = rows.min(count - first);
+                        let held = Held { first: start + first, count: block, halves, interleave };
+                        let part = matrix.held(count);
+                        self.round(&staging, buffer, &[weight.fill(held)], pack(part, first, block))?;
+                    }
+                    // Reading a few bytes waits for the launches, so that a long load does not pile up behind the queue.
                     self.device.read(buffer, 0..16)?;
-                    (self.done)(matrix.bytes_of(count));
+                    (self.done)(matrix.held(count).bytes());
                 }
                 Ok(matrix)
             }
@@ -123,15 +126,45 @@ impl Loader<'_> {
         Ok(buffer)
     }
 
+    /// Rows that go through staging memory at a time.
+    fn block_rows(&self, matrix: &Matrix) -> u32 {
+        let row = matrix.held(1).f32_bytes();
+        size((BLOCK as u64 / row).max(1) as usize).next_multiple_of(matrix.group())
+    }
+
+    /// Memory on the device for `rows` rows in f32.
+    fn staging(&self, matrix: &Matrix, rows: u32) -> Result<Buffer, Error> {
+        Ok(self.device.buffer("rows to round", u64::from(rows) * matrix.held(1).f32_bytes())?)
+    }
+
+    /// Fills staging memory with launches, if any, and rounds what is there into a part of a matrix.
+    fn round(&self, staging: &Buffer, part: &Buffer, fill: &[Launch], pack: Launch) -> Result<(), Error> {
+        let mut graph = Graph::new("round");
+        let (x, w) = (graph.import(staging), graph.import(part));
+        for launch in fill {
+            graph.launch(launch.clone(), &[x])?;
+        }
+        graph.launch(pack, &[x, w])?;
+        self.device.execute(&self.device.plan(graph)?, &[], &[])?;
+        Ok(())
+    }
+
     /// Reads, rounds and uploads a matrix in blocks of rows.
     fn upload(&mut self, name: &str, tensor: &TensorView<'_>, matrix: &Matrix) -> Result<(), Error> {
-        let row_bytes = tensor.dtype.bytes() * tensor.shape[1] as u64;
-        let rows = size((BLOCK as u64 / row_bytes.max(1)).max(1) as usize).next_multiple_of(matrix.group());
-        let jobs: Vec<(&Buffer, u32, Range<u32>)> = matrix
+        let rows = self.block_rows(matrix);
+        let in_blocks = matrix.form().dtype.in_blocks();
+        // What is rounded on the device passes through memory there.
+        let staging = if in_blocks { Some(self.staging(matrix, rows)?) } else { None };
+        let jobs: Vec<Job<'_>> = matrix
             .parts()
             .flat_map(|(first, count, buffer)| {
                 let blocks = (0..count).step_by(rows as usize);
-                blocks.map(move |start| (buffer, first, first + start..first + count.min(start + rows)))
+                blocks.map(move |start| Job {
+                    buffer,
+                    part_rows: count,
+                    start,
+                    rows: first + start..first + count.min(start + rows),
+                })
             })
             .collect();
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(jobs.len());
@@ -143,7 +176,7 @@ impl Loader<'_> {
                 scope.spawn(move || {
                     let mut block = Block::default();
                     while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
-                        let outcome = block.round(name, tensor, matrix, job.2.clone());
+                        let outcome = block.round(name, tensor, matrix, job.rows.clone());
                         if finished.send((job, outcome)).is_err() {
                             return;
                         }
@@ -151,11 +184,16 @@ impl Loader<'_> {
                 });
             }
             drop(finished);
-            for ((buffer, first, rows), outcome) in inbox {
+            for (job, outcome) in inbox {
                 let uploaded = outcome.and_then(|bytes| {
-                    let offset = matrix.bytes_of(rows.start - first);
-                    self.device.write(buffer, offset, &bytes)?;
-                    (self.done)(bytes.len() as u64);
+                    let count = job.rows.len() as u32;
+                    if let Some(staging) = &staging {
+                        self.device.write(staging, 0, &bytes)?;
+                        self.round(staging, job.buffer, &[], pack(matrix.held(job.part_rows), job.start, count))?;
+                    } else {
+                        self.device.write(job.buffer, matrix.held(job.start).bytes(), &bytes)?;
+                    }
+                    (self.done)(matrix.held(count).bytes());
                     Ok(())
                 });
                 if uploaded.is_err() {
@@ -169,6 +207,17 @@ impl Loader<'_> {
     }
 }
 
+/// Rows to read, round and upload.
+struct Job<'a> {
+    /// The part of the matrix that they belong to, and its rows.
+    buffer: &'a Buffer,
+    part_rows: u32,
+    /// First row, within the part.
+    start: u32,
+    /// The same rows, as the whole matrix counts them.
+    rows: Range<u32>,
+}
+
 /// What a thread works in.
 #[derive(Default)]
 struct Block {
@@ -177,7 +226,7 @@ struct Block {
 }
 
 impl Block {
-    /// The rows that the device holds at `rows`, as it holds them.
+    /// The rows that the device holds at `rows`, as it holds them; in f32 if it rounds them itself.
     fn round(
         &mut self,
         name: &str,
@@ -187,7 +236,7 @@ impl Block {
     ) -> Result<Vec<u8>, Error> {
         let width = tensor.shape[1];
         let row_bytes = width * tensor.dtype.bytes() as usize;
-        let mut out = Vec::with_capacity(matrix.bytes_of(rows.len() as u32) as usize);
+        let mut out = Vec::with_capacity(rows.len() * matrix.held(1).f32_bytes() as usize);
         self.raw.resize(rows.len() * row_bytes, 0);
         self.values.resize(width, 0.0);
         let mut filled = 0;
@@ -204,7 +253,7 @@ impl Block {
             check(name, matrix.form().dtype, matrix.stored_row(row), &self.values)?;
             matrix.encode_row(&self.values, &mut out);
         }
-        Ok(matrix.arrange(out))
+        Ok(matrix.held(rows.len() as u32).encode(out))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::Dtype;
 use ruminate_shaders::matmul::{Input, Matmul, Output, matmul};
-use ruminate_shaders::weight::{self, Form};
+use ruminate_shaders::weight::{self, Form, Resident};
 
 use crate::error::Error;
 
@@ -53,13 +53,13 @@ impl Matrix {
         let caps = device.caps();
         let form = Form::preferred(&caps, dtype);
         let mut matrix = Self { n, k, form, layout, parts: Vec::new() };
-        let (chunks, most) = (layout.chunks(k), if form.in_texture() { caps.max_texture } else { caps.max_binding });
+        let most = if form.in_texture() { caps.max_texture } else { caps.max_binding };
         let grain = matrix.group();
-        let most = u32::try_from(most / form.bytes(grain, chunks)).unwrap_or(u32::MAX).max(1).saturating_mul(grain);
+        let most = u32::try_from(most / matrix.held(grain).bytes()).unwrap_or(u32::MAX).max(1).saturating_mul(grain);
         let mut first = 0;
         while first < n {
             let count = most.min(n - first);
-            let bytes = form.bytes(count, chunks);
+            let bytes = matrix.held(count).bytes();
             let buffer = if form.in_texture() { device.texels(name, bytes)? } else { device.buffer(name, bytes)? };
             matrix.parts.push(Part { first, count, buffer });
             first += count;
@@ -72,14 +72,9 @@ impl Matrix {
         self.form.group().max(ROW_GROUP)
     }
 
-    /// Bytes of rows from the start of a group on.
-    pub(crate) fn bytes_of(&self, rows: u32) -> u64 {
-        self.form.bytes(rows, self.layout.chunks(self.k))
-    }
-
-    /// Rows as [`Self::encode_row`] leaves them, one after the other, as the device holds them.
-    pub(crate) fn arrange(&self, rows: Vec<u8>) -> Vec<u8> {
-        self.form.arrange(self.layout.chunks(self.k), rows)
+    /// So many of its rows, as a matrix of their own.
+    pub(crate) fn held(&self, rows: u32) -> Resident {
+        Resident { form: self.form, rows, chunks: self.layout.chunks(self.k) }
     }
 
     /// Appends a row `[k]`, rounded and padded.
@@ -178,5 +173,5 @@ impl Layout {
 /// Bytes that a device sets aside for a tensor `[n, k]`, by its name in the checkpoint.
 pub(crate) fn matrix_bytes_of(name: &str, [n, k]: [u32; 2], form: Form) -> u64 {
     let layout = if name == "transformer.adapter.weight" { Layout::Halves } else { Layout::Plain };
-    form.memory(n, layout.chunks(k))
+    Resident { form, rows: n, chunks: layout.chunks(k) }.memory()
 }

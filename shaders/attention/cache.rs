@@ -120,7 +120,7 @@ impl CacheShape {
     pub(super) const fn kv_option(&self) -> u8 {
         match self.dtype {
             Dtype::F32 => 0,
-            Dtype::F16 | Dtype::Bf16 => 1,
+            _ => 1,
         }
     }
 

@@ -7,6 +7,7 @@ struct Params {
     count: u32,
     scale: f32,
     lanes: u32,
+    scales: u32,
 }
 
 // One workgroup per row. A token whose embedding lies in another part of a split matrix is left to that part's launch.
@@ -18,7 +19,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     for (var c = lane; c < params.chunks; c += WG) {
-        let v = weight(entry * params.chunks + c);
+        let v = weight(entry, c);
         let place = 2u * (row * params.chunks + c);
         y[place] = v.lo * params.scale;
         y[place + 1u] = v.hi * params.scale;

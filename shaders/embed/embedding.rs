@@ -2,7 +2,7 @@
 //! row's input without a round trip.
 
 use crate::kernel::params;
-use crate::weight::{self, EIGHT, Form, WEIGHT_ANY};
+use crate::weight::{self, EIGHT, Form, Resident, WEIGHT_ANY};
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,
     reduce,
@@ -39,6 +39,8 @@ params! {
         pub scale: f32,
         /// Lanes that the matrix is laid out for, if it is.
         pub lanes: u32,
+        /// Where the factors of blocks begin in the matrix, in units of 16 bytes.
+        pub scales: u32,
     }
 }
 
@@ -67,21 +69,26 @@ pub fn embed(shape: Embed) -> Launch {
     let mut choice = Choice::default();
     choice.0[0] = weight::any_option(form);
     let bytes = activation_bytes(rows, n);
-    let params = EmbedParams { rows, chunks, first, count, scale, lanes: form.lanes() };
+    let w = Resident { form, rows: count, chunks };
+    let params = EmbedParams { rows, chunks, first, count, scale, lanes: form.lanes(), scales: w.scales() };
     Launch {
         kernel: &EMBED,
         choice,
         overrides: vec![reduce::lanes(chunks, 128)],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [rows, 1, 1],
-        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, form.bytes(count, chunks)],
-        cost: Cost { bytes: bytes + form.dtype.matrix_bytes(rows, chunks), flops: u64::from(rows) * u64::from(n) },
+        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, w.bytes()],
+        cost: Cost {
+            bytes: bytes + u64::from(rows) * (w.bytes() / u64::from(count.max(1))),
+            flops: u64::from(rows) * u64::from(n),
+        },
     }
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: EmbedParams = launch.params();
     let form = weight::form_of(launch.option(0), params.lanes);
+    let held = Resident { form, rows: params.count, chunks: params.chunks };
     let (rows, y, w) = (slots.read::<Row>(), slots.write::<f32>(), slots.read::<u32>());
     let width = params.chunks as usize * 8;
     for (row, y) in rows.iter().zip(y.chunks_mut(width)).take(params.rows as usize) {
@@ -89,7 +96,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
             continue;
         };
         for (i, y) in (0..).zip(y) {
-            *y = form.decode(w, params.chunks, entry, i) * params.scale;
+            *y = held.decode(w, entry, i) * params.scale;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which matmul runs for a shape, and with how many workgroups.
 
 use super::{MATMUL_LANES, MATMUL_TILED, MATVEC, MatmulParams};
-use crate::weight::{self, Form};
+use crate::weight::{self, Form, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
 
 /// Where the rows of x come from.
@@ -61,6 +61,12 @@ impl Matmul {
         }
     }
 
+    /// The part of W.
+    #[must_use]
+    pub const fn weights(&self) -> Resident {
+        Resident { form: self.form, rows: self.count, chunks: self.chunks() }
+    }
+
     /// Values per row of y.
     #[must_use]
     pub const fn width(&self) -> u32 {
@@ -117,7 +123,7 @@ pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
     // Neighbouring workgroups share rows of W, which the caches hold, and not rows of x.
     let workgroups = [passes, padded(&shape).div_ceil(shape.form.group()), 1];
     let mut choice = choice(&shape);
-    choice.0[0] = 0;
+    choice.0[0] = weight::lanes_option(shape.form.dtype);
     choice.0[3] = option;
     let overrides = vec![shape.form.lanes()];
     launch(&MATMUL_LANES, choice, overrides, &params(&shape, workgroups[0]), workgroups, &shape, 1)
@@ -153,7 +159,7 @@ fn launch(
     shape: &Matmul,
     passes: u64,
 ) -> Launch {
-    let weights = shape.form.bytes(shape.count, params.chunks);
+    let weights = shape.weights().bytes();
     let x = activation_bytes(shape.rows, shape.k);
     let y = activation_bytes(shape.rows, shape.width());
     let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights, x];
@@ -197,5 +203,6 @@ fn params(shape: &Matmul, groups_x: u32) -> MatmulParams {
         chunks: shape.chunks(),
         y_stride: stride(shape.width()),
         groups_x,
+        scales: shape.weights().scales(),
     }
 }

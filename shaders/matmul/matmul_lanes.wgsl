@@ -8,6 +8,7 @@ struct Params {
     chunks: u32,
     y_stride: u32,
     groups_x: u32,
+    scales: u32,
 }
 
 // What a lane adds up: four neighbouring rows of W times the rows of x.
@@ -35,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let blocks = (params.chunks + 3u) / 4u;
     var sums = Sums();
     for (var b = 0u; b < blocks; b += 1u) {
-        add_block(&sums, place, lane, group.y * blocks + b, b);
+        add_block(&sums, place, lane, group.y, blocks, b);
     }
     let n = 4u * (group.y * LANES + lane);
     if (n >= params.n_padded) {

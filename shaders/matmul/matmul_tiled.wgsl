@@ -6,6 +6,7 @@ struct Params {
     chunks: u32,
     y_stride: u32,
     groups_x: u32,
+    scales: u32,
 }
 
 const TILE: u32 = 64u;
@@ -52,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if (lane < 128u) {
                 v = input(xrow, c + half);
             } else {
-                v = weight(wrow * params.chunks + c + half);
+                v = weight(wrow, c + half);
             }
         }
         keep(lane < 128u, half * 8u * TILE + line, v);

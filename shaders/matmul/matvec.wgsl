@@ -8,6 +8,7 @@ struct Params {
     chunks: u32,
     y_stride: u32,
     groups_x: u32,
+    scales: u32,
 }
 
 fn keep_real(n: u32, v: vec4<f32>) -> vec4<f32> {
@@ -31,16 +32,27 @@ fn run(at: Lane) {
         return;
     }
     let last = params.n - 1u;
-    let start = vec4(min(n, last), min(n + 1u, last), min(n + 2u, last), min(n + 3u, last)) * params.chunks;
+    let n4 = min(vec4(n) + vec4(0u, 1u, 2u, 3u), vec4(last));
     var sums: array<vec4<f32>, M>;
-    for (var c = at.index; c < params.chunks; c += WG) {
-        let a = weight(start.x + c);
-        let b = weight(start.y + c);
-        let d = weight(start.z + c);
-        let e = weight(start.w + c);
-        for (var m = 0u; m < M; m += 1u) {
-            let v = input(min(first_row + m, last_row), c);
-            sums[m] += vec4(dot8(a, v), dot8(b, v), dot8(d, v), dot8(e, v));
+    for (var u = at.index; u * UNIT < params.chunks; u += WG) {
+        let a = unit_at(n4.x, u);
+        let b = unit_at(n4.y, u);
+        let d = unit_at(n4.z, u);
+        let e = unit_at(n4.w, u);
+        for (var j = 0u; j < UNIT; j += 1u) {
+            let wa = chunk_of(a, j);
+            let wb = chunk_of(b, j);
+            let wd = chunk_of(d, j);
+            let we = chunk_of(e, j);
+            let c = u * UNIT + j;
+            for (var m = 0u; m < M; m += 1u) {
+                var v = input(min(first_row + m, last_row), min(c, params.chunks - 1u));
+                // A block may reach beyond the row.
+                if (UNIT > 1u && c >= params.chunks) {
+                    v = Eight();
+                }
+                sums[m] += vec4(dot8(wa, v), dot8(wb, v), dot8(wd, v), dot8(we, v));
+            }
         }
     }
     for (var m = 0u; m < M; m += 1u) {

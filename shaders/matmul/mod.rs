@@ -1,4 +1,4 @@
-//! Matrix times rows, `y = W·x`, with W in f32, f16 or bf16 and sums in f32.
+//! Matrix times rows, `y = W·x`, with W in any dtype and sums in f32.
 //!
 //! - **matvec**: 1, 4 or 8 rows of x per workgroup, which reads four rows of W once. Decoding is bound by the bytes of W, so
 //!   this is the kernel that decides the speed; with few rows it is the skinny matmul.
@@ -136,6 +136,8 @@ params! {
         pub y_stride: u32,
         /// Workgroups in x, where they are folded into two dimensions.
         pub groups_x: u32,
+        /// Where the factors of blocks begin in W, in units of 16 bytes.
+        pub scales: u32,
     }
 }
 

@@ -4,17 +4,18 @@ use rayon::prelude::*;
 
 use super::launch::{Input, Matmul, Output, lanes, matvec, tiled};
 use super::{INPUT, MATMUL_LANES, MatmulParams};
-use crate::weight::{self, Dtype, Form, Order, TEST_LANES};
+use crate::weight::{self, Dtype, Form, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
 /// Sums in f64, one row of W after the other.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: MatmulParams = launch.params();
     let form = if launch.kernel.name == MATMUL_LANES.name {
-        Form { dtype: Dtype::Bf16, order: Order::Lanes(launch.overrides[0]) }
+        weight::lanes_form(launch.option(0), launch.overrides[0])
     } else {
         Dtype::ALL[launch.option(0)].into()
     };
+    let w_of = Resident { form, rows: params.n, chunks: params.chunks };
     let concat = INPUT.options[launch.option(1)].name == "concat";
     let (rows, w) = (slots.read::<Row>(), slots.read::<u32>());
     let width = params.chunks as usize * 8;
@@ -35,7 +36,7 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
         })
         .collect();
     let sums = |n: u32| -> Vec<f64> {
-        let row: Vec<f64> = (0..width as u32).map(|k| f64::from(form.decode(w, params.chunks, n, k))).collect();
+        let row: Vec<f64> = (0..width as u32).map(|k| f64::from(w_of.decode(w, n, k))).collect();
         inputs.iter().map(|x| x.iter().zip(&row).map(|(x, w)| x * w).sum()).collect()
     };
     let all: Vec<Vec<f64>> = (0..params.n).into_par_iter().map(sums).collect();
@@ -83,14 +84,14 @@ pub(super) enum Family {
 
 impl Family {
     fn options(self) -> Vec<(Form, Input, Output)> {
-        let forms: &[Form] = match self {
-            Self::Matvec | Self::Tiled => &Dtype::ALL.map(Form::from),
-            Self::Lanes => &[Form { dtype: Dtype::Bf16, order: Order::Lanes(TEST_LANES) }],
+        let forms: Vec<Form> = match self {
+            Self::Matvec | Self::Tiled => Dtype::ALL.map(Form::from).to_vec(),
+            Self::Lanes => (0..4).map(|option| weight::lanes_form(option, TEST_LANES)).collect(),
         };
         let inputs = [Input::Plain, Input::Concat];
         let outputs = [Output::Store, Output::Residual, Output::GateUp];
         let pairs = inputs.into_iter().flat_map(|input| outputs.map(|output| (input, output)));
-        forms.iter().flat_map(|&form| pairs.clone().map(move |(input, output)| (form, input, output))).collect()
+        forms.into_iter().flat_map(|form| pairs.clone().map(move |(input, output)| (form, input, output))).collect()
     }
 
     fn build(self, shape: Matmul, resting: u32, seed: u64) -> Case {

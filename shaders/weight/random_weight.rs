@@ -4,29 +4,18 @@
 
 use rayon::prelude::*;
 
-use super::{EIGHT, Form, any_option, chunks, form_of, random_form, test_forms};
+use super::{EIGHT, chunks};
 use crate::kernel::params;
 use crate::recur::THREEFRY;
-use crate::{
-    Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Threefry, Workload, reduce,
-};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Threefry, Workload, reduce};
 
 /// Random weights.
 pub static RANDOM_WEIGHT: Kernel = Kernel {
     name: "random_weight",
     wgsl: include_str!("random_weight.wgsl"),
     parts: &[EIGHT, THREEFRY],
-    bindings: &[],
-    axes: &[Axis {
-        name: "store",
-        options: &[
-            Part::new("f32", include_str!("store_f32.wgsl")).with(&[Binding::write("w", "vec4<f32>")]),
-            Part::new("f16", include_str!("store_f16.wgsl")).with(&[Binding::write("w", "vec4<u32>")]),
-            Part::new("bf16", include_str!("store_bf16.wgsl")).with(&[Binding::write("w", "vec4<u32>")]),
-            Part::new("bf16_lanes", include_str!("store_bf16_lanes.wgsl"))
-                .with(&[Binding::write("w", "vec4<u32>").in_texture()]),
-        ],
-    }],
+    bindings: &[Binding::write("w", "vec4<f32>")],
+    axes: &[],
     overrides: &["WG"],
     params: RandomWeightParams::FIELDS,
     params_size: size_of::<RandomWeightParams>(),
@@ -55,8 +44,8 @@ params! {
         pub interleave: u32,
         /// Factor on the whole numbers that are drawn.
         pub scale: f32,
-        /// Lanes that the matrix is laid out for, if it is.
-        pub lanes: u32,
+        /// Unused; WGSL rounds the struct up to whole pairs.
+        pub reserved: u32,
     }
 }
 
@@ -71,15 +60,13 @@ pub struct RandomWeight {
     pub std: f64,
 }
 
-/// The rows that one buffer on the device holds, and how.
+/// Rows as they are drawn into a buffer, in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// First row.
     pub first: u32,
     /// Rows.
     pub count: u32,
-    /// How they are held.
-    pub form: Form,
     /// Halves of a row, each padded on its own: 1 or 2.
     pub halves: u32,
     /// Rows of the first half of the matrix if the rows of both halves are held in turn, or 0.
@@ -106,11 +93,9 @@ impl RandomWeight {
     /// Fills a buffer. Binding: w.
     #[must_use]
     pub fn fill(&self, held: Held) -> Launch {
-        let Held { first, count, form, halves, interleave } = held;
+        let Held { first, count, halves, interleave } = held;
         let k = self.k / halves;
         let per_row = chunks(k) * halves;
-        let mut choice = Choice::default();
-        choice.0[0] = any_option(form);
         let wg = reduce::lanes(per_row, 128);
         let params = RandomWeightParams {
             seed: [self.seed as u32, (self.seed >> 32) as u32],
@@ -121,12 +106,12 @@ impl RandomWeight {
             halves,
             interleave,
             scale: self.scale(),
-            lanes: form.lanes(),
+            reserved: 0,
         };
-        let bytes = form.bytes(count, per_row);
+        let bytes = u64::from(count) * u64::from(per_row) * 32;
         Launch {
             kernel: &RANDOM_WEIGHT,
-            choice,
+            choice: Choice::default(),
             overrides: vec![wg],
             params: bytemuck::bytes_of(&params).to_vec(),
             workgroups: [per_row.div_ceil(wg), count.min(ROWS_AT_ONCE), 1],
@@ -152,33 +137,28 @@ fn bell(bits: u32) -> f32 {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: RandomWeightParams = launch.params();
-    let form = form_of(launch.option(0), params.lanes);
     let RandomWeightParams { first, k, halves, interleave, scale, .. } = params;
     let generator = Threefry::from_words(params.seed);
     let value = |row: u32, column: u32| bell(generator.block([row, column / 2])[(column % 2) as usize]) * scale;
-    let per_row = params.chunks * halves;
-    let w: &mut [u8] = bytemuck::cast_slice_mut(slots.write::<u32>());
-    let group = form.group();
-    let group_bytes = form.bytes(group, per_row) as usize;
-    (0..params.count.div_ceil(group)).into_par_iter().zip(w.par_chunks_mut(group_bytes)).for_each(|(place, out)| {
-        let mut bytes = Vec::with_capacity(group_bytes);
-        for row in first + place * group..first + params.count.min((place + 1) * group) {
+    let width = params.chunks as usize * 8;
+    let w: &mut [f32] = slots.write();
+    (first..first + params.count).into_par_iter().zip(w.par_chunks_mut(width * halves as usize)).for_each(
+        |(row, out)| {
             let row = if interleave > 0 { row % 2 * interleave + row / 2 } else { row };
-            for half in 0..halves {
-                let values: Vec<f32> = (0..k).map(|column| value(row, half * k + column)).collect();
-                form.dtype.encode_row(&values, &mut bytes);
+            out.fill(0.0);
+            for (half, out) in (0..halves).zip(out.chunks_mut(width)) {
+                out.iter_mut().zip(0..k).for_each(|(out, column)| *out = value(row, half * k + column));
             }
-        }
-        out.copy_from_slice(&form.arrange(per_row, bytes));
-    });
+        },
+    );
 }
 
 fn case(weight: RandomWeight, held: Held) -> Case {
     let launch = weight.fill(held);
-    let Held { first, count, form, halves, .. } = held;
+    let Held { first, count, halves, .. } = held;
     Case {
-        name: format!("{count} rows from {first} of {} values in {halves} halves, {}", weight.k, form.name()),
-        data: vec![vec![if form.in_texture() { 0 } else { u32::MAX }; launch.sizes[0] as usize / 4]],
+        name: format!("{count} rows from {first} of {} values in {halves} halves", weight.k),
+        data: vec![vec![u32::MAX; launch.sizes[0] as usize / 4]],
         checks: vec![Check::Exact],
         launch,
     }
@@ -186,21 +166,19 @@ fn case(weight: RandomWeight, held: Held) -> Case {
 
 fn cases() -> Vec<Case> {
     let shapes = [(1, 96, 1, 0), (7, 33, 1, 0), (3, 50, 2, 0), (6, 130, 1, 9), (20_000, 8, 1, 0), (4, 10_560, 2, 0)];
-    let all = shapes.into_iter().flat_map(|shape| test_forms().map(move |form| (shape, form)));
-    all.zip(1..)
-        .map(|(((count, k, halves, interleave), form), seed)| {
+    shapes
+        .into_iter()
+        .zip(1..)
+        .map(|((count, k, halves, interleave), seed)| {
             let weight = RandomWeight { seed: seed << 30 | seed, k, std: 0.0087 };
-            case(weight, Held { first: 5, count, form, halves, interleave })
+            case(weight, Held { first: 5, count, halves, interleave })
         })
         .collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {
     let weight = RandomWeight { seed: 1, k: work.n_embd, std: 0.0087 };
-    vec![case(
-        weight,
-        Held { first: 0, count: work.rows, form: Form::preferred(&work.caps, work.dtype), halves: 1, interleave: 0 },
-    )]
+    vec![case(weight, Held { first: 0, count: work.rows, halves: 1, interleave: 0 })]
 }
 
 fn random(seed: u64) -> Case {
@@ -208,9 +186,8 @@ fn random(seed: u64) -> Case {
     let halves = 1 + noise.below(2);
     let weight = RandomWeight { seed, k: halves * (1 + noise.below(500)), std: f64::from(noise.signed().abs()) + 1e-4 };
     let [first, count] = [100, 60].map(|end| noise.below(end));
-    let form = random_form(&mut noise);
     let interleave = if halves == 1 { noise.below(2) * 200 } else { 0 };
-    case(weight, Held { first, count: count + 1, form, halves, interleave })
+    case(weight, Held { first, count: count + 1, halves, interleave })
 }
 
 #[cfg(test)]

@@ -9,9 +9,3 @@ fn f16_bits(v: f32) -> u32 {
     }
     return sign | ((size - 0x38000000u + 0xfffu + ((size >> 13u) & 1u)) >> 13u);
 }
-
-fn store(chunk: u32, v: Eight) {
-    let even = vec4(f16_bits(v.lo.x), f16_bits(v.lo.z), f16_bits(v.hi.x), f16_bits(v.hi.z));
-    let odd = vec4(f16_bits(v.lo.y), f16_bits(v.lo.w), f16_bits(v.hi.y), f16_bits(v.hi.w));
-    w[chunk] = even | (odd << vec4(16u));
-}

@@ -1,0 +1,136 @@
+//! How values are stored.
+
+use half::{bf16, f16};
+
+/// How values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    Bf16,
+    /// Whole numbers from -127 to 127 in blocks of 32 along the row, each with a factor in f16: 8.5 bits per weight. ggml's `Q8_0`.
+    Q8,
+    /// Whole numbers from -8 to 7 in blocks of 32, each with a factor in f16: 4.5 bits per weight. ggml's `Q4_0`.
+    Q4,
+    /// Whole numbers from 0 to 15 in blocks of 32, each with a factor and a minimum in f16: 5 bits per weight. ggml's `Q4_1`.
+    Q4Min,
+}
+
+impl Dtype {
+    /// Every dtype, in the order of the kernels' options.
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4, Self::Q4Min];
+
+    /// Those whose values stand alone: what tensors are stored in, and keys and values.
+    pub const FLOATS: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
+    /// Name as users write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+            Self::Q4Min => "q4_1",
+        }
+    }
+
+    /// Whether values come in blocks with a common factor.
+    #[must_use]
+    pub const fn in_blocks(self) -> bool {
+        matches!(self, Self::Q8 | Self::Q4 | Self::Q4Min)
+    }
+
+    /// Bytes per value, for those whose values stand alone; 0 for the others.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q8 | Self::Q4 | Self::Q4Min => 0,
+        }
+    }
+
+    /// Bytes that a kernel reads at once: a chunk of eight values, or as much of a block as fills 16 bytes.
+    pub(crate) const fn option(self) -> u8 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Bf16 => 2,
+            Self::Q8 => 3,
+            Self::Q4 => 4,
+            Self::Q4Min => 5,
+        }
+    }
+
+    /// The largest value that is stored as a finite one.
+    #[must_use]
+    pub const fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            // Halfway to the next power of two, exclusive.
+            Self::F16 => 65_519.996,
+            Self::Bf16 => f32::from_bits(0x7f7f_7fff),
+            // The largest factor in f16, stored 4096 times as large.
+            Self::Q8 => 65_504.0 / 4096.0 * 127.0,
+            Self::Q4 => 65_504.0 / 4096.0 * 7.0,
+            Self::Q4Min => 65_504.0 / 4096.0,
+        }
+    }
+
+    /// Bytes of `rows` rows of `chunks` chunks of eight values that stand alone.
+    #[must_use]
+    pub const fn matrix_bytes(self, rows: u32, chunks: u32) -> u64 {
+        rows as u64 * chunks as u64 * 8 * self.bytes()
+    }
+
+    /// Decodes little-endian bytes at any alignment, of values that stand alone; nothing for others.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than `values` takes.
+    pub fn decode_bytes(self, bytes: &[u8], values: &mut [f32]) {
+        let bytes = &bytes[..values.len() * self.bytes() as usize];
+        match self {
+            Self::F32 => {
+                let chunks = bytes.as_chunks::<4>().0;
+                values.iter_mut().zip(chunks).for_each(|(value, &b)| *value = f32::from_le_bytes(b));
+            }
+            Self::F16 => {
+                let chunks = bytes.as_chunks::<2>().0;
+                values.iter_mut().zip(chunks).for_each(|(value, &b)| *value = f16::from_le_bytes(b).to_f32());
+            }
+            Self::Bf16 => {
+                let chunks = bytes.as_chunks::<2>().0;
+                values.iter_mut().zip(chunks).for_each(|(value, &b)| *value = bf16::from_le_bytes(b).to_f32());
+            }
+            Self::Q8 | Self::Q4 | Self::Q4Min => {}
+        }
+    }
+
+    /// Appends values that stand alone in this dtype, rounded to nearest, ties to even, and pads with zeros to whole chunks. What comes in blocks
+    /// is appended in f32: see [`Resident::encode`](super::Resident::encode).
+    pub fn encode_row(self, values: &[f32], out: &mut Vec<u8>) {
+        let width = if self.bytes() == 2 { 2 } else { 4 };
+        let end = out.len() + values.len().next_multiple_of(8) * width;
+        match self {
+            Self::F16 => out.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes())),
+            Self::Bf16 => out.extend(values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes())),
+            Self::F32 | Self::Q8 | Self::Q4 | Self::Q4Min => out.extend_from_slice(bytemuck::cast_slice(values)),
+        }
+        out.resize(end, 0);
+    }
+
+    /// The value at an index of a buffer of words, of values that stand alone.
+    #[must_use]
+    pub fn decode(self, words: &[u32], index: usize) -> f32 {
+        match self {
+            Self::F16 => f16::from_bits(bytemuck::cast_slice::<u32, u16>(words)[index]).to_f32(),
+            Self::Bf16 => bf16::from_bits(bytemuck::cast_slice::<u32, u16>(words)[index]).to_f32(),
+            Self::F32 | Self::Q8 | Self::Q4 | Self::Q4Min => f32::from_bits(words[index]),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+override WG: u32;
+
+struct Params {
+    first: u32,
+    count: u32,
+    padded: u32,
+    rows: u32,
+    chunks: u32,
+    lanes: u32,
+    scales: u32,
+    quads_at_once: u32,
+}
+
+// 32 values of row `i` of x; zeros outside.
+fn block_at(i: u32, b: u32) -> Values {
+    var v: Values;
+    for (var q = 0u; q < 8u; q += 1u) {
+        if (i < params.count && 8u * b + q < 2u * params.chunks) {
+            v[q] = x[i * 2u * params.chunks + 8u * b + q];
+        }
+    }
+    return v;
+}
+
+// A lane takes two blocks of four rows: what shares a word of factors, in any form.
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let pair = group.x * WG + lane;
+    let blocks = (params.chunks + 3u) / 4u;
+    if (2u * pair >= blocks) {
+        return;
+    }
+    for (var quad = group.y; 4u * quad < params.padded; quad += params.quads_at_once) {
+        var factors: array<vec4<u32>, 2>;
+        for (var h = 0u; h < 2u && 2u * pair + h < blocks; h += 1u) {
+            for (var r = 0u; r < 4u; r += 1u) {
+                let b = 2u * pair + h;
+                let packed = packed_of(block_at(4u * quad + r, b));
+                for (var u = 0u; u < UNITS; u += 1u) {
+                    put(params.first + 4u * quad + r, UNITS * b + u, UNITS * blocks, packed.units[u]);
+                }
+                factors[h][r] = packed.factor;
+            }
+        }
+        put_factors(params.first / 4u + quad, pair, blocks, factors);
+    }
+}

@@ -1,0 +1,229 @@
+//! A matrix in device memory: where each of its values is, and how it gets there.
+
+use half::f16;
+
+use super::{Dtype, Form, Order, blocks};
+use crate::TEXTURE_WIDTH;
+
+/// A matrix, or consecutive rows of one, in device memory.
+///
+/// Values in blocks are packed four (q8) or eight (q4) to a word, the first in the lowest bits, plus 128 or 8 where they have a sign. All of them come
+/// first, then the blocks' factors in f16, stored 4096 times as large, because f16 has few small numbers. `q4_1` has a factor and a minimum for each
+/// block, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resident {
+    /// How it is held.
+    pub form: Form,
+    /// Rows.
+    pub rows: u32,
+    /// Chunks of eight values per row.
+    pub chunks: u32,
+}
+
+/// Bytes of what a lane loads at once.
+const UNIT: u64 = 16;
+
+/// What factors are multiplied by before they are stored.
+const FACTOR: f32 = 4096.0;
+
+impl Resident {
+    /// Bytes of it.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        let factors = match self.form.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::Bf16 => return self.values(),
+            Dtype::Q8 | Dtype::Q4 => 2,
+            Dtype::Q4Min => 4,
+        };
+        self.scales() as u64 * UNIT + (self.padded_rows() * self.block_pairs() * 2 * factors).next_multiple_of(UNIT)
+    }
+
+    /// Bytes of its rows in f32, one after the other.
+    #[must_use]
+    pub const fn f32_bytes(&self) -> u64 {
+        Dtype::F32.matrix_bytes(self.rows, self.chunks)
+    }
+
+    /// Bytes that a device sets aside for it: up to the end of the last line of a texture.
+    #[must_use]
+    pub const fn memory(&self) -> u64 {
+        let grain = if self.form.in_texture() { TEXTURE_WIDTH as u64 * UNIT } else { UNIT };
+        self.bytes().next_multiple_of(grain)
+    }
+
+    /// Where the factors of its blocks begin, in units of 16 bytes.
+    #[must_use]
+    pub const fn scales(&self) -> u32 {
+        (self.values() / UNIT) as u32
+    }
+
+    /// Bytes of its values without the factors of blocks.
+    const fn values(&self) -> u64 {
+        let blocks = blocks(self.chunks) as u64;
+        match (self.form.dtype, self.form.order) {
+            (Dtype::Q8, _) => self.padded_rows() * blocks * 32,
+            (Dtype::Q4 | Dtype::Q4Min, _) => self.padded_rows() * blocks * 16,
+            (dtype, Order::Rows) => dtype.matrix_bytes(self.rows, self.chunks),
+            (dtype, Order::Lanes(_)) => self.padded_rows() * blocks * 32 * dtype.bytes(),
+        }
+    }
+
+    const fn padded_rows(&self) -> u64 {
+        self.rows.next_multiple_of(self.form.group()) as u64
+    }
+
+    const fn block_pairs(&self) -> u64 {
+        blocks(self.chunks).div_ceil(2) as u64
+    }
+
+    /// Where a unit of 16 bytes of a row is, if a row has `units` of them.
+    const fn unit(&self, units: u32, row: u32, unit: u32) -> u64 {
+        let (units, unit) = (units as u64, unit as u64);
+        match self.form.order {
+            Order::Rows => row as u64 * units + unit,
+            Order::Lanes(lanes) => {
+                let group = self.form.group();
+                ((row / group) as u64 * units + unit) * group as u64 + (row % 4 * lanes + row / 4 % lanes) as u64
+            }
+        }
+    }
+
+    /// Where the factor of a block of a row is, in halves (`q8`, `q4`) or words (`q4_1`) from [`Self::scales`] on.
+    const fn scale(&self, row: u32, block: u32) -> u64 {
+        let pairs = self.block_pairs();
+        match (self.form.order, self.form.dtype) {
+            (Order::Rows, _) => row as u64 * 2 * pairs + block as u64,
+            (Order::Lanes(lanes), Dtype::Q4Min) => {
+                let group = (row / self.form.group()) as u64 * blocks(self.chunks) as u64 + block as u64;
+                (group * lanes as u64 + (row / 4 % lanes) as u64) * 4 + row as u64 % 4
+            }
+            (Order::Lanes(lanes), _) => {
+                let group = (row / self.form.group()) as u64 * pairs + block as u64 / 2;
+                (group * lanes as u64 + (row / 4 % lanes) as u64) * 8 + block as u64 % 2 * 4 + row as u64 % 4
+            }
+        }
+    }
+
+    /// The value at a column of a row.
+    #[must_use]
+    pub fn decode(&self, words: &[u32], row: u32, column: u32) -> f32 {
+        let (dtype, block) = (self.form.dtype, column / 32);
+        let from = |per_unit: u32, units: u32| {
+            let unit = self.unit(units, row, column / per_unit);
+            (unit as usize * 4, column % per_unit)
+        };
+        let halves: &[u16] = bytemuck::cast_slice(&words[self.scales() as usize * 4..]);
+        let half = |place: u64| f16::from_bits(halves[place as usize]).to_f32() / FACTOR;
+        let blocks = blocks(self.chunks);
+        match dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::Bf16 => {
+                let per_unit = (UNIT / dtype.bytes()) as u32;
+                let padded = if self.form.in_texture() { blocks * 4 } else { self.chunks };
+                let (start, rest) = from(per_unit, padded * 8 / per_unit);
+                dtype.decode(&words[start..], rest as usize)
+            }
+            Dtype::Q8 => {
+                let (start, rest) = from(16, 2 * blocks);
+                let q = words[start + rest as usize / 4] >> (rest % 4 * 8) & 0xff;
+                (q as f32 - 128.0) * half(self.scale(row, block))
+            }
+            Dtype::Q4 | Dtype::Q4Min => {
+                let (start, rest) = from(32, blocks);
+                let q = (words[start + rest as usize / 8] >> (rest % 8 * 4) & 0xf) as f32;
+                let scale = self.scale(row, block);
+                if dtype == Dtype::Q4 { (q - 8.0) * half(scale) } else { q * half(2 * scale) + half(2 * scale + 1) }
+            }
+        }
+    }
+
+    /// Its bytes, from all of its rows as [`Dtype::encode_row`] leaves them, one after the other. What comes in blocks is left in f32.
+    #[must_use]
+    pub fn encode(&self, rows: Vec<u8>) -> Vec<u8> {
+        if self.form.order == Order::Rows || self.form.dtype.in_blocks() {
+            return rows;
+        }
+        let mut words = vec![0; self.bytes() as usize / 4];
+        self.put_bytes(&mut words, 0, &rows);
+        bytemuck::cast_slice(&words).to_vec()
+    }
+
+    /// Rounds rows of whole chunks to the form and puts them where they belong, from row `first` on; behind the last row, zeros fill its group.
+    ///
+    /// # Panics
+    /// If they are more than there is room for.
+    pub fn put(&self, words: &mut [u32], first: u32, values: &[f32]) {
+        let width = self.chunks as usize * 8;
+        if self.form.dtype.in_blocks() {
+            let last = first + (values.len() / width) as u32;
+            for (row, values) in (first..).zip(values.chunks_exact(width)) {
+                self.put_blocks(words, row, values);
+            }
+            let padding = if last == self.rows { self.padded_rows() as u32 - last } else { 0 };
+            (last..last + padding).for_each(|row| self.put_blocks(words, row, &vec![0.0; width]));
+        } else {
+            let mut bytes = Vec::new();
+            values.chunks_exact(width).for_each(|row| self.form.dtype.encode_row(row, &mut bytes));
+            self.put_bytes(words, first, &bytes);
+        }
+    }
+
+    fn put_bytes(&self, words: &mut [u32], first: u32, rows: &[u8]) {
+        let row_bytes = self.form.dtype.matrix_bytes(1, self.chunks) as usize;
+        let padded = if self.form.in_texture() { blocks(self.chunks) * 4 } else { self.chunks };
+        let units = (self.form.dtype.matrix_bytes(1, padded) / UNIT) as u32;
+        let out: &mut [u8] = bytemuck::cast_slice_mut(words);
+        for (row, bytes) in (first..).zip(rows.chunks_exact(row_bytes)) {
+            for (unit, bytes) in (0..).zip(bytes.chunks_exact(UNIT as usize)) {
+                let at = (self.unit(units, row, unit) * UNIT) as usize;
+                out[at..at + UNIT as usize].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    fn put_blocks(&self, words: &mut [u32], row: u32, values: &[f32]) {
+        let blocks = blocks(self.chunks);
+        // Numbers to a word, bits of each, units to a block.
+        let (per_word, bits, per_block) = if self.form.dtype == Dtype::Q8 { (4, 8, 2) } else { (8, 4, 1) };
+        for (block, values) in (0..).zip(values.chunks(32)) {
+            let (factor, minimum, numbers) = round_block(self.form.dtype, values);
+            for (word, numbers) in (0..).zip(numbers.chunks_exact(per_word)) {
+                let unit = self.unit(per_block * blocks, row, per_block * block + word / 4);
+                let shifted = (0..).step_by(bits).zip(numbers).map(|(shift, number)| number << shift);
+                words[unit as usize * 4 + word as usize % 4] = shifted.fold(0, |word, bits: u32| word | bits);
+            }
+            let (scale, base) = (self.scale(row, block) as usize, self.scales() as usize * 4);
+            let halves: &mut [u16] = bytemuck::cast_slice_mut(&mut words[base..]);
+            if self.form.dtype == Dtype::Q4Min {
+                halves[2 * scale] = factor.to_bits();
+                halves[2 * scale + 1] = minimum.to_bits();
+            } else {
+                halves[scale] = factor.to_bits();
+            }
+        }
+    }
+}
+
+/// The factor and the minimum of a block as they are stored, and its numbers.
+fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
+    let mut numbers = [0; 32];
+    let largest = values.iter().fold(0_f32, |most, v| most.max(v.abs()));
+    let (factor, minimum, shift, range) = match dtype {
+        Dtype::Q4Min => {
+            let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+            let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            (f16::from_f32((high - low) * (FACTOR / 15.0)), f16::from_f32(low * FACTOR), 0.0, 0.0..=15.0)
+        }
+        Dtype::Q4 => {
+            // The value that is largest in size becomes -8, as in ggml: of 16 numbers one more is below zero than above.
+            let signed = values.iter().copied().find(|v| v.abs() == largest).unwrap_or(0.0);
+            (f16::from_f32(signed * (FACTOR / -8.0)), f16::ZERO, 8.0, 0.0..=15.0)
+        }
+        _ => (f16::from_f32(largest * (FACTOR / 127.0)), f16::ZERO, 128.0, 1.0..=255.0),
+    };
+    let inverse = if factor.to_f32() == 0.0 { 0.0 } else { FACTOR / factor.to_f32() };
+    let low = minimum.to_f32() / FACTOR;
+    for (number, value) in numbers.iter_mut().zip(values.iter().copied().chain(std::iter::repeat(0.0))) {
+        *number = ((value - low) * inverse + shift).round_ties_even().clamp(*range.start(), *range.end()) as u32;
+    }
+    (factor, minimum, numbers)
+}

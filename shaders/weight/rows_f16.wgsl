@@ -1,0 +1,13 @@
+const UNIT: u32 = 1u;
+alias Unit = vec4<u32>;
+
+fn unit_at(row: u32, unit: u32) -> Unit {
+    return w[row * params.chunks + unit];
+}
+
+fn chunk_of(unit: Unit, j: u32) -> Eight {
+    return Eight(
+        vec4(unpack2x16float(unit.x), unpack2x16float(unit.y)),
+        vec4(unpack2x16float(unit.z), unpack2x16float(unit.w)),
+    );
+}

@@ -1,0 +1,19 @@
+// A block of 32: 16 bytes, with its scale.
+const UNIT: u32 = 4u;
+struct Unit {
+    q: vec4<u32>,
+    scale: vec2<f32>,
+}
+
+fn unit_at(row: u32, unit: u32) -> Unit {
+    let blocks = (params.chunks + 3u) / 4u;
+    // Eight f16 to a word of four, rows padded to whole pairs.
+    let place = row * ((blocks + 1u) & ~1u) + unit;
+    let word = w[params.scales + place / 8u][place / 2u % 4u];
+    let half = select(word & 0xffffu, word >> 16u, (place & 1u) == 1u);
+    return Unit(w[row * blocks + unit], scale_of_q4(half));
+}
+
+fn chunk_of(unit: Unit, j: u32) -> Eight {
+    return scaled(q4_chunk(unit.q, j), unit.scale);
+}
