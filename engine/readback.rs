@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::counters::add;
 use crate::device::{Device, Engine};
@@ -30,7 +30,7 @@ struct Pool {
     free: HashMap<u64, Vec<wgpu::Buffer>>,
     /// Buffers whose mapping nobody waits for any more, until it has come about. wgpu 30 does not forget a mapping that is taken back: the
     /// buffer's next one would count as ready when the old one is, with the old content.
-    abandoned: Vec<(wgpu::Buffer, Arc<AtomicU8>)>,
+    abandoned: Vec<(wgpu::Buffer, Arc<Outcome>)>,
 }
 
 impl Staging {
@@ -65,7 +65,7 @@ impl Staging {
     }
 
     /// Keeps a buffer until its mapping has come about.
-    fn abandon(&self, buffer: wgpu::Buffer, state: Arc<AtomicU8>) {
+    fn abandon(&self, buffer: wgpu::Buffer, state: Arc<Outcome>) {
         self.lock().abandoned.push((buffer, state));
     }
 
@@ -73,10 +73,10 @@ impl Staging {
     fn reclaim(&self, gpu: &Gpu) {
         let done: Vec<_> = {
             let mut pool = self.lock();
-            pool.abandoned.extract_if(.., |(_, state)| state.load(Ordering::Acquire) != PENDING).collect()
+            pool.abandoned.extract_if(.., |(_, state)| state.get() != PENDING).collect()
         };
         for (buffer, state) in done {
-            if state.load(Ordering::Acquire) == MAPPED {
+            if state.get() == MAPPED {
                 self.give(gpu, buffer);
             }
         }
@@ -91,13 +91,31 @@ const PENDING: u8 = 0;
 const MAPPED: u8 = 1;
 const FAILED: u8 = 2;
 
+/// What became of a mapping, and when that was seen.
+#[derive(Debug, Default)]
+struct Outcome {
+    state: AtomicU8,
+    at: OnceLock<Instant>,
+}
+
+impl Outcome {
+    fn get(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    fn set(&self, state: u8) {
+        let _ = self.at.set(Instant::now());
+        self.state.store(state, Ordering::Release);
+    }
+}
+
 /// A ticket for results of an execution. Tickets may be waited for in any order; a dropped one gives its memory back.
 #[must_use = "results are read with `wait`"]
 pub struct ReadBack(Ticket);
 
 enum Ticket {
-    /// On the CPU: the results themselves.
-    Ready(Vec<Vec<u8>>),
+    /// On the CPU: the results themselves, and when they were there.
+    Ready(Vec<Vec<u8>>, Instant),
     Mapping(Mapping),
 }
 
@@ -107,7 +125,7 @@ pub(crate) struct Mapping {
     staging: Option<wgpu::Buffer>,
     /// Bytes of each result, multiples of 4 as mapping demands.
     sizes: Vec<u64>,
-    state: Arc<AtomicU8>,
+    state: Arc<Outcome>,
     submission: wgpu::SubmissionIndex,
 }
 
@@ -115,7 +133,7 @@ impl ReadBack {
     /// A ticket whose results are there already.
     pub(crate) fn ready_now(device: &Device, results: Vec<Vec<u8>>) -> Self {
         add(&device.tally().read_backs, 1);
-        Self(Ticket::Ready(results))
+        Self(Ticket::Ready(results, Instant::now()))
     }
 
     /// Starts mapping a staging buffer that `submission` fills with results of these sizes, one behind the other.
@@ -134,8 +152,22 @@ impl ReadBack {
     #[must_use]
     pub fn ready(&self) -> bool {
         match &self.0 {
-            Ticket::Ready(_) => true,
+            Ticket::Ready(..) => true,
             Ticket::Mapping(mapping) => mapping.ready(),
+        }
+    }
+
+    /// When the results were there, as far as was seen: each submission and each poll looks. Blocks until they are.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn done_at(&self) -> Result<Instant> {
+        match &self.0 {
+            Ticket::Ready(_, at) => Ok(*at),
+            Ticket::Mapping(mapping) => {
+                mapping.arrive()?;
+                Ok(mapping.state.at.get().copied().unwrap_or_else(Instant::now))
+            }
         }
     }
 
@@ -146,7 +178,7 @@ impl ReadBack {
     /// [`Error::Timeout`] if the device makes no progress for two minutes, [`Error::ReadBack`], or a fault of the device.
     pub fn wait(self) -> Result<Vec<Vec<u8>>> {
         let results = match self.0 {
-            Ticket::Ready(results) => return Ok(results),
+            Ticket::Ready(results, _) => return Ok(results),
             Ticket::Mapping(mapping) => {
                 let results = mapping.finish()?;
                 add(&mapping.device.tally().bytes_read, results.iter().map(|bytes| bytes.len() as u64).sum());
@@ -160,7 +192,7 @@ impl ReadBack {
 impl fmt::Debug for ReadBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Ticket::Ready(results) => write!(f, "ReadBack({} results)", results.len()),
+            Ticket::Ready(results, _) => write!(f, "ReadBack({} results)", results.len()),
             Ticket::Mapping(mapping) => write!(f, "ReadBack({:?} bytes)", mapping.sizes),
         }
     }
@@ -175,14 +207,14 @@ impl Mapping {
         sizes: Vec<u64>,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Self> {
-        let state = Arc::new(AtomicU8::new(PENDING));
+        let state = Arc::new(Outcome::default());
         let told = Arc::clone(&state);
         let total = sizes.iter().sum::<u64>();
         gpu.guard(
             || "mapping".to_owned(),
             || {
                 staging.map_async(wgpu::MapMode::Read, 0..total, move |outcome| {
-                    told.store(if outcome.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+                    told.set(if outcome.is_ok() { MAPPED } else { FAILED });
                 });
             },
         )?;
@@ -197,7 +229,7 @@ impl Mapping {
     }
 
     fn state(&self) -> u8 {
-        self.state.load(Ordering::Acquire)
+        self.state.get()
     }
 
     /// Whether [`Self::finish`] would return at once. Looks without blocking.
@@ -206,8 +238,8 @@ impl Mapping {
         self.state() != PENDING || self.gpu().and_then(Gpu::poll).is_err() || self.state() != PENDING
     }
 
-    /// The results. Blocks if the device has not got there yet.
-    pub(crate) fn finish(&self) -> Result<Vec<Vec<u8>>> {
+    /// Blocks until the device has got there.
+    fn arrive(&self) -> Result<()> {
         let gpu = self.gpu()?;
         if !self.ready() {
             gpu.wait(self.device.tally(), &self.submission)?;
@@ -219,7 +251,12 @@ impl Mapping {
                 progress.demand(gpu)?;
             }
         }
-        gpu.check()?;
+        gpu.check()
+    }
+
+    /// The results. Blocks if the device has not got there yet.
+    pub(crate) fn finish(&self) -> Result<Vec<Vec<u8>>> {
+        self.arrive()?;
         let staging = self.staging.as_ref().filter(|_| self.state() == MAPPED);
         // A mapping fails only with its device; a host's device may have no other way to tell.
         let staging = staging.ok_or_else(|| Error::Lost("results could not be mapped".to_owned()))?;

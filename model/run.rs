@@ -200,11 +200,6 @@ impl Run {
     /// Keeps the device busy: submits passes up to the limit.
     fn submit_ahead(&mut self, session: &mut Session) -> Result<(), Error> {
         loop {
-            // On a driver that computes while it takes commands, the first token is there by now; it must not count as if it had come
-            // with the next.
-            if self.first.is_none() && self.pending.front().is_some_and(ReadBack::ready) {
-                self.first = Some(Instant::now());
-            }
             if !self.begin(session)? {
                 return Ok(());
             }
@@ -215,9 +210,10 @@ impl Run {
     /// Waits for the oldest pass and takes its token.
     fn take(&mut self) -> Result<Option<Piece>, Error> {
         let Some(ticket) = self.pending.pop_front() else { return Ok(None) };
+        // Not the time of this call: the host may have been busy with the next token.
+        let now = ticket.done_at()?;
         let bytes = ticket.wait()?.concat();
         let token = bytes.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-        let now = Instant::now();
         let first = *self.first.get_or_insert(now);
         self.statistics.prompt_time = first - self.start;
         self.statistics.decode_time = now - first;
