@@ -39,16 +39,24 @@ fn run(at: Lane) {
     }
     let kv_head = head / (params.heads / params.kv_heads);
     let entry = at.group.z * params.heads + head;
+    let part = (entry * params.parts + params.first_part + at.group.y) * (4u * params.chunks + 1u);
+    let length = row.position + 1u;
+    let tiles = (length + WG - 1u) / WG;
+    let share = (tiles + params.splits - 1u) / params.splits;
+    let last = min(tiles, (at.group.y + 1u) * share);
+    // A split without keys says so, and its sums are not looked at.
+    if (at.group.y * share >= last) {
+        if (at.index == 0u) {
+            partial_sums[part] = vec2(LOWEST, 0.0);
+        }
+        return;
+    }
     if (at.index < params.chunks) {
         let place = 2u * (entry * params.chunks + at.index);
         query[at.index] = Eight(q[place], q[place + 1u]);
     }
     workgroupBarrier();
 
-    let length = row.position + 1u;
-    let tiles = (length + WG - 1u) / WG;
-    let share = (tiles + params.splits - 1u) / params.splits;
-    let last = min(tiles, (at.group.y + 1u) * share);
     let pairs = (params.head_dim + 1u) / 2u;
     var largest = LOWEST;
     var weight_sum = 0.0;
@@ -92,7 +100,6 @@ fn run(at: Lane) {
         workgroupBarrier();
     }
 
-    let part = (entry * params.parts + params.first_part + at.group.y) * (4u * params.chunks + 1u);
     if (at.index == 0u) {
         partial_sums[part] = vec2(largest, weight_sum);
     }

@@ -72,8 +72,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         }
         y.fill(0.0);
         for (head, y) in y.chunks_exact_mut(head_dim).enumerate().take(params.heads as usize) {
-            let parts: Vec<&[f32]> =
-                partial[(row * params.heads as usize + head) * parts * size..].chunks(size).take(parts).collect();
+            let all = partial[(row * params.heads as usize + head) * parts * size..].chunks(size).take(parts);
+            let parts: Vec<&[f32]> = all.filter(|part| part[1] > 0.0).collect();
             let largest = parts.iter().fold(f64::MIN, |m, part| m.max(f64::from(part[0])));
             let scales: Vec<f64> = parts.iter().map(|part| (f64::from(part[0]) - largest).exp()).collect();
             let weights: f64 = parts.iter().zip(&scales).map(|(part, scale)| f64::from(part[1]) * scale).sum();

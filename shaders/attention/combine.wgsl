@@ -28,9 +28,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var sum = vec2<f32>();
         for (var part = 0u; part < params.parts; part += 1u) {
             let place = start + part * size;
-            let scale = exp(partial_sums[place].x - largest);
-            weights += partial_sums[place].y * scale;
-            sum += partial_sums[place + 1u + pair] * scale;
+            let found = partial_sums[place];
+            // No keys, no sums.
+            if (found.y > 0.0) {
+                let scale = exp(found.x - largest);
+                weights += found.y * scale;
+                sum += partial_sums[place + 1u + pair] * scale;
+            }
         }
         y[group.y * params.y_stride / 2u + head * pairs + pair] = sum / max(weights, 1e-30);
     }
