@@ -39,6 +39,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::EMBED,
     &embed::SELECT,
     &norm::RMS_NORM,
+    &norm::RECORD,
     &matmul::MATVEC,
     &matmul::MATMUL_TILED,
     &matmul::MATMUL_LANES,

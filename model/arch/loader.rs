@@ -86,8 +86,16 @@ impl Loader<'_> {
     ///
     /// # Errors
     /// [`Error::Weight`], or the device's.
-    pub(crate) fn vector(&mut self, name: &str) -> Result<Buffer, Error> {
-        let values = match self.weights {
+    pub(crate) fn vector(&self, name: &str) -> Result<Buffer, Error> {
+        self.put(name, self.values(name)?)
+    }
+
+    /// The values of a vector, padded with zeros like a row of activations.
+    ///
+    /// # Errors
+    /// [`Error::Weight`].
+    pub(crate) fn values(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let mut values = match self.weights {
             Weights::Stored(checkpoint) => {
                 let tensor = checkpoint.required(name)?;
                 let mut values = vec![0.0; tensor.shape.iter().product()];
@@ -101,14 +109,15 @@ impl Loader<'_> {
                 vec![value; tensor.shape.iter().product()]
             }
         };
-        self.put(name, values)
+        values.resize(stride(size(values.len())) as usize, 0.0);
+        Ok(values)
     }
 
     /// The stored vector of that name, if there is one.
     ///
     /// # Errors
     /// As [`Self::vector`].
-    pub(crate) fn optional_vector(&mut self, name: &str) -> Result<Option<Buffer>, Error> {
+    pub(crate) fn optional_vector(&self, name: &str) -> Result<Option<Buffer>, Error> {
         match self.weights {
             Weights::Stored(checkpoint) if checkpoint.tensor(name).is_some() => self.vector(name).map(Some),
             _ => Ok(None),

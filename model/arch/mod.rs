@@ -1,5 +1,6 @@
 //! Architectures: one model, one file.
 
+mod fused;
 mod loader;
 mod raven;
 mod resident;

@@ -23,6 +23,7 @@ use ruminate_shaders::norm::rms_norm;
 use ruminate_shaders::recur::{advance, init_state};
 use ruminate_shaders::{Dtype, activation_bytes, weight};
 
+use super::fused::Chain;
 use super::loader::{Loader, Weights};
 use super::resident::{Layout, Matrix};
 use crate::config::Config;
@@ -31,10 +32,10 @@ use crate::kv::KvCache;
 
 /// Weights of the model, resident on a device.
 pub(crate) struct Raven {
-    config: Config,
+    pub(super) config: Config,
     wte: Matrix,
     head: Option<Matrix>,
-    adapter: Matrix,
+    pub(super) adapter: Matrix,
     prelude: Vec<Block>,
     core: Vec<Block>,
     coda: Vec<Block>,
@@ -43,17 +44,18 @@ pub(crate) struct Raven {
 }
 
 /// One sandwich block.
-struct Block {
+pub(super) struct Block {
     /// Its name in the checkpoint, and its place among the cache's layers of its kind.
-    name: String,
+    pub(super) name: String,
     layer: usize,
     recurrent: bool,
-    norms: [Buffer; 4],
-    qkv: Matrix,
+    pub(super) norms: [Buffer; 4],
+    pub(super) chain: Chain,
+    pub(super) qkv: Matrix,
     qk_bias: Option<Buffer>,
-    proj: Matrix,
-    fc: Matrix,
-    mlp_proj: Matrix,
+    pub(super) proj: Matrix,
+    pub(super) fc: Matrix,
+    pub(super) mlp_proj: Matrix,
 }
 
 /// The buffers that a pass works on; they outlive its plans.
@@ -103,8 +105,13 @@ impl Raven {
         let mut loader = Loader { device, weights, dtype, done };
         let mut blocks = |kind: &str, count: u32, first: usize, recurrent| -> Result<Vec<Block>, Error> {
             let place = |i| (first + i, recurrent);
-            (0..count as usize)
-                .map(|i| Block::load(&mut loader, format!("{kind}.{i}"), place(i), config.qk_bias))
+            let name = |i| format!("{kind}.{i}");
+            let norms: Vec<_> =
+                (0..count as usize).map(|i| Block::norms(&loader, &name(i))).collect::<Result<_, _>>()?;
+            let chains = Chain::of(&loader, kind, &norms)?;
+            (0..)
+                .zip(chains.into_iter().zip(norms))
+                .map(|(i, norms)| Block::load(&mut loader, name(i), place(i), config.qk_bias, norms))
                 .collect()
         };
         let prelude = blocks("prelude", config.n_layers_in_prelude, 0, false)?;
@@ -141,18 +148,14 @@ impl Raven {
         let rows = pass.rows();
         let n = self.config.n_embd;
         let embedding = pass.graph.import(&pass.sites.embedding);
-        let mut x = if self.prelude.is_empty() { embedding } else { pass.activation("wte", n) };
+        let x = if self.prelude.is_empty() { embedding } else { pass.activation("wte", n) };
         for (first, count, buffer) in self.wte.parts() {
             let scale = self.config.embed_scale as f32;
             let shape = Embed { rows: pass.shape.rows, n, first, count, form: self.wte.form(), scale };
             let w = pass.graph.import(buffer);
             pass.graph.launch(embed(shape), &[rows, x, w])?;
         }
-        for (i, block) in self.prelude.iter().enumerate() {
-            let out = if i + 1 == self.prelude.len() { embedding } else { pass.activation(&block.name, n) };
-            self.block(pass, block, x, out)?;
-            x = out;
-        }
+        self.blocks(pass, &self.prelude, x, embedding)?;
         let (sequences, state) = (pass.graph.import(pass.sequences), pass.graph.import(&pass.sites.state));
         Ok(pass.graph.launch(init_state(pass.shape.rows, pass.kv.sequences(), n), &[rows, sequences, state])?)
     }
@@ -168,12 +171,17 @@ impl Raven {
         let rows = pass.rows();
         let n = self.config.n_embd;
         let (state, embedding) = (pass.graph.import(&pass.sites.state), pass.graph.import(&pass.sites.embedding));
-        let mut x = pass.activation("adapter", n);
-        self.adapter.apply(pass.graph, pass.device, (rows, pass.shape.rows), &[state, embedding], Output::Store, x)?;
-        for (i, block) in self.core.iter().enumerate() {
-            let out = if i + 1 == self.core.len() { state } else { pass.activation(&block.name, n) };
-            self.block(pass, block, x, out)?;
-            x = out;
+        match self.core.first().filter(|_| pass.by_records()) {
+            Some(first) => {
+                let x = self.adapt_record(pass, first, [state, embedding])?;
+                self.chain(pass, &self.core, x, state)?;
+            }
+            None => {
+                let all = (rows, pass.shape.rows);
+                let x = pass.activation("adapter", n);
+                self.adapter.apply(pass.graph, pass.device, all, &[state, embedding], Output::Store, x)?;
+                self.blocks(pass, &self.core, x, state)?;
+            }
         }
         Ok(pass.graph.launch(advance(pass.shape.rows), &[rows])?)
     }
@@ -186,9 +194,9 @@ impl Raven {
         let state = pass.graph.import(&pass.sites.state);
         let mut x = pass.activation("ln_f", n);
         self.norm(pass, (rows, count), &self.ln_f, state, x)?;
-        for block in &self.coda {
-            let out = pass.activation(&block.name, n);
-            self.block(pass, block, x, out)?;
+        if let Some(last) = self.coda.last() {
+            let out = pass.activation(&last.name, n);
+            self.blocks(pass, &self.coda, x, out)?;
             x = out;
         }
         let chosen = pass.graph.scratch("select", activation_bytes(outputs, n));
@@ -203,6 +211,20 @@ impl Raven {
         head.apply(pass.graph, pass.device, (picked, outputs), &[latent], Output::Store, logits)
     }
 
+    /// Applies blocks one after the other to plain rows.
+    fn blocks(&self, pass: &mut Pass<'_>, blocks: &[Block], mut x: Tensor, out: Tensor) -> Result<(), Error> {
+        if let Some(first) = blocks.first().filter(|_| pass.by_records()) {
+            let x = self.begin_record(pass, first, x)?;
+            return self.chain(pass, blocks, x, out);
+        }
+        for (i, block) in blocks.iter().enumerate() {
+            let y = if i + 1 == blocks.len() { out } else { pass.activation(&block.name, self.config.n_embd) };
+            self.block(pass, block, x, y)?;
+            x = y;
+        }
+        Ok(())
+    }
+
     /// `x = norm_2(attn(norm_1(x)) + x); out = norm_4(mlp(norm_3(x)) + x)`.
     fn block(&self, pass: &mut Pass<'_>, block: &Block, x: Tensor, out: Tensor) -> Result<(), Error> {
         let config = &self.config;
@@ -211,7 +233,9 @@ impl Raven {
 
         let normed = pass.activation(&site("norm_1"), n);
         self.norm(pass, all, &block.norms[0], x, normed)?;
-        let attended = self.attend(pass, block, normed)?;
+        let qkv = pass.activation(&site("attn.Wqkv"), config.qkv_rows());
+        block.qkv.apply(pass.graph, pass.device, all, &[normed], Output::Store, qkv)?;
+        let attended = self.attend(pass, block, qkv)?;
         let sum = pass.activation(&site("attn.sum"), n);
         block.proj.apply(pass.graph, pass.device, all, &[attended, x], Output::Residual, sum)?;
         let middle = pass.activation(&site("norm_2"), n);
@@ -238,15 +262,12 @@ impl Raven {
         self.norm(pass, all, &block.norms[3], sum, out)
     }
 
-    /// Attention of a block on normed rows, up to but without the output projection.
-    fn attend(&self, pass: &mut Pass<'_>, block: &Block, x: Tensor) -> Result<Tensor, Error> {
+    /// Attention of a block, from queries, keys and values up to but without the output projection.
+    pub(super) fn attend(&self, pass: &mut Pass<'_>, block: &Block, qkv: Tensor) -> Result<Tensor, Error> {
         let config = &self.config;
         let (heads, head_dim, count) = (config.n_heads, config.head_dim, pass.shape.rows);
         let rows = pass.rows();
         let site = |part: &str| format!("{}.attn.{part}", block.name);
-        let qkv = pass.activation(&site("Wqkv"), (heads + 2 * config.num_key_value_heads) * head_dim);
-        block.qkv.apply(pass.graph, pass.device, (rows, count), &[x], Output::Store, qkv)?;
-
         let chunks = weight::chunks(head_dim);
         let q = pass.scratch(&site("q_rope"), Dtype::F32.matrix_bytes(count * heads, chunks));
         let segments = pass.kv.segments(block.recurrent, block.layer);
@@ -302,16 +323,16 @@ impl Block {
 }
 
 impl Pass<'_> {
-    fn rows(&mut self) -> Tensor {
+    pub(super) fn rows(&mut self) -> Tensor {
         self.graph.import(&self.sites.rows)
     }
 
     /// A scratch activation `[rows, width]`, named as in the checkpoint.
-    fn activation(&mut self, name: &str, width: u32) -> Tensor {
+    pub(super) fn activation(&mut self, name: &str, width: u32) -> Tensor {
         self.scratch(name, activation_bytes(self.shape.rows, width))
     }
 
-    fn scratch(&mut self, name: &str, bytes: u64) -> Tensor {
+    pub(super) fn scratch(&mut self, name: &str, bytes: u64) -> Tensor {
         let tensor = self.graph.scratch(name, bytes);
         if self.trace {
             self.graph.keep(tensor);
@@ -327,18 +348,28 @@ impl Pass<'_> {
 }
 
 impl Block {
+    /// The values of its norms, padded like activations.
+    fn norms(loader: &Loader<'_>, name: &str) -> Result<[Vec<f32>; 4], Error> {
+        let norm = |i: usize| loader.values(&format!("transformer.{name}.norm_{i}.weight"));
+        Ok([norm(1)?, norm(2)?, norm(3)?, norm(4)?])
+    }
+
     fn load(
         loader: &mut Loader<'_>,
         name: String,
         (layer, recurrent): (usize, bool),
         biased: bool,
+        (chain, norms): (Chain, [Vec<f32>; 4]),
     ) -> Result<Self, Error> {
         let site = |part: &str| format!("transformer.{name}.{part}");
-        let norm = |loader: &mut Loader<'_>, i: usize| loader.vector(&site(&format!("norm_{i}.weight")));
-        let norms = [norm(loader, 1)?, norm(loader, 2)?, norm(loader, 3)?, norm(loader, 4)?];
+        let mut names = (1..).map(|i| site(&format!("norm_{i}.weight")));
+        let put = |values| loader.put(&names.next().unwrap_or_default(), values);
+        let norms: Vec<Buffer> = norms.into_iter().map(put).collect::<Result<_, _>>()?;
+        let norms = <[Buffer; 4]>::try_from(norms).expect("there are four");
         let qk_bias = if biased { Some(loader.vector(&site("attn.qk_bias"))?) } else { None };
         Ok(Self {
             norms,
+            chain,
             qkv: loader.matrix(&site("attn.Wqkv.weight"), Layout::Plain)?,
             qk_bias,
             proj: loader.matrix(&site("attn.proj.weight"), Layout::Plain)?,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::Dtype;
-use ruminate_shaders::matmul::{Input, Matmul, Output, matmul};
+use ruminate_shaders::matmul::{Input, Matmul, Normed, Output, matmul};
 use ruminate_shaders::weight::{self, Form, Resident};
 
 use crate::error::Error;
@@ -143,13 +143,25 @@ impl Matrix {
         output: Output,
         y: Tensor,
     ) -> Result<(), Error> {
-        let (input, k) = match self.layout {
-            Layout::Plain | Layout::Interleaved => (Input::Plain, self.k),
-            Layout::Halves => (Input::Concat, self.k / 2),
-        };
+        let input = if self.layout == Layout::Halves { Input::Concat } else { Input::Plain };
+        self.apply_flow(graph, device, (rows, count), (input, output, None), inputs, y)
+    }
+
+    /// Records a product with any input and output, and the record that they take. `inputs` are what [`matmul`] binds between W and y.
+    pub(crate) fn apply_flow(
+        &self,
+        graph: &mut Graph,
+        device: &Device,
+        (rows, count): (Tensor, u32),
+        (input, output, normed): (Input, Output, Option<Normed>),
+        inputs: &[Tensor],
+        y: Tensor,
+    ) -> Result<(), Error> {
+        let k = if input == Input::Concat { self.k / 2 } else { self.k };
         for part in &self.parts {
             let Part { first, count: part_rows, .. } = *part;
-            let shape = Matmul { rows: count, k, n: self.n, first, count: part_rows, form: self.form, input, output };
+            let shape =
+                Matmul { rows: count, k, n: self.n, first, count: part_rows, form: self.form, input, output, normed };
             let weights = graph.import(&part.buffer);
             let mut bindings = vec![rows, weights];
             bindings.extend_from_slice(inputs);

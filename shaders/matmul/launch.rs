@@ -1,6 +1,6 @@
 //! Which matmul runs for a shape, and with how many workgroups.
 
-use super::{MATMUL_LANES, MATMUL_TILED, MATVEC, MatmulParams};
+use super::{MATMUL_LANES, MATMUL_TILED, MATVEC, MatmulParams, Normed, Record};
 use crate::weight::{self, Form, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
 
@@ -11,6 +11,8 @@ pub enum Input {
     Plain,
     /// `concat[state, embedding]`, two buffers `[rows, k/2]`.
     Concat,
+    /// The inner norm of a [`Record`], without another launch; see [`Matmul::normed`].
+    Normed,
 }
 
 /// What happens to the sums.
@@ -22,6 +24,11 @@ pub enum Output {
     Residual,
     /// `y = silu(gate)·up`, rows of W alternating gate, up; y is half as wide as W is high.
     GateUp,
+    /// A [`Record`] of `W·x`, for a norm that follows; only behind [`Input::Concat`].
+    First,
+    /// A [`Record`] of `W·x` plus the outer norm of the last record, or plus its sum if it has none; only behind [`Input::Plain`]. See
+    /// [`Matmul::normed`].
+    Sum,
 }
 
 /// Shape of a matmul over one resident part of a matrix.
@@ -43,20 +50,22 @@ pub struct Matmul {
     pub input: Input,
     /// What happens to the sums.
     pub output: Output,
+    /// The record of [`Input::Normed`] and of [`Output::Sum`]; ignored otherwise.
+    pub normed: Option<Normed>,
 }
 
 impl Matmul {
     /// A product with a whole matrix `[n, k]`.
     #[must_use]
     pub const fn whole(rows: u32, k: u32, n: u32, form: Form) -> Self {
-        Self { rows, k, n, first: 0, count: n, form, input: Input::Plain, output: Output::Store }
+        Self { rows, k, n, first: 0, count: n, form, input: Input::Plain, output: Output::Store, normed: None }
     }
 
     /// Chunks of eight per row of W.
     #[must_use]
     pub const fn chunks(&self) -> u32 {
         match self.input {
-            Input::Plain => weight::chunks(self.k),
+            Input::Plain | Input::Normed => weight::chunks(self.k),
             Input::Concat => 2 * weight::chunks(self.k),
         }
     }
@@ -67,15 +76,41 @@ impl Matmul {
         Resident { form: self.form, rows: self.count, chunks: self.chunks() }
     }
 
+    /// Whether it takes or makes a record.
+    const fn of_record(&self) -> bool {
+        matches!(self.input, Input::Normed) || self.makes().is_some()
+    }
+
+    /// The record that it makes, if it makes one.
+    #[must_use]
+    pub const fn makes(&self) -> Option<Record> {
+        match self.output {
+            Output::First | Output::Sum => Some(Record::of(self.n, self.form)),
+            Output::Store | Output::Residual | Output::GateUp => None,
+        }
+    }
+
     /// Values per row of y.
     #[must_use]
     pub const fn width(&self) -> u32 {
         match self.output {
             Output::GateUp => self.n / 2,
-            Output::Store | Output::Residual => self.n,
+            Output::Store | Output::Residual | Output::First | Output::Sum => self.n,
         }
     }
 }
+
+/// What can be combined, in the order of the kernels' options.
+pub(super) const FLOWS: [(Input, Output); 8] = [
+    (Input::Plain, Output::Store),
+    (Input::Plain, Output::Residual),
+    (Input::Plain, Output::GateUp),
+    (Input::Concat, Output::Store),
+    (Input::Concat, Output::First),
+    (Input::Plain, Output::Sum),
+    (Input::Normed, Output::Store),
+    (Input::Normed, Output::GateUp),
+];
 
 /// Rows of x that a workgroup takes, by option.
 const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
@@ -83,8 +118,14 @@ const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
 /// Rows of x from which tiles beat reading W again for every eight of them.
 const TILED_FROM: u32 = 24;
 
-/// The launch that suits the device and the number of rows. Bindings: rows, W, then x or state and embedding, then the
-/// residual if any, then y.
+/// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or a record), then the
+/// residual, the last record and the norms' weights, as far as the output asks for them, then y.
+///
+/// The norms' weights are, padded like activations, for [`Output::First`] those of the inner norm; for [`Output::Sum`] those of the outer norm of the last
+/// record, of the outer norm of this one, and the product of both norms of this one.
+///
+/// # Panics
+/// If input and output cannot be combined, or a record is missing.
 #[must_use]
 pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
     if shape.form.in_texture() {
@@ -97,7 +138,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
             },
         );
     }
-    if shape.rows >= TILED_FROM {
+    if shape.rows >= TILED_FROM && !shape.of_record() {
         return tiled(shape);
     }
     let option = match shape.rows {
@@ -114,7 +155,8 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Vec<Launch> {
     if shape.form.in_texture() {
         return (0..3).map(|option| lanes(shape, option)).collect();
     }
-    (0..3).map(|option| matvec(caps, shape, option)).chain([tiled(shape)]).collect()
+    let tiles = (!shape.of_record()).then(|| tiled(shape));
+    (0..3).map(|option| matvec(caps, shape, option)).chain(tiles).collect()
 }
 
 pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
@@ -124,7 +166,7 @@ pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
     let workgroups = [passes, padded(&shape).div_ceil(shape.form.group()), 1];
     let mut choice = choice(&shape);
     choice.0[0] = weight::lanes_option(shape.form.dtype);
-    choice.0[3] = option;
+    choice.0[2] = option;
     let overrides = vec![shape.form.lanes()];
     launch(&MATMUL_LANES, choice, overrides, &params(&shape, workgroups[0]), workgroups, &shape, 1)
 }
@@ -135,8 +177,8 @@ pub(super) fn matvec(caps: &Caps, shape: Matmul, option: u8) -> Launch {
     let groups = padded.div_ceil(4);
     let groups_x = groups.min(caps.max_workgroups);
     let mut choice = choice(&shape);
-    choice.0[3] = option;
-    choice.0[4] = reduce::preferred(caps);
+    choice.0[2] = option;
+    choice.0[3] = reduce::preferred(caps);
     let params = params(&shape, groups_x);
     let overrides = vec![reduce::lanes(params.chunks, 128)];
     let workgroups = [groups_x, groups.div_ceil(groups_x), shape.rows.div_ceil(per_group)];
@@ -162,14 +204,19 @@ fn launch(
     let weights = shape.weights().bytes();
     let x = activation_bytes(shape.rows, shape.k);
     let y = activation_bytes(shape.rows, shape.width());
-    let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights, x];
-    if shape.input == Input::Concat {
-        sizes.push(x);
-    }
-    if shape.output == Output::Residual {
-        sizes.push(y);
-    }
-    sizes.push(y);
+    let taken = || shape.normed.expect("a matmul on a record is given one").record.bytes(shape.rows);
+    let made = || shape.makes().map_or(y, |record| record.bytes(shape.rows));
+    let norms = |count: u32| activation_bytes(count, shape.n);
+    let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights];
+    sizes.extend(match (shape.input, shape.output) {
+        (Input::Plain, Output::Store | Output::GateUp) => vec![x, y],
+        (Input::Plain, Output::Residual) => vec![x, y, y],
+        (Input::Plain, Output::Sum) => vec![x, taken(), norms(3), made()],
+        (Input::Concat, Output::First) => vec![x, x, norms(1), made()],
+        (Input::Normed, _) => vec![taken(), y],
+        (Input::Concat, _) => vec![x, x, y],
+        (Input::Plain, Output::First) => panic!("a first record is made from state and embedding"),
+    });
     let moved = weights * passes + sizes[2..].iter().sum::<u64>();
     let flops = 2 * u64::from(shape.rows) * u64::from(shape.count) * u64::from(params.chunks) * 8;
     let params = bytemuck::bytes_of(params).to_vec();
@@ -179,12 +226,8 @@ fn launch(
 fn choice(shape: &Matmul) -> Choice {
     let mut choice = Choice::default();
     choice.0[0] = shape.form.dtype.option();
-    choice.0[1] = u8::from(shape.input == Input::Concat);
-    choice.0[2] = match shape.output {
-        Output::Store => 0,
-        Output::Residual => 1,
-        Output::GateUp => 2,
-    };
+    let flow = FLOWS.iter().position(|&flow| flow == (shape.input, shape.output));
+    choice.0[1] = flow.unwrap_or_else(|| panic!("no kernel for {:?} and {:?}", shape.input, shape.output)) as u8;
     choice
 }
 
@@ -204,5 +247,11 @@ fn params(shape: &Matmul, groups_x: u32) -> MatmulParams {
         y_stride: stride(shape.width()),
         groups_x,
         scales: shape.weights().scales(),
+        record: shape.normed.map_or(0, |normed| normed.record.floats()),
+        parts: shape.normed.map_or(0, |normed| normed.record.parts()),
+        width: shape.normed.map_or(0, |normed| normed.record.width),
+        eps: shape.normed.map_or(0.0, |normed| normed.eps),
+        outer: u32::from(shape.normed.is_some_and(|normed| normed.outer)),
+        made: shape.makes().map_or(0, |record| record.floats()),
     }
 }

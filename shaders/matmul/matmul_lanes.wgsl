@@ -9,6 +9,24 @@ struct Params {
     y_stride: u32,
     groups_x: u32,
     scales: u32,
+    record: u32,
+    parts: u32,
+    width: u32,
+    eps: f32,
+    outer: u32,
+    made: u32,
+}
+
+struct Lane {
+    index: u32,
+}
+
+fn lanes_at_work() -> u32 {
+    return LANES;
+}
+
+fn total_over_lanes(at: Lane, v: vec2<f32>) -> vec2<f32> {
+    return vec2(subgroupAdd(v.x), subgroupAdd(v.y));
 }
 
 // What a lane adds up: four neighbouring rows of W times the rows of x.
@@ -38,15 +56,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     for (var b = 0u; b < blocks; b += 1u) {
         add_block(&sums, place, lane, group.y, blocks, b);
     }
+    let at = Lane(lane);
     let n = 4u * (group.y * LANES + lane);
-    if (n >= params.n_padded) {
-        return;
-    }
     let real = vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
     for (var m = 0u; m < M && first_row + m <= last_row; m += 1u) {
-        if (rows[first_row + m].live != 0u) {
+        let row = first_row + m;
+        let factor = factor_in(at, row);
+        let rest = factor_out(at, row);
+        var squares = vec2<f32>();
+        if (rows[row].live != 0u && n < params.n_padded) {
             let v = vec4(total(sums.a, m), total(sums.b, m), total(sums.c, m), total(sums.d, m));
-            emit(first_row + m, n, select(vec4<f32>(), v, real));
+            squares = emit(row, n, select(vec4<f32>(), v * factor, real), rest);
+        }
+        if (RECORDS) {
+            let all = total_over_lanes(at, squares);
+            if (lane == 0u && rows[row].live != 0u) {
+                emit_squares(row, params.first / (4u * LANES) + group.y, all);
+            }
         }
     }
 }

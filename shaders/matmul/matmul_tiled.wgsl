@@ -7,6 +7,12 @@ struct Params {
     y_stride: u32,
     groups_x: u32,
     scales: u32,
+    record: u32,
+    parts: u32,
+    width: u32,
+    eps: f32,
+    outer: u32,
+    made: u32,
 }
 
 const TILE: u32 = 64u;
@@ -14,6 +20,11 @@ const DEPTH: u32 = 16u;
 
 var<workgroup> xs: array<f32, TILE * DEPTH>;
 var<workgroup> ws: array<f32, TILE * DEPTH>;
+
+// Records are for few rows.
+struct Lane {
+    index: u32,
+}
 
 fn keep(into_x: bool, place: u32, v: Eight) {
     for (var i = 0u; i < 4u; i += 1u) {
@@ -76,7 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = 0u; i < 4u; i += 1u) {
         let row = first_row + ty + i;
         if (row < params.rows && rows[row].live != 0u) {
-            emit(row, n, select(vec4<f32>(), sums[i], real));
+            emit(row, n, select(vec4<f32>(), sums[i], real), 1.0);
         }
     }
 }

@@ -9,6 +9,20 @@ struct Params {
     y_stride: u32,
     groups_x: u32,
     scales: u32,
+    record: u32,
+    parts: u32,
+    width: u32,
+    eps: f32,
+    outer: u32,
+    made: u32,
+}
+
+fn lanes_at_work() -> u32 {
+    return WG;
+}
+
+fn total_over_lanes(at: Lane, v: vec2<f32>) -> vec2<f32> {
+    return reduce_sum4(at, vec4(v, 0.0, 0.0)).xy;
 }
 
 fn keep_real(n: u32, v: vec4<f32>) -> vec4<f32> {
@@ -56,9 +70,14 @@ fn run(at: Lane) {
         }
     }
     for (var m = 0u; m < M; m += 1u) {
-        let total = reduce_sum4(at, sums[m]);
-        if (at.index == m && first_row + m <= last_row && rows[first_row + m].live != 0u) {
-            emit(first_row + m, n, keep_real(n, total));
+        let row = min(first_row + m, last_row);
+        let total = reduce_sum4(at, sums[m]) * factor_in(at, row);
+        let factor = factor_out(at, row);
+        if (at.index == m && first_row + m <= last_row && rows[row].live != 0u) {
+            let squares = emit(row, n, keep_real(n, total), factor);
+            if (RECORDS) {
+                emit_squares(row, (params.first + n) / 4u, squares);
+            }
         }
     }
 }

@@ -7,14 +7,16 @@
 //!   read four times as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow: there this kernel does
 //!   everything.
 //!
-//! Parts swap the dtype of W, where x comes from (a row, or `concat[state, embedding]` without building it) and what happens
-//! to the sums: stored, added to a residual, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
+//! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or a [`Record`]) and what happens
+//! to the sums: stored, added to a residual, made into a record, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
 //! Both kernels clamp reads to real rows instead of branching, and write zeros into the padding of y.
 
 mod launch;
+mod record;
 mod reference;
 
 pub use launch::{Input, Matmul, Output, matmul, matmul_variants};
+pub use record::{Normed, Record};
 
 use reference::Family;
 
@@ -24,34 +26,65 @@ use crate::{Axis, Binding, Case, Kernel, Params, Part, ROW, Workload, mlp, reduc
 
 const ROWS: Binding = Binding::read("rows", "Row");
 
-const INPUT: Axis = Axis {
-    name: "input",
+/// Where the rows of x come from, and what happens to the sums.
+const FLOW: Axis = Axis {
+    name: "flow",
     options: &[
-        Part::new("plain", include_str!("input_plain.wgsl")).with(&[Binding::read("x", "vec4<f32>")]),
-        Part::new("concat", include_str!("input_concat.wgsl"))
-            .with(&[Binding::read("state", "vec4<f32>"), Binding::read("embedding", "vec4<f32>")]),
+        Part::new("plain.store", STORE).using(&[PLAIN, ROWS_OUT, UNCHANGED]).with(&[X, Y]),
+        Part::new("plain.residual", RESIDUAL).using(&[PLAIN, ROWS_OUT, UNCHANGED]).with(&[X, RESIDUE, Y]),
+        Part::new("plain.gate_up", mlp::GATE_UP).using(&[PLAIN, ROWS_OUT, UNCHANGED]).with(&[X, PAIRS]),
+        Part::new("concat.store", STORE).using(&[CONCAT, ROWS_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, Y]),
+        Part::new("concat.first", FIRST).using(&[CONCAT, RECORD_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, NORMS, Y]),
+        Part::new("plain.sum", SUM).using(&[PLAIN, RECORD_OUT, RECORD, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
+        Part::new("normed.store", STORE).using(&[NORMED, ROWS_OUT, RECORD, FACTOR]).with(&[X, Y]),
+        Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED, ROWS_OUT, RECORD, FACTOR]).with(&[X, PAIRS]),
     ],
 };
 
-/// The same in units of four, zeros behind the end: for kernels whose lanes take different places of x.
-const QUADS: Axis = Axis {
-    name: "input",
+/// The same, in units of four, zeros behind the end: for kernels whose lanes take different places of x.
+const FLOW_OF_QUADS: Axis = Axis {
+    name: "flow",
     options: &[
-        Part::new("plain", include_str!("quad_plain.wgsl")).with(&[Binding::read("x", "vec4<f32>")]),
-        Part::new("concat", include_str!("quad_concat.wgsl"))
-            .with(&[Binding::read("state", "vec4<f32>"), Binding::read("embedding", "vec4<f32>")]),
+        Part::new("plain.store", STORE).using(&[QUADS, ROWS_OUT, UNCHANGED]).with(&[X, Y]),
+        Part::new("plain.residual", RESIDUAL).using(&[QUADS, ROWS_OUT, UNCHANGED]).with(&[X, RESIDUE, Y]),
+        Part::new("plain.gate_up", mlp::GATE_UP).using(&[QUADS, ROWS_OUT, UNCHANGED]).with(&[X, PAIRS]),
+        Part::new("concat.store", STORE).using(&[QUADS_OF_TWO, ROWS_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, Y]),
+        Part::new("concat.first", FIRST)
+            .using(&[QUADS_OF_TWO, RECORD_OUT, UNCHANGED])
+            .with(&[STATE, EMBEDDING, NORMS, Y]),
+        Part::new("plain.sum", SUM).using(&[QUADS, RECORD_OUT, RECORD, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
+        Part::new("normed.store", STORE).using(&[NORMED_QUADS, ROWS_OUT, RECORD, FACTOR]).with(&[X, Y]),
+        Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED_QUADS, ROWS_OUT, RECORD, FACTOR]).with(&[X, PAIRS]),
     ],
 };
 
-const OUTPUT: Axis = Axis {
-    name: "output",
-    options: &[
-        Part::new("store", include_str!("output_store.wgsl")).with(&[Binding::write("y", "vec4<f32>")]),
-        Part::new("residual", include_str!("output_residual.wgsl"))
-            .with(&[Binding::read("residual", "vec4<f32>"), Binding::write("y", "vec4<f32>")]),
-        mlp::GATE_UP,
-    ],
-};
+/// The first of [`FLOW`], those without records.
+const FLOW_OF_ROWS: Axis = Axis { name: "flow", options: FLOW.options.split_at(4).0 };
+
+const X: Binding = Binding::read("x", "vec4<f32>");
+const STATE: Binding = Binding::read("state", "vec4<f32>");
+const EMBEDDING: Binding = Binding::read("embedding", "vec4<f32>");
+const RESIDUE: Binding = Binding::read("residual", "vec4<f32>");
+const LAST: Binding = Binding::read("last", "vec4<f32>");
+const NORMS: Binding = Binding::read("norms", "vec4<f32>");
+const Y: Binding = Binding::write("y", "vec4<f32>");
+const PAIRS: Binding = Binding::write("y", "vec2<f32>");
+
+const PLAIN: &str = include_str!("input_plain.wgsl");
+const CONCAT: &str = include_str!("input_concat.wgsl");
+const NORMED: &str = include_str!("input_normed.wgsl");
+const QUADS: &str = include_str!("quad_plain.wgsl");
+const QUADS_OF_TWO: &str = include_str!("quad_concat.wgsl");
+const NORMED_QUADS: &str = include_str!("quad_normed.wgsl");
+const UNCHANGED: &str = include_str!("factor_none.wgsl");
+const FACTOR: &str = include_str!("factor_normed.wgsl");
+const RECORD: &str = include_str!("record.wgsl");
+const ROWS_OUT: &str = include_str!("emit_rows.wgsl");
+const RECORD_OUT: &str = include_str!("emit_record.wgsl");
+const STORE: &str = include_str!("output_store.wgsl");
+const RESIDUAL: &str = include_str!("output_residual.wgsl");
+const SUM: &str = include_str!("output_sum.wgsl");
+const FIRST: &str = include_str!("output_first.wgsl");
 
 const ROW_COUNT: Axis = Axis {
     name: "rows",
@@ -77,7 +110,7 @@ pub static MATVEC: Kernel = Kernel {
     wgsl: include_str!("matvec.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT, INPUT, OUTPUT, ROW_COUNT, reduce::REDUCE],
+    axes: &[WEIGHT, FLOW, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -93,7 +126,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
     wgsl: include_str!("matmul_tiled.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT, INPUT, OUTPUT],
+    axes: &[WEIGHT, FLOW_OF_ROWS],
     overrides: &[],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -109,7 +142,7 @@ pub static MATMUL_LANES: Kernel = Kernel {
     wgsl: include_str!("matmul_lanes.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT_LANES, QUADS, OUTPUT, TOKENS],
+    axes: &[WEIGHT_LANES, FLOW_OF_QUADS, TOKENS],
     overrides: &[LANES],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -138,6 +171,18 @@ params! {
         pub groups_x: u32,
         /// Where the factors of blocks begin in W, in units of 16 bytes.
         pub scales: u32,
+        /// Floats from row to row of the record that is taken.
+        pub record: u32,
+        /// Its groups of outputs.
+        pub parts: u32,
+        /// Values that its norms average over.
+        pub width: u32,
+        /// The norms' small number.
+        pub eps: f32,
+        /// 1 if it has an outer norm.
+        pub outer: u32,
+        /// Floats from row to row of the record that is made.
+        pub made: u32,
     }
 }
 

@@ -1,3 +1,4 @@
-fn emit(m: u32, n: u32, v: vec4<f32>) {
+fn emit(m: u32, n: u32, v: vec4<f32>, factor: f32) -> vec2<f32> {
     y[(m * params.y_stride + params.first + n) / 4u] = v;
+    return vec2<f32>();
 }

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::launch::{Input, Matmul, Output, lanes, matvec, tiled};
-use super::{INPUT, MATMUL_LANES, MatmulParams};
+use super::launch::{FLOWS, Input, Matmul, Output, lanes, matvec, tiled};
+use super::{MATMUL_LANES, MatmulParams, Normed, Record};
 use crate::weight::{self, Dtype, Form, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
@@ -15,63 +15,129 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     } else {
         Dtype::ALL[launch.option(0)].into()
     };
-    let w_of = Resident { form, rows: params.n, chunks: params.chunks };
-    let concat = INPUT.options[launch.option(1)].name == "concat";
+    let (input, output) = FLOWS[launch.option(1)];
+    let held = Resident { form, rows: params.n, chunks: params.chunks };
     let (rows, w) = (slots.read::<Row>(), slots.read::<u32>());
-    let width = params.chunks as usize * 8;
-    let half = if concat { width / 2 } else { width };
+    let (width, y_stride) = (params.chunks as usize * 8, params.y_stride as usize);
     let x = slots.read::<f32>();
-    let second: &[f32] = if concat { slots.read() } else { &[] };
-    let residual: Option<&[f32]> = (launch.option(2) == 1).then(|| slots.read());
-    let gate_up = launch.option(2) == 2;
+    let second: &[f32] = if input == Input::Concat { slots.read() } else { &[] };
+    let residual: &[f32] = if matches!(output, Output::Residual | Output::Sum) { slots.read() } else { &[] };
+    let norms: &[f32] = if matches!(output, Output::First | Output::Sum) { slots.read() } else { &[] };
     let y = slots.write::<f32>();
 
     let active: Vec<usize> = (0..params.rows as usize).filter(|&row| rows[row].live != 0).collect();
     let inputs: Vec<Vec<f64>> = active
         .iter()
         .map(|&row| {
-            let first = x[row * half..][..half].iter();
-            let second = if concat { &second[row * half..][..half] } else { second };
-            first.chain(second).map(|&v| f64::from(v)).collect()
+            let half = if input == Input::Concat { width / 2 } else { width };
+            let (values, factor): (Vec<f32>, f64) = match input {
+                Input::Plain => (x[row * half..][..half].to_vec(), 1.0),
+                Input::Concat => ([&x[row * half..][..half], &second[row * half..][..half]].concat(), 1.0),
+                Input::Normed => {
+                    let record = &x[row * params.record as usize..][..params.record as usize];
+                    let (outer, inner) = norm_factors(&params, &record[2 * width..]);
+                    (record[width..2 * width].to_vec(), outer * inner)
+                }
+            };
+            values.into_iter().map(|v| f64::from(v) * factor).collect()
         })
         .collect();
     let sums = |n: u32| -> Vec<f64> {
-        let row: Vec<f64> = (0..width as u32).map(|k| f64::from(w_of.decode(w, n, k))).collect();
+        let row: Vec<f64> = (0..width as u32).map(|k| f64::from(held.decode(w, n, k))).collect();
         inputs.iter().map(|x| x.iter().zip(&row).map(|(x, w)| x * w).sum()).collect()
     };
     let all: Vec<Vec<f64>> = (0..params.n).into_par_iter().map(sums).collect();
-    let y_stride = params.y_stride as usize;
     for (place, &row) in active.iter().enumerate() {
         let sum = |n: usize| all.get(n).map_or(0.0, |sums| sums[place]);
-        let step = if gate_up { 2 } else { 1 };
-        for n in (0..params.n_padded as usize).step_by(step) {
-            let at = row * y_stride + (params.first as usize + n) / step;
-            let added = residual.map_or(0.0, |residual| f64::from(residual[at]));
-            let value = if gate_up { mlp::silu(sum(n)) * sum(n + 1) } else { sum(n) + added };
-            y[at] = value as f32;
+        let (first, last) = (params.first as usize, params.n_padded as usize);
+        match output {
+            Output::Store | Output::Residual => {
+                for n in 0..last {
+                    let at = row * y_stride + first + n;
+                    y[at] = (sum(n) + residual.get(at).map_or(0.0, |&v| f64::from(v))) as f32;
+                }
+            }
+            Output::GateUp => {
+                for n in (0..last).step_by(2) {
+                    y[row * y_stride + (first + n) / 2] = (mlp::silu(sum(n)) * sum(n + 1)) as f32;
+                }
+            }
+            Output::First | Output::Sum => {
+                let record = &mut y[row * params.made as usize..][..params.made as usize];
+                let taken = residual.get(row * params.record as usize..).unwrap_or_default();
+                let outer = if taken.is_empty() { 0.0 } else { norm_factors(&params, &taken[2 * y_stride..]).0 };
+                let mut squares = vec![(0.0, 0.0); record.len()];
+                let grain = Record::of(params.n, form).grain as usize;
+                for n in 0..last {
+                    let at = first + n;
+                    let norm = |which: usize| f64::from(norms[which * y_stride + at]);
+                    let weight = if params.outer != 0 { norm(0) } else { 1.0 };
+                    let t = sum(n) + taken.get(at).map_or(0.0, |&v| outer * f64::from(v) * weight);
+                    let (outer, both) = if output == Output::Sum { (norm(1), norm(2)) } else { (1.0, norm(0)) };
+                    record[at] = t as f32;
+                    record[y_stride + at] = (t * both) as f32;
+                    let sums: &mut (f64, f64) = &mut squares[at / grain];
+                    *sums = (sums.0 + t * t, sums.1 + (t * outer).powi(2));
+                }
+                for group in first / grain..(first + last).div_ceil(grain) {
+                    record[2 * y_stride + 2 * group] = squares[group].0 as f32;
+                    record[2 * y_stride + 2 * group + 1] = squares[group].1 as f32;
+                }
+            }
         }
     }
 }
 
+/// The factors of the outer and the inner norm, given a record's sums of squares.
+fn norm_factors(params: &MatmulParams, squares: &[f32]) -> (f64, f64) {
+    let of = |which: usize| -> f64 {
+        let all = squares.iter().skip(which).step_by(2).take(params.parts as usize);
+        all.map(|&v| f64::from(v)).sum::<f64>() / f64::from(params.width)
+    };
+    let eps = f64::from(params.eps);
+    let outer = if params.outer != 0 { (of(0) + eps).sqrt().recip() } else { 1.0 };
+    (outer, (outer * outer * of(1) + eps).sqrt().recip())
+}
+
 fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let Matmul { rows, k, n, count, form, .. } = shape;
+    let Matmul { rows, k, n, first, count, form, input, output, normed } = shape;
     let width = shape.width();
-    let table = crate::row::test_rows(rows, resting);
-    let halves = if shape.input == Input::Concat { vec![k, k] } else { vec![k] };
+    let halves = if input == Input::Concat { vec![k, k] } else { vec![k] };
     let w = weight::test_matrix(&mut noise, form, count, &halves);
-    let mut data = vec![table, w];
-    data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k))));
-    if shape.output == Output::Residual {
-        data.push(noise.matrix(rows, width, stride(width)));
+    let mut data = vec![crate::row::test_rows(rows, resting), w];
+    match (input, normed) {
+        (Input::Normed, Some(normed)) => data.push(test_record(&mut noise, rows, normed.record)),
+        _ => data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k)))),
+    }
+    match (output, normed) {
+        (Output::Residual, _) => data.push(noise.matrix(rows, width, stride(width))),
+        (Output::Sum, Some(normed)) => {
+            data.push(test_record(&mut noise, rows, normed.record));
+            data.push(noise.matrix(3, width, stride(width)));
+        }
+        (Output::First, _) => data.push(noise.matrix(1, width, stride(width))),
+        _ => {}
     }
     let mut checks = vec![Check::Skip; data.len()];
-    data.push(vec![0; (rows * stride(width)) as usize]);
+    data.push(vec![0; launch.sizes[data.len()] as usize / 4]);
     checks.push(Check::F32);
-    let first = shape.first;
-    let (input, output) = (shape.input, shape.output);
     let name = format!("{rows} rows of {k} by {first}+{count} of {n}, {}, {input:?}, {output:?}", form.name());
     Case { name, launch, data, checks }
+}
+
+/// Rows of a record, as words.
+fn test_record(noise: &mut Noise, rows: u32, record: Record) -> Vec<u32> {
+    let padded = stride(record.width);
+    let mut words = Vec::new();
+    for _ in 0..rows {
+        let end = words.len() + record.floats() as usize;
+        words.extend(noise.matrix(2, record.width, padded));
+        words.extend((0..2 * record.parts()).map(|_| (noise.signed().abs() * 10.0).to_bits()));
+        // What fills the last pair is nobody's.
+        words.resize(end, 1e9_f32.to_bits());
+    }
+    words
 }
 
 /// Which kernel a case is for.
@@ -88,13 +154,15 @@ impl Family {
             Self::Matvec | Self::Tiled => Dtype::ALL.map(Form::from).to_vec(),
             Self::Lanes => (0..4).map(|option| weight::lanes_form(option, TEST_LANES)).collect(),
         };
-        let inputs = [Input::Plain, Input::Concat];
-        let outputs = [Output::Store, Output::Residual, Output::GateUp];
-        let pairs = inputs.into_iter().flat_map(|input| outputs.map(|output| (input, output)));
-        forms.into_iter().flat_map(|form| pairs.clone().map(move |(input, output)| (form, input, output))).collect()
+        let flows = if self == Self::Tiled { &FLOWS[..4] } else { &FLOWS };
+        forms.into_iter().flat_map(|form| flows.iter().map(move |&(input, output)| (form, input, output))).collect()
     }
 
-    fn build(self, shape: Matmul, resting: u32, seed: u64) -> Case {
+    fn build(self, mut shape: Matmul, resting: u32, seed: u64) -> Case {
+        // Records of either grain, with and without an outer norm.
+        let width = if shape.input == Input::Normed { shape.k } else { shape.n };
+        let grain = [4, 32, width.next_multiple_of(8)][(seed % 3) as usize];
+        shape.normed = Some(Normed { record: Record { width, grain }, outer: seed % 5 > 1, eps: 1e-6 });
         let option = (seed % 3) as u8;
         let launch = match self {
             Self::Matvec => matvec(&Caps::default(), shape, option),
@@ -112,8 +180,8 @@ pub(super) fn cases(shapes: &[(u32, u32, u32)], family: Family) -> Vec<Case> {
     all.zip(0_u64..)
         .map(|(((rows, k, n), (form, input, output)), seed)| {
             let shape = Matmul { input, output, ..Matmul::whole(rows, k, n, form) };
-            // Another option for the same input and output in the next shape.
-            family.build(shape, u32::from(rows > 2 && seed % 2 == 0), seed + seed / 6)
+            // Another option for the same flow in the next shape.
+            family.build(shape, u32::from(rows > 2 && seed % 2 == 0), seed + seed / 8)
         })
         .collect()
 }

@@ -3,11 +3,8 @@
 //! W holds gate and up rows in turn, so that each workgroup has both sums of an output and a matrix can be split anywhere
 //! between pairs. The second half is a plain matmul with a residual.
 
-use crate::{Binding, Part};
-
 /// The end of a matmul whose rows alternate gate and up.
-pub(crate) const GATE_UP: Part =
-    Part::new("gate_up", include_str!("output_gate_up.wgsl")).with(&[Binding::write("y", "vec2<f32>")]);
+pub(crate) const GATE_UP: &str = include_str!("output_gate_up.wgsl");
 
 /// `v · sigmoid(v)`.
 pub(crate) fn silu(v: f64) -> f64 {

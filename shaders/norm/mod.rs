@@ -2,6 +2,10 @@
 //!
 //! One workgroup per row reads it twice: the second time from cache. The weight is kept in f32, padded like a row.
 
+mod record;
+
+pub use record::{RECORD, RecordParams, plain_record, record};
+
 use crate::kernel::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
@@ -38,12 +42,20 @@ params! {
         pub quads: u32,
         /// Added to the mean square.
         pub eps: f32,
+        /// Quads from row to row of x.
+        pub x_quads: u32,
     }
 }
 
 /// Normalises rows `x [rows, n]` into `y [rows, n]`. Bindings: rows, x, w, y.
 #[must_use]
 pub fn rms_norm(caps: &Caps, rows: u32, n: u32, eps: f32) -> Launch {
+    rms_norm_from(caps, rows, n, stride(n), eps)
+}
+
+/// The same, of rows that lie `x_floats` apart: of the sums in a record.
+#[must_use]
+pub fn rms_norm_from(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
     let quads = stride(n) / 4;
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
@@ -52,9 +64,14 @@ pub fn rms_norm(caps: &Caps, rows: u32, n: u32, eps: f32) -> Launch {
         kernel: &RMS_NORM,
         choice,
         overrides: vec![reduce::lanes(quads, 256)],
-        params: bytemuck::bytes_of(&RmsNormParams { rows, n, quads, eps }).to_vec(),
+        params: bytemuck::bytes_of(&RmsNormParams { rows, n, quads, eps, x_quads: x_floats / 4 }).to_vec(),
         workgroups: [rows, 1, 1],
-        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, activation_bytes(1, n), bytes],
+        sizes: vec![
+            u64::from(rows) * size_of::<Row>() as u64,
+            u64::from(rows) * u64::from(x_floats) * 4,
+            activation_bytes(1, n),
+            bytes,
+        ],
         cost: Cost { bytes: 2 * bytes, flops: u64::from(rows) * u64::from(n) * 4 },
     }
 }
@@ -63,10 +80,12 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: RmsNormParams = launch.params();
     let (rows, x, w, y) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<f32>(), slots.write::<f32>());
     let width = params.quads as usize * 4;
-    for (row, (x, y)) in x.chunks(width).zip(y.chunks_mut(width)).take(params.rows as usize).enumerate() {
+    let apart = params.x_quads as usize * 4;
+    for (row, (x, y)) in x.chunks(apart).zip(y.chunks_mut(width)).take(params.rows as usize).enumerate() {
         if rows[row].live == 0 {
             continue;
         }
+        let x = &x[..width];
         let squares: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
         let scale = 1.0 / (squares / f64::from(params.n) + f64::from(params.eps)).sqrt();
         for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
@@ -77,11 +96,13 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = rms_norm(caps, rows, n, 1e-6);
+    // Now and then rows lie apart.
+    let apart = stride(n) + if seed % 3 == 0 { 12 } else { 0 };
+    let launch = rms_norm_from(caps, rows, n, apart, 1e-6);
     let table = crate::row::test_rows(rows, resting);
-    let x = noise.matrix(rows, n, stride(n));
+    let x = noise.matrix(rows, n, apart);
     let w = noise.matrix(1, n, stride(n));
-    let y = vec![0; x.len()];
+    let y = vec![0; (rows * stride(n)) as usize];
     Case {
         name: format!("{rows} rows of {n}, {resting} resting"),
         launch,

@@ -5,6 +5,7 @@ struct Params {
     n: u32,
     quads: u32,
     eps: f32,
+    x_quads: u32,
 }
 
 // One workgroup per row. The padding of x is zero, so it adds nothing to the sum and stays zero in y.
@@ -13,7 +14,7 @@ fn run(at: Lane) {
     if (rows[row].live == 0u) {
         return;
     }
-    let start = row * params.quads;
+    let start = row * params.x_quads;
     var squares = vec4<f32>();
     for (var i = at.index; i < params.quads; i += WG) {
         let v = x[start + i];
@@ -23,6 +24,6 @@ fn run(at: Lane) {
     let mean = (sums.x + sums.y + sums.z + sums.w) / f32(params.n);
     let scale = inverseSqrt(mean + params.eps);
     for (var i = at.index; i < params.quads; i += WG) {
-        y[start + i] = x[start + i] * scale * w[i];
+        y[row * params.quads + i] = x[start + i] * scale * w[i];
     }
 }

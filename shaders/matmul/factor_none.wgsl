@@ -1,0 +1,3 @@
+fn factor_in(at: Lane, m: u32) -> f32 {
+    return 1.0;
+}
