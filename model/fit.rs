@@ -102,7 +102,9 @@ impl Config {
             [n, k] => matrix_bytes_of(&tensor.name, [n as u32, k as u32], form),
             _ => activation_bytes(1, tensor.shape.iter().product::<usize>() as u32),
         });
-        bytes.sum()
+        // The products of norms that records ask for: three vectors for each of a block's two sums.
+        let blocks = self.n_layers_in_prelude + self.n_layers_in_recurrent_block + self.n_layers_in_coda;
+        bytes.sum::<u64>() + u64::from(blocks) * activation_bytes(6, self.n_embd)
     }
 
     /// Bytes of keys and values that one position takes at a number of steps, all of them kept.

@@ -16,7 +16,9 @@
 //! positions of sequences at steps, as the table in device memory says.
 
 use ruminate_engine::{Buffer, Count, Device, Graph, Tensor};
-use ruminate_shaders::attention::{Attention, RotaryKv, attention, combine, partial_bytes, rotary_kv};
+use ruminate_shaders::attention::{
+    Attention, RotaryKv, attention, attention_fresh, combine, fresh_pays, partial_bytes, rotary_kv,
+};
 use ruminate_shaders::embed::{Embed, embed, select};
 use ruminate_shaders::matmul::Output;
 use ruminate_shaders::norm::rms_norm;
@@ -269,33 +271,39 @@ impl Raven {
         let rows = pass.rows();
         let site = |part: &str| format!("{}.attn.{part}", block.name);
         let chunks = weight::chunks(head_dim);
-        let q = pass.scratch(&site("q_rope"), Dtype::F32.matrix_bytes(count * heads, chunks));
         let segments = pass.kv.segments(block.recurrent, block.layer);
         let bias = pass.graph.import(block.qk_bias.as_ref().unwrap_or(&self.freqs));
         let freqs = pass.graph.import(&self.freqs);
         let (tables, depth) = (pass.graph.import(pass.kv.tables()), pass.graph.import(pass.kv.depth()));
-        for (segment, (cache, buffer)) in segments.iter().enumerate() {
-            let kv = pass.graph.import(buffer);
-            let shape = RotaryKv {
-                rows: count,
-                heads,
-                cache: *cache,
-                biased: block.qk_bias.is_some(),
-                write_q: segment == 0,
-                mark_depth: segment == 0 && block.recurrent && block.layer == 0,
-            };
-            pass.graph.launch(rotary_kv(shape), &[rows, qkv, bias, freqs, tables, depth, q, kv])?;
-        }
+        let biased = block.qk_bias.is_some();
+        let marks = |segment| segment == 0 && block.recurrent && block.layer == 0;
 
         let splits = pass.splits();
         let parts = splits * u32::try_from(segments.len()).unwrap_or(u32::MAX);
         let partial = pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks));
-        for (segment, (cache, buffer)) in (0..).zip(&segments) {
-            let kv = pass.graph.import(buffer);
+        let shape = |segment, cache| {
             let segments = parts / splits;
-            let shape = Attention { rows: count, heads, cache: *cache, splits, segment, segments };
-            let launch = attention(&pass.device.caps(), shape);
-            pass.graph.launch(launch, &[rows, q, tables, depth, partial, kv, kv])?;
+            Attention { rows: count, heads, cache, splits, segment, segments }
+        };
+        if pass.attends_at_once() {
+            for (segment, (cache, buffer)) in (0..).zip(&segments) {
+                let kv = pass.graph.import(buffer);
+                let launch = attention_fresh(&pass.device.caps(), shape(segment, *cache), biased, marks(segment));
+                pass.graph.launch(launch, &[rows, qkv, bias, freqs, tables, depth, partial, kv])?;
+            }
+        } else {
+            let q = pass.scratch(&site("q_rope"), Dtype::F32.matrix_bytes(count * heads, chunks));
+            for (segment, (cache, buffer)) in (0..).zip(&segments) {
+                let kv = pass.graph.import(buffer);
+                let (write_q, mark_depth) = (segment == 0, marks(segment));
+                let launch = rotary_kv(RotaryKv { rows: count, heads, cache: *cache, biased, write_q, mark_depth });
+                pass.graph.launch(launch, &[rows, qkv, bias, freqs, tables, depth, q, kv])?;
+            }
+            for (segment, (cache, buffer)) in (0..).zip(&segments) {
+                let kv = pass.graph.import(buffer);
+                let launch = attention(&pass.device.caps(), shape(segment, *cache));
+                pass.graph.launch(launch, &[rows, q, tables, depth, partial, kv, kv])?;
+            }
         }
         let y = pass.activation(&site("values"), heads * head_dim);
         pass.graph.launch(combine(count, heads, head_dim, parts), &[rows, partial, y])?;
@@ -338,6 +346,12 @@ impl Pass<'_> {
             self.graph.keep(tensor);
         }
         tensor
+    }
+
+    /// Whether attention takes one launch: no other row of the sequence is in the pass, and the device gains by it. A trace wants the rotated
+    /// queries for themselves.
+    fn attends_at_once(&self) -> bool {
+        !self.trace && self.shape.rows == 1 && fresh_pays(&self.device.caps())
     }
 
     /// Splits of the keys: enough workgroups for a few rows, no more than there are tiles of 64 keys.

@@ -18,6 +18,9 @@ struct Params {
     pages_per_slot: u32,
     page_base: u32,
     page_count: u32,
+    qkv_stride: u32,
+    biased: u32,
+    mark_depth: u32,
 }
 
 // Below every score, and far enough from the end of the range that differences stay finite.
@@ -51,12 +54,11 @@ fn run(at: Lane) {
         }
         return;
     }
-    if (at.index < params.chunks) {
-        let place = 2u * (entry * params.chunks + at.index);
-        query[at.index] = Eight(q[place], q[place + 1u]);
-    }
+    prepare(at, row, head, kv_head, last == tiles);
     workgroupBarrier();
 
+    // Positions whose keys are in the cache: all, or all but the newest, which is at hand.
+    let cached = length - AT_HAND;
     let pairs = (params.head_dim + 1u) / 2u;
     var largest = LOWEST;
     var weight_sum = 0.0;
@@ -65,7 +67,7 @@ fn run(at: Lane) {
         let position = tile * WG + at.index;
         var score = LOWEST;
         var place = NONE;
-        if (position < length) {
+        if (position < cached) {
             let slot = slot_seen(row.step, depth[row.sequence * params.context + position]);
             let page = page_of(row.sequence, slot, position);
             if (page != NONE) {
@@ -91,7 +93,7 @@ fn run(at: Lane) {
         workgroupBarrier();
         sum *= kept;
         if (at.index < pairs) {
-            for (var i = 0u; i < min(WG, length - tile * WG); i += 1u) {
+            for (var i = 0u; i < min(WG, cached - tile * WG); i += 1u) {
                 if (places[i] != NONE) {
                     sum += shares[i] * value_pair(places[i] + at.index);
                 }
@@ -100,6 +102,17 @@ fn run(at: Lane) {
         workgroupBarrier();
     }
 
+    if (AT_HAND > 0u && last == tiles && holds_newest(row)) {
+        let score = params.scale * reduce_sum4(at, vec4(newest_product(at.index), 0.0, 0.0, 0.0)).x;
+        let before = largest;
+        largest = max(largest, score);
+        let kept = exp(before - largest);
+        let weight = exp(score - largest);
+        weight_sum = weight_sum * kept + weight;
+        if (at.index < pairs) {
+            sum = sum * kept + weight * newest_pair(at.index);
+        }
+    }
     if (at.index == 0u) {
         partial_sums[part] = vec2(largest, weight_sum);
     }

@@ -33,6 +33,15 @@ pub(super) const KV_WRITE: Axis = Axis {
     ],
 };
 
+/// For kernels that read and write.
+pub(super) const KV_BOTH: Axis = Axis {
+    name: "kv",
+    options: &[
+        Part::new("kv_f32", include_str!("kv_both_f32.wgsl")).with(&[Binding::write("kv", "vec4<f32>")]),
+        Part::new("kv_bf16", include_str!("kv_both_bf16.wgsl")).with(&[Binding::write("kv", "vec4<u32>")]),
+    ],
+};
+
 /// What a position that has not stored the step in question offers to later rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lookup {

@@ -5,13 +5,15 @@ use super::cache::{CACHE, CacheShape, KV_READ};
 use super::testbed;
 use crate::kernel::params;
 use crate::weight::{Dtype, EIGHT};
-use crate::{Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, reduce};
+use crate::{
+    Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload, reduce,
+};
 
 /// Attention over one split of the keys.
 pub static ATTENTION: Kernel = Kernel {
     name: "attention",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE],
+    parts: &[ROW, EIGHT, CACHE, Part::new("ready", include_str!("query_ready.wgsl"))],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("q", "vec4<f32>"),
@@ -66,6 +68,12 @@ params! {
         pub page_base: u32,
         /// Pages of the segment.
         pub page_count: u32,
+        /// Floats from row to row of qkv; see [`attention_fresh`](super::attention_fresh).
+        pub qkv_stride: u32,
+        /// 1 if the bias is added to q and k.
+        pub biased: u32,
+        /// 1 if the position's number of stored steps is set to step + 1.
+        pub mark_depth: u32,
     }
 }
 
@@ -119,6 +127,7 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
         pages_per_slot: cache.pages_per_slot(),
         page_base: cache.page_base,
         page_count: cache.page_count,
+        ..AttentionParams::default()
     };
     let mut choice = Choice::default();
     choice.0[0] = cache.kv_option();
@@ -150,10 +159,23 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: AttentionParams = launch.params();
-    let cache = testbed::shape_of(&params, launch.option(0));
     let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
     let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
+    attend(launch, rows, q, tables, depth, partial, kv);
+}
+
+/// The twin, given what the kernels bind.
+pub(super) fn attend(
+    launch: &Launch,
+    rows: &[Row],
+    q: &[f32],
+    tables: &[u32],
+    depth: &[u32],
+    partial: &mut [f32],
+    kv: &[u32],
+) {
+    let params: AttentionParams = launch.params();
+    let cache = testbed::shape_of(&params, launch.option(0));
     let (head_dim, width) = (params.head_dim as usize, params.chunks as usize * 8);
     for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
         let tiles = (row.position + 1).div_ceil(LANES);

@@ -1,6 +1,7 @@
 //! Caches filled with test data, for the cases of the kernels that use one.
 
 use super::cache::{CacheShape, Lookup, PAGE};
+use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention};
 use crate::weight::Dtype;
@@ -219,6 +220,33 @@ impl Testbed {
         let inputs = [Check::Skip; 5];
         let checks = inputs.into_iter().chain([Check::Exact, Check::F32, kv]).collect();
         Case { name: format!("{name}: {:?}", self.cache), launch, data, checks }
+    }
+
+    /// With the first row of each sequence only.
+    pub(super) fn alone(mut self) -> Self {
+        let mut seen = Vec::new();
+        self.rows.retain(|row| {
+            let new = !seen.contains(&row.sequence);
+            seen.push(row.sequence);
+            new
+        });
+        self
+    }
+
+    pub(super) fn fresh_case(&self, name: &str, caps: &Caps) -> Case {
+        let (rows, cache, segments) = (self.rows.len() as u32, self.cache, 2);
+        let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment: 1, segments };
+        let launch = attention_fresh(caps, shape, self.seed.is_multiple_of(2), cache.recurrent);
+        let Case { mut data, mut checks, .. } = self.rotary_case(name);
+        let Case { data: ready, .. } = self.attention_case(name, caps);
+        // Other positions have stored something, the rows' own have not.
+        data[5].clone_from(&ready[3]);
+        for row in &self.rows {
+            data[5][(row.sequence * cache.context + row.position) as usize] = row.step;
+        }
+        data[6] = vec![0; launch.sizes[6] as usize / 4];
+        checks[6] = Check::F32;
+        Case { name: format!("{name}: {cache:?}"), launch, data, checks }
     }
 
     pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {

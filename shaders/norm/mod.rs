@@ -97,7 +97,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     // Now and then rows lie apart.
-    let apart = stride(n) + if seed % 3 == 0 { 12 } else { 0 };
+    let apart = stride(n) + if seed.is_multiple_of(3) { 12 } else { 0 };
     let launch = rms_norm_from(caps, rows, n, apart, 1e-6);
     let table = crate::row::test_rows(rows, resting);
     let x = noise.matrix(rows, n, apart);

@@ -204,6 +204,7 @@ impl Resident {
 }
 
 /// The factor and the minimum of a block as they are stored, and its numbers.
+#[expect(clippy::cast_sign_loss, reason = "numbers are clamped to a range from zero on")]
 fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
     let mut numbers = [0; 32];
     let largest = values.iter().fold(0_f32, |most, v| most.max(v.abs()));

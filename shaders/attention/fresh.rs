@@ -1,0 +1,111 @@
+//! Attention for rows that are alone in their sequence, decoding above all: bias, rotation and the write into the cache happen in the
+//! launch that attends. Where several rows of a sequence are in a pass, a row needs keys that others are about to write: that takes two
+//! launches.
+
+use super::cache::{CACHE, KV_BOTH};
+use super::rotary_kv::{RotaryKv, rotary_kv};
+use super::split::{Attention, AttentionParams, attend, attention};
+use super::{ROTARY_KV, testbed};
+use crate::weight::EIGHT;
+use crate::{
+    Binding, Caps, Case, Kernel, Launch, Noise, Params, Part, ROW, Row, Slot, Slots, Workload, reduce, stride,
+};
+
+/// Bias, rotation, cache write and attention over one split of the keys.
+pub static ATTENTION_FRESH: Kernel = Kernel {
+    name: "attention_fresh",
+    wgsl: include_str!("attention.wgsl"),
+    parts: &[ROW, EIGHT, CACHE, Part::new("fresh", include_str!("query_fresh.wgsl"))],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("qkv", "vec2<f32>"),
+        Binding::read("bias", "vec2<f32>"),
+        Binding::read("freqs", "vec2<f32>"),
+        Binding::read("tables", "u32"),
+        Binding::write("depth", "u32"),
+        Binding::write("partial_sums", "vec2<f32>"),
+    ],
+    axes: &[KV_BOTH, reduce::REDUCE],
+    overrides: &["WG"],
+    params: AttentionParams::FIELDS,
+    params_size: size_of::<AttentionParams>(),
+    reference,
+    cases,
+    random,
+    at,
+};
+
+/// Attends with `qkv [rows, (heads + 2·kv_heads)·head_dim]`, which it rotates, over the keys in one segment, and fills the cache; `biased` and
+/// `mark_depth` as in [`RotaryKv`]. Each row must be the only one of its sequence. Bindings: rows, qkv, bias, freqs, tables, depth, partial, kv segment.
+#[must_use]
+pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: bool) -> Launch {
+    let Attention { rows, heads, cache, .. } = shape;
+    let rotary = rotary_kv(RotaryKv { rows, heads, cache, biased, write_q: false, mark_depth });
+    let ready = attention(caps, shape);
+    let params = AttentionParams {
+        qkv_stride: stride((heads + 2 * cache.kv_heads) * cache.head_dim),
+        biased: u32::from(biased),
+        mark_depth: u32::from(mark_depth),
+        ..ready.params()
+    };
+    let mut sizes = rotary.sizes;
+    // The partial sums take the place of the rotated queries.
+    sizes[6] = ready.sizes[4];
+    Launch { kernel: &ATTENTION_FRESH, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
+}
+
+/// Whether one launch is faster than two. On lavapipe it is not: loads of pairs are loops over lanes there, and each head makes its own (at 55 heads
+/// and 12 keys, 3.8 ms against 2.4 and 0.2).
+#[must_use]
+pub const fn fresh_pays(caps: &Caps) -> bool {
+    caps.lanes.is_none()
+}
+
+/// The twins of both launches, one after the other.
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: AttentionParams = launch.params();
+    let (rows, qkv, bias) = (slots.read::<Row>(), slots.read::<u32>(), slots.read::<u32>());
+    let (freqs, tables) = (slots.read::<u32>(), slots.read::<u32>());
+    let (depth, partial, kv) = (slots.write::<u32>(), slots.write::<f32>(), slots.write::<u32>());
+    let cache = testbed::shape_of(&params, launch.option(0));
+    let rotary = rotary_kv(RotaryKv {
+        rows: params.rows,
+        heads: params.heads,
+        cache,
+        biased: params.biased != 0,
+        write_q: true,
+        mark_depth: params.mark_depth != 0,
+    });
+    let mut q = vec![0; (params.rows * params.heads * params.chunks * 8) as usize];
+    let table: &[u32] = bytemuck::cast_slice(rows);
+    let bound = vec![
+        Slot::Read(table),
+        Slot::Read(qkv),
+        Slot::Read(bias),
+        Slot::Read(freqs),
+        Slot::Read(tables),
+        Slot::Write(depth),
+        Slot::Write(&mut q),
+        Slot::Write(kv),
+    ];
+    (ROTARY_KV.reference)(&rotary, Slots::new(bound));
+    // What is at hand counts as stored.
+    let mut stored = depth.to_vec();
+    for row in rows.iter().take(params.rows as usize).filter(|row| row.live != 0) {
+        stored[(row.sequence * params.context + row.position) as usize] = row.step + 1;
+    }
+    attend(launch, rows, bytemuck::cast_slice(&q), tables, &stored, partial, kv);
+}
+
+fn cases() -> Vec<Case> {
+    testbed::shapes().into_iter().map(|(name, bed)| bed.alone().fresh_case(name, &Caps::default())).collect()
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    testbed::Testbed::at(work).into_iter().map(|bed| bed.alone().fresh_case("model", &work.caps)).collect()
+}
+
+fn random(seed: u64) -> Case {
+    let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
+    bed.alone().fresh_case(&format!("seed {seed}"), &Caps::default())
+}

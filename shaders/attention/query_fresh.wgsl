@@ -1,0 +1,78 @@
+var<workgroup> newest_key: array<Eight, MAX_CHUNKS>;
+var<workgroup> newest_value: array<Eight, MAX_CHUNKS>;
+
+// A pair of q, k or v of this row, with its bias, turned by the position's angle.
+fn fresh_pair(at: Lane, row: Row, head: u32, pair: u32, turned: bool) -> vec2<f32> {
+    if (2u * pair >= params.head_dim) {
+        return vec2<f32>();
+    }
+    var v = qkv[(at.group.z * params.qkv_stride + head * params.head_dim) / 2u + pair];
+    if (turned) {
+        let half = params.head_dim / 2u;
+        if (params.biased != 0u) {
+            v += bias[head * half + pair];
+        }
+        let angle = freqs[row.position * half + pair];
+        v = vec2(v.x * angle.x - v.y * angle.y, v.y * angle.x + v.x * angle.y);
+    }
+    return v;
+}
+
+fn fresh_chunk(at: Lane, row: Row, head: u32, c: u32, turned: bool) -> Eight {
+    let a = fresh_pair(at, row, head, 4u * c, turned);
+    let b = fresh_pair(at, row, head, 4u * c + 1u, turned);
+    let d = fresh_pair(at, row, head, 4u * c + 2u, turned);
+    let e = fresh_pair(at, row, head, 4u * c + 3u, turned);
+    return Eight(vec4(a, b), vec4(d, e));
+}
+
+// Adds the biases and rotates. The split with the newest position has its key and value at hand, rounded as the cache rounds them; one
+// head of a group writes them, and nobody reads them there in this launch.
+fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
+    if (params.mark_depth != 0u && newest && head == 0u && at.index == 0u) {
+        depth[row.sequence * params.context + row.position] = row.step + 1u;
+    }
+    let c = at.index % params.chunks;
+    let which = at.index / params.chunks;
+    if (which > 2u) {
+        return;
+    }
+    let source = vec3(head, params.heads + kv_head, params.heads + params.kv_heads + kv_head)[which];
+    let v = fresh_chunk(at, row, source, c, which < 2u);
+    if (which == 0u) {
+        query[c] = v;
+        return;
+    }
+    let kept = rounded(v);
+    if (which == 1u) {
+        newest_key[c] = kept;
+    } else {
+        newest_value[c] = kept;
+    }
+    let page = page_of(row.sequence, slot_seen(row.step, row.step + 1u), row.position);
+    if (newest && page != NONE && head % (params.heads / params.kv_heads) == 0u) {
+        store_chunk(kv_chunk(page, which - 1u, kv_head, row.position) + c, kept);
+    }
+}
+
+// The row's own position is not looked up: its key and value are at hand.
+const AT_HAND: u32 = 1u;
+
+// Whether the cache has its place in this segment.
+fn holds_newest(row: Row) -> bool {
+    return page_of(row.sequence, slot_seen(row.step, row.step + 1u), row.position) != NONE;
+}
+
+// A lane's share of the product of the query with the newest key.
+fn newest_product(c: u32) -> f32 {
+    if (c >= params.chunks) {
+        return 0.0;
+    }
+    return dot8(query[c], newest_key[c]);
+}
+
+fn newest_pair(pair: u32) -> vec2<f32> {
+    let v = newest_value[pair / 4u];
+    let four = select(v.lo, v.hi, (pair & 2u) == 2u);
+    return select(four.xy, four.zw, (pair & 1u) == 1u);
+}
