@@ -3,6 +3,8 @@
 //!
 //! A kernel lives in one folder and in one place of it: `norm/rms_norm.wgsl` is the WGSL, `norm/mod.rs` everything else.
 //! One line in [`KERNELS`] makes it validated and translated, tested on every adapter, benchmarked, and runnable on the CPU.
+//!
+#![doc = include_str!("../docs/experiments.md")]
 
 mod assemble;
 mod caps;
