@@ -1,9 +1,9 @@
 //! Connections that break, servers that lie, disks that are full.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bed::{Bed, Done, SHARD, content};
 use crate::server::{Fault, REPO, Request};
@@ -199,9 +199,7 @@ fn an_interrupt_keeps_the_part() {
     let mut command = bed.command(&["pull", REPO]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     half.recv_timeout(Duration::from_secs(60)).expect("the shard is asked for");
-    while std::fs::metadata(bed.partial(SHARD)).map_or(0, |file| file.len()) < PART as u64 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_part(&bed.partial(SHARD));
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
     assert!(killed.success());
     Done::from(child.wait_with_output().expect("it ends")).expect(130, &[]);
@@ -210,6 +208,15 @@ fn an_interrupt_keeps_the_part() {
     bed.pull().expect(0, &[]);
     assert_eq!(starts(&bed), [None, Some(PART as u64)]);
     assert_whole(&bed);
+}
+
+/// Sent is not yet written.
+fn wait_for_part(path: &Path) {
+    let begun = Instant::now();
+    while std::fs::metadata(path).map_or(0, |file| file.len()) < PART as u64 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A file system of 4 MiB, gone with the value.
@@ -238,15 +245,20 @@ pub(crate) fn a_full_disk_is_named_and_what_has_come_is_kept() {
     let cache = disk.0.path().to_str().expect("a path in UTF-8").to_owned();
     let filler = disk.0.path().join("filler");
     // There is room when the shard begins; then something else takes it all.
+    let at = |start: &str| disk.0.path().join("models--maker--small-loop").join(start);
+    let part = at("blobs").join(bed.partial(SHARD).file_name().expect("a name"));
     let (path, mut first) = (filler.clone(), true);
     bed.server.faults(move |request| {
         let now = shard(request) && std::mem::take(&mut first);
-        let path = path.clone();
-        now.then(|| Fault::Pause(PART, Box::new(move || drop(std::fs::write(path, vec![0; 8 << 20])))))
+        let (path, part) = (path.clone(), part.clone());
+        let fill = move || {
+            wait_for_part(&part);
+            drop(std::fs::write(path, vec![0; 8 << 20]));
+        };
+        now.then(|| Fault::Pause(PART, Box::new(fill)))
     });
     let done = bed.run(&["pull", REPO, "--cache", &cache]).expect(1, &["full", "kept", &cache]);
     assert!(!done.errors.contains("deleted"));
-    let at = |start: &str| disk.0.path().join("models--maker--small-loop").join(start);
     assert!(!at("snapshots").exists() && !at("refs").exists());
     // As full as it is, nothing is begun.
     bed.run(&["pull", REPO, "--cache", &cache]).expect(1, &["not enough room"]);
