@@ -26,6 +26,7 @@ mod prompt;
 mod pull;
 mod report;
 mod run;
+mod score;
 mod tour;
 mod which;
 
@@ -47,6 +48,8 @@ enum Verb {
     Run(Box<run::Run>),
     /// Hold a conversation, by the checkpoint's chat template
     Chat(Box<chat::Chat>),
+    /// How likely a text is to a model, at several depths; how far another precision or model is from it
+    Score(Box<score::ScoreOptions>),
     /// Show what a checkpoint is and what of it fits here, from its headers alone
     Inspect(inspect::Inspect),
     /// Examine a device: every kernel, at the shapes of huginn-0125 or of the model named, against its CPU twin
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
+        Verb::Score(options) => score::score(options),
         Verb::Inspect(options) => inspect::inspect(options),
         Verb::Doctor(options) => doctor::doctor(options),
         #[cfg(feature = "pull")]

@@ -11,7 +11,7 @@ use crate::options::Precision;
 use crate::which::Which;
 
 /// The flag that says which model.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
     /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, or synthetic:SHAPE for random
     /// weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it the embedded demo
@@ -20,7 +20,7 @@ pub(crate) struct ModelArgument {
 }
 
 /// Flags that say which model, and how it is held.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct ModelOptions {
     #[command(flatten)]
     pub(crate) argument: ModelArgument,
@@ -45,6 +45,11 @@ impl ModelArgument {
 }
 
 impl ModelOptions {
+    /// The same, with the weights held in another way.
+    pub(crate) fn held(&self, dtype: Precision) -> Self {
+        Self { dtype: Some(dtype), ..self.clone() }
+    }
+
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
     pub(crate) fn load(&self, source: &Source, device: &Device, session: SessionOptions, quiet: bool) -> Result<Model> {
         let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };

@@ -10,20 +10,28 @@ use crate::run::Run;
 
 /// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
 pub(crate) fn read(options: &Run) -> Result<Option<String>> {
-    if let Some(text) = options.positional.as_ref().filter(|text| *text != "-").or(options.prompt.as_ref()) {
-        return Ok(Some(text.clone()));
+    match &options.prompt {
+        Some(text) => Ok(Some(text.clone())),
+        None => text(options.positional.as_deref(), options.file.as_deref()),
+    }
+}
+
+/// A text: the argument, a file, or stdin if it is named or piped in; none if nothing was given.
+pub(crate) fn text(argument: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
+    if let Some(text) = argument.filter(|text| *text != "-") {
+        return Ok(Some(text.to_owned()));
     }
     let dash = Path::new("-");
-    let bytes = match &options.file {
+    let bytes = match file {
         Some(path) if path != dash => {
             std::fs::read(path).with_context(|| format!("cannot read the prompt from {}", path.display()))?
         }
-        None if options.positional.is_none() && std::io::stdin().is_terminal() => return Ok(None),
+        None if argument.is_none() && std::io::stdin().is_terminal() => return Ok(None),
         _ => {
             let mut bytes = Vec::new();
             std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read the prompt from stdin")?;
             // Nobody piped anything in and nobody asked for stdin: as if there were no prompt.
-            if bytes.is_empty() && options.positional.is_none() && options.file.is_none() {
+            if bytes.is_empty() && argument.is_none() && file.is_none() {
                 return Ok(None);
             }
             bytes

@@ -42,6 +42,7 @@ mod kv;
 mod model;
 mod options;
 mod run;
+pub mod score;
 mod session;
 mod source;
 pub mod statistics;

@@ -28,7 +28,7 @@ pub fn rel_residual(head: &[f32], latent: &[f32]) -> f32 {
     (f64::from(residual_diff(head, latent)) / length) as f32
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(largest)).exp()).sum();
     f64::from(largest) + sum.ln()

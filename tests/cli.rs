@@ -82,3 +82,23 @@ fn completions_know_the_verbs() {
     let script = text(&output(&["completions", "bash"]).stdout);
     assert!(script.contains("devices") && script.contains("--steps"), "no verbs or flags in the script");
 }
+
+#[test]
+fn a_score_has_a_row_for_each_depth_and_the_distance() {
+    let line = ["score", "--cpu", "--steps", "1,4", "--dtype", "q8", "--against", "bf16", "--json", PROMPT];
+    let done = output(&line);
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let rows = json["rows"].as_array().expect("rows");
+    assert_eq!(rows.iter().map(|row| row["steps"].as_u64()).collect::<Vec<_>>(), [Some(1), Some(4)]);
+    for row in rows {
+        let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
+        assert!(number("kl") > 0.0 && number("kl") <= number("kl_most"), "{row}");
+        assert!((number("perplexity").ln() - number("nll")).abs() < 1e-9 && number("tokens") > 5.0, "{row}");
+    }
+    let table = text(&output(&line[..8].iter().chain(&[PROMPT]).copied().collect::<Vec<_>>()).stdout);
+    assert!(table.contains("weights in q8") && table.contains("in bf16") && table.lines().count() == 4, "{table}");
+    for wrong in [["score", "--cpu", ""], ["score", "--ctx-size=1", PROMPT], ["score", "--steps=0", PROMPT]] {
+        assert_eq!(output(&wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    assert_eq!(output(&["score", "--cpu", "--ctx-size", "9999", PROMPT]).status.code(), Some(2));
+}

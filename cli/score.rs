@@ -1,0 +1,206 @@
+//! `ruminate score`: how likely a text is to a model, at several depths, and how far another model or another precision is from it.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::score::{Score, windows};
+use ruminate::{Config, MAX_STEPS, Model, SessionOptions, Specials};
+use serde_json::{Value, json};
+
+use crate::device::DeviceOptions;
+use crate::exit::{Done, Usage};
+use crate::interrupt::Interrupt;
+use crate::model::{ModelOptions, open_session};
+use crate::options::Precision;
+use crate::prompt;
+use crate::which::Which;
+
+/// Flags of `ruminate score`.
+#[derive(Args)]
+pub(crate) struct ScoreOptions {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Text to score; - reads it from stdin
+    #[arg(value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
+    text: Option<String>,
+    /// File that holds the text; - for stdin
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    file: Option<PathBuf>,
+    /// Compare with this: f32, f16, bf16, q8, q4 or q4_1 for the same model held that way, or another model of the same vocabulary
+    #[arg(long, value_name = "DTYPE|MODEL", help_heading = "Input")]
+    against: Option<Against>,
+    /// Tokens of the text to score at most [default: all]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Input")]
+    max_tokens: Option<u32>,
+
+    /// Recurrence steps, one row for each [default: the model's mean recurrence]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
+    steps: Vec<u32>,
+    /// Tokens of a window: the text is cut into windows that know nothing of each other [default: 512, or the model's context]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..), help_heading = "Input")]
+    ctx_size: Option<u32>,
+    /// Seed of the initial states
+    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Depth")]
+    seed: u64,
+
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// Print JSON
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+/// What to compare with.
+#[derive(Clone)]
+enum Against {
+    /// The same model, held in another way.
+    Dtype(Precision),
+    /// Another model.
+    Model(Which),
+}
+
+impl From<OsString> for Against {
+    fn from(text: OsString) -> Self {
+        let dtype = text.to_str().and_then(|text| Precision::from_str(text, false).ok());
+        dtype.map_or_else(|| Self::Model(Which::from(text)), Self::Dtype)
+    }
+}
+
+/// Runs the verb.
+pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
+    let interrupt = Interrupt::watch()?;
+    let text = prompt::text(options.text.as_deref(), options.file.as_deref())?;
+    let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
+    let source = options.model.argument.source()?;
+    let device = options.device.open(options.json)?;
+    let window = options
+        .ctx_size
+        .map_or_else(|| Ok(512.min(Config::open(&source)?.usual_context())), Ok::<_, ruminate::Error>)?;
+    let asked = SessionOptions {
+        context: Some(window),
+        steps: options.steps.iter().copied().max(),
+        seed: options.seed,
+        ..SessionOptions::default()
+    };
+    let load = |model: &ModelOptions, source: &_| model.load(source, &device, asked.clone(), options.json);
+    let model = load(&options.model, &source)?;
+    let other = match &options.against {
+        None => None,
+        Some(Against::Dtype(dtype)) => Some(load(&options.model.held(*dtype), &source)?),
+        Some(Against::Model(which)) => Some(load(&options.model, &which.source()?)?),
+    };
+    let mut session = open_session(&model, asked.clone(), true)?;
+    let mut reference = other.as_ref().map(|other| open_session(other, asked.clone(), true)).transpose()?;
+    let mut tokens = model.tokenizer().encode(&text, Specials::None)?;
+    tokens.truncate(options.max_tokens.map_or(usize::MAX, |most| most as usize));
+    let texts = windows(&tokens, model.tokenizer().bos(), window);
+    if texts.is_empty() {
+        return Err(Usage("the text has no token to score".to_owned()).into());
+    }
+    let depths = match options.steps[..] {
+        [] => vec![model.config().mean_recurrence],
+        ref steps => steps.to_vec(),
+    };
+    let passes = (texts.len() * depths.len()) as u64;
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(passes) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} windows, {eta} left")?);
+    let watch = interrupt.generating();
+    let mut rows = Vec::new();
+    for &steps in &depths {
+        let mut score = Score::default();
+        for window in &texts {
+            if watch.stopped() {
+                return Ok(Done::Interrupted);
+            }
+            session.score(window, steps, reference.as_mut(), &mut score)?;
+            bar.inc(1);
+        }
+        rows.push((steps, score));
+    }
+    bar.finish_and_clear();
+    let report = Report { model: &model, against: other.as_ref(), windows: texts.len(), rows };
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        writeln!(out, "{}", report.json())?;
+    } else {
+        report.print(&mut out)?;
+    }
+    Ok(Done::Complete)
+}
+
+/// What was found out.
+struct Report<'a> {
+    model: &'a Model,
+    against: Option<&'a Model>,
+    windows: usize,
+    rows: Vec<(u32, Score)>,
+}
+
+/// A value and its standard error, with digits that mean something.
+fn spread(value: f64, error: f64) -> String {
+    if value < 1e5 { format!("{value:.3} ± {error:.3}") } else { format!("{value:.2e} ± {error:.0e}") }
+}
+
+impl Report<'_> {
+    fn print(&self, out: &mut impl Write) -> Result<()> {
+        let tokens = self.rows.first().map_or(0, |(_, score)| score.nll.count());
+        let (dtype, device) = (self.model.dtype().name(), self.model.device().name());
+        writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
+        write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
+        if let Some(other) = self.against {
+            write!(
+                out,
+                "  {:>20}  {:>21}  {:>10}  {:>8}",
+                format!("in {}", other.dtype().name()),
+                "KL",
+                "KL most",
+                "same top"
+            )?;
+        }
+        writeln!(out)?;
+        for (steps, score) in &self.rows {
+            write!(out, "{steps:>5}  {:>11.4}", score.nll.mean())?;
+            write!(out, "  {:>20}", spread(score.perplexity(), score.perplexity_error()))?;
+            if let Some(apart) = &score.divergence {
+                let reference = &apart.reference_nll;
+                let perplexity = reference.mean().exp();
+                write!(out, "  {:>20}", spread(perplexity, perplexity * reference.error()))?;
+                write!(out, "  {:>10.3e} ± {:<8.1e}", apart.kl.mean(), apart.kl.error())?;
+                write!(out, "  {:>10.3e}  {:>6.2} %", apart.kl_most, apart.top_agreement() * 100.0)?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|(steps, score)| {
+            let mut row = json!({
+                "steps": steps,
+                "tokens": score.nll.count(),
+                "nll": score.nll.mean(),
+                "nll_error": score.nll.error(),
+                "perplexity": score.perplexity(),
+            });
+            if let Some(apart) = &score.divergence {
+                row["reference_nll"] = json!(apart.reference_nll.mean());
+                row["kl"] = json!(apart.kl.mean());
+                row["kl_error"] = json!(apart.kl.error());
+                row["kl_most"] = json!(apart.kl_most);
+                row["top_agreement"] = json!(apart.top_agreement());
+            }
+            row
+        });
+        json!({
+            "dtype": self.model.dtype().name(),
+            "against": self.against.map(|other| other.dtype().name()),
+            "device": self.model.device().name(),
+            "windows": self.windows,
+            "rows": rows.collect::<Vec<_>>(),
+        })
+    }
+}
