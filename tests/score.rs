@@ -9,11 +9,13 @@ use ruminate_tests::{device, trials};
 
 const STEPS: u32 = 5;
 
+type Test = fn(&Device) -> Result<()>;
+
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
     let mut all = Vec::new();
-    let tests: [(&str, fn(&Device) -> Result<()>); 4] = [
+    let tests: [(&str, Test); 4] = [
         ("a_text_is_as_likely_as_its_tokens", as_its_tokens),
         ("a_model_is_no_distance_from_itself", from_itself),
         ("a_coarser_model_is_some_distance_away", coarser),
