@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use ruminate_benches::{Run, announce, device};
+use ruminate_benches::{announce, device};
+use ruminate_engine::bench::Bench;
 use ruminate_shaders::KERNELS;
 
 fn kernels(criterion: &mut Criterion) {
@@ -18,7 +19,8 @@ fn kernels(criterion: &mut Criterion) {
             // Made for the first round, so that a filter on the command line keeps the other cases off the device.
             let mut run = None;
             group.bench_function(BenchmarkId::from_parameter(&case.name), |bencher| {
-                let run = run.get_or_insert_with(|| Run::new(&device, &case).expect("the device runs every case"));
+                let run =
+                    run.get_or_insert_with(|| Bench::case(&device, &case, 1, 1).expect("the device runs every case"));
                 bencher.iter_custom(|rounds| run.time(rounds).expect("the device runs every case"));
             });
         }

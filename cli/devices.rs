@@ -33,7 +33,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
                     "max_buffer_bytes": adapter.max_buffer,
                     "max_binding_bytes": adapter.caps.max_binding,
                     "subgroup_sizes": adapter.caps.subgroups.map(|(least, most)| [least, most]),
-                    "f16": adapter.f16,
+                    "f16": adapter.caps.f16,
                     "timestamps": adapter.timestamps,
                 })
             })

@@ -70,8 +70,6 @@ pub struct AdapterSummary {
     pub kind: Kind,
     /// What launch functions choose variants by.
     pub caps: Caps,
-    /// Whether shaders can compute in f16.
-    pub f16: bool,
     /// Whether passes can be timed on the device.
     pub timestamps: bool,
     /// Bytes of one buffer, at most.
@@ -105,12 +103,12 @@ fn native() -> wgpu::Backends {
 /// Every adapter that the given backends offer.
 #[must_use]
 pub fn adapters(backends: wgpu::Backends) -> Vec<AdapterSummary> {
-    enumerate(backends).iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect()
+    enumerate(backends, flags()).iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect()
 }
 
 /// The adapter that the options select.
 pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSummary)> {
-    let all = enumerate(options.backends);
+    let all = enumerate(options.backends, flags());
     let summaries: Vec<_> = all.iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect();
     let (asked, found) = match &options.select {
         Select::Best => ("any".to_owned(), summaries.iter().min_by_key(|summary| summary.kind.rank())),
@@ -129,6 +127,7 @@ pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSum
 pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
     adapter.features()
         & (wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
 }
@@ -148,6 +147,7 @@ pub(crate) fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &
     Caps {
         subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         lanes,
+        f16: features.contains(wgpu::Features::SHADER_F16),
         max_texture: lanes.map_or(0, |_| texels::most(limits.max_texture_dimension_2d)),
         max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,
@@ -179,7 +179,6 @@ pub(crate) fn summary(
         name: info.name,
         backend: info.backend.to_str().to_owned(),
         kind,
-        f16: features.contains(wgpu::Features::SHADER_F16),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_buffer: limits.max_buffer_size,
         memory: memory::of(kind, heaps),
@@ -190,13 +189,17 @@ fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
     summary(index, adapter.get_info(), adapter.features(), &adapter.limits(), memory::adapter_heaps(adapter))
 }
 
+/// Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of indirect calls, which costs a
+/// hidden dispatch each. `WGPU_VALIDATION=1` and its kin turn them on.
+fn flags() -> wgpu::InstanceFlags {
+    wgpu::InstanceFlags::empty().with_env()
+}
+
 /// All adapters. The order is the drivers' and stable for a given machine.
-fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+pub(crate) fn enumerate(backends: wgpu::Backends, flags: wgpu::InstanceFlags) -> Vec<wgpu::Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of
-        // indirect calls, which costs a hidden dispatch each. WGPU_VALIDATION=1 and its kin turn them on.
-        flags: wgpu::InstanceFlags::empty().with_env(),
+        flags,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     pollster::block_on(instance.enumerate_adapters(backends))

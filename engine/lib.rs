@@ -16,6 +16,7 @@
 //! Device trouble never panics: the first fault is kept, and every later call returns it as an [`Error`].
 
 mod adapter;
+pub mod bench;
 mod buffer;
 mod counters;
 mod cpu;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ruminate_shaders::{Access, Case, Check, Slot, Slots};
 
+use crate::bench;
 use crate::device::Device;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -89,20 +90,15 @@ impl fmt::Display for Verdict {
 pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
     let launch = &case.launch;
     let mut graph = Graph::new(&case.name);
-    let mut bound = Vec::new();
-    for (data, binding) in case.data.iter().zip(launch.kernel.bindings_of(launch.choice)) {
-        let buffer = device.memory_for(&binding, data.len() as u64 * 4)?;
-        device.write(&buffer, 0, bytemuck::cast_slice(data))?;
-        bound.push((graph.import(&buffer), buffer));
-    }
-    let tensors: Vec<_> = bound.iter().map(|(tensor, _)| *tensor).collect();
+    let bound = bench::upload(device, case)?;
+    let tensors: Vec<_> = bound.iter().map(|buffer| graph.import(buffer)).collect();
     graph.launch(launch.clone(), &tensors)?;
     let plan = device.plan(graph)?;
     device.execute(&plan, &[], &[])?;
     let expected = twin(case);
     let bindings = launch.kernel.bindings_of(launch.choice);
     let mut outputs = Vec::new();
-    for (((binding, &check), (_, buffer)), expected) in bindings.zip(&case.checks).zip(&bound).zip(&expected) {
+    for (((binding, &check), buffer), expected) in bindings.zip(&case.checks).zip(&bound).zip(&expected) {
         if check != Check::Skip {
             let bytes = device.read(buffer, 0..expected.len() as u64 * 4)?;
             outputs.push(compare(binding.name, check, &words(&bytes), expected));

@@ -14,6 +14,9 @@ use crate::{Access, Choice, Kernel, Place, TEXTURE_WIDTH};
 #[must_use]
 pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
     let mut text = format!("// {}\n", kernel.label(choice));
+    if kernel.needs_f16(choice) {
+        text.push_str("enable f16;\n");
+    }
     let mut count = 0;
     for binding in kernel.bindings_of(choice) {
         let (name, element) = (binding.name, binding.element);

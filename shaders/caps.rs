@@ -7,6 +7,8 @@ pub struct Caps {
     pub subgroups: Option<(u32, u32)>,
     /// Size of every subgroup, where weights are better read from textures by subgroups of a known size.
     pub lanes: Option<u32>,
+    /// Whether shaders can compute in f16.
+    pub f16: bool,
     /// Invocations per workgroup, at most.
     pub max_invocations: u32,
     /// Bytes of workgroup memory, at most.
@@ -24,6 +26,7 @@ impl Caps {
     pub const WEBGPU: Self = Self {
         subgroups: None,
         lanes: None,
+        f16: false,
         max_invocations: 256,
         max_workgroup_memory: 16 << 10,
         max_workgroups: 65_535,

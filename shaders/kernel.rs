@@ -77,13 +77,15 @@ pub struct Part {
     pub bindings: &'static [Binding],
     /// Whether the part calls subgroup operations.
     pub subgroups: bool,
+    /// Whether the part computes in f16.
+    pub f16: bool,
 }
 
 impl Part {
     /// A part without bindings of its own.
     #[must_use]
     pub const fn new(name: &'static str, wgsl: &'static str) -> Self {
-        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false }
+        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false, f16: false }
     }
 
     /// The same part, with further declarations.
@@ -104,6 +106,13 @@ impl Part {
     #[must_use]
     pub const fn with_subgroups(mut self) -> Self {
         self.subgroups = true;
+        self
+    }
+
+    /// The same part, marked as one that computes in f16.
+    #[must_use]
+    pub const fn with_f16(mut self) -> Self {
+        self.f16 = true;
         self
     }
 }
@@ -235,6 +244,12 @@ impl Kernel {
     pub fn needs_subgroups(&self, choice: Choice) -> bool {
         self.parts.iter().chain(self.chosen(choice)).any(|part| part.subgroups)
     }
+
+    /// Whether a variant computes in f16.
+    #[must_use]
+    pub fn needs_f16(&self, choice: Choice) -> bool {
+        self.parts.iter().chain(self.chosen(choice)).any(|part| part.f16)
+    }
 }
 
 impl fmt::Debug for Kernel {
@@ -278,6 +293,9 @@ impl Launch {
     pub fn lacks(&self, caps: &Caps) -> Option<String> {
         if self.kernel.needs_subgroups(self.choice) && caps.subgroups.is_none() {
             return Some("it needs subgroup operations, the device has none".to_owned());
+        }
+        if self.kernel.needs_f16(self.choice) && !caps.f16 {
+            return Some("it computes in f16, the device does not".to_owned());
         }
         let named = self.kernel.overrides.iter().zip(&self.overrides).find(|(name, _)| **name == LANES);
         if let Some((_, &lanes)) = named.filter(|(_, lanes)| caps.lanes != Some(**lanes)) {

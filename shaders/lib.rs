@@ -14,6 +14,7 @@ mod row;
 mod slots;
 
 pub mod attention;
+pub mod ceiling;
 pub mod embed;
 pub mod matmul;
 pub mod mlp;
@@ -54,4 +55,7 @@ pub static KERNELS: &[&Kernel] = &[
     &sample::ARGMAX,
     &sample::SAMPLE,
     &sample::FEED,
+    &ceiling::STREAM,
+    &ceiling::COPY,
+    &ceiling::MULTIPLY_ADD,
 ];

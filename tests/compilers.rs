@@ -63,7 +63,7 @@ fn validate(checked: &Checked) -> Result<()> {
 
 fn compile(checked: &Checked) -> Result<()> {
     let dxc = dxc()?;
-    dxil::MODELS.iter().try_for_each(|&model| dxil::compile(dxc, checked, model).map(drop))
+    dxil::models(checked).iter().try_for_each(|&model| dxil::compile(dxc, checked, model).map(drop))
 }
 
 /// Loaded once per process: it is large.

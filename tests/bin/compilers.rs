@@ -80,7 +80,7 @@ fn sizes(dxc: &Dxc, variant: &Variant) -> Result<Sizes> {
         spirv::validate(&words, target)?;
         sizes.spirv = sizes.spirv.max(4 * words.len());
     }
-    for model in dxil::MODELS {
+    for &model in dxil::models(&checked) {
         sizes.dxil = sizes.dxil.max(dxil::compile(dxc, &checked, model)?.len());
     }
     Ok(sizes)

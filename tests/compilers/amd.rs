@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, ensure};
 use ash::{ext, khr, vk};
 use naga::back::PipelineConstants;
+use naga::valid::Capabilities;
 use serde::{Deserialize, Serialize};
 
 use super::{Checked, ENTRY, Resource, Variant, spirv};
@@ -196,7 +197,9 @@ impl NullGpu {
     pub fn report_file(&self, path: &Path) -> Result<Report> {
         let label = path.display().to_string();
         let read = std::fs::read_to_string(path).map_err(anyhow::Error::from);
-        let compiled = read.and_then(|text| self.compile(&Checked::new(&text, &PipelineConstants::default(), true)?));
+        let compiled = read.and_then(|text| {
+            self.compile(&Checked::new(&text, &PipelineConstants::default(), Capabilities::SUBGROUP)?)
+        });
         let statistics = compiled.with_context(|| label.clone())?;
         Ok(Report { device: self.name.clone(), label, constants: String::new(), statistics })
     }
@@ -319,7 +322,7 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
     let extensions = [khr::pipeline_executable_properties::NAME.as_ptr(), ext::robustness2::NAME.as_ptr()];
     let core = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
-    let mut v12 = vk::PhysicalDeviceVulkan12Features::default().shader_int8(true);
+    let mut v12 = vk::PhysicalDeviceVulkan12Features::default().shader_int8(true).shader_float16(true);
     let mut v13 = vk::PhysicalDeviceVulkan13Features::default()
         .robust_image_access(true)
         .subgroup_size_control(true)

@@ -10,8 +10,14 @@ use super::dxc::Dxc;
 use super::{Checked, ENTRY, Resource};
 
 /// Shader models: the oldest that wgpu takes with DXC, and the newest that this DXC and most drivers have. wgpu takes the newest
-/// that both have; the kernels use nothing beyond the oldest.
-pub const MODELS: [ShaderModel; 2] = [ShaderModel::V6_0, ShaderModel::V6_6];
+/// that both have.
+const MODELS: [ShaderModel; 2] = [ShaderModel::V6_0, ShaderModel::V6_6];
+
+/// The shader models that a module must compile for: both, but for f16, which wgpu does not offer below 6.2.
+#[must_use]
+pub fn models(checked: &Checked) -> &'static [ShaderModel] {
+    if checked.f16 { &MODELS[1..] } else { &MODELS }
+}
 
 /// Where `tests/get-compilers` puts the library of DXC, if it is there.
 #[must_use]
@@ -62,7 +68,10 @@ pub fn compile(dxc: &Dxc, checked: &Checked, model: ShaderModel) -> Result<Vec<u
     let (text, entry) = translate(checked, model)?;
     let profile = format!("{}_{}", naga::back::hlsl::shader_stage_to_hlsl_str(ShaderStage::Compute), model.to_str());
     // wgpu's arguments: HLSL 2018, which naga writes, and strictness.
-    let arguments = ["-E", &entry, "-T", &profile, "-HV", "2018", "-no-warnings", "-Ges"];
+    let mut arguments = vec!["-E", &entry, "-T", &profile, "-HV", "2018", "-no-warnings", "-Ges"];
+    if checked.f16 {
+        arguments.push("-enable-16bit-types");
+    }
     let container = dxc.compile(&text, &arguments).with_context(|| profile.clone())?;
     ensure!(parts(&container)?.contains(b"DXIL"), "{profile}: a container without DXIL");
     Ok(container)

@@ -75,8 +75,10 @@ impl Variant {
     pub fn module(&self) -> Result<Checked> {
         let constants = self.kernel.overrides.iter().zip(&self.overrides);
         let constants = constants.map(|(&name, &value)| (name.to_owned(), f64::from(value))).collect();
-        let subgroups = self.kernel.needs_subgroups(self.choice);
-        Checked::new(&assemble(self.kernel, self.choice), &constants, subgroups)
+        let mut features = Capabilities::empty();
+        features.set(Capabilities::SUBGROUP, self.kernel.needs_subgroups(self.choice));
+        features.set(Capabilities::SHADER_FLOAT16, self.kernel.needs_f16(self.choice));
+        Checked::new(&assemble(self.kernel, self.choice), &constants, features)
     }
 }
 
@@ -91,16 +93,19 @@ pub struct Checked {
     pub bindings: Vec<Bound>,
     /// Whether it calls subgroup operations.
     pub subgroups: bool,
+    /// Whether it computes in f16.
+    pub f16: bool,
 }
 
 impl Checked {
-    /// Parses and validates a text, and puts in its constants.
+    /// Parses and validates a text for devices with certain features, and puts in its constants.
     ///
     /// # Errors
     /// If naga rejects it: the message shows the place.
-    pub fn new(text: &str, constants: &PipelineConstants, subgroups: bool) -> Result<Self> {
+    pub fn new(text: &str, constants: &PipelineConstants, features: Capabilities) -> Result<Self> {
         let module = naga::front::wgsl::parse_str(text).map_err(|error| anyhow!(error.emit_to_string(text)))?;
-        let features = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let subgroups = features.contains(Capabilities::SUBGROUP);
+        let f16 = features.contains(Capabilities::SHADER_FLOAT16);
         let mut validator = Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
         if subgroups {
             validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
@@ -109,7 +114,7 @@ impl Checked {
         let entry = Some((ShaderStage::Compute, ENTRY));
         let (module, info) = process_overrides(&module, &info, entry, constants).context("constants")?;
         let bindings = bindings::of(&module)?;
-        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups })
+        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups, f16 })
     }
 }
 

@@ -57,6 +57,9 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
         Capability::DerivativeControl,
         Capability::StorageImageExtendedFormats,
     ];
+    if checked.f16 {
+        capabilities.push(Capability::Float16);
+    }
     if checked.subgroups {
         capabilities.extend([
             Capability::GroupNonUniform,

@@ -55,7 +55,7 @@ fn restricted(device: &Device) -> Outcome {
     let low = Device::open(&options)?;
     assert_eq!(low.caps(), Caps::WEBGPU);
     let summary = low.summary().expect("a GPU has a summary");
-    assert!(!summary.timestamps && !summary.f16);
+    assert!(!summary.timestamps && !summary.caps.f16);
     assert!(matches!(low.buffer("large", 257 << 20), Err(Error::TooLarge { .. })));
     works(&low)?;
     // Without timestamps a profile waits for each launch.

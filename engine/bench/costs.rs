@@ -1,0 +1,74 @@
+//! What using a device costs, beside the work itself.
+
+use std::time::{Duration, Instant};
+
+use ruminate_shaders::{Caps, ceiling};
+
+use super::{Bench, Sample, blank, indirect};
+use crate::device::Device;
+use crate::error::Result;
+
+/// Launches that are timed together.
+pub(super) const LAUNCHES: u32 = 256;
+/// How long one measurement takes at least.
+const LEAST: Duration = Duration::from_millis(50);
+
+/// Seconds, of launches of a single workgroup that copies 1 KiB.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs {
+    /// Of one launch among others that don't wait for each other.
+    pub independent: Sample,
+    /// Of one launch that needs the result of the last.
+    pub dependent: Sample,
+    /// Of one such launch, its number of workgroups read from memory.
+    pub indirect: Option<Sample>,
+    /// Of the same with wgpu's check of that number.
+    pub indirect_checked: Option<Sample>,
+    /// The host's time to encode and submit one launch.
+    pub encode: Sample,
+    /// From a submission of one launch to the host's knowing that it is done.
+    pub submission: Sample,
+    /// Of reading 4 bytes.
+    pub read_back: Sample,
+}
+
+impl Costs {
+    /// Measures a device. Indirect launches are measured on a second device of the same adapter, since the engine uses none; they are left out if it
+    /// cannot be opened.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn measure(device: &Device, repetitions: u32) -> Result<Self> {
+        let copy = ceiling::copy(&Caps::WEBGPU, 1);
+        let [there, back] = [blank(device, &copy)?, blank(device, &copy)?];
+        let single = Bench::new(device, &[(copy.clone(), there.clone())])?;
+        let mut apart = Vec::new();
+        let mut chain = Vec::new();
+        for turn in 0..LAUNCHES {
+            apart.push((copy.clone(), vec![there[0].clone(), blank(device, &copy)?.remove(1)]));
+            let (from, to) = if turn % 2 == 0 { (&there, &back) } else { (&back, &there) };
+            chain.push((copy.clone(), vec![from[0].clone(), to[0].clone()]));
+        }
+        let chain = Bench::new(device, &chain)?;
+        let timed = |run: &mut dyn FnMut() -> Result<()>, per: f64| {
+            let times = (0..repetitions.max(1) * 5).map(|_| {
+                let start = Instant::now();
+                run()?;
+                let seconds = start.elapsed().as_secs_f64() / per;
+                single.time(1)?;
+                Ok(seconds)
+            });
+            Ok(Sample::new(times.collect::<Result<_>>()?))
+        };
+        let indirect = |checked| indirect::sample(device, checked, repetitions);
+        Ok(Self {
+            independent: Bench::new(device, &apart)?.sample(repetitions, LEAST)?,
+            dependent: chain.sample(repetitions, LEAST)?,
+            indirect: indirect(false),
+            indirect_checked: indirect(true),
+            encode: timed(&mut || device.execute(&chain.plan, &[], &[]).map(drop), LAUNCHES.into())?,
+            submission: timed(&mut || single.time(1).map(drop), 1.0)?,
+            read_back: timed(&mut || device.read(&single.mark, 0..4).map(drop), 1.0)?,
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! Measuring a device: launches made ready to run again and again, what the device can do at most, and what using it costs.
+
+mod ceilings;
+mod costs;
+mod indirect;
+
+use std::time::{Duration, Instant};
+
+use ruminate_shaders::{Case, Launch};
+
+use crate::buffer::Buffer;
+use crate::device::Device;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::plan::Plan;
+
+pub use ceilings::Ceilings;
+pub use costs::Costs;
+
+/// Bytes of the buffer that is read back to learn that the device is done.
+const MARK: u64 = 16;
+/// How long a sample may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Launches, one after the other, that can be timed.
+#[derive(Debug)]
+pub struct Bench {
+    device: Device,
+    plan: Plan,
+    launches: u32,
+    mark: Buffer,
+}
+
+/// Seconds that the same thing took, several times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// In ascending order; at least one.
+    seconds: Vec<f64>,
+}
+
+impl Sample {
+    /// Times in any order.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn new(mut seconds: Vec<f64>) -> Self {
+        assert!(!seconds.is_empty(), "a sample is of one time at least");
+        seconds.sort_by(f64::total_cmp);
+        Self { seconds }
+    }
+
+    /// The middle one; of an even number, the mean of the two in the middle.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        let (low, high) = ((self.seconds.len() - 1) / 2, self.seconds.len() / 2);
+        f64::midpoint(self.seconds[low], self.seconds[high])
+    }
+
+    /// The shortest.
+    #[must_use]
+    pub fn least(&self) -> f64 {
+        self.seconds[0]
+    }
+
+    /// The longest.
+    #[must_use]
+    pub fn most(&self) -> f64 {
+        self.seconds[self.seconds.len() - 1]
+    }
+
+    /// Every time multiplied by a factor.
+    #[must_use]
+    pub fn times(&self, factor: f64) -> Self {
+        Self::new(self.seconds.iter().map(|seconds| seconds * factor).collect())
+    }
+}
+
+impl Bench {
+    /// Launches with their memory, in turn.
+    ///
+    /// # Errors
+    /// As [`Device::plan`].
+    pub fn new(device: &Device, launches: &[(Launch, Vec<Buffer>)]) -> Result<Self> {
+        let mut graph = Graph::new("bench");
+        for (launch, buffers) in launches {
+            let tensors: Vec<_> = buffers.iter().map(|buffer| graph.import(buffer)).collect();
+            graph.launch(launch.clone(), &tensors)?;
+        }
+        let launches = u32::try_from(launches.len()).unwrap_or(u32::MAX);
+        let bench =
+            Self { device: device.clone(), plan: device.plan(graph)?, launches, mark: device.buffer("mark", MARK)? };
+        // Drivers finish their compilation at the first dispatch.
+        bench.time(1)?;
+        Ok(bench)
+    }
+
+    /// A case, launched so often, with as many copies of its data, used in turn: what a cache keeps of one copy must not serve the next launch.
+    ///
+    /// # Errors
+    /// As [`Device::plan`]; a case can be larger than the device's limits.
+    pub fn case(device: &Device, case: &Case, launches: u32, copies: u32) -> Result<Self> {
+        let copies = (0..copies.max(1)).map(|_| upload(device, case)).collect::<Result<Vec<_>>>()?;
+        let turns = copies.iter().cycle().take(launches as usize);
+        let launches: Vec<_> = turns.map(|buffers| (case.launch.clone(), buffers.clone())).collect();
+        Self::new(device, &launches)
+    }
+
+    /// The time of `rounds` executions, from the first submission until the device has finished the last. The wait for the
+    /// device is paid once, however many executions there are.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn time(&self, rounds: u64) -> Result<Duration> {
+        let start = Instant::now();
+        for _ in 1..rounds {
+            self.device.execute(&self.plan, &[], &[])?;
+        }
+        if let Some(ticket) = self.device.execute(&self.plan, &[], &[&self.mark])? {
+            ticket.wait()?;
+        }
+        Ok(start.elapsed())
+    }
+
+    /// The time of one launch, measured so often, each time over so many executions that they take at least `least`. What takes longer than
+    /// ten seconds altogether is measured less often, but twice.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn sample(&self, repetitions: u32, least: Duration) -> Result<Sample> {
+        let once = self.time(1)?.max(Duration::from_nanos(1));
+        let rounds = u32::try_from(least.as_nanos().div_ceil(once.as_nanos())).unwrap_or(u32::MAX).max(1);
+        let affordable = PATIENCE.as_secs_f64() / (once.as_secs_f64() * f64::from(rounds));
+        let per_launch = 1.0 / (f64::from(rounds) * f64::from(self.launches));
+        let mut seconds = Vec::new();
+        while seconds.len() < repetitions.max(1) as usize && (seconds.len() < 2 || (seconds.len() as f64) < affordable)
+        {
+            seconds.push(self.time(rounds.into())?.as_secs_f64() * per_launch);
+        }
+        Ok(Sample::new(seconds))
+    }
+}
+
+/// Memory with the data of a case, one for each binding.
+pub(crate) fn upload(device: &Device, case: &Case) -> Result<Vec<Buffer>> {
+    let bindings = case.launch.kernel.bindings_of(case.launch.choice);
+    let upload = |(data, binding): (&Vec<u32>, _)| {
+        let buffer = device.memory_for(&binding, data.len() as u64 * 4)?;
+        device.write(&buffer, 0, bytemuck::cast_slice(data))?;
+        Ok(buffer)
+    };
+    case.data.iter().zip(bindings).map(upload).collect()
+}
+
+/// Memory of zeros for each binding of a launch.
+fn blank(device: &Device, launch: &Launch) -> Result<Vec<Buffer>> {
+    let bindings = launch.kernel.bindings_of(launch.choice);
+    bindings.zip(&launch.sizes).map(|(binding, &bytes)| device.memory_for(&binding, bytes)).collect()
+}

@@ -1,0 +1,8 @@
+// Sixteen units of a workgroup never cross a line of the texture.
+fn place(i: u32) -> vec2<u32> {
+    return vec2(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH);
+}
+
+fn unit(at: vec2<u32>, offset: u32) -> vec4<u32> {
+    return textureLoad(x, vec2(at.x + offset, at.y));
+}
