@@ -10,6 +10,7 @@ macro_rules! remark {
     }};
 }
 
+mod bench;
 mod chat;
 mod completions;
 mod device;
@@ -50,6 +51,8 @@ enum Verb {
     Chat(Box<chat::Chat>),
     /// How likely a text is to a model, at several depths; how far another precision or model is from it
     Score(Box<score::ScoreOptions>),
+    /// Measure a device: what it can do, how near every kernel comes to that, and whole tokens at several depths
+    Bench(Box<bench::Bench>),
     /// Show what a checkpoint is and what of it fits here, from its headers alone
     Inspect(inspect::Inspect),
     /// Examine a device: every kernel, at the shapes of huginn-0125 or of the model named, against its CPU twin
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
         Verb::Score(options) => score::score(options),
+        Verb::Bench(options) => bench::bench(options),
         Verb::Inspect(options) => inspect::inspect(options),
         Verb::Doctor(options) => doctor::doctor(options),
         #[cfg(feature = "pull")]

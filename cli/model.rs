@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Device, LoadOptions, Model, Session, SessionOptions, Source};
+use ruminate::{Device, Dtype, LoadOptions, Model, Session, SessionOptions, Source};
 
 use crate::options::Precision;
 use crate::which::Which;
@@ -42,12 +42,28 @@ impl ModelArgument {
     pub(crate) fn source(&self) -> Result<Source> {
         self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Which::source)
     }
+
+    /// The same for a verb that needs a shape more than a model: `huginn-0125` stands for random weights of that shape, `demo` for the demo.
+    pub(crate) fn source_or_shape(&self) -> Result<Source> {
+        match &self.model {
+            Some(Which::Folder(path)) if !path.exists() && path.as_os_str() == "huginn-0125" => {
+                Which::Synthetic("huginn-0125".to_owned()).source()
+            }
+            Some(Which::Folder(path)) if !path.exists() && path.as_os_str() == "demo" => Ok(ruminate::demo::source()),
+            _ => self.source(),
+        }
+    }
 }
 
 impl ModelOptions {
     /// The same, with the weights held in another way.
     pub(crate) fn held(&self, dtype: Precision) -> Self {
         Self { dtype: Some(dtype), ..self.clone() }
+    }
+
+    /// How the weights are to be held, if that was said.
+    pub(crate) fn dtype(&self) -> Option<Dtype> {
+        self.dtype.map(Into::into)
     }
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
@@ -59,12 +75,8 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let loading = LoadOptions {
-            dtype: self.dtype.map(Into::into),
-            session,
-            overcommit: self.overcommit,
-            progress: Some(&mut progress),
-        };
+        let loading =
+            LoadOptions { dtype: self.dtype(), session, overcommit: self.overcommit, progress: Some(&mut progress) };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();
         Ok(model)

@@ -1,6 +1,7 @@
 //! `config.json` and `generation_config.json`: every field that matters is read, none is assumed, and a value that this engine does
 //! not implement is refused by name.
 
+use ruminate_shaders::{Caps, Dtype, Workload};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -82,6 +83,31 @@ pub struct GenerationConfig {
 }
 
 impl Config {
+    /// What launches of this model look like, in passes of so many rows that look at so many positions at most, with matrices cut to so many
+    /// rows.
+    pub(crate) fn workload(
+        &self,
+        dtype: Dtype,
+        rows: u32,
+        positions: u32,
+        most_weight_rows: u32,
+        caps: Caps,
+    ) -> Workload {
+        Workload {
+            n_embd: self.n_embd,
+            heads: self.n_heads,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            hidden: self.intermediate_size,
+            vocab: self.padded_vocab_size,
+            positions: positions.min(self.block_size),
+            dtype,
+            rows,
+            most_weight_rows,
+            caps,
+        }
+    }
+
     /// Reads `config.json`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ruminate_engine::{Device, Verdict};
-use ruminate_shaders::{Case, Dtype, Kernel, Workload};
+use ruminate_shaders::{Case, Dtype, Kernel};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -61,7 +61,7 @@ pub fn examine(
     for &kernel in kernels {
         jobs.push((kernel, None, Box::new(|| (kernel.cases)())));
         for rows in ROWS {
-            let work = workload(config, dtype, rows, device);
+            let work = config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
             jobs.push((kernel, Some(rows), Box::new(move || (kernel.at)(&work))));
         }
     }
@@ -82,22 +82,6 @@ pub fn examine(
         }
     }
     findings
-}
-
-fn workload(config: &Config, dtype: Dtype, rows: u32, device: &Device) -> Workload {
-    Workload {
-        n_embd: config.n_embd,
-        heads: config.n_heads,
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
-        hidden: config.intermediate_size,
-        vocab: config.padded_vocab_size,
-        positions: POSITIONS.min(config.block_size),
-        dtype,
-        rows,
-        most_weight_rows: WEIGHT_ROWS,
-        caps: device.caps(),
-    }
 }
 
 /// A whole model on the device and on the twins.

@@ -125,13 +125,23 @@ impl Config {
     /// embedding's single row does not count.
     #[must_use]
     pub fn weight_bytes_per_token(&self, dtype: Dtype, steps: u32) -> u64 {
-        let head = if self.tie_embeddings { "transformer.wte.weight" } else { "lm_head.weight" };
+        self.sum_over_token(steps, true, |name, shape| matrix_bytes_of(name, shape, dtype.into()))
+    }
+
+    /// Weights that one token is multiplied with at a number of steps, with or without the head, which most tokens of a prompt do not reach.
+    pub(crate) fn weights_per_token(&self, steps: u32, head: bool) -> u64 {
+        self.sum_over_token(steps, head, |_, [n, k]| u64::from(n) * u64::from(k))
+    }
+
+    fn sum_over_token(&self, steps: u32, head: bool, of: impl Fn(&str, [u32; 2]) -> u64) -> u64 {
+        let last = if self.tie_embeddings { "transformer.wte.weight" } else { "lm_head.weight" };
         let tensors = raven_tensors(self).into_iter().filter_map(|tensor| {
             let [n, k] = tensor.shape[..] else { return None };
             let recurrent = tensor.name.contains(".core_block.") || tensor.name.contains(".adapter.");
-            let outside = tensor.name == head || tensor.name.contains(".prelude.") || tensor.name.contains(".coda.");
-            let times = if recurrent { u64::from(steps) } else { u64::from(outside) };
-            Some(times * matrix_bytes_of(&tensor.name, [n as u32, k as u32], dtype.into()))
+            let outside = tensor.name.contains(".prelude.") || tensor.name.contains(".coda.");
+            let once = outside || (head && tensor.name == last);
+            let times = if recurrent { u64::from(steps) } else { u64::from(once) };
+            Some(times * of(&tensor.name, [n as u32, k as u32]))
         });
         tensors.sum()
     }

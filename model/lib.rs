@@ -30,6 +30,7 @@
 //! states can be handed in, iterated one step at a time, and read back.
 
 mod arch;
+pub mod bench;
 mod chat;
 mod checkpoint;
 mod config;

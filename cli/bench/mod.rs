@@ -1,0 +1,200 @@
+//! `ruminate bench`: how fast a device is, and how near the kernels and a whole model come to that.
+
+mod report;
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::bench::{Ceilings, Costs, Tokens, kernels, tokens};
+use ruminate::engine::shaders::Kernel;
+use ruminate::{Config, Device, Dtype, KERNELS, MAX_STEPS, SessionOptions, Source};
+
+use crate::device::DeviceOptions;
+use crate::exit::{Done, Usage};
+use crate::interrupt::{Generating, Interrupt};
+use crate::model::ModelOptions;
+use report::{Format, Report};
+
+/// Flags of `ruminate bench`.
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Kernels are timed at the shapes of the model. huginn-0125 stands for synthetic:huginn-0125
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Measure only this: what the device can do, kernels at the shapes of the model, or whole tokens
+    #[arg(long, value_enum, value_name = "PART,…", value_delimiter = ',', help_heading = "Tests")]
+    only: Vec<Part>,
+    /// Only these kernels
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Tests")]
+    kernel: Vec<String>,
+    /// Rows of the passes that kernels are timed in
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,64,512", value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Tests")]
+    rows: Vec<u32>,
+    /// Recurrence steps of whole tokens
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,4,8,16,32,64", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Tests")]
+    steps: Vec<u32>,
+    /// Tokens of a prompt; 0 for none [default: 512, or what the model holds]
+    #[arg(long, value_name = "N", help_heading = "Tests")]
+    prefill: Option<u32>,
+    /// Tokens to decode; 0 for none [default: 128, or what the model holds]
+    #[arg(long, value_name = "N", help_heading = "Tests")]
+    decode: Option<u32>,
+    /// How often each is measured
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Tests")]
+    repetitions: u32,
+    /// Seconds for whole tokens, about: where they do not suffice, there are fewer tokens
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, help_heading = "Tests")]
+    budget: u32,
+
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Md, help_heading = "Output")]
+    output: Format,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What the device can do at most, and what using it costs
+    Ceilings,
+    /// Every kernel
+    Kernels,
+    /// Whole tokens
+    Tokens,
+}
+
+/// What is measured, and where.
+struct Subject {
+    source: Source,
+    config: Config,
+    device: Device,
+    chosen: Vec<&'static Kernel>,
+    asked: Tokens,
+}
+
+/// Runs the verb.
+pub(crate) fn bench(options: &Bench) -> Result<Done> {
+    let interrupt = Interrupt::watch()?;
+    let chosen = options.kernels()?;
+    let source = options.model.argument.source_or_shape()?;
+    let config = Config::open(&source)?;
+    let asked = options.tokens(&config)?;
+    let device = options.device.open(false)?;
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let watch = interrupt.generating();
+    let mut report = Report::new(&config, &device);
+    let subject = Subject { source, config, device, chosen, asked };
+    let finished = options.measure(&subject, &mut report, &bar, &watch)?;
+    bar.finish_and_clear();
+    let mut out = std::io::stdout().lock();
+    report.print(options.output, &mut out)?;
+    out.flush()?;
+    Ok(if finished { Done::Complete } else { Done::Interrupted })
+}
+
+impl Bench {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// The kernels to time.
+    fn kernels(&self) -> Result<Vec<&'static Kernel>> {
+        for name in &self.kernel {
+            if !KERNELS.iter().any(|kernel| kernel.name == name) {
+                let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+                return Err(Usage(format!("there is no kernel `{name}`; there are {}", known.join(", "))).into());
+            }
+        }
+        let asked = |kernel: &&&Kernel| self.kernel.is_empty() || self.kernel.iter().any(|name| name == kernel.name);
+        Ok(KERNELS.iter().filter(asked).copied().collect())
+    }
+
+    /// What to time of whole tokens; refuses what the model cannot hold before anything is measured.
+    fn tokens(&self, config: &Config) -> Result<Tokens> {
+        let most = config.block_size.saturating_sub(2);
+        let asked = [self.prefill, self.decode].into_iter().flatten().max().unwrap_or(0);
+        if asked > most {
+            return Err(
+                Usage(format!("{asked} tokens are more than the model holds; at most {most} can be timed")).into()
+            );
+        }
+        Ok(Tokens {
+            prefill: self.prefill.unwrap_or(512.min(most)),
+            decode: self.decode.unwrap_or(128.min(most)),
+            steps: self.steps.clone(),
+            repetitions: self.repetitions,
+            budget: Duration::from_secs(self.budget.into()),
+        })
+    }
+
+    /// False if it was interrupted.
+    fn measure(
+        &self,
+        subject: &Subject,
+        report: &mut Report,
+        bar: &ProgressBar,
+        watch: &Generating<'_>,
+    ) -> Result<bool> {
+        let Subject { source, config, device, chosen, asked } = subject;
+        // Everything is set beside the ceilings. The twins have none: they are written to be read.
+        if !device.is_cpu() {
+            bar.set_message("what the device can do");
+            report.ceilings = Some(Ceilings::measure(device, self.repetitions)?);
+            if self.wants(Part::Ceilings) {
+                report.costs = Some(Costs::measure(device, self.repetitions)?);
+            }
+        } else if self.only == [Part::Ceilings] {
+            return Err(Usage("the CPU twins have no ceilings; leave out --cpu, or measure tokens".to_owned()).into());
+        }
+        if watch.stopped() {
+            return Ok(false);
+        }
+        if self.wants(Part::Kernels) {
+            let dtype = self.model.dtype().unwrap_or(Dtype::Bf16);
+            report.dtype = dtype;
+            let (mut going, mut failed) = (true, None);
+            kernels(device, chosen, config, dtype, &self.rows, self.repetitions, &mut |timed| {
+                match timed {
+                    Ok(timing) => {
+                        bar.set_message(format!("{}, {}", timing.variant, timing.case));
+                        report.kernels.push(timing);
+                    }
+                    Err(error) => failed = failed.take().or(Some(error)),
+                }
+                going = !watch.stopped();
+                going
+            })?;
+            if let Some(error) = failed {
+                remark!("note: not every kernel was timed: {error}");
+            }
+            if !going {
+                return Ok(false);
+            }
+        }
+        if self.wants(Part::Tokens) {
+            bar.set_message("loading the model");
+            let session = SessionOptions {
+                context: Some(asked.context()),
+                steps: self.steps.iter().copied().max(),
+                ..SessionOptions::default()
+            };
+            let model = self.model.load(source, device, session, true)?;
+            report.loaded(&model);
+            let mut going = true;
+            tokens(&model, asked, &mut |timing| {
+                bar.set_message(format!("{:?} at {} steps", timing.phase, timing.steps));
+                report.tokens.push(timing);
+                going = !watch.stopped();
+                going
+            })?;
+            return Ok(going);
+        }
+        Ok(true)
+    }
+}

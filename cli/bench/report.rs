@@ -1,0 +1,300 @@
+//! What `ruminate bench` prints: tables for people, or one line per measurement for programs.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use ruminate::bench::{Ceilings, Costs, KernelTiming, Line, Phase, Sample, TokenTiming};
+use ruminate::{Config, Device, Dtype, Model};
+use serde::Serialize;
+use serde_json::json;
+
+/// How to print.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// Markdown tables
+    Md,
+    /// One line per measurement
+    Csv,
+    /// The same as an object: model, device, records, and the line through the time per token
+    Json,
+}
+
+/// What was measured.
+pub(crate) struct Report {
+    model: String,
+    device: String,
+    pub(crate) dtype: Dtype,
+    weights: Option<u64>,
+    step_bytes: f64,
+    pub(crate) ceilings: Option<Ceilings>,
+    pub(crate) costs: Option<Costs>,
+    pub(crate) kernels: Vec<KernelTiming>,
+    pub(crate) tokens: Vec<TokenTiming>,
+}
+
+/// One measurement.
+#[derive(Default, Serialize)]
+struct Record {
+    /// `ceiling`, `cost`, `kernel` or `tokens`.
+    part: &'static str,
+    /// What was measured: a ceiling, a cost, a kernel's variant, `prefill` or `decode`.
+    name: String,
+    /// Shape of a kernel's case.
+    case: Option<String>,
+    /// Rows of a kernel's pass.
+    rows: Option<u32>,
+    /// Recurrence steps.
+    steps: Option<u32>,
+    /// Tokens that were timed together.
+    tokens: Option<u32>,
+    /// Seconds per byte, operation, launch or token: the median.
+    seconds: f64,
+    /// The shortest.
+    seconds_least: f64,
+    /// The longest.
+    seconds_most: f64,
+    /// Billions of bytes per second, by the median.
+    gb_per_s: Option<f64>,
+    /// Billions of floating-point operations per second.
+    gflop_per_s: Option<f64>,
+    /// Tokens per second.
+    tokens_per_s: Option<f64>,
+    /// How near it comes to what the ceilings allow.
+    percent: Option<f64>,
+    /// Which ceiling that is: `read` or `f32`.
+    bound_by: Option<&'static str>,
+}
+
+impl Record {
+    fn new(part: &'static str, name: impl Into<String>, time: &Sample) -> Self {
+        let [seconds, seconds_least, seconds_most] = [time.median(), time.least(), time.most()];
+        Self { part, name: name.into(), seconds, seconds_least, seconds_most, ..Self::default() }
+    }
+
+    /// The spread as a part of the median, in percent: half the distance between the shortest and the longest.
+    fn spread(&self) -> f64 {
+        50.0 * (self.seconds_most - self.seconds_least) / self.seconds
+    }
+}
+
+impl Report {
+    pub(crate) fn new(config: &Config, device: &Device) -> Self {
+        let Config { n_embd, n_heads, intermediate_size: hidden, .. } = config;
+        let layers = [config.n_layers_in_prelude, config.n_layers_in_recurrent_block, config.n_layers_in_coda]
+            .map(|n| n.to_string());
+        let driver = device.summary().map_or(String::new(), |summary| format!(", {}", summary.driver));
+        Self {
+            model: format!("n_embd {n_embd}, heads {n_heads}, hidden {hidden}, layers {}", layers.join("/")),
+            device: format!("{}{driver}", device.name()),
+            dtype: Dtype::Bf16,
+            weights: None,
+            step_bytes: 0.0,
+            ceilings: None,
+            costs: None,
+            kernels: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Notes the model whose tokens are measured.
+    pub(crate) fn loaded(&mut self, model: &Model) {
+        self.dtype = model.dtype();
+        self.weights = Some(model.weight_bytes());
+        self.step_bytes = (model.bytes_per_token(2) - model.bytes_per_token(1)) as f64;
+    }
+
+    /// Prints it all.
+    pub(crate) fn print(&self, format: Format, out: &mut impl Write) -> Result<()> {
+        match format {
+            Format::Md => self.tables(out),
+            Format::Csv => {
+                let mut csv = csv::Writer::from_writer(out);
+                self.records().try_for_each(|record| csv.serialize(record))?;
+                Ok(csv.flush()?)
+            }
+            Format::Json => {
+                let line = self.line().map(|(line, bound)| {
+                    json!({
+                        "base_s": line.base,
+                        "slope_s_per_step": line.slope,
+                        "residual": line.residual,
+                        "bytes_alone_s_per_step": bound,
+                    })
+                });
+                let all = json!({
+                    "model": self.model,
+                    "dtype": self.dtype.name(),
+                    "weight_bytes": self.weights,
+                    "device": self.device,
+                    "records": self.records().collect::<Vec<_>>(),
+                    "decode_line": line,
+                });
+                serde_json::to_writer_pretty(&mut *out, &all)?;
+                Ok(writeln!(out)?)
+            }
+        }
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> {
+        let ceilings = self.ceilings().into_iter().chain(self.costs());
+        let kernels = self.kernels.iter().map(|timing| self.kernel(timing));
+        ceilings.chain(kernels).chain(self.tokens.iter().map(|timing| self.token(timing)))
+    }
+
+    fn ceilings(&self) -> Vec<Record> {
+        let Some(it) = &self.ceilings else { return Vec::new() };
+        let read = |name, time: &Sample| {
+            let record = Record::new("ceiling", name, time);
+            Record { gb_per_s: Some(1e-9 / time.median()), ..record }
+        };
+        let compute = |name, time: &Sample| {
+            let record = Record::new("ceiling", name, time);
+            Record { gflop_per_s: Some(1e-9 / time.median()), ..record }
+        };
+        let mut records = vec![read("read a buffer", &it.read_buffer)];
+        records.extend(it.read_texture.as_ref().map(|time| read("read a texture", time)));
+        records.push(read("copy (read and write)", &it.copy));
+        records.push(compute("multiply-add f32", &it.f32));
+        records.extend(it.f16.as_ref().map(|time| compute("multiply-add f16", time)));
+        records
+    }
+
+    fn costs(&self) -> Vec<Record> {
+        let Some(it) = &self.costs else { return Vec::new() };
+        let all = [
+            ("launch, independent", Some(&it.independent)),
+            ("launch, dependent", Some(&it.dependent)),
+            ("launch, indirect", it.indirect.as_ref()),
+            ("launch, indirect, checked by wgpu", it.indirect_checked.as_ref()),
+            ("encoding a launch (host)", Some(&it.encode)),
+            ("submit and wait", Some(&it.submission)),
+            ("read 4 bytes back", Some(&it.read_back)),
+        ];
+        all.into_iter().filter_map(|(name, time)| time.map(|time| Record::new("cost", name, time))).collect()
+    }
+
+    fn kernel(&self, timing: &KernelTiming) -> Record {
+        let KernelTiming { variant, case, rows, cost, time, .. } = timing;
+        let bound = self.ceilings.as_ref().map(|it| it.bound(cost.bytes, cost.flops));
+        let reading = self.ceilings.as_ref().map(|it| it.bound(cost.bytes, 0));
+        let record = Record::new("kernel", variant, time);
+        Record {
+            case: Some(case.clone()),
+            rows: Some(*rows),
+            gb_per_s: Some(cost.bytes as f64 / time.median() / 1e9),
+            gflop_per_s: Some(cost.flops as f64 / time.median() / 1e9),
+            percent: bound.map(|bound| 100.0 * bound / time.median()),
+            bound_by: bound.map(|bound| if reading == Some(bound) { "read" } else { "f32" }),
+            ..record
+        }
+    }
+
+    fn token(&self, timing: &TokenTiming) -> Record {
+        let TokenTiming { phase, tokens, steps, bytes, flops, time } = timing;
+        let name = match phase {
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+        };
+        let bound = self.ceilings.as_ref().map(|it| timing.bound(it));
+        let reading = self.ceilings.as_ref().map(|it| bytes * it.read());
+        let record = Record::new("tokens", name, time);
+        Record {
+            steps: Some(*steps),
+            tokens: Some(*tokens),
+            gb_per_s: Some(bytes / time.median() / 1e9),
+            gflop_per_s: Some(flops / time.median() / 1e9),
+            tokens_per_s: Some(1.0 / time.median()),
+            percent: bound.map(|bound| 100.0 * bound / time.median()),
+            bound_by: bound.map(|bound| if reading == Some(bound) { "read" } else { "f32" }),
+            ..record
+        }
+    }
+
+    /// Time per decoded token over steps, and what reading one step's weights takes.
+    fn line(&self) -> Option<(Line, Option<f64>)> {
+        let decoded = self.tokens.iter().filter(|timing| timing.phase == Phase::Decode);
+        let points: Vec<_> = decoded.map(|timing| (timing.steps, timing.time.median())).collect();
+        Some((Line::fit(&points)?, self.ceilings.as_ref().map(|it| self.step_bytes * it.read())))
+    }
+
+    fn tables(&self, out: &mut impl Write) -> Result<()> {
+        let weights = self.weights.map_or(String::new(), |bytes| format!(", {:.2} GB", bytes as f64 / 1e9));
+        writeln!(out, "{} ({}{weights}) on {}", self.model, self.dtype.name(), self.device)?;
+        if self.ceilings.is_some() {
+            let rows = self.ceilings().into_iter().map(|it| {
+                let (rate, unit) = match (it.gb_per_s, it.gflop_per_s) {
+                    (Some(rate), _) => (rate, "GB/s"),
+                    (_, rate) => (rate.unwrap_or_default(), "GFLOP/s"),
+                };
+                vec![it.name.clone(), format!("{rate:.1} {unit}"), format!("{:.1} %", it.spread())]
+            });
+            table(out, &["the device can", "rate", "±"], 1, rows)?;
+        }
+        if self.costs.is_some() {
+            let rows = self.costs().into_iter().map(|it| {
+                let micro = |seconds: f64| format!("{:.1}", 1e6 * seconds);
+                vec![it.name, micro(it.seconds), micro(it.seconds_least), micro(it.seconds_most)]
+            });
+            table(out, &["cost", "µs", "least", "most"], 1, rows)?;
+        }
+        if !self.kernels.is_empty() {
+            let rows = self.kernels.iter().map(|timing| {
+                let it = self.kernel(timing);
+                let (time, spread) = (format!("{:.1}", 1e6 * it.seconds), format!("{:.1} %", it.spread()));
+                let [gb, gflop, percent] = [it.gb_per_s, it.gflop_per_s, it.percent].map(digits);
+                let bound = it.bound_by.unwrap_or_default().to_owned();
+                vec![it.name, timing.case.clone(), time, spread, gb, gflop, percent, bound]
+            });
+            table(out, &["kernel", "case", "µs", "±", "GB/s", "GFLOP/s", "%", "of"], 2, rows)?;
+        }
+        if !self.tokens.is_empty() {
+            let rows = self.tokens.iter().map(|timing| {
+                let it = self.token(timing);
+                let bound = self.ceilings.as_ref().map(|ceilings| 1e3 * timing.bound(ceilings));
+                let test = format!("{} {}", it.name, timing.tokens);
+                let [rate, ms, alone, gb, gflop, percent] =
+                    [it.tokens_per_s, Some(1e3 * it.seconds), bound, it.gb_per_s, it.gflop_per_s, it.percent]
+                        .map(digits);
+                let (spread, of) = (format!("{:.1} %", it.spread()), it.bound_by.unwrap_or_default().to_owned());
+                vec![test, timing.steps.to_string(), rate, spread, ms, alone, gb, gflop, percent, of]
+            });
+            let heads = ["test", "steps", "t/s", "±", "ms/token", "at least", "GB/s", "GFLOP/s", "%", "of"];
+            table(out, &heads, 1, rows)?;
+        }
+        if let Some((line, bound)) = self.line() {
+            let [base, slope] = [line.base, line.slope].map(|seconds| digits(Some(1e3 * seconds)));
+            write!(out, "\ndecode: {base} ms + {slope} ms per step, residual {:.1} %", 100.0 * line.residual)?;
+            if let Some(bound) = bound {
+                let percent = 100.0 * bound / line.slope;
+                write!(
+                    out,
+                    "; reading a step's weights takes {} ms, {percent:.0} % of that",
+                    digits(Some(1e3 * bound))
+                )?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Three digits; nothing for nothing.
+fn digits(value: Option<f64>) -> String {
+    let Some(value) = value else { return String::new() };
+    let decimals = [100.0, 10.0, 1.0, 0.1].iter().position(|&least| value.abs() >= least).unwrap_or(4);
+    format!("{value:.decimals$}")
+}
+
+/// A table whose first columns hold words.
+fn table(out: &mut impl Write, heads: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(heads.to_vec()).add_rows(rows);
+    for column in table.column_iter_mut().skip(words) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "\n{table}")?;
+    Ok(())
+}

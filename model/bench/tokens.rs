@@ -1,0 +1,203 @@
+//! Whole tokens: prompts and decoding at several depths, beside the time that their weights alone would take.
+
+use std::time::Duration;
+
+use ruminate_engine::bench::{Ceilings, Sample};
+
+use crate::error::Error;
+use crate::generate::Statistics;
+use crate::model::Model;
+use crate::options::{GenerateOptions, Sampling, SessionOptions};
+use crate::session::{MAX_ROWS, Session};
+
+/// Tokens of a prompt that is cut to the time there is, at least: what is shorter is not computed like a long one.
+const LEAST_PROMPT: u32 = 32;
+/// Tokens decoded at least.
+const LEAST_DECODED: u32 = 2;
+/// Tokens of the trials from which the others are estimated.
+const TRIAL: u32 = 16;
+
+/// Which part of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A prompt, read in passes of many rows.
+    Prefill,
+    /// One token after the other.
+    Decode,
+}
+
+/// What to time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokens {
+    /// Tokens of the prompt; 0 leaves it out.
+    pub prefill: u32,
+    /// Tokens decoded; 0 leaves it out.
+    pub decode: u32,
+    /// Depths.
+    pub steps: Vec<u32>,
+    /// How often each is timed.
+    pub repetitions: u32,
+    /// Time that all of it may take, as far as can be estimated: where it is too short, there are fewer tokens, then fewer repetitions.
+    pub budget: Duration,
+}
+
+impl Tokens {
+    /// Positions that a session needs for it.
+    #[must_use]
+    pub fn context(&self) -> u32 {
+        self.prefill.max(self.decode.saturating_add(1)).max(TRIAL).saturating_add(1)
+    }
+}
+
+/// What tokens took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenTiming {
+    /// Prompt or decoding.
+    pub phase: Phase,
+    /// Tokens of each repetition; fewer than were asked for if time was short.
+    pub tokens: u32,
+    /// Depth.
+    pub steps: u32,
+    /// Bytes of weights read per token.
+    pub bytes: f64,
+    /// Floating-point operations with weights per token.
+    pub flops: f64,
+    /// Seconds per token.
+    pub time: Sample,
+}
+
+impl TokenTiming {
+    /// Seconds per token that reading the weights, or computing with them, takes at least.
+    #[must_use]
+    pub fn bound(&self, ceilings: &Ceilings) -> f64 {
+        (self.bytes * ceilings.read()).max(self.flops * ceilings.f32.median())
+    }
+}
+
+/// Times a model. `done` hears of each timing; it ends the work by `false`.
+///
+/// # Errors
+/// A session that is too large, or the device's.
+pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -> bool) -> Result<(), Error> {
+    let (Some(&deepest), Some(&flattest)) = (asked.steps.iter().max(), asked.steps.iter().min()) else {
+        return Ok(());
+    };
+    let options = SessionOptions { context: Some(asked.context()), steps: Some(deepest), ..SessionOptions::default() };
+    let mut session = model.session(options)?;
+    let phases = [(Phase::Prefill, asked.prefill, LEAST_PROMPT), (Phase::Decode, asked.decode, LEAST_DECODED)];
+    let wanted = phases.into_iter().filter(|&(_, tokens, _)| tokens > 0);
+    let budget = asked.budget.as_secs_f64() / (wanted.clone().count() * asked.steps.len()).max(1) as f64;
+    for (phase, most, least) in wanted {
+        let weights = |steps| model.config().weights_per_token(steps, phase == Phase::Decode) as f64;
+        let trial = TRIAL.min(most);
+        // Kernels are compiled in the first run.
+        time(&mut session, phase, trial, flattest)?;
+        let once = time(&mut session, phase, trial, flattest)?;
+        for &steps in &asked.steps {
+            let estimate = once * weights(steps) / weights(flattest);
+            let affordable = budget / (estimate * f64::from(asked.repetitions));
+            let tokens = whole(affordable, least.min(most), most);
+            let repetitions = whole(budget / (estimate * f64::from(tokens)), 1, asked.repetitions);
+            // The longer prompt has other passes.
+            if phase == Phase::Prefill && tokens != trial {
+                time(&mut session, phase, tokens, flattest)?;
+            }
+            let seconds = (0..repetitions).map(|_| time(&mut session, phase, tokens, steps));
+            let time = Sample::new(seconds.collect::<Result<_, _>>()?);
+            let passes = if phase == Phase::Prefill { tokens.div_ceil(MAX_ROWS) } else { tokens };
+            let bytes = model.bytes_per_token(steps) as f64 * f64::from(passes) / f64::from(tokens);
+            let timing = TokenTiming { phase, tokens, steps, bytes, flops: 2.0 * weights(steps), time };
+            if !done(timing) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The whole number below, within bounds.
+#[expect(clippy::cast_sign_loss, reason = "it is between numbers that have none")]
+fn whole(value: f64, least: u32, most: u32) -> u32 {
+    value.clamp(least.into(), most.max(least).into()) as u32
+}
+
+/// Seconds per token of a fresh sequence.
+fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<f64, Error> {
+    session.rewind(0)?;
+    let vocab = session.model().config().vocab_size;
+    // Any tokens do, but not always the same one: an embedding's row would stay in the cache.
+    let token = |index: u32| index.wrapping_mul(2_654_435_761) % vocab;
+    let (prompt, generated) = if phase == Phase::Prefill { (tokens, 1) } else { (1, tokens + 1) };
+    let prompt: Vec<u32> = (1..=prompt).map(token).collect();
+    let options = GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(generated),
+        sampling: Sampling::GREEDY,
+        // An end token must not end it.
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    };
+    let mut generation = session.generate(&prompt[..], &options)?;
+    generation.by_ref().try_for_each(|piece| piece.map(drop))?;
+    let Statistics { prompt_time, decode_time, .. } = generation.statistics();
+    let time = if phase == Phase::Prefill { prompt_time } else { decode_time };
+    Ok(time.as_secs_f64() / f64::from(tokens))
+}
+
+/// Time per decoded token as a straight line over the number of steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Seconds beside the steps.
+    pub base: f64,
+    /// Seconds per step.
+    pub slope: f64,
+    /// Largest distance from the line, as a part of what was measured there.
+    pub residual: f64,
+}
+
+impl Line {
+    /// The line through `(steps, seconds)` with the least relative squares; none with fewer than three different depths.
+    #[must_use]
+    pub fn fit(points: &[(u32, f64)]) -> Option<Self> {
+        let mut depths: Vec<u32> = points.iter().map(|&(steps, _)| steps).collect();
+        depths.sort_unstable();
+        depths.dedup();
+        if depths.len() < 3 {
+            return None;
+        }
+        let sum = |term: fn(f64, f64) -> f64| -> f64 {
+            points.iter().map(|&(steps, seconds)| term(f64::from(steps), seconds) / (seconds * seconds)).sum()
+        };
+        let (w, x, y, xx, xy) = (sum(|_, _| 1.0), sum(|x, _| x), sum(|_, y| y), sum(|x, _| x * x), sum(|x, y| x * y));
+        let slope = (w * xy - x * y) / (w * xx - x * x);
+        let base = (y - slope * x) / w;
+        let distance = |&(steps, seconds): &(u32, f64)| ((base + slope * f64::from(steps)) / seconds - 1.0).abs();
+        Some(Self { base, slope, residual: points.iter().map(distance).fold(0.0, f64::max) })
+    }
+
+    /// Seconds that reading the weights of one step takes.
+    #[must_use]
+    pub fn bound(model: &Model, ceilings: &Ceilings) -> f64 {
+        (model.bytes_per_token(2) - model.bytes_per_token(1)) as f64 * ceilings.read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_through_points_on_it() {
+        let points = [1, 2, 8, 64].map(|steps| (steps, 0.5 + 0.25 * f64::from(steps)));
+        let line = Line::fit(&points).expect("four depths");
+        assert!((line.base - 0.5).abs() < 1e-9 && (line.slope - 0.25).abs() < 1e-9 && line.residual < 1e-9, "{line:?}");
+    }
+
+    #[test]
+    fn the_residual_is_the_largest_relative_distance() {
+        let line = Line::fit(&[(1, 1.0), (2, 2.2), (3, 3.0)]).expect("three depths");
+        let farthest = (line.base + 2.0 * line.slope) / 2.2 - 1.0;
+        assert!((line.residual - farthest.abs()).abs() < 1e-9 && line.residual > 0.03, "{line:?}");
+        assert_eq!(Line::fit(&[(1, 1.0), (2, 2.0), (2, 2.1)]), None);
+    }
+}
