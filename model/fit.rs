@@ -169,6 +169,7 @@ impl Config {
             kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
             dtype: kv_dtype,
+            place: CacheShape::preferred(caps, kv_dtype),
             sequences: 1,
             context,
             steps,

@@ -1,12 +1,12 @@
 //! The KV cache: pages of keys and values per layer, and the tables that say which page holds which (sequence, slot, positions).
 //!
-//! The cache grows by whole segments, never by copying: a segment is one buffer per layer, at most as large as the device binds.
+//! The cache grows by whole segments, never by copying: a segment is one buffer or texture per layer, at most as large as the device binds.
 //! Layers of the recurrence have one slot per step, all with the same page numbers; prelude and coda share slot 0 of the tables and
 //! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
 
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::attention::cache::{CacheShape, Lookup, PAGE};
-use ruminate_shaders::{Dtype, NONE};
+use ruminate_shaders::{Dtype, NONE, Place};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -53,6 +53,7 @@ impl KvCache {
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             dtype,
+            place: CacheShape::preferred(&device.caps(), dtype),
             sequences,
             context,
             steps,
@@ -161,12 +162,18 @@ impl KvCache {
         if *used == held {
             let slots = [1, self.shape.steps][pool];
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
-            let most = u32::try_from(self.device.caps().max_binding / page_bytes).unwrap_or(u32::MAX).max(1);
+            let caps = self.device.caps();
+            let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
+            let most = u32::try_from(largest / page_bytes).unwrap_or(u32::MAX).max(1);
             // Never more than a full context takes.
             let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_sub(held).max(1);
             let count = held.max(first).min(most).min(needed);
             let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
-            let buffers = (0..*layers).map(|layer| self.device.buffer(&name(layer), page_bytes * u64::from(count)));
+            let bytes = page_bytes * u64::from(count);
+            let buffers = (0..*layers).map(|layer| match self.shape.place {
+                Place::Buffer => self.device.buffer(&name(layer), bytes),
+                Place::Texture => self.device.texels(&name(layer), bytes),
+            });
             let layers = buffers.collect::<Result<_, _>>()?;
             segments.push(Segment { base: held, count, layers });
             self.generation += 1;

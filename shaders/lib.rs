@@ -48,6 +48,7 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul::MATMUL_LANES,
     &attention::ROTARY_KV,
     &attention::ATTENTION,
+    &attention::ATTENTION_LANES,
     &attention::ATTENTION_FRESH,
     &attention::COMBINE,
     &recur::INIT_STATE,

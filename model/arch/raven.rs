@@ -17,7 +17,7 @@
 
 use ruminate_engine::{Buffer, Count, Device, Graph, Tensor};
 use ruminate_shaders::attention::{
-    Attention, RotaryKv, attention, attention_fresh, combine, fresh_pays, partial_bytes, rotary_kv,
+    Attention, RotaryKv, attention, attention_fresh, combine, fresh_pays, partial_bytes, preferred_splits, rotary_kv,
 };
 use ruminate_shaders::embed::{Embed, embed, select};
 use ruminate_shaders::matmul::Output;
@@ -278,7 +278,7 @@ impl Raven {
         let biased = block.qk_bias.is_some();
         let marks = |segment| segment == 0 && block.recurrent && block.layer == 0;
 
-        let splits = pass.splits();
+        let splits = segments.first().map_or(1, |(cache, _)| preferred_splits(cache, count, heads));
         let parts = splits * u32::try_from(segments.len()).unwrap_or(u32::MAX);
         let partial = pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks));
         let shape = |segment, cache| {
@@ -302,7 +302,8 @@ impl Raven {
             for (segment, (cache, buffer)) in (0..).zip(&segments) {
                 let kv = pass.graph.import(buffer);
                 let launch = attention(&pass.device.caps(), shape(segment, *cache));
-                pass.graph.launch(launch, &[rows, q, tables, depth, partial, kv, kv])?;
+                let bound = [rows, q, tables, depth, partial, kv, kv];
+                pass.graph.launch(launch.clone(), &bound[..launch.sizes.len()])?;
             }
         }
         let y = pass.activation(&site("values"), heads * head_dim);
@@ -352,12 +353,6 @@ impl Pass<'_> {
     /// queries for themselves.
     fn attends_at_once(&self) -> bool {
         !self.trace && self.shape.rows == 1 && fresh_pays(&self.device.caps())
-    }
-
-    /// Splits of the keys: enough workgroups for a few rows, no more than there are tiles of 64 keys.
-    fn splits(&self) -> u32 {
-        let tiles = self.kv.context().div_ceil(64);
-        (16 / self.shape.rows.min(16)).clamp(1, tiles)
     }
 }
 

@@ -8,7 +8,7 @@
 //! steps), and `pages[sequences][slots][pages_per_slot]`. `depth[sequence][position]` counts the steps that are stored.
 
 use crate::weight::{self, Dtype};
-use crate::{Axis, Binding, NONE, Part};
+use crate::{Axis, Binding, Caps, NONE, Part, Place};
 
 /// Positions per page.
 pub const PAGE: u32 = 32;
@@ -25,20 +25,21 @@ pub(super) const KV_READ: Axis = Axis {
     ],
 };
 
+const BOTH_F32: Part = Part::new("kv_f32", include_str!("kv_both_f32.wgsl")).with(&[Binding::write("kv", "vec4<f32>")]);
+const BOTH_BF16: Part =
+    Part::new("kv_bf16", include_str!("kv_both_bf16.wgsl")).with(&[Binding::write("kv", "vec4<u32>")]);
+
+/// For kernels that read and write.
+pub(super) const KV_BOTH: Axis = Axis { name: "kv", options: &[BOTH_F32, BOTH_BF16] };
+
+/// For kernels that write.
 pub(super) const KV_WRITE: Axis = Axis {
     name: "kv",
     options: &[
-        Part::new("kv_f32", include_str!("kv_write_f32.wgsl")).with(&[Binding::write("kv", "vec2<f32>")]),
-        Part::new("kv_bf16", include_str!("kv_write_bf16.wgsl")).with(&[Binding::write("kv", "u32")]),
-    ],
-};
-
-/// For kernels that read and write.
-pub(super) const KV_BOTH: Axis = Axis {
-    name: "kv",
-    options: &[
-        Part::new("kv_f32", include_str!("kv_both_f32.wgsl")).with(&[Binding::write("kv", "vec4<f32>")]),
-        Part::new("kv_bf16", include_str!("kv_both_bf16.wgsl")).with(&[Binding::write("kv", "vec4<u32>")]),
+        BOTH_F32,
+        BOTH_BF16,
+        Part::new("kv_bf16_texture", include_str!("kv_store_bf16.wgsl"))
+            .with(&[Binding::write("kv", "vec4<u32>").in_texture()]),
     ],
 };
 
@@ -70,6 +71,8 @@ pub struct CacheShape {
     pub head_dim: u32,
     /// F32 or Bf16.
     pub dtype: Dtype,
+    /// Where segments are; those in textures are Bf16.
+    pub place: Place,
     /// Sequences in the tables.
     pub sequences: u32,
     /// Positions per sequence, at most.
@@ -89,6 +92,12 @@ pub struct CacheShape {
 }
 
 impl CacheShape {
+    /// Where a device has a cache of this dtype: in textures, if that is where its subgroups read best.
+    #[must_use]
+    pub const fn preferred(caps: &Caps, dtype: Dtype) -> Place {
+        if caps.lanes.is_some() && matches!(dtype, Dtype::Bf16) { Place::Texture } else { Place::Buffer }
+    }
+
     /// Chunks of eight per key.
     #[must_use]
     pub const fn chunks(&self) -> u32 {
@@ -126,10 +135,12 @@ impl CacheShape {
         2 * self.steps as u64 + 1 + entry
     }
 
+    /// The option of [`KV_WRITE`].
     pub(super) const fn kv_option(&self) -> u8 {
-        match self.dtype {
-            Dtype::F32 => 0,
-            _ => 1,
+        match (self.dtype, self.place) {
+            (Dtype::F32, _) => 0,
+            (_, Place::Buffer) => 1,
+            (_, Place::Texture) => 2,
         }
     }
 

@@ -16,7 +16,7 @@ mod testbed;
 pub use combine::{COMBINE, CombineParams, combine};
 pub use fresh::{ATTENTION_FRESH, attention_fresh, fresh_pays};
 pub use rotary_kv::{ROTARY_KV, RotaryKv, RotaryKvParams, rotary_kv};
-pub use split::{ATTENTION, Attention, AttentionParams, attention, partial_bytes};
+pub use split::{ATTENTION, ATTENTION_LANES, Attention, AttentionParams, attention, partial_bytes, preferred_splits};
 
 /// Largest head dimension that the kernels hold.
 pub const MAX_HEAD_DIM: u32 = 128;

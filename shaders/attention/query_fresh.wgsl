@@ -1,31 +1,6 @@
 var<workgroup> newest_key: array<Eight, MAX_CHUNKS>;
 var<workgroup> newest_value: array<Eight, MAX_CHUNKS>;
 
-// A pair of q, k or v of this row, with its bias, turned by the position's angle.
-fn fresh_pair(at: Lane, row: Row, head: u32, pair: u32, turned: bool) -> vec2<f32> {
-    if (2u * pair >= params.head_dim) {
-        return vec2<f32>();
-    }
-    var v = qkv[(at.group.z * params.qkv_stride + head * params.head_dim) / 2u + pair];
-    if (turned) {
-        let half = params.head_dim / 2u;
-        if (params.biased != 0u) {
-            v += bias[head * half + pair];
-        }
-        let angle = freqs[row.position * half + pair];
-        v = vec2(v.x * angle.x - v.y * angle.y, v.y * angle.x + v.x * angle.y);
-    }
-    return v;
-}
-
-fn fresh_chunk(at: Lane, row: Row, head: u32, c: u32, turned: bool) -> Eight {
-    let a = fresh_pair(at, row, head, 4u * c, turned);
-    let b = fresh_pair(at, row, head, 4u * c + 1u, turned);
-    let d = fresh_pair(at, row, head, 4u * c + 2u, turned);
-    let e = fresh_pair(at, row, head, 4u * c + 3u, turned);
-    return Eight(vec4(a, b), vec4(d, e));
-}
-
 // Adds the biases and rotates. The split with the newest position has its key and value at hand, rounded as the cache rounds them; one
 // head of a group writes them, and nobody reads them there in this launch.
 fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
@@ -38,7 +13,7 @@ fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
         return;
     }
     let source = vec3(head, params.heads + kv_head, params.heads + params.kv_heads + kv_head)[which];
-    let v = fresh_chunk(at, row, source, c, which < 2u);
+    let v = turned_chunk(at.group.z, row.position, source, c, which < 2u);
     if (which == 0u) {
         query[c] = v;
         return;

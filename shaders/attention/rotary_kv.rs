@@ -6,16 +6,20 @@
 use super::cache::{CACHE, CacheShape, KV_WRITE};
 use super::testbed;
 use crate::kernel::params;
-use crate::weight::Dtype;
+use crate::weight::{Dtype, EIGHT};
 use crate::{
-    Binding, Case, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes, stride,
+    Binding, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload, activation_bytes,
+    stride,
 };
+
+/// WGSL that takes chunks of q, k and v from the sums of a row, and turns them.
+pub(super) const TURNED: &str = include_str!("turned.wgsl");
 
 /// Bias, rotation and cache write.
 pub static ROTARY_KV: Kernel = Kernel {
     name: "rotary_kv",
     wgsl: include_str!("rotary_kv.wgsl"),
-    parts: &[ROW, CACHE],
+    parts: &[ROW, EIGHT, CACHE, Part::new("turned", TURNED)],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("qkv", "vec2<f32>"),
@@ -23,7 +27,7 @@ pub static ROTARY_KV: Kernel = Kernel {
         Binding::read("freqs", "vec2<f32>"),
         Binding::read("tables", "u32"),
         Binding::write("depth", "u32"),
-        Binding::write("q", "vec2<f32>"),
+        Binding::write("q", "vec4<f32>"),
     ],
     axes: &[KV_WRITE],
     overrides: &["WG"],
@@ -121,7 +125,7 @@ pub fn rotary_kv(shape: RotaryKv) -> Launch {
     };
     let mut choice = Choice::default();
     choice.0[0] = cache.kv_option();
-    let invocations = (heads + 2 * cache.kv_heads) * 4 * chunks;
+    let invocations = (heads + 2 * cache.kv_heads) * chunks;
     let q_bytes = Dtype::F32.matrix_bytes(rows * heads, chunks);
     let pair = 8;
     let sizes = vec![
@@ -140,7 +144,7 @@ pub fn rotary_kv(shape: RotaryKv) -> Launch {
         overrides: vec![64],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [invocations.div_ceil(64), rows, 1],
-        cost: Cost { bytes: 2 * sizes[1], flops: u64::from(rows) * u64::from(invocations) * 8 },
+        cost: Cost { bytes: 2 * sizes[1], flops: u64::from(rows) * u64::from(invocations) * 32 },
         sizes,
     }
 }
@@ -187,7 +191,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    testbed::shapes().into_iter().map(|(name, bed)| bed.rotary_case(name)).collect()
+    let beds = testbed::shapes().into_iter();
+    beds.flat_map(|(name, bed)| [bed.rotary_case(name), bed.in_texture().rotary_case(name)]).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {
@@ -196,5 +201,6 @@ fn at(work: &Workload) -> Vec<Case> {
 
 fn random(seed: u64) -> Case {
     let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
+    let bed = if seed.is_multiple_of(3) { bed.in_texture() } else { bed };
     bed.rotary_case(&format!("seed {seed}"))
 }

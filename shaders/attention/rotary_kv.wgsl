@@ -20,40 +20,28 @@ struct Params {
     page_count: u32,
 }
 
-// One invocation per pair (2i, 2i+1) of one head of q, k or v: adds the bias, rotates q and k by the position's angle, writes q
-// with heads padded to whole chunks and k and v into their pages.
+// One invocation per chunk of eight of one head of q, k or v: adds the bias, rotates q and k by the position's angle, writes q with heads padded to
+// whole chunks and k and v into their pages.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.y];
-    let pairs = 4u * params.chunks;
-    let index = group.x * WG + lane;
-    if (row.live == 0u || index >= (params.heads + 2u * params.kv_heads) * pairs) {
+    let heads = params.heads + 2u * params.kv_heads;
+    let index = min(group.x * WG + lane, heads * params.chunks - 1u);
+    let head = index / params.chunks;
+    let c = index % params.chunks;
+    let is_value = head >= params.heads + params.kv_heads;
+    let v = turned_chunk(group.y, row.position, head, c, !is_value);
+    if (row.live == 0u || group.x * WG + lane > index) {
         return;
     }
     if (index == 0u && params.mark_depth != 0u) {
         depth[row.sequence * params.context + row.position] = row.step + 1u;
     }
-    let head = index / pairs;
-    let pair = index % pairs;
-    let real = 2u * pair < params.head_dim;
-    let is_value = head >= params.heads + params.kv_heads;
-
-    var v = vec2<f32>();
-    if (real) {
-        let place = (group.y * params.qkv_stride + head * params.head_dim) / 2u + pair;
-        v = qkv[place];
-        if (!is_value) {
-            let half = params.head_dim / 2u;
-            if (params.biased != 0u) {
-                v += bias[head * half + pair];
-            }
-            let angle = freqs[row.position * half + pair];
-            v = vec2(v.x * angle.x - v.y * angle.y, v.y * angle.x + v.x * angle.y);
-        }
-    }
     if (head < params.heads) {
         if (params.write_q != 0u) {
-            q[(group.y * params.heads + head) * pairs + pair] = v;
+            let place = 2u * ((group.y * params.heads + head) * params.chunks + c);
+            q[place] = v.lo;
+            q[place + 1u] = v.hi;
         }
         return;
     }
@@ -65,6 +53,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (page != NONE) {
         let which = select(0u, 1u, is_value);
         let kv_head = head - params.heads - which * params.kv_heads;
-        store_pair(4u * kv_chunk(page, which, kv_head, row.position) + pair, v);
+        store_chunk(kv_chunk(page, which, kv_head, row.position) + c, v);
     }
 }

@@ -1,12 +1,14 @@
 //! Scores and weighted sums of values over one split of the keys, with the online softmax (Milakov and Gimelshein,
 //! arXiv 1805.02867) and the split along the keys of flash-decoding (Dao et al., 2023).
 
-use super::cache::{CACHE, CacheShape, KV_READ};
-use super::testbed;
-use crate::kernel::params;
-use crate::weight::{Dtype, EIGHT};
+use super::cache::{CACHE, CacheShape, KV_READ, PAGE};
+use super::testbed::{self, CacheParams};
+use crate::kernel::{LANES, params};
+use crate::matmul::{SUMS, TOKENS_1, TOKENS_8};
+use crate::weight::{Dtype, EIGHT, TEST_LANES};
 use crate::{
-    Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload, reduce,
+    Axis, Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slots, Workload,
+    reduce,
 };
 
 /// Attention over one split of the keys.
@@ -29,6 +31,35 @@ pub static ATTENTION: Kernel = Kernel {
     cases,
     random,
     at,
+};
+
+/// The same by subgroups of a known size, with the cache in textures, for a row or for eight at a time.
+pub static ATTENTION_LANES: Kernel = Kernel {
+    name: "attention_lanes",
+    wgsl: include_str!("attention_lanes.wgsl"),
+    parts: &[ROW, EIGHT, CACHE, Part::new("sums", SUMS).using(&[include_str!("kv_texture_bf16.wgsl")])],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("q", "vec4<f32>"),
+        Binding::read("tables", "u32"),
+        Binding::read("depth", "u32"),
+        Binding::write("partial_sums", "vec2<f32>"),
+        Binding::read("kv", "vec4<u32>").in_texture(),
+    ],
+    axes: &[Axis {
+        name: "rows",
+        options: &[
+            Part::new("rows1", include_str!("lanes_1.wgsl")).using(&[TOKENS_1]).with_subgroups(),
+            Part::new("rows8", include_str!("lanes_8.wgsl")).using(&[TOKENS_8]).with_subgroups(),
+        ],
+    }],
+    overrides: &[LANES],
+    params: AttentionParams::FIELDS,
+    params_size: size_of::<AttentionParams>(),
+    reference: reference_lanes,
+    cases: cases_lanes,
+    random: random_lanes,
+    at: at_lanes,
 };
 
 params! {
@@ -78,7 +109,7 @@ params! {
 }
 
 /// Lanes per workgroup, and so keys per tile: a pair of values each covers head_dim 128.
-pub(super) const LANES: u32 = 64;
+pub(super) const TILE: u32 = 64;
 
 /// Shape of the launch.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +135,7 @@ pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u6
 }
 
 /// Attends with `q [rows, heads, padded head_dim]` over the keys in one segment. Bindings: rows, q, tables, depth, partial, the
-/// segment as keys, the same as values.
+/// segment as keys, the same as values; or the segment once, if it is a texture.
 #[must_use]
 pub fn attention(caps: &Caps, shape: Attention) -> Launch {
     let Attention { rows, heads, cache, splits, segment, segments } = shape;
@@ -129,9 +160,6 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
         page_count: cache.page_count,
         ..AttentionParams::default()
     };
-    let mut choice = Choice::default();
-    choice.0[0] = cache.kv_option();
-    choice.0[1] = reduce::preferred(caps);
     let kv = cache.segment_bytes();
     // How many keys there will be is not known here: half of a full context stands for it.
     let keys = u64::from(rows) * u64::from(cache.context.div_ceil(2));
@@ -139,22 +167,37 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
         bytes: keys * cache.page_bytes() / u64::from(super::cache::PAGE),
         flops: keys * u64::from(heads) * u64::from(cache.head_dim) * 4,
     };
-    Launch {
-        kernel: &ATTENTION,
-        choice,
-        overrides: vec![LANES],
-        params: bytemuck::bytes_of(&params).to_vec(),
-        workgroups: [heads, splits, rows],
-        sizes: vec![
-            u64::from(rows) * size_of::<Row>() as u64,
-            Dtype::F32.matrix_bytes(rows * heads, chunks),
-            cache.table_words() * 4,
-            u64::from(cache.sequences) * u64::from(cache.context) * 4,
-            partial_bytes(rows, heads, splits * segments, chunks),
-            kv,
-            kv,
-        ],
-        cost,
+    let mut sizes = vec![
+        u64::from(rows) * size_of::<Row>() as u64,
+        Dtype::F32.matrix_bytes(rows * heads, chunks),
+        cache.table_words() * 4,
+        u64::from(cache.sequences) * u64::from(cache.context) * 4,
+        partial_bytes(rows, heads, splits * segments, chunks),
+        kv,
+    ];
+    let params = bytemuck::bytes_of(&params).to_vec();
+    let mut choice = Choice::default();
+    if cache.place == Place::Texture {
+        let together = rows > 3;
+        choice.0[0] = u8::from(together);
+        let workgroups = [heads, splits, if together { rows.div_ceil(8) } else { rows }];
+        let overrides = vec![caps.lanes.unwrap_or(TEST_LANES)];
+        return Launch { kernel: &ATTENTION_LANES, choice, overrides, params, workgroups, sizes, cost };
+    }
+    sizes.push(kv);
+    choice.0[0] = cache.kv_option();
+    choice.0[1] = reduce::preferred(caps);
+    let workgroups = [heads, splits, rows];
+    Launch { kernel: &ATTENTION, choice, overrides: vec![TILE], params, workgroups, sizes, cost }
+}
+
+/// How many splits suit a pass: enough workgroups for a few rows, no more than there are tiles of keys.
+#[must_use]
+pub fn preferred_splits(cache: &CacheShape, rows: u32, heads: u32) -> u32 {
+    match cache.place {
+        Place::Buffer => (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE)),
+        // Many small cores at most, and what is empty is not free there.
+        Place::Texture => (64 / rows.saturating_mul(heads).min(64)).clamp(1, cache.pages_per_slot()),
     }
 }
 
@@ -162,6 +205,15 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
     let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
     attend(launch, rows, q, tables, depth, partial, kv);
+}
+
+fn reference_lanes(launch: &Launch, mut slots: Slots<'_>) {
+    let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
+    let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
+    let params: AttentionParams = launch.params();
+    let cache = params.shape(Dtype::Bf16, Place::Texture);
+    let share = params.pages_per_slot.div_ceil(params.splits) * PAGE;
+    attend_in(&params, &cache, &|_| share, rows, q, tables, depth, partial, kv);
 }
 
 /// The twin, given what the kernels bind.
@@ -176,16 +228,32 @@ pub(super) fn attend(
 ) {
     let params: AttentionParams = launch.params();
     let cache = testbed::shape_of(&params, launch.option(0));
+    let share = |row: &Row| (row.position + 1).div_ceil(TILE).div_ceil(params.splits) * TILE;
+    attend_in(&params, &cache, &share, rows, q, tables, depth, partial, kv);
+}
+
+/// The same, with splits of as many positions as `share` says.
+#[expect(clippy::too_many_arguments, reason = "what a kernel binds, and how its keys are split")]
+fn attend_in(
+    params: &AttentionParams,
+    cache: &CacheShape,
+    share: &dyn Fn(&Row) -> u32,
+    rows: &[Row],
+    q: &[f32],
+    tables: &[u32],
+    depth: &[u32],
+    partial: &mut [f32],
+    kv: &[u32],
+) {
     let (head_dim, width) = (params.head_dim as usize, params.chunks as usize * 8);
     for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
-        let tiles = (row.position + 1).div_ceil(LANES);
-        let share = tiles.div_ceil(params.splits);
+        let share = share(row);
         for head in 0..params.heads as usize {
             let query = &q[(place * params.heads as usize + head) * width..][..head_dim];
             let kv_head = head as u32 / (params.heads / params.kv_heads);
             for split in 0..params.splits {
-                let end = ((split + 1) * share * LANES).min(row.position + 1);
-                let found = (split * share * LANES..end).filter_map(|position| {
+                let end = ((split + 1) * share).min(row.position + 1);
+                let found = (split * share..end).filter_map(|position| {
                     let stored = depth[(row.sequence * params.context + position) as usize];
                     let slot = cache.slot_seen(tables, row.step, stored);
                     Some((position, cache.page_of(tables, row.sequence, slot, position)?))
@@ -226,11 +294,32 @@ fn cases() -> Vec<Case> {
     testbed::shapes().into_iter().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
 }
 
+fn cases_lanes() -> Vec<Case> {
+    let beds = testbed::shapes().into_iter();
+    beds.map(|(name, bed)| bed.in_texture().attention_case(name, &Caps::default())).collect()
+}
+
 fn at(work: &Workload) -> Vec<Case> {
-    testbed::Testbed::at(work).iter().map(|bed| bed.attention_case("model", &work.caps)).collect()
+    met(work, &ATTENTION)
+}
+
+fn at_lanes(work: &Workload) -> Vec<Case> {
+    met(work, &ATTENTION_LANES)
+}
+
+/// The cases that meet one of the kernels.
+fn met(work: &Workload, kernel: &Kernel) -> Vec<Case> {
+    let all = testbed::Testbed::at(work);
+    let all = all.iter().map(|bed| bed.attention_case("model", &work.caps));
+    all.filter(|case| case.launch.kernel.name == kernel.name).collect()
 }
 
 fn random(seed: u64) -> Case {
     let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
     bed.attention_case(&format!("seed {seed}"), &Caps::default())
+}
+
+fn random_lanes(seed: u64) -> Case {
+    let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
+    bed.in_texture().attention_case(&format!("seed {seed}"), &Caps::default())
 }

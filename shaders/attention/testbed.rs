@@ -5,22 +5,23 @@ use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention};
 use crate::weight::Dtype;
-use crate::{Caps, Case, Check, Noise, Row, Workload};
+use crate::{Caps, Case, Check, Noise, Place, Row, Workload};
 
 /// Reads the cache's shape back from a launch's parameters.
 pub(super) trait CacheParams {
     /// The shape, but for the number of sequences, which the parameters do not carry.
-    fn shape(&self, dtype: Dtype) -> CacheShape;
+    fn shape(&self, dtype: Dtype, place: Place) -> CacheShape;
 }
 
 macro_rules! cache_params {
     ($name:ident) => {
         impl CacheParams for $name {
-            fn shape(&self, dtype: Dtype) -> CacheShape {
+            fn shape(&self, dtype: Dtype, place: Place) -> CacheShape {
                 CacheShape {
                     kv_heads: self.kv_heads,
                     head_dim: self.head_dim,
                     dtype,
+                    place,
                     sequences: 0,
                     context: self.context,
                     steps: self.steps,
@@ -39,7 +40,9 @@ cache_params!(AttentionParams);
 
 /// The cache that a launch was made for; `option` is its choice on the kv axis.
 pub(super) fn shape_of(params: &impl CacheParams, option: usize) -> CacheShape {
-    params.shape([Dtype::F32, Dtype::Bf16][option])
+    let (dtype, place) =
+        [(Dtype::F32, Place::Buffer), (Dtype::Bf16, Place::Buffer), (Dtype::Bf16, Place::Texture)][option];
+    params.shape(dtype, place)
 }
 
 /// Stores a vector at an index of a segment.
@@ -67,6 +70,7 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
             kv_heads,
             head_dim,
             dtype,
+            place: Place::Buffer,
             sequences: 3,
             context,
             steps: 6,
@@ -115,6 +119,7 @@ impl Testbed {
                 kv_heads,
                 head_dim,
                 dtype: Dtype::Bf16,
+                place: CacheShape::preferred(&work.caps, Dtype::Bf16),
                 sequences: 1,
                 context,
                 steps: 2,
@@ -140,6 +145,7 @@ impl Testbed {
             kv_heads,
             head_dim: 2 * (1 + noise.below(64)),
             dtype: [Dtype::F32, Dtype::Bf16][noise.below(2) as usize],
+            place: Place::Buffer,
             sequences: 2,
             context,
             steps,
@@ -190,6 +196,19 @@ impl Testbed {
         bytemuck::cast_slice(&self.rows).to_vec()
     }
 
+    /// The same with its cache in textures, in the only dtype that they hold.
+    pub(super) fn in_texture(mut self) -> Self {
+        (self.cache.dtype, self.cache.place) = (Dtype::Bf16, Place::Texture);
+        self
+    }
+
+    fn describe(&self, name: &str) -> String {
+        let CacheShape { kv_heads, head_dim, dtype, context, recurrent, .. } = self.cache;
+        let layer = if recurrent { "recurrent" } else { "outside" };
+        let (rows, heads, dtype) = (self.rows.len(), self.heads, dtype.name());
+        format!("{name}: {rows} rows, heads {heads}/{kv_heads} of {head_dim}, {context} positions, {dtype}, {layer}")
+    }
+
     pub(super) fn rotary_case(&self, name: &str) -> Case {
         let mut noise = Noise::new(self.seed);
         let cache = self.cache;
@@ -219,7 +238,7 @@ impl Testbed {
         let kv = if cache.dtype == Dtype::F32 { Check::F32 } else { Check::Bf16 };
         let inputs = [Check::Skip; 5];
         let checks = inputs.into_iter().chain([Check::Exact, Check::F32, kv]).collect();
-        Case { name: format!("{name}: {:?}", self.cache), launch, data, checks }
+        Case { name: self.describe(name), launch, data, checks }
     }
 
     /// With the first row of each sequence only.
@@ -246,7 +265,7 @@ impl Testbed {
         }
         data[6] = vec![0; launch.sizes[6] as usize / 4];
         checks[6] = Check::F32;
-        Case { name: format!("{name}: {cache:?}"), launch, data, checks }
+        Case { name: self.describe(name), launch, data, checks }
     }
 
     pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {
@@ -259,10 +278,12 @@ impl Testbed {
         let segment = self.segment(&mut noise);
         let partial = vec![0; launch.sizes[4] as usize / 4];
         let depth = self.depth(&mut noise);
-        let data = vec![self.table(), q, self.tables(), depth, partial, segment.clone(), segment];
-        let mut checks = vec![Check::Skip; 7];
+        let mut data = vec![self.table(), q, self.tables(), depth, partial];
+        // As keys and as values, or as both.
+        data.resize(launch.sizes.len(), segment);
+        let mut checks = vec![Check::Skip; data.len()];
         checks[4] = Check::F32;
-        Case { name: format!("{name}: {cache:?}"), launch, data, checks }
+        Case { name: self.describe(name), launch, data, checks }
     }
 }
 

@@ -29,14 +29,6 @@ fn total_over_lanes(at: Lane, v: vec2<f32>) -> vec2<f32> {
     return vec2(subgroupAdd(v.x), subgroupAdd(v.y));
 }
 
-// What a lane adds up: four neighbouring rows of W times the rows of x.
-struct Sums {
-    a: Sum,
-    b: Sum,
-    c: Sum,
-    d: Sum,
-}
-
 // A subgroup computes 4·LANES outputs of up to M rows of x, a lane four neighbouring ones. Lanes hold different values of x and show them to each
 // other by shuffles, so W is read once, in one long line, and nothing is reduced.
 @compute @workgroup_size(LANES)

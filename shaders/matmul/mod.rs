@@ -86,6 +86,14 @@ const RESIDUAL: &str = include_str!("output_residual.wgsl");
 const SUM: &str = include_str!("output_sum.wgsl");
 const FIRST: &str = include_str!("output_first.wgsl");
 
+/// How lanes add up four rows of W times one row of x, and times eight.
+pub(crate) const TOKENS_1: &str = include_str!("tokens_1.wgsl");
+pub(crate) const TOKENS_8: &str = include_str!("tokens_8.wgsl");
+/// What they add up in.
+pub(crate) const SUMS: &str = include_str!("sums.wgsl");
+const SCALES: &str = include_str!("scales.wgsl");
+const BLOCKS_MANY: &str = include_str!("blocks_many.wgsl");
+
 const ROW_COUNT: Axis = Axis {
     name: "rows",
     options: &[
@@ -98,9 +106,9 @@ const ROW_COUNT: Axis = Axis {
 const TOKENS: Axis = Axis {
     name: "rows",
     options: &[
-        Part::new("rows1", include_str!("tokens_1.wgsl")).with_subgroups(),
-        Part::new("rows4", include_str!("tokens_4.wgsl")).with_subgroups(),
-        Part::new("rows8", include_str!("tokens_8.wgsl")).with_subgroups(),
+        Part::new("rows1", TOKENS_1).using(&[SUMS, SCALES, include_str!("blocks_1.wgsl")]).with_subgroups(),
+        Part::new("rows4", include_str!("tokens_4.wgsl")).using(&[SUMS, SCALES, BLOCKS_MANY]).with_subgroups(),
+        Part::new("rows8", TOKENS_8).using(&[SUMS, SCALES, BLOCKS_MANY]).with_subgroups(),
     ],
 };
 

@@ -54,24 +54,3 @@ fn add_chunk(sums: ptr<function, Sums>, at: Place, held: Values, b: u32, j: u32,
     add_column(sums, vec4(v.hi.z, w.hi.z, y.hi.z, z.hi.z), hi.z);
     add_column(sums, vec4(v.hi.w, w.hi.w, y.hi.w, z.hi.w), hi.w);
 }
-
-// Scale and offset of a block of each of four rows of W, where weights come in blocks.
-struct Scales {
-    a: vec2<f32>,
-    b: vec2<f32>,
-    c: vec2<f32>,
-    d: vec2<f32>,
-}
-
-// With several rows of x it is cheaper to scale each weight, once for all of them.
-fn weigh(v: Eight, scale: vec2<f32>) -> Eight {
-    return scaled(v, scale);
-}
-
-fn open_block(sums: Sums) -> Sums {
-    return sums;
-}
-
-fn close_block(sums: ptr<function, Sums>, part: Sums, x: Values, s: Scales) {
-    *sums = part;
-}

@@ -1,0 +1,167 @@
+override LANES: u32;
+
+struct Params {
+    rows: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    chunks: u32,
+    scale: f32,
+    context: u32,
+    splits: u32,
+    first_part: u32,
+    parts: u32,
+    recurrent: u32,
+    lookup: u32,
+    steps: u32,
+    slots: u32,
+    pages_per_slot: u32,
+    page_base: u32,
+    page_count: u32,
+    qkv_stride: u32,
+    biased: u32,
+    mark_depth: u32,
+}
+
+// Below every score, and far enough from the end of the range that differences stay finite.
+const LOWEST: f32 = -1e30;
+
+var<private> head: u32;
+
+// Four values of the query of row m.
+fn quad(m: u32, i: u32) -> vec4<f32> {
+    let quads = 2u * params.chunks;
+    return select(vec4<f32>(), q[(m * params.heads + head) * quads + min(i, quads - 1u)], i < quads);
+}
+
+// Where the keys of four neighbouring positions begin, or NONE. They are in one page, if they have stored the same step.
+fn places_of(row: Row, kv_head: u32, position: u32) -> vec4<u32> {
+    let last = row.sequence * params.context + params.context - 1u;
+    let first = row.sequence * params.context + position;
+    var stored = vec4(row.step + 1u);
+    if (params.recurrent != 0u) {
+        stored = vec4(depth[first], depth[min(first + 1u, last)], depth[min(first + 2u, last)], depth[min(first + 3u, last)]);
+    }
+    let page = page_of(row.sequence, slot_seen(row.step, stored.x), position);
+    let start = kv_chunk(page, 0u, kv_head, position);
+    let near = start + vec4(0u, 1u, 2u, 3u) * params.chunks;
+    let together = select(vec4(NONE), near, page != NONE);
+    if (all(stored == stored.xxxx)) {
+        return together;
+    }
+    return vec4(
+        together.x,
+        place_of_key(row, kv_head, position + 1u, stored.y),
+        place_of_key(row, kv_head, position + 2u, stored.z),
+        place_of_key(row, kv_head, position + 3u, stored.w),
+    );
+}
+
+fn place_of_key(row: Row, kv_head: u32, position: u32, stored: u32) -> u32 {
+    if (position >= params.context) {
+        return NONE;
+    }
+    let page = page_of(row.sequence, slot_seen(row.step, stored), position);
+    return select(NONE, kv_chunk(page, 0u, kv_head, position), page != NONE);
+}
+
+// Chunk j of block b of the keys at four places. What is behind a key's end meets zeros.
+fn add_keys(sums: ptr<function, Sums>, places: vec4<u32>, at: Place, x: Values, b: u32, j: u32) {
+    let c = places + min(4u * b + j, params.chunks - 1u);
+    add_chunk(sums, at, x, b, j, kv_at(c.x), kv_at(c.y), kv_at(c.z), kv_at(c.w));
+}
+
+fn products(places: vec4<u32>, at: Place) -> Sums {
+    var sums = Sums();
+    for (var b = 0u; b < (params.chunks + 3u) / 4u; b += 1u) {
+        let x = values_of(at, b);
+        add_keys(&sums, places, at, x, b, 0u);
+        add_keys(&sums, places, at, x, b, 1u);
+        add_keys(&sums, places, at, x, b, 2u);
+        add_keys(&sums, places, at, x, b, 3u);
+    }
+    return sums;
+}
+
+// A subgroup attends for M rows and one head over one split of the keys, a page of them at a time: first eight lanes score four neighbouring keys
+// each, then every lane sums a chunk of the values, or two. Rows that look at the same keys do it together; others take turns.
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    head = group.x;
+    let kv_head = head / (params.heads / params.kv_heads);
+    let values = params.kv_heads * PAGE * params.chunks;
+    let first_row = group.z * M;
+    let last_row = min(first_row + M, params.rows) - 1u;
+    let at = place_of(lane, first_row, last_row);
+    let row = rows[at.row];
+    let split = (params.pages_per_slot + params.splits - 1u) / params.splits;
+    var waiting = row.live != 0u && first_row + lane % M <= last_row;
+    var state = new_state();
+    for (var m = 0u; m < M; m += 1u) {
+        if (subgroupShuffle(u32(waiting), m) == 0u) {
+            continue;
+        }
+        let lead = Row(subgroupShuffle(row.sequence, m), 0u, subgroupShuffle(row.step, m), 0u, 1u, 0u, 0u, 0u);
+        let mine = waiting && row.sequence == lead.sequence && row.step == lead.step;
+        waiting = waiting && !mine;
+        let length = select(0u, row.position + 1u, mine);
+        let lengths = of_every_row(length);
+        let pages = (subgroupMax(length) + PAGE - 1u) / PAGE;
+        for (var page = group.y * split; page < min(pages, (group.y + 1u) * split); page += 1u) {
+            let position = page * PAGE + 4u * (lane % 8u);
+            let found = places_of(lead, kv_head, min(position, params.context - 1u));
+            let positions = vec4(position) + vec4(0u, 1u, 2u, 3u);
+            let seen = found != vec4(NONE) & positions < vec4(subgroupMax(length));
+            let kept = select(vec4(NONE), found, seen);
+            // What nobody sees is taken from a place that somebody sees.
+            let any = subgroupMin(min(min(kept.x, kept.y), min(kept.z, kept.w)));
+            if (any == NONE) {
+                continue;
+            }
+            let places = select(vec4(any), kept, seen);
+            let scores = products(places, at);
+            let shares = weigh(&state, scores, positions, seen, lengths);
+            add_low(&state, places + values, min(lane, params.chunks - 1u), shares);
+            if (params.chunks > LANES) {
+                add_high(&state, places + values, min(lane + LANES, params.chunks - 1u), shares);
+            }
+        }
+    }
+    put(state, first_row, last_row, group.y, lane);
+}
+
+fn part_of(row: u32, split: u32) -> u32 {
+    return ((row * params.heads + head) * params.parts + params.first_part + split) * (4u * params.chunks + 1u);
+}
+
+// What became of one row.
+fn put_row(row: u32, last_row: u32, split: u32, lane: u32, largest: f32, share: f32, low: Eight, high: Eight) {
+    let total = subgroupAdd(select(0.0, share, lane < 8u));
+    if (row > last_row || rows[row].live == 0u) {
+        return;
+    }
+    let part = part_of(row, split);
+    if (lane == 0u) {
+        partial_sums[part] = vec2(largest, total);
+    }
+    put_chunk(part, lane, low);
+    put_chunk(part, lane + LANES, high);
+}
+
+fn put_chunk(part: u32, c: u32, v: Eight) {
+    if (c < params.chunks) {
+        let place = part + 1u + 4u * c;
+        partial_sums[place] = v.lo.xy;
+        partial_sums[place + 1u] = v.lo.zw;
+        partial_sums[place + 2u] = v.hi.xy;
+        partial_sums[place + 3u] = v.hi.zw;
+    }
+}
+
+fn scaled_eight(v: Eight, factor: f32) -> Eight {
+    return Eight(v.lo * factor, v.hi * factor);
+}
+
+fn add_eight(sum: Eight, v: Eight, factor: f32) -> Eight {
+    return Eight(fma(v.lo, vec4(factor), sum.lo), fma(v.hi, vec4(factor), sum.hi));
+}

@@ -1,3 +1,0 @@
-fn store_pair(pair: u32, v: vec2<f32>) {
-    kv[pair] = v;
-}

@@ -1,0 +1,167 @@
+// A value for each row of x.
+struct PerRow {
+    lo: vec4<f32>,
+    hi: vec4<f32>,
+}
+
+// A chunk for each row.
+struct Eights {
+    a: Eight,
+    b: Eight,
+    c: Eight,
+    d: Eight,
+    e: Eight,
+    f: Eight,
+    g: Eight,
+    h: Eight,
+}
+
+// The softmax of eight rows, as far as it has come; a lane knows its own part of the sums of weights.
+struct State {
+    largest: PerRow,
+    share: PerRow,
+    low: Eights,
+    high: Eights,
+}
+
+fn new_state() -> State {
+    return State(PerRow(vec4(LOWEST), vec4(LOWEST)), PerRow(), Eights(), Eights());
+}
+
+struct Lengths {
+    lo: vec4<u32>,
+    hi: vec4<u32>,
+}
+
+fn of_every_row(v: u32) -> Lengths {
+    let lo = vec4(subgroupShuffle(v, 0u), subgroupShuffle(v, 1u), subgroupShuffle(v, 2u), subgroupShuffle(v, 3u));
+    let hi = vec4(subgroupShuffle(v, 4u), subgroupShuffle(v, 5u), subgroupShuffle(v, 6u), subgroupShuffle(v, 7u));
+    return Lengths(lo, hi);
+}
+
+// The weights of a lane's four keys.
+struct Shares {
+    a: PerRow,
+    b: PerRow,
+    c: PerRow,
+    d: PerRow,
+}
+
+// Scores of four rows at a lane's four keys; what a row does not see is LOWEST.
+struct Scores {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
+
+fn shown(score: vec4<f32>, position: u32, seen: bool, lengths: vec4<u32>) -> vec4<f32> {
+    return select(vec4(LOWEST), params.scale * score, vec4(seen) & vec4(position) < lengths);
+}
+
+fn weight_of(score: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), exp(score - largest), score > vec4(LOWEST));
+}
+
+fn largest_of(s: Scores, before: vec4<f32>) -> vec4<f32> {
+    return max(before, subgroupMax(max(max(s.a, s.b), max(s.c, s.d))));
+}
+
+fn scaled_eights(v: Eights, kept: PerRow) -> Eights {
+    return Eights(
+        scaled_eight(v.a, kept.lo.x),
+        scaled_eight(v.b, kept.lo.y),
+        scaled_eight(v.c, kept.lo.z),
+        scaled_eight(v.d, kept.lo.w),
+        scaled_eight(v.e, kept.hi.x),
+        scaled_eight(v.f, kept.hi.y),
+        scaled_eight(v.g, kept.hi.z),
+        scaled_eight(v.h, kept.hi.w),
+    );
+}
+
+fn weigh(state: ptr<function, State>, sums: Sums, positions: vec4<u32>, seen: vec4<bool>, lengths: Lengths) -> Shares {
+    let lo = Scores(
+        shown(sums.a.lo, positions.x, seen.x, lengths.lo),
+        shown(sums.b.lo, positions.y, seen.y, lengths.lo),
+        shown(sums.c.lo, positions.z, seen.z, lengths.lo),
+        shown(sums.d.lo, positions.w, seen.w, lengths.lo),
+    );
+    let hi = Scores(
+        shown(sums.a.hi, positions.x, seen.x, lengths.hi),
+        shown(sums.b.hi, positions.y, seen.y, lengths.hi),
+        shown(sums.c.hi, positions.z, seen.z, lengths.hi),
+        shown(sums.d.hi, positions.w, seen.w, lengths.hi),
+    );
+    let before = (*state).largest;
+    let now = PerRow(largest_of(lo, before.lo), largest_of(hi, before.hi));
+    let kept = PerRow(exp(before.lo - now.lo), exp(before.hi - now.hi));
+    let shares = Shares(
+        PerRow(weight_of(lo.a, now.lo), weight_of(hi.a, now.hi)),
+        PerRow(weight_of(lo.b, now.lo), weight_of(hi.b, now.hi)),
+        PerRow(weight_of(lo.c, now.lo), weight_of(hi.c, now.hi)),
+        PerRow(weight_of(lo.d, now.lo), weight_of(hi.d, now.hi)),
+    );
+    (*state).largest = now;
+    (*state).share.lo = (*state).share.lo * kept.lo + shares.a.lo + shares.b.lo + shares.c.lo + shares.d.lo;
+    (*state).share.hi = (*state).share.hi * kept.hi + shares.a.hi + shares.b.hi + shares.c.hi + shares.d.hi;
+    (*state).low = scaled_eights((*state).low, kept);
+    if (params.chunks > LANES) {
+        (*state).high = scaled_eights((*state).high, kept);
+    }
+    return shares;
+}
+
+// A chunk of the values of lane j's key at one place.
+fn add_value(sums: ptr<function, Eights>, v: Eight, share: PerRow, j: u32) {
+    let lo = subgroupShuffle(share.lo, j);
+    let hi = subgroupShuffle(share.hi, j);
+    (*sums).a = add_eight((*sums).a, v, lo.x);
+    (*sums).b = add_eight((*sums).b, v, lo.y);
+    (*sums).c = add_eight((*sums).c, v, lo.z);
+    (*sums).d = add_eight((*sums).d, v, lo.w);
+    (*sums).e = add_eight((*sums).e, v, hi.x);
+    (*sums).f = add_eight((*sums).f, v, hi.y);
+    (*sums).g = add_eight((*sums).g, v, hi.z);
+    (*sums).h = add_eight((*sums).h, v, hi.w);
+}
+
+fn add_values(sums: ptr<function, Eights>, places: vec4<u32>, chunk: u32, shares: Shares, j: u32) {
+    let at = subgroupShuffle(places, j) + chunk;
+    add_value(sums, kv_at(at.x), shares.a, j);
+    add_value(sums, kv_at(at.y), shares.b, j);
+    add_value(sums, kv_at(at.z), shares.c, j);
+    add_value(sums, kv_at(at.w), shares.d, j);
+}
+
+fn added_all(before: Eights, places: vec4<u32>, chunk: u32, shares: Shares) -> Eights {
+    var sums = before;
+    add_values(&sums, places, chunk, shares, 0u);
+    add_values(&sums, places, chunk, shares, 1u);
+    add_values(&sums, places, chunk, shares, 2u);
+    add_values(&sums, places, chunk, shares, 3u);
+    add_values(&sums, places, chunk, shares, 4u);
+    add_values(&sums, places, chunk, shares, 5u);
+    add_values(&sums, places, chunk, shares, 6u);
+    add_values(&sums, places, chunk, shares, 7u);
+    return sums;
+}
+
+fn add_low(state: ptr<function, State>, places: vec4<u32>, chunk: u32, shares: Shares) {
+    (*state).low = added_all((*state).low, places, chunk, shares);
+}
+
+fn add_high(state: ptr<function, State>, places: vec4<u32>, chunk: u32, shares: Shares) {
+    (*state).high = added_all((*state).high, places, chunk, shares);
+}
+
+fn put(state: State, first_row: u32, last_row: u32, split: u32, lane: u32) {
+    put_row(first_row + 0u, last_row, split, lane, state.largest.lo.x, state.share.lo.x, state.low.a, state.high.a);
+    put_row(first_row + 1u, last_row, split, lane, state.largest.lo.y, state.share.lo.y, state.low.b, state.high.b);
+    put_row(first_row + 2u, last_row, split, lane, state.largest.lo.z, state.share.lo.z, state.low.c, state.high.c);
+    put_row(first_row + 3u, last_row, split, lane, state.largest.lo.w, state.share.lo.w, state.low.d, state.high.d);
+    put_row(first_row + 4u, last_row, split, lane, state.largest.hi.x, state.share.hi.x, state.low.e, state.high.e);
+    put_row(first_row + 5u, last_row, split, lane, state.largest.hi.y, state.share.hi.y, state.low.f, state.high.f);
+    put_row(first_row + 6u, last_row, split, lane, state.largest.hi.z, state.share.hi.z, state.low.g, state.high.g);
+    put_row(first_row + 7u, last_row, split, lane, state.largest.hi.w, state.share.hi.w, state.low.h, state.high.h);
+}

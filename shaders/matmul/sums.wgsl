@@ -1,0 +1,7 @@
+// What a lane adds up: four rows of W times the rows of x.
+struct Sums {
+    a: Sum,
+    b: Sum,
+    c: Sum,
+    d: Sum,
+}
