@@ -95,62 +95,82 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let at = place_of(lane, first_row, last_row);
     let row = rows[at.row];
     let split = (params.pages_per_slot + params.splits - 1u) / params.splits;
-    var waiting = row.live != 0u && first_row + lane % M <= last_row;
+    let alive = row.live != 0u && first_row + lane % M <= last_row;
+    var waiting = alive;
     var state = new_state();
-    for (var m = 0u; m < M; m += 1u) {
-        if (subgroupShuffle(u32(waiting), m) == 0u) {
-            continue;
-        }
-        let lead = Row(subgroupShuffle(row.sequence, m), 0u, subgroupShuffle(row.step, m), 0u, 1u, 0u, 0u, 0u);
-        let mine = waiting && row.sequence == lead.sequence && row.step == lead.step;
+    // Loops that end where they are tested: software drivers would otherwise go through once more, for nobody.
+    loop {
+        let lead = first_lane(waiting);
+        let mine = waiting && row.sequence == subgroupShuffle(row.sequence, lead) && row.step == subgroupShuffle(row.step, lead);
         waiting = waiting && !mine;
+        let shared_row = Row(subgroupShuffle(row.sequence, lead), 0u, subgroupShuffle(row.step, lead), 0u, 1u, 0u, 0u, 0u);
         let length = select(0u, row.position + 1u, mine);
         let lengths = of_every_row(length);
-        let pages = (subgroupMax(length) + PAGE - 1u) / PAGE;
-        for (var page = group.y * split; page < min(pages, (group.y + 1u) * split); page += 1u) {
-            let position = page * PAGE + 4u * (lane % 8u);
-            let found = places_of(lead, kv_head, min(position, params.context - 1u));
-            let positions = vec4(position) + vec4(0u, 1u, 2u, 3u);
-            let seen = found != vec4(NONE) & positions < vec4(subgroupMax(length));
-            let kept = select(vec4(NONE), found, seen);
-            // What nobody sees is taken from a place that somebody sees.
-            let any = subgroupMin(min(min(kept.x, kept.y), min(kept.z, kept.w)));
-            if (any == NONE) {
-                continue;
-            }
-            let places = select(vec4(any), kept, seen);
-            let scores = products(places, at);
-            let shares = weigh(&state, scores, positions, seen, lengths);
-            add_low(&state, places + values, min(lane, params.chunks - 1u), shares);
-            if (params.chunks > LANES) {
-                add_high(&state, places + values, min(lane + LANES, params.chunks - 1u), shares);
+        let longest = subgroupMax(length);
+        let last = min((longest + PAGE - 1u) / PAGE, (group.y + 1u) * split);
+        var page = group.y * split;
+        if (page < last) {
+            loop {
+                let position = page * PAGE + 4u * (lane % 8u);
+                let found = places_of(shared_row, kv_head, min(position, params.context - 1u));
+                let positions = vec4(position) + vec4(0u, 1u, 2u, 3u);
+                let seen = found != vec4(NONE) & positions < vec4(longest);
+                let kept = select(vec4(NONE), found, seen);
+                // What nobody sees is taken from a place that somebody sees.
+                let any = least(min(min(kept.x, kept.y), min(kept.z, kept.w)));
+                if (any != NONE) {
+                    let places = select(vec4(any), kept, seen);
+                    let scores = products(places, at);
+                    let shares = weigh(&state, scores, positions, seen, lengths);
+                    add_values(&state, places + values, lane, shares);
+                }
+                page += 1u;
+                continuing {
+                    break if page >= last;
+                }
             }
         }
+        continuing {
+            break if !subgroupAny(waiting);
+        }
     }
-    put(state, first_row, last_row, group.y, lane);
+    put(state, first_row, group.y, lane, alive);
+}
+
+// The first lane for which it is so; the last of eight if there is none.
+fn first_lane(v: bool) -> u32 {
+    return min(countTrailingZeros(subgroupBallot(v).x), 7u);
+}
+
+// Over the first eight lanes, by constant shuffles: software drivers loop over lanes for the built-in ones.
+fn least(v: u32) -> u32 {
+    let a = min(min(subgroupShuffle(v, 0u), subgroupShuffle(v, 1u)), min(subgroupShuffle(v, 2u), subgroupShuffle(v, 3u)));
+    let b = min(min(subgroupShuffle(v, 4u), subgroupShuffle(v, 5u)), min(subgroupShuffle(v, 6u), subgroupShuffle(v, 7u)));
+    return min(a, b);
+}
+
+fn largest_of_lanes(v: vec4<f32>) -> vec4<f32> {
+    let a = max(max(subgroupShuffle(v, 0u), subgroupShuffle(v, 1u)), max(subgroupShuffle(v, 2u), subgroupShuffle(v, 3u)));
+    let b = max(max(subgroupShuffle(v, 4u), subgroupShuffle(v, 5u)), max(subgroupShuffle(v, 6u), subgroupShuffle(v, 7u)));
+    return max(a, b);
 }
 
 fn part_of(row: u32, split: u32) -> u32 {
     return ((row * params.heads + head) * params.parts + params.first_part + split) * (4u * params.chunks + 1u);
 }
 
-// What became of one row.
-fn put_row(row: u32, last_row: u32, split: u32, lane: u32, largest: f32, share: f32, low: Eight, high: Eight) {
+// What became of one row, but for the values.
+fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, share: f32) {
     let total = subgroupAdd(select(0.0, share, lane < 8u));
-    if (row > last_row || rows[row].live == 0u) {
-        return;
+    if (alive && lane == 0u) {
+        partial_sums[part_of(row, split)] = vec2(largest, total);
     }
-    let part = part_of(row, split);
-    if (lane == 0u) {
-        partial_sums[part] = vec2(largest, total);
-    }
-    put_chunk(part, lane, low);
-    put_chunk(part, lane + LANES, high);
 }
 
-fn put_chunk(part: u32, c: u32, v: Eight) {
-    if (c < params.chunks) {
-        let place = part + 1u + 4u * c;
+// A chunk of its values.
+fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
+    if (alive && c < params.chunks) {
+        let place = part_of(row, split) + 1u + 4u * c;
         partial_sums[place] = v.lo.xy;
         partial_sums[place + 1u] = v.lo.zw;
         partial_sums[place + 2u] = v.hi.xy;

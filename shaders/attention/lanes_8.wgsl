@@ -5,7 +5,7 @@ struct PerRow {
 }
 
 // A chunk for each row.
-struct Eights {
+struct Chunks {
     a: Eight,
     b: Eight,
     c: Eight,
@@ -20,12 +20,11 @@ struct Eights {
 struct State {
     largest: PerRow,
     share: PerRow,
-    low: Eights,
-    high: Eights,
+    values: Held,
 }
 
 fn new_state() -> State {
-    return State(PerRow(vec4(LOWEST), vec4(LOWEST)), PerRow(), Eights(), Eights());
+    return State(PerRow(vec4(LOWEST), vec4(LOWEST)), PerRow(), Held());
 }
 
 struct Lengths {
@@ -64,11 +63,11 @@ fn weight_of(score: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
 }
 
 fn largest_of(s: Scores, before: vec4<f32>) -> vec4<f32> {
-    return max(before, subgroupMax(max(max(s.a, s.b), max(s.c, s.d))));
+    return max(before, largest_of_lanes(max(max(s.a, s.b), max(s.c, s.d))));
 }
 
-fn scaled_eights(v: Eights, kept: PerRow) -> Eights {
-    return Eights(
+fn rescaled_chunks(v: Chunks, kept: PerRow) -> Chunks {
+    return Chunks(
         scaled_eight(v.a, kept.lo.x),
         scaled_eight(v.b, kept.lo.y),
         scaled_eight(v.c, kept.lo.z),
@@ -105,15 +104,12 @@ fn weigh(state: ptr<function, State>, sums: Sums, positions: vec4<u32>, seen: ve
     (*state).largest = now;
     (*state).share.lo = (*state).share.lo * kept.lo + shares.a.lo + shares.b.lo + shares.c.lo + shares.d.lo;
     (*state).share.hi = (*state).share.hi * kept.hi + shares.a.hi + shares.b.hi + shares.c.hi + shares.d.hi;
-    (*state).low = scaled_eights((*state).low, kept);
-    if (params.chunks > LANES) {
-        (*state).high = scaled_eights((*state).high, kept);
-    }
+    (*state).values = rescaled((*state).values, kept);
     return shares;
 }
 
 // A chunk of the values of lane j's key at one place.
-fn add_value(sums: ptr<function, Eights>, v: Eight, share: PerRow, j: u32) {
+fn add_value(sums: ptr<function, Chunks>, v: Eight, share: PerRow, j: u32) {
     let lo = subgroupShuffle(share.lo, j);
     let hi = subgroupShuffle(share.hi, j);
     (*sums).a = add_eight((*sums).a, v, lo.x);
@@ -126,7 +122,7 @@ fn add_value(sums: ptr<function, Eights>, v: Eight, share: PerRow, j: u32) {
     (*sums).h = add_eight((*sums).h, v, hi.w);
 }
 
-fn add_values(sums: ptr<function, Eights>, places: vec4<u32>, chunk: u32, shares: Shares, j: u32) {
+fn add_lane(sums: ptr<function, Chunks>, places: vec4<u32>, chunk: u32, shares: Shares, j: u32) {
     let at = subgroupShuffle(places, j) + chunk;
     add_value(sums, kv_at(at.x), shares.a, j);
     add_value(sums, kv_at(at.y), shares.b, j);
@@ -134,34 +130,42 @@ fn add_values(sums: ptr<function, Eights>, places: vec4<u32>, chunk: u32, shares
     add_value(sums, kv_at(at.w), shares.d, j);
 }
 
-fn added_all(before: Eights, places: vec4<u32>, chunk: u32, shares: Shares) -> Eights {
+fn with_values(before: Chunks, places: vec4<u32>, chunk: u32, shares: Shares) -> Chunks {
     var sums = before;
-    add_values(&sums, places, chunk, shares, 0u);
-    add_values(&sums, places, chunk, shares, 1u);
-    add_values(&sums, places, chunk, shares, 2u);
-    add_values(&sums, places, chunk, shares, 3u);
-    add_values(&sums, places, chunk, shares, 4u);
-    add_values(&sums, places, chunk, shares, 5u);
-    add_values(&sums, places, chunk, shares, 6u);
-    add_values(&sums, places, chunk, shares, 7u);
+    add_lane(&sums, places, chunk, shares, 0u);
+    add_lane(&sums, places, chunk, shares, 1u);
+    add_lane(&sums, places, chunk, shares, 2u);
+    add_lane(&sums, places, chunk, shares, 3u);
+    add_lane(&sums, places, chunk, shares, 4u);
+    add_lane(&sums, places, chunk, shares, 5u);
+    add_lane(&sums, places, chunk, shares, 6u);
+    add_lane(&sums, places, chunk, shares, 7u);
     return sums;
 }
 
-fn add_low(state: ptr<function, State>, places: vec4<u32>, chunk: u32, shares: Shares) {
-    (*state).low = added_all((*state).low, places, chunk, shares);
+fn put(state: State, first_row: u32, split: u32, lane: u32, alive: bool) {
+    put_softmax(first_row + 0u, split, lane, at_row(alive, 0u), state.largest.lo.x, state.share.lo.x);
+    put_softmax(first_row + 1u, split, lane, at_row(alive, 1u), state.largest.lo.y, state.share.lo.y);
+    put_softmax(first_row + 2u, split, lane, at_row(alive, 2u), state.largest.lo.z, state.share.lo.z);
+    put_softmax(first_row + 3u, split, lane, at_row(alive, 3u), state.largest.lo.w, state.share.lo.w);
+    put_softmax(first_row + 4u, split, lane, at_row(alive, 4u), state.largest.hi.x, state.share.hi.x);
+    put_softmax(first_row + 5u, split, lane, at_row(alive, 5u), state.largest.hi.y, state.share.hi.y);
+    put_softmax(first_row + 6u, split, lane, at_row(alive, 6u), state.largest.hi.z, state.share.hi.z);
+    put_softmax(first_row + 7u, split, lane, at_row(alive, 7u), state.largest.hi.w, state.share.hi.w);
+    put_values(state.values, first_row, split, lane, alive);
 }
 
-fn add_high(state: ptr<function, State>, places: vec4<u32>, chunk: u32, shares: Shares) {
-    (*state).high = added_all((*state).high, places, chunk, shares);
+fn put_chunks(v: Chunks, first_row: u32, split: u32, c: u32, alive: bool) {
+    put_chunk(first_row + 0u, split, c, at_row(alive, 0u), v.a);
+    put_chunk(first_row + 1u, split, c, at_row(alive, 1u), v.b);
+    put_chunk(first_row + 2u, split, c, at_row(alive, 2u), v.c);
+    put_chunk(first_row + 3u, split, c, at_row(alive, 3u), v.d);
+    put_chunk(first_row + 4u, split, c, at_row(alive, 4u), v.e);
+    put_chunk(first_row + 5u, split, c, at_row(alive, 5u), v.f);
+    put_chunk(first_row + 6u, split, c, at_row(alive, 6u), v.g);
+    put_chunk(first_row + 7u, split, c, at_row(alive, 7u), v.h);
 }
 
-fn put(state: State, first_row: u32, last_row: u32, split: u32, lane: u32) {
-    put_row(first_row + 0u, last_row, split, lane, state.largest.lo.x, state.share.lo.x, state.low.a, state.high.a);
-    put_row(first_row + 1u, last_row, split, lane, state.largest.lo.y, state.share.lo.y, state.low.b, state.high.b);
-    put_row(first_row + 2u, last_row, split, lane, state.largest.lo.z, state.share.lo.z, state.low.c, state.high.c);
-    put_row(first_row + 3u, last_row, split, lane, state.largest.lo.w, state.share.lo.w, state.low.d, state.high.d);
-    put_row(first_row + 4u, last_row, split, lane, state.largest.hi.x, state.share.hi.x, state.low.e, state.high.e);
-    put_row(first_row + 5u, last_row, split, lane, state.largest.hi.y, state.share.hi.y, state.low.f, state.high.f);
-    put_row(first_row + 6u, last_row, split, lane, state.largest.hi.z, state.share.hi.z, state.low.g, state.high.g);
-    put_row(first_row + 7u, last_row, split, lane, state.largest.hi.w, state.share.hi.w, state.low.h, state.high.h);
+fn at_row(alive: bool, m: u32) -> bool {
+    return subgroupShuffle(u32(alive), m) != 0u;
 }

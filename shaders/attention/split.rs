@@ -46,13 +46,22 @@ pub static ATTENTION_LANES: Kernel = Kernel {
         Binding::write("partial_sums", "vec2<f32>"),
         Binding::read("kv", "vec4<u32>").in_texture(),
     ],
-    axes: &[Axis {
-        name: "rows",
-        options: &[
-            Part::new("rows1", include_str!("lanes_1.wgsl")).using(&[TOKENS_1]).with_subgroups(),
-            Part::new("rows8", include_str!("lanes_8.wgsl")).using(&[TOKENS_8]).with_subgroups(),
-        ],
-    }],
+    axes: &[
+        Axis {
+            name: "rows",
+            options: &[
+                Part::new("rows1", include_str!("lanes_1.wgsl")).using(&[TOKENS_1]).with_subgroups(),
+                Part::new("rows8", include_str!("lanes_8.wgsl")).using(&[TOKENS_8]).with_subgroups(),
+            ],
+        },
+        Axis {
+            name: "width",
+            options: &[
+                Part::new("narrow", include_str!("chunks_1.wgsl")),
+                Part::new("wide", include_str!("chunks_2.wgsl")),
+            ],
+        },
+    ],
     overrides: &[LANES],
     params: AttentionParams::FIELDS,
     params_size: size_of::<AttentionParams>(),
@@ -181,7 +190,9 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
         let together = rows > 3;
         choice.0[0] = u8::from(together);
         let workgroups = [heads, splits, if together { rows.div_ceil(8) } else { rows }];
-        let overrides = vec![caps.lanes.unwrap_or(TEST_LANES)];
+        let lanes = caps.lanes.unwrap_or(TEST_LANES);
+        choice.0[1] = u8::from(chunks > lanes);
+        let overrides = vec![lanes];
         return Launch { kernel: &ATTENTION_LANES, choice, overrides, params, workgroups, sizes, cost };
     }
     sizes.push(kv);
