@@ -45,11 +45,13 @@ impl ModelArgument {
 
     /// The same for a verb that needs a shape more than a model: `huginn-0125` stands for random weights of that shape, `demo` for the demo.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
-        match &self.model {
-            Some(Which::Folder(path)) if !path.exists() && path.as_os_str() == "huginn-0125" => {
-                Which::Synthetic("huginn-0125".to_owned()).source()
-            }
-            Some(Which::Folder(path)) if !path.exists() && path.as_os_str() == "demo" => Ok(ruminate::demo::source()),
+        let named = match &self.model {
+            Some(Which::Hub(name)) => name.to_string(),
+            _ => String::new(),
+        };
+        match named.as_str() {
+            "huginn-0125" => Which::Synthetic(named).source(),
+            "demo" => Ok(ruminate::demo::source()),
             _ => self.source(),
         }
     }

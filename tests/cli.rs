@@ -102,3 +102,68 @@ fn a_score_has_a_row_for_each_depth_and_the_distance() {
     }
     assert_eq!(output(&["score", "--cpu", "--ctx-size", "9999", PROMPT]).status.code(), Some(2));
 }
+
+/// The names of a part's records.
+fn records<'a>(report: &'a serde_json::Value, part: &str) -> Vec<&'a serde_json::Value> {
+    let all = report["records"].as_array().expect("records");
+    all.iter().filter(|record| record["part"] == part).collect()
+}
+
+#[test]
+fn a_bench_times_tokens_at_each_depth_and_fits_a_line() {
+    let line = ["bench", "--cpu", "--only", "tokens", "--steps", "1,2,4", "--prefill", "9", "--decode", "2", "-r", "2"];
+    let done = output(&[&line[..], &["-o", "json"]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let tokens = records(&report, "tokens");
+    let at = |name: &str| {
+        let found = tokens.iter().filter(|record| record["name"] == name);
+        found.map(|record| record["steps"].as_u64().unwrap_or(0)).collect::<Vec<_>>()
+    };
+    assert_eq!((at("prefill"), at("decode")), (vec![1, 2, 4], vec![1, 2, 4]), "{report}");
+    for record in tokens {
+        let number = |key: &str| record[key].as_f64().unwrap_or(f64::NAN);
+        assert!(number("seconds_least") > 0.0 && number("seconds_least") <= number("seconds"), "{record}");
+        assert!(number("seconds") <= number("seconds_most"), "{record}");
+        assert!((number("tokens_per_s") * number("seconds") - 1.0).abs() < 1e-9, "{record}");
+    }
+    assert!(report["decode_line"]["slope_s_per_step"].as_f64().is_some_and(f64::is_finite), "{report}");
+    let table = text(&output(&line).stdout);
+    assert!(table.contains("| prefill 9 |") && table.contains("ms per step"), "{table}");
+}
+
+#[test]
+fn a_bench_times_the_kernels_that_are_named() {
+    let line = ["bench", "--cpu", "--only=kernels", "--kernel=rms_norm,argmax", "--rows=1,3", "-r=2", "-o=csv"];
+    let done = output(&line);
+    let mut csv = csv::Reader::from_reader(&done.stdout[..]);
+    let heads = csv.headers().expect("a line of names").clone();
+    let place = |name: &str| heads.iter().position(|head| head == name).expect("a column");
+    let mut found = Vec::new();
+    for record in csv.records() {
+        let record = record.expect("a line of values");
+        assert!(record[place("seconds")].parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{record:?}");
+        found.push((record[place("name")].to_owned(), record[place("rows")].to_owned()));
+    }
+    let expected = [
+        ("rms_norm.workgroup", "1"),
+        ("argmax.workgroup", "1"),
+        ("rms_norm.workgroup", "3"),
+        ("argmax.workgroup", "3"),
+    ];
+    assert_eq!(found, expected.map(|(name, rows)| (name.to_owned(), rows.to_owned())));
+}
+
+#[test]
+fn a_bench_refuses_what_it_cannot_measure() {
+    for (wrong, says) in [
+        (&["bench", "--cpu", "--kernel", "matmull"][..], "there is no kernel `matmull`"),
+        (&["bench", "--cpu", "--only", "ceilings"], "no ceilings"),
+        (&["bench", "--cpu", "--prefill", "511"], "at most 510"),
+        (&["bench", "--rows", "0"], "--rows"),
+        (&["bench", "-o", "xml"], "xml"),
+    ] {
+        let done = output(wrong);
+        assert_eq!(done.status.code(), Some(2), "{wrong:?}");
+        assert!(text(&done.stderr).contains(says), "{wrong:?}: {}", text(&done.stderr));
+    }
+}

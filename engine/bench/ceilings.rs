@@ -54,7 +54,7 @@ impl Ceilings {
             };
             // Software drivers run a workgroup's subgroups one after the other, and then like them to be short.
             let (narrow, wide) = (sized(lanes)?, sized(WG)?);
-            Ok(if narrow.median() < wide.median() { narrow } else { wide })
+            Ok(if narrow.least() < wide.least() { narrow } else { wide })
         };
         // Source and target.
         let piece = ceiling::copy(&caps, caps.max_binding.min(PIECE).min(budget / 2));
@@ -70,17 +70,23 @@ impl Ceilings {
         })
     }
 
-    /// Seconds per byte in the best way of reading that the device has.
+    /// Seconds per byte in the best way of reading that the device has, at its best: a ceiling is what was reached once.
     #[must_use]
     pub fn read(&self) -> f64 {
-        let texture = self.read_texture.as_ref().map_or(f64::INFINITY, Sample::median);
-        self.read_buffer.median().min(texture)
+        let texture = self.read_texture.as_ref().map_or(f64::INFINITY, Sample::least);
+        self.read_buffer.least().min(texture)
+    }
+
+    /// Seconds per floating-point operation in f32, at its best.
+    #[must_use]
+    pub fn compute(&self) -> f64 {
+        self.f32.least()
     }
 
     /// Seconds that work takes at least: reading its bytes or computing its operations, whichever takes longer.
     #[must_use]
     pub fn bound(&self, bytes: u64, flops: u64) -> f64 {
-        (bytes as f64 * self.read()).max(flops as f64 * self.f32.median())
+        (bytes as f64 * self.read()).max(flops as f64 * self.compute())
     }
 }
 

@@ -70,7 +70,7 @@ impl TokenTiming {
     /// Seconds per token that reading the weights, or computing with them, takes at least.
     #[must_use]
     pub fn bound(&self, ceilings: &Ceilings) -> f64 {
-        (self.bytes * ceilings.read()).max(self.flops * ceilings.f32.median())
+        (self.bytes * ceilings.read()).max(self.flops * ceilings.compute())
     }
 }
 

@@ -102,7 +102,17 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    testbed::Testbed::at(work).into_iter().map(|bed| bed.alone().fresh_case("model", &work.caps)).collect()
+    // Only decoding has rows that are alone.
+    if work.rows > 1 || !fresh_pays(&work.caps) {
+        return Vec::new();
+    }
+    let beds = testbed::Testbed::at(work).into_iter();
+    beds.map(|bed| {
+        let mut case = bed.fresh_case("model", &work.caps);
+        case.launch.cost = bed.cost();
+        case
+    })
+    .collect()
 }
 
 fn random(seed: u64) -> Case {

@@ -321,7 +321,11 @@ fn at_lanes(work: &Workload) -> Vec<Case> {
 /// The cases that meet one of the kernels.
 fn met(work: &Workload, kernel: &Kernel) -> Vec<Case> {
     let all = testbed::Testbed::at(work);
-    let all = all.iter().map(|bed| bed.attention_case("model", &work.caps));
+    let all = all.iter().map(|bed| {
+        let mut case = bed.attention_case("model", &work.caps);
+        case.launch.cost = bed.cost();
+        case
+    });
     all.filter(|case| case.launch.kernel.name == kernel.name).collect()
 }
 

@@ -5,7 +5,7 @@ use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention};
 use crate::weight::Dtype;
-use crate::{Caps, Case, Check, Noise, Place, Row, Workload};
+use crate::{Caps, Case, Check, Cost, Noise, Place, Row, Workload};
 
 /// Reads the cache's shape back from a launch's parameters.
 pub(super) trait CacheParams {
@@ -266,6 +266,18 @@ impl Testbed {
         data[6] = vec![0; launch.sizes[6] as usize / 4];
         checks[6] = Check::F32;
         Case { name: self.describe(name), launch, data, checks }
+    }
+
+    /// What the rows of a case really need: every key up to the last position once, and the products of each row with those it sees.
+    pub(super) fn cost(&self) -> Cost {
+        let cache = &self.cache;
+        let seen: u64 = self.rows.iter().map(|row| u64::from(row.position) + 1).sum();
+        let keys = self.rows.iter().map(|row| u64::from(row.position) + 1).max().unwrap_or(0);
+        let partial = 8 * (4 * u64::from(cache.chunks()) + 1) * u64::from(self.heads) * self.rows.len() as u64;
+        Cost {
+            bytes: keys * cache.page_bytes() / u64::from(PAGE) + partial,
+            flops: seen * u64::from(self.heads) * u64::from(cache.head_dim) * 4,
+        }
     }
 
     pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {

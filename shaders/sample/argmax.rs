@@ -88,7 +88,8 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    vec![case(&work.caps, work.rows, work.vocab, 0, 1)]
+    // An output for each of a few sequences, however many rows there are.
+    vec![case(&work.caps, work.rows.min(8), work.vocab, 0, 1)]
 }
 
 fn random(seed: u64) -> Case {
