@@ -29,7 +29,7 @@ pub(crate) struct Inspect {
 const DEPTHS: [u32; 6] = [1, 4, 8, 16, 32, 64];
 
 /// Dtypes that weights can be held in.
-const HELD: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+const HELD: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 
 /// What is known of a checkpoint.
 struct Survey {
@@ -148,15 +148,16 @@ impl Survey {
         )?;
         let held = HELD.map(|dtype| format!("{} in {}", size(c.weight_bytes(dtype)), dtype.name()));
         writeln!(out, "on device  {}", held.join(", "))?;
-        writeln!(out, "\nsteps  weights read per token   keys and values per position (bf16)")?;
-        write!(out, "       {:>9} {:>9}   ", "f32", "bf16")?;
+        writeln!(out, "\nsteps  weights read per token                    keys and values per position (bf16)")?;
+        let names = HELD.map(|dtype| format!("{:>9}", dtype.name()));
+        write!(out, "       {}   ", names.join(" "))?;
         for (name, authors, _) in self.sharing(1) {
             write!(out, "  {name}{}", if authors.is_empty() { String::new() } else { format!(" ({authors})") })?;
         }
         writeln!(out)?;
         for &steps in &self.depths {
-            let [f32, bf16] = HELD.map(|dtype| size(c.weight_bytes_per_token(dtype, steps)));
-            write!(out, "{steps:>5}  {f32:>9} {bf16:>9}   ")?;
+            let read = HELD.map(|dtype| format!("{:>9}", size(c.weight_bytes_per_token(dtype, steps))));
+            write!(out, "{steps:>5}  {}   ", read.join(" "))?;
             for (name, authors, bytes) in self.sharing(steps) {
                 let width = name.len() + if authors.is_empty() { 0 } else { authors.len() + 3 };
                 write!(out, "  {:>width$}", size(bytes))?;

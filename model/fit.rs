@@ -20,6 +20,9 @@ const USUAL_CONTEXT: u32 = 4096;
 /// A context below this is not worth a session that did not ask for it.
 const LEAST_CONTEXT: u32 = 256;
 
+/// Dtypes of weights that are suggested, the most exact first.
+const SMALLER: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
+
 /// Contexts are suggested in multiples of this: a page of the cache.
 const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
 
@@ -226,8 +229,10 @@ pub(crate) fn check_model(
         return Ok(());
     }
     let fits = |dtype, extent| config.need(dtype, extent, &caps).total() <= usable;
-    let advice = shorter(config, wanted, &|extent| fits(dtype, extent))
-        .or_else(|| (dtype == Dtype::F32 && fits(Dtype::Bf16, wanted)).then_some(Fits::Dtype(Dtype::Bf16)));
+    let advice = shorter(config, wanted, &|extent| fits(dtype, extent)).or_else(|| {
+        let mut smaller = SMALLER.into_iter().filter(|&other| config.weight_bytes(other) < config.weight_bytes(dtype));
+        smaller.find(|&other| fits(other, wanted)).map(Fits::Dtype)
+    });
     Err(refusal(need, wanted, device, advice))
 }
 

@@ -21,6 +21,7 @@ fn main() -> std::process::ExitCode {
         on("weights_from_files_and_from_the_device_are_the_same", files_and_device_agree),
         on("memory_needed_is_foretold", need_is_foretold),
         on("weights_beyond_memory_are_refused_before_loading", too_large_model),
+        on("fewer_bits_per_weight_are_suggested_where_they_fit", fewer_bits),
         on("a_context_beyond_memory_is_refused_with_one_that_fits", too_long_context),
         on("an_unasked_context_is_as_long_as_memory_allows", shrunk_context),
         on("a_context_of_4096_works_and_one_more_is_refused", whole_context),
@@ -108,6 +109,21 @@ fn too_large_model(device: &Device) -> Result<()> {
     ensure!((device.counters() - before).bytes_written == 0, "something was loaded");
     let text = found.to_string();
     ensure!(text.contains("not enough memory: weights ") && text.contains(device.name()), "{text}");
+    Ok(())
+}
+
+/// A model that only fits in fewer bits per weight: the most exact dtype that does is named.
+fn fewer_bits(device: &Device) -> Result<()> {
+    let made = |layers: u64| Synthetic::parse(&format!("n_embd=1056,heads=11,vocab=300,layers=0/{layers}/0"));
+    let bytes = |layers| Ok::<_, Error>(made(layers)?.config().weight_bytes(Dtype::Bf16));
+    let available = device.memory().available.context("the system does not tell its free memory")?;
+    for (share, fits) in [(1.4, Dtype::Q8), (2.5, Dtype::Q4)] {
+        let layers = (available as f64 * share) as u64 / (bytes(2)? - bytes(1)?);
+        let session = SessionOptions { context: Some(256), steps: Some(1), ..SessionOptions::default() };
+        let loading = LoadOptions { session, ..LoadOptions::default() };
+        let found = shortage(Model::open(&made(layers)?.source(), device, loading))?;
+        ensure!(found.fits == Fits::Dtype(fits), "{share}: {found}");
+    }
     Ok(())
 }
 
