@@ -36,8 +36,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let first_row = group.x * M;
     let last_row = min(first_row + M, params.rows) - 1u;
     var resting = true;
-    for (var row = first_row; row <= last_row; row += 1u) {
-        resting = resting && rows[row].live == 0u;
+    for (var m = 0u; m < M; m += 1u) {
+        resting = resting && rows[min(first_row + m, last_row)].live == 0u;
     }
     if (resting) {
         return;
@@ -45,14 +45,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let place = place_of(lane, first_row, last_row);
     let blocks = (params.chunks + 3u) / 4u;
     var sums = Sums();
-    for (var b = 0u; b < blocks; b += 1u) {
+    // Loops that end where they are tested: software drivers would otherwise go through once more, for nobody.
+    var b = 0u;
+    loop {
         add_block(&sums, place, lane, group.y, blocks, b);
+        continuing {
+            b += 1u;
+            break if b >= blocks;
+        }
     }
     let at = Lane(lane);
     let n = 4u * (group.y * LANES + lane);
     let real = vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
-    for (var m = 0u; m < M && first_row + m <= last_row; m += 1u) {
-        let row = first_row + m;
+    var row = first_row;
+    loop {
+        let m = row - first_row;
         let factor = factor_in(at, row);
         let rest = factor_out(at, row);
         var squares = vec2<f32>();
@@ -65,6 +72,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
             if (lane == 0u && rows[row].live != 0u) {
                 emit_squares(row, params.first / (4u * LANES) + group.y, all);
             }
+        }
+        continuing {
+            row += 1u;
+            break if row > last_row;
         }
     }
 }
