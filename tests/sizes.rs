@@ -114,7 +114,7 @@ fn too_large_model(device: &Device) -> Result<()> {
 
 /// A model that only fits in fewer bits per weight: the most exact dtype that does is named.
 fn fewer_bits(device: &Device) -> Result<()> {
-    let made = |layers: u64| Synthetic::parse(&format!("n_embd=1056,heads=11,vocab=300,layers=0/{layers}/0"));
+    let made = |layers: u64| Synthetic::parse(&format!("n_embd=5280,heads=55,vocab=300,layers=0/{layers}/0"));
     let bytes = |layers| Ok::<_, Error>(made(layers)?.config().weight_bytes(Dtype::Bf16));
     let available = device.memory().available.context("the system does not tell its free memory")?;
     for (share, fits) in [(1.4, Dtype::Q8), (2.5, Dtype::Q4)] {
