@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::quiet;
+
 /// One figure of a process: a line of JSON on its standard output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
@@ -83,8 +85,7 @@ pub fn rounds(peers: &[Peer], rounds: u32) -> Result<Figures> {
             if work.is_empty() {
                 continue;
             }
-            eprintln!("round {round} of {rounds}, load {}: {}", load(), peer.name);
-            for figure in run(peer, &work)? {
+            for figure in undisturbed(peer, &work, &format!("round {round} of {rounds}"))? {
                 if let Some(error) = &figure.error {
                     eprintln!("  {}: {error}", figure.work);
                 }
@@ -101,6 +102,25 @@ pub fn median(figures: &Figures, peer: &str, work: &str) -> Option<Figure> {
     all.retain(|figure| figure.error.is_none());
     all.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     all.get(all.len() / 2).cloned()
+}
+
+/// Measures once, or again if others were at work meanwhile.
+fn undisturbed(peer: &Peer, work: &[String], label: &str) -> Result<Vec<Figure>> {
+    let mut best: Option<(f64, Vec<Figure>)> = None;
+    for _ in 0..quiet::ATTEMPTS {
+        quiet::wait();
+        let watch = quiet::Watch::start();
+        let figures = run(peer, work)?;
+        let others = watch.others();
+        eprintln!("{label}, {}: others took {:.0} % of the processors", peer.name, others * 100.0);
+        if best.as_ref().is_none_or(|(least, _)| others < *least) {
+            best = Some((others, figures));
+        }
+        if !watch.disturbed() {
+            break;
+        }
+    }
+    Ok(best.map(|(_, figures)| figures).unwrap_or_default())
 }
 
 fn run(peer: &Peer, work: &[String]) -> Result<Vec<Figure>> {
@@ -141,10 +161,4 @@ fn run(peer: &Peer, work: &[String]) -> Result<Vec<Figure>> {
 fn environment() -> PathBuf {
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/env");
     std::env::var_os("PEERS_ENV").map_or_else(default, PathBuf::from)
-}
-
-/// What else the machine does, as the system counts it over a minute.
-pub fn load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
 }

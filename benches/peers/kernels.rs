@@ -82,9 +82,7 @@ pub fn compare(options: &Options) -> Result<()> {
     let chosen = |peer: &Peer| options.peers.is_empty() || options.peers.iter().any(|name| peer.name.contains(name));
     let all = ENGINES.into_iter().flat_map(|(engine, dtypes)| dtypes.iter().map(move |dtype| (engine, dtype)));
     let peers: Vec<Peer> = all.map(|(engine, dtype)| engine.peer(dtype, &work)).filter(chosen).collect();
-    let before = compare::load();
     let figures = compare::rounds(&peers, options.rounds)?;
-    println!("{} rounds; load {before} before, {} after\n", options.rounds, compare::load());
     for &rows in &options.rows {
         print(&figures, &peers, &work, rows, options);
     }

@@ -10,6 +10,7 @@ mod cell;
 mod compare;
 mod kernels;
 mod pool;
+mod quiet;
 mod ruminate_kernels;
 mod ruminate_model;
 mod table;

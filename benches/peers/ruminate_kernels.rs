@@ -36,7 +36,8 @@ pub fn measure(name: &str, cells: &[Cell]) -> Result<()> {
         let bytes = resident(form, shape[0], shape[1]).bytes();
         let count = pool::matrices(cell, bytes)? as usize;
         if held.as_ref().is_none_or(|(of, matrices)| *of != shape || matrices.len() < count) {
-            held = None;
+            // Before the next ones take their memory.
+            drop(held.take());
             let matrices = (0..count).map(|_| Matrix::random(&device, shape, form)).collect::<Result<_>>()?;
             held = Some((shape, matrices));
         }

@@ -46,9 +46,8 @@ pub fn model(options: &ModelOptions) -> Result<()> {
     peers.extend(["f16", "bf16", "q8", "q4"].map(|dtype| llama("vulkan", "Vulkan", dtype, "decode/8")));
     peers.extend(["f16", "bf16", "q8", "q4"].map(|dtype| llama("cpu", "CPU", dtype, "decode/32")));
     peers.retain(|peer| options.peers.is_empty() || options.peers.iter().any(|name| peer.name.contains(name)));
-    let before = compare::load();
     let figures = compare::rounds(&peers, options.rounds)?;
-    println!("{} rounds; load {before} before, {} after\n", options.rounds, compare::load());
+    println!("Medians of {} rounds\n", options.rounds);
     print(&figures, &peers, "Ruminate bf16", &["128", "512"]);
     Ok(())
 }
@@ -63,9 +62,8 @@ pub fn torch(options: &TorchOptions) -> Result<()> {
     };
     let mut peers: Vec<Peer> = ["f32", "bf16", "q8", "q4"].map(own).to_vec();
     peers.extend(["f32", "bf16"].map(torch));
-    let before = compare::load();
     let figures = compare::rounds(&peers, options.rounds)?;
-    println!("{} rounds; load {before} before, {} after\n", options.rounds, compare::load());
+    println!("Medians of {} rounds\n", options.rounds);
     print(&figures, &peers, "Ruminate bf16", &["128"]);
     Ok(())
 }
