@@ -117,12 +117,12 @@ fn fewer_bits(device: &Device) -> Result<()> {
     let made = |layers: u64| Synthetic::parse(&format!("n_embd=5280,heads=55,vocab=300,layers=0/{layers}/0"));
     let bytes = |layers| Ok::<_, Error>(made(layers)?.config().weight_bytes(Dtype::Bf16));
     let available = device.memory().available.context("the system does not tell its free memory")?;
-    for (share, fits) in [(1.4, Dtype::Q8), (2.5, Dtype::Q4)] {
-        let layers = (available as f64 * share) as u64 / (bytes(2)? - bytes(1)?);
+    for (tenths, fits) in [(14, Dtype::Q8), (25, Dtype::Q4)] {
+        let layers = available / 10 * tenths / (bytes(2)? - bytes(1)?);
         let session = SessionOptions { context: Some(256), steps: Some(1), ..SessionOptions::default() };
         let loading = LoadOptions { session, ..LoadOptions::default() };
         let found = shortage(Model::open(&made(layers)?.source(), device, loading))?;
-        ensure!(found.fits == Fits::Dtype(fits), "{share}: {found}");
+        ensure!(found.fits == Fits::Dtype(fits), "{tenths}: {found}");
     }
     Ok(())
 }
