@@ -28,10 +28,15 @@ const LOWEST: f32 = -1e30;
 
 var<private> head: u32;
 
-// Four values of the query of row m.
-fn quad(m: u32, i: u32) -> vec4<f32> {
+// Where the query of row m begins, in fours.
+fn line(m: u32) -> u32 {
+    return (m * params.heads + head) * 2u * params.chunks;
+}
+
+// Four values of it; zeros behind its end.
+fn quad(start: u32, i: u32) -> vec4<f32> {
     let quads = 2u * params.chunks;
-    return select(vec4<f32>(), q[(m * params.heads + head) * quads + min(i, quads - 1u)], i < quads);
+    return select(vec4<f32>(), q[start + min(i, quads - 1u)], i < quads);
 }
 
 // Where the keys of four neighbouring positions begin, or NONE. They are in one page, if they have stored the same step.
