@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
 use ruminate::doctor::{examine, examine_demo};
 use ruminate::{Config, Device, Dtype, KERNELS, Synthetic};
-use ruminate_shaders::attention::{ATTENTION, ATTENTION_LANES};
+use ruminate_shaders::attention::{ATTENTION, ATTENTION_FRESH, ATTENTION_LANES};
 use ruminate_shaders::matmul::{MATMUL_LANES, MATMUL_TILED, MATVEC, STAGE};
 use ruminate_shaders::norm::RMS_NORM;
 use ruminate_shaders::{Case, Kernel, Workload, recur};
@@ -53,7 +53,7 @@ fn main() -> std::process::ExitCode {
             let met = |name: &str| findings.iter().any(|finding| finding.kernel == name && finding.rows.is_some());
             // What reads weights or keys and values is met where they are held in its form.
             let matmuls = [MATVEC.name, MATMUL_TILED.name, MATMUL_LANES.name, STAGE.name];
-            let attentions = [ATTENTION.name, ATTENTION_LANES.name];
+            let attentions = [ATTENTION.name, ATTENTION_LANES.name, ATTENTION_FRESH.name];
             for family in [&matmuls[..], &attentions] {
                 ensure!(family.iter().any(|name| met(name)), "none of {family:?} was examined at the model's shapes");
             }

@@ -98,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let first_row = group.z * M;
     let last_row = min(first_row + M, params.rows) - 1u;
     let at = place_of(lane, first_row, last_row);
-    let row = rows[at.row];
+    let row = rows[min(first_row + (lane & 7u), last_row)];
     let split = (params.pages_per_slot + params.splits - 1u) / params.splits;
     let alive = row.live != 0u && first_row + lane % M <= last_row;
     var waiting = alive;
