@@ -59,9 +59,8 @@ pub(crate) fn assign(graph: &Graph) -> Layout {
     let mut tenants: Vec<Vec<Life>> = Vec::new();
     for (index, life) in lives {
         let place = graph.nodes[index].place;
-        let free = |slot: &usize| {
-            layout.slots[*slot].0 == place && tenants[*slot].iter().all(|other| !life.overlaps(other))
-        };
+        let free =
+            |slot: &usize| layout.slots[*slot].0 == place && tenants[*slot].iter().all(|other| !life.overlaps(other));
         // Slots were made in falling size, so the last free one wastes least.
         let slot = (0..tenants.len()).rev().find(free).unwrap_or_else(|| {
             layout.slots.push((place, graph.nodes[index].bytes));

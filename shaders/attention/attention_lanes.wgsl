@@ -21,6 +21,7 @@ struct Params {
     qkv_stride: u32,
     biased: u32,
     mark_depth: u32,
+    y_stride: u32,
 }
 
 // Below every score, and far enough from the end of the range that differences stay finite.
@@ -160,27 +161,9 @@ fn largest_of_lanes(v: vec4<f32>) -> vec4<f32> {
     return max(a, b);
 }
 
-fn part_of(row: u32, split: u32) -> u32 {
-    return ((row * params.heads + head) * params.parts + params.first_part + split) * (4u * params.chunks + 1u);
-}
-
-// What became of one row, but for the values.
-fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, share: f32) {
-    let total = subgroupAdd(select(0.0, share, lane < 8u));
-    if (alive && lane == 0u) {
-        partial_sums[part_of(row, split)] = vec2(largest, total);
-    }
-}
-
-// A chunk of its values.
-fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
-    if (alive && c < params.chunks) {
-        let place = part_of(row, split) + 1u + 4u * c;
-        partial_sums[place] = v.lo.xy;
-        partial_sums[place + 1u] = v.lo.zw;
-        partial_sums[place + 2u] = v.hi.xy;
-        partial_sums[place + 3u] = v.hi.zw;
-    }
+// The sum of the weights of a row's keys, over the lanes that know a part of it.
+fn total_share(share: f32, lane: u32) -> f32 {
+    return subgroupAdd(select(0.0, share, lane < 8u));
 }
 
 fn scaled_eight(v: Eight, factor: f32) -> Eight {
