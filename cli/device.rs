@@ -1,7 +1,10 @@
 //! Which device a verb works on.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
-use ruminate::{Device, Error, OpenOptions, Select, backend, engine};
+use etcetera::BaseStrategy;
+use ruminate::{Device, Error, OpenOptions, Select, TuningFrom, backend, engine};
 
 /// Flags that choose a device.
 #[derive(Args)]
@@ -15,6 +18,12 @@ pub(crate) struct DeviceOptions {
     /// Run on the CPU without any driver: slow, exact, the reference for every kernel
     #[arg(long, help_heading = "Device")]
     cpu: bool,
+    /// Kernels preferred on this device, as `ruminate tune --output FILE` wrote them [default: the device's own, in the user's cache]
+    #[arg(long, value_name = "FILE", conflicts_with = "cpu", help_heading = "Device")]
+    tuning: Option<PathBuf>,
+    /// Ignore what was tuned: the same kernels as on a device that never was
+    #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device")]
+    no_tune: bool,
 }
 
 /// A graphics interface.
@@ -31,18 +40,8 @@ pub(crate) enum Backend {
 impl DeviceOptions {
     /// Opens the device. Where nothing was asked for and there is no driver at all, the CPU twins serve, with a notice.
     pub(crate) fn open(&self, quiet: bool) -> Result<Device, Error> {
-        if self.cpu {
-            return Ok(Device::cpu());
-        }
-        let mut options = OpenOptions::default();
-        if let Some(text) = &self.gpu {
-            options.select = text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index);
-        }
-        if let Some(chosen) = self.backend {
-            let name = chosen.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-            options.backends = backend(&name).unwrap_or(options.backends);
-        }
-        let asked = self.gpu.is_some() || self.backend.is_some();
+        let Some(options) = self.gpu_options() else { return Ok(Device::cpu()) };
+        let asked = self.gpu.is_some() || self.backend.is_some() || self.tuning.is_some();
         match Device::open(&options) {
             Err(engine::Error::NoAdapter { .. }) if !asked => {
                 if !quiet {
@@ -56,4 +55,30 @@ impl DeviceOptions {
             outcome => Ok(outcome?),
         }
     }
+
+    /// How the GPU is to be opened; `None` for the CPU twins.
+    pub(crate) fn gpu_options(&self) -> Option<OpenOptions> {
+        if self.cpu {
+            return None;
+        }
+        let tuning = match &self.tuning {
+            Some(file) => TuningFrom::File(file.clone()),
+            None if self.no_tune => TuningFrom::Defaults,
+            None => tunings().map_or(TuningFrom::Defaults, TuningFrom::Folder),
+        };
+        let mut options = OpenOptions { tuning, ..OpenOptions::default() };
+        if let Some(text) = &self.gpu {
+            options.select = text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index);
+        }
+        if let Some(chosen) = self.backend {
+            let name = chosen.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            options.backends = backend(&name).unwrap_or(options.backends);
+        }
+        Some(options)
+    }
+}
+
+/// The folder in which tunings of this user's devices are kept, if the system has a place for such things.
+pub(crate) fn tunings() -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("ruminate").join("tuning"))
 }

@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use clap::Args;
-use ruminate::{OpenOptions, adapters};
+use ruminate::{AdapterSummary, OpenOptions, Tuning, adapters};
 use serde_json::json;
 
+use crate::device::tunings;
 use crate::exit::Done;
 
 /// Flags of `ruminate devices`.
@@ -35,6 +36,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
                     "subgroup_sizes": adapter.caps.subgroups.map(|(least, most)| [least, most]),
                     "f16": adapter.caps.f16,
                     "timestamps": adapter.timestamps,
+                    "tuned_classes": tuned(adapter),
                 })
             })
             .collect();
@@ -61,6 +63,16 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
             adapter.caps.max_binding >> 20,
             adapter.max_buffer >> 20,
         )?;
+        match tuned(adapter) {
+            Some(classes) => writeln!(out, "   tuned: {classes} classes of work")?,
+            None => writeln!(out, "   not tuned: `ruminate tune` finds the fastest kernels")?,
+        }
     }
     Ok(Done::Complete)
+}
+
+/// Classes of work that the device was tuned for, by this version.
+fn tuned(adapter: &AdapterSummary) -> Option<usize> {
+    let path = tunings()?.join(Tuning::file_name(adapter));
+    Some(Tuning::read(&path, adapter).ok()?.choices().count())
 }

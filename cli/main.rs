@@ -28,7 +28,9 @@ mod pull;
 mod report;
 mod run;
 mod score;
+mod table;
 mod tour;
+mod tune;
 mod which;
 
 use std::process::ExitCode;
@@ -53,6 +55,8 @@ enum Verb {
     Score(Box<score::ScoreOptions>),
     /// Measure a device: what it can do, how near every kernel comes to that, and whole tokens at several depths
     Bench(Box<bench::Bench>),
+    /// Time the ways in which a device can compute each thing, and remember the fastest
+    Tune(Box<tune::Tune>),
     /// Show what a checkpoint is and what of it fits here, from its headers alone
     Inspect(inspect::Inspect),
     /// Examine a device: every kernel, at the shapes of huginn-0125 or of the model named, against its CPU twin
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Chat(options) => chat::chat(options),
         Verb::Score(options) => score::score(options),
         Verb::Bench(options) => bench::bench(options),
+        Verb::Tune(options) => tune::tune(options),
         Verb::Inspect(options) => inspect::inspect(options),
         Verb::Doctor(options) => doctor::doctor(options),
         #[cfg(feature = "pull")]

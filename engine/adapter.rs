@@ -5,6 +5,7 @@ use ruminate_shaders::Caps;
 use crate::error::{Error, Result};
 use crate::memory::{self, Heaps, Memory};
 use crate::texels;
+use crate::tune::TuningFrom;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,11 +88,13 @@ pub struct OpenOptions {
     pub backends: wgpu::Backends,
     /// How much of the adapter to use.
     pub limits: Tier,
+    /// Which kernels to prefer.
+    pub tuning: TuningFrom,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { select: Select::Best, backends: native(), limits: Tier::Full }
+        Self { select: Select::Best, backends: native(), limits: Tier::Full, tuning: TuningFrom::Defaults }
     }
 }
 
@@ -136,11 +139,16 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
 const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 
 /// What a device with these features and limits can do for kernels.
-pub(crate) fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
+pub(crate) fn caps(
+    info: &wgpu::AdapterInfo,
+    features: wgpu::Features,
+    limits: &wgpu::Limits,
+    textures: Option<bool>,
+) -> Caps {
     let subgroups = features.contains(wgpu::Features::SUBGROUP);
-    // Reading from a storage texture of this format is not in WebGPU. Only software drivers were found to gain by it.
+    // Reading from a storage texture of this format is not in WebGPU. Unless timing has said otherwise, only software drivers gain by it.
     let textures = features.contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
-        && info.device_type == wgpu::DeviceType::Cpu;
+        && textures.unwrap_or(info.device_type == wgpu::DeviceType::Cpu);
     let size = info.subgroup_min_size;
     let known = info.subgroup_max_size == size && size.is_power_of_two() && LANES.contains(&size);
     let lanes = (subgroups && textures && known).then_some(size);
@@ -164,6 +172,7 @@ pub(crate) fn summary(
     features: wgpu::Features,
     limits: &wgpu::Limits,
     heaps: Option<Heaps>,
+    textures: Option<bool>,
 ) -> AdapterSummary {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
@@ -174,7 +183,7 @@ pub(crate) fn summary(
     };
     AdapterSummary {
         index,
-        caps: caps(&info, features, limits),
+        caps: caps(&info, features, limits, textures),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         name: info.name,
         backend: info.backend.to_str().to_owned(),
@@ -186,7 +195,7 @@ pub(crate) fn summary(
 }
 
 fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
-    summary(index, adapter.get_info(), adapter.features(), &adapter.limits(), memory::adapter_heaps(adapter))
+    summary(index, adapter.get_info(), adapter.features(), &adapter.limits(), memory::adapter_heaps(adapter), None)
 }
 
 /// Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of indirect calls, which costs a

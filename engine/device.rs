@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-use ruminate_shaders::{Binding, Caps, Case, Launch, Place};
+use ruminate_shaders::{Binding, Caps, Case, Launch, Place, Variants};
 
 use crate::adapter::{self, AdapterSummary, OpenOptions, Tier};
 use crate::buffer::{Buffer, Memory};
@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
 use crate::texels::{TEXEL, Texels};
+use crate::tune::Tuning;
 use crate::verify::{self, Verdict};
 
 /// A device: a cheap handle that any thread may use.
@@ -30,6 +31,7 @@ struct Shared {
     caps: Caps,
     name: String,
     summary: Option<AdapterSummary>,
+    tuning: Tuning,
     tally: Tally,
 }
 
@@ -43,9 +45,10 @@ impl Device {
     /// Opens a GPU.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if nothing fits the selection, [`Error::Open`] if the driver refuses.
+    /// [`Error::NoAdapter`] if nothing fits the selection, [`Error::Open`] if the driver refuses, [`Error::Tuning`].
     pub fn open(options: &OpenOptions) -> Result<Self> {
         let (adapter, chosen) = adapter::select(options)?;
+        let tuning = options.tuning.of(&chosen)?;
         let (required_features, required_limits) = match options.limits {
             Tier::Full => (Self::required_features(&adapter), Self::required_limits(&adapter)),
             Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
@@ -60,7 +63,7 @@ impl Device {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
-        let opened = Self::wrap(device, queue, chosen.index);
+        let opened = Self::wrap(device, queue, chosen.index, tuning);
         if let Engine::Gpu(gpu) = &opened.0.engine {
             gpu.listen();
         }
@@ -75,6 +78,7 @@ impl Device {
             caps: Caps::WEBGPU,
             name: "CPU twins".to_owned(),
             summary: None,
+            tuning: Tuning::default(),
             tally: Tally::default(),
         }))
     }
@@ -84,7 +88,13 @@ impl Device {
     /// [`Self::report_lost`], otherwise it is noticed at the next read-back.
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::wrap(device, queue, 0)
+        Self::from_wgpu_tuned(device, queue, Tuning::default())
+    }
+
+    /// The same, with a tuning, as [`Tuning::read`] gives one.
+    #[must_use]
+    pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Self {
+        Self::wrap(device, queue, 0, tuning)
     }
 
     /// The features that the engine uses, as far as the adapter has them.
@@ -99,19 +109,21 @@ impl Device {
         adapter.limits()
     }
 
-    fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize) -> Self {
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize, tuning: Tuning) -> Self {
         let summary = adapter::summary(
             index,
             device.adapter_info(),
             device.features(),
             &device.limits(),
             memory::device_heaps(&device),
+            tuning.textures,
         );
         Self(Arc::new(Shared {
             caps: summary.caps,
             name: summary.name.clone(),
             engine: Engine::Gpu(Box::new(Gpu::new(device, queue, summary.kind))),
             summary: Some(summary),
+            tuning,
             tally: Tally::default(),
         }))
     }
@@ -138,6 +150,18 @@ impl Device {
     #[must_use]
     pub fn summary(&self) -> Option<&AdapterSummary> {
         self.0.summary.as_ref()
+    }
+
+    /// Which kernels are preferred here.
+    #[must_use]
+    pub fn tuning(&self) -> &Tuning {
+        &self.0.tuning
+    }
+
+    /// The launch to take of several that compute the same.
+    #[must_use]
+    pub fn pick(&self, variants: Variants) -> Launch {
+        self.0.tuning.pick(variants)
     }
 
     /// Memory of the device, as it is now.

@@ -40,6 +40,14 @@ pub enum Error {
         /// wgpu's words.
         message: String,
     },
+    /// A file of choices among kernels cannot be used.
+    #[error("tuning {file}: {problem}")]
+    Tuning {
+        /// The file.
+        file: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A tensor is smaller than a launch needs.
     #[error("{launch}: binding `{binding}` needs {need} bytes, the tensor has {have}")]
     Shape {

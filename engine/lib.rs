@@ -33,6 +33,7 @@ mod plan;
 mod profile;
 mod readback;
 mod texels;
+mod tune;
 mod verify;
 mod walk;
 
@@ -50,4 +51,5 @@ pub use memory::Memory;
 pub use plan::Plan;
 pub use profile::{Profile, ProfileEntry};
 pub use readback::ReadBack;
+pub use tune::{GAIN, Tuned, Tuning, TuningFrom, tune};
 pub use verify::{Comparison, Verdict};

@@ -51,6 +51,7 @@ mod stepwise;
 mod stop;
 mod synthetic;
 mod tokenizer;
+pub mod tune;
 mod workspace;
 
 pub use chat::{ChatTemplate, Message};
@@ -64,7 +65,8 @@ pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State}
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{
-    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, adapters, backend,
+    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, Tuned, Tuning, TuningFrom, adapters,
+    backend,
 };
 pub use ruminate_shaders::attention::cache::Lookup;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ruminate_engine::{Buffer, Device, Graph, Plan};
-use ruminate_shaders::sample::{argmax, feed, sample, seen_bytes};
+use ruminate_shaders::sample::{argmax, argmax_variants, feed, sample, sample_variants, seen_bytes};
 use ruminate_shaders::{Row, activation_bytes};
 
 use crate::arch::{Pass, Raven, ReadOut, Sites};
@@ -165,9 +165,11 @@ impl Workspace {
             let (seeds, samplers) = (graph.import(&tables.sequences), graph.import(&tables.samplers));
             let seen = graph.import(&self.seen);
             let launch = sample(&caps, outputs, self.vocab, sequences, context);
+            let launch = device.pick(sample_variants(&caps, launch));
             graph.launch(launch, &[picked, seeds, samplers, history, seen, logits, chosen])?;
         } else {
-            graph.launch(argmax(&caps, outputs, self.vocab), &[picked, logits, chosen])?;
+            let launch = device.pick(argmax_variants(&caps, argmax(&caps, outputs, self.vocab)));
+            graph.launch(launch, &[picked, logits, chosen])?;
         }
         let next = graph.import(next);
         Ok(graph.launch(feed(outputs, sequences, context), &[picked, chosen, history, next])?)

@@ -317,6 +317,17 @@ impl Launch {
             .then(|| "it needs weights in textures, the device does not read them".to_owned())
     }
 
+    /// What tells it from other launches that compute the same: its variant and its constants.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let label = self.kernel.label(self.choice);
+        self.kernel
+            .overrides
+            .iter()
+            .zip(&self.overrides)
+            .fold(label, |name, (of, value)| format!("{name} {of}={value}"))
+    }
+
     /// Copies the parameters out.
     ///
     /// # Panics

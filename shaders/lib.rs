@@ -12,6 +12,7 @@ mod case;
 mod kernel;
 mod row;
 mod slots;
+mod variants;
 
 pub mod attention;
 pub mod ceiling;
@@ -33,6 +34,7 @@ pub use kernel::{
 pub use recur::Threefry;
 pub use row::{NONE, ROW, Row, Sequence, activation_bytes, stride};
 pub use slots::{Slot, Slots};
+pub use variants::{Trial, Variants, trials};
 pub use weight::Dtype;
 
 /// Every kernel of the project.

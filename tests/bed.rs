@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Failed, Trial};
-use ruminate_engine::{Device, OpenOptions, Select, Tier};
+use ruminate_engine::{Device, OpenOptions, Select, Tier, Tuning, TuningFrom};
 use ruminate_shaders::Case;
 
 /// The device under test, if there is one.
@@ -26,7 +26,10 @@ pub fn options() -> Option<OpenOptions> {
         Ok("webgpu") => Tier::WebGpuDefaults,
         _ => Tier::Full,
     };
-    Some(OpenOptions { select, limits, ..OpenOptions::default() })
+    let variant =
+        std::env::var("RUMINATE_FORCE_VARIANT").ok().map(|n| n.parse().expect("RUMINATE_FORCE_VARIANT is a number"));
+    let tuning = variant.map_or(TuningFrom::Defaults, |n| TuningFrom::Given(Tuning::forced(n)));
+    Some(OpenOptions { select, limits, tuning, ..OpenOptions::default() })
 }
 
 /// A trial that needs a device: ignored, and counted as such, where there is none.

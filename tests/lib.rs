@@ -1,6 +1,7 @@
 //! What the tests share: the device under test, running a kernel's case on it, and comparing numbers.
 //!
 //! The device is the first adapter that Vulkan, Metal or DX12 offers, or the one that `RUMINATE_TEST_GPU` names (`cpu`: the twins).
+//! `RUMINATE_FORCE_VARIANT=N` takes the N-th variant of every launch that has some, counted round.
 //! `RUMINATE_TEST_LIMITS=webgpu` pretends the limits that WebGPU guarantees. Without a device, tests that need one are reported
 //! as ignored.
 

@@ -4,12 +4,12 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
 use ruminate::bench::{Ceilings, Costs, KernelTiming, Line, Phase, Sample, TokenTiming};
 use ruminate::{Config, Device, Dtype, Model};
 use serde::Serialize;
 use serde_json::json;
+
+use crate::table::table;
 
 /// How to print.
 #[derive(Clone, Copy, ValueEnum)]
@@ -286,15 +286,4 @@ fn digits(value: Option<f64>) -> String {
     let Some(value) = value else { return String::new() };
     let decimals = [100.0, 10.0, 1.0, 0.1].iter().position(|&least| value.abs() >= least).unwrap_or(4);
     format!("{value:.decimals$}")
-}
-
-/// A table whose first columns hold words.
-fn table(out: &mut impl Write, heads: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(heads.to_vec()).add_rows(rows);
-    for column in table.column_iter_mut().skip(words) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    writeln!(out, "\n{table}")?;
-    Ok(())
 }

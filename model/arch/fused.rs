@@ -4,16 +4,13 @@
 //! reads them: see there for the maths. With many rows, the norms are launches of their own, in `raven.rs`.
 
 use ruminate_engine::{Buffer, Tensor};
-use ruminate_shaders::matmul::{Input, Normed, Output, Record};
-use ruminate_shaders::norm::{plain_record, record, rms_norm_from};
+use ruminate_shaders::matmul::{Input, Normed, Output, RECORD_ROWS, Record};
+use ruminate_shaders::norm::{plain_record, record, rms_norm_from, rms_norm_variants};
 
 use super::loader::Loader;
 use super::raven::{Block, Pass, Raven};
 use super::resident::Matrix;
 use crate::error::Error;
-
-/// Rows for which records pay.
-const MOST_ROWS: u32 = 8;
 
 /// Weights of norms as records ask for them, one behind the other: of the outer norm of the last record, of the outer norm of the
 /// record that is made, and the product of that one's outer and inner norm.
@@ -54,7 +51,7 @@ pub(super) struct Sum {
 impl Pass<'_> {
     /// Whether blocks are computed by records. A trace wants every norm for itself.
     pub(super) fn by_records(&self) -> bool {
-        !self.trace && self.shape.rows <= MOST_ROWS
+        !self.trace && self.shape.rows <= RECORD_ROWS
     }
 
     fn record(&mut self, name: &str, shape: Record) -> Tensor {
@@ -94,7 +91,8 @@ impl Raven {
         let w = pass.graph.import(&last.norms[3]);
         let (floats, eps) = (x.normed.record.floats(), x.normed.eps);
         let launch = rms_norm_from(&pass.device.caps(), pass.shape.rows, n, floats, eps);
-        Ok(pass.graph.launch(launch, &[rows, x.tensor, w, out])?)
+        let variants = rms_norm_variants(&pass.device.caps(), launch);
+        Ok(pass.graph.launch(pass.device.pick(variants), &[rows, x.tensor, w, out])?)
     }
 
     /// `x = norm_2(attn(norm_1(x)) + x); out = norm_4(mlp(norm_3(x)) + x)`, without the norms at either end.

@@ -21,7 +21,7 @@ use ruminate_shaders::attention::{
 };
 use ruminate_shaders::embed::{Embed, embed, select};
 use ruminate_shaders::matmul::Output;
-use ruminate_shaders::norm::rms_norm;
+use ruminate_shaders::norm::{rms_norm, rms_norm_variants};
 use ruminate_shaders::recur::{advance, init_state};
 use ruminate_shaders::{Dtype, activation_bytes, weight};
 
@@ -325,7 +325,8 @@ impl Raven {
     ) -> Result<(), Error> {
         let w = pass.graph.import(w);
         let launch = rms_norm(&pass.device.caps(), count, self.config.n_embd, self.config.norm_eps as f32);
-        Ok(pass.graph.launch(launch, &[rows, x, w, y])?)
+        let variants = rms_norm_variants(&pass.device.caps(), launch);
+        Ok(pass.graph.launch(pass.device.pick(variants), &[rows, x, w, y])?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::Dtype;
-use ruminate_shaders::matmul::{Input, Matmul, Normed, Output, matmul, stage, staged_bytes, stages};
+use ruminate_shaders::matmul::{Input, Matmul, Normed, Output, matmul_variants, stage, staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form, Resident};
 
 use crate::error::Error;
@@ -179,7 +179,7 @@ impl Matrix {
             let mut bindings = vec![rows, weights];
             bindings.extend_from_slice(inputs);
             bindings.push(y);
-            graph.launch(matmul(&device.caps(), shape), &bindings)?;
+            graph.launch(device.pick(matmul_variants(&device.caps(), shape)), &bindings)?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ impl Matmul {
     }
 
     /// Whether it takes or makes a record.
-    const fn of_record(&self) -> bool {
+    pub(super) const fn of_record(&self) -> bool {
         matches!(self.input, Input::Normed) || self.makes().is_some()
     }
 
@@ -123,7 +123,7 @@ pub(super) const WITH_RECORDS: usize = 8;
 pub(super) const WITHOUT_RECORDS: usize = 4;
 
 /// Rows of x that a workgroup takes, by option.
-const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
+pub(super) const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
 
 /// Rows of x from which tiles beat reading W again for every eight of them.
 const TILED_FROM: u32 = 24;
@@ -163,16 +163,6 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
         _ => 2,
     };
     matvec(caps, shape, option)
-}
-
-/// Every way of computing a shape on a device, the one that [`matmul`] takes among them.
-#[must_use]
-pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Vec<Launch> {
-    if shape.form.in_texture() {
-        return (0..3).map(|option| lanes(shape, option)).collect();
-    }
-    let tiles = (!shape.of_record()).then(|| tiled(shape));
-    (0..3).map(|option| matvec(caps, shape, option)).chain(tiles).collect()
 }
 
 pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {

@@ -15,10 +15,14 @@ mod launch;
 mod record;
 mod reference;
 mod stage;
+mod variants;
 
-pub use launch::{Input, Matmul, Output, matmul, matmul_variants, stages};
+pub use launch::{Input, Matmul, Output, matmul, stages};
 pub use record::{Normed, Record};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
+pub use variants::{RECORD_ROWS, matmul_variants};
+
+pub(crate) use variants::trials;
 
 use reference::Family;
 

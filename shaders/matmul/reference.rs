@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::launch::{FLOWS, Input, Matmul, Output, WITH_RECORDS, WITHOUT_RECORDS, lanes, matvec, stages, tiled};
+use super::launch::{FLOWS, Input, Matmul, Output, WITH_RECORDS, WITHOUT_RECORDS, lanes, matvec, tiled};
 use super::stage::{staged_bytes, staged_texel};
+use super::variants::shapes;
 use super::{MATMUL_LANES, MatmulParams, Normed, Record};
 use crate::weight::{self, Dtype, Form, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
@@ -104,7 +105,7 @@ fn norm_factors(params: &MatmulParams, squares: &[f32]) -> (f64, f64) {
     (outer, (outer * outer * of(1) + eps).sqrt().recip())
 }
 
-fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
+pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let Matmul { rows, k, n, first, count, form, input, output, normed } = shape;
     let width = shape.width();
@@ -224,30 +225,9 @@ pub(super) fn random(seed: u64, family: Family) -> Case {
     family.build(shape, noise.below(rows), seed)
 }
 
-/// The matrices of a model that meet `kernel` at this number of rows, each cut to its first rows.
+/// The matrices of a model that meet `kernel` at this number of rows.
 pub(super) fn at(work: &Workload, kernel: &crate::Kernel) -> Vec<Case> {
-    let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, rows, .. } = *work;
-    let form = Form::preferred(&work.caps, dtype);
-    let staged = form.in_texture() && stages(rows);
-    let shapes = [
-        (n, n, Input::Concat, Output::Store),
-        (n, (heads + 2 * kv_heads) * head_dim, Input::Plain, Output::Store),
-        (heads * head_dim, n, Input::Plain, Output::Residual),
-        (n, 2 * hidden, Input::Plain, Output::GateUp),
-        (hidden, n, Input::Plain, Output::Residual),
-        (n, vocab, Input::Plain, Output::Store),
-    ];
-    let cut = shapes.map(|(k, n, input, output)| {
-        let grain = form.group().max(16);
-        let (k, input) = match input {
-            Input::Concat if staged => (2 * stride(k), Input::Staged),
-            Input::Plain if staged => (k, Input::Staged),
-            _ => (k, input),
-        };
-        let count = if n > work.most_weight_rows { work.most_weight_rows / grain * grain } else { n };
-        Matmul { input, output, count, ..Matmul::whole(rows, k, n, form) }
-    });
-    let all = cut.into_iter().map(|shape| (shape, super::launch::matmul(&work.caps, shape)));
+    let all = shapes(work).into_iter().map(|shape| (shape, super::launch::matmul(&work.caps, shape)));
     let met = all.filter(|(_, launch)| launch.kernel.name == kernel.name);
     met.zip(1..).map(|((shape, launch), seed)| case(shape, launch, 0, seed)).collect()
 }

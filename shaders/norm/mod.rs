@@ -7,8 +7,9 @@ mod record;
 pub use record::{RECORD, RecordParams, plain_record, record};
 
 use crate::kernel::params;
+use crate::variants::{class_of_rows, of_reduction};
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
-use crate::{activation_bytes, reduce, stride};
+use crate::{Trial, Variants, activation_bytes, reduce, stride};
 
 /// RMSNorm over rows.
 pub static RMS_NORM: Kernel = Kernel {
@@ -122,6 +123,20 @@ fn cases() -> Vec<Case> {
 
 fn at(work: &Workload) -> Vec<Case> {
     vec![case(&work.caps, work.rows, work.n_embd, 0, 1)]
+}
+
+/// Every way of running a launch of [`rms_norm`].
+#[must_use]
+pub fn rms_norm_variants(caps: &Caps, launch: Launch) -> Variants {
+    let RmsNormParams { rows, n, .. } = launch.params();
+    let class = format!("rms_norm n={n} rows={}", class_of_rows(rows));
+    let others = of_reduction(caps, &launch, 0);
+    Variants::new(class, launch, others)
+}
+
+pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
+    let cases = at(work).into_iter();
+    cases.map(|case| Trial { variants: rms_norm_variants(&work.caps, case.launch.clone()), case }).collect()
 }
 
 fn random(seed: u64) -> Case {

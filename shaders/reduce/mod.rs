@@ -19,6 +19,11 @@ pub(crate) fn preferred(caps: &Caps) -> u8 {
     u8::from(caps.subgroups.is_some())
 }
 
+/// Bytes of workgroup memory that a reduction over so many lanes takes at most.
+pub(crate) const fn memory(lanes: u32) -> u32 {
+    lanes * 16
+}
+
 /// Lanes for work of `items` that a workgroup shares: a power of two between 32 and `most`.
 pub(crate) fn lanes(items: u32, most: u32) -> u32 {
     items.next_power_of_two().clamp(32, most)

@@ -1,8 +1,9 @@
 //! Greedy choice.
 
 use crate::kernel::params;
+use crate::variants::{class_of_rows, of_reduction};
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
-use crate::{activation_bytes, reduce, stride};
+use crate::{Trial, Variants, activation_bytes, reduce, stride};
 
 /// The token of the largest logit.
 pub static ARGMAX: Kernel = Kernel {
@@ -85,6 +86,20 @@ fn cases() -> Vec<Case> {
         .zip(1..)
         .map(|((outputs, vocab, levels), seed)| case(&Caps::default(), outputs, vocab, levels, seed))
         .collect()
+}
+
+/// Every way of running a launch of [`argmax`].
+#[must_use]
+pub fn argmax_variants(caps: &Caps, launch: Launch) -> Variants {
+    let ArgmaxParams { outputs, vocab, .. } = launch.params();
+    let class = format!("argmax vocab={vocab} rows={}", class_of_rows(outputs));
+    let others = of_reduction(caps, &launch, 0);
+    Variants::new(class, launch, others)
+}
+
+pub(super) fn trials(work: &Workload) -> Vec<Trial> {
+    let cases = at(work).into_iter();
+    cases.map(|case| Trial { variants: argmax_variants(&work.caps, case.launch.clone()), case }).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {

@@ -5,6 +5,14 @@ mod feed;
 mod reference;
 mod sampling;
 
-pub use argmax::{ARGMAX, ArgmaxParams, argmax};
+pub use argmax::{ARGMAX, ArgmaxParams, argmax, argmax_variants};
 pub use feed::{FEED, FeedParams, feed};
-pub use sampling::{SAMPLE, SampleParams, Sampler, sample, seen_bytes};
+pub use sampling::{SAMPLE, SampleParams, Sampler, sample, sample_variants, seen_bytes};
+
+use crate::{Trial, Workload};
+
+pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
+    let mut all = argmax::trials(work);
+    all.extend(sampling::trials(work));
+    all
+}

@@ -5,10 +5,11 @@ use bytemuck::{Pod, Zeroable};
 use super::reference::reference;
 use crate::kernel::params;
 use crate::recur::{SEQUENCE, THREEFRY};
+use crate::variants::{class_of_rows, of_reduction};
 use crate::{
     Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Sequence, Workload,
 };
-use crate::{activation_bytes, reduce, stride};
+use crate::{Trial, Variants, activation_bytes, reduce, stride};
 
 /// Draws tokens; the logits become the probabilities that were drawn from.
 pub static SAMPLE: Kernel = Kernel {
@@ -110,9 +111,23 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32, context: u3
             bytes,
             u64::from(outputs) * 4,
         ],
-        // A bisection over the bits of a float reads the probabilities some 32 times.
-        cost: Cost { bytes: 40 * bytes, flops: u64::from(outputs) * u64::from(vocab) * 60 },
+        // A threshold reads the probabilities 8 times.
+        cost: Cost { bytes: 20 * bytes, flops: u64::from(outputs) * u64::from(vocab) * 60 },
     }
+}
+
+/// Every way of running a launch of [`sample`].
+#[must_use]
+pub fn sample_variants(caps: &Caps, launch: Launch) -> Variants {
+    let SampleParams { outputs, vocab, .. } = launch.params();
+    let class = format!("sample vocab={vocab} rows={}", class_of_rows(outputs));
+    let others = of_reduction(caps, &launch, 0);
+    Variants::new(class, launch, others)
+}
+
+pub(super) fn trials(work: &Workload) -> Vec<Trial> {
+    let cases = at(work).into_iter();
+    cases.map(|case| Trial { variants: sample_variants(&work.caps, case.launch.clone()), case }).collect()
 }
 
 /// Bytes of the marks for tokens that a sequence holds.

@@ -1,0 +1,111 @@
+//! `ruminate tune`: which kernels suit a device, found by timing and remembered.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::tune::{ROWS, tune_model};
+use ruminate::{Config, Device, Dtype, Tuned, Tuning, engine};
+
+use crate::device::{DeviceOptions, tunings};
+use crate::exit::{Done, Usage};
+use crate::interrupt::Interrupt;
+use crate::model::ModelOptions;
+use crate::table::table;
+
+/// Flags of `ruminate tune`.
+#[derive(Args)]
+pub(crate) struct Tune {
+    /// The model whose shapes are tuned. huginn-0125 stands for synthetic:huginn-0125
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Rows of the passes that are tuned; decoding has one, a prompt up to 512
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = ROWS, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Tests")]
+    rows: Vec<u32>,
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// File to write [default: the device's, in the user's cache, where every verb finds it]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    output: Option<PathBuf>,
+}
+
+/// A class that was tuned, and whether weights were in textures.
+type Line = (Tuned, bool);
+
+/// Runs the verb.
+pub(crate) fn tune(options: &Tune) -> Result<Done> {
+    let interrupt = Interrupt::watch()?;
+    let Some(asked) = options.device.gpu_options() else {
+        return Err(Usage("the CPU twins have one way of computing each thing; leave out --cpu".to_owned()).into());
+    };
+    let config = Config::open(&options.model.argument.source_or_shape()?)?;
+    let dtype = options.model.dtype().unwrap_or(Dtype::Bf16);
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let watch = interrupt.generating();
+    let mut lines: Vec<Line> = Vec::new();
+    let tuned = tune_model(&asked, &config, dtype, &options.rows, &mut |tuned, textures| {
+        bar.set_message(format!("{}, {} variants", tuned.class, tuned.tried));
+        lines.push((tuned.clone(), textures));
+        !watch.stopped()
+    })?;
+    bar.finish_and_clear();
+    let Some((device, tuning)) = tuned else { return Ok(Done::Interrupted) };
+    let mut out = std::io::stdout().lock();
+    print(&mut out, &lines)?;
+    let path = write(options, &device, tuning)?;
+    writeln!(out, "\n{} on {}: {}", dtype.name(), device.name(), summary(&lines))?;
+    writeln!(out, "written to {}", path.display())?;
+    Ok(Done::Complete)
+}
+
+/// Adds the choices to those that the file has already; where it is.
+fn write(options: &Tune, device: &Device, tuning: Tuning) -> Result<PathBuf> {
+    let summary = device.summary().ok_or(engine::Error::NoAdapter { asked: "tuning".to_owned(), found: vec![] })?;
+    let usual = || Some(tunings()?.join(Tuning::file_name(summary)));
+    let Some(path) = options.output.clone().or_else(usual) else {
+        return Err(Usage("this user has no folder for caches; say where to write with --output".to_owned()).into());
+    };
+    // What was tuned before, for other models or dtypes, stays.
+    let mut all = Tuning::read(&path, summary).unwrap_or_default();
+    all.textures = tuning.textures;
+    for (class, name) in tuning.choices() {
+        all.choose(class, name);
+    }
+    all.write(&path, summary)?;
+    Ok(path)
+}
+
+/// What was gained.
+fn summary(lines: &[Line]) -> String {
+    let other = lines.iter().filter(|(tuned, _)| tuned.best != tuned.first);
+    let most = lines.iter().map(|(tuned, _)| tuned.first.median() / tuned.best.median()).fold(1.0, f64::max);
+    format!(
+        "{} classes, {} with another choice than by default, at most {most:.2} times as fast",
+        lines.len(),
+        other.count()
+    )
+}
+
+/// Prints what was tried and chosen.
+fn print(out: &mut impl Write, lines: &[Line]) -> Result<()> {
+    let micro = |seconds: f64| format!("{:.1}", seconds * 1e6);
+    let heads = ["what", "weights in", "choice", "tried", "default: µs", "best: µs", "gain"];
+    let rows = lines.iter().map(|(tuned, textures)| {
+        let (first, best) = (tuned.first.median(), tuned.best.median());
+        vec![
+            tuned.class.clone(),
+            if *textures { "textures" } else { "buffers" }.to_owned(),
+            tuned.chosen.clone(),
+            tuned.tried.to_string(),
+            micro(first),
+            micro(best),
+            format!("{:.2} ×", first / best),
+        ]
+    });
+    table(out, &heads, 3, rows)
+}

@@ -1,0 +1,241 @@
+//! Tuning: which of several launches that compute the same is fastest on a device, found by timing and kept in a file.
+//!
+//! A [`Tuning`] maps classes of work to names of launches. Without one, or for classes that it does not know, the first variant is taken, which
+//! suits most devices. With a given tuning the choice is always the same, and so are the results; another one may round sums differently.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ruminate_shaders::{Launch, Trial, Variants};
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::AdapterSummary;
+use crate::bench::{self, Bench, Sample};
+use crate::device::Device;
+use crate::error::{Error, Result};
+
+/// Which launches a device prefers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// Whether weights and caches lie in textures, for subgroups of a known size; by default where a device is known to gain by it.
+    pub textures: Option<bool>,
+    choices: BTreeMap<String, String>,
+    forced: Option<usize>,
+}
+
+/// Where a device's tuning comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TuningFrom {
+    /// None: the defaults.
+    #[default]
+    Defaults,
+    /// The folder where the tunings of several devices are kept; one of another version of the engine is not used.
+    Folder(PathBuf),
+    /// A file, which must be for this device and this version.
+    File(PathBuf),
+    /// One that is at hand.
+    Given(Tuning),
+}
+
+/// What a file holds.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    engine: String,
+    device: String,
+    driver: String,
+    backend: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    textures: Option<bool>,
+    choices: BTreeMap<String, String>,
+}
+
+/// Version of the engine; kernels change with it.
+const ENGINE: &str = env!("CARGO_PKG_VERSION");
+
+impl Tuning {
+    /// Takes the n-th variant everywhere, counted round: for tests of all of them.
+    #[must_use]
+    pub fn forced(n: usize) -> Self {
+        Self { forced: Some(n), ..Self::default() }
+    }
+
+    /// A tuning without choices but for the memory of weights.
+    #[must_use]
+    pub fn with_textures(textures: bool) -> Self {
+        Self { textures: Some(textures), ..Self::default() }
+    }
+
+    /// Remembers a choice.
+    pub fn choose(&mut self, class: &str, name: &str) {
+        self.choices.insert(class.to_owned(), name.to_owned());
+    }
+
+    /// Classes with the names of the launches chosen for them.
+    pub fn choices(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.choices.iter().map(|(class, name)| (class.as_str(), name.as_str()))
+    }
+
+    /// The launch to take.
+    ///
+    /// # Panics
+    /// If there is no variant at all.
+    #[must_use]
+    pub fn pick(&self, mut variants: Variants) -> Launch {
+        if let Some(n) = self.forced {
+            let n = n % variants.launches.len();
+            return variants.launches.swap_remove(n);
+        }
+        let chosen = self.choices.get(&variants.class).and_then(|name| variants.named(name)).cloned();
+        chosen.unwrap_or_else(|| variants.into_first())
+    }
+
+    /// Name of a device's file in a folder of tunings.
+    #[must_use]
+    pub fn file_name(summary: &AdapterSummary) -> String {
+        let all = format!("{} {} {}", summary.name, summary.driver, summary.backend).to_lowercase();
+        let words: Vec<&str> =
+            all.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        words.join("-") + ".json"
+    }
+
+    /// Writes it for a device, whole or not at all. Folders are made.
+    ///
+    /// # Errors
+    /// [`Error::Tuning`].
+    pub fn write(&self, path: &Path, summary: &AdapterSummary) -> Result<()> {
+        let failed = |problem: String| Error::Tuning { file: path.display().to_string(), problem };
+        let stored = Stored {
+            engine: ENGINE.to_owned(),
+            device: summary.name.clone(),
+            driver: summary.driver.clone(),
+            backend: summary.backend.clone(),
+            textures: self.textures,
+            choices: self.choices.clone(),
+        };
+        let text = serde_json::to_string_pretty(&stored).map_err(|error| failed(error.to_string()))? + "\n";
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+        }
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".part");
+        let written = fs::write(&aside, text).and_then(|()| fs::rename(&aside, path));
+        written.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Reads the one of a device.
+    ///
+    /// # Errors
+    /// [`Error::Tuning`] if the file is not there, is no tuning, or is another device's or another version's.
+    pub fn read(path: &Path, summary: &AdapterSummary) -> Result<Self> {
+        let failed = |problem: String| Error::Tuning { file: path.display().to_string(), problem };
+        let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let stored: Stored =
+            serde_json::from_str(&text).map_err(|error| failed(format!("it is no tuning: {error}")))?;
+        let expected = [
+            ("version of the engine", stored.engine.as_str(), ENGINE),
+            ("device", &stored.device, &summary.name),
+            ("driver", &stored.driver, &summary.driver),
+            ("backend", &stored.backend, &summary.backend),
+        ];
+        match expected.into_iter().find(|(_, found, wanted)| found != wanted) {
+            Some((what, found, wanted)) => {
+                Err(failed(format!("it is for {what} {found}, this one is {wanted}; tune again")))
+            }
+            None => Ok(Self { textures: stored.textures, choices: stored.choices, forced: None }),
+        }
+    }
+}
+
+impl TuningFrom {
+    /// The tuning of a device.
+    pub(crate) fn of(&self, summary: &AdapterSummary) -> Result<Tuning> {
+        match self {
+            Self::Defaults => Ok(Tuning::default()),
+            Self::Given(tuning) => Ok(tuning.clone()),
+            Self::File(path) => Tuning::read(path, summary),
+            // A folder is a cache: what does not fit is as good as not there.
+            Self::Folder(folder) => {
+                Ok(Tuning::read(&folder.join(Tuning::file_name(summary)), summary).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What came of timing the variants of one class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// The class.
+    pub class: String,
+    /// Name of the variant that was fastest, or of the first if none was faster by more than [`GAIN`].
+    pub chosen: String,
+    /// Seconds of the first variant.
+    pub first: Sample,
+    /// Seconds of the chosen one.
+    pub best: Sample,
+    /// Variants that were timed.
+    pub tried: usize,
+}
+
+/// What another variant must save to be preferred over the first: less is noise.
+pub const GAIN: f64 = 0.03;
+/// Times that each variant is timed, in turn.
+const ROUNDS: u32 = 3;
+/// How long one measurement takes at least.
+const LEAST: Duration = Duration::from_millis(10);
+/// A variant that takes so many times as long as the fastest so far is not timed further.
+const HOPELESS: f64 = 2.0;
+/// Bytes of copies of the data, used in turn, so that no cache holds what the next launch reads.
+const COPIES: u64 = 256 << 20;
+/// Copies at most.
+const MOST_COPIES: u64 = 16;
+
+/// Times the variants of a trial and says which is fastest. Those that the device refuses are left out.
+///
+/// # Errors
+/// A device that is lost, or data that does not fit it.
+pub fn tune(device: &Device, trial: &Trial) -> Result<Tuned> {
+    let bytes: u64 = trial.case.data.iter().map(|words| words.len() as u64 * 4).sum();
+    let copies = (COPIES / bytes.max(1)).clamp(1, MOST_COPIES);
+    let memory = (0..copies).map(|_| bench::upload(device, &trial.case)).collect::<Result<Vec<_>>>()?;
+    let mut ready: Vec<(&Launch, Bench, Vec<f64>)> = Vec::new();
+    let mut fastest = f64::INFINITY;
+    for launch in &trial.variants.launches {
+        if device.lacks(launch).is_some() {
+            continue;
+        }
+        let turns: Vec<_> = memory.iter().map(|buffers| (launch.clone(), buffers.clone())).collect();
+        let bench = match Bench::new(device, &turns) {
+            Ok(bench) => bench,
+            Err(error @ Error::Lost(_)) => return Err(error),
+            Err(_) => continue,
+        };
+        let once = bench.time(1)?.as_secs_f64() / copies as f64;
+        fastest = fastest.min(once);
+        // The first is what others are compared with.
+        if ready.is_empty() || once < HOPELESS * fastest {
+            ready.push((launch, bench, Vec::new()));
+        }
+    }
+    for _ in 0..ROUNDS {
+        for (_, bench, seconds) in &mut ready {
+            seconds.push(bench.sample(1, LEAST)?.least());
+        }
+    }
+    let samples: Vec<(&Launch, Sample)> =
+        ready.into_iter().map(|(launch, _, seconds)| (launch, Sample::new(seconds))).collect();
+    let refused = || Error::Launch { launch: trial.variants.class.clone(), problem: "no variant runs here".to_owned() };
+    let (first, best) = (
+        samples.first().ok_or_else(refused)?,
+        samples.iter().min_by(|(_, a), (_, b)| a.median().total_cmp(&b.median())).ok_or_else(refused)?,
+    );
+    let best = if best.1.median() < (1.0 - GAIN) * first.1.median() { best } else { first };
+    Ok(Tuned {
+        class: trial.variants.class.clone(),
+        chosen: best.0.name(),
+        first: first.1.clone(),
+        best: best.1.clone(),
+        tried: samples.len(),
+    })
+}

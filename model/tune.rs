@@ -1,0 +1,74 @@
+//! Tuning a device at the shapes of a model.
+
+use ruminate_engine::{Device, OpenOptions, Tuned, Tuning, TuningFrom, tune};
+use ruminate_shaders::{Dtype, trials};
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// Rows of the passes that are tuned: one of each class.
+pub const ROWS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 512];
+/// Rows of a weight matrix that a trial has at most.
+const WEIGHT_ROWS: u32 = 2048;
+/// Positions that attention looks at.
+const POSITIONS: u32 = 512;
+
+/// Times every variant of every launch that a model makes in passes of so many rows, and where its weights are read fastest. `done` hears of each
+/// class, and whether textures are used for it; it ends the work by `false`, and then nothing comes back.
+///
+/// # Errors
+/// A device that cannot be opened or is lost.
+pub fn tune_model(
+    options: &OpenOptions,
+    config: &Config,
+    dtype: Dtype,
+    rows: &[u32],
+    done: &mut dyn FnMut(&Tuned, bool) -> bool,
+) -> Result<Option<(Device, Tuning)>, Error> {
+    let mut best: Option<(f64, Device, Tuning)> = None;
+    for textures in [false, true] {
+        let given = TuningFrom::Given(Tuning::with_textures(textures));
+        let device = Device::open(&OpenOptions { tuning: given, ..options.clone() })?;
+        // Not every device has subgroups of a known size.
+        if device.caps().lanes.is_some() != textures {
+            continue;
+        }
+        let mut tuning = Tuning::with_textures(textures);
+        let Some(seconds) = tune_rows(&device, config, dtype, 1, &mut tuning, &mut |tuned| done(tuned, textures))?
+        else {
+            return Ok(None);
+        };
+        if best.as_ref().is_none_or(|(least, ..)| seconds < *least) {
+            best = Some((seconds, device, tuning));
+        }
+    }
+    let Some((_, device, mut tuning)) = best else { return Ok(None) };
+    let textures = tuning.textures.unwrap_or(false);
+    for &rows in rows.iter().filter(|&&rows| rows > 1) {
+        if tune_rows(&device, config, dtype, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some((device, tuning)))
+}
+
+/// Tunes for one number of rows; the seconds of the best launches together.
+fn tune_rows(
+    device: &Device,
+    config: &Config,
+    dtype: Dtype,
+    rows: u32,
+    tuning: &mut Tuning,
+    done: &mut dyn FnMut(&Tuned) -> bool,
+) -> Result<Option<f64>, Error> {
+    let mut seconds = 0.0;
+    for trial in trials(&config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
+        let tuned = tune(device, &trial)?;
+        tuning.choose(&tuned.class, &tuned.chosen);
+        seconds += tuned.best.median();
+        if !done(&tuned) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(seconds))
+}

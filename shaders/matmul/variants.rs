@@ -1,0 +1,88 @@
+//! Every way of computing a product on a device, and the products of a model to tune them by.
+
+use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, lanes, matmul, matvec, stages, tiled};
+use super::{Normed, Record, reference};
+use crate::variants::{class_of_rows, of_reduction};
+use crate::weight::{Form, chunks};
+use crate::{Caps, Trial, Variants, Workload};
+
+/// Rows up to which a block's sums stay records: see [`Record`].
+pub const RECORD_ROWS: u32 = 8;
+
+/// Rows of W from which more of them make no other class of shape.
+const WIDE: u32 = 2048;
+
+/// Axis of `matvec` that reduces.
+const REDUCE_AXIS: usize = 3;
+
+/// Every way of computing a shape; the first is that of [`matmul`].
+#[must_use]
+pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
+    // With many rows, few of them at a time are read far too often.
+    let least = ROWS_AT_ONCE.iter().position(|&at_once| at_once * 16 >= shape.rows).unwrap_or(ROWS_AT_ONCE.len() - 1);
+    let options = least as u8..ROWS_AT_ONCE.len() as u8;
+    let others: Vec<_> = if shape.form.in_texture() {
+        options.map(|option| lanes(shape, option)).collect()
+    } else {
+        let tiles = (!shape.of_record()).then(|| tiled(shape));
+        let few = options.flat_map(|option| of_reduction(caps, &matvec(caps, shape, option), REDUCE_AXIS));
+        few.chain(tiles).collect()
+    };
+    let Matmul { rows, k, n, form, input, output, .. } = shape;
+    let high = if n >= WIDE { "wide".to_owned() } else { n.to_string() };
+    let class = format!("matmul {} {input:?} {output:?} k={k} n={high} rows={}", form.name(), class_of_rows(rows));
+    Variants::new(class, matmul(caps, shape), others)
+}
+
+/// The matrices of a model as a pass of so many rows meets them, each cut to its first rows.
+pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
+    let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, rows, .. } = *work;
+    let form = Form::preferred(&work.caps, dtype);
+    let few = rows <= RECORD_ROWS;
+    let staged = form.in_texture() && stages(rows);
+    let (qkv, attended) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
+    let last = Normed { record: Record::of(n, form), outer: true, eps: 1e-6 };
+    let all = if few {
+        [
+            (n, n, Input::Concat, Output::First),
+            (n, qkv, Input::Normed, Output::Store),
+            (attended, n, Input::Plain, Output::Sum),
+            (n, 2 * hidden, Input::Normed, Output::GateUp),
+            (hidden, n, Input::Plain, Output::Sum),
+            (n, vocab, Input::Plain, Output::Store),
+        ]
+    } else {
+        [
+            (n, n, Input::Concat, Output::Store),
+            (n, qkv, Input::Plain, Output::Store),
+            (attended, n, Input::Plain, Output::Residual),
+            (n, 2 * hidden, Input::Plain, Output::GateUp),
+            (hidden, n, Input::Plain, Output::Residual),
+            (n, vocab, Input::Plain, Output::Store),
+        ]
+    };
+    let all = all.into_iter().map(|(k, n, input, output)| {
+        let (k, input) = match input {
+            Input::Concat if staged => (2 * 8 * chunks(k), Input::Staged),
+            Input::Plain if staged => (k, Input::Staged),
+            _ => (k, input),
+        };
+        let grain = form.group().max(16);
+        // A record is of whole rows.
+        let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
+        let count = if cut { work.most_weight_rows / grain * grain } else { n };
+        Matmul { input, output, count, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
+    });
+    all.collect()
+}
+
+/// What to tune them by.
+pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
+    let all = shapes(work).into_iter().zip(1..);
+    all.map(|(shape, seed)| {
+        let variants = matmul_variants(&work.caps, shape);
+        let case = reference::case(shape, variants.launches[0].clone(), 0, seed);
+        Trial { variants, case }
+    })
+    .collect()
+}
