@@ -42,6 +42,8 @@ mod generate;
 mod kv;
 mod model;
 mod options;
+mod precision;
+mod quantize;
 mod run;
 pub mod score;
 mod session;
@@ -61,6 +63,8 @@ pub use fit::{Extent, Fits, Need, Shortage};
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use model::Model;
 pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State};
+pub use precision::{Dtypes, Group, Precision};
+pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{
