@@ -153,15 +153,10 @@ impl Report<'_> {
         let (dtype, device) = (self.model.dtypes(), self.model.device().name());
         writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
         write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
-        if let Some(other) = self.against {
-            write!(
-                out,
-                "  {:>20}  {:>21}  {:>10}  {:>8}",
-                format!("in {}", other.dtypes()),
-                "KL",
-                "KL most",
-                "same top"
-            )?;
+        let reference = self.against.map_or_else(String::new, |other| format!("in {}", other.dtypes()));
+        let width = reference.len().max(20);
+        if self.against.is_some() {
+            write!(out, "  {reference:>width$}  {:>21}  {:>10}  {:>8}", "KL", "KL most", "same top")?;
         }
         writeln!(out)?;
         for (steps, score) in &self.rows {
@@ -170,7 +165,7 @@ impl Report<'_> {
             if let Some(apart) = &score.divergence {
                 let reference = &apart.reference_nll;
                 let perplexity = reference.mean().exp();
-                write!(out, "  {:>20}", spread(perplexity, perplexity * reference.error()))?;
+                write!(out, "  {:>width$}", spread(perplexity, perplexity * reference.error()))?;
                 write!(out, "  {:>10.3e} ± {:<8.1e}", apart.kl.mean(), apart.kl.error())?;
                 write!(out, "  {:>10.3e}  {:>6.2} %", apart.kl_most, apart.top_agreement() * 100.0)?;
             }
