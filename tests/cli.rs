@@ -195,7 +195,9 @@ fn a_model_is_quantised_into_a_folder_and_runs_from_there() {
     let original = original.to_str().expect("the path is UTF-8");
     let stored = score(&["-m", path, "--against", original]);
     assert_eq!(stored, score(&["--dtype", "q4,adapter=bf16", "--against", "bf16"]));
-    assert_eq!(stored, score(&["-m", path, "--dtype", "q4,adapter=bf16", "--against", original]));
+    // The original rounded in the same way is no distance away.
+    let same = score(&["-m", path, "--dtype", "q4,adapter=bf16", "--against", original]);
+    assert_eq!(same[0]["kl_most"], 0.0, "{same}");
 }
 
 #[test]

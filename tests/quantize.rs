@@ -18,6 +18,9 @@ const WEIGHTS: &str = "model.safetensors";
 const CORE: &str = "transformer.core_block.0.mlp.fc.weight";
 const MIXED: &str = "q4,adapter=bf16,embedding=q8,coda=q4_1";
 
+/// A test that needs no device of its own.
+type Case = (&'static str, fn() -> Result<()>);
+
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
@@ -28,7 +31,7 @@ fn main() -> std::process::ExitCode {
     for (name, device) in [("device", gpu.as_ref()), ("rows", rows.as_ref()), ("twins", Some(&Device::cpu()))] {
         all.push(trials(device, format!("{name}::files_hold_what_rounding_while_loading_gives"), same_logits));
     }
-    let files: [(&str, fn() -> Result<()>); 8] = [
+    let files: [Case; 8] = [
         ("files_are_plain_safetensors", plain_safetensors),
         ("other_numbers_cannot_be_asked_for", other_numbers),
         ("damage_is_explained", damage),

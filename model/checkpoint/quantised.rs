@@ -49,6 +49,9 @@ pub(crate) struct Part {
     pub(crate) row_bytes: usize,
 }
 
+/// Matrices by name, with where each of their parts is.
+pub(super) type Found = BTreeMap<String, (Quantised, Vec<TensorInfo>)>;
+
 #[derive(Serialize, Deserialize)]
 struct Description {
     dtype: String,
@@ -101,9 +104,7 @@ impl Quantised {
 
 /// The matrices in blocks that a file holds, with where each of their parts is, counted from the end of the header; `None` for a file of
 /// another format.
-pub(super) fn read(
-    metadata: &Metadata,
-) -> Result<Option<BTreeMap<String, (Quantised, Vec<TensorInfo>)>>, SafetensorsProblem> {
+pub(super) fn read(metadata: &Metadata) -> Result<Option<Found>, SafetensorsProblem> {
     let empty = HashMap::new();
     let said = metadata.metadata().as_ref().unwrap_or(&empty);
     if said.get("format").is_none_or(|format| format != FORMAT) {

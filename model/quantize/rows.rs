@@ -15,6 +15,9 @@ pub(super) struct Maker<'a> {
     pub(super) item: &'a Item,
 }
 
+/// Gives the values of a row.
+type Reader<'a> = Box<dyn Fn(u32, &mut [f32]) + 'a>;
+
 /// The rows of a tensor in blocks that a thread makes at a time.
 pub(super) fn jobs(item: &Item) -> Vec<Range<u32>> {
     let at_once = (BLOCK / (item.width() * 4)).max(1);
@@ -58,7 +61,7 @@ impl Maker<'_> {
     }
 
     /// What gives the values of these rows.
-    fn reader<'r>(&'r self, raw: &'r mut Vec<u8>, rows: Range<u32>) -> Result<Box<dyn Fn(u32, &mut [f32]) + 'r>> {
+    fn reader<'r>(&'r self, raw: &'r mut Vec<u8>, rows: Range<u32>) -> Result<Reader<'r>> {
         let Item { name, .. } = self.item;
         match self.weights {
             Weights::Stored(checkpoint) => {
