@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ruminate_shaders::{Access, Binding, Launch};
+use ruminate_shaders::{Access, Binding, Launch, Place};
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// Bytes, a multiple of 16.
     pub(crate) bytes: u64,
+    /// What memory a scratch tensor is.
+    pub(crate) place: Place,
     /// The buffer of an imported tensor.
     pub(crate) buffer: Option<Buffer>,
     pub(crate) keep: bool,
@@ -106,8 +108,17 @@ impl Graph {
 
     /// A scratch tensor of at least `bytes`, undefined until a launch writes it.
     pub fn scratch(&mut self, name: &str, bytes: u64) -> Tensor {
+        self.scratch_in(Place::Buffer, name, bytes)
+    }
+
+    /// The same in a texture, as bindings in textures ask for.
+    pub fn scratch_texels(&mut self, name: &str, bytes: u64) -> Tensor {
+        self.scratch_in(Place::Texture, name, bytes)
+    }
+
+    fn scratch_in(&mut self, place: Place, name: &str, bytes: u64) -> Tensor {
         let bytes = bytes.max(1).checked_next_multiple_of(16).unwrap_or(!15);
-        self.node(Node { name: name.to_owned(), bytes, buffer: None, keep: false })
+        self.node(Node { name: name.to_owned(), bytes, place, buffer: None, keep: false })
     }
 
     /// A buffer that outlives the graph: weights, caches, tables. The same buffer always gives the same tensor.
@@ -118,6 +129,7 @@ impl Graph {
             None => self.node(Node {
                 name: buffer.label().to_owned(),
                 bytes: buffer.size(),
+                place: if buffer.texels().is_some() { Place::Texture } else { Place::Buffer },
                 buffer: Some(buffer.clone()),
                 keep: false,
             }),

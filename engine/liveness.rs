@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ruminate_shaders::Access;
+use ruminate_shaders::{Access, Place};
 
 use crate::graph::{Graph, Step};
 
@@ -15,8 +15,8 @@ use crate::graph::{Graph, Step};
 pub(crate) struct Layout {
     /// The slot of each tensor; `None` for imported tensors and for those that nobody uses.
     pub(crate) slot: Vec<Option<usize>>,
-    /// Bytes of each slot.
-    pub(crate) slots: Vec<u64>,
+    /// Place and bytes of each slot.
+    pub(crate) slots: Vec<(Place, u64)>,
 }
 
 /// A loop: its launches, and whether it certainly runs.
@@ -58,10 +58,12 @@ pub(crate) fn assign(graph: &Graph) -> Layout {
     let mut layout = Layout { slot: vec![None; graph.nodes.len()], slots: Vec::new() };
     let mut tenants: Vec<Vec<Life>> = Vec::new();
     for (index, life) in lives {
-        let free = |slot: &usize| tenants[*slot].iter().all(|other| !life.overlaps(other));
+        let place = graph.nodes[index].place;
+        let free =
+            |slot: &usize| layout.slots[*slot].0 == place && tenants[*slot].iter().all(|other| !life.overlaps(other));
         // Slots were made in falling size, so the last free one wastes least.
         let slot = (0..tenants.len()).rev().find(free).unwrap_or_else(|| {
-            layout.slots.push(graph.nodes[index].bytes);
+            layout.slots.push((place, graph.nodes[index].bytes));
             tenants.push(Vec::new());
             tenants.len() - 1
         });

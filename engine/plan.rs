@@ -68,7 +68,13 @@ impl Plan {
             .slots
             .iter()
             .enumerate()
-            .map(|(slot, &bytes)| device.buffer(&format!("{} scratch {slot}", graph.label), bytes))
+            .map(|(slot, &(place, bytes))| {
+                let label = format!("{} scratch {slot}", graph.label);
+                match place {
+                    Place::Buffer => device.buffer(&label, bytes),
+                    Place::Texture => device.texels(&label, bytes),
+                }
+            })
             .collect::<Result<_>>()?;
         let buffer_of = |index: usize| -> Option<Buffer> {
             let scratch = layout.slot[index].map(|slot| slots[slot].clone());
@@ -101,7 +107,7 @@ impl Plan {
             turn: Mutex::new(false),
             kept: kept.filter_map(|(index, node)| Some((node.name.clone(), buffer_of(index)?))).collect(),
             pipelines: calls.iter().map(|call| call.label.clone()).collect(),
-            scratch_bytes: layout.slots.iter().sum(),
+            scratch_bytes: slots.iter().map(Buffer::size).sum(),
             calls,
             dispatches,
         })))
@@ -191,7 +197,7 @@ fn check_limits(device: &Device, gpu: &Gpu, graph: &Graph) -> Result<()> {
         }
         for (&(index, _), binding) in bindings.iter().zip(launch.kernel.bindings_of(launch.choice)) {
             let node = &graph.nodes[index];
-            let texture = node.buffer.as_ref().is_some_and(|buffer| buffer.texels().is_some());
+            let texture = node.place == Place::Texture;
             if texture != (binding.place == Place::Texture) {
                 let (is, wanted) = if texture { ("a texture", "a buffer") } else { ("a buffer", "a texture") };
                 return refuse(format!("{} is {is}, binding `{}` takes {wanted}", node.name, binding.name));

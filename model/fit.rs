@@ -5,6 +5,7 @@ use std::fmt;
 use ruminate_engine::{Device, Memory};
 use ruminate_shaders::attention::cache::{CacheShape, Lookup};
 use ruminate_shaders::attention::partial_bytes;
+use ruminate_shaders::matmul::{staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form};
 use ruminate_shaders::{Caps, Dtype, activation_bytes};
 
@@ -189,15 +190,25 @@ impl Config {
             page_count: 0,
         };
         let positions = u64::from(cache.pages_per_slot()) * u64::from(GRAIN);
-        let kv =
-            positions * self.kv_bytes_per_token(steps, kv_dtype) + cache.table_words() * 4 + u64::from(context) * 4;
-        let layer = positions * u64::from(steps) * self.kv_layer_bytes(kv_dtype);
+        let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
+        let slot = positions * self.kv_layer_bytes(kv_dtype);
+        let layer = slot * u64::from(steps);
+        let kv = outside * cache.place.memory(slot)
+            + u64::from(self.n_layers_in_recurrent_block) * cache.place.memory(layer)
+            + cache.table_words() * 4
+            + u64::from(context) * 4;
         let segments = u32::try_from(layer.div_ceil(caps.max_binding)).unwrap_or(u32::MAX).saturating_add(1);
         // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
         let rows = context.min(MAX_ROWS).next_power_of_two();
-        let scratch =
-            self.pass_bytes(rows, segments) + self.pass_bytes(rows / 2, segments) + self.pass_bytes(1, 16 * segments);
+        let staged = |rows| if caps.lanes.is_some() && stages(rows) { self.staged_bytes(rows) } else { 0 };
+        let prompt = |rows| self.pass_bytes(rows, segments) + staged(rows);
+        let scratch = prompt(rows) + prompt(rows / 2) + self.pass_bytes(1, 16 * segments);
         Need { weights: self.weight_bytes_on(dtypes.into(), caps), kv, scratch }
+    }
+
+    /// Bytes of the widest input of a matrix as it is laid out for many rows.
+    fn staged_bytes(&self, rows: u32) -> u64 {
+        staged_bytes(rows, weight::chunks((2 * self.n_embd).max(self.intermediate_size)))
     }
 
     /// Bytes of the activations of a pass, and of the sums that attention leaves for its `parts` of the keys.

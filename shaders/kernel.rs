@@ -23,6 +23,17 @@ pub enum Place {
     Texture,
 }
 
+impl Place {
+    /// Bytes that a device sets aside for so many: textures have whole lines.
+    #[must_use]
+    pub const fn memory(self, bytes: u64) -> u64 {
+        bytes.next_multiple_of(match self {
+            Self::Buffer => 16,
+            Self::Texture => TEXTURE_WIDTH as u64 * 16,
+        })
+    }
+}
+
 /// Texels from line to line of a texture.
 pub const TEXTURE_WIDTH: u32 = 4096;
 

@@ -46,6 +46,7 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul::MATVEC,
     &matmul::MATMUL_TILED,
     &matmul::MATMUL_LANES,
+    &matmul::STAGE,
     &attention::ROTARY_KV,
     &attention::ATTENTION,
     &attention::ATTENTION_LANES,

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
 use ruminate::doctor::{examine, examine_demo};
 use ruminate::{Config, Device, Dtype, KERNELS, Synthetic};
-use ruminate_shaders::matmul::{MATMUL_LANES, MATMUL_TILED, MATVEC};
+use ruminate_shaders::attention::{ATTENTION, ATTENTION_FRESH, ATTENTION_LANES};
+use ruminate_shaders::matmul::{MATMUL_LANES, MATMUL_TILED, MATVEC, STAGE};
 use ruminate_shaders::norm::RMS_NORM;
 use ruminate_shaders::{Case, Kernel, Workload, recur};
 use ruminate_tests::{device, trials};
@@ -49,11 +50,14 @@ fn main() -> std::process::ExitCode {
             let (mut told, config) = (0, config()?);
             let findings = examine(device, KERNELS, &config, Dtype::Bf16, &mut |_, _, _| told += 1);
             ensure!(told == findings.len());
-            // A matmul is met where matrices are held in its form.
-            let matmuls = [MATVEC.name, MATMUL_TILED.name, MATMUL_LANES.name];
-            let met = |name| findings.iter().any(|finding| finding.kernel == name && finding.rows.is_some());
-            ensure!(matmuls.into_iter().any(met), "no matmul was examined at the model's shapes");
-            for kernel in KERNELS.iter().filter(|kernel| !matmuls.contains(&kernel.name)) {
+            let met = |name: &str| findings.iter().any(|finding| finding.kernel == name && finding.rows.is_some());
+            // What reads weights or keys and values is met where they are held in its form.
+            let matmuls = [MATVEC.name, MATMUL_TILED.name, MATMUL_LANES.name, STAGE.name];
+            let attentions = [ATTENTION.name, ATTENTION_LANES.name, ATTENTION_FRESH.name];
+            for family in [&matmuls[..], &attentions] {
+                ensure!(family.iter().any(|name| met(name)), "none of {family:?} was examined at the model's shapes");
+            }
+            for kernel in KERNELS.iter().filter(|kernel| ![&matmuls[..], &attentions].concat().contains(&kernel.name)) {
                 ensure!(met(kernel.name), "{} was not examined at the model's shapes", kernel.name);
             }
             let wrong = findings.iter().find(|finding| !finding.passed());

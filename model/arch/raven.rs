@@ -283,11 +283,14 @@ impl Raven {
 
         let splits = segments.first().map_or(1, |(cache, _)| preferred_splits(cache, count, heads));
         let parts = splits * u32::try_from(segments.len()).unwrap_or(u32::MAX);
-        let partial = pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks));
         let shape = |segment, cache| {
             let segments = parts / splits;
             Attention { rows: count, heads, cache, splits, segment, segments }
         };
+        let y = pass.activation(&site("values"), heads * head_dim);
+        // All keys in one part need no other launch.
+        let whole = segments.first().is_some_and(|(cache, _)| shape(0, *cache).whole());
+        let partial = if whole { y } else { pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks)) };
         if pass.attends_at_once() {
             for (segment, (cache, buffer)) in (0..).zip(&segments) {
                 let kv = pass.graph.import(buffer);
@@ -309,8 +312,9 @@ impl Raven {
                 pass.graph.launch(launch.clone(), &bound[..launch.sizes.len()])?;
             }
         }
-        let y = pass.activation(&site("values"), heads * head_dim);
-        pass.graph.launch(combine(count, heads, head_dim, parts), &[rows, partial, y])?;
+        if !whole {
+            pass.graph.launch(combine(count, heads, head_dim, parts), &[rows, partial, y])?;
+        }
         Ok(y)
     }
 

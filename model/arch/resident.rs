@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::Dtype;
-use ruminate_shaders::matmul::{Input, Matmul, Normed, Output, matmul};
+use ruminate_shaders::matmul::{Input, Matmul, Normed, Output, matmul, stage, staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form, Resident};
 
 use crate::error::Error;
@@ -143,8 +143,17 @@ impl Matrix {
         output: Output,
         y: Tensor,
     ) -> Result<(), Error> {
-        let input = if self.layout == Layout::Halves { Input::Concat } else { Input::Plain };
-        self.apply_flow(graph, device, (rows, count), (input, output, None), inputs, y)
+        let (input, taken) = if self.layout == Layout::Halves { (Input::Concat, 2) } else { (Input::Plain, 1) };
+        if !self.form.in_texture() || !stages(count) {
+            return self.apply_flow(graph, device, (rows, count), (input, output, None), inputs, y);
+        }
+        // Every group of rows of W reads all of x, which is best laid out for that.
+        let chunks = self.layout.chunks(self.k);
+        let staged = graph.scratch_texels("staged", staged_bytes(count, chunks));
+        let (from, rest) = inputs.split_at(taken);
+        graph.launch(stage(count, chunks, input), &[&[staged], from].concat())?;
+        let flow = (Input::Staged, output, None);
+        self.apply_flow(graph, device, (rows, count), flow, &[&[staged], rest].concat(), y)
     }
 
     /// Records a product with any input and output, and the record that they take. `inputs` are what [`matmul`] binds between W and y.
@@ -157,7 +166,11 @@ impl Matrix {
         inputs: &[Tensor],
         y: Tensor,
     ) -> Result<(), Error> {
-        let k = if input == Input::Concat { self.k / 2 } else { self.k };
+        let k = match input {
+            Input::Concat => self.k / 2,
+            Input::Staged => self.layout.chunks(self.k) * 8,
+            Input::Plain | Input::Normed => self.k,
+        };
         for part in &self.parts {
             let Part { first, count: part_rows, .. } = *part;
             let shape =

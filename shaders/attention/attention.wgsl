@@ -21,6 +21,7 @@ struct Params {
     qkv_stride: u32,
     biased: u32,
     mark_depth: u32,
+    y_stride: u32,
 }
 
 // Below every score, and far enough from the end of the range that differences stay finite.

@@ -21,6 +21,7 @@ struct Params {
     qkv_stride: u32,
     biased: u32,
     mark_depth: u32,
+    y_stride: u32,
 }
 
 // Below every score, and far enough from the end of the range that differences stay finite.
@@ -28,10 +29,15 @@ const LOWEST: f32 = -1e30;
 
 var<private> head: u32;
 
-// Four values of the query of row m.
-fn quad(m: u32, i: u32) -> vec4<f32> {
+// Where the query of row m begins, in fours.
+fn line(m: u32) -> u32 {
+    return (m * params.heads + head) * 2u * params.chunks;
+}
+
+// Four values of it; zeros behind its end.
+fn quad(start: u32, i: u32) -> vec4<f32> {
     let quads = 2u * params.chunks;
-    return select(vec4<f32>(), q[(m * params.heads + head) * quads + min(i, quads - 1u)], i < quads);
+    return select(vec4<f32>(), q[start + min(i, quads - 1u)], i < quads);
 }
 
 // Where the keys of four neighbouring positions begin, or NONE. They are in one page, if they have stored the same step.
@@ -93,7 +99,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let first_row = group.z * M;
     let last_row = min(first_row + M, params.rows) - 1u;
     let at = place_of(lane, first_row, last_row);
-    let row = rows[at.row];
+    let row = rows[min(first_row + (lane & 7u), last_row)];
     let split = (params.pages_per_slot + params.splits - 1u) / params.splits;
     let alive = row.live != 0u && first_row + lane % M <= last_row;
     var waiting = alive;
@@ -155,27 +161,9 @@ fn largest_of_lanes(v: vec4<f32>) -> vec4<f32> {
     return max(a, b);
 }
 
-fn part_of(row: u32, split: u32) -> u32 {
-    return ((row * params.heads + head) * params.parts + params.first_part + split) * (4u * params.chunks + 1u);
-}
-
-// What became of one row, but for the values.
-fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, share: f32) {
-    let total = subgroupAdd(select(0.0, share, lane < 8u));
-    if (alive && lane == 0u) {
-        partial_sums[part_of(row, split)] = vec2(largest, total);
-    }
-}
-
-// A chunk of its values.
-fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
-    if (alive && c < params.chunks) {
-        let place = part_of(row, split) + 1u + 4u * c;
-        partial_sums[place] = v.lo.xy;
-        partial_sums[place + 1u] = v.lo.zw;
-        partial_sums[place + 2u] = v.hi.xy;
-        partial_sums[place + 3u] = v.hi.zw;
-    }
+// The sum of the weights of a row's keys, over the lanes that know a part of it.
+fn total_share(share: f32, lane: u32) -> f32 {
+    return subgroupAdd(select(0.0, share, lane < 8u));
 }
 
 fn scaled_eight(v: Eight, factor: f32) -> Eight {

@@ -56,8 +56,9 @@ fn with_values(sum: Chunks, places: vec4<u32>, chunk: u32, shares: Shares) -> Ch
 }
 
 fn put(state: State, first_row: u32, split: u32, lane: u32, alive: bool) {
-    put_softmax(first_row, split, lane, alive, state.largest, state.share);
-    put_values(state.values, first_row, split, lane, alive);
+    let total = total_share(state.share, lane);
+    put_softmax(first_row, split, lane, alive, state.largest, total);
+    put_values(rescaled(state.values, factor_of(total)), first_row, split, lane, alive);
 }
 
 fn put_chunks(v: Chunks, first_row: u32, split: u32, c: u32, alive: bool) {

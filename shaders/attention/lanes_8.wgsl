@@ -143,16 +143,26 @@ fn with_values(before: Chunks, places: vec4<u32>, chunk: u32, shares: Shares) ->
     return sums;
 }
 
+fn totals_of(share: vec4<f32>, lane: u32) -> vec4<f32> {
+    return vec4(total_share(share.x, lane), total_share(share.y, lane), total_share(share.z, lane), total_share(share.w, lane));
+}
+
+fn factors_of(total: vec4<f32>) -> vec4<f32> {
+    return vec4(factor_of(total.x), factor_of(total.y), factor_of(total.z), factor_of(total.w));
+}
+
 fn put(state: State, first_row: u32, split: u32, lane: u32, alive: bool) {
-    put_softmax(first_row + 0u, split, lane, at_row(alive, 0u), state.largest.lo.x, state.share.lo.x);
-    put_softmax(first_row + 1u, split, lane, at_row(alive, 1u), state.largest.lo.y, state.share.lo.y);
-    put_softmax(first_row + 2u, split, lane, at_row(alive, 2u), state.largest.lo.z, state.share.lo.z);
-    put_softmax(first_row + 3u, split, lane, at_row(alive, 3u), state.largest.lo.w, state.share.lo.w);
-    put_softmax(first_row + 4u, split, lane, at_row(alive, 4u), state.largest.hi.x, state.share.hi.x);
-    put_softmax(first_row + 5u, split, lane, at_row(alive, 5u), state.largest.hi.y, state.share.hi.y);
-    put_softmax(first_row + 6u, split, lane, at_row(alive, 6u), state.largest.hi.z, state.share.hi.z);
-    put_softmax(first_row + 7u, split, lane, at_row(alive, 7u), state.largest.hi.w, state.share.hi.w);
-    put_values(state.values, first_row, split, lane, alive);
+    let total = PerRow(totals_of(state.share.lo, lane), totals_of(state.share.hi, lane));
+    put_softmax(first_row + 0u, split, lane, at_row(alive, 0u), state.largest.lo.x, total.lo.x);
+    put_softmax(first_row + 1u, split, lane, at_row(alive, 1u), state.largest.lo.y, total.lo.y);
+    put_softmax(first_row + 2u, split, lane, at_row(alive, 2u), state.largest.lo.z, total.lo.z);
+    put_softmax(first_row + 3u, split, lane, at_row(alive, 3u), state.largest.lo.w, total.lo.w);
+    put_softmax(first_row + 4u, split, lane, at_row(alive, 4u), state.largest.hi.x, total.hi.x);
+    put_softmax(first_row + 5u, split, lane, at_row(alive, 5u), state.largest.hi.y, total.hi.y);
+    put_softmax(first_row + 6u, split, lane, at_row(alive, 6u), state.largest.hi.z, total.hi.z);
+    put_softmax(first_row + 7u, split, lane, at_row(alive, 7u), state.largest.hi.w, total.hi.w);
+    let factors = PerRow(factors_of(total.lo), factors_of(total.hi));
+    put_values(rescaled(state.values, factors), first_row, split, lane, alive);
 }
 
 fn put_chunks(v: Chunks, first_row: u32, split: u32, c: u32, alive: bool) {

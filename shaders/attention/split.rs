@@ -2,13 +2,14 @@
 //! arXiv 1805.02867) and the split along the keys of flash-decoding (Dao et al., 2023).
 
 use super::cache::{CACHE, CacheShape, KV_READ, PAGE};
+use super::combine::combine;
 use super::testbed::{self, CacheParams};
 use crate::kernel::{LANES, params};
 use crate::matmul::{SUMS, TOKENS_1, TOKENS_8};
 use crate::weight::{Dtype, EIGHT, TEST_LANES};
 use crate::{
-    Axis, Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slots, Workload,
-    reduce,
+    Axis, Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slot, Slots,
+    Workload, activation_bytes, reduce, stride,
 };
 
 /// Attention over one split of the keys.
@@ -59,6 +60,13 @@ pub static ATTENTION_LANES: Kernel = Kernel {
             options: &[
                 Part::new("narrow", include_str!("chunks_1.wgsl")),
                 Part::new("wide", include_str!("chunks_2.wgsl")),
+            ],
+        },
+        Axis {
+            name: "out",
+            options: &[
+                Part::new("parts", include_str!("out_parts.wgsl")),
+                Part::new("whole", include_str!("out_whole.wgsl")),
             ],
         },
     ],
@@ -114,6 +122,8 @@ params! {
         pub biased: u32,
         /// 1 if the position's number of stored steps is set to step + 1.
         pub mark_depth: u32,
+        /// Floats from row to row of the attended values, where they are written whole.
+        pub y_stride: u32,
     }
 }
 
@@ -137,6 +147,14 @@ pub struct Attention {
     pub segments: u32,
 }
 
+impl Attention {
+    /// Whether one launch sees all keys and writes what [`combine`](super::combine()) would: only for a cache in textures.
+    #[must_use]
+    pub const fn whole(&self) -> bool {
+        matches!(self.cache.place, Place::Texture) && self.splits * self.segments == 1
+    }
+}
+
 /// Bytes of `partial`: per row, head and part the largest score, the sum of the weights and the sum of the values.
 #[must_use]
 pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u64 {
@@ -144,7 +162,8 @@ pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u6
 }
 
 /// Attends with `q [rows, heads, padded head_dim]` over the keys in one segment. Bindings: rows, q, tables, depth, partial, the
-/// segment as keys, the same as values; or the segment once, if it is a texture.
+/// segment as keys, the same as values; or the segment once, if it is a texture. If it is [`Attention::whole`], the attended values `[rows, heads·head_dim]`
+/// take the place of partial.
 #[must_use]
 pub fn attention(caps: &Caps, shape: Attention) -> Launch {
     let Attention { rows, heads, cache, splits, segment, segments } = shape;
@@ -167,6 +186,7 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
         pages_per_slot: cache.pages_per_slot(),
         page_base: cache.page_base,
         page_count: cache.page_count,
+        y_stride: stride(heads * cache.head_dim),
         ..AttentionParams::default()
     };
     let kv = cache.segment_bytes();
@@ -192,6 +212,10 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
         let workgroups = [heads, splits, if together { rows.div_ceil(8) } else { rows }];
         let lanes = caps.lanes.unwrap_or(TEST_LANES);
         choice.0[1] = u8::from(chunks > lanes);
+        choice.0[2] = u8::from(shape.whole());
+        if shape.whole() {
+            sizes[4] = activation_bytes(rows, heads * cache.head_dim);
+        }
         let overrides = vec![lanes];
         return Launch { kernel: &ATTENTION_LANES, choice, overrides, params, workgroups, sizes, cost };
     }
@@ -207,8 +231,8 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
 pub fn preferred_splits(cache: &CacheShape, rows: u32, heads: u32) -> u32 {
     match cache.place {
         Place::Buffer => (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE)),
-        // Many small cores at most, and what is empty is not free there.
-        Place::Texture => (64 / rows.saturating_mul(heads).min(64)).clamp(1, cache.pages_per_slot()),
+        // A few cores, and neither what is empty nor a launch to combine splits is free there.
+        Place::Texture => (8 / rows.saturating_mul(heads).min(8)).clamp(1, cache.pages_per_slot()),
     }
 }
 
@@ -220,11 +244,23 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn reference_lanes(launch: &Launch, mut slots: Slots<'_>) {
     let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
-    let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
+    let (out, kv) = (slots.write::<f32>(), slots.read::<u32>());
     let params: AttentionParams = launch.params();
     let cache = params.shape(Dtype::Bf16, Place::Texture);
     let share = params.pages_per_slot.div_ceil(params.splits) * PAGE;
-    attend_in(&params, &cache, &|_| share, rows, q, tables, depth, partial, kv);
+    let attend = |partial: &mut [f32]| attend_in(&params, &cache, &|_| share, rows, q, tables, depth, partial, kv);
+    if launch.option(2) == 0 {
+        return attend(out);
+    }
+    let mut partial = vec![0.0; partial_bytes(params.rows, params.heads, 1, params.chunks) as usize / 4];
+    attend(&mut partial);
+    let bound = vec![
+        Slot::Read(bytemuck::cast_slice(rows)),
+        Slot::Read(bytemuck::cast_slice(&partial)),
+        Slot::Write(bytemuck::cast_slice_mut(out)),
+    ];
+    let combine = combine(params.rows, params.heads, params.head_dim, 1);
+    (combine.kernel.reference)(&combine, Slots::new(bound));
 }
 
 /// The twin, given what the kernels bind.

@@ -3,7 +3,7 @@
 use super::cache::{CacheShape, Lookup, PAGE};
 use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
-use super::split::{Attention, AttentionParams, attention};
+use super::split::{Attention, AttentionParams, attention, preferred_splits};
 use crate::weight::Dtype;
 use crate::{Caps, Case, Check, Cost, Noise, Place, Row, Workload};
 
@@ -130,7 +130,7 @@ impl Testbed {
                 page_count: 3 * context.div_ceil(PAGE),
             };
             let table = (context - rows..context).map(|position| Row { step: 1, ..Row::new(0, position, 0) });
-            Self { cache, heads, rows: table.collect(), splits: (16 / rows).max(1), seed: 6 }
+            Self { cache, heads, rows: table.collect(), splits: preferred_splits(&cache, rows, heads), seed: 6 }
         };
         vec![bed(true), bed(false)]
     }
@@ -282,8 +282,11 @@ impl Testbed {
 
     pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {
         let mut noise = Noise::new(self.seed);
-        let (rows, cache, segments) = (self.rows.len() as u32, self.cache, 2);
-        let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment: 1, segments };
+        let (rows, cache) = (self.rows.len() as u32, self.cache);
+        // The second of two segments; now and then the only one, where that is another variant.
+        let alone = cache.place == Place::Texture && self.splits == 1;
+        let (segment, segments) = if alone { (0, 1) } else { (1, 2) };
+        let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment, segments };
         let launch = attention(caps, shape);
         let width = cache.chunks() * 8;
         let q = noise.matrix(rows * self.heads, cache.head_dim, width);

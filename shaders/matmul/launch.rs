@@ -1,5 +1,6 @@
 //! Which matmul runs for a shape, and with how many workgroups.
 
+use super::stage::staged_bytes;
 use super::{MATMUL_LANES, MATMUL_TILED, MATVEC, MatmulParams, Normed, Record};
 use crate::weight::{self, Form, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
@@ -13,6 +14,8 @@ pub enum Input {
     Concat,
     /// The inner norm of a [`Record`], without another launch; see [`Matmul::normed`].
     Normed,
+    /// A texture that [`stage`](super::stage()) has filled; only for forms in textures. Two halves, if there are, are one row.
+    Staged,
 }
 
 /// What happens to the sums.
@@ -65,7 +68,7 @@ impl Matmul {
     #[must_use]
     pub const fn chunks(&self) -> u32 {
         match self.input {
-            Input::Plain | Input::Normed => weight::chunks(self.k),
+            Input::Plain | Input::Normed | Input::Staged => weight::chunks(self.k),
             Input::Concat => 2 * weight::chunks(self.k),
         }
     }
@@ -101,7 +104,7 @@ impl Matmul {
 }
 
 /// What can be combined, in the order of the kernels' options.
-pub(super) const FLOWS: [(Input, Output); 8] = [
+pub(super) const FLOWS: [(Input, Output); 11] = [
     (Input::Plain, Output::Store),
     (Input::Plain, Output::Residual),
     (Input::Plain, Output::GateUp),
@@ -110,13 +113,26 @@ pub(super) const FLOWS: [(Input, Output); 8] = [
     (Input::Plain, Output::Sum),
     (Input::Normed, Output::Store),
     (Input::Normed, Output::GateUp),
+    (Input::Staged, Output::Store),
+    (Input::Staged, Output::Residual),
+    (Input::Staged, Output::GateUp),
 ];
+
+/// Those that every matmul knows, and those that one without records knows.
+pub(super) const WITH_RECORDS: usize = 8;
+pub(super) const WITHOUT_RECORDS: usize = 4;
 
 /// Rows of x that a workgroup takes, by option.
 const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
 
 /// Rows of x from which tiles beat reading W again for every eight of them.
 const TILED_FROM: u32 = 24;
+
+/// Whether it pays to stage x of so many rows, where W is in a texture: it is read by every group of rows of W.
+#[must_use]
+pub const fn stages(rows: u32) -> bool {
+    rows > 8
+}
 
 /// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or a record), then the
 /// residual, the last record and the norms' weights, as far as the output asks for them, then y.
@@ -204,6 +220,7 @@ fn launch(
     let weights = shape.weights().bytes();
     let x = activation_bytes(shape.rows, shape.k);
     let y = activation_bytes(shape.rows, shape.width());
+    let staged = || staged_bytes(shape.rows, shape.chunks());
     let taken = || shape.normed.expect("a matmul on a record is given one").record.bytes(shape.rows);
     let made = || shape.makes().map_or(y, |record| record.bytes(shape.rows));
     let norms = |count: u32| activation_bytes(count, shape.n);
@@ -214,6 +231,8 @@ fn launch(
         (Input::Plain, Output::Sum) => vec![x, taken(), norms(3), made()],
         (Input::Concat, Output::First) => vec![x, x, norms(1), made()],
         (Input::Normed, _) => vec![taken(), y],
+        (Input::Staged, Output::Residual) => vec![staged(), y, y],
+        (Input::Staged, _) => vec![staged(), y],
         (Input::Concat, _) => vec![x, x, y],
         (Input::Plain, Output::First) => panic!("a first record is made from state and embedding"),
     });

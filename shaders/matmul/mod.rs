@@ -5,7 +5,7 @@
 //! - **matmul_tiled**: tiles of 64 × 64 through workgroup memory, for prefill.
 //! - **matmul_lanes**: W from a texture, laid out for subgroups of a known size, for 1, 4 or 8 rows of x at a time. On lavapipe a texture is
 //!   read four times as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow: there this kernel does
-//!   everything.
+//!   everything. With many rows, x is laid out in a texture first ([`STAGE`]).
 //!
 //! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or a [`Record`]) and what happens
 //! to the sums: stored, added to a residual, made into a record, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
@@ -14,9 +14,11 @@
 mod launch;
 mod record;
 mod reference;
+mod stage;
 
-pub use launch::{Input, Matmul, Output, matmul, matmul_variants};
+pub use launch::{Input, Matmul, Output, matmul, matmul_variants, stages};
 pub use record::{Normed, Record};
+pub use stage::{STAGE, StageParams, stage, staged_bytes};
 
 use reference::Family;
 
@@ -55,6 +57,9 @@ const FLOW_OF_QUADS: Axis = Axis {
         Part::new("plain.sum", SUM).using(&[QUADS, RECORD_OUT, RECORD, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
         Part::new("normed.store", STORE).using(&[NORMED_QUADS, ROWS_OUT, RECORD, FACTOR]).with(&[X, Y]),
         Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED_QUADS, ROWS_OUT, RECORD, FACTOR]).with(&[X, PAIRS]),
+        Part::new("staged.store", STORE).using(&[STAGED, ROWS_OUT, UNCHANGED]).with(&[STAGED_X, Y]),
+        Part::new("staged.residual", RESIDUAL).using(&[STAGED, ROWS_OUT, UNCHANGED]).with(&[STAGED_X, RESIDUE, Y]),
+        Part::new("staged.gate_up", mlp::GATE_UP).using(&[STAGED, ROWS_OUT, UNCHANGED]).with(&[STAGED_X, PAIRS]),
     ],
 };
 
@@ -70,12 +75,18 @@ const NORMS: Binding = Binding::read("norms", "vec4<f32>");
 const Y: Binding = Binding::write("y", "vec4<f32>");
 const PAIRS: Binding = Binding::write("y", "vec2<f32>");
 
+/// The same, laid out by [`STAGE`].
+const STAGED_X: Binding = X.in_texture();
+const X_IN: &[Binding] = &[X];
+const CONCAT_IN: &[Binding] = &[STATE, EMBEDDING];
+
 const PLAIN: &str = include_str!("input_plain.wgsl");
 const CONCAT: &str = include_str!("input_concat.wgsl");
 const NORMED: &str = include_str!("input_normed.wgsl");
 const QUADS: &str = include_str!("quad_plain.wgsl");
 const QUADS_OF_TWO: &str = include_str!("quad_concat.wgsl");
 const NORMED_QUADS: &str = include_str!("quad_normed.wgsl");
+const STAGED: &str = include_str!("quad_staged.wgsl");
 const UNCHANGED: &str = include_str!("factor_none.wgsl");
 const FACTOR: &str = include_str!("factor_normed.wgsl");
 const RECORD: &str = include_str!("record.wgsl");

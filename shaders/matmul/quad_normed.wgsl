@@ -1,6 +1,10 @@
-// Four values of a row of a record, zeros behind its end: u is the sum with the weights of its norms; what is left of them is a factor for
-// the whole row.
-fn quad(m: u32, q: u32) -> vec4<f32> {
+// Where u of row m of a record begins, in fours: the sum with the weights of its norms. What is left of them is a factor for the whole row.
+fn line(m: u32) -> u32 {
+    return m * params.record / 4u + 2u * params.chunks;
+}
+
+// Four values of it; zeros behind its end.
+fn quad(start: u32, q: u32) -> vec4<f32> {
     let quads = 2u * params.chunks;
-    return select(vec4<f32>(), x[m * params.record / 4u + quads + min(q, quads - 1u)], q < quads);
+    return select(vec4<f32>(), x[start + min(q, quads - 1u)], q < quads);
 }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::launch::{FLOWS, Input, Matmul, Output, lanes, matvec, tiled};
+use super::launch::{FLOWS, Input, Matmul, Output, WITH_RECORDS, WITHOUT_RECORDS, lanes, matvec, stages, tiled};
+use super::stage::{staged_bytes, staged_texel};
 use super::{MATMUL_LANES, MatmulParams, Normed, Record};
 use crate::weight::{self, Dtype, Form, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
@@ -32,6 +33,10 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
             let half = if input == Input::Concat { width / 2 } else { width };
             let (values, factor): (Vec<f32>, f64) = match input {
                 Input::Plain => (x[row * half..][..half].to_vec(), 1.0),
+                Input::Staged => {
+                    let texel = |quad| staged_texel(row as u32, quad, params.chunks) * 4;
+                    ((0..2 * params.chunks).flat_map(|quad| x[texel(quad)..][..4].to_vec()).collect(), 1.0)
+                }
                 Input::Concat => ([&x[row * half..][..half], &second[row * half..][..half]].concat(), 1.0),
                 Input::Normed => {
                     let record = &x[row * params.record as usize..][..params.record as usize];
@@ -108,6 +113,7 @@ fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
     let mut data = vec![crate::row::test_rows(rows, resting), w];
     match (input, normed) {
         (Input::Normed, Some(normed)) => data.push(test_record(&mut noise, rows, normed.record)),
+        (Input::Staged, _) => data.push(test_staged(&mut noise, rows, k, shape.chunks())),
         _ => data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k)))),
     }
     match (output, normed) {
@@ -124,6 +130,18 @@ fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
     checks.push(Check::F32);
     let name = format!("{rows} rows of {k} by {first}+{count} of {n}, {}, {input:?}, {output:?}", form.name());
     Case { name, launch, data, checks }
+}
+
+/// Rows of x as they are staged, in words.
+fn test_staged(noise: &mut Noise, rows: u32, k: u32, chunks: u32) -> Vec<u32> {
+    let (x, stride) = (noise.matrix(rows, k, stride(k)), stride(k) as usize);
+    let mut words = vec![0; staged_bytes(rows, chunks) as usize / 4];
+    for (row, values) in (0..).zip(x.chunks_exact(stride)) {
+        for (quad, four) in (0..).zip(values.chunks_exact(4)) {
+            words[staged_texel(row, quad, chunks) * 4..][..4].copy_from_slice(four);
+        }
+    }
+    words
 }
 
 /// Rows of a record, as words.
@@ -154,7 +172,11 @@ impl Family {
             Self::Matvec | Self::Tiled => Dtype::ALL.map(Form::from).to_vec(),
             Self::Lanes => (0..4).map(|option| weight::lanes_form(option, TEST_LANES)).collect(),
         };
-        let flows = if self == Self::Tiled { &FLOWS[..4] } else { &FLOWS };
+        let flows = match self {
+            Self::Tiled => &FLOWS[..WITHOUT_RECORDS],
+            Self::Matvec => &FLOWS[..WITH_RECORDS],
+            Self::Lanes => &FLOWS,
+        };
         forms.into_iter().flat_map(|form| flows.iter().map(move |&(input, output)| (form, input, output))).collect()
     }
 
@@ -206,6 +228,7 @@ pub(super) fn random(seed: u64, family: Family) -> Case {
 pub(super) fn at(work: &Workload, kernel: &crate::Kernel) -> Vec<Case> {
     let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, rows, .. } = *work;
     let form = Form::preferred(&work.caps, dtype);
+    let staged = form.in_texture() && stages(rows);
     let shapes = [
         (n, n, Input::Concat, Output::Store),
         (n, (heads + 2 * kv_heads) * head_dim, Input::Plain, Output::Store),
@@ -216,6 +239,11 @@ pub(super) fn at(work: &Workload, kernel: &crate::Kernel) -> Vec<Case> {
     ];
     let cut = shapes.map(|(k, n, input, output)| {
         let grain = form.group().max(16);
+        let (k, input) = match input {
+            Input::Concat if staged => (2 * stride(k), Input::Staged),
+            Input::Plain if staged => (k, Input::Staged),
+            _ => (k, input),
+        };
         let count = if n > work.most_weight_rows { work.most_weight_rows / grain * grain } else { n };
         Matmul { input, output, count, ..Matmul::whole(rows, k, n, form) }
     });

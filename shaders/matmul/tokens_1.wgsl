@@ -9,19 +9,19 @@ fn total(sum: Sum, m: u32) -> f32 {
 
 // Eight lanes share the eight quads of a block.
 struct Place {
-    row: u32,
+    line: u32,
     quad: u32,
 }
 
 fn place_of(lane: u32, first_row: u32, last_row: u32) -> Place {
-    return Place(first_row, lane & 7u);
+    return Place(line(first_row), lane & 7u);
 }
 
 // The values of x that a lane holds during a block.
 alias Values = vec4<f32>;
 
 fn values_of(at: Place, b: u32) -> Values {
-    return quad(at.row, 8u * b + at.quad);
+    return quad(at.line, 8u * b + at.quad);
 }
 
 // Chunk j of block b, of four rows of W.

@@ -9,12 +9,12 @@ fn total(sum: Sum, m: u32) -> f32 {
 
 // Eight lanes share the two quads of a chunk of four rows.
 struct Place {
-    row: u32,
+    line: u32,
     quad: u32,
 }
 
 fn place_of(lane: u32, first_row: u32, last_row: u32) -> Place {
-    return Place(min(first_row + (lane & 3u), last_row), (lane >> 2u) & 1u);
+    return Place(line(min(first_row + (lane & 3u), last_row)), (lane >> 2u) & 1u);
 }
 
 // Read chunk by chunk: see add_chunk.
@@ -39,7 +39,7 @@ fn of_rows(x: f32, first: u32) -> vec4<f32> {
 
 // Chunk j of block b, of four rows of W.
 fn add_chunk(sums: ptr<function, Sums>, at: Place, held: Values, b: u32, j: u32, v: Eight, w: Eight, y: Eight, z: Eight) {
-    let x = quad(at.row, 8u * b + 2u * j + at.quad);
+    let x = quad(at.line, 8u * b + 2u * j + at.quad);
     add_column(sums, vec4(v.lo.x, w.lo.x, y.lo.x, z.lo.x), of_rows(x.x, 0u));
     add_column(sums, vec4(v.lo.y, w.lo.y, y.lo.y, z.lo.y), of_rows(x.y, 0u));
     add_column(sums, vec4(v.lo.z, w.lo.z, y.lo.z, z.lo.z), of_rows(x.z, 0u));

@@ -12,11 +12,11 @@ fn total(sum: Sum, m: u32) -> f32 {
 
 // Eight lanes take a row each.
 struct Place {
-    row: u32,
+    line: u32,
 }
 
 fn place_of(lane: u32, first_row: u32, last_row: u32) -> Place {
-    return Place(min(first_row + (lane & 7u), last_row));
+    return Place(line(min(first_row + (lane & 7u), last_row)));
 }
 
 // Read chunk by chunk: see add_chunk.
@@ -43,8 +43,8 @@ fn add_column(sums: ptr<function, Sums>, w: vec4<f32>, x: f32) {
 
 // Chunk j of block b, of four rows of W.
 fn add_chunk(sums: ptr<function, Sums>, at: Place, held: Values, b: u32, j: u32, v: Eight, w: Eight, y: Eight, z: Eight) {
-    let lo = quad(at.row, 8u * b + 2u * j);
-    let hi = quad(at.row, 8u * b + 2u * j + 1u);
+    let lo = quad(at.line, 8u * b + 2u * j);
+    let hi = quad(at.line, 8u * b + 2u * j + 1u);
     add_column(sums, vec4(v.lo.x, w.lo.x, y.lo.x, z.lo.x), lo.x);
     add_column(sums, vec4(v.lo.y, w.lo.y, y.lo.y, z.lo.y), lo.y);
     add_column(sums, vec4(v.lo.z, w.lo.z, y.lo.z, z.lo.z), lo.z);

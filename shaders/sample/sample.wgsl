@@ -26,23 +26,6 @@ fn at_least(at: Lane, start: u32, floor: f32) -> vec2<f32> {
     return reduce_sum4(at, found).xy;
 }
 
-// The largest probability p for which the tokens of at least p number `count` and weigh `mass`, or 0 if there is none. Bits of
-// positive floats are ordered like the floats, so a bisection over bits ends at an exact value.
-fn threshold(at: Lane, start: u32, largest: f32, count: f32, mass: f32) -> f32 {
-    var low = 0u;
-    var high = bitcast<u32>(largest) + 1u;
-    while (high - low > 1u) {
-        let middle = low + (high - low) / 2u;
-        let found = at_least(at, start, bitcast<f32>(middle));
-        if (found.x >= count && found.y >= mass) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return bitcast<f32>(low);
-}
-
 // The token below which `wanted` tokens have exactly this probability.
 fn bound_of_ties(at: Lane, start: u32, p: f32, wanted: f32) -> u32 {
     var low = 0u;

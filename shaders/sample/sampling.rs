@@ -14,7 +14,12 @@ use crate::{activation_bytes, reduce, stride};
 pub static SAMPLE: Kernel = Kernel {
     name: "sample",
     wgsl: include_str!("sample.wgsl"),
-    parts: &[ROW, SEQUENCE, THREEFRY, Part::new("sampler", include_str!("sampler.wgsl"))],
+    parts: &[
+        ROW,
+        SEQUENCE,
+        THREEFRY,
+        Part::new("sampler", include_str!("sampler.wgsl")).using(&[include_str!("threshold.wgsl")]),
+    ],
     bindings: &[
         Binding::read("picked", "Row"),
         Binding::read("sequences", "Sequence"),

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::{Dtype, Form, Order, Stored, StoredRows, blocks};
-use crate::TEXTURE_WIDTH;
+use crate::Place;
 
 /// A matrix, or consecutive rows of one, in device memory.
 ///
@@ -47,8 +47,8 @@ impl Resident {
     /// Bytes that a device sets aside for it: up to the end of the last line of a texture.
     #[must_use]
     pub const fn memory(&self) -> u64 {
-        let grain = if self.form.in_texture() { TEXTURE_WIDTH as u64 * UNIT } else { UNIT };
-        self.bytes().next_multiple_of(grain)
+        let place = if self.form.in_texture() { Place::Texture } else { Place::Buffer };
+        place.memory(self.bytes())
     }
 
     /// Where the factors of its blocks begin, in units of 16 bytes.

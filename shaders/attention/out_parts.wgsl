@@ -1,0 +1,27 @@
+// One part of several, for `combine`: the largest score, the sum of the weights, and the sums of the values.
+fn part_of(row: u32, split: u32) -> u32 {
+    return ((row * params.heads + head) * params.parts + params.first_part + split) * (4u * params.chunks + 1u);
+}
+
+// What became of one row, but for the values.
+fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total: f32) {
+    if (alive && lane == 0u) {
+        partial_sums[part_of(row, split)] = vec2(largest, total);
+    }
+}
+
+// A chunk of its values.
+fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
+    if (alive && c < params.chunks) {
+        let place = part_of(row, split) + 1u + 4u * c;
+        partial_sums[place] = v.lo.xy;
+        partial_sums[place + 1u] = v.lo.zw;
+        partial_sums[place + 2u] = v.hi.xy;
+        partial_sums[place + 3u] = v.hi.zw;
+    }
+}
+
+// The values are divided when all parts are there.
+fn factor_of(total: f32) -> f32 {
+    return 1.0;
+}

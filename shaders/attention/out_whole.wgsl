@@ -1,0 +1,28 @@
+// All keys were seen, so these are the attended values `[rows, heads·head_dim]`.
+fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total: f32) {
+    let width = params.heads * params.head_dim / 2u;
+    let padding = params.y_stride / 2u - width;
+    if (alive && head == 0u && lane < padding) {
+        partial_sums[row * (params.y_stride / 2u) + width + lane] = vec2<f32>();
+    }
+}
+
+fn put_pair(start: u32, pair: u32, v: vec2<f32>) {
+    if (pair < params.head_dim / 2u) {
+        partial_sums[start + pair] = v;
+    }
+}
+
+fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
+    if (alive && c < params.chunks) {
+        let start = (row * params.y_stride + head * params.head_dim) / 2u;
+        put_pair(start, 4u * c, v.lo.xy);
+        put_pair(start, 4u * c + 1u, v.lo.zw);
+        put_pair(start, 4u * c + 2u, v.hi.xy);
+        put_pair(start, 4u * c + 3u, v.hi.zw);
+    }
+}
+
+fn factor_of(total: f32) -> f32 {
+    return 1.0 / max(total, 1e-30);
+}
