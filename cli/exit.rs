@@ -63,7 +63,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
         return 4;
     }
     match error.downcast_ref::<Error>() {
-        Some(Error::Option { .. } | Error::EmptyPrompt) => 2,
+        Some(Error::Option { .. } | Error::EmptyPrompt | Error::Requantise { .. } | Error::Folder { .. }) => 2,
         Some(Error::Engine(engine::Error::NoAdapter { .. } | engine::Error::Open { .. })) => 3,
         Some(
             Error::File { .. }
@@ -73,6 +73,8 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             | Error::Unsupported { .. }
             | Error::Safetensors { .. }
             | Error::Tensors(_)
+            | Error::Unlike { .. }
+            | Error::Quantised { .. }
             | Error::Weight { .. }
             | Error::Tokenizer { .. }
             | Error::Vocabulary { .. }

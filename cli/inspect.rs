@@ -5,18 +5,23 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use ruminate::{
-    AdapterSummary, Checkpoint, Config, Device, Dtype, Expected, OpenOptions, Source, TensorInfo, adapters,
+    AdapterSummary, Checkpoint, Config, Device, Dtype, Dtypes, Expected, OpenOptions, Precision, Source, TensorInfo,
+    adapters,
 };
 use serde_json::{Value, json};
 
 use crate::exit::Done;
 use crate::model::ModelArgument;
+use crate::options::DTYPES;
 
 /// Flags of `ruminate inspect`.
 #[derive(Args)]
 pub(crate) struct Inspect {
     #[command(flatten)]
     model: ModelArgument,
+    /// Show this way of holding the weights, and no other
+    #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("Show this way of holding the weights, and no other: {DTYPES}"))]
+    dtype: Option<Precision>,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
@@ -28,20 +33,25 @@ pub(crate) struct Inspect {
 /// Depths that are shown beside the model's own.
 const DEPTHS: [u32; 6] = [1, 4, 8, 16, 32, 64];
 
-/// Dtypes that weights can be held in.
+/// Dtypes that weights can be held in, shown unless one is asked for or the files are quantised.
 const HELD: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4];
+
+/// Heads a column.
+const READ: &str = "weights read per token";
 
 /// What is known of a checkpoint.
 struct Survey {
     config: Config,
     tensors: Vec<TensorInfo>,
+    /// Ways of holding the weights that are shown.
+    held: Vec<Dtypes>,
     /// Files that hold nothing but a tied head, which nobody reads.
     unread: bool,
     depths: Vec<u32>,
     devices: Vec<Place>,
 }
 
-/// A device, and the longest context that fits it at the model's mean recurrence, per dtype of [`HELD`].
+/// A device, and the longest context that fits it at the model's mean recurrence, for each way of holding the weights.
 struct Place {
     name: String,
     available: Option<u64>,
@@ -52,7 +62,7 @@ struct Place {
 /// Runs the verb.
 pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
     let source = options.model.source()?;
-    let survey = Survey::of(&source)?;
+    let survey = Survey::of(&source, options.dtype.as_ref())?;
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &survey.json())?;
@@ -64,10 +74,12 @@ pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
 }
 
 impl Survey {
-    fn of(source: &Source) -> Result<Self> {
+    fn of(source: &Source, asked: Option<&Precision>) -> Result<Self> {
         let config = Config::open(source)?;
         let tied = config.tie_embeddings;
-        let tensors = match source {
+        let usual = || HELD.map(Dtypes::from).to_vec();
+        let mut unread = tied;
+        let (tensors, held) = match source {
             Source::Synthetic(made) => {
                 let stored = |tensor: Expected| TensorInfo {
                     bytes: tensor.shape.iter().product::<usize>() as u64 * 4,
@@ -77,12 +89,16 @@ impl Survey {
                     file: "made on the device".to_owned(),
                 };
                 let read = made.config().tensors().into_iter().filter(|it| !(tied && it.name == "lm_head.weight"));
-                read.map(stored).collect()
+                let held = asked.map(|asked| asked.dtypes(&config)).transpose()?;
+                (read.map(stored).collect(), held.map_or_else(usual, |held| vec![held]))
             }
             _ => {
                 let checkpoint = Checkpoint::open(source, &|name| tied && name == "lm_head.weight")?;
                 checkpoint.check(&config.tensors())?;
-                checkpoint.tensors().cloned().collect()
+                unread &= !checkpoint.is_quantised();
+                let one = asked.is_some() || checkpoint.is_quantised();
+                let held = checkpoint.dtypes(&config, &asked.cloned().unwrap_or_default())?;
+                (checkpoint.tensors().cloned().collect(), if one { vec![held] } else { usual() })
             }
         };
         let mut depths = DEPTHS.to_vec();
@@ -90,11 +106,11 @@ impl Survey {
         depths.sort_unstable();
         depths.dedup();
         let cpu = Device::cpu();
-        let twins = Place::new(&config, cpu.name(), cpu.caps(), cpu.memory());
+        let twins = Place::new(&config, &held, cpu.name(), cpu.caps(), cpu.memory());
         let devices = adapters(OpenOptions::default().backends);
-        let place = |it: &AdapterSummary| Place::new(&config, &it.name, it.caps, it.memory);
+        let place = |it: &AdapterSummary| Place::new(&config, &held, &it.name, it.caps, it.memory);
         let devices = devices.iter().map(place).chain([twins]).collect();
-        Ok(Self { unread: tied, config, tensors, depths, devices })
+        Ok(Self { unread, held, config, tensors, depths, devices })
     }
 
     fn parameters(&self) -> u64 {
@@ -138,7 +154,11 @@ impl Survey {
         )?;
         let stored =
             self.stored().iter().map(|(dtype, bytes)| format!("{} {}", size(*bytes), dtype.name())).collect::<Vec<_>>();
-        let copy = if self.unread { "; the head is the embedding, a stored copy of it is not read" } else { "" };
+        let copy = match (c.tie_embeddings, self.unread) {
+            (true, true) => "; the head is the embedding, a stored copy of it is not read",
+            (true, false) => "; the head is the embedding",
+            (false, _) => "",
+        };
         writeln!(
             out,
             "weights    {} parameters in {} tensors, {}{copy}",
@@ -146,18 +166,22 @@ impl Survey {
             self.tensors.len(),
             stored.join(" and ")
         )?;
-        let held = HELD.map(|dtype| format!("{} in {}", size(c.weight_bytes(dtype)), dtype.name()));
+        let held: Vec<_> = self.held.iter().map(|it| format!("{} in {it}", size(c.weight_bytes(*it)))).collect();
         writeln!(out, "on device  {}", held.join(", "))?;
-        writeln!(out, "\nsteps  weights read per token                    keys and values per position (bf16)")?;
-        let names = HELD.map(|dtype| format!("{:>9}", dtype.name()));
-        write!(out, "       {}   ", names.join(" "))?;
+        let row = |cells: &dyn Fn(&Dtypes) -> String| {
+            let cells = self.held.iter().map(|it| format!("{:>1$}", cells(it), it.to_string().len().max(9)));
+            format!("{:<1$}", cells.collect::<Vec<_>>().join(" "), READ.len())
+        };
+        let names = row(&Dtypes::to_string);
+        writeln!(out, "\nsteps  {READ:<0$}   keys and values per position (bf16)", names.len())?;
+        write!(out, "       {names}   ")?;
         for (name, authors, _) in self.sharing(1) {
             write!(out, "  {name}{}", if authors.is_empty() { String::new() } else { format!(" ({authors})") })?;
         }
         writeln!(out)?;
         for &steps in &self.depths {
-            let read = HELD.map(|dtype| format!("{:>9}", size(c.weight_bytes_per_token(dtype, steps))));
-            write!(out, "{steps:>5}  {}   ", read.join(" "))?;
+            let read = row(&|it| size(c.weight_bytes_per_token(*it, steps)));
+            write!(out, "{steps:>5}  {read}   ")?;
             for (name, authors, bytes) in self.sharing(steps) {
                 let width = name.len() + if authors.is_empty() { 0 } else { authors.len() + 3 };
                 write!(out, "  {:>width$}", size(bytes))?;
@@ -170,9 +194,9 @@ impl Survey {
                 || "memory unknown".to_owned(),
                 |bytes| format!("{} free{}", size(bytes), if place.shared { " (the host's)" } else { "" }),
             );
-            let fits = HELD.iter().zip(&place.contexts).map(|(dtype, context)| match context {
-                Some(context) => format!("{} with a context of {context}", dtype.name()),
-                None => format!("{} does not fit", dtype.name()),
+            let fits = self.held.iter().zip(&place.contexts).map(|(dtypes, context)| match context {
+                Some(context) => format!("{dtypes} with a context of {context}"),
+                None => format!("{dtypes} does not fit"),
             });
             writeln!(out, "  {}: {memory}; {}", place.name, fits.collect::<Vec<_>>().join(", "))?;
         }
@@ -192,8 +216,8 @@ impl Survey {
     }
 
     fn json(&self) -> Value {
-        let by_dtype = |of: &dyn Fn(Dtype) -> Value| -> Value {
-            HELD.into_iter().map(|dtype| (dtype.name().to_owned(), of(dtype))).collect::<serde_json::Map<_, _>>().into()
+        let by_dtype = |of: &dyn Fn(Dtypes) -> Value| -> Value {
+            self.held.iter().map(|it| (it.to_string(), of(*it))).collect::<serde_json::Map<_, _>>().into()
         };
         let tensor = |it: &TensorInfo| json!({"name": it.name, "dtype": it.dtype.name(), "shape": it.shape, "bytes": it.bytes, "file": it.file});
         let depth = |&steps: &u32| {
@@ -209,10 +233,11 @@ impl Survey {
             })
         };
         let device = |place: &Place| {
-            let context: serde_json::Map<_, _> = HELD
+            let context: serde_json::Map<_, _> = self
+                .held
                 .iter()
                 .zip(&place.contexts)
-                .map(|(dtype, context)| (dtype.name().to_owned(), json!(context)))
+                .map(|(dtypes, context)| (dtypes.to_string(), json!(context)))
                 .collect();
             json!({
                 "name": place.name, "available_bytes": place.available, "shared_with_host": place.shared, "context_that_fits": context,
@@ -231,13 +256,13 @@ impl Survey {
 }
 
 impl Place {
-    fn new(config: &Config, name: &str, caps: ruminate::Caps, memory: ruminate::Memory) -> Self {
-        let context = |&dtype: &Dtype| config.longest_context(dtype, config.mean_recurrence, &caps, memory);
+    fn new(config: &Config, held: &[Dtypes], name: &str, caps: ruminate::Caps, memory: ruminate::Memory) -> Self {
+        let context = |&dtypes: &Dtypes| config.longest_context(dtypes, config.mean_recurrence, &caps, memory);
         Self {
             name: name.to_owned(),
             available: memory.available,
             shared: memory.shared,
-            contexts: HELD.iter().map(context).collect(),
+            contexts: held.iter().map(context).collect(),
         }
     }
 }

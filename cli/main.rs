@@ -25,6 +25,7 @@ mod options;
 mod prompt;
 #[cfg(feature = "pull")]
 mod pull;
+mod quantize;
 mod report;
 mod run;
 mod score;
@@ -59,6 +60,8 @@ enum Verb {
     Tune(Box<tune::Tune>),
     /// Show what a checkpoint is and what of it fits here, from its headers alone
     Inspect(inspect::Inspect),
+    /// Write a model in fewer bits into a folder, from which it is loaded as it is
+    Quantize(quantize::Quantize),
     /// Examine a device: every kernel, at the shapes of huginn-0125 or of the model named, against its CPU twin
     Doctor(doctor::Doctor),
     /// Download a model from the Hugging Face hub into its cache
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::bench(options),
         Verb::Tune(options) => tune::tune(options),
         Verb::Inspect(options) => inspect::inspect(options),
+        Verb::Quantize(options) => quantize::quantize(options),
         Verb::Doctor(options) => doctor::doctor(options),
         #[cfg(feature = "pull")]
         Verb::Pull(options) => pull::pull(options),

@@ -5,9 +5,11 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Device, Dtype, LoadOptions, Model, Session, SessionOptions, Source};
+use ruminate::{
+    Checkpoint, Config, Device, Dtype, Group, LoadOptions, Model, Precision, Session, SessionOptions, Source,
+};
 
-use crate::options::Precision;
+use crate::options::DTYPES;
 use crate::which::Which;
 
 /// The flag that says which model.
@@ -25,7 +27,7 @@ pub(crate) struct ModelOptions {
     #[command(flatten)]
     pub(crate) argument: ModelArgument,
     /// How weights are held on the device [default: as in the file, f32 rounded to bf16]
-    #[arg(long, value_enum, help_heading = "Device")]
+    #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("How weights are held on the device [default: as in the file, f32 rounded to bf16]: {DTYPES}"), help_heading = "Device")]
     dtype: Option<Precision>,
     /// Load even if memory seems too small
     #[arg(long, help_heading = "Device")]
@@ -59,13 +61,20 @@ impl ModelArgument {
 
 impl ModelOptions {
     /// The same, with the weights held in another way.
-    pub(crate) fn held(&self, dtype: Precision) -> Self {
-        Self { dtype: Some(dtype), ..self.clone() }
+    pub(crate) fn held(&self, dtype: &Precision) -> Self {
+        Self { dtype: Some(dtype.clone()), ..self.clone() }
     }
 
-    /// How the weights are to be held, if that was said.
-    pub(crate) fn dtype(&self) -> Option<Dtype> {
-        self.dtype.map(Into::into)
+    /// The same for another model: one that is quantised is loaded as it is.
+    pub(crate) fn for_other(&self, source: &Source) -> Result<Self> {
+        Ok(if is_quantised(source)? { Self { dtype: None, ..self.clone() } } else { self.clone() })
+    }
+
+    /// How most of the weights that a token reads are to be held, if that was said.
+    pub(crate) fn core_dtype(&self) -> Option<Dtype> {
+        let Precision { dtype, keep } = self.dtype.as_ref()?;
+        let core = keep.iter().find(|(group, _)| *group == Group::Core);
+        core.map(|(_, dtype)| *dtype).or(*dtype)
     }
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
@@ -77,12 +86,21 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let loading =
-            LoadOptions { dtype: self.dtype(), session, overcommit: self.overcommit, progress: Some(&mut progress) };
+        let Precision { dtype, keep } = self.dtype.clone().unwrap_or_default();
+        let loading = LoadOptions { dtype, keep, session, overcommit: self.overcommit, progress: Some(&mut progress) };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();
         Ok(model)
     }
+}
+
+/// Whether a model's files are quantised.
+fn is_quantised(source: &Source) -> Result<bool> {
+    if matches!(source, Source::Synthetic(_)) {
+        return Ok(false);
+    }
+    let tied = Config::open(source)?.tie_embeddings;
+    Ok(Checkpoint::open(source, &|name| tied && name == "lm_head.weight")?.is_quantised())
 }
 
 /// A session, with a note if memory makes it shorter than the model allows.

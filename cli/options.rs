@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Args, ValueEnum};
-use ruminate::{Dtype, GenerateOptions, GenerationConfig, MAX_STEPS, Model, Sampling, SessionOptions};
+use clap::Args;
+use ruminate::{GenerateOptions, GenerationConfig, MAX_STEPS, Model, Sampling, SessionOptions};
 
 /// Flags that say how a text is continued.
 #[derive(Args)]
@@ -52,36 +52,10 @@ pub(crate) struct SamplingOptions {
     pub(crate) repeat_penalty: Option<f32>,
 }
 
-/// How weights are held.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Precision {
-    /// 32 bits
-    F32,
-    /// 16 bits, IEEE
-    F16,
-    /// 16 bits, the upper half of f32
-    Bf16,
-    /// 8.5 bits: blocks of 32 with a common factor
-    Q8,
-    /// 4.5 bits: blocks of 32 with a common factor
-    Q4,
-    /// 5 bits: blocks of 32 with a common factor and minimum
-    #[value(name = "q4_1")]
-    Q4Min,
-}
-
-impl From<Precision> for Dtype {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F16 => Self::F16,
-            Precision::Bf16 => Self::Bf16,
-            Precision::Q8 => Self::Q8,
-            Precision::Q4 => Self::Q4,
-            Precision::Q4Min => Self::Q4Min,
-        }
-    }
-}
+/// What `--dtype` may say, for help texts.
+pub(crate) const DTYPES: &str = "\
+f32, f16 or bf16; q8 (8.5 bits), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common factor. Groups of matrices may be held otherwise: \
+q4,adapter=bf16,embedding=q8. The groups are embedding (and head, where it is the embedding), head, adapter, prelude, core, coda";
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.

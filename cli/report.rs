@@ -32,7 +32,7 @@ impl Report<'_> {
             "weight_gb_per_s": self.bandwidth(),
             "device": self.model.device().name(),
             "device_bytes": self.counters_now().live_bytes,
-            "dtype": self.model.dtype().name(),
+            "dtype": self.model.dtypes().to_string(),
             "seed": self.seed,
             "counters": {
                 "submissions": self.counters.submissions,
@@ -61,7 +61,7 @@ impl Report<'_> {
             self.counters_now().live_bytes as f64 / 1e6,
             self.seed,
             self.model.device().name(),
-            self.model.dtype().name(),
+            self.model.dtypes(),
         );
         if counters {
             let Counters { submissions, waits, read_backs, launches, pipelines, buffers, bind_groups, .. } =

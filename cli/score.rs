@@ -5,17 +5,16 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Config, MAX_STEPS, Model, SessionOptions, Specials};
+use ruminate::{Config, MAX_STEPS, Model, Precision, SessionOptions, Specials};
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
-use crate::options::Precision;
 use crate::prompt;
 use crate::which::Which;
 
@@ -30,7 +29,7 @@ pub(crate) struct ScoreOptions {
     /// File that holds the text; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
-    /// Compare with this: f32, f16, bf16, q8, q4 or q4_1 for the same model held that way, or another model of the same vocabulary
+    /// Compare with this: what --dtype may say, for the same model held that way, or another model of the same vocabulary
     #[arg(long, value_name = "DTYPE|MODEL", help_heading = "Input")]
     against: Option<Against>,
     /// Tokens of the text to score at most [default: all]
@@ -65,7 +64,7 @@ enum Against {
 
 impl From<OsString> for Against {
     fn from(text: OsString) -> Self {
-        let dtype = text.to_str().and_then(|text| Precision::from_str(text, false).ok());
+        let dtype = text.to_str().and_then(|text| text.parse().ok());
         dtype.map_or_else(|| Self::Model(Which::from(text)), Self::Dtype)
     }
 }
@@ -90,8 +89,11 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let model = load(&options.model, &source)?;
     let other = match &options.against {
         None => None,
-        Some(Against::Dtype(dtype)) => Some(load(&options.model.held(*dtype), &source)?),
-        Some(Against::Model(which)) => Some(load(&options.model, &which.source()?)?),
+        Some(Against::Dtype(dtype)) => Some(load(&options.model.held(dtype), &source)?),
+        Some(Against::Model(which)) => {
+            let source = which.source()?;
+            Some(load(&options.model.for_other(&source)?, &source)?)
+        }
     };
     let mut session = open_session(&model, asked.clone(), true)?;
     let mut reference = other.as_ref().map(|other| open_session(other, asked.clone(), true)).transpose()?;
@@ -148,18 +150,13 @@ fn spread(value: f64, error: f64) -> String {
 impl Report<'_> {
     fn print(&self, out: &mut impl Write) -> Result<()> {
         let tokens = self.rows.first().map_or(0, |(_, score)| score.nll.count());
-        let (dtype, device) = (self.model.dtype().name(), self.model.device().name());
+        let (dtype, device) = (self.model.dtypes(), self.model.device().name());
         writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
         write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
-        if let Some(other) = self.against {
-            write!(
-                out,
-                "  {:>20}  {:>21}  {:>10}  {:>8}",
-                format!("in {}", other.dtype().name()),
-                "KL",
-                "KL most",
-                "same top"
-            )?;
+        let reference = self.against.map_or_else(String::new, |other| format!("in {}", other.dtypes()));
+        let width = reference.len().max(20);
+        if self.against.is_some() {
+            write!(out, "  {reference:>width$}  {:>21}  {:>10}  {:>8}", "KL", "KL most", "same top")?;
         }
         writeln!(out)?;
         for (steps, score) in &self.rows {
@@ -168,7 +165,7 @@ impl Report<'_> {
             if let Some(apart) = &score.divergence {
                 let reference = &apart.reference_nll;
                 let perplexity = reference.mean().exp();
-                write!(out, "  {:>20}", spread(perplexity, perplexity * reference.error()))?;
+                write!(out, "  {:>width$}", spread(perplexity, perplexity * reference.error()))?;
                 write!(out, "  {:>10.3e} ± {:<8.1e}", apart.kl.mean(), apart.kl.error())?;
                 write!(out, "  {:>10.3e}  {:>6.2} %", apart.kl_most, apart.top_agreement() * 100.0)?;
             }
@@ -196,8 +193,8 @@ impl Report<'_> {
             row
         });
         json!({
-            "dtype": self.model.dtype().name(),
-            "against": self.against.map(|other| other.dtype().name()),
+            "dtype": self.model.dtypes().to_string(),
+            "against": self.against.map(|other| other.dtypes().to_string()),
             "device": self.model.device().name(),
             "windows": self.windows,
             "rows": rows.collect::<Vec<_>>(),

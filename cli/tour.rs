@@ -27,7 +27,7 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
         remark!(
             "The embedded demo, {} on {}: the same weights, applied more often. A ball lies under one of five cups; pairs of cups are \
              swapped. Where is it in the end?\n",
-            model.dtype().name(),
+            model.dtypes(),
             model.device().name(),
         );
     }

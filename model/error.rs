@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::checkpoint::SafetensorsProblem;
 use crate::fit::Shortage;
+use crate::precision::Dtypes;
 
 /// The result of everything here that can fail.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -65,6 +66,53 @@ pub enum Error {
         file: String,
         /// What is wrong and what to do.
         problem: SafetensorsProblem,
+    },
+    /// A quantised file cannot be held in other numbers.
+    #[error(
+        "the files hold the weights in {stored}, not in {asked}: leave the dtype out, or quantise the original again (ruminate quantize --dtype {asked})"
+    )]
+    Requantise {
+        /// What was asked for.
+        asked: Dtypes,
+        /// What is in the files.
+        stored: Dtypes,
+    },
+    /// Matrices of a quantised file that belong together are stored in different numbers.
+    #[error("{file} holds {first}, but {second}; quantise the original again")]
+    Unlike {
+        /// File that holds the second of them.
+        file: String,
+        /// A matrix and its dtype.
+        first: String,
+        /// Another one of the same group.
+        second: String,
+    },
+    /// A model that is quantised already.
+    #[error(
+        "the weights are quantised already, in {stored}; quantise the original, from which nothing was rounded away"
+    )]
+    Quantised {
+        /// What is in the files.
+        stored: Dtypes,
+    },
+    /// Whoever hears of the progress did not want to go on.
+    #[error("stopped before it was done")]
+    Stopped,
+    /// A file cannot be written.
+    #[error("cannot write {file}: {source}")]
+    Write {
+        /// Path of the file.
+        file: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A folder that holds something else.
+    #[error("{folder} {problem}")]
+    Folder {
+        /// Path of the folder.
+        folder: String,
+        /// What is wrong and what to do.
+        problem: &'static str,
     },
     /// Tensors are missing, surplus or of another shape; all of them are listed.
     #[error("the checkpoint does not fit its config.json:\n{}", lines(.0))]

@@ -13,6 +13,7 @@ use crate::arch::{matrix_bytes_of, raven_tensors};
 use crate::config::Config;
 use crate::error::Error;
 use crate::options::SessionOptions;
+use crate::precision::Dtypes;
 use crate::session::MAX_ROWS;
 
 /// Positions that a session gets unless more or fewer are asked for, where model and memory allow it.
@@ -91,19 +92,22 @@ impl Config {
 
     /// Bytes of the weights on most devices, padding included.
     #[must_use]
-    pub fn weight_bytes(&self, dtype: Dtype) -> u64 {
-        self.weight_bytes_in(dtype.into())
+    pub fn weight_bytes(&self, dtypes: impl Into<Dtypes>) -> u64 {
+        self.weight_bytes_in(dtypes.into(), Form::from)
     }
 
     /// Bytes of the weights on a device, in the form that it prefers.
-    pub(crate) fn weight_bytes_on(&self, dtype: Dtype, caps: &Caps) -> u64 {
-        self.weight_bytes_in(Form::preferred(caps, dtype))
+    pub(crate) fn weight_bytes_on(&self, dtypes: Dtypes, caps: &Caps) -> u64 {
+        self.weight_bytes_in(dtypes, |dtype| Form::preferred(caps, dtype))
     }
 
-    fn weight_bytes_in(&self, form: Form) -> u64 {
+    fn weight_bytes_in(&self, dtypes: Dtypes, form: impl Fn(Dtype) -> Form) -> u64 {
         let tensors = raven_tensors(self).into_iter().filter(|tensor| tensor.required || tensor.name == "freqs_cis");
         let bytes = tensors.map(|tensor| match tensor.shape[..] {
-            [n, k] => matrix_bytes_of(&tensor.name, [n as u32, k as u32], form),
+            [n, k] => {
+                let form = form(dtypes.of_matrix(&tensor.name));
+                matrix_bytes_of(&tensor.name, [n as u32, k as u32], form)
+            }
             _ => activation_bytes(1, tensor.shape.iter().product::<usize>() as u32),
         });
         // The products of norms that records ask for: three vectors for each of a block's two sums.
@@ -128,8 +132,9 @@ impl Config {
     /// Bytes of matrices that one decoded token reads at a number of steps: prelude, coda and head once, adapter and core at every step. The
     /// embedding's single row does not count.
     #[must_use]
-    pub fn weight_bytes_per_token(&self, dtype: Dtype, steps: u32) -> u64 {
-        self.sum_over_token(steps, true, |name, shape| matrix_bytes_of(name, shape, dtype.into()))
+    pub fn weight_bytes_per_token(&self, dtypes: impl Into<Dtypes>, steps: u32) -> u64 {
+        let dtypes = dtypes.into();
+        self.sum_over_token(steps, true, |name, shape| matrix_bytes_of(name, shape, dtypes.of_matrix(name).into()))
     }
 
     /// Weights that one token is multiplied with at a number of steps, with or without the head, which most tokens of a prompt do not reach.
@@ -150,14 +155,15 @@ impl Config {
         tensors.sum()
     }
 
-    /// The longest context that fits a device's free memory together with weights in `dtype`; `None` if not even the weights do, and the
+    /// The longest context that fits a device's free memory together with weights in `dtypes`; `None` if not even the weights do, and the
     /// model's own limit if nobody knows how much memory there is.
     #[must_use]
-    pub fn longest_context(&self, dtype: Dtype, steps: u32, caps: &Caps, memory: Memory) -> Option<u32> {
+    pub fn longest_context(&self, dtypes: impl Into<Dtypes>, steps: u32, caps: &Caps, memory: Memory) -> Option<u32> {
+        let dtypes = dtypes.into();
         let Some(usable) = usable(memory) else { return Some(self.block_size) };
         let fits = |context| {
             let extent = Extent { context, steps, kv_dtype: Dtype::Bf16 };
-            self.need(dtype, extent, caps).total() <= usable
+            self.need(dtypes, extent, caps).total() <= usable
         };
         if fits(self.block_size) {
             return Some(self.block_size);
@@ -167,7 +173,7 @@ impl Config {
 
     /// What a session takes beside the weights, and the weights.
     #[must_use]
-    pub fn need(&self, dtype: Dtype, extent: Extent, caps: &Caps) -> Need {
+    pub fn need(&self, dtypes: impl Into<Dtypes>, extent: Extent, caps: &Caps) -> Need {
         let Extent { context, steps, kv_dtype } = extent;
         let cache = CacheShape {
             kv_heads: self.num_key_value_heads,
@@ -197,7 +203,7 @@ impl Config {
         let staged = |rows| if caps.lanes.is_some() && stages(rows) { self.staged_bytes(rows) } else { 0 };
         let prompt = |rows| self.pass_bytes(rows, segments) + staged(rows);
         let scratch = prompt(rows) + prompt(rows / 2) + self.pass_bytes(1, 16 * segments);
-        Need { weights: self.weight_bytes_on(dtype, caps), kv, scratch }
+        Need { weights: self.weight_bytes_on(dtypes.into(), caps), kv, scratch }
     }
 
     /// Bytes of the widest input of a matrix as it is laid out for many rows.
@@ -224,10 +230,10 @@ fn extent(config: &Config, options: &SessionOptions, context: u32) -> Extent {
     Extent { context, steps: options.steps.unwrap_or(config.mean_recurrence), kv_dtype: options.kv_dtype }
 }
 
-/// Fails if a model with such a session does not fit the memory that is free.
+/// Fails if a model with such a session does not fit the memory that is free. Another dtype is suggested where the weights are `free` to have one.
 pub(crate) fn check_model(
     config: &Config,
-    dtype: Dtype,
+    (dtypes, free): (Dtypes, bool),
     options: &SessionOptions,
     device: &Device,
 ) -> Result<(), Error> {
@@ -235,14 +241,14 @@ pub(crate) fn check_model(
     let caps = device.caps();
     let context = options.context.unwrap_or(LEAST_CONTEXT).min(config.block_size);
     let wanted = extent(config, options, context);
-    let need = config.need(dtype, wanted, &caps);
+    let need = config.need(dtypes, wanted, &caps);
     if need.total() <= usable {
         return Ok(());
     }
-    let fits = |dtype, extent| config.need(dtype, extent, &caps).total() <= usable;
-    let advice = shorter(config, wanted, &|extent| fits(dtype, extent)).or_else(|| {
-        let mut smaller = SMALLER.into_iter().filter(|&other| config.weight_bytes(other) < config.weight_bytes(dtype));
-        smaller.find(|&other| fits(other, wanted)).map(Fits::Dtype)
+    let fits = |dtypes: Dtypes, extent| config.need(dtypes, extent, &caps).total() <= usable;
+    let advice = shorter(config, wanted, &|extent| fits(dtypes, extent)).or_else(|| {
+        let smaller = |other: &Dtype| free && config.weight_bytes(*other) < config.weight_bytes(dtypes);
+        SMALLER.into_iter().filter(smaller).find(|&other| fits(other.into(), wanted)).map(Fits::Dtype)
     });
     Err(refusal(need, wanted, device, advice))
 }

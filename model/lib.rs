@@ -26,6 +26,9 @@
 //! # }
 //! ```
 //!
+//! [`quantize`] writes a model in fewer bits into a folder, from which it is loaded as it is; [`LoadOptions::dtype`] rounds while loading, to the same
+//! numbers.
+//!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
 
@@ -42,6 +45,8 @@ mod generate;
 mod kv;
 mod model;
 mod options;
+mod precision;
+mod quantize;
 mod run;
 pub mod score;
 mod session;
@@ -62,6 +67,8 @@ pub use fit::{Extent, Fits, Need, Shortage};
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use model::Model;
 pub use options::{GenerateOptions, LoadOptions, Sampling, SessionOptions, State};
+pub use precision::{Dtypes, Group, Precision};
+pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{

@@ -13,6 +13,7 @@ use crate::config::{Config, GenerationConfig};
 use crate::error::Error;
 use crate::fit;
 use crate::options::{LoadOptions, SessionOptions};
+use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
 use crate::tokenizer::Tokenizer;
@@ -54,14 +55,18 @@ impl Model {
                 Weights::Stored(&opened)
             }
         };
-        let dtype = options.dtype.unwrap_or_else(|| stored_dtype(weights));
+        let asked = options.precision();
+        let (dtypes, quantised) = match weights {
+            Weights::Synthetic(_) => (asked.dtypes(&config)?, false),
+            Weights::Stored(checkpoint) => (checkpoint.dtypes(&config, &asked)?, checkpoint.is_quantised()),
+        };
         if !options.overcommit {
-            fit::check_model(&config, dtype, &options.session, device)?;
+            fit::check_model(&config, (dtypes, !quantised), &options.session, device)?;
         }
-        let total = config.weight_bytes_on(dtype, &device.caps());
+        let total = config.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
         let mut progress = options.progress;
-        let raven = Raven::load(device, &config, weights, dtype, &mut |bytes| {
+        let raven = Raven::load(device, &config, weights, dtypes, &mut |bytes| {
             done += bytes;
             if let Some(progress) = &mut progress {
                 progress(done, total.max(done));
@@ -118,10 +123,16 @@ impl Model {
         &self.inner.device
     }
 
-    /// How the matrices are stored on the device.
+    /// How the matrices of the recurrence are stored on the device: most of what a token reads.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
-        self.inner.raven.dtype()
+        self.dtypes().of(Group::Core)
+    }
+
+    /// How every group of matrices is stored on the device.
+    #[must_use]
+    pub fn dtypes(&self) -> Dtypes {
+        self.inner.raven.dtypes()
     }
 
     /// Bytes of all matrices on the device.
@@ -139,19 +150,10 @@ impl Model {
     /// Bytes of weights that one decoded token reads at a number of steps.
     #[must_use]
     pub fn bytes_per_token(&self, steps: u32) -> u64 {
-        self.inner.config.weight_bytes_per_token(self.dtype(), steps)
+        self.inner.config.weight_bytes_per_token(self.dtypes(), steps)
     }
 
     pub(crate) fn raven(&self) -> &Raven {
         &self.inner.raven
-    }
-}
-
-/// 16-bit checkpoints stay what they are; F32 is rounded to bf16.
-fn stored_dtype(weights: Weights<'_>) -> Dtype {
-    let Weights::Stored(checkpoint) = weights else { return Dtype::Bf16 };
-    match checkpoint.tensor("transformer.adapter.weight").map(|tensor| tensor.dtype) {
-        Some(Dtype::F16) => Dtype::F16,
-        _ => Dtype::Bf16,
     }
 }

@@ -5,12 +5,15 @@ use ruminate_shaders::attention::cache::Lookup;
 use ruminate_shaders::sample::Sampler;
 
 use crate::error::Error;
+use crate::precision::{Group, Precision};
 
 /// How a model is loaded.
 #[derive(Default)]
 pub struct LoadOptions<'a> {
-    /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16.
+    /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16. A quantised file is loaded as it is.
     pub dtype: Option<Dtype>,
+    /// Groups of matrices that are stored otherwise.
+    pub keep: Vec<(Group, Dtype)>,
     /// The session that will be asked for, as far as it is known: its cache is counted when the need for memory is compared with what is
     /// there, before anything is loaded.
     pub session: SessionOptions,
@@ -18,6 +21,12 @@ pub struct LoadOptions<'a> {
     pub overcommit: bool,
     /// Hears of the progress of the upload: bytes done, bytes in all.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+}
+
+impl LoadOptions<'_> {
+    pub(crate) fn precision(&self) -> Precision {
+        Precision { dtype: self.dtype, keep: self.keep.clone() }
+    }
 }
 
 /// What a session holds.

@@ -9,8 +9,6 @@ pub enum Check {
     Skip,
     /// Equal bit for bit.
     Exact,
-    /// Equal but for one word in a thousand: what rounds may fall to either side.
-    Mostly,
     /// f32 values: normalised mean square error at most 1e-9.
     F32,
     /// Pairs of bf16 values, which may round to neighbours: normalised mean square error at most 1e-6.

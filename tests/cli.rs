@@ -167,3 +167,63 @@ fn a_bench_refuses_what_it_cannot_measure() {
         assert!(text(&done.stderr).contains(says), "{wrong:?}: {}", text(&done.stderr));
     }
 }
+
+#[test]
+fn a_model_is_quantised_into_a_folder_and_runs_from_there() {
+    let home = folder();
+    let folder = home.path().join("small");
+    let path = folder.to_str().expect("the path is UTF-8");
+    let done = output(&["quantize", "--dtype", "q4,adapter=bf16", "-o", path]);
+    let shown = text(&done.stdout);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(shown.contains("model.safetensors") && shown.contains("q4,adapter=bf16: 430080 weights"), "{shown}");
+    assert_eq!(text(&output(&["run", "--cpu", "-q", "--steps", "16", "-m", path, PROMPT]).stdout), " A.\n");
+    let shown = text(&output(&["inspect", "-m", path]).stdout);
+    assert!(shown.contains("kB q4") && shown.contains("in q4,adapter=bf16"), "{shown}");
+    let shown = text(&output(&["inspect", "--dtype", "q8,coda=bf16"]).stdout);
+    assert!(shown.contains("in q8,coda=bf16"), "{shown}");
+    // The distance from the original is that of rounding while loading.
+    let score = |arguments: &[&str]| {
+        let done = output(&[&["score", "--cpu", "--json", "--steps", "2"], arguments, &[PROMPT]].concat());
+        let value: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        value["rows"].clone()
+    };
+    let original = home.path().join("original");
+    std::fs::create_dir(&original).expect("a folder");
+    let ruminate::Source::Embedded(files) = ruminate::demo::source() else { panic!("the demo is embedded") };
+    files.iter().for_each(|(name, content)| std::fs::write(original.join(name), content).expect("a file"));
+    let original = original.to_str().expect("the path is UTF-8");
+    let stored = score(&["-m", path, "--against", original]);
+    assert_eq!(stored, score(&["--dtype", "q4,adapter=bf16", "--against", "bf16"]));
+    // The original rounded in the same way is no distance away.
+    let same = score(&["-m", path, "--dtype", "q4,adapter=bf16", "--against", original]);
+    assert_eq!(same[0]["kl_most"], 0.0, "{same}");
+}
+
+#[test]
+fn what_cannot_be_quantised_or_held_is_refused() {
+    let home = folder();
+    let folder = home.path().join("small");
+    let path = folder.to_str().expect("the path is UTF-8");
+    let refused = |arguments: &[&str], code, words: &str| {
+        let done = output(arguments);
+        let message = text(&done.stderr);
+        assert!(done.status.code() == Some(code) && message.contains(words), "{arguments:?}: {message}");
+    };
+    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "`q5` is no dtype");
+    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "`wte` is no group of matrices");
+    refused(&["quantize", "--dtype", "bf16", "-o", path], 2, "q8, q4 or q4_1");
+    refused(&["quantize", "-o", path], 2, "--dtype");
+    refused(&["quantize", "--dtype", "q8"], 2, "--output");
+    refused(&["quantize", "--dtype", "q4,head=q8", "-o", path], 2, "the head of this model is its embedding");
+    assert!(!folder.exists());
+    assert!(output(&["quantize", "--dtype", "q8", "-o", path]).status.success());
+    refused(&["quantize", "--dtype", "q8", "-o", path], 2, "is not empty");
+    assert!(output(&["quantize", "--dtype", "q8", "-o", path, "--force"]).status.success());
+    refused(&["quantize", "-m", path, "--dtype", "q4", "-o", "elsewhere"], 4, "quantised already, in q8");
+    refused(&["run", "--cpu", "-m", path, "--dtype", "q4", "x"], 2, "the files hold the weights in q8, not in q4");
+}
+
+fn folder() -> ruminate_tests::Folder {
+    ruminate_tests::Folder::new().expect("a temporary folder")
+}

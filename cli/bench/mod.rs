@@ -156,8 +156,8 @@ impl Bench {
             return Ok(false);
         }
         if self.wants(Part::Kernels) {
-            let dtype = self.model.dtype().unwrap_or(Dtype::Bf16);
-            report.dtype = dtype;
+            let dtype = self.model.core_dtype().unwrap_or(Dtype::Bf16);
+            report.dtypes = dtype.into();
             let (mut going, mut failed) = (true, None);
             kernels(device, chosen, config, dtype, &self.rows, self.repetitions, &mut |timed| {
                 match timed {

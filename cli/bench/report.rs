@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::ValueEnum;
 use ruminate::bench::{Ceilings, Costs, KernelTiming, Line, Phase, Sample, TokenTiming};
-use ruminate::{Config, Device, Dtype, Model};
+use ruminate::{Config, Device, Dtype, Dtypes, Model};
 use serde::Serialize;
 use serde_json::json;
 
@@ -26,7 +26,7 @@ pub(crate) enum Format {
 pub(crate) struct Report {
     model: String,
     device: String,
-    pub(crate) dtype: Dtype,
+    pub(crate) dtypes: Dtypes,
     weights: Option<u64>,
     step_bytes: f64,
     pub(crate) ceilings: Option<Ceilings>,
@@ -89,7 +89,7 @@ impl Report {
         Self {
             model: format!("n_embd {n_embd}, heads {n_heads}, hidden {hidden}, layers {}", layers.join("/")),
             device: format!("{}{driver}", device.name()),
-            dtype: Dtype::Bf16,
+            dtypes: Dtype::Bf16.into(),
             weights: None,
             step_bytes: 0.0,
             ceilings: None,
@@ -101,7 +101,7 @@ impl Report {
 
     /// Notes the model whose tokens are measured.
     pub(crate) fn loaded(&mut self, model: &Model) {
-        self.dtype = model.dtype();
+        self.dtypes = model.dtypes();
         self.weights = Some(model.weight_bytes());
         self.step_bytes = (model.bytes_per_token(2) - model.bytes_per_token(1)) as f64;
     }
@@ -126,7 +126,7 @@ impl Report {
                 });
                 let all = json!({
                     "model": self.model,
-                    "dtype": self.dtype.name(),
+                    "dtype": self.dtypes.to_string(),
                     "weight_bytes": self.weights,
                     "device": self.device,
                     "records": self.records().collect::<Vec<_>>(),
@@ -222,7 +222,7 @@ impl Report {
 
     fn tables(&self, out: &mut impl Write) -> Result<()> {
         let weights = self.weights.map_or(String::new(), |bytes| format!(", {:.2} GB", bytes as f64 / 1e9));
-        writeln!(out, "{} ({}{weights}) on {}", self.model, self.dtype.name(), self.device)?;
+        writeln!(out, "{} ({}{weights}) on {}", self.model, self.dtypes, self.device)?;
         if self.ceilings.is_some() {
             let rows = self.ceilings().into_iter().map(|it| {
                 let (rate, unit) = match (it.gb_per_s, it.gflop_per_s) {

@@ -67,7 +67,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let mut conversation = Conversation::new(&model, settings)?;
     let mut input = if interactive { Input::terminal(!options.no_history)? } else { Input::plain() };
     if interactive && !options.quiet {
-        note(&format!("{} on {}; /help lists the commands", model.dtype().name(), model.device().name()));
+        note(&format!("{} on {}; /help lists the commands", model.dtypes(), model.device().name()));
     }
     let mut chat = Running { conversation: &mut conversation, interrupt: &interrupt, quiet: options.quiet };
     let mut failed = None;

@@ -4,17 +4,16 @@
 //! thread uploads what they finish. So reading, rounding and uploading overlap, and no more than a few blocks are in memory at once.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
-use std::thread;
 
 use ruminate_engine::{Buffer, Device, Graph};
-use ruminate_shaders::weight::{Held, pack};
+use ruminate_shaders::weight::{Held, StoredRows, pack};
 use ruminate_shaders::{Dtype, Launch, stride};
 
+use super::pipeline::pipeline;
 use super::resident::{Layout, Matrix};
-use crate::checkpoint::{Checkpoint, TensorView};
+use crate::checkpoint::{BlocksView, Checkpoint, SafetensorsProblem, TensorView};
 use crate::error::Error;
+use crate::precision::Dtypes;
 use crate::synthetic::{Synthetic, Values};
 
 /// Where weights come from.
@@ -31,16 +30,13 @@ pub(crate) struct Loader<'a> {
     pub(crate) device: &'a Device,
     pub(crate) weights: Weights<'a>,
     /// How matrices are held.
-    pub(crate) dtype: Dtype,
+    pub(crate) dtypes: Dtypes,
     /// Hears of the bytes uploaded.
     pub(crate) done: &'a mut dyn FnMut(u64),
 }
 
 /// Bytes that a thread reads at a time, in f32.
-const BLOCK: usize = 8 << 20;
-
-/// Threads that read and round, at most: more than that outrun any upload.
-const THREADS: usize = 8;
+pub(crate) const BLOCK: usize = 8 << 20;
 
 impl Loader<'_> {
     /// A matrix `[n, k]`, rounded.
@@ -52,13 +48,16 @@ impl Loader<'_> {
             Weights::Stored(checkpoint) => {
                 let tensor = checkpoint.required(name)?;
                 let [n, k] = [0, 1].map(|axis| size(tensor.shape[axis]));
-                let matrix = Matrix::allocate(self.device, name, [n, k], self.dtype, layout)?;
-                self.upload(name, &tensor, &matrix)?;
+                let matrix = Matrix::allocate(self.device, name, [n, k], self.dtypes.of_matrix(name), layout)?;
+                match checkpoint.blocks(name) {
+                    Some(blocks) => self.take(name, &blocks, &matrix)?,
+                    None => self.upload(name, &tensor, &matrix)?,
+                }
                 Ok(matrix)
             }
             Weights::Synthetic(model) => {
                 let (shape, weight) = model.matrix(name)?;
-                let matrix = Matrix::allocate(self.device, name, shape, self.dtype, layout)?;
+                let matrix = Matrix::allocate(self.device, name, shape, self.dtypes.of_matrix(name), layout)?;
                 let (halves, interleave) = match layout {
                     Layout::Plain => (1, 0),
                     Layout::Halves => (2, 0),
@@ -164,56 +163,109 @@ impl Loader<'_> {
         let in_blocks = matrix.form().dtype.in_blocks();
         // What is rounded on the device passes through memory there.
         let staging = if in_blocks { Some(self.staging(matrix, rows)?) } else { None };
-        let jobs: Vec<Job<'_>> = matrix
-            .parts()
-            .flat_map(|(first, count, buffer)| {
-                let blocks = (0..count).step_by(rows as usize);
-                blocks.map(move |start| Job {
-                    buffer,
-                    part_rows: count,
-                    start,
-                    rows: first + start..first + count.min(start + rows),
-                })
-            })
-            .collect();
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(jobs.len());
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let (finished, inbox) = mpsc::sync_channel(threads);
-            for _ in 0..threads {
-                let (finished, jobs, next, stop) = (finished.clone(), &jobs, &next, &stop);
-                scope.spawn(move || {
-                    let mut block = Block::default();
-                    while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
-                        let outcome = block.round(name, tensor, matrix, job.rows.clone());
-                        if finished.send((job, outcome)).is_err() {
-                            return;
-                        }
-                    }
-                });
+        let jobs = jobs(matrix, rows);
+        let make = |block: &mut Block, job: &Job<'_>| block.round(name, tensor, matrix, job.rows.clone());
+        pipeline(&jobs, make, |job, bytes| {
+            let count = job.rows.len() as u32;
+            if let Some(staging) = &staging {
+                self.device.write(staging, 0, &bytes)?;
+                self.round(staging, job.buffer, &[], pack(matrix.held(job.part_rows), job.start, count))?;
+            } else {
+                self.device.write(job.buffer, matrix.held(job.start).bytes(), &bytes)?;
             }
-            drop(finished);
-            for (job, outcome) in inbox {
-                let uploaded = outcome.and_then(|bytes| {
-                    let count = job.rows.len() as u32;
-                    if let Some(staging) = &staging {
-                        self.device.write(staging, 0, &bytes)?;
-                        self.round(staging, job.buffer, &[], pack(matrix.held(job.part_rows), job.start, count))?;
-                    } else {
-                        self.device.write(job.buffer, matrix.held(job.start).bytes(), &bytes)?;
-                    }
-                    (self.done)(matrix.held(count).bytes());
-                    Ok(())
-                });
-                if uploaded.is_err() {
-                    // Threads that wait for room in the channel are woken when it is dropped.
-                    stop.store(true, Relaxed);
-                    return uploaded;
-                }
-            }
+            (self.done)(matrix.held(count).bytes());
             Ok(())
         })
     }
+
+    /// Reads and uploads a matrix that is stored in blocks: its numbers as they are, each where the device wants it.
+    fn take(&mut self, name: &str, blocks: &BlocksView<'_>, matrix: &Matrix) -> Result<(), Error> {
+        if blocks.matrix.rows().chunks != matrix.held(1).chunks {
+            let reason = format!("rows in {} parts", blocks.matrix.halves);
+            let problem = SafetensorsProblem::Described { tensor: name.to_owned(), reason };
+            return Err(Error::Safetensors { file: blocks.name.to_owned(), problem });
+        }
+        let rows = self.block_rows(matrix);
+        let jobs = jobs(matrix, rows);
+        let make = |read: &mut StoredRows, job: &Job<'_>| read_blocks(name, blocks, matrix, job.rows.clone(), read);
+        pipeline(&jobs, make, |job, words| {
+            let count = job.rows.len() as u32;
+            let (block, part) = (matrix.held(count), matrix.held(job.part_rows));
+            // Numbers and factors lie apart, and those of the rows of a block lie together.
+            let [numbers, factors] = part.places(job.start);
+            let (ours, theirs) = words.split_at(block.scales() as usize * 4);
+            let [_, end] = block.places(count.next_multiple_of(block.form.group()));
+            let bytes: &[u8] = bytemuck::cast_slice(theirs);
+            self.device.write(job.buffer, numbers, bytemuck::cast_slice(ours))?;
+            self.device.write(job.buffer, factors, &bytes[..end as usize - ours.len() * 4])?;
+            (self.done)(block.bytes());
+            Ok(())
+        })
+    }
+}
+
+/// Blocks of rows of all parts of a matrix.
+fn jobs(matrix: &Matrix, rows: u32) -> Vec<Job<'_>> {
+    let parts = matrix.parts().flat_map(|(first, count, buffer)| {
+        let blocks = (0..count).step_by(rows as usize);
+        blocks.map(move |start| Job {
+            buffer,
+            part_rows: count,
+            start,
+            rows: first + start..first + count.min(start + rows),
+        })
+    });
+    parts.collect()
+}
+
+/// The rows in blocks that the device holds at `rows`, as it holds them; `read` is memory to read them into.
+fn read_blocks(
+    name: &str,
+    blocks: &BlocksView<'_>,
+    matrix: &Matrix,
+    rows: Range<u32>,
+    read: &mut StoredRows,
+) -> Result<Vec<u32>, Error> {
+    let parts = blocks.matrix.parts();
+    let row_bytes: Vec<usize> = parts.iter().map(|part| part.row_bytes).collect();
+    let into = [&mut read.numbers, &mut read.factors, &mut read.minima];
+    for (part, (bytes, &row_bytes)) in into.into_iter().zip(&row_bytes).enumerate() {
+        bytes.resize(rows.len() * row_bytes, 0);
+        let mut filled = 0;
+        for run in matrix.stored_runs(rows.clone()) {
+            let end = filled + run.len() * row_bytes;
+            blocks
+                .read_at(part, run.start as usize * row_bytes, &mut bytes[filled..end])
+                .map_err(|source| Error::File { file: blocks.name.to_owned(), source })?;
+            filled = end;
+        }
+    }
+    if let Some((block, value)) = read.damaged() {
+        let width = blocks.matrix.rows().blocks() as usize;
+        let run = |row: &u32| matrix.place_in_runs(rows.clone(), *row) == block / width;
+        let row = rows.clone().find(run).map_or(rows.start, |row| matrix.stored_row(row));
+        let problem = "the factor of a block is no number: the file is damaged, quantise the original again";
+        return Err(Error::Weight { tensor: name.to_owned(), row, column: size(block % width * 32), value, problem });
+    }
+    let held = matrix.held(rows.len() as u32);
+    let mut words = vec![0; held.bytes().div_ceil(4) as usize];
+    let place = |row| matrix.place_in_runs(rows.clone(), row);
+    if rows.clone().all(|row| place(row) == (row - rows.start) as usize) {
+        held.take(&mut words, 0, read);
+    } else {
+        // Gate and up in turn.
+        let mut turned = StoredRows::default();
+        let all = [
+            (&read.numbers, &mut turned.numbers),
+            (&read.factors, &mut turned.factors),
+            (&read.minima, &mut turned.minima),
+        ];
+        for ((from, to), &row_bytes) in all.into_iter().zip(&row_bytes) {
+            rows.clone().for_each(|row| to.extend_from_slice(&from[place(row) * row_bytes..][..row_bytes]));
+        }
+        held.take(&mut words, 0, &turned);
+    }
+    Ok(words)
 }
 
 /// Rows to read, round and upload.
@@ -267,7 +319,7 @@ impl Block {
 }
 
 /// Fails at the first value that the dtype cannot hold.
-fn check(tensor: &str, dtype: Dtype, row: u32, values: &[f32]) -> Result<(), Error> {
+pub(crate) fn check(tensor: &str, dtype: Dtype, row: u32, values: &[f32]) -> Result<(), Error> {
     let largest = dtype.largest();
     // A comparison is false for what is not a number; all of them at once are vector instructions.
     let fits = |value: &f32| value.abs() <= largest;

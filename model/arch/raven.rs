@@ -31,6 +31,7 @@ use super::resident::{Layout, Matrix};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kv::KvCache;
+use crate::precision::Dtypes;
 
 /// Weights of the model, resident on a device.
 pub(crate) struct Raven {
@@ -43,6 +44,7 @@ pub(crate) struct Raven {
     coda: Vec<Block>,
     ln_f: Buffer,
     freqs: Buffer,
+    dtypes: Dtypes,
 }
 
 /// One sandwich block.
@@ -96,15 +98,15 @@ pub(crate) struct Pass<'a> {
 }
 
 impl Raven {
-    /// Loads the weights: matrices rounded to `dtype`, vectors in f32. `done` hears of the bytes uploaded.
+    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` hears of the bytes uploaded.
     pub(crate) fn load(
         device: &Device,
         config: &Config,
         weights: Weights<'_>,
-        dtype: Dtype,
+        dtypes: Dtypes,
         done: &mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
-        let mut loader = Loader { device, weights, dtype, done };
+        let mut loader = Loader { device, weights, dtypes, done };
         let mut blocks = |kind: &str, count: u32, first: usize, recurrent| -> Result<Vec<Block>, Error> {
             let place = |i| (first + i, recurrent);
             let name = |i| format!("{kind}.{i}");
@@ -130,6 +132,7 @@ impl Raven {
             ln_f: loader.vector("transformer.ln_f.weight")?,
             freqs: freqs(&mut loader, config)?,
             config: config.clone(),
+            dtypes,
         })
     }
 
@@ -141,8 +144,8 @@ impl Raven {
     }
 
     /// How the matrices are stored.
-    pub(crate) const fn dtype(&self) -> Dtype {
-        self.wte.form().dtype
+    pub(crate) const fn dtypes(&self) -> Dtypes {
+        self.dtypes
     }
 
     /// Embeds the rows' tokens, applies the prelude, and draws the initial states that are to be drawn.

@@ -195,8 +195,13 @@ impl Layout {
     }
 }
 
+/// Parts of a row that are padded each on its own, by the name of the matrix in the checkpoint.
+pub(crate) fn halves_of(name: &str) -> u32 {
+    if name == "transformer.adapter.weight" { 2 } else { 1 }
+}
+
 /// Bytes that a device sets aside for a tensor `[n, k]`, by its name in the checkpoint.
 pub(crate) fn matrix_bytes_of(name: &str, [n, k]: [u32; 2], form: Form) -> u64 {
-    let layout = if name == "transformer.adapter.weight" { Layout::Halves } else { Layout::Plain };
+    let layout = if halves_of(name) == 2 { Layout::Halves } else { Layout::Plain };
     Resident { form, rows: n, chunks: layout.chunks(k) }.memory()
 }

@@ -96,12 +96,36 @@ pub enum SafetensorsProblem {
         other: String,
     },
     /// A number format that the engine does not read.
-    #[error("stores {tensor} as {dtype}; supported: F32, F16, BF16")]
+    #[error("stores {tensor} as {dtype}; supported: F32, F16, BF16, and what `ruminate quantize` writes")]
     Dtype {
         /// Name of the tensor.
         tensor: String,
         /// Its number format.
         dtype: String,
+    },
+    /// A quantised file of another version.
+    #[error("is quantised in version {found} of the format; this program reads version 1: quantise the original again")]
+    Version {
+        /// What the file says.
+        found: String,
+    },
+    /// A quantised matrix whose description makes no sense.
+    #[error("describes {tensor} in a way that cannot be: {reason}; quantise the original again")]
+    Described {
+        /// Name of the matrix.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A part of a quantised matrix is missing, or not what the matrix asks for.
+    #[error("has {tensor} {found}, where its matrix asks for {expected}: it is damaged, quantise the original again")]
+    Part {
+        /// Name of the part.
+        tensor: String,
+        /// Its number format and shape, if it is there.
+        found: String,
+        /// What they should be.
+        expected: String,
     },
     /// The index names a file that does not exist, or that lies elsewhere.
     #[error("puts {tensor} into {shard}, which is no file beside it; fetch that file or the matching index")]

@@ -3,6 +3,7 @@
 //! Everything is known from the headers; the data is touched only when a tensor is read.
 
 mod header;
+mod quantised;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -11,6 +12,7 @@ use ruminate_shaders::Dtype;
 use serde::Deserialize;
 
 pub use header::SafetensorsProblem;
+pub(crate) use quantised::{FORMAT, Part, Quantised, VERSION};
 
 use crate::error::{Error, Result, TensorProblem};
 use crate::source::{Bytes, Source};
@@ -62,6 +64,7 @@ pub struct TensorView<'a> {
 pub struct Checkpoint {
     files: Vec<Bytes>,
     tensors: BTreeMap<String, Entry>,
+    quantised: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,33 @@ struct Entry {
     info: TensorInfo,
     place: usize,
     start: usize,
+    blocks: Option<Blocks>,
+}
+
+/// Where the parts of a matrix in blocks begin.
+#[derive(Debug)]
+struct Blocks {
+    matrix: Quantised,
+    starts: Vec<usize>,
+}
+
+/// A matrix in blocks: numbers, scales, and minima if it has any.
+pub(crate) struct BlocksView<'a> {
+    pub(crate) matrix: Quantised,
+    /// Name of the file that holds it.
+    pub(crate) name: &'a str,
+    file: &'a Bytes,
+    starts: &'a [usize],
+}
+
+impl BlocksView<'_> {
+    /// Reads bytes of one of the parts into `out`, from the file and not from the mapping.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn read_at(&self, part: usize, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_at(self.starts[part] + offset, out)
+    }
 }
 
 impl TensorView<'_> {
@@ -97,7 +127,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::File`], [`Error::Json`] or [`Error::Safetensors`] say which file is damaged and how.
     pub fn open(source: &Source, ignore: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let mut checkpoint = Self { files: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint = Self { files: Vec::new(), tensors: BTreeMap::new(), quantised: false };
         if source.exists(SINGLE) {
             checkpoint.add(source, SINGLE, ignore)?;
         } else if source.exists(INDEX) {
@@ -123,10 +153,8 @@ impl Checkpoint {
                 let tensor = names.first().map_or_else(String::new, ToString::to_string);
                 return Err(wrong(SafetensorsProblem::MissingShard { shard: shard.to_owned(), tensor }));
             }
-            self.add(source, shard, ignore)?;
-            if let Some(name) =
-                names.iter().find(|name| self.tensors.get(**name).is_none_or(|entry| entry.info.file != shard))
-            {
+            let held = self.add(source, shard, ignore)?;
+            if let Some(name) = names.iter().find(|name| !held.contains(**name)) {
                 return Err(wrong(SafetensorsProblem::NotInShard {
                     tensor: (*name).to_owned(),
                     shard: shard.to_owned(),
@@ -136,12 +164,29 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn add(&mut self, source: &Source, name: &str, ignore: &dyn Fn(&str) -> bool) -> Result<()> {
+    /// Adds the tensors of a file; gives their names, as they stand there.
+    fn add(&mut self, source: &Source, name: &str, ignore: &dyn Fn(&str) -> bool) -> Result<BTreeSet<String>> {
         let bytes = source.map(name)?;
         let wrong = |problem| Error::Safetensors { file: source.describe(name), problem };
         let (data, metadata) = header::read(&bytes).map_err(wrong)?;
-        for (tensor, info) in metadata.tensors() {
+        let mut taken = BTreeSet::new();
+        let quantised = quantised::read(&metadata).map_err(wrong)?;
+        self.quantised |= quantised.is_some();
+        for (tensor, (matrix, parts)) in quantised.unwrap_or_default() {
+            taken.extend(matrix.parts().iter().map(|part| format!("{tensor}{}", part.suffix)));
             if ignore(&tensor) {
+                continue;
+            }
+            let bytes = parts.iter().map(|part| (part.data_offsets.1 - part.data_offsets.0) as u64).sum();
+            let starts: Vec<usize> = parts.iter().map(|part| data + part.data_offsets.0).collect();
+            let shape = matrix.shape.map(|size| size as usize).to_vec();
+            let info = TensorInfo { name: tensor.clone(), dtype: matrix.dtype, shape, bytes, file: name.to_owned() };
+            let place = self.files.len();
+            let entry = Entry { info, place, start: starts[0], blocks: Some(Blocks { matrix, starts }) };
+            self.insert(tensor, entry).map_err(wrong)?;
+        }
+        for (tensor, info) in metadata.tensors() {
+            if ignore(&tensor) || taken.contains(&tensor) {
                 continue;
             }
             let dtype = match info.dtype {
@@ -162,13 +207,32 @@ impl Checkpoint {
                 },
                 place: self.files.len(),
                 start: data + start,
+                blocks: None,
             };
-            if let Some(Entry { info, .. }) = self.tensors.insert(tensor, entry) {
-                return Err(wrong(SafetensorsProblem::InTwoFiles { tensor: info.name, other: info.file }));
-            }
+            self.insert(tensor, entry).map_err(wrong)?;
         }
         self.files.push(bytes);
-        Ok(())
+        Ok(metadata.tensors().into_keys().collect())
+    }
+
+    fn insert(&mut self, tensor: String, entry: Entry) -> Result<(), SafetensorsProblem> {
+        match self.tensors.insert(tensor, entry) {
+            Some(Entry { info, .. }) => Err(SafetensorsProblem::InTwoFiles { tensor: info.name, other: info.file }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the files are what `ruminate quantize` writes: matrices are held as they are stored, and not rounded again.
+    #[must_use]
+    pub fn is_quantised(&self) -> bool {
+        self.quantised
+    }
+
+    /// A matrix in blocks, if there is one of that name.
+    pub(crate) fn blocks(&self, name: &str) -> Option<BlocksView<'_>> {
+        let Entry { info, place, blocks, .. } = self.tensors.get(name)?;
+        let Blocks { matrix, starts } = blocks.as_ref()?;
+        Some(BlocksView { matrix: *matrix, name: &info.file, file: &self.files[*place], starts })
     }
 
     /// Every tensor, by name.
@@ -176,12 +240,14 @@ impl Checkpoint {
         self.tensors.values().map(|entry| &entry.info)
     }
 
-    /// A tensor's data, if there is one of that name.
+    /// A tensor's data, if there is one of that name. Of a matrix in blocks, the data are the numbers alone, which [`TensorView::decode`] leaves
+    /// as they are.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let Entry { info, place, start } = self.tensors.get(name)?;
+        let Entry { info, place, start, blocks } = self.tensors.get(name)?;
         let file = &self.files[*place];
-        let data = &file[*start..*start + info.bytes as usize];
+        let numbers = blocks.as_ref().map(|it| it.matrix.shape[0] as usize * it.matrix.rows().number_bytes());
+        let data = &file[*start..*start + numbers.unwrap_or(info.bytes as usize)];
         Some(TensorView { dtype: info.dtype, shape: info.shape.clone(), data, file, start: *start })
     }
 

@@ -11,12 +11,14 @@ mod form;
 mod pack;
 mod random_weight;
 mod resident;
+mod stored;
 
 pub use dtype::Dtype;
 pub use form::{Form, Order};
 pub use pack::{PACK, PackParams, pack};
 pub use random_weight::{Held, RANDOM_WEIGHT, RandomWeight, RandomWeightParams};
 pub use resident::Resident;
+pub use stored::{Stored, StoredRows};
 
 use crate::{Axis, Binding, Part, stride};
 

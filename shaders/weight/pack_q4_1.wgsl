@@ -13,6 +13,6 @@ fn packed_of(v: Values) -> Packed {
     let minimum = f16_bits(least * 4096.0);
     var packed: Packed;
     packed.factor = factor | (minimum << 16u);
-    packed.units[0] = nibbles_of(v, unpack2x16float(minimum).x / 4096.0, inverse_of(factor), 0.0);
+    packed.units[0] = nibbles_of(v, unpack2x16float(minimum).x * 0.000244140625, inverse_of(factor), 0.0);
     return packed;
 }

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Dtype, Form, Order, blocks};
+use super::{Dtype, Form, Order, Stored, StoredRows, blocks};
 use crate::Place;
 
 /// A matrix, or consecutive rows of one, in device memory.
@@ -77,7 +77,7 @@ impl Resident {
     }
 
     /// Where a unit of 16 bytes of a row is, if a row has `units` of them.
-    const fn unit(&self, units: u32, row: u32, unit: u32) -> u64 {
+    pub(super) const fn unit(&self, units: u32, row: u32, unit: u32) -> u64 {
         let (units, unit) = (units as u64, unit as u64);
         match self.form.order {
             Order::Rows => row as u64 * units + unit,
@@ -89,7 +89,7 @@ impl Resident {
     }
 
     /// Where the factor of a block of a row is, in halves (`q8`, `q4`) or words (`q4_1`) from [`Self::scales`] on.
-    const fn scale(&self, row: u32, block: u32) -> u64 {
+    pub(super) const fn scale(&self, row: u32, block: u32) -> u64 {
         let pairs = self.block_pairs();
         match (self.form.order, self.form.dtype) {
             (Order::Rows, _) => row as u64 * 2 * pairs + block as u64,
@@ -154,12 +154,10 @@ impl Resident {
     pub fn put(&self, words: &mut [u32], first: u32, values: &[f32]) {
         let width = self.chunks as usize * 8;
         if self.form.dtype.in_blocks() {
-            let last = first + (values.len() / width) as u32;
-            for (row, values) in (first..).zip(values.chunks_exact(width)) {
-                self.put_blocks(words, row, values);
-            }
-            let padding = if last == self.rows { self.padded_rows() as u32 - last } else { 0 };
-            (last..last + padding).for_each(|row| self.put_blocks(words, row, &vec![0.0; width]));
+            let stored = Stored { dtype: self.form.dtype, chunks: self.chunks };
+            let mut rows = StoredRows::default();
+            values.chunks_exact(width).for_each(|row| stored.round(row, &mut rows));
+            self.take(words, first, &rows);
         } else {
             let mut bytes = Vec::new();
             values.chunks_exact(width).for_each(|row| self.form.dtype.encode_row(row, &mut bytes));
@@ -179,34 +177,15 @@ impl Resident {
             }
         }
     }
-
-    fn put_blocks(&self, words: &mut [u32], row: u32, values: &[f32]) {
-        let blocks = blocks(self.chunks);
-        // Numbers to a word, bits of each, units to a block.
-        let (per_word, bits, per_block) = if self.form.dtype == Dtype::Q8 { (4, 8, 2) } else { (8, 4, 1) };
-        for (block, values) in (0..).zip(values.chunks(32)) {
-            let (factor, minimum, numbers) = round_block(self.form.dtype, values);
-            for (word, numbers) in (0..).zip(numbers.chunks_exact(per_word)) {
-                let unit = self.unit(per_block * blocks, row, per_block * block + word / 4);
-                let shifted = (0..).step_by(bits).zip(numbers).map(|(shift, number)| number << shift);
-                words[unit as usize * 4 + word as usize % 4] = shifted.fold(0, |word, bits: u32| word | bits);
-            }
-            let (scale, base) = (self.scale(row, block) as usize, self.scales() as usize * 4);
-            let halves: &mut [u16] = bytemuck::cast_slice_mut(&mut words[base..]);
-            if self.form.dtype == Dtype::Q4Min {
-                halves[2 * scale] = factor.to_bits();
-                halves[2 * scale + 1] = minimum.to_bits();
-            } else {
-                halves[scale] = factor.to_bits();
-            }
-        }
-    }
 }
 
 /// The factor and the minimum of a block as they are stored, and its numbers.
 #[expect(clippy::cast_sign_loss, reason = "numbers are clamped to a range from zero on")]
-fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
-    let mut numbers = [0; 32];
+pub(super) fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
+    // A block at the end of a row is filled up with zeros.
+    let mut block = [0.0; 32];
+    block[..values.len()].copy_from_slice(values);
+    let (values, mut numbers) = (block, [0; 32]);
     let largest = values.iter().fold(0_f32, |most, v| most.max(v.abs()));
     let (factor, minimum, shift, range) = match dtype {
         Dtype::Q4Min => {
@@ -223,8 +202,9 @@ fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
     };
     let inverse = if factor.to_f32() == 0.0 { 0.0 } else { FACTOR / factor.to_f32() };
     let low = minimum.to_f32() / FACTOR;
-    for (number, value) in numbers.iter_mut().zip(values.iter().copied().chain(std::iter::repeat(0.0))) {
-        *number = ((value - low) * inverse + shift).round_ties_even().clamp(*range.start(), *range.end()) as u32;
+    for (number, value) in numbers.iter_mut().zip(values) {
+        // Rounded before the shift, so that no device can make one operation of the product and the sum.
+        *number = (((value - low) * inverse).round_ties_even() + shift).clamp(*range.start(), *range.end()) as u32;
     }
     (factor, minimum, numbers)
 }

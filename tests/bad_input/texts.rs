@@ -79,7 +79,7 @@ fn flags() -> Result<()> {
         ("--max-tokens=0", "0 is not in 1.."),
         ("--ctx-size=0", "0 is not in 1.."),
         ("--seed=x", "invalid digit"),
-        ("--dtype=f64", "possible values: f32, f16, bf16"),
+        ("--dtype=f64", "`f64` is no dtype; there are f32, f16, bf16"),
         ("--stream", "--json"),
         ("--nonsense", "--nonsense"),
         ("--gpu=0", "cannot be used with"),

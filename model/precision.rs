@@ -1,0 +1,235 @@
+//! In which numbers the matrices of a model are held: one dtype for all of them, or another one for some groups.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ruminate_shaders::Dtype;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::error::Error;
+
+/// Matrices that have something in common: how often they are used, and what follows from their errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// The embedding, which is the head too where they are tied.
+    Embedding,
+    /// The head of a model whose head is not the embedding.
+    Head,
+    /// What mixes the embedding into the state at every step.
+    Adapter,
+    /// The blocks before the recurrence.
+    Prelude,
+    /// The blocks that are applied again and again.
+    Core,
+    /// The blocks after the recurrence.
+    Coda,
+}
+
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Embedding, Self::Head, Self::Adapter, Self::Prelude, Self::Core, Self::Coda];
+
+    /// Name as users write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Head => "head",
+            Self::Adapter => "adapter",
+            Self::Prelude => "prelude",
+            Self::Core => "core",
+            Self::Coda => "coda",
+        }
+    }
+
+    /// The group of a matrix by its name in the checkpoint; none for a name that is no matrix's.
+    pub(crate) fn of(matrix: &str) -> Option<Self> {
+        match matrix {
+            "transformer.wte.weight" => Some(Self::Embedding),
+            "lm_head.weight" => Some(Self::Head),
+            "transformer.adapter.weight" => Some(Self::Adapter),
+            _ => {
+                let block = matrix.strip_prefix("transformer.")?;
+                let kinds = [("prelude.", Self::Prelude), ("core_block.", Self::Core), ("coda.", Self::Coda)];
+                kinds.into_iter().find(|(kind, _)| block.starts_with(kind)).map(|(_, group)| group)
+            }
+        }
+    }
+}
+
+/// What is asked for: `q8`, or `q4,adapter=bf16,embedding=q8`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precision {
+    /// The dtype of every group that is not named; by default as in the files, f32 rounded to bf16.
+    pub dtype: Option<Dtype>,
+    /// Groups that are held otherwise. The last one that names a group counts.
+    pub keep: Vec<(Group, Dtype)>,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        Self { dtype: Some(dtype), keep: Vec::new() }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    /// Says which word is wrong and what it may be.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = |all: &mut dyn Iterator<Item = &'static str>| all.collect::<Vec<_>>().join(", ");
+        let dtype_of = |word: &str| {
+            let known = Dtype::ALL.into_iter().find(|dtype| dtype.name() == word);
+            known.ok_or_else(|| {
+                format!("`{word}` is no dtype; there are {}", names(&mut Dtype::ALL.iter().map(|dtype| dtype.name())))
+            })
+        };
+        let mut found = Self::default();
+        for word in text.split(',').map(str::trim) {
+            let Some((group, dtype)) = word.split_once('=') else {
+                if let Some(before) = found.dtype.replace(dtype_of(word)?) {
+                    return Err(format!(
+                        "{} and `{word}` are two dtypes for the same; write GROUP={word} for one of the groups {}",
+                        before.name(),
+                        names(&mut Group::ALL.iter().map(|group| group.name())),
+                    ));
+                }
+                continue;
+            };
+            let known = Group::ALL.into_iter().find(|known| known.name() == group.trim());
+            let Some(known) = known else {
+                return Err(format!(
+                    "`{group}` is no group of matrices; there are {}",
+                    names(&mut Group::ALL.iter().map(|group| group.name()))
+                ));
+            };
+            if found.keep.iter().any(|(group, _)| *group == known) {
+                return Err(format!("`{group}` is named twice"));
+            }
+            found.keep.push((known, dtype_of(dtype.trim())?));
+        }
+        Ok(found)
+    }
+}
+
+impl Precision {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.dtype.is_none() && self.keep.is_empty()
+    }
+
+    /// The dtype of every group of a model with random weights, which come in bf16 without asking.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if a group is named that the model does not have.
+    pub fn dtypes(&self, config: &Config) -> Result<Dtypes, Error> {
+        self.over(Dtype::Bf16.into(), config)
+    }
+
+    /// The dtype of every group, where `stored` is what comes without asking.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if a group is named that the model does not have.
+    pub(crate) fn over(&self, stored: Dtypes, config: &Config) -> Result<Dtypes, Error> {
+        let mut all = self.dtype.map_or(stored, Dtypes::from);
+        for &(group, dtype) in &self.keep {
+            if group == Group::Head && config.tie_embeddings {
+                return Err(Error::Option {
+                    name: "dtype",
+                    value: format!("head={}", dtype.name()),
+                    allowed: "given for `embedding` here: the head of this model is its embedding",
+                });
+            }
+            all.set(group, dtype);
+        }
+        Ok(all.tied(config))
+    }
+}
+
+/// The dtype of every group of matrices. As text, what would ask for it: `q4,adapter=bf16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dtypes([Dtype; 6]);
+
+impl From<Dtype> for Dtypes {
+    fn from(dtype: Dtype) -> Self {
+        Self([dtype; 6])
+    }
+}
+
+impl Dtypes {
+    /// The dtype of a group.
+    #[must_use]
+    pub const fn of(&self, group: Group) -> Dtype {
+        self.0[group as usize]
+    }
+
+    /// The dtype that most groups have; the core's, if several are as frequent.
+    #[must_use]
+    pub fn most(&self) -> Dtype {
+        let frequency = |dtype: Dtype| self.0.iter().filter(|&&other| other == dtype).count();
+        let core = self.of(Group::Core);
+        self.0.into_iter().fold(core, |most, dtype| if frequency(dtype) > frequency(most) { dtype } else { most })
+    }
+
+    /// The dtype of a matrix by its name in the checkpoint.
+    pub(crate) fn of_matrix(&self, name: &str) -> Dtype {
+        Group::of(name).map_or_else(|| self.most(), |group| self.of(group))
+    }
+
+    pub(crate) const fn set(&mut self, group: Group, dtype: Dtype) {
+        self.0[group as usize] = dtype;
+    }
+
+    /// The same for a model: a head that is the embedding has no dtype of its own, so it counts as what most groups are.
+    pub(crate) fn tied(mut self, config: &Config) -> Self {
+        if config.tie_embeddings {
+            self.set(Group::Head, self.of(Group::Core));
+            self.set(Group::Head, self.most());
+        }
+        self
+    }
+}
+
+impl fmt::Display for Dtypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = self.most();
+        f.write_str(most.name())?;
+        let others = Group::ALL.into_iter().filter(|&group| self.of(group) != most);
+        others.into_iter().try_for_each(|group| write!(f, ",{}={}", group.name(), self.of(group).name()))
+    }
+}
+
+impl Checkpoint {
+    /// The dtype that every group has on a device if `asked` is asked for. What comes without asking: bf16, or f16 if the adapter is stored so;
+    /// of a quantised file, what is in it, and nothing else can be asked for.
+    ///
+    /// # Errors
+    /// [`Error::Requantise`], [`Error::Unlike`], or [`Error::Option`] for a group that the model does not have.
+    pub fn dtypes(&self, config: &Config, asked: &Precision) -> Result<Dtypes, Error> {
+        if !self.is_quantised() {
+            let adapter = self.tensor("transformer.adapter.weight").map(|tensor| tensor.dtype);
+            let usual = if adapter == Some(Dtype::F16) { Dtype::F16 } else { Dtype::Bf16 };
+            return asked.over(usual.into(), config);
+        }
+        let mut found: [Option<(Dtype, &str)>; 6] = [None; 6];
+        for info in self.tensors().filter(|info| info.shape.len() == 2) {
+            let Some(group) = Group::of(&info.name) else { continue };
+            let (dtype, first) = *found[group as usize].get_or_insert((info.dtype, &info.name));
+            if dtype != info.dtype {
+                let (first, second) =
+                    (format!("{first} in {}", dtype.name()), format!("{} in {}", info.name, info.dtype.name()));
+                return Err(Error::Unlike { file: info.file.clone(), first, second });
+            }
+        }
+        let core = found[Group::Core as usize].map_or(Dtype::Bf16, |(dtype, _)| dtype);
+        let mut stored = Dtypes::from(core);
+        for group in Group::ALL {
+            stored.set(group, found[group as usize].map_or(core, |(dtype, _)| dtype));
+        }
+        let stored = stored.tied(config);
+        let held = asked.over(stored, config)?;
+        if held == stored { Ok(stored) } else { Err(Error::Requantise { asked: held, stored }) }
+    }
+}

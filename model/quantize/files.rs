@@ -1,0 +1,140 @@
+//! A folder whose files appear together, when all of them are whole.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::error::{Error, Result};
+use crate::source::Source;
+
+/// The folder that is written.
+pub(super) struct Folder {
+    path: PathBuf,
+    finished: Vec<(String, NamedTempFile)>,
+    /// The folder was made here: if nothing comes of it, it goes.
+    made: bool,
+}
+
+/// A file under way.
+pub(super) struct Writer {
+    name: String,
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+/// What says that a folder is a model.
+const CONFIG: &str = "config.json";
+
+impl Folder {
+    /// A folder that is new or empty, or may be overwritten, and is not the one that is read.
+    pub(super) fn open(path: &Path, source: &Source, force: bool) -> Result<Self> {
+        let wrong = |problem| Err(Error::Folder { folder: path.display().to_string(), problem });
+        let made = !path.exists();
+        if !made && !path.is_dir() {
+            return wrong("is a file; give a folder");
+        }
+        std::fs::create_dir_all(path).map_err(|error| failed(path, error))?;
+        if let Source::Dir(read) = source
+            && same(read, path)
+        {
+            return wrong("holds the model that is read; give another folder");
+        }
+        let empty = std::fs::read_dir(path).map_err(|error| failed(path, error))?.next().is_none();
+        if !empty && !force {
+            return wrong("is not empty; give another folder, or --force to overwrite a model in it");
+        }
+        Ok(Self { path: path.to_path_buf(), finished: Vec::new(), made })
+    }
+
+    /// A file that has its name only in the end. Until then it goes with the value.
+    pub(super) fn file(&self, name: &str) -> Result<Writer> {
+        let path = self.path.join(name);
+        let mut builder = Builder::new();
+        builder.prefix(".quantize-").suffix(".part");
+        // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(&self.path).map_err(|error| failed(&path, error))?;
+        Ok(Writer { name: name.to_owned(), path, file })
+    }
+
+    /// Brings a file to the disk.
+    pub(super) fn finish(&mut self, writer: Writer) -> Result<()> {
+        writer.file.as_file().sync_all().map_err(|error| failed(&writer.path, error))?;
+        self.finished.push((writer.name, writer.file));
+        Ok(())
+    }
+
+    /// A file with this content.
+    pub(super) fn whole(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        let mut writer = self.file(name)?;
+        writer.write(0, content)?;
+        self.finish(writer)
+    }
+
+    /// Gives the files their names, in the order in which they were finished; gives names and sizes. Weights of a model that was here before and
+    /// is overwritten go.
+    pub(super) fn commit(mut self) -> Result<Vec<(String, u64)>> {
+        let files = std::mem::take(&mut self.finished);
+        self.remove(CONFIG)?;
+        for entry in std::fs::read_dir(&self.path).map_err(|error| failed(&self.path, error))? {
+            let entry = entry.map_err(|error| failed(&self.path, error))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("model")
+                && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
+            {
+                self.remove(&name)?;
+            }
+        }
+        let mut written = Vec::new();
+        for (name, file) in files {
+            let path = self.path.join(&name);
+            let file = file.persist(&path).map_err(|error| failed(&path, error.error))?;
+            written.push((name, file.metadata().map_err(|error| failed(&path, error))?.len()));
+            self.made = false;
+        }
+        // The names, too; what cannot be opened as a file need not be.
+        if let Ok(folder) = File::open(&self.path) {
+            let _ = folder.sync_all();
+        }
+        Ok(written)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.finished.clear();
+        if self.made {
+            // Only an empty one goes; one that holds something is somebody's.
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+}
+
+impl Writer {
+    /// Writes bytes at an offset.
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.file.as_file_mut();
+        let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(bytes));
+        written.map_err(|error| failed(&self.path, error))
+    }
+}
+
+fn failed(path: &Path, source: std::io::Error) -> Error {
+    Error::Write { file: path.display().to_string(), source }
+}
+
+/// Whether two paths are the same folder.
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
