@@ -42,7 +42,7 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
         return Err(Usage("the CPU twins have one way of computing each thing; leave out --cpu".to_owned()).into());
     };
     let config = Config::open(&options.model.argument.source_or_shape()?)?;
-    let dtype = options.model.dtype().unwrap_or(Dtype::Bf16);
+    let dtype = options.model.core_dtype().unwrap_or(Dtype::Bf16);
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
