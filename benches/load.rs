@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for cached in [false, true] {
         let (mut bound, mut loaded, mut bytes) = (Vec::new(), Vec::new(), 0);
         for _ in 0..ROUNDS {
-            let mut time = |seconds: &mut Vec<f64>, run: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
+            let time = |seconds: &mut Vec<f64>, run: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
                 if !cached && !forget(&folder)? {
                     return Ok(());
                 }
