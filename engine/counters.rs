@@ -39,6 +39,8 @@ counters! {
     read_backs,
     /// Dispatches, or calls of CPU twins.
     launches,
+    /// Nanoseconds that the host spent on encoding commands. What a driver does within a submission, or waits for, is not in it.
+    encoding_nanos,
     /// Compute pipelines created.
     pipelines,
     /// Device buffers created, staging and uniform buffers included.

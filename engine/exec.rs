@@ -206,6 +206,7 @@ impl Execution {
         let since = Instant::now();
         // Encoding is inside the scopes of the submission: faults of a pass show when it ends.
         let submission = gpu.submit(tally, || {
+            let begun = Instant::now();
             let mut encoder =
                 gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("ruminate") });
             if first.is_some() {
@@ -222,7 +223,9 @@ impl Execution {
                     offset += source.size();
                 }
             }
-            Some(encoder.finish())
+            let commands = encoder.finish();
+            add(&tally.encoding_nanos, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            Some(commands)
         })?;
         add(&tally.launches, launches);
         let done = match stamps {

@@ -64,7 +64,7 @@ pub struct TokenTiming {
     pub flops: f64,
     /// Seconds per token.
     pub time: Sample,
-    /// Seconds per token that the host spent on encoding and submitting; the median.
+    /// Seconds per token that the host spent on encoding; the median.
     pub host: f64,
 }
 
@@ -124,7 +124,7 @@ fn whole(value: f64, least: u32, most: u32) -> u32 {
     value.clamp(least.into(), most.max(least).into()) as u32
 }
 
-/// Seconds per token of a fresh sequence, and those that the host took for it.
+/// Seconds per token of a fresh sequence, and those that the host took to encode it.
 fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<(f64, f64), Error> {
     session.rewind(0)?;
     let vocab = session.model().config().vocab_size;
