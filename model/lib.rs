@@ -75,7 +75,7 @@ pub use ruminate_engine::{
     AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, Tuned, Tuning, TuningFrom, adapters,
     backend,
 };
-pub use ruminate_shaders::attention::cache::Lookup;
+pub use ruminate_shaders::attention::cache::{KV_DTYPES, Lookup};
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use session::{MAX_STEPS, Session};
 pub use source::{Bytes, Source};

@@ -105,17 +105,17 @@ pub(super) fn buffers() -> impl Iterator<Item = (&'static str, Testbed)> {
 }
 
 impl Testbed {
-    /// Rows at the end of a context at full length, in the first layer of the recurrence and outside of it. Two steps: more would only be
-    /// more memory.
+    /// Rows at the end of a context at full length, in the first layer of the recurrence and outside of it, and once more in q8. Two steps: more would
+    /// only be more memory.
     pub(super) fn at(work: &Workload) -> Vec<Self> {
         let Workload { heads, kv_heads, head_dim, positions, rows, .. } = *work;
         let context = positions.max(rows);
-        let bed = |recurrent| {
+        let bed = |recurrent, dtype| {
             let cache = CacheShape {
                 kv_heads,
                 head_dim,
-                dtype: Dtype::Bf16,
-                place: CacheShape::preferred(&work.caps, Dtype::Bf16),
+                dtype,
+                place: CacheShape::preferred(&work.caps, dtype),
                 sequences: 1,
                 context,
                 steps: 2,
@@ -128,7 +128,7 @@ impl Testbed {
             let table = (context - rows..context).map(|position| Row { step: 1, ..Row::new(0, position, 0) });
             Self { cache, heads, rows: table.collect(), splits: preferred_splits(&cache, rows, heads), seed: 6 }
         };
-        vec![bed(true), bed(false)]
+        vec![bed(true, Dtype::Bf16), bed(false, Dtype::Bf16), bed(true, Dtype::Q8)]
     }
 
     /// A random shape and random rows.
