@@ -38,7 +38,7 @@ pub(crate) struct GenerationOptions {
 /// The flag that says how keys and values are held.
 #[derive(Args)]
 pub(crate) struct CacheOptions {
-    /// How keys and values are held: q8 takes little more than half the memory of bf16, for about as good an answer
+    /// How keys and values are held: q8 takes 53 % of the memory of bf16 and says nearly the same
     #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = kv_dtypes(), help_heading = "Device")]
     pub(crate) kv_dtype: Dtype,
 }
