@@ -85,14 +85,7 @@ pub struct GenerationConfig {
 impl Config {
     /// What launches of this model look like, in passes of so many rows that look at so many positions at most, with matrices cut to so many
     /// rows.
-    pub(crate) fn workload(
-        &self,
-        dtype: Dtype,
-        rows: u32,
-        positions: u32,
-        most_weight_rows: u32,
-        caps: Caps,
-    ) -> Workload {
+    pub fn workload(&self, dtype: Dtype, rows: u32, positions: u32, most_weight_rows: u32, caps: Caps) -> Workload {
         Workload {
             n_embd: self.n_embd,
             heads: self.n_heads,

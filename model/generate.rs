@@ -88,6 +88,8 @@ pub struct Statistics {
     pub prompt_time: Duration,
     /// From the first token to the last.
     pub decode_time: Duration,
+    /// What the host spent on encoding and submitting passes: the device computes meanwhile, if passes are submitted ahead of it.
+    pub host_time: Duration,
 }
 
 impl Statistics {

@@ -199,12 +199,12 @@ impl Run {
 
     /// Keeps the device busy: submits passes up to the limit.
     fn submit_ahead(&mut self, session: &mut Session) -> Result<(), Error> {
-        loop {
-            if !self.begin(session)? {
-                return Ok(());
-            }
+        let start = Instant::now();
+        while self.begin(session)? {
             self.submit()?;
         }
+        self.statistics.host_time += start.elapsed();
+        Ok(())
     }
 
     /// Waits for the oldest pass and takes its token.

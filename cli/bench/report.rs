@@ -66,6 +66,8 @@ struct Record {
     percent: Option<f64>,
     /// Which ceiling that is: `read` or `f32`.
     bound_by: Option<&'static str>,
+    /// The host's own work for a token, which overlaps the device's, as a part of the token's time.
+    host_percent: Option<f64>,
 }
 
 impl Record {
@@ -193,7 +195,7 @@ impl Report {
     }
 
     fn token(&self, timing: &TokenTiming) -> Record {
-        let TokenTiming { phase, tokens, steps, bytes, flops, time } = timing;
+        let TokenTiming { phase, tokens, steps, bytes, flops, time, host } = timing;
         let name = match phase {
             Phase::Prefill => "prefill",
             Phase::Decode => "decode",
@@ -208,6 +210,7 @@ impl Report {
             gflop_per_s: Some(flops / time.median() / 1e9),
             tokens_per_s: Some(1.0 / time.median()),
             percent: bound.map(|bound| 100.0 * bound / time.median()),
+            host_percent: Some(100.0 * host / time.median()),
             bound_by: bound.map(|bound| if reading == Some(bound) { "read" } else { "f32" }),
             ..record
         }
@@ -259,9 +262,10 @@ impl Report {
                     [it.tokens_per_s, Some(1e3 * it.seconds), bound, it.gb_per_s, it.gflop_per_s, it.percent]
                         .map(digits);
                 let (spread, of) = (format!("{:.1} %", it.spread()), it.bound_by.unwrap_or_default().to_owned());
-                vec![test, timing.steps.to_string(), rate, spread, ms, alone, gb, gflop, percent, of]
+                let host = format!("{:.2} %", it.host_percent.unwrap_or_default());
+                vec![test, timing.steps.to_string(), rate, spread, ms, alone, gb, gflop, percent, of, host]
             });
-            let heads = ["test", "steps", "t/s", "±", "ms/token", "at least", "GB/s", "GFLOP/s", "%", "of"];
+            let heads = ["test", "steps", "t/s", "±", "ms/token", "at least", "GB/s", "GFLOP/s", "%", "of", "host"];
             table(out, &heads, 1, rows)?;
         }
         if let Some((line, bound)) = self.line() {

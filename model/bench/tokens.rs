@@ -64,6 +64,8 @@ pub struct TokenTiming {
     pub flops: f64,
     /// Seconds per token.
     pub time: Sample,
+    /// Seconds per token that the host spent on encoding and submitting; the median.
+    pub host: f64,
 }
 
 impl TokenTiming {
@@ -92,7 +94,7 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
         let trial = TRIAL.min(most);
         // Kernels are compiled in the first run.
         time(&mut session, phase, trial, flattest)?;
-        let once = time(&mut session, phase, trial, flattest)?;
+        let (once, _) = time(&mut session, phase, trial, flattest)?;
         for &steps in &asked.steps {
             let estimate = once * weights(steps) / weights(flattest);
             let affordable = budget / (estimate * f64::from(asked.repetitions));
@@ -102,11 +104,12 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
             if phase == Phase::Prefill && tokens != trial {
                 time(&mut session, phase, tokens, flattest)?;
             }
-            let seconds = (0..repetitions).map(|_| time(&mut session, phase, tokens, steps));
-            let time = Sample::new(seconds.collect::<Result<_, _>>()?);
+            let all = (0..repetitions).map(|_| time(&mut session, phase, tokens, steps));
+            let (seconds, host) = all.collect::<Result<(Vec<_>, Vec<_>), _>>()?;
+            let (time, host) = (Sample::new(seconds), Sample::new(host).median());
             let passes = if phase == Phase::Prefill { tokens.div_ceil(MAX_ROWS) } else { tokens };
             let bytes = model.bytes_per_token(steps) as f64 * f64::from(passes) / f64::from(tokens);
-            let timing = TokenTiming { phase, tokens, steps, bytes, flops: 2.0 * weights(steps), time };
+            let timing = TokenTiming { phase, tokens, steps, bytes, flops: 2.0 * weights(steps), time, host };
             if !done(timing) {
                 return Ok(());
             }
@@ -121,8 +124,8 @@ fn whole(value: f64, least: u32, most: u32) -> u32 {
     value.clamp(least.into(), most.max(least).into()) as u32
 }
 
-/// Seconds per token of a fresh sequence.
-fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<f64, Error> {
+/// Seconds per token of a fresh sequence, and those that the host took for it.
+fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<(f64, f64), Error> {
     session.rewind(0)?;
     let vocab = session.model().config().vocab_size;
     // Any tokens do, but not always the same one: an embedding's row would stay in the cache.
@@ -139,9 +142,10 @@ fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<
     };
     let mut generation = session.generate(&prompt[..], &options)?;
     generation.by_ref().try_for_each(|piece| piece.map(drop))?;
-    let Statistics { prompt_time, decode_time, .. } = generation.statistics();
+    let Statistics { prompt_time, decode_time, host_time, .. } = generation.statistics();
     let time = if phase == Phase::Prefill { prompt_time } else { decode_time };
-    Ok(time.as_secs_f64() / f64::from(tokens))
+    let passes = f64::from(tokens) + if phase == Phase::Prefill { 0.0 } else { 1.0 };
+    Ok((time.as_secs_f64() / f64::from(tokens), host_time.as_secs_f64() / passes))
 }
 
 /// Time per decoded token as a straight line over the number of steps.

@@ -106,7 +106,7 @@ impl TensorView<'_> {
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
+    pub fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         self.file.read_at(self.start + offset, out)
     }
 

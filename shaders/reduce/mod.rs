@@ -24,6 +24,12 @@ pub(crate) const fn memory(lanes: u32) -> u32 {
     lanes * 16
 }
 
+/// Lanes for a workgroup that goes through many items, again and again: enough items for each that reducing counts little. Software drivers run
+/// the subgroups of a workgroup one after the other and pay for each barrier.
+pub(crate) fn lanes_over(caps: &Caps, items: u32) -> u32 {
+    lanes(items.div_ceil(16), if caps.lanes.is_some() { 64 } else { 256 })
+}
+
 /// Lanes for work of `items` that a workgroup shares: a power of two between 32 and `most`.
 pub(crate) fn lanes(items: u32, most: u32) -> u32 {
     items.next_power_of_two().clamp(32, most)

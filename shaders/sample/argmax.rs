@@ -42,7 +42,7 @@ pub fn argmax(caps: &Caps, outputs: u32, vocab: u32) -> Launch {
     Launch {
         kernel: &ARGMAX,
         choice,
-        overrides: vec![reduce::lanes(vocab, 256)],
+        overrides: vec![reduce::lanes_over(caps, vocab)],
         params: bytemuck::bytes_of(&ArgmaxParams { outputs, vocab, stride: stride(vocab) }).to_vec(),
         workgroups: [outputs, 1, 1],
         sizes: vec![u64::from(outputs) * size_of::<Row>() as u64, bytes, u64::from(outputs) * 4],

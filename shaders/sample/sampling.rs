@@ -99,7 +99,7 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32, context: u3
     Launch {
         kernel: &SAMPLE,
         choice,
-        overrides: vec![reduce::lanes(vocab, 256)],
+        overrides: vec![reduce::lanes_over(caps, vocab)],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [outputs, 1, 1],
         sizes: vec![

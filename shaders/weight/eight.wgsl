@@ -8,6 +8,10 @@ fn dot8(a: Eight, b: Eight) -> f32 {
     return dot(a.lo, b.lo) + dot(a.hi, b.hi);
 }
 
+fn sum8(v: Eight) -> f32 {
+    return dot(v.lo, vec4(1.0)) + dot(v.hi, vec4(1.0));
+}
+
 // Four pairs of bf16. A bf16 is the upper half of an f32, so bit operations unpack it exactly on every backend.
 fn eight_of_bf16(p: vec4<u32>) -> Eight {
     let even = bitcast<vec4<f32>>(p << vec4(16u));

@@ -63,13 +63,19 @@ pub(crate) const WEIGHT_LANES: Axis = Axis {
     ],
 };
 
-const F32: Part = Part::new("f32", include_str!("rows_f32.wgsl")).using(&[WEIGHT_OF_UNITS]).with(&[FLOATS]);
-const F16: Part = Part::new("f16", include_str!("rows_f16.wgsl")).using(&[WEIGHT_OF_UNITS]).with(&[WORDS]);
-const BF16: Part = Part::new("bf16", include_str!("rows_bf16.wgsl")).using(&[WEIGHT_OF_UNITS]).with(&[WORDS]);
-const Q8: Part = Part::new("q8", include_str!("rows_q8.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS]).with(&[WORDS]);
-const Q4: Part = Part::new("q4", include_str!("rows_q4.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS]).with(&[WORDS]);
-const Q4_MIN: Part = Part::new("q4_1", include_str!("rows_q4_1.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS]).with(&[WORDS]);
+const F32: Part = Part::new("f32", include_str!("rows_f32.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[FLOATS]);
+const F16: Part = Part::new("f16", include_str!("rows_f16.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[WORDS]);
+const BF16: Part = Part::new("bf16", include_str!("rows_bf16.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[WORDS]);
+const Q8: Part =
+    Part::new("q8", include_str!("rows_q8.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS]).with(&[WORDS]);
+const Q4: Part =
+    Part::new("q4", include_str!("rows_q4.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS]).with(&[WORDS]);
+const Q4_MIN: Part =
+    Part::new("q4_1", include_str!("rows_q4_1.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS]).with(&[WORDS]);
 
+/// How products with raw numbers become products with weights.
+const ALONE: &str = include_str!("rows_alone.wgsl");
+const IN_BLOCKS: &str = include_str!("rows_blocks.wgsl");
 const WEIGHT_OF_UNITS: &str = include_str!("weight.wgsl");
 const TEXEL: &str = include_str!("texel.wgsl");
 const NIBBLES: &str = include_str!("lanes_nibbles.wgsl");

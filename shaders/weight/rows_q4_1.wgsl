@@ -14,3 +14,7 @@ fn unit_at(row: u32, unit: u32) -> Unit {
 fn chunk_of(unit: Unit, j: u32) -> Eight {
     return scaled(q4_chunk(unit.q, j), unit.scale);
 }
+
+fn raw_chunk(unit: Unit, j: u32) -> Eight {
+    return q4_chunk(unit.q, j);
+}

@@ -20,3 +20,7 @@ fn half_at(row: u32, block: u32, blocks: u32) -> u32 {
 fn chunk_of(unit: Unit, j: u32) -> Eight {
     return scaled(q8_chunk(unit.q, j), unit.scale);
 }
+
+fn raw_chunk(unit: Unit, j: u32) -> Eight {
+    return q8_chunk(unit.q, j);
+}

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ruminate_shaders::KERNELS;
 use ruminate_tests::compilers::amd::{self, NullGpu, Report, Statistics};
+use ruminate_tests::compilers::listing::Loop;
 use ruminate_tests::compilers::{Dxc, Variant, all_variants, dxil, msl, named, spirv};
 
 /// Print what the compilers of real platforms make of every kernel variant, as Markdown.
@@ -92,6 +93,8 @@ struct Row {
     constants: Vec<String>,
     sizes: Sizes,
     amd: Vec<Statistics>,
+    /// The inner loop on each family, with any of the constants.
+    inner: Vec<Option<Loop>>,
 }
 
 fn table() -> Result<()> {
@@ -115,7 +118,10 @@ fn table() -> Result<()> {
             let row = rows.get_mut(&report.label).with_context(|| format!("{} is unknown", report.label))?;
             match row.amd.get_mut(index) {
                 Some(worst) => *worst = worst.worse(&report.statistics),
-                None => row.amd.push(report.statistics),
+                None => {
+                    row.amd.push(report.statistics);
+                    row.inner.push(report.inner);
+                }
             }
             if devices.len() == index {
                 devices.push(report.device);
@@ -164,7 +170,28 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
         }
         writeln!(page)?;
     }
+    streams(&mut page, rows)?;
     Ok(page)
+}
+
+/// What the kernels that read weights spend on each of them.
+fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
+    writeln!(page, "{STREAMS}")?;
+    writeln!(page, "| variant | weights per round |{}", amd::FAMILIES.map(|family| format!(" {family} |")).concat())?;
+    writeln!(page, "|---|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
+    for (dtype, weights) in WEIGHTS_PER_ROUND {
+        for reduce in ["workgroup", "subgroup"] {
+            let label = format!("matvec.{dtype}.plain.store.rows1.{reduce}");
+            let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
+            write!(page, "| {label} | {weights} |")?;
+            for inner in &row.inner {
+                let Loop { vector, wide_loads, narrow_loads } = inner.context("a matvec has a loop")?;
+                write!(page, " {:.2} · {wide_loads} · {narrow_loads} |", vector as f64 / f64::from(weights))?;
+            }
+            writeln!(page)?;
+        }
+    }
+    Ok(())
 }
 
 fn spirv_tools() -> Result<String> {
@@ -172,6 +199,17 @@ fn spirv_tools() -> Result<String> {
     let text = String::from_utf8(output.stdout)?;
     Ok(text.split_whitespace().nth(1).unwrap_or_default().to_owned())
 }
+
+/// Weights that a lane takes in a round of the inner loop of `matvec`: four rows of a unit of 16 bytes (32 for f32).
+const WEIGHTS_PER_ROUND: [(&str, u32); 6] =
+    [("f32", 32), ("f16", 32), ("bf16", 32), ("q8", 64), ("q4", 128), ("q4_1", 128)];
+
+const STREAMS: &str = "\
+## Streams of weights
+
+The inner loop of `matvec` for one row, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
+a unit of 16 bytes (32 in f32) of each of four rows of W, and the same places of x; factors of blocks are the other loads.
+";
 
 const INTRODUCTION: &str = "\
 # What compilers make of the kernels

@@ -14,6 +14,7 @@ use naga::back::PipelineConstants;
 use naga::valid::Capabilities;
 use serde::{Deserialize, Serialize};
 
+use super::listing::{Loop, inner_loop};
 use super::{Checked, ENTRY, Resource, Variant, spirv};
 
 /// GPU families: GCN 5 (Vega, 64 lanes only), RDNA 2 (RX 6800 and up), RDNA 3 (RX 7900).
@@ -113,6 +114,8 @@ pub struct Report {
     pub constants: String,
     /// What was told.
     pub statistics: Statistics,
+    /// Its inner loop, if it has one.
+    pub inner: Option<Loop>,
 }
 
 /// Reports on kernels, variants or WGSL files, on all kernels if nothing is named, by a child process: the family must be known when the Vulkan loader
@@ -186,8 +189,8 @@ impl NullGpu {
     pub fn report(&self, variant: &Variant) -> Result<Report> {
         let (label, constants) = (variant.label(), variant.constants());
         let compiled = variant.module().and_then(|checked| self.compile(&checked));
-        let statistics = compiled.with_context(|| format!("{label} {constants}"))?;
-        Ok(Report { device: self.name.clone(), label, constants, statistics })
+        let (statistics, inner) = compiled.with_context(|| format!("{label} {constants}"))?;
+        Ok(Report { device: self.name.clone(), label, constants, statistics, inner })
     }
 
     /// Reports on a WGSL file without open constants, for kernels that are still being written.
@@ -200,15 +203,15 @@ impl NullGpu {
         let compiled = read.and_then(|text| {
             self.compile(&Checked::new(&text, &PipelineConstants::default(), Capabilities::SUBGROUP)?)
         });
-        let statistics = compiled.with_context(|| label.clone())?;
-        Ok(Report { device: self.name.clone(), label, constants: String::new(), statistics })
+        let (statistics, inner) = compiled.with_context(|| label.clone())?;
+        Ok(Report { device: self.name.clone(), label, constants: String::new(), statistics, inner })
     }
 
     /// Makes a pipeline of a module and returns what the compiler tells about it.
     ///
     /// # Errors
     /// If the module cannot be translated or the driver refuses it.
-    pub fn compile(&self, checked: &Checked) -> Result<Statistics> {
+    pub fn compile(&self, checked: &Checked) -> Result<(Statistics, Option<Loop>)> {
         let words = spirv::translate(checked, spirv::NEWEST)?;
         let entries: Vec<_> = checked
             .bindings
@@ -236,17 +239,21 @@ impl NullGpu {
             let layout =
                 device.create_pipeline_layout(&vk::PipelineLayoutCreateInfo::default().set_layouts(&groups), None)?;
             let module = device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&words), None)?;
-            let statistics = self.pipeline(layout, module);
+            let told = self.pipeline(layout, module);
             device.destroy_shader_module(module, None);
             device.destroy_pipeline_layout(layout, None);
             device.destroy_descriptor_set_layout(group, None);
-            statistics
+            told
         }
     }
 
     /// # Safety
     /// Both handles must be valid, and the module must fit the layout.
-    unsafe fn pipeline(&self, layout: vk::PipelineLayout, module: vk::ShaderModule) -> Result<Statistics> {
+    unsafe fn pipeline(
+        &self,
+        layout: vk::PipelineLayout,
+        module: vk::ShaderModule,
+    ) -> Result<(Statistics, Option<Loop>)> {
         let entry = std::ffi::CString::new(ENTRY)?;
         // wgpu sets the flag on devices with subgroup operations, whether the shader has some or not.
         let stage = vk::PipelineShaderStageCreateInfo::default()
@@ -254,10 +261,9 @@ impl NullGpu {
             .stage(vk::ShaderStageFlags::COMPUTE)
             .module(module)
             .name(&entry);
-        let info = vk::ComputePipelineCreateInfo::default()
-            .stage(stage)
-            .layout(layout)
-            .flags(vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR);
+        let capture = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
+            | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
+        let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout).flags(capture);
         // SAFETY: the caller's handles are valid, the rest is made here; the pipeline is destroyed once, behind its last use.
         unsafe {
             let pipelines = self
@@ -265,9 +271,9 @@ impl NullGpu {
                 .create_compute_pipelines(vk::PipelineCache::null(), &[info], None)
                 .map_err(|(_, error)| anyhow!("RADV makes no pipeline of it: {error}"))?;
             let pipeline = *pipelines.first().context("RADV made no pipeline")?;
-            let statistics = self.statistics(pipeline);
+            let told = self.statistics(pipeline).and_then(|it| Ok((it, inner_loop(&self.listing(pipeline)?))));
             self.device.destroy_pipeline(pipeline, None);
-            statistics
+            told
         }
     }
 
@@ -304,6 +310,36 @@ impl NullGpu {
             code: value("Code size")?,
             inverse_throughput: value("Inverse Throughput")?,
         })
+    }
+}
+
+impl NullGpu {
+    /// The instructions of a pipeline.
+    ///
+    /// # Safety
+    /// The pipeline must be valid and made with its representations.
+    unsafe fn listing(&self, pipeline: vk::Pipeline) -> Result<String> {
+        let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
+        let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
+        let device = self.executables.device();
+        let mut count = 0;
+        // SAFETY: the caller's handle is valid; the first call tells how many there are, the second how long each is, the third writes as
+        // much as there is room for.
+        unsafe {
+            get(device, &raw const executable, &raw mut count, std::ptr::null_mut()).result()?;
+            let mut found = vec![vk::PipelineExecutableInternalRepresentationKHR::default(); count as usize];
+            get(device, &raw const executable, &raw mut count, found.as_mut_ptr()).result()?;
+            let mut texts: Vec<Vec<u8>> = found.iter().map(|it| vec![0; it.data_size]).collect();
+            for (it, text) in found.iter_mut().zip(&mut texts) {
+                it.p_data = text.as_mut_ptr().cast();
+            }
+            get(device, &raw const executable, &raw mut count, found.as_mut_ptr()).result()?;
+            let assembly = found.iter().position(|it| text(&it.name) == "Assembly");
+            let assembly = assembly.context("RADV gives no `Assembly`")?;
+            let bytes = texts.swap_remove(assembly);
+            let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+            Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 
 pub mod amd;
 pub mod dxil;
+pub mod listing;
 pub mod msl;
 pub mod spirv;
 

@@ -1,0 +1,64 @@
+//! What stands in the inner loop of a kernel, by the AMD compiler's listing.
+
+use serde::{Deserialize, Serialize};
+
+/// Instructions of a loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loop {
+    /// Vector arithmetic.
+    pub vector: u64,
+    /// Loads of 16 bytes per lane.
+    pub wide_loads: u64,
+    /// Other loads from memory.
+    pub narrow_loads: u64,
+}
+
+/// The loop without another one in it that has the most vector arithmetic; none if nothing loops. Blocks of the listing begin with a label such as
+/// `BB3:`, and a loop ends where a branch goes back to one.
+#[must_use]
+pub fn inner_loop(listing: &str) -> Option<Loop> {
+    let lines: Vec<&str> = listing.lines().map(str::trim).collect();
+    let label = |name: &str| lines.iter().position(|line| line.strip_suffix(':') == Some(name));
+    let ends = lines.iter().enumerate().filter_map(|(end, line)| {
+        let mut words = line.split_whitespace();
+        let branch = words.next().filter(|word| word.starts_with("s_branch") || word.starts_with("s_cbranch"))?;
+        let start = label(words.next()?)?;
+        (start <= end && !branch.is_empty()).then_some((start, end))
+    });
+    let loops: Vec<(usize, usize)> = ends.collect();
+    let inner = loops.iter().filter(|(start, end)| {
+        // The same loop may go back from several places.
+        !loops.iter().any(|(from, to)| from > start && to < end)
+    });
+    inner.map(|&(start, end)| count(&lines[start..=end])).max_by_key(|found| found.vector)
+}
+
+fn count(lines: &[&str]) -> Loop {
+    let mut found = Loop::default();
+    for line in lines {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        let loads = ["buffer_load", "global_load", "flat_load", "image_load"].iter().any(|load| name.starts_with(load));
+        if name.starts_with("v_") {
+            found.vector += 1;
+        } else if loads && (name.ends_with("x4") || name.ends_with("b128") || line.contains("dmask:0xf")) {
+            found.wide_loads += 1;
+        } else if loads {
+            found.narrow_loads += 1;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inner_loop_with_the_most_arithmetic_is_counted() {
+        let listing = "BB0:\n\ts_mov_b32 s0, 0\nBB1:\n\tv_add_u32 v1, v1, v2\nBB2:\n\tbuffer_load_dwordx4 v[0:3], v4, s[0:3], 0\n\t\
+            buffer_load_dword v5, v4, s[0:3], 0\n\tv_fma_f32 v0, v1, v2, v0\n\tv_fma_f32 v0, v1, v2, v0\n\ts_cbranch_scc1 BB2\n\t\
+            s_branch BB1\nBB3:\n\tv_nop\n\ts_endpgm";
+        assert_eq!(inner_loop(listing), Some(Loop { vector: 2, wide_loads: 1, narrow_loads: 1 }));
+        assert_eq!(inner_loop("BB0:\n\tv_nop\n\ts_endpgm"), None);
+    }
+}

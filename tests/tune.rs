@@ -1,0 +1,158 @@
+//! Tuning: what is timed is what a model runs, what was chosen is kept and taken, and a file that does not fit is refused.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Arguments;
+use ruminate::tune::tune_model;
+use ruminate::{Device, Dtype, LoadOptions, Model, OpenOptions, SessionOptions, State, Synthetic, Tuning, TuningFrom};
+use ruminate_engine::Error;
+use ruminate_shaders::matmul::{Matmul, matmul_variants};
+use ruminate_shaders::{Caps, trials};
+use ruminate_tests::{Folder, device, options, trials as on_device};
+
+type Test = fn(&Device) -> Result<()>;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let gpu = device().filter(|device| !device.is_cpu());
+    let tests: [(&str, Test); 5] = [
+        ("what_was_tuned_is_taken", taken),
+        ("every_variant_gives_the_same_but_for_rounding", same_logits),
+        ("a_tuning_comes_back_from_its_file", round_trip),
+        ("a_file_that_does_not_fit_is_refused_and_a_folder_s_ignored", misfits),
+        ("an_unknown_class_or_name_takes_the_default", unknown),
+    ];
+    let mut all: Vec<_> =
+        tests.into_iter().map(|(name, test)| on_device(gpu.as_ref(), name.to_owned(), test)).collect();
+    all.push(on_device(Some(&Device::cpu()), "variants_differ_in_name".to_owned(), |_| distinct()));
+    libtest_mimic::run(&arguments, all).exit_code()
+}
+
+fn synthetic() -> Result<Synthetic> {
+    Ok(Synthetic::parse("n_embd=96,heads=3,hidden=192,vocab=300,layers=1/2/1,block_size=128,seed=4")?)
+}
+
+/// Options that open the device under test with a tuning.
+fn with(tuning: TuningFrom) -> Result<OpenOptions> {
+    Ok(OpenOptions { tuning, ..options().context("the twins have no variants")? })
+}
+
+fn logits(device: &Device) -> Result<Vec<f32>> {
+    let model = Model::open(&synthetic()?.source(), device, LoadOptions::default())?;
+    let mut session = model.session(SessionOptions { seed: 5, ..SessionOptions::default() })?;
+    let prompt: Vec<u32> = (0..40).map(|i| i * 7 % 300).collect();
+    let mut all = session.forward(&prompt, 4, State::Seeded, true)?;
+    all.extend(session.forward(&[11], 4, State::Seeded, true)?);
+    Ok(all)
+}
+
+fn taken(_: &Device) -> Result<()> {
+    let config = synthetic()?.config().clone();
+    let mut heard = 0;
+    let found = tune_model(&with(TuningFrom::Defaults)?, &config, Dtype::Bf16, &[1], &mut |tuned, _| {
+        heard += 1;
+        tuned.tried > 0 && tuned.best.median() <= tuned.first.median()
+    })?;
+    let (device, tuning) = found.context("a variant was chosen that is slower than the default")?;
+    ensure!(heard >= tuning.choices().count(), "{heard} classes were heard of");
+    // Every choice is a variant that exists where it is asked for.
+    let tuned = Device::open(&with(TuningFrom::Given(tuning.clone()))?)?;
+    ensure!(tuned.caps() == device.caps(), "{:?} instead of {:?}", tuned.caps(), device.caps());
+    let mut seen = 0;
+    for trial in trials(&config.workload(Dtype::Bf16, 1, 512, 2048, tuned.caps())) {
+        if trial.variants.launches.len() > 1 {
+            let wanted = tuning.choices().find(|(class, _)| *class == trial.variants.class);
+            let (_, wanted) = wanted.with_context(|| format!("{} was not tuned", trial.variants.class))?;
+            let picked = tuned.pick(trial.variants).name();
+            ensure!(picked == wanted, "{picked} instead of {wanted}");
+            seen += 1;
+        }
+    }
+    ensure!(seen > 5, "only {seen} classes");
+    // The same choices, the same words, bit for bit.
+    ensure!(logits(&tuned)? == logits(&Device::open(&with(TuningFrom::Given(tuning))?)?)?, "a fixed choice varies");
+    Ok(())
+}
+
+fn same_logits(device: &Device) -> Result<()> {
+    let expected = logits(device)?;
+    for n in 0..8 {
+        let other = Device::open(&with(TuningFrom::Given(Tuning::forced(n)))?)?;
+        ruminate_tests::compare(&logits(&other)?, &expected, 1e-5).with_context(|| format!("variant {n}"))?;
+    }
+    Ok(())
+}
+
+fn round_trip(device: &Device) -> Result<()> {
+    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let mut tuning = Tuning::with_textures(false);
+    tuning.choose("rms_norm n=96 rows=1", "rms_norm.workgroup WG=64");
+    let path = folder.path().join("new").join(Tuning::file_name(summary));
+    tuning.write(&path, summary)?;
+    ensure!(Tuning::read(&path, summary)? == tuning);
+    for from in [TuningFrom::File(path.clone()), TuningFrom::Folder(folder.path().join("new"))] {
+        let device = Device::open(&with(from)?)?;
+        ensure!(*device.tuning() == tuning && device.caps().lanes.is_none(), "{:?}", device.tuning());
+    }
+    Ok(())
+}
+
+fn misfits(device: &Device) -> Result<()> {
+    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let path = folder.path().join(Tuning::file_name(summary));
+    let refused = |path: &Path, word: &str| -> Result<()> {
+        match Device::open(&with(TuningFrom::File(path.to_owned()))?) {
+            Err(error @ Error::Tuning { .. }) => {
+                let text = error.to_string();
+                ensure!(text.contains(word) && text.contains("tuning "), "{text}");
+            }
+            other => anyhow::bail!("{other:?}"),
+        }
+        let ignored = Device::open(&with(TuningFrom::Folder(folder.path().to_owned()))?)?;
+        ensure!(*ignored.tuning() == Tuning::default());
+        Ok(())
+    };
+    refused(&path, "No such file")?;
+    std::fs::write(&path, "{\"choices\": 3}")?;
+    refused(&path, "it is no tuning")?;
+    let mut elsewhere = summary.clone();
+    elsewhere.driver = "another driver".to_owned();
+    Tuning::default().write(&path, &elsewhere)?;
+    refused(&path, "it is for driver another driver")?;
+    let text = std::fs::read_to_string(&path)?.replace("another driver", &summary.driver);
+    std::fs::write(&path, text.replace(env!("CARGO_PKG_VERSION"), "0.0.0"))?;
+    refused(&path, "it is for version of the engine 0.0.0")?;
+    Ok(())
+}
+
+fn unknown(device: &Device) -> Result<()> {
+    let shape = Matmul::whole(1, 96, 96, Dtype::F32.into());
+    let variants = matmul_variants(&device.caps(), shape);
+    let mut tuning = Tuning::default();
+    tuning.choose(&variants.class, "a kernel of last year");
+    tuning.choose("another class", &variants.launches[1].name());
+    ensure!(tuning.pick(variants.clone()).name() == variants.launches[0].name());
+    Ok(())
+}
+
+fn distinct() -> Result<()> {
+    let mut several = false;
+    for caps in [Caps::WEBGPU, Caps { subgroups: Some((8, 8)), lanes: Some(8), max_invocations: 1024, ..Caps::WEBGPU }]
+    {
+        for rows in [1, 4, 8, 64, 512] {
+            let config = synthetic()?.config().clone();
+            for trial in trials(&config.workload(Dtype::Bf16, rows, 512, 2048, caps)) {
+                let mut names: Vec<_> = trial.variants.launches.iter().map(ruminate_shaders::Launch::name).collect();
+                let count = names.len();
+                names.sort();
+                names.dedup();
+                ensure!(names.len() == count, "{}: {names:?}", trial.variants.class);
+                several |= count > 1;
+                ensure!(trial.case.launch.name() == trial.variants.launches[0].name(), "{}", trial.case.name);
+            }
+        }
+    }
+    ensure!(several, "nothing has variants");
+    Ok(())
+}
