@@ -38,7 +38,7 @@ pub struct SessionOptions {
     pub steps: Option<u32>,
     /// How keys and values are stored: `F32`, `Bf16`, or `Q8`, 8.5 bits each, in blocks of 32 along the head with a common factor, as they are
     /// computed: then a context takes little more than half the memory. On devices whose bf16 cache lies in textures
-    /// (software drivers), q8 is slower.
+    /// (software drivers), q8 is much slower.
     pub kv_dtype: Dtype,
     /// What a position offers to rows at steps that it has not stored.
     pub lookup: Lookup,
