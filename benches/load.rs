@@ -1,12 +1,14 @@
 //! How near loading comes to what the machine can do: a checkpoint is read and rounded by as many threads as there are cores, which is the
-//! bound, and loaded onto the device, in turn. `RUMINATE_BENCH_MODEL=DIR` names a checkpoint; without it, one of F32 is made, 1.2 GB.
+//! bound, and loaded onto the device, in turn; from the disk, and from the system's cache. `RUMINATE_BENCH_MODEL=DIR` names a checkpoint; without it, one of F32 is made, 1.2 GB.
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench load
 //! ```
 
 use std::env;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
@@ -36,23 +38,56 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     let source = Source::dir(&folder)?;
-    let (mut bound, mut loaded, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        bytes = read_and_round(&source)?;
-        bound.push(start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        load(&source, &device)?;
-        loaded.push(start.elapsed().as_secs_f64());
+    for cached in [false, true] {
+        let (mut bound, mut loaded, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..ROUNDS {
+            let time = |seconds: &mut Vec<f64>, run: &mut dyn FnMut() -> Result<(), Box<dyn std::error::Error>>| {
+                if !cached && !forget(&folder)? {
+                    return Ok(());
+                }
+                let start = Instant::now();
+                run()?;
+                seconds.push(start.elapsed().as_secs_f64());
+                Ok::<_, Box<dyn std::error::Error>>(())
+            };
+            time(&mut bound, &mut || {
+                bytes = read_and_round(&source)?;
+                Ok(())
+            })?;
+            time(&mut loaded, &mut || Ok(load(&source, &device)?))?;
+        }
+        let from = if cached { "the cache" } else { "the disk" };
+        if bound.is_empty() {
+            println!("files cannot be put out of the cache here; not measured from {from}");
+            continue;
+        }
+        let [bound, loaded] = [bound, loaded].map(|mut seconds| {
+            seconds.sort_by(f64::total_cmp);
+            seconds[seconds.len() / 2]
+        });
+        let rate = |seconds: f64| bytes as f64 / seconds / 1e9;
+        println!("from {from}: read and rounded {bound:.3} s, {:.2} GB/s of files", rate(bound));
+        println!(
+            "from {from}: loaded {loaded:.3} s, {:.2} GB/s, {:.0} % of that",
+            rate(loaded),
+            100.0 * bound / loaded
+        );
     }
-    let [bound, loaded] = [bound, loaded].map(|mut seconds| {
-        seconds.sort_by(f64::total_cmp);
-        seconds[ROUNDS / 2]
-    });
-    let rate = |seconds: f64| bytes as f64 / seconds / 1e9;
-    println!("read and rounded   {bound:.3} s  {:.2} GB/s of files", rate(bound));
-    println!("loaded             {loaded:.3} s  {:.2} GB/s, {:.0} % of that", rate(loaded), 100.0 * bound / loaded);
     Ok(())
+}
+
+/// Puts the files of a folder out of the system's cache; whether that could be done.
+fn forget(folder: &Path) -> Result<bool, std::io::Error> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        File::open(&path)?.sync_all()?;
+        // coreutils' way to say POSIX_FADV_DONTNEED.
+        let done = Command::new("dd").arg(format!("if={}", path.display())).args(["iflag=nocache", "count=0"]).output();
+        if !done.is_ok_and(|done| done.status.success()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn load(source: &Source, device: &Device) -> Result<(), Error> {

@@ -165,13 +165,13 @@ impl Loader<'_> {
         let staging = if in_blocks { Some(self.staging(matrix, rows)?) } else { None };
         let jobs = jobs(matrix, rows);
         let make = |block: &mut Block, job: &Job<'_>| block.round(name, tensor, matrix, job.rows.clone());
-        pipeline(&jobs, make, |job, bytes| {
-            let count = job.rows.len() as u32;
+        pipeline(&jobs, make, |job, words| {
+            let (count, bytes) = (job.rows.len() as u32, bytemuck::cast_slice(&words));
             if let Some(staging) = &staging {
-                self.device.write(staging, 0, &bytes)?;
+                self.device.write(staging, 0, bytes)?;
                 self.round(staging, job.buffer, &[], pack(matrix.held(job.part_rows), job.start, count))?;
             } else {
-                self.device.write(job.buffer, matrix.held(job.start).bytes(), &bytes)?;
+                self.device.write(job.buffer, matrix.held(job.start).bytes(), bytes)?;
             }
             (self.done)(matrix.held(count).bytes());
             Ok(())
@@ -284,6 +284,7 @@ struct Job<'a> {
 struct Block {
     raw: Vec<u8>,
     values: Vec<f32>,
+    row: Vec<u8>,
 }
 
 impl Block {
@@ -294,10 +295,11 @@ impl Block {
         tensor: &TensorView<'_>,
         matrix: &Matrix,
         rows: Range<u32>,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Vec<u32>, Error> {
         let width = tensor.shape[1];
         let row_bytes = width * tensor.dtype.bytes() as usize;
-        let mut out = Vec::with_capacity(rows.len() * matrix.held(1).f32_bytes() as usize);
+        let held = matrix.held(rows.len() as u32);
+        let mut out = vec![0; held.encoded_bytes().div_ceil(4) as usize];
         self.raw.resize(rows.len() * row_bytes, 0);
         self.values.resize(width, 0.0);
         let mut filled = 0;
@@ -308,13 +310,15 @@ impl Block {
                 .map_err(|source| Error::File { file: name.to_owned(), source })?;
             filled = end;
         }
-        for row in rows.clone() {
+        for (at, row) in (0..).zip(rows.clone()) {
             let place = matrix.place_in_runs(rows.clone(), row) * row_bytes;
             tensor.dtype.decode_bytes(&self.raw[place..place + row_bytes], &mut self.values);
             check(name, matrix.form().dtype, matrix.stored_row(row), &self.values)?;
-            matrix.encode_row(&self.values, &mut out);
+            self.row.clear();
+            matrix.encode_row(&self.values, &mut self.row);
+            held.put_encoded(&mut out, at, &self.row);
         }
-        Ok(matrix.held(rows.len() as u32).encode(out))
+        Ok(out)
     }
 }
 

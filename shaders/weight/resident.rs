@@ -136,15 +136,23 @@ impl Resident {
         }
     }
 
-    /// Its bytes, from all of its rows as [`Dtype::encode_row`] leaves them, one after the other. What comes in blocks is left in f32.
+    /// Bytes of rows on their way to the device: in the form, or in f32 if they come in blocks, which the device rounds itself.
     #[must_use]
-    pub fn encode(&self, rows: Vec<u8>) -> Vec<u8> {
-        if self.form.order == Order::Rows || self.form.dtype.in_blocks() {
-            return rows;
+    pub const fn encoded_bytes(&self) -> u64 {
+        if self.form.dtype.in_blocks() { self.f32_bytes() } else { self.bytes() }
+    }
+
+    /// Puts a row that [`Dtype::encode_row`] has made where it belongs among such bytes.
+    ///
+    /// # Panics
+    /// If it is longer than there is room for.
+    pub fn put_encoded(&self, words: &mut [u32], row: u32, bytes: &[u8]) {
+        if self.form.dtype.in_blocks() {
+            let start = row as usize * bytes.len();
+            bytemuck::cast_slice_mut(words)[start..start + bytes.len()].copy_from_slice(bytes);
+        } else {
+            self.put_bytes(words, row, bytes);
         }
-        let mut words = vec![0; self.bytes() as usize / 4];
-        self.put_bytes(&mut words, 0, &rows);
-        bytemuck::cast_slice(&words).to_vec()
     }
 
     /// Rounds rows of whole chunks to the form and puts them where they belong, from row `first` on; behind the last row, zeros fill its group.
@@ -171,8 +179,15 @@ impl Resident {
         let units = (self.form.dtype.matrix_bytes(1, padded) / UNIT) as u32;
         let out: &mut [u8] = bytemuck::cast_slice_mut(words);
         for (row, bytes) in (first..).zip(rows.chunks_exact(row_bytes)) {
-            for (unit, bytes) in (0..).zip(bytes.chunks_exact(UNIT as usize)) {
-                let at = (self.unit(units, row, unit) * UNIT) as usize;
+            if self.form.order == Order::Rows {
+                let at = row as usize * row_bytes;
+                out[at..at + row_bytes].copy_from_slice(bytes);
+                continue;
+            }
+            // Units of a row are as far apart everywhere.
+            let [first, next] = [0, 1].map(|unit| (self.unit(units, row, unit) * UNIT) as usize);
+            let places = (first..).step_by(next - first);
+            for (at, bytes) in places.zip(bytes.as_chunks::<{ UNIT as usize }>().0) {
                 out[at..at + UNIT as usize].copy_from_slice(bytes);
             }
         }
