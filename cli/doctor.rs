@@ -126,7 +126,7 @@ impl Report {
             let whose = if memory.shared { " of the host's memory" } else { "" };
             write!(out, "{:.1} GB{whose} free", available as f64 / 1e9)?;
             let steps = self.config.mean_recurrence;
-            let context = self.config.longest_context(Dtype::Bf16, steps, &self.device.caps(), memory);
+            let context = self.config.longest_context(Dtype::Bf16, (steps, Dtype::Bf16), &self.device.caps(), memory);
             match context {
                 Some(context) => {
                     writeln!(out, ": the model in bf16 fits with a context of {context} at {steps} steps")?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::exit::Done;
 use crate::model::ModelArgument;
-use crate::options::DTYPES;
+use crate::options::{CacheOptions, DTYPES};
 
 /// Flags of `ruminate inspect`.
 #[derive(Args)]
@@ -22,6 +22,8 @@ pub(crate) struct Inspect {
     /// Show this way of holding the weights, and no other
     #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("Show this way of holding the weights, and no other: {DTYPES}"))]
     dtype: Option<Precision>,
+    #[command(flatten)]
+    cache: CacheOptions,
     /// List every tensor
     #[arg(long)]
     tensors: bool,
@@ -45,6 +47,8 @@ struct Survey {
     tensors: Vec<TensorInfo>,
     /// Ways of holding the weights that are shown.
     held: Vec<Dtypes>,
+    /// How keys and values are held.
+    kv_dtype: Dtype,
     /// Files that hold nothing but a tied head, which nobody reads.
     unread: bool,
     depths: Vec<u32>,
@@ -62,7 +66,7 @@ struct Place {
 /// Runs the verb.
 pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
     let source = options.model.source()?;
-    let survey = Survey::of(&source, options.dtype.as_ref())?;
+    let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype)?;
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &survey.json())?;
@@ -74,7 +78,7 @@ pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
 }
 
 impl Survey {
-    fn of(source: &Source, asked: Option<&Precision>) -> Result<Self> {
+    fn of(source: &Source, asked: Option<&Precision>, kv_dtype: Dtype) -> Result<Self> {
         let config = Config::open(source)?;
         let tied = config.tie_embeddings;
         let usual = || HELD.map(Dtypes::from).to_vec();
@@ -106,11 +110,11 @@ impl Survey {
         depths.sort_unstable();
         depths.dedup();
         let cpu = Device::cpu();
-        let twins = Place::new(&config, &held, cpu.name(), cpu.caps(), cpu.memory());
+        let twins = Place::new(&config, (&held, kv_dtype), cpu.name(), cpu.caps(), cpu.memory());
         let devices = adapters(OpenOptions::default().backends);
-        let place = |it: &AdapterSummary| Place::new(&config, &held, &it.name, it.caps, it.memory);
+        let place = |it: &AdapterSummary| Place::new(&config, (&held, kv_dtype), &it.name, it.caps, it.memory);
         let devices = devices.iter().map(place).chain([twins]).collect();
-        Ok(Self { unread, held, config, tensors, depths, devices })
+        Ok(Self { unread, held, kv_dtype, config, tensors, depths, devices })
     }
 
     fn parameters(&self) -> u64 {
@@ -124,9 +128,9 @@ impl Survey {
         Dtype::ALL.into_iter().map(|dtype| (dtype, bytes(dtype))).filter(|(_, bytes)| *bytes > 0).collect()
     }
 
-    /// Bytes of keys and values per position in bf16, by how steps share slots: the strategy, the authors' name for it, bytes.
+    /// Bytes of keys and values per position, by how steps share slots: the strategy, the authors' name for it, bytes.
     fn sharing(&self, steps: u32) -> Vec<(&'static str, &'static str, u64)> {
-        let kept = |slots: u32| self.config.kv_bytes_per_token(slots.min(steps), Dtype::Bf16);
+        let kept = |slots: u32| self.config.kv_bytes_per_token(slots.min(steps), self.kv_dtype);
         let layers = self.config.n_layers_in_recurrent_block;
         let mut all =
             vec![("every step", "full", kept(steps)), ("first 8 steps and one more", "compress-anchor", kept(9))];
@@ -173,7 +177,7 @@ impl Survey {
             format!("{:<1$}", cells.collect::<Vec<_>>().join(" "), READ.len())
         };
         let names = row(&Dtypes::to_string);
-        writeln!(out, "\nsteps  {READ:<0$}   keys and values per position (bf16)", names.len())?;
+        writeln!(out, "\nsteps  {READ:<0$}   keys and values per position ({1})", names.len(), self.kv_dtype.name())?;
         write!(out, "       {names}   ")?;
         for (name, authors, _) in self.sharing(1) {
             write!(out, "  {name}{}", if authors.is_empty() { String::new() } else { format!(" ({authors})") })?;
@@ -188,7 +192,12 @@ impl Survey {
             }
             writeln!(out)?;
         }
-        writeln!(out, "\nwhat fits here at {} steps, every step's keys and values kept", c.mean_recurrence)?;
+        writeln!(
+            out,
+            "\nwhat fits here at {} steps, every step's keys and values kept in {}",
+            c.mean_recurrence,
+            self.kv_dtype.name()
+        )?;
         for place in &self.devices {
             let memory = place.available.map_or_else(
                 || "memory unknown".to_owned(),
@@ -248,6 +257,7 @@ impl Survey {
             "parameters": self.parameters(),
             "stored_bytes": self.stored().into_iter().map(|(dtype, bytes)| (dtype.name().to_owned(), json!(bytes))).collect::<serde_json::Map<_, _>>(),
             "device_bytes": by_dtype(&|dtype| json!(self.config.weight_bytes(dtype))),
+            "kv_dtype": self.kv_dtype.name(),
             "depths": self.depths.iter().map(depth).collect::<Vec<_>>(),
             "devices": self.devices.iter().map(device).collect::<Vec<_>>(),
             "tensors": self.tensors.iter().map(tensor).collect::<Vec<_>>(),
@@ -256,8 +266,15 @@ impl Survey {
 }
 
 impl Place {
-    fn new(config: &Config, held: &[Dtypes], name: &str, caps: ruminate::Caps, memory: ruminate::Memory) -> Self {
-        let context = |&dtypes: &Dtypes| config.longest_context(dtypes, config.mean_recurrence, &caps, memory);
+    fn new(
+        config: &Config,
+        (held, kv_dtype): (&[Dtypes], Dtype),
+        name: &str,
+        caps: ruminate::Caps,
+        memory: ruminate::Memory,
+    ) -> Self {
+        let session = (config.mean_recurrence, kv_dtype);
+        let context = |&dtypes: &Dtypes| config.longest_context(dtypes, session, &caps, memory);
         Self {
             name: name.to_owned(),
             available: memory.available,

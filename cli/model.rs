@@ -105,12 +105,13 @@ fn is_quantised(source: &Source) -> Result<bool> {
 
 /// A session, with a note if memory makes it shorter than the model allows.
 pub(crate) fn open_session(model: &Model, options: SessionOptions, quiet: bool) -> Result<Session> {
-    let asked = options.context;
+    let (asked, kv_dtype) = (options.context, options.kv_dtype);
     let session = model.session(options)?;
     let usual = model.config().usual_context();
     if asked.is_none() && session.context() < usual && !quiet {
+        let more = if kv_dtype == Dtype::Q8 { "" } else { ", and --kv-dtype q8 more of that" };
         remark!(
-            "note: memory allows a context of {} positions at this depth; the model could hold {usual}",
+            "note: memory allows a context of {} positions at this depth; the model could hold {usual}{more}",
             session.context()
         );
     }

@@ -8,13 +8,14 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Config, MAX_STEPS, Model, Precision, SessionOptions, Specials};
+use ruminate::{Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials};
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
+use crate::options::{CacheOptions, kv_dtypes};
 use crate::prompt;
 use crate::which::Which;
 
@@ -32,6 +33,9 @@ pub(crate) struct ScoreOptions {
     /// Compare with this: what --dtype may say, for the same model held that way, or another model of the same vocabulary
     #[arg(long, value_name = "DTYPE|MODEL", help_heading = "Input")]
     against: Option<Against>,
+    /// Compare with keys and values held this way
+    #[arg(long, value_name = "DTYPE", value_parser = kv_dtypes(), help_heading = "Input")]
+    against_kv: Option<Dtype>,
     /// Tokens of the text to score at most [default: all]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Input")]
     max_tokens: Option<u32>,
@@ -46,6 +50,8 @@ pub(crate) struct ScoreOptions {
     #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Depth")]
     seed: u64,
 
+    #[command(flatten)]
+    cache: CacheOptions,
     #[command(flatten)]
     device: DeviceOptions,
     /// Print JSON
@@ -83,12 +89,15 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         context: Some(window),
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
+        kv_dtype: options.cache.kv_dtype,
         ..SessionOptions::default()
     };
+    let asked_of_other =
+        SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype), ..asked.clone() };
     let load = |model: &ModelOptions, source: &_| model.load(source, &device, asked.clone(), options.json);
     let model = load(&options.model, &source)?;
     let other = match &options.against {
-        None => None,
+        None => options.against_kv.map(|_| model.clone()),
         Some(Against::Dtype(dtype)) => Some(load(&options.model.held(dtype), &source)?),
         Some(Against::Model(which)) => {
             let source = which.source()?;
@@ -96,7 +105,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         }
     };
     let mut session = open_session(&model, asked.clone(), true)?;
-    let mut reference = other.as_ref().map(|other| open_session(other, asked.clone(), true)).transpose()?;
+    let mut reference = other.as_ref().map(|other| open_session(other, asked_of_other.clone(), true)).transpose()?;
     let mut tokens = model.tokenizer().encode(&text, Specials::None)?;
     tokens.truncate(options.max_tokens.map_or(usize::MAX, |most| most as usize));
     let texts = windows(&tokens, model.tokenizer().bos(), window);
@@ -124,7 +133,13 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         rows.push((steps, score));
     }
     bar.finish_and_clear();
-    let report = Report { model: &model, against: other.as_ref(), windows: texts.len(), rows };
+    let report = Report {
+        model: &model,
+        kv_dtype: asked.kv_dtype,
+        against: other.as_ref().map(|other| (other, asked_of_other.kv_dtype)),
+        windows: texts.len(),
+        rows,
+    };
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", report.json())?;
@@ -137,9 +152,16 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
 /// What was found out.
 struct Report<'a> {
     model: &'a Model,
-    against: Option<&'a Model>,
+    kv_dtype: Dtype,
+    against: Option<(&'a Model, Dtype)>,
     windows: usize,
     rows: Vec<(u32, Score)>,
+}
+
+/// How a model is held, with its keys and values where they are not as usual.
+fn held(model: &Model, kv_dtype: Dtype) -> String {
+    let kv = if kv_dtype == Dtype::Bf16 { String::new() } else { format!(", keys and values in {}", kv_dtype.name()) };
+    format!("{}{kv}", model.dtypes())
 }
 
 /// A value and its standard error, with digits that mean something.
@@ -150,10 +172,10 @@ fn spread(value: f64, error: f64) -> String {
 impl Report<'_> {
     fn print(&self, out: &mut impl Write) -> Result<()> {
         let tokens = self.rows.first().map_or(0, |(_, score)| score.nll.count());
-        let (dtype, device) = (self.model.dtypes(), self.model.device().name());
+        let (dtype, device) = (held(self.model, self.kv_dtype), self.model.device().name());
         writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
         write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
-        let reference = self.against.map_or_else(String::new, |other| format!("in {}", other.dtypes()));
+        let reference = self.against.map_or_else(String::new, |(other, kv)| format!("in {}", held(other, kv)));
         let width = reference.len().max(20);
         if self.against.is_some() {
             write!(out, "  {reference:>width$}  {:>21}  {:>10}  {:>8}", "KL", "KL most", "same top")?;
@@ -194,7 +216,9 @@ impl Report<'_> {
         });
         json!({
             "dtype": self.model.dtypes().to_string(),
-            "against": self.against.map(|other| other.dtypes().to_string()),
+            "kv_dtype": self.kv_dtype.name(),
+            "against": self.against.map(|(other, _)| other.dtypes().to_string()),
+            "against_kv": self.against.map(|(_, kv)| kv.name()),
             "device": self.model.device().name(),
             "windows": self.windows,
             "rows": rows.collect::<Vec<_>>(),

@@ -57,14 +57,14 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let Some((device, tuning)) = tuned else { return Ok(Done::Interrupted) };
     let mut out = std::io::stdout().lock();
     print(&mut out, &lines)?;
-    let path = write(options, &device, tuning)?;
+    let path = write(options, &device, &tuning)?;
     writeln!(out, "\n{} on {}: {}", dtype.name(), device.name(), summary(&lines))?;
     writeln!(out, "written to {}", path.display())?;
     Ok(Done::Complete)
 }
 
 /// Adds the choices to those that the file has already; where it is.
-fn write(options: &Tune, device: &Device, tuning: Tuning) -> Result<PathBuf> {
+fn write(options: &Tune, device: &Device, tuning: &Tuning) -> Result<PathBuf> {
     let summary = device.summary().ok_or(engine::Error::NoAdapter { asked: "tuning".to_owned(), found: vec![] })?;
     let usual = || Some(tunings()?.join(Tuning::file_name(summary)));
     let Some(path) = options.output.clone().or_else(usual) else {

@@ -7,7 +7,7 @@ use ruminate_shaders::attention::cache::{CacheShape, Lookup};
 use ruminate_shaders::attention::partial_bytes;
 use ruminate_shaders::matmul::{staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form};
-use ruminate_shaders::{Caps, Dtype, activation_bytes};
+use ruminate_shaders::{Caps, Dtype, Place, activation_bytes};
 
 use crate::arch::{matrix_bytes_of, raven_tensors};
 use crate::config::Config;
@@ -24,6 +24,9 @@ const LEAST_CONTEXT: u32 = 256;
 
 /// Dtypes of weights that are suggested, the most exact first.
 const SMALLER: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
+
+/// How keys and values are stored where they take too much otherwise.
+const SMALL_KV: Dtype = Dtype::Q8;
 
 /// Contexts are suggested in multiples of this: a page of the cache.
 const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
@@ -62,6 +65,8 @@ pub struct Extent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fits {
+    /// Keys and values in this dtype.
+    KvDtype(Dtype),
     /// A shorter context.
     Context(u32),
     /// Fewer steps, with the context as it is.
@@ -75,6 +80,7 @@ pub enum Fits {
 impl fmt::Display for Fits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::KvDtype(dtype) => write!(f, "keys and values in {0} fit (--kv-dtype {0})", dtype.name()),
             Self::Context(context) => write!(f, "a context of {context} fits"),
             Self::Steps(steps) => write!(f, "{steps} steps per token fit"),
             Self::Dtype(dtype) => write!(f, "weights in {} fit", dtype.name()),
@@ -126,7 +132,7 @@ impl Config {
     /// Bytes of keys and values that one layer stores for one position.
     #[must_use]
     pub fn kv_layer_bytes(&self, dtype: Dtype) -> u64 {
-        dtype.matrix_bytes(2 * self.num_key_value_heads, weight::chunks(self.head_dim))
+        self.cache(Extent { context: 0, steps: 1, kv_dtype: dtype }, Place::Buffer).position_bytes()
     }
 
     /// Bytes of matrices that one decoded token reads at a number of steps: prelude, coda and head once, adapter and core at every step. The
@@ -155,14 +161,21 @@ impl Config {
         tensors.sum()
     }
 
-    /// The longest context that fits a device's free memory together with weights in `dtypes`; `None` if not even the weights do, and the
+    /// The longest context that fits a device's free memory together with weights in `dtypes`, at a number of steps and with keys and values in a dtype;
+    /// `None` if not even the weights do, and the
     /// model's own limit if nobody knows how much memory there is.
     #[must_use]
-    pub fn longest_context(&self, dtypes: impl Into<Dtypes>, steps: u32, caps: &Caps, memory: Memory) -> Option<u32> {
+    pub fn longest_context(
+        &self,
+        dtypes: impl Into<Dtypes>,
+        (steps, kv_dtype): (u32, Dtype),
+        caps: &Caps,
+        memory: Memory,
+    ) -> Option<u32> {
         let dtypes = dtypes.into();
         let Some(usable) = usable(memory) else { return Some(self.block_size) };
         let fits = |context| {
-            let extent = Extent { context, steps, kv_dtype: Dtype::Bf16 };
+            let extent = Extent { context, steps, kv_dtype };
             self.need(dtypes, extent, caps).total() <= usable
         };
         if fits(self.block_size) {
@@ -175,23 +188,10 @@ impl Config {
     #[must_use]
     pub fn need(&self, dtypes: impl Into<Dtypes>, extent: Extent, caps: &Caps) -> Need {
         let Extent { context, steps, kv_dtype } = extent;
-        let cache = CacheShape {
-            kv_heads: self.num_key_value_heads,
-            head_dim: self.head_dim,
-            dtype: kv_dtype,
-            place: CacheShape::preferred(caps, kv_dtype),
-            sequences: 1,
-            context,
-            steps,
-            slots: steps + 1,
-            lookup: Lookup::Latest,
-            recurrent: true,
-            page_base: 0,
-            page_count: 0,
-        };
+        let cache = self.cache(extent, CacheShape::preferred(caps, kv_dtype));
         let positions = u64::from(cache.pages_per_slot()) * u64::from(GRAIN);
         let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
-        let slot = positions * self.kv_layer_bytes(kv_dtype);
+        let slot = positions * cache.position_bytes();
         let layer = slot * u64::from(steps);
         let kv = outside * cache.place.memory(slot)
             + u64::from(self.n_layers_in_recurrent_block) * cache.place.memory(layer)
@@ -201,9 +201,28 @@ impl Config {
         // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
         let rows = context.min(MAX_ROWS).next_power_of_two();
         let staged = |rows| if caps.lanes.is_some() && stages(rows) { self.staged_bytes(rows) } else { 0 };
-        let prompt = |rows| self.pass_bytes(rows, segments) + staged(rows);
-        let scratch = prompt(rows) + prompt(rows / 2) + self.pass_bytes(1, 16 * segments);
+        let pass = |rows, parts| self.pass_bytes(rows) + partial_bytes(rows, self.n_heads, parts, cache.chunks());
+        let prompt = |rows| pass(rows, segments) + staged(rows);
+        let scratch = prompt(rows) + prompt(rows / 2) + pass(1, 16 * segments);
         Need { weights: self.weight_bytes_on(dtypes.into(), caps), kv, scratch }
+    }
+
+    /// The cache of one sequence.
+    const fn cache(&self, Extent { context, steps, kv_dtype }: Extent, place: Place) -> CacheShape {
+        CacheShape {
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            dtype: kv_dtype,
+            place,
+            sequences: 1,
+            context,
+            steps,
+            slots: steps + 1,
+            lookup: Lookup::Latest,
+            recurrent: true,
+            page_base: 0,
+            page_count: 0,
+        }
     }
 
     /// Bytes of the widest input of a matrix as it is laid out for many rows.
@@ -211,12 +230,12 @@ impl Config {
         staged_bytes(rows, weight::chunks((2 * self.n_embd).max(self.intermediate_size)))
     }
 
-    /// Bytes of the activations of a pass, and of the sums that attention leaves for its `parts` of the keys.
-    fn pass_bytes(&self, rows: u32, parts: u32) -> u64 {
+    /// Bytes of the activations of a pass, without the sums that attention leaves for its parts of the keys.
+    fn pass_bytes(&self, rows: u32) -> u64 {
         let wide = [8 * self.n_embd, 2 * self.qkv_rows(), self.intermediate_size];
         let activations: u64 = wide.into_iter().map(|width| activation_bytes(rows, width)).sum();
         let logits = 2 * activation_bytes(1, self.padded_vocab_size);
-        activations + logits + partial_bytes(rows, self.n_heads, parts, weight::chunks(self.head_dim))
+        activations + logits
     }
 }
 
@@ -246,7 +265,8 @@ pub(crate) fn check_model(
         return Ok(());
     }
     let fits = |dtypes: Dtypes, extent| config.need(dtypes, extent, &caps).total() <= usable;
-    let advice = shorter(config, wanted, &|extent| fits(dtypes, extent)).or_else(|| {
+    let held = |extent| fits(dtypes, extent);
+    let advice = small_kv(wanted, &held).or_else(|| shorter(config, wanted, &held)).or_else(|| {
         let smaller = |other: &Dtype| free && config.weight_bytes(*other) < config.weight_bytes(dtypes);
         SMALLER.into_iter().filter(smaller).find(|&other| fits(other.into(), wanted)).map(Fits::Dtype)
     });
@@ -269,8 +289,14 @@ pub(crate) fn context(config: &Config, options: &SessionOptions, device: &Device
     }
     match shorter(config, wanted, &fits) {
         Some(Fits::Context(context)) if options.context.is_none() && context >= LEAST_CONTEXT.min(usual) => Ok(context),
-        advice => Err(refusal(need(wanted), wanted, device, advice)),
+        advice => Err(refusal(need(wanted), wanted, device, small_kv(wanted, &fits).or(advice))),
     }
+}
+
+/// The same session with keys and values in fewer bits, if that fits.
+fn small_kv(wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
+    let smaller = Extent { kv_dtype: SMALL_KV, ..wanted };
+    (wanted.kv_dtype != SMALL_KV && fits(smaller)).then_some(Fits::KvDtype(SMALL_KV))
 }
 
 /// A shorter context that fits, or fewer steps.
@@ -324,10 +350,11 @@ impl fmt::Display for Shortage {
         }
         write!(
             f,
-            "keys and values {} ({} positions at {} steps), scratch {}, together {}; {device} has {} left",
+            "keys and values {} ({} positions at {} steps in {}), scratch {}, together {}; {device} has {} left",
             gb(need.kv),
             extent.context,
             extent.steps,
+            extent.kv_dtype.name(),
             gb(need.scratch),
             gb(need.total()),
             gb(memory.available.unwrap_or(0)),

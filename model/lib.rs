@@ -27,7 +27,7 @@
 //! ```
 //!
 //! [`quantize`] writes a model in fewer bits into a folder, from which it is loaded as it is; [`LoadOptions::dtype`] rounds while loading, to the same
-//! numbers.
+//! numbers. [`SessionOptions::kv_dtype`] does the same for keys and values.
 //!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
@@ -75,7 +75,7 @@ pub use ruminate_engine::{
     AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, Tuned, Tuning, TuningFrom, adapters,
     backend,
 };
-pub use ruminate_shaders::attention::cache::Lookup;
+pub use ruminate_shaders::attention::cache::{KV_DTYPES, Lookup};
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use session::{MAX_STEPS, Session};
 pub use source::{Bytes, Source};

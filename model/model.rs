@@ -41,6 +41,7 @@ impl Model {
     /// Says which file, field or tensor is wrong, and what would be right; [`Error::Engine`] if the device fails.
     pub fn open(source: &Source, device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
         let begin = Instant::now();
+        options.session.validate()?;
         let config = Config::open(source)?;
         let generation = GenerationConfig::open(source)?;
         let tokenizer = Tokenizer::open(source, &config, &generation)?;

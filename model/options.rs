@@ -1,7 +1,7 @@
 //! What a caller can choose, with the defaults of the model and of the authors.
 
 use ruminate_shaders::Dtype;
-use ruminate_shaders::attention::cache::Lookup;
+use ruminate_shaders::attention::cache::{KV_DTYPES, Lookup};
 use ruminate_shaders::sample::Sampler;
 
 use crate::error::Error;
@@ -36,7 +36,9 @@ pub struct SessionOptions {
     pub context: Option<u32>,
     /// Steps per token that memory is planned for; by default the model's mean recurrence. More can be asked for later.
     pub steps: Option<u32>,
-    /// How keys and values are stored.
+    /// How keys and values are stored: `F32`, `Bf16`, or `Q8`, 8.5 bits each, in blocks of 32 along the head with a common factor, as they are
+    /// computed: then a context takes little more than half the memory. On devices whose bf16 cache lies in textures
+    /// (software drivers), q8 is much slower.
     pub kv_dtype: Dtype,
     /// What a position offers to rows at steps that it has not stored.
     pub lookup: Lookup,
@@ -44,6 +46,24 @@ pub struct SessionOptions {
     pub seed: u64,
     /// Factor on the standard deviation of initial states; 0 starts from zeros.
     pub init_scale: f32,
+}
+
+impl SessionOptions {
+    /// Checks what can be said without a model.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the first value that makes no sense.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if !KV_DTYPES.contains(&self.kv_dtype) {
+            let value = self.kv_dtype.name().to_owned();
+            return Err(Error::Option { name: "kv_dtype", value, allowed: "f32, bf16 or q8" });
+        }
+        if !self.init_scale.is_finite() || self.init_scale < 0.0 {
+            let value = self.init_scale.to_string();
+            return Err(Error::Option { name: "init_scale", value, allowed: "a number of at least 0" });
+        }
+        Ok(())
+    }
 }
 
 impl Default for SessionOptions {

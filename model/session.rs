@@ -49,10 +49,7 @@ impl Session {
                 allowed,
             });
         }
-        if !options.init_scale.is_finite() || options.init_scale < 0.0 {
-            let value = options.init_scale.to_string();
-            return Err(Error::Option { name: "init_scale", value, allowed: "a number of at least 0" });
-        }
+        options.validate()?;
         let steps = options.steps.unwrap_or(config.mean_recurrence);
         check_steps(steps)?;
         let device = model.device().clone();

@@ -101,6 +101,11 @@ fn a_score_has_a_row_for_each_depth_and_the_distance() {
         assert_eq!(output(&wrong).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(output(&["score", "--cpu", "--ctx-size", "9999", PROMPT]).status.code(), Some(2));
+    let done = output(&["score", "--cpu", "--steps", "2", "--kv-dtype", "q8", "--against-kv", "f32", "--json", PROMPT]);
+    let found: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one JSON object");
+    assert_eq!((found["kv_dtype"].as_str(), found["against_kv"].as_str()), (Some("q8"), Some("f32")));
+    let kl = found["rows"][0]["kl"].as_f64().expect("a divergence");
+    assert!(0.0 < kl && kl < 0.01, "{found}");
 }
 
 /// The names of a part's records.
@@ -226,4 +231,16 @@ fn what_cannot_be_quantised_or_held_is_refused() {
 
 fn folder() -> ruminate_tests::Folder {
     ruminate_tests::Folder::new().expect("a temporary folder")
+}
+
+#[test]
+fn keys_and_values_are_held_as_asked() {
+    let done = output(&["run", "--cpu", "--quiet", "--steps", "16", "--kv-dtype", "q8", PROMPT]);
+    assert_eq!(text(&done.stdout), " A.\n", "{}", text(&done.stderr));
+    let done = output(&["run", "--cpu", "--kv-dtype", "q4", PROMPT]);
+    let errors = text(&done.stderr);
+    assert!(errors.contains("--kv-dtype") && errors.contains("f32, bf16, q8"), "{errors}");
+    assert_eq!(done.status.code(), Some(2));
+    let shown = text(&output(&["inspect", "--kv-dtype", "q8"]).stdout);
+    assert!(shown.contains("keys and values per position (q8)"), "{shown}");
 }

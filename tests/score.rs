@@ -15,10 +15,11 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
     let mut all = Vec::new();
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("a_text_is_as_likely_as_its_tokens", as_its_tokens),
         ("a_model_is_no_distance_from_itself", from_itself),
         ("a_coarser_model_is_some_distance_away", coarser),
+        ("a_coarser_cache_is_a_small_distance_away", coarser_cache),
         ("models_of_other_vocabularies_are_refused", refused),
     ];
     for (name, test) in tests {
@@ -84,6 +85,21 @@ fn coarser(device: &Device) -> Result<()> {
     };
     let (q8, q4) = (apart(Dtype::Q8)?, apart(Dtype::Q4)?);
     ensure!(0.0 < q8 && q8 < q4 && q4 < 1.0, "KL of q8 {q8}, of q4 {q4}");
+    Ok(())
+}
+
+/// Keys and values in q8 against f32, with the same weights: little, and nothing that accumulates over steps.
+fn coarser_cache(device: &Device) -> Result<()> {
+    let model = model(device, Dtype::F32)?;
+    let tokens = tokens(&model)?;
+    let cached = |kv_dtype| model.session(SessionOptions { seed: 3, kv_dtype, ..SessionOptions::default() });
+    for steps in [1, STEPS, 32] {
+        let mut score = Score::default();
+        cached(Dtype::Q8)?.score(&tokens, steps, Some(&mut cached(Dtype::F32)?), &mut score)?;
+        let apart = score.divergence.unwrap_or_default();
+        ensure!(0.0 < apart.kl.mean() && apart.kl.mean() < 2e-3, "{steps} steps: KL {}", apart.kl.mean());
+        ensure!(apart.top_agreement() > 0.9, "{steps} steps: {} of the tokens are the same", apart.top_agreement());
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
         on("weights_beyond_memory_are_refused_before_loading", too_large_model),
         on("fewer_bits_per_weight_are_suggested_where_they_fit", fewer_bits),
         on("a_context_beyond_memory_is_refused_with_one_that_fits", too_long_context),
+        on("a_cache_of_fewer_bits_is_suggested_where_it_fits", fewer_bits_cached),
         on("an_unasked_context_is_as_long_as_memory_allows", shrunk_context),
         on("a_context_of_4096_works_and_one_more_is_refused", whole_context),
         on("one_pass_at_full_width_matches_the_twins", full_width),
@@ -73,16 +74,20 @@ fn files_and_device_agree(device: &Device) -> Result<()> {
 }
 
 fn need_is_foretold(device: &Device) -> Result<()> {
+    [Dtype::Bf16, Dtype::Q8].into_iter().try_for_each(|kv_dtype| need_of(device, kv_dtype))
+}
+
+fn need_of(device: &Device, kv_dtype: Dtype) -> Result<()> {
     let shape = "n_embd=192,heads=2,hidden=512,vocab=2000,layers=1/1/1,block_size=300,mean_recurrence=6";
     let source = Synthetic::parse(shape)?.source();
     let before = device.counters().live_bytes;
     let model = Model::open(&source, device, LoadOptions::default())?;
     let weights = device.counters().live_bytes - before;
-    let extent = Extent { context: 300, steps: 6, kv_dtype: Dtype::Bf16 };
+    let extent = Extent { context: 300, steps: 6, kv_dtype };
     let need = model.config().need(model.dtype(), extent, &device.caps());
     ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, foretold {}", need.weights);
 
-    let mut session = model.session(SessionOptions { context: Some(300), ..SessionOptions::default() })?;
+    let mut session = model.session(SessionOptions { context: Some(300), kv_dtype, ..SessionOptions::default() })?;
     let prompt: Vec<u32> = (0..290).collect();
     session.forward(&prompt, 6, State::Seeded, false)?;
     (0..10).try_for_each(|token| session.forward(&[token], 6, State::Seeded, false).map(drop))?;
@@ -151,6 +156,20 @@ fn too_long_context(device: &Device) -> Result<()> {
     ensure!(model.session(shorter)?.context() == context / 2);
     let found = shortage(model.session(options))?;
     ensure!(matches!(found.fits, Fits::Context(600..1000)), "{found}");
+    Ok(())
+}
+
+fn fewer_bits_cached(device: &Device) -> Result<()> {
+    let (made, steps) = thirsty(device)?;
+    let asked = SessionOptions { context: Some(1300), steps: Some(steps), ..SessionOptions::default() };
+    let loading = LoadOptions { session: asked.clone(), ..LoadOptions::default() };
+    let found = shortage(Model::open(&made.clone().source(), device, loading))?;
+    ensure!(found.fits == Fits::KvDtype(Dtype::Q8) && found.to_string().contains("--kv-dtype q8"), "{found}");
+    let smaller = SessionOptions { kv_dtype: Dtype::Q8, ..asked.clone() };
+    let loading = LoadOptions { session: smaller.clone(), ..LoadOptions::default() };
+    let model = Model::open(&made.source(), device, loading)?;
+    ensure!(model.session(smaller)?.context() == 1300);
+    ensure!(shortage(model.session(asked))?.fits == Fits::KvDtype(Dtype::Q8));
     Ok(())
 }
 

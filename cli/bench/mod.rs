@@ -16,6 +16,7 @@ use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::ModelOptions;
+use crate::options::CacheOptions;
 use report::{Format, Report};
 
 /// Flags of `ruminate bench`.
@@ -49,6 +50,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "SECONDS", default_value_t = 120, help_heading = "Tests")]
     budget: u32,
 
+    #[command(flatten)]
+    cache: CacheOptions,
     #[command(flatten)]
     device: DeviceOptions,
     /// How to print
@@ -182,6 +185,7 @@ impl Bench {
             let session = SessionOptions {
                 context: Some(asked.context()),
                 steps: self.steps.iter().copied().max(),
+                kv_dtype: self.cache.kv_dtype,
                 ..SessionOptions::default()
             };
             let model = self.model.load(source, device, session, true)?;

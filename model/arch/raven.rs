@@ -273,8 +273,8 @@ impl Raven {
         let (heads, head_dim, count) = (config.n_heads, config.head_dim, pass.shape.rows);
         let rows = pass.rows();
         let site = |part: &str| format!("{}.attn.{part}", block.name);
-        let chunks = weight::chunks(head_dim);
         let segments = pass.kv.segments(block.recurrent, block.layer);
+        let chunks = segments.first().map_or(weight::chunks(head_dim), |(cache, _)| cache.chunks());
         let bias = pass.graph.import(block.qk_bias.as_ref().unwrap_or(&self.freqs));
         let freqs = pass.graph.import(&self.freqs);
         let (tables, depth) = (pass.graph.import(pass.kv.tables()), pass.graph.import(pass.kv.depth()));
@@ -313,7 +313,7 @@ impl Raven {
             }
         }
         if !whole {
-            pass.graph.launch(combine(count, heads, head_dim, parts), &[rows, partial, y])?;
+            pass.graph.launch(combine(count, heads, (head_dim, chunks), parts), &[rows, partial, y])?;
         }
         Ok(y)
     }

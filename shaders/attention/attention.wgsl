@@ -72,13 +72,8 @@ fn run(at: Lane) {
             let slot = slot_seen(row.step, depth[row.sequence * params.context + position]);
             let page = page_of(row.sequence, slot, position);
             if (page != NONE) {
-                place = 4u * kv_chunk(page, 1u, kv_head, position);
-                let start = kv_chunk(page, 0u, kv_head, position);
-                score = 0.0;
-                for (var c = 0u; c < params.chunks; c += 1u) {
-                    score += dot8(query[c], key(start + c));
-                }
-                score *= params.scale;
+                place = value_place(page, kv_head, position);
+                score = params.scale * product(page, kv_head, position, at.index);
             }
         }
         let before = largest;
@@ -96,7 +91,7 @@ fn run(at: Lane) {
         if (at.index < pairs) {
             for (var i = 0u; i < min(WG, cached - tile * WG); i += 1u) {
                 if (places[i] != NONE) {
-                    sum += shares[i] * value_pair(places[i] + at.index);
+                    sum += shares[i] * value_of(i, places[i], at.index);
                 }
             }
         }

@@ -4,44 +4,86 @@
 //! every head, then the values, each head's vector padded to chunks of eight. Layers outside the recurrence use slot 0, the core
 //! layers one slot per step or fewer, as the slot table says. All layers of a kind share the page numbers.
 //!
+//! In q8, vectors are padded to blocks of 32 whole numbers from -127 to 127, each block with a factor in f16 as weights have them: 8.5 bits per value.
+//! A page then holds the keys of every head, 16 bytes of all 32 positions side by side, the values, position by position, and for every head, block and
+//! position a word with the key's factor and the value's. `kv_q8.wgsl` and [`CacheShape::q8_unit`] say where.
+//!
 //! `tables` holds, in u32: `slot_of_step[steps]`, `filled[steps + 1]` (how many slots a position fills that has stored so many
 //! steps), and `pages[sequences][slots][pages_per_slot]`. `depth[sequence][position]` counts the steps that are stored.
 
-use crate::weight::{self, Dtype};
+use half::f16;
+
+use crate::weight::{self, BLOCKS, Dtype, FACTOR, ROUND, round_block};
 use crate::{Axis, Binding, Caps, NONE, Part, Place};
 
 /// Positions per page.
 pub const PAGE: u32 = 32;
 
+/// Ways to store keys and values, the most exact first.
+pub const KV_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Q8];
+
 pub(super) const CACHE: Part = Part::new("cache", include_str!("cache.wgsl"));
 
+/// How the kernels attend to numbers that stand alone, and where they find those in blocks.
+const PLAIN: &str = include_str!("kv_plain.wgsl");
+const PLACES: &str = include_str!("kv_q8.wgsl");
+const ATTEND_Q8: &str = include_str!("kv_attend_q8.wgsl");
+const ROUND_Q8: &str = include_str!("kv_round_q8.wgsl");
+
+/// For kernels that read.
 pub(super) const KV_READ: Axis = Axis {
     name: "kv",
     options: &[
         Part::new("kv_f32", include_str!("kv_read_f32.wgsl"))
+            .using(&[PLAIN])
             .with(&[Binding::read("keys", "vec4<f32>"), Binding::read("values", "vec2<f32>")]),
         Part::new("kv_bf16", include_str!("kv_read_bf16.wgsl"))
+            .using(&[PLAIN])
+            .with(&[Binding::read("keys", "vec4<u32>"), Binding::read("values", "u32")]),
+        Part::new("kv_q8", include_str!("kv_read_q8.wgsl"))
+            .using(&[PLACES, ATTEND_Q8, BLOCKS])
             .with(&[Binding::read("keys", "vec4<u32>"), Binding::read("values", "u32")]),
     ],
 };
 
-const BOTH_F32: Part = Part::new("kv_f32", include_str!("kv_both_f32.wgsl")).with(&[Binding::write("kv", "vec4<f32>")]);
-const BOTH_BF16: Part =
-    Part::new("kv_bf16", include_str!("kv_both_bf16.wgsl")).with(&[Binding::write("kv", "vec4<u32>")]);
-
 /// For kernels that read and write.
-pub(super) const KV_BOTH: Axis = Axis { name: "kv", options: &[BOTH_F32, BOTH_BF16] };
+pub(super) const KV_BOTH: Axis = Axis {
+    name: "kv",
+    options: &[
+        Part::new("kv_f32", include_str!("kv_both_f32.wgsl"))
+            .using(&[PLAIN, KEEP])
+            .with(&[Binding::write("kv", "vec4<f32>")]),
+        Part::new("kv_bf16", include_str!("kv_both_bf16.wgsl"))
+            .using(&[PLAIN, KEEP])
+            .with(&[Binding::write("kv", "vec4<u32>")]),
+        Part::new("kv_q8", include_str!("kv_both_q8.wgsl"))
+            .using(&[PLACES, ATTEND_Q8, BLOCKS, ROUND_Q8, ROUND[0], ROUND[1]])
+            .with(&[Binding::write("kv", "vec4<u32>")]),
+    ],
+};
+
+const KEEP: &str = include_str!("kv_keep.wgsl");
 
 /// For kernels that write.
 pub(super) const KV_WRITE: Axis = Axis {
     name: "kv",
     options: &[
-        BOTH_F32,
-        BOTH_BF16,
-        Part::new("kv_bf16_texture", include_str!("kv_store_bf16.wgsl"))
+        Part::new("kv_f32", include_str!("kv_store_f32.wgsl"))
+            .using(&[STORE_PLAIN])
+            .with(&[Binding::write("kv", "vec4<f32>")]),
+        Part::new("kv_bf16", include_str!("kv_store_bf16.wgsl"))
+            .using(&[STORE_PLAIN])
+            .with(&[Binding::write("kv", "vec4<u32>")]),
+        Part::new("kv_q8", include_str!("kv_store_q8.wgsl"))
+            .using(&[PLACES, ROUND_Q8, ROUND[0], ROUND[1]])
+            .with(&[Binding::write("kv", "vec2<u32>")]),
+        Part::new("kv_bf16_texture", include_str!("kv_store_texture.wgsl"))
+            .using(&[STORE_PLAIN])
             .with(&[Binding::write("kv", "vec4<u32>").in_texture()]),
     ],
 };
+
+const STORE_PLAIN: &str = include_str!("kv_store_plain.wgsl");
 
 /// What a position that has not stored the step in question offers to later rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +111,7 @@ pub struct CacheShape {
     pub kv_heads: u32,
     /// Values per head, even, at most 128.
     pub head_dim: u32,
-    /// F32 or Bf16.
+    /// One of [`KV_DTYPES`].
     pub dtype: Dtype,
     /// Where segments are; those in textures are Bf16.
     pub place: Place,
@@ -98,10 +140,11 @@ impl CacheShape {
         if caps.lanes.is_some() && matches!(dtype, Dtype::Bf16) { Place::Texture } else { Place::Buffer }
     }
 
-    /// Chunks of eight per key.
+    /// Chunks of eight per key, blocks of 32 filled up.
     #[must_use]
     pub const fn chunks(&self) -> u32 {
-        weight::chunks(self.head_dim)
+        let chunks = weight::chunks(self.head_dim);
+        if self.dtype.in_blocks() { chunks.next_multiple_of(4) } else { chunks }
     }
 
     /// Pages that cover the context of one slot.
@@ -113,7 +156,18 @@ impl CacheShape {
     /// Bytes of one page of one layer.
     #[must_use]
     pub const fn page_bytes(&self) -> u64 {
-        self.dtype.matrix_bytes(2 * self.kv_heads * PAGE, self.chunks())
+        let vectors = 2 * self.kv_heads * PAGE;
+        if self.dtype.in_blocks() {
+            // Each block of 32 bytes has a factor of two.
+            return vectors as u64 * (self.chunks() / 4) as u64 * 34;
+        }
+        self.dtype.matrix_bytes(vectors, self.chunks())
+    }
+
+    /// Bytes that one layer takes for one position.
+    #[must_use]
+    pub const fn position_bytes(&self) -> u64 {
+        self.page_bytes() / PAGE as u64
     }
 
     /// Bytes of the bound segment.
@@ -139,8 +193,9 @@ impl CacheShape {
     pub(super) const fn kv_option(&self) -> u8 {
         match (self.dtype, self.place) {
             (Dtype::F32, _) => 0,
+            (Dtype::Q8, _) => 2,
             (_, Place::Buffer) => 1,
-            (_, Place::Texture) => 2,
+            (_, Place::Texture) => 3,
         }
     }
 
@@ -167,9 +222,78 @@ impl CacheShape {
         page.checked_sub(self.page_base).filter(|&page| page < self.page_count)
     }
 
-    /// Index of the first value of a key (`which` = 0) or value (1).
-    pub(super) const fn vector(&self, page: u32, which: u32, head: u32, position: u32) -> usize {
-        let vector = ((page * 2 + which) * self.kv_heads + head) * PAGE + position % PAGE;
+    /// Index of the first value of a vector whose values stand alone.
+    const fn start(&self, at: Vector) -> usize {
+        let vector = ((at.page * 2 + at.which) * self.kv_heads + at.head) * PAGE + at.position % PAGE;
         vector as usize * self.chunks() as usize * 8
     }
+
+    /// The units of 16 bytes of a vector in blocks: unit `unit` of it.
+    const fn q8_unit(&self, at: Vector, unit: u32) -> usize {
+        let (units, position) = (self.chunks() / 2, at.position % PAGE);
+        let keys = self.kv_heads * PAGE * units;
+        let place = match at.which {
+            0 => (at.head * units + unit) * PAGE + position,
+            _ => keys + (at.head * PAGE + position) * units + unit,
+        };
+        at.page as usize * self.page_bytes() as usize / 16 + place as usize
+    }
+
+    /// The factor of a block of a vector, in halves.
+    const fn q8_factor(&self, at: Vector, block: u32) -> usize {
+        let blocks = self.chunks() / 4;
+        let start =
+            (at.page as usize * self.page_bytes() as usize) / 2 + (2 * self.kv_heads * PAGE * blocks * 16) as usize;
+        start + 2 * ((at.head * blocks + block) * PAGE + at.position % PAGE) as usize + at.which as usize
+    }
+
+    /// Stores a vector of whole chunks.
+    pub(super) fn store(&self, kv: &mut [u32], at: Vector, values: &[f32]) {
+        if !self.dtype.in_blocks() {
+            let mut bytes = Vec::with_capacity(values.len() * 4);
+            self.dtype.encode_row(values, &mut bytes);
+            let start = self.start(at) * self.dtype.bytes() as usize;
+            bytemuck::cast_slice_mut::<u32, u8>(kv)[start..start + bytes.len()].copy_from_slice(&bytes);
+            return;
+        }
+        for (block, values) in (0..).zip(values.chunks(32)) {
+            let (factor, _, numbers) = round_block(self.dtype, values);
+            bytemuck::cast_slice_mut::<u32, u16>(kv)[self.q8_factor(at, block)] = factor.to_bits();
+            for (unit, numbers) in (2 * block..).zip(numbers.chunks_exact(16)) {
+                let words = numbers.chunks_exact(4).map(|n| n[0] | n[1] << 8 | n[2] << 16 | n[3] << 24);
+                kv[self.q8_unit(at, unit) * 4..][..4].iter_mut().zip(words).for_each(|(to, word)| *to = word);
+            }
+        }
+    }
+
+    /// Reads a vector, or as much of it as there is room for.
+    pub(super) fn load(&self, kv: &[u32], at: Vector, values: &mut [f32]) {
+        if !self.dtype.in_blocks() {
+            let start = self.start(at);
+            values.iter_mut().zip(start..).for_each(|(value, i)| *value = self.dtype.decode(kv, i));
+            return;
+        }
+        for (block, values) in (0..).zip(values.chunks_mut(32)) {
+            let stored = bytemuck::cast_slice::<u32, u16>(kv)[self.q8_factor(at, block)];
+            let factor = f16::from_bits(stored).to_f32() / FACTOR;
+            for (unit, values) in (2 * block..).zip(values.chunks_mut(16)) {
+                let numbers: &[u8] = bytemuck::cast_slice(&kv[self.q8_unit(at, unit) * 4..][..4]);
+                let numbers = numbers.iter().map(|&n| (f32::from(n) - 128.0) * factor);
+                values.iter_mut().zip(numbers).for_each(|(value, number)| *value = number);
+            }
+        }
+    }
+}
+
+/// One head's key or value at a position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vector {
+    /// Page, counted within the bound segment.
+    pub(super) page: u32,
+    /// 0 for the key, 1 for the value.
+    pub(super) which: u32,
+    /// Head.
+    pub(super) head: u32,
+    /// Position.
+    pub(super) position: u32,
 }

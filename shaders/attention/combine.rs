@@ -43,10 +43,10 @@ params! {
     }
 }
 
-/// Joins `partial [rows, heads, parts]` into `y [rows, heads·head_dim]`. Bindings: rows, partial, y.
+/// Joins `partial [rows, heads, parts]` into `y [rows, heads·head_dim]`; a head's sums are padded to `chunks` of eight, as its keys are. Bindings: rows,
+/// partial, y.
 #[must_use]
-pub fn combine(rows: u32, heads: u32, head_dim: u32, parts: u32) -> Launch {
-    let chunks = weight::chunks(head_dim);
+pub fn combine(rows: u32, heads: u32, (head_dim, chunks): (u32, u32), parts: u32) -> Launch {
     let y_stride = stride(heads * head_dim);
     let read = partial_bytes(rows, heads, parts, chunks);
     let written = activation_bytes(rows, heads * head_dim);
@@ -87,8 +87,9 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(rows: u32, heads: u32, head_dim: u32, parts: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = combine(rows, heads, head_dim, parts);
-    let size = weight::chunks(head_dim) * 8 + 2;
+    let chunks = weight::chunks(head_dim) + seed as u32 % 2;
+    let launch = combine(rows, heads, (head_dim, chunks), parts);
+    let size = chunks * 8 + 2;
     let mut partial = noise.matrix(rows * heads * parts, size, size);
     for (i, part) in partial.chunks_mut(size as usize).enumerate() {
         let empty = parts > 1 && i % 3 == 1;

@@ -98,7 +98,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    testbed::shapes().into_iter().map(|(name, bed)| bed.alone().fresh_case(name, &Caps::default())).collect()
+    testbed::buffers().map(|(name, bed)| bed.alone().fresh_case(name, &Caps::default())).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {

@@ -9,25 +9,17 @@ fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
     }
     let c = at.index % params.chunks;
     let which = at.index / params.chunks;
-    if (which > 2u) {
-        return;
+    var v: Eight;
+    if (which < 3u) {
+        let source = vec3(head, params.heads + kv_head, params.heads + params.kv_heads + kv_head)[which];
+        v = turned_chunk(at.group.z, row.position, source, c, which < 2u);
     }
-    let source = vec3(head, params.heads + kv_head, params.heads + params.kv_heads + kv_head)[which];
-    let v = turned_chunk(at.group.z, row.position, source, c, which < 2u);
     if (which == 0u) {
         query[c] = v;
-        return;
-    }
-    let kept = rounded(v);
-    if (which == 1u) {
-        newest_key[c] = kept;
-    } else {
-        newest_value[c] = kept;
     }
     let page = page_of(row.sequence, slot_seen(row.step, row.step + 1u), row.position);
-    if (newest && page != NONE && head % (params.heads / params.kv_heads) == 0u) {
-        store_chunk(kv_chunk(page, which - 1u, kv_head, row.position) + c, kept);
-    }
+    let writes = newest && page != NONE && head % (params.heads / params.kv_heads) == 0u;
+    keep(at, which, c, v, page, kv_head, row.position, writes);
 }
 
 // The row's own position is not looked up: its key and value are at hand.

@@ -3,7 +3,7 @@
 //! Adjacent pairs (2i, 2i+1) turn by `position / rope_base^(2i/head_dim)` (Su et al., arXiv 2104.09864); cosine and sine come from
 //! a table, because the checkpoints store one and devices disagree about sines of large angles.
 
-use super::cache::{CACHE, CacheShape, KV_WRITE};
+use super::cache::{CACHE, CacheShape, KV_WRITE, Vector};
 use super::testbed;
 use crate::kernel::params;
 use crate::weight::{Dtype, EIGHT};
@@ -183,16 +183,16 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 }
             } else if let Some(page) = page {
                 let kv_head = (head as u32 - params.heads) % params.kv_heads;
-                let start = cache.vector(page, u32::from(is_value), kv_head, row.position);
-                testbed::store(cache.dtype, kv, start, &vector);
+                let at = Vector { page, which: u32::from(is_value), head: kv_head, position: row.position };
+                cache.store(kv, at, &vector);
             }
         }
     }
 }
 
 fn cases() -> Vec<Case> {
-    let beds = testbed::shapes().into_iter();
-    beds.flat_map(|(name, bed)| [bed.rotary_case(name), bed.in_texture().rotary_case(name)]).collect()
+    let texture = testbed::shapes().into_iter().map(|(name, bed)| (name, bed.in_texture()));
+    testbed::buffers().chain(texture).map(|(name, bed)| bed.rotary_case(name)).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {

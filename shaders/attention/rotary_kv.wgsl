@@ -27,10 +27,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = rows[group.y];
     let heads = params.heads + 2u * params.kv_heads;
     let index = min(group.x * WG + lane, heads * params.chunks - 1u);
-    let head = index / params.chunks;
-    let c = index % params.chunks;
+    let site = site_of(index);
+    let head = site.x;
+    let c = site.y;
     let is_value = head >= params.heads + params.kv_heads;
     let v = turned_chunk(group.y, row.position, head, c, !is_value);
+    share(lane, v);
     if (row.live == 0u || group.x * WG + lane > index) {
         return;
     }
@@ -53,6 +55,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (page != NONE) {
         let which = select(0u, 1u, is_value);
         let kv_head = head - params.heads - which * params.kv_heads;
-        store_chunk(kv_chunk(page, which, kv_head, row.position) + c, v);
+        store(lane, page, which, kv_head, row.position, c, v);
     }
 }

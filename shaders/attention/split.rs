@@ -1,7 +1,7 @@
 //! Scores and weighted sums of values over one split of the keys, with the online softmax (Milakov and Gimelshein,
 //! arXiv 1805.02867) and the split along the keys of flash-decoding (Dao et al., 2023).
 
-use super::cache::{CACHE, CacheShape, KV_READ, PAGE};
+use super::cache::{CACHE, CacheShape, KV_READ, PAGE, Vector};
 use super::combine::combine;
 use super::testbed::{self, CacheParams};
 use crate::kernel::{LANES, params};
@@ -259,7 +259,7 @@ fn reference_lanes(launch: &Launch, mut slots: Slots<'_>) {
         Slot::Read(bytemuck::cast_slice(&partial)),
         Slot::Write(bytemuck::cast_slice_mut(out)),
     ];
-    let combine = combine(params.rows, params.heads, params.head_dim, 1);
+    let combine = combine(params.rows, params.heads, (params.head_dim, params.chunks), 1);
     (combine.kernel.reference)(&combine, Slots::new(bound));
 }
 
@@ -293,6 +293,7 @@ fn attend_in(
     kv: &[u32],
 ) {
     let (head_dim, width) = (params.head_dim as usize, params.chunks as usize * 8);
+    let mut held = vec![0.0; head_dim];
     for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
         let share = share(row);
         for head in 0..params.heads as usize {
@@ -305,13 +306,13 @@ fn attend_in(
                     let slot = cache.slot_seen(tables, row.step, stored);
                     Some((position, cache.page_of(tables, row.sequence, slot, position)?))
                 });
-                let keys: Vec<(usize, f64)> = found
+                let keys: Vec<(Vector, f64)> = found
                     .map(|(position, page)| {
-                        let key = cache.vector(page, 0, kv_head, position);
-                        let products =
-                            query.iter().zip(key..).map(|(&q, k)| f64::from(q) * f64::from(cache.dtype.decode(kv, k)));
+                        let key = Vector { page, which: 0, head: kv_head, position };
+                        cache.load(kv, key, &mut held);
+                        let products = query.iter().zip(&held).map(|(&q, &k)| f64::from(q) * f64::from(k));
                         let score = products.sum::<f64>() * f64::from(params.scale);
-                        (cache.vector(page, 1, kv_head, position), score)
+                        (Vector { which: 1, ..key }, score)
                     })
                     .collect();
                 let largest = keys.iter().fold(-1e30, |m: f64, &(_, score)| m.max(score));
@@ -320,8 +321,9 @@ fn attend_in(
                 for &(value, score) in &keys {
                     let weight = (score - largest).exp();
                     weights += weight;
-                    for (sum, v) in sums.iter_mut().zip(value..) {
-                        *sum += weight * f64::from(cache.dtype.decode(kv, v));
+                    cache.load(kv, value, &mut held);
+                    for (sum, &v) in sums.iter_mut().zip(&held) {
+                        *sum += weight * f64::from(v);
                     }
                 }
                 let part = place * params.heads as usize + head;
@@ -338,7 +340,7 @@ fn attend_in(
 }
 
 fn cases() -> Vec<Case> {
-    testbed::shapes().into_iter().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
+    testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
 }
 
 fn cases_lanes() -> Vec<Case> {

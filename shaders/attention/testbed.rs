@@ -1,6 +1,6 @@
 //! Caches filled with test data, for the cases of the kernels that use one.
 
-use super::cache::{CacheShape, Lookup, PAGE};
+use super::cache::{CacheShape, KV_DTYPES, Lookup, PAGE, Vector};
 use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention, preferred_splits};
@@ -40,17 +40,8 @@ cache_params!(AttentionParams);
 
 /// The cache that a launch was made for; `option` is its choice on the kv axis.
 pub(super) fn shape_of(params: &impl CacheParams, option: usize) -> CacheShape {
-    let (dtype, place) =
-        [(Dtype::F32, Place::Buffer), (Dtype::Bf16, Place::Buffer), (Dtype::Bf16, Place::Texture)][option];
-    params.shape(dtype, place)
-}
-
-/// Stores a vector at an index of a segment.
-pub(super) fn store(dtype: Dtype, kv: &mut [u32], start: usize, vector: &[f32]) {
-    let mut bytes = Vec::with_capacity(vector.len() * 4);
-    dtype.encode_row(vector, &mut bytes);
-    let at = start * dtype.bytes() as usize;
-    bytemuck::cast_slice_mut::<u32, u8>(kv)[at..at + bytes.len()].copy_from_slice(&bytes);
+    let in_texture = || params.shape(Dtype::Bf16, Place::Texture);
+    KV_DTYPES.get(option).map_or_else(in_texture, |&dtype| params.shape(dtype, Place::Buffer))
 }
 
 /// A cache and rows that use it.
@@ -108,18 +99,23 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
     all
 }
 
+/// The same in every form that buffers have: as they are, and in q8.
+pub(super) fn buffers() -> impl Iterator<Item = (&'static str, Testbed)> {
+    shapes().into_iter().flat_map(|(name, bed)| [(name, bed.clone()), (name, bed.quantised())])
+}
+
 impl Testbed {
-    /// Rows at the end of a context at full length, in the first layer of the recurrence and outside of it. Two steps: more would only be
-    /// more memory.
+    /// Rows at the end of a context at full length, in the first layer of the recurrence and outside of it, and once more in q8. Two steps: more would
+    /// only be more memory.
     pub(super) fn at(work: &Workload) -> Vec<Self> {
         let Workload { heads, kv_heads, head_dim, positions, rows, .. } = *work;
         let context = positions.max(rows);
-        let bed = |recurrent| {
+        let bed = |recurrent, dtype| {
             let cache = CacheShape {
                 kv_heads,
                 head_dim,
-                dtype: Dtype::Bf16,
-                place: CacheShape::preferred(&work.caps, Dtype::Bf16),
+                dtype,
+                place: CacheShape::preferred(&work.caps, dtype),
                 sequences: 1,
                 context,
                 steps: 2,
@@ -132,7 +128,7 @@ impl Testbed {
             let table = (context - rows..context).map(|position| Row { step: 1, ..Row::new(0, position, 0) });
             Self { cache, heads, rows: table.collect(), splits: preferred_splits(&cache, rows, heads), seed: 6 }
         };
-        vec![bed(true), bed(false)]
+        vec![bed(true, Dtype::Bf16), bed(false, Dtype::Bf16), bed(true, Dtype::Q8)]
     }
 
     /// A random shape and random rows.
@@ -144,7 +140,7 @@ impl Testbed {
         let cache = CacheShape {
             kv_heads,
             head_dim: 2 * (1 + noise.below(64)),
-            dtype: [Dtype::F32, Dtype::Bf16][noise.below(2) as usize],
+            dtype: KV_DTYPES[noise.below(3) as usize],
             place: Place::Buffer,
             sequences: 2,
             context,
@@ -187,9 +183,18 @@ impl Testbed {
     }
 
     fn segment(&self, noise: &mut Noise) -> Vec<u32> {
-        let CacheShape { dtype, head_dim, .. } = self.cache;
-        let vectors = self.cache.segment_bytes() / dtype.matrix_bytes(1, self.cache.chunks());
-        crate::weight::test_matrix(noise, dtype.into(), vectors as u32, &[head_dim])
+        let CacheShape { head_dim, kv_heads, page_count, .. } = self.cache;
+        let mut words = vec![0; self.cache.segment_bytes() as usize / 4];
+        let mut vector = vec![0.0; self.cache.chunks() as usize * 8];
+        let heads = (0..2).flat_map(|which| (0..kv_heads).map(move |head| (which, head)));
+        let vectors = heads.flat_map(|(which, head)| (0..PAGE).map(move |position| (which, head, position)));
+        for (page, (which, head, position)) in
+            (0..page_count).flat_map(|page| vectors.clone().map(move |vector| (page, vector)))
+        {
+            vector[..head_dim as usize].fill_with(|| noise.signed());
+            self.cache.store(&mut words, Vector { page, which, head, position }, &vector);
+        }
+        words
     }
 
     fn table(&self) -> Vec<u32> {
@@ -200,6 +205,22 @@ impl Testbed {
     pub(super) fn in_texture(mut self) -> Self {
         (self.cache.dtype, self.cache.place) = (Dtype::Bf16, Place::Texture);
         self
+    }
+
+    /// The same with its cache in q8.
+    pub(super) fn quantised(mut self) -> Self {
+        self.cache.dtype = Dtype::Q8;
+        self
+    }
+
+    /// Numbers for keys and values. What is rounded to blocks has few bits, so that its rotation is exact on every device, and so are the blocks.
+    fn numbers(&self, noise: &mut Noise, rows: u32, width: u32, stride: u32) -> Vec<u32> {
+        let mut words = noise.matrix(rows, width, stride);
+        if self.cache.dtype.in_blocks() {
+            let coarse = |word: &mut u32| *word = ((f32::from_bits(*word) * 64.0).round() / 64.0).to_bits();
+            words.iter_mut().for_each(coarse);
+        }
+        words
     }
 
     fn describe(&self, name: &str) -> String {
@@ -222,8 +243,8 @@ impl Testbed {
         });
         let words = |binding: usize| launch.sizes[binding] as u32 / 4;
         let width = (self.heads + 2 * cache.kv_heads) * cache.head_dim;
-        let qkv = noise.matrix(self.rows.len() as u32, width, crate::stride(width));
-        let (bias, freqs) = (noise.matrix(1, words(2), words(2)), noise.matrix(1, words(3), words(3)));
+        let qkv = self.numbers(&mut noise, self.rows.len() as u32, width, crate::stride(width));
+        let [bias, freqs] = [2, 3].map(|binding| self.numbers(&mut noise, 1, words(binding), words(binding)));
         let depth = vec![0; words(5) as usize];
         let data = vec![
             self.table(),
@@ -235,7 +256,11 @@ impl Testbed {
             vec![0; words(6) as usize],
             self.segment(&mut noise),
         ];
-        let kv = if cache.dtype == Dtype::F32 { Check::F32 } else { Check::Bf16 };
+        let kv = match cache.dtype {
+            Dtype::F32 => Check::F32,
+            Dtype::Q8 => Check::Exact,
+            _ => Check::Bf16,
+        };
         let inputs = [Check::Skip; 5];
         let checks = inputs.into_iter().chain([Check::Exact, Check::F32, kv]).collect();
         Case { name: self.describe(name), launch, data, checks }

@@ -18,6 +18,7 @@ pub use form::{Form, Order};
 pub use pack::{PACK, PackParams, pack};
 pub use random_weight::{Held, RANDOM_WEIGHT, RandomWeight, RandomWeightParams};
 pub use resident::Resident;
+pub(crate) use resident::{FACTOR, round_block};
 pub use stored::{Stored, StoredRows};
 
 use crate::{Axis, Binding, Part, stride};
@@ -26,7 +27,10 @@ use crate::{Axis, Binding, Part, stride};
 pub(crate) const EIGHT: Part = Part::new("eight", include_str!("eight.wgsl"));
 
 /// WGSL that unpacks weights in blocks.
-const BLOCKS: &str = include_str!("quantised.wgsl");
+pub(crate) const BLOCKS: &str = include_str!("quantised.wgsl");
+
+/// WGSL that rounds a block: its factor to f16, and its values to whole numbers.
+pub(crate) const ROUND: [&str; 2] = [include_str!("f16.wgsl"), include_str!("pack_blocks.wgsl")];
 
 /// Axis of kernels that read weights row by row; its options are in the order of [`Dtype`].
 pub(crate) const WEIGHT: Axis = Axis { name: "weight", options: &[F32, F16, BF16, Q8, Q4, Q4_MIN] };

@@ -3,7 +3,7 @@
 //! The numbers are those of ggml's `Q8_0`, `Q4_0` and `Q4_1`, but for the factors, which are rounded to f16 first, so that each number is the best one for the
 //! factor that is stored.
 
-use super::{Dtype, EIGHT, Form, Order, Resident, TEST_LANES, chunks};
+use super::{Dtype, EIGHT, Form, Order, ROUND, Resident, TEST_LANES, chunks};
 use crate::kernel::params;
 use crate::{
     Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload, reduce, stride,
@@ -45,8 +45,8 @@ pub static PACK: Kernel = Kernel {
     at,
 };
 
-const F16: &str = include_str!("f16.wgsl");
-const BLOCKS: &str = include_str!("pack_blocks.wgsl");
+const F16: &str = ROUND[0];
+const BLOCKS: &str = ROUND[1];
 const NIBBLES: &str = include_str!("pack_nibbles.wgsl");
 
 params! {

@@ -1,11 +1,3 @@
-fn largest_of(v: Values) -> f32 {
-    var most = vec4<f32>();
-    for (var q = 0u; q < 8u; q += 1u) {
-        most = max(most, abs(v[q]));
-    }
-    return max(max(most.x, most.y), max(most.z, most.w));
-}
-
 // What to multiply by, given a factor in f16 as it is stored: 4096 / factor, rounded to nearest, ties to even; 0 for a block of zeros. A device's own
 // division may be off by a few of the last bits, and then a number in thousands; whole numbers are exact everywhere.
 fn inverse_of(factor: u32) -> f32 {

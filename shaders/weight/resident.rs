@@ -24,7 +24,7 @@ pub struct Resident {
 const UNIT: u64 = 16;
 
 /// What factors are multiplied by before they are stored.
-const FACTOR: f32 = 4096.0;
+pub(crate) const FACTOR: f32 = 4096.0;
 
 impl Resident {
     /// Bytes of it.
@@ -196,7 +196,7 @@ impl Resident {
 
 /// The factor and the minimum of a block as they are stored, and its numbers.
 #[expect(clippy::cast_sign_loss, reason = "numbers are clamped to a range from zero on")]
-pub(super) fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
+pub(crate) fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
     // A block at the end of a row is filled up with zeros.
     let mut block = [0.0; 32];
     block[..values.len()].copy_from_slice(values);
@@ -213,7 +213,8 @@ pub(super) fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32])
             let signed = values.iter().copied().find(|v| v.abs() == largest).unwrap_or(0.0);
             (f16::from_f32(signed * (FACTOR / -8.0)), f16::ZERO, 8.0, 0.0..=15.0)
         }
-        _ => (f16::from_f32(largest * (FACTOR / 127.0)), f16::ZERO, 128.0, 1.0..=255.0),
+        // Keys and values may be of any size; weights are checked before.
+        _ => (f16::from_f32((largest * (FACTOR / 127.0)).min(65_504.0)), f16::ZERO, 128.0, 1.0..=255.0),
     };
     let inverse = if factor.to_f32() == 0.0 { 0.0 } else { FACTOR / factor.to_f32() };
     let low = minimum.to_f32() / FACTOR;

@@ -1,0 +1,39 @@
+// Factors of the values' blocks that a tile looks at, by lane.
+var<workgroup> value_factors: array<vec4<f32>, WG>;
+
+// Bytes as whole numbers around zero, as parts of 256: exact.
+fn numbers(v: Eight) -> Eight {
+    return Eight(v.lo - 1.5, v.hi - 1.5);
+}
+
+// The query times a key. The factors of the value come along.
+fn product(page: u32, kv_head: u32, position: u32, lane: u32) -> f32 {
+    let start = key_unit(page, kv_head, position, 0u);
+    let factors = factor_word(page, kv_head, position, 0u);
+    var sum = 0.0;
+    for (var b = 0u; b < params.chunks / 4u; b += 1u) {
+        // Stored 4096 times as large, for numbers that are 256 times as small.
+        let factor = 0.0625 * unpack2x16float(factor_at(factors + b * PAGE));
+        let first = unit_at(start + 2u * b * PAGE);
+        let second = unit_at(start + (2u * b + 1u) * PAGE);
+        let products = dot8(query[4u * b], numbers(q8_chunk(first, 0u)))
+            + dot8(query[4u * b + 1u], numbers(q8_chunk(first, 1u)))
+            + dot8(query[4u * b + 2u], numbers(q8_chunk(second, 0u)))
+            + dot8(query[4u * b + 3u], numbers(q8_chunk(second, 1u)));
+        sum += factor.x * products;
+        value_factors[lane][b] = factor.y;
+    }
+    return sum;
+}
+
+// Where a value begins, in words.
+fn value_place(page: u32, kv_head: u32, position: u32) -> u32 {
+    return 4u * value_unit(page, kv_head, position, 0u);
+}
+
+// A pair of the value that lane i of the tile looks at.
+fn value_of(i: u32, place: u32, pair: u32) -> vec2<f32> {
+    let p = word_at(place + pair / 2u) >> (pair % 2u * 16u);
+    let bits = vec2(p << 15u, p << 7u) & vec2(0x7f8000u);
+    return (bitcast<vec2<f32>>(bits | vec2(0x3f800000u)) - 1.5) * value_factors[i][pair / 16u];
+}

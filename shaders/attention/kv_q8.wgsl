@@ -1,0 +1,22 @@
+// Where a page keeps keys and values in blocks of 32. First the keys of every head: 16 bytes of each of the page's positions side by side, then the
+// next 16, so that lanes that look at a position each load neighbours. Then the values, position by position, of which neighbouring lanes take
+// neighbouring pairs. Then, block by block, a word for each position: the factor of the key's block, and that of the value's.
+// All places are counted in 16 bytes, those of factors in words.
+
+fn page_start(page: u32) -> u32 {
+    return page * params.kv_heads * 34u * params.chunks;
+}
+
+fn key_unit(page: u32, kv_head: u32, position: u32, unit: u32) -> u32 {
+    return page_start(page) + (kv_head * params.chunks / 2u + unit) * PAGE + position % PAGE;
+}
+
+fn value_unit(page: u32, kv_head: u32, position: u32, unit: u32) -> u32 {
+    let start = page_start(page) + params.kv_heads * 16u * params.chunks;
+    return start + (kv_head * PAGE + position % PAGE) * (params.chunks / 2u) + unit;
+}
+
+fn factor_word(page: u32, kv_head: u32, position: u32, block: u32) -> u32 {
+    let start = 4u * (page_start(page) + params.kv_heads * 32u * params.chunks);
+    return start + (kv_head * params.chunks / 4u + block) * PAGE + position % PAGE;
+}
