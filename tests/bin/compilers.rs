@@ -51,18 +51,23 @@ fn reports(family: &str, names: &[String]) -> Result<()> {
         return amd::reports(&std::env::current_exe()?, family, &names)?.iter().try_for_each(print);
     }
     let gpu = NullGpu::open()?;
+    let mut report = |variants: &[Variant]| {
+        let mut launched = variants.iter().filter(|variant| variant.runs_on(family));
+        launched.try_for_each(|variant| print(&gpu.report(variant)?))
+    };
     if names.is_empty() {
-        return all_variants().iter().try_for_each(|variant| print(&gpu.report(variant)?));
+        return report(&all_variants());
     }
+    let mut files = Vec::new();
     for name in names {
         let path = Path::new(name);
         if path.extension().is_some_and(|extension| extension == "wgsl") {
-            print(&gpu.report_file(path)?)?;
+            files.push(path);
         } else {
-            named(name)?.iter().try_for_each(|variant| print(&gpu.report(variant)?))?;
+            report(&named(name)?)?;
         }
     }
-    Ok(())
+    files.into_iter().try_for_each(|path| print(&gpu.report_file(path)?))
 }
 
 /// Sizes of a variant in bytes for each platform.
@@ -159,6 +164,9 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
             let Sizes { spirv, dxil, msl } = row.sizes;
             write!(page, "| {name} | {constants} | {spirv} | {dxil} | {msl} | {} |", most(|s| s.lds))?;
             write!(page, " {} | {} |", most(|s| s.spilled_vgprs + s.spilled_sgprs), most(|s| s.scratch))?;
+            if row.amd.is_empty() {
+                write!(page, "{}", " – |".repeat(amd::FAMILIES.len()))?;
+            }
             for s in &row.amd {
                 write!(
                     page,
@@ -228,5 +236,6 @@ nothing here can compile. `tests/compilers.rs` checks the same, and fails where 
 
 A row is a variant; where it is compiled with several constants, it shows the worst of each figure. SPIR-V, DXIL, MSL, LDS (workgroup memory, as
 AMD hands it out) and scratch are in bytes. For each family of AMD GPUs: VGPRs · SGPRs · subgroups per SIMD unit · instructions · estimated busy clocks
-per subgroup. vega10 is GCN 5, navi21 RDNA 2, gfx1100 RDNA 3.
+per subgroup. vega10 is GCN 5, navi21 RDNA 2, gfx1100 RDNA 3. What
+is made for subgroups of a size that these GPUs do not have is not compiled for them.
 ";

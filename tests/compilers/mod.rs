@@ -61,6 +61,12 @@ impl Variant {
         constants.filter(|(name, _)| **name == LANES).map(|(_, &lanes)| lanes).next()
     }
 
+    /// Whether GPUs of a family ever run it: what is made for subgroups of another size is never launched there.
+    #[must_use]
+    pub fn runs_on(&self, family: &str) -> bool {
+        self.lanes().is_none_or(|lanes| amd::subgroups(family).contains(&lanes))
+    }
+
     /// Its constants, as reports show them: `WG=128`; empty if it has none.
     #[must_use]
     pub fn constants(&self) -> String {
