@@ -6,11 +6,14 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{
-    Checkpoint, Config, Device, Dtype, Group, LoadOptions, Model, Precision, Session, SessionOptions, Source,
+    Checkpoint, Config, Device, Dtype, Group, LoadOptions, Model, Need, Precision, Session, SessionOptions, Source,
 };
 
 use crate::options::DTYPES;
 use crate::which::Which;
+
+/// Bytes from which it is said what a model will take.
+const WORTH_SAYING: u64 = 256 << 20;
 
 /// The flag that says which model.
 #[derive(Args, Clone)]
@@ -87,7 +90,27 @@ impl ModelOptions {
             bar.set_position(done);
         };
         let Precision { dtype, keep } = self.dtype.clone().unwrap_or_default();
-        let loading = LoadOptions { dtype, keep, session, overcommit: self.overcommit, progress: Some(&mut progress) };
+        let mut announce = |need: &Need| {
+            if !quiet && need.total() >= WORTH_SAYING {
+                let [weights, kv, scratch, all] =
+                    [need.weights, need.kv, need.scratch, need.total()].map(|bytes| bytes as f64 / 1e9);
+                let free = device
+                    .memory()
+                    .available
+                    .map_or(String::new(), |free| format!(" of {:.2} GB free", free as f64 / 1e9));
+                remark!(
+                    "memory: weights {weights:.2} GB, keys and values {kv:.2} GB, scratch {scratch:.2} GB: {all:.2} GB{free}"
+                );
+            }
+        };
+        let loading = LoadOptions {
+            dtype,
+            keep,
+            session,
+            overcommit: self.overcommit,
+            announce: Some(&mut announce),
+            progress: Some(&mut progress),
+        };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();
         Ok(model)

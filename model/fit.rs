@@ -258,9 +258,7 @@ pub(crate) fn check_model(
 ) -> Result<(), Error> {
     let Some(usable) = usable(device.memory()) else { return Ok(()) };
     let caps = device.caps();
-    let context = options.context.unwrap_or(LEAST_CONTEXT).min(config.block_size);
-    let wanted = extent(config, options, context);
-    let need = config.need(dtypes, wanted, &caps);
+    let (wanted, need) = wanted(config, dtypes, options, &caps);
     if need.total() <= usable {
         return Ok(());
     }
@@ -271,6 +269,13 @@ pub(crate) fn check_model(
         SMALLER.into_iter().filter(smaller).find(|&other| fits(other.into(), wanted)).map(Fits::Dtype)
     });
     Err(refusal(need, wanted, device, advice))
+}
+
+/// The session that a model is loaded for, as far as it is known, and what both will take.
+pub(crate) fn wanted(config: &Config, dtypes: Dtypes, options: &SessionOptions, caps: &Caps) -> (Extent, Need) {
+    let context = options.context.unwrap_or(LEAST_CONTEXT).min(config.block_size);
+    let wanted = extent(config, options, context);
+    (wanted, config.need(dtypes, wanted, caps))
 }
 
 /// The context of a session on a device that holds the model already: what was asked for, or as much of the usual as memory allows.

@@ -61,6 +61,9 @@ impl Model {
             Weights::Synthetic(_) => (asked.dtypes(&config)?, false),
             Weights::Stored(checkpoint) => (checkpoint.dtypes(&config, &asked)?, checkpoint.is_quantised()),
         };
+        if let Some(announce) = options.announce {
+            announce(&fit::wanted(&config, dtypes, &options.session, &device.caps()).1);
+        }
         if !options.overcommit {
             fit::check_model(&config, (dtypes, !quantised), &options.session, device)?;
         }

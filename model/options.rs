@@ -5,6 +5,7 @@ use ruminate_shaders::attention::cache::{KV_DTYPES, Lookup};
 use ruminate_shaders::sample::Sampler;
 
 use crate::error::Error;
+use crate::fit::Need;
 use crate::precision::{Group, Precision};
 
 /// How a model is loaded.
@@ -19,6 +20,9 @@ pub struct LoadOptions<'a> {
     pub session: SessionOptions,
     /// Load even if memory seems too small.
     pub overcommit: bool,
+    /// Hears, before anything is loaded, what model and session will take of the device's memory. A context that was not asked for counts as the shortest
+    /// one that a session gets.
+    pub announce: Option<&'a mut dyn FnMut(&Need)>,
     /// Hears of the progress of the upload: bytes done, bytes in all.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
 }
