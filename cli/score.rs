@@ -82,9 +82,19 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
     let source = options.model.argument.source()?;
     let device = options.device.open(options.json)?;
-    let window = options
-        .ctx_size
-        .map_or_else(|| Ok(512.min(Config::open(&source)?.usual_context())), Ok::<_, ruminate::Error>)?;
+    let other_source = match &options.against {
+        Some(Against::Model(which)) => Some(which.source()?),
+        Some(Against::Dtype(_)) | None => None,
+    };
+    let window = match options.ctx_size {
+        Some(window) => window,
+        // What both models can hold.
+        None => {
+            let sources = [Some(&source), other_source.as_ref()].into_iter().flatten();
+            let contexts = sources.map(|source| Ok(Config::open(source)?.usual_context()));
+            contexts.collect::<Result<Vec<_>, ruminate::Error>>()?.into_iter().fold(512, u32::min)
+        }
+    };
     let asked = SessionOptions {
         context: Some(window),
         steps: options.steps.iter().copied().max(),
@@ -99,9 +109,9 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let other = match &options.against {
         None => options.against_kv.map(|_| model.clone()),
         Some(Against::Dtype(dtype)) => Some(load(&options.model.held(dtype), &source)?),
-        Some(Against::Model(which)) => {
-            let source = which.source()?;
-            Some(load(&options.model.for_other(&source)?, &source)?)
+        Some(Against::Model(_)) => {
+            let load = |source| load(&options.model.for_other(source)?, source);
+            other_source.as_ref().map(load).transpose()?
         }
     };
     let mut session = open_session(&model, asked.clone(), true)?;

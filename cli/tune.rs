@@ -1,10 +1,11 @@
 //! `ruminate tune`: which kernels suit a device, found by timing and remembered.
 
+use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::tune::{ROWS, tune_model};
@@ -41,6 +42,9 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let Some(asked) = options.device.gpu_options() else {
         return Err(Usage("the CPU twins have one way of computing each thing; leave out --cpu".to_owned()).into());
     };
+    if let Some(path) = &options.output {
+        writable(path)?;
+    }
     let config = Config::open(&options.model.argument.source_or_shape()?)?;
     let dtype = options.model.core_dtype().unwrap_or(Dtype::Bf16);
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -61,6 +65,18 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     writeln!(out, "\n{} on {}: {}", dtype.name(), device.name(), summary(&lines))?;
     writeln!(out, "written to {}", path.display())?;
     Ok(Done::Complete)
+}
+
+/// Fails if a file cannot be written there, before minutes are spent on what would go into it.
+fn writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Usage(format!("{} is a folder; name a file to write", path.display())).into());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)
+        .and_then(|()| tempfile::tempfile_in(folder))
+        .with_context(|| path.display().to_string())?;
+    Ok(())
 }
 
 /// Adds the choices to those that the file has already; where it is.

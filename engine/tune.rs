@@ -54,6 +54,9 @@ struct Stored {
 /// Version of the engine; kernels change with it.
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
+/// Bytes of a file, at most: thousands of classes.
+const LARGEST: u64 = 4 << 20;
+
 impl Tuning {
     /// Takes the n-th variant everywhere, counted round: for tests of all of them.
     #[must_use]
@@ -130,6 +133,10 @@ impl Tuning {
     /// [`Error::Tuning`] if the file is not there, is no tuning, or is another device's or another version's.
     pub fn read(path: &Path, summary: &AdapterSummary) -> Result<Self> {
         let failed = |problem: String| Error::Tuning { file: path.display().to_string(), problem };
+        let found = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+        if !found.is_file() || found.len() > LARGEST {
+            return Err(failed(format!("it is no tuning: a file of at most {} MB is", LARGEST >> 20)));
+        }
         let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
         let stored: Stored =
             serde_json::from_str(&text).map_err(|error| failed(format!("it is no tuning: {error}")))?;

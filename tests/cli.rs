@@ -244,3 +244,12 @@ fn keys_and_values_are_held_as_asked() {
     let shown = text(&output(&["inspect", "--kv-dtype", "q8"]).stdout);
     assert!(shown.contains("keys and values per position (q8)"), "{shown}");
 }
+
+#[test]
+fn tune_refuses_a_folder_as_its_file_before_it_times_anything() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let path = folder.path().to_str().expect("its name is text");
+    let done = output(&["tune", "--rows", "1", "--output", path]);
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains("is a folder; name a file to write"), "{}", text(&done.stderr));
+}
