@@ -29,9 +29,8 @@ fn main() {
         all.push(trial(name("msl"), true, || each(kernel, |checked| msl::translate(checked).map(drop))));
         // What is made for subgroups of a size that a family does not have is never launched there. Most kernels are made for any size, and
         // their variants need not be listed by every process.
-        let launched = |family: &&str| {
-            !kernel.overrides.contains(&LANES) || variants(kernel).iter().any(|variant| variant.runs_on(family))
-        };
+        let made_for = if kernel.overrides.contains(&LANES) { variants(kernel) } else { Vec::new() };
+        let launched = |family: &&str| made_for.is_empty() || made_for.iter().any(|variant| variant.runs_on(family));
         for family in amd::FAMILIES.into_iter().filter(launched) {
             all.push(trial(name(family), have_amd, move || fits(family, kernel)));
         }
