@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! [`quantize`] writes a model in fewer bits into a folder, from which it is loaded as it is; [`LoadOptions::dtype`] rounds while loading, to the same
+//! [`quantize()`] writes a model in fewer bits into a folder, from which it is loaded as it is; [`LoadOptions::dtype`] rounds while loading, to the same
 //! numbers. [`SessionOptions::kv_dtype`] does the same for keys and values.
 //!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:

@@ -156,7 +156,7 @@ impl Matrix {
         self.apply_flow(graph, device, (rows, count), flow, &[&[staged], rest].concat(), y)
     }
 
-    /// Records a product with any input and output, and the record that they take. `inputs` are what [`matmul`] binds between W and y.
+    /// Records a product with any input and output, and the record that they take. `inputs` are what [`matmul`](ruminate_shaders::matmul::matmul) binds between W and y.
     pub(crate) fn apply_flow(
         &self,
         graph: &mut Graph,

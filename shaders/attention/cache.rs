@@ -6,7 +6,7 @@
 //!
 //! In q8, vectors are padded to blocks of 32 whole numbers from -127 to 127, each block with a factor in f16 as weights have them: 8.5 bits per value.
 //! A page then holds the keys of every head, 16 bytes of all 32 positions side by side, the values, position by position, and for every head, block and
-//! position a word with the key's factor and the value's. `kv_q8.wgsl` and [`CacheShape::q8_unit`] say where.
+//! position a word with the key's factor and the value's. `kv_q8.wgsl` and `CacheShape::q8_unit` say where.
 //!
 //! `tables` holds, in u32: `slot_of_step[steps]`, `filled[steps + 1]` (how many slots a position fills that has stored so many
 //! steps), and `pages[sequences][slots][pages_per_slot]`. `depth[sequence][position]` counts the steps that are stored.

@@ -112,7 +112,7 @@ impl Dtype {
     }
 
     /// Appends values that stand alone in this dtype, rounded to nearest, ties to even, and pads with zeros to whole chunks. What comes in blocks
-    /// is appended in f32: see [`Resident::encode`](super::Resident::encode).
+    /// is appended in f32: see [`Resident::put_encoded`](super::Resident::put_encoded).
     pub fn encode_row(self, values: &[f32], out: &mut Vec<u8>) {
         let width = if self.bytes() == 2 { 2 } else { 4 };
         let end = out.len() + values.len().next_multiple_of(8) * width;
