@@ -56,6 +56,11 @@ impl DeviceOptions {
         }
     }
 
+    /// Whether something was said about what was tuned.
+    pub(crate) fn speaks_of_tuning(&self) -> bool {
+        self.tuning.is_some() || self.no_tune
+    }
+
     /// How the GPU is to be opened; `None` for the CPU twins.
     pub(crate) fn gpu_options(&self) -> Option<OpenOptions> {
         if self.cpu {

@@ -42,6 +42,11 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let Some(asked) = options.device.gpu_options() else {
         return Err(Usage("the CPU twins have one way of computing each thing; leave out --cpu".to_owned()).into());
     };
+    if options.device.speaks_of_tuning() {
+        let problem =
+            "--tuning and --no-tune say what other verbs take; `tune` times everything itself, and writes to --output";
+        return Err(Usage(problem.to_owned()).into());
+    }
     if let Some(path) = &options.output {
         writable(path)?;
     }
