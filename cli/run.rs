@@ -1,7 +1,6 @@
 //! `ruminate run`: text from a prompt.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -13,26 +12,17 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
 use crate::options::GenerationOptions;
+use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
-use crate::{prompt, tour};
+use crate::tour;
 
 /// Flags of `ruminate run`.
 #[derive(Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: ModelOptions,
-    /// Prompt to continue; - reads it from stdin
-    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
-    pub(crate) positional: Option<String>,
-    /// Prompt to continue
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
-    pub(crate) prompt: Option<String>,
-    /// File that holds the prompt; - for stdin
-    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
-    pub(crate) file: Option<PathBuf>,
-    /// Don't put the model's begin token before the prompt
-    #[arg(long, help_heading = "Input")]
-    pub(crate) no_bos: bool,
+    #[command(flatten)]
+    pub(crate) input: PromptOptions,
 
     #[command(flatten)]
     pub(crate) generation: GenerationOptions,
@@ -59,7 +49,7 @@ pub(crate) struct Run {
 /// Runs the verb.
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
-    let text = prompt::read(options)?;
+    let text = options.input.read()?;
     if text.is_none() && options.model.argument.is_some() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
@@ -77,7 +67,7 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     let seed = settings.seed;
     let mut session = open_session(model, settings, options.quiet)?;
     let asked = options.generation.generate(model);
-    let asked = GenerateOptions { add_bos: asked.add_bos && !options.no_bos, ..asked };
+    let asked = GenerateOptions { add_bos: asked.add_bos && !options.input.no_bos, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(text, &asked)?;

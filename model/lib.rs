@@ -56,6 +56,7 @@ mod stepwise;
 mod stop;
 mod synthetic;
 mod tokenizer;
+pub mod trace;
 pub mod tune;
 mod workspace;
 
