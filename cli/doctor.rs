@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::doctor::{Finding, Whole, examine, examine_demo, round_trip};
-use ruminate::{Config, Device, Dtype, KERNELS, Synthetic};
+use ruminate::{Config, Device, Dtype, Extent, KERNELS, KvShare, Synthetic};
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
@@ -126,7 +126,8 @@ impl Report {
             let whose = if memory.shared { " of the host's memory" } else { "" };
             write!(out, "{:.1} GB{whose} free", available as f64 / 1e9)?;
             let steps = self.config.mean_recurrence;
-            let context = self.config.longest_context(Dtype::Bf16, (steps, Dtype::Bf16), &self.device.caps(), memory);
+            let session = Extent { context: 0, steps, kv_dtype: Dtype::Bf16, share: KvShare::None };
+            let context = self.config.longest_context(Dtype::Bf16, session, &self.device.caps(), memory);
             match context {
                 Some(context) => {
                     writeln!(out, ": the model in bf16 fits with a context of {context} at {steps} steps")?;

@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use ruminate::{
-    AdapterSummary, Checkpoint, Config, Device, Dtype, Dtypes, Expected, OpenOptions, Precision, Source, TensorInfo,
-    adapters,
+    AdapterSummary, Checkpoint, Config, Device, Dtype, Dtypes, Expected, Extent, KvShare, OpenOptions, Precision,
+    Source, TensorInfo, adapters,
 };
 use serde_json::{Value, json};
 
@@ -130,13 +130,15 @@ impl Survey {
 
     /// Bytes of keys and values per position, by how steps share slots: the strategy, the authors' name for it, bytes.
     fn sharing(&self, steps: u32) -> Vec<(&'static str, &'static str, u64)> {
-        let kept = |slots: u32| self.config.kv_bytes_per_token(slots.min(steps), self.kv_dtype);
+        let kept = |share| self.config.kv_bytes_per_token(steps, self.kv_dtype, share);
         let layers = self.config.n_layers_in_recurrent_block;
-        let mut all =
-            vec![("every step", "full", kept(steps)), ("first 8 steps and one more", "compress-anchor", kept(9))];
+        let mut all = vec![
+            ("every step", "full", kept(KvShare::None)),
+            ("first 8 steps and one more", "compress-anchor", kept(KvShare::Anchor)),
+        ];
         // The authors count layer slots, so their names hold for cores of four layers.
-        all.push(("last 4 steps", if layers == 4 { "compress-s16" } else { "" }, kept(4)));
-        all.push(("last step", if layers == 4 { "compress-s4" } else { "" }, kept(1)));
+        all.push(("last 4 steps", if layers == 4 { "compress-s16" } else { "" }, kept(KvShare::Steps(4))));
+        all.push(("last step", if layers == 4 { "compress-s4" } else { "" }, kept(KvShare::Steps(1))));
         all
     }
 
@@ -273,7 +275,7 @@ impl Place {
         caps: ruminate::Caps,
         memory: ruminate::Memory,
     ) -> Self {
-        let session = (config.mean_recurrence, kv_dtype);
+        let session = Extent { context: 0, steps: config.mean_recurrence, kv_dtype, share: KvShare::None };
         let context = |&dtypes: &Dtypes| config.longest_context(dtypes, session, &caps, memory);
         Self {
             name: name.to_owned(),

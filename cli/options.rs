@@ -4,7 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ruminate::{Dtype, GenerateOptions, GenerationConfig, KV_DTYPES, MAX_STEPS, Model, Sampling, SessionOptions};
+use ruminate::{
+    Config, Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, GenerationConfig, KV_DTYPES, KvShare,
+    KvStrategy, MAX_STEPS, Model, PrefillExit, Sampling, SessionOptions,
+};
 
 /// Flags that say how a text is continued.
 #[derive(Args)]
@@ -15,6 +18,11 @@ pub(crate) struct GenerationOptions {
     /// Factor on the random initial state; 0 starts from zeros
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Depth")]
     pub(crate) init_scale: f32,
+    #[command(flatten)]
+    pub(crate) exit: ExitOptions,
+    /// Let each token go on from the state of the one before, instead of from a fresh one: as it left the core block (raw), or behind the final norm (normed)
+    #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "raw", value_parser = continuous(), help_heading = "Depth")]
+    pub(crate) continuous: Option<Continuous>,
 
     /// Tokens to generate at most [default: until the model ends or the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
@@ -35,12 +43,85 @@ pub(crate) struct GenerationOptions {
     pub(crate) sampling: SamplingOptions,
 }
 
-/// The flag that says how keys and values are held.
+/// Flags that say when a token has been iterated enough.
+#[derive(Args)]
+pub(crate) struct ExitOptions {
+    /// Stop iterating a token once it has settled, after --steps at the latest: latent-diff or cosine look at the state; kl, minp-kl, entropy-diff or
+    /// argmax-stability at the next token
+    #[arg(long, value_name = "CRITERION", value_parser = criteria(), help_heading = "Depth")]
+    pub(crate) exit: Option<Criterion>,
+    /// What counts as settled: less than this [default: the authors', as latent-diff 0.03 or kl 0.001]; for argmax-stability so many checks with the same
+    /// token [default: 5]
+    #[arg(long, value_name = "X", requires = "exit", help_heading = "Depth")]
+    pub(crate) exit_threshold: Option<f32>,
+    /// Steps before the first check
+    #[arg(long, value_name = "N", requires = "exit", default_value_t = 0, help_heading = "Depth")]
+    pub(crate) min_steps: u32,
+    /// Check every N steps
+    #[arg(long, value_name = "N", requires = "exit", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Depth")]
+    pub(crate) exit_every: u32,
+    /// Give the tokens of the prompt all their steps
+    #[arg(long, requires = "exit", help_heading = "Depth")]
+    pub(crate) no_exit_in_prefill: bool,
+}
+
+impl ExitOptions {
+    /// What the flags ask for.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        let usual = Exit::new(self.exit?);
+        Some(Exit {
+            threshold: self.exit_threshold.unwrap_or(usual.threshold),
+            min_steps: self.min_steps,
+            every: self.exit_every,
+            prefill: if self.no_exit_in_prefill { PrefillExit::Never } else { usual.prefill },
+            ..usual
+        })
+    }
+}
+
+/// What `--exit` may say.
+fn criteria() -> impl TypedValueParser<Value = Criterion> {
+    let named =
+        |name: &String| Criterion::ALL.into_iter().find(|it| it.name() == name).unwrap_or(Criterion::LatentDiff);
+    PossibleValuesParser::new(Criterion::ALL.map(Criterion::name)).map(move |name| named(&name))
+}
+
+/// What `--continuous` may say.
+fn continuous() -> impl TypedValueParser<Value = Continuous> {
+    PossibleValuesParser::new(["raw", "normed"])
+        .map(|name| if name == "normed" { Continuous::Normed } else { Continuous::Raw })
+}
+
+/// What `--kv-share` may say.
+fn share(text: &str) -> Result<KvShare, String> {
+    match text.parse() {
+        _ if text == "anchor" => Ok(KvShare::Anchor),
+        Ok(apart @ 1..) => Ok(KvShare::Steps(apart)),
+        _ => Err("give a number of steps of at least 1, or anchor".to_owned()),
+    }
+}
+
+/// The flags that say how keys and values are held.
 #[derive(Args)]
 pub(crate) struct CacheOptions {
+    /// What a token that stopped early shows to later ones at steps that it has not had: nothing (full, or skip), its latest step (latest, or available), or its
+    /// last step to all (always-last); also the authors' names, as latest-m4-compress-s16
+    #[arg(long, value_name = "STRATEGY", default_value = "latest", help_heading = "Depth")]
+    pub(crate) kv_lookup: String,
+    /// Let steps that are N apart share their keys and values, which saves memory; or anchor: all from the ninth on
+    #[arg(long, value_name = "N", value_parser = share, help_heading = "Depth")]
+    pub(crate) kv_share: Option<KvShare>,
     /// How keys and values are held: q8 takes 53 % of the memory of bf16 and says nearly the same
     #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = kv_dtypes(), help_heading = "Device")]
     pub(crate) kv_dtype: Dtype,
+}
+
+impl CacheOptions {
+    /// What the flags ask for, of a model of this configuration.
+    pub(crate) fn strategy(&self, config: &Config) -> Result<KvStrategy, Error> {
+        let named = KvStrategy::parse(&self.kv_lookup, config.n_layers_in_recurrent_block)?;
+        Ok(KvStrategy { share: self.kv_share.unwrap_or(named.share), ..named })
+    }
 }
 
 /// What `--kv-dtype` may say.
@@ -76,16 +157,18 @@ q4,adapter=bf16,embedding=q8. The groups are embedding (and head, where it is th
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
-    pub(crate) fn session(&self) -> SessionOptions {
+    pub(crate) fn session(&self, config: &Config) -> Result<SessionOptions, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
-        SessionOptions {
+        let KvStrategy { lookup, share } = self.cache.strategy(config)?;
+        Ok(SessionOptions {
             context: self.ctx_size,
             steps: self.steps,
             seed: self.seed.unwrap_or_else(clock),
             init_scale: self.init_scale,
             kv_dtype: self.cache.kv_dtype,
-            ..SessionOptions::default()
-        }
+            lookup,
+            share,
+        })
     }
 
     /// What the flags ask to generate.
@@ -93,6 +176,8 @@ impl GenerationOptions {
         let checkpoint = model.generation_config();
         GenerateOptions {
             steps: self.steps,
+            exit: self.exit.exit(),
+            continuous: self.continuous,
             max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
             sampling: self.sampling.or_else(checkpoint),
             stop: self.stop.clone(),

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{GenerateOptions, Model};
+use ruminate::{Config, GenerateOptions, Model};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -55,7 +55,8 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     }
     let source = options.model.argument.source()?;
     let device = options.device.open(options.quiet)?;
-    let model = options.model.load(&source, &device, options.generation.session(), options.quiet)?;
+    let session = options.generation.session(&Config::open(&source)?)?;
+    let model = options.model.load(&source, &device, session, options.quiet)?;
     match text {
         Some(text) => generate(&model, &text, options, &interrupt),
         None => tour::tour(&model, options, &interrupt),
@@ -63,7 +64,7 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
 }
 
 fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> Result<Done> {
-    let settings = options.generation.session();
+    let settings = options.generation.session(model.config())?;
     let seed = settings.seed;
     let mut session = open_session(model, settings, options.quiet)?;
     let asked = options.generation.generate(model);

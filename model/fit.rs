@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ruminate_engine::{Device, Memory};
-use ruminate_shaders::attention::cache::{CacheShape, Lookup};
+use ruminate_shaders::attention::cache::{CacheShape, KvShare, Lookup};
 use ruminate_shaders::attention::partial_bytes;
 use ruminate_shaders::matmul::{staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form};
@@ -27,6 +27,9 @@ const SMALLER: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 
 /// How keys and values are stored where they take too much otherwise.
 const SMALL_KV: Dtype = Dtype::Q8;
+
+/// Steps that suggested sharing is apart.
+const SHARED: u32 = 4;
 
 /// Contexts are suggested in multiples of this: a page of the cache.
 const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
@@ -59,6 +62,8 @@ pub struct Extent {
     pub steps: u32,
     /// How keys and values are stored.
     pub kv_dtype: Dtype,
+    /// Which steps share them.
+    pub share: KvShare,
 }
 
 /// What would fit where something else did not.
@@ -67,6 +72,8 @@ pub struct Extent {
 pub enum Fits {
     /// Keys and values in this dtype.
     KvDtype(Dtype),
+    /// Keys and values that steps so far apart share.
+    Share(u32),
     /// A shorter context.
     Context(u32),
     /// Fewer steps, with the context as it is.
@@ -81,6 +88,7 @@ impl fmt::Display for Fits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KvDtype(dtype) => write!(f, "keys and values in {0} fit (--kv-dtype {0})", dtype.name()),
+            Self::Share(apart) => write!(f, "steps that share keys and values fit (--kv-share {apart})"),
             Self::Context(context) => write!(f, "a context of {context} fits"),
             Self::Steps(steps) => write!(f, "{steps} steps per token fit"),
             Self::Dtype(dtype) => write!(f, "weights in {} fit", dtype.name()),
@@ -121,18 +129,19 @@ impl Config {
         bytes.sum::<u64>() + u64::from(blocks) * activation_bytes(6, self.n_embd)
     }
 
-    /// Bytes of keys and values that one position takes at a number of steps, all of them kept.
+    /// Bytes of keys and values that one position takes at a number of steps.
     #[must_use]
-    pub fn kv_bytes_per_token(&self, steps: u32, dtype: Dtype) -> u64 {
+    pub fn kv_bytes_per_token(&self, steps: u32, dtype: Dtype, share: KvShare) -> u64 {
         let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
-        let slots = outside + u64::from(self.n_layers_in_recurrent_block) * u64::from(steps);
+        let slots = outside + u64::from(self.n_layers_in_recurrent_block) * u64::from(share.slots(steps));
         slots * self.kv_layer_bytes(dtype)
     }
 
     /// Bytes of keys and values that one layer stores for one position.
     #[must_use]
     pub fn kv_layer_bytes(&self, dtype: Dtype) -> u64 {
-        self.cache(Extent { context: 0, steps: 1, kv_dtype: dtype }, Place::Buffer).position_bytes()
+        self.cache(Extent { context: 0, steps: 1, kv_dtype: dtype, share: KvShare::None }, Place::Buffer)
+            .position_bytes()
     }
 
     /// Bytes of matrices that one decoded token reads at a number of steps: prelude, coda and head once, adapter and core at every step. The
@@ -161,23 +170,19 @@ impl Config {
         tensors.sum()
     }
 
-    /// The longest context that fits a device's free memory together with weights in `dtypes`, at a number of steps and with keys and values in a dtype;
-    /// `None` if not even the weights do, and the
-    /// model's own limit if nobody knows how much memory there is.
+    /// The longest context that fits a device's free memory together with weights in `dtypes`, in a session that is otherwise as `extent` says; `None` if not
+    /// even the weights do, and the model's own limit if nobody knows how much memory there is.
     #[must_use]
     pub fn longest_context(
         &self,
         dtypes: impl Into<Dtypes>,
-        (steps, kv_dtype): (u32, Dtype),
+        extent: Extent,
         caps: &Caps,
         memory: Memory,
     ) -> Option<u32> {
         let dtypes = dtypes.into();
         let Some(usable) = usable(memory) else { return Some(self.block_size) };
-        let fits = |context| {
-            let extent = Extent { context, steps, kv_dtype };
-            self.need(dtypes, extent, caps).total() <= usable
-        };
+        let fits = |context| self.need(dtypes, Extent { context, ..extent }, caps).total() <= usable;
         if fits(self.block_size) {
             return Some(self.block_size);
         }
@@ -187,12 +192,12 @@ impl Config {
     /// What a session takes beside the weights, and the weights.
     #[must_use]
     pub fn need(&self, dtypes: impl Into<Dtypes>, extent: Extent, caps: &Caps) -> Need {
-        let Extent { context, steps, kv_dtype } = extent;
+        let Extent { context, steps, kv_dtype, share } = extent;
         let cache = self.cache(extent, CacheShape::preferred(caps, kv_dtype));
         let positions = u64::from(cache.pages_per_slot()) * u64::from(GRAIN);
         let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
         let slot = positions * cache.position_bytes();
-        let layer = slot * u64::from(steps);
+        let layer = slot * u64::from(share.slots(steps));
         let kv = outside * cache.place.memory(slot)
             + u64::from(self.n_layers_in_recurrent_block) * cache.place.memory(layer)
             + cache.table_words() * 4
@@ -208,7 +213,7 @@ impl Config {
     }
 
     /// The cache of one sequence.
-    const fn cache(&self, Extent { context, steps, kv_dtype }: Extent, place: Place) -> CacheShape {
+    const fn cache(&self, Extent { context, steps, kv_dtype, share }: Extent, place: Place) -> CacheShape {
         CacheShape {
             kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
@@ -217,7 +222,7 @@ impl Config {
             sequences: 1,
             context,
             steps,
-            slots: steps + 1,
+            slots: 1 + share.slots(steps),
             lookup: Lookup::Latest,
             recurrent: true,
             page_base: 0,
@@ -246,7 +251,8 @@ fn usable(memory: Memory) -> Option<u64> {
 
 /// The session that `options` will get, as far as it is known before.
 fn extent(config: &Config, options: &SessionOptions, context: u32) -> Extent {
-    Extent { context, steps: options.steps.unwrap_or(config.mean_recurrence), kv_dtype: options.kv_dtype }
+    let steps = options.steps.unwrap_or(config.mean_recurrence);
+    Extent { context, steps, kv_dtype: options.kv_dtype, share: options.share }
 }
 
 /// Fails if a model with such a session does not fit the memory that is free. Another dtype is suggested where the weights are `free` to have one.
@@ -264,7 +270,7 @@ pub(crate) fn check_model(
     }
     let fits = |dtypes: Dtypes, extent| config.need(dtypes, extent, &caps).total() <= usable;
     let held = |extent| fits(dtypes, extent);
-    let advice = small_kv(wanted, &held).or_else(|| shorter(config, wanted, &held)).or_else(|| {
+    let advice = smaller_kv(wanted, &held).or_else(|| shorter(config, wanted, &held)).or_else(|| {
         let smaller = |other: &Dtype| free && config.weight_bytes(*other) < config.weight_bytes(dtypes);
         SMALLER.into_iter().filter(smaller).find(|&other| fits(other.into(), wanted)).map(Fits::Dtype)
     });
@@ -294,14 +300,17 @@ pub(crate) fn context(config: &Config, options: &SessionOptions, device: &Device
     }
     match shorter(config, wanted, &fits) {
         Some(Fits::Context(context)) if options.context.is_none() && context >= LEAST_CONTEXT.min(usual) => Ok(context),
-        advice => Err(refusal(need(wanted), wanted, device, small_kv(wanted, &fits).or(advice))),
+        advice => Err(refusal(need(wanted), wanted, device, smaller_kv(wanted, &fits).or(advice))),
     }
 }
 
-/// The same session with keys and values in fewer bits, if that fits.
-fn small_kv(wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
+/// The same session with keys and values in fewer bits, or of fewer steps, if that fits.
+fn smaller_kv(wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
     let smaller = Extent { kv_dtype: SMALL_KV, ..wanted };
-    (wanted.kv_dtype != SMALL_KV && fits(smaller)).then_some(Fits::KvDtype(SMALL_KV))
+    let shared = Extent { share: KvShare::Steps(SHARED), ..wanted };
+    let fewer_bits = || (wanted.kv_dtype != SMALL_KV && fits(smaller)).then_some(Fits::KvDtype(SMALL_KV));
+    let fewer_steps = || (wanted.share == KvShare::None && fits(shared)).then_some(Fits::Share(SHARED));
+    fewer_bits().or_else(fewer_steps)
 }
 
 /// A shorter context that fits, or fewer steps.

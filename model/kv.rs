@@ -1,11 +1,11 @@
 //! The KV cache: pages of keys and values per layer, and the tables that say which page holds which (sequence, slot, positions).
 //!
 //! The cache grows by whole segments, never by copying: a segment is one buffer or texture per layer, at most as large as the device binds.
-//! Layers of the recurrence have one slot per step, all with the same page numbers; prelude and coda share slot 0 of the tables and
+//! Layers of the recurrence have one slot per step or fewer, as they share them, all with the same page numbers; prelude and coda share slot 0 of the tables and
 //! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
 
 use ruminate_engine::{Buffer, Device};
-use ruminate_shaders::attention::cache::{CacheShape, Lookup, PAGE};
+use ruminate_shaders::attention::cache::{CacheShape, KvShare, Lookup, PAGE};
 use ruminate_shaders::{Dtype, NONE, Place};
 
 use crate::config::Config;
@@ -19,6 +19,7 @@ pub(crate) struct KvCache {
     pools: [Pool; 2],
     tables: Buffer,
     depth: Buffer,
+    share: KvShare,
     mirror: Vec<u32>,
     generation: u64,
 }
@@ -46,7 +47,7 @@ impl KvCache {
         device: &Device,
         config: &Config,
         dtype: Dtype,
-        lookup: Lookup,
+        (lookup, share): (Lookup, KvShare),
         (sequences, context, steps): (u32, u32, u32),
     ) -> Result<Self, Error> {
         let shape = CacheShape {
@@ -57,7 +58,7 @@ impl KvCache {
             sequences,
             context,
             steps,
-            slots: steps + 1,
+            slots: 1 + share.slots(steps),
             lookup,
             recurrent: true,
             page_base: 0,
@@ -65,7 +66,7 @@ impl KvCache {
         };
         let outside = (config.n_layers_in_prelude + config.n_layers_in_coda) as usize;
         let pool = |layers| Pool { layers, used: 0, segments: Vec::new() };
-        let mirror = empty_tables(&shape);
+        let mirror = empty_tables(&shape, share);
         let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
         device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
         let depth = device.buffer("kv depth", u64::from(sequences) * u64::from(context) * 4)?;
@@ -75,6 +76,7 @@ impl KvCache {
             pools: [pool(outside), pool(config.n_layers_in_recurrent_block as usize)],
             tables,
             depth,
+            share,
             mirror,
             generation: 0,
         })
@@ -90,7 +92,7 @@ impl KvCache {
         }
         let mut touched = Vec::new();
         for page in 0..end.div_ceil(PAGE) {
-            for slot in 0..=steps {
+            for slot in 0..=self.share.slots(steps) {
                 let entry = self.entry(sequence, slot, page);
                 if self.mirror[entry] == NONE {
                     self.mirror[entry] = self.take(usize::from(slot > 0))?;
@@ -160,7 +162,7 @@ impl KvCache {
         let Pool { layers, used, segments } = &mut self.pools[pool];
         let held: u32 = segments.iter().map(|segment| segment.count).sum();
         if *used == held {
-            let slots = [1, self.shape.steps][pool];
+            let slots = [1, self.shape.slots - 1][pool];
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
             let caps = self.device.caps();
             let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
@@ -184,8 +186,8 @@ impl KvCache {
 
     /// Makes the tables hold more steps: the page numbers stay.
     fn widen(&mut self, steps: u32) -> Result<(), Error> {
-        let wide = CacheShape { steps, slots: steps + 1, ..self.shape };
-        let mut mirror = empty_tables(&wide);
+        let wide = CacheShape { steps, slots: 1 + self.share.slots(steps), ..self.shape };
+        let mut mirror = empty_tables(&wide, self.share);
         let pages = self.shape.pages_per_slot() as usize;
         for sequence in 0..self.shape.sequences {
             for slot in 0..self.shape.slots {
@@ -202,9 +204,10 @@ impl KvCache {
     }
 }
 
-/// Tables in which every step has its own slot and no page is given out.
-fn empty_tables(shape: &CacheShape) -> Vec<u32> {
-    let mut tables: Vec<u32> = (0..shape.steps).chain(0..=shape.steps).collect();
+/// Tables in which no page is given out.
+fn empty_tables(shape: &CacheShape, share: KvShare) -> Vec<u32> {
+    let slots = (0..shape.steps).map(|step| share.slot(step));
+    let mut tables: Vec<u32> = slots.chain((0..=shape.steps).map(|steps| share.slots(steps))).collect();
     tables.resize(shape.table_words() as usize, NONE);
     tables
 }

@@ -1,10 +1,14 @@
 //! What a caller can choose, with the defaults of the model and of the authors.
 
+use std::fmt;
+use std::sync::Arc;
+
 use ruminate_shaders::Dtype;
-use ruminate_shaders::attention::cache::{KV_DTYPES, Lookup};
+use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 use ruminate_shaders::sample::Sampler;
 
 use crate::error::Error;
+use crate::exit::Exit;
 use crate::fit::Need;
 use crate::precision::{Group, Precision};
 
@@ -46,6 +50,8 @@ pub struct SessionOptions {
     pub kv_dtype: Dtype,
     /// What a position offers to rows at steps that it has not stored.
     pub lookup: Lookup,
+    /// Which steps share keys and values: that takes a part of the memory.
+    pub share: KvShare,
     /// Seed of initial states and sampling: the same seed gives the same tokens on the same device.
     pub seed: u64,
     /// Factor on the standard deviation of initial states; 0 starts from zeros.
@@ -62,6 +68,9 @@ impl SessionOptions {
             let value = self.kv_dtype.name().to_owned();
             return Err(Error::Option { name: "kv_dtype", value, allowed: "f32, bf16 or q8" });
         }
+        if self.share == KvShare::Steps(0) {
+            return Err(Error::Option { name: "share", value: "0".to_owned(), allowed: "at least 1 step" });
+        }
         if !self.init_scale.is_finite() || self.init_scale < 0.0 {
             let value = self.init_scale.to_string();
             return Err(Error::Option { name: "init_scale", value, allowed: "a number of at least 0" });
@@ -72,7 +81,15 @@ impl SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, steps: None, kv_dtype: Dtype::Bf16, lookup: Lookup::Latest, seed: 0, init_scale: 1.0 }
+        Self {
+            context: None,
+            steps: None,
+            kv_dtype: Dtype::Bf16,
+            lookup: Lookup::Latest,
+            share: KvShare::None,
+            seed: 0,
+            init_scale: 1.0,
+        }
     }
 }
 
@@ -149,6 +166,38 @@ pub enum State<'a> {
     Seeded,
     /// Handed in, `[rows, n_embd]`; zeros for a zero state.
     Given(&'a [f32]),
+    /// That of the last row of the session's last pass, for a single row: continuous compute.
+    Carried,
+}
+
+/// What a chosen token's recurrence goes on from, if not from a fresh state: the state of the token that it was chosen behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Continuous {
+    /// As it left the core block.
+    Raw,
+    /// Behind the final norm, as one path of the authors' code has it.
+    Normed,
+}
+
+/// Gives the steps of a token by its place among the generated ones, from 0.
+#[derive(Clone)]
+pub struct StepsOf(Arc<dyn Fn(u32) -> u32 + Send + Sync>);
+
+impl StepsOf {
+    /// Wraps a function.
+    pub fn new(steps: impl Fn(u32) -> u32 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(steps))
+    }
+
+    pub(crate) fn steps(&self, token: u32) -> u32 {
+        (self.0)(token)
+    }
+}
+
+impl fmt::Debug for StepsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StepsOf")
+    }
 }
 
 /// What to generate.
@@ -156,6 +205,12 @@ pub enum State<'a> {
 pub struct GenerateOptions {
     /// Recurrence steps per token, at least 1; by default the model's mean recurrence.
     pub steps: Option<u32>,
+    /// Another number of steps for each token; the prompt has [`Self::steps`].
+    pub steps_of: Option<StepsOf>,
+    /// When a token has been iterated enough, before it has had all its steps.
+    pub exit: Option<Exit>,
+    /// Whether tokens go on from the state of the one before.
+    pub continuous: Option<Continuous>,
     /// Tokens at most; by default as many as the context holds.
     pub max_tokens: Option<u32>,
     /// How tokens are chosen.
@@ -172,6 +227,9 @@ impl Default for GenerateOptions {
     fn default() -> Self {
         Self {
             steps: None,
+            steps_of: None,
+            exit: None,
+            continuous: None,
             max_tokens: None,
             sampling: Sampling::default(),
             stop: Vec::new(),

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::error::Error;
+use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
-use crate::options::{GenerateOptions, Sampling};
-use crate::session::{MAX_ROWS, Session};
+use crate::options::{GenerateOptions, StepsOf};
+use crate::session::{Chosen, MAX_ROWS, Session, Way};
 use crate::stop::StopStrings;
 use crate::tokenizer::{Specials, StreamDecoder};
 
@@ -21,8 +22,10 @@ const AHEAD: usize = 2;
 
 /// A generation under way. Every call takes the session that it was made for.
 pub(crate) struct Run {
-    steps: u32,
-    sampling: Sampling,
+    way: Way,
+    steps_of: Option<StepsOf>,
+    /// Tokens that were begun behind the prompt.
+    begun: u32,
     end_tokens: Vec<u32>,
     prompt: Vec<u32>,
     /// Tokens of the prompt that have their pass.
@@ -50,6 +53,7 @@ impl Run {
     /// Checks everything, makes room for the prompt, and makes the plans of all passes ready.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.sampling.validate()?;
+        options.exit.map_or(Ok(()), |exit| exit.validate())?;
         session.model().device().check()?;
         let start = Instant::now();
         let model = session.model();
@@ -69,14 +73,17 @@ impl Run {
             return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
         }
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
-        session.make_ready(&prompt, steps, options.sampling, wanted > 1)?;
+        let depth = Depth { steps, exit: options.exit };
+        let way = Way { depth, continuous: options.continuous, sampling: options.sampling };
+        session.make_ready(&prompt, &way, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;
         // The last token that is generated need not be computed itself, so it takes no position.
         let room = session.context() - origin - count + 1;
         Ok(Self {
-            steps,
-            sampling: options.sampling,
+            way,
+            steps_of: options.steps_of.clone(),
+            begun: 0,
             end_tokens,
             prompt,
             fed: 0,
@@ -169,17 +176,19 @@ impl Run {
 
     /// Begins the next pass unless one is under way; false if there is none to begin.
     fn begin(&mut self, session: &mut Session) -> Result<bool, Error> {
-        let (rest, sampling) = (self.prompt.len() - self.fed, self.sampling);
+        let rest = self.prompt.len() - self.fed;
         if self.under_way.is_some() {
             return Ok(true);
         }
         let execution = if rest > 0 {
             let chunk = &self.prompt[self.fed..][..rest.min(MAX_ROWS as usize)];
             self.fed += chunk.len();
-            session.begin_prompt(chunk, chunk.len() == rest, self.steps, sampling)?
+            session.begin_prompt(chunk, chunk.len() == rest, &self.way)?
         } else if self.finished.is_none() && self.pending.len() < AHEAD && self.left > 0 {
             self.left -= 1;
-            session.begin_token(self.steps, sampling)?
+            self.begun += 1;
+            let steps = self.steps_of.as_ref().map_or(self.way.depth.steps, |of| of.steps(self.begun));
+            session.begin_token(steps, &self.way)?
         } else {
             return Ok(false);
         };
@@ -213,17 +222,18 @@ impl Run {
         let Some(ticket) = self.pending.pop_front() else { return Ok(None) };
         // Not the time of this call: the host may have been busy with the next token.
         let now = ticket.done_at()?;
-        let bytes = ticket.wait()?.concat();
-        let token = bytes.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        let results = ticket.wait()?;
+        let Chosen { token, steps } = Chosen::from_results(&results)
+            .ok_or_else(|| Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned())))?;
         let first = *self.first.get_or_insert(now);
         self.statistics.prompt_time = first - self.start;
         self.statistics.decode_time = now - first;
         self.statistics.tokens += 1;
-        self.statistics.steps += u64::from(self.steps);
+        self.statistics.steps += u64::from(steps);
 
         if self.end_tokens.contains(&token) {
             self.finished = Some(StopReason::EndToken(token));
-            return Ok(Some(Piece { token, text: self.flush(), steps: self.steps }));
+            return Ok(Some(Piece { token, text: self.flush(), steps }));
         }
         let fresh = self.decoder.push(token);
         let (mut text, stopped) = self.stop.push(&fresh);
@@ -234,7 +244,7 @@ impl Run {
             self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.flush());
         }
-        Ok(Some(Piece { token, text, steps: self.steps }))
+        Ok(Some(Piece { token, text, steps }))
     }
 
     /// Text that was held back.

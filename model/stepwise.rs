@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::options::State;
 use crate::session::{MAX_ROWS, Session};
-use crate::workspace::{Choose, Stage};
+use crate::workspace::{PlanKey, Stage};
 
 /// Rows that are iterated step by step.
 #[derive(Clone, Copy)]
@@ -24,6 +24,11 @@ pub struct Outputs {
     pub head: Vec<f32>,
 }
 
+/// The plan of a stage that keeps every intermediate.
+fn traced(stage: Stage, key: (u32, u32)) -> PlanKey {
+    PlanKey { trace: true, ..PlanKey::of(stage, key.1) }
+}
+
 impl Session {
     /// Appends tokens and computes them up to their initial state, for [`Self::iterate`] to go on; at most 256 at a time.
     ///
@@ -37,7 +42,7 @@ impl Session {
             return Err(Error::Option { name: "tokens", value, allowed: "at most 256 at a time" });
         }
         let key = self.prepare(tokens, steps, state, tokens.len())?;
-        self.execute(key, Stage::Begin, 0, Choose::Nothing, true)?;
+        self.execute(key, traced(Stage::Begin, key), &[])?;
         self.position += tokens.len() as u32;
         self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps_left: steps });
         Ok(())
@@ -56,7 +61,7 @@ impl Session {
             allowed: "together no more than were announced when the rows were begun",
         })?;
         opened.steps_left = left;
-        self.execute(key, Stage::Iterate, steps, Choose::Nothing, true)
+        self.execute(key, traced(Stage::Iterate, key), &[steps])
     }
 
     /// The current recurrent states `[rows, n_embd]`, before the final norm.
@@ -83,7 +88,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn read_out(&mut self) -> Result<Outputs, Error> {
         let (key, rows) = self.opened()?;
-        self.execute(key, Stage::Finish, 0, Choose::Nothing, true)?;
+        self.execute(key, traced(Stage::Finish, key), &[])?;
         let n = self.model.config().n_embd;
         let latents = self.traced(Stage::Finish, "ln_f", n)?;
         let head = self.traced(Stage::Finish, "head", n)?;

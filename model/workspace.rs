@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 
-use ruminate_engine::{Buffer, Device, Graph, Plan};
+use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
+use ruminate_shaders::embed::select;
+use ruminate_shaders::exit::{memo_bytes, value_bytes};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, sample, sample_variants, seen_bytes};
 use ruminate_shaders::{Row, activation_bytes};
 
-use crate::arch::{Pass, Raven, ReadOut, Sites};
+use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
 use crate::config::Config;
 use crate::error::Error;
+use crate::exit::Checks;
 use crate::kv::KvCache;
+use crate::options::Continuous;
 
 /// Which part of a token's computation a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +45,25 @@ pub(crate) struct PlanKey {
     pub(crate) stage: Stage,
     pub(crate) outputs: u32,
     pub(crate) choose: Choose,
+    /// When rows leave the loop early.
+    pub(crate) checks: Option<Checks>,
+    /// What the chosen token's recurrence goes on from.
+    pub(crate) continuous: Option<Continuous>,
     pub(crate) trace: bool,
+}
+
+impl PlanKey {
+    /// The plan that computes a stage, and nothing else.
+    pub(crate) const fn of(stage: Stage, outputs: u32) -> Self {
+        Self { stage, outputs, choose: Choose::Nothing, checks: None, continuous: None, trace: false }
+    }
+}
+
+/// The rows that chosen tokens become, if they are another workspace's.
+#[derive(Clone)]
+pub(crate) struct Next {
+    pub(crate) rows: Buffer,
+    pub(crate) state: Buffer,
 }
 
 /// Tables of the sequences, shared by all workspaces of a session.
@@ -56,8 +78,9 @@ pub(crate) struct Workspace {
     pub(crate) sites: Sites,
     pub(crate) chosen: Buffer,
     seen: Buffer,
+    exits: HashMap<bool, ExitSites>,
     capacity: u32,
-    outputs: u32,
+    width: u32,
     vocab: u32,
     plans: HashMap<PlanKey, (u64, Plan)>,
 }
@@ -78,20 +101,16 @@ impl Workspace {
             },
             chosen: buffer("chosen tokens", u64::from(outputs) * 4)?,
             seen: buffer("seen tokens", seen_bytes(outputs, vocab))?,
+            exits: HashMap::new(),
             capacity,
-            outputs,
+            width: n,
             vocab,
             plans: HashMap::new(),
         })
     }
 
-    /// Rows that may be read out.
-    pub(crate) const fn outputs(&self) -> u32 {
-        self.outputs
-    }
-
-    /// The plan for a key, recorded if there is none or the cache has grown since. `next` is the row table that chosen tokens
-    /// are written to, if it is another workspace's.
+    /// The plan for a key, recorded if there is none or the cache has grown since. `next` is where chosen
+    /// tokens go, if it is another workspace.
     pub(crate) fn plan(
         &mut self,
         device: &Device,
@@ -99,15 +118,37 @@ impl Workspace {
         kv: &KvCache,
         tables: &Tables,
         key: PlanKey,
-        next: Option<&Buffer>,
+        next: Option<&Next>,
     ) -> Result<&Plan, Error> {
         let fresh = self.plans.get(&key).is_some_and(|(generation, _)| *generation == kv.generation());
         if !fresh {
             self.plans.retain(|_, (generation, _)| *generation == kv.generation());
+            self.exit_sites(device, key.checks)?;
             let graph = self.record(device, raven, kv, tables, key, next)?;
             self.plans.insert(key, (kv.generation(), device.plan(graph)?));
         }
         Ok(&self.plans[&key].1)
+    }
+
+    /// What checks of this kind work on.
+    pub(crate) fn exits(&self, checks: Checks) -> Option<&ExitSites> {
+        self.exits.get(&checks.criterion.reads_out())
+    }
+
+    fn exit_sites(&mut self, device: &Device, checks: Option<Checks>) -> Result<(), Error> {
+        let Some(reads_out) = checks.map(|checks| checks.criterion.reads_out()) else { return Ok(()) };
+        if self.exits.contains_key(&reads_out) {
+            return Ok(());
+        }
+        let buffer = |name: &str, bytes| device.buffer(&format!("{name} of {} rows", self.capacity), bytes);
+        let compared = if reads_out { &self.sites.logits } else { &self.sites.state };
+        let sites = ExitSites {
+            previous: buffer("last check", compared.size())?,
+            memo: buffer("memos of checks", memo_bytes(self.capacity))?,
+            values: buffer("values of checks", value_bytes(self.capacity))?,
+        };
+        self.exits.insert(reads_out, sites);
+        Ok(())
     }
 
     /// An intermediate that a traced plan kept.
@@ -123,11 +164,10 @@ impl Workspace {
         kv: &KvCache,
         tables: &Tables,
         key: PlanKey,
-        next: Option<&Buffer>,
+        next: Option<&Next>,
     ) -> Result<Graph, Error> {
-        let PlanKey { stage, outputs, choose, trace } = key;
+        let PlanKey { stage, outputs, checks, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
-        let steps = graph.count("steps");
         let shape = ReadOut { rows: self.capacity, outputs };
         let sequences = &tables.sequences;
         let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, trace };
@@ -135,14 +175,26 @@ impl Workspace {
             raven.begin(&mut pass)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
-            raven.iterate(&mut pass, steps)?;
+            match checks.and_then(|checks| Some((checks, self.exits(checks)?))) {
+                None => {
+                    let steps = pass.graph.count("steps");
+                    raven.iterate(&mut pass, steps)?;
+                }
+                Some(exit) => {
+                    let loops = ["steps before checks", "rounds", "last check", "steps behind it"];
+                    let loops = loops.map(|name| pass.graph.count(name));
+                    raven.iterate_until_settled(&mut pass, exit, loops)?;
+                }
+            }
         }
+        let mut latents = None;
         if matches!(stage, Stage::Token | Stage::Finish) {
-            raven.finish(&mut pass)?;
+            latents = Some(raven.finish(&mut pass)?);
         }
-        if choose != Choose::Nothing {
-            let rows = next.unwrap_or(&self.sites.rows);
-            self.choose(&mut graph, device, kv, tables, (outputs, choose), rows)?;
+        if key.choose != Choose::Nothing {
+            // Before the next row takes the place of this one.
+            self.carry(&mut graph, key, latents, next)?;
+            self.choose(&mut graph, device, kv, tables, key, next)?;
         }
         Ok(graph)
     }
@@ -154,8 +206,8 @@ impl Workspace {
         device: &Device,
         kv: &KvCache,
         tables: &Tables,
-        (outputs, choose): (u32, Choose),
-        next: &Buffer,
+        PlanKey { outputs, choose, continuous, .. }: PlanKey,
+        next: Option<&Next>,
     ) -> Result<(), Error> {
         let caps = device.caps();
         let (sequences, context) = (kv.sequences(), kv.context());
@@ -171,7 +223,30 @@ impl Workspace {
             let launch = device.pick(argmax_variants(&caps, argmax(&caps, outputs, self.vocab)));
             graph.launch(launch, &[picked, logits, chosen])?;
         }
-        let next = graph.import(next);
-        Ok(graph.launch(feed(outputs, sequences, context), &[picked, chosen, history, next])?)
+        let next = graph.import(next.map_or(&self.sites.rows, |next| &next.rows));
+        let launch = feed(outputs, sequences, context, continuous.is_some());
+        Ok(graph.launch(launch, &[picked, chosen, history, next])?)
+    }
+
+    /// Records that the state of what was read out becomes that of the chosen token.
+    fn carry(
+        &self,
+        graph: &mut Graph,
+        PlanKey { outputs, continuous, .. }: PlanKey,
+        latents: Option<Tensor>,
+        next: Option<&Next>,
+    ) -> Result<(), Error> {
+        let state = graph.import(&self.sites.state);
+        let to = next.map_or(state, |next| graph.import(&next.state));
+        let from = match continuous {
+            None => return Ok(()),
+            Some(Continuous::Raw) => state,
+            Some(Continuous::Normed) => latents.unwrap_or(state),
+        };
+        if from == to {
+            return Ok(());
+        }
+        let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
+        Ok(graph.launch(select(self.capacity, outputs, self.width), &[rows, from, to, picked])?)
     }
 }

@@ -17,6 +17,7 @@ mod variants;
 pub mod attention;
 pub mod ceiling;
 pub mod embed;
+pub mod exit;
 pub mod matmul;
 pub mod mlp;
 pub mod norm;
@@ -56,6 +57,11 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::COMBINE,
     &recur::INIT_STATE,
     &recur::ADVANCE,
+    &exit::EXIT_BEGIN,
+    &exit::EXIT_STATE,
+    &exit::EXIT_READOUT,
+    &exit::EXIT_LEAVE,
+    &exit::EXIT_WAKE,
     &sample::ARGMAX,
     &sample::SAMPLE,
     &sample::FEED,

@@ -32,20 +32,20 @@ pub struct Row {
     pub output: u32,
     /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
     pub draw: u32,
-    /// Unused; keeps the row at 32 bytes.
-    pub reserved: u32,
+    /// 1 once the row has left the recurrence before its last step.
+    pub exited: u32,
 }
 
 impl Row {
     /// An active row at step 0 that draws its state and is not read out.
     #[must_use]
     pub const fn new(sequence: u32, position: u32, token: u32) -> Self {
-        Self { sequence, position, step: 0, token, live: 1, output: NONE, draw: 1, reserved: 0 }
+        Self { sequence, position, step: 0, token, live: 1, output: NONE, draw: 1, exited: 0 }
     }
 
     /// A row that takes no part: fills a table up to its capacity.
     pub const RESTING: Self =
-        Self { sequence: 0, position: 0, step: 0, token: 0, live: 0, output: NONE, draw: 0, reserved: 0 };
+        Self { sequence: 0, position: 0, step: 0, token: 0, live: 0, output: NONE, draw: 0, exited: 0 };
 }
 
 /// What a sequence needs to draw its numbers, per entry of the sequence table.

@@ -6,7 +6,7 @@ struct Row {
     live: u32,
     output: u32,
     draw: u32,
-    reserved: u32,
+    exited: u32,
 }
 
 const NONE: u32 = 0xffffffffu;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Device, Dtype, Error, Extent, Fits, LoadOptions, Model, SessionOptions, Shortage, Source, State, Synthetic,
+    Device, Dtype, Error, Extent, Fits, KvShare, LoadOptions, Model, SessionOptions, Shortage, Source, State, Synthetic,
 };
 use ruminate_tests::synth::{Layout, write};
 use ruminate_tests::{Folder, compare, device, trials};
@@ -83,7 +83,7 @@ fn need_of(device: &Device, kv_dtype: Dtype) -> Result<()> {
     let before = device.counters().live_bytes;
     let model = Model::open(&source, device, LoadOptions::default())?;
     let weights = device.counters().live_bytes - before;
-    let extent = Extent { context: 300, steps: 6, kv_dtype };
+    let extent = Extent { context: 300, steps: 6, kv_dtype, share: KvShare::None };
     let need = model.config().need(model.dtype(), extent, &device.caps());
     ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, foretold {}", need.weights);
 
@@ -137,7 +137,7 @@ fn thirsty(device: &Device) -> Result<(Synthetic, u32)> {
     let shape = "n_embd=512,heads=16,head_dim=128,hidden=64,vocab=300,layers=0/2/0";
     let model = Synthetic::parse(shape)?;
     let available = device.memory().available.context("the system does not tell its free memory")?;
-    let per_step = model.config().kv_bytes_per_token(1, Dtype::Bf16);
+    let per_step = model.config().kv_bytes_per_token(1, Dtype::Bf16, KvShare::None);
     Ok((model, u32::try_from(available / 1000 / per_step)?))
 }
 

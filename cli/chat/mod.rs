@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use anstyle::Style;
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Error, StopReason};
+use ruminate::{Config, Error, StopReason};
 
 use self::command::{Command, HELP};
 use self::conversation::{Answer, Conversation, Settings};
@@ -53,10 +53,11 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let source = options.model.argument.source()?;
     let device = options.device.open(options.quiet)?;
-    let model = options.model.load(&source, &device, options.generation.session(), options.quiet)?;
+    let session = options.generation.session(&Config::open(&source)?)?;
+    let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let settings = Settings {
-        session: options.generation.session(),
+        session,
         generate: options.generation.generate(&model),
         system: options.system.clone(),
         stats: options.stats,

@@ -9,6 +9,6 @@ mod tensors;
 
 pub(crate) use loader::{BLOCK, Weights, check};
 pub(crate) use pipeline::pipeline;
-pub(crate) use raven::{Pass, Raven, ReadOut, Sites};
+pub(crate) use raven::{ExitSites, Pass, Raven, ReadOut, Sites};
 pub(crate) use resident::{halves_of, matrix_bytes_of};
 pub(crate) use tensors::raven_tensors;

@@ -90,9 +90,11 @@ const STORE_PLAIN: &str = include_str!("kv_store_plain.wgsl");
 pub enum Lookup {
     /// Nothing: the position is skipped, as the authors' cache "full" silently does.
     Full,
-    /// Its newest earlier step ("latest-m4").
+    /// Its newest earlier step of the same layer ("latest-m4"; as steps are stored without gaps, "available-m4" is the same).
     #[default]
     Latest,
+    /// Its last step, even to rows at an earlier one ("always-last-m4").
+    AlwaysLast,
 }
 
 impl Lookup {
@@ -100,7 +102,61 @@ impl Lookup {
         match self {
             Self::Full => 0,
             Self::Latest => 1,
+            Self::AlwaysLast => 2,
         }
+    }
+
+    /// The rule of a code in a launch's parameters.
+    pub(super) const fn of(code: u32) -> Self {
+        match code {
+            0 => Self::Full,
+            1 => Self::Latest,
+            _ => Self::AlwaysLast,
+        }
+    }
+}
+
+/// Which steps of a position share a slot of the cache: a later step overwrites what an earlier one stored there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvShare {
+    /// None: each has its own.
+    #[default]
+    None,
+    /// Steps that are so many apart, at least 1. On a core block of four layers, 1 is the authors' "compress-s4", 4 their "compress-s16".
+    Steps(u32),
+    /// All from the ninth step on ("compress-anchor").
+    Anchor,
+}
+
+/// Steps that own a slot under [`KvShare::Anchor`].
+const ANCHORS: u32 = 8;
+
+impl KvShare {
+    /// The slot of a step, from 0.
+    #[must_use]
+    pub const fn slot(self, step: u32) -> u32 {
+        match self {
+            Self::None => step,
+            Self::Steps(apart) => step % apart,
+            Self::Anchor => {
+                if step < ANCHORS {
+                    step
+                } else {
+                    ANCHORS
+                }
+            }
+        }
+    }
+
+    /// Slots that so many steps fill.
+    #[must_use]
+    pub const fn slots(self, steps: u32) -> u32 {
+        let most = match self {
+            Self::None => u32::MAX,
+            Self::Steps(apart) => apart,
+            Self::Anchor => ANCHORS + 1,
+        };
+        if steps < most { steps } else { most }
     }
 }
 
@@ -207,7 +263,7 @@ impl CacheShape {
         let slot = tables[step.min(self.steps - 1) as usize];
         let filled = tables[(self.steps + depth.min(self.steps)) as usize];
         let missing = slot >= filled;
-        if missing && self.lookup == Lookup::Latest {
+        if self.lookup == Lookup::AlwaysLast || missing && self.lookup == Lookup::Latest {
             return if depth == 0 { NONE } else { 1 + tables[depth.min(self.steps) as usize - 1] };
         }
         if missing { NONE } else { 1 + slot }

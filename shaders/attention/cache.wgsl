@@ -3,6 +3,7 @@
 const PAGE: u32 = 32u;
 const LOOKUP_FULL: u32 = 0u;
 const LOOKUP_LATEST: u32 = 1u;
+const LOOKUP_ALWAYS_LAST: u32 = 2u;
 
 // The slot that holds a position's keys as a row at `step` sees them, if the position has stored `depth` steps. Slot 0 belongs
 // to the layers outside the recurrence.
@@ -13,7 +14,7 @@ fn slot_seen(step: u32, depth: u32) -> u32 {
     let slot = tables[min(step, params.steps - 1u)];
     let filled = tables[params.steps + min(depth, params.steps)];
     let missing = slot >= filled;
-    if (missing && params.lookup == LOOKUP_LATEST) {
+    if (params.lookup == LOOKUP_ALWAYS_LAST || (missing && params.lookup == LOOKUP_LATEST)) {
         return select(1u + tables[min(max(depth, 1u), params.steps) - 1u], NONE, depth == 0u);
     }
     return select(1u + slot, NONE, missing);

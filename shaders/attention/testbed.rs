@@ -26,7 +26,7 @@ macro_rules! cache_params {
                     context: self.context,
                     steps: self.steps,
                     slots: self.slots,
-                    lookup: [Lookup::Full, Lookup::Latest][self.lookup as usize],
+                    lookup: Lookup::of(self.lookup),
                     recurrent: self.recurrent != 0,
                     page_base: self.page_base,
                     page_count: self.page_count,
@@ -87,6 +87,9 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
     let mut full = bed(3, 1, 8, 100, Dtype::F32, &mixed, 1);
     full.cache.lookup = Lookup::Full;
     all.push(("positions without the step are skipped", full));
+    let mut last = bed(3, 1, 8, 100, Dtype::Bf16, &mixed, 1);
+    last.cache.lookup = Lookup::AlwaysLast;
+    all.push(("positions show their last step", last));
     let mut outside = bed(2, 2, 96, 100, Dtype::Bf16, &mixed, 1);
     outside.cache.recurrent = false;
     all.push(("outside the recurrence", outside));
@@ -146,7 +149,7 @@ impl Testbed {
             context,
             steps,
             slots: steps + 1,
-            lookup: [Lookup::Full, Lookup::Latest][noise.below(2) as usize],
+            lookup: Lookup::of(noise.below(3)),
             recurrent: noise.below(4) > 0,
             page_base,
             page_count: pages - page_base,

@@ -61,8 +61,13 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let (y, picked) = (slots.write::<f32>(), slots.write::<Row>());
     let width = params.quads as usize * 4;
     for (row, x) in rows.iter().zip(x.chunks(width)).take(params.rows as usize) {
-        if row.live != 0 && row.output < params.outputs {
-            let place = row.output as usize;
+        let place = row.output as usize;
+        if row.output >= params.outputs {
+            continue;
+        }
+        if row.live == 0 {
+            picked[place].live = 0;
+        } else {
             y[place * width..][..width].copy_from_slice(x);
             picked[place] = *row;
         }
@@ -74,8 +79,11 @@ fn case(rows: u32, outputs: u32, n: u32, seed: u64) -> Case {
     let launch = select(rows, outputs, n);
     let step = (rows / outputs).max(1);
     let output = |row: u32| if row.is_multiple_of(step) && row / step < outputs { row / step } else { NONE };
-    let table: Vec<Row> = (0..rows).map(|row| Row { output: output(row), ..Row::new(1, row, 7) }).collect();
-    let words = |binding: usize| vec![0; launch.sizes[binding] as usize / 4];
+    // Some rest: their entries do too, whatever was there.
+    let live = |row: u32| u32::from(row % 5 != 3);
+    let table: Vec<Row> =
+        (0..rows).map(|row| Row { output: output(row), live: live(row), ..Row::new(1, row, 7) }).collect();
+    let words = |binding: usize| vec![1; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{outputs} of {rows} rows of {n}"),
         data: vec![bytemuck::cast_slice(&table).to_vec(), noise.matrix(rows, n, stride(n)), words(2), words(3)],

@@ -31,18 +31,21 @@ params! {
         pub outputs: u32,
         /// Positions per sequence.
         pub context: u32,
+        /// 1 if the next row goes on from a state that is there, 0 if it draws one.
+        pub carry: u32,
     }
 }
 
-/// Writes `next [outputs]` and the token history `[sequences, context]`. Bindings: picked, chosen, history, next.
+/// Writes `next [outputs]` and the token history `[sequences, context]`; `carry` if the next rows' states are not to be drawn. Bindings: picked, chosen,
+/// history, next.
 #[must_use]
-pub fn feed(outputs: u32, sequences: u32, context: u32) -> Launch {
+pub fn feed(outputs: u32, sequences: u32, context: u32, carry: bool) -> Launch {
     let rows = u64::from(outputs) * size_of::<Row>() as u64;
     Launch {
         kernel: &FEED,
         choice: Choice::default(),
         overrides: vec![32],
-        params: bytemuck::bytes_of(&FeedParams { outputs, context }).to_vec(),
+        params: bytemuck::bytes_of(&FeedParams { outputs, context, carry: u32::from(carry) }).to_vec(),
         workgroups: [outputs.div_ceil(32), 1, 1],
         sizes: vec![rows, u64::from(outputs) * 4, u64::from(sequences) * u64::from(context) * 4, rows],
         cost: Cost { bytes: 2 * rows, flops: 0 },
@@ -64,18 +67,26 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         if room {
             history[(row.sequence * params.context + position) as usize] = chosen[output];
         }
-        let output_place = output as u32;
-        next[output] =
-            Row { position, step: 0, token: chosen[output], output: output_place, live: u32::from(room), ..row };
+        next[output] = Row {
+            output: output as u32,
+            live: u32::from(room),
+            draw: 1 - params.carry,
+            ..Row::new(row.sequence, position, chosen[output])
+        };
     }
 }
 
 fn case(outputs: u32, context: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = feed(outputs, outputs, context);
+    let launch = feed(outputs, outputs, context, seed % 2 == 0);
     let active = |noise: &mut Noise| u32::from(noise.below(4) > 0);
     let picked: Vec<Row> = (0..outputs)
-        .map(|i| Row { step: 9, live: active(&mut noise), ..Row::new(i, noise.below(context), 5) })
+        .map(|i| Row {
+            step: 9,
+            exited: noise.below(2),
+            live: active(&mut noise),
+            ..Row::new(i, noise.below(context), 5)
+        })
         .collect();
     let chosen = (0..outputs).map(|_| noise.below(500)).collect();
     let words = |binding: usize| vec![0; launch.sizes[binding] as usize / 4];

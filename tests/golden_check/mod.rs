@@ -4,6 +4,7 @@
 //! cache are held in f32 here, so that differences are rounding: a check passes if its largest error is at most 1e-4 of the largest
 //! expected value plus four times the difference that the authors' own code shows between f32 and f64. Tensors that a trimmed fixture lacks are not checked.
 
+mod adaptive;
 mod decode;
 mod fixture;
 mod forward;
@@ -14,7 +15,7 @@ mod trace;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ruminate::{LoadOptions, Model, Session, SessionOptions, Source};
+use ruminate::{KvStrategy, LoadOptions, Model, Session, SessionOptions, Source};
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::Lookup;
@@ -62,6 +63,9 @@ pub fn check(folder: &Path, device: &Device) -> Result<Vec<Outcome>> {
     golden.trace().context("trace")?;
     golden.decode().context("decode")?;
     golden.greedy().context("greedy_zero")?;
+    golden.adaptive().context("adaptive")?;
+    golden.varied().context("varied")?;
+    golden.continuous().context("continuous")?;
     golden.sampling().context("sampling")?;
     golden.text().context("tokenizer")?;
     Ok(golden.outcomes)
@@ -70,7 +74,11 @@ pub fn check(folder: &Path, device: &Device) -> Result<Vec<Outcome>> {
 impl Golden {
     /// A session with f32 keys and values.
     fn session(&self, lookup: Lookup, init_scale: f32) -> Result<Session> {
-        let options = SessionOptions { kv_dtype: Dtype::F32, lookup, init_scale, ..SessionOptions::default() };
+        self.session_of(KvStrategy { lookup, ..KvStrategy::default() }, init_scale)
+    }
+
+    fn session_of(&self, KvStrategy { lookup, share }: KvStrategy, init_scale: f32) -> Result<Session> {
+        let options = SessionOptions { kv_dtype: Dtype::F32, lookup, share, init_scale, ..SessionOptions::default() };
         Ok(self.model.session(options)?)
     }
 

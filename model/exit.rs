@@ -1,0 +1,162 @@
+//! Leaving the recurrence early: what is asked for, and what a loop with checks looks like.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ruminate_shaders::exit::{Criterion, Rule};
+
+use crate::error::Error;
+
+/// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exit {
+    /// What is looked at.
+    pub criterion: Criterion,
+    /// A row leaves when the value is below this; with [`Criterion::ArgmaxStability`], when it has reached it.
+    pub threshold: f32,
+    /// The first so many steps are not checked.
+    pub min_steps: u32,
+    /// Every how many steps there is a check, at least 1, the first at the step behind `min_steps`. Criteria that look at the next token read it out for
+    /// every check.
+    pub every: u32,
+    /// How rows of a prompt leave.
+    pub prefill: PrefillExit,
+}
+
+/// How rows of a prompt leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PrefillExit {
+    /// Each by itself, where the criterion looks at the state; as [`Self::Together`] where it looks at the next token.
+    #[default]
+    Each,
+    /// All of a pass at once, as in the authors' code: when the mean of their values has settled, or, where the criterion looks at the next token, the
+    /// last row's.
+    Together,
+    /// Not at all.
+    Never,
+}
+
+impl Exit {
+    /// A criterion with the authors' threshold, checked at every step.
+    #[must_use]
+    pub const fn new(criterion: Criterion) -> Self {
+        Self { criterion, threshold: usual_threshold(criterion), min_steps: 0, every: 1, prefill: PrefillExit::Each }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the first value that makes no sense.
+    pub fn validate(&self) -> Result<(), Error> {
+        if !self.threshold.is_finite() {
+            let value = self.threshold.to_string();
+            return Err(Error::Option { name: "exit threshold", value, allowed: "a finite number" });
+        }
+        if self.every == 0 {
+            let value = self.every.to_string();
+            return Err(Error::Option { name: "exit every", value, allowed: "at least 1" });
+        }
+        Ok(())
+    }
+}
+
+/// The criterion with its own threshold.
+impl From<Criterion> for Exit {
+    fn from(criterion: Criterion) -> Self {
+        Self::new(criterion)
+    }
+}
+
+/// The authors' threshold. Their paper has half of it for KL.
+const fn usual_threshold(criterion: Criterion) -> f32 {
+    match criterion {
+        Criterion::LatentDiff => 0.03,
+        Criterion::Cosine | Criterion::EntropyDiff | Criterion::Kl => 1e-3,
+        Criterion::MinPKl => 1e-5,
+        Criterion::ArgmaxStability => 5.0,
+    }
+}
+
+/// `latent-diff`, or with a threshold, `kl=5e-4`.
+impl FromStr for Exit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, threshold) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let criterion = Criterion::ALL.into_iter().find(|criterion| criterion.name() == name).ok_or_else(|| {
+            let all = Criterion::ALL.map(Criterion::name).join(", ");
+            format!("there is no criterion {name:?}; there are {all}")
+        })?;
+        let mut exit = Self::new(criterion);
+        if let Some(value) = threshold {
+            let number: Option<f32> = value.parse().ok().filter(|number: &f32| number.is_finite());
+            exit.threshold = number.ok_or_else(|| format!("{value:?} is no threshold: give a number, {name}=0.001"))?;
+        }
+        Ok(exit)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.criterion.name(), self.threshold)
+    }
+}
+
+/// Checks as a plan is recorded with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Checks {
+    pub(crate) criterion: Criterion,
+    /// Bits of the threshold, so that plans can be told apart.
+    threshold: u32,
+    pub(crate) every: u32,
+    pub(crate) rule: Rule,
+}
+
+impl Checks {
+    /// The checks of a pass; none if its rows never leave. `each`: rows leave by themselves.
+    pub(crate) fn of(exit: &Exit, each: bool) -> Self {
+        let rule = match (each, exit.criterion.reads_out()) {
+            (true, _) => Rule::Alone,
+            (false, false) => Rule::Mean,
+            (false, true) => Rule::First,
+        };
+        Self { criterion: exit.criterion, threshold: exit.threshold.to_bits(), every: exit.every, rule }
+    }
+
+    pub(crate) fn threshold(self) -> f32 {
+        f32::from_bits(self.threshold)
+    }
+}
+
+/// How deep rows are iterated: at most so many steps, and when they leave earlier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Depth {
+    pub(crate) steps: u32,
+    pub(crate) exit: Option<Exit>,
+}
+
+impl Depth {
+    pub(crate) const fn fixed(steps: u32) -> Self {
+        Self { steps, exit: None }
+    }
+
+    /// The checks of rows that are decoded.
+    pub(crate) fn decoding(&self) -> Option<Checks> {
+        self.exit.as_ref().map(|exit| Checks::of(exit, true))
+    }
+
+    /// The checks of rows of a prompt.
+    pub(crate) fn prefill(&self) -> Option<Checks> {
+        let exit = self.exit.as_ref().filter(|exit| exit.prefill != PrefillExit::Never)?;
+        Some(Checks::of(exit, exit.prefill == PrefillExit::Each && !exit.criterion.reads_out()))
+    }
+
+    /// How often the loops of a plan run: without checks the one there is; else the steps before the first check, rounds of a check and the steps up to the
+    /// next one, the last check, and the steps behind it.
+    pub(crate) fn counts(&self, checks: Option<Checks>) -> Vec<u32> {
+        let (Some(checks), Some(exit)) = (checks, &self.exit) else { return vec![self.steps] };
+        let free = exit.min_steps.min(self.steps);
+        let Some(left) = (self.steps - free).checked_sub(1) else { return vec![free, 0, 0, 0] };
+        vec![free, left / checks.every, 1, left % checks.every]
+    }
+}

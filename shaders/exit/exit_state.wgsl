@@ -1,0 +1,38 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    quads: u32,
+    criterion: u32,
+}
+
+const COSINE: u32 = 1u;
+
+// One workgroup per row: how far the state has moved since the last check. The padding is zero in both.
+fn run(at: Lane) {
+    let row = at.group.x;
+    if (rows[row].live == 0u) {
+        return;
+    }
+    var sums = vec4<f32>();
+    for (var i = at.index; i < params.quads; i += WG) {
+        let now = state[row * params.quads + i];
+        let before = previous[row * params.quads + i];
+        let moved = now - before;
+        sums += vec4(dot(moved, moved), dot(now, now), dot(before, before), dot(now, before));
+        previous[row * params.quads + i] = now;
+    }
+    sums = reduce_sum4(at, sums);
+    if (at.index == 0u) {
+        var value = sqrt(sums.x) / max(sqrt(sums.y), 1e-30);
+        if (params.criterion == COSINE) {
+            value = 1.0 - sums.w / max(sqrt(sums.y) * sqrt(sums.z), 1e-8);
+        }
+        let check = memo[row].checks;
+        memo[row].checks = check + 1u;
+        memo[row].value = value;
+        if (check < KEPT_VALUES) {
+            values[row * KEPT_VALUES + check] = value;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Leaving the recurrence early: a row that has settled leaves the loop, in device memory, and later launches pass it by.
+//!
+//! A check compares what a row is now with what it was at the last check: its state ([`exit_state`]), or what is read out of it
+//! ([`exit_readout`]). [`exit_leave`] draws the conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes
+//! before the loop, [`exit_wake`] behind it. The criteria are those of the authors' code.
+
+mod readout;
+mod rows;
+mod state;
+
+pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
+pub use rows::{
+    EXIT_BEGIN, EXIT_LEAVE, EXIT_WAKE, ExitBeginParams, ExitLeaveParams, ExitWakeParams, Rule, exit_begin, exit_leave,
+    exit_wake,
+};
+pub use state::{EXIT_STATE, ExitStateParams, exit_state};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::Part;
+
+/// WGSL twin of [`Memo`] and [`KEPT_VALUES`].
+const MEMO: Part = Part::new("memo", include_str!("memo.wgsl"));
+
+/// Checks whose values are kept for whoever wants to see them, per row or read-out: the first so many.
+pub const KEPT_VALUES: u32 = 64;
+
+/// What is compared, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Criterion {
+    /// ‖s − s'‖ / ‖s‖ of the state.
+    LatentDiff,
+    /// 1 − cos(s, s') of the state.
+    Cosine,
+    /// |H − H'| of the entropy of the next token, in nats; 100 before the first check.
+    EntropyDiff,
+    /// KL(p' ‖ p) of the distribution of the next token, in nats; uniform before the first check.
+    Kl,
+    /// The same, once tokens of less than a tenth of the largest probability count as equally unlikely.
+    MinPKl,
+    /// How many checks in a row the most likely token has been the same.
+    ArgmaxStability,
+}
+
+impl Criterion {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::LatentDiff, Self::Cosine, Self::EntropyDiff, Self::Kl, Self::MinPKl, Self::ArgmaxStability];
+
+    /// Its name in the authors' code.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LatentDiff => "latent-diff",
+            Self::Cosine => "cosine",
+            Self::EntropyDiff => "entropy-diff",
+            Self::Kl => "kl",
+            Self::MinPKl => "minp-kl",
+            Self::ArgmaxStability => "argmax-stability",
+        }
+    }
+
+    /// Whether it looks at what is read out, so that every check needs a read-out.
+    #[must_use]
+    pub const fn reads_out(self) -> bool {
+        !matches!(self, Self::LatentDiff | Self::Cosine)
+    }
+
+    /// Whether a row has settled when the value has reached the threshold, instead of when it is below.
+    #[must_use]
+    pub const fn at_least(self) -> bool {
+        matches!(self, Self::ArgmaxStability)
+    }
+
+    const fn code(self) -> u32 {
+        self as u32
+    }
+}
+
+/// What is remembered from check to check.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Memo {
+    /// Checks so far.
+    pub checks: u32,
+    /// Most likely token at the last check.
+    pub token: u32,
+    /// How many checks before that had the same.
+    pub count: u32,
+    /// Entropy at the last check.
+    pub entropy: f32,
+    /// What the last check came to.
+    pub value: f32,
+    /// Unused; keeps the entry at 32 bytes.
+    pub reserved: [u32; 3],
+}
+
+/// Bytes of the memos of so many rows.
+#[must_use]
+pub const fn memo_bytes(rows: u32) -> u64 {
+    rows as u64 * size_of::<Memo>() as u64
+}
+
+/// Bytes of the kept values of so many rows.
+#[must_use]
+pub const fn value_bytes(rows: u32) -> u64 {
+    rows as u64 * KEPT_VALUES as u64 * 4
+}

@@ -1,0 +1,280 @@
+//! What checks do to the row table: rows that have settled leave, and come back behind the loop.
+
+use super::{Criterion, MEMO, Memo, memo_bytes};
+use crate::kernel::params;
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
+use crate::{activation_bytes, reduce, stride};
+
+/// Forgets earlier checks and keeps the initial states.
+pub static EXIT_BEGIN: Kernel = Kernel {
+    name: "exit_begin",
+    wgsl: include_str!("exit_begin.wgsl"),
+    parts: &[ROW, MEMO],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("state", "vec4<f32>"),
+        Binding::write("previous", "vec4<f32>"),
+        Binding::write("memo", "Memo"),
+    ],
+    axes: &[],
+    overrides: &["WG"],
+    params: ExitBeginParams::FIELDS,
+    params_size: size_of::<ExitBeginParams>(),
+    reference: begin_reference,
+    cases: || vec![begin_case(1, 0, 96, true), begin_case(35, 2, 130, true), begin_case(3, 0, 40, false)],
+    random: |seed| {
+        let mut noise = Noise::new(seed);
+        let rows = 1 + noise.below(40);
+        begin_case(rows, noise.below(rows), 1 + noise.below(300), noise.below(2) == 0)
+    },
+    at: |work: &Workload| vec![begin_case(work.rows, 0, work.n_embd, true)],
+};
+
+params! {
+    /// Parameters of [`EXIT_BEGIN`].
+    pub struct ExitBeginParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Fours from row to row; 0 keeps no states.
+        pub quads: u32,
+    }
+}
+
+/// Clears the memos of all rows, and copies `state [rows, n]` to `previous` if states are what is compared. Bindings: rows, state, previous, memo
+/// `[rows]`.
+#[must_use]
+pub fn exit_begin(rows: u32, n: u32, keeps_states: bool) -> Launch {
+    let bytes = if keeps_states { activation_bytes(rows, n) } else { 16 };
+    let quads = if keeps_states { stride(n) / 4 } else { 0 };
+    Launch {
+        kernel: &EXIT_BEGIN,
+        choice: Choice::default(),
+        overrides: vec![reduce::lanes(quads, 64)],
+        params: bytemuck::bytes_of(&ExitBeginParams { rows, quads }).to_vec(),
+        workgroups: [rows, 1, 1],
+        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, bytes, memo_bytes(rows)],
+        cost: Cost { bytes: 2 * bytes, flops: 0 },
+    }
+}
+
+fn begin_reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: ExitBeginParams = launch.params();
+    let (rows, state) = (slots.read::<Row>(), slots.read::<f32>());
+    let (previous, memo) = (slots.write::<f32>(), slots.write::<Memo>());
+    let width = 4 * params.quads as usize;
+    for row in 0..params.rows as usize {
+        memo[row] = Memo::default();
+        if rows[row].live != 0 {
+            previous[row * width..][..width].copy_from_slice(&state[row * width..][..width]);
+        }
+    }
+}
+
+fn begin_case(rows: u32, resting: u32, n: u32, keeps_states: bool) -> Case {
+    let mut noise = Noise::new(u64::from(rows + n));
+    let launch = exit_begin(rows, n, keeps_states);
+    let words = |binding: usize| launch.sizes[binding] as usize / 4;
+    Case {
+        name: format!("{rows} rows of {n}, {resting} resting, states {keeps_states}"),
+        data: vec![
+            crate::row::test_rows(rows, resting),
+            (0..words(1)).map(|_| noise.signed().to_bits()).collect(),
+            vec![0; words(2)],
+            vec![7; words(3)],
+        ],
+        checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact],
+        launch,
+    }
+}
+
+/// Which checks decide for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// Its own.
+    Alone,
+    /// The mean over all rows of the pass: all leave together.
+    Mean,
+    /// That of the first read-out: all leave together.
+    First,
+}
+
+/// Moves rows on, and lets those leave that have settled.
+pub static EXIT_LEAVE: Kernel = Kernel {
+    name: "exit_leave",
+    wgsl: include_str!("exit_leave.wgsl"),
+    parts: &[ROW, MEMO],
+    bindings: &[Binding::write("rows", "Row"), Binding::read("memo", "Memo")],
+    axes: &[],
+    overrides: &["WG"],
+    params: ExitLeaveParams::FIELDS,
+    params_size: size_of::<ExitLeaveParams>(),
+    reference: leave_reference,
+    cases: leave_cases,
+    random: |seed| {
+        let mut noise = Noise::new(seed);
+        let rows = 1 + noise.below(300);
+        let criterion = Criterion::ALL[noise.below(6) as usize];
+        let rule = [Rule::Alone, Rule::Mean, Rule::First][noise.below(3) as usize];
+        leave_case(rows, noise.below(rows), criterion, rule, noise.signed().abs())
+    },
+    at: |work: &Workload| vec![leave_case(work.rows, 0, Criterion::LatentDiff, Rule::Alone, 0.5)],
+};
+
+params! {
+    /// Parameters of [`EXIT_LEAVE`].
+    pub struct ExitLeaveParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Whether memos belong to read-outs instead of rows.
+        pub by_output: u32,
+        /// A [`Rule`].
+        pub rule: u32,
+        /// Whether values must reach the threshold instead of falling below.
+        pub at_least: u32,
+        /// The threshold.
+        pub threshold: f32,
+    }
+}
+
+/// Adds 1 to the step of every active row; those that have settled rest from then on. Bindings: rows, memo `[rows]`.
+#[must_use]
+pub fn exit_leave(rows: u32, criterion: Criterion, threshold: f32, rule: Rule) -> Launch {
+    let lanes = reduce::lanes(rows, 64);
+    let params = ExitLeaveParams {
+        rows,
+        by_output: u32::from(criterion.reads_out()),
+        rule: rule as u32,
+        at_least: u32::from(criterion.at_least()),
+        threshold,
+    };
+    let bytes = u64::from(rows) * size_of::<Row>() as u64;
+    Launch {
+        kernel: &EXIT_LEAVE,
+        choice: Choice::default(),
+        overrides: vec![lanes],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        workgroups: [rows.div_ceil(lanes), 1, 1],
+        sizes: vec![bytes, memo_bytes(rows)],
+        cost: Cost { bytes: bytes + memo_bytes(rows), flops: 0 },
+    }
+}
+
+fn leave_reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: ExitLeaveParams = launch.params();
+    let (rows, memo) = (slots.write::<Row>(), slots.read::<Memo>());
+    let rows = &mut rows[..params.rows as usize];
+    let checked = || memo[..params.rows as usize].iter().filter(|memo| memo.checks > 0);
+    let mean = checked().map(|memo| f64::from(memo.value)).sum::<f64>() / checked().count() as f64;
+    let settled = |value: f64| {
+        let threshold = f64::from(params.threshold);
+        if params.at_least != 0 { value >= threshold } else { value < threshold }
+    };
+    for (index, row) in (0..).zip(rows).filter(|(_, row)| row.live != 0) {
+        let own = if params.by_output != 0 { row.output } else { index };
+        let value = match params.rule {
+            rule if rule == Rule::Mean as u32 => Some(mean),
+            rule if rule == Rule::First as u32 => Some(f64::from(memo[0].value)),
+            _ => memo[..params.rows as usize].get(own as usize).map(|memo| f64::from(memo.value)),
+        };
+        row.step += 1;
+        if value.is_some_and(settled) {
+            (row.live, row.exited) = (0, 1);
+        }
+    }
+}
+
+fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, threshold: f32) -> Case {
+    let mut noise = Noise::new(u64::from(rows));
+    let mut table: Vec<Row> = bytemuck::cast_slice(&crate::row::test_rows(rows, resting)).to_vec();
+    // Every third row is read out.
+    table.iter_mut().step_by(3).zip(0..).for_each(|(row, output)| row.output = output);
+    // Tenths, so that no rounding decides; the mean of many is no near-tie of a threshold between them.
+    let memo = |row: u32, noise: &mut Noise| {
+        let live = row < rows - resting;
+        let value = if live { noise.below(10) as f32 / 10.0 } else { 0.0 };
+        Memo { checks: u32::from(live), value, ..Memo::default() }
+    };
+    let memo: Vec<Memo> = (0..rows).map(|row| memo(row, &mut noise)).collect();
+    let threshold = (threshold * 10.0).floor() / 10.0 + 0.0517;
+    Case {
+        name: format!("{}, {rule:?}, {rows} rows, {resting} resting, below {threshold}", criterion.name()),
+        launch: exit_leave(rows, criterion, threshold, rule),
+        data: vec![bytemuck::cast_slice(&table).to_vec(), bytemuck::cast_slice(&memo).to_vec()],
+        checks: vec![Check::Exact, Check::Skip],
+    }
+}
+
+fn leave_cases() -> Vec<Case> {
+    let (diff, kl, argmax) = (Criterion::LatentDiff, Criterion::Kl, Criterion::ArgmaxStability);
+    vec![
+        leave_case(1, 0, diff, Rule::Alone, 0.9),
+        leave_case(70, 4, diff, Rule::Alone, 0.4),
+        leave_case(70, 4, diff, Rule::Mean, 0.9),
+        leave_case(70, 4, diff, Rule::Mean, 0.1),
+        leave_case(70, 4, kl, Rule::Alone, 0.5),
+        leave_case(70, 4, kl, Rule::First, 0.9),
+        leave_case(33, 0, argmax, Rule::Alone, 0.5),
+        leave_case(33, 0, argmax, Rule::First, 0.0),
+    ]
+}
+
+/// Brings rows back that left.
+pub static EXIT_WAKE: Kernel = Kernel {
+    name: "exit_wake",
+    wgsl: include_str!("exit_wake.wgsl"),
+    parts: &[ROW],
+    bindings: &[Binding::write("rows", "Row")],
+    axes: &[],
+    overrides: &["WG"],
+    params: ExitWakeParams::FIELDS,
+    params_size: size_of::<ExitWakeParams>(),
+    reference: wake_reference,
+    cases: || vec![wake_case(1), wake_case(300)],
+    random: |seed| wake_case(1 + Noise::new(seed).below(500)),
+    at: |work: &Workload| vec![wake_case(work.rows)],
+};
+
+params! {
+    /// Parameters of [`EXIT_WAKE`].
+    pub struct ExitWakeParams {
+        /// Rows of the table.
+        pub rows: u32,
+    }
+}
+
+/// Makes rows active again that left early. Bindings: rows.
+#[must_use]
+pub fn exit_wake(rows: u32) -> Launch {
+    let lanes = reduce::lanes(rows, 64);
+    let bytes = u64::from(rows) * size_of::<Row>() as u64;
+    Launch {
+        kernel: &EXIT_WAKE,
+        choice: Choice::default(),
+        overrides: vec![lanes],
+        params: bytemuck::bytes_of(&ExitWakeParams { rows }).to_vec(),
+        workgroups: [rows.div_ceil(lanes), 1, 1],
+        sizes: vec![bytes],
+        cost: Cost { bytes, flops: 0 },
+    }
+}
+
+fn wake_reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: ExitWakeParams = launch.params();
+    let rows = slots.write::<Row>().iter_mut().take(params.rows as usize);
+    rows.filter(|row| row.exited != 0).for_each(|row| row.live = 1);
+}
+
+fn wake_case(rows: u32) -> Case {
+    let mut noise = Noise::new(u64::from(rows));
+    let row = |i: u32, noise: &mut Noise| {
+        let state = noise.below(3);
+        Row { live: u32::from(state == 0), exited: u32::from(state == 1), ..Row::new(0, i, i) }
+    };
+    let table: Vec<Row> = (0..rows).map(|i| row(i, &mut noise)).collect();
+    Case {
+        name: format!("{rows} rows"),
+        launch: exit_wake(rows),
+        data: vec![bytemuck::cast_slice(&table).to_vec()],
+        checks: vec![Check::Exact],
+    }
+}

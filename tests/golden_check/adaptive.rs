@@ -1,0 +1,183 @@
+//! Tokens that stop early, each criterion with its values at every check; tokens of a prompt that stop by themselves; continuous compute.
+//!
+//! Where the authors' `every n` never fires, their logits are those of the last check, not of the last step ("stale-outputs"): there this engine's tokens may
+//! differ, and only steps and values are compared.
+
+use anyhow::{Context, Result};
+use ruminate::{Criterion, Exit, KvStrategy, PrefillExit, State};
+use serde_json::Value;
+
+use super::Golden;
+use super::fixture::numbers;
+
+/// A run that a near-tie may decide otherwise.
+const NEAR: &str = "a value is nearer to the threshold than rounding moves it";
+
+impl Golden {
+    pub(super) fn adaptive(&mut self) -> Result<()> {
+        let runs = self.fixture.value("/adaptive/runs").clone();
+        let prompt = self.fixture.numbers("/adaptive/prompt");
+        for (index, run) in runs.as_array().into_iter().flatten().enumerate() {
+            let name = format!("adaptive/{index}");
+            self.adaptive_run(&name, run, &prompt).with_context(|| format!("{name}: {run}"))?;
+        }
+        Ok(())
+    }
+
+    fn adaptive_run(&mut self, name: &str, run: &Value, prompt: &[u32]) -> Result<()> {
+        let n = self.model.config().n_embd as usize;
+        let steps = run["max_steps"].as_u64().unwrap_or(1) as u32;
+        let count = run["new_tokens"].as_u64().unwrap_or(1) as usize;
+        let exit = exit(run)?;
+        let continuous = run["continuous_compute"].as_bool() == Some(true);
+        let states = self.fixture.tensor("adaptive/prompt_states")?;
+        let later = self.fixture.tensor("adaptive/decode_states")?;
+        let mut session = self.session_of(self.strategy(run)?, 1.0)?;
+        let expected = numbers(&run["tokens"]);
+        let (mut tokens, mut taken, mut values, mut logits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for k in 0..count {
+            let state = match k.checked_sub(1) {
+                None => State::Given(&states),
+                Some(_) if continuous => State::Carried,
+                Some(before) => State::Given(&later[before * n..][..n]),
+            };
+            // After a difference, what follows would be another text.
+            let input = if k == 0 { prompt } else { &expected[k - 1..k] };
+            let found = match &exit {
+                Some(exit) => session.forward_until_settled(input, steps, exit, state, false)?,
+                None => ruminate::Forward {
+                    logits: session.forward(input, steps, state, false)?,
+                    ..ruminate::Forward::default()
+                },
+            };
+            tokens.push(argmax(&found.logits));
+            taken.push(found.steps.last().copied().unwrap_or(steps));
+            // Of rows that leave together, the mean of the values is what counts.
+            values.extend(mean(&found.values));
+            logits.extend(found.logits);
+        }
+        let gap = run["min_gap_to_threshold"].as_f64().unwrap_or(f64::INFINITY);
+        let noise = run["value_noise_f32"].as_f64().unwrap_or(0.0);
+        let near = (gap < 20.0 * noise || run["fragile"].as_bool() == Some(true)).then_some(NEAR);
+        self.compare_equal(&format!("{name}/steps"), &taken, &numbers(&run["steps"]), near);
+        if run["quirk"].is_null() {
+            self.compare_equal(&format!("{name}/tokens"), &tokens, &expected, near);
+        }
+        if exit.is_some() && taken == numbers(&run["steps"]) {
+            let lists = run["values"].as_array().into_iter().flatten();
+            let expected: Vec<f32> = lists.flat_map(floats).collect();
+            let bound = self.values_bound(&expected);
+            self.compare_with(&format!("{name}/values"), &values, &expected, bound);
+        }
+        let tensor = format!("{name}/logits");
+        if self.fixture.has(&tensor) && near.is_none() {
+            self.compare(&tensor, &logits)?;
+        }
+        Ok(())
+    }
+
+    /// Every token of a prompt for itself: in one pass where the state is looked at; token by token where the next token is, since a read-out sees those of the
+    /// tokens before it.
+    pub(super) fn varied(&mut self) -> Result<()> {
+        let runs = self.fixture.value("/varied/runs").clone();
+        let tokens = self.fixture.numbers("/varied/tokens");
+        let n = self.model.config().n_embd as usize;
+        for run in runs.as_array().into_iter().flatten() {
+            let states = self.fixture.tensor("varied/states")?;
+            let steps = run["max_steps"].as_u64().unwrap_or(1) as u32;
+            let exit = Exit { prefill: PrefillExit::Each, ..exit(run)?.context("no criterion")? };
+            let tensor = run["logits"].as_str().unwrap_or("varied").to_owned();
+            let mut session = self.session_of(self.strategy(run)?, 1.0)?;
+            let size = if exit.criterion.reads_out() { 1 } else { tokens.len() };
+            let mut found = ruminate::Forward::default();
+            for (tokens, states) in tokens.chunks(size).zip(states.chunks(size * n)) {
+                let part = session.forward_until_settled(tokens, steps, &exit, State::Given(states), true)?;
+                found.logits.extend(part.logits);
+                found.steps.extend(part.steps);
+                found.values.extend(part.values);
+            }
+            self.compare_equal(&format!("{tensor}: steps"), &found.steps, &numbers(&run["steps"]), None);
+            let lists = run["values"].as_array().into_iter().flatten();
+            let expected: Vec<f32> = lists.flat_map(floats).collect();
+            let bound = self.values_bound(&expected);
+            self.compare_with(&format!("{tensor}: values"), &found.values.concat(), &expected, bound);
+            if self.fixture.has(&tensor) {
+                self.compare(&tensor, &found.logits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens that go on from the state of the one before, at fixed depth.
+    pub(super) fn continuous(&mut self) -> Result<()> {
+        let section = self.fixture.value("/continuous").clone();
+        let prompt = numbers(&section["prompt"]);
+        for (name, run) in section.as_object().into_iter().flatten() {
+            let Some(steps) = name.rsplit_once('r').and_then(|(_, steps)| steps.parse::<u32>().ok()) else { continue };
+            let expected = numbers(&run["tokens"]);
+            let found = if name.starts_with("zero") {
+                self.continued(&prompt, steps, 0.0, expected.len())?
+            } else {
+                let states = self.fixture.tensor("adaptive/prompt_states")?;
+                let mut session = self.session_of(KvStrategy::default(), 1.0)?;
+                let mut logits = session.forward(&prompt, steps, State::Given(&states), false)?;
+                let mut tokens = vec![argmax(&logits)];
+                for token in &expected[..expected.len() - 1] {
+                    let next = session.forward(&[*token], steps, State::Carried, false)?;
+                    tokens.push(argmax(&next));
+                    logits.extend(next);
+                }
+                let tensor = format!("continuous/logits_r{steps}");
+                if self.fixture.has(&tensor) {
+                    self.compare(&tensor, &logits)?;
+                }
+                tokens
+            };
+            self.compare_equal(&format!("continuous/{name}"), &found, &expected, None);
+        }
+        Ok(())
+    }
+
+    fn strategy(&self, run: &Value) -> Result<KvStrategy> {
+        let name = run["lookup"].as_str().unwrap_or("full");
+        Ok(KvStrategy::parse(name, self.model.config().n_layers_in_recurrent_block)?)
+    }
+
+    /// What rounding may do to values of checks, most of which are differences of larger numbers.
+    fn values_bound(&self, expected: &[f32]) -> f64 {
+        1e-4 * expected.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs()))).max(1.0)
+    }
+}
+
+fn exit(run: &Value) -> Result<Option<Exit>> {
+    let name = run["criterion"].as_str().unwrap_or("none");
+    if name == "none" {
+        return Ok(None);
+    }
+    let criterion = Criterion::ALL.into_iter().find(|it| it.name() == name).context("an unknown criterion")?;
+    let usual = Exit::new(criterion);
+    let number = |key: &str, usual: u32| run[key].as_u64().map_or(usual, |n| n as u32);
+    let never = run["do_not_exit_in_prefill"].as_bool() == Some(true);
+    Ok(Some(Exit {
+        threshold: run["threshold"].as_f64().map_or(usual.threshold, |x| x as f32),
+        min_steps: number("min_steps", 0),
+        every: number("check_criterion_every_n_steps", 1),
+        prefill: if never { PrefillExit::Never } else { PrefillExit::Together },
+        ..usual
+    }))
+}
+
+fn floats(list: &Value) -> Vec<f32> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_f64).map(|x| x as f32).collect()
+}
+
+/// The mean over lists of equal length, place by place.
+fn mean(lists: &[Vec<f32>]) -> Vec<f32> {
+    let length = lists.first().map_or(0, Vec::len);
+    (0..length).map(|i| lists.iter().map(|list| list[i]).sum::<f32>() / lists.len() as f32).collect()
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let better = |(v, best): (u32, f32), (w, &logit): (u32, &f32)| if logit > best { (w, logit) } else { (v, best) };
+    (0..).zip(logits).fold((0, f32::NEG_INFINITY), better).0
+}
