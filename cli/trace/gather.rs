@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::trace::{Pca, Trace};
-use ruminate::{Error, GenerateOptions, Model, SessionOptions, Specials};
+use ruminate::{Error, GenerateOptions, Model, SessionOptions, Specials, State};
 
 use crate::exit::Usage;
 use crate::interrupt::Interrupt;
@@ -108,7 +108,13 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let shown = !asked.quiet && std::io::stderr().is_terminal();
     let bar = if shown { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("tracing {bar:30} {pos}/{len} steps, {eta} left")?);
-    let traced = session.record(&tokens, steps, &mut |done, all| {
+    if let Some(exit) = &asked.generation.exit {
+        // Where the tokens of the prompt stopped, which a generation does not say.
+        let found = session.forward_until_settled(&prompt, steps, exit, State::Seeded, false)?;
+        used.iter_mut().zip(found.steps).for_each(|(used, steps)| *used = steps);
+        session.rewind(0)?;
+    }
+    let traced = session.record(&tokens, prompt.len(), steps, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
         !watch.stopped()

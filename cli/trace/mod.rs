@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{GenerateOptions, demo};
+use ruminate::{Config, GenerateOptions, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
@@ -56,6 +56,10 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     if text.is_none() && options.model.argument.is_some() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
+    if options.generation.continuous.is_some() {
+        let problem = "a trace follows every token from a state of its own; leave out --continuous";
+        return Err(Usage(problem.to_owned()).into());
+    }
     let files: Vec<&Path> = options.chart.files().chain(options.safetensors.as_deref()).collect();
     for file in &files {
         writable(file)?;
@@ -63,7 +67,7 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
     let source = options.model.argument.source()?;
     let device = options.device.open(options.quiet)?;
-    let session = options.generation.session();
+    let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model);
     let generation = GenerateOptions { add_bos: usual.add_bos && !options.input.no_bos, ..usual };

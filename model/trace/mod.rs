@@ -2,12 +2,15 @@
 //!
 //! A generation is not disturbed by this: its tokens are computed once more, in a session of the same seed. The initial state of a position
 //! depends on the seed and the position alone, so the same states come about. What is read out after i steps is what the same session says
-//! when it computes the tokens at i steps (of tokens more than 256 positions back, the coda then offers its last read-out).
+//! when it computes the tokens at i steps (of tokens more than 256 positions back, the coda then offers its last read-out). Every token is followed
+//! to the end, also those that an exit rule stopped earlier: the picture shows whether they had settled.
 
 mod file;
 mod pca;
 
 pub use self::pca::Pca;
+
+use ruminate_shaders::attention::cache::KvShare;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -147,24 +150,31 @@ impl Trace {
 }
 
 impl Session {
-    /// Appends tokens, computes them at a depth, and keeps every step of it. `progress` hears of the steps done and of all, over
-    /// the parts into which many tokens are cut, and says whether to go on.
+    /// Appends tokens, computes them at a depth, and keeps every step of it: tokens of a prompt, and those that were generated behind it. Where
+    /// steps share their keys and values, those are computed one at a time, as when they were generated. `progress` hears of the steps
+    /// done and of all, over the parts into which the tokens are cut, and says whether to go on.
     ///
     /// # Errors
     /// [`Error::TraceTooLarge`]; [`Error::Stopped`] if `progress` says so; as [`Self::begin`].
     pub fn record(
         &mut self,
         tokens: &[u32],
+        prompt: usize,
         steps: u32,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Trace, Error> {
         self.check(tokens, steps, State::Seeded)?;
         Trace::check(self.model().config(), tokens.len(), steps)?;
         let mut trace = Trace::reserve(self.model().config(), tokens, steps);
-        let parts = tokens.chunks(MAX_ROWS as usize);
-        let all = parts.len() as u64 * u64::from(steps);
+        let most = MAX_ROWS as usize;
+        let (together, apart) = match self.options().share {
+            KvShare::None => (tokens, &[][..]),
+            _ => tokens.split_at(prompt.min(tokens.len())),
+        };
+        let parts = || together.chunks(most).chain(apart.chunks(1));
+        let all = parts().count() as u64 * u64::from(steps);
         let (mut first, mut done) = (0, 0);
-        for part in parts {
+        for part in parts() {
             self.begin(part, steps, State::Seeded)?;
             for step in 0..=steps as usize {
                 if step > 0 {
