@@ -30,6 +30,7 @@ mod quantize;
 mod report;
 mod run;
 mod score;
+mod sweep;
 mod table;
 mod tour;
 mod trace;
@@ -58,6 +59,8 @@ enum Verb {
     Score(Box<score::ScoreOptions>),
     /// Follow the state of every token through the recurrence: heat map, paths and read-outs by depth, as page, picture or data
     Trace(Box<trace::TraceOptions>),
+    /// How many problems a model solves, by depth and exit rule; without a model, the demo's own
+    Sweep(Box<sweep::SweepOptions>),
     /// Measure a device: what it can do, how near every kernel comes to that, and whole tokens at several depths
     Bench(Box<bench::Bench>),
     /// Time the ways in which a device can compute each thing, and remember the fastest
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Chat(options) => chat::chat(options),
         Verb::Score(options) => score::score(options),
         Verb::Trace(options) => trace::trace(options),
+        Verb::Sweep(options) => sweep::sweep(options),
         Verb::Bench(options) => bench::bench(options),
         Verb::Tune(options) => tune::tune(options),
         Verb::Inspect(options) => inspect::inspect(options),

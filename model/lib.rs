@@ -56,6 +56,7 @@ pub mod statistics;
 mod stepwise;
 mod stop;
 mod strategy;
+pub mod sweep;
 mod synthetic;
 mod tokenizer;
 pub mod trace;

@@ -46,21 +46,14 @@ pub(crate) fn far(part: f64) -> RGBColor {
 
 /// The colour of a step, 0 the first to 1 the last.
 pub(crate) fn step(part: f64) -> RGBColor {
-    gradient(colorous::PLASMA, 0.9 - 0.85 * part)
+    gradient(colorous::PLASMA, 0.88 - 0.66 * part)
 }
 
 /// The colour of a task, or of another series.
 pub(crate) fn task(at: usize) -> RGBColor {
     // Okabe and Ito's, those that stand out from light and dark paper.
-    const COLOURS: [(u8, u8, u8); 7] = [
-        (0, 114, 178),
-        (213, 94, 0),
-        (0, 158, 115),
-        (204, 121, 167),
-        (86, 180, 233),
-        (230, 159, 0),
-        (128, 128, 128),
-    ];
+    const COLOURS: [(u8, u8, u8); 7] =
+        [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (128, 128, 128)];
     let (red, green, blue) = COLOURS[at % COLOURS.len()];
     RGBColor(red, green, blue)
 }

@@ -1,9 +1,11 @@
 //! What the charts of several verbs share: a picture as SVG and as PNG, its letters and its colours.
 
 mod colour;
+mod html;
 mod output;
 
 pub(crate) use self::colour::{Theme, far, hex, step, task};
+pub(crate) use self::html::page;
 pub(crate) use self::output::{ChartOutput, say_written, writable};
 
 use std::sync::Once;

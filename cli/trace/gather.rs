@@ -27,6 +27,9 @@ pub(super) struct Found {
     pub(super) pca: Pca,
     /// Tokens of the prompt.
     pub(super) prompt: usize,
+    /// What was asked and what was said, without the tokens that stand for no text.
+    pub(super) prompt_text: String,
+    pub(super) answer_text: String,
     /// Text of every position.
     pub(super) texts: Vec<String>,
     /// Text of the last token, from which nothing was computed.
@@ -54,7 +57,7 @@ impl Found {
 
     /// The same for other programs.
     pub(super) fn about(&self) -> HashMap<String, String> {
-        let text: String = self.texts.iter().chain([&self.last]).map(String::as_str).collect();
+        let text = format!("{}{}", self.prompt_text, self.answer_text);
         let pairs = [
             ("seed", self.seed.to_string()),
             ("steps", self.trace.steps.to_string()),
@@ -125,10 +128,13 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         traced => traced?,
     };
     trace.used = used;
+    let plain = |tokens: &[u32]| model.tokenizer().decode(tokens, true);
     let text = |token: u32| model.tokenizer().decode(&[token], false);
     Ok(Some(Found {
         pca: trace.pca(),
         prompt: prompt.len(),
+        prompt_text: plain(&prompt),
+        answer_text: plain(&[&tokens[prompt.len()..], &[last]].concat()),
         texts: trace.tokens.iter().map(|&token| text(token)).collect(),
         last: text(last),
         focus: asked.token.unwrap_or(prompt.len() - 1),

@@ -1,10 +1,10 @@
-//! The page: one file with data, style and script, which a browser opens from anywhere.
+//! The page of a trace.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::gather::Found;
-use crate::plot::{far, hex, step, task};
+use crate::plot::{self, far, hex, step, task};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -21,12 +21,7 @@ const COLOURS: u32 = 128;
 
 /// The page of a trace.
 pub(super) fn page(found: &Found) -> Result<String> {
-    // What ends a script in HTML must not appear in it.
-    let data = serde_json::to_string(&data(found))?.replace('<', "\\u003c");
-    let parts = [("/*STYLE*/", STYLE), ("/*SCRIPT*/", &SCRIPT.concat())];
-    let page = parts.iter().fold(PAGE.to_owned(), |page, (mark, part)| page.replace(mark, part));
-    // Last, for it may hold any text.
-    Ok(page.replace("/*DATA*/", &data))
+    plot::page(PAGE, STYLE, &SCRIPT.concat(), &data(found))
 }
 
 fn data(found: &Found) -> Value {

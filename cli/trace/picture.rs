@@ -21,7 +21,7 @@ const FOOT: u32 = 250;
 /// A plane of principal components.
 const PLANE: u32 = 560;
 /// Cells of the heat map, highest and lowest.
-const CELL: (u32, u32) = (52, 8);
+const CELL: (u32, u32) = (110, 8);
 /// Letters of labels and titles.
 const SMALL: u32 = 30;
 const LARGE: u32 = 34;
@@ -39,15 +39,14 @@ pub(super) fn picture(found: &Found, theme: Theme) -> Result<String> {
             path(area, found, theme, plane)?;
         }
         let (left, top) = (i32_of(HEAT) + 190, i32_of(HEAD + planes * PLANE) + 14);
-        let marks = marks(f64::from(found.trace.steps), 6).map(|at| (at / f64::from(found.trace.steps), at.to_string()));
+        let marks =
+            marks(f64::from(found.trace.steps), 6).map(|at| (at / f64::from(found.trace.steps), at.to_string()));
         scale(area, theme, (left, top), 560, step, marks.collect(), "recurrence step i")
     })
 }
 
 fn title(area: &Area<'_>, found: &Found, theme: Theme) -> Result<()> {
-    let whole: String = found.texts[..found.prompt].concat();
-    let answer: String = found.texts[found.prompt..].iter().chain([&found.last]).map(String::as_str).collect();
-    let mut text = visible(&format!("{whole} → {answer}"));
+    let mut text = visible(&format!("{} → {}", found.prompt_text, found.answer_text));
     if text.chars().count() > 110 {
         text = text.chars().take(109).chain(['…']).collect();
     }
@@ -132,7 +131,8 @@ fn path(area: &Area<'_>, found: &Found, theme: Theme, plane: usize) -> Result<()
     };
     let points: Vec<(f64, f64)> = (0..=steps).map(at).collect();
     let bounds = |of: fn(&(f64, f64)) -> f64| {
-        let (low, high) = points.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+        let (low, high) =
+            points.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
         let room = ((high - low) * 0.08).max(1e-6);
         low - room..high + room
     };
@@ -153,15 +153,13 @@ fn path(area: &Area<'_>, found: &Found, theme: Theme, plane: usize) -> Result<()
     mesh.x_desc(share(axes[0])).y_desc(share(axes[1])).axis_desc_style(letters(LARGE, theme.ink(), false));
     drawn(mesh.label_style(letters(SMALL, theme.pale(), false)).draw())?;
     let colour = |at: usize| step(at as f64 / steps as f64);
-    let lines = points.windows(2).enumerate().map(|(at, pair)| {
-        PathElement::new(pair.to_vec(), colour(at + 1).stroke_width(4))
-    });
+    let lines =
+        points.windows(2).enumerate().map(|(at, pair)| PathElement::new(pair.to_vec(), colour(at + 1).stroke_width(4)));
     drawn(chart.draw_series(lines))?;
     drawn(chart.draw_series(points.iter().enumerate().map(|(at, &point)| Circle::new(point, 7, colour(at).filled()))))?;
     let (first, last) = (points[0], points[steps]);
     drawn(chart.draw_series([Circle::new(first, 14, colour(0).stroke_width(4))]))?;
-    drawn(chart.draw_series([Cross::new(last, 16, theme.ink().stroke_width(4))]))
-        .map(drop)
+    drawn(chart.draw_series([Cross::new(last, 16, theme.ink().stroke_width(4))])).map(drop)
 }
 
 /// A colour scale with ticks, each a part of the way and a text, and a label below.

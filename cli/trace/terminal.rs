@@ -37,8 +37,7 @@ fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> R
     let dim = Style::new().dimmed();
     let bold = Style::new().bold();
 
-    let text: String = found.texts.concat();
-    writeln!(out, "{text}{bold}{}{bold:#}", found.last)?;
+    writeln!(out, "{}{bold}{}{bold:#}", found.prompt_text, found.answer_text)?;
     writeln!(out, "{dim}{}{dim:#}\n", found.title())?;
     writeln!(out, "{:LABEL$}{}  used  stays  entropy  would say", "step", ruler(columns, each))?;
     let settled = trace.settled();
@@ -81,7 +80,10 @@ fn legend(out: &mut impl Write, scale: &Scale, coloured: bool) -> Result<()> {
     } else {
         writeln!(out, "9 is {:.1e}, 0 is {:.1e} or less, equal factors between", scale.value(1.0), scale.value(0.0))?;
     }
-    writeln!(out, "used: steps taken; stays: the step from which on the most likely token is the same; entropy in nats")?;
+    writeln!(
+        out,
+        "used: steps taken; stays: the step from which on the most likely token is the same; entropy in nats"
+    )?;
     Ok(())
 }
 
@@ -108,7 +110,8 @@ struct Scale {
 impl Scale {
     fn of(distances: &[f32]) -> Self {
         let logs = distances.iter().filter(|&&distance| distance > 0.0).map(|&distance| f64::from(distance).log10());
-        let (low, high) = logs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), log| (low.min(log), high.max(log)));
+        let (low, high) =
+            logs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), log| (low.min(log), high.max(log)));
         if low <= high { Self { low, high } } else { Self { low: -1.0, high: 0.0 } }
     }
 

@@ -35,9 +35,12 @@ impl Trace {
             ("steps_used", &self.used, vec![tokens]),
             ("top_tokens", &self.top_tokens, vec![tokens, steps, self.top]),
         ];
-        let floats = floats.into_iter().map(|(name, values, shape)| (name, Dtype::F32, shape, bytemuck::cast_slice(values)));
-        let words = words.into_iter().map(|(name, values, shape)| (name, Dtype::U32, shape, bytemuck::cast_slice(values)));
-        let views = floats.chain(words).map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
+        let floats =
+            floats.into_iter().map(|(name, values, shape)| (name, Dtype::F32, shape, bytemuck::cast_slice(values)));
+        let words =
+            words.into_iter().map(|(name, values, shape)| (name, Dtype::U32, shape, bytemuck::cast_slice(values)));
+        let views =
+            floats.chain(words).map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
         let other = |error: safetensors::SafeTensorError| failed(std::io::Error::other(error));
         let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
         safetensors::serialize_to_file(views, Some(about), path).map_err(|error| match error {

@@ -193,8 +193,9 @@ impl Session {
     }
 }
 
-/// The tokens of the largest logits, the largest first, the first of equals first.
-fn most_likely(logits: &[f32], count: usize) -> Vec<u32> {
+/// The tokens of the largest logits, the largest first, of equals the first.
+#[must_use]
+pub fn most_likely(logits: &[f32], count: usize) -> Vec<u32> {
     let mut best: Vec<u32> = Vec::with_capacity(count + 1);
     for (token, &logit) in (0u32..).zip(logits) {
         let place = best.partition_point(|&other| logits[other as usize] >= logit);

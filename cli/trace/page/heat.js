@@ -6,10 +6,10 @@ const finite = logs.flat().filter(Number.isFinite);
 const heats = {
   distance: {
     cells: logs.map((row) => row.slice(0, Math.max(data.steps, 1))),
-    low: finite.length ? Math.min(...[finite.reduce((a, b) => Math.min(a, b))]) : -1,
+    low: finite.length ? finite.reduce((a, b) => Math.min(a, b)) : -1,
     high: finite.length ? finite.reduce((a, b) => Math.max(a, b)) : 0,
     marks: (low, high) => ticks(low, high, 6).filter(Number.isInteger),
-    write: (at) => '10' + String(at).replace(/[-0-9]/g, (c) => ({ '-': '⁻', 0: '⁰', 1: '¹', 2: '²', 3: '³', 4: '⁴', 5: '⁵', 6: '⁶', 7: '⁷', 8: '⁸', 9: '⁹' })[c]),
+    write: power,
     label: 'distance ‖sᵢ − s*‖ of the state after i steps from the final state',
   },
   entropy: {

@@ -39,19 +39,20 @@ draws.push(() => {
   // Names beside the ends of the lines, none over another.
   names.sort((a, b) => a.y - b.y);
   for (let at = 1; at < names.length; at++) names[at].y = Math.max(names[at].y, names[at - 1].y + 15);
-  const over = names.length ? Math.max(0, names[names.length - 1].y - 206) : 0;
+  let floor = 206;
+  for (let at = names.length - 1; at >= 0; at--, floor -= 15) names[at].y = Math.min(names[at].y, floor);
   names.forEach(({ id, y, fill }) => {
     pen.fillStyle = fill;
-    say(pen, word(id).slice(0, 12), right + 8, y - over, 'left', 'middle');
+    say(pen, word(id).slice(0, 12), right + 8, y, 'left', 'middle');
   });
   pen.strokeStyle = css('--accent');
   pen.lineWidth = 1;
   line(pen, across(step), 10, across(step), 206);
 
-  const low = paper('entropy', 118);
+  const low = paper('entropy', 132);
   const entropies = data.entropies[token];
   const most = Math.max(0.01, ...entropies);
-  const scale = axes(low.pen, [left, 8, right, 74], { ...x, label: 'recurrence step i' }, { low: 0, high: most * 1.05, ticks: ticks(0, most, 2), label: 'entropy, nats' });
+  const scale = axes(low.pen, [left, 10, right, 88], { ...x, label: 'recurrence step i' }, { low: 0, high: most * 1.05, ticks: ticks(0, most, 2), label: 'entropy, nats' });
   low.pen.strokeStyle = css('--pale');
   low.pen.lineWidth = 2;
   low.pen.beginPath();
@@ -59,7 +60,7 @@ draws.push(() => {
   low.pen.stroke();
   low.pen.strokeStyle = css('--accent');
   low.pen.lineWidth = 1;
-  line(low.pen, scale.across(step), 8, scale.across(step), 74);
+  line(low.pen, scale.across(step), 10, scale.across(step), 88);
 
   $('lens-of').textContent = `behind ${name(token)}, if it stopped after i steps`;
   $('top-of').textContent = `After step ${step}`;

@@ -79,13 +79,32 @@ would say ${word(data.top[picked.token][step][0])}`);
   });
 });
 
+const fallPoints = {};
+follow('fall', fallPoints);
+draws.push(() => {
+  const { pen, width, height } = paper('fall', 230);
+  const row = logs[picked.token];
+  const { low, high } = heats.distance;
+  const x = { low: 0, high: Math.max(data.steps, 1), ticks: whole(data.steps, 6), label: 'recurrence step i' };
+  const y = { low, high, ticks: heats.distance.marks(low, high), write: power, label: 'distance ‖sᵢ − s*‖', away: 46 };
+  const { across, up } = axes(pen, [62, 10, width - 10, height - 44], x, y);
+  const points = row.map((log, step) => [across(step), up(Number.isFinite(log) ? log : low)]);
+  fallPoints.now = points;
+  for (let step = 1; step < points.length; step++) {
+    pen.strokeStyle = step <= picked.step ? stepColour(step) : css('--faint');
+    pen.lineWidth = 2;
+    line(pen, ...points[step - 1], ...points[step]);
+  }
+  dot(pen, ...points[picked.step], 5, stepColour(picked.step), css('--ink'));
+});
+
 const spacePoints = {};
 follow('space', spacePoints);
 draws.push(() => {
   const axesShown = [0, 1, 2].filter((at) => at < data.explained.length);
   const { pen, width, height } = paper('space', 476);
   const { centre, most } = reach(axesShown);
-  const size = Math.min(width, height) * 0.36;
+  const size = Math.min(width, height) * 0.25;
   const [cosY, sinY, cosP, sinP] = [Math.cos(picked.yaw), Math.sin(picked.yaw), Math.cos(picked.pitch), Math.sin(picked.pitch)];
   const turn = ([x, y, z]) => {
     const [u, v] = [x * cosY - y * sinY, x * sinY + y * cosY];
@@ -100,7 +119,7 @@ draws.push(() => {
     if (a < b && from.filter((x, axis) => x !== to[axis]).length === 1) line(pen, ...turn(from), ...turn(to));
   }));
   pen.fillStyle = css('--pale');
-  const ends = [[0, -1.14, -1.14], [1.14, 0, -1.14], [-1.18, -1.18, 0]];
+  const ends = [[0, -1.3, -1.2], [1.3, 0, -1.2], [-1.3, -1.3, 0]];
   axesShown.forEach((axis) => {
     const [x, y] = turn(ends[axis]);
     say(pen, percent(axis), Math.min(width - 50, Math.max(50, x)), y, 'center', 'middle');

@@ -3,7 +3,7 @@ choices('text-by', 'text', { used: 'steps used', settled: 'steps until the answe
 
 const measures = {
   used: { of: (token) => data.used[token], high: data.steps, unit: 'steps used' },
-  settled: { of: (token) => data.settled[token], high: data.steps, unit: 'steps after which the most likely next token no longer changes' },
+  settled: { of: (token) => data.settled[token], high: Math.max(1, ...data.settled), unit: 'steps after which the most likely next token no longer changes' },
   entropy: { of: (token) => data.entropies[token][data.steps], high: Math.max(0.01, ...data.entropies.map((row) => row[data.steps])), unit: 'entropy of the next token in nats' },
 };
 
