@@ -23,6 +23,7 @@ mod interrupt;
 mod model;
 mod options;
 mod plot;
+mod progress;
 mod prompt;
 #[cfg(feature = "pull")]
 mod pull;
@@ -30,6 +31,7 @@ mod quantize;
 mod report;
 mod run;
 mod score;
+mod steps;
 mod sweep;
 mod table;
 mod tour;

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, Model};
+use ruminate::{Config, GenerateOptions, Model, Progress};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -12,8 +12,10 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
 use crate::options::GenerationOptions;
+use crate::progress::Prefill;
 use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
+use crate::steps::ShownSteps;
 use crate::tour;
 
 /// Flags of `ruminate run`.
@@ -35,6 +37,9 @@ pub(crate) struct Run {
     /// With --json: one object per token, then one with the figures
     #[arg(long, requires = "json", help_heading = "Output")]
     pub(crate) stream: bool,
+    /// Show the steps that each token took, by colour, or by a number behind it where there are no colours
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub(crate) show_steps: bool,
     /// Print the executor's counters afterwards
     #[arg(long, help_heading = "Output")]
     pub(crate) stats: bool,
@@ -72,15 +77,23 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(text, &asked)?;
+    let most = asked.steps.unwrap_or(model.config().mean_recurrence);
+    let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most));
+    let mut prefill = Prefill::new(options.quiet);
     let mut out = std::io::stdout().lock();
     let (mut whole, mut tokens, mut newline) = (String::new(), Vec::new(), true);
     while !watch.stopped() {
-        let Some(piece) = generation.next() else { break };
-        let piece = piece?;
+        let piece = match prefill.next(&mut generation)? {
+            Progress::Token(piece) => piece,
+            Progress::Working => continue,
+            Progress::Done(_) => break,
+        };
         tokens.push(piece.token);
         if options.stream {
             let object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });
             writeln!(out, "{object}")?;
+        } else if let Some(shown) = &mut shown {
+            shown.write(&mut out, &piece)?;
         } else if !options.json {
             write!(out, "{}", piece.text)?;
         }
@@ -92,6 +105,9 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     }
     if !options.json && !newline {
         writeln!(out)?;
+    }
+    if let Some(shown) = shown.filter(|_| !options.quiet) {
+        remark!("{}", shown.legend());
     }
     let (statistics, stop) = (generation.statistics().clone(), generation.stop_reason());
     drop(generation);

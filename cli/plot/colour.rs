@@ -58,6 +58,11 @@ pub(crate) fn task(at: usize) -> RGBColor {
     RGBColor(red, green, blue)
 }
 
+/// Whether dark letters are read better on it than light ones.
+pub(crate) fn is_light(colour: RGBColor) -> bool {
+    0.299 * f64::from(colour.0) + 0.587 * f64::from(colour.1) + 0.114 * f64::from(colour.2) > 140.0
+}
+
 /// As style sheets have it.
 pub(crate) fn hex(colour: RGBColor) -> String {
     format!("#{:02x}{:02x}{:02x}", colour.0, colour.1, colour.2)

@@ -4,7 +4,7 @@ mod colour;
 mod html;
 mod output;
 
-pub(crate) use self::colour::{Theme, far, hex, step, task};
+pub(crate) use self::colour::{Theme, far, hex, is_light, step, task};
 pub(crate) use self::html::page;
 pub(crate) use self::output::{ChartOutput, say_written, writable};
 

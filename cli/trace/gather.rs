@@ -6,11 +6,12 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::trace::{Pca, Trace};
-use ruminate::{Error, GenerateOptions, Model, SessionOptions, Specials, State};
+use ruminate::{Error, GenerateOptions, Model, Progress, SessionOptions, Specials, State};
 
 use crate::exit::Usage;
 use crate::interrupt::Interrupt;
 use crate::model::open_session;
+use crate::progress::Prefill;
 
 /// What is to be traced.
 pub(super) struct Asked<'a> {
@@ -95,15 +96,23 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let max_tokens = Some(asked.generation.max_tokens.unwrap_or(most).min(most));
     let watch = interrupt.generating();
     let (mut tokens, mut used) = (prompt.clone(), vec![steps; prompt.len().saturating_sub(1)]);
-    for piece in session.generate(&prompt[..], &GenerateOptions { max_tokens, ..asked.generation.clone() })? {
-        let piece = piece?;
-        tokens.push(piece.token);
-        // The row of the token before it chose it.
-        used.push(piece.steps);
+    let mut prefill = Prefill::new(asked.quiet);
+    let mut generation = session.generate(&prompt[..], &GenerateOptions { max_tokens, ..asked.generation.clone() })?;
+    loop {
         if watch.stopped() {
             return Ok(None);
         }
+        match prefill.next(&mut generation)? {
+            Progress::Working => {}
+            Progress::Token(piece) => {
+                tokens.push(piece.token);
+                // The row of the token before it chose it.
+                used.push(piece.steps);
+            }
+            Progress::Done(_) => break,
+        }
     }
+    drop(generation);
     // Its memory is free for the next one.
     drop(session);
     let last = tokens.pop().unwrap_or_default();
