@@ -13,6 +13,9 @@ use crate::interrupt::Interrupt;
 use crate::model::open_session;
 use crate::progress::Prefill;
 
+/// Tokens that are generated unless a number is given: more are hard to look at.
+const USUAL: u32 = 64;
+
 /// What is to be traced.
 pub(super) struct Asked<'a> {
     pub(super) text: &'a str,
@@ -93,7 +96,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let wanted = asked.generation.max_tokens.unwrap_or(1) as usize;
     Trace::check(config, prompt.len() + wanted - 1, steps)?;
     let most = Trace::most_tokens(config, steps) - prompt.len() as u32 + 1;
-    let max_tokens = Some(asked.generation.max_tokens.unwrap_or(most).min(most));
+    let max_tokens = Some(asked.generation.max_tokens.unwrap_or(USUAL).min(most));
     let watch = interrupt.generating();
     let (mut tokens, mut used) = (prompt.clone(), vec![steps; prompt.len().saturating_sub(1)]);
     let mut prefill = Prefill::new(asked.quiet);

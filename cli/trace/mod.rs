@@ -23,8 +23,13 @@ use crate::options::GenerationOptions;
 use crate::plot::{ChartOutput, say_written, writable};
 use crate::prompt::PromptOptions;
 
+/// Said below the flags.
+const HELP: &str = "\
+Without --max-tokens, 64 tokens are generated at most. Without --html, --svg, --png and --safetensors, the trace is shown in the terminal.";
+
 /// Flags of `ruminate trace`.
 #[derive(Args)]
+#[command(after_help = HELP)]
 pub(crate) struct TraceOptions {
     #[command(flatten)]
     model: ModelOptions,
@@ -70,7 +75,11 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model);
-    let generation = GenerateOptions { add_bos: usual.add_bos && !options.input.no_bos, ..usual };
+    let generation = GenerateOptions {
+        add_bos: usual.add_bos && !options.input.no_bos,
+        max_tokens: options.generation.max_tokens,
+        ..usual
+    };
     let asked = Asked { text: &text, session, generation, token: options.token, quiet: options.quiet };
     let Some(found) = gather(&model, &asked, &interrupt)? else { return Ok(Done::Interrupted) };
     if files.is_empty() {

@@ -81,7 +81,7 @@ mod tests {
         for (right, answers, low, high) in [
             (0, 10, 0.0, 0.277_532_8),
             (10, 10, 0.722_467_2, 1.0),
-            (81, 263, 0.255_290_5, 0.366_209_6),
+            (81, 263, 0.255_288_5, 0.366_209_6),
             (1, 2, 0.094_531_2, 0.905_468_8),
         ] {
             let (found_low, found_high) = Tally { right, answers, ..Tally::default() }.interval();
