@@ -104,8 +104,8 @@ fn share(text: &str) -> Result<KvShare, String> {
 /// The flags that say how keys and values are held.
 #[derive(Args)]
 pub(crate) struct CacheOptions {
-    /// What a token that stopped early shows to later ones at steps that it has not had: nothing (full, or skip), its latest step (latest, or available), or its
-    /// last step to all (always-last); also the authors' names, as latest-m4-compress-s16
+    /// What a token that stopped early shows to later ones at steps that it has not had: nothing (full, or skip), its latest step (latest, or available), or, once
+    /// one lacks a step, all of them their last (always-last); also the authors' names, as latest-m4-compress-s16
     #[arg(long, value_name = "STRATEGY", default_value = "latest", help_heading = "Depth")]
     pub(crate) kv_lookup: String,
     /// Let steps that are N apart share their keys and values, which saves memory; or anchor: all from the ninth on

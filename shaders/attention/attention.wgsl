@@ -60,6 +60,7 @@ fn run(at: Lane) {
 
     // Positions whose keys are in the cache: all, or all but the newest, which is at hand.
     let cached = length - AT_HAND;
+    let last_steps = sees_last(row.sequence, row.step, cached);
     let pairs = (params.head_dim + 1u) / 2u;
     var largest = LOWEST;
     var weight_sum = 0.0;
@@ -69,7 +70,7 @@ fn run(at: Lane) {
         var score = LOWEST;
         var place = NONE;
         if (position < cached) {
-            let slot = slot_seen(row.step, depth[row.sequence * params.context + position]);
+            let slot = slot_seen(row.step, depth[row.sequence * params.context + position], last_steps);
             let page = page_of(row.sequence, slot, position);
             if (page != NONE) {
                 place = value_place(page, kv_head, position);

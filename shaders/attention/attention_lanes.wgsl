@@ -41,14 +41,14 @@ fn quad(start: u32, i: u32) -> vec4<f32> {
 }
 
 // Where the keys of four neighbouring positions begin, or NONE. They are in one page, if they have stored the same step.
-fn places_of(row: Row, kv_head: u32, position: u32) -> vec4<u32> {
+fn places_of(row: Row, kv_head: u32, position: u32, last_steps: bool) -> vec4<u32> {
     let last = row.sequence * params.context + params.context - 1u;
     let first = row.sequence * params.context + position;
     var stored = vec4(row.step + 1u);
     if (params.recurrent != 0u) {
         stored = vec4(depth[first], depth[min(first + 1u, last)], depth[min(first + 2u, last)], depth[min(first + 3u, last)]);
     }
-    let page = page_of(row.sequence, slot_seen(row.step, stored.x), position);
+    let page = page_of(row.sequence, slot_seen(row.step, stored.x, last_steps), position);
     let start = kv_chunk(page, 0u, kv_head, position);
     let near = start + vec4(0u, 1u, 2u, 3u) * params.chunks;
     let together = select(vec4(NONE), near, page != NONE);
@@ -57,17 +57,17 @@ fn places_of(row: Row, kv_head: u32, position: u32) -> vec4<u32> {
     }
     return vec4(
         together.x,
-        place_of_key(row, kv_head, position + 1u, stored.y),
-        place_of_key(row, kv_head, position + 2u, stored.z),
-        place_of_key(row, kv_head, position + 3u, stored.w),
+        place_of_key(row, kv_head, position + 1u, stored.y, last_steps),
+        place_of_key(row, kv_head, position + 2u, stored.z, last_steps),
+        place_of_key(row, kv_head, position + 3u, stored.w, last_steps),
     );
 }
 
-fn place_of_key(row: Row, kv_head: u32, position: u32, stored: u32) -> u32 {
+fn place_of_key(row: Row, kv_head: u32, position: u32, stored: u32, last_steps: bool) -> u32 {
     if (position >= params.context) {
         return NONE;
     }
-    let page = page_of(row.sequence, slot_seen(row.step, stored), position);
+    let page = page_of(row.sequence, slot_seen(row.step, stored, last_steps), position);
     return select(NONE, kv_chunk(page, 0u, kv_head, position), page != NONE);
 }
 
@@ -102,12 +102,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let row = rows[min(first_row + (lane & 7u), last_row)];
     let split = (params.pages_per_slot + params.splits - 1u) / params.splits;
     let alive = row.live != 0u && first_row + lane % M <= last_row;
+    let last_steps = u32(alive && sees_last(row.sequence, row.step, row.position + 1u));
     var waiting = alive;
     var state = new_state();
     // Loops that end where they are tested: software drivers would otherwise go through once more, for nobody.
     loop {
         let lead = first_lane(waiting);
-        let mine = waiting && row.sequence == subgroupShuffle(row.sequence, lead) && row.step == subgroupShuffle(row.step, lead);
+        let shows = subgroupShuffle(last_steps, lead);
+        let alike = row.sequence == subgroupShuffle(row.sequence, lead) && row.step == subgroupShuffle(row.step, lead);
+        let mine = waiting && alike && last_steps == shows;
         waiting = waiting && !mine;
         let shared_row = Row(subgroupShuffle(row.sequence, lead), 0u, subgroupShuffle(row.step, lead), 0u, 1u, 0u, 0u, 0u);
         let length = select(0u, row.position + 1u, mine);
@@ -118,7 +121,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         if (page < last) {
             loop {
                 let position = page * PAGE + 4u * (lane % 8u);
-                let found = places_of(shared_row, kv_head, min(position, params.context - 1u));
+                let found = places_of(shared_row, kv_head, min(position, params.context - 1u), shows != 0u);
                 let positions = vec4(position) + vec4(0u, 1u, 2u, 3u);
                 let seen = found != vec4(NONE) & positions < vec4(longest);
                 let kept = select(vec4(NONE), found, seen);

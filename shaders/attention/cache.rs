@@ -93,7 +93,8 @@ pub enum Lookup {
     /// Its newest earlier step of the same layer ("latest-m4"; as steps are stored without gaps, "available-m4" is the same).
     #[default]
     Latest,
-    /// Its last step, even to rows at an earlier one ("always-last-m4").
+    /// As [`Self::Latest`]; but a row before which one position lacks the row's step sees the last step of all of them, even where they have a later one
+    /// ("always-last-m4").
     AlwaysLast,
 }
 
@@ -255,15 +256,22 @@ impl CacheShape {
         }
     }
 
+    /// Whether a row sees the last step of every position, given how many steps those up to its own have stored.
+    pub(super) fn sees_last(&self, tables: &[u32], step: u32, depth: &[u32]) -> bool {
+        let slot = tables[step.min(self.steps - 1) as usize];
+        let lacks = |&stored: &u32| slot >= tables[(self.steps + stored.min(self.steps)) as usize];
+        self.recurrent && self.lookup == Lookup::AlwaysLast && depth.iter().any(lacks)
+    }
+
     /// The slot of a position's keys as a row at `step` sees them, if the position has stored `depth` steps.
-    pub(super) fn slot_seen(&self, tables: &[u32], step: u32, depth: u32) -> u32 {
+    pub(super) fn slot_seen(&self, tables: &[u32], step: u32, depth: u32, last: bool) -> u32 {
         if !self.recurrent {
             return 0;
         }
         let slot = tables[step.min(self.steps - 1) as usize];
         let filled = tables[(self.steps + depth.min(self.steps)) as usize];
         let missing = slot >= filled;
-        if self.lookup == Lookup::AlwaysLast || missing && self.lookup == Lookup::Latest {
+        if last || missing && self.lookup == Lookup::Latest {
             return if depth == 0 { NONE } else { 1 + tables[depth.min(self.steps) as usize - 1] };
         }
         if missing { NONE } else { 1 + slot }

@@ -5,17 +5,32 @@ const LOOKUP_FULL: u32 = 0u;
 const LOOKUP_LATEST: u32 = 1u;
 const LOOKUP_ALWAYS_LAST: u32 = 2u;
 
-// The slot that holds a position's keys as a row at `step` sees them, if the position has stored `depth` steps. Slot 0 belongs
+// Whether a row sees the last step of every position before it: that is so if it is asked for, and one of the first `length` positions lacks the row's own
+// step.
+fn sees_last(sequence: u32, step: u32, length: u32) -> bool {
+    if (params.recurrent == 0u || params.lookup != LOOKUP_ALWAYS_LAST) {
+        return false;
+    }
+    let slot = tables[min(step, params.steps - 1u)];
+    for (var position = 0u; position < length; position += 1u) {
+        if (slot >= tables[params.steps + min(depth[sequence * params.context + position], params.steps)]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The slot that holds a position's keys as a row at `step` sees them, if the position has stored `stored` steps. Slot 0 belongs
 // to the layers outside the recurrence.
-fn slot_seen(step: u32, depth: u32) -> u32 {
+fn slot_seen(step: u32, stored: u32, last: bool) -> u32 {
     if (params.recurrent == 0u) {
         return 0u;
     }
     let slot = tables[min(step, params.steps - 1u)];
-    let filled = tables[params.steps + min(depth, params.steps)];
+    let filled = tables[params.steps + min(stored, params.steps)];
     let missing = slot >= filled;
-    if (params.lookup == LOOKUP_ALWAYS_LAST || (missing && params.lookup == LOOKUP_LATEST)) {
-        return select(1u + tables[min(max(depth, 1u), params.steps) - 1u], NONE, depth == 0u);
+    if (last || (missing && params.lookup == LOOKUP_LATEST)) {
+        return select(1u + tables[min(max(stored, 1u), params.steps) - 1u], NONE, stored == 0u);
     }
     return select(1u + slot, NONE, missing);
 }

@@ -17,7 +17,7 @@ fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
     if (which == 0u) {
         query[c] = v;
     }
-    let page = page_of(row.sequence, slot_seen(row.step, row.step + 1u), row.position);
+    let page = page_of(row.sequence, slot_seen(row.step, row.step + 1u, false), row.position);
     let writes = newest && page != NONE && head % (params.heads / params.kv_heads) == 0u;
     keep(at, which, c, v, page, kv_head, row.position, writes);
 }
@@ -27,7 +27,7 @@ const AT_HAND: u32 = 1u;
 
 // Whether the cache has its place in this segment.
 fn holds_newest(row: Row) -> bool {
-    return page_of(row.sequence, slot_seen(row.step, row.step + 1u), row.position) != NONE;
+    return page_of(row.sequence, slot_seen(row.step, row.step + 1u, false), row.position) != NONE;
 }
 
 // A lane's share of the product of the query with the newest key.

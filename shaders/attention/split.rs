@@ -296,6 +296,8 @@ fn attend_in(
     let mut held = vec![0.0; head_dim];
     for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
         let share = share(row);
+        let start = (row.sequence * params.context) as usize;
+        let last_steps = cache.sees_last(tables, row.step, &depth[start..=start + row.position as usize]);
         for head in 0..params.heads as usize {
             let query = &q[(place * params.heads as usize + head) * width..][..head_dim];
             let kv_head = head as u32 / (params.heads / params.kv_heads);
@@ -303,7 +305,7 @@ fn attend_in(
                 let end = ((split + 1) * share).min(row.position + 1);
                 let found = (split * share..end).filter_map(|position| {
                     let stored = depth[(row.sequence * params.context + position) as usize];
-                    let slot = cache.slot_seen(tables, row.step, stored);
+                    let slot = cache.slot_seen(tables, row.step, stored, last_steps);
                     Some((position, cache.page_of(tables, row.sequence, slot, position)?))
                 });
                 let keys: Vec<(Vector, f64)> = found

@@ -37,7 +37,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         value = memo[0].value;
     }
     rows[id.x].step += 1u;
-    let settled = select(value < params.threshold, value >= params.threshold, params.at_least != 0u);
+    let settled = select((value < params.threshold), (value >= params.threshold), params.at_least != 0u);
     if (judged && settled) {
         rows[id.x].live = 0u;
         rows[id.x].exited = 1u;

@@ -64,10 +64,14 @@ impl Golden {
             self.compare_equal(&format!("{name}/tokens"), &tokens, &expected, near);
         }
         if exit.is_some() && taken == numbers(&run["steps"]) {
-            let lists = run["values"].as_array().into_iter().flatten();
+            // After stale read-outs, later tokens see stale keys in the coda.
+            let compared = if run["quirk"].is_null() { count } else { 1 };
+            let lists = run["values"].as_array().into_iter().flatten().take(compared);
             let expected: Vec<f32> = lists.flat_map(floats).collect();
             let bound = self.values_bound(&expected);
-            self.compare_with(&format!("{name}/values"), &values, &expected, bound);
+            let values =
+                &values[..if run["quirk"].is_null() { values.len() } else { expected.len().min(values.len()) }];
+            self.compare_with(&format!("{name}/values"), values, &expected, bound);
         }
         let tensor = format!("{name}/logits");
         if self.fixture.has(&tensor) && near.is_none() {
@@ -118,14 +122,21 @@ impl Golden {
             let found = if name.starts_with("zero") {
                 self.continued(&prompt, steps, 0.0, expected.len())?
             } else {
-                let states = self.fixture.tensor("adaptive/prompt_states")?;
+                // The authors carry the normed state on here, the raw one with adaptive exits.
+                let (n, vocab) = (self.model.config().n_embd as usize, self.model.config().padded_vocab_size as usize);
+                let mut states = self.fixture.tensor("adaptive/prompt_states")?;
                 let mut session = self.session_of(KvStrategy::default(), 1.0)?;
-                let mut logits = session.forward(&prompt, steps, State::Given(&states), false)?;
-                let mut tokens = vec![argmax(&logits)];
-                for token in &expected[..expected.len() - 1] {
-                    let next = session.forward(&[*token], steps, State::Carried, false)?;
-                    tokens.push(argmax(&next));
-                    logits.extend(next);
+                let (mut tokens, mut logits) = (Vec::new(), Vec::new());
+                let mut input = prompt.as_slice();
+                for next in expected.chunks(1) {
+                    session.begin(input, steps, State::Given(&states))?;
+                    session.iterate(steps)?;
+                    let found = session.read_out()?;
+                    let last = &found.logits[found.logits.len() - vocab..];
+                    tokens.push(argmax(last));
+                    logits.extend_from_slice(last);
+                    states = found.latents[found.latents.len() - n..].to_vec();
+                    input = next;
                 }
                 let tensor = format!("continuous/logits_r{steps}");
                 if self.fixture.has(&tensor) {
