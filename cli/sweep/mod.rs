@@ -198,7 +198,11 @@ fn answer(
     let shown = !options.quiet && std::io::stderr().is_terminal();
     let bar = if shown { ProgressBar::new(work) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %, {eta} left")?);
-    let longest = questions.iter().max_by_key(|question| question.prompt.len());
+    // One of every size, of which passes are made ready.
+    let mut sizes: Vec<&Question> = questions.iter().collect();
+    sizes.sort_by_key(|question| std::cmp::Reverse(question.prompt.len()));
+    sizes.dedup_by_key(|question| question.prompt.len().next_power_of_two());
+    let sizes: Vec<Question> = sizes.into_iter().cloned().collect();
     let mut tried = Vec::new();
     for (steps, rule) in depths {
         if watch.stopped() {
@@ -206,9 +210,7 @@ fn answer(
         }
         bar.set_message(format!("{steps} steps, exit {rule}"));
         // What is made ready for this depth takes no time of the answers'.
-        if let Some(longest) = longest {
-            session.answer(std::slice::from_ref(longest), steps, rule.0.as_ref(), &mut |_| true)?;
-        }
+        session.answer(&sizes, steps, rule.0.as_ref(), &mut |_| !watch.stopped())?;
         let answered = session.answer(questions, steps, rule.0.as_ref(), &mut |_| {
             bar.inc(u64::from(steps));
             !watch.stopped()

@@ -32,6 +32,11 @@ fn colour(line: &Line<'_>, theme: Theme) -> RGBColor {
     line.task.map_or(theme.ink(), task)
 }
 
+/// How far a line stands beside its steps, so that bars are seen one beside the other.
+fn beside(at: usize, lines: usize) -> f64 {
+    0.025 * (at as f64 - (lines as f64 - 1.0) / 2.0)
+}
+
 /// Steps that went into an answer, as their logarithm to base 2.
 fn across(line: &Line<'_>, at: usize) -> f64 {
     line.rows[at].tally.mean_steps().log2()
@@ -46,6 +51,7 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
         .set_label_area_size(LabelAreaPosition::Bottom, 110)
         .margin_top(20)
         .margin_right(20)
+        .margin_left(20)
         .build_cartesian_2d(low.floor() - 0.15..high.ceil() + 0.15, -2f64..102.0);
     let mut chart = drawn(chart)?;
     let mut mesh = chart.configure_mesh();
@@ -56,10 +62,11 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
     mesh.x_desc("recurrence steps per token of the answer, on average").y_desc("right answers");
     mesh.axis_desc_style(letters(LARGE, theme.ink(), false));
     drawn(mesh.label_style(letters(SMALL, theme.pale(), false)).draw())?;
-    for line in lines {
+    for (place, line) in lines.iter().enumerate() {
         let colour = colour(line, theme);
+        let apart = beside(place, lines.len());
         let points: Vec<(f64, f64)> =
-            (0..line.rows.len()).map(|at| (across(line, at), line.rows[at].tally.accuracy() * 100.0)).collect();
+            (0..line.rows.len()).map(|at| (across(line, at) + apart, line.rows[at].tally.accuracy() * 100.0)).collect();
         let bars = line.rows.iter().zip(&points).map(|(row, &(x, _))| {
             let (low, high) = row.tally.interval();
             PathElement::new(vec![(x, low * 100.0), (x, high * 100.0)], colour.mix(0.45).stroke_width(5))

@@ -17,7 +17,7 @@ const HEAT: u32 = 1580;
 /// Above everything: the title.
 const HEAD: u32 = 150;
 /// Below the heat map: its steps and colours.
-const FOOT: u32 = 250;
+const FOOT: u32 = 280;
 /// A plane of principal components.
 const PLANE: u32 = 560;
 /// Cells of the heat map, highest and lowest.

@@ -34,7 +34,9 @@ draws.push(() => {
     buttons[at].setAttribute('aria-pressed', !picked.hidden.has(at));
     buttons[at].firstChild.style.background = ink(line);
     if (picked.hidden.has(at)) return;
-    const places = line.rows.map((row) => [across(Math.log2(row.mean_steps)), up(accuracy ? row.accuracy * 100 : Math.log10(Math.min(row.perplexity, 1e30)))]);
+    // Beside one another, so that all bars are seen.
+    const apart = 0.02 * (at - (data.lines.length - 1) / 2);
+    const places = line.rows.map((row) => [across(Math.log2(row.mean_steps) + apart), up(accuracy ? row.accuracy * 100 : Math.log10(Math.min(row.perplexity, 1e30)))]);
     pen.strokeStyle = ink(line);
     if (accuracy) {
       pen.globalAlpha = 0.4;
