@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Tokens of a prompt that it may take a while to read.
 const LONG: u32 = 64;
 /// Parts of the bar.
-const PARTS: u64 = 1000;
+const PARTS: u32 = 1000;
 
 /// A prompt on its way, computed in pieces, between which it can be interrupted.
 pub(crate) struct Prefill {
@@ -53,11 +53,12 @@ impl Prefill {
         }
         if self.shown && self.start.elapsed() > PATIENCE {
             if self.bar.is_hidden() {
-                self.bar = ProgressBar::new(PARTS).with_elapsed(self.start.elapsed());
+                self.bar = ProgressBar::new(PARTS.into()).with_elapsed(self.start.elapsed());
                 self.bar
                     .set_style(ProgressStyle::with_template("reading the prompt {bar:30} {percent:>3} %, {eta} left")?);
             }
-            self.bar.set_position((generation.prefilled() * PARTS as f64) as u64);
+            let part = (generation.prefilled() * f64::from(PARTS)) as i64;
+            self.bar.set_position(part.unsigned_abs());
         }
         std::thread::sleep(PAUSE);
         Ok(progress)

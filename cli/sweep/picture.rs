@@ -57,7 +57,8 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
     let mut mesh = chart.configure_mesh();
     mesh.axis_style(theme.grid()).bold_line_style(theme.grid()).light_line_style(theme.paper().mix(0.0));
     let power = |x: &f64| if x.fract() == 0.0 { format!("{}", x.exp2()) } else { String::new() };
-    mesh.x_labels((high - low).ceil() as usize + 2).y_labels(6).x_label_formatter(&power);
+    let powers = ((high - low).ceil() as i64).unsigned_abs() as usize;
+    mesh.x_labels(powers + 2).y_labels(6).x_label_formatter(&power);
     mesh.y_label_formatter(&|y| format!("{y:.0} %"));
     mesh.x_desc("recurrence steps per token of the answer, on average").y_desc("right answers");
     mesh.axis_desc_style(letters(LARGE, theme.ink(), false));

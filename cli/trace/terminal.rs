@@ -56,7 +56,7 @@ fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> R
                 let mark = if step == (trace.used[token] as usize / each) * each && step < steps { '|' } else { ' ' };
                 write!(out, "{style}{mark}{style:#}")?;
             } else {
-                write!(out, "{}", (part * 9.0).round() as u32)?;
+                write!(out, "{:.0}", part * 9.0)?;
             }
         }
         let entropy = trace.entropies[trace.at(token, steps)];

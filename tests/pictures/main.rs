@@ -11,6 +11,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use self::browser::Browser;
 
+/// A test by its name.
+type Test = (&'static str, fn() -> Result<()>);
+/// A test that needs a browser.
+type PageTest = (&'static str, fn(&Browser) -> Result<()>);
+
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let browser = Browser::find();

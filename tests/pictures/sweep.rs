@@ -5,11 +5,11 @@ use ruminate_tests::Folder;
 
 use crate::browser::Browser;
 use crate::pixels::Pixels;
-use crate::{ended, ruminate};
+use crate::{PageTest, Test, ended, ruminate};
 
 const CALL: [&str; 6] = ["sweep", "--cpu", "-n=3", "--steps=1,4,16", "--exit=none,latent-diff", "--split"];
 
-pub(crate) fn tests() -> Vec<(&'static str, fn() -> Result<()>)> {
+pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("sweep::json_has_a_row_for_each_task_depth_and_rule", json),
         ("sweep::the_table_and_csv_hold_the_same_rows", table),
@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<(&'static str, fn() -> Result<()>)> {
     ]
 }
 
-pub(crate) fn pages() -> Vec<(&'static str, fn(&Browser) -> Result<()>)> {
+pub(crate) fn pages() -> Vec<PageTest> {
     vec![("sweep::a_browser_draws_the_page_without_a_complaint", page)]
 }
 

@@ -5,12 +5,12 @@ use ruminate_tests::Folder;
 
 use crate::browser::Browser;
 use crate::pixels::Pixels;
-use crate::{ended, ruminate};
+use crate::{PageTest, Test, ended, ruminate};
 
 const PROMPT: &str = "Ball in C. Swap CE AC AB AD AE";
 const CALL: [&str; 7] = ["trace", "--cpu", "--seed=1", "--steps=12", "--temp=0", "-n=3", PROMPT];
 
-pub(crate) fn tests() -> Vec<(&'static str, fn() -> Result<()>)> {
+pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("trace::the_terminal_shows_a_line_per_token_without_colour", terminal),
         ("trace::files_are_what_they_say", files),
@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<(&'static str, fn() -> Result<()>)> {
     ]
 }
 
-pub(crate) fn pages() -> Vec<(&'static str, fn(&Browser) -> Result<()>)> {
+pub(crate) fn pages() -> Vec<PageTest> {
     vec![("trace::a_browser_draws_the_page_without_a_complaint", page)]
 }
 
