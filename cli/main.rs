@@ -22,6 +22,8 @@ mod inspect;
 mod interrupt;
 mod model;
 mod options;
+mod plot;
+mod progress;
 mod prompt;
 #[cfg(feature = "pull")]
 mod pull;
@@ -29,8 +31,11 @@ mod quantize;
 mod report;
 mod run;
 mod score;
+mod steps;
+mod sweep;
 mod table;
 mod tour;
+mod trace;
 mod tune;
 mod which;
 
@@ -54,6 +59,10 @@ enum Verb {
     Chat(Box<chat::Chat>),
     /// How likely a text is to a model, at several depths; how far another precision or model is from it
     Score(Box<score::ScoreOptions>),
+    /// Follow the state of every token through the recurrence: heat map, paths and read-outs by depth, as page, picture or data
+    Trace(Box<trace::TraceOptions>),
+    /// How many problems a model solves, by depth and exit rule; without a model, the demo's own
+    Sweep(Box<sweep::SweepOptions>),
     /// Measure a device: what it can do, how near every kernel comes to that, and whole tokens at several depths
     Bench(Box<bench::Bench>),
     /// Time the ways in which a device can compute each thing, and remember the fastest
@@ -84,6 +93,8 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
         Verb::Score(options) => score::score(options),
+        Verb::Trace(options) => trace::trace(options),
+        Verb::Sweep(options) => sweep::sweep(options),
         Verb::Bench(options) => bench::bench(options),
         Verb::Tune(options) => tune::tune(options),
         Verb::Inspect(options) => inspect::inspect(options),

@@ -83,7 +83,7 @@ impl ModelOptions {
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
     pub(crate) fn load(&self, source: &Source, device: &Device, session: SessionOptions, quiet: bool) -> Result<Model> {
         let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?;
+        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")?;
         bar.set_style(style);
         let mut progress = |done, total| {
             bar.set_length(total);

@@ -1,18 +1,37 @@
 //! Where the prompt comes from.
 
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::Args;
 
 use crate::exit::Usage;
-use crate::run::Run;
 
-/// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
-pub(crate) fn read(options: &Run) -> Result<Option<String>> {
-    match &options.prompt {
-        Some(text) => Ok(Some(text.clone())),
-        None => text(options.positional.as_deref(), options.file.as_deref()),
+/// Flags that say what is continued.
+#[derive(Args)]
+pub(crate) struct PromptOptions {
+    /// Prompt to continue; - reads it from stdin
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
+    positional: Option<String>,
+    /// Prompt to continue
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
+    prompt: Option<String>,
+    /// File that holds the prompt; - for stdin
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    file: Option<PathBuf>,
+    /// Don't put the model's begin token before the prompt
+    #[arg(long, help_heading = "Input")]
+    pub(crate) no_bos: bool,
+}
+
+impl PromptOptions {
+    /// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
+    pub(crate) fn read(&self) -> Result<Option<String>> {
+        match &self.prompt {
+            Some(text) => Ok(Some(text.clone())),
+            None => text(self.positional.as_deref(), self.file.as_deref()),
+        }
     }
 }
 

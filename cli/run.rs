@@ -1,11 +1,10 @@
 //! `ruminate run`: text from a prompt.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, Model};
+use ruminate::{Config, GenerateOptions, Model, Progress};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -13,26 +12,19 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
 use crate::options::GenerationOptions;
+use crate::progress::Prefill;
+use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
-use crate::{prompt, tour};
+use crate::steps::ShownSteps;
+use crate::tour;
 
 /// Flags of `ruminate run`.
 #[derive(Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) model: ModelOptions,
-    /// Prompt to continue; - reads it from stdin
-    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
-    pub(crate) positional: Option<String>,
-    /// Prompt to continue
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
-    pub(crate) prompt: Option<String>,
-    /// File that holds the prompt; - for stdin
-    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
-    pub(crate) file: Option<PathBuf>,
-    /// Don't put the model's begin token before the prompt
-    #[arg(long, help_heading = "Input")]
-    pub(crate) no_bos: bool,
+    #[command(flatten)]
+    pub(crate) input: PromptOptions,
 
     #[command(flatten)]
     pub(crate) generation: GenerationOptions,
@@ -45,6 +37,9 @@ pub(crate) struct Run {
     /// With --json: one object per token, then one with the figures
     #[arg(long, requires = "json", help_heading = "Output")]
     pub(crate) stream: bool,
+    /// Show the steps that each token took, by colour, or by a number behind it where there are no colours
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub(crate) show_steps: bool,
     /// Print the executor's counters afterwards
     #[arg(long, help_heading = "Output")]
     pub(crate) stats: bool,
@@ -59,7 +54,7 @@ pub(crate) struct Run {
 /// Runs the verb.
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
-    let text = prompt::read(options)?;
+    let text = options.input.read()?;
     if text.is_none() && options.model.argument.is_some() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
@@ -78,19 +73,27 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     let seed = settings.seed;
     let mut session = open_session(model, settings, options.quiet)?;
     let asked = options.generation.generate(model);
-    let asked = GenerateOptions { add_bos: asked.add_bos && !options.no_bos, ..asked };
+    let asked = GenerateOptions { add_bos: asked.add_bos && !options.input.no_bos, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(text, &asked)?;
+    let most = asked.steps.unwrap_or(model.config().mean_recurrence);
+    let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most));
+    let mut prefill = Prefill::new(options.quiet);
     let mut out = std::io::stdout().lock();
     let (mut whole, mut tokens, mut newline) = (String::new(), Vec::new(), true);
     while !watch.stopped() {
-        let Some(piece) = generation.next() else { break };
-        let piece = piece?;
+        let piece = match prefill.next(&mut generation)? {
+            Progress::Token(piece) => piece,
+            Progress::Working => continue,
+            Progress::Done(_) => break,
+        };
         tokens.push(piece.token);
         if options.stream {
             let object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });
             writeln!(out, "{object}")?;
+        } else if let Some(shown) = &mut shown {
+            shown.write(&mut out, &piece)?;
         } else if !options.json {
             write!(out, "{}", piece.text)?;
         }
@@ -102,6 +105,9 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     }
     if !options.json && !newline {
         writeln!(out)?;
+    }
+    if let Some(shown) = shown.filter(|_| !options.quiet) {
+        remark!("{}", shown.legend());
     }
     let (statistics, stop) = (generation.statistics().clone(), generation.stop_reason());
     drop(generation);

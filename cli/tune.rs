@@ -1,11 +1,10 @@
 //! `ruminate tune`: which kernels suit a device, found by timing and remembered.
 
-use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::tune::{ROWS, tune_model};
@@ -15,6 +14,7 @@ use crate::device::{DeviceOptions, tunings};
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::ModelOptions;
+use crate::plot::writable;
 use crate::table::table;
 
 /// Flags of `ruminate tune`.
@@ -70,18 +70,6 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     writeln!(out, "\n{} on {}: {}", dtype.name(), device.name(), summary(&lines))?;
     writeln!(out, "written to {}", path.display())?;
     Ok(Done::Complete)
-}
-
-/// Fails if a file cannot be written there, before minutes are spent on what would go into it.
-fn writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Usage(format!("{} is a folder; name a file to write", path.display())).into());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)
-        .and_then(|()| tempfile::tempfile_in(folder))
-        .with_context(|| path.display().to_string())?;
-    Ok(())
 }
 
 /// Adds the choices to those that the file has already; where it is.

@@ -126,6 +126,13 @@ impl Execution {
         self.go_on(budget).inspect_err(|error| self.fault = Some(error.clone()))
     }
 
+    /// Share of the launches that are submitted, 0 to 1.
+    #[must_use]
+    pub fn progress(&self) -> f64 {
+        let all = self.plan.launches(&self.counts).max(1);
+        (self.walk.passed() as f64 / all as f64).min(1.0)
+    }
+
     /// Submits what is left, as [`Device::execute`] does; a ticket for the results, if any were asked for. Never waits.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ pub(crate) struct Walk {
     at: usize,
     /// Rounds that are left of the loops around this place, the present one included.
     rounds: Vec<u32>,
+    passed: u64,
 }
 
 impl Walk {
@@ -91,5 +92,11 @@ impl Walk {
     /// Goes past the launch that [`Self::peek`] found.
     pub(crate) fn pass(&mut self) {
         self.at += 1;
+        self.passed += 1;
+    }
+
+    /// Launches that were passed.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
     }
 }

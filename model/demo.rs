@@ -29,3 +29,6 @@ pub const PROMPTS: &[(&str, &str)] = &[
     ("Ball in C. Swap CE AC AB AD AE", " A."),
     ("3+4-2+1-5", " 1."),
 ];
+
+/// Problems of the kinds that the demo was trained for, none of which it saw in training, for [`crate::sweep::Problem::read`].
+pub const PROBLEMS: &str = include_str!("demo/problems.jsonl");

@@ -193,6 +193,21 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
+    /// The states of a trace would take too much memory.
+    #[error(
+        "the states of {tokens} tokens at {steps} steps take {:.1} GB, more than a trace may hold: at most {most} tokens at this depth; ask for fewer tokens or steps",
+        *bytes as f64 / 1e9
+    )]
+    TraceTooLarge {
+        /// Tokens to trace.
+        tokens: usize,
+        /// Steps to trace.
+        steps: u32,
+        /// Bytes of their states.
+        bytes: u64,
+        /// Tokens that may be traced at this depth.
+        most: u32,
+    },
     /// The device has too little memory left.
     #[error("{0}")]
     Memory(Box<Shortage>),

@@ -191,6 +191,12 @@ impl Generation<'_> {
         self.run.statistics()
     }
 
+    /// Share of the prompt that is submitted to the device, 0 to 1: with [`Self::step`] not much more than what it has computed.
+    #[must_use]
+    pub fn prefilled(&self) -> f64 {
+        self.run.prefilled()
+    }
+
     /// Why generation ended, once it has.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {

@@ -56,8 +56,10 @@ pub mod statistics;
 mod stepwise;
 mod stop;
 mod strategy;
+pub mod sweep;
 mod synthetic;
 mod tokenizer;
+pub mod trace;
 pub mod tune;
 mod workspace;
 

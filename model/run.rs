@@ -106,6 +106,17 @@ impl Run {
         &self.statistics
     }
 
+    /// Share of the prompt that is submitted, 0 to 1.
+    pub(crate) fn prefilled(&self) -> f64 {
+        let most = MAX_ROWS as usize;
+        // Of the pass under way, which has the last tokens that were fed.
+        let open = self.under_way.as_ref().filter(|_| !self.prompted).map_or(0.0, |pass| {
+            let rows = self.fed - (self.fed - 1) / most * most;
+            (1.0 - pass.progress()) * rows as f64
+        });
+        (self.fed as f64 - open) / self.prompt.len() as f64
+    }
+
     pub(crate) fn stop_reason(&self) -> Option<StopReason> {
         self.finished
     }

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use ruminate::{
@@ -14,12 +13,8 @@ use super::file;
 use crate::exit::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
+use crate::progress::Prefill;
 use crate::report::Report;
-
-/// Work on a prompt between two looks at whether it is to stop.
-const PIECE: Duration = Duration::from_millis(100);
-/// Between two looks at whether a piece is done.
-const PAUSE: Duration = Duration::from_micros(500);
 
 /// How a conversation is held.
 pub(super) struct Settings {
@@ -175,18 +170,16 @@ impl Conversation {
         self.held.extend(&tokens[kept..]);
         let mut out = std::io::stdout().lock();
         let mut text = String::new();
+        let mut prefill = Prefill::new(self.settings.quiet);
         let written = loop {
             if stopped() {
                 break Ok(());
             }
             // Until the answer begins in pieces, so that a long conversation can be interrupted; then at full speed.
             let piece = if generation.statistics().tokens == 0 {
-                match generation.step(PIECE)? {
+                match prefill.step(&mut generation)? {
                     Progress::Token(piece) => piece,
-                    Progress::Working => {
-                        std::thread::sleep(PAUSE);
-                        continue;
-                    }
+                    Progress::Working => continue,
                     Progress::Done(_) => break Ok(()),
                 }
             } else {

@@ -1,0 +1,74 @@
+//! What the charts of several verbs share: a picture as SVG and as PNG, its letters and its colours.
+
+mod colour;
+mod html;
+mod output;
+
+pub(crate) use self::colour::{Theme, far, hex, is_light, step, task};
+pub(crate) use self::html::page;
+pub(crate) use self::output::{ChartOutput, say_written, writable};
+
+use std::sync::Once;
+
+use anyhow::{Context, Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::{DrawingArea, IntoDrawingArea, SVGBackend};
+use plotters::style::text_anchor::Pos;
+use plotters::style::{Color, FontDesc, FontFamily, FontStyle, TextStyle, register_font};
+use resvg::{tiny_skia, usvg};
+
+/// Letters of the charts. A viewer that lacks them takes another family without serifs.
+const FAMILY: &str = "Inter, Helvetica, Arial, sans-serif";
+static REGULAR: &[u8] = include_bytes!("inter/Inter-Regular.otf");
+static BOLD: &[u8] = include_bytes!("inter/Inter-SemiBold.otf");
+
+/// What a chart is drawn on.
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Draws a picture of so many pixels as SVG.
+pub(crate) fn svg(
+    size: (u32, u32),
+    theme: Theme,
+    draw: impl for<'a, 'b> FnOnce(&'a Area<'b>) -> Result<()>,
+) -> Result<String> {
+    static FONTS: Once = Once::new();
+    let mut registered = Ok(());
+    FONTS.call_once(|| {
+        registered = register_font(FAMILY, FontStyle::Normal, REGULAR)
+            .and_then(|()| register_font(FAMILY, FontStyle::Bold, BOLD));
+    });
+    registered.map_err(|_| anyhow!("the embedded font does not load"))?;
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        drawn(area.fill(&theme.paper()))?;
+        draw(&area)?;
+        drawn(area.present())?;
+    }
+    Ok(text)
+}
+
+/// The same picture as PNG.
+pub(crate) fn png(svg: &str) -> Result<Vec<u8>> {
+    let mut options = usvg::Options { font_family: "Inter".to_owned(), ..usvg::Options::default() };
+    let fonts = options.fontdb_mut();
+    fonts.load_font_data(REGULAR.to_vec());
+    fonts.load_font_data(BOLD.to_vec());
+    let tree = usvg::Tree::from_str(svg, &options).context("the chart is no SVG")?;
+    let size = tree.size().to_int_size();
+    let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height()).context("the chart has no size")?;
+    resvg::render(&tree, tiny_skia::Transform::identity(), &mut pixels.as_mut());
+    pixels.encode_png().context("the chart cannot be written as PNG")
+}
+
+/// What the plotting library says, as an error of this program.
+pub(crate) fn drawn<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<T> {
+    outcome.map_err(|error| anyhow!("cannot draw the chart: {error}"))
+}
+
+/// Letters of a size in pixels.
+pub(crate) fn letters(size: u32, colour: impl Color, bold: bool) -> TextStyle<'static> {
+    let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
+    let font = FontDesc::new(FontFamily::Name(FAMILY), f64::from(size), style);
+    TextStyle { color: colour.to_backend_color(), font, pos: Pos::default() }
+}

@@ -1,0 +1,85 @@
+//! The files that a chart goes into.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::Theme;
+use crate::exit::Usage;
+
+/// Flags that say where a chart goes. An existing file is overwritten.
+#[derive(Args)]
+pub(crate) struct ChartOutput {
+    /// Write a page for the browser, which needs nothing else
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write a picture as SVG
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write the picture as PNG
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) png: Option<PathBuf>,
+    /// Colours of the pictures; a page follows the browser
+    #[arg(long, value_enum, default_value = "light", value_name = "THEME", help_heading = "Output")]
+    pub(crate) theme: Theme,
+}
+
+impl ChartOutput {
+    /// The files that are asked for.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.html, &self.svg, &self.png].into_iter().flatten().map(PathBuf::as_path)
+    }
+
+    /// Writes what is asked for, and says so.
+    pub(crate) fn write(
+        &self,
+        page: impl FnOnce() -> Result<String>,
+        picture: impl FnOnce(Theme) -> Result<String>,
+        quiet: bool,
+    ) -> Result<()> {
+        if let Some(path) = &self.html {
+            write(path, page()?.as_bytes(), quiet)?;
+        }
+        if self.svg.is_none() && self.png.is_none() {
+            return Ok(());
+        }
+        let svg = picture(self.theme)?;
+        if let Some(path) = &self.svg {
+            write(path, svg.as_bytes(), quiet)?;
+        }
+        if let Some(path) = &self.png {
+            write(path, &super::png(&svg)?, quiet)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], quiet: bool) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    if !quiet {
+        say_written(path);
+    }
+    Ok(())
+}
+
+/// Says that a file is there.
+pub(crate) fn say_written(path: &Path) {
+    let bytes = fs::metadata(path).map_or(0, |about| about.len());
+    remark!("wrote {} ({:.1} kB)", path.display(), bytes as f64 / 1e3);
+}
+
+/// Fails if a file cannot be written there, before time is spent on what would go into it.
+pub(crate) fn writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Usage(format!("{} is a folder; name a file to write", path.display())).into());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.exists() {
+        fs::OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map(drop)
+    }
+    .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,109 @@
+//! Text in which every token shows how many steps it took: by its colour, or where there are no colours by a number behind it.
+
+use std::io::{IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{RgbColor, Style};
+use anyhow::Result;
+use ruminate::Piece;
+
+use crate::plot::{far, is_light};
+
+/// Digits of the numbers behind tokens: they are not taken for text.
+const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+
+/// How steps are shown.
+pub(crate) struct ShownSteps {
+    most: u32,
+    coloured: bool,
+    least_seen: u32,
+    most_seen: u32,
+}
+
+impl ShownSteps {
+    /// On stdout, for tokens of so many steps at most.
+    pub(crate) fn on_stdout(most: u32) -> Self {
+        let stdout = std::io::stdout();
+        let coloured = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
+        Self { most, coloured, least_seen: u32::MAX, most_seen: 0 }
+    }
+
+    /// Writes the text of a token.
+    pub(crate) fn write(&mut self, out: &mut impl Write, piece: &Piece) -> Result<()> {
+        self.least_seen = self.least_seen.min(piece.steps);
+        self.most_seen = self.most_seen.max(piece.steps);
+        if piece.text.is_empty() {
+            return Ok(());
+        }
+        if self.coloured {
+            let style = self.style(piece.steps);
+            // A line that ends in a colour would have it up to the margin.
+            let lines = piece.text.split_inclusive('\n').map(|line| {
+                let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+                format!("{style}{text}{style:#}{end}")
+            });
+            write!(out, "{}", lines.collect::<String>())?;
+        } else {
+            let number =
+                piece.steps.to_string().bytes().map(|digit| DIGITS[usize::from(digit - b'0')]).collect::<String>();
+            let text = piece.text.trim_end_matches('\n');
+            write!(out, "{text}{number}{}", &piece.text[text.len()..])?;
+        }
+        Ok(())
+    }
+
+    /// What colours and numbers mean.
+    pub(crate) fn legend(&self) -> String {
+        if self.most_seen == 0 {
+            return String::new();
+        }
+        let Self { most, least_seen, most_seen, .. } = *self;
+        let seen =
+            if least_seen == most_seen { format!("{most_seen}") } else { format!("{least_seen} to {most_seen}") };
+        if !self.coloured {
+            return format!("small numbers: recurrence steps of the token before them, {seen} of at most {most}");
+        }
+        let marks = (0..=8).map(|at| 1 + at * (most - 1) / 8);
+        let mut bar: Vec<u32> = marks.collect();
+        bar.dedup();
+        let bar: String =
+            bar.into_iter().map(|steps| self.style(steps)).map(|style| format!("{style}   {style:#}")).collect();
+        format!("colours: recurrence steps of a token, 1 {bar} {most}; here {seen}")
+    }
+
+    fn style(&self, steps: u32) -> Style {
+        let part = f64::from(steps.saturating_sub(1)) / f64::from(self.most.saturating_sub(1).max(1));
+        let colour = far(part);
+        let ink = if is_light(colour) { RgbColor(20, 22, 28) } else { RgbColor(255, 255, 255) };
+        Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into())).fg_color(Some(ink.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ShownSteps;
+    use ruminate::Piece;
+
+    fn written(coloured: bool) -> (String, String) {
+        let mut shown = ShownSteps { most: 32, coloured, least_seen: u32::MAX, most_seen: 0 };
+        let mut out = Vec::new();
+        for (text, steps) in [(" A", 7), (".\n", 12), ("", 32)] {
+            shown.write(&mut out, &Piece { token: 0, text: text.to_owned(), steps }).expect("a vector takes it");
+        }
+        (String::from_utf8(out).expect("text"), shown.legend())
+    }
+
+    #[test]
+    fn without_colours_numbers_stand_behind_the_tokens() {
+        let (text, legend) = written(false);
+        assert_eq!(text, " A⁷.¹²\n");
+        assert!(legend.contains("7 to 32 of at most 32"), "{legend}");
+    }
+
+    #[test]
+    fn colours_end_before_the_line_does() {
+        let (text, legend) = written(true);
+        assert!(text.ends_with("\u{1b}[0m\n") && text.matches("\u{1b}[0m").count() == 2, "{text:?}");
+        assert!(legend.contains("1 \u{1b}[") && legend.ends_with("32; here 7 to 32"), "{legend:?}");
+    }
+}

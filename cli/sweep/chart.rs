@@ -1,0 +1,47 @@
+//! The lines of the chart: accuracy over steps, a line for each task and exit rule.
+
+use super::Swept;
+use super::rows::{ALL, Row};
+
+/// A line.
+pub(super) struct Line<'a> {
+    /// The task, and the exit rule if there are several.
+    pub(super) name: String,
+    /// Place of the task among the tasks, which gives the colour; none for all together.
+    pub(super) task: Option<usize>,
+    /// Place of the exit rule among the rules.
+    pub(super) rule: usize,
+    /// By depth.
+    pub(super) rows: Vec<&'a Row>,
+}
+
+/// The lines of all rows.
+pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
+    let (mut tasks, mut rules) = (Vec::new(), Vec::new());
+    for row in &swept.rows {
+        if !tasks.contains(&row.task.as_str()) {
+            tasks.push(row.task.as_str());
+        }
+        if !rules.contains(&row.rule) {
+            rules.push(row.rule);
+        }
+    }
+    let mut lines = Vec::new();
+    for (at, task) in tasks.iter().enumerate() {
+        for (place, rule) in rules.iter().enumerate() {
+            let rows = swept.rows.iter().filter(|row| row.task == *task && row.rule == *rule);
+            let mut rows: Vec<&Row> = rows.collect();
+            rows.sort_by_key(|row| row.steps);
+            let name = if rules.len() > 1 { format!("{task}, exit {rule}") } else { (*task).to_owned() };
+            lines.push(Line { name, task: (*task != ALL).then_some(at), rule: place, rows });
+        }
+    }
+    lines.retain(|line| !line.rows.is_empty());
+    lines
+}
+
+/// What the chart is of, in a line.
+pub(super) fn title(swept: &Swept<'_>) -> String {
+    let (model, device) = (swept.model.dtypes(), swept.model.device().name());
+    format!("{} problems · seed {} · weights in {model} · {device}", swept.problems, swept.seed)
+}

@@ -1,0 +1,222 @@
+//! `ruminate sweep`: how many problems a model solves, by depth and exit rule.
+
+mod chart;
+mod page;
+mod picture;
+mod rows;
+mod terminal;
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::sweep::{Answered, Problem, Question};
+use ruminate::{Config, Exit, KvStrategy, MAX_STEPS, Model, Session, SessionOptions, demo};
+
+use self::rows::{Row, rows};
+use crate::device::DeviceOptions;
+use crate::exit::{Done, Usage};
+use crate::interrupt::{Generating, Interrupt};
+use crate::model::{ModelOptions, open_session};
+use crate::options::CacheOptions;
+use crate::plot::{ChartOutput, writable};
+
+/// Flags of `ruminate sweep`.
+#[derive(Args)]
+pub(crate) struct SweepOptions {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Problems, one JSON object a line: {"task":"sums","prompt":"3+4","answer":" 7"}; - for stdin [default: the demo's own]
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    prompts: Option<PathBuf>,
+    /// Problems of these tasks only [default: all]
+    #[arg(long, value_name = "TASK,…", value_delimiter = ',', help_heading = "Input")]
+    tasks: Vec<String>,
+    /// Problems of each task at most [default: all]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Input")]
+    problems: Option<u32>,
+    /// Rows of their own for the easy and the hard problems of a task, where a problem says which it is ("hard":true)
+    #[arg(long, help_heading = "Input")]
+    split: bool,
+
+    /// Recurrence steps, a row for each; with an exit rule, steps at most
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64], value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
+    steps: Vec<u32>,
+    /// Exit rules, a row for each: none, or a criterion of `ruminate run --exit`, perhaps with a threshold: kl=5e-4
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', default_value = "none", value_parser = Rule::parse, help_heading = "Depth")]
+    exit: Vec<Rule>,
+    /// Seed of the initial states
+    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Depth")]
+    seed: u64,
+
+    #[command(flatten)]
+    cache: CacheOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+
+    #[command(flatten)]
+    chart: ChartOutput,
+    /// Print CSV instead of a table
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    csv: bool,
+    /// Print JSON instead of a table
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    /// Say nothing of what is written
+    #[arg(short, long, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// An exit rule, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rule(Option<Exit>);
+
+impl Rule {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(if text == "none" { None } else { Some(text.parse()?) }))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(exit) => exit.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// A depth and what became of the questions there: of all, or of the first ones if that was interrupted.
+struct Tried {
+    steps: u32,
+    rule: Rule,
+    answered: Vec<Answered>,
+}
+
+/// Rows, and what they are rows of.
+struct Swept<'a> {
+    model: &'a Model,
+    seed: u64,
+    problems: usize,
+    rows: Vec<Row>,
+}
+
+/// Runs the verb.
+pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
+    let interrupt = Interrupt::watch()?;
+    for file in options.chart.files() {
+        writable(file)?;
+    }
+    let problems = problems(options)?;
+    let source = options.model.argument.source()?;
+    let KvStrategy { lookup, share } = options.cache.strategy(&Config::open(&source)?)?;
+    let asked = SessionOptions {
+        steps: options.steps.iter().copied().max(),
+        seed: options.seed,
+        kv_dtype: options.cache.kv_dtype,
+        lookup,
+        share,
+        ..SessionOptions::default()
+    };
+    let quiet = options.quiet || options.csv || options.json;
+    let device = options.device.open(quiet)?;
+    let model = options.model.load(&source, &device, asked.clone(), quiet)?;
+    let mut session = open_session(&model, asked, quiet)?;
+    let questions = problems.iter().map(|problem| session.question(problem)).collect::<Result<Vec<_>, _>>()?;
+    let watch = interrupt.generating();
+    let tried = answer(&mut session, &questions, options, &watch)?;
+    let rows = rows(&problems, &tried, options.split);
+    let swept = Swept { model: &model, seed: options.seed, problems: problems.len(), rows };
+    let mut out = std::io::stdout().lock();
+    if options.csv {
+        terminal::csv(&mut out, &swept)?;
+    } else if options.json {
+        writeln!(out, "{}", terminal::json(&swept))?;
+    } else {
+        terminal::print(&mut out, &swept)?;
+    }
+    options.chart.write(|| page::page(&swept), |theme| picture::picture(&swept, theme), options.quiet)?;
+    Ok(if watch.stopped() { Done::Interrupted } else { Done::Complete })
+}
+
+/// The problems that are asked for.
+fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
+    let all = match &options.prompts {
+        None if options.model.argument.is_some() => {
+            let problem =
+                "the problems of the demo say nothing of another model; give problems with --prompts FILE.jsonl";
+            return Err(Usage(problem.to_owned()).into());
+        }
+        None => Problem::read(demo::PROBLEMS, "the demo's problems")?,
+        Some(path) => {
+            let text = if path.as_os_str() == "-" {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                std::fs::read_to_string(path)
+            };
+            let text = text.with_context(|| format!("cannot read the problems from {}", path.display()))?;
+            Problem::read(&text, &path.display().to_string())?
+        }
+    };
+    let mut known: Vec<&str> = all.iter().map(|problem| problem.task.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    if let Some(task) = options.tasks.iter().find(|task| !known.contains(&task.as_str())) {
+        return Err(Usage(format!("there is no task {task:?}; there are {}", known.join(", "))).into());
+    }
+    let most = options.problems.map_or(usize::MAX, |most| most as usize);
+    let wanted = |task: &str| options.tasks.is_empty() || options.tasks.iter().any(|wanted| wanted == task);
+    let of = |task: &&str| all.iter().filter(|problem| problem.task == *task).count();
+    let mut chosen = Vec::new();
+    for task in known.iter().filter(|task| wanted(task)) {
+        // Spread over all of them, which may be sorted by length.
+        let count = of(task);
+        let kept = count.min(most);
+        let these: Vec<&Problem> = all.iter().filter(|problem| problem.task == *task).collect();
+        chosen.extend((0..kept).map(|at| these[at * count / kept].clone()));
+    }
+    if chosen.is_empty() {
+        return Err(Usage("there is no problem to solve".to_owned()).into());
+    }
+    Ok(chosen)
+}
+
+/// Answers all questions at every depth, until that is interrupted.
+fn answer(
+    session: &mut Session,
+    questions: &[Question],
+    options: &SweepOptions,
+    watch: &Generating<'_>,
+) -> Result<Vec<Tried>> {
+    let depths: Vec<(u32, Rule)> =
+        options.exit.iter().flat_map(|&rule| options.steps.iter().map(move |&steps| (steps, rule))).collect();
+    // Work is counted in steps of questions, so that the time left is about right.
+    let work: u64 = depths.iter().map(|&(steps, _)| u64::from(steps)).sum::<u64>() * questions.len() as u64;
+    let shown = !options.quiet && std::io::stderr().is_terminal();
+    let bar = if shown { ProgressBar::new(work) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %, {eta} left")?);
+    // One of every size, of which passes are made ready.
+    let mut sizes: Vec<&Question> = questions.iter().collect();
+    sizes.sort_by_key(|question| std::cmp::Reverse(question.prompt.len()));
+    sizes.dedup_by_key(|question| question.prompt.len().next_power_of_two());
+    let sizes: Vec<Question> = sizes.into_iter().cloned().collect();
+    let mut tried = Vec::new();
+    for (steps, rule) in depths {
+        if watch.stopped() {
+            break;
+        }
+        bar.set_message(format!("{steps} steps, exit {rule}"));
+        // What is made ready for this depth takes no time of the answers'.
+        session.answer(&sizes, steps, rule.0.as_ref(), &mut |_| !watch.stopped())?;
+        let answered = session.answer(questions, steps, rule.0.as_ref(), &mut |_| {
+            bar.inc(u64::from(steps));
+            !watch.stopped()
+        })?;
+        tried.push(Tried { steps, rule, answered });
+    }
+    bar.finish_and_clear();
+    Ok(tried)
+}

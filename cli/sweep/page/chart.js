@@ -1,0 +1,95 @@
+// The chart, the names of its lines, and the table.
+Object.assign(picked, { measure: 'accuracy', hidden: new Set() });
+choices('measure', 'measure', { accuracy: 'right answers', perplexity: 'perplexity of the right answer' });
+$('about').textContent = data.about;
+
+const ink = (line) => (line.task === null ? css('--ink') : data.series[line.task % data.series.length]);
+const buttons = data.lines.map((line, at) => {
+  const button = document.createElement('button');
+  button.append(document.createElement('i'), line.name);
+  button.onclick = () => {
+    if (!picked.hidden.delete(at)) picked.hidden.add(at);
+    pick({});
+  };
+  $('names').append(button);
+  return button;
+});
+
+let points = [];
+draws.push(() => {
+  const { pen, width, height } = paper('chart', 470);
+  const accuracy = picked.measure === 'accuracy';
+  const rows = data.lines.flatMap((line) => line.rows);
+  const logs = rows.map((row) => Math.log2(row.mean_steps));
+  const [low, high] = [Math.floor(Math.min(...logs)), Math.ceil(Math.max(...logs))];
+  const marks = Array.from({ length: high - low + 1 }, (_, at) => low + at);
+  const x = { low: low - 0.15, high: high + 0.15, ticks: marks, write: (at) => figure(2 ** at), label: 'recurrence steps per token of the answer, on average' };
+  const most = Math.log10(Math.max(10, ...rows.map((row) => Math.min(row.perplexity, 1e30))));
+  const y = accuracy
+    ? { low: -2, high: 102, ticks: [0, 20, 40, 60, 80, 100], write: (at) => `${at} %`, label: 'right answers', away: 48 }
+    : { low: 0, high: most, ticks: ticks(0, most, 5).filter(Number.isInteger), write: power, label: 'perplexity', away: 48 };
+  const { across, up } = axes(pen, [64, 12, width - 16, height - 48], x, y);
+  points = [];
+  data.lines.forEach((line, at) => {
+    buttons[at].setAttribute('aria-pressed', !picked.hidden.has(at));
+    buttons[at].firstChild.style.background = ink(line);
+    if (picked.hidden.has(at)) return;
+    // Beside one another, so that all bars are seen.
+    const apart = 0.02 * (at - (data.lines.length - 1) / 2);
+    const places = line.rows.map((row) => [across(Math.log2(row.mean_steps) + apart), up(accuracy ? row.accuracy * 100 : Math.log10(Math.min(row.perplexity, 1e30)))]);
+    pen.strokeStyle = ink(line);
+    if (accuracy) {
+      pen.globalAlpha = 0.4;
+      pen.lineWidth = 4;
+      line.rows.forEach((row, i) => {
+        pen.beginPath();
+        pen.moveTo(places[i][0], up(row.ci_low * 100));
+        pen.lineTo(places[i][0], up(row.ci_high * 100));
+        pen.stroke();
+      });
+      pen.globalAlpha = 1;
+    }
+    pen.lineWidth = 2.5;
+    pen.setLineDash(line.rule ? [6, 5] : []);
+    pen.beginPath();
+    places.forEach(([left, top], i) => (i ? pen.lineTo(left, top) : pen.moveTo(left, top)));
+    pen.stroke();
+    pen.setLineDash([]);
+    places.forEach(([left, top], i) => {
+      dot(pen, left, top, 5, ink(line), css('--card'));
+      points.push({ left, top, line, row: line.rows[i] });
+    });
+  });
+});
+
+$('chart').onmousemove = (event) => {
+  const away = (point) => Math.hypot(point.left - event.offsetX, point.top - event.offsetY);
+  const near = points.filter((point) => away(point) < 14).sort((a, b) => away(a) - away(b))[0];
+  if (!near) return tip();
+  const { line, row } = near;
+  tip(event, `${line.name}, ${line.rule || row.exit !== 'none' ? 'at most ' : ''}${row.steps} steps
+${(row.accuracy * 100).toFixed(1)} % of ${row.n} right, 95 %: ${(row.ci_low * 100).toFixed(1)} to ${(row.ci_high * 100).toFixed(1)}
+${figure(row.mean_steps)} steps on average
+perplexity ${figure(row.perplexity)}
+${figure(row.tokens_per_s)} tokens/s`);
+};
+$('chart').onmouseleave = () => tip();
+
+function tableRow(kind, cells) {
+  const row = document.createElement('tr');
+  for (const text of cells) {
+    const cell = document.createElement(kind);
+    cell.textContent = text;
+    row.append(cell);
+  }
+  $('rows').append(row);
+}
+tableRow('th', ['task', 'exit', 'steps', 'n', 'right', '95 % interval', 'mean steps', 'perplexity', 'tokens/s']);
+for (const row of data.lines.flatMap((line) => line.rows)) {
+  const percent = (part) => (part * 100).toFixed(1);
+  tableRow('td', [row.task, row.exit, row.steps, row.n, `${percent(row.accuracy)} %`, `${percent(row.ci_low)} to ${percent(row.ci_high)}`, figure(row.mean_steps), figure(row.perplexity), figure(row.tokens_per_s)]);
+}
+addEventListener('resize', () => pick({}));
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => pick({}));
+pick({});
+document.documentElement.dataset.drawn = draws.length;

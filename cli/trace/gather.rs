@@ -1,0 +1,158 @@
+//! Generates, and looks at every step of it.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::trace::{Pca, Trace};
+use ruminate::{Error, GenerateOptions, Model, Progress, SessionOptions, Specials, State};
+
+use crate::exit::Usage;
+use crate::interrupt::Interrupt;
+use crate::model::open_session;
+use crate::progress::Prefill;
+
+/// Tokens that are generated unless a number is given: more are hard to look at.
+const USUAL: u32 = 64;
+
+/// What is to be traced.
+pub(super) struct Asked<'a> {
+    pub(super) text: &'a str,
+    pub(super) session: SessionOptions,
+    pub(super) generation: GenerateOptions,
+    pub(super) token: Option<usize>,
+    pub(super) quiet: bool,
+}
+
+/// A trace, with what it is a trace of.
+pub(super) struct Found {
+    pub(super) trace: Trace,
+    pub(super) pca: Pca,
+    /// Tokens of the prompt.
+    pub(super) prompt: usize,
+    /// What was asked and what was said, without the tokens that stand for no text.
+    pub(super) prompt_text: String,
+    pub(super) answer_text: String,
+    /// Text of every position.
+    pub(super) texts: Vec<String>,
+    /// Text of the last token, from which nothing was computed.
+    pub(super) last: String,
+    /// Position whose path is shown.
+    pub(super) focus: usize,
+    /// Texts of the tokens that were read out anywhere.
+    pub(super) words: HashMap<u32, String>,
+    pub(super) model: Model,
+    pub(super) seed: u64,
+}
+
+impl Found {
+    /// What the trace is of, in a line.
+    pub(super) fn title(&self) -> String {
+        format!(
+            "{} tokens at {} steps · seed {} · weights in {} · {}",
+            self.trace.tokens.len(),
+            self.trace.steps,
+            self.seed,
+            self.model.dtypes(),
+            self.model.device().name()
+        )
+    }
+
+    /// The same for other programs.
+    pub(super) fn about(&self) -> HashMap<String, String> {
+        let text = format!("{}{}", self.prompt_text, self.answer_text);
+        let pairs = [
+            ("seed", self.seed.to_string()),
+            ("steps", self.trace.steps.to_string()),
+            ("prompt_tokens", self.prompt.to_string()),
+            ("text", text),
+            ("dtype", self.model.dtypes().to_string()),
+            ("device", self.model.device().name().to_owned()),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The most likely token of a read-out, and its probability.
+    pub(super) fn top(&self, token: usize, step: usize) -> (&str, f32) {
+        let at = self.trace.at(token, step) * self.trace.top;
+        (&self.words[&self.trace.top_tokens[at]], self.trace.top_probabilities[at])
+    }
+}
+
+/// Generates, then traces what was generated; none if that was interrupted.
+pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) -> Result<Option<Found>> {
+    let config = model.config();
+    let steps = asked.generation.steps.unwrap_or(config.mean_recurrence);
+    let mut session = open_session(model, asked.session.clone(), asked.quiet)?;
+    let specials = if asked.generation.add_bos { Specials::Bos } else { Specials::None };
+    let prompt = session.encode(asked.text, specials)?;
+    if let Some(token) = asked.token.filter(|&token| token >= prompt.len()) {
+        let last = prompt.len().saturating_sub(1);
+        let problem = format!("--token {token} is no position of the prompt, which are 0 to {last}");
+        return Err(Usage(problem).into());
+    }
+    // What may be held is known before anything is computed.
+    let wanted = asked.generation.max_tokens.unwrap_or(1) as usize;
+    Trace::check(config, prompt.len() + wanted - 1, steps)?;
+    let most = Trace::most_tokens(config, steps) - prompt.len() as u32 + 1;
+    let max_tokens = Some(asked.generation.max_tokens.unwrap_or(USUAL).min(most));
+    let watch = interrupt.generating();
+    let (mut tokens, mut used) = (prompt.clone(), vec![steps; prompt.len().saturating_sub(1)]);
+    let mut prefill = Prefill::new(asked.quiet);
+    let mut generation = session.generate(&prompt[..], &GenerateOptions { max_tokens, ..asked.generation.clone() })?;
+    loop {
+        if watch.stopped() {
+            return Ok(None);
+        }
+        match prefill.next(&mut generation)? {
+            Progress::Working => {}
+            Progress::Token(piece) => {
+                tokens.push(piece.token);
+                // The row of the token before it chose it.
+                used.push(piece.steps);
+            }
+            Progress::Done(_) => break,
+        }
+    }
+    drop(generation);
+    // Its memory is free for the next one.
+    drop(session);
+    let last = tokens.pop().unwrap_or_default();
+    let mut session = model.session(asked.session.clone())?;
+    let shown = !asked.quiet && std::io::stderr().is_terminal();
+    let bar = if shown { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("tracing {bar:30} {pos}/{len} steps, {eta} left")?);
+    if let Some(exit) = &asked.generation.exit {
+        // Where the tokens of the prompt stopped, which a generation does not say.
+        let found = session.forward_until_settled(&prompt, steps, exit, State::Seeded, false)?;
+        used.iter_mut().zip(found.steps).for_each(|(used, steps)| *used = steps);
+        session.rewind(0)?;
+    }
+    let traced = session.record(&tokens, prompt.len(), steps, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+        !watch.stopped()
+    });
+    bar.finish_and_clear();
+    let mut trace = match traced {
+        Err(Error::Stopped) => return Ok(None),
+        traced => traced?,
+    };
+    trace.used = used;
+    let plain = |tokens: &[u32]| model.tokenizer().decode(tokens, true);
+    let text = |token: u32| model.tokenizer().decode(&[token], false);
+    Ok(Some(Found {
+        pca: trace.pca(),
+        prompt: prompt.len(),
+        prompt_text: plain(&prompt),
+        answer_text: plain(&[&tokens[prompt.len()..], &[last]].concat()),
+        texts: trace.tokens.iter().map(|&token| text(token)).collect(),
+        last: text(last),
+        focus: asked.token.unwrap_or(prompt.len() - 1),
+        words: trace.top_tokens.iter().map(|&token| (token, text(token))).collect(),
+        model: model.clone(),
+        seed: asked.session.seed,
+        trace,
+    }))
+}

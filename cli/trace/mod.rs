@@ -1,0 +1,96 @@
+//! `ruminate trace`: what goes on in the recurrence while a text is continued.
+//!
+//! The text is generated as by `ruminate run`, undisturbed. Then the same tokens are computed once more, step by step, in a session of the same
+//! seed, where every state is looked at.
+
+mod gather;
+mod page;
+mod picture;
+mod terminal;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use ruminate::{Config, GenerateOptions, demo};
+
+use self::gather::{Asked, gather};
+use crate::device::DeviceOptions;
+use crate::exit::{Done, Usage};
+use crate::interrupt::Interrupt;
+use crate::model::ModelOptions;
+use crate::options::GenerationOptions;
+use crate::plot::{ChartOutput, say_written, writable};
+use crate::prompt::PromptOptions;
+
+/// Said below the flags.
+const HELP: &str = "\
+Without --max-tokens, 64 tokens are generated at most. Without --html, --svg, --png and --safetensors, the trace is shown in the terminal.";
+
+/// Flags of `ruminate trace`.
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub(crate) struct TraceOptions {
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    input: PromptOptions,
+
+    #[command(flatten)]
+    generation: GenerationOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+
+    #[command(flatten)]
+    chart: ChartOutput,
+    /// Write the states and all that is made of them as tensors
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    safetensors: Option<PathBuf>,
+    /// Position whose path the pictures show, and the page at first [default: the prompt's last, which begins the answer]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    token: Option<usize>,
+    /// Say nothing of what is written
+    #[arg(short, long, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
+    let interrupt = Interrupt::watch()?;
+    let text = options.input.read()?;
+    if text.is_none() && options.model.argument.is_some() {
+        return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
+    }
+    if options.generation.continuous.is_some() {
+        let problem = "a trace follows every token from a state of its own; leave out --continuous";
+        return Err(Usage(problem.to_owned()).into());
+    }
+    let files: Vec<&Path> = options.chart.files().chain(options.safetensors.as_deref()).collect();
+    for file in &files {
+        writable(file)?;
+    }
+    let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
+    let source = options.model.argument.source()?;
+    let device = options.device.open(options.quiet)?;
+    let session = options.generation.session(&Config::open(&source)?)?;
+    let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
+    let usual = options.generation.generate(&model);
+    let generation = GenerateOptions {
+        add_bos: usual.add_bos && !options.input.no_bos,
+        max_tokens: options.generation.max_tokens,
+        ..usual
+    };
+    let asked = Asked { text: &text, session, generation, token: options.token, quiet: options.quiet };
+    let Some(found) = gather(&model, &asked, &interrupt)? else { return Ok(Done::Interrupted) };
+    if files.is_empty() {
+        terminal::print(&found)?;
+    }
+    options.chart.write(|| page::page(&found), |theme| picture::picture(&found, theme), options.quiet)?;
+    if let Some(path) = &options.safetensors {
+        found.trace.write_safetensors(&found.pca, found.about(), path)?;
+        if !options.quiet {
+            say_written(path);
+        }
+    }
+    Ok(Done::Complete)
+}

@@ -1,0 +1,44 @@
+// What the plots of a trace share.
+Object.assign(picked, {
+  token: data.focus,
+  step: data.steps,
+  text: data.used.every((used) => used === data.steps) ? 'settled' : 'used',
+  heat: 'distance',
+  others: false,
+  zoom: 0,
+  yaw: 0.7,
+  pitch: 0.45,
+});
+
+/// A token's text so that its spaces and lines are seen.
+const shown = (text) => text.replace(/\n/g, '↵').replace(/\t/g, '⇥').replace(/^ | $/g, '␣') || '∅';
+const word = (id) => shown(data.words[id]);
+const name = (token) => shown(data.tokens[token]);
+
+/// The colour of a part from 0 to 1 in a list of colours.
+const colour = (list, part) => list[Math.round(Math.min(1, Math.max(0, part)) * (list.length - 1))];
+const far = (part) => colour(data.far, part);
+const stepColour = (step) => colour(data.path, data.steps ? step / data.steps : 1);
+/// Black or white, whichever is read better on a colour.
+function inkOn(hex) {
+  const [r, g, b] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? '#15171c' : '#ffffff';
+}
+
+/// A colour scale with ticks and a label, over the whole width.
+function scaleBar(id, list, low, high, marks, write, label) {
+  const { pen, width } = paper(id, 58);
+  const [left, right] = [Math.max(60, width / 2 - 220), Math.min(width - 20, width / 2 + 220)];
+  for (let x = left; x < right; x++) {
+    pen.fillStyle = colour(list, (x - left) / (right - left));
+    pen.fillRect(x, 8, 1.5, 12);
+  }
+  pen.fillStyle = css('--pale');
+  for (const at of marks) {
+    const x = left + ((at - low) / (high - low || 1)) * (right - left);
+    pen.fillRect(x - 0.5, 20, 1, 4);
+    say(pen, write(at), x, 26, 'center', 'top');
+  }
+  pen.fillStyle = css('--ink');
+  say(pen, label, (left + right) / 2, 43, 'center', 'top');
+}

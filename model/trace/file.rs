@@ -1,0 +1,51 @@
+//! A trace as a file of tensors, for other programs.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use super::{Pca, Trace};
+use crate::error::{Error, Result};
+
+impl Trace {
+    /// Writes a safetensors file: `tokens`, `steps_used`, `states`, `distances`, `entropies`, `top_tokens`, `top_probabilities`, and of the
+    /// components `pca`, `pca_directions`, `pca_explained` and `pca_mean`, in the shapes that the fields have here. `about` goes
+    /// into its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write_safetensors(&self, pca: &Pca, about: HashMap<String, String>, path: &Path) -> Result<()> {
+        let failed = |source| Error::Write { file: path.display().to_string(), source };
+        let (tokens, steps, n) = (self.tokens.len(), self.steps as usize + 1, self.n_embd as usize);
+        let distances = self.distances();
+        let floats: [(&str, &[f32], Vec<usize>); 8] = [
+            ("states", &self.states, vec![tokens, steps, n]),
+            ("distances", &distances, vec![tokens, steps]),
+            ("entropies", &self.entropies, vec![tokens, steps]),
+            ("top_probabilities", &self.top_probabilities, vec![tokens, steps, self.top]),
+            ("pca", &pca.coordinates, vec![tokens, steps, pca.components]),
+            ("pca_directions", &pca.directions, vec![pca.components, n]),
+            ("pca_explained", &pca.explained, vec![pca.components]),
+            ("pca_mean", &pca.mean, vec![n]),
+        ];
+        let words: [(&str, &[u32], Vec<usize>); 3] = [
+            ("tokens", &self.tokens, vec![tokens]),
+            ("steps_used", &self.used, vec![tokens]),
+            ("top_tokens", &self.top_tokens, vec![tokens, steps, self.top]),
+        ];
+        let floats =
+            floats.into_iter().map(|(name, values, shape)| (name, Dtype::F32, shape, bytemuck::cast_slice(values)));
+        let words =
+            words.into_iter().map(|(name, values, shape)| (name, Dtype::U32, shape, bytemuck::cast_slice(values)));
+        let views =
+            floats.chain(words).map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
+        let other = |error: safetensors::SafeTensorError| failed(std::io::Error::other(error));
+        let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
+        safetensors::serialize_to_file(views, Some(about), path).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(source) => failed(source),
+            error => other(error),
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! A look at the recurrence, step by step: the state of every token, how far it is from where it ends, and what would be read out of it.
+//!
+//! A generation is not disturbed by this: its tokens are computed once more, in a session of the same seed. The initial state of a position
+//! depends on the seed and the position alone, so the same states come about. What is read out after i steps is what the same session says
+//! when it computes the tokens at i steps (of tokens more than 256 positions back, the coda then offers its last read-out). Every token is followed
+//! to the end, also those that an exit rule stopped earlier: the picture shows whether they had settled.
+
+mod file;
+mod pca;
+
+pub use self::pca::Pca;
+
+use ruminate_shaders::attention::cache::KvShare;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::options::State;
+use crate::session::{MAX_ROWS, Session};
+use crate::statistics::{entropy, log_sum_exp};
+
+/// Most likely tokens that are kept of every read-out.
+pub const TOP: usize = 5;
+
+/// Principal components that are computed of the states: three planes, as in the paper (arXiv 2502.05171, figures 12 and 13).
+pub const COMPONENTS: usize = 6;
+
+/// Bytes of states that a trace may hold.
+pub const MOST_BYTES: u64 = 1 << 30;
+
+/// States and read-outs of tokens at every step of a recurrence. Step 0 is the initial state.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The tokens, by position.
+    pub tokens: Vec<u32>,
+    /// Steps that every token was traced for.
+    pub steps: u32,
+    /// Steps after which each token stopped, `[tokens]`: all of them, unless whoever traces a generation with an exit rule enters what that used.
+    pub used: Vec<u32>,
+    /// Width of a state.
+    pub n_embd: u32,
+    /// The states, before the final norm, `[tokens, steps + 1, n_embd]`.
+    pub states: Vec<f32>,
+    /// Entropy of the read-outs in nats, `[tokens, steps + 1]`.
+    pub entropies: Vec<f32>,
+    /// The most likely tokens of the read-outs, the most likely first, `[tokens, steps + 1, top]`.
+    pub top_tokens: Vec<u32>,
+    /// Their probabilities, `[tokens, steps + 1, top]`.
+    pub top_probabilities: Vec<f32>,
+    /// Tokens kept of every read-out: [`TOP`], or all of a vocabulary that has fewer.
+    pub top: usize,
+}
+
+impl Trace {
+    /// Bytes that the states of a trace take.
+    #[must_use]
+    pub fn bytes(config: &Config, tokens: usize, steps: u32) -> u64 {
+        tokens as u64 * (u64::from(steps) + 1) * u64::from(config.n_embd) * 4
+    }
+
+    /// Tokens whose states a trace may hold at a depth.
+    #[must_use]
+    pub fn most_tokens(config: &Config, steps: u32) -> u32 {
+        u32::try_from(MOST_BYTES / Self::bytes(config, 1, steps).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Checks that the states of so many tokens may be held.
+    ///
+    /// # Errors
+    /// [`Error::TraceTooLarge`].
+    pub fn check(config: &Config, tokens: usize, steps: u32) -> Result<(), Error> {
+        let most = Self::most_tokens(config, steps);
+        if tokens > most as usize {
+            return Err(Error::TraceTooLarge { tokens, steps, bytes: Self::bytes(config, tokens, steps), most });
+        }
+        Ok(())
+    }
+
+    /// The state of a token after a step, `[n_embd]`.
+    #[must_use]
+    pub fn state(&self, token: usize, step: usize) -> &[f32] {
+        let n = self.n_embd as usize;
+        &self.states[self.at(token, step) * n..][..n]
+    }
+
+    /// Where a token and a step stand in `[tokens, steps + 1]`.
+    #[must_use]
+    pub fn at(&self, token: usize, step: usize) -> usize {
+        token * (self.steps as usize + 1) + step
+    }
+
+    /// The distance of every state from the last one of its token, ‖s_i - s*‖, `[tokens, steps + 1]`; the last of each token is 0.
+    #[must_use]
+    pub fn distances(&self) -> Vec<f32> {
+        let steps = self.steps as usize;
+        let each = (0..self.tokens.len()).flat_map(|token| (0..=steps).map(move |step| (token, step)));
+        each.map(|(token, step)| distance(self.state(token, step), self.state(token, steps))).collect()
+    }
+
+    /// The first step of each token after which the most likely token of the read-out stays the same, `[tokens]`.
+    #[must_use]
+    pub fn settled(&self) -> Vec<u32> {
+        let first = |token, step| self.top_tokens[self.at(token, step) * self.top];
+        let of = |token| {
+            let last = first(token, self.steps as usize);
+            let same = (0..=self.steps as usize).rev().take_while(|&step| first(token, step) == last);
+            self.steps + 1 - same.count() as u32
+        };
+        (0..self.tokens.len()).map(of).collect()
+    }
+
+    /// Principal components of all states together.
+    #[must_use]
+    pub fn pca(&self) -> Pca {
+        Pca::of(&self.states, self.n_embd as usize, COMPONENTS)
+    }
+
+    fn reserve(config: &Config, tokens: &[u32], steps: u32) -> Self {
+        let top = TOP.min(config.padded_vocab_size as usize);
+        let cells = tokens.len() * (steps as usize + 1);
+        Self {
+            tokens: tokens.to_vec(),
+            steps,
+            used: vec![steps; tokens.len()],
+            n_embd: config.n_embd,
+            states: vec![0.0; cells * config.n_embd as usize],
+            entropies: vec![0.0; cells],
+            top_tokens: vec![0; cells * top],
+            top_probabilities: vec![0.0; cells * top],
+            top,
+        }
+    }
+
+    /// Enters the states and read-outs of rows after a step.
+    fn enter(&mut self, first: usize, step: usize, states: &[f32], logits: &[f32]) {
+        let n = self.n_embd as usize;
+        let rows = states.len() / n;
+        let vocab = logits.len() / rows;
+        for (row, (state, logits)) in states.chunks(n).zip(logits.chunks(vocab)).enumerate() {
+            let at = self.at(first + row, step);
+            self.states[at * n..][..n].copy_from_slice(state);
+            self.entropies[at] = entropy(logits);
+            let normaliser = log_sum_exp(logits);
+            for (place, token) in most_likely(logits, self.top).into_iter().enumerate() {
+                self.top_tokens[at * self.top + place] = token;
+                let log = f64::from(logits[token as usize]) - normaliser;
+                self.top_probabilities[at * self.top + place] = log.exp() as f32;
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Appends tokens, computes them at a depth, and keeps every step of it: tokens of a prompt, and those that were generated behind it. Where
+    /// steps share their keys and values, those are computed one at a time, as when they were generated. `progress` hears of the steps
+    /// done and of all, over the parts into which the tokens are cut, and says whether to go on.
+    ///
+    /// # Errors
+    /// [`Error::TraceTooLarge`]; [`Error::Stopped`] if `progress` says so; as [`Self::begin`].
+    pub fn record(
+        &mut self,
+        tokens: &[u32],
+        prompt: usize,
+        steps: u32,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Trace, Error> {
+        self.check(tokens, steps, State::Seeded)?;
+        Trace::check(self.model().config(), tokens.len(), steps)?;
+        let mut trace = Trace::reserve(self.model().config(), tokens, steps);
+        let most = MAX_ROWS as usize;
+        let (together, apart) = match self.options().share {
+            KvShare::None => (tokens, &[][..]),
+            _ => tokens.split_at(prompt.min(tokens.len())),
+        };
+        let parts = || together.chunks(most).chain(apart.chunks(1));
+        let all = parts().count() as u64 * u64::from(steps);
+        let (mut first, mut done) = (0, 0);
+        for part in parts() {
+            self.begin(part, steps, State::Seeded)?;
+            for step in 0..=steps as usize {
+                if step > 0 {
+                    self.iterate(1)?;
+                    done += 1;
+                }
+                let states = self.states()?;
+                trace.enter(first, step, &states, &self.read_out()?.logits);
+                if !progress(done, all) {
+                    return Err(Error::Stopped);
+                }
+            }
+            first += part.len();
+        }
+        Ok(trace)
+    }
+}
+
+/// The tokens of the largest logits, the largest first, of equals the first.
+#[must_use]
+pub fn most_likely(logits: &[f32], count: usize) -> Vec<u32> {
+    let mut best: Vec<u32> = Vec::with_capacity(count + 1);
+    for (token, &logit) in (0u32..).zip(logits) {
+        let place = best.partition_point(|&other| logits[other as usize] >= logit);
+        if place < count {
+            best.insert(place, token);
+            best.truncate(count);
+        }
+    }
+    best
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let squares = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
+    squares.sum::<f64>().sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Trace, most_likely};
+
+    #[test]
+    fn the_most_likely_come_first_and_of_equals_the_first() {
+        assert_eq!(most_likely(&[1.0, 3.0, 2.0, 3.0, -1.0], 3), [1, 3, 2]);
+        assert_eq!(most_likely(&[f32::NEG_INFINITY, 0.0], 2), [1, 0]);
+    }
+
+    #[test]
+    fn distances_are_to_the_last_state_and_a_token_settles_when_its_read_out_does() {
+        let trace = Trace {
+            tokens: vec![7, 8],
+            steps: 2,
+            used: vec![2, 2],
+            n_embd: 2,
+            states: vec![3.0, 4.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+            entropies: vec![0.0; 6],
+            top_tokens: vec![5, 6, 6, 9, 9, 9],
+            top_probabilities: vec![1.0; 6],
+            top: 1,
+        };
+        assert_eq!(trace.distances(), [5.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(trace.settled(), [1, 0]);
+        assert_eq!(trace.state(1, 0), [1.0, 1.0]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Principal component analysis of many states, without their covariance: at a width of 5280 that would take longer than the states themselves.
+//!
+//! Subspace iteration (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 4.4): a few more directions than asked for are multiplied by the
+//! covariance, row by row, and made orthogonal, until the variances stand still; then a small eigenvalue problem sorts them.
+
+use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
+use rayon::prelude::*;
+
+/// Directions beside those asked for: they make the iteration converge faster.
+const SPARE: usize = 6;
+/// Products with the covariance, at most.
+const ROUNDS: usize = 40;
+/// Relative change of the variances at which they stand still.
+const STILL: f64 = 1e-7;
+/// Rows that are multiplied at once. The order of sums does not depend on the number of threads.
+const ROWS: usize = 64;
+
+/// The directions in which states vary most, and the states in these coordinates.
+#[derive(Clone, Debug)]
+pub struct Pca {
+    /// Components found: fewer than asked for if states have fewer dimensions, or are fewer.
+    pub components: usize,
+    /// Coordinates of the states, `[states, components]`, the mean state at the origin.
+    pub coordinates: Vec<f32>,
+    /// Share of the variance of all states that lies in each component, `[components]`, falling.
+    pub explained: Vec<f32>,
+    /// The components as unit vectors, `[components, width]`, each with its largest value positive.
+    pub directions: Vec<f32>,
+    /// Mean state, `[width]`.
+    pub mean: Vec<f32>,
+}
+
+impl Pca {
+    /// Analyses states, `[states, width]`.
+    #[must_use]
+    pub fn of(states: &[f32], width: usize, components: usize) -> Self {
+        let rows = states.len() / width.max(1);
+        let components = components.min(width).min(rows);
+        let centred = Centred::new(states, width);
+        let count = (components + SPARE).min(width);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut basis = DMatrix::from_fn(width, count, |_, _| random.next()).qr().q();
+        let mut variances = vec![0.0; components];
+        for _ in 0..ROUNDS {
+            basis = centred.covariance_times(&basis).qr().q();
+            let now = centred.project(&basis).1;
+            let change = now.iter().zip(&variances).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            let largest = now.first().copied().unwrap_or(0.0);
+            variances.copy_from_slice(&now[..components]);
+            if change <= STILL * largest {
+                break;
+            }
+        }
+        let (turn, found) = centred.project(&basis);
+        let mut directions = (basis * turn).columns(0, components).into_owned();
+        for mut direction in directions.column_iter_mut() {
+            let largest = direction.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
+            direction *= if largest < 0.0 { -1.0 } else { 1.0 };
+        }
+        let total = centred.variance().max(f64::MIN_POSITIVE);
+        Self {
+            components,
+            coordinates: centred.times(&directions).iter().map(|&x| x as f32).collect(),
+            explained: found[..components].iter().map(|&variance| (variance / total) as f32).collect(),
+            directions: directions.as_slice().iter().map(|&x| x as f32).collect(),
+            mean: centred.mean.iter().map(|&x| x as f32).collect(),
+        }
+    }
+}
+
+/// States less their mean.
+struct Centred<'a> {
+    states: &'a [f32],
+    width: usize,
+    mean: Vec<f64>,
+}
+
+impl<'a> Centred<'a> {
+    fn new(states: &'a [f32], width: usize) -> Self {
+        let mut mean = vec![0.0; width];
+        for state in states.chunks(width) {
+            mean.iter_mut().zip(state).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        let rows = (states.len() / width.max(1)).max(1) as f64;
+        mean.iter_mut().for_each(|sum| *sum /= rows);
+        Self { states, width, mean }
+    }
+
+    /// Blocks of rows as matrices, `[width, rows]`: a column is a state.
+    fn blocks(&self) -> impl IndexedParallelIterator<Item = DMatrix<f64>> {
+        self.states.par_chunks(ROWS * self.width).map(|block| {
+            let rows = block.len() / self.width;
+            let block = DMatrixView::from_slice(block, self.width, rows);
+            DMatrix::from_fn(self.width, rows, |i, row| f64::from(block[(i, row)]) - self.mean[i])
+        })
+    }
+
+    /// The sum over all states of x (xᵀ basis), `[width, count]`.
+    fn covariance_times(&self, basis: &DMatrix<f64>) -> DMatrix<f64> {
+        let parts: Vec<_> = self.blocks().map(|block| &block * block.tr_mul(basis)).collect();
+        parts.iter().fold(DMatrix::zeros(self.width, basis.ncols()), |sum, part| sum + part)
+    }
+
+    /// How a basis must be turned so that the states vary independently along it, and their variances (times their number), falling.
+    fn project(&self, basis: &DMatrix<f64>) -> (DMatrix<f64>, Vec<f64>) {
+        let parts: Vec<_> = self.blocks().map(|block| block.tr_mul(basis)).map(|x| x.tr_mul(&x)).collect();
+        let count = basis.ncols();
+        let eigen = SymmetricEigen::new(parts.iter().fold(DMatrix::zeros(count, count), |sum, part| sum + part));
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+        let turn = eigen.eigenvectors.select_columns(&order);
+        (turn, order.iter().map(|&at| eigen.eigenvalues[at].max(0.0)).collect())
+    }
+
+    /// Coordinates of the states along directions, `[states, count]`, row by row.
+    fn times(&self, directions: &DMatrix<f64>) -> Vec<f64> {
+        // Column by column, a column for each state.
+        self.blocks().map(|block| directions.tr_mul(&block)).collect::<Vec<_>>().iter().flatten().copied().collect()
+    }
+
+    fn variance(&self) -> f64 {
+        self.blocks().map(|block| block.norm_squared()).collect::<Vec<_>>().iter().sum()
+    }
+}
+
+/// Numbers that are spread enough to begin from (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pca;
+
+    /// Points along three orthogonal directions of known variance, with an offset.
+    #[test]
+    fn known_directions_are_found_in_order_of_their_variance() {
+        const WIDTH: usize = 50;
+        let mut states = Vec::new();
+        for at in 0..300 {
+            let (a, b, c) = ((at as f32).sin() * 9.0, (at as f32 * 2.3).sin() * 3.0, (at as f32 * 0.7).cos());
+            let mut state = vec![2.0; WIDTH];
+            state[10] += a;
+            state[20] += b * 0.6;
+            state[30] += b * 0.8;
+            state[40] -= c;
+            states.extend(state);
+        }
+        let pca = Pca::of(&states, WIDTH, 3);
+        let direction = |component: usize| &pca.directions[component * WIDTH..][..WIDTH];
+        assert!((direction(0)[10] - 1.0).abs() < 1e-2, "{:?}", direction(0));
+        assert!((direction(1)[20] - 0.6).abs() < 2e-2 && (direction(1)[30] - 0.8).abs() < 2e-2, "{:?}", direction(1));
+        assert!((direction(2)[40] - 1.0).abs() < 1e-2, "{:?}", direction(2));
+        assert!(pca.explained.is_sorted_by(|a, b| a >= b) && (pca.explained.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        // Mean and coordinates give the states back.
+        for (state, at) in states.chunks(WIDTH).zip(pca.coordinates.chunks(3)) {
+            for (i, &x) in state.iter().enumerate() {
+                let sum: f32 = (0..3).map(|component| at[component] * direction(component)[i]).sum();
+                assert!((pca.mean[i] + sum - x).abs() < 1e-3, "{} is not {x}", pca.mean[i] + sum);
+            }
+        }
+    }
+
+    #[test]
+    fn fewer_states_than_components_are_no_trouble() {
+        let pca = Pca::of(&[1.0, 2.0, 3.0, 1.0, 2.0, 5.0], 3, 6);
+        assert_eq!((pca.components, pca.coordinates.len()), (2, 4));
+        assert!((pca.explained[0] - 1.0).abs() < 1e-6 && (pca.directions[2].abs() - 1.0).abs() < 1e-6);
+        let still = Pca::of(&[1.0; 12], 3, 2);
+        assert!(still.coordinates.iter().chain(&still.explained).all(|x| x.is_finite()), "{still:?}");
+    }
+}

@@ -1,0 +1,63 @@
+//! A browser without a screen, if this machine has one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+
+/// Names that Chromium goes by.
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+
+/// A browser that can be told to draw a page.
+#[derive(Clone)]
+pub(crate) struct Browser(PathBuf);
+
+/// What came of a page.
+pub(crate) struct Drawn {
+    /// The page after its scripts have run.
+    pub(crate) dom: String,
+    /// What it looks like, as PNG.
+    pub(crate) picture: Vec<u8>,
+}
+
+impl Browser {
+    /// The browser that `RUMINATE_TEST_BROWSER` names, or the first of the usual ones.
+    pub(crate) fn find() -> Option<Self> {
+        let named = std::env::var_os("RUMINATE_TEST_BROWSER").map(PathBuf::from);
+        let path = std::env::var_os("PATH")?;
+        let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        let usual = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+        named.into_iter().chain(usual).find(|path| path.is_file()).map(Self)
+    }
+
+    /// Draws a page, which must not say anything in the console.
+    pub(crate) fn draw(&self, page: &Path, folder: &Path, dark: bool) -> Result<Drawn> {
+        let picture = folder.join("page.png");
+        let shot = format!("--screenshot={}", picture.display());
+        let done = self.run(page, folder, dark, &[&shot, "--window-size=1280,2200"])?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        let errors: Vec<&str> = said.lines().filter(|line| line.contains("CONSOLE")).collect();
+        ensure!(errors.is_empty(), "the page says in the console: {errors:?}");
+        let picture = std::fs::read(&picture).with_context(|| format!("no screenshot; the browser says: {said}"))?;
+        let dom = self.run(page, folder, dark, &["--dump-dom"])?.stdout;
+        Ok(Drawn { dom: String::from_utf8_lossy(&dom).into_owned(), picture })
+    }
+
+    fn run(&self, page: &Path, folder: &Path, dark: bool, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.0);
+        command.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--virtual-time-budget=3000",
+        ]);
+        command.args(["--enable-logging=stderr", "--v=0"]).arg(format!("--user-data-dir={}", folder.display()));
+        if dark {
+            command.arg("--blink-settings=preferredColorScheme=0");
+        }
+        let done = command.args(arguments).arg(format!("file://{}", page.display())).output()?;
+        ensure!(done.status.success(), "the browser fails: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(done)
+    }
+}

@@ -1,0 +1,45 @@
+//! What can be said of a picture without looking at it.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+
+use anyhow::{Context, Result, ensure};
+
+/// The pixels of a PNG file.
+pub(crate) struct Pixels {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    colours: HashMap<[u8; 3], usize>,
+}
+
+impl Pixels {
+    /// Decodes a file.
+    pub(crate) fn of(png: &[u8]) -> Result<Self> {
+        let mut reader = png::Decoder::new(Cursor::new(png)).read_info()?;
+        let mut bytes = vec![0; reader.output_buffer_size().context("a huge picture")?];
+        let info = reader.next_frame(&mut bytes)?;
+        let samples = info.color_type.samples();
+        ensure!(samples >= 3 && info.bit_depth == png::BitDepth::Eight, "{:?}", info.color_type);
+        let mut colours = HashMap::new();
+        for pixel in bytes[..info.buffer_size()].chunks(samples) {
+            *colours.entry([pixel[0], pixel[1], pixel[2]]).or_insert(0) += 1;
+        }
+        Ok(Self { width: info.width, height: info.height, colours })
+    }
+
+    /// Colours that cover something.
+    pub(crate) fn colours(&self) -> usize {
+        self.colours.values().filter(|&&count| count >= 20).count()
+    }
+
+    /// The commonest colour: the paper.
+    pub(crate) fn paper(&self) -> [u8; 3] {
+        self.colours.iter().max_by_key(|(_, count)| **count).map_or([0; 3], |(colour, _)| *colour)
+    }
+
+    /// Share of the picture that is not paper.
+    pub(crate) fn covered(&self) -> f64 {
+        let all: usize = self.colours.values().sum();
+        1.0 - self.colours.get(&self.paper()).copied().unwrap_or(0) as f64 / all as f64
+    }
+}
