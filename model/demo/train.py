@@ -3,6 +3,13 @@
 
     python train.py --out DIR      tokenizer, training, checkpoint, held-out problems and tables, from nothing
     python train.py --eval DIR     the tables again, from the checkpoint in DIR
+
+Needs PyTorch from PyPI and a CPU. Every seed is fixed; with --threads 1 a machine repeats its own run bit for bit.
+
+The method is the paper's: a prelude reads the prompt, one core is applied r times to a random state, a coda reads the
+answer; r is drawn anew for every batch, and only the last steps have a gradient. Three things make it work in minutes:
+every position has a label of its own (the answer so far), a pass of r steps is only asked what r steps can do, and the
+matrices are trained with Muon.
 """
 import argparse, copy, json, math, random, re, struct, time, zlib
 from pathlib import Path
@@ -16,11 +23,16 @@ STD = math.sqrt(2 / (5 * WIDTH))  # of every matrix and of the initial state (Hu
 DEPTH = PRELUDE + CORE * MEAN_RECURRENCE + CODA  # layers that one token passes; scales the output projections down
 
 # ---------------------------------------------------------------------------------------------------------------- problems
-# A problem is a list of (token, label). The label is the answer so far: every position is a problem of its own, the short
-# beginnings are the curriculum of the long ones. A label of None asks for the token that follows.
+# A problem is a list of (token, label). The label is the answer so far: every position is a problem of its own, and the
+# short beginnings are the curriculum of the long ones. A label of None asks for the token that follows.
 CUPS = "ABCDE"
 PAIRS = [a + b for a in CUPS for b in CUPS if a < b]
 MARKS = 20
+WORD = re.compile(r" ?\d+(?:st|nd|rd|th)| ?\d| ?[A-Za-z]+|[.,]")
+
+
+def plain(text):
+    return [(word, None) for word in WORD.findall(text)]
 
 
 def ordinal(n):
@@ -30,7 +42,7 @@ def ordinal(n):
 def cups(rng, k, practice):
     """The ball is under cup B. Swap AC DE AB"""
     ball, near = rng.choice(CUPS), practice and rng.random() < 0.5  # practice moves the ball more often than chance would
-    out = [("The", None), (" ball", None), (" is", None), (" under", None), (" cup", None), (" " + ball, None), (".", None), (" Swap", " " + ball)]
+    out = plain(f"The ball is under cup {ball}.") + [(" Swap", " " + ball)]
     for _ in range(k):
         touching = [p for p in PAIRS if ball in p]
         pair = rng.choice(touching if near and rng.random() < 0.5 else PAIRS)
@@ -42,8 +54,7 @@ def cups(rng, k, practice):
 def dial(rng, k, practice):
     """The dial is at the 12th of 20. Turn 7 5 9"""
     mark = rng.randint(1, MARKS)
-    out = [("The", None), (" dial", None), (" is", None), (" at", None), (" the", None), (ordinal(mark), None), (" of", None), (" 2", None), ("0", None),
-           (".", None), (" Turn", ordinal(mark))]
+    out = plain(f"The dial is at the{ordinal(mark)} of {MARKS}.") + [(" Turn", ordinal(mark))]
     for _ in range(k):
         turn = rng.randint(1, 9)
         mark = (mark + turn - 1) % MARKS + 1
@@ -54,8 +65,7 @@ def dial(rng, k, practice):
 def clock(rng, k, practice):
     """A clock with 7 hours shows 3. Then next double back triple"""
     hour = rng.randint(0, 6)
-    out = [("A", None), (" clock", None), (" with", None), (" 7", None), (" hours", None), (" shows", None), (f" {hour}", None), (".", None),
-           (" Then", f" {hour}")]
+    out = plain(f"A clock with 7 hours shows {hour}.") + [(" Then", f" {hour}")]
     for _ in range(k):
         word, times, plus = rng.choice([("next", 1, 1), ("back", 1, -1), ("double", 2, 0), ("triple", 3, 0)])
         hour = (hour * times + plus) % 7
@@ -147,7 +157,7 @@ class Tokenizer:
         return self.vocab[word.replace(" ", "Ġ")]
 
     def encode(self, prompt):
-        return [self.bos] + [self.id(w) for w in re.findall(r" ?\d+(?:st|nd|rd|th)| ?\d| ?[A-Za-z]+|[.,:]", prompt)]
+        return [self.bos] + [self.id(w) for w in WORD.findall(prompt)]
 
     def save(self, folder):
         begin = {"SpecialToken": {"id": "<|begin_text|>", "type_id": 0}}
@@ -377,6 +387,8 @@ def train(args, tokenizer):
         done = i / args.steps
         rate = min(1, (i + 1) / 30) * min(1, 1 - 0.98 * (done - 0.2) / 0.8)
         depth = random_depth(2.5 + 7.0 * min(1, done / 0.5))
+        # No problem is longer than its pass can solve. A model that is trained on hopeless ones learns to stand still on
+        # "all answers are equally likely", and an exit criterion takes that for a decision.
         ids, labels, weights, mask = batch_of(tokenizer, rng, ROWS, reach=int(1.5 * depth) + 2)
         logits = model(ids, depth, mask).flatten(0, 1)
         loss = F.cross_entropy(logits, labels.flatten(), reduction="none") @ weights.flatten() / weights.sum()
