@@ -50,7 +50,7 @@ impl Report<'_> {
     pub(crate) fn print(&self, counters: bool) {
         let dim = Style::new().dimmed();
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
-        let average = *steps as f64 / f64::from((*tokens).max(1));
+        let average = (*steps as f64 / f64::from((*tokens).max(1)) * 10.0).round() / 10.0;
         remark!(
             "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
              per token, {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",

@@ -81,11 +81,12 @@ fn json_is_one_object_and_with_stream_one_per_token() {
 fn steps_are_shown_without_colours_too() {
     let done = output(&["run", "--cpu", "--seed=1", "--steps=16", "--show-steps", PROMPT]);
     let errors = text(&done.stderr);
-    assert_eq!(text(&done.stdout), " A¹⁶.¹⁶\n", "{errors}");
+    let plain = text(&output(&["run", "--cpu", "--seed=1", "--steps=16", PROMPT]).stdout);
+    assert!(text(&done.stdout).contains("¹⁶") && text(&done.stdout).replace("¹⁶", "") == plain, "{errors}");
     assert!(errors.contains("small numbers: recurrence steps of the token before them, 16 of at most 16"), "{errors}");
     let done = output(&["run", "--cpu", "--seed=1", "--steps=32", "--exit=latent-diff", "--show-steps", PROMPT]);
     let (shown, errors) = (text(&done.stdout), text(&done.stderr));
-    assert!(shown.starts_with(" A") && !shown.contains("³²") && errors.contains("of at most 32"), "{shown}{errors}");
+    assert!(!shown.contains("³²") && errors.contains("of at most 32"), "{shown}{errors}");
     assert_eq!(output(&["run", "--cpu", "--show-steps", "--json", PROMPT]).status.code(), Some(2));
 }
 

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use rexpect::session::{PtySession, spawn_command};
+use ruminate::demo;
 
 /// Milliseconds for anything to appear.
 const PATIENCE: u64 = 120_000;
@@ -22,10 +23,9 @@ fn leaves_with(session: &PtySession, code: i32) {
 
 #[test]
 fn tokens_have_the_colours_of_their_steps() {
-    let line = ["run", "--cpu", "--seed=1", "--steps=16", "--show-steps", "Ball in C. Swap CE AC AB AD AE"];
+    let line = ["run", "--cpu", "--seed=1", "--steps=16", "--show-steps", demo::PROMPTS[1].0];
     let mut session = start(&line);
     session.exp_string("\u{1b}[38;2;").expect("a colour");
-    session.exp_string(" A").expect("the answer");
     session.exp_string("colours: recurrence steps of a token").expect("a legend");
     session.exp_string("here 16").expect("what was seen");
     leaves_with(&session, 0);
@@ -33,7 +33,7 @@ fn tokens_have_the_colours_of_their_steps() {
 
 #[test]
 fn a_long_prompt_says_how_far_it_is() {
-    let prompt = format!("Ball in C. Swap{}", " AB CD".repeat(100));
+    let prompt = demo::PROMPTS[0].0.repeat(6);
     let mut session = start(&["run", "--cpu", "--steps=64", "-n=1", &prompt]);
     session.exp_string("reading the prompt").expect("a bar");
     session.exp_string(" left").expect("the time left");
@@ -54,7 +54,7 @@ fn a_sweep_that_is_interrupted_shows_what_is_there() {
 
 #[test]
 fn a_trace_is_coloured() {
-    let mut session = start(&["trace", "--cpu", "--seed=1", "--steps=8", "-n=2", "Ball in C. Swap CE"]);
+    let mut session = start(&["trace", "--cpu", "--seed=1", "--steps=8", "-n=2", demo::PROMPTS[1].0]);
     session.exp_string("\u{1b}[48;2;").expect("a colour");
     session.exp_string("distance to the final state").expect("a legend");
     leaves_with(&session, 0);

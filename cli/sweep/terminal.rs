@@ -34,7 +34,7 @@ pub(super) fn print(out: &mut impl Write, swept: &Swept<'_>) -> Result<()> {
     for line in &lines {
         write!(out, "{:width$}", line.name)?;
         for row in &line.rows {
-            let bar = BARS[((row.tally.accuracy() * 8.0) as i64).clamp(0, 7).unsigned_abs() as usize];
+            let bar = BARS[((row.tally.accuracy() * 7.0) as i64).clamp(0, 7).unsigned_abs() as usize];
             write!(out, "   {bar}{bar}")?;
         }
         writeln!(out)?;

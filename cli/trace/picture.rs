@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, Cross, PathElement, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, RGBColor};
+use plotters::style::{BLACK, Color, RGBColor, WHITE};
 
 use super::gather::Found;
 use super::terminal::visible;
@@ -82,11 +82,14 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
     let line = vec![(-0.5, prompt), (columns as f64 - 0.5, prompt)];
     drawn(chart.draw_series([PathElement::new(line, theme.paper().stroke_width(5))]))?;
     // Where tokens stopped that did not take all steps.
-    let stops = (0..rows).filter(|&token| trace.used[token] < trace.steps).map(|token| {
-        let (x, y) = (f64::from(trace.used[token]), token as f64);
-        PathElement::new(vec![(x, y), (x, y + 1.0)], theme.paper().stroke_width(6))
-    });
-    drawn(chart.draw_series(stops))?;
+    let stopped: Vec<usize> = (0..rows).filter(|&token| trace.used[token] < trace.steps).collect();
+    for (colour, width) in [(BLACK, 12), (WHITE, 6)] {
+        let stops = stopped.iter().map(|&token| {
+            let (x, y) = (f64::from(trace.used[token]), token as f64);
+            PathElement::new(vec![(x, y), (x, y + 1.0)], colour.stroke_width(width))
+        });
+        drawn(chart.draw_series(stops))?;
+    }
     let mut mesh = chart.configure_mesh();
     mesh.disable_mesh().disable_y_axis().x_labels(10).x_label_formatter(&|at| format!("{at:.0}"));
     mesh.axis_style(theme.grid()).x_desc("recurrence step i").axis_desc_style(letters(LARGE, theme.ink(), false));
@@ -116,8 +119,9 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
         ((f64::from(power) - low) / (high - low), format!("10{sign}{digits}"))
     });
     let top = i32_of(HEAD + height) + 130;
-    let label = "distance ‖s(i) − s*‖ from the final state";
-    scale(area, theme, (440, top), 700, far, powers.collect(), label)
+    let stops = if stopped.is_empty() { "" } else { "; white marks: where the token stopped" };
+    let label = format!("distance ‖s(i) − s*‖ from the final state{stops}");
+    scale(area, theme, (440, top), 700, far, powers.collect(), &label)
 }
 
 /// The path of a token's state in a plane.

@@ -1,6 +1,8 @@
 //! `ruminate sweep`.
 
 use anyhow::{Context, Result, ensure};
+use ruminate::demo;
+use ruminate::sweep::Problem;
 use ruminate_tests::Folder;
 
 use crate::browser::Browser;
@@ -77,7 +79,8 @@ fn files() -> Result<()> {
     let (_, said) = ruminate(&[&CALL[..], &[&svg, &png]].concat())?;
     ensure!(said.matches("wrote ").count() == 2, "{said}");
     let svg = std::fs::read_to_string(path("t.svg"))?;
-    for part in ["Right answers by recurrence steps", "cups, hard, exit latent-diff=0.03", "100 %", "95 % intervals"] {
+    let line = format!("{}, hard, exit latent-diff=0.03", task()?);
+    for part in ["Right answers by recurrence steps", &line, "100 %", "95 % intervals"] {
         ensure!(svg.contains(part), "the picture lacks {part:?}");
     }
     let pixels = Pixels::of(&std::fs::read(path("t.png"))?)?;
@@ -85,10 +88,19 @@ fn files() -> Result<()> {
     Ok(())
 }
 
+/// A task that the demo has problems of.
+fn task() -> Result<String> {
+    let problems = Problem::read(demo::PROBLEMS, "the demo's problems")?;
+    Ok(problems.first().context("no problem")?.task.clone())
+}
+
 fn problems() -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("p.jsonl");
-    let text = "{\"task\":\"mine\",\"prompt\":\"3+4-2+1-5\",\"answer\":\" 1.\"}\n{\"task\":\"mine\",\"prompt\":\"2+2\",\"answer\":\" 5\"}\n";
+    let (prompt, answer) = demo::PROMPTS[1];
+    let line =
+        |answer: &str| format!("{}\n", serde_json::json!({ "task": "mine", "prompt": prompt, "answer": answer }));
+    let text = line(answer) + &line(" none of this");
     std::fs::write(&path, text)?;
     let file = format!("--prompts={}", path.display());
     let (out, _) = ruminate(&["sweep", "--cpu", "--steps=32", &file, "--json"])?;
@@ -108,7 +120,7 @@ fn refused() -> Result<()> {
         (&["sweep", "--cpu", &file], 4, "p.jsonl, line 1 does not parse: missing field `answer`"),
         (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
-        (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are cups"),
+        (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are "),
         (&["sweep", "--cpu", "--exit=klo"], 2, "there is no criterion \"klo\""),
         (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
         (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),

@@ -52,16 +52,19 @@ draws.push(() => {
   pen.fillStyle = css('--ink');
   say(pen, 'recurrence step i', (left + right) / 2, bottom + 24, 'center', 'top');
   // Where each token stopped.
-  pen.fillStyle = css('--card');
-  data.used.forEach((used, token) => {
-    if (used < columns) pen.fillRect(left + (used + 0.5) * wide - 1.5, top + token * tall, 3, tall);
-  });
+  for (const [fill, thick] of [['#15171c', 6], ['#ffffff', 3]]) {
+    pen.fillStyle = fill;
+    data.used.forEach((used, token) => {
+      if (used < columns) pen.fillRect(left + (used + 0.5) * wide - thick / 2, top + token * tall, thick, tall);
+    });
+  }
   pen.strokeStyle = css('--accent');
   pen.lineWidth = 2;
   pen.strokeRect(left, top + picked.token * tall, right - left, tall);
   if (picked.step < columns) pen.strokeRect(left + picked.step * wide, top, wide, rows * tall);
   heatPlace = { left, top, wide, tall, rows, columns };
-  scaleBar('heat-legend', data.far, heat.low, heat.high, heat.marks(heat.low, heat.high), heat.write, heat.label);
+  const stops = data.used.some((used) => used < columns) ? '; white marks: where the token stopped' : '';
+  scaleBar('heat-legend', data.far, heat.low, heat.high, heat.marks(heat.low, heat.high), heat.write, heat.label + stops);
 });
 
 function heatCell(event) {
