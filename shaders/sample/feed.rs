@@ -78,7 +78,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(outputs: u32, context: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = feed(outputs, outputs, context, seed % 2 == 0);
+    let launch = feed(outputs, outputs, context, seed.is_multiple_of(2));
     let active = |noise: &mut Noise| u32::from(noise.below(4) > 0);
     let picked: Vec<Row> = (0..outputs)
         .map(|i| Row {
