@@ -54,10 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             times[times.len() / 2]
         });
         let rest = early - fixed;
-        println!(
-            "{taken:>11} {fixed:>9.1} ms {early:>13.1} ms {rest:>14.1} ms {:>12.1} %",
-            100.0 * rest / whole
-        );
+        println!("{taken:>11} {fixed:>9.1} ms {early:>13.1} ms {rest:>14.1} ms {:>12.1} %", 100.0 * rest / whole);
     }
     Ok(())
 }

@@ -25,10 +25,13 @@ pub fn source() -> Source {
 
 /// Prompts that show what the demo can do: what is asked, and the answer at enough steps.
 pub const PROMPTS: &[(&str, &str)] = &[
-    ("The ball is under cup C. Swap AB BE BC CD AD CD DE CD CD AB BC AB BE CD", " E."),
+    ("The ball is under cup D. Swap AD AE DE BD BD DE AC BC AD AC AC AE CE", " A."),
     ("The ball is under cup B. Swap AC CD AC AB AB AB CD CE CD DE", " A."),
-    ("The dial is at the 13th of 20. Turn 6 9 9 4 1 3 3 8 4 1 5 8 8 2", " 4th."),
-    ("A clock with 7 hours shows 3. Then triple double double next triple triple next double next back next triple next next", " 0."),
+    ("The dial is at the 13th of 20. Turn 4 6 8 4 1 3 3 3 1 2 9 1 5 5", " 8th."),
+    (
+        "A clock with 7 hours shows 3. Then triple next next double double triple double next back triple next triple",
+        " 6.",
+    ),
 ];
 
 /// Problems of the kinds that the demo was trained for, none of which it saw in training, for [`crate::sweep::Problem::read`].

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-const PROMPT: &str = "Ball in C. Swap CE AC AB AD AE";
+const PROMPT: &str = "The ball is under cup C. Swap CE AC AB AD AE";
 
 fn ruminate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
@@ -52,7 +52,7 @@ fn quiet_prints_nothing_but_the_text() {
 #[test]
 fn without_a_prompt_the_demo_shows_wrong_and_right_depths() {
     let shown = text(&output(&["run", "--cpu"]).stdout);
-    assert!(shown.contains("1 steps: D.  (wrong)") && shown.contains("32 steps: A.  (right)"), "{shown}");
+    assert!(shown.contains("1 steps: C.  (wrong)") && shown.contains("32 steps: A.  (right)"), "{shown}");
 }
 
 #[test]

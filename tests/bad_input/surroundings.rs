@@ -87,7 +87,8 @@ fn out_of_memory() -> Result<()> {
     let words = ["not enough memory: weights", "the host's memory", "choose another device or a smaller model"];
     refused(&["run", "--cpu", "-m", huge, "x"], None, 1, &words)?;
     let long = "synthetic:n_embd=64,heads=2,hidden=64,vocab=300,layers=1/4/1,block_size=1000000,mean_recurrence=64";
-    let words = ["not enough memory", "1000000 positions at 9999 steps", "steps that share keys and values fit", "--kv-share"];
+    let words =
+        ["not enough memory", "1000000 positions at 9999 steps", "steps that share keys and values fit", "--kv-share"];
     refused(&["run", "--cpu", "-m", long, "-c", "1000000", "--steps", "9999", "x"], None, 1, &words)?;
     // What is refused only when it is asked for.
     let error = Device::cpu().buffer("keys", 1 << 60).err().context("an exabyte was given")?;
