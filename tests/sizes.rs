@@ -146,6 +146,16 @@ fn too_long_context(device: &Device) -> Result<()> {
     let options = SessionOptions { context: Some(4096), steps: Some(steps), ..SessionOptions::default() };
     let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
     let found = shortage(Model::open(&made.clone().source(), device, loading))?;
+    let Fits::Share(apart) = found.fits else { anyhow::bail!("{found:?}") };
+    ensure!(found.to_string().contains("--kv-share 4"), "{found}");
+    let shared = SessionOptions { share: KvShare::Steps(apart), ..options.clone() };
+    let loading = LoadOptions { session: shared.clone(), ..LoadOptions::default() };
+    ensure!(Model::open(&made.clone().source(), device, loading)?.session(shared)?.context() == 4096);
+
+    // Sharing that saves nothing: then the context has to be shorter.
+    let options = SessionOptions { share: KvShare::Steps(steps), ..options };
+    let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
+    let found = shortage(Model::open(&made.clone().source(), device, loading))?;
     let Fits::Context(context) = found.fits else { anyhow::bail!("{found:?}") };
     ensure!((600..1000).contains(&context), "{found}");
 
