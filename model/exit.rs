@@ -60,13 +60,6 @@ impl Exit {
     }
 }
 
-/// The criterion with its own threshold.
-impl From<Criterion> for Exit {
-    fn from(criterion: Criterion) -> Self {
-        Self::new(criterion)
-    }
-}
-
 /// The authors' threshold. Their paper has half of it for KL.
 const fn usual_threshold(criterion: Criterion) -> f32 {
     match criterion {
@@ -126,6 +119,11 @@ impl Checks {
     pub(crate) fn threshold(self) -> f32 {
         f32::from_bits(self.threshold)
     }
+}
+
+/// Rows of a pass that are read out where only its last one is asked for, if any: a check of what is read out needs that too.
+pub(crate) fn outputs(last: bool, checks: Option<Checks>) -> usize {
+    usize::from(last || checks.is_some_and(|checks| checks.criterion.reads_out()))
 }
 
 /// How deep rows are iterated: at most so many steps, and when they leave earlier.

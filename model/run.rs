@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
 use crate::options::{GenerateOptions, StepsOf};
-use crate::session::{Chosen, MAX_ROWS, Session, Way};
+use crate::policy::{Chosen, Policy};
+use crate::session::{MAX_ROWS, Session};
 use crate::stop::StopStrings;
 use crate::tokenizer::{Specials, StreamDecoder};
 
@@ -22,7 +23,7 @@ const AHEAD: usize = 2;
 
 /// A generation under way. Every call takes the session that it was made for.
 pub(crate) struct Run {
-    way: Way,
+    policy: Policy,
     steps_of: Option<StepsOf>,
     /// Tokens that were begun behind the prompt.
     begun: u32,
@@ -74,14 +75,14 @@ impl Run {
         }
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let depth = Depth { steps, exit: options.exit };
-        let way = Way { depth, continuous: options.continuous, sampling: options.sampling };
-        session.make_ready(&prompt, &way, wanted > 1)?;
+        let policy = Policy { depth, continuous: options.continuous, sampling: options.sampling };
+        session.make_ready(&prompt, &policy, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;
         // The last token that is generated need not be computed itself, so it takes no position.
         let room = session.context() - origin - count + 1;
         Ok(Self {
-            way,
+            policy,
             steps_of: options.steps_of.clone(),
             begun: 0,
             end_tokens,
@@ -194,12 +195,12 @@ impl Run {
         let execution = if rest > 0 {
             let chunk = &self.prompt[self.fed..][..rest.min(MAX_ROWS as usize)];
             self.fed += chunk.len();
-            session.begin_prompt(chunk, chunk.len() == rest, &self.way)?
+            session.begin_prompt(chunk, chunk.len() == rest, &self.policy)?
         } else if self.finished.is_none() && self.pending.len() < AHEAD && self.left > 0 {
             self.left -= 1;
             self.begun += 1;
-            let steps = self.steps_of.as_ref().map_or(self.way.depth.steps, |of| of.steps(self.begun));
-            session.begin_token(steps, &self.way)?
+            let steps = self.steps_of.as_ref().map_or(self.policy.depth.steps, |of| of.steps(self.begun));
+            session.begin_token(steps, &self.policy)?
         } else {
             return Ok(false);
         };

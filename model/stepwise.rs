@@ -25,8 +25,8 @@ pub struct Outputs {
 }
 
 /// The plan of a stage that keeps every intermediate.
-fn traced(stage: Stage, key: (u32, u32)) -> PlanKey {
-    PlanKey { trace: true, ..PlanKey::of(stage, key.1) }
+fn traced(stage: Stage) -> PlanKey {
+    PlanKey { trace: true, ..PlanKey::of(stage) }
 }
 
 impl Session {
@@ -42,7 +42,7 @@ impl Session {
             return Err(Error::Option { name: "tokens", value, allowed: "at most 256 at a time" });
         }
         let key = self.prepare(tokens, steps, state, tokens.len())?;
-        self.execute(key, traced(Stage::Begin, key), &[])?;
+        self.execute(key, traced(Stage::Begin), &[])?;
         self.position += tokens.len() as u32;
         self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps_left: steps });
         Ok(())
@@ -61,7 +61,7 @@ impl Session {
             allowed: "together no more than were announced when the rows were begun",
         })?;
         opened.steps_left = left;
-        self.execute(key, traced(Stage::Iterate, key), &[steps])
+        self.execute(key, traced(Stage::Iterate), &[steps])
     }
 
     /// The current recurrent states `[rows, n_embd]`, before the final norm.
@@ -88,7 +88,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn read_out(&mut self) -> Result<Outputs, Error> {
         let (key, rows) = self.opened()?;
-        self.execute(key, traced(Stage::Finish, key), &[])?;
+        self.execute(key, traced(Stage::Finish), &[])?;
         let n = self.model.config().n_embd;
         let latents = self.traced(Stage::Finish, "ln_f", n)?;
         let head = self.traced(Stage::Finish, "head", n)?;

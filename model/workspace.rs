@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
-use crate::options::Continuous;
+use crate::options::{Continuous, Sampling};
 
 /// Which part of a token's computation a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,11 +39,17 @@ pub(crate) enum Choose {
     Sample,
 }
 
+impl Choose {
+    /// What a way of sampling asks for.
+    pub(crate) fn of(sampling: Sampling) -> Self {
+        if sampling.is_argmax() { Self::Argmax } else { Self::Sample }
+    }
+}
+
 /// What a plan is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     pub(crate) stage: Stage,
-    pub(crate) outputs: u32,
     pub(crate) choose: Choose,
     /// When rows leave the loop early.
     pub(crate) checks: Option<Checks>,
@@ -54,8 +60,8 @@ pub(crate) struct PlanKey {
 
 impl PlanKey {
     /// The plan that computes a stage, and nothing else.
-    pub(crate) const fn of(stage: Stage, outputs: u32) -> Self {
-        Self { stage, outputs, choose: Choose::Nothing, checks: None, continuous: None, trace: false }
+    pub(crate) const fn of(stage: Stage) -> Self {
+        Self { stage, choose: Choose::Nothing, checks: None, continuous: None, trace: false }
     }
 }
 
@@ -78,8 +84,10 @@ pub(crate) struct Workspace {
     pub(crate) sites: Sites,
     pub(crate) chosen: Buffer,
     seen: Buffer,
+    /// By whether the checks read out.
     exits: HashMap<bool, ExitSites>,
     capacity: u32,
+    outputs: u32,
     width: u32,
     vocab: u32,
     plans: HashMap<PlanKey, (u64, Plan)>,
@@ -103,6 +111,7 @@ impl Workspace {
             seen: buffer("seen tokens", seen_bytes(outputs, vocab))?,
             exits: HashMap::new(),
             capacity,
+            outputs,
             width: n,
             vocab,
             plans: HashMap::new(),
@@ -166,9 +175,9 @@ impl Workspace {
         key: PlanKey,
         next: Option<&Next>,
     ) -> Result<Graph, Error> {
-        let PlanKey { stage, outputs, checks, trace, .. } = key;
+        let PlanKey { stage, checks, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
-        let shape = ReadOut { rows: self.capacity, outputs };
+        let shape = ReadOut { rows: self.capacity, outputs: self.outputs };
         let sequences = &tables.sequences;
         let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, trace };
         if matches!(stage, Stage::Token | Stage::Begin) {
@@ -193,7 +202,7 @@ impl Workspace {
         }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
-            self.carry(&mut graph, key, latents, next)?;
+            self.carry(&mut graph, key.continuous, latents, next)?;
             self.choose(&mut graph, device, kv, tables, key, next)?;
         }
         Ok(graph)
@@ -206,7 +215,7 @@ impl Workspace {
         device: &Device,
         kv: &KvCache,
         tables: &Tables,
-        PlanKey { outputs, choose, continuous, .. }: PlanKey,
+        PlanKey { choose, continuous, .. }: PlanKey,
         next: Option<&Next>,
     ) -> Result<(), Error> {
         let caps = device.caps();
@@ -216,15 +225,15 @@ impl Workspace {
         if choose == Choose::Sample {
             let (seeds, samplers) = (graph.import(&tables.sequences), graph.import(&tables.samplers));
             let seen = graph.import(&self.seen);
-            let launch = sample(&caps, outputs, self.vocab, sequences, context);
+            let launch = sample(&caps, self.outputs, self.vocab, sequences, context);
             let launch = device.pick(sample_variants(&caps, launch));
             graph.launch(launch, &[picked, seeds, samplers, history, seen, logits, chosen])?;
         } else {
-            let launch = device.pick(argmax_variants(&caps, argmax(&caps, outputs, self.vocab)));
+            let launch = device.pick(argmax_variants(&caps, argmax(&caps, self.outputs, self.vocab)));
             graph.launch(launch, &[picked, logits, chosen])?;
         }
         let next = graph.import(next.map_or(&self.sites.rows, |next| &next.rows));
-        let launch = feed(outputs, sequences, context, continuous.is_some());
+        let launch = feed(self.outputs, sequences, context, continuous.is_some());
         Ok(graph.launch(launch, &[picked, chosen, history, next])?)
     }
 
@@ -232,7 +241,7 @@ impl Workspace {
     fn carry(
         &self,
         graph: &mut Graph,
-        PlanKey { outputs, continuous, .. }: PlanKey,
+        continuous: Option<Continuous>,
         latents: Option<Tensor>,
         next: Option<&Next>,
     ) -> Result<(), Error> {
@@ -247,6 +256,6 @@ impl Workspace {
             return Ok(());
         }
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
-        Ok(graph.launch(select(self.capacity, outputs, self.width), &[rows, from, to, picked])?)
+        Ok(graph.launch(select(self.capacity, self.outputs, self.width), &[rows, from, to, picked])?)
     }
 }

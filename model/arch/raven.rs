@@ -20,7 +20,6 @@ use ruminate_shaders::attention::{
     Attention, RotaryKv, attention, attention_fresh, combine, fresh_pays, partial_bytes, preferred_splits, rotary_kv,
 };
 use ruminate_shaders::embed::{Embed, embed, select};
-use ruminate_shaders::exit::{exit_begin, exit_leave, exit_readout, exit_state, exit_wake};
 use ruminate_shaders::matmul::Output;
 use ruminate_shaders::norm::{rms_norm, rms_norm_variants};
 use ruminate_shaders::recur::{advance, init_state};
@@ -31,7 +30,6 @@ use super::loader::{Loader, Weights};
 use super::resident::{Layout, Matrix};
 use crate::config::Config;
 use crate::error::Error;
-use crate::exit::Checks;
 use crate::kv::KvCache;
 use crate::precision::Dtypes;
 
@@ -76,16 +74,6 @@ pub(crate) struct Sites {
     pub(crate) picked: Buffer,
     /// Logits of the rows that are read out `[outputs, vocab]`.
     pub(crate) logits: Buffer,
-}
-
-/// What checks work on, whether rows may leave the loop; it outlives the plans too.
-pub(crate) struct ExitSites {
-    /// What the last check saw: states `[rows, n_embd]`, or log-probabilities `[outputs, vocab]`.
-    pub(crate) previous: Buffer,
-    /// What is remembered from check to check.
-    pub(crate) memo: Buffer,
-    /// Values of the first checks `[rows, KEPT_VALUES]`.
-    pub(crate) values: Buffer,
 }
 
 /// How many rows take part and how many are read out.
@@ -188,54 +176,8 @@ impl Raven {
         })
     }
 
-    /// The same with checks: rows that have settled leave, and rest until the loop is over. `loops` are the counts of `Depth::counts`.
-    pub(crate) fn iterate_until_settled(
-        &self,
-        pass: &mut Pass<'_>,
-        (checks, exit): (Checks, &ExitSites),
-        [free, rounds, last, rest]: [Count; 4],
-    ) -> Result<(), Error> {
-        let Pass { device, kv, sequences, sites, shape, trace, .. } = *pass;
-        let states = !checks.criterion.reads_out();
-        let rows = pass.rows();
-        let (state, previous) = (pass.graph.import(&sites.state), pass.graph.import(&exit.previous));
-        let memo = pass.graph.import(&exit.memo);
-        pass.graph.launch(exit_begin(shape.rows, self.config.n_embd, states), &[rows, state, previous, memo])?;
-        self.iterate(pass, free)?;
-        pass.graph.repeat(rounds, |graph| {
-            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, trace };
-            self.checked_step(pass, checks, exit)?;
-            self.iterate(pass, Count::from(checks.every - 1))
-        })?;
-        pass.graph.repeat(last, |graph| {
-            self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, trace }, checks, exit)
-        })?;
-        self.iterate(pass, rest)?;
-        Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
-    }
-
-    /// A step, a check, and the conclusion.
-    fn checked_step(&self, pass: &mut Pass<'_>, checks: Checks, exit: &ExitSites) -> Result<(), Error> {
-        self.step(pass)?;
-        let Checks { criterion, rule, .. } = checks;
-        let (ReadOut { rows: count, outputs }, caps) = (pass.shape, pass.device.caps());
-        let rows = pass.rows();
-        let [previous, memo, values] = [&exit.previous, &exit.memo, &exit.values].map(|it| pass.graph.import(it));
-        if criterion.reads_out() {
-            self.finish(pass)?;
-            let (picked, logits) = (pass.graph.import(&pass.sites.picked), pass.graph.import(&pass.sites.logits));
-            let launch = exit_readout(&caps, outputs, self.config.padded_vocab_size, criterion);
-            pass.graph.launch(launch, &[picked, logits, previous, memo, values])?;
-        } else {
-            let state = pass.graph.import(&pass.sites.state);
-            let launch = exit_state(&caps, count, self.config.n_embd, criterion);
-            pass.graph.launch(launch, &[rows, state, previous, memo, values])?;
-        }
-        Ok(pass.graph.launch(exit_leave(count, criterion, checks.threshold(), rule), &[rows, memo])?)
-    }
-
     /// One step, up to the rows' counters: the adapter mixes the embedding into the state, the core block refines it.
-    fn step(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
+    pub(super) fn step(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
         let rows = pass.rows();
         let n = self.config.n_embd;
         let (state, embedding) = (pass.graph.import(&pass.sites.state), pass.graph.import(&pass.sites.embedding));

@@ -1,0 +1,118 @@
+//! Passes that are waited for: tokens go in, logits come out.
+
+use ruminate_shaders::Row;
+use ruminate_shaders::exit::{KEPT_VALUES, Memo};
+
+use crate::error::Error;
+use crate::exit::{Checks, Depth, Exit, PrefillExit, outputs};
+use crate::options::State;
+use crate::session::{MAX_ROWS, Session};
+use crate::workspace::{PlanKey, Stage};
+
+/// What [`Session::forward_until_settled`] came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forward {
+    /// Logits of the last token, or of all `[outputs, vocab]`.
+    pub logits: Vec<f32>,
+    /// Steps of each token; empty if none could leave early.
+    pub steps: Vec<u32>,
+    /// The values of each token's first [`KEPT_VALUES`] checks, or of each that was read out, where the criterion looks at the next token.
+    pub values: Vec<Vec<f32>>,
+}
+
+impl Session {
+    /// Appends tokens, computes them at a depth and reads out the last of them, or all.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`], [`Error::Option`], [`Error::Token`], or the device's.
+    pub fn forward(&mut self, tokens: &[u32], steps: u32, state: State<'_>, all: bool) -> Result<Vec<f32>, Error> {
+        Ok(self.pass(tokens, Depth::fixed(steps), None, state, all)?.logits)
+    }
+
+    /// The same with rows that may leave early, and what became of each: steps, and the values of its checks. A single token leaves by itself, several as
+    /// [`Exit::prefill`] says; if `all` are read out, criteria that look at the next token let each leave by itself too, but with the read-outs of earlier
+    /// rows as they are at the same step, where one token at a time would see their last.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_until_settled(
+        &mut self,
+        tokens: &[u32],
+        steps: u32,
+        exit: &Exit,
+        state: State<'_>,
+        all: bool,
+    ) -> Result<Forward, Error> {
+        exit.validate()?;
+        let depth = Depth { steps, exit: Some(*exit) };
+        let each = all && exit.criterion.reads_out() && exit.prefill == PrefillExit::Each;
+        let checks = match tokens.len() {
+            1 => depth.decoding(),
+            _ if each => Some(Checks::of(exit, true)),
+            _ => depth.prefill(),
+        };
+        self.pass(tokens, depth, checks, state, all)
+    }
+
+    fn pass(
+        &mut self,
+        tokens: &[u32],
+        depth: Depth,
+        checks: Option<Checks>,
+        state: State<'_>,
+        all: bool,
+    ) -> Result<Forward, Error> {
+        self.stop();
+        self.check(tokens, depth.steps, state)?;
+        let n = self.model.config().n_embd as usize;
+        let mut found = Forward::default();
+        let mut rest = tokens;
+        let mut states = state;
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(rest.len().min(MAX_ROWS as usize));
+            let (given, remaining) = match states {
+                State::Seeded | State::Carried => (states, states),
+                State::Given(values) => {
+                    let (now, then) = values.split_at(chunk.len() * n);
+                    (State::Given(now), State::Given(then))
+                }
+            };
+            let outputs = if all { chunk.len() } else { outputs(later.is_empty(), checks) };
+            let key = self.prepare(chunk, depth.steps, given, outputs)?;
+            let plan = PlanKey { checks, ..PlanKey::of(Stage::Token) };
+            self.execute(key, plan, &depth.counts(checks))?;
+            self.position += chunk.len() as u32;
+            if all || later.is_empty() {
+                found.logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.vocab())?);
+            }
+            if let Some(checks) = checks {
+                self.read_checks(key, checks, (chunk.len(), outputs), &mut found)?;
+            }
+            (rest, states) = (later, remaining);
+        }
+        Ok(found)
+    }
+
+    /// Reads how many steps the rows of a pass took, and what their checks came to.
+    fn read_checks(
+        &self,
+        key: (u32, u32),
+        checks: Checks,
+        (rows, outputs): (usize, usize),
+        found: &mut Forward,
+    ) -> Result<(), Error> {
+        let (device, space) = (self.model.device(), &self.spaces[&key]);
+        let Some(exits) = space.exits(checks) else { return Ok(()) };
+        let table = device.read(&space.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
+        let table: Vec<Row> = bytemuck::pod_collect_to_vec(&table);
+        found.steps.extend(table.iter().map(|row| row.step));
+        let judged = if checks.criterion.reads_out() { outputs } else { rows };
+        let memos: Vec<Memo> = bytemuck::pod_collect_to_vec(&device.read(&exits.memo, 0..exits.memo.size())?);
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&device.read(&exits.values, 0..exits.values.size())?);
+        let kept = values.chunks(KEPT_VALUES as usize).zip(memos);
+        found
+            .values
+            .extend(kept.take(judged).map(|(kept, memo)| kept[..memo.checks.min(KEPT_VALUES) as usize].to_vec()));
+        Ok(())
+    }
+}
