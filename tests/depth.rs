@@ -3,9 +3,10 @@
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
+use ruminate::trace::most_likely;
 use ruminate::{
-    Continuous, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, KvStrategy, LoadOptions, Lookup, Model,
-    Piece, PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
+    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvStrategy, LoadOptions, Lookup,
+    Model, Piece, PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
 };
 use ruminate_engine::Device;
 use ruminate_tests::{compare, device, trials};
@@ -26,6 +27,8 @@ fn main() -> std::process::ExitCode {
         ("leaving_early_waits_for_nothing_but_the_token", counters),
         ("each_token_may_have_its_own_number_of_steps", steps_of),
         ("a_carried_state_is_the_one_that_the_last_token_left", carried),
+        ("a_normed_state_is_carried_as_the_latents_of_the_last_token", carried_normed),
+        ("the_state_of_a_pass_that_ran_ahead_is_not_carried", carried_from_nobody),
         ("shared_steps_take_less_memory_and_change_little", shared),
     ];
     let mut all: Vec<Trial> = Vec::new();
@@ -60,6 +63,13 @@ fn greedy(steps: u32, exit: Option<Exit>) -> GenerateOptions {
         end_tokens: Some(Vec::new()),
         ..GenerateOptions::default()
     }
+}
+
+/// Fails unless a token is the most likely one.
+fn chosen(logits: &[f32], piece: &Piece) -> Result<()> {
+    let [best] = most_likely(logits, 1)[..] else { anyhow::bail!("no logits") };
+    ensure!(best == piece.token, "{piece:?}, but {best} is the most likely");
+    Ok(())
 }
 
 fn pieces(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<Piece>> {
@@ -164,8 +174,7 @@ fn generated(device: &Device) -> Result<()> {
         for piece in &found {
             let pass = single.forward_until_settled(&input, 30, &exit, State::Seeded, false)?;
             ensure!(pass.steps.last() == Some(&piece.steps), "{exit}: {piece:?}, alone {:?}", pass.steps);
-            let best = pass.logits.iter().copied().fold(f32::MIN, f32::max);
-            ensure!(pass.logits[piece.token as usize] == best, "{exit}: {piece:?} is not the most likely");
+            chosen(&pass.logits, piece).with_context(|| exit.to_string())?;
             input = vec![piece.token];
         }
         ensure!(found.iter().any(|piece| piece.steps < 30), "{exit}: {found:?}");
@@ -208,8 +217,7 @@ fn steps_of(device: &Device) -> Result<()> {
     let mut input = prompt(5);
     for piece in found {
         let logits = single.forward(&input, piece.steps, State::Seeded, false)?;
-        let best = logits.iter().copied().fold(f32::MIN, f32::max);
-        ensure!(logits[piece.token as usize] == best, "{piece:?} is not the most likely");
+        chosen(&logits, &piece)?;
         input = vec![piece.token];
     }
     let none = GenerateOptions { steps_of: Some(StepsOf::new(|_| 0)), ..greedy(4, None) };
@@ -230,8 +238,7 @@ fn carried(device: &Device) -> Result<()> {
                 None => single.forward(&input, 9, state, false)?,
                 Some(exit) => single.forward_until_settled(&input, 9, exit, state, false)?.logits,
             };
-            let best = logits.iter().copied().fold(f32::MIN, f32::max);
-            ensure!(logits[piece.token as usize] == best, "{piece:?} is not the most likely");
+            chosen(&logits, piece)?;
             (input, state) = (vec![piece.token], State::Carried);
         }
         let fresh = single.forward(&[1], 3, State::Seeded, false)?;
@@ -240,10 +247,40 @@ fn carried(device: &Device) -> Result<()> {
         ensure!(fresh != from_last, "the state was not carried");
     }
     ensure!(session(&model)?.forward(&[1], 3, State::Carried, false).is_err(), "there is no state yet");
-    let normed = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
-    let raw = GenerateOptions { continuous: Some(Continuous::Raw), ..greedy(3, None) };
-    let tokens = |options| pieces(&mut session(&model)?, &prompt(5), options);
-    ensure!(tokens(&normed)? != tokens(&raw)? || tokens(&normed)?.len() == 6, "one of them ended early");
+    Ok(())
+}
+
+/// Against passes that are handed the latents of the one before.
+fn carried_normed(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
+    let found = pieces(&mut session(&model)?, &prompt(5), &options)?;
+    let (n, vocab) = (model.config().n_embd as usize, model.config().padded_vocab_size as usize);
+    let mut single = session(&model)?;
+    let (mut input, mut latents) = (prompt(5), Vec::new());
+    for piece in &found {
+        single.begin(&input, 3, if latents.is_empty() { State::Seeded } else { State::Given(&latents) })?;
+        single.iterate(3)?;
+        let read = single.read_out()?;
+        chosen(&read.logits[read.logits.len() - vocab..], piece)?;
+        (input, latents) = (vec![piece.token], read.latents[read.latents.len() - n..].to_vec());
+    }
+    Ok(())
+}
+
+/// Passes run ahead of the tokens that are taken: their states are nobody's.
+fn carried_from_nobody(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut session = session(&model)?;
+    let tokens = prompt(5);
+    let mut generation = session.generate(tokens.as_slice(), &greedy(3, None))?;
+    generation.next().transpose()?;
+    drop(generation);
+    let refused = session.forward(&[1], 3, State::Carried, false);
+    ensure!(matches!(refused, Err(Error::Option { name: "state", .. })), "{refused:?}");
+    // As soon as a pass is somebody's, its state is there again.
+    session.forward(&[1], 3, State::Seeded, false)?;
+    session.forward(&[2], 3, State::Carried, false)?;
     Ok(())
 }
 

@@ -91,14 +91,16 @@ fn coarser(device: &Device) -> Result<()> {
 /// Keys and values in q8 against f32, with the same weights: little, and nothing that accumulates over steps.
 fn coarser_cache(device: &Device) -> Result<()> {
     let model = model(device, Dtype::F32)?;
-    let tokens = tokens(&model)?;
     let cached = |kv_dtype| model.session(SessionOptions { seed: 3, kv_dtype, ..SessionOptions::default() });
     for steps in [1, STEPS, 32] {
         let mut score = Score::default();
-        cached(Dtype::Q8)?.score(&tokens, steps, Some(&mut cached(Dtype::F32)?), &mut score)?;
+        // One problem at a time, as the demo was trained.
+        for (prompt, answer) in demo::PROMPTS {
+            let tokens = model.tokenizer().encode(&format!("{prompt}{answer}"), Specials::Bos)?;
+            cached(Dtype::Q8)?.score(&tokens, steps, Some(&mut cached(Dtype::F32)?), &mut score)?;
+        }
         let apart = score.divergence.unwrap_or_default();
-        // Four problems in a row are nothing that the demo was trained for.
-        ensure!(0.0 < apart.kl.mean() && apart.kl.mean() < 5e-3, "{steps} steps: KL {}", apart.kl.mean());
+        ensure!(0.0 < apart.kl.mean() && apart.kl.mean() < 2e-3, "{steps} steps: KL {}", apart.kl.mean());
         ensure!(apart.top_agreement() > 0.9, "{steps} steps: {} of the tokens are the same", apart.top_agreement());
     }
     Ok(())

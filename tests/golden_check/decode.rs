@@ -1,7 +1,7 @@
 //! Prefill and then token by token, at fixed and varying depth and in chunks; and greedy generation from zero states.
 
 use anyhow::Result;
-use ruminate::{Continuous, GenerateOptions, KvStrategy, Sampling, State};
+use ruminate::{GenerateOptions, KvStrategy, Sampling, State};
 use serde_json::Value;
 
 use super::Golden;
@@ -76,7 +76,7 @@ impl Golden {
         Ok(logits)
     }
 
-    pub(super) fn greedy(&mut self) -> Result<()> {
+    pub(super) fn greedy_zero(&mut self) -> Result<()> {
         let runs = self.fixture.value("/greedy_zero/runs").clone();
         for run in runs.as_array().into_iter().flatten() {
             let Some(strategy) = self.offered(run["lookup"].as_str().unwrap_or("full")) else { continue };
@@ -85,53 +85,41 @@ impl Golden {
             let scale = run["init_scale"].as_f64().unwrap_or(0.0) as f32;
             let steps = run["num_steps"].as_u64().unwrap_or(1) as u32;
             let excused = run["fragile"].as_bool().unwrap_or(false).then_some("marked fragile: a near-tie decides");
-            let count = expected.len() as u32;
-            let found = self.generate(strategy, scale, &prompt, steps, count, Vec::new())?;
+            let options = greedy(steps, expected.len());
+            let found = self.generate(strategy, scale, &prompt, options.clone())?;
             self.compare_equal(&format!("greedy_zero/{name}"), &found, &expected, excused);
 
             let eos = self.fixture.value("/greedy_zero/eos_run").clone();
             if eos["of"].as_str() == Some(&name) {
                 let ends = numbers(&eos["eos_token_id"]);
-                let found = self.generate(strategy, scale, &prompt, steps, count, ends)?;
+                let options = GenerateOptions { end_tokens: Some(ends), ..options };
+                let found = self.generate(strategy, scale, &prompt, options)?;
                 self.compare_equal("greedy_zero/eos_run", &found, &numbers(&eos["tokens"]), excused);
             }
         }
         Ok(())
     }
 
-    fn generate(
+    pub(super) fn generate(
         &self,
         strategy: KvStrategy,
         init_scale: f32,
         prompt: &[u32],
-        steps: u32,
-        count: u32,
-        end_tokens: Vec<u32>,
+        options: GenerateOptions,
     ) -> Result<Vec<u32>> {
         let mut session = self.session_of(strategy, init_scale)?;
-        let options = GenerateOptions {
-            steps: Some(steps),
-            max_tokens: Some(count),
-            sampling: Sampling::GREEDY,
-            end_tokens: Some(end_tokens),
-            ..GenerateOptions::default()
-        };
         let pieces = session.generate(prompt, &options)?;
         Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
     }
+}
 
-    /// Greedy tokens, each from the state of the one before.
-    pub(super) fn continued(&self, prompt: &[u32], steps: u32, init_scale: f32, count: usize) -> Result<Vec<u32>> {
-        let mut session = self.session_of(KvStrategy::default(), init_scale)?;
-        let options = GenerateOptions {
-            steps: Some(steps),
-            max_tokens: Some(count as u32),
-            sampling: Sampling::GREEDY,
-            continuous: Some(Continuous::Raw),
-            end_tokens: Some(Vec::new()),
-            ..GenerateOptions::default()
-        };
-        let pieces = session.generate(prompt, &options)?;
-        Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
+/// So many of the most likely tokens, whatever they are, at a depth.
+pub(super) fn greedy(steps: u32, count: usize) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(count as u32),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
     }
 }

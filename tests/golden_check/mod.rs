@@ -62,7 +62,7 @@ pub fn check(folder: &Path, device: &Device) -> Result<Vec<Outcome>> {
     golden.forward().context("forward")?;
     golden.trace().context("trace")?;
     golden.decode().context("decode")?;
-    golden.greedy().context("greedy_zero")?;
+    golden.greedy_zero().context("greedy_zero")?;
     golden.adaptive().context("adaptive")?;
     golden.varied().context("varied")?;
     golden.continuous().context("continuous")?;
