@@ -180,6 +180,16 @@ pub enum Error {
         /// What would be accepted.
         allowed: &'static str,
     },
+    /// Two options that do not go together.
+    #[error("{one} and {other} do not go together: {why}")]
+    Together {
+        /// Name of an option.
+        one: &'static str,
+        /// Name of another.
+        other: &'static str,
+        /// The reason.
+        why: &'static str,
+    },
     /// Nothing to continue.
     #[error("the prompt is empty: give at least one token")]
     EmptyPrompt,

@@ -6,7 +6,7 @@ use ruminate_shaders::exit::{KEPT_VALUES, Memo};
 use crate::error::Error;
 use crate::exit::{Checks, Depth, Exit, PrefillExit, outputs};
 use crate::options::State;
-use crate::session::{MAX_ROWS, Session};
+use crate::session::Session;
 use crate::workspace::{PlanKey, Stage};
 
 /// What [`Session::forward_until_settled`] came to.
@@ -69,7 +69,7 @@ impl Session {
         let mut rest = tokens;
         let mut states = state;
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(rest.len().min(MAX_ROWS as usize));
+            let (chunk, later) = rest.split_at(rest.len().min(self.most_rows() as usize));
             let (given, remaining) = match states {
                 State::Seeded | State::Carried => (states, states),
                 State::Given(values) => {

@@ -84,6 +84,8 @@ pub struct Statistics {
     pub tokens: u32,
     /// Recurrence steps of all generated tokens together.
     pub steps: u64,
+    /// Passes over the core's weights for the tokens behind the first: one for each step, however many rows shared it.
+    pub core_passes: u64,
     /// From the start to the first token.
     pub prompt_time: Duration,
     /// From the first token to the last.
@@ -97,6 +99,12 @@ impl Statistics {
     #[must_use]
     pub fn prompt_rate(&self) -> f64 {
         rate(self.prompt_tokens, self.prompt_time)
+    }
+
+    /// Passes over the core's weights per token behind the first.
+    #[must_use]
+    pub fn passes_per_token(&self) -> f64 {
+        self.core_passes as f64 / f64::from(self.tokens.saturating_sub(1).max(1))
     }
 
     /// Decoded tokens per second; the first token belongs to the prompt.

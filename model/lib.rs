@@ -32,6 +32,7 @@
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
 
+mod ahead;
 mod arch;
 pub mod bench;
 mod chat;
@@ -65,6 +66,7 @@ pub mod trace;
 pub mod tune;
 mod workspace;
 
+pub use ahead::{Pipeline, Speculate};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, TensorInfo, TensorView};
 pub use config::{Config, GenerationConfig};

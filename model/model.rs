@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 
+use crate::ahead::Ends;
 use crate::arch::{Raven, Weights, raven_tensors};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, GenerationConfig};
 use crate::error::Error;
 use crate::fit;
+use crate::kv::KvCache;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
 use crate::tokenizer::Tokenizer;
+use crate::workspace::{Next, Surroundings, Tables};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
 #[derive(Clone)]
@@ -157,7 +160,14 @@ impl Model {
         self.inner.config.weight_bytes_per_token(self.dtypes(), steps)
     }
 
-    pub(crate) fn raven(&self) -> &Raven {
-        &self.inner.raven
+    /// What plans are recorded on.
+    pub(crate) fn surroundings<'a>(
+        &'a self,
+        kv: &'a KvCache,
+        tables: &'a Tables,
+        next: Option<&'a Next>,
+        ends: Option<&'a Ends>,
+    ) -> Surroundings<'a> {
+        Surroundings { device: &self.inner.device, raven: &self.inner.raven, kv, tables, next, ends }
     }
 }

@@ -7,6 +7,7 @@ use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 use ruminate_shaders::sample::Sampler;
 
+use crate::ahead::{Pipeline, Speculate};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::fit::Need;
@@ -56,6 +57,9 @@ pub struct SessionOptions {
     pub seed: u64,
     /// Factor on the standard deviation of initial states; 0 starts from zeros.
     pub init_scale: f32,
+    /// Whether every sum is added in one order, however many rows a pass has: then a token's logits are the same to the bit alone, in company, drafted and
+    /// verified. Every pass has the same number of rows for it, 8.
+    pub invariant: bool,
 }
 
 impl SessionOptions {
@@ -89,6 +93,7 @@ impl Default for SessionOptions {
             share: KvShare::None,
             seed: 0,
             init_scale: 1.0,
+            invariant: false,
         }
     }
 }
@@ -211,6 +216,10 @@ pub struct GenerateOptions {
     pub exit: Option<Exit>,
     /// Whether tokens go on from the state of the one before.
     pub continuous: Option<Continuous>,
+    /// Tokens are drafted at few steps, and verified together.
+    pub speculate: Option<Speculate>,
+    /// The next positions begin before the ones in front of them are finished.
+    pub pipeline: Option<Pipeline>,
     /// Tokens at most; by default as many as the context holds.
     pub max_tokens: Option<u32>,
     /// How tokens are chosen.
@@ -230,6 +239,8 @@ impl Default for GenerateOptions {
             steps_of: None,
             exit: None,
             continuous: None,
+            speculate: None,
+            pipeline: None,
             max_tokens: None,
             sampling: Sampling::default(),
             stop: Vec::new(),

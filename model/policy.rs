@@ -3,11 +3,12 @@
 use ruminate_engine::{Buffer, Execution};
 use ruminate_shaders::Row;
 
+use crate::ahead::Lead;
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
 use crate::options::{Continuous, Sampling, State};
-use crate::session::{MAX_ROWS, Session, capacity, check_steps};
-use crate::workspace::{Choose, PlanKey, Stage};
+use crate::session::{Session, check_steps};
+use crate::workspace::{Choose, Follow, PlanKey, Stage};
 
 /// How tokens are computed and chosen, all through a generation.
 #[derive(Clone, Debug)]
@@ -15,13 +16,26 @@ pub(crate) struct Policy {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
     pub(crate) sampling: Sampling,
+    /// How far ahead of what is known is computed, and in a table of how many rows.
+    pub(crate) lead: Option<(Lead, u32)>,
 }
 
 impl Policy {
+    /// How tokens are chosen.
+    pub(crate) fn chooses(&self) -> Choose {
+        Choose::of(self.sampling)
+    }
+
     /// The plan of a decoded token.
-    fn token(&self) -> PlanKey {
-        let (choose, checks) = (Choose::of(self.sampling), self.depth.decoding());
-        PlanKey { choose, checks, continuous: self.continuous, ..PlanKey::of(Stage::Token) }
+    pub(crate) fn token(&self) -> PlanKey {
+        let follow = match self.lead {
+            None => Follow::Feed,
+            Some((Lead::Drafts { .. }, rows)) => Follow::Draft(rows),
+            Some((Lead::Guesses { .. }, rows)) => Follow::Start(rows),
+        };
+        // Drafts have a depth of their own.
+        let checks = if self.lead.is_some() { None } else { self.depth.decoding() };
+        PlanKey { choose: self.chooses(), follow, checks, continuous: self.continuous, ..PlanKey::of(Stage::Token) }
     }
 
     /// The plan of a piece of the prompt; the last one chooses a token.
@@ -58,20 +72,24 @@ impl Session {
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), steps)?;
-        let mut chunks = prompt.chunks(MAX_ROWS as usize).peekable();
+        if policy.lead.is_some() {
+            self.make_ready_ahead(policy, self.position + prompt.len() as u32)?;
+        }
+        let mut chunks = prompt.chunks(self.most_rows() as usize).peekable();
         while let Some(chunk) = chunks.next() {
-            let key = (capacity(chunk.len() as u32), 1);
+            let key = self.key(chunk.len() as u32, false);
             self.space(key)?;
             self.plan(key, policy.prompt(chunks.peek().is_none()))?;
         }
-        if goes_on {
-            self.space((1, 1))?;
-            self.plan((1, 1), policy.token())?;
+        if goes_on && !matches!(policy.lead, Some((Lead::Guesses { .. }, _))) {
+            let key = self.single();
+            self.space(key)?;
+            self.plan(key, policy.token())?;
         }
         Ok(())
     }
 
-    /// Begins to compute at most [`MAX_ROWS`] tokens of a prompt; behind the last of them, a token is chosen and read back.
+    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt; behind the last of them, a token is chosen and read back.
     pub(crate) fn begin_prompt(&mut self, chunk: &[u32], last: bool, policy: &Policy) -> Result<Execution, Error> {
         let plan = policy.prompt(last);
         let key = self.prepare(chunk, policy.depth.steps, State::Seeded, outputs(last, plan.checks))?;
@@ -84,8 +102,9 @@ impl Session {
         check_steps(steps)?;
         self.kv.reserve(0, self.position + 1, steps)?;
         self.position += 1;
-        self.last = Some(((1, 1), 0));
-        self.begin_pass((1, 1), Depth { steps, ..policy.depth }, policy.token())
+        let key = self.single();
+        self.last = Some((key, 0));
+        self.begin_pass(key, Depth { steps, ..policy.depth }, policy.token())
     }
 
     /// Begins a pass. If it chooses a token, what is read back is that, and the row that it was chosen behind: [`Chosen`].

@@ -3,18 +3,21 @@
 //! The choice of a token and its way back into the row table happen on the device. So for the iterator the pass of the next token is
 //! submitted before this token has been read; what the host learns late (a stop token, a stop string) costs one pass that nobody
 //! looks at. Bounded steps leave no work behind: there a pass begins when the one before it is done.
+//!
+//! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ruminate_engine::{Execution, ReadBack};
 
+use crate::ahead::{Lead, emitted};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
-use crate::session::{MAX_ROWS, Session};
+use crate::session::Session;
 use crate::stop::StopStrings;
 use crate::tokenizer::{Specials, StreamDecoder};
 
@@ -29,10 +32,20 @@ pub(crate) struct Run {
     begun: u32,
     end_tokens: Vec<u32>,
     prompt: Vec<u32>,
+    /// Tokens of the prompt in a pass.
+    rows_of_prompt: u32,
     /// Tokens of the prompt that have their pass.
     fed: usize,
     /// Tokens that may be begun, the first one aside, which comes with the prompt.
     left: u32,
+    /// Passes of the round that is being begun; 0 between rounds.
+    in_round: u32,
+    /// Rounds since the last token.
+    without: u32,
+    /// Tokens that have come.
+    come: u32,
+    /// Those of them that were not taken.
+    arrived: VecDeque<Chosen>,
     limited_by_context: bool,
     /// The pass that is being submitted.
     under_way: Option<Execution>,
@@ -75,7 +88,9 @@ impl Run {
         }
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let depth = Depth { steps, exit: options.exit };
-        let policy = Policy { depth, continuous: options.continuous, sampling: options.sampling };
+        let lead = Lead::of(options, steps, session.options().share)?;
+        let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
+        let policy = Policy { depth, continuous: options.continuous, sampling: options.sampling, lead };
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;
@@ -87,8 +102,13 @@ impl Run {
             begun: 0,
             end_tokens,
             prompt,
+            rows_of_prompt: session.most_rows(),
             fed: 0,
             left: wanted.min(room) - 1,
+            in_round: 0,
+            without: 0,
+            come: 0,
+            arrived: VecDeque::new(),
             limited_by_context: room < wanted,
             under_way: None,
             pending: VecDeque::new(),
@@ -109,7 +129,7 @@ impl Run {
 
     /// Share of the prompt that is submitted, 0 to 1.
     pub(crate) fn prefilled(&self) -> f64 {
-        let most = MAX_ROWS as usize;
+        let most = self.rows_of_prompt as usize;
         // Of the pass under way, which has the last tokens that were fed.
         let open = self.under_way.as_ref().filter(|_| !self.prompted).map_or(0.0, |pass| {
             let rows = self.fed - (self.fed - 1) / most * most;
@@ -136,8 +156,21 @@ impl Run {
         if self.finished.is_some() {
             return None;
         }
-        let outcome = self.submit_ahead(session).and_then(|()| self.take());
+        let outcome = self.next_of_all(session);
         self.or_fail(outcome).transpose()
+    }
+
+    /// Passes until one has brought a token.
+    fn next_of_all(&mut self, session: &mut Session) -> Result<Option<Piece>, Error> {
+        loop {
+            self.submit_ahead(session)?;
+            if self.arrived.is_empty() && self.pending.is_empty() {
+                return Ok(None);
+            }
+            if let Some(piece) = self.take()? {
+                return Ok(Some(piece));
+            }
+        }
     }
 
     /// Sets the session to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
@@ -159,6 +192,9 @@ impl Run {
     fn go_on(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
         let start = Instant::now();
         // Passes that the iterator submitted ahead.
+        if !self.arrived.is_empty() {
+            return self.said();
+        }
         if let Some(ticket) = self.pending.front() {
             return if ticket.ready() { self.said() } else { Ok(Progress::Working) };
         }
@@ -193,10 +229,24 @@ impl Run {
             return Ok(true);
         }
         let execution = if rest > 0 {
-            let chunk = &self.prompt[self.fed..][..rest.min(MAX_ROWS as usize)];
+            let chunk = &self.prompt[self.fed..][..rest.min(self.rows_of_prompt as usize)];
             self.fed += chunk.len();
             session.begin_prompt(chunk, chunk.len() == rest, &self.policy)?
-        } else if self.finished.is_none() && self.pending.len() < AHEAD && self.left > 0 {
+        } else if self.finished.is_some() || self.left == 0 {
+            return Ok(false);
+        } else if let Some((lead, _)) = self.policy.lead {
+            let rounds = self.pending.len() as u32 + 1;
+            // Every round under way is counted on for a token; the prompt's is not one of those that are left.
+            let owed = rounds - u32::from(self.come == 0 && rounds > 1);
+            if self.in_round == 0 && (rounds > AHEAD as u32 || owed > self.left) {
+                return Ok(false);
+            }
+            let index = self.in_round;
+            self.in_round = (index + 1) % lead.passes();
+            self.statistics.core_passes += lead.core_passes(index, self.policy.depth.steps);
+            let known = self.origin + self.prompt.len() as u32 + self.come - 1;
+            session.begin_ahead(index, &self.policy, known + lead.reach(rounds))?
+        } else if self.pending.len() < AHEAD {
             self.left -= 1;
             self.begun += 1;
             let steps = self.steps_of.as_ref().map_or(self.policy.depth.steps, |of| of.steps(self.begun));
@@ -229,17 +279,12 @@ impl Run {
         Ok(())
     }
 
-    /// Waits for the oldest pass and takes its token.
+    /// Waits for the oldest pass, if there is no token yet, and takes the next one; none if the pass brought none.
     fn take(&mut self) -> Result<Option<Piece>, Error> {
-        let Some(ticket) = self.pending.pop_front() else { return Ok(None) };
-        // Not the time of this call: the host may have been busy with the next token.
-        let now = ticket.done_at()?;
-        let results = ticket.wait()?;
-        let Chosen { token, steps } = Chosen::from_results(&results)
-            .ok_or_else(|| Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned())))?;
-        let first = *self.first.get_or_insert(now);
-        self.statistics.prompt_time = first - self.start;
-        self.statistics.decode_time = now - first;
+        if self.arrived.is_empty() {
+            self.arrive()?;
+        }
+        let Some(Chosen { token, steps }) = self.arrived.pop_front() else { return Ok(None) };
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
 
@@ -251,12 +296,57 @@ impl Run {
         let (mut text, stopped) = self.stop.push(&fresh);
         if stopped {
             self.finished = Some(StopReason::StopString);
-        } else if self.pending.is_empty() && self.under_way.is_none() && self.left == 0 {
+        } else if self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
             let full = self.limited_by_context;
             self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.flush());
         }
         Ok(Some(Piece { token, text, steps }))
+    }
+
+    /// Whether no pass under way will bring a token that is wanted. Rounds that computed further ahead are of no use then.
+    fn nothing_wanted(&mut self) -> bool {
+        if self.policy.lead.is_some() {
+            self.pending.clear();
+            self.under_way = None;
+        }
+        self.pending.is_empty() && self.under_way.is_none()
+    }
+
+    /// Waits for the oldest pass, and takes note of its tokens.
+    fn arrive(&mut self) -> Result<(), Error> {
+        let Some(ticket) = self.pending.pop_front() else { return Ok(()) };
+        // Not the time of this call: the host may have been busy with the next token.
+        let now = ticket.done_at()?;
+        let results = ticket.wait()?;
+        let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
+        match self.policy.lead.filter(|_| self.come > 0) {
+            None => {
+                let chosen = Chosen::from_results(&results).ok_or_else(lost)?;
+                self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
+                self.arrived.push_back(chosen);
+            }
+            Some((_, rows)) => {
+                let tokens = emitted(&results).ok_or_else(lost)?;
+                // A row takes no more rounds than there are places.
+                self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
+                if self.without > rows + 1 {
+                    return Err(lost());
+                }
+                let steps = self.policy.depth.steps;
+                let wanted = tokens.into_iter().take(self.left as usize);
+                self.arrived.extend(wanted.map(|token| Chosen { token, steps }));
+                self.left -= self.arrived.len() as u32;
+            }
+        }
+        if self.arrived.is_empty() {
+            return Ok(());
+        }
+        self.come += self.arrived.len() as u32;
+        let first = *self.first.get_or_insert(now);
+        self.statistics.prompt_time = first - self.start;
+        self.statistics.decode_time = now - first;
+        Ok(())
     }
 
     /// Text that was held back.

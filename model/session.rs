@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use ruminate_engine::Buffer;
 use ruminate_shaders::{NONE, Row, Sequence, stride};
 
+use crate::ahead::Ahead;
 use crate::error::Error;
 use crate::fit;
 use crate::kv::KvCache;
@@ -16,10 +17,13 @@ use crate::model::Model;
 use crate::options::{Sampling, SessionOptions, State};
 use crate::run::Run;
 use crate::stepwise::Opened;
-use crate::workspace::{Choose, Next, PlanKey, Stage, Tables, Workspace};
+use crate::workspace::{Choose, Follow, Next, PlanKey, Stage, Tables, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
+
+/// Rows of every pass in the invariant mode, whatever there is to compute: the most that read the weights once.
+pub(crate) const INVARIANT_ROWS: u32 = 8;
 
 /// Steps of one token, at most: the tables of the cache have an entry for each.
 pub const MAX_STEPS: u32 = 1 << 16;
@@ -29,8 +33,10 @@ pub struct Session {
     pub(crate) model: Model,
     options: SessionOptions,
     pub(crate) kv: KvCache,
-    tables: Tables,
+    pub(crate) tables: Tables,
     pub(crate) spaces: HashMap<(u32, u32), Workspace>,
+    /// Rows ahead of what is known, by how many they are.
+    pub(crate) ahead: HashMap<u32, Ahead>,
     sampling: Option<Sampling>,
     pub(crate) position: u32,
     /// Where the state of the last row that the session holds is, unless that was overwritten: workspace, row.
@@ -63,15 +69,20 @@ impl Session {
             samplers: device.buffer("samplers", 32)?,
             history: device.buffer("history", u64::from(context) * 4)?,
         };
+        let (spaces, ahead, sampling, last) = (HashMap::new(), HashMap::new(), None, None);
+        let (opened, run) = (None, None);
+        let session = Self { model, options, kv, tables, spaces, ahead, sampling, position: 0, last, opened, run };
+        session.write_sequence(steps)?;
+        Ok(session)
+    }
+
+    /// Writes what the device knows of the sequence; `steps` count where rows of different depths share passes.
+    pub(crate) fn write_sequence(&self, steps: u32) -> Result<(), Error> {
+        let (config, options) = (self.model.config(), &self.options);
         let deviation = config.state_std * config.embed_scale * f64::from(options.init_scale);
-        let entry = Sequence {
-            seed: [options.seed as u32, (options.seed >> 32) as u32],
-            state_std: deviation as f32,
-            reserved: 0,
-        };
-        device.write(&tables.sequences, 0, bytemuck::bytes_of(&entry))?;
-        let (spaces, sampling, last, opened, run) = (HashMap::new(), None, None, None, None);
-        Ok(Self { model, options, kv, tables, spaces, sampling, position: 0, last, opened, run })
+        let seed = [options.seed as u32, (options.seed >> 32) as u32];
+        let entry = Sequence { seed, state_std: deviation as f32, steps };
+        Ok(self.model.device().write(&self.tables.sequences, 0, bytemuck::bytes_of(&entry))?)
     }
 
     /// The model of this session.
@@ -134,9 +145,10 @@ impl Session {
         self.kv.reserve(0, self.position + 1, steps)?;
         self.set_sampling(sampling)?;
         let device = self.model.device().clone();
-        self.space((1, 1))?;
+        let key = self.single();
+        self.space(key)?;
         self.last = None;
-        let plan = self.plan((1, 1), PlanKey { choose: Choose::of(sampling), ..PlanKey::of(Stage::Token) })?;
+        let plan = self.plan(key, PlanKey { choose: Choose::of(sampling), ..PlanKey::of(Stage::Token) })?;
         Ok(device.profile(plan, &[steps])?)
     }
 
@@ -148,15 +160,48 @@ impl Session {
     }
 
     pub(crate) fn plan(&mut self, key: (u32, u32), plan: PlanKey) -> Result<&ruminate_engine::Plan, Error> {
-        let next = if plan.choose == Choose::Nothing || key == (1, 1) {
-            None
-        } else {
-            let sites = &self.space((1, 1))?.sites;
-            Some(Next { rows: sites.rows.clone(), state: sites.state.clone() })
+        let next = match plan.choose {
+            Choose::Nothing => None,
+            _ if key == self.single() => None,
+            _ => Some(self.next_row()?),
         };
-        let Self { model, kv, tables, spaces, .. } = self;
+        let Self { model, kv, tables, spaces, ahead, .. } = self;
         let space = spaces.get_mut(&key).ok_or(Error::NotBegun)?;
-        space.plan(model.device(), model.raven(), kv, tables, plan, next.as_ref())
+        let ends = match plan.follow {
+            Follow::Draft(rows) | Follow::Start(rows) => ahead.get(&rows).map(|ahead| &ahead.ends),
+            _ => None,
+        };
+        space.plan(&model.surroundings(kv, tables, next.as_ref(), ends), plan)
+    }
+
+    /// Where decoded rows are.
+    pub(crate) fn next_row(&mut self) -> Result<Next, Error> {
+        let sites = &self.space(self.single())?.sites;
+        Ok(Next { rows: sites.rows.clone(), state: sites.state.clone() })
+    }
+
+    /// The workspace of decoded rows, by its rows and read-outs.
+    pub(crate) fn single(&self) -> (u32, u32) {
+        let rows = self.fixed_rows().unwrap_or(1);
+        (rows, rows)
+    }
+
+    /// Rows of every pass, if sums must not depend on how many there are.
+    pub(crate) fn fixed_rows(&self) -> Option<u32> {
+        self.options.invariant.then_some(INVARIANT_ROWS)
+    }
+
+    /// Rows of a pass, at most.
+    pub(crate) fn most_rows(&self) -> u32 {
+        self.fixed_rows().unwrap_or(MAX_ROWS)
+    }
+
+    /// The workspace of a pass over so many tokens, all of which are read out or one.
+    pub(crate) fn key(&self, count: u32, all: bool) -> (u32, u32) {
+        match self.fixed_rows() {
+            Some(rows) => (rows, rows),
+            None => (capacity(count), if all { capacity(count) } else { 1 }),
+        }
     }
 
     pub(crate) fn space(&mut self, key: (u32, u32)) -> Result<&mut Workspace, Error> {
@@ -236,8 +281,7 @@ impl Session {
         };
         self.opened = None;
         self.kv.reserve(0, position + count, steps)?;
-        let capacity = capacity(count);
-        let key = (capacity, if outputs > 1 { capacity } else { 1 });
+        let key = self.key(count, outputs > 1);
         let device = self.model.device().clone();
         let n = self.model.config().n_embd;
         device.write(&self.tables.history, u64::from(position) * 4, bytemuck::cast_slice(tokens))?;
@@ -251,7 +295,7 @@ impl Session {
                 ..Row::new(0, position + i, token)
             })
             .collect();
-        rows.resize(capacity as usize, Row::RESTING);
+        rows.resize(key.0 as usize, Row::RESTING);
         let space = self.space(key)?;
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&rows))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; key.1 as usize]))?;
@@ -278,7 +322,7 @@ pub(crate) fn check_steps(steps: u32) -> Result<(), Error> {
 }
 
 /// Rows of the table for a number of tokens: few sizes, so that few plans are recorded.
-pub(crate) fn capacity(count: u32) -> u32 {
+fn capacity(count: u32) -> u32 {
     match count {
         0..=2 => count.max(1),
         3..=8 => count.next_multiple_of(4),

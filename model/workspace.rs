@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
+use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{memo_bytes, value_bytes};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, sample, sample_variants, seen_bytes};
 use ruminate_shaders::{Row, activation_bytes};
 
+use crate::ahead::Ends;
 use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
 use crate::config::Config;
 use crate::error::Error;
@@ -46,11 +48,27 @@ impl Choose {
     }
 }
 
+/// What becomes of a chosen token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Follow {
+    /// The next row.
+    Feed,
+    /// The next row, and one of those to be verified, in the table of so many.
+    Draft(u32),
+    /// The first row under way, in the table of so many.
+    Start(u32),
+    /// It is held against the row that follows; bits of the threshold.
+    Verify(u32),
+    /// It is the guess that the next position begins with, or what stands if the row has had all its steps.
+    Guess,
+}
+
 /// What a plan is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     pub(crate) stage: Stage,
     pub(crate) choose: Choose,
+    pub(crate) follow: Follow,
     /// When rows leave the loop early.
     pub(crate) checks: Option<Checks>,
     /// What the chosen token's recurrence goes on from.
@@ -61,7 +79,8 @@ pub(crate) struct PlanKey {
 impl PlanKey {
     /// The plan that computes a stage, and nothing else.
     pub(crate) const fn of(stage: Stage) -> Self {
-        Self { stage, choose: Choose::Nothing, checks: None, continuous: None, trace: false }
+        let (choose, follow) = (Choose::Nothing, Follow::Feed);
+        Self { stage, choose, follow, checks: None, continuous: None, trace: false }
     }
 }
 
@@ -70,6 +89,16 @@ impl PlanKey {
 pub(crate) struct Next {
     pub(crate) rows: Buffer,
     pub(crate) state: Buffer,
+}
+
+/// What plans are recorded on, besides the buffers of their workspace.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) raven: &'a Raven,
+    pub(crate) kv: &'a KvCache,
+    pub(crate) tables: &'a Tables,
+    pub(crate) next: Option<&'a Next>,
+    pub(crate) ends: Option<&'a Ends>,
 }
 
 /// Tables of the sequences, shared by all workspaces of a session.
@@ -118,23 +147,15 @@ impl Workspace {
         })
     }
 
-    /// The plan for a key, recorded if there is none or the cache has grown since. `next` is where chosen
-    /// tokens go, if it is another workspace.
-    pub(crate) fn plan(
-        &mut self,
-        device: &Device,
-        raven: &Raven,
-        kv: &KvCache,
-        tables: &Tables,
-        key: PlanKey,
-        next: Option<&Next>,
-    ) -> Result<&Plan, Error> {
-        let fresh = self.plans.get(&key).is_some_and(|(generation, _)| *generation == kv.generation());
+    /// The plan for a key, recorded if there is none or the cache has grown since.
+    pub(crate) fn plan(&mut self, around: &Surroundings<'_>, key: PlanKey) -> Result<&Plan, Error> {
+        let (device, generation) = (around.device, around.kv.generation());
+        let fresh = self.plans.get(&key).is_some_and(|(recorded, _)| *recorded == generation);
         if !fresh {
-            self.plans.retain(|_, (generation, _)| *generation == kv.generation());
+            self.plans.retain(|_, (recorded, _)| *recorded == generation);
             self.exit_sites(device, key.checks)?;
-            let graph = self.record(device, raven, kv, tables, key, next)?;
-            self.plans.insert(key, (kv.generation(), device.plan(graph)?));
+            let graph = self.record(around, key)?;
+            self.plans.insert(key, (generation, device.plan(graph)?));
         }
         Ok(&self.plans[&key].1)
     }
@@ -166,15 +187,8 @@ impl Workspace {
         plans.filter_map(|(_, (_, plan))| plan.tensor(name)).next()
     }
 
-    fn record(
-        &self,
-        device: &Device,
-        raven: &Raven,
-        kv: &KvCache,
-        tables: &Tables,
-        key: PlanKey,
-        next: Option<&Next>,
-    ) -> Result<Graph, Error> {
+    fn record(&self, around: &Surroundings<'_>, key: PlanKey) -> Result<Graph, Error> {
+        let Surroundings { device, raven, kv, tables, .. } = *around;
         let PlanKey { stage, checks, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
         let shape = ReadOut { rows: self.capacity, outputs: self.outputs };
@@ -187,7 +201,11 @@ impl Workspace {
             match checks.and_then(|checks| Some((checks, self.exits(checks)?))) {
                 None => {
                     let steps = pass.graph.count("steps");
-                    raven.iterate(&mut pass, steps)?;
+                    if key.follow == Follow::Guess {
+                        raven.iterate_to_the_end(&mut pass, steps)?;
+                    } else {
+                        raven.iterate(&mut pass, steps)?;
+                    }
                 }
                 Some(exit) => {
                     let loops = ["steps before checks", "rounds", "last check", "steps behind it"];
@@ -202,27 +220,20 @@ impl Workspace {
         }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
-            self.carry(&mut graph, key.continuous, latents, next)?;
-            self.choose(&mut graph, device, kv, tables, key, next)?;
+            self.carry(&mut graph, key.continuous, latents, around.next)?;
+            self.choose(&mut graph, around, key)?;
         }
         Ok(graph)
     }
 
     /// Records the choice of a token and its way back into the row table.
-    fn choose(
-        &self,
-        graph: &mut Graph,
-        device: &Device,
-        kv: &KvCache,
-        tables: &Tables,
-        PlanKey { choose, continuous, .. }: PlanKey,
-        next: Option<&Next>,
-    ) -> Result<(), Error> {
+    fn choose(&self, graph: &mut Graph, around: &Surroundings<'_>, key: PlanKey) -> Result<(), Error> {
+        let Surroundings { device, kv, tables, .. } = *around;
         let caps = device.caps();
         let (sequences, context) = (kv.sequences(), kv.context());
         let (picked, logits) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
         let (chosen, history) = (graph.import(&self.chosen), graph.import(&tables.history));
-        if choose == Choose::Sample {
+        if key.choose == Choose::Sample {
             let (seeds, samplers) = (graph.import(&tables.sequences), graph.import(&tables.samplers));
             let seen = graph.import(&self.seen);
             let launch = sample(&caps, self.outputs, self.vocab, sequences, context);
@@ -232,9 +243,35 @@ impl Workspace {
             let launch = device.pick(argmax_variants(&caps, argmax(&caps, self.outputs, self.vocab)));
             graph.launch(launch, &[picked, logits, chosen])?;
         }
-        let next = graph.import(next.map_or(&self.sites.rows, |next| &next.rows));
-        let launch = feed(self.outputs, sequences, context, continuous.is_some());
-        Ok(graph.launch(launch, &[picked, chosen, history, next])?)
+        let next = graph.import(around.next.map_or(&self.sites.rows, |next| &next.rows));
+        let ends = || around.ends.ok_or(Error::NotBegun);
+        let carry = key.continuous.is_some();
+        match key.follow {
+            Follow::Feed => {
+                graph.launch(feed(self.outputs, sequences, context, carry), &[picked, chosen, history, next])?;
+            }
+            Follow::Draft(rows) => {
+                let table = graph.import(&ends()?.table);
+                graph.launch(feed(self.outputs, sequences, context, carry), &[picked, chosen, history, next])?;
+                graph.launch(enlist(rows), &[next, table])?;
+            }
+            Follow::Start(_) => {
+                let table = graph.import(&ends()?.table);
+                graph.launch(feed(self.outputs, sequences, context, carry), &[picked, chosen, history, table])?;
+            }
+            Follow::Verify(threshold) => {
+                let judge = Judge { threshold: f32::from_bits(threshold), sampled: key.choose == Choose::Sample };
+                let [table, emitted] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
+                let launch = verify(self.outputs, self.vocab, (sequences, context), judge);
+                graph.launch(launch, &[chosen, logits, table, next, history, emitted])?;
+            }
+            Follow::Guess => {
+                let ends = ends()?;
+                let [rows, front, emitted] = [&self.sites.rows, &ends.front, &ends.emitted].map(|it| graph.import(it));
+                graph.launch(guess(self.outputs, (sequences, context)), &[chosen, rows, front, history, emitted])?;
+            }
+        }
+        Ok(())
     }
 
     /// Records that the state of what was read out becomes that of the chosen token.

@@ -14,6 +14,7 @@ mod row;
 mod slots;
 mod variants;
 
+pub mod ahead;
 pub mod attention;
 pub mod ceiling;
 pub mod embed;
@@ -57,6 +58,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::COMBINE,
     &recur::INIT_STATE,
     &recur::ADVANCE,
+    &recur::ADVANCE_UNTIL,
     &exit::EXIT_BEGIN,
     &exit::EXIT_STATE,
     &exit::EXIT_READOUT,
@@ -65,6 +67,9 @@ pub static KERNELS: &[&Kernel] = &[
     &sample::ARGMAX,
     &sample::SAMPLE,
     &sample::FEED,
+    &ahead::ENLIST,
+    &ahead::VERIFY,
+    &ahead::GUESS,
     &ceiling::STREAM,
     &ceiling::COPY,
     &ceiling::MULTIPLY_ADD,

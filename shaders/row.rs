@@ -56,8 +56,8 @@ pub struct Sequence {
     pub seed: [u32; 2],
     /// Standard deviation of the initial state before truncation, embedding scale included; 0 gives zeros.
     pub state_std: f32,
-    /// Unused; keeps the entry at 16 bytes.
-    pub reserved: u32,
+    /// Steps of its rows, where rows of different depths share passes; 0 if every row of a pass takes as many as the pass has.
+    pub steps: u32,
 }
 
 /// Floats between neighbouring rows of an activation `[rows, n]`: n rounded up to 8, the padding always zero, so that

@@ -1,7 +1,9 @@
-//! The recurrence with checks: rows that have settled leave it early.
+//! The recurrence that rows leave by themselves: when they have settled, or when they have had their steps and others have not.
 
 use ruminate_engine::{Buffer, Count};
 use ruminate_shaders::exit::{exit_begin, exit_leave, exit_readout, exit_state, exit_wake};
+
+use ruminate_shaders::recur::advance_until;
 
 use super::raven::{Pass, Raven, ReadOut};
 use crate::error::Error;
@@ -41,6 +43,19 @@ impl Raven {
             self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, trace }, checks, exit)
         })?;
         self.iterate(pass, rest)?;
+        Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
+    }
+
+    /// Applies the core block so many times; rows that have then had all the steps of their sequence leave, and rest until the loop is over.
+    pub(crate) fn iterate_to_the_end(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
+        let Pass { device, kv, sequences, sites, shape, trace, .. } = *pass;
+        pass.graph.repeat(steps, |graph| {
+            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, trace };
+            self.step(pass)?;
+            let bound = [pass.rows(), pass.graph.import(sequences)];
+            Ok::<(), Error>(pass.graph.launch(advance_until(shape.rows, kv.sequences()), &bound)?)
+        })?;
+        let rows = pass.rows();
         Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
     }
 

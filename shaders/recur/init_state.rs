@@ -94,7 +94,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let (rows, sequences, state) = (slots.read::<Row>(), slots.read::<Sequence>(), slots.write::<f32>());
     let width = params.quads as usize * 4;
     for (row, state) in rows.iter().zip(state.chunks_mut(width)).take(params.rows as usize) {
-        if row.live == 0 || row.draw == 0 {
+        if row.live == 0 || row.draw == 0 || row.step > 0 {
             continue;
         }
         let sequence = sequences[row.sequence as usize];
@@ -112,9 +112,14 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(rows: u32, n: u32, std: f32, seed: u64) -> Case {
     let launch = init_state(rows, 2, n);
-    let table: Vec<Row> =
-        (0..rows).map(|row| Row { draw: u32::from(row % 5 != 4), ..Row::new(row % 2, row * 3, 0) }).collect();
-    let sequences = [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: std, reserved: 0 });
+    let table: Vec<Row> = (0..rows)
+        .map(|row| Row {
+            draw: u32::from(row % 5 != 4),
+            step: u32::from(row % 7 == 3),
+            ..Row::new(row % 2, row * 3, 0)
+        })
+        .collect();
+    let sequences = [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: std, steps: 0 });
     Case {
         name: format!("{rows} rows of {n}, standard deviation {std}"),
         data: vec![

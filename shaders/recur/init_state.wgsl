@@ -42,11 +42,11 @@ fn truncated_normal(bits: u32) -> f32 {
 }
 
 // One workgroup per row, two values per random block. The counter is (position, pair), the key the sequence's seed, so a state
-// depends on nothing else: not on the batch, the chunking of a prompt, or the device.
+// depends on nothing else: not on the batch, the chunking of a prompt, or the device. A row that is under way keeps the state that it has.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.x];
-    if (row.live == 0u || row.draw == 0u) {
+    if (row.live == 0u || row.draw == 0u || row.step > 0u) {
         return;
     }
     let sequence = sequences[row.sequence];

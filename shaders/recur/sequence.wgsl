@@ -1,5 +1,5 @@
 struct Sequence {
     seed: vec2<u32>,
     state_std: f32,
-    reserved: u32,
+    steps: u32,
 }

@@ -47,7 +47,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let (mut passed, mut failed) = (0, 0);
     for folder in &arguments.folders {
         println!("{}", folder.display());
-        match golden::check(folder, &device) {
+        match golden::check(folder, &device, &golden::Section::ALL) {
             Ok(outcomes) => {
                 for outcome in outcomes {
                     let verdict = match (outcome.passed(), outcome.excused) {

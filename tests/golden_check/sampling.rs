@@ -97,7 +97,7 @@ fn draw(
     for (to, from) in padded_logits.chunks_mut(padded).zip(logits.chunks(vocab)) {
         to[..vocab].copy_from_slice(from);
     }
-    let seed = Sequence { seed: [1, 2], state_std: 0.0, reserved: 0 };
+    let seed = Sequence { seed: [1, 2], state_std: 0.0, steps: 0 };
     let inputs: [&[u8]; 7] = [
         bytemuck::cast_slice(&picked),
         bytemuck::bytes_of(&seed),

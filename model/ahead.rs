@@ -1,0 +1,248 @@
+//! Computing ahead of what is known: drafted tokens that one pass verifies, and positions that begin with a guess while those before them are still iterated.
+//!
+//! Both give the tokens of plain decoding, sampled or not, since a draw depends on its position and on the logits alone. They need fewer passes over the core's
+//! weights for it: rows share a pass.
+
+use ruminate_engine::{Buffer, Device, Execution};
+use ruminate_shaders::Row;
+use ruminate_shaders::ahead::{Front, emitted_bytes};
+use ruminate_shaders::attention::cache::KvShare;
+
+use crate::error::Error;
+use crate::options::GenerateOptions;
+use crate::policy::Policy;
+use crate::session::Session;
+use crate::workspace::{Follow, PlanKey, Stage, Workspace};
+
+/// Rows of one pass ahead of what is known, at most.
+const MOST_ROWS: u32 = 64;
+
+/// Self-speculation: tokens are drafted at few steps and verified at full depth, all in one pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speculate {
+    /// Steps of a draft; by default an eighth of the steps of a token.
+    pub draft_steps: Option<u32>,
+    /// Tokens that are drafted before they are verified, 1 to 63.
+    pub draft_len: u32,
+    /// A draft stands if its probability is at least this share of that of the token chosen at full depth: 1 lets only that token stand, so that nothing
+    /// changes; less is faster and changes what is said.
+    pub threshold: f32,
+}
+
+impl Default for Speculate {
+    fn default() -> Self {
+        Self { draft_steps: None, draft_len: 4, threshold: 1.0 }
+    }
+}
+
+/// Depth-pipelined decoding: behind a position that has had some of its steps, the next one begins with the token that an early read-out chose, and all of
+/// them go on in the same passes. A guess that turns out wrong costs what was computed behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pipeline {
+    /// Steps from read-out to read-out; by default an eighth of the steps of a token.
+    pub every: Option<u32>,
+}
+
+/// How far a generation computes ahead, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Lead {
+    /// Drafts at `steps`, then a pass that verifies them.
+    Drafts { steps: u32, count: u32, threshold: f32 },
+    /// Rounds of `every` steps, for up to `rows` positions.
+    Guesses { every: u32, rows: u32 },
+}
+
+impl Lead {
+    /// What options ask for.
+    pub(crate) fn of(options: &GenerateOptions, steps: u32, share: KvShare) -> Result<Option<Self>, Error> {
+        let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
+        let together = |one, other, why| Err(Error::Together { one, other, why });
+        let lead = match (options.speculate, options.pipeline) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return together("speculate", "pipeline", "each computes ahead in its own way"),
+            (Some(speculate), None) => {
+                let Speculate { draft_steps, draft_len, threshold } = speculate;
+                let draft_steps = draft_steps.unwrap_or_else(|| steps.div_ceil(8));
+                if draft_steps == 0 || draft_steps > steps {
+                    return wrong("draft_steps", draft_steps.to_string(), "from 1 to the steps of a token");
+                }
+                if draft_len == 0 || draft_len >= MOST_ROWS {
+                    return wrong("draft_len", draft_len.to_string(), "from 1 to 63 tokens");
+                }
+                if !(threshold > 0.0 && threshold <= 1.0) {
+                    return wrong("verify_threshold", threshold.to_string(), "a number above 0 and at most 1");
+                }
+                Self::Drafts { steps: draft_steps, count: draft_len, threshold }
+            }
+            (None, Some(Pipeline { every })) => {
+                let every = every.unwrap_or_else(|| steps.div_ceil(8));
+                if every == 0 || steps.div_ceil(every) > MOST_ROWS {
+                    return wrong(
+                        "pipeline",
+                        every.to_string(),
+                        "at least 1, and at least a 64th of the steps of a token",
+                    );
+                }
+                Self::Guesses { every, rows: steps.div_ceil(every) }
+            }
+        };
+        let name = if matches!(lead, Self::Drafts { .. }) { "speculate" } else { "pipeline" };
+        if options.continuous.is_some() {
+            return together(name, "continuous", "a token's first state would be that of one that is not known yet");
+        }
+        if options.steps_of.is_some() {
+            return together(name, "steps_of", "all rows of a pass take as many steps");
+        }
+        if share != KvShare::None {
+            let why = "a row would see the shared keys of rows that are still under way, where plain decoding sees their last";
+            return together(name, "kv_share", why);
+        }
+        match (lead, options.exit) {
+            (Self::Guesses { .. }, Some(_)) => {
+                together(name, "exit", "the rows of a pass are at different steps, which its checks do not know")
+            }
+            (Self::Drafts { .. }, Some(exit)) if exit.criterion.reads_out() => {
+                let why = "its criterion reads a draft out before the tokens in front of it are finished; one that looks at the state does not";
+                together(name, "exit", why)
+            }
+            _ => Ok(Some(lead)),
+        }
+    }
+
+    /// Rows of the table.
+    pub(crate) const fn rows(&self) -> u32 {
+        match *self {
+            Self::Drafts { count, .. } => count + 1,
+            Self::Guesses { rows, .. } => rows,
+        }
+    }
+
+    /// Passes of a round.
+    pub(crate) const fn passes(&self) -> u32 {
+        match *self {
+            Self::Drafts { count, .. } => count + 1,
+            Self::Guesses { .. } => 1,
+        }
+    }
+
+    /// Positions that so many rounds reach behind the last token that is known, at most.
+    pub(crate) fn reach(&self, rounds: u32) -> u32 {
+        match *self {
+            Self::Drafts { count, .. } => rounds * (count + 1),
+            Self::Guesses { rows, .. } => rows + rounds,
+        }
+    }
+
+    /// Passes over the core's weights in pass `index` of a round, at so many steps per token.
+    pub(crate) fn core_passes(&self, index: u32, steps: u32) -> u64 {
+        u64::from(match *self {
+            Self::Drafts { steps: drafted, count, .. } if index < count => drafted,
+            Self::Drafts { .. } => steps,
+            Self::Guesses { every, .. } => every,
+        })
+    }
+}
+
+/// The rows ahead of what is known.
+pub(crate) struct Ahead {
+    pub(crate) space: Workspace,
+    pub(crate) ends: Ends,
+}
+
+/// What passes ahead hand on to each other and to the host.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    pub(crate) table: Buffer,
+    pub(crate) front: Buffer,
+    pub(crate) emitted: Buffer,
+}
+
+impl Ahead {
+    pub(crate) fn new(device: &Device, config: &crate::config::Config, rows: u32) -> Result<Self, Error> {
+        let space = Workspace::new(device, config, rows, rows)?;
+        let ends = Ends {
+            table: space.sites.rows.clone(),
+            front: device.buffer("front", size_of::<Front>() as u64)?,
+            emitted: device.buffer("emitted tokens", emitted_bytes(rows))?,
+        };
+        Ok(Self { space, ends })
+    }
+}
+
+impl Session {
+    /// Rows of the table of a generation ahead. If sums must not depend on it, every pass has as many.
+    pub(crate) fn rows_ahead(&self, lead: Lead) -> Result<u32, Error> {
+        let Some(rows) = self.fixed_rows().filter(|&rows| rows != lead.rows()) else { return Ok(lead.rows()) };
+        if lead.rows() < rows {
+            return Ok(rows);
+        }
+        let (name, value, allowed) = match lead {
+            Lead::Drafts { count, .. } => {
+                ("draft_len", count, "at most 7 tokens in the invariant mode, whose passes have 8 rows")
+            }
+            Lead::Guesses { every, .. } => {
+                ("pipeline", every, "at least an eighth of the steps in the invariant mode, whose passes have 8 rows")
+            }
+        };
+        Err(Error::Option { name, value: value.to_string(), allowed })
+    }
+
+    /// Makes what a generation ahead needs; its first row will be at `position`.
+    pub(crate) fn make_ready_ahead(&mut self, policy: &Policy, position: u32) -> Result<(), Error> {
+        let Some((lead, rows)) = policy.lead else { return Ok(()) };
+        let device = self.model.device().clone();
+        if !self.ahead.contains_key(&rows) {
+            self.ahead.insert(rows, Ahead::new(&device, self.model.config(), rows)?);
+        }
+        let ahead = &self.ahead[&rows];
+        let mut table = vec![Row::RESTING; rows as usize];
+        device.write(&ahead.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
+        // Where drafts count from, before there are any.
+        table[0].position = position;
+        device.write(&ahead.ends.table, 0, bytemuck::cast_slice(&table))?;
+        device.write(&ahead.ends.front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
+        self.write_sequence(policy.depth.steps)?;
+        self.plan_ahead(lead, rows, policy)?;
+        Ok(())
+    }
+
+    /// Begins pass `index` of a round that goes up to position `end` at most; the last one brings tokens.
+    pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, end: u32) -> Result<Execution, Error> {
+        let (lead, rows) = policy.lead.ok_or(Error::NotStarted)?;
+        let end = end.min(self.context());
+        self.kv.reserve(0, end, policy.depth.steps)?;
+        self.position = self.position.max(end);
+        self.last = None;
+        let device = self.model.device().clone();
+        if index + 1 < lead.passes() {
+            let Lead::Drafts { steps, .. } = lead else { return Err(Error::NotStarted) };
+            return Ok(device.begin(self.plan(self.single(), policy.token())?, &[steps], &[])?);
+        }
+        let counts = match lead {
+            Lead::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
+            Lead::Guesses { every, .. } => vec![every],
+        };
+        let emitted = self.ahead.get(&rows).ok_or(Error::NotBegun)?.ends.emitted.clone();
+        Ok(device.begin(self.plan_ahead(lead, rows, policy)?, &counts, &[&emitted])?)
+    }
+
+    /// The plan of the pass that brings tokens.
+    fn plan_ahead(&mut self, lead: Lead, rows: u32, policy: &Policy) -> Result<&ruminate_engine::Plan, Error> {
+        let (follow, checks) = match lead {
+            Lead::Drafts { threshold, .. } => (Follow::Verify(threshold.to_bits()), policy.depth.decoding()),
+            Lead::Guesses { .. } => (Follow::Guess, None),
+        };
+        let plan = PlanKey { choose: policy.chooses(), checks, follow, ..PlanKey::of(Stage::Token) };
+        let next = self.next_row()?;
+        let Self { model, kv, tables, ahead, .. } = self;
+        let Ahead { space, ends } = ahead.get_mut(&rows).ok_or(Error::NotBegun)?;
+        space.plan(&model.surroundings(kv, tables, Some(&next), Some(ends)), plan)
+    }
+}
+
+/// The tokens that a round brought.
+pub(crate) fn emitted(results: &[Vec<u8>]) -> Option<Vec<u32>> {
+    let words: Vec<u32> = bytemuck::pod_collect_to_vec(results.first()?);
+    let count = *words.first()? as usize;
+    Some(words.get(1..=count)?.to_vec())
+}

@@ -1,0 +1,4 @@
+struct Front {
+    oldest: u32,
+    origin: u32,
+}

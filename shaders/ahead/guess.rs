@@ -1,0 +1,181 @@
+//! Rows that begin with a guess while those before them are still iterated.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::kernel::params;
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload};
+
+/// Follows every row with one that begins with what was chosen behind it.
+pub static GUESS: Kernel = Kernel {
+    name: "guess",
+    wgsl: include_str!("guess.wgsl"),
+    parts: &[ROW, Part::new("front", include_str!("front.wgsl"))],
+    bindings: &[
+        Binding::read("chosen", "u32"),
+        Binding::write("rows", "Row"),
+        Binding::write("front", "Front"),
+        Binding::write("history", "u32"),
+        Binding::write("emitted", "u32"),
+    ],
+    axes: &[],
+    overrides: &[],
+    params: GuessParams::FIELDS,
+    params_size: size_of::<GuessParams>(),
+    reference,
+    cases,
+    random,
+    at: |_: &Workload| cases(),
+};
+
+params! {
+    /// Parameters of [`GUESS`].
+    pub struct GuessParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Positions per sequence.
+        pub context: u32,
+    }
+}
+
+/// Which positions are under way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Front {
+    /// The first of them: what is before it stands.
+    pub oldest: u32,
+    /// The one that had the first place of the table.
+    pub origin: u32,
+}
+
+/// Bytes of `emitted`: a number of tokens, and so many tokens at most.
+#[must_use]
+pub const fn emitted_bytes(rows: u32) -> u64 {
+    (1 + rows as u64) * 4
+}
+
+/// Goes along `rows [rows]`, position p in place `(p - origin) mod rows`. What was chosen behind a row makes the row behind it: a new one, the one that is there
+/// if it began with this token, or it is begun again and all behind it dropped. The oldest leaves if it has had all its steps: its token is written to
+/// `emitted [1 + rows]`, behind their number. Bindings: chosen `[rows]`, rows, front, history `[sequences, context]`, emitted.
+#[must_use]
+pub fn guess(rows: u32, (sequences, context): (u32, u32)) -> Launch {
+    let bytes = u64::from(rows) * size_of::<Row>() as u64;
+    Launch {
+        kernel: &GUESS,
+        choice: Choice::default(),
+        overrides: vec![],
+        params: bytemuck::bytes_of(&GuessParams { rows, context }).to_vec(),
+        workgroups: [1, 1, 1],
+        sizes: vec![
+            u64::from(rows) * 4,
+            bytes,
+            size_of::<Front>() as u64,
+            u64::from(sequences) * u64::from(context) * 4,
+            emitted_bytes(rows),
+        ],
+        cost: Cost { bytes: 2 * bytes, flops: 0 },
+    }
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: GuessParams = launch.params();
+    let (chosen, rows) = (slots.read::<u32>(), slots.write::<Row>());
+    let (fronts, history, emitted) = (slots.write::<Front>(), slots.write::<u32>(), slots.write::<u32>());
+    let front = &mut fronts[0];
+    let mut stand = Vec::new();
+    let mut position = front.oldest;
+    for _ in 0..params.rows {
+        let place = |position: u32| ((position - front.origin) % params.rows) as usize;
+        let (here, after) = (place(position), place(position + 1));
+        let row = rows[here];
+        if row.live == 0 || row.position != position {
+            break;
+        }
+        let token = chosen[here];
+        if row.exited != 0 && position == front.oldest {
+            stand.push(token);
+            (rows[here].live, rows[here].exited) = (0, 0);
+            front.oldest += 1;
+        }
+        position += 1;
+        let behind = rows[after];
+        if behind.live != 0 && behind.position == position && behind.token == token {
+            continue;
+        }
+        for row in rows.iter_mut().filter(|row| row.live != 0 && row.position >= position) {
+            (row.live, row.exited) = (0, 0);
+        }
+        if position < params.context && rows[after].live == 0 {
+            history[(row.sequence * params.context + position) as usize] = token;
+            rows[after] = Row { output: after as u32, ..Row::new(row.sequence, position, token) };
+        }
+        break;
+    }
+    emitted[0] = stand.len() as u32;
+    emitted[1..=stand.len()].copy_from_slice(&stand);
+}
+
+/// So many rows under way, the first one at its end or not; the guess of place `wrong` does not hold.
+fn case(rows: u32, under_way: u32, done: bool, wrong: u32, room: u32, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let (origin, vocab) = (5, 90);
+    let oldest = origin + noise.below(3 * rows);
+    let context = oldest + room;
+    let launch = guess(rows, (1, context));
+    let mut chosen: Vec<u32> = (0..rows).map(|_| noise.below(vocab)).collect();
+    let mut table = vec![Row::RESTING; rows as usize];
+    for i in 0..under_way.min(room) {
+        let position = oldest + i;
+        let place = |position: u32| ((position - origin) % rows) as usize;
+        let before = if i == 0 { 3 } else { chosen[place(position - 1)] };
+        table[place(position)] = Row {
+            output: place(position) as u32,
+            step: 4 * (under_way - i),
+            exited: u32::from(done && i == 0),
+            draw: 1,
+            ..Row::new(0, position, before)
+        };
+        if i == wrong {
+            chosen[place(position)] = vocab + 1;
+        }
+    }
+    // What was chosen behind the wrong one has changed since the rows behind it began.
+    if let Some(row) = table.iter_mut().find(|row| row.live != 0 && row.position == oldest + wrong + 1) {
+        row.token = vocab + 2;
+    }
+    let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
+    Case {
+        name: format!("{under_way} of {rows} under way, done {done}, wrong {wrong}, room {room}"),
+        data: vec![
+            chosen,
+            bytemuck::cast_slice(&table).to_vec(),
+            bytemuck::cast_slice(&[Front { oldest, origin }]).to_vec(),
+            words(3, 77),
+            words(4, 0),
+        ],
+        checks: vec![Check::Skip, Check::Exact, Check::Exact, Check::Exact, Check::Exact],
+        launch,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        case(1, 1, true, 9, 30, 1),
+        case(1, 1, false, 9, 30, 2),
+        case(8, 1, false, 9, 30, 3),
+        case(8, 8, true, 9, 30, 4),
+        case(8, 8, true, 0, 30, 5),
+        case(8, 8, true, 5, 30, 6),
+        case(8, 6, false, 3, 30, 7),
+        // Every place is taken, and nothing leaves.
+        case(8, 8, false, 9, 30, 8),
+        // The context ends.
+        case(8, 8, true, 9, 3, 9),
+        case(8, 0, false, 9, 3, 10),
+    ]
+}
+
+fn random(seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let rows = 1 + noise.below(40);
+    case(rows, noise.below(rows + 1), noise.below(2) == 0, noise.below(rows + 5), 1 + noise.below(2 * rows), seed)
+}

@@ -1,0 +1,51 @@
+struct Params {
+    rows: u32,
+    context: u32,
+}
+
+// Drops what was computed behind a position.
+fn drop_behind(position: u32) {
+    for (var i = 0u; i < params.rows; i += 1u) {
+        if (rows[i].live != 0u && rows[i].position > position) {
+            rows[i].live = 0u;
+            rows[i].exited = 0u;
+        }
+    }
+}
+
+// Goes along the rows under way, from the oldest on: each is followed by a row that began with what was chosen behind it, or by none, or by one that began
+// with another token, which is begun again; all behind that is dropped. The oldest row leaves when it has had all its steps: what is chosen behind it now
+// stands. Position p has place (p - origin) mod rows.
+@compute @workgroup_size(1)
+fn main() {
+    var count = 0u;
+    var position = front[0].oldest;
+    for (var i = 0u; i < params.rows; i += 1u) {
+        let place = (position - front[0].origin) % params.rows;
+        let row = rows[place];
+        if (row.live == 0u || row.position != position) {
+            break;
+        }
+        let token = chosen[place];
+        if (row.exited != 0u && position == front[0].oldest) {
+            count += 1u;
+            emitted[count] = token;
+            rows[place].live = 0u;
+            rows[place].exited = 0u;
+            front[0].oldest += 1u;
+        }
+        position += 1u;
+        let after = (position - front[0].origin) % params.rows;
+        let behind = rows[after];
+        if (behind.live != 0u && behind.position == position && behind.token == token) {
+            continue;
+        }
+        drop_behind(position - 1u);
+        if (position < params.context && rows[after].live == 0u) {
+            history[row.sequence * params.context + position] = token;
+            rows[after] = Row(row.sequence, position, 0u, token, 1u, after, 1u, 0u);
+        }
+        break;
+    }
+    emitted[0] = count;
+}
