@@ -5,7 +5,8 @@ use ruminate_shaders::Row;
 
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
-use crate::options::{Continuous, Sampling, State};
+use crate::options::{Continuous, State};
+use crate::sampling::Choosing;
 use crate::session::{MAX_ROWS, Session, capacity, check_steps};
 use crate::workspace::{Choose, PlanKey, Stage};
 
@@ -14,14 +15,14 @@ use crate::workspace::{Choose, PlanKey, Stage};
 pub(crate) struct Policy {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
-    pub(crate) sampling: Sampling,
+    pub(crate) choosing: Choosing,
 }
 
 impl Policy {
     /// The plan of a decoded token.
     fn token(&self) -> PlanKey {
-        let (choose, checks) = (Choose::of(self.sampling), self.depth.decoding());
-        PlanKey { choose, checks, continuous: self.continuous, ..PlanKey::of(Stage::Token) }
+        let checks = self.depth.decoding();
+        PlanKey { checks, continuous: self.continuous, ..PlanKey::choosing(&self.choosing) }
     }
 
     /// The plan of a piece of the prompt; the last one chooses a token.
@@ -32,20 +33,31 @@ impl Policy {
 }
 
 /// A token and the row that it was chosen behind, as a pass reads them back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     pub(crate) token: u32,
     /// Steps that the row took.
     pub(crate) steps: u32,
+    /// The token's log-probability, if it was asked for.
+    pub(crate) logprob: Option<f32>,
+    /// The most likely tokens, likewise.
+    pub(crate) top: Vec<(u32, f32)>,
 }
 
 impl Chosen {
-    /// From the results of a pass of one read-out.
-    pub(crate) fn from_results(results: &[Vec<u8>]) -> Option<Self> {
-        let [token, row] = results else { return None };
+    /// From the results of a pass of one read-out that ranked so many tokens.
+    pub(crate) fn from_results(results: &[Vec<u8>], ranked: Option<u32>) -> Option<Self> {
+        let [token, row, rest @ ..] = results else { return None };
         let token = u32::from_le_bytes(*token.first_chunk()?);
         let row: Row = bytemuck::pod_read_unaligned(row.get(..size_of::<Row>())?);
-        Some(Self { token, steps: row.step })
+        let mut found = Self { token, steps: row.step, logprob: None, top: Vec::new() };
+        if let (Some(count), [tokens, logprobs]) = (ranked, rest) {
+            let tokens: Vec<u32> = bytemuck::pod_collect_to_vec(tokens);
+            let logprobs: Vec<f32> = bytemuck::pod_collect_to_vec(logprobs);
+            found.logprob = logprobs.first().copied();
+            found.top = tokens.into_iter().zip(logprobs).skip(1).take(count as usize).collect();
+        }
+        Some(found)
     }
 }
 
@@ -54,7 +66,7 @@ impl Session {
     pub(crate) fn make_ready(&mut self, prompt: &[u32], policy: &Policy, goes_on: bool) -> Result<(), Error> {
         let steps = policy.depth.steps;
         self.check(prompt, steps, State::Seeded)?;
-        self.set_sampling(policy.sampling)?;
+        self.set_choosing(&policy.choosing)?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), steps)?;
@@ -92,8 +104,15 @@ impl Session {
     fn begin_pass(&mut self, key: (u32, u32), depth: Depth, plan: PlanKey) -> Result<Execution, Error> {
         let device = self.model.device().clone();
         let space = self.space(key)?;
-        let chosen = [space.chosen.clone(), space.sites.picked.clone()];
-        let reads: Vec<&Buffer> = chosen.iter().filter(|_| plan.choose != Choose::Nothing).collect();
+        let mut chosen = Vec::new();
+        if plan.choose != Choose::Nothing {
+            chosen.extend([space.chosen.clone(), space.sites.picked.clone()]);
+        }
+        self.plan(key, plan)?;
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space(key)?.ranks) {
+            chosen.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
+        }
+        let reads: Vec<&Buffer> = chosen.iter().collect();
         Ok(device.begin(self.plan(key, plan)?, &depth.counts(plan.checks), &reads)?)
     }
 

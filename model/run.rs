@@ -14,6 +14,7 @@ use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
+use crate::sampling::Choosing;
 use crate::session::{MAX_ROWS, Session};
 use crate::stop::StopStrings;
 use crate::tokenizer::{Specials, StreamDecoder};
@@ -53,11 +54,11 @@ pub(crate) struct Run {
 impl Run {
     /// Checks everything, makes room for the prompt, and makes the plans of all passes ready.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
-        options.sampling.validate()?;
         options.exit.map_or(Ok(()), |exit| exit.validate())?;
         session.model().device().check()?;
         let start = Instant::now();
         let model = session.model();
+        let choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
         let steps = options.steps.unwrap_or(model.config().mean_recurrence);
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
@@ -75,7 +76,7 @@ impl Run {
         }
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let depth = Depth { steps, exit: options.exit };
-        let policy = Policy { depth, continuous: options.continuous, sampling: options.sampling };
+        let policy = Policy { depth, continuous: options.continuous, choosing };
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;
@@ -235,7 +236,7 @@ impl Run {
         // Not the time of this call: the host may have been busy with the next token.
         let now = ticket.done_at()?;
         let results = ticket.wait()?;
-        let Chosen { token, steps } = Chosen::from_results(&results)
+        let Chosen { token, steps, logprob, top } = Chosen::from_results(&results, self.policy.choosing.logprobs)
             .ok_or_else(|| Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned())))?;
         let first = *self.first.get_or_insert(now);
         self.statistics.prompt_time = first - self.start;
@@ -245,7 +246,7 @@ impl Run {
 
         if self.end_tokens.contains(&token) {
             self.finished = Some(StopReason::EndToken(token));
-            return Ok(Some(Piece { token, text: self.flush(), steps }));
+            return Ok(Some(Piece { token, text: self.flush(), steps, logprob, top }));
         }
         let fresh = self.decoder.push(token);
         let (mut text, stopped) = self.stop.push(&fresh);
@@ -256,7 +257,7 @@ impl Run {
             self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.flush());
         }
-        Ok(Some(Piece { token, text, steps }))
+        Ok(Some(Piece { token, text, steps, logprob, top }))
     }
 
     /// Text that was held back.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{memo_bytes, value_bytes};
-use ruminate_shaders::sample::{argmax, argmax_variants, feed, sample, sample_variants, seen_bytes};
+use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
+use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
 use ruminate_shaders::{Row, activation_bytes};
 
 use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
@@ -13,7 +14,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
-use crate::options::{Continuous, Sampling};
+use crate::options::Continuous;
+use crate::sampling::{Choosing, MAX_LOGPROBS};
 
 /// Which part of a token's computation a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,9 +42,9 @@ pub(crate) enum Choose {
 }
 
 impl Choose {
-    /// What a way of sampling asks for.
-    pub(crate) fn of(sampling: Sampling) -> Self {
-        if sampling.is_argmax() { Self::Argmax } else { Self::Sample }
+    /// What a way of choosing asks for.
+    pub(crate) fn of(choosing: &Choosing) -> Self {
+        if choosing.is_greedy() { Self::Argmax } else { Self::Sample }
     }
 }
 
@@ -51,6 +53,10 @@ impl Choose {
 pub(crate) struct PlanKey {
     pub(crate) stage: Stage,
     pub(crate) choose: Choose,
+    /// Whether the choice is among edited logits.
+    pub(crate) edits: bool,
+    /// How many tokens are ranked beside the chosen one, if any.
+    pub(crate) logprobs: Option<u32>,
     /// When rows leave the loop early.
     pub(crate) checks: Option<Checks>,
     /// What the chosen token's recurrence goes on from.
@@ -61,7 +67,14 @@ pub(crate) struct PlanKey {
 impl PlanKey {
     /// The plan that computes a stage, and nothing else.
     pub(crate) const fn of(stage: Stage) -> Self {
-        Self { stage, choose: Choose::Nothing, checks: None, continuous: None, trace: false }
+        let choose = Choose::Nothing;
+        Self { stage, choose, edits: false, logprobs: None, checks: None, continuous: None, trace: false }
+    }
+
+    /// The plan that computes a token and chooses the next one.
+    pub(crate) fn choosing(choosing: &Choosing) -> Self {
+        let (choose, edits, logprobs) = (Choose::of(choosing), choosing.edits(), choosing.logprobs);
+        Self { choose, edits, logprobs, ..Self::of(Stage::Token) }
     }
 }
 
@@ -77,13 +90,37 @@ pub(crate) struct Tables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,
     pub(crate) history: Buffer,
+    /// Made when the first generation asks for them.
+    pub(crate) penalties: Option<PenaltyTables>,
+}
+
+/// What logits are edited by, per sequence.
+pub(crate) struct PenaltyTables {
+    pub(crate) rules: Buffer,
+    /// `[sequences, vocab]`.
+    pub(crate) bias: Buffer,
+    /// A bit for each token `[sequences, vocab/32]`.
+    pub(crate) breakers: Buffer,
+}
+
+/// Where logits are edited.
+struct EditSites {
+    marks: Buffer,
+    edited: Buffer,
+}
+
+/// The chosen and the most likely tokens `[outputs, 1 + count]`.
+pub(crate) struct RankSites {
+    pub(crate) ranked: Buffer,
+    pub(crate) logprobs: Buffer,
 }
 
 /// Buffers for passes of up to a number of rows.
 pub(crate) struct Workspace {
     pub(crate) sites: Sites,
     pub(crate) chosen: Buffer,
-    seen: Buffer,
+    edits: Option<EditSites>,
+    pub(crate) ranks: Option<RankSites>,
     /// By whether the checks read out.
     exits: HashMap<bool, ExitSites>,
     capacity: u32,
@@ -108,7 +145,8 @@ impl Workspace {
                 logits: buffer("logits", activation_bytes(outputs, vocab))?,
             },
             chosen: buffer("chosen tokens", u64::from(outputs) * 4)?,
-            seen: buffer("seen tokens", seen_bytes(outputs, vocab))?,
+            edits: None,
+            ranks: None,
             exits: HashMap::new(),
             capacity,
             outputs,
@@ -133,6 +171,7 @@ impl Workspace {
         if !fresh {
             self.plans.retain(|_, (generation, _)| *generation == kv.generation());
             self.exit_sites(device, key.checks)?;
+            self.choice_sites(device, key)?;
             let graph = self.record(device, raven, kv, tables, key, next)?;
             self.plans.insert(key, (kv.generation(), device.plan(graph)?));
         }
@@ -157,6 +196,22 @@ impl Workspace {
             values: buffer("values of checks", value_bytes(self.capacity))?,
         };
         self.exits.insert(reads_out, sites);
+        Ok(())
+    }
+
+    /// What choices take beside the logits.
+    fn choice_sites(&mut self, device: &Device, key: PlanKey) -> Result<(), Error> {
+        let Self { outputs, vocab, capacity, .. } = *self;
+        let buffer = |name: &str, bytes| device.buffer(&format!("{name} of {capacity} rows"), bytes);
+        if key.edits && self.edits.is_none() {
+            let marks = buffer("marks of tokens", marks_bytes(outputs, vocab))?;
+            self.edits = Some(EditSites { marks, edited: buffer("edited logits", activation_bytes(outputs, vocab))? });
+        }
+        if key.logprobs.is_some() && self.ranks.is_none() {
+            let bytes = ranked_bytes(outputs, MAX_LOGPROBS);
+            let (ranked, logprobs) = (buffer("ranked tokens", bytes)?, buffer("log-probabilities", bytes)?);
+            self.ranks = Some(RankSites { ranked, logprobs });
+        }
         Ok(())
     }
 
@@ -215,25 +270,35 @@ impl Workspace {
         device: &Device,
         kv: &KvCache,
         tables: &Tables,
-        PlanKey { choose, continuous, .. }: PlanKey,
+        key: PlanKey,
         next: Option<&Next>,
     ) -> Result<(), Error> {
-        let caps = device.caps();
+        let (caps, outputs, vocab) = (device.caps(), self.outputs, self.vocab);
         let (sequences, context) = (kv.sequences(), kv.context());
-        let (picked, logits) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
+        let (picked, raw) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
         let (chosen, history) = (graph.import(&self.chosen), graph.import(&tables.history));
-        if choose == Choose::Sample {
+        let mut logits = raw;
+        if let (true, Some(by), Some(sites)) = (key.edits, &tables.penalties, &self.edits) {
+            let [rules, bias, breakers] = [&by.rules, &by.bias, &by.breakers].map(|table| graph.import(table));
+            let marks = graph.import(&sites.marks);
+            logits = graph.import(&sites.edited);
+            let launch = penalise(outputs, vocab, sequences, context);
+            graph.launch(launch, &[picked, rules, history, bias, breakers, raw, marks, logits])?;
+        }
+        if key.choose == Choose::Sample {
             let (seeds, samplers) = (graph.import(&tables.sequences), graph.import(&tables.samplers));
-            let seen = graph.import(&self.seen);
-            let launch = sample(&caps, self.outputs, self.vocab, sequences, context);
-            let launch = device.pick(sample_variants(&caps, launch));
-            graph.launch(launch, &[picked, seeds, samplers, history, seen, logits, chosen])?;
+            let launch = device.pick(sample_variants(&caps, sample(&caps, outputs, vocab, sequences)));
+            graph.launch(launch, &[picked, seeds, samplers, logits, chosen])?;
         } else {
-            let launch = device.pick(argmax_variants(&caps, argmax(&caps, self.outputs, self.vocab)));
+            let launch = device.pick(argmax_variants(&caps, argmax(&caps, outputs, vocab)));
             graph.launch(launch, &[picked, logits, chosen])?;
         }
+        if let (Some(count), Some(sites)) = (key.logprobs, &self.ranks) {
+            let (ranked, values) = (graph.import(&sites.ranked), graph.import(&sites.logprobs));
+            graph.launch(logprobs(&caps, outputs, vocab, count), &[picked, raw, chosen, ranked, values])?;
+        }
         let next = graph.import(next.map_or(&self.sites.rows, |next| &next.rows));
-        let launch = feed(self.outputs, sequences, context, continuous.is_some());
+        let launch = feed(outputs, sequences, context, key.continuous.is_some());
         Ok(graph.launch(launch, &[picked, chosen, history, next])?)
     }
 

@@ -74,6 +74,8 @@ fn flags() -> Result<()> {
         ("--top-p=0", "top_p is 0"),
         ("--min-p=2", "min_p is 2"),
         ("--repeat-penalty=0", "repeat_penalty is 0"),
+        ("--dry-multiplier=inf", "dry multiplier is inf"),
+        ("--logit-bias=1nan", "is no token and value"),
         ("--init-scale=nan", "init_scale is NaN"),
         ("--stop=", "stop string is empty"),
         ("--max-tokens=0", "0 is not in 1.."),
