@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
     Config, Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvStrategy, MAX_STEPS,
-    Model, PrefillExit, SessionOptions,
+    Model, Noise, PrefillExit, SessionOptions,
 };
 
 use crate::sampling::SamplingOptions;
@@ -26,6 +26,10 @@ pub(crate) struct GenerationOptions {
     /// Let each token go on from the state of the one before, instead of from a fresh one: as it left the core block (raw), or behind the final norm (normed)
     #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "raw", value_parser = continuous(), help_heading = "Depth")]
     pub(crate) continuous: Option<Continuous>,
+    /// Mix noise into every state before every step, as the authors can at test time: fixed=0.05, geom=0.1, sqrt, line or chi; the scale is in
+    /// standard deviations of initial states. States are normed behind it, but not with fixed=0.05,raw
+    #[arg(long, value_name = "KIND=SCALE", help_heading = "Depth")]
+    pub(crate) noise: Option<Noise>,
 
     /// Tokens to generate at most [default: until the model ends or the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
@@ -164,6 +168,7 @@ impl GenerationOptions {
             steps: self.steps,
             exit: self.exit.exit(),
             continuous: self.continuous,
+            noise: self.noise,
             max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
             sampling: self.sampling.or_else(checkpoint),
             logit_bias: self.sampling.bias(model.tokenizer())?,

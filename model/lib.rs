@@ -30,7 +30,7 @@
 //! numbers. [`SessionOptions::kv_dtype`] does the same for keys and values.
 //!
 //! Tokens are chosen on the device: [`GenerateOptions`] has temperature, filters and penalties ([`Sampling`], [`Dry`]) and biases, and gives
-//! log-probabilities on request.
+//! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
 //!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
@@ -49,6 +49,7 @@ mod forward;
 mod generate;
 mod kv;
 mod model;
+mod noise;
 mod options;
 mod policy;
 mod precision;
@@ -78,6 +79,7 @@ pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use model::Model;
+pub use noise::Noise;
 pub use options::{Continuous, GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
 pub use precision::{Dtypes, Group, Precision};
 pub use quantize::{QuantizeOptions, Quantized, quantize};
@@ -89,6 +91,7 @@ pub use ruminate_engine::{
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::Criterion;
+pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use session::{MAX_STEPS, Session};

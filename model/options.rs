@@ -9,6 +9,7 @@ use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::fit::Need;
+use crate::noise::Noise;
 use crate::precision::{Group, Precision};
 use crate::sampling::{DRY_BREAKERS, Sampling};
 
@@ -146,6 +147,8 @@ pub struct GenerateOptions {
     pub exit: Option<Exit>,
     /// Whether tokens go on from the state of the one before.
     pub continuous: Option<Continuous>,
+    /// Noise that states get before every step.
+    pub noise: Option<Noise>,
     /// Tokens at most; by default as many as the context holds.
     pub max_tokens: Option<u32>,
     /// How tokens are chosen.
@@ -173,6 +176,7 @@ impl Default for GenerateOptions {
             steps_of: None,
             exit: None,
             continuous: None,
+            noise: None,
             max_tokens: None,
             sampling: Sampling::default(),
             logit_bias: Vec::new(),

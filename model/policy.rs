@@ -5,6 +5,7 @@ use ruminate_shaders::Row;
 
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
+use crate::noise::Stir;
 use crate::options::{Continuous, State};
 use crate::sampling::Choosing;
 use crate::session::{MAX_ROWS, Session, capacity, check_steps};
@@ -15,6 +16,7 @@ use crate::workspace::{Choose, PlanKey, Stage};
 pub(crate) struct Policy {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
+    pub(crate) noise: Option<Stir>,
     pub(crate) choosing: Choosing,
 }
 
@@ -22,13 +24,15 @@ impl Policy {
     /// The plan of a decoded token.
     fn token(&self) -> PlanKey {
         let checks = self.depth.decoding();
-        PlanKey { checks, continuous: self.continuous, ..PlanKey::choosing(&self.choosing) }
+        let (continuous, noise) = (self.continuous, self.noise);
+        PlanKey { checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
 
     /// The plan of a piece of the prompt; the last one chooses a token.
     fn prompt(&self, last: bool) -> PlanKey {
         let checks = self.depth.prefill();
-        if last { PlanKey { checks, ..self.token() } } else { PlanKey { checks, ..PlanKey::of(Stage::Token) } }
+        let other = PlanKey { noise: self.noise, ..PlanKey::of(Stage::Token) };
+        PlanKey { checks, ..if last { self.token() } else { other } }
     }
 }
 

@@ -12,6 +12,7 @@ use ruminate_engine::{Execution, ReadBack};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
+use crate::noise::Stir;
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::sampling::Choosing;
@@ -59,6 +60,7 @@ impl Run {
         let start = Instant::now();
         let model = session.model();
         let choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
+        let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?.map(|rule| Stir::of(&rule));
         let steps = options.steps.unwrap_or(model.config().mean_recurrence);
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
@@ -76,7 +78,7 @@ impl Run {
         }
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let depth = Depth { steps, exit: options.exit };
-        let policy = Policy { depth, continuous: options.continuous, choosing };
+        let policy = Policy { depth, continuous: options.continuous, noise, choosing };
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
+use crate::noise::Stir;
 use crate::options::Continuous;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 
@@ -61,6 +62,8 @@ pub(crate) struct PlanKey {
     pub(crate) checks: Option<Checks>,
     /// What the chosen token's recurrence goes on from.
     pub(crate) continuous: Option<Continuous>,
+    /// What states get before every step.
+    pub(crate) noise: Option<Stir>,
     pub(crate) trace: bool,
 }
 
@@ -68,7 +71,8 @@ impl PlanKey {
     /// The plan that computes a stage, and nothing else.
     pub(crate) const fn of(stage: Stage) -> Self {
         let choose = Choose::Nothing;
-        Self { stage, choose, edits: false, logprobs: None, checks: None, continuous: None, trace: false }
+        let (checks, continuous, noise) = (None, None, None);
+        Self { stage, choose, edits: false, logprobs: None, checks, continuous, noise, trace: false }
     }
 
     /// The plan that computes a token and chooses the next one.
@@ -230,11 +234,11 @@ impl Workspace {
         key: PlanKey,
         next: Option<&Next>,
     ) -> Result<Graph, Error> {
-        let PlanKey { stage, checks, trace, .. } = key;
+        let PlanKey { stage, checks, noise, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
         let shape = ReadOut { rows: self.capacity, outputs: self.outputs };
         let sequences = &tables.sequences;
-        let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, trace };
+        let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, noise, trace };
         if matches!(stage, Stage::Token | Stage::Begin) {
             raven.begin(&mut pass)?;
         }

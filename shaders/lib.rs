@@ -56,6 +56,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::ATTENTION_FRESH,
     &attention::COMBINE,
     &recur::INIT_STATE,
+    &recur::NOISE,
     &recur::ADVANCE,
     &exit::EXIT_BEGIN,
     &exit::EXIT_STATE,

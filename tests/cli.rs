@@ -136,6 +136,22 @@ fn tokens_are_banned_and_forced_and_repetitions_penalised() {
 }
 
 #[test]
+fn noise_can_be_repeated_and_is_refused_where_states_are_followed() {
+    let line = ["run", "--cpu", "-q", "--steps=16", "--seed=5", "--json", "--logprobs=2", PROMPT];
+    let run = |noise: &str| {
+        let done = output(&[&line[..7], &[noise, PROMPT]].concat());
+        let object: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one JSON object");
+        object["logprobs"].clone()
+    };
+    let found = run("--noise=geom=0.3");
+    assert_eq!(found, run("--noise=geom=0.3,renorm"));
+    assert!(found != run("--noise=geom=0.3,raw") && found != run("--noise=chi=0.3"), "{found}");
+    let done = output(&["trace", "--cpu", "--noise=geom=0.1", PROMPT]);
+    let errors = text(&done.stderr);
+    assert!(done.status.code() == Some(2) && errors.contains("leave out --noise"), "{errors}");
+}
+
+#[test]
 fn completions_know_the_verbs() {
     let script = text(&output(&["completions", "bash"]).stdout);
     assert!(script.contains("devices") && script.contains("--steps"), "no verbs or flags in the script");

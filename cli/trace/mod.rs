@@ -65,6 +65,10 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         let problem = "a trace follows every token from a state of its own; leave out --continuous";
         return Err(Usage(problem.to_owned()).into());
     }
+    if options.generation.noise.is_some() {
+        let problem = "a trace follows states as the model moves them; leave out --noise";
+        return Err(Usage(problem.to_owned()).into());
+    }
     let files: Vec<&Path> = options.chart.files().chain(options.safetensors.as_deref()).collect();
     for file in &files {
         writable(file)?;

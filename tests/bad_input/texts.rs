@@ -76,6 +76,8 @@ fn flags() -> Result<()> {
         ("--repeat-penalty=0", "repeat_penalty is 0"),
         ("--dry-multiplier=inf", "dry multiplier is inf"),
         ("--logit-bias=1nan", "is no token and value"),
+        ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
+        ("--noise=fixed=9", "noise is fixed=9"),
         ("--init-scale=nan", "init_scale is NaN"),
         ("--stop=", "stop string is empty"),
         ("--max-tokens=0", "0 is not in 1.."),

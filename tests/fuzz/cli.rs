@@ -21,7 +21,7 @@ const MEMORY: u32 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Flags with a value, and values that some of them take. Depth and length stay small where they are valid.
-const FLAGS: [&str; 28] = [
+const FLAGS: [&str; 29] = [
     "--steps",
     "--temp",
     "--top-k",
@@ -32,6 +32,7 @@ const FLAGS: [&str; 28] = [
     "--dry-multiplier",
     "--logit-bias",
     "--logprobs",
+    "--noise",
     "-n",
     "-c",
     "--seed",
