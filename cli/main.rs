@@ -10,6 +10,7 @@ macro_rules! remark {
     }};
 }
 
+mod ahead;
 mod bench;
 mod chat;
 mod completions;
@@ -20,6 +21,7 @@ mod exit;
 mod hub;
 mod inspect;
 mod interrupt;
+mod logprobs;
 mod model;
 mod options;
 mod plot;
@@ -30,6 +32,7 @@ mod pull;
 mod quantize;
 mod report;
 mod run;
+mod sampling;
 mod score;
 mod steps;
 mod sweep;

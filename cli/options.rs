@@ -2,12 +2,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
-    Config, Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, GenerationConfig, KV_DTYPES, KvShare,
-    KvStrategy, MAX_STEPS, Model, PrefillExit, Sampling, SessionOptions,
+    Config, Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvStrategy, MAX_STEPS,
+    Model, Noise, PrefillExit, SessionOptions,
 };
+
+use crate::ahead::AheadOptions;
+use crate::sampling::SamplingOptions;
 
 /// Flags that say how a text is continued.
 #[derive(Args)]
@@ -23,6 +27,15 @@ pub(crate) struct GenerationOptions {
     /// Let each token go on from the state of the one before, instead of from a fresh one: as it left the core block (raw), or behind the final norm (normed)
     #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "raw", value_parser = continuous(), help_heading = "Depth")]
     pub(crate) continuous: Option<Continuous>,
+    /// Mix noise into every state before every step, as the authors can at test time: fixed=0.05, geom=0.1, sqrt, line or chi; the scale is in
+    /// standard deviations of initial states. States are normed behind it, but not with fixed=0.05,raw
+    #[arg(long, value_name = "KIND=SCALE", help_heading = "Depth")]
+    pub(crate) noise: Option<Noise>,
+    #[command(flatten)]
+    pub(crate) ahead: AheadOptions,
+    /// Add every sum in one order, so that logits are the same to the bit however many rows share a pass; slower where a single row would be computed
+    #[arg(long, help_heading = "Computing ahead")]
+    pub(crate) invariant: bool,
 
     /// Tokens to generate at most [default: until the model ends or the context is full]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
@@ -93,7 +106,7 @@ fn continuous() -> impl TypedValueParser<Value = Continuous> {
 }
 
 /// What `--kv-share` may say.
-fn share(text: &str) -> Result<KvShare, String> {
+fn share(text: &str) -> std::result::Result<KvShare, String> {
     match text.parse() {
         _ if text == "anchor" => Ok(KvShare::Anchor),
         Ok(apart @ 1..) => Ok(KvShare::Steps(apart)),
@@ -118,7 +131,7 @@ pub(crate) struct CacheOptions {
 
 impl CacheOptions {
     /// What the flags ask for, of a model of this configuration.
-    pub(crate) fn strategy(&self, config: &Config) -> Result<KvStrategy, Error> {
+    pub(crate) fn strategy(&self, config: &Config) -> std::result::Result<KvStrategy, Error> {
         let named = KvStrategy::parse(&self.kv_lookup, config.n_layers_in_recurrent_block)?;
         Ok(KvStrategy { share: self.kv_share.unwrap_or(named.share), ..named })
     }
@@ -130,26 +143,6 @@ pub(crate) fn kv_dtypes() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(KV_DTYPES.map(Dtype::name)).map(move |name| named(&name))
 }
 
-/// Flags that say how a token is chosen.
-#[derive(Args)]
-pub(crate) struct SamplingOptions {
-    /// Temperature; 0 always takes the most likely token [default: the checkpoint's, or 0.8]
-    #[arg(long, value_name = "X", help_heading = "Sampling")]
-    pub(crate) temp: Option<f32>,
-    /// Keep the K most likely tokens; 0 keeps all [default: the checkpoint's, or 40]
-    #[arg(long, value_name = "K", help_heading = "Sampling")]
-    pub(crate) top_k: Option<u32>,
-    /// Keep the most likely tokens that together reach P; 1 keeps all [default: the checkpoint's, or 0.95]
-    #[arg(long, value_name = "P", help_heading = "Sampling")]
-    pub(crate) top_p: Option<f32>,
-    /// Keep tokens of at least this share of the largest probability [default: the checkpoint's, or 0.05]
-    #[arg(long, value_name = "P", help_heading = "Sampling")]
-    pub(crate) min_p: Option<f32>,
-    /// Divide the logits of tokens seen before; 1 changes nothing [default: the checkpoint's, or 1]
-    #[arg(long, value_name = "X", help_heading = "Sampling")]
-    pub(crate) repeat_penalty: Option<f32>,
-}
-
 /// What `--dtype` may say, for help texts.
 pub(crate) const DTYPES: &str = "\
 f32, f16 or bf16; q8 (8.5 bits), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common factor. Groups of matrices may be held otherwise: \
@@ -157,7 +150,7 @@ q4,adapter=bf16,embedding=q8. The groups are embedding (and head, where it is th
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
-    pub(crate) fn session(&self, config: &Config) -> Result<SessionOptions, Error> {
+    pub(crate) fn session(&self, config: &Config) -> std::result::Result<SessionOptions, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
         let KvStrategy { lookup, share } = self.cache.strategy(config)?;
         Ok(SessionOptions {
@@ -168,36 +161,30 @@ impl GenerationOptions {
             kv_dtype: self.cache.kv_dtype,
             lookup,
             share,
+            invariant: self.invariant,
         })
     }
 
     /// What the flags ask to generate.
-    pub(crate) fn generate(&self, model: &Model) -> GenerateOptions {
+    ///
+    /// # Errors
+    /// If a text that stands for a token is none.
+    pub(crate) fn generate(&self, model: &Model) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
-        GenerateOptions {
+        Ok(GenerateOptions {
             steps: self.steps,
             exit: self.exit.exit(),
             continuous: self.continuous,
+            noise: self.noise,
+            speculate: self.ahead.speculate(),
+            pipeline: self.ahead.pipeline(),
             max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
             sampling: self.sampling.or_else(checkpoint),
+            logit_bias: self.sampling.bias(model.tokenizer())?,
+            dry_breakers: self.sampling.breakers(),
             stop: self.stop.clone(),
             add_bos: model.tokenizer().bos().is_some(),
             ..GenerateOptions::default()
-        }
-    }
-}
-
-impl SamplingOptions {
-    /// Flag, else the checkpoint's default, else llama.cpp's.
-    fn or_else(&self, checkpoint: &GenerationConfig) -> Sampling {
-        let usual = Sampling::default();
-        let greedy = (checkpoint.do_sample == Some(false)).then_some(0.0);
-        Sampling {
-            temperature: self.temp.or(greedy).or(checkpoint.temperature).unwrap_or(usual.temperature),
-            top_k: self.top_k.or(checkpoint.top_k).unwrap_or(usual.top_k),
-            top_p: self.top_p.or(checkpoint.top_p).unwrap_or(usual.top_p),
-            min_p: self.min_p.or(checkpoint.min_p).unwrap_or(usual.min_p),
-            repeat_penalty: self.repeat_penalty.or(checkpoint.repetition_penalty).unwrap_or(usual.repeat_penalty),
-        }
+        })
     }
 }

@@ -16,7 +16,9 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// Weight bytes per second that decoding reached, in GB/s.
     fn bandwidth(&self) -> f64 {
-        self.statistics.decode_rate() * self.model.bytes_per_token(self.steps) as f64 / 1e9
+        let passes =
+            if self.statistics.tokens > 1 { self.statistics.passes_per_token().round() as u32 } else { self.steps };
+        self.statistics.decode_rate() * self.model.bytes_per_token(passes) as f64 / 1e9
     }
 
     /// The figures as JSON.
@@ -27,6 +29,7 @@ impl Report<'_> {
             "prompt_tokens": prompt_tokens,
             "generated_tokens": tokens,
             "steps_per_token": *steps as f64 / f64::from((*tokens).max(1)),
+            "core_passes_per_token": self.statistics.passes_per_token(),
             "prompt_tokens_per_s": self.statistics.prompt_rate(),
             "decode_tokens_per_s": self.statistics.decode_rate(),
             "weight_gb_per_s": self.bandwidth(),
@@ -51,9 +54,12 @@ impl Report<'_> {
         let dim = Style::new().dimmed();
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
         let average = (*steps as f64 / f64::from((*tokens).max(1)) * 10.0).round() / 10.0;
+        let passes = (self.statistics.passes_per_token() * 10.0).round() / 10.0;
+        let shared = *tokens > 1 && passes < average;
+        let shared = if shared { format!(" in {passes} passes over the core") } else { String::new() };
         remark!(
             "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
-             per token, {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
+             per token{shared}, {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
             digits(self.model.load_time().as_secs_f64()),
             digits(self.statistics.prompt_rate()),
             digits(self.statistics.decode_rate()),

@@ -4,12 +4,13 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, Model, Progress};
+use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Progress};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
+use crate::logprobs;
 use crate::model::{ModelOptions, open_session};
 use crate::options::GenerationOptions;
 use crate::progress::Prefill;
@@ -40,6 +41,10 @@ pub(crate) struct Run {
     /// Show the steps that each token took, by colour, or by a number behind it where there are no colours
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(crate) show_steps: bool,
+    /// A line per token instead of running text (or with --json, in its objects): how likely the model found it, and the K most likely tokens, at most 20;
+    /// of the model's own distribution, at temperature 1, before biases, penalties and filters
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output")]
+    pub(crate) logprobs: Option<u32>,
     /// Print the executor's counters afterwards
     #[arg(long, help_heading = "Output")]
     pub(crate) stats: bool,
@@ -72,8 +77,9 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     let settings = options.generation.session(model.config())?;
     let seed = settings.seed;
     let mut session = open_session(model, settings, options.quiet)?;
-    let asked = options.generation.generate(model);
-    let asked = GenerateOptions { add_bos: asked.add_bos && !options.input.no_bos, ..asked };
+    let asked = options.generation.generate(model)?;
+    let add_bos = asked.add_bos && !options.input.no_bos;
+    let asked = GenerateOptions { add_bos, logprobs: options.logprobs, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(text, &asked)?;
@@ -82,6 +88,10 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     let mut prefill = Prefill::new(options.quiet);
     let mut out = std::io::stdout().lock();
     let (mut whole, mut tokens, mut newline) = (String::new(), Vec::new(), true);
+    let mut ranked = Vec::new();
+    if let Some(count) = options.logprobs.filter(|_| !options.json) {
+        writeln!(out, "{}", logprobs::heading(count))?;
+    }
     while !watch.stopped() {
         let piece = match prefill.next(&mut generation)? {
             Progress::Token(piece) => piece,
@@ -89,15 +99,20 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
             Progress::Done(_) => break,
         };
         tokens.push(piece.token);
+        let mut object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });
+        logprobs::add(&mut object, &piece, model.tokenizer());
         if options.stream {
-            let object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });
             writeln!(out, "{object}")?;
+        } else if options.json {
+            ranked.extend(piece.logprob.map(|_| object));
+        } else if piece.logprob.is_some() {
+            writeln!(out, "{}", logprobs::line(&piece, model.tokenizer()))?;
         } else if let Some(shown) = &mut shown {
             shown.write(&mut out, &piece)?;
-        } else if !options.json {
+        } else {
             write!(out, "{}", piece.text)?;
         }
-        if !piece.text.is_empty() {
+        if !piece.text.is_empty() && piece.logprob.is_none() {
             newline = piece.text.ends_with('\n');
         }
         out.flush()?;
@@ -124,6 +139,9 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
         if !options.stream {
             object["text"] = json!(whole);
             object["tokens"] = json!(tokens);
+            if options.logprobs.is_some() {
+                object["logprobs"] = json!(ranked);
+            }
         }
         writeln!(out, "{object}")?;
     }

@@ -88,7 +88,9 @@ mod tests {
         let mut shown = ShownSteps { most: 32, coloured, least_seen: u32::MAX, most_seen: 0 };
         let mut out = Vec::new();
         for (text, steps) in [(" A", 7), (".\n", 12), ("", 32)] {
-            shown.write(&mut out, &Piece { token: 0, text: text.to_owned(), steps }).expect("a vector takes it");
+            shown
+                .write(&mut out, &Piece { text: text.to_owned(), steps, ..Piece::default() })
+                .expect("a vector takes it");
         }
         (String::from_utf8(out).expect("text"), shown.legend())
     }

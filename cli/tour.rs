@@ -31,6 +31,7 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
             model.device().name(),
         );
     }
+    let usual = flags.generate(model)?;
     let watch = interrupt.generating();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{prompt}")?;
@@ -40,8 +41,12 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
         let asked = GenerateOptions {
             steps: Some(steps),
             max_tokens: Some(flags.max_tokens.unwrap_or(ANSWER)),
-            sampling: if flags.sampling.temp.is_some() { flags.generate(model).sampling } else { Sampling::GREEDY },
-            ..flags.generate(model)
+            sampling: if flags.sampling.temp.is_some() {
+                usual.sampling
+            } else {
+                Sampling { temperature: 0.0, ..usual.sampling }
+            },
+            ..usual.clone()
         };
         let mut answer = String::new();
         for piece in session.generate(prompt, &asked)? {

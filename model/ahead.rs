@@ -10,9 +10,9 @@ use ruminate_shaders::attention::cache::KvShare;
 
 use crate::error::Error;
 use crate::options::GenerateOptions;
-use crate::policy::Policy;
+use crate::policy::{Chosen, Policy};
 use crate::session::Session;
-use crate::workspace::{Follow, PlanKey, Stage, Workspace};
+use crate::workspace::{Follow, PlanKey, Workspace};
 
 /// Rows of one pass ahead of what is known, at most.
 const MOST_ROWS: u32 = 64;
@@ -216,14 +216,20 @@ impl Session {
         let device = self.model.device().clone();
         if index + 1 < lead.passes() {
             let Lead::Drafts { steps, .. } = lead else { return Err(Error::NotStarted) };
-            return Ok(device.begin(self.plan(self.single(), policy.token())?, &[steps], &[])?);
+            let plan = PlanKey { logprobs: None, ..policy.token() };
+            return Ok(device.begin(self.plan(self.single(), plan)?, &[steps], &[])?);
         }
         let counts = match lead {
             Lead::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
             Lead::Guesses { every, .. } => vec![every],
         };
-        let emitted = self.ahead.get(&rows).ok_or(Error::NotBegun)?.ends.emitted.clone();
-        Ok(device.begin(self.plan_ahead(lead, rows, policy)?, &counts, &[&emitted])?)
+        let Ahead { space, ends } = self.ahead.get(&rows).ok_or(Error::NotBegun)?;
+        let mut brought = vec![ends.emitted.clone()];
+        if let (Some(_), Some(ranks)) = (policy.choosing.logprobs, &space.ranks) {
+            brought.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
+        }
+        let reads: Vec<&Buffer> = brought.iter().collect();
+        Ok(device.begin(self.plan_ahead(lead, rows, policy)?, &counts, &reads)?)
     }
 
     /// The plan of the pass that brings tokens.
@@ -232,7 +238,7 @@ impl Session {
             Lead::Drafts { threshold, .. } => (Follow::Verify(threshold.to_bits()), policy.depth.decoding()),
             Lead::Guesses { .. } => (Follow::Guess, None),
         };
-        let plan = PlanKey { choose: policy.chooses(), checks, follow, ..PlanKey::of(Stage::Token) };
+        let plan = PlanKey { checks, follow, noise: policy.noise, ..PlanKey::choosing(&policy.choosing) };
         let next = self.next_row()?;
         let Self { model, kv, tables, ahead, .. } = self;
         let Ahead { space, ends } = ahead.get_mut(&rows).ok_or(Error::NotBegun)?;
@@ -240,9 +246,13 @@ impl Session {
     }
 }
 
-/// The tokens that a round brought.
-pub(crate) fn emitted(results: &[Vec<u8>]) -> Option<Vec<u32>> {
-    let words: Vec<u32> = bytemuck::pod_collect_to_vec(results.first()?);
+/// The tokens that a round brought, each behind a row of so many steps.
+pub(crate) fn emitted(results: &[Vec<u8>], rows: u32, steps: u32, ranked: Option<u32>) -> Option<Vec<Chosen>> {
+    let (words, rest) = results.split_first()?;
+    let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);
     let count = *words.first()? as usize;
-    Some(words.get(1..=count)?.to_vec())
+    let tokens = words.get(1..=count)?;
+    let places = words.get(1 + rows as usize..)?.get(..count)?;
+    let chosen = |(&token, &place): (&u32, &u32)| Chosen::ranked(token, steps, rest, place as usize, ranked);
+    tokens.iter().zip(places).map(chosen).collect()
 }

@@ -39,7 +39,7 @@ impl<'a> From<&'a [u32]> for Prompt<'a> {
 }
 
 /// One generated token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Piece {
     /// Token id.
     pub token: u32,
@@ -47,10 +47,15 @@ pub struct Piece {
     pub text: String,
     /// Recurrence steps that the token took.
     pub steps: u32,
+    /// Natural logarithm of the probability that the model gave the token, before bias, penalties, temperature and filters; if
+    /// [`GenerateOptions::logprobs`] asks for it.
+    pub logprob: Option<f32>,
+    /// The most likely tokens and theirs, the first one first: as many as asked for.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// What a bounded step came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
     /// The device is at work.
     Working,

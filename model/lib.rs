@@ -29,6 +29,9 @@
 //! [`quantize()`] writes a model in fewer bits into a folder, from which it is loaded as it is; [`LoadOptions::dtype`] rounds while loading, to the same
 //! numbers. [`SessionOptions::kv_dtype`] does the same for keys and values.
 //!
+//! Tokens are chosen on the device: [`GenerateOptions`] has temperature, filters and penalties ([`Sampling`], [`Dry`]) and biases, and gives
+//! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
+//!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
 
@@ -47,11 +50,13 @@ mod forward;
 mod generate;
 mod kv;
 mod model;
+mod noise;
 mod options;
 mod policy;
 mod precision;
 mod quantize;
 mod run;
+mod sampling;
 pub mod score;
 mod session;
 mod source;
@@ -76,7 +81,8 @@ pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use model::Model;
-pub use options::{Continuous, GenerateOptions, LoadOptions, Sampling, SessionOptions, State, StepsOf};
+pub use noise::Noise;
+pub use options::{Continuous, GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
 pub use precision::{Dtypes, Group, Precision};
 pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
@@ -87,7 +93,9 @@ pub use ruminate_engine::{
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::Criterion;
+pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
+pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use session::{MAX_STEPS, Session};
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
-use ruminate_shaders::sample::Sampler;
 
 use crate::ahead::{Pipeline, Speculate};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::fit::Need;
+use crate::noise::Noise;
 use crate::precision::{Group, Precision};
+use crate::sampling::{DRY_BREAKERS, Sampling};
 
 /// How a model is loaded.
 #[derive(Default)]
@@ -98,71 +99,6 @@ impl Default for SessionOptions {
     }
 }
 
-/// How tokens are chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// Divides the logits; 0 takes the most likely token.
-    pub temperature: f32,
-    /// Keeps the k most likely tokens, and all that equal the last of them; 0 keeps all.
-    pub top_k: u32,
-    /// Keeps the most likely tokens that together reach this probability, the crossing one included; 1 keeps all.
-    pub top_p: f32,
-    /// Keeps tokens of at least this share of the largest probability; 0 keeps all.
-    pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen before; 1 changes nothing.
-    pub repeat_penalty: f32,
-}
-
-impl Sampling {
-    /// Always the most likely token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.0 };
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Option`] names the first value that makes no sense.
-    pub fn validate(&self) -> Result<(), Error> {
-        let wrong = |name, value: f32, allowed| Err(Error::Option { name, value: value.to_string(), allowed });
-        if !self.temperature.is_finite() || self.temperature < 0.0 {
-            return wrong("temperature", self.temperature, "a number of at least 0");
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return wrong("top_p", self.top_p, "a number above 0 and at most 1");
-        }
-        if !(self.min_p >= 0.0 && self.min_p <= 1.0) {
-            return wrong("min_p", self.min_p, "a number between 0 and 1");
-        }
-        if !self.repeat_penalty.is_finite() || self.repeat_penalty <= 0.0 {
-            return wrong("repeat_penalty", self.repeat_penalty, "a number above 0");
-        }
-        Ok(())
-    }
-
-    /// Whether the choice is the plain maximum, so that nothing else need be computed.
-    pub(crate) fn is_argmax(&self) -> bool {
-        self.temperature == 0.0 && self.repeat_penalty == 1.0
-    }
-
-    pub(crate) const fn entry(&self) -> Sampler {
-        Sampler {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            top_k: self.top_k,
-            penalty_window: 0,
-            reserved: [0; 2],
-        }
-    }
-}
-
-impl Default for Sampling {
-    /// llama.cpp's defaults, but for its repetition window.
-    fn default() -> Self {
-        Self { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.0 }
-    }
-}
-
 /// Where a row's recurrence starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum State<'a> {
@@ -220,10 +156,20 @@ pub struct GenerateOptions {
     pub speculate: Option<Speculate>,
     /// The next positions begin before the ones in front of them are finished.
     pub pipeline: Option<Pipeline>,
+    /// Noise that states get before every step.
+    pub noise: Option<Noise>,
     /// Tokens at most; by default as many as the context holds.
     pub max_tokens: Option<u32>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Added to the logits of tokens, before anything else is done to them: token id and value. Minus infinity bans a token, infinity forces it.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Texts that end what [`Dry`](crate::Dry) takes for a repeated passage, by default a line break, a colon, a quotation mark and an asterisk: every token
+    /// that holds one of them, or if none does, the last token of its text.
+    pub dry_breakers: Vec<String>,
+    /// Log-probabilities of the chosen token and of so many of the most likely ones, at most [`MAX_LOGPROBS`](crate::MAX_LOGPROBS), with each
+    /// [`Piece`](crate::Piece). They are the model's own: a softmax of its logits at temperature 1, before bias, penalties and filters.
+    pub logprobs: Option<u32>,
     /// Texts at which generation stops; they are not part of the output.
     pub stop: Vec<String>,
     /// Whether a text prompt at the start of a session is preceded by the model's begin token.
@@ -241,8 +187,12 @@ impl Default for GenerateOptions {
             continuous: None,
             speculate: None,
             pipeline: None,
+            noise: None,
             max_tokens: None,
             sampling: Sampling::default(),
+            logit_bias: Vec::new(),
+            dry_breakers: DRY_BREAKERS.map(str::to_owned).to_vec(),
+            logprobs: None,
             stop: Vec::new(),
             add_bos: true,
             end_tokens: None,

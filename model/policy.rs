@@ -6,7 +6,9 @@ use ruminate_shaders::Row;
 use crate::ahead::Lead;
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
-use crate::options::{Continuous, Sampling, State};
+use crate::noise::Stir;
+use crate::options::{Continuous, State};
+use crate::sampling::Choosing;
 use crate::session::{Session, check_steps};
 use crate::workspace::{Choose, Follow, PlanKey, Stage};
 
@@ -15,17 +17,13 @@ use crate::workspace::{Choose, Follow, PlanKey, Stage};
 pub(crate) struct Policy {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
-    pub(crate) sampling: Sampling,
+    pub(crate) noise: Option<Stir>,
+    pub(crate) choosing: Choosing,
     /// How far ahead of what is known is computed, and in a table of how many rows.
     pub(crate) lead: Option<(Lead, u32)>,
 }
 
 impl Policy {
-    /// How tokens are chosen.
-    pub(crate) fn chooses(&self) -> Choose {
-        Choose::of(self.sampling)
-    }
-
     /// The plan of a decoded token.
     pub(crate) fn token(&self) -> PlanKey {
         let follow = match self.lead {
@@ -35,31 +33,51 @@ impl Policy {
         };
         // Drafts have a depth of their own.
         let checks = if self.lead.is_some() { None } else { self.depth.decoding() };
-        PlanKey { choose: self.chooses(), follow, checks, continuous: self.continuous, ..PlanKey::of(Stage::Token) }
+        let (continuous, noise) = (self.continuous, self.noise);
+        PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
 
     /// The plan of a piece of the prompt; the last one chooses a token.
     fn prompt(&self, last: bool) -> PlanKey {
         let checks = self.depth.prefill();
-        if last { PlanKey { checks, ..self.token() } } else { PlanKey { checks, ..PlanKey::of(Stage::Token) } }
+        let other = PlanKey { noise: self.noise, ..PlanKey::of(Stage::Token) };
+        PlanKey { checks, ..if last { self.token() } else { other } }
     }
 }
 
 /// A token and the row that it was chosen behind, as a pass reads them back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     pub(crate) token: u32,
     /// Steps that the row took.
     pub(crate) steps: u32,
+    /// The token's log-probability, if it was asked for.
+    pub(crate) logprob: Option<f32>,
+    /// The most likely tokens, likewise.
+    pub(crate) top: Vec<(u32, f32)>,
 }
 
 impl Chosen {
-    /// From the results of a pass of one read-out.
-    pub(crate) fn from_results(results: &[Vec<u8>]) -> Option<Self> {
-        let [token, row] = results else { return None };
+    /// From the results of a pass of one read-out that ranked so many tokens.
+    pub(crate) fn from_results(results: &[Vec<u8>], ranked: Option<u32>) -> Option<Self> {
+        let [token, row, rest @ ..] = results else { return None };
         let token = u32::from_le_bytes(*token.first_chunk()?);
         let row: Row = bytemuck::pod_read_unaligned(row.get(..size_of::<Row>())?);
-        Some(Self { token, steps: row.step })
+        Self::ranked(token, row.step, rest, 0, ranked)
+    }
+
+    /// A token with its log-probability and those of so many others, which are those of read-out `place`.
+    pub(crate) fn ranked(token: u32, steps: u32, ranks: &[Vec<u8>], place: usize, count: Option<u32>) -> Option<Self> {
+        let mut found = Self { token, steps, logprob: None, top: Vec::new() };
+        if let (Some(count), [tokens, logprobs]) = (count, ranks) {
+            let entries = place * (1 + count as usize)..(place + 1) * (1 + count as usize);
+            let tokens: Vec<u32> = bytemuck::pod_collect_to_vec(tokens);
+            let logprobs: Vec<f32> = bytemuck::pod_collect_to_vec(logprobs);
+            let logprobs = logprobs.get(entries.clone())?;
+            found.logprob = logprobs.first().copied();
+            found.top = tokens.get(entries)?.iter().copied().zip(logprobs.iter().copied()).skip(1).collect();
+        }
+        Some(found)
     }
 }
 
@@ -68,7 +86,7 @@ impl Session {
     pub(crate) fn make_ready(&mut self, prompt: &[u32], policy: &Policy, goes_on: bool) -> Result<(), Error> {
         let steps = policy.depth.steps;
         self.check(prompt, steps, State::Seeded)?;
-        self.set_sampling(policy.sampling)?;
+        self.set_choosing(&policy.choosing)?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), steps)?;
@@ -111,8 +129,15 @@ impl Session {
     fn begin_pass(&mut self, key: (u32, u32), depth: Depth, plan: PlanKey) -> Result<Execution, Error> {
         let device = self.model.device().clone();
         let space = self.space(key)?;
-        let chosen = [space.chosen.clone(), space.sites.picked.clone()];
-        let reads: Vec<&Buffer> = chosen.iter().filter(|_| plan.choose != Choose::Nothing).collect();
+        let mut chosen = Vec::new();
+        if plan.choose != Choose::Nothing {
+            chosen.extend([space.chosen.clone(), space.sites.picked.clone()]);
+        }
+        self.plan(key, plan)?;
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space(key)?.ranks) {
+            chosen.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
+        }
+        let reads: Vec<&Buffer> = chosen.iter().collect();
         Ok(device.begin(self.plan(key, plan)?, &depth.counts(plan.checks), &reads)?)
     }
 

@@ -15,8 +15,10 @@ use crate::ahead::{Lead, emitted};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
+use crate::noise::Stir;
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
+use crate::sampling::Choosing;
 use crate::session::Session;
 use crate::stop::StopStrings;
 use crate::tokenizer::{Specials, StreamDecoder};
@@ -66,11 +68,12 @@ pub(crate) struct Run {
 impl Run {
     /// Checks everything, makes room for the prompt, and makes the plans of all passes ready.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
-        options.sampling.validate()?;
         options.exit.map_or(Ok(()), |exit| exit.validate())?;
         session.model().device().check()?;
         let start = Instant::now();
         let model = session.model();
+        let choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
+        let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?.map(|rule| Stir::of(&rule));
         let steps = options.steps.unwrap_or(model.config().mean_recurrence);
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
@@ -90,7 +93,7 @@ impl Run {
         let depth = Depth { steps, exit: options.exit };
         let lead = Lead::of(options, steps, session.options().share)?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
-        let policy = Policy { depth, continuous: options.continuous, sampling: options.sampling, lead };
+        let policy = Policy { depth, continuous: options.continuous, noise, choosing, lead };
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;
@@ -284,13 +287,13 @@ impl Run {
         if self.arrived.is_empty() {
             self.arrive()?;
         }
-        let Some(Chosen { token, steps }) = self.arrived.pop_front() else { return Ok(None) };
+        let Some(Chosen { token, steps, logprob, top }) = self.arrived.pop_front() else { return Ok(None) };
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
 
         if self.end_tokens.contains(&token) {
             self.finished = Some(StopReason::EndToken(token));
-            return Ok(Some(Piece { token, text: self.flush(), steps }));
+            return Ok(Some(Piece { token, text: self.flush(), steps, logprob, top }));
         }
         let fresh = self.decoder.push(token);
         let (mut text, stopped) = self.stop.push(&fresh);
@@ -301,7 +304,7 @@ impl Run {
             self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.flush());
         }
-        Ok(Some(Piece { token, text, steps }))
+        Ok(Some(Piece { token, text, steps, logprob, top }))
     }
 
     /// Whether no pass under way will bring a token that is wanted. Rounds that computed further ahead are of no use then.
@@ -322,20 +325,19 @@ impl Run {
         let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
         match self.policy.lead.filter(|_| self.come > 0) {
             None => {
-                let chosen = Chosen::from_results(&results).ok_or_else(lost)?;
+                let chosen = Chosen::from_results(&results, self.policy.choosing.logprobs).ok_or_else(lost)?;
                 self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
                 self.arrived.push_back(chosen);
             }
             Some((_, rows)) => {
-                let tokens = emitted(&results).ok_or_else(lost)?;
+                let steps = self.policy.depth.steps;
+                let tokens = emitted(&results, rows, steps, self.policy.choosing.logprobs).ok_or_else(lost)?;
                 // A row takes no more rounds than there are places.
                 self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
                 if self.without > rows + 1 {
                     return Err(lost());
                 }
-                let steps = self.policy.depth.steps;
-                let wanted = tokens.into_iter().take(self.left as usize);
-                self.arrived.extend(wanted.map(|token| Chosen { token, steps }));
+                self.arrived.extend(tokens.into_iter().take(self.left as usize));
                 self.left -= self.arrived.len() as u32;
             }
         }

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 
 use ruminate_engine::Buffer;
+use ruminate_shaders::sample::Sampler;
+use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
 use ruminate_shaders::{NONE, Row, Sequence, stride};
 
 use crate::ahead::Ahead;
@@ -14,10 +16,11 @@ use crate::error::Error;
 use crate::fit;
 use crate::kv::KvCache;
 use crate::model::Model;
-use crate::options::{Sampling, SessionOptions, State};
+use crate::options::{SessionOptions, State};
 use crate::run::Run;
+use crate::sampling::{Choosing, Sampling};
 use crate::stepwise::Opened;
-use crate::workspace::{Choose, Follow, Next, PlanKey, Stage, Tables, Workspace};
+use crate::workspace::{Follow, Next, PenaltyTables, PlanKey, Tables, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
@@ -37,7 +40,7 @@ pub struct Session {
     pub(crate) spaces: HashMap<(u32, u32), Workspace>,
     /// Rows ahead of what is known, by how many they are.
     pub(crate) ahead: HashMap<u32, Ahead>,
-    sampling: Option<Sampling>,
+    choosing: Option<Choosing>,
     pub(crate) position: u32,
     /// Where the state of the last row that the session holds is, unless that was overwritten: workspace, row.
     pub(crate) last: Option<((u32, u32), u32)>,
@@ -66,12 +69,13 @@ impl Session {
         let kv = KvCache::new(&device, config, options.kv_dtype, (options.lookup, options.share), (1, context, steps))?;
         let tables = Tables {
             sequences: device.buffer("sequences", size_of::<Sequence>() as u64)?,
-            samplers: device.buffer("samplers", 32)?,
+            samplers: device.buffer("samplers", size_of::<Sampler>() as u64)?,
             history: device.buffer("history", u64::from(context) * 4)?,
+            penalties: None,
         };
-        let (spaces, ahead, sampling, last) = (HashMap::new(), HashMap::new(), None, None);
+        let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
         let (opened, run) = (None, None);
-        let session = Self { model, options, kv, tables, spaces, ahead, sampling, position: 0, last, opened, run };
+        let session = Self { model, options, kv, tables, spaces, ahead, choosing, position: 0, last, opened, run };
         session.write_sequence(steps)?;
         Ok(session)
     }
@@ -142,13 +146,14 @@ impl Session {
                 most: self.model.config().block_size,
             });
         }
+        let choosing = Choosing::plain(sampling)?;
         self.kv.reserve(0, self.position + 1, steps)?;
-        self.set_sampling(sampling)?;
+        self.set_choosing(&choosing)?;
         let device = self.model.device().clone();
         let key = self.single();
         self.space(key)?;
         self.last = None;
-        let plan = self.plan(key, PlanKey { choose: Choose::of(sampling), ..PlanKey::of(Stage::Token) })?;
+        let plan = self.plan(key, PlanKey::choosing(&choosing))?;
         Ok(device.profile(plan, &[steps])?)
     }
 
@@ -161,7 +166,7 @@ impl Session {
 
     pub(crate) fn plan(&mut self, key: (u32, u32), plan: PlanKey) -> Result<&ruminate_engine::Plan, Error> {
         let next = match plan.choose {
-            Choose::Nothing => None,
+            crate::workspace::Choose::Nothing => None,
             _ if key == self.single() => None,
             _ => Some(self.next_row()?),
         };
@@ -226,12 +231,29 @@ impl Session {
         self.model.config().padded_vocab_size
     }
 
-    pub(crate) fn set_sampling(&mut self, sampling: Sampling) -> Result<(), Error> {
-        if self.sampling != Some(sampling) {
-            sampling.validate()?;
-            self.model.device().write(&self.tables.samplers, 0, bytemuck::bytes_of(&sampling.entry()))?;
-            self.sampling = Some(sampling);
+    /// Writes what tokens are chosen by to the device.
+    pub(crate) fn set_choosing(&mut self, choosing: &Choosing) -> Result<(), Error> {
+        if self.choosing.as_ref() == Some(choosing) {
+            return Ok(());
         }
+        self.choosing = None;
+        let (device, vocab) = (self.model.device().clone(), self.vocab());
+        device.write(&self.tables.samplers, 0, bytemuck::bytes_of(&choosing.sampler()))?;
+        if choosing.edits() {
+            if self.tables.penalties.is_none() {
+                self.tables.penalties = Some(PenaltyTables {
+                    rules: device.buffer("penalties", size_of::<Penalties>() as u64)?,
+                    bias: device.buffer("bias", u64::from(vocab) * 4)?,
+                    breakers: device.buffer("breakers", u64::from(breaker_words(vocab)) * 4)?,
+                });
+            }
+            if let Some(tables) = &self.tables.penalties {
+                device.write(&tables.rules, 0, bytemuck::bytes_of(&choosing.penalties()))?;
+                device.write(&tables.bias, 0, bytemuck::cast_slice(&choosing.bias(vocab)))?;
+                device.write(&tables.breakers, 0, bytemuck::cast_slice(&choosing.breakers(vocab)))?;
+            }
+        }
+        self.choosing = Some(choosing.clone());
         Ok(())
     }
 

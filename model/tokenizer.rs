@@ -151,6 +151,13 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The tokens whose text holds another text, special ones included, in order.
+    #[must_use]
+    pub fn holding(&self, text: &str) -> Vec<u32> {
+        let holds = |token: &Token| token.bytes.windows(text.len().max(1)).any(|part| part == text.as_bytes());
+        (0..).zip(self.pieces.iter()).filter(|(_, token)| holds(token)).map(|(id, _)| id).collect()
+    }
+
     /// Whether a token is a mark of the format, not text.
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {

@@ -6,7 +6,8 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{memo_bytes, value_bytes};
-use ruminate_shaders::sample::{argmax, argmax_variants, feed, sample, sample_variants, seen_bytes};
+use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
+use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
 use ruminate_shaders::{Row, activation_bytes};
 
 use crate::ahead::Ends;
@@ -15,7 +16,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
-use crate::options::{Continuous, Sampling};
+use crate::noise::Stir;
+use crate::options::Continuous;
+use crate::sampling::{Choosing, MAX_LOGPROBS};
 
 /// Which part of a token's computation a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,9 +45,9 @@ pub(crate) enum Choose {
 }
 
 impl Choose {
-    /// What a way of sampling asks for.
-    pub(crate) fn of(sampling: Sampling) -> Self {
-        if sampling.is_argmax() { Self::Argmax } else { Self::Sample }
+    /// What a way of choosing asks for.
+    pub(crate) fn of(choosing: &Choosing) -> Self {
+        if choosing.is_greedy() { Self::Argmax } else { Self::Sample }
     }
 }
 
@@ -69,10 +72,16 @@ pub(crate) struct PlanKey {
     pub(crate) stage: Stage,
     pub(crate) choose: Choose,
     pub(crate) follow: Follow,
+    /// Whether the choice is among edited logits.
+    pub(crate) edits: bool,
+    /// How many tokens are ranked beside the chosen one, if any.
+    pub(crate) logprobs: Option<u32>,
     /// When rows leave the loop early.
     pub(crate) checks: Option<Checks>,
     /// What the chosen token's recurrence goes on from.
     pub(crate) continuous: Option<Continuous>,
+    /// What states get before every step.
+    pub(crate) noise: Option<Stir>,
     pub(crate) trace: bool,
 }
 
@@ -80,7 +89,14 @@ impl PlanKey {
     /// The plan that computes a stage, and nothing else.
     pub(crate) const fn of(stage: Stage) -> Self {
         let (choose, follow) = (Choose::Nothing, Follow::Feed);
-        Self { stage, choose, follow, checks: None, continuous: None, trace: false }
+        let (checks, continuous, noise) = (None, None, None);
+        Self { stage, choose, follow, edits: false, logprobs: None, checks, continuous, noise, trace: false }
+    }
+
+    /// The plan that computes a token and chooses the next one.
+    pub(crate) fn choosing(choosing: &Choosing) -> Self {
+        let (choose, edits, logprobs) = (Choose::of(choosing), choosing.edits(), choosing.logprobs);
+        Self { choose, edits, logprobs, ..Self::of(Stage::Token) }
     }
 }
 
@@ -106,13 +122,37 @@ pub(crate) struct Tables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,
     pub(crate) history: Buffer,
+    /// Made when the first generation asks for them.
+    pub(crate) penalties: Option<PenaltyTables>,
+}
+
+/// What logits are edited by, per sequence.
+pub(crate) struct PenaltyTables {
+    pub(crate) rules: Buffer,
+    /// `[sequences, vocab]`.
+    pub(crate) bias: Buffer,
+    /// A bit for each token `[sequences, vocab/32]`.
+    pub(crate) breakers: Buffer,
+}
+
+/// Where logits are edited.
+struct EditSites {
+    marks: Buffer,
+    edited: Buffer,
+}
+
+/// The chosen and the most likely tokens `[outputs, 1 + count]`.
+pub(crate) struct RankSites {
+    pub(crate) ranked: Buffer,
+    pub(crate) logprobs: Buffer,
 }
 
 /// Buffers for passes of up to a number of rows.
 pub(crate) struct Workspace {
     pub(crate) sites: Sites,
     pub(crate) chosen: Buffer,
-    seen: Buffer,
+    edits: Option<EditSites>,
+    pub(crate) ranks: Option<RankSites>,
     /// By whether the checks read out.
     exits: HashMap<bool, ExitSites>,
     capacity: u32,
@@ -137,7 +177,8 @@ impl Workspace {
                 logits: buffer("logits", activation_bytes(outputs, vocab))?,
             },
             chosen: buffer("chosen tokens", u64::from(outputs) * 4)?,
-            seen: buffer("seen tokens", seen_bytes(outputs, vocab))?,
+            edits: None,
+            ranks: None,
             exits: HashMap::new(),
             capacity,
             outputs,
@@ -154,6 +195,7 @@ impl Workspace {
         if !fresh {
             self.plans.retain(|_, (recorded, _)| *recorded == generation);
             self.exit_sites(device, key.checks)?;
+            self.choice_sites(device, key)?;
             let graph = self.record(around, key)?;
             self.plans.insert(key, (generation, device.plan(graph)?));
         }
@@ -181,6 +223,22 @@ impl Workspace {
         Ok(())
     }
 
+    /// What choices take beside the logits.
+    fn choice_sites(&mut self, device: &Device, key: PlanKey) -> Result<(), Error> {
+        let Self { outputs, vocab, capacity, .. } = *self;
+        let buffer = |name: &str, bytes| device.buffer(&format!("{name} of {capacity} rows"), bytes);
+        if key.edits && self.edits.is_none() {
+            let marks = buffer("marks of tokens", marks_bytes(outputs, vocab))?;
+            self.edits = Some(EditSites { marks, edited: buffer("edited logits", activation_bytes(outputs, vocab))? });
+        }
+        if key.logprobs.is_some() && self.ranks.is_none() {
+            let bytes = ranked_bytes(outputs, MAX_LOGPROBS);
+            let (ranked, logprobs) = (buffer("ranked tokens", bytes)?, buffer("log-probabilities", bytes)?);
+            self.ranks = Some(RankSites { ranked, logprobs });
+        }
+        Ok(())
+    }
+
     /// An intermediate that a traced plan kept.
     pub(crate) fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
         let plans = self.plans.iter().filter(|(key, _)| key.stage == stage && key.trace);
@@ -189,11 +247,11 @@ impl Workspace {
 
     fn record(&self, around: &Surroundings<'_>, key: PlanKey) -> Result<Graph, Error> {
         let Surroundings { device, raven, kv, tables, .. } = *around;
-        let PlanKey { stage, checks, trace, .. } = key;
+        let PlanKey { stage, checks, noise, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
         let shape = ReadOut { rows: self.capacity, outputs: self.outputs };
         let sequences = &tables.sequences;
-        let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, trace };
+        let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, noise, trace };
         if matches!(stage, Stage::Token | Stage::Begin) {
             raven.begin(&mut pass)?;
         }
@@ -229,46 +287,54 @@ impl Workspace {
     /// Records the choice of a token and its way back into the row table.
     fn choose(&self, graph: &mut Graph, around: &Surroundings<'_>, key: PlanKey) -> Result<(), Error> {
         let Surroundings { device, kv, tables, .. } = *around;
-        let caps = device.caps();
+        let (caps, outputs, vocab) = (device.caps(), self.outputs, self.vocab);
         let (sequences, context) = (kv.sequences(), kv.context());
-        let (picked, logits) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
+        let (picked, raw) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
         let (chosen, history) = (graph.import(&self.chosen), graph.import(&tables.history));
+        let mut logits = raw;
+        if let (true, Some(by), Some(sites)) = (key.edits, &tables.penalties, &self.edits) {
+            let [rules, bias, breakers] = [&by.rules, &by.bias, &by.breakers].map(|table| graph.import(table));
+            let marks = graph.import(&sites.marks);
+            logits = graph.import(&sites.edited);
+            let launch = penalise(outputs, vocab, sequences, context);
+            graph.launch(launch, &[picked, rules, history, bias, breakers, raw, marks, logits])?;
+        }
         if key.choose == Choose::Sample {
             let (seeds, samplers) = (graph.import(&tables.sequences), graph.import(&tables.samplers));
-            let seen = graph.import(&self.seen);
-            let launch = sample(&caps, self.outputs, self.vocab, sequences, context);
-            let launch = device.pick(sample_variants(&caps, launch));
-            graph.launch(launch, &[picked, seeds, samplers, history, seen, logits, chosen])?;
+            let launch = device.pick(sample_variants(&caps, sample(&caps, outputs, vocab, sequences)));
+            graph.launch(launch, &[picked, seeds, samplers, logits, chosen])?;
         } else {
-            let launch = device.pick(argmax_variants(&caps, argmax(&caps, self.outputs, self.vocab)));
+            let launch = device.pick(argmax_variants(&caps, argmax(&caps, outputs, vocab)));
             graph.launch(launch, &[picked, logits, chosen])?;
+        }
+        if let (Some(count), Some(sites)) = (key.logprobs, &self.ranks) {
+            let (ranked, values) = (graph.import(&sites.ranked), graph.import(&sites.logprobs));
+            graph.launch(logprobs(&caps, outputs, vocab, count), &[picked, raw, chosen, ranked, values])?;
         }
         let next = graph.import(around.next.map_or(&self.sites.rows, |next| &next.rows));
         let ends = || around.ends.ok_or(Error::NotBegun);
-        let carry = key.continuous.is_some();
+        let feed = feed(outputs, sequences, context, key.continuous.is_some());
         match key.follow {
-            Follow::Feed => {
-                graph.launch(feed(self.outputs, sequences, context, carry), &[picked, chosen, history, next])?;
-            }
+            Follow::Feed => graph.launch(feed, &[picked, chosen, history, next])?,
             Follow::Draft(rows) => {
                 let table = graph.import(&ends()?.table);
-                graph.launch(feed(self.outputs, sequences, context, carry), &[picked, chosen, history, next])?;
+                graph.launch(feed, &[picked, chosen, history, next])?;
                 graph.launch(enlist(rows), &[next, table])?;
             }
             Follow::Start(_) => {
                 let table = graph.import(&ends()?.table);
-                graph.launch(feed(self.outputs, sequences, context, carry), &[picked, chosen, history, table])?;
+                graph.launch(feed, &[picked, chosen, history, table])?;
             }
             Follow::Verify(threshold) => {
                 let judge = Judge { threshold: f32::from_bits(threshold), sampled: key.choose == Choose::Sample };
                 let [table, emitted] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
-                let launch = verify(self.outputs, self.vocab, (sequences, context), judge);
+                let launch = verify(outputs, vocab, (sequences, context), judge);
                 graph.launch(launch, &[chosen, logits, table, next, history, emitted])?;
             }
             Follow::Guess => {
                 let ends = ends()?;
                 let [rows, front, emitted] = [&self.sites.rows, &ends.front, &ends.emitted].map(|it| graph.import(it));
-                graph.launch(guess(self.outputs, (sequences, context)), &[chosen, rows, front, history, emitted])?;
+                graph.launch(guess(outputs, (sequences, context)), &[chosen, rows, front, history, emitted])?;
             }
         }
         Ok(())

@@ -91,6 +91,67 @@ fn steps_are_shown_without_colours_too() {
 }
 
 #[test]
+fn log_probabilities_have_a_line_per_token_or_are_in_the_json() {
+    let line = ["run", "--cpu", "-q", "--steps=16", "--seed=1", "--temp=0", "--logprobs=3", PROMPT];
+    let shown = text(&output(&line).stdout);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("token") && lines[0].contains("the 3 most likely"), "{shown}");
+    assert!(lines[1].starts_with("\" A\"") && lines[1].contains("*\" A\" 9") && lines.len() >= 3, "{shown}");
+    let object: serde_json::Value =
+        serde_json::from_slice(&output(&[&line[..7], &["--json", PROMPT]].concat()).stdout).expect("one JSON object");
+    let first = &object["logprobs"][0];
+    assert_eq!((object["text"].as_str(), first["text"].as_str()), (Some(" A."), Some(" A")), "{object}");
+    assert_eq!(first["top"].as_array().map(Vec::len), Some(3), "{first}");
+    assert_eq!((&first["top"][0]["token"], &first["top"][0]["logprob"]), (&first["token"], &first["logprob"]));
+    let lines = text(&output(&[&line[..7], &["--json", "--stream", PROMPT]].concat()).stdout);
+    let object: serde_json::Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(&object, first);
+    let done = output(&["run", "--cpu", "--logprobs", "21", PROMPT]);
+    assert!(done.status.code() == Some(2) && text(&done.stderr).contains("0..=20"), "{}", text(&done.stderr));
+}
+
+#[test]
+fn tokens_are_banned_and_forced_and_repetitions_penalised() {
+    let run = |flags: &[&str]| {
+        let done = output(&[&["run", "--cpu", "-q", "--steps=16", "--temp=0", "-n=6"], flags, &[PROMPT]].concat());
+        (text(&done.stdout), text(&done.stderr), done.status.code())
+    };
+    let banned = run(&["--logit-bias", "\" A\"=false"]).0;
+    assert!(!banned.contains('A'), "{banned}");
+    let forced = run(&["--logit-bias=\" A\"+inf"]).0;
+    assert_eq!(forced, " A A A A A A\n");
+    let left = run(&["--logit-bias=\" A\"+15", "--dry-multiplier=50", "--dry-allowed-length=1"]).0;
+    assert!(left.starts_with(" A") && left != forced, "{left}");
+    for (flags, says) in [
+        (&["--logit-bias", "x+1"][..], "is no token and value"),
+        (&["--logit-bias", "\" A B\"+1"], "is not one token but"),
+        (&["--logit-bias", "99999+1"], "token id 99999"),
+        (&["--dry-base", "2"], "--dry-multiplier"),
+        (&["--dry-multiplier=-1"], "dry multiplier is -1"),
+        (&["--dry-multiplier=1", "--dry-base=0"], "dry base is 0"),
+    ] {
+        let (_, errors, code) = run(flags);
+        assert!(matches!(code, Some(1 | 2)) && errors.contains(says), "{flags:?}: {code:?} {errors}");
+    }
+}
+
+#[test]
+fn noise_can_be_repeated_and_is_refused_where_states_are_followed() {
+    let line = ["run", "--cpu", "-q", "--steps=16", "--seed=5", "--json", "--logprobs=2", PROMPT];
+    let run = |noise: &str| {
+        let done = output(&[&line[..7], &[noise, PROMPT]].concat());
+        let object: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one JSON object");
+        object["logprobs"].clone()
+    };
+    let found = run("--noise=geom=0.3");
+    assert_eq!(found, run("--noise=geom=0.3,renorm"));
+    assert!(found != run("--noise=geom=0.3,raw") && found != run("--noise=chi=0.3"), "{found}");
+    let done = output(&["trace", "--cpu", "--noise=geom=0.1", PROMPT]);
+    let errors = text(&done.stderr);
+    assert!(done.status.code() == Some(2) && errors.contains("leave out --noise"), "{errors}");
+}
+
+#[test]
 fn completions_know_the_verbs() {
     let script = text(&output(&["completions", "bash"]).stdout);
     assert!(script.contains("devices") && script.contains("--steps"), "no verbs or flags in the script");

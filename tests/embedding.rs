@@ -85,7 +85,7 @@ struct Stream {
 /// Sessions of both models: short and long prompts, chosen and drawn tokens, shallow and deep.
 fn streams(device: &Device) -> Result<Vec<Stream>> {
     let (demo, tiny) = (demo(device)?, tiny(device)?);
-    let drawn = Sampling { temperature: 2.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.1 };
+    let drawn = Sampling { temperature: 2.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
     let prompt = |count: u32, vocab: u32| (0..count).map(|i| (i * 37 + i * i) % vocab).collect();
     let stream = |model: &Model, seed, prompt, options| Stream { model: model.clone(), seed, prompt, options };
     Ok(vec![

@@ -112,7 +112,7 @@ fn demo_depth(device: &Device) -> Result<()> {
 
 fn seeds(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let sampling = Sampling { temperature: 3.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.1 };
+    let sampling = Sampling { temperature: 3.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
     let run = |seed| {
         let mut session = model.session(SessionOptions { seed, ..SessionOptions::default() })?;
         tokens(&mut session, PROMPT, &GenerateOptions { sampling, ..greedy(2, 16) })

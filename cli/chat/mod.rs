@@ -58,7 +58,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let settings = Settings {
         session,
-        generate: options.generation.generate(&model),
+        generate: options.generation.generate(&model)?,
         system: options.system.clone(),
         stats: options.stats,
         quiet: options.quiet,

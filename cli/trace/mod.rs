@@ -65,6 +65,10 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         let problem = "a trace follows every token from a state of its own; leave out --continuous";
         return Err(Usage(problem.to_owned()).into());
     }
+    if options.generation.noise.is_some() {
+        let problem = "a trace follows states as the model moves them; leave out --noise";
+        return Err(Usage(problem.to_owned()).into());
+    }
     let files: Vec<&Path> = options.chart.files().chain(options.safetensors.as_deref()).collect();
     for file in &files {
         writable(file)?;
@@ -74,7 +78,7 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let device = options.device.open(options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
-    let usual = options.generation.generate(&model);
+    let usual = options.generation.generate(&model)?;
     let generation = GenerateOptions {
         add_bos: usual.add_bos && !options.input.no_bos,
         max_tokens: options.generation.max_tokens,

@@ -22,7 +22,7 @@ use ruminate_shaders::attention::{
 use ruminate_shaders::embed::{Embed, embed, select};
 use ruminate_shaders::matmul::Output;
 use ruminate_shaders::norm::{rms_norm, rms_norm_variants};
-use ruminate_shaders::recur::{advance, init_state};
+use ruminate_shaders::recur::{advance, init_state, noise};
 use ruminate_shaders::{Dtype, activation_bytes, weight};
 
 use super::fused::Chain;
@@ -31,6 +31,7 @@ use super::resident::{Layout, Matrix};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kv::KvCache;
+use crate::noise::Stir;
 use crate::precision::Dtypes;
 
 /// Weights of the model, resident on a device.
@@ -93,6 +94,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) sequences: &'a Buffer,
     pub(crate) sites: &'a Sites,
     pub(crate) shape: ReadOut,
+    /// Noise that states get before every step.
+    pub(crate) noise: Option<Stir>,
     /// Keep every intermediate under its name in the checkpoint.
     pub(crate) trace: bool,
 }
@@ -167,9 +170,9 @@ impl Raven {
 
     /// Applies the core block as often as `steps` says when the plan is executed.
     pub(crate) fn iterate(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
-        let Pass { device, kv, sequences, sites, shape, trace, .. } = *pass;
+        let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         pass.graph.repeat(steps, |graph| {
-            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, trace };
+            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
             self.step(pass)?;
             let rows = pass.rows();
             Ok(pass.graph.launch(advance(shape.rows), &[rows])?)
@@ -181,6 +184,11 @@ impl Raven {
         let rows = pass.rows();
         let n = self.config.n_embd;
         let (state, embedding) = (pass.graph.import(&pass.sites.state), pass.graph.import(&pass.sites.embedding));
+        if let (Some(stir), Some(last)) = (pass.noise, self.core.last()) {
+            let (sequences, w) = (pass.graph.import(pass.sequences), pass.graph.import(&last.norms[3]));
+            let launch = noise(&pass.device.caps(), pass.shape.rows, pass.kv.sequences(), n, stir.rule());
+            pass.graph.launch(launch, &[rows, sequences, w, state])?;
+        }
         match self.core.first().filter(|_| pass.by_records()) {
             Some(first) => {
                 let x = self.adapt_record(pass, first, [state, embedding])?;

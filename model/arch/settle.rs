@@ -27,7 +27,7 @@ impl Raven {
         (checks, exit): (Checks, &ExitSites),
         [free, rounds, last, rest]: [Count; 4],
     ) -> Result<(), Error> {
-        let Pass { device, kv, sequences, sites, shape, trace, .. } = *pass;
+        let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         let states = !checks.criterion.reads_out();
         let rows = pass.rows();
         let (state, previous) = (pass.graph.import(&sites.state), pass.graph.import(&exit.previous));
@@ -35,12 +35,12 @@ impl Raven {
         pass.graph.launch(exit_begin(shape.rows, self.config.n_embd, states), &[rows, state, previous, memo])?;
         self.iterate(pass, free)?;
         pass.graph.repeat(rounds, |graph| {
-            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, trace };
+            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
             self.checked_step(pass, checks, exit)?;
             self.iterate(pass, Count::from(checks.every - 1))
         })?;
         pass.graph.repeat(last, |graph| {
-            self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, trace }, checks, exit)
+            self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, checks, exit)
         })?;
         self.iterate(pass, rest)?;
         Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
@@ -48,9 +48,9 @@ impl Raven {
 
     /// Applies the core block so many times; rows that have then had all the steps of their sequence leave, and rest until the loop is over.
     pub(crate) fn iterate_to_the_end(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
-        let Pass { device, kv, sequences, sites, shape, trace, .. } = *pass;
+        let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         pass.graph.repeat(steps, |graph| {
-            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, trace };
+            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
             self.step(pass)?;
             let bound = [pass.rows(), pass.graph.import(sequences)];
             Ok::<(), Error>(pass.graph.launch(advance_until(shape.rows, kv.sequences()), &bound)?)

@@ -7,7 +7,8 @@ use ruminate_engine::bench::{Ceilings, Sample};
 use crate::error::Error;
 use crate::generate::Statistics;
 use crate::model::Model;
-use crate::options::{GenerateOptions, Sampling, SessionOptions};
+use crate::options::{GenerateOptions, SessionOptions};
+use crate::sampling::Sampling;
 use crate::session::{MAX_ROWS, Session};
 
 /// Tokens of a prompt that is cut to the time there is, at least: what is shorter is not computed like a long one.

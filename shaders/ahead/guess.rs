@@ -47,15 +47,15 @@ pub struct Front {
     pub origin: u32,
 }
 
-/// Bytes of `emitted`: a number of tokens, and so many tokens at most.
+/// Bytes of `emitted`: a number of tokens, so many tokens at most, and the rows that they were chosen behind.
 #[must_use]
 pub const fn emitted_bytes(rows: u32) -> u64 {
-    (1 + rows as u64) * 4
+    (1 + 2 * rows as u64) * 4
 }
 
 /// Goes along `rows [rows]`, position p in place `(p - origin) mod rows`. What was chosen behind a row makes the row behind it: a new one, the one that is there
 /// if it began with this token, or it is begun again and all behind it dropped. The oldest leaves if it has had all its steps: its token is written to
-/// `emitted [1 + rows]`, behind their number. Bindings: chosen `[rows]`, rows, front, history `[sequences, context]`, emitted.
+/// `emitted [1 + 2·rows]`, behind their number, and its place behind room for all. Bindings: chosen `[rows]`, rows, front, history `[sequences, context]`, emitted.
 #[must_use]
 pub fn guess(rows: u32, (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;
@@ -92,7 +92,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         }
         let token = chosen[here];
         if row.exited != 0 && position == front.oldest {
-            stand.push(token);
+            stand.push((token, here as u32));
             (rows[here].live, rows[here].exited) = (0, 0);
             front.oldest += 1;
         }
@@ -111,7 +111,9 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         break;
     }
     emitted[0] = stand.len() as u32;
-    emitted[1..=stand.len()].copy_from_slice(&stand);
+    for (i, (token, place)) in (1..).zip(&stand) {
+        (emitted[i], emitted[params.rows as usize + i]) = (*token, *place);
+    }
 }
 
 /// So many rows under way, the first one at its end or not; the guess of place `wrong` does not hold.

@@ -30,6 +30,7 @@ fn main() {
         if (row.exited != 0u && position == front[0].oldest) {
             count += 1u;
             emitted[count] = token;
+            emitted[params.rows + count] = place;
             rows[place].live = 0u;
             rows[place].exited = 0u;
             front[0].oldest += 1u;

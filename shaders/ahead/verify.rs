@@ -55,8 +55,8 @@ pub struct Judge {
     pub sampled: bool,
 }
 
-/// Compares what was chosen behind each row of `table [rows]` with the token of the row that follows. Writes `emitted [1 + rows]`: how many tokens stand, and
-/// these; `next`, a row, and the first of the table become the row of the last of them, and the others rest. Bindings: chosen `[rows]`, scores
+/// Compares what was chosen behind each row of `table [rows]` with the token of the row that follows. Writes `emitted [1 + 2·rows]`: how many tokens stand,
+/// these, and behind room for all of them the rows that they were chosen behind; `next`, a row, and the first of the table become the row of the last of them, and the others rest. Bindings: chosen `[rows]`, scores
 /// `[rows, vocab]`, table, next, history `[sequences, context]`, emitted.
 #[must_use]
 pub fn verify(rows: u32, vocab: u32, (sequences, context): (u32, u32), judge: Judge) -> Launch {
@@ -105,6 +105,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         let token = agreed.map_or(chosen[i], |draft| draft.token);
         count += 1;
         emitted[count] = token;
+        emitted[rows + count] = i as u32;
         if agreed.is_none() {
             let position = row.position + 1;
             let room = position < params.context;

@@ -36,6 +36,7 @@ fn main() {
         }
         count += 1u;
         emitted[count] = token;
+        emitted[params.rows + count] = i;
         if (agreed) {
             continue;
         }

@@ -1,7 +1,8 @@
 //! Initial states: a normal distribution cut at ±3 standard deviations (model card of Huginn-0125, `state_init`
 //! "like-init"), drawn by a counter-based generator, so that a run can be repeated, which the authors' code cannot.
 
-use super::{SEQUENCE, THREEFRY, Threefry, unit};
+use super::normal::{NORMAL, normal_within};
+use super::{SEQUENCE, THREEFRY, Threefry};
 use crate::kernel::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
@@ -10,7 +11,7 @@ use crate::{activation_bytes, reduce, stride};
 pub static INIT_STATE: Kernel = Kernel {
     name: "init_state",
     wgsl: include_str!("init_state.wgsl"),
-    parts: &[ROW, SEQUENCE, THREEFRY],
+    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("sequences", "Sequence"),
@@ -55,37 +56,6 @@ pub fn init_state(rows: u32, sequences: u32, n: u32) -> Launch {
     }
 }
 
-/// Inverse error function: the approximation of M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011),
-/// single precision, which defines what both sides compute.
-fn erfinv(x: f64) -> f64 {
-    let w = -((1.0 - x) * (1.0 + x)).ln();
-    let (w, coefficients) = if w < 5.0 { (w - 2.5, &CENTRE) } else { (w.sqrt() - 3.0, &TAIL) };
-    coefficients.iter().fold(0.0, |p, &c| c + p * w) * x
-}
-
-const CENTRE: [f64; 9] = [
-    2.81022636e-08,
-    3.43273939e-07,
-    -3.5233877e-06,
-    -4.39150654e-06,
-    0.00021858087,
-    -0.00125372503,
-    -0.00417768164,
-    0.246640727,
-    1.50140941,
-];
-const TAIL: [f64; 9] = [
-    -0.000200214257,
-    0.000100950558,
-    0.00134934322,
-    -0.00367342844,
-    0.00573950773,
-    -0.0076224613,
-    0.00943887047,
-    1.00167406,
-    2.83297682,
-];
-
 /// erf(3/√2): the share of a normal distribution within ±3 standard deviations.
 const WITHIN: f64 = 0.9973002;
 
@@ -102,7 +72,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         for (pair, values) in (0..).zip(state.chunks_mut(2)) {
             let block = generator.block([row.position, pair]);
             for (i, (value, bits)) in values.iter_mut().zip(block).enumerate() {
-                let normal = std::f64::consts::SQRT_2 * erfinv(WITHIN * (2.0 * unit(bits) - 1.0));
+                let normal = normal_within(WITHIN, bits);
                 let real = pair * 2 + (i as u32) < params.n;
                 *value = if real { (normal * f64::from(sequence.state_std)) as f32 } else { 0.0 };
             }

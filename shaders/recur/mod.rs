@@ -1,13 +1,16 @@
-//! The recurrence itself: initial states, and the step counter that lives in the row table.
+//! The recurrence itself: initial states, noise between the steps, and the step counter that lives in the row table.
 
 mod advance;
 mod advance_until;
 mod init_state;
+mod noise;
+mod normal;
 mod threefry;
 
 pub use advance::{ADVANCE, AdvanceParams, advance};
 pub use advance_until::{ADVANCE_UNTIL, AdvanceUntilParams, advance_until};
 pub use init_state::{INIT_STATE, InitStateParams, init_state};
+pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, noise};
 pub use threefry::Threefry;
 
 use crate::Part;

@@ -25,9 +25,11 @@ pub(crate) const fn memory(lanes: u32) -> u32 {
 }
 
 /// Lanes for a workgroup that goes through many items, again and again: enough items for each that reducing counts little. Software drivers run
-/// the subgroups of a workgroup one after the other and pay for each barrier.
+/// the subgroups of a workgroup one after the other and pay for each barrier. But lavapipe ends the loops of an invocation after 65,535 rounds in all,
+/// so with very many items there are more lanes.
 pub(crate) fn lanes_over(caps: &Caps, items: u32) -> u32 {
-    lanes(items.div_ceil(16), if caps.lanes.is_some() { 64 } else { 256 })
+    let few = items.div_ceil(1024).next_power_of_two().clamp(64, 256);
+    lanes(items.div_ceil(16), if caps.lanes.is_some() { few } else { 256 })
 }
 
 /// Lanes for work of `items` that a workgroup shares: a power of two between 32 and `most`.

@@ -1,7 +1,7 @@
 //! The chosen token becomes the sequence's next row.
 
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 
 /// Feeds chosen tokens back.
 pub static FEED: Kernel = Kernel {
@@ -59,7 +59,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     for output in 0..params.outputs as usize {
         let row = picked[output];
         if row.live == 0 {
-            next[output].live = 0;
+            (next[output].live, next[output].output) = (0, NONE);
             continue;
         }
         let position = row.position + 1;

@@ -16,6 +16,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var row = picked[id.x];
     if (row.live == 0u) {
         next[id.x].live = 0u;
+        next[id.x].output = NONE;
         return;
     }
     row.position += 1u;

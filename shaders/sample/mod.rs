@@ -1,13 +1,17 @@
-//! From logits to the next token, without leaving the device: argmax, sampling, and feeding the choice back as a row.
+//! From logits to the next token, without leaving the device: what is done to the logits, argmax or sampling, how likely the choice was, and feeding it back
+//! as a row.
 
 mod argmax;
 mod feed;
+mod logprobs;
+pub mod penalise;
 mod reference;
 mod sampling;
 
 pub use argmax::{ARGMAX, ArgmaxParams, argmax, argmax_variants};
 pub use feed::{FEED, FeedParams, feed};
-pub use sampling::{SAMPLE, SampleParams, Sampler, sample, sample_variants, seen_bytes};
+pub use logprobs::{LOGPROBS, LogprobsParams, logprobs, ranked_bytes};
+pub use sampling::{SAMPLE, SampleParams, Sampler, sample, sample_variants};
 
 use crate::{Trial, Workload};
 

@@ -1,7 +1,5 @@
 //! The CPU twin of sampling: the same filters by sorting, the same clocks.
 
-use std::collections::HashSet;
-
 use super::sampling::{SampleParams, Sampler};
 use crate::recur::{Threefry, unit};
 use crate::{Launch, Row, Sequence, Slots};
@@ -12,17 +10,15 @@ const STREAM: u32 = 0x7361_6d70;
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: SampleParams = launch.params();
     let (picked, sequences) = (slots.read::<Row>(), slots.read::<Sequence>());
-    let (samplers, history) = (slots.read::<Sampler>(), slots.read::<u32>());
-    let (_seen, probs, chosen) = (slots.write::<u32>(), slots.write::<f32>(), slots.write::<u32>());
+    let (samplers, probs, chosen) = (slots.read::<Sampler>(), slots.write::<f32>(), slots.write::<u32>());
     for (output, logits) in probs.chunks_mut(params.stride as usize).enumerate().take(params.outputs as usize) {
         let row = picked[output];
         if row.live == 0 {
             continue;
         }
         let rule = &samplers[row.sequence as usize];
-        let past = &history[(row.sequence * params.context) as usize..][..=row.position as usize];
         let logits = &mut logits[..params.vocab as usize];
-        let kept = filter(logits, rule, past);
+        let kept = filter(logits, rule);
         let mass: f64 = kept.iter().sum();
         let [low, high] = sequences[row.sequence as usize].seed;
         let clocks = Threefry::from_words([low, high ^ STREAM]);
@@ -41,20 +37,11 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// Probabilities after penalty, temperature and softmax, with 0 for what top-k, top-p and min-p drop.
-fn filter(logits: &[f32], rule: &Sampler, past: &[u32]) -> Vec<f64> {
-    let window = if rule.penalty_window == 0 { past.len() } else { past.len().min(rule.penalty_window as usize) };
-    let held: HashSet<u32> = past[past.len() - window..].iter().copied().collect();
+/// Probabilities after temperature and softmax, with 0 for what top-k, top-p and min-p drop.
+fn filter(logits: &[f32], rule: &Sampler) -> Vec<f64> {
     let temperature = if rule.temperature > 0.0 { f64::from(rule.temperature) } else { 1.0 };
-    let penalty = f64::from(rule.repeat_penalty);
-    let scaled: Vec<f64> = (0..)
-        .zip(logits)
-        .map(|(token, &logit)| {
-            let logit = f64::from(logit);
-            let penalised = if logit > 0.0 { logit / penalty } else { logit * penalty };
-            (if held.contains(&token) { penalised } else { logit }) / temperature
-        })
-        .collect();
+    let scaled: Vec<f64> =
+        logits.iter().map(|&logit| (f64::from(logit) / temperature).clamp(-1.5e38, 1.5e38)).collect();
     let largest = scaled.iter().copied().fold(f64::MIN, f64::max);
     let total: f64 = scaled.iter().map(|v| (v - largest).exp()).sum();
     let mut probs: Vec<f64> = scaled.iter().map(|v| (v - largest).exp() / total).collect();

@@ -4,7 +4,6 @@ struct Params {
     outputs: u32,
     vocab: u32,
     stride: u32,
-    context: u32,
 }
 
 // Not 0, so that the numbers differ from those of the initial states.
@@ -45,23 +44,6 @@ fn bound_of_ties(at: Lane, start: u32, p: f32, wanted: f32) -> u32 {
     return low + 1u;
 }
 
-// Marks the tokens that the sequence holds within the penalty's window.
-fn mark_seen(at: Lane, row: Row, window: u32, words: u32, first: u32) {
-    for (var i = at.index; i < words; i += WG) {
-        atomicStore(&seen[first + i], 0u);
-    }
-    storageBarrier();
-    let length = row.position + 1u;
-    let begin = select(0u, length - window, window > 0u && window < length);
-    for (var i = begin + at.index; i < length; i += WG) {
-        let token = history[row.sequence * params.context + i];
-        if (token < params.vocab) {
-            atomicOr(&seen[first + token / 32u], 1u << (token % 32u));
-        }
-    }
-    storageBarrier();
-}
-
 fn exponential(bits: u32) -> f32 {
     let t = unit(bits);
     // log loses its digits near 1; the series does not.
@@ -71,9 +53,9 @@ fn exponential(bits: u32) -> f32 {
     return -log(1.0 - t);
 }
 
-// One workgroup per read-out. In the authors' order: repetition penalty, temperature, softmax, top-k (ties kept), top-p (the
-// crossing token kept), min-p, one renormalisation. The logits become the filtered probabilities. The choice is a race of
-// exponential clocks: the token with the largest p/e wins, which draws each with its probability and needs no running sum.
+// One workgroup per read-out. In the authors' order, behind the penalties: temperature, softmax, top-k (ties kept), top-p (the crossing token
+// kept), min-p, one renormalisation. The logits become the filtered probabilities. The choice is a race of exponential clocks: the token
+// with the largest p/e wins, which draws each with its probability and needs no running sum.
 fn run(at: Lane) {
     let output = at.group.x;
     let row = picked[output];
@@ -82,21 +64,12 @@ fn run(at: Lane) {
     }
     let rule = samplers[row.sequence];
     let start = output * params.stride;
-    let words = (params.vocab + 31u) / 32u;
-    if (rule.repeat_penalty != 1.0) {
-        mark_seen(at, row, rule.penalty_window, words, output * words);
-    }
     var best = -3.4e38;
     for (var v = at.index; v < params.vocab; v += WG) {
         var logit = probs[start + v];
-        if (rule.repeat_penalty != 1.0) {
-            let mark = atomicLoad(&seen[output * words + v / 32u]) >> (v % 32u);
-            if ((mark & 1u) != 0u) {
-                logit = select(logit * rule.repeat_penalty, logit / rule.repeat_penalty, logit > 0.0);
-            }
-        }
         if (rule.temperature > 0.0) {
-            logit /= rule.temperature;
+            // Banned tokens are far out already.
+            logit = clamp(logit / rule.temperature, -1.5e38, 1.5e38);
         }
         probs[start + v] = logit;
         best = max(best, logit);

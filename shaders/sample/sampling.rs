@@ -1,4 +1,4 @@
-//! Sampling: repetition penalty, temperature, top-k, top-p, min-p and the draw itself.
+//! Sampling: temperature, top-k, top-p, min-p and the draw itself. What comes before it is [`super::penalise`]'s.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -25,8 +25,6 @@ pub static SAMPLE: Kernel = Kernel {
         Binding::read("picked", "Row"),
         Binding::read("sequences", "Sequence"),
         Binding::read("samplers", "Sampler"),
-        Binding::read("history", "u32"),
-        Binding::write("seen", "atomic<u32>"),
         Binding::write("probs", "f32"),
         Binding::write("chosen", "u32"),
     ],
@@ -49,8 +47,6 @@ params! {
         pub vocab: u32,
         /// Floats from read-out to read-out.
         pub stride: u32,
-        /// Positions per sequence in the history.
-        pub context: u32,
     }
 }
 
@@ -64,37 +60,22 @@ pub struct Sampler {
     pub top_p: f32,
     /// Keeps tokens of at least this share of the largest probability; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens that the sequence holds; 1 changes nothing.
-    pub repeat_penalty: f32,
     /// Keeps the k most likely tokens and all that equal the last of them; 0 keeps all.
     pub top_k: u32,
-    /// How many of the last tokens the penalty sees; 0 means all.
-    pub penalty_window: u32,
-    /// Unused; keeps the entry at 32 bytes.
-    pub reserved: [u32; 2],
 }
 
 impl Sampler {
     /// The most likely token, nothing else.
-    pub const GREEDY: Self = Self {
-        temperature: 0.0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        top_k: 0,
-        penalty_window: 0,
-        reserved: [0; 2],
-    };
+    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, min_p: 0.0, top_k: 0 };
 }
 
-/// Draws a token for each row of `logits [outputs, vocab]`. Bindings: picked, sequences, samplers, history
-/// `[sequences, context]`, seen `[outputs, vocab/32]`, logits, chosen `[outputs]`.
+/// Draws a token for each row of `logits [outputs, vocab]`. Bindings: picked, sequences, samplers, logits, chosen `[outputs]`.
 #[must_use]
-pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launch {
+pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32) -> Launch {
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
     let bytes = activation_bytes(outputs, vocab);
-    let params = SampleParams { outputs, vocab, stride: stride(vocab), context };
+    let params = SampleParams { outputs, vocab, stride: stride(vocab) };
     let count = u64::from(sequences);
     Launch {
         kernel: &SAMPLE,
@@ -106,8 +87,6 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32, context: u3
             u64::from(outputs) * size_of::<Row>() as u64,
             count * size_of::<Sequence>() as u64,
             count * size_of::<Sampler>() as u64,
-            count * u64::from(context) * 4,
-            seen_bytes(outputs, vocab),
             bytes,
             u64::from(outputs) * 4,
         ],
@@ -130,22 +109,14 @@ pub(super) fn trials(work: &Workload) -> Vec<Trial> {
     cases.map(|case| Trial { variants: sample_variants(&work.caps, case.launch.clone()), case }).collect()
 }
 
-/// Bytes of the marks for tokens that a sequence holds.
-#[must_use]
-pub const fn seen_bytes(outputs: u32, vocab: u32) -> u64 {
-    outputs as u64 * vocab.div_ceil(32) as u64 * 4
-}
-
 fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let context = 50;
     let sequences = samplers.len() as u32;
-    let launch = sample(caps, outputs, vocab, sequences, context);
-    let row = |i: u32, noise: &mut Noise| Row::new(i % sequences, noise.below(context), 0);
+    let launch = sample(caps, outputs, vocab, sequences);
+    let row = |i: u32, noise: &mut Noise| Row::new(i % sequences, noise.below(50), 0);
     let picked: Vec<Row> = (0..outputs).map(|i| row(i, &mut noise)).collect();
     let seeds: Vec<Sequence> =
         (0..sequences).map(|i| Sequence { seed: [seed as u32, i], state_std: 1.0, steps: 0 }).collect();
-    let history = (0..sequences * context).map(|_| noise.below(vocab)).collect();
     let scale = if flat { 0.0 } else { 6.0 };
     let mut logits = noise.matrix(outputs, vocab, stride(vocab));
     logits.iter_mut().for_each(|bits| *bits = (f32::from_bits(*bits) * scale).to_bits());
@@ -155,12 +126,10 @@ fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool,
             bytemuck::cast_slice(&picked).to_vec(),
             bytemuck::cast_slice(&seeds).to_vec(),
             bytemuck::cast_slice(samplers).to_vec(),
-            history,
-            vec![0; launch.sizes[4] as usize / 4],
             logits,
             vec![0; outputs as usize],
         ],
-        checks: [Check::Skip; 5].into_iter().chain([Check::F32, Check::Exact]).collect(),
+        checks: [Check::Skip; 3].into_iter().chain([Check::F32, Check::Exact]).collect(),
         launch,
     }
 }
@@ -177,11 +146,10 @@ fn cases() -> Vec<Case> {
         Sampler { top_p: 0.9, ..plain },
         Sampler { top_p: 0.001, ..plain },
         Sampler { min_p: 0.05, ..plain },
-        Sampler { repeat_penalty: 1.3, ..plain },
-        Sampler { repeat_penalty: 1.3, penalty_window: 8, temperature: 0.0, ..plain },
-        Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, ..plain },
+        Sampler { temperature: 1e-35, ..plain },
+        Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05 },
     ];
-    let mut all = vec![case(caps, 11, 777, &settings, false, 1), case(caps, 1, 65_536, &settings[10..], false, 2)];
+    let mut all = vec![case(caps, 10, 777, &settings, false, 1), case(caps, 1, 65_536, &settings[9..], false, 2)];
     // All logits equal: top-k keeps every tie, top-p exactly as many as it needs, from the lowest token on.
     all.push(case(caps, 3, 64, &[settings[3], Sampler { top_p: 0.49, ..plain }, settings[1]], true, 3));
     all.push(case(caps, 1, 1, &settings[..1], false, 4));
@@ -189,8 +157,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    let usual =
-        Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, ..Sampler::GREEDY };
+    let usual = Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05 };
     // An output for each of a few sequences, however many rows there are.
     vec![case(&work.caps, work.rows.min(8), work.vocab, &[usual], false, 1)]
 }
@@ -202,9 +169,7 @@ fn random(seed: u64) -> Case {
             temperature: 0.3 + noise.signed().abs(),
             top_p: if noise.below(2) == 0 { 1.0 } else { 0.1 + 0.9 * noise.signed().abs() },
             min_p: if noise.below(2) == 0 { 0.0 } else { 0.2 * noise.signed().abs() },
-            repeat_penalty: if noise.below(2) == 0 { 1.0 } else { 1.2 },
             top_k: noise.below(100),
-            ..Sampler::GREEDY
         })
         .collect();
     case(&Caps::default(), 1 + noise.below(6), 1 + noise.below(3000), &samplers, false, seed)

@@ -21,13 +21,18 @@ const MEMORY: u32 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Flags with a value, and values that some of them take. Depth and length stay small where they are valid.
-const FLAGS: [&str; 24] = [
+const FLAGS: [&str; 29] = [
     "--steps",
     "--temp",
     "--top-k",
     "--top-p",
     "--min-p",
     "--repeat-penalty",
+    "--repeat-window",
+    "--dry-multiplier",
+    "--logit-bias",
+    "--logprobs",
+    "--noise",
     "-n",
     "-c",
     "--seed",

@@ -117,7 +117,7 @@ impl Golden {
             let expected = numbers(&run["tokens"]);
             let found = if name.starts_with("zero") {
                 let options = GenerateOptions { continuous: Some(Continuous::Raw), ..greedy(steps, expected.len()) };
-                self.generate(KvStrategy::default(), 0.0, &prompt, options)?
+                self.generate(KvStrategy::default(), 0.0, &prompt, &options)?
             } else {
                 // The authors carry the normed state on here, the raw one with adaptive exits.
                 let (n, vocab) = (self.model.config().n_embd as usize, self.model.config().padded_vocab_size as usize);

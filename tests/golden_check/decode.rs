@@ -86,14 +86,14 @@ impl Golden {
             let steps = run["num_steps"].as_u64().unwrap_or(1) as u32;
             let excused = run["fragile"].as_bool().unwrap_or(false).then_some("marked fragile: a near-tie decides");
             let options = greedy(steps, expected.len());
-            let found = self.generate(strategy, scale, &prompt, options.clone())?;
+            let found = self.generate(strategy, scale, &prompt, &options)?;
             self.compare_equal(&format!("greedy_zero/{name}"), &found, &expected, excused);
 
             let eos = self.fixture.value("/greedy_zero/eos_run").clone();
             if eos["of"].as_str() == Some(&name) {
                 let ends = numbers(&eos["eos_token_id"]);
                 let options = GenerateOptions { end_tokens: Some(ends), ..options };
-                let found = self.generate(strategy, scale, &prompt, options)?;
+                let found = self.generate(strategy, scale, &prompt, &options)?;
                 self.compare_equal("greedy_zero/eos_run", &found, &numbers(&eos["tokens"]), excused);
             }
         }
@@ -105,10 +105,10 @@ impl Golden {
         strategy: KvStrategy,
         init_scale: f32,
         prompt: &[u32],
-        options: GenerateOptions,
+        options: &GenerateOptions,
     ) -> Result<Vec<u32>> {
         let mut session = self.session_of(strategy, init_scale)?;
-        let pieces = session.generate(prompt, &options)?;
+        let pieces = session.generate(prompt, options)?;
         Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
     }
 }

@@ -6,7 +6,8 @@
 
 use anyhow::Result;
 use ruminate::Sampling;
-use ruminate_engine::{Device, Graph};
+use ruminate_engine::{Buffer, Device, Graph};
+use ruminate_shaders::sample::penalise::{Penalties, penalise};
 use ruminate_shaders::sample::{Sampler, sample};
 use ruminate_shaders::{Row, Sequence, stride};
 use serde_json::Value;
@@ -70,6 +71,7 @@ fn settings(value: &Value) -> Sampling {
         top_p: number("top_p").unwrap_or(1.0),
         min_p: number("min_p").unwrap_or(0.0),
         repeat_penalty: number("repetition_penalty").unwrap_or(1.0),
+        ..Sampling::GREEDY
     }
 }
 
@@ -83,44 +85,48 @@ fn draw(
 ) -> Result<(Vec<f32>, Vec<u32>)> {
     let rows = (logits.len() / vocab) as u32;
     let (context, padded) = (past.len() as u32, stride(vocab as u32) as usize);
-    let sampler = Sampler {
-        temperature: sampling.temperature,
-        top_p: sampling.top_p,
-        min_p: sampling.min_p,
-        repeat_penalty: sampling.repeat_penalty,
-        top_k: sampling.top_k,
-        ..Sampler::GREEDY
-    };
-    let launch = sample(&device.caps(), rows, vocab as u32, 1, context);
+    let Sampling { temperature, top_p, min_p, top_k, repeat_penalty, .. } = *sampling;
+    let sampler = Sampler { temperature, top_p, min_p, top_k };
+    let penalties = Penalties { repeat_penalty, ..Penalties::NONE };
     let picked = vec![Row::new(0, context - 1, 0); rows as usize];
     let mut padded_logits = vec![0.0_f32; rows as usize * padded];
     for (to, from) in padded_logits.chunks_mut(padded).zip(logits.chunks(vocab)) {
         to[..vocab].copy_from_slice(from);
     }
     let seed = Sequence { seed: [1, 2], state_std: 0.0, steps: 0 };
-    let inputs: [&[u8]; 7] = [
+    let edit = penalise(rows, vocab as u32, 1, context);
+    let draw = sample(&device.caps(), rows, vocab as u32, 1);
+    let filled = |bytes: &[u8], size: u64| -> Result<Buffer> {
+        let buffer = device.buffer("sampling", size)?;
+        device.write(&buffer, 0, bytes)?;
+        Ok(buffer)
+    };
+    let mut graph = Graph::new("sampling");
+    let inputs: [&[u8]; 8] = [
         bytemuck::cast_slice(&picked),
-        bytemuck::bytes_of(&seed),
-        bytemuck::bytes_of(&sampler),
+        bytemuck::bytes_of(&penalties),
         bytemuck::cast_slice(past),
+        &[],
         &[],
         bytemuck::cast_slice(&padded_logits),
         &[],
+        &[],
     ];
-    let mut graph = Graph::new("sampling");
-    let mut buffers = Vec::new();
-    for (bytes, &size) in inputs.iter().zip(&launch.sizes) {
-        let buffer = device.buffer("sampling", size)?;
-        device.write(&buffer, 0, bytes)?;
-        buffers.push(buffer);
-    }
-    let tensors: Vec<_> = buffers.iter().map(|buffer| graph.import(buffer)).collect();
-    graph.launch(launch, &tensors)?;
+    let edits: Vec<Buffer> =
+        inputs.iter().zip(&edit.sizes).map(|(bytes, &size)| filled(bytes, size)).collect::<Result<_>>()?;
+    let seeds = filled(bytemuck::bytes_of(&seed), draw.sizes[1])?;
+    let samplers = filled(bytemuck::bytes_of(&sampler), draw.sizes[2])?;
+    let chosen = filled(&[], draw.sizes[4])?;
+    let tensors: Vec<_> = edits.iter().map(|buffer| graph.import(buffer)).collect();
+    graph.launch(edit, &tensors)?;
+    let [seeds, samplers] = [&seeds, &samplers].map(|buffer| graph.import(buffer));
+    let tokens = graph.import(&chosen);
+    graph.launch(draw, &[tensors[0], seeds, samplers, tensors[7], tokens])?;
     let plan = device.plan(graph)?;
     device.execute(&plan, &[], &[])?;
-    let probs = device.read(&buffers[5], 0..u64::from(rows) * padded as u64 * 4)?;
+    let probs = device.read(&edits[7], 0..u64::from(rows) * padded as u64 * 4)?;
     let probs: Vec<f32> = probs.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    let tokens = device.read(&buffers[6], 0..u64::from(rows) * 4)?;
+    let tokens = device.read(&chosen, 0..u64::from(rows) * 4)?;
     let tokens = tokens.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     Ok((probs.chunks(padded).flat_map(|row| &row[..vocab]).copied().collect(), tokens))
 }

@@ -1,0 +1,54 @@
+//! Log-probabilities, for people a line per token, for programs as JSON.
+
+use ruminate::{Piece, Tokenizer};
+use serde_json::{Value, json};
+
+/// Columns for the chosen token; longer ones push the rest aside.
+const WIDTH: usize = 14;
+
+/// A line per token: its text, its log-probability, its probability, then the most likely ones.
+pub(crate) fn line(piece: &Piece, tokenizer: &Tokenizer) -> String {
+    let text = |token| spelled(token, tokenizer);
+    let chosen = piece.logprob.unwrap_or(f32::NAN);
+    let mut line = format!("{:<WIDTH$} {chosen:>9.4} {:>8}", text(piece.token), percent(chosen));
+    for &(token, logprob) in &piece.top {
+        let mark = if token == piece.token { "*" } else { " " };
+        line.push_str(&format!("  {mark}{} {}", text(token), percent(logprob)));
+    }
+    line
+}
+
+/// What the columns are.
+pub(crate) fn heading(count: u32) -> String {
+    let ranked = if count == 0 { String::new() } else { format!("  the {count} most likely, * chosen") };
+    format!("{:<WIDTH$} {:>9} {:>8}{ranked}", "token", "logprob", "")
+}
+
+/// Puts them into the object of a token.
+pub(crate) fn add(object: &mut Value, piece: &Piece, tokenizer: &Tokenizer) {
+    let Some(logprob) = piece.logprob else { return };
+    let entry = |&(token, logprob): &(u32, f32)| json!({ "token": token, "text": tokenizer.decode(&[token], false), "logprob": logprob });
+    object["logprob"] = json!(logprob);
+    object["top"] = piece.top.iter().map(entry).collect();
+}
+
+/// A token's text in quotes, with line breaks and the like written out.
+fn spelled(token: u32, tokenizer: &Tokenizer) -> String {
+    format!("{:?}", tokenizer.decode(&[token], false))
+}
+
+/// A share with three digits, or in powers of ten where there is hardly any.
+fn percent(logprob: f32) -> String {
+    let percent = f64::from(logprob).exp() * 100.0;
+    if percent >= 0.01 { format!("{percent:.2} %") } else { format!("{percent:.0e} %") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn shares_have_a_few_digits() {
+        assert_eq!([0.0_f32, -1.0, -9.0, -12.0].map(percent), ["100.00 %", "36.79 %", "0.01 %", "6e-4 %"]);
+    }
+}

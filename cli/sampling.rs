@@ -1,0 +1,197 @@
+//! The flags that say how a token is chosen.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::Args;
+use ruminate::{Dry, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
+
+use crate::exit::Usage;
+
+/// Flags that say how a token is chosen.
+#[derive(Args)]
+pub(crate) struct SamplingOptions {
+    /// Temperature; 0 always takes the most likely token [default: the checkpoint's, or 0.8]
+    #[arg(long, value_name = "X", help_heading = "Sampling")]
+    pub(crate) temp: Option<f32>,
+    /// Keep the K most likely tokens; 0 keeps all [default: the checkpoint's, or 40]
+    #[arg(long, value_name = "K", help_heading = "Sampling")]
+    pub(crate) top_k: Option<u32>,
+    /// Keep the most likely tokens that together reach P; 1 keeps all [default: the checkpoint's, or 0.95]
+    #[arg(long, value_name = "P", help_heading = "Sampling")]
+    pub(crate) top_p: Option<f32>,
+    /// Keep tokens of at least this share of the largest probability [default: the checkpoint's, or 0.05]
+    #[arg(long, value_name = "P", help_heading = "Sampling")]
+    pub(crate) min_p: Option<f32>,
+    /// Divide the logits of tokens seen before; 1 changes nothing [default: the checkpoint's, or 1]
+    #[arg(long, value_name = "X", help_heading = "Sampling")]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// Tokens seen before are the last N ones, the prompt's included; 0 means all
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
+    pub(crate) repeat_window: u32,
+    /// Keep the text from repeating its own passages (DRY): if its last n tokens stood in it before, the token that followed them there loses
+    /// X · base^(n - allowed length) of its logit, for the longest such n; 0.8 is usual [default: off]
+    #[arg(long, value_name = "X", help_heading = "Sampling")]
+    pub(crate) dry_multiplier: Option<f32>,
+    /// DRY: factor for each further token of a passage, at least 1
+    #[arg(long, value_name = "X", requires = "dry_multiplier", default_value_t = Dry::ON.base, help_heading = "Sampling")]
+    pub(crate) dry_base: f32,
+    /// DRY: passages of fewer tokens may be repeated
+    #[arg(long, value_name = "N", requires = "dry_multiplier", default_value_t = Dry::ON.allowed_length, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Sampling")]
+    pub(crate) dry_allowed_length: u32,
+    /// DRY: look at the last N tokens, the prompt's included; 0 means all
+    #[arg(long, value_name = "N", requires = "dry_multiplier", default_value_t = 0, help_heading = "Sampling")]
+    pub(crate) dry_range: u32,
+    /// DRY: text that ends a passage; may be given several times; "none" for none [default: line break, colon, quotation mark, asterisk]
+    #[arg(
+        long,
+        alias = "dry-sequence-breaker",
+        requires = "dry_multiplier",
+        value_name = "TEXT",
+        help_heading = "Sampling"
+    )]
+    pub(crate) dry_breaker: Vec<String>,
+    /// Add VALUE to the logit of a token before anything else, as 341+1.5, 341-inf or 341=false (never), 341+inf (always); the token is an id, or in
+    /// quotes a text that is one token, as '" A"-2'; may be given several times
+    #[arg(long, value_name = "TOKEN±VALUE", allow_hyphen_values = true, help_heading = "Sampling")]
+    pub(crate) logit_bias: Vec<Bias>,
+}
+
+impl SamplingOptions {
+    /// Flag, else the checkpoint's default, else llama.cpp's.
+    pub(crate) fn or_else(&self, checkpoint: &GenerationConfig) -> Sampling {
+        let usual = Sampling::default();
+        let greedy = (checkpoint.do_sample == Some(false)).then_some(0.0);
+        Sampling {
+            temperature: self.temp.or(greedy).or(checkpoint.temperature).unwrap_or(usual.temperature),
+            top_k: self.top_k.or(checkpoint.top_k).unwrap_or(usual.top_k),
+            top_p: self.top_p.or(checkpoint.top_p).unwrap_or(usual.top_p),
+            min_p: self.min_p.or(checkpoint.min_p).unwrap_or(usual.min_p),
+            repeat_penalty: self.repeat_penalty.or(checkpoint.repetition_penalty).unwrap_or(usual.repeat_penalty),
+            penalty_window: self.repeat_window,
+            dry: Dry {
+                multiplier: self.dry_multiplier.unwrap_or(Dry::OFF.multiplier),
+                base: self.dry_base,
+                allowed_length: self.dry_allowed_length,
+                range: self.dry_range,
+            },
+        }
+    }
+
+    /// What ends a passage.
+    pub(crate) fn breakers(&self) -> Vec<String> {
+        if self.dry_breaker.is_empty() {
+            return GenerateOptions::default().dry_breakers;
+        }
+        self.dry_breaker.iter().filter(|text| *text != "none").cloned().collect()
+    }
+
+    /// What is added to the logits of which tokens.
+    pub(crate) fn bias(&self, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>> {
+        self.logit_bias.iter().map(|bias| bias.token(tokenizer)).collect()
+    }
+}
+
+/// A token and what is added to its logit.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bias {
+    token: Named,
+    value: f32,
+}
+
+/// A token as a user names it.
+#[derive(Clone, Debug, PartialEq)]
+enum Named {
+    Id(u32),
+    Text(String),
+}
+
+impl Bias {
+    fn token(&self, tokenizer: &Tokenizer) -> Result<(u32, f32)> {
+        let text = match &self.token {
+            Named::Id(id) => return Ok((*id, self.value)),
+            Named::Text(text) => text,
+        };
+        match tokenizer.encode(text, Specials::None)?[..] {
+            [token] => Ok((token, self.value)),
+            ref tokens => {
+                Err(Usage(format!("--logit-bias: {text:?} is not one token but {}: {tokens:?}", tokens.len())).into())
+            }
+        }
+    }
+}
+
+/// `341+1.5`, `341-inf`, `341=false`, `" A"-2`.
+impl FromStr for Bias {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("{text:?} is no token and value: give 341+1.5, 341-inf, 341=false, or a text in quotes, '\" A\"-2'")
+        };
+        let quoted = text.starts_with('"');
+        let end = if quoted { text.rfind('"').map(|at| at + 1) } else { text.find(|c: char| !c.is_ascii_digit()) };
+        let (token, value) = text.split_at_checked(end.ok_or_else(wrong)?).ok_or_else(wrong)?;
+        // Strings as in JSON, so that there is a way to write a line break.
+        let token = if quoted {
+            Named::Text(serde_json::from_str(token).map_err(|_| wrong())?)
+        } else {
+            Named::Id(token.parse().map_err(|_| wrong())?)
+        };
+        if !value.starts_with(['+', '-', '=']) {
+            return Err(wrong());
+        }
+        let value = value.strip_prefix('=').unwrap_or(value);
+        let value = match value.trim_start_matches('-') {
+            "false" => f32::NEG_INFINITY,
+            _ => value.parse().ok().filter(|value: &f32| !value.is_nan()).ok_or_else(wrong)?,
+        };
+        Ok(Self { token, value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bias, Named};
+
+    #[test]
+    fn a_bias_is_a_token_and_a_value() {
+        let id = |value| Ok(Bias { token: Named::Id(341), value });
+        let text = |text: &str, value| Ok(Bias { token: Named::Text(text.to_owned()), value });
+        let cases = [
+            ("341+1.5", id(1.5)),
+            ("341-2", id(-2.0)),
+            ("341=3", id(3.0)),
+            ("341=-3", id(-3.0)),
+            ("341-inf", id(f32::NEG_INFINITY)),
+            ("341=false", id(f32::NEG_INFINITY)),
+            ("341-false", id(f32::NEG_INFINITY)),
+            ("341+inf", id(f32::INFINITY)),
+            ("\" A\"-2", text(" A", -2.0)),
+            ("\"\\n\"+1", text("\n", 1.0)),
+            ("\"a\\\"b\"=false", text("a\"b", f32::NEG_INFINITY)),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(written.parse::<Bias>(), expected, "{written}");
+        }
+        let bad = [
+            "",
+            "341",
+            "+1",
+            "341+",
+            "341+x",
+            "341nan",
+            "341+nan",
+            "A+1",
+            "\"A+1",
+            "\"A\"",
+            "99999999999+1",
+            "\"+1",
+            "é+1",
+        ];
+        for written in bad {
+            let error = written.parse::<Bias>().expect_err(written);
+            assert!(error.contains("is no token and value"), "{error}");
+        }
+    }
+}

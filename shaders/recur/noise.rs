@@ -1,0 +1,254 @@
+//! Noise between the steps of the recurrence, as the authors' code adds it at test time: before every step a share of the state gives way to a standard
+//! normal, and what comes of it is normed, if asked for, as the core block norms its output. Unlike there, it can be repeated: numbers are
+//! drawn by a counter-based generator, keyed with seed, position and step.
+
+use super::normal::{NORMAL, normal_within};
+use super::{SEQUENCE, THREEFRY, Threefry, unit};
+use crate::kernel::params;
+use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots};
+use crate::{Workload, activation_bytes, reduce, stride};
+
+/// Mixes noise into states.
+pub static NOISE: Kernel = Kernel {
+    name: "noise",
+    wgsl: include_str!("noise.wgsl"),
+    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("sequences", "Sequence"),
+        Binding::read("w", "vec4<f32>"),
+        Binding::write("state", "vec4<f32>"),
+    ],
+    axes: &[reduce::REDUCE],
+    overrides: &["WG"],
+    params: NoiseParams::FIELDS,
+    params_size: size_of::<NoiseParams>(),
+    reference,
+    cases,
+    random,
+    at,
+};
+
+params! {
+    /// Parameters of [`NOISE`].
+    pub struct NoiseParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Values per row.
+        pub n: u32,
+        /// Quads of values per padded row.
+        pub quads: u32,
+        /// Number of the [`NoiseKind`].
+        pub kind: u32,
+        /// What the share is reckoned from.
+        pub amount: f32,
+        /// Steps over which [`NoiseKind::Line`] falls.
+        pub steps: f32,
+        /// 1 if the state is normed afterwards.
+        pub renorm: u32,
+        /// Added to the mean square.
+        pub eps: f32,
+    }
+}
+
+/// What share of the state noise takes the place of before step i, from 0, given an amount a.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoiseKind {
+    /// a.
+    Fixed,
+    /// a / (i + 1).
+    Geom,
+    /// a / √(i + 1).
+    Sqrt,
+    /// (R - i) / R, but at least a, where R is the model's mean recurrence: it begins with nothing but noise.
+    Line,
+    /// Between 0 and 2·a, at random for each position and step.
+    Chi,
+}
+
+impl NoiseKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Fixed, Self::Geom, Self::Sqrt, Self::Line, Self::Chi];
+
+    /// The authors' name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Geom => "geom",
+            Self::Sqrt => "sqrt",
+            Self::Line => "line",
+            Self::Chi => "chi",
+        }
+    }
+
+    /// The share before a step; `chance` is between 0 and 1.
+    fn share(self, amount: f64, step: u32, steps: f64, chance: f64) -> f64 {
+        let i = f64::from(step);
+        match self {
+            Self::Fixed => amount,
+            Self::Geom => amount / (i + 1.0),
+            Self::Sqrt => amount / (i + 1.0).sqrt(),
+            Self::Line => amount.max((steps - i) / steps),
+            Self::Chi => 2.0 * chance * amount,
+        }
+    }
+}
+
+/// Noise that states get before every step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NoiseRule {
+    /// How much at which step.
+    pub kind: NoiseKind,
+    /// What the share is reckoned from.
+    pub amount: f32,
+    /// Steps over which [`NoiseKind::Line`] falls.
+    pub steps: u32,
+    /// Whether the state is normed afterwards, with this added to its mean square.
+    pub renorm: Option<f32>,
+}
+
+/// Changes `state [rows, n]` of active rows. Bindings: rows, sequences, w `[n]`, by which it is normed, state.
+#[must_use]
+pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, rule: NoiseRule) -> Launch {
+    let mut choice = Choice::default();
+    choice.0[0] = reduce::preferred(caps);
+    let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
+    let params = NoiseParams {
+        rows,
+        n,
+        quads,
+        kind: rule.kind as u32,
+        amount: rule.amount,
+        steps: rule.steps as f32,
+        renorm: u32::from(rule.renorm.is_some()),
+        eps: rule.renorm.unwrap_or(0.0),
+    };
+    Launch {
+        kernel: &NOISE,
+        choice,
+        overrides: vec![reduce::lanes(quads, 128)],
+        params: bytemuck::bytes_of(&params).to_vec(),
+        workgroups: [rows, 1, 1],
+        sizes: vec![
+            u64::from(rows) * size_of::<Row>() as u64,
+            u64::from(sequences) * size_of::<Sequence>() as u64,
+            activation_bytes(1, n),
+            bytes,
+        ],
+        cost: Cost { bytes: 2 * bytes, flops: u64::from(rows) * u64::from(n) * 120 },
+    }
+}
+
+/// Not 0, so that the numbers differ from those of initial states and samples.
+const STREAM: u32 = 0x6e6f_6973;
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: NoiseParams = launch.params();
+    let (rows, sequences) = (slots.read::<Row>(), slots.read::<Sequence>());
+    let (w, state) = (slots.read::<f32>(), slots.write::<f32>());
+    let kind = NoiseKind::ALL[params.kind as usize];
+    let (n, width) = (params.n as usize, params.quads as usize * 4);
+    for (row, state) in rows.iter().zip(state.chunks_mut(width)).take(params.rows as usize) {
+        if row.live == 0 {
+            continue;
+        }
+        let [low, high] = sequences[row.sequence as usize].seed;
+        let key = Threefry::from_words([low, high ^ STREAM]).block([row.position, row.step]);
+        let numbers = Threefry::from_words(key);
+        let chance = unit(numbers.block([0, 1])[0]);
+        let share = kind.share(f64::from(params.amount), row.step, f64::from(params.steps), chance);
+        let drawn = (0..).flat_map(|pair| numbers.block([pair, 0])).map(|bits| normal_within(1.0, bits));
+        let mixed: Vec<f64> =
+            state[..n].iter().zip(drawn).map(|(&x, drawn)| f64::from(x) * (1.0 - share) + drawn * share).collect();
+        let squares: f64 = mixed.iter().map(|x| x * x).sum();
+        let scale = 1.0 / (squares / n as f64 + f64::from(params.eps)).sqrt();
+        for ((x, mixed), &w) in state.iter_mut().zip(mixed).zip(w) {
+            *x = (if params.renorm == 0 { mixed } else { mixed * scale * f64::from(w) }) as f32;
+        }
+    }
+}
+
+fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let launch = self::noise(caps, rows, 2, n, rule);
+    let table: Vec<Row> = (0..rows)
+        .map(|row| Row {
+            step: if row < 3 { row } else { noise.below(50) },
+            live: u32::from(row % 5 != 4),
+            ..Row::new(row % 2, noise.below(5000), 0)
+        })
+        .collect();
+    let sequences = [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: 1.0, steps: 0 });
+    let NoiseRule { kind, amount, renorm, .. } = rule;
+    Case {
+        name: format!("{}={amount}, {rows} rows of {n}, normed {}, seed {seed}", kind.name(), renorm.is_some()),
+        data: vec![
+            bytemuck::cast_slice(&table).to_vec(),
+            bytemuck::cast_slice(&sequences).to_vec(),
+            noise.matrix(1, n, stride(n)),
+            noise.matrix(rows, n, stride(n)),
+        ],
+        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32],
+        launch,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let caps = &Caps::default();
+    let rule = |kind, amount, renorm| NoiseRule { kind, amount, steps: 32, renorm };
+    let mut all: Vec<Case> = NoiseKind::ALL
+        .into_iter()
+        .zip(1..)
+        .flat_map(|(kind, seed)| {
+            [(7, 130, None), (9, 96, Some(1e-6))]
+                .map(|(rows, n, renorm)| case(caps, rows, n, rule(kind, 0.1, renorm), seed))
+        })
+        .collect();
+    all.push(case(caps, 3, 5280, rule(NoiseKind::Geom, 0.4472, Some(1e-6)), 9));
+    all.push(case(caps, 1, 1, rule(NoiseKind::Fixed, 1.0, Some(1e-5)), 10));
+    all.push(case(caps, 4000, 8, rule(NoiseKind::Chi, 0.5, None), 11));
+    all
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    let rule = NoiseRule { kind: NoiseKind::Geom, amount: 0.1, steps: 32, renorm: Some(1e-6) };
+    vec![case(&work.caps, work.rows, work.n_embd, rule, 1)]
+}
+
+fn random(seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let rule = NoiseRule {
+        kind: NoiseKind::ALL[noise.below(5) as usize],
+        amount: noise.signed().abs(),
+        steps: 1 + noise.below(40),
+        renorm: (noise.below(2) == 0).then_some(1e-6),
+    };
+    case(&Caps::default(), 1 + noise.below(30), 1 + noise.below(900), rule, seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With all of the state replaced: mean 0, variance 1, a tail beyond 3, and other numbers at every position and step.
+    #[test]
+    fn noise_follows_the_normal() {
+        let rule = NoiseRule { kind: NoiseKind::Fixed, amount: 1.0, steps: 32, renorm: None };
+        let case = case(&Caps::default(), 4, 100_000, rule, 42);
+        let mut data = case.data.clone();
+        let (inputs, state) = data.split_at_mut(3);
+        let mut slots: Vec<crate::Slot<'_>> = inputs.iter().map(|words| crate::Slot::Read(words)).collect();
+        slots.push(crate::Slot::Write(&mut state[0]));
+        reference(&case.launch, Slots::new(slots));
+        let values: Vec<f64> = state[0].iter().map(|&w| f64::from(f32::from_bits(w))).collect();
+        let mean = values.iter().sum::<f64>() / 400_000.0;
+        let variance = values.iter().map(|v| v * v).sum::<f64>() / 400_000.0;
+        let far = values.iter().filter(|v| v.abs() > 3.0).count();
+        assert!(mean.abs() < 0.01, "mean {mean}");
+        assert!((variance - 1.0).abs() < 0.01, "variance {variance}");
+        assert!((900..1300).contains(&far), "{far} beyond 3, expected 1080");
+        let product: f64 = values[..100_000].iter().zip(&values[100_000..]).map(|(a, b)| a * b).sum();
+        assert!((product / 100_000.0).abs() < 0.02, "rows are alike: {product}");
+    }
+}

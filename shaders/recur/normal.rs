@@ -1,0 +1,43 @@
+//! Normally distributed numbers from random bits.
+
+use super::unit;
+use crate::Part;
+
+/// WGSL twin of [`normal_within`]; it takes that of the generator.
+pub(super) const NORMAL: Part = Part::new("normal", include_str!("normal.wgsl"));
+
+/// The middle part of a standard normal, of so much of its mass: the inverse of its distribution function at a uniform number.
+pub(super) fn normal_within(mass: f64, bits: u32) -> f64 {
+    std::f64::consts::SQRT_2 * erfinv(mass * (2.0 * unit(bits) - 1.0))
+}
+
+/// Inverse error function: the approximation of M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011),
+/// single precision, which defines what both sides compute.
+fn erfinv(x: f64) -> f64 {
+    let w = -((1.0 - x) * (1.0 + x)).ln();
+    let (w, coefficients) = if w < 5.0 { (w - 2.5, &CENTRE) } else { (w.sqrt() - 3.0, &TAIL) };
+    coefficients.iter().fold(0.0, |p, &c| c + p * w) * x
+}
+
+const CENTRE: [f64; 9] = [
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+    -0.00125372503,
+    -0.00417768164,
+    0.246640727,
+    1.50140941,
+];
+const TAIL: [f64; 9] = [
+    -0.000200214257,
+    0.000100950558,
+    0.00134934322,
+    -0.00367342844,
+    0.00573950773,
+    -0.0076224613,
+    0.00943887047,
+    1.00167406,
+    2.83297682,
+];

@@ -1,0 +1,298 @@
+//! Computing ahead of what is known: in the invariant mode every token is that of plain decoding, on random prompts, greedy and sampled.
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+use ruminate::{
+    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling, Session, SessionOptions,
+    Speculate, State, Statistics,
+};
+use ruminate_engine::Device;
+use ruminate_shaders::Noise;
+use ruminate_tests::{device, trials};
+
+/// A test and its name.
+type Test = (&'static str, fn(&Device) -> Result<()>);
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let gpu = device();
+    let cpu = Device::cpu();
+    let tests: &[Test] = &[
+        ("drafts_change_no_token", drafts),
+        ("guesses_change_no_token", guesses),
+        ("logits_are_the_same_to_the_bit_however_many_rows_there_are", bits),
+        ("a_difference_outside_of_the_invariant_mode_is_a_near_tie", near_ties),
+        ("drafts_and_early_exits_go_together", exits),
+        ("fewer_passes_are_counted_where_drafts_stand", passes),
+        ("a_lenient_threshold_lets_more_drafts_stand", lenient),
+        ("the_context_ends_as_without", context),
+        ("log_probabilities_are_those_of_plain_decoding", logprobs),
+        ("a_session_goes_on_behind_a_generation_ahead", goes_on),
+        ("what_makes_no_sense_is_refused", refusals),
+    ];
+    let mut all: Vec<Trial> = Vec::new();
+    for &(name, test) in tests {
+        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
+        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
+    }
+    // Drivers may crash at the end of a process that still has a device.
+    libtest_mimic::run(&arguments, all).exit_code()
+}
+
+const STEPS: u32 = 12;
+const SAMPLED: Sampling =
+    Sampling { temperature: 1.2, top_k: 0, top_p: 0.95, min_p: 0.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
+
+fn model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn invariant(seed: u64) -> SessionOptions {
+    SessionOptions { seed, invariant: true, context: Some(96), ..SessionOptions::default() }
+}
+
+fn plain(sampling: Sampling, tokens: u32) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(STEPS),
+        max_tokens: Some(tokens),
+        sampling,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
+}
+
+/// A random prompt of the demo's own tokens.
+fn prompt(seed: u64) -> Vec<u32> {
+    let mut noise = Noise::new(seed);
+    (0..4 + noise.below(20)).map(|_| noise.below(400)).collect()
+}
+
+fn tokens(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Result<(Vec<u32>, Statistics)> {
+    let mut pieces = session.generate(prompt, options)?;
+    let tokens = pieces.by_ref().map(|piece| Ok(piece?.token)).collect::<Result<_>>()?;
+    Ok((tokens, pieces.statistics().clone()))
+}
+
+/// Compares on so many prompts, half of them sampled. Prompts and seeds are fixed.
+fn same(device: &Device, prompts: u64, ahead: impl Fn(u64, GenerateOptions) -> GenerateOptions) -> Result<()> {
+    let model = model(device)?;
+    for seed in 0..prompts {
+        let prompt = prompt(seed);
+        let plain = plain(if seed % 2 == 0 { Sampling::GREEDY } else { SAMPLED }, 8);
+        let expected = tokens(&mut model.session(invariant(seed))?, &prompt, &plain)?.0;
+        let asked = ahead(seed, plain);
+        let found = tokens(&mut model.session(invariant(seed))?, &prompt, &asked)?.0;
+        ensure!(found == expected, "prompt {seed}, {asked:?}: {found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+/// Fewer on the twins, which are slow.
+fn prompts(device: &Device) -> u64 {
+    if device.is_cpu() { 8 } else { 200 }
+}
+
+fn drafts(device: &Device) -> Result<()> {
+    same(device, prompts(device), |seed, options| {
+        let draft_steps = [None, Some(1), Some(4), Some(STEPS)][seed as usize / 2 % 4];
+        let draft_len = 1 + seed as u32 / 2 % 7;
+        GenerateOptions { speculate: Some(Speculate { draft_steps, draft_len, threshold: 1.0 }), ..options }
+    })
+}
+
+fn guesses(device: &Device) -> Result<()> {
+    same(device, prompts(device), |seed, options| {
+        let every = [None, Some(2), Some(3), Some(5), Some(STEPS), Some(STEPS + 3)][seed as usize / 2 % 6];
+        GenerateOptions { pipeline: Some(Pipeline { every }), ..options }
+    })
+}
+
+fn bits(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for seed in 0..4 {
+        let prompt = prompt(100 + seed);
+        let together = model.session(invariant(seed))?.forward(&prompt, STEPS, State::Seeded, true)?;
+        let mut one_by_one = Vec::new();
+        let mut session = model.session(invariant(seed))?;
+        for token in &prompt {
+            one_by_one.extend(session.forward(&[*token], STEPS, State::Seeded, true)?);
+        }
+        let differing = together.iter().zip(&one_by_one).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        ensure!(together.len() == one_by_one.len() && differing == 0, "{differing} of {} logits", together.len());
+    }
+    Ok(())
+}
+
+/// The first token that differs is one that the logits, computed one by one, hardly tell from the other.
+fn near_ties(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for seed in 0..if device.is_cpu() { 4 } else { 40 } {
+        let prompt = prompt(300 + seed);
+        let plain = plain(Sampling::GREEDY, 8);
+        let usual = || model.session(SessionOptions { seed, context: Some(96), ..SessionOptions::default() });
+        let expected = tokens(&mut usual()?, &prompt, &plain)?.0;
+        let ways = [
+            GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() },
+            GenerateOptions { pipeline: Some(Pipeline::default()), ..plain.clone() },
+        ];
+        for way in ways {
+            let found = tokens(&mut usual()?, &prompt, &way)?.0;
+            let Some(place) = found.iter().zip(&expected).position(|(a, b)| a != b) else {
+                ensure!(found.len() == expected.len(), "{} tokens instead of {}", found.len(), expected.len());
+                continue;
+            };
+            let mut session = usual()?;
+            session.forward(&prompt, STEPS, State::Seeded, false)?;
+            let mut logits = Vec::new();
+            for token in &expected[..place] {
+                logits = session.forward(&[*token], STEPS, State::Seeded, false)?;
+            }
+            let (a, b) = (logits[expected[place] as usize], logits[found[place] as usize]);
+            ensure!((a - b).abs() < 0.02, "prompt {seed}: {a} and {b} are no near-tie");
+        }
+    }
+    Ok(())
+}
+
+fn exits(device: &Device) -> Result<()> {
+    let exit = Some(Exit { threshold: 0.1, ..Exit::new(Criterion::LatentDiff) });
+    let model = model(device)?;
+    for seed in 0..if device.is_cpu() { 3 } else { 20 } {
+        let prompt = prompt(500 + seed);
+        let plain = GenerateOptions { exit, ..plain(SAMPLED, 8) };
+        let expected = tokens(&mut model.session(invariant(seed))?, &prompt, &plain)?.0;
+        let asked = GenerateOptions { speculate: Some(Speculate::default()), ..plain };
+        let found = tokens(&mut model.session(invariant(seed))?, &prompt, &asked)?.0;
+        ensure!(found == expected, "prompt {seed}: {found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+fn passes(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let prompt = prompt(1);
+    let plain = GenerateOptions { steps: Some(16), ..plain(Sampling::GREEDY, 21) };
+    let run = |options: &GenerateOptions| tokens(&mut model.session(invariant(1))?, &prompt, options);
+    let (expected, alone) = run(&plain)?;
+    ensure!(alone.core_passes == 16 * 20, "{} passes for 20 tokens of 16 steps", alone.core_passes);
+    // Drafts at full depth all stand: four of them and the verifying pass bring five tokens.
+    let all = Some(Speculate { draft_steps: Some(16), draft_len: 4, threshold: 1.0 });
+    let (found, drafted) = run(&GenerateOptions { speculate: all, ..plain.clone() })?;
+    ensure!(found == expected, "other tokens");
+    ensure!(drafted.core_passes >= 4 * 5 * 16, "{} passes", drafted.core_passes);
+    ensure!(drafted.core_passes <= 6 * 5 * 16, "{} passes: not all drafts stood", drafted.core_passes);
+    // A guess that is as deep as the token never fails.
+    let (found, guessed) = run(&GenerateOptions { pipeline: Some(Pipeline { every: Some(16) }), ..plain.clone() })?;
+    ensure!(found == expected && guessed.core_passes <= 22 * 16, "{} passes", guessed.core_passes);
+    Ok(())
+}
+
+fn lenient(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let run = |threshold| -> Result<u64> {
+        let speculate = Some(Speculate { draft_steps: Some(1), draft_len: 4, threshold });
+        let options = GenerateOptions { speculate, ..plain(Sampling::GREEDY, 17) };
+        Ok(tokens(&mut model.session(invariant(3))?, &prompt(3), &options)?.1.core_passes)
+    };
+    let (strict, lenient) = (run(1.0)?, run(1e-30)?);
+    // Every draft stands: four rounds of five tokens, and what was begun ahead.
+    ensure!(lenient < strict && lenient <= 6 * (4 + u64::from(STEPS)), "{lenient} passes, {strict} with threshold 1");
+    Ok(())
+}
+
+fn context(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let prompt = prompt(5);
+    let options = SessionOptions { context: Some(prompt.len() as u32 + 6), ..invariant(5) };
+    let all = GenerateOptions { max_tokens: None, ..plain(Sampling::GREEDY, 1) };
+    let run = |asked: &GenerateOptions| tokens(&mut model.session(options.clone())?, &prompt, asked);
+    let expected = run(&all)?.0;
+    ensure!(expected.len() == 7, "{} tokens", expected.len());
+    for asked in [
+        GenerateOptions { speculate: Some(Speculate::default()), ..all.clone() },
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..all.clone() },
+    ] {
+        let found = run(&asked)?.0;
+        ensure!(found == expected, "{asked:?}: {found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+fn logprobs(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let prompt = prompt(7);
+    let asked = GenerateOptions { logprobs: Some(3), ..plain(SAMPLED, 9) };
+    let run = |asked: &GenerateOptions| -> Result<Vec<(u32, Option<f32>, Vec<(u32, f32)>)>> {
+        let mut session = model.session(invariant(7))?;
+        let pieces = session.generate(prompt.as_slice(), asked)?;
+        pieces.map(|piece| piece.map(|piece| (piece.token, piece.logprob, piece.top)).map_err(Into::into)).collect()
+    };
+    let expected = run(&asked)?;
+    ensure!(expected.iter().all(|(_, logprob, top)| logprob.is_some() && top.len() == 3), "{expected:?}");
+    for asked in [
+        GenerateOptions { speculate: Some(Speculate::default()), ..asked.clone() },
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..asked.clone() },
+    ] {
+        let found = run(&asked)?;
+        ensure!(found == expected, "{found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+fn goes_on(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let (first, second) = (prompt(9), prompt(10));
+    let run = |asked: &GenerateOptions| -> Result<_> {
+        let mut session = model.session(invariant(9))?;
+        let one = tokens(&mut session, &first, asked)?.0;
+        let held = session.position();
+        let other = GenerateOptions { speculate: None, pipeline: None, ..asked.clone() };
+        Ok((one, held, tokens(&mut session, &second, &other)?.0, session.position()))
+    };
+    let plain = plain(Sampling::GREEDY, 6);
+    let expected = run(&plain)?;
+    for asked in [
+        GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() },
+        GenerateOptions { speculate: Some(Speculate { draft_len: 2, ..Speculate::default() }), ..plain.clone() },
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..plain.clone() },
+    ] {
+        ensure!(run(&asked)? == expected, "{asked:?}");
+    }
+    Ok(())
+}
+
+fn refusals(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let (speculate, pipeline) = (Some(Speculate::default()), Some(Pipeline::default()));
+    let plain = plain(Sampling::GREEDY, 4);
+    let read_out = Some(Exit::new(Criterion::Kl));
+    let draft = |draft_steps, draft_len, threshold| GenerateOptions {
+        speculate: Some(Speculate { draft_steps, draft_len, threshold }),
+        ..plain.clone()
+    };
+    let cases = [
+        (GenerateOptions { speculate, pipeline, ..plain.clone() }, "do not go together"),
+        (GenerateOptions { speculate, continuous: Some(ruminate::Continuous::Raw), ..plain.clone() }, "continuous"),
+        (GenerateOptions { speculate, exit: read_out, ..plain.clone() }, "exit"),
+        (GenerateOptions { pipeline, exit: read_out, ..plain.clone() }, "exit"),
+        (draft(Some(0), 4, 1.0), "draft_steps"),
+        (draft(Some(13), 4, 1.0), "draft_steps"),
+        (draft(None, 0, 1.0), "draft_len"),
+        (draft(None, 8, 1.0), "draft_len"),
+        (draft(None, 4, f32::NAN), "verify_threshold"),
+        (GenerateOptions { pipeline: Some(Pipeline { every: Some(0) }), ..plain.clone() }, "pipeline"),
+        (GenerateOptions { pipeline: Some(Pipeline { every: Some(1) }), ..plain.clone() }, "pipeline"),
+    ];
+    let mut session = model.session(invariant(1))?;
+    for (options, part) in cases {
+        let message = session.generate(prompt(1).as_slice(), &options).err().map(|error| error.to_string());
+        ensure!(message.as_deref().is_some_and(|text| text.contains(part)), "{part}: {message:?}");
+    }
+    let shared = SessionOptions { share: KvShare::Steps(1), ..invariant(1) };
+    let options = GenerateOptions { speculate, ..plain.clone() };
+    let message = model.session(shared)?.generate(prompt(1).as_slice(), &options).err().map(|error| error.to_string());
+    ensure!(message.as_deref().is_some_and(|text| text.contains("kv_share")), "{message:?}");
+    // The session is as it was.
+    tokens(&mut session, &prompt(1), &plain)?;
+    Ok(())
+}
