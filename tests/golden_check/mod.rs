@@ -5,6 +5,7 @@
 //! expected value plus four times the difference that the authors' own code shows between f32 and f64. Tensors that a trimmed fixture lacks are not checked.
 
 mod adaptive;
+mod ahead;
 mod decode;
 mod fixture;
 mod forward;
@@ -59,11 +60,13 @@ pub enum Section {
     Decoded,
     /// Rows that leave early, or go on from where another stopped.
     Settled,
+    /// Tokens ahead of what is known.
+    Ahead,
 }
 
 impl Section {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Computed, Self::Decoded, Self::Settled];
+    pub const ALL: [Self; 4] = [Self::Computed, Self::Decoded, Self::Settled, Self::Ahead];
 
     /// As tests name it.
     #[must_use]
@@ -72,6 +75,7 @@ impl Section {
             Self::Computed => "computed",
             Self::Decoded => "decoded",
             Self::Settled => "settled",
+            Self::Ahead => "ahead",
         }
     }
 }
@@ -102,6 +106,7 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.varied().context("varied")?;
                 golden.continuous().context("continuous")?;
             }
+            Section::Ahead => golden.speculative().context("speculative")?,
         }
     }
     Ok(golden.outcomes)
