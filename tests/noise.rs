@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
     Checkpoint, Config, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Noise,
-    NoiseKind, Piece, Sampling, Session, SessionOptions, State, demo,
+    NoiseKind, Piece, Pipeline, Sampling, Session, SessionOptions, Speculate, State, demo,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::recur::{NOISE, NoiseRule, noise};
@@ -187,6 +187,17 @@ fn with_others(device: &Device) -> Result<()> {
     let found = pieces(&mut model.session(settings())?, &prompt, &options)?;
     same(&found, &pieces(&mut model.session(settings())?, &prompt, &asked(1, 4, noise))?).context("one step")?;
     ensure!(found.iter().all(|piece| piece.steps == 1), "{found:?}");
+    // Rows at different steps in a pass, each with the noise of its step.
+    let fixed = || model.session(SessionOptions { invariant: true, ..settings() });
+    let plain = asked(9, 10, noise);
+    let expected = pieces(&mut fixed()?, &prompt, &plain)?;
+    let drafts = Some(Speculate { draft_steps: Some(2), draft_len: 3, threshold: 1.0 });
+    for ahead in [
+        GenerateOptions { speculate: drafts, ..plain.clone() },
+        GenerateOptions { pipeline: Some(Pipeline { every: Some(3) }), ..plain.clone() },
+    ] {
+        same(&pieces(&mut fixed()?, &prompt, &ahead)?, &expected).context("ahead")?;
+    }
     let others =
         [(Lookup::AlwaysLast, KvShare::None), (Lookup::Latest, KvShare::Steps(2)), (Lookup::Full, KvShare::Anchor)];
     for (lookup, share) in others {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Counters, Dry, Dtype, GenerateOptions, LoadOptions, Model, Piece, Progress, Sampling, Session, SessionOptions,
-    State,
+    Counters, Dry, Dtype, GenerateOptions, LoadOptions, Model, Piece, Pipeline, Progress, Sampling, Session,
+    SessionOptions, Speculate, State,
 };
 use ruminate_engine::Device;
 use ruminate_tests::{device, trials};
@@ -26,6 +26,7 @@ fn main() -> std::process::ExitCode {
         ("a_banned_token_never_comes_and_a_forced_one_always", bans),
         ("log_probabilities_are_those_of_single_passes", log_probabilities),
         ("bounded_steps_give_the_log_probabilities_of_the_iterator", bounded),
+        ("computing_ahead_chooses_among_the_same_edited_logits", ahead),
         ("what_is_not_asked_for_costs_no_launch_and_nothing_waits", costs),
         ("bad_requests_name_option_value_and_range", bad_requests),
     ];
@@ -258,6 +259,32 @@ fn bounded(device: &Device) -> Result<()> {
         }
     }
     ensure!(found == expected, "{found:?}, expected {expected:?}");
+    Ok(())
+}
+
+fn ahead(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let prompt = prompt();
+    let dry = Dry { allowed_length: 1, ..Dry::ON };
+    let penal = Sampling { repeat_penalty: 1.2, penalty_window: 9, dry, ..Sampling::GREEDY };
+    for sampling in [penal, Sampling { temperature: 1.5, ..penal }] {
+        let asked = GenerateOptions { logit_bias: vec![(300, 2.0), (21, -1.0)], ..options(sampling, 14) };
+        let run = |asked: &GenerateOptions| {
+            let settings = SessionOptions { invariant: true, kv_dtype: Dtype::F32, ..SessionOptions::default() };
+            let found: Vec<Piece> = model.session(settings)?.generate(&prompt[..], asked)?.collect::<Result<_, _>>()?;
+            Ok::<_, anyhow::Error>(tokens(&found))
+        };
+        let expected = run(&asked)?;
+        let drafts = Some(Speculate { draft_steps: Some(1), draft_len: 3, threshold: 1.0 });
+        let others = [
+            GenerateOptions { speculate: drafts, ..asked.clone() },
+            GenerateOptions { pipeline: Some(Pipeline { every: Some(1) }), ..asked.clone() },
+        ];
+        for other in others {
+            let found = run(&other)?;
+            ensure!(found == expected, "{found:?} ahead, {expected:?} one by one");
+        }
+    }
     Ok(())
 }
 
