@@ -16,8 +16,9 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// Weight bytes per second that decoding reached, in GB/s.
     fn bandwidth(&self) -> f64 {
-        let passes =
-            if self.statistics.tokens > 1 { self.statistics.passes_per_token().round() as u32 } else { self.steps };
+        let Statistics { tokens, core_passes, .. } = *self.statistics;
+        let shared = core_passes.checked_div(u64::from(tokens.saturating_sub(1)));
+        let passes = shared.and_then(|passes| u32::try_from(passes).ok()).unwrap_or(self.steps);
         self.statistics.decode_rate() * self.model.bytes_per_token(passes) as f64 / 1e9
     }
 

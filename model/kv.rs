@@ -5,11 +5,12 @@
 //! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
 
 use ruminate_engine::{Buffer, Device};
-use ruminate_shaders::attention::cache::{CacheShape, KvShare, Lookup, PAGE};
-use ruminate_shaders::{Dtype, NONE, Place};
+use ruminate_shaders::attention::cache::{CacheShape, KvShare, PAGE};
+use ruminate_shaders::{NONE, Place};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::options::SessionOptions;
 
 /// Keys and values of a set of sequences.
 pub(crate) struct KvCache {
@@ -22,12 +23,16 @@ pub(crate) struct KvCache {
     share: KvShare,
     mirror: Vec<u32>,
     generation: u64,
+    /// Whether each pool is a single segment.
+    whole: bool,
 }
 
 /// Pages of the layers of one kind.
 struct Pool {
     layers: usize,
     used: u32,
+    /// Pages below `used` that were given back.
+    free: Vec<u32>,
     segments: Vec<Segment>,
 }
 
@@ -46,10 +51,10 @@ impl KvCache {
     pub(crate) fn new(
         device: &Device,
         config: &Config,
-        dtype: Dtype,
-        (lookup, share): (Lookup, KvShare),
+        options: &SessionOptions,
         (sequences, context, steps): (u32, u32, u32),
     ) -> Result<Self, Error> {
+        let SessionOptions { kv_dtype: dtype, lookup, share, .. } = *options;
         let shape = CacheShape {
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
@@ -65,12 +70,12 @@ impl KvCache {
             page_count: 0,
         };
         let outside = (config.n_layers_in_prelude + config.n_layers_in_coda) as usize;
-        let pool = |layers| Pool { layers, used: 0, segments: Vec::new() };
+        let pool = |layers| Pool { layers, used: 0, free: Vec::new(), segments: Vec::new() };
         let mirror = empty_tables(&shape, share);
         let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
         device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
         let depth = device.buffer("kv depth", u64::from(sequences) * u64::from(context) * 4)?;
-        Ok(Self {
+        let cache = Self {
             device: device.clone(),
             shape,
             pools: [pool(outside), pool(config.n_layers_in_recurrent_block as usize)],
@@ -79,7 +84,34 @@ impl KvCache {
             share,
             mirror,
             generation: 0,
-        })
+            whole: options.invariant,
+        };
+        if cache.whole {
+            cache.check_whole(context)?;
+        }
+        Ok(cache)
+    }
+
+    /// Attention adds up what it finds segment by segment: in the invariant mode there must be no more than one.
+    fn check_whole(&self, context: u32) -> Result<(), Error> {
+        let slots = self.shape.slots.saturating_sub(1).max(1);
+        let needed = self.shape.pages_per_slot() * slots * self.shape.sequences;
+        let most = self.pages_of_segment();
+        if needed <= most {
+            return Ok(());
+        }
+        let positions = most / (slots * self.shape.sequences) * PAGE;
+        let value = format!(
+            "{context}, but in the invariant mode one buffer of this device must hold a layer's keys, which it does up to {positions}"
+        );
+        Err(Error::Option { name: "context", value, allowed: "at most that, or steps that share keys (kv_share)" })
+    }
+
+    /// Pages of a segment, at most.
+    fn pages_of_segment(&self) -> u32 {
+        let caps = self.device.caps();
+        let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
+        u32::try_from(largest / self.shape.page_bytes()).unwrap_or(u32::MAX).max(1)
     }
 
     /// Makes sure that positions `0..end` of a sequence have pages for `steps` steps.
@@ -88,6 +120,10 @@ impl KvCache {
     /// [`Error::Engine`] if the device has no memory left.
     pub(crate) fn reserve(&mut self, sequence: u32, end: u32, steps: u32) -> Result<(), Error> {
         if steps > self.shape.steps {
+            if self.whole {
+                let allowed = "at most as many as the session was made for, in the invariant mode";
+                return Err(Error::Option { name: "steps", value: steps.to_string(), allowed });
+            }
             self.widen(steps)?;
         }
         let mut touched = Vec::new();
@@ -107,6 +143,23 @@ impl KvCache {
             self.device.write(&self.tables, run[0] as u64 * 4, bytemuck::cast_slice(words))?;
         }
         Ok(())
+    }
+
+    /// Gives back the pages of a sequence.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the device is lost.
+    pub(crate) fn release(&mut self, sequence: u32) -> Result<(), Error> {
+        let pages = self.shape.pages_per_slot();
+        for slot in 0..self.shape.slots {
+            for page in 0..pages {
+                let entry = self.entry(sequence, slot, page);
+                let held = std::mem::replace(&mut self.mirror[entry], NONE);
+                self.pools[usize::from(slot > 0)].free.extend(Some(held).filter(|&page| page != NONE));
+            }
+        }
+        let (from, to) = (self.entry(sequence, 0, 0), self.entry(sequence, self.shape.slots - 1, pages - 1));
+        Ok(self.device.write(&self.tables, from as u64 * 4, bytemuck::cast_slice(&self.mirror[from..=to]))?)
     }
 
     /// Segments of a layer: the cache as a launch over that segment sees it, and its buffer.
@@ -158,18 +211,18 @@ impl KvCache {
 
     /// The next free page of a pool, which grows if there is none.
     fn take(&mut self, pool: usize) -> Result<u32, Error> {
-        let page_bytes = self.shape.page_bytes();
-        let Pool { layers, used, segments } = &mut self.pools[pool];
+        if let Some(page) = self.pools[pool].free.pop() {
+            return Ok(page);
+        }
+        let (page_bytes, most) = (self.shape.page_bytes(), self.pages_of_segment());
+        let Pool { layers, used, segments, .. } = &mut self.pools[pool];
         let held: u32 = segments.iter().map(|segment| segment.count).sum();
         if *used == held {
             let slots = [1, self.shape.slots - 1][pool];
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
-            let caps = self.device.caps();
-            let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
-            let most = u32::try_from(largest / page_bytes).unwrap_or(u32::MAX).max(1);
             // Never more than a full context takes.
             let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_sub(held).max(1);
-            let count = held.max(first).min(most).min(needed);
+            let count = if self.whole { needed } else { held.max(first).min(most).min(needed) };
             let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
             let bytes = page_bytes * u64::from(count);
             let buffers = (0..*layers).map(|layer| match self.shape.place {

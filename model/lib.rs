@@ -37,6 +37,7 @@
 
 mod ahead;
 mod arch;
+mod batch;
 pub mod bench;
 mod chat;
 mod checkpoint;
@@ -60,6 +61,7 @@ mod sampling;
 pub mod score;
 mod session;
 mod source;
+mod speech;
 pub mod statistics;
 mod stepwise;
 mod stop;
@@ -72,6 +74,7 @@ pub mod tune;
 mod workspace;
 
 pub use ahead::{Pipeline, Speculate};
+pub use batch::{Batch, BatchOptions, SequenceId};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, TensorInfo, TensorView};
 pub use config::{Config, GenerationConfig};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
+use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
+use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::fit::Need;
@@ -64,6 +65,12 @@ pub struct SessionOptions {
 }
 
 impl SessionOptions {
+    /// What the device knows of a sequence of these options.
+    pub(crate) fn sequence(&self, config: &Config, steps: u32) -> Sequence {
+        let deviation = config.state_std * config.embed_scale * f64::from(self.init_scale);
+        Sequence { seed: [self.seed as u32, (self.seed >> 32) as u32], state_std: deviation as f32, steps }
+    }
+
     /// Checks what can be said without a model.
     ///
     /// # Errors

@@ -20,8 +20,8 @@ use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::sampling::Choosing;
 use crate::session::Session;
-use crate::stop::StopStrings;
-use crate::tokenizer::{Specials, StreamDecoder};
+use crate::speech::Speech;
+use crate::tokenizer::Specials;
 
 /// Passes that the iterator submits before the oldest has been read.
 const AHEAD: usize = 2;
@@ -32,7 +32,6 @@ pub(crate) struct Run {
     steps_of: Option<StepsOf>,
     /// Tokens that were begun behind the prompt.
     begun: u32,
-    end_tokens: Vec<u32>,
     prompt: Vec<u32>,
     /// Tokens of the prompt in a pass.
     rows_of_prompt: u32,
@@ -55,8 +54,7 @@ pub(crate) struct Run {
     pending: VecDeque<ReadBack>,
     /// Whether the prompt is submitted.
     prompted: bool,
-    decoder: StreamDecoder,
-    stop: StopStrings,
+    speech: Speech,
     start: Instant,
     first: Option<Instant>,
     /// Positions of the session before the prompt.
@@ -83,13 +81,11 @@ impl Run {
                 session.encode(text, specials)?
             }
         };
-        let decoder = model.tokenizer().stream(true);
-        let stop = StopStrings::new(options.stop.clone())?;
+        let speech = Speech::new(model, options)?;
         let wanted = options.max_tokens.unwrap_or(u32::MAX);
         if wanted == 0 {
             return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
         }
-        let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let depth = Depth { steps, exit: options.exit };
         let lead = Lead::of(options, steps, session.options().share)?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
@@ -103,7 +99,6 @@ impl Run {
             policy,
             steps_of: options.steps_of.clone(),
             begun: 0,
-            end_tokens,
             prompt,
             rows_of_prompt: session.most_rows(),
             fed: 0,
@@ -116,8 +111,7 @@ impl Run {
             under_way: None,
             pending: VecDeque::new(),
             prompted: false,
-            decoder,
-            stop,
+            speech,
             start,
             first: None,
             origin,
@@ -291,18 +285,12 @@ impl Run {
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
 
-        if self.end_tokens.contains(&token) {
-            self.finished = Some(StopReason::EndToken(token));
-            return Ok(Some(Piece { token, text: self.flush(), steps, logprob, top }));
-        }
-        let fresh = self.decoder.push(token);
-        let (mut text, stopped) = self.stop.push(&fresh);
-        if stopped {
-            self.finished = Some(StopReason::StopString);
-        } else if self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
+        let (mut text, ended) = self.speech.say(token);
+        self.finished = ended;
+        if ended.is_none() && self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
             let full = self.limited_by_context;
             self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
-            text.push_str(&self.flush());
+            text.push_str(&self.speech.flush());
         }
         Ok(Some(Piece { token, text, steps, logprob, top }))
     }
@@ -349,13 +337,5 @@ impl Run {
         self.statistics.prompt_time = first - self.start;
         self.statistics.decode_time = now - first;
         Ok(())
-    }
-
-    /// Text that was held back.
-    fn flush(&mut self) -> String {
-        let rest = self.decoder.flush();
-        let (mut text, _) = self.stop.push(&rest);
-        text.push_str(&self.stop.flush());
-        text
     }
 }

@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 
 use ruminate_engine::Buffer;
-use ruminate_shaders::sample::Sampler;
-use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
-use ruminate_shaders::{NONE, Row, Sequence, stride};
+use ruminate_shaders::{NONE, Row, stride};
 
 use crate::ahead::Ahead;
 use crate::error::Error;
@@ -20,7 +18,7 @@ use crate::options::{SessionOptions, State};
 use crate::run::Run;
 use crate::sampling::{Choosing, Sampling};
 use crate::stepwise::Opened;
-use crate::workspace::{Follow, Next, PenaltyTables, PlanKey, Tables, Workspace};
+use crate::workspace::{Follow, Next, PlanKey, Tables, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
@@ -66,13 +64,8 @@ impl Session {
         check_steps(steps)?;
         let device = model.device().clone();
         let context = fit::context(config, &options, &device)?;
-        let kv = KvCache::new(&device, config, options.kv_dtype, (options.lookup, options.share), (1, context, steps))?;
-        let tables = Tables {
-            sequences: device.buffer("sequences", size_of::<Sequence>() as u64)?,
-            samplers: device.buffer("samplers", size_of::<Sampler>() as u64)?,
-            history: device.buffer("history", u64::from(context) * 4)?,
-            penalties: None,
-        };
+        let kv = KvCache::new(&device, config, &options, (1, context, steps))?;
+        let tables = Tables::new(&device, 1, context)?;
         let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
         let (opened, run) = (None, None);
         let session = Self { model, options, kv, tables, spaces, ahead, choosing, position: 0, last, opened, run };
@@ -82,11 +75,7 @@ impl Session {
 
     /// Writes what the device knows of the sequence; `steps` count where rows of different depths share passes.
     pub(crate) fn write_sequence(&self, steps: u32) -> Result<(), Error> {
-        let (config, options) = (self.model.config(), &self.options);
-        let deviation = config.state_std * config.embed_scale * f64::from(options.init_scale);
-        let seed = [options.seed as u32, (options.seed >> 32) as u32];
-        let entry = Sequence { seed, state_std: deviation as f32, steps };
-        Ok(self.model.device().write(&self.tables.sequences, 0, bytemuck::bytes_of(&entry))?)
+        Ok(self.tables.write_sequence(self.model.device(), 0, self.options.sequence(self.model.config(), steps))?)
     }
 
     /// The model of this session.
@@ -238,21 +227,7 @@ impl Session {
         }
         self.choosing = None;
         let (device, vocab) = (self.model.device().clone(), self.vocab());
-        device.write(&self.tables.samplers, 0, bytemuck::bytes_of(&choosing.sampler()))?;
-        if choosing.edits() {
-            if self.tables.penalties.is_none() {
-                self.tables.penalties = Some(PenaltyTables {
-                    rules: device.buffer("penalties", size_of::<Penalties>() as u64)?,
-                    bias: device.buffer("bias", u64::from(vocab) * 4)?,
-                    breakers: device.buffer("breakers", u64::from(breaker_words(vocab)) * 4)?,
-                });
-            }
-            if let Some(tables) = &self.tables.penalties {
-                device.write(&tables.rules, 0, bytemuck::bytes_of(&choosing.penalties()))?;
-                device.write(&tables.bias, 0, bytemuck::cast_slice(&choosing.bias(vocab)))?;
-                device.write(&tables.breakers, 0, bytemuck::cast_slice(&choosing.breakers(vocab)))?;
-            }
-        }
+        self.tables.write_choosing(&device, 0, choosing, vocab)?;
         self.choosing = Some(choosing.clone());
         Ok(())
     }

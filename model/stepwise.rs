@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::options::State;
-use crate::session::{MAX_ROWS, Session};
+use crate::session::Session;
 use crate::workspace::{PlanKey, Stage};
 
 /// Rows that are iterated step by step.
@@ -37,9 +37,13 @@ impl Session {
     pub fn begin(&mut self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         self.stop();
         self.check(tokens, steps, state)?;
-        if tokens.len() > MAX_ROWS as usize {
+        if tokens.len() > self.most_rows() as usize {
             let value = format!("{} tokens", tokens.len());
-            return Err(Error::Option { name: "tokens", value, allowed: "at most 256 at a time" });
+            return Err(Error::Option {
+                name: "tokens",
+                value,
+                allowed: "at most 256 at a time, and 8 in the invariant mode",
+            });
         }
         let key = self.prepare(tokens, steps, state, tokens.len())?;
         self.execute(key, traced(Stage::Begin), &[])?;

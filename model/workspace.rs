@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
+use ruminate_shaders::batch::{follow, turn};
 use ruminate_shaders::embed::select;
-use ruminate_shaders::exit::{memo_bytes, value_bytes};
-use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
+use ruminate_shaders::exit::{exit_wake, memo_bytes, value_bytes};
+use ruminate_shaders::sample::Sampler;
+use ruminate_shaders::sample::penalise::{Penalties, breaker_words, marks_bytes, penalise};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
-use ruminate_shaders::{Row, activation_bytes};
+use ruminate_shaders::{Row, Sequence, activation_bytes};
 
 use crate::ahead::Ends;
 use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
@@ -62,6 +64,8 @@ pub(crate) enum Follow {
     Start(u32),
     /// It is held against the row that follows; bits of the threshold.
     Verify(u32),
+    /// The next row of its sequence, in the same place; what came is noted.
+    Batch,
     /// It is the guess that the next position begins with, or what stands if the row has had all its steps.
     Guess,
 }
@@ -124,6 +128,64 @@ pub(crate) struct Tables {
     pub(crate) history: Buffer,
     /// Made when the first generation asks for them.
     pub(crate) penalties: Option<PenaltyTables>,
+    /// Sequences.
+    count: u64,
+}
+
+impl Tables {
+    /// For so many sequences of up to `context` positions.
+    pub(crate) fn new(device: &Device, sequences: u32, context: u32) -> Result<Self, Error> {
+        let count = u64::from(sequences);
+        Ok(Self {
+            sequences: device.buffer("sequences", count * size_of::<Sequence>() as u64)?,
+            samplers: device.buffer("samplers", count * size_of::<Sampler>() as u64)?,
+            history: device.buffer("history", count * u64::from(context) * 4)?,
+            penalties: None,
+            count,
+        })
+    }
+
+    /// Writes what seeds and depth of a sequence are.
+    pub(crate) fn write_sequence(&self, device: &Device, index: u32, entry: Sequence) -> Result<(), Error> {
+        let offset = u64::from(index) * size_of::<Sequence>() as u64;
+        Ok(device.write(&self.sequences, offset, bytemuck::bytes_of(&entry))?)
+    }
+
+    /// Makes the tables that logits are edited by, which edit nothing yet.
+    pub(crate) fn make_penalties(&mut self, device: &Device, vocab: u32) -> Result<(), Error> {
+        if self.penalties.is_none() {
+            let none = vec![Penalties::NONE; self.count as usize];
+            let rules = device.buffer("penalties", self.count * size_of::<Penalties>() as u64)?;
+            device.write(&rules, 0, bytemuck::cast_slice(&none))?;
+            let bias = device.buffer("bias", self.count * u64::from(vocab) * 4)?;
+            let breakers = device.buffer("breakers", self.count * u64::from(breaker_words(vocab)) * 4)?;
+            self.penalties = Some(PenaltyTables { rules, bias, breakers });
+        }
+        Ok(())
+    }
+
+    /// Writes what tokens of a sequence are chosen by.
+    pub(crate) fn write_choosing(
+        &mut self,
+        device: &Device,
+        index: u32,
+        choosing: &Choosing,
+        vocab: u32,
+    ) -> Result<(), Error> {
+        let index = u64::from(index);
+        device.write(&self.samplers, index * size_of::<Sampler>() as u64, bytemuck::bytes_of(&choosing.sampler()))?;
+        let words = u64::from(breaker_words(vocab));
+        if choosing.edits() {
+            self.make_penalties(device, vocab)?;
+        }
+        if let Some(tables) = &self.penalties {
+            let rule = choosing.penalties();
+            device.write(&tables.rules, index * size_of::<Penalties>() as u64, bytemuck::bytes_of(&rule))?;
+            device.write(&tables.bias, index * u64::from(vocab) * 4, bytemuck::cast_slice(&choosing.bias(vocab)))?;
+            device.write(&tables.breakers, index * words * 4, bytemuck::cast_slice(&choosing.breakers(vocab)))?;
+        }
+        Ok(())
+    }
 }
 
 /// What logits are edited by, per sequence.
@@ -259,8 +321,11 @@ impl Workspace {
             match checks.and_then(|checks| Some((checks, self.exits(checks)?))) {
                 None => {
                     let steps = pass.graph.count("steps");
-                    if key.follow == Follow::Guess {
+                    if matches!(key.follow, Follow::Guess | Follow::Batch) {
                         raven.iterate_to_the_end(&mut pass, steps)?;
+                        let rows = pass.rows();
+                        let wake = if key.follow == Follow::Batch { turn(shape.rows) } else { exit_wake(shape.rows) };
+                        pass.graph.launch(wake, &[rows])?;
                     } else {
                         raven.iterate(&mut pass, steps)?;
                     }
@@ -330,6 +395,10 @@ impl Workspace {
                 let [table, emitted] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
                 let launch = verify(outputs, vocab, (sequences, context), judge);
                 graph.launch(launch, &[chosen, logits, table, next, history, emitted])?;
+            }
+            Follow::Batch => {
+                let [rows, came] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
+                graph.launch(follow(outputs, (sequences, context)), &[chosen, rows, history, came])?;
             }
             Follow::Guess => {
                 let ends = ends()?;

@@ -16,6 +16,7 @@ mod variants;
 
 pub mod ahead;
 pub mod attention;
+pub mod batch;
 pub mod ceiling;
 pub mod embed;
 pub mod exit;
@@ -73,6 +74,8 @@ pub static KERNELS: &[&Kernel] = &[
     &ahead::ENLIST,
     &ahead::VERIFY,
     &ahead::GUESS,
+    &batch::TURN,
+    &batch::FOLLOW,
     &ceiling::STREAM,
     &ceiling::COPY,
     &ceiling::MULTIPLY_ADD,

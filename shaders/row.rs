@@ -32,7 +32,7 @@ pub struct Row {
     pub output: u32,
     /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
     pub draw: u32,
-    /// 1 once the row has left the recurrence before its last step.
+    /// 1 once the row has left the recurrence by itself; see [`WAITS`](crate::batch::WAITS) too.
     pub exited: u32,
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling, Session, SessionOptions,
+    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Pipeline, Sampling, Session, SessionOptions,
     Speculate, State, Statistics,
 };
 use ruminate_engine::Device;
@@ -222,13 +222,13 @@ fn logprobs(device: &Device) -> Result<()> {
     let model = model(device)?;
     let prompt = prompt(7);
     let asked = GenerateOptions { logprobs: Some(3), ..plain(SAMPLED, 9) };
-    let run = |asked: &GenerateOptions| -> Result<Vec<(u32, Option<f32>, Vec<(u32, f32)>)>> {
+    let run = |asked: &GenerateOptions| -> Result<Vec<Piece>> {
         let mut session = model.session(invariant(7))?;
         let pieces = session.generate(prompt.as_slice(), asked)?;
-        pieces.map(|piece| piece.map(|piece| (piece.token, piece.logprob, piece.top)).map_err(Into::into)).collect()
+        Ok(pieces.collect::<Result<_, _>>()?)
     };
     let expected = run(&asked)?;
-    ensure!(expected.iter().all(|(_, logprob, top)| logprob.is_some() && top.len() == 3), "{expected:?}");
+    ensure!(expected.iter().all(|piece| piece.logprob.is_some() && piece.top.len() == 3), "{expected:?}");
     for asked in [
         GenerateOptions { speculate: Some(Speculate::default()), ..asked.clone() },
         GenerateOptions { pipeline: Some(Pipeline::default()), ..asked.clone() },

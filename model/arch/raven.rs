@@ -354,7 +354,7 @@ impl Block {
 }
 
 impl Pass<'_> {
-    pub(super) fn rows(&mut self) -> Tensor {
+    pub(crate) fn rows(&mut self) -> Tensor {
         self.graph.import(&self.sites.rows)
     }
 

@@ -46,17 +46,15 @@ impl Raven {
         Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
     }
 
-    /// Applies the core block so many times; rows that have then had all the steps of their sequence leave, and rest until the loop is over.
+    /// Applies the core block so many times; rows that have then had all the steps of their sequence leave and rest.
     pub(crate) fn iterate_to_the_end(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
         let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         pass.graph.repeat(steps, |graph| {
             let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
             self.step(pass)?;
             let bound = [pass.rows(), pass.graph.import(sequences)];
-            Ok::<(), Error>(pass.graph.launch(advance_until(shape.rows, kv.sequences()), &bound)?)
-        })?;
-        let rows = pass.rows();
-        Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
+            Ok(pass.graph.launch(advance_until(shape.rows, kv.sequences()), &bound)?)
+        })
     }
 
     /// A step, a check, and the conclusion.

@@ -15,7 +15,7 @@ use ruminate_shaders::attention::cache::KvShare;
 use crate::config::Config;
 use crate::error::Error;
 use crate::options::State;
-use crate::session::{MAX_ROWS, Session};
+use crate::session::Session;
 use crate::statistics::{entropy, log_sum_exp};
 
 /// Most likely tokens that are kept of every read-out.
@@ -166,7 +166,7 @@ impl Session {
         self.check(tokens, steps, State::Seeded)?;
         Trace::check(self.model().config(), tokens.len(), steps)?;
         let mut trace = Trace::reserve(self.model().config(), tokens, steps);
-        let most = MAX_ROWS as usize;
+        let most = self.most_rows() as usize;
         let (together, apart) = match self.options().share {
             KvShare::None => (tokens, &[][..]),
             _ => tokens.split_at(prompt.min(tokens.len())),

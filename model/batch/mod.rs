@@ -1,0 +1,336 @@
+//! Several sequences at once, at different depths: continuous depth batching.
+//!
+//! All of them share one row table, and so every pass over the weights. A round takes the steps that are left to the row that has fewest; then the rows that are
+//! finished are read out, and their sequences go on in the same place of the table. A prompt takes the places that are free, as many of its tokens as there are: it
+//! begins at once, and nobody waits for it. What was chosen comes to the host one round later, while the device computes the next.
+
+mod member;
+mod table;
+
+use std::collections::{HashMap, VecDeque};
+
+use ruminate_engine::{Buffer, ReadBack};
+use ruminate_shaders::batch::Came;
+use ruminate_shaders::{NONE, Row};
+
+use self::member::Member;
+use self::table::{Place, Table};
+use crate::ahead::Ends;
+use crate::error::Error;
+use crate::fit;
+use crate::generate::{Piece, Prompt, StopReason};
+use crate::kv::KvCache;
+use crate::model::Model;
+use crate::options::{GenerateOptions, SessionOptions};
+use crate::sampling::MAX_LOGPROBS;
+use crate::session::{INVARIANT_ROWS, check_steps};
+use crate::workspace::{Choose, Follow, PlanKey, Stage, Tables, Workspace};
+
+/// Rows of a table, at most.
+const MOST_ROWS: u32 = 256;
+
+/// What a batch holds.
+#[derive(Clone, Debug)]
+pub struct BatchOptions {
+    /// Sequences that are computed at a time, 1 to 256, in the invariant mode to 8; others wait for their turn.
+    pub sequences: u32,
+    /// What each of them holds, but for the seed, which every sequence has of its own. [`SessionOptions::steps`] is what memory is planned for.
+    pub session: SessionOptions,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self { sequences: 8, session: SessionOptions::default() }
+    }
+}
+
+/// A sequence of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(u64);
+
+/// Sequences that share their passes over the weights.
+pub struct Batch {
+    model: Model,
+    options: SessionOptions,
+    kv: KvCache,
+    tables: Tables,
+    space: Workspace,
+    ends: Ends,
+    table: Table,
+    /// By their place in the cache.
+    members: Vec<Option<Member>>,
+    waiting: VecDeque<Member>,
+    /// The round that is submitted, and who has which place in it.
+    pending: Option<(ReadBack, Vec<Option<Expected>>)>,
+    arrived: VecDeque<(SequenceId, Piece)>,
+    finished: HashMap<SequenceId, StopReason>,
+    next_id: u64,
+    core_passes: u64,
+}
+
+/// Whose token a place of a round brings.
+#[derive(Clone, Copy)]
+struct Expected {
+    slot: usize,
+    id: SequenceId,
+}
+
+impl Model {
+    /// Makes room for several sequences that share passes.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the options make no sense for this model, [`Error::Engine`] if the device fails.
+    pub fn batch(&self, options: BatchOptions) -> Result<Batch, Error> {
+        let BatchOptions { sequences, session } = options;
+        session.validate()?;
+        let most = if session.invariant { INVARIANT_ROWS } else { MOST_ROWS };
+        if sequences == 0 || sequences > most {
+            let allowed = "from 1 to 256, in the invariant mode to 8";
+            return Err(Error::Option { name: "sequences", value: sequences.to_string(), allowed });
+        }
+        let (config, device) = (self.config(), self.device().clone());
+        let steps = session.steps.unwrap_or(config.mean_recurrence);
+        check_steps(steps)?;
+        if session.context.is_some_and(|context| context == 0 || context > config.block_size) {
+            let value = format!("{} (block_size {})", session.context.unwrap_or(0), config.block_size);
+            return Err(Error::Option { name: "context", value, allowed: "between 1 and the model's block_size" });
+        }
+        let context = fit::context(config, &session, &device)?;
+        let rows = if session.invariant { INVARIANT_ROWS } else { sequences.next_multiple_of(8) };
+        let space = Workspace::new(&device, config, rows, rows)?;
+        let resting = vec![Row::RESTING; rows as usize];
+        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
+        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting))?;
+        let came = device.buffer("came", u64::from(rows) * size_of::<Came>() as u64)?;
+        let ends = Ends { table: space.sites.rows.clone(), front: came.clone(), emitted: came };
+        Ok(Batch {
+            model: self.clone(),
+            kv: KvCache::new(&device, config, &session, (sequences, context, steps))?,
+            tables: Tables::new(&device, sequences, context)?,
+            options: session,
+            space,
+            ends,
+            table: Table::new(rows),
+            members: (0..sequences).map(|_| None).collect(),
+            waiting: VecDeque::new(),
+            pending: None,
+            arrived: VecDeque::new(),
+            finished: HashMap::new(),
+            next_id: 0,
+            core_passes: 0,
+        })
+    }
+}
+
+impl Batch {
+    /// Adds a sequence, which joins as soon as there is a place for it; others may be under way. The seed is that of a [`Session`](crate::Session) alone.
+    ///
+    /// # Errors
+    /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits, continuous compute, a step count per
+    /// token, noise, speculation, pipelining.
+    pub fn add<'p>(
+        &mut self,
+        prompt: impl Into<Prompt<'p>>,
+        seed: u64,
+        options: &GenerateOptions,
+    ) -> Result<SequenceId, Error> {
+        let id = SequenceId(self.next_id);
+        let session = SessionOptions { seed, ..self.options.clone() };
+        let member = Member::new(id, &self.model, session, self.kv.context(), prompt.into(), options)?;
+        self.next_id += 1;
+        self.waiting.push_back(member);
+        Ok(id)
+    }
+
+    /// The next token of any sequence, waited for; none when all are finished.
+    ///
+    /// # Errors
+    /// The device's.
+    #[expect(clippy::should_implement_trait, reason = "sequences may be added between two tokens")]
+    pub fn next(&mut self) -> Result<Option<(SequenceId, Piece)>, Error> {
+        loop {
+            if let Some(piece) = self.arrived.pop_front() {
+                return Ok(Some(piece));
+            }
+            let before = self.pending.take();
+            self.submit()?;
+            let Some((ticket, expected)) = before else {
+                if self.pending.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            self.arrive(ticket, &expected)?;
+        }
+    }
+
+    /// Why a sequence ended, once its last token has been handed out or is about to be.
+    #[must_use]
+    pub fn stop_reason(&self, id: SequenceId) -> Option<StopReason> {
+        self.finished.get(&id).copied()
+    }
+
+    /// Ends a sequence; tokens of it that have come are still handed out.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn cancel(&mut self, id: SequenceId) -> Result<(), Error> {
+        self.waiting.retain(|member| member.id != id);
+        let place = self.members.iter().position(|member| member.as_ref().is_some_and(|member| member.id == id));
+        place.map_or(Ok(()), |slot| self.leave(slot))
+    }
+
+    /// Passes over the core's weights so far: one for each step, however many rows shared it.
+    #[must_use]
+    pub fn core_passes(&self) -> u64 {
+        self.core_passes
+    }
+
+    /// Bytes of the KV cache on the device.
+    #[must_use]
+    pub fn kv_bytes(&self) -> u64 {
+        self.kv.bytes()
+    }
+
+    /// Lets those who wait in, gives free places to prompts, and submits a round if anybody has a row in it.
+    fn submit(&mut self) -> Result<(), Error> {
+        self.admit()?;
+        self.feed()?;
+        let Some(steps) = self.table.steps() else { return Ok(()) };
+        let device = self.model.device().clone();
+        let members = || self.members.iter().flatten();
+        let logprobs = members().filter_map(|member| member.choosing.logprobs).max();
+        let sampled = members().any(|member| !member.choosing.is_greedy());
+        let plan = PlanKey {
+            choose: if sampled { Choose::Sample } else { Choose::Argmax },
+            edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
+            logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.config().padded_vocab_size)),
+            follow: Follow::Batch,
+            ..PlanKey::of(Stage::Token)
+        };
+        if plan.edits {
+            self.tables.make_penalties(&device, self.model.config().padded_vocab_size)?;
+        }
+        let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.ends));
+        self.space.plan(&around, plan)?;
+        let mut reads = vec![self.ends.emitted.clone()];
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space.ranks) {
+            reads.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
+        }
+        let reads: Vec<&Buffer> = reads.iter().collect();
+        let ticket = device.execute(self.space.plan(&around, plan)?, &[steps], &reads)?;
+        self.core_passes += u64::from(steps);
+        let expected = self.advance(steps)?;
+        self.pending = ticket.map(|ticket| (ticket, expected));
+        Ok(())
+    }
+
+    /// Gives free places of the cache to those who have waited longest.
+    fn admit(&mut self) -> Result<(), Error> {
+        let device = self.model.device().clone();
+        let vocab = self.model.config().padded_vocab_size;
+        for slot in 0..self.members.len() {
+            if self.members[slot].is_some() {
+                continue;
+            }
+            let Some(member) = self.waiting.pop_front() else { return Ok(()) };
+            let entry = member.session.sequence(self.model.config(), member.steps);
+            self.tables.write_sequence(&device, slot as u32, entry)?;
+            self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)?;
+            let history = slot as u64 * u64::from(self.kv.context()) * 4;
+            device.write(&self.tables.history, history, bytemuck::cast_slice(&member.prompt))?;
+            self.members[slot] = Some(member);
+        }
+        Ok(())
+    }
+
+    /// Gives free rows to tokens of prompts, the earliest sequence first.
+    fn feed(&mut self) -> Result<(), Error> {
+        let mut order: Vec<usize> = (0..self.members.len()).filter(|&slot| self.members[slot].is_some()).collect();
+        order.sort_by_key(|&slot| self.members[slot].as_ref().map(|member| member.id));
+        for slot in order {
+            while let Some(member) = self.members[slot].as_mut().filter(|member| member.fed < member.prompt.len()) {
+                let Some(place) = self.table.free() else { return Ok(()) };
+                let (position, last) = (member.fed as u32, member.fed + 1 == member.prompt.len());
+                let row = Row {
+                    output: if last { place as u32 } else { NONE },
+                    ..Row::new(slot as u32, position, member.prompt[member.fed])
+                };
+                member.fed += 1;
+                // With the position behind it, where the row that follows will be.
+                let (end, steps) = ((position + 2).min(self.kv.context()), member.steps);
+                self.kv.reserve(slot as u32, end, steps)?;
+                self.write_row(place, row)?;
+                self.table.take(place, Place { slot, left: steps, decodes: last });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a round of so many steps does to the table, and who gets a token by it.
+    fn advance(&mut self, steps: u32) -> Result<Vec<Option<Expected>>, Error> {
+        let mut expected = vec![None; self.table.rows()];
+        for (place, brings) in expected.iter_mut().enumerate() {
+            let Some(row) = self.table.advance(place, steps) else { continue };
+            let Some(member) = self.members[row.slot].as_mut().filter(|_| row.decodes) else {
+                self.table.clear(place);
+                continue;
+            };
+            *brings = Some(Expected { slot: row.slot, id: member.id });
+            member.begun += 1;
+            if member.begun == member.wanted {
+                self.table.clear(place);
+                self.write_row(place, Row::RESTING)?;
+            } else {
+                let end = (member.prompt.len() as u32 + member.begun + 1).min(self.kv.context());
+                let steps = member.steps;
+                self.kv.reserve(row.slot as u32, end, steps)?;
+                self.table.take(place, Place { left: steps, ..row });
+            }
+        }
+        Ok(expected)
+    }
+
+    /// Waits for a round and takes note of its tokens.
+    fn arrive(&mut self, ticket: ReadBack, expected: &[Option<Expected>]) -> Result<(), Error> {
+        let results = ticket.wait()?;
+        let (came, ranks) = results.split_first().ok_or_else(lost)?;
+        let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
+        for (place, (came, expected)) in came.iter().zip(expected).enumerate() {
+            let Some(Expected { slot, id }) = *expected else { continue };
+            // One that has ended meanwhile.
+            let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id) else { continue };
+            if came.token == NONE {
+                return Err(lost());
+            }
+            let (piece, ended) = member.say(*came, ranks, place)?;
+            self.arrived.push_back((id, piece));
+            if let Some(reason) = ended {
+                self.finished.insert(id, reason);
+                self.leave(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees the places of a sequence.
+    fn leave(&mut self, slot: usize) -> Result<(), Error> {
+        for place in 0..self.table.rows() {
+            if self.table.holder(place) == Some(slot) {
+                self.table.clear(place);
+                self.write_row(place, Row::RESTING)?;
+            }
+        }
+        self.members[slot] = None;
+        self.kv.release(slot as u32)
+    }
+
+    fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
+        let offset = place as u64 * size_of::<Row>() as u64;
+        Ok(self.model.device().write(&self.space.sites.rows, offset, bytemuck::bytes_of(&row))?)
+    }
+}
+
+fn lost() -> Error {
+    ruminate_engine::Error::ReadBack("no token came back".to_owned()).into()
+}

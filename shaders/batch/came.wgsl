@@ -1,0 +1,4 @@
+struct Came {
+    token: u32,
+    steps: u32,
+}

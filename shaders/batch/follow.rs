@@ -1,0 +1,121 @@
+//! What follows a row that was read out, in its place.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::WAITS;
+use crate::kernel::params;
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, Workload};
+
+/// Lets every sequence go on behind what was chosen.
+pub static FOLLOW: Kernel = Kernel {
+    name: "follow",
+    wgsl: include_str!("follow.wgsl"),
+    parts: &[ROW, Part::new("came", include_str!("came.wgsl"))],
+    bindings: &[
+        Binding::read("chosen", "u32"),
+        Binding::write("rows", "Row"),
+        Binding::write("history", "u32"),
+        Binding::write("came", "Came"),
+    ],
+    axes: &[],
+    overrides: &["WG"],
+    params: FollowParams::FIELDS,
+    params_size: size_of::<FollowParams>(),
+    reference,
+    cases: || vec![case(1, 40, 1), case(8, 40, 2), case(130, 4, 3)],
+    random: |seed| {
+        let mut noise = Noise::new(seed);
+        case(1 + noise.below(100), 1 + noise.below(50), seed)
+    },
+    at: |work: &Workload| vec![case(work.rows.min(64), 64, 1)],
+};
+
+params! {
+    /// Parameters of [`FOLLOW`].
+    pub struct FollowParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Positions per sequence.
+        pub context: u32,
+    }
+}
+
+/// What came of a row in a round.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Came {
+    /// The token that was chosen behind it, or [`NONE`].
+    pub token: u32,
+    /// Steps that it took.
+    pub steps: u32,
+}
+
+/// Each row of the table that is active and read out, in its own place, becomes the row of what was chosen behind it, or rests if the context is full; one that is
+/// not read out rests; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: chosen `[rows]`, rows, history `[sequences, context]`, came.
+#[must_use]
+pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
+    let bytes = u64::from(rows) * size_of::<Row>() as u64;
+    Launch {
+        kernel: &FOLLOW,
+        choice: Choice::default(),
+        overrides: vec![32],
+        params: bytemuck::bytes_of(&FollowParams { rows, context }).to_vec(),
+        workgroups: [rows.div_ceil(32), 1, 1],
+        sizes: vec![
+            u64::from(rows) * 4,
+            bytes,
+            u64::from(sequences) * u64::from(context) * 4,
+            u64::from(rows) * size_of::<Came>() as u64,
+        ],
+        cost: Cost { bytes: 2 * bytes, flops: 0 },
+    }
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: FollowParams = launch.params();
+    let (chosen, rows) = (slots.read::<u32>(), slots.write::<Row>());
+    let (history, came) = (slots.write::<u32>(), slots.write::<Came>());
+    for place in 0..params.rows as usize {
+        came[place] = Came { token: NONE, steps: 0 };
+        let row = rows[place];
+        if row.exited == WAITS {
+            (rows[place].live, rows[place].exited) = (1, 0);
+        } else if row.live != 0 && row.output == NONE {
+            (rows[place].live, rows[place].exited) = (0, 0);
+        } else if row.live != 0 {
+            let (token, position) = (chosen[place], row.position + 1);
+            came[place] = Came { token, steps: row.step };
+            let room = position < params.context;
+            if room {
+                history[(row.sequence * params.context + position) as usize] = token;
+            }
+            let next = Row::new(row.sequence, position, token);
+            rows[place] = Row { output: place as u32, live: u32::from(room), ..next };
+        }
+    }
+}
+
+fn case(rows: u32, context: u32, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let launch = follow(rows, (rows, context));
+    let states = [(0, 0), (1, 1), (0, WAITS)];
+    let table: Vec<Row> = (0..rows)
+        .map(|i| {
+            let (live, exited) = states[noise.below(3) as usize];
+            let output = if noise.below(3) == 0 { NONE } else { i };
+            Row { live, exited, output, step: noise.below(9), ..Row::new(i, noise.below(context), 5) }
+        })
+        .collect();
+    let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
+    Case {
+        name: format!("{rows} rows, context {context}"),
+        data: vec![
+            (0..rows).map(|_| noise.below(500)).collect(),
+            bytemuck::cast_slice(&table).to_vec(),
+            words(2, 77),
+            words(3, 1),
+        ],
+        checks: vec![Check::Skip, Check::Exact, Check::Exact, Check::Exact],
+        launch,
+    }
+}

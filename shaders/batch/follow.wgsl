@@ -1,0 +1,41 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    context: u32,
+}
+
+const WAITS: u32 = 2u;
+
+// Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place; one that was not read out, of the inside
+// of a prompt, leaves its place.
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x >= params.rows) {
+        return;
+    }
+    came[id.x] = Came(NONE, 0u);
+    var row = rows[id.x];
+    if (row.exited == WAITS) {
+        rows[id.x].live = 1u;
+        rows[id.x].exited = 0u;
+        return;
+    }
+    if (row.live == 0u) {
+        return;
+    }
+    if (row.output == NONE) {
+        rows[id.x].live = 0u;
+        rows[id.x].exited = 0u;
+        return;
+    }
+    let token = chosen[id.x];
+    came[id.x] = Came(token, row.step);
+    row.position += 1u;
+    if (row.position < params.context) {
+        history[row.sequence * params.context + row.position] = token;
+    } else {
+        row.live = 0u;
+    }
+    rows[id.x] = Row(row.sequence, row.position, 0u, token, row.live, id.x, 1u, 0u);
+}

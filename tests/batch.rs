@@ -1,0 +1,258 @@
+//! Several sequences at once: each says what it says alone, whoever shares its passes.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+use ruminate::{
+    Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Sampling, SequenceId,
+    SessionOptions, Speculate, StopReason,
+};
+use ruminate_engine::Device;
+use ruminate_shaders::Noise;
+use ruminate_tests::{device, trials};
+
+/// A test and its name.
+type Test = (&'static str, fn(&Device) -> Result<()>);
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let gpu = device();
+    let cpu = Device::cpu();
+    let tests: &[Test] = &[
+        ("every_sequence_says_in_company_what_it_says_alone", company),
+        ("penalties_and_log_probabilities_are_each_sequence_s_own", own),
+        ("sequences_of_one_depth_share_their_passes", shared),
+        ("steps_that_share_keys_share_them_in_a_batch", shared_keys),
+        ("sequences_end_for_their_own_reasons", reasons),
+        ("what_ends_gives_its_memory_back", memory),
+        ("a_sequence_may_be_ended_early", cancelled),
+        ("what_makes_no_sense_is_refused", refusals),
+    ];
+    let mut all: Vec<Trial> = Vec::new();
+    for &(name, test) in tests {
+        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
+        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
+    }
+    // Drivers may crash at the end of a process that still has a device.
+    libtest_mimic::run(&arguments, all).exit_code()
+}
+
+const SAMPLED: Sampling = Sampling { temperature: 1.2, top_k: 50, top_p: 0.95, ..Sampling::GREEDY };
+
+fn model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn session(seed: u64) -> SessionOptions {
+    SessionOptions { seed, invariant: true, context: Some(64), ..SessionOptions::default() }
+}
+
+fn batch(model: &Model, sequences: u32) -> Result<Batch> {
+    Ok(model.batch(BatchOptions { sequences, session: session(0) })?)
+}
+
+/// A sequence that was asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    prompt: Vec<u32>,
+    seed: u64,
+    options: GenerateOptions,
+}
+
+/// Random prompts, depths and lengths; every other one sampled.
+fn asked(seed: u64) -> Asked {
+    let mut noise = Noise::new(seed);
+    let options = GenerateOptions {
+        steps: Some(1 + noise.below(12)),
+        max_tokens: Some(1 + noise.below(8)),
+        sampling: if seed.is_multiple_of(2) { Sampling::GREEDY } else { SAMPLED },
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    };
+    Asked { prompt: (0..1 + noise.below(20)).map(|_| noise.below(400)).collect(), seed, options }
+}
+
+fn alone(model: &Model, asked: &Asked) -> Result<Vec<Piece>> {
+    let mut session = model.session(session(asked.seed))?;
+    let pieces = session.generate(asked.prompt.as_slice(), &asked.options)?;
+    Ok(pieces.collect::<Result<_, _>>()?)
+}
+
+/// Adds sequences one by one, a few tokens apart, and collects what each says.
+fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Piece>)>> {
+    let mut said: HashMap<SequenceId, Vec<Piece>> = HashMap::new();
+    let mut ids = Vec::new();
+    let mut next = all.iter();
+    let mut count = 0;
+    loop {
+        // Two at first, then another one behind every second token.
+        while ids.len() < 2 + count / 2 {
+            let Some(asked) = next.next() else { break };
+            ids.push(batch.add(asked.prompt.as_slice(), asked.seed, &asked.options)?);
+        }
+        match batch.next()? {
+            Some((id, piece)) => said.entry(id).or_default().push(piece),
+            None if ids.len() == all.len() => break,
+            None => {}
+        }
+        count += 1;
+    }
+    Ok(ids.into_iter().map(|id| (id, said.remove(&id).unwrap_or_default())).collect())
+}
+
+fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<()> {
+    for (asked, (id, said)) in all.iter().zip(together(batch, all)?) {
+        let expected = alone(model, asked)?;
+        ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
+        ensure!(batch.stop_reason(id).is_some(), "{id:?} has not ended");
+    }
+    Ok(())
+}
+
+fn company(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let count = if device.is_cpu() { 12 } else { 200 };
+    let all: Vec<Asked> = (0..count).map(asked).collect();
+    compare(&model, &mut batch(&model, 8)?, &all)
+}
+
+fn own(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut all: Vec<Asked> = (20..26).map(asked).collect();
+    for (place, asked) in all.iter_mut().enumerate() {
+        asked.options.max_tokens = Some(8);
+        asked.options.sampling.repeat_penalty = [1.0, 1.5][place % 2];
+        asked.options.logit_bias = if place % 3 == 0 { vec![(7, f32::NEG_INFINITY), (9, 3.0)] } else { Vec::new() };
+        asked.options.logprobs = [None, Some(2), Some(5)][place % 3];
+    }
+    compare(&model, &mut batch(&model, 3)?, &all)
+}
+
+fn shared(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = GenerateOptions { steps: Some(8), max_tokens: Some(6), ..asked(0).options };
+    let mut batch = batch(&model, 4)?;
+    for seed in 0..4 {
+        batch.add(&[3_u32, 5][..], seed, &options)?;
+    }
+    while batch.next()?.is_some() {}
+    // Eight rows of prompts at once, then four of tokens: six times eight steps, not four times as many.
+    ensure!(batch.core_passes() == 6 * 8, "{} passes", batch.core_passes());
+    Ok(())
+}
+
+fn shared_keys(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let share = KvShare::Steps(2);
+    // A prompt of one token: rows of a longer one see each other at other steps in a batch than alone.
+    let asked = Asked { prompt: vec![11], ..asked(41) };
+    let options = SessionOptions { share, ..session(asked.seed) };
+    let expected: Vec<u32> = {
+        let mut session = model.session(options.clone())?;
+        let pieces = session.generate(asked.prompt.as_slice(), &asked.options)?;
+        pieces.map(|piece| Ok(piece?.token)).collect::<Result<_>>()?
+    };
+    let mut batch = model.batch(BatchOptions { sequences: 2, session: options })?;
+    batch.add(asked.prompt.as_slice(), asked.seed, &asked.options)?;
+    let mut found = Vec::new();
+    while let Some((_, piece)) = batch.next()? {
+        found.push(piece.token);
+    }
+    ensure!(found == expected, "{found:?} instead of {expected:?}");
+    Ok(())
+}
+
+fn reasons(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let plain = GenerateOptions { steps: Some(4), max_tokens: Some(5), ..asked(0).options };
+    let prompt = asked(0).prompt;
+    let first = alone(&model, &Asked { prompt: prompt.clone(), seed: 0, options: plain.clone() })?;
+    let second = first.get(1).context("two tokens")?.token;
+    let mut batch = batch(&model, 4)?;
+    let mut add = |options| batch.add(prompt.as_slice(), 0, &options);
+    let limited = add(plain.clone())?;
+    let ended = add(GenerateOptions { end_tokens: Some(vec![second]), ..plain.clone() })?;
+    let full = add(GenerateOptions { max_tokens: None, ..plain })?;
+    let mut counts: HashMap<SequenceId, usize> = HashMap::new();
+    while let Some((id, _)) = batch.next()? {
+        *counts.entry(id).or_default() += 1;
+    }
+    let place = first.iter().position(|piece| piece.token == second).unwrap_or(0);
+    let expected = [
+        (limited, 5, StopReason::MaxTokens),
+        (ended, place + 1, StopReason::EndToken(second)),
+        (full, 64 - prompt.len() + 1, StopReason::ContextFull),
+    ];
+    for (id, count, reason) in expected {
+        ensure!(batch.stop_reason(id) == Some(reason), "{:?} instead of {reason:?}", batch.stop_reason(id));
+        ensure!(counts[&id] == count, "{} tokens instead of {count}, {reason:?}", counts[&id]);
+    }
+    Ok(())
+}
+
+fn memory(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = SessionOptions { context: Some(64), ..SessionOptions::default() };
+    let mut batch = model.batch(BatchOptions { sequences: 2, session: options })?;
+    let mut bytes = Vec::new();
+    for round in 0..6 {
+        for seed in 0..2 {
+            let asked = asked(60 + seed);
+            batch.add(asked.prompt.as_slice(), round, &asked.options)?;
+        }
+        while batch.next()?.is_some() {}
+        bytes.push(batch.kv_bytes());
+    }
+    ensure!(bytes.iter().all(|held| *held == bytes[0]), "{bytes:?}");
+    Ok(())
+}
+
+fn cancelled(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut batch = batch(&model, 1)?;
+    let endless = Asked { options: GenerateOptions { max_tokens: None, ..asked(2).options }, ..asked(2) };
+    let (first, waiting, last) = {
+        let mut add = |asked: &Asked| batch.add(asked.prompt.as_slice(), asked.seed, &asked.options);
+        (add(&endless)?, add(&asked(3))?, add(&asked(4))?)
+    };
+    ensure!(batch.next()?.is_some_and(|(id, _)| id == first), "another sequence");
+    batch.cancel(waiting)?;
+    batch.cancel(first)?;
+    let mut said = Vec::new();
+    while let Some((id, piece)) = batch.next()? {
+        ensure!(id == last || said.is_empty(), "a token of {id:?}");
+        if id == last {
+            said.push(piece);
+        }
+    }
+    let expected = alone(&model, &asked(4))?;
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
+fn refusals(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for sequences in [0, 9] {
+        let message = model.batch(BatchOptions { sequences, session: session(0) }).err().map(|error| error.to_string());
+        ensure!(message.as_deref().is_some_and(|text| text.contains("sequences")), "{message:?}");
+    }
+    let mut batch = batch(&model, 2)?;
+    let plain = asked(0).options;
+    let exit = Some(Exit::new(Criterion::LatentDiff));
+    let cases: [(&[u32], GenerateOptions, &str); 7] = [
+        (&[], plain.clone(), "empty"),
+        (&[1; 65], plain.clone(), "65 tokens"),
+        (&[100_000], plain.clone(), "100000"),
+        (&[1], GenerateOptions { exit, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() }, "speculate"),
+        (&[1], GenerateOptions { max_tokens: Some(0), ..plain.clone() }, "max_tokens"),
+        (&[1], GenerateOptions { steps: Some(0), ..plain }, "steps"),
+    ];
+    for (prompt, options, part) in cases {
+        let message = batch.add(prompt, 0, &options).err().map(|error| error.to_string());
+        ensure!(message.as_deref().is_some_and(|text| text.contains(part)), "{part}: {message:?}");
+    }
+    ensure!(batch.next()?.is_none(), "a token of nobody");
+    Ok(())
+}
