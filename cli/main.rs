@@ -14,6 +14,7 @@ mod ahead;
 mod bench;
 mod chat;
 mod completions;
+mod continuations;
 mod device;
 mod devices;
 mod doctor;

@@ -11,11 +11,12 @@ use ruminate::score::{Score, windows};
 use ruminate::{Config, Dtype, KvStrategy, MAX_STEPS, Model, Precision, SessionOptions, Specials};
 use serde_json::{Value, json};
 
+use crate::continuations;
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
-use crate::options::{CacheOptions, kv_dtypes};
+use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
 use crate::prompt;
 use crate::which::Which;
 
@@ -23,13 +24,16 @@ use crate::which::Which;
 #[derive(Args)]
 pub(crate) struct ScoreOptions {
     #[command(flatten)]
-    model: ModelOptions,
+    pub(crate) model: ModelOptions,
     /// Text to score; - reads it from stdin
     #[arg(value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
     text: Option<String>,
     /// File that holds the text; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
+    /// Continuations to score instead of a text, one JSON object a line: {"context":"2+2=","continuations":["4","5"],"gold":0}; - for stdin. Many share a pass
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "against", "against_kv", "max_tokens"], help_heading = "Input")]
+    pub(crate) continuations: Option<PathBuf>,
     /// Compare with this: what --dtype may say, for the same model held that way, or another model of the same vocabulary
     #[arg(long, value_name = "DTYPE|MODEL", help_heading = "Input")]
     against: Option<Against>,
@@ -42,21 +46,23 @@ pub(crate) struct ScoreOptions {
 
     /// Recurrence steps, one row for each [default: the model's mean recurrence]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
-    steps: Vec<u32>,
+    pub(crate) steps: Vec<u32>,
     /// Tokens of a window: the text is cut into windows that know nothing of each other [default: 512, or the model's context]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..), help_heading = "Input")]
-    ctx_size: Option<u32>,
+    pub(crate) ctx_size: Option<u32>,
     /// Seed of the initial states
     #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Depth")]
-    seed: u64,
+    pub(crate) seed: u64,
 
     #[command(flatten)]
-    cache: CacheOptions,
+    pub(crate) exit: ExitOptions,
     #[command(flatten)]
-    device: DeviceOptions,
+    pub(crate) cache: CacheOptions,
+    #[command(flatten)]
+    pub(crate) device: DeviceOptions,
     /// Print JSON
     #[arg(long, help_heading = "Output")]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// What to compare with.
@@ -78,6 +84,9 @@ impl From<OsString> for Against {
 /// Runs the verb.
 pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
+    if let Some(file) = &options.continuations {
+        return continuations::score(options, file, &interrupt);
+    }
     let text = prompt::text(options.text.as_deref(), options.file.as_deref())?;
     let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
     let source = options.model.argument.source()?;
@@ -140,7 +149,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
             if watch.stopped() {
                 return Ok(Done::Interrupted);
             }
-            session.score(window, steps, reference.as_mut(), &mut score)?;
+            session.score(window, steps, options.exit.exit().as_ref(), reference.as_mut(), &mut score)?;
             bar.inc(1);
         }
         rows.push((steps, score));
@@ -187,7 +196,11 @@ impl Report<'_> {
         let tokens = self.rows.first().map_or(0, |(_, score)| score.nll.count());
         let (dtype, device) = (held(self.model, self.kv_dtype), self.model.device().name());
         writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
+        let taken = self.rows.iter().any(|(_, score)| score.steps.count() > 0);
         write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
+        if taken {
+            write!(out, "  {:>6}", "taken")?;
+        }
         let reference = self.against.map_or_else(String::new, |(other, kv)| format!("in {}", held(other, kv)));
         let width = reference.len().max(20);
         if self.against.is_some() {
@@ -197,6 +210,9 @@ impl Report<'_> {
         for (steps, score) in &self.rows {
             write!(out, "{steps:>5}  {:>11.4}", score.nll.mean())?;
             write!(out, "  {:>20}", spread(score.perplexity(), score.perplexity_error()))?;
+            if taken {
+                write!(out, "  {:>6.2}", score.steps.mean())?;
+            }
             if let Some(apart) = &score.divergence {
                 let reference = &apart.reference_nll;
                 let perplexity = reference.mean().exp();
@@ -218,6 +234,9 @@ impl Report<'_> {
                 "nll_error": score.nll.error(),
                 "perplexity": score.perplexity(),
             });
+            if score.steps.count() > 0 {
+                row["steps_taken"] = json!(score.steps.mean());
+            }
             if let Some(apart) = &score.divergence {
                 row["reference_nll"] = json!(apart.reference_nll.mean());
                 row["kl"] = json!(apart.kl.mean());

@@ -1,6 +1,7 @@
 //! How likely a text is to a model, and how far two models are apart on it.
 
 use crate::error::Error;
+use crate::exit::Exit;
 use crate::options::State;
 use crate::session::{MAX_ROWS, Session};
 
@@ -9,6 +10,8 @@ use crate::session::{MAX_ROWS, Session};
 pub struct Score {
     /// Of the tokens given all before them, in nats.
     pub nll: Moments,
+    /// Steps that rows took, where they may leave early.
+    pub steps: Moments,
     /// If a second model was asked.
     pub divergence: Option<Divergence>,
 }
@@ -101,7 +104,7 @@ pub fn windows(tokens: &[u32], begin: Option<u32>, length: u32) -> Vec<Vec<u32>>
 impl Session {
     /// Scores every token of a window but the first, at a depth, from an empty context on, and adds that to `score`. With `against`,
     /// the distributions of that session's model are the reference of the divergence; sessions of the same seed begin from the same
-    /// random states, so that only the models differ.
+    /// random states, so that only the models differ. With `exit`, rows of this session leave early, each by itself; those of the reference never do.
     ///
     /// # Errors
     /// [`Error::Option`] if the two models have different vocabularies; as [`Self::forward`].
@@ -109,6 +112,7 @@ impl Session {
         &mut self,
         window: &[u32],
         steps: u32,
+        exit: Option<&Exit>,
         mut against: Option<&mut Self>,
         score: &mut Score,
     ) -> Result<(), Error> {
@@ -125,7 +129,14 @@ impl Session {
         let asked = &window[..window.len().saturating_sub(1)];
         let mut answers = window.iter().skip(1);
         for chunk in asked.chunks(MAX_ROWS as usize) {
-            let logits = self.forward(chunk, steps, State::Seeded, true)?;
+            let logits = match exit {
+                None => self.forward(chunk, steps, State::Seeded, true)?,
+                Some(exit) => {
+                    let found = self.forward_until_settled(chunk, steps, exit, State::Seeded, true)?;
+                    found.steps.iter().for_each(|&steps| score.steps.add(f64::from(steps)));
+                    found.logits
+                }
+            };
             let reference = match &mut against {
                 Some(other) => other.forward(chunk, steps, State::Seeded, true)?,
                 None => Vec::new(),

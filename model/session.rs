@@ -319,7 +319,7 @@ pub(crate) fn check_steps(steps: u32) -> Result<(), Error> {
 }
 
 /// Rows of the table for a number of tokens: few sizes, so that few plans are recorded.
-fn capacity(count: u32) -> u32 {
+pub(crate) fn capacity(count: u32) -> u32 {
     match count {
         0..=2 => count.max(1),
         3..=8 => count.next_multiple_of(4),

@@ -44,6 +44,8 @@ pub(crate) enum Choose {
     Argmax,
     /// A draw becomes the next row.
     Sample,
+    /// Tokens are given; how likely they are is all that is asked.
+    Given,
 }
 
 impl Choose {
@@ -368,13 +370,16 @@ impl Workspace {
             let (seeds, samplers) = (graph.import(&tables.sequences), graph.import(&tables.samplers));
             let launch = device.pick(sample_variants(&caps, sample(&caps, outputs, vocab, sequences)));
             graph.launch(launch, &[picked, seeds, samplers, logits, chosen])?;
-        } else {
+        } else if key.choose == Choose::Argmax {
             let launch = device.pick(argmax_variants(&caps, argmax(&caps, outputs, vocab)));
             graph.launch(launch, &[picked, logits, chosen])?;
         }
         if let (Some(count), Some(sites)) = (key.logprobs, &self.ranks) {
             let (ranked, values) = (graph.import(&sites.ranked), graph.import(&sites.logprobs));
             graph.launch(logprobs(&caps, outputs, vocab, count), &[picked, raw, chosen, ranked, values])?;
+        }
+        if key.choose == Choose::Given {
+            return Ok(());
         }
         let next = graph.import(around.next.map_or(&self.sites.rows, |next| &next.rows));
         let ends = || around.ends.ok_or(Error::NotBegun);

@@ -57,7 +57,7 @@ fn as_its_tokens(device: &Device) -> Result<()> {
         expected -= f64::from(log_probability(&logits, pair[1] as usize));
     }
     let mut score = Score::default();
-    session(&model)?.score(&tokens, STEPS, None, &mut score)?;
+    session(&model)?.score(&tokens, STEPS, None, None, &mut score)?;
     ensure!(score.nll.count() == tokens.len() as u64 - 1 && score.divergence.is_none());
     let (found, expected) = (score.nll.mean(), expected / score.nll.count() as f64);
     ensure!((found - expected).abs() < 1e-3 * expected, "{found} nats a token, one by one {expected}");
@@ -68,7 +68,7 @@ fn as_its_tokens(device: &Device) -> Result<()> {
 fn from_itself(device: &Device) -> Result<()> {
     let model = model(device, Dtype::Bf16)?;
     let mut score = Score::default();
-    session(&model)?.score(&tokens(&model)?, STEPS, Some(&mut session(&model)?), &mut score)?;
+    session(&model)?.score(&tokens(&model)?, STEPS, None, Some(&mut session(&model)?), &mut score)?;
     let apart = score.divergence.unwrap_or_default();
     ensure!(apart.kl.count() == score.nll.count() && apart.kl_most == 0.0, "{apart:?}");
     ensure!(apart.top_agreement() == 1.0 && apart.reference_nll.mean() == score.nll.mean());
@@ -80,7 +80,7 @@ fn coarser(device: &Device) -> Result<()> {
     let tokens = tokens(&fine)?;
     let apart = |dtype| -> Result<f64> {
         let mut score = Score::default();
-        session(&model(device, dtype)?)?.score(&tokens, STEPS, Some(&mut session(&fine)?), &mut score)?;
+        session(&model(device, dtype)?)?.score(&tokens, STEPS, None, Some(&mut session(&fine)?), &mut score)?;
         Ok(score.divergence.unwrap_or_default().kl.mean())
     };
     let (q8, q4) = (apart(Dtype::Q8)?, apart(Dtype::Q4)?);
@@ -97,7 +97,7 @@ fn coarser_cache(device: &Device) -> Result<()> {
         // One problem at a time, as the demo was trained.
         for (prompt, answer) in demo::PROMPTS {
             let tokens = model.tokenizer().encode(&format!("{prompt}{answer}"), Specials::Bos)?;
-            cached(Dtype::Q8)?.score(&tokens, steps, Some(&mut cached(Dtype::F32)?), &mut score)?;
+            cached(Dtype::Q8)?.score(&tokens, steps, None, Some(&mut cached(Dtype::F32)?), &mut score)?;
         }
         let apart = score.divergence.unwrap_or_default();
         ensure!(0.0 < apart.kl.mean() && apart.kl.mean() < 2e-3, "{steps} steps: KL {}", apart.kl.mean());
@@ -110,7 +110,7 @@ fn refused(device: &Device) -> Result<()> {
     let shape = Synthetic::parse("n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1,block_size=64")?;
     let other = Model::open(&shape.source(), device, LoadOptions::default())?;
     let model = model(device, Dtype::Bf16)?;
-    let done = session(&model)?.score(&[1, 2], 1, Some(&mut session(&other)?), &mut Score::default());
+    let done = session(&model)?.score(&[1, 2], 1, None, Some(&mut session(&other)?), &mut Score::default());
     ensure!(matches!(done, Err(Error::Option { name: "against", .. })), "{done:?}");
     Ok(())
 }

@@ -76,7 +76,7 @@ fn as_scored(device: &Device) -> Result<()> {
         let answered = session.answer(std::slice::from_ref(&question), 5, None, &mut |_| true)?[0];
         let mut nll = |tokens: &[u32]| -> Result<f64> {
             let mut score = Score::default();
-            session.score(tokens, 5, None, &mut score)?;
+            session.score(tokens, 5, None, None, &mut score)?;
             Ok(score.nll.mean() * score.nll.count() as f64)
         };
         let expected = nll(&[&question.prompt[..], &question.answer].concat())? - nll(&question.prompt)?;

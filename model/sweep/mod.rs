@@ -12,11 +12,9 @@ use serde::Deserialize;
 pub use self::tally::Tally;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::options::State;
+use crate::likelihood::{Continuation, Likelihood, LikelihoodOptions};
+use crate::options::SessionOptions;
 use crate::session::Session;
-use crate::statistics::log_probability;
-use crate::tokenizer::Specials;
-use crate::trace::most_likely;
 
 /// A prompt with the answer that is right.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -77,7 +75,7 @@ pub struct Answered {
     pub nll: f64,
     /// Tokens computed: the prompt's, and the answer's but the last.
     pub computed: u32,
-    /// What that took.
+    /// What that took: its share of the passes that it was in.
     pub time: Duration,
 }
 
@@ -88,14 +86,8 @@ impl Session {
     /// # Errors
     /// The tokenizer's, or [`Error::PromptTooLong`].
     pub fn question(&self, problem: &Problem) -> Result<Question> {
-        let tokenizer = self.model().tokenizer();
-        let specials = if tokenizer.bos().is_some() { Specials::Bos } else { Specials::None };
-        let prompt = self.encode(&problem.prompt, specials)?;
-        let whole = self.encode(&format!("{}{}", problem.prompt, problem.answer), specials)?;
-        let answer = match whole.strip_prefix(&prompt[..]) {
-            Some(answer) if !answer.is_empty() => answer.to_vec(),
-            _ => tokenizer.encode(&problem.answer, Specials::None)?,
-        };
+        let Continuation { context: prompt, continuation: answer } =
+            Continuation::encode(self.model().tokenizer(), &problem.prompt, &problem.answer)?;
         let (tokens, context) = (prompt.len() + answer.len() - 1, self.context());
         if tokens > context as usize {
             return Err(Error::PromptTooLong { tokens, context, most: self.model().config().block_size });
@@ -103,11 +95,11 @@ impl Session {
         Ok(Question { prompt, answer })
     }
 
-    /// Answers questions, each from an empty context on, with `steps` at most. `progress` hears how many are done, and says whether to go
+    /// Answers questions, each from an empty context on, with `steps` at most; many of them share a pass. `progress` hears how many are done, and says whether to go
     /// on; if not, there are fewer answers than questions.
     ///
     /// # Errors
-    /// As [`Self::forward_until_settled`].
+    /// As [`Model::likelihoods`](crate::Model::likelihoods).
     pub fn answer(
         &mut self,
         questions: &[Question],
@@ -115,39 +107,26 @@ impl Session {
         exit: Option<&Exit>,
         progress: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Answered>> {
-        let mut answered = Vec::with_capacity(questions.len());
-        for question in questions {
-            answered.push(self.answer_one(question, steps, exit)?);
-            if !progress(answered.len()) {
-                break;
-            }
-        }
-        Ok(answered)
-    }
-
-    fn answer_one(&mut self, question: &Question, steps: u32, exit: Option<&Exit>) -> Result<Answered> {
-        let Question { prompt, answer } = question;
-        self.rewind(0)?;
+        let asked: Vec<Continuation> = questions
+            .iter()
+            .map(|Question { prompt, answer }| Continuation { context: prompt.clone(), continuation: answer.clone() })
+            .collect();
+        let session = SessionOptions { context: Some(self.context()), ..self.options().clone() };
+        let options =
+            LikelihoodOptions { steps: Some(steps), exit: exit.copied(), session, ..LikelihoodOptions::default() };
         let start = Instant::now();
-        let computed = (prompt.len() + answer.len() - 1) as u32;
-        let mut found =
-            Answered { right: true, tokens: answer.len() as u32, steps: 0, nll: 0.0, computed, time: Duration::ZERO };
-        // What comes before each token of the answer.
-        let fed = std::iter::once(&prompt[..]).chain(answer.chunks(1));
-        for (tokens, &right) in fed.zip(answer) {
-            let (logits, taken) = match exit {
-                None => (self.forward(tokens, steps, State::Seeded, false)?, steps),
-                Some(exit) => {
-                    let found = self.forward_until_settled(tokens, steps, exit, State::Seeded, false)?;
-                    (found.logits, found.steps.last().copied().unwrap_or(steps))
-                }
-            };
-            found.right &= most_likely(&logits, 1) == [right];
-            found.nll -= f64::from(log_probability(&logits, right as usize));
-            found.steps += u64::from(taken);
-        }
-        found.time = start.elapsed();
-        Ok(found)
+        let found = self.model().likelihoods(&asked, &options, progress)?;
+        // Questions share their passes, and so their time.
+        let time = start.elapsed() / u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
+        let answered = |(asked, found): (&Continuation, &Likelihood)| Answered {
+            right: found.greedy,
+            tokens: found.tokens,
+            steps: found.steps,
+            nll: -found.logprob,
+            computed: (asked.context.len() + asked.continuation.len() - 1) as u32,
+            time,
+        };
+        Ok(asked.iter().zip(&found).map(answered).collect())
     }
 }
 

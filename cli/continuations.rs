@@ -1,0 +1,168 @@
+//! `ruminate score --continuations`: how likely each of several continuations is, and how often the right one is the most likely.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use ruminate::{Config, Continuation, KvStrategy, Likelihood, LikelihoodOptions, SessionOptions};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::exit::{Done, Usage};
+use crate::interrupt::Interrupt;
+use crate::prompt;
+use crate::score::ScoreOptions;
+
+/// A line of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    context: String,
+    continuations: Vec<String>,
+    /// Which of them is right.
+    gold: Option<usize>,
+}
+
+/// Runs the verb.
+pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) -> Result<Done> {
+    let text = prompt::text(None, Some(file))?.unwrap_or_default();
+    let choices = read(&text, &file.display().to_string())?;
+    let source = options.model.argument.source()?;
+    let config = Config::open(&source)?;
+    let device = options.device.open(options.json)?;
+    let KvStrategy { lookup, share } = options.cache.strategy(&config)?;
+    let session = SessionOptions {
+        context: options.ctx_size,
+        steps: options.steps.iter().copied().max(),
+        seed: options.seed,
+        kv_dtype: options.cache.kv_dtype,
+        lookup,
+        share,
+        ..SessionOptions::default()
+    };
+    let model = options.model.load(&source, &device, session.clone(), options.json)?;
+    let mut asked = Vec::new();
+    for (line, choice) in &choices {
+        for text in &choice.continuations {
+            let encoded = Continuation::encode(model.tokenizer(), &choice.context, text);
+            asked.push(encoded.with_context(|| format!("{}, line {line}", file.display()))?);
+        }
+    }
+    let depths = if options.steps.is_empty() { vec![config.mean_recurrence] } else { options.steps.clone() };
+    let bar = ProgressBar::new((asked.len() * depths.len()) as u64);
+    bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} continuations, {eta} left")?);
+    let watch = interrupt.generating();
+    let mut out = std::io::stdout().lock();
+    for (round, &steps) in depths.iter().enumerate() {
+        let session = session.clone();
+        let wanted = LikelihoodOptions {
+            steps: Some(steps),
+            exit: options.exit.exit(),
+            session,
+            ..LikelihoodOptions::default()
+        };
+        let found = model.likelihoods(&asked, &wanted, &mut |done| {
+            bar.set_position((round * asked.len() + done) as u64);
+            !watch.stopped()
+        })?;
+        if found.len() < asked.len() {
+            return Ok(Done::Interrupted);
+        }
+        bar.suspend(|| {
+            if options.json {
+                as_json(&mut out, &choices, &found, steps)
+            } else {
+                print(&mut out, &choices, &found, steps)
+            }
+        })?;
+    }
+    bar.finish_and_clear();
+    Ok(Done::Complete)
+}
+
+/// Lines with their numbers.
+fn read(text: &str, file: &str) -> Result<Vec<(usize, Choice)>> {
+    let mut choices = Vec::new();
+    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+        let wrong = |what: String| Usage(format!("{file}, line {line}: {what}"));
+        let choice: Choice = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        if choice.continuations.is_empty() || choice.continuations.iter().any(String::is_empty) {
+            return Err(wrong("`continuations` needs at least one text, and none may be empty".to_owned()).into());
+        }
+        if let Some(gold) = choice.gold.filter(|&gold| gold >= choice.continuations.len()) {
+            let count = choice.continuations.len();
+            return Err(wrong(format!("`gold` is {gold}, but the {count} continuations count from 0")).into());
+        }
+        choices.push((line, choice));
+    }
+    if choices.is_empty() {
+        return Err(Usage(format!("{file} holds no line to score")).into());
+    }
+    Ok(choices)
+}
+
+/// Which of the continuations is the most likely, as they are, or per byte of text.
+fn best(choice: &Choice, found: &[Likelihood], per_byte: bool) -> usize {
+    let value = |at: usize| found[at].logprob / if per_byte { choice.continuations[at].len() as f64 } else { 1.0 };
+    (0..found.len()).max_by(|&a, &b| value(a).total_cmp(&value(b)).then(b.cmp(&a))).unwrap_or(0)
+}
+
+/// Choices with what was found of each.
+fn with_scores<'a>(
+    choices: &'a [(usize, Choice)],
+    found: &'a [Likelihood],
+) -> impl Iterator<Item = (&'a Choice, &'a [Likelihood])> {
+    let mut rest = found;
+    choices.iter().map(move |(_, choice)| {
+        let (these, others) = rest.split_at(choice.continuations.len());
+        rest = others;
+        (choice, these)
+    })
+}
+
+/// Mean steps of a token.
+fn taken(found: &[Likelihood]) -> f64 {
+    found.iter().map(|it| it.steps).sum::<u64>() as f64 / found.iter().map(|it| f64::from(it.tokens)).sum::<f64>()
+}
+
+/// Choices with a right one, and how often it was the most likely, as it is and per byte.
+fn accuracy(choices: &[(usize, Choice)], found: &[Likelihood]) -> Option<(usize, f64, f64)> {
+    let judged: Vec<_> = with_scores(choices, found).filter_map(|(it, these)| Some((it, these, it.gold?))).collect();
+    let share = |per_byte| {
+        let right = judged.iter().filter(|(choice, these, gold)| best(choice, these, per_byte) == *gold).count();
+        right as f64 / judged.len() as f64
+    };
+    (!judged.is_empty()).then(|| (judged.len(), share(false), share(true)))
+}
+
+fn print(out: &mut impl Write, choices: &[(usize, Choice)], found: &[Likelihood], steps: u32) -> Result<()> {
+    writeln!(out, "{steps} steps, {:.1} taken per token", taken(found))?;
+    writeln!(out, "{:>12}  {:>6}  {:>6}  continuation", "nats", "tokens", "greedy")?;
+    for (choice, these) in with_scores(choices, found) {
+        let likely = best(choice, these, false);
+        for (at, (text, it)) in choice.continuations.iter().zip(these).enumerate() {
+            let mark = if at == likely && these.len() > 1 { "  ← most likely" } else { "" };
+            let gold = if choice.gold == Some(at) { "  right" } else { "" };
+            let greedy = if it.greedy { "yes" } else { "no" };
+            writeln!(out, "{:>12.4}  {:>6}  {greedy:>6}  {text:?}{mark}{gold}", -it.logprob, it.tokens)?;
+        }
+    }
+    if let Some((count, plain, per_byte)) = accuracy(choices, found) {
+        writeln!(out, "right: {:.1} % of {count}, {:.1} % by nats per byte", plain * 100.0, per_byte * 100.0)?;
+    }
+    Ok(())
+}
+
+fn as_json(out: &mut impl Write, choices: &[(usize, Choice)], found: &[Likelihood], steps: u32) -> Result<()> {
+    let lines = with_scores(choices, found).map(|(choice, these)| {
+        let each = these.iter().map(|it| json!({ "logprob": it.logprob, "greedy": it.greedy, "tokens": it.tokens, "steps": it.steps }));
+        json!({ "context": choice.context, "continuations": each.collect::<Vec<_>>(), "best": best(choice, these, false), "gold": choice.gold })
+    });
+    let mut object = json!({ "steps": steps, "steps_taken": taken(found), "choices": lines.collect::<Vec<_>>() });
+    if let Some((count, plain, per_byte)) = accuracy(choices, found) {
+        object["accuracy"] = json!({ "of": count, "plain": plain, "per_byte": per_byte });
+    }
+    writeln!(out, "{object}")?;
+    Ok(())
+}
