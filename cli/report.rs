@@ -56,8 +56,11 @@ impl Report<'_> {
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
         let average = (*steps as f64 / f64::from((*tokens).max(1)) * 10.0).round() / 10.0;
         let passes = (self.statistics.passes_per_token() * 10.0).round() / 10.0;
-        let shared = *tokens > 1 && passes < average;
-        let shared = if shared { format!(" in {passes} passes over the core") } else { String::new() };
+        let shared = if *tokens > 1 && (passes - average).abs() > 0.05 {
+            format!(" in {passes} passes over the core")
+        } else {
+            String::new()
+        };
         remark!(
             "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
              per token{shared}, {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",

@@ -1,0 +1,127 @@
+//! Passes over the core's weights per token, and tokens per second: plain decoding, drafts that are verified, guesses that are under way, and several sequences at
+//! once. All say the same in the invariant mode; here they run as they usually do. Arguments name model folders to measure besides the demo;
+//! `RUMINATE_BENCH_ROUNDS=N` another number of timed rounds than 3, of which the median counts; 0 counts passes only.
+//!
+//! ```console
+//! $ cargo bench -p ruminate-benches --bench passes -- tests/golden/tiny
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ruminate::{
+    BatchOptions, Device, GenerateOptions, LoadOptions, Model, Pipeline, Sampling, SessionOptions, Source, Speculate,
+};
+use ruminate_benches::{announce, device};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Steps per token.
+const STEPS: u32 = 32;
+/// Tokens to generate.
+const TOKENS: u32 = 32;
+/// Prompts, each with a seed of its own.
+const PROMPTS: u32 = 4;
+/// A way to decode: its name, what it asks for, and sequences at once if they are several.
+struct Way {
+    name: &'static str,
+    speculate: Option<Speculate>,
+    pipeline: Option<Pipeline>,
+    together: bool,
+}
+
+fn ways() -> Vec<Way> {
+    let way = |name| Way { name, speculate: None, pipeline: None, together: false };
+    let draft = |draft_steps, draft_len| Some(Speculate { draft_steps: Some(draft_steps), draft_len, threshold: 1.0 });
+    let guess = |every| Some(Pipeline { every: Some(every) });
+    vec![
+        way("one by one"),
+        Way { speculate: draft(4, 4), ..way("--speculate") },
+        Way { speculate: draft(8, 4), ..way("--speculate=8") },
+        Way { speculate: draft(8, 8), ..way("--speculate=8 --draft-len 8") },
+        Way { pipeline: guess(4), ..way("--pipeline") },
+        Way { pipeline: guess(2), ..way("--pipeline=2") },
+        Way { pipeline: guess(8), ..way("--pipeline=8") },
+        Way { together: true, ..way("four at once") },
+    ]
+}
+
+#[expect(clippy::print_stdout, reason = "these are the figures")]
+fn main() -> Result<(), Failure> {
+    let device = device();
+    announce(&device);
+    let folders: Vec<PathBuf> = std::env::args_os().skip(1).filter(|it| it != "--bench").map(PathBuf::from).collect();
+    let rounds: usize = std::env::var("RUMINATE_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let names = folders.iter().map(|folder| folder.display().to_string());
+    println!("{STEPS} steps, {PROMPTS} prompts, {TOKENS} tokens each; passes over the core per token, tokens/s");
+    for (name, source) in
+        std::iter::once(("demo".to_owned(), None)).chain(names.zip(folders.iter().map(|folder| Some(folder.as_path()))))
+    {
+        let model = open(&device, source)?;
+        for sampled in [false, true] {
+            let how = if sampled { "sampled at 0.8" } else { "greedy" };
+            println!("\n| {name}, {how} | passes per token | tokens/s |\n|---|---|---|");
+            let ways = ways();
+            let mut times = vec![Vec::new(); ways.len()];
+            let mut passes = vec![0.0; ways.len()];
+            // In turn, since machines are noisy; the first round compiles.
+            for round in 0..=rounds {
+                for (at, way) in ways.iter().enumerate() {
+                    let (seconds, taken) = measure(&model, way, sampled)?;
+                    passes[at] = taken;
+                    if round > 0 {
+                        times[at].push(seconds);
+                    }
+                }
+            }
+            for ((way, mut times), passes) in ways.iter().zip(times).zip(passes) {
+                times.sort_by(f64::total_cmp);
+                let rate = times.get(times.len() / 2).map(|time| f64::from(PROMPTS * TOKENS) / time);
+                let rate = rate.map_or_else(|| "not timed".to_owned(), |rate| format!("{rate:.1}"));
+                println!("| {} | {passes:.1} | {rate} |", way.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(device: &Device, folder: Option<&Path>) -> Result<Model, Failure> {
+    Ok(match folder {
+        Some(folder) => Model::open(&Source::dir(folder)?, device, LoadOptions::default())?,
+        None => Model::demo(device, LoadOptions::default())?,
+    })
+}
+
+/// Seconds for all prompts, and passes per token.
+fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64), Failure> {
+    let sampling = if sampled { Sampling { temperature: 0.8, ..Sampling::GREEDY } } else { Sampling::GREEDY };
+    let options = GenerateOptions {
+        steps: Some(STEPS),
+        max_tokens: Some(TOKENS),
+        sampling,
+        end_tokens: Some(Vec::new()),
+        speculate: way.speculate,
+        pipeline: way.pipeline,
+        ..GenerateOptions::default()
+    };
+    let prompt = |seed: u32| [3 + seed, 40 + 7 * seed, 5 + 11 * seed];
+    let session = SessionOptions { context: Some(64), ..SessionOptions::default() };
+    let mut passes = 0.0;
+    let start = Instant::now();
+    if way.together {
+        let mut batch = model.batch(BatchOptions { sequences: PROMPTS, session })?;
+        for seed in 0..PROMPTS {
+            batch.add(&prompt(seed)[..], seed.into(), &options)?;
+        }
+        while batch.next()?.is_some() {}
+        passes = batch.core_passes() as f64 / f64::from(PROMPTS * TOKENS);
+    } else {
+        for seed in 0..PROMPTS {
+            let mut session = model.session(SessionOptions { seed: seed.into(), ..session.clone() })?;
+            let mut generation = session.generate(&prompt(seed)[..], &options)?;
+            while generation.next().transpose()?.is_some() {}
+            passes += generation.statistics().passes_per_token() / f64::from(PROMPTS);
+        }
+    }
+    Ok((start.elapsed().as_secs_f64(), passes))
+}
