@@ -3,6 +3,8 @@
 //! Both give the tokens of plain decoding, sampled or not, since a draw depends on its position and on the logits alone. They need fewer passes over the core's
 //! weights for it: rows share a pass.
 
+use std::collections::hash_map::Entry;
+
 use ruminate_engine::{Buffer, Device, Execution};
 use ruminate_shaders::Row;
 use ruminate_shaders::ahead::{Front, emitted_bytes};
@@ -191,10 +193,10 @@ impl Session {
     pub(crate) fn make_ready_ahead(&mut self, policy: &Policy, position: u32) -> Result<(), Error> {
         let Some((lead, rows)) = policy.lead else { return Ok(()) };
         let device = self.model.device().clone();
-        if !self.ahead.contains_key(&rows) {
-            self.ahead.insert(rows, Ahead::new(&device, self.model.config(), rows)?);
-        }
-        let ahead = &self.ahead[&rows];
+        let ahead = match self.ahead.entry(rows) {
+            Entry::Occupied(ahead) => ahead.into_mut(),
+            Entry::Vacant(place) => place.insert(Ahead::new(&device, self.model.config(), rows)?),
+        };
         let mut table = vec![Row::RESTING; rows as usize];
         device.write(&ahead.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
         // Where drafts count from, before there are any.

@@ -4,6 +4,7 @@
 //! of a token of a continuation are read out, and only a number for each comes back to the host.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use ruminate_engine::Buffer;
 use ruminate_shaders::attention::cache::KvShare;
@@ -229,11 +230,11 @@ impl<'m> Scorer<'m> {
         for row in asked {
             self.kv.reserve(row.sequence, row.position + 1, self.depth.steps)?;
         }
-        if !self.spaces.contains_key(&rows) {
-            self.spaces.insert(rows, Workspace::new(&device, config, rows, rows)?);
-        }
         let Self { model, kv, tables, spaces, checks, depth, .. } = self;
-        let space = spaces.get_mut(&rows).ok_or(Error::NotBegun)?;
+        let space = match spaces.entry(rows) {
+            Entry::Occupied(space) => space.into_mut(),
+            Entry::Vacant(place) => place.insert(Workspace::new(&device, config, rows, rows)?),
+        };
         let mut table = vec![Row::RESTING; rows as usize];
         let mut answers = vec![0; rows as usize];
         let mut judged = Vec::new();

@@ -75,7 +75,7 @@ impl Session {
 
     /// Writes what the device knows of the sequence; `steps` count where rows of different depths share passes.
     pub(crate) fn write_sequence(&self, steps: u32) -> Result<(), Error> {
-        Ok(self.tables.write_sequence(self.model.device(), 0, self.options.sequence(self.model.config(), steps))?)
+        self.tables.write_sequence(self.model.device(), 0, self.options.sequence(self.model.config(), steps))
     }
 
     /// The model of this session.
