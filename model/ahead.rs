@@ -77,7 +77,8 @@ impl Lead {
                 Self::Drafts { steps: draft_steps, count: draft_len, threshold }
             }
             (None, Some(Pipeline { every })) => {
-                let every = every.unwrap_or_else(|| steps.div_ceil(8));
+                // A row is read out when it has had its steps, however many more were asked for.
+                let every = every.unwrap_or_else(|| steps.div_ceil(8)).min(steps);
                 if every == 0 || steps.div_ceil(every) > MOST_ROWS {
                     return wrong(
                         "pipeline",
@@ -91,6 +92,10 @@ impl Lead {
         let name = if matches!(lead, Self::Drafts { .. }) { "speculate" } else { "pipeline" };
         if options.continuous.is_some() {
             return together(name, "continuous", "a token's first state would be that of one that is not known yet");
+        }
+        if options.logprobs.is_some() && matches!(lead, Self::Drafts { threshold, .. } if threshold < 1.0) {
+            let why = "a draft that stands may be another token than the one that was ranked";
+            return together("verify_threshold", "logprobs", why);
         }
         if options.steps_of.is_some() {
             return together(name, "steps_of", "all rows of a pass take as many steps");
@@ -155,7 +160,8 @@ pub(crate) struct Ahead {
 #[derive(Clone)]
 pub(crate) struct Ends {
     pub(crate) table: Buffer,
-    pub(crate) front: Buffer,
+    /// Which positions are under way, where rows begin with guesses.
+    pub(crate) front: Option<Buffer>,
     pub(crate) emitted: Buffer,
 }
 
@@ -164,7 +170,7 @@ impl Ahead {
         let space = Workspace::new(device, config, rows, rows)?;
         let ends = Ends {
             table: space.sites.rows.clone(),
-            front: device.buffer("front", size_of::<Front>() as u64)?,
+            front: Some(device.buffer("front", size_of::<Front>() as u64)?),
             emitted: device.buffer("emitted tokens", emitted_bytes(rows))?,
         };
         Ok(Self { space, ends })
@@ -202,7 +208,9 @@ impl Session {
         // Where drafts count from, before there are any.
         table[0].position = position;
         device.write(&ahead.ends.table, 0, bytemuck::cast_slice(&table))?;
-        device.write(&ahead.ends.front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
+        if let Some(front) = &ahead.ends.front {
+            device.write(front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
+        }
         self.write_sequence(policy.depth.steps)?;
         self.plan_ahead(lead, rows, policy)?;
         Ok(())

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::options::SessionOptions;
 use crate::precision::Dtypes;
-use crate::session::MAX_ROWS;
+use crate::session::{MAX_ROWS, check_steps};
 
 /// Positions that a session gets unless more or fewer are asked for, where model and memory allow it.
 const USUAL_CONTEXT: u32 = 4096;
@@ -284,11 +284,27 @@ pub(crate) fn wanted(config: &Config, dtypes: Dtypes, options: &SessionOptions, 
     (wanted, config.need(dtypes, wanted, caps))
 }
 
+/// Context and planned steps of a session on a device that holds the model already, if its options make sense.
+///
+/// # Errors
+/// [`Error::Option`], or [`Error::Memory`] if it does not fit.
+pub(crate) fn checked(config: &Config, options: &SessionOptions, device: &Device) -> Result<(u32, u32), Error> {
+    let asked = options.context.unwrap_or(1);
+    if asked == 0 || asked > config.block_size {
+        let value = format!("{asked} (block_size {})", config.block_size);
+        return Err(Error::Option { name: "context", value, allowed: "between 1 and the model's block_size" });
+    }
+    options.validate()?;
+    let steps = options.steps.unwrap_or(config.mean_recurrence);
+    check_steps(steps)?;
+    Ok((context(config, options, device)?, steps))
+}
+
 /// The context of a session on a device that holds the model already: what was asked for, or as much of the usual as memory allows.
 ///
 /// # Errors
 /// [`Error::Memory`] if it does not fit.
-pub(crate) fn context(config: &Config, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
+fn context(config: &Config, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
     let usual = config.usual_context();
     let wanted = extent(config, options, options.context.unwrap_or(usual));
     let Some(usable) = usable(device.memory()) else { return Ok(wanted.context) };

@@ -32,6 +32,9 @@
 //! Tokens are chosen on the device: [`GenerateOptions`] has temperature, filters and penalties ([`Sampling`], [`Dry`]) and biases, and gives
 //! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
 //!
+//! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
+//! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
+//!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
 

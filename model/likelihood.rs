@@ -148,7 +148,6 @@ impl Continuation {
 impl<'m> Scorer<'m> {
     fn new(model: &'m Model, options: &LikelihoodOptions) -> Result<Self, Error> {
         let LikelihoodOptions { sequences, steps, exit, session } = options;
-        session.validate()?;
         exit.map_or(Ok(()), |exit| exit.validate())?;
         if *sequences == 0 || *sequences > MAX_ROWS {
             let value = sequences.to_string();
@@ -157,8 +156,8 @@ impl<'m> Scorer<'m> {
         let (config, device) = (model.config(), model.device());
         let steps = steps.unwrap_or(config.mean_recurrence);
         check_steps(steps)?;
-        let context = fit::context(config, session, device)?;
-        let planned = session.steps.unwrap_or(steps).max(steps);
+        let session = &SessionOptions { steps: Some(session.steps.unwrap_or(steps).max(steps)), ..session.clone() };
+        let (context, planned) = fit::checked(config, session, device)?;
         let tables = Tables::new(device, *sequences, context)?;
         for sequence in 0..*sequences {
             tables.write_sequence(device, sequence, session.sequence(config, steps))?;

@@ -18,7 +18,7 @@ use crate::options::{SessionOptions, State};
 use crate::run::Run;
 use crate::sampling::{Choosing, Sampling};
 use crate::stepwise::Opened;
-use crate::workspace::{Follow, Next, PlanKey, Tables, Workspace};
+use crate::workspace::{Choose, Follow, Next, PlanKey, Tables, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
@@ -50,20 +50,8 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
         let config = model.config();
-        let asked = options.context.unwrap_or(1);
-        if asked == 0 || asked > config.block_size {
-            let allowed = "between 1 and the model's block_size";
-            return Err(Error::Option {
-                name: "context",
-                value: format!("{asked} (block_size {})", config.block_size),
-                allowed,
-            });
-        }
-        options.validate()?;
-        let steps = options.steps.unwrap_or(config.mean_recurrence);
-        check_steps(steps)?;
         let device = model.device().clone();
-        let context = fit::context(config, &options, &device)?;
+        let (context, steps) = fit::checked(config, &options, &device)?;
         let kv = KvCache::new(&device, config, &options, (1, context, steps))?;
         let tables = Tables::new(&device, 1, context)?;
         let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
@@ -155,7 +143,7 @@ impl Session {
 
     pub(crate) fn plan(&mut self, key: (u32, u32), plan: PlanKey) -> Result<&ruminate_engine::Plan, Error> {
         let next = match plan.choose {
-            crate::workspace::Choose::Nothing => None,
+            Choose::Nothing => None,
             _ if key == self.single() => None,
             _ => Some(self.next_row()?),
         };

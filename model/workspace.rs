@@ -407,7 +407,8 @@ impl Workspace {
             }
             Follow::Guess => {
                 let ends = ends()?;
-                let [rows, front, emitted] = [&self.sites.rows, &ends.front, &ends.emitted].map(|it| graph.import(it));
+                let front = ends.front.as_ref().ok_or(Error::NotBegun)?;
+                let [rows, front, emitted] = [&self.sites.rows, front, &ends.emitted].map(|it| graph.import(it));
                 graph.launch(guess(outputs, (sequences, context)), &[chosen, rows, front, history, emitted])?;
             }
         }

@@ -1,10 +1,12 @@
 //! Computing ahead of what is known: in the invariant mode every token is that of plain decoding, on random prompts, greedy and sampled.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Pipeline, Sampling, Session, SessionOptions,
-    Speculate, State, Statistics,
+    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Pipeline, Progress, Sampling, Session,
+    SessionOptions, Speculate, State, Statistics,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -28,6 +30,7 @@ fn main() -> std::process::ExitCode {
         ("the_context_ends_as_without", context),
         ("log_probabilities_are_those_of_plain_decoding", logprobs),
         ("a_session_goes_on_behind_a_generation_ahead", goes_on),
+        ("bounded_steps_give_the_same_tokens", bounded),
         ("what_makes_no_sense_is_refused", refusals),
     ];
     let mut all: Vec<Trial> = Vec::new();
@@ -261,6 +264,30 @@ fn goes_on(device: &Device) -> Result<()> {
     Ok(())
 }
 
+fn bounded(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let prompt = prompt(11);
+    let plain = plain(SAMPLED, 10);
+    let expected = tokens(&mut model.session(invariant(11))?, &prompt, &plain)?.0;
+    for asked in [
+        GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() },
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..plain.clone() },
+    ] {
+        let mut session = model.session(invariant(11))?;
+        session.start(prompt.as_slice(), &asked)?;
+        let mut found = Vec::new();
+        loop {
+            match session.step(Duration::from_millis(2))? {
+                Progress::Token(piece) => found.push(piece.token),
+                Progress::Working => std::thread::sleep(Duration::from_micros(200)),
+                Progress::Done(_) => break,
+            }
+        }
+        ensure!(found == expected, "{asked:?}: {found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
 fn refusals(device: &Device) -> Result<()> {
     let model = model(device)?;
     let (speculate, pipeline) = (Some(Speculate::default()), Some(Pipeline::default()));
@@ -280,6 +307,7 @@ fn refusals(device: &Device) -> Result<()> {
         (draft(None, 0, 1.0), "draft_len"),
         (draft(None, 8, 1.0), "draft_len"),
         (draft(None, 4, f32::NAN), "verify_threshold"),
+        (GenerateOptions { logprobs: Some(1), ..draft(None, 4, 0.5) }, "logprobs"),
         (GenerateOptions { pipeline: Some(Pipeline { every: Some(0) }), ..plain.clone() }, "pipeline"),
         (GenerateOptions { pipeline: Some(Pipeline { every: Some(1) }), ..plain.clone() }, "pipeline"),
     ];

@@ -23,7 +23,7 @@ use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::sampling::MAX_LOGPROBS;
-use crate::session::{INVARIANT_ROWS, check_steps};
+use crate::session::INVARIANT_ROWS;
 use crate::workspace::{Choose, Follow, PlanKey, Stage, Tables, Workspace};
 
 /// Rows of a table, at most.
@@ -82,27 +82,20 @@ impl Model {
     /// [`Error::Option`] if the options make no sense for this model, [`Error::Engine`] if the device fails.
     pub fn batch(&self, options: BatchOptions) -> Result<Batch, Error> {
         let BatchOptions { sequences, session } = options;
-        session.validate()?;
         let most = if session.invariant { INVARIANT_ROWS } else { MOST_ROWS };
         if sequences == 0 || sequences > most {
             let allowed = "from 1 to 256, in the invariant mode to 8";
             return Err(Error::Option { name: "sequences", value: sequences.to_string(), allowed });
         }
         let (config, device) = (self.config(), self.device().clone());
-        let steps = session.steps.unwrap_or(config.mean_recurrence);
-        check_steps(steps)?;
-        if session.context.is_some_and(|context| context == 0 || context > config.block_size) {
-            let value = format!("{} (block_size {})", session.context.unwrap_or(0), config.block_size);
-            return Err(Error::Option { name: "context", value, allowed: "between 1 and the model's block_size" });
-        }
-        let context = fit::context(config, &session, &device)?;
+        let (context, steps) = fit::checked(config, &session, &device)?;
         let rows = if session.invariant { INVARIANT_ROWS } else { sequences.next_multiple_of(8) };
         let space = Workspace::new(&device, config, rows, rows)?;
         let resting = vec![Row::RESTING; rows as usize];
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting))?;
         let came = device.buffer("came", u64::from(rows) * size_of::<Came>() as u64)?;
-        let ends = Ends { table: space.sites.rows.clone(), front: came.clone(), emitted: came };
+        let ends = Ends { table: space.sites.rows.clone(), front: None, emitted: came };
         Ok(Batch {
             model: self.clone(),
             kv: KvCache::new(&device, config, &session, (sequences, context, steps))?,
