@@ -34,6 +34,7 @@ mod report;
 mod run;
 mod sampling;
 mod score;
+mod snapshot;
 mod steps;
 mod sweep;
 mod table;

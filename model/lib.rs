@@ -32,6 +32,9 @@
 //! Tokens are chosen on the device: [`GenerateOptions`] has temperature, filters and penalties ([`Sampling`], [`Dry`]) and biases, and gives
 //! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
 //!
+//! [`Session::save`] writes a session into a file, from which [`Model::resume`] goes on, token for token; [`Session::fork`] starts another session with what
+//! one has computed already, such as a prompt that many begin with.
+//!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
 //! states can be handed in, iterated one step at a time, and read back.
 
@@ -52,6 +55,7 @@ mod kv;
 mod model;
 mod noise;
 mod options;
+mod pages;
 mod policy;
 mod precision;
 mod quantize;
@@ -59,6 +63,7 @@ mod run;
 mod sampling;
 pub mod score;
 mod session;
+mod snapshot;
 mod source;
 pub mod statistics;
 mod stepwise;
@@ -97,6 +102,7 @@ pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use session::{MAX_STEPS, Session};
+pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;
