@@ -36,7 +36,9 @@
 //! one has computed already, such as a prompt that many begin with.
 //!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
-//! states can be handed in, iterated one step at a time, and read back.
+//! states can be handed in, iterated one step at a time, and read back; changed between the steps ([`Session::set_states`], [`Session::iterate_with`]: steering and
+//! activation patching); and what chosen layers come to at every step is kept or written into a file ([`Session::iterate_keeping`], [`Latents`]).
+//! [`Outputs::statistics`] gives the authors' figures of every row. `examples/steering.rs` shows how.
 
 mod ahead;
 mod arch;
@@ -52,6 +54,7 @@ mod fit;
 mod forward;
 mod generate;
 mod kv;
+mod latents;
 mod model;
 mod noise;
 mod options;
@@ -85,6 +88,7 @@ pub use exit::{Exit, PrefillExit};
 pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
+pub use latents::{Latents, Layer};
 pub use model::Model;
 pub use noise::Noise;
 pub use options::{Continuous, GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
