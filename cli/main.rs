@@ -35,6 +35,7 @@ mod report;
 mod run;
 mod sampling;
 mod score;
+mod snapshot;
 mod steps;
 mod sweep;
 mod table;

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Progress};
+use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Progress, Prompt};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -16,6 +16,7 @@ use crate::options::GenerationOptions;
 use crate::progress::Prefill;
 use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
+use crate::snapshot::SnapshotOptions;
 use crate::steps::ShownSteps;
 use crate::tour;
 
@@ -26,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) model: ModelOptions,
     #[command(flatten)]
     pub(crate) input: PromptOptions,
+    #[command(flatten)]
+    snapshot: SnapshotOptions,
 
     #[command(flatten)]
     pub(crate) generation: GenerationOptions,
@@ -60,7 +63,9 @@ pub(crate) struct Run {
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let text = options.input.read()?;
-    if text.is_none() && options.model.argument.is_some() {
+    options.snapshot.check(text.is_some())?;
+    let resumes = options.snapshot.resume.is_some();
+    if text.is_none() && options.model.argument.is_some() && !resumes {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
     let source = options.model.argument.source()?;
@@ -68,21 +73,24 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session, options.quiet)?;
     match text {
-        Some(text) => generate(&model, &text, options, &interrupt),
-        None => tour::tour(&model, options, &interrupt),
+        text if text.is_some() || resumes => generate(&model, text.as_deref(), options, &interrupt),
+        _ => tour::tour(&model, options, &interrupt),
     }
 }
 
-fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> Result<Done> {
-    let settings = options.generation.session(model.config())?;
-    let seed = settings.seed;
-    let mut session = open_session(model, settings, options.quiet)?;
+fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interrupt) -> Result<Done> {
+    let (mut session, resumed) = match &options.snapshot.resume {
+        Some(path) => SnapshotOptions::open(model, path, text)?,
+        None => (open_session(model, options.generation.session(model.config())?, options.quiet)?, Vec::new()),
+    };
+    let prompt = if resumed.is_empty() { Prompt::Text(text.unwrap_or_default()) } else { Prompt::Tokens(&resumed) };
+    let seed = session.options().seed;
     let asked = options.generation.generate(model)?;
     let add_bos = asked.add_bos && !options.input.no_bos;
     let asked = GenerateOptions { add_bos, logprobs: options.logprobs, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();
-    let mut generation = session.generate(text, &asked)?;
+    let mut generation = session.generate(prompt, &asked)?;
     let most = asked.steps.unwrap_or(model.config().mean_recurrence);
     let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most));
     let mut prefill = Prefill::new(options.quiet);
@@ -147,6 +155,9 @@ fn generate(model: &Model, text: &str, options: &Run, interrupt: &Interrupt) -> 
     }
     if !options.quiet {
         report.print(options.stats);
+    }
+    if let Some(path) = &options.snapshot.save_session {
+        session.save(path)?;
     }
     let done = watch.stopped();
     if options.profile && !done {

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::checkpoint::SafetensorsProblem;
 use crate::fit::Shortage;
 use crate::precision::Dtypes;
+use crate::snapshot::SnapshotProblem;
 
 /// The result of everything here that can fail.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -217,6 +218,14 @@ pub enum Error {
         bytes: u64,
         /// Tokens that may be traced at this depth.
         most: u32,
+    },
+    /// A file that a session cannot be resumed from.
+    #[error("{file} {problem}")]
+    Snapshot {
+        /// Path of the file.
+        file: String,
+        /// What is wrong and what to do.
+        problem: SnapshotProblem,
     },
     /// The device has too little memory left.
     #[error("{0}")]

@@ -3,6 +3,11 @@
 //! The cache grows by whole segments, never by copying: a segment is one buffer or texture per layer, at most as large as the device binds.
 //! Layers of the recurrence have one slot per step or fewer, as they share them, all with the same page numbers; prelude and coda share slot 0 of the tables and
 //! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
+//!
+//! Caches of sequences that begin alike share pages: a page that is full is not written again, so a fork (`pages.rs`) binds the segments of its original,
+//! and takes new pages from segments of its own. Who goes back into shared positions leaves their pages to the others.
+
+use std::sync::Arc;
 
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::attention::cache::{CacheShape, KvShare, PAGE};
@@ -14,33 +19,50 @@ use crate::options::SessionOptions;
 
 /// Keys and values of a set of sequences.
 pub(crate) struct KvCache {
-    device: Device,
-    shape: CacheShape,
+    pub(crate) device: Device,
+    pub(crate) shape: CacheShape,
     /// Prelude and coda, then the core.
-    pools: [Pool; 2],
-    tables: Buffer,
-    depth: Buffer,
-    share: KvShare,
-    mirror: Vec<u32>,
-    generation: u64,
+    pub(crate) pools: [Pool; 2],
+    pub(crate) tables: Buffer,
+    pub(crate) depth: Buffer,
+    pub(crate) share: KvShare,
+    pub(crate) mirror: Vec<u32>,
+    pub(crate) generation: u64,
     /// Whether each pool is a single segment.
-    whole: bool,
+    pub(crate) whole: bool,
+    /// The first so many pages of every slot may be other caches' too.
+    pub(crate) frozen: u32,
+    /// Held by all caches that share pages with this one.
+    pub(crate) family: Arc<()>,
 }
 
 /// Pages of the layers of one kind.
-struct Pool {
-    layers: usize,
-    used: u32,
+#[derive(Clone)]
+pub(crate) struct Pool {
+    pub(crate) layers: usize,
+    pub(crate) used: u32,
     /// Pages below `used` that were given back.
-    free: Vec<u32>,
-    segments: Vec<Segment>,
+    pub(crate) free: Vec<u32>,
+    /// Pages that were used and are in no table any more.
+    pub(crate) lost: u32,
+    /// The first so many segments are another cache's.
+    pub(crate) borrowed: usize,
+    pub(crate) segments: Vec<Segment>,
 }
 
 /// A range of page numbers, with one buffer per layer.
-struct Segment {
-    base: u32,
-    count: u32,
-    layers: Vec<Buffer>,
+#[derive(Clone)]
+pub(crate) struct Segment {
+    pub(crate) base: u32,
+    pub(crate) count: u32,
+    pub(crate) layers: Vec<Buffer>,
+}
+
+impl Pool {
+    /// Page numbers that segments hold.
+    pub(crate) fn held(&self) -> u32 {
+        self.segments.last().map_or(0, |last| last.base + last.count)
+    }
 }
 
 /// Bytes of the first segment of a layer, unless two pages of every slot are more; later ones double the pool.
@@ -70,7 +92,7 @@ impl KvCache {
             page_count: 0,
         };
         let outside = (config.n_layers_in_prelude + config.n_layers_in_coda) as usize;
-        let pool = |layers| Pool { layers, used: 0, free: Vec::new(), segments: Vec::new() };
+        let pool = |layers| Pool { layers, used: 0, free: Vec::new(), lost: 0, borrowed: 0, segments: Vec::new() };
         let mirror = empty_tables(&shape, share);
         let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
         device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
@@ -85,6 +107,8 @@ impl KvCache {
             mirror,
             generation: 0,
             whole: options.invariant,
+            frozen: 0,
+            family: Arc::new(()),
         };
         if cache.whole {
             cache.check_whole(context)?;
@@ -96,7 +120,7 @@ impl KvCache {
     fn check_whole(&self, context: u32) -> Result<(), Error> {
         let slots = self.shape.slots.saturating_sub(1).max(1);
         let needed = self.shape.pages_per_slot() * slots * self.shape.sequences;
-        let most = self.pages_of_segment();
+        let most = self.most_pages();
         if needed <= most {
             return Ok(());
         }
@@ -105,13 +129,6 @@ impl KvCache {
             "{context}, but in the invariant mode one buffer of this device must hold a layer's keys, which it does up to {positions}"
         );
         Err(Error::Option { name: "context", value, allowed: "at most that, or steps that share keys (kv_share)" })
-    }
-
-    /// Pages of a segment, at most.
-    fn pages_of_segment(&self) -> u32 {
-        let caps = self.device.caps();
-        let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
-        u32::try_from(largest / self.shape.page_bytes()).unwrap_or(u32::MAX).max(1)
     }
 
     /// Makes sure that positions `0..end` of a sequence have pages for `steps` steps.
@@ -199,46 +216,64 @@ impl KvCache {
         self.generation
     }
 
-    /// Bytes on the device.
+    /// Bytes on the device, those of another cache's segments not counted.
     pub(crate) fn bytes(&self) -> u64 {
-        let segments = self.pools.iter().flat_map(|pool| &pool.segments).flat_map(|segment| &segment.layers);
+        let own = self.pools.iter().flat_map(|pool| &pool.segments[pool.borrowed..]);
+        let segments = own.flat_map(|segment| &segment.layers);
         segments.map(Buffer::size).sum::<u64>() + self.tables.size() + self.depth.size()
     }
 
-    fn entry(&self, sequence: u32, slot: u32, page: u32) -> usize {
+    pub(crate) fn entry(&self, sequence: u32, slot: u32, page: u32) -> usize {
         self.shape.page_entry(sequence, slot, page) as usize
     }
 
     /// The next free page of a pool, which grows if there is none.
-    fn take(&mut self, pool: usize) -> Result<u32, Error> {
+    pub(crate) fn take(&mut self, pool: usize) -> Result<u32, Error> {
         if let Some(page) = self.pools[pool].free.pop() {
             return Ok(page);
         }
-        let (page_bytes, most) = (self.shape.page_bytes(), self.pages_of_segment());
-        let Pool { layers, used, segments, .. } = &mut self.pools[pool];
-        let held: u32 = segments.iter().map(|segment| segment.count).sum();
+        let page_bytes = self.shape.page_bytes();
+        let Pool { used, lost, borrowed, segments, .. } = &self.pools[pool];
+        let held = self.pools[pool].held();
         if *used == held {
             let slots = [1, self.shape.slots - 1][pool];
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
+            let own: u32 = segments[*borrowed..].iter().map(|segment| segment.count).sum();
             // Never more than a full context takes.
-            let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_sub(held).max(1);
-            let count = if self.whole { needed } else { held.max(first).min(most).min(needed) };
-            let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
-            let bytes = page_bytes * u64::from(count);
-            let buffers = (0..*layers).map(|layer| match self.shape.place {
-                Place::Buffer => self.device.buffer(&name(layer), bytes),
-                Place::Texture => self.device.texels(&name(layer), bytes),
-            });
-            let layers = buffers.collect::<Result<_, _>>()?;
-            segments.push(Segment { base: held, count, layers });
-            self.generation += 1;
+            let needed =
+                (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_sub(held - lost).max(1);
+            let count = if self.whole { needed } else { own.max(first).min(self.most_pages()).min(needed) };
+            self.add_segment(pool, count)?;
         }
+        let used = &mut self.pools[pool].used;
         *used += 1;
         Ok(*used - 1)
     }
 
+    /// Pages of a segment, at most.
+    pub(crate) fn most_pages(&self) -> u32 {
+        let caps = self.device.caps();
+        let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
+        u32::try_from(largest / self.shape.page_bytes()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Adds a segment of so many pages to a pool.
+    pub(crate) fn add_segment(&mut self, pool: usize, count: u32) -> Result<(), Error> {
+        let Pool { layers, segments, .. } = &self.pools[pool];
+        let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
+        let bytes = self.shape.page_bytes() * u64::from(count);
+        let buffers = (0..*layers).map(|layer| match self.shape.place {
+            Place::Buffer => self.device.buffer(&name(layer), bytes),
+            Place::Texture => self.device.texels(&name(layer), bytes),
+        });
+        let (base, layers) = (self.pools[pool].held(), buffers.collect::<Result<_, _>>()?);
+        self.pools[pool].segments.push(Segment { base, count, layers });
+        self.generation += 1;
+        Ok(())
+    }
+
     /// Makes the tables hold more steps: the page numbers stay.
-    fn widen(&mut self, steps: u32) -> Result<(), Error> {
+    pub(crate) fn widen(&mut self, steps: u32) -> Result<(), Error> {
         let wide = CacheShape { steps, slots: 1 + self.share.slots(steps), ..self.shape };
         let mut mirror = empty_tables(&wide, self.share);
         let pages = self.shape.pages_per_slot() as usize;

@@ -35,8 +35,13 @@
 //! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
 //! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
 //!
+//! [`Session::save`] writes a session into a file, from which [`Model::resume`] goes on, token for token; [`Session::fork`] starts another session with what
+//! one has computed already, such as a prompt that many begin with.
+//!
 //! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
-//! states can be handed in, iterated one step at a time, and read back.
+//! states can be handed in, iterated one step at a time, and read back; changed between the steps ([`Session::set_states`], [`Session::iterate_with`]: steering and
+//! activation patching); and what chosen layers come to at every step is kept or written into a file ([`Session::iterate_keeping`], [`Latents`]).
+//! [`Outputs::statistics`] gives the authors' figures of every row. `examples/steering.rs` shows how.
 
 mod ahead;
 mod arch;
@@ -53,10 +58,12 @@ mod fit;
 mod forward;
 mod generate;
 mod kv;
+mod latents;
 mod likelihood;
 mod model;
 mod noise;
 mod options;
+mod pages;
 mod policy;
 mod precision;
 mod quantize;
@@ -64,6 +71,7 @@ mod run;
 mod sampling;
 pub mod score;
 mod session;
+mod snapshot;
 mod source;
 mod speech;
 pub mod statistics;
@@ -87,6 +95,7 @@ pub use exit::{Exit, PrefillExit};
 pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
+pub use latents::{Latents, Layer};
 pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};
 pub use model::Model;
 pub use noise::Noise;
@@ -105,6 +114,7 @@ pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use session::{MAX_STEPS, Session};
+pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;

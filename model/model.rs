@@ -160,6 +160,11 @@ impl Model {
         self.inner.config.weight_bytes_per_token(self.dtypes(), steps)
     }
 
+    /// The scales of all norms: no two checkpoints that were trained have the same.
+    pub(crate) fn norms(&self) -> impl Iterator<Item = &ruminate_engine::Buffer> {
+        self.inner.raven.norms()
+    }
+
     /// What plans are recorded on.
     pub(crate) fn surroundings<'a>(
         &'a self,

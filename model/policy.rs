@@ -19,6 +19,8 @@ pub(crate) struct Policy {
     pub(crate) continuous: Option<Continuous>,
     pub(crate) noise: Option<Stir>,
     pub(crate) choosing: Choosing,
+    /// Whether the prompt, a single token, goes on from the state that the last generation left.
+    pub(crate) carries: bool,
     /// How far ahead of what is known is computed, and in a table of how many rows.
     pub(crate) lead: Option<(Lead, u32)>,
 }
@@ -110,7 +112,8 @@ impl Session {
     /// Begins to compute at most [`Session::most_rows`] tokens of a prompt; behind the last of them, a token is chosen and read back.
     pub(crate) fn begin_prompt(&mut self, chunk: &[u32], last: bool, policy: &Policy) -> Result<Execution, Error> {
         let plan = policy.prompt(last);
-        let key = self.prepare(chunk, policy.depth.steps, State::Seeded, outputs(last, plan.checks))?;
+        let state = if policy.carries { State::Carried } else { State::Seeded };
+        let key = self.prepare(chunk, policy.depth.steps, state, outputs(last, plan.checks))?;
         self.position += chunk.len() as u32;
         self.begin_pass(key, policy.depth, plan)
     }

@@ -59,6 +59,10 @@ pub(crate) struct Run {
     first: Option<Instant>,
     /// Positions of the session before the prompt.
     origin: u32,
+    /// The token that was to come next there.
+    next: Option<u32>,
+    /// The token that was handed out last.
+    given: Option<u32>,
     statistics: Statistics,
     finished: Option<StopReason>,
 }
@@ -89,7 +93,10 @@ impl Run {
         let depth = Depth { steps, exit: options.exit };
         let lead = Lead::of(options, steps, session.options().share)?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
-        let policy = Policy { depth, continuous: options.continuous, noise, choosing, lead };
+        let next = session.next;
+        let carries =
+            options.continuous.is_some() && next.is_some_and(|next| prompt == [next]) && session.last.is_some();
+        let policy = Policy { depth, continuous: options.continuous, noise, choosing, carries, lead };
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let origin = session.position();
         let count = prompt.len() as u32;
@@ -115,6 +122,8 @@ impl Run {
             start,
             first: None,
             origin,
+            next,
+            given: None,
             statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
             finished: None,
         })
@@ -175,6 +184,11 @@ impl Run {
     pub(crate) fn settle(&self, session: &mut Session) {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
         session.settle(self.origin + if self.prompted { given } else { 0 });
+        session.next = if self.prompted { self.given } else { self.next };
+        if self.policy.continuous.is_some() && self.given.is_some() && session.last.is_some() {
+            // Where the state of the token's first step is.
+            session.last = Some((session.single(), 0));
+        }
     }
 
     fn or_fail<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
@@ -283,6 +297,7 @@ impl Run {
         }
         let Some(Chosen { token, steps, logprob, top }) = self.arrived.pop_front() else { return Ok(None) };
         self.statistics.tokens += 1;
+        self.given = Some(token);
         self.statistics.steps += u64::from(steps);
 
         let (mut text, ended) = self.speech.say(token);

@@ -42,6 +42,8 @@ pub struct Session {
     pub(crate) position: u32,
     /// Where the state of the last row that the session holds is, unless that was overwritten: workspace, row.
     pub(crate) last: Option<((u32, u32), u32)>,
+    /// The token that the last generation ended with, which is not computed yet.
+    pub(crate) next: Option<u32>,
     pub(crate) opened: Option<Opened>,
     /// What [`Self::start`] began.
     pub(crate) run: Option<Box<Run>>,
@@ -55,8 +57,9 @@ impl Session {
         let kv = KvCache::new(&device, config, &options, (1, context, steps))?;
         let tables = Tables::new(&device, 1, context)?;
         let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
-        let (opened, run) = (None, None);
-        let session = Self { model, options, kv, tables, spaces, ahead, choosing, position: 0, last, opened, run };
+        let (next, opened, run) = (None, None, None);
+        let session =
+            Self { model, options, kv, tables, spaces, ahead, choosing, position: 0, last, next, opened, run };
         session.write_sequence(steps)?;
         Ok(session)
     }
@@ -78,10 +81,22 @@ impl Session {
         &self.options
     }
 
+    /// The options of another session like this one.
+    pub(crate) fn settled_options(&self) -> SessionOptions {
+        SessionOptions { context: Some(self.context()), ..self.options.clone() }
+    }
+
     /// Positions that hold a token.
     #[must_use]
     pub fn position(&self) -> u32 {
         self.position
+    }
+
+    /// The token that the last generation ended with, if nothing has happened since. It is not computed yet and holds no position: a prompt that goes on
+    /// behind it begins with it. End tokens count too.
+    #[must_use]
+    pub const fn next_token(&self) -> Option<u32> {
+        self.next
     }
 
     /// Positions that the session can hold.
@@ -90,7 +105,7 @@ impl Session {
         self.kv.context()
     }
 
-    /// Bytes of the KV cache on the device.
+    /// Bytes of the KV cache on the device. What a fork has of its original counts there alone.
     #[must_use]
     pub fn kv_bytes(&self) -> u64 {
         self.kv.bytes()
@@ -99,14 +114,16 @@ impl Session {
     /// Forgets all positions from `position` on; what came before stays computed.
     ///
     /// # Errors
-    /// [`Error::Option`] if the session does not hold so many positions.
+    /// [`Error::Option`] if the session does not hold so many positions; the device's, where a fork still needs what is forgotten.
     pub fn rewind(&mut self, position: u32) -> Result<(), Error> {
         self.stop();
         if position > self.position {
             let allowed = "at most the number of positions that the session holds";
             return Err(Error::Option { name: "position", value: position.to_string(), allowed });
         }
+        self.kv.unshare(position)?;
         self.position = position;
+        self.next = None;
         Ok(())
     }
 
@@ -246,6 +263,22 @@ impl Session {
         Ok(())
     }
 
+    /// The state that can be carried on, padded.
+    pub(crate) fn last_state(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some((key, row)) = self.last else { return Ok(None) };
+        let bytes = u64::from(stride(self.model.config().n_embd)) * 4;
+        let range = u64::from(row) * bytes..u64::from(row + 1) * bytes;
+        Ok(Some(self.model.device().read(&self.spaces[&key].sites.state, range)?))
+    }
+
+    /// Makes a state the one that can be carried on.
+    pub(crate) fn set_last_state(&mut self, padded: &[u8]) -> Result<(), Error> {
+        let (key, device) = (self.single(), self.model.device().clone());
+        device.write(&self.space(key)?.sites.state, 0, padded)?;
+        self.last = Some((key, 0));
+        Ok(())
+    }
+
     /// Makes room, fills the row table of a workspace that fits, and the states if they are given.
     pub(crate) fn prepare(
         &mut self,
@@ -256,17 +289,12 @@ impl Session {
     ) -> Result<(u32, u32), Error> {
         let count = tokens.len() as u32;
         let position = self.position;
-        let carried = match (state, self.last) {
-            (State::Carried, Some((key, row))) => {
-                let state = &self.spaces[&key].sites.state;
-                let bytes = u64::from(stride(self.model.config().n_embd)) * 4;
-                Some(self.model.device().read(state, u64::from(row) * bytes..u64::from(row + 1) * bytes)?)
-            }
-            _ => None,
-        };
+        let key = self.key(count, outputs > 1);
+        // Where it lies in its place already, nothing is waited for.
+        let moves = state == State::Carried && self.last != Some((key, 0));
+        let carried = if moves { self.last_state()? } else { None };
         self.opened = None;
         self.kv.reserve(0, position + count, steps)?;
-        let key = self.key(count, outputs > 1);
         let device = self.model.device().clone();
         let n = self.model.config().n_embd;
         device.write(&self.tables.history, u64::from(position) * 4, bytemuck::cast_slice(tokens))?;
@@ -295,6 +323,7 @@ impl Session {
             device.write(&space.sites.state, 0, &bytes)?;
         }
         self.last = Some((key, count - 1));
+        self.next = None;
         Ok(key)
     }
 }

@@ -1,5 +1,16 @@
 //! Statistics of a read-out, as the authors' code reports them for every position.
 
+/// What the authors' code reports of a position that is read out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowStatistics {
+    /// [`entropy`] of the read-out, in nats.
+    pub entropy: f32,
+    /// [`residual_diff`] of the head's input and the latent state.
+    pub residual_diff: f32,
+    /// [`rel_residual`] of them.
+    pub rel_residual: f32,
+}
+
 /// Entropy of the distribution that logits stand for, in nats.
 #[must_use]
 pub fn entropy(logits: &[f32]) -> f32 {

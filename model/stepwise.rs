@@ -1,8 +1,11 @@
 //! The step-wise interface for research: begin, iterate one step or several, look at the states, read out.
 
+use ruminate_shaders::stride;
+
 use crate::error::Error;
 use crate::options::State;
 use crate::session::Session;
+use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
 use crate::workspace::{PlanKey, Stage};
 
 /// Rows that are iterated step by step.
@@ -10,6 +13,7 @@ use crate::workspace::{PlanKey, Stage};
 pub(crate) struct Opened {
     capacity: u32,
     rows: u32,
+    steps: u32,
     steps_left: u32,
 }
 
@@ -22,6 +26,22 @@ pub struct Outputs {
     pub latents: Vec<f32>,
     /// Input of the head `[outputs, n_embd]`.
     pub head: Vec<f32>,
+}
+
+impl Outputs {
+    /// Statistics of every row, of a model of this width.
+    #[must_use]
+    pub fn statistics(&self, n_embd: u32) -> Vec<RowStatistics> {
+        let n = n_embd as usize;
+        let rows = self.head.chunks(n).zip(self.latents.chunks(n));
+        let vocab = self.logits.len() / rows.len().max(1);
+        let of = |((head, latent), logits): ((&[f32], &[f32]), &[f32])| RowStatistics {
+            entropy: entropy(logits),
+            residual_diff: residual_diff(head, latent),
+            rel_residual: rel_residual(head, latent),
+        };
+        rows.zip(self.logits.chunks(vocab.max(1))).map(of).collect()
+    }
 }
 
 /// The plan of a stage that keeps every intermediate.
@@ -48,7 +68,7 @@ impl Session {
         let key = self.prepare(tokens, steps, state, tokens.len())?;
         self.execute(key, traced(Stage::Begin), &[])?;
         self.position += tokens.len() as u32;
-        self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps_left: steps });
+        self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps: 0, steps_left: steps });
         Ok(())
     }
 
@@ -65,6 +85,7 @@ impl Session {
             allowed: "together no more than were announced when the rows were begun",
         })?;
         opened.steps_left = left;
+        opened.steps += steps;
         self.execute(key, traced(Stage::Iterate), &[steps])
     }
 
@@ -75,6 +96,70 @@ impl Session {
     pub fn states(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
         self.read_rows(&self.spaces[&key].sites.state, rows, self.model.config().n_embd)
+    }
+
+    /// Puts other states in their place, `[rows, n_embd]`: those of another run (activation patching), or these with something added (steering). The next
+    /// step goes on from them.
+    ///
+    /// # Errors
+    /// [`Error::NotBegun`], [`Error::State`] for another number of values, or the device's.
+    pub fn set_states(&mut self, states: &[f32]) -> Result<(), Error> {
+        let (key, rows) = self.opened()?;
+        let n = self.model.config().n_embd;
+        let expected = rows as usize * n as usize;
+        if states.len() != expected {
+            return Err(Error::State { found: states.len(), expected });
+        }
+        let gap = (stride(n) - n) as usize;
+        let padded = states.chunks(n as usize).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, gap)));
+        let padded: Vec<f32> = padded.collect();
+        let device = self.model.device().clone();
+        Ok(device.write(&self.space(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
+    }
+
+    /// Adds to the states: one row for all of them `[n_embd]`, or one for each `[rows, n_embd]`.
+    ///
+    /// # Errors
+    /// As [`Self::set_states`].
+    pub fn add_to_states(&mut self, direction: &[f32]) -> Result<(), Error> {
+        let mut states = self.states()?;
+        let one = self.model.config().n_embd as usize;
+        if direction.len() != one && direction.len() != states.len() {
+            return Err(Error::State { found: direction.len(), expected: states.len() });
+        }
+        states.iter_mut().zip(direction.iter().cycle()).for_each(|(state, more)| *state += more);
+        self.set_states(&states)
+    }
+
+    /// Applies the core block so many times and calls `change` behind every step, with the steps that the rows have had since [`Self::begin`] and their
+    /// states `[rows, n_embd]`, which it may change; before the first step of all it is called with 0. Every step waits for the device.
+    ///
+    /// # Errors
+    /// As [`Self::iterate`], and what `change` gives.
+    pub fn iterate_with<E: From<Error>>(
+        &mut self,
+        steps: u32,
+        mut change: impl FnMut(u32, &mut [f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut meet = |session: &mut Self| {
+            let done = session.opened.ok_or(Error::NotBegun)?.steps;
+            let before = session.states()?;
+            let mut states = before.clone();
+            change(done, &mut states)?;
+            // Bit by bit: a NaN is no change.
+            if before.iter().zip(&states).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                session.set_states(&states)?;
+            }
+            Ok::<(), E>(())
+        };
+        if self.opened.is_some_and(|opened| opened.steps == 0) {
+            meet(self)?;
+        }
+        for _ in 0..steps {
+            self.iterate(1)?;
+            meet(self)?;
+        }
+        Ok(())
     }
 
     /// Output of the prelude `[rows, n_embd]`.
@@ -109,6 +194,11 @@ impl Session {
         let stages = [Stage::Begin, Stage::Iterate, Stage::Finish];
         let found = stages.into_iter().find_map(|stage| self.traced(stage, name, width).ok());
         found.ok_or(Error::NotBegun)
+    }
+
+    /// Rows that were begun.
+    pub(crate) fn rows(&self) -> Result<u32, Error> {
+        Ok(self.opened()?.1)
     }
 
     fn opened(&self) -> Result<((u32, u32), u32), Error> {

@@ -327,3 +327,41 @@ fn tune_refuses_a_folder_as_its_file_before_it_times_anything() {
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains("is a folder; name a file to write"), "{}", text(&done.stderr));
 }
+
+#[test]
+fn a_saved_session_goes_on_where_it_ended_or_with_a_prompt() {
+    let folder = ruminate_tests::Folder::new().expect("the system gives a folder");
+    let path = folder.path().join("session");
+    let file = path.to_str().expect("the system's folders have names in UTF-8");
+    let run = |more: &[&str]| output(&[&["run", "--cpu", "-q", "--steps", "8", "--temp", "1"], more].concat());
+    let whole = run(&["--seed", "3", "-n", "9", "--json", "--stream", PROMPT]);
+    let first = run(&["--seed", "3", "-n", "2", "--json", "--stream", "--save-session", file, PROMPT]);
+    let second = run(&["-n", "7", "--json", "--stream", "--resume", file]);
+    let tokens = |output: &Output| -> Vec<String> {
+        let lines = text(&output.stdout);
+        let tokens = lines.lines().filter_map(|line| line.split("\"token\":").nth(1)?.split([',', '}']).next());
+        tokens.map(str::to_owned).collect()
+    };
+    assert_eq!([tokens(&first), tokens(&second)].concat(), tokens(&whole), "{}", text(&second.stderr));
+    for _ in 0..2 {
+        let more = run(&["--resume", file, "--save-session", file, " The ball"]);
+        assert!(more.status.success(), "{}", text(&more.stderr));
+    }
+    // The model has ended its text itself.
+    let ended = run(&["--resume", file]);
+    assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stdout));
+    assert!(text(&ended.stderr).contains("has ended; give a prompt"), "{}", text(&ended.stderr));
+    for (arguments, reason) in [
+        (&["--resume", file, "--seed", "4"][..], "--seed"),
+        (&["--resume", file, "--kv-dtype", "q8"], "--kv-dtype"),
+        (&["--save-session", file], "prompt"),
+        (&["--save-session", "/nowhere/at/all", PROMPT], "folder"),
+    ] {
+        let refused = run(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&refused.stderr).contains(reason), "{arguments:?}: {}", text(&refused.stderr));
+    }
+    std::fs::write(&path, "It was a dark and stormy night.").expect("the folder can be written");
+    let refused = run(&["--resume", file, "x"]);
+    assert!(text(&refused.stderr).contains("is no saved session"), "{}", text(&refused.stderr));
+}

@@ -107,7 +107,7 @@ fn exits(device: &Device) -> Result<()> {
 fn stops(device: &Device) -> Result<()> {
     let mut session = session(device)?;
     // More than share a pass.
-    let questions = questions(&session, 5)?.repeat(20);
+    let questions: Vec<Question> = questions(&session, 5)?.into_iter().cycle().take(100).collect();
     let mut heard = Vec::new();
     let answered = session.answer(&questions, 1, None, &mut |done| {
         heard.push(done);

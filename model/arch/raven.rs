@@ -146,6 +146,12 @@ impl Raven {
         blocks.map(Block::bytes).sum::<u64>() + others.into_iter().flatten().map(Matrix::bytes).sum::<u64>()
     }
 
+    /// The scales of all norms, in f32 on every device.
+    pub(crate) fn norms(&self) -> impl Iterator<Item = &Buffer> {
+        let blocks = self.prelude.iter().chain(&self.core).chain(&self.coda);
+        blocks.flat_map(|block| &block.norms).chain([&self.ln_f])
+    }
+
     /// How the matrices are stored.
     pub(crate) const fn dtypes(&self) -> Dtypes {
         self.dtypes

@@ -57,12 +57,10 @@ impl Golden {
     }
 
     fn statistics(&mut self, steps: u32, outputs: &ruminate::Outputs) -> Result<()> {
-        let n = self.model.config().n_embd as usize;
-        let vocab = self.model.config().padded_vocab_size as usize;
-        let entropy: Vec<f32> = outputs.logits.chunks(vocab).map(ruminate::statistics::entropy).collect();
-        let rows = || outputs.head.chunks(n).zip(outputs.latents.chunks(n));
-        let residual: Vec<f32> = rows().map(|(x, latent)| ruminate::statistics::residual_diff(x, latent)).collect();
-        let relative: Vec<f32> = rows().map(|(x, latent)| ruminate::statistics::rel_residual(x, latent)).collect();
+        let rows = outputs.statistics(self.model.config().n_embd);
+        let entropy: Vec<f32> = rows.iter().map(|row| row.entropy).collect();
+        let residual: Vec<f32> = rows.iter().map(|row| row.residual_diff).collect();
+        let relative: Vec<f32> = rows.iter().map(|row| row.rel_residual).collect();
         for (name, found) in [("entropy", entropy), ("residual_diff", residual), ("rel_residual", relative)] {
             self.compare(&format!("forward/stats_{name}_r{steps}"), &found)?;
         }

@@ -1,0 +1,55 @@
+//! Sessions in files: what is saved of a run, and what another one goes on from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use ruminate::{Model, Session, Specials};
+
+use crate::exit::Usage;
+
+/// Flags about files of sessions.
+#[derive(Args)]
+pub(crate) struct SnapshotOptions {
+    /// Go on with a session that --save-session wrote: the prompt continues its text, and without one the text goes on where it ended. Seed, context and cache
+    /// are the session's; what else is asked for, such as --steps or --temp, counts for what is generated now
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "ctx_size", "init_scale", "kv_lookup", "kv_share", "kv_dtype", "invariant", "no_bos"], help_heading = "Input")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Write the session into a file in the end, so that --resume can go on without computing it again: its keys and values, tokens, seed and settings
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) save_session: Option<PathBuf>,
+}
+
+impl SnapshotOptions {
+    /// Finds out what cannot work before anything is computed.
+    pub(crate) fn check(&self, has_prompt: bool) -> Result<()> {
+        let Some(path) = &self.save_session else { return Ok(()) };
+        let wrong = |problem: &str| Err(Usage(format!("--save-session {}: {problem}", path.display())).into());
+        if !has_prompt && self.resume.is_none() {
+            return wrong("nothing is saved without a prompt; give one");
+        }
+        if path.is_dir() {
+            return wrong("this is a folder; give the name of a file");
+        }
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return wrong("there is no such folder; make it first");
+        }
+        Ok(())
+    }
+
+    /// The session of a file and the tokens that it goes on with: the one that its text ended with, and the prompt's.
+    pub(crate) fn open(model: &Model, path: &Path, text: Option<&str>) -> Result<(Session, Vec<u32>)> {
+        let session = model.resume(path)?;
+        let ends = |token: &u32| model.tokenizer().eos().contains(token);
+        let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
+        if let Some(text) = text {
+            tokens.extend(session.encode(text, Specials::None)?);
+        }
+        if tokens.is_empty() {
+            let why = if text.is_some() { "the prompt is empty" } else { "its text has ended" };
+            return Err(Usage(format!("nothing to continue in {}: {why}; give a prompt", path.display())).into());
+        }
+        Ok((session, tokens))
+    }
+}

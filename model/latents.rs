@@ -1,0 +1,134 @@
+//! What chosen layers came to at every step, on the host or in a file, and what is done to the states on the way.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// Outputs of layers at every step of some rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latents {
+    /// Steps that were taken.
+    pub steps: u32,
+    /// Rows: the tokens of [`Session::begin`].
+    pub rows: u32,
+    /// The layers, as they were asked for.
+    pub layers: Vec<Layer>,
+}
+
+/// Outputs of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Name of the module in the checkpoint, or `states`.
+    pub name: String,
+    /// Values of a row.
+    pub width: u32,
+    /// `[steps, rows, width]`.
+    pub values: Vec<f32>,
+}
+
+impl Latents {
+    /// A layer's values `[steps, rows, width]`.
+    #[must_use]
+    pub fn layer(&self, name: &str) -> Option<&[f32]> {
+        self.layers.iter().find(|layer| layer.name == name).map(|layer| &layer.values[..])
+    }
+
+    /// What a layer gave for a row at a step, from 0, `[width]`.
+    #[must_use]
+    pub fn at(&self, name: &str, step: u32, row: u32) -> Option<&[f32]> {
+        let layer = self.layers.iter().find(|layer| layer.name == name)?;
+        let place = (row < self.rows).then_some(step as usize * self.rows as usize + row as usize)?;
+        layer.values.chunks(layer.width as usize).nth(place)
+    }
+
+    /// Writes a safetensors file with a tensor for each layer, F32 `[steps, rows, width]`. `about` goes into its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write_safetensors(&self, about: HashMap<String, String>, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let failed = |source| Error::Write { file: path.display().to_string(), source };
+        let other = |error: safetensors::SafeTensorError| match error {
+            safetensors::SafeTensorError::IoError(source) => failed(source),
+            error => failed(std::io::Error::other(error)),
+        };
+        let (steps, rows) = (self.steps as usize, self.rows as usize);
+        let views = self.layers.iter().map(|layer| {
+            let (shape, bytes) = (vec![steps, rows, layer.width as usize], bytemuck::cast_slice(&layer.values));
+            Ok((layer.name.clone(), TensorView::new(safetensors::Dtype::F32, shape, bytes)?))
+        });
+        let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
+        safetensors::serialize_to_file(views, Some(about), path).map_err(other)
+    }
+}
+
+impl Session {
+    /// Applies the core block to the rows that [`Self::begin`] appended, and keeps what the named layers come to at every step: names as in the
+    /// checkpoint, such as `core_block.1`, `core_block.1.attn.proj`, `adapter`; `states` for the states after the step; and of the read-out `ln_f`, `head` or
+    /// `coda.0.mlp.proj`, for which every step is read out.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names a layer that there is none of; as [`Self::iterate`].
+    pub fn iterate_keeping(&mut self, steps: u32, names: &[&str]) -> Result<Latents> {
+        let config = self.model().config().clone();
+        let mut layers = Vec::new();
+        for &name in names {
+            let width = width(&config, name).ok_or_else(|| unknown(name))?;
+            layers.push(Layer { name: name.to_owned(), width, values: Vec::new() });
+        }
+        let reads_out = |name: &str| matches!(name, "ln_f" | "head") || name.starts_with("coda.");
+        let last = format!("core_block.{}", config.n_layers_in_recurrent_block.saturating_sub(1));
+        let rows = self.rows()?;
+        for _ in 0..steps {
+            self.iterate(1)?;
+            if names.iter().any(|name| reads_out(name)) {
+                self.read_out()?;
+            }
+            for layer in &mut layers {
+                // The last block's output is the state.
+                let is_state = layer.name == "states" || layer.name == last;
+                let values = if is_state { self.states() } else { self.trace(&layer.name, layer.width) };
+                layer.values.extend(values.map_err(|error| match error {
+                    Error::NotBegun => unknown(&layer.name),
+                    error => error,
+                })?);
+            }
+        }
+        Ok(Latents { steps, rows, layers })
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    let allowed = "the name of a module of adapter, core or coda in the checkpoint, such as core_block.1.attn.proj, or states, ln_f, head";
+    Error::Option { name: "layer", value: format!("{name:?}"), allowed }
+}
+
+/// Values of a row that a layer gives; none if there is no such layer.
+fn width(config: &Config, name: &str) -> Option<u32> {
+    if matches!(name, "states" | "adapter" | "ln_f" | "head") {
+        return Some(config.n_embd);
+    }
+    let (kind, rest) = name.split_once('.')?;
+    let blocks = match kind {
+        "core_block" => config.n_layers_in_recurrent_block,
+        "coda" => config.n_layers_in_coda,
+        _ => return None,
+    };
+    let (place, part) = rest.split_once('.').map_or((rest, None), |(place, part)| (place, Some(part)));
+    (0..blocks).find(|block| block.to_string() == place)?;
+    Some(match part {
+        None | Some("norm_1" | "norm_2" | "norm_3" | "attn.proj" | "attn.sum" | "mlp.proj" | "mlp.sum") => {
+            config.n_embd
+        }
+        Some("attn.Wqkv") => config.qkv_rows(),
+        Some("attn.values") => config.n_heads * config.head_dim,
+        Some("mlp.hidden") => config.intermediate_size,
+        Some("mlp.fc") => 2 * config.intermediate_size,
+        Some(_) => return None,
+    })
+}

@@ -1,0 +1,165 @@
+//! What a file says of a session and its model, beside its tensors.
+
+use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
+use ruminate_shaders::weight::Dtype;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::SnapshotProblem;
+use super::file::Expected;
+use crate::config::Config;
+use crate::error::Error;
+use crate::kv::KvCache;
+use crate::model::Model;
+use crate::options::SessionOptions;
+use crate::pages::Layout;
+use crate::session::Session;
+
+/// Fields of a configuration that change nothing of what is computed.
+const NAMES: [&str; 4] = ["bos_token_id", "eos_token_ids", "pad_token_id", "torch_dtype"];
+
+/// The model that a session belongs to.
+#[derive(Serialize, Deserialize)]
+pub(super) struct About {
+    /// Its configuration.
+    config: Value,
+    /// How its weights are held.
+    dtypes: String,
+    /// SHA-256 of the scales of its norms.
+    norms: String,
+}
+
+impl About {
+    /// # Errors
+    /// The device's.
+    pub(super) fn of(model: &Model) -> Result<Self, Error> {
+        let mut hash = Sha256::new();
+        for norm in model.norms() {
+            hash.update(model.device().read(norm, 0..norm.size())?);
+        }
+        let mut config = serde_json::to_value(model.config()).unwrap_or_default();
+        if let Some(fields) = config.as_object_mut() {
+            fields.retain(|name, _| !NAMES.contains(&name.as_str()));
+        }
+        Ok(Self { config, dtypes: model.dtypes().to_string(), norms: super::file::hex(&hash.finalize()) })
+    }
+
+    /// Whether a model is that one.
+    pub(super) fn check(&self, model: &Model) -> Result<(), SnapshotProblem> {
+        let here = Self::of(model).map_err(|error| SnapshotProblem::contradicts(&error.to_string()))?;
+        for (field, expected) in here.config.as_object().into_iter().flatten() {
+            let found = &self.config[field];
+            if found != expected {
+                let (found, expected) = (found.to_string(), expected.to_string());
+                return Err(SnapshotProblem::Shape { field: field.clone(), found, expected });
+            }
+        }
+        if self.norms != here.norms {
+            return Err(SnapshotProblem::Weights);
+        }
+        if self.dtypes != here.dtypes {
+            return Err(SnapshotProblem::Rounded { found: self.dtypes.clone(), expected: here.dtypes });
+        }
+        Ok(())
+    }
+}
+
+/// A session, but for what its tensors hold.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) position: u32,
+    context: u32,
+    steps: Option<u32>,
+    kv_dtype: String,
+    lookup: String,
+    /// Steps apart that share their keys and values; 0 for `anchor`.
+    share: Option<u32>,
+    seed: u64,
+    init_scale: f32,
+    invariant: bool,
+    pub(super) next: Option<u32>,
+    pub(super) layout: Layout,
+}
+
+const LOOKUPS: [(&str, Lookup); 3] =
+    [("full", Lookup::Full), ("latest", Lookup::Latest), ("always-last", Lookup::AlwaysLast)];
+
+impl Settings {
+    pub(super) fn of(session: &Session, layout: Layout) -> Self {
+        let SessionOptions { steps, kv_dtype, lookup, share, seed, init_scale, invariant, .. } = *session.options();
+        let named = LOOKUPS.iter().find(|(_, one)| *one == lookup);
+        Self {
+            position: session.position,
+            context: session.context(),
+            steps,
+            kv_dtype: kv_dtype.name().to_owned(),
+            lookup: named.map_or("latest", |(name, _)| name).to_owned(),
+            share: match share {
+                KvShare::None => None,
+                KvShare::Steps(apart) => Some(apart),
+                KvShare::Anchor => Some(0),
+            },
+            seed,
+            init_scale,
+            invariant,
+            next: session.next,
+            layout,
+        }
+    }
+
+    /// The options of the session; none if the file names some that do not exist.
+    pub(super) fn options(&self) -> Option<SessionOptions> {
+        let kv_dtype: Dtype = KV_DTYPES.into_iter().find(|dtype| dtype.name() == self.kv_dtype)?;
+        let (_, lookup) = LOOKUPS.into_iter().find(|(name, _)| *name == self.lookup)?;
+        let share = match self.share {
+            None => KvShare::None,
+            Some(0) => KvShare::Anchor,
+            Some(apart) => KvShare::Steps(apart),
+        };
+        Some(SessionOptions {
+            context: Some(self.context),
+            steps: self.steps,
+            kv_dtype,
+            lookup,
+            share,
+            seed: self.seed,
+            init_scale: self.init_scale,
+            invariant: self.invariant,
+        })
+    }
+
+    /// The tensors of the file, in their order.
+    pub(super) fn tensors(&self, config: &Config, kv: &KvCache, depth: &[u32], state: bool) -> Vec<Expected> {
+        let count = u64::from(self.position);
+        let slots = u64::from(1 + kv.share.slots(self.layout.steps));
+        let mut all = vec![
+            Expected::new("tokens", "U32", vec![count]),
+            Expected::new("depth", "U32", vec![count]),
+            Expected::new("pages", "U32", vec![slots, u64::from(kv.shape.pages_per_slot())]),
+        ];
+        if state {
+            all.push(Expected::new("state", "F32", vec![u64::from(config.n_embd)]));
+        }
+        for (layer, slot) in places(kv, depth) {
+            let shape = vec![kv.in_slot(depth, slot).len() as u64, kv.position_bytes() as u64];
+            all.push(Expected::new(&name(layer, slot), "U8", shape));
+        }
+        all
+    }
+}
+
+/// Layers and slots that hold something for positions that have stored so many steps: prelude and coda, then the core's layers.
+pub(super) fn places(kv: &KvCache, depth: &[u32]) -> Vec<(usize, u32)> {
+    let outside = (0..kv.layers(false)).map(|layer| (layer, 0));
+    let slots = kv.slots_of(depth);
+    outside.chain((0..kv.layers(true)).flat_map(|layer| (1..=slots).map(move |slot| (layer, slot)))).collect()
+}
+
+/// The name of what a layer holds in a slot.
+pub(super) fn name(layer: usize, slot: u32) -> String {
+    match slot.checked_sub(1) {
+        None => format!("kv.outside.{layer}"),
+        Some(slot) => format!("kv.core.{layer}.{slot}"),
+    }
+}
