@@ -151,7 +151,7 @@ impl Reader {
         }
         file.read_exact(&mut prefix).map_err(failed)?;
         let length = u64::from_le_bytes(prefix);
-        if length > MOST_HEADER || length < 2 {
+        if !(2..=MOST_HEADER).contains(&length) {
             return Err(wrong(SnapshotProblem::Other));
         }
         let data = 8 + length;
