@@ -19,9 +19,10 @@ type Failure = Box<dyn std::error::Error>;
 /// Steps per token.
 const STEPS: u32 = 32;
 /// Tokens to generate.
-const TOKENS: u32 = 32;
+const TOKENS: u32 = 48;
 /// Prompts, each with a seed of its own.
 const PROMPTS: u32 = 4;
+
 /// A way to decode: its name, what it asks for, and sequences at once if they are several.
 struct Way {
     name: &'static str,

@@ -145,8 +145,7 @@ fn near_ties(device: &Device) -> Result<()> {
                 continue;
             };
             let mut session = usual()?;
-            session.forward(&prompt, STEPS, State::Seeded, false)?;
-            let mut logits = Vec::new();
+            let mut logits = session.forward(&prompt, STEPS, State::Seeded, false)?;
             for token in &expected[..place] {
                 logits = session.forward(&[*token], STEPS, State::Seeded, false)?;
             }
