@@ -11,6 +11,8 @@ pub(crate) struct Report<'a> {
     pub(crate) steps: u32,
     pub(crate) seed: u64,
     pub(crate) counters: Counters,
+    /// Whether rows shared passes, so that these are not the steps.
+    pub(crate) shares_passes: bool,
 }
 
 impl Report<'_> {
@@ -56,7 +58,7 @@ impl Report<'_> {
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
         let average = (*steps as f64 / f64::from((*tokens).max(1)) * 10.0).round() / 10.0;
         let passes = (self.statistics.passes_per_token() * 10.0).round() / 10.0;
-        let shared = if *tokens > 1 && (passes - average).abs() > 0.05 {
+        let shared = if *tokens > 1 && self.shares_passes {
             format!(" in {passes} passes over the core")
         } else {
             String::new()

@@ -140,6 +140,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         steps: asked.steps.unwrap_or(model.config().mean_recurrence),
         seed,
         counters: model.device().counters() - before,
+        shares_passes: asked.computes_ahead(),
     };
     if options.json {
         let mut object = report.json();

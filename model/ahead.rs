@@ -226,15 +226,14 @@ impl Session {
         let device = self.model.device().clone();
         if index + 1 < lead.passes() {
             let Lead::Drafts { steps, .. } = lead else { return Err(Error::NotStarted) };
-            let plan = PlanKey { logprobs: None, ..policy.token() };
-            return Ok(device.begin(self.plan(self.single(), plan)?, &[steps], &[])?);
+            return Ok(device.begin(self.plan(self.single(), policy.decoded())?, &[steps], &[])?);
         }
         let counts = match lead {
             Lead::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
             Lead::Guesses { every, .. } => vec![every],
         };
         let Ahead { space, ends } = self.ahead.get(&rows).ok_or(Error::NotBegun)?;
-        let mut brought = vec![ends.emitted.clone()];
+        let mut brought = vec![ends.emitted.clone(), space.sites.picked.clone()];
         if let (Some(_), Some(ranks)) = (policy.choosing.logprobs, &space.ranks) {
             brought.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
@@ -256,13 +255,17 @@ impl Session {
     }
 }
 
-/// The tokens that a round brought, each behind a row of so many steps.
-pub(crate) fn emitted(results: &[Vec<u8>], rows: u32, steps: u32, ranked: Option<u32>) -> Option<Vec<Chosen>> {
-    let (words, rest) = results.split_first()?;
+/// The tokens that a round brought, with the steps of the rows that they were chosen behind.
+pub(crate) fn emitted(results: &[Vec<u8>], rows: u32, ranked: Option<u32>) -> Option<Vec<Chosen>> {
+    let [words, picked, rest @ ..] = results else { return None };
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);
+    let picked: Vec<Row> = bytemuck::pod_collect_to_vec(picked);
     let count = *words.first()? as usize;
     let tokens = words.get(1..=count)?;
     let places = words.get(1 + rows as usize..)?.get(..count)?;
-    let chosen = |(&token, &place): (&u32, &u32)| Chosen::ranked(token, steps, rest, place as usize, ranked);
+    let chosen = |(&token, &place): (&u32, &u32)| {
+        let place = place as usize;
+        Chosen::ranked(token, picked.get(place)?.step, rest, place, ranked)
+    };
     tokens.iter().zip(places).map(chosen).collect()
 }

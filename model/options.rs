@@ -186,6 +186,14 @@ pub struct GenerateOptions {
     pub end_tokens: Option<Vec<u32>>,
 }
 
+impl GenerateOptions {
+    /// Whether rows of tokens that are not known yet share passes.
+    #[must_use]
+    pub const fn computes_ahead(&self) -> bool {
+        self.speculate.is_some() || self.pipeline.is_some()
+    }
+}
+
 impl Default for GenerateOptions {
     fn default() -> Self {
         Self {

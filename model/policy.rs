@@ -39,6 +39,12 @@ impl Policy {
         PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
 
+    /// The plan of a row that is decoded: nobody hears of a draft before it is verified, so its tokens are not ranked.
+    pub(crate) fn decoded(&self) -> PlanKey {
+        let plan = self.token();
+        if self.lead.is_some() { PlanKey { logprobs: None, ..plan } } else { plan }
+    }
+
     /// The plan of a piece of the prompt; the last one chooses a token.
     fn prompt(&self, last: bool) -> PlanKey {
         let checks = self.depth.prefill();
@@ -104,7 +110,7 @@ impl Session {
         if goes_on && !matches!(policy.lead, Some((Lead::Guesses { .. }, _))) {
             let key = self.single();
             self.space(key)?;
-            self.plan(key, policy.token())?;
+            self.plan(key, policy.decoded())?;
         }
         Ok(())
     }

@@ -333,8 +333,7 @@ impl Run {
                 self.arrived.push_back(chosen);
             }
             Some((_, rows)) => {
-                let steps = self.policy.depth.steps;
-                let tokens = emitted(&results, rows, steps, self.policy.choosing.logprobs).ok_or_else(lost)?;
+                let tokens = emitted(&results, rows, self.policy.choosing.logprobs).ok_or_else(lost)?;
                 // A row takes no more rounds than there are places.
                 self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
                 if self.without > rows + 1 {

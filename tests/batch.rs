@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
     Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Sampling, SequenceId,
-    SessionOptions, Speculate, StopReason,
+    SessionOptions, Speculate, State, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -142,24 +142,23 @@ fn shared(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// A prompt whose rows follow each other, as tokens that are fed one by one do.
 fn shared_keys(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let share = KvShare::Steps(2);
-    // A prompt of one token: rows of a longer one see each other at other steps in a batch than alone.
-    let asked = Asked { prompt: vec![11], ..asked(41) };
-    let options = SessionOptions { share, ..session(asked.seed) };
-    let expected: Vec<u32> = {
-        let mut session = model.session(options.clone())?;
-        let pieces = session.generate(asked.prompt.as_slice(), &asked.options)?;
-        pieces.map(|piece| Ok(piece?.token)).collect::<Result<_>>()?
-    };
-    let mut batch = model.batch(BatchOptions { sequences: 2, session: options })?;
-    batch.add(asked.prompt.as_slice(), asked.seed, &asked.options)?;
-    let mut found = Vec::new();
-    while let Some((_, piece)) = batch.next()? {
-        found.push(piece.token);
+    let options = |seed| SessionOptions { share: KvShare::Steps(2), ..session(seed) };
+    let all: Vec<Asked> = (41..45).map(asked).collect();
+    let mut batch = model.batch(BatchOptions { sequences: 3, session: options(0) })?;
+    for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
+        let mut session = model.session(options(asked.seed))?;
+        let steps = asked.options.steps.context("a depth")?;
+        let (last, before) = asked.prompt.split_last().context("a prompt")?;
+        for token in before.chunks(1) {
+            session.forward(token, steps, State::Seeded, false)?;
+        }
+        let pieces = session.generate(&[*last][..], &asked.options)?;
+        let expected: Vec<Piece> = pieces.collect::<Result<_, _>>()?;
+        ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
     }
-    ensure!(found == expected, "{found:?} instead of {expected:?}");
     Ok(())
 }
 

@@ -206,7 +206,8 @@ impl Conversation {
         }
         if self.settings.stats {
             let counters = self.model.device().counters() - counters;
-            Report { model: &self.model, statistics: &statistics, steps, seed, counters }.print(true);
+            let shares_passes = self.settings.generate.computes_ahead();
+            Report { model: &self.model, statistics: &statistics, steps, seed, counters, shares_passes }.print(true);
         }
         Ok(Answer { stop, said, context })
     }

@@ -10,6 +10,7 @@ mod table;
 use std::collections::{HashMap, VecDeque};
 
 use ruminate_engine::{Buffer, ReadBack};
+use ruminate_shaders::attention::cache::KvShare;
 use ruminate_shaders::batch::Came;
 use ruminate_shaders::{NONE, Row};
 
@@ -243,6 +244,10 @@ impl Batch {
         order.sort_by_key(|&slot| self.members[slot].as_ref().map(|member| member.id));
         for slot in order {
             while let Some(member) = self.members[slot].as_mut().filter(|member| member.fed < member.prompt.len()) {
+                // Where steps share keys, a row would see those of others at steps that depend on the company: so one follows the other.
+                if self.options.share != KvShare::None && self.table.holds(slot) {
+                    break;
+                }
                 let Some(place) = self.table.free() else { return Ok(()) };
                 let (position, last) = (member.fed as u32, member.fed + 1 == member.prompt.len());
                 let row = Row {

@@ -43,6 +43,11 @@ impl Table {
         self.places[place].map(|row| row.slot)
     }
 
+    /// Whether a sequence has a row.
+    pub(super) fn holds(&self, slot: usize) -> bool {
+        self.places.iter().flatten().any(|row| row.slot == slot)
+    }
+
     /// Steps until the first row is finished; none if there is no row.
     pub(super) fn steps(&self) -> Option<u32> {
         self.places.iter().flatten().map(|row| row.left).min()
