@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Config, Continuation, KvStrategy, Likelihood, LikelihoodOptions, SessionOptions};
+use ruminate::{Config, Continuation, Likelihood, LikelihoodOptions, SessionOptions};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -31,15 +31,11 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
     let source = options.model.argument.source()?;
     let config = Config::open(&source)?;
     let device = options.device.open(options.json)?;
-    let KvStrategy { lookup, share } = options.cache.strategy(&config)?;
     let session = SessionOptions {
         context: options.ctx_size,
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        kv_dtype: options.cache.kv_dtype,
-        lookup,
-        share,
-        ..SessionOptions::default()
+        ..options.cache.session(&config)?
     };
     let model = options.model.load(&source, &device, session.clone(), options.json)?;
     let mut asked = Vec::new();

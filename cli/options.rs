@@ -130,6 +130,12 @@ pub(crate) struct CacheOptions {
 }
 
 impl CacheOptions {
+    /// A session whose cache is as the flags ask, of a model of this configuration.
+    pub(crate) fn session(&self, config: &Config) -> std::result::Result<SessionOptions, Error> {
+        let KvStrategy { lookup, share } = self.strategy(config)?;
+        Ok(SessionOptions { kv_dtype: self.kv_dtype, lookup, share, ..SessionOptions::default() })
+    }
+
     /// What the flags ask for, of a model of this configuration.
     pub(crate) fn strategy(&self, config: &Config) -> std::result::Result<KvStrategy, Error> {
         let named = KvStrategy::parse(&self.kv_lookup, config.n_layers_in_recurrent_block)?;
@@ -152,16 +158,13 @@ impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
     pub(crate) fn session(&self, config: &Config) -> std::result::Result<SessionOptions, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
-        let KvStrategy { lookup, share } = self.cache.strategy(config)?;
         Ok(SessionOptions {
             context: self.ctx_size,
             steps: self.steps,
             seed: self.seed.unwrap_or_else(clock),
             init_scale: self.init_scale,
-            kv_dtype: self.cache.kv_dtype,
-            lookup,
-            share,
             invariant: self.invariant,
+            ..self.cache.session(config)?
         })
     }
 

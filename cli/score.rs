@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Config, Dtype, KvStrategy, MAX_STEPS, Model, Precision, SessionOptions, Specials};
+use ruminate::{Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials};
 use serde_json::{Value, json};
 
 use crate::continuations;
@@ -104,15 +104,11 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
             contexts.collect::<Result<Vec<_>, ruminate::Error>>()?.into_iter().fold(512, u32::min)
         }
     };
-    let KvStrategy { lookup, share } = options.cache.strategy(&Config::open(&source)?)?;
     let asked = SessionOptions {
         context: Some(window),
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        kv_dtype: options.cache.kv_dtype,
-        lookup,
-        share,
-        ..SessionOptions::default()
+        ..options.cache.session(&Config::open(&source)?)?
     };
     let asked_of_other =
         SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype), ..asked.clone() };

@@ -138,11 +138,7 @@ impl Session {
     /// # Errors
     /// The tokenizer's, or [`Error::PromptTooLong`] with the least number of tokens that the text can have.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
-        let (tokens, context) = (self.model().tokenizer().least(text), self.context());
-        if tokens > context as usize {
-            return Err(Error::PromptTooLong { tokens, context, most: self.model().config().block_size });
-        }
-        self.model().tokenizer().encode(text, specials)
+        self.model().encode(text, specials, self.context())
     }
 
     /// Continues the session with a prompt and generates from it.

@@ -16,7 +16,7 @@ use crate::fit;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
-use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps};
+use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps, check_tokens};
 use crate::tokenizer::{Specials, Tokenizer};
 use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
 
@@ -175,18 +175,12 @@ impl<'m> Scorer<'m> {
     }
 
     fn check(&self, Continuation { context, continuation }: &Continuation) -> Result<(), Error> {
-        if context.is_empty() || continuation.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        let (config, tokens) = (self.model.config(), context.len() + continuation.len() - 1);
-        if tokens > self.kv.context() as usize {
-            return Err(Error::PromptTooLong { tokens, context: self.kv.context(), most: config.block_size });
-        }
-        let vocab = config.padded_vocab_size;
-        match context.iter().chain(continuation).find(|&&token| token >= vocab) {
-            Some(&token) => Err(Error::Token { token, vocab }),
-            None => Ok(()),
-        }
+        let (last, before) = continuation.split_last().ok_or(Error::EmptyPrompt)?;
+        let config = self.model.config();
+        check_tokens(config, context, 0, self.kv.context())?;
+        // The last token is only ever an answer.
+        check_tokens(config, &[context, before].concat(), 0, self.kv.context())?;
+        check_tokens(config, &[*last], 0, self.kv.context())
     }
 
     /// Scores as many sequences as the cache holds.

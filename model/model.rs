@@ -18,7 +18,7 @@ use crate::options::{LoadOptions, SessionOptions};
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Specials, Tokenizer};
 use crate::workspace::{Next, Surroundings, Tables};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
@@ -163,6 +163,15 @@ impl Model {
     /// The scales of all norms: no two checkpoints that were trained have the same.
     pub(crate) fn norms(&self) -> impl Iterator<Item = &ruminate_engine::Buffer> {
         self.inner.raven.norms()
+    }
+
+    /// Encodes text for so many positions; what they cannot hold, whatever its tokens, is refused before it is read.
+    pub(crate) fn encode(&self, text: &str, specials: Specials, context: u32) -> Result<Vec<u32>, Error> {
+        let tokens = self.tokenizer().least(text);
+        if tokens > context as usize {
+            return Err(Error::PromptTooLong { tokens, context, most: self.config().block_size });
+        }
+        self.tokenizer().encode(text, specials)
     }
 
     /// What plans are recorded on.

@@ -10,6 +10,7 @@ use ruminate_engine::Buffer;
 use ruminate_shaders::{NONE, Row, stride};
 
 use crate::ahead::Ahead;
+use crate::config::Config;
 use crate::error::Error;
 use crate::fit;
 use crate::kv::KvCache;
@@ -122,6 +123,9 @@ impl Session {
             return Err(Error::Option { name: "position", value: position.to_string(), allowed });
         }
         self.kv.unshare(position)?;
+        if position < self.position {
+            self.last = None;
+        }
         self.position = position;
         self.next = None;
         Ok(())
@@ -240,16 +244,7 @@ impl Session {
     pub(crate) fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         let config = self.model.config();
         check_steps(steps)?;
-        if tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        let end = self.position as usize + tokens.len();
-        if end > self.context() as usize {
-            return Err(Error::PromptTooLong { tokens: end, context: self.context(), most: config.block_size });
-        }
-        if let Some(&token) = tokens.iter().find(|&&token| token >= self.vocab()) {
-            return Err(Error::Token { token, vocab: self.vocab() });
-        }
+        check_tokens(config, tokens, self.position as usize, self.context())?;
         if state == State::Carried && (tokens.len() > 1 || self.last.is_none()) {
             let allowed = "a single token behind another one, if its state is carried on";
             return Err(Error::Option { name: "state", value: format!("{} tokens", tokens.len()), allowed });
@@ -325,6 +320,22 @@ impl Session {
         self.last = Some((key, count - 1));
         self.next = None;
         Ok(key)
+    }
+}
+
+/// Checks that a sequence of `context` positions, of which so many are held, has room for tokens, and that the model knows them.
+pub(crate) fn check_tokens(config: &Config, tokens: &[u32], held: usize, context: u32) -> Result<(), Error> {
+    if tokens.is_empty() {
+        return Err(Error::EmptyPrompt);
+    }
+    let end = held + tokens.len();
+    if end > context as usize {
+        return Err(Error::PromptTooLong { tokens: end, context, most: config.block_size });
+    }
+    let vocab = config.padded_vocab_size;
+    match tokens.iter().find(|&&token| token >= vocab) {
+        Some(&token) => Err(Error::Token { token, vocab }),
+        None => Ok(()),
     }
 }
 

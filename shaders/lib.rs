@@ -35,7 +35,7 @@ pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Field, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
 };
 pub use recur::Threefry;
-pub use row::{NONE, ROW, Row, Sequence, activation_bytes, stride};
+pub use row::{NONE, ROW, Row, Sequence, WAITS, activation_bytes, stride};
 pub use slots::{Slot, Slots};
 pub use variants::{Trial, Variants, trials};
 pub use weight::Dtype;

@@ -14,6 +14,9 @@ pub const ROW: Part = Part::new("row", include_str!("row.wgsl"));
 /// No read-out for this row, or no page behind this table entry.
 pub const NONE: u32 = u32::MAX;
 
+/// What [`Row::exited`] holds of a row that waits while others are read out.
+pub const WAITS: u32 = 2;
+
 /// One position of one sequence at one recurrence step.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -32,7 +35,7 @@ pub struct Row {
     pub output: u32,
     /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
     pub draw: u32,
-    /// 1 once the row has left the recurrence by itself; see [`WAITS`](crate::batch::WAITS) too.
+    /// 1 once the row has left the recurrence by itself; or [`WAITS`].
     pub exited: u32,
 }
 

@@ -10,3 +10,6 @@ struct Row {
 }
 
 const NONE: u32 = 0xffffffffu;
+
+// What `exited` holds of a row that waits while others are read out.
+const WAITS: u32 = 2u;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::sweep::{Answered, Problem, Question};
-use ruminate::{Config, Exit, KvStrategy, MAX_STEPS, Model, Session, SessionOptions, demo};
+use ruminate::{Config, Exit, MAX_STEPS, Model, Session, SessionOptions, demo};
 
 use self::rows::{Row, rows};
 use crate::device::DeviceOptions;
@@ -112,14 +112,10 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     }
     let problems = problems(options)?;
     let source = options.model.argument.source()?;
-    let KvStrategy { lookup, share } = options.cache.strategy(&Config::open(&source)?)?;
     let asked = SessionOptions {
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        kv_dtype: options.cache.kv_dtype,
-        lookup,
-        share,
-        ..SessionOptions::default()
+        ..options.cache.session(&Config::open(&source)?)?
     };
     let quiet = options.quiet || options.csv || options.json;
     let device = options.device.open(quiet)?;

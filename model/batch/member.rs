@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::policy::Chosen;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
-use crate::session::check_steps;
+use crate::session::{check_steps, check_tokens};
 use crate::speech::Speech;
 use crate::tokenizer::Specials;
 
@@ -49,24 +49,14 @@ impl Member {
         check_steps(steps)?;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
+            Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
-                let least = model.tokenizer().least(text);
-                if least > context as usize {
-                    return Err(Error::PromptTooLong { tokens: least, context, most: config.block_size });
-                }
-                model.tokenizer().encode(text, if options.add_bos { Specials::Bos } else { Specials::None })?
+                let specials = if options.add_bos { Specials::Bos } else { Specials::None };
+                model.encode(text, specials, context)?
             }
         };
-        if prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if prompt.len() > context as usize {
-            return Err(Error::PromptTooLong { tokens: prompt.len(), context, most: config.block_size });
-        }
+        check_tokens(config, &prompt, 0, context)?;
         let vocab = config.padded_vocab_size;
-        if let Some(&token) = prompt.iter().find(|&&token| token >= vocab) {
-            return Err(Error::Token { token, vocab });
-        }
         let asked = options.max_tokens.unwrap_or(u32::MAX);
         if asked == 0 {
             return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });

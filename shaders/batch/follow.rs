@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::WAITS;
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, Workload};
+use crate::{
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, WAITS, Workload,
+};
 
 /// Lets every sequence go on behind what was chosen.
 pub static FOLLOW: Kernel = Kernel {

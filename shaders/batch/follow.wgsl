@@ -5,8 +5,6 @@ struct Params {
     context: u32,
 }
 
-const WAITS: u32 = 2u;
-
 // Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place; one that was not read out, of the inside
 // of a prompt, leaves its place.
 @compute @workgroup_size(WG)

@@ -5,6 +5,3 @@ mod turn;
 
 pub use follow::{Came, FOLLOW, FollowParams, follow};
 pub use turn::{TURN, TurnParams, turn};
-
-/// What [`Row::exited`](crate::Row::exited) holds of a row that waits while others are read out.
-pub const WAITS: u32 = 2;

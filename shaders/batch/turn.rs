@@ -1,9 +1,8 @@
 //! Whose turn it is behind the loop.
 
-use super::WAITS;
 use crate::kernel::params;
 use crate::reduce;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, WAITS, Workload};
 
 /// Wakes rows that have left the loop, and lets the others wait.
 pub static TURN: Kernel = Kernel {

@@ -4,8 +4,6 @@ struct Params {
     rows: u32,
 }
 
-const WAITS: u32 = 2u;
-
 // Behind the loop, rows that have left it take their turn, and those that have not wait for the next round.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
