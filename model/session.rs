@@ -123,9 +123,6 @@ impl Session {
             return Err(Error::Option { name: "position", value: position.to_string(), allowed });
         }
         self.kv.unshare(position)?;
-        if position < self.position {
-            self.last = None;
-        }
         self.position = position;
         self.next = None;
         Ok(())
