@@ -1,7 +1,7 @@
 //! Flags that say how far ahead of what is known is computed.
 
 use clap::Args;
-use ruminate::{Pipeline, Speculate};
+use ruminate::{Diffusion, Freezing, KvShare, NoiseMix, Pipeline, Speculate};
 
 /// Ways to need fewer passes over the weights for the same text.
 #[derive(Args)]
@@ -19,6 +19,67 @@ pub(crate) struct AheadOptions {
     /// steps]
     #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true, help_heading = "Computing ahead")]
     pub(crate) pipeline: Option<Option<u32>>,
+    #[command(flatten)]
+    pub(crate) diffusion: DiffusionOptions,
+}
+
+/// Diffusion forcing.
+#[derive(Args)]
+pub(crate) struct DiffusionOptions {
+    /// Iterate a wave of positions together, choosing their tokens anew every round, until they settle: far fewer passes, but the text may be another one.
+    /// Steps share their keys and values (--kv-share 1)
+    #[arg(long, conflicts_with_all = ["speculate", "pipeline"], help_heading = "Diffusion forcing")]
+    pub(crate) diffusion: bool,
+    /// Positions that the wave grows by in a round
+    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().headway, help_heading = "Diffusion forcing")]
+    pub(crate) headway: u32,
+    /// Steps of a round
+    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().inner_steps, help_heading = "Diffusion forcing")]
+    pub(crate) inner_steps: u32,
+    /// Positions of the wave at most
+    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().wavefront, help_heading = "Diffusion forcing")]
+    pub(crate) wavefront: u32,
+    /// Share that an embedding keeps of the one in the round before
+    #[arg(long, value_name = "X", requires = "diffusion", default_value_t = Diffusion::default().ema, help_heading = "Diffusion forcing")]
+    pub(crate) ema: f32,
+    /// Mix a random state into those of every round, such a share of it, divided by one more than the steps that the position has had; not so with
+    /// 0.5,constant; factors are roots with 0.5,sqrt. The paper has 0, the authors' code 0.5
+    #[arg(long, value_name = "X", requires = "diffusion", default_value = "0", help_heading = "Diffusion forcing")]
+    pub(crate) noise_mix: NoiseMix,
+    /// When a token stands: latent-diff, latent-acceleration-1 or -2, with a threshold as latent-diff=0.03; token-stability; or fixed. Tokens stand up to
+    /// the first that has not settled, but as the authors' code has it with latent-diff,authors
+    #[arg(
+        long,
+        value_name = "RULE",
+        requires = "diffusion",
+        default_value = "latent-diff",
+        help_heading = "Diffusion forcing"
+    )]
+    pub(crate) freeze: Freezing,
+    /// Make the prompt part of the first wave, instead of computing it before
+    #[arg(long, requires = "diffusion", help_heading = "Diffusion forcing")]
+    pub(crate) no_full_prefill: bool,
+}
+
+impl DiffusionOptions {
+    /// What the flags ask for.
+    pub(crate) fn diffusion(&self) -> Option<Diffusion> {
+        self.diffusion.then(|| Diffusion {
+            headway: self.headway,
+            inner_steps: self.inner_steps,
+            wavefront: self.wavefront,
+            ema: self.ema,
+            noise_mix: self.noise_mix,
+            freeze: self.freeze,
+            full_prefill: !self.no_full_prefill,
+            ..Diffusion::default()
+        })
+    }
+
+    /// What steps share where no flag says otherwise.
+    pub(crate) fn share(&self, asked: KvShare) -> KvShare {
+        if self.diffusion && asked == KvShare::None { Diffusion::SHARE } else { asked }
+    }
 }
 
 impl AheadOptions {

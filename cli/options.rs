@@ -158,13 +158,15 @@ impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
     pub(crate) fn session(&self, config: &Config) -> std::result::Result<SessionOptions, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
+        let cache = self.cache.session(config)?;
         Ok(SessionOptions {
             context: self.ctx_size,
             steps: self.steps,
             seed: self.seed.unwrap_or_else(clock),
             init_scale: self.init_scale,
             invariant: self.invariant,
-            ..self.cache.session(config)?
+            share: self.ahead.diffusion.share(cache.share),
+            ..cache
         })
     }
 
@@ -181,6 +183,7 @@ impl GenerationOptions {
             noise: self.noise,
             speculate: self.ahead.speculate(),
             pipeline: self.ahead.pipeline(),
+            diffusion: self.ahead.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
             sampling: self.sampling.or_else(checkpoint),
             logit_bias: self.sampling.bias(model.tokenizer())?,

@@ -10,10 +10,11 @@ use ruminate_shaders::Row;
 use ruminate_shaders::ahead::{Front, emitted_bytes};
 use ruminate_shaders::attention::cache::KvShare;
 
+use crate::diffusion::{Current, Front as WaveFront, WaveSites, round_bytes};
 use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::policy::{Chosen, Policy};
-use crate::session::Session;
+use crate::session::{INVARIANT_ROWS, Session, capacity};
 use crate::workspace::{Follow, PlanKey, Workspace};
 
 /// Rows of one pass ahead of what is known, at most.
@@ -45,6 +46,9 @@ pub struct Pipeline {
     pub every: Option<u32>,
 }
 
+/// Why waves and the invariant mode do not go together.
+const WAVES_DIFFER: &str = "a wave's tokens are not those of plain decoding anyhow";
+
 /// How far a generation computes ahead, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Lead {
@@ -52,6 +56,8 @@ pub(crate) enum Lead {
     Drafts { steps: u32, count: u32, threshold: f32 },
     /// Rounds of `every` steps, for up to `rows` positions.
     Guesses { every: u32, rows: u32 },
+    /// Rounds of a wave, whose tokens stand once they have settled.
+    Wave(Current),
 }
 
 impl Lead {
@@ -59,6 +65,13 @@ impl Lead {
     pub(crate) fn of(options: &GenerateOptions, steps: u32, share: KvShare) -> Result<Option<Self>, Error> {
         let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
         let together = |one, other, why| Err(Error::Together { one, other, why });
+        if let Some(diffusion) = &options.diffusion {
+            let other = options.speculate.map(|_| "speculate").or(options.pipeline.map(|_| "pipeline"));
+            return match other {
+                Some(other) => together("diffusion", other, "each computes ahead in its own way"),
+                None => Ok(Some(Self::Wave(Current::of(diffusion, options, steps)?))),
+            };
+        }
         let lead = match (options.speculate, options.pipeline) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => return together("speculate", "pipeline", "each computes ahead in its own way"),
@@ -121,22 +134,46 @@ impl Lead {
         match *self {
             Self::Drafts { count, .. } => count + 1,
             Self::Guesses { rows, .. } => rows,
+            Self::Wave(current) => current.capacity,
         }
+    }
+
+    /// Rows of the first round, behind a prompt of so many tokens.
+    pub(crate) const fn first_rows(&self, prompt: u32) -> u32 {
+        if self.begins_with_the_prompt() { 1 } else { prompt }
     }
 
     /// Passes of a round.
     pub(crate) const fn passes(&self) -> u32 {
         match *self {
             Self::Drafts { count, .. } => count + 1,
-            Self::Guesses { .. } => 1,
+            Self::Guesses { .. } | Self::Wave(_) => 1,
         }
     }
 
-    /// Positions that so many rounds reach behind the last token that is known, at most.
-    pub(crate) fn reach(&self, rounds: u32) -> u32 {
+    /// Where the last of so many rounds ends at most, if so much is known now, and the rows of its table: those of all rounds, or as many as a wave can have grown to.
+    pub(crate) fn reach(&self, rounds: u32, known: u32, rows: u32, wave: WaveFront) -> WaveFront {
         match *self {
-            Self::Drafts { count, .. } => rounds * (count + 1),
-            Self::Guesses { rows, .. } => rows + rounds,
+            Self::Drafts { count, .. } => WaveFront { end: known + rounds * (count + 1), rows },
+            Self::Guesses { rows: ahead, .. } => WaveFront { end: known + ahead + rounds, rows },
+            Self::Wave(Current { headway, capacity, .. }) => {
+                let grown = headway * (rounds - 1);
+                WaveFront { end: wave.end + grown, rows: (wave.rows + grown).min(capacity) }
+            }
+        }
+    }
+
+    /// Whether the pass of the prompt brings the first token.
+    pub(crate) const fn begins_with_the_prompt(&self) -> bool {
+        !matches!(self, Self::Wave(Current { full_prefill: false, .. }))
+    }
+
+    /// Rounds that bring no token, one after the other, at most.
+    pub(crate) fn patience(&self) -> u32 {
+        match self {
+            Self::Wave(current) => current.patience(),
+            // A row takes no more rounds than there are places.
+            Self::Drafts { .. } | Self::Guesses { .. } => self.rows().max(INVARIANT_ROWS) + 1,
         }
     }
 
@@ -146,6 +183,7 @@ impl Lead {
             Self::Drafts { steps: drafted, count, .. } if index < count => drafted,
             Self::Drafts { .. } => steps,
             Self::Guesses { every, .. } => every,
+            Self::Wave(Current { steps, .. }) => steps,
         })
     }
 }
@@ -162,6 +200,8 @@ pub(crate) struct Ends {
     pub(crate) table: Buffer,
     /// Which positions are under way, where rows begin with guesses.
     pub(crate) front: Option<Buffer>,
+    /// What is known of a wave, where there has been one.
+    pub(crate) wave: Option<WaveSites>,
     pub(crate) emitted: Buffer,
 }
 
@@ -171,7 +211,8 @@ impl Ahead {
         let ends = Ends {
             table: space.sites.rows.clone(),
             front: Some(device.buffer("front", size_of::<Front>() as u64)?),
-            emitted: device.buffer("emitted tokens", emitted_bytes(rows))?,
+            wave: None,
+            emitted: device.buffer("emitted tokens", emitted_bytes(rows).max(round_bytes(rows)))?,
         };
         Ok(Self { space, ends })
     }
@@ -180,8 +221,8 @@ impl Ahead {
 impl Session {
     /// Rows of the table of a generation ahead. If sums must not depend on it, every pass has as many.
     pub(crate) fn rows_ahead(&self, lead: Lead) -> Result<u32, Error> {
-        let Some(rows) = self.fixed_rows().filter(|&rows| rows != lead.rows()) else { return Ok(lead.rows()) };
-        if lead.rows() < rows {
+        let Some(rows) = self.fixed_rows() else { return Ok(lead.rows()) };
+        if lead.rows() <= rows && !matches!(lead, Lead::Wave(_)) {
             return Ok(rows);
         }
         let (name, value, allowed) = match lead {
@@ -191,35 +232,52 @@ impl Session {
             Lead::Guesses { every, .. } => {
                 ("pipeline", every, "at least an eighth of the steps in the invariant mode, whose passes have 8 rows")
             }
+            Lead::Wave(_) => return Err(Error::Together { one: "diffusion", other: "invariant", why: WAVES_DIFFER }),
         };
         Err(Error::Option { name, value: value.to_string(), allowed })
     }
 
-    /// Makes what a generation ahead needs; its first row will be at `position`.
-    pub(crate) fn make_ready_ahead(&mut self, policy: &Policy, position: u32) -> Result<(), Error> {
+    /// Makes what a generation ahead needs, behind a prompt.
+    pub(crate) fn make_ready_ahead(&mut self, policy: &Policy, prompt: &[u32]) -> Result<(), Error> {
         let Some((lead, rows)) = policy.lead else { return Ok(()) };
         let device = self.model.device().clone();
+        if policy.given.is_some() {
+            // Plans of another generation read what was given to that.
+            self.ahead.remove(&rows);
+        }
         let ahead = match self.ahead.entry(rows) {
             Entry::Occupied(ahead) => ahead.into_mut(),
             Entry::Vacant(place) => place.insert(Ahead::new(&device, self.model.config(), rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
         device.write(&ahead.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
-        // Where drafts count from, before there are any.
-        table[0].position = position;
-        device.write(&ahead.ends.table, 0, bytemuck::cast_slice(&table))?;
-        if let Some(front) = &ahead.ends.front {
-            device.write(front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
+        let position = self.position + prompt.len() as u32;
+        if let Lead::Wave(current) = lead {
+            let sites = match &mut ahead.ends.wave {
+                Some(sites) => sites,
+                none => none.insert(WaveSites::new(&device, self.model.config(), rows, policy.given.as_ref())?),
+            };
+            current.launch(&device, (sites, &ahead.ends.table), (self.position, prompt), policy.depth.steps)?;
+            if !current.full_prefill {
+                device.write(&self.tables.history, u64::from(self.position) * 4, bytemuck::cast_slice(prompt))?;
+            }
+        } else {
+            // Where drafts count from, before there are any.
+            table[0].position = position;
+            device.write(&ahead.ends.table, 0, bytemuck::cast_slice(&table))?;
+            if let Some(front) = &ahead.ends.front {
+                device.write(front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
+            }
         }
         self.write_sequence(policy.depth.steps)?;
-        self.plan_ahead(lead, rows, policy)?;
+        self.plan_ahead(lead, rows, (policy, lead.first_rows(prompt.len() as u32)))?;
         Ok(())
     }
 
-    /// Begins pass `index` of a round that goes up to position `end` at most; the last one brings tokens.
-    pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, end: u32) -> Result<Execution, Error> {
+    /// Begins pass `index` of a round that goes so far at most; the last one brings tokens.
+    pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, reach: WaveFront) -> Result<Execution, Error> {
         let (lead, rows) = policy.lead.ok_or(Error::NotStarted)?;
-        let end = end.min(self.context());
+        let end = reach.end.min(self.context());
         self.kv.reserve(0, end, policy.depth.steps)?;
         self.position = self.position.max(end);
         self.last = None;
@@ -231,6 +289,7 @@ impl Session {
         let counts = match lead {
             Lead::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
             Lead::Guesses { every, .. } => vec![every],
+            Lead::Wave(Current { steps, .. }) => vec![steps],
         };
         let Ahead { space, ends } = self.ahead.get(&rows).ok_or(Error::NotBegun)?;
         let mut brought = vec![ends.emitted.clone(), space.sites.picked.clone()];
@@ -238,14 +297,20 @@ impl Session {
             brought.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
         let reads: Vec<&Buffer> = brought.iter().collect();
-        Ok(device.begin(self.plan_ahead(lead, rows, policy)?, &counts, &reads)?)
+        Ok(device.begin(self.plan_ahead(lead, rows, (policy, reach.rows))?, &counts, &reads)?)
     }
 
-    /// The plan of the pass that brings tokens.
-    fn plan_ahead(&mut self, lead: Lead, rows: u32, policy: &Policy) -> Result<&ruminate_engine::Plan, Error> {
+    /// The plan of the pass that brings tokens; a wave's has no more rows than it can have.
+    fn plan_ahead(
+        &mut self,
+        lead: Lead,
+        rows: u32,
+        (policy, most): (&Policy, u32),
+    ) -> Result<&ruminate_engine::Plan, Error> {
         let (follow, checks) = match lead {
             Lead::Drafts { threshold, .. } => (Follow::Verify(threshold.to_bits()), policy.depth.decoding()),
             Lead::Guesses { .. } => (Follow::Guess, None),
+            Lead::Wave(current) => (Follow::Wave(capacity(most).min(rows), current), None),
         };
         let plan = PlanKey { checks, follow, noise: policy.noise, ..PlanKey::choosing(&policy.choosing) };
         let next = self.next_row()?;

@@ -33,6 +33,7 @@
 //! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
 //!
 //! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
+//! [`GenerateOptions::diffusion`] goes further and changes it, as the authors' diffusion forcing does;
 //! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
 //!
 //! [`Session::save`] writes a session into a file, from which [`Model::resume`] goes on, token for token; [`Session::fork`] starts another session with what
@@ -51,6 +52,7 @@ mod chat;
 mod checkpoint;
 mod config;
 pub mod demo;
+mod diffusion;
 pub mod doctor;
 mod error;
 mod exit;
@@ -90,6 +92,7 @@ pub use batch::{Batch, BatchOptions, SequenceId};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, TensorInfo, TensorView};
 pub use config::{Config, GenerationConfig};
+pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{Error, TensorProblem};
 pub use exit::{Exit, PrefillExit};
 pub use fit::{Extent, Fits, Need, Shortage};
@@ -111,6 +114,7 @@ pub use ruminate_engine::{
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::Criterion;
 pub use ruminate_shaders::recur::NoiseKind;
+pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use session::{MAX_STEPS, Session};

@@ -8,6 +8,7 @@ use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
 use crate::config::Config;
+use crate::diffusion::Diffusion;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::fit::Need;
@@ -164,6 +165,8 @@ pub struct GenerateOptions {
     pub speculate: Option<Speculate>,
     /// The next positions begin before the ones in front of them are finished.
     pub pipeline: Option<Pipeline>,
+    /// Positions are iterated together before their tokens are known for sure, which changes what is said.
+    pub diffusion: Option<Diffusion>,
     /// Noise that states get before every step.
     pub noise: Option<Noise>,
     /// Tokens at most; by default as many as the context holds.
@@ -190,7 +193,7 @@ impl GenerateOptions {
     /// Whether rows of tokens that are not known yet share passes.
     #[must_use]
     pub const fn computes_ahead(&self) -> bool {
-        self.speculate.is_some() || self.pipeline.is_some()
+        self.speculate.is_some() || self.pipeline.is_some() || self.diffusion.is_some()
     }
 }
 
@@ -203,6 +206,7 @@ impl Default for GenerateOptions {
             continuous: None,
             speculate: None,
             pipeline: None,
+            diffusion: None,
             noise: None,
             max_tokens: None,
             sampling: Sampling::default(),

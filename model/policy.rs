@@ -4,6 +4,7 @@ use ruminate_engine::{Buffer, Execution};
 use ruminate_shaders::Row;
 
 use crate::ahead::Lead;
+use crate::diffusion::Given;
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
 use crate::noise::Stir;
@@ -23,6 +24,8 @@ pub(crate) struct Policy {
     pub(crate) carries: bool,
     /// How far ahead of what is known is computed, and in a table of how many rows.
     pub(crate) lead: Option<(Lead, u32)>,
+    /// What a wave takes instead of random numbers.
+    pub(crate) given: Option<Given>,
 }
 
 impl Policy {
@@ -31,7 +34,7 @@ impl Policy {
         let follow = match self.lead {
             None => Follow::Feed,
             Some((Lead::Drafts { .. }, rows)) => Follow::Draft(rows),
-            Some((Lead::Guesses { .. }, rows)) => Follow::Start(rows),
+            Some((Lead::Guesses { .. } | Lead::Wave(_), rows)) => Follow::Start(rows),
         };
         // Drafts have a depth of their own.
         let checks = if self.lead.is_some() { None } else { self.depth.decoding() };
@@ -99,7 +102,10 @@ impl Session {
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), steps)?;
         if policy.lead.is_some() {
-            self.make_ready_ahead(policy, self.position + prompt.len() as u32)?;
+            self.make_ready_ahead(policy, prompt)?;
+        }
+        if policy.lead.is_some_and(|(lead, _)| !lead.begins_with_the_prompt()) {
+            return Ok(());
         }
         let mut chunks = prompt.chunks(self.most_rows() as usize).peekable();
         while let Some(chunk) = chunks.next() {
@@ -107,7 +113,7 @@ impl Session {
             self.space(key)?;
             self.plan(key, policy.prompt(chunks.peek().is_none()))?;
         }
-        if goes_on && !matches!(policy.lead, Some((Lead::Guesses { .. }, _))) {
+        if goes_on && !matches!(policy.lead, Some((Lead::Guesses { .. } | Lead::Wave(_), _))) {
             let key = self.single();
             self.space(key)?;
             self.plan(key, policy.decoded())?;
@@ -115,10 +121,22 @@ impl Session {
         Ok(())
     }
 
-    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt; behind the last of them, a token is chosen and read back.
-    pub(crate) fn begin_prompt(&mut self, chunk: &[u32], last: bool, policy: &Policy) -> Result<Execution, Error> {
+    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt, which are there from `start` on; behind the last of them, a token is chosen and read back.
+    pub(crate) fn begin_prompt(
+        &mut self,
+        (start, chunk): (usize, &[u32]),
+        last: bool,
+        policy: &Policy,
+    ) -> Result<Execution, Error> {
         let plan = policy.prompt(last);
-        let state = if policy.carries { State::Carried } else { State::Seeded };
+        let n = self.model.config().n_embd as usize;
+        let state = match &policy.given {
+            Some(given) if !given.states.is_empty() => {
+                State::Given(given.states.get(start * n..(start + chunk.len()) * n).ok_or(Error::NotBegun)?)
+            }
+            _ if policy.carries => State::Carried,
+            _ => State::Seeded,
+        };
         let key = self.prepare(chunk, policy.depth.steps, state, outputs(last, plan.checks))?;
         self.position += chunk.len() as u32;
         self.begin_pass(key, policy.depth, plan)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::ahead::{Lead, emitted};
+use crate::diffusion::{self, Front};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
@@ -19,7 +20,7 @@ use crate::noise::Stir;
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::sampling::Choosing;
-use crate::session::Session;
+use crate::session::{Session, check_tokens};
 use crate::speech::Speech;
 use crate::tokenizer::Specials;
 
@@ -43,6 +44,8 @@ pub(crate) struct Run {
     in_round: u32,
     /// Rounds since the last token.
     without: u32,
+    /// Where the wave was behind the last round that has come.
+    front: Front,
     /// Tokens that have come.
     come: u32,
     /// Those of them that were not taken.
@@ -94,24 +97,31 @@ impl Run {
         let lead = Lead::of(options, steps, session.options().share)?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         let next = session.next;
-        let carries =
-            options.continuous.is_some() && next.is_some_and(|next| prompt == [next]) && session.last.is_some();
-        let policy = Policy { depth, continuous: options.continuous, noise, choosing, carries, lead };
+        // Positions of a wave go on from states of their own.
+        let continuous = options.continuous.filter(|_| options.diffusion.is_none());
+        let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && session.last.is_some();
+        let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
+        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given };
+        let brings = lead.is_none_or(|(lead, _)| lead.begins_with_the_prompt());
+        let (origin, count) = (session.position(), prompt.len() as u32);
+        let room = room(session, &prompt, &policy)?;
         session.make_ready(&prompt, &policy, wanted > 1)?;
-        let origin = session.position();
-        let count = prompt.len() as u32;
-        // The last token that is generated need not be computed itself, so it takes no position.
-        let room = session.context() - origin - count + 1;
+        let prompt_tokens = prompt.len();
         Ok(Self {
             policy,
             steps_of: options.steps_of.clone(),
             begun: 0,
             prompt,
             rows_of_prompt: session.most_rows(),
-            fed: 0,
-            left: wanted.min(room) - 1,
+            fed: if brings { 0 } else { prompt_tokens },
+            left: wanted.min(room) - u32::from(brings),
             in_round: 0,
             without: 0,
+            front: if brings {
+                Front { end: origin + count + 1, rows: 1 }
+            } else {
+                Front { end: origin + count, rows: count }
+            },
             come: 0,
             arrived: VecDeque::new(),
             limited_by_context: room < wanted,
@@ -183,8 +193,10 @@ impl Run {
     /// that were computed for nobody, and a part of a prompt is of no use.
     pub(crate) fn settle(&self, session: &mut Session) {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
-        session.settle(self.origin + if self.prompted { given } else { 0 });
-        session.next = if self.prompted { self.given } else { self.next };
+        // A prompt that is in the first wave counts with its first token.
+        let prompted = self.prompted && (self.prompt_brings() || self.given.is_some());
+        session.settle(self.origin + if prompted { given } else { 0 });
+        session.next = if prompted { self.given } else { self.next };
         if self.policy.continuous.is_some() && self.given.is_some() && session.last.is_some() {
             // Where the state of the token's first step is.
             session.last = Some((session.single(), 0));
@@ -241,11 +253,12 @@ impl Run {
         }
         let execution = if rest > 0 {
             let chunk = &self.prompt[self.fed..][..rest.min(self.rows_of_prompt as usize)];
+            let part = (self.fed, chunk);
             self.fed += chunk.len();
-            session.begin_prompt(chunk, chunk.len() == rest, &self.policy)?
+            session.begin_prompt(part, chunk.len() == rest, &self.policy)?
         } else if self.finished.is_some() || self.left == 0 {
             return Ok(false);
-        } else if let Some((lead, _)) = self.policy.lead {
+        } else if let Some((lead, rows)) = self.policy.lead {
             let rounds = self.pending.len() as u32 + 1;
             // Every round under way is counted on for a token; the prompt's is not one of those that are left.
             let owed = rounds - u32::from(self.come == 0 && rounds > 1);
@@ -254,9 +267,11 @@ impl Run {
             }
             let index = self.in_round;
             self.in_round = (index + 1) % lead.passes();
-            self.statistics.core_passes += lead.core_passes(index, self.policy.depth.steps);
-            let known = self.origin + self.prompt.len() as u32 + self.come - 1;
-            session.begin_ahead(index, &self.policy, known + lead.reach(rounds))?
+            if !matches!(lead, Lead::Wave(_)) {
+                self.statistics.core_passes += lead.core_passes(index, self.policy.depth.steps);
+            }
+            let known = (self.origin + self.prompt.len() as u32 + self.come).saturating_sub(1);
+            session.begin_ahead(index, &self.policy, lead.reach(rounds, known, rows, self.front))?
         } else if self.pending.len() < AHEAD {
             self.left -= 1;
             self.begun += 1;
@@ -319,6 +334,11 @@ impl Run {
         self.pending.is_empty() && self.under_way.is_none()
     }
 
+    /// Whether the pass of the prompt brings the first token.
+    fn prompt_brings(&self) -> bool {
+        self.policy.lead.is_none_or(|(lead, _)| lead.begins_with_the_prompt())
+    }
+
     /// Waits for the oldest pass, and takes note of its tokens.
     fn arrive(&mut self) -> Result<(), Error> {
         let Some(ticket) = self.pending.pop_front() else { return Ok(()) };
@@ -326,17 +346,24 @@ impl Run {
         let now = ticket.done_at()?;
         let results = ticket.wait()?;
         let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
-        match self.policy.lead.filter(|_| self.come > 0) {
+        let ranked = self.policy.choosing.logprobs;
+        match self.policy.lead.filter(|_| self.come > 0 || !self.prompt_brings()) {
             None => {
-                let chosen = Chosen::from_results(&results, self.policy.choosing.logprobs).ok_or_else(lost)?;
+                let chosen = Chosen::from_results(&results, ranked).ok_or_else(lost)?;
                 self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
                 self.arrived.push_back(chosen);
             }
-            Some((_, rows)) => {
-                let tokens = emitted(&results, rows, self.policy.choosing.logprobs).ok_or_else(lost)?;
-                // A row takes no more rounds than there are places.
+            Some((lead, rows)) => {
+                let tokens = if let Lead::Wave(_) = lead {
+                    self.statistics.core_passes += lead.core_passes(0, self.policy.depth.steps);
+                    let (tokens, front) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
+                    self.front = front;
+                    tokens
+                } else {
+                    emitted(&results, rows, ranked).ok_or_else(lost)?
+                };
                 self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
-                if self.without > rows + 1 {
+                if self.without > lead.patience() {
                     return Err(lost());
                 }
                 self.arrived.extend(tokens.into_iter().take(self.left as usize));
@@ -352,4 +379,30 @@ impl Run {
         self.statistics.decode_time = now - first;
         Ok(())
     }
+}
+
+/// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
+fn room(session: &Session, prompt: &[u32], policy: &Policy) -> Result<u32, Error> {
+    let context = session.context();
+    check_tokens(session.model().config(), prompt, session.position() as usize, context)?;
+    let (end, count) = (session.position() + prompt.len() as u32, prompt.len() as u32);
+    let Some((Lead::Wave(current), _)) = policy.lead else { return Ok(context - end + 1) };
+    let states = policy.given.as_ref().map_or(0, |given| given.states.len());
+    let needed = prompt.len() * session.model().config().n_embd as usize;
+    if states > 0 && states < needed {
+        return Err(Error::State { found: states, expected: needed });
+    }
+    if current.full_prefill {
+        return Ok((context - end).max(1));
+    }
+    if count >= current.capacity {
+        let value = current.capacity.to_string();
+        let allowed = "more than the tokens of the prompt, unless that is computed first (full_prefill)";
+        return Err(Error::Option { name: "wavefront", value, allowed });
+    }
+    if end == context {
+        let most = session.model().config().block_size;
+        return Err(Error::PromptTooLong { tokens: end as usize + 1, context, most });
+    }
+    Ok(context - end)
 }

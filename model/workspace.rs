@@ -15,6 +15,7 @@ use ruminate_shaders::{Row, Sequence, activation_bytes};
 use crate::ahead::Ends;
 use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
 use crate::config::Config;
+use crate::diffusion::{Current, WaveSites};
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
@@ -70,6 +71,8 @@ pub(crate) enum Follow {
     Batch,
     /// It is the guess that the next position begins with, or what stands if the row has had all its steps.
     Guess,
+    /// It becomes the token of the next row of a wave, of which so many rows are looked at.
+    Wave(u32, Current),
 }
 
 /// What a plan is recorded for.
@@ -121,6 +124,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) tables: &'a Tables,
     pub(crate) next: Option<&'a Next>,
     pub(crate) ends: Option<&'a Ends>,
+}
+
+impl Surroundings<'_> {
+    /// The wave whose tokens are followed up, and its sites.
+    fn wave(&self, follow: Follow) -> Result<Option<(Current, &WaveSites)>, Error> {
+        let Follow::Wave(_, current) = follow else { return Ok(None) };
+        let sites = self.ends.and_then(|ends| ends.wave.as_ref()).ok_or(Error::NotBegun)?;
+        Ok(Some((current, sites)))
+    }
 }
 
 /// Tables of the sequences, shared by all workspaces of a session.
@@ -313,11 +325,18 @@ impl Workspace {
         let Surroundings { device, raven, kv, tables, .. } = *around;
         let PlanKey { stage, checks, noise, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
-        let shape = ReadOut { rows: self.capacity, outputs: self.outputs };
+        let wave = around.wave(key.follow)?;
+        let shape = match key.follow {
+            Follow::Wave(rows, _) => ReadOut { rows, outputs: rows },
+            _ => ReadOut { rows: self.capacity, outputs: self.outputs },
+        };
         let sequences = &tables.sequences;
         let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, noise, trace };
         if matches!(stage, Stage::Token | Stage::Begin) {
             raven.begin(&mut pass)?;
+        }
+        if let Some((current, sites)) = wave {
+            current.begin_round(&mut pass, sites, self.width)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
             match checks.and_then(|checks| Some((checks, self.exits(checks)?))) {
@@ -343,18 +362,21 @@ impl Workspace {
         if matches!(stage, Stage::Token | Stage::Finish) {
             latents = Some(raven.finish(&mut pass)?);
         }
+        if let Some((current, sites)) = wave {
+            current.judge(&mut pass, sites, self.width)?;
+        }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
             self.carry(&mut graph, key.continuous, latents, around.next)?;
-            self.choose(&mut graph, around, key)?;
+            self.choose(&mut graph, around, key, shape.outputs)?;
         }
         Ok(graph)
     }
 
     /// Records the choice of a token and its way back into the row table.
-    fn choose(&self, graph: &mut Graph, around: &Surroundings<'_>, key: PlanKey) -> Result<(), Error> {
+    fn choose(&self, graph: &mut Graph, around: &Surroundings<'_>, key: PlanKey, outputs: u32) -> Result<(), Error> {
         let Surroundings { device, kv, tables, .. } = *around;
-        let (caps, outputs, vocab) = (device.caps(), self.outputs, self.vocab);
+        let (caps, vocab) = (device.caps(), self.vocab);
         let (sequences, context) = (kv.sequences(), kv.context());
         let (picked, raw) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
         let (chosen, history) = (graph.import(&self.chosen), graph.import(&tables.history));
@@ -404,6 +426,15 @@ impl Workspace {
             Follow::Batch => {
                 let [rows, came] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
                 graph.launch(follow(outputs, (sequences, context)), &[chosen, rows, history, came])?;
+            }
+            Follow::Wave(rows, current) => {
+                let sites = around.wave(key.follow)?.ok_or(Error::NotBegun)?.1;
+                let [sequences_table, rows_table, emitted, state, embedding] =
+                    [&tables.sequences, &self.sites.rows, &ends()?.emitted, &self.sites.state, &self.sites.embedding]
+                        .map(|it| graph.import(it));
+                let bound = [chosen, sequences_table, rows_table, history, emitted, state, embedding];
+                let size = (rows, self.width, around.raven.vocab(), (sequences, context));
+                current.end_round(graph, sites, bound, size)?;
             }
             Follow::Guess => {
                 let ends = ends()?;

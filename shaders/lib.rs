@@ -26,6 +26,7 @@ pub mod norm;
 pub mod recur;
 pub mod reduce;
 pub mod sample;
+pub mod wave;
 pub mod weight;
 
 pub use assemble::assemble;
@@ -76,6 +77,11 @@ pub static KERNELS: &[&Kernel] = &[
     &ahead::GUESS,
     &batch::TURN,
     &batch::FOLLOW,
+    &wave::WAVE_BLEND,
+    &wave::WAVE_MIX,
+    &wave::WAVE_SETTLE,
+    &wave::WAVE_FREEZE,
+    &wave::WAVE_SLIDE,
     &ceiling::STREAM,
     &ceiling::COPY,
     &ceiling::MULTIPLY_ADD,

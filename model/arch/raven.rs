@@ -152,6 +152,11 @@ impl Raven {
         blocks.flat_map(|block| &block.norms).chain([&self.ln_f])
     }
 
+    /// Tokens that the model knows, without what pads the table.
+    pub(crate) const fn vocab(&self) -> u32 {
+        self.config.vocab_size
+    }
+
     /// How the matrices are stored.
     pub(crate) const fn dtypes(&self) -> Dtypes {
         self.dtypes

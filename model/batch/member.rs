@@ -110,6 +110,7 @@ fn refuse(options: &GenerateOptions) -> Result<(), Error> {
         (options.steps_of.is_some(), "steps_of", "a sequence of a batch has one depth; give each its own"),
         (options.noise.is_some(), "noise", "all sequences of a batch would get it"),
         (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
+        (options.diffusion.is_some(), "diffusion", "places of a batch are for other sequences"),
         (options.pipeline.is_some(), "pipeline", "places of a batch are for other sequences"),
     ];
     match refused.into_iter().find(|(asked, ..)| *asked) {

@@ -96,7 +96,7 @@ impl Model {
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting))?;
         let came = device.buffer("came", u64::from(rows) * size_of::<Came>() as u64)?;
-        let ends = Ends { table: space.sites.rows.clone(), front: None, emitted: came };
+        let ends = Ends { table: space.sites.rows.clone(), front: None, wave: None, emitted: came };
         Ok(Batch {
             model: self.clone(),
             kv: KvCache::new(&device, config, &session, (sequences, context, steps))?,

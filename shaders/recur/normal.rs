@@ -4,10 +4,10 @@ use super::unit;
 use crate::Part;
 
 /// WGSL twin of [`normal_within`]; it takes that of the generator.
-pub(super) const NORMAL: Part = Part::new("normal", include_str!("normal.wgsl"));
+pub(crate) const NORMAL: Part = Part::new("normal", include_str!("normal.wgsl"));
 
 /// The middle part of a standard normal, of so much of its mass: the inverse of its distribution function at a uniform number.
-pub(super) fn normal_within(mass: f64, bits: u32) -> f64 {
+pub(crate) fn normal_within(mass: f64, bits: u32) -> f64 {
     std::f64::consts::SQRT_2 * erfinv(mass * (2.0 * unit(bits) - 1.0))
 }
 

@@ -4,15 +4,58 @@
 //! compared, up to the number that was asked for, where the threshold lets nothing but the chosen token stand. What a lower one lets stand is compared on given
 //! drafts.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ruminate::trace::most_likely;
-use ruminate::{GenerateOptions, KvStrategy, Pipeline, Speculate, State};
+use ruminate::{
+    Continuous, Diffusion, FreezeRule, Freezing, GenerateOptions, Given, KvStrategy, NoiseMix, Pipeline, Speculate,
+    State,
+};
 
 use super::Golden;
 use super::decode::greedy;
 use super::fixture::numbers;
 
 impl Golden {
+    /// Diffusion forcing as the authors' code does it: tokens, passes over the core, and the steps of every position. It may say more than it was asked for
+    /// ("overshoot"), which is compared too. What stands by our own rules is compared with plain decoding where the authors' tokens are those of plain decoding.
+    pub(super) fn diffusion(&mut self) -> Result<()> {
+        let section = self.fixture.value("/diffusion").clone();
+        let (prompt, draws) = (numbers(&section["prompt"]), numbers(&section["randint_draws"]));
+        let n = self.model.config().n_embd as usize;
+        for (index, run) in section["runs"].as_array().into_iter().flatten().enumerate() {
+            let (name, expected) = (format!("diffusion/{index}"), numbers(&run["tokens"]));
+            let steps = run["options"]["num_steps"].as_u64().unwrap_or(1) as u32;
+            let mut diffusion = as_the_authors(&run["options"])?;
+            let mut states = Vec::new();
+            if run["init"].as_str() == Some("bank") {
+                states = self.fixture.tensor("diffusion/bank")?;
+                states.truncate(diffusion.wavefront as usize * n);
+            }
+            diffusion.given = Some(Given { states, tokens: draws.clone() });
+            let continuous = run["options"]["continuous_compute"].as_bool().unwrap_or(false).then_some(Continuous::Raw);
+            let options = GenerateOptions { continuous, ..greedy(steps, expected.len()) };
+            let lookup = run["options"]["cache_lookup_strategy"].as_str().unwrap_or("latest-m4-compress-s4");
+            let strategy = KvStrategy::parse(lookup, self.model.config().n_layers_in_recurrent_block)?;
+
+            let theirs = GenerateOptions { diffusion: Some(diffusion.clone()), ..options.clone() };
+            let mut session = self.session_of(strategy, 0.0)?;
+            let mut generation = session.generate(prompt.as_slice(), &theirs)?;
+            let pieces = generation.by_ref().collect::<Result<Vec<_>, _>>()?;
+            let passes = generation.statistics().core_passes as u32;
+            drop(generation);
+            let tokens: Vec<u32> = pieces.iter().map(|piece| piece.token).collect();
+            self.compare_equal(&format!("{name}/tokens"), &tokens, &expected, None);
+            // One more for a prompt, which is computed at once.
+            let scores = &run["scores"];
+            let rounds = scores["diffusion_steps"].as_u64().unwrap_or(0) as u32;
+            self.compare_equal(&format!("{name}/passes"), &[passes], &[rounds * diffusion.inner_steps], None);
+            let taken: Vec<u32> = pieces.iter().map(|piece| piece.steps).collect();
+            let counted = numbers(&scores["recurrence_per_position"]);
+            self.compare_equal(&format!("{name}/steps"), &taken, &counted[prompt.len() - 1..counted.len() - 1], None);
+        }
+        Ok(())
+    }
+
     pub(super) fn speculative(&mut self) -> Result<()> {
         let section = self.fixture.value("/speculative").clone();
         let prompt = numbers(&section["prompt"]);
@@ -64,4 +107,27 @@ impl Golden {
         }
         Ok(())
     }
+}
+
+/// The authors' options, with their defaults.
+fn as_the_authors(options: &serde_json::Value) -> Result<Diffusion> {
+    let whole = |name: &str, usual: u32| options[name].as_u64().map_or(usual, |value| value as u32);
+    let real = |name: &str, usual: f32| options[name].as_f64().map_or(usual, |value| value as f32);
+    let flag = |name: &str, usual: bool| options[name].as_bool().unwrap_or(usual);
+    let rule = options["freeze_strategy"].as_str().unwrap_or("latent-diff");
+    let rule = FreezeRule::ALL.into_iter().find(|it| it.name() == rule).context("a rule that is not known")?;
+    Ok(Diffusion {
+        headway: whole("headway", 1),
+        inner_steps: whole("inner_recurrence", 4),
+        wavefront: whole("max_wavefront", 128),
+        ema: real("ema_embeds", 0.1),
+        noise_mix: NoiseMix {
+            share: real("state_noise_mixing", 0.5),
+            dampened: flag("dampened_state_mixer", true),
+            sqrt: flag("sqrt_mixer", false),
+        },
+        freeze: Freezing { threshold: real("exit_t", 0.03), authors: true, ..Freezing::new(rule) },
+        full_prefill: flag("full_prefill", true),
+        ..Diffusion::default()
+    })
 }

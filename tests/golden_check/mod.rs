@@ -106,7 +106,10 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.varied().context("varied")?;
                 golden.continuous().context("continuous")?;
             }
-            Section::Ahead => golden.speculative().context("speculative")?,
+            Section::Ahead => {
+                golden.speculative().context("speculative")?;
+                golden.diffusion().context("diffusion")?;
+            }
         }
     }
     Ok(golden.outcomes)

@@ -1,0 +1,69 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    n: u32,
+    quads: u32,
+    share: f32,
+    dampened: u32,
+    root: u32,
+    given: u32,
+}
+
+// Not 0, so that the numbers differ from those of initial states and samples.
+const STREAM: u32 = 0x77617665u;
+
+// The share of a standard normal within ±3.
+const WITHIN: f32 = 0.9973002;
+
+// A state like those that rows begin with, with a key of its own for every position and round.
+fn drawn(row: u32, quad: u32) -> vec4<f32> {
+    let sequence = sequences[0];
+    let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wave[0].first + row, wave[0].round));
+    let bits = vec4(threefry(key, vec2(2u * quad, 0u)), threefry(key, vec2(2u * quad + 1u, 0u)));
+    let v = vec4(
+        normal_within(WITHIN, bits.x),
+        normal_within(WITHIN, bits.y),
+        normal_within(WITHIN, bits.z),
+        normal_within(WITHIN, bits.w),
+    ) * sequence.state_std;
+    return select(vec4<f32>(), v, 4u * quad + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
+}
+
+// One workgroup per row: takes up the state that the last round left, notes it, and mixes a random one into it. Rows that are new have theirs already, unless
+// it is given.
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group.x;
+    if (row >= wave[0].length) {
+        return;
+    }
+    var share = params.share;
+    if (params.dampened != 0u) {
+        share /= f32(1u + marks[row].steps);
+    }
+    let start = row * params.quads;
+    for (var i = lane; i < params.quads; i += WG) {
+        var s = state[start + i];
+        if (row < wave[0].fresh) {
+            s = moved[start + i];
+        } else if (params.given != 0u) {
+            s = given[(row - wave[0].fresh) * params.quads + i];
+        }
+        previous[start + i] = s;
+        if (share > 0.0) {
+            var other = vec4<f32>();
+            if (params.given != 0u) {
+                other = given[start + i];
+            } else {
+                other = drawn(row, i);
+            }
+            if (params.root != 0u) {
+                s = s * sqrt(max(1.0 - share, 0.0)) + other * sqrt(share);
+            } else {
+                s = s * (1.0 - share) + other * share;
+            }
+        }
+        state[start + i] = s;
+    }
+}

@@ -1,0 +1,129 @@
+//! A wave: positions of one sequence that are iterated together before any of their tokens is known for sure (Geiping et al., arXiv 2510.14961, "diffusion
+//! forcing"). Every round gives all of them a few steps, reads them out, and takes what was chosen behind each for the token of the next, which may change from
+//! round to round; tokens stand once the states behind them have settled.
+//!
+//! The rows of a wave are the first ones of their table, in order. A round is [`blend`] and [`mix`], some steps, a read-out, [`settle`], a choice, [`freeze`]
+//! and [`slide`].
+
+mod blend;
+mod freeze;
+mod mix;
+mod settle;
+mod slide;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{Case, Noise, Part};
+
+pub use blend::{WAVE_BLEND, WaveBlendParams, blend};
+pub use freeze::{Freeze, WAVE_FREEZE, WaveFreezeParams, emitted_bytes, freeze};
+pub use mix::{Mix, WAVE_MIX, WaveMixParams, mix};
+pub use settle::{WAVE_SETTLE, WaveSettleParams, settle};
+pub use slide::{Past, Slide, WAVE_SLIDE, WaveSlideParams, slide};
+
+/// [`Wave`] and [`Mark`] as the kernels see them.
+pub(crate) const WAVE: Part = Part::new("wave", include_str!("wave.wgsl"));
+
+/// What a table of rows is of a wave.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Wave {
+    /// Position of the first row, which is known.
+    pub first: u32,
+    /// Rows.
+    pub length: u32,
+    /// Positions whose tokens stand, from the start of the sequence.
+    pub known: u32,
+    /// The first row whose state is not that of the round before.
+    pub fresh: u32,
+    /// Rows that had an embedding in the round before.
+    pub kept: u32,
+    /// Rows that the last round dropped at the front.
+    pub slip: u32,
+    /// And the one before it.
+    pub slip_before: u32,
+    /// Rows of the last round.
+    pub swept: u32,
+    /// Rows whose change in the last round is known.
+    pub changes: u32,
+    /// Rounds so far.
+    pub round: u32,
+}
+
+/// What is known of a row.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Mark {
+    /// Steps that it has had.
+    pub steps: u32,
+    /// Rounds that found its token as it was.
+    pub stable: u32,
+    /// What the last check came to.
+    pub value: f32,
+}
+
+/// When a token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FreezeRule {
+    /// Its state has changed by less than a share of its norm since the last round.
+    LatentDiff,
+    /// The change of its state differs from that in the round before by less than a share of its norm.
+    LatentAcceleration1,
+    /// The same, as the authors compute it the other way.
+    LatentAcceleration2,
+    /// So many rounds have found it as it was.
+    TokenStability,
+    /// From some round on, a fixed number of tokens each round.
+    Fixed,
+}
+
+impl FreezeRule {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::LatentDiff, Self::LatentAcceleration1, Self::LatentAcceleration2, Self::TokenStability, Self::Fixed];
+
+    /// The authors' name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LatentDiff => "latent-diff",
+            Self::LatentAcceleration1 => "latent-acceleration-1",
+            Self::LatentAcceleration2 => "latent-acceleration-2",
+            Self::TokenStability => "token-stability",
+            Self::Fixed => "fixed",
+        }
+    }
+
+    /// Whether states are compared.
+    #[must_use]
+    pub const fn compares(self) -> bool {
+        matches!(self, Self::LatentDiff | Self::LatentAcceleration1 | Self::LatentAcceleration2)
+    }
+}
+
+/// The value of a row that cannot be judged yet.
+const UNJUDGED: f32 = -1.0;
+
+/// A wave under way, of up to so many rows.
+fn some_wave(noise: &mut Noise, rows: u32) -> Wave {
+    let length = 1 + noise.below(rows);
+    let (first, slip) = (noise.below(50), noise.below(4));
+    let kept = noise.below(length + 1);
+    Wave {
+        first,
+        length,
+        known: first + 1 + noise.below(length),
+        fresh: if noise.below(3) == 0 { length } else { kept },
+        kept,
+        slip,
+        slip_before: noise.below(4),
+        swept: (kept + slip).max(1),
+        changes: noise.below(length + 1),
+        round: noise.below(9),
+    }
+}
+
+/// The cases of random seeds, and so many of them by themselves.
+fn some(count: u64, random: fn(u64) -> Case) -> Vec<Case> {
+    (1..=count).map(random).collect()
+}

@@ -1,0 +1,151 @@
+//! What a wave keeps of a round for the next one.
+
+use super::{WAVE, Wave, some, some_wave};
+use crate::kernel::params;
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Workload};
+use crate::{activation_bytes, reduce, stride};
+
+/// Moves states and embeddings to the rows that their positions have in the next round.
+pub static WAVE_SLIDE: Kernel = Kernel {
+    name: "wave_slide",
+    wgsl: include_str!("slide.wgsl"),
+    parts: &[WAVE],
+    bindings: &[
+        Binding::read("wave", "Wave"),
+        Binding::read("state", "vec4<f32>"),
+        Binding::read("embedding", "vec4<f32>"),
+        Binding::read("previous", "vec4<f32>"),
+        Binding::write("before", "vec4<f32>"),
+        Binding::write("moved", "vec4<f32>"),
+        Binding::write("held", "vec4<f32>"),
+    ],
+    axes: &[],
+    overrides: &["WG"],
+    params: WaveSlideParams::FIELDS,
+    params_size: size_of::<WaveSlideParams>(),
+    reference,
+    cases,
+    random,
+    at,
+};
+
+params! {
+    /// Parameters of [`WAVE_SLIDE`].
+    pub struct WaveSlideParams {
+        /// Rows that the next round may have.
+        pub rows: u32,
+        /// Quads of values per padded row.
+        pub quads: u32,
+        /// Rows that a wave grows by in a round.
+        pub headway: u32,
+        /// Number of the [`Past`].
+        pub past: u32,
+    }
+}
+
+/// What is kept of the states at the beginning of a round, for rules that look at acceleration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing.
+    Nothing,
+    /// They, in the rows that their positions have in the next round.
+    Aligned,
+    /// They, in the rows where they were.
+    Places,
+    /// How the states have changed since, in the rows where they were compared.
+    Changes,
+}
+
+/// What moves where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slide {
+    /// Rows that the next round may have.
+    pub rows: u32,
+    /// Values per row.
+    pub n: u32,
+    /// Rows that a wave grows by in a round.
+    pub headway: u32,
+    /// What is kept beside.
+    pub past: Past,
+}
+
+/// Behind [`super::freeze`]: `moved [rows, n]` becomes the states of the rows that go on, or of the rows in front of them for new ones that begin so, `held [rows,
+/// n]` their embeddings, `before [rows, n]` what is kept beside. Bindings: wave, state, embedding, previous, before, moved, held.
+#[must_use]
+pub fn slide(slide: Slide) -> Launch {
+    let Slide { rows, n, headway, past } = slide;
+    let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
+    Launch {
+        kernel: &WAVE_SLIDE,
+        choice: Choice::default(),
+        overrides: vec![reduce::lanes(quads, 128)],
+        params: bytemuck::bytes_of(&WaveSlideParams { rows, quads, headway, past: past as u32 }).to_vec(),
+        workgroups: [rows, 1, 1],
+        sizes: vec![size_of::<Wave>() as u64, bytes, bytes, bytes, bytes, bytes, bytes],
+        cost: Cost { bytes: if past == Past::Nothing { 4 * bytes } else { 6 * bytes }, flops: 0 },
+    }
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: WaveSlideParams = launch.params();
+    let wave = slots.read::<Wave>()[0];
+    let (state, embedding, previous) = (slots.read::<f32>(), slots.read::<f32>(), slots.read::<f32>());
+    let (before, moved, held) = (slots.write::<f32>(), slots.write::<f32>(), slots.write::<f32>());
+    let width = params.quads as usize * 4;
+    let of = |row: u32| row as usize * width..(row as usize + 1) * width;
+    let past = [Past::Nothing, Past::Aligned, Past::Places, Past::Changes][params.past as usize];
+    for row in 0..params.rows {
+        let kept = row < wave.kept;
+        let to = of(row);
+        if row < wave.fresh {
+            let in_front = || wave.swept.saturating_sub(params.headway) + row - wave.kept;
+            let source = if kept { row + wave.slip } else { in_front() };
+            moved[to.clone()].copy_from_slice(&state[of(source)]);
+        }
+        if kept {
+            held[to.clone()].copy_from_slice(&embedding[of(row + wave.slip)]);
+        }
+        match past {
+            Past::Aligned if kept => before[to].copy_from_slice(&previous[of(row + wave.slip)]),
+            Past::Places if row < wave.swept => before[to.clone()].copy_from_slice(&previous[to]),
+            Past::Changes if row + wave.slip_before < wave.swept => {
+                let then = &previous[of(row + wave.slip_before)];
+                let changes = state[to.clone()].iter().zip(then).map(|(now, then)| now - then);
+                before[to].iter_mut().zip(changes).for_each(|(before, change)| *before = change);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn case(rows: u32, n: u32, headway: u32, past: Past, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let mut wave = some_wave(&mut noise, rows);
+    // Of a round that is over: what was swept is kept but for what slipped, and new rows are behind it.
+    wave.swept = 1 + noise.below(rows);
+    wave.slip = noise.below(wave.swept);
+    wave.kept = wave.swept - wave.slip;
+    wave.length = (wave.kept + headway).min(rows);
+    wave.fresh = if noise.below(2) == 0 && wave.swept >= headway { wave.length } else { wave.kept };
+    let mut matrix = || noise.matrix(rows, n, stride(n));
+    Case {
+        name: format!("{past:?} of {rows} rows of {n}, headway {headway}, seed {seed}"),
+        launch: slide(Slide { rows, n, headway, past }),
+        data: vec![bytemuck::cast_slice(&[wave]).to_vec(), matrix(), matrix(), matrix(), matrix(), matrix(), matrix()],
+        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::Exact, Check::Exact],
+    }
+}
+
+fn random(seed: u64) -> Case {
+    let mut noise = Noise::new(!seed);
+    let past = [Past::Nothing, Past::Aligned, Past::Places, Past::Changes][noise.below(4) as usize];
+    case(1 + noise.below(30), 1 + noise.below(700), 1 + noise.below(3), past, seed)
+}
+
+fn cases() -> Vec<Case> {
+    some(16, random)
+}
+
+fn at(work: &Workload) -> Vec<Case> {
+    vec![case(work.rows, work.n_embd, 1, Past::Nothing, 1)]
+}
