@@ -1,5 +1,5 @@
 //! Passes over the core's weights per token, and tokens per second: plain decoding, drafts that are verified, guesses that are under way, and several sequences at
-//! once. All say the same in the invariant mode; here they run as they usually do. Arguments name model folders to measure besides the demo;
+//! once. All say the same in the invariant mode, but for diffusion forcing; here they run as they usually do, and how many tokens are the same is counted. Arguments name model folders to measure besides the demo;
 //! `RUMINATE_BENCH_ROUNDS=N` another number of timed rounds than 3, of which the median counts; 0 counts passes only.
 //!
 //! ```console
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ruminate::{
-    BatchOptions, Device, GenerateOptions, LoadOptions, Model, Pipeline, Sampling, SessionOptions, Source, Speculate,
+    BatchOptions, Device, Diffusion, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling, SessionOptions,
+    Source, Speculate,
 };
 use ruminate_benches::{announce, device};
 
@@ -28,11 +29,12 @@ struct Way {
     name: &'static str,
     speculate: Option<Speculate>,
     pipeline: Option<Pipeline>,
+    diffusion: Option<Diffusion>,
     together: bool,
 }
 
 fn ways() -> Vec<Way> {
-    let way = |name| Way { name, speculate: None, pipeline: None, together: false };
+    let way = |name| Way { name, speculate: None, pipeline: None, diffusion: None, together: false };
     let draft = |draft_steps, draft_len| Some(Speculate { draft_steps: Some(draft_steps), draft_len, threshold: 1.0 });
     let guess = |every| Some(Pipeline { every: Some(every) });
     vec![
@@ -43,6 +45,12 @@ fn ways() -> Vec<Way> {
         Way { pipeline: guess(4), ..way("--pipeline") },
         Way { pipeline: guess(2), ..way("--pipeline=2") },
         Way { pipeline: guess(8), ..way("--pipeline=8") },
+        Way { diffusion: Some(Diffusion::default()), ..way("--diffusion") },
+        Way {
+            diffusion: Some(Diffusion { inner_steps: 2, ..Diffusion::default() }),
+            ..way("--diffusion --inner-steps 2")
+        },
+        Way { diffusion: Some(Diffusion { headway: 2, ..Diffusion::default() }), ..way("--diffusion --headway 2") },
         Way { together: true, ..way("four at once") },
     ]
 }
@@ -61,25 +69,28 @@ fn main() -> Result<(), Failure> {
         let model = open(&device, source)?;
         for sampled in [false, true] {
             let how = if sampled { "sampled at 0.8" } else { "greedy" };
-            println!("\n| {name}, {how} | passes per token | tokens/s |\n|---|---|---|");
+            println!("\n| {name}, {how} | passes per token | tokens/s | tokens as one by one |\n|---|---|---|---|");
             let ways = ways();
             let mut times = vec![Vec::new(); ways.len()];
             let mut passes = vec![0.0; ways.len()];
+            let mut said = vec![Vec::new(); ways.len()];
             // In turn, since machines are noisy; the first round compiles.
             for round in 0..=rounds {
                 for (at, way) in ways.iter().enumerate() {
-                    let (seconds, taken) = measure(&model, way, sampled)?;
-                    passes[at] = taken;
+                    let (seconds, taken, tokens) = measure(&model, way, sampled)?;
+                    (passes[at], said[at]) = (taken, tokens);
                     if round > 0 {
                         times[at].push(seconds);
                     }
                 }
             }
-            for ((way, mut times), passes) in ways.iter().zip(times).zip(passes) {
+            for (((way, mut times), passes), tokens) in ways.iter().zip(times).zip(passes).zip(&said) {
                 times.sort_by(f64::total_cmp);
                 let rate = times.get(times.len() / 2).map(|time| f64::from(PROMPTS * TOKENS) / time);
                 let rate = rate.map_or_else(|| "not timed".to_owned(), |rate| format!("{rate:.1}"));
-                println!("| {} | {passes:.1} | {rate} |", way.name);
+                let same = tokens.iter().zip(&said[0]).filter(|(one, other)| one == other).count();
+                let same = 100.0 * same as f64 / f64::from(PROMPTS * TOKENS);
+                println!("| {} | {passes:.1} | {rate} | {same:.0} % |", way.name);
             }
         }
     }
@@ -93,8 +104,8 @@ fn open(device: &Device, folder: Option<&Path>) -> Result<Model, Failure> {
     })
 }
 
-/// Seconds for all prompts, and passes per token.
-fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64), Failure> {
+/// Seconds for all prompts, passes per token, and the tokens.
+fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64, Vec<u32>), Failure> {
     let sampling = if sampled { Sampling { temperature: 0.8, ..Sampling::GREEDY } } else { Sampling::GREEDY };
     let options = GenerateOptions {
         steps: Some(STEPS),
@@ -103,26 +114,35 @@ fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64), Failur
         end_tokens: Some(Vec::new()),
         speculate: way.speculate,
         pipeline: way.pipeline,
+        diffusion: way.diffusion.clone(),
         ..GenerateOptions::default()
     };
     let prompt = |seed: u32| [3 + seed, 40 + 7 * seed, 5 + 11 * seed];
-    let session = SessionOptions { context: Some(64), ..SessionOptions::default() };
-    let mut passes = 0.0;
+    let share = if way.diffusion.is_some() { Diffusion::SHARE } else { KvShare::None };
+    let session = SessionOptions { context: Some(64), share, ..SessionOptions::default() };
+    let (mut passes, mut said) = (0.0, Vec::new());
     let start = Instant::now();
     if way.together {
         let mut batch = model.batch(BatchOptions { sequences: PROMPTS, session })?;
-        for seed in 0..PROMPTS {
-            batch.add(&prompt(seed)[..], seed.into(), &options)?;
+        let mut each = vec![Vec::new(); PROMPTS as usize];
+        let ids: Vec<_> =
+            (0..PROMPTS).map(|seed| batch.add(&prompt(seed)[..], seed.into(), &options)).collect::<Result<_, _>>()?;
+        while let Some((id, piece)) = batch.next()? {
+            if let Some(at) = ids.iter().position(|it| *it == id) {
+                each[at].push(piece.token);
+            }
         }
-        while batch.next()?.is_some() {}
+        said = each.concat();
         passes = batch.core_passes() as f64 / f64::from(PROMPTS * TOKENS);
     } else {
         for seed in 0..PROMPTS {
             let mut session = model.session(SessionOptions { seed: seed.into(), ..session.clone() })?;
             let mut generation = session.generate(&prompt(seed)[..], &options)?;
-            while generation.next().transpose()?.is_some() {}
+            while let Some(piece) = generation.next().transpose()? {
+                said.push(piece.token);
+            }
             passes += generation.statistics().passes_per_token() / f64::from(PROMPTS);
         }
     }
-    Ok((start.elapsed().as_secs_f64(), passes))
+    Ok((start.elapsed().as_secs_f64(), passes, said))
 }

@@ -114,7 +114,7 @@ impl Freezing {
 /// What is taken instead of what would be drawn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
-    /// States `[wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wave has for the noise. Empty if they
+    /// States `[at least wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wave has for the noise. Empty if they
     /// are drawn.
     pub states: Vec<f32>,
     /// Tokens that new positions beyond the first begin with, one after the other, and again from the start. Empty if they are drawn.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate_engine::{Device, OpenOptions, Select};
 use ruminate_tests::golden;
 
@@ -19,9 +20,20 @@ struct Arguments {
     /// Use the CPU twins of the kernels.
     #[arg(long, conflicts_with = "gpu")]
     cpu: bool,
+    /// Check these parts alone; by default all.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = sections())]
+    section: Vec<golden::Section>,
     /// Folders with a checkpoint, expected.json and expected.safetensors.
     #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,
+}
+
+/// What `--section` may say.
+fn sections() -> impl TypedValueParser<Value = golden::Section> {
+    let named = |name: String| {
+        golden::Section::ALL.into_iter().find(|it| it.name() == name).unwrap_or(golden::Section::Computed)
+    };
+    PossibleValuesParser::new(golden::Section::ALL.map(golden::Section::name)).map(named)
 }
 
 fn main() -> ExitCode {
@@ -45,9 +57,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
         if arguments.cpu { Device::cpu() } else { Device::open(&OpenOptions { select, ..OpenOptions::default() })? };
     println!("device: {}", device.name());
     let (mut passed, mut failed) = (0, 0);
+    let sections = if arguments.section.is_empty() { &golden::Section::ALL[..] } else { &arguments.section };
     for folder in &arguments.folders {
         println!("{}", folder.display());
-        match golden::check(folder, &device, &golden::Section::ALL) {
+        match golden::check(folder, &device, sections) {
             Ok(outcomes) => {
                 for outcome in outcomes {
                     let verdict = match (outcome.passed(), outcome.excused) {

@@ -62,11 +62,13 @@ pub enum Section {
     Settled,
     /// Tokens ahead of what is known.
     Ahead,
+    /// Waves of tokens.
+    Diffused,
 }
 
 impl Section {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Computed, Self::Decoded, Self::Settled, Self::Ahead];
+    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::Settled, Self::Ahead, Self::Diffused];
 
     /// As tests name it.
     #[must_use]
@@ -76,6 +78,7 @@ impl Section {
             Self::Decoded => "decoded",
             Self::Settled => "settled",
             Self::Ahead => "ahead",
+            Self::Diffused => "diffused",
         }
     }
 }
@@ -106,10 +109,8 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.varied().context("varied")?;
                 golden.continuous().context("continuous")?;
             }
-            Section::Ahead => {
-                golden.speculative().context("speculative")?;
-                golden.diffusion().context("diffusion")?;
-            }
+            Section::Ahead => golden.speculative().context("speculative")?,
+            Section::Diffused => golden.diffusion().context("diffusion")?,
         }
     }
     Ok(golden.outcomes)
