@@ -421,11 +421,13 @@ fn given_states(device: &Device, config: &Config, rows: u32, given: Option<&Give
         return Ok(device.buffer("no given states", 16)?);
     };
     let (n, expected) = (config.n_embd, rows as usize * config.n_embd as usize);
-    if states.len() != expected {
+    if states.len() < expected {
         return Err(Error::State { found: states.len(), expected });
     }
-    let padded: Vec<f32> =
-        states.chunks(n as usize).flat_map(|row| row.iter().copied().chain((n..stride(n)).map(|_| 0.0))).collect();
+    let padded: Vec<f32> = states[..expected]
+        .chunks(n as usize)
+        .flat_map(|row| row.iter().copied().chain((n..stride(n)).map(|_| 0.0)))
+        .collect();
     let buffer = device.buffer("given states", activation_bytes(rows, n))?;
     device.write(&buffer, 0, bytemuck::cast_slice(&padded))?;
     Ok(buffer)

@@ -227,6 +227,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         swept: w.length,
         changes: if authors { w.length.saturating_sub(w.slip) } else { kept },
         round: w.round + 1,
+        unused: [0; 2],
     };
     emitted[3 * capacity + 1] = first;
     emitted[3 * capacity + 2] = length;
@@ -247,7 +248,7 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
         let token = if i > 0 && noise.below(2) == 0 { chosen[i as usize - 1] } else { noise.below(vocab) };
         rows[i as usize] = Row { output: i, step: rule.steps, ..Row::new(0, wave.first + i, token) };
         let value = if noise.below(4) == 0 { UNJUDGED } else { noise.signed().abs() };
-        marks[i as usize] = Mark { steps: noise.below(30), stable: noise.below(2 * rule.rounds + 1), value };
+        marks[i as usize] = Mark { steps: noise.below(30), stable: noise.below(2 * rule.rounds + 1), value, unused: 0 };
     }
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     let sequence = Sequence { seed: [seed as u32, 3], state_std: 1.0, steps: 0 };

@@ -73,7 +73,7 @@ fn main() {
             token = placeholder(w.first + end, w.round, i - 1u);
         }
         rows[end] = Row(sequence, w.first + end, 0u, token, 1u, end, 1u, 0u);
-        marks[end] = Mark(0u, 0u, UNJUDGED);
+        marks[end] = Mark(0u, 0u, UNJUDGED, 0u);
         end += 1u;
     }
     for (var i = stands; i < end; i += 1u) {
@@ -121,7 +121,7 @@ fn main() {
     let kept = max(w.length, slip) - slip;
     let length = end - slip;
     let changes = select(kept, max(w.length, w.slip) - w.slip, params.authors != 0u);
-    wave[0] = Wave(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u);
+    wave[0] = Wave(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, vec2<u32>());
     emitted[3u * params.capacity + 1u] = first;
     emitted[3u * params.capacity + 2u] = length;
 }

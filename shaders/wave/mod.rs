@@ -48,6 +48,8 @@ pub struct Wave {
     pub changes: u32,
     /// Rounds so far.
     pub round: u32,
+    /// Nothing: whole 16 bytes are what devices set aside.
+    pub unused: [u32; 2],
 }
 
 /// What is known of a row.
@@ -60,6 +62,8 @@ pub struct Mark {
     pub stable: u32,
     /// What the last check came to.
     pub value: f32,
+    /// Nothing: it fills 16 bytes.
+    pub unused: u32,
 }
 
 /// When a token stands.
@@ -120,6 +124,7 @@ fn some_wave(noise: &mut Noise, rows: u32) -> Wave {
         swept: (kept + slip).max(1),
         changes: noise.below(length + 1),
         round: noise.below(9),
+        unused: [0; 2],
     }
 }
 

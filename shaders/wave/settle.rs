@@ -103,7 +103,7 @@ fn case(caps: &Caps, rows: u32, n: u32, (rule, authors): (FreezeRule, bool), see
     let mut noise = Noise::new(seed);
     let wave = some_wave(&mut noise, rows);
     let wave = Wave { swept: wave.swept.min(rows), ..wave };
-    let marks = vec![Mark { steps: 3, stable: 2, value: 0.0 }; rows as usize];
+    let marks = vec![Mark { steps: 3, stable: 2, ..Mark::default() }; rows as usize];
     let mut matrix = || noise.matrix(rows, n, stride(n));
     Case {
         name: format!("{}, {rows} rows of {n}, authors {authors}, seed {seed}", rule.name()),

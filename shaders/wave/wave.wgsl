@@ -19,6 +19,7 @@ struct Wave {
     changes: u32,
     // Rounds so far.
     round: u32,
+    unused: vec2<u32>,
 }
 
 // What is known of a row.
@@ -29,6 +30,7 @@ struct Mark {
     stable: u32,
     // What the last check came to.
     value: f32,
+    unused: u32,
 }
 
 const LATENT_DIFF: u32 = 0u;
