@@ -10,7 +10,6 @@ mod table;
 use std::collections::{HashMap, VecDeque};
 
 use ruminate_engine::{Buffer, ReadBack};
-use ruminate_shaders::attention::cache::KvShare;
 use ruminate_shaders::batch::Came;
 use ruminate_shaders::{NONE, Row};
 
@@ -18,6 +17,7 @@ use self::member::Member;
 use self::table::{Place, Table};
 use crate::ahead::Ends;
 use crate::error::Error;
+use crate::exit::Checks;
 use crate::fit;
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::kv::KvCache;
@@ -69,11 +69,11 @@ pub struct Batch {
     core_passes: u64,
 }
 
-/// Whose token a place of a round brings.
+/// Whose row a place of a round has, if a token or its end is to come of it.
 #[derive(Clone, Copy)]
 struct Expected {
-    slot: usize,
     id: SequenceId,
+    row: Place,
 }
 
 impl Model {
@@ -120,8 +120,8 @@ impl Batch {
     /// Adds a sequence, which joins as soon as there is a place for it; others may be under way. The seed is that of a [`Session`](crate::Session) alone.
     ///
     /// # Errors
-    /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits, continuous compute, a step count per
-    /// token, noise, speculation, pipelining.
+    /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits of a prompt's rows all together,
+    /// continuous compute, a step count per token, noise, speculation, pipelining.
     pub fn add<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -200,6 +200,7 @@ impl Batch {
             edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
             logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.config().padded_vocab_size)),
             follow: Follow::Batch,
+            checks: Checks::apart(members().filter_map(|member| member.exit.as_ref())),
             ..PlanKey::of(Stage::Token)
         };
         if plan.edits {
@@ -230,6 +231,7 @@ impl Batch {
             let Some(member) = self.waiting.pop_front() else { return Ok(()) };
             let entry = member.session.sequence(self.model.config(), member.steps);
             self.tables.write_sequence(&device, slot as u32, entry)?;
+            self.tables.write_terms(&device, slot as u32, member.terms())?;
             self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)?;
             let history = slot as u64 * u64::from(self.kv.context()) * 4;
             device.write(&self.tables.history, history, bytemuck::cast_slice(&member.prompt))?;
@@ -244,8 +246,7 @@ impl Batch {
         order.sort_by_key(|&slot| self.members[slot].as_ref().map(|member| member.id));
         for slot in order {
             while let Some(member) = self.members[slot].as_mut().filter(|member| member.fed < member.prompt.len()) {
-                // Where steps share keys, a row would see those of others at steps that depend on the company: so one follows the other.
-                if self.options.share != KvShare::None && self.table.holds(slot) {
+                if member.one_by_one() && self.table.holds(slot) {
                     break;
                 }
                 let Some(place) = self.table.free() else { return Ok(()) };
@@ -255,35 +256,42 @@ impl Batch {
                     ..Row::new(slot as u32, position, member.prompt[member.fed])
                 };
                 member.fed += 1;
+                let row_of = member.place(slot, position);
                 // With the position behind it, where the row that follows will be.
                 let (end, steps) = ((position + 2).min(self.kv.context()), member.steps);
                 self.kv.reserve(slot as u32, end, steps)?;
                 self.write_row(place, row)?;
-                self.table.take(place, Place { slot, left: steps, decodes: last });
+                self.table.take(place, row_of);
             }
         }
         Ok(())
     }
 
-    /// Takes note of what a round of so many steps does to the table, and who gets a token by it.
+    /// Takes note of what a round of so many steps does to the table, and who gets a token by it, or may.
     fn advance(&mut self, steps: u32) -> Result<Vec<Option<Expected>>, Error> {
         let mut expected = vec![None; self.table.rows()];
         for (place, brings) in expected.iter_mut().enumerate() {
             let Some(row) = self.table.advance(place, steps) else { continue };
-            let Some(member) = self.members[row.slot].as_mut().filter(|_| row.decodes) else {
+            let Some(member) = self.members[row.slot].as_mut() else {
                 self.table.clear(place);
                 continue;
             };
-            *brings = Some(Expected { slot: row.slot, id: member.id });
+            *brings = Some(Expected { id: member.id, row });
+            if !row.decodes {
+                if !row.open {
+                    self.table.clear(place);
+                }
+                continue;
+            }
             member.begun += 1;
-            if member.begun == member.wanted {
+            if !row.open && member.begun == member.wanted {
                 self.table.clear(place);
                 self.write_row(place, Row::RESTING)?;
             } else {
-                let end = (member.prompt.len() as u32 + member.begun + 1).min(self.kv.context());
-                let steps = member.steps;
+                let next = member.prompt.len() as u32 + member.begun;
+                let (end, steps) = ((next + 1).min(self.kv.context()), member.steps);
+                self.table.take(place, member.place(row.slot, next - 1));
                 self.kv.reserve(row.slot as u32, end, steps)?;
-                self.table.take(place, Place { left: steps, ..row });
             }
         }
         Ok(expected)
@@ -295,11 +303,23 @@ impl Batch {
         let (came, ranks) = results.split_first().ok_or_else(lost)?;
         let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
         for (place, (came, expected)) in came.iter().zip(expected).enumerate() {
-            let Some(Expected { slot, id }) = *expected else { continue };
+            let Some(Expected { id, row: Place { slot, open, decodes, .. } }) = *expected else { continue };
             // One that has ended meanwhile.
             let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id) else { continue };
-            if came.token == NONE {
-                return Err(lost());
+            match (decodes, came.token != NONE) {
+                (true, true) => {}
+                // It is still under way.
+                (true, false) if open => {
+                    member.begun -= 1;
+                    continue;
+                }
+                (true, false) => return Err(lost()),
+                (false, _) => {
+                    if open && came.steps > 0 {
+                        self.table.clear(place);
+                    }
+                    continue;
+                }
             }
             let (piece, ended) = member.say(*came, ranks, place)?;
             self.arrived.push_back((id, piece));
