@@ -261,6 +261,10 @@ impl Batch {
                 let (end, steps) = ((position + 2).min(self.kv.context()), member.steps);
                 self.kv.reserve(slot as u32, end, steps)?;
                 self.write_row(place, row)?;
+                if !last {
+                    // Whoever was read out in this place before is so no more.
+                    self.write_entry(&self.space.sites.picked, place, Row::RESTING)?;
+                }
                 self.table.take(place, row_of);
             }
         }
@@ -344,8 +348,12 @@ impl Batch {
     }
 
     fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
+        self.write_entry(&self.space.sites.rows, place, row)
+    }
+
+    fn write_entry(&self, table: &Buffer, place: usize, row: Row) -> Result<(), Error> {
         let offset = place as u64 * size_of::<Row>() as u64;
-        Ok(self.model.device().write(&self.space.sites.rows, offset, bytemuck::bytes_of(&row))?)
+        Ok(self.model.device().write(table, offset, bytemuck::bytes_of(&row))?)
     }
 }
 

@@ -24,13 +24,15 @@ pub struct Terms {
     pub first: u32,
     /// Steps of a row at most: then it leaves, settled or not.
     pub steps: u32,
+    /// Unused; keeps the entry at 32 bytes.
+    pub reserved: [u32; 2],
 }
 
 impl Terms {
     /// Of rows that take so many steps.
     #[must_use]
     pub const fn fixed(steps: u32) -> Self {
-        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps }
+        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, reserved: [0; 2] }
     }
 
     /// Of rows that are checked at every step.

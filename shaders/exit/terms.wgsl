@@ -6,6 +6,8 @@ struct Terms {
     every: u32,
     first: u32,
     steps: u32,
+    reserved_0: u32,
+    reserved_1: u32,
 }
 
 const COSINE: u32 = 1u;
