@@ -8,6 +8,9 @@ use ruminate_shaders::exit::{Criterion, Rule, Terms};
 use crate::error::Error;
 
 /// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
+///
+/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the state. Sequences of a
+/// [`Batch`](crate::Batch) may each have an exit of its own, but for [`PrefillExit::Together`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exit {
     /// What is looked at.
@@ -17,7 +20,7 @@ pub struct Exit {
     /// The first so many steps are not checked.
     pub min_steps: u32,
     /// Every how many steps there is a check, at least 1, the first at the step behind `min_steps`. Criteria that look at the next token read it out for
-    /// every check.
+    /// every check; in a batch, where rows are at different steps, at every step.
     pub every: u32,
     /// How rows of a prompt leave.
     pub prefill: PrefillExit,
@@ -30,7 +33,7 @@ pub enum PrefillExit {
     #[default]
     Each,
     /// All of a pass at once, as in the authors' code: when the mean of their values has settled, or, where the criterion looks at the next token, the
-    /// last row's.
+    /// last row's. In a batch there is none of this: rows of a prompt come to its passes as places get free.
     Together,
     /// Not at all.
     Never,

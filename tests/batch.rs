@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
     Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, PrefillExit,
-    Sampling, SequenceId, SessionOptions, Speculate, State, StopReason,
+    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -26,6 +26,7 @@ fn main() -> std::process::ExitCode {
         ("rows_leave_early_as_they_do_alone", exits),
         ("what_those_show_that_left_is_as_alone", lookups),
         ("rows_that_leave_early_take_fewer_passes", fewer),
+        ("each_token_may_have_its_own_number_of_steps", steps_of),
         ("steps_that_share_keys_share_them_in_a_batch", shared_keys),
         ("sequences_end_for_their_own_reasons", reasons),
         ("what_ends_gives_its_memory_back", memory),
@@ -240,6 +241,40 @@ fn fewer(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// Other depths from token to token, beside rows that leave early; and one that makes no sense, which is its sequence's own affair.
+fn steps_of(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut all: Vec<Asked> = (80..if device.is_cpu() { 84 } else { 110 }).map(leaving).collect();
+    for asked in all.iter_mut().step_by(2) {
+        let seed = asked.seed as u32;
+        asked.options.exit = None;
+        asked.options.steps_of = Some(StepsOf::new(move |token| 1 + (seed + 5 * token) % 13));
+    }
+    compare(&model, &mut batch(&model, 8)?, &all)?;
+
+    let mut batch = batch(&model, 2)?;
+    let none = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 - token)), ..asked(1).options };
+    let none = GenerateOptions { max_tokens: Some(9), ..none };
+    let (fails, other) = (batch.add(&[5_u32][..], 1, &none)?, asked(6));
+    batch.add(other.prompt.as_slice(), other.seed, &other.options)?;
+    let (mut said, mut failed) = (Vec::new(), 0);
+    loop {
+        match batch.next() {
+            Ok(Some((id, piece))) if id != fails => said.push(piece),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => {
+                ensure!(error.to_string().contains("steps"), "{error}");
+                failed += 1;
+            }
+        }
+    }
+    ensure!(failed == 1 && batch.stop_reason(fails) == Some(StopReason::Failed), "{failed} failures");
+    let expected = alone(&model, &other)?;
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
 /// A prompt whose rows follow each other, as tokens that are fed one by one do.
 fn shared_keys(device: &Device) -> Result<()> {
     let model = model(device)?;
@@ -331,12 +366,15 @@ fn refusals(device: &Device) -> Result<()> {
     let plain = asked(0).options;
     let read_out = Some(Exit::new(Criterion::Kl));
     let together = Some(Exit { prefill: PrefillExit::Together, ..Exit::new(Criterion::LatentDiff) });
-    let cases: [(&[u32], GenerateOptions, &str); 8] = [
+    let steps_of = Some(StepsOf::new(|_| 3));
+    let exit = Some(Exit::new(Criterion::LatentDiff));
+    let cases: [(&[u32], GenerateOptions, &str); 9] = [
         (&[], plain.clone(), "empty"),
         (&[1; 65], plain.clone(), "65 tokens"),
         (&[100_000], plain.clone(), "100000"),
         (&[1], GenerateOptions { exit: read_out, ..plain.clone() }, "exit"),
         (&[1], GenerateOptions { exit: together, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { exit, steps_of, ..plain.clone() }, "steps_of"),
         (&[1], GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() }, "speculate"),
         (&[1], GenerateOptions { max_tokens: Some(0), ..plain.clone() }, "max_tokens"),
         (&[1], GenerateOptions { steps: Some(0), ..plain }, "steps"),

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::model::Model;
-use crate::options::{GenerateOptions, SessionOptions};
+use crate::options::{GenerateOptions, SessionOptions, StepsOf};
 use crate::policy::Chosen;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
@@ -25,7 +25,9 @@ pub(super) struct Member {
     pub(super) prompt: Vec<u32>,
     /// Tokens of the prompt that have had a row.
     pub(super) fed: usize,
+    /// Steps of its rows: those of the prompt, then those of each token.
     pub(super) steps: u32,
+    steps_of: Option<StepsOf>,
     pub(super) exit: Option<Exit>,
     pub(super) choosing: Choosing,
     /// Tokens to generate.
@@ -75,6 +77,7 @@ impl Member {
             prompt,
             fed: 0,
             steps,
+            steps_of: options.steps_of.clone(),
             exit: options.exit,
             choosing: Choosing::new(options, model.tokenizer(), vocab)?,
             wanted: asked.min(room),
@@ -84,6 +87,14 @@ impl Member {
             full: room < asked,
             speech: Speech::new(model, options)?,
         })
+    }
+
+    /// Takes note that the next token is begun; whether its row has another depth than the one before.
+    pub(super) fn begin_token(&mut self) -> Result<bool, Error> {
+        let Some(of) = &self.steps_of else { return Ok(false) };
+        let steps = of.steps(self.begun);
+        check_steps(steps)?;
+        Ok(std::mem::replace(&mut self.steps, steps) != steps)
     }
 
     /// When its rows leave.
@@ -141,11 +152,14 @@ fn refuse(options: &GenerateOptions) -> Result<(), Error> {
     let refused = [
         (together, "exit", why),
         (options.continuous.is_some(), "continuous", state),
-        (options.steps_of.is_some(), "steps_of", "a sequence of a batch has one depth; give each its own"),
         (options.noise.is_some(), "noise", "all sequences of a batch would get it"),
         (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
         (options.pipeline.is_some(), "pipeline", "places of a batch are for other sequences"),
     ];
+    if options.exit.is_some() && options.steps_of.is_some() {
+        let why = "in a batch: which of its tokens a row that may leave early is at comes to the host too late to say how deep it is";
+        return Err(Error::Together { one: "steps_of", other: "exit", why });
+    }
     match refused.into_iter().find(|(asked, ..)| *asked) {
         Some((_, other, why)) => Err(Error::Together { one: "batch", other, why }),
         None => Ok(()),

@@ -3,6 +3,10 @@
 //! All of them share one row table, and so every pass over the weights. A round takes the steps that are left to the row that has fewest; then the rows that are
 //! finished are read out, and their sequences go on in the same place of the table. A prompt takes the places that are free, as many of its tokens as there are: it
 //! begins at once, and nobody waits for it. What was chosen comes to the host one round later, while the device computes the next.
+//!
+//! Rows that may leave early do so on the device, and the host hears of it a round later as well. Until then it counts on what may be: a token of each round, and a place
+//! that is not free yet. A round takes at most an eighth of their steps, since one that has left waits for its end; and it waits for rows of its sequence in front of
+//! it, because what is read out of it attends to those.
 
 mod member;
 mod table;
@@ -121,7 +125,7 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits of a prompt's rows all together,
-    /// continuous compute, a step count per token, noise, speculation, pipelining.
+    /// continuous compute, noise, speculation, pipelining.
     pub fn add<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -139,7 +143,7 @@ impl Batch {
     /// The next token of any sequence, waited for; none when all are finished.
     ///
     /// # Errors
-    /// The device's.
+    /// The device's; [`Error::Option`] if [`GenerateOptions::steps_of`] gives steps that make no sense, which ends its sequence and no other.
     #[expect(clippy::should_implement_trait, reason = "sequences may be added between two tokens")]
     pub fn next(&mut self) -> Result<Option<(SequenceId, Piece)>, Error> {
         loop {
@@ -147,14 +151,16 @@ impl Batch {
                 return Ok(Some(piece));
             }
             let before = self.pending.take();
-            self.submit()?;
-            let Some((ticket, expected)) = before else {
-                if self.pending.is_none() {
-                    return Ok(None);
-                }
+            let submitted = self.submit();
+            if let Some((ticket, expected)) = before {
+                self.arrive(ticket, &expected)?;
+                submitted?;
                 continue;
-            };
-            self.arrive(ticket, &expected)?;
+            }
+            submitted?;
+            if self.pending.is_none() {
+                return Ok(None);
+            }
         }
     }
 
@@ -215,9 +221,9 @@ impl Batch {
         let reads: Vec<&Buffer> = reads.iter().collect();
         let ticket = device.execute(self.space.plan(&around, plan)?, &[steps], &reads)?;
         self.core_passes += u64::from(steps);
-        let expected = self.advance(steps)?;
+        let (expected, advanced) = self.advance(steps);
         self.pending = ticket.map(|ticket| (ticket, expected));
-        Ok(())
+        advanced
     }
 
     /// Gives free places of the cache to those who have waited longest.
@@ -271,34 +277,51 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes note of what a round of so many steps does to the table, and who gets a token by it, or may.
-    fn advance(&mut self, steps: u32) -> Result<Vec<Option<Expected>>, Error> {
+    /// Takes note of what a round of so many steps does to the table, and who gets a token by it, or may; and what went wrong, if anything did.
+    fn advance(&mut self, steps: u32) -> (Vec<Option<Expected>>, Result<(), Error>) {
         let mut expected = vec![None; self.table.rows()];
+        let mut outcome = Ok(());
         for (place, brings) in expected.iter_mut().enumerate() {
             let Some(row) = self.table.advance(place, steps) else { continue };
-            let Some(member) = self.members[row.slot].as_mut() else {
+            let Some(member) = self.members[row.slot].as_ref() else {
                 self.table.clear(place);
                 continue;
             };
-            *brings = Some(Expected { id: member.id, row });
-            if !row.decodes {
-                if !row.open {
-                    self.table.clear(place);
-                }
-                continue;
-            }
-            member.begun += 1;
-            if !row.open && member.begun == member.wanted {
+            let id = member.id;
+            *brings = Some(Expected { id, row });
+            if row.decodes {
+                outcome = outcome.and(self.go_on(place, row).or_else(|error| self.fail(id, row.slot, error)));
+            } else if !row.open {
                 self.table.clear(place);
-                self.write_row(place, Row::RESTING)?;
-            } else {
-                let next = member.prompt.len() as u32 + member.begun;
-                let (end, steps) = ((next + 1).min(self.kv.context()), member.steps);
-                self.table.take(place, member.place(row.slot, next - 1));
-                self.kv.reserve(row.slot as u32, end, steps)?;
             }
         }
-        Ok(expected)
+        (expected, outcome)
+    }
+
+    /// Makes ready what follows a row that brings a token, or may.
+    fn go_on(&mut self, place: usize, row: Place) -> Result<(), Error> {
+        let Some(member) = self.members[row.slot].as_mut() else { return Ok(()) };
+        member.begun += 1;
+        if !row.open && member.begun == member.wanted {
+            self.table.clear(place);
+            return self.write_row(place, Row::RESTING);
+        }
+        let deeper = member.begin_token()?;
+        let (steps, next) = (member.steps, member.prompt.len() as u32 + member.begun);
+        self.table.take(place, member.place(row.slot, next - 1));
+        if deeper {
+            let (entry, terms) = (member.session.sequence(self.model.config(), steps), member.terms());
+            self.tables.write_sequence(self.model.device(), row.slot as u32, entry)?;
+            self.tables.write_terms(self.model.device(), row.slot as u32, terms)?;
+        }
+        self.kv.reserve(row.slot as u32, (next + 1).min(self.kv.context()), steps)
+    }
+
+    /// Ends a sequence that cannot go on, and hands the reason on.
+    fn fail(&mut self, id: SequenceId, slot: usize, error: Error) -> Result<(), Error> {
+        self.finished.insert(id, StopReason::Failed);
+        self.leave(slot)?;
+        Err(error)
     }
 
     /// Waits for a round and takes note of its tokens.
