@@ -9,8 +9,8 @@ use crate::error::Error;
 
 /// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
 ///
-/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the state. Sequences of a
-/// [`Batch`](crate::Batch) may each have an exit of its own, but for [`PrefillExit::Together`].
+/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the
+/// state. Sequences of a [`Batch`](crate::Batch) may each have an exit of its own, but for [`PrefillExit::Together`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exit {
     /// What is looked at.

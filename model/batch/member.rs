@@ -104,8 +104,8 @@ impl Member {
         exit.terms(first, self.steps)
     }
 
-    /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it would
-    /// where it sees the last steps of all.
+    /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
+    /// would where it sees the last steps of all.
     pub(super) fn one_by_one(&self) -> bool {
         self.session.share != KvShare::None || self.exit.is_some() && self.session.lookup == Lookup::AlwaysLast
     }

@@ -4,9 +4,9 @@
 //! finished are read out, and their sequences go on in the same place of the table. A prompt takes the places that are free, as many of its tokens as there are: it
 //! begins at once, and nobody waits for it. What was chosen comes to the host one round later, while the device computes the next.
 //!
-//! Rows that may leave early do so on the device, and the host hears of it a round later as well. Until then it counts on what may be: a token of each round, and a place
-//! that is not free yet. A round takes at most an eighth of their steps, since one that has left waits for its end; and it waits for rows of its sequence in front of
-//! it, because what is read out of it attends to those.
+//! Rows that may leave early do so on the device, and the host hears of it a round later as well. Until then it counts on what may be: a token of each round,
+//! and a place that is not free yet. A round takes at most an eighth of their steps, since one that has left waits for its end; and it waits for rows of its
+//! sequence in front of it, because what is read out of it attends to those.
 
 mod member;
 mod table;
