@@ -147,7 +147,7 @@ fn refuse(options: &GenerateOptions) -> Result<(), Error> {
         PrefillExit::Together => true,
         PrefillExit::Never => false,
     });
-    let why = "rows of a prompt that leave together would have to share all passes; each by itself (of criteria that look at the state) or never (of any) they may";
+    let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
     let state = "rows of a batch begin from fresh states";
     let refused = [
         (together, "exit", why),

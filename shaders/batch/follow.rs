@@ -52,7 +52,8 @@ pub struct Came {
 }
 
 /// Each row of the table that is active and read out, in its own place, becomes the row of what was chosen behind it, or rests if the context is full; one that is
-/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: chosen `[rows]`, rows, history `[sequences, context]`, came.
+/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: chosen `[rows]`,
+/// rows, history `[sequences, context]`, came.
 #[must_use]
 pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;

@@ -13,8 +13,8 @@ fn sum(at: Lane, value: f32) -> f32 {
     return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
 }
 
-// One workgroup per read-out: how far the distribution of the next token has moved since the last check, if this step is one. `previous` holds the logarithms of
-// the last one; before the first check it counts as uniform.
+// One workgroup per read-out: how far the distribution of the next token has moved since the last check, if this step is one. `previous` holds the
+// logarithms of the last one; before the first check it counts as uniform.
 fn run(at: Lane) {
     let output = at.group.x;
     if (picked[output].live == 0u) {

@@ -41,8 +41,8 @@ params! {
     }
 }
 
-/// Clears the memos of all rows but those that are under way, and copies `state [rows, n]` to `previous` if states are compared. Bindings: rows, state, previous, memo
-/// `[rows]`.
+/// Clears the memos of all rows but those that are under way, and copies `state [rows, n]` to `previous` if states are compared. Bindings: rows, state,
+/// previous, memo `[rows]`.
 #[must_use]
 pub fn exit_begin(rows: u32, n: u32, keeps_states: bool) -> Launch {
     let bytes = if keeps_states { activation_bytes(rows, n) } else { 16 };
