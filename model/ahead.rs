@@ -8,11 +8,12 @@ use std::collections::hash_map::Entry;
 use ruminate_engine::{Buffer, Device, Execution};
 use ruminate_shaders::Row;
 use ruminate_shaders::ahead::{Front, emitted_bytes};
-use ruminate_shaders::attention::cache::KvShare;
+use ruminate_shaders::attention::cache::{KvShare, Lookup};
 
 use crate::diffusion::{Current, Front as WaveFront, WaveSites, round_bytes};
 use crate::error::Error;
-use crate::options::GenerateOptions;
+use crate::exit::Checks;
+use crate::options::{GenerateOptions, SessionOptions};
 use crate::policy::{Chosen, Policy};
 use crate::session::{INVARIANT_ROWS, Session, capacity};
 use crate::workspace::{Follow, PlanKey, Workspace};
@@ -62,7 +63,11 @@ pub(crate) enum Lead {
 
 impl Lead {
     /// What options ask for.
-    pub(crate) fn of(options: &GenerateOptions, steps: u32, share: KvShare) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(
+        options: &GenerateOptions,
+        steps: u32,
+        &SessionOptions { share, lookup, .. }: &SessionOptions,
+    ) -> Result<Option<Self>, Error> {
         let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
         let together = |one, other, why| Err(Error::Together { one, other, why });
         if let Some(diffusion) = &options.diffusion {
@@ -117,16 +122,15 @@ impl Lead {
             let why = "a row would see the shared keys of rows that are still under way, where plain decoding sees their last";
             return together(name, "kv_share", why);
         }
-        match (lead, options.exit) {
-            (Self::Guesses { .. }, Some(_)) => {
-                together(name, "exit", "the rows of a pass are at different steps, which its checks do not know")
-            }
-            (Self::Drafts { .. }, Some(exit)) if exit.criterion.reads_out() => {
-                let why = "its criterion reads a draft out before the tokens in front of it are finished; one that looks at the state does not";
-                together(name, "exit", why)
-            }
-            _ => Ok(Some(lead)),
+        if lookup == Lookup::AlwaysLast {
+            let why = "a row would see the last steps of rows that are still under way, where plain decoding sees those of finished ones";
+            return together(name, "kv_lookup", why);
         }
+        if options.exit.is_some_and(|exit| exit.criterion.reads_out()) {
+            let why = "its criterion reads a token out before those in front of it are finished; one that looks at the state does not";
+            return together(name, "exit", why);
+        }
+        Ok(Some(lead))
     }
 
     /// Rows of the table.
@@ -309,7 +313,7 @@ impl Session {
     ) -> Result<&ruminate_engine::Plan, Error> {
         let (follow, checks) = match lead {
             Lead::Drafts { threshold, .. } => (Follow::Verify(threshold.to_bits()), policy.depth.decoding()),
-            Lead::Guesses { .. } => (Follow::Guess, None),
+            Lead::Guesses { .. } => (Follow::Guess, Checks::apart(policy.depth.exit.iter())),
             Lead::Wave(current) => (Follow::Wave(capacity(most).min(rows), current), None),
         };
         let plan = PlanKey { checks, follow, noise: policy.noise, ..PlanKey::choosing(&policy.choosing) };

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ruminate_shaders::exit::{Criterion, Rule};
+use ruminate_shaders::exit::{Criterion, Rule, Terms};
 
 use crate::error::Error;
 
 /// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
+///
+/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the
+/// state. Sequences of a [`Batch`](crate::Batch) may each have an exit of its own, but for [`PrefillExit::Together`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exit {
     /// What is looked at.
@@ -17,7 +20,7 @@ pub struct Exit {
     /// The first so many steps are not checked.
     pub min_steps: u32,
     /// Every how many steps there is a check, at least 1, the first at the step behind `min_steps`. Criteria that look at the next token read it out for
-    /// every check.
+    /// every check; in a batch, where rows are at different steps, at every step.
     pub every: u32,
     /// How rows of a prompt leave.
     pub prefill: PrefillExit,
@@ -30,7 +33,7 @@ pub enum PrefillExit {
     #[default]
     Each,
     /// All of a pass at once, as in the authors' code: when the mean of their values has settled, or, where the criterion looks at the next token, the
-    /// last row's.
+    /// last row's. In a batch there is none of this: rows of a prompt come to its passes as places get free.
     Together,
     /// Not at all.
     Never,
@@ -41,6 +44,12 @@ impl Exit {
     #[must_use]
     pub const fn new(criterion: Criterion) -> Self {
         Self { criterion, threshold: usual_threshold(criterion), min_steps: 0, every: 1, prefill: PrefillExit::Each }
+    }
+
+    /// When rows from a position on leave, checked as this says; after so many steps at the latest.
+    pub(crate) fn terms(&self, first: u32, steps: u32) -> Terms {
+        let Self { min_steps, every, .. } = *self;
+        Terms { min_steps, every, first, steps, ..Terms::of(self.criterion, self.threshold) }
     }
 
     /// Checks the ranges.
@@ -95,12 +104,14 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Checks as a plan is recorded with them.
+/// Checks as a plan is recorded with them; what else there is to say of them the tables of the sequences have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Checks {
-    pub(crate) criterion: Criterion,
-    /// Bits of the threshold, so that plans can be told apart.
-    threshold: u32,
+    /// Whether some look at the state.
+    pub(crate) states: bool,
+    /// Whether some look at what is read out.
+    pub(crate) reads_out: bool,
+    /// Steps from check to check, where all rows of a pass are at the same step.
     pub(crate) every: u32,
     pub(crate) rule: Rule,
 }
@@ -113,17 +124,20 @@ impl Checks {
             (false, false) => Rule::Mean,
             (false, true) => Rule::First,
         };
-        Self { criterion: exit.criterion, threshold: exit.threshold.to_bits(), every: exit.every, rule }
+        let reads_out = exit.criterion.reads_out();
+        Self { states: !reads_out, reads_out, every: exit.every, rule }
     }
 
-    pub(crate) fn threshold(self) -> f32 {
-        f32::from_bits(self.threshold)
+    /// The checks of rows that are at steps of their own; none if there is no exit.
+    pub(crate) fn apart<'a>(exits: impl Iterator<Item = &'a Exit>) -> Option<Self> {
+        let each = exits.map(|exit| Self { every: 1, ..Self::of(exit, true) });
+        each.reduce(|a, b| Self { states: a.states || b.states, reads_out: a.reads_out || b.reads_out, ..a })
     }
 }
 
 /// Rows of a pass that are read out where only its last one is asked for, if any: a check of what is read out needs that too.
 pub(crate) fn outputs(last: bool, checks: Option<Checks>) -> usize {
-    usize::from(last || checks.is_some_and(|checks| checks.criterion.reads_out()))
+    usize::from(last || checks.is_some_and(|checks| checks.reads_out))
 }
 
 /// How deep rows are iterated: at most so many steps, and when they leave earlier.
@@ -136,6 +150,11 @@ pub(crate) struct Depth {
 impl Depth {
     pub(crate) const fn fixed(steps: u32) -> Self {
         Self { steps, exit: None }
+    }
+
+    /// When rows leave that take so many steps at most.
+    pub(crate) fn terms(&self, steps: u32) -> Terms {
+        self.exit.map_or(Terms::fixed(steps), |exit| exit.terms(0, steps))
     }
 
     /// The checks of rows that are decoded.

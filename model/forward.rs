@@ -64,6 +64,7 @@ impl Session {
     ) -> Result<Forward, Error> {
         self.stop();
         self.check(tokens, depth.steps, state)?;
+        self.tables.write_terms(self.model.device(), 0, depth.terms(u32::MAX))?;
         let n = self.model.config().n_embd as usize;
         let mut found = Forward::default();
         let mut rest = tokens;
@@ -102,11 +103,11 @@ impl Session {
         found: &mut Forward,
     ) -> Result<(), Error> {
         let (device, space) = (self.model.device(), &self.spaces[&key]);
-        let Some(exits) = space.exits(checks) else { return Ok(()) };
+        let Some(exits) = &space.exits else { return Ok(()) };
         let table = device.read(&space.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
         let table: Vec<Row> = bytemuck::pod_collect_to_vec(&table);
         found.steps.extend(table.iter().map(|row| row.step));
-        let judged = if checks.criterion.reads_out() { outputs } else { rows };
+        let judged = if checks.reads_out { outputs } else { rows };
         let memos: Vec<Memo> = bytemuck::pod_collect_to_vec(&device.read(&exits.memo, 0..exits.memo.size())?);
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(&device.read(&exits.values, 0..exits.values.size())?);
         let kept = values.chunks(KEPT_VALUES as usize).zip(memos);

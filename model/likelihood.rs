@@ -159,15 +159,17 @@ impl<'m> Scorer<'m> {
         let session = &SessionOptions { steps: Some(session.steps.unwrap_or(steps).max(steps)), ..session.clone() };
         let (context, planned) = fit::checked(config, session, device)?;
         let tables = Tables::new(device, *sequences, context)?;
+        let depth = Depth { steps, exit: *exit };
         for sequence in 0..*sequences {
             tables.write_sequence(device, sequence, session.sequence(config, steps))?;
+            tables.write_terms(device, sequence, depth.terms(u32::MAX))?;
         }
         Ok(Self {
             model,
             kv: KvCache::new(device, config, session, (*sequences, context, planned))?,
             tables,
             spaces: HashMap::new(),
-            depth: Depth { steps, exit: *exit },
+            depth,
             checks: exit.as_ref().map(|exit| Checks::of(exit, true)),
             fixed: session.invariant.then_some(INVARIANT_ROWS),
             shares: session.share != KvShare::None,
@@ -185,7 +187,7 @@ impl<'m> Scorer<'m> {
 
     /// Scores as many sequences as the cache holds.
     fn score(&mut self, group: &[Continuation]) -> Result<Vec<Likelihood>, Error> {
-        let reads_out = self.checks.is_some_and(|checks| checks.criterion.reads_out());
+        let reads_out = self.checks.is_some_and(|checks| checks.reads_out);
         let stage = |position: usize, before: usize| match () {
             // A read-out sees those of the tokens before it.
             () if reads_out => position as u32,

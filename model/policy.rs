@@ -98,6 +98,9 @@ impl Session {
         let steps = policy.depth.steps;
         self.check(prompt, steps, State::Seeded)?;
         self.set_choosing(&policy.choosing)?;
+        // Where rows are at different steps, each counts its own.
+        let most = if matches!(policy.lead, Some((Lead::Guesses { .. }, _))) { steps } else { u32::MAX };
+        self.tables.write_terms(self.model.device(), 0, policy.depth.terms(most))?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), steps)?;

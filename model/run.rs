@@ -94,7 +94,7 @@ impl Run {
             return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
         }
         let depth = Depth { steps, exit: options.exit };
-        let lead = Lead::of(options, steps, session.options().share)?;
+        let lead = Lead::of(options, steps, session.options())?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         let next = session.next;
         // Positions of a wave go on from states of their own.

@@ -6,7 +6,7 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::batch::{follow, turn};
 use ruminate_shaders::embed::select;
-use ruminate_shaders::exit::{exit_wake, memo_bytes, value_bytes};
+use ruminate_shaders::exit::{Terms, exit_wake, memo_bytes, value_bytes};
 use ruminate_shaders::sample::Sampler;
 use ruminate_shaders::sample::penalise::{Penalties, breaker_words, marks_bytes, penalise};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
@@ -139,6 +139,8 @@ impl Surroundings<'_> {
 pub(crate) struct Tables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,
+    /// When rows leave, if they are checked.
+    pub(crate) terms: Buffer,
     pub(crate) history: Buffer,
     /// Made when the first generation asks for them.
     pub(crate) penalties: Option<PenaltyTables>,
@@ -153,6 +155,7 @@ impl Tables {
         Ok(Self {
             sequences: device.buffer("sequences", count * size_of::<Sequence>() as u64)?,
             samplers: device.buffer("samplers", count * size_of::<Sampler>() as u64)?,
+            terms: device.buffer("terms of leaving", count * size_of::<Terms>() as u64)?,
             history: device.buffer("history", count * u64::from(context) * 4)?,
             penalties: None,
             count,
@@ -163,6 +166,12 @@ impl Tables {
     pub(crate) fn write_sequence(&self, device: &Device, index: u32, entry: Sequence) -> Result<(), Error> {
         let offset = u64::from(index) * size_of::<Sequence>() as u64;
         Ok(device.write(&self.sequences, offset, bytemuck::bytes_of(&entry))?)
+    }
+
+    /// Writes when rows of a sequence leave.
+    pub(crate) fn write_terms(&self, device: &Device, index: u32, terms: Terms) -> Result<(), Error> {
+        let offset = u64::from(index) * size_of::<Terms>() as u64;
+        Ok(device.write(&self.terms, offset, bytemuck::bytes_of(&terms))?)
     }
 
     /// Makes the tables that logits are edited by, which edit nothing yet.
@@ -229,8 +238,8 @@ pub(crate) struct Workspace {
     pub(crate) chosen: Buffer,
     edits: Option<EditSites>,
     pub(crate) ranks: Option<RankSites>,
-    /// By whether the checks read out.
-    exits: HashMap<bool, ExitSites>,
+    /// What checks work on.
+    pub(crate) exits: Option<ExitSites>,
     capacity: u32,
     outputs: u32,
     width: u32,
@@ -255,7 +264,7 @@ impl Workspace {
             chosen: buffer("chosen tokens", u64::from(outputs) * 4)?,
             edits: None,
             ranks: None,
-            exits: HashMap::new(),
+            exits: None,
             capacity,
             outputs,
             width: n,
@@ -278,24 +287,21 @@ impl Workspace {
         Ok(&self.plans[&key].1)
     }
 
-    /// What checks of this kind work on.
-    pub(crate) fn exits(&self, checks: Checks) -> Option<&ExitSites> {
-        self.exits.get(&checks.criterion.reads_out())
-    }
-
     fn exit_sites(&mut self, device: &Device, checks: Option<Checks>) -> Result<(), Error> {
-        let Some(reads_out) = checks.map(|checks| checks.criterion.reads_out()) else { return Ok(()) };
-        if self.exits.contains_key(&reads_out) {
-            return Ok(());
-        }
+        let Some(checks) = checks else { return Ok(()) };
         let buffer = |name: &str, bytes| device.buffer(&format!("{name} of {} rows", self.capacity), bytes);
-        let compared = if reads_out { &self.sites.logits } else { &self.sites.state };
-        let sites = ExitSites {
-            previous: buffer("last check", compared.size())?,
-            memo: buffer("memos of checks", memo_bytes(self.capacity))?,
-            values: buffer("values of checks", value_bytes(self.capacity))?,
-        };
-        self.exits.insert(reads_out, sites);
+        if self.exits.is_none() {
+            let memo = buffer("memos of checks", memo_bytes(self.capacity))?;
+            let values = buffer("values of checks", value_bytes(self.capacity))?;
+            self.exits = Some(ExitSites { states: None, read_outs: None, memo, values });
+        }
+        let Some(exits) = &mut self.exits else { return Ok(()) };
+        if checks.states && exits.states.is_none() {
+            exits.states = Some(buffer("last states checked", self.sites.state.size())?);
+        }
+        if checks.reads_out && exits.read_outs.is_none() {
+            exits.read_outs = Some(buffer("last read-outs checked", self.sites.logits.size())?);
+        }
         Ok(())
     }
 
@@ -339,17 +345,17 @@ impl Workspace {
             current.begin_round(&mut pass, sites, self.width)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
-            match checks.and_then(|checks| Some((checks, self.exits(checks)?))) {
+            match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.terms))) {
+                leaving if matches!(key.follow, Follow::Guess | Follow::Batch) => {
+                    let steps = pass.graph.count("steps");
+                    raven.iterate_to_the_end(&mut pass, leaving, steps)?;
+                    let rows = pass.rows();
+                    let wake = if key.follow == Follow::Batch { turn(shape.rows) } else { exit_wake(shape.rows) };
+                    pass.graph.launch(wake, &[rows])?;
+                }
                 None => {
                     let steps = pass.graph.count("steps");
-                    if matches!(key.follow, Follow::Guess | Follow::Batch) {
-                        raven.iterate_to_the_end(&mut pass, steps)?;
-                        let rows = pass.rows();
-                        let wake = if key.follow == Follow::Batch { turn(shape.rows) } else { exit_wake(shape.rows) };
-                        pass.graph.launch(wake, &[rows])?;
-                    } else {
-                        raven.iterate(&mut pass, steps)?;
-                    }
+                    raven.iterate(&mut pass, steps)?;
                 }
                 Some(exit) => {
                     let loops = ["steps before checks", "rounds", "last check", "steps behind it"];

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Pipeline, Progress, Sampling, Session,
-    SessionOptions, Speculate, State, Statistics,
+    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, Pipeline, Progress, Sampling,
+    Session, SessionOptions, Speculate, State, Statistics,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -25,6 +25,7 @@ fn main() -> std::process::ExitCode {
         ("logits_are_the_same_to_the_bit_however_many_rows_there_are", bits),
         ("a_difference_outside_of_the_invariant_mode_is_a_near_tie", near_ties),
         ("drafts_and_early_exits_go_together", exits),
+        ("guesses_and_early_exits_go_together", guessed_exits),
         ("fewer_passes_are_counted_where_drafts_stand", passes),
         ("a_lenient_threshold_lets_more_drafts_stand", lenient),
         ("the_context_ends_as_without", context),
@@ -177,6 +178,34 @@ fn exits(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// Tokens with their steps: rules that some tokens meet and others do not, seldom checked or at every step, with what those show that left.
+fn guessed_exits(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let (mut early, mut tokens) = (0, 0);
+    for seed in 0..prompts(device) / 2 {
+        let (prompt, mut noise) = (prompt(700 + seed), Noise::new(seed));
+        let criterion = [Criterion::LatentDiff, Criterion::Cosine][noise.below(2) as usize];
+        let threshold = [[0.5, 0.2, 0.1], [0.1, 0.02, 0.005]][criterion as usize][noise.below(3) as usize];
+        let exit = Exit { threshold, min_steps: noise.below(4), every: 1 + noise.below(3), ..Exit::new(criterion) };
+        let every = [None, Some(2), Some(3), Some(5), Some(STEPS)][noise.below(5) as usize];
+        let lookup = [Lookup::Latest, Lookup::Full][noise.below(2) as usize];
+        let sampling = if noise.below(2) == 0 { Sampling::GREEDY } else { SAMPLED };
+        let plain = GenerateOptions { exit: Some(exit), ..plain(sampling, 8) };
+        let run = |asked: &GenerateOptions| -> Result<Vec<Piece>> {
+            let mut session = model.session(SessionOptions { lookup, ..invariant(seed) })?;
+            let pieces = session.generate(prompt.as_slice(), asked)?;
+            Ok(pieces.collect::<Result<_, _>>()?)
+        };
+        let expected = run(&plain)?;
+        let found = run(&GenerateOptions { pipeline: Some(Pipeline { every }), ..plain })?;
+        ensure!(found == expected, "prompt {seed}, {exit:?}, every {every:?}: {found:?} instead of {expected:?}");
+        early += found.iter().filter(|piece| piece.steps < STEPS).count();
+        tokens += found.len();
+    }
+    ensure!(early > 0 && early < tokens, "{early} of {tokens} tokens left early");
+    Ok(())
+}
+
 fn passes(device: &Device) -> Result<()> {
     let model = model(device)?;
     let prompt = prompt(1);
@@ -326,6 +355,12 @@ fn refusals(device: &Device) -> Result<()> {
     let options = GenerateOptions { speculate, ..plain.clone() };
     let message = model.session(shared)?.generate(prompt(1).as_slice(), &options).err().map(|error| error.to_string());
     ensure!(message.as_deref().is_some_and(|text| text.contains("kv_share")), "{message:?}");
+    for options in [options, GenerateOptions { pipeline, ..plain.clone() }] {
+        let last = SessionOptions { lookup: Lookup::AlwaysLast, ..invariant(1) };
+        let refused = model.session(last)?.generate(prompt(1).as_slice(), &options).err();
+        let message = refused.map(|error| error.to_string());
+        ensure!(message.as_deref().is_some_and(|text| text.contains("kv_lookup")), "{message:?}");
+    }
     // The session is as it was.
     tokens(&mut session, &prompt(1), &plain)?;
     Ok(())

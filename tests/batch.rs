@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Model, Piece, Sampling, SequenceId,
-    SessionOptions, Speculate, State, StopReason,
+    Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, PrefillExit,
+    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -23,6 +23,10 @@ fn main() -> std::process::ExitCode {
         ("every_sequence_says_in_company_what_it_says_alone", company),
         ("penalties_and_log_probabilities_are_each_sequence_s_own", own),
         ("sequences_of_one_depth_share_their_passes", shared),
+        ("rows_leave_early_as_they_do_alone", exits),
+        ("what_those_show_that_left_is_as_alone", lookups),
+        ("rows_that_leave_early_take_fewer_passes", fewer),
+        ("each_token_may_have_its_own_number_of_steps", steps_of),
         ("steps_that_share_keys_share_them_in_a_batch", shared_keys),
         ("sequences_end_for_their_own_reasons", reasons),
         ("what_ends_gives_its_memory_back", memory),
@@ -142,21 +146,143 @@ fn shared(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// A rule that a sequence leaves by, another one for each, met by some tokens and not by others; criteria that read out spare the prompt.
+fn exit(seed: u64) -> Exit {
+    let mut noise = Noise::new(seed ^ 0xe817);
+    let criterion = Criterion::ALL[noise.below(6) as usize];
+    let thresholds = match criterion {
+        Criterion::LatentDiff => [0.5, 0.2, 0.1],
+        Criterion::Cosine => [0.1, 0.02, 0.005],
+        Criterion::EntropyDiff | Criterion::Kl | Criterion::MinPKl => [0.3, 0.05, 0.01],
+        Criterion::ArgmaxStability => [1.0, 2.0, 3.0],
+    };
+    let never = criterion.reads_out() || noise.below(3) == 0;
+    Exit {
+        threshold: thresholds[noise.below(3) as usize],
+        min_steps: noise.below(4),
+        every: 1 + noise.below(3),
+        prefill: if never { PrefillExit::Never } else { PrefillExit::Each },
+        ..Exit::new(criterion)
+    }
+}
+
+/// The same as [`asked`], deeper, and left early by all but a few.
+fn leaving(seed: u64) -> Asked {
+    let mut asked = asked(seed);
+    asked.options.steps = Some(4 + Noise::new(seed).below(12));
+    asked.options.exit = Some(exit(seed)).filter(|_| seed % 7 != 3);
+    asked
+}
+
+fn exits(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let count = if device.is_cpu() { 12 } else { 200 };
+    let all: Vec<Asked> = (0..count).map(leaving).collect();
+    compare(&model, &mut batch(&model, 8)?, &all)?;
+    // Each of the criteria lets some leave before they have had all their steps.
+    for criterion in Criterion::ALL {
+        let of = |asked: &&Asked| asked.options.exit.is_some_and(|exit| exit.criterion == criterion);
+        let mut early = 0;
+        for asked in all.iter().filter(of).take(8) {
+            let steps = asked.options.steps.context("a depth")?;
+            early += alone(&model, asked)?.iter().filter(|piece| piece.steps < steps).count();
+        }
+        ensure!(early > 0 || device.is_cpu(), "nothing left early by {}", criterion.name());
+    }
+    Ok(())
+}
+
+/// Lookups that tell rows that left from those that did not; where the last step of all is seen, tokens of a prompt follow each other.
+fn lookups(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all: Vec<Asked> = (0..if device.is_cpu() { 3 } else { 20 }).map(leaving).collect();
+    for lookup in [Lookup::Full, Lookup::AlwaysLast] {
+        let options = |seed| SessionOptions { lookup, ..session(seed) };
+        let mut batch = model.batch(BatchOptions { sequences: 5, session: options(0) })?;
+        for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
+            let one_by_one = lookup == Lookup::AlwaysLast && asked.options.exit.is_some();
+            let expected = fed(&model, options(asked.seed), asked, one_by_one)?;
+            ensure!(said == expected, "{lookup:?}, {asked:?}: {said:?} instead of {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+/// What a session says, its prompt as it stands or token by token.
+fn fed(model: &Model, options: SessionOptions, asked: &Asked, one_by_one: bool) -> Result<Vec<Piece>> {
+    let mut session = model.session(options)?;
+    let (last, before) = asked.prompt.split_last().context("a prompt")?;
+    let steps = asked.options.steps.context("a depth")?;
+    for token in before.chunks(1).filter(|_| one_by_one) {
+        match asked.options.exit.filter(|exit| exit.prefill != PrefillExit::Never) {
+            Some(exit) => drop(session.forward_until_settled(token, steps, &exit, State::Seeded, false)?),
+            None => drop(session.forward(token, steps, State::Seeded, false)?),
+        }
+    }
+    let rest = if one_by_one { std::slice::from_ref(last) } else { &asked.prompt[..] };
+    let pieces = session.generate(rest, &asked.options)?;
+    Ok(pieces.collect::<Result<_, _>>()?)
+}
+
+fn fewer(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let passes = |exit| -> Result<u64> {
+        let options = GenerateOptions { steps: Some(32), max_tokens: Some(8), exit, ..asked(0).options };
+        let mut batch = batch(&model, 4)?;
+        for seed in 0..4 {
+            batch.add(&[3_u32, 5][..], seed, &options)?;
+        }
+        while batch.next()?.is_some() {}
+        Ok(batch.core_passes())
+    };
+    let exit = Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) };
+    let (all, early) = (passes(None)?, passes(Some(exit))?);
+    ensure!(all == 8 * 32 && early < all * 3 / 4, "{early} passes, {all} without exits");
+    Ok(())
+}
+
+/// Other depths from token to token, beside rows that leave early; and one that makes no sense, which is its sequence's own affair.
+fn steps_of(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut all: Vec<Asked> = (80..if device.is_cpu() { 84 } else { 110 }).map(leaving).collect();
+    for asked in all.iter_mut().step_by(2) {
+        let seed = asked.seed as u32;
+        asked.options.exit = None;
+        asked.options.steps_of = Some(StepsOf::new(move |token| 1 + (seed + 5 * token) % 13));
+    }
+    compare(&model, &mut batch(&model, 8)?, &all)?;
+
+    let mut batch = batch(&model, 2)?;
+    let none = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 - token)), ..asked(1).options };
+    let none = GenerateOptions { max_tokens: Some(9), ..none };
+    let (fails, other) = (batch.add(&[5_u32][..], 1, &none)?, asked(6));
+    batch.add(other.prompt.as_slice(), other.seed, &other.options)?;
+    let (mut said, mut failed) = (Vec::new(), 0);
+    loop {
+        match batch.next() {
+            Ok(Some((id, piece))) if id != fails => said.push(piece),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => {
+                ensure!(error.to_string().contains("steps"), "{error}");
+                failed += 1;
+            }
+        }
+    }
+    ensure!(failed == 1 && batch.stop_reason(fails) == Some(StopReason::Failed), "{failed} failures");
+    let expected = alone(&model, &other)?;
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
 /// A prompt whose rows follow each other, as tokens that are fed one by one do.
 fn shared_keys(device: &Device) -> Result<()> {
     let model = model(device)?;
     let options = |seed| SessionOptions { share: KvShare::Steps(2), ..session(seed) };
-    let all: Vec<Asked> = (41..45).map(asked).collect();
+    let all: Vec<Asked> = (41..45).map(asked).chain((41..45).map(leaving)).collect();
     let mut batch = model.batch(BatchOptions { sequences: 3, session: options(0) })?;
     for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
-        let mut session = model.session(options(asked.seed))?;
-        let steps = asked.options.steps.context("a depth")?;
-        let (last, before) = asked.prompt.split_last().context("a prompt")?;
-        for token in before.chunks(1) {
-            session.forward(token, steps, State::Seeded, false)?;
-        }
-        let pieces = session.generate(&[*last][..], &asked.options)?;
-        let expected: Vec<Piece> = pieces.collect::<Result<_, _>>()?;
+        let expected = fed(&model, options(asked.seed), asked, true)?;
         ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
     }
     Ok(())
@@ -238,12 +364,17 @@ fn refusals(device: &Device) -> Result<()> {
     }
     let mut batch = batch(&model, 2)?;
     let plain = asked(0).options;
+    let read_out = Some(Exit::new(Criterion::Kl));
+    let together = Some(Exit { prefill: PrefillExit::Together, ..Exit::new(Criterion::LatentDiff) });
+    let steps_of = Some(StepsOf::new(|_| 3));
     let exit = Some(Exit::new(Criterion::LatentDiff));
-    let cases: [(&[u32], GenerateOptions, &str); 7] = [
+    let cases: [(&[u32], GenerateOptions, &str); 9] = [
         (&[], plain.clone(), "empty"),
         (&[1; 65], plain.clone(), "65 tokens"),
         (&[100_000], plain.clone(), "100000"),
-        (&[1], GenerateOptions { exit, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { exit: read_out, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { exit: together, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { exit, steps_of, ..plain.clone() }, "steps_of"),
         (&[1], GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() }, "speculate"),
         (&[1], GenerateOptions { max_tokens: Some(0), ..plain.clone() }, "max_tokens"),
         (&[1], GenerateOptions { steps: Some(0), ..plain }, "steps"),

@@ -11,69 +11,94 @@ use crate::exit::Checks;
 
 /// What checks work on, whether rows may leave the loop; it outlives the plans too.
 pub(crate) struct ExitSites {
-    /// What the last check saw: states `[rows, n_embd]`, or log-probabilities `[outputs, vocab]`.
-    pub(crate) previous: Buffer,
+    /// States that the last check saw `[rows, n_embd]`, if any looks at them.
+    pub(crate) states: Option<Buffer>,
+    /// Log-probabilities that the last check saw `[outputs, vocab]`, likewise.
+    pub(crate) read_outs: Option<Buffer>,
     /// What is remembered from check to check.
     pub(crate) memo: Buffer,
     /// Values of the first checks `[rows, KEPT_VALUES]`.
     pub(crate) values: Buffer,
 }
 
+/// Checks, what they work on, and when rows of each sequence leave.
+type Leaving<'a> = (Checks, &'a ExitSites, &'a Buffer);
+
 impl Raven {
     /// Applies the core block with checks: rows that have settled leave, and rest until the loop is over. `loops` are the counts of `Depth::counts`.
     pub(crate) fn iterate_until_settled(
         &self,
         pass: &mut Pass<'_>,
-        (checks, exit): (Checks, &ExitSites),
+        leaving: Leaving<'_>,
         [free, rounds, last, rest]: [Count; 4],
     ) -> Result<(), Error> {
         let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
-        let states = !checks.criterion.reads_out();
-        let rows = pass.rows();
-        let (state, previous) = (pass.graph.import(&sites.state), pass.graph.import(&exit.previous));
-        let memo = pass.graph.import(&exit.memo);
-        pass.graph.launch(exit_begin(shape.rows, self.config.n_embd, states), &[rows, state, previous, memo])?;
+        self.begin_checks(pass, leaving)?;
         self.iterate(pass, free)?;
         pass.graph.repeat(rounds, |graph| {
             let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
-            self.checked_step(pass, checks, exit)?;
-            self.iterate(pass, Count::from(checks.every - 1))
+            self.checked_step(pass, leaving)?;
+            self.iterate(pass, Count::from(leaving.0.every - 1))
         })?;
         pass.graph.repeat(last, |graph| {
-            self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, checks, exit)
+            self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, leaving)
         })?;
         self.iterate(pass, rest)?;
+        let rows = pass.rows();
         Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
     }
 
-    /// Applies the core block so many times; rows that have then had all the steps of their sequence leave and rest.
-    pub(crate) fn iterate_to_the_end(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
+    /// Applies the core block so many times; rows that have then had all the steps of their sequence, or have settled, leave and rest.
+    pub(crate) fn iterate_to_the_end(
+        &self,
+        pass: &mut Pass<'_>,
+        leaving: Option<Leaving<'_>>,
+        steps: Count,
+    ) -> Result<(), Error> {
         let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
+        if let Some(leaving) = leaving {
+            self.begin_checks(pass, leaving)?;
+        }
         pass.graph.repeat(steps, |graph| {
             let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
+            if let Some(leaving) = leaving {
+                return self.checked_step(pass, leaving);
+            }
             self.step(pass)?;
             let bound = [pass.rows(), pass.graph.import(sequences)];
             Ok(pass.graph.launch(advance_until(shape.rows, kv.sequences()), &bound)?)
         })
     }
 
+    /// Forgets what was remembered of other rows in the places of those that begin.
+    fn begin_checks(&self, pass: &mut Pass<'_>, (checks, exit, _): Leaving<'_>) -> Result<(), Error> {
+        let (rows, state) = (pass.rows(), pass.graph.import(&pass.sites.state));
+        let memo = pass.graph.import(&exit.memo);
+        let previous = if checks.states { &exit.states } else { &exit.read_outs };
+        let previous = pass.graph.import(previous.as_ref().ok_or(Error::NotBegun)?);
+        let launch = exit_begin(pass.shape.rows, self.config.n_embd, checks.states);
+        Ok(pass.graph.launch(launch, &[rows, state, previous, memo])?)
+    }
+
     /// A step, a check, and the conclusion.
-    fn checked_step(&self, pass: &mut Pass<'_>, checks: Checks, exit: &ExitSites) -> Result<(), Error> {
+    fn checked_step(&self, pass: &mut Pass<'_>, (checks, exit, terms): Leaving<'_>) -> Result<(), Error> {
         self.step(pass)?;
-        let Checks { criterion, rule, .. } = checks;
         let (ReadOut { rows: count, outputs }, caps) = (pass.shape, pass.device.caps());
+        let sequences = pass.kv.sequences();
         let rows = pass.rows();
-        let [previous, memo, values] = [&exit.previous, &exit.memo, &exit.values].map(|it| pass.graph.import(it));
-        if criterion.reads_out() {
+        let [memo, values, terms] = [&exit.memo, &exit.values, terms].map(|it| pass.graph.import(it));
+        if let Some(previous) = exit.states.as_ref().filter(|_| checks.states) {
+            let (state, previous) = (pass.graph.import(&pass.sites.state), pass.graph.import(previous));
+            let launch = exit_state(&caps, count, sequences, self.config.n_embd);
+            pass.graph.launch(launch, &[rows, terms, state, previous, memo, values])?;
+        }
+        if let Some(previous) = exit.read_outs.as_ref().filter(|_| checks.reads_out) {
             self.finish(pass)?;
             let (picked, logits) = (pass.graph.import(&pass.sites.picked), pass.graph.import(&pass.sites.logits));
-            let launch = exit_readout(&caps, outputs, self.config.padded_vocab_size, criterion);
-            pass.graph.launch(launch, &[picked, logits, previous, memo, values])?;
-        } else {
-            let state = pass.graph.import(&pass.sites.state);
-            let launch = exit_state(&caps, count, self.config.n_embd, criterion);
-            pass.graph.launch(launch, &[rows, state, previous, memo, values])?;
+            let previous = pass.graph.import(previous);
+            let launch = exit_readout(&caps, outputs, sequences, self.config.padded_vocab_size);
+            pass.graph.launch(launch, &[picked, terms, logits, previous, memo, values])?;
         }
-        Ok(pass.graph.launch(exit_leave(count, criterion, checks.threshold(), rule), &[rows, memo])?)
+        Ok(pass.graph.launch(exit_leave(count, sequences, checks.rule), &[rows, terms, memo])?)
     }
 }

@@ -1,12 +1,16 @@
 //! A sequence of a batch.
 
+use ruminate_shaders::attention::cache::{KvShare, Lookup};
 use ruminate_shaders::batch::Came;
+use ruminate_shaders::exit::Terms;
 
+use super::table::Place;
 use super::{SequenceId, lost};
 use crate::error::Error;
+use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::model::Model;
-use crate::options::{GenerateOptions, SessionOptions};
+use crate::options::{GenerateOptions, SessionOptions, StepsOf};
 use crate::policy::Chosen;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
@@ -21,11 +25,14 @@ pub(super) struct Member {
     pub(super) prompt: Vec<u32>,
     /// Tokens of the prompt that have had a row.
     pub(super) fed: usize,
+    /// Steps of its rows: those of the prompt, then those of each token.
     pub(super) steps: u32,
+    steps_of: Option<StepsOf>,
+    pub(super) exit: Option<Exit>,
     pub(super) choosing: Choosing,
     /// Tokens to generate.
     pub(super) wanted: u32,
-    /// Those that a submitted round brings.
+    /// Those that have come, and those that a submitted round brings or may bring.
     pub(super) begun: u32,
     come: u32,
     /// How many tokens are ranked for those who ask.
@@ -44,6 +51,7 @@ impl Member {
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
         refuse(options)?;
+        options.exit.map_or(Ok(()), |exit| exit.validate())?;
         let config = model.config();
         let steps = options.steps.unwrap_or(config.mean_recurrence);
         check_steps(steps)?;
@@ -69,6 +77,8 @@ impl Member {
             prompt,
             fed: 0,
             steps,
+            steps_of: options.steps_of.clone(),
+            exit: options.exit,
             choosing: Choosing::new(options, model.tokenizer(), vocab)?,
             wanted: asked.min(room),
             begun: 0,
@@ -77,6 +87,36 @@ impl Member {
             full: room < asked,
             speech: Speech::new(model, options)?,
         })
+    }
+
+    /// Takes note that the next token is begun; whether its row has another depth than the one before.
+    pub(super) fn begin_token(&mut self) -> Result<bool, Error> {
+        let Some(of) = &self.steps_of else { return Ok(false) };
+        let steps = of.steps(self.begun);
+        check_steps(steps)?;
+        Ok(std::mem::replace(&mut self.steps, steps) != steps)
+    }
+
+    /// When its rows leave.
+    pub(super) fn terms(&self) -> Terms {
+        let Some(exit) = &self.exit else { return Terms::fixed(self.steps) };
+        let first = if exit.prefill == PrefillExit::Never { self.prompt.len() as u32 } else { 0 };
+        exit.terms(first, self.steps)
+    }
+
+    /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
+    /// would where it sees the last steps of all.
+    pub(super) fn one_by_one(&self) -> bool {
+        self.session.share != KvShare::None || self.exit.is_some() && self.session.lookup == Lookup::AlwaysLast
+    }
+
+    /// What the host knows of its row at a position.
+    pub(super) fn place(&self, slot: usize, position: u32) -> Place {
+        let prompt = self.prompt.len() as u32;
+        let open = self.exit.is_some() && position >= self.terms().first;
+        // As often as a row ahead of what is known is read out.
+        let left = if open { self.steps.div_ceil(8) } else { self.steps };
+        Place { slot, left, open, decodes: position + 1 >= prompt }
     }
 
     /// What comes of a token, which place `place` of the round brought.
@@ -102,17 +142,25 @@ impl Member {
 
 /// What a batch does not do.
 fn refuse(options: &GenerateOptions) -> Result<(), Error> {
-    let apart = "rows of a batch are at different steps, which its checks do not know";
+    let together = options.exit.is_some_and(|exit| match exit.prefill {
+        PrefillExit::Each => exit.criterion.reads_out(),
+        PrefillExit::Together => true,
+        PrefillExit::Never => false,
+    });
+    let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
     let state = "rows of a batch begin from fresh states";
     let refused = [
-        (options.exit.is_some(), "exit", apart),
+        (together, "exit", why),
         (options.continuous.is_some(), "continuous", state),
-        (options.steps_of.is_some(), "steps_of", "a sequence of a batch has one depth; give each its own"),
         (options.noise.is_some(), "noise", "all sequences of a batch would get it"),
         (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
         (options.diffusion.is_some(), "diffusion", "places of a batch are for other sequences"),
         (options.pipeline.is_some(), "pipeline", "places of a batch are for other sequences"),
     ];
+    if options.exit.is_some() && options.steps_of.is_some() {
+        let why = "in a batch: which of its tokens a row that may leave early is at comes to the host too late to say how deep it is";
+        return Err(Error::Together { one: "steps_of", other: "exit", why });
+    }
     match refused.into_iter().find(|(asked, ..)| *asked) {
         Some((_, other, why)) => Err(Error::Together { one: "batch", other, why }),
         None => Ok(()),

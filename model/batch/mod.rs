@@ -3,6 +3,10 @@
 //! All of them share one row table, and so every pass over the weights. A round takes the steps that are left to the row that has fewest; then the rows that are
 //! finished are read out, and their sequences go on in the same place of the table. A prompt takes the places that are free, as many of its tokens as there are: it
 //! begins at once, and nobody waits for it. What was chosen comes to the host one round later, while the device computes the next.
+//!
+//! Rows that may leave early do so on the device, and the host hears of it a round later as well. Until then it counts on what may be: a token of each round,
+//! and a place that is not free yet. A round takes at most an eighth of their steps, since one that has left waits for its end; and it waits for rows of its
+//! sequence in front of it, because what is read out of it attends to those.
 
 mod member;
 mod table;
@@ -10,7 +14,6 @@ mod table;
 use std::collections::{HashMap, VecDeque};
 
 use ruminate_engine::{Buffer, ReadBack};
-use ruminate_shaders::attention::cache::KvShare;
 use ruminate_shaders::batch::Came;
 use ruminate_shaders::{NONE, Row};
 
@@ -18,6 +21,7 @@ use self::member::Member;
 use self::table::{Place, Table};
 use crate::ahead::Ends;
 use crate::error::Error;
+use crate::exit::Checks;
 use crate::fit;
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::kv::KvCache;
@@ -69,11 +73,11 @@ pub struct Batch {
     core_passes: u64,
 }
 
-/// Whose token a place of a round brings.
+/// Whose row a place of a round has, if a token or its end is to come of it.
 #[derive(Clone, Copy)]
 struct Expected {
-    slot: usize,
     id: SequenceId,
+    row: Place,
 }
 
 impl Model {
@@ -120,8 +124,8 @@ impl Batch {
     /// Adds a sequence, which joins as soon as there is a place for it; others may be under way. The seed is that of a [`Session`](crate::Session) alone.
     ///
     /// # Errors
-    /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits, continuous compute, a step count per
-    /// token, noise, speculation, pipelining.
+    /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits of a prompt's rows all together,
+    /// continuous compute, noise, speculation, pipelining.
     pub fn add<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -139,7 +143,7 @@ impl Batch {
     /// The next token of any sequence, waited for; none when all are finished.
     ///
     /// # Errors
-    /// The device's.
+    /// The device's; [`Error::Option`] if [`GenerateOptions::steps_of`] gives steps that make no sense, which ends its sequence and no other.
     #[expect(clippy::should_implement_trait, reason = "sequences may be added between two tokens")]
     pub fn next(&mut self) -> Result<Option<(SequenceId, Piece)>, Error> {
         loop {
@@ -147,14 +151,16 @@ impl Batch {
                 return Ok(Some(piece));
             }
             let before = self.pending.take();
-            self.submit()?;
-            let Some((ticket, expected)) = before else {
-                if self.pending.is_none() {
-                    return Ok(None);
-                }
+            let submitted = self.submit();
+            if let Some((ticket, expected)) = before {
+                self.arrive(ticket, &expected)?;
+                submitted?;
                 continue;
-            };
-            self.arrive(ticket, &expected)?;
+            }
+            submitted?;
+            if self.pending.is_none() {
+                return Ok(None);
+            }
         }
     }
 
@@ -200,6 +206,7 @@ impl Batch {
             edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
             logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.config().padded_vocab_size)),
             follow: Follow::Batch,
+            checks: Checks::apart(members().filter_map(|member| member.exit.as_ref())),
             ..PlanKey::of(Stage::Token)
         };
         if plan.edits {
@@ -214,9 +221,9 @@ impl Batch {
         let reads: Vec<&Buffer> = reads.iter().collect();
         let ticket = device.execute(self.space.plan(&around, plan)?, &[steps], &reads)?;
         self.core_passes += u64::from(steps);
-        let expected = self.advance(steps)?;
+        let (expected, advanced) = self.advance(steps);
         self.pending = ticket.map(|ticket| (ticket, expected));
-        Ok(())
+        advanced
     }
 
     /// Gives free places of the cache to those who have waited longest.
@@ -230,6 +237,7 @@ impl Batch {
             let Some(member) = self.waiting.pop_front() else { return Ok(()) };
             let entry = member.session.sequence(self.model.config(), member.steps);
             self.tables.write_sequence(&device, slot as u32, entry)?;
+            self.tables.write_terms(&device, slot as u32, member.terms())?;
             self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)?;
             let history = slot as u64 * u64::from(self.kv.context()) * 4;
             device.write(&self.tables.history, history, bytemuck::cast_slice(&member.prompt))?;
@@ -244,8 +252,7 @@ impl Batch {
         order.sort_by_key(|&slot| self.members[slot].as_ref().map(|member| member.id));
         for slot in order {
             while let Some(member) = self.members[slot].as_mut().filter(|member| member.fed < member.prompt.len()) {
-                // Where steps share keys, a row would see those of others at steps that depend on the company: so one follows the other.
-                if self.options.share != KvShare::None && self.table.holds(slot) {
+                if member.one_by_one() && self.table.holds(slot) {
                     break;
                 }
                 let Some(place) = self.table.free() else { return Ok(()) };
@@ -255,38 +262,66 @@ impl Batch {
                     ..Row::new(slot as u32, position, member.prompt[member.fed])
                 };
                 member.fed += 1;
+                let row_of = member.place(slot, position);
                 // With the position behind it, where the row that follows will be.
                 let (end, steps) = ((position + 2).min(self.kv.context()), member.steps);
                 self.kv.reserve(slot as u32, end, steps)?;
                 self.write_row(place, row)?;
-                self.table.take(place, Place { slot, left: steps, decodes: last });
+                if !last {
+                    // Whoever was read out in this place before is so no more.
+                    self.write_entry(&self.space.sites.picked, place, Row::RESTING)?;
+                }
+                self.table.take(place, row_of);
             }
         }
         Ok(())
     }
 
-    /// Takes note of what a round of so many steps does to the table, and who gets a token by it.
-    fn advance(&mut self, steps: u32) -> Result<Vec<Option<Expected>>, Error> {
+    /// Takes note of what a round of so many steps does to the table, and who gets a token by it, or may; and what went wrong, if anything did.
+    fn advance(&mut self, steps: u32) -> (Vec<Option<Expected>>, Result<(), Error>) {
         let mut expected = vec![None; self.table.rows()];
+        let mut outcome = Ok(());
         for (place, brings) in expected.iter_mut().enumerate() {
             let Some(row) = self.table.advance(place, steps) else { continue };
-            let Some(member) = self.members[row.slot].as_mut().filter(|_| row.decodes) else {
+            let Some(member) = self.members[row.slot].as_ref() else {
                 self.table.clear(place);
                 continue;
             };
-            *brings = Some(Expected { slot: row.slot, id: member.id });
-            member.begun += 1;
-            if member.begun == member.wanted {
+            let id = member.id;
+            *brings = Some(Expected { id, row });
+            if row.decodes {
+                outcome = outcome.and(self.go_on(place, row).or_else(|error| self.fail(id, row.slot, error)));
+            } else if !row.open {
                 self.table.clear(place);
-                self.write_row(place, Row::RESTING)?;
-            } else {
-                let end = (member.prompt.len() as u32 + member.begun + 1).min(self.kv.context());
-                let steps = member.steps;
-                self.kv.reserve(row.slot as u32, end, steps)?;
-                self.table.take(place, Place { left: steps, ..row });
             }
         }
-        Ok(expected)
+        (expected, outcome)
+    }
+
+    /// Makes ready what follows a row that brings a token, or may.
+    fn go_on(&mut self, place: usize, row: Place) -> Result<(), Error> {
+        let Some(member) = self.members[row.slot].as_mut() else { return Ok(()) };
+        member.begun += 1;
+        if !row.open && member.begun == member.wanted {
+            self.table.clear(place);
+            return self.write_row(place, Row::RESTING);
+        }
+        let deeper = member.begin_token()?;
+        let (steps, next) = (member.steps, member.prompt.len() as u32 + member.begun);
+        self.table.take(place, member.place(row.slot, next - 1));
+        if deeper {
+            let (entry, terms) = (member.session.sequence(self.model.config(), steps), member.terms());
+            self.tables.write_sequence(self.model.device(), row.slot as u32, entry)?;
+            self.tables.write_terms(self.model.device(), row.slot as u32, terms)?;
+        }
+        self.kv.reserve(row.slot as u32, (next + 1).min(self.kv.context()), steps)
+    }
+
+    /// Ends a sequence that cannot go on, and hands the reason on.
+    fn fail(&mut self, id: SequenceId, slot: usize, error: Error) -> Result<(), Error> {
+        self.finished.insert(id, StopReason::Failed);
+        self.leave(slot)?;
+        Err(error)
     }
 
     /// Waits for a round and takes note of its tokens.
@@ -295,11 +330,23 @@ impl Batch {
         let (came, ranks) = results.split_first().ok_or_else(lost)?;
         let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
         for (place, (came, expected)) in came.iter().zip(expected).enumerate() {
-            let Some(Expected { slot, id }) = *expected else { continue };
+            let Some(Expected { id, row: Place { slot, open, decodes, .. } }) = *expected else { continue };
             // One that has ended meanwhile.
             let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id) else { continue };
-            if came.token == NONE {
-                return Err(lost());
+            match (decodes, came.token != NONE) {
+                (true, true) => {}
+                // It is still under way.
+                (true, false) if open => {
+                    member.begun -= 1;
+                    continue;
+                }
+                (true, false) => return Err(lost()),
+                (false, _) => {
+                    if open && came.steps > 0 {
+                        self.table.clear(place);
+                    }
+                    continue;
+                }
             }
             let (piece, ended) = member.say(*came, ranks, place)?;
             self.arrived.push_back((id, piece));
@@ -324,8 +371,12 @@ impl Batch {
     }
 
     fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
+        self.write_entry(&self.space.sites.rows, place, row)
+    }
+
+    fn write_entry(&self, table: &Buffer, place: usize, row: Row) -> Result<(), Error> {
         let offset = place as u64 * size_of::<Row>() as u64;
-        Ok(self.model.device().write(&self.space.sites.rows, offset, bytemuck::bytes_of(&row))?)
+        Ok(self.model.device().write(table, offset, bytemuck::bytes_of(&row))?)
     }
 }
 

@@ -5,8 +5,10 @@
 pub(super) struct Place {
     /// Its sequence's place in the cache.
     pub(super) slot: usize,
-    /// Steps that it still needs.
+    /// Steps that it still needs; of a row that may leave by itself, those after which it is looked at.
     pub(super) left: u32,
+    /// Whether it may leave by itself: then only what comes back tells.
+    pub(super) open: bool,
     /// Whether a token is chosen behind it.
     pub(super) decodes: bool,
 }
@@ -48,14 +50,17 @@ impl Table {
         self.places.iter().flatten().any(|row| row.slot == slot)
     }
 
-    /// Steps until the first row is finished; none if there is no row.
+    /// Steps until the first row is finished or looked at; none if there is no row.
     pub(super) fn steps(&self) -> Option<u32> {
         self.places.iter().flatten().map(|row| row.left).min()
     }
 
-    /// Takes note of so many steps; gives the row if it is finished by them.
+    /// Takes note of so many steps; gives the row if it is finished by them, or may be.
     pub(super) fn advance(&mut self, place: usize, steps: u32) -> Option<Place> {
         let row = self.places[place].as_mut()?;
+        if row.open {
+            return Some(*row);
+        }
         row.left -= steps;
         (row.left == 0).then_some(*row)
     }

@@ -14,8 +14,8 @@ fn drop_behind(position: u32) {
 }
 
 // Goes along the rows under way, from the oldest on: each is followed by a row that began with what was chosen behind it, or by none, or by one that began
-// with another token, which is begun again; all behind that is dropped. The oldest row leaves when it has had all its steps: what is chosen behind it now
-// stands. Position p has place (p - origin) mod rows.
+// with another token, which is begun again; all behind that is dropped. The oldest row leaves when it has left the loop: what is chosen behind it now stands. One
+// that has left it before the rows in front of it rests until they have. Position p has place (p - origin) mod rows.
 @compute @workgroup_size(1)
 fn main() {
     var count = 0u;
@@ -49,4 +49,9 @@ fn main() {
         break;
     }
     emitted[0] = count;
+    for (var i = 0u; i < params.rows; i += 1u) {
+        if (rows[i].exited != 0u) {
+            rows[i].live = 0u;
+        }
+    }
 }

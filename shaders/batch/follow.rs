@@ -47,12 +47,13 @@ params! {
 pub struct Came {
     /// The token that was chosen behind it, or [`NONE`].
     pub token: u32,
-    /// Steps that it took.
+    /// Steps that it took; 0 if it was not its turn.
     pub steps: u32,
 }
 
 /// Each row of the table that is active and read out, in its own place, becomes the row of what was chosen behind it, or rests if the context is full; one that is
-/// not read out rests; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: chosen `[rows]`, rows, history `[sequences, context]`, came.
+/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: chosen `[rows]`,
+/// rows, history `[sequences, context]`, came.
 #[must_use]
 pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;
@@ -83,6 +84,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
             (rows[place].live, rows[place].exited) = (1, 0);
         } else if row.live != 0 && row.output == NONE {
             (rows[place].live, rows[place].exited) = (0, 0);
+            came[place].steps = row.step;
         } else if row.live != 0 {
             let (token, position) = (chosen[place], row.position + 1);
             came[place] = Came { token, steps: row.step };

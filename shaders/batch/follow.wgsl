@@ -6,7 +6,7 @@ struct Params {
 }
 
 // Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place; one that was not read out, of the inside
-// of a prompt, leaves its place.
+// of a prompt, leaves its place; its steps tell.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows) {
@@ -25,6 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (row.output == NONE) {
         rows[id.x].live = 0u;
         rows[id.x].exited = 0u;
+        came[id.x].steps = row.step;
         return;
     }
     let token = chosen[id.x];

@@ -4,4 +4,4 @@ mod follow;
 mod turn;
 
 pub use follow::{Came, FOLLOW, FollowParams, follow};
-pub use turn::{TURN, TurnParams, turn};
+pub use turn::{TURN, TURN_ROWS, TurnParams, turn};

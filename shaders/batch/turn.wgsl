@@ -4,16 +4,33 @@ struct Params {
     rows: u32,
 }
 
-// Behind the loop, rows that have left it take their turn, and those that have not wait for the next round.
+// Whether a row of the same sequence in front of this one is still in the loop.
+fn waits(row: Row) -> bool {
+    for (var i = 0u; i < params.rows; i += 1u) {
+        if (rows[i].live != 0u && rows[i].sequence == row.sequence && rows[i].position < row.position) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Behind the loop, rows that have left it take their turn once all in front of them have, and those that have not wait for the next round. One workgroup, which
+// has looked at all rows before it changes one.
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x >= params.rows) {
+fn main(@builtin(local_invocation_index) lane: u32) {
+    let row = rows[min(lane, params.rows - 1u)];
+    var turn = false;
+    if (row.exited == 1u) {
+        turn = !waits(row);
+    }
+    storageBarrier();
+    if (lane >= params.rows) {
         return;
     }
-    if (rows[id.x].exited == 1u) {
-        rows[id.x].live = 1u;
-    } else if (rows[id.x].live != 0u) {
-        rows[id.x].live = 0u;
-        rows[id.x].exited = WAITS;
+    if (turn) {
+        rows[lane].live = 1u;
+    } else if (row.live != 0u) {
+        rows[lane].live = 0u;
+        rows[lane].exited = WAITS;
     }
 }

@@ -5,10 +5,14 @@ struct Params {
     quads: u32,
 }
 
-// One workgroup per row: forgets earlier checks, and keeps the initial state to compare the first new one with.
+// One workgroup per row: forgets earlier checks, and keeps the initial state to compare the first new one with. A row that is under way goes on with what it
+// has.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
+    if (rows[row].live != 0u && rows[row].step > 0u) {
+        return;
+    }
     if (lane == 0u) {
         memo[row] = Memo(0u, 0u, 0u, 0.0, 0.0, 0u, 0u, 0u);
     }

@@ -4,13 +4,7 @@ struct Params {
     outputs: u32,
     vocab: u32,
     stride: u32,
-    criterion: u32,
 }
-
-const ENTROPY_DIFF: u32 = 2u;
-const KL: u32 = 3u;
-const MIN_P_KL: u32 = 4u;
-const ARGMAX_STABILITY: u32 = 5u;
 
 // What min-p leaves: tokens of less than this share of the largest probability count as equally unlikely.
 const SHARE: f32 = 0.1;
@@ -19,11 +13,15 @@ fn sum(at: Lane, value: f32) -> f32 {
     return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
 }
 
-// One workgroup per read-out: how far the distribution of the next token has moved since the last check. `previous` holds the logarithms of
-// the last one; before the first check it counts as uniform.
+// One workgroup per read-out: how far the distribution of the next token has moved since the last check, if this step is one. `previous` holds the
+// logarithms of the last one; before the first check it counts as uniform.
 fn run(at: Lane) {
     let output = at.group.x;
     if (picked[output].live == 0u) {
+        return;
+    }
+    let asked = terms[picked[output].sequence];
+    if (!reads_out(asked) || !due(asked, picked[output])) {
         return;
     }
     let start = output * params.stride;
@@ -42,7 +40,7 @@ fn run(at: Lane) {
     var value = 0.0;
     var entropy = 0.0;
     var count = 0u;
-    if (params.criterion == ARGMAX_STABILITY) {
+    if (asked.criterion == ARGMAX_STABILITY) {
         count = select(0u, last.count + 1u, last.checks > 0u && last.token == chosen);
         value = f32(count);
     } else {
@@ -53,7 +51,7 @@ fn run(at: Lane) {
         total = sum(at, total);
         let level = largest + log(total);
         let uniform = -log(f32(params.vocab));
-        if (params.criterion == ENTROPY_DIFF) {
+        if (asked.criterion == ENTROPY_DIFF) {
             var part = 0.0;
             for (var v = at.index; v < params.vocab; v += WG) {
                 let p = exp(logits[start + v] - level);
@@ -64,8 +62,8 @@ fn run(at: Lane) {
         } else {
             // The logarithm of what the distribution is normed by, once min-p has levelled the unlikely tokens.
             var norm = 0.0;
-            let floor = select(-3.4e38, largest - level + log(SHARE), params.criterion == MIN_P_KL);
-            if (params.criterion == MIN_P_KL) {
+            let floor = select(-3.4e38, largest - level + log(SHARE), asked.criterion == MIN_P_KL);
+            if (asked.criterion == MIN_P_KL) {
                 var mass = 0.0;
                 for (var v = at.index; v < params.vocab; v += WG) {
                     let l = logits[start + v] - level;

@@ -3,15 +3,16 @@ override WG: u32;
 struct Params {
     rows: u32,
     quads: u32,
-    criterion: u32,
 }
 
-const COSINE: u32 = 1u;
-
-// One workgroup per row: how far the state has moved since the last check. The padding is zero in both.
+// One workgroup per row: how far the state has moved since the last check, if this step is one. The padding is zero in both.
 fn run(at: Lane) {
     let row = at.group.x;
     if (rows[row].live == 0u) {
+        return;
+    }
+    let asked = terms[rows[row].sequence];
+    if (reads_out(asked) || !due(asked, rows[row])) {
         return;
     }
     var sums = vec4<f32>();
@@ -25,7 +26,7 @@ fn run(at: Lane) {
     sums = reduce_sum4(at, sums);
     if (at.index == 0u) {
         var value = sqrt(sums.x) / max(sqrt(sums.y), 1e-30);
-        if (params.criterion == COSINE) {
+        if (asked.criterion == COSINE) {
             value = 1.0 - sums.w / max(sqrt(sums.y) * sqrt(sums.z), 1e-8);
         }
         let check = memo[row].checks;

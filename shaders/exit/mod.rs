@@ -2,11 +2,13 @@
 //!
 //! A check compares what a row is now with what it was at the last check: its state ([`exit_state`]), or what is read out of it
 //! ([`exit_readout`]). [`exit_leave`] draws the conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes
-//! before the loop, [`exit_wake`] behind it. The criteria are those of the authors' code.
+//! before the loop, [`exit_wake`] behind it. Which steps of a row are checked, and what by, its sequence's [`Terms`] say, so rows of one pass may be at
+//! different steps and leave for different reasons. The criteria are those of the authors' code.
 
 mod readout;
 mod rows;
 mod state;
+mod terms;
 
 pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
 pub use rows::{
@@ -14,6 +16,7 @@ pub use rows::{
     exit_wake,
 };
 pub use state::{EXIT_STATE, ExitStateParams, exit_state};
+pub use terms::Terms;
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,6 +1,7 @@
 //! How far the distribution of the next token has moved.
 
-use super::{Criterion, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
+use super::terms::{TERMS, spread};
+use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
 use crate::kernel::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
@@ -9,9 +10,10 @@ use crate::{activation_bytes, reduce, stride};
 pub static EXIT_READOUT: Kernel = Kernel {
     name: "exit_readout",
     wgsl: include_str!("exit_readout.wgsl"),
-    parts: &[ROW, MEMO],
+    parts: &[ROW, MEMO, TERMS],
     bindings: &[
         Binding::read("picked", "Row"),
+        Binding::read("terms", "Terms"),
         Binding::read("logits", "f32"),
         Binding::write("previous", "f32"),
         Binding::write("memo", "Memo"),
@@ -36,19 +38,17 @@ params! {
         pub vocab: u32,
         /// Floats from read-out to read-out.
         pub stride: u32,
-        /// A [`Criterion`] that reads out.
-        pub criterion: u32,
     }
 }
 
-/// Compares `logits [outputs, vocab]` with the logarithms of probabilities in `previous`, which become the present ones. Bindings: picked, logits,
-/// previous, memo `[outputs]`, values `[outputs, KEPT_VALUES]`.
+/// Compares `logits [outputs, vocab]` with the logarithms of probabilities in `previous`, which become the present ones, where this step of a row is checked
+/// by what is read out. Bindings: picked, terms `[sequences]`, logits, previous, memo `[outputs]`, values `[outputs, KEPT_VALUES]`.
 #[must_use]
-pub fn exit_readout(caps: &Caps, outputs: u32, vocab: u32, criterion: Criterion) -> Launch {
+pub fn exit_readout(caps: &Caps, outputs: u32, sequences: u32, vocab: u32) -> Launch {
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
     let bytes = activation_bytes(outputs, vocab);
-    let params = ExitReadoutParams { outputs, vocab, stride: stride(vocab), criterion: criterion.code() };
+    let params = ExitReadoutParams { outputs, vocab, stride: stride(vocab) };
     let table = u64::from(outputs) * size_of::<Row>() as u64;
     Launch {
         kernel: &EXIT_READOUT,
@@ -56,21 +56,31 @@ pub fn exit_readout(caps: &Caps, outputs: u32, vocab: u32, criterion: Criterion)
         overrides: vec![reduce::lanes_over(caps, vocab)],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [outputs, 1, 1],
-        sizes: vec![table, bytes, bytes, memo_bytes(outputs), value_bytes(outputs)],
+        sizes: vec![
+            table,
+            u64::from(sequences) * size_of::<Terms>() as u64,
+            bytes,
+            bytes,
+            memo_bytes(outputs),
+            value_bytes(outputs),
+        ],
         cost: Cost { bytes: 5 * bytes, flops: u64::from(outputs) * u64::from(vocab) * 30 },
     }
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitReadoutParams = launch.params();
-    let (picked, logits, previous) = (slots.read::<Row>(), slots.read::<f32>(), slots.write::<f32>());
+    let (picked, terms, logits) = (slots.read::<Row>(), slots.read::<Terms>(), slots.read::<f32>());
+    let previous = slots.write::<f32>();
     let (memo, values) = (slots.write::<Memo>(), slots.write::<f32>());
     let (stride, vocab) = (params.stride as usize, params.vocab as usize);
     for output in (0..params.outputs as usize).filter(|&output| picked[output].live != 0) {
+        let due = terms[picked[output].sequence as usize].due(&picked[output]);
+        let Some(criterion) = due.filter(|criterion| criterion.reads_out()) else { continue };
         let logits = &logits[output * stride..][..vocab];
         let last = memo[output];
         let previous = &mut previous[output * stride..][..vocab];
-        let (token, now) = compare(params.criterion, logits, last, previous);
+        let (token, now) = compare(criterion, logits, last, previous);
         let (value, entropy, count) = now;
         memo[output] = Memo { checks: last.checks + 1, token, count, entropy, value: value as f32, reserved: [0; 3] };
         if last.checks < KEPT_VALUES {
@@ -80,23 +90,23 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 }
 
 /// The most likely token; value, entropy and count.
-fn compare(criterion: u32, logits: &[f32], last: Memo, previous: &mut [f32]) -> (u32, (f64, f32, u32)) {
+fn compare(criterion: Criterion, logits: &[f32], last: Memo, previous: &mut [f32]) -> (u32, (f64, f32, u32)) {
     let best = |(v, best): (u32, f32), (w, &logit): (u32, &f32)| if logit > best { (w, logit) } else { (v, best) };
     let (token, largest) = (0..).zip(logits).fold((0, f32::NEG_INFINITY), best);
-    if criterion == Criterion::ArgmaxStability.code() {
+    if criterion == Criterion::ArgmaxStability {
         let count = if last.checks > 0 && last.token == token { last.count + 1 } else { 0 };
         return (token, (f64::from(count), 0.0, count));
     }
     let largest = f64::from(largest);
     let level = largest + logits.iter().map(|&l| (f64::from(l) - largest).exp()).sum::<f64>().ln();
     let mut now: Vec<f64> = logits.iter().map(|&l| f64::from(l) - level).collect();
-    if criterion == Criterion::EntropyDiff.code() {
+    if criterion == Criterion::EntropyDiff {
         let entropy: f64 = now.iter().map(|l| -l.exp() * (l.exp() + 1e-10).ln()).sum();
         let before = if last.checks > 0 { f64::from(last.entropy) } else { 100.0 };
         return (token, ((entropy - before).abs(), entropy as f32, 0));
     }
     let uniform = -(logits.len() as f64).ln();
-    if criterion == Criterion::MinPKl.code() {
+    if criterion == Criterion::MinPKl {
         let floor = largest - level + 0.1_f64.ln();
         now.iter_mut().filter(|l| **l < floor).for_each(|l| *l = uniform);
         let norm = now.iter().map(|l| l.exp()).sum::<f64>().ln();
@@ -113,7 +123,9 @@ fn compare(criterion: u32, logits: &[f32], last: Memo, previous: &mut [f32]) -> 
 
 fn case(caps: &Caps, outputs: u32, resting: u32, vocab: u32, criterion: Criterion, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = exit_readout(caps, outputs, vocab, criterion);
+    let launch = exit_readout(caps, outputs, 3, vocab);
+    let mut table: Vec<Row> = bytemuck::cast_slice(&crate::row::test_rows(outputs, resting)).to_vec();
+    spread(&mut table, &mut noise);
     let scaled = |words: Vec<u32>| words.into_iter().map(|bits| (f32::from_bits(bits) * 6.0).to_bits()).collect();
     let mut logits: Vec<u32> = scaled(noise.matrix(outputs, vocab, stride(vocab)));
     let mut previous: Vec<u32> = Vec::new();
@@ -133,14 +145,15 @@ fn case(caps: &Caps, outputs: u32, resting: u32, vocab: u32, criterion: Criterio
     Case {
         name: format!("{}, {outputs} of {vocab}, {resting} resting", criterion.name()),
         data: vec![
-            crate::row::test_rows(outputs, resting),
+            bytemuck::cast_slice(&table).to_vec(),
+            bytemuck::cast_slice(&Terms::test(criterion, 0.5)).to_vec(),
             logits,
             previous,
             bytemuck::cast_slice(&memo).to_vec(),
-            vec![0; launch.sizes[4] as usize / 4],
+            vec![0; launch.sizes[5] as usize / 4],
         ],
         // The memo holds numbers of both kinds; its value is among the values.
-        checks: vec![Check::Skip, Check::Skip, Check::F32, Check::Skip, Check::F32],
+        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::Skip, Check::F32],
         launch,
     }
 }

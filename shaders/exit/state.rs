@@ -1,6 +1,7 @@
 //! How far a state has moved.
 
-use super::{Criterion, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
+use super::terms::{TERMS, spread};
+use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
 use crate::kernel::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
@@ -9,9 +10,10 @@ use crate::{activation_bytes, reduce, stride};
 pub static EXIT_STATE: Kernel = Kernel {
     name: "exit_state",
     wgsl: include_str!("exit_state.wgsl"),
-    parts: &[ROW, MEMO],
+    parts: &[ROW, MEMO, TERMS],
     bindings: &[
         Binding::read("rows", "Row"),
+        Binding::read("terms", "Terms"),
         Binding::read("state", "vec4<f32>"),
         Binding::write("previous", "vec4<f32>"),
         Binding::write("memo", "Memo"),
@@ -34,15 +36,13 @@ params! {
         pub rows: u32,
         /// Fours from row to row.
         pub quads: u32,
-        /// [`Criterion::LatentDiff`] or [`Criterion::Cosine`].
-        pub criterion: u32,
     }
 }
 
-/// Compares `state [rows, n]` with `previous`, which becomes the same. Bindings: rows, state, previous, memo `[rows]`, values
-/// `[rows, KEPT_VALUES]`.
+/// Compares `state [rows, n]` with `previous`, which becomes the same, where this step of a row is checked by its state. Bindings: rows, terms `[sequences]`,
+/// state, previous, memo `[rows]`, values `[rows, KEPT_VALUES]`.
 #[must_use]
-pub fn exit_state(caps: &Caps, rows: u32, n: u32, criterion: Criterion) -> Launch {
+pub fn exit_state(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
     let (bytes, quads) = (activation_bytes(rows, n), stride(n) / 4);
@@ -50,24 +50,34 @@ pub fn exit_state(caps: &Caps, rows: u32, n: u32, criterion: Criterion) -> Launc
         kernel: &EXIT_STATE,
         choice,
         overrides: vec![reduce::lanes_over(caps, quads)],
-        params: bytemuck::bytes_of(&ExitStateParams { rows, quads, criterion: criterion.code() }).to_vec(),
+        params: bytemuck::bytes_of(&ExitStateParams { rows, quads }).to_vec(),
         workgroups: [rows, 1, 1],
-        sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, bytes, memo_bytes(rows), value_bytes(rows)],
+        sizes: vec![
+            u64::from(rows) * size_of::<Row>() as u64,
+            u64::from(sequences) * size_of::<Terms>() as u64,
+            bytes,
+            bytes,
+            memo_bytes(rows),
+            value_bytes(rows),
+        ],
         cost: Cost { bytes: 3 * bytes, flops: 8 * u64::from(rows) * u64::from(n) },
     }
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitStateParams = launch.params();
-    let (rows, state, previous) = (slots.read::<Row>(), slots.read::<f32>(), slots.write::<f32>());
+    let (rows, terms, state) = (slots.read::<Row>(), slots.read::<Terms>(), slots.read::<f32>());
+    let previous = slots.write::<f32>();
     let (memo, values) = (slots.write::<Memo>(), slots.write::<f32>());
     let width = 4 * params.quads as usize;
     for row in (0..params.rows as usize).filter(|&row| rows[row].live != 0) {
+        let due = terms[rows[row].sequence as usize].due(&rows[row]);
+        let Some(criterion) = due.filter(|criterion| !criterion.reads_out()) else { continue };
         let (now, before) = (&state[row * width..][..width], &mut previous[row * width..][..width]);
         let total = |of: fn(f64, f64) -> f64| -> f64 {
             now.iter().zip(&*before).map(|(&now, &before)| of(f64::from(now), f64::from(before))).sum()
         };
-        let value = if params.criterion == Criterion::Cosine.code() {
+        let value = if criterion == Criterion::Cosine {
             let norms = total(|now, _| now * now).sqrt() * total(|_, before| before * before).sqrt();
             1.0 - total(|now, before| now * before) / norms.max(1e-8)
         } else {
@@ -86,19 +96,22 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(caps: &Caps, rows: u32, resting: u32, n: u32, criterion: Criterion, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = exit_state(caps, rows, n, criterion);
+    let launch = exit_state(caps, rows, 3, n);
+    let mut table: Vec<Row> = bytemuck::cast_slice(&crate::row::test_rows(rows, resting)).to_vec();
+    spread(&mut table, &mut noise);
     let memo: Vec<Memo> = (0..rows).map(|row| Memo { checks: row % 70, ..Memo::default() }).collect();
     Case {
         name: format!("{}, {rows} rows of {n}, {resting} resting", criterion.name()),
         data: vec![
-            crate::row::test_rows(rows, resting),
+            bytemuck::cast_slice(&table).to_vec(),
+            bytemuck::cast_slice(&Terms::test(criterion, 0.5)).to_vec(),
             noise.matrix(rows, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
             bytemuck::cast_slice(&memo).to_vec(),
-            vec![0; launch.sizes[4] as usize / 4],
+            vec![0; launch.sizes[5] as usize / 4],
         ],
         // The memo holds numbers of both kinds; its value is among the values.
-        checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Skip, Check::F32],
+        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Exact, Check::Skip, Check::F32],
         launch,
     }
 }

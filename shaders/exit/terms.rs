@@ -1,0 +1,64 @@
+//! When rows of a sequence leave: which of their steps are checked, and what by.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Criterion;
+use crate::{NONE, Noise, Part, Row};
+
+/// WGSL twin of [`Terms`].
+pub(super) const TERMS: Part = Part::new("terms", include_str!("terms.wgsl"));
+
+/// When rows leave, per sequence. Every row goes by its own step, so rows of a pass may be at different ones.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct Terms {
+    /// Number of the [`Criterion`], or [`NONE`] if no step is checked.
+    pub criterion: u32,
+    /// A row leaves when a check comes to less, or where [`Criterion::at_least`] says so, to no less.
+    pub threshold: f32,
+    /// The first so many steps of a row are not checked.
+    pub min_steps: u32,
+    /// Every how many steps behind them there is a check, at least 1.
+    pub every: u32,
+    /// Rows of earlier positions are not checked.
+    pub first: u32,
+    /// Steps of a row at most: then it leaves, settled or not.
+    pub steps: u32,
+    /// Unused; keeps the entry at 32 bytes.
+    pub reserved: [u32; 2],
+}
+
+impl Terms {
+    /// Of rows that take so many steps.
+    #[must_use]
+    pub const fn fixed(steps: u32) -> Self {
+        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, reserved: [0; 2] }
+    }
+
+    /// Of rows that are checked at every step.
+    #[must_use]
+    pub const fn of(criterion: Criterion, threshold: f32) -> Self {
+        Self { criterion: criterion.code(), threshold, ..Self::fixed(u32::MAX) }
+    }
+
+    /// The criterion of a row that is checked at the step that it is at, if it is.
+    pub(super) fn due(&self, row: &Row) -> Option<Criterion> {
+        let checked = row.step.checked_sub(self.min_steps).is_some_and(|steps| steps.is_multiple_of(self.every));
+        let criterion = Criterion::ALL.get(self.criterion as usize).copied();
+        criterion.filter(|_| checked && row.position >= self.first)
+    }
+
+    /// Terms of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
+    pub(super) fn test(criterion: Criterion, threshold: f32) -> [Self; 3] {
+        let other = if criterion.reads_out() { Criterion::LatentDiff } else { Criterion::Kl };
+        let seldom = Self { min_steps: 2, every: 3, first: 4, steps: 9, ..Self::of(criterion, threshold) };
+        [Self::of(criterion, threshold), seldom, Self { steps: 5, ..Self::of(other, threshold) }]
+    }
+}
+
+/// Spreads rows of a test over the sequences of [`Terms::test`], at steps of their own.
+pub(super) fn spread(table: &mut [Row], noise: &mut Noise) {
+    for row in table.iter_mut().skip(1) {
+        (row.sequence, row.step) = (noise.below(3), noise.below(9));
+    }
+}
