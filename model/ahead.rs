@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::exit::Checks;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::policy::{Chosen, Policy};
-use crate::session::{INVARIANT_ROWS, Session, capacity};
+use crate::session::{INVARIANT_ROWS, Session};
 use crate::workspace::{Follow, PlanKey, Workspace};
 
 /// Rows of one pass ahead of what is known, at most.
@@ -274,7 +274,15 @@ impl Session {
             }
         }
         self.write_sequence(policy.depth.steps)?;
-        self.plan_ahead(lead, rows, (policy, lead.first_rows(prompt.len() as u32)))?;
+        let mut most = lead.first_rows(prompt.len() as u32);
+        self.plan_ahead(lead, rows, (policy, most))?;
+        // What a wave usually grows to, so that no plan is made under way.
+        while let Lead::Wave(current) = lead
+            && most < current.usual_rows()
+        {
+            most = wave_rows(most + 1);
+            self.plan_ahead(lead, rows, (policy, most))?;
+        }
         Ok(())
     }
 
@@ -314,7 +322,7 @@ impl Session {
         let (follow, checks) = match lead {
             Lead::Drafts { threshold, .. } => (Follow::Verify(threshold.to_bits()), policy.depth.decoding()),
             Lead::Guesses { .. } => (Follow::Guess, Checks::apart(policy.depth.exit.iter())),
-            Lead::Wave(current) => (Follow::Wave(capacity(most).min(rows), current), None),
+            Lead::Wave(current) => (Follow::Wave(wave_rows(most).min(rows), current), None),
         };
         let plan = PlanKey { checks, follow, noise: policy.noise, ..PlanKey::choosing(&policy.choosing) };
         let next = self.next_row()?;
@@ -322,6 +330,11 @@ impl Session {
         let Ahead { space, ends } = ahead.get_mut(&rows).ok_or(Error::NotBegun)?;
         space.plan(&model.surroundings(kv, tables, Some(&next), Some(ends)), plan)
     }
+}
+
+/// Rows of the plan for a round of so many: few sizes, and no small ones, through which a wave hurries.
+fn wave_rows(count: u32) -> u32 {
+    count.next_power_of_two().max(8)
 }
 
 /// The tokens that a round brought, with the steps of the rows that they were chosen behind.

@@ -262,6 +262,11 @@ impl Current {
         })
     }
 
+    /// Rows that a wave grows to if positions take the steps of a token.
+    pub(crate) fn usual_rows(&self) -> u32 {
+        (self.headway.saturating_mul(self.rounds + 1)).min(self.capacity)
+    }
+
     /// Rounds without a token that stands, at most.
     pub(crate) fn patience(&self) -> u32 {
         self.most_steps.div_ceil(self.steps) + 4
