@@ -88,7 +88,7 @@ fn tokens(pieces: &[Piece]) -> Vec<u32> {
 fn settled(device: &Device) -> Result<()> {
     let model = model(device)?;
     let freeze = Freezing { threshold: 0.002, ..Freezing::new(FreezeRule::LatentDiff) };
-    for text in PROBLEMS {
+    for text in if device.is_cpu() { &PROBLEMS[1..2] } else { &PROBLEMS[..] } {
         let expected = tokens(&generate(&model, text, &GenerateOptions { steps: Some(128), ..plain(6) })?.0);
         for diffusion in [Diffusion::default(), Diffusion { headway: 2, inner_steps: 2, ..Diffusion::default() }] {
             let found = tokens(&generate(&model, text, &diffusing(6, Diffusion { freeze, ..diffusion }))?.0);
@@ -100,9 +100,9 @@ fn settled(device: &Device) -> Result<()> {
 
 fn passes(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let (pieces, statistics) = generate(&model, PROBLEMS[0], &diffusing(16, Diffusion::default()))?;
+    let (pieces, statistics) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     let taken: u32 = pieces.iter().skip(1).map(|piece| piece.steps).sum();
-    ensure!(pieces.len() == 16 && statistics.core_passes % 4 == 0, "{} tokens, {statistics:?}", pieces.len());
+    ensure!(pieces.len() == 12 && statistics.core_passes % 4 == 0, "{} tokens, {statistics:?}", pieces.len());
     ensure!(
         statistics.core_passes < u64::from(taken),
         "{} passes for {taken} steps: positions share none",
@@ -115,18 +115,18 @@ fn passes(device: &Device) -> Result<()> {
 fn repeats(device: &Device) -> Result<()> {
     let model = model(device)?;
     let noise_mix = NoiseMix { share: 0.5, dampened: false, sqrt: true };
-    let diffusion = Diffusion { headway: 3, noise_mix, ..Diffusion::default() };
+    let diffusion = Diffusion { headway: 3, wavefront: 16, noise_mix, most_steps: Some(24), ..Diffusion::default() };
     let sampling = Sampling { temperature: 1.5, top_k: 0, ..Sampling::default() };
-    let options = GenerateOptions { sampling, ..diffusing(12, diffusion) };
+    let options = GenerateOptions { sampling, ..diffusing(9, diffusion) };
     let said = |seed| -> Result<Vec<Piece>> {
         let mut session = model.session(session_options(seed))?;
-        Ok(session.generate(PROBLEMS[0], &options)?.collect::<Result<_, _>>()?)
+        Ok(session.generate(PROBLEMS[3], &options)?.collect::<Result<_, _>>()?)
     };
     let expected = said(5)?;
     ensure!(said(5)? == expected, "the same seed says something else");
     ensure!(tokens(&said(6)?) != tokens(&expected), "another seed says the same");
     let mut session = model.session(session_options(5))?;
-    let mut generation = session.generate(PROBLEMS[0], &options)?;
+    let mut generation = session.generate(PROBLEMS[3], &options)?;
     let mut stepped = Vec::new();
     loop {
         match generation.step(Duration::from_millis(2))? {
@@ -175,10 +175,10 @@ fn in_the_wave(device: &Device) -> Result<()> {
     }
     // Ended before a token has come, the session is as if there had been no prompt.
     let mut session = model.session(session_options(1))?;
-    drop(session.generate(PROBLEMS[0], &diffusing(4, whole.clone()))?);
+    drop(session.generate(PROBLEMS[3], &diffusing(4, whole.clone()))?);
     ensure!(session.position() == 0, "{} positions", session.position());
     let small = Diffusion { wavefront: 4, ..whole };
-    let error = session.generate(PROBLEMS[0], &diffusing(4, small)).map(|_| ()).expect_err("it has no room");
+    let error = session.generate(PROBLEMS[3], &diffusing(4, small)).map(|_| ()).expect_err("it has no room");
     ensure!(error.to_string().contains("wavefront"), "{error}");
     Ok(())
 }
@@ -207,12 +207,12 @@ fn context(device: &Device) -> Result<()> {
 /// At once, and nothing that stood behind it is said.
 fn stops(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let (pieces, _) = generate(&model, PROBLEMS[0], &diffusing(12, Diffusion::default()))?;
+    let (pieces, _) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     let end = pieces[4].token;
     let first = pieces.iter().position(|piece| piece.token == end).unwrap_or(4);
     let options = GenerateOptions { end_tokens: Some(vec![end]), ..diffusing(12, Diffusion::default()) };
     let mut session = model.session(session_options(3))?;
-    let mut generation = session.generate(PROBLEMS[0], &options)?;
+    let mut generation = session.generate(PROBLEMS[3], &options)?;
     let found = generation.by_ref().collect::<Result<Vec<_>, _>>()?;
     ensure!(tokens(&found) == tokens(&pieces[..=first]), "{found:?}");
     ensure!(generation.stop_reason() == Some(StopReason::EndToken(end)), "{:?}", generation.stop_reason());
@@ -224,7 +224,7 @@ fn waits(device: &Device) -> Result<()> {
     let model = model(device)?;
     let mut session = model.session(session_options(3))?;
     let before = device.counters();
-    let mut generation = session.generate(PROBLEMS[0], &diffusing(12, Diffusion::default()))?;
+    let mut generation = session.generate(PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     generation.by_ref().collect::<Result<Vec<_>, _>>()?;
     let rounds = generation.statistics().core_passes / 4;
     drop(generation);
@@ -239,8 +239,8 @@ fn waits(device: &Device) -> Result<()> {
 fn goes_on(device: &Device) -> Result<()> {
     let model = model(device)?;
     let mut session = model.session(session_options(3))?;
-    let said = session.generate(PROBLEMS[0], &diffusing(6, Diffusion::default()))?.count();
-    let prompt = session.encode(PROBLEMS[0], Specials::Bos)?.len() as u32;
+    let said = session.generate(PROBLEMS[3], &diffusing(6, Diffusion::default()))?.count();
+    let prompt = session.encode(PROBLEMS[3], Specials::Bos)?.len() as u32;
     ensure!(said == 6 && session.position() == prompt + 5, "{said} tokens, {} positions", session.position());
     let next = session.next_token().map(|token| vec![token]).unwrap_or_default();
     let more = session.generate(Prompt::Tokens(&next), &diffusing(6, Diffusion::default()))?.count();
@@ -253,7 +253,7 @@ fn goes_on(device: &Device) -> Result<()> {
 fn logprobs(device: &Device) -> Result<()> {
     let model = model(device)?;
     let options = GenerateOptions { logprobs: Some(2), ..diffusing(8, Diffusion::default()) };
-    let (pieces, _) = generate(&model, PROBLEMS[0], &options)?;
+    let (pieces, _) = generate(&model, PROBLEMS[3], &options)?;
     for piece in &pieces {
         let best = piece.top.first().copied();
         ensure!(best.map(|(token, _)| token) == Some(piece.token), "greedy, but not the best: {piece:?}");
