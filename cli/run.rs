@@ -92,7 +92,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     let watch = interrupt.generating();
     let mut generation = session.generate(prompt, &asked)?;
     let most = asked.steps.unwrap_or(model.config().mean_recurrence);
-    let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most));
+    let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most, asked.diffusion.is_none()));
     let mut prefill = Prefill::new(options.quiet);
     let mut out = std::io::stdout().lock();
     let (mut whole, mut tokens, mut newline) = (String::new(), Vec::new(), true);

@@ -15,17 +15,19 @@ const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷',
 /// How steps are shown.
 pub(crate) struct ShownSteps {
     most: u32,
+    /// Whether no token takes more.
+    bounded: bool,
     coloured: bool,
     least_seen: u32,
     most_seen: u32,
 }
 
 impl ShownSteps {
-    /// On stdout, for tokens of so many steps at most.
-    pub(crate) fn on_stdout(most: u32) -> Self {
+    /// On stdout, for tokens of so many steps; positions of a wave may take more.
+    pub(crate) fn on_stdout(most: u32, bounded: bool) -> Self {
         let stdout = std::io::stdout();
         let coloured = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
-        Self { most, coloured, least_seen: u32::MAX, most_seen: 0 }
+        Self { most, bounded, coloured, least_seen: u32::MAX, most_seen: 0 }
     }
 
     /// Writes the text of a token.
@@ -57,23 +59,25 @@ impl ShownSteps {
         if self.most_seen == 0 {
             return String::new();
         }
-        let Self { most, least_seen, most_seen, .. } = *self;
+        let Self { most, bounded, least_seen, most_seen, .. } = *self;
         let seen =
             if least_seen == most_seen { format!("{most_seen}") } else { format!("{least_seen} to {most_seen}") };
         if !self.coloured {
-            return format!("small numbers: recurrence steps of the token before them, {seen} of at most {most}");
+            let most = if bounded { format!(" of at most {most}") } else { String::new() };
+            return format!("small numbers: recurrence steps of the token before them, {seen}{most}");
         }
         let marks = (0..=8).map(|at| 1 + at * (most - 1) / 8);
         let mut bar: Vec<u32> = marks.collect();
         bar.dedup();
         let bar: String =
             bar.into_iter().map(|steps| self.style(steps)).map(|style| format!("{style}   {style:#}")).collect();
-        format!("colours: recurrence steps of a token, 1 {bar} {most}; here {seen}")
+        let more = if bounded { "" } else { " or more" };
+        format!("colours: recurrence steps of a token, 1 {bar} {most}{more}; here {seen}")
     }
 
     fn style(&self, steps: u32) -> Style {
         let part = f64::from(steps.saturating_sub(1)) / f64::from(self.most.saturating_sub(1).max(1));
-        let colour = far(part);
+        let colour = far(part.min(1.0));
         let ink = if is_light(colour) { RgbColor(20, 22, 28) } else { RgbColor(255, 255, 255) };
         Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into())).fg_color(Some(ink.into()))
     }
@@ -85,7 +89,7 @@ mod tests {
     use ruminate::Piece;
 
     fn written(coloured: bool) -> (String, String) {
-        let mut shown = ShownSteps { most: 32, coloured, least_seen: u32::MAX, most_seen: 0 };
+        let mut shown = ShownSteps { most: 32, bounded: true, coloured, least_seen: u32::MAX, most_seen: 0 };
         let mut out = Vec::new();
         for (text, steps) in [(" A", 7), (".\n", 12), ("", 32)] {
             shown
