@@ -3,22 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, Pipeline, Progress, Sampling,
     Session, SessionOptions, Speculate, State, Statistics,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("drafts_change_no_token", drafts),
         ("guesses_change_no_token", guesses),
@@ -35,11 +31,7 @@ fn main() -> std::process::ExitCode {
         ("two_tokens_are_distributed_as_the_model_has_them", distributed),
         ("what_makes_no_sense_is_refused", refusals),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()
 }

@@ -3,22 +3,18 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, PrefillExit,
     Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("every_sequence_says_in_company_what_it_says_alone", company),
         ("penalties_and_log_probabilities_are_each_sequence_s_own", own),
@@ -33,11 +29,7 @@ fn main() -> std::process::ExitCode {
         ("a_sequence_may_be_ended_early", cancelled),
         ("what_makes_no_sense_is_refused", refusals),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()
 }

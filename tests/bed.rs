@@ -46,6 +46,19 @@ pub fn trials(
     trial.with_ignored_flag(device.is_none())
 }
 
+/// A test of a device, and its name.
+pub type Test = (&'static str, fn(&Device) -> Result<()>);
+
+/// Every test on a device, if there is one, and on the CPU twins.
+#[must_use]
+pub fn both(device: Option<&Device>, tests: &[Test]) -> Vec<Trial> {
+    let cpu = Device::cpu();
+    let pair = |&(name, test): &Test| {
+        [trials(device, format!("device::{name}"), test), trials(Some(&cpu), format!("twins::{name}"), test)]
+    };
+    tests.iter().flat_map(pair).collect()
+}
+
 /// Runs a case on a device and on the twin, and compares every output.
 ///
 /// # Errors

@@ -9,15 +9,11 @@ use ruminate::{
     Model, Piece, PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{compare, device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, compare, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("no_criterion_that_never_fires_changes_anything", never),
         ("a_token_that_leaves_is_what_so_many_steps_compute", as_many_steps),
@@ -31,11 +27,7 @@ fn main() -> std::process::ExitCode {
         ("the_state_of_a_pass_that_ran_ahead_is_not_carried", carried_from_nobody),
         ("shared_steps_take_less_memory_and_change_little", shared),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let mut all = both(gpu.as_ref(), tests);
     all.push(Trial::test("names_of_the_authors_are_read_or_refused_with_a_reason", || Ok(names()?)));
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Continuous, Diffusion, Exit, FreezeRule, Freezing, GenerateOptions, KvShare, LoadOptions, Model, Noise, NoiseMix,
     Piece, Pipeline, Progress, Prompt, Sampling, SessionOptions, Specials, Speculate, Statistics, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("what_has_settled_is_what_plain_decoding_says", settled),
         ("fewer_passes_than_tokens_have_steps", passes),
@@ -32,11 +28,7 @@ fn main() -> std::process::ExitCode {
         ("log_probabilities_come_with_its_tokens", logprobs),
         ("what_makes_no_sense_is_refused", refusals),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()
 }

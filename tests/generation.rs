@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Counters, Dtype, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, State,
     StopReason, demo,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("a_decode_step_waits_for_nothing_but_its_token", decode_counters),
         ("the_demo_is_wrong_at_one_step_and_right_at_many", demo_depth),
@@ -33,11 +29,7 @@ fn main() -> std::process::ExitCode {
         ("bad_requests_are_errors_that_leave_the_session_usable", bad_requests),
         ("everything_is_freed", freed),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()
 }

@@ -18,6 +18,6 @@ mod bed;
 mod folder;
 mod host;
 
-pub use bed::{compare, device, options, run_case, trials};
+pub use bed::{Test, both, compare, device, options, run_case, trials};
 pub use folder::{Folder, golden_folder, golden_json, safetensors_file, safetensors_of};
 pub use host::{Alive, Host};

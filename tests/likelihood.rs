@@ -1,22 +1,18 @@
 //! Scores of continuations: in a batch of any lengths what each is by itself.
 
 use anyhow::{Result, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Continuation, Criterion, Exit, KvShare, Likelihood, LikelihoodOptions, LoadOptions, Model, SessionOptions, State,
     statistics,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("a_batch_of_any_lengths_gives_what_each_is_alone", alone),
         ("in_the_invariant_mode_company_changes_no_bit", company),
@@ -25,11 +21,7 @@ fn main() -> std::process::ExitCode {
         ("texts_are_cut_as_they_are_read", encoded),
         ("what_makes_no_sense_is_refused", refusals),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()
 }

@@ -1,7 +1,7 @@
 //! Noise between the steps: what a generation computes with it is what single steps compute when the states are stirred by the twin in between.
 
 use anyhow::{Context, Result, bail, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Checkpoint, Config, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Noise,
     NoiseKind, Piece, Pipeline, Sampling, Session, SessionOptions, Speculate, State, demo,
@@ -9,15 +9,11 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_shaders::recur::{NOISE, NoiseRule, noise};
 use ruminate_shaders::{Caps, Row, Sequence, Slot, Slots, stride};
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("a_stirred_generation_is_single_steps_from_stirred_states", single_steps),
         ("noise_depends_on_seed_position_and_step_alone", repeatable),
@@ -25,11 +21,7 @@ fn main() -> std::process::ExitCode {
         ("noise_costs_a_launch_per_step_and_no_wait", costs),
         ("bad_noise_is_refused_with_what_is_allowed", bad_noise),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()
 }

@@ -4,21 +4,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ruminate::{
     Counters, Dry, Dtype, GenerateOptions, LoadOptions, Model, Piece, Pipeline, Progress, Sampling, Session,
     SessionOptions, Speculate, State,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{device, trials};
-
-/// A test and its name.
-type Test = (&'static str, fn(&Device) -> Result<()>);
+use ruminate_tests::{Test, both, device, trials};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
-    let cpu = Device::cpu();
     let tests: &[Test] = &[
         ("the_most_likely_edited_token_is_taken", edited_choices),
         ("a_repeated_passage_is_left", repeats_are_left),
@@ -30,11 +26,7 @@ fn main() -> std::process::ExitCode {
         ("what_is_not_asked_for_costs_no_launch_and_nothing_waits", costs),
         ("bad_requests_name_option_value_and_range", bad_requests),
     ];
-    let mut all: Vec<Trial> = Vec::new();
-    for &(name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&cpu), format!("twins::{name}"), test));
-    }
+    let mut all = both(gpu.as_ref(), tests);
     all.push(trials(gpu.as_ref(), "the_twins_draw_the_tokens_of_the_device".to_owned(), twins));
     // Drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(&arguments, all).exit_code()

@@ -5,27 +5,21 @@ use libtest_mimic::Arguments;
 use ruminate::score::{Score, windows};
 use ruminate::statistics::log_probability;
 use ruminate::{Device, Dtype, Error, LoadOptions, Model, Session, SessionOptions, Specials, State, Synthetic, demo};
-use ruminate_tests::{device, trials};
+use ruminate_tests::{Test, both, device, trials};
 
 const STEPS: u32 = 5;
-
-type Test = fn(&Device) -> Result<()>;
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
-    let mut all = Vec::new();
-    let tests: [(&str, Test); 5] = [
+    let tests: &[Test] = &[
         ("a_text_is_as_likely_as_its_tokens", as_its_tokens),
         ("a_model_is_no_distance_from_itself", from_itself),
         ("a_coarser_model_is_some_distance_away", coarser),
         ("a_coarser_cache_is_a_small_distance_away", coarser_cache),
         ("models_of_other_vocabularies_are_refused", refused),
     ];
-    for (name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&Device::cpu()), format!("twins::{name}"), test));
-    }
+    let mut all = both(gpu.as_ref(), tests);
     all.push(trials(Some(&Device::cpu()), "windows_hold_every_token_once".to_owned(), |_| covered()));
     libtest_mimic::run(&arguments, all).exit_code()
 }

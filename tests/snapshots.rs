@@ -7,15 +7,12 @@ use ruminate::{
     Session, SessionOptions, SnapshotProblem, Source, State, Synthetic, demo,
 };
 use ruminate_tests::demo_files::{self, Parts};
-use ruminate_tests::{Folder, compare, device, trials};
-
-type Test = fn(&Device) -> Result<()>;
+use ruminate_tests::{Folder, Test, both, compare, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
-    let mut all = Vec::new();
-    let tests: [(&str, Test); 9] = [
+    let tests: &[Test] = &[
         ("a_resumed_session_goes_on_as_the_one_that_was_saved", resumed),
         ("a_generation_in_two_parts_gives_the_tokens_of_one", in_parts),
         ("a_resumed_session_is_saved_as_the_same_file", again),
@@ -26,10 +23,7 @@ fn main() -> std::process::ExitCode {
         ("files_that_are_wrong_are_refused_with_the_reason", refused),
         ("sessions_of_other_models_are_refused", foreign),
     ];
-    for (name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&Device::cpu()), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     libtest_mimic::run(&arguments, all).exit_code()
 }
 

@@ -5,24 +5,18 @@ use std::collections::HashMap;
 use anyhow::{Result, ensure};
 use libtest_mimic::Arguments;
 use ruminate::{Device, Error, LoadOptions, Model, Session, SessionOptions, State};
-use ruminate_tests::{Folder, device, trials};
-
-type Test = fn(&Device) -> Result<()>;
+use ruminate_tests::{Folder, Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
-    let mut all = Vec::new();
-    let tests: [(&str, Test); 4] = [
+    let tests: &[Test] = &[
         ("states_of_another_run_give_what_that_run_gives", patched),
         ("a_hook_sees_every_step_and_may_change_it", hooked),
         ("layers_are_kept_at_every_step", kept),
         ("wrong_calls_are_refused", refused),
     ];
-    for (name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&Device::cpu()), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     libtest_mimic::run(&arguments, all).exit_code()
 }
 

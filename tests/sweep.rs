@@ -5,24 +5,18 @@ use libtest_mimic::Arguments;
 use ruminate::score::Score;
 use ruminate::sweep::{Problem, Question, Tally};
 use ruminate::{Criterion, Device, Exit, GenerateOptions, LoadOptions, Model, Sampling, Session, SessionOptions, demo};
-use ruminate_tests::{device, trials};
-
-type Test = fn(&Device) -> Result<()>;
+use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
-    let mut all = Vec::new();
-    let tests: [(&str, Test); 4] = [
+    let tests: &[Test] = &[
         ("right_is_what_a_greedy_generation_says", as_generated),
         ("an_answer_is_as_likely_as_its_score_says", as_scored),
         ("an_exit_rule_takes_fewer_steps", exits),
         ("it_stops_when_told", stops),
     ];
-    for (name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&Device::cpu()), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     libtest_mimic::run(&arguments, all).exit_code()
 }
 

@@ -7,27 +7,21 @@ use libtest_mimic::Arguments;
 use ruminate::statistics::{entropy, log_probability};
 use ruminate::trace::{Trace, most_likely};
 use ruminate::{Device, Error, GenerateOptions, KvShare, LoadOptions, Model, Sampling, SessionOptions, State, demo};
-use ruminate_tests::{Folder, compare, device, trials};
+use ruminate_tests::{Folder, Test, both, compare, device};
 
 const STEPS: u32 = 9;
-
-type Test = fn(&Device) -> Result<()>;
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
-    let mut all = Vec::new();
-    let tests: [(&str, Test); 5] = [
+    let tests: &[Test] = &[
         ("the_replay_says_what_was_generated", replays),
         ("a_read_out_is_what_that_depth_says", reads_out),
         ("states_are_those_of_as_many_steps_at_once", states),
         ("it_stops_when_told_and_refuses_what_it_cannot_hold", refuses),
         ("other_programs_find_everything_in_the_file", written),
     ];
-    for (name, test) in tests {
-        all.push(trials(gpu.as_ref(), format!("device::{name}"), test));
-        all.push(trials(Some(&Device::cpu()), format!("twins::{name}"), test));
-    }
+    let all = both(gpu.as_ref(), tests);
     libtest_mimic::run(&arguments, all).exit_code()
 }
 

@@ -1,4 +1,4 @@
-//! Drafted tokens: what is said with them, and which of given drafts stand.
+//! Drafted tokens and waves of them: what is said with them, and which of given drafts stand.
 //!
 //! The authors' code keeps no token behind drafts that all stand ("no bonus token") and may say more tokens than it was asked for ("overshoot"): only the tokens are
 //! compared, up to the number that was asked for, where the threshold lets nothing but the chosen token stand. What a lower one lets stand is compared on given
@@ -17,7 +17,7 @@ use super::fixture::numbers;
 
 impl Golden {
     /// Diffusion forcing as the authors' code does it: tokens, passes over the core, and the steps of every position. It may say more than it was asked for
-    /// ("overshoot"), which is compared too. What stands by our own rules is compared with plain decoding where the authors' tokens are those of plain decoding.
+    /// ("overshoot"), which is compared too. Our own rules are in `tests/diffusion.rs`.
     pub(super) fn diffusion(&mut self) -> Result<()> {
         let section = self.fixture.value("/diffusion").clone();
         let (prompt, draws) = (numbers(&section["prompt"]), numbers(&section["randint_draws"]));
