@@ -175,7 +175,7 @@ fn exits(device: &Device) -> Result<()> {
 fn guessed_exits(device: &Device) -> Result<()> {
     let model = model(device)?;
     let (mut early, mut tokens) = (0, 0);
-    for seed in 0..prompts(device) / 2 {
+    for seed in 0..prompts(device) / 4 {
         let (prompt, mut noise) = (prompt(700 + seed), Noise::new(seed));
         let criterion = [Criterion::LatentDiff, Criterion::Cosine][noise.below(2) as usize];
         let threshold = [[0.5, 0.2, 0.1], [0.1, 0.02, 0.005]][criterion as usize][noise.below(3) as usize];
