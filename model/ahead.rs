@@ -290,7 +290,7 @@ impl Session {
     pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, reach: WaveFront) -> Result<Execution, Error> {
         let (lead, rows) = policy.lead.ok_or(Error::NotStarted)?;
         let end = reach.end.min(self.context());
-        self.kv.reserve(0, end, policy.depth.steps)?;
+        self.kv.reserve(0, end, policy.slots())?;
         self.position = self.position.max(end);
         self.last = None;
         let device = self.model.device().clone();

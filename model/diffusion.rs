@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::options::{Continuous, GenerateOptions};
 use crate::policy::Chosen;
+use crate::session::MAX_STEPS;
 
 /// Rows of a wave, at most.
 const MOST_ROWS: u32 = 256;
@@ -211,8 +212,8 @@ impl Current {
         if *headway == 0 || *headway >= MOST_ROWS {
             return wrong("headway", headway, "from 1 to 255 positions");
         }
-        if *inner_steps == 0 {
-            return wrong("inner_steps", inner_steps, "at least 1");
+        if !(1..=MAX_STEPS).contains(inner_steps) {
+            return wrong("inner_steps", inner_steps, "from 1 to 65536");
         }
         if !(headway + 1..=MOST_ROWS).contains(wavefront) {
             return wrong("wavefront", wavefront, "more than the headway, and at most 256 positions");

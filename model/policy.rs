@@ -29,6 +29,14 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// Steps that keys are kept of: those of a token, or of a round.
+    pub(crate) fn slots(&self) -> u32 {
+        match self.lead {
+            Some((Lead::Wave(current), _)) => self.depth.steps.max(current.steps),
+            _ => self.depth.steps,
+        }
+    }
+
     /// The plan of a decoded token.
     pub(crate) fn token(&self) -> PlanKey {
         let follow = match self.lead {
@@ -103,7 +111,7 @@ impl Session {
         self.tables.write_terms(self.model.device(), 0, policy.depth.terms(most))?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
-        self.kv.reserve(0, end.min(self.context()), steps)?;
+        self.kv.reserve(0, end.min(self.context()), policy.slots())?;
         if policy.lead.is_some() {
             self.make_ready_ahead(policy, prompt)?;
         }

@@ -82,7 +82,9 @@ fn settled(device: &Device) -> Result<()> {
     let freeze = Freezing { threshold: 0.002, ..Freezing::new(FreezeRule::LatentDiff) };
     for text in if device.is_cpu() { &PROBLEMS[1..2] } else { &PROBLEMS[..] } {
         let expected = tokens(&generate(&model, text, &GenerateOptions { steps: Some(128), ..plain(6) })?.0);
-        for diffusion in [Diffusion::default(), Diffusion { headway: 2, inner_steps: 2, ..Diffusion::default() }] {
+        let deep = Diffusion { inner_steps: 2 * STEPS, ..Diffusion::default() };
+        for diffusion in [Diffusion::default(), Diffusion { headway: 2, inner_steps: 2, ..Diffusion::default() }, deep]
+        {
             let found = tokens(&generate(&model, text, &diffusing(6, Diffusion { freeze, ..diffusion }))?.0);
             ensure!(found == expected, "{text}: {found:?} instead of {expected:?}");
         }
@@ -261,6 +263,7 @@ fn refusals(device: &Device) -> Result<()> {
     let wrong = [
         ("headway", Diffusion { headway: 0, ..usual() }),
         ("inner_steps", Diffusion { inner_steps: 0, ..usual() }),
+        ("inner_steps", Diffusion { inner_steps: u32::MAX, ..usual() }),
         ("wavefront", Diffusion { wavefront: 1, ..usual() }),
         ("wavefront", Diffusion { wavefront: 257, ..usual() }),
         ("ema", Diffusion { ema: 1.0, ..usual() }),
