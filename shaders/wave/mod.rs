@@ -2,8 +2,8 @@
 //! forcing"). Every round gives all of them a few steps, reads them out, and takes what was chosen behind each for the token of the next, which may change from
 //! round to round; tokens stand once the states behind them have settled.
 //!
-//! The rows of a wave are the first ones of their table, in order. A round is [`blend`] and [`mix`], some steps, a read-out, [`settle`], a choice, [`freeze`]
-//! and [`slide`].
+//! The rows of a wave are the first ones of their table, in order. A round is [`blend()`] and [`mix()`], some steps, a read-out, [`settle()`], a choice, [`freeze()`]
+//! and [`slide()`].
 
 mod blend;
 mod freeze;

@@ -42,7 +42,7 @@ params! {
 }
 
 /// Notes in `marks [rows]` how far each row's `state [rows, n]` is from what it was: from `previous [rows, n]`, that of the beginning of the round, or, by the
-/// rules that look at acceleration, how far its change is from the one in the round before. `before [rows, n]` is what [`super::slide`] kept for it. Values are
+/// rules that look at acceleration, how far its change is from the one in the round before. `before [rows, n]` is what [`super::slide()`] kept for it. Values are
 /// shares of the state's norm. Bindings: wave, state, previous, before, marks.
 #[must_use]
 pub fn settle(caps: &Caps, rows: u32, n: u32, rule: FreezeRule, authors: bool) -> Launch {

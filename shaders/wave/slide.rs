@@ -69,7 +69,7 @@ pub struct Slide {
     pub past: Past,
 }
 
-/// Behind [`super::freeze`]: `moved [rows, n]` becomes the states of the rows that go on, or of the rows in front of them for new ones that begin so, `held [rows,
+/// Behind [`super::freeze()`]: `moved [rows, n]` becomes the states of the rows that go on, or of the rows in front of them for new ones that begin so, `held [rows,
 /// n]` their embeddings, `before [rows, n]` what is kept beside. Bindings: wave, state, embedding, previous, before, moved, held.
 #[must_use]
 pub fn slide(slide: Slide) -> Launch {
