@@ -1,5 +1,6 @@
 //! Passes over the core's weights per token, and tokens per second: plain decoding, drafts that are verified, guesses that are under way, and several sequences at
-//! once. All say the same in the invariant mode, but for diffusion forcing; here they run as they usually do, and how many tokens are the same is counted. Arguments name model folders to measure besides the demo;
+//! once. All say the same in the invariant mode, but for diffusion forcing; here they run as they usually do, and how many tokens are the same is counted.
+//! Arguments name model folders to measure besides the demo;
 //! `RUMINATE_BENCH_ROUNDS=N` another number of timed rounds than 3, of which the median counts; 0 counts passes only.
 //!
 //! ```console
@@ -24,34 +25,37 @@ const TOKENS: u32 = 48;
 /// Prompts, each with a seed of its own.
 const PROMPTS: u32 = 4;
 
-/// A way to decode: its name, what it asks for, and sequences at once if they are several.
+/// A way to decode: its name, what it asks for, and whether all sequences go at once.
 struct Way {
     name: &'static str,
-    speculate: Option<Speculate>,
-    pipeline: Option<Pipeline>,
-    diffusion: Option<Diffusion>,
+    options: GenerateOptions,
     together: bool,
 }
 
 fn ways() -> Vec<Way> {
-    let way = |name| Way { name, speculate: None, pipeline: None, diffusion: None, together: false };
-    let draft = |draft_steps, draft_len| Some(Speculate { draft_steps: Some(draft_steps), draft_len, threshold: 1.0 });
-    let guess = |every| Some(Pipeline { every: Some(every) });
+    let way = |name, options| Way { name, options, together: false };
+    let usual = GenerateOptions::default;
+    let draft = |draft_steps, draft_len| {
+        let speculate = Speculate { draft_steps: Some(draft_steps), draft_len, threshold: 1.0 };
+        GenerateOptions { speculate: Some(speculate), ..usual() }
+    };
+    let guess = |every| GenerateOptions { pipeline: Some(Pipeline { every: Some(every) }), ..usual() };
+    let wave = |headway, inner_steps| {
+        let diffusion = Diffusion { headway, inner_steps, ..Diffusion::default() };
+        GenerateOptions { diffusion: Some(diffusion), ..usual() }
+    };
     vec![
-        way("one by one"),
-        Way { speculate: draft(4, 4), ..way("--speculate") },
-        Way { speculate: draft(8, 4), ..way("--speculate=8") },
-        Way { speculate: draft(8, 8), ..way("--speculate=8 --draft-len 8") },
-        Way { pipeline: guess(4), ..way("--pipeline") },
-        Way { pipeline: guess(2), ..way("--pipeline=2") },
-        Way { pipeline: guess(8), ..way("--pipeline=8") },
-        Way { diffusion: Some(Diffusion::default()), ..way("--diffusion") },
-        Way {
-            diffusion: Some(Diffusion { inner_steps: 2, ..Diffusion::default() }),
-            ..way("--diffusion --inner-steps 2")
-        },
-        Way { diffusion: Some(Diffusion { headway: 2, ..Diffusion::default() }), ..way("--diffusion --headway 2") },
-        Way { together: true, ..way("four at once") },
+        way("one by one", usual()),
+        way("--speculate", draft(4, 4)),
+        way("--speculate=8", draft(8, 4)),
+        way("--speculate=8 --draft-len 8", draft(8, 8)),
+        way("--pipeline", guess(4)),
+        way("--pipeline=2", guess(2)),
+        way("--pipeline=8", guess(8)),
+        way("--diffusion", wave(1, 4)),
+        way("--diffusion --inner-steps 2", wave(1, 2)),
+        way("--diffusion --headway 2", wave(2, 4)),
+        Way { together: true, ..way("four at once", usual()) },
     ]
 }
 
@@ -112,13 +116,10 @@ fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64, Vec<u32
         max_tokens: Some(TOKENS),
         sampling,
         end_tokens: Some(Vec::new()),
-        speculate: way.speculate,
-        pipeline: way.pipeline,
-        diffusion: way.diffusion.clone(),
-        ..GenerateOptions::default()
+        ..way.options.clone()
     };
     let prompt = |seed: u32| [3 + seed, 40 + 7 * seed, 5 + 11 * seed];
-    let share = if way.diffusion.is_some() { Diffusion::SHARE } else { KvShare::None };
+    let share = if way.options.diffusion.is_some() { Diffusion::SHARE } else { KvShare::None };
     let session = SessionOptions { context: Some(64), share, ..SessionOptions::default() };
     let (mut passes, mut said) = (0.0, Vec::new());
     let start = Instant::now();

@@ -9,13 +9,14 @@ use ruminate_engine::{Buffer, Device, Execution};
 use ruminate_shaders::Row;
 use ruminate_shaders::ahead::{Front, emitted_bytes};
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
+use ruminate_shaders::wave;
 
-use crate::diffusion::{Current, Front as WaveFront, WaveSites, round_bytes};
+use crate::diffusion::{Current, Reach, WaveSites};
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::policy::{Chosen, Policy};
-use crate::session::{INVARIANT_ROWS, Session};
+use crate::session::Session;
 use crate::workspace::{Follow, PlanKey, Workspace};
 
 /// Rows of one pass ahead of what is known, at most.
@@ -46,9 +47,6 @@ pub struct Pipeline {
     /// Steps from read-out to read-out; by default an eighth of the steps of a token.
     pub every: Option<u32>,
 }
-
-/// Why waves and the invariant mode do not go together.
-const WAVES_DIFFER: &str = "a wave's tokens are not those of plain decoding anyhow";
 
 /// How far a generation computes ahead, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,14 +153,14 @@ impl Lead {
         }
     }
 
-    /// Where the last of so many rounds ends at most, if so much is known now, and the rows of its table: those of all rounds, or as many as a wave can have grown to.
-    pub(crate) fn reach(&self, rounds: u32, known: u32, rows: u32, wave: WaveFront) -> WaveFront {
+    /// How far the last of so many rounds reaches at most, in a table of so many rows, if tokens up to a position are known, and a wave is where it is.
+    pub(crate) fn reach(&self, rounds: u32, rows: u32, known: u32, wave: Reach) -> Reach {
         match *self {
-            Self::Drafts { count, .. } => WaveFront { end: known + rounds * (count + 1), rows },
-            Self::Guesses { rows: ahead, .. } => WaveFront { end: known + ahead + rounds, rows },
+            Self::Drafts { count, .. } => Reach { end: known + rounds * (count + 1), rows },
+            Self::Guesses { rows: ahead, .. } => Reach { end: known + ahead + rounds, rows },
             Self::Wave(Current { headway, capacity, .. }) => {
                 let grown = headway * (rounds - 1);
-                WaveFront { end: wave.end + grown, rows: (wave.rows + grown).min(capacity) }
+                Reach { end: wave.end + grown, rows: (wave.rows + grown).min(capacity) }
             }
         }
     }
@@ -172,23 +170,22 @@ impl Lead {
         !matches!(self, Self::Wave(Current { full_prefill: false, .. }))
     }
 
-    /// Rounds that bring no token, one after the other, at most.
-    pub(crate) fn patience(&self) -> u32 {
+    /// Rounds that bring no token, one after the other, at most, in a table of so many rows.
+    pub(crate) fn patience(&self, rows: u32) -> u32 {
         match self {
             Self::Wave(current) => current.patience(),
             // A row takes no more rounds than there are places.
-            Self::Drafts { .. } | Self::Guesses { .. } => self.rows().max(INVARIANT_ROWS) + 1,
+            Self::Drafts { .. } | Self::Guesses { .. } => rows + 1,
         }
     }
 
-    /// Passes over the core's weights in pass `index` of a round, at so many steps per token.
-    pub(crate) fn core_passes(&self, index: u32, steps: u32) -> u64 {
-        u64::from(match *self {
-            Self::Drafts { steps: drafted, count, .. } if index < count => drafted,
-            Self::Drafts { .. } => steps,
-            Self::Guesses { every, .. } => every,
-            Self::Wave(Current { steps, .. }) => steps,
-        })
+    /// Passes over the core's weights in a round, at so many steps per token.
+    pub(crate) fn core_passes(&self, steps: u32) -> u64 {
+        match *self {
+            Self::Drafts { steps: drafted, count, .. } => u64::from(count) * u64::from(drafted) + u64::from(steps),
+            Self::Guesses { every, .. } => every.into(),
+            Self::Wave(Current { steps, .. }) => steps.into(),
+        }
     }
 }
 
@@ -216,7 +213,7 @@ impl Ahead {
             table: space.sites.rows.clone(),
             front: Some(device.buffer("front", size_of::<Front>() as u64)?),
             wave: None,
-            emitted: device.buffer("emitted tokens", emitted_bytes(rows).max(round_bytes(rows)))?,
+            emitted: device.buffer("emitted tokens", emitted_bytes(rows).max(wave::emitted_bytes(rows)))?,
         };
         Ok(Self { space, ends })
     }
@@ -236,7 +233,10 @@ impl Session {
             Lead::Guesses { every, .. } => {
                 ("pipeline", every, "at least an eighth of the steps in the invariant mode, whose passes have 8 rows")
             }
-            Lead::Wave(_) => return Err(Error::Together { one: "diffusion", other: "invariant", why: WAVES_DIFFER }),
+            Lead::Wave(_) => {
+                let why = "a wave's tokens are not those of plain decoding anyhow";
+                return Err(Error::Together { one: "diffusion", other: "invariant", why });
+            }
         };
         Err(Error::Option { name, value: value.to_string(), allowed })
     }
@@ -255,18 +255,18 @@ impl Session {
         };
         let mut table = vec![Row::RESTING; rows as usize];
         device.write(&ahead.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
-        let position = self.position + prompt.len() as u32;
         if let Lead::Wave(current) = lead {
             let sites = match &mut ahead.ends.wave {
                 Some(sites) => sites,
                 none => none.insert(WaveSites::new(&device, self.model.config(), rows, policy.given.as_ref())?),
             };
-            current.launch(&device, (sites, &ahead.ends.table), (self.position, prompt), policy.depth.steps)?;
             if !current.full_prefill {
                 device.write(&self.tables.history, u64::from(self.position) * 4, bytemuck::cast_slice(prompt))?;
             }
+            current.launch(&device, (sites, &ahead.ends.table), (self.position, prompt), policy.depth.steps)?;
         } else {
             // Where drafts count from, before there are any.
+            let position = self.position + prompt.len() as u32;
             table[0].position = position;
             device.write(&ahead.ends.table, 0, bytemuck::cast_slice(&table))?;
             if let Some(front) = &ahead.ends.front {
@@ -287,7 +287,7 @@ impl Session {
     }
 
     /// Begins pass `index` of a round that goes so far at most; the last one brings tokens.
-    pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, reach: WaveFront) -> Result<Execution, Error> {
+    pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, reach: Reach) -> Result<Execution, Error> {
         let (lead, rows) = policy.lead.ok_or(Error::NotStarted)?;
         let end = reach.end.min(self.context());
         self.kv.reserve(0, end, policy.slots())?;

@@ -82,6 +82,7 @@ mod stop;
 mod strategy;
 pub mod sweep;
 mod synthetic;
+mod tables;
 mod tokenizer;
 pub mod trace;
 pub mod tune;

@@ -17,8 +17,9 @@ use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps, check_tokens};
+use crate::tables::Tables;
 use crate::tokenizer::{Specials, Tokenizer};
-use crate::workspace::{Choose, PlanKey, Stage, Tables, Workspace};
+use crate::workspace::{Choose, PlanKey, Stage, Workspace};
 
 /// A text to score, and what comes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,8 +18,9 @@ use crate::options::{LoadOptions, SessionOptions};
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
+use crate::tables::Tables;
 use crate::tokenizer::{Specials, Tokenizer};
-use crate::workspace::{Next, Surroundings, Tables};
+use crate::workspace::{Next, Surroundings};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
 #[derive(Clone)]

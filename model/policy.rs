@@ -37,6 +37,11 @@ impl Policy {
         }
     }
 
+    /// Whether the pass of the prompt brings the first token.
+    pub(crate) fn begins_with_the_prompt(&self) -> bool {
+        self.lead.is_none_or(|(lead, _)| lead.begins_with_the_prompt())
+    }
+
     /// The plan of a decoded token.
     pub(crate) fn token(&self) -> PlanKey {
         let follow = match self.lead {
@@ -115,7 +120,7 @@ impl Session {
         if policy.lead.is_some() {
             self.make_ready_ahead(policy, prompt)?;
         }
-        if policy.lead.is_some_and(|(lead, _)| !lead.begins_with_the_prompt()) {
+        if !policy.begins_with_the_prompt() {
             return Ok(());
         }
         let mut chunks = prompt.chunks(self.most_rows() as usize).peekable();
@@ -132,7 +137,7 @@ impl Session {
         Ok(())
     }
 
-    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt, which are there from `start` on; behind the last of them, a token is chosen and read back.
+    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt, those from `start` on; behind the last of them, a token is chosen and read back.
     pub(crate) fn begin_prompt(
         &mut self,
         (start, chunk): (usize, &[u32]),

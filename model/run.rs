@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::ahead::{Lead, emitted};
-use crate::diffusion::{self, Front};
+use crate::diffusion::{self, Reach};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
@@ -44,8 +44,8 @@ pub(crate) struct Run {
     in_round: u32,
     /// Rounds since the last token.
     without: u32,
-    /// Where the wave was behind the last round that has come.
-    front: Front,
+    /// How far the wave reached behind the last round that has come.
+    wave: Reach,
     /// Tokens that have come.
     come: u32,
     /// Those of them that were not taken.
@@ -102,7 +102,7 @@ impl Run {
         let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && session.last.is_some();
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
         let policy = Policy { depth, continuous, noise, choosing, carries, lead, given };
-        let brings = lead.is_none_or(|(lead, _)| lead.begins_with_the_prompt());
+        let brings = policy.begins_with_the_prompt();
         let (origin, count) = (session.position(), prompt.len() as u32);
         let room = room(session, &prompt, &policy)?;
         session.make_ready(&prompt, &policy, wanted > 1)?;
@@ -117,10 +117,9 @@ impl Run {
             left: wanted.min(room) - u32::from(brings),
             in_round: 0,
             without: 0,
-            front: if brings {
-                Front { end: origin + count + 1, rows: 1 }
-            } else {
-                Front { end: origin + count, rows: count }
+            wave: Reach {
+                end: origin + count + u32::from(brings),
+                rows: lead.map_or(1, |(lead, _)| lead.first_rows(count)),
             },
             come: 0,
             arrived: VecDeque::new(),
@@ -194,7 +193,7 @@ impl Run {
     pub(crate) fn settle(&self, session: &mut Session) {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
         // A prompt that is in the first wave counts with its first token.
-        let prompted = self.prompted && (self.prompt_brings() || self.given.is_some());
+        let prompted = self.prompted && (self.policy.begins_with_the_prompt() || self.given.is_some());
         session.settle(self.origin + if prompted { given } else { 0 });
         session.next = if prompted { self.given } else { self.next };
         if self.policy.continuous.is_some() && self.given.is_some() && session.last.is_some() {
@@ -267,11 +266,8 @@ impl Run {
             }
             let index = self.in_round;
             self.in_round = (index + 1) % lead.passes();
-            if !matches!(lead, Lead::Wave(_)) {
-                self.statistics.core_passes += lead.core_passes(index, self.policy.depth.steps);
-            }
-            let known = (self.origin + self.prompt.len() as u32 + self.come).saturating_sub(1);
-            session.begin_ahead(index, &self.policy, lead.reach(rounds, known, rows, self.front))?
+            let known = self.origin + self.prompt.len() as u32 + self.come - 1;
+            session.begin_ahead(index, &self.policy, lead.reach(rounds, rows, known, self.wave))?
         } else if self.pending.len() < AHEAD {
             self.left -= 1;
             self.begun += 1;
@@ -334,11 +330,6 @@ impl Run {
         self.pending.is_empty() && self.under_way.is_none()
     }
 
-    /// Whether the pass of the prompt brings the first token.
-    fn prompt_brings(&self) -> bool {
-        self.policy.lead.is_none_or(|(lead, _)| lead.begins_with_the_prompt())
-    }
-
     /// Waits for the oldest pass, and takes note of its tokens.
     fn arrive(&mut self) -> Result<(), Error> {
         let Some(ticket) = self.pending.pop_front() else { return Ok(()) };
@@ -347,23 +338,23 @@ impl Run {
         let results = ticket.wait()?;
         let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
         let ranked = self.policy.choosing.logprobs;
-        match self.policy.lead.filter(|_| self.come > 0 || !self.prompt_brings()) {
+        match self.policy.lead.filter(|_| self.come > 0 || !self.policy.begins_with_the_prompt()) {
             None => {
                 let chosen = Chosen::from_results(&results, ranked).ok_or_else(lost)?;
                 self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
                 self.arrived.push_back(chosen);
             }
             Some((lead, rows)) => {
+                self.statistics.core_passes += lead.core_passes(self.policy.depth.steps);
                 let tokens = if let Lead::Wave(_) = lead {
-                    self.statistics.core_passes += lead.core_passes(0, self.policy.depth.steps);
-                    let (tokens, front) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
-                    self.front = front;
+                    let (tokens, wave) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
+                    self.wave = wave;
                     tokens
                 } else {
                     emitted(&results, rows, ranked).ok_or_else(lost)?
                 };
                 self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
-                if self.without > lead.patience() {
+                if self.without > lead.patience(rows) {
                     return Err(lost());
                 }
                 self.arrived.extend(tokens.into_iter().take(self.left as usize));

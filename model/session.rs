@@ -19,7 +19,8 @@ use crate::options::{SessionOptions, State};
 use crate::run::Run;
 use crate::sampling::{Choosing, Sampling};
 use crate::stepwise::Opened;
-use crate::workspace::{Choose, Follow, Next, PlanKey, Tables, Workspace};
+use crate::tables::Tables;
+use crate::workspace::{Choose, Follow, Next, PlanKey, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
@@ -305,11 +306,7 @@ impl Session {
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&rows))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; key.1 as usize]))?;
         if let State::Given(values) = state {
-            let padded: Vec<f32> = values
-                .chunks(n as usize)
-                .flat_map(|row| row.iter().copied().chain((n..stride(n)).map(|_| 0.0)))
-                .collect();
-            device.write(&space.sites.state, 0, bytemuck::cast_slice(&padded))?;
+            device.write(&space.sites.state, 0, bytemuck::cast_slice(&padded(values, n)))?;
         }
         if let Some(bytes) = carried {
             device.write(&space.sites.state, 0, &bytes)?;
@@ -334,6 +331,12 @@ pub(crate) fn check_tokens(config: &Config, tokens: &[u32], held: usize, context
         Some(&token) => Err(Error::Token { token, vocab }),
         None => Ok(()),
     }
+}
+
+/// Rows of n values each, as a device holds them.
+pub(crate) fn padded(values: &[f32], n: u32) -> Vec<f32> {
+    let padding = || (n..stride(n)).map(|_| 0.0);
+    values.chunks(n as usize).flat_map(|row| row.iter().copied().chain(padding())).collect()
 }
 
 pub(crate) fn check_steps(steps: u32) -> Result<(), Error> {

@@ -6,11 +6,10 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::batch::{follow, turn};
 use ruminate_shaders::embed::select;
-use ruminate_shaders::exit::{Terms, exit_wake, memo_bytes, value_bytes};
-use ruminate_shaders::sample::Sampler;
-use ruminate_shaders::sample::penalise::{Penalties, breaker_words, marks_bytes, penalise};
+use ruminate_shaders::exit::{exit_wake, memo_bytes, value_bytes};
+use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
-use ruminate_shaders::{Row, Sequence, activation_bytes};
+use ruminate_shaders::{Row, activation_bytes};
 
 use crate::ahead::Ends;
 use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
@@ -22,6 +21,7 @@ use crate::kv::KvCache;
 use crate::noise::Stir;
 use crate::options::Continuous;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
+use crate::tables::Tables;
 
 /// Which part of a token's computation a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,97 +127,10 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// The wave whose tokens are followed up, and its sites.
-    fn wave(&self, follow: Follow) -> Result<Option<(Current, &WaveSites)>, Error> {
-        let Follow::Wave(_, current) = follow else { return Ok(None) };
-        let sites = self.ends.and_then(|ends| ends.wave.as_ref()).ok_or(Error::NotBegun)?;
-        Ok(Some((current, sites)))
+    /// The sites of a wave that is under way.
+    pub(crate) fn wave(&self) -> Result<(&Ends, &WaveSites), Error> {
+        self.ends.and_then(|ends| Some((ends, ends.wave.as_ref()?))).ok_or(Error::NotBegun)
     }
-}
-
-/// Tables of the sequences, shared by all workspaces of a session.
-pub(crate) struct Tables {
-    pub(crate) sequences: Buffer,
-    pub(crate) samplers: Buffer,
-    /// When rows leave, if they are checked.
-    pub(crate) terms: Buffer,
-    pub(crate) history: Buffer,
-    /// Made when the first generation asks for them.
-    pub(crate) penalties: Option<PenaltyTables>,
-    /// Sequences.
-    count: u64,
-}
-
-impl Tables {
-    /// For so many sequences of up to `context` positions.
-    pub(crate) fn new(device: &Device, sequences: u32, context: u32) -> Result<Self, Error> {
-        let count = u64::from(sequences);
-        Ok(Self {
-            sequences: device.buffer("sequences", count * size_of::<Sequence>() as u64)?,
-            samplers: device.buffer("samplers", count * size_of::<Sampler>() as u64)?,
-            terms: device.buffer("terms of leaving", count * size_of::<Terms>() as u64)?,
-            history: device.buffer("history", count * u64::from(context) * 4)?,
-            penalties: None,
-            count,
-        })
-    }
-
-    /// Writes what seeds and depth of a sequence are.
-    pub(crate) fn write_sequence(&self, device: &Device, index: u32, entry: Sequence) -> Result<(), Error> {
-        let offset = u64::from(index) * size_of::<Sequence>() as u64;
-        Ok(device.write(&self.sequences, offset, bytemuck::bytes_of(&entry))?)
-    }
-
-    /// Writes when rows of a sequence leave.
-    pub(crate) fn write_terms(&self, device: &Device, index: u32, terms: Terms) -> Result<(), Error> {
-        let offset = u64::from(index) * size_of::<Terms>() as u64;
-        Ok(device.write(&self.terms, offset, bytemuck::bytes_of(&terms))?)
-    }
-
-    /// Makes the tables that logits are edited by, which edit nothing yet.
-    pub(crate) fn make_penalties(&mut self, device: &Device, vocab: u32) -> Result<(), Error> {
-        if self.penalties.is_none() {
-            let none = vec![Penalties::NONE; self.count as usize];
-            let rules = device.buffer("penalties", self.count * size_of::<Penalties>() as u64)?;
-            device.write(&rules, 0, bytemuck::cast_slice(&none))?;
-            let bias = device.buffer("bias", self.count * u64::from(vocab) * 4)?;
-            let breakers = device.buffer("breakers", self.count * u64::from(breaker_words(vocab)) * 4)?;
-            self.penalties = Some(PenaltyTables { rules, bias, breakers });
-        }
-        Ok(())
-    }
-
-    /// Writes what tokens of a sequence are chosen by.
-    pub(crate) fn write_choosing(
-        &mut self,
-        device: &Device,
-        index: u32,
-        choosing: &Choosing,
-        vocab: u32,
-    ) -> Result<(), Error> {
-        let index = u64::from(index);
-        device.write(&self.samplers, index * size_of::<Sampler>() as u64, bytemuck::bytes_of(&choosing.sampler()))?;
-        let words = u64::from(breaker_words(vocab));
-        if choosing.edits() {
-            self.make_penalties(device, vocab)?;
-        }
-        if let Some(tables) = &self.penalties {
-            let rule = choosing.penalties();
-            device.write(&tables.rules, index * size_of::<Penalties>() as u64, bytemuck::bytes_of(&rule))?;
-            device.write(&tables.bias, index * u64::from(vocab) * 4, bytemuck::cast_slice(&choosing.bias(vocab)))?;
-            device.write(&tables.breakers, index * words * 4, bytemuck::cast_slice(&choosing.breakers(vocab)))?;
-        }
-        Ok(())
-    }
-}
-
-/// What logits are edited by, per sequence.
-pub(crate) struct PenaltyTables {
-    pub(crate) rules: Buffer,
-    /// `[sequences, vocab]`.
-    pub(crate) bias: Buffer,
-    /// A bit for each token `[sequences, vocab/32]`.
-    pub(crate) breakers: Buffer,
 }
 
 /// Where logits are edited.
@@ -331,18 +244,17 @@ impl Workspace {
         let Surroundings { device, raven, kv, tables, .. } = *around;
         let PlanKey { stage, checks, noise, trace, .. } = key;
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
-        let wave = around.wave(key.follow)?;
-        let shape = match key.follow {
-            Follow::Wave(rows, _) => ReadOut { rows, outputs: rows },
-            _ => ReadOut { rows: self.capacity, outputs: self.outputs },
+        let (wave, shape) = match key.follow {
+            Follow::Wave(rows, current) => (Some(current), ReadOut { rows, outputs: rows }),
+            _ => (None, ReadOut { rows: self.capacity, outputs: self.outputs }),
         };
         let sequences = &tables.sequences;
         let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, noise, trace };
         if matches!(stage, Stage::Token | Stage::Begin) {
             raven.begin(&mut pass)?;
         }
-        if let Some((current, sites)) = wave {
-            current.begin_round(&mut pass, sites, self.width)?;
+        if let Some(current) = wave {
+            current.begin_round(&mut pass, around.wave()?.1, self.width)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
             match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.terms))) {
@@ -368,8 +280,8 @@ impl Workspace {
         if matches!(stage, Stage::Token | Stage::Finish) {
             latents = Some(raven.finish(&mut pass)?);
         }
-        if let Some((current, sites)) = wave {
-            current.judge(&mut pass, sites, self.width)?;
+        if let Some(current) = wave {
+            current.judge(&mut pass, around.wave()?.1, self.width)?;
         }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
@@ -433,15 +345,7 @@ impl Workspace {
                 let [rows, came] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
                 graph.launch(follow(outputs, (sequences, context)), &[chosen, rows, history, came])?;
             }
-            Follow::Wave(rows, current) => {
-                let sites = around.wave(key.follow)?.ok_or(Error::NotBegun)?.1;
-                let [sequences_table, rows_table, emitted, state, embedding] =
-                    [&tables.sequences, &self.sites.rows, &ends()?.emitted, &self.sites.state, &self.sites.embedding]
-                        .map(|it| graph.import(it));
-                let bound = [chosen, sequences_table, rows_table, history, emitted, state, embedding];
-                let size = (rows, self.width, around.raven.vocab(), (sequences, context));
-                current.end_round(graph, sites, bound, size)?;
-            }
+            Follow::Wave(rows, current) => current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?,
             Follow::Guess => {
                 let ends = ends()?;
                 let front = ends.front.as_ref().ok_or(Error::NotBegun)?;

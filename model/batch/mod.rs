@@ -29,7 +29,8 @@ use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::INVARIANT_ROWS;
-use crate::workspace::{Choose, Follow, PlanKey, Stage, Tables, Workspace};
+use crate::tables::Tables;
+use crate::workspace::{Choose, Follow, PlanKey, Stage, Workspace};
 
 /// Rows of a table, at most.
 const MOST_ROWS: u32 = 256;

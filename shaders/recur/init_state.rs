@@ -1,7 +1,7 @@
 //! Initial states: a normal distribution cut at ±3 standard deviations (model card of Huginn-0125, `state_init`
 //! "like-init"), drawn by a counter-based generator, so that a run can be repeated, which the authors' code cannot.
 
-use super::normal::{NORMAL, normal_within};
+use super::normal::{NORMAL, WITHIN, normal_within};
 use super::{SEQUENCE, THREEFRY, Threefry};
 use crate::kernel::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots, Workload};
@@ -55,9 +55,6 @@ pub fn init_state(rows: u32, sequences: u32, n: u32) -> Launch {
         cost: Cost { bytes, flops: u64::from(rows) * u64::from(n) * 60 },
     }
 }
-
-/// erf(3/√2): the share of a normal distribution within ±3 standard deviations.
-const WITHIN: f64 = 0.9973002;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: InitStateParams = launch.params();

@@ -6,9 +6,6 @@ struct Params {
     quads: u32,
 }
 
-// The share of a standard normal within ±3.
-const WITHIN: f32 = 0.9973002;
-
 // One workgroup per row, two values per random block. The counter is (position, pair), the key the sequence's seed, so a state
 // depends on nothing else: not on the batch, the chunking of a prompt, or the device. A row that is under way keeps the state that it has.
 @compute @workgroup_size(WG)

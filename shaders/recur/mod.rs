@@ -11,7 +11,7 @@ pub use advance::{ADVANCE, AdvanceParams, advance};
 pub use advance_until::{ADVANCE_UNTIL, AdvanceUntilParams, advance_until};
 pub use init_state::{INIT_STATE, InitStateParams, init_state};
 pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, noise};
-pub(crate) use normal::{NORMAL, normal_within};
+pub(crate) use normal::{NORMAL, WITHIN, normals_within};
 pub use threefry::Threefry;
 
 use crate::Part;

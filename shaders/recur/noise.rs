@@ -2,7 +2,7 @@
 //! normal, and what comes of it is normed, if asked for, as the core block norms its output. Unlike there, it can be repeated: numbers are
 //! drawn by a counter-based generator, keyed with seed, position and step.
 
-use super::normal::{NORMAL, normal_within};
+use super::normal::{NORMAL, normals_within};
 use super::{SEQUENCE, THREEFRY, Threefry, unit};
 use crate::kernel::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots};
@@ -155,10 +155,9 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         }
         let [low, high] = sequences[row.sequence as usize].seed;
         let key = Threefry::from_words([low, high ^ STREAM]).block([row.position, row.step]);
-        let numbers = Threefry::from_words(key);
-        let chance = unit(numbers.block([0, 1])[0]);
+        let chance = unit(Threefry::from_words(key).block([0, 1])[0]);
         let share = kind.share(f64::from(params.amount), row.step, f64::from(params.steps), chance);
-        let drawn = (0..).flat_map(|pair| numbers.block([pair, 0])).map(|bits| normal_within(1.0, bits));
+        let drawn = normals_within(1.0, key);
         let mixed: Vec<f64> =
             state[..n].iter().zip(drawn).map(|(&x, drawn)| f64::from(x) * (1.0 - share) + drawn * share).collect();
         let squares: f64 = mixed.iter().map(|x| x * x).sum();

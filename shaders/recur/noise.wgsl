@@ -53,13 +53,7 @@ fn run(at: Lane) {
     let start = at.group.x * params.quads;
     var squares = vec4<f32>();
     for (var i = at.index; i < params.quads; i += WG) {
-        let bits = vec4(threefry(key, vec2(2u * i, 0u)), threefry(key, vec2(2u * i + 1u, 0u)));
-        let drawn = vec4(
-            normal_within(1.0, bits.x),
-            normal_within(1.0, bits.y),
-            normal_within(1.0, bits.z),
-            normal_within(1.0, bits.w),
-        );
+        let drawn = normals_within(1.0, key, i);
         var x = state[start + i] * (1.0 - share) + drawn * share;
         x = select(vec4<f32>(), x, 4u * i + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
         state[start + i] = x;

@@ -1,6 +1,6 @@
 //! Normally distributed numbers from random bits.
 
-use super::unit;
+use super::{Threefry, unit};
 use crate::Part;
 
 /// WGSL twin of [`normal_within`]; it takes that of the generator.
@@ -9,6 +9,15 @@ pub(crate) const NORMAL: Part = Part::new("normal", include_str!("normal.wgsl"))
 /// The middle part of a standard normal, of so much of its mass: the inverse of its distribution function at a uniform number.
 pub(crate) fn normal_within(mass: f64, bits: u32) -> f64 {
     std::f64::consts::SQRT_2 * erfinv(mass * (2.0 * unit(bits) - 1.0))
+}
+
+/// erf(3/√2): the share of a normal distribution within ±3 standard deviations, where initial states are cut.
+pub(crate) const WITHIN: f64 = 0.9973002;
+
+/// The numbers of a row that a key stands for, one after the other.
+pub(crate) fn normals_within(mass: f64, key: [u32; 2]) -> impl Iterator<Item = f64> {
+    let numbers = Threefry::from_words(key);
+    (0..).flat_map(move |pair| numbers.block([pair, 0])).map(move |bits| normal_within(mass, bits))
 }
 
 /// Inverse error function: the approximation of M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011),

@@ -51,7 +51,7 @@ params! {
         pub threshold: f32,
         /// What the rounds must be above, by the rules that count them.
         pub rounds: u32,
-        /// Steps behind which a token stands anyhow.
+        /// Steps behind which a row has settled, whatever the rule says.
         pub most_steps: u32,
         /// 1 if a new row goes on from the state of one in front of it.
         pub carries: u32,
@@ -75,7 +75,7 @@ pub struct Freeze {
     pub threshold: f32,
     /// What the rounds must be above, by the rules that count them.
     pub rounds: u32,
-    /// Steps behind which a token stands anyhow.
+    /// Steps behind which a row has settled, whatever the rule says.
     pub most_steps: u32,
     /// Whether a new row goes on from the state of one in front of it, `headway` rows before.
     pub carries: bool,
@@ -170,10 +170,13 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         history[(sequence * params.context + row.position) as usize] = row.token;
     }
 
-    let settled = |(_, mark): &(Row, Mark)| match rule {
-        FreezeRule::TokenStability => mark.stable > params.rounds,
-        FreezeRule::Fixed => false,
-        _ => mark.value >= 0.0 && mark.value < params.threshold,
+    let settled = |(_, mark): &(Row, Mark)| {
+        mark.steps >= params.most_steps
+            || match rule {
+                FreezeRule::TokenStability => mark.stable > params.rounds,
+                FreezeRule::Fixed => false,
+                _ => mark.value >= 0.0 && mark.value < params.threshold,
+            }
     };
     let reach = if authors {
         table[..length].iter().rposition(settled).map_or(0, |last| last + 1)
@@ -186,12 +189,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         known = known.max(w.first + reach as u32);
     }
     if rule == FreezeRule::Fixed && w.round > params.rounds {
-        known = (known + params.headway).min(w.first + table.len() as u32);
-        first += known - w.known;
-    }
-    if known == w.known && stands < length && table[stands].1.steps >= params.most_steps {
-        known += 1;
-        first = known - 1;
+        known = known.max((w.known + params.headway).min(w.first + table.len() as u32));
+        first = first.max(w.first + known - w.known);
     }
     let capacity = params.capacity as usize;
     emitted[0] = known - w.known;

@@ -25,7 +25,11 @@ fn placeholder(position: u32, round: u32, i: u32) -> u32 {
     return threefry(vec2(seed.x, seed.y ^ STREAM), vec2(position, round)).x % params.vocab;
 }
 
+// Whatever the rule says, nothing is iterated for ever.
 fn settled(row: u32) -> bool {
+    if (marks[row].steps >= params.most_steps) {
+        return true;
+    }
     if (params.rule == TOKEN_STABILITY) {
         return marks[row].stable > params.rounds;
     }
@@ -88,13 +92,8 @@ fn main() {
         known = max(known, w.first + reach);
     }
     if (params.rule == FIXED && w.round > params.rounds) {
-        known = min(known + params.headway, w.first + end);
-        first += known - w.known;
-    }
-    // Whatever the rule says, nothing is iterated for ever.
-    if (known == w.known && stands < w.length && marks[stands].steps >= params.most_steps) {
-        known += 1u;
-        first = known - 1u;
+        known = max(known, min(w.known + params.headway, w.first + end));
+        first = max(first, w.first + known - w.known);
     }
     for (var position = w.known; position < known; position += 1u) {
         let row = position - w.first;

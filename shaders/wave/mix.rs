@@ -2,7 +2,7 @@
 
 use super::{Mark, WAVE, Wave, some, some_wave};
 use crate::kernel::params;
-use crate::recur::{NORMAL, SEQUENCE, THREEFRY, Threefry, normal_within};
+use crate::recur::{NORMAL, SEQUENCE, THREEFRY, Threefry, WITHIN, normals_within};
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Sequence, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
@@ -91,9 +91,6 @@ pub fn mix(rows: u32, n: u32, mix: Mix, given: bool) -> Launch {
 /// Not 0, so that the numbers differ from those of initial states and samples.
 const STREAM: u32 = 0x7761_7665;
 
-/// erf(3/√2): the share of a normal distribution within ±3 standard deviations.
-const WITHIN: f64 = 0.9973002;
-
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: WaveMixParams = launch.params();
     let (wave, marks, sequence) = (slots.read::<Wave>()[0], slots.read::<Mark>(), slots.read::<Sequence>()[0]);
@@ -117,10 +114,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
             continue;
         }
         let key = Threefry::from_words([low, high ^ STREAM]).block([wave.first + row as u32, wave.round]);
-        let numbers = Threefry::from_words(key);
-        let drawn = (0..).flat_map(|pair| numbers.block([pair, 0])).map(|bits| normal_within(WITHIN, bits));
         let deviation = f64::from(sequence.state_std);
-        let drawn = drawn.take(n).map(|x| x * deviation).chain(std::iter::repeat(0.0));
+        let drawn = normals_within(WITHIN, key).take(n).map(|x| x * deviation).chain(std::iter::repeat(0.0));
         for (i, (s, drawn)) in at.clone().zip(state[at].iter_mut().zip(drawn)) {
             let other = if params.given != 0 { f64::from(given[i]) } else { drawn };
             let (own, others) =

@@ -13,20 +13,11 @@ struct Params {
 // Not 0, so that the numbers differ from those of initial states and samples.
 const STREAM: u32 = 0x77617665u;
 
-// The share of a standard normal within ±3.
-const WITHIN: f32 = 0.9973002;
-
 // A state like those that rows begin with, with a key of its own for every position and round.
 fn drawn(row: u32, quad: u32) -> vec4<f32> {
     let sequence = sequences[0];
     let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wave[0].first + row, wave[0].round));
-    let bits = vec4(threefry(key, vec2(2u * quad, 0u)), threefry(key, vec2(2u * quad + 1u, 0u)));
-    let v = vec4(
-        normal_within(WITHIN, bits.x),
-        normal_within(WITHIN, bits.y),
-        normal_within(WITHIN, bits.z),
-        normal_within(WITHIN, bits.w),
-    ) * sequence.state_std;
+    let v = normals_within(WITHIN, key, quad) * sequence.state_std;
     return select(vec4<f32>(), v, 4u * quad + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
 }
 

@@ -2,8 +2,8 @@
 //! forcing"). Every round gives all of them a few steps, reads them out, and takes what was chosen behind each for the token of the next, which may change from
 //! round to round; tokens stand once the states behind them have settled.
 //!
-//! The rows of a wave are the first ones of their table, in order. A round is [`blend()`] and [`mix()`], some steps, a read-out, [`settle()`], a choice, [`freeze()`]
-//! and [`slide()`].
+//! The rows of a wave are the first ones of their table, in order. A round is [`blend()`] and [`mix()`], some steps, a read-out, [`settle()`], a choice,
+//! [`freeze()`] and [`slide()`].
 
 mod blend;
 mod freeze;
@@ -128,7 +128,7 @@ fn some_wave(noise: &mut Noise, rows: u32) -> Wave {
     }
 }
 
-/// The cases of random seeds, and so many of them by themselves.
+/// So many random cases.
 fn some(count: u64, random: fn(u64) -> Case) -> Vec<Case> {
     (1..=count).map(random).collect()
 }

@@ -1,182 +1,23 @@
-//! Diffusion forcing (Geiping et al., arXiv 2510.14961): a wave of positions is iterated together, a few steps a round, and every round their tokens are chosen
-//! anew, each behind the position before it. A token stands once the state behind it has settled; the wave grows by some positions every round.
-//!
-//! Other than drafts and guesses this is not exact: a token may stand that plain decoding would not have chosen.
-
-use std::fmt;
-use std::str::FromStr;
+//! Waves on the device: what diffusion forcing asks of plans, the buffers that rounds hand on to each other, and what a round brings.
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
-use ruminate_shaders::attention::cache::KvShare;
-use ruminate_shaders::wave::{
-    Freeze, FreezeRule, Mark, Mix, Past, Slide, Wave, blend, emitted_bytes, freeze, mix, settle, slide,
-};
-use ruminate_shaders::{Row, activation_bytes, stride};
+use ruminate_shaders::wave::{Freeze, FreezeRule, Mark, Mix, Past, Slide, Wave, blend, freeze, mix, settle, slide};
+use ruminate_shaders::{Row, activation_bytes};
 
-use crate::arch::Pass;
+use super::{Diffusion, Given};
+use crate::arch::{Pass, Sites};
 use crate::config::Config;
 use crate::error::Error;
 use crate::options::{Continuous, GenerateOptions};
 use crate::policy::Chosen;
-use crate::session::MAX_STEPS;
+use crate::session::{MAX_STEPS, padded};
+use crate::workspace::Surroundings;
 
 /// Rows of a wave, at most.
 const MOST_ROWS: u32 = 256;
 
 /// A position stands anyhow behind so many times the steps of a token.
 const PATIENCE: u32 = 16;
-
-/// Diffusion forcing, with the defaults of the paper. Sessions for it are made with [`Diffusion::SHARE`]: a position's keys are those of its last step.
-///
-/// The steps of [`GenerateOptions::steps`] are those of the prompt, and what [`FreezeRule::TokenStability`] and [`FreezeRule::Fixed`] count by.
-/// [`GenerateOptions::continuous`] lets a new position begin with the state of the one in front of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Diffusion {
-    /// Positions that the wave grows by in a round, at least 1. Beyond the first they begin with random tokens.
-    pub headway: u32,
-    /// Steps of a round.
-    pub inner_steps: u32,
-    /// Positions of a wave, at most: more than [`Self::headway`], up to 256.
-    pub wavefront: u32,
-    /// Share that an embedding keeps of the one in the round before, from 0 to below 1.
-    pub ema: f32,
-    /// Random states that are mixed into those of a round.
-    pub noise_mix: NoiseMix,
-    /// When a token stands.
-    pub freeze: Freezing,
-    /// Whether the prompt is computed first, at full depth; if not, it is a part of the first wave, which must have room for it.
-    pub full_prefill: bool,
-    /// Steps behind which a position stands whether it has settled or not; by default 16 times the steps of a token.
-    pub most_steps: Option<u32>,
-    /// What is taken instead of random states and tokens, to compare with another implementation.
-    pub given: Option<Given>,
-}
-
-impl Diffusion {
-    /// What sessions for it share: one slot for all steps, the authors' `latest-m4-compress-s4`. Without it, a wave sees what positions that are known looked
-    /// like at their first steps.
-    pub const SHARE: KvShare = KvShare::Steps(1);
-}
-
-impl Default for Diffusion {
-    fn default() -> Self {
-        Self {
-            headway: 1,
-            inner_steps: 4,
-            wavefront: 128,
-            ema: 0.1,
-            noise_mix: NoiseMix::default(),
-            freeze: Freezing::new(FreezeRule::LatentDiff),
-            full_prefill: true,
-            most_steps: None,
-            given: None,
-        }
-    }
-}
-
-/// Random states that are mixed into those of a wave before every round.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NoiseMix {
-    /// Share of the random state, 0 to 1; 0 in the paper, 0.5 in the authors' code.
-    pub share: f32,
-    /// Whether the share is divided by one more than the steps that the position has had.
-    pub dampened: bool,
-    /// Whether the roots of the shares are the factors, which keeps the variance.
-    pub sqrt: bool,
-}
-
-impl Default for NoiseMix {
-    fn default() -> Self {
-        Self { share: 0.0, dampened: true, sqrt: false }
-    }
-}
-
-/// When a token of a wave stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Freezing {
-    /// What is looked at.
-    pub rule: FreezeRule,
-    /// What the value must be below, by the rules that compare states.
-    pub threshold: f32,
-    /// Whether it goes as in the authors' code: all positions up to the last that has settled stand, settled or not; behind a round that dropped positions, each
-    /// is compared with another one, as far behind it; an embedding that is new is scaled as if there had been a zero one before it; and where the share of
-    /// noise is dampened, the first position counts as iterated. If not, positions stand up to the first that has not settled, and each is compared with itself.
-    pub authors: bool,
-}
-
-impl Freezing {
-    /// A rule with the authors' threshold, but none of their ways.
-    #[must_use]
-    pub const fn new(rule: FreezeRule) -> Self {
-        Self { rule, threshold: 0.03, authors: false }
-    }
-}
-
-/// What is taken instead of what would be drawn.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Given {
-    /// States `[at least wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wave has for the noise. Empty if they
-    /// are drawn.
-    pub states: Vec<f32>,
-    /// Tokens that new positions beyond the first begin with, one after the other, and again from the start. Empty if they are drawn.
-    pub tokens: Vec<u32>,
-}
-
-/// `latent-diff`, with a threshold `latent-diff=0.1`, or as the authors have it, `latent-diff=0.1,authors`.
-impl FromStr for Freezing {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (rest, authors) = text.strip_suffix(",authors").map_or((text, false), |rest| (rest, true));
-        let (name, threshold) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
-        let rule = FreezeRule::ALL.into_iter().find(|rule| rule.name() == name);
-        let rule = rule.ok_or_else(|| {
-            let all = FreezeRule::ALL.map(FreezeRule::name).join(", ");
-            format!("there is no rule {name:?}; there are {all}, and each may end with ,authors")
-        })?;
-        let mut freezing = Self { authors, ..Self::new(rule) };
-        if let Some(value) = threshold {
-            if !rule.compares() {
-                return Err(format!("{name} compares no states and takes no threshold: give {name} alone"));
-            }
-            let number: Option<f32> = value.parse().ok().filter(|number: &f32| number.is_finite() && *number > 0.0);
-            freezing.threshold =
-                number.ok_or_else(|| format!("{value:?} is no threshold: give a number above 0, {name}=0.03"))?;
-        }
-        Ok(freezing)
-    }
-}
-
-impl fmt::Display for Freezing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.rule.name())?;
-        if self.rule.compares() {
-            write!(f, "={}", self.threshold)?;
-        }
-        f.write_str(if self.authors { ",authors" } else { "" })
-    }
-}
-
-/// `0.5`, the same share in every round: `0.5,constant`, or with roots, which keeps the variance: `0.5,constant,sqrt`.
-impl FromStr for NoiseMix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut words = text.split(',');
-        let share = words.next().and_then(|word| word.parse().ok()).filter(|share| (0.0..=1.0).contains(share));
-        let share = share.ok_or_else(|| format!("{text:?}: give a share from 0 to 1, as 0.5 or 0.5,constant,sqrt"))?;
-        let mut found = Self { share, ..Self::default() };
-        for word in words {
-            match word {
-                "dampened" => found.dampened = true,
-                "constant" => found.dampened = false,
-                "sqrt" => found.sqrt = true,
-                _ => return Err(format!("{word:?} is none of dampened, constant and sqrt")),
-            }
-        }
-        Ok(found)
-    }
-}
 
 /// Diffusion forcing as its plans are recorded: equal if it says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -297,18 +138,14 @@ impl Current {
         }
     }
 
-    /// The wave before its first round: its first position, or a whole prompt, of which the last token is known.
+    /// The wave before its first round: its first position, or a whole prompt, of which the last token is known. The authors compare nothing in the first round
+    /// behind a prompt, and take what they compare a prompt with for zeros.
     fn wave(&self, first: u32, length: u32) -> Wave {
-        let (judged_at_once, counts) = (!self.full_prefill, self.authors && !self.full_prefill);
-        Wave {
-            first,
-            length,
-            known: first + length,
-            // The authors compare nothing in the first round behind a prompt.
-            slip: if self.authors && !judged_at_once { first.max(length) } else { 0 },
-            swept: if counts { length } else { 0 },
-            changes: if counts { length } else { 0 },
-            ..Wave::default()
+        let wave = Wave { first, length, known: first + length, ..Wave::default() };
+        match (self.authors, self.full_prefill) {
+            (false, _) => wave,
+            (true, true) => Wave { slip: first, ..wave },
+            (true, false) => Wave { swept: length, changes: length, ..wave },
         }
     }
 
@@ -371,20 +208,26 @@ impl Current {
         Ok(pass.graph.launch(launch, &[wave, state, previous, before, marks])?)
     }
 
-    /// Records the end of a round of so many rows, once tokens are chosen.
+    /// Records the end of a round of so many rows of width n, once tokens are chosen.
     pub(crate) fn end_round(
         &self,
         graph: &mut Graph,
-        sites: &WaveSites,
-        [chosen, sequences, rows, history, emitted, state, embedding]: [Tensor; 7],
-        (rows_now, n, vocab, extent): (u32, u32, u32, (u32, u32)),
+        around: &Surroundings<'_>,
+        space: &Sites,
+        (rows, n): (u32, u32),
+        chosen: Tensor,
     ) -> Result<(), Error> {
-        let [wave, marks, given, previous, before, moved, held] =
-            [&sites.wave, &sites.marks, &sites.tokens, &sites.previous, &sites.before, &sites.moved, &sites.held]
-                .map(|buffer| graph.import(buffer));
-        let launch = freeze(self.capacity, vocab, extent, self.freeze());
-        graph.launch(launch, &[chosen, given, sequences, rows, wave, marks, history, emitted])?;
-        let rows = (rows_now + self.headway).min(self.capacity);
+        let (ends, sites) = around.wave()?;
+        let [sequences, history, table, emitted] =
+            [&around.tables.sequences, &around.tables.history, &space.rows, &ends.emitted].map(|it| graph.import(it));
+        let [wave, marks, given] = [&sites.wave, &sites.marks, &sites.tokens].map(|it| graph.import(it));
+        let extent = (around.kv.sequences(), around.kv.context());
+        let launch = freeze(self.capacity, around.raven.vocab(), extent, self.freeze());
+        graph.launch(launch, &[chosen, given, sequences, table, wave, marks, history, emitted])?;
+        let [state, embedding, previous, before, moved, held] =
+            [&space.state, &space.embedding, &sites.previous, &sites.before, &sites.moved, &sites.held]
+                .map(|it| graph.import(it));
+        let rows = (rows + self.headway).min(self.capacity);
         let launch = slide(Slide { rows, n, headway: self.headway, past: self.past() });
         Ok(graph.launch(launch, &[wave, state, embedding, previous, before, moved, held])?)
     }
@@ -430,12 +273,8 @@ fn given_states(device: &Device, config: &Config, rows: u32, given: Option<&Give
     if states.len() < expected {
         return Err(Error::State { found: states.len(), expected });
     }
-    let padded: Vec<f32> = states[..expected]
-        .chunks(n as usize)
-        .flat_map(|row| row.iter().copied().chain((n..stride(n)).map(|_| 0.0)))
-        .collect();
     let buffer = device.buffer("given states", activation_bytes(rows, n))?;
-    device.write(&buffer, 0, bytemuck::cast_slice(&padded))?;
+    device.write(&buffer, 0, bytemuck::cast_slice(&padded(&states[..expected], n)))?;
     Ok(buffer)
 }
 
@@ -452,22 +291,17 @@ fn given_tokens(device: &Device, config: &Config, given: Option<&Given>) -> Resu
     Ok(buffer)
 }
 
-/// Where a wave is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Front {
+/// How far rows ahead of what is known reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
     /// Position behind the last row.
     pub(crate) end: u32,
     /// Rows.
     pub(crate) rows: u32,
 }
 
-/// Bytes that a round of up to so many rows brings.
-pub(crate) const fn round_bytes(rows: u32) -> u64 {
-    emitted_bytes(rows)
-}
-
 /// The tokens that a round let stand, with the steps of the rows that they were chosen behind, and where the wave is now.
-pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -> Option<(Vec<Chosen>, Front)> {
+pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -> Option<(Vec<Chosen>, Reach)> {
     let [words, _, rest @ ..] = results else { return None };
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);
     let (count, capacity) = (*words.first()? as usize, capacity as usize);
@@ -476,5 +310,5 @@ pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -
         |((&token, &place), &steps): ((&u32, &u32), &u32)| Chosen::ranked(token, steps, rest, place as usize, ranked);
     let tokens: Option<Vec<Chosen>> = part(0)?.iter().zip(part(1)?).zip(part(2)?).map(chosen).collect();
     let [first, rows] = *words.get(3 * capacity + 1..)?.first_chunk()?;
-    Some((tokens?, Front { end: first + rows, rows }))
+    Some((tokens?, Reach { end: first + rows, rows }))
 }
