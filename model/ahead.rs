@@ -324,7 +324,7 @@ impl Session {
             Lead::Guesses { .. } => (Follow::Guess, Checks::apart(policy.depth.exit.iter())),
             Lead::Wave(current) => (Follow::Wave(wave_rows(most).min(rows), current), None),
         };
-        let plan = PlanKey { checks, follow, noise: policy.noise, ..PlanKey::choosing(&policy.choosing) };
+        let plan = PlanKey { checks, follow, noise: policy.noise.is_some(), ..PlanKey::choosing(&policy.choosing) };
         let next = self.next_row()?;
         let Self { model, kv, tables, ahead, .. } = self;
         let Ahead { space, ends } = ahead.get_mut(&rows).ok_or(Error::NotBegun)?;

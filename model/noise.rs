@@ -50,8 +50,7 @@ impl Noise {
         if amount > 1.0 {
             return wrong("a scale with which at most all of the state is noise: 1 / (init_values.std · embed_scale)");
         }
-        let renorm = self.renorm.then_some(config.norm_eps as f32);
-        Ok(NoiseRule { kind: self.kind, amount, steps: config.mean_recurrence, renorm })
+        Ok(NoiseRule { kind: self.kind, amount, steps: config.mean_recurrence, renorm: self.renorm })
     }
 }
 
@@ -80,27 +79,5 @@ impl FromStr for Noise {
 impl fmt::Display for Noise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}{}", self.kind.name(), self.scale, if self.renorm { "" } else { ",raw" })
-    }
-}
-
-/// Noise as a plan is recorded with it: equal if it says the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Stir {
-    kind: NoiseKind,
-    /// Bits of the amount and of what is added when norming, so that plans can be told apart.
-    amount: u32,
-    renorm: Option<u32>,
-    steps: u32,
-}
-
-impl Stir {
-    pub(crate) fn of(rule: &NoiseRule) -> Self {
-        let NoiseRule { kind, amount, steps, renorm } = *rule;
-        Self { kind, amount: amount.to_bits(), renorm: renorm.map(f32::to_bits), steps }
-    }
-
-    pub(crate) fn rule(self) -> NoiseRule {
-        let Self { kind, amount, renorm, steps } = self;
-        NoiseRule { kind, amount: f32::from_bits(amount), steps, renorm: renorm.map(f32::from_bits) }
     }
 }

@@ -2,12 +2,12 @@
 
 use ruminate_engine::{Buffer, Execution};
 use ruminate_shaders::Row;
+use ruminate_shaders::recur::NoiseRule;
 
 use crate::ahead::Lead;
 use crate::diffusion::Given;
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
-use crate::noise::Stir;
 use crate::options::{Continuous, State};
 use crate::sampling::Choosing;
 use crate::session::{Session, check_steps};
@@ -18,7 +18,7 @@ use crate::workspace::{Choose, Follow, PlanKey, Stage};
 pub(crate) struct Policy {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
-    pub(crate) noise: Option<Stir>,
+    pub(crate) noise: Option<NoiseRule>,
     pub(crate) choosing: Choosing,
     /// Whether the prompt, a single token, goes on from the state that the last generation left.
     pub(crate) carries: bool,
@@ -51,7 +51,7 @@ impl Policy {
         };
         // Drafts have a depth of their own.
         let checks = if self.lead.is_some() { None } else { self.depth.decoding() };
-        let (continuous, noise) = (self.continuous, self.noise);
+        let (continuous, noise) = (self.continuous, self.noise.is_some());
         PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
 
@@ -64,7 +64,7 @@ impl Policy {
     /// The plan of a piece of the prompt; the last one chooses a token.
     fn prompt(&self, last: bool) -> PlanKey {
         let checks = self.depth.prefill();
-        let other = PlanKey { noise: self.noise, ..PlanKey::of(Stage::Token) };
+        let other = PlanKey { noise: self.noise.is_some(), ..PlanKey::of(Stage::Token) };
         PlanKey { checks, ..if last { self.token() } else { other } }
     }
 }
@@ -114,6 +114,7 @@ impl Session {
         // Where rows are at different steps, each counts its own.
         let most = if matches!(policy.lead, Some((Lead::Guesses { .. }, _))) { steps } else { u32::MAX };
         self.tables.write_terms(self.model.device(), 0, policy.depth.terms(most))?;
+        self.tables.write_noise(self.model.device(), 0, policy.noise)?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), policy.slots())?;

@@ -16,7 +16,6 @@ use crate::diffusion::{self, Reach};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
-use crate::noise::Stir;
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::sampling::Choosing;
@@ -78,7 +77,7 @@ impl Run {
         let start = Instant::now();
         let model = session.model();
         let choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
-        let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?.map(|rule| Stir::of(&rule));
+        let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?;
         let steps = options.steps.unwrap_or(model.config().mean_recurrence);
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),

@@ -3,6 +3,7 @@
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Sequence;
 use ruminate_shaders::exit::Terms;
+use ruminate_shaders::recur::{NoiseRule, Stir};
 use ruminate_shaders::sample::Sampler;
 use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
 
@@ -15,6 +16,8 @@ pub(crate) struct Tables {
     pub(crate) samplers: Buffer,
     /// When rows leave, if they are checked.
     pub(crate) terms: Buffer,
+    /// What noise states get, if they get some.
+    pub(crate) stirs: Buffer,
     pub(crate) history: Buffer,
     /// Made when the first generation asks for them.
     pub(crate) penalties: Option<PenaltyTables>,
@@ -30,6 +33,7 @@ impl Tables {
             sequences: device.buffer("sequences", count * size_of::<Sequence>() as u64)?,
             samplers: device.buffer("samplers", count * size_of::<Sampler>() as u64)?,
             terms: device.buffer("terms of leaving", count * size_of::<Terms>() as u64)?,
+            stirs: device.buffer("noise of sequences", count * size_of::<Stir>() as u64)?,
             history: device.buffer("history", count * u64::from(context) * 4)?,
             penalties: None,
             count,
@@ -46,6 +50,13 @@ impl Tables {
     pub(crate) fn write_terms(&self, device: &Device, index: u32, terms: Terms) -> Result<(), Error> {
         let offset = u64::from(index) * size_of::<Terms>() as u64;
         Ok(device.write(&self.terms, offset, bytemuck::bytes_of(&terms))?)
+    }
+
+    /// Writes what noise states of a sequence get.
+    pub(crate) fn write_noise(&self, device: &Device, index: u32, rule: Option<NoiseRule>) -> Result<(), Error> {
+        let offset = u64::from(index) * size_of::<Stir>() as u64;
+        let entry = rule.map_or(Stir::NOTHING, Stir::from);
+        Ok(device.write(&self.stirs, offset, bytemuck::bytes_of(&entry))?)
     }
 
     /// Makes the tables that logits are edited by, which edit nothing yet.

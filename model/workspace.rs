@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
-use ruminate_shaders::batch::{follow, turn};
+use ruminate_shaders::batch::{carry, follow, turn};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{exit_wake, memo_bytes, value_bytes};
 use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
@@ -18,7 +18,6 @@ use crate::diffusion::{Current, WaveSites};
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
-use crate::noise::Stir;
 use crate::options::Continuous;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::tables::Tables;
@@ -89,8 +88,8 @@ pub(crate) struct PlanKey {
     pub(crate) checks: Option<Checks>,
     /// What the chosen token's recurrence goes on from.
     pub(crate) continuous: Option<Continuous>,
-    /// What states get before every step.
-    pub(crate) noise: Option<Stir>,
+    /// Whether states get noise before every step.
+    pub(crate) noise: bool,
     pub(crate) trace: bool,
 }
 
@@ -98,8 +97,8 @@ impl PlanKey {
     /// The plan that computes a stage, and nothing else.
     pub(crate) const fn of(stage: Stage) -> Self {
         let (choose, follow) = (Choose::Nothing, Follow::Feed);
-        let (checks, continuous, noise) = (None, None, None);
-        Self { stage, choose, follow, edits: false, logprobs: None, checks, continuous, noise, trace: false }
+        let (checks, continuous, logprobs) = (None, None, None);
+        Self { stage, choose, follow, edits: false, logprobs, checks, continuous, noise: false, trace: false }
     }
 
     /// The plan that computes a token and chooses the next one.
@@ -242,7 +241,8 @@ impl Workspace {
 
     fn record(&self, around: &Surroundings<'_>, key: PlanKey) -> Result<Graph, Error> {
         let Surroundings { device, raven, kv, tables, .. } = *around;
-        let PlanKey { stage, checks, noise, trace, .. } = key;
+        let PlanKey { stage, checks, trace, .. } = key;
+        let noise = key.noise.then_some(&tables.stirs);
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
         let (wave, shape) = match key.follow {
             Follow::Wave(rows, current) => (Some(current), ReadOut { rows, outputs: rows }),
@@ -285,7 +285,7 @@ impl Workspace {
         }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
-            self.carry(&mut graph, key.continuous, latents, around.next)?;
+            self.carry(&mut graph, around, key, latents)?;
             self.choose(&mut graph, around, key, shape.outputs)?;
         }
         Ok(graph)
@@ -343,7 +343,8 @@ impl Workspace {
             }
             Follow::Batch => {
                 let [rows, came] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
-                graph.launch(follow(outputs, (sequences, context)), &[chosen, rows, history, came])?;
+                let terms = graph.import(&tables.terms);
+                graph.launch(follow(outputs, (sequences, context)), &[terms, chosen, rows, history, came])?;
             }
             Follow::Wave(rows, current) => current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?,
             Follow::Guess => {
@@ -360,21 +361,34 @@ impl Workspace {
     fn carry(
         &self,
         graph: &mut Graph,
-        continuous: Option<Continuous>,
+        around: &Surroundings<'_>,
+        key: PlanKey,
         latents: Option<Tensor>,
-        next: Option<&Next>,
     ) -> Result<(), Error> {
         let state = graph.import(&self.sites.state);
-        let to = next.map_or(state, |next| graph.import(&next.state));
-        let from = match continuous {
+        let to = around.next.map_or(state, |next| graph.import(&next.state));
+        let from = match key.continuous {
             None => return Ok(()),
             Some(Continuous::Raw) => state,
             Some(Continuous::Normed) => latents.unwrap_or(state),
         };
-        if from == to {
+        if from == to && (self.capacity == 1 || key.follow == Follow::Batch) {
             return Ok(());
         }
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
-        Ok(graph.launch(select(self.capacity, self.outputs, self.width), &[rows, from, to, picked])?)
+        if key.follow == Follow::Batch {
+            let terms = graph.import(&around.tables.terms);
+            let launch = carry(self.capacity, around.kv.sequences(), self.width);
+            return Ok(graph.launch(launch, &[rows, terms, from, to])?);
+        }
+        let pick = |rows| select(rows, self.outputs, self.width);
+        if from != to {
+            return Ok(graph.launch(pick(self.capacity), &[rows, from, to, picked])?);
+        }
+        // The last row of a prompt in the table of the row that follows: its state moves to that one's place.
+        let held = graph.scratch("carried states", activation_bytes(self.outputs, self.width));
+        let noted = graph.scratch("carried rows", u64::from(self.outputs) * size_of::<Row>() as u64);
+        graph.launch(pick(self.capacity), &[rows, from, held, picked])?;
+        Ok(graph.launch(pick(self.outputs), &[picked, held, to, noted])?)
     }
 }

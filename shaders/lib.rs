@@ -77,6 +77,7 @@ pub static KERNELS: &[&Kernel] = &[
     &ahead::GUESS,
     &batch::TURN,
     &batch::FOLLOW,
+    &batch::CARRY,
     &wave::WAVE_BLEND,
     &wave::WAVE_MIX,
     &wave::WAVE_SETTLE,

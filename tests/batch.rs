@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
 use ruminate::{
-    Batch, BatchOptions, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, PrefillExit,
+    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, PrefillExit,
     Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
+use ruminate_shaders::recur::NoiseKind;
 use ruminate_tests::{Test, both, device};
 
 fn main() -> std::process::ExitCode {
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
         ("what_those_show_that_left_is_as_alone", lookups),
         ("rows_that_leave_early_take_fewer_passes", fewer),
         ("each_token_may_have_its_own_number_of_steps", steps_of),
+        ("states_that_are_carried_and_noise_are_each_sequence_s_own", carried),
         ("steps_that_share_keys_share_them_in_a_batch", shared_keys),
         ("sequences_end_for_their_own_reasons", reasons),
         ("what_ends_gives_its_memory_back", memory),
@@ -264,6 +266,29 @@ fn steps_of(device: &Device) -> Result<()> {
     ensure!(failed == 1 && batch.stop_reason(fails) == Some(StopReason::Failed), "{failed} failures");
     let expected = alone(&model, &other)?;
     ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
+/// Tokens that go on from the last state, in both ways, and noise of every kind, beside sequences that have none.
+fn carried(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let count = if device.is_cpu() { 8 } else { 60 };
+    let mut all: Vec<Asked> = (200..200 + count).map(leaving).collect();
+    for (asked, place) in all.iter_mut().zip(0..) {
+        asked.options.continuous = [None, Some(Continuous::Raw), Some(Continuous::Normed)][place % 3];
+        let kind = NoiseKind::ALL[place % 5];
+        let stir = ruminate::Noise { renorm: place % 4 == 0, ..ruminate::Noise::new(kind, 0.4) };
+        asked.options.noise = Some(stir).filter(|_| place % 2 == 0);
+        asked.options.logprobs = Some(0);
+    }
+    compare(&model, &mut batch(&model, 6)?, &all)?;
+    // Both change what is said.
+    let mut others = 0;
+    for asked in all.iter().skip(1).take(5) {
+        let plain = GenerateOptions { continuous: None, noise: None, ..asked.options.clone() };
+        others += usize::from(alone(&model, asked)? != alone(&model, &Asked { options: plain, ..asked.clone() })?);
+    }
+    ensure!(others >= 3, "only {others} of 5 differ from plain ones");
     Ok(())
 }
 

@@ -220,10 +220,12 @@ fn steps_of(device: &Device) -> Result<()> {
 
 fn carried(device: &Device) -> Result<()> {
     let model = model(device)?;
-    for exit in [None, Some(Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) })] {
+    let session = |invariant| model.session(SessionOptions { invariant, kv_dtype: Dtype::F32, ..SessionOptions::default() });
+    let leaves = Some(Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) });
+    for (exit, invariant) in [(None, false), (None, true), (leaves, false), (leaves, true)] {
         let options = GenerateOptions { continuous: Some(Continuous::Raw), ..greedy(9, exit) };
-        let found = pieces(&mut session(&model)?, &prompt(5), &options)?;
-        let mut single = session(&model)?;
+        let found = pieces(&mut session(invariant)?, &prompt(5), &options)?;
+        let mut single = session(invariant)?;
         let (mut input, mut state) = (prompt(5), State::Seeded);
         for piece in &found {
             let logits = match &exit {
@@ -238,7 +240,7 @@ fn carried(device: &Device) -> Result<()> {
         let from_last = single.forward(&[1], 3, State::Carried, false)?;
         ensure!(fresh != from_last, "the state was not carried");
     }
-    ensure!(session(&model)?.forward(&[1], 3, State::Carried, false).is_err(), "there is no state yet");
+    ensure!(session(false)?.forward(&[1], 3, State::Carried, false).is_err(), "there is no state yet");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use ruminate::{
     NoiseKind, Piece, Pipeline, Sampling, Session, SessionOptions, Speculate, State, demo,
 };
 use ruminate_engine::Device;
-use ruminate_shaders::recur::{NOISE, NoiseRule, noise};
+use ruminate_shaders::recur::{NOISE, NoiseRule, Stir, noise};
 use ruminate_shaders::{Caps, Row, Sequence, Slot, Slots, stride};
 use ruminate_tests::{Test, both, device};
 
@@ -75,9 +75,10 @@ fn differ(a: &[Piece], b: &[Piece]) -> bool {
 }
 
 /// One state as the twin stirs it before a step.
-fn stirred(state: &[f32], step: u32, rule: NoiseRule, w: &[f32]) -> Vec<f32> {
+fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -> Vec<f32> {
     let n = state.len() as u32;
-    let launch = noise(&Caps::default(), 1, 1, n, rule);
+    let launch = noise(&Caps::default(), 1, 1, n, eps);
+    let stir = Stir::from(rule);
     let row = Row { step, ..Row::new(0, 0, 0) };
     let sequence = Sequence { seed: [SEED as u32, (SEED >> 32) as u32], state_std: 0.0, steps: 0 };
     let padded = |values: &[f32]| {
@@ -89,6 +90,7 @@ fn stirred(state: &[f32], step: u32, rule: NoiseRule, w: &[f32]) -> Vec<f32> {
     let slots = vec![
         Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&row))),
         Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&sequence))),
+        Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&stir))),
         Slot::Read(&w),
         Slot::Write(&mut state),
     ];
@@ -114,8 +116,7 @@ fn single_steps(device: &Device) -> Result<()> {
     for (kind, renorm) in NoiseKind::ALL.into_iter().flat_map(|kind| [(kind, true), (kind, false)]) {
         let asked = asked(steps, 1, Some(Noise { renorm, ..Noise::new(kind, 0.4) }));
         let found = pieces(&mut model.session(settings())?, &[17], &asked)?;
-        let eps = renorm.then_some(config.norm_eps as f32);
-        let rule = NoiseRule { kind, amount, steps: config.mean_recurrence, renorm: eps };
+        let rule = NoiseRule { kind, amount, steps: config.mean_recurrence, renorm };
         let mut session = model.session(settings())?;
         session.begin(&[17], 1, State::Seeded)?;
         let mut state = session.states()?;
@@ -123,7 +124,7 @@ fn single_steps(device: &Device) -> Result<()> {
         // Alone at the first position, a token sees no other step than its own.
         for step in 0..steps {
             session.rewind(0)?;
-            session.begin(&[17], 1, State::Given(&stirred(&state, step, rule, &w)))?;
+            session.begin(&[17], 1, State::Given(&stirred(&state, step, (rule, config.norm_eps as f32), &w)))?;
             session.iterate(1)?;
             state = session.states()?;
             logits = session.read_out()?.logits;

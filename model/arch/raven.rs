@@ -31,7 +31,6 @@ use super::resident::{Layout, Matrix};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kv::KvCache;
-use crate::noise::Stir;
 use crate::precision::Dtypes;
 
 /// Weights of the model, resident on a device.
@@ -94,8 +93,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) sequences: &'a Buffer,
     pub(crate) sites: &'a Sites,
     pub(crate) shape: ReadOut,
-    /// Noise that states get before every step.
-    pub(crate) noise: Option<Stir>,
+    /// The table of the noise that states get before every step, if any get some.
+    pub(crate) noise: Option<&'a Buffer>,
     /// Keep every intermediate under its name in the checkpoint.
     pub(crate) trace: bool,
 }
@@ -195,10 +194,11 @@ impl Raven {
         let rows = pass.rows();
         let n = self.config.n_embd;
         let (state, embedding) = (pass.graph.import(&pass.sites.state), pass.graph.import(&pass.sites.embedding));
-        if let (Some(stir), Some(last)) = (pass.noise, self.core.last()) {
-            let (sequences, w) = (pass.graph.import(pass.sequences), pass.graph.import(&last.norms[3]));
-            let launch = noise(&pass.device.caps(), pass.shape.rows, pass.kv.sequences(), n, stir.rule());
-            pass.graph.launch(launch, &[rows, sequences, w, state])?;
+        if let (Some(stirs), Some(last)) = (pass.noise, self.core.last()) {
+            let [sequences, stirs, w] = [pass.sequences, stirs, &last.norms[3]].map(|table| pass.graph.import(table));
+            let eps = self.config.norm_eps as f32;
+            let launch = noise(&pass.device.caps(), pass.shape.rows, pass.kv.sequences(), n, eps);
+            pass.graph.launch(launch, &[rows, sequences, stirs, w, state])?;
         }
         match self.core.first().filter(|_| pass.by_records()) {
             Some(first) => {

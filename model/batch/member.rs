@@ -2,7 +2,8 @@
 
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
 use ruminate_shaders::batch::Came;
-use ruminate_shaders::exit::Terms;
+use ruminate_shaders::exit::{Carry, Terms};
+use ruminate_shaders::recur::NoiseRule;
 
 use super::table::Place;
 use super::{SequenceId, lost};
@@ -10,7 +11,7 @@ use crate::error::Error;
 use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::model::Model;
-use crate::options::{GenerateOptions, SessionOptions, StepsOf};
+use crate::options::{Continuous, GenerateOptions, SessionOptions, StepsOf};
 use crate::policy::Chosen;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
@@ -29,6 +30,8 @@ pub(super) struct Member {
     pub(super) steps: u32,
     steps_of: Option<StepsOf>,
     pub(super) exit: Option<Exit>,
+    pub(super) continuous: Option<Continuous>,
+    pub(super) noise: Option<NoiseRule>,
     pub(super) choosing: Choosing,
     /// Tokens to generate.
     pub(super) wanted: u32,
@@ -79,6 +82,8 @@ impl Member {
             steps,
             steps_of: options.steps_of.clone(),
             exit: options.exit,
+            continuous: options.continuous,
+            noise: options.noise.map(|noise| noise.rule(config)).transpose()?,
             choosing: Choosing::new(options, model.tokenizer(), vocab)?,
             wanted: asked.min(room),
             begun: 0,
@@ -97,11 +102,16 @@ impl Member {
         Ok(std::mem::replace(&mut self.steps, steps) != steps)
     }
 
-    /// When its rows leave.
+    /// When its rows leave, and what the next ones go on from.
     pub(super) fn terms(&self) -> Terms {
-        let Some(exit) = &self.exit else { return Terms::fixed(self.steps) };
-        let first = if exit.prefill == PrefillExit::Never { self.prompt.len() as u32 } else { 0 };
-        exit.terms(first, self.steps)
+        let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt.len() as u32 } else { 0 };
+        let terms = self.exit.map_or(Terms::fixed(self.steps), |exit| exit.terms(first(&exit), self.steps));
+        let carry = match self.continuous {
+            None => Carry::Nothing,
+            Some(Continuous::Raw) => Carry::Raw,
+            Some(Continuous::Normed) => Carry::Normed,
+        };
+        Terms { carry: carry as u32, ..terms }
     }
 
     /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
@@ -148,11 +158,8 @@ fn refuse(options: &GenerateOptions) -> Result<(), Error> {
         PrefillExit::Never => false,
     });
     let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
-    let state = "rows of a batch begin from fresh states";
     let refused = [
         (together, "exit", why),
-        (options.continuous.is_some(), "continuous", state),
-        (options.noise.is_some(), "noise", "all sequences of a batch would get it"),
         (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
         (options.diffusion.is_some(), "diffusion", "places of a batch are for other sequences"),
         (options.pipeline.is_some(), "pipeline", "places of a batch are for other sequences"),

@@ -26,7 +26,7 @@ use crate::fit;
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::kv::KvCache;
 use crate::model::Model;
-use crate::options::{GenerateOptions, SessionOptions};
+use crate::options::{Continuous, GenerateOptions, SessionOptions};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::INVARIANT_ROWS;
 use crate::tables::Tables;
@@ -126,7 +126,7 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Session::generate`](crate::Session::generate); [`Error::Together`] for what a batch does not do: early exits of a prompt's rows all together,
-    /// continuous compute, noise, speculation, pipelining.
+    /// speculation, pipelining, diffusion forcing.
     pub fn add<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -207,6 +207,8 @@ impl Batch {
             edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
             logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.config().padded_vocab_size)),
             follow: Follow::Batch,
+            continuous: members().filter_map(|member| member.continuous).find(|it| *it == Continuous::Normed),
+            noise: members().any(|member| member.noise.is_some()),
             checks: Checks::apart(members().filter_map(|member| member.exit.as_ref())),
             ..PlanKey::of(Stage::Token)
         };
@@ -239,6 +241,7 @@ impl Batch {
             let entry = member.session.sequence(self.model.config(), member.steps);
             self.tables.write_sequence(&device, slot as u32, entry)?;
             self.tables.write_terms(&device, slot as u32, member.terms())?;
+            self.tables.write_noise(&device, slot as u32, member.noise)?;
             self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)?;
             let history = slot as u64 * u64::from(self.kv.context()) * 4;
             device.write(&self.tables.history, history, bytemuck::cast_slice(&member.prompt))?;

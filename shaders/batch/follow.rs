@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::exit::{Carry, TERMS, Terms};
 use crate::kernel::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, WAITS, Workload,
@@ -11,8 +12,9 @@ use crate::{
 pub static FOLLOW: Kernel = Kernel {
     name: "follow",
     wgsl: include_str!("follow.wgsl"),
-    parts: &[ROW, Part::new("came", include_str!("came.wgsl"))],
+    parts: &[ROW, TERMS, Part::new("came", include_str!("came.wgsl"))],
     bindings: &[
+        Binding::read("terms", "Terms"),
         Binding::read("chosen", "u32"),
         Binding::write("rows", "Row"),
         Binding::write("history", "u32"),
@@ -52,8 +54,8 @@ pub struct Came {
 }
 
 /// Each row of the table that is active and read out, in its own place, becomes the row of what was chosen behind it, or rests if the context is full; one that is
-/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: chosen `[rows]`,
-/// rows, history `[sequences, context]`, came.
+/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: terms `[sequences]`,
+/// chosen `[rows]`, rows, history `[sequences, context]`, came.
 #[must_use]
 pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;
@@ -64,6 +66,7 @@ pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
         params: bytemuck::bytes_of(&FollowParams { rows, context }).to_vec(),
         workgroups: [rows.div_ceil(32), 1, 1],
         sizes: vec![
+            u64::from(sequences) * size_of::<Terms>() as u64,
             u64::from(rows) * 4,
             bytes,
             u64::from(sequences) * u64::from(context) * 4,
@@ -75,7 +78,7 @@ pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: FollowParams = launch.params();
-    let (chosen, rows) = (slots.read::<u32>(), slots.write::<Row>());
+    let (terms, chosen, rows) = (slots.read::<Terms>(), slots.read::<u32>(), slots.write::<Row>());
     let (history, came) = (slots.write::<u32>(), slots.write::<Came>());
     for place in 0..params.rows as usize {
         came[place] = Came { token: NONE, steps: 0 };
@@ -93,7 +96,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 history[(row.sequence * params.context + position) as usize] = token;
             }
             let next = Row::new(row.sequence, position, token);
-            rows[place] = Row { output: place as u32, live: u32::from(room), ..next };
+            let draw = u32::from(terms[row.sequence as usize].carry == Carry::Nothing as u32);
+            rows[place] = Row { output: place as u32, live: u32::from(room), draw, ..next };
         }
     }
 }
@@ -109,16 +113,18 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
             Row { live, exited, output, step: noise.below(9), ..Row::new(i, noise.below(context), 5) }
         })
         .collect();
+    let terms: Vec<Terms> = (0..rows).map(|i| Terms { carry: i % 3, ..Terms::fixed(4) }).collect();
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{rows} rows, context {context}"),
         data: vec![
+            bytemuck::cast_slice(&terms).to_vec(),
             (0..rows).map(|_| noise.below(500)).collect(),
             bytemuck::cast_slice(&table).to_vec(),
-            words(2, 77),
-            words(3, 1),
+            words(3, 77),
+            words(4, 1),
         ],
-        checks: vec![Check::Skip, Check::Exact, Check::Exact, Check::Exact],
+        checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact, Check::Exact],
         launch,
     }
 }

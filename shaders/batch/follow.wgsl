@@ -5,7 +5,8 @@ struct Params {
     context: u32,
 }
 
-// Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place; one that was not read out, of the inside
+// Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place, and from the state that is there if it
+// carries one; one that was not read out, of the inside
 // of a prompt, leaves its place; its steps tell.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -36,5 +37,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     } else {
         row.live = 0u;
     }
-    rows[id.x] = Row(row.sequence, row.position, 0u, token, row.live, id.x, 1u, 0u);
+    let draw = u32(terms[row.sequence].carry == CARRY_NOTHING);
+    rows[id.x] = Row(row.sequence, row.position, 0u, token, row.live, id.x, draw, 0u);
 }

@@ -16,7 +16,8 @@ pub use rows::{
     exit_wake,
 };
 pub use state::{EXIT_STATE, ExitStateParams, exit_state};
-pub use terms::Terms;
+pub(crate) use terms::TERMS;
+pub use terms::{Carry, Terms};
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,4 +1,4 @@
-//! When rows of a sequence leave: which of their steps are checked, and what by.
+//! When rows of a sequence leave: which of their steps are checked, and what by; and what the rows behind them go on from.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,7 +6,7 @@ use super::Criterion;
 use crate::{NONE, Noise, Part, Row};
 
 /// WGSL twin of [`Terms`].
-pub(super) const TERMS: Part = Part::new("terms", include_str!("terms.wgsl"));
+pub(crate) const TERMS: Part = Part::new("terms", include_str!("terms.wgsl"));
 
 /// When rows leave, per sequence. Every row goes by its own step, so rows of a pass may be at different ones.
 #[repr(C)]
@@ -24,15 +24,29 @@ pub struct Terms {
     pub first: u32,
     /// Steps of a row at most: then it leaves, settled or not.
     pub steps: u32,
+    /// What the row of a token goes on from that was chosen behind one that has left: number of the [`Carry`].
+    pub carry: u32,
     /// Unused; keeps the entry at 32 bytes.
-    pub reserved: [u32; 2],
+    pub reserved: u32,
+}
+
+/// What the row of a chosen token goes on from: something of the row that it was chosen behind, if not a state of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carry {
+    /// A state of its own.
+    #[default]
+    Nothing,
+    /// The state as it left the core block.
+    Raw,
+    /// The state behind the final norm.
+    Normed,
 }
 
 impl Terms {
     /// Of rows that take so many steps.
     #[must_use]
     pub const fn fixed(steps: u32) -> Self {
-        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, reserved: [0; 2] }
+        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, carry: 0, reserved: 0 }
     }
 
     /// Of rows that are checked at every step.

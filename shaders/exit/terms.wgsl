@@ -6,9 +6,12 @@ struct Terms {
     every: u32,
     first: u32,
     steps: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    carry: u32,
+    reserved: u32,
 }
+
+const CARRY_NOTHING: u32 = 0u;
+const CARRY_NORMED: u32 = 2u;
 
 const COSINE: u32 = 1u;
 const ENTROPY_DIFF: u32 = 2u;

@@ -10,7 +10,7 @@ mod threefry;
 pub use advance::{ADVANCE, AdvanceParams, advance};
 pub use advance_until::{ADVANCE_UNTIL, AdvanceUntilParams, advance_until};
 pub use init_state::{INIT_STATE, InitStateParams, init_state};
-pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, noise};
+pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, Stir, noise};
 pub(crate) use normal::{NORMAL, WITHIN, normals_within};
 pub use threefry::Threefry;
 

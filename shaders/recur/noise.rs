@@ -2,20 +2,23 @@
 //! normal, and what comes of it is normed, if asked for, as the core block norms its output. Unlike there, it can be repeated: numbers are
 //! drawn by a counter-based generator, keyed with seed, position and step.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::normal::{NORMAL, normals_within};
 use super::{SEQUENCE, THREEFRY, Threefry, unit};
 use crate::kernel::params;
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots};
-use crate::{Workload, activation_bytes, reduce, stride};
+use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Sequence};
+use crate::{Slots, Workload, activation_bytes, reduce, stride};
 
 /// Mixes noise into states.
 pub static NOISE: Kernel = Kernel {
     name: "noise",
     wgsl: include_str!("noise.wgsl"),
-    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL],
+    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL, Part::new("stir", include_str!("stir.wgsl"))],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("sequences", "Sequence"),
+        Binding::read("stirs", "Stir"),
         Binding::read("w", "vec4<f32>"),
         Binding::write("state", "vec4<f32>"),
     ],
@@ -38,14 +41,6 @@ params! {
         pub n: u32,
         /// Quads of values per padded row.
         pub quads: u32,
-        /// Number of the [`NoiseKind`].
-        pub kind: u32,
-        /// What the share is reckoned from.
-        pub amount: f32,
-        /// Steps over which [`NoiseKind::Line`] falls.
-        pub steps: f32,
-        /// 1 if the state is normed afterwards.
-        pub renorm: u32,
         /// Added to the mean square.
         pub eps: f32,
     }
@@ -95,7 +90,7 @@ impl NoiseKind {
     }
 }
 
-/// Noise that states get before every step.
+/// Noise that the states of a sequence get before every step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoiseRule {
     /// How much at which step.
@@ -104,26 +99,43 @@ pub struct NoiseRule {
     pub amount: f32,
     /// Steps over which [`NoiseKind::Line`] falls.
     pub steps: u32,
-    /// Whether the state is normed afterwards, with this added to its mean square.
-    pub renorm: Option<f32>,
+    /// Whether the state is normed afterwards.
+    pub renorm: bool,
 }
 
-/// Changes `state [rows, n]` of active rows. Bindings: rows, sequences, w `[n]`, by which it is normed, state.
+/// A [`NoiseRule`] as the table of the sequences has it, or that there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct Stir {
+    /// Number of the [`NoiseKind`], or [`NONE`] if states get no noise.
+    pub kind: u32,
+    /// What the share is reckoned from.
+    pub amount: f32,
+    /// Steps over which [`NoiseKind::Line`] falls.
+    pub steps: f32,
+    /// 1 if the state is normed afterwards.
+    pub renorm: u32,
+}
+
+impl Stir {
+    /// No noise.
+    pub const NOTHING: Self = Self { kind: NONE, amount: 0.0, steps: 1.0, renorm: 0 };
+}
+
+impl From<NoiseRule> for Stir {
+    fn from(NoiseRule { kind, amount, steps, renorm }: NoiseRule) -> Self {
+        Self { kind: kind as u32, amount, steps: steps as f32, renorm: u32::from(renorm) }
+    }
+}
+
+/// Changes `state [rows, n]` of active rows whose sequences get noise. `eps` is added to the mean square of a state that is normed. Bindings: rows, sequences,
+/// stirs `[sequences]`, w `[n]`, by which states are normed, state.
 #[must_use]
-pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, rule: NoiseRule) -> Launch {
+pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, eps: f32) -> Launch {
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
-    let params = NoiseParams {
-        rows,
-        n,
-        quads,
-        kind: rule.kind as u32,
-        amount: rule.amount,
-        steps: rule.steps as f32,
-        renorm: u32::from(rule.renorm.is_some()),
-        eps: rule.renorm.unwrap_or(0.0),
-    };
+    let params = NoiseParams { rows, n, quads, eps };
     Launch {
         kernel: &NOISE,
         choice,
@@ -133,6 +145,7 @@ pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, rule: NoiseRule) ->
         sizes: vec![
             u64::from(rows) * size_of::<Row>() as u64,
             u64::from(sequences) * size_of::<Sequence>() as u64,
+            u64::from(sequences) * size_of::<Stir>() as u64,
             activation_bytes(1, n),
             bytes,
         ],
@@ -145,50 +158,52 @@ const STREAM: u32 = 0x6e6f_6973;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: NoiseParams = launch.params();
-    let (rows, sequences) = (slots.read::<Row>(), slots.read::<Sequence>());
+    let (rows, sequences, stirs) = (slots.read::<Row>(), slots.read::<Sequence>(), slots.read::<Stir>());
     let (w, state) = (slots.read::<f32>(), slots.write::<f32>());
-    let kind = NoiseKind::ALL[params.kind as usize];
     let (n, width) = (params.n as usize, params.quads as usize * 4);
     for (row, state) in rows.iter().zip(state.chunks_mut(width)).take(params.rows as usize) {
-        if row.live == 0 {
-            continue;
-        }
+        let stir = stirs[row.sequence as usize];
+        let Some(kind) = NoiseKind::ALL.get(stir.kind as usize).filter(|_| row.live != 0) else { continue };
         let [low, high] = sequences[row.sequence as usize].seed;
         let key = Threefry::from_words([low, high ^ STREAM]).block([row.position, row.step]);
         let chance = unit(Threefry::from_words(key).block([0, 1])[0]);
-        let share = kind.share(f64::from(params.amount), row.step, f64::from(params.steps), chance);
+        let share = kind.share(f64::from(stir.amount), row.step, f64::from(stir.steps), chance);
         let drawn = normals_within(1.0, key);
         let mixed: Vec<f64> =
             state[..n].iter().zip(drawn).map(|(&x, drawn)| f64::from(x) * (1.0 - share) + drawn * share).collect();
         let squares: f64 = mixed.iter().map(|x| x * x).sum();
         let scale = 1.0 / (squares / n as f64 + f64::from(params.eps)).sqrt();
         for ((x, mixed), &w) in state.iter_mut().zip(mixed).zip(w) {
-            *x = (if params.renorm == 0 { mixed } else { mixed * scale * f64::from(w) }) as f32;
+            *x = (if stir.renorm == 0 { mixed } else { mixed * scale * f64::from(w) }) as f32;
         }
     }
 }
 
+/// Rows of three sequences: of a rule, of another one, and of none.
 fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = self::noise(caps, rows, 2, n, rule);
+    let launch = self::noise(caps, rows, 3, n, 1e-6);
+    let other = NoiseRule { kind: NoiseKind::Sqrt, renorm: !rule.renorm, ..rule };
+    let stirs = [Stir::from(rule), Stir::from(other), Stir::NOTHING];
     let table: Vec<Row> = (0..rows)
         .map(|row| Row {
             step: if row < 3 { row } else { noise.below(50) },
             live: u32::from(row % 5 != 4),
-            ..Row::new(row % 2, noise.below(5000), 0)
+            ..Row::new(row % 3, noise.below(5000), 0)
         })
         .collect();
-    let sequences = [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: 1.0, steps: 0 });
+    let sequences = [1, 2, 3].map(|i| Sequence { seed: [seed as u32, i], state_std: 1.0, steps: 0 });
     let NoiseRule { kind, amount, renorm, .. } = rule;
     Case {
-        name: format!("{}={amount}, {rows} rows of {n}, normed {}, seed {seed}", kind.name(), renorm.is_some()),
+        name: format!("{}={amount}, {rows} rows of {n}, normed {renorm}, seed {seed}", kind.name()),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
             bytemuck::cast_slice(&sequences).to_vec(),
+            bytemuck::cast_slice(&stirs).to_vec(),
             noise.matrix(1, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
         ],
-        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32],
+        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32],
         launch,
     }
 }
@@ -200,18 +215,18 @@ fn cases() -> Vec<Case> {
         .into_iter()
         .zip(1..)
         .flat_map(|(kind, seed)| {
-            [(7, 130, None), (9, 96, Some(1e-6))]
+            [(7, 130, false), (9, 96, true)]
                 .map(|(rows, n, renorm)| case(caps, rows, n, rule(kind, 0.1, renorm), seed))
         })
         .collect();
-    all.push(case(caps, 3, 5280, rule(NoiseKind::Geom, 0.4472, Some(1e-6)), 9));
-    all.push(case(caps, 1, 1, rule(NoiseKind::Fixed, 1.0, Some(1e-5)), 10));
-    all.push(case(caps, 4000, 8, rule(NoiseKind::Chi, 0.5, None), 11));
+    all.push(case(caps, 3, 5280, rule(NoiseKind::Geom, 0.4472, true), 9));
+    all.push(case(caps, 1, 1, rule(NoiseKind::Fixed, 1.0, true), 10));
+    all.push(case(caps, 4000, 8, rule(NoiseKind::Chi, 0.5, false), 11));
     all
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    let rule = NoiseRule { kind: NoiseKind::Geom, amount: 0.1, steps: 32, renorm: Some(1e-6) };
+    let rule = NoiseRule { kind: NoiseKind::Geom, amount: 0.1, steps: 32, renorm: true };
     vec![case(&work.caps, work.rows, work.n_embd, rule, 1)]
 }
 
@@ -221,7 +236,7 @@ fn random(seed: u64) -> Case {
         kind: NoiseKind::ALL[noise.below(5) as usize],
         amount: noise.signed().abs(),
         steps: 1 + noise.below(40),
-        renorm: (noise.below(2) == 0).then_some(1e-6),
+        renorm: noise.below(2) == 0,
     };
     case(&Caps::default(), 1 + noise.below(30), 1 + noise.below(900), rule, seed)
 }
@@ -233,10 +248,11 @@ mod tests {
     /// With all of the state replaced: mean 0, variance 1, a tail beyond 3, and other numbers at every position and step.
     #[test]
     fn noise_follows_the_normal() {
-        let rule = NoiseRule { kind: NoiseKind::Fixed, amount: 1.0, steps: 32, renorm: None };
+        let rule = NoiseRule { kind: NoiseKind::Fixed, amount: 1.0, steps: 32, renorm: false };
         let case = case(&Caps::default(), 4, 100_000, rule, 42);
         let mut data = case.data.clone();
-        let (inputs, state) = data.split_at_mut(3);
+        data[2] = bytemuck::cast_slice(&[Stir::from(rule); 3]).to_vec();
+        let (inputs, state) = data.split_at_mut(4);
         let mut slots: Vec<crate::Slot<'_>> = inputs.iter().map(|words| crate::Slot::Read(words)).collect();
         slots.push(crate::Slot::Write(&mut state[0]));
         reference(&case.launch, Slots::new(slots));

@@ -4,52 +4,22 @@ struct Params {
     rows: u32,
     n: u32,
     quads: u32,
-    kind: u32,
-    amount: f32,
-    steps: f32,
-    renorm: u32,
     eps: f32,
 }
 
 // Not 0, so that the numbers differ from those of initial states and samples.
 const STREAM: u32 = 0x6e6f6973u;
 
-const FIXED: u32 = 0u;
-const GEOM: u32 = 1u;
-const SQRT: u32 = 2u;
-const LINE: u32 = 3u;
-
-// The share of the state that noise takes the place of.
-fn share_of(step: u32, chance: f32) -> f32 {
-    let i = f32(step);
-    switch (params.kind) {
-        case FIXED: {
-            return params.amount;
-        }
-        case GEOM: {
-            return params.amount / (i + 1.0);
-        }
-        case SQRT: {
-            return params.amount / sqrt(i + 1.0);
-        }
-        case LINE: {
-            return max(params.amount, (params.steps - i) / params.steps);
-        }
-        default: {
-            return 2.0 * chance * params.amount;
-        }
-    }
-}
-
 // One workgroup per row, a key of its own for every position and step, so the noise depends on nothing else. The padding of the state stays zero.
 fn run(at: Lane) {
     let row = rows[at.group.x];
-    if (row.live == 0u) {
+    let stir = stirs[row.sequence];
+    if (row.live == 0u || stir.kind == NONE) {
         return;
     }
     let seed = sequences[row.sequence].seed;
     let key = threefry(vec2(seed.x, seed.y ^ STREAM), vec2(row.position, row.step));
-    let share = share_of(row.step, unit(threefry(key, vec2(0u, 1u)).x));
+    let share = share_of(stir, row.step, unit(threefry(key, vec2(0u, 1u)).x));
     let start = at.group.x * params.quads;
     var squares = vec4<f32>();
     for (var i = at.index; i < params.quads; i += WG) {
@@ -59,7 +29,7 @@ fn run(at: Lane) {
         state[start + i] = x;
         squares += x * x;
     }
-    if (params.renorm != 0u) {
+    if (stir.renorm != 0u) {
         let sums = reduce_sum4(at, squares);
         let scale = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(params.n) + params.eps);
         for (var i = at.index; i < params.quads; i += WG) {

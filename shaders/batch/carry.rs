@@ -1,0 +1,97 @@
+//! The states that sequences go on from.
+
+use crate::exit::{Carry, TERMS, Terms};
+use crate::kernel::params;
+use crate::row::test_rows;
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
+use crate::{activation_bytes, reduce, stride};
+
+/// Hands normed states on.
+pub static CARRY: Kernel = Kernel {
+    name: "carry",
+    wgsl: include_str!("carry.wgsl"),
+    parts: &[ROW, TERMS],
+    bindings: &[
+        Binding::read("rows", "Row"),
+        Binding::read("terms", "Terms"),
+        Binding::read("normed", "vec4<f32>"),
+        Binding::write("state", "vec4<f32>"),
+    ],
+    axes: &[],
+    overrides: &["WG"],
+    params: CarryParams::FIELDS,
+    params_size: size_of::<CarryParams>(),
+    reference,
+    cases: || vec![case(1, 96, 1), case(40, 130, 2), case(3, 5280, 3)],
+    random: |seed| {
+        let mut noise = Noise::new(seed);
+        case(1 + noise.below(60), 1 + noise.below(600), seed)
+    },
+    at: |work: &Workload| vec![case(work.rows, work.n_embd, 1)],
+};
+
+params! {
+    /// Parameters of [`CARRY`].
+    pub struct CarryParams {
+        /// Rows of the table.
+        pub rows: u32,
+        /// Quads of values per padded row.
+        pub quads: u32,
+    }
+}
+
+/// Sets `state [rows, n]` of active rows that are read out to `normed [rows, n]`, where their sequence says [`Carry::Normed`]. Bindings: rows, terms
+/// `[sequences]`, normed, state.
+#[must_use]
+pub fn carry(rows: u32, sequences: u32, n: u32) -> Launch {
+    let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
+    Launch {
+        kernel: &CARRY,
+        choice: Choice::default(),
+        overrides: vec![reduce::lanes(quads, 128)],
+        params: bytemuck::bytes_of(&CarryParams { rows, quads }).to_vec(),
+        workgroups: [rows, 1, 1],
+        sizes: vec![
+            u64::from(rows) * size_of::<Row>() as u64,
+            u64::from(sequences) * size_of::<Terms>() as u64,
+            bytes,
+            bytes,
+        ],
+        cost: Cost { bytes: 2 * bytes, flops: 0 },
+    }
+}
+
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let params: CarryParams = launch.params();
+    let (rows, terms) = (slots.read::<Row>(), slots.read::<Terms>());
+    let (normed, state) = (slots.read::<f32>(), slots.write::<f32>());
+    let width = params.quads as usize * 4;
+    let states = state.chunks_mut(width).zip(normed.chunks(width));
+    for (row, (state, normed)) in rows.iter().zip(states).take(params.rows as usize) {
+        let carry = terms[row.sequence as usize].carry;
+        if row.live != 0 && row.output != NONE && carry == Carry::Normed as u32 {
+            state.copy_from_slice(normed);
+        }
+    }
+}
+
+fn case(rows: u32, n: u32, seed: u64) -> Case {
+    let mut noise = Noise::new(seed);
+    let mut table: Vec<Row> = bytemuck::cast_slice(&test_rows(rows, rows / 4)).to_vec();
+    for row in &mut table {
+        row.sequence = noise.below(3);
+        row.output = [NONE, row.position][noise.below(2) as usize];
+    }
+    let terms = [Carry::Normed, Carry::Nothing, Carry::Raw].map(|it| Terms { carry: it as u32, ..Terms::fixed(4) });
+    Case {
+        name: format!("{rows} rows of {n}, seed {seed}"),
+        data: vec![
+            bytemuck::cast_slice(&table).to_vec(),
+            bytemuck::cast_slice(&terms).to_vec(),
+            noise.matrix(rows, n, stride(n)),
+            noise.matrix(rows, n, stride(n)),
+        ],
+        checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Exact],
+        launch: carry(rows, 3, n),
+    }
+}

@@ -1,0 +1,18 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    quads: u32,
+}
+
+// One workgroup per row: what is read out of it becomes its state, if its sequence goes on from that.
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = rows[group.x];
+    if (row.live == 0u || row.output == NONE || terms[row.sequence].carry != CARRY_NORMED) {
+        return;
+    }
+    for (var i = lane; i < params.quads; i += WG) {
+        state[group.x * params.quads + i] = normed[group.x * params.quads + i];
+    }
+}
