@@ -1,5 +1,5 @@
 //! Passes over the core's weights per token, and tokens per second: plain decoding, drafts that are verified, guesses that are under way, and several sequences at
-//! once. All say the same in the invariant mode, but for diffusion forcing; here they run as they usually do, and how many tokens are the same is counted.
+//! once; some of them in the invariant mode as well, in which all say the same. As they usually run, how many tokens are the same as one by one is counted.
 //! Arguments name model folders to measure besides the demo;
 //! `RUMINATE_BENCH_ROUNDS=N` another number of timed rounds than 3, of which the median counts; 0 counts passes only.
 //!
@@ -25,15 +25,16 @@ const TOKENS: u32 = 48;
 /// Prompts, each with a seed of its own.
 const PROMPTS: u32 = 4;
 
-/// A way to decode: its name, what it asks for, and whether all sequences go at once.
+/// A way to decode: its name, what it asks for, whether all sequences go at once, and whether sums have one order.
 struct Way {
     name: &'static str,
     options: GenerateOptions,
     together: bool,
+    invariant: bool,
 }
 
 fn ways() -> Vec<Way> {
-    let way = |name, options| Way { name, options, together: false };
+    let way = |name, options| Way { name, options, together: false, invariant: false };
     let usual = GenerateOptions::default;
     let draft = |draft_steps, draft_len| {
         let speculate = Speculate { draft_steps: Some(draft_steps), draft_len, threshold: 1.0 };
@@ -56,6 +57,10 @@ fn ways() -> Vec<Way> {
         way("--diffusion --inner-steps 2", wave(1, 2)),
         way("--diffusion --headway 2", wave(2, 4)),
         Way { together: true, ..way("four at once", usual()) },
+        Way { invariant: true, ..way("one by one --invariant", usual()) },
+        Way { invariant: true, ..way("--speculate --invariant", draft(4, 4)) },
+        Way { invariant: true, ..way("--pipeline --invariant", guess(4)) },
+        Way { together: true, invariant: true, ..way("four at once --invariant", usual()) },
     ]
 }
 
@@ -120,7 +125,7 @@ fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64, Vec<u32
     };
     let prompt = |seed: u32| [3 + seed, 40 + 7 * seed, 5 + 11 * seed];
     let share = if way.options.diffusion.is_some() { Diffusion::SHARE } else { KvShare::None };
-    let session = SessionOptions { context: Some(64), share, ..SessionOptions::default() };
+    let session = SessionOptions { context: Some(64), share, invariant: way.invariant, ..SessionOptions::default() };
     let (mut passes, mut said) = (0.0, Vec::new());
     let start = Instant::now();
     if way.together {

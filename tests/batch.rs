@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
 use ruminate::{
-    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, PrefillExit,
-    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
+    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece,
+    PrefillExit, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;

@@ -220,7 +220,8 @@ fn steps_of(device: &Device) -> Result<()> {
 
 fn carried(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let session = |invariant| model.session(SessionOptions { invariant, kv_dtype: Dtype::F32, ..SessionOptions::default() });
+    let session =
+        |invariant| model.session(SessionOptions { invariant, kv_dtype: Dtype::F32, ..SessionOptions::default() });
     let leaves = Some(Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) });
     for (exit, invariant) in [(None, false), (None, true), (leaves, false), (leaves, true)] {
         let options = GenerateOptions { continuous: Some(Continuous::Raw), ..greedy(9, exit) };

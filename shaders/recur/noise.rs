@@ -215,8 +215,7 @@ fn cases() -> Vec<Case> {
         .into_iter()
         .zip(1..)
         .flat_map(|(kind, seed)| {
-            [(7, 130, false), (9, 96, true)]
-                .map(|(rows, n, renorm)| case(caps, rows, n, rule(kind, 0.1, renorm), seed))
+            [(7, 130, false), (9, 96, true)].map(|(rows, n, renorm)| case(caps, rows, n, rule(kind, 0.1, renorm), seed))
         })
         .collect();
     all.push(case(caps, 3, 5280, rule(NoiseKind::Geom, 0.4472, true), 9));
