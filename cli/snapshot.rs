@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Model, Session, Specials};
+use ruminate::{Error, Model, OutputFile, Session, Specials};
 
 use crate::exit::Usage;
 
@@ -24,23 +24,21 @@ impl SnapshotOptions {
     /// Finds out what cannot work before anything is computed.
     pub(crate) fn check(&self, has_prompt: bool) -> Result<()> {
         let Some(path) = &self.save_session else { return Ok(()) };
-        let wrong = |problem: &str| Err(Usage(format!("--save-session {}: {problem}", path.display())).into());
         if !has_prompt && self.resume.is_none() {
-            return wrong("nothing is saved without a prompt; give one");
+            let problem = "nothing is saved without a prompt; give one";
+            return Err(Usage(format!("--save-session {}: {problem}", path.display())).into());
         }
-        if path.is_dir() {
-            return wrong("this is a folder; give the name of a file");
-        }
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            return wrong("there is no such folder; make it first");
-        }
+        OutputFile::check(path)?;
         Ok(())
     }
 
     /// The session of a file and the tokens that it goes on with: the one that its text ended with, and the prompt's.
     pub(crate) fn open(model: &Model, path: &Path, text: Option<&str>) -> Result<(Session, Vec<u32>)> {
-        let session = model.resume(path)?;
+        let session = model.resume(path).map_err(|error| match error {
+            // Not one of the model's files, about which the exit code would speak.
+            Error::File { file, source } => anyhow::Error::new(source).context(format!("cannot read {file}")),
+            error => error.into(),
+        })?;
         let ends = |token: &u32| model.tokenizer().eos().contains(token);
         let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
         if let Some(text) = text {

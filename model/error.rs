@@ -107,6 +107,14 @@ pub enum Error {
         /// The system's words.
         source: std::io::Error,
     },
+    /// A place where no file must be written.
+    #[error("cannot write {file}: it {problem}")]
+    Output {
+        /// Path of the file.
+        file: String,
+        /// What is there and what to do.
+        problem: &'static str,
+    },
     /// A folder that holds something else.
     #[error("{folder} {problem}")]
     Folder {
@@ -197,6 +205,19 @@ pub enum Error {
     /// More tokens than the context holds.
     #[error("{tokens} tokens do not fit the context of {context}; shorten the prompt{}", room(*context, *most))]
     PromptTooLong {
+        /// Tokens in the session after the prompt.
+        tokens: usize,
+        /// Positions of the session.
+        context: u32,
+        /// Positions of the model.
+        most: u32,
+    },
+    /// A wave that begins with its prompt, and has no position for a token behind it.
+    #[error(
+        "{tokens} tokens fill the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
+        room(*context, *most)
+    )]
+    NoRoom {
         /// Tokens in the session after the prompt.
         tokens: usize,
         /// Positions of the session.

@@ -127,8 +127,8 @@ fn tokens_are_banned_and_forced_and_repetitions_penalised() {
         (&["--logit-bias", "\" A B\"+1"], "is not one token but"),
         (&["--logit-bias", "99999+1"], "token id 99999"),
         (&["--dry-base", "2"], "--dry-multiplier"),
-        (&["--dry-multiplier=-1"], "dry multiplier is -1"),
-        (&["--dry-multiplier=1", "--dry-base=0"], "dry base is 0"),
+        (&["--dry-multiplier=-1"], "--dry-multiplier is -1"),
+        (&["--dry-multiplier=1", "--dry-base=0"], "--dry-base is 0"),
     ] {
         let (_, errors, code) = run(flags);
         assert!(matches!(code, Some(1 | 2)) && errors.contains(says), "{flags:?}: {code:?} {errors}");
@@ -149,6 +149,15 @@ fn noise_can_be_repeated_and_is_refused_where_states_are_followed() {
     let done = output(&["trace", "--cpu", "--noise=geom=0.1", PROMPT]);
     let errors = text(&done.stderr);
     assert!(done.status.code() == Some(2) && errors.contains("leave out --noise"), "{errors}");
+}
+
+#[test]
+fn a_trace_shows_nothing_that_is_computed_ahead() {
+    for flag in ["--speculate", "--pipeline", "--diffusion"] {
+        let done = output(&["trace", "--cpu", flag, PROMPT]);
+        let errors = text(&done.stderr);
+        assert!(done.status.code() == Some(2) && errors.contains("leave out --speculate"), "{flag}: {errors}");
+    }
 }
 
 #[test]
@@ -180,6 +189,14 @@ fn a_score_has_a_row_for_each_depth_and_the_distance() {
     assert_eq!((found["kv_dtype"].as_str(), found["against_kv"].as_str()), (Some("q8"), Some("f32")));
     let kl = found["rows"][0]["kl"].as_f64().expect("a divergence");
     assert!(0.0 < kl && kl < 0.01, "{found}");
+}
+
+#[test]
+fn figures_that_cannot_be_told_are_left_out() {
+    let shown = text(&output(&["score", "--cpu", "--steps=1,2", "--against=q8", "-n=1", PROMPT]).stdout);
+    assert!(shown.lines().count() == 4 && !shown.contains("NaN") && !shown.contains('±'), "{shown}");
+    let errors = text(&output(&["run", "--cpu", "--steps=4", "--seed=1", "-n=1", PROMPT]).stderr);
+    assert!(errors.contains("generated 1 tokens, - tokens/s") && errors.contains("- GB/s of weights"), "{errors}");
 }
 
 /// The names of a part's records.

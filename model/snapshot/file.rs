@@ -1,7 +1,7 @@
 //! The file of a saved session: safetensors, with everything in the order of positions.
 //!
 //! ```text
-//! metadata  format, version, model (its configuration, dtypes, SHA-256 of its norms), session (settings)
+//! metadata  format, version, session (settings), model (its configuration, dtypes, SHA-256 of its norms and of a sample of its weights)
 //! tokens    U32 [positions]
 //! depth     U32 [positions]                  steps that each has stored
 //! pages     U32 [slots, pages]               how the cache lay, so that sums are added in the same order
@@ -19,14 +19,15 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::{Builder, NamedTempFile};
 
 use super::SnapshotProblem;
 use super::settings::{About, Settings};
 use crate::error::Error;
+use crate::output::OutputFile;
 
 const FORMAT: &str = "ruminate session";
-const VERSION: u32 = 1;
+/// Version 1 did not tell weights apart but by their norms.
+const VERSION: u32 = 2;
 
 /// Bytes of a header, at most, as the safetensors crate has it.
 const MOST_HEADER: u64 = 100_000_000;
@@ -54,21 +55,14 @@ impl Expected {
 /// A file under way: it has its name only in the end.
 pub(super) struct Writer {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<OutputFile>,
     hash: Sha256,
 }
 
 impl Writer {
     /// A file that will hold these tensors, which follow in this order.
     pub(super) fn create(path: &Path, about: &About, settings: &Settings, tensors: &[Expected]) -> Result<Self, Error> {
-        let failed = |error| Error::Write { file: path.display().to_string(), source: error };
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = Builder::new();
-        builder.prefix(".session-").suffix(".part");
-        // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = BufWriter::new(builder.tempfile_in(folder).map_err(failed)?);
+        let file = BufWriter::new(OutputFile::create(path)?);
         let mut writer = Self { path: path.to_owned(), file, hash: Sha256::new() };
         let text = |value: serde_json::Result<Value>| value.map(|value| value.to_string()).unwrap_or_default();
         let mut header = Map::new();
@@ -107,11 +101,8 @@ impl Writer {
         let sum = self.hash.finalize_reset();
         self.write(&sum)?;
         let Self { path, file, .. } = self;
-        let failed = |error| Error::Write { file: path.display().to_string(), source: error };
-        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
+        let failed = |source| Error::Write { file: path.display().to_string(), source };
+        file.into_inner().map_err(|error| failed(error.into_error()))?.finish()
     }
 
     fn failed(&self, source: std::io::Error) -> Error {
@@ -282,7 +273,7 @@ fn checksum(file: &mut File, bytes: u64) -> std::io::Result<(String, String)> {
     Ok((hex(&hash.finalize()), hex(&stored)))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -1,12 +1,14 @@
 //! Sessions that outlive their program, and sessions that begin alike.
 //!
 //! [`Session::save`] writes all that a continuation depends on into one safetensors file, `file.rs` says how it looks; [`Model::resume`] makes a session of it
-//! that goes on as the saved one would have. [`Session::fork`] starts another session with the positions of this one.
+//! that goes on as the saved one would have, if the model is that one: configuration, dtypes and norms are compared, and a fingerprint that the weights get
+//! when they are loaded, of some bytes of every tensor as it is stored, or of shape and seed where they are synthetic. [`Session::fork`] starts another session with the positions of this one.
 
 mod file;
 mod problem;
 mod settings;
 
+pub(crate) use file::hex;
 pub use problem::SnapshotProblem;
 
 use std::path::Path;
@@ -25,10 +27,10 @@ impl Session {
     /// [`Self::stop`]. Rows that [`Self::begin`] appended are saved as far as they were iterated.
     ///
     /// The file takes what the positions' keys and values take on the device, 2.8 MB per position of Huginn-0125 at 32 steps in bf16. It has its name only
-    /// when it is whole; one that was there before is replaced. Memory is needed for a page of 32 positions of one layer.
+    /// when it is whole; one that was there before is replaced, as [`OutputFile`](crate::OutputFile) does it. Memory is needed for a page of 32 positions of one layer.
     ///
     /// # Errors
-    /// [`Error::Write`], or the device's.
+    /// [`Error::Output`], [`Error::Write`], or the device's.
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.stop();
         let device = self.model.device().clone();
@@ -88,7 +90,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read; [`Error::Snapshot`] if it is no saved session, is cut off or damaged, or is that of another model, or of
-    /// this one with its weights held in another way; [`Error::Memory`] or the device's if the session does not fit.
+    /// this one with its weights held or stored in another way; [`Error::Memory`] or the device's if the session does not fit.
     pub fn resume(&self, path: impl AsRef<Path>) -> Result<Session, Error> {
         let mut file = Reader::open(path.as_ref())?;
         file.about.check(self).map_err(|problem| file.wrong(problem))?;
