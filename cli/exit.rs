@@ -63,7 +63,13 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
         return 4;
     }
     match error.downcast_ref::<Error>() {
-        Some(Error::Option { .. } | Error::EmptyPrompt | Error::Requantise { .. } | Error::Folder { .. }) => 2,
+        Some(
+            Error::Option { .. }
+            | Error::EmptyPrompt
+            | Error::Requantise { .. }
+            | Error::Folder { .. }
+            | Error::Output { .. },
+        ) => 2,
         Some(Error::Engine(engine::Error::NoAdapter { .. } | engine::Error::Open { .. })) => 3,
         Some(
             Error::File { .. }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Model, Session, Specials};
+use ruminate::{Model, OutputFile, Session, Specials};
 
 use crate::exit::Usage;
 
@@ -24,17 +24,11 @@ impl SnapshotOptions {
     /// Finds out what cannot work before anything is computed.
     pub(crate) fn check(&self, has_prompt: bool) -> Result<()> {
         let Some(path) = &self.save_session else { return Ok(()) };
-        let wrong = |problem: &str| Err(Usage(format!("--save-session {}: {problem}", path.display())).into());
         if !has_prompt && self.resume.is_none() {
-            return wrong("nothing is saved without a prompt; give one");
+            let problem = "nothing is saved without a prompt; give one";
+            return Err(Usage(format!("--save-session {}: {problem}", path.display())).into());
         }
-        if path.is_dir() {
-            return wrong("this is a folder; give the name of a file");
-        }
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            return wrong("there is no such folder; make it first");
-        }
+        OutputFile::check(path)?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::tune::{ROWS, tune_model};
-use ruminate::{Config, Device, Dtype, Tuned, Tuning, engine};
+use ruminate::{Config, Device, Dtype, OutputFile, Tuned, Tuning, engine};
 
 use crate::device::{DeviceOptions, tunings};
 use crate::exit::{Done, Usage};
@@ -76,7 +76,8 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
 fn write(options: &Tune, device: &Device, tuning: &Tuning) -> Result<PathBuf> {
     let summary = device.summary().ok_or(engine::Error::NoAdapter { asked: "tuning".to_owned(), found: vec![] })?;
     let usual = || Some(tunings()?.join(Tuning::file_name(summary)));
-    let Some(path) = options.output.clone().or_else(usual) else {
+    let asked = options.output.as_ref().map(OutputFile::check).transpose()?;
+    let Some(path) = asked.or_else(usual) else {
         return Err(Usage("this user has no folder for caches; say where to write with --output".to_owned()).into());
     };
     // What was tuned before, for other models or dtypes, stays.

@@ -107,6 +107,14 @@ pub enum Error {
         /// The system's words.
         source: std::io::Error,
     },
+    /// A place where no file must be written.
+    #[error("cannot write {file}: it {problem}")]
+    Output {
+        /// Path of the file.
+        file: String,
+        /// What is there and what to do.
+        problem: &'static str,
+    },
     /// A folder that holds something else.
     #[error("{folder} {problem}")]
     Folder {

@@ -7,6 +7,7 @@ use safetensors::tensor::TensorView;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::output::OutputFile;
 use crate::session::Session;
 
 /// Outputs of layers at every step of some rows.
@@ -49,9 +50,10 @@ impl Latents {
     /// Writes a safetensors file with a tensor for each layer, F32 `[steps, rows, width]`. `about` goes into its metadata.
     ///
     /// # Errors
-    /// [`Error::Write`].
+    /// [`Error::Output`], [`Error::Write`].
     pub fn write_safetensors(&self, about: HashMap<String, String>, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        let file = OutputFile::create(path)?;
         let failed = |source| Error::Write { file: path.display().to_string(), source };
         let other = |error: safetensors::SafeTensorError| match error {
             safetensors::SafeTensorError::IoError(source) => failed(source),
@@ -63,7 +65,8 @@ impl Latents {
             Ok((layer.name.clone(), TensorView::new(safetensors::Dtype::F32, shape, bytes)?))
         });
         let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
-        safetensors::serialize_to_file(views, Some(about), path).map_err(other)
+        safetensors::serialize_to_file(views, Some(about), file.temporary()).map_err(other)?;
+        file.finish()
     }
 }
 

@@ -329,8 +329,8 @@ fn refused(device: &Device) -> Result<()> {
     ensure!(problem == SnapshotProblem::Version { found: "2".to_owned(), expected: 1 }, "{problem}");
 
     ensure!(matches!(model.resume(folder.path().join("none")), Err(Error::File { .. })));
-    ensure!(matches!(session.save(folder.path()), Err(Error::Write { .. })), "a folder became a file");
-    ensure!(matches!(session.save(folder.path().join("none/session")), Err(Error::Write { .. })));
+    ensure!(matches!(session.save(folder.path()), Err(Error::Output { .. })), "a folder became a file");
+    ensure!(matches!(session.save(folder.path().join("none/session")), Err(Error::Output { .. })));
     ensure!(std::fs::read_dir(folder.path())?.count() == 1, "something was left behind");
     Ok(())
 }

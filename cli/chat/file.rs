@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use ruminate::Message;
-use tempfile::NamedTempFile;
+use ruminate::{Error, Message, OutputFile};
 
 /// A conversation could not be written or read; the chat goes on.
 #[derive(Debug)]
@@ -21,17 +20,17 @@ impl std::error::Error for FileError {}
 /// Writes a conversation: whole or not at all, and over another file only if `replace` says so.
 pub(super) fn save(path: &Path, messages: &[Message], replace: bool) -> Result<(), FileError> {
     let failed = |error: std::io::Error| FileError(format!("cannot write {}: {error}", path.display()));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder).map_err(failed)?;
+    let refused = |error: Error| FileError(error.to_string());
+    let exists = || FileError(format!("{} exists; /save! replaces it", path.display()));
+    if !replace && path.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let mut file = OutputFile::create(path).map_err(refused)?;
     let text = serde_json::to_string_pretty(messages).map_err(|error| failed(error.into()))?;
-    writeln!(file, "{text}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    let moved = if replace { file.persist(path) } else { file.persist_noclobber(path) };
-    match moved {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(FileError(format!("{} exists; /save! replaces it", path.display())))
-        }
-        Err(error) => Err(failed(error.error)),
+    writeln!(file, "{text}").map_err(failed)?;
+    match if replace { file.finish() } else { file.finish_new() } {
+        Err(Error::Write { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Err(exists()),
+        done => done.map_err(refused),
     }
 }
 

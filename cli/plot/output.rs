@@ -1,13 +1,14 @@
 //! The files that a chart goes into.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use ruminate::OutputFile;
 
 use super::Theme;
-use crate::exit::Usage;
 
 /// Flags that say where a chart goes. An existing file is overwritten.
 #[derive(Args)]
@@ -57,7 +58,9 @@ impl ChartOutput {
 }
 
 fn write(path: &Path, bytes: &[u8], quiet: bool) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut file = OutputFile::create(path)?;
+    file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    file.finish()?;
     if !quiet {
         say_written(path);
     }
@@ -70,16 +73,11 @@ pub(crate) fn say_written(path: &Path) {
     remark!("wrote {} ({:.1} kB)", path.display(), bytes as f64 / 1e3);
 }
 
-/// Fails if a file cannot be written there, before time is spent on what would go into it.
+/// Fails if a file cannot be written there, before time is spent on what would go into it. Its folder is made.
 pub(crate) fn writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Usage(format!("{} is a folder; name a file to write", path.display())).into());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        fs::create_dir_all(folder).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.exists() {
-        fs::OpenOptions::new().append(true).open(path).map(drop)
-    } else {
-        fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map(drop)
-    }
-    .with_context(|| format!("cannot write {}", path.display()))
+    OutputFile::check(path)?;
+    Ok(())
 }

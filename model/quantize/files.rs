@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+use super::BESIDE;
 use crate::error::{Error, Result};
 use crate::source::Source;
 
@@ -45,6 +46,7 @@ impl Folder {
         if !empty && !force {
             return wrong("is not empty; give another folder, or --force to overwrite a model in it");
         }
+        replaceable(path)?;
         Ok(Self { path: path.to_path_buf(), finished: Vec::new(), made })
     }
 
@@ -82,9 +84,7 @@ impl Folder {
         for entry in std::fs::read_dir(&self.path).map_err(|error| failed(&self.path, error))? {
             let entry = entry.map_err(|error| failed(&self.path, error))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("model")
-                && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
-            {
+            if is_weights(&name) {
                 self.remove(&name)?;
             }
         }
@@ -109,6 +109,34 @@ impl Folder {
             _ => Ok(()),
         }
     }
+}
+
+/// Finds out whether files of a model that is overwritten can go.
+fn replaceable(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(|error| failed(folder, error))? {
+        let entry = entry.map_err(|error| failed(folder, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_weights(&name) && !BESIDE.contains(&name.as_str()) {
+            continue;
+        }
+        let refused = |problem| Err(Error::Output { file: entry.path().display().to_string(), problem });
+        let found = std::fs::symlink_metadata(entry.path()).map_err(|error| failed(&entry.path(), error))?;
+        if found.is_symlink() {
+            return refused("is a link, perhaps into another model; remove it, or give another folder");
+        }
+        if !found.is_file() {
+            return refused("is no regular file; remove it, or give another folder");
+        }
+        if found.permissions().readonly() {
+            return refused("is read-only; make it writable, or give another folder");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file of this name holds weights, or says where they are.
+fn is_weights(name: &str) -> bool {
+    name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
 }
 
 impl Drop for Folder {

@@ -87,7 +87,8 @@ impl Quantized {
 ///
 /// # Errors
 /// As [`Model::open`](crate::Model::open) for a model that is damaged; [`Error::Quantised`] for one that is quantised already; [`Error::Option`]
-/// if nothing is to be quantised; [`Error::Folder`] if the folder holds something; [`Error::Write`] if the disk is full; [`Error::Stopped`].
+/// if nothing is to be quantised; [`Error::Folder`] if the folder holds something; [`Error::Output`] if it
+/// holds what must not be overwritten; [`Error::Write`] if the disk is full; [`Error::Stopped`].
 /// Whatever it is, nothing is left that could be taken for a model.
 pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) -> Result<Quantized> {
     let config = Config::open(source)?;

@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::{Builder, NamedTempFile};
 
 use super::SnapshotProblem;
 use super::settings::{About, Settings};
 use crate::error::Error;
+use crate::output::OutputFile;
 
 const FORMAT: &str = "ruminate session";
 const VERSION: u32 = 1;
@@ -54,21 +54,14 @@ impl Expected {
 /// A file under way: it has its name only in the end.
 pub(super) struct Writer {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<OutputFile>,
     hash: Sha256,
 }
 
 impl Writer {
     /// A file that will hold these tensors, which follow in this order.
     pub(super) fn create(path: &Path, about: &About, settings: &Settings, tensors: &[Expected]) -> Result<Self, Error> {
-        let failed = |error| Error::Write { file: path.display().to_string(), source: error };
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = Builder::new();
-        builder.prefix(".session-").suffix(".part");
-        // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = BufWriter::new(builder.tempfile_in(folder).map_err(failed)?);
+        let file = BufWriter::new(OutputFile::create(path)?);
         let mut writer = Self { path: path.to_owned(), file, hash: Sha256::new() };
         let text = |value: serde_json::Result<Value>| value.map(|value| value.to_string()).unwrap_or_default();
         let mut header = Map::new();
@@ -107,11 +100,8 @@ impl Writer {
         let sum = self.hash.finalize_reset();
         self.write(&sum)?;
         let Self { path, file, .. } = self;
-        let failed = |error| Error::Write { file: path.display().to_string(), source: error };
-        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
+        let failed = |source| Error::Write { file: path.display().to_string(), source };
+        file.into_inner().map_err(|error| failed(error.into_error()))?.finish()
     }
 
     fn failed(&self, source: std::io::Error) -> Error {

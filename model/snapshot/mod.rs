@@ -25,10 +25,10 @@ impl Session {
     /// [`Self::stop`]. Rows that [`Self::begin`] appended are saved as far as they were iterated.
     ///
     /// The file takes what the positions' keys and values take on the device, 2.8 MB per position of Huginn-0125 at 32 steps in bf16. It has its name only
-    /// when it is whole; one that was there before is replaced. Memory is needed for a page of 32 positions of one layer.
+    /// when it is whole; one that was there before is replaced, as [`OutputFile`](crate::OutputFile) does it. Memory is needed for a page of 32 positions of one layer.
     ///
     /// # Errors
-    /// [`Error::Write`], or the device's.
+    /// [`Error::Output`], [`Error::Write`], or the device's.
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.stop();
         let device = self.model.device().clone();

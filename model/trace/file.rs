@@ -8,6 +8,7 @@ use safetensors::tensor::TensorView;
 
 use super::{Pca, Trace};
 use crate::error::{Error, Result};
+use crate::output::OutputFile;
 
 impl Trace {
     /// Writes a safetensors file: `tokens`, `steps_used`, `states`, `distances`, `entropies`, `top_tokens`, `top_probabilities`, and of the
@@ -15,8 +16,9 @@ impl Trace {
     /// into its metadata.
     ///
     /// # Errors
-    /// [`Error::Write`].
+    /// [`Error::Output`], [`Error::Write`].
     pub fn write_safetensors(&self, pca: &Pca, about: HashMap<String, String>, path: &Path) -> Result<()> {
+        let file = OutputFile::create(path)?;
         let failed = |source| Error::Write { file: path.display().to_string(), source };
         let (tokens, steps, n) = (self.tokens.len(), self.steps as usize + 1, self.n_embd as usize);
         let distances = self.distances();
@@ -43,9 +45,10 @@ impl Trace {
             floats.chain(words).map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
         let other = |error: safetensors::SafeTensorError| failed(std::io::Error::other(error));
         let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
-        safetensors::serialize_to_file(views, Some(about), path).map_err(|error| match error {
+        safetensors::serialize_to_file(views, Some(about), file.temporary()).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(source) => failed(source),
             error => other(error),
-        })
+        })?;
+        file.finish()
     }
 }

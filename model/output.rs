@@ -1,0 +1,165 @@
+//! Files that are written whole or not at all, and only where a file belongs.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::error::{Error, Result};
+
+/// Links that lead from one to the next, at most, as Linux has it.
+const MOST_LINKS: usize = 40;
+
+/// A file under way: beside its place, under a name of its own, until it is whole. Dropped before that, it goes, and what was there before stays.
+pub struct OutputFile {
+    /// As the caller named it, for messages.
+    named: PathBuf,
+    place: PathBuf,
+    file: NamedTempFile,
+    permissions: Permissions,
+}
+
+impl OutputFile {
+    /// Finds out where a file of this name goes, and whether it can: a link is followed, so that what it leads to is replaced and the link stays. Anything but
+    /// a regular file is refused, and one that is read-only. For callers that compute for long before they write.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if a file must not be written there, [`Error::Write`] if it cannot be.
+    pub fn check(path: impl AsRef<Path>) -> Result<PathBuf> {
+        Self::create(path).map(|output| output.place.clone())
+    }
+
+    /// Begins a file. One that is there already is replaced in the end, and its permissions stay.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let named = path.as_ref().to_path_buf();
+        let failed = |source| Error::Write { file: named.display().to_string(), source };
+        let refused = |problem| Error::Output { file: named.display().to_string(), problem };
+        let place = follow(&named).map_err(failed)?.map_err(refused)?;
+        let found = match fs::symlink_metadata(&place) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if let Some(found) = &found {
+            if let Some(problem) = other_than_a_file(found.file_type()) {
+                return Err(refused(problem));
+            }
+            if found.permissions().readonly() {
+                return Err(refused("is read-only; make it writable, or name another file"));
+            }
+            OpenOptions::new().append(true).open(&place).map_err(failed)?;
+        }
+        if !folder(&place).is_dir() {
+            return Err(refused("is in a folder that does not exist; make it first"));
+        }
+        let mut builder = Builder::new();
+        builder.prefix(".ruminate-").suffix(".part");
+        // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder(&place)).map_err(failed)?;
+        let fresh = || file.as_file().metadata().map(|made| made.permissions());
+        let permissions = found.map_or_else(fresh, |found| Ok(found.permissions())).map_err(failed)?;
+        Ok(Self { named, place, file, permissions })
+    }
+
+    /// Where the content is until it is whole, for whoever writes files by name.
+    #[must_use]
+    pub fn temporary(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Brings the content to the disk and gives it its name.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn finish(self) -> Result<()> {
+        self.end(true)
+    }
+
+    /// The same, but for a file that has come there meanwhile: that stays.
+    ///
+    /// # Errors
+    /// [`Error::Write`], of the kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) for that.
+    pub fn finish_new(self) -> Result<()> {
+        self.end(false)
+    }
+
+    fn end(self, replace: bool) -> Result<()> {
+        let Self { named, place, file, permissions } = self;
+        let failed = |source| Error::Write { file: named.display().to_string(), source };
+        let path = file.into_temp_path();
+        // By name: whoever wrote it may have put another file there.
+        let whole = OpenOptions::new().append(true).open(&path).map_err(failed)?;
+        whole.sync_all().and_then(|()| whole.set_permissions(permissions)).map_err(failed)?;
+        drop(whole);
+        let moved = if replace { path.persist(&place) } else { path.persist_noclobber(&place) };
+        moved.map_err(|error| failed(error.error))?;
+        // The name, too; what cannot be opened as a file need not be.
+        if let Ok(folder) = File::open(folder(&place)) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// What a place holds that is no regular file.
+fn other_than_a_file(kind: fs::FileType) -> Option<&'static str> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("is a pipe; name a file to write");
+        }
+        if kind.is_socket() {
+            return Some("is a socket; name a file to write");
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("is a device; name a file to write");
+        }
+    }
+    if kind.is_dir() {
+        return Some("is a folder; name a file to write");
+    }
+    (!kind.is_file()).then_some("is no regular file; name a file to write")
+}
+
+/// Where links lead from a place, and what is wrong with where they do.
+fn follow(named: &Path) -> io::Result<std::result::Result<PathBuf, &'static str>> {
+    if named.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || named.file_name().is_none() {
+        return Ok(Err("is a folder; name a file to write"));
+    }
+    let mut place = named.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match fs::symlink_metadata(&place) {
+            Ok(found) if found.file_type().is_symlink() => {}
+            Ok(_) => return Ok(Ok(place)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(place)),
+            Err(error) => return Err(error),
+        }
+        // Linux has streams that are open, such as /dev/stdout, as links; what they lead to has other readers and writers.
+        if folder(&place).canonicalize()?.starts_with("/proc") {
+            return Ok(Err("is an open stream of a program; name a file to write"));
+        }
+        place = folder(&place).join(fs::read_link(&place)?);
+    }
+    Ok(Err("is a link that leads back to itself; name a file to write"))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
