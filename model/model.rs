@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
+use sha2::Digest;
 
 use crate::ahead::Ends;
 use crate::arch::{Raven, Weights, raven_tensors};
@@ -17,6 +18,7 @@ use crate::kv::KvCache;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
+use crate::snapshot::hex;
 use crate::source::Source;
 use crate::tables::Tables;
 use crate::tokenizer::{Specials, Tokenizer};
@@ -35,6 +37,7 @@ struct Inner {
     tokenizer: Tokenizer,
     chat: Option<ChatTemplate>,
     raven: Raven,
+    fingerprint: String,
     load_time: Duration,
 }
 
@@ -71,6 +74,7 @@ impl Model {
         if !options.overcommit {
             fit::check_model(&config, (dtypes, !quantised), &options.session, device)?;
         }
+        let fingerprint = hex(&weights.fingerprint(&config)?.finalize());
         let total = config.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
         let mut progress = options.progress;
@@ -82,7 +86,8 @@ impl Model {
         })?;
         let device = device.clone();
         let load_time = begin.elapsed();
-        Ok(Self { inner: Arc::new(Inner { device, config, generation, tokenizer, chat, raven, load_time }) })
+        let inner = Inner { device, config, generation, tokenizer, chat, raven, fingerprint, load_time };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Loads the embedded demo: a tiny model that shows what depth is for.
@@ -164,6 +169,11 @@ impl Model {
     /// The scales of all norms: no two checkpoints that were trained have the same.
     pub(crate) fn norms(&self) -> impl Iterator<Item = &ruminate_engine::Buffer> {
         self.inner.raven.norms()
+    }
+
+    /// SHA-256 of a sample of the weights as they are stored, or of what they are made from.
+    pub(crate) fn fingerprint(&self) -> &str {
+        &self.inner.fingerprint
     }
 
     /// Encodes text for so many positions; what they cannot hold, whatever its tokens, is refused before it is read.

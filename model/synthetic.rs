@@ -184,6 +184,11 @@ impl Synthetic {
         &self.config
     }
 
+    /// All that the weights are made from.
+    pub(crate) fn recipe(&self) -> String {
+        format!("{:?}, seed {}, projections back {}", self.config, self.seed, self.out_std)
+    }
+
     /// Every tensor, in the order of the published files: rotary table, embedding, prelude, adapter, core, coda, final norm, and the head.
     #[must_use]
     pub fn tensors(&self) -> Vec<SyntheticTensor> {

@@ -322,11 +322,13 @@ fn refused(device: &Device) -> Result<()> {
         said(&model, &damaged)?;
     }
     let text = String::from_utf8(whole[8..header].to_vec())?;
-    let later = text.replace("\"version\":\"1\"", "\"version\":\"2\"");
-    ensure!(later != text, "no version in {text}");
-    let later = [&whole[..8], later.as_bytes(), &whole[header..]].concat();
-    let problem = said(&model, &later)?;
-    ensure!(problem == SnapshotProblem::Version { found: "2".to_owned(), expected: 1 }, "{problem}");
+    for version in ["1", "3"] {
+        let other = text.replace("\"version\":\"2\"", &format!("\"version\":\"{version}\""));
+        ensure!(other != text, "no version in {text}");
+        let other = [&whole[..8], other.as_bytes(), &whole[header..]].concat();
+        let problem = said(&model, &other)?;
+        ensure!(problem == SnapshotProblem::Version { found: version.to_owned(), expected: 2 }, "{problem}");
+    }
 
     ensure!(matches!(model.resume(folder.path().join("none")), Err(Error::File { .. })));
     ensure!(matches!(session.save(folder.path()), Err(Error::Output { .. })), "a folder became a file");
@@ -349,10 +351,31 @@ fn foreign(device: &Device) -> Result<()> {
     ensure!(matches!(wide, SnapshotProblem::Shape { .. }), "{wide}");
     let rounded = problem(&demo::source(), Some(Dtype::Q8))?;
     ensure!(matches!(&rounded, SnapshotProblem::Rounded { expected, .. } if expected == "q8"), "{rounded}");
-    let mut parts = Parts::demo()?;
-    parts.bytes("transformer.ln_f.weight")?[1] ^= 1;
-    let trained = demo_files::with_weights(&parts.file())?;
-    let other = problem(&trained.source(), None)?;
+    for name in ["transformer.ln_f.weight", "transformer.core_block.1.mlp.proj.weight"] {
+        let mut parts = Parts::demo()?;
+        parts.bytes(name)?[1] ^= 1;
+        let trained = demo_files::with_weights(&parts.file())?;
+        let other = problem(&trained.source(), None)?;
+        ensure!(other == SnapshotProblem::Weights, "{name}: {other}");
+    }
+    // The same weights, spread over two files, and without the copy of the embedding that nobody reads.
+    let spread = [
+        demo_files::sharded(|_| {})?,
+        demo_files::with_weights(&Parts::demo()?.only(|name| name != "lm_head.weight")?)?,
+    ];
+    for folder in spread {
+        let same = Model::open(&folder.source(), device, LoadOptions::default())?;
+        ensure!(same.resume(&path)?.position() == 3);
+    }
+    let made = |seed| -> Result<Model> {
+        let source = Synthetic::parse(&format!("n_embd=64,heads=2,hidden=64,vocab=300,seed={seed}"))?.source();
+        Ok(Model::open(&source, device, LoadOptions::default())?)
+    };
+    let mut session = made(1)?.session(SessionOptions::default())?;
+    session.forward(&many(3), 4, State::Seeded, false)?;
+    session.save(&path)?;
+    ensure!(made(1)?.resume(&path)?.position() == 3);
+    let other = said(&made(2)?, &std::fs::read(&path)?)?;
     ensure!(other == SnapshotProblem::Weights, "{other}");
     Ok(())
 }

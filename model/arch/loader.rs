@@ -8,10 +8,12 @@ use std::ops::Range;
 use ruminate_engine::{Buffer, Device, Graph};
 use ruminate_shaders::weight::{Held, StoredRows, pack};
 use ruminate_shaders::{Dtype, Launch, stride};
+use sha2::{Digest, Sha256};
 
 use super::pipeline::pipeline;
 use super::resident::{Layout, Matrix};
 use crate::checkpoint::{BlocksView, Checkpoint, SafetensorsProblem, TensorView};
+use crate::config::Config;
 use crate::error::Error;
 use crate::precision::Dtypes;
 use crate::synthetic::{Synthetic, Values};
@@ -23,6 +25,19 @@ pub(crate) enum Weights<'a> {
     Stored(&'a Checkpoint),
     /// A generator.
     Synthetic(&'a Synthetic),
+}
+
+impl Weights<'_> {
+    /// What tells them from others of the same shapes: of files as [`Checkpoint::fingerprint`] has it, else of what they are made from.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn fingerprint(self, config: &Config) -> Result<Sha256, Error> {
+        match self {
+            Self::Stored(checkpoint) => checkpoint.fingerprint(&super::raven_tensors(config)),
+            Self::Synthetic(made) => Ok(Sha256::new_with_prefix(made.recipe())),
+        }
+    }
 }
 
 /// Puts the tensors of a model onto a device.

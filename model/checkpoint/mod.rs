@@ -2,6 +2,7 @@
 //!
 //! Everything is known from the headers; the data is touched only when a tensor is read.
 
+mod fingerprint;
 mod header;
 mod quantised;
 

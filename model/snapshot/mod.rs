@@ -1,12 +1,14 @@
 //! Sessions that outlive their program, and sessions that begin alike.
 //!
 //! [`Session::save`] writes all that a continuation depends on into one safetensors file, `file.rs` says how it looks; [`Model::resume`] makes a session of it
-//! that goes on as the saved one would have. [`Session::fork`] starts another session with the positions of this one.
+//! that goes on as the saved one would have, if the model is that one: configuration, dtypes and norms are compared, and a fingerprint that the weights get
+//! when they are loaded, of some bytes of every tensor as it is stored, or of shape and seed where they are synthetic. [`Session::fork`] starts another session with the positions of this one.
 
 mod file;
 mod problem;
 mod settings;
 
+pub(crate) use file::hex;
 pub use problem::SnapshotProblem;
 
 use std::path::Path;
@@ -88,7 +90,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read; [`Error::Snapshot`] if it is no saved session, is cut off or damaged, or is that of another model, or of
-    /// this one with its weights held in another way; [`Error::Memory`] or the device's if the session does not fit.
+    /// this one with its weights held or stored in another way; [`Error::Memory`] or the device's if the session does not fit.
     pub fn resume(&self, path: impl AsRef<Path>) -> Result<Session, Error> {
         let mut file = Reader::open(path.as_ref())?;
         file.about.check(self).map_err(|problem| file.wrong(problem))?;

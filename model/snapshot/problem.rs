@@ -44,7 +44,9 @@ pub enum SnapshotProblem {
         expected: String,
     },
     /// A model of the same shape with other weights.
-    #[error("was saved from a model of the same shape with other weights: load the model that it was saved from")]
+    #[error(
+        "was saved from a model of the same shape with other weights, or with these stored in other numbers: load the files that it was saved from"
+    )]
     Weights,
     /// The weights are rounded otherwise.
     #[error(

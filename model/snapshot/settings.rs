@@ -28,6 +28,8 @@ pub(super) struct About {
     dtypes: String,
     /// SHA-256 of the scales of its norms.
     norms: String,
+    /// Fingerprint of all its weights.
+    weights: String,
 }
 
 impl About {
@@ -42,7 +44,8 @@ impl About {
         if let Some(fields) = config.as_object_mut() {
             fields.retain(|name, _| !NAMES.contains(&name.as_str()));
         }
-        Ok(Self { config, dtypes: model.dtypes().to_string(), norms: super::file::hex(&hash.finalize()) })
+        let (dtypes, weights) = (model.dtypes().to_string(), model.fingerprint().to_owned());
+        Ok(Self { config, dtypes, norms: super::hex(&hash.finalize()), weights })
     }
 
     /// Whether a model is that one.
@@ -55,7 +58,7 @@ impl About {
                 return Err(SnapshotProblem::Shape { field: field.clone(), found, expected });
             }
         }
-        if self.norms != here.norms {
+        if self.norms != here.norms || self.weights != here.weights {
             return Err(SnapshotProblem::Weights);
         }
         if self.dtypes != here.dtypes {

@@ -1,0 +1,53 @@
+//! What tells the weights of a checkpoint from others of the same shapes, without reading all of them.
+
+use sha2::{Digest, Sha256};
+
+use super::{Checkpoint, Entry, Expected};
+use crate::error::{Error, Result};
+
+/// Bytes that are looked at together, and places of a tensor where that is done: of Huginn's 15 GB, 3 MB are read.
+const PIECE: usize = 4096;
+const PIECES: usize = 8;
+
+impl Checkpoint {
+    /// SHA-256 over names, dtypes and shapes of the tensors that a model needs, and over some of their bytes: the first ones, the last ones, and some at equal
+    /// distances between. It does not depend on how tensors are spread over files.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn fingerprint(&self, needed: &[Expected]) -> Result<Sha256> {
+        let mut hash = Sha256::new();
+        let mut piece = [0; PIECE];
+        let entries = needed.iter().filter(|tensor| tensor.required).filter_map(|it| self.tensors.get(&it.name));
+        for entry @ Entry { info, place, .. } in entries {
+            hash.update(format!("{} {} {:?};", info.name, info.dtype.name(), info.shape));
+            for (start, bytes) in entry.parts() {
+                for at in places(bytes) {
+                    let piece = &mut piece[..PIECE.min(bytes - at)];
+                    let read = self.files[*place].read_at(start + at, piece);
+                    read.map_err(|source| Error::File { file: info.file.clone(), source })?;
+                    hash.update(piece);
+                }
+            }
+        }
+        Ok(hash)
+    }
+}
+
+impl Entry {
+    /// Where the bytes of a tensor lie in its file: in one place, or in as many as a matrix in blocks has parts.
+    fn parts(&self) -> Vec<(usize, usize)> {
+        let Some(blocks) = &self.blocks else { return vec![(self.start, self.info.bytes as usize)] };
+        let bytes = blocks.matrix.parts().into_iter().map(|part| part.shape[0] * part.row_bytes);
+        blocks.starts.iter().copied().zip(bytes).collect()
+    }
+}
+
+/// Where pieces begin: everywhere in what is small.
+fn places(bytes: usize) -> Vec<usize> {
+    if bytes <= PIECE * PIECES {
+        return (0..bytes).step_by(PIECE).collect();
+    }
+    let apart = (bytes - PIECE) / (PIECES - 1);
+    (0..PIECES - 1).map(|at| apart * at).chain([bytes - PIECE]).collect()
+}
