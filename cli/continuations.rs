@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Config, Continuation, Likelihood, LikelihoodOptions, SessionOptions};
+use ruminate::{Config, Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -26,7 +26,7 @@ struct Choice {
 
 /// Runs the verb.
 pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) -> Result<Done> {
-    let text = prompt::text(None, Some(file))?.unwrap_or_default();
+    let text = prompt::whole("the continuations", file)?;
     let choices = read(&text, &file.display().to_string())?;
     let source = options.model.argument.source()?;
     let config = Config::open(&source)?;
@@ -38,11 +38,13 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         ..options.cache.session(&config)?
     };
     let model = options.model.load(&source, &device, session.clone(), options.json)?;
-    let mut asked = Vec::new();
+    let place = |line: &usize| format!("{}, line {line}", file.display());
+    let (mut asked, mut lines) = (Vec::new(), Vec::new());
     for (line, choice) in &choices {
         for text in &choice.continuations {
             let encoded = Continuation::encode(model.tokenizer(), &choice.context, text);
-            asked.push(encoded.with_context(|| format!("{}, line {line}", file.display()))?);
+            asked.push(encoded.with_context(|| place(line))?);
+            lines.push(line);
         }
     }
     let depths = if options.steps.is_empty() { vec![config.mean_recurrence] } else { options.steps.clone() };
@@ -61,6 +63,10 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         let found = model.likelihoods(&asked, &wanted, &mut |done| {
             bar.set_position((round * asked.len() + done) as u64);
             !watch.stopped()
+        });
+        let found = found.map_err(|error| match too_long(&asked, &error) {
+            Some(at) => anyhow::Error::new(error).context(place(lines[at])),
+            None => error.into(),
         })?;
         if found.len() < asked.len() {
             return Ok(Done::Interrupted);
@@ -96,6 +102,13 @@ fn read(text: &str, file: &str) -> Result<Vec<(usize, Choice)>> {
         return Err(Usage(format!("{file} holds no line to score")).into());
     }
     Ok(choices)
+}
+
+/// The continuation that an error is about, if it says that one is too long.
+fn too_long(asked: &[Continuation], error: &Error) -> Option<usize> {
+    let Error::PromptTooLong { context, .. } = error else { return None };
+    // The last token is only ever an answer.
+    asked.iter().position(|it| it.context.len() + it.continuation.len() - 1 > *context as usize)
 }
 
 /// Which of the continuations is the most likely, as they are, or per byte of text.

@@ -6,7 +6,7 @@ use ruminate::{Error, engine};
 
 /// Shown below every help text.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted";
+Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted";
 
 /// Exit code after Ctrl-C: 128 and the number of the signal, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -40,7 +40,8 @@ pub(crate) fn code(outcome: anyhow::Result<Done>) -> ExitCode {
 pub(crate) fn say(error: &anyhow::Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     // Everything else that can fail in the system's hands says what it was about.
-    let bare = error.is::<std::io::Error>() || error.is::<serde_json::Error>();
+    let first = error.chain().next();
+    let bare = first.is_some_and(|first| first.is::<std::io::Error>() || first.is::<serde_json::Error>());
     let place = if bare { "cannot write to stdout: " } else { "" };
     let text = error.chain().map(ToString::to_string).reduce(|text, cause| {
         // Some errors tell their cause themselves.
@@ -65,6 +66,8 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(
             Error::Option { .. }
+            | Error::Together { .. }
+            | Error::Token { .. }
             | Error::EmptyPrompt
             | Error::Requantise { .. }
             | Error::Folder { .. }

@@ -1,6 +1,6 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
-//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 no suitable device, 4 model missing or
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or
 //! invalid, 130 interrupted. A closed pipe is no error.
 
 /// Prints a line on stderr. Where nobody can read it, that is no reason to stop.

@@ -8,6 +8,9 @@ use clap::Args;
 
 use crate::exit::Usage;
 
+/// Name that stands for stdin.
+const STDIN: &str = "-";
+
 /// Flags that say what is continued.
 #[derive(Args)]
 pub(crate) struct PromptOptions {
@@ -30,37 +33,62 @@ impl PromptOptions {
     pub(crate) fn read(&self) -> Result<Option<String>> {
         match &self.prompt {
             Some(text) => Ok(Some(text.clone())),
-            None => text(self.positional.as_deref(), self.file.as_deref()),
+            None => text("the prompt", self.positional.as_deref(), self.file.as_deref()),
         }
     }
 }
 
-/// A text: the argument, a file, or stdin if it is named or piped in; none if nothing was given.
-pub(crate) fn text(argument: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
+/// A text: the argument, a file, or stdin if it is named or piped in; none if nothing was given. `what` is what errors call it.
+pub(crate) fn text(what: &str, argument: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
     if let Some(text) = argument.filter(|text| *text != "-") {
         return Ok(Some(text.to_owned()));
     }
-    let dash = Path::new("-");
-    let bytes = match file {
-        Some(path) if path != dash => {
-            std::fs::read(path).with_context(|| format!("cannot read the prompt from {}", path.display()))?
-        }
-        None if argument.is_none() && std::io::stdin().is_terminal() => return Ok(None),
-        _ => {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read the prompt from stdin")?;
-            // Nobody piped anything in and nobody asked for stdin: as if there were no prompt.
-            if bytes.is_empty() && argument.is_none() && file.is_none() {
-                return Ok(None);
-            }
-            bytes
-        }
+    if let Some(path) = file {
+        return whole(what, path).map(Some);
+    }
+    if argument.is_none() && std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let stdin = Path::new(STDIN);
+    let bytes = read(what, stdin)?;
+    // Nobody piped anything in and nobody asked for stdin: as if there were no prompt.
+    if bytes.is_empty() && argument.is_none() {
+        return Ok(None);
+    }
+    decode(bytes, stdin).map(Some)
+}
+
+/// The text of a file, or of stdin if it is named `-`, without a byte order mark at its start and a newline at its end.
+pub(crate) fn whole(what: &str, path: &Path) -> Result<String> {
+    decode(read(what, path)?, path)
+}
+
+fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new(STDIN) {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
     };
+    read.with_context(|| format!("cannot read {what} from {}", place(path)))
+}
+
+fn decode(bytes: Vec<u8>, path: &Path) -> Result<String> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Usage(format!("the prompt is not valid UTF-8: byte {at} begins no character; convert it to UTF-8 first"))
+        let line = 1 + error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count();
+        let place = place(path);
+        Usage(format!(
+            "{place} is not valid UTF-8: byte {at} begins no character, in line {line}; convert it to UTF-8 first"
+        ))
     })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // The newline that ends a file's last line is the file's, not the prompt's.
-    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
-    Ok(Some(text.to_owned()))
+    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(text);
+    Ok(text.to_owned())
+}
+
+/// A file as messages name it.
+fn place(path: &Path) -> String {
+    if path == Path::new(STDIN) { "stdin".to_owned() } else { path.display().to_string() }
 }

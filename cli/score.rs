@@ -87,7 +87,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     if let Some(file) = &options.continuations {
         return continuations::score(options, file, &interrupt);
     }
-    let text = prompt::text(options.text.as_deref(), options.file.as_deref())?;
+    let text = prompt::text("the text", options.text.as_deref(), options.file.as_deref())?;
     let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
     let source = options.model.argument.source()?;
     let device = options.device.open(options.json)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Model, OutputFile, Session, Specials};
+use ruminate::{Error, Model, OutputFile, Session, Specials};
 
 use crate::exit::Usage;
 
@@ -34,7 +34,11 @@ impl SnapshotOptions {
 
     /// The session of a file and the tokens that it goes on with: the one that its text ended with, and the prompt's.
     pub(crate) fn open(model: &Model, path: &Path, text: Option<&str>) -> Result<(Session, Vec<u32>)> {
-        let session = model.resume(path)?;
+        let session = model.resume(path).map_err(|error| match error {
+            // Not one of the model's files, about which the exit code would speak.
+            Error::File { file, source } => anyhow::Error::new(source).context(format!("cannot read {file}")),
+            error => error.into(),
+        })?;
         let ends = |token: &u32| model.tokenizer().eos().contains(token);
         let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
         if let Some(text) = text {

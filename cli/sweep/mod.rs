@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::sweep::{Answered, Problem, Question};
@@ -23,6 +23,7 @@ use crate::interrupt::{Generating, Interrupt};
 use crate::model::{ModelOptions, open_session};
 use crate::options::CacheOptions;
 use crate::plot::{ChartOutput, writable};
+use crate::prompt;
 
 /// Flags of `ruminate sweep`.
 #[derive(Args)]
@@ -148,13 +149,9 @@ fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
         }
         None => Problem::read(demo::PROBLEMS, "the demo's problems")?,
         Some(path) => {
-            let text = if path.as_os_str() == "-" {
-                std::io::read_to_string(std::io::stdin())
-            } else {
-                std::fs::read_to_string(path)
-            };
-            let text = text.with_context(|| format!("cannot read the problems from {}", path.display()))?;
-            Problem::read(&text, &path.display().to_string())?
+            let text = prompt::whole("the problems", path)?;
+            // Not one of the model's files, about which the exit code would speak.
+            Problem::read(&text, &path.display().to_string()).map_err(|error| Usage(error.to_string()))?
         }
     };
     let mut known: Vec<&str> = all.iter().map(|problem| problem.task.as_str()).collect();

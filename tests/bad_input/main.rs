@@ -5,6 +5,7 @@
 
 mod call;
 mod checkpoints;
+mod files;
 mod outputs;
 mod surroundings;
 mod texts;
@@ -15,7 +16,7 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn() -> anyhow::Result<()>);
 
 fn main() {
-    let cases = [checkpoints::CASES, texts::CASES, outputs::CASES, surroundings::CASES].concat();
+    let cases = [checkpoints::CASES, texts::CASES, files::CASES, outputs::CASES, surroundings::CASES].concat();
     let mut trials: Vec<Trial> = cases.into_iter().map(|(name, run)| trial(name, run)).collect();
     trials.extend(surroundings::on_device());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

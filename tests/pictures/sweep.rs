@@ -117,7 +117,7 @@ fn refused() -> Result<()> {
     let (file, none) = (format!("--prompts={}", path.display()), format!("--prompts={}.none", path.display()));
     let html = format!("--html={}", folder.path().display());
     let cases: [(&[&str], i32, &str); 8] = [
-        (&["sweep", "--cpu", &file], 4, "p.jsonl, line 1 does not parse: missing field `answer`"),
+        (&["sweep", "--cpu", &file], 2, "p.jsonl, line 1 does not parse: missing field `answer`"),
         (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
         (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are "),
