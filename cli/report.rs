@@ -65,11 +65,11 @@ impl Report<'_> {
         };
         remark!(
             "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
-             per token{shared}, {:.2} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
+             per token{shared}, {} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
             digits(self.model.load_time().as_secs_f64()),
             digits(self.statistics.prompt_rate()),
-            digits(self.statistics.decode_rate()),
-            self.bandwidth(),
+            measured(self.statistics.decode_rate(), digits),
+            measured(self.bandwidth(), |rate| format!("{rate:.2}")),
             self.counters_now().live_bytes as f64 / 1e6,
             self.seed,
             self.model.device().name(),
@@ -94,6 +94,11 @@ impl Report<'_> {
 fn digits(value: f64) -> String {
     let decimals = [10.0, 1.0, 0.1, 0.01].iter().position(|&least| value >= least).unwrap_or(4) + 1;
     format!("{value:.decimals$}")
+}
+
+/// A rate, if there was time in which it could be measured: not where all tokens came at once.
+fn measured(rate: f64, write: fn(f64) -> String) -> String {
+    if rate > 0.0 { write(rate) } else { "-".to_owned() }
 }
 
 /// The name of a stop reason in JSON.

@@ -184,6 +184,10 @@ fn held(model: &Model, kv_dtype: Dtype) -> String {
 
 /// A value and its standard error, with digits that mean something.
 fn spread(value: f64, error: f64) -> String {
+    if error.is_nan() {
+        // One value alone has none.
+        return if value < 1e5 { format!("{value:.3}") } else { format!("{value:.2e}") };
+    }
     if value < 1e5 { format!("{value:.3} ± {error:.3}") } else { format!("{value:.2e} ± {error:.0e}") }
 }
 
@@ -213,7 +217,9 @@ impl Report<'_> {
                 let reference = &apart.reference_nll;
                 let perplexity = reference.mean().exp();
                 write!(out, "  {:>width$}", spread(perplexity, perplexity * reference.error()))?;
-                write!(out, "  {:>10.3e} ± {:<8.1e}", apart.kl.mean(), apart.kl.error())?;
+                let error = Some(apart.kl.error()).filter(|error| !error.is_nan());
+                let error = error.map_or_else(String::new, |error| format!("± {error:.1e}"));
+                write!(out, "  {:>10.3e} {error:<10}", apart.kl.mean())?;
                 write!(out, "  {:>10.3e}  {:>6.2} %", apart.kl_most, apart.top_agreement() * 100.0)?;
             }
             writeln!(out)?;

@@ -182,6 +182,14 @@ fn a_score_has_a_row_for_each_depth_and_the_distance() {
     assert!(0.0 < kl && kl < 0.01, "{found}");
 }
 
+#[test]
+fn figures_that_cannot_be_told_are_left_out() {
+    let shown = text(&output(&["score", "--cpu", "--steps=1,2", "--against=q8", "-n=1", PROMPT]).stdout);
+    assert!(shown.lines().count() == 4 && !shown.contains("NaN") && !shown.contains('±'), "{shown}");
+    let errors = text(&output(&["run", "--cpu", "--steps=4", "--seed=1", "-n=1", PROMPT]).stderr);
+    assert!(errors.contains("generated 1 tokens, - tokens/s") && errors.contains("- GB/s of weights"), "{errors}");
+}
+
 /// The names of a part's records.
 fn records<'a>(report: &'a serde_json::Value, part: &str) -> Vec<&'a serde_json::Value> {
     let all = report["records"].as_array().expect("records");
