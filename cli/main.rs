@@ -46,7 +46,7 @@ mod which;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Run language models that think in loops, on any Vulkan, Metal or DX12 GPU.
 #[derive(Parser)]
@@ -87,13 +87,20 @@ enum Verb {
     Completions(completions::Completions),
 }
 
+/// The command. A negative number behind a flag is its value and no other flag, so that it is said which values the flag takes.
+fn command() -> Command {
+    let numbers = |flag: Arg| if flag.get_action().takes_values() { flag.allow_negative_numbers(true) } else { flag };
+    Arguments::command().mut_subcommands(|verb| verb.mut_args(numbers))
+}
+
 fn main() -> ExitCode {
     // Mesa's layer that picks a GPU for the desktop complains on stderr where there is none, as in a container.
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
-    let arguments = Arguments::parse();
+    let parsed = Arguments::from_arg_matches(&command().get_matches());
+    let arguments = parsed.unwrap_or_else(|error| error.format(&mut command()).exit());
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),

@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     ("invalid_utf8_on_stdin", invalid_utf8),
     ("steps_0", steps),
     ("nan_temperature", temperature),
+    ("negative_numbers", negative),
     ("other_flags_out_of_range", flags),
     ("prompt_from_a_file_that_does_not_exist", no_file),
 ];
@@ -64,6 +65,21 @@ fn temperature() -> Result<()> {
         let flag = format!("--temp={given}");
         let words = [&format!("temperature is {shown}"), "it must be a number of at least 0"];
         refused(&["run", "--cpu", &flag, "x"], None, 2, &words.map(|word| word as &str))?;
+    }
+    Ok(())
+}
+
+/// As a word of its own, a negative number could be taken for a flag.
+fn negative() -> Result<()> {
+    for (flag, value, words) in [
+        ("--temp", "-1", "is -1; it must be a number of at least 0"),
+        ("--top-p", "-0.5", "is -0.5; it must be a number above 0"),
+        ("--init-scale", "-1", "is -1; it must be a number"),
+        ("--steps", "-1", "-1 is not in 1..=65536"),
+        ("--seed", "-1", "invalid digit"),
+        ("--noise", "-1", "give a kind and a scale"),
+    ] {
+        refused(&["run", "--cpu", flag, value, "x"], None, 2, &[flag, words])?;
     }
     Ok(())
 }
