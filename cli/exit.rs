@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use ruminate::{Error, engine};
 
+use crate::flags::told;
+
 /// Shown below every help text.
 pub(crate) const HELP: &str = "\
 Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted";
@@ -43,7 +45,8 @@ pub(crate) fn say(error: &anyhow::Error) {
     let first = error.chain().next();
     let bare = first.is_some_and(|first| first.is::<std::io::Error>() || first.is::<serde_json::Error>());
     let place = if bare { "cannot write to stdout: " } else { "" };
-    let text = error.chain().map(ToString::to_string).reduce(|text, cause| {
+    let told = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map_or_else(|| cause.to_string(), told);
+    let text = error.chain().map(told).reduce(|text, cause| {
         // Some errors tell their cause themselves.
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
     });

@@ -19,6 +19,7 @@ mod device;
 mod devices;
 mod doctor;
 mod exit;
+mod flags;
 mod hub;
 mod inspect;
 mod interrupt;

@@ -16,10 +16,10 @@ use crate::sampling::SamplingOptions;
 /// Flags that say how a text is continued.
 #[derive(Args)]
 pub(crate) struct GenerationOptions {
-    /// Recurrence steps per token: how long the model thinks [default: the model's mean recurrence]
+    /// Recurrence steps per token, up to 65536: how long the model thinks [default: the model's mean recurrence]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
     pub(crate) steps: Option<u32>,
-    /// Factor on the random initial state; 0 starts from zeros
+    /// Factor on the random initial state, up to 1000000; 0 starts from zeros
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Depth")]
     pub(crate) init_scale: f32,
     #[command(flatten)]

@@ -24,13 +24,17 @@ impl KvStrategy {
     /// [`Error::Option`] for other names, and for those that would mix layers up.
     pub fn parse(name: &str, layers: u32) -> Result<Self, Error> {
         let wrong = |allowed| Error::Option { name: "KV lookup", value: name.to_owned(), allowed };
+        let other_layers = |allowed| {
+            let value = format!("{name}, where the core block has {layers} layers");
+            Error::Option { name: "KV lookup", value, allowed }
+        };
         let (lookup, share) = match name.find("compress-") {
             Some(at) => (name[..at].trim_end_matches('-'), Some(&name[at + "compress-".len()..])),
             None => (name, None),
         };
         let (lookup, modulus) = lookup.split_once("-m").map_or((lookup, None), |(rule, n)| (rule, Some(n)));
         if modulus.is_some_and(|n| n.parse() != Ok(layers)) {
-            return Err(wrong(
+            return Err(other_layers(
                 "-mN with as many layers as the model's core block has: other layers' keys mean nothing to a layer",
             ));
         }
@@ -52,7 +56,7 @@ impl KvStrategy {
             Some(share) => {
                 let slots = share.strip_prefix('s').and_then(|n| n.parse::<u32>().ok()).ok_or_else(|| wrong(KNOWN))?;
                 if slots == 0 || !slots.is_multiple_of(layers) {
-                    return Err(wrong(
+                    return Err(other_layers(
                         "compress-sN with a multiple of the core block's layers, so that each layer has its own",
                     ));
                 }

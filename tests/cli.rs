@@ -127,8 +127,8 @@ fn tokens_are_banned_and_forced_and_repetitions_penalised() {
         (&["--logit-bias", "\" A B\"+1"], "is not one token but"),
         (&["--logit-bias", "99999+1"], "token id 99999"),
         (&["--dry-base", "2"], "--dry-multiplier"),
-        (&["--dry-multiplier=-1"], "dry multiplier is -1"),
-        (&["--dry-multiplier=1", "--dry-base=0"], "dry base is 0"),
+        (&["--dry-multiplier=-1"], "--dry-multiplier is -1"),
+        (&["--dry-multiplier=1", "--dry-base=0"], "--dry-base is 0"),
     ] {
         let (_, errors, code) = run(flags);
         assert!(matches!(code, Some(1 | 2)) && errors.contains(says), "{flags:?}: {code:?} {errors}");

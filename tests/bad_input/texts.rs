@@ -31,7 +31,12 @@ fn long_prompt() -> Result<()> {
     let prompt = "Ball in C. Swap CE AC AB AD AE";
     let words = ["do not fit the context of 3", "shorten the prompt", "up to 512"];
     refused(&["run", "--cpu", "-c", "3", prompt], None, 1, &words)?;
-    refused(&["run", "--cpu", "-c", "513", "x"], None, 2, &["context is 513", "between 1 and the model's block_size"])?;
+    refused(
+        &["run", "--cpu", "-c", "513", "x"],
+        None,
+        2,
+        &["--ctx-size is 513", "between 1 and the model's block_size"],
+    )?;
     // Long before any tokenizer would have read it.
     for piece in ["1", "a", " ", "Ball in C. "] {
         refused(
@@ -63,7 +68,7 @@ fn steps() -> Result<()> {
 fn temperature() -> Result<()> {
     for (given, shown) in [("nan", "NaN"), ("inf", "inf"), ("-1", "-1")] {
         let flag = format!("--temp={given}");
-        let words = [&format!("temperature is {shown}"), "it must be a number of at least 0"];
+        let words = [&format!("--temp is {shown}"), "it must be a number of at least 0"];
         refused(&["run", "--cpu", &flag, "x"], None, 2, &words.map(|word| word as &str))?;
     }
     Ok(())
@@ -86,16 +91,16 @@ fn negative() -> Result<()> {
 
 fn flags() -> Result<()> {
     for (flag, words) in [
-        ("--top-p=nan", "top_p is NaN"),
-        ("--top-p=0", "top_p is 0"),
-        ("--min-p=2", "min_p is 2"),
-        ("--repeat-penalty=0", "repeat_penalty is 0"),
-        ("--dry-multiplier=inf", "dry multiplier is inf"),
+        ("--top-p=nan", "--top-p is NaN"),
+        ("--top-p=0", "--top-p is 0"),
+        ("--min-p=2", "--min-p is 2"),
+        ("--repeat-penalty=0", "--repeat-penalty is 0"),
+        ("--dry-multiplier=inf", "--dry-multiplier is inf"),
         ("--logit-bias=1nan", "is no token and value"),
         ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
-        ("--noise=fixed=9", "noise is fixed=9"),
-        ("--init-scale=nan", "init_scale is NaN"),
-        ("--stop=", "stop string is empty"),
+        ("--noise=fixed=9", "--noise is fixed=9"),
+        ("--init-scale=nan", "--init-scale is NaN"),
+        ("--stop=", "--stop is empty"),
         ("--max-tokens=0", "0 is not in 1.."),
         ("--ctx-size=0", "0 is not in 1.."),
         ("--seed=x", "invalid digit"),
@@ -105,6 +110,24 @@ fn flags() -> Result<()> {
         ("--gpu=0", "cannot be used with"),
     ] {
         refused(&["run", "--cpu", flag, "x"], None, 2, &[words])?;
+    }
+    for (flags, words) in [
+        (&["--speculate", "--draft-len=64"][..], "--draft-len is 64; it must be from 1 to 63 tokens"),
+        (&["--speculate=9", "--steps=8"], "--speculate is 9; it must be from 1 to the steps"),
+        (&["--pipeline=1", "--steps=99"], "--pipeline is 1; it must be at least 1, and at least a 64th"),
+        (&["--pipeline", "--continuous"], "--pipeline and --continuous do not go together"),
+        (&["--diffusion", "--exit=latent-diff"], "rules of their own (--freeze)"),
+        (&["--diffusion", "--noise=fixed=0.1"], "by another rule (--noise-mix)"),
+        (&["--diffusion", "--wavefront=2", "--no-full-prefill", "-p=Ball in C"], "(leave out --no-full-prefill)"),
+        (&["--diffusion", "--invariant"], "--diffusion and --invariant do not go together"),
+        (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, where the core block has 2 layers; it must be -mN"),
+        (
+            &["--kv-lookup=compress-s3"],
+            "--kv-lookup is compress-s3, where the core block has 2 layers; it must be compress-sN",
+        ),
+    ] {
+        let prompt: &[&str] = if flags.iter().any(|flag| flag.starts_with("-p")) { &[] } else { &["x"] };
+        refused(&[&["run", "--cpu"], flags, prompt].concat(), None, 2, &[words])?;
     }
     Ok(())
 }
