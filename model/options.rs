@@ -58,7 +58,7 @@ pub struct SessionOptions {
     pub share: KvShare,
     /// Seed of initial states and sampling: the same seed gives the same tokens on the same device.
     pub seed: u64,
-    /// Factor on the standard deviation of initial states; 0 starts from zeros.
+    /// Factor on the standard deviation of initial states, at most 1,000,000, so that all sums stay finite; 0 starts from zeros.
     pub init_scale: f32,
     /// Whether every sum is added in one order, however many rows a pass has: then a token's logits are the same to the bit alone, in company, drafted and
     /// verified. Every pass has the same number of rows for it, 8.
@@ -84,9 +84,9 @@ impl SessionOptions {
         if self.share == KvShare::Steps(0) {
             return Err(Error::Option { name: "share", value: "0".to_owned(), allowed: "at least 1 step" });
         }
-        if !self.init_scale.is_finite() || self.init_scale < 0.0 {
+        if !(0.0..=1e6).contains(&self.init_scale) {
             let value = self.init_scale.to_string();
-            return Err(Error::Option { name: "init_scale", value, allowed: "a number of at least 0" });
+            return Err(Error::Option { name: "init_scale", value, allowed: "a number from 0 to 1000000" });
         }
         Ok(())
     }

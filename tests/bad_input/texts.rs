@@ -99,6 +99,7 @@ fn flags() -> Result<()> {
         ("--logit-bias=1nan", "is no token and value"),
         ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
         ("--noise=fixed=9", "--noise is fixed=9"),
+        ("--init-scale=1e20", "--init-scale is 100000000000000000000; it must be a number from 0 to 1000000"),
         ("--init-scale=nan", "--init-scale is NaN"),
         ("--stop=", "--stop is empty"),
         ("--max-tokens=0", "0 is not in 1.."),
