@@ -152,6 +152,15 @@ fn noise_can_be_repeated_and_is_refused_where_states_are_followed() {
 }
 
 #[test]
+fn a_trace_shows_nothing_that_is_computed_ahead() {
+    for flag in ["--speculate", "--pipeline", "--diffusion"] {
+        let done = output(&["trace", "--cpu", flag, PROMPT]);
+        let errors = text(&done.stderr);
+        assert!(done.status.code() == Some(2) && errors.contains("leave out --speculate"), "{flag}: {errors}");
+    }
+}
+
+#[test]
 fn completions_know_the_verbs() {
     let script = text(&output(&["completions", "bash"]).stdout);
     assert!(script.contains("devices") && script.contains("--steps"), "no verbs or flags in the script");
