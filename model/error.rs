@@ -212,6 +212,19 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
+    /// A wave that begins with its prompt, and has no position for a token behind it.
+    #[error(
+        "{tokens} tokens fill the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
+        room(*context, *most)
+    )]
+    NoRoom {
+        /// Tokens in the session after the prompt.
+        tokens: usize,
+        /// Positions of the session.
+        context: u32,
+        /// Positions of the model.
+        most: u32,
+    },
     /// The states of a trace would take too much memory.
     #[error(
         "the states of {tokens} tokens at {steps} steps take {:.1} GB, more than a trace may hold: at most {most} tokens at this depth; ask for fewer tokens or steps",

@@ -146,7 +146,7 @@ impl Session {
     /// The first time, kernels are compiled, which can take seconds; the device computes nothing yet.
     ///
     /// # Errors
-    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::Option`], the tokenizer's, or the device's.
+    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::NoRoom`], [`Error::Option`], the tokenizer's, or the device's.
     pub fn generate<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,

@@ -393,7 +393,7 @@ fn room(session: &Session, prompt: &[u32], policy: &Policy) -> Result<u32, Error
     }
     if end == context {
         let most = session.model().config().block_size;
-        return Err(Error::PromptTooLong { tokens: end as usize + 1, context, most });
+        return Err(Error::NoRoom { tokens: end as usize, context, most });
     }
     Ok(context - end)
 }

@@ -84,7 +84,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
             Ok(Next::Leave) => break,
             Err(error) if can_go_on(&error) => {
                 exit::say(&error);
-                if matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. })) {
+                if matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. } | Error::NoRoom { .. })) {
                     note(FULL);
                 }
                 failed.get_or_insert(exit::number(&error));
@@ -181,7 +181,13 @@ fn note(text: &str) {
 fn can_go_on(error: &anyhow::Error) -> bool {
     let refused = matches!(
         error.downcast_ref::<Error>(),
-        Some(Error::Chat { .. } | Error::PromptTooLong { .. } | Error::Option { .. } | Error::Tokenizer { .. })
+        Some(
+            Error::Chat { .. }
+                | Error::PromptTooLong { .. }
+                | Error::NoRoom { .. }
+                | Error::Option { .. }
+                | Error::Tokenizer { .. }
+        )
     );
     refused || error.is::<Usage>() || error.is::<file::FileError>()
 }

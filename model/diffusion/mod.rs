@@ -13,7 +13,8 @@ use ruminate_shaders::wave::FreezeRule;
 
 pub(crate) use self::wave::{Current, Reach, WaveSites, emitted};
 
-/// Diffusion forcing, with the defaults of the paper. Sessions for it are made with [`Diffusion::SHARE`]: a position's keys are those of its last step.
+/// Diffusion forcing, with the defaults of the paper. A token stands once the state at its own position has settled, so a context holds one less than otherwise.
+/// Sessions for it are made with [`Diffusion::SHARE`]: a position's keys are those of its last step.
 ///
 /// The steps of [`GenerateOptions::steps`](crate::GenerateOptions::steps) are those of the prompt, and what [`FreezeRule::TokenStability`] and [`FreezeRule::Fixed`] count by.
 /// [`GenerateOptions::continuous`](crate::GenerateOptions::continuous) lets a new position begin with the state of the one in front of it.
