@@ -161,6 +161,6 @@ fn written(device: &Device) -> Result<()> {
         ensure!(!file.tensor(name)?.data().is_empty(), "{name}");
     }
     let nowhere = trace.write_safetensors(&trace.pca(), HashMap::new(), folder.path());
-    ensure!(matches!(nowhere, Err(Error::Write { .. })), "{nowhere:?}");
+    ensure!(matches!(nowhere, Err(Error::Output { .. })), "{nowhere:?}");
     Ok(())
 }
