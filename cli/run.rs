@@ -13,7 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::logprobs;
 use crate::model::{ModelOptions, open_session};
 use crate::options::GenerationOptions;
-use crate::progress::Prefill;
+use crate::progress::Tokens;
 use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
 use crate::snapshot::SnapshotOptions;
@@ -93,7 +93,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     let mut generation = session.generate(prompt, &asked)?;
     let most = asked.steps.unwrap_or(model.config().mean_recurrence);
     let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most, asked.diffusion.is_none()));
-    let mut prefill = Prefill::new(options.quiet);
+    let mut coming = Tokens::new(options.quiet);
     let mut out = std::io::stdout().lock();
     let (mut whole, mut tokens, mut newline) = (String::new(), Vec::new(), true);
     let mut ranked = Vec::new();
@@ -101,7 +101,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         writeln!(out, "{}", logprobs::heading(count))?;
     }
     while !watch.stopped() {
-        let piece = match prefill.next(&mut generation)? {
+        let piece = match coming.next(&mut generation)? {
             Progress::Token(piece) => piece,
             Progress::Working => continue,
             Progress::Done(_) => break,

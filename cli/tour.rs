@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use anyhow::Result;
-use ruminate::{GenerateOptions, Model, Sampling, SessionOptions, demo};
+use ruminate::{GenerateOptions, Model, Progress, Sampling, SessionOptions, demo};
 
 use crate::exit::Done;
 use crate::interrupt::Interrupt;
+use crate::progress::Tokens;
 use crate::run::Run;
 
 /// Depths that are shown unless one is asked for.
@@ -49,10 +50,16 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
             ..usual.clone()
         };
         let mut answer = String::new();
-        for piece in session.generate(prompt, &asked)? {
-            answer.push_str(&piece?.text);
+        let mut coming = Tokens::new(options.quiet);
+        let mut generation = session.generate(prompt, &asked)?;
+        loop {
             if watch.stopped() {
                 return Ok(Done::Interrupted);
+            }
+            match coming.next(&mut generation)? {
+                Progress::Token(piece) => answer.push_str(&piece.text),
+                Progress::Working => {}
+                Progress::Done(_) => break,
             }
         }
         let verdict = if answer.trim() == right.trim() { "right" } else { "wrong" };

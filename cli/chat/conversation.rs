@@ -13,7 +13,7 @@ use super::file;
 use crate::exit::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
-use crate::progress::Prefill;
+use crate::progress::Tokens;
 use crate::report::Report;
 
 /// How a conversation is held.
@@ -170,21 +170,15 @@ impl Conversation {
         self.held.extend(&tokens[kept..]);
         let mut out = std::io::stdout().lock();
         let mut text = String::new();
-        let mut prefill = Prefill::new(self.settings.quiet);
+        let mut coming = Tokens::new(self.settings.quiet);
         let written = loop {
             if stopped() {
                 break Ok(());
             }
-            // Until the answer begins in pieces, so that a long conversation can be interrupted; then at full speed.
-            let piece = if generation.statistics().tokens == 0 {
-                match prefill.step(&mut generation)? {
-                    Progress::Token(piece) => piece,
-                    Progress::Working => continue,
-                    Progress::Done(_) => break Ok(()),
-                }
-            } else {
-                let Some(piece) = generation.next() else { break Ok(()) };
-                piece?
+            let piece = match coming.next(&mut generation)? {
+                Progress::Token(piece) => piece,
+                Progress::Working => continue,
+                Progress::Done(_) => break Ok(()),
             };
             self.held.push(piece.token);
             text.push_str(&piece.text);

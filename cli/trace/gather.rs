@@ -11,7 +11,7 @@ use ruminate::{Error, GenerateOptions, Model, Progress, SessionOptions, Specials
 use crate::exit::Usage;
 use crate::interrupt::Interrupt;
 use crate::model::open_session;
-use crate::progress::Prefill;
+use crate::progress::Tokens;
 
 /// Tokens that are generated unless a number is given: more are hard to look at.
 const USUAL: u32 = 64;
@@ -99,13 +99,13 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let max_tokens = Some(asked.generation.max_tokens.unwrap_or(USUAL).min(most));
     let watch = interrupt.generating();
     let (mut tokens, mut used) = (prompt.clone(), vec![steps; prompt.len().saturating_sub(1)]);
-    let mut prefill = Prefill::new(asked.quiet);
+    let mut coming = Tokens::new(asked.quiet);
     let mut generation = session.generate(&prompt[..], &GenerateOptions { max_tokens, ..asked.generation.clone() })?;
     loop {
         if watch.stopped() {
             return Ok(None);
         }
-        match prefill.next(&mut generation)? {
+        match coming.next(&mut generation)? {
             Progress::Working => {}
             Progress::Token(piece) => {
                 tokens.push(piece.token);

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -18,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     ("closed_pipe", closed_pipe),
     ("full_disk", full_disk),
     ("interrupt", interrupt),
+    ("interrupt_within_a_token", interrupt_within_a_token),
 ];
 
 /// What needs a device.
@@ -181,6 +183,30 @@ fn interrupt() -> Result<()> {
     stdout.read_to_end(&mut text)?;
     said(&child.wait_with_output()?, 130, &[])?;
     ensure!(text.ends_with(b"\n"), "what was said so far does not end as a line: {text:?}");
+    Ok(())
+}
+
+/// A token of so many steps takes the twins minutes.
+#[cfg(unix)]
+fn interrupt_within_a_token() -> Result<()> {
+    let home = Folder::new()?;
+    let mut child = ruminate(home.path(), &["run", "--cpu", "-q", "--steps", "65536", "3+4-2"]).spawn()?;
+    std::thread::sleep(Duration::from_secs(4));
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
+    ensure!(sent.success());
+    for _ in 0..600 {
+        if child.try_wait()?.is_some() {
+            said(&child.wait_with_output()?, 130, &[])?;
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill()?;
+    anyhow::bail!("the token went on for half a minute")
+}
+
+#[cfg(not(unix))]
+fn interrupt_within_a_token() -> Result<()> {
     Ok(())
 }
 
