@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use libtest_mimic::Arguments;
 use ruminate::{
     Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, Pipeline, Progress, Sampling,
@@ -10,7 +10,7 @@ use ruminate::{
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
-use ruminate_tests::{Test, both, device};
+use ruminate_tests::{Test, both, device, near_tie};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
@@ -134,17 +134,7 @@ fn near_ties(device: &Device) -> Result<()> {
         ];
         for way in ways {
             let found = tokens(&mut usual()?, &prompt, &way)?.0;
-            let Some(place) = found.iter().zip(&expected).position(|(a, b)| a != b) else {
-                ensure!(found.len() == expected.len(), "{} tokens instead of {}", found.len(), expected.len());
-                continue;
-            };
-            let mut session = usual()?;
-            let mut logits = session.forward(&prompt, STEPS, State::Seeded, false)?;
-            for token in &expected[..place] {
-                logits = session.forward(&[*token], STEPS, State::Seeded, false)?;
-            }
-            let (a, b) = (logits[expected[place] as usize], logits[found[place] as usize]);
-            ensure!((a - b).abs() < 0.02, "prompt {seed}: {a} and {b} are no near-tie");
+            near_tie(&mut usual()?, &prompt, STEPS, &expected, &found).with_context(|| format!("prompt {seed}"))?;
         }
     }
     Ok(())

@@ -11,13 +11,14 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
 use ruminate_shaders::recur::NoiseKind;
-use ruminate_tests::{Test, both, device};
+use ruminate_tests::{Test, both, device, near_tie};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device();
     let tests: &[Test] = &[
         ("every_sequence_says_in_company_what_it_says_alone", company),
+        ("a_difference_outside_of_the_invariant_mode_is_a_near_tie", near_ties),
         ("penalties_and_log_probabilities_are_each_sequence_s_own", own),
         ("sequences_of_one_depth_share_their_passes", shared),
         ("rows_leave_early_as_they_do_alone", exits),
@@ -113,6 +114,27 @@ fn company(device: &Device) -> Result<()> {
     let count = if device.is_cpu() { 12 } else { 200 };
     let all: Vec<Asked> = (0..count).map(asked).collect();
     compare(&model, &mut batch(&model, 8)?, &all)
+}
+
+/// Sessions as they usually are: how many rows a pass has decides which kernels add up.
+fn near_ties(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let usual = |seed| SessionOptions { invariant: false, ..session(seed) };
+    let mut all: Vec<Asked> = (0..if device.is_cpu() { 4 } else { 40 }).map(|seed| asked(2 * seed)).collect();
+    for asked in &mut all {
+        asked.options.max_tokens = Some(8);
+    }
+    let mut batch = model.batch(BatchOptions { sequences: 8, session: usual(0) })?;
+    for (Asked { prompt, seed, options }, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
+        let mut alone = model.session(usual(*seed))?;
+        let expected: Vec<u32> =
+            alone.generate(prompt.as_slice(), options)?.map(|piece| Ok(piece?.token)).collect::<Result<_>>()?;
+        let found: Vec<u32> = said.iter().map(|piece| piece.token).collect();
+        let steps = options.steps.context("a depth")?;
+        near_tie(&mut model.session(usual(*seed))?, prompt, steps, &expected, &found)
+            .with_context(|| format!("{seed}"))?;
+    }
+    Ok(())
 }
 
 fn own(device: &Device) -> Result<()> {
