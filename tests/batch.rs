@@ -11,7 +11,7 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
 use ruminate_shaders::recur::NoiseKind;
-use ruminate_tests::{Test, both, device, near_tie};
+use ruminate_tests::{Test, both, cases, device, near_tie};
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
@@ -111,8 +111,7 @@ fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<()> {
 
 fn company(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let count = if device.is_cpu() { 12 } else { 200 };
-    let all: Vec<Asked> = (0..count).map(asked).collect();
+    let all: Vec<Asked> = (0..cases(device, 200, 12)).map(asked).collect();
     compare(&model, &mut batch(&model, 8)?, &all)
 }
 
@@ -120,7 +119,7 @@ fn company(device: &Device) -> Result<()> {
 fn near_ties(device: &Device) -> Result<()> {
     let model = model(device)?;
     let usual = |seed| SessionOptions { invariant: false, ..session(seed) };
-    let mut all: Vec<Asked> = (0..if device.is_cpu() { 4 } else { 40 }).map(|seed| asked(2 * seed)).collect();
+    let mut all: Vec<Asked> = (0..cases(device, 40, 4)).map(|seed| asked(2 * seed)).collect();
     for asked in &mut all {
         asked.options.max_tokens = Some(8);
     }
@@ -192,8 +191,7 @@ fn leaving(seed: u64) -> Asked {
 
 fn exits(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let count = if device.is_cpu() { 12 } else { 200 };
-    let all: Vec<Asked> = (0..count).map(leaving).collect();
+    let all: Vec<Asked> = (0..cases(device, 200, 12)).map(leaving).collect();
     compare(&model, &mut batch(&model, 8)?, &all)?;
     // Each of the criteria lets some leave before they have had all their steps.
     for criterion in Criterion::ALL {
@@ -211,7 +209,7 @@ fn exits(device: &Device) -> Result<()> {
 /// Lookups that tell rows that left from those that did not; where the last step of all is seen, tokens of a prompt follow each other.
 fn lookups(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let all: Vec<Asked> = (0..if device.is_cpu() { 3 } else { 20 }).map(leaving).collect();
+    let all: Vec<Asked> = (0..cases(device, 20, 3)).map(leaving).collect();
     for lookup in [Lookup::Full, Lookup::AlwaysLast] {
         let options = |seed| SessionOptions { lookup, ..session(seed) };
         let mut batch = model.batch(BatchOptions { sequences: 5, session: options(0) })?;
@@ -260,7 +258,7 @@ fn fewer(device: &Device) -> Result<()> {
 /// Other depths from token to token, beside rows that leave early; and one that makes no sense, which is its sequence's own affair.
 fn steps_of(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let mut all: Vec<Asked> = (80..if device.is_cpu() { 84 } else { 110 }).map(leaving).collect();
+    let mut all: Vec<Asked> = (80..80 + cases(device, 30, 4)).map(leaving).collect();
     for asked in all.iter_mut().step_by(2) {
         let seed = asked.seed as u32;
         asked.options.exit = None;
@@ -294,8 +292,7 @@ fn steps_of(device: &Device) -> Result<()> {
 /// Tokens that go on from the last state, in both ways, and noise of every kind, beside sequences that have none.
 fn carried(device: &Device) -> Result<()> {
     let model = model(device)?;
-    let count = if device.is_cpu() { 8 } else { 60 };
-    let mut all: Vec<Asked> = (200..200 + count).map(leaving).collect();
+    let mut all: Vec<Asked> = (200..200 + cases(device, 60, 8)).map(leaving).collect();
     for (asked, place) in all.iter_mut().zip(0..) {
         asked.options.continuous = [None, Some(Continuous::Raw), Some(Continuous::Normed)][place % 3];
         let kind = NoiseKind::ALL[place % 5];

@@ -32,6 +32,17 @@ pub fn options() -> Option<OpenOptions> {
     Some(OpenOptions { select, limits, tuning, ..OpenOptions::default() })
 }
 
+/// How many of so many random cases are taken: all of them on a device as it is, a quarter where it pretends limits, which makes it many times slower, and few
+/// on the twins.
+#[must_use]
+pub fn cases(device: &Device, all: u64, few: u64) -> u64 {
+    match options() {
+        _ if device.is_cpu() => few,
+        Some(OpenOptions { limits: Tier::WebGpuDefaults, .. }) => all / 4,
+        _ => all,
+    }
+}
+
 /// A trial that needs a device: ignored, and counted as such, where there is none.
 pub fn trials(
     device: Option<&Device>,

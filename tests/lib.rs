@@ -19,7 +19,7 @@ mod folder;
 mod host;
 mod ties;
 
-pub use bed::{Test, both, compare, device, options, run_case, trials};
+pub use bed::{Test, both, cases, compare, device, options, run_case, trials};
 pub use folder::{Folder, golden_folder, golden_json, safetensors_file, safetensors_of};
 pub use host::{Alive, Host};
 pub use ties::near_tie;
