@@ -100,19 +100,22 @@ fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Pie
     Ok(ids.into_iter().map(|id| (id, said.remove(&id).unwrap_or_default())).collect())
 }
 
-fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<()> {
+/// Compares, and gives what each says.
+fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<Vec<Vec<Piece>>> {
+    let mut each = Vec::new();
     for (asked, (id, said)) in all.iter().zip(together(batch, all)?) {
         let expected = alone(model, asked)?;
         ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
         ensure!(batch.stop_reason(id).is_some(), "{id:?} has not ended");
+        each.push(said);
     }
-    Ok(())
+    Ok(each)
 }
 
 fn company(device: &Device) -> Result<()> {
     let model = model(device)?;
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(asked).collect();
-    compare(&model, &mut batch(&model, 8)?, &all)
+    compare(&model, &mut batch(&model, 8)?, &all).map(drop)
 }
 
 /// Sessions as they usually are: how many rows a pass has decides which kernels add up.
@@ -145,7 +148,7 @@ fn own(device: &Device) -> Result<()> {
         asked.options.logit_bias = if place % 3 == 0 { vec![(7, f32::NEG_INFINITY), (9, 3.0)] } else { Vec::new() };
         asked.options.logprobs = [None, Some(2), Some(5)][place % 3];
     }
-    compare(&model, &mut batch(&model, 3)?, &all)
+    compare(&model, &mut batch(&model, 3)?, &all).map(drop)
 }
 
 fn shared(device: &Device) -> Result<()> {
@@ -192,14 +195,14 @@ fn leaving(seed: u64) -> Asked {
 fn exits(device: &Device) -> Result<()> {
     let model = model(device)?;
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(leaving).collect();
-    compare(&model, &mut batch(&model, 8)?, &all)?;
+    let each = compare(&model, &mut batch(&model, 8)?, &all)?;
     // Each of the criteria lets some leave before they have had all their steps.
     for criterion in Criterion::ALL {
-        let of = |asked: &&Asked| asked.options.exit.is_some_and(|exit| exit.criterion == criterion);
         let mut early = 0;
-        for asked in all.iter().filter(of).take(8) {
-            let steps = asked.options.steps.context("a depth")?;
-            early += alone(&model, asked)?.iter().filter(|piece| piece.steps < steps).count();
+        for (Asked { options, .. }, said) in all.iter().zip(&each) {
+            let steps = options.steps.context("a depth")?;
+            let asked = options.exit.is_some_and(|exit| exit.criterion == criterion);
+            early += said.iter().filter(|piece| asked && piece.steps < steps).count();
         }
         ensure!(early > 0 || device.is_cpu(), "nothing left early by {}", criterion.name());
     }
@@ -300,12 +303,12 @@ fn carried(device: &Device) -> Result<()> {
         asked.options.noise = Some(stir).filter(|_| place % 2 == 0);
         asked.options.logprobs = Some(0);
     }
-    compare(&model, &mut batch(&model, 6)?, &all)?;
+    let each = compare(&model, &mut batch(&model, 6)?, &all)?;
     // Both change what is said.
     let mut others = 0;
-    for asked in all.iter().skip(1).take(5) {
+    for (asked, said) in all.iter().zip(each).skip(1).take(5) {
         let plain = GenerateOptions { continuous: None, noise: None, ..asked.options.clone() };
-        others += usize::from(alone(&model, asked)? != alone(&model, &Asked { options: plain, ..asked.clone() })?);
+        others += usize::from(said != alone(&model, &Asked { options: plain, ..asked.clone() })?);
     }
     ensure!(others >= 3, "only {others} of 5 differ from plain ones");
     Ok(())
