@@ -67,7 +67,7 @@ impl Report<'_> {
             "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
              per token{shared}, {} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
             digits(self.model.load_time().as_secs_f64()),
-            digits(self.statistics.prompt_rate()),
+            measured(self.statistics.prompt_rate(), digits),
             measured(self.statistics.decode_rate(), digits),
             measured(self.bandwidth(), |rate| format!("{rate:.2}")),
             self.counters_now().live_bytes as f64 / 1e6,
@@ -96,7 +96,7 @@ fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A rate, if there was time in which it could be measured: not where all tokens came at once.
+/// A rate, if there was time in which it could be measured: not where all tokens came at once, or none.
 fn measured(rate: f64, write: fn(f64) -> String) -> String {
     if rate > 0.0 { write(rate) } else { "-".to_owned() }
 }
