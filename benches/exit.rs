@@ -55,10 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             fixed.push(time(taken, None)?);
             early.push(time(MOST, Some(at(taken)))?);
         }
-        let [fixed, early] = [fixed, early].map(|mut times| {
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
-        });
+        let (fixed, early) = (median(fixed), median(early));
         let rest = early - fixed;
         idle.push(rest / f64::from(MOST - taken));
         println!("{taken:>11} {fixed:>9.1} ms {early:>13.1} ms {rest:>14.1} ms {:>12.1} %", 100.0 * rest / whole);
@@ -69,8 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok::<_, ruminate::Error>((device.counters() - before).launches)
     };
     let launches = (launches(2)? - launches(1)?) as f64;
-    idle.sort_by(f64::total_cmp);
-    let idle = idle[idle.len() / 2];
+    let idle = median(idle);
     let costs = Costs::measure(&device, 3)?;
     let (dependent, submission) = (costs.dependent.median() * 1e3, costs.submission.median() * 1e3);
     println!(
@@ -84,4 +80,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (piece, behind) = (submission / f64::from(PIECE), 2 * PIECE - 1);
     println!("submissions of {PIECE} steps           {piece:>+17.3} ms {idle:>17.3} ms, of {behind} at most");
     Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

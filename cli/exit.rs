@@ -45,8 +45,9 @@ pub(crate) fn say(error: &anyhow::Error) {
     let first = error.chain().next();
     let bare = first.is_some_and(|first| first.is::<std::io::Error>() || first.is::<serde_json::Error>());
     let place = if bare { "cannot write to stdout: " } else { "" };
-    let told = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map_or_else(|| cause.to_string(), told);
-    let text = error.chain().map(told).reduce(|text, cause| {
+    let words =
+        |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map_or_else(|| cause.to_string(), told);
+    let text = error.chain().map(words).reduce(|text, cause| {
         // Some errors tell their cause themselves.
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
     });

@@ -7,7 +7,7 @@ use safetensors::tensor::TensorView;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::output::OutputFile;
+use crate::output::write_tensors;
 use crate::session::Session;
 
 /// Outputs of layers at every step of some rows.
@@ -52,21 +52,12 @@ impl Latents {
     /// # Errors
     /// [`Error::Output`], [`Error::Write`].
     pub fn write_safetensors(&self, about: HashMap<String, String>, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let file = OutputFile::create(path)?;
-        let failed = |source| Error::Write { file: path.display().to_string(), source };
-        let other = |error: safetensors::SafeTensorError| match error {
-            safetensors::SafeTensorError::IoError(source) => failed(source),
-            error => failed(std::io::Error::other(error)),
-        };
         let (steps, rows) = (self.steps as usize, self.rows as usize);
         let views = self.layers.iter().map(|layer| {
             let (shape, bytes) = (vec![steps, rows, layer.width as usize], bytemuck::cast_slice(&layer.values));
-            Ok((layer.name.clone(), TensorView::new(safetensors::Dtype::F32, shape, bytes)?))
+            Ok((layer.name.as_str(), TensorView::new(safetensors::Dtype::F32, shape, bytes)?))
         });
-        let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
-        safetensors::serialize_to_file(views, Some(about), file.temporary()).map_err(other)?;
-        file.finish()
+        write_tensors(path.as_ref(), views, about)
     }
 }
 

@@ -104,7 +104,7 @@ pub use latents::{Latents, Layer};
 pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};
 pub use model::Model;
 pub use noise::Noise;
-pub use options::{Continuous, GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
+pub use options::{GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
 pub use output::OutputFile;
 pub use precision::{Dtypes, Group, Precision};
 pub use quantize::{QuantizeOptions, Quantized, quantize};
@@ -115,7 +115,7 @@ pub use ruminate_engine::{
     backend,
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
-pub use ruminate_shaders::exit::Criterion;
+pub use ruminate_shaders::exit::{Continuous, Criterion};
 pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
-use sha2::Digest;
 
 use crate::ahead::Ends;
 use crate::arch::{Raven, Weights, raven_tensors};
@@ -18,7 +17,6 @@ use crate::kv::KvCache;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
-use crate::snapshot::hex;
 use crate::source::Source;
 use crate::tables::Tables;
 use crate::tokenizer::{Specials, Tokenizer};
@@ -37,7 +35,7 @@ struct Inner {
     tokenizer: Tokenizer,
     chat: Option<ChatTemplate>,
     raven: Raven,
-    fingerprint: String,
+    fingerprint: Vec<u8>,
     load_time: Duration,
 }
 
@@ -74,7 +72,6 @@ impl Model {
         if !options.overcommit {
             fit::check_model(&config, (dtypes, !quantised), &options.session, device)?;
         }
-        let fingerprint = hex(&weights.fingerprint(&config)?.finalize());
         let total = config.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
         let mut progress = options.progress;
@@ -84,6 +81,8 @@ impl Model {
                 progress(done, total.max(done));
             }
         })?;
+        // Once the files have been read, most of what it looks at is in memory.
+        let fingerprint = weights.fingerprint(&config)?;
         let device = device.clone();
         let load_time = begin.elapsed();
         let inner = Inner { device, config, generation, tokenizer, chat, raven, fingerprint, load_time };
@@ -166,13 +165,8 @@ impl Model {
         self.inner.config.weight_bytes_per_token(self.dtypes(), steps)
     }
 
-    /// The scales of all norms: no two checkpoints that were trained have the same.
-    pub(crate) fn norms(&self) -> impl Iterator<Item = &ruminate_engine::Buffer> {
-        self.inner.raven.norms()
-    }
-
     /// SHA-256 of a sample of the weights as they are stored, or of what they are made from.
-    pub(crate) fn fingerprint(&self) -> &str {
+    pub(crate) fn fingerprint(&self) -> &[u8] {
         &self.inner.fingerprint
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
+use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
@@ -117,15 +118,6 @@ pub enum State<'a> {
     Given(&'a [f32]),
     /// That of the last row of the session's last pass, for a single row: continuous compute.
     Carried,
-}
-
-/// What a chosen token's recurrence goes on from, if not from a fresh state: the state of the token that it was chosen behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Continuous {
-    /// As it left the core block.
-    Raw,
-    /// Behind the final norm, as one path of the authors' code has it.
-    Normed,
 }
 
 /// Gives the steps of a token by its place among the generated ones, from 0.

@@ -1,9 +1,13 @@
 //! Files that are written whole or not at all, and only where a file belongs.
 
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use safetensors::SafeTensorError;
+use safetensors::tensor::TensorView;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::error::{Error, Result};
@@ -115,6 +119,25 @@ impl Write for OutputFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Writes a safetensors file of tensors with their names; `about` goes into its metadata.
+pub(crate) fn write_tensors<'t, N: AsRef<str> + Ord + Display>(
+    path: &Path,
+    tensors: impl Iterator<Item = std::result::Result<(N, TensorView<'t>), SafeTensorError>>,
+    about: HashMap<String, String>,
+) -> Result<()> {
+    let file = OutputFile::create(path)?;
+    let failed = |error| {
+        let source = match error {
+            SafeTensorError::IoError(source) => source,
+            error => io::Error::other(error),
+        };
+        Error::Write { file: path.display().to_string(), source }
+    };
+    let tensors = tensors.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
+    safetensors::serialize_to_file(tensors, Some(about), file.temporary()).map_err(failed)?;
+    file.finish()
 }
 
 /// What a place holds that is no regular file.

@@ -2,13 +2,14 @@
 
 use ruminate_engine::{Buffer, Execution};
 use ruminate_shaders::Row;
+use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::recur::NoiseRule;
 
 use crate::ahead::Lead;
 use crate::diffusion::Given;
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
-use crate::options::{Continuous, State};
+use crate::options::State;
 use crate::sampling::Choosing;
 use crate::session::{Session, check_steps};
 use crate::workspace::{Choose, Follow, PlanKey, Stage};

@@ -6,7 +6,7 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::batch::{carry, follow, turn};
 use ruminate_shaders::embed::select;
-use ruminate_shaders::exit::{exit_wake, memo_bytes, value_bytes};
+use ruminate_shaders::exit::{Continuous, exit_wake, memo_bytes, value_bytes};
 use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
 use ruminate_shaders::{Row, activation_bytes};
@@ -18,7 +18,6 @@ use crate::diffusion::{Current, WaveSites};
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
-use crate::options::Continuous;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::tables::Tables;
 
@@ -372,11 +371,12 @@ impl Workspace {
             Some(Continuous::Raw) => state,
             Some(Continuous::Normed) => latents.unwrap_or(state),
         };
-        if from == to && (self.capacity == 1 || key.follow == Follow::Batch) {
+        if from == to && self.capacity == 1 {
             return Ok(());
         }
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
         if key.follow == Follow::Batch {
+            // What is carried raw is in its place.
             let terms = graph.import(&around.tables.terms);
             let launch = carry(self.capacity, around.kv.sequences(), self.width);
             return Ok(graph.launch(launch, &[rows, terms, from, to])?);

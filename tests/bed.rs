@@ -36,10 +36,11 @@ pub fn options() -> Option<OpenOptions> {
 /// on the twins.
 #[must_use]
 pub fn cases(device: &Device, all: u64, few: u64) -> u64 {
-    match options() {
-        _ if device.is_cpu() => few,
-        Some(OpenOptions { limits: Tier::WebGpuDefaults, .. }) => all / 4,
-        _ => all,
+    let limited = options().is_some_and(|options| options.limits == Tier::WebGpuDefaults);
+    match device.is_cpu() {
+        true => few,
+        false if limited => all / 4,
+        false => all,
     }
 }
 

@@ -85,6 +85,7 @@ fn table_entries_have_the_same_layout_on_both_sides() {
                 Some("Sequence") => size_of::<ruminate_shaders::Sequence>(),
                 Some("Sampler") => size_of::<ruminate_shaders::sample::Sampler>(),
                 Some("Terms") => size_of::<ruminate_shaders::exit::Terms>(),
+                Some("Stir") => size_of::<ruminate_shaders::recur::Stir>(),
                 Some("Penalties") => size_of::<ruminate_shaders::sample::penalise::Penalties>(),
                 _ => continue,
             };
@@ -94,7 +95,10 @@ fn table_entries_have_the_same_layout_on_both_sides() {
     });
     for kernel in KERNELS {
         seen += usize::from(
-            kernel.bindings.iter().any(|b| ["Row", "Sequence", "Sampler", "Terms", "Penalties"].contains(&b.element)),
+            kernel
+                .bindings
+                .iter()
+                .any(|b| ["Row", "Sequence", "Sampler", "Terms", "Stir", "Penalties"].contains(&b.element)),
         );
     }
     assert!(seen >= 10, "only {seen} kernels use a table");

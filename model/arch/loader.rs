@@ -32,11 +32,12 @@ impl Weights<'_> {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn fingerprint(self, config: &Config) -> Result<Sha256, Error> {
-        match self {
-            Self::Stored(checkpoint) => checkpoint.fingerprint(&super::raven_tensors(config)),
-            Self::Synthetic(made) => Ok(Sha256::new_with_prefix(made.recipe())),
-        }
+    pub(crate) fn fingerprint(self, config: &Config) -> Result<Vec<u8>, Error> {
+        let hash = match self {
+            Self::Stored(checkpoint) => checkpoint.fingerprint(&super::raven_tensors(config))?,
+            Self::Synthetic(made) => Sha256::new_with_prefix(made.recipe()),
+        };
+        Ok(hash.finalize().to_vec())
     }
 }
 

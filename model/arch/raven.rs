@@ -145,12 +145,6 @@ impl Raven {
         blocks.map(Block::bytes).sum::<u64>() + others.into_iter().flatten().map(Matrix::bytes).sum::<u64>()
     }
 
-    /// The scales of all norms, in f32 on every device.
-    pub(crate) fn norms(&self) -> impl Iterator<Item = &Buffer> {
-        let blocks = self.prelude.iter().chain(&self.core).chain(&self.coda);
-        blocks.flat_map(|block| &block.norms).chain([&self.ln_f])
-    }
-
     /// Tokens that the model knows, without what pads the table.
     pub(crate) const fn vocab(&self) -> u32 {
         self.config.vocab_size

@@ -1,8 +1,9 @@
 //! A sequence of a batch.
 
+use ruminate_shaders::NONE;
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
 use ruminate_shaders::batch::Came;
-use ruminate_shaders::exit::{Carry, Terms};
+use ruminate_shaders::exit::{Continuous, Terms};
 use ruminate_shaders::recur::NoiseRule;
 
 use super::table::Place;
@@ -11,7 +12,7 @@ use crate::error::Error;
 use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::model::Model;
-use crate::options::{Continuous, GenerateOptions, SessionOptions, StepsOf};
+use crate::options::{GenerateOptions, SessionOptions, StepsOf};
 use crate::policy::Chosen;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
@@ -106,12 +107,7 @@ impl Member {
     pub(super) fn terms(&self) -> Terms {
         let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt.len() as u32 } else { 0 };
         let terms = self.exit.map_or(Terms::fixed(self.steps), |exit| exit.terms(first(&exit), self.steps));
-        let carry = match self.continuous {
-            None => Carry::Nothing,
-            Some(Continuous::Raw) => Carry::Raw,
-            Some(Continuous::Normed) => Carry::Normed,
-        };
-        Terms { carry: carry as u32, ..terms }
+        Terms { continuous: self.continuous.map_or(NONE, |way| way as u32), ..terms }
     }
 
     /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it

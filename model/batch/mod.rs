@@ -15,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 
 use ruminate_engine::{Buffer, ReadBack};
 use ruminate_shaders::batch::Came;
+use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::{NONE, Row};
 
 use self::member::Member;
@@ -26,7 +27,7 @@ use crate::fit;
 use crate::generate::{Piece, Prompt, StopReason};
 use crate::kv::KvCache;
 use crate::model::Model;
-use crate::options::{Continuous, GenerateOptions, SessionOptions};
+use crate::options::{GenerateOptions, SessionOptions};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::INVARIANT_ROWS;
 use crate::tables::Tables;

@@ -1,6 +1,7 @@
 //! Waves on the device: what diffusion forcing asks of plans, the buffers that rounds hand on to each other, and what a round brings.
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
+use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::wave::{Freeze, FreezeRule, Mark, Mix, Past, Slide, Wave, blend, freeze, mix, settle, slide};
 use ruminate_shaders::{Row, activation_bytes};
 
@@ -8,7 +9,7 @@ use super::{Diffusion, Given};
 use crate::arch::{Pass, Sites};
 use crate::config::Config;
 use crate::error::Error;
-use crate::options::{Continuous, GenerateOptions};
+use crate::options::GenerateOptions;
 use crate::policy::Chosen;
 use crate::session::{MAX_STEPS, padded};
 use crate::workspace::Surroundings;

@@ -1,7 +1,7 @@
 //! The file of a saved session: safetensors, with everything in the order of positions.
 //!
 //! ```text
-//! metadata  format, version, session (settings), model (its configuration, dtypes, SHA-256 of its norms and of a sample of its weights)
+//! metadata  format, version, session (settings), model (its configuration, dtypes, SHA-256 of a sample of its weights)
 //! tokens    U32 [positions]
 //! depth     U32 [positions]                  steps that each has stored
 //! pages     U32 [slots, pages]               how the cache lay, so that sums are added in the same order
@@ -273,7 +273,7 @@ fn checksum(file: &mut File, bytes: u64) -> std::io::Result<(String, String)> {
     Ok((hex(&hash.finalize()), hex(&stored)))
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

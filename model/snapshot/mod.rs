@@ -1,14 +1,13 @@
 //! Sessions that outlive their program, and sessions that begin alike.
 //!
 //! [`Session::save`] writes all that a continuation depends on into one safetensors file, `file.rs` says how it looks; [`Model::resume`] makes a session of it
-//! that goes on as the saved one would have, if the model is that one: configuration, dtypes and norms are compared, and a fingerprint that the weights get
-//! when they are loaded, of some bytes of every tensor as it is stored, or of shape and seed where they are synthetic. [`Session::fork`] starts another session with the positions of this one.
+//! that goes on as the saved one would have, if the model is that one: configuration, dtypes and a fingerprint are compared, which the weights get when they are
+//! loaded, of some bytes of every tensor as it is stored, or of shape and seed where they are synthetic. [`Session::fork`] starts another session with the positions of this one.
 
 mod file;
 mod problem;
 mod settings;
 
-pub(crate) use file::hex;
 pub use problem::SnapshotProblem;
 
 use std::path::Path;
@@ -40,7 +39,7 @@ impl Session {
         let state = self.last_state()?;
         let settings = Settings::of(self, layout);
         let tensors = settings.tensors(self.model.config(), &self.kv, &depth, state.is_some());
-        let mut out = Writer::create(path.as_ref(), &About::of(&self.model)?, &settings, &tensors)?;
+        let mut out = Writer::create(path.as_ref(), &About::of(&self.model), &settings, &tensors)?;
         out.write(&tokens)?;
         out.write(bytemuck::cast_slice(&depth))?;
         out.write(bytemuck::cast_slice(pages))?;

@@ -4,12 +4,10 @@ use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 use ruminate_shaders::weight::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::SnapshotProblem;
-use super::file::Expected;
+use super::file::{Expected, hex};
 use crate::config::Config;
-use crate::error::Error;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
@@ -26,31 +24,23 @@ pub(super) struct About {
     config: Value,
     /// How its weights are held.
     dtypes: String,
-    /// SHA-256 of the scales of its norms.
-    norms: String,
-    /// Fingerprint of all its weights.
+    /// Fingerprint of its weights.
     weights: String,
 }
 
 impl About {
-    /// # Errors
-    /// The device's.
-    pub(super) fn of(model: &Model) -> Result<Self, Error> {
-        let mut hash = Sha256::new();
-        for norm in model.norms() {
-            hash.update(model.device().read(norm, 0..norm.size())?);
-        }
+    pub(super) fn of(model: &Model) -> Self {
         let mut config = serde_json::to_value(model.config()).unwrap_or_default();
         if let Some(fields) = config.as_object_mut() {
             fields.retain(|name, _| !NAMES.contains(&name.as_str()));
         }
-        let (dtypes, weights) = (model.dtypes().to_string(), model.fingerprint().to_owned());
-        Ok(Self { config, dtypes, norms: super::hex(&hash.finalize()), weights })
+        let (dtypes, weights) = (model.dtypes().to_string(), hex(model.fingerprint()));
+        Self { config, dtypes, weights }
     }
 
     /// Whether a model is that one.
     pub(super) fn check(&self, model: &Model) -> Result<(), SnapshotProblem> {
-        let here = Self::of(model).map_err(|error| SnapshotProblem::contradicts(&error.to_string()))?;
+        let here = Self::of(model);
         for (field, expected) in here.config.as_object().into_iter().flatten() {
             let found = &self.config[field];
             if found != expected {
@@ -58,7 +48,7 @@ impl About {
                 return Err(SnapshotProblem::Shape { field: field.clone(), found, expected });
             }
         }
-        if self.norms != here.norms || self.weights != here.weights {
+        if self.weights != here.weights {
             return Err(SnapshotProblem::Weights);
         }
         if self.dtypes != here.dtypes {

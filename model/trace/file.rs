@@ -7,8 +7,8 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::{Pca, Trace};
-use crate::error::{Error, Result};
-use crate::output::OutputFile;
+use crate::error::Result;
+use crate::output::write_tensors;
 
 impl Trace {
     /// Writes a safetensors file: `tokens`, `steps_used`, `states`, `distances`, `entropies`, `top_tokens`, `top_probabilities`, and of the
@@ -18,8 +18,6 @@ impl Trace {
     /// # Errors
     /// [`Error::Output`], [`Error::Write`].
     pub fn write_safetensors(&self, pca: &Pca, about: HashMap<String, String>, path: &Path) -> Result<()> {
-        let file = OutputFile::create(path)?;
-        let failed = |source| Error::Write { file: path.display().to_string(), source };
         let (tokens, steps, n) = (self.tokens.len(), self.steps as usize + 1, self.n_embd as usize);
         let distances = self.distances();
         let floats: [(&str, &[f32], Vec<usize>); 8] = [
@@ -43,12 +41,6 @@ impl Trace {
             words.into_iter().map(|(name, values, shape)| (name, Dtype::U32, shape, bytemuck::cast_slice(values)));
         let views =
             floats.chain(words).map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
-        let other = |error: safetensors::SafeTensorError| failed(std::io::Error::other(error));
-        let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(other)?;
-        safetensors::serialize_to_file(views, Some(about), file.temporary()).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(source) => failed(source),
-            error => other(error),
-        })?;
-        file.finish()
+        write_tensors(path, views, about)
     }
 }

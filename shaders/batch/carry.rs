@@ -1,6 +1,6 @@
 //! The states that sequences go on from.
 
-use crate::exit::{Carry, TERMS, Terms};
+use crate::exit::{Continuous, TERMS, Terms};
 use crate::kernel::params;
 use crate::row::test_rows;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
@@ -40,7 +40,7 @@ params! {
     }
 }
 
-/// Sets `state [rows, n]` of active rows that are read out to `normed [rows, n]`, where their sequence says [`Carry::Normed`]. Bindings: rows, terms
+/// Sets `state [rows, n]` of active rows that are read out to `normed [rows, n]`, where their sequence says [`Continuous::Normed`]. Bindings: rows, terms
 /// `[sequences]`, normed, state.
 #[must_use]
 pub fn carry(rows: u32, sequences: u32, n: u32) -> Launch {
@@ -68,8 +68,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let width = params.quads as usize * 4;
     let states = state.chunks_mut(width).zip(normed.chunks(width));
     for (row, (state, normed)) in rows.iter().zip(states).take(params.rows as usize) {
-        let carry = terms[row.sequence as usize].carry;
-        if row.live != 0 && row.output != NONE && carry == Carry::Normed as u32 {
+        let continuous = terms[row.sequence as usize].continuous;
+        if row.live != 0 && row.output != NONE && continuous == Continuous::Normed as u32 {
             state.copy_from_slice(normed);
         }
     }
@@ -82,7 +82,8 @@ fn case(rows: u32, n: u32, seed: u64) -> Case {
         row.sequence = noise.below(3);
         row.output = [NONE, row.position][noise.below(2) as usize];
     }
-    let terms = [Carry::Normed, Carry::Nothing, Carry::Raw].map(|it| Terms { carry: it as u32, ..Terms::fixed(4) });
+    let ways = [Continuous::Normed as u32, NONE, Continuous::Raw as u32];
+    let terms = ways.map(|continuous| Terms { continuous, ..Terms::fixed(4) });
     Case {
         name: format!("{rows} rows of {n}, seed {seed}"),
         data: vec![

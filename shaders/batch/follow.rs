@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::exit::{Carry, TERMS, Terms};
+use crate::exit::{TERMS, Terms};
 use crate::kernel::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, WAITS, Workload,
@@ -96,7 +96,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 history[(row.sequence * params.context + position) as usize] = token;
             }
             let next = Row::new(row.sequence, position, token);
-            let draw = u32::from(terms[row.sequence as usize].carry == Carry::Nothing as u32);
+            let draw = u32::from(terms[row.sequence as usize].continuous == NONE);
             rows[place] = Row { output: place as u32, live: u32::from(room), draw, ..next };
         }
     }
@@ -113,7 +113,8 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
             Row { live, exited, output, step: noise.below(9), ..Row::new(i, noise.below(context), 5) }
         })
         .collect();
-    let terms: Vec<Terms> = (0..rows).map(|i| Terms { carry: i % 3, ..Terms::fixed(4) }).collect();
+    let terms: Vec<Terms> =
+        (0..rows).map(|i| Terms { continuous: [NONE, 0, 1][i as usize % 3], ..Terms::fixed(4) }).collect();
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{rows} rows, context {context}"),

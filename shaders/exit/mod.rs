@@ -17,7 +17,7 @@ pub use rows::{
 };
 pub use state::{EXIT_STATE, ExitStateParams, exit_state};
 pub(crate) use terms::TERMS;
-pub use terms::{Carry, Terms};
+pub use terms::{Continuous, Terms};
 
 use bytemuck::{Pod, Zeroable};
 

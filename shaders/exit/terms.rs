@@ -8,7 +8,7 @@ use crate::{NONE, Noise, Part, Row};
 /// WGSL twin of [`Terms`].
 pub(crate) const TERMS: Part = Part::new("terms", include_str!("terms.wgsl"));
 
-/// When rows leave, per sequence. Every row goes by its own step, so rows of a pass may be at different ones.
+/// When rows leave, per sequence, and what the rows behind them go on from. Every row goes by its own step, so rows of a pass may be at different ones.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Terms {
@@ -24,21 +24,18 @@ pub struct Terms {
     pub first: u32,
     /// Steps of a row at most: then it leaves, settled or not.
     pub steps: u32,
-    /// What the row of a token goes on from that was chosen behind one that has left: number of the [`Carry`].
-    pub carry: u32,
+    /// Number of the [`Continuous`] way in which a row goes on from the one that its token was chosen behind, or [`NONE`] if it has a state of its own.
+    pub continuous: u32,
     /// Unused; keeps the entry at 32 bytes.
     pub reserved: u32,
 }
 
-/// What the row of a chosen token goes on from: something of the row that it was chosen behind, if not a state of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Carry {
-    /// A state of its own.
-    #[default]
-    Nothing,
-    /// The state as it left the core block.
+/// What a chosen token's recurrence goes on from, if not from a fresh state: the state of the token that it was chosen behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Continuous {
+    /// As it left the core block.
     Raw,
-    /// The state behind the final norm.
+    /// Behind the final norm, as one path of the authors' code has it.
     Normed,
 }
 
@@ -46,7 +43,7 @@ impl Terms {
     /// Of rows that take so many steps.
     #[must_use]
     pub const fn fixed(steps: u32) -> Self {
-        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, carry: 0, reserved: 0 }
+        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, continuous: NONE, reserved: 0 }
     }
 
     /// Of rows that are checked at every step.

@@ -6,12 +6,11 @@ struct Terms {
     every: u32,
     first: u32,
     steps: u32,
-    carry: u32,
+    continuous: u32,
     reserved: u32,
 }
 
-const CARRY_NOTHING: u32 = 0u;
-const CARRY_NORMED: u32 = 2u;
+const NORMED: u32 = 1u;
 
 const COSINE: u32 = 1u;
 const ENTROPY_DIFF: u32 = 2u;

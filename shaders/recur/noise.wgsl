@@ -10,6 +10,28 @@ struct Params {
 // Not 0, so that the numbers differ from those of initial states and samples.
 const STREAM: u32 = 0x6e6f6973u;
 
+// The share of the state that noise takes the place of.
+fn share_of(stir: Stir, step: u32, chance: f32) -> f32 {
+    let i = f32(step);
+    switch (stir.kind) {
+        case FIXED: {
+            return stir.amount;
+        }
+        case GEOM: {
+            return stir.amount / (i + 1.0);
+        }
+        case SQRT: {
+            return stir.amount / sqrt(i + 1.0);
+        }
+        case LINE: {
+            return max(stir.amount, (stir.steps - i) / stir.steps);
+        }
+        default: {
+            return 2.0 * chance * stir.amount;
+        }
+    }
+}
+
 // One workgroup per row, a key of its own for every position and step, so the noise depends on nothing else. The padding of the state stays zero.
 fn run(at: Lane) {
     let row = rows[at.group.x];
