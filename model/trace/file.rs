@@ -16,7 +16,7 @@ impl Trace {
     /// into its metadata.
     ///
     /// # Errors
-    /// [`Error::Output`], [`Error::Write`].
+    /// [`Error::Output`](crate::Error::Output), [`Error::Write`](crate::Error::Write).
     pub fn write_safetensors(&self, pca: &Pca, about: HashMap<String, String>, path: &Path) -> Result<()> {
         let (tokens, steps, n) = (self.tokens.len(), self.steps as usize + 1, self.n_embd as usize);
         let distances = self.distances();
