@@ -171,7 +171,7 @@ pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
     // Neighbouring workgroups share rows of W, which the caches hold, and not rows of x.
     let workgroups = [passes, padded(&shape).div_ceil(shape.form.group()), 1];
     let mut choice = choice(&shape);
-    choice.0[0] = weight::lanes_option(shape.form.dtype);
+    choice.0[0] = shape.form.dtype.option();
     choice.0[2] = option;
     let overrides = vec![shape.form.lanes()];
     launch(&MATMUL_LANES, choice, overrides, &params(&shape, workgroups[0]), workgroups, &shape, 1)

@@ -6,14 +6,14 @@ use super::launch::{FLOWS, Input, Matmul, Output, WITH_RECORDS, WITHOUT_RECORDS,
 use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
 use super::{MATMUL_LANES, MatmulParams, Normed, Record};
-use crate::weight::{self, Dtype, Form, Resident, TEST_LANES};
+use crate::weight::{self, Dtype, Form, Order, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
 /// Sums in f64, one row of W after the other.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: MatmulParams = launch.params();
     let form = if launch.kernel.name == MATMUL_LANES.name {
-        weight::lanes_form(launch.option(0), launch.overrides[0])
+        Form { dtype: Dtype::ALL[launch.option(0)], order: Order::Lanes(launch.overrides[0]) }
     } else {
         Dtype::ALL[launch.option(0)].into()
     };
@@ -171,7 +171,7 @@ impl Family {
     fn options(self) -> Vec<(Form, Input, Output)> {
         let forms: Vec<Form> = match self {
             Self::Matvec | Self::Tiled => Dtype::ALL.map(Form::from).to_vec(),
-            Self::Lanes => (0..4).map(|option| weight::lanes_form(option, TEST_LANES)).collect(),
+            Self::Lanes => Dtype::ALL.map(|dtype| Form { dtype, order: Order::Lanes(TEST_LANES) }).to_vec(),
         };
         let flows = match self {
             Self::Tiled => &FLOWS[..WITHOUT_RECORDS],

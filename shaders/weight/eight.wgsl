@@ -19,6 +19,15 @@ fn eight_of_bf16(p: vec4<u32>) -> Eight {
     return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
 }
 
+// Four pairs of f16.
+fn eight_of_f16(p: vec4<u32>) -> Eight {
+    return Eight(vec4(unpack2x16float(p.x), unpack2x16float(p.y)), vec4(unpack2x16float(p.z), unpack2x16float(p.w)));
+}
+
+fn eight_of_f32(lo: vec4<u32>, hi: vec4<u32>) -> Eight {
+    return Eight(bitcast<vec4<f32>>(lo), bitcast<vec4<f32>>(hi));
+}
+
 // Rounds to nearest, ties to even.
 fn bf16_upper(v: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(v);

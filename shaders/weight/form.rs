@@ -35,9 +35,9 @@ impl Form {
     /// What suits a device.
     #[must_use]
     pub const fn preferred(caps: &Caps, dtype: Dtype) -> Self {
-        let order = match (caps.lanes, dtype) {
-            (Some(lanes), Dtype::Bf16 | Dtype::Q8 | Dtype::Q4 | Dtype::Q4Min) => Order::Lanes(lanes),
-            _ => Order::Rows,
+        let order = match caps.lanes {
+            Some(lanes) => Order::Lanes(lanes),
+            None => Order::Rows,
         };
         Self { dtype, order }
     }

@@ -45,18 +45,22 @@ pub(crate) const WEIGHT_ANY: Axis = Axis {
         Q8,
         Q4,
         Q4_MIN,
-        Part::new("bf16_lanes", include_str!("any_bf16.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS]).with(&[TEXELS]),
+        Part::new("f32_lanes", include_str!("any_f32.wgsl")).using(ANY_ALONE).with(&[TEXELS]),
+        Part::new("f16_lanes", include_str!("any_f16.wgsl")).using(ANY_ALONE).with(&[TEXELS]),
+        Part::new("bf16_lanes", include_str!("any_bf16.wgsl")).using(ANY_ALONE).with(&[TEXELS]),
         Part::new("q8_lanes", include_str!("any_q8.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS]).with(&[TEXELS]),
         Part::new("q4_lanes", include_str!("any_q4.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS]).with(&[TEXELS]),
         Part::new("q4_1_lanes", include_str!("any_q4_1.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS]).with(&[TEXELS]),
     ],
 };
 
-/// Axis of kernels that read weights by subgroups of a known size.
+/// Axis of kernels that read weights by subgroups of a known size; its options are in the order of [`Dtype`].
 pub(crate) const WEIGHT_LANES: Axis = Axis {
     name: "weight",
     options: &[
-        Part::new("bf16", include_str!("lanes_bf16.wgsl")).using(&[TEXEL, BLOCKS]).with(&[TEXELS]),
+        Part::new("f32", include_str!("lanes_f32.wgsl")).using(LANES_ALONE).with(&[TEXELS]),
+        Part::new("f16", include_str!("lanes_f16.wgsl")).using(LANES_ALONE).with(&[TEXELS]),
+        Part::new("bf16", include_str!("lanes_bf16.wgsl")).using(LANES_ALONE).with(&[TEXELS]),
         Part::new("q8", include_str!("lanes_q8.wgsl")).using(&[TEXEL, BLOCKS]).with(&[TEXELS]),
         Part::new("q4", include_str!("lanes_q4.wgsl")).using(&[TEXEL, BLOCKS, NIBBLES]).with(&[TEXELS]),
         Part::new("q4_1", include_str!("lanes_q4_1.wgsl")).using(&[TEXEL, BLOCKS, NIBBLES]).with(&[TEXELS]),
@@ -77,35 +81,25 @@ const Q4_MIN: Part =
 const ALONE: &str = include_str!("rows_alone.wgsl");
 const IN_BLOCKS: &str = include_str!("rows_blocks.wgsl");
 const WEIGHT_OF_UNITS: &str = include_str!("weight.wgsl");
+/// Those that stand alone, in the order of lanes.
+const ANY_ALONE: &[&str] = &[TEXEL, WEIGHT_OF_UNITS, include_str!("any_alone.wgsl")];
+const LANES_ALONE: &[&str] = &[BLOCKS, include_str!("lanes_alone.wgsl")];
 const TEXEL: &str = include_str!("texel.wgsl");
 const NIBBLES: &str = include_str!("lanes_nibbles.wgsl");
 const FLOATS: Binding = Binding::read("w", "vec4<f32>");
 const WORDS: Binding = Binding::read("w", "vec4<u32>");
 const TEXELS: Binding = Binding::read("w", "vec4<u32>").in_texture();
 
-/// Dtypes that [`Order::Lanes`] knows, in the order of its options.
-const IN_LANES: [Dtype; 4] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4, Dtype::Q4Min];
-
 /// The option of [`WEIGHT_ANY`] for a form.
 pub(crate) const fn any_option(form: Form) -> u8 {
-    let rows = Dtype::ALL.len() as u8;
-    if form.in_texture() { rows + lanes_option(form.dtype) } else { form.dtype.option() }
-}
-
-/// The option of [`WEIGHT_LANES`] for a dtype.
-pub(crate) const fn lanes_option(dtype: Dtype) -> u8 {
-    dtype.option() - Dtype::Bf16.option()
+    let dtype = form.dtype.option();
+    if form.in_texture() { Dtype::ALL.len() as u8 + dtype } else { dtype }
 }
 
 /// The form that an option of [`WEIGHT_ANY`] stands for, with so many lanes.
-pub(crate) fn form_of(option: usize, lanes: u32) -> Form {
-    let in_lanes = || Form { dtype: IN_LANES[option - Dtype::ALL.len()], order: Order::Lanes(lanes) };
-    Dtype::ALL.get(option).map_or_else(in_lanes, |&dtype| dtype.into())
-}
-
-/// The form that an option of [`WEIGHT_LANES`] stands for, with so many lanes.
-pub(crate) fn lanes_form(option: usize, lanes: u32) -> Form {
-    Form { dtype: IN_LANES[option], order: Order::Lanes(lanes) }
+pub(crate) const fn form_of(option: usize, lanes: u32) -> Form {
+    let order = if option < Dtype::ALL.len() { Order::Rows } else { Order::Lanes(lanes) };
+    Form { dtype: Dtype::ALL[option % Dtype::ALL.len()], order }
 }
 
 /// Blocks of 32 that a row of `chunks` chunks fills.
@@ -137,8 +131,7 @@ pub(crate) fn test_matrix(noise: &mut crate::Noise, form: Form, n: u32, halves: 
 
 /// Every form that tests cover.
 pub(crate) fn test_forms() -> impl Iterator<Item = Form> + Clone {
-    let lanes = IN_LANES.map(|dtype| Form { dtype, order: Order::Lanes(TEST_LANES) });
-    Dtype::ALL.into_iter().map(Form::from).chain(lanes)
+    (0..WEIGHT_ANY.options.len()).map(|option| form_of(option, TEST_LANES))
 }
 
 /// One of them.

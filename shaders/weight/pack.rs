@@ -3,7 +3,7 @@
 //! The numbers are those of ggml's `Q8_0`, `Q4_0` and `Q4_1`, but for the factors, which are rounded to f16 first, so that each number is the best one for the
 //! factor that is stored.
 
-use super::{Dtype, EIGHT, Form, Order, ROUND, Resident, TEST_LANES, chunks};
+use super::{Dtype, EIGHT, Form, Order, ROUND, Resident, chunks, random_form, test_forms};
 use crate::kernel::params;
 use crate::{
     Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload, reduce, stride,
@@ -130,14 +130,9 @@ fn case(form: Form, rows: u32, first: u32, k: u32, seed: u64) -> Case {
     }
 }
 
-fn forms() -> impl Iterator<Item = Form> {
-    let orders = [Order::Rows, Order::Lanes(TEST_LANES)];
-    Dtype::ALL.into_iter().flat_map(move |dtype| orders.map(|order| Form { dtype, order }))
-}
-
 fn cases() -> Vec<Case> {
     let shapes = [(1, 0, 96), (77, 0, 130), (130, 64, 33), (40, 32, 1), (33, 0, 5280)];
-    let all = shapes.into_iter().flat_map(|shape| forms().map(move |form| (shape, form)));
+    let all = shapes.into_iter().flat_map(|shape| test_forms().map(move |form| (shape, form)));
     all.zip(1..).map(|(((rows, first, k), form), seed)| case(form, rows, first, k, seed)).collect()
 }
 
@@ -147,7 +142,7 @@ fn at(work: &Workload) -> Vec<Case> {
 
 fn random(seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let form = forms().nth(noise.below(12) as usize).unwrap_or(Dtype::F32.into());
+    let form = random_form(&mut noise);
     let first = form.group().max(4) * noise.below(3);
     case(form, first + 1 + noise.below(100), first, 1 + noise.below(400), seed)
 }

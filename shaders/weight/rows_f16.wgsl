@@ -6,8 +6,5 @@ fn unit_at(row: u32, unit: u32) -> Unit {
 }
 
 fn chunk_of(unit: Unit, j: u32) -> Eight {
-    return Eight(
-        vec4(unpack2x16float(unit.x), unpack2x16float(unit.y)),
-        vec4(unpack2x16float(unit.z), unpack2x16float(unit.w)),
-    );
+    return eight_of_f16(unit);
 }

@@ -1,0 +1,3 @@
+fn unit_at(row: u32, unit: u32) -> Unit {
+    return eight_of_f16(texel_at(row, unit, 1u, 0u));
+}
