@@ -4,17 +4,23 @@
 //! is none. The twins are written to be read, not to be fast, and criterion does not know which device its last run was on: keep the
 //! figures of each device apart with `--save-baseline` and `--baseline`.
 
-use ruminate_engine::{Device, OpenOptions, Select};
+use ruminate_engine::{Device, OpenOptions, Select, TuningFrom};
 
 /// The device to measure.
 #[must_use]
 pub fn device() -> Device {
+    device_with(TuningFrom::Defaults)
+}
+
+/// The same, with a tuning.
+#[must_use]
+pub fn device_with(tuning: TuningFrom) -> Device {
     let select = match std::env::var("RUMINATE_BENCH_GPU") {
         Ok(name) if name == "cpu" => return Device::cpu(),
         Ok(name) => Select::Name(name),
         Err(_) => Select::Best,
     };
-    Device::open(&OpenOptions { select, ..OpenOptions::default() }).unwrap_or_else(|_| Device::cpu())
+    Device::open(&OpenOptions { select, tuning, ..OpenOptions::default() }).unwrap_or_else(|_| Device::cpu())
 }
 
 /// Says on which device the figures were taken.

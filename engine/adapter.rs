@@ -204,6 +204,11 @@ fn flags() -> wgpu::InstanceFlags {
     wgpu::InstanceFlags::empty().with_env()
 }
 
+/// Whether wgpu checks every indirect launch of the engine's devices.
+pub(crate) fn checks_indirect() -> bool {
+    flags().contains(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL)
+}
+
 /// All adapters. The order is the drivers' and stable for a given machine.
 pub(crate) fn enumerate(backends: wgpu::Backends, flags: wgpu::InstanceFlags) -> Vec<wgpu::Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {

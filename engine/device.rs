@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
 use crate::texels::{TEXEL, Texels};
-use crate::tune::Tuning;
+use crate::tune::{LoopWay, Tuning};
 use crate::verify::{self, Verdict};
 
 /// A device: a cheap handle that any thread may use.
@@ -32,8 +32,13 @@ struct Shared {
     name: String,
     summary: Option<AdapterSummary>,
     tuning: Tuning,
+    loops: LoopWay,
     tally: Tally,
 }
+
+/// What every buffer is for.
+const USAGES: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 /// What runs the kernels.
 pub(crate) enum Engine {
@@ -63,7 +68,9 @@ impl Device {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
-        let opened = Self::wrap(device, queue, chosen.index, tuning);
+        // Where wgpu checks each indirect launch, direct ones are cheaper.
+        let way = if adapter::checks_indirect() { LoopWay::Direct } else { LoopWay::Indirect };
+        let opened = Self::wrap(device, queue, chosen.index, tuning, way);
         if let Engine::Gpu(gpu) = &opened.0.engine {
             gpu.listen();
         }
@@ -78,6 +85,7 @@ impl Device {
             caps: Caps::WEBGPU,
             name: "CPU twins".to_owned(),
             summary: None,
+            loops: LoopWay::Direct,
             tuning: Tuning::default(),
             tally: Tally::default(),
         }))
@@ -94,7 +102,8 @@ impl Device {
     /// The same, with a tuning, as [`Tuning::read`] gives one.
     #[must_use]
     pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Self {
-        Self::wrap(device, queue, 0, tuning)
+        // Whether wgpu checks indirect launches is a matter of the host's instance, and by default it does.
+        Self::wrap(device, queue, 0, tuning, LoopWay::Direct)
     }
 
     /// The features that the engine uses, as far as the adapter has them.
@@ -109,7 +118,7 @@ impl Device {
         adapter.limits()
     }
 
-    fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize, tuning: Tuning) -> Self {
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize, tuning: Tuning, usual: LoopWay) -> Self {
         let summary = adapter::summary(
             index,
             device.adapter_info(),
@@ -123,6 +132,7 @@ impl Device {
             name: summary.name.clone(),
             engine: Engine::Gpu(Box::new(Gpu::new(device, queue, summary.kind))),
             summary: Some(summary),
+            loops: tuning.loops().unwrap_or(usual),
             tuning,
             tally: Tally::default(),
         }))
@@ -164,6 +174,12 @@ impl Device {
         self.0.tuning.pick(variants)
     }
 
+    /// How loops are launched here that all rows may leave.
+    #[must_use]
+    pub fn loops(&self) -> LoopWay {
+        self.0.loops
+    }
+
     /// Memory of the device, as it is now.
     #[must_use]
     pub fn memory(&self) -> memory::Memory {
@@ -178,6 +194,15 @@ impl Device {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], or a fault of the device.
     pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.buffer_for(label, bytes, wgpu::BufferUsages::empty())
+    }
+
+    /// The same, also for numbers of workgroups.
+    pub(crate) fn indirect_buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.buffer_for(label, bytes, wgpu::BufferUsages::INDIRECT)
+    }
+
+    fn buffer_for(&self, label: &str, bytes: u64, further: wgpu::BufferUsages) -> Result<Buffer> {
         let size = bytes.max(1).checked_next_multiple_of(16).unwrap_or(u64::MAX);
         let memory = match &self.0.engine {
             Engine::Cpu(_) => Memory::Cpu(cpu::words(label, size)?),
@@ -190,7 +215,7 @@ impl Device {
                 let descriptor = wgpu::BufferDescriptor {
                     label: Some(label),
                     size,
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                    usage: USAGES | further,
                     mapped_at_creation: false,
                 };
                 Memory::Gpu(gpu.guard(|| format!("buffer {label}"), || gpu.device.create_buffer(&descriptor))?)
@@ -274,7 +299,7 @@ impl Device {
     /// a buffer of another device, or what compiling and allocating give.
     #[expect(clippy::needless_pass_by_value, reason = "a graph is recorded for one plan")]
     pub fn plan(&self, graph: Graph) -> Result<Plan> {
-        Plan::new(self, &graph)
+        Plan::new(self, &graph, self.0.loops)
     }
 
     /// Runs a plan with a value for each of its graph's counts, in their order. Never waits. `reads` are copied out behind the

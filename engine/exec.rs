@@ -323,8 +323,10 @@ fn encode_piece(
 
 /// Encodes one launch into a pass.
 pub(crate) fn encode(pass: &mut wgpu::ComputePass<'_>, dispatch: &Dispatch) {
-    let [x, y, z] = dispatch.workgroups;
     pass.set_pipeline(&dispatch.pipeline.pipeline);
     pass.set_bind_group(0, &dispatch.bind_group, &[]);
-    pass.dispatch_workgroups(x, y, z);
+    match (&dispatch.groups, dispatch.workgroups) {
+        (Some((buffer, offset)), _) => pass.dispatch_workgroups_indirect(buffer, *offset),
+        (None, [x, y, z]) => pass.dispatch_workgroups(x, y, z),
+    }
 }

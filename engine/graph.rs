@@ -1,8 +1,10 @@
 //! Recording: launches on logical tensors, in order, with loops. Shapes are checked here, so that a mistake is reported
 //! where it is made.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ruminate_shaders::exit::gate;
 use ruminate_shaders::{Access, Binding, Launch, Place};
 
 use crate::buffer::Buffer;
@@ -71,7 +73,40 @@ pub(crate) struct Recorded {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Launch(usize),
-    Repeat(Count, Vec<Step>),
+    Repeat(Loop),
+}
+
+/// A loop as recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Loop {
+    pub(crate) count: Count,
+    /// Rows that its launches work for, if there may be none.
+    pub(crate) live: Option<Live>,
+    pub(crate) body: Vec<Step>,
+}
+
+/// Rows of a table, of which some are active.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    /// The table's tensor.
+    pub(crate) table: usize,
+    pub(crate) rows: u32,
+}
+
+impl Loop {
+    /// The rows that its launches work for, and those launches, if there are both.
+    pub(crate) fn gated(&self) -> Option<(Live, Range<usize>)> {
+        self.live.zip(self.launches())
+    }
+
+    /// The launches inside, which are a range, since they are numbered in recorded order; none if there are none.
+    pub(crate) fn launches(&self) -> Option<Range<usize>> {
+        let ranges = self.body.iter().filter_map(|step| match step {
+            Step::Launch(index) => Some(*index..*index + 1),
+            Step::Repeat(inner) => inner.launches(),
+        });
+        ranges.reduce(|all, range| all.start..range.end)
+    }
 }
 
 /// A record of launches. [`Device::plan`](crate::Device::plan) makes it runnable.
@@ -196,10 +231,42 @@ impl Graph {
     /// # Errors
     /// Those of `body`.
     pub fn repeat<E>(&mut self, n: Count, body: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+        self.repeat_for(n, None, body)
+    }
+
+    /// Records a loop like [`Self::repeat`] whose launches all work for the active ones of the first `rows` rows of a table, and do nothing when there are
+    /// none: where the device gains by it, a round for nobody then launches next to nothing. The table is looked at before each round.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], [`Error::Shape`], or those of `body`.
+    pub fn repeat_while_live<E: From<Error>>(
+        &mut self,
+        n: Count,
+        table: Tensor,
+        rows: u32,
+        body: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let launch = gate(rows, 1);
+        let node = self.nodes.get(table.index).filter(|_| table.graph == self.id);
+        let node =
+            node.ok_or_else(|| Error::Foreign { what: "the table of a loop's rows".to_owned(), owner: "graph" })?;
+        if node.bytes < launch.sizes[0] {
+            let (need, have) = (launch.sizes[0], node.bytes);
+            return Err(Error::Shape { launch: launch.kernel.name.to_owned(), binding: "rows", need, have }.into());
+        }
+        self.repeat_for(n, Some(Live { table: table.index, rows }), body)
+    }
+
+    fn repeat_for<E>(
+        &mut self,
+        count: Count,
+        live: Option<Live>,
+        body: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
         let outside = std::mem::take(&mut self.steps);
         let outcome = body(self);
         let inside = std::mem::replace(&mut self.steps, outside);
-        self.steps.push(Step::Repeat(n, inside));
+        self.steps.push(Step::Repeat(Loop { count, live, body: inside }));
         outcome
     }
 }

@@ -73,25 +73,16 @@ pub(crate) fn assign(graph: &Graph) -> Layout {
     layout
 }
 
-/// Collects the loops with launches in them; launches are numbered in recorded order, so those of a loop are a range.
+/// Collects the loops with launches in them.
 fn find_loops(steps: &[Step], loops: &mut Vec<Loop>) {
     for step in steps {
-        if let Step::Repeat(count, body) = step {
-            if let Some(launches) = extent(body) {
-                loops.push(Loop { launches, certain: count.certain() });
+        if let Step::Repeat(inner) = step {
+            if let Some(launches) = inner.launches() {
+                loops.push(Loop { launches, certain: inner.count.certain() });
             }
-            find_loops(body, loops);
+            find_loops(&inner.body, loops);
         }
     }
-}
-
-/// The launches of a loop body, if there are any.
-fn extent(body: &[Step]) -> Option<Range<usize>> {
-    let ranges = body.iter().filter_map(|step| match step {
-        Step::Launch(index) => Some(*index..*index + 1),
-        Step::Repeat(_, inner) => extent(inner),
-    });
-    ranges.reduce(|all, range| all.start..range.end)
 }
 
 /// When a tensor is needed; `None` if never.

@@ -11,11 +11,16 @@ use crate::buffer::{Buffer, Memory};
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
+use crate::gates::Gate;
 use crate::gpu::Gpu;
 use crate::graph::{Graph, Recorded};
 use crate::liveness;
 use crate::pipeline::Pipeline;
+use crate::tune::LoopWay;
 use crate::walk::Program;
+
+/// Bytes of the numbers of workgroups of a launch.
+const GROUPS: usize = 12;
 
 /// A graph made ready for a device: a cheap handle. Its scratch memory is its own, so executions of one plan follow each other.
 #[derive(Clone)]
@@ -50,12 +55,15 @@ pub(crate) struct Dispatch {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) bind_group: wgpu::BindGroup,
     pub(crate) workgroups: [u32; 3],
+    /// Where they are in memory instead, if a gate writes them there: a buffer and an offset.
+    pub(crate) groups: Option<(wgpu::Buffer, u64)>,
     /// Time that it is assumed to take.
     pub(crate) seconds: f64,
 }
 
 impl Plan {
-    pub(crate) fn new(device: &Device, graph: &Graph) -> Result<Self> {
+    /// `way`: how loops are launched that all rows may leave.
+    pub(crate) fn new(device: &Device, graph: &Graph, way: LoopWay) -> Result<Self> {
         let layout = liveness::assign(graph);
         for node in &graph.nodes {
             node.buffer.as_ref().map_or(Ok(()), |buffer| device.check_owner(buffer))?;
@@ -80,7 +88,7 @@ impl Plan {
             let scratch = layout.slot[index].map(|slot| slots[slot].clone());
             graph.nodes[index].buffer.clone().or(scratch)
         };
-        let calls: Vec<Call> = graph
+        let mut calls: Vec<Call> = graph
             .launches
             .iter()
             .map(|Recorded { launch, label, bindings }| Call {
@@ -93,16 +101,31 @@ impl Plan {
                     .collect(),
             })
             .collect();
-        let dispatches = match device.engine() {
+        let gates = match (device.engine(), way) {
+            (Engine::Gpu(_), LoopWay::Indirect) => Gate::all(device, graph, &buffer_of)?,
+            _ => Vec::new(),
+        };
+        let program = Program::new(&graph.steps, |inner| {
+            let (_, launches) = inner.gated()?;
+            Some(calls.len() + gates.iter().position(|gate| gate.launches == launches)?)
+        });
+        let gated: Vec<_> = gates.iter().map(|gate| (gate.launches.clone(), gate.groups.clone())).collect();
+        calls.extend(gates.into_iter().map(|gate| gate.call));
+        let mut dispatches = match device.engine() {
             Engine::Gpu(gpu) => prepare(device, gpu, &graph.label, &calls)?,
             Engine::Cpu(_) => Vec::new(),
         };
+        for (launches, groups) in gated {
+            for (dispatch, at) in dispatches[launches].iter_mut().zip((0..).step_by(GROUPS)) {
+                dispatch.groups = groups.wgpu().map(|buffer| (buffer.clone(), at));
+            }
+        }
         let kept = graph.nodes.iter().enumerate().filter(|(_, node)| node.keep);
         add(&device.tally().live_bind_groups, dispatches.len() as u64);
         Ok(Self(Arc::new(Prepared {
             label: graph.label.clone(),
             device: device.clone(),
-            program: Program::new(&graph.steps),
+            program,
             counts: graph.counts.len(),
             turn: Mutex::new(false),
             kept: kept.filter_map(|(index, node)| Some((node.name.clone(), buffer_of(index)?))).collect(),
@@ -275,7 +298,7 @@ fn prepare(device: &Device, gpu: &Gpu, label: &str, calls: &[Call]) -> Result<Ve
         )?;
         add(&tally.bind_groups, 1);
         let (workgroups, seconds) = (call.launch.workgroups, gpu.rates.seconds(call.launch.cost));
-        Ok(Dispatch { pipeline, bind_group, workgroups, seconds })
+        Ok(Dispatch { pipeline, bind_group, workgroups, groups: None, seconds })
     };
     calls.iter().zip(pipelines.into_iter().zip(offsets)).map(bind).collect()
 }

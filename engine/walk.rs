@@ -1,6 +1,6 @@
 //! The order of launches: a graph's steps laid out flat, and a place among them that can be left and come back to.
 
-use crate::graph::{Count, Step};
+use crate::graph::{Count, Loop, Step};
 
 /// Steps in a row, with jumps.
 #[derive(Debug)]
@@ -17,9 +17,10 @@ enum Op {
 }
 
 impl Program {
-    pub(crate) fn new(steps: &[Step]) -> Self {
+    /// `gate` gives the launch that comes before each round of a loop, if there is one.
+    pub(crate) fn new(steps: &[Step], mut gate: impl FnMut(&Loop) -> Option<usize>) -> Self {
         let mut ops = Vec::new();
-        lay_out(steps, &mut ops);
+        lay_out(steps, &mut gate, &mut ops);
         Self(ops)
     }
 
@@ -38,16 +39,17 @@ impl Program {
     }
 }
 
-fn lay_out(steps: &[Step], ops: &mut Vec<Op>) {
+fn lay_out(steps: &[Step], gate: &mut impl FnMut(&Loop) -> Option<usize>, ops: &mut Vec<Op>) {
     for step in steps {
         match step {
             Step::Launch(index) => ops.push(Op::Launch(*index)),
-            Step::Repeat(count, body) => {
-                let head = ops.len();
-                ops.push(Op::Repeat { count: *count, behind: 0 });
-                lay_out(body, ops);
+            Step::Repeat(inner) => {
+                let (head, count) = (ops.len(), inner.count);
+                ops.push(Op::Repeat { count, behind: 0 });
+                ops.extend(gate(inner).map(Op::Launch));
+                lay_out(&inner.body, gate, ops);
                 ops.push(Op::Again { first: head + 1 });
-                ops[head] = Op::Repeat { count: *count, behind: ops.len() };
+                ops[head] = Op::Repeat { count, behind: ops.len() };
             }
         }
     }

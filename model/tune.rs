@@ -1,6 +1,6 @@
 //! Tuning a device at the shapes of a model.
 
-use ruminate_engine::{Device, OpenOptions, Tuned, Tuning, TuningFrom, tune};
+use ruminate_engine::{Device, OpenOptions, Tuned, Tuning, TuningFrom, tune, tune_loops};
 use ruminate_shaders::{Dtype, trials};
 
 use crate::config::Config;
@@ -13,7 +13,8 @@ const WEIGHT_ROWS: u32 = 2048;
 /// Positions that attention looks at.
 const POSITIONS: u32 = 512;
 
-/// Times every variant of every launch that a model makes in passes of so many rows, and where its weights are read fastest. `done` hears of each
+/// Times every variant of every launch that a model makes in passes of so many rows, where its weights are read fastest, and how loops are
+/// launched that rows leave. `done` hears of each
 /// class, and whether textures are used for it; it ends the work by `false`, and then nothing comes back.
 ///
 /// # Errors
@@ -46,6 +47,12 @@ pub fn tune_model(
     let textures = tuning.textures.unwrap_or(false);
     for &rows in rows.iter().filter(|&&rows| rows > 1) {
         if tune_rows(&device, config, dtype, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
+            return Ok(None);
+        }
+    }
+    if let Some(tuned) = tune_loops(&device)? {
+        tuning.choose(&tuned.class, &tuned.chosen);
+        if !done(&tuned, textures) {
             return Ok(None);
         }
     }

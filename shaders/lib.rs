@@ -67,6 +67,7 @@ pub static KERNELS: &[&Kernel] = &[
     &exit::EXIT_READOUT,
     &exit::EXIT_LEAVE,
     &exit::EXIT_WAKE,
+    &exit::GATE,
     &sample::penalise::PENALISE,
     &sample::ARGMAX,
     &sample::SAMPLE,

@@ -88,8 +88,12 @@ impl Bench {
             graph.launch(launch.clone(), &tensors)?;
         }
         let launches = u32::try_from(launches.len()).unwrap_or(u32::MAX);
-        let bench =
-            Self { device: device.clone(), plan: device.plan(graph)?, launches, mark: device.buffer("mark", MARK)? };
+        Self::of_plan(device, device.plan(graph)?, launches)
+    }
+
+    /// A plan of so many launches.
+    pub(crate) fn of_plan(device: &Device, plan: Plan, launches: u32) -> Result<Self> {
+        let bench = Self { device: device.clone(), plan, launches, mark: device.buffer("mark", MARK)? };
         // Drivers finish their compilation at the first dispatch.
         bench.time(1)?;
         Ok(bench)
@@ -153,7 +157,7 @@ pub(crate) fn upload(device: &Device, case: &Case) -> Result<Vec<Buffer>> {
 }
 
 /// Memory of zeros for each binding of a launch.
-fn blank(device: &Device, launch: &Launch) -> Result<Vec<Buffer>> {
+pub(crate) fn blank(device: &Device, launch: &Launch) -> Result<Vec<Buffer>> {
     let bindings = launch.kernel.bindings_of(launch.choice);
     bindings.zip(&launch.sizes).map(|(binding, &bytes)| device.memory_for(&binding, bytes)).collect()
 }

@@ -35,17 +35,19 @@ impl Raven {
         let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         self.begin_checks(pass, leaving)?;
         self.iterate(pass, free)?;
-        pass.graph.repeat(rounds, |graph| {
+        let (table, count) = (pass.rows(), pass.shape.rows);
+        pass.graph.repeat_while_live(rounds, table, count, |graph| {
             let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
             self.checked_step(pass, leaving)?;
             self.iterate(pass, Count::from(leaving.0.every - 1))
         })?;
-        pass.graph.repeat(last, |graph| {
+        pass.graph.repeat_while_live(last, table, count, |graph| {
             self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, leaving)
         })?;
-        self.iterate(pass, rest)?;
-        let rows = pass.rows();
-        Ok(pass.graph.launch(exit_wake(shape.rows), &[rows])?)
+        pass.graph.repeat_while_live(Count::from(1), table, count, |graph| {
+            self.iterate(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, rest)
+        })?;
+        Ok(pass.graph.launch(exit_wake(count), &[table])?)
     }
 
     /// Applies the core block so many times; rows that have then had all the steps of their sequence, or have settled, leave and rest.

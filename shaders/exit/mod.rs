@@ -5,11 +5,13 @@
 //! before the loop, [`exit_wake`] behind it. Which steps of a row are checked, and what by, its sequence's [`Terms`] say, so rows of one pass may be at
 //! different steps and leave for different reasons. The criteria are those of the authors' code.
 
+mod gate;
 mod readout;
 mod rows;
 mod state;
 mod terms;
 
+pub use gate::{GATE, GateParams, gate};
 pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
 pub use rows::{
     EXIT_BEGIN, EXIT_LEAVE, EXIT_WAKE, ExitBeginParams, ExitLeaveParams, ExitWakeParams, Rule, exit_begin, exit_leave,

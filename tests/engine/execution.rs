@@ -1,7 +1,10 @@
 //! Executing: loops, counts, objects, submissions, tickets.
 
 use libtest_mimic::Failed;
-use ruminate_engine::{Buffer, Count, Device, Error, Graph, Plan, Result};
+use ruminate_engine::{Buffer, Count, Device, Error, Graph, LOOPS, LoopWay, Plan, Result, Tuning, TuningFrom};
+use ruminate_shaders::recur::advance_until;
+use ruminate_shaders::{Row, Sequence};
+use ruminate_tests::options;
 
 use crate::kernels::{saxpy, saxpy_of};
 use crate::{Outcome, Test};
@@ -16,7 +19,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("threads share a device and a plan", threads),
 ];
 
-pub(crate) const GPU_TESTS: &[Test] = &[("long work is split into submissions without waiting", splits)];
+pub(crate) const GPU_TESTS: &[Test] = &[
+    ("long work is split into submissions without waiting", splits),
+    ("a loop launches nothing once its rows have left", gates),
+];
 
 const N: u32 = 100;
 
@@ -58,6 +64,46 @@ pub(crate) fn nested(device: &Device) -> Result<(Plan, Buffer)> {
         })
     })?;
     Ok((device.plan(graph)?, y))
+}
+
+/// Launches that don't look at rows themselves show which are made: indirect ones until the rows have left, direct ones always.
+fn gates(_: &Device) -> Outcome {
+    for (way, expected) in [(LoopWay::Indirect, 1.0 + 2.0 * 3.0), (LoopWay::Direct, 1.0 + 2.0 * 8.0)] {
+        let mut tuning = Tuning::default();
+        tuning.choose(LOOPS, way.name());
+        let mut options = options().ok_or("the twins launch nothing")?;
+        options.tuning = TuningFrom::Given(tuning);
+        let device = &Device::open(&options)?;
+        assert_eq!(device.loops(), way);
+        let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
+        // The first leaves behind its third step.
+        let rows = [Row::new(0, 0, 0), Row::RESTING];
+        let table = device.buffer("rows", size_of_val(&rows) as u64)?;
+        let sequence = [Sequence { seed: [0; 2], state_std: 0.0, steps: 3 }];
+        let sequences = device.buffer("sequences", size_of_val(&sequence) as u64)?;
+        device.write(&sequences, 0, bytemuck::cast_slice(&sequence))?;
+        let mut graph = Graph::new("gated");
+        let [x, y_tensor, table_tensor, sequences] = [&x, &y, &table, &sequences].map(|buffer| graph.import(buffer));
+        let n = graph.count("n");
+        graph.launch(saxpy(N, 1.0), &[x, y_tensor])?;
+        graph.repeat_while_live(n, table_tensor, 2, |graph| {
+            // A loop inside takes part.
+            graph.repeat(Count::from(2), |graph| graph.launch(saxpy(N, 1.0), &[x, y_tensor]))?;
+            graph.launch(advance_until(2, 1), &[table_tensor, sequences])
+        })?;
+        let plan = device.plan(graph)?;
+        // The gate opens again for the next execution.
+        for _ in 0..2 {
+            device.write(&y, 0, &vec![0; N as usize * 4])?;
+            device.write(&table, 0, bytemuck::cast_slice(&rows))?;
+            let before = device.counters();
+            let found = device.execute(&plan, &[8], &[&y])?.ok_or("no ticket")?.wait()?;
+            assert_eq!(uniform(&found[0])?, expected, "{way:?}");
+            let gates = if way == LoopWay::Indirect { 8 } else { 0 };
+            assert_eq!((device.counters() - before).launches, 1 + 8 * 3 + gates, "{way:?}");
+        }
+    }
+    Ok(())
 }
 
 fn loops(device: &Device) -> Outcome {

@@ -1,0 +1,18 @@
+override WG: u32;
+
+struct Params {
+    rows: u32,
+    words: u32,
+}
+
+// One workgroup: the workgroups of launches that work for rows are all of them as long as a row is active, and then none.
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    var live = 0u;
+    for (var i = 0u; i < params.rows && live == 0u; i += 1u) {
+        live = rows[i].live;
+    }
+    for (var i = lane; i < params.words; i += WG) {
+        groups[i] = select(0u, all[i], live != 0u);
+    }
+}
