@@ -5,8 +5,8 @@
     python train.py --eval DIR     the tables again, from the checkpoint in DIR
 
 Needs PyTorch from PyPI and a CPU. Every seed is fixed; with --threads 1 a machine repeats its own run bit for bit. The
-published checkpoint took 27 minutes on one thread, on two cores that were busy with other work (1,600 steps; 0.4 s each
-while the machine was quiet). The tables take some minutes more.
+published checkpoint took 27 minutes, and 16 when it was trained again, each on one of two cores with other work beside.
+The tables take some minutes more.
 
 The method is the paper's, and all of it is in this file: a prelude reads the prompt, one core is applied r times to a
 random state, a coda reads the answer; r is drawn anew for every batch, and only the last steps have a gradient. Three
