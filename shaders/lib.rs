@@ -36,6 +36,7 @@ pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Field, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
 };
 pub use recur::Threefry;
+pub(crate) use row::TABLE_ROWS;
 pub use row::{NONE, ROW, Row, Sequence, WAITS, activation_bytes, stride};
 pub use slots::{Slot, Slots};
 pub use variants::{Trial, Variants, trials};

@@ -11,6 +11,9 @@ use crate::Part;
 /// WGSL twin of [`Row`] and of the constants below.
 pub const ROW: Part = Part::new("row", include_str!("row.wgsl"));
 
+/// How many rows the table of a kernel has that loops over it: needs `params.rows` and a binding `rows`.
+pub(crate) const TABLE_ROWS: Part = Part::new("table_rows", include_str!("table_rows.wgsl"));
+
 /// No read-out for this row, or no page behind this table entry.
 pub const NONE: u32 = u32::MAX;
 

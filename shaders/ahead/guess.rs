@@ -3,13 +3,15 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload};
+use crate::{
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, TABLE_ROWS, Workload,
+};
 
 /// Follows every row with one that begins with what was chosen behind it.
 pub static GUESS: Kernel = Kernel {
     name: "guess",
     wgsl: include_str!("guess.wgsl"),
-    parts: &[ROW, Part::new("front", include_str!("front.wgsl"))],
+    parts: &[ROW, TABLE_ROWS, Part::new("front", include_str!("front.wgsl"))],
     bindings: &[
         Binding::read("chosen", "u32"),
         Binding::write("rows", "Row"),

@@ -5,7 +5,7 @@ struct Params {
 
 // Drops what was computed behind a position.
 fn drop_behind(position: u32) {
-    for (var i = 0u; i < params.rows; i += 1u) {
+    for (var i = 0u; i < table_rows(); i += 1u) {
         if (rows[i].live != 0u && rows[i].position > position) {
             rows[i].live = 0u;
             rows[i].exited = 0u;
@@ -20,7 +20,7 @@ fn drop_behind(position: u32) {
 fn main() {
     var count = 0u;
     var position = front[0].oldest;
-    for (var i = 0u; i < params.rows; i += 1u) {
+    for (var i = 0u; i < table_rows(); i += 1u) {
         let place = (position - front[0].origin) % params.rows;
         let row = rows[place];
         if (row.live == 0u || row.position != position) {
@@ -49,7 +49,7 @@ fn main() {
         break;
     }
     emitted[0] = count;
-    for (var i = 0u; i < params.rows; i += 1u) {
+    for (var i = 0u; i < table_rows(); i += 1u) {
         if (rows[i].exited != 0u) {
             rows[i].live = 0u;
         }

@@ -3,19 +3,19 @@
 use super::guess::emitted_bytes;
 use crate::kernel::params;
 use crate::{
-    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,
-    stride,
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload,
+    activation_bytes, stride,
 };
 
 /// Accepts drafts, and makes the row that the next round begins with.
 pub static VERIFY: Kernel = Kernel {
     name: "verify",
     wgsl: include_str!("verify.wgsl"),
-    parts: &[ROW],
+    parts: &[ROW, TABLE_ROWS],
     bindings: &[
         Binding::read("chosen", "u32"),
         Binding::read("scores", "f32"),
-        Binding::write("table", "Row"),
+        Binding::write("rows", "Row"),
         Binding::write("next", "Row"),
         Binding::write("history", "u32"),
         Binding::write("emitted", "u32"),
@@ -57,7 +57,7 @@ pub struct Judge {
 
 /// Compares what was chosen behind each row of `table [rows]` with the token of the row that follows. Writes `emitted [1 + 2·rows]`: how many tokens stand,
 /// these, and behind room for all of them the rows that they were chosen behind; `next`, a row, and the first of the table become the row of the last of them, and the others rest. Bindings: chosen `[rows]`, scores
-/// `[rows, vocab]`, table, next, history `[sequences, context]`, emitted.
+/// `[rows, vocab]`, rows, next, history `[sequences, context]`, emitted.
 #[must_use]
 pub fn verify(rows: u32, vocab: u32, (sequences, context): (u32, u32), judge: Judge) -> Launch {
     let row = size_of::<Row>() as u64;

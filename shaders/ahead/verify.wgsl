@@ -22,15 +22,15 @@ fn passes(output: u32, draft: u32, token: u32) -> bool {
 @compute @workgroup_size(1)
 fn main() {
     var count = 0u;
-    for (var i = 0u; i < params.rows; i += 1u) {
-        var row = table[i];
+    for (var i = 0u; i < table_rows(); i += 1u) {
+        var row = rows[i];
         if (row.live == 0u) {
             break;
         }
         var token = chosen[i];
         var agreed = false;
         if (i + 1u < params.rows) {
-            let draft = table[i + 1u];
+            let draft = rows[i + 1u];
             agreed = draft.live != 0u && passes(i, draft.token, token);
             token = select(token, draft.token, agreed);
         }
@@ -51,9 +51,9 @@ fn main() {
         break;
     }
     emitted[0] = count;
-    table[0] = next[0];
-    for (var i = 1u; i < params.rows; i += 1u) {
-        table[i].live = 0u;
-        table[i].exited = 0u;
+    rows[0] = next[0];
+    for (var i = 1u; i < table_rows(); i += 1u) {
+        rows[i].live = 0u;
+        rows[i].exited = 0u;
     }
 }

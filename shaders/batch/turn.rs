@@ -2,13 +2,15 @@
 
 use crate::kernel::params;
 use crate::reduce;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, WAITS, Workload};
+use crate::{
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, WAITS, Workload,
+};
 
 /// Wakes rows that have left the loop, and lets the others wait.
 pub static TURN: Kernel = Kernel {
     name: "turn",
     wgsl: include_str!("turn.wgsl"),
-    parts: &[ROW],
+    parts: &[ROW, TABLE_ROWS],
     bindings: &[Binding::write("rows", "Row")],
     axes: &[],
     overrides: &["WG"],

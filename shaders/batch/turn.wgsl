@@ -6,7 +6,7 @@ struct Params {
 
 // Whether a row of the same sequence in front of this one is still in the loop.
 fn waits(row: Row) -> bool {
-    for (var i = 0u; i < params.rows; i += 1u) {
+    for (var i = 0u; i < table_rows(); i += 1u) {
         if (rows[i].live != 0u && rows[i].sequence == row.sequence && rows[i].position < row.position) {
             return true;
         }

@@ -21,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var value = 0.0;
     if (params.rule == MEAN) {
         var count = 0.0;
-        for (var i = 0u; i < params.rows; i += 1u) {
+        for (var i = 0u; i < table_rows(); i += 1u) {
             if (memo[i].checks > 0u) {
                 value += memo[i].value;
                 count += 1.0;

@@ -3,7 +3,7 @@
 use super::terms::{TERMS, spread};
 use super::{Criterion, MEMO, Memo, Terms, memo_bytes};
 use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
+use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// Forgets earlier checks and keeps the initial states.
@@ -109,7 +109,7 @@ pub enum Rule {
 pub static EXIT_LEAVE: Kernel = Kernel {
     name: "exit_leave",
     wgsl: include_str!("exit_leave.wgsl"),
-    parts: &[ROW, MEMO, TERMS],
+    parts: &[ROW, TABLE_ROWS, MEMO, TERMS],
     bindings: &[Binding::write("rows", "Row"), Binding::read("terms", "Terms"), Binding::read("memo", "Memo")],
     axes: &[],
     overrides: &["WG"],
