@@ -102,7 +102,7 @@ impl Plan {
             })
             .collect();
         let gates = match (device.engine(), way) {
-            (Engine::Gpu(_), LoopWay::Indirect) => Gate::all(device, graph, &buffer_of)?,
+            (Engine::Gpu(_), LoopWay::Indirect) => Gate::all(device, graph, buffer_of)?,
             _ => Vec::new(),
         };
         let program = Program::new(&graph.steps, |inner| {
