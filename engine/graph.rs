@@ -235,7 +235,8 @@ impl Graph {
     }
 
     /// Records a loop like [`Self::repeat`] whose launches all work for the active ones of the first `rows` rows of a table, and do nothing when there are
-    /// none: where the device gains by it, a round for nobody then launches next to nothing. The table is looked at before each round.
+    /// none: where the device gains by it, a round for nobody then launches next to nothing. The table is looked at before each round. It is written before
+    /// the loop, or outlives the graph.
     ///
     /// # Errors
     /// [`Error::Foreign`], [`Error::Shape`], or those of `body`.

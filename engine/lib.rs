@@ -1,12 +1,12 @@
-//! A small GPU compute engine on wgpu: devices, graphs with a structured loop, plans and an executor. It knows no kernel and no
-//! model; it interprets [`Launch`](shaders::Launch)es.
+//! A small GPU compute engine on wgpu: devices, graphs with a structured loop, plans and an executor. It knows no model, and of the kernels
+//! only those that measure and that open and close loops; it interprets [`Launch`](shaders::Launch)es.
 //!
 //! How it works, along the data:
 //!
 //! 1. [`Device::open`] takes an adapter with all of its limits ([`adapters`] lists them); [`Device::cpu`] runs the kernels' CPU twins
 //!    instead, with the same interface.
 //! 2. A [`Graph`] records launches on logical tensors. [`Graph::repeat`] is its only control structure: how often a loop
-//!    runs is said at execution.
+//!    runs is said at execution. [`Graph::repeat_while_live`] is the same for rows that may leave before: then its launches have no workgroups.
 //! 3. [`Device::plan`] makes a [`Plan`] of it: pipelines, scratch buffers shared by tensors that don't live at the same
 //!    time, bind groups, parameters.
 //! 4. [`Device::execute`] encodes and submits a plan. It creates nothing and never waits; it splits the work into submissions
