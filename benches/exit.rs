@@ -83,21 +83,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("all {MOST} steps: {whole:.1} ms");
     println!("                           of {MOST} at most               steps not taken, of all {MOST}");
     println!("steps taken  fixed depth    indirect      direct          indirect            direct");
-    let mut idle = [Vec::new(), Vec::new()];
+    let mut idle = None;
     for taken in TAKEN {
-        let (mut fixed, mut early) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let (mut fixed, mut early, mut rest) = (Vec::new(), [Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
         for _ in 0..rounds {
-            for (bed, early) in beds.iter_mut().zip(&mut early) {
-                fixed.push(bed.time(taken, None)?);
-                early.push(bed.time(MOST, Some(at(taken)))?);
+            for ((bed, early), rest) in beds.iter_mut().zip(&mut early).zip(&mut rest) {
+                let alone = bed.time(taken, None)?;
+                let found = bed.time(MOST, Some(at(taken)))?;
+                fixed.push(alone);
+                early.push(found);
+                rest.push(found - alone);
             }
         }
-        let fixed = median(fixed);
-        let early = early.map(median);
-        let rest = early.map(|early| early - fixed);
-        for (idle, rest) in idle.iter_mut().zip(rest) {
-            idle.push(rest / f64::from(MOST - taken));
-        }
+        let (fixed, early, rest) = (median(fixed), early.map(median), rest.map(median));
+        // Where most steps are not taken, noise counts least.
+        idle.get_or_insert(rest.map(|rest| rest / f64::from(MOST - taken)));
         let share = |rest: f64| format!("{rest:.1} ms {:>4.1} %", 100.0 * rest / whole);
         let [a, b] = rest.map(share);
         println!("{taken:>11} {fixed:>9.1} ms {:>8.1} ms {:>8.1} ms {a:>17} {b:>17}", early[0], early[1]);
@@ -109,11 +109,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "\nway of stopping                  a step that is taken   a step that is not   {launches} launches a step"
     );
-    let idle = idle.map(median);
+    let idle = idle.unwrap_or_default();
     let small = costs.indirect.map(|cost| launches * (cost.median() * 1e3 - dependent));
     for (bed, idle) in [&*indirect, &*direct].into_iter().zip(idle) {
-        let more = if bed.way == LoopWay::Indirect { small.unwrap_or(f64::NAN) } else { 0.0 };
-        println!("{:<32} {more:>+17.3} ms {idle:>17.3} ms", format!("{} launches", bed.way.name()));
+        let more = if bed.way == LoopWay::Indirect { small } else { Some(0.0) };
+        let more = more.map_or_else(|| "unknown".to_owned(), |more| format!("{more:+.3} ms"));
+        println!("{:<32} {more:>20} {idle:>17.3} ms", format!("{} launches", bed.way.name()));
     }
     if let Some(cost) = costs.indirect_checked.map(|cost| cost.median() * 1e3) {
         let (more, idle) = (launches * (cost - dependent), launches * cost);
