@@ -33,8 +33,8 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Measures a device. Indirect launches are measured on a second device of the same adapter, since the engine uses none; they are left out if it
-    /// cannot be opened.
+    /// Measures a device. Indirect launches are measured on further devices of the same adapter, since whether wgpu checks them is a matter of the
+    /// instance; they are left out if those cannot be opened.
     ///
     /// # Errors
     /// A fault of the device.
