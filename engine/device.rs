@@ -12,6 +12,7 @@ use crate::counters::{Counters, Tally, add};
 use crate::cpu::{self, Cpu};
 use crate::error::{Error, Result};
 use crate::exec::{self, Execution};
+use crate::gates::LoopWay;
 use crate::gpu::Gpu;
 use crate::graph::{self, Graph};
 use crate::memory;
@@ -19,7 +20,7 @@ use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
 use crate::texels::{TEXEL, Texels};
-use crate::tune::{LoopWay, Tuning};
+use crate::tune::Tuning;
 use crate::verify::{self, Verdict};
 
 /// A device: a cheap handle that any thread may use.

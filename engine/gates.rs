@@ -9,25 +9,52 @@ use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::error::Result;
 use crate::graph::{Graph, Live, Step};
-use crate::plan::Call;
+use crate::plan::{Call, Dispatch};
+
+/// How a loop is launched that all rows may leave before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopWay {
+    /// With numbers of workgroups in memory, which are 0 once no row is active: rounds for nobody cost little.
+    Indirect,
+    /// With the numbers of workgroups that the launches have: each starts, finds no active row, and returns.
+    Direct,
+}
+
+impl LoopWay {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Indirect, Self::Direct];
+
+    /// Name in a tuning.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Indirect => "indirect",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// The class of a tuning that says how such loops are launched: a choice is the name of a [`LoopWay`].
+pub const LOOPS: &str = "loops that rows leave";
+
+/// Bytes of the numbers of workgroups of a launch.
+const GROUPS: usize = 12;
 
 /// The gate of a loop.
 pub(crate) struct Gate {
-    /// The launch before each round.
-    pub(crate) call: Call,
     /// The launches that it opens and closes.
     pub(crate) launches: Range<usize>,
     /// Their workgroups, three words each.
-    pub(crate) groups: Buffer,
+    groups: Buffer,
 }
 
 impl Gate {
-    /// Gates of all loops that may have no active rows, those around others first.
+    /// Gates of all loops that may have no active rows, those around others first, each with the launch that comes before a round.
     pub(crate) fn all(
         device: &Device,
         graph: &Graph,
         buffer_of: impl Fn(usize) -> Option<Buffer>,
-    ) -> Result<Vec<Self>> {
+    ) -> Result<Vec<(Self, Call)>> {
         let mut found = Vec::new();
         find(&graph.steps, &mut found);
         let gate = |(live, launches): (Live, Range<usize>)| {
@@ -39,10 +66,17 @@ impl Gate {
             let groups = device.indirect_buffer(&format!("{} open workgroups", graph.label), launch.sizes[2])?;
             let label = launch.kernel.label(launch.choice);
             let bound = [&table, &whole, &groups].into_iter().zip(&launch.sizes);
-            let bound = bound.map(|(buffer, &bytes)| (buffer.clone(), bytes.next_multiple_of(4))).collect();
-            Ok(Some(Self { call: Call { launch, label, bound }, launches, groups }))
+            let bound = bound.map(|(buffer, &bytes)| (buffer.clone(), bytes)).collect();
+            Ok(Some((Self { launches, groups }, Call { launch, label, bound })))
         };
         found.into_iter().filter_map(|it| gate(it).transpose()).collect()
+    }
+
+    /// Makes the launches of a plan that are its own take their workgroups from it.
+    pub(crate) fn hang(&self, dispatches: &mut [Dispatch]) {
+        for (dispatch, at) in dispatches[self.launches.clone()].iter_mut().zip((0..).step_by(GROUPS)) {
+            dispatch.groups = self.groups.wgpu().map(|buffer| (buffer.clone(), at));
+        }
     }
 }
 

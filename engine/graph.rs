@@ -4,8 +4,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ruminate_shaders::exit::gate;
-use ruminate_shaders::{Access, Binding, Launch, Place};
+use ruminate_shaders::{Access, Binding, Launch, Place, Row};
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -247,13 +246,12 @@ impl Graph {
         rows: u32,
         body: impl FnOnce(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        let launch = gate(rows, 1);
         let node = self.nodes.get(table.index).filter(|_| table.graph == self.id);
         let node =
             node.ok_or_else(|| Error::Foreign { what: "the table of a loop's rows".to_owned(), owner: "graph" })?;
-        if node.bytes < launch.sizes[0] {
-            let (need, have) = (launch.sizes[0], node.bytes);
-            return Err(Error::Shape { launch: launch.kernel.name.to_owned(), binding: "rows", need, have }.into());
+        let (need, have) = (u64::from(rows) * size_of::<Row>() as u64, node.bytes);
+        if have < need {
+            return Err(Error::Shape { launch: "the gate of a loop".to_owned(), binding: "rows", need, have }.into());
         }
         self.repeat_for(n, Some(Live { table: table.index, rows }), body)
     }

@@ -11,16 +11,12 @@ use crate::buffer::{Buffer, Memory};
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
-use crate::gates::Gate;
+use crate::gates::{Gate, LoopWay};
 use crate::gpu::Gpu;
 use crate::graph::{Graph, Recorded};
 use crate::liveness;
 use crate::pipeline::Pipeline;
-use crate::tune::LoopWay;
 use crate::walk::Program;
-
-/// Bytes of the numbers of workgroups of a launch.
-const GROUPS: usize = 12;
 
 /// A graph made ready for a device: a cheap handle. Its scratch memory is its own, so executions of one plan follow each other.
 #[derive(Clone)]
@@ -105,21 +101,17 @@ impl Plan {
             (Engine::Gpu(_), LoopWay::Indirect) => Gate::all(device, graph, buffer_of)?,
             _ => Vec::new(),
         };
+        let (gates, gate_calls): (Vec<Gate>, Vec<Call>) = gates.into_iter().unzip();
         let program = Program::new(&graph.steps, |inner| {
             let (_, launches) = inner.gated()?;
             Some(calls.len() + gates.iter().position(|gate| gate.launches == launches)?)
         });
-        let gated: Vec<_> = gates.iter().map(|gate| (gate.launches.clone(), gate.groups.clone())).collect();
-        calls.extend(gates.into_iter().map(|gate| gate.call));
+        calls.extend(gate_calls);
         let mut dispatches = match device.engine() {
             Engine::Gpu(gpu) => prepare(device, gpu, &graph.label, &calls)?,
             Engine::Cpu(_) => Vec::new(),
         };
-        for (launches, groups) in gated {
-            for (dispatch, at) in dispatches[launches].iter_mut().zip((0..).step_by(GROUPS)) {
-                dispatch.groups = groups.wgpu().map(|buffer| (buffer.clone(), at));
-            }
-        }
+        gates.iter().for_each(|gate| gate.hang(&mut dispatches));
         let kept = graph.nodes.iter().enumerate().filter(|(_, node)| node.keep);
         add(&device.tally().live_bind_groups, dispatches.len() as u64);
         Ok(Self(Arc::new(Prepared {

@@ -8,15 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruminate_shaders::{Caps, Launch, Row, Trial, Variants, ceiling};
+use ruminate_shaders::{Launch, Trial, Variants};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::AdapterSummary;
 use crate::bench::{self, Bench, Sample};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::graph::{Count, Graph};
-use crate::plan::Plan;
+use crate::gates::{LOOPS, LoopWay};
 
 /// Which launches a device prefers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,32 +181,6 @@ impl TuningFrom {
     }
 }
 
-/// How a loop is launched that all rows may leave before it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoopWay {
-    /// With numbers of workgroups in memory, which are 0 once no row is active: rounds for nobody cost little.
-    Indirect,
-    /// With the numbers of workgroups that the launches have: each starts, finds no active row, and returns.
-    Direct,
-}
-
-impl LoopWay {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Indirect, Self::Direct];
-
-    /// Name in a tuning.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Indirect => "indirect",
-            Self::Direct => "direct",
-        }
-    }
-}
-
-/// The class of a tuning that says how such loops are launched: a choice is the name of a [`LoopWay`].
-pub const LOOPS: &str = "loops that rows leave";
-
 /// What came of timing the variants of one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuned {
@@ -287,8 +260,6 @@ pub fn tune(device: &Device, trial: &Trial) -> Result<Tuned> {
 
 /// What indirect launches may take longer than direct ones where rows are active, to be preferred for what they save where none are.
 const WORTH: f64 = 0.1;
-/// Launches of the loop that is timed.
-const LOOP: u32 = 256;
 
 /// Times a loop of small launches for an active row both ways, and says which is better. Nothing on the CPU twins, which have one.
 ///
@@ -298,21 +269,8 @@ pub fn tune_loops(device: &Device) -> Result<Option<Tuned>> {
     if device.is_cpu() {
         return Ok(None);
     }
-    let copy = ceiling::copy(&Caps::WEBGPU, 1);
-    let [there, back] = [(); 2].map(|()| bench::blank(device, &copy));
-    let rows = [Row::new(0, 0, 0)];
-    let table = device.buffer("rows", size_of_val(&rows) as u64)?;
-    device.write(&table, 0, bytemuck::cast_slice(&rows))?;
-    let mut graph = Graph::new("loop");
-    let [there, back, table] = [&there?[0], &back?[0], &table].map(|buffer| graph.import(buffer));
-    graph.repeat_while_live(Count::from(1), table, 1, |graph| {
-        let mut launch = |turn: u32| {
-            let pair = if turn.is_multiple_of(2) { [there, back] } else { [back, there] };
-            graph.launch(copy.clone(), &pair)
-        };
-        (0..LOOP).try_for_each(&mut launch)
-    })?;
-    let [indirect, direct] = LoopWay::ALL.map(|way| Bench::of_plan(device, Plan::new(device, &graph, way)?, LOOP));
+    let chain = bench::chain(device)?;
+    let [indirect, direct] = LoopWay::ALL.map(|way| Bench::in_loop(device, &chain, way));
     let (indirect, direct) = (indirect?, direct?);
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -320,11 +278,8 @@ pub fn tune_loops(device: &Device) -> Result<Option<Tuned>> {
         second.push(direct.sample(1, LEAST)?.least());
     }
     let (first, second) = (Sample::new(first), Sample::new(second));
-    let (way, best) = if second.median() < (1.0 - WORTH) * first.median() {
-        (LoopWay::Direct, second)
-    } else {
-        (LoopWay::Indirect, first.clone())
-    };
+    let slow = second.median() < (1.0 - WORTH) * first.median();
+    let (way, best) = if slow { (LoopWay::Direct, second) } else { (LoopWay::Indirect, first.clone()) };
     let (class, chosen) = (LOOPS.to_owned(), way.name().to_owned());
     Ok(Some(Tuned { class, chosen, first, best, tried: LoopWay::ALL.len() }))
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
 use ruminate::tune::tune_model;
 use ruminate::{Device, Dtype, LoadOptions, Model, OpenOptions, SessionOptions, State, Synthetic, Tuning, TuningFrom};
-use ruminate_engine::{Error, tune};
+use ruminate_engine::{Error, LOOPS, LoopWay, tune, tune_loops};
 use ruminate_shaders::matmul::{Matmul, matmul_variants};
 use ruminate_shaders::{Caps, Trial, trials};
 use ruminate_tests::{Folder, device, options, trials as on_device};
@@ -16,8 +16,9 @@ type Test = fn(&Device) -> Result<()>;
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let gpu = device().filter(|device| !device.is_cpu());
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("what_was_tuned_is_taken", taken),
+        ("loops_are_launched_as_was_tuned", loops),
         ("tuning_can_be_ended", interrupted),
         ("every_variant_gives_the_same_but_for_rounding", same_logits),
         ("a_tuning_comes_back_from_its_file", round_trip),
@@ -71,6 +72,30 @@ fn taken(device: &Device) -> Result<()> {
     }
     // The same choices, the same words, bit for bit.
     ensure!(logits(&tuned)? == logits(&Device::open(&with(TuningFrom::Given(tuning))?)?)?, "a fixed choice varies");
+    Ok(())
+}
+
+/// Both ways were timed, the better one comes back from a file, and what no way is called leaves the default.
+fn loops(device: &Device) -> Result<()> {
+    let tuned = tune_loops(device)?.context("a GPU has two ways")?;
+    ensure!(tuned.class == LOOPS && tuned.tried == 2 && tuned.first.least() > 0.0, "{tuned:?}");
+    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let path = folder.path().join("tuning.json");
+    let usual = Device::open(&with(TuningFrom::Defaults)?)?.loops();
+    let names = LoopWay::ALL.map(|way| (way.name(), way));
+    let chosen = LoopWay::ALL.into_iter().find(|way| way.name() == tuned.chosen);
+    let chosen = chosen.with_context(|| format!("{} is no way", tuned.chosen))?;
+    for (name, expected) in names.into_iter().chain([(tuned.chosen.as_str(), chosen), ("sideways", usual)]) {
+        let mut tuning = Tuning::default();
+        tuning.choose(&tuned.class, name);
+        tuning.write(&path, summary)?;
+        let found = Device::open(&with(TuningFrom::File(path.clone()))?)?.loops();
+        ensure!(found == expected, "{found:?} instead of {expected:?} by {name}");
+    }
+    ensure!(
+        Device::cpu().loops() == LoopWay::Direct && tune_loops(&Device::cpu())?.is_none(),
+        "the twins have one way"
+    );
     Ok(())
 }
 

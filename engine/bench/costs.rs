@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ruminate_shaders::{Caps, ceiling};
+use ruminate_shaders::{Caps, Launch, ceiling};
 
 use super::{Bench, Sample, blank, indirect};
+use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::error::Result;
 
@@ -32,6 +33,14 @@ pub struct Costs {
     pub read_back: Sample,
 }
 
+/// Small launches, each of which needs the result of the last.
+pub(crate) fn chain(device: &Device) -> Result<Vec<(Launch, Vec<Buffer>)>> {
+    let copy = ceiling::copy(&Caps::WEBGPU, 1);
+    let there = blank(device, &copy)?;
+    let back = there.iter().rev().cloned().collect::<Vec<_>>();
+    Ok([there, back].into_iter().cycle().take(LAUNCHES as usize).map(|pair| (copy.clone(), pair)).collect())
+}
+
 impl Costs {
     /// Measures a device. Indirect launches are measured on further devices of the same adapter, since whether wgpu checks them is a matter of the
     /// instance; they are left out if those cannot be opened.
@@ -40,16 +49,11 @@ impl Costs {
     /// A fault of the device.
     pub fn measure(device: &Device, repetitions: u32) -> Result<Self> {
         let copy = ceiling::copy(&Caps::WEBGPU, 1);
-        let [there, back] = [blank(device, &copy)?, blank(device, &copy)?];
+        let there = blank(device, &copy)?;
         let single = Bench::new(device, &[(copy.clone(), there.clone())])?;
-        let mut apart = Vec::new();
-        let mut chain = Vec::new();
-        for turn in 0..LAUNCHES {
-            apart.push((copy.clone(), vec![there[0].clone(), blank(device, &copy)?.remove(1)]));
-            let (from, to) = if turn % 2 == 0 { (&there, &back) } else { (&back, &there) };
-            chain.push((copy.clone(), vec![from[0].clone(), to[0].clone()]));
-        }
-        let chain = Bench::new(device, &chain)?;
+        let apart = (0..LAUNCHES).map(|_| Ok((copy.clone(), vec![there[0].clone(), blank(device, &copy)?.remove(1)])));
+        let apart = apart.collect::<Result<Vec<_>>>()?;
+        let chain = Bench::new(device, &chain(device)?)?;
         let timed = |run: &mut dyn FnMut() -> Result<()>, per: f64| {
             let times = (0..repetitions.max(1) * 5).map(|_| {
                 let start = Instant::now();

@@ -6,16 +6,18 @@ mod indirect;
 
 use std::time::{Duration, Instant};
 
-use ruminate_shaders::{Case, Launch};
+use ruminate_shaders::{Case, Launch, Row};
 
 use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::gates::LoopWay;
+use crate::graph::{Count, Graph};
 use crate::plan::Plan;
 
 pub use ceilings::Ceilings;
 pub use costs::Costs;
+pub(crate) use costs::chain;
 
 /// Bytes of the buffer that is read back to learn that the device is done.
 const MARK: u64 = 16;
@@ -83,16 +85,23 @@ impl Bench {
     /// As [`Device::plan`].
     pub fn new(device: &Device, launches: &[(Launch, Vec<Buffer>)]) -> Result<Self> {
         let mut graph = Graph::new("bench");
-        for (launch, buffers) in launches {
-            let tensors: Vec<_> = buffers.iter().map(|buffer| graph.import(buffer)).collect();
-            graph.launch(launch.clone(), &tensors)?;
-        }
-        let launches = u32::try_from(launches.len()).unwrap_or(u32::MAX);
-        Self::of_plan(device, device.plan(graph)?, launches)
+        record(&mut graph, launches)?;
+        Self::of_plan(device, device.plan(graph)?, launches.len())
     }
 
-    /// A plan of so many launches.
-    pub(crate) fn of_plan(device: &Device, plan: Plan, launches: u32) -> Result<Self> {
+    /// The same in a loop for an active row, launched in a way.
+    pub(crate) fn in_loop(device: &Device, launches: &[(Launch, Vec<Buffer>)], way: LoopWay) -> Result<Self> {
+        let rows = [Row::new(0, 0, 0)];
+        let table = device.buffer("rows", size_of_val(&rows) as u64)?;
+        device.write(&table, 0, bytemuck::cast_slice(&rows))?;
+        let mut graph = Graph::new("bench");
+        let table = graph.import(&table);
+        graph.repeat_while_live(Count::from(1), table, 1, |graph| record(graph, launches))?;
+        Self::of_plan(device, Plan::new(device, &graph, way)?, launches.len())
+    }
+
+    fn of_plan(device: &Device, plan: Plan, launches: usize) -> Result<Self> {
+        let launches = u32::try_from(launches).unwrap_or(u32::MAX);
         let bench = Self { device: device.clone(), plan, launches, mark: device.buffer("mark", MARK)? };
         // Drivers finish their compilation at the first dispatch.
         bench.time(1)?;
@@ -145,6 +154,14 @@ impl Bench {
     }
 }
 
+/// Records launches with their memory.
+fn record(graph: &mut Graph, launches: &[(Launch, Vec<Buffer>)]) -> Result<()> {
+    launches.iter().try_for_each(|(launch, buffers)| {
+        let tensors: Vec<_> = buffers.iter().map(|buffer| graph.import(buffer)).collect();
+        graph.launch(launch.clone(), &tensors)
+    })
+}
+
 /// Memory with the data of a case, one for each binding.
 pub(crate) fn upload(device: &Device, case: &Case) -> Result<Vec<Buffer>> {
     let bindings = case.launch.kernel.bindings_of(case.launch.choice);
@@ -157,7 +174,7 @@ pub(crate) fn upload(device: &Device, case: &Case) -> Result<Vec<Buffer>> {
 }
 
 /// Memory of zeros for each binding of a launch.
-pub(crate) fn blank(device: &Device, launch: &Launch) -> Result<Vec<Buffer>> {
+fn blank(device: &Device, launch: &Launch) -> Result<Vec<Buffer>> {
     let bindings = launch.kernel.bindings_of(launch.choice);
     bindings.zip(&launch.sizes).map(|(binding, &bytes)| device.memory_for(&binding, bytes)).collect()
 }

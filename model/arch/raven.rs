@@ -176,11 +176,15 @@ impl Raven {
     pub(crate) fn iterate(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
         let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         pass.graph.repeat(steps, |graph| {
-            let pass = &mut Pass { graph, device, kv, sequences, sites, shape, noise, trace };
-            self.step(pass)?;
-            let rows = pass.rows();
-            Ok(pass.graph.launch(advance(shape.rows), &[rows])?)
+            self.plain_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace })
         })
+    }
+
+    /// A step, and the rows' counters.
+    pub(super) fn plain_step(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
+        self.step(pass)?;
+        let rows = pass.rows();
+        Ok(pass.graph.launch(advance(pass.shape.rows), &[rows])?)
     }
 
     /// One step, up to the rows' counters: the adapter mixes the embedding into the state, the core block refines it.

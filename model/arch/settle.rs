@@ -44,8 +44,8 @@ impl Raven {
         pass.graph.repeat_while_live(last, table, count, |graph| {
             self.checked_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, leaving)
         })?;
-        pass.graph.repeat_while_live(Count::from(1), table, count, |graph| {
-            self.iterate(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace }, rest)
+        pass.graph.repeat_while_live(rest, table, count, |graph| {
+            self.plain_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace })
         })?;
         Ok(pass.graph.launch(exit_wake(count), &[table])?)
     }

@@ -2,13 +2,15 @@
 
 use crate::kernel::params;
 use crate::row::test_rows;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, reduce};
+use crate::{
+    Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload, reduce,
+};
 
 /// Opens and closes launches.
 pub static GATE: Kernel = Kernel {
     name: "gate",
     wgsl: include_str!("gate.wgsl"),
-    parts: &[ROW],
+    parts: &[ROW, TABLE_ROWS],
     bindings: &[Binding::read("rows", "Row"), Binding::read("all", "u32"), Binding::write("groups", "u32")],
     axes: &[],
     overrides: &["WG"],

@@ -9,7 +9,7 @@ struct Params {
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     var live = 0u;
-    for (var i = 0u; i < params.rows && live == 0u; i += 1u) {
+    for (var i = 0u; i < table_rows() && live == 0u; i += 1u) {
         live = rows[i].live;
     }
     for (var i = lane; i < params.words; i += WG) {
