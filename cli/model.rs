@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{
-    Checkpoint, Config, Device, Dtype, Group, LoadOptions, Model, Need, Precision, Session, SessionOptions, Source,
+    Checkpoint, Config, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session, SessionOptions,
+    Source,
 };
 
 use crate::options::DTYPES;
@@ -73,11 +74,9 @@ impl ModelOptions {
         Ok(if is_quantised(source)? { Self { dtype: None, ..self.clone() } } else { self.clone() })
     }
 
-    /// How most of the weights that a token reads are to be held, if that was said.
-    pub(crate) fn core_dtype(&self) -> Option<Dtype> {
-        let Precision { dtype, keep } = self.dtype.as_ref()?;
-        let core = keep.iter().find(|(group, _)| *group == Group::Core);
-        core.map(|(_, dtype)| *dtype).or(*dtype)
+    /// How random weights of a model of this configuration are to be held.
+    pub(crate) fn dtypes(&self, config: &Config) -> std::result::Result<Dtypes, Error> {
+        self.dtype.clone().unwrap_or_default().dtypes(config)
     }
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
@@ -89,7 +88,7 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let Precision { dtype, keep } = self.dtype.clone().unwrap_or_default();
+        let Precision { dtype, keep, products } = self.dtype.clone().unwrap_or_default();
         let mut announce = |need: &Need| {
             if !quiet && need.total() >= WORTH_SAYING {
                 let [weights, kv, scratch, all] =
@@ -106,6 +105,7 @@ impl ModelOptions {
         let loading = LoadOptions {
             dtype,
             keep,
+            products,
             session,
             overcommit: self.overcommit,
             announce: Some(&mut announce),

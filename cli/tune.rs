@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::tune::{ROWS, tune_model};
-use ruminate::{Config, Device, Dtype, OutputFile, Tuned, Tuning, engine};
+use ruminate::{Config, Device, OutputFile, Tuned, Tuning, engine};
 
 use crate::device::{DeviceOptions, tunings};
 use crate::exit::{Done, Usage};
@@ -51,13 +51,13 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
         writable(path)?;
     }
     let config = Config::open(&options.model.argument.source_or_shape()?)?;
-    let dtype = options.model.core_dtype().unwrap_or(Dtype::Bf16);
+    let dtypes = options.model.dtypes(&config)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
     let watch = interrupt.generating();
     let mut lines: Vec<Line> = Vec::new();
-    let tuned = tune_model(&asked, &config, dtype, &options.rows, &mut |tuned, textures| {
+    let tuned = tune_model(&asked, &config, dtypes, &options.rows, &mut |tuned, textures| {
         bar.set_message(format!("{}, {} variants", tuned.class, tuned.tried));
         lines.push((tuned.clone(), textures));
         !watch.stopped()
@@ -67,7 +67,7 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let mut out = std::io::stdout().lock();
     print(&mut out, &lines)?;
     let path = write(options, &device, &tuning)?;
-    writeln!(out, "\n{} on {}: {}", dtype.name(), device.name(), summary(&lines))?;
+    writeln!(out, "\n{dtypes} on {}: {}", device.name(), summary(&lines))?;
     writeln!(out, "written to {}", path.display())?;
     Ok(Done::Complete)
 }

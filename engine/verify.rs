@@ -73,7 +73,7 @@ impl Verdict {
         let ratio = |output: &Comparison| match output.check {
             Check::Exact if output.error > 0.0 => f64::INFINITY,
             Check::Exact | Check::Skip => 0.0,
-            Check::F32 | Check::Bf16 => output.error / output.bound,
+            Check::F32 | Check::F16 | Check::Bf16 => output.error / output.bound,
         };
         self.outputs.iter().map(ratio).fold(0.0, f64::max)
     }
@@ -128,7 +128,7 @@ fn compare(binding: &'static str, check: Check, found: &[u32], expected: &[u32])
             Check::Bf16 => {
                 words.iter().flat_map(|w| [w << 16, w & 0xffff_0000]).map(|w| f32::from_bits(w).into()).collect()
             }
-            Check::F32 => words.iter().map(|&w| f32::from_bits(w).into()).collect(),
+            Check::F32 | Check::F16 => words.iter().map(|&w| f32::from_bits(w).into()).collect(),
             Check::Exact | Check::Skip => words.iter().map(|&w| w.into()).collect(),
         }
     };
@@ -137,10 +137,15 @@ fn compare(binding: &'static str, check: Check, found: &[u32], expected: &[u32])
     let distance = |(a, b): (f64, f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
     let worst = pairs().enumerate().max_by(|(_, a), (_, b)| distance(*a).total_cmp(&distance(*b)));
     let (error, bound) = match check {
-        Check::F32 | Check::Bf16 => {
+        Check::F32 | Check::F16 | Check::Bf16 => {
             let difference: f64 = pairs().map(|pair| distance(pair).powi(2)).sum();
             let power: f64 = expected.iter().map(|b| b * b).sum();
-            (if power > 0.0 { difference / power } else { difference }, if check == Check::F32 { 1e-9 } else { 1e-6 })
+            let bound = match check {
+                Check::F32 => 1e-9,
+                Check::F16 => 4e-6,
+                _ => 1e-6,
+            };
+            (if power > 0.0 { difference / power } else { difference }, bound)
         }
         Check::Exact | Check::Skip => {
             let differ = pairs().filter(|(a, b)| a != b).count();

@@ -1,11 +1,12 @@
 //! `config.json` and `generation_config.json`: every field that matters is read, none is assumed, and a value that this engine does
 //! not implement is refused by name.
 
-use ruminate_shaders::{Caps, Dtype, Workload};
+use ruminate_shaders::{Caps, Workload};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::precision::{Dtypes, Group};
 use crate::source::Source;
 
 /// The architecture of a checkpoint.
@@ -84,8 +85,16 @@ pub struct GenerationConfig {
 
 impl Config {
     /// What launches of this model look like, in passes of so many rows that look at so many positions at most, with matrices cut to so many
-    /// rows.
-    pub fn workload(&self, dtype: Dtype, rows: u32, positions: u32, most_weight_rows: u32, caps: Caps) -> Workload {
+    /// rows, all held as the core's.
+    pub fn workload(
+        &self,
+        dtypes: impl Into<Dtypes>,
+        rows: u32,
+        positions: u32,
+        most_weight_rows: u32,
+        caps: Caps,
+    ) -> Workload {
+        let dtypes = dtypes.into();
         Workload {
             n_embd: self.n_embd,
             heads: self.n_heads,
@@ -94,7 +103,8 @@ impl Config {
             hidden: self.intermediate_size,
             vocab: self.padded_vocab_size,
             positions: positions.min(self.block_size),
-            dtype,
+            dtype: dtypes.of(Group::Core),
+            arithmetic: dtypes.products(),
             rows,
             most_weight_rows,
             caps,

@@ -5,7 +5,7 @@ use std::fmt;
 use ruminate_engine::{Device, Memory};
 use ruminate_shaders::attention::cache::{CacheShape, KvShare, Lookup};
 use ruminate_shaders::attention::partial_bytes;
-use ruminate_shaders::matmul::{staged_bytes, stages};
+use ruminate_shaders::matmul::{Arithmetic, rounded_bytes, staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form};
 use ruminate_shaders::{Caps, Dtype, Place, activation_bytes};
 
@@ -107,21 +107,19 @@ impl Config {
     /// Bytes of the weights on most devices, padding included.
     #[must_use]
     pub fn weight_bytes(&self, dtypes: impl Into<Dtypes>) -> u64 {
-        self.weight_bytes_in(dtypes.into(), Form::from)
+        let dtypes = dtypes.into();
+        self.weight_bytes_in(|name| dtypes.of_matrix(name).into())
     }
 
     /// Bytes of the weights on a device, in the form that it prefers.
     pub(crate) fn weight_bytes_on(&self, dtypes: Dtypes, caps: &Caps) -> u64 {
-        self.weight_bytes_in(dtypes, |dtype| Form::preferred(caps, dtype))
+        self.weight_bytes_in(|name| dtypes.form_of(caps, name))
     }
 
-    fn weight_bytes_in(&self, dtypes: Dtypes, form: impl Fn(Dtype) -> Form) -> u64 {
+    fn weight_bytes_in(&self, form: impl Fn(&str) -> Form) -> u64 {
         let tensors = raven_tensors(self).into_iter().filter(|tensor| tensor.required || tensor.name == "freqs_cis");
         let bytes = tensors.map(|tensor| match tensor.shape[..] {
-            [n, k] => {
-                let form = form(dtypes.of_matrix(&tensor.name));
-                matrix_bytes_of(&tensor.name, [n as u32, k as u32], form)
-            }
+            [n, k] => matrix_bytes_of(&tensor.name, [n as u32, k as u32], form(&tensor.name)),
             _ => activation_bytes(1, tensor.shape.iter().product::<usize>() as u32),
         });
         // The products of norms that records ask for: three vectors for each of a block's two sums.
@@ -205,11 +203,13 @@ impl Config {
         let segments = u32::try_from(layer.div_ceil(caps.max_binding)).unwrap_or(u32::MAX).saturating_add(1);
         // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
         let rows = context.min(MAX_ROWS).next_power_of_two();
+        let dtypes = dtypes.into();
         let staged = |rows| if caps.lanes.is_some() && stages(rows) { self.staged_bytes(rows) } else { 0 };
+        let rounded = |rows| if dtypes.products() == Arithmetic::Int8 { self.rounded_bytes(rows) } else { 0 };
         let pass = |rows, parts| self.pass_bytes(rows) + partial_bytes(rows, self.n_heads, parts, cache.chunks());
-        let prompt = |rows| pass(rows, segments) + staged(rows);
-        let scratch = prompt(rows) + prompt(rows / 2) + pass(1, 16 * segments);
-        Need { weights: self.weight_bytes_on(dtypes.into(), caps), kv, scratch }
+        let prompt = |rows| pass(rows, segments) + staged(rows) + rounded(rows);
+        let scratch = prompt(rows) + prompt(rows / 2) + pass(1, 16 * segments) + rounded(1);
+        Need { weights: self.weight_bytes_on(dtypes, caps), kv, scratch }
     }
 
     /// The cache of one sequence.
@@ -232,7 +232,17 @@ impl Config {
 
     /// Bytes of the widest input of a matrix as it is laid out for many rows.
     fn staged_bytes(&self, rows: u32) -> u64 {
-        staged_bytes(rows, weight::chunks((2 * self.n_embd).max(self.intermediate_size)))
+        staged_bytes(rows, self.widest_input())
+    }
+
+    /// The same as whole numbers and factors.
+    fn rounded_bytes(&self, rows: u32) -> u64 {
+        rounded_bytes(rows, self.widest_input()).into_iter().sum()
+    }
+
+    /// Its chunks of eight.
+    fn widest_input(&self) -> u32 {
+        weight::chunks((2 * self.n_embd).max(self.intermediate_size))
     }
 
     /// Bytes of the activations of a pass, without the sums that attention leaves for its parts of the keys.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
+use ruminate_shaders::matmul::Arithmetic;
 
 use crate::ahead::Ends;
 use crate::arch::{Raven, Weights, raven_tensors};
@@ -66,6 +67,10 @@ impl Model {
             Weights::Synthetic(_) => (asked.dtypes(&config)?, false),
             Weights::Stored(checkpoint) => (checkpoint.dtypes(&config, &asked)?, checkpoint.is_quantised()),
         };
+        if dtypes.products() == Arithmetic::F16 && !device.caps().f16 {
+            let allowed = "f32 or int8 products here: this device does not compute in f16";
+            return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
+        }
         if let Some(announce) = options.announce {
             announce(&fit::wanted(&config, dtypes, &options.session, &device.caps()).1);
         }

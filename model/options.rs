@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 use ruminate_shaders::exit::Continuous;
+use ruminate_shaders::matmul::Arithmetic;
 use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
@@ -24,6 +25,9 @@ pub struct LoadOptions<'a> {
     pub dtype: Option<Dtype>,
     /// Groups of matrices that are stored otherwise.
     pub keep: Vec<(Group, Dtype)>,
+    /// What products with matrices are made of: f16 is faster for prompts on most GPUs, whole numbers for weights in blocks on those that have
+    /// instructions for them. Both round, and change what is computed by more than the rounding of bf16.
+    pub products: Arithmetic,
     /// The session that will be asked for, as far as it is known: its cache is counted when the need for memory is compared with what is
     /// there, before anything is loaded.
     pub session: SessionOptions,
@@ -38,7 +42,7 @@ pub struct LoadOptions<'a> {
 
 impl LoadOptions<'_> {
     pub(crate) fn precision(&self) -> Precision {
-        Precision { dtype: self.dtype, keep: self.keep.clone() }
+        Precision { dtype: self.dtype, keep: self.keep.clone(), products: self.products }
     }
 }
 

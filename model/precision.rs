@@ -1,9 +1,11 @@
-//! In which numbers the matrices of a model are held: one dtype for all of them, or another one for some groups.
+//! In which numbers the matrices of a model are held: one dtype for all of them, or another one for some groups; and in which numbers they are multiplied.
 
 use std::fmt;
 use std::str::FromStr;
 
-use ruminate_shaders::Dtype;
+use ruminate_shaders::matmul::Arithmetic;
+use ruminate_shaders::weight::Form;
+use ruminate_shaders::{Caps, Dtype};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -58,18 +60,23 @@ impl Group {
     }
 }
 
-/// What is asked for: `q8`, or `q4,adapter=bf16,embedding=q8`.
+/// What is asked for: `q8`, or `q4,adapter=bf16,embedding=q8`, or `q8,products=int8`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Precision {
     /// The dtype of every group that is not named; by default as in the files, f32 rounded to bf16.
     pub dtype: Option<Dtype>,
     /// Groups that are held otherwise. The last one that names a group counts.
     pub keep: Vec<(Group, Dtype)>,
+    /// What products are made of.
+    pub products: Arithmetic,
 }
+
+/// What stands for [`Precision::products`] in text.
+const PRODUCTS: &str = "products";
 
 impl From<Dtype> for Precision {
     fn from(dtype: Dtype) -> Self {
-        Self { dtype: Some(dtype), keep: Vec::new() }
+        Self { dtype: Some(dtype), ..Self::default() }
     }
 }
 
@@ -86,6 +93,7 @@ impl FromStr for Precision {
             })
         };
         let mut found = Self::default();
+        let mut products = None;
         for word in text.split(',').map(str::trim) {
             let Some((group, dtype)) = word.split_once('=') else {
                 if let Some(before) = found.dtype.replace(dtype_of(word)?) {
@@ -97,10 +105,21 @@ impl FromStr for Precision {
                 }
                 continue;
             };
+            if group.trim() == PRODUCTS {
+                let known = Arithmetic::ALL.into_iter().find(|known| known.name() == dtype.trim());
+                let known = known.ok_or_else(|| {
+                    let all = names(&mut Arithmetic::ALL.iter().map(|known| known.name()));
+                    format!("products are not made of `{dtype}`; there are {all}")
+                })?;
+                if products.replace(known).is_some() {
+                    return Err(format!("`{PRODUCTS}` is named twice"));
+                }
+                continue;
+            }
             let known = Group::ALL.into_iter().find(|known| known.name() == group.trim());
             let Some(known) = known else {
                 return Err(format!(
-                    "`{group}` is no group of matrices; there are {}",
+                    "`{group}` is no group of matrices; there are {}, and {PRODUCTS}",
                     names(&mut Group::ALL.iter().map(|group| group.name()))
                 ));
             };
@@ -109,6 +128,7 @@ impl FromStr for Precision {
             }
             found.keep.push((known, dtype_of(dtype.trim())?));
         }
+        found.products = products.unwrap_or_default();
         Ok(found)
     }
 }
@@ -117,13 +137,13 @@ impl Precision {
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_default(&self) -> bool {
-        self.dtype.is_none() && self.keep.is_empty()
+        self.dtype.is_none() && self.keep.is_empty() && self.products == Arithmetic::F32
     }
 
     /// The dtype of every group of a model with random weights, which come in bf16 without asking.
     ///
     /// # Errors
-    /// [`Error::Option`] if a group is named that the model does not have.
+    /// [`Error::Option`] if a group is named that the model does not have, or products of whole numbers are asked for where no weights are.
     pub fn dtypes(&self, config: &Config) -> Result<Dtypes, Error> {
         self.over(Dtype::Bf16.into(), config)
     }
@@ -131,7 +151,7 @@ impl Precision {
     /// The dtype of every group, where `stored` is what comes without asking.
     ///
     /// # Errors
-    /// [`Error::Option`] if a group is named that the model does not have.
+    /// As [`Self::dtypes`].
     pub(crate) fn over(&self, stored: Dtypes, config: &Config) -> Result<Dtypes, Error> {
         let mut all = self.dtype.map_or(stored, Dtypes::from);
         for &(group, dtype) in &self.keep {
@@ -144,17 +164,25 @@ impl Precision {
             }
             all.set(group, dtype);
         }
+        all.products = self.products;
+        if all.products == Arithmetic::Int8 && !all.groups.iter().any(|dtype| dtype.in_blocks()) {
+            let allowed = "given with weights in q8, q4 or q4_1: others are no whole numbers";
+            return Err(Error::Option { name: "dtype", value: all.to_string(), allowed });
+        }
         Ok(all.tied(config))
     }
 }
 
-/// The dtype of every group of matrices. As text, what would ask for it: `q4,adapter=bf16`.
+/// The dtype of every group of matrices, and what products with them are made of. As text, what would ask for it: `q4,adapter=bf16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Dtypes([Dtype; 6]);
+pub struct Dtypes {
+    groups: [Dtype; 6],
+    products: Arithmetic,
+}
 
 impl From<Dtype> for Dtypes {
     fn from(dtype: Dtype) -> Self {
-        Self([dtype; 6])
+        Self { groups: [dtype; 6], products: Arithmetic::F32 }
     }
 }
 
@@ -162,15 +190,26 @@ impl Dtypes {
     /// The dtype of a group.
     #[must_use]
     pub const fn of(&self, group: Group) -> Dtype {
-        self.0[group as usize]
+        self.groups[group as usize]
+    }
+
+    /// What products are made of.
+    #[must_use]
+    pub const fn products(&self) -> Arithmetic {
+        self.products
+    }
+
+    /// How a matrix is held on a device, by its name in the checkpoint.
+    pub(crate) fn form_of(&self, caps: &Caps, matrix: &str) -> Form {
+        self.products.form(caps, self.of_matrix(matrix))
     }
 
     /// The dtype that most groups have; the core's, if several are as frequent.
     #[must_use]
     pub fn most(&self) -> Dtype {
-        let frequency = |dtype: Dtype| self.0.iter().filter(|&&other| other == dtype).count();
+        let frequency = |dtype: Dtype| self.groups.iter().filter(|&&other| other == dtype).count();
         let core = self.of(Group::Core);
-        self.0.into_iter().fold(core, |most, dtype| if frequency(dtype) > frequency(most) { dtype } else { most })
+        self.groups.into_iter().fold(core, |most, dtype| if frequency(dtype) > frequency(most) { dtype } else { most })
     }
 
     /// The dtype of a matrix by its name in the checkpoint.
@@ -179,7 +218,7 @@ impl Dtypes {
     }
 
     pub(crate) const fn set(&mut self, group: Group, dtype: Dtype) {
-        self.0[group as usize] = dtype;
+        self.groups[group as usize] = dtype;
     }
 
     /// The same for a model: a head that is the embedding has no dtype of its own, so it counts as what most groups are.
@@ -197,7 +236,8 @@ impl fmt::Display for Dtypes {
         let most = self.most();
         f.write_str(most.name())?;
         let others = Group::ALL.into_iter().filter(|&group| self.of(group) != most);
-        others.into_iter().try_for_each(|group| write!(f, ",{}={}", group.name(), self.of(group).name()))
+        others.into_iter().try_for_each(|group| write!(f, ",{}={}", group.name(), self.of(group).name()))?;
+        if self.products == Arithmetic::F32 { Ok(()) } else { write!(f, ",{PRODUCTS}={}", self.products.name()) }
     }
 }
 
@@ -230,6 +270,6 @@ impl Checkpoint {
         }
         let stored = stored.tied(config);
         let held = asked.over(stored, config)?;
-        if held == stored { Ok(stored) } else { Err(Error::Requantise { asked: held, stored }) }
+        if held.groups == stored.groups { Ok(held) } else { Err(Error::Requantise { asked: held, stored }) }
     }
 }

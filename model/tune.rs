@@ -1,10 +1,11 @@
 //! Tuning a device at the shapes of a model.
 
 use ruminate_engine::{Device, OpenOptions, Tuned, Tuning, TuningFrom, tune, tune_loops};
-use ruminate_shaders::{Dtype, trials};
+use ruminate_shaders::trials;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::precision::Dtypes;
 
 /// Rows of the passes that are tuned: one of each class.
 pub const ROWS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 512];
@@ -22,7 +23,7 @@ const POSITIONS: u32 = 512;
 pub fn tune_model(
     options: &OpenOptions,
     config: &Config,
-    dtype: Dtype,
+    dtypes: Dtypes,
     rows: &[u32],
     done: &mut dyn FnMut(&Tuned, bool) -> bool,
 ) -> Result<Option<(Device, Tuning)>, Error> {
@@ -35,7 +36,7 @@ pub fn tune_model(
             continue;
         }
         let mut tuning = Tuning::with_textures(textures);
-        let Some(seconds) = tune_rows(&device, config, dtype, 1, &mut tuning, &mut |tuned| done(tuned, textures))?
+        let Some(seconds) = tune_rows(&device, config, dtypes, 1, &mut tuning, &mut |tuned| done(tuned, textures))?
         else {
             return Ok(None);
         };
@@ -46,7 +47,7 @@ pub fn tune_model(
     let Some((_, device, mut tuning)) = best else { return Ok(None) };
     let textures = tuning.textures.unwrap_or(false);
     for &rows in rows.iter().filter(|&&rows| rows > 1) {
-        if tune_rows(&device, config, dtype, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
+        if tune_rows(&device, config, dtypes, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
             return Ok(None);
         }
     }
@@ -63,13 +64,13 @@ pub fn tune_model(
 fn tune_rows(
     device: &Device,
     config: &Config,
-    dtype: Dtype,
+    dtypes: Dtypes,
     rows: u32,
     tuning: &mut Tuning,
     done: &mut dyn FnMut(&Tuned) -> bool,
 ) -> Result<Option<f64>, Error> {
     let mut seconds = 0.0;
-    for trial in trials(&config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
+    for trial in trials(&config.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
         // Where there is nothing to choose, nothing is timed.
         if trial.variants.launches.len() == 1 {
             continue;

@@ -1,5 +1,6 @@
 //! Cases: a launch with its inputs, and how its outputs are judged. One case drives test, benchmark and doctor.
 
+use crate::matmul::Arithmetic;
 use crate::{Caps, Dtype, Launch, Threefry};
 
 /// How the content of a binding is compared with the twin's after a launch.
@@ -11,6 +12,8 @@ pub enum Check {
     Exact,
     /// f32 values: normalised mean square error at most 1e-9.
     F32,
+    /// f32 values made of products in f16: normalised mean square error at most 4e-6.
+    F16,
     /// Pairs of bf16 values, which may round to neighbours: normalised mean square error at most 1e-6.
     Bf16,
 }
@@ -47,6 +50,8 @@ pub struct Workload {
     pub positions: u32,
     /// How matrices are held.
     pub dtype: Dtype,
+    /// What products with them are made of.
+    pub arithmetic: Arithmetic,
     /// Rows of the pass.
     pub rows: u32,
     /// Rows of a weight matrix that a case holds at most. Columns are always whole, so the arithmetic of a row is the model's.

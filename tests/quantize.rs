@@ -61,8 +61,8 @@ fn written(source: &Source, text: &str, shard_bytes: u64) -> Result<(Folder, Qua
 }
 
 fn load(source: &Source, device: &Device, text: &str) -> Result<Model> {
-    let Precision { dtype, keep } = if text.is_empty() { Precision::default() } else { precision(text)? };
-    Ok(Model::open(source, device, LoadOptions { dtype, keep, ..LoadOptions::default() })?)
+    let Precision { dtype, keep, products } = if text.is_empty() { Precision::default() } else { precision(text)? };
+    Ok(Model::open(source, device, LoadOptions { dtype, keep, products, ..LoadOptions::default() })?)
 }
 
 /// Logits of a prompt and of a row after it, as bits.
@@ -322,7 +322,7 @@ fn twice() -> Result<()> {
 fn precisions() -> Result<()> {
     let mixed = precision(" q4 , adapter=bf16,embedding=q8 ")?;
     let keep = vec![(Group::Adapter, Dtype::Bf16), (Group::Embedding, Dtype::Q8)];
-    ensure!(mixed == Precision { dtype: Some(Dtype::Q4), keep });
+    ensure!(mixed == Precision { dtype: Some(Dtype::Q4), keep, ..Precision::default() });
     ensure!(precision("core=q8")?.dtype.is_none());
     for (text, words) in [
         ("q5", "`q5` is no dtype; there are f32, f16, bf16, q8, q4, q4_1"),
@@ -331,16 +331,18 @@ fn precisions() -> Result<()> {
         ("q4,q8", "two dtypes for the same"),
         (
             "q4,attention=q8",
-            "`attention` is no group of matrices; there are embedding, head, adapter, prelude, core, coda",
+            "`attention` is no group of matrices; there are embedding, head, adapter, prelude, core, coda, and products",
         ),
         ("q4,coda=8", "`8` is no dtype"),
         ("coda=q8,coda=q4", "`coda` is named twice"),
+        ("q8,products=int4", "products are not made of `int4`; there are f32, f16, int8"),
+        ("products=f16,products=int8", "`products` is named twice"),
     ] {
         let error = precision(text).err().context(text)?.to_string();
         ensure!(error.contains(words), "{text}: {error}");
     }
     let config = ruminate::Config::open(&demo::source())?;
-    for text in ["q4,embedding=q8,adapter=bf16", "bf16,core=q4", "q8"] {
+    for text in ["q4,embedding=q8,adapter=bf16", "bf16,core=q4", "q8", "q8,products=int8", "bf16,products=f16"] {
         let dtypes = precision(text)?.dtypes(&config)?;
         ensure!(dtypes.to_string() == text, "{text}: {dtypes}");
         ensure!(precision(&dtypes.to_string())?.dtypes(&config)? == dtypes);

@@ -102,10 +102,11 @@ fn loops(device: &Device) -> Result<()> {
 /// A user may lose patience after the first class.
 fn interrupted(_: &Device) -> Result<()> {
     let mut heard = 0;
-    let found = tune_model(&with(TuningFrom::Defaults)?, synthetic()?.config(), Dtype::Bf16, &[1, 8], &mut |_, _| {
-        heard += 1;
-        false
-    })?;
+    let found =
+        tune_model(&with(TuningFrom::Defaults)?, synthetic()?.config(), Dtype::Bf16.into(), &[1, 8], &mut |_, _| {
+            heard += 1;
+            false
+        })?;
     ensure!(found.is_none() && heard == 1, "{heard} classes, {found:?}");
     Ok(())
 }

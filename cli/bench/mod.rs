@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::bench::{Ceilings, Costs, Tokens, kernels, tokens};
 use ruminate::engine::shaders::Kernel;
-use ruminate::{Config, Device, Dtype, KERNELS, MAX_STEPS, SessionOptions, Source};
+use ruminate::{Config, Device, KERNELS, MAX_STEPS, SessionOptions, Source};
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
@@ -159,10 +159,10 @@ impl Bench {
             return Ok(false);
         }
         if self.wants(Part::Kernels) {
-            let dtype = self.model.core_dtype().unwrap_or(Dtype::Bf16);
-            report.dtypes = dtype.into();
+            let dtypes = self.model.dtypes(config)?;
+            report.dtypes = dtypes;
             let (mut going, mut failed) = (true, None);
-            kernels(device, chosen, config, dtype, &self.rows, self.repetitions, &mut |timed| {
+            kernels(device, chosen, config, dtypes, &self.rows, self.repetitions, &mut |timed| {
                 match timed {
                     Ok(timing) => {
                         bar.set_message(format!("{}, {}", timing.variant, timing.case));

@@ -64,7 +64,7 @@ impl Loader<'_> {
             Weights::Stored(checkpoint) => {
                 let tensor = checkpoint.required(name)?;
                 let [n, k] = [0, 1].map(|axis| size(tensor.shape[axis]));
-                let matrix = Matrix::allocate(self.device, name, [n, k], self.dtypes.of_matrix(name), layout)?;
+                let matrix = Matrix::allocate(self.device, name, [n, k], self.dtypes, layout)?;
                 match checkpoint.blocks(name) {
                     Some(blocks) => self.take(name, &blocks, &matrix)?,
                     None => self.upload(name, &tensor, &matrix)?,
@@ -73,7 +73,7 @@ impl Loader<'_> {
             }
             Weights::Synthetic(model) => {
                 let (shape, weight) = model.matrix(name)?;
-                let matrix = Matrix::allocate(self.device, name, shape, self.dtypes.of_matrix(name), layout)?;
+                let matrix = Matrix::allocate(self.device, name, shape, self.dtypes, layout)?;
                 let (halves, interleave) = match layout {
                     Layout::Plain => (1, 0),
                     Layout::Halves => (2, 0),

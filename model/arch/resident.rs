@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
-use ruminate_shaders::Dtype;
-use ruminate_shaders::matmul::{Input, Matmul, Normed, Output, matmul_variants, stage, staged_bytes, stages};
+use ruminate_shaders::matmul::{
+    Arithmetic, Input, Matmul, Normed, Output, matmul_variants, round_rows, rounded_bytes, stage, staged_bytes, stages,
+};
 use ruminate_shaders::weight::{self, Form, Resident};
 
 use crate::error::Error;
+use crate::precision::Dtypes;
 
 /// How the rows and columns of a stored matrix are arranged on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(crate) struct Matrix {
     n: u32,
     k: u32,
     form: Form,
+    /// What products with it are made of.
+    products: Arithmetic,
     layout: Layout,
     parts: Vec<Part>,
 }
@@ -47,12 +51,12 @@ impl Matrix {
         device: &Device,
         name: &str,
         [n, k]: [u32; 2],
-        dtype: Dtype,
+        dtypes: Dtypes,
         layout: Layout,
     ) -> Result<Self, Error> {
         let caps = device.caps();
-        let form = Form::preferred(&caps, dtype);
-        let mut matrix = Self { n, k, form, layout, parts: Vec::new() };
+        let (form, products) = (dtypes.form_of(&caps, name), dtypes.products());
+        let mut matrix = Self { n, k, form, products, layout, parts: Vec::new() };
         let most = if form.in_texture() { caps.max_texture } else { caps.max_binding };
         let grain = matrix.group();
         let most = u32::try_from(most / matrix.held(grain).bytes()).unwrap_or(u32::MAX).max(1).saturating_mul(grain);
@@ -162,24 +166,36 @@ impl Matrix {
         graph: &mut Graph,
         device: &Device,
         (rows, count): (Tensor, u32),
-        (input, output, normed): (Input, Output, Option<Normed>),
+        (mut input, output, normed): (Input, Output, Option<Normed>),
         inputs: &[Tensor],
         y: Tensor,
     ) -> Result<(), Error> {
+        let (caps, chunks) = (device.caps(), self.layout.chunks(self.k));
+        let mut inputs = inputs.to_vec();
+        if self.products.rounds(self.form.dtype) {
+            let [numbers, factors] = rounded_bytes(count, chunks);
+            let rounded = [graph.scratch("numbers", numbers), graph.scratch("factors", factors)];
+            let taken = inputs.drain(..if input == Input::Concat { 2 } else { 1 });
+            let bound: Vec<Tensor> = [rows].into_iter().chain(rounded).chain(taken).collect();
+            graph.launch(round_rows(&caps, (count, chunks), (input, normed), self.form.dtype), &bound)?;
+            inputs.splice(..0, rounded);
+            input = Input::Rounded;
+        }
         let k = match input {
             Input::Concat => self.k / 2,
-            Input::Staged => self.layout.chunks(self.k) * 8,
+            Input::Staged | Input::Rounded => chunks * 8,
             Input::Plain | Input::Normed => self.k,
         };
+        let halves = self.products == Arithmetic::F16;
         for part in &self.parts {
             let Part { first, count: part_rows, .. } = *part;
-            let shape =
-                Matmul { rows: count, k, n: self.n, first, count: part_rows, form: self.form, input, output, normed };
+            let whole = Matmul::whole(count, k, self.n, self.form);
+            let shape = Matmul { first, count: part_rows, input, output, normed, halves, ..whole };
             let weights = graph.import(&part.buffer);
             let mut bindings = vec![rows, weights];
-            bindings.extend_from_slice(inputs);
+            bindings.extend_from_slice(&inputs);
             bindings.push(y);
-            graph.launch(device.pick(matmul_variants(&device.caps(), shape)), &bindings)?;
+            graph.launch(device.pick(matmul_variants(&caps, shape)), &bindings)?;
         }
         Ok(())
     }

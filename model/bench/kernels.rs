@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use ruminate_engine::bench::{Bench, Sample};
 use ruminate_engine::{Device, Error};
-use ruminate_shaders::{Cost, Dtype, Kernel};
+use ruminate_shaders::{Cost, Kernel};
 
 use crate::config::Config;
+use crate::precision::Dtypes;
 
 /// Rows of a weight matrix that a case has at most: all columns, so a row's arithmetic is the model's, but data that is quickly made.
 const WEIGHT_ROWS: u32 = 2048;
@@ -53,16 +54,16 @@ pub fn kernels(
     device: &Device,
     kernels: &[&'static Kernel],
     config: &Config,
-    dtype: Dtype,
+    dtypes: Dtypes,
     rows: &[u32],
     repetitions: u32,
     done: &mut dyn FnMut(Result<KernelTiming, Error>) -> bool,
 ) -> Result<(), Error> {
     let free = device.memory().available.map_or(COPIES, |free| free / SHARE);
     // Weights are what does not stay in caches, unless the model is so small that all of it does.
-    let most = COPIES.min(free).min(config.weight_bytes(dtype));
+    let most = COPIES.min(free).min(config.weight_bytes(dtypes));
     for &rows in rows {
-        let work = config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
+        let work = config.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
         for kernel in kernels {
             for case in (kernel.at)(&work) {
                 if device.lacks(&case.launch).is_some() {

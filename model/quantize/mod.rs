@@ -12,6 +12,7 @@ mod rows;
 use std::path::Path;
 
 use ruminate_shaders::Dtype;
+use ruminate_shaders::matmul::Arithmetic;
 
 use crate::arch::{Weights, pipeline, raven_tensors};
 use crate::chat::ChatTemplate;
@@ -108,6 +109,10 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
             (Weights::Stored(&opened), opened.dtypes(&config, &options.precision)?)
         }
     };
+    if dtypes.products() != Arithmetic::F32 {
+        let allowed = "no products: they are not kept in files, but asked for where a model is loaded";
+        return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
+    }
     if !Group::ALL.iter().any(|&group| dtypes.of(group).in_blocks()) {
         let allowed = "q8, q4 or q4_1, for one group of matrices at least";
         return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });

@@ -1,8 +1,9 @@
 //! Which matmul runs for a shape, and with how many workgroups.
 
+use super::round::rounded_bytes;
 use super::stage::staged_bytes;
-use super::{MATMUL_LANES, MATMUL_TILED, MATVEC, MatmulParams, Normed, Record};
-use crate::weight::{self, Form, Resident};
+use super::{MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, MatmulParams, Normed, Record};
+use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
 
 /// Where the rows of x come from.
@@ -16,6 +17,9 @@ pub enum Input {
     Normed,
     /// A texture that [`stage`](super::stage()) has filled; only for forms in textures. Two halves, if there are, are one row.
     Staged,
+    /// Whole numbers and factors that [`round_rows`](super::round_rows()) has made, so that products are those of integers; only for weights in blocks, row
+    /// after row. Two halves, if there are, are one row, and norms are done.
+    Rounded,
 }
 
 /// What happens to the sums.
@@ -27,9 +31,9 @@ pub enum Output {
     Residual,
     /// `y = silu(gate)·up`, rows of W alternating gate, up; y is half as wide as W is high.
     GateUp,
-    /// A [`Record`] of `W·x`, for a norm that follows; only behind [`Input::Concat`].
+    /// A [`Record`] of `W·x`, for a norm that follows; only behind [`Input::Concat`] and [`Input::Rounded`].
     First,
-    /// A [`Record`] of `W·x` plus the outer norm of the last record, or plus its sum if it has none; only behind [`Input::Plain`]. See
+    /// A [`Record`] of `W·x` plus the outer norm of the last record, or plus its sum if it has none; only behind [`Input::Plain`] and [`Input::Rounded`]. See
     /// [`Matmul::normed`].
     Sum,
 }
@@ -55,20 +59,23 @@ pub struct Matmul {
     pub output: Output,
     /// The record of [`Input::Normed`] and of [`Output::Sum`]; ignored otherwise.
     pub normed: Option<Normed>,
+    /// Whether tiles may add products in f16, 16 at a time.
+    pub halves: bool,
 }
 
 impl Matmul {
     /// A product with a whole matrix `[n, k]`.
     #[must_use]
     pub const fn whole(rows: u32, k: u32, n: u32, form: Form) -> Self {
-        Self { rows, k, n, first: 0, count: n, form, input: Input::Plain, output: Output::Store, normed: None }
+        let (input, output) = (Input::Plain, Output::Store);
+        Self { rows, k, n, first: 0, count: n, form, input, output, normed: None, halves: false }
     }
 
     /// Chunks of eight per row of W.
     #[must_use]
     pub const fn chunks(&self) -> u32 {
         match self.input {
-            Input::Plain | Input::Normed | Input::Staged => weight::chunks(self.k),
+            Input::Plain | Input::Normed | Input::Staged | Input::Rounded => weight::chunks(self.k),
             Input::Concat => 2 * weight::chunks(self.k),
         }
     }
@@ -118,6 +125,18 @@ pub(super) const FLOWS: [(Input, Output); 11] = [
     (Input::Staged, Output::GateUp),
 ];
 
+/// What can be combined with whole numbers, in the order of the options of the kernels for them.
+pub(super) const ROUNDED_FLOWS: [(Input, Output); 5] = [
+    (Input::Rounded, Output::Store),
+    (Input::Rounded, Output::Residual),
+    (Input::Rounded, Output::GateUp),
+    (Input::Rounded, Output::First),
+    (Input::Rounded, Output::Sum),
+];
+
+/// Those of them without records.
+pub(super) const ROUNDED_WITHOUT_RECORDS: usize = 3;
+
 /// Those that every matmul knows, and those that one without records knows.
 pub(super) const WITH_RECORDS: usize = 8;
 pub(super) const WITHOUT_RECORDS: usize = 4;
@@ -134,7 +153,7 @@ pub const fn stages(rows: u32) -> bool {
     rows > 8
 }
 
-/// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or a record), then the
+/// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or a record, or numbers and factors), then the
 /// residual, the last record and the norms' weights, as far as the output asks for them, then y.
 ///
 /// The norms' weights are, padded like activations, for [`Output::First`] those of the inner norm; for [`Output::Sum`] those of the outer norm of the last
@@ -189,13 +208,21 @@ pub(super) fn matvec(caps: &Caps, shape: Matmul, option: u8) -> Launch {
     let overrides = vec![reduce::lanes(params.chunks, 128)];
     let workgroups = [groups_x, groups.div_ceil(groups_x), shape.rows.div_ceil(per_group)];
     let passes = u64::from(workgroups[2]);
-    launch(&MATVEC, choice, overrides, &params, workgroups, &shape, passes)
+    let kernel = if shape.input == Input::Rounded { &MATVEC_INT8 } else { &MATVEC };
+    launch(kernel, choice, overrides, &params, workgroups, &shape, passes)
 }
 
 pub(super) fn tiled(shape: Matmul) -> Launch {
     let workgroups = [padded(&shape).div_ceil(64), shape.rows.div_ceil(64), 1];
     let params = params(&shape, workgroups[0]);
-    launch(&MATMUL_TILED, choice(&shape), vec![], &params, workgroups, &shape, u64::from(workgroups[1]))
+    let mut choice = choice(&shape);
+    let kernel = if shape.input == Input::Rounded {
+        &MATMUL_TILED_INT8
+    } else {
+        choice.0[2] = u8::from(shape.halves);
+        &MATMUL_TILED
+    };
+    launch(kernel, choice, vec![], &params, workgroups, &shape, u64::from(workgroups[1]))
 }
 
 fn launch(
@@ -223,6 +250,17 @@ fn launch(
         (Input::Normed, _) => vec![taken(), y],
         (Input::Staged, Output::Residual) => vec![staged(), y, y],
         (Input::Staged, _) => vec![staged(), y],
+        (Input::Rounded, output) => {
+            let mut sizes = rounded_bytes(shape.rows, shape.chunks()).to_vec();
+            match output {
+                Output::Residual => sizes.push(y),
+                Output::First => sizes.push(norms(1)),
+                Output::Sum => sizes.extend([taken(), norms(3)]),
+                Output::Store | Output::GateUp => {}
+            }
+            sizes.push(made());
+            sizes
+        }
         (Input::Concat, _) => vec![x, x, y],
         (Input::Plain, Output::First) => panic!("a first record is made from state and embedding"),
     });
@@ -234,8 +272,11 @@ fn launch(
 
 fn choice(shape: &Matmul) -> Choice {
     let mut choice = Choice::default();
-    choice.0[0] = shape.form.dtype.option();
-    let flow = FLOWS.iter().position(|&flow| flow == (shape.input, shape.output));
+    let (dtypes, flows): (&[_], &[_]) =
+        if shape.input == Input::Rounded { (&INT_DTYPES, &ROUNDED_FLOWS) } else { (&Dtype::ALL, &FLOWS) };
+    let dtype = dtypes.iter().position(|&dtype| dtype == shape.form.dtype);
+    choice.0[0] = dtype.unwrap_or_else(|| panic!("no whole numbers in {}", shape.form.name())) as u8;
+    let flow = flows.iter().position(|&flow| flow == (shape.input, shape.output));
     choice.0[1] = flow.unwrap_or_else(|| panic!("no kernel for {:?} and {:?}", shape.input, shape.output)) as u8;
     choice
 }

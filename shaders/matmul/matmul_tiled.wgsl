@@ -16,30 +16,14 @@ struct Params {
 }
 
 const TILE: u32 = 64u;
-const DEPTH: u32 = 16u;
-
-var<workgroup> xs: array<f32, TILE * DEPTH>;
-var<workgroup> ws: array<f32, TILE * DEPTH>;
 
 // Records are for few rows.
 struct Lane {
     index: u32,
 }
 
-fn keep(into_x: bool, place: u32, v: Eight) {
-    for (var i = 0u; i < 4u; i += 1u) {
-        if (into_x) {
-            xs[place + i * TILE] = v.lo[i];
-            xs[place + (i + 4u) * TILE] = v.hi[i];
-        } else {
-            ws[place + i * TILE] = v.lo[i];
-            ws[place + (i + 4u) * TILE] = v.hi[i];
-        }
-    }
-}
-
-// A workgroup computes a tile of 64 rows by 64 outputs, 16 values of k at a time through workgroup memory; each of its 256
-// lanes holds 4 × 4 sums in registers. Half of the lanes fetch x, the other half W.
+// A workgroup computes a tile of 64 rows by 64 outputs, a slice of k at a time through workgroup memory; each of its 256 lanes holds 4 × 4 sums in
+// registers. Half of the lanes fetch x, the other half W.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_n = group.x * TILE;
@@ -58,25 +42,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let ty = lane / 16u * 4u;
     let tx = lane % 16u * 4u;
     var sums: array<vec4<f32>, 4>;
-    for (var c = 0u; c < params.chunks; c += 2u) {
-        var v = Eight();
-        if (c + half < params.chunks) {
-            if (lane < 128u) {
-                v = input(xrow, c + half);
-            } else {
-                v = weight(wrow, c + half);
-            }
+    for (var c = 0u; c < params.chunks; c += CHUNKS) {
+        if (lane < 128u) {
+            fetch_x(xrow, c, half, line);
+        } else {
+            fetch_w(wrow, c, half, line);
         }
-        keep(lane < 128u, half * 8u * TILE + line, v);
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k += 1u) {
-            let s = k * TILE;
-            let b = vec4(ws[s + tx], ws[s + tx + 1u], ws[s + tx + 2u], ws[s + tx + 3u]);
-            sums[0] += xs[s + ty] * b;
-            sums[1] += xs[s + ty + 1u] * b;
-            sums[2] += xs[s + ty + 2u] * b;
-            sums[3] += xs[s + ty + 3u] * b;
-        }
+        add_slice(&sums, ty, tx);
         workgroupBarrier();
     }
     let n = first_n + tx;

@@ -29,24 +29,6 @@ fn keep_real(n: u32, v: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), v, vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
 }
 
-// Chunk j of a unit of four rows of W, times up to M rows of x. The factors of blocks are applied to sums, not to every weight.
-fn add_chunk(sums: ptr<function, array<vec4<f32>, M>>, first_row: u32, last_row: u32, u: u32, j: u32, a: Unit, b: Unit, d: Unit, e: Unit) {
-    let wa = raw_chunk(a, j);
-    let wb = raw_chunk(b, j);
-    let wd = raw_chunk(d, j);
-    let we = raw_chunk(e, j);
-    let c = u * UNIT + j;
-    for (var m = 0u; m < M; m += 1u) {
-        var v = input(min(first_row + m, last_row), min(c, params.chunks - 1u));
-        // A block may reach beyond the row.
-        if (UNIT > 1u && c >= params.chunks) {
-            v = Eight();
-        }
-        let all = sum8(v);
-        (*sums)[m] += vec4(weigh(a, dot8(wa, v), all), weigh(b, dot8(wb, v), all), weigh(d, dot8(wd, v), all), weigh(e, dot8(we, v), all));
-    }
-}
-
 // A workgroup computes four outputs of up to M rows: its lanes share the chunks of four rows of W, read each once, and use it
 // for all M rows of x. The order of summation does not depend on M.
 fn run(at: Lane) {
@@ -71,15 +53,7 @@ fn run(at: Lane) {
         let b = unit_at(n4.y, u);
         let d = unit_at(n4.z, u);
         let e = unit_at(n4.w, u);
-        // Not a loop: with a number that is no constant, compilers look a word of a unit up by comparisons.
-        add_chunk(&sums, first_row, last_row, u, 0u, a, b, d, e);
-        if (UNIT > 1u) {
-            add_chunk(&sums, first_row, last_row, u, 1u, a, b, d, e);
-        }
-        if (UNIT > 2u) {
-            add_chunk(&sums, first_row, last_row, u, 2u, a, b, d, e);
-            add_chunk(&sums, first_row, last_row, u, 3u, a, b, d, e);
-        }
+        add_unit(&sums, first_row, last_row, u, a, b, d, e);
     }
     for (var m = 0u; m < M; m += 1u) {
         let row = min(first_row + m, last_row);

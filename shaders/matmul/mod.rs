@@ -3,22 +3,30 @@
 //! - **matvec**: 1, 4 or 8 rows of x per workgroup, which reads four rows of W once. Decoding is bound by the bytes of W, so
 //!   this is the kernel that decides the speed; with few rows it is the skinny matmul.
 //! - **matmul_tiled**: tiles of 64 × 64 through workgroup memory, for prefill.
+//! - **matvec_int8**, **matmul_tiled_int8**: the same two with x in whole numbers, which [`ROUND_ROWS`] makes of it, and weights in blocks: a device
+//!   that has an instruction for four products of bytes needs a quarter of the instructions.
 //! - **matmul_lanes**: W from a texture, laid out for subgroups of a known size, for 1, 4 or 8 rows of x at a time. On lavapipe a texture is
 //!   read four times as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow: there this kernel does
 //!   everything. With many rows, x is laid out in a texture first ([`STAGE`]).
+//!
+//! What products are made of is a choice of the whole model's: [`Arithmetic`].
 //!
 //! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or a [`Record`]) and what happens
 //! to the sums: stored, added to a residual, made into a record, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
 //! Both kernels clamp reads to real rows instead of branching, and write zeros into the padding of y.
 
+mod arithmetic;
 mod launch;
 mod record;
 mod reference;
+mod round;
 mod stage;
 mod variants;
 
+pub use arithmetic::Arithmetic;
 pub use launch::{Input, Matmul, Output, matmul, stages};
 pub use record::{Normed, Record};
+pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
 pub use variants::{RECORD_ROWS, matmul_variants};
 
@@ -27,7 +35,7 @@ pub(crate) use variants::trials;
 use reference::Family;
 
 use crate::kernel::{LANES, params};
-use crate::weight::{EIGHT, WEIGHT, WEIGHT_LANES};
+use crate::weight::{EIGHT, WEIGHT, WEIGHT_INTS, WEIGHT_LANES};
 use crate::{Axis, Binding, Case, Kernel, Params, Part, ROW, Workload, mlp, reduce};
 
 const ROWS: Binding = Binding::read("rows", "Row");
@@ -67,6 +75,21 @@ const FLOW_OF_QUADS: Axis = Axis {
     ],
 };
 
+/// The same for whole numbers, which are normed when they are made.
+const FLOW_OF_INTS: Axis = Axis {
+    name: "flow",
+    options: &[
+        Part::new("rounded.store", STORE).using(&[ROWS_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, Y]),
+        Part::new("rounded.residual", RESIDUAL).using(&[ROWS_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, RESIDUE, Y]),
+        Part::new("rounded.gate_up", mlp::GATE_UP).using(&[ROWS_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, PAIRS]),
+        Part::new("rounded.first", FIRST).using(&[RECORD_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, NORMS, Y]),
+        Part::new("rounded.sum", SUM).using(&[RECORD_OUT, RECORD, UNCHANGED]).with(&[NUMBERS, FACTORS, LAST, NORMS, Y]),
+    ],
+};
+
+/// The first of them, those without records.
+const FLOW_OF_INT_ROWS: Axis = Axis { name: "flow", options: FLOW_OF_INTS.options.split_at(3).0 };
+
 /// The first of [`FLOW`], those without records.
 const FLOW_OF_ROWS: Axis = Axis { name: "flow", options: FLOW.options.split_at(4).0 };
 
@@ -78,6 +101,10 @@ const LAST: Binding = Binding::read("last", "vec4<f32>");
 const NORMS: Binding = Binding::read("norms", "vec4<f32>");
 const Y: Binding = Binding::write("y", "vec4<f32>");
 const PAIRS: Binding = Binding::write("y", "vec2<f32>");
+
+/// Rows that [`ROUND_ROWS`] has made.
+const NUMBERS: Binding = Binding::read("x", "vec4<u32>");
+const FACTORS: Binding = Binding::read("factors", "vec2<f32>");
 
 /// The same, laid out by [`STAGE`].
 const STAGED_X: Binding = X.in_texture();
@@ -127,11 +154,20 @@ const TOKENS: Axis = Axis {
     ],
 };
 
+/// In what a tile adds its products.
+const PRODUCTS: Axis = Axis {
+    name: "products",
+    options: &[
+        Part::new("f32", include_str!("slice_f32.wgsl")),
+        Part::new("f16", include_str!("slice_f16.wgsl")).with_f16(),
+    ],
+};
+
 /// Few rows at a time: W is read once for up to eight.
 pub static MATVEC: Kernel = Kernel {
     name: "matvec",
     wgsl: include_str!("matvec.wgsl"),
-    parts: &[ROW, EIGHT],
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("products.wgsl"))],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
@@ -143,13 +179,29 @@ pub static MATVEC: Kernel = Kernel {
     at: matvec_at,
 };
 
+/// The same with whole numbers.
+pub static MATVEC_INT8: Kernel = Kernel {
+    name: "matvec_int8",
+    wgsl: include_str!("matvec.wgsl"),
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("dots.wgsl"))],
+    bindings: &[ROWS],
+    axes: &[WEIGHT_INTS, FLOW_OF_INTS, ROW_COUNT, reduce::REDUCE],
+    overrides: &["WG"],
+    params: MatmulParams::FIELDS,
+    params_size: size_of::<MatmulParams>(),
+    reference: reference::reference,
+    cases: matvec_int8_cases,
+    random: matvec_int8_random,
+    at: matvec_int8_at,
+};
+
 /// Many rows at a time, in tiles.
 pub static MATMUL_TILED: Kernel = Kernel {
     name: "matmul_tiled",
     wgsl: include_str!("matmul_tiled.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT, FLOW_OF_ROWS],
+    axes: &[WEIGHT, FLOW_OF_ROWS, PRODUCTS],
     overrides: &[],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -157,6 +209,22 @@ pub static MATMUL_TILED: Kernel = Kernel {
     cases: tiled_cases,
     random: tiled_random,
     at: tiled_at,
+};
+
+/// The same with whole numbers.
+pub static MATMUL_TILED_INT8: Kernel = Kernel {
+    name: "matmul_tiled_int8",
+    wgsl: include_str!("matmul_tiled.wgsl"),
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("slice_int8.wgsl"))],
+    bindings: &[ROWS],
+    axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS],
+    overrides: &[],
+    params: MatmulParams::FIELDS,
+    params_size: size_of::<MatmulParams>(),
+    reference: reference::reference,
+    cases: tiled_int8_cases,
+    random: tiled_int8_random,
+    at: tiled_int8_at,
 };
 
 /// Rows in eights, W read by subgroups from a texture.
@@ -209,18 +277,26 @@ params! {
     }
 }
 
+/// Rows, k and n of the cases of few rows, and of tiles.
+const FEW: [(u32, u32, u32); 7] =
+    [(1, 96, 130), (1, 5280, 33), (2, 130, 77), (4, 77, 10), (8, 192, 64), (13, 33, 260), (3, 1, 1)];
+const MANY: [(u32, u32, u32); 6] =
+    [(1, 96, 130), (64, 64, 64), (65, 130, 77), (200, 77, 390), (17, 1056, 20), (4000, 24, 40)];
+
 fn matvec_cases() -> Vec<Case> {
-    reference::cases(
-        &[(1, 96, 130), (1, 5280, 33), (2, 130, 77), (4, 77, 10), (8, 192, 64), (13, 33, 260), (3, 1, 1)],
-        Family::Matvec,
-    )
+    reference::cases(&FEW, Family::Matvec)
+}
+
+fn matvec_int8_cases() -> Vec<Case> {
+    reference::cases(&FEW, Family::MatvecInt8)
 }
 
 fn tiled_cases() -> Vec<Case> {
-    reference::cases(
-        &[(1, 96, 130), (64, 64, 64), (65, 130, 77), (200, 77, 390), (17, 1056, 20), (4000, 24, 40)],
-        Family::Tiled,
-    )
+    reference::cases(&MANY, Family::Tiled)
+}
+
+fn tiled_int8_cases() -> Vec<Case> {
+    reference::cases(&MANY, Family::TiledInt8)
 }
 
 fn lanes_cases() -> Vec<Case> {
@@ -241,6 +317,22 @@ fn lanes_cases() -> Vec<Case> {
 
 fn matvec_at(work: &Workload) -> Vec<Case> {
     reference::at(work, &MATVEC)
+}
+
+fn matvec_int8_at(work: &Workload) -> Vec<Case> {
+    reference::at(work, &MATVEC_INT8)
+}
+
+fn tiled_int8_at(work: &Workload) -> Vec<Case> {
+    reference::at(work, &MATMUL_TILED_INT8)
+}
+
+fn matvec_int8_random(seed: u64) -> Case {
+    reference::random(seed, Family::MatvecInt8)
+}
+
+fn tiled_int8_random(seed: u64) -> Case {
+    reference::random(seed, Family::TiledInt8)
 }
 
 fn tiled_at(work: &Workload) -> Vec<Case> {

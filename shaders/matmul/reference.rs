@@ -2,25 +2,30 @@
 
 use rayon::prelude::*;
 
-use super::launch::{FLOWS, Input, Matmul, Output, WITH_RECORDS, WITHOUT_RECORDS, lanes, matvec, tiled};
+use super::launch::{
+    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_RECORDS, WITH_RECORDS, WITHOUT_RECORDS, lanes, matvec,
+    tiled,
+};
+use super::round::{decode_row, test_rounded};
 use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
-use super::{MATMUL_LANES, MatmulParams, Normed, Record};
-use crate::weight::{self, Dtype, Form, Order, Resident, TEST_LANES};
+use super::{MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed, Record};
+use crate::weight::{self, Dtype, Form, INT_DTYPES, Order, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
 /// Sums in f64, one row of W after the other.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: MatmulParams = launch.params();
-    let form = if launch.kernel.name == MATMUL_LANES.name {
-        Form { dtype: Dtype::ALL[launch.option(0)], order: Order::Lanes(launch.overrides[0]) }
-    } else {
-        Dtype::ALL[launch.option(0)].into()
-    };
-    let (input, output) = FLOWS[launch.option(1)];
+    let of_ints = [MATVEC_INT8.name, MATMUL_TILED_INT8.name].contains(&launch.kernel.name);
+    let (dtypes, flows) = if of_ints { (&INT_DTYPES[..], &ROUNDED_FLOWS[..]) } else { (&Dtype::ALL[..], &FLOWS[..]) };
+    let lanes = launch.kernel.name == MATMUL_LANES.name;
+    let order = if lanes { Order::Lanes(launch.overrides[0]) } else { Order::Rows };
+    let form = Form { dtype: dtypes[launch.option(0)], order };
+    let (input, output) = flows[launch.option(1)];
     let held = Resident { form, rows: params.n, chunks: params.chunks };
     let (rows, w) = (slots.read::<Row>(), slots.read::<u32>());
     let (width, y_stride) = (params.chunks as usize * 8, params.y_stride as usize);
+    let numbers: &[u32] = if input == Input::Rounded { slots.read() } else { &[] };
     let x = slots.read::<f32>();
     let second: &[f32] = if input == Input::Concat { slots.read() } else { &[] };
     let residual: &[f32] = if matches!(output, Output::Residual | Output::Sum) { slots.read() } else { &[] };
@@ -28,6 +33,8 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let y = slots.write::<f32>();
 
     let active: Vec<usize> = (0..params.rows as usize).filter(|&row| rows[row].live != 0).collect();
+    let norm_factors =
+        |squares: &[f32]| norm_factors(squares, (params.parts, params.width), params.eps, params.outer != 0);
     let inputs: Vec<Vec<f64>> = active
         .iter()
         .map(|&row| {
@@ -41,9 +48,10 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 Input::Concat => ([&x[row * half..][..half], &second[row * half..][..half]].concat(), 1.0),
                 Input::Normed => {
                     let record = &x[row * params.record as usize..][..params.record as usize];
-                    let (outer, inner) = norm_factors(&params, &record[2 * width..]);
+                    let (outer, inner) = norm_factors(&record[2 * width..]);
                     (record[width..2 * width].to_vec(), outer * inner)
                 }
+                Input::Rounded => return decode_row(numbers, x, (row, params.chunks), form.dtype),
             };
             values.into_iter().map(|v| f64::from(v) * factor).collect()
         })
@@ -71,7 +79,7 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
             Output::First | Output::Sum => {
                 let record = &mut y[row * params.made as usize..][..params.made as usize];
                 let taken = residual.get(row * params.record as usize..).unwrap_or_default();
-                let outer = if taken.is_empty() { 0.0 } else { norm_factors(&params, &taken[2 * y_stride..]).0 };
+                let outer = if taken.is_empty() { 0.0 } else { norm_factors(&taken[2 * y_stride..]).0 };
                 let mut squares = vec![(0.0, 0.0); record.len()];
                 let grain = Record::of(params.n, form).grain as usize;
                 for n in 0..last {
@@ -94,20 +102,20 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// The factors of the outer and the inner norm, given a record's sums of squares.
-fn norm_factors(params: &MatmulParams, squares: &[f32]) -> (f64, f64) {
+/// The factors of the outer and the inner norm, given a record's sums of squares in so many parts, over so many values.
+pub(super) fn norm_factors(squares: &[f32], (parts, width): (u32, u32), eps: f32, outer: bool) -> (f64, f64) {
     let of = |which: usize| -> f64 {
-        let all = squares.iter().skip(which).step_by(2).take(params.parts as usize);
-        all.map(|&v| f64::from(v)).sum::<f64>() / f64::from(params.width)
+        let all = squares.iter().skip(which).step_by(2).take(parts as usize);
+        all.map(|&v| f64::from(v)).sum::<f64>() / f64::from(width)
     };
-    let eps = f64::from(params.eps);
-    let outer = if params.outer != 0 { (of(0) + eps).sqrt().recip() } else { 1.0 };
+    let eps = f64::from(eps);
+    let outer = if outer { (of(0) + eps).sqrt().recip() } else { 1.0 };
     (outer, (outer * outer * of(1) + eps).sqrt().recip())
 }
 
 pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let Matmul { rows, k, n, first, count, form, input, output, normed } = shape;
+    let Matmul { rows, k, n, first, count, form, input, output, normed, .. } = shape;
     let width = shape.width();
     let halves = if input == Input::Concat { vec![k, k] } else { vec![k] };
     let w = weight::test_matrix(&mut noise, form, count, &halves);
@@ -115,6 +123,7 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
     match (input, normed) {
         (Input::Normed, Some(normed)) => data.push(test_record(&mut noise, rows, normed.record)),
         (Input::Staged, _) => data.push(test_staged(&mut noise, rows, k, shape.chunks())),
+        (Input::Rounded, _) => data.extend(test_rounded(&mut noise, (rows, k), form.dtype)),
         _ => data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k)))),
     }
     match (output, normed) {
@@ -128,8 +137,10 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
     }
     let mut checks = vec![Check::Skip; data.len()];
     data.push(vec![0; launch.sizes[data.len()] as usize / 4]);
-    checks.push(Check::F32);
-    let name = format!("{rows} rows of {k} by {first}+{count} of {n}, {}, {input:?}, {output:?}", form.name());
+    checks.push(if shape.halves { Check::F16 } else { Check::F32 });
+    let products = if shape.halves { " in f16" } else { "" };
+    let name =
+        format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {input:?}, {output:?}", form.name());
     Case { name, launch, data, checks }
 }
 
@@ -146,7 +157,7 @@ fn test_staged(noise: &mut Noise, rows: u32, k: u32, chunks: u32) -> Vec<u32> {
 }
 
 /// Rows of a record, as words.
-fn test_record(noise: &mut Noise, rows: u32, record: Record) -> Vec<u32> {
+pub(super) fn test_record(noise: &mut Noise, rows: u32, record: Record) -> Vec<u32> {
     let padded = stride(record.width);
     let mut words = Vec::new();
     for _ in 0..rows {
@@ -163,7 +174,9 @@ fn test_record(noise: &mut Noise, rows: u32, record: Record) -> Vec<u32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Matvec,
+    MatvecInt8,
     Tiled,
+    TiledInt8,
     Lanes,
 }
 
@@ -171,11 +184,14 @@ impl Family {
     fn options(self) -> Vec<(Form, Input, Output)> {
         let forms: Vec<Form> = match self {
             Self::Matvec | Self::Tiled => Dtype::ALL.map(Form::from).to_vec(),
+            Self::MatvecInt8 | Self::TiledInt8 => INT_DTYPES.map(Form::from).to_vec(),
             Self::Lanes => Dtype::ALL.map(|dtype| Form { dtype, order: Order::Lanes(TEST_LANES) }).to_vec(),
         };
         let flows = match self {
             Self::Tiled => &FLOWS[..WITHOUT_RECORDS],
             Self::Matvec => &FLOWS[..WITH_RECORDS],
+            Self::MatvecInt8 => &ROUNDED_FLOWS,
+            Self::TiledInt8 => &ROUNDED_FLOWS[..ROUNDED_WITHOUT_RECORDS],
             Self::Lanes => &FLOWS,
         };
         forms.into_iter().flat_map(|form| flows.iter().map(move |&(input, output)| (form, input, output))).collect()
@@ -186,10 +202,11 @@ impl Family {
         let width = if shape.input == Input::Normed { shape.k } else { shape.n };
         let grain = [4, 32, width.next_multiple_of(8)][(seed % 3) as usize];
         shape.normed = Some(Normed { record: Record { width, grain }, outer: seed % 5 > 1, eps: 1e-6 });
+        shape.halves = self == Self::Tiled && seed % 2 == 1;
         let option = (seed % 3) as u8;
         let launch = match self {
-            Self::Matvec => matvec(&Caps::default(), shape, option),
-            Self::Tiled => tiled(shape),
+            Self::Matvec | Self::MatvecInt8 => matvec(&Caps::default(), shape, option),
+            Self::Tiled | Self::TiledInt8 => tiled(shape),
             Self::Lanes => lanes(shape, option),
         };
         case(shape, launch, resting, seed)
@@ -212,7 +229,8 @@ pub(super) fn cases(shapes: &[(u32, u32, u32)], family: Family) -> Vec<Case> {
 /// A random shape, now and then one part of a larger matrix.
 pub(super) fn random(seed: u64, family: Family) -> Case {
     let mut noise = Noise::new(seed);
-    let rows = 1 + noise.below(if family == Family::Matvec { 20 } else { 150 });
+    let few = matches!(family, Family::Matvec | Family::MatvecInt8);
+    let rows = 1 + noise.below(if few { 20 } else { 150 });
     let options = family.options();
     let (form, input, output) = options[noise.below(options.len() as u32) as usize];
     let n = 2 * (1 + noise.below(150));

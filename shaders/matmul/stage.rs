@@ -69,7 +69,7 @@ pub fn stage(rows: u32, chunks: u32, input: Input) -> Launch {
     let (parts, option) = match input {
         Input::Plain => (1, 0),
         Input::Concat => (2, 1),
-        Input::Normed | Input::Staged => panic!("{input:?} rows are not staged"),
+        Input::Normed | Input::Staged | Input::Rounded => panic!("{input:?} rows are not staged"),
     };
     choice.0[0] = option;
     let staged = staged_bytes(rows, chunks);

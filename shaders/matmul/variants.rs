@@ -1,9 +1,9 @@
 //! Every way of computing a product on a device, and the products of a model to tune them by.
 
 use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, lanes, matmul, matvec, stages, tiled};
-use super::{Normed, Record, reference};
+use super::{Arithmetic, Normed, Record, reference};
 use crate::variants::{class_of_rows, of_reduction};
-use crate::weight::{Form, chunks};
+use crate::weight::chunks;
 use crate::{Caps, Trial, Variants, Workload};
 
 /// Rows up to which a block's sums stay records: see [`Record`].
@@ -28,16 +28,18 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
         let few = options.flat_map(|option| of_reduction(caps, &matvec(caps, shape, option), REDUCE_AXIS));
         few.chain(tiles).collect()
     };
-    let Matmul { rows, k, n, form, input, output, .. } = shape;
+    let Matmul { rows, k, n, form, input, output, halves, .. } = shape;
     let high = if n >= WIDE { "wide".to_owned() } else { n.to_string() };
-    let class = format!("matmul {} {input:?} {output:?} k={k} n={high} rows={}", form.name(), class_of_rows(rows));
+    let products = if halves { " in f16" } else { "" };
+    let class =
+        format!("matmul {}{products} {input:?} {output:?} k={k} n={high} rows={}", form.name(), class_of_rows(rows));
     Variants::new(class, matmul(caps, shape), others)
 }
 
 /// The matrices of a model as a pass of so many rows meets them, each cut to its first rows.
 pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
-    let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, rows, .. } = *work;
-    let form = Form::preferred(&work.caps, dtype);
+    let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, arithmetic, rows, .. } = *work;
+    let form = arithmetic.form(&work.caps, dtype);
     let few = rows <= RECORD_ROWS;
     let staged = form.in_texture() && stages(rows);
     let (qkv, attended) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
@@ -63,6 +65,8 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
     };
     let all = all.into_iter().map(|(k, n, input, output)| {
         let (k, input) = match input {
+            Input::Concat if arithmetic.rounds(dtype) => (2 * 8 * chunks(k), Input::Rounded),
+            _ if arithmetic.rounds(dtype) => (k, Input::Rounded),
             Input::Concat if staged => (2 * 8 * chunks(k), Input::Staged),
             Input::Plain if staged => (k, Input::Staged),
             _ => (k, input),
@@ -71,7 +75,8 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
         // A record is of whole rows.
         let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
-        Matmul { input, output, count, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
+        let halves = arithmetic == Arithmetic::F16;
+        Matmul { input, output, count, halves, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
     });
     all.collect()
 }

@@ -67,6 +67,20 @@ pub(crate) const WEIGHT_LANES: Axis = Axis {
     ],
 };
 
+/// Axis of kernels that multiply whole numbers; its options are in the order of [`INT_DTYPES`].
+pub(crate) const WEIGHT_INTS: Axis = Axis {
+    name: "weight",
+    options: &[
+        Q8.using(&[BLOCKS, include_str!("ints_q8.wgsl")]),
+        Q4.using(&[BLOCKS, INT_NIBBLES, include_str!("ints_q4.wgsl")]),
+        Q4_MIN.using(&[BLOCKS, INT_NIBBLES, include_str!("ints_q4_1.wgsl")]),
+    ],
+};
+
+/// Those whose weights are whole numbers, in blocks.
+pub(crate) const INT_DTYPES: [Dtype; 3] = [Dtype::Q8, Dtype::Q4, Dtype::Q4Min];
+
+const INT_NIBBLES: &str = include_str!("ints_nibbles.wgsl");
 const F32: Part = Part::new("f32", include_str!("rows_f32.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[FLOATS]);
 const F16: Part = Part::new("f16", include_str!("rows_f16.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[WORDS]);
 const BF16: Part = Part::new("bf16", include_str!("rows_bf16.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[WORDS]);

@@ -1,0 +1,28 @@
+// Products of whole numbers, four at once. A unit of W has FOURS times four words of four numbers, as x has them in the same order.
+fn dot16(w: vec4<u32>, v: vec4<u32>) -> i32 {
+    return dot4I8Packed(w.x, v.x) + dot4I8Packed(w.y, v.y) + dot4I8Packed(w.z, v.z) + dot4I8Packed(w.w, v.w);
+}
+
+// What a block's product comes to: `s` has the scale of x, and the sum of x.
+fn scaled_sum(unit: Unit, product: i32, s: vec2<f32>) -> f32 {
+    let f = factors_of(unit);
+    let v = f.x * (f32(product) * s.x);
+    return select(v, fma(f.y, s.y, v), OFFSETS);
+}
+
+// A unit of four rows of W, times up to M rows of x.
+fn add_unit(sums: ptr<function, array<vec4<f32>, M>>, first_row: u32, last_row: u32, u: u32, a: Unit, b: Unit, d: Unit, e: Unit) {
+    let blocks = (params.chunks + 3u) / 4u;
+    for (var m = 0u; m < M; m += 1u) {
+        let block = min(first_row + m, last_row) * blocks + u * UNIT / 4u;
+        let s = factors[block];
+        let start = min(first_row + m, last_row) * 2u * blocks + u * FOURS;
+        var v = x[start];
+        var p = vec4(dot16(ints_of(a, 0u), v), dot16(ints_of(b, 0u), v), dot16(ints_of(d, 0u), v), dot16(ints_of(e, 0u), v));
+        if (FOURS > 1u) {
+            v = x[start + 1u];
+            p += vec4(dot16(ints_of(a, 1u), v), dot16(ints_of(b, 1u), v), dot16(ints_of(d, 1u), v), dot16(ints_of(e, 1u), v));
+        }
+        (*sums)[m] += vec4(scaled_sum(a, p.x, s), scaled_sum(b, p.y, s), scaled_sum(d, p.z, s), scaled_sum(e, p.w, s));
+    }
+}
