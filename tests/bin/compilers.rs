@@ -187,9 +187,11 @@ fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
     writeln!(page, "{STREAMS}")?;
     writeln!(page, "| variant | weights per round |{}", amd::FAMILIES.map(|family| format!(" {family} |")).concat())?;
     writeln!(page, "|---|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
-    for (dtype, weights) in WEIGHTS_PER_ROUND {
+    let ints = WEIGHTS_PER_ROUND.into_iter().filter(|(dtype, _)| dtype.starts_with('q'));
+    let all = WEIGHTS_PER_ROUND.into_iter().map(|of| ("matvec", "plain", of));
+    for (kernel, input, (dtype, weights)) in all.chain(ints.map(|of| ("matvec_int8", "rounded", of))) {
         for reduce in ["workgroup", "subgroup"] {
-            let label = format!("matvec.{dtype}.plain.store.rows1.{reduce}");
+            let label = format!("{kernel}.{dtype}.{input}.store.rows1.{reduce}");
             let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
             write!(page, "| {label} | {weights} |")?;
             for inner in &row.inner {
@@ -215,7 +217,7 @@ const WEIGHTS_PER_ROUND: [(&str, u32); 6] =
 const STREAMS: &str = "\
 ## Streams of weights
 
-The inner loop of `matvec` for one row, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
+The inner loop of `matvec` and `matvec_int8` for one row, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
 a unit of 16 bytes (32 in f32) of each of four rows of W, and the same places of x; factors of blocks are the other loads.
 ";
 

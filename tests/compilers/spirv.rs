@@ -71,6 +71,10 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
             Capability::GroupNonUniformQuad,
         ]);
     }
+    if target.version >= NEWEST.version {
+        // A part of Vulkan 1.3; elsewhere products of bytes are spelled out.
+        capabilities.extend([Capability::DotProduct, Capability::DotProductInput4x8BitPacked]);
+    }
     let unless_robust = if target.robust { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
     let options = Options {
         lang_version: target.version,
