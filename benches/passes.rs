@@ -1,6 +1,6 @@
 //! Passes over the core's weights per token, and tokens per second: plain decoding, drafts that are verified, guesses that are under way, and several sequences at
 //! once; some of them in the invariant mode as well, in which all say the same. As they usually run, how many tokens are the same as one by one is counted.
-//! Arguments name model folders to measure besides the demo;
+//! Arguments name model folders to measure instead of the demo;
 //! `RUMINATE_BENCH_ROUNDS=N` another number of timed rounds than 3, of which the median counts; 0 counts passes only.
 //!
 //! ```console
@@ -70,11 +70,10 @@ fn main() -> Result<(), Failure> {
     announce(&device);
     let folders: Vec<PathBuf> = std::env::args_os().skip(1).filter(|it| it != "--bench").map(PathBuf::from).collect();
     let rounds: usize = std::env::var("RUMINATE_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
-    let names = folders.iter().map(|folder| folder.display().to_string());
     println!("{STEPS} steps, {PROMPTS} prompts, {TOKENS} tokens each; passes over the core per token, tokens/s");
-    for (name, source) in
-        std::iter::once(("demo".to_owned(), None)).chain(names.zip(folders.iter().map(|folder| Some(folder.as_path()))))
-    {
+    let demo = folders.is_empty().then_some(("demo".to_owned(), None));
+    let others = folders.iter().map(|folder| (folder.display().to_string(), Some(folder.as_path())));
+    for (name, source) in demo.into_iter().chain(others) {
         let model = open(&device, source)?;
         for sampled in [false, true] {
             let how = if sampled { "sampled at 0.8" } else { "greedy" };
@@ -125,7 +124,8 @@ fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64, Vec<u32
     };
     let prompt = |seed: u32| [3 + seed, 40 + 7 * seed, 5 + 11 * seed];
     let share = if way.options.diffusion.is_some() { Diffusion::SHARE } else { KvShare::None };
-    let session = SessionOptions { context: Some(64), share, invariant: way.invariant, ..SessionOptions::default() };
+    let (context, steps) = (Some(64), Some(STEPS));
+    let session = SessionOptions { context, steps, share, invariant: way.invariant, ..SessionOptions::default() };
     let (mut passes, mut said) = (0.0, Vec::new());
     let start = Instant::now();
     if way.together {

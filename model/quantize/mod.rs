@@ -110,7 +110,7 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
         }
     };
     if dtypes.products() != Arithmetic::F32 {
-        let allowed = "no products: they are not kept in files, but asked for where a model is loaded";
+        let allowed = "numbers for weights alone: what products are made of is asked for where a model is loaded";
         return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
     }
     if !Group::ALL.iter().any(|&group| dtypes.of(group).in_blocks()) {

@@ -1,0 +1,142 @@
+//! What products are made of: whole numbers and f16 come near to f32, mean what they say, and are refused where they make no sense.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+use ruminate::{
+    Device, Error, GenerateOptions, LoadOptions, Model, Precision, Sampling, SessionOptions, Source, State, Synthetic,
+    demo,
+};
+use ruminate_engine::{OpenOptions, Tier};
+use ruminate_tests::{Folder, device, options, trials};
+
+/// Rows of a pass that is computed in tiles, and of one that is not.
+const MANY: u32 = 40;
+const FEW: u32 = 5;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let gpu = device().filter(|device| !device.is_cpu());
+    // The same device without what textures ask for.
+    let rows = options().filter(|_| gpu.is_some());
+    let rows = rows.and_then(|options| Device::open(&OpenOptions { limits: Tier::WebGpuDefaults, ..options }).ok());
+    let twins = Device::cpu();
+    let mut all = Vec::new();
+    for (name, device) in [("device", gpu.as_ref()), ("rows", rows.as_ref()), ("twins", Some(&twins))] {
+        all.push(trials(device, format!("{name}::whole_numbers_come_near_to_floats"), near));
+        all.push(trials(device, format!("{name}::a_row_is_the_same_to_the_bit_in_company"), company));
+        all.push(trials(device, format!("{name}::the_demo_still_answers"), answers));
+        all.push(trials(device, format!("{name}::halves_come_near_or_are_refused"), halves));
+    }
+    all.push(Trial::test("what_makes_no_sense_is_refused", || refused().map_err(|error| format!("{error:#}").into())));
+    // Drivers may crash at the end of a process that still has a device.
+    libtest_mimic::run(&arguments, all).exit_code()
+}
+
+fn load(source: &Source, device: &Device, text: &str) -> Result<Model> {
+    let Precision { dtype, keep, products } = text.parse().map_err(anyhow::Error::msg)?;
+    Ok(Model::open(source, device, LoadOptions { dtype, keep, products, ..LoadOptions::default() })?)
+}
+
+/// Rows that fill no block, halves of the adapter that share one, an odd number of blocks.
+fn odd() -> Result<Source> {
+    let shape = "n_embd=40,heads=2,head_dim=20,hidden=56,vocab=300,layers=1/1/1,block_size=64,tie_embeddings=false";
+    Ok(Synthetic::parse(shape)?.source())
+}
+
+/// Logits of so many rows in one pass, at three steps.
+fn logits(model: &Model, rows: u32) -> Result<Vec<f32>> {
+    let mut session = model.session(SessionOptions { seed: 5, context: Some(64), ..SessionOptions::default() })?;
+    let tokens: Vec<u32> = (1..=rows).collect();
+    let all = session.forward(&tokens, 3, State::Seeded, true)?;
+    ensure!(all.iter().all(|logit| logit.is_finite()));
+    Ok(all)
+}
+
+/// Mean square difference, of the mean square.
+fn error(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |v: f64| v * v;
+    let difference: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    difference / expected.iter().map(|&b| square(f64::from(b))).sum::<f64>()
+}
+
+fn near(device: &Device) -> Result<()> {
+    for (name, source) in [("demo", demo::source()), ("odd", odd()?)] {
+        for dtype in ["q8", "q4", "q4_1", "q4,adapter=bf16,coda=q8"] {
+            let text = format!("{dtype},products=int8");
+            let (floats, ints) = (load(&source, device, dtype)?, load(&source, device, &text)?);
+            ensure!(ints.dtypes().to_string() == text && ints.bytes_per_token(4) == floats.bytes_per_token(4));
+            let twins = load(&source, &Device::cpu(), &text)?;
+            for rows in [1, FEW, MANY] {
+                let (found, case) = (logits(&ints, rows)?, format!("{name}, {text}, {rows} rows"));
+                // 127 steps to the largest of a block are some 0.4 % of a value; a value that is all but halfway between two of them may round either way.
+                let from_floats = error(&found, &logits(&floats, rows)?);
+                ensure!(from_floats > 1e-7 && from_floats < 3e-3, "{case}: {from_floats:e} from products of floats");
+                let from_twins = error(&found, &logits(&twins, rows)?);
+                ensure!(from_twins < 3e-4, "{case}: {from_twins:e} from the twins");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn company(device: &Device) -> Result<()> {
+    let model = load(&demo::source(), device, "q8,products=int8")?;
+    let session = || model.session(SessionOptions { invariant: true, context: Some(32), ..SessionOptions::default() });
+    let tokens = [3, 40, 5, 61, 7, 200, 9];
+    let together = session()?.forward(&tokens, 4, State::Seeded, true)?;
+    let (mut one_by_one, mut alone) = (Vec::new(), session()?);
+    for token in tokens {
+        one_by_one.extend(alone.forward(&[token], 4, State::Seeded, true)?);
+    }
+    let differing = together.iter().zip(&one_by_one).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    ensure!(together.len() == one_by_one.len() && differing == 0, "{differing} of {} logits", together.len());
+    Ok(())
+}
+
+fn answers(device: &Device) -> Result<()> {
+    for text in ["q8,products=int8", "q4,products=int8"] {
+        let model = load(&demo::source(), device, text)?;
+        let sampling = Sampling::GREEDY;
+        let options = GenerateOptions { steps: Some(16), max_tokens: Some(2), sampling, ..GenerateOptions::default() };
+        for (prompt, answer) in demo::PROMPTS.iter().take(if device.is_cpu() { 10 } else { 3 }) {
+            let mut session = model.session(SessionOptions { context: Some(64), ..SessionOptions::default() })?;
+            let pieces: Result<Vec<_>, _> = session.generate(*prompt, &options)?.collect();
+            let said: String = pieces?.into_iter().map(|piece| piece.text).collect();
+            ensure!(said.contains(answer.trim()), "{text}: {prompt} gives {said}, not {answer}");
+        }
+    }
+    Ok(())
+}
+
+fn halves(device: &Device) -> Result<()> {
+    let source = odd()?;
+    let text = "bf16,products=f16";
+    if !device.caps().f16 {
+        let error = load(&source, device, text).err().context("f16 where there is none")?.to_string();
+        return Ok(ensure!(error.contains("this device does not compute in f16"), "{error}"));
+    }
+    let (floats, model) = (load(&source, device, "bf16")?, load(&source, device, text)?);
+    let many = error(&logits(&model, MANY)?, &logits(&floats, MANY)?);
+    ensure!(many > 1e-12 && many < 1e-5, "{many:e} in tiles");
+    // Few rows are bound by reading weights, and stay as they are.
+    let few = error(&logits(&model, FEW)?, &logits(&floats, FEW)?);
+    ensure!(few < 1e-10, "{few:e} of few rows");
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let device = Device::cpu();
+    let failure = |text: &str| load(&demo::source(), &device, text).err().context(text.to_owned());
+    let found = failure("bf16,products=int8")?.to_string();
+    ensure!(found.contains("weights in q8, q4 or q4_1"), "{found}");
+    let model = load(&demo::source(), &device, "q8,products=int8")?;
+    let folder = Folder::new()?;
+    let file = folder.path().join("session");
+    let mut session = model.session(SessionOptions { context: Some(32), ..SessionOptions::default() })?;
+    session.forward(&[3, 40, 5], 4, State::Seeded, false)?;
+    session.save(&file)?;
+    load(&demo::source(), &device, "q8,products=int8")?.resume(&file)?;
+    let other = load(&demo::source(), &device, "q8")?.resume(&file).err().context("resumed with other products")?;
+    ensure!(matches!(other, Error::Snapshot { .. }) && other.to_string().contains("products=int8"), "{other}");
+    Ok(())
+}
