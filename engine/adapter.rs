@@ -156,6 +156,7 @@ pub(crate) fn caps(
         subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),
+        bytes: info.backend != wgpu::Backend::Dx12,
         max_texture: lanes.map_or(0, |_| texels::most(limits.max_texture_dimension_2d)),
         max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,

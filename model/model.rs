@@ -71,6 +71,10 @@ impl Model {
             let allowed = "f32 or int8 products here: this device does not compute in f16";
             return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
         }
+        if dtypes.products() == Arithmetic::Int8 && !device.caps().bytes {
+            let allowed = "f32 or f16 products here: DX12's compiler gets products of bytes wrong";
+            return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
+        }
         if let Some(announce) = options.announce {
             announce(&fit::wanted(&config, dtypes, &options.session, &device.caps()).1);
         }

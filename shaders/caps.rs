@@ -9,6 +9,8 @@ pub struct Caps {
     pub lanes: Option<u32>,
     /// Whether shaders can compute in f16.
     pub f16: bool,
+    /// Whether shaders can multiply four bytes at once (`dot4I8Packed`). Only with the compiler of DX12 they cannot: DXC makes a call of 64 bits of it.
+    pub bytes: bool,
     /// Invocations per workgroup, at most.
     pub max_invocations: u32,
     /// Bytes of workgroup memory, at most.
@@ -27,6 +29,7 @@ impl Caps {
         subgroups: None,
         lanes: None,
         f16: false,
+        bytes: true,
         max_invocations: 256,
         max_workgroup_memory: 16 << 10,
         max_workgroups: 65_535,

@@ -90,13 +90,15 @@ pub struct Part {
     pub subgroups: bool,
     /// Whether the part computes in f16.
     pub f16: bool,
+    /// Whether the part multiplies four bytes at once.
+    pub bytes: bool,
 }
 
 impl Part {
     /// A part without bindings of its own.
     #[must_use]
     pub const fn new(name: &'static str, wgsl: &'static str) -> Self {
-        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false, f16: false }
+        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false, f16: false, bytes: false }
     }
 
     /// The same part, with further declarations.
@@ -124,6 +126,13 @@ impl Part {
     #[must_use]
     pub const fn with_f16(mut self) -> Self {
         self.f16 = true;
+        self
+    }
+
+    /// The same part, marked as one that multiplies four bytes at once.
+    #[must_use]
+    pub const fn with_bytes(mut self) -> Self {
+        self.bytes = true;
         self
     }
 }
@@ -261,6 +270,12 @@ impl Kernel {
     pub fn needs_f16(&self, choice: Choice) -> bool {
         self.parts.iter().chain(self.chosen(choice)).any(|part| part.f16)
     }
+
+    /// Whether a variant multiplies four bytes at once.
+    #[must_use]
+    pub fn needs_bytes(&self, choice: Choice) -> bool {
+        self.parts.iter().chain(self.chosen(choice)).any(|part| part.bytes)
+    }
 }
 
 impl fmt::Debug for Kernel {
@@ -307,6 +322,9 @@ impl Launch {
         }
         if self.kernel.needs_f16(self.choice) && !caps.f16 {
             return Some("it computes in f16, the device does not".to_owned());
+        }
+        if self.kernel.needs_bytes(self.choice) && !caps.bytes {
+            return Some("it multiplies four bytes at once, which the device's compiler gets wrong".to_owned());
         }
         let named = self.kernel.overrides.iter().zip(&self.overrides).find(|(name, _)| **name == LANES);
         if let Some((_, &lanes)) = named.filter(|(_, lanes)| caps.lanes != Some(**lanes)) {

@@ -183,7 +183,7 @@ pub static MATVEC: Kernel = Kernel {
 pub static MATVEC_INT8: Kernel = Kernel {
     name: "matvec_int8",
     wgsl: include_str!("matvec.wgsl"),
-    parts: &[ROW, EIGHT, Part::new("products", include_str!("dots.wgsl"))],
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("dots.wgsl")).with_bytes()],
     bindings: &[ROWS],
     axes: &[WEIGHT_INTS, FLOW_OF_INTS, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
@@ -215,7 +215,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
 pub static MATMUL_TILED_INT8: Kernel = Kernel {
     name: "matmul_tiled_int8",
     wgsl: include_str!("matmul_tiled.wgsl"),
-    parts: &[ROW, EIGHT, Part::new("products", include_str!("slice_int8.wgsl"))],
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("slice_int8.wgsl")).with_bytes()],
     bindings: &[ROWS],
     axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS],
     overrides: &[],

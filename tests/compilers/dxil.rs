@@ -13,10 +13,15 @@ use super::{Checked, ENTRY, Resource};
 /// that both have.
 const MODELS: [ShaderModel; 2] = [ShaderModel::V6_0, ShaderModel::V6_6];
 
-/// The shader models that a module must compile for: both, but for f16, which wgpu does not offer below 6.2.
+/// The shader models that a module must compile for: both, but for f16, which wgpu does not offer below 6.2, and for products of four bytes, of which DXC makes
+/// calls of 64 bits where it has an instruction for them: they are not used on DX12.
 #[must_use]
 pub fn models(checked: &Checked) -> &'static [ShaderModel] {
-    if checked.f16 { &MODELS[1..] } else { &MODELS }
+    match (checked.f16, checked.bytes) {
+        (true, _) => &MODELS[1..],
+        (_, true) => &MODELS[..1],
+        _ => &MODELS,
+    }
 }
 
 /// Where `tests/get-compilers` puts the library of DXC, if it is there.

@@ -102,6 +102,8 @@ pub struct Checked {
     pub subgroups: bool,
     /// Whether it computes in f16.
     pub f16: bool,
+    /// Whether it multiplies four bytes at once.
+    pub bytes: bool,
 }
 
 impl Checked {
@@ -113,6 +115,7 @@ impl Checked {
         let module = naga::front::wgsl::parse_str(text).map_err(|error| anyhow!(error.emit_to_string(text)))?;
         let subgroups = features.contains(Capabilities::SUBGROUP);
         let f16 = features.contains(Capabilities::SHADER_FLOAT16);
+        let bytes = text.contains("dot4I8Packed");
         let mut validator = Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
         if subgroups {
             validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
@@ -121,7 +124,7 @@ impl Checked {
         let entry = Some((ShaderStage::Compute, ENTRY));
         let (module, info) = process_overrides(&module, &info, entry, constants).context("constants")?;
         let bindings = bindings::of(&module)?;
-        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups, f16 })
+        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups, f16, bytes })
     }
 }
 
