@@ -68,11 +68,11 @@ impl Model {
             Weights::Stored(checkpoint) => (checkpoint.dtypes(&config, &asked)?, checkpoint.is_quantised()),
         };
         if dtypes.products() == Arithmetic::F16 && !device.caps().f16 {
-            let allowed = "f32 or int8 products here: this device does not compute in f16";
+            let allowed = "a dtype with other products: this device does not compute in f16";
             return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
         }
         if dtypes.products() == Arithmetic::Int8 && !device.caps().bytes {
-            let allowed = "f32 or f16 products here: DX12's compiler gets products of bytes wrong";
+            let allowed = "a dtype with other products: DX12's compiler gets those of bytes wrong";
             return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
         }
         if let Some(announce) = options.announce {

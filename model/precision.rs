@@ -89,6 +89,9 @@ impl FromStr for Precision {
         let dtype_of = |word: &str| {
             let known = Dtype::ALL.into_iter().find(|dtype| dtype.name() == word);
             known.ok_or_else(|| {
+                if let Some(products) = Arithmetic::ALL.into_iter().find(|known| known.name() == word) {
+                    return format!("`{word}` is no dtype; for products of it write {PRODUCTS}={}", products.name());
+                }
                 format!("`{word}` is no dtype; there are {}", names(&mut Dtype::ALL.iter().map(|dtype| dtype.name())))
             })
         };
@@ -166,7 +169,7 @@ impl Precision {
         }
         all.products = self.products;
         if all.products == Arithmetic::Int8 && !all.groups.iter().any(|dtype| dtype.in_blocks()) {
-            let allowed = "given with weights in q8, q4 or q4_1: others are no whole numbers";
+            let allowed = "a dtype with weights in blocks, as q8,products=int8: others are no whole numbers";
             return Err(Error::Option { name: "dtype", value: all.to_string(), allowed });
         }
         Ok(all.tied(config))

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use ruminate::{
-    Device, Error, GenerateOptions, LoadOptions, Model, Precision, Sampling, SessionOptions, Source, State, Synthetic,
-    demo,
+    Device, Error, GenerateOptions, LoadOptions, Model, Precision, QuantizeOptions, Sampling, SessionOptions, Source,
+    State, Synthetic, demo, quantize,
 };
 use ruminate_engine::{OpenOptions, Tier};
 use ruminate_tests::{Folder, device, options, trials};
@@ -129,7 +129,13 @@ fn refused() -> Result<()> {
     let device = Device::cpu();
     let failure = |text: &str| load(&demo::source(), &device, text).err().context(text.to_owned());
     let found = failure("bf16,products=int8")?.to_string();
-    ensure!(found.contains("weights in q8, q4 or q4_1"), "{found}");
+    ensure!(found.contains("as q8,products=int8"), "{found}");
+    for text in ["q8,products=int8", "products=f16"] {
+        let asked =
+            QuantizeOptions { precision: text.parse().map_err(anyhow::Error::msg)?, ..QuantizeOptions::default() };
+        let kept = quantize(&demo::source(), &Folder::new()?.path().join("small"), asked).err().context("kept")?;
+        ensure!(kept.to_string().contains("where a model is loaded"), "{kept}");
+    }
     let model = load(&demo::source(), &device, "q8,products=int8")?;
     let folder = Folder::new()?;
     let file = folder.path().join("session");

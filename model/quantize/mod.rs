@@ -92,6 +92,11 @@ impl Quantized {
 /// holds what must not be overwritten; [`Error::Write`] if the disk is full; [`Error::Stopped`].
 /// Whatever it is, nothing is left that could be taken for a model.
 pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) -> Result<Quantized> {
+    let products = options.precision.products;
+    if products != Arithmetic::F32 {
+        let allowed = "a dtype alone: what products are made of is said where a model is loaded";
+        return Err(Error::Option { name: "dtype", value: format!("products={}", products.name()), allowed });
+    }
     let config = Config::open(source)?;
     // What is wrong beside the weights should be said before they are read.
     let tokenizer = Tokenizer::open(source, &config, &GenerationConfig::open(source)?)?;
@@ -109,10 +114,6 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
             (Weights::Stored(&opened), opened.dtypes(&config, &options.precision)?)
         }
     };
-    if dtypes.products() != Arithmetic::F32 {
-        let allowed = "numbers for weights alone: what products are made of is asked for where a model is loaded";
-        return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
-    }
     if !Group::ALL.iter().any(|&group| dtypes.of(group).in_blocks()) {
         let allowed = "q8, q4 or q4_1, for one group of matrices at least";
         return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
