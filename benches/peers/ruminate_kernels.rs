@@ -121,7 +121,18 @@ impl Matrix {
     ) -> Result<()> {
         for (first, part, buffer) in &self.parts {
             let (input, output) = (Input::Plain, Output::Store);
-            let shape = Matmul { rows: count, k, n, first: *first, count: *part, form, input, output, normed: None, halves: false };
+            let shape = Matmul {
+                rows: count,
+                k,
+                n,
+                first: *first,
+                count: *part,
+                form,
+                input,
+                output,
+                normed: None,
+                halves: false,
+            };
             let w = graph.import(buffer);
             graph.launch(matmul(&device.caps(), shape), &[rows, w, x, y])?;
         }
