@@ -30,7 +30,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
     let choices = read(&text, &file.display().to_string())?;
     let source = options.model.argument.source()?;
     let config = Config::open(&source)?;
-    let device = options.device.open(options.json)?;
+    let device = options.device.open(options.model.products(), options.json)?;
     let session = SessionOptions {
         context: options.ctx_size,
         steps: options.steps.iter().copied().max(),

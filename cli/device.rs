@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
-use ruminate::{Device, Error, OpenOptions, Select, TuningFrom, backend, engine};
+use ruminate::{Arithmetic, Device, Error, OpenOptions, Select, TuningFrom, backend, engine};
 
 /// Flags that choose a device.
 #[derive(Args)]
@@ -38,9 +38,9 @@ pub(crate) enum Backend {
 }
 
 impl DeviceOptions {
-    /// Opens the device. Where nothing was asked for and there is no driver at all, the CPU twins serve, with a notice.
-    pub(crate) fn open(&self, quiet: bool) -> Result<Device, Error> {
-        let Some(options) = self.gpu_options() else { return Ok(Device::cpu()) };
+    /// Opens the device for products of some kind. Where nothing was asked for and there is no driver at all, the CPU twins serve, with a notice.
+    pub(crate) fn open(&self, products: Arithmetic, quiet: bool) -> Result<Device, Error> {
+        let Some(options) = self.gpu_options(products) else { return Ok(Device::cpu()) };
         let asked = self.gpu.is_some() || self.backend.is_some() || self.tuning.is_some();
         match Device::open(&options) {
             Err(engine::Error::NoAdapter { .. }) if !asked => {
@@ -61,8 +61,8 @@ impl DeviceOptions {
         self.tuning.is_some() || self.no_tune
     }
 
-    /// How the GPU is to be opened; `None` for the CPU twins.
-    pub(crate) fn gpu_options(&self) -> Option<OpenOptions> {
+    /// How the GPU is to be opened for products of some kind; `None` for the CPU twins.
+    pub(crate) fn gpu_options(&self, products: Arithmetic) -> Option<OpenOptions> {
         if self.cpu {
             return None;
         }
@@ -71,7 +71,8 @@ impl DeviceOptions {
             None if self.no_tune => TuningFrom::Defaults,
             None => tunings().map_or(TuningFrom::Defaults, TuningFrom::Folder),
         };
-        let mut options = OpenOptions { tuning, ..OpenOptions::default() };
+        let cooperative = products == Arithmetic::Cooperative;
+        let mut options = OpenOptions { tuning, cooperative, ..OpenOptions::default() };
         if let Some(text) = &self.gpu {
             options.select = text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index);
         }

@@ -35,6 +35,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
                     "max_binding_bytes": adapter.caps.max_binding,
                     "subgroup_sizes": adapter.caps.subgroups.map(|(least, most)| [least, most]),
                     "f16": adapter.caps.f16,
+                    "cooperative_matrices": adapter.caps.matrices().map(|matrices| format!("{matrices:?}")),
                     "timestamps": adapter.timestamps,
                     "tuned_classes": tuned(adapter),
                 })

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::doctor::{Finding, Whole, examine, examine_demo, round_trip};
-use ruminate::{Config, Device, Dtype, Extent, KERNELS, KvShare, Synthetic};
+use ruminate::{Arithmetic, Config, Device, Dtype, Extent, KERNELS, KvShare, Synthetic};
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
@@ -46,7 +46,7 @@ pub(crate) fn doctor(options: &Doctor) -> Result<Done> {
         true => Config::open(&options.model.source()?)?,
         false => Synthetic::parse("huginn-0125")?.config().clone(),
     };
-    let device = options.device.open(false)?;
+    let device = options.device.open(Arithmetic::F32, false)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("examining {bar:30} {pos}/{len} {msg}")?);
     let findings = examine(&device, KERNELS, &config, Dtype::Bf16, &mut |finding, at, total| {

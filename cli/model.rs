@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{
-    Checkpoint, Config, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session, SessionOptions,
-    Source,
+    Arithmetic, Checkpoint, Config, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session,
+    SessionOptions, Source,
 };
 
 use crate::options::DTYPES;
@@ -67,6 +67,11 @@ impl ModelOptions {
     /// The same, with the weights held in another way.
     pub(crate) fn held(&self, dtype: &Precision) -> Self {
         Self { dtype: Some(dtype.clone()), ..self.clone() }
+    }
+
+    /// What products are asked for.
+    pub(crate) fn products(&self) -> Arithmetic {
+        self.dtype.as_ref().map_or(Arithmetic::F32, |precision| precision.products)
     }
 
     /// The same for another model: one that is quantised is loaded as it is.

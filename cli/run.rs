@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
     let source = options.model.argument.source()?;
-    let device = options.device.open(options.quiet)?;
+    let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session, options.quiet)?;
     match text {

@@ -90,7 +90,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let text = prompt::text("the text", options.text.as_deref(), options.file.as_deref())?;
     let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
     let source = options.model.argument.source()?;
-    let device = options.device.open(options.json)?;
+    let device = options.device.open(options.model.products(), options.json)?;
     let other_source = match &options.against {
         Some(Against::Model(which)) => Some(which.source()?),
         Some(Against::Dtype(_)) | None => None,

@@ -39,7 +39,7 @@ type Line = (Tuned, bool);
 /// Runs the verb.
 pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
-    let Some(asked) = options.device.gpu_options() else {
+    let Some(asked) = options.device.gpu_options(options.model.products()) else {
         return Err(Usage("the CPU twins have one way of computing each thing; leave out --cpu".to_owned()).into());
     };
     if options.device.speaks_of_tuning() {

@@ -1,6 +1,6 @@
 //! Finding an adapter: listing, selecting, and asking it for all that the engine can use.
 
-use ruminate_shaders::Caps;
+use ruminate_shaders::{Caps, Cooperative};
 
 use crate::error::{Error, Result};
 use crate::memory::{self, Heaps, Memory};
@@ -90,11 +90,19 @@ pub struct OpenOptions {
     pub limits: Tier,
     /// Which kernels to prefer.
     pub tuning: TuningFrom,
+    /// Whether subgroups may multiply matrices together, where the adapter can: wgpu calls that experimental.
+    pub cooperative: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { select: Select::Best, backends: native(), limits: Tier::Full, tuning: TuningFrom::Defaults }
+        Self {
+            select: Select::Best,
+            backends: native(),
+            limits: Tier::Full,
+            tuning: TuningFrom::Defaults,
+            cooperative: false,
+        }
     }
 }
 
@@ -138,12 +146,26 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
 /// Sizes of subgroups for which there are kernels that must know it: eight lanes share a block of a row.
 const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 
-/// What a device with these features and limits can do for kernels.
+/// The feature that cooperative matrices need.
+pub(crate) const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+
+/// Which of the matrices that there are kernels for an adapter multiplies.
+pub(crate) fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
+    use wgpu::wgt::CooperativeScalarType::{F16, F32};
+    let offered = adapter.cooperative_matrix_properties();
+    Cooperative::ALL.map(|matrices| {
+        let (side, of) = (matrices.side(), if matrices.rounds() { F16 } else { F32 });
+        offered.iter().any(|it| [it.m_size, it.n_size, it.k_size] == [side; 3] && it.ab_type == of && it.cr_type == F32)
+    })
+}
+
+/// What a device with these features and limits can do for kernels; `cooperative` tells what its adapter multiplies.
 pub(crate) fn caps(
     info: &wgpu::AdapterInfo,
     features: wgpu::Features,
     limits: &wgpu::Limits,
     textures: Option<bool>,
+    cooperative: [bool; Cooperative::ALL.len()],
 ) -> Caps {
     let subgroups = features.contains(wgpu::Features::SUBGROUP);
     // Reading from a storage texture of this format is not in WebGPU. Unless timing has said otherwise, only software drivers gain by it.
@@ -157,6 +179,7 @@ pub(crate) fn caps(
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),
         bytes: info.backend != wgpu::Backend::Dx12,
+        cooperative: cooperative.map(|has| has && subgroups && features.contains(COOPERATIVE)),
         max_texture: lanes.map_or(0, |_| texels::most(limits.max_texture_dimension_2d)),
         max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,
@@ -174,6 +197,7 @@ pub(crate) fn summary(
     limits: &wgpu::Limits,
     heaps: Option<Heaps>,
     textures: Option<bool>,
+    cooperative: [bool; Cooperative::ALL.len()],
 ) -> AdapterSummary {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
@@ -184,7 +208,7 @@ pub(crate) fn summary(
     };
     AdapterSummary {
         index,
-        caps: caps(&info, features, limits, textures),
+        caps: caps(&info, features, limits, textures, cooperative),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         name: info.name,
         backend: info.backend.to_str().to_owned(),
@@ -196,7 +220,8 @@ pub(crate) fn summary(
 }
 
 fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
-    summary(index, adapter.get_info(), adapter.features(), &adapter.limits(), memory::adapter_heaps(adapter), None)
+    let (info, heaps) = (adapter.get_info(), memory::adapter_heaps(adapter));
+    summary(index, info, adapter.features(), &adapter.limits(), heaps, None, cooperative(adapter))
 }
 
 /// Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of indirect calls, which costs a

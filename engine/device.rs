@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-use ruminate_shaders::{Binding, Caps, Case, Launch, Place, Variants};
+use ruminate_shaders::{Binding, Caps, Case, Cooperative, Launch, Place, Variants};
 
 use crate::adapter::{self, AdapterSummary, OpenOptions, Tier};
 use crate::buffer::{Buffer, Memory};
@@ -59,10 +59,22 @@ impl Device {
             Tier::Full => (Self::required_features(&adapter), Self::required_limits(&adapter)),
             Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
         };
+        let cooperative = (options.cooperative && options.limits == Tier::Full)
+            .then(|| adapter::cooperative(&adapter))
+            .filter(|kinds| adapter.features().contains(adapter::COOPERATIVE) && kinds.contains(&true))
+            .unwrap_or_default();
+        let (more, experimental_features) = if cooperative.contains(&true) {
+            // SAFETY: the caller asked for what wgpu calls experimental; kernels keep to the matrices that the adapter offers, in whole subgroups and inside of
+            // their memory.
+            (adapter::COOPERATIVE, unsafe { wgpu::ExperimentalFeatures::enabled() })
+        } else {
+            (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled())
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ruminate"),
-            required_features,
+            required_features: required_features | more,
             required_limits,
+            experimental_features,
             // The engine's buffers are few and large: small blocks waste less.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
@@ -71,7 +83,7 @@ impl Device {
             .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
         // Where wgpu checks each indirect launch, direct ones are cheaper.
         let way = if adapter::checks_indirect() { LoopWay::Direct } else { LoopWay::Indirect };
-        let opened = Self::wrap(device, queue, chosen.index, tuning, way);
+        let opened = Self::wrap(device, queue, chosen.index, tuning, way, cooperative);
         if let Engine::Gpu(gpu) = &opened.0.engine {
             gpu.listen();
         }
@@ -104,7 +116,7 @@ impl Device {
     #[must_use]
     pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Self {
         // Whether wgpu checks indirect launches is a matter of the host's instance, and by default it does.
-        Self::wrap(device, queue, 0, tuning, LoopWay::Direct)
+        Self::wrap(device, queue, 0, tuning, LoopWay::Direct, <_>::default())
     }
 
     /// The features that the engine uses, as far as the adapter has them.
@@ -119,7 +131,14 @@ impl Device {
         adapter.limits()
     }
 
-    fn wrap(device: wgpu::Device, queue: wgpu::Queue, index: usize, tuning: Tuning, usual: LoopWay) -> Self {
+    fn wrap(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        index: usize,
+        tuning: Tuning,
+        usual: LoopWay,
+        cooperative: [bool; Cooperative::ALL.len()],
+    ) -> Self {
         let summary = adapter::summary(
             index,
             device.adapter_info(),
@@ -127,6 +146,7 @@ impl Device {
             &device.limits(),
             memory::device_heaps(&device),
             tuning.textures,
+            cooperative,
         );
         Self(Arc::new(Shared {
             caps: summary.caps,

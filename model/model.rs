@@ -75,6 +75,10 @@ impl Model {
             let allowed = "a dtype with other products: DX12's compiler gets those of bytes wrong";
             return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
         }
+        if dtypes.products() == Arithmetic::Cooperative && device.caps().matrices().is_none() {
+            let allowed = "a dtype with other products: this device has no cooperative matrices that there are kernels for, or was opened without them";
+            return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
+        }
         if let Some(announce) = options.announce {
             announce(&fit::wanted(&config, dtypes, &options.session, &device.caps()).1);
         }

@@ -17,6 +17,10 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
     if kernel.needs_f16(choice) {
         text.push_str("enable f16;\n");
     }
+    if kernel.needs_matrices(choice).is_some() {
+        // Subgroups multiply matrices where all of their lanes go. naga takes no value of a variable for the same in all lanes, and would refuse that.
+        text.push_str("enable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n");
+    }
     let mut count = 0;
     for binding in kernel.bindings_of(choice) {
         let (name, element) = (binding.name, binding.element);

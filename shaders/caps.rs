@@ -1,5 +1,37 @@
 //! What a device can do, as far as a launch depends on it.
 
+/// Matrices that the lanes of a subgroup multiply together, by units that GPUs have for it: Vulkan's cooperative matrices, Metal's simdgroup matrices. Sums are
+/// f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cooperative {
+    /// 16 × 16 values in f16: AMD, NVIDIA.
+    F16Of16,
+    /// 8 × 8 values in f32: Apple.
+    F32Of8,
+    /// 8 × 8 values in f16.
+    F16Of8,
+}
+
+impl Cooperative {
+    /// All that there are kernels for, the preferred ones first.
+    pub const ALL: [Self; 3] = [Self::F16Of16, Self::F32Of8, Self::F16Of8];
+
+    /// Rows and columns of a matrix.
+    #[must_use]
+    pub const fn side(self) -> u32 {
+        match self {
+            Self::F16Of16 => 16,
+            Self::F32Of8 | Self::F16Of8 => 8,
+        }
+    }
+
+    /// Whether what is multiplied is rounded to f16.
+    #[must_use]
+    pub const fn rounds(self) -> bool {
+        matches!(self, Self::F16Of16 | Self::F16Of8)
+    }
+}
+
 /// Device tier: the facts that launch functions choose variants and sizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
@@ -11,6 +43,8 @@ pub struct Caps {
     pub f16: bool,
     /// Whether shaders can multiply four bytes at once (`dot4I8Packed`). Only with the compiler of DX12 they cannot: DXC makes a call of 64 bits of it.
     pub bytes: bool,
+    /// Which of [`Cooperative::ALL`] subgroups can multiply.
+    pub cooperative: [bool; Cooperative::ALL.len()],
     /// Invocations per workgroup, at most.
     pub max_invocations: u32,
     /// Bytes of workgroup memory, at most.
@@ -30,12 +64,21 @@ impl Caps {
         lanes: None,
         f16: false,
         bytes: true,
+        cooperative: [false; Cooperative::ALL.len()],
         max_invocations: 256,
         max_workgroup_memory: 16 << 10,
         max_workgroups: 65_535,
         max_binding: 128 << 20,
         max_texture: 0,
     };
+}
+
+impl Caps {
+    /// The matrices that subgroups multiply best, if there are any.
+    #[must_use]
+    pub fn matrices(&self) -> Option<Cooperative> {
+        Cooperative::ALL.into_iter().zip(self.cooperative).find_map(|(matrices, has)| has.then_some(matrices))
+    }
 }
 
 impl Default for Caps {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Caps, Case, Slots, Workload};
+use crate::{Caps, Case, Cooperative, Slots, Workload};
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +92,15 @@ pub struct Part {
     pub f16: bool,
     /// Whether the part multiplies four bytes at once.
     pub bytes: bool,
+    /// The matrices that the part has subgroups multiply, if it does that.
+    pub cooperative: Option<Cooperative>,
 }
 
 impl Part {
     /// A part without bindings of its own.
     #[must_use]
     pub const fn new(name: &'static str, wgsl: &'static str) -> Self {
-        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false, f16: false, bytes: false }
+        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false, f16: false, bytes: false, cooperative: None }
     }
 
     /// The same part, with further declarations.
@@ -133,6 +135,15 @@ impl Part {
     #[must_use]
     pub const fn with_bytes(mut self) -> Self {
         self.bytes = true;
+        self
+    }
+
+    /// The same part, marked as one that has subgroups multiply matrices.
+    #[must_use]
+    pub const fn with_matrices(mut self, matrices: Cooperative) -> Self {
+        self.subgroups = true;
+        self.f16 = matrices.rounds();
+        self.cooperative = Some(matrices);
         self
     }
 }
@@ -276,6 +287,12 @@ impl Kernel {
     pub fn needs_bytes(&self, choice: Choice) -> bool {
         self.parts.iter().chain(self.chosen(choice)).any(|part| part.bytes)
     }
+
+    /// The matrices that a variant has subgroups multiply, if it does that.
+    #[must_use]
+    pub fn needs_matrices(&self, choice: Choice) -> Option<Cooperative> {
+        self.parts.iter().chain(self.chosen(choice)).find_map(|part| part.cooperative)
+    }
 }
 
 impl fmt::Debug for Kernel {
@@ -326,8 +343,21 @@ impl Launch {
         if self.kernel.needs_bytes(self.choice) && !caps.bytes {
             return Some("it multiplies four bytes at once, which the device's compiler gets wrong".to_owned());
         }
-        let named = self.kernel.overrides.iter().zip(&self.overrides).find(|(name, _)| **name == LANES);
-        if let Some((_, &lanes)) = named.filter(|(_, lanes)| caps.lanes != Some(**lanes)) {
+        let named = |name: &str| self.kernel.overrides.iter().zip(&self.overrides).find(|(known, _)| **known == name);
+        if let Some(matrices) = self.kernel.needs_matrices(self.choice) {
+            let has = Cooperative::ALL.into_iter().zip(caps.cooperative).any(|(other, has)| has && other == matrices);
+            if !has {
+                return Some(format!(
+                    "it multiplies cooperative matrices ({matrices:?}), the device has none of that kind"
+                ));
+            }
+            let whole =
+                |&(_, &lanes): &(&&str, &u32)| caps.subgroups.is_some_and(|(_, most)| lanes.is_multiple_of(most));
+            if named("WG").filter(whole).is_none() {
+                return Some("its workgroups are no whole subgroups of the device".to_owned());
+            }
+        }
+        if let Some((_, &lanes)) = named(LANES).filter(|(_, lanes)| caps.lanes != Some(**lanes)) {
             let has = caps.lanes.map_or("no known size".to_owned(), |lanes| lanes.to_string());
             return Some(format!("it is made for subgroups of {lanes} and textures, the device's are of {has}"));
         }

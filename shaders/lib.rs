@@ -30,7 +30,7 @@ pub mod wave;
 pub mod weight;
 
 pub use assemble::assemble;
-pub use caps::Caps;
+pub use caps::{Caps, Cooperative};
 pub use case::{Case, Check, Noise, Workload};
 pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Field, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
@@ -54,6 +54,7 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul::MATVEC_INT8,
     &matmul::MATMUL_TILED,
     &matmul::MATMUL_TILED_INT8,
+    &matmul::MATMUL_COOPERATIVE,
     &matmul::MATMUL_LANES,
     &matmul::STAGE,
     &matmul::ROUND_ROWS,

@@ -29,7 +29,7 @@ pub fn options() -> Option<OpenOptions> {
     let variant =
         std::env::var("RUMINATE_FORCE_VARIANT").ok().map(|n| n.parse().expect("RUMINATE_FORCE_VARIANT is a number"));
     let tuning = variant.map_or(TuningFrom::Defaults, |n| TuningFrom::Given(Tuning::forced(n)));
-    Some(OpenOptions { select, limits, tuning, ..OpenOptions::default() })
+    Some(OpenOptions { select, limits, tuning, cooperative: true, ..OpenOptions::default() })
 }
 
 /// How many of so many random cases are taken: all of them on a device as it is, a quarter where it pretends limits, which makes it many times slower, and few

@@ -8,7 +8,9 @@ use ruminate::doctor::{examine, examine_demo};
 use ruminate::{Config, Device, Dtype, KERNELS, Synthetic};
 use ruminate_shaders::attention::{ATTENTION, ATTENTION_FRESH, ATTENTION_LANES};
 use ruminate_shaders::ceiling::{COPY, MULTIPLY_ADD, STREAM};
-use ruminate_shaders::matmul::{MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, ROUND_ROWS, STAGE};
+use ruminate_shaders::matmul::{
+    MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, ROUND_ROWS, STAGE,
+};
 use ruminate_shaders::norm::RMS_NORM;
 use ruminate_shaders::{Case, Kernel, Workload, recur};
 use ruminate_tests::{device, trials};
@@ -60,9 +62,9 @@ fn main() -> std::process::ExitCode {
             }
             // No model launches what only measures a device.
             let ceilings = [STREAM.name, COPY.name, MULTIPLY_ADD.name];
-            // Whole numbers are multiplied where that is asked for.
-            let ints = [MATVEC_INT8.name, MATMUL_TILED_INT8.name, ROUND_ROWS.name];
-            let others = [&matmuls[..], &attentions, &ceilings, &ints].concat();
+            // Whole numbers and cooperative matrices are multiplied where that is asked for.
+            let asked = [MATVEC_INT8.name, MATMUL_TILED_INT8.name, ROUND_ROWS.name, MATMUL_COOPERATIVE.name];
+            let others = [&matmuls[..], &attentions, &ceilings, &asked].concat();
             for kernel in KERNELS.iter().filter(|kernel| !others.contains(&kernel.name)) {
                 ensure!(met(kernel.name), "{} was not examined at the model's shapes", kernel.name);
             }

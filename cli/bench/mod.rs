@@ -86,7 +86,7 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let source = options.model.argument.source_or_shape()?;
     let config = Config::open(&source)?;
     let asked = options.tokens(&config)?;
-    let device = options.device.open(false)?;
+    let device = options.device.open(options.model.products(), false)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -52,7 +52,7 @@ pub(crate) struct Chat {
 pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let source = options.model.argument.source()?;
-    let device = options.device.open(options.quiet)?;
+    let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();

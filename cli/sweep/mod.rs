@@ -119,7 +119,7 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
         ..options.cache.session(&Config::open(&source)?)?
     };
     let quiet = options.quiet || options.csv || options.json;
-    let device = options.device.open(quiet)?;
+    let device = options.device.open(options.model.products(), quiet)?;
     let model = options.model.load(&source, &device, asked.clone(), quiet)?;
     let mut session = open_session(&model, asked, quiet)?;
     let questions = problems.iter().map(|problem| session.question(problem)).collect::<Result<Vec<_>, _>>()?;

@@ -81,7 +81,7 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     }
     let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
     let source = options.model.argument.source()?;
-    let device = options.device.open(options.quiet)?;
+    let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model)?;

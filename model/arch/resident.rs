@@ -186,11 +186,11 @@ impl Matrix {
             Input::Staged | Input::Rounded => chunks * 8,
             Input::Plain | Input::Normed => self.k,
         };
-        let halves = self.products == Arithmetic::F16;
+        let arithmetic = self.products;
         for part in &self.parts {
             let Part { first, count: part_rows, .. } = *part;
             let whole = Matmul::whole(count, k, self.n, self.form);
-            let shape = Matmul { first, count: part_rows, input, output, normed, halves, ..whole };
+            let shape = Matmul { first, count: part_rows, input, output, normed, arithmetic, ..whole };
             let weights = graph.import(&part.buffer);
             let mut bindings = vec![rows, weights];
             bindings.extend_from_slice(&inputs);

@@ -13,11 +13,14 @@ pub enum Arithmetic {
     F16,
     /// Whole numbers of eight bits, for weights in blocks: rows are rounded to blocks of 32 with a common factor too. Others stay as they are.
     Int8,
+    /// Matrices that subgroups multiply together, where many rows are computed at once, on devices that have units for it: in f16, whose sums are f32, or in f32,
+    /// as the device has them.
+    Cooperative,
 }
 
 impl Arithmetic {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Int8, Self::Cooperative];
 
     /// Name as users write it.
     #[must_use]
@@ -26,6 +29,16 @@ impl Arithmetic {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Int8 => "int8",
+            Self::Cooperative => "cooperative",
+        }
+    }
+
+    /// How it is told in the name of a shape of tiles; whole numbers show in what they take.
+    pub(super) const fn said(self) -> &'static str {
+        match self {
+            Self::F32 | Self::Int8 => "",
+            Self::F16 => " in f16",
+            Self::Cooperative => " in cooperative matrices",
         }
     }
 
@@ -38,6 +51,7 @@ impl Arithmetic {
     /// How a matrix is held: as suits the device, but row after row for kernels that know no other order.
     #[must_use]
     pub fn form(self, caps: &Caps, dtype: Dtype) -> Form {
-        if self.rounds(dtype) || self == Self::F16 { dtype.into() } else { Form::preferred(caps, dtype) }
+        let in_rows = self.rounds(dtype) || matches!(self, Self::F16 | Self::Cooperative);
+        if in_rows { dtype.into() } else { Form::preferred(caps, dtype) }
     }
 }

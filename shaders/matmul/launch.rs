@@ -2,9 +2,12 @@
 
 use super::round::rounded_bytes;
 use super::stage::staged_bytes;
-use super::{MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, MatmulParams, Normed, Record};
+use super::{
+    Arithmetic, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, MatmulParams,
+    Normed, Record,
+};
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
-use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
+use crate::{Caps, Choice, Cooperative, Cost, Launch, Row, activation_bytes, reduce, stride};
 
 /// Where the rows of x come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +62,8 @@ pub struct Matmul {
     pub output: Output,
     /// The record of [`Input::Normed`] and of [`Output::Sum`]; ignored otherwise.
     pub normed: Option<Normed>,
-    /// Whether tiles may add products in f16, 16 at a time.
-    pub halves: bool,
+    /// What tiles make products of, as far as the device can. Whole numbers are a matter of [`Input::Rounded`].
+    pub arithmetic: Arithmetic,
 }
 
 impl Matmul {
@@ -68,7 +71,7 @@ impl Matmul {
     #[must_use]
     pub const fn whole(rows: u32, k: u32, n: u32, form: Form) -> Self {
         let (input, output) = (Input::Plain, Output::Store);
-        Self { rows, k, n, first: 0, count: n, form, input, output, normed: None, halves: false }
+        Self { rows, k, n, first: 0, count: n, form, input, output, normed: None, arithmetic: Arithmetic::F32 }
     }
 
     /// Chunks of eight per row of W.
@@ -147,6 +150,16 @@ pub(super) const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
 /// Rows of x from which tiles beat reading W again for every eight of them.
 const TILED_FROM: u32 = 24;
 
+/// Rows and outputs of a tile, by option.
+pub(super) const TILES: [u32; 2] = [64, 128];
+
+/// Workgroups from which larger tiles, of which there are fewer, still keep a device busy.
+const MANY_TILES: u32 = 128;
+
+/// Rows and outputs of a tile of cooperative matrices, and the subgroups that compute one.
+const COOPERATIVE_TILE: u32 = 64;
+const COOPERATIVE_SUBGROUPS: u32 = 4;
+
 /// Whether it pays to stage x of so many rows, where W is in a texture: it is read by every group of rows of W.
 #[must_use]
 pub const fn stages(rows: u32) -> bool {
@@ -174,7 +187,12 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
         );
     }
     if shape.rows >= TILED_FROM && !shape.of_record() {
-        return tiled(shape);
+        if let Some((matrices, lanes)) = subgroups_for(caps, &shape) {
+            return cooperative(shape, matrices, lanes);
+        }
+        let large = tiled(shape, 1);
+        let many = large.workgroups[0] * large.workgroups[1] >= MANY_TILES;
+        return if many { large } else { tiled(shape, 0) };
     }
     let option = match shape.rows {
         1 => 0,
@@ -212,17 +230,35 @@ pub(super) fn matvec(caps: &Caps, shape: Matmul, option: u8) -> Launch {
     launch(kernel, choice, overrides, &params, workgroups, &shape, passes)
 }
 
-pub(super) fn tiled(shape: Matmul) -> Launch {
-    let workgroups = [padded(&shape).div_ceil(64), shape.rows.div_ceil(64), 1];
+pub(super) fn tiled(shape: Matmul, option: u8) -> Launch {
+    let tile = TILES[usize::from(option)];
+    let workgroups = [padded(&shape).div_ceil(tile), shape.rows.div_ceil(tile), 1];
     let params = params(&shape, workgroups[0]);
     let mut choice = choice(&shape);
+    choice.0[2] = option;
     let kernel = if shape.input == Input::Rounded {
         &MATMUL_TILED_INT8
     } else {
-        choice.0[2] = u8::from(shape.halves);
+        choice.0[3] = u8::from(shape.arithmetic == Arithmetic::F16);
         &MATMUL_TILED
     };
     launch(kernel, choice, vec![], &params, workgroups, &shape, u64::from(workgroups[1]))
+}
+
+/// The matrices that subgroups multiply for a shape, and the lanes of a workgroup of enough subgroups, if that is asked for and the device can.
+pub(super) fn subgroups_for(caps: &Caps, shape: &Matmul) -> Option<(Cooperative, u32)> {
+    let (matrices, (_, most)) = caps.matrices().zip(caps.subgroups)?;
+    let lanes = COOPERATIVE_SUBGROUPS * most;
+    (shape.arithmetic == Arithmetic::Cooperative && lanes <= caps.max_invocations).then_some((matrices, lanes))
+}
+
+pub(super) fn cooperative(shape: Matmul, matrices: Cooperative, lanes: u32) -> Launch {
+    let workgroups = [padded(&shape).div_ceil(COOPERATIVE_TILE), shape.rows.div_ceil(COOPERATIVE_TILE), 1];
+    let params = params(&shape, workgroups[0]);
+    let mut choice = choice(&shape);
+    let option = Cooperative::ALL.iter().position(|&other| other == matrices);
+    choice.0[2] = option.expect("one of all") as u8;
+    launch(&MATMUL_COOPERATIVE, choice, vec![lanes], &params, workgroups, &shape, u64::from(workgroups[1]))
 }
 
 fn launch(

@@ -15,15 +15,15 @@ struct Params {
     made: u32,
 }
 
-const TILE: u32 = 64u;
+const TILE: u32 = 64u * QUADS;
 
 // Records are for few rows.
 struct Lane {
     index: u32,
 }
 
-// A workgroup computes a tile of 64 rows by 64 outputs, a slice of k at a time through workgroup memory; each of its 256 lanes holds 4 × 4 sums in
-// registers. Half of the lanes fetch x, the other half W.
+// A workgroup computes a tile of TILE rows by TILE outputs, a slice of k at a time through workgroup memory. Each of its 256 lanes holds the sums of
+// QUADS quads of rows by QUADS quads of outputs in registers; the quads of a lane lie 64 apart, so that lanes read neighbouring ones.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_n = group.x * TILE;
@@ -35,32 +35,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (resting) {
         return;
     }
-    let line = (lane % 128u) / 2u;
+    // Two lanes per line of a slice. In a small tile half of them fetch x and the others W, in a large one all of them both.
+    let line = lane / 2u % TILE;
     let half = lane % 2u;
     let xrow = min(first_row + line, params.rows - 1u);
     let wrow = min(first_n + line, params.n - 1u);
     let ty = lane / 16u * 4u;
     let tx = lane % 16u * 4u;
-    var sums: array<vec4<f32>, 4>;
+    var sums: array<vec4<f32>, SUMS>;
     for (var c = 0u; c < params.chunks; c += CHUNKS) {
-        if (lane < 128u) {
+        if (QUADS == 2u || lane < 128u) {
             fetch_x(xrow, c, half, line);
-        } else {
+        }
+        if (QUADS == 2u || lane >= 128u) {
             fetch_w(wrow, c, half, line);
         }
         workgroupBarrier();
         add_slice(&sums, ty, tx);
         workgroupBarrier();
     }
-    let n = first_n + tx;
-    if (n >= params.n_padded) {
-        return;
-    }
-    let real = vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
-    for (var i = 0u; i < 4u; i += 1u) {
-        let row = first_row + ty + i;
-        if (row < params.rows && rows[row].live != 0u) {
+    for (var i = 0u; i < SUMS; i += 1u) {
+        let row = first_row + row_of(i) + ty;
+        let n = first_n + column_of(i) + tx;
+        if (n < params.n_padded && row < params.rows && rows[row].live != 0u) {
+            let real = vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
             emit(row, n, select(vec4<f32>(), sums[i], real), 1.0);
         }
     }
+}
+
+// Where the sums of a lane belong, seen from its first.
+fn row_of(i: u32) -> u32 {
+    return i % 4u + 64u * (i / 4u / QUADS);
+}
+
+fn column_of(i: u32) -> u32 {
+    return 64u * (i / 4u % QUADS);
 }

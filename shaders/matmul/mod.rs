@@ -2,9 +2,10 @@
 //!
 //! - **matvec**: 1, 4 or 8 rows of x per workgroup, which reads four rows of W once. Decoding is bound by the bytes of W, so
 //!   this is the kernel that decides the speed; with few rows it is the skinny matmul.
-//! - **matmul_tiled**: tiles of 64 × 64 through workgroup memory, for prefill.
+//! - **matmul_tiled**: tiles of 64 × 64 or 128 × 128 through workgroup memory, for prefill.
 //! - **matvec_int8**, **matmul_tiled_int8**: the same two with x in whole numbers, which [`ROUND_ROWS`] makes of it, and weights in blocks: a device
 //!   that has an instruction for four products of bytes needs a quarter of the instructions.
+//! - **matmul_cooperative**: tiles whose parts subgroups multiply with the units that GPUs have for matrices; experimental in wgpu, so only if asked for.
 //! - **matmul_lanes**: W from a texture, laid out for subgroups of a known size, for 1, 4 or 8 rows of x at a time. On lavapipe a texture is
 //!   read four times as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow: there this kernel does
 //!   everything. With many rows, x is laid out in a texture first ([`STAGE`]).
@@ -36,7 +37,7 @@ use reference::Family;
 
 use crate::kernel::{LANES, params};
 use crate::weight::{EIGHT, WEIGHT, WEIGHT_INTS, WEIGHT_LANES};
-use crate::{Axis, Binding, Case, Kernel, Params, Part, ROW, Workload, mlp, reduce};
+use crate::{Axis, Binding, Case, Cooperative, Kernel, Params, Part, ROW, Workload, mlp, reduce};
 
 const ROWS: Binding = Binding::read("rows", "Row");
 
@@ -154,12 +155,28 @@ const TOKENS: Axis = Axis {
     ],
 };
 
+/// How large tiles are.
+const TILE: Axis = Axis {
+    name: "tile",
+    options: &[Part::new("tile64", include_str!("tile_64.wgsl")), Part::new("tile128", include_str!("tile_128.wgsl"))],
+};
+
 /// In what a tile adds its products.
 const PRODUCTS: Axis = Axis {
     name: "products",
     options: &[
         Part::new("f32", include_str!("slice_f32.wgsl")),
         Part::new("f16", include_str!("slice_f16.wgsl")).with_f16(),
+    ],
+};
+
+/// What subgroups multiply: [`Cooperative::ALL`].
+const MATRICES: Axis = Axis {
+    name: "matrices",
+    options: &[
+        Part::new("f16of16", include_str!("cooperative_16_f16.wgsl")).with_matrices(Cooperative::F16Of16),
+        Part::new("f32of8", include_str!("cooperative_8_f32.wgsl")).with_matrices(Cooperative::F32Of8),
+        Part::new("f16of8", include_str!("cooperative_8_f16.wgsl")).with_matrices(Cooperative::F16Of8),
     ],
 };
 
@@ -201,7 +218,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
     wgsl: include_str!("matmul_tiled.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT, FLOW_OF_ROWS, PRODUCTS],
+    axes: &[WEIGHT, FLOW_OF_ROWS, TILE, PRODUCTS],
     overrides: &[],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -217,7 +234,7 @@ pub static MATMUL_TILED_INT8: Kernel = Kernel {
     wgsl: include_str!("matmul_tiled.wgsl"),
     parts: &[ROW, EIGHT, Part::new("products", include_str!("slice_int8.wgsl")).with_bytes()],
     bindings: &[ROWS],
-    axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS],
+    axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS, TILE],
     overrides: &[],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -225,6 +242,22 @@ pub static MATMUL_TILED_INT8: Kernel = Kernel {
     cases: tiled_int8_cases,
     random: tiled_int8_random,
     at: tiled_int8_at,
+};
+
+/// Many rows at a time, in tiles of matrices that subgroups multiply.
+pub static MATMUL_COOPERATIVE: Kernel = Kernel {
+    name: "matmul_cooperative",
+    wgsl: include_str!("matmul_cooperative.wgsl"),
+    parts: &[ROW, EIGHT],
+    bindings: &[ROWS],
+    axes: &[WEIGHT, FLOW_OF_ROWS, MATRICES],
+    overrides: &["WG"],
+    params: MatmulParams::FIELDS,
+    params_size: size_of::<MatmulParams>(),
+    reference: reference::reference,
+    cases: cooperative_cases,
+    random: cooperative_random,
+    at: cooperative_at,
 };
 
 /// Rows in eights, W read by subgroups from a texture.
@@ -297,6 +330,18 @@ fn tiled_cases() -> Vec<Case> {
 
 fn tiled_int8_cases() -> Vec<Case> {
     reference::cases(&MANY, Family::TiledInt8)
+}
+
+fn cooperative_cases() -> Vec<Case> {
+    reference::cases(&MANY, Family::Cooperative)
+}
+
+fn cooperative_random(seed: u64) -> Case {
+    reference::random(seed, Family::Cooperative)
+}
+
+fn cooperative_at(work: &Workload) -> Vec<Case> {
+    reference::at(work, &MATMUL_COOPERATIVE)
 }
 
 fn lanes_cases() -> Vec<Case> {

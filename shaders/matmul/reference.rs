@@ -3,15 +3,15 @@
 use rayon::prelude::*;
 
 use super::launch::{
-    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_RECORDS, WITH_RECORDS, WITHOUT_RECORDS, lanes, matvec,
-    tiled,
+    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_RECORDS, WITH_RECORDS, WITHOUT_RECORDS, cooperative,
+    lanes, matvec, tiled,
 };
 use super::round::{decode_row, test_rounded};
 use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
-use super::{MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed, Record};
+use super::{Arithmetic, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed, Record};
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Order, Resident, TEST_LANES};
-use crate::{Caps, Case, Check, Launch, Noise, Row, Slots, Workload, mlp, stride};
+use crate::{Caps, Case, Check, Cooperative, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
 /// Sums in f64, one row of W after the other.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
@@ -137,8 +137,9 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
     }
     let mut checks = vec![Check::Skip; data.len()];
     data.push(vec![0; launch.sizes[data.len()] as usize / 4]);
-    checks.push(if shape.halves { Check::F16 } else { Check::F32 });
-    let products = if shape.halves { " in f16" } else { "" };
+    let rounded = launch.kernel.needs_f16(launch.choice);
+    checks.push(if rounded { Check::F16 } else { Check::F32 });
+    let products = shape.arithmetic.said();
     let name =
         format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {input:?}, {output:?}", form.name());
     Case { name, launch, data, checks }
@@ -177,18 +178,22 @@ pub(super) enum Family {
     MatvecInt8,
     Tiled,
     TiledInt8,
+    Cooperative,
     Lanes,
 }
+
+/// Lanes of the workgroups of cooperative matrices that are tried: more, fewer and as many subgroups as a tile asks for, on one device or another.
+const COOPERATIVE_LANES: [u32; 3] = [16, 64, 256];
 
 impl Family {
     fn options(self) -> Vec<(Form, Input, Output)> {
         let forms: Vec<Form> = match self {
-            Self::Matvec | Self::Tiled => Dtype::ALL.map(Form::from).to_vec(),
+            Self::Matvec | Self::Tiled | Self::Cooperative => Dtype::ALL.map(Form::from).to_vec(),
             Self::MatvecInt8 | Self::TiledInt8 => INT_DTYPES.map(Form::from).to_vec(),
             Self::Lanes => Dtype::ALL.map(|dtype| Form { dtype, order: Order::Lanes(TEST_LANES) }).to_vec(),
         };
         let flows = match self {
-            Self::Tiled => &FLOWS[..WITHOUT_RECORDS],
+            Self::Tiled | Self::Cooperative => &FLOWS[..WITHOUT_RECORDS],
             Self::Matvec => &FLOWS[..WITH_RECORDS],
             Self::MatvecInt8 => &ROUNDED_FLOWS,
             Self::TiledInt8 => &ROUNDED_FLOWS[..ROUNDED_WITHOUT_RECORDS],
@@ -202,11 +207,19 @@ impl Family {
         let width = if shape.input == Input::Normed { shape.k } else { shape.n };
         let grain = [4, 32, width.next_multiple_of(8)][(seed % 3) as usize];
         shape.normed = Some(Normed { record: Record { width, grain }, outer: seed % 5 > 1, eps: 1e-6 });
-        shape.halves = self == Self::Tiled && seed % 2 == 1;
         let option = (seed % 3) as u8;
+        shape.arithmetic = match self {
+            Self::Tiled if seed % 2 == 1 => Arithmetic::F16,
+            Self::Cooperative => Arithmetic::Cooperative,
+            _ => Arithmetic::F32,
+        };
         let launch = match self {
             Self::Matvec | Self::MatvecInt8 => matvec(&Caps::default(), shape, option),
-            Self::Tiled | Self::TiledInt8 => tiled(shape),
+            Self::Tiled | Self::TiledInt8 => tiled(shape, (seed / 2 % 2) as u8),
+            Self::Cooperative => {
+                let lanes = COOPERATIVE_LANES[(seed / 3 % 3) as usize];
+                cooperative(shape, Cooperative::ALL[usize::from(option)], lanes)
+            }
             Self::Lanes => lanes(shape, option),
         };
         case(shape, launch, resting, seed)

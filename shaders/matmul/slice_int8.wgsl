@@ -2,8 +2,8 @@
 const CHUNKS: u32 = 4u;
 const WORDS: u32 = 8u;
 
-var<workgroup> xs: array<u32, TILE * WORDS>;
-var<workgroup> ws: array<u32, TILE * WORDS>;
+var<workgroup> xs: array<vec4<u32>, TILE / 4u * WORDS>;
+var<workgroup> ws: array<vec4<u32>, TILE / 4u * WORDS>;
 var<workgroup> x_factors: array<vec2<f32>, TILE>;
 var<workgroup> w_factors: array<vec2<f32>, TILE>;
 
@@ -11,7 +11,7 @@ fn fetch_x(row: u32, c: u32, half: u32, line: u32) {
     let block = row * ((params.chunks + 3u) / 4u) + c / 4u;
     let v = x[2u * block + half];
     for (var i = 0u; i < 4u; i += 1u) {
-        xs[(4u * half + i) * TILE + line] = v[i];
+        xs[((4u * half + i) * TILE + line) / 4u][line % 4u] = v[i];
     }
     if (half == 0u) {
         x_factors[line] = factors[block];
@@ -23,31 +23,47 @@ fn fetch_w(row: u32, c: u32, half: u32, line: u32) {
     // The second half of a block is another unit, or the rest of this one.
     let v = ints_of(unit, half * (FOURS - 1u));
     for (var i = 0u; i < 4u; i += 1u) {
-        ws[(4u * half + i) * TILE + line] = v[i];
+        ws[((4u * half + i) * TILE + line) / 4u][line % 4u] = v[i];
     }
     if (half == 0u) {
         w_factors[line] = factors_of(unit);
     }
 }
 
-fn add_slice(sums: ptr<function, array<vec4<f32>, 4>>, ty: u32, tx: u32) {
-    var p: array<vec4<i32>, 4>;
+fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32) {
+    var p: array<vec4<i32>, SUMS>;
     for (var k = 0u; k < WORDS; k += 1u) {
-        let s = k * TILE;
-        let a = vec4(xs[s + ty], xs[s + ty + 1u], xs[s + ty + 2u], xs[s + ty + 3u]);
-        let b = vec4(ws[s + tx], ws[s + tx + 1u], ws[s + tx + 2u], ws[s + tx + 3u]);
-        p[0] += vec4(dot4I8Packed(a.x, b.x), dot4I8Packed(a.x, b.y), dot4I8Packed(a.x, b.z), dot4I8Packed(a.x, b.w));
-        p[1] += vec4(dot4I8Packed(a.y, b.x), dot4I8Packed(a.y, b.y), dot4I8Packed(a.y, b.z), dot4I8Packed(a.y, b.w));
-        p[2] += vec4(dot4I8Packed(a.z, b.x), dot4I8Packed(a.z, b.y), dot4I8Packed(a.z, b.z), dot4I8Packed(a.z, b.w));
-        p[3] += vec4(dot4I8Packed(a.w, b.x), dot4I8Packed(a.w, b.y), dot4I8Packed(a.w, b.z), dot4I8Packed(a.w, b.w));
+        let x0 = xs[(k * TILE + ty) / 4u];
+        let w0 = ws[(k * TILE + tx) / 4u];
+        add(&p, 0u, x0, w0);
+        if (QUADS == 2u) {
+            let x1 = xs[(k * TILE + ty) / 4u + 16u];
+            let w1 = ws[(k * TILE + tx) / 4u + 16u];
+            add(&p, 4u, x0, w1);
+            add(&p, 8u, x1, w0);
+            add(&p, 12u, x1, w1);
+        }
     }
-    let f = vec4(w_factors[tx].x, w_factors[tx + 1u].x, w_factors[tx + 2u].x, w_factors[tx + 3u].x);
-    let g = vec4(w_factors[tx].y, w_factors[tx + 1u].y, w_factors[tx + 2u].y, w_factors[tx + 3u].y);
-    for (var i = 0u; i < 4u; i += 1u) {
-        let s = x_factors[ty + i];
+    for (var i = 0u; i < SUMS; i += 1u) {
+        let s = x_factors[row_of(i) + ty];
+        let n = column_of(i) + tx;
+        let f = vec4(w_factors[n].x, w_factors[n + 1u].x, w_factors[n + 2u].x, w_factors[n + 3u].x);
         (*sums)[i] += f * (vec4<f32>(p[i]) * s.x);
         if (OFFSETS) {
+            let g = vec4(w_factors[n].y, w_factors[n + 1u].y, w_factors[n + 2u].y, w_factors[n + 3u].y);
             (*sums)[i] += g * s.y;
         }
     }
+}
+
+// Four rows by four outputs.
+fn add(p: ptr<function, array<vec4<i32>, SUMS>>, first: u32, x: vec4<u32>, w: vec4<u32>) {
+    (*p)[first] += dots(x.x, w);
+    (*p)[first + 1u] += dots(x.y, w);
+    (*p)[first + 2u] += dots(x.z, w);
+    (*p)[first + 3u] += dots(x.w, w);
+}
+
+fn dots(x: u32, w: vec4<u32>) -> vec4<i32> {
+    return vec4(dot4I8Packed(x, w.x), dot4I8Packed(x, w.y), dot4I8Packed(x, w.z), dot4I8Packed(x, w.w));
 }

@@ -1,7 +1,9 @@
 //! Every way of computing a product on a device, and the products of a model to tune them by.
 
-use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, lanes, matmul, matvec, stages, tiled};
-use super::{Arithmetic, Normed, Record, reference};
+use super::launch::{
+    Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, subgroups_for, tiled,
+};
+use super::{Normed, Record, reference};
 use crate::variants::{class_of_rows, of_reduction};
 use crate::weight::chunks;
 use crate::{Caps, Trial, Variants, Workload};
@@ -24,13 +26,21 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
     let others: Vec<_> = if shape.form.in_texture() {
         options.map(|option| lanes(shape, option)).collect()
     } else {
-        let tiles = (!shape.of_record()).then(|| tiled(shape));
         let few = options.flat_map(|option| of_reduction(caps, &matvec(caps, shape, option), REDUCE_AXIS));
-        few.chain(tiles).collect()
+        let in_tiles = !shape.of_record();
+        let tiles = (0..TILES.len() as u8).filter(|_| in_tiles).map(|option| tiled(shape, option));
+        // Where a driver makes smaller subgroups than its largest, fewer lanes are enough of them.
+        let matrices = subgroups_for(caps, &shape).filter(|_| in_tiles);
+        let matrices = matrices.into_iter().flat_map(|(matrices, most)| {
+            let (least, largest) = caps.subgroups.expect("matrices are subgroups'");
+            let least = (most / largest * least).max(largest);
+            [most, least].map(|lanes| cooperative(shape, matrices, lanes))
+        });
+        few.chain(tiles).chain(matrices).collect()
     };
-    let Matmul { rows, k, n, form, input, output, halves, .. } = shape;
+    let Matmul { rows, k, n, form, input, output, arithmetic, .. } = shape;
     let high = if n >= WIDE { "wide".to_owned() } else { n.to_string() };
-    let products = if halves { " in f16" } else { "" };
+    let products = arithmetic.said();
     let class =
         format!("matmul {}{products} {input:?} {output:?} k={k} n={high} rows={}", form.name(), class_of_rows(rows));
     Variants::new(class, matmul(caps, shape), others)
@@ -75,8 +85,7 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
         // A record is of whole rows.
         let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
-        let halves = arithmetic == Arithmetic::F16;
-        Matmul { input, output, count, halves, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
+        Matmul { input, output, count, arithmetic, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
     });
     all.collect()
 }

@@ -80,8 +80,11 @@ struct Sizes {
 
 fn sizes(dxc: &Dxc, variant: &Variant) -> Result<Sizes> {
     let checked = variant.module()?;
-    let mut sizes = Sizes { msl: msl::translate(&checked)?.len(), ..Sizes::default() };
-    for target in [spirv::Target::oldest(&checked), spirv::NEWEST] {
+    let mut sizes = Sizes::default();
+    if msl::has(&checked) {
+        sizes.msl = msl::translate(&checked)?.len();
+    }
+    for target in spirv::Target::all(&checked) {
         let words = spirv::translate(&checked, target)?;
         spirv::validate(&words, target)?;
         sizes.spirv = sizes.spirv.max(4 * words.len());

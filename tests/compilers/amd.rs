@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use ash::{ext, khr, vk};
 use naga::back::PipelineConstants;
 use naga::valid::Capabilities;
+use ruminate_shaders::Cooperative;
 use serde::{Deserialize, Serialize};
 
 use super::listing::{Loop, inner_loop};
@@ -26,17 +27,27 @@ pub fn subgroups(family: &str) -> &'static [u32] {
     if family == "vega10" { &[64] } else { &[32, 64] }
 }
 
+/// Whether subgroups of a family multiply matrices of a kind, by the driver that is installed: RADV has known how since Mesa 23.2; that it is one of those shows in
+/// the version of Vulkan that its manifest names, from 24.3 on.
+#[must_use]
+pub fn multiplies(family: &str, matrices: Cooperative) -> bool {
+    let manifest = driver().and_then(|path| std::fs::read_to_string(path).ok());
+    let manifest = manifest.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let version = manifest.and_then(|all| Some(all["ICD"]["api_version"].as_str()?.to_owned()));
+    family == "gfx1100"
+        && matrices == Cooperative::F16Of16
+        && version.is_some_and(|version| !["1.0.", "1.1.", "1.2.", "1.3."].iter().any(|old| version.starts_with(old)))
+}
+
 /// The environment variable by which RADV is told the family.
 const FAMILY: &str = "RADV_FORCE_FAMILY";
 
 /// RADV's manifest, if it is installed.
 #[must_use]
 pub fn driver() -> Option<PathBuf> {
-    let name = format!("radeon_icd.{}.json", std::env::consts::ARCH);
-    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"]
-        .iter()
-        .map(|dir| PathBuf::from(dir).join(&name))
-        .find(|p| p.is_file())
+    let names = [format!("radeon_icd.{}.json", std::env::consts::ARCH), "radeon_icd.json".to_owned()];
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].map(Path::new);
+    folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).find(|path| path.is_file())
 }
 
 /// What the compiler tells about a kernel.
@@ -356,7 +367,7 @@ impl Drop for NullGpu {
 /// Opens the only device, with the features that wgpu turns on and that change what the compiler makes.
 fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
-    let extensions = [khr::pipeline_executable_properties::NAME.as_ptr(), ext::robustness2::NAME.as_ptr()];
+    let mut extensions = vec![khr::pipeline_executable_properties::NAME.as_ptr(), ext::robustness2::NAME.as_ptr()];
     let core = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
     let mut v12 = vk::PhysicalDeviceVulkan12Features::default().shader_int8(true).shader_float16(true);
     let mut v13 = vk::PhysicalDeviceVulkan13Features::default()
@@ -366,14 +377,7 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
     let mut executables =
         vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
-    let info = vk::DeviceCreateInfo::default()
-        .queue_create_infos(&queues)
-        .enabled_extension_names(&extensions)
-        .enabled_features(&core)
-        .push_next(&mut v12)
-        .push_next(&mut v13)
-        .push_next(&mut robust)
-        .push_next(&mut executables);
+    let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
     // SAFETY: the instance is valid, and the description outlives the calls.
     unsafe {
         let devices = instance.enumerate_physical_devices().context("Vulkan devices")?;
@@ -390,6 +394,23 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
         // "Null hardware (RADV NAVI21)"; the parentheses hold what matters.
         let name = name.trim_start_matches("Null hardware (").trim_end_matches(')');
         let name = format!("{name} of {}", text(&driver.driver_info));
+        let offered = instance.enumerate_device_extension_properties(physical).context("extensions")?;
+        let has_matrices = offered.iter().any(|it| it.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME));
+        if has_matrices {
+            extensions.push(khr::cooperative_matrix::NAME.as_ptr());
+            v12 = v12.vulkan_memory_model(true).vulkan_memory_model_device_scope(true);
+        }
+        let mut info = vk::DeviceCreateInfo::default()
+            .queue_create_infos(&queues)
+            .enabled_extension_names(&extensions)
+            .enabled_features(&core)
+            .push_next(&mut v12)
+            .push_next(&mut v13)
+            .push_next(&mut robust)
+            .push_next(&mut executables);
+        if has_matrices {
+            info = info.push_next(&mut matrices);
+        }
         let device = instance.create_device(physical, &info, None).with_context(|| format!("a device on {name}"))?;
         Ok((name, device))
     }

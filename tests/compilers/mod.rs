@@ -64,7 +64,9 @@ impl Variant {
     /// Whether GPUs of a family ever run it: what is made for subgroups of another size is never launched there.
     #[must_use]
     pub fn runs_on(&self, family: &str) -> bool {
+        let matrices = self.kernel.needs_matrices(self.choice);
         self.lanes().is_none_or(|lanes| amd::subgroups(family).contains(&lanes))
+            && matrices.is_none_or(|matrices| amd::multiplies(family, matrices))
     }
 
     /// Its constants, as reports show them: `WG=128`; empty if it has none.
@@ -85,6 +87,7 @@ impl Variant {
         let mut features = Capabilities::empty();
         features.set(Capabilities::SUBGROUP, self.kernel.needs_subgroups(self.choice));
         features.set(Capabilities::SHADER_FLOAT16, self.kernel.needs_f16(self.choice));
+        features.set(Capabilities::COOPERATIVE_MATRIX, self.kernel.needs_matrices(self.choice).is_some());
         Checked::new(&assemble(self.kernel, self.choice), &constants, features)
     }
 }
@@ -104,6 +107,8 @@ pub struct Checked {
     pub f16: bool,
     /// Whether it multiplies four bytes at once.
     pub bytes: bool,
+    /// Rows of the matrices that its subgroups multiply, if they do.
+    pub matrices: Option<u32>,
 }
 
 impl Checked {
@@ -116,6 +121,9 @@ impl Checked {
         let subgroups = features.contains(Capabilities::SUBGROUP);
         let f16 = features.contains(Capabilities::SHADER_FLOAT16);
         let bytes = text.contains("dot4I8Packed");
+        let matrices = features
+            .contains(Capabilities::COOPERATIVE_MATRIX)
+            .then(|| if text.contains("coop_mat16x16") { 16 } else { 8 });
         let mut validator = Validator::new(ValidationFlags::all(), features | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
         if subgroups {
             validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
@@ -124,7 +132,7 @@ impl Checked {
         let entry = Some((ShaderStage::Compute, ENTRY));
         let (module, info) = process_overrides(&module, &info, entry, constants).context("constants")?;
         let bindings = bindings::of(&module)?;
-        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups, f16, bytes })
+        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups, f16, bytes, matrices })
     }
 }
 

@@ -13,6 +13,12 @@ const VERSION: (u8, u8) = (2, 4);
 /// Places for buffers that a Metal function has (Metal feature set tables: 31 on all families).
 const MOST_BUFFERS: Slot = 31;
 
+/// Whether Metal has what a module asks for: it multiplies matrices of 8 rows.
+#[must_use]
+pub fn has(checked: &Checked) -> bool {
+    checked.matrices.is_none_or(|rows| rows == 8)
+}
+
 /// The MSL of a module.
 ///
 /// # Errors

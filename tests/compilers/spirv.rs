@@ -31,9 +31,15 @@ pub const OLDEST_WITH_SUBGROUPS: Target = Target { environment: "vulkan1.1", ver
 pub const NEWEST: Target = Target { environment: "vulkan1.3", version: (1, 6), robust: true };
 
 impl Target {
-    /// The oldest target that can run a module.
+    /// What a module is compiled for: the oldest target that can run it, and the newest. wgpu has subgroups multiply matrices with new drivers alone.
     #[must_use]
-    pub const fn oldest(checked: &Checked) -> Self {
+    pub fn all(checked: &Checked) -> Vec<Self> {
+        if checked.matrices.is_some() { vec![NEWEST] } else { vec![Self::oldest(checked), NEWEST] }
+    }
+
+    /// The oldest target that can run a module without matrices.
+    #[must_use]
+    const fn oldest(checked: &Checked) -> Self {
         if checked.subgroups { OLDEST_WITH_SUBGROUPS } else { OLDEST }
     }
 }
@@ -70,6 +76,9 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
             Capability::GroupNonUniformShuffleRelative,
             Capability::GroupNonUniformQuad,
         ]);
+    }
+    if checked.matrices.is_some() {
+        capabilities.extend([Capability::CooperativeMatrixKHR, Capability::VulkanMemoryModel]);
     }
     if target.version >= NEWEST.version {
         // A part of Vulkan 1.3; elsewhere products of bytes are spelled out.

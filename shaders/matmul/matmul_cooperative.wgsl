@@ -1,0 +1,127 @@
+struct Params {
+    rows: u32,
+    n: u32,
+    n_padded: u32,
+    first: u32,
+    chunks: u32,
+    y_stride: u32,
+    groups_x: u32,
+    scales: u32,
+    record: u32,
+    parts: u32,
+    width: u32,
+    eps: f32,
+    outer: u32,
+    made: u32,
+}
+
+override WG: u32;
+
+const TILE: u32 = 64u;
+// A slice of 32 values of k, in lines that begin in different banks of workgroup memory.
+const CHUNKS: u32 = 4u;
+const DEPTH: u32 = 32u;
+const LINE: u32 = DEPTH + 8u;
+// A subgroup computes a quarter of the tile, ACROSS matrices by ACROSS.
+const QUARTERS: u32 = 4u;
+const ACROSS: u32 = 32u / SIDE;
+const CELLS: u32 = SIDE * SIDE;
+
+// Records are for few rows.
+struct Lane {
+    index: u32,
+}
+
+var<workgroup> xs: array<Number, TILE * LINE>;
+var<workgroup> ws: array<Number, TILE * LINE>;
+var<workgroup> done: array<f32, QUARTERS * CELLS>;
+
+// A workgroup computes a tile of 64 rows by 64 outputs. How many subgroups its lanes make is the driver's choice: with fewer than four of them the tile is
+// gone through again for the rest of its quarters, with more some only fetch.
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+) {
+    let first_n = group.x * TILE;
+    let first_row = group.y * TILE;
+    var resting = true;
+    for (var row = first_row; resting && row < min(first_row + TILE, params.rows); row += 1u) {
+        resting = rows[row].live == 0u;
+    }
+    if (resting) {
+        return;
+    }
+    for (var first = 0u; first < QUARTERS; first += subgroups) {
+        let quarter = first + subgroup;
+        let top = quarter / 2u * 32u;
+        let left = quarter % 2u * 32u;
+        var sums: array<Sum, ACROSS * ACROSS>;
+        for (var c = 0u; c < params.chunks; c += CHUNKS) {
+            workgroupBarrier();
+            fetch(first_row, first_n, c, lane);
+            workgroupBarrier();
+            if (quarter < QUARTERS) {
+                for (var k = 0u; k < DEPTH; k += SIDE) {
+                    var x: array<Left, ACROSS>;
+                    for (var i = 0u; i < ACROSS; i += 1u) {
+                        x[i] = coopLoadT<Left>(&xs[(top + SIDE * i) * LINE + k], LINE);
+                    }
+                    for (var j = 0u; j < ACROSS; j += 1u) {
+                        let w = coopLoad<Right>(&ws[(left + SIDE * j) * LINE + k], LINE);
+                        for (var i = 0u; i < ACROSS; i += 1u) {
+                            sums[i * ACROSS + j] = coopMultiplyAdd(x[i], w, sums[i * ACROSS + j]);
+                        }
+                    }
+                }
+            }
+        }
+        for (var i = 0u; i < ACROSS; i += 1u) {
+            for (var j = 0u; j < ACROSS; j += 1u) {
+                workgroupBarrier();
+                if (quarter < QUARTERS) {
+                    coopStoreT(sums[i * ACROSS + j], &done[quarter * CELLS], SIDE);
+                }
+                workgroupBarrier();
+                put(first, min(first + subgroups, QUARTERS), first_row + SIDE * i, first_n + SIDE * j, lane);
+            }
+        }
+    }
+}
+
+// Eight values of k of a line of x, and of one of W, per round.
+fn fetch(first_row: u32, first_n: u32, c: u32, lane: u32) {
+    for (var item = lane; item < TILE * CHUNKS; item += WG) {
+        let line = item / CHUNKS;
+        let chunk = c + item % CHUNKS;
+        var x = Eight();
+        var w = Eight();
+        if (chunk < params.chunks) {
+            x = input(min(first_row + line, params.rows - 1u), chunk);
+            w = weight(min(first_n + line, params.n - 1u), chunk);
+        }
+        let place = line * LINE + 8u * (item % CHUNKS);
+        for (var i = 0u; i < 4u; i += 1u) {
+            xs[place + i] = Number(x.lo[i]);
+            xs[place + 4u + i] = Number(x.hi[i]);
+            ws[place + i] = Number(w.lo[i]);
+            ws[place + 4u + i] = Number(w.hi[i]);
+        }
+    }
+}
+
+// One matrix of every quarter from the first to behind the last; row and n are those of the first quarter's.
+fn put(begin: u32, end: u32, row: u32, n: u32, lane: u32) {
+    for (var item = begin * CELLS / 4u + lane; item < end * CELLS / 4u; item += WG) {
+        let quarter = item / (CELLS / 4u);
+        let m = row + quarter / 2u * 32u + item % (CELLS / 4u) / (SIDE / 4u);
+        let at = n + quarter % 2u * 32u + item % (SIDE / 4u) * 4u;
+        if (at < params.n_padded && m < params.rows && rows[m].live != 0u) {
+            let v = vec4(done[4u * item], done[4u * item + 1u], done[4u * item + 2u], done[4u * item + 3u]);
+            let real = vec4(at) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
+            emit(m, at, select(vec4<f32>(), v, real), 1.0);
+        }
+    }
+}

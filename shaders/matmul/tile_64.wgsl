@@ -1,0 +1,2 @@
+const QUADS: u32 = 1u;
+const SUMS: u32 = 4u;
