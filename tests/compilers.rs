@@ -95,7 +95,7 @@ fn fits(family: &str, kernel: &'static Kernel) -> Result<()> {
     ensure!(reports.len() == asked.len(), "{} reports on {} variants", reports.len(), asked.len());
     summary(reports.iter().zip(&asked).map(|(report, variant)| {
         ensure!(report.label == variant.label(), "a report on {} instead of {}", report.label, variant.label());
-        ensure!(report.device.to_lowercase().contains(family), "compiled for {} instead", report.device);
+        ensure!(report.device.to_lowercase().contains(amd::name_of(family)), "compiled for {} instead", report.device);
         let place = || format!("{} {} on {}", report.label, report.constants, report.device);
         report.statistics.check().with_context(place)
     }))

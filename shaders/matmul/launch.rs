@@ -153,6 +153,9 @@ const TILED_FROM: u32 = 24;
 /// Rows and outputs of a tile, by option.
 pub(super) const TILES: [u32; 2] = [64, 128];
 
+/// The option of small tiles in f16; large ones are always in f32.
+const TILE_OF_F16: u8 = 2;
+
 /// Workgroups from which larger tiles, of which there are fewer, still keep a device busy.
 const MANY_TILES: u32 = 128;
 
@@ -191,7 +194,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
             return cooperative(shape, matrices, lanes);
         }
         let large = tiled(shape, 1);
-        let many = large.workgroups[0] * large.workgroups[1] >= MANY_TILES;
+        let many = large.workgroups[0] * large.workgroups[1] >= MANY_TILES && shape.arithmetic != Arithmetic::F16;
         return if many { large } else { tiled(shape, 0) };
     }
     let option = match shape.rows {
@@ -239,7 +242,9 @@ pub(super) fn tiled(shape: Matmul, option: u8) -> Launch {
     let kernel = if shape.input == Input::Rounded {
         &MATMUL_TILED_INT8
     } else {
-        choice.0[3] = u8::from(shape.arithmetic == Arithmetic::F16);
+        if shape.arithmetic == Arithmetic::F16 && option == 0 {
+            choice.0[2] = TILE_OF_F16;
+        }
         &MATMUL_TILED
     };
     launch(kernel, choice, vec![], &params, workgroups, &shape, u64::from(workgroups[1]))

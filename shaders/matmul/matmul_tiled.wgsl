@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             fetch_w(wrow, c, half, line);
         }
         workgroupBarrier();
-        add_slice(&sums, ty, tx);
+        add_slice(&sums, ty, tx, params.chunks - c);
         workgroupBarrier();
     }
     for (var i = 0u; i < SUMS; i += 1u) {

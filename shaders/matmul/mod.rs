@@ -155,20 +155,28 @@ const TOKENS: Axis = Axis {
     ],
 };
 
-/// How large tiles are.
+/// How large tiles are, and in what they add products.
 const TILE: Axis = Axis {
     name: "tile",
-    options: &[Part::new("tile64", include_str!("tile_64.wgsl")), Part::new("tile128", include_str!("tile_128.wgsl"))],
-};
-
-/// In what a tile adds its products.
-const PRODUCTS: Axis = Axis {
-    name: "products",
     options: &[
-        Part::new("f32", include_str!("slice_f32.wgsl")),
-        Part::new("f16", include_str!("slice_f16.wgsl")).with_f16(),
+        Part::new("tile64", include_str!("slice_f32.wgsl")).using(&[TILE_64]),
+        Part::new("tile128", include_str!("slice_f32.wgsl")).using(&[TILE_128]),
+        // Larger ones need more registers than there are, or a loop in which compilers multiply one pair at a time.
+        Part::new("tile64_f16", include_str!("slice_f16.wgsl")).using(&[TILE_64]).with_f16(),
     ],
 };
+
+/// The same for whole numbers.
+const TILE_OF_INTS: Axis = Axis {
+    name: "tile",
+    options: &[
+        Part::new("tile64", include_str!("slice_int8.wgsl")).using(&[TILE_64]).with_bytes(),
+        Part::new("tile128", include_str!("slice_int8.wgsl")).using(&[TILE_128]).with_bytes(),
+    ],
+};
+
+const TILE_64: &str = include_str!("tile_64.wgsl");
+const TILE_128: &str = include_str!("tile_128.wgsl");
 
 /// What subgroups multiply: [`Cooperative::ALL`].
 const MATRICES: Axis = Axis {
@@ -218,7 +226,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
     wgsl: include_str!("matmul_tiled.wgsl"),
     parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT, FLOW_OF_ROWS, TILE, PRODUCTS],
+    axes: &[WEIGHT, FLOW_OF_ROWS, TILE],
     overrides: &[],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),
@@ -232,9 +240,9 @@ pub static MATMUL_TILED: Kernel = Kernel {
 pub static MATMUL_TILED_INT8: Kernel = Kernel {
     name: "matmul_tiled_int8",
     wgsl: include_str!("matmul_tiled.wgsl"),
-    parts: &[ROW, EIGHT, Part::new("products", include_str!("slice_int8.wgsl")).with_bytes()],
+    parts: &[ROW, EIGHT],
     bindings: &[ROWS],
-    axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS, TILE],
+    axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS, TILE_OF_INTS],
     overrides: &[],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),

@@ -1,4 +1,4 @@
-// A slice of 16 values of k, whose products are added in f16; slices are added in f32.
+// A slice of 16 values of k, whose products are added in f16; slices are added in f32. Only for small tiles.
 const CHUNKS: u32 = 2u;
 const DEPTH: u32 = 16u;
 
@@ -27,29 +27,17 @@ fn fetch_w(row: u32, c: u32, half: u32, line: u32) {
     }
 }
 
-fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32) {
-    var part: array<vec4<f16>, SUMS>;
+fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32, left: u32) {
+    var part: array<vec4<f16>, 4>;
     for (var k = 0u; k < DEPTH; k += 1u) {
-        let x0 = xs[(k * TILE + ty) / 4u];
-        let w0 = ws[(k * TILE + tx) / 4u];
-        add(&part, 0u, x0, w0);
-        if (QUADS == 2u) {
-            let x1 = xs[(k * TILE + ty) / 4u + 16u];
-            let w1 = ws[(k * TILE + tx) / 4u + 16u];
-            add(&part, 4u, x0, w1);
-            add(&part, 8u, x1, w0);
-            add(&part, 12u, x1, w1);
-        }
+        let x = xs[(k * TILE + ty) / 4u];
+        let w = ws[(k * TILE + tx) / 4u];
+        part[0] = fma(vec4(x.x), w, part[0]);
+        part[1] = fma(vec4(x.y), w, part[1]);
+        part[2] = fma(vec4(x.z), w, part[2]);
+        part[3] = fma(vec4(x.w), w, part[3]);
     }
-    for (var i = 0u; i < SUMS; i += 1u) {
+    for (var i = 0u; i < 4u; i += 1u) {
         (*sums)[i] += vec4<f32>(part[i]);
     }
-}
-
-// Four rows by four outputs.
-fn add(part: ptr<function, array<vec4<f16>, SUMS>>, first: u32, x: vec4<f16>, w: vec4<f16>) {
-    (*part)[first] = fma(vec4(x.x), w, (*part)[first]);
-    (*part)[first + 1u] = fma(vec4(x.y), w, (*part)[first + 1u]);
-    (*part)[first + 2u] = fma(vec4(x.z), w, (*part)[first + 2u]);
-    (*part)[first + 3u] = fma(vec4(x.w), w, (*part)[first + 3u]);
 }

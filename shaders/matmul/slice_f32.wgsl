@@ -27,18 +27,22 @@ fn fetch_w(row: u32, c: u32, half: u32, line: u32) {
     }
 }
 
-fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32) {
-    for (var k = 0u; k < DEPTH; k += 1u) {
-        let x0 = xs[(k * TILE + ty) / 4u];
-        let w0 = ws[(k * TILE + tx) / 4u];
-        add(sums, 0u, x0, w0);
-        if (QUADS == 2u) {
-            let x1 = xs[(k * TILE + ty) / 4u + 16u];
-            let w1 = ws[(k * TILE + tx) / 4u + 16u];
-            add(sums, 4u, x0, w1);
-            add(sums, 8u, x1, w0);
-            add(sums, 12u, x1, w1);
-        }
+fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32, left: u32) {
+    for (var k = 0u; k < rounds(DEPTH, 8u * left); k += 1u) {
+        add_products(sums, k, ty, tx);
+    }
+}
+
+fn add_products(sums: ptr<function, array<vec4<f32>, SUMS>>, k: u32, ty: u32, tx: u32) {
+    let x0 = xs[(k * TILE + ty) / 4u];
+    let w0 = ws[(k * TILE + tx) / 4u];
+    add(sums, 0u, x0, w0);
+    if (QUADS == 2u) {
+        let x1 = xs[(k * TILE + ty) / 4u + 16u];
+        let w1 = ws[(k * TILE + tx) / 4u + 16u];
+        add(sums, 4u, x0, w1);
+        add(sums, 8u, x1, w0);
+        add(sums, 12u, x1, w1);
     }
 }
 

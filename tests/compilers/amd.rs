@@ -27,24 +27,35 @@ pub fn subgroups(family: &str) -> &'static [u32] {
     if family == "vega10" { &[64] } else { &[32, 64] }
 }
 
-/// Whether subgroups of a family multiply matrices of a kind, by the driver that is installed: RADV has known how since Mesa 23.2; that it is one of those shows in
-/// the version of Vulkan that its manifest names, from 24.3 on.
+/// Whether subgroups of a family multiply matrices of a kind, by the driver that is installed.
 #[must_use]
 pub fn multiplies(family: &str, matrices: Cooperative) -> bool {
+    family == "gfx1100" && matrices == Cooperative::F16Of16 && is_new()
+}
+
+/// Whether the driver is of Mesa 24.3 or newer, by the version of Vulkan that its manifest names: it multiplies matrices, and calls families otherwise.
+fn is_new() -> bool {
     let manifest = driver().and_then(|path| std::fs::read_to_string(path).ok());
     let manifest = manifest.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let version = manifest.and_then(|all| Some(all["ICD"]["api_version"].as_str()?.to_owned()));
-    family == "gfx1100"
-        && matrices == Cooperative::F16Of16
-        && version.is_some_and(|version| !["1.0.", "1.1.", "1.2.", "1.3."].iter().any(|old| version.starts_with(old)))
+    version.is_some_and(|version| !["1.0.", "1.1.", "1.2.", "1.3."].iter().any(|old| version.starts_with(old)))
+}
+
+/// What the driver calls a family.
+#[must_use]
+pub fn name_of(family: &str) -> &str {
+    if family == "gfx1100" && is_new() { "navi31" } else { family }
 }
 
 /// The environment variable by which RADV is told the family.
 const FAMILY: &str = "RADV_FORCE_FAMILY";
 
-/// RADV's manifest, if it is installed.
+/// RADV's manifest, if it is installed; `RUMINATE_RADV` names another one.
 #[must_use]
 pub fn driver() -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("RUMINATE_RADV") {
+        return Some(given.into());
+    }
     let names = [format!("radeon_icd.{}.json", std::env::consts::ARCH), "radeon_icd.json".to_owned()];
     let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].map(Path::new);
     folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).find(|path| path.is_file())
@@ -139,7 +150,7 @@ pub fn reports(program: &Path, family: &str, names: &[&str]) -> Result<Vec<Repor
     let output = Command::new(program)
         .args(["--amd", family])
         .args(names)
-        .env(FAMILY, family)
+        .env(FAMILY, name_of(family))
         .env("VK_ICD_FILENAMES", driver)
         // The newer name of the same, which wins where both are set, and layers, which have no business here.
         .env_remove("VK_DRIVER_FILES")
@@ -155,7 +166,7 @@ pub fn reports(program: &Path, family: &str, names: &[&str]) -> Result<Vec<Repor
 /// Whether this process was started by [`reports`] for a family.
 #[must_use]
 pub fn started_for(family: &str) -> bool {
-    std::env::var_os(FAMILY).is_some_and(|value| value == family)
+    std::env::var_os(FAMILY).is_some_and(|value| value == name_of(family))
 }
 
 /// A GPU that is not there.
@@ -212,7 +223,11 @@ impl NullGpu {
         let label = path.display().to_string();
         let read = std::fs::read_to_string(path).map_err(anyhow::Error::from);
         let compiled = read.and_then(|text| {
-            self.compile(&Checked::new(&text, &PipelineConstants::default(), Capabilities::SUBGROUP)?)
+            self.compile(&Checked::new(
+                &text,
+                &PipelineConstants::default(),
+                Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16,
+            )?)
         });
         let (statistics, inner) = compiled.with_context(|| label.clone())?;
         Ok(Report { device: self.name.clone(), label, constants: String::new(), statistics, inner })
