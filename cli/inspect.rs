@@ -55,12 +55,23 @@ struct Survey {
     devices: Vec<Place>,
 }
 
-/// A device, and the longest context that fits it at the model's mean recurrence, for each way of holding the weights.
+/// What a device can do with weights that are held in one way.
+#[derive(Clone, Copy)]
+enum Fit {
+    /// The longest context that fits beside them, at the model's mean recurrence.
+    Context(u32),
+    /// They do not fit.
+    TooLarge,
+    /// It does not compute such products.
+    Refused,
+}
+
+/// A device, and what it can do with each way of holding the weights.
 struct Place {
     name: String,
     available: Option<u64>,
     shared: bool,
-    contexts: Vec<Option<u32>>,
+    fits: Vec<Fit>,
 }
 
 /// Runs the verb.
@@ -205,9 +216,10 @@ impl Survey {
                 || "memory unknown".to_owned(),
                 |bytes| format!("{} free{}", size(bytes), if place.shared { " (the host's)" } else { "" }),
             );
-            let fits = self.held.iter().zip(&place.contexts).map(|(dtypes, context)| match context {
-                Some(context) => format!("{dtypes} with a context of {context}"),
-                None => format!("{dtypes} does not fit"),
+            let fits = self.held.iter().zip(&place.fits).map(|(dtypes, fit)| match fit {
+                Fit::Context(context) => format!("{dtypes} with a context of {context}"),
+                Fit::TooLarge => format!("{dtypes} does not fit"),
+                Fit::Refused => format!("{dtypes} is refused: no such products here"),
             });
             writeln!(out, "  {}: {memory}; {}", place.name, fits.collect::<Vec<_>>().join(", "))?;
         }
@@ -247,8 +259,11 @@ impl Survey {
             let context: serde_json::Map<_, _> = self
                 .held
                 .iter()
-                .zip(&place.contexts)
-                .map(|(dtypes, context)| (dtypes.to_string(), json!(context)))
+                .zip(&place.fits)
+                .map(|(dtypes, fit)| {
+                    let context = if let Fit::Context(context) = fit { json!(context) } else { json!(null) };
+                    (dtypes.to_string(), context)
+                })
                 .collect();
             json!({
                 "name": place.name, "available_bytes": place.available, "shared_with_host": place.shared, "context_that_fits": context,
@@ -276,12 +291,15 @@ impl Place {
         memory: ruminate::Memory,
     ) -> Self {
         let session = Extent { context: 0, steps: config.mean_recurrence, kv_dtype, share: KvShare::None };
-        let context = |&dtypes: &Dtypes| config.longest_context(dtypes, session, &caps, memory);
+        let fit = |&dtypes: &Dtypes| match dtypes.check(&caps) {
+            Ok(()) => config.longest_context(dtypes, session, &caps, memory).map_or(Fit::TooLarge, Fit::Context),
+            Err(_) => Fit::Refused,
+        };
         Self {
             name: name.to_owned(),
             available: memory.available,
             shared: memory.shared,
-            contexts: held.iter().map(context).collect(),
+            fits: held.iter().map(fit).collect(),
         }
     }
 }

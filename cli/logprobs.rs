@@ -10,7 +10,9 @@ const WIDTH: usize = 14;
 pub(crate) fn line(piece: &Piece, tokenizer: &Tokenizer) -> String {
     let text = |token| spelled(token, tokenizer);
     let chosen = piece.logprob.unwrap_or(f32::NAN);
-    let mut line = format!("{:<WIDTH$} {chosen:>9.4} {:>8}", text(piece.token), percent(chosen));
+    // What is nothing in four digits has no sign.
+    let shown = (chosen * 1e4).round() / 1e4 + 0.0;
+    let mut line = format!("{:<WIDTH$} {shown:>9.4} {:>8}", text(piece.token), percent(chosen));
     for &(token, logprob) in &piece.top {
         let mark = if token == piece.token { "*" } else { " " };
         line.push_str(&format!("  {mark}{} {}", text(token), percent(logprob)));

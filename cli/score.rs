@@ -70,14 +70,22 @@ pub(crate) struct ScoreOptions {
 enum Against {
     /// The same model, held in another way.
     Dtype(Precision),
-    /// Another model.
-    Model(Which),
+    /// Another model; why it is no dtype, if it might have been meant as one.
+    Model(Which, Option<String>),
 }
 
 impl From<OsString> for Against {
     fn from(text: OsString) -> Self {
-        let dtype = text.to_str().and_then(|text| text.parse().ok());
-        dtype.map_or_else(|| Self::Model(Which::from(text)), Self::Dtype)
+        match text.to_str().map(str::parse) {
+            Some(Ok(dtype)) => Self::Dtype(dtype),
+            parsed => {
+                let why = parsed.and_then(Result::err);
+                match Which::from(text) {
+                    Which::Folder(path) => Self::Model(Which::Folder(path.clone()), why.filter(|_| !path.exists())),
+                    other => Self::Model(other, None),
+                }
+            }
+        }
     }
 }
 
@@ -92,7 +100,11 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.json)?;
     let other_source = match &options.against {
-        Some(Against::Model(which)) => Some(which.source()?),
+        Some(Against::Model(which, None)) => Some(which.source()?),
+        Some(Against::Model(which, Some(why))) => {
+            let neither = |error| Usage(format!("--against names neither a dtype ({why}) nor a model ({error:#})"));
+            Some(which.source().map_err(neither)?)
+        }
         Some(Against::Dtype(_)) | None => None,
     };
     let window = match options.ctx_size {
@@ -117,7 +129,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let other = match &options.against {
         None => options.against_kv.map(|_| model.clone()),
         Some(Against::Dtype(dtype)) => Some(load(&options.model.held(dtype), &source)?),
-        Some(Against::Model(_)) => {
+        Some(Against::Model(..)) => {
             let load = |source| load(&options.model.for_other(source)?, source);
             other_source.as_ref().map(load).transpose()?
         }

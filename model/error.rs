@@ -70,7 +70,7 @@ pub enum Error {
     },
     /// A quantised file cannot be held in other numbers.
     #[error(
-        "the files hold the weights in {stored}, not in {asked}: leave the dtype out, or load the original with --dtype {asked}, or quantise that again with ruminate quantize"
+        "the files hold the weights in {stored}, not in {asked}: leave the dtype out (but for products, as in --dtype products=int8), or load the original with --dtype {asked}, or quantise that again with ruminate quantize"
     )]
     Requantise {
         /// What was asked for.

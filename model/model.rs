@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
-use ruminate_shaders::matmul::Arithmetic;
 
 use crate::ahead::Ends;
 use crate::arch::{Raven, Weights, raven_tensors};
@@ -67,18 +66,7 @@ impl Model {
             Weights::Synthetic(_) => (asked.dtypes(&config)?, false),
             Weights::Stored(checkpoint) => (checkpoint.dtypes(&config, &asked)?, checkpoint.is_quantised()),
         };
-        if dtypes.products() == Arithmetic::F16 && !device.caps().f16 {
-            let allowed = "a dtype with other products: this device does not compute in f16";
-            return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
-        }
-        if dtypes.products() == Arithmetic::Int8 && !device.caps().bytes {
-            let allowed = "a dtype with other products: DX12's compiler gets those of bytes wrong";
-            return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
-        }
-        if dtypes.products() == Arithmetic::Cooperative && device.caps().matrices().is_none() {
-            let allowed = "a dtype with other products: this device has no cooperative matrices that there are kernels for, or was opened without them";
-            return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
-        }
+        dtypes.check(&device.caps())?;
         if let Some(announce) = options.announce {
             announce(&fit::wanted(&config, dtypes, &options.session, &device.caps()).1);
         }

@@ -26,7 +26,8 @@ pub struct LoadOptions<'a> {
     /// Groups of matrices that are stored otherwise.
     pub keep: Vec<(Group, Dtype)>,
     /// What products with matrices are made of: f16 is faster for prompts on most GPUs, whole numbers for weights in blocks on those that have
-    /// instructions for them. Both round, and change what is computed by more than the rounding of bf16.
+    /// instructions for them, cooperative matrices for prompts on those that have units for them (see [`OpenOptions::cooperative`](crate::OpenOptions::cooperative)).
+    /// All round, but for matrices in f32, and change what is computed by more than the rounding of bf16.
     pub products: Arithmetic,
     /// The session that will be asked for, as far as it is known: its cache is counted when the need for memory is compared with what is
     /// there, before anything is loaded.

@@ -202,6 +202,23 @@ impl Dtypes {
         self.products
     }
 
+    /// Whether a device can compute such products.
+    ///
+    /// # Errors
+    /// [`Error::Option`] says what it lacks.
+    pub fn check(&self, caps: &Caps) -> Result<(), Error> {
+        let (can, allowed) = match self.products {
+            Arithmetic::F32 => return Ok(()),
+            Arithmetic::F16 => (caps.f16, "a dtype with other products: this device does not compute in f16"),
+            Arithmetic::Int8 => (caps.bytes, "a dtype with other products: DX12's compiler gets those of bytes wrong"),
+            Arithmetic::Cooperative => (
+                caps.matrices().is_some(),
+                "a dtype with other products: this device has no cooperative matrices that there are kernels for, or was opened without them",
+            ),
+        };
+        if can { Ok(()) } else { Err(Error::Option { name: "dtype", value: self.to_string(), allowed }) }
+    }
+
     /// How a matrix is held on a device, by its name in the checkpoint.
     pub(crate) fn form_of(&self, caps: &Caps, matrix: &str) -> Form {
         self.products.form(caps, self.of_matrix(matrix))

@@ -175,6 +175,10 @@ impl Bench {
             })?;
             if let Some(error) = failed {
                 remark!("note: not every kernel was timed: {error}");
+            } else if going && report.kernels.is_empty() {
+                remark!(
+                    "note: {dtypes} on this device meets none of the kernels that were named, at any of these numbers of rows"
+                );
             }
             if !going {
                 return Ok(false);
