@@ -95,9 +95,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         let Some(entry) = row.token.checked_sub(params.first).filter(|&e| e < params.count && row.live != 0) else {
             continue;
         };
-        for (i, y) in (0..).zip(y) {
-            *y = held.decode(w, entry, i) * params.scale;
-        }
+        held.decode_row(w, entry, y);
+        y.iter_mut().for_each(|y| *y *= params.scale);
     }
 }
 

@@ -56,13 +56,9 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
             values.into_iter().map(|v| f64::from(v) * factor).collect()
         })
         .collect();
-    let sums = |n: u32| -> Vec<f64> {
-        let row: Vec<f64> = (0..width as u32).map(|k| f64::from(held.decode(w, n, k))).collect();
-        inputs.iter().map(|x| x.iter().zip(&row).map(|(x, w)| x * w).sum()).collect()
-    };
-    let all: Vec<Vec<f64>> = (0..params.n).into_par_iter().map(sums).collect();
+    let all = sums(&inputs, held, w);
     for (place, &row) in active.iter().enumerate() {
-        let sum = |n: usize| all.get(n).map_or(0.0, |sums| sums[place]);
+        let sum = |n: usize| if n < held.rows as usize { all[n / ABREAST][place][n % ABREAST] } else { 0.0 };
         let (first, last) = (params.first as usize, params.n_padded as usize);
         match output {
             Output::Store | Output::Residual => {
@@ -99,6 +95,47 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 }
             }
         }
+    }
+}
+
+/// Rows of W that are multiplied side by side: each sum is one chain of additions, so that one at a time waits for itself.
+const ABREAST: usize = 8;
+
+/// Products of one input with less than so many weights are not worth waking other threads for.
+const FEW: usize = 1 << 16;
+
+/// The products of each input with rows of W, for every [`ABREAST`] of them.
+fn sums(inputs: &[Vec<f64>], held: Resident, w: &[u32]) -> Vec<Vec<[f64; ABREAST]>> {
+    let (width, rows) = (held.chunks as usize * 8, held.rows as usize);
+    let of = |group: usize| -> Vec<[f64; ABREAST]> {
+        let first = group * ABREAST;
+        let mut values = vec![0.0_f32; width * ABREAST];
+        for (row, values) in (first..rows).zip(values.chunks_exact_mut(width)) {
+            held.decode_row(w, row as u32, values);
+        }
+        let mut sums = vec![[-0.0; ABREAST]; inputs.len()];
+        // As many columns as stay in the nearest cache, while every input takes them in turn.
+        let mut columns = [[0.0; ABREAST]; 256];
+        for start in (0..width).step_by(columns.len()) {
+            let end = width.min(start + columns.len());
+            for (i, values) in values.chunks_exact(width).enumerate() {
+                columns.iter_mut().zip(&values[start..end]).for_each(|(column, &w)| column[i] = f64::from(w));
+            }
+            for (x, sums) in inputs.iter().zip(&mut sums) {
+                let mut so_far = *sums;
+                for (x, column) in x[start..end].iter().zip(&columns) {
+                    so_far.iter_mut().zip(column).for_each(|(sum, w)| *sum += x * w);
+                }
+                *sums = so_far;
+            }
+        }
+        sums
+    };
+    let groups = rows.div_ceil(ABREAST);
+    if inputs.len() * width * rows < FEW {
+        (0..groups).map(of).collect()
+    } else {
+        (0..groups).into_par_iter().map(of).collect()
     }
 }
 

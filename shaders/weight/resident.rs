@@ -104,34 +104,49 @@ impl Resident {
         }
     }
 
-    /// The value at a column of a row.
-    #[must_use]
-    pub fn decode(&self, words: &[u32], row: u32, column: u32) -> f32 {
-        let (dtype, block) = (self.form.dtype, column / 32);
-        let from = |per_unit: u32, units: u32| {
-            let unit = self.unit(units, row, column / per_unit);
-            (unit as usize * 4, column % per_unit)
-        };
+    /// The values of a row from the first on, as many as there is room for.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn decode_row(&self, words: &[u32], row: u32, values: &mut [f32]) {
+        let (dtype, blocks) = (self.form.dtype, blocks(self.chunks));
+        let from = |units: u32, unit: u32| &words[self.unit(units, row, unit) as usize * 4..];
         let halves: &[u16] = bytemuck::cast_slice(&words[self.scales() as usize * 4..]);
         let half = |place: u64| f16::from_bits(halves[place as usize]).to_f32() / FACTOR;
-        let blocks = blocks(self.chunks);
         match dtype {
             Dtype::F32 | Dtype::F16 | Dtype::Bf16 => {
-                let per_unit = (UNIT / dtype.bytes()) as u32;
+                let per_unit = (UNIT / dtype.bytes()) as usize;
                 let padded = if self.form.in_texture() { blocks * 4 } else { self.chunks };
-                let (start, rest) = from(per_unit, padded * 8 / per_unit);
-                dtype.decode(&words[start..], rest as usize)
+                let units = padded * 8 / per_unit as u32;
+                // Units in the order of rows follow each other.
+                let together = if self.form.order == Order::Rows { values.len().max(1) } else { per_unit };
+                for (unit, values) in (0..).zip(values.chunks_mut(together)) {
+                    dtype.decode_bytes(bytemuck::cast_slice(from(units, unit)), values);
+                }
             }
             Dtype::Q8 => {
-                let (start, rest) = from(16, 2 * blocks);
-                let q = words[start + rest as usize / 4] >> (rest % 4 * 8) & 0xff;
-                (q as f32 - 128.0) * half(self.scale(row, block))
+                for (block, values) in (0..).zip(values.chunks_mut(32)) {
+                    let factor = half(self.scale(row, block));
+                    for (unit, values) in (2 * block..).zip(values.chunks_mut(16)) {
+                        let numbers: &[u8] = bytemuck::cast_slice(from(2 * blocks, unit));
+                        values.iter_mut().zip(numbers).for_each(|(v, &q)| *v = (f32::from(q) - 128.0) * factor);
+                    }
+                }
             }
             Dtype::Q4 | Dtype::Q4Min => {
-                let (start, rest) = from(32, blocks);
-                let q = (words[start + rest as usize / 8] >> (rest % 8 * 4) & 0xf) as f32;
-                let scale = self.scale(row, block);
-                if dtype == Dtype::Q4 { (q - 8.0) * half(scale) } else { q * half(2 * scale) + half(2 * scale + 1) }
+                for (block, values) in (0..).zip(values.chunks_mut(32)) {
+                    let scale = self.scale(row, block);
+                    let numbers =
+                        from(blocks, block).iter().flat_map(|word| (0..8).map(move |i| word >> (4 * i) & 0xf));
+                    let numbers = values.iter_mut().zip(numbers.map(|q| q as f32));
+                    if dtype == Dtype::Q4 {
+                        let factor = half(scale);
+                        numbers.for_each(|(v, q)| *v = (q - 8.0) * factor);
+                    } else {
+                        let (factor, minimum) = (half(2 * scale), half(2 * scale + 1));
+                        numbers.for_each(|(v, q)| *v = q * factor + minimum);
+                    }
+                }
             }
         }
     }
