@@ -250,19 +250,19 @@ fn shared(device: &Device) -> Result<()> {
     };
     let prefix = many(100);
     let other: Vec<u32> = many(90).into_iter().map(|token| (token + 11) % 400).collect();
+    let untouched = goes_on(&mut fresh(&prefix)?, 4)?.0;
     // One goes back into what both have, then the other.
     for back in [40, 64, 0] {
+        let mut alone = fresh(&[&prefix[..back as usize], &other].concat())?;
+        let expected = alone.forward(&[5], 5, State::Seeded, false)?;
         for who in [0, 1] {
             let mut original = fresh(&prefix)?;
             let fork = original.fork()?;
             let mut both = [original, fork];
             both[who].rewind(back)?;
             both[who].forward(&other, 5, State::Seeded, false)?;
-            let mut expected = fresh(&[&prefix[..back as usize], &other].concat())?;
-            let found = both[who].forward(&[5], 5, State::Seeded, false)?;
-            compare(&found, &expected.forward(&[5], 5, State::Seeded, false)?, 1e-8)?;
-            let (found, _) = goes_on(&mut both[1 - who], 4)?;
-            compare(&found, &goes_on(&mut fresh(&prefix)?, 4)?.0, 1e-8)?;
+            compare(&both[who].forward(&[5], 5, State::Seeded, false)?, &expected, 1e-8)?;
+            compare(&goes_on(&mut both[1 - who], 4)?.0, &untouched, 1e-8)?;
         }
     }
     // A fork in a file stands on its own.
