@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -79,11 +79,9 @@ impl From<OsString> for Against {
         match text.to_str().map(str::parse) {
             Some(Ok(dtype)) => Self::Dtype(dtype),
             parsed => {
-                let why = parsed.and_then(Result::err);
-                match Which::from(text) {
-                    Which::Folder(path) => Self::Model(Which::Folder(path.clone()), why.filter(|_| !path.exists())),
-                    other => Self::Model(other, None),
-                }
+                // A word that names nothing on this disk and nobody's model may have been meant as a dtype.
+                let alone = !Path::new(&text).exists() && text.to_str().is_some_and(|text| !text.contains(['/', ':']));
+                Self::Model(Which::from(text), parsed.and_then(Result::err).filter(|_| alone))
             }
         }
     }
