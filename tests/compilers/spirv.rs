@@ -116,6 +116,19 @@ pub fn available() -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(&name).is_file()))
 }
 
+/// Whether `spirv-val` knows the matrices of subgroups: from v2023.4 on.
+#[must_use]
+pub fn knows_matrices() -> bool {
+    let version = || -> Option<(u32, u32)> {
+        let output = Command::new("spirv-val").arg("--version").output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let (year, rest) = text.split_once(" v")?.1.split_once('.')?;
+        let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Some((year.parse().ok()?, number.parse().ok()?))
+    };
+    version().is_some_and(|version| version >= (2023, 4))
+}
+
 /// Has `spirv-val` check a module.
 ///
 /// # Errors
