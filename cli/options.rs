@@ -153,8 +153,8 @@ pub(crate) fn kv_dtypes() -> impl TypedValueParser<Value = Dtype> {
 pub(crate) const DTYPES: &str = "\
 f32, f16 or bf16; q8 (8.5 bits), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common factor. Groups of matrices may be held otherwise: \
 q4,adapter=bf16,embedding=q8. The groups are embedding (and head, where it is the embedding), head, adapter, prelude, core, coda. What products are made of is \
-f32; products=int8 rounds rows too and multiplies whole numbers, with weights in blocks; products=f16 adds those of prompts in f16; products=cooperative (experimental) has subgroups multiply those of prompts with the units that GPUs have for matrices; all are for GPUs, and \
-slow on software drivers";
+f32; products=int8 rounds rows too and multiplies whole numbers, with weights in blocks; products=f16 adds those of prompts in f16; products=cooperative \
+(experimental) has subgroups multiply those of prompts with the units that GPUs have for matrices; all are for GPUs, and slow on software drivers";
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.

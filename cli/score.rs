@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials};
+use ruminate::{Arithmetic, Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials};
 use serde_json::{Value, json};
 
 use crate::continuations;
@@ -96,7 +96,12 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let text = prompt::text("the text", options.text.as_deref(), options.file.as_deref())?;
     let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
     let source = options.model.argument.source()?;
-    let device = options.device.open(options.model.products(), options.json)?;
+    // The device must be opened for what either of both asks for.
+    let products = match &options.against {
+        Some(Against::Dtype(other)) if other.products == Arithmetic::Cooperative => other.products,
+        _ => options.model.products(),
+    };
+    let device = options.device.open(products, options.json)?;
     let other_source = match &options.against {
         Some(Against::Model(which, None)) => Some(which.source()?),
         Some(Against::Model(which, Some(why))) => {

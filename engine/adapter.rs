@@ -90,7 +90,7 @@ pub struct OpenOptions {
     pub limits: Tier,
     /// Which kernels to prefer.
     pub tuning: TuningFrom,
-    /// Whether subgroups may multiply matrices together, where the adapter can: wgpu calls that experimental.
+    /// Whether subgroups may multiply matrices together, where the adapter can: wgpu calls that experimental. Devices of host apps do without.
     pub cooperative: bool,
 }
 
@@ -149,17 +149,23 @@ const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 /// The feature that cooperative matrices need.
 pub(crate) const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
 
-/// Which of the matrices that there are kernels for an adapter multiplies.
+/// Which of the matrices that there are kernels for an adapter multiplies; none without the feature.
 pub(crate) fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
     use wgpu::wgt::CooperativeScalarType::{F16, F32};
+    let features = adapter.features();
     let offered = adapter.cooperative_matrix_properties();
     Cooperative::ALL.map(|matrices| {
+        let mut needed = COOPERATIVE | wgpu::Features::SUBGROUP;
+        needed.set(wgpu::Features::SHADER_F16, matrices.rounds());
         let (side, of) = (matrices.side(), if matrices.rounds() { F16 } else { F32 });
-        offered.iter().any(|it| [it.m_size, it.n_size, it.k_size] == [side; 3] && it.ab_type == of && it.cr_type == F32)
+        let same = |it: &wgpu::wgt::CooperativeMatrixProperties| {
+            [it.m_size, it.n_size, it.k_size] == [side; 3] && it.ab_type == of && it.cr_type == F32
+        };
+        features.contains(needed) && offered.iter().any(same)
     })
 }
 
-/// What a device with these features and limits can do for kernels; `cooperative` tells what its adapter multiplies.
+/// What a device with these features and limits can do for kernels; `cooperative` says which matrices it was opened for.
 pub(crate) fn caps(
     info: &wgpu::AdapterInfo,
     features: wgpu::Features,
@@ -179,7 +185,7 @@ pub(crate) fn caps(
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),
         bytes: info.backend != wgpu::Backend::Dx12,
-        cooperative: cooperative.map(|has| has && subgroups && features.contains(COOPERATIVE)),
+        cooperative,
         max_texture: lanes.map_or(0, |_| texels::most(limits.max_texture_dimension_2d)),
         max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,

@@ -59,10 +59,10 @@ impl Device {
             Tier::Full => (Self::required_features(&adapter), Self::required_limits(&adapter)),
             Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
         };
-        let cooperative = (options.cooperative && options.limits == Tier::Full)
-            .then(|| adapter::cooperative(&adapter))
-            .filter(|kinds| adapter.features().contains(adapter::COOPERATIVE) && kinds.contains(&true))
-            .unwrap_or_default();
+        let cooperative = match options.limits {
+            Tier::Full if options.cooperative => adapter::cooperative(&adapter),
+            _ => <_>::default(),
+        };
         let (more, experimental_features) = if cooperative.contains(&true) {
             // SAFETY: the caller asked for what wgpu calls experimental; kernels keep to the matrices that the adapter offers, in whole subgroups and inside of
             // their memory.

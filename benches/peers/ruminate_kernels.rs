@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ruminate_engine::{Buffer, Device, Graph, OpenOptions, Tensor};
-use ruminate_shaders::matmul::{Input, Matmul, Output, matmul};
+use ruminate_shaders::matmul::{Arithmetic, Input, Matmul, Output, matmul};
 use ruminate_shaders::weight::{self, Form, Held, RandomWeight, Resident, pack};
 use ruminate_shaders::{Dtype, Row, activation_bytes};
 
@@ -131,7 +131,7 @@ impl Matrix {
                 input,
                 output,
                 normed: None,
-                halves: false,
+                arithmetic: Arithmetic::F32,
             };
             let w = graph.import(buffer);
             graph.launch(matmul(&device.caps(), shape), &[rows, w, x, y])?;

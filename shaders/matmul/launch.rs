@@ -162,6 +162,8 @@ const MANY_TILES: u32 = 128;
 /// Rows and outputs of a tile of cooperative matrices, and the subgroups that compute one.
 const COOPERATIVE_TILE: u32 = 64;
 const COOPERATIVE_SUBGROUPS: u32 = 4;
+/// Values of a line of its slices, with what keeps lines in different banks.
+const COOPERATIVE_LINE: u32 = 40;
 
 /// Whether it pays to stage x of so many rows, where W is in a texture: it is read by every group of rows of W.
 #[must_use]
@@ -190,7 +192,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
         );
     }
     if shape.rows >= TILED_FROM && !shape.of_record() {
-        if let Some((matrices, lanes)) = subgroups_for(caps, &shape) {
+        if let Some((matrices, lanes)) = matrices_for(caps, &shape) {
             return cooperative(shape, matrices, lanes);
         }
         let large = tiled(shape, 1);
@@ -250,11 +252,20 @@ pub(super) fn tiled(shape: Matmul, option: u8) -> Launch {
     launch(kernel, choice, vec![], &params, workgroups, &shape, u64::from(workgroups[1]))
 }
 
-/// The matrices that subgroups multiply for a shape, and the lanes of a workgroup of enough subgroups, if that is asked for and the device can.
-pub(super) fn subgroups_for(caps: &Caps, shape: &Matmul) -> Option<(Cooperative, u32)> {
+/// The matrices that subgroups of a device multiply, and the lanes of a workgroup of enough of them, if the device can and tiles fit its limits.
+#[must_use]
+pub fn matrices(caps: &Caps) -> Option<(Cooperative, u32)> {
     let (matrices, (_, most)) = caps.matrices().zip(caps.subgroups)?;
     let lanes = COOPERATIVE_SUBGROUPS * most;
-    (shape.arithmetic == Arithmetic::Cooperative && lanes <= caps.max_invocations).then_some((matrices, lanes))
+    // Slices of x and W, and a matrix of sums per subgroup.
+    let value = if matrices.rounds() { 2 } else { 4 };
+    let memory = 2 * COOPERATIVE_TILE * COOPERATIVE_LINE * value + COOPERATIVE_SUBGROUPS * matrices.side().pow(2) * 4;
+    (lanes <= caps.max_invocations && memory <= caps.max_workgroup_memory).then_some((matrices, lanes))
+}
+
+/// The same for a shape, if they are asked for.
+pub(super) fn matrices_for(caps: &Caps, shape: &Matmul) -> Option<(Cooperative, u32)> {
+    matrices(caps).filter(|_| shape.arithmetic == Arithmetic::Cooperative)
 }
 
 pub(super) fn cooperative(shape: Matmul, matrices: Cooperative, lanes: u32) -> Launch {

@@ -25,7 +25,7 @@ mod stage;
 mod variants;
 
 pub use arithmetic::Arithmetic;
-pub use launch::{Input, Matmul, Output, matmul, stages};
+pub use launch::{Input, Matmul, Output, matmul, matrices, stages};
 pub use record::{Normed, Record};
 pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};

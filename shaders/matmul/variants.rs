@@ -1,7 +1,7 @@
 //! Every way of computing a product on a device, and the products of a model to tune them by.
 
 use super::launch::{
-    Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, subgroups_for, tiled,
+    Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matrices_for, matvec, stages, tiled,
 };
 use super::{Normed, Record, reference};
 use crate::variants::{class_of_rows, of_reduction};
@@ -30,7 +30,7 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
         let in_tiles = !shape.of_record();
         let tiles = (0..TILES.len() as u8).filter(|_| in_tiles).map(|option| tiled(shape, option));
         // Where a driver makes smaller subgroups than its largest, fewer lanes are enough of them.
-        let matrices = subgroups_for(caps, &shape).filter(|_| in_tiles);
+        let matrices = matrices_for(caps, &shape).filter(|_| in_tiles);
         let matrices = matrices.into_iter().flat_map(|(matrices, most)| {
             let (least, largest) = caps.subgroups.expect("matrices are subgroups'");
             let least = (most / largest * least).max(largest);
