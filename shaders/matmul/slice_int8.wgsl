@@ -30,55 +30,35 @@ fn fetch_w(row: u32, c: u32, half: u32, line: u32) {
     }
 }
 
+// Four rows by four outputs at a time, whose sums of whole numbers need registers besides those in f32.
 fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32, left: u32) {
     add_quad(sums, 0u, ty, tx, left);
     if (QUADS == 2u) {
-        add_quad(sums, 1u, ty + 64u, tx, left);
+        add_quad(sums, 4u, ty, tx + 64u, left);
+        add_quad(sums, 8u, ty + 64u, tx, left);
+        add_quad(sums, 12u, ty + 64u, tx + 64u, left);
     }
 }
 
-// One quad of rows at a time, whose sums of whole numbers need registers besides those in f32.
-fn add_quad(sums: ptr<function, array<vec4<f32>, SUMS>>, quad: u32, ty: u32, tx: u32, left: u32) {
-    var p: array<vec4<i32>, 4u * QUADS>;
+fn add_quad(sums: ptr<function, array<vec4<f32>, SUMS>>, first: u32, ty: u32, tx: u32, left: u32) {
+    var p: array<vec4<i32>, 4>;
     for (var k = 0u; k < rounds(WORDS, 2u * left); k += 1u) {
-        let x = xs[(k * TILE + ty) / 4u];
-        add(&p, 0u, x, ws[(k * TILE + tx) / 4u]);
-        if (QUADS == 2u) {
-            add(&p, 4u, x, ws[(k * TILE + tx) / 4u + 16u]);
-        }
+        let a = xs[(k * TILE + ty) / 4u];
+        let b = ws[(k * TILE + tx) / 4u];
+        p[0] += dots(a.x, b);
+        p[1] += dots(a.y, b);
+        p[2] += dots(a.z, b);
+        p[3] += dots(a.w, b);
     }
-    add_scaled(sums, 4u * QUADS * quad, &p, 0u, ty, tx);
-    if (QUADS == 2u) {
-        add_scaled(sums, 4u * QUADS * quad + 4u, &p, 4u, ty, tx + 64u);
-    }
-}
-
-// A block's sums, four rows by four outputs, by the factors of its row and of its weights.
-fn add_scaled(
-    sums: ptr<function, array<vec4<f32>, SUMS>>,
-    place: u32,
-    p: ptr<function, array<vec4<i32>, 4u * QUADS>>,
-    first: u32,
-    ty: u32,
-    n: u32,
-) {
-    let f = vec4(w_factors[n].x, w_factors[n + 1u].x, w_factors[n + 2u].x, w_factors[n + 3u].x);
-    let g = vec4(w_factors[n].y, w_factors[n + 1u].y, w_factors[n + 2u].y, w_factors[n + 3u].y);
+    let f = vec4(w_factors[tx].x, w_factors[tx + 1u].x, w_factors[tx + 2u].x, w_factors[tx + 3u].x);
+    let g = vec4(w_factors[tx].y, w_factors[tx + 1u].y, w_factors[tx + 2u].y, w_factors[tx + 3u].y);
     for (var i = 0u; i < 4u; i += 1u) {
         let s = x_factors[ty + i];
-        (*sums)[place + i] += f * (vec4<f32>((*p)[first + i]) * s.x);
+        (*sums)[first + i] += f * (vec4<f32>(p[i]) * s.x);
         if (OFFSETS) {
-            (*sums)[place + i] += g * s.y;
+            (*sums)[first + i] += g * s.y;
         }
     }
-}
-
-// Four rows by four outputs.
-fn add(p: ptr<function, array<vec4<i32>, 4u * QUADS>>, first: u32, x: vec4<u32>, w: vec4<u32>) {
-    (*p)[first] += dots(x.x, w);
-    (*p)[first + 1u] += dots(x.y, w);
-    (*p)[first + 2u] += dots(x.z, w);
-    (*p)[first + 3u] += dots(x.w, w);
 }
 
 fn dots(x: u32, w: vec4<u32>) -> vec4<i32> {
