@@ -139,10 +139,8 @@ fn rules(device: &Device) -> Result<()> {
         for (continuous, wavefront) in [(None, 5), (Some(Continuous::Raw), 64)] {
             let freeze = Freezing { threshold: 0.1, authors, ..Freezing::new(rule) };
             let diffusion = Diffusion { freeze, wavefront, headway: 2, ..Diffusion::default() };
-            let options = GenerateOptions { continuous, steps: Some(16), ..diffusing(9, diffusion) };
+            let options = GenerateOptions { continuous, ..diffusing(9, diffusion) };
             let (pieces, _) = generate(&model, PROBLEMS[1], &options)?;
-            // Patience ends at 256.
-            ensure!(pieces.iter().all(|piece| piece.steps < 64), "{freeze}: not by the rule, {pieces:?}");
             ensure!(pieces.len() == 9, "{}: {} tokens", freeze, pieces.len());
         }
     }

@@ -7,6 +7,7 @@ use ruminate::{
     State, Synthetic, demo, quantize,
 };
 use ruminate_engine::{OpenOptions, Tier};
+use ruminate_shaders::Cooperative;
 use ruminate_tests::{Folder, device, options, trials};
 
 /// Rows of a pass that is computed in tiles, and of one that is not.
@@ -110,16 +111,24 @@ fn answers(device: &Device) -> Result<()> {
 }
 
 fn halves(device: &Device) -> Result<()> {
-    near_in_tiles(device, "bf16,products=f16", device.caps().f16, "this device does not compute in f16")
+    near_in_tiles(device, "bf16,products=f16", device.caps().f16, 1e-12, "this device does not compute in f16")
 }
 
 fn cooperative(device: &Device) -> Result<()> {
-    let can = device.caps().matrices().is_some();
-    near_in_tiles(device, "bf16,products=cooperative", can, "this device has no cooperative matrices")
+    let matrices = device.caps().matrices();
+    // In f32 nothing but the order of sums differs.
+    let least = if matrices.is_some_and(Cooperative::rounds) { 1e-12 } else { 0.0 };
+    near_in_tiles(
+        device,
+        "bf16,products=cooperative",
+        matrices.is_some(),
+        least,
+        "this device has no cooperative matrices",
+    )
 }
 
-/// Tiles give something else than in f32, and near to it, where a device can; elsewhere the error says why not.
-fn near_in_tiles(device: &Device, text: &str, can: bool, why: &str) -> Result<()> {
+/// Tiles give something else than in f32, at least so far off, and near to it, where a device can; elsewhere the error says why not.
+fn near_in_tiles(device: &Device, text: &str, can: bool, least: f64, why: &str) -> Result<()> {
     let source = odd()?;
     if !can {
         let error = load(&source, device, text).err().context("loaded")?.to_string();
@@ -128,7 +137,7 @@ fn near_in_tiles(device: &Device, text: &str, can: bool, why: &str) -> Result<()
     }
     let (floats, model) = (load(&source, device, "bf16")?, load(&source, device, text)?);
     let many = error(&logits(&model, MANY)?, &logits(&floats, MANY)?);
-    ensure!(many > 0.0 && many < 1e-5, "{many:e} in tiles");
+    ensure!(many > least && many < 1e-5, "{many:e} in tiles");
     // Few rows are bound by reading weights, and stay as they are.
     let few = error(&logits(&model, FEW)?, &logits(&floats, FEW)?);
     ensure!(few < 1e-10, "{few:e} of few rows");
