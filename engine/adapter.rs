@@ -147,10 +147,10 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
 const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 
 /// The feature that cooperative matrices need.
-pub(crate) const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
 
 /// Which of the matrices that there are kernels for an adapter multiplies; none without the feature.
-pub(crate) fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
+fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
     use wgpu::wgt::CooperativeScalarType::{F16, F32};
     let features = adapter.features();
     let offered = adapter.cooperative_matrix_properties();
@@ -163,6 +163,39 @@ pub(crate) fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.le
         };
         features.contains(needed) && offered.iter().any(same)
     })
+}
+
+/// Asks an adapter for a device: as much of it as the options say, and which matrices it was opened for.
+pub(crate) fn request(
+    adapter: &wgpu::Adapter,
+    options: &OpenOptions,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue, [bool; Cooperative::ALL.len()]), wgpu::RequestDeviceError> {
+    let (mut required_features, required_limits) = match options.limits {
+        Tier::Full => (features(adapter), adapter.limits()),
+        Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
+    };
+    let kinds = match options.limits {
+        Tier::Full if options.cooperative => cooperative(adapter),
+        _ => <_>::default(),
+    };
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    if kinds.contains(&true) {
+        required_features |= COOPERATIVE;
+        // SAFETY: the caller asked for what wgpu calls experimental; kernels keep to the matrices that the adapter offers, in whole subgroups and inside of
+        // their memory.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("ruminate"),
+        required_features,
+        required_limits,
+        experimental_features,
+        // The engine's buffers are few and large: small blocks waste less.
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
+    Ok((device, queue, kinds))
 }
 
 /// What a device with these features and limits can do for kernels; `cooperative` says which matrices it was opened for.

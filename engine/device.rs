@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use ruminate_shaders::{Binding, Caps, Case, Cooperative, Launch, Place, Variants};
 
-use crate::adapter::{self, AdapterSummary, OpenOptions, Tier};
+use crate::adapter::{self, AdapterSummary, OpenOptions};
 use crate::buffer::{Buffer, Memory};
 use crate::counters::{Counters, Tally, add};
 use crate::cpu::{self, Cpu};
@@ -55,31 +55,7 @@ impl Device {
     pub fn open(options: &OpenOptions) -> Result<Self> {
         let (adapter, chosen) = adapter::select(options)?;
         let tuning = options.tuning.of(&chosen)?;
-        let (required_features, required_limits) = match options.limits {
-            Tier::Full => (Self::required_features(&adapter), Self::required_limits(&adapter)),
-            Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
-        };
-        let cooperative = match options.limits {
-            Tier::Full if options.cooperative => adapter::cooperative(&adapter),
-            _ => <_>::default(),
-        };
-        let (more, experimental_features) = if cooperative.contains(&true) {
-            // SAFETY: the caller asked for what wgpu calls experimental; kernels keep to the matrices that the adapter offers, in whole subgroups and inside of
-            // their memory.
-            (adapter::COOPERATIVE, unsafe { wgpu::ExperimentalFeatures::enabled() })
-        } else {
-            (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled())
-        };
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("ruminate"),
-            required_features: required_features | more,
-            required_limits,
-            experimental_features,
-            // The engine's buffers are few and large: small blocks waste less.
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
-            ..wgpu::DeviceDescriptor::default()
-        };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        let (device, queue, cooperative) = adapter::request(&adapter, options)
             .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
         // Where wgpu checks each indirect launch, direct ones are cheaper.
         let way = if adapter::checks_indirect() { LoopWay::Direct } else { LoopWay::Indirect };

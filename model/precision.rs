@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ruminate_shaders::matmul::{Arithmetic, matrices};
+use ruminate_shaders::matmul::{Arithmetic, fitting_matrices};
 use ruminate_shaders::weight::Form;
 use ruminate_shaders::{Caps, Dtype};
 
@@ -212,7 +212,7 @@ impl Dtypes {
             Arithmetic::F16 => (caps.f16, "a dtype with other products: this device does not compute in f16"),
             Arithmetic::Int8 => (caps.bytes, "a dtype with other products: DX12's compiler gets those of bytes wrong"),
             Arithmetic::Cooperative => (
-                matrices(caps).is_some(),
+                fitting_matrices(caps).is_some(),
                 "a dtype with other products: this device has no cooperative matrices that there are kernels for, or was opened without them",
             ),
         };

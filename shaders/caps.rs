@@ -13,7 +13,7 @@ pub enum Cooperative {
 }
 
 impl Cooperative {
-    /// All that there are kernels for, the preferred ones first.
+    /// All that there are kernels for, in the order above: the preferred ones first.
     pub const ALL: [Self; 3] = [Self::F16Of16, Self::F32Of8, Self::F16Of8];
 
     /// Rows and columns of a matrix.
@@ -71,13 +71,11 @@ impl Caps {
         max_binding: 128 << 20,
         max_texture: 0,
     };
-}
 
-impl Caps {
     /// The matrices that subgroups multiply best, if there are any.
     #[must_use]
     pub fn matrices(&self) -> Option<Cooperative> {
-        Cooperative::ALL.into_iter().zip(self.cooperative).find_map(|(matrices, has)| has.then_some(matrices))
+        Cooperative::ALL.into_iter().find(|&matrices| self.cooperative[matrices as usize])
     }
 }
 

@@ -199,7 +199,7 @@ pub(crate) use params;
 pub struct Kernel {
     /// Name of the file, the Rust item, the trace label and the bench.
     pub name: &'static str,
-    /// The kernel's own WGSL: `struct Params` and `main` (or the `run` that a part's `main` calls), calling what the parts
+    /// The kernel's own WGSL: `struct Params`, unless a part has it, and `main` (or the `run` that a part's `main` calls), calling what the parts
     /// provide.
     pub wgsl: &'static str,
     /// Parts that are always joined.
@@ -345,15 +345,13 @@ impl Launch {
         }
         let named = |name: &str| self.kernel.overrides.iter().zip(&self.overrides).find(|(known, _)| **known == name);
         if let Some(matrices) = self.kernel.needs_matrices(self.choice) {
-            let has = Cooperative::ALL.into_iter().zip(caps.cooperative).any(|(other, has)| has && other == matrices);
-            if !has {
+            if !caps.cooperative[matrices as usize] {
                 return Some(format!(
                     "it multiplies cooperative matrices ({matrices:?}), the device has none of that kind"
                 ));
             }
-            let whole =
-                |&(_, &lanes): &(&&str, &u32)| caps.subgroups.is_some_and(|(_, most)| lanes.is_multiple_of(most));
-            if named("WG").filter(whole).is_none() {
+            let whole = |((_, lanes), (_, most)): ((_, &u32), _)| lanes.is_multiple_of(most);
+            if !named("WG").zip(caps.subgroups).is_some_and(whole) {
                 return Some("its workgroups are no whole subgroups of the device".to_owned());
             }
         }

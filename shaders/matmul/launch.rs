@@ -254,7 +254,7 @@ pub(super) fn tiled(shape: Matmul, option: u8) -> Launch {
 
 /// The matrices that subgroups of a device multiply, and the lanes of a workgroup of enough of them, if the device can and tiles fit its limits.
 #[must_use]
-pub fn matrices(caps: &Caps) -> Option<(Cooperative, u32)> {
+pub fn fitting_matrices(caps: &Caps) -> Option<(Cooperative, u32)> {
     let (matrices, (_, most)) = caps.matrices().zip(caps.subgroups)?;
     let lanes = COOPERATIVE_SUBGROUPS * most;
     // Slices of x and W, and a matrix of sums per subgroup.
@@ -265,15 +265,14 @@ pub fn matrices(caps: &Caps) -> Option<(Cooperative, u32)> {
 
 /// The same for a shape, if they are asked for.
 pub(super) fn matrices_for(caps: &Caps, shape: &Matmul) -> Option<(Cooperative, u32)> {
-    matrices(caps).filter(|_| shape.arithmetic == Arithmetic::Cooperative)
+    fitting_matrices(caps).filter(|_| shape.arithmetic == Arithmetic::Cooperative)
 }
 
 pub(super) fn cooperative(shape: Matmul, matrices: Cooperative, lanes: u32) -> Launch {
     let workgroups = [padded(&shape).div_ceil(COOPERATIVE_TILE), shape.rows.div_ceil(COOPERATIVE_TILE), 1];
     let params = params(&shape, workgroups[0]);
     let mut choice = choice(&shape);
-    let option = Cooperative::ALL.iter().position(|&other| other == matrices);
-    choice.0[2] = option.expect("one of all") as u8;
+    choice.0[2] = matrices as u8;
     launch(&MATMUL_COOPERATIVE, choice, vec![lanes], &params, workgroups, &shape, u64::from(workgroups[1]))
 }
 

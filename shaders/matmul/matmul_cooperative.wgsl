@@ -1,20 +1,3 @@
-struct Params {
-    rows: u32,
-    n: u32,
-    n_padded: u32,
-    first: u32,
-    chunks: u32,
-    y_stride: u32,
-    groups_x: u32,
-    scales: u32,
-    record: u32,
-    parts: u32,
-    width: u32,
-    eps: f32,
-    outer: u32,
-    made: u32,
-}
-
 override WG: u32;
 
 const TILE: u32 = 64u;
@@ -26,11 +9,6 @@ const LINE: u32 = DEPTH + 8u;
 const QUARTERS: u32 = 4u;
 const ACROSS: u32 = 32u / SIDE;
 const CELLS: u32 = SIDE * SIDE;
-
-// Records are for few rows.
-struct Lane {
-    index: u32,
-}
 
 var<workgroup> xs: array<Number, TILE * LINE>;
 var<workgroup> ws: array<Number, TILE * LINE>;
@@ -47,11 +25,7 @@ fn main(
 ) {
     let first_n = group.x * TILE;
     let first_row = group.y * TILE;
-    var resting = true;
-    for (var row = first_row; resting && row < min(first_row + TILE, params.rows); row += 1u) {
-        resting = rows[row].live == 0u;
-    }
-    if (resting) {
+    if (rests(first_row)) {
         return;
     }
     for (var first = 0u; first < QUARTERS; first += subgroups) {
@@ -118,10 +92,6 @@ fn put(begin: u32, end: u32, row: u32, n: u32, lane: u32) {
         let quarter = item / (CELLS / 4u);
         let m = row + quarter / 2u * 32u + item % (CELLS / 4u) / (SIDE / 4u);
         let at = n + quarter % 2u * 32u + item % (SIDE / 4u) * 4u;
-        if (at < params.n_padded && m < params.rows && rows[m].live != 0u) {
-            let v = vec4(done[4u * item], done[4u * item + 1u], done[4u * item + 2u], done[4u * item + 3u]);
-            let real = vec4(at) + vec4(0u, 1u, 2u, 3u) < vec4(params.n);
-            emit(m, at, select(vec4<f32>(), v, real), 1.0);
-        }
+        emit_inside(m, at, vec4(done[4u * item], done[4u * item + 1u], done[4u * item + 2u], done[4u * item + 3u]));
     }
 }

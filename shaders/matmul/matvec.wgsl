@@ -1,22 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    n: u32,
-    n_padded: u32,
-    first: u32,
-    chunks: u32,
-    y_stride: u32,
-    groups_x: u32,
-    scales: u32,
-    record: u32,
-    parts: u32,
-    width: u32,
-    eps: f32,
-    outer: u32,
-    made: u32,
-}
-
 fn lanes_at_work() -> u32 {
     return WG;
 }

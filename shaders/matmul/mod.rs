@@ -25,7 +25,7 @@ mod stage;
 mod variants;
 
 pub use arithmetic::Arithmetic;
-pub use launch::{Input, Matmul, Output, matmul, matrices, stages};
+pub use launch::{Input, Matmul, Output, fitting_matrices, matmul, stages};
 pub use record::{Normed, Record};
 pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
@@ -155,14 +155,20 @@ const TOKENS: Axis = Axis {
     ],
 };
 
+/// [`MatmulParams`] in WGSL.
+const PARAMS: Part = Part::new("params", include_str!("params.wgsl"));
+
+/// What kernels of tiles have in common.
+const TILES: Part = Part::new("tiles", include_str!("tiles.wgsl"));
+
 /// How large tiles are, and in what they add products.
 const TILE: Axis = Axis {
     name: "tile",
     options: &[
-        Part::new("tile64", include_str!("slice_f32.wgsl")).using(&[TILE_64]),
-        Part::new("tile128", include_str!("slice_f32.wgsl")).using(&[TILE_128]),
+        Part::new("tile64", include_str!("slice_f32.wgsl")).using(&[TILE_64, FETCH]),
+        Part::new("tile128", include_str!("slice_f32.wgsl")).using(&[TILE_128, FETCH]),
         // Larger ones need more registers than there are, or a loop in which compilers multiply one pair at a time.
-        Part::new("tile64_f16", include_str!("slice_f16.wgsl")).using(&[TILE_64]).with_f16(),
+        Part::new("tile64_f16", include_str!("slice_f16.wgsl")).using(&[TILE_64, FETCH]).with_f16(),
     ],
 };
 
@@ -177,6 +183,7 @@ const TILE_OF_INTS: Axis = Axis {
 
 const TILE_64: &str = include_str!("tile_64.wgsl");
 const TILE_128: &str = include_str!("tile_128.wgsl");
+const FETCH: &str = include_str!("fetch.wgsl");
 
 /// What subgroups multiply: [`Cooperative::ALL`].
 const MATRICES: Axis = Axis {
@@ -192,7 +199,7 @@ const MATRICES: Axis = Axis {
 pub static MATVEC: Kernel = Kernel {
     name: "matvec",
     wgsl: include_str!("matvec.wgsl"),
-    parts: &[ROW, EIGHT, Part::new("products", include_str!("products.wgsl"))],
+    parts: &[ROW, EIGHT, PARAMS, Part::new("products", include_str!("products.wgsl"))],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
@@ -208,7 +215,7 @@ pub static MATVEC: Kernel = Kernel {
 pub static MATVEC_INT8: Kernel = Kernel {
     name: "matvec_int8",
     wgsl: include_str!("matvec.wgsl"),
-    parts: &[ROW, EIGHT, Part::new("products", include_str!("dots.wgsl")).with_bytes()],
+    parts: &[ROW, EIGHT, PARAMS, Part::new("products", include_str!("dots.wgsl")).with_bytes()],
     bindings: &[ROWS],
     axes: &[WEIGHT_INTS, FLOW_OF_INTS, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
@@ -224,7 +231,7 @@ pub static MATVEC_INT8: Kernel = Kernel {
 pub static MATMUL_TILED: Kernel = Kernel {
     name: "matmul_tiled",
     wgsl: include_str!("matmul_tiled.wgsl"),
-    parts: &[ROW, EIGHT],
+    parts: &[ROW, EIGHT, PARAMS, TILES],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW_OF_ROWS, TILE],
     overrides: &[],
@@ -240,7 +247,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
 pub static MATMUL_TILED_INT8: Kernel = Kernel {
     name: "matmul_tiled_int8",
     wgsl: include_str!("matmul_tiled.wgsl"),
-    parts: &[ROW, EIGHT],
+    parts: &[ROW, EIGHT, PARAMS, TILES],
     bindings: &[ROWS],
     axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS, TILE_OF_INTS],
     overrides: &[],
@@ -256,7 +263,7 @@ pub static MATMUL_TILED_INT8: Kernel = Kernel {
 pub static MATMUL_COOPERATIVE: Kernel = Kernel {
     name: "matmul_cooperative",
     wgsl: include_str!("matmul_cooperative.wgsl"),
-    parts: &[ROW, EIGHT],
+    parts: &[ROW, EIGHT, PARAMS, TILES],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW_OF_ROWS, MATRICES],
     overrides: &["WG"],
@@ -272,7 +279,7 @@ pub static MATMUL_COOPERATIVE: Kernel = Kernel {
 pub static MATMUL_LANES: Kernel = Kernel {
     name: "matmul_lanes",
     wgsl: include_str!("matmul_lanes.wgsl"),
-    parts: &[ROW, EIGHT],
+    parts: &[ROW, EIGHT, PARAMS],
     bindings: &[ROWS],
     axes: &[WEIGHT_LANES, FLOW_OF_QUADS, TOKENS],
     overrides: &[LANES],

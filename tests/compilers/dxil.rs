@@ -14,8 +14,8 @@ use super::{Checked, ENTRY, Resource};
 const MODELS: [ShaderModel; 2] = [ShaderModel::V6_0, ShaderModel::V6_6];
 
 /// The shader models that a module must compile for: both, but for f16, which wgpu does not offer below 6.2, and for products of four bytes, of which DXC makes
-/// calls of 64 bits where it has an instruction for them: they are not used on DX12. wgpu
-/// has no matrices of subgroups there.
+/// calls of 64 bits where it has an instruction for them: they are not used on DX12.
+/// wgpu has no matrices of subgroups there.
 #[must_use]
 pub fn models(checked: &Checked) -> &'static [ShaderModel] {
     if checked.matrices.is_some() {
