@@ -2,18 +2,10 @@
 
 use ruminate_engine::{Device, Error, OpenOptions, Select, Tier, adapters};
 use ruminate_shaders::Caps;
-use ruminate_tests::Host;
+use ruminate_tests::{Host, trial};
 
+use crate::Outcome;
 use crate::execution::adder;
-use crate::{Outcome, Test};
-
-pub(crate) const TESTS: &[Test] = &[("an absent adapter is named, with those that there are", absent)];
-
-pub(crate) const GPU_TESTS: &[Test] = &[
-    ("adapters are selected by index and name", select),
-    ("the lowest tier opens and runs", restricted),
-    ("a host app's device serves", from_wgpu),
-];
 
 /// Runs something on a device.
 fn works(device: &Device) -> Outcome {
@@ -23,7 +15,8 @@ fn works(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn absent(_: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn an_absent_adapter_is_named_with_those_that_there_are(_: &Device) -> Outcome {
     let options = OpenOptions { select: Select::Name("no such adapter".to_owned()), ..OpenOptions::default() };
     let names: Vec<String> = adapters(options.backends).into_iter().map(|it| it.name).collect();
     match Device::open(&options) {
@@ -38,7 +31,8 @@ fn absent(_: &Device) -> Outcome {
     Ok(())
 }
 
-fn select(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn adapters_are_selected_by_index_and_name(device: &Device) -> Outcome {
     let summary = device.summary().expect("a GPU has a summary");
     let listed = &adapters(OpenOptions::default().backends)[summary.index];
     assert_eq!((&summary.name, &summary.driver, summary.caps), (&listed.name, &listed.driver, listed.caps));
@@ -49,7 +43,8 @@ fn select(device: &Device) -> Outcome {
     works(&Device::open(&OpenOptions::default())?)
 }
 
-fn restricted(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn the_lowest_tier_opens_and_runs(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), limits: Tier::WebGpuDefaults, ..OpenOptions::default() };
     let low = Device::open(&options)?;
@@ -66,7 +61,8 @@ fn restricted(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn from_wgpu(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn a_host_app_s_device_serves(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), ..OpenOptions::default() };
     let host = Host::open(&options).map_err(|error| format!("{error:#}"))?;

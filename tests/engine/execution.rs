@@ -1,28 +1,12 @@
 //! Executing: loops, counts, objects, submissions, tickets.
 
-use libtest_mimic::Failed;
 use ruminate_engine::{Buffer, Count, Device, Error, Graph, LOOPS, LoopWay, Plan, Result, Tuning, TuningFrom};
 use ruminate_shaders::recur::advance_until;
 use ruminate_shaders::{Row, Sequence};
-use ruminate_tests::options;
+use ruminate_tests::{options, trial};
 
+use crate::Outcome;
 use crate::kernels::{saxpy, saxpy_of};
-use crate::{Outcome, Test};
-
-pub(crate) const TESTS: &[Test] = &[
-    ("a loop runs as often as the count says", loops),
-    ("an execution creates no objects", creates_nothing),
-    ("tickets are read in any order", tickets),
-    ("a dropped ticket leaves nothing to the next", dropped_tickets),
-    ("counters count", counters),
-    ("a profile lists the kernels", profile),
-    ("threads share a device and a plan", threads),
-];
-
-pub(crate) const GPU_TESTS: &[Test] = &[
-    ("long work is split into submissions without waiting", splits),
-    ("a loop launches nothing once its rows have left", gates),
-];
 
 const N: u32 = 100;
 
@@ -67,7 +51,8 @@ pub(crate) fn nested(device: &Device) -> Result<(Plan, Buffer)> {
 }
 
 /// Launches that don't look at rows themselves show which are made: indirect ones until the rows have left, direct ones always.
-fn gates(_: &Device) -> Outcome {
+#[trial(adapters)]
+fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
     for (way, expected) in [(LoopWay::Indirect, 1.0 + 2.0 * 3.0), (LoopWay::Direct, 1.0 + 2.0 * 8.0)] {
         let mut tuning = Tuning::default();
         tuning.choose(LOOPS, way.name());
@@ -106,7 +91,8 @@ fn gates(_: &Device) -> Outcome {
     Ok(())
 }
 
-fn loops(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn a_loop_runs_as_often_as_the_count_says(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut expected = 0.0;
     for n in [0_u8, 1, 5, 0, 17] {
@@ -126,7 +112,8 @@ fn loops(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn creates_nothing(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn an_execution_creates_no_objects(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let run = || device.execute(&plan, &[3], &[&y]).map(|ticket| ticket.expect("results were asked for"));
     // Two tickets in flight: what staging they need exists from here on.
@@ -146,7 +133,8 @@ fn creates_nothing(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn tickets(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn tickets_are_read_in_any_order(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut tickets = Vec::new();
     for _ in 0..4 {
@@ -172,7 +160,8 @@ fn tickets(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn dropped_tickets(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn a_dropped_ticket_leaves_nothing_to_the_next(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     for round in 1..=20_u8 {
         // Done soon after its ticket is dropped, while the next one's results are still far off.
@@ -186,7 +175,8 @@ fn dropped_tickets(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn counters(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn counters_count(device: &Device) -> Outcome {
     let start = device.counters();
     let (plan, y) = adder(device)?;
     let made = device.counters() - start;
@@ -216,7 +206,8 @@ fn counters(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn profile(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn a_profile_lists_the_kernels(device: &Device) -> Outcome {
     let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
     let mut graph = Graph::new("profiled");
     let (tx, ty) = (graph.import(&x), graph.import(&y));
@@ -239,7 +230,8 @@ fn profile(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn threads(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn threads_share_a_device_and_a_plan(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let outcome: Result<Vec<()>, Error> = std::thread::scope(|scope| {
         let run = || -> Result<(), Error> {
@@ -257,7 +249,8 @@ fn threads(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn splits(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn long_work_is_split_into_submissions_without_waiting(device: &Device) -> Outcome {
     let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
     let mut graph = Graph::new("heavy");
     let bound = [graph.import(&x), graph.import(&y)];

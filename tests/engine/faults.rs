@@ -2,15 +2,10 @@
 
 use ruminate_engine::{Device, Error, Graph, Result};
 
+use crate::Outcome;
 use crate::execution::adder;
 use crate::kernels::{broken, saxpy, too_wide};
-use crate::{Outcome, Test};
-
-pub(crate) const GPU_TESTS: &[Test] = &[
-    ("a lost device says so", lost),
-    ("a loss that the host reports is a loss", reported),
-    ("kernels that don't compile are refused", refused),
-];
+use ruminate_tests::trial;
 
 /// Every call says that the device is lost.
 fn all_lost(device: &Device, calls: impl FnOnce() -> Vec<(&'static str, Result<()>)>) {
@@ -19,7 +14,8 @@ fn all_lost(device: &Device, calls: impl FnOnce() -> Vec<(&'static str, Result<(
     }
 }
 
-fn lost(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn a_lost_device_says_so(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let ticket = device.execute(&plan, &[3], &[&y])?.expect("results were asked for");
     let dropped = device.execute(&plan, &[3], &[&y])?;
@@ -50,14 +46,16 @@ fn lost(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn reported(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn a_loss_that_the_host_reports_is_a_loss(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     device.report_lost("the host was told");
     all_lost(device, || vec![("execute", device.execute(&plan, &[3], &[&y]).map(drop))]);
     Ok(())
 }
 
-fn refused(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn kernels_that_don_t_compile_are_refused(device: &Device) -> Outcome {
     for (launch, name) in [(broken(), "test_broken"), (too_wide(), "test_too_wide")] {
         let mut graph = Graph::new("refused");
         graph.launch(launch, &[])?;

@@ -13,7 +13,6 @@ mod shapes;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use ruminate_engine::{Device, OpenOptions, Select, adapters};
 
 /// What a test returns: a failure is any error.

@@ -3,27 +3,16 @@
 use ruminate_engine::{Count, Device, Error, Graph, Result, Tensor};
 use ruminate_shaders::Noise;
 
+use crate::Outcome;
 use crate::execution::filled;
 use crate::kernels::{hash, saxpy, sum};
-use crate::{Outcome, Test};
-
-pub(crate) const TESTS: &[Test] = &[
-    ("sharing memory changes no result", sharing),
-    ("random graphs give the same with and without sharing", random_graphs),
-    ("kept tensors keep their values", kept),
-    ("transfers of odd sizes", transfers),
-];
-
-pub(crate) const GPU_TESTS: &[Test] = &[
-    ("random graphs give the same as the CPU twins", like_the_cpu),
-    ("large transfers go in chunks", chunks),
-    ("what is too large is refused", too_large),
-];
+use ruminate_tests::trial;
 
 const N: u32 = 64;
 const BYTES: u64 = 4 * N as u64;
 
-fn sharing(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn sharing_memory_changes_no_result(device: &Device) -> Outcome {
     let run = |keep: bool| -> Result<(Vec<u8>, u64)> {
         let x = device.buffer("x", BYTES)?;
         device.write(&x, 0, bytemuck::cast_slice(&(0..N).collect::<Vec<_>>()))?;
@@ -119,7 +108,8 @@ fn random_graph(device: &Device, seed: u64, keep: bool) -> Result<(Vec<u8>, u64)
     Ok((device.read(&io, 0..BYTES)?, plan.scratch_bytes()))
 }
 
-fn random_graphs(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn random_graphs_give_the_same_with_and_without_sharing(device: &Device) -> Outcome {
     let mut saved = 0;
     for seed in 0..150 {
         let ((shared, few), (kept, many)) = (random_graph(device, seed, false)?, random_graph(device, seed, true)?);
@@ -131,7 +121,8 @@ fn random_graphs(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn like_the_cpu(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn random_graphs_give_the_same_as_the_cpu_twins(device: &Device) -> Outcome {
     let cpu = Device::cpu();
     for seed in 1000..1060 {
         assert_eq!(random_graph(device, seed, false)?, random_graph(&cpu, seed, false)?, "seed {seed}");
@@ -156,7 +147,8 @@ fn like_the_cpu(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn kept(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn kept_tensors_keep_their_values(device: &Device) -> Outcome {
     let x = filled(device, "x", 1.0)?;
     let mut graph = Graph::new("kept");
     let tx = graph.import(&x);
@@ -174,7 +166,8 @@ fn kept(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn transfers(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn transfers_of_odd_sizes(device: &Device) -> Outcome {
     let buffer = device.buffer("odd", 37)?;
     assert_eq!(buffer.size(), 48);
     assert_eq!(device.read(&buffer, 0..48)?, [0; 48]);
@@ -193,7 +186,8 @@ fn transfers(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn chunks(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn large_transfers_go_in_chunks(device: &Device) -> Outcome {
     let words: Vec<u32> = (0..(80 << 20) / 4 + 3).map(|word: u32| word.wrapping_mul(2_654_435_761)).collect();
     let bytes: &[u8] = bytemuck::cast_slice(&words);
     let buffer = device.buffer("large", bytes.len() as u64)?;
@@ -202,7 +196,8 @@ fn chunks(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn too_large(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn what_is_too_large_is_refused(device: &Device) -> Outcome {
     let limit = device.summary().expect("a GPU has a summary").max_buffer;
     for bytes in [limit.saturating_add(16), u64::MAX] {
         assert!(matches!(device.buffer("huge", bytes), Err(Error::TooLarge { .. })));

@@ -4,26 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use libtest_mimic::Failed;
 use ruminate_engine::{Counters, Device, Error, Execution, OpenOptions, Result, Select, Tier};
-use ruminate_tests::Host;
+use ruminate_tests::{Host, trial};
 
+use crate::Outcome;
 use crate::execution::{adder, nested, uniform};
-use crate::{Outcome, Test};
-
-pub(crate) const TESTS: &[Test] = &[
-    ("pieces give what the whole gives", pieces),
-    ("what is left can be finished at once", finish),
-    ("other plans run between the pieces", interleaved),
-    ("a plan in pieces is nobody else's", busy),
-    ("nothing to do is done", nothing),
-];
-
-pub(crate) const GPU_TESTS: &[Test] = &[
-    ("a piece is one submission, made when the last is done", bounded),
-    ("a piece without a clock is bounded too", without_a_clock),
-    ("a loss between pieces is an error", lost),
-];
 
 /// One launch per piece: none fits, and the first always goes.
 const LEAST: Duration = Duration::ZERO;
@@ -44,7 +29,8 @@ fn complete(device: &Device, execution: &mut Execution, budget: Duration) -> Res
     }
 }
 
-fn pieces(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn pieces_give_what_the_whole_gives(device: &Device) -> Outcome {
     let (plan, y) = nested(device)?;
     let mut expected = 0.0;
     for (n, m) in [(0_u8, 7_u8), (1, 0), (2, 3)] {
@@ -64,7 +50,8 @@ fn pieces(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn finish(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn what_is_left_can_be_finished_at_once(device: &Device) -> Outcome {
     let (plan, y) = nested(device)?;
     for pieces in [0, 1, 5] {
         device.write(&y, 0, &[0; 400])?;
@@ -80,7 +67,8 @@ fn finish(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn interleaved(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn other_plans_run_between_the_pieces(device: &Device) -> Outcome {
     let (one, y) = nested(device)?;
     let (two, z) = nested(device)?;
     let (other, w) = adder(device)?;
@@ -99,7 +87,8 @@ fn interleaved(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn busy(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn a_plan_in_pieces_is_nobody_else_s(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut execution = device.begin(&plan, &[3], &[])?;
     execution.advance(LEAST)?;
@@ -115,7 +104,8 @@ fn busy(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn nothing(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn nothing_to_do_is_done(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let before = device.counters();
     assert!(device.begin(&plan, &[0], &[])?.advance(LEAST)?);
@@ -127,11 +117,13 @@ fn nothing(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn bounded(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn a_piece_is_one_submission_made_when_the_last_is_done(device: &Device) -> Outcome {
     hold_to_bounds(&host(device, Tier::Full)?)
 }
 
-fn without_a_clock(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn a_piece_without_a_clock_is_bounded_too(device: &Device) -> Outcome {
     hold_to_bounds(&host(device, Tier::WebGpuDefaults)?)
 }
 
@@ -175,7 +167,8 @@ fn hold_to_bounds(host: &Host) -> Outcome {
     Ok(())
 }
 
-fn lost(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn a_loss_between_pieces_is_an_error(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut execution = device.begin(&plan, &[3], &[&y])?;
     execution.advance(LEAST)?;

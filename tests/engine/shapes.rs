@@ -2,19 +2,15 @@
 
 use ruminate_engine::{Device, Error, Graph};
 
+use crate::Outcome;
 use crate::execution::{adder, filled};
 use crate::kernels::{hash, saxpy, sum};
-use crate::{Outcome, Test};
-
-pub(crate) const TESTS: &[Test] = &[
-    ("wrong shapes and bindings are refused", shapes),
-    ("launches that don't fit their kernel are refused", launches),
-    ("things of another graph or device are refused", foreign),
-];
+use ruminate_tests::trial;
 
 pub(crate) const GPU_TESTS: &[Test] = &[("too many workgroups are refused", workgroups)];
 
-fn shapes(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn wrong_shapes_and_bindings_are_refused(device: &Device) -> Outcome {
     let mut graph = Graph::new("shapes");
     let (small, large) = (graph.scratch("small", 396), graph.scratch("large", 401));
     let outcome = graph.launch(saxpy(101, 1.0), &[large, small]);
@@ -48,7 +44,8 @@ fn shapes(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn launches(_: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn launches_that_don_t_fit_their_kernel_are_refused(_: &Device) -> Outcome {
     let mut graph = Graph::new("launches");
     let (x, y) = (graph.scratch("x", 16), graph.scratch("y", 16));
     let good = saxpy(1, 1.0);
@@ -68,7 +65,8 @@ fn launches(_: &Device) -> Outcome {
     Ok(())
 }
 
-fn foreign(device: &Device) -> Outcome {
+#[trial(adapters, cpu)]
+fn things_of_another_graph_or_device_are_refused(device: &Device) -> Outcome {
     let (mut graph, mut other) = (Graph::new("one"), Graph::new("other"));
     let (x, y) = (graph.scratch("x", 16), other.scratch("y", 16));
     let outcome = graph.launch(saxpy(1, 1.0), &[x, y]);

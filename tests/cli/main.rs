@@ -1,0 +1,11 @@
+//! The command as a user calls it.
+
+mod chat;
+mod chat_terminal;
+mod pictures;
+mod terminal;
+mod verbs;
+
+fn main() -> std::process::ExitCode {
+    ruminate_tests::main()
+}

@@ -1,0 +1,151 @@
+//! `ruminate sweep`.
+
+use anyhow::{Context, Result, ensure};
+use ruminate::demo;
+use ruminate::sweep::Problem;
+use ruminate_tests::Folder;
+
+use super::{ended, ruminate};
+use crate::browser::Browser;
+use crate::pixels::Pixels;
+
+const CALL: [&str; 6] = ["sweep", "--cpu", "-n=3", "--steps=1,4,16", "--exit=none,latent-diff", "--split"];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("sweep::json_has_a_row_for_each_task_depth_and_rule", json),
+        ("sweep::the_table_and_csv_hold_the_same_rows", table),
+        ("sweep::files_are_what_they_say", files),
+        ("sweep::anyones_problems_are_read", problems),
+        ("sweep::bad_input_is_refused_before_the_work", refused),
+    ]
+}
+
+pub(crate) fn pages() -> Vec<PageTest> {
+    vec![("sweep::a_browser_draws_the_page_without_a_complaint", page)]
+}
+
+fn json() -> Result<()> {
+    let arguments = [&CALL[..5], &["--json"]].concat();
+    let (out, said) = ruminate(&arguments)?;
+    ensure!(said.is_empty(), "{said}");
+    let report: serde_json::Value = serde_json::from_str(&out)?;
+    let rows = report["rows"].as_array().context("rows")?;
+    let tasks = rows.iter().filter(|row| row["steps"] == 4 && row["exit"] == "none").count();
+    ensure!(tasks > 2 && rows.len() == tasks * 6, "{} rows, {tasks} tasks", rows.len());
+    let all = rows.iter().filter(|row| row["task"] == "all").count();
+    ensure!(all == 6, "{all} rows of all tasks");
+    for row in rows {
+        let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
+        ensure!(0.0 <= number("ci_low") && number("ci_low") <= number("accuracy"), "{row}");
+        ensure!(number("accuracy") <= number("ci_high") && number("ci_high") <= 1.0, "{row}");
+        ensure!(number("n") >= 3.0 && number("tokens_per_s") > 0.0 && number("perplexity") >= 1.0, "{row}");
+        let fixed = row["exit"] == "none";
+        ensure!(if fixed { number("mean_steps") == number("steps") } else { number("mean_steps") <= number("steps") });
+        ensure!(fixed || row["exit"] == "latent-diff=0.03", "{row}");
+    }
+    let at = |steps: u64| {
+        let found = rows.iter().find(|row| row["task"] == "all" && row["steps"] == steps && row["exit"] == "none");
+        found.and_then(|row| row["accuracy"].as_f64()).unwrap_or(f64::NAN)
+    };
+    ensure!(at(16) > at(1) && at(16) > 0.7, "{} at 1 step, {} at 16", at(1), at(16));
+    // The same seed, the same answers.
+    let again: serde_json::Value = serde_json::from_str(&ruminate(&arguments)?.0)?;
+    let sums = |report: &serde_json::Value| {
+        report["rows"].as_array().map(|rows| rows.iter().map(|row| row["perplexity"].clone()).collect::<Vec<_>>())
+    };
+    ensure!(sums(&again) == sums(&report));
+    Ok(())
+}
+
+fn table() -> Result<()> {
+    let (shown, _) = ruminate(&CALL)?;
+    ensure!(shown.contains("| task ") && shown.contains("hard") && shown.contains("right at steps"), "{shown}");
+    ensure!(shown.contains('█') && !shown.contains('\u{1b}'), "{shown}");
+    let (lines, _) = ruminate(&[&CALL[..], &["--csv"]].concat())?;
+    ensure!(
+        lines.starts_with("task,steps,exit,n,accuracy,ci_low,ci_high,mean_steps,tokens_per_s,perplexity\n"),
+        "{lines}"
+    );
+    let rows = shown.lines().filter(|line| line.starts_with("| ") && !line.contains("task")).count();
+    ensure!(rows == lines.lines().count() - 1, "{rows} rows in the table:\n{shown}\n{lines}");
+    Ok(())
+}
+
+fn files() -> Result<()> {
+    let folder = Folder::new()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let [svg, png] = ["svg", "png"].map(|kind| format!("--{kind}={}", path(&format!("t.{kind}"))));
+    let (_, said) = ruminate(&[&CALL[..], &[&svg, &png]].concat())?;
+    ensure!(said.matches("wrote ").count() == 2, "{said}");
+    let svg = std::fs::read_to_string(path("t.svg"))?;
+    let line = format!("{}, hard, exit latent-diff=0.03", task()?);
+    for part in ["Right answers by recurrence steps", &line, "100 %", "95 % intervals"] {
+        ensure!(svg.contains(part), "the picture lacks {part:?}");
+    }
+    let pixels = Pixels::of(&std::fs::read(path("t.png"))?)?;
+    ensure!(pixels.width == 2000 && pixels.colours() > 20 && pixels.covered() > 0.02, "{}", pixels.covered());
+    Ok(())
+}
+
+/// A task that the demo has problems of.
+fn task() -> Result<String> {
+    let problems = Problem::read(demo::PROBLEMS, "the demo's problems")?;
+    Ok(problems.first().context("no problem")?.task.clone())
+}
+
+fn problems() -> Result<()> {
+    let folder = Folder::new()?;
+    let path = folder.path().join("p.jsonl");
+    let (prompt, answer) = demo::PROMPTS[1];
+    let line =
+        |answer: &str| format!("{}\n", serde_json::json!({ "task": "mine", "prompt": prompt, "answer": answer }));
+    let text = line(answer) + &line(" none of this");
+    std::fs::write(&path, text)?;
+    let file = format!("--prompts={}", path.display());
+    let (out, _) = ruminate(&["sweep", "--cpu", "--steps=32", &file, "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&out)?;
+    let rows = report["rows"].as_array().context("rows")?;
+    ensure!(rows.len() == 1 && rows[0]["task"] == "mine" && rows[0]["accuracy"] == 0.5 && rows[0]["n"] == 2, "{out}");
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let folder = Folder::new()?;
+    let path = folder.path().join("p.jsonl");
+    std::fs::write(&path, "{\"task\":\"t\",\"prompt\":\"3+4\"}\n")?;
+    let (file, none) = (format!("--prompts={}", path.display()), format!("--prompts={}.none", path.display()));
+    let html = format!("--html={}", folder.path().display());
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["sweep", "--cpu", &file], 2, "p.jsonl, line 1 does not parse: missing field `answer`"),
+        (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
+        (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
+        (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are "),
+        (&["sweep", "--cpu", "--exit=klo"], 2, "there is no criterion \"klo\""),
+        (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
+        (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),
+        (
+            &["sweep", "--cpu", "-m=synthetic:n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1"],
+            2,
+            "give problems with --prompts",
+        ),
+    ];
+    for (arguments, code, words) in cases {
+        let (found, _, said) = ended(arguments)?;
+        ensure!(found == Some(code) && said.contains(words), "{arguments:?} ends with {found:?}: {said}");
+    }
+    Ok(())
+}
+
+fn page(browser: &Browser) -> Result<()> {
+    let folder = Folder::new()?;
+    let path = folder.path().join("sweep.html");
+    ruminate(&[&CALL[..], &[&format!("--html={}", path.display())]].concat())?;
+    for dark in [false, true] {
+        let drawn = browser.draw(&path, folder.path(), dark)?;
+        ensure!(drawn.dom.contains("data-drawn=") && drawn.dom.contains("<td>latent-diff=0.03</td>"), "no table");
+        let pixels = Pixels::of(&drawn.picture)?;
+        ensure!(pixels.colours() > 30 && pixels.covered() > 0.2, "{} colours, {}", pixels.colours(), pixels.covered());
+    }
+    Ok(())
+}

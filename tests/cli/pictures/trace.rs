@@ -1,0 +1,122 @@
+//! `ruminate trace`.
+
+use anyhow::{Result, ensure};
+use ruminate::demo;
+use ruminate_tests::Folder;
+
+use super::{ended, ruminate};
+use crate::browser::Browser;
+use crate::pixels::Pixels;
+
+const PROMPT: &str = demo::PROMPTS[1].0;
+const CALL: [&str; 7] = ["trace", "--cpu", "--seed=1", "--steps=12", "--temp=0", "-n=3", PROMPT];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("trace::the_terminal_shows_a_line_per_token_without_colour", terminal),
+        ("trace::files_are_what_they_say", files),
+        ("trace::tokens_that_stop_early_say_when", exits),
+        ("trace::bad_input_is_refused_before_the_work", refused),
+    ]
+}
+
+pub(crate) fn pages() -> Vec<PageTest> {
+    vec![("trace::a_browser_draws_the_page_without_a_complaint", page)]
+}
+
+fn call(more: &[&str]) -> Vec<String> {
+    [&CALL[..6], more, &CALL[6..]].concat().into_iter().map(str::to_owned).collect()
+}
+
+fn terminal() -> Result<()> {
+    let (shown, _) = ruminate(&CALL)?;
+    let rows: Vec<&str> = shown.lines().filter(|line| line.contains(" %")).collect();
+    ensure!(rows.len() >= 11 && !shown.contains('\u{1b}'), "{shown}");
+    // Thirteen digits that fall from far to arrived.
+    for row in rows {
+        let cells = row.split_whitespace().find(|word| word.len() == 13 && word.bytes().all(|b| b.is_ascii_digit()));
+        ensure!(cells.is_some_and(|cells| cells.ends_with('0') && !cells.starts_with('0')), "{row}");
+    }
+    ensure!(shown.contains("9 is") && shown.contains("stays"), "{shown}");
+    Ok(())
+}
+
+fn files() -> Result<()> {
+    let folder = Folder::new()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let flags: Vec<String> =
+        ["html", "svg", "png", "safetensors"].map(|kind| format!("--{kind}={}", path(&format!("t.{kind}")))).to_vec();
+    let arguments = call(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (out, said) = ruminate(&arguments)?;
+    ensure!(out.is_empty() && said.matches("wrote ").count() == 4, "{out}{said}");
+    let svg = std::fs::read_to_string(path("t.svg"))?;
+    for part in ["<svg", "recurrence step i", "PC 1 (", "PC 6 (", "from the final state", "seed 1", PROMPT] {
+        ensure!(svg.contains(part), "the picture lacks {part:?}");
+    }
+    let light = Pixels::of(&std::fs::read(path("t.png"))?)?;
+    ensure!(light.width > 2000 && light.height > 1000 && light.paper() == [255; 3], "{:?}", light.paper());
+    ensure!(light.colours() > 60 && light.covered() > 0.15, "{} colours, {}", light.colours(), light.covered());
+    let dark = call(&[&flags[2], "--theme=dark"]);
+    ruminate(&dark.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let dark = Pixels::of(&std::fs::read(path("t.png"))?)?;
+    ensure!(dark.paper().iter().all(|&part| part < 40), "{:?}", dark.paper());
+    let page = std::fs::read_to_string(path("t.html"))?;
+    // Nothing is fetched from anywhere.
+    ensure!(
+        !page.contains("http:") && !page.contains("https:") && page.contains("\"settled\""),
+        "the page is not alone"
+    );
+    let (_, header) = safetensors::SafeTensors::read_metadata(&std::fs::read(path("t.safetensors"))?)?;
+    ensure!(header.metadata().as_ref().is_some_and(|about| about["seed"] == "1" && about["text"].starts_with(PROMPT)));
+    Ok(())
+}
+
+fn exits() -> Result<()> {
+    let arguments = call(&["--exit=latent-diff"]);
+    let (shown, _) = ruminate(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let rows = shown.lines().filter(|line| line.contains(" %"));
+    let used: Vec<u32> = rows.filter_map(|row| row.split_whitespace().nth(2)?.parse().ok()).collect();
+    ensure!(
+        used.len() >= 11 && used.iter().any(|&steps| steps < 12) && used.iter().all(|&steps| steps > 1),
+        "{used:?}"
+    );
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let folder = Folder::new()?;
+    let here = folder.path().display().to_string();
+    let html = format!("--html={here}");
+    let nowhere = "--svg=/proc/nowhere/t.svg".to_owned();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["trace", "--cpu", &html, PROMPT], 2, "is a folder; name a file"),
+        (&["trace", "--cpu", &nowhere, PROMPT], 1, "cannot write /proc/nowhere/t.svg"),
+        (&["trace", "--cpu", "--steps=60000", "-n=100", PROMPT], 1, "at most"),
+        (&["trace", "--cpu", "--token=99", PROMPT], 2, "no position of the prompt, which are 0 to"),
+        (&["trace", "--cpu", "--continuous", PROMPT], 2, "leave out --continuous"),
+        (&["trace", "--cpu", "--theme=pink", PROMPT], 2, "light, dark"),
+    ];
+    for (arguments, code, words) in cases {
+        let (found, _, said) = ended(arguments)?;
+        ensure!(found == Some(code) && said.contains(words), "{arguments:?} ends with {found:?}: {said}");
+    }
+    Ok(())
+}
+
+fn page(browser: &Browser) -> Result<()> {
+    let folder = Folder::new()?;
+    let path = folder.path().join("trace.html");
+    let flag = format!("--html={}", path.display());
+    let arguments = call(&[&flag]);
+    ruminate(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    for dark in [false, true] {
+        let drawn = browser.draw(&path, folder.path(), dark)?;
+        ensure!(drawn.dom.contains("data-drawn="), "the script did not come to its end");
+        ensure!(drawn.dom.contains("principal components"), "the script drew nothing");
+        let pixels = Pixels::of(&drawn.picture)?;
+        ensure!(pixels.colours() > 80 && pixels.covered() > 0.3, "{} colours, {}", pixels.colours(), pixels.covered());
+        ensure!((pixels.paper()[0] < 60) == dark, "paper {:?}", pixels.paper());
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Sessions of the embedded demo, and prompts for it.
+
+use anyhow::Result;
+use ruminate::{GenerateOptions, LoadOptions, Model, Piece, Prompt, Session};
+use ruminate_engine::Device;
+
+/// The embedded demo with the library's defaults.
+///
+/// # Errors
+/// If it does not load.
+pub fn demo_model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+/// `count` token ids that the demo has, whatever it was trained on.
+#[must_use]
+pub fn prompt_of(count: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
+}
+
+/// Everything that a session generates after a prompt.
+///
+/// # Errors
+/// If the request is refused or the device fails.
+pub fn pieces_of<'a>(
+    session: &mut Session,
+    prompt: impl Into<Prompt<'a>>,
+    options: &GenerateOptions,
+) -> Result<Vec<Piece>> {
+    Ok(session.generate(prompt, options)?.collect::<Result<_, _>>()?)
+}
+
+/// The tokens that a session generates after a prompt.
+///
+/// # Errors
+/// If the request is refused or the device fails.
+pub fn tokens_of<'a>(
+    session: &mut Session,
+    prompt: impl Into<Prompt<'a>>,
+    options: &GenerateOptions,
+) -> Result<Vec<u32>> {
+    Ok(pieces_of(session, prompt, options)?.into_iter().map(|piece| piece.token).collect())
+}

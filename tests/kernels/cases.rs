@@ -1,0 +1,139 @@
+//! Every case of every kernel, and random shapes, on the device under test against the CPU reference.
+//!
+//! One trial runs all cases of a kernel, since a process each would mostly start; it goes on after a failure and lists all that fail. Single cases are
+//! chosen by words or by their identity: `tests/run kernels -- matvec q8`, `tests/run kernels -- --case "rms_norm.subgroup/17 rows of 5280, 3 resting"`.
+//! `RUMINATE_TEST_SEED` shifts the random shapes.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use ruminate_engine::Device;
+use ruminate_shaders::{Case, KERNELS, Kernel, case_ids, find_case};
+use ruminate_tests::{Entry, device, ignored, trial};
+
+/// Random shapes per kernel in the quick tier, and in the full one.
+const RANDOM: [(&str, std::ops::Range<u64>); 2] = [("quick", 0..3), ("full", 3..25)];
+
+/// What became of a case.
+enum Verdict {
+    Passed,
+    /// The device lacks what the case needs.
+    Lacks(String),
+    Failed(String),
+}
+
+fn verdict(device: &Device, case: &Case) -> Verdict {
+    if let Some(lacks) = device.lacks(&case.launch) {
+        return Verdict::Lacks(lacks);
+    }
+    match device.verify(case) {
+        Ok(verdict) if verdict.passed() => Verdict::Passed,
+        Ok(verdict) => Verdict::Failed(verdict.to_string()),
+        Err(error) => Verdict::Failed(error.to_string()),
+    }
+}
+
+/// Runs cases, and fails with a line for each that fails.
+fn run(device: &Device, cases: &[Case]) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut passed = 0;
+    for case in cases {
+        match verdict(device, case) {
+            Verdict::Passed => passed += 1,
+            Verdict::Lacks(lacks) => ignored(&case.id(), &lacks),
+            Verdict::Failed(problem) => failed.push(format!("--case {:?}: {problem}", case.id())),
+        }
+    }
+    println!("{passed} of {} cases passed, {} failed", cases.len(), failed.len());
+    ensure!(failed.is_empty(), "{} of {} cases fail:\n{}", failed.len(), cases.len(), failed.join("\n"));
+    Ok(())
+}
+
+/// Why a device runs none of the cases, if it runs none.
+fn lacks(device: Option<&Device>, cases: &[Case]) -> Option<String> {
+    let Some(device) = device else { return Some("no device, only the CPU reference".to_owned()) };
+    let lacking: Option<Vec<String>> = cases.iter().map(|case| device.lacks(&case.launch)).collect();
+    lacking.map(|reasons| reasons.into_iter().next().unwrap_or_else(|| "the kernel has no such case".to_owned()))
+}
+
+fn entry(name: String, device: Option<&Device>, cases: impl Fn() -> Vec<Case> + Send + 'static) -> Entry {
+    let lacks = lacks(device, &cases());
+    Entry::new(name, move || run(&self::device().context("no device")?, &cases())).unless(lacks)
+}
+
+#[trial(list)]
+fn cases_match_the_cpu_reference() -> Vec<Entry> {
+    let device = device();
+    let of = |kernel: &'static Kernel| entry(format!("device::{}", kernel.name), device.as_ref(), || kernel.all_cases());
+    KERNELS.iter().map(|kernel| of(kernel)).collect()
+}
+
+fn random(kernel: &'static Kernel, seeds: std::ops::Range<u64>) -> Vec<Case> {
+    let first = std::env::var("RUMINATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0_u64);
+    seeds.flat_map(|seed| kernel.random_cases(first + seed)).collect()
+}
+
+#[trial(list)]
+fn random_shapes_match_the_cpu_reference() -> Vec<Entry> {
+    shapes(0)
+}
+
+#[trial(list, full)]
+fn more_random_shapes_match_the_cpu_reference() -> Vec<Entry> {
+    shapes(1)
+}
+
+fn shapes(which: usize) -> Vec<Entry> {
+    let device = device();
+    let of = |kernel: &'static Kernel| {
+        let (tier, seeds) = RANDOM[which].clone();
+        entry(format!("device::random_{tier}::{}", kernel.name), device.as_ref(), move || random(kernel, seeds.clone()))
+    };
+    KERNELS.iter().map(|kernel| of(kernel)).collect()
+}
+
+/// Runs the cases that the command line names by words or identity, a line for each; `None` if it names none.
+pub(crate) fn chosen(arguments: &[String]) -> Option<Result<ExitCode>> {
+    let ids: Vec<String> = match arguments {
+        [flag, rest @ ..] if flag == "--case" => rest.to_vec(),
+        words => {
+            let words: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+            let named = words.iter().any(|word| word.contains("::"));
+            if words.is_empty() || named || words.len() < arguments.len() {
+                return None;
+            }
+            case_ids().filter(|id| words.iter().all(|word| id.contains(word.as_str()))).collect()
+        }
+    };
+    Some(report(&ids))
+}
+
+fn report(ids: &[String]) -> Result<ExitCode> {
+    let device = device().unwrap_or_else(Device::cpu);
+    let (mut passed, mut failed, mut lacking) = (0, 0, 0);
+    ensure!(!ids.is_empty(), "no case has all of these words in its identity; `tests/run kernels -- --ids` lists them");
+    for id in ids {
+        let Some(case) = find_case(id) else { bail!("unknown case {id:?}; `tests/run kernels -- --ids` lists them") };
+        match verdict(&device, &case) {
+            Verdict::Passed => {
+                passed += 1;
+                println!("ok       {id}");
+            }
+            Verdict::Lacks(lacks) => {
+                lacking += 1;
+                println!("ignored  {id}: {lacks}");
+            }
+            Verdict::Failed(problem) => {
+                failed += 1;
+                println!("FAILED   {id}: {problem}");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {lacking} ignored on {}", device.name());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the identities of all cases.
+pub(crate) fn print_ids() {
+    case_ids().for_each(|id| println!("{id}"));
+}

@@ -1,0 +1,22 @@
+//! Kernels: every case and every variant against the CPU reference, and every module through naga.
+
+mod cases;
+mod modules;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["--ids"] {
+        cases::print_ids();
+        return ExitCode::SUCCESS;
+    }
+    match cases::chosen(&arguments) {
+        Some(Ok(code)) => code,
+        Some(Err(error)) => {
+            eprintln!("kernels: {error:#}");
+            ExitCode::from(2)
+        }
+        None => ruminate_tests::main(),
+    }
+}

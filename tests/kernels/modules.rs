@@ -1,0 +1,129 @@
+//! Every variant of every kernel, through naga: valid WGSL, as its Rust description says, translatable to SPIR-V, MSL and HLSL.
+
+use std::collections::BTreeMap;
+
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::{AddressSpace, ImageClass, Module, StorageAccess, TypeInner};
+use ruminate_shaders::{Access, Choice, KERNELS, Kernel, Place, assemble};
+use ruminate_tests::compilers::{Variant, all_variants, dxil, msl, spirv};
+use ruminate_tests::trial;
+
+fn each_variant(check: impl Fn(&'static Kernel, Choice, &str, &Module, &ModuleInfo)) {
+    let mut count = 0;
+    for kernel in KERNELS {
+        for choice in kernel.variants() {
+            let text = assemble(kernel, choice);
+            let label = kernel.label(choice);
+            let module = naga::front::wgsl::parse_str(&text)
+                .unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(&text)));
+            let mut validator = Validator::new(
+                ValidationFlags::all(),
+                Capabilities::SUBGROUP
+                    | Capabilities::SHADER_FLOAT16
+                    | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+                    | Capabilities::COOPERATIVE_MATRIX,
+            );
+            validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(ShaderStages::COMPUTE);
+            let info =
+                validator.validate(&module).unwrap_or_else(|error| panic!("{label}: {}", error.emit_to_string(&text)));
+            check(kernel, choice, &label, &module, &info);
+            count += 1;
+        }
+    }
+    assert!(count > 100, "only {count} variants were checked");
+}
+
+#[trial]
+fn bindings_overrides_and_parameters_are_as_described() {
+    each_variant(|kernel, choice, label, module, _| {
+        let mut found: BTreeMap<u32, (String, Option<StorageAccess>)> = BTreeMap::new();
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = variable.binding else { continue };
+            let access = match variable.space {
+                AddressSpace::Storage { access } => Some(access),
+                AddressSpace::Uniform => None,
+                AddressSpace::Handle => match module.types[variable.ty].inner {
+                    TypeInner::Image { class: ImageClass::Storage { access, .. }, .. } => Some(access),
+                    ref other => panic!("{label}: a binding of {other:?}"),
+                },
+                other => panic!("{label}: a binding in {other:?}"),
+            };
+            found.insert(binding.binding, (variable.name.clone().unwrap_or_default(), access));
+        }
+        let mut expected: BTreeMap<u32, (String, Option<StorageAccess>)> = BTreeMap::new();
+        for (place, binding) in (0..).zip(kernel.bindings_of(choice)) {
+            let access = match (binding.access, binding.place) {
+                (Access::Read, _) => StorageAccess::LOAD,
+                (Access::Write, Place::Texture) => StorageAccess::STORE,
+                (Access::Write, Place::Buffer) => StorageAccess::LOAD | StorageAccess::STORE,
+            };
+            expected.insert(place, (binding.name.to_owned(), Some(access)));
+        }
+        let params = expected.len() as u32;
+        expected.insert(params, ("params".to_owned(), None));
+        assert_eq!(found, expected, "{label}: bindings");
+        assert!(params <= 8, "{label}: WebGPU guarantees 8 storage buffers, this variant takes {params}");
+
+        let overrides: Vec<&str> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
+        assert_eq!(overrides, kernel.overrides, "{label}: overrides");
+
+        let structs = module.types.iter().filter(|(_, t)| t.name.as_deref() == Some("Params"));
+        for (_, params) in structs {
+            let TypeInner::Struct { members, span } = &params.inner else { panic!("{label}: Params is no struct") };
+            let found: Vec<(&str, usize)> =
+                members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
+            let expected: Vec<(&str, usize)> = kernel.params.iter().map(|f| (f.name, f.offset)).collect();
+            assert_eq!(found, expected, "{label}: members of Params");
+            assert_eq!(*span as usize, kernel.params_size, "{label}: size of Params");
+        }
+    });
+}
+
+#[trial]
+fn table_entries_have_the_same_layout_on_both_sides() {
+    let mut seen = 0;
+    each_variant(|_, _, label, module, _| {
+        for (_, found) in module.types.iter() {
+            let expected = match found.name.as_deref() {
+                Some("Row") => size_of::<ruminate_shaders::Row>(),
+                Some("Sequence") => size_of::<ruminate_shaders::Sequence>(),
+                Some("Sampler") => size_of::<ruminate_shaders::sample::Sampler>(),
+                Some("Terms") => size_of::<ruminate_shaders::exit::Terms>(),
+                Some("Stir") => size_of::<ruminate_shaders::recur::Stir>(),
+                Some("Penalties") => size_of::<ruminate_shaders::sample::penalise::Penalties>(),
+                _ => continue,
+            };
+            let TypeInner::Struct { span, .. } = found.inner else { panic!("{label}: no struct") };
+            assert_eq!(span as usize, expected, "{label}: size of {:?}", found.name);
+        }
+    });
+    for kernel in KERNELS {
+        seen += usize::from(
+            kernel
+                .bindings
+                .iter()
+                .any(|b| ["Row", "Sequence", "Sampler", "Terms", "Stir", "Penalties"].contains(&b.element)),
+        );
+    }
+    assert!(seen >= 10, "only {seen} kernels use a table");
+}
+
+// What the tools of each platform then say is the matter of tests/compilers.rs.
+#[trial]
+fn every_variant_translates_to_spirv_msl_and_hlsl() {
+    let translate = |variant: &Variant| -> anyhow::Result<()> {
+        let checked = variant.module()?;
+        for target in spirv::Target::all(&checked) {
+            spirv::translate(&checked, target)?;
+        }
+        for &model in dxil::models(&checked) {
+            dxil::translate(&checked, model)?;
+        }
+        if msl::has(&checked) { msl::translate(&checked).map(drop) } else { Ok(()) }
+    };
+    for variant in all_variants() {
+        if let Err(error) = translate(&variant) {
+            panic!("{} {}: {error:#}", variant.label(), variant.constants());
+        }
+    }
+}

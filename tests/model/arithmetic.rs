@@ -1,0 +1,147 @@
+//! What products are made of: whole numbers and f16 come near to f32, mean what they say, and are refused where they make no sense.
+
+use anyhow::{Context, Result, ensure};
+use ruminate::{
+    Device, Error, GenerateOptions, LoadOptions, Model, Precision, QuantizeOptions, Sampling, SessionOptions, Source,
+    State, Synthetic, demo, quantize,
+};
+use ruminate_engine::{OpenOptions, Tier};
+use ruminate_shaders::Cooperative;
+use ruminate_tests::{Folder, device, options, trials};
+
+/// Rows of a pass that is computed in tiles, and of one that is not.
+const MANY: u32 = 40;
+const FEW: u32 = 5;
+
+fn load(source: &Source, device: &Device, text: &str) -> Result<Model> {
+    let Precision { dtype, keep, products } = text.parse().map_err(anyhow::Error::msg)?;
+    Ok(Model::open(source, device, LoadOptions { dtype, keep, products, ..LoadOptions::default() })?)
+}
+
+/// Rows that fill no block, halves of the adapter that share one, an odd number of blocks.
+fn odd() -> Result<Source> {
+    let shape = "n_embd=40,heads=2,head_dim=20,hidden=56,vocab=300,layers=1/1/1,block_size=64,tie_embeddings=false";
+    Ok(Synthetic::parse(shape)?.source())
+}
+
+/// Logits of so many rows in one pass, at three steps.
+fn logits(model: &Model, rows: u32) -> Result<Vec<f32>> {
+    let mut session = model.session(SessionOptions { seed: 5, context: Some(64), ..SessionOptions::default() })?;
+    let tokens: Vec<u32> = (1..=rows).collect();
+    let all = session.forward(&tokens, 3, State::Seeded, true)?;
+    ensure!(all.iter().all(|logit| logit.is_finite()));
+    Ok(all)
+}
+
+/// Mean square difference, of the mean square.
+fn error(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |v: f64| v * v;
+    let difference: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    difference / expected.iter().map(|&b| square(f64::from(b))).sum::<f64>()
+}
+
+fn near(device: &Device) -> Result<()> {
+    for (name, source) in [("demo", demo::source()), ("odd", odd()?)] {
+        for dtype in ["q8", "q4", "q4_1", "q4,adapter=bf16,coda=q8"] {
+            let text = format!("{dtype},products=int8");
+            let (floats, ints) = (load(&source, device, dtype)?, load(&source, device, &text)?);
+            ensure!(ints.dtypes().to_string() == text && ints.bytes_per_token(4) == floats.bytes_per_token(4));
+            let twins = load(&source, &Device::cpu(), &text)?;
+            for rows in [1, FEW, MANY] {
+                let (found, case) = (logits(&ints, rows)?, format!("{name}, {text}, {rows} rows"));
+                // 127 steps to the largest of a block are some 0.4 % of a value; a value that is all but halfway between two of them may round either way.
+                let from_floats = error(&found, &logits(&floats, rows)?);
+                ensure!(from_floats > 1e-7 && from_floats < 3e-3, "{case}: {from_floats:e} from products of floats");
+                let from_twins = error(&found, &logits(&twins, rows)?);
+                ensure!(from_twins < 3e-4, "{case}: {from_twins:e} from the twins");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn company(device: &Device) -> Result<()> {
+    let model = load(&demo::source(), device, "q8,products=int8")?;
+    let session = || model.session(SessionOptions { invariant: true, context: Some(32), ..SessionOptions::default() });
+    let tokens = [3, 40, 5, 61, 7, 200, 9];
+    let together = session()?.forward(&tokens, 4, State::Seeded, true)?;
+    let (mut one_by_one, mut alone) = (Vec::new(), session()?);
+    for token in tokens {
+        one_by_one.extend(alone.forward(&[token], 4, State::Seeded, true)?);
+    }
+    let differing = together.iter().zip(&one_by_one).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    ensure!(together.len() == one_by_one.len() && differing == 0, "{differing} of {} logits", together.len());
+    Ok(())
+}
+
+fn answers(device: &Device) -> Result<()> {
+    for text in ["q8,products=int8", "q4,products=int8"] {
+        let model = load(&demo::source(), device, text)?;
+        let sampling = Sampling::GREEDY;
+        let options = GenerateOptions { steps: Some(16), max_tokens: Some(2), sampling, ..GenerateOptions::default() };
+        for (prompt, answer) in demo::PROMPTS.iter().take(if device.is_cpu() { 10 } else { 3 }) {
+            let mut session = model.session(SessionOptions { context: Some(64), ..SessionOptions::default() })?;
+            let pieces: Result<Vec<_>, _> = session.generate(*prompt, &options)?.collect();
+            let said: String = pieces?.into_iter().map(|piece| piece.text).collect();
+            ensure!(said.contains(answer.trim()), "{text}: {prompt} gives {said}, not {answer}");
+        }
+    }
+    Ok(())
+}
+
+fn halves(device: &Device) -> Result<()> {
+    near_in_tiles(device, "bf16,products=f16", device.caps().f16, 1e-12, "this device does not compute in f16")
+}
+
+fn cooperative(device: &Device) -> Result<()> {
+    let matrices = device.caps().matrices();
+    // In f32 nothing but the order of sums differs.
+    let least = if matrices.is_some_and(Cooperative::rounds) { 1e-12 } else { 0.0 };
+    near_in_tiles(
+        device,
+        "bf16,products=cooperative",
+        matrices.is_some(),
+        least,
+        "this device has no cooperative matrices",
+    )
+}
+
+/// Tiles give something else than in f32, at least so far off, and near to it, where a device can; elsewhere the error says why not.
+fn near_in_tiles(device: &Device, text: &str, can: bool, least: f64, why: &str) -> Result<()> {
+    let source = odd()?;
+    if !can {
+        let error = load(&source, device, text).err().context("loaded")?.to_string();
+        ensure!(error.contains(why), "{error}");
+        return Ok(());
+    }
+    let (floats, model) = (load(&source, device, "bf16")?, load(&source, device, text)?);
+    let many = error(&logits(&model, MANY)?, &logits(&floats, MANY)?);
+    ensure!(many > least && many < 1e-5, "{many:e} in tiles");
+    // Few rows are bound by reading weights, and stay as they are.
+    let few = error(&logits(&model, FEW)?, &logits(&floats, FEW)?);
+    ensure!(few < 1e-10, "{few:e} of few rows");
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let device = Device::cpu();
+    let failure = |text: &str| load(&demo::source(), &device, text).err().context(text.to_owned());
+    let found = failure("bf16,products=int8")?.to_string();
+    ensure!(found.contains("as q8,products=int8"), "{found}");
+    for text in ["q8,products=int8", "products=f16"] {
+        let asked =
+            QuantizeOptions { precision: text.parse().map_err(anyhow::Error::msg)?, ..QuantizeOptions::default() };
+        let kept = quantize(&demo::source(), &Folder::new()?.path().join("small"), asked).err().context("kept")?;
+        ensure!(kept.to_string().contains("where a model is loaded"), "{kept}");
+    }
+    let model = load(&demo::source(), &device, "q8,products=int8")?;
+    let folder = Folder::new()?;
+    let file = folder.path().join("session");
+    let mut session = model.session(SessionOptions { context: Some(32), ..SessionOptions::default() })?;
+    session.forward(&[3, 40, 5], 4, State::Seeded, false)?;
+    session.save(&file)?;
+    load(&demo::source(), &device, "q8,products=int8")?.resume(&file)?;
+    let other = load(&demo::source(), &device, "q8")?.resume(&file).err().context("resumed with other products")?;
+    ensure!(matches!(other, Error::Snapshot { .. }) && other.to_string().contains("products=int8"), "{other}");
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Proves that `config.json` and `generation_config.json` are read as published, and that what the engine does not implement is refused
+//! with the file, the field, the value and what would be supported.
+
+use anyhow::{Context, Result, bail};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use ruminate::{Config, Error, GenerationConfig, Source};
+use ruminate_tests::{Folder, golden_folder, golden_json, trial};
+use serde_json::{Value, json};
+
+/// The published config of `tiny` with one field changed; `None` removes it.
+fn changed(field: &str, value: Option<Value>) -> Result<Value> {
+    let mut config = golden_json("tiny", "config.json")?;
+    let object = config.as_object_mut().context("config.json is no object")?;
+    match value {
+        Some(value) => object.insert(field.to_owned(), value),
+        None => object.remove(field),
+    };
+    Ok(config)
+}
+
+fn open(config: &Value) -> Result<Result<Config, Error>> {
+    let folder = Folder::new()?;
+    folder.write("config.json", config.to_string())?;
+    Ok(Config::open(&folder.source()))
+}
+
+fn open_generation(config: &Value) -> Result<Result<GenerationConfig, Error>> {
+    let folder = Folder::new()?;
+    folder.write("generation_config.json", config.to_string())?;
+    Ok(GenerationConfig::open(&folder.source()))
+}
+
+/// Asserts that the field is refused by name, with the value as it stands in the file.
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, wrong: &Value) -> Result<()> {
+    match result {
+        Err(error @ Error::Unsupported { .. }) => {
+            let message = error.to_string();
+            for part in ["config.json", &format!("`{name}`"), &wrong.to_string(), "supported: "] {
+                assert!(message.contains(part), "{part} is not in: {message}");
+            }
+            Ok(())
+        }
+        other => bail!("{name} = {wrong}: {other:?}"),
+    }
+}
+
+#[trial]
+fn published_configs_are_read_field_by_field() -> Result<()> {
+    let tiny = Config::open(&Source::dir(golden_folder("tiny"))?)?;
+    let expected = Config {
+        n_embd: 64,
+        n_heads: 4,
+        num_key_value_heads: 4,
+        head_dim: 16,
+        intermediate_size: 96,
+        vocab_size: 512,
+        padded_vocab_size: 512,
+        n_layers_in_prelude: 1,
+        n_layers_in_recurrent_block: 2,
+        n_layers_in_coda: 1,
+        mean_recurrence: 8,
+        rope_base: 50_000.0,
+        block_size: 256,
+        norm_eps: 1e-6,
+        qk_bias: true,
+        tie_embeddings: true,
+        state_std: 0.079_056_941_504_209_49,
+        embed_scale: 8.0,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+        pad_token_id: None,
+        torch_dtype: Some("float32".to_owned()),
+    };
+    assert_eq!(tiny, expected);
+    let odd = Config::open(&Source::dir(golden_folder("odd"))?)?;
+    assert_eq!((odd.n_embd, odd.n_heads, odd.head_dim, odd.intermediate_size), (130, 5, 26, 77));
+    assert_eq!((odd.rope_base, odd.norm_eps, odd.tie_embeddings), (10_000.0, 1e-5, false));
+    Ok(())
+}
+
+#[trial]
+fn absent_fields_have_the_reference_defaults() -> Result<()> {
+    let without = |field| open(&changed(field, None)?)?.with_context(|| format!("without {field}"));
+    assert_eq!(without("num_key_value_heads")?.num_key_value_heads, 4);
+    assert_eq!(without("head_dim")?.head_dim, 16);
+    assert_eq!(without("padded_vocab_size")?.padded_vocab_size, 512);
+    let plain = without("init_values")?;
+    assert_eq!(plain.state_std, (2.0_f64 / (5.0 * 64.0)).sqrt());
+    assert_eq!(plain.embed_scale, 8.0);
+    Ok(())
+}
+
+#[trial]
+fn both_spellings_of_the_head_count_are_read_and_must_agree() -> Result<()> {
+    let mut older = changed("n_heads", None)?;
+    older["num_attention_heads"] = json!(4);
+    assert_eq!(open(&older)??.n_heads, 4);
+    assert_refused(open(&changed("num_attention_heads", Some(json!(2)))?)?, "num_attention_heads", &json!(2))?;
+    assert_refused(open(&changed("tie_word_embeddings", Some(json!(false)))?)?, "tie_word_embeddings", &json!(false))
+}
+
+#[trial]
+fn what_the_engine_does_not_implement_is_refused_by_field_and_value() -> Result<()> {
+    let cases = [
+        ("model_type", json!("llama")),
+        ("architectures", json!(["LlamaForCausalLM"])),
+        ("injection_type", json!("add")),
+        ("state_init", json!("zero")),
+        ("nonlin_name", json!("GELU")),
+        ("norm_class_name", json!("LayerNorm")),
+        ("mlp_class_name", json!("BaseMLP")),
+        ("block_class_name", json!("TransformerPreNormBlock")),
+        ("bias", json!(true)),
+        ("test_time_noise", json!(0.1)),
+        ("rope_scaling", json!({"type": "linear"})),
+        ("head_dim", json!(15)),
+        ("head_dim", json!(256)),
+        ("num_key_value_heads", json!(3)),
+        // Grouped queries: the stored bias has one row of heads for q and k.
+        ("num_key_value_heads", json!(2)),
+        ("padded_vocab_size", json!(511)),
+        ("init_values", json!([0.1])),
+    ];
+    for (field, wrong) in cases {
+        assert_refused(open(&changed(field, Some(wrong.clone()))?)?, field, &wrong)?;
+    }
+    Ok(())
+}
+
+#[trial]
+fn grouped_queries_without_a_bias_are_accepted() -> Result<()> {
+    let mut grouped = changed("num_key_value_heads", Some(json!(2)))?;
+    grouped["qk_bias"] = json!(false);
+    assert_eq!(open(&grouped)??.num_key_value_heads, 2);
+    Ok(())
+}
+
+#[trial]
+fn head_width_must_divide_the_model_width_unless_given() -> Result<()> {
+    let mut uneven = changed("head_dim", None)?;
+    uneven["n_embd"] = json!(66);
+    assert!(matches!(open(&uneven)?, Err(Error::Unsupported { field: "head_dim", .. })));
+    Ok(())
+}
+
+#[trial]
+fn missing_fields_are_named() -> Result<()> {
+    let required = [
+        "n_embd",
+        "n_heads",
+        "intermediate_size",
+        "vocab_size",
+        "n_layers_in_prelude",
+        "n_layers_in_recurrent_block",
+        "n_layers_in_coda",
+        "mean_recurrence",
+        "rope_base",
+        "block_size",
+        "norm_eps",
+    ];
+    for name in required {
+        match open(&changed(name, None)?)? {
+            Err(Error::Missing { field, .. }) => assert_eq!(field, name),
+            other => bail!("without {name}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+#[trial]
+fn sizes_that_are_no_sensible_whole_numbers_are_refused() -> Result<()> {
+    let sizes = [
+        "n_embd",
+        "n_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "intermediate_size",
+        "vocab_size",
+        "padded_vocab_size",
+        "n_layers_in_recurrent_block",
+        "mean_recurrence",
+        "block_size",
+    ];
+    let wrong = [
+        json!(0),
+        json!(-4),
+        json!(4.5),
+        json!(1e30),
+        json!(u64::MAX),
+        json!(1_u64 << 32),
+        json!("4"),
+        json!([4]),
+        json!(true),
+    ];
+    for field in sizes {
+        for wrong in &wrong {
+            assert_refused(open(&changed(field, Some(wrong.clone()))?)?, field, wrong)?;
+        }
+    }
+    Ok(())
+}
+
+#[trial]
+fn factors_that_f32_cannot_hold_are_refused() -> Result<()> {
+    for field in ["rope_base", "norm_eps"] {
+        for wrong in [json!(0), json!(-1.0), json!(1e-60), json!(1e60), json!("1")] {
+            assert_refused(open(&changed(field, Some(wrong.clone()))?)?, field, &wrong)?;
+        }
+    }
+    assert_refused(open(&changed("init_values", Some(json!({"std": -1})))?)?, "std", &json!(-1))
+}
+
+#[trial]
+fn broken_json_is_reported_with_file_line_and_column() -> Result<()> {
+    for (text, place) in [
+        ("{\n  \"n_embd\": 64,\n  oops\n}", "line 3 column 3"),
+        ("", "line 1"),
+        ("{\"rope_base\": 1e999}", "line 1"),
+        ("{\"norm_eps\": NaN}", "line 1"),
+    ] {
+        let folder = Folder::new()?;
+        folder.write("config.json", text)?;
+        let error = Config::open(&folder.source()).err().context(text)?;
+        assert!(matches!(error, Error::Json { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains("config.json") && message.contains(place), "{message}");
+    }
+    Ok(())
+}
+
+#[trial]
+fn a_file_in_a_model_folder_stands_for_the_folder_and_other_paths_are_explained() -> Result<()> {
+    let Source::Dir(found) = Source::dir(golden_folder("tiny").join("tokenizer.json"))? else { bail!("no folder") };
+    assert_eq!(found, golden_folder("tiny"));
+    let empty = Folder::new()?;
+    for path in [empty.path().to_path_buf(), empty.path().join("nowhere")] {
+        let error = Source::dir(&path).err().context("an empty folder is no model")?;
+        assert!(matches!(error, Error::NoModel { .. }));
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
+    Ok(())
+}
+
+#[trial]
+fn generation_defaults_are_read_as_published_and_may_be_absent() -> Result<()> {
+    let tiny = GenerationConfig::open(&Source::dir(golden_folder("tiny"))?)?;
+    let expected = GenerationConfig {
+        do_sample: Some(true),
+        temperature: Some(0.7),
+        bos_token_id: Some(480),
+        eos_token_ids: vec![481, 484],
+        pad_token_id: Some(485),
+        ..GenerationConfig::default()
+    };
+    assert_eq!(tiny, expected);
+    assert_eq!(GenerationConfig::open(&Folder::new()?.source())?, GenerationConfig::default());
+    let one =
+        open_generation(&json!({"eos_token_id": 7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "max_new_tokens": 10}))??;
+    assert_eq!((one.eos_token_ids, one.top_k, one.max_new_tokens), (vec![7], Some(40), Some(10)));
+    assert_eq!((one.top_p, one.min_p), (Some(0.9), Some(0.05)));
+    Ok(())
+}
+
+#[trial]
+fn generation_defaults_out_of_range_are_refused() -> Result<()> {
+    let cases = [
+        ("temperature", json!(-0.1)),
+        ("temperature", json!("hot")),
+        ("top_k", json!(-1)),
+        ("top_k", json!(1.5)),
+        ("top_p", json!(1.5)),
+        ("min_p", json!(-0.5)),
+        ("repetition_penalty", json!(0)),
+        ("max_new_tokens", json!(0)),
+        ("eos_token_id", json!("end")),
+        ("eos_token_id", json!([1, -2])),
+        ("do_sample", json!(1)),
+    ];
+    for (field, wrong) in cases {
+        assert_refused(open_generation(&json!({ field: wrong }))?, field, &wrong)?;
+    }
+    Ok(())
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (0_u32..70).prop_map(Value::from),
+        "[ -~]{0,8}".prop_map(Value::from),
+        proptest::collection::vec((0_u32..9).prop_map(Value::from), 0..3).prop_map(Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
+    /// Whatever two fields hold, opening ends in a config that keeps its promises or in an error, never in a panic.
+    #[trial]
+    fn no_value_of_any_field_panics(fields in proptest::collection::vec((0_usize..36, any_value()), 1..3)) {
+        let mut config = golden_json("tiny", "config.json").unwrap();
+        let object = config.as_object_mut().unwrap();
+        let names: Vec<String> = object.keys().cloned().collect();
+        for (index, value) in fields {
+            object.insert(names[index % names.len()].clone(), value);
+        }
+        if let Ok(config) = open(&config).unwrap() {
+            prop_assert!(config.n_heads % config.num_key_value_heads == 0);
+            prop_assert!(config.head_dim % 2 == 0 && (2..=128).contains(&config.head_dim));
+            prop_assert!(config.padded_vocab_size >= config.vocab_size);
+            prop_assert!(!config.tensors().is_empty());
+        }
+    }
+}

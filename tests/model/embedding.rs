@@ -1,0 +1,363 @@
+//! In a host app: on its device, beside its own work, several models and sessions at once, and nothing left behind.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ruminate::wgpu;
+use ruminate::{
+    Counters, Device, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, Source, demo,
+};
+use ruminate_engine::{OpenOptions, Tier};
+use ruminate_tests::{Host, golden_folder, trial};
+
+/// A test, which gets a device, or the way to open one.
+type Test<On> = (&'static str, fn(&On) -> Result<()>);
+
+/// A frame's share.
+const BUDGET: Duration = Duration::from_millis(2);
+
+fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(tokens),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
+}
+
+fn demo(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn tiny(device: &Device) -> Result<Model> {
+    Ok(Model::open(&Source::dir(golden_folder("tiny"))?, device, LoadOptions::default())?)
+}
+
+/// All tokens, waited for.
+fn whole(mut session: Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<u32>> {
+    let pieces = session.generate(prompt, options)?;
+    Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
+}
+
+/// What one of several sessions has to do.
+struct Stream {
+    model: Model,
+    seed: u64,
+    prompt: Vec<u32>,
+    options: GenerateOptions,
+}
+
+/// Sessions of both models: short and long prompts, chosen and drawn tokens, shallow and deep.
+fn streams(device: &Device) -> Result<Vec<Stream>> {
+    let (demo, tiny) = (demo(device)?, tiny(device)?);
+    let drawn = Sampling { temperature: 2.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
+    let prompt = |count: u32, vocab: u32| (0..count).map(|i| (i * 37 + i * i) % vocab).collect();
+    let stream = |model: &Model, seed, prompt, options| Stream { model: model.clone(), seed, prompt, options };
+    Ok(vec![
+        stream(&demo, 1, prompt(20, 400), greedy(8, 8)),
+        stream(&tiny, 2, prompt(7, 64), greedy(3, 12)),
+        stream(&demo, 3, prompt(300, 400), GenerateOptions { sampling: drawn, ..greedy(2, 6) }),
+        stream(&tiny, 4, prompt(20, 64), GenerateOptions { sampling: drawn, ..greedy(5, 10) }),
+    ])
+}
+
+fn session(Stream { model, seed, .. }: &Stream) -> Result<Session> {
+    Ok(model.session(SessionOptions { seed: *seed, ..SessionOptions::default() })?)
+}
+
+/// The tokens of streams that take turns, one step at a time.
+fn in_turns(streams: &[Stream], budget: Duration) -> Result<Vec<Vec<u32>>> {
+    let mut sessions = streams.iter().map(session).collect::<Result<Vec<_>>>()?;
+    for (session, stream) in sessions.iter_mut().zip(streams) {
+        session.start(&stream.prompt[..], &stream.options)?;
+    }
+    let mut found = vec![Vec::new(); sessions.len()];
+    let mut left = sessions.len();
+    while left > 0 {
+        left = sessions.len();
+        for (session, found) in sessions.iter_mut().zip(&mut found) {
+            match session.step(budget)? {
+                Progress::Working => {}
+                Progress::Token(piece) => found.push(piece.token),
+                Progress::Done(_) => left -= 1,
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn alone(streams: &[Stream]) -> Result<Vec<Vec<u32>>> {
+    streams.iter().map(|stream| whole(session(stream)?, &stream.prompt, &stream.options)).collect()
+}
+
+#[trial(device, cpu, full)]
+fn models_and_sessions_share_a_device(device: &Device) -> Result<()> {
+    let streams = streams(device)?;
+    let expected = alone(&streams)?;
+    ensure!(expected.iter().all(|tokens| tokens.len() > 5), "{expected:?}");
+    for budget in [Duration::from_micros(500), BUDGET] {
+        let found = in_turns(&streams, budget)?;
+        ensure!(found == expected, "{found:?} with {budget:?}, alone {expected:?}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn threads_share_a_device(device: &Device) -> Result<()> {
+    let streams = streams(device)?;
+    let expected = alone(&streams)?;
+    // Each thread has a session of each model; a third one waits for its tokens.
+    let found = std::thread::scope(|scope| {
+        let (one, two) = streams.split_at(2);
+        let turns = [one, two].map(|part| scope.spawn(|| in_turns(part, BUDGET)));
+        let waiting = scope.spawn(|| alone(&streams));
+        let [one, two] = turns.map(|thread| thread.join().expect("no thread panics"));
+        Ok::<_, anyhow::Error>(([one?, two?].concat(), waiting.join().expect("no thread panics")?))
+    })?;
+    ensure!(found.0 == expected && found.1 == expected, "{found:?}, alone {expected:?}");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
+    let model = demo(device)?;
+    let (prompt, _) = demo::PROMPTS[1];
+    let mut session = model.session(SessionOptions::default())?;
+    ensure!(session.step(BUDGET).is_err() && session.statistics().is_none(), "a step without a start");
+    let tokens = |session: &mut Session, wanted: usize| -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        while found.len() < wanted {
+            match session.step(BUDGET)? {
+                Progress::Working => {}
+                Progress::Token(piece) => found.push(piece.token),
+                Progress::Done(reason) => anyhow::bail!("{reason:?} after {found:?}"),
+            }
+        }
+        Ok(found)
+    };
+    session.start(prompt, &greedy(4, 8))?;
+    let all = tokens(&mut session, 8)?;
+    ensure!(matches!(session.step(BUDGET)?, Progress::Done(_)), "more than 8 tokens");
+    let statistics = session.statistics().context("the generation was not stopped")?;
+    ensure!(statistics.tokens == 8 && statistics.decode_rate() > 0.0, "{statistics:?}");
+
+    // Stopped early, the session goes on as if whole; any other call stops as well.
+    session.rewind(0)?;
+    ensure!(session.statistics().is_none(), "rewinding does not stop");
+    session.start(prompt, &greedy(4, 8))?;
+    let mut first = tokens(&mut session, 3)?;
+    // In the middle of a pass, or with one token more.
+    if let Progress::Token(piece) = session.step(Duration::from_micros(100))? {
+        first.push(piece.token);
+    }
+    session.stop();
+    let position = session.position();
+    let wanted = 9 - first.len();
+    session.start(&first[first.len() - 1..], &greedy(4, wanted as u32 - 1))?;
+    let rest = tokens(&mut session, wanted - 1)?;
+    ensure!([first, rest].concat() == all, "stopped in between, it is not {all:?}");
+    ensure!(session.rewind(position).is_ok(), "the session lost positions");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_prompt_that_was_not_computed_is_as_if_never_given(device: &Device) -> Result<()> {
+    let model = demo(device)?;
+    let prompt: Vec<u32> = (0..300).map(|i| (i * 31) % 400).collect();
+    let expected = whole(model.session(SessionOptions::default())?, &prompt[..40], &greedy(3, 6))?;
+    for pieces in [0, 1, 3] {
+        let mut session = model.session(SessionOptions::default())?;
+        let mut generation = session.generate(&prompt[..], &greedy(3, 6))?;
+        for _ in 0..pieces {
+            ensure!(generation.step(Duration::ZERO)? == Progress::Working, "300 tokens in {pieces} launches");
+        }
+        drop(generation);
+        ensure!(session.position() == 0, "{} positions of a part of a prompt", session.position());
+        let found = whole(session, &prompt[..40], &greedy(3, 6))?;
+        ensure!(found == expected, "{found:?} after {pieces} pieces, expected {expected:?}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_host_s_device_gives_the_tokens_of_our_own(options: &OpenOptions) -> Result<()> {
+    let (prompt, _) = demo::PROMPTS[0];
+    let run = |device: &Device| -> Result<Vec<u32>> {
+        let model = demo(device)?;
+        let prompt = model.tokenizer().encode(prompt, ruminate::Specials::Bos)?;
+        whole(model.session(SessionOptions::default())?, &prompt, &greedy(16, 12))
+    };
+    for limits in [options.limits, Tier::WebGpuDefaults] {
+        let options = OpenOptions { limits, ..options.clone() };
+        let (host, own) = (Host::open(&options)?, Device::open(&options)?);
+        let engine = host.engine();
+        ensure!(engine.caps() == own.caps(), "{:?}, ours {:?}", engine.caps(), own.caps());
+        let (found, expected) = (run(&engine)?, run(&own)?);
+        ensure!(found == expected, "{limits:?}: {found:?}, on our own device {expected:?}");
+    }
+    Ok(())
+}
+
+/// Work of the host: a frame's worth of copies, with a callback when they are done.
+struct Frames {
+    from: wgpu::Buffer,
+    to: wgpu::Buffer,
+    done: std::sync::Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl Frames {
+    fn new(host: &Host) -> Self {
+        let buffer = |usage| {
+            host.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("the host's"),
+                size: 1 << 16,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let (from, to) = (buffer(wgpu::BufferUsages::COPY_SRC), buffer(wgpu::BufferUsages::COPY_DST));
+        Self { from, to, done: std::sync::Arc::default() }
+    }
+
+    fn submit(&self, host: &Host) {
+        let mut encoder = host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&self.from, 0, &self.to, 0, 1 << 16);
+        host.queue.submit([encoder.finish()]);
+        let done = std::sync::Arc::clone(&self.done);
+        host.queue.on_submitted_work_done(move || {
+            done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}
+
+#[trial(device, cpu, full)]
+fn steps_are_bounded_beside_the_host_s_own_work(options: &OpenOptions) -> Result<()> {
+    let host = Host::open(options)?;
+    let device = host.engine();
+    let model = demo(&device)?;
+    let (prompt, _) = demo::PROMPTS[0];
+    let prompt = model.tokenizer().encode(prompt, ruminate::Specials::Bos)?;
+    let options = greedy(8, 4);
+    let expected = whole(model.session(SessionOptions::default())?, &prompt, &options)?;
+
+    let frames = Frames::new(&host);
+    let mut session = model.session(SessionOptions::default())?;
+    session.start(&prompt[..], &options)?;
+    let (mut found, mut drawn) = (Vec::new(), 0);
+    loop {
+        let before = device.counters();
+        // What fits no time at all is one launch, however fast the device is.
+        let progress = session.step(Duration::ZERO)?;
+        let Counters { submissions, waits, launches, pipelines, bind_groups, buffers, .. } = device.counters() - before;
+        ensure!(submissions <= 1 && waits == 0, "{submissions} submissions and {waits} waits in one step");
+        ensure!(launches <= 1, "{launches} launches in one step");
+        ensure!(pipelines + bind_groups == 0, "created {pipelines}, {bind_groups} after the start");
+        // The clock, its staging and that of the tokens.
+        ensure!(buffers == 0 || drawn < 3 || found.is_empty(), "{buffers} buffers created in frame {drawn}");
+        match progress {
+            Progress::Working => {}
+            Progress::Token(piece) => found.push(piece.token),
+            Progress::Done(_) => break,
+        }
+        frames.submit(&host);
+        drawn += 1;
+    }
+    ensure!(found == expected, "{found:?} between frames, expected {expected:?}");
+    ensure!(drawn > 100 * found.len() as u32, "{drawn} frames for all launches of {} tokens", found.len());
+    host.device.poll(wgpu::PollType::wait_indefinitely())?;
+    let done = frames.done.load(std::sync::atomic::Ordering::Relaxed);
+    ensure!(done == drawn, "{done} of {drawn} frames were drawn");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn everything_that_is_dropped_is_freed(options: &OpenOptions) -> Result<()> {
+    let host = Host::open(options)?;
+    let (nothing, bytes) = (host.alive()?, host.bytes());
+    let device = host.engine();
+    let empty = device.counters();
+    let streams = streams(&device)?;
+    in_turns(&streams, BUDGET)?;
+    alone(&streams)?;
+    let full = host.alive()?;
+    ensure!(full.buffers > 50 && full.pipelines > 5, "{full:?} with two models");
+    ensure!(device.counters().live_bytes > 1_000_000, "the models take no memory");
+    ensure!(bytes == 0 || host.bytes() > bytes + 1_000_000, "{} bytes, {bytes} without the models", host.bytes());
+    drop(streams);
+    let left = device.counters();
+    let live = |it: Counters| (it.live_buffers, it.live_bytes, it.live_bind_groups);
+    ensure!(live(left) == live(empty), "{:?} left of {:?}", live(left), live(empty));
+    // The device keeps what the next model needs as well: pipelines, staging, its clock.
+    let kept = host.alive()?;
+    ensure!(kept.bind_groups == nothing.bind_groups && kept.pipelines == full.pipelines, "{kept:?} without a model");
+    ensure!(kept.buffers <= nothing.buffers + 2 * 4 + 2, "{kept:?}, before {nothing:?}");
+    drop(device);
+    let end = host.alive()?;
+    ensure!(end == nothing, "{end:?} at the end, before {nothing:?}");
+    ensure!(host.bytes() <= bytes, "{} bytes at the end, {bytes} before", host.bytes());
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn work_in_flight_may_be_dropped_in_any_order(options: &OpenOptions) -> Result<()> {
+    let host = Host::open(options)?;
+    let (nothing, bytes) = (host.alive()?, host.bytes());
+    let engine = || -> Result<(Device, Model, Session)> {
+        let device = host.engine();
+        let model = demo(&device)?;
+        let session = model.session(SessionOptions::default())?;
+        Ok((device, model, session))
+    };
+    let (prompt, _) = demo::PROMPTS[0];
+    let check = |what: &str| -> Result<()> {
+        let left = host.alive()?;
+        ensure!(left == nothing, "{what}: {left:?} left, before {nothing:?}");
+        ensure!(host.bytes() <= bytes, "{what}: {} bytes are left, {bytes} before", host.bytes());
+        Ok(())
+    };
+
+    // A session outlives the handles of its device and its model.
+    let (device, model, mut session) = engine()?;
+    drop((device, model));
+    let pieces: Vec<_> = session.generate(prompt, &greedy(4, 5))?.collect::<Result<_, _>>()?;
+    ensure!(pieces.len() == 5, "{} tokens", pieces.len());
+    drop(session);
+    check("a session dropped last")?;
+
+    // Passes that the iterator submitted ahead are in flight.
+    let (device, model, mut session) = engine()?;
+    let mut generation = session.generate(prompt, &greedy(32, 50))?;
+    generation.next().transpose()?;
+    drop(generation);
+    drop((session, device, model));
+    check("a generation dropped with passes in flight")?;
+
+    // A pass is half submitted, and its last piece in flight.
+    for pieces in [1, 40] {
+        let (device, model, mut session) = engine()?;
+        session.start(prompt, &greedy(32, 50))?;
+        for _ in 0..pieces {
+            session.step(Duration::from_micros(300))?;
+        }
+        drop(model);
+        drop(device);
+        drop(session);
+        check("a session dropped in the middle of a pass")?;
+    }
+
+    // The host lets go of its device first; ours keeps it until the end.
+    let instance = host.instance.clone();
+    let (device, model, mut session) = engine()?;
+    drop(host);
+    session.start(prompt, &greedy(4, 3))?;
+    while !matches!(session.step(BUDGET)?, Progress::Done(_)) {}
+    drop((device, model));
+    session.stop();
+    drop(session);
+    let report = instance.generate_report().context("this backend counts nothing")?.hub;
+    let left = [report.devices, report.queues, report.buffers, report.bind_groups, report.compute_pipelines];
+    let left = left.map(|kind| kind.num_kept_from_user);
+    ensure!(left == [0; 5], "{left:?} devices, queues, buffers, bind groups, pipelines are left");
+    Ok(())
+}

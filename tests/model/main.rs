@@ -1,0 +1,20 @@
+//! Models: files, configs, tokenizers, weights, sessions, and what is computed from them.
+
+mod arithmetic;
+mod checkpoint;
+mod config;
+mod embedding;
+mod folders;
+mod quantize;
+mod score;
+mod sizes;
+mod snapshots;
+mod steering;
+mod sweep;
+mod template;
+mod tokenizer;
+mod trace;
+
+fn main() -> std::process::ExitCode {
+    ruminate_tests::main()
+}

@@ -1,0 +1,218 @@
+//! Models of any size: synthetic weights, files in the published layout, and what is said where memory does not suffice.
+
+use anyhow::{Context, Result, ensure};
+use ruminate::{
+    Device, Dtype, Error, Extent, Fits, KvShare, LoadOptions, Model, SessionOptions, Shortage, Source, State, Synthetic,
+};
+use ruminate_tests::synth::{Layout, write};
+use ruminate_tests::{Folder, compare, trial};
+
+/// Widths that fit no tile, so that rows are padded and every part is exercised.
+const ODD: &str =
+    "n_embd=130,heads=5,head_dim=26,hidden=77,vocab=777,layers=1/2/1,block_size=300,mean_recurrence=4,seed=7";
+
+fn plain(name: &str, run: fn() -> Result<()>) -> Trial {
+    Trial::test(name, move || run().map_err(|error| format!("{error:#}").into()))
+}
+
+/// Sizes of the published files, revision bb6621b of tomg-group-umd/huginn-0125.
+#[trial(device, full)]
+fn huginn_0125_is_laid_out_as_published() -> Result<()> {
+    let model = Synthetic::parse("huginn-0125")?;
+    ensure!(model.tensors().len() == 77, "{} tensors", model.tensors().len());
+    let shards = Layout::of(&model, 5_000_000_000)?.shards;
+    let found: Vec<(&str, u64)> = shards.iter().map(|shard| (shard.name.as_str(), shard.bytes)).collect();
+    let published = [
+        ("model-00001-of-00004.safetensors", 4_771_970_936),
+        ("model-00002-of-00004.safetensors", 4_744_780_096),
+        ("model-00003-of-00004.safetensors", 4_744_737_616),
+        ("model-00004-of-00004.safetensors", 1_384_120_448),
+    ];
+    ensure!(found == published, "{found:?}");
+    Ok(())
+}
+
+fn logits(source: &Source, device: &Device, dtype: Dtype) -> Result<Vec<f32>> {
+    let model = Model::open(source, device, LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })?;
+    let mut session = model.session(SessionOptions { seed: 3, ..SessionOptions::default() })?;
+    Ok(session.forward(&[5, 300, 776, 0], 3, State::Seeded, true)?)
+}
+
+#[trial(device, full)]
+fn weights_from_files_and_from_the_device_are_the_same(device: &Device) -> Result<()> {
+    for (shape, shard) in [(ODD.to_owned(), 200_000), (format!("{ODD},tie_embeddings=false,qk_bias=false"), 0)] {
+        let made = Synthetic::parse(&shape)?;
+        let folder = Folder::new()?;
+        write(&made, &Layout::of(&made, shard)?, folder.path(), &mut |_, _| ())?;
+        for dtype in Dtype::ALL {
+            let stored = logits(&folder.source(), device, dtype)?;
+            let drawn = logits(&made.clone().source(), device, dtype)?;
+            ensure!(stored == drawn, "{shape}, {}: logits differ", dtype.name());
+            ensure!(stored.iter().all(|value| value.is_finite()) && stored.iter().any(|&value| value != 0.0));
+        }
+    }
+    Ok(())
+}
+
+#[trial(device, full)]
+fn memory_needed_is_foretold(device: &Device) -> Result<()> {
+    [Dtype::Bf16, Dtype::Q8].into_iter().try_for_each(|kv_dtype| need_of(device, kv_dtype))
+}
+
+fn need_of(device: &Device, kv_dtype: Dtype) -> Result<()> {
+    let shape = "n_embd=192,heads=2,hidden=512,vocab=2000,layers=1/1/1,block_size=300,mean_recurrence=6";
+    let source = Synthetic::parse(shape)?.source();
+    let before = device.counters().live_bytes;
+    let model = Model::open(&source, device, LoadOptions::default())?;
+    let weights = device.counters().live_bytes - before;
+    let extent = Extent { context: 300, steps: 6, kv_dtype, share: KvShare::None };
+    let need = model.config().need(model.dtype(), extent, &device.caps());
+    ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, foretold {}", need.weights);
+
+    let mut session = model.session(SessionOptions { context: Some(300), kv_dtype, ..SessionOptions::default() })?;
+    let prompt: Vec<u32> = (0..290).collect();
+    session.forward(&prompt, 6, State::Seeded, false)?;
+    (0..10).try_for_each(|token| session.forward(&[token], 6, State::Seeded, false).map(drop))?;
+    let kv = session.kv_bytes();
+    ensure!(kv.abs_diff(need.kv) < need.kv / 50, "the cache takes {kv} bytes, foretold {}", need.kv);
+    let all = device.counters().live_bytes - before;
+    ensure!(all <= need.total(), "{all} bytes taken, foretold {}", need.total());
+    ensure!(all * 2 > need.total(), "{all} bytes taken, foretold {}: too careful", need.total());
+    Ok(())
+}
+
+fn shortage(outcome: Result<impl Sized, Error>) -> Result<Shortage> {
+    match outcome.err().context("it was accepted")? {
+        Error::Memory(shortage) => Ok(*shortage),
+        other => Err(other.into()),
+    }
+}
+
+#[trial(device, full)]
+fn weights_beyond_memory_are_refused_before_loading(device: &Device) -> Result<()> {
+    let source = Synthetic::parse("n_embd=98304,heads=1024,layers=8/8/8")?.source();
+    let before = device.counters();
+    let found = shortage(Model::open(&source, device, LoadOptions::default()))?;
+    ensure!(found.fits == Fits::Nothing && found.need.weights > 1 << 40, "{found:?}");
+    ensure!((device.counters() - before).bytes_written == 0, "something was loaded");
+    let text = found.to_string();
+    ensure!(text.contains("not enough memory: weights ") && text.contains(device.name()), "{text}");
+    Ok(())
+}
+
+/// A model that only fits in fewer bits per weight: the most exact dtype that does is named.
+#[trial(device, full)]
+fn fewer_bits_per_weight_are_suggested_where_they_fit(device: &Device) -> Result<()> {
+    let made = |layers: u64| Synthetic::parse(&format!("n_embd=5280,heads=55,vocab=300,layers=0/{layers}/0"));
+    let bytes = |layers| Ok::<_, Error>(made(layers)?.config().weight_bytes(Dtype::Bf16));
+    let available = device.memory().available.context("the system does not tell its free memory")?;
+    for (tenths, fits) in [(14, Dtype::Q8), (25, Dtype::Q4)] {
+        let layers = available / 10 * tenths / (bytes(2)? - bytes(1)?);
+        let session = SessionOptions { context: Some(256), steps: Some(1), ..SessionOptions::default() };
+        let loading = LoadOptions { session, ..LoadOptions::default() };
+        let found = shortage(Model::open(&made(layers)?.source(), device, loading))?;
+        ensure!(found.fits == Fits::Dtype(fits), "{tenths}: {found}");
+    }
+    Ok(())
+}
+
+/// A model whose cache takes a thousandth of the free memory per position.
+fn thirsty(device: &Device) -> Result<(Synthetic, u32)> {
+    let shape = "n_embd=512,heads=16,head_dim=128,hidden=64,vocab=300,layers=0/2/0";
+    let model = Synthetic::parse(shape)?;
+    let available = device.memory().available.context("the system does not tell its free memory")?;
+    let per_step = model.config().kv_bytes_per_token(1, Dtype::Bf16, KvShare::None);
+    Ok((model, u32::try_from(available / 1000 / per_step)?))
+}
+
+#[trial(device, full)]
+fn a_context_beyond_memory_is_refused_with_one_that_fits(device: &Device) -> Result<()> {
+    let (made, steps) = thirsty(device)?;
+    let options = SessionOptions { context: Some(4096), steps: Some(steps), ..SessionOptions::default() };
+    let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
+    let found = shortage(Model::open(&made.clone().source(), device, loading))?;
+    let Fits::Share(apart) = found.fits else { anyhow::bail!("{found:?}") };
+    ensure!(found.to_string().contains("--kv-share 4"), "{found}");
+    let shared = SessionOptions { share: KvShare::Steps(apart), ..options.clone() };
+    let loading = LoadOptions { session: shared.clone(), ..LoadOptions::default() };
+    ensure!(Model::open(&made.clone().source(), device, loading)?.session(shared)?.context() == 4096);
+
+    // Sharing that saves nothing: then the context has to be shorter.
+    let options = SessionOptions { share: KvShare::Steps(steps), ..options };
+    let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
+    let found = shortage(Model::open(&made.clone().source(), device, loading))?;
+    let Fits::Context(context) = found.fits else { anyhow::bail!("{found:?}") };
+    ensure!((600..1000).contains(&context), "{found}");
+
+    // What is said to fit is accepted, before and after loading; the rest is refused again.
+    let shorter = SessionOptions { context: Some(context / 2), ..options.clone() };
+    let loading = LoadOptions { session: shorter.clone(), ..LoadOptions::default() };
+    let model = Model::open(&made.source(), device, loading)?;
+    ensure!(model.session(shorter)?.context() == context / 2);
+    let found = shortage(model.session(options))?;
+    ensure!(matches!(found.fits, Fits::Context(600..1000)), "{found}");
+    Ok(())
+}
+
+#[trial(device, full)]
+fn a_cache_of_fewer_bits_is_suggested_where_it_fits(device: &Device) -> Result<()> {
+    let (made, steps) = thirsty(device)?;
+    let asked = SessionOptions { context: Some(1300), steps: Some(steps), ..SessionOptions::default() };
+    let loading = LoadOptions { session: asked.clone(), ..LoadOptions::default() };
+    let found = shortage(Model::open(&made.clone().source(), device, loading))?;
+    ensure!(found.fits == Fits::KvDtype(Dtype::Q8) && found.to_string().contains("--kv-dtype q8"), "{found}");
+    let smaller = SessionOptions { kv_dtype: Dtype::Q8, ..asked.clone() };
+    let loading = LoadOptions { session: smaller.clone(), ..LoadOptions::default() };
+    let model = Model::open(&made.source(), device, loading)?;
+    ensure!(model.session(smaller)?.context() == 1300);
+    ensure!(shortage(model.session(asked))?.fits == Fits::KvDtype(Dtype::Q8));
+    Ok(())
+}
+
+#[trial(device, full)]
+fn an_unasked_context_is_as_long_as_memory_allows(device: &Device) -> Result<()> {
+    let (made, steps) = thirsty(device)?;
+    let model = Model::open(&made.source(), device, LoadOptions::default())?;
+    let session = model.session(SessionOptions { steps: Some(steps), ..SessionOptions::default() })?;
+    ensure!((600..1000).contains(&session.context()), "a context of {}", session.context());
+    Ok(())
+}
+
+/// A prompt that fills the longest context that models have, against the twins; then one token more.
+#[trial(device, full)]
+fn a_context_of_4096_works_and_one_more_is_refused(device: &Device) -> Result<()> {
+    let source = Synthetic::parse("n_embd=32,heads=1,head_dim=32,hidden=32,vocab=300,layers=0/1/0,seed=2")?.source();
+    let prompt: Vec<u32> = (0..4096).map(|i| i * 7 % 300).collect();
+    let run = |device: &Device| -> Result<Vec<f32>> {
+        let model = Model::open(&source, device, LoadOptions::default())?;
+        let mut session = model.session(SessionOptions::default())?;
+        ensure!(session.context() == 4096, "a context of {}", session.context());
+        let logits = session.forward(&prompt, 2, State::Seeded, false)?;
+        let refused = session.forward(&[1], 2, State::Seeded, false).err().context("a 4097th position was accepted")?;
+        ensure!(matches!(refused, Error::PromptTooLong { tokens: 4097, context: 4096, most: 4096 }), "{refused}");
+        let longer = SessionOptions { context: Some(4097), ..SessionOptions::default() };
+        let refused = model.session(longer).err().context("a context of 4097 was accepted")?;
+        ensure!(refused.to_string().contains("4097 (block_size 4096)"), "{refused}");
+        Ok(logits)
+    };
+    compare(&run(device)?, &run(&Device::cpu())?, 1e-8)
+}
+
+/// Huginn's own layers, all of them, with a short vocabulary: 3.2 billion weights.
+#[trial(device, full)]
+fn one_pass_at_full_width_matches_the_twins(device: &Device) -> Result<()> {
+    let source = Synthetic::parse("huginn-0125,vocab=512,block_size=64,seed=1")?.source();
+    let run = |device: &Device| -> Result<(Vec<f32>, Vec<f32>)> {
+        let model = Model::open(&source, device, LoadOptions::default())?;
+        let mut session = model.session(SessionOptions { seed: 9, ..SessionOptions::default() })?;
+        session.begin(&[17, 300], 2, State::Seeded)?;
+        session.iterate(2)?;
+        let states = session.states()?;
+        Ok((states, session.read_out()?.logits))
+    };
+    // One after the other: two copies of the weights are too much for a small machine.
+    let (states, logits) = run(device)?;
+    let (twin_states, twin_logits) = run(&Device::cpu())?;
+    compare(&states, &twin_states, 1e-8).context("states")?;
+    compare(&logits, &twin_logits, 1e-8).context("logits")
+}

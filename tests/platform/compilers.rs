@@ -1,0 +1,158 @@
+//! Every assembled kernel variant through the compilers of real platforms; see `compilers/mod.rs`. A trial takes all variants of
+//! one kernel through one compiler and names those that fail: a process for each of the thousands of pairs would mostly start.
+//!
+//! Where a tool is missing, its trials are ignored, and counted as such. `tests/get-compilers` installs all of them.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use ruminate_shaders::{Choice, KERNELS, Kernel, LANES};
+use ruminate_tests::{Entry, trial};
+use ruminate_tests::compilers::{Checked, Dxc, Variant, amd, dxil, msl, spirv, variants};
+
+const TOOL_MISSING: &str = "a compiler is not installed; tests/get-compilers gets it";
+
+fn entry(name: String, possible: bool, run: impl FnOnce() -> Result<()> + Send + 'static) -> Entry {
+    Entry::new(name, run).unless((!possible).then(|| TOOL_MISSING.to_owned()))
+}
+
+#[trial(list, full)]
+fn compilers() -> Vec<Entry> {
+    let (have_spirv, have_dxc, have_amd) = (spirv::available(), dxil::library().is_some(), amd::driver().is_some());
+    let mut all = vec![
+        entry("spirv-val_sees_errors".to_owned(), have_spirv, wrong_spirv),
+        entry("dxc_sees_errors".to_owned(), have_dxc, wrong_hlsl),
+    ];
+    for family in amd::FAMILIES {
+        all.push(entry(format!("{family}_shows_what_does_not_fit"), have_amd, move || too_large(family)));
+    }
+    for &kernel in KERNELS {
+        let name = |compiler: &str| format!("{compiler}::{}", kernel.name);
+        let of_matrices = kernel.needs_matrices(Choice::default()).is_some();
+        let knows = have_spirv && (!of_matrices || spirv::knows_matrices());
+        all.push(entry(name("spirv"), knows, || each(kernel, validate)));
+        if !of_matrices {
+            all.push(entry(name("dxil"), have_dxc, || each(kernel, compile)));
+        }
+        all.push(entry(name("msl"), true, || each(kernel, translate)));
+        // A kernel made for subgroups of a size that a family does not have, or for matrices, is never launched there. All launches of a kernel's own are
+        // made for one size, so one launch tells.
+        let one = || Variant { kernel, choice: Choice::default(), overrides: (kernel.random)(0).launch.overrides };
+        let made_for = (of_matrices || kernel.overrides.contains(&LANES)).then(one);
+        let launched = |family: &&str| made_for.as_ref().is_none_or(|variant| variant.runs_on(family));
+        for family in amd::FAMILIES.into_iter().filter(launched) {
+            all.push(entry(name(family), have_amd, move || fits(family, kernel)));
+        }
+    }
+    all
+}
+
+/// An error that lists all failures, if there are any among at least one outcome.
+fn summary(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let outcomes: Vec<_> = outcomes.into_iter().collect();
+    ensure!(!outcomes.is_empty(), "nothing was compiled: the kernel has no case");
+    let failed: Vec<String> =
+        outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(|error| format!("{error:#}")).collect();
+    ensure!(failed.is_empty(), "{} of {} fail:\n{}", failed.len(), outcomes.len(), failed.join("\n"));
+    Ok(())
+}
+
+/// Runs a check with every variant of a kernel.
+fn each(kernel: &'static Kernel, check: fn(&Checked) -> Result<()>) -> Result<()> {
+    summary(variants(kernel).iter().map(|variant| {
+        let checked = variant.module().and_then(|checked| check(&checked));
+        checked.with_context(|| format!("{} {}", variant.label(), variant.constants()))
+    }))
+}
+
+fn validate(checked: &Checked) -> Result<()> {
+    let targets = spirv::Target::all(checked);
+    targets.iter().try_for_each(|&target| spirv::validate(&spirv::translate(checked, target)?, target))
+}
+
+fn translate(checked: &Checked) -> Result<()> {
+    if msl::has(checked) { msl::translate(checked).map(drop) } else { Ok(()) }
+}
+
+fn compile(checked: &Checked) -> Result<()> {
+    let dxc = dxc()?;
+    dxil::models(checked).iter().try_for_each(|&model| dxil::compile(dxc, checked, model).map(drop))
+}
+
+/// Loaded once per process: it is large.
+fn dxc() -> Result<&'static Dxc> {
+    static DXC: OnceLock<Dxc> = OnceLock::new();
+    if let Some(dxc) = DXC.get() {
+        return Ok(dxc);
+    }
+    let loaded = Dxc::load(&dxil::library().context("no DXC")?)?;
+    Ok(DXC.get_or_init(|| loaded))
+}
+
+/// Neither spills nor scratch memory.
+fn fits(family: &str, kernel: &'static Kernel) -> Result<()> {
+    let reports = amd::reports(program(), family, &[kernel.name])?;
+    let mut asked = variants(kernel);
+    asked.retain(|variant| variant.runs_on(family));
+    ensure!(reports.len() == asked.len(), "{} reports on {} variants", reports.len(), asked.len());
+    summary(reports.iter().zip(&asked).map(|(report, variant)| {
+        ensure!(report.label == variant.label(), "a report on {} instead of {}", report.label, variant.label());
+        ensure!(report.device.to_lowercase().contains(amd::name_of(family)), "compiled for {} instead", report.device);
+        let place = || format!("{} {} on {}", report.label, report.constants, report.device);
+        report.statistics.check().with_context(place)
+    }))
+}
+
+/// A module whose bound is too small.
+fn wrong_spirv() -> Result<()> {
+    let variant = variants(KERNELS[0]).into_iter().next().context("no variant")?;
+    let mut words = spirv::translate(&variant.module()?, spirv::NEWEST)?;
+    spirv::validate(&words, spirv::NEWEST)?;
+    words[3] = 2;
+    ensure!(spirv::validate(&words, spirv::NEWEST).is_err(), "nothing was found");
+    Ok(())
+}
+
+/// A text that the compiler rejects, and one that the validator rejects: twice the workgroup memory that DX12 allows.
+fn wrong_hlsl() -> Result<()> {
+    let arguments = ["-E", "main", "-T", "cs_6_0"];
+    let kernel = |length: u32, value: &str| {
+        format!(
+            "groupshared float part[{length}]; RWByteAddressBuffer y : register(u0);
+            [numthreads(64, 1, 1)] void main(uint3 id : SV_DispatchThreadID) {{
+                part[id.x] = {value}; GroupMemoryBarrierWithGroupSync(); y.Store(0, asuint(part[id.y]));
+            }}"
+        )
+    };
+    let dxc = dxc()?;
+    dxc.compile(&kernel(64, "1.0"), &arguments)?;
+    let Err(compiler) = dxc.compile(&kernel(64, "nothing"), &arguments) else { bail!("`nothing` is not declared") };
+    ensure!(compiler.to_string().contains("undeclared identifier"), "{compiler:#}");
+    let Err(validator) = dxc.compile(&kernel(16 << 10, "1.0"), &arguments) else { bail!("64 KiB are too much") };
+    ensure!(validator.to_string().contains("Total Thread Group Shared Memory"), "{validator:#}");
+    Ok(())
+}
+
+/// An array that is indexed at run time and cannot be held in registers.
+fn too_large(family: &str) -> Result<()> {
+    let mut file = tempfile::Builder::new().suffix(".wgsl").tempfile()?;
+    let kernel = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {
+            var all: array<u32, 1024>;
+            for (var k = 0u; k < 1024u; k += 1u) { all[y[k] % 1024u] += k; }
+            y[i] = all[y[i] % 1024u];
+        }";
+    file.write_all(kernel.as_bytes())?;
+    let path = file.path().to_str().context("a temporary file with an odd name")?;
+    let reports = amd::reports(program(), family, &[path])?;
+    let [report] = &reports[..] else { bail!("{} reports", reports.len()) };
+    ensure!(report.statistics.scratch >= 4096, "{:?}", report.statistics);
+    ensure!(report.statistics.check().is_err(), "{:?}", report.statistics);
+    Ok(())
+}
+
+fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_compilers"))
+}

@@ -1,0 +1,15 @@
+//! Devices and compilers: tuning, the doctor, validation, and the compilers of other platforms.
+
+mod compilers;
+mod doctor;
+mod tune;
+mod validation;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if validation::provoked() {
+        return ExitCode::SUCCESS;
+    }
+    ruminate_tests::main()
+}

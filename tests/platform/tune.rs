@@ -1,0 +1,181 @@
+//! Tuning: what is timed is what a model runs, what was chosen is kept and taken, and a file that does not fit is refused.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use ruminate::tune::tune_model;
+use ruminate::{Device, Dtype, LoadOptions, Model, OpenOptions, SessionOptions, State, Synthetic, Tuning, TuningFrom};
+use ruminate_engine::{Error, LOOPS, LoopWay, tune, tune_loops};
+use ruminate_shaders::matmul::{Matmul, matmul_variants};
+use ruminate_shaders::{Caps, Trial, trials};
+use ruminate_tests::{Folder, options, trial};
+
+fn synthetic() -> Result<Synthetic> {
+    Ok(Synthetic::parse("n_embd=96,heads=3,hidden=192,vocab=300,layers=1/2/1,block_size=128,seed=4")?)
+}
+
+/// Options that open the device under test with a tuning.
+fn with(tuning: TuningFrom) -> Result<OpenOptions> {
+    Ok(OpenOptions { tuning, ..options().context("the twins have no variants")? })
+}
+
+fn logits(device: &Device) -> Result<Vec<f32>> {
+    let model = Model::open(&synthetic()?.source(), device, LoadOptions::default())?;
+    let mut session = model.session(SessionOptions { seed: 5, ..SessionOptions::default() })?;
+    let prompt: Vec<u32> = (0..40).map(|i| i * 7 % 300).collect();
+    let mut all = session.forward(&prompt, 4, State::Seeded, true)?;
+    all.extend(session.forward(&[11], 4, State::Seeded, true)?);
+    Ok(all)
+}
+
+#[trial(device, full)]
+fn what_was_tuned_is_taken(device: &Device) -> Result<()> {
+    let config = synthetic()?.config().clone();
+    let all = |caps| trials(&config.workload(Dtype::Bf16, 1, 512, 2048, caps));
+    // Enough to see it: each variant is compiled, which takes software drivers long.
+    let some = |trial: &Trial| !trial.variants.class.starts_with("matmul") || trial.variants.class.contains("Concat");
+    let mut tuning = Tuning::with_textures(device.caps().lanes.is_some());
+    for trial in all(device.caps()).iter().filter(|trial| some(trial)) {
+        let tuned = tune(device, trial)?;
+        ensure!(tuned.tried > 0 && tuned.best.median() <= tuned.first.median(), "{tuned:?}");
+        ensure!(trial.variants.named(&tuned.chosen).is_some(), "{} is no variant", tuned.chosen);
+        tuning.choose(&tuned.class, &tuned.chosen);
+    }
+    ensure!(tuning.choices().count() > 3, "{tuning:?}");
+    let tuned = Device::open(&with(TuningFrom::Given(tuning.clone()))?)?;
+    ensure!(tuned.caps() == device.caps(), "{:?} instead of {:?}", tuned.caps(), device.caps());
+    for trial in all(tuned.caps()).into_iter().filter(some) {
+        let wanted = tuning.choices().find(|(class, _)| *class == trial.variants.class);
+        let (_, wanted) = wanted.with_context(|| format!("{} was not tuned", trial.variants.class))?;
+        let picked = tuned.pick(trial.variants).name();
+        ensure!(picked == wanted, "{picked} instead of {wanted}");
+    }
+    // The same choices, the same words, bit for bit.
+    ensure!(logits(&tuned)? == logits(&Device::open(&with(TuningFrom::Given(tuning))?)?)?, "a fixed choice varies");
+    Ok(())
+}
+
+/// Both ways were timed, the better one comes back from a file, and what no way is called leaves the default.
+#[trial(device, full)]
+fn loops_are_launched_as_was_tuned(device: &Device) -> Result<()> {
+    let tuned = tune_loops(device)?.context("a GPU has two ways")?;
+    ensure!(tuned.class == LOOPS && tuned.tried == 2 && tuned.first.least() > 0.0, "{tuned:?}");
+    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let path = folder.path().join("tuning.json");
+    let usual = Device::open(&with(TuningFrom::Defaults)?)?.loops();
+    let names = LoopWay::ALL.map(|way| (way.name(), way));
+    let chosen = LoopWay::ALL.into_iter().find(|way| way.name() == tuned.chosen);
+    let chosen = chosen.with_context(|| format!("{} is no way", tuned.chosen))?;
+    for (name, expected) in names.into_iter().chain([(tuned.chosen.as_str(), chosen), ("sideways", usual)]) {
+        let mut tuning = Tuning::default();
+        tuning.choose(&tuned.class, name);
+        tuning.write(&path, summary)?;
+        let found = Device::open(&with(TuningFrom::File(path.clone()))?)?.loops();
+        ensure!(found == expected, "{found:?} instead of {expected:?} by {name}");
+    }
+    ensure!(
+        Device::cpu().loops() == LoopWay::Direct && tune_loops(&Device::cpu())?.is_none(),
+        "the twins have one way"
+    );
+    Ok(())
+}
+
+/// A user may lose patience after the first class.
+#[trial(device, full)]
+fn tuning_can_be_ended(_: &Device) -> Result<()> {
+    let mut heard = 0;
+    let found =
+        tune_model(&with(TuningFrom::Defaults)?, synthetic()?.config(), Dtype::Bf16.into(), &[1, 8], &mut |_, _| {
+            heard += 1;
+            false
+        })?;
+    ensure!(found.is_none() && heard == 1, "{heard} classes, {found:?}");
+    Ok(())
+}
+
+#[trial(device, full)]
+fn every_variant_gives_the_same_but_for_rounding(device: &Device) -> Result<()> {
+    let expected = logits(device)?;
+    for n in 0..8 {
+        let other = Device::open(&with(TuningFrom::Given(Tuning::forced(n)))?)?;
+        ruminate_tests::compare(&logits(&other)?, &expected, 1e-5).with_context(|| format!("variant {n}"))?;
+    }
+    Ok(())
+}
+
+#[trial(device, full)]
+fn a_tuning_comes_back_from_its_file(device: &Device) -> Result<()> {
+    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let mut tuning = Tuning::with_textures(false);
+    tuning.choose("rms_norm n=96 rows=1", "rms_norm.workgroup WG=64");
+    let path = folder.path().join("new").join(Tuning::file_name(summary));
+    tuning.write(&path, summary)?;
+    ensure!(Tuning::read(&path, summary)? == tuning);
+    for from in [TuningFrom::File(path.clone()), TuningFrom::Folder(folder.path().join("new"))] {
+        let device = Device::open(&with(from)?)?;
+        ensure!(*device.tuning() == tuning && device.caps().lanes.is_none(), "{:?}", device.tuning());
+    }
+    Ok(())
+}
+
+#[trial(device, full)]
+fn a_file_that_does_not_fit_is_refused_and_a_folder_s_ignored(device: &Device) -> Result<()> {
+    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let path = folder.path().join(Tuning::file_name(summary));
+    let refused = |path: &Path, word: &str| -> Result<()> {
+        match Device::open(&with(TuningFrom::File(path.to_owned()))?) {
+            Err(error @ Error::Tuning { .. }) => {
+                let text = error.to_string();
+                ensure!(text.contains(word) && text.contains("tuning "), "{text}");
+            }
+            other => anyhow::bail!("{other:?}"),
+        }
+        let ignored = Device::open(&with(TuningFrom::Folder(folder.path().to_owned()))?)?;
+        ensure!(*ignored.tuning() == Tuning::default());
+        Ok(())
+    };
+    refused(&path, "No such file")?;
+    std::fs::write(&path, "{\"choices\": 3}")?;
+    refused(&path, "it is no tuning")?;
+    let mut elsewhere = summary.clone();
+    elsewhere.driver = "another driver".to_owned();
+    Tuning::default().write(&path, &elsewhere)?;
+    refused(&path, "it is for driver another driver")?;
+    let text = std::fs::read_to_string(&path)?.replace("another driver", &summary.driver);
+    std::fs::write(&path, text.replace(env!("CARGO_PKG_VERSION"), "0.0.0"))?;
+    refused(&path, "it is for version of the engine 0.0.0")?;
+    Ok(())
+}
+
+#[trial(device, full)]
+fn an_unknown_class_or_name_takes_the_default(device: &Device) -> Result<()> {
+    let shape = Matmul::whole(1, 96, 96, Dtype::F32.into());
+    let variants = matmul_variants(&device.caps(), shape);
+    let mut tuning = Tuning::default();
+    tuning.choose(&variants.class, "a kernel of last year");
+    tuning.choose("another class", &variants.launches[1].name());
+    ensure!(tuning.pick(variants.clone()).name() == variants.launches[0].name());
+    Ok(())
+}
+
+#[trial]
+fn variants_differ_in_name() -> Result<()> {
+    let mut several = false;
+    for caps in [Caps::WEBGPU, Caps { subgroups: Some((8, 8)), lanes: Some(8), max_invocations: 1024, ..Caps::WEBGPU }]
+    {
+        for rows in [1, 4, 8, 64, 512] {
+            let config = synthetic()?.config().clone();
+            for trial in trials(&config.workload(Dtype::Bf16, rows, 512, 2048, caps)) {
+                let mut names: Vec<_> = trial.variants.launches.iter().map(ruminate_shaders::Launch::name).collect();
+                let count = names.len();
+                names.sort();
+                names.dedup();
+                ensure!(names.len() == count, "{}: {names:?}", trial.variants.class);
+                several |= count > 1;
+                ensure!(trial.case.launch.name() == trial.variants.launches[0].name(), "{}", trial.case.name);
+            }
+        }
+    }
+    ensure!(several, "nothing has variants");
+    Ok(())
+}

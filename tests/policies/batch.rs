@@ -1,0 +1,416 @@
+//! Several sequences at once: each says what it says alone, whoever shares its passes.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use ruminate::{
+    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece,
+    PrefillExit, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
+};
+use ruminate_engine::Device;
+use ruminate_shaders::Noise;
+use ruminate_shaders::recur::NoiseKind;
+use ruminate_tests::{cases, near_tie, trial};
+
+const SAMPLED: Sampling = Sampling { temperature: 1.2, top_k: 50, top_p: 0.95, ..Sampling::GREEDY };
+
+fn model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn session(seed: u64) -> SessionOptions {
+    SessionOptions { seed, invariant: true, context: Some(64), ..SessionOptions::default() }
+}
+
+fn batch(model: &Model, sequences: u32) -> Result<Batch> {
+    Ok(model.batch(BatchOptions { sequences, session: session(0) })?)
+}
+
+/// A sequence that was asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    prompt: Vec<u32>,
+    seed: u64,
+    options: GenerateOptions,
+}
+
+/// Random prompts, depths and lengths; every other one sampled.
+fn asked(seed: u64) -> Asked {
+    let mut noise = Noise::new(seed);
+    let options = GenerateOptions {
+        steps: Some(1 + noise.below(12)),
+        max_tokens: Some(1 + noise.below(8)),
+        sampling: if seed.is_multiple_of(2) { Sampling::GREEDY } else { SAMPLED },
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    };
+    Asked { prompt: (0..1 + noise.below(20)).map(|_| noise.below(400)).collect(), seed, options }
+}
+
+fn alone(model: &Model, asked: &Asked) -> Result<Vec<Piece>> {
+    let mut session = model.session(session(asked.seed))?;
+    let pieces = session.generate(asked.prompt.as_slice(), &asked.options)?;
+    Ok(pieces.collect::<Result<_, _>>()?)
+}
+
+/// Adds sequences one by one, a few tokens apart, and collects what each says.
+fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Piece>)>> {
+    let mut said: HashMap<SequenceId, Vec<Piece>> = HashMap::new();
+    let mut ids = Vec::new();
+    let mut next = all.iter();
+    let mut count = 0;
+    loop {
+        // Two at first, then another one behind every second token.
+        while ids.len() < 2 + count / 2 {
+            let Some(asked) = next.next() else { break };
+            ids.push(batch.add(asked.prompt.as_slice(), asked.seed, &asked.options)?);
+        }
+        match batch.next()? {
+            Some((id, piece)) => said.entry(id).or_default().push(piece),
+            None if ids.len() == all.len() => break,
+            None => {}
+        }
+        count += 1;
+    }
+    Ok(ids.into_iter().map(|id| (id, said.remove(&id).unwrap_or_default())).collect())
+}
+
+/// Compares, and gives what each says.
+fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<Vec<Vec<Piece>>> {
+    let mut each = Vec::new();
+    for (asked, (id, said)) in all.iter().zip(together(batch, all)?) {
+        let expected = alone(model, asked)?;
+        ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
+        ensure!(batch.stop_reason(id).is_some(), "{id:?} has not ended");
+        each.push(said);
+    }
+    Ok(each)
+}
+
+#[trial(device, cpu, full)]
+fn every_sequence_says_in_company_what_it_says_alone(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all: Vec<Asked> = (0..cases(device, 200, 12)).map(asked).collect();
+    compare(&model, &mut batch(&model, 8)?, &all).map(drop)
+}
+
+/// Sessions as they usually are: how many rows a pass has decides which kernels add up.
+#[trial(device, cpu, full)]
+fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let usual = |seed| SessionOptions { invariant: false, ..session(seed) };
+    let mut all: Vec<Asked> = (0..cases(device, 40, 4)).map(|seed| asked(2 * seed)).collect();
+    for asked in &mut all {
+        asked.options.max_tokens = Some(8);
+    }
+    let mut batch = model.batch(BatchOptions { sequences: 8, session: usual(0) })?;
+    for (Asked { prompt, seed, options }, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
+        let mut alone = model.session(usual(*seed))?;
+        let expected: Vec<u32> =
+            alone.generate(prompt.as_slice(), options)?.map(|piece| Ok(piece?.token)).collect::<Result<_>>()?;
+        let found: Vec<u32> = said.iter().map(|piece| piece.token).collect();
+        let steps = options.steps.context("a depth")?;
+        near_tie(&mut model.session(usual(*seed))?, prompt, steps, &expected, &found)
+            .with_context(|| format!("{seed}"))?;
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn penalties_and_log_probabilities_are_each_sequence_s_own(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut all: Vec<Asked> = (20..26).map(asked).collect();
+    for (place, asked) in all.iter_mut().enumerate() {
+        asked.options.max_tokens = Some(8);
+        asked.options.sampling.repeat_penalty = [1.0, 1.5][place % 2];
+        asked.options.logit_bias = if place % 3 == 0 { vec![(7, f32::NEG_INFINITY), (9, 3.0)] } else { Vec::new() };
+        asked.options.logprobs = [None, Some(2), Some(5)][place % 3];
+    }
+    compare(&model, &mut batch(&model, 3)?, &all).map(drop)
+}
+
+#[trial(device, cpu, full)]
+fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = GenerateOptions { steps: Some(8), max_tokens: Some(6), ..asked(0).options };
+    let mut batch = batch(&model, 4)?;
+    for seed in 0..4 {
+        batch.add(&[3_u32, 5][..], seed, &options)?;
+    }
+    while batch.next()?.is_some() {}
+    // Eight rows of prompts at once, then four of tokens: six times eight steps, not four times as many.
+    ensure!(batch.core_passes() == 6 * 8, "{} passes", batch.core_passes());
+    Ok(())
+}
+
+/// A rule that a sequence leaves by, another one for each, met by some tokens and not by others; criteria that read out spare the prompt.
+fn exit(seed: u64) -> Exit {
+    let mut noise = Noise::new(seed ^ 0xe817);
+    let criterion = Criterion::ALL[noise.below(6) as usize];
+    let thresholds = match criterion {
+        Criterion::LatentDiff => [0.5, 0.2, 0.1],
+        Criterion::Cosine => [0.1, 0.02, 0.005],
+        Criterion::EntropyDiff | Criterion::Kl | Criterion::MinPKl => [0.3, 0.05, 0.01],
+        Criterion::ArgmaxStability => [1.0, 2.0, 3.0],
+    };
+    let never = criterion.reads_out() || noise.below(3) == 0;
+    Exit {
+        threshold: thresholds[noise.below(3) as usize],
+        min_steps: noise.below(4),
+        every: 1 + noise.below(3),
+        prefill: if never { PrefillExit::Never } else { PrefillExit::Each },
+        ..Exit::new(criterion)
+    }
+}
+
+/// The same as [`asked`], deeper, and left early by all but a few.
+fn leaving(seed: u64) -> Asked {
+    let mut asked = asked(seed);
+    asked.options.steps = Some(4 + Noise::new(seed).below(12));
+    asked.options.exit = Some(exit(seed)).filter(|_| seed % 7 != 3);
+    asked
+}
+
+#[trial(device, cpu, full)]
+fn rows_leave_early_as_they_do_alone(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all: Vec<Asked> = (0..cases(device, 200, 12)).map(leaving).collect();
+    let each = compare(&model, &mut batch(&model, 8)?, &all)?;
+    // Each of the criteria lets some leave before they have had all their steps.
+    for criterion in Criterion::ALL {
+        let of = |asked: &Asked| asked.options.exit.is_some_and(|exit| exit.criterion == criterion);
+        let mut early = 0;
+        for (asked, said) in all.iter().zip(&each).filter(|(asked, _)| of(asked)).take(8) {
+            let steps = asked.options.steps.context("a depth")?;
+            early += said.iter().filter(|piece| piece.steps < steps).count();
+        }
+        ensure!(early > 0 || device.is_cpu(), "nothing left early by {}", criterion.name());
+    }
+    Ok(())
+}
+
+/// Lookups that tell rows that left from those that did not; where the last step of all is seen, tokens of a prompt follow each other.
+#[trial(device, cpu, full)]
+fn what_those_show_that_left_is_as_alone(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all: Vec<Asked> = (0..cases(device, 20, 3)).map(leaving).collect();
+    for lookup in [Lookup::Full, Lookup::AlwaysLast] {
+        let options = |seed| SessionOptions { lookup, ..session(seed) };
+        let mut batch = model.batch(BatchOptions { sequences: 5, session: options(0) })?;
+        for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
+            let one_by_one = lookup == Lookup::AlwaysLast && asked.options.exit.is_some();
+            let expected = fed(&model, options(asked.seed), asked, one_by_one)?;
+            ensure!(said == expected, "{lookup:?}, {asked:?}: {said:?} instead of {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+/// What a session says, its prompt as it stands or token by token.
+fn fed(model: &Model, options: SessionOptions, asked: &Asked, one_by_one: bool) -> Result<Vec<Piece>> {
+    let mut session = model.session(options)?;
+    let (last, before) = asked.prompt.split_last().context("a prompt")?;
+    let steps = asked.options.steps.context("a depth")?;
+    for token in before.chunks(1).filter(|_| one_by_one) {
+        match asked.options.exit.filter(|exit| exit.prefill != PrefillExit::Never) {
+            Some(exit) => drop(session.forward_until_settled(token, steps, &exit, State::Seeded, false)?),
+            None => drop(session.forward(token, steps, State::Seeded, false)?),
+        }
+    }
+    let rest = if one_by_one { std::slice::from_ref(last) } else { &asked.prompt[..] };
+    let pieces = session.generate(rest, &asked.options)?;
+    Ok(pieces.collect::<Result<_, _>>()?)
+}
+
+#[trial(device, cpu, full)]
+fn rows_that_leave_early_take_fewer_passes(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let passes = |exit| -> Result<u64> {
+        let options = GenerateOptions { steps: Some(32), max_tokens: Some(8), exit, ..asked(0).options };
+        let mut batch = batch(&model, 4)?;
+        for seed in 0..4 {
+            batch.add(&[3_u32, 5][..], seed, &options)?;
+        }
+        while batch.next()?.is_some() {}
+        Ok(batch.core_passes())
+    };
+    let exit = Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) };
+    let (all, early) = (passes(None)?, passes(Some(exit))?);
+    ensure!(all == 8 * 32 && early < all * 3 / 4, "{early} passes, {all} without exits");
+    Ok(())
+}
+
+/// Other depths from token to token, beside rows that leave early; and one that makes no sense, which is its sequence's own affair.
+#[trial(device, cpu, full)]
+fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut all: Vec<Asked> = (80..80 + cases(device, 30, 4)).map(leaving).collect();
+    for asked in all.iter_mut().step_by(2) {
+        let seed = asked.seed as u32;
+        asked.options.exit = None;
+        asked.options.steps_of = Some(StepsOf::new(move |token| 1 + (seed + 5 * token) % 13));
+    }
+    compare(&model, &mut batch(&model, 8)?, &all)?;
+
+    let mut batch = batch(&model, 2)?;
+    let none = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 - token)), ..asked(1).options };
+    let none = GenerateOptions { max_tokens: Some(9), ..none };
+    let (fails, other) = (batch.add(&[5_u32][..], 1, &none)?, asked(6));
+    batch.add(other.prompt.as_slice(), other.seed, &other.options)?;
+    let (mut said, mut failed) = (Vec::new(), 0);
+    loop {
+        match batch.next() {
+            Ok(Some((id, piece))) if id != fails => said.push(piece),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => {
+                ensure!(error.to_string().contains("steps"), "{error}");
+                failed += 1;
+            }
+        }
+    }
+    ensure!(failed == 1 && batch.stop_reason(fails) == Some(StopReason::Failed), "{failed} failures");
+    let expected = alone(&model, &other)?;
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
+/// Tokens that go on from the last state, in both ways, and noise of every kind, beside sequences that have none.
+#[trial(device, cpu, full)]
+fn states_that_are_carried_and_noise_are_each_sequence_s_own(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut all: Vec<Asked> = (200..200 + cases(device, 60, 8)).map(leaving).collect();
+    for (asked, place) in all.iter_mut().zip(0..) {
+        asked.options.continuous = [None, Some(Continuous::Raw), Some(Continuous::Normed)][place % 3];
+        let kind = NoiseKind::ALL[place % 5];
+        let stir = ruminate::Noise { renorm: place % 4 == 0, ..ruminate::Noise::new(kind, 0.4) };
+        asked.options.noise = Some(stir).filter(|_| place % 2 == 0);
+        asked.options.logprobs = Some(0);
+    }
+    let each = compare(&model, &mut batch(&model, 6)?, &all)?;
+    // Both change what is said.
+    let mut others = 0;
+    for (asked, said) in all.iter().zip(each).skip(1).take(5) {
+        let plain = GenerateOptions { continuous: None, noise: None, ..asked.options.clone() };
+        others += usize::from(said != alone(&model, &Asked { options: plain, ..asked.clone() })?);
+    }
+    ensure!(others >= 3, "only {others} of 5 differ from plain ones");
+    Ok(())
+}
+
+/// A prompt whose rows follow each other, as tokens that are fed one by one do.
+#[trial(device, cpu, full)]
+fn steps_that_share_keys_share_them_in_a_batch(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = |seed| SessionOptions { share: KvShare::Steps(2), ..session(seed) };
+    let all: Vec<Asked> = (41..45).map(asked).chain((41..45).map(leaving)).collect();
+    let mut batch = model.batch(BatchOptions { sequences: 3, session: options(0) })?;
+    for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
+        let expected = fed(&model, options(asked.seed), asked, true)?;
+        ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let plain = GenerateOptions { steps: Some(4), max_tokens: Some(5), ..asked(0).options };
+    let prompt = asked(0).prompt;
+    let first = alone(&model, &Asked { prompt: prompt.clone(), seed: 0, options: plain.clone() })?;
+    let second = first.get(1).context("two tokens")?.token;
+    let mut batch = batch(&model, 4)?;
+    let mut add = |options| batch.add(prompt.as_slice(), 0, &options);
+    let limited = add(plain.clone())?;
+    let ended = add(GenerateOptions { end_tokens: Some(vec![second]), ..plain.clone() })?;
+    let full = add(GenerateOptions { max_tokens: None, ..plain })?;
+    let mut counts: HashMap<SequenceId, usize> = HashMap::new();
+    while let Some((id, _)) = batch.next()? {
+        *counts.entry(id).or_default() += 1;
+    }
+    let place = first.iter().position(|piece| piece.token == second).unwrap_or(0);
+    let expected = [
+        (limited, 5, StopReason::MaxTokens),
+        (ended, place + 1, StopReason::EndToken(second)),
+        (full, 64 - prompt.len() + 1, StopReason::ContextFull),
+    ];
+    for (id, count, reason) in expected {
+        ensure!(batch.stop_reason(id) == Some(reason), "{:?} instead of {reason:?}", batch.stop_reason(id));
+        ensure!(counts[&id] == count, "{} tokens instead of {count}, {reason:?}", counts[&id]);
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn what_ends_gives_its_memory_back(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = SessionOptions { context: Some(64), ..SessionOptions::default() };
+    let mut batch = model.batch(BatchOptions { sequences: 2, session: options })?;
+    let mut bytes = Vec::new();
+    for round in 0..6 {
+        for seed in 0..2 {
+            let asked = asked(60 + seed);
+            batch.add(asked.prompt.as_slice(), round, &asked.options)?;
+        }
+        while batch.next()?.is_some() {}
+        bytes.push(batch.kv_bytes());
+    }
+    ensure!(bytes.iter().all(|held| *held == bytes[0]), "{bytes:?}");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut batch = batch(&model, 1)?;
+    let endless = Asked { options: GenerateOptions { max_tokens: None, ..asked(2).options }, ..asked(2) };
+    let (first, waiting, last) = {
+        let mut add = |asked: &Asked| batch.add(asked.prompt.as_slice(), asked.seed, &asked.options);
+        (add(&endless)?, add(&asked(3))?, add(&asked(4))?)
+    };
+    ensure!(batch.next()?.is_some_and(|(id, _)| id == first), "another sequence");
+    batch.cancel(waiting)?;
+    batch.cancel(first)?;
+    let mut said = Vec::new();
+    while let Some((id, piece)) = batch.next()? {
+        ensure!(id == last || said.is_empty(), "a token of {id:?}");
+        if id == last {
+            said.push(piece);
+        }
+    }
+    let expected = alone(&model, &asked(4))?;
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for sequences in [0, 9] {
+        let message = model.batch(BatchOptions { sequences, session: session(0) }).err().map(|error| error.to_string());
+        ensure!(message.as_deref().is_some_and(|text| text.contains("sequences")), "{message:?}");
+    }
+    let mut batch = batch(&model, 2)?;
+    let plain = asked(0).options;
+    let read_out = Some(Exit::new(Criterion::Kl));
+    let together = Some(Exit { prefill: PrefillExit::Together, ..Exit::new(Criterion::LatentDiff) });
+    let steps_of = Some(StepsOf::new(|_| 3));
+    let exit = Some(Exit::new(Criterion::LatentDiff));
+    let cases: [(&[u32], GenerateOptions, &str); 9] = [
+        (&[], plain.clone(), "empty"),
+        (&[1; 65], plain.clone(), "65 tokens"),
+        (&[100_000], plain.clone(), "100000"),
+        (&[1], GenerateOptions { exit: read_out, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { exit: together, ..plain.clone() }, "exit"),
+        (&[1], GenerateOptions { exit, steps_of, ..plain.clone() }, "steps_of"),
+        (&[1], GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() }, "speculate"),
+        (&[1], GenerateOptions { max_tokens: Some(0), ..plain.clone() }, "max_tokens"),
+        (&[1], GenerateOptions { steps: Some(0), ..plain }, "steps"),
+    ];
+    for (prompt, options, part) in cases {
+        let message = batch.add(prompt, 0, &options).err().map(|error| error.to_string());
+        ensure!(message.as_deref().is_some_and(|text| text.contains(part)), "{part}: {message:?}");
+    }
+    ensure!(batch.next()?.is_none(), "a token of nobody");
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! Depth that is decided on the device: tokens that leave early take the steps they are said to take, cost nothing afterwards, and are what a pass of just
+//! so many steps computes.
+
+use anyhow::{Context, Result, ensure};
+use ruminate::trace::most_likely;
+use ruminate::{
+    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvStrategy, LoadOptions, Lookup,
+    Model, Piece, PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
+};
+use ruminate_engine::Device;
+use ruminate_tests::{compare, device, trial};
+
+/// Token ids that the demo has, whatever it was trained on.
+fn prompt(count: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
+}
+
+fn model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn session(model: &Model) -> Result<Session> {
+    Ok(model.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?)
+}
+
+fn greedy(steps: u32, exit: Option<Exit>) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        exit,
+        max_tokens: Some(6),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
+}
+
+/// Fails unless a token is the most likely one.
+fn chosen(logits: &[f32], piece: &Piece) -> Result<()> {
+    let [best] = most_likely(logits, 1)[..] else { anyhow::bail!("no logits") };
+    ensure!(best == piece.token, "{piece:?}, but {best} is the most likely");
+    Ok(())
+}
+
+fn pieces(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<Piece>> {
+    Ok(session.generate(prompt, options)?.collect::<Result<_, _>>()?)
+}
+
+/// A criterion that no value meets.
+fn unmet(criterion: Criterion) -> Exit {
+    Exit { threshold: if criterion.at_least() { 1e9 } else { -1.0 }, ..Exit::new(criterion) }
+}
+
+#[trial(device, cpu, full)]
+fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let expected = session(&model)?.forward(&prompt(7), 9, State::Seeded, true)?;
+    for criterion in Criterion::ALL {
+        let exit = Exit { every: 4, min_steps: 1, ..unmet(criterion) };
+        let found = session(&model)?.forward_until_settled(&prompt(7), 9, &exit, State::Seeded, true)?;
+        ensure!(found.steps == [9; 7], "{exit}: {:?}", found.steps);
+        compare(&found.logits, &expected, 1e-10).with_context(|| exit.to_string())?;
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for (criterion, threshold) in
+        [(Criterion::LatentDiff, 0.3), (Criterion::Kl, 0.3), (Criterion::ArgmaxStability, 2.0)]
+    {
+        let exit = Exit { threshold, ..Exit::new(criterion) };
+        let mut early = session(&model)?;
+        early.forward(&prompt(5), 40, State::Seeded, false)?;
+        let found = early.forward_until_settled(&[17], 40, &exit, State::Seeded, false)?;
+        let [steps] = found.steps[..] else { anyhow::bail!("{:?}", found.steps) };
+        ensure!((1..40).contains(&steps), "{exit}: {steps} steps");
+        let [values] = &found.values[..] else { anyhow::bail!("{} lists of values", found.values.len()) };
+        ensure!(values.len() == steps as usize, "{exit}: {} checks in {steps} steps", values.len());
+        let met = |value: f32| if criterion.at_least() { value >= threshold } else { value < threshold };
+        let last = values.iter().position(|&value| met(value));
+        ensure!(last == Some(values.len() - 1), "{exit}: {values:?}");
+
+        let mut fixed = session(&model)?;
+        fixed.forward(&prompt(5), 40, State::Seeded, false)?;
+        compare(&found.logits, &fixed.forward(&[17], steps, State::Seeded, false)?, 1e-10)?;
+        // The next token sees the same keys and values.
+        let next = [early.forward(&[4], 12, State::Seeded, false)?, fixed.forward(&[4], 12, State::Seeded, false)?];
+        compare(&next[0], &next[1], 1e-10)?;
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn checks_begin_behind_the_least_steps_and_come_every_so_often(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for criterion in [Criterion::LatentDiff, Criterion::EntropyDiff] {
+        // Everything is settled at the first check.
+        let always = Exit { threshold: 1e9, ..Exit::new(criterion) };
+        for (min_steps, steps, expected) in [(0, 20, 1), (5, 20, 6), (30, 20, 20), (19, 20, 20)] {
+            let exit = Exit { min_steps, every: 3, ..always };
+            let found = session(&model)?.forward_until_settled(&[7], steps, &exit, State::Seeded, false)?;
+            ensure!(found.steps == [expected], "{exit}, {min_steps}: {:?}", found.steps);
+        }
+        for (every, steps, checks) in [(1, 10, 10), (3, 10, 4), (3, 9, 3), (10, 10, 1), (11, 10, 1)] {
+            let exit = Exit { every, ..unmet(criterion) };
+            let found = session(&model)?.forward_until_settled(&[7], steps, &exit, State::Seeded, false)?;
+            ensure!(found.steps == [steps] && found.values[0].len() == checks, "{exit}, every {every}: {found:?}");
+        }
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let exit = Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) };
+    let tokens = prompt(30);
+    let together = session(&model)?.forward_until_settled(&tokens, 50, &exit, State::Seeded, true)?;
+    let mut single = session(&model)?;
+    let (mut logits, mut steps) = (Vec::new(), Vec::new());
+    for token in &tokens {
+        let found = single.forward_until_settled(&[*token], 50, &exit, State::Seeded, true)?;
+        logits.extend(found.logits);
+        steps.extend(found.steps);
+    }
+    ensure!(together.steps == steps, "{:?} in company, {steps:?} alone", together.steps);
+    ensure!(steps.iter().min() < steps.iter().max(), "all leave at once: {steps:?}");
+    compare(&together.logits, &logits, 1e-8)?;
+
+    let all = Exit { prefill: PrefillExit::Together, ..exit };
+    let found = session(&model)?.forward_until_settled(&tokens, 50, &all, State::Seeded, false)?;
+    ensure!(found.steps.iter().all(|&steps| steps == found.steps[0] && steps < 50), "{:?}", found.steps);
+    let none = Exit { prefill: PrefillExit::Never, ..exit };
+    let found = session(&model)?.forward_until_settled(&tokens, 50, &none, State::Seeded, false)?;
+    ensure!(found.steps.is_empty(), "{:?}", found.steps);
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for criterion in [Criterion::Cosine, Criterion::MinPKl] {
+        let exit = Exit { threshold: 0.05, ..Exit::new(criterion) };
+        let found = pieces(&mut session(&model)?, &prompt(9), &greedy(30, Some(exit)))?;
+        let mut single = session(&model)?;
+        let mut input = prompt(9);
+        for piece in &found {
+            let pass = single.forward_until_settled(&input, 30, &exit, State::Seeded, false)?;
+            ensure!(pass.steps.last() == Some(&piece.steps), "{exit}: {piece:?}, alone {:?}", pass.steps);
+            chosen(&pass.logits, piece).with_context(|| exit.to_string())?;
+            input = vec![piece.token];
+        }
+        ensure!(found.iter().any(|piece| piece.steps < 30), "{exit}: {found:?}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn leaving_early_waits_for_nothing_but_the_token(device: &Device) -> Result<()> {
+    // Its counters count this trial alone.
+    let device = &if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) };
+    let model = model(device)?;
+    for criterion in [Criterion::LatentDiff, Criterion::Kl] {
+        let mut session = session(&model)?;
+        let options = GenerateOptions { max_tokens: Some(12), ..greedy(64, Some(Exit::new(criterion))) };
+        let tokens = prompt(9);
+        let mut generation = session.generate(tokens.as_slice(), &options)?;
+        // The plans are recorded and the ring of staging buffers filled by the first tokens.
+        for _ in 0..4 {
+            generation.next().transpose()?;
+        }
+        let before = device.counters();
+        for _ in 0..4 {
+            generation.next().transpose()?;
+        }
+        let Counters { waits, read_backs, pipelines, buffers, bind_groups, .. } = device.counters() - before;
+        ensure!(read_backs == 4 || device.is_cpu(), "{read_backs} read-backs for 4 tokens");
+        ensure!(waits <= 4, "{waits} waits for 4 tokens");
+        ensure!(pipelines + buffers + bind_groups == 0, "created {pipelines}, {buffers}, {bind_groups}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 + 5 * token)), ..greedy(4, None) };
+    let found = pieces(&mut session(&model)?, &prompt(5), &options)?;
+    let steps: Vec<u32> = found.iter().map(|piece| piece.steps).collect();
+    ensure!(steps == [4, 7, 12, 17, 22, 27], "{steps:?}");
+    let mut single = session(&model)?;
+    let mut input = prompt(5);
+    for piece in found {
+        let logits = single.forward(&input, piece.steps, State::Seeded, false)?;
+        chosen(&logits, &piece)?;
+        input = vec![piece.token];
+    }
+    let none = GenerateOptions { steps_of: Some(StepsOf::new(|_| 0)), ..greedy(4, None) };
+    let failed = pieces(&mut session(&model)?, &prompt(5), &none);
+    ensure!(failed.is_err(), "0 steps were accepted");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_carried_state_is_the_one_that_the_last_token_left(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let session =
+        |invariant| model.session(SessionOptions { invariant, kv_dtype: Dtype::F32, ..SessionOptions::default() });
+    let leaves = Some(Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) });
+    for (exit, invariant) in [(None, false), (None, true), (leaves, false), (leaves, true)] {
+        let options = GenerateOptions { continuous: Some(Continuous::Raw), ..greedy(9, exit) };
+        let found = pieces(&mut session(invariant)?, &prompt(5), &options)?;
+        let mut single = session(invariant)?;
+        let (mut input, mut state) = (prompt(5), State::Seeded);
+        for piece in &found {
+            let logits = match &exit {
+                None => single.forward(&input, 9, state, false)?,
+                Some(exit) => single.forward_until_settled(&input, 9, exit, state, false)?.logits,
+            };
+            chosen(&logits, piece)?;
+            (input, state) = (vec![piece.token], State::Carried);
+        }
+        let fresh = single.forward(&[1], 3, State::Seeded, false)?;
+        single.rewind(single.position() - 1)?;
+        let from_last = single.forward(&[1], 3, State::Carried, false)?;
+        ensure!(fresh != from_last, "the state was not carried");
+    }
+    ensure!(session(false)?.forward(&[1], 3, State::Carried, false).is_err(), "there is no state yet");
+    Ok(())
+}
+
+/// Against passes that are handed the latents of the one before.
+#[trial(device, cpu, full)]
+fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
+    let found = pieces(&mut session(&model)?, &prompt(5), &options)?;
+    let (n, vocab) = (model.config().n_embd as usize, model.config().padded_vocab_size as usize);
+    let mut single = session(&model)?;
+    let (mut input, mut latents) = (prompt(5), Vec::new());
+    for piece in &found {
+        single.begin(&input, 3, if latents.is_empty() { State::Seeded } else { State::Given(&latents) })?;
+        single.iterate(3)?;
+        let read = single.read_out()?;
+        chosen(&read.logits[read.logits.len() - vocab..], piece)?;
+        (input, latents) = (vec![piece.token], read.latents[read.latents.len() - n..].to_vec());
+    }
+    Ok(())
+}
+
+/// Passes run ahead of the tokens that are taken: their states are nobody's.
+#[trial(device, cpu, full)]
+fn the_state_of_a_pass_that_ran_ahead_is_not_carried(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut session = session(&model)?;
+    let tokens = prompt(5);
+    let mut generation = session.generate(tokens.as_slice(), &greedy(3, None))?;
+    generation.next().transpose()?;
+    drop(generation);
+    let refused = session.forward(&[1], 3, State::Carried, false);
+    ensure!(matches!(refused, Err(Error::Option { name: "state", .. })), "{refused:?}");
+    // As soon as a pass is somebody's, its state is there again.
+    session.forward(&[1], 3, State::Seeded, false)?;
+    session.forward(&[2], 3, State::Carried, false)?;
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let own = |share| {
+        let options = SessionOptions { kv_dtype: Dtype::F32, share, context: Some(128), ..SessionOptions::default() };
+        Ok::<_, anyhow::Error>(model.session(options)?)
+    };
+    let mut logits = Vec::new();
+    let mut bytes = Vec::new();
+    for share in [KvShare::None, KvShare::Anchor, KvShare::Steps(4), KvShare::Steps(1)] {
+        let mut session = own(share)?;
+        logits.push(session.forward(&prompt(100), 32, State::Seeded, false)?);
+        bytes.push(session.kv_bytes());
+    }
+    ensure!(bytes.is_sorted_by(|a, b| a > b), "{bytes:?} bytes");
+    // States have settled by the last steps, so those see much the same whichever step is kept.
+    compare(&logits[1], &logits[0], 1e-3)?;
+    compare(&logits[2], &logits[0], 1e-3)?;
+    // At no more steps than slots nothing is shared.
+    let few = |share| own(share)?.forward(&prompt(40), 4, State::Seeded, false).map_err(anyhow::Error::from);
+    compare(&few(KvShare::Steps(4))?, &few(KvShare::None)?, 1e-12)?;
+    ensure!(own(KvShare::Steps(0)).is_err(), "steps that are 0 apart");
+    Ok(())
+}
+
+fn names() -> Result<()> {
+    let parsed = |name: &str| KvStrategy::parse(name, 4);
+    let strategy = |lookup, share| KvStrategy { lookup, share };
+    let (full, latest) = (Lookup::Full, Lookup::Latest);
+    for (name, expected) in [
+        ("full", strategy(full, KvShare::None)),
+        ("skip", strategy(full, KvShare::None)),
+        ("latest", strategy(latest, KvShare::None)),
+        ("available-m4", strategy(latest, KvShare::None)),
+        ("always-last-m4", strategy(Lookup::AlwaysLast, KvShare::None)),
+        ("compress-s4", strategy(latest, KvShare::Steps(1))),
+        ("latest-m4-compress-s16", strategy(latest, KvShare::Steps(4))),
+        ("full-compress-anchor", strategy(full, KvShare::Anchor)),
+    ] {
+        ensure!(parsed(name)? == expected, "{name}: {:?}", parsed(name));
+    }
+    for (name, reason) in [
+        ("compress-r4", "overwrite"),
+        ("compress-s6", "multiple"),
+        ("latest-m3", "layers"),
+        ("randomized", "latest"),
+        ("compress-", "compress-sN"),
+        ("", "latest"),
+    ] {
+        let error = parsed(name).err().with_context(|| format!("{name:?} was read"))?;
+        ensure!(error.to_string().contains(reason), "{name}: {error}");
+    }
+    Ok(())
+}

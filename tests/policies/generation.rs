@@ -1,0 +1,300 @@
+//! Generation with the embedded demo: what the loop costs the host, and that results do not depend on how the work is cut.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ruminate::{
+    Counters, Dtype, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, State,
+    StopReason, demo,
+};
+use ruminate_engine::Device;
+use ruminate_tests::{device, trial};
+
+const PROMPT: &str = demo::PROMPTS[0].0;
+
+fn model(device: &Device) -> Result<Model> {
+    Ok(Model::demo(device, LoadOptions::default())?)
+}
+
+fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(tokens),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
+}
+
+fn tokens(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<Vec<u32>> {
+    let pieces = session.generate(prompt, options)?;
+    Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
+}
+
+fn text(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<String> {
+    let pieces = session.generate(prompt, options)?;
+    Ok(pieces.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?)
+}
+
+/// A device of the same kind that no other trial uses: its counters count this trial alone.
+fn own(device: &Device) -> Device {
+    if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) }
+}
+
+#[trial(device, cpu, full)]
+fn a_decode_step_waits_for_nothing_but_its_token(device: &Device) -> Result<()> {
+    let device = &own(device);
+    let model = model(device)?;
+    let mut session = model.session(SessionOptions::default())?;
+    let options = greedy(32, 12);
+    let mut generation = session.generate(PROMPT, &options)?;
+    // The plan is recorded and the ring of staging buffers filled by the first tokens.
+    for _ in 0..4 {
+        generation.next().transpose()?;
+    }
+    let before = device.counters();
+    for _ in 0..4 {
+        generation.next().transpose()?;
+    }
+    let Counters { waits, read_backs, launches, pipelines, buffers, bind_groups, submissions, .. } =
+        device.counters() - before;
+    ensure!(read_backs == 4 || device.is_cpu(), "{read_backs} read-backs for 4 tokens");
+    ensure!(waits <= 4, "{waits} waits for 4 tokens");
+    ensure!(pipelines + buffers + bind_groups == 0, "created {pipelines}, {buffers}, {bind_groups}");
+    ensure!(launches >= 4 * 32 * 10, "{launches} launches are too few for 4 tokens of 32 steps");
+    ensure!(device.is_cpu() || submissions >= 4, "{submissions} submissions");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn the_demo_is_wrong_at_one_step_and_right_at_many(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for (prompt, right) in demo::PROMPTS {
+        for (steps, expected) in [(1, false), (32, true)] {
+            let mut session = model.session(SessionOptions::default())?;
+            let options = GenerateOptions { end_tokens: None, ..greedy(steps, 8) };
+            let answer = text(&mut session, prompt, &options)?;
+            ensure!((answer.trim() == right.trim()) == expected, "{prompt} at {steps} steps: {answer:?}");
+        }
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn the_same_seed_gives_the_same_tokens_and_another_seed_others(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let sampling = Sampling { temperature: 3.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
+    let run = |seed| {
+        let mut session = model.session(SessionOptions { seed, ..SessionOptions::default() })?;
+        tokens(&mut session, PROMPT, &GenerateOptions { sampling, ..greedy(2, 16) })
+    };
+    let (first, second, other) = (run(1)?, run(1)?, run(2)?);
+    ensure!(first == second, "seed 1 gave {first:?} and {second:?}");
+    ensure!(first != other, "seeds 1 and 2 both gave {first:?}");
+    Ok(())
+}
+
+fn close(found: &[f32], expected: &[f32]) -> Result<()> {
+    ruminate_tests::compare(found, expected, 1e-8)
+}
+
+/// Some token ids that the demo has.
+fn many(count: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
+}
+
+fn session(model: &Model) -> Result<Session> {
+    let options = SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() };
+    Ok(model.session(options)?)
+}
+
+#[trial(device, cpu, full)]
+fn a_long_prompt_in_chunks_gives_the_logits_of_single_tokens(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(300);
+    let whole = session(&model)?.forward(&all, 2, State::Seeded, false)?;
+    let mut session = session(&model)?;
+    session.forward(&all[..259], 2, State::Seeded, false)?;
+    session.forward(&all[259..297], 2, State::Seeded, false)?;
+    session.forward(&all[297..299], 2, State::Seeded, false)?;
+    close(&session.forward(&all[299..], 2, State::Seeded, false)?, &whole)
+}
+
+#[trial(device, cpu, full)]
+fn a_cache_that_grows_gives_what_a_large_one_gives(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(220);
+    let mut grown = session(&model)?;
+    let mut logits = Vec::new();
+    for chunk in all.chunks(60) {
+        logits = grown.forward(chunk, 10, State::Seeded, false)?;
+    }
+    let mut large = session(&model)?;
+    // One pass reserves everything at once.
+    large.forward(&all[..200], 10, State::Seeded, false)?;
+    close(&large.forward(&all[200..], 10, State::Seeded, false)?, &logits)?;
+    ensure!(grown.kv_bytes() > 220 * 10 * 2 * 2 * 96 * 4, "{} bytes cannot hold 220 positions", grown.kv_bytes());
+    Ok(())
+}
+
+fn quantised(model: &Model) -> Result<Session> {
+    Ok(model.session(SessionOptions { kv_dtype: Dtype::Q8, ..SessionOptions::default() })?)
+}
+
+#[trial(device, cpu, full)]
+fn a_cache_in_q8_gives_the_answers_of_one_in_f32(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    for (prompt, right) in demo::PROMPTS {
+        let options = GenerateOptions { end_tokens: None, ..greedy(32, 8) };
+        let answer = text(&mut quantised(&model)?, prompt, &options)?;
+        ensure!(answer.trim() == right.trim(), "{prompt}: {answer:?}");
+        let expected = text(&mut session(&model)?, prompt, &options)?;
+        ensure!(answer == expected, "{prompt}: {answer:?}, in f32 {expected:?}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn a_cache_in_q8_can_be_rewound_and_grown_and_filled_in_any_chunks(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(120);
+    let mut session = quantised(&model)?;
+    let whole = session.forward(&all, 6, State::Seeded, false)?;
+    let bytes = session.kv_bytes();
+    session.rewind(0)?;
+    ensure!(session.forward(&all, 6, State::Seeded, false)? == whole, "the same again is something else");
+    session.rewind(70)?;
+    // Rows that come alone take another kernel; where sums differ in the last bit, a number may round to its neighbour.
+    let mut single = Vec::new();
+    for token in &all[70..] {
+        single = session.forward(&[*token], 6, State::Seeded, false)?;
+    }
+    ruminate_tests::compare(&single, &whole, 1e-4)?;
+    let mut grown = quantised(&model)?;
+    for chunk in all.chunks(33) {
+        single = grown.forward(chunk, 6, State::Seeded, false)?;
+    }
+    ruminate_tests::compare(&single, &whole, 1e-4)?;
+    let mut wide = self::session(&model)?;
+    wide.forward(&all, 6, State::Seeded, false)?;
+    ensure!(bytes < wide.kv_bytes(), "{bytes} bytes in q8, {} in f32", wide.kv_bytes());
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn more_steps_than_before_widen_the_tables(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let all = many(40);
+    let deep = model.config().mean_recurrence + 20;
+    let run = |first: u32| -> Result<Vec<f32>> {
+        let mut session = session(&model)?;
+        session.forward(&all[..1], first, State::Seeded, false)?;
+        session.rewind(0)?;
+        Ok(session.forward(&all, deep, State::Seeded, false)?)
+    };
+    close(&run(2)?, &run(deep)?)
+}
+
+#[trial(device, cpu, full)]
+fn stopping_early_leaves_a_session_that_goes_on_as_if_whole(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let whole = tokens(&mut session(&model)?, PROMPT, &greedy(4, 12))?;
+    let mut session = session(&model)?;
+    let mut generation = session.generate(PROMPT, &greedy(4, 12))?;
+    let first: Vec<u32> =
+        generation.by_ref().take(5).map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?;
+    drop(generation);
+    ensure!(first == whole[..5], "{first:?} is not the start of {whole:?}");
+    let last = [first[4]];
+    let rest: Vec<u32> = session
+        .generate(&last[..], &greedy(4, 7))?
+        .map(|piece| piece.map(|piece| piece.token))
+        .collect::<Result<_, _>>()?;
+    ensure!(rest == whole[5..], "{rest:?} does not continue {whole:?}");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn stop_strings_and_limits_end_generation_with_their_reason(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let end = |options: GenerateOptions, context| -> Result<(String, Option<StopReason>)> {
+        let mut session = model.session(SessionOptions { context, ..SessionOptions::default() })?;
+        let mut generation = session.generate(PROMPT, &options)?;
+        let text = generation.by_ref().map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?;
+        Ok((text, generation.stop_reason()))
+    };
+    let stop = GenerateOptions { stop: vec!["A.".to_owned()], ..greedy(32, 8) };
+    let (text, reason) = end(stop, None)?;
+    ensure!(text == " " && reason == Some(StopReason::StopString), "{text:?}, {reason:?}");
+    let (_, reason) = end(greedy(32, 3), None)?;
+    ensure!(reason == Some(StopReason::MaxTokens), "{reason:?}");
+    let (_, reason) = end(GenerateOptions { max_tokens: None, ..greedy(2, 1) }, Some(64))?;
+    ensure!(reason == Some(StopReason::ContextFull), "{reason:?}");
+    let (_, reason) = end(GenerateOptions { end_tokens: None, ..greedy(32, 8) }, None)?;
+    ensure!(matches!(reason, Some(StopReason::EndToken(_))), "{reason:?}");
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn bounded_steps_give_the_tokens_of_the_iterator(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let expected = tokens(&mut session(&model)?, PROMPT, &greedy(4, 6))?;
+    // From one launch per call to more than a token's.
+    for budget in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(10)] {
+        let mut session = session(&model)?;
+        let mut generation = session.generate(PROMPT, &greedy(4, 6))?;
+        let mut found = Vec::new();
+        let reason = loop {
+            match generation.step(budget)? {
+                Progress::Working => {}
+                Progress::Token(piece) => found.push(piece.token),
+                Progress::Done(reason) => break reason,
+            }
+        };
+        ensure!(found == expected, "{found:?} with {budget:?}, expected {expected:?}");
+        ensure!(reason == StopReason::MaxTokens && generation.stop_reason() == Some(reason), "{reason:?}");
+        ensure!(generation.step(budget)? == Progress::Done(reason) && generation.next().is_none(), "it went on");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Result<()> {
+    let model = model(device)?;
+    let mut session = model.session(SessionOptions { context: Some(32), ..SessionOptions::default() })?;
+    let message = |outcome: Result<Vec<f32>, ruminate::Error>| outcome.err().map(|error| error.to_string());
+    let cases = [
+        (message(session.forward(&many(33), 1, State::Seeded, false)), "33 tokens do not fit the context of 32"),
+        (message(session.forward(&[], 1, State::Seeded, false)), "prompt is empty"),
+        (message(session.forward(&[9999], 1, State::Seeded, false)), "token id 9999"),
+        (message(session.forward(&[1], 0, State::Seeded, false)), "steps is 0"),
+        (message(session.forward(&[1], 1, State::Given(&[0.0; 3]), false)), "3 values, expected 96"),
+        (message(session.states()), "begin"),
+    ];
+    for (found, expected) in cases {
+        ensure!(found.as_ref().is_some_and(|text| text.contains(expected)), "{found:?} does not say {expected:?}");
+    }
+    let nan = Sampling { temperature: f32::NAN, ..Sampling::GREEDY };
+    let refused = session.generate(PROMPT, &GenerateOptions { sampling: nan, ..greedy(1, 1) }).err();
+    ensure!(refused.is_some_and(|error| error.to_string().contains("temperature")), "NaN was accepted");
+    let nibbles = SessionOptions { kv_dtype: Dtype::Q4, ..SessionOptions::default() };
+    let refused = model.session(nibbles).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(refused.contains("kv_dtype is q4") && refused.contains("f32, bf16 or q8"), "q4: {refused:?}");
+    ensure!(model.session(SessionOptions { context: Some(100_000), ..SessionOptions::default() }).is_err(), "100,000");
+    session.forward(&many(32), 1, State::Seeded, false)?;
+    Ok(())
+}
+
+#[trial(device, cpu, full)]
+fn everything_is_freed(device: &Device) -> Result<()> {
+    let device = own(device);
+    let before = device.counters();
+    let model = model(&device)?;
+    let mut session = model.session(SessionOptions::default())?;
+    tokens(&mut session, PROMPT, &greedy(2, 3))?;
+    ensure!(device.counters().live_bytes > 1_000_000, "the model takes no memory");
+    drop((session, model));
+    let left = device.counters();
+    ensure!(left.live_buffers == before.live_buffers, "{} buffers are left", left.live_buffers - before.live_buffers);
+    Ok(())
+}

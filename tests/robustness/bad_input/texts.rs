@@ -1,0 +1,137 @@
+//! Prompts and flags that cannot be meant.
+
+use anyhow::Result;
+use ruminate_tests::{Folder, trial};
+
+use crate::call::refused;
+
+#[trial(full)]
+fn empty_prompt() -> Result<()> {
+    refused(&["run", "--cpu", ""], None, 2, &["the prompt is empty"])?;
+    refused(&["run", "--cpu", "-"], Some(b""), 2, &["the prompt is empty"])?;
+    refused(&["run", "--cpu", "-"], Some(b"\n"), 2, &["the prompt is empty"])?;
+    let model = ruminate_tests::demo_files::folder()?;
+    let path = model.path().display().to_string();
+    refused(&["run", "--cpu", "-m", &path], None, 2, &["no prompt: give one as argument"])?;
+    Ok(())
+}
+
+#[trial(full)]
+fn prompt_too_long() -> Result<()> {
+    let prompt = "Ball in C. Swap CE AC AB AD AE";
+    let words = ["do not fit the context of 3", "shorten the prompt", "up to 512"];
+    refused(&["run", "--cpu", "-c", "3", prompt], None, 1, &words)?;
+    refused(
+        &["run", "--cpu", "-c", "513", "x"],
+        None,
+        2,
+        &["--ctx-size is 513", "between 1 and the model's block_size"],
+    )?;
+    // A wave that begins with its prompt needs a position for the token behind it.
+    let words = ["3 tokens fill the context of 3", "needs a position of its own", "up to 512"];
+    refused(&["run", "--cpu", "-c", "3", "--diffusion", "--no-full-prefill", "3+"], None, 1, &words)?;
+    // Long before any tokenizer would have read it.
+    for piece in ["1", "a", " ", "Ball in C. "] {
+        refused(
+            &["run", "--cpu", "-"],
+            Some(&piece.repeat(20_000_000 / piece.len()).into_bytes()),
+            1,
+            &["do not fit"],
+        )?;
+    }
+    Ok(())
+}
+
+fn invalid_utf8() -> Result<()> {
+    let words = ["not valid UTF-8", "byte 2 begins no character", "convert it"];
+    refused(&["run", "--cpu", "-"], Some(b"ab\xff"), 2, &words)?;
+    let folder = Folder::new()?;
+    folder.write("prompt", b"ab\xe2\x82")?;
+    let path = folder.path().join("prompt").display().to_string();
+    refused(&["run", "--cpu", "-f", &path], None, 2, &words)?;
+    Ok(())
+}
+
+#[trial(full)]
+fn steps_0() -> Result<()> {
+    refused(&["run", "--cpu", "--steps", "0", "x"], None, 2, &["--steps", "0 is not in 1..=65536"])?;
+    refused(&["run", "--cpu", "--steps", "65537", "x"], None, 2, &["--steps", "65537 is not in 1..=65536"])?;
+    Ok(())
+}
+
+#[trial(full)]
+fn nan_temperature() -> Result<()> {
+    for (given, shown) in [("nan", "NaN"), ("inf", "inf"), ("-1", "-1")] {
+        let flag = format!("--temp={given}");
+        let words = [&format!("--temp is {shown}"), "it must be a number of at least 0"];
+        refused(&["run", "--cpu", &flag, "x"], None, 2, &words.map(|word| word as &str))?;
+    }
+    Ok(())
+}
+
+/// As a word of its own, a negative number could be taken for a flag.
+#[trial(full)]
+fn negative_numbers() -> Result<()> {
+    for (flag, value, words) in [
+        ("--temp", "-1", "is -1; it must be a number of at least 0"),
+        ("--top-p", "-0.5", "is -0.5; it must be a number above 0"),
+        ("--init-scale", "-1", "is -1; it must be a number"),
+        ("--steps", "-1", "-1 is not in 1..=65536"),
+        ("--seed", "-1", "invalid digit"),
+        ("--noise", "-1", "give a kind and a scale"),
+    ] {
+        refused(&["run", "--cpu", flag, value, "x"], None, 2, &[flag, words])?;
+    }
+    Ok(())
+}
+
+#[trial(full)]
+fn other_flags_out_of_range() -> Result<()> {
+    for (flag, words) in [
+        ("--top-p=nan", "--top-p is NaN"),
+        ("--top-p=0", "--top-p is 0"),
+        ("--min-p=2", "--min-p is 2"),
+        ("--repeat-penalty=0", "--repeat-penalty is 0"),
+        ("--dry-multiplier=inf", "--dry-multiplier is inf"),
+        ("--logit-bias=1nan", "is no token and value"),
+        ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
+        ("--noise=fixed=9", "--noise is fixed=9"),
+        ("--init-scale=1e20", "--init-scale is 100000000000000000000; it must be a number from 0 to 1000000"),
+        ("--init-scale=nan", "--init-scale is NaN"),
+        ("--stop=", "--stop is empty"),
+        ("--max-tokens=0", "0 is not in 1.."),
+        ("--ctx-size=0", "0 is not in 1.."),
+        ("--seed=x", "invalid digit"),
+        ("--dtype=f64", "`f64` is no dtype; there are f32, f16, bf16"),
+        ("--stream", "--json"),
+        ("--nonsense", "--nonsense"),
+        ("--gpu=0", "cannot be used with"),
+    ] {
+        refused(&["run", "--cpu", flag, "x"], None, 2, &[words])?;
+    }
+    for (flags, words) in [
+        (&["--speculate", "--draft-len=64"][..], "--draft-len is 64; it must be from 1 to 63 tokens"),
+        (&["--speculate=9", "--steps=8"], "--speculate is 9; it must be from 1 to the steps"),
+        (&["--pipeline=1", "--steps=99"], "--pipeline is 1; it must be at least 1, and at least a 64th"),
+        (&["--pipeline", "--continuous"], "--pipeline and --continuous do not go together"),
+        (&["--diffusion", "--exit=latent-diff"], "rules of their own (--freeze)"),
+        (&["--diffusion", "--noise=fixed=0.1"], "by another rule (--noise-mix)"),
+        (&["--diffusion", "--wavefront=2", "--no-full-prefill", "-p=Ball in C"], "(leave out --no-full-prefill)"),
+        (&["--diffusion", "--invariant"], "--diffusion and --invariant do not go together"),
+        (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, where the core block has 2 layers; it must be -mN"),
+        (
+            &["--kv-lookup=compress-s3"],
+            "--kv-lookup is compress-s3, where the core block has 2 layers; it must be compress-sN",
+        ),
+    ] {
+        let prompt: &[&str] = if flags.iter().any(|flag| flag.starts_with("-p")) { &[] } else { &["x"] };
+        refused(&[&["run", "--cpu"], flags, prompt].concat(), None, 2, &[words])?;
+    }
+    Ok(())
+}
+
+#[trial(full)]
+fn prompt_from_a_file_that_does_not_exist() -> Result<()> {
+    refused(&["run", "--cpu", "-f", "/no/such/file"], None, 1, &["cannot read the prompt from /no/such/file"])?;
+    Ok(())
+}

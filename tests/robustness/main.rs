@@ -1,0 +1,9 @@
+//! Bad input, broken servers, and machines that are not as they should be.
+
+mod bad_input;
+#[cfg(feature = "pull")]
+mod pull;
+
+fn main() -> std::process::ExitCode {
+    ruminate_tests::main()
+}

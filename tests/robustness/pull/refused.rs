@@ -1,0 +1,150 @@
+//! What the hub refuses, what is no model, and what tries to leave the cache.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, Done, INDEX, SHARD, UNNEEDED, content};
+use crate::server::{Fault, REPO};
+use ruminate_tests::trial;
+
+#[trial(full)]
+fn a_missing_model_or_revision_is_named() {
+    let bed = Bed::new();
+    bed.run(&["pull", "maker/no-such"])
+        .expect(4, &["has no model `maker/no-such`", "check owner and name", "HF_TOKEN"]);
+    bed.run(&["pull", "maker/small-loop@v2"]).expect(4, &["no revision `v2`", "tree/main"]);
+    assert!(!bed.cache().exists());
+}
+
+#[trial(full)]
+fn without_a_token_a_refusal_says_how_to_give_one() {
+    let bed = Bed::new();
+    bed.server.faults(|_| Some(Fault::Status(401, &[])));
+    bed.pull().expect(1, &["wants to know who asks", "HF_TOKEN", "hf auth login"]);
+    bed.server.faults(|_| Some(Fault::Status(401, &[("X-Error-Code", "RepoNotFound")])));
+    bed.pull().expect(4, &["has no model", "HF_TOKEN"]);
+}
+
+#[trial(full)]
+fn a_token_that_is_not_accepted_is_named_but_not_shown() {
+    let bed = Bed::new();
+    let words = "Invalid credentials in Authorization header";
+    bed.server
+        .faults(|_| Some(Fault::Status(401, &[("X-Error-Message", "Invalid credentials in Authorization header")])));
+    let output = bed.command(&["pull", REPO]).env("HF_TOKEN", "hf_secret").output().expect("the program starts");
+    let done = Done::from(output).expect(1, &["does not accept the token in HF_TOKEN", words]);
+    assert!(!done.errors.contains("hf_secret"));
+    std::fs::write(bed.home.path().join("token"), "hf_secret").expect("a file");
+    let done = bed.pull().expect(1, &[&bed.home.path().join("token").display().to_string()]);
+    assert!(!done.errors.contains("hf_secret"));
+}
+
+#[trial(full)]
+fn a_licence_to_accept_is_named() {
+    let bed = Bed::new();
+    // The list of a gated model is public, its files are not.
+    bed.server.faults(|request| {
+        let file = !request.path.starts_with("/api/");
+        file.then_some(Fault::Status(403, &[("X-Error-Code", "GatedRepo"), ("X-Error-Message", "Ask for access")]))
+    });
+    bed.pull().expect(1, &["accept its licence at http://127.0.0.1", "Ask for access", "HF_TOKEN"]);
+}
+
+#[trial(full)]
+fn without_a_network_the_mirror_is_named() {
+    let bed = Bed::new();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address");
+    for (endpoint, code, words) in [
+        (format!("http://{free}"), 1, "cannot reach"),
+        ("http://no-such-host.invalid".to_owned(), 1, "no-such-host.invalid"),
+        ("not an address".to_owned(), 1, "HF_ENDPOINT"),
+    ] {
+        let output = bed.command(&["pull", REPO]).env("HF_ENDPOINT", endpoint).output().expect("the program starts");
+        Done::from(output).expect(code, &[words, "HF_ENDPOINT"]);
+    }
+}
+
+#[trial(full)]
+fn certificates_are_read_from_the_file_that_is_named() {
+    let bed = Bed::new();
+    let none = bed.home.path().join("none.pem");
+    std::fs::write(&none, "no certificate").expect("a file");
+    for (name, path, words) in [
+        ("SSL_CERT_FILE", bed.home.path().join("missing.pem"), "missing.pem"),
+        ("REQUESTS_CA_BUNDLE", none, "holds no certificate"),
+    ] {
+        let output = bed.command(&["pull", REPO]).env(name, path).output().expect("the program starts");
+        Done::from(output).expect(1, &[name, words]);
+    }
+}
+
+#[trial(full)]
+fn offline_nothing_is_asked() {
+    let bed = Bed::new();
+    let output = bed.command(&["pull", REPO]).env("HF_HUB_OFFLINE", "1").output().expect("the program starts");
+    Done::from(output).expect(1, &["HF_HUB_OFFLINE"]);
+    assert!(bed.server.requests().is_empty());
+}
+
+#[trial(full)]
+fn what_is_no_checkpoint_is_not_downloaded() {
+    let bed = Bed::new();
+    let mut config: Value = serde_json::from_slice(&content("config.json")).expect("JSON");
+    config["model_type"] = json!("llama");
+    bed.server.set("config.json", config.to_string());
+    bed.pull().expect(4, &["config.json of maker/small-loop", "model_type", "llama"]);
+    bed.server.set("config.json", "{");
+    bed.pull().expect(4, &["config.json of maker/small-loop", "does not parse"]);
+    bed.server.remove(INDEX);
+    let asked = bed.server.requests();
+    assert!(!asked.iter().any(|request| request.cdn), "weights were asked for: {asked:?}");
+    let done = bed.pull().expect(4, &["no checkpoint", "there is"]);
+    assert!(UNNEEDED.iter().all(|name| done.errors.contains(name)), "{}", done.errors);
+    assert!(!bed.snapshot().exists());
+}
+
+#[trial(full)]
+fn names_from_the_server_do_not_leave_the_cache() {
+    let bed = Bed::new();
+    let evil = "../../../../evil.safetensors";
+    let index: Value = serde_json::from_slice(&content(INDEX)).expect("JSON");
+    let mut other = index.clone();
+    other["weight_map"]["transformer.ln_f.weight"] = json!(evil);
+    bed.server.set(INDEX, other.to_string());
+    bed.server.set(evil, "evil");
+    bed.server.set("tokenizer/../../evil.json", "evil");
+    bed.pull().expect(4, &["no name of a file", "evil"]);
+    bed.server.set(INDEX, index.to_string());
+    bed.server.set_commit("../../../../evil");
+    bed.pull().expect(1, &["no commit"]);
+    bed.server.set_commit(crate::server::COMMIT);
+    for etag in ["\"../../../evil\"", "W/\"abc\"", ""] {
+        bed.server.faults(move |request| {
+            let file = request.path.ends_with(SHARD);
+            file.then(|| Fault::Header("X-Linked-Etag", etag.to_owned()))
+        });
+        bed.pull().expect(1, &[SHARD, "no hash"]);
+    }
+    let asked = bed.server.requests();
+    assert!(!asked.iter().any(|request| request.path.contains("evil")), "{asked:?}");
+    assert!(!bed.snapshot().exists());
+}
+
+#[trial(full)]
+fn an_index_that_names_nothing_real_is_refused() {
+    let bed = Bed::new();
+    bed.server.remove(SHARD);
+    bed.pull().expect(4, &[SHARD, "which the hub does not have"]);
+    bed.server.set(INDEX, "[]");
+    bed.pull().expect(4, &[INDEX, "does not parse"]);
+}
+
+#[trial(full)]
+fn a_server_that_is_no_hub_is_refused() {
+    let bed = Bed::new();
+    bed.server.faults(|_| Some(Fault::Status(200, &[("Content-Type", "text/html")])));
+    bed.pull().expect(1, &["does not answer like a hub"]);
+    bed.server.faults(|_| Some(Fault::Status(302, &[("Location", "/again")])));
+    bed.pull().expect(1, &[]);
+}
