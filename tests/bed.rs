@@ -76,13 +76,10 @@ pub fn both(device: Option<&Device>, tests: &[Test]) -> Vec<Trial> {
 /// # Errors
 /// Says which binding differs and by how much.
 pub fn run_case(device: &Device, case: &Case) -> Result<()> {
-    let mut case = case.clone();
-    case.launch.choice = preferred(device, &case);
     if device.lacks(&case.launch).is_some() {
         return Ok(());
     }
-    let label = case.launch.kernel.label(case.launch.choice);
-    let verdict = device.verify(&case).with_context(|| format!("{label}, {}", case.name))?;
+    let verdict = device.verify(case).with_context(|| case.id())?;
     ensure!(verdict.passed(), "{verdict}");
     Ok(())
 }
@@ -103,14 +100,4 @@ pub fn compare(found: &[f32], expected: &[f32], bound: f64) -> Result<()> {
     let worst = pairs().enumerate().max_by(|(_, (a, b)), (_, (c, d))| (a - b).abs().total_cmp(&(c - d).abs()));
     ensure!(nmse <= bound, "normalised mean square error {nmse:.3e} above {bound:.0e}; worst: {worst:?}");
     Ok(())
-}
-
-/// The case's variant, with subgroups on a device that has them for every second case: both reductions are tested.
-fn preferred(device: &Device, case: &Case) -> ruminate_shaders::Choice {
-    let mut choice = case.launch.choice;
-    let axes = case.launch.kernel.axes.iter().position(|axis| axis.name == "reduce");
-    if let (Some(axis), Some(_)) = (axes, device.caps().subgroups) {
-        choice.0[axis] = u8::from(case.name.len().is_multiple_of(2));
-    }
-    choice
 }

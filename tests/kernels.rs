@@ -16,12 +16,11 @@ fn main() -> std::process::ExitCode {
     let mut all: Vec<Trial> = Vec::new();
     for kernel in KERNELS {
         all.push(trials(device.as_ref(), format!("{}::cases_match_the_twin", kernel.name), |device| {
-            (kernel.cases)().iter().try_for_each(|case| run_case(device, case))
+            kernel.all_cases().iter().try_for_each(|case| run_case(device, case))
         }));
         all.push(trials(device.as_ref(), format!("{}::random_shapes_match_the_twin", kernel.name), move |device| {
-            (first..first + RANDOM).try_for_each(|seed| {
-                run_case(device, &(kernel.random)(seed)).map_err(|error| error.context(format!("seed {seed}")))
-            })
+            let cases = (first..first + RANDOM).flat_map(|seed| kernel.random_cases(seed));
+            cases.into_iter().try_for_each(|case| run_case(device, &case))
         }));
     }
     // Drivers may crash at the end of a process that still has a device.
