@@ -1,8 +1,10 @@
-//! Every kernel of the registry on its own test cases, in bytes that must be moved per second.
+//! Every case of every kernel, in bytes that must be moved per second. A benchmark's name is the identity of its case, as [`Case::id`] returns it.
+//!
+//! [`Case::id`]: ruminate_shaders::Case::id
 
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ruminate_benches::{announce, device};
 use ruminate_engine::bench::Bench;
 use ruminate_shaders::KERNELS;
@@ -10,21 +12,27 @@ use ruminate_shaders::KERNELS;
 fn kernels(criterion: &mut Criterion) {
     let device = device();
     announce(&device);
-    for kernel in KERNELS {
-        let mut group = criterion.benchmark_group(kernel.name);
+    let mut lacking = 0;
+    for case in KERNELS.iter().flat_map(|kernel| kernel.all_cases()) {
+        if device.lacks(&case.launch).is_some() {
+            lacking += 1;
+            continue;
+        }
+        // A group and its benchmark are named after the two halves of the identity, which criterion joins with `/` again.
+        let mut group = criterion.benchmark_group(case.launch.kernel.label(case.launch.choice));
         // Equally long samples: with growing ones a slow device would take five times as long.
         group.sampling_mode(SamplingMode::Flat);
-        for case in (kernel.cases)() {
-            group.throughput(Throughput::Bytes(case.launch.cost.bytes));
-            // Made for the first round, so that a filter on the command line keeps the other cases off the device.
-            let mut run = None;
-            group.bench_function(BenchmarkId::from_parameter(&case.name), |bencher| {
-                let run =
-                    run.get_or_insert_with(|| Bench::case(&device, &case, 1, 1).expect("the device runs every case"));
-                bencher.iter_custom(|rounds| run.time(rounds).expect("the device runs every case"));
-            });
-        }
+        group.throughput(Throughput::Bytes(case.launch.cost.bytes));
+        // Made for the first round, so that a filter on the command line keeps the other cases off the device.
+        let mut run = None;
+        group.bench_function(&case.name, |bencher| {
+            let run = run.get_or_insert_with(|| Bench::case(&device, &case, 1, 1).expect("the device runs every case"));
+            bencher.iter_custom(|rounds| run.time(rounds).expect("the device runs every case"));
+        });
         group.finish();
+    }
+    if lacking > 0 {
+        eprintln!("{lacking} cases were left out: the device lacks what they need");
     }
 }
 

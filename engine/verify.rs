@@ -81,7 +81,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.kernel, self.case)?;
+        write!(f, "{}/{}", self.kernel, self.case)?;
         self.outputs.iter().filter(|output| !output.passed()).try_for_each(|output| write!(f, ": {output}"))
     }
 }
@@ -111,7 +111,7 @@ pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
 
 /// What the twin makes of a case.
 fn twin(case: &Case) -> Vec<Vec<u32>> {
-    let mut data = case.data.clone();
+    let mut data = case.data.to_vec();
     let bindings = case.launch.kernel.bindings_of(case.launch.choice);
     let slots = bindings.zip(&mut data).map(|(binding, words)| match binding.access {
         Access::Read => Slot::Read(words),

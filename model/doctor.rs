@@ -59,7 +59,7 @@ pub fn examine(
     type Make = Box<dyn Fn() -> Vec<Case>>;
     let mut jobs: Vec<(&'static Kernel, Option<u32>, Make)> = Vec::new();
     for &kernel in kernels {
-        jobs.push((kernel, None, Box::new(|| (kernel.cases)())));
+        jobs.push((kernel, None, Box::new(|| kernel.all_cases())));
         for rows in ROWS {
             let work = config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
             jobs.push((kernel, Some(rows), Box::new(move || (kernel.at)(&work))));

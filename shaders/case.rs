@@ -1,5 +1,8 @@
 //! Cases: a launch with its inputs, and how its outputs are judged. One case drives test, benchmark and doctor.
 
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
 use crate::matmul::Arithmetic;
 use crate::{Caps, Dtype, Launch, Threefry};
 
@@ -21,14 +24,43 @@ pub enum Check {
 /// A launch with the content of its buffers.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What is special about it: `1 row of 33`.
+    /// Name, unique among the cases of a variant: `1 row of 33`. See [`Case::id`].
     pub name: String,
     /// The launch.
     pub launch: Launch,
     /// Initial content of each binding, in 32-bit words.
-    pub data: Vec<Vec<u32>>,
+    pub data: Data,
     /// How each binding is judged afterwards.
     pub checks: Vec<Check>,
+}
+
+/// Initial content of the buffers of a case, in 32-bit words: one list per binding. Made when it is first read, so that listing cases takes no time, and shared
+/// by clones.
+#[derive(Clone, Debug)]
+pub struct Data(Arc<LazyLock<Vec<Vec<u32>>, Make>>);
+
+/// Makes the content of the buffers.
+type Make = Box<dyn FnOnce() -> Vec<Vec<u32>> + Send>;
+
+impl Data {
+    /// Content that `make` returns.
+    pub fn new(make: impl FnOnce() -> Vec<Vec<u32>> + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(make))))
+    }
+}
+
+impl From<Vec<Vec<u32>>> for Data {
+    fn from(words: Vec<Vec<u32>>) -> Self {
+        Self::new(|| words)
+    }
+}
+
+impl Deref for Data {
+    type Target = [Vec<u32>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 /// Sizes of a model, and rows of a pass: what the launches of that model look like.

@@ -9,6 +9,7 @@
 mod assemble;
 mod caps;
 mod case;
+mod cases;
 mod kernel;
 mod row;
 mod slots;
@@ -31,7 +32,8 @@ pub mod weight;
 
 pub use assemble::assemble;
 pub use caps::{Caps, Cooperative};
-pub use case::{Case, Check, Noise, Workload};
+pub use case::{Case, Check, Data, Noise, Workload};
+pub use cases::{case_ids, find_case};
 pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Field, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
 };

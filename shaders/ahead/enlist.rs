@@ -61,7 +61,7 @@ fn case(rows: u32, place: u32, live: u32) -> Case {
     table[0] = Row { output: 0, ..Row::new(2, base, 5) };
     Case {
         name: format!("place {place} of {rows}, live {live}"),
-        data: vec![bytemuck::cast_slice(&[drafted]).to_vec(), bytemuck::cast_slice(&table).to_vec()],
+        data: vec![bytemuck::cast_slice(&[drafted]).to_vec(), bytemuck::cast_slice(&table).to_vec()].into(),
         checks: vec![Check::Skip, Check::Exact],
         launch,
     }

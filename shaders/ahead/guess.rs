@@ -157,7 +157,8 @@ fn case(rows: u32, under_way: u32, done: bool, wrong: u32, room: u32, seed: u64)
             bytemuck::cast_slice(&[Front { oldest, origin }]).to_vec(),
             words(3, 77),
             words(4, 0),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Exact, Check::Exact, Check::Exact, Check::Exact],
         launch,
     }

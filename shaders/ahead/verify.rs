@@ -155,7 +155,8 @@ fn case(rows: u32, live: u32, agreeing: u32, room: u32, judge: Judge, seed: u64)
             words(3, 9),
             words(4, 77),
             words(5, 0),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact, Check::Exact, Check::Exact],
         launch,
     }

@@ -101,7 +101,7 @@ fn case(rows: u32, heads: u32, head_dim: u32, parts: u32, seed: u64) -> Case {
     }
     Case {
         name: format!("{rows} rows, {heads} heads of {head_dim}, {parts} parts"),
-        data: vec![crate::row::test_rows(rows, 0), partial, vec![0; launch.sizes[2] as usize / 4]],
+        data: vec![crate::row::test_rows(rows, 0), partial, vec![0; launch.sizes[2] as usize / 4]].into(),
         checks: vec![Check::Skip, Check::Skip, Check::F32],
         launch,
     }

@@ -5,7 +5,7 @@ use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention, preferred_splits};
 use crate::weight::Dtype;
-use crate::{Caps, Case, Check, Cost, Noise, Place, Row, Workload};
+use crate::{Caps, Case, Check, Cost, Data, Launch, Noise, Place, Row, Workload};
 
 /// Reads the cache's shape back from a launch's parameters.
 pub(super) trait CacheParams {
@@ -233,40 +233,42 @@ impl Testbed {
         format!("{name}: {rows} rows, heads {heads}/{kv_heads} of {head_dim}, {context} positions, {dtype}, {layer}")
     }
 
-    pub(super) fn rotary_case(&self, name: &str) -> Case {
-        let mut noise = Noise::new(self.seed);
-        let cache = self.cache;
-        let launch = rotary_kv(RotaryKv {
+    fn rotary(&self) -> Launch {
+        rotary_kv(RotaryKv {
             rows: self.rows.len() as u32,
             heads: self.heads,
-            cache,
+            cache: self.cache,
             biased: self.seed.is_multiple_of(2),
             write_q: true,
-            mark_depth: cache.recurrent,
-        });
+            mark_depth: self.cache.recurrent,
+        })
+    }
+
+    fn rotary_data(&self) -> Vec<Vec<u32>> {
+        let mut noise = Noise::new(self.seed);
+        let (cache, launch) = (self.cache, self.rotary());
         let words = |binding: usize| launch.sizes[binding] as u32 / 4;
         let width = (self.heads + 2 * cache.kv_heads) * cache.head_dim;
         let qkv = self.numbers(&mut noise, self.rows.len() as u32, width, crate::stride(width));
         let [bias, freqs] = [2, 3].map(|binding| self.numbers(&mut noise, 1, words(binding), words(binding)));
         let depth = vec![0; words(5) as usize];
-        let data = vec![
-            self.table(),
-            qkv,
-            bias,
-            freqs,
-            self.tables(),
-            depth,
-            vec![0; words(6) as usize],
-            self.segment(&mut noise),
-        ];
-        let kv = match cache.dtype {
+        let q = vec![0; words(6) as usize];
+        vec![self.table(), qkv, bias, freqs, self.tables(), depth, q, self.segment(&mut noise)]
+    }
+
+    fn rotary_checks(&self) -> Vec<Check> {
+        let kv = match self.cache.dtype {
             Dtype::F32 => Check::F32,
             Dtype::Q8 => Check::Exact,
             _ => Check::Bf16,
         };
-        let inputs = [Check::Skip; 5];
-        let checks = inputs.into_iter().chain([Check::Exact, Check::F32, kv]).collect();
-        Case { name: self.describe(name), launch, data, checks }
+        [Check::Skip; 5].into_iter().chain([Check::Exact, Check::F32, kv]).collect()
+    }
+
+    pub(super) fn rotary_case(&self, name: &str) -> Case {
+        let bed = self.clone();
+        let data = Data::new(move || bed.rotary_data());
+        Case { name: self.describe(name), launch: self.rotary(), data, checks: self.rotary_checks() }
     }
 
     /// With the first row of each sequence only.
@@ -284,15 +286,19 @@ impl Testbed {
         let (rows, cache, segments) = (self.rows.len() as u32, self.cache, 2);
         let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment: 1, segments };
         let launch = attention_fresh(caps, shape, self.seed.is_multiple_of(2), cache.recurrent);
-        let Case { mut data, mut checks, .. } = self.rotary_case(name);
-        let Case { data: ready, .. } = self.attention_case(name, caps);
-        // Other positions have stored something, the rows' own have not.
-        data[5].clone_from(&ready[3]);
-        for row in &self.rows {
-            data[5][(row.sequence * cache.context + row.position) as usize] = row.step;
-        }
-        data[6] = vec![0; launch.sizes[6] as usize / 4];
+        let mut checks = self.rotary_checks();
         checks[6] = Check::F32;
+        let (bed, stored, partial) = (self.clone(), self.attention_case(name, caps).data, launch.sizes[6]);
+        let data = Data::new(move || {
+            let mut data = bed.rotary_data();
+            // Other positions have stored something, the rows' own have not.
+            data[5].clone_from(&stored[3]);
+            for row in &bed.rows {
+                data[5][(row.sequence * cache.context + row.position) as usize] = row.step;
+            }
+            data[6] = vec![0; partial as usize / 4];
+            data
+        });
         Case { name: self.describe(name), launch, data, checks }
     }
 
@@ -309,23 +315,26 @@ impl Testbed {
     }
 
     pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {
-        let mut noise = Noise::new(self.seed);
         let (rows, cache) = (self.rows.len() as u32, self.cache);
         // The second of two segments; now and then the only one, where that is another variant.
         let alone = cache.place == Place::Texture && self.splits == 1;
         let (segment, segments) = if alone { (0, 1) } else { (1, 2) };
         let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment, segments };
         let launch = attention(caps, shape);
-        let width = cache.chunks() * 8;
-        let q = noise.matrix(rows * self.heads, cache.head_dim, width);
-        let segment = self.segment(&mut noise);
-        let partial = vec![0; launch.sizes[4] as usize / 4];
-        let depth = self.depth(&mut noise);
-        let mut data = vec![self.table(), q, self.tables(), depth, partial];
-        // As keys and as values, or as both.
-        data.resize(launch.sizes.len(), segment);
-        let mut checks = vec![Check::Skip; data.len()];
+        let mut checks = vec![Check::Skip; launch.sizes.len()];
         checks[4] = Check::F32;
+        let (bed, partial, bindings) = (self.clone(), launch.sizes[4], launch.sizes.len());
+        let data = Data::new(move || {
+            let mut noise = Noise::new(bed.seed);
+            let q = noise.matrix(rows * bed.heads, cache.head_dim, cache.chunks() * 8);
+            let segment = bed.segment(&mut noise);
+            let partial = vec![0; partial as usize / 4];
+            let depth = bed.depth(&mut noise);
+            let mut data = vec![bed.table(), q, bed.tables(), depth, partial];
+            // As keys and as values, or as both.
+            data.resize(bindings, segment);
+            data
+        });
         Case { name: self.describe(name), launch, data, checks }
     }
 }

@@ -91,7 +91,8 @@ fn case(rows: u32, n: u32, seed: u64) -> Case {
             bytemuck::cast_slice(&terms).to_vec(),
             noise.matrix(rows, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Exact],
         launch: carry(rows, 3, n),
     }

@@ -124,7 +124,8 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
             bytemuck::cast_slice(&table).to_vec(),
             words(3, 77),
             words(4, 1),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact, Check::Exact],
         launch,
     }

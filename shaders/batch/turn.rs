@@ -82,7 +82,7 @@ fn case(rows: u32, seed: u64) -> Case {
     Case {
         name: format!("{rows} rows"),
         launch: turn(rows),
-        data: vec![bytemuck::cast_slice(&table).to_vec()],
+        data: vec![bytemuck::cast_slice(&table).to_vec()].into(),
         checks: vec![Check::Exact],
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::kernel::params;
 use crate::{Axis, Caps};
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Place, Slots, Workload};
+use crate::{Binding, Case, Check, Choice, Cost, Data, Kernel, Launch, Noise, Params, Part, Place, Slots, Workload};
 
 /// Reads memory from end to end.
 pub static STREAM: Kernel = Kernel {
@@ -226,8 +226,8 @@ fn multiply_add_reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-fn case(name: String, launch: Launch, outputs: usize, data: Vec<Vec<u32>>) -> Case {
-    let checks = (0..data.len()).map(|at| if at == outputs { Check::Exact } else { Check::Skip }).collect();
+fn case(name: String, launch: Launch, outputs: usize, data: Data) -> Case {
+    let checks = (0..launch.sizes.len()).map(|at| if at == outputs { Check::Exact } else { Check::Skip }).collect();
     Case { name, launch, data, checks }
 }
 
@@ -239,19 +239,21 @@ fn words(bytes: u64, seed: u64) -> Vec<u32> {
 
 fn stream_case(place: Place, wg: u32, rounds: u32) -> Case {
     let launch = stream_of(place, wg, 3, rounds);
-    let data = vec![vec![1; launch.sizes[0] as usize / 4], words(launch.sizes[1], 1)];
+    let sizes = launch.sizes.clone();
+    let data = Data::new(move || vec![vec![1; sizes[0] as usize / 4], words(sizes[1], 1)]);
     case(format!("3 workgroups of {wg}, {rounds} rounds, from a {place:?}"), launch, 0, data)
 }
 
 fn copy_case(groups: u32) -> Case {
     let launch = copy(&Caps::WEBGPU, u64::from(groups * WG) * UNIT);
-    let data = vec![words(launch.sizes[0], 1), vec![1; launch.sizes[1] as usize / 4]];
+    let sizes = launch.sizes.clone();
+    let data = Data::new(move || vec![words(sizes[0], 1), vec![1; sizes[1] as usize / 4]]);
     case(format!("{groups} workgroups"), launch, 1, data)
 }
 
 fn multiply_add_case(number: Number, groups: u32, rounds: u32) -> Case {
     let launch = multiply_add(number, groups, rounds);
-    let data = vec![vec![1; launch.sizes[0] as usize / 4]];
+    let data = vec![vec![1; launch.sizes[0] as usize / 4]].into();
     case(format!("{groups} workgroups, {rounds} rounds of {number:?}"), launch, 0, data)
 }
 

@@ -107,7 +107,7 @@ fn case(rows: u32, n: u32, vocab: u32, first: u32, form: Form, seed: u64) -> Cas
     let w = weight::test_matrix(&mut noise, form, vocab - first, &[n]);
     Case {
         name: format!("{rows} rows of {n} from tokens {first}..{vocab}, {}", form.name()),
-        data: vec![bytemuck::cast_slice(&table).to_vec(), vec![0; launch.sizes[1] as usize / 4], w],
+        data: vec![bytemuck::cast_slice(&table).to_vec(), vec![0; launch.sizes[1] as usize / 4], w].into(),
         checks: vec![Check::Skip, Check::F32, Check::Skip],
         launch,
     }

@@ -86,7 +86,7 @@ fn case(rows: u32, outputs: u32, n: u32, seed: u64) -> Case {
     let words = |binding: usize| vec![1; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{outputs} of {rows} rows of {n}"),
-        data: vec![bytemuck::cast_slice(&table).to_vec(), noise.matrix(rows, n, stride(n)), words(2), words(3)],
+        data: vec![bytemuck::cast_slice(&table).to_vec(), noise.matrix(rows, n, stride(n)), words(2), words(3)].into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact],
         launch,
     }

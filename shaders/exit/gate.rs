@@ -70,7 +70,7 @@ fn case(rows: u32, resting: u32, launches: u32) -> Case {
     Case {
         name: format!("{rows} rows, {resting} resting, {launches} launches"),
         launch: gate(rows, launches),
-        data: vec![test_rows(rows, resting), all.clone(), vec![7; all.len()]],
+        data: vec![test_rows(rows, resting), all.clone(), vec![7; all.len()]].into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact],
     }
 }

@@ -151,7 +151,8 @@ fn case(caps: &Caps, outputs: u32, resting: u32, vocab: u32, criterion: Criterio
             previous,
             bytemuck::cast_slice(&memo).to_vec(),
             vec![0; launch.sizes[5] as usize / 4],
-        ],
+        ]
+        .into(),
         // The memo holds numbers of both kinds; its value is among the values.
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::Skip, Check::F32],
         launch,

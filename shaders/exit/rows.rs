@@ -88,7 +88,8 @@ fn begin_case(rows: u32, resting: u32, n: u32, keeps_states: bool) -> Case {
             (0..words(1)).map(|_| noise.signed().to_bits()).collect(),
             vec![0; words(2)],
             vec![7; words(3)],
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact],
         launch,
     }
@@ -201,7 +202,8 @@ fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, thresho
             bytemuck::cast_slice(&table).to_vec(),
             bytemuck::cast_slice(&Terms::test(criterion, threshold)).to_vec(),
             bytemuck::cast_slice(&memo).to_vec(),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Exact, Check::Skip, Check::Skip],
     }
 }
@@ -276,7 +278,7 @@ fn wake_case(rows: u32) -> Case {
     Case {
         name: format!("{rows} rows"),
         launch: exit_wake(rows),
-        data: vec![bytemuck::cast_slice(&table).to_vec()],
+        data: vec![bytemuck::cast_slice(&table).to_vec()].into(),
         checks: vec![Check::Exact],
     }
 }

@@ -109,7 +109,8 @@ fn case(caps: &Caps, rows: u32, resting: u32, n: u32, criterion: Criterion, seed
             noise.matrix(rows, n, stride(n)),
             bytemuck::cast_slice(&memo).to_vec(),
             vec![0; launch.sizes[5] as usize / 4],
-        ],
+        ]
+        .into(),
         // The memo holds numbers of both kinds; its value is among the values.
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Exact, Check::Skip, Check::F32],
         launch,

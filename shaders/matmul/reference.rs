@@ -11,7 +11,7 @@ use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
 use super::{Arithmetic, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed, Record};
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Order, Resident, TEST_LANES};
-use crate::{Caps, Case, Check, Cooperative, Launch, Noise, Row, Slots, Workload, mlp, stride};
+use crate::{Caps, Case, Check, Cooperative, Data, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
 /// Sums in f64, one row of W after the other.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
@@ -151,8 +151,26 @@ pub(super) fn norm_factors(squares: &[f32], (parts, width): (u32, u32), eps: f32
 }
 
 pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Case {
+    let Matmul { rows, k, n, first, count, form, input, output, .. } = shape;
+    let mut checks = vec![Check::Skip; launch.sizes.len() - 1];
+    let rounded = launch.kernel.needs_f16(launch.choice);
+    checks.push(if rounded { Check::F16 } else { Check::F32 });
+    let products = shape.arithmetic.said();
+    let name =
+        format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {input:?}, {output:?}", form.name());
+    let y = *launch.sizes.last().expect("a product has an output");
+    let data = Data::new(move || {
+        let mut data = inputs(shape, resting, seed);
+        data.push(vec![0; y as usize / 4]);
+        data
+    });
+    Case { name, launch, data, checks }
+}
+
+/// What a case reads: the row table, W, x, and what its output is added to.
+fn inputs(shape: Matmul, resting: u32, seed: u64) -> Vec<Vec<u32>> {
     let mut noise = Noise::new(seed);
-    let Matmul { rows, k, n, first, count, form, input, output, normed, .. } = shape;
+    let Matmul { rows, k, count, form, input, output, normed, .. } = shape;
     let width = shape.width();
     let halves = if input == Input::Concat { vec![k, k] } else { vec![k] };
     let w = weight::test_matrix(&mut noise, form, count, &halves);
@@ -172,14 +190,7 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
         (Output::First, _) => data.push(noise.matrix(1, width, stride(width))),
         _ => {}
     }
-    let mut checks = vec![Check::Skip; data.len()];
-    data.push(vec![0; launch.sizes[data.len()] as usize / 4]);
-    let rounded = launch.kernel.needs_f16(launch.choice);
-    checks.push(if rounded { Check::F16 } else { Check::F32 });
-    let products = shape.arithmetic.said();
-    let name =
-        format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {input:?}, {output:?}", form.name());
-    Case { name, launch, data, checks }
+    data
 }
 
 /// Rows of x as they are staged, in words.

@@ -223,7 +223,7 @@ fn case(rows: u32, k: u32, input: Input, dtype: Dtype, (resting, seed): (u32, u6
     let mut checks = vec![Check::Skip; data.len()];
     (checks[1], checks[2]) = (Check::Exact, if extreme { Check::Skip } else { Check::F32 });
     let name = format!("{rows} rows of {k}, {input:?} for {}", dtype.name());
-    Case { name, launch, data, checks }
+    Case { name, launch, data: data.into(), checks }
 }
 
 const INPUTS: [Input; 3] = [Input::Plain, Input::Concat, Input::Normed];

@@ -113,7 +113,7 @@ fn case(rows: u32, k: u32, input: Input, seed: u64) -> Case {
     data.extend((0..parts).map(|_| noise.matrix(rows, k, stride(k))));
     let mut checks = vec![Check::Skip; data.len()];
     checks[0] = Check::Exact;
-    Case { name: format!("{rows} rows of {k}, {input:?}"), launch, data, checks }
+    Case { name: format!("{rows} rows of {k}, {input:?}"), launch, data: data.into(), checks }
 }
 
 fn cases() -> Vec<Case> {

@@ -107,7 +107,7 @@ fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     Case {
         name: format!("{rows} rows of {n}, {resting} resting"),
         launch,
-        data: vec![table, x, w, y],
+        data: vec![table, x, w, y].into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32],
     }
 }

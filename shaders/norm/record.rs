@@ -87,7 +87,7 @@ fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     let (x, w) = (noise.matrix(rows, n, stride(n)), noise.matrix(1, n, stride(n)));
     Case {
         name: format!("{rows} rows of {n}, {resting} resting"),
-        data: vec![table, x, w, vec![0; launch.sizes[3] as usize / 4]],
+        data: vec![table, x, w, vec![0; launch.sizes[3] as usize / 4]].into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32],
         launch,
     }

@@ -54,7 +54,7 @@ fn case(rows: u32, resting: u32) -> Case {
     Case {
         name: format!("{rows} rows, {resting} resting"),
         launch: advance(rows),
-        data: vec![crate::row::test_rows(rows, resting)],
+        data: vec![crate::row::test_rows(rows, resting)].into(),
         checks: vec![Check::Exact],
     }
 }

@@ -69,7 +69,7 @@ fn case(rows: u32, resting: u32, seed: u64) -> Case {
     Case {
         name: format!("{rows} rows, {resting} resting"),
         launch: advance_until(rows, 3),
-        data: vec![bytemuck::cast_slice(&table).to_vec(), bytemuck::cast_slice(&sequences).to_vec()],
+        data: vec![bytemuck::cast_slice(&table).to_vec(), bytemuck::cast_slice(&sequences).to_vec()].into(),
         checks: vec![Check::Exact, Check::Skip],
     }
 }

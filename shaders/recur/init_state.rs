@@ -93,7 +93,8 @@ fn case(rows: u32, n: u32, std: f32, seed: u64) -> Case {
             bytemuck::cast_slice(&table).to_vec(),
             bytemuck::cast_slice(&sequences).to_vec(),
             vec![1.0_f32.to_bits(); launch.sizes[2] as usize / 4],
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::F32],
         launch,
     }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn states_follow_the_truncated_normal() {
         let case = case(5, 100_000, 1.0, 42);
-        let mut data = case.data.clone();
+        let mut data = case.data.to_vec();
         let (inputs, state) = data.split_at_mut(2);
         let slots =
             vec![crate::Slot::Read(&inputs[0]), crate::Slot::Read(&inputs[1]), crate::Slot::Write(&mut state[0])];

@@ -202,7 +202,8 @@ fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
             bytemuck::cast_slice(&stirs).to_vec(),
             noise.matrix(1, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32],
         launch,
     }
@@ -249,7 +250,7 @@ mod tests {
     fn noise_follows_the_normal() {
         let rule = NoiseRule { kind: NoiseKind::Fixed, amount: 1.0, steps: 32, renorm: false };
         let case = case(&Caps::default(), 4, 100_000, rule, 42);
-        let mut data = case.data.clone();
+        let mut data = case.data.to_vec();
         data[2] = bytemuck::cast_slice(&[Stir::from(rule); 3]).to_vec();
         let (inputs, state) = data.split_at_mut(4);
         let mut slots: Vec<crate::Slot<'_>> = inputs.iter().map(|words| crate::Slot::Read(words)).collect();

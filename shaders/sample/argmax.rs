@@ -74,7 +74,7 @@ fn case(caps: &Caps, outputs: u32, vocab: u32, levels: u32, seed: u64) -> Case {
     Case {
         name: format!("{outputs} of {vocab}, {levels} levels"),
         launch,
-        data: vec![crate::row::test_rows(outputs, u32::from(outputs > 3)), logits, vec![0; outputs as usize]],
+        data: vec![crate::row::test_rows(outputs, u32::from(outputs > 3)), logits, vec![0; outputs as usize]].into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact],
     }
 }

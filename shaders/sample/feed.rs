@@ -92,7 +92,7 @@ fn case(outputs: u32, context: u32, seed: u64) -> Case {
     let words = |binding: usize| vec![0; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{outputs} sequences of at most {context}"),
-        data: vec![bytemuck::cast_slice(&picked).to_vec(), chosen, words(2), words(3)],
+        data: vec![bytemuck::cast_slice(&picked).to_vec(), chosen, words(2), words(3)].into(),
         checks: vec![Check::Skip, Check::Skip, Check::Exact, Check::Exact],
         launch,
     }

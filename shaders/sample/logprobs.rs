@@ -109,7 +109,8 @@ fn case(caps: &Caps, (outputs, vocab, count): (u32, u32, u32), levels: u32, wild
             chosen,
             vec![0; words],
             vec![0; words],
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Exact, Check::F32],
         launch,
     }

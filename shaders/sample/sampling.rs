@@ -128,7 +128,8 @@ fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool,
             bytemuck::cast_slice(samplers).to_vec(),
             logits,
             vec![0; outputs as usize],
-        ],
+        ]
+        .into(),
         checks: [Check::Skip; 3].into_iter().chain([Check::F32, Check::Exact]).collect(),
         launch,
     }

@@ -83,7 +83,8 @@ fn case(rows: u32, n: u32, scaled: bool, seed: u64) -> Case {
             bytemuck::cast_slice(&[wave]).to_vec(),
             noise.matrix(rows, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::F32],
     }
 }

@@ -262,7 +262,8 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
             bytemuck::cast_slice(&marks).to_vec(),
             words(6, 77),
             words(7, 0),
-        ],
+        ]
+        .into(),
         checks: vec![
             Check::Skip,
             Check::Skip,

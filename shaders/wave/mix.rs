@@ -143,7 +143,8 @@ fn case(rows: u32, n: u32, how: Mix, given: bool, seed: u64) -> Case {
             matrix(),
             matrix(),
             matrix(),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::F32],
     }
 }

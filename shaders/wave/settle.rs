@@ -114,7 +114,8 @@ fn case(caps: &Caps, rows: u32, n: u32, (rule, authors): (FreezeRule, bool), see
             matrix(),
             matrix(),
             bytemuck::cast_slice(&marks).to_vec(),
-        ],
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32],
     }
 }

@@ -131,7 +131,8 @@ fn case(rows: u32, n: u32, headway: u32, past: Past, seed: u64) -> Case {
     Case {
         name: format!("{past:?} of {rows} rows of {n}, headway {headway}, seed {seed}"),
         launch: slide(Slide { rows, n, headway, past }),
-        data: vec![bytemuck::cast_slice(&[wave]).to_vec(), matrix(), matrix(), matrix(), matrix(), matrix(), matrix()],
+        data: vec![bytemuck::cast_slice(&[wave]).to_vec(), matrix(), matrix(), matrix(), matrix(), matrix(), matrix()]
+            .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::Exact, Check::Exact],
     }
 }

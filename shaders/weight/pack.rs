@@ -124,7 +124,7 @@ fn case(form: Form, rows: u32, first: u32, k: u32, seed: u64) -> Case {
     let launch = pack(w, first, rows - first);
     Case {
         name: format!("rows {first} to {rows} of {k}, {}", form.name()),
-        data: vec![x, vec![0; launch.sizes[1] as usize / 4]],
+        data: vec![x, vec![0; launch.sizes[1] as usize / 4]].into(),
         checks: vec![Check::Skip, Check::Exact],
         launch,
     }

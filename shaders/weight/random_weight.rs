@@ -158,7 +158,7 @@ fn case(weight: RandomWeight, held: Held) -> Case {
     let Held { first, count, halves, .. } = held;
     Case {
         name: format!("{count} rows from {first} of {} values in {halves} halves", weight.k),
-        data: vec![vec![u32::MAX; launch.sizes[0] as usize / 4]],
+        data: vec![vec![u32::MAX; launch.sizes[0] as usize / 4]].into(),
         checks: vec![Check::Exact],
         launch,
     }

@@ -37,7 +37,7 @@ const fn kernel(name: &'static str, wgsl: &'static str, reference: fn(&Launch, S
 }
 
 fn no_case(_: u64) -> Case {
-    Case { name: String::new(), launch: saxpy(1, 1.0), data: Vec::new(), checks: Vec::new() }
+    Case { name: String::new(), launch: saxpy(1, 1.0), data: Vec::new().into(), checks: Vec::new() }
 }
 
 /// y = a·x + y.

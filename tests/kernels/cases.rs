@@ -64,7 +64,8 @@ fn entry(name: String, device: Option<&Device>, cases: impl Fn() -> Vec<Case> + 
 #[trial(list)]
 fn cases_match_the_cpu_reference() -> Vec<Entry> {
     let device = device();
-    let of = |kernel: &'static Kernel| entry(format!("device::{}", kernel.name), device.as_ref(), || kernel.all_cases());
+    let of =
+        |kernel: &'static Kernel| entry(format!("device::{}", kernel.name), device.as_ref(), || kernel.all_cases());
     KERNELS.iter().map(|kernel| of(kernel)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Kernels: every case and every variant against the CPU reference, and every module through naga.
 
 mod cases;
+mod ids;
 mod modules;
 
 use std::process::ExitCode;

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate_shaders::{Choice, KERNELS, Kernel, LANES};
-use ruminate_tests::{Entry, trial};
 use ruminate_tests::compilers::{Checked, Dxc, Variant, amd, dxil, msl, spirv, variants};
+use ruminate_tests::{Entry, trial};
 
 const TOOL_MISSING: &str = "a compiler is not installed; tests/get-compilers gets it";
 

@@ -45,40 +45,40 @@ fn config() -> Result<Config> {
 
 #[trial(device, full)]
 fn right_device_passes_at_the_shapes_of_a_model(device: &Device) -> Result<()> {
-            let (mut told, config) = (0, config()?);
-            let findings = examine(device, KERNELS, &config, Dtype::Bf16, &mut |_, _, _| told += 1);
-            ensure!(told == findings.len());
-            let met = |name: &str| findings.iter().any(|finding| finding.kernel == name && finding.rows.is_some());
-            // What reads weights or keys and values is met where they are held in its form.
-            let matmuls = [MATVEC.name, MATMUL_TILED.name, MATMUL_LANES.name, STAGE.name];
-            let attentions = [ATTENTION.name, ATTENTION_LANES.name, ATTENTION_FRESH.name];
-            for family in [&matmuls[..], &attentions] {
-                ensure!(family.iter().any(|name| met(name)), "none of {family:?} was examined at the model's shapes");
-            }
-            // No model launches what only measures a device.
-            let ceilings = [STREAM.name, COPY.name, MULTIPLY_ADD.name];
-            // Whole numbers and cooperative matrices are multiplied where that is asked for.
-            let asked = [MATVEC_INT8.name, MATMUL_TILED_INT8.name, ROUND_ROWS.name, MATMUL_COOPERATIVE.name];
-            let others = [&matmuls[..], &attentions, &ceilings, &asked].concat();
-            for kernel in KERNELS.iter().filter(|kernel| !others.contains(&kernel.name)) {
-                ensure!(met(kernel.name), "{} was not examined at the model's shapes", kernel.name);
-            }
-            let wrong = findings.iter().find(|finding| !finding.passed());
-            ensure!(wrong.is_none(), "{wrong:?}");
-            let whole = examine_demo(device)?;
-            ensure!(whole.passed(), "{whole:?}");
-            Ok(())
+    let (mut told, config) = (0, config()?);
+    let findings = examine(device, KERNELS, &config, Dtype::Bf16, &mut |_, _, _| told += 1);
+    ensure!(told == findings.len());
+    let met = |name: &str| findings.iter().any(|finding| finding.kernel == name && finding.rows.is_some());
+    // What reads weights or keys and values is met where they are held in its form.
+    let matmuls = [MATVEC.name, MATMUL_TILED.name, MATMUL_LANES.name, STAGE.name];
+    let attentions = [ATTENTION.name, ATTENTION_LANES.name, ATTENTION_FRESH.name];
+    for family in [&matmuls[..], &attentions] {
+        ensure!(family.iter().any(|name| met(name)), "none of {family:?} was examined at the model's shapes");
+    }
+    // No model launches what only measures a device.
+    let ceilings = [STREAM.name, COPY.name, MULTIPLY_ADD.name];
+    // Whole numbers and cooperative matrices are multiplied where that is asked for.
+    let asked = [MATVEC_INT8.name, MATMUL_TILED_INT8.name, ROUND_ROWS.name, MATMUL_COOPERATIVE.name];
+    let others = [&matmuls[..], &attentions, &ceilings, &asked].concat();
+    for kernel in KERNELS.iter().filter(|kernel| !others.contains(&kernel.name)) {
+        ensure!(met(kernel.name), "{} was not examined at the model's shapes", kernel.name);
+    }
+    let wrong = findings.iter().find(|finding| !finding.passed());
+    ensure!(wrong.is_none(), "{wrong:?}");
+    let whole = examine_demo(device)?;
+    ensure!(whole.passed(), "{whole:?}");
+    Ok(())
 }
 
 #[trial(device, full)]
 fn device_that_computes_wrongly_is_caught_and_named(device: &Device) -> Result<()> {
-            let kernels: [&Kernel; 2] = [&WRONG, &recur::ADVANCE];
-            let findings = examine(device, &kernels, &config()?, Dtype::Bf16, &mut |_, _, _| ());
-            let (wrong, right): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| !finding.passed());
-            ensure!(right.iter().any(|finding| finding.kernel == "advance"), "{right:?}");
-            ensure!(wrong.iter().all(|finding| finding.kernel == "rms_norm"), "{wrong:?}");
-            let found = wrong.iter().find(|finding| finding.rows == Some(8)).context("it was not caught")?;
-            let text = found.outcome.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.to_string();
-            ensure!(text.starts_with("rms_norm.") && text.contains("`y`: normalised mean square error"), "{text}");
-            Ok(())
+    let kernels: [&Kernel; 2] = [&WRONG, &recur::ADVANCE];
+    let findings = examine(device, &kernels, &config()?, Dtype::Bf16, &mut |_, _, _| ());
+    let (wrong, right): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| !finding.passed());
+    ensure!(right.iter().any(|finding| finding.kernel == "advance"), "{right:?}");
+    ensure!(wrong.iter().all(|finding| finding.kernel == "rms_norm"), "{wrong:?}");
+    let found = wrong.iter().find(|finding| finding.rows == Some(8)).context("it was not caught")?;
+    let text = found.outcome.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.to_string();
+    ensure!(text.starts_with("rms_norm.") && text.contains("`y`: normalised mean square error"), "{text}");
+    Ok(())
 }

@@ -58,7 +58,8 @@ fn case(name: &str, setting: &Setting<'_>, seed: u64) -> Case {
             logits,
             vec![7; launch.sizes[6] as usize / 4],
             vec![0; launch.sizes[7] as usize / 4],
-        ],
+        ]
+        .into(),
         checks: [Check::Skip; 7].into_iter().chain([check]).collect(),
         launch,
     }

@@ -1,0 +1,61 @@
+//! Identities of cases: listing them, and finding one by the identity that a failure prints.
+//!
+//! A case is identified by the label of its variant and its name within the kernel: `matvec.bf16.plain.1_row.workgroup/1 row of 33`. Random cases are named by
+//! their seed: `rms_norm.subgroup/random 17`. A test holds the identities unique.
+
+use crate::{Case, KERNELS, Kernel};
+
+/// How the names of random cases begin; the seed follows.
+const RANDOM: &str = "random ";
+
+impl Case {
+    /// Identity of the case among those of all kernels: label of the variant, `/`, name.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.launch.kernel.label(self.launch.choice), self.name)
+    }
+}
+
+impl Kernel {
+    /// Every case of [`Kernel::cases`], once per way of reducing if the kernel has an axis for that.
+    #[must_use]
+    pub fn all_cases(&self) -> Vec<Case> {
+        (self.cases)().into_iter().flat_map(|case| self.reduced(case)).collect()
+    }
+
+    /// The case of a random shape that a seed gives, once per way of reducing. Named after the seed.
+    #[must_use]
+    pub fn random_cases(&self, seed: u64) -> Vec<Case> {
+        self.reduced(Case { name: format!("{RANDOM}{seed}"), ..(self.random)(seed) })
+    }
+
+    /// A case with each option of the axis `reduce`; the case alone if there is no such axis.
+    fn reduced(&self, case: Case) -> Vec<Case> {
+        let Some(axis) = self.axes.iter().position(|axis| axis.name == "reduce") else { return vec![case] };
+        let options = (0_u8..).zip(self.axes[axis].options);
+        options
+            .map(|(option, _)| {
+                let mut case = case.clone();
+                case.launch.choice.0[axis] = option;
+                case
+            })
+            .collect()
+    }
+}
+
+/// Identities of the cases of [`Kernel::all_cases`], of every kernel in turn.
+pub fn case_ids() -> impl Iterator<Item = String> {
+    KERNELS.iter().flat_map(|kernel| kernel.all_cases()).map(|case| case.id())
+}
+
+/// The case of an identity, random ones included, if there is one.
+#[must_use]
+pub fn find_case(id: &str) -> Option<Case> {
+    let (label, name) = id.split_once('/')?;
+    let kernel = KERNELS.iter().find(|kernel| label.split('.').next() == Some(kernel.name))?;
+    let cases = match name.strip_prefix(RANDOM).map(str::parse) {
+        Some(seed) => kernel.random_cases(seed.ok()?),
+        None => kernel.all_cases(),
+    };
+    cases.into_iter().find(|case| case.id() == id)
+}
