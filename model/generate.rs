@@ -38,6 +38,18 @@ impl<'a> From<&'a [u32]> for Prompt<'a> {
     }
 }
 
+impl<'a> From<&'a Vec<u32>> for Prompt<'a> {
+    fn from(tokens: &'a Vec<u32>) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u32; N]> for Prompt<'a> {
+    fn from(tokens: &'a [u32; N]) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
 /// One generated token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Piece {

@@ -7,22 +7,20 @@ use ruminate::Source;
 use ruminate_tests::trial;
 use serde_json::{Value, json};
 
+use crate::call::{piped, ruminate, text};
+
+/// The arguments of every chat here.
+const CHAT: [&str; 4] = ["chat", "--cpu", "--seed", "1"];
+
 fn chat(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
-    command.args(["chat", "--cpu", "--seed", "1"]).args(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env("NO_COLOR", "1");
+    let mut command = ruminate(&[&CHAT, arguments].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Sends lines, and the end.
 fn script(arguments: &[&str], lines: &str) -> Output {
-    let mut child = chat(arguments).spawn().expect("the program starts");
-    child.stdin.take().expect("stdin is piped").write_all(lines.as_bytes()).expect("the program reads its stdin");
-    child.wait_with_output().expect("the program ends")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8")
+    piped(&[&CHAT, arguments].concat(), lines.as_bytes())
 }
 
 /// The program's answers and remarks, if it left with this code.

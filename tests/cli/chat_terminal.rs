@@ -4,26 +4,19 @@
 use std::path::Path;
 use std::process::Command;
 
-use rexpect::session::{PtySession, spawn_command};
+use rexpect::session::PtySession;
 use ruminate_tests::trial;
 
-/// Milliseconds for anything to appear.
-const PATIENCE: u64 = 60_000;
+use crate::pty::{leaves_with, typed};
 
 fn start(state: &Path, arguments: &[&str]) -> PtySession {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(["chat", "--cpu", "--seed", "1"]).args(arguments);
     command.env("NO_COLOR", "1").env("TERM", "xterm").env("XDG_STATE_HOME", state);
-    let mut session = spawn_command(command, Some(PATIENCE)).expect("the program starts");
+    let mut session = typed(command);
     session.exp_string("/help lists the commands").expect("a greeting");
     session.exp_string("> ").expect("a prompt");
     session
-}
-
-#[track_caller]
-fn leaves_with(session: &PtySession, code: i32) {
-    let status = format!("{:?}", session.process().wait().expect("the program ends"));
-    assert!(status.starts_with("Exited") && status.ends_with(&format!(", {code})")), "{status}");
 }
 
 #[trial]

@@ -1,8 +1,10 @@
 //! The command as a user calls it.
 
+mod call;
 mod chat;
 mod chat_terminal;
 mod pictures;
+mod pty;
 mod terminal;
 mod verbs;
 

@@ -3,23 +3,16 @@
 
 use std::process::Command;
 
-use rexpect::session::{PtySession, spawn_command};
+use rexpect::session::PtySession;
 use ruminate::demo;
 use ruminate_tests::trial;
 
-/// Milliseconds for anything to appear.
-const PATIENCE: u64 = 120_000;
+use crate::pty::{leaves_with, typed};
 
 fn start(arguments: &[&str]) -> PtySession {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(arguments).env("TERM", "xterm-256color").env_remove("NO_COLOR");
-    spawn_command(command, Some(PATIENCE)).expect("the program starts")
-}
-
-#[track_caller]
-fn leaves_with(session: &PtySession, code: i32) {
-    let status = format!("{:?}", session.process().wait().expect("the program ends"));
-    assert!(status.starts_with("Exited") && status.ends_with(&format!(", {code})")), "{status}");
+    typed(command)
 }
 
 #[trial]

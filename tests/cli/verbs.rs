@@ -1,36 +1,12 @@
 //! The command as a user calls it: what goes where, and the exit codes. It runs on the CPU twins, so that it needs no driver.
 
+use std::process::Output;
+
 use ruminate_tests::trial;
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+
+use crate::call::{output, piped, text};
 
 const PROMPT: &str = "The ball is under cup C. Swap CE AC AB AD AE";
-
-fn ruminate(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
-    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
-    command
-}
-
-fn output(arguments: &[&str]) -> Output {
-    ruminate(arguments).output().expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8")
-}
-
-/// Runs with text on stdin.
-fn piped(arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = ruminate(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    child.stdin.take().expect("stdin is piped").write_all(input).expect("the program reads its stdin");
-    child.wait_with_output().expect("the program ends")
-}
 
 #[trial]
 fn text_goes_to_stdout_and_figures_to_stderr() {

@@ -1,5 +1,6 @@
 //! Executing: loops, counts, objects, submissions, tickets.
 
+use anyhow::{Context, anyhow};
 use ruminate_engine::{Buffer, Count, Device, Error, Graph, LOOPS, LoopWay, Plan, Result, Tuning, TuningFrom};
 use ruminate_shaders::recur::advance_until;
 use ruminate_shaders::{Row, Sequence};
@@ -18,9 +19,9 @@ pub(crate) fn filled(device: &Device, label: &str, value: f32) -> Result<Buffer>
 }
 
 /// All `N` numbers of a result, which must be equal.
-pub(crate) fn uniform(bytes: &[u8]) -> Result<f32, Failed> {
+pub(crate) fn uniform(bytes: &[u8]) -> anyhow::Result<f32> {
     let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..N as usize * 4]);
-    if values.iter().all(|value| *value == values[0]) { Ok(values[0]) } else { Err(format!("{values:?}").into()) }
+    if values.iter().all(|value| *value == values[0]) { Ok(values[0]) } else { Err(anyhow!("{values:?}")) }
 }
 
 /// A plan that adds x = 1 to y, as often as its one count says.
@@ -56,7 +57,7 @@ fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
     for (way, expected) in [(LoopWay::Indirect, 1.0 + 2.0 * 3.0), (LoopWay::Direct, 1.0 + 2.0 * 8.0)] {
         let mut tuning = Tuning::default();
         tuning.choose(LOOPS, way.name());
-        let mut options = options().ok_or("the twins launch nothing")?;
+        let mut options = options().context("the twins launch nothing")?;
         options.tuning = TuningFrom::Given(tuning);
         let device = &Device::open(&options)?;
         assert_eq!(device.loops(), way);
@@ -82,7 +83,7 @@ fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
             device.write(&y, 0, &vec![0; N as usize * 4])?;
             device.write(&table, 0, bytemuck::cast_slice(&rows))?;
             let before = device.counters();
-            let found = device.execute(&plan, &[8], &[&y])?.ok_or("no ticket")?.wait()?;
+            let found = device.execute(&plan, &[8], &[&y])?.context("no ticket")?.wait()?;
             assert_eq!(uniform(&found[0])?, expected, "{way:?}");
             let gates = if way == LoopWay::Indirect { 8 } else { 0 };
             assert_eq!((device.counters() - before).launches, 1 + 8 * 3 + gates, "{way:?}");

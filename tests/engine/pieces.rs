@@ -127,10 +127,10 @@ fn a_piece_without_a_clock_is_bounded_too(device: &Device) -> Outcome {
     hold_to_bounds(&host(device, Tier::WebGpuDefaults)?)
 }
 
-fn host(device: &Device, limits: Tier) -> Result<Host, Failed> {
+fn host(device: &Device, limits: Tier) -> anyhow::Result<Host> {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), limits, ..OpenOptions::default() };
-    Host::open(&options).map_err(|error| format!("{error:#}").into())
+    Host::open(&options)
 }
 
 /// Holds every call of `advance` to its bounds.

@@ -7,8 +7,6 @@ use crate::execution::{adder, filled};
 use crate::kernels::{hash, saxpy, sum};
 use ruminate_tests::trial;
 
-pub(crate) const GPU_TESTS: &[Test] = &[("too many workgroups are refused", workgroups)];
-
 #[trial(adapters, cpu)]
 fn wrong_shapes_and_bindings_are_refused(device: &Device) -> Outcome {
     let mut graph = Graph::new("shapes");
@@ -85,7 +83,8 @@ fn things_of_another_graph_or_device_are_refused(device: &Device) -> Outcome {
     Ok(())
 }
 
-fn workgroups(device: &Device) -> Outcome {
+#[trial(adapters)]
+fn too_many_workgroups_are_refused(device: &Device) -> Outcome {
     let mut graph = Graph::new("workgroups");
     let (x, y) = (graph.scratch("x", 16), graph.scratch("y", 16));
     let mut wide = saxpy(1, 1.0);

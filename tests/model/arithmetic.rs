@@ -5,9 +5,8 @@ use ruminate::{
     Device, Error, GenerateOptions, LoadOptions, Model, Precision, QuantizeOptions, Sampling, SessionOptions, Source,
     State, Synthetic, demo, quantize,
 };
-use ruminate_engine::{OpenOptions, Tier};
 use ruminate_shaders::Cooperative;
-use ruminate_tests::{Folder, device, options, trials};
+use ruminate_tests::{Folder, trial};
 
 /// Rows of a pass that is computed in tiles, and of one that is not.
 const MANY: u32 = 40;
@@ -40,7 +39,8 @@ fn error(found: &[f32], expected: &[f32]) -> f64 {
     difference / expected.iter().map(|&b| square(f64::from(b))).sum::<f64>()
 }
 
-fn near(device: &Device) -> Result<()> {
+#[trial(device, limited, cpu, full)]
+fn whole_numbers_come_near_to_floats(device: &Device) -> Result<()> {
     for (name, source) in [("demo", demo::source()), ("odd", odd()?)] {
         for dtype in ["q8", "q4", "q4_1", "q4,adapter=bf16,coda=q8"] {
             let text = format!("{dtype},products=int8");
@@ -60,7 +60,8 @@ fn near(device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn company(device: &Device) -> Result<()> {
+#[trial(device, limited, cpu, full)]
+fn a_row_is_the_same_to_the_bit_in_company(device: &Device) -> Result<()> {
     let model = load(&demo::source(), device, "q8,products=int8")?;
     let session = || model.session(SessionOptions { invariant: true, context: Some(32), ..SessionOptions::default() });
     let tokens = [3, 40, 5, 61, 7, 200, 9];
@@ -74,7 +75,8 @@ fn company(device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn answers(device: &Device) -> Result<()> {
+#[trial(device, limited, cpu, full)]
+fn the_demo_still_answers(device: &Device) -> Result<()> {
     for text in ["q8,products=int8", "q4,products=int8"] {
         let model = load(&demo::source(), device, text)?;
         let sampling = Sampling::GREEDY;
@@ -89,11 +91,13 @@ fn answers(device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn halves(device: &Device) -> Result<()> {
+#[trial(device, limited, cpu, full)]
+fn halves_come_near_or_are_refused(device: &Device) -> Result<()> {
     near_in_tiles(device, "bf16,products=f16", device.caps().f16, 1e-12, "this device does not compute in f16")
 }
 
-fn cooperative(device: &Device) -> Result<()> {
+#[trial(device, limited, cpu, full)]
+fn cooperative_matrices_come_near_or_are_refused(device: &Device) -> Result<()> {
     let matrices = device.caps().matrices();
     // In f32 nothing but the order of sums differs.
     let least = if matrices.is_some_and(Cooperative::rounds) { 1e-12 } else { 0.0 };
@@ -123,7 +127,8 @@ fn near_in_tiles(device: &Device, text: &str, can: bool, least: f64, why: &str) 
     Ok(())
 }
 
-fn refused() -> Result<()> {
+#[trial(full)]
+fn what_makes_no_sense_is_refused() -> Result<()> {
     let device = Device::cpu();
     let failure = |text: &str| load(&demo::source(), &device, text).err().context(text.to_owned());
     let found = failure("bf16,products=int8")?.to_string();

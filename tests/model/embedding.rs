@@ -8,10 +8,7 @@ use ruminate::{
     Counters, Device, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, Source, demo,
 };
 use ruminate_engine::{OpenOptions, Tier};
-use ruminate_tests::{Host, golden_folder, trial};
-
-/// A test, which gets a device, or the way to open one.
-type Test<On> = (&'static str, fn(&On) -> Result<()>);
+use ruminate_tests::{Host, golden_folder, options, trial};
 
 /// A frame's share.
 const BUDGET: Duration = Duration::from_millis(2);
@@ -180,8 +177,9 @@ fn a_prompt_that_was_not_computed_is_as_if_never_given(device: &Device) -> Resul
     Ok(())
 }
 
-#[trial(device, cpu, full)]
-fn a_host_s_device_gives_the_tokens_of_our_own(options: &OpenOptions) -> Result<()> {
+#[trial(device, full)]
+fn a_host_s_device_gives_the_tokens_of_our_own(_: &Device) -> Result<()> {
+    let options = &options().context("no device")?;
     let (prompt, _) = demo::PROMPTS[0];
     let run = |device: &Device| -> Result<Vec<u32>> {
         let model = demo(device)?;
@@ -231,8 +229,9 @@ impl Frames {
     }
 }
 
-#[trial(device, cpu, full)]
-fn steps_are_bounded_beside_the_host_s_own_work(options: &OpenOptions) -> Result<()> {
+#[trial(device, full)]
+fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
+    let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let device = host.engine();
     let model = demo(&device)?;
@@ -271,8 +270,9 @@ fn steps_are_bounded_beside_the_host_s_own_work(options: &OpenOptions) -> Result
     Ok(())
 }
 
-#[trial(device, cpu, full)]
-fn everything_that_is_dropped_is_freed(options: &OpenOptions) -> Result<()> {
+#[trial(device, full)]
+fn everything_that_is_dropped_is_freed(_: &Device) -> Result<()> {
+    let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
     let device = host.engine();
@@ -299,8 +299,9 @@ fn everything_that_is_dropped_is_freed(options: &OpenOptions) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu, full)]
-fn work_in_flight_may_be_dropped_in_any_order(options: &OpenOptions) -> Result<()> {
+#[trial(device, full)]
+fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
+    let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
     let engine = || -> Result<(Device, Model, Session)> {

@@ -8,7 +8,6 @@ use ruminate::{
     Checkpoint, Device, Dtype, Error, Group, LoadOptions, Model, Precision, QuantizeOptions, Quantized,
     SafetensorsProblem, SessionOptions, Source, State, Synthetic, demo, quantize,
 };
-use ruminate_engine::{OpenOptions, Tier};
 use ruminate_tests::demo_files::{Parts, with_weights};
 use ruminate_tests::{Folder, golden_folder, safetensors_file, trial};
 use serde_json::{Value, json};
@@ -18,7 +17,6 @@ const CORE: &str = "transformer.core_block.0.mlp.fc.weight";
 const MIXED: &str = "q4,adapter=bf16,embedding=q8,coda=q4_1";
 
 /// A test that needs no device of its own.
-type Case = (&'static str, fn() -> Result<()>);
 
 fn precision(text: &str) -> Result<Precision> {
     text.parse().map_err(anyhow::Error::msg)
@@ -47,7 +45,8 @@ fn logits(model: &Model) -> Result<Vec<u32>> {
     Ok(all.into_iter().map(f32::to_bits).collect())
 }
 
-fn same_logits(device: &Device) -> Result<()> {
+#[trial(device, limited, cpu, full)]
+fn files_hold_what_rounding_while_loading_gives(device: &Device) -> Result<()> {
     // The last: blocks that halves of the adapter share, blocks that are not full, an odd number of them, rows that fill no group.
     let odd = "n_embd=40,heads=2,head_dim=20,hidden=56,vocab=300,layers=1/1/1,block_size=64,tie_embeddings=false";
     let sources = [

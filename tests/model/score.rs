@@ -99,7 +99,8 @@ fn models_of_other_vocabularies_are_refused(device: &Device) -> Result<()> {
 }
 
 /// Each token is an answer once, whatever the length of the windows.
-fn covered() -> Result<()> {
+#[trial]
+fn windows_hold_every_token_once() -> Result<()> {
     let tokens: Vec<u32> = (10..33).collect();
     for length in 2..30 {
         let answers = |begin| -> Vec<u32> {

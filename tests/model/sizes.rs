@@ -11,12 +11,8 @@ use ruminate_tests::{Folder, compare, trial};
 const ODD: &str =
     "n_embd=130,heads=5,head_dim=26,hidden=77,vocab=777,layers=1/2/1,block_size=300,mean_recurrence=4,seed=7";
 
-fn plain(name: &str, run: fn() -> Result<()>) -> Trial {
-    Trial::test(name, move || run().map_err(|error| format!("{error:#}").into()))
-}
-
 /// Sizes of the published files, revision bb6621b of tomg-group-umd/huginn-0125.
-#[trial(device, full)]
+#[trial]
 fn huginn_0125_is_laid_out_as_published() -> Result<()> {
     let model = Synthetic::parse("huginn-0125")?;
     ensure!(model.tensors().len() == 77, "{} tensors", model.tensors().len());

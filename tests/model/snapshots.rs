@@ -6,13 +6,9 @@ use ruminate::{
     Session, SessionOptions, SnapshotProblem, Source, State, Synthetic, demo,
 };
 use ruminate_tests::demo_files::{self, Parts};
-use ruminate_tests::{Folder, compare, trial};
+use ruminate_tests::{Folder, compare, demo_model, prompt_of, tokens_of, trial};
 
 const PROMPT: &str = demo::PROMPTS[0].0;
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 /// So many tokens at most, drawn or the most likely ones.
 fn asking(tokens: u32, sampled: bool) -> GenerateOptions {
@@ -24,16 +20,6 @@ fn asking(tokens: u32, sampled: bool) -> GenerateOptions {
         end_tokens: Some(Vec::new()),
         ..GenerateOptions::default()
     }
-}
-
-fn tokens(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<u32>> {
-    let pieces = session.generate(prompt, options)?;
-    Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
-}
-
-/// Some token ids that the demo has.
-fn many(count: u32) -> Vec<u32> {
-    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
 }
 
 /// Sessions and generations that differ in everything that a continuation depends on.
@@ -61,11 +47,11 @@ fn kinds() -> Vec<(SessionOptions, GenerateOptions)> {
 fn used(model: &Model, options: &SessionOptions, asked: &GenerateOptions) -> Result<Session> {
     let mut session = model.session(options.clone())?;
     let first = session.encode(PROMPT, ruminate::Specials::Bos)?;
-    tokens(&mut session, &first, asked)?;
-    tokens(&mut session, &many(40), &GenerateOptions { steps: Some(3), ..asked.clone() })?;
+    tokens_of(&mut session, &first, asked)?;
+    tokens_of(&mut session, &prompt_of(40), &GenerateOptions { steps: Some(3), ..asked.clone() })?;
     session.rewind(session.position() - 9)?;
     // Deeper than the session was made for, so that its tables grow.
-    tokens(&mut session, &many(5), &GenerateOptions { steps: Some(40), exit: None, ..asked.clone() })?;
+    tokens_of(&mut session, &prompt_of(5), &GenerateOptions { steps: Some(40), exit: None, ..asked.clone() })?;
     Ok(session)
 }
 
@@ -74,17 +60,17 @@ fn a_resumed_session_goes_on_as_the_one_that_was_saved(device: &Device) -> Resul
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
     for (place, (options, asked)) in kinds().iter().enumerate() {
-        let mut saved = used(&model(device)?, options, asked)?;
+        let mut saved = used(&demo_model(device)?, options, asked)?;
         saved.save(&path)?;
-        let mut resumed = model(device)?.resume(&path)?;
+        let mut resumed = demo_model(device)?.resume(&path)?;
         ensure!(
             resumed.position() == saved.position() && resumed.next_token() == saved.next_token(),
             "kind {place}: at {}, not {}",
             resumed.position(),
             saved.position()
         );
-        for prompt in [vec![saved.next_token().unwrap_or_default()], many(7)] {
-            let (found, expected) = (tokens(&mut resumed, &prompt, asked)?, tokens(&mut saved, &prompt, asked)?);
+        for prompt in [vec![saved.next_token().unwrap_or_default()], prompt_of(7)] {
+            let (found, expected) = (tokens_of(&mut resumed, &prompt, asked)?, tokens_of(&mut saved, &prompt, asked)?);
             ensure!(found == expected, "kind {place}: {found:?}, not {expected:?}");
         }
         let logits = |session: &mut Session| session.forward(&[7], 6, State::Carried, false);
@@ -99,14 +85,14 @@ fn a_generation_in_two_parts_gives_the_tokens_of_one(device: &Device) -> Result<
     let path = folder.path().join("session.safetensors");
     for (place, (options, asked)) in kinds().iter().enumerate() {
         let of = |count| GenerateOptions { max_tokens: Some(count), ..asked.clone() };
-        let model = model(device)?;
-        let expected = tokens(&mut model.session(options.clone())?, &many(35), &of(12))?;
+        let model = demo_model(device)?;
+        let expected = tokens_of(&mut model.session(options.clone())?, &prompt_of(35), &of(12))?;
         for cut in [1, 5] {
             let mut session = model.session(options.clone())?;
-            let mut found = tokens(&mut session, &many(35), &of(cut))?;
+            let mut found = tokens_of(&mut session, &prompt_of(35), &of(cut))?;
             session.save(&path)?;
             let mut resumed = model.resume(&path)?;
-            found.extend(tokens(&mut resumed, &[found[found.len() - 1]], &of(12 - cut))?);
+            found.extend(tokens_of(&mut resumed, &[found[found.len() - 1]], &of(12 - cut))?);
             ensure!(found == expected, "kind {place}, cut behind {cut}: {found:?}, not {expected:?}");
         }
     }
@@ -117,7 +103,7 @@ fn a_generation_in_two_parts_gives_the_tokens_of_one(device: &Device) -> Result<
 fn a_resumed_session_is_saved_as_the_same_file(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for (options, asked) in kinds() {
         used(&model, &options, &asked)?.save(&first)?;
         model.resume(&first)?.save(&second)?;
@@ -127,8 +113,8 @@ fn a_resumed_session_is_saved_as_the_same_file(device: &Device) -> Result<()> {
     let options = SessionOptions { context: Some(32), ..SessionOptions::default() };
     let mut session = model.session(options)?;
     session.save(&first)?;
-    let expected = session.forward(&many(32), 4, State::Seeded, false)?;
-    ensure!(model.resume(&first)?.forward(&many(32), 4, State::Seeded, false)? == expected, "an empty session");
+    let expected = session.forward(&prompt_of(32), 4, State::Seeded, false)?;
+    ensure!(model.resume(&first)?.forward(&prompt_of(32), 4, State::Seeded, false)? == expected, "an empty session");
     session.save(&first)?;
     let mut full = model.resume(&first)?;
     ensure!(
@@ -142,12 +128,13 @@ fn a_resumed_session_is_saved_as_the_same_file(device: &Device) -> Result<()> {
 fn other_programs_read_the_file(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
-    let mut session = model(device)?.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?;
-    session.forward(&many(45), 3, State::Seeded, false)?;
+    let mut session =
+        demo_model(device)?.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?;
+    session.forward(&prompt_of(45), 3, State::Seeded, false)?;
     session.save(&path)?;
     let bytes = std::fs::read(&path)?;
     let file = safetensors::SafeTensors::deserialize(&bytes)?;
-    ensure!(file.tensor("tokens")?.data() == bytemuck::cast_slice::<u32, u8>(&many(45)));
+    ensure!(file.tensor("tokens")?.data() == bytemuck::cast_slice::<u32, u8>(&prompt_of(45)));
     ensure!(file.tensor("depth")?.data() == bytemuck::cast_slice::<u32, u8>(&[3; 45]));
     let bytes_of = |name: &str| file.tensor(name).map(|tensor| tensor.shape().to_vec());
     ensure!(bytes_of("kv.core.0.2")?[0] == 45 && bytes_of("kv.core.0.3").is_err(), "slots of three steps");
@@ -170,10 +157,10 @@ fn a_file_of_one_device_goes_on_on_another(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
     for (kv_dtype, bound) in [(Dtype::F32, 1e-8), (Dtype::Bf16, 1e-4), (Dtype::Q8, 1e-3)] {
-        let mut session = model(device)?.session(SessionOptions { kv_dtype, ..SessionOptions::default() })?;
-        session.forward(&many(75), 6, State::Seeded, false)?;
+        let mut session = demo_model(device)?.session(SessionOptions { kv_dtype, ..SessionOptions::default() })?;
+        session.forward(&prompt_of(75), 6, State::Seeded, false)?;
         session.save(&path)?;
-        let mut resumed = model(&Device::cpu())?.resume(&path)?;
+        let mut resumed = demo_model(&Device::cpu())?.resume(&path)?;
         let expected = session.forward(&[7, 8], 6, State::Seeded, true)?;
         compare(&resumed.forward(&[7, 8], 6, State::Seeded, true)?, &expected, bound)?;
     }
@@ -182,20 +169,20 @@ fn a_file_of_one_device_goes_on_on_another(device: &Device) -> Result<()> {
 
 /// Logits behind a continuation, and their tokens.
 fn goes_on(session: &mut Session, seed: u32) -> Result<(Vec<f32>, Vec<u32>)> {
-    let prompt: Vec<u32> = many(60)[seed as usize..].iter().map(|token| (token + seed) % 400).collect();
-    let found = tokens(session, &prompt, &asking(9, false))?;
+    let prompt: Vec<u32> = prompt_of(60)[seed as usize..].iter().map(|token| (token + seed) % 400).collect();
+    let found = tokens_of(session, &prompt, &asking(9, false))?;
     Ok((session.forward(&[3], 5, State::Seeded, false)?, found))
 }
 
 #[trial(device, cpu, full)]
 fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for kv_dtype in [Dtype::F32, Dtype::Bf16, Dtype::Q8] {
         for prefix in [64, 75] {
             let options = SessionOptions { kv_dtype, context: Some(300), seed: 3, ..SessionOptions::default() };
             let fresh = || -> Result<Session> {
                 let mut session = model.session(options.clone())?;
-                session.forward(&many(prefix), 5, State::Seeded, false)?;
+                session.forward(&prompt_of(prefix), 5, State::Seeded, false)?;
                 Ok(session)
             };
             let mut original = fresh()?;
@@ -221,7 +208,7 @@ fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result
     ensure!(refused.as_deref().is_some_and(|text| text.contains("invariant")), "{refused:?}");
     // What can be carried on goes along.
     let mut original = model.session(SessionOptions::default())?;
-    original.forward(&many(20), 5, State::Seeded, false)?;
+    original.forward(&prompt_of(20), 5, State::Seeded, false)?;
     let mut fork = original.fork()?;
     let expected = original.forward(&[9], 5, State::Carried, false)?;
     compare(&fork.forward(&[9], 5, State::Carried, false)?, &expected, 1e-8)
@@ -229,15 +216,15 @@ fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result
 
 #[trial(device, cpu, full)]
 fn nobody_changes_what_another_session_shares(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = SessionOptions { kv_dtype: Dtype::F32, context: Some(300), seed: 3, ..SessionOptions::default() };
     let fresh = |prefix: &[u32]| -> Result<Session> {
         let mut session = model.session(options.clone())?;
         session.forward(prefix, 5, State::Seeded, false)?;
         Ok(session)
     };
-    let prefix = many(100);
-    let other: Vec<u32> = many(90).into_iter().map(|token| (token + 11) % 400).collect();
+    let prefix = prompt_of(100);
+    let other: Vec<u32> = prompt_of(90).into_iter().map(|token| (token + 11) % 400).collect();
     let untouched = goes_on(&mut fresh(&prefix)?, 4)?.0;
     // One goes back into what both have, then the other.
     for back in [40, 64, 0] {
@@ -282,9 +269,9 @@ fn said(model: &Model, content: &[u8]) -> Result<SnapshotProblem> {
 fn files_that_are_wrong_are_refused_with_the_reason(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session");
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut session = model.session(SessionOptions::default())?;
-    session.forward(&many(40), 4, State::Seeded, false)?;
+    session.forward(&prompt_of(40), 4, State::Seeded, false)?;
     session.save(&path)?;
     let whole = std::fs::read(&path)?;
     let header = 8 + usize::try_from(u64::from_le_bytes(whole[..8].try_into()?))?;
@@ -330,8 +317,8 @@ fn files_that_are_wrong_are_refused_with_the_reason(device: &Device) -> Result<(
 fn sessions_of_other_models_are_refused(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session");
-    let mut session = model(device)?.session(SessionOptions::default())?;
-    session.forward(&many(3), 4, State::Seeded, false)?;
+    let mut session = demo_model(device)?.session(SessionOptions::default())?;
+    session.forward(&prompt_of(3), 4, State::Seeded, false)?;
     session.save(&path)?;
     let problem = |source: &Source, dtype| -> Result<SnapshotProblem> {
         let model = Model::open(source, device, LoadOptions { dtype, ..LoadOptions::default() })?;
@@ -362,7 +349,7 @@ fn sessions_of_other_models_are_refused(device: &Device) -> Result<()> {
         Ok(Model::open(&source, device, LoadOptions::default())?)
     };
     let mut session = made(1)?.session(SessionOptions::default())?;
-    session.forward(&many(3), 4, State::Seeded, false)?;
+    session.forward(&prompt_of(3), 4, State::Seeded, false)?;
     session.save(&path)?;
     ensure!(made(1)?.resume(&path)?.position() == 3);
     let other = said(&made(2)?, &std::fs::read(&path)?)?;

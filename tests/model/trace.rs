@@ -5,14 +5,10 @@ use std::collections::HashMap;
 use anyhow::{Result, ensure};
 use ruminate::statistics::{entropy, log_probability};
 use ruminate::trace::{Trace, most_likely};
-use ruminate::{Device, Error, GenerateOptions, KvShare, LoadOptions, Model, Sampling, SessionOptions, State, demo};
-use ruminate_tests::{Folder, compare, trial};
+use ruminate::{Device, Error, GenerateOptions, KvShare, Model, Sampling, SessionOptions, State, demo};
+use ruminate_tests::{Folder, compare, demo_model, trial};
 
 const STEPS: u32 = 9;
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn options(share: KvShare) -> SessionOptions {
     SessionOptions { seed: 5, share, ..SessionOptions::default() }
@@ -42,7 +38,7 @@ fn recorded(model: &Model, tokens: &[u32], prompt: usize, share: KvShare) -> Res
 
 #[trial(device, cpu, full)]
 fn the_replay_says_what_was_generated(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for share in [KvShare::None, KvShare::Steps(2)] {
         let (prompt, tokens) = generated(&model, share)?;
         let trace = recorded(&model, &tokens[..tokens.len() - 1], prompt, share)?;
@@ -57,7 +53,7 @@ fn the_replay_says_what_was_generated(device: &Device) -> Result<()> {
 /// Against passes at that depth, where nothing is looked at under way.
 #[trial(device, cpu, full)]
 fn a_read_out_is_what_that_depth_says(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;
     let vocab = model.config().padded_vocab_size as usize;
@@ -81,7 +77,7 @@ fn a_read_out_is_what_that_depth_says(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn states_are_those_of_as_many_steps_at_once(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;
     for steps in [0, 3, STEPS] {
@@ -112,7 +108,7 @@ fn states_are_those_of_as_many_steps_at_once(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn it_stops_when_told_and_refuses_what_it_cannot_hold(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let mut calls = 0;
     let stopped = model.session(options(KvShare::None))?.record(&tokens, prompt, STEPS, &mut |done, all| {
@@ -128,7 +124,7 @@ fn it_stops_when_told_and_refuses_what_it_cannot_hold(device: &Device) -> Result
 
 #[trial(device, cpu, full)]
 fn other_programs_find_everything_in_the_file(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;
     let folder = Folder::new()?;

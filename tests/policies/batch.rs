@@ -4,19 +4,15 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece,
-    PrefillExit, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
+    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, PrefillExit,
+    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
 use ruminate_shaders::recur::NoiseKind;
-use ruminate_tests::{cases, near_tie, trial};
+use ruminate_tests::{cases, demo_model, near_tie, trial};
 
 const SAMPLED: Sampling = Sampling { temperature: 1.2, top_k: 50, top_p: 0.95, ..Sampling::GREEDY };
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn session(seed: u64) -> SessionOptions {
     SessionOptions { seed, invariant: true, context: Some(64), ..SessionOptions::default() }
@@ -89,7 +85,7 @@ fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<Vec<Vec<Pi
 
 #[trial(device, cpu, full)]
 fn every_sequence_says_in_company_what_it_says_alone(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(asked).collect();
     compare(&model, &mut batch(&model, 8)?, &all).map(drop)
 }
@@ -97,7 +93,7 @@ fn every_sequence_says_in_company_what_it_says_alone(device: &Device) -> Result<
 /// Sessions as they usually are: how many rows a pass has decides which kernels add up.
 #[trial(device, cpu, full)]
 fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let usual = |seed| SessionOptions { invariant: false, ..session(seed) };
     let mut all: Vec<Asked> = (0..cases(device, 40, 4)).map(|seed| asked(2 * seed)).collect();
     for asked in &mut all {
@@ -118,7 +114,7 @@ fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> 
 
 #[trial(device, cpu, full)]
 fn penalties_and_log_probabilities_are_each_sequence_s_own(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut all: Vec<Asked> = (20..26).map(asked).collect();
     for (place, asked) in all.iter_mut().enumerate() {
         asked.options.max_tokens = Some(8);
@@ -131,7 +127,7 @@ fn penalties_and_log_probabilities_are_each_sequence_s_own(device: &Device) -> R
 
 #[trial(device, cpu, full)]
 fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = GenerateOptions { steps: Some(8), max_tokens: Some(6), ..asked(0).options };
     let mut batch = batch(&model, 4)?;
     for seed in 0..4 {
@@ -173,7 +169,7 @@ fn leaving(seed: u64) -> Asked {
 
 #[trial(device, cpu, full)]
 fn rows_leave_early_as_they_do_alone(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(leaving).collect();
     let each = compare(&model, &mut batch(&model, 8)?, &all)?;
     // Each of the criteria lets some leave before they have had all their steps.
@@ -192,7 +188,7 @@ fn rows_leave_early_as_they_do_alone(device: &Device) -> Result<()> {
 /// Lookups that tell rows that left from those that did not; where the last step of all is seen, tokens of a prompt follow each other.
 #[trial(device, cpu, full)]
 fn what_those_show_that_left_is_as_alone(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let all: Vec<Asked> = (0..cases(device, 20, 3)).map(leaving).collect();
     for lookup in [Lookup::Full, Lookup::AlwaysLast] {
         let options = |seed| SessionOptions { lookup, ..session(seed) };
@@ -224,7 +220,7 @@ fn fed(model: &Model, options: SessionOptions, asked: &Asked, one_by_one: bool) 
 
 #[trial(device, cpu, full)]
 fn rows_that_leave_early_take_fewer_passes(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let passes = |exit| -> Result<u64> {
         let options = GenerateOptions { steps: Some(32), max_tokens: Some(8), exit, ..asked(0).options };
         let mut batch = batch(&model, 4)?;
@@ -243,7 +239,7 @@ fn rows_that_leave_early_take_fewer_passes(device: &Device) -> Result<()> {
 /// Other depths from token to token, beside rows that leave early; and one that makes no sense, which is its sequence's own affair.
 #[trial(device, cpu, full)]
 fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut all: Vec<Asked> = (80..80 + cases(device, 30, 4)).map(leaving).collect();
     for asked in all.iter_mut().step_by(2) {
         let seed = asked.seed as u32;
@@ -278,7 +274,7 @@ fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
 /// Tokens that go on from the last state, in both ways, and noise of every kind, beside sequences that have none.
 #[trial(device, cpu, full)]
 fn states_that_are_carried_and_noise_are_each_sequence_s_own(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut all: Vec<Asked> = (200..200 + cases(device, 60, 8)).map(leaving).collect();
     for (asked, place) in all.iter_mut().zip(0..) {
         asked.options.continuous = [None, Some(Continuous::Raw), Some(Continuous::Normed)][place % 3];
@@ -301,7 +297,7 @@ fn states_that_are_carried_and_noise_are_each_sequence_s_own(device: &Device) ->
 /// A prompt whose rows follow each other, as tokens that are fed one by one do.
 #[trial(device, cpu, full)]
 fn steps_that_share_keys_share_them_in_a_batch(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = |seed| SessionOptions { share: KvShare::Steps(2), ..session(seed) };
     let all: Vec<Asked> = (41..45).map(asked).chain((41..45).map(leaving)).collect();
     let mut batch = model.batch(BatchOptions { sequences: 3, session: options(0) })?;
@@ -314,7 +310,7 @@ fn steps_that_share_keys_share_them_in_a_batch(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let plain = GenerateOptions { steps: Some(4), max_tokens: Some(5), ..asked(0).options };
     let prompt = asked(0).prompt;
     let first = alone(&model, &Asked { prompt: prompt.clone(), seed: 0, options: plain.clone() })?;
@@ -343,7 +339,7 @@ fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn what_ends_gives_its_memory_back(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = SessionOptions { context: Some(64), ..SessionOptions::default() };
     let mut batch = model.batch(BatchOptions { sequences: 2, session: options })?;
     let mut bytes = Vec::new();
@@ -361,7 +357,7 @@ fn what_ends_gives_its_memory_back(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut batch = batch(&model, 1)?;
     let endless = Asked { options: GenerateOptions { max_tokens: None, ..asked(2).options }, ..asked(2) };
     let (first, waiting, last) = {
@@ -385,7 +381,7 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for sequences in [0, 9] {
         let message = model.batch(BatchOptions { sequences, session: session(0) }).err().map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains("sequences")), "{message:?}");

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ruminate::{
-    Continuous, Diffusion, Exit, FreezeRule, Freezing, GenerateOptions, KvShare, LoadOptions, Model, Noise, NoiseMix,
-    Piece, Pipeline, Progress, Prompt, Sampling, SessionOptions, Specials, Speculate, Statistics, StepsOf, StopReason,
+    Continuous, Diffusion, Exit, FreezeRule, Freezing, GenerateOptions, KvShare, Model, Noise, NoiseMix, Piece,
+    Pipeline, Progress, Prompt, Sampling, SessionOptions, Specials, Speculate, Statistics, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
-use ruminate_tests::trial;
+use ruminate_tests::{demo_model, trial};
 
 const STEPS: u32 = 32;
 
@@ -19,10 +19,6 @@ const PROBLEMS: [&str; 4] = [
     "Ball in C. Swap AE CD BD AC",
     "Ball in E. Swap AB AE CD BE AC",
 ];
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn session_options(seed: u64) -> SessionOptions {
     SessionOptions { seed, context: Some(128), share: Diffusion::SHARE, ..SessionOptions::default() }
@@ -56,7 +52,7 @@ fn tokens(pieces: &[Piece]) -> Vec<u32> {
 /// With a strict threshold only what will not change any more stands.
 #[trial(device, cpu, full)]
 fn what_has_settled_is_what_plain_decoding_says(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let freeze = Freezing { threshold: 0.002, ..Freezing::new(FreezeRule::LatentDiff) };
     for text in if device.is_cpu() { &PROBLEMS[1..2] } else { &PROBLEMS[..] } {
         let expected = tokens(&generate(&model, text, &GenerateOptions { steps: Some(128), ..plain(6) })?.0);
@@ -72,7 +68,7 @@ fn what_has_settled_is_what_plain_decoding_says(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn fewer_passes_than_tokens_have_steps(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (pieces, statistics) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     let taken: u32 = pieces.iter().skip(1).map(|piece| piece.steps).sum();
     ensure!(pieces.len() == 12 && statistics.core_passes % 4 == 0, "{} tokens, {statistics:?}", pieces.len());
@@ -87,7 +83,7 @@ fn fewer_passes_than_tokens_have_steps(device: &Device) -> Result<()> {
 /// Sampled, with noise and with random tokens at the end of the wave; another seed says something else.
 #[trial(device, cpu, full)]
 fn the_same_seed_says_the_same_by_iterator_and_by_steps(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let noise_mix = NoiseMix { share: 0.5, dampened: false, sqrt: true };
     let diffusion = Diffusion { headway: 3, wavefront: 16, noise_mix, most_steps: Some(24), ..Diffusion::default() };
     let sampling = Sampling { temperature: 1.5, top_k: 0, ..Sampling::default() };
@@ -115,7 +111,7 @@ fn the_same_seed_says_the_same_by_iterator_and_by_steps(device: &Device) -> Resu
 
 #[trial(device, cpu, full)]
 fn every_rule_comes_to_an_end(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for (rule, authors) in FreezeRule::ALL.into_iter().flat_map(|rule| [(rule, false), (rule, true)]) {
         for (continuous, wavefront) in [(None, 5), (Some(Continuous::Raw), 64)] {
             let freeze = Freezing { threshold: 0.1, authors, ..Freezing::new(rule) };
@@ -130,7 +126,7 @@ fn every_rule_comes_to_an_end(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_wave_that_never_settles_moves_on(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let freeze = Freezing { threshold: 1e-30, ..Freezing::new(FreezeRule::LatentDiff) };
     let diffusion = Diffusion { freeze, most_steps: Some(10), inner_steps: 3, ..Diffusion::default() };
     let (pieces, _) = generate(&model, PROBLEMS[1], &diffusing(5, diffusion))?;
@@ -142,7 +138,7 @@ fn a_wave_that_never_settles_moves_on(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_prompt_in_the_wave(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let freeze = Freezing { threshold: 0.002, ..Freezing::new(FreezeRule::LatentDiff) };
     let whole = Diffusion { freeze, full_prefill: false, ..Diffusion::default() };
     for text in PROBLEMS {
@@ -163,7 +159,7 @@ fn a_prompt_in_the_wave(device: &Device) -> Result<()> {
 /// Every position that there is gets a token.
 #[trial(device, cpu, full)]
 fn the_context_ends(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for authors in [false, true] {
         let freeze = Freezing { authors, ..Freezing::new(FreezeRule::LatentDiff) };
         let mut session = model.session(SessionOptions { context: Some(30), ..session_options(2) })?;
@@ -185,7 +181,7 @@ fn the_context_ends(device: &Device) -> Result<()> {
 /// At once, and nothing that stood behind it is said.
 #[trial(device, cpu, full)]
 fn it_stops_where_the_model_ends(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (pieces, _) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     let end = pieces[4].token;
     let first = pieces.iter().position(|piece| piece.token == end).unwrap_or(4);
@@ -201,7 +197,7 @@ fn it_stops_where_the_model_ends(device: &Device) -> Result<()> {
 /// One read-back for the prompt and one for each round, and no wait but for them.
 #[trial(device, cpu, full)]
 fn nothing_is_waited_for_but_tokens(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut session = model.session(session_options(3))?;
     let before = device.counters();
     let mut generation = session.generate(PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
@@ -218,7 +214,7 @@ fn nothing_is_waited_for_but_tokens(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_session_goes_on_behind_it(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut session = model.session(session_options(3))?;
     let said = session.generate(PROBLEMS[3], &diffusing(6, Diffusion::default()))?.count();
     let prompt = session.encode(PROBLEMS[3], Specials::Bos)?.len() as u32;
@@ -233,7 +229,7 @@ fn a_session_goes_on_behind_it(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn log_probabilities_come_with_its_tokens(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = GenerateOptions { logprobs: Some(2), ..diffusing(8, Diffusion::default()) };
     let (pieces, _) = generate(&model, PROBLEMS[3], &options)?;
     for piece in &pieces {
@@ -246,7 +242,7 @@ fn log_probabilities_come_with_its_tokens(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let usual = Diffusion::default;
     let threshold = |threshold| Freezing { threshold, ..Freezing::new(FreezeRule::LatentDiff) };
     let wrong = [

@@ -4,20 +4,11 @@
 use anyhow::{Context, Result, ensure};
 use ruminate::trace::most_likely;
 use ruminate::{
-    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvStrategy, LoadOptions, Lookup,
-    Model, Piece, PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
+    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvStrategy, Lookup, Model, Piece,
+    PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{compare, device, trial};
-
-/// Token ids that the demo has, whatever it was trained on.
-fn prompt(count: u32) -> Vec<u32> {
-    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
-}
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
+use ruminate_tests::{compare, demo_model, pieces_of, prompt_of, trial};
 
 fn session(model: &Model) -> Result<Session> {
     Ok(model.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?)
@@ -41,10 +32,6 @@ fn chosen(logits: &[f32], piece: &Piece) -> Result<()> {
     Ok(())
 }
 
-fn pieces(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<Piece>> {
-    Ok(session.generate(prompt, options)?.collect::<Result<_, _>>()?)
-}
-
 /// A criterion that no value meets.
 fn unmet(criterion: Criterion) -> Exit {
     Exit { threshold: if criterion.at_least() { 1e9 } else { -1.0 }, ..Exit::new(criterion) }
@@ -52,11 +39,11 @@ fn unmet(criterion: Criterion) -> Exit {
 
 #[trial(device, cpu, full)]
 fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let expected = session(&model)?.forward(&prompt(7), 9, State::Seeded, true)?;
+    let model = demo_model(device)?;
+    let expected = session(&model)?.forward(&prompt_of(7), 9, State::Seeded, true)?;
     for criterion in Criterion::ALL {
         let exit = Exit { every: 4, min_steps: 1, ..unmet(criterion) };
-        let found = session(&model)?.forward_until_settled(&prompt(7), 9, &exit, State::Seeded, true)?;
+        let found = session(&model)?.forward_until_settled(&prompt_of(7), 9, &exit, State::Seeded, true)?;
         ensure!(found.steps == [9; 7], "{exit}: {:?}", found.steps);
         compare(&found.logits, &expected, 1e-10).with_context(|| exit.to_string())?;
     }
@@ -65,13 +52,13 @@ fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()>
 
 #[trial(device, cpu, full)]
 fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for (criterion, threshold) in
         [(Criterion::LatentDiff, 0.3), (Criterion::Kl, 0.3), (Criterion::ArgmaxStability, 2.0)]
     {
         let exit = Exit { threshold, ..Exit::new(criterion) };
         let mut early = session(&model)?;
-        early.forward(&prompt(5), 40, State::Seeded, false)?;
+        early.forward(&prompt_of(5), 40, State::Seeded, false)?;
         let found = early.forward_until_settled(&[17], 40, &exit, State::Seeded, false)?;
         let [steps] = found.steps[..] else { anyhow::bail!("{:?}", found.steps) };
         ensure!((1..40).contains(&steps), "{exit}: {steps} steps");
@@ -82,7 +69,7 @@ fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<
         ensure!(last == Some(values.len() - 1), "{exit}: {values:?}");
 
         let mut fixed = session(&model)?;
-        fixed.forward(&prompt(5), 40, State::Seeded, false)?;
+        fixed.forward(&prompt_of(5), 40, State::Seeded, false)?;
         compare(&found.logits, &fixed.forward(&[17], steps, State::Seeded, false)?, 1e-10)?;
         // The next token sees the same keys and values.
         let next = [early.forward(&[4], 12, State::Seeded, false)?, fixed.forward(&[4], 12, State::Seeded, false)?];
@@ -93,7 +80,7 @@ fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<
 
 #[trial(device, cpu, full)]
 fn checks_begin_behind_the_least_steps_and_come_every_so_often(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for criterion in [Criterion::LatentDiff, Criterion::EntropyDiff] {
         // Everything is settled at the first check.
         let always = Exit { threshold: 1e9, ..Exit::new(criterion) };
@@ -113,9 +100,9 @@ fn checks_begin_behind_the_least_steps_and_come_every_so_often(device: &Device) 
 
 #[trial(device, cpu, full)]
 fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let exit = Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) };
-    let tokens = prompt(30);
+    let tokens = prompt_of(30);
     let together = session(&model)?.forward_until_settled(&tokens, 50, &exit, State::Seeded, true)?;
     let mut single = session(&model)?;
     let (mut logits, mut steps) = (Vec::new(), Vec::new());
@@ -139,12 +126,12 @@ fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for criterion in [Criterion::Cosine, Criterion::MinPKl] {
         let exit = Exit { threshold: 0.05, ..Exit::new(criterion) };
-        let found = pieces(&mut session(&model)?, &prompt(9), &greedy(30, Some(exit)))?;
+        let found = pieces_of(&mut session(&model)?, &prompt_of(9), &greedy(30, Some(exit)))?;
         let mut single = session(&model)?;
-        let mut input = prompt(9);
+        let mut input = prompt_of(9);
         for piece in &found {
             let pass = single.forward_until_settled(&input, 30, &exit, State::Seeded, false)?;
             ensure!(pass.steps.last() == Some(&piece.steps), "{exit}: {piece:?}, alone {:?}", pass.steps);
@@ -160,11 +147,11 @@ fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> 
 fn leaving_early_waits_for_nothing_but_the_token(device: &Device) -> Result<()> {
     // Its counters count this trial alone.
     let device = &if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) };
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for criterion in [Criterion::LatentDiff, Criterion::Kl] {
         let mut session = session(&model)?;
         let options = GenerateOptions { max_tokens: Some(12), ..greedy(64, Some(Exit::new(criterion))) };
-        let tokens = prompt(9);
+        let tokens = prompt_of(9);
         let mut generation = session.generate(tokens.as_slice(), &options)?;
         // The plans are recorded and the ring of staging buffers filled by the first tokens.
         for _ in 0..4 {
@@ -184,35 +171,35 @@ fn leaving_early_waits_for_nothing_but_the_token(device: &Device) -> Result<()> 
 
 #[trial(device, cpu, full)]
 fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 + 5 * token)), ..greedy(4, None) };
-    let found = pieces(&mut session(&model)?, &prompt(5), &options)?;
+    let found = pieces_of(&mut session(&model)?, &prompt_of(5), &options)?;
     let steps: Vec<u32> = found.iter().map(|piece| piece.steps).collect();
     ensure!(steps == [4, 7, 12, 17, 22, 27], "{steps:?}");
     let mut single = session(&model)?;
-    let mut input = prompt(5);
+    let mut input = prompt_of(5);
     for piece in found {
         let logits = single.forward(&input, piece.steps, State::Seeded, false)?;
         chosen(&logits, &piece)?;
         input = vec![piece.token];
     }
     let none = GenerateOptions { steps_of: Some(StepsOf::new(|_| 0)), ..greedy(4, None) };
-    let failed = pieces(&mut session(&model)?, &prompt(5), &none);
+    let failed = pieces_of(&mut session(&model)?, &prompt_of(5), &none);
     ensure!(failed.is_err(), "0 steps were accepted");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
 fn a_carried_state_is_the_one_that_the_last_token_left(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let session =
         |invariant| model.session(SessionOptions { invariant, kv_dtype: Dtype::F32, ..SessionOptions::default() });
     let leaves = Some(Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) });
     for (exit, invariant) in [(None, false), (None, true), (leaves, false), (leaves, true)] {
         let options = GenerateOptions { continuous: Some(Continuous::Raw), ..greedy(9, exit) };
-        let found = pieces(&mut session(invariant)?, &prompt(5), &options)?;
+        let found = pieces_of(&mut session(invariant)?, &prompt_of(5), &options)?;
         let mut single = session(invariant)?;
-        let (mut input, mut state) = (prompt(5), State::Seeded);
+        let (mut input, mut state) = (prompt_of(5), State::Seeded);
         for piece in &found {
             let logits = match &exit {
                 None => single.forward(&input, 9, state, false)?,
@@ -233,12 +220,12 @@ fn a_carried_state_is_the_one_that_the_last_token_left(device: &Device) -> Resul
 /// Against passes that are handed the latents of the one before.
 #[trial(device, cpu, full)]
 fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
-    let found = pieces(&mut session(&model)?, &prompt(5), &options)?;
+    let found = pieces_of(&mut session(&model)?, &prompt_of(5), &options)?;
     let (n, vocab) = (model.config().n_embd as usize, model.config().padded_vocab_size as usize);
     let mut single = session(&model)?;
-    let (mut input, mut latents) = (prompt(5), Vec::new());
+    let (mut input, mut latents) = (prompt_of(5), Vec::new());
     for piece in &found {
         single.begin(&input, 3, if latents.is_empty() { State::Seeded } else { State::Given(&latents) })?;
         single.iterate(3)?;
@@ -252,9 +239,9 @@ fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -
 /// Passes run ahead of the tokens that are taken: their states are nobody's.
 #[trial(device, cpu, full)]
 fn the_state_of_a_pass_that_ran_ahead_is_not_carried(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut session = session(&model)?;
-    let tokens = prompt(5);
+    let tokens = prompt_of(5);
     let mut generation = session.generate(tokens.as_slice(), &greedy(3, None))?;
     generation.next().transpose()?;
     drop(generation);
@@ -268,7 +255,7 @@ fn the_state_of_a_pass_that_ran_ahead_is_not_carried(device: &Device) -> Result<
 
 #[trial(device, cpu, full)]
 fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let own = |share| {
         let options = SessionOptions { kv_dtype: Dtype::F32, share, context: Some(128), ..SessionOptions::default() };
         Ok::<_, anyhow::Error>(model.session(options)?)
@@ -277,7 +264,7 @@ fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()
     let mut bytes = Vec::new();
     for share in [KvShare::None, KvShare::Anchor, KvShare::Steps(4), KvShare::Steps(1)] {
         let mut session = own(share)?;
-        logits.push(session.forward(&prompt(100), 32, State::Seeded, false)?);
+        logits.push(session.forward(&prompt_of(100), 32, State::Seeded, false)?);
         bytes.push(session.kv_bytes());
     }
     ensure!(bytes.is_sorted_by(|a, b| a > b), "{bytes:?} bytes");
@@ -285,13 +272,14 @@ fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()
     compare(&logits[1], &logits[0], 1e-3)?;
     compare(&logits[2], &logits[0], 1e-3)?;
     // At no more steps than slots nothing is shared.
-    let few = |share| own(share)?.forward(&prompt(40), 4, State::Seeded, false).map_err(anyhow::Error::from);
+    let few = |share| own(share)?.forward(&prompt_of(40), 4, State::Seeded, false).map_err(anyhow::Error::from);
     compare(&few(KvShare::Steps(4))?, &few(KvShare::None)?, 1e-12)?;
     ensure!(own(KvShare::Steps(0)).is_err(), "steps that are 0 apart");
     Ok(())
 }
 
-fn names() -> Result<()> {
+#[trial]
+fn names_of_the_authors_are_read_or_refused_with_a_reason() -> Result<()> {
     let parsed = |name: &str| KvStrategy::parse(name, 4);
     let strategy = |lookup, share| KvStrategy { lookup, share };
     let (full, latest) = (Lookup::Full, Lookup::Latest);

@@ -4,17 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ruminate::{
-    Counters, Dtype, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, State,
-    StopReason, demo,
+    Counters, Dtype, GenerateOptions, Model, Progress, Sampling, Session, SessionOptions, State, StopReason, demo,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{device, trial};
+use ruminate_tests::{demo_model, prompt_of, tokens_of, trial};
 
 const PROMPT: &str = demo::PROMPTS[0].0;
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
     GenerateOptions {
@@ -26,25 +21,14 @@ fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
     }
 }
 
-fn tokens(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<Vec<u32>> {
-    let pieces = session.generate(prompt, options)?;
-    Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
-}
-
 fn text(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<String> {
     let pieces = session.generate(prompt, options)?;
     Ok(pieces.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?)
 }
 
-/// A device of the same kind that no other trial uses: its counters count this trial alone.
-fn own(device: &Device) -> Device {
-    if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) }
-}
-
 #[trial(device, cpu, full)]
 fn a_decode_step_waits_for_nothing_but_its_token(device: &Device) -> Result<()> {
-    let device = &own(device);
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut session = model.session(SessionOptions::default())?;
     let options = greedy(32, 12);
     let mut generation = session.generate(PROMPT, &options)?;
@@ -68,7 +52,7 @@ fn a_decode_step_waits_for_nothing_but_its_token(device: &Device) -> Result<()> 
 
 #[trial(device, cpu, full)]
 fn the_demo_is_wrong_at_one_step_and_right_at_many(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for (prompt, right) in demo::PROMPTS {
         for (steps, expected) in [(1, false), (32, true)] {
             let mut session = model.session(SessionOptions::default())?;
@@ -82,11 +66,11 @@ fn the_demo_is_wrong_at_one_step_and_right_at_many(device: &Device) -> Result<()
 
 #[trial(device, cpu, full)]
 fn the_same_seed_gives_the_same_tokens_and_another_seed_others(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let sampling = Sampling { temperature: 3.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
     let run = |seed| {
         let mut session = model.session(SessionOptions { seed, ..SessionOptions::default() })?;
-        tokens(&mut session, PROMPT, &GenerateOptions { sampling, ..greedy(2, 16) })
+        tokens_of(&mut session, PROMPT, &GenerateOptions { sampling, ..greedy(2, 16) })
     };
     let (first, second, other) = (run(1)?, run(1)?, run(2)?);
     ensure!(first == second, "seed 1 gave {first:?} and {second:?}");
@@ -98,11 +82,6 @@ fn close(found: &[f32], expected: &[f32]) -> Result<()> {
     ruminate_tests::compare(found, expected, 1e-8)
 }
 
-/// Some token ids that the demo has.
-fn many(count: u32) -> Vec<u32> {
-    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
-}
-
 fn session(model: &Model) -> Result<Session> {
     let options = SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() };
     Ok(model.session(options)?)
@@ -110,8 +89,8 @@ fn session(model: &Model) -> Result<Session> {
 
 #[trial(device, cpu, full)]
 fn a_long_prompt_in_chunks_gives_the_logits_of_single_tokens(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let all = many(300);
+    let model = demo_model(device)?;
+    let all = prompt_of(300);
     let whole = session(&model)?.forward(&all, 2, State::Seeded, false)?;
     let mut session = session(&model)?;
     session.forward(&all[..259], 2, State::Seeded, false)?;
@@ -122,8 +101,8 @@ fn a_long_prompt_in_chunks_gives_the_logits_of_single_tokens(device: &Device) ->
 
 #[trial(device, cpu, full)]
 fn a_cache_that_grows_gives_what_a_large_one_gives(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let all = many(220);
+    let model = demo_model(device)?;
+    let all = prompt_of(220);
     let mut grown = session(&model)?;
     let mut logits = Vec::new();
     for chunk in all.chunks(60) {
@@ -143,7 +122,7 @@ fn quantised(model: &Model) -> Result<Session> {
 
 #[trial(device, cpu, full)]
 fn a_cache_in_q8_gives_the_answers_of_one_in_f32(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for (prompt, right) in demo::PROMPTS {
         let options = GenerateOptions { end_tokens: None, ..greedy(32, 8) };
         let answer = text(&mut quantised(&model)?, prompt, &options)?;
@@ -156,8 +135,8 @@ fn a_cache_in_q8_gives_the_answers_of_one_in_f32(device: &Device) -> Result<()> 
 
 #[trial(device, cpu, full)]
 fn a_cache_in_q8_can_be_rewound_and_grown_and_filled_in_any_chunks(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let all = many(120);
+    let model = demo_model(device)?;
+    let all = prompt_of(120);
     let mut session = quantised(&model)?;
     let whole = session.forward(&all, 6, State::Seeded, false)?;
     let bytes = session.kv_bytes();
@@ -183,8 +162,8 @@ fn a_cache_in_q8_can_be_rewound_and_grown_and_filled_in_any_chunks(device: &Devi
 
 #[trial(device, cpu, full)]
 fn more_steps_than_before_widen_the_tables(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let all = many(40);
+    let model = demo_model(device)?;
+    let all = prompt_of(40);
     let deep = model.config().mean_recurrence + 20;
     let run = |first: u32| -> Result<Vec<f32>> {
         let mut session = session(&model)?;
@@ -197,8 +176,8 @@ fn more_steps_than_before_widen_the_tables(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn stopping_early_leaves_a_session_that_goes_on_as_if_whole(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let whole = tokens(&mut session(&model)?, PROMPT, &greedy(4, 12))?;
+    let model = demo_model(device)?;
+    let whole = tokens_of(&mut session(&model)?, PROMPT, &greedy(4, 12))?;
     let mut session = session(&model)?;
     let mut generation = session.generate(PROMPT, &greedy(4, 12))?;
     let first: Vec<u32> =
@@ -216,7 +195,7 @@ fn stopping_early_leaves_a_session_that_goes_on_as_if_whole(device: &Device) -> 
 
 #[trial(device, cpu, full)]
 fn stop_strings_and_limits_end_generation_with_their_reason(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let end = |options: GenerateOptions, context| -> Result<(String, Option<StopReason>)> {
         let mut session = model.session(SessionOptions { context, ..SessionOptions::default() })?;
         let mut generation = session.generate(PROMPT, &options)?;
@@ -237,8 +216,8 @@ fn stop_strings_and_limits_end_generation_with_their_reason(device: &Device) -> 
 
 #[trial(device, cpu, full)]
 fn bounded_steps_give_the_tokens_of_the_iterator(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let expected = tokens(&mut session(&model)?, PROMPT, &greedy(4, 6))?;
+    let model = demo_model(device)?;
+    let expected = tokens_of(&mut session(&model)?, PROMPT, &greedy(4, 6))?;
     // From one launch per call to more than a token's.
     for budget in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(10)] {
         let mut session = session(&model)?;
@@ -260,11 +239,11 @@ fn bounded_steps_give_the_tokens_of_the_iterator(device: &Device) -> Result<()> 
 
 #[trial(device, cpu, full)]
 fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut session = model.session(SessionOptions { context: Some(32), ..SessionOptions::default() })?;
     let message = |outcome: Result<Vec<f32>, ruminate::Error>| outcome.err().map(|error| error.to_string());
     let cases = [
-        (message(session.forward(&many(33), 1, State::Seeded, false)), "33 tokens do not fit the context of 32"),
+        (message(session.forward(&prompt_of(33), 1, State::Seeded, false)), "33 tokens do not fit the context of 32"),
         (message(session.forward(&[], 1, State::Seeded, false)), "prompt is empty"),
         (message(session.forward(&[9999], 1, State::Seeded, false)), "token id 9999"),
         (message(session.forward(&[1], 0, State::Seeded, false)), "steps is 0"),
@@ -281,17 +260,16 @@ fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Res
     let refused = model.session(nibbles).err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(refused.contains("kv_dtype is q4") && refused.contains("f32, bf16 or q8"), "q4: {refused:?}");
     ensure!(model.session(SessionOptions { context: Some(100_000), ..SessionOptions::default() }).is_err(), "100,000");
-    session.forward(&many(32), 1, State::Seeded, false)?;
+    session.forward(&prompt_of(32), 1, State::Seeded, false)?;
     Ok(())
 }
 
 #[trial(device, cpu, full)]
 fn everything_is_freed(device: &Device) -> Result<()> {
-    let device = own(device);
     let before = device.counters();
-    let model = model(&device)?;
+    let model = demo_model(&device)?;
     let mut session = model.session(SessionOptions::default())?;
-    tokens(&mut session, PROMPT, &greedy(2, 3))?;
+    tokens_of(&mut session, PROMPT, &greedy(2, 3))?;
     ensure!(device.counters().live_bytes > 1_000_000, "the model takes no memory");
     drop((session, model));
     let left = device.counters();

@@ -2,24 +2,15 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
-    Checkpoint, Config, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Noise,
-    NoiseKind, Piece, Pipeline, Sampling, Session, SessionOptions, Speculate, State, demo,
+    Checkpoint, Config, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, Lookup, Noise, NoiseKind, Piece,
+    Pipeline, Sampling, SessionOptions, Speculate, State, demo,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::recur::{NOISE, NoiseRule, Stir, noise};
 use ruminate_shaders::{Caps, Row, Sequence, Slot, Slots, stride};
-use ruminate_tests::{device, trial};
+use ruminate_tests::{demo_model, pieces_of, prompt_of, trial};
 
 const SEED: u64 = 0x1234_5678_9abc;
-
-/// Token ids that the demo has, whatever it was trained on.
-fn prompt(count: u32) -> Vec<u32> {
-    (0..count).map(|i| (i * 37 + i * i) % 400).collect()
-}
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn settings() -> SessionOptions {
     SessionOptions { kv_dtype: Dtype::F32, seed: SEED, ..SessionOptions::default() }
@@ -35,10 +26,6 @@ fn asked(steps: u32, tokens: u32, noise: Option<Noise>) -> GenerateOptions {
         noise,
         ..GenerateOptions::default()
     }
-}
-
-fn pieces(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<Piece>> {
-    Ok(session.generate(prompt, options)?.collect::<Result<_, _>>()?)
 }
 
 /// Fails unless both say the same tokens with the same log-probabilities.
@@ -93,14 +80,14 @@ fn last_norm(config: &Config) -> Result<Vec<f32>> {
 
 #[trial(device, cpu, full)]
 fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let config = model.config();
     let w = last_norm(config)?;
     let steps = 4;
     let amount = (0.4 * config.state_std * config.embed_scale) as f32;
     for (kind, renorm) in NoiseKind::ALL.into_iter().flat_map(|kind| [(kind, true), (kind, false)]) {
         let asked = asked(steps, 1, Some(Noise { renorm, ..Noise::new(kind, 0.4) }));
-        let found = pieces(&mut model.session(settings())?, &[17], &asked)?;
+        let found = pieces_of(&mut model.session(settings())?, &[17], &asked)?;
         let rule = NoiseRule { kind, amount, steps: config.mean_recurrence, renorm };
         let mut session = model.session(settings())?;
         session.begin(&[17], 1, State::Seeded)?;
@@ -127,79 +114,73 @@ fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> 
 
 #[trial(device, cpu, full)]
 fn noise_depends_on_seed_position_and_step_alone(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     // Longer than a pass.
-    let prompt = prompt(262);
+    let prompt = prompt_of(262);
     let asked = asked(3, 4, Some(Noise::new(NoiseKind::Geom, 0.5)));
-    let whole = pieces(&mut model.session(settings())?, &prompt, &asked)?;
+    let whole = pieces_of(&mut model.session(settings())?, &prompt, &asked)?;
     let mut session = model.session(settings())?;
     for part in [&prompt[..9], &prompt[9..100]] {
-        pieces(&mut session, part, &GenerateOptions { max_tokens: Some(1), ..asked.clone() })?;
+        pieces_of(&mut session, part, &GenerateOptions { max_tokens: Some(1), ..asked.clone() })?;
     }
-    same(&pieces(&mut session, &prompt[100..], &asked)?, &whole)?;
+    same(&pieces_of(&mut session, &prompt[100..], &asked)?, &whole)?;
     let other = SessionOptions { seed: SEED + 1, init_scale: 0.0, ..settings() };
     let zeros = SessionOptions { init_scale: 0.0, ..settings() };
     let (first, second) = (
-        pieces(&mut model.session(other)?, &prompt[..9], &asked)?,
-        pieces(&mut model.session(zeros)?, &prompt[..9], &asked)?,
+        pieces_of(&mut model.session(other)?, &prompt[..9], &asked)?,
+        pieces_of(&mut model.session(zeros)?, &prompt[..9], &asked)?,
     );
     ensure!(differ(&first, &second), "seeds make no difference");
     let quiet = GenerateOptions { noise: None, ..asked };
-    ensure!(differ(&pieces(&mut model.session(settings())?, &prompt, &quiet)?, &whole), "noise makes no difference");
+    ensure!(differ(&pieces_of(&mut model.session(settings())?, &prompt, &quiet)?, &whole), "noise makes no difference");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
 fn noise_goes_with_exits_and_every_cache(device: &Device) -> Result<()> {
-    let model = model(device)?;
-    let (prompt, noise) = (prompt(9), Some(Noise::new(NoiseKind::Sqrt, 0.2)));
-    let plain = pieces(&mut model.session(settings())?, &prompt, &asked(9, 4, noise))?;
+    let model = demo_model(device)?;
+    let (prompt, noise) = (prompt_of(9), Some(Noise::new(NoiseKind::Sqrt, 0.2)));
+    let plain = pieces_of(&mut model.session(settings())?, &prompt, &asked(9, 4, noise))?;
     for criterion in Criterion::ALL {
         let threshold = if criterion.at_least() { 1e9 } else { -1.0 };
         let exit = Some(Exit { threshold, every: 4, min_steps: 1, ..Exit::new(criterion) });
         let options = GenerateOptions { exit, ..asked(9, 4, noise) };
-        let found = pieces(&mut model.session(settings())?, &prompt, &options)?;
+        let found = pieces_of(&mut model.session(settings())?, &prompt, &options)?;
         same(&found, &plain).with_context(|| criterion.name())?;
     }
     // Rows that leave at once take one step, with the noise of that step.
     let exit = Some(Exit { threshold: 1e9, ..Exit::new(Criterion::LatentDiff) });
     let options = GenerateOptions { exit, ..asked(9, 4, noise) };
-    let found = pieces(&mut model.session(settings())?, &prompt, &options)?;
-    same(&found, &pieces(&mut model.session(settings())?, &prompt, &asked(1, 4, noise))?).context("one step")?;
+    let found = pieces_of(&mut model.session(settings())?, &prompt, &options)?;
+    same(&found, &pieces_of(&mut model.session(settings())?, &prompt, &asked(1, 4, noise))?).context("one step")?;
     ensure!(found.iter().all(|piece| piece.steps == 1), "{found:?}");
     // Rows at different steps in a pass, each with the noise of its step.
     let fixed = || model.session(SessionOptions { invariant: true, ..settings() });
     let plain = asked(9, 10, noise);
-    let expected = pieces(&mut fixed()?, &prompt, &plain)?;
+    let expected = pieces_of(&mut fixed()?, &prompt, &plain)?;
     let drafts = Some(Speculate { draft_steps: Some(2), draft_len: 3, threshold: 1.0 });
     for ahead in [
         GenerateOptions { speculate: drafts, ..plain.clone() },
         GenerateOptions { pipeline: Some(Pipeline { every: Some(3) }), ..plain.clone() },
     ] {
-        same(&pieces(&mut fixed()?, &prompt, &ahead)?, &expected).context("ahead")?;
+        same(&pieces_of(&mut fixed()?, &prompt, &ahead)?, &expected).context("ahead")?;
     }
     let others =
         [(Lookup::AlwaysLast, KvShare::None), (Lookup::Latest, KvShare::Steps(2)), (Lookup::Full, KvShare::Anchor)];
     for (lookup, share) in others {
         let session = || model.session(SessionOptions { lookup, share, ..settings() });
-        let once = pieces(&mut session()?, &prompt, &asked(9, 4, noise))?;
-        same(&pieces(&mut session()?, &prompt, &asked(9, 4, noise))?, &once)?;
+        let once = pieces_of(&mut session()?, &prompt, &asked(9, 4, noise))?;
+        same(&pieces_of(&mut session()?, &prompt, &asked(9, 4, noise))?, &once)?;
         ensure!(once.iter().all(|piece| piece.logprob.is_some_and(f32::is_finite)), "{once:?}");
     }
     Ok(())
 }
 
-/// A device of the same kind that no other trial uses: its counters count this trial alone.
-fn own(device: &Device) -> Device {
-    if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) }
-}
-
 #[trial(device, cpu, full)]
 fn noise_costs_a_launch_per_step_and_no_wait(device: &Device) -> Result<()> {
-    let device = &own(device);
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let launches = |noise| {
-        let (mut session, prompt) = (model.session(settings())?, prompt(9));
+        let (mut session, prompt) = (model.session(settings())?, prompt_of(9));
         let mut generation = session.generate(&prompt[..], &asked(7, 10, noise))?;
         for _ in 0..4 {
             generation.next().transpose()?;
@@ -220,7 +201,7 @@ fn noise_costs_a_launch_per_step_and_no_wait(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn bad_noise_is_refused_with_what_is_allowed(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let cases = [
         (Noise::new(NoiseKind::Fixed, 0.0), "noise is fixed=0; above 0"),
         (Noise::new(NoiseKind::Line, f32::NAN), "noise is line=NaN; above 0"),
@@ -229,7 +210,7 @@ fn bad_noise_is_refused_with_what_is_allowed(device: &Device) -> Result<()> {
     ];
     for (noise, expected) in cases {
         let mut session = model.session(settings())?;
-        let Err(error) = pieces(&mut session, &prompt(3), &asked(1, 1, Some(noise))) else {
+        let Err(error) = pieces_of(&mut session, &prompt_of(3), &asked(1, 1, Some(noise))) else {
             bail!("{expected}: taken")
         };
         let text = error.to_string();

@@ -5,19 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
-    Counters, Dry, Dtype, GenerateOptions, LoadOptions, Model, Piece, Pipeline, Progress, Sampling, Session,
-    SessionOptions, Speculate, State,
+    Counters, Dry, Dtype, GenerateOptions, Model, Piece, Pipeline, Progress, Sampling, Session, SessionOptions,
+    Speculate, State,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{device, trial};
+use ruminate_tests::{demo_model, trial};
 
 /// Token ids that the demo has, a passage three times.
 fn prompt() -> Vec<u32> {
     [21, 22, 23, 24, 25, 300].repeat(3)
-}
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
 }
 
 fn session(model: &Model) -> Result<Session> {
@@ -82,7 +78,7 @@ fn edited(logits: &[f32], past: &[u32], options: &GenerateOptions) -> Vec<f32> {
 
 #[trial(device, cpu, full)]
 fn the_most_likely_edited_token_is_taken(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let greedy = Sampling::GREEDY;
     let strong = Dry { multiplier: 3.0, ..Dry::ON };
     let settings = [
@@ -121,7 +117,7 @@ fn longest_repeat(text: &[u32]) -> usize {
 
 #[trial(device, cpu, full)]
 fn a_repeated_passage_is_left(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let vocab = model.config().padded_vocab_size;
     // Few tokens to choose from: without a penalty the model runs in a circle.
     let logit_bias: Vec<_> =
@@ -140,7 +136,7 @@ fn a_repeated_passage_is_left(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn breakers_are_tokens_that_hold_the_text(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let tokenizer = model.tokenizer();
     let text = prompt().iter().map(|token| tokenizer.decode(&[*token], false)).find(|text| !text.is_empty());
     let text = text.context("no token of the prompt has a text")?;
@@ -162,7 +158,7 @@ fn breakers_are_tokens_that_hold_the_text(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_banned_token_never_comes_and_a_forced_one_always(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let plain = tokens(&pieces(&model, &options(Sampling::GREEDY, 8))?);
     let warm = Sampling { temperature: 1.5, ..Sampling::GREEDY };
     let penal = Sampling { repeat_penalty: 1.3, dry: Dry { multiplier: 1e6, base: 10.0, ..Dry::ON }, ..warm };
@@ -190,7 +186,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 
 #[trial(device, cpu, full)]
 fn log_probabilities_are_those_of_single_passes(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let warm = Sampling { temperature: 1.5, top_k: 30, ..Sampling::GREEDY };
     let penal = Sampling { repeat_penalty: 1.3, dry: Dry::ON, ..warm };
     let greedy = Sampling { temperature: 0.0, ..penal };
@@ -223,7 +219,7 @@ fn log_probabilities_are_those_of_single_passes(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn bounded_steps_give_the_log_probabilities_of_the_iterator(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let asked = GenerateOptions { logprobs: Some(4), ..options(Sampling::default(), 5) };
     let expected = pieces(&model, &asked)?;
     let (mut session, prompt, mut found) = (session(&model)?, prompt(), Vec::new());
@@ -241,7 +237,7 @@ fn bounded_steps_give_the_log_probabilities_of_the_iterator(device: &Device) -> 
 
 #[trial(device, cpu, full)]
 fn computing_ahead_chooses_among_the_same_edited_logits(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let prompt = prompt();
     let dry = Dry { allowed_length: 1, ..Dry::ON };
     let penal = Sampling { repeat_penalty: 1.2, penalty_window: 9, dry, ..Sampling::GREEDY };
@@ -266,15 +262,9 @@ fn computing_ahead_chooses_among_the_same_edited_logits(device: &Device) -> Resu
     Ok(())
 }
 
-/// A device of the same kind that no other trial uses: its counters count this trial alone.
-fn own(device: &Device) -> Device {
-    if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) }
-}
-
 #[trial(device, cpu, full)]
 fn what_is_not_asked_for_costs_no_launch_and_nothing_waits(device: &Device) -> Result<()> {
-    let device = &own(device);
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let launches = |asked: &GenerateOptions| {
         let (mut session, prompt) = (session(&model)?, prompt());
         let mut generation = session.generate(&prompt[..], asked)?;
@@ -310,7 +300,8 @@ fn what_is_not_asked_for_costs_no_launch_and_nothing_waits(device: &Device) -> R
     Ok(())
 }
 
-fn twins(device: &Device) -> Result<()> {
+#[trial(device, full)]
+fn the_cpu_reference_draws_the_tokens_of_the_device(device: &Device) -> Result<()> {
     let dry = Dry { allowed_length: 1, ..Dry::ON };
     let sampling = Sampling { repeat_penalty: 1.2, penalty_window: 9, dry, ..Sampling::default() };
     let asked = GenerateOptions {
@@ -318,7 +309,7 @@ fn twins(device: &Device) -> Result<()> {
         logprobs: Some(3),
         ..options(Sampling { temperature: 2.0, ..sampling }, 12)
     };
-    let run = |device| pieces(&model(device)?, &asked);
+    let run = |device| pieces(&demo_model(device)?, &asked);
     let (found, expected) = (run(device)?, run(&Device::cpu())?);
     ensure!(tokens(&found) == tokens(&expected), "{:?}, the twins {:?}", tokens(&found), tokens(&expected));
     Ok(())
@@ -326,7 +317,7 @@ fn twins(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn bad_requests_name_option_value_and_range(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let vocab = model.config().padded_vocab_size;
     let dry = |dry| options(Sampling { dry, ..Sampling::GREEDY }, 1);
     let bias = |logit_bias| GenerateOptions { logit_bias, ..options(Sampling::GREEDY, 1) };

@@ -2,18 +2,13 @@
 
 use anyhow::{Result, ensure};
 use ruminate::{
-    Continuation, Criterion, Exit, KvShare, Likelihood, LikelihoodOptions, LoadOptions, Model, SessionOptions, State,
-    statistics,
+    Continuation, Criterion, Exit, KvShare, Likelihood, LikelihoodOptions, Model, SessionOptions, State, statistics,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
-use ruminate_tests::trial;
+use ruminate_tests::{demo_model, trial};
 
 const STEPS: u32 = 6;
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn session() -> SessionOptions {
     SessionOptions { seed: 3, context: Some(400), ..SessionOptions::default() }
@@ -77,7 +72,7 @@ fn compare(found: &Likelihood, expected: &Likelihood, what: &Continuation) -> Re
 
 #[trial(device, cpu, full)]
 fn a_batch_of_any_lengths_gives_what_each_is_alone(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut all: Vec<Continuation> = (0..12).map(|seed| random(seed, 40)).collect();
     // Longer than a pass, and one that is likely.
     all.push(Continuation { context: (0..300).map(|i| i % 400).collect(), continuation: vec![5, 6] });
@@ -96,7 +91,7 @@ fn a_batch_of_any_lengths_gives_what_each_is_alone(device: &Device) -> Result<()
 
 #[trial(device, cpu, full)]
 fn in_the_invariant_mode_company_changes_no_bit(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let all: Vec<Continuation> = (20..28).map(|seed| random(seed, 12)).collect();
     let session = SessionOptions { invariant: true, context: Some(40), ..session() };
     let together = LikelihoodOptions { session, sequences: 5, ..options() };
@@ -109,7 +104,7 @@ fn in_the_invariant_mode_company_changes_no_bit(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn rows_that_settle_take_the_steps_that_they_take_alone(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let all: Vec<Continuation> = (30..36).map(|seed| random(seed, 12)).collect();
     for exit in [Exit { threshold: 0.15, ..Exit::new(Criterion::LatentDiff) }, Exit::new(Criterion::Kl)] {
         let found = score(&model, &all, &LikelihoodOptions { exit: Some(exit), ..options() })?;
@@ -124,7 +119,7 @@ fn rows_that_settle_take_the_steps_that_they_take_alone(device: &Device) -> Resu
 
 #[trial(device, cpu, full)]
 fn steps_that_share_keys_are_those_of_decoding(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let all: Vec<Continuation> = (40..44).map(|seed| random(seed, 12)).collect();
     let share = KvShare::Steps(2);
     let found =
@@ -137,7 +132,7 @@ fn steps_that_share_keys_are_those_of_decoding(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn texts_are_cut_as_they_are_read(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let tokenizer = model.tokenizer();
     let (one, other) =
         (Continuation::encode(tokenizer, "Swap AB", " CD")?, Continuation::encode(tokenizer, "Swap AB ", "CD")?);
@@ -151,7 +146,7 @@ fn texts_are_cut_as_they_are_read(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let item = |context: &[u32], continuation: &[u32]| Continuation {
         context: context.to_vec(),
         continuation: continuation.to_vec(),

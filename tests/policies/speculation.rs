@@ -4,20 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ruminate::{
-    Criterion, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Piece, Pipeline, Progress, Sampling,
-    Session, SessionOptions, Speculate, State, Statistics,
+    Criterion, Exit, GenerateOptions, KvShare, Lookup, Piece, Pipeline, Progress, Sampling, Session, SessionOptions,
+    Speculate, State, Statistics,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
-use ruminate_tests::{near_tie, trial};
+use ruminate_tests::{demo_model, near_tie, trial};
 
 const STEPS: u32 = 12;
 const SAMPLED: Sampling =
     Sampling { temperature: 1.2, top_k: 0, top_p: 0.95, min_p: 0.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
-
-fn model(device: &Device) -> Result<Model> {
-    Ok(Model::demo(device, LoadOptions::default())?)
-}
 
 fn invariant(seed: u64) -> SessionOptions {
     SessionOptions { seed, invariant: true, context: Some(96), ..SessionOptions::default() }
@@ -47,7 +43,7 @@ fn tokens(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> R
 
 /// Compares both ways of computing ahead with one plain generation for each prompt. Prompts and seeds are fixed.
 fn same(device: &Device, sampling: Sampling, seeds: impl Iterator<Item = u64>) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for seed in seeds {
         let (prompt, plain, place) = (prompt(seed), plain(sampling, 8), seed as usize / 2);
         let expected = tokens(&mut model.session(invariant(seed))?, &prompt, &plain)?.0;
@@ -83,7 +79,7 @@ fn drafts_and_guesses_change_no_sampled_token(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn logits_are_the_same_to_the_bit_however_many_rows_there_are(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for seed in 0..4 {
         let prompt = prompt(100 + seed);
         let together = model.session(invariant(seed))?.forward(&prompt, STEPS, State::Seeded, true)?;
@@ -101,7 +97,7 @@ fn logits_are_the_same_to_the_bit_however_many_rows_there_are(device: &Device) -
 /// The first token that differs is one that the logits, computed one by one, hardly tell from the other.
 #[trial(device, cpu, full)]
 fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     for seed in 0..if device.is_cpu() { 4 } else { 40 } {
         let prompt = prompt(300 + seed);
         let plain = plain(Sampling::GREEDY, 8);
@@ -122,7 +118,7 @@ fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> 
 #[trial(device, cpu, full)]
 fn drafts_and_early_exits_go_together(device: &Device) -> Result<()> {
     let exit = Some(Exit { threshold: 0.1, ..Exit::new(Criterion::LatentDiff) });
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let mut least = STEPS;
     for seed in 0..if device.is_cpu() { 3 } else { 20 } {
         let prompt = prompt(500 + seed);
@@ -144,7 +140,7 @@ fn drafts_and_early_exits_go_together(device: &Device) -> Result<()> {
 /// Tokens with their steps: rules that some tokens meet and others do not, seldom checked or at every step, with what those show that left.
 #[trial(device, cpu, full)]
 fn guesses_and_early_exits_go_together(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (mut early, mut tokens) = (0, 0);
     for seed in 0..prompts(device) / 4 {
         let (prompt, mut noise) = (prompt(700 + seed), Noise::new(seed));
@@ -172,7 +168,7 @@ fn guesses_and_early_exits_go_together(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn fewer_passes_are_counted_where_drafts_stand(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let prompt = prompt(1);
     let plain = GenerateOptions { steps: Some(16), ..plain(Sampling::GREEDY, 21) };
     let run = |options: &GenerateOptions| tokens(&mut model.session(invariant(1))?, &prompt, options);
@@ -192,7 +188,7 @@ fn fewer_passes_are_counted_where_drafts_stand(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn a_lenient_threshold_lets_more_drafts_stand(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let run = |threshold| -> Result<u64> {
         let speculate = Some(Speculate { draft_steps: Some(1), draft_len: 4, threshold });
         let options = GenerateOptions { speculate, ..plain(Sampling::GREEDY, 17) };
@@ -206,7 +202,7 @@ fn a_lenient_threshold_lets_more_drafts_stand(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn the_context_ends_as_without(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let prompt = prompt(5);
     let options = SessionOptions { context: Some(prompt.len() as u32 + 6), ..invariant(5) };
     let all = GenerateOptions { max_tokens: None, ..plain(Sampling::GREEDY, 1) };
@@ -225,7 +221,7 @@ fn the_context_ends_as_without(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn log_probabilities_are_those_of_plain_decoding(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let prompt = prompt(7);
     let asked = GenerateOptions { logprobs: Some(3), ..plain(SAMPLED, 9) };
     let run = |asked: &GenerateOptions| -> Result<Vec<Piece>> {
@@ -247,7 +243,7 @@ fn log_probabilities_are_those_of_plain_decoding(device: &Device) -> Result<()> 
 
 #[trial(device, cpu, full)]
 fn a_session_goes_on_behind_a_generation_ahead(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (first, second) = (prompt(9), prompt(10));
     let run = |asked: &GenerateOptions| -> Result<_> {
         let mut session = model.session(invariant(9))?;
@@ -270,7 +266,7 @@ fn a_session_goes_on_behind_a_generation_ahead(device: &Device) -> Result<()> {
 
 #[trial(device, cpu, full)]
 fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let prompt = prompt(11);
     let plain = plain(SAMPLED, 10);
     let expected = tokens(&mut model.session(invariant(11))?, &prompt, &plain)?.0;
@@ -300,7 +296,7 @@ fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
 fn two_tokens_are_distributed_as_the_model_has_them(device: &Device) -> Result<()> {
     const CANDIDATES: usize = 3;
     const DEPTH: u32 = 4;
-    let (model, prompt, seeds) = (model(device)?, prompt(21), if device.is_cpu() { 30 } else { 300 });
+    let (model, prompt, seeds) = (demo_model(device)?, prompt(21), if device.is_cpu() { 30 } else { 300 });
     let sampling = Sampling { temperature: 2.0, top_k: CANDIDATES as u32, ..Sampling::GREEDY };
     let zero = |seed| SessionOptions { init_scale: 0.0, ..invariant(seed) };
     let likely = |logits: &[f32]| -> Vec<(u32, f64)> {
@@ -348,7 +344,7 @@ fn two_tokens_are_distributed_as_the_model_has_them(device: &Device) -> Result<(
 
 #[trial(device, cpu, full)]
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
-    let model = model(device)?;
+    let model = demo_model(device)?;
     let (speculate, pipeline) = (Some(Speculate::default()), Some(Pipeline::default()));
     let plain = plain(Sampling::GREEDY, 4);
     let read_out = Some(Exit::new(Criterion::Kl));

@@ -30,6 +30,11 @@ impl Browser {
         named.into_iter().chain(usual).find(|path| path.is_file()).map(Self)
     }
 
+    /// Why no page can be drawn, if none can.
+    pub(crate) fn missing() -> Option<String> {
+        Self::find().is_none().then(|| "no Chromium; `apt-get install chromium` gets one".to_owned())
+    }
+
     /// Draws a page, which must not say anything in the console.
     pub(crate) fn draw(&self, page: &Path, folder: &Path, dark: bool) -> Result<Drawn> {
         let picture = folder.join("page.png");

@@ -3,29 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use ruminate::demo;
 use ruminate::sweep::Problem;
-use ruminate_tests::Folder;
+use ruminate_tests::{Folder, trial};
 
+use super::browser::Browser;
+use super::pixels::Pixels;
 use super::{ended, ruminate};
-use crate::browser::Browser;
-use crate::pixels::Pixels;
 
 const CALL: [&str; 6] = ["sweep", "--cpu", "-n=3", "--steps=1,4,16", "--exit=none,latent-diff", "--split"];
 
-pub(crate) fn tests() -> Vec<Test> {
-    vec![
-        ("sweep::json_has_a_row_for_each_task_depth_and_rule", json),
-        ("sweep::the_table_and_csv_hold_the_same_rows", table),
-        ("sweep::files_are_what_they_say", files),
-        ("sweep::anyones_problems_are_read", problems),
-        ("sweep::bad_input_is_refused_before_the_work", refused),
-    ]
-}
-
-pub(crate) fn pages() -> Vec<PageTest> {
-    vec![("sweep::a_browser_draws_the_page_without_a_complaint", page)]
-}
-
-fn json() -> Result<()> {
+#[trial(full)]
+fn json_has_a_row_for_each_task_depth_and_rule() -> Result<()> {
     let arguments = [&CALL[..5], &["--json"]].concat();
     let (out, said) = ruminate(&arguments)?;
     ensure!(said.is_empty(), "{said}");
@@ -58,7 +45,8 @@ fn json() -> Result<()> {
     Ok(())
 }
 
-fn table() -> Result<()> {
+#[trial(full)]
+fn the_table_and_csv_hold_the_same_rows() -> Result<()> {
     let (shown, _) = ruminate(&CALL)?;
     ensure!(shown.contains("| task ") && shown.contains("hard") && shown.contains("right at steps"), "{shown}");
     ensure!(shown.contains('█') && !shown.contains('\u{1b}'), "{shown}");
@@ -72,7 +60,8 @@ fn table() -> Result<()> {
     Ok(())
 }
 
-fn files() -> Result<()> {
+#[trial(full)]
+fn files_are_what_they_say() -> Result<()> {
     let folder = Folder::new()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let [svg, png] = ["svg", "png"].map(|kind| format!("--{kind}={}", path(&format!("t.{kind}"))));
@@ -94,7 +83,8 @@ fn task() -> Result<String> {
     Ok(problems.first().context("no problem")?.task.clone())
 }
 
-fn problems() -> Result<()> {
+#[trial(full)]
+fn anyones_problems_are_read() -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("p.jsonl");
     let (prompt, answer) = demo::PROMPTS[1];
@@ -110,7 +100,8 @@ fn problems() -> Result<()> {
     Ok(())
 }
 
-fn refused() -> Result<()> {
+#[trial(full)]
+fn bad_input_is_refused_before_the_work() -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("p.jsonl");
     std::fs::write(&path, "{\"task\":\"t\",\"prompt\":\"3+4\"}\n")?;
@@ -137,7 +128,9 @@ fn refused() -> Result<()> {
     Ok(())
 }
 
-fn page(browser: &Browser) -> Result<()> {
+#[trial(full, needs(Browser::missing))]
+fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
+    let browser = &Browser::find().context("no browser")?;
     let folder = Folder::new()?;
     let path = folder.path().join("sweep.html");
     ruminate(&[&CALL[..], &[&format!("--html={}", path.display())]].concat())?;

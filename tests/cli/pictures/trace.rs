@@ -1,34 +1,22 @@
 //! `ruminate trace`.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ruminate::demo;
-use ruminate_tests::Folder;
+use ruminate_tests::{Folder, trial};
 
+use super::browser::Browser;
+use super::pixels::Pixels;
 use super::{ended, ruminate};
-use crate::browser::Browser;
-use crate::pixels::Pixels;
 
 const PROMPT: &str = demo::PROMPTS[1].0;
 const CALL: [&str; 7] = ["trace", "--cpu", "--seed=1", "--steps=12", "--temp=0", "-n=3", PROMPT];
-
-pub(crate) fn tests() -> Vec<Test> {
-    vec![
-        ("trace::the_terminal_shows_a_line_per_token_without_colour", terminal),
-        ("trace::files_are_what_they_say", files),
-        ("trace::tokens_that_stop_early_say_when", exits),
-        ("trace::bad_input_is_refused_before_the_work", refused),
-    ]
-}
-
-pub(crate) fn pages() -> Vec<PageTest> {
-    vec![("trace::a_browser_draws_the_page_without_a_complaint", page)]
-}
 
 fn call(more: &[&str]) -> Vec<String> {
     [&CALL[..6], more, &CALL[6..]].concat().into_iter().map(str::to_owned).collect()
 }
 
-fn terminal() -> Result<()> {
+#[trial(full)]
+fn the_terminal_shows_a_line_per_token_without_colour() -> Result<()> {
     let (shown, _) = ruminate(&CALL)?;
     let rows: Vec<&str> = shown.lines().filter(|line| line.contains(" %")).collect();
     ensure!(rows.len() >= 11 && !shown.contains('\u{1b}'), "{shown}");
@@ -41,7 +29,8 @@ fn terminal() -> Result<()> {
     Ok(())
 }
 
-fn files() -> Result<()> {
+#[trial(full)]
+fn files_are_what_they_say() -> Result<()> {
     let folder = Folder::new()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let flags: Vec<String> =
@@ -72,7 +61,8 @@ fn files() -> Result<()> {
     Ok(())
 }
 
-fn exits() -> Result<()> {
+#[trial(full)]
+fn tokens_that_stop_early_say_when() -> Result<()> {
     let arguments = call(&["--exit=latent-diff"]);
     let (shown, _) = ruminate(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     let rows = shown.lines().filter(|line| line.contains(" %"));
@@ -84,7 +74,8 @@ fn exits() -> Result<()> {
     Ok(())
 }
 
-fn refused() -> Result<()> {
+#[trial(full)]
+fn bad_input_is_refused_before_the_work() -> Result<()> {
     let folder = Folder::new()?;
     let here = folder.path().display().to_string();
     let html = format!("--html={here}");
@@ -104,7 +95,9 @@ fn refused() -> Result<()> {
     Ok(())
 }
 
-fn page(browser: &Browser) -> Result<()> {
+#[trial(full, needs(Browser::missing))]
+fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
+    let browser = &Browser::find().context("no browser")?;
     let folder = Folder::new()?;
     let path = folder.path().join("trace.html");
     let flag = format!("--html={}", path.display());

@@ -5,7 +5,7 @@ use ruminate_tests::demo_files::{FIRST, INDEX, Parts, SECOND, WEIGHTS, folder, s
 use ruminate_tests::{Folder, safetensors_file, safetensors_of, trial};
 use serde_json::{Value, json};
 
-use crate::call::{model_refused, model_refused_with, refused};
+use crate::bad_input::call::{model_refused, model_refused_with, refused};
 
 const NORM: &str = "transformer.ln_f.weight";
 

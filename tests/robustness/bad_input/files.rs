@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use ruminate_tests::{Folder, trial};
 
-use crate::call::{refused, ruminate, said};
+use crate::bad_input::call::{refused, ruminate, said};
 
 const NONE: &str = "/no/such/file";
 

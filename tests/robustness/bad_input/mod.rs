@@ -9,17 +9,3 @@ mod files;
 mod outputs;
 mod surroundings;
 mod texts;
-
-/// A kind of bad input.
-type Case = (&'static str, fn() -> anyhow::Result<()>);
-
-fn main() {
-    let cases = [checkpoints::CASES, texts::CASES, files::CASES, outputs::CASES, surroundings::CASES].concat();
-    let mut trials: Vec<Trial> = cases.into_iter().map(|(name, run)| trial(name, run)).collect();
-    trials.extend(surroundings::on_device());
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
-}
-
-fn trial(name: &str, run: fn() -> anyhow::Result<()>) -> Trial {
-    Trial::test(name, move || run().map_err(|error| format!("{error:#}").into()))
-}

@@ -8,14 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ruminate::{Device, Error, GenerateOptions, LoadOptions, Model, SessionOptions, engine};
 use ruminate_tests::{Folder, device, trial};
 
-use crate::call::{refused, ruminate, said};
-
-/// What needs a device.
-pub(crate) fn on_device() -> Vec<Trial> {
-    let device = device();
-    let full = trial_on_full_disk();
-    vec![trials(device.as_ref(), "device_lost_mid_run".to_owned(), device_lost), full]
-}
+use crate::bad_input::call::{refused, ruminate, said};
 
 const PROMPT: &str = "Ball in C. Swap CE AC AB AD AE";
 
@@ -54,7 +47,8 @@ fn no_driver_at_all() -> Result<()> {
 }
 
 /// As the driver resets a device under a generation.
-fn device_lost(_: &Device) -> Result<()> {
+#[trial(device)]
+fn device_lost_mid_run(_: &Device) -> Result<()> {
     // One of its own: the others' tests go on.
     let device = device().context("there is one")?;
     if device.name() == Device::cpu().name() {
@@ -137,32 +131,34 @@ fn full_disk() -> Result<()> {
     Ok(())
 }
 
-/// A disk of four kilobytes, where the system lets a user mount one.
-fn trial_on_full_disk() -> Trial {
-    let mount = "mount -t tmpfs -o size=4k tmpfs /mnt";
-    let possible = cfg!(target_os = "linux")
+/// Mounts a disk of four kilobytes, where the system lets a user do that.
+const SMALL_DISK: &str = "mount -t tmpfs -o size=4k tmpfs /mnt";
+
+fn no_small_disk() -> Option<String> {
+    let mounted = cfg!(target_os = "linux")
         && std::process::Command::new("unshare")
-            .args(["-rm", "sh", "-c", mount])
+            .args(["-rm", "sh", "-c", SMALL_DISK])
             .output()
-            .is_ok_and(|o| o.status.success());
-    let run = move || -> Result<()> {
-        let home = Folder::new()?;
-        let kept = home.path().join("kept.json");
-        std::fs::write(&kept, serde_json::json!([{"role": "user", "content": "a ".repeat(5000)}]).to_string())?;
-        let lines = home.path().join("lines");
-        std::fs::write(&lines, format!("/load {}\n/save /mnt/chat.json\n", kept.display()))?;
-        // What is left on the disk is printed.
-        let script = format!("{mount} && \"$0\" chat --cpu -q; code=$?; ls -A /mnt; exit $code");
-        let output = std::process::Command::new("unshare")
-            .args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_ruminate")])
-            .stdin(std::fs::File::open(&lines)?)
-            .output()?;
-        said(&output, 1, &["cannot write /mnt/chat.json: No space left on device"])?;
-        ensure!(output.stdout.is_empty(), "left on the disk: {}", String::from_utf8_lossy(&output.stdout));
-        Ok(())
-    };
-    Trial::test("full_disk_when_saving", move || run().map_err(|error| format!("{error:#}").into()))
-        .with_ignored_flag(!possible)
+            .is_ok_and(|done| done.status.success());
+    (!mounted).then(|| "a user may not mount a file system here".to_owned())
+}
+
+#[trial(full, needs(no_small_disk))]
+fn full_disk_when_saving() -> Result<()> {
+    let home = Folder::new()?;
+    let kept = home.path().join("kept.json");
+    std::fs::write(&kept, serde_json::json!([{"role": "user", "content": "a ".repeat(5000)}]).to_string())?;
+    let lines = home.path().join("lines");
+    std::fs::write(&lines, format!("/load {}\n/save /mnt/chat.json\n", kept.display()))?;
+    // What is left on the disk is printed.
+    let script = format!("{SMALL_DISK} && \"$0\" chat --cpu -q; code=$?; ls -A /mnt; exit $code");
+    let output = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_ruminate")])
+        .stdin(std::fs::File::open(&lines)?)
+        .output()?;
+    said(&output, 1, &["cannot write /mnt/chat.json: No space left on device"])?;
+    ensure!(output.stdout.is_empty(), "left on the disk: {}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
 }
 
 #[cfg(unix)]

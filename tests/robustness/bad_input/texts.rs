@@ -3,7 +3,7 @@
 use anyhow::Result;
 use ruminate_tests::{Folder, trial};
 
-use crate::call::refused;
+use crate::bad_input::call::refused;
 
 #[trial(full)]
 fn empty_prompt() -> Result<()> {
@@ -42,7 +42,8 @@ fn prompt_too_long() -> Result<()> {
     Ok(())
 }
 
-fn invalid_utf8() -> Result<()> {
+#[trial(full)]
+fn invalid_utf8_on_stdin() -> Result<()> {
     let words = ["not valid UTF-8", "byte 2 begins no character", "convert it"];
     refused(&["run", "--cpu", "-"], Some(b"ab\xff"), 2, &words)?;
     let folder = Folder::new()?;

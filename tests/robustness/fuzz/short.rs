@@ -8,6 +8,8 @@ mod targets;
 mod template;
 
 use clap::ValueEnum;
+use libtest_mimic::Arguments;
+use ruminate_tests::{Entry, trial};
 
 use crate::driver::Plan;
 use crate::targets::Kind;
@@ -15,19 +17,35 @@ use crate::targets::Kind;
 #[global_allocator]
 static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
-/// Cases in all.
-const CASES: u64 = 20_000;
-
-fn main() {
+fn main() -> std::process::ExitCode {
     // Memory is measured over the whole process, so one target at a time.
-    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    ruminate_tests::main_with(Arguments { test_threads: Some(1), ..Arguments::from_args() })
+}
+
+#[trial(list)]
+fn few() -> Vec<Entry> {
+    entries(2_000)
+}
+
+#[trial(list, full)]
+fn many() -> Vec<Entry> {
+    entries(20_000)
+}
+
+#[trial(list, matrix)]
+fn very_many() -> Vec<Entry> {
+    entries(400_000)
+}
+
+/// A trial for each target, of `all` cases together.
+fn entries(all: u64) -> Vec<Entry> {
     let shares: u64 = Kind::value_variants().iter().map(|kind| kind.share()).sum();
-    let trials = Kind::value_variants().iter().map(|&kind| {
-        let plan = Plan { kind, seed: 1, from: 0, keep: false, cases: (CASES * kind.share()).div_ceil(shares) };
+    let of = |&kind: &Kind| {
+        let plan = Plan { kind, seed: 1, from: 0, keep: false, cases: (all * kind.share()).div_ceil(shares) };
         // The command is built by its own package's tests, which may not be part of this run.
-        let there = kind != Kind::Cli || cli::program().is_some();
-        let run = move || driver::run(&plan, &MEMORY).map(|_| ()).map_err(Into::into);
-        Trial::test(kind.name(), run).with_ignored_flag(!there)
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+        let lacks = (kind == Kind::Cli && cli::program().is_none()).then(|| "the command is not built".to_owned());
+        let run = move || driver::run(&plan, &MEMORY).map(drop).map_err(anyhow::Error::msg);
+        Entry::new(format!("{}_{all}", kind.name()), run).unless(lacks)
+    };
+    Kind::value_variants().iter().map(of).collect()
 }

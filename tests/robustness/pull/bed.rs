@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::server::{COMMIT, REPO, Server, etag};
+use super::server::{COMMIT, REPO, Server, etag};
 
 pub(crate) const SHARD: &str = "model-00002-of-00003.safetensors";
 pub(crate) const HEAD_SHARD: &str = "model-00004-of-00004.safetensors";

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::bed::{Bed, Done, SHARD, content};
-use crate::server::{Fault, REPO, Request};
+use super::bed::{Bed, Done, SHARD, content};
+use super::server::{Fault, REPO, Request};
 use ruminate_tests::trial;
 
 /// Bytes before things go wrong.
@@ -226,7 +226,7 @@ impl Drop for Disk {
 }
 
 /// Mounts one, where that is allowed.
-pub(crate) fn small_disk() -> Option<Disk> {
+fn small_disk() -> Option<Disk> {
     if !cfg!(target_os = "linux") {
         return None;
     }
@@ -237,7 +237,12 @@ pub(crate) fn small_disk() -> Option<Disk> {
     mounted.then(|| Disk(folder))
 }
 
-pub(crate) fn a_full_disk_is_named_and_what_has_come_is_kept() {
+fn no_small_disk() -> Option<String> {
+    small_disk().is_none().then(|| "only root may mount a file system".to_owned())
+}
+
+#[trial(full, needs(no_small_disk))]
+fn a_full_disk_is_named_and_what_has_come_is_kept() {
     let (bed, disk) = (Bed::new(), small_disk().expect("run only where one may be mounted"));
     let cache = disk.0.path().to_str().expect("a path in UTF-8").to_owned();
     let filler = disk.0.path().join("filler");
@@ -264,6 +269,6 @@ pub(crate) fn a_full_disk_is_named_and_what_has_come_is_kept() {
     bed.run(&["pull", REPO, "--cache", &cache]).expect(0, &[]);
     let asked = starts(&bed);
     assert!(matches!(asked[..], [Some(start)] if start >= PART as u64), "{asked:?}");
-    let path: PathBuf = at("snapshots").join(crate::server::COMMIT).join(SHARD);
+    let path: PathBuf = at("snapshots").join(super::server::COMMIT).join(SHARD);
     assert_eq!(std::fs::read(path).expect("the shard"), content(SHARD));
 }

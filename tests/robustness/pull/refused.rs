@@ -4,8 +4,8 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, Done, INDEX, SHARD, UNNEEDED, content};
-use crate::server::{Fault, REPO};
+use super::bed::{Bed, Done, INDEX, SHARD, UNNEEDED, content};
+use super::server::{Fault, REPO};
 use ruminate_tests::trial;
 
 #[trial(full)]
@@ -118,7 +118,7 @@ fn names_from_the_server_do_not_leave_the_cache() {
     bed.server.set(INDEX, index.to_string());
     bed.server.set_commit("../../../../evil");
     bed.pull().expect(1, &["no commit"]);
-    bed.server.set_commit(crate::server::COMMIT);
+    bed.server.set_commit(super::server::COMMIT);
     for etag in ["\"../../../evil\"", "W/\"abc\"", ""] {
         bed.server.faults(move |request| {
             let file = request.path.ends_with(SHARD);

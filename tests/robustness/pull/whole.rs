@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::bed::{Bed, INDEX, SHARD, UNNEEDED, content, folder};
-use crate::server::{COMMIT, REPO};
+use super::bed::{Bed, INDEX, SHARD, UNNEEDED, content, folder};
+use super::server::{COMMIT, REPO};
 use ruminate_tests::trial;
 
 /// Four tokens of the model, greedily.
@@ -23,7 +23,7 @@ fn what_was_pulled_runs_by_name_without_a_network() {
     }
     let Bed { server, home } = bed;
     drop(server);
-    let bed = Bed { server: crate::server::Server::start(Default::default()), home };
+    let bed = Bed { server: super::server::Server::start(Default::default()), home };
     let folder = folder();
     let right = bed.run(&say(folder.to_str().expect("a path in UTF-8"))).expect(0, &[]);
     assert!(!right.out.trim().is_empty());
@@ -135,14 +135,14 @@ fn two_at_once_download_every_file_once() {
     let bed = Bed::new();
     bed.server.faults(|request| {
         let slow = || std::thread::sleep(std::time::Duration::from_millis(100));
-        (request.method == "GET" && request.cdn).then(|| crate::server::Fault::Pause(1000, Box::new(slow)))
+        (request.method == "GET" && request.cdn).then(|| super::server::Fault::Pause(1000, Box::new(slow)))
     });
     let children = [(); 2].map(|()| {
         let mut command = bed.command(&["pull", REPO]);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("it starts")
     });
     for child in children {
-        crate::bed::Done::from(child.wait_with_output().expect("it ends")).expect(0, &[]);
+        super::bed::Done::from(child.wait_with_output().expect("it ends")).expect(0, &[]);
     }
     let shards = bed.server.requests().into_iter().filter(|request| request.cdn).count();
     assert_eq!(shards, 3);
@@ -158,7 +158,7 @@ fn another_cache_may_be_named() {
     assert!(done.out.starts_with(path), "{}", done.out);
     assert!(!bed.cache().exists());
     let run = bed.command(&say(REPO)).env("HF_HUB_CACHE", path).output().expect("the program starts");
-    crate::bed::Done::from(run).expect(0, &[]);
+    super::bed::Done::from(run).expect(0, &[]);
 }
 
 #[trial(full)]
