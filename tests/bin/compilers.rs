@@ -239,7 +239,7 @@ $ cargo run --release -p ruminate-tests --bin compilers > docs/kernels.md
 Every assembled variant of every kernel, as the engine would hand it to wgpu, compiled without such a device. SPIR-V passed
 `spirv-val`, for the oldest and the newest Vulkan that wgpu takes. DXIL (shader models 6.0 and 6.6) was made by Microsoft's compiler
 and passed its validator; it is not signed, for the signing validator exists on Windows only. MSL is naga's translation, which
-nothing here can compile. `tests/compilers.rs` checks the same, and fails where a kernel spills or needs scratch memory.
+nothing here can compile. `tests/platform/compilers.rs` checks the same, and fails where a kernel spills or needs scratch memory.
 
 A row is a variant; where it is compiled with several constants, it shows the worst of each figure. SPIR-V, DXIL, MSL, LDS (workgroup memory, as
 AMD hands it out) and scratch are in bytes. For each family of AMD GPUs: VGPRs · SGPRs · subgroups per SIMD unit · instructions · estimated busy clocks

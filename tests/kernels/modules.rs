@@ -108,7 +108,7 @@ fn table_entries_have_the_same_layout_on_both_sides() {
     assert!(seen >= 10, "only {seen} kernels use a table");
 }
 
-// What the tools of each platform then say is the matter of tests/compilers.rs.
+// What the tools of each platform then say is the matter of tests/platform/compilers.rs.
 #[trial]
 fn every_variant_translates_to_spirv_msl_and_hlsl() {
     let translate = |variant: &Variant| -> anyhow::Result<()> {
