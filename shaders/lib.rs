@@ -43,7 +43,7 @@ pub(crate) use row::TABLE_ROWS;
 pub use row::{NONE, ROW, Row, Sequence, WAITS, activation_bytes, stride};
 pub use shared::{Const, Field, Struct, Value};
 pub use slots::{Slot, Slots};
-pub use variants::{Trial, Variants, trials};
+pub use variants::{Trial, Variants, case_trials, trials};
 pub use weight::Dtype;
 
 /// Every kernel of the project.
