@@ -54,4 +54,4 @@ pub use plan::Plan;
 pub use profile::{Profile, ProfileEntry};
 pub use readback::ReadBack;
 pub use tune::{GAIN, Tuned, Tuning, TuningFrom, tune, tune_loops};
-pub use verify::{Comparison, Verdict};
+pub use verify::{Comparison, Overrun, Verdict};

@@ -1,11 +1,15 @@
 //! Verifying a device: a case runs on it and on the CPU twin, and every output is compared.
+//!
+//! On a GPU, guard words follow the content of every binding that the kernel writes, and must keep their value. They are part of what is bound, because a
+//! write beyond that never happens: wgpu has it left out, or moved to the last word. Kernels cannot tell them from their neighbors in a scratch buffer. The
+//! twin needs none: it panics at the end of its slices.
 
 use std::fmt;
 use std::time::Duration;
 
-use ruminate_shaders::{Access, Case, Check, Slot, Slots};
+use ruminate_shaders::{Access, Binding, Case, Check, Slot, Slots};
 
-use crate::bench;
+use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -47,6 +51,32 @@ impl fmt::Display for Comparison {
     }
 }
 
+/// Guard words behind the content of a binding, of 4 bytes each: 4 KiB, a row of an activation of a small model.
+const GUARD: usize = 1024;
+
+/// Value of a guard word: as a float no number, as an index far beyond every table.
+const PATTERN: u32 = 0xffc0_dead;
+
+/// A write behind the end of a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overrun {
+    /// Name of the binding.
+    pub binding: &'static str,
+    /// Words of its content.
+    pub length: usize,
+    /// Index of the first word behind the content that was changed: `length` is the first one that there is.
+    pub word: usize,
+    /// Guard words that were changed.
+    pub count: usize,
+}
+
+impl fmt::Display for Overrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { binding, length, word, count } = self;
+        write!(f, "`{binding}` has {length} words; {count} behind them were written, the first at {word}")
+    }
+}
+
 /// What a device made of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -56,20 +86,25 @@ pub struct Verdict {
     pub case: String,
     /// The outputs.
     pub outputs: Vec<Comparison>,
+    /// Bindings that were written behind their end.
+    pub overruns: Vec<Overrun>,
     /// Time of one launch.
     pub time: Duration,
 }
 
 impl Verdict {
-    /// Whether all outputs are right.
+    /// Whether all outputs are right, and nothing else was written.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.outputs.iter().all(Comparison::passed)
+        self.overruns.is_empty() && self.outputs.iter().all(Comparison::passed)
     }
 
-    /// The largest error of the outputs, as a multiple of its bound; exact outputs that differ are infinitely far off.
+    /// The largest error of the outputs, as a multiple of its bound; exact outputs that differ, and writes behind the end, are infinitely far off.
     #[must_use]
     pub fn error(&self) -> f64 {
+        if !self.overruns.is_empty() {
+            return f64::INFINITY;
+        }
         let ratio = |output: &Comparison| match output.check {
             Check::Exact if output.error > 0.0 => f64::INFINITY,
             Check::Exact | Check::Skip => 0.0,
@@ -82,7 +117,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kernel, self.case)?;
-        self.outputs.iter().filter(|output| !output.passed()).try_for_each(|output| write!(f, ": {output}"))
+        self.outputs.iter().filter(|output| !output.passed()).try_for_each(|output| write!(f, ": {output}"))?;
+        self.overruns.iter().try_for_each(|overrun| write!(f, ": {overrun}"))
     }
 }
 
@@ -90,23 +126,55 @@ impl fmt::Display for Verdict {
 pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
     let launch = &case.launch;
     let mut graph = Graph::new(&case.name);
-    let bound = bench::upload(device, case)?;
+    let bindings: Vec<Binding> = launch.kernel.bindings_of(launch.choice).collect();
+    let bound = upload(device, case, &bindings)?;
     let tensors: Vec<_> = bound.iter().map(|buffer| graph.import(buffer)).collect();
     graph.launch(launch.clone(), &tensors)?;
     let plan = device.plan(graph)?;
     device.execute(&plan, &[], &[])?;
     let expected = twin(case);
-    let bindings = launch.kernel.bindings_of(launch.choice);
-    let mut outputs = Vec::new();
-    for (((binding, &check), buffer), expected) in bindings.zip(&case.checks).zip(&bound).zip(&expected) {
+    let (mut outputs, mut overruns) = (Vec::new(), Vec::new());
+    for (((binding, &check), buffer), expected) in bindings.iter().zip(&case.checks).zip(&bound).zip(&expected) {
+        let end = expected.len() as u64 * 4;
         if check != Check::Skip {
-            let bytes = device.read(buffer, 0..expected.len() as u64 * 4)?;
-            outputs.push(compare(binding.name, check, &words(&bytes), expected));
+            outputs.push(compare(binding.name, check, &words(&device.read(buffer, 0..end)?), expected));
+        }
+        if guarded(device, binding) {
+            overruns.extend(overrun(binding.name, expected.len(), &words(&device.read(buffer, end..buffer.size())?)));
         }
     }
     // Once more for the time: what is compiled at the first dispatch is there now.
     let time = device.profile(&plan, &[])?.total;
-    Ok(Verdict { kernel: launch.kernel.label(launch.choice), case: case.name.clone(), outputs, time })
+    Ok(Verdict { kernel: launch.kernel.label(launch.choice), case: case.name.clone(), outputs, overruns, time })
+}
+
+/// Whether guard words follow the content of a binding.
+fn guarded(device: &Device, binding: &Binding) -> bool {
+    binding.access == Access::Write && !device.is_cpu()
+}
+
+/// Memory with the data of a case, one for each binding, and guard words to the end of those that are written.
+fn upload(device: &Device, case: &Case, bindings: &[Binding]) -> Result<Vec<Buffer>> {
+    let upload = |(binding, data): (&Binding, &Vec<u32>)| {
+        let guard = if guarded(device, binding) { GUARD } else { 0 };
+        let buffer = device.memory_for(binding, (data.len() + guard) as u64 * 4)?;
+        device.write(&buffer, 0, bytemuck::cast_slice(data))?;
+        if guard > 0 {
+            let end = data.len() as u64 * 4;
+            // A texture ends with a whole line.
+            let words = vec![PATTERN; usize::try_from((buffer.size() - end) / 4).unwrap_or(guard)];
+            device.write(&buffer, end, bytemuck::cast_slice(&words))?;
+        }
+        Ok(buffer)
+    };
+    bindings.iter().zip(case.data.iter()).map(upload).collect()
+}
+
+/// What became of the guard words behind `length` words, if they changed.
+fn overrun(binding: &'static str, length: usize, guard: &[u32]) -> Option<Overrun> {
+    let first = guard.iter().position(|&word| word != PATTERN)?;
+    let count = guard.iter().filter(|&&word| word != PATTERN).count();
+    Some(Overrun { binding, length, word: length + first, count })
 }
 
 /// What the twin makes of a case.

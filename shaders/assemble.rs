@@ -1,18 +1,20 @@
 //! Joins a kernel and its parts into one WGSL module.
 //!
-//! WGSL's module scope does not care about order, so joining texts is all that an import system needs. The only generated
-//! text is the binding declarations, which therefore stand in one place: the kernel's Rust description; and the width of textures.
+//! WGSL's module scope does not care about order, so joining texts is all that an import system needs. What both languages must know is generated from the
+//! kernel's Rust description, where alone it stands: bindings, `Params`, entries of tables, constants.
 
 use std::fmt::Write;
 
-use crate::{Access, Choice, Kernel, Place, TEXTURE_WIDTH};
+use crate::shared::declaration;
+use crate::{Access, Choice, Const, Kernel, Place, TEXTURE_WIDTH};
 
-/// The WGSL module of one variant: generated bindings, the kernel, its parts.
+/// The WGSL module of one variant: generated declarations, the kernel, its parts. Of the shared constants and structs it has those that it mentions.
 ///
 /// # Panics
 /// If the choice names an option that the kernel does not have.
 #[must_use]
 pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
+    let body = body(kernel, choice);
     let mut text = format!("// {}\n", kernel.label(choice));
     if kernel.needs_f16(choice) {
         text.push_str("enable f16;\n");
@@ -21,6 +23,28 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
         // Subgroups multiply matrices where all of their lanes go. naga takes no value of a variable for the same in all lanes, and would refuse that.
         text.push_str("enable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n");
     }
+    let parts = || kernel.parts.iter().chain(kernel.chosen(choice));
+    let width = Const::u32("TEXTURE_WIDTH", TEXTURE_WIDTH);
+    let mut declared: Vec<&str> = Vec::new();
+    let mut declare = |name: &'static str, declaration: &dyn Fn() -> String| {
+        if !declared.contains(&name) && mentions(&body, name) {
+            declared.push(name);
+            text.push_str(&declaration());
+        }
+    };
+    for part in parts() {
+        part.consts.iter().for_each(|it| declare(it.name, &|| it.declaration()));
+        part.structs.iter().for_each(|it| declare(it.name, &|| declaration(it.name, it.fields)));
+    }
+    declare(width.name, &|| width.declaration());
+    text.push_str(&declaration("Params", kernel.params));
+    text.push_str(&body);
+    text
+}
+
+/// Bindings, and the texts of the parts and the kernel.
+fn body(kernel: &Kernel, choice: Choice) -> String {
+    let mut text = String::new();
     let mut count = 0;
     for binding in kernel.bindings_of(choice) {
         let (name, element) = (binding.name, binding.element);
@@ -35,13 +59,18 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
     }
     writeln!(text, "@group(0) @binding({count}) var<uniform> params: Params;")
         .expect("writing to a String never fails");
-    if kernel.needs_textures(choice) {
-        writeln!(text, "const TEXTURE_WIDTH: u32 = {TEXTURE_WIDTH}u;").expect("writing to a String never fails");
-    }
     for part in kernel.parts.iter().chain(kernel.chosen(choice)) {
         part.uses.iter().for_each(|used| text.push_str(used));
         text.push_str(part.wgsl);
     }
     text.push_str(kernel.wgsl);
     text
+}
+
+/// Whether an identifier occurs in a text.
+fn mentions(text: &str, name: &str) -> bool {
+    let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(start, _)| {
+        !text[..start].ends_with(part_of_name) && !text[start + name.len()..].starts_with(part_of_name)
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Caps, Case, Cooperative, Slots, Workload};
+use crate::{Caps, Case, Const, Cooperative, Field, Slots, Struct, Workload};
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,10 @@ pub struct Part {
     pub wgsl: &'static str,
     /// Further declarations, which other parts may use too.
     pub uses: &'static [&'static str],
+    /// Constants that are generated for modules that mention them.
+    pub consts: &'static [Const],
+    /// Structs that are generated for modules that mention them.
+    pub structs: &'static [Struct],
     /// Bindings that the part adds behind those of the kernel.
     pub bindings: &'static [Binding],
     /// Whether the part calls subgroup operations.
@@ -100,7 +104,38 @@ impl Part {
     /// A part without bindings of its own.
     #[must_use]
     pub const fn new(name: &'static str, wgsl: &'static str) -> Self {
-        Self { name, wgsl, uses: &[], bindings: &[], subgroups: false, f16: false, bytes: false, cooperative: None }
+        Self {
+            name,
+            wgsl,
+            uses: &[],
+            consts: &[],
+            structs: &[],
+            bindings: &[],
+            subgroups: false,
+            f16: false,
+            bytes: false,
+            cooperative: None,
+        }
+    }
+
+    /// A part of nothing but generated constants and structs.
+    #[must_use]
+    pub const fn shared(consts: &'static [Const], structs: &'static [Struct]) -> Self {
+        Self { consts, structs, ..Self::new("shared", "") }
+    }
+
+    /// The same part, with generated constants.
+    #[must_use]
+    pub const fn with_consts(mut self, consts: &'static [Const]) -> Self {
+        self.consts = consts;
+        self
+    }
+
+    /// The same part, with generated structs.
+    #[must_use]
+    pub const fn with_structs(mut self, structs: &'static [Struct]) -> Self {
+        self.structs = structs;
+        self
     }
 
     /// The same part, with further declarations.
@@ -164,43 +199,17 @@ pub const MAX_AXES: usize = 6;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Choice(pub [u8; MAX_AXES]);
 
-/// A member of a kernel's `Params` struct, for comparison with what naga reads from the WGSL text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Name in both languages.
-    pub name: &'static str,
-    /// Offset in bytes.
-    pub offset: usize,
-}
-
 /// Parameters of a kernel: a plain struct that is copied into the uniform buffer as it stands.
 pub trait Params: bytemuck::Pod {
     /// The members in order.
     const FIELDS: &'static [Field];
 }
 
-/// Declares a `Params` struct once: the Rust struct with its layout, and the list of its members.
-macro_rules! params {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* pub $field:ident : $ty:ty),* $(,)? }) => {
-        $(#[$meta])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
-        impl $crate::kernel::Params for $name {
-            const FIELDS: &'static [$crate::kernel::Field] = &[
-                $($crate::kernel::Field { name: stringify!($field), offset: std::mem::offset_of!($name, $field) }),*
-            ];
-        }
-    };
-}
-pub(crate) use params;
-
 /// A hand-written compute kernel.
 pub struct Kernel {
     /// Name of the file, the Rust item, the trace label and the bench.
     pub name: &'static str,
-    /// The kernel's own WGSL: `struct Params`, unless a part has it, and `main` (or the `run` that a part's `main` calls), calling what the parts
-    /// provide.
+    /// The kernel's own WGSL: `main` (or the `run` that a part's `main` calls), calling what the parts provide.
     pub wgsl: &'static str,
     /// Parts that are always joined.
     pub parts: &'static [Part],

@@ -12,6 +12,7 @@ mod case;
 mod cases;
 mod kernel;
 mod row;
+mod shared;
 mod slots;
 mod variants;
 
@@ -35,13 +36,14 @@ pub use caps::{Caps, Cooperative};
 pub use case::{Case, Check, Data, Noise, Workload};
 pub use cases::{case_ids, find_case};
 pub use kernel::{
-    Access, Axis, Binding, Choice, Cost, Field, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
+    Access, Axis, Binding, Choice, Cost, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
 };
 pub use recur::Threefry;
 pub(crate) use row::TABLE_ROWS;
 pub use row::{NONE, ROW, Row, Sequence, WAITS, activation_bytes, stride};
+pub use shared::{Const, Field, Struct, Value};
 pub use slots::{Slot, Slots};
-pub use variants::{Trial, Variants, trials};
+pub use variants::{Trial, Variants, case_trials, trials};
 pub use weight::Dtype;
 
 /// Every kernel of the project.

@@ -4,12 +4,11 @@
 //! so prefill, decode, batches and different depths are the same commands on different tables. The table lives in device
 //! memory; kernels advance it between steps.
 
-use bytemuck::{Pod, Zeroable};
+use crate::shared::table;
+use crate::{Const, Part};
 
-use crate::Part;
-
-/// WGSL twin of [`Row`] and of the constants below.
-pub const ROW: Part = Part::new("row", include_str!("row.wgsl"));
+/// [`Row`], [`NONE`] and [`WAITS`] in WGSL.
+pub const ROW: Part = Part::shared(&[Const::u32("NONE", NONE), Const::u32("WAITS", WAITS)], &[Row::TABLE]);
 
 /// How many rows the table of a kernel has that loops over it: needs `params.rows` and a binding `rows`.
 pub(crate) const TABLE_ROWS: Part = Part::new("table_rows", include_str!("table_rows.wgsl"));
@@ -20,26 +19,27 @@ pub const NONE: u32 = u32::MAX;
 /// What [`Row::exited`] holds of a row that waits while others are read out.
 pub const WAITS: u32 = 2;
 
-/// One position of one sequence at one recurrence step.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Row {
-    /// Index into the sequence table.
-    pub sequence: u32,
-    /// Position in the sequence, from 0.
-    pub position: u32,
-    /// Recurrence step, from 0; advanced on the device.
-    pub step: u32,
-    /// Token id at this position.
-    pub token: u32,
-    /// 1 while the row takes part in passes, 0 when it rests.
-    pub live: u32,
-    /// Place among the rows that are read out, or [`NONE`].
-    pub output: u32,
-    /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
-    pub draw: u32,
-    /// 1 once the row has left the recurrence by itself; or [`WAITS`].
-    pub exited: u32,
+table! {
+    /// One position of one sequence at one recurrence step.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Row {
+        /// Index into the sequence table.
+        pub sequence: u32,
+        /// Position in the sequence, from 0.
+        pub position: u32,
+        /// Recurrence step, from 0; advanced on the device.
+        pub step: u32,
+        /// Token id at this position.
+        pub token: u32,
+        /// 1 while the row takes part in passes, 0 when it rests.
+        pub live: u32,
+        /// Place among the rows that are read out, or [`NONE`].
+        pub output: u32,
+        /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
+        pub draw: u32,
+        /// 1 once the row has left the recurrence by itself; or [`WAITS`].
+        pub exited: u32,
+    }
 }
 
 impl Row {
@@ -54,16 +54,17 @@ impl Row {
         Self { sequence: 0, position: 0, step: 0, token: 0, live: 0, output: NONE, draw: 0, exited: 0 };
 }
 
-/// What a sequence needs to draw its numbers, per entry of the sequence table.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-pub struct Sequence {
-    /// Seed of all random numbers of the sequence, low and high word.
-    pub seed: [u32; 2],
-    /// Standard deviation of the initial state before truncation, embedding scale included; 0 gives zeros.
-    pub state_std: f32,
-    /// Steps of its rows, where rows of different depths share passes; 0 if every row of a pass takes as many as the pass has.
-    pub steps: u32,
+table! {
+    /// What a sequence needs to draw its numbers, per entry of the sequence table.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Sequence {
+        /// Seed of all random numbers of the sequence, low and high word.
+        pub seed: [u32; 2],
+        /// Standard deviation of the initial state before truncation, embedding scale included; 0 gives zeros.
+        pub state_std: f32,
+        /// Steps of its rows, where rows of different depths share passes; 0 if every row of a pass takes as many as the pass has.
+        pub steps: u32,
+    }
 }
 
 /// Floats between neighbouring rows of an activation `[rows, n]`: n rounded up to 8, the padding always zero, so that

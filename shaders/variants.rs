@@ -1,6 +1,6 @@
 //! Ways of computing the same: what a device is tuned by. Each family says what its variants are.
 
-use crate::{Caps, Case, Launch, Workload, matmul, norm, reduce, sample};
+use crate::{Caps, Case, Check, Kernel, Launch, Workload, matmul, norm, reduce, sample};
 
 /// Launches that compute the same from the same bindings, up to the order of sums.
 #[derive(Clone, Debug)]
@@ -47,6 +47,37 @@ pub struct Trial {
     pub variants: Variants,
     /// Data for them; its own launch is the first of the variants.
     pub case: Case,
+}
+
+impl Trial {
+    /// A case for each of the variants, all with the same data. Named by the class and the constants of the launch, so that [`Case::id`] tells them apart.
+    pub fn cases(&self) -> impl Iterator<Item = Case> + '_ {
+        self.variants.launches.iter().map(|launch| {
+            let constants = launch.kernel.overrides.iter().zip(&launch.overrides);
+            let name = constants.fold(self.variants.class.clone(), |name, (of, value)| format!("{name} {of}={value}"));
+            let rounds = launch.kernel.needs_f16(launch.choice);
+            let check = |&check| if check == Check::F32 && rounds { Check::F16 } else { check };
+            let checks = self.case.checks.iter().map(check).collect();
+            Case { name, launch: launch.clone(), data: self.case.data.clone(), checks }
+        })
+    }
+}
+
+/// Everything that has variants whatever model runs it, at the shapes of the kernels' own cases.
+#[must_use]
+pub fn case_trials(caps: &Caps) -> Vec<Trial> {
+    type Variation = fn(&Caps, Launch) -> Variants;
+    let varied: [(&Kernel, Variation); 3] = [
+        (&norm::RMS_NORM, norm::rms_norm_variants),
+        (&sample::ARGMAX, sample::argmax_variants),
+        (&sample::SAMPLE, sample::sample_variants),
+    ];
+    let trial = |(case, variation): (Case, Variation)| Trial { variants: variation(caps, case.launch.clone()), case };
+    varied
+        .into_iter()
+        .flat_map(|(kernel, variation)| (kernel.cases)().into_iter().map(move |case| (case, variation)))
+        .map(trial)
+        .collect()
 }
 
 /// Everything that has variants at the shapes of a model, at one number of rows.

@@ -1,6 +1,6 @@
 //! A drafted row joins those that are to be verified.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 
 /// Puts a drafted row behind the last token that is known.

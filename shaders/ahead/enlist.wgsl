@@ -1,7 +1,3 @@
-struct Params {
-    rows: u32,
-}
-
 // Puts the row that a drafted token became behind those that are to be verified with it: the table begins with the row of the last token that is known.
 @compute @workgroup_size(1)
 fn main() {

@@ -1,8 +1,6 @@
 //! Rows that begin with a guess while those before them are still iterated.
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::kernel::params;
+use crate::shared::{params, table};
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, TABLE_ROWS, Workload,
 };
@@ -11,7 +9,7 @@ use crate::{
 pub static GUESS: Kernel = Kernel {
     name: "guess",
     wgsl: include_str!("guess.wgsl"),
-    parts: &[ROW, TABLE_ROWS, Part::new("front", include_str!("front.wgsl"))],
+    parts: &[ROW, TABLE_ROWS, Part::shared(&[], &[Front::TABLE])],
     bindings: &[
         Binding::read("chosen", "u32"),
         Binding::write("rows", "Row"),
@@ -39,14 +37,15 @@ params! {
     }
 }
 
-/// Which positions are under way.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Front {
-    /// The first of them: what is before it stands.
-    pub oldest: u32,
-    /// The one that had the first place of the table.
-    pub origin: u32,
+table! {
+    /// Which positions are under way.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Front {
+        /// The first of them: what is before it stands.
+        pub oldest: u32,
+        /// The one that had the first place of the table.
+        pub origin: u32,
+    }
 }
 
 /// Bytes of `emitted`: a number of tokens, so many tokens at most, and the rows that they were chosen behind.

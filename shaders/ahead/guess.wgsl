@@ -1,8 +1,3 @@
-struct Params {
-    rows: u32,
-    context: u32,
-}
-
 // Drops what was computed behind a position.
 fn drop_behind(position: u32) {
     for (var i = 0u; i < table_rows(); i += 1u) {

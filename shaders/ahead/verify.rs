@@ -1,7 +1,7 @@
 //! Which drafted tokens stand.
 
 use super::guess::emitted_bytes;
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload,
     activation_bytes, stride,

@@ -1,11 +1,3 @@
-struct Params {
-    rows: u32,
-    context: u32,
-    stride: u32,
-    sampled: u32,
-    threshold: f32,
-}
-
 // Whether a draft passes for the token that was chosen in its place: the same token, or one that is nearly as likely.
 fn passes(output: u32, draft: u32, token: u32) -> bool {
     if (draft == token) {

@@ -1,33 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    chunks: u32,
-    scale: f32,
-    context: u32,
-    splits: u32,
-    first_part: u32,
-    parts: u32,
-    recurrent: u32,
-    lookup: u32,
-    steps: u32,
-    slots: u32,
-    pages_per_slot: u32,
-    page_base: u32,
-    page_count: u32,
-    qkv_stride: u32,
-    biased: u32,
-    mark_depth: u32,
-    y_stride: u32,
-}
-
-// Below every score, and far enough from the end of the range that differences stay finite.
-const LOWEST: f32 = -1e30;
-const MAX_CHUNKS: u32 = 16u;
-
 var<workgroup> query: array<Eight, MAX_CHUNKS>;
 var<workgroup> shares: array<f32, WG>;
 var<workgroup> places: array<u32, WG>;

@@ -14,7 +14,7 @@
 use half::f16;
 
 use crate::weight::{self, BLOCKS, Dtype, FACTOR, ROUND, round_block};
-use crate::{Axis, Binding, Caps, NONE, Part, Place};
+use crate::{Axis, Binding, Caps, Const, NONE, Part, Place};
 
 /// Positions per page.
 pub const PAGE: u32 = 32;
@@ -22,7 +22,11 @@ pub const PAGE: u32 = 32;
 /// Ways to store keys and values, the most exact first.
 pub const KV_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::Q8];
 
-pub(super) const CACHE: Part = Part::new("cache", include_str!("cache.wgsl"));
+pub(super) const CACHE: Part = Part::new("cache", include_str!("cache.wgsl")).with_consts(&[
+    Const::u32("PAGE", PAGE),
+    Const::u32("LOOKUP_LATEST", Lookup::Latest.code()),
+    Const::u32("LOOKUP_ALWAYS_LAST", Lookup::AlwaysLast.code()),
+]);
 
 /// How the kernels attend to numbers that stand alone, and where they find those in blocks.
 const PLAIN: &str = include_str!("kv_plain.wgsl");

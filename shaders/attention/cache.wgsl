@@ -1,9 +1,5 @@
 // Where the KV cache keeps things. `tables` holds, one behind the other: the slot that each step writes; for each number of
 // stored steps how many slots are filled; and a page number per (sequence, slot, page of positions).
-const PAGE: u32 = 32u;
-const LOOKUP_FULL: u32 = 0u;
-const LOOKUP_LATEST: u32 = 1u;
-const LOOKUP_ALWAYS_LAST: u32 = 2u;
 
 // Whether a row sees the last step of every position before it: that is so if it is asked for, and one of the first `length` positions lacks the row's own
 // step.

@@ -1,7 +1,7 @@
 //! Joins the parts of a row's attention: splits of the keys, and segments of the cache.
 
-use super::split::partial_bytes;
-use crate::kernel::params;
+use super::split::{LOWEST, partial_bytes};
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, stride, weight};
 
@@ -93,7 +93,7 @@ fn case(rows: u32, heads: u32, head_dim: u32, parts: u32, seed: u64) -> Case {
     let mut partial = noise.matrix(rows * heads * parts, size, size);
     for (i, part) in partial.chunks_mut(size as usize).enumerate() {
         let empty = parts > 1 && i % 3 == 1;
-        part[0] = if empty { (-1e30_f32).to_bits() } else { (10.0 * noise.signed()).to_bits() };
+        part[0] = if empty { LOWEST.to_bits() } else { (10.0 * noise.signed()).to_bits() };
         part[1] = if empty { 0 } else { (1.5 + noise.signed()).to_bits() };
         if empty {
             part[2..].fill(0);

@@ -1,14 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    heads: u32,
-    head_dim: u32,
-    chunks: u32,
-    parts: u32,
-    y_stride: u32,
-}
-
 // One workgroup per row and head: brings the parts to one scale and divides by the sum of all weights.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

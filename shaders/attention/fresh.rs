@@ -4,7 +4,7 @@
 
 use super::cache::{CACHE, KV_BOTH};
 use super::rotary_kv::{RotaryKv, TURNED, rotary_kv};
-use super::split::{Attention, AttentionParams, attend, attention};
+use super::split::{Attention, AttentionParams, SCORES, attend, attention};
 use super::{ROTARY_KV, testbed};
 use crate::weight::EIGHT;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub static ATTENTION_FRESH: Kernel = Kernel {
     name: "attention_fresh",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED])],
+    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED])],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("qkv", "vec2<f32>"),

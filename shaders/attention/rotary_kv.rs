@@ -5,7 +5,7 @@
 
 use super::cache::{CACHE, CacheShape, KV_WRITE, Vector};
 use super::testbed;
-use crate::kernel::params;
+use crate::shared::params;
 use crate::weight::{Dtype, EIGHT};
 use crate::{
     Binding, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload, activation_bytes,

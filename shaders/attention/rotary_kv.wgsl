@@ -1,25 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    chunks: u32,
-    qkv_stride: u32,
-    context: u32,
-    biased: u32,
-    write_q: u32,
-    mark_depth: u32,
-    recurrent: u32,
-    lookup: u32,
-    steps: u32,
-    slots: u32,
-    pages_per_slot: u32,
-    page_base: u32,
-    page_count: u32,
-}
-
 // One invocation per chunk of eight of one head of q, k or v: adds the bias, rotates q and k by the position's angle, writes q with heads padded to
 // whole chunks and k and v into their pages.
 @compute @workgroup_size(WG)

@@ -1,22 +1,31 @@
 //! Scores and weighted sums of values over one split of the keys, with the online softmax (Milakov and Gimelshein,
 //! arXiv 1805.02867) and the split along the keys of flash-decoding (Dao et al., 2023).
 
+use super::MAX_HEAD_DIM;
 use super::cache::{CACHE, CacheShape, KV_READ, PAGE, Vector};
 use super::combine::combine;
 use super::testbed::{self, CacheParams};
-use crate::kernel::{LANES, params};
-use crate::matmul::{SUMS, TOKENS_1, TOKENS_8};
+use crate::kernel::LANES;
+use crate::matmul::{M, SUMS, TOKENS_1, TOKENS_8};
+use crate::shared::params;
 use crate::weight::{Dtype, EIGHT, TEST_LANES};
 use crate::{
-    Axis, Binding, Caps, Case, Choice, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slot, Slots,
+    Axis, Binding, Caps, Case, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slot, Slots,
     Workload, activation_bytes, reduce, stride,
 };
+
+/// Below every score, and far enough from the end of the range that differences stay finite: what a split without keys has for its largest one.
+pub(super) const LOWEST: f32 = -1e30;
+
+/// [`LOWEST`] and [`MAX_HEAD_DIM`] in WGSL.
+pub(super) const SCORES: Part =
+    Part::shared(&[Const::f32("LOWEST", LOWEST), Const::u32("MAX_CHUNKS", MAX_HEAD_DIM / 8)], &[]);
 
 /// Attention over one split of the keys.
 pub static ATTENTION: Kernel = Kernel {
     name: "attention",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, Part::new("ready", include_str!("query_ready.wgsl"))],
+    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("ready", include_str!("query_ready.wgsl"))],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("q", "vec4<f32>"),
@@ -38,7 +47,7 @@ pub static ATTENTION: Kernel = Kernel {
 pub static ATTENTION_LANES: Kernel = Kernel {
     name: "attention_lanes",
     wgsl: include_str!("attention_lanes.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, Part::new("sums", SUMS).using(&[include_str!("kv_texture_bf16.wgsl")])],
+    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("sums", SUMS).using(&[include_str!("kv_texture_bf16.wgsl")])],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("q", "vec4<f32>"),
@@ -51,8 +60,14 @@ pub static ATTENTION_LANES: Kernel = Kernel {
         Axis {
             name: "rows",
             options: &[
-                Part::new("rows1", include_str!("lanes_1.wgsl")).using(&[TOKENS_1]).with_subgroups(),
-                Part::new("rows8", include_str!("lanes_8.wgsl")).using(&[TOKENS_8]).with_subgroups(),
+                Part::new("rows1", include_str!("lanes_1.wgsl"))
+                    .using(&[TOKENS_1])
+                    .with_consts(&[M[0]])
+                    .with_subgroups(),
+                Part::new("rows8", include_str!("lanes_8.wgsl"))
+                    .using(&[TOKENS_8])
+                    .with_consts(&[M[2]])
+                    .with_subgroups(),
             ],
         },
         Axis {
@@ -317,7 +332,7 @@ fn attend_in(
                         (Vector { which: 1, ..key }, score)
                     })
                     .collect();
-                let largest = keys.iter().fold(-1e30, |m: f64, &(_, score)| m.max(score));
+                let largest = keys.iter().fold(f64::from(LOWEST), |m: f64, &(_, score)| m.max(score));
                 let mut sums = vec![0.0; head_dim];
                 let mut weights = 0.0;
                 for &(value, score) in &keys {

@@ -1,8 +1,8 @@
 //! The states that sequences go on from.
 
 use crate::exit::{Continuous, TERMS, Terms};
-use crate::kernel::params;
 use crate::row::test_rows;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

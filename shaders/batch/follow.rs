@@ -1,9 +1,7 @@
 //! What follows a row that was read out, in its place.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::exit::{TERMS, Terms};
-use crate::kernel::params;
+use crate::shared::{params, table};
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, WAITS, Workload,
 };
@@ -12,7 +10,7 @@ use crate::{
 pub static FOLLOW: Kernel = Kernel {
     name: "follow",
     wgsl: include_str!("follow.wgsl"),
-    parts: &[ROW, TERMS, Part::new("came", include_str!("came.wgsl"))],
+    parts: &[ROW, TERMS, Part::shared(&[], &[Came::TABLE])],
     bindings: &[
         Binding::read("terms", "Terms"),
         Binding::read("chosen", "u32"),
@@ -43,14 +41,15 @@ params! {
     }
 }
 
-/// What came of a row in a round.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Came {
-    /// The token that was chosen behind it, or [`NONE`].
-    pub token: u32,
-    /// Steps that it took; 0 if it was not its turn.
-    pub steps: u32,
+table! {
+    /// What came of a row in a round.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Came {
+        /// The token that was chosen behind it, or [`NONE`].
+        pub token: u32,
+        /// Steps that it took; 0 if it was not its turn.
+        pub steps: u32,
+    }
 }
 
 /// Each row of the table that is active and read out, in its own place, becomes the row of what was chosen behind it, or rests if the context is full; one that is

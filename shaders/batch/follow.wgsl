@@ -1,10 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    context: u32,
-}
-
 // Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place, and if it is continuous from the state
 // that is there; one that was not read out, of the inside of a prompt, leaves its place; its steps tell.
 @compute @workgroup_size(WG)

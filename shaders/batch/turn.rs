@@ -1,7 +1,7 @@
 //! Whose turn it is behind the loop.
 
-use crate::kernel::params;
 use crate::reduce;
+use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, WAITS, Workload,
 };

@@ -1,9 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-}
-
 // Whether a row of the same sequence in front of this one is still in the loop.
 fn waits(row: Row) -> bool {
     for (var i = 0u; i < table_rows(); i += 1u) {

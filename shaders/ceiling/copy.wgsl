@@ -1,10 +1,5 @@
 override WG: u32;
 
-struct Params {
-    groups_x: u32,
-    reserved: u32,
-}
-
 // A unit per lane, and no branch.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

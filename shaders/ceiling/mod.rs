@@ -2,7 +2,7 @@
 //!
 //! Like every kernel they have a twin and cases; [`stream`], [`copy`] and [`multiply_add`] make launches of any length.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Axis, Caps};
 use crate::{Binding, Case, Check, Choice, Cost, Data, Kernel, Launch, Noise, Params, Part, Place, Slots, Workload};
 

@@ -1,12 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rounds: u32,
-    factor: f32,
-    term: f32,
-    reserved: u32,
-}
-
 // Sums that do not wait for each other, in registers.
 struct Sums {
     a: Pair,

@@ -1,10 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rounds: u32,
-    reserved: u32,
-}
-
 // Neighbouring lanes read neighbouring units, sixteen loads are under way at a time, and all that was read is folded together, so that nothing
 // can be left out.
 @compute @workgroup_size(WG)

@@ -1,15 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    chunks: u32,
-    first: u32,
-    count: u32,
-    scale: f32,
-    lanes: u32,
-    scales: u32,
-}
-
 // One workgroup per row. A token whose embedding lies in another part of a split matrix is left to that part's launch.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,7 +1,7 @@
 //! `y = wte[token] · scale`, with the token ids in the row table in device memory, so that a chosen token becomes the next
 //! row's input without a round trip.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::weight::{self, EIGHT, Form, Resident, WEIGHT_ANY};
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,

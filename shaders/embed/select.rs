@@ -1,6 +1,6 @@
 //! Rows to be read out, gathered into a dense block: only they go through the head.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

@@ -1,11 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    outputs: u32,
-    quads: u32,
-}
-
 // One workgroup per row: copies those that are read out to their place among the outputs, activation and table entry. The entry of a row that rests
 // now rests too.
 @compute @workgroup_size(WG)

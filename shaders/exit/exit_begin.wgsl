@@ -1,10 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    quads: u32,
-}
-
 // One workgroup per row: forgets earlier checks, and keeps the initial state to compare the first new one with. A row that is under way goes on with what it
 // has.
 @compute @workgroup_size(WG)
@@ -14,7 +9,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     if (lane == 0u) {
-        memo[row] = Memo(0u, 0u, 0u, 0.0, 0.0, 0u, 0u, 0u);
+        memo[row] = Memo();
     }
     if (rows[row].live == 0u) {
         return;

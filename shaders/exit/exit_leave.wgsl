@@ -1,13 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    rule: u32,
-}
-
-const ALONE: u32 = 0u;
-const MEAN: u32 = 1u;
-
 // Moves every active row to its next step. Those that this step's check found settled leave, and those that have had all their steps: later launches pass them
 // by.
 @compute @workgroup_size(WG)

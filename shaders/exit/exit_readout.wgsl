@@ -1,14 +1,5 @@
 override WG: u32;
 
-struct Params {
-    outputs: u32,
-    vocab: u32,
-    stride: u32,
-}
-
-// What min-p leaves: tokens of less than this share of the largest probability count as equally unlikely.
-const SHARE: f32 = 0.1;
-
 fn sum(at: Lane, value: f32) -> f32 {
     return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
 }
@@ -83,7 +74,7 @@ fn run(at: Lane) {
         }
     }
     if (at.index == 0u) {
-        memo[output] = Memo(last.checks + 1u, chosen, count, entropy, value, 0u, 0u, 0u);
+        memo[output] = Memo(last.checks + 1u, chosen, count, entropy, value, array<u32, 3>());
         if (last.checks < KEPT_VALUES) {
             values[output * KEPT_VALUES + last.checks] = value;
         }

@@ -1,10 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    quads: u32,
-}
-
 // One workgroup per row: how far the state has moved since the last check, if this step is one. The padding is zero in both.
 fn run(at: Lane) {
     let row = at.group.x;

@@ -1,9 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-}
-
 // Rows that left the recurrence early take part in what follows it.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -1,7 +1,7 @@
 //! How many workgroups the launches of a loop have that rows leave: none once all have left.
 
-use crate::kernel::params;
 use crate::row::test_rows;
+use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload, reduce,
 };

@@ -1,10 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    words: u32,
-}
-
 // One workgroup: the workgroups of launches that work for rows are all of them as long as a row is active, and then none.
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {

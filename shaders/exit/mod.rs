@@ -21,12 +21,11 @@ pub use state::{EXIT_STATE, ExitStateParams, exit_state};
 pub(crate) use terms::TERMS;
 pub use terms::{Continuous, Terms};
 
-use bytemuck::{Pod, Zeroable};
+use crate::shared::table;
+use crate::{Const, Part};
 
-use crate::Part;
-
-/// WGSL twin of [`Memo`] and [`KEPT_VALUES`].
-const MEMO: Part = Part::new("memo", include_str!("memo.wgsl"));
+/// [`Memo`] and [`KEPT_VALUES`] in WGSL.
+const MEMO: Part = Part::shared(&[Const::u32("KEPT_VALUES", KEPT_VALUES)], &[Memo::TABLE]);
 
 /// Checks whose values are kept for whoever wants to see them, per row or read-out: the first so many.
 pub const KEPT_VALUES: u32 = 64;
@@ -83,22 +82,23 @@ impl Criterion {
     }
 }
 
-/// What is remembered from check to check.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-pub struct Memo {
-    /// Checks so far.
-    pub checks: u32,
-    /// Most likely token at the last check.
-    pub token: u32,
-    /// How many checks before that had the same.
-    pub count: u32,
-    /// Entropy at the last check.
-    pub entropy: f32,
-    /// What the last check came to.
-    pub value: f32,
-    /// Unused; keeps the entry at 32 bytes.
-    pub reserved: [u32; 3],
+table! {
+    /// What is remembered from check to check.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct Memo {
+        /// Checks so far.
+        pub checks: u32,
+        /// Most likely token at the last check.
+        pub token: u32,
+        /// How many checks before that had the same.
+        pub count: u32,
+        /// Entropy at the last check.
+        pub entropy: f32,
+        /// What the last check came to.
+        pub value: f32,
+        /// Unused; keeps the entry at 32 bytes.
+        pub reserved: [u32; 3],
+    }
 }
 
 /// Bytes of the memos of so many rows.

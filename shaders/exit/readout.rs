@@ -2,15 +2,17 @@
 
 use super::terms::{TERMS, spread};
 use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
-use crate::kernel::params;
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
+use crate::shared::params;
+use crate::{
+    Binding, Caps, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload,
+};
 use crate::{activation_bytes, reduce, stride};
 
 /// Compares read-outs with those of the last check.
 pub static EXIT_READOUT: Kernel = Kernel {
     name: "exit_readout",
     wgsl: include_str!("exit_readout.wgsl"),
-    parts: &[ROW, MEMO, TERMS],
+    parts: &[ROW, MEMO, TERMS, Part::shared(&[Const::f32("SHARE", SHARE)], &[])],
     bindings: &[
         Binding::read("picked", "Row"),
         Binding::read("terms", "Terms"),
@@ -28,6 +30,9 @@ pub static EXIT_READOUT: Kernel = Kernel {
     random,
     at,
 };
+
+/// With min-p, tokens of less than this share of the largest probability count as equally unlikely.
+const SHARE: f32 = 0.1;
 
 params! {
     /// Parameters of [`EXIT_READOUT`].
@@ -107,7 +112,7 @@ fn compare(criterion: Criterion, logits: &[f32], last: Memo, previous: &mut [f32
     }
     let uniform = -(logits.len() as f64).ln();
     if criterion == Criterion::MinPKl {
-        let floor = largest - level + 0.1_f64.ln();
+        let floor = largest - level + f64::from(SHARE).ln();
         now.iter_mut().filter(|l| **l < floor).for_each(|l| *l = uniform);
         let norm = now.iter().map(|l| l.exp()).sum::<f64>().ln();
         now.iter_mut().for_each(|l| *l -= norm);

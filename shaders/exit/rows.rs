@@ -2,8 +2,11 @@
 
 use super::terms::{TERMS, spread};
 use super::{Criterion, MEMO, Memo, Terms, memo_bytes};
-use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload};
+use crate::shared::params;
+use crate::{
+    Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, TABLE_ROWS,
+    Workload,
+};
 use crate::{activation_bytes, reduce, stride};
 
 /// Forgets earlier checks and keeps the initial states.
@@ -110,7 +113,13 @@ pub enum Rule {
 pub static EXIT_LEAVE: Kernel = Kernel {
     name: "exit_leave",
     wgsl: include_str!("exit_leave.wgsl"),
-    parts: &[ROW, TABLE_ROWS, MEMO, TERMS],
+    parts: &[
+        ROW,
+        TABLE_ROWS,
+        MEMO,
+        TERMS,
+        Part::shared(&[Const::u32("ALONE", Rule::Alone as u32), Const::u32("MEAN", Rule::Mean as u32)], &[]),
+    ],
     bindings: &[Binding::write("rows", "Row"), Binding::read("terms", "Terms"), Binding::read("memo", "Memo")],
     axes: &[],
     overrides: &["WG"],

@@ -2,7 +2,7 @@
 
 use super::terms::{TERMS, spread};
 use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

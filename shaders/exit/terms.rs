@@ -1,33 +1,41 @@
 //! When rows of a sequence leave: which of their steps are checked, and what by; and what the rows behind them go on from.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::Criterion;
-use crate::{NONE, Noise, Part, Row};
+use crate::shared::table;
+use crate::{Const, NONE, Noise, Part, Row};
 
-/// WGSL twin of [`Terms`].
-pub(crate) const TERMS: Part = Part::new("terms", include_str!("terms.wgsl"));
+/// [`Terms`], and the numbers of [`Criterion`] and [`Continuous`], in WGSL.
+pub(crate) const TERMS: Part =
+    Part::new("terms", include_str!("terms.wgsl")).with_structs(&[Terms::TABLE]).with_consts(&[
+        Const::u32("NORMED", Continuous::Normed as u32),
+        Const::u32("COSINE", Criterion::Cosine as u32),
+        Const::u32("ENTROPY_DIFF", Criterion::EntropyDiff as u32),
+        Const::u32("KL", Criterion::Kl as u32),
+        Const::u32("MIN_P_KL", Criterion::MinPKl as u32),
+        Const::u32("ARGMAX_STABILITY", Criterion::ArgmaxStability as u32),
+    ]);
 
-/// When rows leave, per sequence, and what the rows behind them go on from. Every row goes by its own step, so rows of a pass may be at different ones.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-pub struct Terms {
-    /// Number of the [`Criterion`], or [`NONE`] if no step is checked.
-    pub criterion: u32,
-    /// A row leaves when a check comes to less, or where [`Criterion::at_least`] says so, to no less.
-    pub threshold: f32,
-    /// The first so many steps of a row are not checked.
-    pub min_steps: u32,
-    /// Every how many steps behind them there is a check, at least 1.
-    pub every: u32,
-    /// Rows of earlier positions are not checked.
-    pub first: u32,
-    /// Steps of a row at most: then it leaves, settled or not.
-    pub steps: u32,
-    /// Number of the [`Continuous`] way in which a row goes on from the one that its token was chosen behind, or [`NONE`] if it has a state of its own.
-    pub continuous: u32,
-    /// Unused; keeps the entry at 32 bytes.
-    pub reserved: u32,
+table! {
+    /// When rows leave, per sequence, and what the rows behind them go on from. Every row goes by its own step, so rows of a pass may be at different ones.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Terms {
+        /// Number of the [`Criterion`], or [`NONE`] if no step is checked.
+        pub criterion: u32,
+        /// A row leaves when a check comes to less, or where [`Criterion::at_least`] says so, to no less.
+        pub threshold: f32,
+        /// The first so many steps of a row are not checked.
+        pub min_steps: u32,
+        /// Every how many steps behind them there is a check, at least 1.
+        pub every: u32,
+        /// Rows of earlier positions are not checked.
+        pub first: u32,
+        /// Steps of a row at most: then it leaves, settled or not.
+        pub steps: u32,
+        /// Number of the [`Continuous`] way in which a row goes on from the one that its token was chosen behind, or [`NONE`] if it has a state of its own.
+        pub continuous: u32,
+        /// Unused; keeps the entry at 32 bytes.
+        pub reserved: u32,
+    }
 }
 
 /// What a chosen token's recurrence goes on from, if not from a fresh state: the state of the token that it was chosen behind.

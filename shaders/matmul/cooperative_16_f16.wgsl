@@ -1,4 +1,3 @@
-const SIDE: u32 = 16u;
 alias Number = f16;
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;

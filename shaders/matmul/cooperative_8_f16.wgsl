@@ -1,4 +1,3 @@
-const SIDE: u32 = 8u;
 alias Number = f16;
 alias Left = coop_mat8x8<f16, A>;
 alias Right = coop_mat8x8<f16, B>;

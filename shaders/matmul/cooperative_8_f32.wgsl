@@ -1,4 +1,3 @@
-const SIDE: u32 = 8u;
 alias Number = f32;
 alias Left = coop_mat8x8<f32, A>;
 alias Right = coop_mat8x8<f32, B>;

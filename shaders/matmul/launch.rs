@@ -160,10 +160,10 @@ const TILE_OF_F16: u8 = 2;
 const MANY_TILES: u32 = 128;
 
 /// Rows and outputs of a tile of cooperative matrices, and the subgroups that compute one.
-const COOPERATIVE_TILE: u32 = 64;
-const COOPERATIVE_SUBGROUPS: u32 = 4;
+pub(super) const COOPERATIVE_TILE: u32 = 64;
+pub(super) const COOPERATIVE_SUBGROUPS: u32 = 4;
 /// Values of a line of its slices, with what keeps lines in different banks.
-const COOPERATIVE_LINE: u32 = 40;
+pub(super) const COOPERATIVE_LINE: u32 = 40;
 
 /// Whether it pays to stage x of so many rows, where W is in a texture: it is read by every group of rows of W.
 #[must_use]

@@ -1,12 +1,9 @@
 override WG: u32;
 
-const TILE: u32 = 64u;
-// A slice of 32 values of k, in lines that begin in different banks of workgroup memory.
+// A slice of 32 values of k, in lines of LINE values, which begin in different banks of workgroup memory.
 const CHUNKS: u32 = 4u;
 const DEPTH: u32 = 32u;
-const LINE: u32 = DEPTH + 8u;
 // A subgroup computes a quarter of the tile, ACROSS matrices by ACROSS.
-const QUARTERS: u32 = 4u;
 const ACROSS: u32 = 32u / SIDE;
 const CELLS: u32 = SIDE * SIDE;
 

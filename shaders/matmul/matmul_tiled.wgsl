@@ -1,4 +1,6 @@
-const TILE: u32 = 64u * QUADS;
+// Quads of rows, and of outputs, whose sums a lane holds.
+const QUADS: u32 = TILE / 64u;
+const SUMS: u32 = 4u * QUADS * QUADS;
 
 // A workgroup computes a tile of TILE rows by TILE outputs, a slice of k at a time through workgroup memory. Each of its 256 lanes holds the sums of
 // QUADS quads of rows by QUADS quads of outputs in registers; the quads of a lane lie 64 apart, so that lanes read neighbouring ones.

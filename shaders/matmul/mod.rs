@@ -33,11 +33,13 @@ pub use variants::{RECORD_ROWS, matmul_variants};
 
 pub(crate) use variants::trials;
 
+use launch::{COOPERATIVE_LINE, COOPERATIVE_SUBGROUPS, COOPERATIVE_TILE, ROWS_AT_ONCE, TILES as TILES_OF};
 use reference::Family;
 
-use crate::kernel::{LANES, params};
+use crate::kernel::LANES;
+use crate::shared::params;
 use crate::weight::{EIGHT, WEIGHT, WEIGHT_INTS, WEIGHT_LANES};
-use crate::{Axis, Binding, Case, Cooperative, Kernel, Params, Part, ROW, Workload, mlp, reduce};
+use crate::{Axis, Binding, Case, Const, Cooperative, Kernel, Params, Part, ROW, Workload, mlp, reduce};
 
 const ROWS: Binding = Binding::read("rows", "Row");
 
@@ -137,38 +139,51 @@ pub(crate) const SUMS: &str = include_str!("sums.wgsl");
 const SCALES: &str = include_str!("scales.wgsl");
 const BLOCKS_MANY: &str = include_str!("blocks_many.wgsl");
 
+/// Rows of x at a time, by option of the axis `rows`.
+pub(crate) const M: [Const; 3] =
+    [Const::u32("M", ROWS_AT_ONCE[0]), Const::u32("M", ROWS_AT_ONCE[1]), Const::u32("M", ROWS_AT_ONCE[2])];
+
 const ROW_COUNT: Axis = Axis {
     name: "rows",
     options: &[
-        Part::new("rows1", include_str!("rows_1.wgsl")),
-        Part::new("rows4", include_str!("rows_4.wgsl")),
-        Part::new("rows8", include_str!("rows_8.wgsl")),
+        Part::new("rows1", "").with_consts(&[M[0]]),
+        Part::new("rows4", "").with_consts(&[M[1]]),
+        Part::new("rows8", "").with_consts(&[M[2]]),
     ],
 };
 
 const TOKENS: Axis = Axis {
     name: "rows",
     options: &[
-        Part::new("rows1", TOKENS_1).using(&[SUMS, SCALES, include_str!("blocks_1.wgsl")]).with_subgroups(),
-        Part::new("rows4", include_str!("tokens_4.wgsl")).using(&[SUMS, SCALES, BLOCKS_MANY]).with_subgroups(),
-        Part::new("rows8", TOKENS_8).using(&[SUMS, SCALES, BLOCKS_MANY]).with_subgroups(),
+        Part::new("rows1", TOKENS_1)
+            .with_consts(&[M[0]])
+            .using(&[SUMS, SCALES, include_str!("blocks_1.wgsl")])
+            .with_subgroups(),
+        Part::new("rows4", include_str!("tokens_4.wgsl"))
+            .with_consts(&[M[1]])
+            .using(&[SUMS, SCALES, BLOCKS_MANY])
+            .with_subgroups(),
+        Part::new("rows8", TOKENS_8).with_consts(&[M[2]]).using(&[SUMS, SCALES, BLOCKS_MANY]).with_subgroups(),
     ],
 };
 
-/// [`MatmulParams`] in WGSL.
-const PARAMS: Part = Part::new("params", include_str!("params.wgsl"));
-
 /// What kernels of tiles have in common.
 const TILES: Part = Part::new("tiles", include_str!("tiles.wgsl"));
+
+/// Rows and outputs of a tile.
+const TILE_SIDE: [Const; 2] = [Const::u32("TILE", TILES_OF[0]), Const::u32("TILE", TILES_OF[1])];
 
 /// How large tiles are, and in what they add products.
 const TILE: Axis = Axis {
     name: "tile",
     options: &[
-        Part::new("tile64", include_str!("slice_f32.wgsl")).using(&[TILE_64, FETCH]),
-        Part::new("tile128", include_str!("slice_f32.wgsl")).using(&[TILE_128, FETCH]),
+        Part::new("tile64", include_str!("slice_f32.wgsl")).with_consts(&[TILE_SIDE[0]]).using(&[TILE_64, FETCH]),
+        Part::new("tile128", include_str!("slice_f32.wgsl")).with_consts(&[TILE_SIDE[1]]).using(&[TILE_128, FETCH]),
         // Larger ones need more registers than there are, or a loop in which compilers multiply one pair at a time.
-        Part::new("tile64_f16", include_str!("slice_f16.wgsl")).using(&[TILE_64, FETCH]).with_f16(),
+        Part::new("tile64_f16", include_str!("slice_f16.wgsl"))
+            .with_consts(&[TILE_SIDE[0]])
+            .using(&[TILE_64, FETCH])
+            .with_f16(),
     ],
 };
 
@@ -176,8 +191,14 @@ const TILE: Axis = Axis {
 const TILE_OF_INTS: Axis = Axis {
     name: "tile",
     options: &[
-        Part::new("tile64", include_str!("slice_int8.wgsl")).using(&[TILE_64]).with_bytes(),
-        Part::new("tile128", include_str!("slice_int8.wgsl")).using(&[TILE_128]).with_bytes(),
+        Part::new("tile64", include_str!("slice_int8.wgsl"))
+            .with_consts(&[TILE_SIDE[0]])
+            .using(&[TILE_64])
+            .with_bytes(),
+        Part::new("tile128", include_str!("slice_int8.wgsl"))
+            .with_consts(&[TILE_SIDE[1]])
+            .using(&[TILE_128])
+            .with_bytes(),
     ],
 };
 
@@ -185,13 +206,34 @@ const TILE_64: &str = include_str!("tile_64.wgsl");
 const TILE_128: &str = include_str!("tile_128.wgsl");
 const FETCH: &str = include_str!("fetch.wgsl");
 
+/// How a tile is laid out whose parts subgroups multiply.
+const COOPERATIVE: Part = Part::shared(
+    &[
+        Const::u32("TILE", COOPERATIVE_TILE),
+        Const::u32("LINE", COOPERATIVE_LINE),
+        Const::u32("QUARTERS", COOPERATIVE_SUBGROUPS),
+    ],
+    &[],
+);
+
+/// Rows and columns of a matrix.
+const fn side(matrices: Cooperative) -> Const {
+    Const::u32("SIDE", matrices.side())
+}
+
 /// What subgroups multiply: [`Cooperative::ALL`].
 const MATRICES: Axis = Axis {
     name: "matrices",
     options: &[
-        Part::new("f16of16", include_str!("cooperative_16_f16.wgsl")).with_matrices(Cooperative::F16Of16),
-        Part::new("f32of8", include_str!("cooperative_8_f32.wgsl")).with_matrices(Cooperative::F32Of8),
-        Part::new("f16of8", include_str!("cooperative_8_f16.wgsl")).with_matrices(Cooperative::F16Of8),
+        Part::new("f16of16", include_str!("cooperative_16_f16.wgsl"))
+            .with_consts(&[side(Cooperative::F16Of16)])
+            .with_matrices(Cooperative::F16Of16),
+        Part::new("f32of8", include_str!("cooperative_8_f32.wgsl"))
+            .with_consts(&[side(Cooperative::F32Of8)])
+            .with_matrices(Cooperative::F32Of8),
+        Part::new("f16of8", include_str!("cooperative_8_f16.wgsl"))
+            .with_consts(&[side(Cooperative::F16Of8)])
+            .with_matrices(Cooperative::F16Of8),
     ],
 };
 
@@ -199,7 +241,7 @@ const MATRICES: Axis = Axis {
 pub static MATVEC: Kernel = Kernel {
     name: "matvec",
     wgsl: include_str!("matvec.wgsl"),
-    parts: &[ROW, EIGHT, PARAMS, Part::new("products", include_str!("products.wgsl"))],
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("products.wgsl"))],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
@@ -215,7 +257,7 @@ pub static MATVEC: Kernel = Kernel {
 pub static MATVEC_INT8: Kernel = Kernel {
     name: "matvec_int8",
     wgsl: include_str!("matvec.wgsl"),
-    parts: &[ROW, EIGHT, PARAMS, Part::new("products", include_str!("dots.wgsl")).with_bytes()],
+    parts: &[ROW, EIGHT, Part::new("products", include_str!("dots.wgsl")).with_bytes()],
     bindings: &[ROWS],
     axes: &[WEIGHT_INTS, FLOW_OF_INTS, ROW_COUNT, reduce::REDUCE],
     overrides: &["WG"],
@@ -231,7 +273,7 @@ pub static MATVEC_INT8: Kernel = Kernel {
 pub static MATMUL_TILED: Kernel = Kernel {
     name: "matmul_tiled",
     wgsl: include_str!("matmul_tiled.wgsl"),
-    parts: &[ROW, EIGHT, PARAMS, TILES],
+    parts: &[ROW, EIGHT, TILES],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW_OF_ROWS, TILE],
     overrides: &[],
@@ -247,7 +289,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
 pub static MATMUL_TILED_INT8: Kernel = Kernel {
     name: "matmul_tiled_int8",
     wgsl: include_str!("matmul_tiled.wgsl"),
-    parts: &[ROW, EIGHT, PARAMS, TILES],
+    parts: &[ROW, EIGHT, TILES],
     bindings: &[ROWS],
     axes: &[WEIGHT_INTS, FLOW_OF_INT_ROWS, TILE_OF_INTS],
     overrides: &[],
@@ -263,7 +305,7 @@ pub static MATMUL_TILED_INT8: Kernel = Kernel {
 pub static MATMUL_COOPERATIVE: Kernel = Kernel {
     name: "matmul_cooperative",
     wgsl: include_str!("matmul_cooperative.wgsl"),
-    parts: &[ROW, EIGHT, PARAMS, TILES],
+    parts: &[ROW, EIGHT, TILES, COOPERATIVE],
     bindings: &[ROWS],
     axes: &[WEIGHT, FLOW_OF_ROWS, MATRICES],
     overrides: &["WG"],
@@ -279,7 +321,7 @@ pub static MATMUL_COOPERATIVE: Kernel = Kernel {
 pub static MATMUL_LANES: Kernel = Kernel {
     name: "matmul_lanes",
     wgsl: include_str!("matmul_lanes.wgsl"),
-    parts: &[ROW, EIGHT, PARAMS],
+    parts: &[ROW, EIGHT],
     bindings: &[ROWS],
     axes: &[WEIGHT_LANES, FLOW_OF_QUADS, TOKENS],
     overrides: &[LANES],

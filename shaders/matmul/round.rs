@@ -6,8 +6,8 @@
 use super::launch::Input;
 use super::reference::{norm_factors, test_record};
 use super::{CONCAT_IN, Normed, X_IN};
-use crate::kernel::params;
 use crate::reduce::{self, REDUCE};
+use crate::shared::params;
 use crate::weight::{Dtype, FACTOR, ROUND, blocks, chunks, round_block};
 use crate::{Axis, Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row};
 use crate::{Slots, Workload, activation_bytes, stride};

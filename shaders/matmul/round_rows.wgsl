@@ -1,15 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    chunks: u32,
-    record: u32,
-    parts: u32,
-    width: u32,
-    eps: f32,
-    outer: u32,
-}
-
 fn lanes_at_work() -> u32 {
     return WG;
 }

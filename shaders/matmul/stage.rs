@@ -3,7 +3,7 @@
 
 use super::launch::Input;
 use super::{CONCAT_IN, X_IN};
-use crate::kernel::params;
+use crate::shared::params;
 use crate::weight::blocks;
 use crate::{Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload, stride};
 

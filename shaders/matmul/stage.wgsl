@@ -1,11 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    chunks: u32,
-    groups_x: u32,
-}
-
 // An invocation moves four values of a row. What is left over writes the last ones again, so nothing branches.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,5 +1,3 @@
-const M: u32 = 1u;
-
 // One sum for each place in a quad.
 alias Sum = vec4<f32>;
 

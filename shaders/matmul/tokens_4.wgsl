@@ -1,5 +1,3 @@
-const M: u32 = 4u;
-
 // One sum for each row of x.
 alias Sum = vec4<f32>;
 

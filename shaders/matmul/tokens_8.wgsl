@@ -1,5 +1,3 @@
-const M: u32 = 8u;
-
 // One sum for each row of x.
 struct Sum {
     lo: vec4<f32>,

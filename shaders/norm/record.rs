@@ -1,7 +1,7 @@
 //! A [`Record`] of plain rows: the start of a chain of blocks whose norms cost no launch.
 
-use crate::kernel::params;
 use crate::matmul::Record;
+use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

@@ -1,11 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    quads: u32,
-    made: u32,
-}
-
 // One workgroup per row: copies it, multiplies it by the weights of the norm that follows, and sums its squares.
 fn run(at: Lane) {
     let row = at.group.x;

@@ -1,13 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    n: u32,
-    quads: u32,
-    eps: f32,
-    x_quads: u32,
-}
-
 // One workgroup per row. The padding of x is zero, so it adds nothing to the sum and stays zero in y.
 fn run(at: Lane) {
     let row = at.group.x;

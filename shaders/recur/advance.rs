@@ -1,6 +1,6 @@
 //! The step counter is data: one launch per iteration moves every active row to its next step.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, reduce};
 
 /// Moves active rows to their next step.

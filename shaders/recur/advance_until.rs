@@ -1,8 +1,8 @@
 //! The step counter where rows of different depths share passes: each leaves when it has had its steps.
 
 use super::SEQUENCE;
-use crate::kernel::params;
 use crate::reduce;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots, Workload};
 
 /// Moves active rows to their next step, and those that have had all of them out of the loop.

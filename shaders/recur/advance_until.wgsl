@@ -1,9 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-}
-
 // Moves every active row to its next step. One that has had all the steps of its sequence leaves: later launches of the loop pass it by.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

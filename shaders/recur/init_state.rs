@@ -3,7 +3,7 @@
 
 use super::normal::{NORMAL, WITHIN, normal_within};
 use super::{SEQUENCE, THREEFRY, Threefry};
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

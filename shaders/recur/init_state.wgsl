@@ -1,11 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    n: u32,
-    quads: u32,
-}
-
 // One workgroup per row, two values per random block. The counter is (position, pair), the key the sequence's seed, so a state
 // depends on nothing else: not on the batch, the chunking of a prompt, or the device. A row that is under way keeps the state that it has.
 @compute @workgroup_size(WG)

@@ -14,13 +14,14 @@ pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, Stir, noise};
 pub(crate) use normal::{NORMAL, WITHIN, normals_within};
 pub use threefry::Threefry;
 
-use crate::Part;
+use crate::{Const, Part, Sequence};
 
 /// WGSL of the generator; see [`Threefry`].
-pub(crate) const THREEFRY: Part = Part::new("threefry", include_str!("threefry.wgsl"));
+pub(crate) const THREEFRY: Part =
+    Part::new("threefry", include_str!("threefry.wgsl")).with_consts(&[Const::u32("PARITY", threefry::PARITY)]);
 
-/// WGSL of [`crate::Sequence`].
-pub(crate) const SEQUENCE: Part = Part::new("sequence", include_str!("sequence.wgsl"));
+/// [`Sequence`] in WGSL.
+pub(crate) const SEQUENCE: Part = Part::shared(&[], &[Sequence::TABLE]);
 
 /// A number in (0, 1) from 32 random bits: the middle of one of 2^23 intervals, exactly representable.
 pub(crate) fn unit(bits: u32) -> f64 {

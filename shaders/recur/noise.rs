@@ -2,19 +2,19 @@
 //! normal, and what comes of it is normed, if asked for, as the core block norms its output. Unlike there, it can be repeated: numbers are
 //! drawn by a counter-based generator, keyed with seed, position and step.
 
-use bytemuck::{Pod, Zeroable};
-
 use super::normal::{NORMAL, normals_within};
 use super::{SEQUENCE, THREEFRY, Threefry, unit};
-use crate::kernel::params;
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Sequence};
+use crate::shared::{params, table};
+use crate::{
+    Binding, Caps, Case, Check, Choice, Const, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Sequence,
+};
 use crate::{Slots, Workload, activation_bytes, reduce, stride};
 
 /// Mixes noise into states.
 pub static NOISE: Kernel = Kernel {
     name: "noise",
     wgsl: include_str!("noise.wgsl"),
-    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL, Part::new("stir", include_str!("stir.wgsl"))],
+    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL, Part::shared(CONSTS, &[Stir::TABLE])],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("sequences", "Sequence"),
@@ -31,6 +31,14 @@ pub static NOISE: Kernel = Kernel {
     random,
     at,
 };
+
+const CONSTS: &[Const] = &[
+    Const::u32("FIXED", NoiseKind::Fixed as u32),
+    Const::u32("GEOM", NoiseKind::Geom as u32),
+    Const::u32("SQRT", NoiseKind::Sqrt as u32),
+    Const::u32("LINE", NoiseKind::Line as u32),
+    Const::u32("STREAM", STREAM),
+];
 
 params! {
     /// Parameters of [`NOISE`].
@@ -103,18 +111,19 @@ pub struct NoiseRule {
     pub renorm: bool,
 }
 
-/// A [`NoiseRule`] as the table of the sequences has it, or that there is none.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-pub struct Stir {
-    /// Number of the [`NoiseKind`], or [`NONE`] if states get no noise.
-    pub kind: u32,
-    /// What the share is reckoned from.
-    pub amount: f32,
-    /// Steps over which [`NoiseKind::Line`] falls.
-    pub steps: f32,
-    /// 1 if the state is normed afterwards.
-    pub renorm: u32,
+table! {
+    /// A [`NoiseRule`] as the table of the sequences has it, or that there is none.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Stir {
+        /// Number of the [`NoiseKind`], or [`NONE`] if states get no noise.
+        pub kind: u32,
+        /// What the share is reckoned from.
+        pub amount: f32,
+        /// Steps over which [`NoiseKind::Line`] falls.
+        pub steps: f32,
+        /// 1 if the state is normed afterwards.
+        pub renorm: u32,
+    }
 }
 
 impl Stir {

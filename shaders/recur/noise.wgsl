@@ -1,15 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    n: u32,
-    quads: u32,
-    eps: f32,
-}
-
-// Not 0, so that the numbers differ from those of initial states and samples.
-const STREAM: u32 = 0x6e6f6973u;
-
 // The share of the state that noise takes the place of.
 fn share_of(stir: Stir, step: u32, chance: f32) -> f32 {
     let i = f32(step);

@@ -1,10 +1,11 @@
 //! Normally distributed numbers from random bits.
 
 use super::{Threefry, unit};
-use crate::Part;
+use crate::{Const, Part};
 
 /// WGSL twin of [`normal_within`]; it takes that of the generator.
-pub(crate) const NORMAL: Part = Part::new("normal", include_str!("normal.wgsl"));
+pub(crate) const NORMAL: Part =
+    Part::new("normal", include_str!("normal.wgsl")).with_consts(&[Const::f32("WITHIN", WITHIN as f32)]);
 
 /// The middle part of a standard normal, of so much of its mass: the inverse of its distribution function at a uniform number.
 pub(crate) fn normal_within(mass: f64, bits: u32) -> f64 {

@@ -33,9 +33,6 @@ fn normal_within(mass: f32, bits: u32) -> f32 {
     return 1.41421356 * erfinv(mass * (2.0 * unit(bits) - 1.0));
 }
 
-// The share of a standard normal within ±3, where initial states are cut.
-const WITHIN: f32 = 0.9973002;
-
 // The numbers of one quad of a row that a key stands for.
 fn normals_within(mass: f32, key: vec2<u32>, quad: u32) -> vec4<f32> {
     let bits = vec4(threefry(key, vec2(2u * quad, 0u)), threefry(key, vec2(2u * quad + 1u, 0u)));

@@ -8,7 +8,7 @@ pub struct Threefry {
 }
 
 const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
-const PARITY: u32 = 0x1bd1_1bda;
+pub(super) const PARITY: u32 = 0x1bd1_1bda;
 
 impl Threefry {
     /// A generator keyed with a 64-bit seed, low word first.

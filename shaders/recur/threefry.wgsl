@@ -1,6 +1,6 @@
 // Threefry-2x32, 20 rounds: the 64 random bits that belong to a key and a counter.
 fn threefry(key: vec2<u32>, counter: vec2<u32>) -> vec2<u32> {
-    var keys = array<u32, 3>(key.x, key.y, 0x1bd11bdau ^ key.x ^ key.y);
+    var keys = array<u32, 3>(key.x, key.y, PARITY ^ key.x ^ key.y);
     var rotations = array<vec4<u32>, 2>(vec4(13u, 15u, 26u, 6u), vec4(17u, 29u, 16u, 24u));
     var x = counter + key;
     for (var group = 0u; group < 5u; group += 1u) {

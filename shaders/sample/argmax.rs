@@ -1,6 +1,6 @@
 //! Greedy choice.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::variants::{class_of_rows, of_reduction};
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{Trial, Variants, activation_bytes, reduce, stride};

@@ -1,11 +1,5 @@
 override WG: u32;
 
-struct Params {
-    outputs: u32,
-    vocab: u32,
-    stride: u32,
-}
-
 // One workgroup per read-out. Of equal logits the lowest token wins.
 fn run(at: Lane) {
     let output = at.group.x;

@@ -1,6 +1,6 @@
 //! The chosen token becomes the sequence's next row.
 
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 
 /// Feeds chosen tokens back.

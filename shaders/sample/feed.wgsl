@@ -1,11 +1,5 @@
 override WG: u32;
 
-struct Params {
-    outputs: u32,
-    context: u32,
-    carry: u32,
-}
-
 // Makes the chosen token the sequence's next row, in device memory, and notes it in the history. A sequence that has reached
 // the end of its context rests. Its state is drawn, or carried on from the token before.
 @compute @workgroup_size(WG)

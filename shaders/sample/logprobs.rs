@@ -1,14 +1,16 @@
 //! Log-probabilities of the chosen token and of the most likely ones, as the model has them: of a softmax over its logits as they are.
 
-use crate::kernel::params;
-use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
+use crate::shared::params;
+use crate::{
+    Binding, Caps, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload,
+};
 use crate::{activation_bytes, reduce, stride};
 
 /// Ranks tokens and says how likely they are.
 pub static LOGPROBS: Kernel = Kernel {
     name: "logprobs",
     wgsl: include_str!("logprobs.wgsl"),
-    parts: &[ROW],
+    parts: &[ROW, Part::shared(&[Const::f32("MOST", MOST)], &[])],
     bindings: &[
         Binding::read("picked", "Row"),
         Binding::read("logits", "f32"),
@@ -25,6 +27,9 @@ pub static LOGPROBS: Kernel = Kernel {
     random,
     at,
 };
+
+/// Beyond what a model says, so that sums and differences stay finite.
+const MOST: f32 = 1e38;
 
 params! {
     /// Parameters of [`LOGPROBS`].
@@ -74,7 +79,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let found = ranked.chunks_mut(places).zip(logprobs.chunks_mut(places));
     let read_outs = logits.chunks(params.stride as usize).zip(found).take(params.outputs as usize);
     for (output, (logits, (ranked, logprobs))) in read_outs.enumerate().filter(|(at, _)| picked[*at].live != 0) {
-        let sane = |logit: f32| if logit.is_nan() { -1e38 } else { logit.clamp(-1e38, 1e38) };
+        let sane = |logit: f32| if logit.is_nan() { -MOST } else { logit.clamp(-MOST, MOST) };
         let logits: Vec<f32> = logits[..params.vocab as usize].iter().map(|&logit| sane(logit)).collect();
         let largest = logits.iter().copied().fold(f32::MIN, f32::max);
         let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(largest)).exp()).sum();

@@ -1,15 +1,5 @@
 override WG: u32;
 
-struct Params {
-    outputs: u32,
-    vocab: u32,
-    stride: u32,
-    count: u32,
-}
-
-// Beyond what a model says, so that sums and differences stay finite.
-const MOST: f32 = 1e38;
-
 struct Candidate {
     logit: f32,
     token: u32,

@@ -5,7 +5,7 @@ use crate::recur::{Threefry, unit};
 use crate::{Launch, Row, Sequence, Slots};
 
 /// Not 0, so that the numbers differ from those of the initial states.
-const STREAM: u32 = 0x7361_6d70;
+pub(super) const STREAM: u32 = 0x7361_6d70;
 
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: SampleParams = launch.params();

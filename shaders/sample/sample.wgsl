@@ -1,14 +1,5 @@
 override WG: u32;
 
-struct Params {
-    outputs: u32,
-    vocab: u32,
-    stride: u32,
-}
-
-// Not 0, so that the numbers differ from those of the initial states.
-const STREAM: u32 = 0x73616d70u;
-
 fn sum(at: Lane, value: f32) -> f32 {
     return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
 }

@@ -1,13 +1,11 @@
 //! Sampling: temperature, top-k, top-p, min-p and the draw itself. What comes before it is [`super::penalise`]'s.
 
-use bytemuck::{Pod, Zeroable};
-
-use super::reference::reference;
-use crate::kernel::params;
+use super::reference::{STREAM, reference};
 use crate::recur::{SEQUENCE, THREEFRY};
+use crate::shared::{params, table};
 use crate::variants::{class_of_rows, of_reduction};
 use crate::{
-    Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Sequence, Workload,
+    Binding, Caps, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Sequence, Workload,
 };
 use crate::{Trial, Variants, activation_bytes, reduce, stride};
 
@@ -19,7 +17,9 @@ pub static SAMPLE: Kernel = Kernel {
         ROW,
         SEQUENCE,
         THREEFRY,
-        Part::new("sampler", include_str!("sampler.wgsl")).using(&[include_str!("threshold.wgsl")]),
+        Part::new("threshold", include_str!("threshold.wgsl"))
+            .with_structs(&[Sampler::TABLE])
+            .with_consts(&[Const::u32("STREAM", STREAM)]),
     ],
     bindings: &[
         Binding::read("picked", "Row"),
@@ -50,18 +50,19 @@ params! {
     }
 }
 
-/// How tokens of a sequence are chosen.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-pub struct Sampler {
-    /// Divides the logits; 0 takes the most likely token.
-    pub temperature: f32,
-    /// Keeps the most likely tokens that together reach this probability, the crossing one included; 1 keeps all.
-    pub top_p: f32,
-    /// Keeps tokens of at least this share of the largest probability; 0 keeps all.
-    pub min_p: f32,
-    /// Keeps the k most likely tokens and all that equal the last of them; 0 keeps all.
-    pub top_k: u32,
+table! {
+    /// How tokens of a sequence are chosen.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Sampler {
+        /// Divides the logits; 0 takes the most likely token.
+        pub temperature: f32,
+        /// Keeps the most likely tokens that together reach this probability, the crossing one included; 1 keeps all.
+        pub top_p: f32,
+        /// Keeps tokens of at least this share of the largest probability; 0 keeps all.
+        pub min_p: f32,
+        /// Keeps the k most likely tokens and all that equal the last of them; 0 keeps all.
+        pub top_k: u32,
+    }
 }
 
 impl Sampler {

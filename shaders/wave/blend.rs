@@ -1,7 +1,7 @@
 //! Embeddings of a wave that keep a share of those of the round before.
 
 use super::{WAVE, Wave, some, some_wave};
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

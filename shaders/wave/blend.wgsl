@@ -1,12 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    quads: u32,
-    share: f32,
-    scaled: u32,
-}
-
 // One workgroup per row: a share of the embedding stays that of the round before. In the first round there is none.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -1,15 +1,17 @@
 //! The end of a round of a wave: which tokens stand now, and which rows the next round has.
 
 use super::{FreezeRule, Mark, UNJUDGED, WAVE, Wave, some, some_wave};
-use crate::kernel::params;
 use crate::recur::{SEQUENCE, THREEFRY, Threefry};
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots, Workload};
+use crate::shared::params;
+use crate::{
+    Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Sequence, Slots, Workload,
+};
 
 /// Ends a round.
 pub static WAVE_FREEZE: Kernel = Kernel {
     name: "wave_freeze",
     wgsl: include_str!("freeze.wgsl"),
-    parts: &[WAVE, ROW, SEQUENCE, THREEFRY],
+    parts: &[WAVE, ROW, SEQUENCE, THREEFRY, Part::shared(&[Const::u32("STREAM", STREAM)], &[])],
     bindings: &[
         Binding::read("chosen", "u32"),
         Binding::read("given", "u32"),

@@ -1,21 +1,3 @@
-struct Params {
-    capacity: u32,
-    context: u32,
-    vocab: u32,
-    headway: u32,
-    steps: u32,
-    rule: u32,
-    authors: u32,
-    threshold: f32,
-    rounds: u32,
-    most_steps: u32,
-    carries: u32,
-    given: u32,
-}
-
-// Not 0, so that the numbers differ from those of initial states and samples.
-const STREAM: u32 = 0x746f6b65u;
-
 // A token that stands at the end of the wave before anything is known of it.
 fn placeholder(position: u32, round: u32, i: u32) -> u32 {
     if (params.given != 0u) {

@@ -1,16 +1,18 @@
 //! States of a wave at the beginning of a round: taken up from the last one, with a share of noise.
 
 use super::{Mark, WAVE, Wave, some, some_wave};
-use crate::kernel::params;
 use crate::recur::{NORMAL, SEQUENCE, THREEFRY, Threefry, WITHIN, normals_within};
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Sequence, Slots, Workload};
+use crate::shared::params;
+use crate::{
+    Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Sequence, Slots, Workload,
+};
 use crate::{activation_bytes, reduce, stride};
 
 /// Takes up states, and mixes random ones into them.
 pub static WAVE_MIX: Kernel = Kernel {
     name: "wave_mix",
     wgsl: include_str!("mix.wgsl"),
-    parts: &[WAVE, ROW, SEQUENCE, THREEFRY, NORMAL],
+    parts: &[WAVE, ROW, SEQUENCE, THREEFRY, NORMAL, Part::shared(&[Const::u32("STREAM", STREAM)], &[])],
     bindings: &[
         Binding::read("wave", "Wave"),
         Binding::read("marks", "Mark"),

@@ -1,18 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    n: u32,
-    quads: u32,
-    share: f32,
-    dampened: u32,
-    root: u32,
-    given: u32,
-}
-
-// Not 0, so that the numbers differ from those of initial states and samples.
-const STREAM: u32 = 0x77617665u;
-
 // A state like those that rows begin with, with a key of its own for every position and round.
 fn drawn(row: u32, quad: u32) -> vec4<f32> {
     let sequence = sequences[0];

@@ -11,9 +11,8 @@ mod mix;
 mod settle;
 mod slide;
 
-use bytemuck::{Pod, Zeroable};
-
-use crate::{Case, Noise, Part};
+use crate::shared::table;
+use crate::{Case, Const, Noise, Part};
 
 pub use blend::{WAVE_BLEND, WaveBlendParams, blend};
 pub use freeze::{Freeze, WAVE_FREEZE, WaveFreezeParams, emitted_bytes, freeze};
@@ -21,49 +20,61 @@ pub use mix::{Mix, WAVE_MIX, WaveMixParams, mix};
 pub use settle::{WAVE_SETTLE, WaveSettleParams, settle};
 pub use slide::{Past, Slide, WAVE_SLIDE, WaveSlideParams, slide};
 
-/// [`Wave`] and [`Mark`] as the kernels see them.
-pub(crate) const WAVE: Part = Part::new("wave", include_str!("wave.wgsl"));
+/// [`Wave`], [`Mark`] and the numbers of [`FreezeRule`] in WGSL.
+pub(crate) const WAVE: Part = Part::shared(
+    &[
+        Const::u32("LATENT_DIFF", FreezeRule::LatentDiff as u32),
+        Const::u32("ACCELERATION_1", FreezeRule::LatentAcceleration1 as u32),
+        Const::u32("ACCELERATION_2", FreezeRule::LatentAcceleration2 as u32),
+        Const::u32("TOKEN_STABILITY", FreezeRule::TokenStability as u32),
+        Const::u32("FIXED", FreezeRule::Fixed as u32),
+        Const::f32("UNJUDGED", UNJUDGED),
+    ],
+    &[Wave::TABLE, Mark::TABLE],
+);
 
-/// What a table of rows is of a wave.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Wave {
-    /// Position of the first row, which is known.
-    pub first: u32,
-    /// Rows.
-    pub length: u32,
-    /// Positions whose tokens stand, from the start of the sequence.
-    pub known: u32,
-    /// The first row whose state is not that of the round before.
-    pub fresh: u32,
-    /// Rows that had an embedding in the round before.
-    pub kept: u32,
-    /// Rows that the last round dropped at the front.
-    pub slip: u32,
-    /// And the one before it.
-    pub slip_before: u32,
-    /// Rows of the last round.
-    pub swept: u32,
-    /// Rows whose change in the last round is known.
-    pub changes: u32,
-    /// Rounds so far.
-    pub round: u32,
-    /// Nothing: whole 16 bytes are what devices set aside.
-    pub unused: [u32; 2],
+table! {
+    /// What a table of rows is of a wave.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Wave {
+        /// Position of the first row, which is known.
+        pub first: u32,
+        /// Rows.
+        pub length: u32,
+        /// Positions whose tokens stand, from the start of the sequence.
+        pub known: u32,
+        /// The first row whose state is not that of the round before.
+        pub fresh: u32,
+        /// Rows that had an embedding in the round before.
+        pub kept: u32,
+        /// Rows that the last round dropped at the front.
+        pub slip: u32,
+        /// And the one before it.
+        pub slip_before: u32,
+        /// Rows of the last round.
+        pub swept: u32,
+        /// Rows whose change in the last round is known.
+        pub changes: u32,
+        /// Rounds so far.
+        pub round: u32,
+        /// Nothing: whole 16 bytes are what devices set aside.
+        pub unused: [u32; 2],
+    }
 }
 
-/// What is known of a row.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-pub struct Mark {
-    /// Steps that it has had.
-    pub steps: u32,
-    /// Rounds that found its token as it was.
-    pub stable: u32,
-    /// What the last check came to.
-    pub value: f32,
-    /// Nothing: it fills 16 bytes.
-    pub unused: u32,
+table! {
+    /// What is known of a row.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct Mark {
+        /// Steps that it has had.
+        pub steps: u32,
+        /// Rounds that found its token as it was.
+        pub stable: u32,
+        /// What the last check came to.
+        pub value: f32,
+        /// Nothing: it fills 16 bytes.
+        pub unused: u32,
+    }
 }
 
 /// When a token stands.

@@ -1,7 +1,7 @@
 //! How much the states of a wave have changed in a round.
 
 use super::{FreezeRule, Mark, UNJUDGED, WAVE, Wave, some, some_wave};
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 

@@ -1,12 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    quads: u32,
-    rule: u32,
-    authors: u32,
-}
-
 // How a row has changed in the round before.
 fn change_before(row: u32, i: u32, last: vec4<f32>, earlier: u32) -> vec4<f32> {
     if (params.authors == 0u) {

@@ -1,15 +1,15 @@
 //! What a wave keeps of a round for the next one.
 
 use super::{WAVE, Wave, some, some_wave};
-use crate::kernel::params;
-use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Workload};
+use crate::shared::params;
+use crate::{Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// Moves states and embeddings to the rows that their positions have in the next round.
 pub static WAVE_SLIDE: Kernel = Kernel {
     name: "wave_slide",
     wgsl: include_str!("slide.wgsl"),
-    parts: &[WAVE],
+    parts: &[WAVE, Part::shared(PASTS, &[])],
     bindings: &[
         Binding::read("wave", "Wave"),
         Binding::read("state", "vec4<f32>"),
@@ -28,6 +28,12 @@ pub static WAVE_SLIDE: Kernel = Kernel {
     random,
     at,
 };
+
+const PASTS: &[Const] = &[
+    Const::u32("ALIGNED", Past::Aligned as u32),
+    Const::u32("PLACES", Past::Places as u32),
+    Const::u32("CHANGES", Past::Changes as u32),
+];
 
 params! {
     /// Parameters of [`WAVE_SLIDE`].

@@ -1,16 +1,5 @@
 override WG: u32;
 
-struct Params {
-    rows: u32,
-    quads: u32,
-    headway: u32,
-    past: u32,
-}
-
-const ALIGNED: u32 = 1u;
-const PLACES: u32 = 2u;
-const CHANGES: u32 = 3u;
-
 // One workgroup per row: behind a round, states and embeddings move up to the rows that their positions have now, or to new rows that go on from those in front
 // of them, and what the next round compares with is kept.
 @compute @workgroup_size(WG)

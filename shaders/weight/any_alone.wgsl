@@ -1,4 +1,3 @@
-const UNIT: u32 = 1u;
 alias Unit = Eight;
 
 // Texel `i` of a chunk of so many, where the lanes of a subgroup have it: see Resident in Rust.

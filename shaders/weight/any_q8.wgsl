@@ -1,4 +1,3 @@
-const UNIT: u32 = 2u;
 struct Unit {
     q: vec4<u32>,
     scale: vec2<f32>,

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::Const;
+
 /// How values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -55,7 +57,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes that a kernel reads at once: a chunk of eight values, or as much of a block as fills 16 bytes.
+    /// Option of the kernels' axes of dtypes.
     pub(crate) const fn option(self) -> u8 {
         match self {
             Self::F32 => 0,
@@ -65,6 +67,41 @@ impl Dtype {
             Self::Q4 => 4,
             Self::Q4Min => 5,
         }
+    }
+
+    /// Units of 16 bytes that 32 values of a row fill.
+    #[must_use]
+    pub const fn units(self) -> u32 {
+        match self {
+            Self::F32 => 8,
+            Self::F16 | Self::Bf16 => 4,
+            Self::Q8 => 2,
+            Self::Q4 | Self::Q4Min => 1,
+        }
+    }
+
+    /// Numbers in f16 per block: none for values that stand alone, a factor, or a factor and a minimum.
+    #[must_use]
+    pub const fn factors(self) -> u32 {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 0,
+            Self::Q8 | Self::Q4 => 1,
+            Self::Q4Min => 2,
+        }
+    }
+
+    /// Chunks of eight that a kernel reads at once: one, or as much of a block as a unit of 16 bytes holds.
+    const fn chunks_at_once(self) -> u32 {
+        if self.units() < 4 { 4 / self.units() } else { 1 }
+    }
+
+    /// [`Self::chunks_at_once`], [`Self::units`] and [`Self::factors`] in WGSL.
+    pub(crate) const fn consts(self) -> [Const; 3] {
+        [
+            Const::u32("UNIT", self.chunks_at_once()),
+            Const::u32("UNITS", self.units()),
+            Const::u32("FACTORS", self.factors()),
+        ]
     }
 
     /// The largest value that is stored as a finite one.

@@ -1,5 +1,3 @@
-const UNITS: u32 = 4u;
-
 fn chunk_at(at: vec2<u32>, row: u32, chunk: u32) -> Eight {
     return eight_of_bf16(unit_of(at, row, chunk));
 }

@@ -45,12 +45,30 @@ pub(crate) const WEIGHT_ANY: Axis = Axis {
         Q8,
         Q4,
         Q4_MIN,
-        Part::new("f32_lanes", include_str!("any_f32.wgsl")).using(ANY_ALONE).with(&[TEXELS]),
-        Part::new("f16_lanes", include_str!("any_f16.wgsl")).using(ANY_ALONE).with(&[TEXELS]),
-        Part::new("bf16_lanes", include_str!("any_bf16.wgsl")).using(ANY_ALONE).with(&[TEXELS]),
-        Part::new("q8_lanes", include_str!("any_q8.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS]).with(&[TEXELS]),
-        Part::new("q4_lanes", include_str!("any_q4.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS]).with(&[TEXELS]),
-        Part::new("q4_1_lanes", include_str!("any_q4_1.wgsl")).using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS]).with(&[TEXELS]),
+        Part::new("f32_lanes", include_str!("any_f32.wgsl"))
+            .with_consts(&Dtype::F32.consts())
+            .using(ANY_ALONE)
+            .with(&[TEXELS]),
+        Part::new("f16_lanes", include_str!("any_f16.wgsl"))
+            .with_consts(&Dtype::F16.consts())
+            .using(ANY_ALONE)
+            .with(&[TEXELS]),
+        Part::new("bf16_lanes", include_str!("any_bf16.wgsl"))
+            .with_consts(&Dtype::Bf16.consts())
+            .using(ANY_ALONE)
+            .with(&[TEXELS]),
+        Part::new("q8_lanes", include_str!("any_q8.wgsl"))
+            .with_consts(&Dtype::Q8.consts())
+            .using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS])
+            .with(&[TEXELS]),
+        Part::new("q4_lanes", include_str!("any_q4.wgsl"))
+            .with_consts(&Dtype::Q4.consts())
+            .using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS])
+            .with(&[TEXELS]),
+        Part::new("q4_1_lanes", include_str!("any_q4_1.wgsl"))
+            .with_consts(&Dtype::Q4Min.consts())
+            .using(&[TEXEL, WEIGHT_OF_UNITS, BLOCKS])
+            .with(&[TEXELS]),
     ],
 };
 
@@ -58,12 +76,30 @@ pub(crate) const WEIGHT_ANY: Axis = Axis {
 pub(crate) const WEIGHT_LANES: Axis = Axis {
     name: "weight",
     options: &[
-        Part::new("f32", include_str!("lanes_f32.wgsl")).using(LANES_ALONE).with(&[TEXELS]),
-        Part::new("f16", include_str!("lanes_f16.wgsl")).using(LANES_ALONE).with(&[TEXELS]),
-        Part::new("bf16", include_str!("lanes_bf16.wgsl")).using(LANES_ALONE).with(&[TEXELS]),
-        Part::new("q8", include_str!("lanes_q8.wgsl")).using(&[TEXEL, BLOCKS]).with(&[TEXELS]),
-        Part::new("q4", include_str!("lanes_q4.wgsl")).using(&[TEXEL, BLOCKS, NIBBLES]).with(&[TEXELS]),
-        Part::new("q4_1", include_str!("lanes_q4_1.wgsl")).using(&[TEXEL, BLOCKS, NIBBLES]).with(&[TEXELS]),
+        Part::new("f32", include_str!("lanes_f32.wgsl"))
+            .with_consts(&Dtype::F32.consts())
+            .using(LANES_ALONE)
+            .with(&[TEXELS]),
+        Part::new("f16", include_str!("lanes_f16.wgsl"))
+            .with_consts(&Dtype::F16.consts())
+            .using(LANES_ALONE)
+            .with(&[TEXELS]),
+        Part::new("bf16", include_str!("lanes_bf16.wgsl"))
+            .with_consts(&Dtype::Bf16.consts())
+            .using(LANES_ALONE)
+            .with(&[TEXELS]),
+        Part::new("q8", include_str!("lanes_q8.wgsl"))
+            .with_consts(&Dtype::Q8.consts())
+            .using(&[TEXEL, BLOCKS])
+            .with(&[TEXELS]),
+        Part::new("q4", include_str!("lanes_q4.wgsl"))
+            .with_consts(&Dtype::Q4.consts())
+            .using(&[TEXEL, BLOCKS, NIBBLES])
+            .with(&[TEXELS]),
+        Part::new("q4_1", include_str!("lanes_q4_1.wgsl"))
+            .with_consts(&Dtype::Q4Min.consts())
+            .using(&[TEXEL, BLOCKS, NIBBLES])
+            .with(&[TEXELS]),
     ],
 };
 
@@ -81,15 +117,30 @@ pub(crate) const WEIGHT_INTS: Axis = Axis {
 pub(crate) const INT_DTYPES: [Dtype; 3] = [Dtype::Q8, Dtype::Q4, Dtype::Q4Min];
 
 const INT_NIBBLES: &str = include_str!("ints_nibbles.wgsl");
-const F32: Part = Part::new("f32", include_str!("rows_f32.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[FLOATS]);
-const F16: Part = Part::new("f16", include_str!("rows_f16.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[WORDS]);
-const BF16: Part = Part::new("bf16", include_str!("rows_bf16.wgsl")).using(&[WEIGHT_OF_UNITS, ALONE]).with(&[WORDS]);
-const Q8: Part =
-    Part::new("q8", include_str!("rows_q8.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS]).with(&[WORDS]);
-const Q4: Part =
-    Part::new("q4", include_str!("rows_q4.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS]).with(&[WORDS]);
-const Q4_MIN: Part =
-    Part::new("q4_1", include_str!("rows_q4_1.wgsl")).using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS]).with(&[WORDS]);
+const F32: Part = Part::new("f32", include_str!("rows_f32.wgsl"))
+    .with_consts(&Dtype::F32.consts())
+    .using(&[WEIGHT_OF_UNITS, ALONE])
+    .with(&[FLOATS]);
+const F16: Part = Part::new("f16", include_str!("rows_f16.wgsl"))
+    .with_consts(&Dtype::F16.consts())
+    .using(&[WEIGHT_OF_UNITS, ALONE])
+    .with(&[WORDS]);
+const BF16: Part = Part::new("bf16", include_str!("rows_bf16.wgsl"))
+    .with_consts(&Dtype::Bf16.consts())
+    .using(&[WEIGHT_OF_UNITS, ALONE])
+    .with(&[WORDS]);
+const Q8: Part = Part::new("q8", include_str!("rows_q8.wgsl"))
+    .with_consts(&Dtype::Q8.consts())
+    .using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS])
+    .with(&[WORDS]);
+const Q4: Part = Part::new("q4", include_str!("rows_q4.wgsl"))
+    .with_consts(&Dtype::Q4.consts())
+    .using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS])
+    .with(&[WORDS]);
+const Q4_MIN: Part = Part::new("q4_1", include_str!("rows_q4_1.wgsl"))
+    .with_consts(&Dtype::Q4Min.consts())
+    .using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS])
+    .with(&[WORDS]);
 
 /// How products with raw numbers become products with weights.
 const ALONE: &str = include_str!("rows_alone.wgsl");

@@ -4,7 +4,7 @@
 //! factor that is stored.
 
 use super::{Dtype, EIGHT, Form, Order, ROUND, Resident, chunks, random_form, test_forms};
-use crate::kernel::params;
+use crate::shared::params;
 use crate::{
     Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload, reduce, stride,
 };
@@ -19,12 +19,16 @@ pub static PACK: Kernel = Kernel {
         Axis {
             name: "dtype",
             options: &[
-                Part::new("f32", include_str!("pack_f32.wgsl")),
-                Part::new("f16", include_str!("pack_f16.wgsl")).using(&[F16]),
-                Part::new("bf16", include_str!("pack_bf16.wgsl")),
-                Part::new("q8", include_str!("pack_q8.wgsl")).using(&[F16, BLOCKS]),
-                Part::new("q4", include_str!("pack_q4.wgsl")).using(&[F16, BLOCKS, NIBBLES]),
-                Part::new("q4_1", include_str!("pack_q4_1.wgsl")).using(&[F16, BLOCKS, NIBBLES]),
+                Part::new("f32", include_str!("pack_f32.wgsl")).with_consts(&Dtype::F32.consts()),
+                Part::new("f16", include_str!("pack_f16.wgsl")).with_consts(&Dtype::F16.consts()).using(&[F16]),
+                Part::new("bf16", include_str!("pack_bf16.wgsl")).with_consts(&Dtype::Bf16.consts()),
+                Part::new("q8", include_str!("pack_q8.wgsl")).with_consts(&Dtype::Q8.consts()).using(&[F16, BLOCKS]),
+                Part::new("q4", include_str!("pack_q4.wgsl"))
+                    .with_consts(&Dtype::Q4.consts())
+                    .using(&[F16, BLOCKS, NIBBLES]),
+                Part::new("q4_1", include_str!("pack_q4_1.wgsl"))
+                    .with_consts(&Dtype::Q4Min.consts())
+                    .using(&[F16, BLOCKS, NIBBLES]),
             ],
         },
         Axis {

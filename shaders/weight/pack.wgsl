@@ -1,16 +1,5 @@
 override WG: u32;
 
-struct Params {
-    first: u32,
-    count: u32,
-    padded: u32,
-    rows: u32,
-    chunks: u32,
-    lanes: u32,
-    scales: u32,
-    quads_at_once: u32,
-}
-
 // 32 values of row `i` of x; zeros outside.
 fn block_at(i: u32, b: u32) -> Values {
     var v: Values;

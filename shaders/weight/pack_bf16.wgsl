@@ -1,6 +1,3 @@
-const UNITS: u32 = 4u;
-const FACTORS: u32 = 0u;
-
 fn packed_of(v: Values) -> Packed {
     var packed: Packed;
     for (var u = 0u; u < 4u; u += 1u) {

@@ -1,6 +1,3 @@
-const UNITS: u32 = 4u;
-const FACTORS: u32 = 0u;
-
 fn two_halves(v: vec2<f32>) -> u32 {
     return f16_bits(v.x) | (f16_bits(v.y) << 16u);
 }

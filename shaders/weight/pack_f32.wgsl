@@ -1,6 +1,3 @@
-const UNITS: u32 = 8u;
-const FACTORS: u32 = 0u;
-
 fn packed_of(v: Values) -> Packed {
     var packed: Packed;
     for (var u = 0u; u < 8u; u += 1u) {

@@ -1,5 +1,3 @@
-const UNITS: u32 = 1u;
-
 fn nibbles_of(v: Values, low: f32, inverse: f32, shift: f32) -> vec4<u32> {
     var unit: vec4<u32>;
     for (var q = 0u; q < 8u; q += 1u) {

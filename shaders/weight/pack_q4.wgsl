@@ -1,5 +1,3 @@
-const FACTORS: u32 = 1u;
-
 // The value that is largest in size becomes -8, as in ggml: of 16 numbers one more is below zero than above.
 fn packed_of(v: Values) -> Packed {
     let most = largest_of(v);

@@ -1,5 +1,3 @@
-const FACTORS: u32 = 2u;
-
 fn packed_of(v: Values) -> Packed {
     var low = v[0];
     var high = v[0];

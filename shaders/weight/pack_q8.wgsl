@@ -1,6 +1,3 @@
-const UNITS: u32 = 2u;
-const FACTORS: u32 = 1u;
-
 fn packed_of(v: Values) -> Packed {
     var packed: Packed;
     packed.factor = f16_bits(largest_of(v) * (4096.0 / 127.0));

@@ -5,8 +5,8 @@
 use rayon::prelude::*;
 
 use super::{EIGHT, chunks};
-use crate::kernel::params;
 use crate::recur::THREEFRY;
+use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Threefry, Workload, reduce};
 
 /// Random weights.

@@ -1,17 +1,5 @@
 override WG: u32;
 
-struct Params {
-    seed: vec2<u32>,
-    first: u32,
-    count: u32,
-    k: u32,
-    chunks: u32,
-    halves: u32,
-    interleave: u32,
-    scale: f32,
-    reserved: u32,
-}
-
 // 32 random bits to a number of mean 0: the sum of the four bytes, an Irwin-Hall distribution that ends at 3.45 standard deviations. Whole
 // numbers and one product: every device computes the same bits.
 fn bell(bits: u32) -> f32 {

@@ -30,11 +30,10 @@ impl Resident {
     /// Bytes of it.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        let factors = match self.form.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::Bf16 => return self.values(),
-            Dtype::Q8 | Dtype::Q4 => 2,
-            Dtype::Q4Min => 4,
-        };
+        let factors = 2 * self.form.dtype.factors() as u64;
+        if factors == 0 {
+            return self.values();
+        }
         self.scales() as u64 * UNIT + (self.padded_rows() * self.block_pairs() * 2 * factors).next_multiple_of(UNIT)
     }
 
@@ -61,10 +60,8 @@ impl Resident {
     const fn values(&self) -> u64 {
         let blocks = blocks(self.chunks) as u64;
         match (self.form.dtype, self.form.order) {
-            (Dtype::Q8, _) => self.padded_rows() * blocks * 32,
-            (Dtype::Q4 | Dtype::Q4Min, _) => self.padded_rows() * blocks * 16,
-            (dtype, Order::Rows) => dtype.matrix_bytes(self.rows, self.chunks),
-            (dtype, Order::Lanes(_)) => self.padded_rows() * blocks * 32 * dtype.bytes(),
+            (dtype, Order::Rows) if !dtype.in_blocks() => dtype.matrix_bytes(self.rows, self.chunks),
+            (dtype, _) => self.padded_rows() * blocks * dtype.units() as u64 * UNIT,
         }
     }
 

@@ -1,4 +1,3 @@
-const UNIT: u32 = 1u;
 alias Unit = vec4<u32>;
 
 fn unit_at(row: u32, unit: u32) -> Unit {

@@ -1,4 +1,3 @@
-const UNIT: u32 = 1u;
 alias Unit = Eight;
 
 fn unit_at(row: u32, unit: u32) -> Unit {

@@ -1,5 +1,4 @@
 // A block of 32: 16 bytes, with its scale and minimum.
-const UNIT: u32 = 4u;
 struct Unit {
     q: vec4<u32>,
     scale: vec2<f32>,

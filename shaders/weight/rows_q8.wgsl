@@ -1,5 +1,4 @@
 // Half a block of 32: 16 bytes, with the block's scale.
-const UNIT: u32 = 2u;
 struct Unit {
     q: vec4<u32>,
     scale: vec2<f32>,

@@ -14,10 +14,11 @@ pub(crate) struct Scale {
 }
 
 impl Params for Scale {
-    const FIELDS: &'static [Field] = &[Field { name: "n", offset: 0 }, Field { name: "a", offset: 4 }];
+    const FIELDS: &'static [Field] =
+        &[Field { name: "n", wgsl: "u32", offset: 0 }, Field { name: "a", wgsl: "f32", offset: 4 }];
 }
 
-const HEAD: Part = Part::new("head", "override WG: u32; struct Params { n: u32, a: f32 }\n");
+const HEAD: Part = Part::new("head", "override WG: u32;\n");
 
 const fn kernel(name: &'static str, wgsl: &'static str, reference: fn(&Launch, Slots<'_>)) -> Kernel {
     Kernel {

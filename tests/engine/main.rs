@@ -5,6 +5,7 @@
 mod devices;
 mod execution;
 mod faults;
+mod guard_words;
 mod kernels;
 mod memory;
 mod pieces;

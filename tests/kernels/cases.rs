@@ -56,17 +56,36 @@ fn lacks(device: Option<&Device>, cases: &[Case]) -> Option<String> {
     lacking.map(|reasons| reasons.into_iter().next().unwrap_or_else(|| "the kernel has no such case".to_owned()))
 }
 
-fn entry(name: String, device: Option<&Device>, cases: impl Fn() -> Vec<Case> + Send + 'static) -> Entry {
+/// A trial of cases, ignored if the device runs none of them.
+pub(crate) fn of_cases(name: String, device: Option<&Device>, cases: impl Fn() -> Vec<Case> + Send + 'static) -> Entry {
     let lacks = lacks(device, &cases());
     Entry::new(name, move || run(&self::device().context("no device")?, &cases())).unless(lacks)
 }
 
+/// Most cases of a trial; a kernel with more has a trial for each option of its first axis, so that all cores have work.
+const MOST: usize = 60;
+
 #[trial(list)]
 fn cases_match_the_cpu_reference() -> Vec<Entry> {
     let device = device();
-    let of =
-        |kernel: &'static Kernel| entry(format!("device::{}", kernel.name), device.as_ref(), || kernel.all_cases());
-    KERNELS.iter().map(|kernel| of(kernel)).collect()
+    let of = |kernel: &'static Kernel| {
+        let options =
+            kernel.axes.first().filter(|_| kernel.all_cases().len() > MOST).map_or(1, |axis| axis.options.len());
+        let entry = |option: usize| {
+            let cases = move || {
+                let mut cases = kernel.all_cases();
+                cases.retain(|case| options == 1 || case.launch.option(0) == option);
+                cases
+            };
+            let name = match options {
+                1 => kernel.name.to_owned(),
+                _ => format!("{}.{}", kernel.name, kernel.axes[0].options[option].name),
+            };
+            of_cases(format!("device::{name}"), device.as_ref(), cases)
+        };
+        (0..options).map(entry).collect::<Vec<_>>()
+    };
+    KERNELS.iter().flat_map(|kernel| of(kernel)).collect()
 }
 
 fn random(kernel: &'static Kernel, seeds: std::ops::Range<u64>) -> Vec<Case> {
@@ -88,7 +107,9 @@ fn shapes(which: usize) -> Vec<Entry> {
     let device = device();
     let of = |kernel: &'static Kernel| {
         let (tier, seeds) = RANDOM[which].clone();
-        entry(format!("device::random_{tier}::{}", kernel.name), device.as_ref(), move || random(kernel, seeds.clone()))
+        of_cases(format!("device::random_{tier}::{}", kernel.name), device.as_ref(), move || {
+            random(kernel, seeds.clone())
+        })
     };
     KERNELS.iter().map(|kernel| of(kernel)).collect()
 }

@@ -1,8 +1,10 @@
 //! Kernels: every case and every variant against the CPU reference, and every module through naga.
 
 mod cases;
+mod declarations;
 mod ids;
 mod modules;
+mod variants;
 
 use std::process::ExitCode;
 

@@ -12,15 +12,15 @@ mod rule;
 
 pub use rule::{DRY_FURTHEST, DRY_LONGEST_ALLOWED, Penalties, breaker_words};
 
-use crate::kernel::params;
-use crate::{Binding, Choice, Cost, Kernel, Launch, Params, Part, ROW, Row};
+use crate::shared::params;
+use crate::{Binding, Choice, Const, Cost, Kernel, Launch, Params, Part, ROW, Row};
 use crate::{activation_bytes, reduce, stride};
 
 /// Edits logits by what the sequence holds and what its caller asks for.
 pub static PENALISE: Kernel = Kernel {
     name: "penalise",
     wgsl: include_str!("penalise.wgsl"),
-    parts: &[ROW, Part::new("penalties", include_str!("penalties.wgsl"))],
+    parts: &[ROW, Part::shared(&[Const::f32("MOST", rule::MOST)], &[Penalties::TABLE])],
     bindings: &[
         Binding::read("picked", "Row"),
         Binding::read("penalties", "Penalties"),

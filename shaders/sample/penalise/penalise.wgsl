@@ -1,16 +1,5 @@
 override WG: u32;
 
-struct Params {
-    outputs: u32,
-    vocab: u32,
-    stride: u32,
-    context: u32,
-}
-
-// The largest logit there is, and below 0 that of a banned token: any temperature and penalty leave it far from all others. Not infinite, for
-// compilers may take it that nothing is.
-const MOST: f32 = 1e30;
-
 // Set in the mark of a token that the penalty's window holds; the other bits are the length of a repeated match.
 const SEEN: u32 = 0x80000000u;
 

@@ -1,4 +1,0 @@
-struct Front {
-    oldest: u32,
-    origin: u32,
-}

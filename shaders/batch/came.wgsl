@@ -1,4 +1,0 @@
-struct Came {
-    token: u32,
-    steps: u32,
-}
