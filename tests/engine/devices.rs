@@ -31,7 +31,7 @@ fn an_absent_adapter_is_named_with_those_that_there_are(_: &Device) -> Outcome {
     Ok(())
 }
 
-#[trial(adapters, cpu)]
+#[trial(adapters)]
 fn adapters_are_selected_by_index_and_name(device: &Device) -> Outcome {
     let summary = device.summary().expect("a GPU has a summary");
     let listed = &adapters(OpenOptions::default().backends)[summary.index];
@@ -43,7 +43,7 @@ fn adapters_are_selected_by_index_and_name(device: &Device) -> Outcome {
     works(&Device::open(&OpenOptions::default())?)
 }
 
-#[trial(adapters, cpu)]
+#[trial(adapters)]
 fn the_lowest_tier_opens_and_runs(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), limits: Tier::WebGpuDefaults, ..OpenOptions::default() };
@@ -61,7 +61,7 @@ fn the_lowest_tier_opens_and_runs(device: &Device) -> Outcome {
     Ok(())
 }
 
-#[trial(adapters, cpu)]
+#[trial(adapters)]
 fn a_host_app_s_device_serves(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), ..OpenOptions::default() };
