@@ -2,7 +2,7 @@
 //!
 //! A trial is a variant of a kernel in a class of work, with every number of lanes. One that the device cannot run is ignored, and says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -40,31 +40,31 @@ fn everything(caps: Caps) -> Caps {
     }
 }
 
-/// Workloads in which every kernel that has variants is met: decoding and prefill in every dtype, and each arithmetic mode.
+/// Workloads in which every kernel that has variants is met, with weights that stand alone and in blocks, at decoding and prefill. More dtypes would compile
+/// more pipelines, most of a second each on a software driver, for nothing but another way to unpack weights, which the kernels' own cases cover.
 fn workloads(caps: Caps) -> Vec<(String, Workload)> {
-    let mut all = Vec::new();
     let caps = everything(caps);
-    // Weights in rows, and in textures where the device has those.
+    // Weights in rows, and in textures where the device has those, which only kernels for f32 read.
     let in_rows = Caps { lanes: None, ..caps };
-    let places = [Some(("rows", in_rows)), caps.lanes.map(|_| ("texture", caps))];
-    for (place, caps) in places.into_iter().flatten() {
-        for dtype in Dtype::ALL {
-            for arithmetic in Arithmetic::ALL {
-                let meets = match arithmetic {
-                    Arithmetic::F32 => true,
-                    // Only kernels for f32 read weights from textures.
-                    _ if caps.lanes.is_some() => false,
-                    Arithmetic::F16 | Arithmetic::Cooperative => dtype == Dtype::Bf16,
-                    Arithmetic::Int8 => arithmetic.rounds(dtype),
-                };
-                for rows in [1, 40].into_iter().filter(|_| meets) {
-                    let name = format!("{} {}, {rows} rows, weights in {place}", dtype.name(), arithmetic.name());
-                    all.push((name, work(caps, dtype, arithmetic, rows)));
-                }
-            }
-        }
+    let (alone, blocks) = (Dtype::Bf16, Dtype::Q8);
+    let mut all = vec![
+        (in_rows, alone, Arithmetic::F32, 1),
+        (in_rows, alone, Arithmetic::F32, 40),
+        (in_rows, blocks, Arithmetic::F32, 40),
+        (in_rows, alone, Arithmetic::F16, 40),
+        (in_rows, alone, Arithmetic::Cooperative, 40),
+        (in_rows, blocks, Arithmetic::Int8, 40),
+    ];
+    if caps.lanes.is_some() {
+        all.extend([1, 40].map(|rows| (caps, alone, Arithmetic::F32, rows)));
+        all.extend([1, 40].map(|rows| (caps, blocks, Arithmetic::F32, rows)));
     }
-    all
+    let named = |(caps, dtype, arithmetic, rows): (Caps, Dtype, Arithmetic, u32)| {
+        let place = if caps.lanes.is_some() { "texture" } else { "rows" };
+        let name = format!("{} {}, {rows} rows, weights in {place}", dtype.name(), arithmetic.name());
+        (name, work(caps, dtype, arithmetic, rows))
+    };
+    all.into_iter().map(named).collect()
 }
 
 /// Verifies cases; an error names each that is wrong.
@@ -85,7 +85,12 @@ fn main() -> std::process::ExitCode {
     let device = device();
     let caps = device.as_ref().map_or(Caps::WEBGPU, Device::caps);
     let mut groups: BTreeMap<(String, Option<String>), Vec<Case>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut add = |work: &str, case: Case| {
+        // Arithmetic modes share launches.
+        if !seen.insert((case.launch.name(), case.launch.params.clone(), case.launch.sizes.clone())) {
+            return;
+        }
         let lacks = match &device {
             Some(device) => device.lacks(&case.launch),
             None => Some("there is no device".to_owned()),
