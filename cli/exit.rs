@@ -81,6 +81,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
         Some(
             Error::File { .. }
             | Error::NoModel { .. }
+            | Error::Content { .. }
             | Error::Json { .. }
             | Error::Missing { .. }
             | Error::Unsupported { .. }

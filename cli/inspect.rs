@@ -108,8 +108,7 @@ impl Survey {
                 (read.map(stored).collect(), held.map_or_else(usual, |held| vec![held]))
             }
             _ => {
-                let checkpoint = Checkpoint::open(source, &|name| tied && name == "lm_head.weight")?;
-                checkpoint.check(&config.tensors())?;
+                let checkpoint = Checkpoint::for_config(source, &config)?;
                 unread &= !checkpoint.is_quantised();
                 let one = asked.is_some() || checkpoint.is_quantised();
                 let held = checkpoint.dtypes(&config, &asked.cloned().unwrap_or_default())?;

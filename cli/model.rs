@@ -127,8 +127,7 @@ fn is_quantised(source: &Source) -> Result<bool> {
     if matches!(source, Source::Synthetic(_)) {
         return Ok(false);
     }
-    let tied = Config::open(source)?.tie_embeddings;
-    Ok(Checkpoint::open(source, &|name| tied && name == "lm_head.weight")?.is_quantised())
+    Ok(Checkpoint::for_config(source, &Config::open(source)?)?.is_quantised())
 }
 
 /// A session, with a note if memory makes it shorter than the model allows.

@@ -7,7 +7,7 @@ use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 
 use crate::ahead::Ends;
-use crate::arch::{Raven, Weights, raven_tensors};
+use crate::arch::{Raven, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, GenerationConfig};
@@ -51,13 +51,11 @@ impl Model {
         let generation = GenerationConfig::open(source)?;
         let tokenizer = Tokenizer::open(source, &config, &generation)?;
         let chat = ChatTemplate::open(source)?;
-        let copy = config.tie_embeddings;
         let opened;
         let weights = match source {
             Source::Synthetic(made) => Weights::Synthetic(made),
             _ => {
-                opened = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
-                opened.check(&raven_tensors(&config))?;
+                opened = Checkpoint::for_config(source, &config)?;
                 Weights::Stored(&opened)
             }
         };

@@ -100,10 +100,7 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
 /// What the model is, if it is one that can be run.
 fn config(name: &ModelName, text: &[u8]) -> Result<Config, ruminate::Error> {
     let file = format!("{} of {name}", select::CONFIG);
-    match serde_json::from_slice(text) {
-        Ok(value) => Config::from_value(&file, value),
-        Err(source) => Err(ruminate::Error::Json { file, source }),
-    }
+    Config::from_value(&file, ruminate::parse_json(&file, text)?)
 }
 
 /// A model on its way.

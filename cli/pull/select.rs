@@ -61,8 +61,7 @@ pub(super) struct Weights {
 /// If the index is damaged or names files that are not in the list.
 pub(super) fn weights(listing: &RepoInfo, config: &Config, index: Option<&[u8]>) -> Result<Weights, Failure> {
     let Some(index) = index else { return Ok(Weights { needed: vec![SINGLE.to_owned()], unread: Vec::new() }) };
-    let index: Index =
-        serde_json::from_slice(index).map_err(|error| Failure::Missing(format!("{INDEX} does not parse: {error}")))?;
+    let index: Index = ruminate::parse_json(INDEX, index).map_err(|error| Failure::Missing(error.to_string()))?;
     let mut shards: BTreeMap<String, bool> = BTreeMap::new();
     for (tensor, shard) in index.weight_map {
         let read = !(config.tie_embeddings && tensor == HEAD);

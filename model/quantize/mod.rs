@@ -14,7 +14,7 @@ use std::path::Path;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::matmul::Arithmetic;
 
-use crate::arch::{Weights, pipeline, raven_tensors};
+use crate::arch::{Weights, pipeline};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, GenerationConfig};
@@ -101,13 +101,11 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
     // What is wrong beside the weights should be said before they are read.
     let tokenizer = Tokenizer::open(source, &config, &GenerationConfig::open(source)?)?;
     drop((tokenizer, ChatTemplate::open(source)?));
-    let copy = config.tie_embeddings;
     let opened;
     let (weights, dtypes) = match source {
         Source::Synthetic(made) => (Weights::Synthetic(made), options.precision.dtypes(&config)?),
         _ => {
-            opened = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
-            opened.check(&raven_tensors(&config))?;
+            opened = Checkpoint::for_config(source, &config)?;
             if opened.is_quantised() {
                 return Err(Error::Quantised { stored: opened.dtypes(&config, &Precision::default())? });
             }
