@@ -94,7 +94,7 @@ pub use ahead::{Pipeline, Speculate};
 pub use batch::{Batch, BatchOptions, SequenceId};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
-pub use config::{Config, GenerationConfig};
+pub use config::{Config, GenerationConfig, InvalidField};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
 pub use exit::{Exit, PrefillExit};

@@ -81,7 +81,7 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     let index = if small.iter().any(|file| file == select::INDEX) { Some(pulling.read(select::INDEX)?) } else { None };
     let weights = select::weights(&listing, &config, index.as_deref())?;
     for shard in &weights.unread {
-        progress.say(&format!("{shard:<34} not needed: it only repeats the embedding"));
+        progress.say(&format!("{shard:<34} not needed: the model reads none of its tensors"));
     }
     pulling.bring(&weights.needed)?;
     let folder = pulling.store.link(&pulling.commit, &pulling.files)?;
