@@ -72,10 +72,14 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session, options.quiet)?;
-    match text {
+    let done = match text {
         text if text.is_some() || resumes => generate(&model, text.as_deref(), options, &interrupt),
         _ => tour::tour(&model, options, &interrupt),
+    };
+    if !options.quiet {
+        options.input.note_unread();
     }
+    done
 }
 
 fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interrupt) -> Result<Done> {
@@ -157,10 +161,15 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     if !options.quiet {
         report.print(options.stats);
     }
-    if let Some(path) = &options.snapshot.save_session {
-        session.save(path)?;
-    }
     let done = watch.stopped();
+    if let Some(path) = &options.snapshot.save_session {
+        // Nothing would be new but a part of the prompt, which could not be told from a whole one.
+        if done && tokens.is_empty() {
+            remark!("note: interrupted before the first token, so {} is not written", path.display());
+        } else {
+            session.save(path)?;
+        }
+    }
     if options.profile && !done {
         crate::report::profile(&session.profile(report.steps, asked.sampling)?);
     }

@@ -19,7 +19,7 @@ use self::conversation::{Answer, Conversation, Settings};
 use self::input::{Input, Line};
 use crate::device::DeviceOptions;
 use crate::exit::{self, Done, Usage};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
 
@@ -90,6 +90,9 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
                 failed.get_or_insert(exit::number(&error));
             }
             Err(error) => return Err(error),
+        }
+        if interrupt::ending() {
+            return Ok(Done::Interrupted);
         }
     }
     // Who types has read what went wrong; a script is told by the exit code.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hf_hub::api::RepoInfo;
 use ruminate::{Config, ShardIndex};
 
 use super::failure::Failure;
+use super::remote::Listing;
 use crate::hub::ModelName;
 
 /// Says what the model is.
@@ -21,7 +21,7 @@ const NAMED: usize = 20;
 ///
 /// # Errors
 /// If this is no model that could be run.
-pub(super) fn small(name: &ModelName, listing: &RepoInfo) -> Result<Vec<String>, Failure> {
+pub(super) fn small(name: &ModelName, listing: &Listing) -> Result<Vec<String>, Failure> {
     let names: BTreeSet<&str> = listing.siblings.iter().map(|file| file.rfilename.as_str()).collect();
     let weights = names.contains(SINGLE) || names.contains(INDEX);
     if !names.contains(CONFIG) || !names.contains("tokenizer.json") || !weights {
@@ -55,7 +55,7 @@ pub(super) struct Weights {
 ///
 /// # Errors
 /// If the index is damaged or names files that are not in the list.
-pub(super) fn weights(listing: &RepoInfo, config: &Config, index: Option<&[u8]>) -> Result<Weights, Failure> {
+pub(super) fn weights(listing: &Listing, config: &Config, index: Option<&[u8]>) -> Result<Weights, Failure> {
     let Some(index) = index else { return Ok(Weights { needed: vec![SINGLE.to_owned()], unread: Vec::new() }) };
     let index = ShardIndex::parse(INDEX, index).map_err(|error| Failure::Missing(error.to_string()))?;
     let (needed, unread) = index.shards(config);
