@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ruminate::{Error, engine};
 
 use crate::flags::told;
-use crate::interrupt;
+use crate::{interrupt, visible};
 
 /// Shown below every help text.
 pub(crate) const HELP: &str = "\
@@ -49,7 +49,7 @@ pub(crate) fn say(error: &anyhow::Error) {
         // Some errors tell their cause themselves.
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
     });
-    remark!("{style}error:{style:#} {place}{}", text.unwrap_or_default());
+    remark!("{style}error:{style:#} {place}{}", visible::lines(&text.unwrap_or_default()));
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -80,6 +80,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             Error::File { .. }
             | Error::NoModel { .. }
             | Error::Content { .. }
+            | Error::NotOfModel { .. }
             | Error::Json { .. }
             | Error::Missing { .. }
             | Error::Unsupported { .. }

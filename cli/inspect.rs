@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::exit::Done;
 use crate::model::{self, ModelArgument};
 use crate::options::{CacheOptions, DTYPES};
+use crate::visible;
 
 /// Flags of `ruminate inspect`.
 #[derive(Args)]
@@ -237,7 +238,9 @@ impl Survey {
                     "{:>10}  {:<5} {:<18} {name}  ({file})",
                     size(*bytes),
                     dtype.name(),
-                    format!("{shape:?}")
+                    format!("{shape:?}"),
+                    name = visible::name(name),
+                    file = visible::name(file),
                 )?;
             }
         }

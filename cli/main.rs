@@ -43,6 +43,7 @@ mod table;
 mod tour;
 mod trace;
 mod tune;
+mod visible;
 mod which;
 
 use std::process::ExitCode;

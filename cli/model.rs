@@ -11,6 +11,7 @@ use ruminate::{
 };
 
 use crate::options::DTYPES;
+use crate::visible;
 use crate::which::Which;
 
 /// Bytes from which it is said what a model will take.
@@ -130,7 +131,11 @@ impl ModelOptions {
 
 /// A note about tensors that a model does not read, if it has any.
 pub(crate) fn unused(tensors: &[UnusedTensor]) -> Option<String> {
-    let named: Vec<String> = tensors.iter().take(NAMED).map(|it| format!("{} ({})", it.name, it.file)).collect();
+    let named: Vec<String> = tensors
+        .iter()
+        .take(NAMED)
+        .map(|it| format!("{} ({})", visible::name(&it.name), visible::name(&it.file)))
+        .collect();
     let more = tensors.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let plural = if tensors.len() == 1 { "tensor is" } else { "tensors are" };

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Progress, Prompt};
+use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Piece, Progress, Prompt};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -18,7 +18,7 @@ use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
 use crate::snapshot::SnapshotOptions;
 use crate::steps::ShownSteps;
-use crate::tour;
+use crate::{tour, visible};
 
 /// Flags of `ruminate run`.
 #[derive(Args)]
@@ -120,9 +120,10 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         } else if piece.logprob.is_some() {
             writeln!(out, "{}", logprobs::line(&piece, model.tokenizer()))?;
         } else if let Some(shown) = &mut shown {
-            shown.write(&mut out, &piece)?;
+            let text = visible::generated(&piece.text).into_owned();
+            shown.write(&mut out, &Piece { text, ..piece.clone() })?;
         } else {
-            write!(out, "{}", piece.text)?;
+            write!(out, "{}", visible::generated(&piece.text))?;
         }
         if !piece.text.is_empty() && piece.logprob.is_none() {
             newline = piece.text.ends_with('\n');

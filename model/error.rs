@@ -38,6 +38,14 @@ pub enum Error {
         /// What is there and what to do.
         problem: ContentProblem,
     },
+    /// A file that no model is loaded from.
+    #[error(
+        "{file} is not a file that a model is loaded from: give the folder that holds config.json and *.safetensors, or one of these files"
+    )]
+    NotOfModel {
+        /// Path of the file.
+        file: String,
+    },
     /// A JSON file does not parse, or is not laid out as expected.
     #[error("{file} does not parse: {source}")]
     Json {

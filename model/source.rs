@@ -85,17 +85,32 @@ fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::R
 }
 
 impl Source {
-    /// The checkpoint in a folder, or the one whose folder holds the given file.
+    /// The checkpoint in a folder, or the one that the given file is read as part of: its `config.json`, its index, or a file of its weights.
     ///
     /// # Errors
-    /// [`Error::NoModel`] if there is no `config.json`.
+    /// [`Error::NoModel`] if there is no `config.json`; [`Error::NotOfModel`] for any other file.
     pub fn dir(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
-        if !folder.join("config.json").is_file() {
-            return Err(Error::NoModel { path: path.display().to_string() });
+        let is_dir = path.is_dir();
+        if let Ok(target) = std::fs::read_link(path)
+            && !path.exists()
+        {
+            let problem = ContentProblem::BrokenLink { target: target.display().to_string() };
+            return Err(Error::Content { file: path.display().to_string(), problem });
         }
-        Ok(Self::Dir(folder.to_path_buf()))
+        let folder = if is_dir || !path.exists() { Some(path) } else { path.parent() };
+        // A file in the working directory has an empty parent.
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let source = Self::Dir(folder.to_path_buf());
+        let file = path.file_name().and_then(|name| name.to_str()).filter(|_| !is_dir && path.exists());
+        let of_model = source.exists("config.json");
+        if let Some(file) = file
+            && file != "config.json"
+            && !(of_model && crate::checkpoint::is_weights(&source, file)?)
+        {
+            return Err(Error::NotOfModel { file: path.display().to_string() });
+        }
+        if of_model { Ok(source) } else { Err(Error::NoModel { path: path.display().to_string() }) }
     }
 
     /// Whether there is something of this name, even if it is no file that can be read: reading it says why.

@@ -135,12 +135,12 @@ fn an_index_that_is_wrong_about_a_tensor_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_tensor_in_two_shards_is_refused() -> Result<()> {
+fn of_a_tensor_in_two_shards_the_one_counts_that_the_index_names() -> Result<()> {
     let folder = sharded()?;
     let both = safetensors_of(&[("a", "F32", &[1], &[0; 4]), ("b", "F32", &[1], &[0; 4])]);
     folder.write("two.safetensors", both)?;
-    let found = problem(Checkpoint::open(&folder.source(), &keep_all), "two.safetensors")?;
-    assert_eq!(found, SafetensorsProblem::InTwoFiles { tensor: "a".to_owned(), other: "one.safetensors".to_owned() });
+    let checkpoint = Checkpoint::open(&folder.source(), &keep_all)?;
+    assert_eq!((values(&checkpoint, "a")?, values(&checkpoint, "b")?), (vec![1.0], vec![0.0]));
     Ok(())
 }
 
@@ -223,8 +223,12 @@ fn a_name_twice_in_a_header_is_refused() -> Result<()> {
 fn other_dtypes_are_refused_by_tensor_and_name_unless_ignored() -> Result<()> {
     for (dtype, size) in [("I64", 8), ("F64", 8), ("F8_E4M3", 1), ("BOOL", 1), ("Q7", 8)] {
         let data = vec![0; size];
-        let found = problem(open_single(&safetensors_of(&[("a", dtype, &[1], &data)]))?, SINGLE)?;
-        assert_eq!(found, SafetensorsProblem::Dtype { tensor: "a".to_owned(), dtype: dtype.to_owned() });
+        let checkpoint = open_single(&safetensors_of(&[("a", dtype, &[1], &data)]))??;
+        let expected = |required| [Expected { name: "a".to_owned(), shape: vec![1], required }];
+        let error = checkpoint.check(&expected(true)).err().context("the dtype was accepted")?;
+        let Error::Tensors(problems) = error else { bail!("{error}") };
+        let (name, file, dtype) = ("a".to_owned(), SINGLE.to_owned(), dtype.to_owned());
+        assert_eq!(problems, [TensorProblem::Dtype { name, file, dtype }]);
     }
     let folder = Folder::new()?;
     folder.write(SINGLE, safetensors_of(&[("a", "I64", &[1], &[0; 8])]))?;

@@ -22,6 +22,7 @@ use crate::exit::{self, Done, Usage};
 use crate::interrupt::{self, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
+use crate::visible;
 
 /// Flags of `ruminate chat`.
 #[derive(Args)]
@@ -177,6 +178,7 @@ impl Running<'_> {
 /// Something that is not part of an answer.
 fn note(text: &str) {
     let dim = Style::new().dimmed();
+    let text = visible::lines(text);
     remark!("{dim}({text}){dim:#}");
 }
 

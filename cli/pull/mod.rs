@@ -2,6 +2,7 @@
 
 mod download;
 mod failure;
+mod forward;
 mod hash;
 mod patience;
 mod progress;

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
+use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderValue, Response, Uri, header};
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy, ProxyProtocol};
 
 use super::failure::{self, Failure};
+use super::forward;
 use super::hash::hex;
 use super::proxy::Proxies;
 use super::settings::Settings;
@@ -33,6 +35,7 @@ pub(super) struct Remote<'a> {
     hub: Uri,
     authorization: Option<HeaderValue>,
     agent: Agent,
+    config: Config,
     proxies: Proxies,
 }
 
@@ -83,15 +86,16 @@ impl<'a> Remote<'a> {
         tls: TlsConfig,
         proxies: Proxies,
     ) -> Result<Self, Failure> {
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
             .timeout_connect(Some(settings.timeout))
             .timeout_per_read(Some(settings.timeout))
             .tls_config(tls)
+            // Which proxy a request takes is decided for each address.
+            .proxy(None)
             .user_agent(concat!("ruminate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+            .build();
         let hub = parse(&settings.endpoint).ok_or_else(|| {
             let endpoint = &settings.endpoint;
             Failure::Final(format!("{endpoint} is no address; HF_ENDPOINT must be one like https://huggingface.co"))
@@ -106,7 +110,8 @@ impl<'a> Remote<'a> {
             })
         });
         let authorization = authorization.transpose()?;
-        Ok(Self { settings, name, hub, authorization, agent, proxies })
+        let agent = config.clone().into();
+        Ok(Self { settings, name, hub, authorization, agent, config, proxies })
     }
 
     /// The commit that the revision means, and its files.
@@ -165,9 +170,16 @@ impl<'a> Remote<'a> {
         let mut url = parse(url).ok_or_else(|| Failure::Final(format!("{url} is no address")))?;
         for _ in 0..HOPS {
             let own = same_server(&self.hub, &url);
+            let proxy = self.proxies.of(&url)?;
+            let shown = proxy.as_ref().map(|proxy| proxy.shown.clone());
+            let forwards = |proxy: &Proxy| url.scheme_str() == Some("http") && proxy.protocol() == ProxyProtocol::Http;
+            let (agent, tunnel) = match proxy.map(|proxy| proxy.proxy) {
+                Some(proxy) if forwards(&proxy) => (&forward::agent(self.config.clone(), &proxy), None),
+                tunnel => (&self.agent, tunnel),
+            };
             let mut request = match ask {
-                Ask::Head => self.agent.head(&url),
-                Ask::List | Ask::From(_) => self.agent.get(&url),
+                Ask::Head => agent.head(&url),
+                Ask::List | Ask::From(_) => agent.get(&url),
             };
             // What is compressed on the way has neither the size nor the hash of the file.
             request = request.header(header::ACCEPT_ENCODING, "identity");
@@ -177,12 +189,10 @@ impl<'a> Remote<'a> {
             if let Ask::From(start @ 1..) = ask {
                 request = request.header(header::RANGE, format!("bytes={start}-"));
             }
-            let proxy = self.proxies.of(&url)?;
-            let shown = proxy.as_ref().map(|proxy| proxy.shown.clone());
             // Content may take long; how fast it comes is watched where it is read.
             let deadline: Option<Duration> =
                 (!matches!(ask, Ask::From(_))).then(|| settings.timeout.saturating_mul(PATIENCE));
-            let request = request.config().proxy(proxy.map(|proxy| proxy.proxy)).timeout_global(deadline).build();
+            let request = request.config().proxy(tunnel).timeout_global(deadline).build();
             let server = if own { settings.endpoint.clone() } else { url.host().unwrap_or_default().to_owned() };
             let lost = |error| failure::connection(&server, shown.as_deref(), settings.timeout, error);
             let response = request.call().map_err(lost)?;

@@ -85,7 +85,12 @@ impl Files {
         let shards: BTreeMap<(u32, u32), String> =
             source.names()?.into_iter().filter_map(|name| Some((place(&name)?, name))).collect();
         let Some(&(count, _)) = shards.keys().next_back() else {
-            let reason = format!("neither it nor {INDEX} is there");
+            let others = ["bin", "pt", "pth", "gguf", "ckpt", "h5", "msgpack", "onnx"];
+            let extension = |name: &str| name.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase());
+            let other =
+                source.names()?.into_iter().find(|name| extension(name).is_some_and(|it| others.contains(&&*it)));
+            let instead = other.map(|name| format!("; there is {name}, but only safetensors are read"));
+            let reason = format!("neither it nor {INDEX} is there{}", instead.unwrap_or_default());
             let error = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
             return Err(Error::File { file: source.describe(SINGLE), source: error });
         };
@@ -103,6 +108,18 @@ impl Files {
     pub(super) fn index(&self) -> Option<&ShardIndex> {
         if let Self::Indexed(index) = self { Some(index) } else { None }
     }
+}
+
+/// Whether a file is the index, or is read for weights.
+pub(crate) fn is_weights(source: &Source, name: &str) -> Result<bool> {
+    if name != INDEX && !name.ends_with(".safetensors") {
+        return Ok(false);
+    }
+    Ok(match Files::find(source)? {
+        Files::Single => name == SINGLE,
+        Files::Indexed(index) => name == INDEX || index.weight_map.values().any(|shard| shard == name),
+        Files::Shards(shards) => shards.iter().any(|shard| shard == name),
+    })
 }
 
 /// Whether a shard's name is that of a file beside the index, not a path to somewhere else.

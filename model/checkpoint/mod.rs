@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruminate_shaders::Dtype;
 
+pub(crate) use self::index::is_weights;
 use self::index::{Files, SINGLE, is_beside};
 pub use header::SafetensorsProblem;
 pub use index::ShardIndex;
@@ -87,7 +88,7 @@ pub struct Checkpoint {
 struct Unreadable {
     file: String,
     dtype: String,
-    dimensions: usize,
+    shape: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -273,7 +274,7 @@ impl Checkpoint {
             let (start, end) = info.data_offsets;
             let Some(dtype) = known else {
                 let dtype = header.unknown.get(&tensor).cloned().unwrap_or_else(|| info.dtype.to_string());
-                let other = Unreadable { file: name.to_owned(), dtype, dimensions: info.shape.len() };
+                let other = Unreadable { file: name.to_owned(), dtype, shape: info.shape.clone() };
                 self.unreadable.insert(tensor, other);
                 continue;
             };
@@ -402,15 +403,15 @@ impl Checkpoint {
             }
         }
         let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-        let readable = self.tensors().map(|info| (info.name.as_str(), true, info.shape.len(), &info.file));
+        let readable = self.tensors().map(|info| (info.name.as_str(), true, info.shape.as_slice(), &info.file));
         let unreadable = self.unreadable.iter();
         // What is no number with a fraction is no weight.
         let unreadable =
-            unreadable.map(|(name, it)| (name.as_str(), it.dtype.starts_with('F'), it.dimensions, &it.file));
+            unreadable.map(|(name, it)| (name.as_str(), it.dtype.starts_with('F'), it.shape.as_slice(), &it.file));
         let mut surplus: Vec<_> = readable.chain(unreadable).filter(|(name, ..)| !known.contains(name)).collect();
         surplus.sort_unstable_by_key(|(name, ..)| *name);
         for (name, _, _, file) in
-            surplus.into_iter().filter(|&(name, is_float, dimensions, _)| names::is_weight(name, is_float, dimensions))
+            surplus.into_iter().filter(|&(name, is_float, shape, _)| names::is_weight(name, is_float, shape))
         {
             problems.push(TensorProblem::Surplus { name: name.to_owned(), file: file.clone() });
         }

@@ -24,9 +24,9 @@ pub(super) fn unread(config: &Config, stored: impl Fn(&str) -> bool) -> impl Fn(
 
 /// Whether an unknown tensor changes what the model computes, so that leaving it out would be wrong. All others are buffers, which code that wrote the
 /// checkpoint keeps beside its weights: rotary frequencies, position ids, masks, counters.
-pub(super) fn is_weight(name: &str, is_float: bool, dimensions: usize) -> bool {
-    // GPT-2 calls its causal mask `attn.bias`; it has four dimensions.
-    let is_mask = last(name) == "bias" && dimensions > 2;
+pub(super) fn is_weight(name: &str, is_float: bool, shape: &[usize]) -> bool {
+    // GPT-2 calls its causal mask `attn.bias`: `[1, 1, positions, positions]`.
+    let is_mask = last(name) == "bias" && matches!(shape, [_, .., rows, columns] if rows == columns);
     is_float && is_weight_name(name) && !is_mask
 }
 

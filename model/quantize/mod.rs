@@ -3,10 +3,11 @@
 //! What a device does while it loads (see [`weight`](ruminate_shaders::weight)) is done here once and for all, with the same numbers to the bit. The
 //! tensors of a file and their places follow from the shapes, so its header is written first, and then blocks of rows as a few threads finish
 //! them: no more of the model than that is ever in memory. Files have a temporary name until all of them are whole, and `config.json`, without which
-//! a folder is no model, gets its name last.
+//! a folder is no model, gets its name last. A model that is overwritten can be loaded until the new one takes its place as a whole.
 
 mod files;
 mod layout;
+mod leftovers;
 mod rows;
 
 use std::path::Path;

@@ -78,7 +78,8 @@ fn duplicate_names() -> Result<()> {
     model_refused(&folder, &[WEIGHTS, "two tensors named a", "keep one"])?;
     let folder = sharded(|_| {})?;
     folder.write(SECOND, Parts::demo()?.only(|name| name != "freqs_cis")?)?;
-    model_refused(&folder, &[SECOND, &format!("which {FIRST} holds too"), "do not belong together"])
+    std::fs::remove_file(folder.path().join(INDEX))?;
+    model_refused(&folder, &[&format!("is in {FIRST} and in {SECOND}"), "do not belong together"])
 }
 
 fn missing_shard() -> Result<()> {
@@ -91,6 +92,9 @@ fn missing_shard() -> Result<()> {
         model_refused(&folder, &[INDEX, &words, "fetch that file or the matching index"])?;
     }
     std::fs::remove_file(folder.path().join(INDEX))?;
+    std::fs::remove_file(folder.path().join(FIRST))?;
+    model_refused(&folder, &[INDEX, "is not there, nor is", FIRST])?;
+    std::fs::remove_file(folder.path().join(SECOND))?;
     model_refused(&folder, &[WEIGHTS, "neither it nor", INDEX])
 }
 
@@ -129,7 +133,7 @@ fn large_weights() -> Result<()> {
 fn number_format() -> Result<()> {
     for (dtype, bytes) in [("I64", 8), ("F8_E4M3", 1), ("Q4_K", 8)] {
         let file = safetensors_of(&[(NORM, dtype, &[1], &vec![0; bytes])]);
-        let words = format!("stores {NORM} as {dtype}; supported: F32, F16, BF16");
+        let words = format!("{NORM} in {WEIGHTS} is stored as {dtype}; supported: F32, F16, BF16");
         model_refused(&with_weights(&file)?, &[WEIGHTS, &words])?;
     }
     Ok(())
@@ -224,7 +228,7 @@ fn tokenizer() -> Result<()> {
 
 fn end_tokens() -> Result<()> {
     let with = |value: Value| with_json("generation_config.json", |config| config["eos_token_id"] = value);
-    for wrong in [json!([420, "x"]), json!([-1])] {
+    for wrong in [json!([420, "x"]), json!([-2])] {
         let words = ["generation_config.json: `eos_token_id` is ", "supported: a token id or a list of token ids"];
         model_refused(&with(wrong)?, &words)?;
     }

@@ -3,6 +3,7 @@
 
 mod bed;
 mod broken;
+mod mirrors;
 mod refused;
 mod server;
 mod whole;
@@ -12,7 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
-    for (name, test) in [whole::TESTS, broken::TESTS, refused::TESTS].concat() {
+    for (name, test) in [whole::TESTS, broken::TESTS, refused::TESTS, mirrors::TESTS].concat() {
         trials.push(Trial::test(name, move || {
             test();
             Ok(())
