@@ -120,8 +120,12 @@ mod system {
     }
 
     pub(super) fn restore_terminal() {
-        if let Some(terminal) = TERMINAL.get() {
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, terminal);
+        let stdin = std::io::stdin();
+        let (Some(terminal), Ok(now)) = (TERMINAL.get(), tcgetattr(&stdin)) else { return };
+        if now.local_modes != terminal.local_modes {
+            let _ = tcsetattr(&stdin, OptionalActions::Now, terminal);
+            // A line was being edited, for which pasted text is told from typed text.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), b"\x1b[?2004l\r\n");
         }
     }
 

@@ -74,7 +74,7 @@ pub(crate) fn note_unread(argument: Option<&str>, file: Option<&Path>) {
         (None, None) => true,
     };
     if !from_stdin && has_waiting_input() {
-        remark!("note: stdin was not read, because the prompt was given in another way; -f - reads it");
+        remark!("note: stdin was not read, because the text was given in another way; `-f -` reads it");
     }
 }
 

@@ -57,7 +57,13 @@ impl Bytes {
     /// The system's.
     pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         match self {
-            Self::File(file, _) => read_exact_at(file, out, offset as u64),
+            Self::File(file, _) => read_exact_at(file, out, offset as u64).map_err(|error| match error.kind() {
+                // The header was found to fit the file.
+                ErrorKind::UnexpectedEof => {
+                    std::io::Error::new(error.kind(), "the file has become shorter since it was opened; fetch it again")
+                }
+                _ => error,
+            }),
             Self::Static(bytes) => {
                 let end = offset.checked_add(out.len()).filter(|&end| end <= bytes.len());
                 out.copy_from_slice(&bytes[offset..end.ok_or(ErrorKind::UnexpectedEof)?]);
