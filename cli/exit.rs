@@ -5,19 +5,17 @@ use std::process::ExitCode;
 use ruminate::{Error, engine};
 
 use crate::flags::told;
+use crate::{interrupt, visible};
 
 /// Shown below every help text.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted";
-
-/// Exit code after Ctrl-C: 128 and the number of the signal, as shells have it.
-pub(crate) const INTERRUPTED: u8 = 130;
+Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
 /// How a verb ended without failing.
 pub(crate) enum Done {
     /// As asked.
     Complete,
-    /// By Ctrl-C.
+    /// By a signal.
     Interrupted,
     /// To the end, but something on the way went wrong and was said; with this exit code.
     Failed(u8),
@@ -28,7 +26,7 @@ pub(crate) fn code(outcome: anyhow::Result<Done>) -> ExitCode {
     match outcome {
         Ok(Done::Complete) => ExitCode::SUCCESS,
         Ok(Done::Failed(code)) => ExitCode::from(code),
-        Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Done::Interrupted) => ExitCode::from(interrupt::code()),
         // Whoever read the output has read enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,7 +49,7 @@ pub(crate) fn say(error: &anyhow::Error) {
         // Some errors tell their cause themselves.
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
     });
-    remark!("{style}error:{style:#} {place}{}", text.unwrap_or_default());
+    remark!("{style}error:{style:#} {place}{}", visible::lines(&text.unwrap_or_default()));
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -81,6 +79,8 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
         Some(
             Error::File { .. }
             | Error::NoModel { .. }
+            | Error::Content { .. }
+            | Error::NotOfModel { .. }
             | Error::Json { .. }
             | Error::Missing { .. }
             | Error::Unsupported { .. }

@@ -6,13 +6,14 @@ use anyhow::Result;
 use clap::Args;
 use ruminate::{
     AdapterSummary, Checkpoint, Config, Device, Dtype, Dtypes, Expected, Extent, KvShare, OpenOptions, Precision,
-    Source, TensorInfo, adapters,
+    Source, TensorInfo, UnusedTensor, adapters,
 };
 use serde_json::{Value, json};
 
 use crate::exit::Done;
-use crate::model::ModelArgument;
+use crate::model::{self, ModelArgument};
 use crate::options::{CacheOptions, DTYPES};
+use crate::visible;
 
 /// Flags of `ruminate inspect`.
 #[derive(Args)]
@@ -51,6 +52,8 @@ struct Survey {
     kv_dtype: Dtype,
     /// Files that hold nothing but a tied head, which nobody reads.
     unread: bool,
+    /// Tensors that the model does not read.
+    unused: Vec<UnusedTensor>,
     depths: Vec<u32>,
     devices: Vec<Place>,
 }
@@ -94,6 +97,7 @@ impl Survey {
         let tied = config.tie_embeddings;
         let usual = || HELD.map(Dtypes::from).to_vec();
         let mut unread = tied;
+        let mut unused = Vec::new();
         let (tensors, held) = match source {
             Source::Synthetic(made) => {
                 let stored = |tensor: Expected| TensorInfo {
@@ -108,9 +112,9 @@ impl Survey {
                 (read.map(stored).collect(), held.map_or_else(usual, |held| vec![held]))
             }
             _ => {
-                let checkpoint = Checkpoint::open(source, &|name| tied && name == "lm_head.weight")?;
-                checkpoint.check(&config.tensors())?;
+                let checkpoint = Checkpoint::for_config(source, &config)?;
                 unread &= !checkpoint.is_quantised();
+                unused = checkpoint.unused().to_vec();
                 let one = asked.is_some() || checkpoint.is_quantised();
                 let held = checkpoint.dtypes(&config, &asked.cloned().unwrap_or_default())?;
                 (checkpoint.tensors().cloned().collect(), if one { vec![held] } else { usual() })
@@ -125,7 +129,7 @@ impl Survey {
         let devices = adapters(OpenOptions::default().backends);
         let place = |it: &AdapterSummary| Place::new(&config, (&held, kv_dtype), &it.name, it.caps, it.memory);
         let devices = devices.iter().map(place).chain([twins]).collect();
-        Ok(Self { unread, held, kv_dtype, config, tensors, depths, devices })
+        Ok(Self { unread, unused, held, kv_dtype, config, tensors, depths, devices })
     }
 
     fn parameters(&self) -> u64 {
@@ -185,6 +189,9 @@ impl Survey {
         )?;
         let held: Vec<_> = self.held.iter().map(|it| format!("{} in {it}", size(c.weight_bytes(*it)))).collect();
         writeln!(out, "on device  {}", held.join(", "))?;
+        if let Some(note) = model::unused(&self.unused) {
+            writeln!(out, "{note}")?;
+        }
         let row = |cells: &dyn Fn(&Dtypes) -> String| {
             let cells = self.held.iter().map(|it| format!("{:>1$}", cells(it), it.to_string().len().max(9)));
             format!("{:<1$}", cells.collect::<Vec<_>>().join(" "), READ.len())
@@ -231,7 +238,9 @@ impl Survey {
                     "{:>10}  {:<5} {:<18} {name}  ({file})",
                     size(*bytes),
                     dtype.name(),
-                    format!("{shape:?}")
+                    format!("{shape:?}"),
+                    name = visible::name(name),
+                    file = visible::name(file),
                 )?;
             }
         }
@@ -277,6 +286,7 @@ impl Survey {
             "kv_dtype": self.kv_dtype.name(),
             "depths": self.depths.iter().map(depth).collect::<Vec<_>>(),
             "devices": self.devices.iter().map(device).collect::<Vec<_>>(),
+            "unused_tensors": self.unused.iter().map(|it| json!({"name": it.name, "file": it.file})).collect::<Vec<_>>(),
             "tensors": self.tensors.iter().map(tensor).collect::<Vec<_>>(),
         })
     }

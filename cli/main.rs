@@ -1,7 +1,7 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
 //! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or
-//! invalid, 130 interrupted. A closed pipe is no error.
+//! invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is no error.
 
 /// Prints a line on stderr. Where nobody can read it, that is no reason to stop.
 macro_rules! remark {
@@ -43,6 +43,7 @@ mod table;
 mod tour;
 mod trace;
 mod tune;
+mod visible;
 mod which;
 
 use std::process::ExitCode;
@@ -99,6 +100,11 @@ fn main() -> ExitCode {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+    // An empty or relative HOME is none: what is kept there would end up in whatever folder the program is started in. The user database knows better.
+    if cfg!(unix) && std::env::var_os("HOME").is_some_and(|home| !std::path::Path::new(&home).is_absolute()) {
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::remove_var("HOME") };
     }
     let parsed = Arguments::from_arg_matches(&command().get_matches());
     let arguments = parsed.unwrap_or_else(|error| error.format(&mut command()).exit());

@@ -7,14 +7,18 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{
     Arithmetic, Checkpoint, Config, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session,
-    SessionOptions, Source,
+    SessionOptions, Source, UnusedTensor,
 };
 
 use crate::options::DTYPES;
+use crate::visible;
 use crate::which::Which;
 
 /// Bytes from which it is said what a model will take.
 const WORTH_SAYING: u64 = 256 << 20;
+
+/// Tensors to name in a note, at most.
+const NAMED: usize = 8;
 
 /// The flag that says which model.
 #[derive(Args, Clone)]
@@ -118,8 +122,26 @@ impl ModelOptions {
         };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();
+        if !quiet && let Some(note) = unused(model.unused_tensors()) {
+            remark!("{note}");
+        }
         Ok(model)
     }
+}
+
+/// A note about tensors that a model does not read, if it has any.
+pub(crate) fn unused(tensors: &[UnusedTensor]) -> Option<String> {
+    let named: Vec<String> = tensors
+        .iter()
+        .take(NAMED)
+        .map(|it| format!("{} ({})", visible::name(&it.name), visible::name(&it.file)))
+        .collect();
+    let more = tensors.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let plural = if tensors.len() == 1 { "tensor is" } else { "tensors are" };
+    let note =
+        || format!("note: {} {plural} not part of the model and not used: {}{more}", tensors.len(), named.join(", "));
+    (!tensors.is_empty()).then(note)
 }
 
 /// Whether a model's files are quantised.
@@ -127,8 +149,7 @@ fn is_quantised(source: &Source) -> Result<bool> {
     if matches!(source, Source::Synthetic(_)) {
         return Ok(false);
     }
-    let tied = Config::open(source)?.tie_embeddings;
-    Ok(Checkpoint::open(source, &|name| tied && name == "lm_head.weight")?.is_quantised())
+    Ok(Checkpoint::for_config(source, &Config::open(source)?)?.is_quantised())
 }
 
 /// A session, with a note if memory makes it shorter than the model allows.

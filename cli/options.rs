@@ -175,9 +175,12 @@ impl GenerationOptions {
     /// What the flags ask to generate.
     ///
     /// # Errors
-    /// If a text that stands for a token is none.
+    /// If a text that stands for a token is none, or a default of the checkpoint is used and not supported.
     pub(crate) fn generate(&self, model: &Model) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
+        if self.max_tokens.is_none() {
+            checkpoint.check("max_new_tokens")?;
+        }
         Ok(GenerateOptions {
             steps: self.steps,
             exit: self.exit.exit(),
@@ -187,7 +190,7 @@ impl GenerationOptions {
             pipeline: self.ahead.pipeline(),
             diffusion: self.ahead.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
-            sampling: self.sampling.or_else(checkpoint),
+            sampling: self.sampling.or_else(checkpoint)?,
             logit_bias: self.sampling.bias(model.tokenizer())?,
             dry_breakers: self.sampling.breakers(),
             stop: self.stop.clone(),

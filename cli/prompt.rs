@@ -8,6 +8,9 @@ use clap::Args;
 
 use crate::exit::Usage;
 
+/// Bytes of a text, at most: far more than any model's context holds.
+const MOST: u64 = 64 << 20;
+
 /// Name that stands for stdin.
 const STDIN: &str = "-";
 
@@ -36,6 +39,11 @@ impl PromptOptions {
             None => text("the prompt", self.positional.as_deref(), self.file.as_deref()),
         }
     }
+
+    /// Says that something was piped in beside a prompt that was given in another way. To be called in the end: what writes into the pipe may be slow.
+    pub(crate) fn note_unread(&self) {
+        note_unread(self.prompt.as_deref().or(self.positional.as_deref()), self.file.as_deref());
+    }
 }
 
 /// A text: the argument, a file, or stdin if it is named or piped in; none if nothing was given. `what` is what errors call it.
@@ -58,19 +66,51 @@ pub(crate) fn text(what: &str, argument: Option<&str>, file: Option<&Path>) -> R
     decode(bytes, stdin).map(Some)
 }
 
+/// The same for a text that [`text`] has read.
+pub(crate) fn note_unread(argument: Option<&str>, file: Option<&Path>) {
+    let from_stdin = match (argument, file) {
+        (Some(argument), _) => argument == STDIN,
+        (None, Some(file)) => file == Path::new(STDIN),
+        (None, None) => true,
+    };
+    if !from_stdin && has_waiting_input() {
+        remark!("note: stdin was not read, because the text was given in another way; `-f -` reads it");
+    }
+}
+
+/// Whether something was piped in that nobody has read.
+#[cfg(unix)]
+fn has_waiting_input() -> bool {
+    let stdin = std::io::stdin();
+    !stdin.is_terminal() && rustix::io::ioctl_fionread(&stdin).is_ok_and(|bytes| bytes > 0)
+}
+
+#[cfg(not(unix))]
+fn has_waiting_input() -> bool {
+    false
+}
+
 /// The text of a file, or of stdin if it is named `-`, without a byte order mark at its start and a newline at its end.
 pub(crate) fn whole(what: &str, path: &Path) -> Result<String> {
     decode(read(what, path)?, path)
 }
 
-fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new(STDIN) {
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+/// The bytes of a file, or of stdin if it is named `-`: at most as many as a text may have.
+pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
+    let reader: Box<dyn Read> = if path == Path::new(STDIN) {
+        Box::new(std::io::stdin().lock())
     } else {
-        std::fs::read(path)
+        let file = std::fs::File::open(path).with_context(|| format!("cannot read {what} from {}", place(path)))?;
+        Box::new(file)
     };
-    read.with_context(|| format!("cannot read {what} from {}", place(path)))
+    let mut bytes = Vec::new();
+    let read = reader.take(MOST + 1).read_to_end(&mut bytes);
+    read.with_context(|| format!("cannot read {what} from {}", place(path)))?;
+    if bytes.len() as u64 > MOST {
+        let (place, most) = (place(path), MOST >> 20);
+        return Err(Usage(format!("{place} holds more than {most} MiB, too much for {what}; give less")).into());
+    }
+    Ok(bytes)
 }
 
 fn decode(bytes: Vec<u8>, path: &Path) -> Result<String> {

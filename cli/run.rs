@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Progress, Prompt};
+use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Piece, Progress, Prompt};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -18,7 +18,7 @@ use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
 use crate::snapshot::SnapshotOptions;
 use crate::steps::ShownSteps;
-use crate::tour;
+use crate::{tour, visible};
 
 /// Flags of `ruminate run`.
 #[derive(Args)]
@@ -72,10 +72,14 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session, options.quiet)?;
-    match text {
+    let done = match text {
         text if text.is_some() || resumes => generate(&model, text.as_deref(), options, &interrupt),
         _ => tour::tour(&model, options, &interrupt),
+    };
+    if !options.quiet {
+        options.input.note_unread();
     }
+    done
 }
 
 fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interrupt) -> Result<Done> {
@@ -116,9 +120,10 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         } else if piece.logprob.is_some() {
             writeln!(out, "{}", logprobs::line(&piece, model.tokenizer()))?;
         } else if let Some(shown) = &mut shown {
-            shown.write(&mut out, &piece)?;
+            let text = visible::generated(&piece.text).into_owned();
+            shown.write(&mut out, &Piece { text, ..piece.clone() })?;
         } else {
-            write!(out, "{}", piece.text)?;
+            write!(out, "{}", visible::generated(&piece.text))?;
         }
         if !piece.text.is_empty() && piece.logprob.is_none() {
             newline = piece.text.ends_with('\n');
@@ -157,10 +162,15 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     if !options.quiet {
         report.print(options.stats);
     }
-    if let Some(path) = &options.snapshot.save_session {
-        session.save(path)?;
-    }
     let done = watch.stopped();
+    if let Some(path) = &options.snapshot.save_session {
+        // Nothing would be new but a part of the prompt, which could not be told from a whole one.
+        if done && tokens.is_empty() {
+            remark!("note: interrupted before the first token, so {} is not written", path.display());
+        } else {
+            session.save(path)?;
+        }
+    }
     if options.profile && !done {
         crate::report::profile(&session.profile(report.steps, asked.sampling)?);
     }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Dry, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
+use ruminate::{Dry, Error, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
 
 use crate::exit::Usage;
 
@@ -59,15 +59,45 @@ pub(crate) struct SamplingOptions {
 
 impl SamplingOptions {
     /// Flag, else the checkpoint's default, else llama.cpp's.
-    pub(crate) fn or_else(&self, checkpoint: &GenerationConfig) -> Sampling {
+    ///
+    /// # Errors
+    /// If a default of the checkpoint that is used has a value that is not supported.
+    pub(crate) fn or_else(&self, checkpoint: &GenerationConfig) -> Result<Sampling, Error> {
         let usual = Sampling::default();
         let greedy = (checkpoint.do_sample == Some(false)).then_some(0.0);
-        Sampling {
-            temperature: self.temp.or(greedy).or(checkpoint.temperature).unwrap_or(usual.temperature),
+        let default = |field: &str, value: Option<f32>, usual: f32| {
+            checkpoint.check(field)?;
+            Ok::<_, Error>(value.unwrap_or(usual))
+        };
+        let temperature = match self.temp {
+            Some(temperature) => temperature,
+            None => {
+                checkpoint.check("do_sample")?;
+                match greedy {
+                    Some(temperature) => temperature,
+                    None => default("temperature", checkpoint.temperature, usual.temperature)?,
+                }
+            }
+        };
+        // Filters keep the most likely token, whatever they say.
+        let filter = |flag: Option<f32>, field: &str, value: Option<f32>, usual: f32| match flag {
+            Some(flag) => Ok(flag),
+            None if temperature == 0.0 => Ok(value.unwrap_or(usual)),
+            None => default(field, value, usual),
+        };
+        if self.top_k.is_none() && temperature != 0.0 {
+            checkpoint.check("top_k")?;
+        }
+        let penalty = checkpoint.repetition_penalty;
+        Ok(Sampling {
+            temperature,
             top_k: self.top_k.or(checkpoint.top_k).unwrap_or(usual.top_k),
-            top_p: self.top_p.or(checkpoint.top_p).unwrap_or(usual.top_p),
-            min_p: self.min_p.or(checkpoint.min_p).unwrap_or(usual.min_p),
-            repeat_penalty: self.repeat_penalty.or(checkpoint.repetition_penalty).unwrap_or(usual.repeat_penalty),
+            top_p: filter(self.top_p, "top_p", checkpoint.top_p, usual.top_p)?,
+            min_p: filter(self.min_p, "min_p", checkpoint.min_p, usual.min_p)?,
+            repeat_penalty: match self.repeat_penalty {
+                Some(penalty) => penalty,
+                None => default("repetition_penalty", penalty, usual.repeat_penalty)?,
+            },
             penalty_window: self.repeat_window,
             dry: Dry {
                 multiplier: self.dry_multiplier.unwrap_or(Dry::OFF.multiplier),
@@ -75,7 +105,7 @@ impl SamplingOptions {
                 allowed_length: self.dry_allowed_length,
                 range: self.dry_range,
             },
-        }
+        })
     }
 
     /// What ends a passage.

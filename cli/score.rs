@@ -102,6 +102,9 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         _ => options.model.products(),
     };
     let device = options.device.open(products, options.json)?;
+    if !options.json {
+        prompt::note_unread(options.text.as_deref(), options.file.as_deref());
+    }
     let other_source = match &options.against {
         Some(Against::Model(which, None)) => Some(which.source()?),
         Some(Against::Model(which, Some(why))) => {

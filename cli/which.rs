@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ruminate::{Source, Synthetic};
+use ruminate::{Error, Source, Synthetic};
 
+use crate::exit::NoModel;
 use crate::hub::{self, ModelName};
 
 /// Before the shape of a synthetic model.
@@ -25,7 +26,9 @@ pub(crate) enum Which {
 impl From<OsString> for Which {
     /// A path that exists is a path; what else could be a name is one. What is neither stays a path, whose message says what is wrong.
     fn from(text: OsString) -> Self {
-        let known = text.to_str().filter(|_| !Path::new(&text).exists()).and_then(|text| {
+        // A link that leads nowhere is there, too.
+        let exists = Path::new(&text).symlink_metadata().is_ok();
+        let known = text.to_str().filter(|_| !exists).and_then(|text| {
             let shape = text.strip_prefix(SYNTHETIC).map(|shape| Self::Synthetic(shape.to_owned()));
             shape.or_else(|| text.parse().ok().map(Self::Hub))
         });
@@ -40,9 +43,30 @@ impl Which {
     /// Says where was looked and what to do. Whether the files are right is seen when the model is opened.
     pub(crate) fn source(&self) -> Result<Source> {
         Ok(match self {
-            Self::Folder(path) => Source::dir(path)?,
+            Self::Folder(path) => match Source::dir(path) {
+                // A folder that holds no model does not hide one in the cache.
+                Err(error @ Error::NoModel { .. }) => match path.to_str().map(str::parse::<ModelName>) {
+                    Some(Ok(name)) if path.is_dir() => match hub::find(&name) {
+                        Ok(found) => {
+                            remark!(
+                                "note: the folder {name} holds no model; this is {name} from the Hugging Face cache"
+                            );
+                            Source::dir(found)?
+                        }
+                        Err(_) => return Err(error.into()),
+                    },
+                    Some(Err(reason)) if looks_like_an_address(path) => return Err(NoModel(reason).into()),
+                    _ => return Err(error.into()),
+                },
+                found => found?,
+            },
             Self::Hub(name) => Source::dir(hub::find(name)?)?,
             Self::Synthetic(shape) => Synthetic::parse(shape)?.source(),
         })
     }
+}
+
+/// Whether somebody meant an address of the web.
+fn looks_like_an_address(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.contains("://"))
 }

@@ -24,14 +24,33 @@ pub(crate) fn host() -> Memory {
     let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(wanted);
     let (mut total, mut available) = (system.total_memory(), system.available_memory());
-    if let Some(limits) = system.cgroup_limits() {
+    // Where the system tells nothing, such as without /proc, sysinfo panics when it is asked for limits.
+    if total > 0
+        && let Some(limits) = system.cgroup_limits()
+    {
         total = total.min(limits.total_memory);
         // What the container counts as free lacks the files that the system caches for it and drops when it must.
         available = available.min(limits.total_memory.saturating_sub(limits.rss));
     }
     // A system that is not supported says 0.
     let known = |bytes: u64| (bytes > 0).then_some(bytes);
-    Memory { total: known(total), available: known(available), shared: true }
+    let available = known(available).into_iter().chain(address_space()).min();
+    Memory { total: known(total), available, shared: true }
+}
+
+/// What is left of the address space that this process may use (`ulimit -v`), if that is limited.
+#[cfg(unix)]
+fn address_space() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    // Pages in use; Linux alone tells.
+    let used = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages: u64 = used.and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(pages.saturating_mul(rustix::param::page_size() as u64)))
+}
+
+#[cfg(not(unix))]
+fn address_space() -> Option<u64> {
+    None
 }
 
 /// Memory of a device of some kind, given what its driver says: total and available bytes of its heaps.

@@ -1,6 +1,8 @@
 //! `config.json` and `generation_config.json`: every field that matters is read, none is assumed, and a value that this engine does
 //! not implement is refused by name.
 
+use std::collections::BTreeMap;
+
 use ruminate_shaders::{Caps, Workload};
 use serde::Serialize;
 use serde_json::Value;
@@ -81,6 +83,19 @@ pub struct GenerationConfig {
     pub eos_token_ids: Vec<u32>,
     /// Padding token.
     pub pad_token_id: Option<u32>,
+    /// Fields whose values are not supported, by name. They count as absent above; [`Self::check`] says what is wrong with one that is to be used.
+    pub invalid: BTreeMap<&'static str, InvalidField>,
+}
+
+/// A field of `generation_config.json` whose value is not supported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidField {
+    /// Path of the file.
+    pub file: String,
+    /// The value.
+    pub value: String,
+    /// What would be accepted.
+    pub supported: String,
 }
 
 impl Config {
@@ -229,10 +244,11 @@ impl Config {
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json`; without the file everything is left open.
+    /// Reads `generation_config.json`; without the file everything is left open. These are defaults, so a value that is not supported matters only where it is
+    /// used: it is kept in [`Self::invalid`]. Token ids are always used.
     ///
     /// # Errors
-    /// Names the field, its value and what is supported.
+    /// Names the field of a token id, its value and what is supported; [`Error::Json`] if the file does not parse.
     pub fn open(source: &Source) -> Result<Self> {
         let name = "generation_config.json";
         if !source.exists(name) {
@@ -243,24 +259,52 @@ impl GenerationConfig {
             Some(value) if !(0.0..=1.0).contains(&value) => Err(fields.unsupported(field, "a number from 0 to 1")),
             value => Ok(value.map(|value| value as f32)),
         };
+        let temperature = match fields.number("temperature") {
+            Ok(Some(value)) if value < 0.0 || !(value as f32).is_finite() => {
+                Err(fields.unsupported("temperature", "a number of at least 0; 0 is greedy"))
+            }
+            value => value.map(|value| value.map(|value| value as f32)),
+        };
+        // Some servers write -1 for a filter that is off.
+        let top_k = if fields.is_minus_one("top_k") { Ok(Some(0)) } else { fields.whole("top_k", 0, 1 << 22) };
+        let mut invalid = BTreeMap::new();
         Ok(Self {
-            do_sample: fields.flag("do_sample")?,
-            temperature: match fields.number("temperature")? {
-                Some(value) if value < 0.0 || !(value as f32).is_finite() => {
-                    return Err(fields.unsupported("temperature", "a number of at least 0; 0 is greedy"));
-                }
-                value => value.map(|value| value as f32),
-            },
-            top_k: fields.whole("top_k", 0, 1 << 22)?,
+            do_sample: later(&mut invalid, fields.flag("do_sample"))?,
+            temperature: later(&mut invalid, temperature)?,
+            top_k: later(&mut invalid, top_k)?,
             // A top_p of 0 switches the filter off in the authors' code.
-            top_p: share("top_p")?.filter(|&value| value > 0.0),
-            min_p: share("min_p")?,
-            repetition_penalty: fields.positive("repetition_penalty")?.map(|value| value as f32),
-            max_new_tokens: fields.whole("max_new_tokens", 1, u32::MAX)?,
+            top_p: later(&mut invalid, share("top_p"))?.filter(|&value| value > 0.0),
+            min_p: later(&mut invalid, share("min_p"))?,
+            repetition_penalty: later(&mut invalid, fields.positive("repetition_penalty"))?.map(|value| value as f32),
+            max_new_tokens: later(&mut invalid, fields.whole("max_new_tokens", 1, u32::MAX))?,
             bos_token_id: fields.token("bos_token_id")?,
             eos_token_ids: fields.tokens("eos_token_id")?,
             pad_token_id: fields.token("pad_token_id")?,
+            invalid,
         })
+    }
+
+    /// Checks a field that is to be used.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if its value is not supported.
+    pub fn check(&self, field: &str) -> Result<()> {
+        let Some((&field, InvalidField { file, value, supported })) = self.invalid.get_key_value(field) else {
+            return Ok(());
+        };
+        let (file, value, supported) = (file.clone(), value.clone(), supported.clone());
+        Err(Error::Unsupported { file, field, value, supported })
+    }
+}
+
+/// Keeps an unsupported value for whoever uses it.
+fn later<T>(invalid: &mut BTreeMap<&'static str, InvalidField>, read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Unsupported { file, field, value, supported }) => {
+            invalid.insert(field, InvalidField { file, value, supported });
+            Ok(None)
+        }
+        read => read,
     }
 }
 
@@ -342,8 +386,7 @@ impl Fields {
 
     fn whole(&self, field: &'static str, least: u32, most: u32) -> Result<Option<u32>> {
         let Some(value) = self.get(field) else { return Ok(None) };
-        let whole = value.as_u64().and_then(|value| u32::try_from(value).ok());
-        match whole.filter(|value| (least..=most).contains(value)) {
+        match whole(value).filter(|value| (least..=most).contains(value)) {
             Some(value) => Ok(Some(value)),
             None => Err(self.unsupported(field, &format!("a whole number from {least} to {most}"))),
         }
@@ -353,14 +396,29 @@ impl Fields {
         self.whole(field, least, most)?.ok_or_else(|| self.missing(field, "a whole number"))
     }
 
+    /// A token id; -1 stands for none, as in older configurations.
     fn token(&self, field: &'static str) -> Result<Option<u32>> {
-        self.whole(field, 0, u32::MAX)
+        if self.is_minus_one(field) { Ok(None) } else { self.whole(field, 0, u32::MAX) }
     }
 
-    /// One token id or a list of them.
+    fn is_minus_one(&self, field: &str) -> bool {
+        self.get(field).is_some_and(is_minus_one)
+    }
+
+    /// One token id or a list of them, in which null and -1 stand for none.
     fn tokens(&self, field: &'static str) -> Result<Vec<u32>> {
         let Some(Value::Array(values)) = self.get(field) else { return Ok(self.token(field)?.into_iter().collect()) };
-        let ids = values.iter().map(|value| value.as_u64().and_then(|value| u32::try_from(value).ok()));
+        let ids = values.iter().filter(|value| !value.is_null() && !is_minus_one(value)).map(whole);
         ids.collect::<Option<_>>().ok_or_else(|| self.unsupported(field, "a token id or a list of token ids"))
     }
+}
+
+/// A whole number, which Python may write with a point.
+fn whole(value: &Value) -> Option<u32> {
+    let float = || value.as_f64().filter(|value| value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(value));
+    value.as_u64().and_then(|value| u32::try_from(value).ok()).or_else(|| float().map(|value| value as u32))
+}
+
+fn is_minus_one(value: &Value) -> bool {
+    value.as_f64() == Some(-1.0)
 }

@@ -30,6 +30,22 @@ pub enum Error {
         /// The path.
         path: String,
     },
+    /// A file of the checkpoint is not what its name says: refused before it is parsed.
+    #[error("{file} {problem}")]
+    Content {
+        /// Path of the file.
+        file: String,
+        /// What is there and what to do.
+        problem: ContentProblem,
+    },
+    /// A file that no model is loaded from.
+    #[error(
+        "{file} is not a file that a model is loaded from: give the folder that holds config.json and *.safetensors, or one of these files"
+    )]
+    NotOfModel {
+        /// Path of the file.
+        file: String,
+    },
     /// A JSON file does not parse, or is not laid out as expected.
     #[error("{file} does not parse: {source}")]
     Json {
@@ -278,6 +294,43 @@ pub enum Error {
     Engine(#[from] ruminate_engine::Error),
 }
 
+/// What is found in place of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentProblem {
+    /// `git clone` without git-lfs leaves a few lines of text in place of every large file.
+    #[error(
+        "is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model with `ruminate pull owner/name`"
+    )]
+    LfsPointer,
+    /// A folder, pipe, socket or device.
+    #[error("is not a regular file; put the file itself there")]
+    NotAFile,
+    /// A symbolic link whose target does not exist.
+    #[error("is a link to {target}, which does not exist; restore that file, or download the model again")]
+    BrokenLink {
+        /// Where it leads.
+        target: String,
+    },
+    /// Larger than any file of its kind.
+    #[error("has {bytes} bytes; files of this kind may have at most {most}: it is damaged, fetch it again")]
+    TooLarge {
+        /// Bytes of the file.
+        bytes: u64,
+        /// Bytes that it may have.
+        most: u64,
+    },
+    /// Not enough memory for its content.
+    #[error("has {bytes} bytes, for which there is not enough memory")]
+    Memory {
+        /// Bytes of the file.
+        bytes: u64,
+    },
+    /// Text in another encoding.
+    #[error("is UTF-16 text; save it as UTF-8")]
+    Utf16,
+}
+
 /// What is wrong with one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TensorProblem {
@@ -294,6 +347,24 @@ pub enum TensorProblem {
         name: String,
         /// File that holds it.
         file: String,
+    },
+    /// Two files hold it, and no index says which of them counts.
+    InTwoFiles {
+        /// Name of the tensor.
+        name: String,
+        /// File that holds it.
+        first: String,
+        /// File that holds it too.
+        second: String,
+    },
+    /// It is stored in a number format that the engine does not read.
+    Dtype {
+        /// Name of the tensor.
+        name: String,
+        /// File that holds it.
+        file: String,
+        /// Its number format.
+        dtype: String,
     },
     /// It has another shape.
     Shape {
@@ -313,6 +384,13 @@ impl fmt::Display for TensorProblem {
         match self {
             Self::Missing { name, shape } => write!(f, "  {name} is missing; expected shape {shape:?}"),
             Self::Surplus { name, file } => write!(f, "  {name} in {file} is not part of this architecture"),
+            Self::InTwoFiles { name, first, second } => {
+                write!(f, "  {name} is in {first} and in {second}; the files do not belong together")
+            }
+            Self::Dtype { name, file, dtype } => write!(
+                f,
+                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and what `ruminate quantize` writes"
+            ),
             Self::Shape { name, file, found, expected } => {
                 write!(f, "  {name} in {file} has shape {found:?}; config.json asks for {expected:?}")
             }

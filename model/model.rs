@@ -7,9 +7,9 @@ use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 
 use crate::ahead::Ends;
-use crate::arch::{Raven, Weights, raven_tensors};
+use crate::arch::{Raven, Weights};
 use crate::chat::ChatTemplate;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, UnusedTensor};
 use crate::config::{Config, GenerationConfig};
 use crate::error::Error;
 use crate::fit;
@@ -36,6 +36,7 @@ struct Inner {
     chat: Option<ChatTemplate>,
     raven: Raven,
     fingerprint: Vec<u8>,
+    unused: Vec<UnusedTensor>,
     load_time: Duration,
 }
 
@@ -51,13 +52,11 @@ impl Model {
         let generation = GenerationConfig::open(source)?;
         let tokenizer = Tokenizer::open(source, &config, &generation)?;
         let chat = ChatTemplate::open(source)?;
-        let copy = config.tie_embeddings;
         let opened;
         let weights = match source {
             Source::Synthetic(made) => Weights::Synthetic(made),
             _ => {
-                opened = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
-                opened.check(&raven_tensors(&config))?;
+                opened = Checkpoint::for_config(source, &config)?;
                 Weights::Stored(&opened)
             }
         };
@@ -84,9 +83,13 @@ impl Model {
         })?;
         // Once the files have been read, most of what it looks at is in memory.
         let fingerprint = weights.fingerprint(&config)?;
+        let unused = match weights {
+            Weights::Stored(checkpoint) => checkpoint.unused().to_vec(),
+            Weights::Synthetic(_) => Vec::new(),
+        };
         let device = device.clone();
         let load_time = begin.elapsed();
-        let inner = Inner { device, config, generation, tokenizer, chat, raven, fingerprint, load_time };
+        let inner = Inner { device, config, generation, tokenizer, chat, raven, fingerprint, unused, load_time };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -128,6 +131,12 @@ impl Model {
     #[must_use]
     pub fn chat(&self) -> Option<&ChatTemplate> {
         self.inner.chat.as_ref()
+    }
+
+    /// Tensors of the checkpoint that the model does not read, as [`Checkpoint::unused`] has them.
+    #[must_use]
+    pub fn unused_tensors(&self) -> &[UnusedTensor] {
+        &self.inner.unused
     }
 
     /// The device that holds the weights.

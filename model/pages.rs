@@ -174,6 +174,7 @@ impl KvCache {
             return Ok(false);
         }
         let (outside, core) = pages.split_at(self.shape.pages_per_slot() as usize);
+        let most = self.most_pages();
         for (pool, pages) in [outside, core].into_iter().enumerate() {
             let held = segments[pool].iter().try_fold(0u32, |sum, &count| sum.checked_add(count));
             let mut given: Vec<u32> = pages.iter().copied().filter(|&page| page != NONE).collect();
@@ -181,11 +182,21 @@ impl KvCache {
             let twice = given.windows(2).any(|pair| pair[0] == pair[1]);
             let beyond = given.last().is_some_and(|&page| page >= used[pool]);
             let counted = given.len() as u64 + u64::from(lost[pool]) <= u64::from(used[pool]);
-            if twice || beyond || !counted || held.is_none_or(|held| used[pool] > held) || segments[pool].contains(&0) {
+            // A cache grows by pages that its tables lack, so it never holds more than those and the ones that no table has any more.
+            let most_held = pages.len() as u64 + u64::from(lost[pool]) + 1;
+            let too_many = held.is_none_or(|held| used[pool] > held || u64::from(held) > most_held);
+            if twice || beyond || !counted || too_many || segments[pool].contains(&0) {
                 return Ok(false);
             }
         }
-        let most = self.most_pages();
+        let bytes = |pool: usize| {
+            let held = segments[pool].iter().fold(0_u64, |sum, &count| sum.saturating_add(count.into()));
+            held.saturating_mul(self.shape.page_bytes()).saturating_mul(self.pools[pool].layers as u64)
+        };
+        if self.device.memory().available.is_some_and(|available| bytes(0).saturating_add(bytes(1)) > available) {
+            let what = "the keys and values of the saved session".to_owned();
+            return Err(ruminate_engine::Error::OutOfMemory { what }.into());
+        }
         if segments.iter().flatten().any(|&count| count > most) {
             return Ok(true);
         }

@@ -2,14 +2,22 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::ops::Deref;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::{ContentProblem, Error, Result};
+use crate::json;
 use crate::synthetic::Synthetic;
+
+/// Bytes of a text file, at most: about four times the largest tokenizer that is published.
+const MOST_TEXT: u64 = 128 << 20;
+
+/// First bytes of the text that Git LFS puts in place of a large file.
+const LFS_POINTERS: [&[u8]; 2] =
+    [b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"];
 
 /// Files of a checkpoint in the Hugging Face layout.
 #[derive(Clone, Debug)]
@@ -22,27 +30,43 @@ pub enum Source {
     Synthetic(Arc<Synthetic>),
 }
 
-/// The content of a file, mapped or embedded.
+/// The content of a file that is open, or part of the program.
+///
+/// Files are read, not mapped: a file that another process cuts short is then an error and not a signal, and what is read takes no memory but the
+/// reader's.
 #[derive(Debug)]
 pub enum Bytes {
-    /// Mapped from disk, pages are read when they are touched; and the file itself.
-    Mapped(Mmap, File),
+    /// A file and its size when it was opened.
+    File(File, u64),
     /// Part of the program.
     Static(&'static [u8]),
 }
 
 impl Bytes {
-    /// Reads from a byte offset until `out` is full. Unlike the mapped pages, what is read here takes no memory but `out`'s, and a
-    /// file that another process cuts short is an error and not a signal.
+    /// Bytes in all.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::File(_, bytes) => *bytes,
+            Self::Static(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Reads from a byte offset until `out` is full.
     ///
     /// # Errors
     /// The system's.
     pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         match self {
-            Self::Mapped(_, file) => read_exact_at(file, out, offset as u64),
+            Self::File(file, _) => read_exact_at(file, out, offset as u64).map_err(|error| match error.kind() {
+                // The header was found to fit the file.
+                ErrorKind::UnexpectedEof => {
+                    std::io::Error::new(error.kind(), "the file has become shorter since it was opened; fetch it again")
+                }
+                _ => error,
+            }),
             Self::Static(bytes) => {
                 let end = offset.checked_add(out.len()).filter(|&end| end <= bytes.len());
-                out.copy_from_slice(&bytes[offset..end.ok_or(std::io::ErrorKind::UnexpectedEof)?]);
+                out.copy_from_slice(&bytes[offset..end.ok_or(ErrorKind::UnexpectedEof)?]);
                 Ok(())
             }
         }
@@ -59,46 +83,66 @@ fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::R
     while !out.is_empty() {
         let count = std::os::windows::fs::FileExt::seek_read(file, out, offset)?;
         if count == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         (out, offset) = (&mut out[count..], offset + count as u64);
     }
     Ok(())
 }
 
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map, _) => map,
-            Self::Static(bytes) => bytes,
-        }
-    }
-}
-
 impl Source {
-    /// The checkpoint in a folder, or the one whose folder holds the given file.
+    /// The checkpoint in a folder, or the one that the given file is read as part of: its `config.json`, its index, or a file of its weights.
     ///
     /// # Errors
-    /// [`Error::NoModel`] if there is no `config.json`.
+    /// [`Error::NoModel`] if there is no `config.json`; [`Error::NotOfModel`] for any other file.
     pub fn dir(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
-        if !folder.join("config.json").is_file() {
-            return Err(Error::NoModel { path: path.display().to_string() });
+        let is_dir = path.is_dir();
+        if let Ok(target) = std::fs::read_link(path)
+            && !path.exists()
+        {
+            let problem = ContentProblem::BrokenLink { target: target.display().to_string() };
+            return Err(Error::Content { file: path.display().to_string(), problem });
         }
-        Ok(Self::Dir(folder.to_path_buf()))
+        let folder = if is_dir || !path.exists() { Some(path) } else { path.parent() };
+        // A file in the working directory has an empty parent.
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let source = Self::Dir(folder.to_path_buf());
+        let file = path.file_name().and_then(|name| name.to_str()).filter(|_| !is_dir && path.exists());
+        let of_model = source.exists("config.json");
+        if let Some(file) = file
+            && file != "config.json"
+            && !(of_model && crate::checkpoint::is_weights(&source, file)?)
+        {
+            return Err(Error::NotOfModel { file: path.display().to_string() });
+        }
+        if of_model { Ok(source) } else { Err(Error::NoModel { path: path.display().to_string() }) }
     }
 
-    /// Whether there is a file of this name.
+    /// Whether there is something of this name, even if it is no file that can be read: reading it says why.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {
-            Self::Dir(folder) => folder.join(name).is_file(),
+            Self::Dir(folder) => match std::fs::symlink_metadata(folder.join(name)) {
+                Ok(_) => true,
+                Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+            },
             Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
             Self::Synthetic(made) => made.file(name).is_some(),
         }
+    }
+
+    /// Names of what the folder holds, in order. Names that are not UTF-8 are left out.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let Self::Dir(folder) = self else { return Ok(Vec::new()) };
+        let failed = |source| Error::File { file: folder.display().to_string(), source };
+        let entries = std::fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut names: Vec<String> = entries.into_iter().filter_map(|it| it.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The path of a file, for messages.
@@ -111,45 +155,97 @@ impl Source {
         }
     }
 
-    /// Reads a whole file.
+    /// Reads a whole text file.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`]; [`Error::Content`] for anything but a regular file, for a pointer of Git LFS, and beyond 128 MiB.
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         match self {
-            Self::Dir(folder) => {
-                std::fs::read(folder.join(name)).map(Cow::Owned).map_err(|error| self.error(name, error))
+            Self::Dir(_) => {
+                let (file, bytes) = self.regular(name)?;
+                let too_large = |bytes| self.content(name, ContentProblem::TooLarge { bytes, most: MOST_TEXT });
+                if bytes > MOST_TEXT {
+                    return Err(too_large(bytes));
+                }
+                let mut content = Vec::new();
+                let reserved =
+                    content.try_reserve_exact(usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(1));
+                reserved.map_err(|_| self.content(name, ContentProblem::Memory { bytes }))?;
+                // A file may grow meanwhile, and some file systems do not know sizes.
+                file.take(MOST_TEXT + 1).read_to_end(&mut content).map_err(|error| self.error(name, error))?;
+                if content.len() as u64 > MOST_TEXT {
+                    return Err(too_large(content.len() as u64));
+                }
+                self.check_pointer(name, &content)?;
+                Ok(Cow::Owned(content))
             }
             Self::Embedded(_) => self.embedded(name).map(Cow::Borrowed),
             Self::Synthetic(made) => {
                 let found = made.file(name).map(|text| Cow::Owned(text.into_bytes()));
-                found.ok_or_else(|| self.error(name, std::io::ErrorKind::NotFound.into()))
+                found.ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))
             }
         }
     }
 
-    /// Maps a file.
+    /// Reads and parses a JSON file, as [`parse_json`](crate::parse_json) does.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn map(&self, name: &str) -> Result<Bytes> {
-        let Self::Dir(folder) = self else { return self.embedded(name).map(Bytes::Static) };
-        let file = File::open(folder.join(name)).map_err(|error| self.error(name, error))?;
-        // SAFETY: the map is only read. Another process that shortens the file while the model loads can make a read fail with a bus
-        // error, as with every memory-mapped loader; nothing else of this program depends on the content staying the same.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| self.error(name, error))?;
-        Ok(Bytes::Mapped(map, file))
+    /// As [`Self::read`] and [`parse_json`](crate::parse_json).
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        json::parse_json(&self.describe(name), &self.read(name)?)
     }
 
-    /// Reads and parses a JSON file.
-    pub(crate) fn json(&self, name: &str) -> Result<serde_json::Value> {
-        serde_json::from_slice(&self.read(name)?).map_err(|source| Error::Json { file: self.describe(name), source })
+    /// Reads a JSON file for a parser that knows nothing of what Python writes.
+    pub(crate) fn json_text(&self, name: &str) -> Result<Vec<u8>> {
+        json::strict(&self.describe(name), &self.read(name)?).map(Cow::into_owned)
+    }
+
+    /// Opens a file of any size.
+    ///
+    /// # Errors
+    /// [`Error::File`]; [`Error::Content`] for anything but a regular file and for a pointer of Git LFS.
+    pub fn open(&self, name: &str) -> Result<Bytes> {
+        if !matches!(self, Self::Dir(_)) {
+            return self.embedded(name).map(Bytes::Static);
+        }
+        let (file, bytes) = self.regular(name)?;
+        let mut start = [0; 64];
+        let start = &mut start[..bytes.min(64) as usize];
+        read_exact_at(&file, start, 0).map_err(|error| self.error(name, error))?;
+        self.check_pointer(name, start)?;
+        Ok(Bytes::File(file, bytes))
+    }
+
+    /// Opens a regular file of a folder; gives its size, too. What is none is not opened: that could wait for a writer for ever.
+    fn regular(&self, name: &str) -> Result<(File, u64)> {
+        let Self::Dir(folder) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };
+        let path = folder.join(name);
+        let found = std::fs::metadata(&path).map_err(|error| match std::fs::read_link(&path) {
+            Ok(target) if error.kind() == ErrorKind::NotFound => {
+                self.content(name, ContentProblem::BrokenLink { target: target.display().to_string() })
+            }
+            _ => self.error(name, error),
+        })?;
+        if !found.is_file() {
+            return Err(self.content(name, ContentProblem::NotAFile));
+        }
+        let file = File::open(&path).map_err(|error| self.error(name, error))?;
+        Ok((file, found.len()))
+    }
+
+    fn check_pointer(&self, name: &str, content: &[u8]) -> Result<()> {
+        let pointer = LFS_POINTERS.iter().any(|start| content.starts_with(start));
+        if pointer { Err(self.content(name, ContentProblem::LfsPointer)) } else { Ok(()) }
     }
 
     fn embedded(&self, name: &str) -> Result<&'static [u8]> {
-        let Self::Embedded(files) = self else { return Err(self.error(name, std::io::ErrorKind::NotFound.into())) };
+        let Self::Embedded(files) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };
         let found = files.iter().find(|(file, _)| *file == name);
-        found.map(|(_, bytes)| *bytes).ok_or_else(|| self.error(name, std::io::ErrorKind::NotFound.into()))
+        found.map(|(_, bytes)| *bytes).ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))
+    }
+
+    fn content(&self, name: &str, problem: ContentProblem) -> Error {
+        Error::Content { file: self.describe(name), problem }
     }
 
     fn error(&self, name: &str, source: std::io::Error) -> Error {

@@ -57,7 +57,7 @@ impl Tokenizer {
     pub fn open(source: &Source, config: &Config, generation: &GenerationConfig) -> Result<Self> {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
-        let bytes = source.read(FILE)?;
+        let bytes = source.json_text(FILE)?;
         let layout = Layout::read(&bytes).map_err(problem)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| problem(error.to_string()))?;
         // Settings for training batches, which would cut prompts short or fill them up.

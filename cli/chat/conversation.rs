@@ -15,6 +15,7 @@ use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
 use crate::progress::Tokens;
 use crate::report::Report;
+use crate::visible;
 
 /// How a conversation is held.
 pub(super) struct Settings {
@@ -182,7 +183,7 @@ impl Conversation {
             };
             self.held.push(piece.token);
             text.push_str(&piece.text);
-            if let Err(error) = write!(out, "{}", piece.text).and_then(|()| out.flush()) {
+            if let Err(error) = write!(out, "{}", visible::generated(&piece.text)).and_then(|()| out.flush()) {
                 break Err(error);
             }
         };

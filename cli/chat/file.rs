@@ -5,6 +5,8 @@ use std::path::Path;
 
 use ruminate::{Error, Message, OutputFile};
 
+use crate::prompt;
+
 /// A conversation could not be written or read; the chat goes on.
 #[derive(Debug)]
 pub(crate) struct FileError(String);
@@ -37,7 +39,14 @@ pub(super) fn save(path: &Path, messages: &[Message], replace: bool) -> Result<(
 /// Reads a conversation.
 pub(super) fn load(path: &Path) -> Result<Vec<Message>, FileError> {
     let failed = |problem: String| FileError(format!("cannot read {}: {problem}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| failed(format!("{error}; expected a list of messages, each with `role` and `content`")))
+    if path.is_dir() {
+        return Err(failed("it is a folder".to_owned()));
+    }
+    let bytes = prompt::read("a conversation", path).map_err(|error| FileError(format!("{error:#}")))?;
+    ruminate::parse_json(&path.display().to_string(), &bytes).map_err(|error| match error {
+        Error::Json { source, .. } => {
+            failed(format!("{source}; expected a list of messages, each with `role` and `content`"))
+        }
+        error => FileError(error.to_string()),
+    })
 }

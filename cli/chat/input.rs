@@ -1,7 +1,7 @@
 //! Lines from a terminal, with editing and a history, or from a pipe; several lines that belong together become one text.
 
-use std::io::BufRead;
-use std::path::PathBuf;
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustyline::completion::Completer;
@@ -13,6 +13,9 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Editor, Helper};
 
 use crate::exit::Usage;
+
+/// Bytes of a line, at most.
+const MOST: u64 = 64 << 20;
 
 /// Begins and ends a message of several lines.
 const FENCE: &str = "\"\"\"";
@@ -58,11 +61,22 @@ impl Input {
     /// The next message or command.
     pub(super) fn read(&mut self) -> Result<Line> {
         match self {
-            Self::Terminal { editor, .. } => match editor.readline("> ") {
-                Ok(text) => Ok(unfold(&text)),
-                Err(ReadlineError::Eof) => Ok(Line::End),
-                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-                Err(error) => Err(error).context("cannot read from the terminal"),
+            Self::Terminal { editor, history } => loop {
+                let read = editor.readline("> ");
+                if let Some(path) = history {
+                    // At once: a program that is ended by a signal has no time for it later.
+                    remember(editor, path);
+                }
+                match read {
+                    Ok(text) => return Ok(unfold(&text)),
+                    Err(ReadlineError::Eof) => return Ok(Line::End),
+                    Err(ReadlineError::Interrupted) => return Ok(Line::Interrupted),
+                    // Pasted from a file in another encoding, say.
+                    Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                        remark!("(that was not valid UTF-8; the line is forgotten, the conversation goes on)");
+                    }
+                    Err(error) => return Err(error).context("cannot read from the terminal"),
+                }
             },
             Self::Plain { line } => {
                 let mut text = String::new();
@@ -81,13 +95,10 @@ impl Input {
     }
 }
 
-impl Drop for Input {
-    fn drop(&mut self) {
-        let Self::Terminal { editor, history: Some(path) } = self else { return };
-        // A history that cannot be written is no reason to trouble anyone.
-        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let _ = folder.map(|()| editor.append_history(path));
-    }
+/// Adds new lines to the history of all chats. One that cannot be written is no reason to trouble anyone.
+fn remember(editor: &mut Editor<SeveralLines, DefaultHistory>, path: &Path) {
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let _ = folder.map(|()| editor.append_history(path));
 }
 
 /// `chat_history` in the user's folder for state.
@@ -101,11 +112,19 @@ fn history_file() -> Option<PathBuf> {
 /// A line of stdin without its end; none at the end. `count` is the number of lines read so far.
 fn plain_line(count: &mut usize) -> Result<Option<String>> {
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_until(b'\n', &mut bytes).context("cannot read stdin")?;
+    std::io::stdin().lock().take(MOST + 1).read_until(b'\n', &mut bytes).context("cannot read stdin")?;
+    if bytes.len() as u64 > MOST {
+        let (line, most) = (*count + 1, MOST >> 20);
+        return Err(Usage(format!("line {line} of stdin is longer than {most} MiB; give less")).into());
+    }
     if bytes.is_empty() {
         return Ok(None);
     }
     *count += 1;
+    // The byte order mark with which Windows begins what it pipes.
+    if *count == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Usage(format!(

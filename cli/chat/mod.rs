@@ -19,9 +19,10 @@ use self::conversation::{Answer, Conversation, Settings};
 use self::input::{Input, Line};
 use crate::device::DeviceOptions;
 use crate::exit::{self, Done, Usage};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
+use crate::visible;
 
 /// Flags of `ruminate chat`.
 #[derive(Args)]
@@ -90,6 +91,9 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
                 failed.get_or_insert(exit::number(&error));
             }
             Err(error) => return Err(error),
+        }
+        if interrupt::ending() {
+            return Ok(Done::Interrupted);
         }
     }
     // Who types has read what went wrong; a script is told by the exit code.
@@ -174,6 +178,7 @@ impl Running<'_> {
 /// Something that is not part of an answer.
 fn note(text: &str) {
     let dim = Style::new().dimmed();
+    let text = visible::lines(text);
     remark!("{dim}({text}){dim:#}");
 }
 

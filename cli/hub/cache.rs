@@ -13,7 +13,7 @@ use crate::exit::NoModel;
 /// # Errors
 /// [`NoModel`] says where was looked, and how to get the model.
 pub(crate) fn find(name: &ModelName) -> Result<PathBuf, NoModel> {
-    let path = environment::cache(&|name| std::env::var_os(name));
+    let path = environment::cache(&|name| std::env::var_os(name)).map_err(|error| NoModel(error.to_string()))?;
     lookup(&path, name).ok_or_else(|| NoModel(missing(&path, name)))
 }
 

@@ -23,9 +23,22 @@ fn expand(variables: Variables<'_>, path: OsString) -> PathBuf {
     PathBuf::from(shellexpand::full_with_context_no_errors(&path, home, value).into_owned())
 }
 
-/// The user's own folder.
+/// Nowhere to look for models, or to put them.
+#[derive(Debug)]
+pub(crate) struct NoHome;
+
+impl std::fmt::Display for NoHome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no home folder is known: HOME is not set, and the user database has none; set HF_HOME to a folder for models")
+    }
+}
+
+impl std::error::Error for NoHome {}
+
+/// The user's own folder: the variable's, else the user database's. A relative path would be a folder of wherever the program is started.
 fn user(variables: Variables<'_>) -> Option<PathBuf> {
-    set(variables, if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from)
+    let named = set(variables, if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from);
+    named.filter(|path| path.is_absolute()).or_else(|| std::env::home_dir().filter(|path| path.is_absolute()))
 }
 
 /// The path in a variable.
@@ -34,17 +47,20 @@ pub(crate) fn path(variables: Variables<'_>, name: &str) -> Option<PathBuf> {
 }
 
 /// Everything of the hub: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
-pub(crate) fn home(variables: Variables<'_>) -> PathBuf {
-    path(variables, "HF_HOME").unwrap_or_else(|| {
-        let caches = path(variables, "XDG_CACHE_HOME");
-        caches.unwrap_or_else(|| user(variables).unwrap_or_default().join(".cache")).join("huggingface")
-    })
+pub(crate) fn home(variables: Variables<'_>) -> Result<PathBuf, NoHome> {
+    if let Some(path) = path(variables, "HF_HOME") {
+        return Ok(path);
+    }
+    // A relative one is to be ignored, says the specification of that variable.
+    let caches = path(variables, "XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    let caches = caches.or_else(|| user(variables).map(|home| home.join(".cache")));
+    caches.map(|caches| caches.join("huggingface")).ok_or(NoHome)
 }
 
 /// The cache of models: `HF_HUB_CACHE`, else the older `HUGGINGFACE_HUB_CACHE`, else `hub` in [`home`].
-pub(crate) fn cache(variables: Variables<'_>) -> PathBuf {
+pub(crate) fn cache(variables: Variables<'_>) -> Result<PathBuf, NoHome> {
     let named = path(variables, "HF_HUB_CACHE").or_else(|| path(variables, "HUGGINGFACE_HUB_CACHE"));
-    named.unwrap_or_else(|| home(variables).join("hub"))
+    named.map_or_else(|| home(variables).map(|home| home.join("hub")), Ok)
 }
 
 #[cfg(test)]
@@ -60,13 +76,14 @@ mod tests {
             let found = variables.iter().chain(&home).find(|(key, _)| *key == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        cache(&lookup).display().to_string().replace('\\', "/")
+        cache(&lookup).expect("a home").display().to_string().replace('\\', "/")
     }
 
     #[test]
     fn the_most_specific_variable_wins() {
         assert_eq!(with(&[]), "/me/.cache/huggingface/hub");
         assert_eq!(with(&[("XDG_CACHE_HOME", "/x")]), "/x/huggingface/hub");
+        assert_eq!(with(&[("XDG_CACHE_HOME", "x")]), "/me/.cache/huggingface/hub");
         assert_eq!(with(&[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")]), "/h/hub");
         assert_eq!(with(&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")]), "/old");
         assert_eq!(with(&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")]), "/new");

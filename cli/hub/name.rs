@@ -54,7 +54,22 @@ impl FromStr for ModelName {
 
     /// The rules are those of Python's `validate_repo_id`, and git's for revisions: both become parts of paths.
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = of_hub(text) {
+            let page = path.split(['?', '#']).next().unwrap_or_default();
+            let mut parts = page.trim_end_matches('/').splitn(4, '/');
+            let (owner, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let revision = match (parts.next(), parts.next()) {
+                (Some("tree"), Some(revision)) => format!("@{revision}"),
+                _ => String::new(),
+            };
+            return format!("{owner}/{name}{revision}").parse();
+        }
+        if text.contains("://") {
+            return Err(format!("`{text}` is not an address of a model on the Hugging Face hub; give owner/name"));
+        }
         let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
+        // As shells complete the names of folders.
+        let repo = repo.strip_suffix('/').filter(|repo| repo.contains('/')).unwrap_or(repo);
         let mut parts = repo.split('/');
         let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         let good = |part: &str| {
@@ -78,6 +93,12 @@ impl FromStr for ModelName {
     }
 }
 
+/// The path of an address of the hub.
+fn of_hub(text: &str) -> Option<&str> {
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    ["huggingface.co/", "www.huggingface.co/", "hf.co/"].iter().find_map(|host| bare.strip_prefix(host))
+}
+
 #[cfg(test)]
 mod tests {
     use super::ModelName;
@@ -95,6 +116,11 @@ mod tests {
         same("gpt2", "gpt2", "main");
         same("a/b.c_d-1@v1.0", "a/b.c_d-1", "v1.0");
         same("a/b@refs/pr/5", "a/b", "refs/pr/5");
+        same("a/b/", "a/b", "main");
+        same("https://huggingface.co/a/b", "a/b", "main");
+        same("hf.co/a/b/", "a/b", "main");
+        same("https://huggingface.co/a/b/tree/v1.0?x=1#files", "a/b", "v1.0");
+        same("https://huggingface.co/a/b/blob/main/config.json", "a/b", "main");
     }
 
     #[test]
@@ -105,6 +131,9 @@ mod tests {
             "a/",
             "/a",
             "a/b/c",
+            "a/b//",
+            "https://example.org/a/b",
+            "hf.co/a",
             "./a",
             "../a",
             "a/..",

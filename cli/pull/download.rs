@@ -1,21 +1,23 @@
 //! One file, from the hub to its place in the cache. Whatever ends it, what has come stays and the next attempt goes on from there.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::failure::Failure;
 use super::hash::Hasher;
+use super::patience::Patience;
 use super::progress::{Bar, Progress};
 use super::remote::{Remote, RemoteFile};
 use super::store::Store;
 
-/// Waits before another attempt, as long as none brings a single byte.
-pub(super) const WAITS: [Duration; 4] =
-    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+/// Bytes that must come within a span, at least; a server that is slower is left and asked again.
+const SLOWEST: u64 = 64 << 10;
+/// That span, in times that a connection may be silent.
+const SPAN: u32 = 6;
 
 /// Bytes to read at once.
 const CHUNK: usize = 1 << 18;
@@ -56,33 +58,32 @@ pub(super) fn download(
         return Ok(false);
     }
     let busy = || progress.say(&format!("{}: waiting for another download of it", file.name));
-    let _lock = store.lock(&file.etag, busy)?;
+    let _lock = store.lock(&file.blob, busy)?;
     // Whoever held the lock may have brought it.
     if store.find(commit, file).is_some() {
         return Ok(false);
     }
-    let path = store.partial(&file.etag);
-    let out = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-    let out = out.map_err(|error| store.wrong("open", &path, &error))?;
-    let hash = Hasher::new(&file.etag, file.size);
+    let path = store.partial(&file.blob);
+    let out = store.open_partial(&file.blob)?;
+    let hash = Hasher::new(file);
     let mut coming = Coming { file, store, out, at: 0, hash, bar: progress.file(&file.name, file.size)? };
     coming.take_up()?;
     coming.patiently(remote, commit)?;
     let Coming { out, hash, bar, .. } = coming;
     let found = hash.finish();
-    if found != file.etag {
+    if let Some(found) = found.filter(|found| *found != file.blob) {
         drop(out);
         std::fs::remove_file(&path).map_err(|error| store.wrong("remove", &path, &error))?;
         return Err(anyhow!(
             "{} was damaged on its way: its hash is {found}, the hub says {}; it has been deleted, run the same command again",
             file.name,
-            file.etag
+            file.blob
         ));
     }
     // The name must not reach the disk before the content does.
     out.sync_all().map_err(|error| store.wrong("write", &path, &error))?;
     drop(out);
-    std::fs::rename(&path, store.blob(&file.etag)).map_err(|error| store.wrong("rename", &path, &error))?;
+    std::fs::rename(&path, store.blob(&file.blob)).map_err(|error| store.wrong("rename", &path, &error))?;
     bar.done(file.size);
     Ok(true)
 }
@@ -90,7 +91,7 @@ pub(super) fn download(
 impl Coming<'_> {
     /// Reads what an earlier attempt has left, for the hash.
     fn take_up(&mut self) -> Result<()> {
-        let (store, path) = (self.store, self.store.partial(&self.file.etag));
+        let (store, path) = (self.store, self.store.partial(&self.file.blob));
         let there = self.out.metadata().map_err(|error| store.wrong("read", &path, &error))?.len();
         if there > self.file.size {
             self.restart()?;
@@ -111,10 +112,10 @@ impl Coming<'_> {
 
     /// Begins anew.
     fn restart(&mut self) -> Result<()> {
-        let path = self.store.partial(&self.file.etag);
+        let path = self.store.partial(&self.file.blob);
         let emptied = self.out.set_len(0).and_then(|()| self.out.seek(SeekFrom::Start(0)));
         emptied.map_err(|error| self.store.wrong("write", &path, &error))?;
-        self.hash = Hasher::new(&self.file.etag, self.file.size);
+        self.hash = Hasher::new(self.file);
         self.at = 0;
         self.bar.at(0);
         Ok(())
@@ -122,25 +123,30 @@ impl Coming<'_> {
 
     /// Goes on until everything is there, through as many broken connections as bring something.
     fn patiently(&mut self, remote: &Remote<'_>, commit: &str) -> Result<()> {
-        let (mut waits, mut furthest) = (WAITS.iter(), self.at);
+        let (mut patience, mut furthest) = (Patience::default(), self.at);
+        let enough = SLOWEST.min(self.file.size / 16);
         while self.at < self.file.size {
             let failure = match self.attempt(remote, commit) {
                 Ok(()) => break,
                 Err(Trouble::Local(error)) => return Err(error),
                 Err(Trouble::Remote(failure)) => failure,
             };
-            let Failure::Passing(reason) = failure else { return Err(failure.into()) };
             // Bytes that had come before are no progress: a server that makes every attempt begin anew would be asked for ever.
-            if self.at > furthest {
-                (waits, furthest) = (WAITS.iter(), self.at);
+            if self.at > furthest + enough {
+                patience.renew();
+                furthest = self.at;
             }
-            let Some(&wait) = waits.next() else {
-                let (name, at, size) = (&self.file.name, self.at, self.file.size);
-                return Err(anyhow!(
-                    "{name} broke off at {at} of {size} bytes: {reason}; what has come is kept, run the same command again to go on"
-                ));
+            let (name, at, size) = (&self.file.name, self.at, self.file.size);
+            let (wait, reason) = match patience.after(failure) {
+                Ok(again) => again,
+                Err(Failure::Passing(reason)) => {
+                    return Err(anyhow!(
+                        "{name} broke off at {at} of {size} bytes: {reason}; what has come is kept, run the same command again to go on"
+                    ));
+                }
+                Err(failure) => return Err(failure.into()),
             };
-            self.bar.say(&format!("{}: {reason}; going on in {:.2} s", self.file.name, wait.as_secs_f32()));
+            self.bar.say(&format!("{name}: {reason}; going on in {:.2} s", wait.as_secs_f32()));
             std::thread::sleep(wait);
         }
         Ok(())
@@ -165,7 +171,16 @@ impl Coming<'_> {
         }
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; CHUNK];
+        let span = remote.timeout().saturating_mul(SPAN);
+        let (mut since, mut from) = (Instant::now(), self.at);
         loop {
+            if since.elapsed() > span {
+                if self.at < from.saturating_add(SLOWEST) {
+                    let (came, seconds) = (self.at - from, span.as_secs());
+                    return Err(Failure::Passing(format!("only {came} bytes came within {seconds} s")).into());
+                }
+                (since, from) = (Instant::now(), self.at);
+            }
             let count = match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
@@ -181,7 +196,7 @@ impl Coming<'_> {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        if self.at + bytes.len() as u64 > self.file.size {
+        if self.file.size - self.at < bytes.len() as u64 {
             self.restart().map_err(Trouble::Local)?;
             let (name, size) = (&self.file.name, self.file.size);
             return Err(Failure::Final(format!(
@@ -192,7 +207,7 @@ impl Coming<'_> {
         // Unbuffered, so that Ctrl-C at any moment loses nothing.
         self.out
             .write_all(bytes)
-            .map_err(|error| Trouble::Local(self.store.wrong("write", &self.store.partial(&self.file.etag), &error)))?;
+            .map_err(|error| Trouble::Local(self.store.wrong("write", &self.store.partial(&self.file.blob), &error)))?;
         self.hash.update(bytes);
         self.at += bytes.len() as u64;
         self.bar.at(self.at);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, StatusCode};
+use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::settings::Settings;
 use crate::exit::NoModel;
@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Final(String),
     /// It may get better: the connection broke, or the server is overloaded.
     Passing(String),
+    /// The server says when to ask again.
+    Busy { text: String, wait: Duration },
 }
 
 impl From<Failure> for anyhow::Error {
@@ -25,7 +27,7 @@ impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Missing(text) => NoModel(text).into(),
-            Failure::Final(text) | Failure::Passing(text) => anyhow::anyhow!(text),
+            Failure::Final(text) | Failure::Passing(text) | Failure::Busy { text, .. } => anyhow::anyhow!(text),
         }
     }
 }
@@ -71,41 +73,66 @@ pub(super) fn status(settings: &Settings, name: &ModelName, status: StatusCode, 
                 said(words)
             ),
         }),
-        _ => other(endpoint, status, words),
+        _ => other(endpoint, status, words, headers),
     }
 }
 
 /// What a status of any server means.
-pub(super) fn other(server: &str, status: StatusCode, words: &str) -> Failure {
+pub(super) fn other(server: &str, status: StatusCode, words: &str, headers: &HeaderMap) -> Failure {
     let text = format!("{server} answered {status}{}", said(words));
     match status.as_u16() {
-        408 | 429 | 500..=599 => Failure::Passing(text),
+        408 | 429 | 500..=599 => match retry_after(headers) {
+            Some(wait) => Failure::Busy { text, wait },
+            None => Failure::Passing(text),
+        },
         _ => Failure::Final(text),
     }
+}
+
+/// How long a server asks to wait: in seconds, or until a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(std::time::SystemTime::now()).unwrap_or_default())
 }
 
 fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(" ({words})") }
 }
 
-/// What it means that there was no answer at all.
-pub(super) fn connection(server: &str, timeout: Duration, error: ureq::Error) -> Failure {
-    let offline = "check the connection; HF_ENDPOINT can name a mirror, HTTPS_PROXY a proxy";
+/// What it means that there was no answer at all. `proxy` is the one that was to be asked.
+pub(super) fn connection(server: &str, proxy: Option<&str>, timeout: Duration, error: ureq::Error) -> Failure {
+    let offline = match proxy {
+        Some(_) => "check that proxy; NO_PROXY can name servers that are asked directly",
+        None => "check the connection; HF_ENDPOINT can name a mirror, HTTPS_PROXY a proxy",
+    };
+    let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     match error {
-        ureq::Error::HostNotFound => Failure::Passing(format!("cannot find the address of {server}: {offline}")),
+        ureq::Error::HostNotFound => {
+            Failure::Passing(format!("cannot find the address of {server}{through}: {offline}"))
+        }
+        ureq::Error::Timeout(ureq::Timeout::Global) => {
+            Failure::Passing(format!("{server} did not finish its answer in time{through}"))
+        }
         ureq::Error::Timeout(_) => Failure::Passing(format!(
-            "{server} was silent for {} s; HF_HUB_DOWNLOAD_TIMEOUT sets how many seconds to wait",
+            "{server} was silent for {} s{through}; HF_HUB_DOWNLOAD_TIMEOUT sets how many seconds to wait",
             timeout.as_secs()
         )),
         // How rustls says that a certificate is not to be believed.
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Failure::Final(format!(
-            "cannot trust {server} ({error}): if a proxy signs with a certificate of its own, SSL_CERT_FILE must name that"
+            "cannot trust {server}{through} ({error}): if a proxy signs with a certificate of its own, SSL_CERT_FILE must name that"
         )),
-        ureq::Error::Io(error) => Failure::Passing(format!("cannot reach {server} ({error}): {offline}")),
-        ureq::Error::ConnectionFailed => Failure::Passing(format!("cannot reach {server}: {offline}")),
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(format!(
+        ureq::Error::Io(error) => Failure::Passing(format!("cannot reach {server}{through} ({error}): {offline}")),
+        ureq::Error::ConnectionFailed => Failure::Passing(format!("cannot reach {server}{through}: {offline}")),
+        ureq::Error::ConnectProxyFailed(reason) => {
+            Failure::Passing(format!("cannot reach {server}{through} ({reason}): {offline}"))
+        }
+        ureq::Error::BadUri(_) => Failure::Final(format!(
             "{server} cannot be asked ({error}): HF_ENDPOINT must be an address like https://huggingface.co"
         )),
-        error => Failure::Final(format!("no talk with {server} is possible: {error}")),
+        error => Failure::Final(format!("no talk with {server} is possible{through}: {error}")),
     }
 }

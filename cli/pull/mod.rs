@@ -2,8 +2,11 @@
 
 mod download;
 mod failure;
+mod forward;
 mod hash;
+mod patience;
 mod progress;
+mod proxy;
 mod remote;
 mod select;
 mod settings;
@@ -21,9 +24,10 @@ use ruminate::Config;
 use crate::exit::Done;
 use crate::hub::ModelName;
 use crate::interrupt::Interrupt;
-use download::{WAITS, download};
-use failure::Failure;
+use download::download;
+use patience::patiently;
 use progress::Progress;
+use proxy::Proxies;
 use remote::{Remote, RemoteFile};
 use settings::Settings;
 use store::Store;
@@ -49,7 +53,7 @@ Files go where Python's huggingface_hub keeps them, and are checked by size and 
 command. HF_TOKEN, or the token that `hf auth login` stores, opens private and gated models; HF_ENDPOINT names a mirror, HTTPS_PROXY a \
 proxy, SSL_CERT_FILE its certificate.
 
-Exit codes: 0 done, 1 failed, 2 usage, 4 model missing or invalid, 130 interrupted";
+Exit codes: 0 done, 1 failed, 2 usage, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
 /// Runs the verb.
 pub(crate) fn pull(options: &Pull) -> Result<Done> {
@@ -57,13 +61,13 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     let _interrupt = Interrupt::watch()?;
     let name = &options.name;
     let variables = |name: &str| std::env::var_os(name);
-    let settings = Settings::read(&variables, options.cache.clone());
+    let settings = Settings::read(&variables, options.cache.clone())?;
     if settings.offline {
         return Err(anyhow!("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloads: unset it to pull `{name}`"));
     }
     let progress = Progress::new(options.quiet);
-    let remote = Remote::new(&settings, name, trust::tls(&variables)?)?;
-    let listing = remote.list()?;
+    let remote = Remote::new(&settings, name, trust::tls(&variables)?, Proxies::read(&variables))?;
+    let listing = patiently(|| remote.list(), |text| progress.say(text))?;
     let small = select::small(name, &listing)?;
     let mut pulling = Pulling {
         store: Store::open(&settings.cache, name)?,
@@ -73,6 +77,7 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
         files: Vec::new(),
         fetched: 0,
         bytes: 0,
+        unchecked: false,
     };
     progress.say(&format!("{name} at commit {}", pulling.commit));
     pulling.bring(&small)?;
@@ -81,7 +86,7 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     let index = if small.iter().any(|file| file == select::INDEX) { Some(pulling.read(select::INDEX)?) } else { None };
     let weights = select::weights(&listing, &config, index.as_deref())?;
     for shard in &weights.unread {
-        progress.say(&format!("{shard:<34} not needed: it only repeats the embedding"));
+        progress.say(&format!("{shard:<34} not needed: the model reads none of its tensors"));
     }
     pulling.bring(&weights.needed)?;
     let folder = pulling.store.link(&pulling.commit, &pulling.files)?;
@@ -100,10 +105,7 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
 /// What the model is, if it is one that can be run.
 fn config(name: &ModelName, text: &[u8]) -> Result<Config, ruminate::Error> {
     let file = format!("{} of {name}", select::CONFIG);
-    match serde_json::from_slice(text) {
-        Ok(value) => Config::from_value(&file, value),
-        Err(source) => Err(ruminate::Error::Json { file, source }),
-    }
+    Config::from_value(&file, ruminate::parse_json(&file, text)?)
 }
 
 /// A model on its way.
@@ -115,6 +117,8 @@ struct Pulling<'a> {
     files: Vec<RemoteFile>,
     fetched: usize,
     bytes: u64,
+    /// Whether it was said that files cannot be checked.
+    unchecked: bool,
 }
 
 impl Pulling<'_> {
@@ -124,7 +128,12 @@ impl Pulling<'_> {
         for name in names {
             files.push(self.head(name)?);
         }
-        let missing: u64 = files.iter().map(|file| self.store.rest(&self.commit, file)).sum();
+        if !self.unchecked && files.iter().any(|file| !file.hashed) {
+            self.unchecked = true;
+            self.progress.say("note: this server gives no hashes, so files are checked by their size alone");
+        }
+        let rests = files.iter().map(|file| self.store.rest(&self.commit, file));
+        let missing = rests.fold(0_u64, u64::saturating_add);
         if let Some(room) = self.store.room().filter(|room| *room < missing) {
             return Err(anyhow!(
                 "not enough room: {} are still to come, but the disk of {} has {} left; make room there, or name another disk with \
@@ -146,13 +155,8 @@ impl Pulling<'_> {
 
     /// Size and hash of a file, asked for again if the connection breaks.
     fn head(&self, name: &str) -> Result<RemoteFile> {
-        let mut waits = WAITS.iter();
-        loop {
-            match (self.remote.head(&self.commit, name), waits.next()) {
-                (Err(Failure::Passing(_)), Some(&wait)) => std::thread::sleep(wait),
-                (outcome, _) => return Ok(outcome?),
-            }
-        }
+        let head = patiently(|| self.remote.head(&self.commit, name), |text| self.progress.say(text));
+        Ok(head?)
     }
 
     /// A small file that has been brought.

@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
+use crate::visible;
+
 /// How to show progress.
 #[derive(Clone, Copy)]
 pub(super) struct Progress {
@@ -27,7 +29,7 @@ impl Progress {
     /// Says something, unless quiet.
     pub(super) fn say(self, text: &str) {
         if !self.quiet {
-            remark!("{text}");
+            remark!("{}", visible::lines(text));
         }
     }
 

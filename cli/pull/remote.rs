@@ -1,17 +1,21 @@
 //! Requests to the hub.
 //!
-//! `hf-hub` knows the addresses, the list of files and the layout of the cache. It does not check hashes, resumes a file wherever the
-//! last attempt ended without looking at the answer, and sends the token on to the server that a file is redirected to. So files are
-//! asked for here, the way Python does: HEAD at the hub says size and hash, GET follows the redirect, and the token stays with the hub.
+//! `hf-hub` knows the layout of the cache. Files are asked for here, the way Python does: HEAD at the hub says size and hash, GET follows redirects. The
+//! token goes to the scheme, host and port of the hub and nowhere else, whatever redirects there are.
 
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
-use ureq::http::{HeaderMap, Response, Uri, header};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha1::{Digest, Sha1};
+use ureq::config::Config;
+use ureq::http::{HeaderMap, HeaderValue, Response, Uri, header};
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy, ProxyProtocol};
 
 use super::failure::{self, Failure};
+use super::forward;
+use super::hash::hex;
+use super::proxy::Proxies;
 use super::settings::Settings;
 use crate::hub::{ModelName, is_commit};
 
@@ -21,13 +25,34 @@ const HOPS: usize = 10;
 /// Bytes of the list of files at most.
 const LIST: u64 = 32 << 20;
 
+/// Time for headers or the list of files, in times that a server may be silent.
+const PATIENCE: u32 = 6;
+
 /// A model on the hub.
 pub(super) struct Remote<'a> {
     settings: &'a Settings,
     name: &'a ModelName,
-    api: Api,
+    hub: Uri,
+    authorization: Option<HeaderValue>,
     agent: Agent,
-    tls: TlsConfig,
+    config: Config,
+    proxies: Proxies,
+}
+
+/// What the hub says of a model.
+#[derive(Debug, Deserialize)]
+pub(super) struct Listing {
+    /// The commit that the revision means.
+    pub(super) sha: String,
+    /// Its files.
+    pub(super) siblings: Vec<Sibling>,
+}
+
+/// A file in the list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sibling {
+    /// Its name, with folders.
+    pub(super) rfilename: String,
 }
 
 /// What the hub says of a file.
@@ -35,122 +60,147 @@ pub(super) struct Remote<'a> {
 pub(super) struct RemoteFile {
     /// Its name, without any folder.
     pub(super) name: String,
-    /// Hash of its content, which names it in the cache: SHA-256 of large files, git's SHA-1 of others.
-    pub(super) etag: String,
+    /// Its name in the cache: the hash of its content where the hub says it, SHA-256 of large files, git's SHA-1 of others.
+    pub(super) blob: String,
+    /// Whether that is the hash.
+    pub(super) hashed: bool,
     /// Bytes.
     pub(super) size: u64,
 }
 
-/// Where to ask and how far to go.
+/// What to ask for.
 enum Ask {
-    /// For headers, of the first answer that does not stay with the hub.
+    /// The list of files.
+    List,
+    /// Headers, of the first answer that has size and hash.
     Head,
-    /// For content from a byte on.
+    /// Content from a byte on.
     From(u64),
 }
 
 impl<'a> Remote<'a> {
     /// Asks nothing yet.
-    pub(super) fn new(settings: &'a Settings, name: &'a ModelName, tls: TlsConfig) -> Result<Self, Failure> {
-        let api = ApiBuilder::from_cache(Cache::new(settings.cache.clone()))
-            .with_endpoint(settings.endpoint.clone())
-            .with_token(settings.token.as_ref().map(|token| token.value.clone()))
-            .with_user_agent("ruminate", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| Failure::Final(format!("cannot prepare requests: {error}")))?;
-        let agent = Agent::config_builder()
+    pub(super) fn new(
+        settings: &'a Settings,
+        name: &'a ModelName,
+        tls: TlsConfig,
+        proxies: Proxies,
+    ) -> Result<Self, Failure> {
+        let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
             .timeout_connect(Some(settings.timeout))
             .timeout_per_read(Some(settings.timeout))
-            .tls_config(tls.clone())
+            .tls_config(tls)
+            // Which proxy a request takes is decided for each address.
+            .proxy(None)
             .user_agent(concat!("ruminate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
-        Ok(Self { settings, name, api, agent, tls })
+            .build();
+        let hub = parse(&settings.endpoint).ok_or_else(|| {
+            let endpoint = &settings.endpoint;
+            Failure::Final(format!("{endpoint} is no address; HF_ENDPOINT must be one like https://huggingface.co"))
+        })?;
+        let authorization = settings.token.as_ref().map(|token| {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.value)).ok();
+            value.filter(|value| value.to_str().is_ok()).ok_or_else(|| {
+                Failure::Final(format!(
+                    "the token in {} holds a character that no token has; set it again",
+                    token.origin
+                ))
+            })
+        });
+        let authorization = authorization.transpose()?;
+        let agent = config.clone().into();
+        Ok(Self { settings, name, hub, authorization, agent, config, proxies })
     }
 
     /// The commit that the revision means, and its files.
-    pub(super) fn list(&self) -> Result<RepoInfo, Failure> {
-        let (settings, server) = (self.settings, &self.settings.endpoint);
-        let request = self.api.repo(self.name.to_repo()).info_request();
-        let configured = request
-            .config()
-            .http_status_as_error(false)
-            .timeout_connect(Some(settings.timeout))
-            .timeout_per_read(Some(settings.timeout))
-            .tls_config(self.tls.clone())
-            .build();
-        let lost = |error| failure::connection(server, settings.timeout, error);
-        let mut response = configured.call().map_err(lost)?;
-        if !response.status().is_success() {
-            return Err(failure::status(settings, self.name, response.status(), response.headers()));
-        }
+    pub(super) fn list(&self) -> Result<Listing, Failure> {
+        let server = &self.settings.endpoint;
+        let url = format!("{server}/api/models/{}/revision/{}", self.name.repo(), escaped(self.name.revision()));
+        let mut response = self.ask(&url, &Ask::List)?;
+        let lost = |error| failure::connection(server, None, self.settings.timeout, error);
         let text = response.body_mut().with_config().limit(LIST).read_to_vec().map_err(lost)?;
         let strange =
             |what: &dyn std::fmt::Display| Failure::Final(format!("{server} does not answer like a hub: {what}"));
-        let info: RepoInfo = serde_json::from_slice(&text).map_err(|error| strange(&error))?;
-        if !is_commit(&info.sha) {
-            return Err(strange(&format!("`{}` is no commit", info.sha)));
+        let listing: Listing = serde_json::from_slice(&text).map_err(|error| strange(&error))?;
+        if !is_commit(&listing.sha) {
+            return Err(strange(&format!("`{}` is no commit", listing.sha)));
         }
-        Ok(info)
+        Ok(listing)
     }
 
     /// Size and hash of a file.
     pub(super) fn head(&self, commit: &str, file: &str) -> Result<RemoteFile, Failure> {
-        let response = self.ask(&self.at(commit).url(file), &Ask::Head)?;
+        let response = self.ask(&self.url(commit, file), &Ask::Head)?;
         let headers = response.headers();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let endpoint = &self.settings.endpoint;
         let size = text("x-linked-size").or_else(|| text("content-length")).and_then(|size| size.parse().ok());
         let size = size.ok_or_else(|| Failure::Final(format!("{endpoint} does not say the size of {file}")))?;
         let etag = text("x-linked-etag").or_else(|| text("etag")).unwrap_or_default();
-        let etag = etag.trim_start_matches("W/").trim_matches('"');
+        let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
         // It becomes part of a path.
-        let hash = matches!(etag.len(), 40 | 64) && etag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !hash {
-            return Err(Failure::Final(format!(
-                "{endpoint} gives no hash of {file} to check it by (ETag `{}`): this mirror cannot be used",
-                etag.escape_default()
-            )));
-        }
-        Ok(RemoteFile { name: file.to_owned(), etag: etag.to_owned(), size })
+        let hashed = matches!(etag.len(), 40 | 64) && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // A file of a commit never changes, so these name its content too.
+        let made = || {
+            let place = format!("{} {commit} {file} {size}", self.name.repo());
+            format!("unchecked-{}", hex(&Sha1::digest(place.as_bytes())))
+        };
+        Ok(RemoteFile { name: file.to_owned(), blob: if hashed { etag } else { made() }, hashed, size })
     }
 
     /// A file's content from a byte on, or from its beginning if the server cannot do better.
     pub(super) fn get(&self, commit: &str, file: &str, from: u64) -> Result<Response<Body>, Failure> {
-        self.ask(&self.at(commit).url(file), &Ask::From(from))
+        self.ask(&self.url(commit, file), &Ask::From(from))
     }
 
-    /// The model at a commit, whatever happens to its branch meanwhile.
-    fn at(&self, commit: &str) -> ApiRepo {
-        self.api.repo(Repo::with_revision(self.name.repo().to_owned(), RepoType::Model, commit.to_owned()))
+    /// How long a connection may be silent.
+    pub(super) fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// The address of a file at a commit, whatever happens to its branch meanwhile.
+    fn url(&self, commit: &str, file: &str) -> String {
+        format!("{}/{}/resolve/{commit}/{}", self.settings.endpoint, self.name.repo(), escaped(file))
     }
 
     fn ask(&self, url: &str, ask: &Ask) -> Result<Response<Body>, Failure> {
         let settings = self.settings;
-        let hub = parse(&settings.endpoint)?;
-        let mut url = parse(url)?;
+        let mut url = parse(url).ok_or_else(|| Failure::Final(format!("{url} is no address")))?;
         for _ in 0..HOPS {
-            let own = same_server(&hub, &url);
+            let own = same_server(&self.hub, &url);
+            let proxy = self.proxies.of(&url)?;
+            let shown = proxy.as_ref().map(|proxy| proxy.shown.clone());
+            let forwards = |proxy: &Proxy| url.scheme_str() == Some("http") && proxy.protocol() == ProxyProtocol::Http;
+            let (agent, tunnel) = match proxy.map(|proxy| proxy.proxy) {
+                Some(proxy) if forwards(&proxy) => (&forward::agent(self.config.clone(), &proxy), None),
+                tunnel => (&self.agent, tunnel),
+            };
             let mut request = match ask {
-                Ask::Head => self.agent.head(&url),
-                Ask::From(_) => self.agent.get(&url),
+                Ask::Head => agent.head(&url),
+                Ask::List | Ask::From(_) => agent.get(&url),
             };
             // What is compressed on the way has neither the size nor the hash of the file.
             request = request.header(header::ACCEPT_ENCODING, "identity");
-            if let Some(token) = settings.token.as_ref().filter(|_| own) {
-                request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.value));
+            if let Some(authorization) = self.authorization.as_ref().filter(|_| own) {
+                request = request.header(header::AUTHORIZATION, authorization);
             }
             if let Ask::From(start @ 1..) = ask {
                 request = request.header(header::RANGE, format!("bytes={start}-"));
             }
-            let server = url.host().unwrap_or_default().to_owned();
-            let response = request.call().map_err(|error| failure::connection(&server, settings.timeout, error))?;
+            // Content may take long; how fast it comes is watched where it is read.
+            let deadline: Option<Duration> =
+                (!matches!(ask, Ask::From(_))).then(|| settings.timeout.saturating_mul(PATIENCE));
+            let request = request.config().proxy(tunnel).timeout_global(deadline).build();
+            let server = if own { settings.endpoint.clone() } else { url.host().unwrap_or_default().to_owned() };
+            let lost = |error| failure::connection(&server, shown.as_deref(), settings.timeout, error);
+            let response = request.call().map_err(lost)?;
             let status = response.status();
             if status.is_redirection() {
                 let next = target(&url, response.headers())?;
-                if matches!(ask, Ask::Head) && !same_server(&url, &next) {
+                let told = ["x-linked-etag", "x-linked-size"].iter().all(|name| response.headers().contains_key(*name));
+                if matches!(ask, Ask::Head) && told {
                     return Ok(response);
                 }
                 url = next;
@@ -159,35 +209,62 @@ impl<'a> Remote<'a> {
             } else if own {
                 return Err(failure::status(settings, self.name, status, response.headers()));
             } else {
-                return Err(failure::other(&server, status, ""));
+                return Err(failure::other(&server, status, "", response.headers()));
             }
         }
         Err(Failure::Final(format!("{} redirects in a circle", settings.endpoint)))
     }
 }
 
-fn parse(url: &str) -> Result<Uri, Failure> {
-    let uri = url.parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.authority().is_some());
-    uri.ok_or_else(|| {
-        Failure::Final(format!("{url} is no address; HF_ENDPOINT must be one like https://huggingface.co"))
+/// A part of a path.
+fn escaped(text: &str) -> String {
+    ["%", "/", "#", "?"]
+        .iter()
+        .zip(["%25", "%2F", "%23", "%3F"])
+        .fold(text.to_owned(), |text, (c, code)| text.replace(c, code))
+}
+
+fn parse(url: &str) -> Option<Uri> {
+    url.parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty()))
+}
+
+/// The port of an address, or that of its scheme.
+pub(super) fn port(uri: &Uri) -> Option<u16> {
+    uri.port_u16().or(match uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
     })
 }
 
 /// Whether the token may go there too.
 fn same_server(a: &Uri, b: &Uri) -> bool {
-    a.scheme() == b.scheme() && a.authority() == b.authority()
+    let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
+    a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
 }
 
 /// Where a redirect leads.
 fn target(from: &Uri, headers: &HeaderMap) -> Result<Uri, Failure> {
-    let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, authority) =
         (from.scheme_str().unwrap_or_default(), from.authority().map_or("", |host| host.as_str()));
-    if location.starts_with("//") {
+    let server = from.host().unwrap_or_default();
+    let Some(location) = headers.get(header::LOCATION) else {
+        return Err(Failure::Final(format!("{server} redirects without saying where to (it sends no Location)")));
+    };
+    let location = location.to_str().unwrap_or_default().split('#').next().unwrap_or_default();
+    let next = if location.starts_with("//") {
         parse(&format!("{scheme}:{location}"))
+    } else if location.contains("://") {
+        parse(location)
     } else if location.starts_with('/') {
         parse(&format!("{scheme}://{authority}{location}"))
+    } else if location.is_empty() {
+        None
     } else {
-        parse(location)
-    }
+        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        parse(&format!("{scheme}://{authority}{folder}/{location}"))
+    };
+    next.ok_or_else(|| {
+        Failure::Final(format!("{server} redirects to `{}`, which is no address", location.escape_default()))
+    })
 }

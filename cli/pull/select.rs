@@ -1,12 +1,11 @@
 //! Which files of a model are needed. Python code, weights in other formats and shards that nobody reads stay where they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use hf_hub::api::RepoInfo;
-use ruminate::Config;
-use serde::Deserialize;
+use ruminate::{Config, ShardIndex};
 
 use super::failure::Failure;
+use super::remote::Listing;
 use crate::hub::ModelName;
 
 /// Says what the model is.
@@ -15,9 +14,6 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 /// Which shard has which tensor.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// The output matrix. Where it is tied to the embedding, the stored copy is not read.
-const HEAD: &str = "lm_head.weight";
-
 /// Files to name in a message at most.
 const NAMED: usize = 20;
 
@@ -25,7 +21,7 @@ const NAMED: usize = 20;
 ///
 /// # Errors
 /// If this is no model that could be run.
-pub(super) fn small(name: &ModelName, listing: &RepoInfo) -> Result<Vec<String>, Failure> {
+pub(super) fn small(name: &ModelName, listing: &Listing) -> Result<Vec<String>, Failure> {
     let names: BTreeSet<&str> = listing.siblings.iter().map(|file| file.rfilename.as_str()).collect();
     let weights = names.contains(SINGLE) || names.contains(INDEX);
     if !names.contains(CONFIG) || !names.contains("tokenizer.json") || !weights {
@@ -59,16 +55,11 @@ pub(super) struct Weights {
 ///
 /// # Errors
 /// If the index is damaged or names files that are not in the list.
-pub(super) fn weights(listing: &RepoInfo, config: &Config, index: Option<&[u8]>) -> Result<Weights, Failure> {
+pub(super) fn weights(listing: &Listing, config: &Config, index: Option<&[u8]>) -> Result<Weights, Failure> {
     let Some(index) = index else { return Ok(Weights { needed: vec![SINGLE.to_owned()], unread: Vec::new() }) };
-    let index: Index =
-        serde_json::from_slice(index).map_err(|error| Failure::Missing(format!("{INDEX} does not parse: {error}")))?;
-    let mut shards: BTreeMap<String, bool> = BTreeMap::new();
-    for (tensor, shard) in index.weight_map {
-        let read = !(config.tie_embeddings && tensor == HEAD);
-        *shards.entry(shard).or_default() |= read;
-    }
-    for shard in shards.keys() {
+    let index = ShardIndex::parse(INDEX, index).map_err(|error| Failure::Missing(error.to_string()))?;
+    let (needed, unread) = index.shards(config);
+    for shard in needed.iter().chain(&unread) {
         let wrong = if !is_plain(shard) || !shard.ends_with(".safetensors") {
             "which is no name of a file of weights beside it"
         } else if !listing.siblings.iter().any(|file| file.rfilename == *shard) {
@@ -78,18 +69,11 @@ pub(super) fn weights(listing: &RepoInfo, config: &Config, index: Option<&[u8]>)
         };
         return Err(Failure::Missing(format!("{INDEX} names `{}`, {wrong}", shard.escape_default())));
     }
-    let names =
-        |wanted: bool| shards.iter().filter(|(_, read)| **read == wanted).map(|(shard, _)| shard.clone()).collect();
-    Ok(Weights { needed: names(true), unread: names(false) })
+    Ok(Weights { needed, unread })
 }
 
 /// Whether a name is that of a file beside the others. Names come from the server and become parts of paths and addresses.
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '=');
     !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
-}
-
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::hub::environment::{self, Variables};
+use crate::hub::environment::{self, NoHome, Variables};
+
+/// Seconds that a connection may be silent, at most: a day.
+const LONGEST: u64 = 24 * 60 * 60;
 
 /// Where, as whom and how to download.
 pub(super) struct Settings {
@@ -29,20 +32,24 @@ pub(super) struct Token {
 
 impl Settings {
     /// Reads the variables; `cache` wins over them.
-    pub(super) fn read(variables: Variables<'_>, cache: Option<PathBuf>) -> Self {
+    ///
+    /// # Errors
+    /// If no folder for the cache is known.
+    pub(super) fn read(variables: Variables<'_>, cache: Option<PathBuf>) -> Result<Self, NoHome> {
         let text = |name: &str| environment::set(variables, name).and_then(|value| value.into_string().ok());
         let yes = |name: &str| {
             text(name).is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
         };
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-        let seconds = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.parse().ok()).filter(|&value| value > 0);
-        Self {
+        let seconds: Option<u64> = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.parse().ok());
+        let seconds = seconds.filter(|&value| value > 0).map(|value| value.min(LONGEST));
+        Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token: if yes("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token(variables) },
-            cache: cache.unwrap_or_else(|| environment::cache(variables)),
+            cache: cache.map_or_else(|| environment::cache(variables), Ok)?,
             timeout: Duration::from_secs(seconds.unwrap_or(10)),
             offline: yes("HF_HUB_OFFLINE") || yes("TRANSFORMERS_OFFLINE"),
-        }
+        })
     }
 }
 
@@ -55,8 +62,8 @@ fn token(variables: Variables<'_>) -> Option<Token> {
             return Some(Token { value, origin: name.to_owned() });
         }
     }
-    let path =
-        environment::path(variables, "HF_TOKEN_PATH").unwrap_or_else(|| environment::home(variables).join("token"));
+    let stored = || environment::home(variables).ok().map(|home| home.join("token"));
+    let path = environment::path(variables, "HF_TOKEN_PATH").or_else(stored)?;
     let value = clean(&std::fs::read_to_string(&path).ok()?)?;
     Some(Token { value, origin: path.display().to_string() })
 }
@@ -69,7 +76,7 @@ mod tests {
 
     fn read(set: &[(&str, &str)]) -> Settings {
         let found = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
-        Settings::read(&found, None)
+        Settings::read(&found, Some("cache".into())).expect("a cache is named")
     }
 
     fn token(set: &[(&str, &str)]) -> Option<String> {
@@ -97,6 +104,8 @@ mod tests {
         assert!(read(&[("HF_HUB_OFFLINE", "true")]).offline && read(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
         assert!(!read(&[("HF_HUB_OFFLINE", "0")]).offline);
         assert_eq!(read(&[("HF_HUB_DOWNLOAD_TIMEOUT", "3")]).timeout.as_secs(), 3);
+        let longest = u64::MAX.to_string();
+        assert_eq!(read(&[("HF_HUB_DOWNLOAD_TIMEOUT", &longest)]).timeout.as_secs(), 86_400);
         assert_eq!(read(&[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]).timeout.as_secs(), 10);
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Store {
     cache: PathBuf,
     layout: CacheRepo,
     locks: PathBuf,
+    blobs: PathBuf,
     refs: PathBuf,
     name: ModelName,
 }
@@ -28,7 +29,8 @@ impl Store {
         let store = Self {
             layout: Cache::new(cache.clone()).repo(name.to_repo()),
             locks: cache.join(".locks").join(&folder),
-            refs: cache.join(folder).join("refs"),
+            blobs: cache.join(&folder).join("blobs"),
+            refs: cache.join(&folder).join("refs"),
             cache,
             name: name.clone(),
         };
@@ -40,12 +42,22 @@ impl Store {
 
     /// Where a whole file is.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
-        self.layout.blob_path(etag)
+        self.blobs.join(etag)
     }
 
     /// Where a file is that is still being downloaded.
     pub(super) fn partial(&self, etag: &str) -> PathBuf {
         self.blob(&format!("{etag}.incomplete"))
+    }
+
+    /// Opens a file that is still being downloaded. Whatever else has its name goes: a link would be written through, a pipe waits for a reader.
+    pub(super) fn open_partial(&self, blob: &str) -> Result<File> {
+        let path = self.partial(blob);
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            std::fs::remove_file(&path).map_err(|error| self.wrong("replace", &path, &error))?;
+        }
+        let out = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        out.map_err(|error| self.wrong("open", &path, &error))
     }
 
     /// The folder of a commit's files.
@@ -55,7 +67,7 @@ impl Store {
 
     /// The whole file, if it is there: under its hash, or, where links are not possible, in the commit's folder alone.
     pub(super) fn find(&self, commit: &str, file: &RemoteFile) -> Option<PathBuf> {
-        let places = [self.blob(&file.etag), self.snapshot(commit).join(&file.name)];
+        let places = [self.blob(&file.blob), self.snapshot(commit).join(&file.name)];
         places.into_iter().find(|path| path.metadata().is_ok_and(|found| found.is_file() && found.len() == file.size))
     }
 
@@ -64,7 +76,10 @@ impl Store {
         if self.find(commit, file).is_some() {
             return 0;
         }
-        let there = self.partial(&file.etag).metadata().map_or(0, |found| found.len());
+        let there = self
+            .partial(&file.blob)
+            .symlink_metadata()
+            .map_or(0, |found| if found.is_file() { found.len() } else { 0 });
         file.size.saturating_sub(there)
     }
 
@@ -81,6 +96,10 @@ impl Store {
     /// Waits until nobody else downloads a file, and keeps others from it as long as the value lives. `busy` is called before a wait.
     pub(super) fn lock(&self, etag: &str, busy: impl FnOnce()) -> Result<File> {
         let path = self.locks.join(format!("{etag}.lock"));
+        // To open a pipe would be to wait for somebody at its other end.
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(anyhow!("{} is not a regular file, so it cannot be a lock; remove it", path.display()));
+        }
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|error| self.wrong("open", &path, &error))?;
         let outcome = match file.try_lock() {
@@ -112,8 +131,8 @@ impl Store {
             if path.symlink_metadata().is_ok() {
                 std::fs::remove_file(&path).map_err(|error| self.wrong("replace", &path, &error))?;
             }
-            let blob = self.blob(&file.etag);
-            let relative = Path::new("..").join("..").join("blobs").join(&file.etag);
+            let blob = self.blob(&file.blob);
+            let relative = Path::new("..").join("..").join("blobs").join(&file.blob);
             // Windows allows links to everyone only in developer mode. A hard link takes no room either; a copy always works.
             symlink(&relative, &path)
                 .or_else(|error| if path.exists() { Ok(()) } else { Err(error) })

@@ -9,6 +9,7 @@ use super::Swept;
 use super::chart::{lines, title};
 use super::rows::Row;
 use crate::table::table;
+use crate::visible;
 
 /// Bars from nothing to all.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -23,7 +24,7 @@ pub(super) fn print(out: &mut impl Write, swept: &Swept<'_>) -> Result<()> {
     if most < 2 {
         return Ok(());
     }
-    let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0).max(14);
+    let width = lines.iter().map(|line| visible::name(&line.name).chars().count()).max().unwrap_or(0).max(14);
     write!(out, "\n{:width$}", "right at steps")?;
     if let Some(line) = lines.iter().find(|line| line.rows.len() == most) {
         for row in &line.rows {
@@ -32,7 +33,7 @@ pub(super) fn print(out: &mut impl Write, swept: &Swept<'_>) -> Result<()> {
     }
     writeln!(out)?;
     for line in &lines {
-        write!(out, "{:width$}", line.name)?;
+        write!(out, "{:width$}", visible::name(&line.name))?;
         for row in &line.rows {
             let bar = BARS[((row.tally.accuracy() * 7.0) as i64).clamp(0, 7).unsigned_abs() as usize];
             write!(out, "   {bar}{bar}")?;

@@ -92,6 +92,9 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     };
     let asked = Asked { text: &text, session, generation, token: options.token, quiet: options.quiet };
     let Some(found) = gather(&model, &asked, &interrupt)? else { return Ok(Done::Interrupted) };
+    if !options.quiet {
+        options.input.note_unread();
+    }
     if files.is_empty() {
         terminal::print(&found)?;
     }

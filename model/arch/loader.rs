@@ -114,7 +114,7 @@ impl Loader<'_> {
             Weights::Stored(checkpoint) => {
                 let tensor = checkpoint.required(name)?;
                 let mut values = vec![0.0; tensor.shape.iter().product()];
-                tensor.decode(0, &mut values);
+                tensor.decode(0, &mut values).map_err(|source| Error::File { file: name.to_owned(), source })?;
                 check(name, Dtype::F32, 0, &values)?;
                 values
             }

@@ -4,16 +4,20 @@
 //! terms of the file (how many bytes are missing, which two tensors overlap), and because offsets close to the end of the number range
 //! must not reach arithmetic that could wrap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use safetensors::SafeTensors;
-use safetensors::tensor::Metadata;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::source::Bytes;
 
 /// Bytes before the header: its length.
 const PREFIX: usize = 8;
+
+/// Bytes of a header, at most, as the safetensors crate has it.
+const MOST_HEADER: u64 = 100_000_000;
 
 /// What is wrong with a safetensors file or with the index of several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,14 +99,6 @@ pub enum SafetensorsProblem {
         /// The other file.
         other: String,
     },
-    /// A number format that the engine does not read.
-    #[error("stores {tensor} as {dtype}; supported: F32, F16, BF16, and what `ruminate quantize` writes")]
-    Dtype {
-        /// Name of the tensor.
-        tensor: String,
-        /// Its number format.
-        dtype: String,
-    },
     /// A quantised file of another version.
     #[error("is quantised in version {found} of the format; this program reads version 1: quantise the original again")]
     Version {
@@ -135,6 +131,12 @@ pub enum SafetensorsProblem {
         /// A tensor that should be in it.
         tensor: String,
     },
+    /// Shards without an index, of which some are missing.
+    #[error("is not there, nor is {missing}, one of the shards that the others' names announce; fetch both")]
+    Incomplete {
+        /// The file that is missing.
+        missing: String,
+    },
     /// The index is wrong about a tensor.
     #[error("puts {tensor} into {shard}, which does not hold it; the files do not belong together")]
     NotInShard {
@@ -145,34 +147,67 @@ pub enum SafetensorsProblem {
     },
 }
 
-/// Reads the header; gives the place where the data begins, and the tensors with offsets that lie inside the file.
-pub(super) fn read(bytes: &[u8]) -> Result<(usize, Metadata), SafetensorsProblem> {
-    let size = bytes.len() as u64;
-    let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Err(SafetensorsProblem::Short { bytes: size }) };
-    let header = u64::from_le_bytes(*prefix);
-    let text = usize::try_from(header).ok().and_then(|header| bytes[PREFIX..].get(..header));
-    let Some(text) = text else { return Err(SafetensorsProblem::HeaderLength { header, bytes: size }) };
-    let unreadable = |reason: String| SafetensorsProblem::Header { reason };
-    let Entries { mut tensors } = serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))?;
+/// What a header says.
+pub(super) struct Header {
+    /// Index of the first byte of the data.
+    pub(super) data: usize,
+    /// Tensors, with offsets that lie inside the file.
+    pub(super) metadata: Metadata,
+    /// Number formats that the safetensors crate does not know, by tensor: the metadata call these U8.
+    pub(super) unknown: BTreeMap<String, String>,
+}
+
+/// Reads the header.
+pub(super) fn read(file: &Bytes) -> std::io::Result<Result<Header, SafetensorsProblem>> {
+    let size = file.len();
+    let mut prefix = [0; PREFIX];
+    if size < PREFIX as u64 {
+        return Ok(Err(SafetensorsProblem::Short { bytes: size }));
+    }
+    file.read_at(0, &mut prefix)?;
+    let header = u64::from_le_bytes(prefix);
+    if header > size - PREFIX as u64 {
+        return Ok(Err(SafetensorsProblem::HeaderLength { header, bytes: size }));
+    }
+    if header > MOST_HEADER {
+        return Ok(Err(unreadable(format!("{header} bytes are more than the format allows, {MOST_HEADER}"))));
+    }
+    let mut text = vec![0; header as usize];
+    file.read_at(PREFIX, &mut text)?;
+    Ok(parse(&text, size))
+}
+
+fn parse(text: &[u8], size: u64) -> Result<Header, SafetensorsProblem> {
+    let Entries { mut tensors, metadata } =
+        serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))?;
     check_names(&tensors)?;
     tensors.sort_by_key(|(_, place)| place.data_offsets);
-    check_offsets(&tensors, size, PREFIX as u64 + header)?;
-    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| unreadable(error.to_string()))?;
-    Ok((PREFIX + header, metadata))
+    let data = PREFIX + text.len();
+    check_offsets(&tensors, size, data as u64)?;
+    let mut unknown = BTreeMap::new();
+    let infos = tensors.into_iter().map(|(name, Place { dtype, shape, data_offsets: (start, end) })| {
+        let known = safetensors::Dtype::deserialize(serde_json::Value::from(dtype.as_str())).ok();
+        let data_offsets = (start as usize, end as usize);
+        let shape = if known.is_some() { shape } else { vec![data_offsets.1 - data_offsets.0] };
+        if known.is_none() {
+            unknown.insert(name.clone(), dtype);
+        }
+        (name, TensorInfo { dtype: known.unwrap_or(safetensors::Dtype::U8), shape, data_offsets })
+    });
+    let metadata = Metadata::new(metadata, infos.collect()).map_err(|error| unreadable(error.to_string()))?;
+    Ok(Header { data, metadata, unknown })
+}
+
+fn unreadable(reason: String) -> SafetensorsProblem {
+    SafetensorsProblem::Header { reason }
 }
 
 fn check_names(tensors: &[(String, Place)]) -> Result<(), SafetensorsProblem> {
     let mut seen = BTreeSet::new();
-    for (tensor, place) in tensors {
-        if !seen.insert(tensor) {
-            return Err(SafetensorsProblem::Duplicate { tensor: tensor.clone() });
-        }
-        // A name that the format does not know would otherwise be reported without the tensor.
-        if safetensors::Dtype::deserialize(serde_json::Value::from(place.dtype.as_str())).is_err() {
-            return Err(SafetensorsProblem::Dtype { tensor: tensor.clone(), dtype: place.dtype.clone() });
-        }
+    match tensors.iter().find(|(tensor, _)| !seen.insert(tensor)) {
+        Some((tensor, _)) => Err(SafetensorsProblem::Duplicate { tensor: tensor.clone() }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Tensors, in the order of their offsets, must follow each other without overlap or gap and end where the file of `size` bytes does.
@@ -201,12 +236,14 @@ fn check_offsets(tensors: &[(String, Place)], size: u64, data: u64) -> Result<()
 #[derive(Deserialize)]
 struct Place {
     dtype: String,
+    shape: Vec<usize>,
     data_offsets: (u64, u64),
 }
 
 /// A header's entries as they stand there: a map would hide a name that stands there twice.
 struct Entries {
     tensors: Vec<(String, Place)>,
+    metadata: Option<HashMap<String, String>>,
 }
 
 impl<'de> Deserialize<'de> for Entries {
@@ -220,15 +257,15 @@ impl<'de> Deserialize<'de> for Entries {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut tensors = Vec::new();
+                let (mut tensors, mut metadata) = (Vec::new(), None);
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
+                        metadata = map.next_value()?;
                     } else {
                         tensors.push((name, map.next_value()?));
                     }
                 }
-                Ok(Entries { tensors })
+                Ok(Entries { tensors, metadata })
             }
         }
         deserializer.deserialize_map(Collect)

@@ -1,25 +1,26 @@
-//! Weights in safetensors files, mapped into memory: one file, or shards with an index.
+//! Weights in safetensors files: one file, or shards with an index.
 //!
 //! Everything is known from the headers; the data is touched only when a tensor is read.
 
 mod fingerprint;
 mod header;
+mod index;
+mod names;
 mod quantised;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
 
 use ruminate_shaders::Dtype;
-use serde::Deserialize;
 
+pub(crate) use self::index::is_weights;
+use self::index::{Files, SINGLE, is_beside};
 pub use header::SafetensorsProblem;
+pub use index::ShardIndex;
 pub(crate) use quantised::{FORMAT, Part, Quantised, VERSION};
 
+use crate::config::Config;
 use crate::error::{Error, Result, TensorProblem};
 use crate::source::{Bytes, Source};
-
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// A tensor that an architecture asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,15 @@ pub struct TensorInfo {
     pub file: String,
 }
 
+/// A tensor that is stored beside the weights and that no model reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusedTensor {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// File that holds it.
+    pub file: String,
+}
+
 /// A tensor's data.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
@@ -54,21 +64,34 @@ pub struct TensorView<'a> {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// The bytes, little-endian, at any alignment.
-    pub data: &'a [u8],
     file: &'a Bytes,
     start: usize,
+    bytes: usize,
 }
 
 /// The tensors of a checkpoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Checkpoint {
     files: Vec<Bytes>,
     tensors: BTreeMap<String, Entry>,
+    /// Tensors in number formats that the engine does not read, which matters only if one of them is needed.
+    unreadable: BTreeMap<String, Unreadable>,
+    /// Names that two files hold, where no index says which of them counts.
+    twice: BTreeMap<String, [String; 2]>,
+    /// Names under which shared tensors are stored, by the names that a file's metadata say they stand for.
+    stands_for: BTreeMap<String, String>,
+    unused: Vec<UnusedTensor>,
     quantised: bool,
 }
 
 #[derive(Debug)]
+struct Unreadable {
+    file: String,
+    dtype: String,
+    shape: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
     info: TensorInfo,
     place: usize,
@@ -77,7 +100,7 @@ struct Entry {
 }
 
 /// Where the parts of a matrix in blocks begin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Blocks {
     matrix: Quantised,
     starts: Vec<usize>,
@@ -93,7 +116,7 @@ pub(crate) struct BlocksView<'a> {
 }
 
 impl BlocksView<'_> {
-    /// Reads bytes of one of the parts into `out`, from the file and not from the mapping.
+    /// Reads bytes of one of the parts into `out`.
     ///
     /// # Errors
     /// The system's.
@@ -103,7 +126,7 @@ impl BlocksView<'_> {
 }
 
 impl TensorView<'_> {
-    /// Reads bytes of the data into `out`, from the file and not from the mapping: for weights that are passed on at once.
+    /// Reads bytes of the data, little-endian, from an offset on until `out` is full.
     ///
     /// # Errors
     /// The system's.
@@ -111,116 +134,201 @@ impl TensorView<'_> {
         self.file.read_at(self.start + offset, out)
     }
 
+    /// All bytes of the data. Of a matrix in blocks, these are the numbers without their factors.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn bytes(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes];
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Decodes the values from `start` on into `out`.
+    ///
+    /// # Errors
+    /// The system's.
     ///
     /// # Panics
     /// If the tensor has fewer values.
-    pub fn decode(&self, start: usize, out: &mut [f32]) {
+    pub fn decode(&self, start: usize, out: &mut [f32]) -> std::io::Result<()> {
         let size = self.dtype.bytes() as usize;
-        self.dtype.decode_bytes(&self.data[start * size..], out);
+        assert!((start + out.len()) * size <= self.bytes, "the tensor has fewer values");
+        let mut raw = vec![0; out.len() * size];
+        self.read_at(start * size, &mut raw)?;
+        self.dtype.decode_bytes(&raw, out);
+        Ok(())
     }
 }
 
 impl Checkpoint {
-    /// Maps the files and reads their headers. Tensors that `ignore` names are left out, and a shard that holds nothing else is not
+    /// Opens the weights of a model of this configuration: reads the headers of the files that hold tensors which the model reads, and compares names,
+    /// number formats and shapes with what it needs.
+    ///
+    /// Where an index assigns a tensor to a shard, other copies do not count. A shared tensor may be stored under any of its names: the tied head for the
+    /// embedding, and what the files' metadata say. Buffers beside the weights are left out, see [`Self::unused`].
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Content`], [`Error::Json`] or [`Error::Safetensors`] say which file is damaged and how; [`Error::Tensors`] lists everything
+    /// that is missing, unknown, or of a number format or shape that does not fit.
+    pub fn for_config(source: &Source, config: &Config) -> Result<Self> {
+        let files = Files::find(source)?;
+        let index = files.index();
+        let unread = names::unread(config, |name| index.is_some_and(|index| index.shard(name).is_some()));
+        let ignore = |name: &str| index.is_some() && unread(name);
+        let mut checkpoint = Self::read(source, &files, &ignore)?;
+        let expected = config.tensors();
+        if let Some(index) = index {
+            let unused = index.tensors().filter(|(name, _)| unread(name) && quantised::base(name) != names::HEAD);
+            let tensor = |(name, file): (&str, &str)| UnusedTensor { name: name.to_owned(), file: file.to_owned() };
+            checkpoint.unused = unused.map(tensor).collect();
+        }
+        if config.tie_embeddings {
+            checkpoint.share(names::EMBEDDING, names::HEAD);
+            checkpoint.forget(names::HEAD);
+        }
+        for Expected { name, .. } in expected.iter().filter(|tensor| tensor.required) {
+            if let Some(stored) = checkpoint.stands_for.get(name).cloned() {
+                checkpoint.share(name, &stored);
+            }
+        }
+        checkpoint.check(&expected)?;
+        checkpoint.set_aside(&expected);
+        Ok(checkpoint)
+    }
+
+    /// Reads the headers of all files, whatever the model. Tensors that `ignore` names are left out, and a shard to which an index assigns nothing else is not
     /// opened and need not exist.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Json`] or [`Error::Safetensors`] say which file is damaged and how.
+    /// As [`Self::for_config`], but for [`Error::Tensors`], which [`Self::check`] may give.
     pub fn open(source: &Source, ignore: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let mut checkpoint = Self { files: Vec::new(), tensors: BTreeMap::new(), quantised: false };
-        if source.exists(SINGLE) {
-            checkpoint.add(source, SINGLE, ignore)?;
-        } else if source.exists(INDEX) {
-            checkpoint.add_shards(source, ignore)?;
-        } else {
-            let error = std::io::Error::new(std::io::ErrorKind::NotFound, format!("neither it nor {INDEX} is there"));
-            return Err(Error::File { file: source.describe(SINGLE), source: error });
+        Self::read(source, &Files::find(source)?, ignore)
+    }
+
+    fn read(source: &Source, files: &Files, ignore: &dyn Fn(&str) -> bool) -> Result<Self> {
+        let mut checkpoint = Self::default();
+        match files {
+            Files::Single => drop(checkpoint.add(source, SINGLE, ignore)?),
+            Files::Shards(shards) => {
+                for shard in shards {
+                    checkpoint.add(source, shard, ignore)?;
+                }
+            }
+            Files::Indexed(index) => {
+                let wrong =
+                    |problem| Error::Safetensors { file: source.describe("model.safetensors.index.json"), problem };
+                for (shard, names) in index.assigned(ignore) {
+                    if !is_beside(shard) || !source.exists(shard) {
+                        let tensor = names.first().map_or_else(String::new, ToString::to_string);
+                        return Err(wrong(SafetensorsProblem::MissingShard { shard: shard.to_owned(), tensor }));
+                    }
+                    // A copy of what the index assigns to another shard does not count.
+                    let elsewhere = |name: &str| index.shard(name).is_some_and(|other| other != shard);
+                    let held = checkpoint.add(source, shard, &|name| ignore(name) || elsewhere(name))?;
+                    if let Some(name) = names.iter().find(|name| !held.contains(**name)) {
+                        let (tensor, shard) = ((*name).to_owned(), shard.to_owned());
+                        return Err(wrong(SafetensorsProblem::NotInShard { tensor, shard }));
+                    }
+                }
+            }
         }
         Ok(checkpoint)
     }
 
-    fn add_shards(&mut self, source: &Source, ignore: &dyn Fn(&str) -> bool) -> Result<()> {
-        let file = source.describe(INDEX);
-        let index: Index = serde_json::from_slice(&source.read(INDEX)?)
-            .map_err(|error| Error::Json { file: file.clone(), source: error })?;
-        let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (name, shard) in index.weight_map.iter().filter(|(name, _)| !ignore(name)) {
-            shards.entry(shard).or_default().push(name);
-        }
-        let wrong = |problem| Error::Safetensors { file: file.clone(), problem };
-        for (shard, names) in shards {
-            if !is_beside(shard) || !source.exists(shard) {
-                let tensor = names.first().map_or_else(String::new, ToString::to_string);
-                return Err(wrong(SafetensorsProblem::MissingShard { shard: shard.to_owned(), tensor }));
-            }
-            let held = self.add(source, shard, ignore)?;
-            if let Some(name) = names.iter().find(|name| !held.contains(**name)) {
-                return Err(wrong(SafetensorsProblem::NotInShard {
-                    tensor: (*name).to_owned(),
-                    shard: shard.to_owned(),
-                }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the tensors of a file; gives their names, as they stand there.
+    /// Adds the tensors of a file; gives their names, as they stand there. `ignore` hears the names of stored tensors.
     fn add(&mut self, source: &Source, name: &str, ignore: &dyn Fn(&str) -> bool) -> Result<BTreeSet<String>> {
-        let bytes = source.map(name)?;
+        let file = source.open(name)?;
+        let failed = |error| Error::File { file: source.describe(name), source: error };
         let wrong = |problem| Error::Safetensors { file: source.describe(name), problem };
-        let (data, metadata) = header::read(&bytes).map_err(wrong)?;
+        let header = header::read(&file).map_err(failed)?.map_err(wrong)?;
+        let (data, metadata, place) = (header.data, header.metadata, self.files.len());
         let mut taken = BTreeSet::new();
         let quantised = quantised::read(&metadata).map_err(wrong)?;
         self.quantised |= quantised.is_some();
         for (tensor, (matrix, parts)) in quantised.unwrap_or_default() {
-            taken.extend(matrix.parts().iter().map(|part| format!("{tensor}{}", part.suffix)));
-            if ignore(&tensor) {
+            let stored: Vec<String> = matrix.parts().iter().map(|part| format!("{tensor}{}", part.suffix)).collect();
+            let left_out = ignore(&tensor) || stored.iter().any(|stored| ignore(stored));
+            taken.extend(stored);
+            if left_out {
                 continue;
             }
             let bytes = parts.iter().map(|part| (part.data_offsets.1 - part.data_offsets.0) as u64).sum();
             let starts: Vec<usize> = parts.iter().map(|part| data + part.data_offsets.0).collect();
             let shape = matrix.shape.map(|size| size as usize).to_vec();
             let info = TensorInfo { name: tensor.clone(), dtype: matrix.dtype, shape, bytes, file: name.to_owned() };
-            let place = self.files.len();
-            let entry = Entry { info, place, start: starts[0], blocks: Some(Blocks { matrix, starts }) };
-            self.insert(tensor, entry).map_err(wrong)?;
+            self.insert(tensor, Entry { info, place, start: starts[0], blocks: Some(Blocks { matrix, starts }) });
         }
-        for (tensor, info) in metadata.tensors() {
+        let all: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
+        let held = all.keys().cloned().collect();
+        for (tensor, info) in all {
             if ignore(&tensor) || taken.contains(&tensor) {
                 continue;
             }
-            let dtype = match info.dtype {
-                safetensors::Dtype::F32 => Dtype::F32,
-                safetensors::Dtype::F16 => Dtype::F16,
-                safetensors::Dtype::BF16 => Dtype::Bf16,
-                other => return Err(wrong(SafetensorsProblem::Dtype { tensor, dtype: other.to_string() })),
+            let known = match info.dtype {
+                safetensors::Dtype::F32 => Some(Dtype::F32),
+                safetensors::Dtype::F16 => Some(Dtype::F16),
+                safetensors::Dtype::BF16 => Some(Dtype::Bf16),
+                _ => None,
             };
             let (start, end) = info.data_offsets;
-            let shape = info.shape.clone();
-            let entry = Entry {
-                info: TensorInfo {
-                    name: tensor.clone(),
-                    dtype,
-                    shape,
-                    bytes: (end - start) as u64,
-                    file: name.to_owned(),
-                },
-                place: self.files.len(),
-                start: data + start,
-                blocks: None,
+            let Some(dtype) = known else {
+                let dtype = header.unknown.get(&tensor).cloned().unwrap_or_else(|| info.dtype.to_string());
+                let other = Unreadable { file: name.to_owned(), dtype, shape: info.shape.clone() };
+                self.unreadable.insert(tensor, other);
+                continue;
             };
-            self.insert(tensor, entry).map_err(wrong)?;
+            let (shape, bytes, file) = (info.shape.clone(), (end - start) as u64, name.to_owned());
+            let info = TensorInfo { name: tensor.clone(), dtype, shape, bytes, file };
+            self.insert(tensor, Entry { info, place, start: data + start, blocks: None });
         }
-        self.files.push(bytes);
-        Ok(metadata.tensors().into_keys().collect())
+        self.stands_for.extend(metadata.metadata().iter().flatten().map(|(name, kept)| (name.clone(), kept.clone())));
+        self.files.push(file);
+        Ok(held)
     }
 
-    fn insert(&mut self, tensor: String, entry: Entry) -> Result<(), SafetensorsProblem> {
-        match self.tensors.insert(tensor, entry) {
-            Some(Entry { info, .. }) => Err(SafetensorsProblem::InTwoFiles { tensor: info.name, other: info.file }),
-            None => Ok(()),
+    fn insert(&mut self, tensor: String, entry: Entry) {
+        let second = entry.info.file.clone();
+        if let Some(Entry { info, .. }) = self.tensors.insert(tensor, entry) {
+            self.twice.insert(info.name, [info.file, second]);
         }
+    }
+
+    /// Lets the tensor that is stored as `stored` stand for `name` too, unless one is stored under that name.
+    fn share(&mut self, name: &str, stored: &str) {
+        if self.tensors.contains_key(name) || self.unreadable.contains_key(name) {
+            return;
+        }
+        if let Some(mut entry) = self.tensors.get(stored).cloned() {
+            name.clone_into(&mut entry.info.name);
+            self.tensors.insert(name.to_owned(), entry);
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.tensors.remove(name);
+        self.unreadable.remove(name);
+        self.twice.remove(name);
+    }
+
+    /// Moves what is not part of the architecture from the tensors to the unused ones.
+    fn set_aside(&mut self, expected: &[Expected]) {
+        let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        let surplus: Vec<String> = self.tensors.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
+        let read = surplus.into_iter().filter_map(|name| self.tensors.remove(&name).map(|it| (name, it.info.file)));
+        let mut unused: Vec<UnusedTensor> = read.map(|(name, file)| UnusedTensor { name, file }).collect();
+        unused.extend(
+            std::mem::take(&mut self.unreadable).into_iter().map(|(name, it)| UnusedTensor { name, file: it.file }),
+        );
+        self.unused.append(&mut unused);
+        self.unused.sort_by(|a, b| a.name.cmp(&b.name));
+        self.unused.dedup();
+    }
+
+    /// Tensors beside the weights that the model does not read, by name: buffers of the code that wrote the checkpoint. A copy of a tied head does not count.
+    #[must_use]
+    pub fn unused(&self) -> &[UnusedTensor] {
+        &self.unused
     }
 
     /// Whether the files are what `ruminate quantize` writes: matrices are held as they are stored, and not rounded again.
@@ -246,10 +354,15 @@ impl Checkpoint {
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let Entry { info, place, start, blocks } = self.tensors.get(name)?;
-        let file = &self.files[*place];
         let numbers = blocks.as_ref().map(|it| it.matrix.shape[0] as usize * it.matrix.rows().number_bytes());
-        let data = &file[*start..*start + numbers.unwrap_or(info.bytes as usize)];
-        Some(TensorView { dtype: info.dtype, shape: info.shape.clone(), data, file, start: *start })
+        let bytes = numbers.unwrap_or(info.bytes as usize);
+        Some(TensorView {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            file: &self.files[*place],
+            start: *start,
+            bytes,
+        })
     }
 
     /// A tensor's data.
@@ -261,16 +374,26 @@ impl Checkpoint {
         self.tensor(name).ok_or_else(missing)
     }
 
-    /// Compares names and shapes with what an architecture asks for.
+    /// Compares names, number formats and shapes with what an architecture asks for.
     ///
     /// # Errors
-    /// [`Error::Tensors`] lists everything that is missing, surplus or of another shape.
+    /// [`Error::Tensors`] lists everything that is missing, that is a weight which the architecture does not know, or that does not fit.
     pub fn check(&self, expected: &[Expected]) -> Result<()> {
         let mut problems = Vec::new();
         for Expected { name, shape, required } in expected {
-            match self.tensors.get(name) {
-                None if *required => problems.push(TensorProblem::Missing { name: name.clone(), shape: shape.clone() }),
-                Some(entry) if entry.info.shape != *shape => problems.push(TensorProblem::Shape {
+            let copies = self.twice.get(name).cloned();
+            if let Some([first, second]) = copies {
+                problems.push(TensorProblem::InTwoFiles { name: name.clone(), first, second });
+            }
+            match (self.tensors.get(name), self.unreadable.get(name)) {
+                (None, Some(Unreadable { file, dtype, .. })) => {
+                    let (name, file, dtype) = (name.clone(), file.clone(), dtype.clone());
+                    problems.push(TensorProblem::Dtype { name, file, dtype });
+                }
+                (None, None) if *required => {
+                    problems.push(TensorProblem::Missing { name: name.clone(), shape: shape.clone() });
+                }
+                (Some(entry), _) if entry.info.shape != *shape => problems.push(TensorProblem::Shape {
                     name: name.clone(),
                     file: entry.info.file.clone(),
                     found: entry.info.shape.clone(),
@@ -280,20 +403,18 @@ impl Checkpoint {
             }
         }
         let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-        for info in self.tensors().filter(|info| !known.contains(info.name.as_str())) {
-            problems.push(TensorProblem::Surplus { name: info.name.clone(), file: info.file.clone() });
+        let readable = self.tensors().map(|info| (info.name.as_str(), true, info.shape.as_slice(), &info.file));
+        let unreadable = self.unreadable.iter();
+        // What is no number with a fraction is no weight.
+        let unreadable =
+            unreadable.map(|(name, it)| (name.as_str(), it.dtype.starts_with('F'), it.shape.as_slice(), &it.file));
+        let mut surplus: Vec<_> = readable.chain(unreadable).filter(|(name, ..)| !known.contains(name)).collect();
+        surplus.sort_unstable_by_key(|(name, ..)| *name);
+        for (name, _, _, file) in
+            surplus.into_iter().filter(|&(name, is_float, shape, _)| names::is_weight(name, is_float, shape))
+        {
+            problems.push(TensorProblem::Surplus { name: name.to_owned(), file: file.clone() });
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Tensors(problems)) }
     }
-}
-
-/// Whether a shard's name is that of a file beside the index, not a path to somewhere else.
-fn is_beside(shard: &str) -> bool {
-    let mut parts = Path::new(shard).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
-}
-
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
 }

@@ -26,6 +26,14 @@ use super::header::SafetensorsProblem;
 pub(crate) const FORMAT: &str = "ruminate";
 pub(crate) const VERSION: &str = "1";
 
+/// Ends of the names of the tensors that a matrix in blocks is stored as.
+pub(super) const SUFFIXES: [&str; 5] = [".q8", ".q4", ".q4_1", ".scale", ".min"];
+
+/// The name of the matrix that a stored tensor is, or is part of.
+pub(super) fn base(stored: &str) -> &str {
+    SUFFIXES.iter().find_map(|suffix| stored.strip_suffix(suffix)).unwrap_or(stored)
+}
+
 /// A matrix in blocks, as the metadata describe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quantised {
@@ -115,8 +123,10 @@ pub(super) fn read(metadata: &Metadata) -> Result<Option<Found>, SafetensorsProb
         return Err(SafetensorsProblem::Version { found: version.to_owned() });
     }
     let tensors = metadata.tensors();
-    let described = said.iter().filter(|(key, _)| !matches!(key.as_str(), "format" | "version"));
-    let matrices = described.map(|(name, text)| {
+    // In order, so that the same file gives the same message every time.
+    let described: BTreeMap<_, _> =
+        said.iter().filter(|(key, _)| !matches!(key.as_str(), "format" | "version")).collect();
+    let matrices = described.into_iter().map(|(name, text)| {
         let wrong = |reason| SafetensorsProblem::Described { tensor: name.clone(), reason };
         let matrix = Quantised::parse(text).map_err(wrong)?;
         let found = |part: &Part| {

@@ -4,15 +4,19 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::BESIDE;
+use super::{BESIDE, leftovers};
 use crate::error::{Error, Result};
 use crate::source::Source;
 
 /// The folder that is written.
+///
+/// Where a model is overwritten, the new one is made in a folder beside it, and the two change places when it is whole: at every moment either the old model
+/// or the new one can be loaded.
 pub(super) struct Folder {
     path: PathBuf,
+    beside: Option<TempDir>,
     finished: Vec<(String, NamedTempFile)>,
     /// The folder was made here: if nothing comes of it, it goes.
     made: bool,
@@ -24,9 +28,6 @@ pub(super) struct Writer {
     path: PathBuf,
     file: NamedTempFile,
 }
-
-/// What says that a folder is a model.
-const CONFIG: &str = "config.json";
 
 impl Folder {
     /// A folder that is new or empty, or may be overwritten, and is not the one that is read.
@@ -42,23 +43,31 @@ impl Folder {
         {
             return wrong("holds the model that is read; give another folder");
         }
+        leftovers::clear(path)?;
         let empty = std::fs::read_dir(path).map_err(|error| failed(path, error))?.next().is_none();
         if !empty && !force {
             return wrong("is not empty; give another folder, or --force to overwrite a model in it");
         }
         replaceable(path)?;
-        Ok(Self { path: path.to_path_buf(), finished: Vec::new(), made })
+        let beside = if empty { None } else { Some(leftovers::beside(path)?) };
+        Ok(Self { path: path.to_path_buf(), beside, finished: Vec::new(), made })
+    }
+
+    /// Where files are made.
+    fn place(&self) -> &Path {
+        self.beside.as_ref().map_or(&self.path, TempDir::path)
     }
 
     /// A file that has its name only in the end. Until then it goes with the value.
     pub(super) fn file(&self, name: &str) -> Result<Writer> {
         let path = self.path.join(name);
         let mut builder = Builder::new();
-        builder.prefix(".quantize-").suffix(".part");
+        let prefix = leftovers::prefix();
+        builder.prefix(&prefix).suffix(".part");
         // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(&self.path).map_err(|error| failed(&path, error))?;
+        let file = builder.tempfile_in(self.place()).map_err(|error| failed(&path, error))?;
         Ok(Writer { name: name.to_owned(), path, file })
     }
 
@@ -76,38 +85,27 @@ impl Folder {
         self.finish(writer)
     }
 
-    /// Gives the files their names, in the order in which they were finished; gives names and sizes. Weights of a model that was here before and
-    /// is overwritten go.
+    /// Gives the files their names, in the order in which they were finished; gives names and sizes. A model that was here before is replaced as a whole;
+    /// files of others stay.
     pub(super) fn commit(mut self) -> Result<Vec<(String, u64)>> {
         let files = std::mem::take(&mut self.finished);
-        self.remove(CONFIG)?;
-        for entry in std::fs::read_dir(&self.path).map_err(|error| failed(&self.path, error))? {
-            let entry = entry.map_err(|error| failed(&self.path, error))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if is_weights(&name) {
-                self.remove(&name)?;
-            }
-        }
         let mut written = Vec::new();
         for (name, file) in files {
             let path = self.path.join(&name);
-            let file = file.persist(&path).map_err(|error| failed(&path, error.error))?;
+            let file = file.persist(self.place().join(&name)).map_err(|error| failed(&path, error.error))?;
             written.push((name, file.metadata().map_err(|error| failed(&path, error))?.len()));
             self.made = false;
         }
         // The names, too; what cannot be opened as a file need not be.
-        if let Ok(folder) = File::open(&self.path) {
-            let _ = folder.sync_all();
+        let sync = |path: &Path| drop(File::open(path).map(|folder| folder.sync_all()));
+        sync(self.place());
+        if let Some(beside) = self.beside.take() {
+            leftovers::exchange(beside, &self.path)?;
+            if let Some(parent) = self.path.canonicalize().ok().as_deref().and_then(Path::parent) {
+                sync(parent);
+            }
         }
         Ok(written)
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        let path = self.path.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, error)),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -135,7 +133,7 @@ fn replaceable(folder: &Path) -> Result<()> {
 }
 
 /// Whether a file of this name holds weights, or says where they are.
-fn is_weights(name: &str) -> bool {
+pub(super) fn is_weights(name: &str) -> bool {
     name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
 }
 
@@ -158,7 +156,7 @@ impl Writer {
     }
 }
 
-fn failed(path: &Path, source: std::io::Error) -> Error {
+pub(super) fn failed(path: &Path, source: std::io::Error) -> Error {
     Error::Write { file: path.display().to_string(), source }
 }
 

@@ -3,10 +3,11 @@
 //! What a device does while it loads (see [`weight`](ruminate_shaders::weight)) is done here once and for all, with the same numbers to the bit. The
 //! tensors of a file and their places follow from the shapes, so its header is written first, and then blocks of rows as a few threads finish
 //! them: no more of the model than that is ever in memory. Files have a temporary name until all of them are whole, and `config.json`, without which
-//! a folder is no model, gets its name last.
+//! a folder is no model, gets its name last. A model that is overwritten can be loaded until the new one takes its place as a whole.
 
 mod files;
 mod layout;
+mod leftovers;
 mod rows;
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::path::Path;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::matmul::Arithmetic;
 
-use crate::arch::{Weights, pipeline, raven_tensors};
+use crate::arch::{Weights, pipeline};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, GenerationConfig};
@@ -101,13 +102,11 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
     // What is wrong beside the weights should be said before they are read.
     let tokenizer = Tokenizer::open(source, &config, &GenerationConfig::open(source)?)?;
     drop((tokenizer, ChatTemplate::open(source)?));
-    let copy = config.tie_embeddings;
     let opened;
     let (weights, dtypes) = match source {
         Source::Synthetic(made) => (Weights::Synthetic(made), options.precision.dtypes(&config)?),
         _ => {
-            opened = Checkpoint::open(source, &|name| copy && name == "lm_head.weight")?;
-            opened.check(&raven_tensors(&config))?;
+            opened = Checkpoint::for_config(source, &config)?;
             if opened.is_quantised() {
                 return Err(Error::Quantised { stored: opened.dtypes(&config, &Precision::default())? });
             }

@@ -231,7 +231,7 @@ fn broken_json_is_reported_with_file_line_and_column() -> Result<()> {
 
 #[trial]
 fn a_file_in_a_model_folder_stands_for_the_folder_and_other_paths_are_explained() -> Result<()> {
-    let Source::Dir(found) = Source::dir(golden_folder("tiny").join("tokenizer.json"))? else { bail!("no folder") };
+    let Source::Dir(found) = Source::dir(golden_folder("tiny").join("config.json"))? else { bail!("no folder") };
     assert_eq!(found, golden_folder("tiny"));
     let empty = Folder::new()?;
     for path in [empty.path().to_path_buf(), empty.path().join("nowhere")] {
@@ -267,7 +267,7 @@ fn generation_defaults_out_of_range_are_refused() -> Result<()> {
     let cases = [
         ("temperature", json!(-0.1)),
         ("temperature", json!("hot")),
-        ("top_k", json!(-1)),
+        ("top_k", json!(-2)),
         ("top_k", json!(1.5)),
         ("top_p", json!(1.5)),
         ("min_p", json!(-0.5)),
@@ -278,7 +278,10 @@ fn generation_defaults_out_of_range_are_refused() -> Result<()> {
         ("do_sample", json!(1)),
     ];
     for (field, wrong) in cases {
-        assert_refused(open_generation(&json!({ field: wrong }))?, field, &wrong)?;
+        // A token id is always used; what else is wrong matters where it is used.
+        let opened = open_generation(&json!({ field: wrong }))?;
+        let checked = opened.and_then(|config| config.check(field).map(|()| config));
+        assert_refused(checked, field, &wrong)?;
     }
     Ok(())
 }

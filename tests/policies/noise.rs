@@ -74,7 +74,7 @@ fn last_norm(config: &Config) -> Result<Vec<f32>> {
     let name = format!("transformer.core_block.{}.norm_4.weight", config.n_layers_in_recurrent_block - 1);
     let checkpoint = Checkpoint::open(&demo::source(), &|_| false)?;
     let mut values = vec![0.0; config.n_embd as usize];
-    checkpoint.required(&name)?.decode(0, &mut values);
+    checkpoint.required(&name)?.decode(0, &mut values)?;
     Ok(values)
 }
 

@@ -1,6 +1,8 @@
 //! Bad input, broken servers, and machines that are not as they should be.
 
 mod bad_input;
+mod command;
+mod other_writers;
 #[cfg(feature = "pull")]
 mod pull;
 

@@ -58,7 +58,8 @@ fn duplicate_names() -> Result<()> {
     model_refused(&folder, &[WEIGHTS, "two tensors named a", "keep one"])?;
     let folder = sharded(|_| {})?;
     folder.write(SECOND, Parts::demo()?.only(|name| name != "freqs_cis")?)?;
-    model_refused(&folder, &[SECOND, &format!("which {FIRST} holds too"), "do not belong together"])
+    std::fs::remove_file(folder.path().join(INDEX))?;
+    model_refused(&folder, &[&format!("is in {FIRST} and in {SECOND}"), "do not belong together"])
 }
 
 #[trial(full)]
@@ -72,6 +73,9 @@ fn index_naming_a_missing_file() -> Result<()> {
         model_refused(&folder, &[INDEX, &words, "fetch that file or the matching index"])?;
     }
     std::fs::remove_file(folder.path().join(INDEX))?;
+    std::fs::remove_file(folder.path().join(FIRST))?;
+    model_refused(&folder, &[INDEX, "is not there, nor is", FIRST])?;
+    std::fs::remove_file(folder.path().join(SECOND))?;
     model_refused(&folder, &[WEIGHTS, "neither it nor", INDEX])
 }
 
@@ -114,7 +118,7 @@ fn weights_too_large_for_the_dtype() -> Result<()> {
 fn number_format_that_is_not_read() -> Result<()> {
     for (dtype, bytes) in [("I64", 8), ("F8_E4M3", 1), ("Q4_K", 8)] {
         let file = safetensors_of(&[(NORM, dtype, &[1], &vec![0; bytes])]);
-        let words = format!("stores {NORM} as {dtype}; supported: F32, F16, BF16");
+        let words = format!("{NORM} in {WEIGHTS} is stored as {dtype}; supported: F32, F16, BF16");
         model_refused(&with_weights(&file)?, &[WEIGHTS, &words])?;
     }
     Ok(())
@@ -218,7 +222,7 @@ fn tokenizer_of_another_vocabulary() -> Result<()> {
 #[trial(full)]
 fn end_tokens_that_do_not_exist() -> Result<()> {
     let with = |value: Value| with_json("generation_config.json", |config| config["eos_token_id"] = value);
-    for wrong in [json!([420, "x"]), json!([-1])] {
+    for wrong in [json!([420, "x"]), json!([-2])] {
         let words = ["generation_config.json: `eos_token_id` is ", "supported: a token id or a list of token ids"];
         model_refused(&with(wrong)?, &words)?;
     }

@@ -3,6 +3,7 @@
 
 mod bed;
 mod broken;
+mod mirrors;
 mod refused;
 mod server;
 mod whole;

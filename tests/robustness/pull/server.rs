@@ -170,6 +170,11 @@ impl State {
         let Some(first) = lines.next().transpose()? else { return Ok(()) };
         let mut words = first.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        // A proxy is asked with the whole address.
+        let path = path
+            .strip_prefix("http://")
+            .and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned()))
+            .unwrap_or(path);
         let mut request = Request { method, path, cdn, range: None, token: None };
         for line in lines {
             let line = line?;

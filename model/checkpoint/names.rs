@@ -1,0 +1,42 @@
+//! What the name of a stored tensor says: whether it is read, and whether it is a weight at all.
+
+use std::collections::BTreeSet;
+
+use super::quantised::base;
+use crate::config::Config;
+
+/// The embedding matrix.
+pub(super) const EMBEDDING: &str = "transformer.wte.weight";
+/// The output matrix. Where it is tied to the embedding, either of the two names may be stored, and one is enough.
+pub(super) const HEAD: &str = "lm_head.weight";
+
+/// Which of the stored names are not read: buffers, and a tied head where the embedding is stored. `stored` tells whether there is a tensor of a name.
+pub(super) fn unread(config: &Config, stored: impl Fn(&str) -> bool) -> impl Fn(&str) -> bool {
+    let known: BTreeSet<String> = config.tensors().into_iter().map(|tensor| tensor.name).collect();
+    let has_embedding =
+        stored(EMBEDDING) || super::quantised::SUFFIXES.iter().any(|it| stored(&format!("{EMBEDDING}{it}")));
+    let copy = config.tie_embeddings && has_embedding;
+    move |name| {
+        let name = base(name);
+        (copy && name == HEAD) || !(known.contains(name) || is_weight_name(name))
+    }
+}
+
+/// Whether an unknown tensor changes what the model computes, so that leaving it out would be wrong. All others are buffers, which code that wrote the
+/// checkpoint keeps beside its weights: rotary frequencies, position ids, masks, counters.
+pub(super) fn is_weight(name: &str, is_float: bool, shape: &[usize]) -> bool {
+    // GPT-2 calls its causal mask `attn.bias`: `[1, 1, positions, positions]`.
+    let is_mask = last(name) == "bias" && matches!(shape, [_, .., rows, columns] if rows == columns);
+    is_float && is_weight_name(name) && !is_mask
+}
+
+/// The same as far as the name alone tells.
+fn is_weight_name(name: &str) -> bool {
+    let last = last(name);
+    let part = ["weight", "bias", "lora_", "scale", "gamma", "beta", "min"].iter().any(|part| last.contains(part));
+    (part && last != "masked_bias") || super::quantised::SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}

@@ -1,0 +1,129 @@
+//! Folders beside the one that is overwritten, and what programs leave that were ended before they were done.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, TempDir};
+
+use super::BESIDE;
+use super::files::{failed, is_weights};
+use crate::error::Result;
+
+/// Begins the names of files and folders that are not done yet; the number of the process follows.
+const MARK: &str = ".quantize-";
+
+/// The beginning of names that this process makes.
+pub(super) fn prefix() -> String {
+    format!("{MARK}{}-", std::process::id())
+}
+
+/// A new folder beside another one, on the same file system.
+pub(super) fn beside(folder: &Path) -> Result<TempDir> {
+    let (parent, name) = place(folder)?;
+    let made = Builder::new().prefix(&format!(".{name}{}", prefix())).tempdir_in(&parent);
+    made.map_err(|error| failed(&parent, error))
+}
+
+/// Lets a folder beside another one take its place, as one step where the system can. What the other one held that belongs to no model is moved over, the
+/// rest goes.
+pub(super) fn exchange(new: TempDir, folder: &Path) -> Result<()> {
+    let folder = folder.canonicalize().map_err(|error| failed(folder, error))?;
+    let permissions = fs::metadata(&folder).map_err(|error| failed(&folder, error))?.permissions();
+    fs::set_permissions(new.path(), permissions).map_err(|error| failed(&folder, error))?;
+    swap(new.path(), &folder).map_err(|error| failed(&folder, error))?;
+    // The old one now, whose files are not this program's to remove unseen.
+    let old = new.keep();
+    empty_into(&old, &folder)
+}
+
+/// Removes what processes that have ended left in a folder and beside it.
+pub(super) fn clear(folder: &Path) -> Result<()> {
+    for entry in entries(folder)? {
+        if is_dead(&name_of(&entry), MARK) && entry.is_file() {
+            fs::remove_file(&entry).map_err(|error| failed(&entry, error))?;
+        }
+    }
+    let (parent, name) = place(folder)?;
+    // A folder whose parent may not be read has no leftovers there that could be told.
+    for entry in entries(&parent).unwrap_or_default() {
+        if is_dead(&name_of(&entry), &format!(".{name}{MARK}")) && entry.is_dir() {
+            empty_into(&entry, folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves what belongs to no model from one folder to another, unless that has such a file, and removes the rest, and the folder if it is empty then.
+fn empty_into(old: &Path, new: &Path) -> Result<()> {
+    for entry in entries(old)? {
+        let name = name_of(&entry);
+        let done = if is_weights(&name) || BESIDE.contains(&name.as_str()) || name.starts_with(MARK) {
+            fs::remove_file(&entry)
+        } else if new.join(&name).symlink_metadata().is_err() {
+            fs::rename(&entry, new.join(&name))
+        } else {
+            Ok(())
+        };
+        done.map_err(|error| failed(&entry, error))?;
+    }
+    let _ = fs::remove_dir(old);
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn swap(new: &Path, old: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => swap_in_steps(new, old),
+        done => Ok(done?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn swap(new: &Path, old: &Path) -> std::io::Result<()> {
+    swap_in_steps(new, old)
+}
+
+/// Where no system call does it: the old folder is away for a moment, and comes back if the new one cannot take its place.
+fn swap_in_steps(new: &Path, old: &Path) -> std::io::Result<()> {
+    let aside = new.with_extension("old");
+    fs::rename(old, &aside)?;
+    fs::rename(new, old).inspect_err(|_| drop(fs::rename(&aside, old)))?;
+    fs::rename(&aside, new)
+}
+
+/// The folder that a folder lies in, and its own name.
+fn place(folder: &Path) -> Result<(PathBuf, String)> {
+    let whole = folder.canonicalize().map_err(|error| failed(folder, error))?;
+    let name = name_of(&whole);
+    Ok((whole.parent().unwrap_or(&whole).to_path_buf(), name))
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    read.map_err(|error| failed(folder, error))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Whether a name was given by a process that runs no more; those of earlier versions have no number.
+fn is_dead(name: &str, start: &str) -> bool {
+    let Some(rest) = name.strip_prefix(start) else { return false };
+    let process = rest.split_once('-').and_then(|(number, _)| number.parse().ok());
+    process.is_none_or(|process| !is_running(process))
+}
+
+#[cfg(unix)]
+fn is_running(process: i32) -> bool {
+    let Some(process) = rustix::process::Pid::from_raw(process) else { return false };
+    // Not allowed to signal it: somebody else's, but running.
+    !matches!(rustix::process::test_kill_process(process), Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(not(unix))]
+fn is_running(_: i32) -> bool {
+    // Windows refuses to remove what a program has open.
+    false
+}

@@ -1,0 +1,238 @@
+//! The command in surroundings that are not friendly: signals, pipes that nobody asked for, files without end, names that act on the terminal.
+#![cfg(unix)]
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ruminate_tests::demo_files::{Parts, folder, with_weights};
+use ruminate_tests::{Folder, trial};
+
+const PROMPT: &str = "Ball in C. Swap CE AC AB AD AE";
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
+    command.args(arguments).current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("NO_COLOR", "1").env("HOME", home).env("XDG_RUNTIME_DIR", home);
+    command
+}
+
+fn piped(home: &Path, arguments: &[&str], input: &[u8]) -> Result<Output> {
+    let mut child = command(home, arguments).stdin(Stdio::piped()).spawn()?;
+    child.stdin.take().context("stdin is piped")?.write_all(input)?;
+    Ok(child.wait_with_output()?)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn signal(child: &Child, name: &str) -> Result<()> {
+    ensure!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status()?.success());
+    Ok(())
+}
+
+/// Whether a process ends within a time.
+fn ends(child: &mut Child, within: Duration) -> Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < within {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(false)
+}
+
+#[trial]
+fn a_signal_ends_the_program_with_its_own_code() -> Result<()> {
+    let home = Folder::new()?;
+    let deep = ["run", "--cpu", "--steps", "65536", "-p", PROMPT];
+    let sweep = ["sweep", "--cpu", "--steps", "60000"];
+    for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+        for call in [deep.as_slice(), &sweep] {
+            let mut child = command(home.path(), call).spawn()?;
+            std::thread::sleep(Duration::from_millis(700));
+            signal(&child, name)?;
+            // Ctrl-C waits for the work under way.
+            let patience = Duration::from_secs(if name == "INT" { 60 } else { 5 });
+            ensure!(ends(&mut child, patience)?, "{call:?} goes on after SIG{name}");
+            let status = child.wait()?;
+            ensure!(status.code() == Some(code), "{call:?}, SIG{name}: {status:?} {:?}", status.signal());
+        }
+    }
+    Ok(())
+}
+
+#[trial]
+fn a_scripted_chat_ends_at_sigterm_and_not_with_its_script() -> Result<()> {
+    let home = Folder::new()?;
+    let mut child =
+        command(home.path(), &["chat", "--cpu", "--steps", "2000", "-n", "150"]).stdin(Stdio::piped()).spawn()?;
+    let mut input = child.stdin.take().context("stdin is piped")?;
+    input.write_all("Ball in C. Swap CE\n".repeat(200).as_bytes())?;
+    std::thread::sleep(Duration::from_millis(700));
+    signal(&child, "TERM")?;
+    ensure!(ends(&mut child, Duration::from_secs(5))?, "the script goes on");
+    ensure!(child.wait()?.code() == Some(143));
+    Ok(())
+}
+
+#[trial]
+fn a_signal_that_the_parent_ignores_stays_ignored() -> Result<()> {
+    let home = Folder::new()?;
+    for name in ["HUP", "INT", "TERM"] {
+        let script = format!("trap '' {name}; exec \"$0\" sweep --cpu --steps 60000");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_ruminate")]).env("HOME", home.path());
+        let mut child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(700));
+        signal(&child, name)?;
+        let ended = ends(&mut child, Duration::from_secs(1))?;
+        child.kill()?;
+        child.wait()?;
+        ensure!(!ended, "SIG{name} was not ignored");
+    }
+    Ok(())
+}
+
+#[trial]
+fn an_interrupt_before_the_first_token_leaves_a_saved_session() -> Result<()> {
+    let home = Folder::new()?;
+    let call = |steps: &'static str| ["run", "--cpu", "--steps", steps, "-n", "2", "--save-session", "s", "-p", PROMPT];
+    ensure!(command(home.path(), &call("2")).output()?.status.success());
+    let before = std::fs::read(home.path().join("s"))?;
+    let child = command(home.path(), &call("65536")).spawn()?;
+    std::thread::sleep(Duration::from_millis(700));
+    signal(&child, "INT")?;
+    let done = child.wait_with_output()?;
+    ensure!(done.status.code() == Some(130), "{done:?}");
+    ensure!(text(&done.stderr).contains("interrupted before the first token, so s is not written"), "{done:?}");
+    ensure!(std::fs::read(home.path().join("s"))? == before, "the session was replaced");
+    Ok(())
+}
+
+#[trial]
+fn what_is_piped_in_beside_a_prompt_is_named() -> Result<()> {
+    let home = Folder::new()?;
+    home.write("prompt", PROMPT)?;
+    let call = ["run", "--cpu", "--steps", "1", "-n", "1"];
+    for given in [["-p", PROMPT], ["-f", "prompt"]] {
+        let call = [&call[..], &given].concat();
+        let done = piped(home.path(), &call, b"a long document")?;
+        ensure!(done.status.success() && text(&done.stderr).contains("stdin was not read"), "{done:?}");
+        ensure!(!text(&piped(home.path(), &call, b"")?.stderr).contains("stdin"));
+        ensure!(!text(&command(home.path(), &call).output()?.stderr).contains("stdin"));
+        ensure!(piped(home.path(), &[&call[..], &["-q"]].concat(), b"x")?.stderr.is_empty());
+    }
+    let done = piped(home.path(), &[&call[..], &["-"]].concat(), PROMPT.as_bytes())?;
+    ensure!(!text(&done.stderr).contains("stdin"), "{done:?}");
+    Ok(())
+}
+
+#[trial]
+fn a_byte_order_mark_is_no_part_of_a_script_or_a_conversation() -> Result<()> {
+    let home = Folder::new()?;
+    home.write(
+        "saved.json",
+        "\u{feff}[{\"role\": \"user\", \"content\": \"Ball in C.\"}, {\"role\": \"assistant\", \"content\": \" C.\"}]",
+    )?;
+    let done = piped(
+        home.path(),
+        &["chat", "--cpu", "--steps", "1", "-n", "1"],
+        "\u{feff}/steps 3\n/steps\n/load saved.json\n".as_bytes(),
+    )?;
+    let said = text(&done.stderr);
+    ensure!(
+        done.stdout.is_empty() && said.contains("3 steps per token") && said.contains("2 messages from saved.json"),
+        "{done:?}"
+    );
+    Ok(())
+}
+
+#[trial]
+fn texts_without_end_are_refused() -> Result<()> {
+    let home = Folder::new()?;
+    for call in [["run", "--cpu", "-f", "/dev/zero"].as_slice(), &["score", "--cpu", "-f", "/dev/zero"]] {
+        let done = command(home.path(), call).output()?;
+        ensure!(done.status.code() == Some(2) && text(&done.stderr).contains("/dev/zero holds more than"), "{done:?}");
+    }
+    let done = piped(home.path(), &["chat", "--cpu", "--steps", "1", "-n", "1"], b"/load /dev/zero\n")?;
+    ensure!(text(&done.stderr).contains("/dev/zero holds more than"), "{done:?}");
+    Ok(())
+}
+
+#[trial]
+fn names_out_of_files_do_not_act_on_a_terminal() -> Result<()> {
+    let home = Folder::new()?;
+    let mut parts = Parts::demo()?;
+    let entry = parts.header["transformer.ln_f.weight"].take();
+    parts.header.as_object_mut().context("an object")?.remove("transformer.ln_f.weight");
+    parts.header["transformer.\u{1b}[2Jx.\u{9b}weight"] = entry;
+    let model = with_weights(&parts.file())?;
+    let path = model.path().to_str().context("a path in UTF-8")?;
+    let done = command(home.path(), &["run", "--cpu", "-m", path, "x"]).output()?;
+    let said = text(&done.stderr);
+    ensure!(done.status.code() == Some(4) && said.contains("transformer.\\u{1b}[2Jx.\\u{9b}weight"), "{said:?}");
+    ensure!(!said.contains(['\u{1b}', '\u{9b}']), "{said:?}");
+    Ok(())
+}
+
+#[trial]
+fn a_folder_without_a_model_does_not_hide_one_in_the_cache() -> Result<()> {
+    let home = Folder::new()?;
+    let commit = "89abcdef0123456789abcdef0123456789abcdef";
+    let cached = home.path().join(".cache/huggingface/hub/models--own--small");
+    std::fs::create_dir_all(cached.join("refs"))?;
+    std::fs::create_dir_all(cached.join("snapshots").join(commit))?;
+    std::fs::write(cached.join("refs/main"), commit)?;
+    let model = folder()?;
+    for entry in std::fs::read_dir(model.path())? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), cached.join("snapshots").join(commit).join(entry.file_name()))?;
+    }
+    std::fs::create_dir_all(home.path().join("own/small"))?;
+    let call = |name: &str| {
+        command(home.path(), &["run", "--cpu", "--steps", "1", "-n", "1", "-m", name, PROMPT])
+            .env_remove("HF_HOME")
+            .output()
+    };
+    let done = call("own/small")?;
+    ensure!(done.status.success() && text(&done.stderr).contains("the folder own/small holds no model"), "{done:?}");
+    std::fs::remove_dir_all(home.path().join("own"))?;
+    for name in ["own/small/", "https://huggingface.co/own/small", "hf.co/own/small/tree/main"] {
+        let done = call(name)?;
+        ensure!(done.status.success(), "{name}: {done:?}");
+    }
+    let done = call("https://example.org/own/small")?;
+    ensure!(done.status.code() == Some(4) && text(&done.stderr).contains("give owner/name"), "{done:?}");
+    Ok(())
+}
+
+#[trial]
+fn without_a_usable_home_the_user_database_says_where_the_cache_is() -> Result<()> {
+    let home = Folder::new()?;
+    for value in ["", "relative"] {
+        let mut command = command(home.path(), &["run", "--cpu", "-m", "nobody/has-this", "x"]);
+        let done = command.env("HOME", value).env("XDG_CACHE_HOME", "cache").env_remove("HF_HOME").output()?;
+        let said = text(&done.stderr);
+        ensure!(done.status.code() == Some(4) && said.contains("cache: /"), "{said}");
+    }
+    Ok(())
+}
+
+#[trial]
+fn few_file_handles_are_an_error_and_no_panic() -> Result<()> {
+    let home = Folder::new()?;
+    for limit in ["-n 5", "-n 8", "-n 12"] {
+        let script = format!("ulimit {limit}; exec \"$0\" run --cpu --steps 1 -n 1 -p x");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_ruminate")]).env("HOME", home.path()).stdin(Stdio::null());
+        let done = shell.output()?;
+        ensure!(!text(&done.stderr).contains("panicked"), "{limit}: {done:?}");
+    }
+    Ok(())
+}
