@@ -58,8 +58,9 @@ pub fn examine(
     // The cases are made one at a time, because each holds its data.
     type Make = Box<dyn Fn() -> Vec<Case>>;
     let mut jobs: Vec<(&'static Kernel, Option<u32>, Make)> = Vec::new();
+    let caps = device.caps();
     for &kernel in kernels {
-        jobs.push((kernel, None, Box::new(|| kernel.all_cases())));
+        jobs.push((kernel, None, Box::new(move || kernel.cases_for(&caps))));
         for rows in ROWS {
             let work = config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
             jobs.push((kernel, Some(rows), Box::new(move || (kernel.at)(&work))));

@@ -3,7 +3,7 @@
 //! A case is identified by the label of its variant and its name within the kernel: `matvec.bf16.plain.1_row.workgroup/1 row of 33`. Random cases are named by
 //! their seed: `rms_norm.subgroup/random 17`. A test holds the identities unique.
 
-use crate::{Case, KERNELS, Kernel};
+use crate::{Caps, Case, KERNELS, Kernel, reduce};
 
 /// How the names of random cases begin; the seed follows.
 const RANDOM: &str = "random ";
@@ -23,15 +23,30 @@ impl Kernel {
         (self.cases)().into_iter().flat_map(|case| self.reduced(case)).collect()
     }
 
+    /// Every case of [`Kernel::cases`], with the way of reducing that the engine prefers on a device.
+    #[must_use]
+    pub fn cases_for(&self, caps: &Caps) -> Vec<Case> {
+        let mut cases = (self.cases)();
+        if let Some(axis) = self.reduce_axis() {
+            cases.iter_mut().for_each(|case| case.launch.choice.0[axis] = reduce::preferred(caps));
+        }
+        cases
+    }
+
     /// The case of a random shape that a seed gives, once per way of reducing. Named after the seed.
     #[must_use]
     pub fn random_cases(&self, seed: u64) -> Vec<Case> {
         self.reduced(Case { name: format!("{RANDOM}{seed}"), ..(self.random)(seed) })
     }
 
-    /// A case with each option of the axis `reduce`; the case alone if there is no such axis.
+    /// Index of the axis of ways to reduce, if the kernel has one.
+    fn reduce_axis(&self) -> Option<usize> {
+        self.axes.iter().position(|axis| axis.name == reduce::REDUCE.name)
+    }
+
+    /// A case with each way of reducing; the case alone if the kernel does not reduce.
     fn reduced(&self, case: Case) -> Vec<Case> {
-        let Some(axis) = self.axes.iter().position(|axis| axis.name == "reduce") else { return vec![case] };
+        let Some(axis) = self.reduce_axis() else { return vec![case] };
         let options = (0_u8..).zip(self.axes[axis].options);
         options
             .map(|(option, _)| {
