@@ -239,8 +239,11 @@ fn other_dtypes_are_refused_by_tensor_and_name_unless_ignored() -> Result<()> {
 #[trial]
 fn missing_surplus_and_misshaped_tensors_are_reported_together() -> Result<()> {
     let data = [0; 8];
-    let file =
-        safetensors_of(&[("here", "F32", &[2], &data), ("shape", "F32", &[1, 2], &data), ("more", "F32", &[2], &data)]);
+    let file = safetensors_of(&[
+        ("here", "F32", &[2], &data),
+        ("shape", "F32", &[1, 2], &data),
+        ("more.weight", "F32", &[2], &data),
+    ]);
     let checkpoint = open_single(&file)??;
     let expect = |name: &str, required| Expected { name: name.to_owned(), shape: vec![2], required };
     let expected = [expect("here", true), expect("shape", true), expect("lost", true), expect("optional", false)];
@@ -253,7 +256,7 @@ fn missing_surplus_and_misshaped_tensors_are_reported_together() -> Result<()> {
         [
             TensorProblem::Shape { name: "shape".to_owned(), file: file(), found: vec![1, 2], expected: vec![2] },
             TensorProblem::Missing { name: "lost".to_owned(), shape: vec![2] },
-            TensorProblem::Surplus { name: "more".to_owned(), file: file() },
+            TensorProblem::Surplus { name: "more.weight".to_owned(), file: file() },
         ]
     );
     for part in ["shape", "[1, 2]", "[2]", "lost", "more", SINGLE] {
@@ -261,7 +264,7 @@ fn missing_surplus_and_misshaped_tensors_are_reported_together() -> Result<()> {
     }
     checkpoint.check(&[
         expect("here", true),
-        expect("more", true),
+        expect("more.weight", true),
         Expected { shape: vec![1, 2], ..expect("shape", false) },
     ])?;
     Ok(())

@@ -54,6 +54,10 @@ fn a_signal_ends_the_program_with_its_own_code() -> Result<()> {
     let sweep = ["sweep", "--cpu", "--steps", "60000"];
     for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
         for call in [deep.as_slice(), &sweep] {
+            // The first Ctrl-C only stops an answer, which a sweep of this depth takes minutes to come to.
+            if name == "INT" && call == sweep {
+                continue;
+            }
             let mut child = command(home.path(), call).spawn()?;
             std::thread::sleep(Duration::from_millis(700));
             signal(&child, name)?;
