@@ -415,8 +415,12 @@ impl Fields {
 
 /// A whole number, which Python may write with a point.
 fn whole(value: &Value) -> Option<u32> {
-    let float = || value.as_f64().filter(|value| value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(value));
-    value.as_u64().and_then(|value| u32::try_from(value).ok()).or_else(|| float().map(|value| value as u32))
+    if let Some(value) = value.as_u64() {
+        return u32::try_from(value).ok();
+    }
+    // Its digits say the same without one.
+    let float = value.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= f64::from(u32::MAX))?;
+    format!("{float:.0}").parse().ok()
 }
 
 fn is_minus_one(value: &Value) -> bool {
