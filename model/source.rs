@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,12 @@ use memmap2::Mmap;
 
 use crate::error::{Error, Result};
 use crate::synthetic::Synthetic;
+
+/// Bytes of tokenizer.json, at most; those of the largest vocabularies have some tens of millions.
+const MOST_TOKENIZER: u64 = 256 << 20;
+
+/// Bytes of any other file that is read whole, at most.
+const MOST_BYTES: u64 = 32 << 20;
 
 /// Files of a checkpoint in the Hugging Face layout.
 #[derive(Clone, Debug)]
@@ -47,6 +54,27 @@ impl Bytes {
             }
         }
     }
+}
+
+/// Opens a file, but no pipe or device, at which opening or reading might wait for ever.
+fn open_regular(path: &Path) -> std::io::Result<File> {
+    let refused = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file");
+    if !path.metadata()?.is_file() {
+        return Err(refused());
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
+}
+
+fn read_regular(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let problem = format!("it is larger than {most} bytes, which no such file is");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(bytes)
 }
 
 #[cfg(unix)]
@@ -95,7 +123,8 @@ impl Source {
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {
-            Self::Dir(folder) => folder.join(name).is_file(),
+            // Whatever it is: a file that cannot be read is an error, not a file that is not there.
+            Self::Dir(folder) => folder.join(name).symlink_metadata().is_ok(),
             Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
             Self::Synthetic(made) => made.file(name).is_some(),
         }
@@ -111,14 +140,15 @@ impl Source {
         }
     }
 
-    /// Reads a whole file.
+    /// Reads a whole file: `tokenizer.json` of at most 256 MiB, others of at most 32 MiB.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`], also if it is larger, or no regular file: a pipe might never end.
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         match self {
             Self::Dir(folder) => {
-                std::fs::read(folder.join(name)).map(Cow::Owned).map_err(|error| self.error(name, error))
+                let most = if name == "tokenizer.json" { MOST_TOKENIZER } else { MOST_BYTES };
+                read_regular(&folder.join(name), most).map(Cow::Owned).map_err(|error| self.error(name, error))
             }
             Self::Embedded(_) => self.embedded(name).map(Cow::Borrowed),
             Self::Synthetic(made) => {
@@ -134,7 +164,7 @@ impl Source {
     /// [`Error::File`].
     pub fn map(&self, name: &str) -> Result<Bytes> {
         let Self::Dir(folder) = self else { return self.embedded(name).map(Bytes::Static) };
-        let file = File::open(folder.join(name)).map_err(|error| self.error(name, error))?;
+        let file = open_regular(&folder.join(name)).map_err(|error| self.error(name, error))?;
         // SAFETY: the map is only read. Another process that shortens the file while the model loads can make a read fail with a bus
         // error, as with every memory-mapped loader; nothing else of this program depends on the content staying the same.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| self.error(name, error))?;
