@@ -119,6 +119,15 @@ impl Statistics {
     }
 }
 
+/// Whether a session can hold a number of tokens.
+fn check_fits(tokens: usize, session: &Session) -> Result<(), Error> {
+    let (context, most) = (session.context(), session.model().config().block_size);
+    if tokens > context as usize {
+        return Err(Error::PromptTooLong { tokens, context, most });
+    }
+    Ok(())
+}
+
 fn rate(tokens: u32, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { f64::from(tokens) / time.as_secs_f64() }
 }
@@ -132,13 +141,24 @@ pub struct Generation<'s> {
 }
 
 impl Session {
-    /// Encodes text for this session. Text that the context cannot hold, whatever its tokens, is refused before it is read: a book
-    /// would take its time.
+    /// Encodes text for this session, as [`Tokenizer::encode`](crate::Tokenizer::encode) does.
     ///
     /// # Errors
-    /// The tokenizer's, or [`Error::PromptTooLong`] with the least number of tokens that the text can have.
+    /// The tokenizer's, or [`Error::PromptTooLong`] if the context is too short for it.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
-        self.model().encode(text, specials, self.context())
+        let tokens = self.model().tokenizer().encode(text, specials)?;
+        check_fits(tokens.len(), self)?;
+        Ok(tokens)
+    }
+
+    /// Encodes text for this session, as [`Tokenizer::encode_plain`](crate::Tokenizer::encode_plain) does.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_plain(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
+        let tokens = self.model().tokenizer().encode_plain(text, specials)?;
+        check_fits(tokens.len(), self)?;
+        Ok(tokens)
     }
 
     /// Continues the session with a prompt and generates from it.
