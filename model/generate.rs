@@ -144,8 +144,9 @@ impl Session {
     /// Encodes text for this session, as [`Tokenizer::encode`](crate::Tokenizer::encode) does.
     ///
     /// # Errors
-    /// The tokenizer's, or [`Error::PromptTooLong`] if the context is too short for it.
+    /// The tokenizer's, or [`Error::PromptTooLong`] or [`Error::TextTooLong`] if the context is too short for it.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
+        self.model().tokenizer().check_fits(text, self.context(), self.model().config().block_size)?;
         let tokens = self.model().tokenizer().encode(text, specials)?;
         check_fits(tokens.len(), self)?;
         Ok(tokens)
@@ -156,6 +157,7 @@ impl Session {
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_plain(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
+        self.model().tokenizer().check_fits(text, self.context(), self.model().config().block_size)?;
         let tokens = self.model().tokenizer().encode_plain(text, specials)?;
         check_fits(tokens.len(), self)?;
         Ok(tokens)
@@ -166,7 +168,7 @@ impl Session {
     /// The first time, kernels are compiled, which can take seconds; the device computes nothing yet.
     ///
     /// # Errors
-    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::NoRoom`], [`Error::Option`], the tokenizer's, or the device's.
+    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::TextTooLong`], [`Error::NoRoom`], [`Error::Option`], the tokenizer's, or the device's.
     pub fn generate<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,

@@ -88,7 +88,7 @@ impl Run {
             Prompt::Text(text) => {
                 let specials =
                     if options.add_bos && session.position() == 0 { Specials::Prompt } else { Specials::None };
-                encode_prompt(model.tokenizer(), text, specials, options)?
+                encode_prompt(model, text, (specials, session.context()), options)?
             }
         };
         let speech = Speech::new(model, options)?;

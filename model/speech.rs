@@ -7,15 +7,17 @@ use crate::generate::StopReason;
 use crate::model::Model;
 use crate::options::GenerateOptions;
 use crate::stop::StopStrings;
-use crate::tokenizer::{Specials, StreamDecoder, Tokenizer};
+use crate::tokenizer::{Specials, StreamDecoder};
 
 /// The tokens of a prompt that is text.
 pub(crate) fn encode_prompt(
-    tokenizer: &Tokenizer,
+    model: &Model,
     text: &str,
-    specials: Specials,
+    (specials, context): (Specials, u32),
     options: &GenerateOptions,
 ) -> Result<Vec<u32>, Error> {
+    let tokenizer = model.tokenizer();
+    tokenizer.check_fits(text, context, model.config().block_size)?;
     let tokens = match options.parse_special {
         true => tokenizer.encode(text, specials)?,
         false => tokenizer.encode_plain(text, specials)?,

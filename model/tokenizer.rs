@@ -28,6 +28,9 @@ const FILE: &str = "tokenizer.json";
 /// Tokens that may be out of a tokenizer's tokens without a row in the embedding: 1 in so many.
 const BEYOND: usize = 8;
 
+/// Bytes of a text that is encoded in no time.
+const SMALL: usize = 1 << 20;
+
 /// Which special tokens are put round an encoded text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials {
@@ -152,6 +155,19 @@ impl Tokenizer {
                 )))
             }
         }
+    }
+
+    /// Refuses a text that so many positions cannot hold, however it is cut into tokens: encoding a library would take its time.
+    ///
+    /// # Errors
+    /// [`Error::TextTooLong`].
+    pub(crate) fn check_fits(&self, text: &str, context: u32, most: u32) -> Result<()> {
+        if text.len() <= SMALL {
+            return Ok(());
+        }
+        let longest = self.pieces.iter().map(|token| token.bytes.len()).max().unwrap_or(0).max(1);
+        let least = self.pipeline.kept_bytes(text).div_ceil(longest);
+        if least > context as usize { Err(Error::TextTooLong { least, context, most }) } else { Ok(()) }
     }
 
     /// What is wrong with a text that is not empty and has no tokens.

@@ -89,7 +89,10 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
             Ok(Next::Leave) => break,
             Err(error) if can_go_on(&error) => {
                 exit::say(&error);
-                if matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. } | Error::NoRoom { .. })) {
+                if matches!(
+                    error.downcast_ref(),
+                    Some(Error::PromptTooLong { .. } | Error::TextTooLong { .. } | Error::NoRoom { .. })
+                ) {
                     note(FULL);
                 }
                 failed.get_or_insert(exit::number(&error));
@@ -189,6 +192,7 @@ fn can_go_on(error: &anyhow::Error) -> bool {
         Some(
             Error::Chat { .. }
                 | Error::PromptTooLong { .. }
+                | Error::TextTooLong { .. }
                 | Error::NoRoom { .. }
                 | Error::Option { .. }
                 | Error::Tokenizer { .. }

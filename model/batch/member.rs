@@ -65,7 +65,7 @@ impl Member {
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = if options.add_bos { Specials::Prompt } else { Specials::None };
-                encode_prompt(model.tokenizer(), text, specials, options)?
+                encode_prompt(model, text, (specials, context), options)?
             }
         };
         check_tokens(config, &prompt, 0, context)?;

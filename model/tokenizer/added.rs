@@ -45,6 +45,12 @@ impl Added {
         Ok(Self { literal: Finder::new(literal)?, normalized: Finder::new(normalized)? })
     }
 
+    /// Whether a token takes white space beside it.
+    pub(super) fn takes_blanks(&self) -> bool {
+        let mut all = self.literal.tokens.iter().chain(&self.normalized.tokens);
+        all.any(|(_, token)| token.lstrip || token.rstrip)
+    }
+
     /// The texts of special tokens.
     pub(super) fn special(&self) -> impl Iterator<Item = &str> {
         let all = self.literal.tokens.iter().chain(&self.normalized.tokens);

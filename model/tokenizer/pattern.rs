@@ -73,6 +73,11 @@ impl Pattern {
         Ok(Self::Regex(Box::new(Expression { regex, shortcut })))
     }
 
+    /// Whether it is the published expression, which matches all white space and all visible ASCII.
+    pub(super) fn is_published(&self) -> bool {
+        matches!(self, Self::Regex(expression) if expression.shortcut.is_some())
+    }
+
     /// All of a text: matches, and what stands between them.
     pub(super) fn parts(&self, text: &str, work: &mut Work) -> Result<Parts, String> {
         let mut parts = Parts::new();

@@ -149,6 +149,27 @@ impl Pipeline {
         Ok(out.ids)
     }
 
+    /// Bytes of a text of which tokens come, however it is split: all that are visible ASCII, where nothing is known to be dropped.
+    pub(super) fn kept_bytes(&self, text: &str) -> usize {
+        let keeps = |step: &Step| match step {
+            Step::Split { pattern, behavior, invert } => {
+                *behavior != SplitDelimiterBehavior::Removed || (*invert && pattern.is_published())
+            }
+            Step::Blank | Step::Bytes => true,
+            Step::Other(_) => false,
+        };
+        let spelled = || self.alphabet.iter().all(|c| self.model.token_to_id(c.encode_utf8(&mut [0; 4])).is_some());
+        let known = matches!(self.model, ModelWrapper::BPE(_))
+            && !self.normalizes()
+            && self.steps.iter().any(|step| matches!(step, Step::Bytes))
+            && self.steps.iter().all(keeps)
+            && spelled();
+        // Blanks may become part of an added token.
+        let blanks = !self.added.takes_blanks();
+        let kept = |byte: &u8| byte.is_ascii_graphic() || blanks && matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+        if known { text.bytes().filter(kept).count() } else { 0 }
+    }
+
     /// What the post-processor makes of ids.
     pub(super) fn process(&self, ids: &[u32]) -> Result<Vec<u32>, String> {
         let Some(processor) = &self.processor else { return Ok(ids.to_vec()) };

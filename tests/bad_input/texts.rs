@@ -46,7 +46,7 @@ fn long_prompt() -> Result<()> {
             &["run", "--cpu", "-"],
             Some(&piece.repeat(20_000_000 / piece.len()).into_bytes()),
             1,
-            &["do not fit"],
+            &["at least ", "do not fit"],
         )?;
     }
     Ok(())
