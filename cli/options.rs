@@ -11,6 +11,7 @@ use ruminate::{
 };
 
 use crate::ahead::AheadOptions;
+use crate::prompt::unescape;
 use crate::sampling::SamplingOptions;
 
 /// Flags that say how a text is continued.
@@ -43,7 +44,7 @@ pub(crate) struct GenerationOptions {
     /// Positions to hold at most [default: the model's, up to 4096]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
     pub(crate) ctx_size: Option<u32>,
-    /// Text that ends generation; may be given several times
+    /// Text that ends generation, with \n for a line break, \t for a tab, \\ for a backslash; special tokens count, as <|end|>; may be given several times
     #[arg(long, value_name = "TEXT", help_heading = "Generation")]
     pub(crate) stop: Vec<String>,
     /// Seed of initial states and sampling [default: a new one every time]
@@ -176,10 +177,31 @@ impl GenerationOptions {
     ///
     /// # Errors
     /// If a text that stands for a token is none, or a default of the checkpoint is used and not supported.
-    pub(crate) fn generate(&self, model: &Model) -> Result<GenerateOptions> {
+    pub(crate) fn generate(&self, model: &Model, quiet: bool) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
-        if self.max_tokens.is_none() {
-            checkpoint.check("max_new_tokens")?;
+        let usual = checkpoint.options(model.config().padded_vocab_size);
+        for field in checkpoint.invalid.keys().filter(|field| !SamplingOptions::FIELDS.contains(field)) {
+            // A flag wins over the checkpoint.
+            if self.max_tokens.is_none() || !["max_new_tokens", "max_length"].contains(field) {
+                checkpoint.check(field)?;
+            }
+        }
+        let mut logit_bias = self.sampling.bias(model.tokenizer())?;
+        let given: Vec<u32> = logit_bias.iter().map(|&(token, _)| token).collect();
+        logit_bias.extend(usual.logit_bias.iter().filter(|(token, _)| !given.contains(token)));
+        let stop: Vec<String> = self.stop.iter().map(|text| unescape(text)).chain(usual.stop.iter().cloned()).collect();
+        let dry_breakers = self.sampling.breakers();
+        if !quiet {
+            for line in self.sampling.without_effect(checkpoint) {
+                remark!("{line}");
+            }
+            let tokenizer = model.tokenizer();
+            for text in stop.iter().filter(|text| !tokenizer.can_say(text)) {
+                remark!("the stop text {text:?} can never occur: no tokens of this model spell it");
+            }
+            for text in self.sampling.given_breakers().iter().filter(|text| !tokenizer.can_say(text)) {
+                remark!("the DRY breaker {text:?} can never occur: no tokens of this model spell it");
+            }
         }
         Ok(GenerateOptions {
             steps: self.steps,
@@ -189,13 +211,14 @@ impl GenerationOptions {
             speculate: self.ahead.speculate(),
             pipeline: self.ahead.pipeline(),
             diffusion: self.ahead.diffusion.diffusion(),
-            max_tokens: self.max_tokens.or(checkpoint.max_new_tokens),
+            max_tokens: self.max_tokens.or(usual.max_tokens),
+            max_length: usual.max_length.filter(|_| self.max_tokens.is_none()),
             sampling: self.sampling.or_else(checkpoint)?,
-            logit_bias: self.sampling.bias(model.tokenizer())?,
-            dry_breakers: self.sampling.breakers(),
-            stop: self.stop.clone(),
-            add_bos: model.tokenizer().bos().is_some(),
-            ..GenerateOptions::default()
+            logit_bias,
+            dry_breakers,
+            no_repeat_ngram: usual.no_repeat_ngram.filter(|_| self.sampling.dry_multiplier.is_none()),
+            stop,
+            ..usual
         })
     }
 }

@@ -17,25 +17,28 @@ const STDIN: &str = "-";
 /// Flags that say what is continued.
 #[derive(Args)]
 pub(crate) struct PromptOptions {
-    /// Prompt to continue; - reads it from stdin
+    /// Prompt to continue; - reads it from stdin. Here, as in all flags that take text, \n is a line break, \t a tab, \\ a backslash
     #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
     positional: Option<String>,
-    /// Prompt to continue
+    /// Prompt to continue, with \n for a line break, \t for a tab, \\ for a backslash; a file is taken as it is
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
     prompt: Option<String>,
     /// File that holds the prompt; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
-    /// Don't put the model's begin token before the prompt
+    /// Don't put the begin token, or what else the tokenizer puts before a text, before the prompt
     #[arg(long, help_heading = "Input")]
     pub(crate) no_bos: bool,
+    /// Take special tokens that the prompt spells, as <|end_turn|>, for plain text; by default they act as such
+    #[arg(long, help_heading = "Input")]
+    pub(crate) no_parse_special: bool,
 }
 
 impl PromptOptions {
     /// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
     pub(crate) fn read(&self) -> Result<Option<String>> {
         match &self.prompt {
-            Some(text) => Ok(Some(text.clone())),
+            Some(text) => Ok(Some(unescape(text))),
             None => text("the prompt", self.positional.as_deref(), self.file.as_deref()),
         }
     }
@@ -46,10 +49,30 @@ impl PromptOptions {
     }
 }
 
+/// The text that an argument stands for: `\n` is a line break, `\t` a tab, `\\` a backslash. Other backslashes are themselves, so that most of what is
+/// meant literally, as `\d` or `\begin`, is taken so.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let escaped = match (c, rest.clone().next()) {
+            ('\\', Some('n')) => Some('\n'),
+            ('\\', Some('t')) => Some('\t'),
+            ('\\', Some('\\')) => Some('\\'),
+            _ => None,
+        };
+        if escaped.is_some() {
+            rest.next();
+        }
+        out.push(escaped.unwrap_or(c));
+    }
+    out
+}
+
 /// A text: the argument, a file, or stdin if it is named or piped in; none if nothing was given. `what` is what errors call it.
 pub(crate) fn text(what: &str, argument: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
     if let Some(text) = argument.filter(|text| *text != "-") {
-        return Ok(Some(text.to_owned()));
+        return Ok(Some(unescape(text)));
     }
     if let Some(path) = file {
         return whole(what, path).map(Some);

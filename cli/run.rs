@@ -84,14 +84,15 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
 
 fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interrupt) -> Result<Done> {
     let (mut session, resumed) = match &options.snapshot.resume {
-        Some(path) => SnapshotOptions::open(model, path, text)?,
+        Some(path) => SnapshotOptions::open(model, path, text, !options.input.no_parse_special)?,
         None => (open_session(model, options.generation.session(model.config())?, options.quiet)?, Vec::new()),
     };
     let prompt = if resumed.is_empty() { Prompt::Text(text.unwrap_or_default()) } else { Prompt::Tokens(&resumed) };
     let seed = session.options().seed;
-    let asked = options.generation.generate(model)?;
+    let asked = options.generation.generate(model, options.quiet)?;
     let add_bos = asked.add_bos && !options.input.no_bos;
-    let asked = GenerateOptions { add_bos, logprobs: options.logprobs, ..asked };
+    let parse_special = !options.input.no_parse_special;
+    let asked = GenerateOptions { add_bos, parse_special, logprobs: options.logprobs, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(prompt, &asked)?;

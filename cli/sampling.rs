@@ -7,6 +7,7 @@ use clap::Args;
 use ruminate::{Dry, Error, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
 
 use crate::exit::Usage;
+use crate::prompt::unescape;
 
 /// Flags that say how a token is chosen.
 #[derive(Args)]
@@ -42,7 +43,7 @@ pub(crate) struct SamplingOptions {
     /// DRY: look at the last N tokens, the prompt's included; 0 means all
     #[arg(long, value_name = "N", requires = "dry_multiplier", default_value_t = 0, help_heading = "Sampling")]
     pub(crate) dry_range: u32,
-    /// DRY: text that ends a passage; may be given several times; "none" for none [default: line break, colon, quotation mark, asterisk]
+    /// DRY: text that ends a passage, with \n, \t and \\ as in --stop; may be given several times; "none" for none [default: line break, colon, quotation mark, asterisk]
     #[arg(
         long,
         alias = "dry-sequence-breaker",
@@ -52,12 +53,15 @@ pub(crate) struct SamplingOptions {
     )]
     pub(crate) dry_breaker: Vec<String>,
     /// Add VALUE to the logit of a token before anything else, as 341+1.5, 341-inf or 341=false (never), 341+inf (always); the token is an id, or in
-    /// quotes a text that is one token, as '" A"-2'; may be given several times
+    /// quotes a text that is one token, as '" A"-2', with \n, \t and \\ as in --stop; may be given several times
     #[arg(long, value_name = "TOKEN±VALUE", allow_hyphen_values = true, help_heading = "Sampling")]
     pub(crate) logit_bias: Vec<Bias>,
 }
 
 impl SamplingOptions {
+    /// Fields of `generation_config.json` that [`Self::or_else`] uses and checks.
+    pub(crate) const FIELDS: [&str; 6] = ["do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
+
     /// Flag, else the checkpoint's default, else llama.cpp's.
     ///
     /// # Errors
@@ -108,12 +112,48 @@ impl SamplingOptions {
         })
     }
 
+    /// Flags that choose among several tokens, of those that were given.
+    fn filters(&self) -> Vec<&'static str> {
+        let given =
+            [("--top-k", self.top_k.is_some()), ("--top-p", self.top_p.is_some()), ("--min-p", self.min_p.is_some())];
+        given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
+    }
+
+    /// What of a checkpoint's defaults and the flags has no effect, in a line each.
+    pub(crate) fn without_effect(&self, checkpoint: &GenerationConfig) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut open = checkpoint.not_obeyed.clone();
+        if self.dry_multiplier.is_some() && checkpoint.no_repeat_ngram_size.is_some() {
+            open.push("no_repeat_ngram_size (DRY takes its place)".to_owned());
+        }
+        if !open.is_empty() {
+            lines.push(format!(
+                "generation_config.json asks for what is not supported and has no effect: {}",
+                open.join(", ")
+            ));
+        }
+        let filters = self.filters();
+        if checkpoint.do_sample == Some(false) && self.temp.is_none() && !filters.is_empty() {
+            let has = if filters.len() == 1 { "has" } else { "have" };
+            lines.push(format!(
+                "generation_config.json has do_sample: false, which always takes the most likely token, so {} {has} no effect; give --temp to sample",
+                filters.join(", ")
+            ));
+        }
+        lines
+    }
+
     /// What ends a passage.
     pub(crate) fn breakers(&self) -> Vec<String> {
         if self.dry_breaker.is_empty() {
             return GenerateOptions::default().dry_breakers;
         }
-        self.dry_breaker.iter().filter(|text| *text != "none").cloned().collect()
+        self.given_breakers()
+    }
+
+    /// Those that flags name.
+    pub(crate) fn given_breakers(&self) -> Vec<String> {
+        self.dry_breaker.iter().filter(|text| *text != "none").map(|text| unescape(text)).collect()
     }
 
     /// What is added to the logits of which tokens.
@@ -162,9 +202,9 @@ impl FromStr for Bias {
         let quoted = text.starts_with('"');
         let end = if quoted { text.rfind('"').map(|at| at + 1) } else { text.find(|c: char| !c.is_ascii_digit()) };
         let (token, value) = text.split_at_checked(end.ok_or_else(wrong)?).ok_or_else(wrong)?;
-        // Strings as in JSON, so that there is a way to write a line break.
         let token = if quoted {
-            Named::Text(serde_json::from_str(token).map_err(|_| wrong())?)
+            let inner = token.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(wrong)?;
+            Named::Text(unescape(&inner.replace("\\\"", "\"")))
         } else {
             Named::Id(token.parse().map_err(|_| wrong())?)
         };

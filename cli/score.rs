@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Arithmetic, Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials};
+use ruminate::{Arithmetic, Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::continuations;
@@ -25,12 +25,15 @@ use crate::which::Which;
 pub(crate) struct ScoreOptions {
     #[command(flatten)]
     pub(crate) model: ModelOptions,
-    /// Text to score; - reads it from stdin
+    /// Text to score, with \n for a line break, \t for a tab, \\ for a backslash; - reads it from stdin
     #[arg(value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
     text: Option<String>,
     /// File that holds the text; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
+    /// Take special tokens that the text spells, as <|end_turn|>, for plain text; by default they act as such
+    #[arg(long, conflicts_with = "continuations", help_heading = "Input")]
+    no_parse_special: bool,
     /// Continuations to score instead of a text, one JSON object a line: {"context":"2+2=","continuations":["4","5"],"gold":0}; - for stdin. Many share a pass
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "against", "against_kv", "max_tokens"], help_heading = "Input")]
     pub(crate) continuations: Option<PathBuf>,
@@ -85,6 +88,11 @@ impl From<OsString> for Against {
             }
         }
     }
+}
+
+/// The begin token, if the tokenizer puts it before a text.
+fn begin(tokenizer: &Tokenizer) -> Option<u32> {
+    tokenizer.bos().filter(|bos| tokenizer.prefix().contains(bos))
 }
 
 /// Runs the verb.
@@ -142,9 +150,12 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     };
     let mut session = open_session(&model, asked.clone(), true)?;
     let mut reference = other.as_ref().map(|other| open_session(other, asked_of_other.clone(), true)).transpose()?;
-    let mut tokens = model.tokenizer().encode(&text, Specials::None)?;
+    let mut tokens = match options.no_parse_special {
+        true => model.tokenizer().encode_plain(&text, Specials::None)?,
+        false => model.tokenizer().encode(&text, Specials::None)?,
+    };
     tokens.truncate(options.max_tokens.map_or(usize::MAX, |most| most as usize));
-    let texts = windows(&tokens, model.tokenizer().bos(), window);
+    let texts = windows(&tokens, begin(model.tokenizer()), window);
     if texts.is_empty() {
         return Err(Usage("the text has no token to score".to_owned()).into());
     }

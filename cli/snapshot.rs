@@ -33,7 +33,12 @@ impl SnapshotOptions {
     }
 
     /// The session of a file and the tokens that it goes on with: the one that its text ended with, and the prompt's.
-    pub(crate) fn open(model: &Model, path: &Path, text: Option<&str>) -> Result<(Session, Vec<u32>)> {
+    pub(crate) fn open(
+        model: &Model,
+        path: &Path,
+        text: Option<&str>,
+        parse_special: bool,
+    ) -> Result<(Session, Vec<u32>)> {
         let session = model.resume(path).map_err(|error| match error {
             // Not one of the model's files, about which the exit code would speak.
             Error::File { file, source } => anyhow::Error::new(source).context(format!("cannot read {file}")),
@@ -42,7 +47,10 @@ impl SnapshotOptions {
         let ends = |token: &u32| model.tokenizer().eos().contains(token);
         let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
         if let Some(text) = text {
-            tokens.extend(session.encode(text, Specials::None)?);
+            tokens.extend(match parse_special {
+                true => session.encode(text, Specials::None)?,
+                false => session.encode_plain(text, Specials::None)?,
+            });
         }
         if tokens.is_empty() {
             let why = if text.is_some() { "the prompt is empty" } else { "its text has ended" };

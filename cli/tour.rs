@@ -32,7 +32,7 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
             model.device().name(),
         );
     }
-    let usual = flags.generate(model)?;
+    let usual = flags.generate(model, options.quiet)?;
     let watch = interrupt.generating();
     let mut out = std::io::stdout().lock();
     writeln!(out, "{prompt}")?;

@@ -1,7 +1,5 @@
-//! `config.json` and `generation_config.json`: every field that matters is read, none is assumed, and a value that this engine does
+//! `config.json`: every field that matters is read, none is assumed, and a value that this engine does
 //! not implement is refused by name.
-
-use std::collections::BTreeMap;
 
 use ruminate_shaders::{Caps, Workload};
 use serde::Serialize;
@@ -58,44 +56,6 @@ pub struct Config {
     pub pad_token_id: Option<u32>,
     /// The number format that the file claims; the tensors themselves decide.
     pub torch_dtype: Option<String>,
-}
-
-/// Defaults for generation that come with a checkpoint; all of them optional.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GenerationConfig {
-    /// Whether to sample; false means greedy.
-    pub do_sample: Option<bool>,
-    /// Divides the logits.
-    pub temperature: Option<f32>,
-    /// Keeps the k most likely tokens.
-    pub top_k: Option<u32>,
-    /// Keeps the most likely tokens that together reach this probability.
-    pub top_p: Option<f32>,
-    /// Keeps tokens of at least this share of the largest probability.
-    pub min_p: Option<f32>,
-    /// Divides logits of tokens seen before.
-    pub repetition_penalty: Option<f32>,
-    /// Tokens to generate at most.
-    pub max_new_tokens: Option<u32>,
-    /// Begin token.
-    pub bos_token_id: Option<u32>,
-    /// End tokens.
-    pub eos_token_ids: Vec<u32>,
-    /// Padding token.
-    pub pad_token_id: Option<u32>,
-    /// Fields whose values are not supported, by name. They count as absent above; [`Self::check`] says what is wrong with one that is to be used.
-    pub invalid: BTreeMap<&'static str, InvalidField>,
-}
-
-/// A field of `generation_config.json` whose value is not supported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidField {
-    /// Path of the file.
-    pub file: String,
-    /// The value.
-    pub value: String,
-    /// What would be accepted.
-    pub supported: String,
 }
 
 impl Config {
@@ -243,84 +203,19 @@ impl Config {
     }
 }
 
-impl GenerationConfig {
-    /// Reads `generation_config.json`; without the file everything is left open. These are defaults, so a value that is not supported matters only where it is
-    /// used: it is kept in [`Self::invalid`]. Token ids are always used.
-    ///
-    /// # Errors
-    /// Names the field of a token id, its value and what is supported; [`Error::Json`] if the file does not parse.
-    pub fn open(source: &Source) -> Result<Self> {
-        let name = "generation_config.json";
-        if !source.exists(name) {
-            return Ok(Self::default());
-        }
-        let fields = Fields { file: source.describe(name), value: source.json(name)? };
-        let share = |field| match fields.number(field)? {
-            Some(value) if !(0.0..=1.0).contains(&value) => Err(fields.unsupported(field, "a number from 0 to 1")),
-            value => Ok(value.map(|value| value as f32)),
-        };
-        let temperature = match fields.number("temperature") {
-            Ok(Some(value)) if value < 0.0 || !(value as f32).is_finite() => {
-                Err(fields.unsupported("temperature", "a number of at least 0; 0 is greedy"))
-            }
-            value => value.map(|value| value.map(|value| value as f32)),
-        };
-        // Some servers write -1 for a filter that is off.
-        let top_k = if fields.is_minus_one("top_k") { Ok(Some(0)) } else { fields.whole("top_k", 0, 1 << 22) };
-        let mut invalid = BTreeMap::new();
-        Ok(Self {
-            do_sample: later(&mut invalid, fields.flag("do_sample"))?,
-            temperature: later(&mut invalid, temperature)?,
-            top_k: later(&mut invalid, top_k)?,
-            // A top_p of 0 switches the filter off in the authors' code.
-            top_p: later(&mut invalid, share("top_p"))?.filter(|&value| value > 0.0),
-            min_p: later(&mut invalid, share("min_p"))?,
-            repetition_penalty: later(&mut invalid, fields.positive("repetition_penalty"))?.map(|value| value as f32),
-            max_new_tokens: later(&mut invalid, fields.whole("max_new_tokens", 1, u32::MAX))?,
-            bos_token_id: fields.token("bos_token_id")?,
-            eos_token_ids: fields.tokens("eos_token_id")?,
-            pad_token_id: fields.token("pad_token_id")?,
-            invalid,
-        })
-    }
-
-    /// Checks a field that is to be used.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] if its value is not supported.
-    pub fn check(&self, field: &str) -> Result<()> {
-        let Some((&field, InvalidField { file, value, supported })) = self.invalid.get_key_value(field) else {
-            return Ok(());
-        };
-        let (file, value, supported) = (file.clone(), value.clone(), supported.clone());
-        Err(Error::Unsupported { file, field, value, supported })
-    }
-}
-
-/// Keeps an unsupported value for whoever uses it.
-fn later<T>(invalid: &mut BTreeMap<&'static str, InvalidField>, read: Result<Option<T>>) -> Result<Option<T>> {
-    match read {
-        Err(Error::Unsupported { file, field, value, supported }) => {
-            invalid.insert(field, InvalidField { file, value, supported });
-            Ok(None)
-        }
-        read => read,
-    }
-}
-
 /// A JSON object and the file, or the field of a file, that it comes from. A field that is null counts as absent.
-struct Fields {
-    file: String,
-    value: Value,
+pub(crate) struct Fields {
+    pub(crate) file: String,
+    pub(crate) value: Value,
 }
 
 impl Fields {
-    fn get(&self, field: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, field: &str) -> Option<&Value> {
         self.value.get(field).filter(|value| !value.is_null())
     }
 
     /// The object in a field; an empty one if there is none.
-    fn inner(&self, field: &'static str) -> Result<Self> {
+    pub(crate) fn inner(&self, field: &'static str) -> Result<Self> {
         let value = match self.get(field) {
             None => Value::Object(serde_json::Map::new()),
             Some(value @ Value::Object(_)) => value.clone(),
@@ -329,17 +224,17 @@ impl Fields {
         Ok(Self { file: format!("{}: {field}", self.file), value })
     }
 
-    fn unsupported(&self, field: &'static str, supported: &str) -> Error {
+    pub(crate) fn unsupported(&self, field: &'static str, supported: &str) -> Error {
         let value = self.get(field).map_or_else(|| "absent".to_owned(), Value::to_string);
         Error::Unsupported { file: self.file.clone(), field, value, supported: supported.to_owned() }
     }
 
-    fn missing(&self, field: &'static str, expected: &'static str) -> Error {
+    pub(crate) fn missing(&self, field: &'static str, expected: &'static str) -> Error {
         Error::Missing { file: self.file.clone(), field, expected }
     }
 
     /// A field that, if it is there, must hold one of the values that are implemented.
-    fn one_of(&self, field: &'static str, supported: &[&str]) -> Result<()> {
+    pub(crate) fn one_of(&self, field: &'static str, supported: &[&str]) -> Result<()> {
         match self.get(field) {
             None => Ok(()),
             Some(Value::String(value)) if supported.contains(&value.as_str()) => Ok(()),
@@ -347,7 +242,7 @@ impl Fields {
         }
     }
 
-    fn contains(&self, field: &'static str, supported: &'static str) -> Result<()> {
+    pub(crate) fn contains(&self, field: &'static str, supported: &'static str) -> Result<()> {
         match self.get(field) {
             None if self.get("model_type").is_some() => Ok(()),
             None => Err(self.missing(field, "[\"RavenForCausalLM\"]")),
@@ -356,7 +251,7 @@ impl Fields {
         }
     }
 
-    fn flag(&self, field: &'static str) -> Result<Option<bool>> {
+    pub(crate) fn flag(&self, field: &'static str) -> Result<Option<bool>> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -364,7 +259,7 @@ impl Fields {
         }
     }
 
-    fn number(&self, field: &'static str) -> Result<Option<f64>> {
+    pub(crate) fn number(&self, field: &'static str) -> Result<Option<f64>> {
         match self.get(field) {
             None => Ok(None),
             Some(value) => match value.as_f64().filter(|value| value.is_finite()) {
@@ -374,7 +269,7 @@ impl Fields {
         }
     }
 
-    fn positive(&self, field: &'static str) -> Result<Option<f64>> {
+    pub(crate) fn positive(&self, field: &'static str) -> Result<Option<f64>> {
         match self.number(field)? {
             // The device computes in f32, where a tiny number is 0 and a huge one infinite.
             Some(value) if value as f32 <= 0.0 || !(value as f32).is_finite() => {
@@ -384,7 +279,7 @@ impl Fields {
         }
     }
 
-    fn whole(&self, field: &'static str, least: u32, most: u32) -> Result<Option<u32>> {
+    pub(crate) fn whole(&self, field: &'static str, least: u32, most: u32) -> Result<Option<u32>> {
         let Some(value) = self.get(field) else { return Ok(None) };
         match whole(value).filter(|value| (least..=most).contains(value)) {
             Some(value) => Ok(Some(value)),
@@ -392,21 +287,21 @@ impl Fields {
         }
     }
 
-    fn required(&self, field: &'static str, least: u32, most: u32) -> Result<u32> {
+    pub(crate) fn required(&self, field: &'static str, least: u32, most: u32) -> Result<u32> {
         self.whole(field, least, most)?.ok_or_else(|| self.missing(field, "a whole number"))
     }
 
     /// A token id; -1 stands for none, as in older configurations.
-    fn token(&self, field: &'static str) -> Result<Option<u32>> {
+    pub(crate) fn token(&self, field: &'static str) -> Result<Option<u32>> {
         if self.is_minus_one(field) { Ok(None) } else { self.whole(field, 0, u32::MAX) }
     }
 
-    fn is_minus_one(&self, field: &str) -> bool {
+    pub(crate) fn is_minus_one(&self, field: &str) -> bool {
         self.get(field).is_some_and(is_minus_one)
     }
 
     /// One token id or a list of them, in which null and -1 stand for none.
-    fn tokens(&self, field: &'static str) -> Result<Vec<u32>> {
+    pub(crate) fn tokens(&self, field: &'static str) -> Result<Vec<u32>> {
         let Some(Value::Array(values)) = self.get(field) else { return Ok(self.token(field)?.into_iter().collect()) };
         let ids = values.iter().filter(|value| !value.is_null() && !is_minus_one(value)).map(whole);
         ids.collect::<Option<_>>().ok_or_else(|| self.unsupported(field, "a token id or a list of token ids"))

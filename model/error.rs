@@ -228,6 +228,19 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
+    /// A text that cannot fit, however it is cut into tokens, so that it was not encoded.
+    #[error(
+        "the text has at least {least} tokens, which do not fit the context of {context}; shorten the prompt{}",
+        room(*context, *most)
+    )]
+    TextTooLong {
+        /// Tokens that the text has at least.
+        least: usize,
+        /// Positions of the session.
+        context: u32,
+        /// Positions of the model.
+        most: u32,
+    },
     /// A wave that begins with its prompt, and has no position for a token behind it.
     #[error(
         "{tokens} tokens fill the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",

@@ -131,6 +131,15 @@ impl Statistics {
     }
 }
 
+/// Whether a session can hold a number of tokens.
+fn check_fits(tokens: usize, session: &Session) -> Result<(), Error> {
+    let (context, most) = (session.context(), session.model().config().block_size);
+    if tokens > context as usize {
+        return Err(Error::PromptTooLong { tokens, context, most });
+    }
+    Ok(())
+}
+
 fn rate(tokens: u32, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { f64::from(tokens) / time.as_secs_f64() }
 }
@@ -144,13 +153,26 @@ pub struct Generation<'s> {
 }
 
 impl Session {
-    /// Encodes text for this session. Text that the context cannot hold, whatever its tokens, is refused before it is read: a book
-    /// would take its time.
+    /// Encodes text for this session, as [`Tokenizer::encode`](crate::Tokenizer::encode) does.
     ///
     /// # Errors
-    /// The tokenizer's, or [`Error::PromptTooLong`] with the least number of tokens that the text can have.
+    /// The tokenizer's, or [`Error::PromptTooLong`] or [`Error::TextTooLong`] if the context is too short for it.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
-        self.model().encode(text, specials, self.context())
+        self.model().tokenizer().check_fits(text, self.context(), self.model().config().block_size)?;
+        let tokens = self.model().tokenizer().encode(text, specials)?;
+        check_fits(tokens.len(), self)?;
+        Ok(tokens)
+    }
+
+    /// Encodes text for this session, as [`Tokenizer::encode_plain`](crate::Tokenizer::encode_plain) does.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_plain(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
+        self.model().tokenizer().check_fits(text, self.context(), self.model().config().block_size)?;
+        let tokens = self.model().tokenizer().encode_plain(text, specials)?;
+        check_fits(tokens.len(), self)?;
+        Ok(tokens)
     }
 
     /// Continues the session with a prompt and generates from it.
@@ -158,7 +180,7 @@ impl Session {
     /// The first time, kernels are compiled, which can take seconds; the device computes nothing yet.
     ///
     /// # Errors
-    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::NoRoom`], [`Error::Option`], the tokenizer's, or the device's.
+    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::TextTooLong`], [`Error::NoRoom`], [`Error::Option`], the tokenizer's, or the device's.
     pub fn generate<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,

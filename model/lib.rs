@@ -32,6 +32,9 @@
 //! Tokens are chosen on the device: [`GenerateOptions`] has temperature, filters and penalties ([`Sampling`], [`Dry`]) and biases, and gives
 //! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
 //!
+//! [`Model::generate_options`] gives the defaults that come with a checkpoint (`generation_config.json`), to begin with. [`ChatTemplate::encode`] makes tokens of a
+//! conversation; special tokens that its messages spell stay plain text, as with [`Tokenizer::encode_plain`], unless asked for.
+//!
 //! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
 //! [`GenerateOptions::diffusion`] goes further and changes it, as the authors' diffusion forcing does;
 //! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
@@ -59,6 +62,7 @@ mod exit;
 mod fit;
 mod forward;
 mod generate;
+mod generation_config;
 mod json;
 mod kv;
 mod latents;
@@ -71,6 +75,7 @@ mod pages;
 mod policy;
 mod precision;
 mod quantize;
+mod rules;
 mod run;
 mod sampling;
 pub mod score;
@@ -94,13 +99,14 @@ pub use ahead::{Pipeline, Speculate};
 pub use batch::{Batch, BatchOptions, SequenceId};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
-pub use config::{Config, GenerationConfig, InvalidField};
+pub use config::Config;
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
 pub use exit::{Exit, PrefillExit};
 pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
+pub use generation_config::{GenerationConfig, InvalidField};
 pub use json::parse_json;
 pub use latents::{Latents, Layer};
 pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};

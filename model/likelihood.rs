@@ -124,13 +124,13 @@ fn group(rest: &[Continuation], sequences: usize) -> &[Continuation] {
 }
 
 impl Continuation {
-    /// Encodes a text and what comes before it, which the model's begin token precedes if it has one. White space at the end of the context belongs to the
+    /// Encodes a text and what comes before it, which is preceded by what the tokenizer puts before a text. White space at the end of the context belongs to the
     /// continuation: so tokens are cut. Where both together begin with the context's own tokens, the rest is the continuation; else it is encoded by itself.
     ///
     /// # Errors
     /// The tokenizer's, or [`Error::EmptyPrompt`] if there is nothing to score, or nothing before it.
     pub fn encode(tokenizer: &Tokenizer, context: &str, continuation: &str) -> Result<Self, Error> {
-        let specials = if tokenizer.bos().is_some() { Specials::Bos } else { Specials::None };
+        let specials = Specials::Prompt;
         let whole = tokenizer.encode(&format!("{context}{continuation}"), specials)?;
         let before = context.trim_end();
         let after = format!("{}{continuation}", &context[before.len()..]);

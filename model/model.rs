@@ -10,16 +10,17 @@ use crate::ahead::Ends;
 use crate::arch::{Raven, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, UnusedTensor};
-use crate::config::{Config, GenerationConfig};
+use crate::config::Config;
 use crate::error::Error;
 use crate::fit;
+use crate::generation_config::GenerationConfig;
 use crate::kv::KvCache;
-use crate::options::{LoadOptions, SessionOptions};
+use crate::options::{GenerateOptions, LoadOptions, SessionOptions};
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
 use crate::tables::Tables;
-use crate::tokenizer::{Specials, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::workspace::{Next, Surroundings};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
@@ -121,6 +122,16 @@ impl Model {
         &self.inner.generation
     }
 
+    /// What to generate, as the checkpoint's `generation_config.json` has it, and by the library's defaults where it says nothing: to begin with, and to
+    /// change as one likes. What of the file is not obeyed, [`GenerationConfig::not_obeyed`] says.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if a field that would be used has a value that is not supported.
+    pub fn generate_options(&self) -> Result<GenerateOptions, Error> {
+        self.inner.generation.check_used()?;
+        Ok(self.inner.generation.options(self.inner.config.padded_vocab_size))
+    }
+
     /// The tokenizer.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -178,15 +189,6 @@ impl Model {
     /// SHA-256 of a sample of the weights as they are stored, or of what they are made from.
     pub(crate) fn fingerprint(&self) -> &[u8] {
         &self.inner.fingerprint
-    }
-
-    /// Encodes text for so many positions; what they cannot hold, whatever its tokens, is refused before it is read.
-    pub(crate) fn encode(&self, text: &str, specials: Specials, context: u32) -> Result<Vec<u32>, Error> {
-        let tokens = self.tokenizer().least(text);
-        if tokens > context as usize {
-            return Err(Error::PromptTooLong { tokens, context, most: self.config().block_size });
-        }
-        self.tokenizer().encode(text, specials)
     }
 
     /// What plans are recorded on.

@@ -168,20 +168,40 @@ pub struct GenerateOptions {
     pub noise: Option<Noise>,
     /// Tokens at most; by default as many as the context holds.
     pub max_tokens: Option<u32>,
+    /// Tokens at most, those before them in the session and the prompt's included.
+    pub max_length: Option<u32>,
+    /// Tokens before one that ends generation may be chosen.
+    pub min_tokens: Option<u32>,
+    /// Tokens before one that ends generation may be chosen, those before them in the session and the prompt's included.
+    pub min_length: Option<u32>,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Added to the logits of tokens, before anything else is done to them: token id and value. Minus infinity bans a token, infinity forces it.
     pub logit_bias: Vec<(u32, f32)>,
+    /// Tokens that are not chosen as the first one.
+    pub begin_suppress: Vec<u32>,
+    /// Sequences of tokens that are never completed, whether in the prompt or behind it they begin.
+    pub bad_words: Vec<Vec<u32>>,
+    /// Sequences of so many tokens, at least 2, do not occur twice in prompt and text; not together with [`Dry`](crate::Dry), which works by the same means.
+    pub no_repeat_ngram: Option<u32>,
+    /// First token, if all that comes before it is one token.
+    pub forced_begin: Option<u32>,
+    /// Where [`Self::max_tokens`] or [`Self::max_length`] limits the tokens, the last one is one of these, if there are any.
+    pub forced_end: Vec<u32>,
     /// Texts that end what [`Dry`](crate::Dry) takes for a repeated passage, by default a line break, a colon, a quotation mark and an asterisk: every token
     /// that holds one of them, or if none does, the last token of its text.
     pub dry_breakers: Vec<String>,
     /// Log-probabilities of the chosen token and of so many of the most likely ones, at most [`MAX_LOGPROBS`](crate::MAX_LOGPROBS), with each
     /// [`Piece`](crate::Piece). They are the model's own: a softmax of its logits at temperature 1, before bias, penalties and filters.
     pub logprobs: Option<u32>,
-    /// Texts at which generation stops; they are not part of the output.
+    /// Texts at which generation stops; they are not part of the output. Special tokens count as they are spelled, although they are not
+    /// part of the output either: `<|end|>` stops at that token.
     pub stop: Vec<String>,
-    /// Whether a text prompt at the start of a session is preceded by the model's begin token.
+    /// Whether a text prompt at the start of a session is preceded by what the tokenizer puts before a text, such as the begin token: see
+    /// [`Specials::Prompt`](crate::Specials::Prompt).
     pub add_bos: bool,
+    /// Whether special tokens that a text prompt spells become those tokens; if not, they are plain text.
+    pub parse_special: bool,
     /// Tokens that end generation; by default the model's own.
     pub end_tokens: Option<Vec<u32>>,
 }
@@ -206,12 +226,21 @@ impl Default for GenerateOptions {
             diffusion: None,
             noise: None,
             max_tokens: None,
+            max_length: None,
+            min_tokens: None,
+            min_length: None,
             sampling: Sampling::default(),
             logit_bias: Vec::new(),
+            begin_suppress: Vec::new(),
+            bad_words: Vec::new(),
+            no_repeat_ngram: None,
+            forced_begin: None,
+            forced_end: Vec::new(),
             dry_breakers: DRY_BREAKERS.map(str::to_owned).to_vec(),
             logprobs: None,
             stop: Vec::new(),
             add_bos: true,
+            parse_special: true,
             end_tokens: None,
         }
     }

@@ -18,9 +18,10 @@ use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
 use crate::options::{GenerateOptions, StepsOf};
 use crate::policy::{Chosen, Policy};
+use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
 use crate::session::{Session, check_tokens};
-use crate::speech::Speech;
+use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
 
 /// Passes that the iterator submits before the oldest has been read.
@@ -33,6 +34,8 @@ pub(crate) struct Run {
     /// Tokens that were begun behind the prompt.
     begun: u32,
     prompt: Vec<u32>,
+    /// Prompt and text, if rules look back at them.
+    said: Vec<u32>,
     /// Tokens of the prompt in a pass.
     rows_of_prompt: u32,
     /// Tokens of the prompt that have their pass.
@@ -76,25 +79,30 @@ impl Run {
         session.model().device().check()?;
         let start = Instant::now();
         let model = session.model();
-        let choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
+        let mut choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
         let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?;
         let steps = options.steps.unwrap_or(model.config().mean_recurrence);
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
-                let specials = if options.add_bos && session.position() == 0 { Specials::Bos } else { Specials::None };
-                session.encode(text, specials)?
+                let specials =
+                    if options.add_bos && session.position() == 0 { Specials::Prompt } else { Specials::None };
+                encode_prompt(model, text, (specials, session.context()), options)?
             }
         };
         let speech = Speech::new(model, options)?;
-        let wanted = options.max_tokens.unwrap_or(u32::MAX);
-        if wanted == 0 {
-            return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
-        }
+        let behind = session.position() + prompt.len() as u32;
+        let limit = most_tokens(options, behind)?;
+        let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
         let lead = Lead::of(options, steps, session.options())?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
+        choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.vocab())?, &prompt);
+        if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
+            let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
+            return Err(Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why });
+        }
         let next = session.next;
         // Positions of a wave go on from states of their own.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
@@ -107,6 +115,7 @@ impl Run {
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let prompt_tokens = prompt.len();
         Ok(Self {
+            said: if policy.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
             policy,
             steps_of: options.steps_of.clone(),
             begun: 0,
@@ -267,9 +276,13 @@ impl Run {
             self.in_round = (index + 1) % lead.passes();
             let known = self.origin + self.prompt.len() as u32 + self.come - 1;
             session.begin_ahead(index, &self.policy, lead.reach(rounds, rows, known, self.wave))?
-        } else if self.pending.len() < AHEAD {
+        } else if self.may_begin() {
             self.left -= 1;
             self.begun += 1;
+            if !self.policy.choosing.rules.is_empty() {
+                self.policy.choosing.look(self.begun, &self.said);
+                session.set_choosing(&self.policy.choosing)?;
+            }
             let steps = self.steps_of.as_ref().map_or(self.policy.depth.steps, |of| of.steps(self.begun));
             session.begin_token(steps, &self.policy)?
         } else {
@@ -277,6 +290,14 @@ impl Run {
         };
         self.under_way = Some(execution);
         Ok(true)
+    }
+
+    /// Whether the next token may be begun: only once the one before it is known, if rules look back at it.
+    fn may_begin(&self) -> bool {
+        match self.policy.choosing.rules.look_back() {
+            true => self.pending.is_empty() && self.arrived.is_empty(),
+            false => self.pending.len() < AHEAD,
+        }
     }
 
     /// Submits the rest of the pass under way.
@@ -308,6 +329,9 @@ impl Run {
         let Some(Chosen { token, steps, logprob, top }) = self.arrived.pop_front() else { return Ok(None) };
         self.statistics.tokens += 1;
         self.given = Some(token);
+        if self.policy.choosing.rules.look_back() {
+            self.said.push(token);
+        }
         self.statistics.steps += u64::from(steps);
 
         let (mut text, ended) = self.speech.say(token);

@@ -5,6 +5,7 @@ use ruminate_shaders::sample::penalise::{DRY_LONGEST_ALLOWED, Penalties, breaker
 
 use crate::error::Error;
 use crate::options::GenerateOptions;
+use crate::rules::Rules;
 use crate::tokenizer::{Specials, Tokenizer};
 
 /// Tokens that log-probabilities can be asked for, beside the chosen one.
@@ -14,7 +15,7 @@ pub const MAX_LOGPROBS: u32 = 20;
 pub(crate) const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 
 /// What a banned or a forced token's logit is moved by: far, but finite.
-const FAR: f32 = 1e30;
+pub(crate) const FAR: f32 = 1e30;
 
 /// How tokens are chosen. In this order: [`GenerateOptions::logit_bias`], repetition penalty, DRY, temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,6 +124,9 @@ pub(crate) struct Choosing {
     bias: Vec<(u32, f32)>,
     breakers: Vec<u32>,
     pub(crate) logprobs: Option<u32>,
+    pub(crate) rules: Rules,
+    /// What the rules say of the token that is chosen next.
+    now: Vec<(u32, f32)>,
 }
 
 impl Choosing {
@@ -142,13 +146,39 @@ impl Choosing {
         breakers.sort_unstable();
         breakers.dedup();
         let logprobs = logprobs.map(|count| count.min(vocab));
-        Ok(Self { sampling: *sampling, bias: logit_bias.clone(), breakers, logprobs })
+        let mut sampling = *sampling;
+        if let Some(length) = options.no_repeat_ngram {
+            if sampling.dry.multiplier > 0.0 {
+                let why = "both are carried out by the same penalty, which knows one rule at a time";
+                return Err(Error::Together { one: "no_repeat_ngram", other: "dry multiplier", why });
+            }
+            if !(2..=DRY_LONGEST_ALLOWED).contains(&length) {
+                let value = length.to_string();
+                return Err(Error::Option { name: "no_repeat_ngram", value, allowed: "from 2 to 1024" });
+            }
+            // A token that would complete such a sequence again loses so much that it is never chosen.
+            sampling.dry = Dry { multiplier: 1e6, base: 1.0, allowed_length: length - 1, range: 0 };
+        }
+        let bias = logit_bias.clone();
+        Ok(Self { sampling, bias, breakers, logprobs, rules: Rules::default(), now: Vec::new() })
+    }
+
+    /// Follows rules from the first token on, which comes behind those of a text.
+    pub(crate) fn follow(&mut self, rules: Rules, said: &[u32]) {
+        self.rules = rules;
+        self.look(0, said);
+    }
+
+    /// Sets what the rules say of the token at a place of the text, counted from 0, behind what was said.
+    pub(crate) fn look(&mut self, place: u32, said: &[u32]) {
+        self.now = self.rules.at(place, said);
     }
 
     /// Plain numbers, without lists.
     pub(crate) fn plain(sampling: Sampling) -> Result<Self, Error> {
         sampling.validate()?;
-        Ok(Self { sampling, bias: Vec::new(), breakers: Vec::new(), logprobs: None })
+        let (bias, breakers, now) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { sampling, bias, breakers, logprobs: None, rules: Rules::default(), now })
     }
 
     /// Whether the most likely token is taken, so that nothing is drawn.
@@ -158,7 +188,12 @@ impl Choosing {
 
     /// Whether logits are edited before the choice.
     fn penalises(&self) -> bool {
-        self.sampling.repeat_penalty != 1.0 || self.sampling.dry.multiplier > 0.0 || !self.bias.is_empty()
+        self.sampling.repeat_penalty != 1.0 || self.sampling.dry.multiplier > 0.0 || self.biases()
+    }
+
+    /// Whether some token's logit is moved, perhaps later.
+    fn biases(&self) -> bool {
+        !self.bias.is_empty() || !self.rules.is_empty()
     }
 
     /// Whether the choice is among a copy of the logits: where they are edited, and where a draw would leave nothing of those that are asked for.
@@ -173,7 +208,7 @@ impl Choosing {
 
     pub(crate) fn penalties(&self) -> Penalties {
         let Sampling { repeat_penalty, penalty_window, dry, .. } = self.sampling;
-        let biased = u32::from(!self.bias.is_empty());
+        let biased = u32::from(self.biases());
         let rule = Penalties { repeat_penalty, repeat_window: penalty_window, biased, ..Penalties::NONE };
         if dry.multiplier == 0.0 {
             return rule;
@@ -184,7 +219,7 @@ impl Choosing {
     /// The bias of every token.
     pub(crate) fn bias(&self, vocab: u32) -> Vec<f32> {
         let mut all = vec![0.0; vocab as usize];
-        for &(token, value) in &self.bias {
+        for &(token, value) in self.bias.iter().chain(&self.now) {
             all[token as usize] = value.clamp(-FAR, FAR);
         }
         all

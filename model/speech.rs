@@ -1,23 +1,55 @@
 //! From tokens to text, and the end of it.
 
+use std::collections::HashMap;
+
 use crate::error::Error;
 use crate::generate::StopReason;
 use crate::model::Model;
 use crate::options::GenerateOptions;
 use crate::stop::StopStrings;
-use crate::tokenizer::StreamDecoder;
+use crate::tokenizer::{Specials, StreamDecoder};
+
+/// The tokens of a prompt that is text.
+pub(crate) fn encode_prompt(
+    model: &Model,
+    text: &str,
+    (specials, context): (Specials, u32),
+    options: &GenerateOptions,
+) -> Result<Vec<u32>, Error> {
+    let tokenizer = model.tokenizer();
+    tokenizer.check_fits(text, context, model.config().block_size)?;
+    let tokens = match options.parse_special {
+        true => tokenizer.encode(text, specials)?,
+        false => tokenizer.encode_plain(text, specials)?,
+    };
+    if tokens.is_empty() { Err(tokenizer.drops_all()) } else { Ok(tokens) }
+}
 
 /// The text of one generation.
 pub(crate) struct Speech {
     decoder: StreamDecoder,
     stop: StopStrings,
     end_tokens: Vec<u32>,
+    /// Special tokens, which are not part of the text, as they are spelled; empty where no text could stop at them.
+    special: HashMap<u32, String>,
 }
 
 impl Speech {
     pub(crate) fn new(model: &Model, options: &GenerateOptions) -> Result<Self, Error> {
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
-        Ok(Self { decoder: model.tokenizer().stream(true), stop: StopStrings::new(options.stop.clone())?, end_tokens })
+        let tokenizer = model.tokenizer();
+        let spelled = |id: u32| Some((id, tokenizer.token_text(id).filter(|_| tokenizer.is_special(id))?));
+        let special = match options.stop.is_empty() {
+            true => HashMap::new(),
+            false => (0..model.config().padded_vocab_size).filter_map(spelled).collect(),
+        };
+        let stop = StopStrings::new(options.stop.clone())?;
+        Ok(Self { decoder: tokenizer.stream(true), stop, end_tokens, special })
+    }
+
+    /// Tokens that end the text.
+    pub(crate) fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
     }
 
     /// The text that is complete with a token, and whether it is the last one.
@@ -25,8 +57,17 @@ impl Speech {
         if self.end_tokens.contains(&token) {
             return (self.flush(), Some(StopReason::EndToken(token)));
         }
-        let fresh = self.decoder.push(token);
-        let (text, stopped) = self.stop.push(&fresh);
+        let Some(special) = &self.special.get(&token) else {
+            let (text, stopped) = self.stop.push(&self.decoder.push(token));
+            return (text, stopped.then_some(StopReason::StopString));
+        };
+        // What is incomplete before a special token stays so.
+        let (mut text, mut stopped) = self.stop.push(&self.decoder.flush());
+        if !stopped {
+            let (more, now) = self.stop.push_hidden(special);
+            text.push_str(&more);
+            stopped = now;
+        }
         (text, stopped.then_some(StopReason::StopString))
     }
 

@@ -1,27 +1,45 @@
 //! Text to token ids and back, with special tokens as the checkpoint's files name them.
 
-mod digits;
+mod added;
 mod layout;
+mod named;
+mod normalize;
+mod pattern;
+mod pipeline;
+mod shield;
+mod stream;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use self::digits::Digits;
 use self::layout::Layout;
-use crate::config::{Config, GenerationConfig};
+pub(crate) use self::named::Named;
+use self::pipeline::Pipeline;
+pub(crate) use self::shield::Shield;
+pub use self::stream::StreamDecoder;
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::generation_config::GenerationConfig;
 use crate::source::Source;
 
 const FILE: &str = "tokenizer.json";
 
-/// Which special tokens are put round an encoded text. Special tokens written out in the text itself are always recognised.
+/// Tokens that may be out of a tokenizer's tokens without a row in the embedding: 1 in so many.
+const BEYOND: usize = 8;
+
+/// Bytes of a text that is encoded in no time.
+const SMALL: usize = 1 << 20;
+
+/// Which special tokens are put round an encoded text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials {
     /// None: for text that a chat template has rendered.
     None,
-    /// The begin token, unless the text begins with it already: for a prompt to be continued.
+    /// What the tokenizer puts before a text, unless the text begins with it already: for a prompt to be continued. Its post-processor
+    /// says so, or `add_bos_token` in `tokenizer_config.json`; for many models it is the begin token, for many nothing.
+    Prompt,
+    /// The begin token, whether or not the tokenizer puts one, unless the text begins with it already.
     Bos,
     /// Whatever the tokenizer's post-processor adds.
     PostProcessor,
@@ -30,12 +48,11 @@ pub enum Specials {
 /// A checkpoint's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pipeline: Pipeline,
     file: String,
     pieces: Arc<Vec<Token>>,
-    digits: Option<Digits>,
-    /// Bytes of text that one token stands for, at most; none if a normalizer may change how many there are.
-    longest: Option<usize>,
+    /// What is put before a text.
+    prefix: Vec<u32>,
     bos: Option<u32>,
     pad: Option<u32>,
     eos: Vec<u32>,
@@ -50,7 +67,7 @@ struct Token {
 
 impl Tokenizer {
     /// Loads `tokenizer.json`. Special ids come from `generation_config.json`, else `config.json`, else the names in
-    /// `tokenizer_config.json` or `special_tokens_map.json`.
+    /// `tokenizer_config.json` or `special_tokens_map.json`. Tokens without a row in the embedding are an error where a text has them.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if a file is damaged, [`Error::Vocabulary`] if it belongs to another model.
@@ -58,18 +75,18 @@ impl Tokenizer {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
         let bytes = source.json_text(FILE)?;
-        let layout = Layout::read(&bytes).map_err(problem)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| problem(error.to_string()))?;
-        // Settings for training batches, which would cut prompts short or fill them up.
-        inner.with_padding(None).with_truncation(None).map_err(|error| problem(error.to_string()))?;
-        let vocabulary = inner.get_vocab(true);
+        let pipeline = guarded(|| Pipeline::read(Layout::read(&bytes)?, &bytes)).map_err(problem)?;
+        let vocabulary = pipeline.vocabulary();
         let vocab = config.padded_vocab_size;
         let largest = vocabulary.values().copied().max().ok_or_else(|| problem("has no tokens".to_owned()))?;
-        if largest >= vocab {
+        if vocabulary.values().filter(|&&id| id >= vocab).count() * BEYOND > vocabulary.len() {
             return Err(Error::Vocabulary { largest, vocab });
         }
         let named = Named::open(source)?;
-        let by_name = |field: &str| named.token(field).and_then(|text| vocabulary.get(text).copied());
+        let by_name = |field: &str| {
+            let id = named.token(field).and_then(|text| vocabulary.get(text).copied());
+            id.filter(|&id| id < vocab)
+        };
         let bos = generation.bos_token_id.or(config.bos_token_id).or_else(|| by_name("bos_token"));
         let pad = generation.pad_token_id.or(config.pad_token_id).or_else(|| by_name("pad_token"));
         let mut eos = generation.eos_token_ids.clone();
@@ -84,38 +101,79 @@ impl Tokenizer {
         if let Some(&id) = eos.iter().chain(&bos).chain(&pad).find(|&&id| id >= vocab) {
             return Err(problem(format!("special token id {id} does not exist: the model has {vocab} tokens")));
         }
-        let pieces = Arc::new(pieces(&inner, &vocabulary, vocab));
-        let longest = pieces.iter().map(|token| token.bytes.len()).max().filter(|_| inner.get_normalizer().is_none());
-        Ok(Self { inner, file, pieces, digits: Digits::of(&layout), longest, bos, pad, eos })
+        let pieces = Arc::new(pieces(&pipeline, &vocabulary, vocab));
+        let prefix = guarded(|| prefix(&pipeline, bos, named.flag("add_bos_token"))).map_err(problem)?;
+        Ok(Self { pipeline, file, pieces, prefix, bos, pad, eos })
     }
 
-    /// Encodes text.
+    /// Encodes text. Special tokens that it spells become those tokens; [`Self::encode_plain`] takes them for text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer fails, or has no begin token where one is asked for.
+    /// [`Error::Tokenizer`] if the tokenizer fails, if the text has a token that the model has no row for, or if there is no begin token where
+    /// [`Specials::Bos`] asks for one.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
-        let problem = |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
-        let processed = specials == Specials::PostProcessor;
-        let parts = match self.digits {
-            Some(digits) if !processed => digits.cut(text),
-            _ => vec![text],
-        };
-        let mut ids = Vec::new();
-        for part in parts {
-            let encoding = self.inner.encode_fast(part, processed).map_err(|error| problem(error.to_string()))?;
-            ids.extend_from_slice(encoding.get_ids());
-        }
-        if specials == Specials::Bos && ids.first() != self.bos.as_ref() {
-            let bos = self.bos.ok_or_else(|| problem("names no begin token; encode without it".to_owned()))?;
-            ids.insert(0, bos);
-        }
-        Ok(ids)
+        self.encode_with(text, specials, true, &Shield::default())
     }
 
-    /// The least number of tokens that a text can have. It is known without reading the text, where encoding takes its time.
-    #[must_use]
-    pub fn least(&self, text: &str) -> usize {
-        self.longest.map_or(0, |longest| text.len().div_ceil(longest.max(1)))
+    /// Encodes text, and takes special tokens that it spells for plain text: for what users write, who might otherwise forge the turns of a
+    /// conversation.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_plain(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
+        self.encode_with(text, specials, false, &Shield::default())
+    }
+
+    /// Encodes text that has stand-ins for characters of special tokens.
+    pub(crate) fn encode_with(
+        &self,
+        text: &str,
+        specials: Specials,
+        special: bool,
+        shield: &Shield,
+    ) -> Result<Vec<u32>> {
+        let problem = |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
+        let ids = guarded(|| self.pipeline.encode(text, special, shield)).map_err(problem)?;
+        let ids = match specials {
+            Specials::None => ids,
+            Specials::Prompt => after(&self.prefix, ids),
+            Specials::Bos => {
+                let bos = self.bos.ok_or_else(|| problem("names no begin token; encode without it".to_owned()))?;
+                after(&[bos], ids)
+            }
+            Specials::PostProcessor => guarded(|| self.pipeline.process(&ids)).map_err(problem)?,
+        };
+        let vocab = self.pieces.len();
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            None => Ok(ids),
+            Some(&id) => {
+                let token = self.token_text(id).unwrap_or_default();
+                Err(problem(format!(
+                    "the text has the token {token:?} with id {id}, but the model has rows for ids 0 to {} only; \
+                     leave it out of the text, or use the checkpoint that the tokenizer was extended for",
+                    vocab - 1
+                )))
+            }
+        }
+    }
+
+    /// Refuses a text that so many positions cannot hold, however it is cut into tokens: encoding a library would take its time.
+    ///
+    /// # Errors
+    /// [`Error::TextTooLong`].
+    pub(crate) fn check_fits(&self, text: &str, context: u32, most: u32) -> Result<()> {
+        if text.len() <= SMALL {
+            return Ok(());
+        }
+        let longest = self.pieces.iter().map(|token| token.bytes.len()).max().unwrap_or(0).max(1);
+        let least = self.pipeline.kept_bytes(text).div_ceil(longest);
+        if least > context as usize { Err(Error::TextTooLong { least, context, most }) } else { Ok(()) }
+    }
+
+    /// What is wrong with a text that is not empty and has no tokens.
+    pub(crate) fn drops_all(&self) -> Error {
+        let problem = "it has no token for any character of the text, so nothing is left of it".to_owned();
+        Error::Tokenizer { file: self.file.clone(), problem }
     }
 
     /// Decodes token ids; bytes that are no UTF-8 become U+FFFD.
@@ -148,7 +206,7 @@ impl Tokenizer {
     /// A token as the vocabulary spells it: special tokens as written, others in the byte-level alphabet.
     #[must_use]
     pub fn token_text(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        self.pipeline.token(id)
     }
 
     /// The tokens whose text holds another text, special ones included, in order.
@@ -158,10 +216,54 @@ impl Tokenizer {
         (0..).zip(self.pieces.iter()).filter(|(_, token)| holds(token)).map(|(id, _)| id).collect()
     }
 
+    /// Whether tokens can spell a text, perhaps with more before and behind it: special ones whole, others also in part.
+    #[must_use]
+    pub fn can_say(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        // Places up to which the text can be spelled.
+        let mut reached = vec![false; text.len() + 1];
+        let known = || self.pieces.iter().filter(|token| !token.bytes.is_empty());
+        for token in known() {
+            let bytes = &token.bytes[..];
+            if !token.special && bytes.windows(text.len().max(1)).any(|part| part == text) {
+                return true;
+            }
+            let ends = (1..=bytes.len().min(text.len())).filter(|&length| length == bytes.len() || !token.special);
+            ends.filter(|&length| bytes.ends_with(&text[..length])).for_each(|length| reached[length] = true);
+        }
+        for place in 1..text.len() {
+            let rest = &text[place..];
+            if !reached[place] {
+                continue;
+            }
+            for token in known() {
+                if rest.starts_with(&token.bytes) {
+                    reached[place + token.bytes.len()] = true;
+                } else if !token.special && token.bytes.starts_with(rest) {
+                    return true;
+                }
+            }
+        }
+        reached[text.len()]
+    }
+
     /// Whether a token is a mark of the format, not text.
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         self.pieces.get(id as usize).is_some_and(|token| token.special)
+    }
+
+    /// Tokens that are put before a text to be continued: see [`Specials::Prompt`].
+    #[must_use]
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
+    /// The texts of special tokens, longest first.
+    pub(crate) fn special(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.pipeline.special().map(str::to_owned).collect();
+        all.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        all
     }
 
     /// The padding token.
@@ -171,74 +273,37 @@ impl Tokenizer {
     }
 }
 
-/// Decodes a stream of ids without ever splitting a character or changing what it has given out.
-#[derive(Clone, Debug)]
-pub struct StreamDecoder {
-    pieces: Arc<Vec<Token>>,
-    skip_special: bool,
-    open: Vec<u8>,
+/// Calls what third-party code has a part in: a panic there, for a file that it did not expect, is an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let failed = |_| Err("it has something that is not supported: the tokenizers crate failed on it".to_owned());
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
 }
 
-impl StreamDecoder {
-    /// Takes a token; gives the characters that are complete with it. An unknown id has no text.
-    pub fn push(&mut self, id: u32) -> String {
-        if let Some(token) = self.pieces.get(id as usize).filter(|token| !(self.skip_special && token.special)) {
-            self.open.extend_from_slice(&token.bytes);
-        }
-        let mut text = String::new();
-        loop {
-            let error = match std::str::from_utf8(&self.open) {
-                Ok(rest) => {
-                    text.push_str(rest);
-                    self.open.clear();
-                    return text;
-                }
-                Err(error) => error,
-            };
-            let valid = error.valid_up_to();
-            text.push_str(&String::from_utf8_lossy(&self.open[..valid]));
-            let Some(wrong) = error.error_len() else {
-                self.open.drain(..valid);
-                return text;
-            };
-            text.push(char::REPLACEMENT_CHARACTER);
-            self.open.drain(..valid + wrong);
-        }
-    }
-
-    /// Ends the stream: half a character becomes U+FFFD.
-    pub fn flush(&mut self) -> String {
-        let text = String::from_utf8_lossy(&self.open).into_owned();
-        self.open.clear();
-        text
-    }
+/// Ids with others before them, unless they begin with those already.
+fn after(prefix: &[u32], ids: Vec<u32>) -> Vec<u32> {
+    if ids.starts_with(prefix) { ids } else { [prefix, &ids].concat() }
 }
 
-/// Names of special tokens in the files beside the tokenizer.
-struct Named(Vec<Value>);
-
-impl Named {
-    fn open(source: &Source) -> Result<Self> {
-        let files = ["tokenizer_config.json", "special_tokens_map.json"].into_iter().filter(|name| source.exists(name));
-        Ok(Self(files.map(|name| source.json(name)).collect::<Result<_>>()?))
+/// What a tokenizer puts before a text: what its post-processor does, but where `add_bos_token` says whether there is a begin token.
+fn prefix(pipeline: &Pipeline, bos: Option<u32>, add_bos: Option<bool>) -> Result<Vec<u32>, String> {
+    // No token has this id, so it shows where the text is.
+    const TEXT: u32 = u32::MAX;
+    let processed = pipeline.process(&[TEXT])?;
+    let mut prefix: Vec<u32> = processed.into_iter().take_while(|&id| id != TEXT).collect();
+    match (add_bos, bos) {
+        (Some(false), Some(bos)) => prefix.retain(|&id| id != bos),
+        (Some(true), Some(bos)) if !prefix.contains(&bos) => prefix.insert(0, bos),
+        _ => {}
     }
-
-    /// A token's text: a string, or an object with `content`.
-    fn token(&self, field: &str) -> Option<&str> {
-        self.0.iter().find_map(|file| {
-            let value = file.get(field)?;
-            value.as_str().or_else(|| value.get("content")?.as_str())
-        })
-    }
+    Ok(prefix)
 }
 
 /// The bytes of every token: through the byte-level alphabet, or as written for added tokens.
-fn pieces(inner: &tokenizers::Tokenizer, vocabulary: &HashMap<String, u32>, vocab: u32) -> Vec<Token> {
+fn pieces(pipeline: &Pipeline, vocabulary: &HashMap<String, u32>, vocab: u32) -> Vec<Token> {
     let alphabet: HashMap<char, u8> = byte_alphabet().collect();
-    let added = inner.get_added_tokens_decoder();
     let mut pieces = vec![Token::default(); vocab as usize];
-    for (text, &id) in vocabulary {
-        let known = added.get(&id);
+    for (text, &id) in vocabulary.iter().filter(|(_, id)| **id < vocab) {
+        let known = pipeline.added_token(id);
         let through_alphabet = || text.chars().map(|c| alphabet.get(&c).copied()).collect::<Option<Vec<u8>>>();
         let bytes = if known.is_some() { None } else { through_alphabet() };
         let special = known.is_some_and(|token| token.special);

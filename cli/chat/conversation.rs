@@ -5,8 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use ruminate::{
-    ChatTemplate, Error, GenerateOptions, Message, Model, Progress, Prompt, Session, SessionOptions, Specials,
-    StopReason,
+    ChatTemplate, Error, GenerateOptions, Message, Model, Progress, Prompt, Session, SessionOptions, StopReason,
 };
 
 use super::file;
@@ -22,6 +21,8 @@ pub(super) struct Settings {
     pub(super) session: SessionOptions,
     pub(super) generate: GenerateOptions,
     pub(super) system: Option<String>,
+    /// Whether special tokens that a message spells become those tokens.
+    pub(super) parse_special: bool,
     /// Whether figures follow every answer.
     pub(super) stats: bool,
     /// Whether notes are left out.
@@ -143,8 +144,7 @@ impl Conversation {
 
     /// The conversation as tokens, up to where the answer begins.
     fn tokens(&self, template: &ChatTemplate) -> Result<Vec<u32>, Error> {
-        let text = template.render(&self.whole(), true)?;
-        self.session.encode(&text, Specials::None)
+        template.encode(self.model.tokenizer(), &self.whole(), true, self.settings.parse_special)
     }
 
     fn answer(&mut self, interrupt: &Interrupt) -> Result<Answer> {

@@ -22,6 +22,7 @@ use crate::exit::{self, Done, Usage};
 use crate::interrupt::{self, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
+use crate::prompt::unescape;
 use crate::visible;
 
 /// Flags of `ruminate chat`.
@@ -29,9 +30,12 @@ use crate::visible;
 pub(crate) struct Chat {
     #[command(flatten)]
     model: ModelOptions,
-    /// What the model is told before the conversation
+    /// What the model is told before the conversation, with \n for a line break, \t for a tab, \\ for a backslash. Dates in chat templates are in UTC
     #[arg(long, value_name = "TEXT", help_heading = "Input")]
     system: Option<String>,
+    /// Let special tokens that a message spells, as <|end_turn|>, act as such: by default only those of the chat template do, so that no message can forge a turn
+    #[arg(long, help_heading = "Input")]
+    parse_special: bool,
     /// Don't remember typed lines in a file
     #[arg(long, help_heading = "Input")]
     no_history: bool,
@@ -59,8 +63,9 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let settings = Settings {
         session,
-        generate: options.generation.generate(&model)?,
-        system: options.system.clone(),
+        generate: options.generation.generate(&model, options.quiet)?,
+        system: options.system.as_deref().map(unescape),
+        parse_special: options.parse_special,
         stats: options.stats,
         quiet: options.quiet,
         // Whoever types sees that an answer was stopped before saying more; a script goes on, so there the second Ctrl-C leaves.
@@ -85,7 +90,10 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
             Ok(Next::Leave) => break,
             Err(error) if can_go_on(&error) => {
                 exit::say(&error);
-                if matches!(error.downcast_ref(), Some(Error::PromptTooLong { .. } | Error::NoRoom { .. })) {
+                if matches!(
+                    error.downcast_ref(),
+                    Some(Error::PromptTooLong { .. } | Error::TextTooLong { .. } | Error::NoRoom { .. })
+                ) {
                     note(FULL);
                 }
                 failed.get_or_insert(exit::number(&error));
@@ -189,6 +197,7 @@ fn can_go_on(error: &anyhow::Error) -> bool {
         Some(
             Error::Chat { .. }
                 | Error::PromptTooLong { .. }
+                | Error::TextTooLong { .. }
                 | Error::NoRoom { .. }
                 | Error::Option { .. }
                 | Error::Tokenizer { .. }

@@ -85,8 +85,11 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let config = model.config();
     let steps = asked.generation.steps.unwrap_or(config.mean_recurrence);
     let mut session = open_session(model, asked.session.clone(), asked.quiet)?;
-    let specials = if asked.generation.add_bos { Specials::Bos } else { Specials::None };
-    let prompt = session.encode(asked.text, specials)?;
+    let specials = if asked.generation.add_bos { Specials::Prompt } else { Specials::None };
+    let prompt = match asked.generation.parse_special {
+        true => session.encode(asked.text, specials)?,
+        false => session.encode_plain(asked.text, specials)?,
+    };
     if let Some(token) = asked.token.filter(|&token| token >= prompt.len()) {
         let last = prompt.len().saturating_sub(1);
         let problem = format!("--token {token} is no position of the prompt, which are 0 to {last}");

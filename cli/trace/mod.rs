@@ -84,9 +84,10 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Config::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
-    let usual = options.generation.generate(&model)?;
+    let usual = options.generation.generate(&model, options.quiet)?;
     let generation = GenerateOptions {
         add_bos: usual.add_bos && !options.input.no_bos,
+        parse_special: !options.input.no_parse_special,
         max_tokens: options.generation.max_tokens,
         ..usual
     };

@@ -14,9 +14,10 @@ use crate::generate::{Piece, Prompt, StopReason};
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions, StepsOf};
 use crate::policy::Chosen;
+use crate::rules::{Rules, most_tokens};
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
-use crate::speech::Speech;
+use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
 
 /// What is known of a sequence.
@@ -63,16 +64,13 @@ impl Member {
             Prompt::Tokens(tokens) => tokens.to_vec(),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
-                let specials = if options.add_bos { Specials::Bos } else { Specials::None };
-                model.encode(text, specials, context)?
+                let specials = if options.add_bos { Specials::Prompt } else { Specials::None };
+                encode_prompt(model, text, (specials, context), options)?
             }
         };
         check_tokens(config, &prompt, 0, context)?;
         let vocab = config.padded_vocab_size;
-        let asked = options.max_tokens.unwrap_or(u32::MAX);
-        if asked == 0 {
-            return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
-        }
+        let asked = most_tokens(options, prompt.len() as u32)?.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - prompt.len() as u32 + 1;
         Ok(Self {
@@ -154,6 +152,10 @@ fn refuse(options: &GenerateOptions) -> Result<(), Error> {
         PrefillExit::Never => false,
     });
     let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
+    if let Some(one) = Rules::named(options) {
+        let why = "which tokens may be chosen depends on those before, of which the host hears a round too late";
+        return Err(Error::Together { one, other: "batch", why });
+    }
     let refused = [
         (together, "exit", why),
         (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use minijinja::value::{Object, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use super::python::Tuple;
+
 /// Bytes of all values that a rendering makes or looks through, at most. A conversation of 100 kB takes some millions.
 pub(super) const MOST: u64 = 128 << 20;
 
@@ -92,7 +94,9 @@ impl Budget {
     /// A value that is complete: what would be worked out again at every use becomes a list, and all of it is counted.
     pub(super) fn complete(&self, value: Value) -> Result<Value, Error> {
         let lazy = value.kind() == ValueKind::Iterable
-            || value.kind() == ValueKind::Seq && value.downcast_object_ref::<Vec<Value>>().is_none();
+            || value.kind() == ValueKind::Seq
+                && value.downcast_object_ref::<Vec<Value>>().is_none()
+                && value.downcast_object_ref::<Tuple>().is_none();
         if !lazy {
             self.count(&value, Weights::COPIED)?;
             return Ok(value);

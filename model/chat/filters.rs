@@ -2,13 +2,14 @@
 
 use std::io;
 
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 use minijinja_contrib::pycompat;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use super::budget::{Budget, ITEM, Weights};
+use super::{methods, python};
 
 /// Digits of a width or precision in a format, at most.
 const MOST_DIGITS: usize = 4;
@@ -44,9 +45,21 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     ] {
         environment.add_filter(name, move |state: &State<'_, '_>, values: Rest<Value>| {
             Budget::of(state).spend(work(name, &values)?)?;
-            state.apply_filter(plain, &values)
+            match values.split_first() {
+                Some((items, [])) if name == "join" => state.apply_filter(plain, &[printed(items)?]),
+                Some((items, [by])) if name == "join" && !by.is_kwargs() => {
+                    state.apply_filter(plain, &[printed(items)?, by.clone()])
+                }
+                _ => state.apply_filter(plain, &values),
+            }
         });
     }
+    environment.add_filter("plain:dictsort", filters::dictsort);
+    environment.add_filter("dictsort", |state: &State<'_, '_>, values: Rest<Value>| {
+        let pairs = state.apply_filter("plain:dictsort", &values)?;
+        pairs.try_iter()?.map(|pair| python::tuple(&pair)).collect::<Result<Value, Error>>()
+    });
+    methods::install(environment);
     // Not part of Jinja; they give values that are worked out again at every use.
     environment.remove_filter("chain");
     environment.remove_filter("zip");
@@ -55,6 +68,14 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         tojson(state, value, indent, &options)
     });
     environment.set_unknown_method_callback(method);
+}
+
+/// The items of a list as Python prints them; a text stays one.
+fn printed(items: &Value) -> Result<Value, Error> {
+    match items.kind() {
+        ValueKind::Seq | ValueKind::Iterable => Ok(items.try_iter()?.map(|item| python::string(&item)).collect()),
+        _ => Ok(items.clone()),
+    }
 }
 
 /// Bytes that a filter or a method makes beyond what it gets, or looks at beyond looking once.
@@ -125,6 +146,14 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, arguments: &[Value])
     {
         // Where minijinja-contrib would count for ever.
         return Ok(Value::from(text.chars().count() + 1));
+    }
+    if let Some(text) = value.as_str()
+        && let Some(found) = methods::of_text(text, name, arguments)?
+    {
+        return Ok(found);
+    }
+    if let ("items", ValueKind::Map, []) = (name, value.kind(), arguments) {
+        return python::pairs(value);
     }
     pycompat::unknown_method_callback(state, value, name, arguments)
 }

@@ -9,13 +9,21 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, Output, State, Value, escape_formatter};
 
 use super::budget::{Budget, ITEM, Weights, has_state};
+use super::python;
 use super::slice::slice;
 use super::source::WHITESPACE;
 
 /// A filter that gives back what it gets.
 pub(super) const SAME: &str = "as_it_is";
 
+/// A filter that makes a tuple of a list.
+pub(super) const TUPLE: &str = "as_tuple";
+
 // No template can name these: they are no identifiers.
+const CONCAT: &str = "concatenate";
+const REMAINDER: &str = "remainder of";
+const FLOOR_DIVISION: &str = "floor division of";
+const POWER: &str = "power of";
 const COPIED: &str = "count operands";
 const SPLIT: &str = "count arguments";
 const PRINTED: &str = "count for print";
@@ -80,20 +88,23 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function(COMPLETE, |state: &State<'_, '_>, value: Value| Budget::of(state).complete(value));
     environment.add_function(SLICE, |state: &State<'_, '_>, operands: Rest<Value>| slice(state, &operands));
     environment.add_filter(SAME, |value: Value| value);
+    environment.add_filter(TUPLE, |value: &Value| python::tuple(value));
+    environment.add_function(CONCAT, |left: &Value, right: &Value| python::string(left) + &python::string(right));
+    environment.add_function(REMAINDER, |state: &State<'_, '_>, left: &Value, right: &Value| {
+        python::remainder(state, left, right)
+    });
+    environment.add_function(FLOOR_DIVISION, |left: &Value, right: &Value| python::floor_division(left, right));
+    environment.add_function(POWER, |left: &Value, right: &Value| python::power(left, right));
     environment.set_formatter(|out: &mut Output<'_>, state: &State<'_, '_>, value: &Value| {
         let budget = Budget::of(state);
         match value.as_str() {
             Some(text) => budget.spend(text.len() as u64)?,
             None => budget.count(value, Weights::PRINTED)?,
         }
-        // As Python spells them.
-        let spelled = match value.kind() {
-            ValueKind::Bool if value.is_true() => "True",
-            ValueKind::Bool => "False",
-            ValueKind::None => "None",
-            _ => return escape_formatter(out, state, value),
-        };
-        Ok(out.write_str(spelled)?)
+        match value.kind() {
+            ValueKind::Invalid => escape_formatter(out, state, value),
+            _ => Ok(out.write_str(&python::string(value))?),
+        }
     });
 }
 
@@ -137,7 +148,10 @@ fn with_checks<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     match instruction {
         // Text of the template is counted like any other.
         I::EmitRaw(text) => vec![I::LoadConst(Value::from(*text)), I::Emit],
-        I::StringConcat => [before(PRINTED, 2), vec![itself]].concat(),
+        I::StringConcat => [before(PRINTED, 2), vec![I::CallFunction(CONCAT, Some(2)), complete]].concat(),
+        I::Rem => [before(PRINTED, 2), vec![I::CallFunction(REMAINDER, Some(2)), complete]].concat(),
+        I::IntDiv => vec![I::CallFunction(FLOOR_DIVISION, Some(2))],
+        I::Pow => vec![I::CallFunction(POWER, Some(2))],
         I::Add => [before(COPIED, 2), vec![itself, complete]].concat(),
         I::Mul => [before(REPEATED, 2), vec![itself, complete]].concat(),
         I::Slice => vec![I::CallFunction(SLICE, Some(4)), complete],

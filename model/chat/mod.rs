@@ -3,18 +3,23 @@
 mod budget;
 mod filters;
 mod guard;
+mod methods;
+mod python;
 mod slice;
 mod source;
 mod strftime;
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use minijinja::machinery::{Vm, make_string_output};
-use minijinja::{AutoEscape, Environment, ErrorKind, context};
+use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::source::Source;
-use crate::tokenizer::{Specials, Tokenizer};
+use crate::tokenizer::{Named, Shield, Specials, Tokenizer};
 
 /// The template's name in messages.
 const NAME: &str = "chat_template";
@@ -39,8 +44,8 @@ pub struct ChatTemplate {
     /// As [`source::prepare`] left it.
     text: String,
     file: String,
-    bos: String,
-    eos: String,
+    /// Special tokens by name, as the template sees them.
+    named: BTreeMap<String, Value>,
 }
 
 impl ChatTemplate {
@@ -59,10 +64,6 @@ impl ChatTemplate {
             from_config(&config["chat_template"], &file)?
         };
         let Some(text) = text else { return Ok(None) };
-        let token = |field: &str| {
-            let value = &config[field];
-            value.as_str().or_else(|| value["content"].as_str()).unwrap_or_default().to_owned()
-        };
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         guard::install(&mut environment);
@@ -78,7 +79,7 @@ impl ChatTemplate {
         let text = source::prepare(&text).map_err(failed)?;
         // Compiled again for every conversation, which takes microseconds; here for what is wrong with it.
         guard::compile(NAME, &text).map_err(failed)?;
-        Ok(Some(Self { environment, text, file, bos: token("bos_token"), eos: token("eos_token") }))
+        Ok(Some(Self { environment, text, file, named: Named::open(source)?.tokens() }))
     }
 
     /// Renders a conversation; the text is to be encoded without further special tokens.
@@ -86,19 +87,53 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Chat`] if the template fails, refuses the conversation, works for too long, or makes too much.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let failed = |error: minijinja::Error| Error::Chat { file: self.file.clone(), problem: error.to_string() };
-        let code = guard::compile(NAME, &self.text).map_err(failed)?;
-        let values = context! {
-            messages => messages,
-            add_generation_prompt => add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
-        };
+        let failed = |problem: String| Error::Chat { file: self.file.clone(), problem };
+        let code = guard::compile(NAME, &self.text).map_err(|error| failed(error.to_string()))?;
+        // As transformers passes them: what nobody gave is none, and a special token that does not exist is undefined.
+        let mut values: BTreeMap<&str, minijinja::Value> =
+            self.named.iter().map(|(name, token)| (name.as_str(), minijinja::Value::from_serialize(token))).collect();
+        values.insert("messages", minijinja::Value::from_serialize(messages));
+        values.insert("tools", ().into());
+        values.insert("documents", ().into());
+        values.insert("add_generation_prompt", add_generation_prompt.into());
+        let values = minijinja::Value::from(values);
+        let vm = Vm::new(&self.environment);
         let mut text = String::new();
         let mut output = make_string_output(&mut text);
-        let vm = Vm::new(&self.environment);
-        vm.eval(&code.instructions, values, &code.blocks, &mut output, AutoEscape::None).map_err(failed)?;
+        let evaluate = || vm.eval(&code.instructions, values, &code.blocks, &mut output, AutoEscape::None);
+        // The interpreter's own arithmetic panics for some numbers.
+        let ended =
+            catch_unwind(AssertUnwindSafe(evaluate)).map_err(|_| failed("the interpreter failed on it".to_owned()))?;
+        ended.map_err(|error| failed(error.to_string()))?;
         Ok(text)
+    }
+
+    /// Renders a conversation and encodes it. Special tokens become tokens where the template writes them. Where a message spells them they are plain
+    /// text, so that nobody forges a turn by writing one, unless `parse_special` asks for what transformers does.
+    ///
+    /// # Errors
+    /// As [`Self::render`], and the tokenizer's.
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        parse_special: bool,
+    ) -> Result<Vec<u32>> {
+        if parse_special {
+            let text = self.render(messages, add_generation_prompt)?;
+            return tokenizer.encode(&text, Specials::None);
+        }
+        let special = tokenizer.special();
+        let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
+        let shield = Shield::new(&special, &texts.chain([self.text.as_str()]));
+        let covered = |text: &str| shield.cover(text, &special);
+        let covered: Vec<Message> = messages
+            .iter()
+            .map(|Message { role, content }| Message { role: covered(role), content: covered(content) })
+            .collect();
+        let text = self.render(&covered, add_generation_prompt)?;
+        tokenizer.encode_with(&text, Specials::None, true, &shield)
     }
 
     /// The special token that the template writes behind an answer, which therefore ends one; none if it writes text there, or

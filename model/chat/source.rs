@@ -20,11 +20,17 @@ const MOST_TOKENS: usize = 1000;
 /// Branches of all conditions, at most: the compiler recurses over them too.
 const MOST_BRANCHES: usize = 500;
 
+/// Words behind which no value has ended, although they look like names.
+const WORDS: [&str; 14] =
+    ["and", "do", "elif", "else", "for", "if", "in", "is", "not", "or", "recursive", "set", "with", "call"];
+
 /// A template that compiles to the same text.
 ///
-/// `{% generation %}` only marks what a model said, for training; a block that is always taken has the same effect. Multiplication of
-/// constants, which the compiler would carry out itself (`'a' * 100000000`), is left for when the template is rendered.
+/// `{% generation %}` only marks what a model said, for training; a block that is always taken has the same effect. Operations on
+/// constants, which the compiler would carry out itself (`'a' * 100000000`), are left for when the template is rendered. Tuples are marked as
+/// such, since the compiler takes them for lists.
 pub(super) fn prepare(text: &str) -> Result<String, Error> {
+    let text = &line_ends(text);
     let refused = |problem: String| Error::new(ErrorKind::SyntaxError, problem);
     if text.len() > MOST_BYTES {
         return Err(refused(format!("the template has {} bytes, more than {MOST_BYTES}", text.len())));
@@ -36,6 +42,10 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
     let (mut in_tag, mut branches) = (0, 0);
     // The tokens before this one: whether they open a statement, and whether they end a value.
     let (mut first, mut after_value) = (false, false);
+    // Brackets that are open, and whether names are being bound, as in `for (key, value) in`.
+    let (mut brackets, mut binds) = (Vec::new(), false);
+    // Whether the token before this one opened a round bracket.
+    let mut opened = false;
     for token in tokenize(text, false, SyntaxConfig, WHITESPACE) {
         let (token, span) = token?;
         in_tag = if matches!(token, Token::TemplateData(_)) { 0 } else { in_tag + 1 };
@@ -52,15 +62,40 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
             }
             Token::Ident("generation") if first => edit(span, "generation".len(), "if true".to_owned()),
             Token::Ident("endgeneration") if first => edit(span, "endgeneration".len(), "endif".to_owned()),
-            Token::Mul | Token::Pow if after_value => edit(span, 0, format!("|{} ", guard::SAME)),
+            Token::Ident("for" | "set" | "with" | "call") if first => binds = true,
+            Token::Ident("in") | Token::Assign if brackets.is_empty() => binds = false,
+            Token::BlockEnd | Token::VariableEnd => {
+                binds = false;
+                brackets.clear();
+            }
+            Token::ParenOpen => brackets.push(if after_value || binds { Bracket::Other } else { Bracket::Round }),
+            Token::BracketOpen | Token::BraceOpen => brackets.push(Bracket::Other),
+            Token::BracketClose | Token::BraceClose => drop(brackets.pop()),
+            Token::Comma => {
+                if let Some(bracket @ Bracket::Round) = brackets.last_mut() {
+                    *bracket = Bracket::Tuple;
+                }
+            }
+            Token::ParenClose => {
+                let bracket = brackets.pop();
+                let empty = opened && matches!(bracket, Some(Bracket::Round));
+                if empty || matches!(bracket, Some(Bracket::Tuple)) {
+                    edit(span, 1, format!(")|{}", guard::TUPLE));
+                }
+            }
             _ => {}
+        }
+        let operator = matches!(&token, Token::Mul | Token::Pow | Token::Mod | Token::FloorDiv | Token::Tilde)
+            || matches!(&token, Token::Ident("and" | "or"));
+        if operator && after_value {
+            edit(span, 0, format!("|{} ", guard::SAME));
         }
         in_tag = if matches!(token, Token::VariableEnd | Token::BlockEnd) { 0 } else { in_tag };
         first = matches!(token, Token::BlockStart);
+        opened = matches!(token, Token::ParenOpen);
         after_value = matches!(
             token,
-            Token::Ident(_)
-                | Token::Str(_)
+            Token::Str(_)
                 | Token::String(_)
                 | Token::Int(_)
                 | Token::Int128(_)
@@ -68,7 +103,7 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
                 | Token::ParenClose
                 | Token::BracketClose
                 | Token::BraceClose
-        );
+        ) || matches!(token, Token::Ident(name) if !WORDS.contains(&name));
     }
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
@@ -79,6 +114,34 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
     }
     out.push_str(&text[done..]);
     Ok(out)
+}
+
+/// A bracket that is open.
+enum Bracket {
+    /// Of a call, a list, a map, or names that are bound.
+    Other,
+    /// Round, and so far without a comma.
+    Round,
+    /// Round, with a comma.
+    Tuple,
+}
+
+/// Line ends as Jinja2 reads them: all are `\n`, and the one behind `{% raw %}` stays, which here takes two.
+fn line_ends(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut out = String::with_capacity(text.len());
+    for (place, part) in text.split("%}\n").enumerate() {
+        let opens = |before: &str| {
+            let inside = before.rsplit("{%").next().unwrap_or_default();
+            inside.len() < before.len() && inside.trim_start_matches(['-', '+']).trim() == "raw"
+        };
+        if place > 0 {
+            let raw = opens(&out);
+            out.push_str(if raw { "%}\n\n" } else { "%}\n" });
+        }
+        out.push_str(part);
+    }
+    out
 }
 
 fn token_is(token: &Token<'_>, word: &str) -> bool {

@@ -1,30 +1,31 @@
-//! What of tokenizer.json is looked at beside the tokenizers crate: everything but the vocabulary, which is large.
+//! The parts of tokenizer.json beside the vocabulary, which is large, and a check for what the tokenizers crate panics at.
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::AddedToken;
 
 /// Fields of tokenizer.json, as they stand there.
 #[derive(Debug, Deserialize)]
 pub(super) struct Layout {
     #[serde(default)]
+    version: Value,
+    #[serde(default)]
     pub(super) normalizer: Value,
     #[serde(default)]
     pub(super) pre_tokenizer: Value,
     #[serde(default)]
-    pub(super) added_tokens: Value,
+    pub(super) added_tokens: Vec<AddedToken>,
     #[serde(default)]
-    pub(super) model: Model,
+    pub(super) post_processor: Value,
     #[serde(default)]
-    post_processor: Value,
+    model: Model,
     #[serde(default)]
     decoder: Value,
 }
 
 /// Fields of the model.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Model {
-    #[serde(default, rename = "type")]
-    pub(super) kind: Value,
+struct Model {
     #[serde(default)]
     continuing_subword_prefix: Value,
     #[serde(default)]
@@ -35,14 +36,13 @@ impl Layout {
     /// Reads the file.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let layout: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if !layout.version.is_null() && layout.version != "1.0" {
+            return Err(format!("`version` is {}; expected \"1.0\"", layout.version));
+        }
         if layout.decoder["type"] != "ByteLevel" {
             return Err("its decoder is not ByteLevel; only byte-level tokenizers are supported".to_owned());
         }
-        // The tokenizers crate panics if it is damaged.
-        if layout.normalizer.to_string().contains("\"Precompiled\"") {
-            return Err("its normalizer is of sentencepiece; only byte-level tokenizers are supported".to_owned());
-        }
-        // As it does for a prefix that some token lacks.
+        // The tokenizers crate panics for a prefix that some token lacks.
         for (field, mark) in [
             ("continuing_subword_prefix", &layout.model.continuing_subword_prefix),
             ("end_of_word_suffix", &layout.model.end_of_word_suffix),

@@ -6,6 +6,7 @@ mod chat_terminal;
 mod pictures;
 mod pty;
 mod terminal;
+mod texts;
 mod verbs;
 
 fn main() -> std::process::ExitCode {

@@ -12,7 +12,10 @@ mod snapshots;
 mod steering;
 mod sweep;
 mod template;
+mod template_python;
 mod tokenizer;
+mod tokenizer_files;
+mod tokenizer_text;
 mod trace;
 
 fn main() -> std::process::ExitCode {

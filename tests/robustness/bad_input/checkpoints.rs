@@ -209,10 +209,10 @@ fn truncated_config() -> Result<()> {
 #[trial(full)]
 fn tokenizer_of_another_vocabulary() -> Result<()> {
     let folder = with_json("config.json", |config| {
-        config["vocab_size"] = json!(400);
-        config["padded_vocab_size"] = json!(400);
+        config["vocab_size"] = json!(300);
+        config["padded_vocab_size"] = json!(300);
     })?;
-    model_refused(&folder, &["tokenizer.json has token id 447", "only 400 tokens", "different models"])?;
+    model_refused(&folder, &["tokenizer.json has token id 447", "only 300 tokens", "different models"])?;
     folder.write("tokenizer.json", "{\"version\": \"1.0\", ")?;
     model_refused(&folder, &["tokenizer.json: ", "line 1 column"])?;
     std::fs::remove_file(folder.path().join("tokenizer.json"))?;

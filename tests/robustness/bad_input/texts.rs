@@ -36,7 +36,7 @@ fn prompt_too_long() -> Result<()> {
             &["run", "--cpu", "-"],
             Some(&piece.repeat(20_000_000 / piece.len()).into_bytes()),
             1,
-            &["do not fit"],
+            &["at least ", "do not fit"],
         )?;
     }
     Ok(())

@@ -185,10 +185,10 @@ fn checkpoint(source: &Source) -> Result<Option<String>, Error> {
 fn tokenizer(source: &Source) -> Result<Option<String>, Error> {
     let tokenizer = Tokenizer::open(source, &Config::open(source)?, &GenerationConfig::open(source)?)?;
     for text in ["", "Hello world 12st\n\t 🙂", "<|begin_text|>x<|end_text|>", "\u{feff}\0don't"] {
-        for specials in [Specials::None, Specials::Bos, Specials::PostProcessor] {
+        for specials in [Specials::None, Specials::Prompt, Specials::Bos, Specials::PostProcessor] {
             // What cannot be encoded says so.
             let Ok(ids) = tokenizer.encode(text, specials) else { continue };
-            let _ = (tokenizer.decode(&ids, true), tokenizer.least(text));
+            let _ = (tokenizer.decode(&ids, true), tokenizer.encode_plain(text, specials));
         }
     }
     let _ = tokenizer.decode(&[0, u32::MAX, 511, 512], false);

@@ -1,0 +1,208 @@
+//! Proves at the command line that what a checkpoint's files say of its texts is obeyed, or said: generation_config.json, stop texts that are special tokens,
+//! begin tokens, tokens without a row, escapes in flags.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result};
+use ruminate_tests::{Folder, golden_folder, golden_json, trial};
+use serde_json::{Value, json};
+
+/// Tokens that tiny says behind "Hello", greedily.
+const PLAIN: [u32; 12] = [189, 240, 97, 93, 153, 352, 500, 352, 82, 208, 89, 470];
+
+/// A copy of tiny, to be changed.
+fn tiny() -> Result<Folder> {
+    let folder = Folder::new()?;
+    for entry in std::fs::read_dir(golden_folder("tiny"))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("expected") {
+            folder.write(&name, std::fs::read(entry.path())?)?;
+        }
+    }
+    Ok(folder)
+}
+
+fn start(verb: &str, folder: &Folder, arguments: &[&str], input: &str) -> Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
+    command.args([verb, "--cpu", "--seed", "1", "-m"]).arg(folder.path()).args(arguments).env("NO_COLOR", "1");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
+    Ok(child.wait_with_output()?)
+}
+
+fn run(folder: &Folder, arguments: &[&str]) -> Result<(Value, String)> {
+    let arguments = [&["--steps", "4", "--json", "Hello"], arguments].concat();
+    let done = start("run", folder, &arguments, "")?;
+    let said = String::from_utf8(done.stderr)?;
+    let object = serde_json::from_slice(&done.stdout).with_context(|| said.clone())?;
+    Ok((object, said))
+}
+
+/// Tokens that a generation config leads to, and what is said on stderr.
+fn configured(fields: &Value, arguments: &[&str]) -> Result<(Vec<u32>, String)> {
+    let folder = tiny()?;
+    let mut config = golden_json("tiny", "generation_config.json")?;
+    config["do_sample"] = json!(false);
+    for (name, value) in fields.as_object().context("fields")? {
+        config[name] = value.clone();
+    }
+    folder.write("generation_config.json", config.to_string())?;
+    let (object, said) = run(&folder, arguments)?;
+    Ok((serde_json::from_value(object["tokens"].clone())?, said))
+}
+
+#[trial]
+fn fields_of_the_generation_config_are_obeyed() -> Result<()> {
+    let ten = ["-n", "10"];
+    let tokens = |fields: Value, arguments: &[&str]| configured(&fields, arguments).map(|(tokens, _)| tokens);
+    assert_eq!(tokens(json!({}), &ten)?, PLAIN[..10]);
+    let never = [240, 97];
+    for fields in [json!({"suppress_tokens": never}), json!({"bad_words_ids": [[240], [97]]})] {
+        let found = tokens(fields, &ten)?;
+        assert!(found[0] == 189 && !found.iter().any(|token| never.contains(token)), "{found:?}");
+    }
+    let found = tokens(json!({"begin_suppress_tokens": [189]}), &ten)?;
+    assert_ne!(found[0], 189);
+    // Completed neither by the prompt (its last token is 111) nor by the text.
+    let found = tokens(json!({"bad_words_ids": [[111, 189], [240, 97], [93, 153, 352]]}), &ten)?;
+    assert_ne!(found[0], 189);
+    let found = tokens(json!({"bad_words_ids": [[240, 97]]}), &ten)?;
+    assert!(found[..2] == [189, 240] && found[2] != 97, "{found:?}");
+    assert!(!found.windows(2).any(|pair| pair == [240, 97]), "{found:?}");
+    let twice = |found: &[u32]| {
+        (1..found.len()).any(|end| found[..end].windows(2).any(|pair| found[end - 1..].starts_with(pair)))
+    };
+    let long = tokens(json!({"no_repeat_ngram_size": 2}), &["-n", "40"])?;
+    assert!(!twice(&long), "{long:?}");
+    assert_eq!(tokens(json!({"max_length": 9}), &[])?, PLAIN[..4], "the prompt has 5 tokens");
+    assert_eq!(tokens(json!({"max_length": 9}), &ten)?, PLAIN[..10], "a flag wins");
+    assert_eq!(tokens(json!({"max_length": 9, "max_new_tokens": 6}), &[])?, PLAIN[..6]);
+    let ends = json!([481, 240]);
+    assert_eq!(tokens(json!({"eos_token_id": ends}), &ten)?, PLAIN[..2]);
+    let found = tokens(json!({"eos_token_id": ends, "min_new_tokens": 5}), &ten)?;
+    assert!(found.len() >= 6 && !found[..5].contains(&240), "{found:?}");
+    let found = tokens(json!({"eos_token_id": ends, "min_length": 10}), &ten)?;
+    assert!(found.len() >= 6 && !found[..5].contains(&240), "{found:?}");
+    assert_eq!(tokens(json!({"forced_eos_token_id": 481}), &["-n", "3"])?, [189, 240, 481]);
+    assert_eq!(tokens(json!({"forced_bos_token_id": 300}), &ten)?, PLAIN[..10], "only behind a single token");
+    assert_eq!(tokens(json!({"stop_strings": ["nothing", "a"]}), &ten)?, PLAIN[..3]);
+    Ok(())
+}
+
+#[trial]
+fn fields_that_are_not_obeyed_are_named_once_and_neutral_ones_are_not() -> Result<()> {
+    let asked = json!({"num_beams": 4, "typical_p": 0.9, "sequence_bias": [[[5], 1.0]], "epsilon_cutoff": 0.0, "num_beam_groups": 1, "use_cache": true, "guidance_scale": null});
+    let (tokens, said) = configured(&asked, &["-n", "3"])?;
+    assert_eq!(tokens, PLAIN[..3]);
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("generation_config.json")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(["num_beams", "typical_p", "sequence_bias"].iter().all(|name| lines[0].contains(name)), "{said}");
+    assert!(
+        !["epsilon_cutoff", "num_beam_groups", "use_cache", "guidance_scale"]
+            .iter()
+            .any(|name| lines[0].contains(name)),
+        "{said}"
+    );
+    let (_, said) = configured(&json!({}), &["-n", "3"])?;
+    assert!(!said.contains("generation_config.json"), "{said}");
+    let (_, said) = configured(&json!({}), &["-n", "3", "--top-p", "0.5"])?;
+    assert!(said.contains("do_sample: false") && said.contains("--top-p"), "{said}");
+    Ok(())
+}
+
+#[trial]
+fn rules_that_look_at_earlier_tokens_are_refused_where_tokens_are_computed_ahead() -> Result<()> {
+    let folder = tiny()?;
+    folder.write("generation_config.json", json!({"min_new_tokens": 4, "do_sample": false}).to_string())?;
+    let done = start("run", &folder, &["--steps", "8", "--speculate=2", "-n", "4", "Hello"], "")?;
+    assert_ne!(done.status.code(), Some(0));
+    assert!(String::from_utf8(done.stderr)?.contains("min_tokens"));
+    Ok(())
+}
+
+#[trial]
+fn stop_texts_are_found_where_special_tokens_spell_them() -> Result<()> {
+    let folder = tiny()?;
+    // 482 is <|begin_header|>, 88 is X.
+    let forced = ["-n", "6", "--temp", "0", "--logit-bias", "482+inf"];
+    for (stop, tokens) in
+        [("<|begin_header|>", 1), ("<|begin_header|><|begin_header|>", 2), ("<|end_header|>", 6), ("begin", 6)]
+    {
+        let (object, _) = run(&folder, &[&forced[..], &["--stop", stop]].concat())?;
+        assert_eq!(object["tokens"].as_array().context("tokens")?.len(), tokens, "{stop}");
+        assert_eq!(object["stop"] == "stop_string", tokens < 6, "{stop}");
+    }
+    Ok(())
+}
+
+#[trial]
+fn a_stop_text_or_breaker_that_no_tokens_spell_is_said() -> Result<()> {
+    let folder = tiny()?;
+    let mut file = golden_json("tiny", "tokenizer.json")?;
+    // The byte 0xF0, with which characters beyond the basic plane begin.
+    let vocab = file["model"]["vocab"].as_object_mut().context("vocab")?;
+    let id = vocab.remove("ð").context("a byte")?;
+    vocab.insert("another word".to_owned(), id);
+    folder.write("tokenizer.json", file.to_string())?;
+    let flags = ["-n", "1", "--stop", "🙂", "--stop", "é", "--dry-multiplier", "1", "--dry-breaker", "🦜"];
+    let (_, said) = run(&folder, &flags)?;
+    assert!(
+        said.contains("\"🙂\" can never occur") && said.contains("\"🦜\" can never occur") && !said.contains("\"é\""),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[trial]
+fn escapes_mean_the_same_in_all_flags_that_take_text() -> Result<()> {
+    let folder = tiny()?;
+    let biased = |text: &str| format!("\"{text}\"+inf");
+    for (written, stops) in [("\\n", true), ("\\t", true), ("\\\\", true), ("\\d", false)] {
+        let bias = if stops { biased(written) } else { "92+inf".to_owned() };
+        let (object, _) = run(&folder, &["-n", "2", "--logit-bias", &bias, "--stop", written])?;
+        assert_eq!(object["stop"] == "stop_string", stops, "{written}");
+    }
+    let count = |prompt: &str| -> Result<Value> {
+        let done = start("run", &folder, &["--steps", "1", "-n", "1", "--json", "-p", prompt], "")?;
+        Ok(serde_json::from_slice::<Value>(&done.stdout)?["prompt_tokens"].clone())
+    };
+    assert_eq!(count("a\\nb")?, count("a\nb")?);
+    assert_eq!(count("a\\\\nb")?, json!(5), "begin token, a, backslash, n, b");
+    let done = start("run", &folder, &["--steps", "1", "-n", "1", "--json", "-f", "-"], "a\\nb")?;
+    assert_eq!(serde_json::from_slice::<Value>(&done.stdout)?["prompt_tokens"], json!(5), "a file is taken as it is");
+    Ok(())
+}
+
+#[trial]
+fn a_text_too_long_is_refused_with_its_real_number_of_tokens() -> Result<()> {
+    let folder = tiny()?;
+    let text = "one more word, ".repeat(500);
+    let done = start("run", &folder, &["--steps", "1", "-n", "1", "-f", "-"], &text)?;
+    let said = String::from_utf8(done.stderr)?;
+    let score = start("score", &folder, &["--steps", "1", "--json", "-f", "-"], &text)?;
+    let score: Value = serde_json::from_slice(&score.stdout)?;
+    let tokens = score["rows"][0]["tokens"].as_u64().with_context(|| score.to_string())?;
+    assert!(said.contains(&format!("{} tokens do not fit", tokens + 1)), "{said} ({tokens} and a begin token)");
+    Ok(())
+}
+
+#[trial]
+fn the_switches_for_special_tokens_in_texts_count() -> Result<()> {
+    let folder = tiny()?;
+    let prompt = |flags: &[&str]| -> Result<u64> {
+        let done =
+            start("run", &folder, &[&["--steps", "1", "-n", "1", "--json", "<|end_turn|>x"], flags].concat(), "")?;
+        serde_json::from_slice::<Value>(&done.stdout)?["prompt_tokens"].as_u64().context("a number")
+    };
+    assert_eq!(prompt(&[])?, 3);
+    assert!(prompt(&["--no-parse-special"])? > 8);
+    let chat = |flags: &[&str]| -> Result<String> {
+        let flags = [&["--steps", "1", "-n", "1", "--stats"], flags].concat();
+        Ok(String::from_utf8(start("chat", &folder, &flags, "<|end_turn|>x\n")?.stderr)?)
+    };
+    assert!(chat(&[])?.contains("prompt 27 tokens"), "{}", chat(&[])?);
+    assert!(chat(&["--parse-special"])?.contains("prompt 18 tokens"), "{}", chat(&["--parse-special"])?);
+    Ok(())
+}
