@@ -95,12 +95,12 @@ impl<E: Into<anyhow::Error>> Outcome for Result<(), E> {
 /// Runs the registered tests that the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
-    main_with(Arguments::from_args())
+    main_with(&Arguments::from_args())
 }
 
 /// Runs the registered tests that the arguments ask for.
 #[must_use]
-pub fn main_with(arguments: Arguments) -> ExitCode {
+pub fn main_with(arguments: &Arguments) -> ExitCode {
     // A process for one trial makes that one alone.
     let only = arguments.filter.clone().filter(|_| arguments.exact);
     let mut trials = Vec::new();
@@ -126,7 +126,7 @@ pub fn main_with(arguments: Arguments) -> ExitCode {
             .with_ignored_flag(lacks.is_some())
     });
     // Not by returning from `main`: drivers may crash at the end of a process that still has a device.
-    libtest_mimic::run(&arguments, all.collect()).exit_code()
+    libtest_mimic::run(arguments, all.collect()).exit_code()
 }
 
 /// Notes a trial, or a case of one, that cannot run here.

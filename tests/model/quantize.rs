@@ -16,8 +16,6 @@ const WEIGHTS: &str = "model.safetensors";
 const CORE: &str = "transformer.core_block.0.mlp.fc.weight";
 const MIXED: &str = "q4,adapter=bf16,embedding=q8,coda=q4_1";
 
-/// A test that needs no device of its own.
-
 fn precision(text: &str) -> Result<Precision> {
     text.parse().map_err(anyhow::Error::msg)
 }

@@ -195,8 +195,8 @@ fn a_context_of_4096_works_and_one_more_is_refused(device: &Device) -> Result<()
 }
 
 /// Huginn's own layers, all of them, with a short vocabulary: 3.2 billion weights.
-#[trial(device, full)]
-fn one_pass_at_full_width_matches_the_twins(device: &Device) -> Result<()> {
+#[trial(device, matrix)]
+fn one_pass_at_full_width_matches_the_cpu_reference(device: &Device) -> Result<()> {
     let source = Synthetic::parse("huginn-0125,vocab=512,block_size=64,seed=1")?.source();
     let run = |device: &Device| -> Result<(Vec<f32>, Vec<f32>)> {
         let model = Model::open(&source, device, LoadOptions::default())?;

@@ -125,7 +125,7 @@ fn penalties_and_log_probabilities_are_each_sequence_s_own(device: &Device) -> R
     compare(&model, &mut batch(&model, 3)?, &all).map(drop)
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = GenerateOptions { steps: Some(8), max_tokens: Some(6), ..asked(0).options };

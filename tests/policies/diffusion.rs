@@ -66,7 +66,7 @@ fn what_has_settled_is_what_plain_decoding_says(device: &Device) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn fewer_passes_than_tokens_have_steps(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (pieces, statistics) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;

@@ -124,7 +124,7 @@ fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for criterion in [Criterion::Cosine, Criterion::MinPKl] {

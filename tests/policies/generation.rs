@@ -26,7 +26,7 @@ fn text(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Resul
     Ok(pieces.map(|piece| piece.map(|piece| piece.text)).collect::<Result<_, _>>()?)
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn a_decode_step_waits_for_nothing_but_its_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut session = model.session(SessionOptions::default())?;
@@ -64,7 +64,7 @@ fn the_demo_is_wrong_at_one_step_and_right_at_many(device: &Device) -> Result<()
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn the_same_seed_gives_the_same_tokens_and_another_seed_others(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let sampling = Sampling { temperature: 3.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
@@ -267,7 +267,7 @@ fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Res
 #[trial(device, cpu, full)]
 fn everything_is_freed(device: &Device) -> Result<()> {
     let before = device.counters();
-    let model = demo_model(&device)?;
+    let model = demo_model(device)?;
     let mut session = model.session(SessionOptions::default())?;
     tokens_of(&mut session, PROMPT, &greedy(2, 3))?;
     ensure!(device.counters().live_bytes > 1_000_000, "the model takes no memory");

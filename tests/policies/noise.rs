@@ -112,7 +112,7 @@ fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> 
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn noise_depends_on_seed_position_and_step_alone(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     // Longer than a pass.

@@ -156,7 +156,7 @@ fn breakers_are_tokens_that_hold_the_text(device: &Device) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn a_banned_token_never_comes_and_a_forced_one_always(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let plain = tokens(&pieces(&model, &options(Sampling::GREEDY, 8))?);

@@ -70,7 +70,7 @@ fn compare(found: &Likelihood, expected: &Likelihood, what: &Continuation) -> Re
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn a_batch_of_any_lengths_gives_what_each_is_alone(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut all: Vec<Continuation> = (0..12).map(|seed| random(seed, 40)).collect();

@@ -166,7 +166,7 @@ fn guesses_and_early_exits_go_together(device: &Device) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn fewer_passes_are_counted_where_drafts_stand(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(1);
@@ -264,7 +264,7 @@ fn a_session_goes_on_behind_a_generation_ahead(device: &Device) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu, full)]
+#[trial(device, cpu)]
 fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(11);
@@ -292,7 +292,7 @@ fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
 /// Pearson's test of the first two tokens behind a prompt, of three candidates each, against their probabilities by the model's own logits, over seeds; states
 /// begin as zeros, so that only draws differ. With 8 degrees of freedom it fails by chance once in 10^4 (31.8); a distribution that is off by
 /// w² = Σ(q - p)²/p is found with a chance of 99 % from n·w² = 52 on: with 300 seeds, w = 0.42. On the twins, with 30, only what is grossly wrong.
-#[trial(device, cpu, full)]
+#[trial(device, cpu, matrix)]
 fn two_tokens_are_distributed_as_the_model_has_them(device: &Device) -> Result<()> {
     const CANDIDATES: usize = 3;
     const DEPTH: u32 = 4;

@@ -19,7 +19,7 @@ static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 fn main() -> std::process::ExitCode {
     // Memory is measured over the whole process, so one target at a time.
-    ruminate_tests::main_with(Arguments { test_threads: Some(1), ..Arguments::from_args() })
+    ruminate_tests::main_with(&Arguments { test_threads: Some(1), ..Arguments::from_args() })
 }
 
 #[trial(list)]
