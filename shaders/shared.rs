@@ -1,4 +1,4 @@
-//! Declarations that WGSL and Rust share. Rust has them; [`assemble`](crate::assemble) generates the WGSL from them.
+//! Declarations that WGSL and Rust share. Rust has them; [`assemble`](fn@crate::assemble) generates the WGSL from them.
 
 /// A constant of a module.
 #[derive(Clone, Copy, Debug, PartialEq)]
