@@ -159,9 +159,11 @@ impl Run {
     /// See [`crate::Generation::step`].
     pub(crate) fn step(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
         if let Some(reason) = self.finished {
+            // A lost device is said again: nothing that the host tries can succeed.
+            session.model().device().check()?;
             return Ok(Progress::Done(reason));
         }
-        let outcome = self.go_on(session, budget);
+        let outcome = self.timed(session, |run, session| run.go_on(session, budget));
         self.or_fail(outcome)
     }
 
@@ -291,13 +293,21 @@ impl Run {
 
     /// Keeps the device busy: submits passes up to the limit.
     fn submit_ahead(&mut self, session: &mut Session) -> Result<(), Error> {
+        self.timed(session, |run, session| {
+            while run.begin(session)? {
+                run.submit()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something and counts what the host spends on encoding meanwhile.
+    fn timed<T>(&mut self, session: &mut Session, work: impl FnOnce(&mut Self, &mut Session) -> T) -> T {
         let encoding = |session: &Session| session.model().device().counters().encoding_nanos;
         let before = encoding(session);
-        while self.begin(session)? {
-            self.submit()?;
-        }
+        let done = work(self, session);
         self.statistics.host_time += Duration::from_nanos(encoding(session) - before);
-        Ok(())
+        done
     }
 
     /// Waits for the oldest pass, if there is no token yet, and takes the next one; none if the pass brought none.
