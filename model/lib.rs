@@ -59,6 +59,7 @@ mod exit;
 mod fit;
 mod forward;
 mod generate;
+mod intermediates;
 mod json;
 mod kv;
 mod latents;
