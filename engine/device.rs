@@ -81,8 +81,8 @@ impl Device {
     }
 
     /// Takes a host app's device and queue, made with [`Self::required_features`] and [`Self::required_limits`], or with
-    /// less. The host's handlers for loss and errors stay in place; a host that learns of a loss passes it on with
-    /// [`Self::report_lost`], otherwise it is noticed at the next read-back.
+    /// less. The host's handlers for loss and errors stay in place. A loss is noticed at the next call all the same; a host that
+    /// knows the reason passes it on with [`Self::report_lost`].
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Self::from_wgpu_tuned(device, queue, Tuning::default())
@@ -92,7 +92,11 @@ impl Device {
     #[must_use]
     pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Self {
         // Whether wgpu checks indirect launches is a matter of the host's instance, and by default it does.
-        Self::wrap(device, queue, 0, tuning, LoopWay::Direct, <_>::default())
+        let wrapped = Self::wrap(device, queue, 0, tuning, LoopWay::Direct, <_>::default());
+        if let Engine::Gpu(gpu) = &wrapped.0.engine {
+            gpu.watch();
+        }
+        wrapped
     }
 
     /// The features that the engine uses, as far as the adapter has them.

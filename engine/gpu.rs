@@ -16,6 +16,7 @@ use crate::counters::{Tally, add};
 use crate::error::{Error, Result};
 use crate::pace::Pace;
 use crate::pipeline::Pipelines;
+use crate::probe::Probe;
 use crate::readback::Staging;
 
 /// Bytes uploaded or read back at a time: bounds the staging memory of large transfers.
@@ -78,6 +79,8 @@ pub(crate) struct Gpu {
     pub(crate) pipelines: Pipelines,
     pub(crate) staging: Staging,
     fault: Arc<OnceLock<Error>>,
+    /// On a host app's device, whose loss the host's own callback hears of.
+    probe: OnceLock<Probe>,
     finished: Arc<AtomicU64>,
     uploads: Mutex<Uploads>,
 }
@@ -92,6 +95,7 @@ impl Gpu {
             pipelines: Pipelines::default(),
             staging: Staging::default(),
             fault: Arc::default(),
+            probe: OnceLock::new(),
             finished: Arc::default(),
             uploads: Mutex::default(),
             device,
@@ -114,6 +118,11 @@ impl Gpu {
         }));
     }
 
+    /// Looks for a loss at every check: for a host app's device, whose handlers are its own.
+    pub(crate) fn watch(&self) {
+        let _ = self.probe.set(Probe::new(&self.device));
+    }
+
     /// Records that the device is lost.
     pub(crate) fn lose(&self, message: &str) {
         let _ = self.fault.set(Error::Lost(message.to_owned()));
@@ -121,6 +130,9 @@ impl Gpu {
 
     /// The first fault, if there was one.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.fault.get().is_none() && self.probe.get().is_some_and(Probe::lost) {
+            self.lose("the app's device no longer works");
+        }
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 

@@ -31,6 +31,7 @@ mod memory;
 mod pace;
 mod pipeline;
 mod plan;
+mod probe;
 mod profile;
 mod readback;
 mod texels;

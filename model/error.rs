@@ -299,6 +299,17 @@ pub enum Error {
     /// A step-wise call without rows to work on.
     #[error("no rows were begun: call begin() first, and read results before anything else is computed")]
     NotBegun,
+    /// An intermediate that the model does not have, or that has not been computed yet.
+    #[error(
+        "no intermediate `{name}` of these rows has been computed; there are: {}. Those of adapter and core come with iterate(), those of coda, ln_f and head with read_out()",
+        known.join(", ")
+    )]
+    Intermediate {
+        /// The name that was asked for.
+        name: String,
+        /// Names of those that there are.
+        known: Vec<String>,
+    },
     /// A bounded step without a generation to go on with.
     #[error("no generation was started: call start() first")]
     NotStarted,

@@ -254,9 +254,17 @@ impl Config {
     }
 }
 
+/// Share of a device's free memory that is left to other programs and to the driver: one part of so many.
+const RESERVE: u64 = 20;
+
+/// Bytes of a device's free memory that are not taken.
+const fn reserve(available: u64) -> u64 {
+    available / RESERVE
+}
+
 /// The part of a device's free memory that may be taken; none if nobody knows how much there is.
 fn usable(memory: Memory) -> Option<u64> {
-    memory.available.map(|bytes| bytes - bytes / 20)
+    memory.available.map(|bytes| bytes - reserve(bytes))
 }
 
 /// The session that `options` will get, as far as it is known before.
@@ -402,6 +410,7 @@ impl fmt::Display for Shortage {
         if memory.shared {
             write!(f, " of the host's memory")?;
         }
+        write!(f, ", of which {} stay free as a reserve", gb(reserve(memory.available.unwrap_or(0))))?;
         write!(f, ": {fits}")
     }
 }

@@ -62,8 +62,8 @@ impl Session {
         state: State<'_>,
         all: bool,
     ) -> Result<Forward, Error> {
-        self.stop();
         self.check(tokens, depth.steps, state)?;
+        self.stop();
         self.tables.write_terms(self.model.device(), 0, depth.terms(u32::MAX))?;
         let n = self.model.config().n_embd as usize;
         let mut found = Forward::default();

@@ -186,18 +186,17 @@ impl Session {
         prompt: impl Into<Prompt<'p>>,
         options: &GenerateOptions,
     ) -> Result<Generation<'_>, Error> {
-        self.stop();
         let run = Run::new(self, prompt.into(), options)?;
         Ok(Generation { session: self, run })
     }
 
     /// Begins what [`Self::generate`] does for a host that keeps the session, and drives it with [`Self::step`]. The host may do this on
-    /// another thread than its frames, since it compiles kernels the first time.
+    /// another thread than its frames, since it compiles kernels the first time. A generation under way ends, unless the new one is refused because of
+    /// its prompt or options.
     ///
     /// # Errors
     /// As [`Self::generate`].
     pub fn start<'p>(&mut self, prompt: impl Into<Prompt<'p>>, options: &GenerateOptions) -> Result<(), Error> {
-        self.stop();
         self.run = Some(Box::new(Run::new(self, prompt.into(), options)?));
         Ok(())
     }
@@ -219,7 +218,8 @@ impl Session {
         self.run.as_ref().map(|run| run.statistics())
     }
 
-    /// Ends what [`Self::start`] began, as dropping a [`Generation`] does. Every call that computes something else does it first.
+    /// Ends what [`Self::start`] began, as dropping a [`Generation`] does. Every call that computes something else does it first, once its arguments are
+    /// checked.
     pub fn stop(&mut self) {
         if let Some(run) = self.run.take() {
             run.settle(self);

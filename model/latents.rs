@@ -5,8 +5,8 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 
-use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::intermediates::width;
 use crate::output::write_tensors;
 use crate::session::Session;
 
@@ -72,11 +72,11 @@ impl Session {
         let config = self.model().config().clone();
         let mut layers = Vec::new();
         for &name in names {
-            let width = width(&config, name).ok_or_else(|| unknown(name))?;
+            // Those of the prelude are the same at every step.
+            let width = width(&config, name).filter(|_| !name.starts_with("prelude.")).ok_or_else(|| unknown(name))?;
             layers.push(Layer { name: name.to_owned(), width, values: Vec::new() });
         }
         let reads_out = |name: &str| matches!(name, "ln_f" | "head") || name.starts_with("coda.");
-        let last = format!("core_block.{}", config.n_layers_in_recurrent_block.saturating_sub(1));
         let rows = self.rows()?;
         for _ in 0..steps {
             self.iterate(1)?;
@@ -84,13 +84,7 @@ impl Session {
                 self.read_out()?;
             }
             for layer in &mut layers {
-                // The last block's output is the state.
-                let is_state = layer.name == "states" || layer.name == last;
-                let values = if is_state { self.states() } else { self.trace(&layer.name, layer.width) };
-                layer.values.extend(values.map_err(|error| match error {
-                    Error::NotBegun => unknown(&layer.name),
-                    error => error,
-                })?);
+                layer.values.extend(self.trace(&layer.name)?);
             }
         }
         Ok(Latents { steps, rows, layers })
@@ -100,29 +94,4 @@ impl Session {
 fn unknown(name: &str) -> Error {
     let allowed = "the name of a module of adapter, core or coda in the checkpoint, such as core_block.1.attn.proj, or states, ln_f, head";
     Error::Option { name: "layer", value: format!("{name:?}"), allowed }
-}
-
-/// Values of a row that a layer gives; none if there is no such layer.
-fn width(config: &Config, name: &str) -> Option<u32> {
-    if matches!(name, "states" | "adapter" | "ln_f" | "head") {
-        return Some(config.n_embd);
-    }
-    let (kind, rest) = name.split_once('.')?;
-    let blocks = match kind {
-        "core_block" => config.n_layers_in_recurrent_block,
-        "coda" => config.n_layers_in_coda,
-        _ => return None,
-    };
-    let (place, part) = rest.split_once('.').map_or((rest, None), |(place, part)| (place, Some(part)));
-    (0..blocks).find(|block| block.to_string() == place)?;
-    Some(match part {
-        None | Some("norm_1" | "norm_2" | "norm_3" | "attn.proj" | "attn.sum" | "mlp.proj" | "mlp.sum") => {
-            config.n_embd
-        }
-        Some("attn.Wqkv") => config.qkv_rows(),
-        Some("attn.values") => config.n_heads * config.head_dim,
-        Some("mlp.hidden") => config.intermediate_size,
-        Some("mlp.fc") => 2 * config.intermediate_size,
-        Some(_) => return None,
-    })
 }

@@ -63,6 +63,7 @@ mod fit;
 mod forward;
 mod generate;
 mod generation_config;
+mod intermediates;
 mod json;
 mod kv;
 mod latents;

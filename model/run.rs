@@ -16,11 +16,11 @@ use crate::diffusion::{self, Reach};
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
-use crate::options::{GenerateOptions, StepsOf};
+use crate::options::{GenerateOptions, State, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
-use crate::session::{Session, check_tokens};
+use crate::session::{Held, Session, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
 
@@ -73,11 +73,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Checks everything, makes room for the prompt, and makes the plans of all passes ready.
+    /// Checks everything; then ends a generation under way, makes room for the prompt, and makes the plans of all passes ready. What fails the checks
+    /// changes nothing.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.exit.map_or(Ok(()), |exit| exit.validate())?;
         session.model().device().check()?;
         let start = Instant::now();
+        let held = session.held();
         let model = session.model();
         let mut choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
         let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?;
@@ -86,13 +88,12 @@ impl Run {
             Prompt::Tokens(tokens) => tokens.to_vec(),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
-                let specials =
-                    if options.add_bos && session.position() == 0 { Specials::Prompt } else { Specials::None };
+                let specials = if options.add_bos && held.position == 0 { Specials::Prompt } else { Specials::None };
                 encode_prompt(model, text, (specials, session.context()), options)?
             }
         };
         let speech = Speech::new(model, options)?;
-        let behind = session.position() + prompt.len() as u32;
+        let behind = held.position + prompt.len() as u32;
         let limit = most_tokens(options, behind)?;
         let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
@@ -103,15 +104,17 @@ impl Run {
             let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
             return Err(Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why });
         }
-        let next = session.next;
+        let next = held.next;
         // Positions of a wave go on from states of their own.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
-        let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && session.last.is_some();
+        let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
         let policy = Policy { depth, continuous, noise, choosing, carries, lead, given };
         let brings = policy.begins_with_the_prompt();
-        let (origin, count) = (session.position(), prompt.len() as u32);
-        let room = room(session, &prompt, &policy)?;
+        let (origin, count) = (held.position, prompt.len() as u32);
+        let room = room(session, origin, &prompt, &policy)?;
+        session.check(&prompt, steps, State::Seeded)?;
+        session.stop();
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let prompt_tokens = prompt.len();
         Ok(Self {
@@ -168,9 +171,11 @@ impl Run {
     /// See [`crate::Generation::step`].
     pub(crate) fn step(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
         if let Some(reason) = self.finished {
+            // A lost device is said again: nothing that the host tries can succeed.
+            session.model().device().check()?;
             return Ok(Progress::Done(reason));
         }
-        let outcome = self.go_on(session, budget);
+        let outcome = self.timed(session, |run, session| run.go_on(session, budget));
         self.or_fail(outcome)
     }
 
@@ -199,14 +204,25 @@ impl Run {
     /// Sets the session to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
     /// that were computed for nobody, and a part of a prompt is of no use.
     pub(crate) fn settle(&self, session: &mut Session) {
-        let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
-        // A prompt that is in the first wave counts with its first token.
-        let prompted = self.prompted && (self.policy.begins_with_the_prompt() || self.given.is_some());
-        session.settle(self.origin + if prompted { given } else { 0 });
-        session.next = if prompted { self.given } else { self.next };
+        let held = self.held(session);
+        session.settle(held.position);
+        session.next = held.next;
         if self.policy.continuous.is_some() && self.given.is_some() && session.last.is_some() {
             // Where the state of the token's first step is.
             session.last = Some((session.single(), 0));
+        }
+    }
+
+    /// What a session holds once this is settled.
+    pub(crate) fn held(&self, session: &Session) -> Held {
+        let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
+        // A prompt that is in the first wave counts with its first token.
+        let prompted = self.prompted && (self.policy.begins_with_the_prompt() || self.given.is_some());
+        let position = self.origin + if prompted { given } else { 0 };
+        Held {
+            position: position.min(session.position),
+            next: if prompted { self.given } else { self.next },
+            carries: session.last.is_some() && position >= session.position,
         }
     }
 
@@ -312,13 +328,21 @@ impl Run {
 
     /// Keeps the device busy: submits passes up to the limit.
     fn submit_ahead(&mut self, session: &mut Session) -> Result<(), Error> {
+        self.timed(session, |run, session| {
+            while run.begin(session)? {
+                run.submit()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something and counts what the host spends on encoding meanwhile.
+    fn timed<T>(&mut self, session: &mut Session, work: impl FnOnce(&mut Self, &mut Session) -> T) -> T {
         let encoding = |session: &Session| session.model().device().counters().encoding_nanos;
         let before = encoding(session);
-        while self.begin(session)? {
-            self.submit()?;
-        }
+        let done = work(self, session);
         self.statistics.host_time += Duration::from_nanos(encoding(session) - before);
-        Ok(())
+        done
     }
 
     /// Waits for the oldest pass, if there is no token yet, and takes the next one; none if the pass brought none.
@@ -396,10 +420,10 @@ impl Run {
 }
 
 /// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
-fn room(session: &Session, prompt: &[u32], policy: &Policy) -> Result<u32, Error> {
+fn room(session: &Session, position: u32, prompt: &[u32], policy: &Policy) -> Result<u32, Error> {
     let context = session.context();
-    check_tokens(session.model().config(), prompt, session.position() as usize, context)?;
-    let (end, count) = (session.position() + prompt.len() as u32, prompt.len() as u32);
+    check_tokens(session.model().config(), prompt, position as usize, context)?;
+    let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
     let Some((Lead::Wave(current), _)) = policy.lead else { return Ok(context - end + 1) };
     let states = policy.given.as_ref().map_or(0, |given| given.states.len());
     let needed = prompt.len() * session.model().config().n_embd as usize;

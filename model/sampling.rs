@@ -17,10 +17,14 @@ pub(crate) const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 /// What a banned or a forced token's logit is moved by: far, but finite.
 pub(crate) const FAR: f32 = 1e30;
 
+/// Temperatures below this take the most likely token. They would do so anyway: two logits of any model differ by far more, or not at all. Divided by them, the
+/// logits would leave the range of f32 and become equal.
+const LEAST_TEMPERATURE: f32 = 1e-30;
+
 /// How tokens are chosen. In this order: [`GenerateOptions::logit_bias`], repetition penalty, DRY, temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; 0 takes the most likely token.
+    /// Divides the logits; 0, or a value below 1e-30, takes the most likely token.
     pub temperature: f32,
     /// Keeps the k most likely tokens, and all that equal the last of them; 0 keeps all.
     pub top_k: u32,
@@ -183,7 +187,7 @@ impl Choosing {
 
     /// Whether the most likely token is taken, so that nothing is drawn.
     pub(crate) fn is_greedy(&self) -> bool {
-        self.sampling.temperature == 0.0
+        self.sampling.temperature < LEAST_TEMPERATURE
     }
 
     /// Whether logits are edited before the choice.
@@ -201,9 +205,9 @@ impl Choosing {
         self.penalises() || (self.logprobs.is_some() && !self.is_greedy())
     }
 
-    pub(crate) const fn sampler(&self) -> Sampler {
+    pub(crate) fn sampler(&self) -> Sampler {
         let Sampling { temperature, top_p, min_p, top_k, .. } = self.sampling;
-        Sampler { temperature, top_p, min_p, top_k }
+        Sampler { temperature: if self.is_greedy() { 0.0 } else { temperature }, top_p, min_p, top_k }
     }
 
     pub(crate) fn penalties(&self) -> Penalties {

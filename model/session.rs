@@ -51,6 +51,17 @@ pub struct Session {
     pub(crate) run: Option<Box<Run>>,
 }
 
+/// What a session holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Positions that hold a token.
+    pub(crate) position: u32,
+    /// The token that comes next, if one was chosen.
+    pub(crate) next: Option<u32>,
+    /// Whether the state of the last row is there to go on from.
+    pub(crate) carries: bool,
+}
+
 impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
         let config = model.config();
@@ -118,11 +129,11 @@ impl Session {
     /// # Errors
     /// [`Error::Option`] if the session does not hold so many positions; the device's, where a fork still needs what is forgotten.
     pub fn rewind(&mut self, position: u32) -> Result<(), Error> {
-        self.stop();
-        if position > self.position {
+        if position > self.held().position {
             let allowed = "at most the number of positions that the session holds";
             return Err(Error::Option { name: "position", value: position.to_string(), allowed });
         }
+        self.stop();
         self.kv.unshare(position)?;
         self.position = position;
         self.next = None;
@@ -132,17 +143,19 @@ impl Session {
     /// Times the kernels of one decoded token. The row is computed, but the session stays where it is.
     ///
     /// # Errors
-    /// [`Error::PromptTooLong`] if the context is full, or the device's.
+    /// [`Error::Option`], [`Error::PromptTooLong`] if the context is full, or the device's.
     pub fn profile(&mut self, steps: u32, sampling: Sampling) -> Result<ruminate_engine::Profile, Error> {
-        self.stop();
-        if self.position == self.context() {
+        check_steps(steps)?;
+        let position = self.held().position;
+        if position == self.context() {
             return Err(Error::PromptTooLong {
-                tokens: self.position as usize + 1,
+                tokens: position as usize + 1,
                 context: self.context(),
                 most: self.model.config().block_size,
             });
         }
         let choosing = Choosing::plain(sampling)?;
+        self.stop();
         self.kv.reserve(0, self.position + 1, steps)?;
         self.set_choosing(&choosing)?;
         let device = self.model.device().clone();
@@ -239,11 +252,19 @@ impl Session {
         Ok(())
     }
 
+    /// What the session holds once a generation under way is ended.
+    pub(crate) fn held(&self) -> Held {
+        let Self { position, next, last, .. } = *self;
+        self.run.as_ref().map_or(Held { position, next, carries: last.is_some() }, |run| run.held(self))
+    }
+
+    /// Checks the arguments of a pass, as of the end of a generation under way.
     pub(crate) fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         let config = self.model.config();
+        let held = self.held();
         check_steps(steps)?;
-        check_tokens(config, tokens, self.position as usize, self.context())?;
-        if state == State::Carried && (tokens.len() > 1 || self.last.is_none()) {
+        check_tokens(config, tokens, held.position as usize, self.context())?;
+        if state == State::Carried && (tokens.len() > 1 || !held.carries) {
             let allowed = "a single token behind another one, if its state is carried on";
             return Err(Error::Option { name: "state", value: format!("{} tokens", tokens.len()), allowed });
         }

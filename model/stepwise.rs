@@ -1,8 +1,10 @@
 //! The step-wise interface for research: begin, iterate one step or several, look at the states, read out.
 
+use ruminate_engine::Buffer;
 use ruminate_shaders::stride;
 
 use crate::error::Error;
+use crate::intermediates::{is_last, names, width};
 use crate::options::State;
 use crate::session::Session;
 use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
@@ -15,32 +17,36 @@ pub(crate) struct Opened {
     rows: u32,
     steps: u32,
     steps_left: u32,
+    /// Whether they were read out.
+    read_out: bool,
 }
 
 /// What a pass reads out, on the host.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// Logits of the rows that were read out `[outputs, vocab]`.
+    /// Rows that were read out.
+    pub rows: u32,
+    /// Logits `[rows, vocab]`.
     pub logits: Vec<f32>,
     /// The state after the final norm `[rows, n_embd]`: the authors' `latent_states`.
     pub latents: Vec<f32>,
-    /// Input of the head `[outputs, n_embd]`.
+    /// Input of the head `[rows, n_embd]`.
     pub head: Vec<f32>,
 }
 
 impl Outputs {
-    /// Statistics of every row, of a model of this width.
+    /// Statistics of every row.
     #[must_use]
-    pub fn statistics(&self, n_embd: u32) -> Vec<RowStatistics> {
-        let n = n_embd as usize;
-        let rows = self.head.chunks(n).zip(self.latents.chunks(n));
-        let vocab = self.logits.len() / rows.len().max(1);
+    pub fn statistics(&self) -> Vec<RowStatistics> {
+        // No row is without values, unless a caller made these up.
+        let width = |values: &[f32]| (values.len() / self.rows.max(1) as usize).max(1);
+        let rows = self.head.chunks(width(&self.head)).zip(self.latents.chunks(width(&self.latents)));
         let of = |((head, latent), logits): ((&[f32], &[f32]), &[f32])| RowStatistics {
             entropy: entropy(logits),
             residual_diff: residual_diff(head, latent),
             rel_residual: rel_residual(head, latent),
         };
-        rows.zip(self.logits.chunks(vocab.max(1))).map(of).collect()
+        rows.zip(self.logits.chunks(width(&self.logits))).map(of).collect()
     }
 }
 
@@ -55,7 +61,6 @@ impl Session {
     /// # Errors
     /// As [`Self::forward`].
     pub fn begin(&mut self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
-        self.stop();
         self.check(tokens, steps, state)?;
         if tokens.len() > self.most_rows() as usize {
             let value = format!("{} tokens", tokens.len());
@@ -65,10 +70,12 @@ impl Session {
                 allowed: "at most 256 at a time, and 8 in the invariant mode",
             });
         }
+        self.stop();
         let key = self.prepare(tokens, steps, state, tokens.len())?;
         self.execute(key, traced(Stage::Begin), &[])?;
         self.position += tokens.len() as u32;
-        self.opened = Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps: 0, steps_left: steps });
+        self.opened =
+            Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps: 0, steps_left: steps, read_out: false });
         Ok(())
     }
 
@@ -179,21 +186,46 @@ impl Session {
         let (key, rows) = self.opened()?;
         self.execute(key, traced(Stage::Finish), &[])?;
         let n = self.model.config().n_embd;
-        let latents = self.traced(Stage::Finish, "ln_f", n)?;
-        let head = self.traced(Stage::Finish, "head", n)?;
+        if let Some(opened) = &mut self.opened {
+            opened.read_out = true;
+        }
+        let read = |name| self.read_rows(self.traced(name).ok_or(Error::NotBegun)?, rows, n);
+        let (latents, head) = (read("ln_f")?, read("head")?);
         let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.vocab())?;
-        Ok(Outputs { logits, latents, head })
+        Ok(Outputs { rows, logits, latents, head })
     }
 
     /// An intermediate of the last [`Self::begin`], [`Self::iterate`] or [`Self::read_out`], `[rows, width]`, by the name that the
-    /// module has in the checkpoint.
+    /// module has in the checkpoint, such as `core_block.1.attn.proj`. The width is the module's own: that of its output.
     ///
     /// # Errors
-    /// [`Error::NotBegun`] if there is none of that name yet.
-    pub fn trace(&self, name: &str, width: u32) -> Result<Vec<f32>, Error> {
-        let stages = [Stage::Begin, Stage::Iterate, Stage::Finish];
-        let found = stages.into_iter().find_map(|stage| self.traced(stage, name, width).ok());
-        found.ok_or(Error::NotBegun)
+    /// [`Error::NotBegun`] without rows; [`Error::Intermediate`] for one that the model does not have, or that has not been computed yet; the device's.
+    pub fn trace(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let (_, rows) = self.opened()?;
+        let config = self.model.config();
+        if !self.has(name) {
+            let known = names(config).into_iter().filter(|name| self.has(name)).collect();
+            return Err(Error::Intermediate { name: name.to_owned(), known });
+        }
+        match (self.traced(name), width(config, name)) {
+            // Each head is padded by itself.
+            (Some(buffer), Some(_)) if name.ends_with(".q_rope") => {
+                self.read_rows(buffer, u64::from(rows) * u64::from(config.n_heads), config.head_dim)
+            }
+            (Some(buffer), Some(width)) => self.read_rows(buffer, rows, width),
+            _ if is_last(config, "prelude", name) => self.embeddings(),
+            _ => self.states(),
+        }
+    }
+
+    /// Whether an intermediate of that name has been computed.
+    fn has(&self, name: &str) -> bool {
+        let config = self.model.config();
+        let stepped = self.opened.is_some_and(|opened| opened.steps > 0);
+        // These are not kept beside the others: the next block finds them in a place of their own.
+        let elsewhere =
+            name == "states" || is_last(config, "prelude", name) || (stepped && is_last(config, "core_block", name));
+        width(config, name).is_some() && (elsewhere || self.traced(name).is_some())
     }
 
     /// Rows that were begun.
@@ -206,9 +238,11 @@ impl Session {
         Ok(((capacity, capacity), rows))
     }
 
-    fn traced(&self, stage: Stage, name: &str, width: u32) -> Result<Vec<f32>, Error> {
-        let (key, rows) = self.opened()?;
-        let buffer = self.spaces[&key].traced(stage, name).ok_or(Error::NotBegun)?;
-        self.read_rows(buffer, rows, width)
+    /// The buffer of an intermediate that one of the calls so far has computed.
+    fn traced(&self, name: &str) -> Option<&Buffer> {
+        let Opened { capacity, steps, read_out, .. } = self.opened?;
+        let space = self.spaces.get(&(capacity, capacity))?;
+        let stages = [(Stage::Begin, true), (Stage::Iterate, steps > 0), (Stage::Finish, read_out)];
+        stages.into_iter().filter(|(_, done)| *done).find_map(|(stage, _)| space.traced(stage, name))
     }
 }

@@ -12,6 +12,8 @@ mod member;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ruminate_engine::{Buffer, ReadBack};
 use ruminate_shaders::batch::Came;
@@ -51,9 +53,22 @@ impl Default for BatchOptions {
     }
 }
 
-/// A sequence of a batch.
+/// A sequence of a batch. No two sequences of a process have the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SequenceId(u64);
+pub struct SequenceId {
+    batch: u64,
+    /// By the order in which the batch was given its sequences.
+    number: u64,
+}
+
+impl fmt::Display for SequenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of batch {}", self.number, self.batch)
+    }
+}
+
+/// Batches that the process has made.
+static BATCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Sequences that share their passes over the weights.
 pub struct Batch {
@@ -71,7 +86,7 @@ pub struct Batch {
     pending: Option<(ReadBack, Vec<Option<Expected>>)>,
     arrived: VecDeque<(SequenceId, Piece)>,
     finished: HashMap<SequenceId, StopReason>,
-    next_id: u64,
+    next_id: SequenceId,
     core_passes: u64,
 }
 
@@ -116,7 +131,7 @@ impl Model {
             pending: None,
             arrived: VecDeque::new(),
             finished: HashMap::new(),
-            next_id: 0,
+            next_id: SequenceId { batch: BATCHES.fetch_add(1, Ordering::Relaxed), number: 0 },
             core_passes: 0,
         })
     }
@@ -134,10 +149,10 @@ impl Batch {
         seed: u64,
         options: &GenerateOptions,
     ) -> Result<SequenceId, Error> {
-        let id = SequenceId(self.next_id);
+        let id = self.next_id;
         let session = SessionOptions { seed, ..self.options.clone() };
         let member = Member::new(id, &self.model, session, self.kv.context(), prompt.into(), options)?;
-        self.next_id += 1;
+        self.next_id.number += 1;
         self.waiting.push_back(member);
         Ok(id)
     }
@@ -166,7 +181,7 @@ impl Batch {
         }
     }
 
-    /// Why a sequence ended, once its last token has been handed out or is about to be.
+    /// Why a sequence ended, once its last token has been handed out or is about to be; none for a sequence of another batch.
     #[must_use]
     pub fn stop_reason(&self, id: SequenceId) -> Option<StopReason> {
         self.finished.get(&id).copied()
@@ -175,8 +190,15 @@ impl Batch {
     /// Ends a sequence; tokens of it that have come are still handed out.
     ///
     /// # Errors
-    /// The device's.
+    /// [`Error::Option`] for a sequence of another batch, or the device's.
     pub fn cancel(&mut self, id: SequenceId) -> Result<(), Error> {
+        if id.batch != self.next_id.batch {
+            return Err(Error::Option {
+                name: "sequence",
+                value: id.to_string(),
+                allowed: "one that add() of this batch gave",
+            });
+        }
         self.waiting.retain(|member| member.id != id);
         let place = self.members.iter().position(|member| member.as_ref().is_some_and(|member| member.id == id));
         place.map_or(Ok(()), |slot| self.leave(slot))

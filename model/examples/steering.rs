@@ -29,7 +29,7 @@ fn main() -> Result<(), Error> {
     };
     let says = |mut session: Session| -> Result<String, Error> {
         let outputs = session.read_out()?;
-        let rows = outputs.statistics(n as u32);
+        let rows = outputs.statistics();
         let token = most_likely(&outputs.logits[outputs.logits.len() - vocab..], 1)[0];
         let entropy = rows.last().map_or(0.0, |row| row.entropy);
         Ok(format!("{:?}, entropy {entropy:.2} nats", session.model().tokenizer().decode(&[token], false)))

@@ -155,7 +155,7 @@ impl Session {
     /// done and of all, over the parts into which the tokens are cut, and says whether to go on.
     ///
     /// # Errors
-    /// [`Error::TraceTooLarge`]; [`Error::Stopped`] if `progress` says so; as [`Self::begin`].
+    /// [`Error::Option`] if the prompt is longer than the tokens; [`Error::TraceTooLarge`]; [`Error::Stopped`] if `progress` says so; as [`Self::begin`].
     pub fn record(
         &mut self,
         tokens: &[u32],
@@ -163,6 +163,10 @@ impl Session {
         steps: u32,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Trace, Error> {
+        if prompt > tokens.len() {
+            let value = format!("{prompt} of {} tokens", tokens.len());
+            return Err(Error::Option { name: "prompt", value, allowed: "at most the number of tokens" });
+        }
         self.check(tokens, steps, State::Seeded)?;
         Trace::check(self.model().config(), tokens.len(), steps)?;
         let mut trace = Trace::reserve(self.model().config(), tokens, steps);

@@ -87,8 +87,8 @@ fn layers_are_kept_at_every_step(device: &Device) -> Result<()> {
         single.iterate(1)?;
         let states = single.states()?;
         let outputs = single.read_out()?;
-        let adapter = single.trace("adapter", config.n_embd)?;
-        let fc = single.trace("core_block.0.mlp.fc", 2 * config.intermediate_size)?;
+        let adapter = single.trace("adapter")?;
+        let fc = single.trace("core_block.0.mlp.fc")?;
         for row in 0..TOKENS.len() {
             let at = |name| latents.at(name, step, row as u32);
             let of = |values: &[f32], width: usize| Some(values[row * width..][..width].to_vec());

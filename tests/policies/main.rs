@@ -3,6 +3,7 @@
 mod batch;
 mod diffusion;
 mod early_exit;
+mod embedding_errors;
 mod generation;
 mod noise;
 mod sampling;

@@ -57,7 +57,7 @@ impl Golden {
     }
 
     fn statistics(&mut self, steps: u32, outputs: &ruminate::Outputs) -> Result<()> {
-        let rows = outputs.statistics(self.model.config().n_embd);
+        let rows = outputs.statistics();
         let entropy: Vec<f32> = rows.iter().map(|row| row.entropy).collect();
         let residual: Vec<f32> = rows.iter().map(|row| row.residual_diff).collect();
         let relative: Vec<f32> = rows.iter().map(|row| row.rel_residual).collect();

@@ -5,7 +5,6 @@
 use anyhow::Result;
 use ruminate::State;
 use ruminate_shaders::attention::cache::Lookup;
-use ruminate_shaders::stride;
 
 use super::Golden;
 
@@ -17,7 +16,7 @@ impl Golden {
         let tokens = self.fixture.numbers("/forward/tokens");
         let states = self.fixture.tensor("forward/input_states")?;
         let config = self.model.config().clone();
-        let (n, hidden) = (config.n_embd, config.intermediate_size);
+        let hidden = config.intermediate_size;
         let mut session = self.session(Lookup::Full, 1.0)?;
         session.begin(&tokens, 2, State::Given(&states))?;
         let block = "prelude.0";
@@ -32,29 +31,26 @@ impl Golden {
             ("mlp.proj", "mlp.proj"),
             ("mlp", "mlp.proj"),
         ] {
-            found.push((format!("{block}.{theirs}/0"), session.trace(&format!("{block}.{ours}"), n)?));
+            found.push((format!("{block}.{theirs}/0"), session.trace(&format!("{block}.{ours}"))?));
         }
-        let output = if last { session.embeddings()? } else { session.trace(block, n)? };
+        let output = if last { session.embeddings()? } else { session.trace(block)? };
         found.push((format!("{block}.norm_4/0"), output.clone()));
         found.push((format!("{block}/0"), output));
-        let width = config.qkv_rows();
-        found.push((format!("{block}.attn.Wqkv/0"), session.trace(&format!("{block}.attn.Wqkv"), width)?));
-        let fc = session.trace(&format!("{block}.mlp.fc"), 2 * hidden)?;
+        found.push((format!("{block}.attn.Wqkv/0"), session.trace(&format!("{block}.attn.Wqkv"))?));
+        let fc = session.trace(&format!("{block}.mlp.fc"))?;
         let half = |row: &[f32], first: usize| row.iter().skip(first).step_by(2).copied().collect::<Vec<_>>();
         let fc = fc.chunks(2 * hidden as usize).flat_map(|row| [half(row, 0), half(row, 1)].concat()).collect();
         found.push((format!("{block}.mlp.fc/0"), fc));
-        let padded = stride(config.head_dim);
-        let q = session.trace(&format!("{block}.attn.q_rope"), config.n_heads * padded)?;
-        let q = q.chunks(padded as usize).flat_map(|head| &head[..config.head_dim as usize]).copied().collect();
+        let q = session.trace(&format!("{block}.attn.q_rope"))?;
         found.push((format!("{block}.attn.q_rope/0"), q));
 
         let layers = config.n_layers_in_recurrent_block;
         for step in 0..2 {
             session.iterate(1)?;
-            found.push((format!("adapter/{step}"), session.trace("adapter", n)?));
+            found.push((format!("adapter/{step}"), session.trace("adapter")?));
             for layer in 0..layers {
                 let name = format!("core_block.{layer}");
-                let values = if layer + 1 == layers { session.states()? } else { session.trace(&name, n)? };
+                let values = if layer + 1 == layers { session.states()? } else { session.trace(&name)? };
                 found.push((format!("{name}/{step}"), values));
             }
         }
@@ -62,7 +58,7 @@ impl Golden {
         found.push(("ln_f/0".to_owned(), outputs.latents));
         found.push(("ln_f/1".to_owned(), outputs.head));
         for layer in 0..config.n_layers_in_coda {
-            found.push((format!("coda.{layer}/0"), session.trace(&format!("coda.{layer}"), n)?));
+            found.push((format!("coda.{layer}/0"), session.trace(&format!("coda.{layer}"))?));
         }
         for (name, values) in found {
             let name = format!("trace/{name}");

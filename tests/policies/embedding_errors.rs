@@ -1,0 +1,210 @@
+//! Errors that an app meets which embeds the library: said by name, and without harm to what is under way.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ruminate::{
+    Batch, BatchOptions, Device, Error, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session,
+    SessionOptions, State, demo, engine,
+};
+use ruminate_tests::{Host, options, trial};
+
+const BUDGET: Duration = Duration::from_millis(2);
+const TOKENS: [u32; 5] = [7, 30, 120, 9, 255];
+
+fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(tokens),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
+}
+
+fn session(device: &Device) -> Result<Session> {
+    Ok(Model::demo(device, LoadOptions::default())?.session(SessionOptions::default())?)
+}
+
+fn batch(device: &Device) -> Result<Batch> {
+    Ok(Model::demo(device, LoadOptions::default())?.batch(BatchOptions::default())?)
+}
+
+fn lost<T>(what: &str, outcome: Result<T, Error>) -> Result<()> {
+    match outcome {
+        Err(Error::Engine(engine::Error::Lost(_))) => Ok(()),
+        Err(error) => anyhow::bail!("{what}: {error}"),
+        Ok(_) => anyhow::bail!("{what} works on a lost device"),
+    }
+}
+
+#[trial(device)]
+fn every_call_reports_a_host_s_lost_device(_: &Device) -> Result<()> {
+    let host = Host::open(&options().context("no device")?)?;
+    let device = host.engine();
+    let (prompt, _) = demo::PROMPTS[0];
+    let (mut session, mut batch) = (session(&device)?, batch(&device)?);
+    session.start(prompt, &greedy(4, 50))?;
+    while !matches!(session.step(BUDGET)?, Progress::Token(_)) {}
+    batch.add(prompt, 1, &greedy(4, 50))?;
+    batch.next()?.context("a token")?;
+    for _ in 0..100 {
+        device.check()?;
+    }
+    host.device.destroy();
+    for _ in 0..2 {
+        lost("step", session.step(BUDGET))?;
+        lost("check", device.check().map_err(Error::from))?;
+        lost("batch", batch.next())?;
+    }
+    for _ in 0..2 {
+        lost("generate", session.generate(prompt, &greedy(4, 5)).map(drop))?;
+        lost("start", session.start(prompt, &greedy(4, 5)))?;
+        lost("forward", session.forward(&TOKENS, 4, State::Seeded, false))?;
+        lost("begin", session.begin(&TOKENS, 4, State::Seeded))?;
+        lost("profile", session.profile(4, Sampling::GREEDY))?;
+    }
+    lost("load", Model::demo(&device, LoadOptions::default()).map(drop))?;
+    Ok(())
+}
+
+#[trial(device, cpu)]
+fn a_batch_refuses_the_sequences_of_another(device: &Device) -> Result<()> {
+    let (mut one, mut other) = (batch(device)?, batch(device)?);
+    let (mine, theirs) = (one.add(&TOKENS, 1, &greedy(2, 3))?, other.add(&TOKENS, 1, &greedy(2, 3))?);
+    ensure!(mine != theirs, "{mine} and {theirs} are equal");
+    let refused = one.cancel(theirs);
+    ensure!(matches!(refused, Err(Error::Option { name: "sequence", .. })), "{refused:?}");
+    let mut tokens = 0;
+    while let Some((id, _)) = one.next()? {
+        ensure!(id == mine);
+        tokens += 1;
+    }
+    ensure!(tokens == 3 && one.stop_reason(mine).is_some() && one.stop_reason(theirs).is_none(), "{tokens} tokens");
+    // One's own may be cancelled, also when it has ended.
+    one.cancel(mine)?;
+    other.cancel(theirs)?;
+    ensure!(other.next()?.is_none(), "a cancelled sequence goes on");
+    Ok(())
+}
+
+#[trial(device, cpu)]
+fn intermediates_have_the_widths_of_their_modules(device: &Device) -> Result<()> {
+    let mut session = session(device)?;
+    ensure!(matches!(session.trace("adapter"), Err(Error::NotBegun)), "a trace without rows");
+    let config = session.model().config().clone();
+    let rows = TOKENS.len();
+    session.begin(&TOKENS, 4, State::Seeded)?;
+    // Not computed yet, and unknown: both name what there is.
+    for name in ["adapter", "ln_f", "core_block.0", "core_block.0.attn.parts", "prelude.9", "nonsense"] {
+        let error = session.trace(name).err().with_context(|| format!("{name} is there"))?;
+        let Error::Intermediate { name: named, known } = &error else { anyhow::bail!("{name}: {error}") };
+        ensure!(named == name && known.iter().any(|known| known == "prelude.0.norm_1"), "{error}");
+        ensure!(!known.iter().any(|known| known.starts_with("coda")), "{error}");
+        ensure!(known.iter().all(|name| session.trace(name).is_ok()), "{error}");
+    }
+    session.iterate(4)?;
+    let outputs = session.read_out()?;
+    for (name, width) in [
+        ("prelude.0.attn.q_rope", config.n_heads * config.head_dim),
+        ("core_block.0.attn.Wqkv", config.qkv_rows()),
+        ("core_block.0.mlp.fc", 2 * config.intermediate_size),
+        ("core_block.0.mlp.hidden", config.intermediate_size),
+        ("adapter", config.n_embd),
+        ("head", config.n_embd),
+    ] {
+        let found = session.trace(name)?.len();
+        ensure!(found == rows * width as usize, "{name} has {found} values");
+    }
+    let last = format!("core_block.{}", config.n_layers_in_recurrent_block - 1);
+    ensure!(session.trace(&last)? == session.states()? && session.trace("ln_f")? == outputs.latents);
+    let statistics = outputs.statistics();
+    ensure!(statistics.len() == rows && statistics.iter().all(|row| row.entropy.is_finite()), "{statistics:?}");
+    let empty = ruminate::Outputs { rows: 0, logits: Vec::new(), latents: Vec::new(), head: Vec::new() };
+    ensure!(empty.statistics().is_empty());
+    // A later begin forgets what earlier rows came to.
+    session.begin(&TOKENS, 4, State::Seeded)?;
+    ensure!(matches!(session.trace("adapter"), Err(Error::Intermediate { .. })), "an adapter's output of other rows");
+    Ok(())
+}
+
+#[trial(device)]
+fn bounded_steps_count_the_host_s_time(device: &Device) -> Result<()> {
+    let mut session = session(device)?;
+    session.start(demo::PROMPTS[0].0, &greedy(4, 3))?;
+    while !matches!(session.step(BUDGET)?, Progress::Done(_)) {}
+    let time = session.statistics().context("statistics")?.host_time;
+    ensure!(time > Duration::ZERO, "{time:?}");
+    Ok(())
+}
+
+/// Divided by a subnormal number, all logits above one would be as large as a number can be.
+#[trial(device, cpu)]
+fn tiny_temperatures_are_greedy(device: &Device) -> Result<()> {
+    let tokens = |temperature: f32| -> Result<Vec<u32>> {
+        let mut session = session(device)?;
+        let sampling = Sampling { temperature, ..Sampling::GREEDY };
+        let options = GenerateOptions { sampling, ..greedy(4, 6) };
+        let pieces = session.generate(demo::PROMPTS[0].0, &options)?;
+        Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
+    };
+    let expected = tokens(0.0)?;
+    for temperature in [1e-45, 1e-40, 1.2e-38, 1e-36, 1e-30, 1e-20] {
+        let found = tokens(temperature)?;
+        ensure!(found == expected, "{found:?} at {temperature}, greedy {expected:?}");
+    }
+    Ok(())
+}
+
+#[trial(device, cpu)]
+fn refused_calls_leave_a_generation_running(device: &Device) -> Result<()> {
+    let (prompt, _) = demo::PROMPTS[0];
+    let run = |disturb: &dyn Fn(&mut Session) -> Result<()>| -> Result<Vec<u32>> {
+        let mut session = session(device)?;
+        session.start(prompt, &greedy(4, 6))?;
+        let mut found = Vec::new();
+        loop {
+            match session.step(BUDGET)? {
+                Progress::Working => {}
+                Progress::Token(piece) => {
+                    found.push(piece.token);
+                    disturb(&mut session)?;
+                }
+                Progress::Done(_) => return Ok(found),
+            }
+        }
+    };
+    let expected = run(&|_| Ok(()))?;
+    let refused = |what: &str, outcome: Result<(), Error>| -> Result<()> {
+        ensure!(outcome.is_err(), "{what} is accepted");
+        Ok(())
+    };
+    let found = run(&|session| {
+        let context = session.context();
+        let wrong = Sampling { top_p: 2.0, ..Sampling::GREEDY };
+        refused("a token", session.start(&[u32::MAX], &greedy(4, 6)))?;
+        refused("no prompt", session.start("", &greedy(4, 6)))?;
+        refused("0 steps", session.start(prompt, &greedy(0, 6)))?;
+        refused("a long prompt", session.start(&vec![7; context as usize + 1], &greedy(4, 6)))?;
+        refused("top_p", session.start(prompt, &GenerateOptions { sampling: wrong, ..greedy(4, 6) }))?;
+        refused("no tokens", session.generate(prompt, &greedy(4, 0)).map(drop))?;
+        refused("profile", session.profile(0, Sampling::GREEDY).map(drop))?;
+        refused("begin", session.begin(&[], 4, State::Seeded))?;
+        refused("forward", session.forward(&TOKENS, 0, State::Seeded, false).map(drop))?;
+        refused("rewind", session.rewind(context))?;
+        refused("record", session.record(&[1, 2], 99, 4, &mut |_, _| true).map(drop))
+    })?;
+    ensure!(found == expected, "{found:?}, undisturbed {expected:?}");
+    Ok(())
+}
+
+#[trial(device, cpu)]
+fn arguments_out_of_range_are_refused(device: &Device) -> Result<()> {
+    let mut session = session(device)?;
+    let profile = session.profile(0, Sampling::GREEDY);
+    ensure!(matches!(profile, Err(Error::Option { name: "steps", .. })), "{:?}", profile.err());
+    let record = session.record(&[1, 2], 99, 4, &mut |_, _| true);
+    let error = record.err().context("99 of 2 tokens")?;
+    ensure!(matches!(error, Error::Option { name: "prompt", .. }) && error.to_string().contains("99 of 2"), "{error}");
+    Ok(())
+}
