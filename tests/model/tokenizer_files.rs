@@ -280,7 +280,7 @@ fn only_regular_files_of_bounded_size_are_read() -> Result<()> {
         std::fs::remove_file(&path)?;
         std::fs::File::create(&path)?.set_len(3 << 30)?;
         let error = open(&folder).err().context("read 3 GB")?.to_string();
-        assert!(error.contains(name) && error.contains("larger than"), "{error}");
+        assert!(error.contains(name) && error.contains("may have at most"), "{error}");
     }
     Ok(())
 }
