@@ -166,7 +166,7 @@ fn guesses_and_early_exits_go_together(device: &Device) -> Result<()> {
     Ok(())
 }
 
-#[trial(device, cpu)]
+#[trial(device, cpu, full)]
 fn fewer_passes_are_counted_where_drafts_stand(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(1);
