@@ -54,6 +54,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::SELECT,
     &norm::RMS_NORM,
     &norm::RECORD,
+    &norm::NORM_ADD,
     &matmul::MATVEC,
     &matmul::MATVEC_INT8,
     &matmul::MATMUL_TILED,
