@@ -63,6 +63,7 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul::MATMUL_LANES,
     &matmul::STAGE,
     &matmul::ROUND_ROWS,
+    &attention::QK_NORM,
     &attention::ROTARY_KV,
     &attention::ATTENTION,
     &attention::ATTENTION_LANES,
