@@ -70,6 +70,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::ATTENTION_FRESH,
     &attention::COMBINE,
     &recur::INIT_STATE,
+    &recur::START_STATE,
     &recur::NOISE,
     &recur::ADVANCE,
     &recur::ADVANCE_UNTIL,
