@@ -85,7 +85,8 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
         // A record is of whole rows.
         let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
-        Matmul { input, output, count, arithmetic, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
+        let normed = Some(last).filter(|_| output != Output::Residual);
+        Matmul { input, output, count, arithmetic, normed, ..Matmul::whole(rows, k, n, form) }
     });
     all.collect()
 }
