@@ -15,7 +15,7 @@ use crate::error::Error;
 pub struct Exit {
     /// What is looked at.
     pub criterion: Criterion,
-    /// A row leaves when the value is below this; with [`Criterion::ArgmaxStability`], when it has reached it.
+    /// A row leaves when the value is below this; where [`Criterion::at_least`] says so, when it has reached it.
     pub threshold: f32,
     /// The first so many steps are not checked.
     pub min_steps: u32,
@@ -57,6 +57,11 @@ impl Exit {
     /// # Errors
     /// [`Error::Option`] names the first value that makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
+        if self.criterion == Criterion::Gate {
+            let allowed =
+                "latent-diff, cosine, entropy-diff, kl, minp-kl or argmax-stability: this model has no exit gate";
+            return Err(Error::Option { name: "exit criterion", value: self.criterion.name().to_owned(), allowed });
+        }
         if !self.threshold.is_finite() {
             let value = self.threshold.to_string();
             return Err(Error::Option { name: "exit threshold", value, allowed: "a finite number" });
@@ -76,6 +81,7 @@ const fn usual_threshold(criterion: Criterion) -> f32 {
         Criterion::Cosine | Criterion::EntropyDiff | Criterion::Kl => 1e-3,
         Criterion::MinPKl => 1e-5,
         Criterion::ArgmaxStability => 5.0,
+        Criterion::Gate => 1.0,
     }
 }
 

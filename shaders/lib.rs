@@ -77,6 +77,7 @@ pub static KERNELS: &[&Kernel] = &[
     &exit::EXIT_BEGIN,
     &exit::EXIT_STATE,
     &exit::EXIT_READOUT,
+    &exit::EXIT_GATE,
     &exit::EXIT_LEAVE,
     &exit::EXIT_WAKE,
     &exit::GATE,

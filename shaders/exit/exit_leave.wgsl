@@ -29,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         value = memo[0].value;
     }
     rows[id.x].step = row.step + 1u;
-    let settled = select((value < asked.threshold), (value >= asked.threshold), asked.criterion == ARGMAX_STABILITY);
+    let settled = select((value < asked.threshold), (value >= asked.threshold), at_least(asked));
     if ((judged && settled) || row.step + 1u >= asked.steps) {
         rows[id.x].live = 0u;
         rows[id.x].exited = 1u;

@@ -130,7 +130,7 @@ pub static EXIT_LEAVE: Kernel = Kernel {
     random: |seed| {
         let mut noise = Noise::new(seed);
         let rows = 1 + noise.below(300);
-        let criterion = Criterion::ALL[noise.below(6) as usize];
+        let criterion = Criterion::ALL[noise.below(Criterion::ALL.len() as u32) as usize];
         let rule = [Rule::Alone, Rule::Mean, Rule::First][noise.below(3) as usize];
         leave_case(rows, noise.below(rows), criterion, rule, noise.signed().abs())
     },
@@ -219,6 +219,7 @@ fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, thresho
 
 fn leave_cases() -> Vec<Case> {
     let (diff, kl, argmax) = (Criterion::LatentDiff, Criterion::Kl, Criterion::ArgmaxStability);
+    let gate = Criterion::Gate;
     vec![
         leave_case(1, 0, diff, Rule::Alone, 0.9),
         leave_case(70, 4, diff, Rule::Alone, 0.4),
@@ -228,6 +229,8 @@ fn leave_cases() -> Vec<Case> {
         leave_case(70, 4, kl, Rule::First, 0.9),
         leave_case(33, 0, argmax, Rule::Alone, 0.5),
         leave_case(33, 0, argmax, Rule::First, 0.0),
+        leave_case(70, 4, gate, Rule::Alone, 0.6),
+        leave_case(70, 4, gate, Rule::Mean, 0.3),
     ]
 }
 

@@ -10,6 +10,8 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_tests::{compare, demo_model, pieces_of, prompt_of, trial};
 
+use crate::criteria;
+
 fn session(model: &Model) -> Result<Session> {
     Ok(model.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?)
 }
@@ -41,7 +43,7 @@ fn unmet(criterion: Criterion) -> Exit {
 fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let expected = session(&model)?.forward(&prompt_of(7), 9, State::Seeded, true)?;
-    for criterion in Criterion::ALL {
+    for criterion in criteria() {
         let exit = Exit { every: 4, min_steps: 1, ..unmet(criterion) };
         let found = session(&model)?.forward_until_settled(&prompt_of(7), 9, &exit, State::Seeded, true)?;
         ensure!(found.steps == [9; 7], "{exit}: {:?}", found.steps);

@@ -10,6 +10,8 @@ use ruminate_shaders::recur::{NOISE, NoiseRule, Stir, noise};
 use ruminate_shaders::{Caps, Row, Sequence, Slot, Slots, stride};
 use ruminate_tests::{demo_model, pieces_of, prompt_of, trial};
 
+use crate::criteria;
+
 const SEED: u64 = 0x1234_5678_9abc;
 
 fn settings() -> SessionOptions {
@@ -141,7 +143,7 @@ fn noise_goes_with_exits_and_every_cache(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, noise) = (prompt_of(9), Some(Noise::new(NoiseKind::Sqrt, 0.2)));
     let plain = pieces_of(&mut model.session(settings())?, &prompt, &asked(9, 4, noise))?;
-    for criterion in Criterion::ALL {
+    for criterion in criteria() {
         let threshold = if criterion.at_least() { 1e9 } else { -1.0 };
         let exit = Some(Exit { threshold, every: 4, min_steps: 1, ..Exit::new(criterion) });
         let options = GenerateOptions { exit, ..asked(9, 4, noise) };
