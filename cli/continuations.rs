@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::{Config, Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions};
+use ruminate::{Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions, Spec};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -29,13 +29,13 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
     let text = prompt::whole("the continuations", file)?;
     let choices = read(&text, &file.display().to_string())?;
     let source = options.model.argument.source()?;
-    let config = Config::open(&source)?;
+    let spec = Spec::open(&source)?;
     let device = options.device.open(options.model.products(), options.json)?;
     let session = SessionOptions {
         context: options.ctx_size,
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        ..options.cache.session(&config)?
+        ..options.cache.session(&spec)?
     };
     let model = options.model.load(&source, &device, session.clone(), options.json)?;
     let place = |line: &usize| format!("{}, line {line}", file.display());
@@ -47,7 +47,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
             lines.push(line);
         }
     }
-    let depths = if options.steps.is_empty() { vec![config.mean_recurrence] } else { options.steps.clone() };
+    let depths = if options.steps.is_empty() { vec![spec.steps.default] } else { options.steps.clone() };
     let bar = ProgressBar::new((asked.len() * depths.len()) as u64);
     bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} continuations, {eta} left")?);
     let watch = interrupt.generating();

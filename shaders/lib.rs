@@ -33,7 +33,7 @@ pub mod weight;
 
 pub use assemble::assemble;
 pub use caps::{Caps, Cooperative};
-pub use case::{Case, Check, Data, Noise, Workload};
+pub use case::{Case, Check, Data, Noise, Product, Workload};
 pub use cases::{case_ids, find_case};
 pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
@@ -78,6 +78,7 @@ pub static KERNELS: &[&Kernel] = &[
     &exit::EXIT_STATE,
     &exit::EXIT_READOUT,
     &exit::EXIT_GATE,
+    &exit::EXIT_KEEP,
     &exit::EXIT_LEAVE,
     &exit::EXIT_WAKE,
     &exit::GATE,

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::bench::{Ceilings, Costs, Tokens, kernels, tokens};
 use ruminate::engine::shaders::Kernel;
-use ruminate::{Config, Device, KERNELS, MAX_STEPS, SessionOptions, Source};
+use ruminate::{Device, KERNELS, MAX_STEPS, SessionOptions, Source, Spec};
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
@@ -73,7 +73,7 @@ enum Part {
 /// What is measured, and where.
 struct Subject {
     source: Source,
-    config: Config,
+    spec: Spec,
     device: Device,
     chosen: Vec<&'static Kernel>,
     asked: Tokens,
@@ -84,15 +84,15 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let chosen = options.kernels()?;
     let source = options.model.argument.source_or_shape()?;
-    let config = Config::open(&source)?;
-    let asked = options.tokens(&config)?;
+    let spec = Spec::open(&source)?;
+    let asked = options.tokens(&spec)?;
     let device = options.device.open(options.model.products(), false)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
     let watch = interrupt.generating();
-    let mut report = Report::new(&config, &device);
-    let subject = Subject { source, config, device, chosen, asked };
+    let mut report = Report::new(&spec, &device);
+    let subject = Subject { source, spec, device, chosen, asked };
     let finished = options.measure(&subject, &mut report, &bar, &watch)?;
     bar.finish_and_clear();
     let mut out = std::io::stdout().lock();
@@ -119,8 +119,8 @@ impl Bench {
     }
 
     /// What to time of whole tokens; refuses what the model cannot hold before anything is measured.
-    fn tokens(&self, config: &Config) -> Result<Tokens> {
-        let most = config.block_size.saturating_sub(2);
+    fn tokens(&self, spec: &Spec) -> Result<Tokens> {
+        let most = spec.context.saturating_sub(2);
         let asked = [self.prefill, self.decode].into_iter().flatten().max().unwrap_or(0);
         if asked > most {
             return Err(
@@ -144,7 +144,7 @@ impl Bench {
         bar: &ProgressBar,
         watch: &Generating<'_>,
     ) -> Result<bool> {
-        let Subject { source, config, device, chosen, asked } = subject;
+        let Subject { source, spec, device, chosen, asked } = subject;
         // Everything is set beside the ceilings. The twins have none: they are written to be read.
         if !device.is_cpu() {
             bar.set_message("what the device can do");
@@ -159,10 +159,10 @@ impl Bench {
             return Ok(false);
         }
         if self.wants(Part::Kernels) {
-            let dtypes = self.model.dtypes(config)?;
+            let dtypes = self.model.dtypes(spec)?;
             report.dtypes = dtypes;
             let (mut going, mut failed) = (true, None);
-            kernels(device, chosen, config, dtypes, &self.rows, self.repetitions, &mut |timed| {
+            kernels(device, chosen, spec, dtypes, &self.rows, self.repetitions, &mut |timed| {
                 match timed {
                     Ok(timing) => {
                         bar.set_message(format!("{}, {}", timing.variant, timing.case));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, demo};
+use ruminate::{GenerateOptions, Spec, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
@@ -82,7 +82,7 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;
-    let session = options.generation.session(&Config::open(&source)?)?;
+    let session = options.generation.session(&Spec::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model, options.quiet)?;
     let generation = GenerateOptions {

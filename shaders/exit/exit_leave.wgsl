@@ -25,6 +25,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let place = select(id.x, row.output, reads_out(asked));
         judged = judged && place < params.rows;
         value = memo[min(place, params.rows - 1u)].value;
+    } else if (params.rule == NEVER) {
+        judged = false;
     } else {
         value = memo[0].value;
     }

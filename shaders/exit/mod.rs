@@ -7,6 +7,7 @@
 //! those of the authors' code.
 
 mod gate;
+mod keep;
 mod learned;
 mod readout;
 mod rows;
@@ -14,6 +15,7 @@ mod state;
 mod terms;
 
 pub use gate::{GATE, GateParams, gate};
+pub use keep::{EXIT_KEEP, ExitKeepParams, exit_keep};
 pub use learned::{EXIT_GATE, ExitGateParams, exit_gate, gate_bytes};
 pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
 pub use rows::{

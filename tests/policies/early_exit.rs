@@ -225,7 +225,7 @@ fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -
     let model = demo_model(device)?;
     let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
     let found = pieces_of(&mut session(&model)?, &prompt_of(5), &options)?;
-    let (n, vocab) = (model.config().n_embd as usize, model.config().padded_vocab_size as usize);
+    let (n, vocab) = (model.spec().width as usize, model.spec().padded_vocab as usize);
     let mut single = session(&model)?;
     let (mut input, mut latents) = (prompt_of(5), Vec::new());
     for piece in &found {
