@@ -9,6 +9,7 @@ mod loader;
 mod loops;
 mod manifest;
 mod names;
+mod ouro;
 mod pass;
 mod pipeline;
 mod raven;
@@ -85,7 +86,7 @@ fn set(known: &[&str], short: &[(&str, &str)], (name, text): (&str, &str), field
 }
 
 /// All of them.
-static ARCHITECTURES: &[&dyn Architecture] = &[&raven::Raven];
+static ARCHITECTURES: &[&dyn Architecture] = &[&raven::Raven, &ouro::Ouro];
 
 /// The names of all architectures that can be loaded.
 #[must_use]
