@@ -9,6 +9,7 @@ mod loader;
 mod loops;
 mod manifest;
 mod names;
+mod nanbeige;
 mod ouro;
 mod pass;
 mod pipeline;
@@ -86,7 +87,7 @@ fn set(known: &[&str], short: &[(&str, &str)], (name, text): (&str, &str), field
 }
 
 /// All of them.
-static ARCHITECTURES: &[&dyn Architecture] = &[&raven::Raven, &ouro::Ouro];
+static ARCHITECTURES: &[&dyn Architecture] = &[&raven::Raven, &ouro::Ouro, &nanbeige::Nanbeige];
 
 /// The names of all architectures that can be loaded.
 #[must_use]
