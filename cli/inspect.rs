@@ -14,6 +14,7 @@ use crate::exit::Done;
 use crate::model::{self, ModelArgument};
 use crate::options::{CacheOptions, DTYPES};
 use crate::visible;
+use crate::words::{counted, size};
 
 /// Flags of `ruminate inspect`.
 #[derive(Args)]
@@ -161,7 +162,7 @@ impl Survey {
         let c = &self.config;
         writeln!(
             out,
-            "model      {} layers before, {} in the loop, {} after; {} wide, {} heads of {}, MLP {}, {} tokens, context {}, trained for {} steps",
+            "model      {} layers before, {} in the loop, {} after; {} wide, {} heads of {}, MLP {}, {} tokens, context {}, trained for {}",
             c.n_layers_in_prelude,
             c.n_layers_in_recurrent_block,
             c.n_layers_in_coda,
@@ -171,7 +172,7 @@ impl Survey {
             c.intermediate_size,
             c.vocab_size,
             c.block_size,
-            c.mean_recurrence,
+            counted(c.mean_recurrence, "step"),
         )?;
         let stored =
             self.stored().iter().map(|(dtype, bytes)| format!("{} {}", size(*bytes), dtype.name())).collect::<Vec<_>>();
@@ -182,9 +183,9 @@ impl Survey {
         };
         writeln!(
             out,
-            "weights    {} parameters in {} tensors, {}{copy}",
+            "weights    {} parameters in {}, {}{copy}",
             grouped(self.parameters()),
-            self.tensors.len(),
+            counted(self.tensors.len(), "tensor"),
             stored.join(" and ")
         )?;
         let held: Vec<_> = self.held.iter().map(|it| format!("{} in {it}", size(c.weight_bytes(*it)))).collect();
@@ -214,8 +215,8 @@ impl Survey {
         }
         writeln!(
             out,
-            "\nwhat fits here at {} steps, every step's keys and values kept in {}",
-            c.mean_recurrence,
+            "\nwhat fits here at {}, every step's keys and values kept in {}",
+            counted(c.mean_recurrence, "step"),
             self.kv_dtype.name()
         )?;
         for place in &self.devices {
@@ -311,15 +312,6 @@ impl Place {
             shared: memory.shared,
             fits: held.iter().map(fit).collect(),
         }
-    }
-}
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }
 

@@ -60,6 +60,7 @@ pub mod doctor;
 mod error;
 mod exit;
 mod fit;
+mod format;
 mod forward;
 mod generate;
 mod generation_config;

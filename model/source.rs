@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ContentProblem, Error, Result};
+use crate::format;
 use crate::json;
 use crate::synthetic::Synthetic;
 
@@ -114,9 +115,30 @@ impl Source {
             && file != "config.json"
             && !(of_model && crate::checkpoint::is_weights(&source, file)?)
         {
-            return Err(Error::NotOfModel { file: path.display().to_string() });
+            let mut start = [0; 8];
+            // What cannot be read is named by its ending.
+            let read = File::open(path).and_then(|file| file.take(8).read(&mut start)).unwrap_or(0);
+            let format = format::of(file, &start[..read]);
+            return Err(Error::NotOfModel { file: path.display().to_string(), format });
         }
-        if of_model { Ok(source) } else { Err(Error::NoModel { path: path.display().to_string() }) }
+        if of_model {
+            return Ok(source);
+        }
+        let problem = match source.other_format() {
+            _ if !path.exists() => "it does not exist".to_owned(),
+            Ok(Some(found)) => format!("it has no config.json; {found}"),
+            _ => "it has no config.json".to_owned(),
+        };
+        Err(Error::NoModel { path: path.display().to_string(), problem })
+    }
+
+    /// Says which file of the folder holds weights in a format that is not read, if any does.
+    ///
+    /// # Errors
+    /// As [`Self::names`].
+    pub(crate) fn other_format(&self) -> Result<Option<String>> {
+        let found = self.names()?.into_iter().find_map(|name| Some((format::by_name(&name)?, name)));
+        Ok(found.map(|(format, name)| format!("there is {name}, {format}, but only safetensors are read")))
     }
 
     /// Whether there is something of this name, even if it is no file that can be read: reading it says why.

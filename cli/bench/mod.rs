@@ -17,6 +17,7 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;
+use crate::words::counted;
 use report::{Format, Report};
 
 /// Flags of `ruminate bench`.
@@ -86,7 +87,11 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let source = options.model.argument.source_or_shape()?;
     let config = Config::open(&source)?;
     let asked = options.tokens(&config)?;
-    let device = options.device.open(options.model.products(), false)?;
+    let products = options.model.products();
+    let device = match options.only[..] {
+        [Part::Ceilings] => options.device.open_gpu(products, "the CPU reference has no ceilings")?,
+        _ => options.device.open(products, false)?,
+    };
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -152,8 +157,6 @@ impl Bench {
             if self.wants(Part::Ceilings) {
                 report.costs = Some(Costs::measure(device, self.repetitions)?);
             }
-        } else if self.only == [Part::Ceilings] {
-            return Err(Usage("the CPU twins have no ceilings; leave out --cpu, or measure tokens".to_owned()).into());
         }
         if watch.stopped() {
             return Ok(false);
@@ -196,7 +199,7 @@ impl Bench {
             report.loaded(&model);
             let mut going = true;
             tokens(&model, asked, &mut |timing| {
-                bar.set_message(format!("{:?} at {} steps", timing.phase, timing.steps));
+                bar.set_message(format!("{:?} at {}", timing.phase, counted(timing.steps, "step")));
                 report.tokens.push(timing);
                 going = !watch.stopped();
                 going

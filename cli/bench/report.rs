@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::table::table;
+use crate::words::size;
 
 /// How to print.
 #[derive(Clone, Copy, ValueEnum)]
@@ -224,7 +225,7 @@ impl Report {
     }
 
     fn tables(&self, out: &mut impl Write) -> Result<()> {
-        let weights = self.weights.map_or(String::new(), |bytes| format!(", {:.2} GB", bytes as f64 / 1e9));
+        let weights = self.weights.map_or(String::new(), |bytes| format!(", {}", size(bytes)));
         writeln!(out, "{} ({}{weights}) on {}", self.model, self.dtypes, self.device)?;
         if self.ceilings.is_some() {
             let rows = self.ceilings().into_iter().map(|it| {

@@ -24,6 +24,7 @@ use ruminate::Config;
 use crate::exit::Done;
 use crate::hub::ModelName;
 use crate::interrupt::Interrupt;
+use crate::words::counted;
 use download::download;
 use patience::patiently;
 use progress::Progress;
@@ -95,7 +96,8 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     let elsewhere =
         if options.cache.is_some() { format!("HF_HUB_CACHE={} ", settings.cache.display()) } else { String::new() };
     progress.say(&format!(
-        "{fetched} of {all} files downloaded ({}); run it with: {elsewhere}ruminate run -m {name}",
+        "{fetched} of {} downloaded ({}); run it with: {elsewhere}ruminate run -m {name}",
+        counted(all, "file"),
         DecimalBytes(pulling.bytes)
     ));
     writeln!(std::io::stdout().lock(), "{}", folder.display())?;

@@ -2,6 +2,7 @@
 
 use super::Swept;
 use super::rows::{ALL, Row};
+use crate::words::counted;
 
 /// A line.
 pub(super) struct Line<'a> {
@@ -43,5 +44,5 @@ pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
 /// What the chart is of, in a line.
 pub(super) fn title(swept: &Swept<'_>) -> String {
     let (model, device) = (swept.model.dtypes(), swept.model.device().name());
-    format!("{} problems · seed {} · weights in {model} · {device}", swept.problems, swept.seed)
+    format!("{} · seed {} · weights in {model} · {device}", counted(swept.problems, "problem"), swept.seed)
 }

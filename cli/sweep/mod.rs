@@ -24,6 +24,7 @@ use crate::model::{ModelOptions, open_session};
 use crate::options::CacheOptions;
 use crate::plot::{ChartOutput, writable};
 use crate::prompt;
+use crate::words::counted;
 
 /// Flags of `ruminate sweep`.
 #[derive(Args)]
@@ -201,7 +202,7 @@ fn answer(
         if watch.stopped() {
             break;
         }
-        bar.set_message(format!("{steps} steps, exit {rule}"));
+        bar.set_message(format!("{}, exit {rule}", counted(steps, "step")));
         // What is made ready for this depth takes no time of the answers'.
         session.answer(&sizes, steps, rule.0.as_ref(), &mut |_| !watch.stopped())?;
         let answered = session.answer(questions, steps, rule.0.as_ref(), &mut |_| {

@@ -12,6 +12,7 @@ use crate::exit::Usage;
 use crate::interrupt::Interrupt;
 use crate::model::open_session;
 use crate::progress::Tokens;
+use crate::words::counted;
 
 /// Tokens that are generated unless a number is given: more are hard to look at.
 const USUAL: u32 = 64;
@@ -50,9 +51,9 @@ impl Found {
     /// What the trace is of, in a line.
     pub(super) fn title(&self) -> String {
         format!(
-            "{} tokens at {} steps · seed {} · weights in {} · {}",
-            self.trace.tokens.len(),
-            self.trace.steps,
+            "{} at {} · seed {} · weights in {} · {}",
+            counted(self.trace.tokens.len(), "token"),
+            counted(self.trace.steps, "step"),
             self.seed,
             self.model.dtypes(),
             self.model.device().name()

@@ -30,9 +30,21 @@ fn no_driver_at_all() -> Result<()> {
         command.output().context("the program starts")
     };
     let output = call(&["run", "--steps", "16", PROMPT])?;
-    said(&output, 0, &["no Vulkan, Metal or DX12 driver found; running on the CPU", "apt install"])?;
+    said(
+        &output,
+        0,
+        &["no Vulkan, Metal or DX12 driver found; running on the CPU reference", "small models", "apt install"],
+    )?;
     ensure!(output.stdout == b" A.\n", "{:?}", String::from_utf8_lossy(&output.stdout));
-    said(&call(&["run", "--backend", "vulkan", PROMPT])?, 3, &["no adapter for", "found: none"])?;
+    said(&call(&["run", "--backend", "vulkan", PROMPT])?, 3, &["no adapter for Vulkan", "found: none"])?;
+    // Nothing is examined, measured or tuned that is no device, and nobody is told to leave out a flag that was not given.
+    for arguments in [&["doctor"][..], &["bench", "--only", "ceilings"], &["tune", "--rows", "1"]] {
+        let output = call(arguments)?;
+        let words =
+            ["no Vulkan, Metal or DX12 driver found, and the", "the CPU reference", "apt install", "found: none"];
+        let message = said(&output, 3, &words).with_context(|| format!("{arguments:?}"))?;
+        ensure!(!message.contains("--cpu") && output.stdout.is_empty(), "{arguments:?}: {message}");
+    }
     let output = call(&["devices"])?;
     said(&output, 0, &["no Vulkan, Metal or DX12 driver found"])?;
     ensure!(output.stdout.is_empty());
