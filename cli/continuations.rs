@@ -13,6 +13,7 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::prompt;
 use crate::score::ScoreOptions;
+use crate::words::counted;
 
 /// A line of the file.
 #[derive(Deserialize)]
@@ -28,6 +29,9 @@ struct Choice {
 pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) -> Result<Done> {
     let text = prompt::whole("the continuations", file)?;
     let choices = read(&text, &file.display().to_string())?;
+    if !options.json {
+        options.model.argument.note_demo(choices.iter().map(|(_, choice)| choice.context.as_str()));
+    }
     let source = options.model.argument.source()?;
     let config = Config::open(&source)?;
     let device = options.device.open(options.model.products(), options.json)?;
@@ -93,8 +97,10 @@ fn read(text: &str, file: &str) -> Result<Vec<(usize, Choice)>> {
             return Err(wrong("`continuations` needs at least one text, and none may be empty".to_owned()).into());
         }
         if let Some(gold) = choice.gold.filter(|&gold| gold >= choice.continuations.len()) {
-            let count = choice.continuations.len();
-            return Err(wrong(format!("`gold` is {gold}, but the {count} continuations count from 0")).into());
+            let last = choice.continuations.len() - 1;
+            return Err(
+                wrong(format!("`gold` is {gold}; it must be the place of a continuation, from 0 to {last}")).into()
+            );
         }
         choices.push((line, choice));
     }
@@ -146,7 +152,7 @@ fn accuracy(choices: &[(usize, Choice)], found: &[Likelihood]) -> Option<(usize,
 }
 
 fn print(out: &mut impl Write, choices: &[(usize, Choice)], found: &[Likelihood], steps: u32) -> Result<()> {
-    writeln!(out, "{steps} steps, {:.1} taken per token", taken(found))?;
+    writeln!(out, "{}, {:.1} taken per token", counted(steps, "step"), taken(found))?;
     writeln!(out, "{:>12}  {:>6}  {:>6}  continuation", "nats", "tokens", "greedy")?;
     for (choice, these) in with_scores(choices, found) {
         let likely = best(choice, these, false);

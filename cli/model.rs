@@ -17,6 +17,10 @@ use crate::which::Which;
 /// Bytes from which it is said what a model will take.
 const WORTH_SAYING: u64 = 256 << 20;
 
+/// Said where the demo is given what it cannot make sense of.
+const DEMO: &str = "note: no model was named, so this is the embedded demo, which solves three kinds of puzzles (`ruminate run` shows one) and is no \
+                    assistant; -m MODEL runs another model";
+
 /// Tensors to name in a note, at most.
 const NAMED: usize = 8;
 
@@ -46,6 +50,13 @@ impl ModelArgument {
     /// Whether a model was named.
     pub(crate) fn is_some(&self) -> bool {
         self.model.is_some()
+    }
+
+    /// Says on stderr that the embedded demo continues these texts, if no model was named and none of the texts poses a problem that the demo was trained for.
+    pub(crate) fn note_demo<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
+        if !self.is_some() && !texts.into_iter().any(ruminate::demo::poses_problem) {
+            remark!("{DEMO}");
+        }
     }
 
     /// The files of the model: the embedded demo's unless another one was asked for.

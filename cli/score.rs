@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Arithmetic, Config, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Specials, Tokenizer};
+use ruminate::{Arithmetic, Config, Dtype, Error, MAX_STEPS, Model, Precision, SessionOptions, Specials, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::continuations;
@@ -19,6 +19,7 @@ use crate::model::{ModelOptions, open_session};
 use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
 use crate::prompt;
 use crate::which::Which;
+use crate::words::counted;
 
 /// Flags of `ruminate score`.
 #[derive(Args)]
@@ -111,6 +112,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     };
     let device = options.device.open(products, options.json)?;
     if !options.json {
+        options.model.argument.note_demo([text.as_str()]);
         prompt::note_unread(options.text.as_deref(), options.file.as_deref());
     }
     let other_source = match &options.against {
@@ -142,7 +144,17 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let model = load(&options.model, &source)?;
     let other = match &options.against {
         None => options.against_kv.map(|_| model.clone()),
-        Some(Against::Dtype(dtype)) => Some(load(&options.model.held(dtype), &source)?),
+        Some(Against::Dtype(dtype)) => {
+            let held = load(&options.model.held(dtype), &source);
+            Some(held.map_err(|error| match error.downcast_ref::<Error>() {
+                Some(Error::Requantise { asked, stored }) => Usage(format!(
+                    "--against {asked} compares with the same files held otherwise, but they hold the weights in {stored}, rounded already; \
+                     name the original: --against MODEL"
+                ))
+                .into(),
+                _ => error,
+            })?)
+        }
         Some(Against::Model(..)) => {
             let load = |source| load(&options.model.for_other(source)?, source);
             other_source.as_ref().map(load).transpose()?
@@ -224,7 +236,12 @@ impl Report<'_> {
     fn print(&self, out: &mut impl Write) -> Result<()> {
         let tokens = self.rows.first().map_or(0, |(_, score)| score.nll.count());
         let (dtype, device) = (held(self.model, self.kv_dtype), self.model.device().name());
-        writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
+        writeln!(
+            out,
+            "{} in {}, weights in {dtype}, on {device}",
+            counted(tokens, "token"),
+            counted(self.windows, "window")
+        )?;
         let taken = self.rows.iter().any(|(_, score)| score.steps.count() > 0);
         write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
         if taken {

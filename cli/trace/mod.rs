@@ -79,6 +79,9 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     for file in &files {
         writable(file)?;
     }
+    if let Some(text) = text.as_deref().filter(|_| !options.quiet) {
+        options.model.argument.note_demo([text]);
+    }
     let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;

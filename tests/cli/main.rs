@@ -3,6 +3,8 @@
 mod call;
 mod chat;
 mod chat_terminal;
+mod demo;
+mod messages;
 mod pictures;
 mod pty;
 mod terminal;
