@@ -10,6 +10,7 @@ use ruminate::{
     SessionOptions, Source, UnusedTensor,
 };
 
+use crate::hub;
 use crate::options::DTYPES;
 use crate::visible;
 use crate::which::Which;
@@ -18,7 +19,7 @@ use crate::which::Which;
 const WORTH_SAYING: u64 = 256 << 20;
 
 /// Said where the demo is given what it cannot make sense of.
-const DEMO: &str = "note: no model was named, so this is the embedded demo, which solves three kinds of puzzles (`ruminate run` shows one) and is no \
+const DEMO: &str = "note: this is the embedded demo, which solves three kinds of puzzles (`ruminate run` shows one) and is no \
                     assistant; -m MODEL runs another model";
 
 /// Tensors to name in a note, at most.
@@ -27,8 +28,8 @@ const NAMED: usize = 8;
 /// The flag that says which model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
-    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, or synthetic:SHAPE for random
-    /// weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it the embedded demo
+    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, a short name such as huginn-0125, or
+    /// synthetic:SHAPE for random weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it, or as demo, the embedded demo
     #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
     model: Option<Which>,
 }
@@ -52,9 +53,14 @@ impl ModelArgument {
         self.model.is_some()
     }
 
-    /// Says on stderr that the embedded demo continues these texts, if no model was named and none of the texts poses a problem that the demo was trained for.
+    /// Whether it is the embedded demo.
+    pub(crate) fn is_demo(&self) -> bool {
+        matches!(self.model, None | Some(Which::Demo))
+    }
+
+    /// Says on stderr that the embedded demo continues these texts, if it does and none of the texts poses a problem that the demo was trained for.
     pub(crate) fn note_demo<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
-        if !self.is_some() && !texts.into_iter().any(ruminate::demo::poses_problem) {
+        if self.is_demo() && !texts.into_iter().any(ruminate::demo::poses_problem) {
             remark!("{DEMO}");
         }
     }
@@ -64,15 +70,16 @@ impl ModelArgument {
         self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Which::source)
     }
 
-    /// The same for a verb that needs a shape more than a model: `huginn-0125` stands for random weights of that shape, `demo` for the demo.
+    /// The same for a verb that needs a shape more than a model: a published model that is not in the cache stands for random weights of its shape, with a note.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
-        let named = match &self.model {
-            Some(Which::Hub(name)) => name.to_string(),
-            _ => String::new(),
-        };
-        match named.as_str() {
-            "huginn-0125" => Which::Synthetic(named).source(),
-            "demo" => Ok(ruminate::demo::source()),
+        match &self.model {
+            Some(Which::Hub(name)) if hub::find(name).is_err() => match hub::known::shape(name.repo()) {
+                Some(shape) => {
+                    remark!("note: {name} is not in the Hugging Face cache, so these are random weights of its shape");
+                    Which::Synthetic(shape.to_owned()).source()
+                }
+                None => self.source(),
+            },
             _ => self.source(),
         }
     }

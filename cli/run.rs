@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     let text = options.input.read()?;
     options.snapshot.check(text.is_some())?;
     let resumes = options.snapshot.resume.is_some();
-    if text.is_none() && options.model.argument.is_some() && !resumes {
+    if text.is_none() && !options.model.argument.is_demo() && !resumes {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
     if text.is_none()

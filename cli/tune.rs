@@ -21,7 +21,7 @@ use crate::words::counted;
 /// Flags of `ruminate tune`.
 #[derive(Args)]
 pub(crate) struct Tune {
-    /// The model whose shapes are tuned. huginn-0125 stands for synthetic:huginn-0125
+    /// The model whose shapes are tuned
     #[command(flatten)]
     model: ModelOptions,
     /// Rows of the passes that are tuned; decoding has one, a prompt up to 512

@@ -143,7 +143,7 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
 /// The problems that are asked for.
 fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
     let all = match &options.prompts {
-        None if options.model.argument.is_some() => {
+        None if !options.model.argument.is_demo() => {
             let problem =
                 "the problems of the demo say nothing of another model; give problems with --prompts FILE.jsonl";
             return Err(Usage(problem.to_owned()).into());

@@ -58,7 +58,7 @@ pub(crate) struct TraceOptions {
 pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let text = options.input.read()?;
-    if text.is_none() && options.model.argument.is_some() {
+    if text.is_none() && !options.model.argument.is_demo() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
     if options.generation.continuous.is_some() {

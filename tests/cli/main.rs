@@ -1,10 +1,12 @@
 //! The command as a user calls it.
 
+mod bench;
 mod call;
 mod chat;
 mod chat_terminal;
 mod demo;
 mod messages;
+mod names;
 mod pictures;
 mod pty;
 mod terminal;
