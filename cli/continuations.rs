@@ -1,19 +1,18 @@
 //! `ruminate score --continuations`: how likely each of several continuations is, and how often the right one is the most likely.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{Config, Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
-use crate::prompt;
 use crate::score::ScoreOptions;
 use crate::words::counted;
+use crate::{progress, prompt};
 
 /// A line of the file.
 #[derive(Deserialize)]
@@ -52,11 +51,14 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         }
     }
     let depths = if options.steps.is_empty() { vec![config.mean_recurrence] } else { options.steps.clone() };
-    let bar = ProgressBar::new((asked.len() * depths.len()) as u64);
-    bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} continuations, {eta} left")?);
+    let of = |steps| asked.len() as u64 * model.bytes_per_token(steps);
+    let work = depths.iter().map(|&steps| of(steps)).sum();
+    let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
     let watch = interrupt.generating();
     let mut out = std::io::stdout().lock();
-    for (round, &steps) in depths.iter().enumerate() {
+    let mut before = 0;
+    for &steps in &depths {
+        bar.set_message(counted(steps, "step"));
         let session = session.clone();
         let wanted = LikelihoodOptions {
             steps: Some(steps),
@@ -65,7 +67,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
             ..LikelihoodOptions::default()
         };
         let found = model.likelihoods(&asked, &wanted, &mut |done| {
-            bar.set_position((round * asked.len() + done) as u64);
+            bar.set_position(before + done as u64 * model.bytes_per_token(steps));
             !watch.stopped()
         });
         let found = found.map_err(|error| match too_long(&asked, &error) {
@@ -75,6 +77,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         if found.len() < asked.len() {
             return Ok(Done::Interrupted);
         }
+        before += of(steps);
         bar.suspend(|| {
             if options.json {
                 as_json(&mut out, &choices, &found, steps)

@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{
     Arithmetic, Checkpoint, Config, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session,
     SessionOptions, Source, UnusedTensor,
@@ -12,8 +11,10 @@ use ruminate::{
 
 use crate::hub;
 use crate::options::DTYPES;
+use crate::progress;
 use crate::visible;
 use crate::which::Which;
+use crate::words::size;
 
 /// Bytes from which it is said what a model will take.
 const WORTH_SAYING: u64 = 256 << 20;
@@ -108,9 +109,8 @@ impl ModelOptions {
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
     pub(crate) fn load(&self, source: &Source, device: &Device, session: SessionOptions, quiet: bool) -> Result<Model> {
-        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")?;
-        bar.set_style(style);
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let bar = progress::bar(shown, 0, "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}{left}")?;
         let mut progress = |done, total| {
             bar.set_length(total);
             bar.set_position(done);
@@ -118,15 +118,9 @@ impl ModelOptions {
         let Precision { dtype, keep, products } = self.dtype.clone().unwrap_or_default();
         let mut announce = |need: &Need| {
             if !quiet && need.total() >= WORTH_SAYING {
-                let [weights, kv, scratch, all] =
-                    [need.weights, need.kv, need.scratch, need.total()].map(|bytes| bytes as f64 / 1e9);
-                let free = device
-                    .memory()
-                    .available
-                    .map_or(String::new(), |free| format!(" of {:.2} GB free", free as f64 / 1e9));
-                remark!(
-                    "memory: weights {weights:.2} GB, keys and values {kv:.2} GB, scratch {scratch:.2} GB: {all:.2} GB{free}"
-                );
+                let [weights, kv, scratch, all] = [need.weights, need.kv, need.scratch, need.total()].map(size);
+                let free = device.memory().available.map_or(String::new(), |free| format!(" of {} free", size(free)));
+                remark!("memory: weights {weights}, keys and values {kv}, scratch {scratch}: {all}{free}");
             }
         };
         let loading = LoadOptions {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
 use ruminate::{Arithmetic, Config, Dtype, Error, MAX_STEPS, Model, Precision, SessionOptions, Specials, Tokenizer};
 use serde_json::{Value, json};
@@ -17,9 +16,9 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
 use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
-use crate::prompt;
 use crate::which::Which;
 use crate::words::counted;
+use crate::{progress, prompt};
 
 /// Flags of `ruminate score`.
 #[derive(Args)]
@@ -139,7 +138,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         ..options.cache.session(&Config::open(&source)?)?
     };
     let asked_of_other =
-        SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype), ..asked.clone() };
+        SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype()), ..asked.clone() };
     let load = |model: &ModelOptions, source: &_| model.load(source, &device, asked.clone(), options.json);
     let model = load(&options.model, &source)?;
     let other = match &options.against {
@@ -175,19 +174,20 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         [] => vec![model.config().mean_recurrence],
         ref steps => steps.to_vec(),
     };
-    let passes = (texts.len() * depths.len()) as u64;
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(passes) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} windows, {eta} left")?);
+    // A deep window takes longer than a shallow one.
+    let work: u64 = depths.iter().map(|&steps| texts.len() as u64 * model.bytes_per_token(steps)).sum();
+    let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
     let watch = interrupt.generating();
     let mut rows = Vec::new();
     for &steps in &depths {
+        bar.set_message(counted(steps, "step"));
         let mut score = Score::default();
         for window in &texts {
             if watch.stopped() {
                 return Ok(Done::Interrupted);
             }
             session.score(window, steps, options.exit.exit().as_ref(), reference.as_mut(), &mut score)?;
-            bar.inc(1);
+            bar.inc(model.bytes_per_token(steps));
         }
         rows.push((steps, score));
     }
