@@ -81,7 +81,7 @@ struct Place {
 /// Runs the verb.
 pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
     let source = options.model.source()?;
-    let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype)?;
+    let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype())?;
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &survey.json())?;

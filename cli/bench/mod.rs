@@ -214,7 +214,7 @@ impl Bench {
             let session = SessionOptions {
                 context: Some(asked.context()),
                 steps: self.steps.iter().copied().max(),
-                kv_dtype: self.cache.kv_dtype,
+                kv_dtype: self.cache.kv_dtype(),
                 ..SessionOptions::default()
             };
             let model = self.model.load(source, device, session, true)?;

@@ -1,9 +1,10 @@
 //! `ruminate trace`: what goes on in the recurrence while a text is continued.
 //!
-//! The text is generated as by `ruminate run`, undisturbed. Then the same tokens are computed once more, step by step, in a session of the same
+//! The text is generated as by `ruminate run --kv-dtype f32`, undisturbed. Then the same tokens are computed once more, step by step, in a session of the same
 //! seed, where every state is looked at.
 
 mod gather;
+mod noise;
 mod page;
 mod picture;
 mod terminal;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, demo};
+use ruminate::trace::Trace;
+use ruminate::{Config, GenerateOptions, SessionOptions, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
@@ -85,7 +87,12 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;
-    let session = options.generation.session(&Config::open(&source)?)?;
+    let kv_dtype = options.generation.cache.exact_kv_dtype();
+    let config = Config::open(&source)?;
+    let session = SessionOptions { kv_dtype, ..options.generation.session(&config)? };
+    // Too much is known before anything is loaded, even without the prompt's tokens.
+    let steps = options.generation.steps.unwrap_or(config.mean_recurrence);
+    Trace::check(&config, options.generation.max_tokens.unwrap_or(1) as usize, steps)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model, options.quiet)?;
     let generation = GenerateOptions {
@@ -94,7 +101,8 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         max_tokens: options.generation.max_tokens,
         ..usual
     };
-    let asked = Asked { text: &text, session, generation, token: options.token, quiet: options.quiet };
+    let products = options.model.products();
+    let asked = Asked { text: &text, session, products, generation, token: options.token, quiet: options.quiet };
     let Some(found) = gather(&model, &asked, &interrupt)? else { return Ok(Done::Interrupted) };
     if !options.quiet {
         options.input.note_unread();
