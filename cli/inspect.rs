@@ -1,4 +1,4 @@
-//! `ruminate inspect`: what a checkpoint is, from its headers alone, and what of it fits here.
+//! `ruminate inspect`: what a checkpoint is, from its headers alone, and what of it fits here. The headers of a model that is not in the cache come from the hub.
 
 use std::io::Write;
 
@@ -80,7 +80,7 @@ struct Place {
 
 /// Runs the verb.
 pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
-    let source = options.model.source()?;
+    let source = options.model.source_or_headers()?;
     let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype())?;
     let mut out = std::io::stdout().lock();
     if options.json {

@@ -133,7 +133,7 @@ pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use session::{MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;
-pub use source::{Bytes, Source};
+pub use source::{Bytes, FileStart, Headers, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;
 pub use strategy::KvStrategy;

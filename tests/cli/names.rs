@@ -9,7 +9,7 @@ const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 /// The command, with a cache of its own.
 fn call(cache: &Folder, arguments: &[&str]) -> (i32, String, String) {
     let mut command = ruminate(arguments);
-    command.env("HF_HUB_CACHE", cache.path()).env_remove("HF_HOME");
+    command.env("HF_HUB_CACHE", cache.path()).env_remove("HF_HOME").env("HF_HUB_OFFLINE", "1");
     let done = command.output().expect("the program starts");
     (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
 }
@@ -28,13 +28,15 @@ fn cached(cache: &Folder) {
 #[trial]
 fn a_short_name_stands_for_its_repository_in_every_verb() {
     let cache = Folder::new().expect("a folder");
-    for verb in [&["run", "--cpu", "x"][..], &["score", "--cpu", "x"], &["inspect"], &["chat", "--cpu"]] {
+    for verb in [&["run", "--cpu", "x"][..], &["score", "--cpu", "x"], &["chat", "--cpu"]] {
         let (code, _, errors) = call(&cache, &[verb, &["-m", "huginn-0125"]].concat());
         let says = "`ruminate pull tomg-group-umd/huginn-0125`";
         assert!(code == 4 && errors.contains(says), "{verb:?}: {code} {errors}");
     }
+    let (code, _, errors) = call(&cache, &["inspect", "-m", "huginn-0125"]);
+    assert!(code == 1 && errors.contains("`tomg-group-umd/huginn-0125` is not in the Hugging Face cache"), "{errors}");
     // Another model without an owner is not to be pulled.
-    let (code, _, errors) = call(&cache, &["inspect", "-m", "huginn-0126"]);
+    let (code, _, errors) = call(&cache, &["run", "--cpu", "-m", "huginn-0126", "x"]);
     assert!(code == 4 && errors.contains("owner/name, or one of the short names: huginn-0125"), "{errors}");
     let few = ["--cpu", "--only=tokens", "--steps=1", "--prefill=0", "--decode=1", "-r=1"];
     cached(&cache);
