@@ -87,6 +87,9 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         })?;
     }
     bar.finish_and_clear();
+    if !options.json {
+        prompt::note_unread_lines(Some(file), "--continuations");
+    }
     Ok(Done::Complete)
 }
 

@@ -135,6 +135,9 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     } else {
         terminal::print(&mut out, &swept)?;
     }
+    if !quiet {
+        prompt::note_unread_lines(options.prompts.as_deref(), "-p");
+    }
     options.chart.write(|| page::page(&swept), |theme| picture::picture(&swept, theme), options.quiet)?;
     Ok(if watch.stopped() { Done::Interrupted } else { Done::Complete })
 }

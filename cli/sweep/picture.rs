@@ -87,7 +87,7 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
         let points: Vec<(f64, f64)> =
             (0..line.rows.len()).map(|at| (across(line, at), line.rows[at].tally.accuracy() * 100.0)).collect();
         // The later ones narrower, so that all are seen where they lie on one another.
-        let width = 22_u32.saturating_sub(4 * place as u32).max(4);
+        let width = 16_u32.saturating_sub(2 * place as u32).max(4);
         let bars = line.rows.iter().zip(&points).map(|(row, &(x, _))| {
             let (low, high) = row.tally.interval();
             PathElement::new(vec![(x, low * 100.0), (x, high * 100.0)], colour.mix(0.4).stroke_width(width))

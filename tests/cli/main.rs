@@ -7,6 +7,7 @@ mod chat_terminal;
 mod demo;
 mod messages;
 mod names;
+mod pages;
 mod pictures;
 mod pty;
 mod terminal;

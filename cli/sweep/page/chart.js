@@ -87,7 +87,7 @@ draws.push(() => {
     if (accuracy) {
       pen.globalAlpha = 0.4;
       // The later ones narrower, so that all are seen where they lie on one another.
-      pen.lineWidth = Math.max(2, 11 - 2 * at);
+      pen.lineWidth = Math.max(2, 8 - at);
       line.rows.forEach((row, i) => {
         pen.beginPath();
         pen.moveTo(places[i][0], up(row.ci_low * 100));

@@ -84,7 +84,12 @@ fn device_lost_mid_run(_: &Device) -> Result<()> {
 #[trial(full)]
 fn out_of_device_memory() -> Result<()> {
     let huge = "synthetic:n_embd=65536,heads=512,head_dim=128,hidden=262144,vocab=65536,layers=2/4/2";
-    let words = ["not enough memory: weights", "the host's memory", "choose another device or a smaller model"];
+    let words = [
+        "not enough memory: weights",
+        "the host's memory",
+        "stay free as a reserve",
+        "choose another device or a smaller model",
+    ];
     refused(&["run", "--cpu", "-m", huge, "x"], None, 1, &words)?;
     let long = "synthetic:n_embd=64,heads=2,hidden=64,vocab=300,layers=1/4/1,block_size=1000000,mean_recurrence=64";
     let words =
