@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn deeper_rows_of_an_exit_rule_are_expected_to_take_what_it_took() {
         let rule = Rule::parse("kl").expect("a rule");
-        let tried = |steps, rule, taken| {
+        let tried = |steps, rule, taken: u64| {
             let answered =
                 Answered { right: true, tokens: 2, steps: 2 * taken, nll: 0.0, computed: 3, time: Duration::ZERO };
             Tried { steps, rule, answered: vec![answered] }
