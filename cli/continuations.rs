@@ -1,18 +1,18 @@
 //! `ruminate score --continuations`: how likely each of several continuations is, and how often the right one is the most likely.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions, Spec};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
-use crate::prompt;
 use crate::score::ScoreOptions;
+use crate::words::counted;
+use crate::{progress, prompt};
 
 /// A line of the file.
 #[derive(Deserialize)]
@@ -28,6 +28,9 @@ struct Choice {
 pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) -> Result<Done> {
     let text = prompt::whole("the continuations", file)?;
     let choices = read(&text, &file.display().to_string())?;
+    if !options.json {
+        options.model.argument.note_demo(choices.iter().map(|(_, choice)| choice.context.as_str()));
+    }
     let source = options.model.argument.source()?;
     let spec = Spec::open(&source)?;
     let device = options.device.open(options.model.products(), options.json)?;
@@ -48,11 +51,14 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         }
     }
     let depths = if options.steps.is_empty() { vec![spec.steps.default] } else { options.steps.clone() };
-    let bar = ProgressBar::new((asked.len() * depths.len()) as u64);
-    bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} continuations, {eta} left")?);
+    let of = |steps| asked.len() as u64 * model.bytes_per_token(steps);
+    let work = depths.iter().map(|&steps| of(steps)).sum();
+    let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
     let watch = interrupt.generating();
     let mut out = std::io::stdout().lock();
-    for (round, &steps) in depths.iter().enumerate() {
+    let mut before = 0;
+    for &steps in &depths {
+        bar.set_message(counted(steps, "step"));
         let session = session.clone();
         let wanted = LikelihoodOptions {
             steps: Some(steps),
@@ -61,7 +67,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
             ..LikelihoodOptions::default()
         };
         let found = model.likelihoods(&asked, &wanted, &mut |done| {
-            bar.set_position((round * asked.len() + done) as u64);
+            bar.set_position(before + done as u64 * model.bytes_per_token(steps));
             !watch.stopped()
         });
         let found = found.map_err(|error| match too_long(&asked, &error) {
@@ -71,6 +77,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         if found.len() < asked.len() {
             return Ok(Done::Interrupted);
         }
+        before += of(steps);
         bar.suspend(|| {
             if options.json {
                 as_json(&mut out, &choices, &found, steps)
@@ -80,6 +87,9 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         })?;
     }
     bar.finish_and_clear();
+    if !options.json {
+        prompt::note_unread_lines(Some(file), "--continuations");
+    }
     Ok(Done::Complete)
 }
 
@@ -93,8 +103,10 @@ fn read(text: &str, file: &str) -> Result<Vec<(usize, Choice)>> {
             return Err(wrong("`continuations` needs at least one text, and none may be empty".to_owned()).into());
         }
         if let Some(gold) = choice.gold.filter(|&gold| gold >= choice.continuations.len()) {
-            let count = choice.continuations.len();
-            return Err(wrong(format!("`gold` is {gold}, but the {count} continuations count from 0")).into());
+            let last = choice.continuations.len() - 1;
+            return Err(
+                wrong(format!("`gold` is {gold}; it must be the place of a continuation, from 0 to {last}")).into()
+            );
         }
         choices.push((line, choice));
     }
@@ -146,7 +158,7 @@ fn accuracy(choices: &[(usize, Choice)], found: &[Likelihood]) -> Option<(usize,
 }
 
 fn print(out: &mut impl Write, choices: &[(usize, Choice)], found: &[Likelihood], steps: u32) -> Result<()> {
-    writeln!(out, "{steps} steps, {:.1} taken per token", taken(found))?;
+    writeln!(out, "{}, {:.1} taken per token", counted(steps, "step"), taken(found))?;
     writeln!(out, "{:>12}  {:>6}  {:>6}  continuation", "nats", "tokens", "greedy")?;
     for (choice, these) in with_scores(choices, found) {
         let likely = best(choice, these, false);

@@ -6,6 +6,13 @@ use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use ruminate::{Arithmetic, Device, Error, OpenOptions, Select, TuningFrom, backend, engine};
 
+use crate::exit::Usage;
+
+/// Said where there is no driver at all.
+const NO_DRIVER: &str = "no Vulkan, Metal or DX12 driver found";
+/// How to get one.
+const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` brings drivers";
+
 /// Flags that choose a device.
 #[derive(Args)]
 pub(crate) struct DeviceOptions {
@@ -15,7 +22,7 @@ pub(crate) struct DeviceOptions {
     /// Graphics interface to use [default: any]
     #[arg(long, value_enum, conflicts_with = "cpu", help_heading = "Device")]
     backend: Option<Backend>,
-    /// Run on the CPU without any driver: slow, exact, the reference for every kernel
+    /// Run on the CPU without any driver: the exact reference for every kernel, meant for small models
     #[arg(long, help_heading = "Device")]
     cpu: bool,
     /// Kernels preferred on this device, as `ruminate tune --output FILE` wrote them [default: the device's own, in the user's cache]
@@ -38,16 +45,38 @@ pub(crate) enum Backend {
 }
 
 impl DeviceOptions {
+    /// Opens a GPU or a software driver for work that makes no sense on the CPU reference; `why` says so.
+    ///
+    /// # Errors
+    /// [`Usage`] for `--cpu`; where there is no device, an error whose exit code says so.
+    pub(crate) fn open_gpu(&self, products: Arithmetic, why: &str) -> anyhow::Result<Device> {
+        let options = self.gpu_options(products).ok_or_else(|| Usage(format!("{why}; leave out --cpu")))?;
+        Device::open(&options).map_err(|error| self.explained(error.into(), why))
+    }
+
+    /// An error of opening a device, with the advice to install a driver where there is none and nothing else was asked for.
+    pub(crate) fn explained(&self, error: Error, why: &str) -> anyhow::Error {
+        match error {
+            Error::Engine(engine::Error::NoAdapter { .. }) if !self.names_device() => {
+                anyhow::Error::new(error).context(format!("{NO_DRIVER}, and {why}. {DRIVERS}"))
+            }
+            error => error.into(),
+        }
+    }
+
+    /// Whether a device was asked for that the CPU reference must not stand in for.
+    fn names_device(&self) -> bool {
+        self.gpu.is_some() || self.backend.is_some() || self.tuning.is_some()
+    }
+
     /// Opens the device for products of some kind. Where nothing was asked for and there is no driver at all, the CPU twins serve, with a notice.
     pub(crate) fn open(&self, products: Arithmetic, quiet: bool) -> Result<Device, Error> {
         let Some(options) = self.gpu_options(products) else { return Ok(Device::cpu()) };
-        let asked = self.gpu.is_some() || self.backend.is_some() || self.tuning.is_some();
         match Device::open(&options) {
-            Err(engine::Error::NoAdapter { .. }) if !asked => {
+            Err(engine::Error::NoAdapter { .. }) if !self.names_device() => {
                 if !quiet {
                     remark!(
-                        "note: no Vulkan, Metal or DX12 driver found; running on the CPU, which is much slower. \
-                         On Debian and Ubuntu, `apt install mesa-vulkan-drivers` brings drivers."
+                        "note: {NO_DRIVER}; running on the CPU reference, which is meant for small models. {DRIVERS}."
                     );
                 }
                 Ok(Device::cpu())

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::device::tunings;
 use crate::exit::Done;
+use crate::words::counted;
 
 /// Flags of `ruminate devices`.
 #[derive(Args)]
@@ -65,7 +66,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
             adapter.max_buffer >> 20,
         )?;
         match tuned(adapter) {
-            Some(classes) => writeln!(out, "   tuned: {classes} classes of work")?,
+            Some(classes) => writeln!(out, "   tuned: {} of work", counted(classes, "class"))?,
             None => writeln!(out, "   not tuned: `ruminate tune` finds the fastest kernels")?,
         }
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::device::DeviceOptions;
 use crate::exit::Done;
 use crate::model::ModelArgument;
+use crate::words::counted;
 
 /// Flags of `ruminate doctor`.
 #[derive(Args)]
@@ -31,6 +32,9 @@ pub(crate) struct Doctor {
     json: bool,
 }
 
+/// Why the CPU reference is not examined.
+const WHY: &str = "the doctor compares a device with the CPU reference";
+
 /// What was found out.
 struct Report {
     device: Device,
@@ -46,7 +50,7 @@ pub(crate) fn doctor(options: &Doctor) -> Result<Done> {
         true => Spec::open(&options.model.source()?)?,
         false => Synthetic::parse("huginn-0125")?.spec().clone(),
     };
-    let device = options.device.open(Arithmetic::F32, false)?;
+    let device = options.device.open_gpu(Arithmetic::F32, WHY)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("examining {bar:30} {pos}/{len} {msg}")?);
     let findings = examine(&device, KERNELS, &spec, Dtype::Bf16, &mut |finding, at, total| {
@@ -130,7 +134,11 @@ impl Report {
             let context = self.spec.longest_context(Dtype::Bf16, session, &self.device.caps(), memory);
             match context {
                 Some(context) => {
-                    writeln!(out, ": the model in bf16 fits with a context of {context} at {steps} steps")?;
+                    writeln!(
+                        out,
+                        ": the model in bf16 fits with a context of {context} at {}",
+                        counted(steps, "step")
+                    )?;
                 }
                 None => writeln!(out, ": the model in bf16 does not fit")?,
             }
@@ -171,7 +179,11 @@ impl Report {
             writeln!(out, "{mark}: {text}")?;
         }
         if self.problem().is_none() {
-            writeln!(out, "\n{} cases, all right: this device computes what it should", self.findings.len())?;
+            writeln!(
+                out,
+                "\n{}, all right: this device computes what it should",
+                counted(self.findings.len(), "case")
+            )?;
         }
         Ok(())
     }

@@ -41,7 +41,9 @@ pub(crate) fn say(error: &anyhow::Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     // Everything else that can fail in the system's hands says what it was about.
     let first = error.chain().next();
-    let bare = first.is_some_and(|first| first.is::<std::io::Error>() || first.is::<serde_json::Error>());
+    let bare = first.is_some_and(|first| {
+        first.is::<std::io::Error>() || first.is::<serde_json::Error>() || first.is::<csv::Error>()
+    });
     let place = if bare { "cannot write to stdout: " } else { "" };
     let words =
         |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map_or_else(|| cause.to_string(), told);
@@ -52,9 +54,18 @@ pub(crate) fn say(error: &anyhow::Error) {
     remark!("{style}error:{style:#} {place}{}", visible::lines(&text.unwrap_or_default()));
 }
 
+/// Whether nobody reads the output any more, whichever writer met that: those of JSON and CSV wrap the system's error.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref().map(std::io::Error::kind);
+        let json = || cause.downcast_ref().and_then(serde_json::Error::io_error_kind);
+        let csv = || match cause.downcast_ref().map(csv::Error::kind) {
+            Some(csv::ErrorKind::Io(error)) => Some(error.kind()),
+            _ => None,
+        };
+        io.or_else(json).or_else(csv)
+    };
+    error.chain().any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
 }
 
 /// The exit code for an error.

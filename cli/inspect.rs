@@ -1,4 +1,4 @@
-//! `ruminate inspect`: what a checkpoint is, from its headers alone, and what of it fits here.
+//! `ruminate inspect`: what a checkpoint is, from its headers alone, and what of it fits here. The headers of a model that is not in the cache come from the hub.
 
 use std::io::Write;
 
@@ -14,6 +14,7 @@ use crate::exit::Done;
 use crate::model::{self, ModelArgument};
 use crate::options::{CacheOptions, DTYPES};
 use crate::visible;
+use crate::words::{counted, size};
 
 /// Flags of `ruminate inspect`.
 #[derive(Args)]
@@ -79,8 +80,8 @@ struct Place {
 
 /// Runs the verb.
 pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
-    let source = options.model.source()?;
-    let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype)?;
+    let source = options.model.source_or_headers()?;
+    let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype())?;
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &survey.json())?;
@@ -161,7 +162,7 @@ impl Survey {
         let c = &self.spec;
         writeln!(
             out,
-            "model      {} layers before, {} in the loop, {} after; {} wide, {} heads of {}, MLP {}, {} tokens, context {}, trained for {} steps",
+            "model      {} layers before, {} in the loop, {} after; {} wide, {} heads of {}, MLP {}, {} tokens, context {}, trained for {}",
             c.layers.before,
             c.layers.core,
             c.layers.after,
@@ -171,7 +172,7 @@ impl Survey {
             c.hidden,
             c.vocab,
             c.context,
-            c.steps.default,
+            counted(c.steps.default, "step"),
         )?;
         let stored =
             self.stored().iter().map(|(dtype, bytes)| format!("{} {}", size(*bytes), dtype.name())).collect::<Vec<_>>();
@@ -182,9 +183,9 @@ impl Survey {
         };
         writeln!(
             out,
-            "weights    {} parameters in {} tensors, {}{copy}",
+            "weights    {} parameters in {}, {}{copy}",
             grouped(self.parameters()),
-            self.tensors.len(),
+            counted(self.tensors.len(), "tensor"),
             stored.join(" and ")
         )?;
         let held: Vec<_> = self.held.iter().map(|it| format!("{} in {it}", size(c.weight_bytes(*it)))).collect();
@@ -214,8 +215,8 @@ impl Survey {
         }
         writeln!(
             out,
-            "\nwhat fits here at {} steps, every step's keys and values kept in {}",
-            c.steps.default,
+            "\nwhat fits here at {}, every step's keys and values kept in {}",
+            counted(c.steps.default, "step"),
             self.kv_dtype.name()
         )?;
         for place in &self.devices {
@@ -311,15 +312,6 @@ impl Place {
             shared: memory.shared,
             fits: held.iter().map(fit).collect(),
         }
-    }
-}
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }
 

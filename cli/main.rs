@@ -45,6 +45,7 @@ mod trace;
 mod tune;
 mod visible;
 mod which;
+mod words;
 
 use std::process::ExitCode;
 
@@ -89,10 +90,10 @@ enum Verb {
     Completions(completions::Completions),
 }
 
-/// The command. A negative number behind a flag is its value and no other flag, so that it is said which values the flag takes.
+/// The command. A negative number after a flag is its value and not another flag, so that the error names the values that the flag takes. `--version` after a verb prints the program's name.
 fn command() -> Command {
     let numbers = |flag: Arg| if flag.get_action().takes_values() { flag.allow_negative_numbers(true) } else { flag };
-    Arguments::command().mut_subcommands(|verb| verb.mut_args(numbers))
+    Arguments::command().mut_subcommands(|verb| verb.display_name("ruminate").mut_args(numbers))
 }
 
 fn main() -> ExitCode {

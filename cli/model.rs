@@ -4,18 +4,24 @@ use std::io::IsTerminal;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{
     Arithmetic, Checkpoint, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session, SessionOptions,
     Source, Spec, UnusedTensor,
 };
 
+use crate::hub;
 use crate::options::DTYPES;
+use crate::progress;
 use crate::visible;
 use crate::which::Which;
+use crate::words::size;
 
 /// Bytes from which it is said what a model will take.
 const WORTH_SAYING: u64 = 256 << 20;
+
+/// Said where the demo is given what it cannot make sense of.
+const DEMO: &str = "note: this is the embedded demo, which solves three kinds of puzzles (`ruminate run` shows one) and is no \
+                    assistant; -m MODEL runs another model";
 
 /// Tensors to name in a note, at most.
 const NAMED: usize = 8;
@@ -23,8 +29,8 @@ const NAMED: usize = 8;
 /// The flag that says which model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
-    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, or synthetic:SHAPE for random
-    /// weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it the embedded demo
+    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, a short name such as huginn-0125, or
+    /// synthetic:SHAPE for random weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it, or as demo, the embedded demo
     #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
     model: Option<Which>,
 }
@@ -48,20 +54,48 @@ impl ModelArgument {
         self.model.is_some()
     }
 
+    /// Whether it is the embedded demo.
+    pub(crate) fn is_demo(&self) -> bool {
+        matches!(self.model, None | Some(Which::Demo))
+    }
+
+    /// Says on stderr that the embedded demo continues these texts, if it does and none of the texts poses a problem that the demo was trained for.
+    pub(crate) fn note_demo<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
+        if self.is_demo() && !texts.into_iter().any(ruminate::demo::poses_problem) {
+            remark!("{DEMO}");
+        }
+    }
+
     /// The files of the model: the embedded demo's unless another one was asked for.
     pub(crate) fn source(&self) -> Result<Source> {
         self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Which::source)
     }
 
-    /// The same for a verb that needs a shape more than a model: `huginn-0125` stands for random weights of that shape, `demo` for the demo.
+    /// The same for a verb that needs no weights: of a model of the hub that is not in the cache, its headers are fetched.
+    #[cfg(feature = "pull")]
+    pub(crate) fn source_or_headers(&self) -> Result<Source> {
+        match &self.model {
+            Some(Which::Hub(name)) if hub::find(name).is_err() => crate::pull::headers(name),
+            _ => self.source(),
+        }
+    }
+
+    /// The same for a verb that needs no weights. This build cannot fetch headers.
+    #[cfg(not(feature = "pull"))]
+    pub(crate) fn source_or_headers(&self) -> Result<Source> {
+        self.source()
+    }
+
+    /// The same for a verb that needs a shape more than a model: a published model that is not in the cache stands for random weights of its shape, with a note.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
-        let named = match &self.model {
-            Some(Which::Hub(name)) => name.to_string(),
-            _ => String::new(),
-        };
-        match named.as_str() {
-            "huginn-0125" => Which::Synthetic(named).source(),
-            "demo" => Ok(ruminate::demo::source()),
+        match &self.model {
+            Some(Which::Hub(name)) if hub::find(name).is_err() => match hub::known::shape(name.repo()) {
+                Some(shape) => {
+                    remark!("note: {name} is not in the Hugging Face cache, so these are random weights of its shape");
+                    Which::Synthetic(shape.to_owned()).source()
+                }
+                None => self.source(),
+            },
             _ => self.source(),
         }
     }
@@ -90,9 +124,8 @@ impl ModelOptions {
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
     pub(crate) fn load(&self, source: &Source, device: &Device, session: SessionOptions, quiet: bool) -> Result<Model> {
-        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")?;
-        bar.set_style(style);
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let bar = progress::bar(shown, 0, "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}{left}")?;
         let mut progress = |done, total| {
             bar.set_length(total);
             bar.set_position(done);
@@ -100,15 +133,9 @@ impl ModelOptions {
         let Precision { dtype, keep, products } = self.dtype.clone().unwrap_or_default();
         let mut announce = |need: &Need| {
             if !quiet && need.total() >= WORTH_SAYING {
-                let [weights, kv, scratch, all] =
-                    [need.weights, need.kv, need.scratch, need.total()].map(|bytes| bytes as f64 / 1e9);
-                let free = device
-                    .memory()
-                    .available
-                    .map_or(String::new(), |free| format!(" of {:.2} GB free", free as f64 / 1e9));
-                remark!(
-                    "memory: weights {weights:.2} GB, keys and values {kv:.2} GB, scratch {scratch:.2} GB: {all:.2} GB{free}"
-                );
+                let [weights, kv, scratch, all] = [need.weights, need.kv, need.scratch, need.total()].map(size);
+                let free = device.memory().available.map_or(String::new(), |free| format!(" of {} free", size(free)));
+                remark!("memory: weights {weights}, keys and values {kv}, scratch {scratch}: {all}{free}");
             }
         };
         let loading = LoadOptions {

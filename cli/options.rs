@@ -94,7 +94,7 @@ impl ExitOptions {
     }
 }
 
-/// What `--exit` may say.
+/// Parser of `--exit`.
 fn criteria() -> impl TypedValueParser<Value = Exit> {
     let names = Criterion::ALL.map(Criterion::name).into_iter().chain([POSTHOC]);
     PossibleValuesParser::new(names).try_map(|name| name.parse::<Exit>())
@@ -128,16 +128,26 @@ pub(crate) struct CacheOptions {
     /// Let steps that are N apart share their keys and values, which saves memory; or anchor: all from the ninth on
     #[arg(long, value_name = "N", value_parser = share, help_heading = "Depth")]
     pub(crate) kv_share: Option<KvShare>,
-    /// How keys and values are held: q8 takes 53 % of the memory of bf16 and says nearly the same
-    #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = kv_dtypes(), help_heading = "Device")]
-    pub(crate) kv_dtype: Dtype,
+    /// How keys and values are held [default: bf16; for traces f32]: q8 takes 53 % of the memory of bf16 and says nearly the same
+    #[arg(long, value_name = "DTYPE", value_parser = kv_dtypes(), help_heading = "Device")]
+    kv_dtype: Option<Dtype>,
 }
 
 impl CacheOptions {
+    /// How keys and values are held.
+    pub(crate) fn kv_dtype(&self) -> Dtype {
+        self.kv_dtype.unwrap_or(Dtype::Bf16)
+    }
+
+    /// The same where states are looked at: in bf16, rounding moves them for ever, which looks like an orbit of the model's.
+    pub(crate) fn exact_kv_dtype(&self) -> Dtype {
+        self.kv_dtype.unwrap_or(Dtype::F32)
+    }
+
     /// A session whose cache is as the flags ask, of a model of this configuration.
     pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
         let KvStrategy { lookup, share } = self.strategy(spec)?;
-        Ok(SessionOptions { kv_dtype: self.kv_dtype, lookup, share, ..SessionOptions::default() })
+        Ok(SessionOptions { kv_dtype: self.kv_dtype(), lookup, share, ..SessionOptions::default() })
     }
 
     /// What the flags ask for, of a model of this configuration.

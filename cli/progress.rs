@@ -1,10 +1,10 @@
-//! The tokens of a generation, so that somebody who waits for one sees how far it is, and can end it: a bar with the time left, on a terminal, for long prompts.
+//! How far work is, for somebody who waits for it: bars with the time left, and the tokens of a generation, which can be ended between two pieces of work.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ruminate::{Generation, Progress, StopReason};
 
 /// What the device computes before somebody looks whether to go on.
@@ -17,6 +17,29 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LONG: u32 = 64;
 /// Parts of the bar.
 const PARTS: u32 = 1000;
+
+/// Time that must have passed before the time left is estimated, unless much is done already.
+const TRIAL: Duration = Duration::from_secs(3);
+
+/// A bar on stderr, if it is shown. `{left}` in its template is the time left, if that can be told.
+pub(crate) fn bar(shown: bool, length: u64, template: &str) -> Result<ProgressBar> {
+    let bar = if shown { ProgressBar::new(length) } else { ProgressBar::hidden() };
+    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        if let Some(left) = left(state.pos(), state.len().unwrap_or(0), state.elapsed()) {
+            let _ = write!(out, ", {:#} left", HumanDuration(left));
+        }
+    };
+    bar.set_style(ProgressStyle::with_template(template)?.with_key("left", left));
+    Ok(bar)
+}
+
+/// The time left if work goes on as fast as until now; none as long as little is known: nothing is done, or less than a tenth in a short time.
+fn left(done: u64, all: u64, elapsed: Duration) -> Option<Duration> {
+    if done == 0 || done > all || (elapsed < TRIAL && done < all / 10) {
+        return None;
+    }
+    Some(elapsed.mul_f64((all - done) as f64 / done as f64))
+}
 
 /// The tokens of a generation: the first one and those that take long come in pieces, between which it can be interrupted, the others at full speed.
 pub(crate) struct Tokens {
@@ -63,8 +86,8 @@ impl Tokens {
             return Ok(());
         }
         if self.bar.is_hidden() {
-            self.bar = ProgressBar::new(PARTS.into()).with_elapsed(self.since.elapsed());
-            self.bar.set_style(ProgressStyle::with_template("reading the prompt {bar:30} {percent:>3} %, {eta} left")?);
+            self.bar = bar(true, PARTS.into(), "reading the prompt {bar:30} {percent:>3} %{left}")?
+                .with_elapsed(self.since.elapsed());
         }
         let part = (generation.prefilled() * f64::from(PARTS)) as i64;
         self.bar.set_position(part.unsigned_abs());
@@ -75,5 +98,27 @@ impl Tokens {
 impl Drop for Tokens {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_left_takes_as_long_as_what_is_done() {
+        let seconds = Duration::from_secs;
+        assert_eq!(left(25, 100, seconds(10)), Some(seconds(30)));
+        assert_eq!(left(100, 100, seconds(10)), Some(seconds(0)));
+        // Much in a short time is a rate, too.
+        assert_eq!(left(50, 100, seconds(1)), Some(seconds(1)));
+    }
+
+    #[test]
+    fn nothing_is_said_before_something_is_known() {
+        assert_eq!(left(0, 100, Duration::from_secs(60)), None);
+        assert_eq!(left(1, 100, Duration::from_millis(50)), None);
+        assert_eq!([left(0, 0, Duration::ZERO), left(3, 2, Duration::from_secs(9))], [None, None]);
     }
 }

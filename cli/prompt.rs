@@ -96,8 +96,22 @@ pub(crate) fn note_unread(argument: Option<&str>, file: Option<&Path>) {
         (None, Some(file)) => file == Path::new(STDIN),
         (None, None) => true,
     };
-    if !from_stdin && has_waiting_input() {
-        remark!("note: stdin was not read, because the text was given in another way; `-f -` reads it");
+    if !from_stdin {
+        note_waiting("the text was given in another way", "-f -");
+    }
+}
+
+/// Says that something was piped in beside a file of lines that `flag` names, if that is not stdin itself.
+pub(crate) fn note_unread_lines(file: Option<&Path>, flag: &str) {
+    if file != Some(Path::new(STDIN)) {
+        note_waiting(if file.is_some() { "a file was given" } else { "it was not named" }, &format!("{flag} -"));
+    }
+}
+
+/// Says that stdin was not read, if there is something in it.
+fn note_waiting(why: &str, flags: &str) {
+    if has_waiting_input() {
+        remark!("note: stdin was not read, because {why}; `{flags}` reads it");
     }
 }
 

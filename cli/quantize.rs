@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::{Error, Precision, QuantizeOptions};
 use serde_json::json;
 
@@ -13,6 +12,7 @@ use crate::exit::Done;
 use crate::interrupt::Interrupt;
 use crate::model::ModelArgument;
 use crate::options::DTYPES;
+use crate::progress;
 
 /// Flags of `ruminate quantize`.
 #[derive(Args)]
@@ -37,8 +37,8 @@ pub(crate) struct Quantize {
 pub(crate) fn quantize(options: &Quantize) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let source = options.model.source()?;
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("writing {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?);
+    let template = "writing {bar:30} {bytes}/{total_bytes} {bytes_per_sec}{left}";
+    let bar = progress::bar(std::io::stderr().is_terminal(), 0, template)?;
     let watch = interrupt.generating();
     let mut progress = |done, total| {
         bar.set_length(total);

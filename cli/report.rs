@@ -4,6 +4,8 @@ use anstyle::Style;
 use ruminate::{Counters, Model, Profile, Statistics, StopReason};
 use serde_json::{Value, json};
 
+use crate::words::counted;
+
 /// Figures of a run.
 pub(crate) struct Report<'a> {
     pub(crate) model: &'a Model,
@@ -59,16 +61,18 @@ impl Report<'_> {
         let average = (*steps as f64 / f64::from((*tokens).max(1)) * 10.0).round() / 10.0;
         let passes = (self.statistics.passes_per_token() * 10.0).round() / 10.0;
         let shared = if *tokens > 1 && self.shares_passes {
-            format!(" in {passes} passes over the core")
+            format!(" in {} over the core", counted(passes, "pass"))
         } else {
             String::new()
         };
         remark!(
-            "{dim}loaded in {} s · prompt {prompt_tokens} tokens, {} tokens/s · generated {tokens} tokens, {} tokens/s, {average} steps \
-             per token{shared}, {} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
+            "{dim}loaded in {} s · prompt {}, {} tokens/s · generated {}, {} tokens/s, {} per token{shared}, {} GB/s of weights · device memory {:.1} MB · seed {} · {} ({}){dim:#}",
             digits(self.model.load_time().as_secs_f64()),
+            counted(prompt_tokens, "token"),
             measured(self.statistics.prompt_rate(), digits),
+            counted(tokens, "token"),
             measured(self.statistics.decode_rate(), digits),
+            counted(average, "step"),
             measured(self.bandwidth(), |rate| format!("{rate:.2}")),
             self.counters_now().live_bytes as f64 / 1e6,
             self.seed,

@@ -59,16 +59,42 @@ pub(crate) struct Run {
     pub(crate) quiet: bool,
 }
 
+impl Run {
+    /// The first of the given flags that speak of one generated text, which the demo's tour of depths is not.
+    fn of_one_text(&self) -> Option<&'static str> {
+        let given = [
+            ("--json", self.json),
+            ("--show-steps", self.show_steps),
+            ("--logprobs", self.logprobs.is_some()),
+            ("--stats", self.stats),
+            ("--profile", self.profile),
+            ("--no-bos", self.input.no_bos),
+            ("--no-parse-special", self.input.no_parse_special),
+        ];
+        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
 /// Runs the verb.
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let text = options.input.read()?;
     options.snapshot.check(text.is_some())?;
     let resumes = options.snapshot.resume.is_some();
-    if text.is_none() && options.model.argument.is_some() && !resumes {
+    if text.is_none() && !options.model.argument.is_demo() && !resumes {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
+    if text.is_none()
+        && !resumes
+        && let Some(flag) = options.of_one_text()
+    {
+        let problem = "the demo answers at several depths then; give a prompt as argument, with -p or -f, or on stdin";
+        return Err(Usage(format!("{flag} needs a prompt: {problem}")).into());
+    }
     let source = options.model.argument.source()?;
+    if let Some(text) = text.as_deref().filter(|_| !options.quiet && !resumes) {
+        options.model.argument.note_demo([text]);
+    }
     let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Spec::open(&source)?)?;
     let model = options.model.load(&source, &device, session, options.quiet)?;

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::score::{Score, windows};
-use ruminate::{Arithmetic, Dtype, MAX_STEPS, Model, Precision, SessionOptions, Spec, Specials, Tokenizer};
+use ruminate::{Arithmetic, Dtype, Error, MAX_STEPS, Model, Precision, SessionOptions, Spec, Specials, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::continuations;
@@ -17,8 +16,9 @@ use crate::exit::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
 use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
-use crate::prompt;
 use crate::which::Which;
+use crate::words::counted;
+use crate::{progress, prompt};
 
 /// Flags of `ruminate score`.
 #[derive(Args)]
@@ -111,6 +111,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     };
     let device = options.device.open(products, options.json)?;
     if !options.json {
+        options.model.argument.note_demo([text.as_str()]);
         prompt::note_unread(options.text.as_deref(), options.file.as_deref());
     }
     let other_source = match &options.against {
@@ -137,12 +138,22 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         ..options.cache.session(&Spec::open(&source)?)?
     };
     let asked_of_other =
-        SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype), ..asked.clone() };
+        SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype()), ..asked.clone() };
     let load = |model: &ModelOptions, source: &_| model.load(source, &device, asked.clone(), options.json);
     let model = load(&options.model, &source)?;
     let other = match &options.against {
         None => options.against_kv.map(|_| model.clone()),
-        Some(Against::Dtype(dtype)) => Some(load(&options.model.held(dtype), &source)?),
+        Some(Against::Dtype(dtype)) => {
+            let held = load(&options.model.held(dtype), &source);
+            Some(held.map_err(|error| match error.downcast_ref::<Error>() {
+                Some(Error::Requantise { asked, stored }) => Usage(format!(
+                    "--against {asked} compares with the same files held otherwise, but they hold the weights in {stored}, rounded already; \
+                     name the original: --against MODEL"
+                ))
+                .into(),
+                _ => error,
+            })?)
+        }
         Some(Against::Model(..)) => {
             let load = |source| load(&options.model.for_other(source)?, source);
             other_source.as_ref().map(load).transpose()?
@@ -163,19 +174,20 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         [] => vec![model.spec().steps.default],
         ref steps => steps.to_vec(),
     };
-    let passes = (texts.len() * depths.len()) as u64;
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(passes) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("scoring {bar:30} {pos}/{len} windows, {eta} left")?);
+    // A deep window takes longer than a shallow one.
+    let work: u64 = depths.iter().map(|&steps| texts.len() as u64 * model.bytes_per_token(steps)).sum();
+    let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
     let watch = interrupt.generating();
     let mut rows = Vec::new();
     for &steps in &depths {
+        bar.set_message(counted(steps, "step"));
         let mut score = Score::default();
         for window in &texts {
             if watch.stopped() {
                 return Ok(Done::Interrupted);
             }
             session.score(window, steps, options.exit.exit().as_ref(), reference.as_mut(), &mut score)?;
-            bar.inc(1);
+            bar.inc(model.bytes_per_token(steps));
         }
         rows.push((steps, score));
     }
@@ -224,7 +236,12 @@ impl Report<'_> {
     fn print(&self, out: &mut impl Write) -> Result<()> {
         let tokens = self.rows.first().map_or(0, |(_, score)| score.nll.count());
         let (dtype, device) = (held(self.model, self.kv_dtype), self.model.device().name());
-        writeln!(out, "{tokens} tokens in windows: {}, weights in {dtype}, on {device}", self.windows)?;
+        writeln!(
+            out,
+            "{} in {}, weights in {dtype}, on {device}",
+            counted(tokens, "token"),
+            counted(self.windows, "window")
+        )?;
         let taken = self.rows.iter().any(|(_, score)| score.steps.count() > 0);
         write!(out, "{:>5}  {:>11}  {:>20}", "steps", "nats/token", "perplexity")?;
         if taken {

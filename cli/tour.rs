@@ -9,6 +9,7 @@ use crate::exit::Done;
 use crate::interrupt::Interrupt;
 use crate::progress::Tokens;
 use crate::run::Run;
+use crate::words::counted;
 
 /// Depths that are shown unless one is asked for.
 const DEPTHS: [u32; 6] = [1, 2, 4, 8, 16, 32];
@@ -18,6 +19,12 @@ const ANSWER: u32 = 8;
 
 /// Seed of the initial states. With another one, a guess at one step may happen to be right.
 const SEED: u64 = 1;
+
+/// Whether an answer is right. The full stop is no part of it: `--max-tokens` may cut it off.
+fn is_right(answer: &str, right: &str) -> bool {
+    let bare = |text: &str| text.trim().trim_end_matches('.').to_owned();
+    bare(answer) == bare(right)
+}
 
 /// Shows what depth does.
 pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Result<Done> {
@@ -62,12 +69,23 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
                 Progress::Done(_) => break,
             }
         }
-        let verdict = if answer.trim() == right.trim() { "right" } else { "wrong" };
-        writeln!(out, "{steps:>4} steps: {}  ({verdict})", answer.trim())?;
+        let verdict = if is_right(&answer, right) { "right" } else { "wrong" };
+        writeln!(out, "{:>10}: {}  ({verdict})", counted(steps, "step"), answer.trim())?;
         out.flush()?;
     }
     if !options.quiet {
         remark!("\nTry your own: ruminate run --steps 16 \"{}\"", demo::PROMPTS[1].0);
     }
     Ok(Done::Complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_right;
+
+    #[test]
+    fn an_answer_that_was_cut_behind_its_word_is_right() {
+        assert!(is_right(" A.", " A.") && is_right(" A", " A."));
+        assert!(!is_right(" AB", " A.") && !is_right("", " A.") && !is_right(" A. B", " A."));
+    }
 }

@@ -16,11 +16,12 @@ use crate::interrupt::Interrupt;
 use crate::model::ModelOptions;
 use crate::plot::writable;
 use crate::table::table;
+use crate::words::counted;
 
 /// Flags of `ruminate tune`.
 #[derive(Args)]
 pub(crate) struct Tune {
-    /// The model whose shapes are tuned. huginn-0125 stands for synthetic:huginn-0125
+    /// The model whose shapes are tuned
     #[command(flatten)]
     model: ModelOptions,
     /// Rows of the passes that are tuned; decoding has one, a prompt up to 512
@@ -33,6 +34,9 @@ pub(crate) struct Tune {
     output: Option<PathBuf>,
 }
 
+/// Why the CPU reference is not tuned.
+const WHY: &str = "the CPU reference has one way of computing each thing";
+
 /// A class that was tuned, and whether weights were in textures.
 type Line = (Tuned, bool);
 
@@ -40,7 +44,7 @@ type Line = (Tuned, bool);
 pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let Some(asked) = options.device.gpu_options(options.model.products()) else {
-        return Err(Usage("the CPU twins have one way of computing each thing; leave out --cpu".to_owned()).into());
+        return Err(Usage(format!("{WHY}; leave out --cpu")).into());
     };
     if options.device.speaks_of_tuning() {
         let problem =
@@ -58,11 +62,12 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let watch = interrupt.generating();
     let mut lines: Vec<Line> = Vec::new();
     let tuned = tune_model(&asked, &spec, dtypes, &options.rows, &mut |tuned, textures| {
-        bar.set_message(format!("{}, {} variants", tuned.class, tuned.tried));
+        bar.set_message(format!("{}, {}", tuned.class, counted(tuned.tried, "variant")));
         lines.push((tuned.clone(), textures));
         !watch.stopped()
-    })?;
+    });
     bar.finish_and_clear();
+    let tuned = tuned.map_err(|error| options.device.explained(error, WHY))?;
     let Some((device, tuning)) = tuned else { return Ok(Done::Interrupted) };
     let mut out = std::io::stdout().lock();
     print(&mut out, &lines)?;
@@ -95,8 +100,8 @@ fn summary(lines: &[Line]) -> String {
     let other = lines.iter().filter(|(tuned, _)| tuned.best != tuned.first);
     let most = lines.iter().map(|(tuned, _)| tuned.first.median() / tuned.best.median()).fold(1.0, f64::max);
     format!(
-        "{} classes, {} with another choice than by default, at most {most:.2} times as fast",
-        lines.len(),
+        "{}, {} with another choice than by default, at most {most:.2} times as fast",
+        counted(lines.len(), "class"),
         other.count()
     )
 }

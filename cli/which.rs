@@ -12,6 +12,9 @@ use crate::hub::{self, ModelName};
 /// Before the shape of a synthetic model.
 const SYNTHETIC: &str = "synthetic:";
 
+/// Name of the embedded demo.
+const DEMO: &str = "demo";
+
 /// A model, as a flag names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -21,6 +24,8 @@ pub(crate) enum Which {
     Hub(ModelName),
     /// Random weights of a shape.
     Synthetic(String),
+    /// The embedded demo.
+    Demo,
 }
 
 impl From<OsString> for Which {
@@ -30,7 +35,8 @@ impl From<OsString> for Which {
         let exists = Path::new(&text).symlink_metadata().is_ok();
         let known = text.to_str().filter(|_| !exists).and_then(|text| {
             let shape = text.strip_prefix(SYNTHETIC).map(|shape| Self::Synthetic(shape.to_owned()));
-            shape.or_else(|| text.parse().ok().map(Self::Hub))
+            let demo = (text == DEMO).then_some(Self::Demo);
+            shape.or(demo).or_else(|| text.parse().ok().map(Self::Hub))
         });
         known.unwrap_or_else(|| Self::Folder(text.into()))
     }
@@ -62,6 +68,7 @@ impl Which {
             },
             Self::Hub(name) => Source::dir(hub::find(name)?)?,
             Self::Synthetic(shape) => Synthetic::parse(shape)?.source(),
+            Self::Demo => ruminate::demo::source(),
         })
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSum
     let all = enumerate(options.backends, flags());
     let summaries: Vec<_> = all.iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect();
     let (asked, found) = match &options.select {
-        Select::Best => ("any".to_owned(), summaries.iter().min_by_key(|summary| summary.kind.rank())),
+        Select::Best => (interfaces(options.backends), summaries.iter().min_by_key(|summary| summary.kind.rank())),
         Select::Index(index) => (format!("index {index}"), summaries.get(*index)),
         Select::Name(name) => {
             let needle = name.to_lowercase();
@@ -131,7 +131,22 @@ pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSum
         }
     };
     let chosen = found.cloned().and_then(|summary| Some((all.get(summary.index)?.clone(), summary)));
-    chosen.ok_or_else(|| Error::NoAdapter { asked, found: summaries.into_iter().map(|it| it.name).collect() })
+    chosen.ok_or_else(|| {
+        let all = adapters(native());
+        let asked = match options.select {
+            Select::Best => asked,
+            _ if options.backends.contains(native()) => asked,
+            _ => format!("{asked} on {}", interfaces(options.backends)),
+        };
+        Error::NoAdapter { asked, found: all.into_iter().map(|it| it.name).collect() }
+    })
+}
+
+/// The native interfaces among some backends, as their makers write them.
+fn interfaces(backends: wgpu::Backends) -> String {
+    let all = [(wgpu::Backends::VULKAN, "Vulkan"), (wgpu::Backends::METAL, "Metal"), (wgpu::Backends::DX12, "DX12")];
+    let named = all.into_iter().filter(|(backend, _)| backends.contains(*backend)).map(|(_, name)| name);
+    named.collect::<Vec<_>>().join(" or ")
 }
 
 /// The features that the engine uses where an adapter has them.

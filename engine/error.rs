@@ -10,9 +10,9 @@ pub enum Error {
     /// No adapter fits what was asked for.
     #[error("no adapter for {asked}; found: {}", if found.is_empty() { "none".to_owned() } else { found.join(", ") })]
     NoAdapter {
-        /// The selection, in words.
+        /// The selection, in words: an interface, a name or an index.
         asked: String,
-        /// Names of the adapters that there are.
+        /// Names of the adapters that this machine has, whatever the interface.
         found: Vec<String>,
     },
     /// The adapter is there but gives no device.

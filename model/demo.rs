@@ -34,5 +34,14 @@ pub const PROMPTS: &[(&str, &str)] = &[
     ),
 ];
 
+/// How the prompts of every kind of problem begin that the demo was trained for.
+pub const OPENINGS: [&str; 3] = ["The ball is under cup ", "The dial is at ", "A clock with "];
+
+/// Whether a text poses a problem of a kind that the demo was trained for. It cannot continue any other text.
+#[must_use]
+pub fn poses_problem(text: &str) -> bool {
+    OPENINGS.iter().any(|opening| text.contains(opening))
+}
+
 /// Problems of the kinds that the demo was trained for, none of which it saw in training, for [`crate::sweep::Problem::read`].
 pub const PROBLEMS: &str = include_str!("demo/problems.jsonl");

@@ -23,12 +23,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The path is no checkpoint.
-    #[error(
-        "{path} is no model folder: it has no config.json; give the folder that holds config.json and *.safetensors"
-    )]
+    #[error("{path} is no model folder: {problem}; give the folder that holds config.json and *.safetensors")]
     NoModel {
         /// The path.
         path: String,
+        /// What is missing, and what there is instead.
+        problem: String,
     },
     /// A file of the checkpoint is not what its name says: refused before it is parsed.
     #[error("{file} {problem}")]
@@ -40,11 +40,14 @@ pub enum Error {
     },
     /// A file that no model is loaded from.
     #[error(
-        "{file} is not a file that a model is loaded from: give the folder that holds config.json and *.safetensors, or one of these files"
+        "{file} is {}: give the folder that holds config.json and *.safetensors, or one of these files",
+        format.map_or("not a file that a model is loaded from".to_owned(), |it| format!("{it}, and only safetensors are read"))
     )]
     NotOfModel {
         /// Path of the file.
         file: String,
+        /// The format that it has, if it is another one for weights.
+        format: Option<&'static str>,
     },
     /// A JSON file does not parse, or is not laid out as expected.
     #[error("{file} does not parse: {source}")]
@@ -243,7 +246,8 @@ pub enum Error {
     },
     /// A wave that begins with its prompt, and has no position for a token behind it.
     #[error(
-        "{tokens} tokens fill the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
+        "{} the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
+        if *tokens == 1 { "1 token fills".to_owned() } else { format!("{tokens} tokens fill") },
         room(*context, *most)
     )]
     NoRoom {
@@ -256,8 +260,11 @@ pub enum Error {
     },
     /// The states of a trace would take too much memory.
     #[error(
-        "the states of {tokens} tokens at {steps} steps take {:.1} GB, more than a trace may hold: at most {most} tokens at this depth; ask for fewer tokens or steps",
-        *bytes as f64 / 1e9
+        "the states of {} at {} take {:.1} GB, more than a trace may hold: at most {} at this depth; ask for fewer tokens or steps",
+        counted(*tokens, "token"),
+        counted(*steps as usize, "step"),
+        *bytes as f64 / 1e9,
+        counted(*most as usize, "token")
     )]
     TraceTooLarge {
         /// Tokens to trace.
@@ -424,6 +431,11 @@ impl fmt::Display for TensorProblem {
 
 fn lines(problems: &[TensorProblem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A number and its noun.
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 fn room(context: u32, most: u32) -> String {

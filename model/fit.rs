@@ -386,7 +386,10 @@ pub struct Shortage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+        let gb = |bytes: u64| match bytes {
+            ..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+            _ => format!("{:.2} GB", bytes as f64 / 1e9),
+        };
         let Self { need, extent, memory, device, fits } = self;
         write!(f, "not enough memory: ")?;
         if need.weights > 0 {

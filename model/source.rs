@@ -1,6 +1,7 @@
 //! Where the files of a checkpoint come from: a folder, the program itself, or a recipe for random weights.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ContentProblem, Error, Result};
+use crate::format;
 use crate::json;
 use crate::synthetic::Synthetic;
 
@@ -28,6 +30,37 @@ pub enum Source {
     Embedded(&'static [(&'static str, &'static [u8])]),
     /// A shape with random weights, made on the device when the model is opened.
     Synthetic(Arc<Synthetic>),
+    /// The beginnings of files that are elsewhere: enough to say what a model is, and not to load it.
+    Headers(Arc<Headers>),
+}
+
+/// What is known of a model whose weights are elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// What messages call it, such as `owner/name`.
+    pub origin: String,
+    /// Whole text files, by name: `config.json`, and the index if there is one.
+    pub texts: BTreeMap<String, Vec<u8>>,
+    /// The beginnings of safetensors files, by name.
+    pub weights: BTreeMap<String, FileStart>,
+}
+
+/// The beginning of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileStart {
+    /// The first bytes, up to the end of the header.
+    pub bytes: Vec<u8>,
+    /// Bytes of the whole file.
+    pub len: u64,
+}
+
+impl Headers {
+    /// Bytes that are known.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let all = self.texts.values().chain(self.weights.values().map(|start| &start.bytes));
+        all.map(|bytes| bytes.len() as u64).sum()
+    }
 }
 
 /// The content of a file that is open, or part of the program.
@@ -40,6 +73,8 @@ pub enum Bytes {
     File(File, u64),
     /// Part of the program.
     Static(&'static [u8]),
+    /// The beginning of a file that is elsewhere.
+    Start(FileStart),
 }
 
 impl Bytes {
@@ -48,6 +83,7 @@ impl Bytes {
         match self {
             Self::File(_, bytes) => *bytes,
             Self::Static(bytes) => bytes.len() as u64,
+            Self::Start(start) => start.len,
         }
     }
 
@@ -64,13 +100,18 @@ impl Bytes {
                 }
                 _ => error,
             }),
-            Self::Static(bytes) => {
-                let end = offset.checked_add(out.len()).filter(|&end| end <= bytes.len());
-                out.copy_from_slice(&bytes[offset..end.ok_or(ErrorKind::UnexpectedEof)?]);
-                Ok(())
-            }
+            Self::Static(bytes) => copy_from(bytes, offset, out),
+            Self::Start(start) => copy_from(&start.bytes, offset, out)
+                .map_err(|error| std::io::Error::new(error.kind(), "only the header of this file was fetched")),
         }
     }
+}
+
+/// Fills `out` from an offset of some bytes.
+fn copy_from(bytes: &[u8], offset: usize, out: &mut [u8]) -> std::io::Result<()> {
+    let end = offset.checked_add(out.len()).filter(|&end| end <= bytes.len());
+    out.copy_from_slice(&bytes[offset..end.ok_or(ErrorKind::UnexpectedEof)?]);
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -114,9 +155,30 @@ impl Source {
             && file != "config.json"
             && !(of_model && crate::checkpoint::is_weights(&source, file)?)
         {
-            return Err(Error::NotOfModel { file: path.display().to_string() });
+            let mut start = [0; 8];
+            // What cannot be read is named by its ending.
+            let read = File::open(path).and_then(|file| file.take(8).read(&mut start)).unwrap_or(0);
+            let format = format::of(file, &start[..read]);
+            return Err(Error::NotOfModel { file: path.display().to_string(), format });
         }
-        if of_model { Ok(source) } else { Err(Error::NoModel { path: path.display().to_string() }) }
+        if of_model {
+            return Ok(source);
+        }
+        let problem = match source.other_format() {
+            _ if !path.exists() => "it does not exist".to_owned(),
+            Ok(Some(found)) => format!("it has no config.json; {found}"),
+            _ => "it has no config.json".to_owned(),
+        };
+        Err(Error::NoModel { path: path.display().to_string(), problem })
+    }
+
+    /// Says which file of the folder holds weights in a format that is not read, if any does.
+    ///
+    /// # Errors
+    /// As [`Self::names`].
+    pub(crate) fn other_format(&self) -> Result<Option<String>> {
+        let found = self.names()?.into_iter().find_map(|name| Some((format::by_name(&name)?, name)));
+        Ok(found.map(|(format, name)| format!("there is {name}, {format}, but only safetensors are read")))
     }
 
     /// Whether there is something of this name, even if it is no file that can be read: reading it says why.
@@ -129,6 +191,7 @@ impl Source {
             },
             Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
             Self::Synthetic(made) => made.file(name).is_some(),
+            Self::Headers(headers) => headers.texts.contains_key(name) || headers.weights.contains_key(name),
         }
     }
 
@@ -152,6 +215,7 @@ impl Source {
             Self::Dir(folder) => folder.join(name).display().to_string(),
             Self::Embedded(_) => format!("{name} of the embedded model"),
             Self::Synthetic(_) => format!("{name} of the synthetic model"),
+            Self::Headers(headers) => format!("{name} of {}", headers.origin),
         }
     }
 
@@ -180,6 +244,10 @@ impl Source {
                 Ok(Cow::Owned(content))
             }
             Self::Embedded(_) => self.embedded(name).map(Cow::Borrowed),
+            Self::Headers(headers) => {
+                let found = headers.texts.get(name).cloned().map(Cow::Owned);
+                found.ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))
+            }
             Self::Synthetic(made) => {
                 let found = made.file(name).map(|text| Cow::Owned(text.into_bytes()));
                 found.ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))
@@ -205,6 +273,11 @@ impl Source {
     /// # Errors
     /// [`Error::File`]; [`Error::Content`] for anything but a regular file and for a pointer of Git LFS.
     pub fn open(&self, name: &str) -> Result<Bytes> {
+        if let Self::Headers(headers) = self {
+            let start = headers.weights.get(name).ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))?;
+            self.check_pointer(name, &start.bytes)?;
+            return Ok(Bytes::Start(start.clone()));
+        }
         if !matches!(self, Self::Dir(_)) {
             return self.embedded(name).map(Bytes::Static);
         }

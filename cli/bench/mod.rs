@@ -1,5 +1,6 @@
 //! `ruminate bench`: how fast a device is, and how near the kernels and a whole model come to that.
 
+mod load;
 mod report;
 
 use std::io::{IsTerminal, Write};
@@ -8,21 +9,22 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::bench::{Ceilings, Costs, Tokens, kernels, tokens};
+use ruminate::bench::{Ceilings, Costs, Tokens, kernels, launched, tokens};
 use ruminate::engine::shaders::Kernel;
-use ruminate::{Device, KERNELS, MAX_STEPS, SessionOptions, Source, Spec};
+use ruminate::{Device, Dtypes, KERNELS, MAX_STEPS, SessionOptions, Source, Spec};
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;
+use crate::words::counted;
 use report::{Format, Report};
 
 /// Flags of `ruminate bench`.
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Kernels are timed at the shapes of the model. huginn-0125 stands for synthetic:huginn-0125
+    /// Kernels are timed at the shapes of the model
     #[command(flatten)]
     model: ModelOptions,
     /// Measure only this: what the device can do, kernels at the shapes of the model, or whole tokens
@@ -86,7 +88,11 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let source = options.model.argument.source_or_shape()?;
     let spec = Spec::open(&source)?;
     let asked = options.tokens(&spec)?;
-    let device = options.device.open(options.model.products(), false)?;
+    let products = options.model.products();
+    let device = match options.only[..] {
+        [Part::Ceilings] => options.device.open_gpu(products, "the CPU reference has no ceilings")?,
+        _ => options.device.open(products, false)?,
+    };
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -98,6 +104,9 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let mut out = std::io::stdout().lock();
     report.print(options.output, &mut out)?;
     out.flush()?;
+    for note in &report.notes {
+        remark!("note: {note}");
+    }
     Ok(if finished { Done::Complete } else { Done::Interrupted })
 }
 
@@ -116,6 +125,22 @@ impl Bench {
         }
         let asked = |kernel: &&&Kernel| self.kernel.is_empty() || self.kernel.iter().any(|name| name == kernel.name);
         Ok(KERNELS.iter().filter(asked).copied().collect())
+    }
+
+    /// A note about named kernels that are not launched, and so not timed.
+    ///
+    /// # Errors
+    /// If none of the named kernels is launched: then there is nothing to time.
+    fn absent(&self, subject: &Subject, dtypes: Dtypes) -> Result<Option<String>> {
+        let Subject { spec, device, chosen, .. } = subject;
+        let met = launched(device, chosen, spec, dtypes, &self.rows);
+        let absent: Vec<_> = chosen.iter().map(|kernel| kernel.name).filter(|name| !met.contains(name)).collect();
+        let what = format!("a model of this shape in {dtypes} never launches {} on this device", absent.join(", "));
+        if met.is_empty() && self.only == [Part::Kernels] {
+            let all = launched(device, KERNELS, spec, dtypes, &self.rows);
+            return Err(Usage(format!("{what}; there are {}", all.join(", "))).into());
+        }
+        Ok((!absent.is_empty()).then(|| format!("{what}, so there is no time for it")))
     }
 
     /// What to time of whole tokens; refuses what the model cannot hold before anything is measured.
@@ -145,21 +170,27 @@ impl Bench {
         watch: &Generating<'_>,
     ) -> Result<bool> {
         let Subject { source, spec, device, chosen, asked } = subject;
-        // Everything is set beside the ceilings. The twins have none: they are written to be read.
+        let dtypes = if self.wants(Part::Kernels) { self.model.dtypes(spec)? } else { report.dtypes };
+        if self.wants(Part::Kernels) && !self.kernel.is_empty() {
+            let absent = self.absent(subject, dtypes)?;
+            report.notes.extend(absent);
+        }
+        report.notes.extend(load::before(device));
+        // Everything is set beside the ceilings. The CPU reference has none: it is written to be read.
         if !device.is_cpu() {
             bar.set_message("what the device can do");
             report.ceilings = Some(Ceilings::measure(device, self.repetitions)?);
             if self.wants(Part::Ceilings) {
                 report.costs = Some(Costs::measure(device, self.repetitions)?);
+            } else if self.wants(Part::Kernels) {
+                report.launch = Some(Costs::launch(device, self.repetitions)?);
             }
-        } else if self.only == [Part::Ceilings] {
-            return Err(Usage("the CPU twins have no ceilings; leave out --cpu, or measure tokens".to_owned()).into());
+            report.notes.extend(report.unsteady());
         }
         if watch.stopped() {
             return Ok(false);
         }
         if self.wants(Part::Kernels) {
-            let dtypes = self.model.dtypes(spec)?;
             report.dtypes = dtypes;
             let (mut going, mut failed) = (true, None);
             kernels(device, chosen, spec, dtypes, &self.rows, self.repetitions, &mut |timed| {
@@ -173,13 +204,7 @@ impl Bench {
                 going = !watch.stopped();
                 going
             })?;
-            if let Some(error) = failed {
-                remark!("note: not every kernel was timed: {error}");
-            } else if going && report.kernels.is_empty() {
-                remark!(
-                    "note: {dtypes} on this device meets none of the kernels that were named, at any of these numbers of rows"
-                );
-            }
+            report.notes.extend(failed.map(|error| format!("not every kernel was timed: {error}")));
             if !going {
                 return Ok(false);
             }
@@ -189,14 +214,14 @@ impl Bench {
             let session = SessionOptions {
                 context: Some(asked.context()),
                 steps: self.steps.iter().copied().max(),
-                kv_dtype: self.cache.kv_dtype,
+                kv_dtype: self.cache.kv_dtype(),
                 ..SessionOptions::default()
             };
             let model = self.model.load(source, device, session, true)?;
             report.loaded(&model);
             let mut going = true;
             tokens(&model, asked, &mut |timing| {
-                bar.set_message(format!("{:?} at {} steps", timing.phase, timing.steps));
+                bar.set_message(format!("{:?} at {}", timing.phase, counted(timing.steps, "step")));
                 report.tokens.push(timing);
                 going = !watch.stopped();
                 going

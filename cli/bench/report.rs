@@ -10,6 +10,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::table::table;
+use crate::words::size;
+
+/// Version of the program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How many times the shortest measurement of a ceiling the longest may take before it is said.
+const UNSTEADY: f64 = 1.3;
 
 /// How to print.
 #[derive(Clone, Copy, ValueEnum)]
@@ -31,6 +37,10 @@ pub(crate) struct Report {
     step_bytes: f64,
     pub(crate) ceilings: Option<Ceilings>,
     pub(crate) costs: Option<Costs>,
+    /// Seconds of a launch, where the other costs were not asked for.
+    pub(crate) launch: Option<Sample>,
+    /// What makes the figures less certain than they look.
+    pub(crate) notes: Vec<String>,
     pub(crate) kernels: Vec<KernelTiming>,
     pub(crate) tokens: Vec<TokenTiming>,
 }
@@ -56,6 +66,8 @@ struct Record {
     seconds_least: f64,
     /// The longest.
     seconds_most: f64,
+    /// How often it was measured.
+    repetitions: usize,
     /// Billions of bytes per second, by the median; a ceiling's by the shortest time.
     gb_per_s: Option<f64>,
     /// Billions of floating-point operations per second.
@@ -64,21 +76,34 @@ struct Record {
     tokens_per_s: Option<f64>,
     /// How near it comes to what the ceilings allow.
     percent: Option<f64>,
-    /// Which ceiling that is: `read` or `f32`.
+    /// What allows no more: `read` or `f32`, or `launch` where a launch takes longer than its work.
     bound_by: Option<&'static str>,
     /// The host's own work for a token, which overlaps the device's, as a part of the token's time.
     host_percent: Option<f64>,
+    /// What was measured with what, for lines that stand alone. In JSON these are beside the records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
 }
 
 impl Record {
     fn new(part: &'static str, name: impl Into<String>, time: &Sample) -> Self {
         let [seconds, seconds_least, seconds_most] = [time.median(), time.least(), time.most()];
-        Self { part, name: name.into(), seconds, seconds_least, seconds_most, ..Self::default() }
+        let repetitions = time.repetitions();
+        Self { part, name: name.into(), seconds, seconds_least, seconds_most, repetitions, ..Self::default() }
     }
 
-    /// The spread as a part of the median, in percent: half the distance between the shortest and the longest.
-    fn spread(&self) -> f64 {
-        50.0 * (self.seconds_most - self.seconds_least) / self.seconds
+    /// The spread as a part of the median, in percent: half the distance between the shortest and the longest. A single measurement has none.
+    fn spread(&self) -> String {
+        match self.repetitions {
+            1 => "-".to_owned(),
+            _ => format!("{:.1} %", 50.0 * (self.seconds_most - self.seconds_least) / self.seconds),
+        }
     }
 }
 
@@ -95,6 +120,8 @@ impl Report {
             step_bytes: 0.0,
             ceilings: None,
             costs: None,
+            launch: None,
+            notes: Vec::new(),
             kernels: Vec::new(),
             tokens: Vec::new(),
         }
@@ -113,7 +140,14 @@ impl Report {
             Format::Md => self.tables(out),
             Format::Csv => {
                 let mut csv = csv::Writer::from_writer(out);
-                self.records().try_for_each(|record| csv.serialize(record))?;
+                let alone = |record| Record {
+                    model: Some(self.model.clone()),
+                    dtype: Some(self.dtypes.to_string()),
+                    device: Some(self.device.clone()),
+                    version: Some(VERSION),
+                    ..record
+                };
+                self.records().try_for_each(|record| csv.serialize(alone(record)))?;
                 Ok(csv.flush()?)
             }
             Format::Json => {
@@ -130,6 +164,8 @@ impl Report {
                     "dtype": self.dtypes.to_string(),
                     "weight_bytes": self.weights,
                     "device": self.device,
+                    "version": VERSION,
+                    "notes": self.notes,
                     "records": self.records().collect::<Vec<_>>(),
                     "decode_line": line,
                 });
@@ -179,18 +215,36 @@ impl Report {
 
     fn kernel(&self, timing: &KernelTiming) -> Record {
         let KernelTiming { variant, case, rows, cost, time, .. } = timing;
-        let bound = self.ceilings.as_ref().map(|it| it.bound(cost.bytes, cost.flops));
-        let reading = self.ceilings.as_ref().map(|it| it.bound(cost.bytes, 0));
+        let bound = self.bound(cost.bytes as f64, cost.flops as f64, true);
         let record = Record::new("kernel", variant, time);
         Record {
             case: Some(case.clone()),
             rows: Some(*rows),
             gb_per_s: Some(cost.bytes as f64 / time.median() / 1e9),
             gflop_per_s: Some(cost.flops as f64 / time.median() / 1e9),
-            percent: bound.map(|bound| 100.0 * bound / time.median()),
-            bound_by: bound.map(|bound| if reading == Some(bound) { "read" } else { "f32" }),
+            percent: bound.map(|(bound, _)| 100.0 * bound / time.median()),
+            bound_by: bound.map(|(_, by)| by),
             ..record
         }
+    }
+
+    /// Seconds that reading and computing take at least, and for a launch its own cost; and which of these is the longest.
+    fn bound(&self, bytes: f64, flops: f64, is_launch: bool) -> Option<(f64, &'static str)> {
+        let ceilings = self.ceilings.as_ref()?;
+        let launch = self.launch.as_ref().or(self.costs.as_ref().map(|costs| &costs.independent));
+        let launch = launch.filter(|_| is_launch).map_or(0.0, Sample::median);
+        let all = [(bytes * ceilings.read(), "read"), (flops * ceilings.compute(), "f32"), (launch, "launch")];
+        all.into_iter().reduce(|most, it| if it.0 > most.0 { it } else { most })
+    }
+
+    /// Notes about ceilings that differed much from one measurement to the next: then everything that stands beside them is uncertain too.
+    pub(crate) fn unsteady(&self) -> Vec<String> {
+        let wide = self.ceilings().into_iter().filter(|it| it.seconds_most > UNSTEADY * it.seconds_least);
+        let said = wide.map(|it| {
+            let times = it.seconds_most / it.seconds_least;
+            format!("`{}` took {times:.1} times as long in one measurement as in another: other work kept the device busy; measure again without it", it.name)
+        });
+        said.collect()
     }
 
     fn token(&self, timing: &TokenTiming) -> Record {
@@ -199,8 +253,7 @@ impl Report {
             Phase::Prefill => "prefill",
             Phase::Decode => "decode",
         };
-        let bound = self.ceilings.as_ref().map(|it| timing.bound(it));
-        let reading = self.ceilings.as_ref().map(|it| bytes * it.read());
+        let bound = self.bound(*bytes, *flops, false);
         let record = Record::new("tokens", name, time);
         Record {
             steps: Some(*steps),
@@ -208,9 +261,9 @@ impl Report {
             gb_per_s: Some(bytes / time.median() / 1e9),
             gflop_per_s: Some(flops / time.median() / 1e9),
             tokens_per_s: Some(1.0 / time.median()),
-            percent: bound.map(|bound| 100.0 * bound / time.median()),
+            percent: bound.map(|(bound, _)| 100.0 * bound / time.median()),
             host_percent: Some(100.0 * host / time.median()),
-            bound_by: bound.map(|bound| if reading == Some(bound) { "read" } else { "f32" }),
+            bound_by: bound.map(|(_, by)| by),
             ..record
         }
     }
@@ -223,7 +276,7 @@ impl Report {
     }
 
     fn tables(&self, out: &mut impl Write) -> Result<()> {
-        let weights = self.weights.map_or(String::new(), |bytes| format!(", {:.2} GB", bytes as f64 / 1e9));
+        let weights = self.weights.map_or(String::new(), |bytes| format!(", {}", size(bytes)));
         writeln!(out, "{} ({}{weights}) on {}", self.model, self.dtypes, self.device)?;
         if self.ceilings.is_some() {
             let rows = self.ceilings().into_iter().map(|it| {
@@ -231,7 +284,7 @@ impl Report {
                     (Some(rate), _) => (rate, "GB/s"),
                     (_, rate) => (rate.unwrap_or_default(), "GFLOP/s"),
                 };
-                vec![it.name.clone(), format!("{rate:.1} {unit}"), format!("{:.1} %", it.spread())]
+                vec![it.name.clone(), format!("{rate:.1} {unit}"), it.spread()]
             });
             table(out, &["the device can, at its best", "rate", "±"], 1, rows)?;
         }
@@ -245,7 +298,7 @@ impl Report {
         if !self.kernels.is_empty() {
             let rows = self.kernels.iter().map(|timing| {
                 let it = self.kernel(timing);
-                let (time, spread) = (format!("{:.1}", 1e6 * it.seconds), format!("{:.1} %", it.spread()));
+                let (time, spread) = (format!("{:.1}", 1e6 * it.seconds), it.spread());
                 let [gb, gflop, percent] = [it.gb_per_s, it.gflop_per_s, it.percent].map(digits);
                 let bound = it.bound_by.unwrap_or_default().to_owned();
                 vec![it.name, timing.case.clone(), time, spread, gb, gflop, percent, bound]
@@ -260,7 +313,7 @@ impl Report {
                 let [rate, ms, alone, gb, gflop, percent] =
                     [it.tokens_per_s, Some(1e3 * it.seconds), bound, it.gb_per_s, it.gflop_per_s, it.percent]
                         .map(digits);
-                let (spread, of) = (format!("{:.1} %", it.spread()), it.bound_by.unwrap_or_default().to_owned());
+                let (spread, of) = (it.spread(), it.bound_by.unwrap_or_default().to_owned());
                 let host = format!("{:.2} %", it.host_percent.unwrap_or_default());
                 vec![test, timing.steps.to_string(), rate, spread, ms, alone, gb, gflop, percent, of, host]
             });

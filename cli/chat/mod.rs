@@ -24,6 +24,7 @@ use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
 use crate::prompt::unescape;
 use crate::visible;
+use crate::words::counted;
 
 /// Flags of `ruminate chat`.
 #[derive(Args)]
@@ -74,6 +75,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let mut conversation = Conversation::new(&model, settings)?;
     let mut input = if interactive { Input::terminal(!options.no_history)? } else { Input::plain() };
     if interactive && !options.quiet {
+        options.model.argument.note_demo([]);
         note(&format!("{} on {}; /help lists the commands", model.dtypes(), model.device().name()));
     }
     let mut chat = Running { conversation: &mut conversation, interrupt: &interrupt, quiet: options.quiet };
@@ -138,7 +140,7 @@ impl Running<'_> {
                 self.comment(&answer);
             }
             Command::Steps(Some(steps)) => self.conversation.set_steps(steps)?,
-            Command::Steps(None) => self.note(&format!("{} steps per token", self.conversation.steps())),
+            Command::Steps(None) => self.note(&format!("{} per token", counted(self.conversation.steps(), "step"))),
             Command::System(text) => {
                 self.conversation.set_system(text.as_deref());
                 self.note(if text.is_some() { "system prompt set" } else { "no system prompt" });
@@ -153,7 +155,7 @@ impl Running<'_> {
             }
             Command::Load(path) => {
                 let count = self.conversation.load(&path)?;
-                self.note(&format!("{count} messages from {}", path.display()));
+                self.note(&format!("{} from {}", counted(count, "message"), path.display()));
             }
             Command::Help => remark!("{HELP}"),
             Command::Quit => return Ok(Next::Leave),

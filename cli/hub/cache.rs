@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::Cache;
 
 use super::environment;
+use super::known::KNOWN;
 use super::name::ModelName;
 use crate::exit::NoModel;
 
@@ -34,7 +35,14 @@ fn missing(cache: &Path, name: &ModelName) -> String {
     } else {
         format!("{} is not there", folder.display())
     };
-    format!("`{name}` is no folder here and not in the Hugging Face cache: {state}; {}", advice(name))
+    let advice = if name.repo().contains('/') { advice(name) } else { ownerless() };
+    format!("`{name}` is no folder here and not in the Hugging Face cache: {state}; {advice}")
+}
+
+/// What to do about a name without an owner, as only the hub's first models have.
+fn ownerless() -> String {
+    let short: Vec<_> = KNOWN.iter().map(|known| known.short).collect();
+    format!("give a folder, owner/name, or one of the short names: {}", short.join(", "))
 }
 
 #[cfg(feature = "pull")]

@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use hf_hub::{Repo, RepoType};
 
+use super::known;
+
 /// The branch that is meant when none is named.
 const MAIN: &str = "main";
 
-/// `owner/name[@revision]`; models from the hub's first years have no owner.
+/// `owner/name[@revision]`; models from the hub's first years have no owner. Short names of published models stand for their repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelName {
     repo: String,
@@ -89,7 +91,7 @@ impl FromStr for ModelName {
         if revision.contains(odd) || !revision.split('/').all(component) {
             return Err(format!("`{revision}` is no revision; expected a branch, a tag or a commit of 40 digits"));
         }
-        Ok(Self { repo: repo.to_owned(), revision: revision.to_owned() })
+        Ok(Self { repo: known::resolved(repo).to_owned(), revision: revision.to_owned() })
     }
 }
 
@@ -114,6 +116,9 @@ mod tests {
         };
         same("tomg-group-umd/huginn-0125", "tomg-group-umd/huginn-0125", "main");
         same("gpt2", "gpt2", "main");
+        same("huginn-0125", "tomg-group-umd/huginn-0125", "main");
+        same("huginn-0125@v1", "tomg-group-umd/huginn-0125", "v1");
+        same("other/huginn-0125", "other/huginn-0125", "main");
         same("a/b.c_d-1@v1.0", "a/b.c_d-1", "v1.0");
         same("a/b@refs/pr/5", "a/b", "refs/pr/5");
         same("a/b/", "a/b", "main");

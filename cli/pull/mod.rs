@@ -4,6 +4,7 @@ mod download;
 mod failure;
 mod forward;
 mod hash;
+mod headers;
 mod patience;
 mod progress;
 mod proxy;
@@ -22,9 +23,12 @@ use indicatif::DecimalBytes;
 use ruminate::Spec;
 
 use crate::exit::Done;
-use crate::hub::ModelName;
+use crate::hub::known::KNOWN;
+use crate::hub::{ModelName, lookup};
 use crate::interrupt::Interrupt;
+use crate::words::counted;
 use download::download;
+pub(crate) use headers::headers;
 use patience::patiently;
 use progress::Progress;
 use proxy::Proxies;
@@ -36,9 +40,12 @@ use store::Store;
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Pull {
-    /// Model to download, as owner/name, or owner/name@revision for a branch, a tag or a commit
-    #[arg(value_name = "OWNER/NAME[@REVISION]")]
-    name: ModelName,
+    /// Model to download, as owner/name, or owner/name@revision for a branch, a tag or a commit, or by a short name that --list shows
+    #[arg(value_name = "OWNER/NAME[@REVISION]", required_unless_present = "list")]
+    name: Option<ModelName>,
+    /// List the published models that run here, with their short names, and whether they are in the cache
+    #[arg(long, conflicts_with = "name")]
+    list: bool,
     /// Cache to download into [default: HF_HUB_CACHE, or hub in HF_HOME, or ~/.cache/huggingface/hub]
     #[arg(long, value_name = "DIR", visible_alias = "cache-dir")]
     cache: Option<PathBuf>,
@@ -59,9 +66,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 model missing or invalid, 130 interrupt
 pub(crate) fn pull(options: &Pull) -> Result<Done> {
     // Leaves at once: everything on disk can be taken up again at any moment.
     let _interrupt = Interrupt::watch()?;
-    let name = &options.name;
     let variables = |name: &str| std::env::var_os(name);
     let settings = Settings::read(&variables, options.cache.clone())?;
+    let Some(name) = &options.name else { return list(&settings) };
     if settings.offline {
         return Err(anyhow!("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloads: unset it to pull `{name}`"));
     }
@@ -95,10 +102,22 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     let elsewhere =
         if options.cache.is_some() { format!("HF_HUB_CACHE={} ", settings.cache.display()) } else { String::new() };
     progress.say(&format!(
-        "{fetched} of {all} files downloaded ({}); run it with: {elsewhere}ruminate run -m {name}",
+        "{fetched} of {} downloaded ({}); run it with: {elsewhere}ruminate run -m {name}",
+        counted(all, "file"),
         DecimalBytes(pulling.bytes)
     ));
     writeln!(std::io::stdout().lock(), "{}", folder.display())?;
+    Ok(Done::Complete)
+}
+
+/// Lists the published models that run here.
+fn list(settings: &Settings) -> Result<Done> {
+    let mut out = std::io::stdout().lock();
+    for known in &KNOWN {
+        let name: ModelName = known.repo.parse().map_err(|problem: String| anyhow!(problem))?;
+        let state = if lookup(&settings.cache, &name).is_some() { "in the cache" } else { "not in the cache" };
+        writeln!(out, "{}  {}  {}  {state}", known.short, known.repo, known.about)?;
+    }
     Ok(Done::Complete)
 }
 

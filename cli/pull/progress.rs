@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Result;
-use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::visible;
 
@@ -38,8 +38,14 @@ impl Progress {
         let shown = !self.quiet && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::new(size) } else { ProgressBar::hidden() };
         let template =
-            "{msg:<34} {wide_bar} {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:>11} {eta:>4}";
-        bar.set_style(ProgressStyle::with_template(template)?);
+            "{msg:<34} {wide_bar} {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:>11} {left:>4}";
+        // Before anything has come there is no rate, and no end in sight.
+        let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            if state.per_sec() > 0.0 {
+                let _ = write!(out, "{:#}", HumanDuration(state.eta()));
+            }
+        };
+        bar.set_style(ProgressStyle::with_template(template)?.with_key("left", left));
         bar.set_message(name.to_owned());
         Ok(Bar { bar, progress: self, name: name.to_owned() })
     }

@@ -76,6 +76,8 @@ enum Ask {
     Head,
     /// Content from a byte on.
     From(u64),
+    /// Content from a byte up to another, which is not part of it.
+    Part(u64, u64),
 }
 
 impl<'a> Remote<'a> {
@@ -155,6 +157,16 @@ impl<'a> Remote<'a> {
         self.ask(&self.url(commit, file), &Ask::From(from))
     }
 
+    /// A part of a file's content, or all of it if the server knows no ranges.
+    pub(super) fn part(&self, commit: &str, file: &str, start: u64, end: u64) -> Result<Response<Body>, Failure> {
+        self.ask(&self.url(commit, file), &Ask::Part(start, end))
+    }
+
+    /// The server's address.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.settings.endpoint
+    }
+
     /// How long a connection may be silent.
     pub(super) fn timeout(&self) -> Duration {
         self.settings.timeout
@@ -179,15 +191,19 @@ impl<'a> Remote<'a> {
             };
             let mut request = match ask {
                 Ask::Head => agent.head(&url),
-                Ask::List | Ask::From(_) => agent.get(&url),
+                Ask::List | Ask::From(_) | Ask::Part(..) => agent.get(&url),
             };
             // What is compressed on the way has neither the size nor the hash of the file.
             request = request.header(header::ACCEPT_ENCODING, "identity");
             if let Some(authorization) = self.authorization.as_ref().filter(|_| own) {
                 request = request.header(header::AUTHORIZATION, authorization);
             }
-            if let Ask::From(start @ 1..) = ask {
-                request = request.header(header::RANGE, format!("bytes={start}-"));
+            match ask {
+                Ask::From(start @ 1..) => request = request.header(header::RANGE, format!("bytes={start}-")),
+                Ask::Part(start, end) if end > start => {
+                    request = request.header(header::RANGE, format!("bytes={start}-{}", end - 1));
+                }
+                _ => {}
             }
             // Content may take long; how fast it comes is watched where it is read.
             let deadline: Option<Duration> =

@@ -2,14 +2,15 @@
 
 use super::Swept;
 use super::rows::{ALL, Row};
+use crate::words::counted;
 
 /// A line.
 pub(super) struct Line<'a> {
     /// The task, and the exit rule if there are several.
     pub(super) name: String,
-    /// Place of the task among the tasks, which gives the colour; none for all together.
-    pub(super) task: Option<usize>,
-    /// Place of the exit rule among the rules.
+    /// Place of the task among the tasks, or of the rule where there is one task: this gives the colour; none for all tasks together.
+    pub(super) colour: Option<usize>,
+    /// Place of the exit rule among the rules, which gives dashes and the shape of points.
     pub(super) rule: usize,
     /// By depth.
     pub(super) rows: Vec<&'a Row>,
@@ -33,7 +34,8 @@ pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
             let mut rows: Vec<&Row> = rows.collect();
             rows.sort_by_key(|row| row.steps);
             let name = if rules.len() > 1 { format!("{task}, exit {rule}") } else { (*task).to_owned() };
-            lines.push(Line { name, task: (*task != ALL).then_some(at), rule: place, rows });
+            let colour = if tasks.len() == 1 { Some(place) } else { (*task != ALL).then_some(at) };
+            lines.push(Line { name, colour, rule: place, rows });
         }
     }
     lines.retain(|line| !line.rows.is_empty());
@@ -43,5 +45,5 @@ pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
 /// What the chart is of, in a line.
 pub(super) fn title(swept: &Swept<'_>) -> String {
     let (model, device) = (swept.model.dtypes(), swept.model.device().name());
-    format!("{} problems · seed {} · weights in {model} · {device}", swept.problems, swept.seed)
+    format!("{} · seed {} · weights in {model} · {device}", counted(swept.problems, "problem"), swept.seed)
 }

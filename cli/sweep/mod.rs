@@ -12,8 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use ruminate::sweep::{Answered, Problem, Question};
+use ruminate::sweep::{Answered, Problem, Question, Tally};
 use ruminate::{Exit, MAX_STEPS, Model, Session, SessionOptions, Spec, demo};
 
 use self::rows::{Row, rows};
@@ -23,7 +22,8 @@ use crate::interrupt::{Generating, Interrupt};
 use crate::model::{ModelOptions, open_session};
 use crate::options::CacheOptions;
 use crate::plot::{ChartOutput, writable};
-use crate::prompt;
+use crate::words::counted;
+use crate::{progress, prompt};
 
 /// Flags of `ruminate sweep`.
 #[derive(Args)]
@@ -135,6 +135,9 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     } else {
         terminal::print(&mut out, &swept)?;
     }
+    if !quiet {
+        prompt::note_unread_lines(options.prompts.as_deref(), "-p");
+    }
     options.chart.write(|| page::page(&swept), |theme| picture::picture(&swept, theme), options.quiet)?;
     Ok(if watch.stopped() { Done::Interrupted } else { Done::Complete })
 }
@@ -142,7 +145,7 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
 /// The problems that are asked for.
 fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
     let all = match &options.prompts {
-        None if options.model.argument.is_some() => {
+        None if !options.model.argument.is_demo() => {
             let problem =
                 "the problems of the demo say nothing of another model; give problems with --prompts FILE.jsonl";
             return Err(Usage(problem.to_owned()).into());
@@ -177,6 +180,18 @@ fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
     Ok(chosen)
 }
 
+/// Steps that a token is expected to take: with an exit rule not more than at the last depth where that rule let tokens stop before their last step.
+fn expected(tried: &[Tried], steps: u32, rule: Rule) -> u32 {
+    let last = tried.iter().rev().find(|tried| rule.0.is_some() && tried.rule == rule);
+    let most = last.and_then(|last| {
+        let mut tally = Tally::default();
+        last.answered.iter().for_each(|answered| tally.add(answered));
+        let mean = tally.mean_steps();
+        (mean < 0.9 * f64::from(last.steps)).then(|| (1..=last.steps).find(|&steps| f64::from(steps) >= mean))?
+    });
+    most.map_or(steps, |most| most.min(steps))
+}
+
 /// Answers all questions at every depth, until that is interrupted.
 fn answer(
     session: &mut Session,
@@ -186,30 +201,61 @@ fn answer(
 ) -> Result<Vec<Tried>> {
     let depths: Vec<(u32, Rule)> =
         options.exit.iter().flat_map(|&rule| options.steps.iter().map(move |&steps| (steps, rule))).collect();
-    // Work is counted in steps of questions, so that the time left is about right.
-    let work: u64 = depths.iter().map(|&(steps, _)| u64::from(steps)).sum::<u64>() * questions.len() as u64;
     let shown = !options.quiet && std::io::stderr().is_terminal();
-    let bar = if shown { ProgressBar::new(work) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %, {eta} left")?);
+    let bar = progress::bar(shown, 0, "{msg} {bar:30} {percent:>3} %{left}")?;
+    let model = session.model().clone();
     // One of every size, of which passes are made ready.
     let mut sizes: Vec<&Question> = questions.iter().collect();
     sizes.sort_by_key(|question| std::cmp::Reverse(question.prompt.len()));
     sizes.dedup_by_key(|question| question.prompt.len().next_power_of_two());
     let sizes: Vec<Question> = sizes.into_iter().cloned().collect();
-    let mut tried = Vec::new();
-    for (steps, rule) in depths {
+    let mut tried: Vec<Tried> = Vec::new();
+    let mut before = 0;
+    for (place, &(steps, rule)) in depths.iter().enumerate() {
         if watch.stopped() {
             break;
         }
-        bar.set_message(format!("{steps} steps, exit {rule}"));
-        // What is made ready for this depth takes no time of the answers'.
-        session.answer(&sizes, steps, rule.0.as_ref(), &mut |_| !watch.stopped())?;
-        let answered = session.answer(questions, steps, rule.0.as_ref(), &mut |_| {
-            bar.inc(u64::from(steps));
+        bar.set_message(format!("{}, exit {rule}", counted(steps, "step")));
+        // The work for a question, in bytes of weights, by what the rule has made of greater depths so far.
+        let work = |&(steps, rule): &(u32, Rule)| model.bytes_per_token(expected(&tried, steps, rule));
+        let each = work(&(steps, rule));
+        let of_depth = each * (sizes.len() + questions.len()) as u64;
+        let later: u64 = depths[place + 1..].iter().map(work).sum::<u64>() * (sizes.len() + questions.len()) as u64;
+        bar.set_length(before + of_depth + later);
+        let show = |earlier: usize, done: usize| {
+            bar.set_position(before + (earlier + done) as u64 * each);
             !watch.stopped()
-        })?;
+        };
+        // What is made ready for this depth takes no time of the answers'.
+        session.answer(&sizes, steps, rule.0.as_ref(), &mut |done| show(0, done))?;
+        let answered = session.answer(questions, steps, rule.0.as_ref(), &mut |done| show(sizes.len(), done))?;
+        before += of_depth;
         tried.push(Tried { steps, rule, answered });
     }
     bar.finish_and_clear();
     Ok(tried)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ruminate::sweep::Answered;
+
+    use super::{Rule, Tried, expected};
+
+    #[test]
+    fn deeper_rows_of_an_exit_rule_are_expected_to_take_what_it_took() {
+        let rule = Rule::parse("kl").expect("a rule");
+        let tried = |steps, rule, taken: u64| {
+            let answered =
+                Answered { right: true, tokens: 2, steps: 2 * taken, nll: 0.0, computed: 3, time: Duration::ZERO };
+            Tried { steps, rule, answered: vec![answered] }
+        };
+        let settled = [tried(16, rule, 7)];
+        assert_eq!([expected(&settled, 64, rule), expected(&settled, 4, rule)], [7, 4]);
+        assert_eq!(expected(&settled, 64, Rule(None)), 64);
+        // At this depth the rule had no effect yet.
+        assert_eq!(expected(&[tried(4, rule, 4)], 64, rule), 64);
+    }
 }

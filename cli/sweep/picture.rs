@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use plotters::chart::{ChartBuilder, LabelAreaPosition};
-use plotters::element::{Circle, Cross, PathElement, Rectangle, Text, TriangleMarker};
+use plotters::element::{Circle, Cross, DashedPathElement, PathElement, Polygon, Rectangle, Text, TriangleMarker};
 use plotters::style::{Color, RGBColor};
 
 use super::Swept;
@@ -29,12 +29,31 @@ pub(super) fn picture(swept: &Swept<'_>, theme: Theme) -> Result<String> {
 }
 
 fn colour(line: &Line<'_>, theme: Theme) -> RGBColor {
-    line.task.map_or(theme.ink(), task)
+    line.colour.map_or(theme.ink(), task)
 }
 
-/// How far a line stands beside its steps, so that bars are seen one beside the other.
-fn beside(at: usize, lines: usize) -> f64 {
-    0.025 * (at as f64 - (lines as f64 - 1.0) / 2.0)
+/// Dashes and the gaps between them, in pixels, of the lines of each exit rule; those of the first are whole.
+const DASHES: [(i32, i32); 6] = [(1, 0), (24, 14), (6, 10), (44, 12), (14, 6), (4, 18)];
+
+/// Draws a line between pixels in the dashes of its exit rule.
+fn curve(area: &Area<'_>, line: &Line<'_>, pixels: Vec<(i32, i32)>, theme: Theme) -> Result<()> {
+    let style = colour(line, theme).stroke_width(5);
+    match DASHES[line.rule % DASHES.len()] {
+        (_, 0) => drawn(area.draw(&PathElement::new(pixels, style))),
+        (dash, gap) => drawn(area.draw(&DashedPathElement::new(pixels, dash, gap, style))),
+    }
+}
+
+/// Draws a point in the shape of its exit rule.
+fn mark(area: &Area<'_>, line: &Line<'_>, (x, y): (i32, i32), theme: Theme) -> Result<()> {
+    let style = colour(line, theme).filled();
+    match line.rule % 5 {
+        0 => drawn(area.draw(&Circle::new((x, y), 11, style))),
+        1 => drawn(area.draw(&TriangleMarker::new((x, y), 15, style))),
+        2 => drawn(area.draw(&Rectangle::new([(x - 10, y - 10), (x + 10, y + 10)], style))),
+        3 => drawn(area.draw(&Polygon::new([(x - 14, y), (x, y - 14), (x + 14, y), (x, y + 14)], style))),
+        _ => drawn(area.draw(&Cross::new((x, y), 13, colour(line, theme).stroke_width(5)))),
+    }
 }
 
 /// Steps that went into an answer, as their logarithm to base 2.
@@ -65,37 +84,29 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
     drawn(mesh.label_style(letters(SMALL, theme.pale(), false)).draw())?;
     for (place, line) in lines.iter().enumerate() {
         let colour = colour(line, theme);
-        let apart = beside(place, lines.len());
         let points: Vec<(f64, f64)> =
-            (0..line.rows.len()).map(|at| (across(line, at) + apart, line.rows[at].tally.accuracy() * 100.0)).collect();
+            (0..line.rows.len()).map(|at| (across(line, at), line.rows[at].tally.accuracy() * 100.0)).collect();
+        // The later ones narrower, so that all are seen where they lie on one another.
+        let width = 16_u32.saturating_sub(2 * place as u32).max(4);
         let bars = line.rows.iter().zip(&points).map(|(row, &(x, _))| {
             let (low, high) = row.tally.interval();
-            PathElement::new(vec![(x, low * 100.0), (x, high * 100.0)], colour.mix(0.45).stroke_width(5))
+            PathElement::new(vec![(x, low * 100.0), (x, high * 100.0)], colour.mix(0.4).stroke_width(width))
         });
         drawn(chart.draw_series(bars))?;
-        drawn(chart.draw_series([PathElement::new(points.clone(), colour.stroke_width(5))]))?;
-        match line.rule % 3 {
-            0 => drawn(chart.draw_series(points.iter().map(|&at| Circle::new(at, 11, colour.filled()))))?,
-            1 => drawn(chart.draw_series(points.iter().map(|&at| TriangleMarker::new(at, 15, colour.filled()))))?,
-            _ => drawn(chart.draw_series(points.iter().map(|&at| Cross::new(at, 13, colour.stroke_width(5)))))?,
-        };
+        let pixels: Vec<_> = points.iter().map(|at| chart.plotting_area().map_coordinate(at)).collect();
+        curve(area, line, pixels.clone(), theme)?;
+        pixels.into_iter().try_for_each(|place| mark(area, line, place, theme))?;
     }
     Ok(())
 }
 
 fn names(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
-    let left = i32::try_from(SIZE.0 - NAMES).unwrap_or(0) + 10;
+    let left = i32::try_from(SIZE.0 - NAMES).unwrap_or(0) + 30;
     let mut top = 180;
     for line in lines {
-        let colour = colour(line, theme);
-        drawn(area.draw(&Rectangle::new([(left, top - 3), (left + 44, top + 3)], colour.filled())))?;
-        let place = (left + 22, top);
-        match line.rule % 3 {
-            0 => drawn(area.draw(&Circle::new(place, 11, colour.filled())))?,
-            1 => drawn(area.draw(&TriangleMarker::new(place, 15, colour.filled())))?,
-            _ => drawn(area.draw(&Cross::new(place, 13, colour.stroke_width(5))))?,
-        }
-        let name = Text::new(line.name.clone(), (left + 62, top - 15), letters(SMALL, theme.ink(), false));
+        curve(area, line, vec![(left - 20, top), (left + 64, top)], theme)?;
+        mark(area, line, (left + 22, top), theme)?;
+        let name = Text::new(line.name.clone(), (left + 82, top - 15), letters(SMALL, theme.ink(), false));
         drawn(area.draw(&name))?;
         top += 50;
     }

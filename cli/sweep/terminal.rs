@@ -68,12 +68,19 @@ fn cells(row: &Row) -> Vec<String> {
 pub(super) fn csv(out: &mut impl Write, swept: &Swept<'_>) -> Result<()> {
     let heads =
         ["task", "steps", "exit", "n", "accuracy", "ci_low", "ci_high", "mean_steps", "tokens_per_s", "perplexity"];
+    let setting = [
+        ("seed", swept.seed.to_string()),
+        ("dtype", swept.model.dtypes().to_string()),
+        ("device", swept.model.device().name().to_owned()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
     let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(heads)?;
+    csv.write_record(heads.iter().copied().chain(setting.iter().map(|(head, _)| *head)))?;
     for row in &swept.rows {
         let row = row_json(row);
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        csv.write_record(heads.map(|head| text(&row[head])))?;
+        let values = heads.iter().map(|head| text(&row[*head]));
+        csv.write_record(values.chain(setting.iter().map(|(_, value)| value.clone())))?;
     }
     Ok(csv.flush()?)
 }
@@ -84,6 +91,7 @@ pub(super) fn json(swept: &Swept<'_>) -> Value {
         "dtype": swept.model.dtypes().to_string(),
         "device": swept.model.device().name(),
         "seed": swept.seed,
+        "version": env!("CARGO_PKG_VERSION"),
         "rows": swept.rows.iter().map(row_json).collect::<Value>(),
     })
 }

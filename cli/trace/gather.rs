@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::trace::{Pca, Trace};
-use ruminate::{Error, GenerateOptions, Model, Progress, SessionOptions, Specials, State};
+use ruminate::{Arithmetic, Dtype, Error, GenerateOptions, Model, Progress, SessionOptions, Specials, State};
 
+use super::noise;
 use crate::exit::Usage;
 use crate::interrupt::Interrupt;
 use crate::model::open_session;
-use crate::progress::Tokens;
+use crate::progress::{self, Tokens};
+use crate::words::counted;
 
 /// Tokens that are generated unless a number is given: more are hard to look at.
 const USUAL: u32 = 64;
@@ -20,6 +21,7 @@ const USUAL: u32 = 64;
 pub(super) struct Asked<'a> {
     pub(super) text: &'a str,
     pub(super) session: SessionOptions,
+    pub(super) products: Arithmetic,
     pub(super) generation: GenerateOptions,
     pub(super) token: Option<usize>,
     pub(super) quiet: bool,
@@ -44,17 +46,23 @@ pub(super) struct Found {
     pub(super) words: HashMap<u32, String>,
     pub(super) model: Model,
     pub(super) seed: u64,
+    /// How keys and values were held.
+    pub(super) kv_dtype: Dtype,
+    /// The distance between states below which rounding explains it.
+    pub(super) floor: f32,
 }
 
 impl Found {
     /// What the trace is of, in a line.
     pub(super) fn title(&self) -> String {
         format!(
-            "{} tokens at {} steps · seed {} · weights in {} · {}",
-            self.trace.tokens.len(),
-            self.trace.steps,
+            "{} at {} · seed {} · weights in {} · keys and values in {} · distances below {:.1e} are rounding · {}",
+            counted(self.trace.tokens.len(), "token"),
+            counted(self.trace.steps, "step"),
             self.seed,
             self.model.dtypes(),
+            self.kv_dtype.name(),
+            self.floor,
             self.model.device().name()
         )
     }
@@ -68,6 +76,8 @@ impl Found {
             ("prompt_tokens", self.prompt.to_string()),
             ("text", text),
             ("dtype", self.model.dtypes().to_string()),
+            ("kv_dtype", self.kv_dtype.name().to_owned()),
+            ("noise_floor", self.floor.to_string()),
             ("device", self.model.device().name().to_owned()),
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -95,7 +105,6 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         let problem = format!("--token {token} is no position of the prompt, which are 0 to {last}");
         return Err(Usage(problem).into());
     }
-    // What may be held is known before anything is computed.
     let wanted = asked.generation.max_tokens.unwrap_or(1) as usize;
     Trace::check(spec, prompt.len() + wanted - 1, steps)?;
     let most = Trace::most_tokens(spec, steps) - prompt.len() as u32 + 1;
@@ -124,8 +133,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let last = tokens.pop().unwrap_or_default();
     let mut session = model.session(asked.session.clone())?;
     let shown = !asked.quiet && std::io::stderr().is_terminal();
-    let bar = if shown { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("tracing {bar:30} {pos}/{len} steps, {eta} left")?);
+    let bar = progress::bar(shown, 0, "tracing {bar:30} {pos}/{len} steps{left}")?;
     if let Some(exit) = &asked.generation.exit {
         // Where the tokens of the prompt stopped, which a generation does not say.
         let found = session.forward_until_settled(&prompt, steps, exit, State::Seeded, false)?;
@@ -156,6 +164,8 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         words: trace.top_tokens.iter().map(|&token| (token, text(token))).collect(),
         model: model.clone(),
         seed: asked.session.seed,
+        kv_dtype: asked.session.kv_dtype,
+        floor: noise::floor(&trace, asked.session.kv_dtype, asked.products),
         trace,
     }))
 }

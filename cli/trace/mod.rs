@@ -1,9 +1,10 @@
 //! `ruminate trace`: what goes on in the recurrence while a text is continued.
 //!
-//! The text is generated as by `ruminate run`, undisturbed. Then the same tokens are computed once more, step by step, in a session of the same
+//! The text is generated as by `ruminate run --kv-dtype f32`, undisturbed. Then the same tokens are computed once more, step by step, in a session of the same
 //! seed, where every state is looked at.
 
 mod gather;
+mod noise;
 mod page;
 mod picture;
 mod terminal;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{GenerateOptions, Spec, demo};
+use ruminate::trace::Trace;
+use ruminate::{GenerateOptions, SessionOptions, Spec, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
@@ -58,7 +60,7 @@ pub(crate) struct TraceOptions {
 pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let text = options.input.read()?;
-    if text.is_none() && options.model.argument.is_some() {
+    if text.is_none() && !options.model.argument.is_demo() {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
     if options.generation.continuous.is_some() {
@@ -79,10 +81,18 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     for file in &files {
         writable(file)?;
     }
+    if let Some(text) = text.as_deref().filter(|_| !options.quiet) {
+        options.model.argument.note_demo([text]);
+    }
     let text = text.unwrap_or_else(|| demo::PROMPTS[0].0.to_owned());
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;
-    let session = options.generation.session(&Spec::open(&source)?)?;
+    let kv_dtype = options.generation.cache.exact_kv_dtype();
+    let spec = Spec::open(&source)?;
+    let session = SessionOptions { kv_dtype, ..options.generation.session(&spec)? };
+    // Too much is known before anything is loaded, even without the prompt's tokens.
+    let steps = options.generation.steps.unwrap_or(spec.steps.default);
+    Trace::check(&spec, options.generation.max_tokens.unwrap_or(1) as usize, steps)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model, options.quiet)?;
     let generation = GenerateOptions {
@@ -91,7 +101,8 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         max_tokens: options.generation.max_tokens,
         ..usual
     };
-    let asked = Asked { text: &text, session, generation, token: options.token, quiet: options.quiet };
+    let products = options.model.products();
+    let asked = Asked { text: &text, session, products, generation, token: options.token, quiet: options.quiet };
     let Some(found) = gather(&model, &asked, &interrupt)? else { return Ok(Done::Interrupted) };
     if !options.quiet {
         options.input.note_unread();

@@ -39,6 +39,8 @@ fn data(found: &Found) -> Value {
     };
     json!({
         "about": found.title(),
+        "kv_dtype": found.kv_dtype.name(),
+        "floor": short(found.floor),
         "steps": trace.steps,
         "prompt": found.prompt,
         "focus": found.focus,

@@ -42,6 +42,17 @@ pub(crate) fn chain(device: &Device) -> Result<Vec<(Launch, Vec<Buffer>)>> {
 }
 
 impl Costs {
+    /// Measures only what one launch takes among others that don't wait for each other, in seconds.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn launch(device: &Device, repetitions: u32) -> Result<Sample> {
+        let copy = ceiling::copy(&Caps::WEBGPU, 1);
+        let there = blank(device, &copy)?;
+        let apart = (0..LAUNCHES).map(|_| Ok((copy.clone(), vec![there[0].clone(), blank(device, &copy)?.remove(1)])));
+        Bench::new(device, &apart.collect::<Result<Vec<_>>>()?)?.sample(repetitions, LEAST)
+    }
+
     /// Measures a device. Indirect launches are measured on further devices of the same adapter, since whether wgpu checks them is a matter of the
     /// instance; they are left out if those cannot be opened.
     ///
@@ -50,9 +61,7 @@ impl Costs {
     pub fn measure(device: &Device, repetitions: u32) -> Result<Self> {
         let copy = ceiling::copy(&Caps::WEBGPU, 1);
         let there = blank(device, &copy)?;
-        let single = Bench::new(device, &[(copy.clone(), there.clone())])?;
-        let apart = (0..LAUNCHES).map(|_| Ok((copy.clone(), vec![there[0].clone(), blank(device, &copy)?.remove(1)])));
-        let apart = apart.collect::<Result<Vec<_>>>()?;
+        let single = Bench::new(device, &[(copy, there)])?;
         let chain = Bench::new(device, &chain(device)?)?;
         let timed = |run: &mut dyn FnMut() -> Result<()>, per: f64| {
             let times = (0..repetitions.max(1) * 5).map(|_| {
@@ -66,7 +75,7 @@ impl Costs {
         };
         let indirect = |checked| indirect::sample(device, checked, repetitions);
         Ok(Self {
-            independent: Bench::new(device, &apart)?.sample(repetitions, LEAST)?,
+            independent: Self::launch(device, repetitions)?,
             dependent: chain.sample(repetitions, LEAST)?,
             indirect: indirect(false),
             indirect_checked: indirect(true),

@@ -71,6 +71,12 @@ impl Sample {
         self.seconds[self.seconds.len() - 1]
     }
 
+    /// How often it was measured.
+    #[must_use]
+    pub fn repetitions(&self) -> usize {
+        self.seconds.len()
+    }
+
     /// Every time multiplied by a factor.
     #[must_use]
     pub fn times(&self, factor: f64) -> Self {

@@ -45,6 +45,23 @@ pub struct KernelTiming {
     pub time: Sample,
 }
 
+/// Which of some kernels a model of this configuration launches on the device, in passes of so many rows.
+#[must_use]
+pub fn launched(
+    device: &Device,
+    kernels: &[&'static Kernel],
+    spec: &Spec,
+    dtypes: Dtypes,
+    rows: &[u32],
+) -> Vec<&'static str> {
+    let launches = |kernel: &Kernel, rows: u32| {
+        let work = spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
+        (kernel.at)(&work).iter().any(|case| device.lacks(&case.launch).is_none())
+    };
+    let met = kernels.iter().filter(|kernel| rows.iter().any(|&rows| launches(kernel, rows)));
+    met.map(|kernel| kernel.name).collect()
+}
+
 /// Times every launch of some kernels that a model of this configuration makes in passes of so many rows. `done` hears of each, or why there is
 /// no time for it; it ends the work by `false`.
 ///

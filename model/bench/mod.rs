@@ -3,6 +3,6 @@
 mod kernels;
 mod tokens;
 
-pub use kernels::{KernelTiming, kernels};
+pub use kernels::{KernelTiming, kernels, launched};
 pub use ruminate_engine::bench::{Ceilings, Costs, Sample};
 pub use tokens::{Line, Phase, TokenTiming, Tokens, tokens};

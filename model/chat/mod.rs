@@ -64,6 +64,8 @@ impl ChatTemplate {
             from_config(&spec["chat_template"], &file)?
         };
         let Some(text) = text else { return Ok(None) };
+        // Editors of Windows put a byte order mark before what they write. It is no part of the text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         guard::install(&mut environment);
@@ -76,7 +78,7 @@ impl ChatTemplate {
                 .map_err(|problem| minijinja::Error::new(ErrorKind::InvalidOperation, problem))
         });
         let failed = |error: minijinja::Error| Error::Chat { file: file.clone(), problem: error.to_string() };
-        let text = source::prepare(&text).map_err(failed)?;
+        let text = source::prepare(text).map_err(failed)?;
         // Compiled again for every conversation, which takes microseconds; here for what is wrong with it.
         guard::compile(NAME, &text).map_err(failed)?;
         Ok(Some(Self { environment, text, file, named: Named::open(source)?.tokens() }))

@@ -85,11 +85,7 @@ impl Files {
         let shards: BTreeMap<(u32, u32), String> =
             source.names()?.into_iter().filter_map(|name| Some((place(&name)?, name))).collect();
         let Some(&(count, _)) = shards.keys().next_back() else {
-            let others = ["bin", "pt", "pth", "gguf", "ckpt", "h5", "msgpack", "onnx"];
-            let extension = |name: &str| name.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase());
-            let other =
-                source.names()?.into_iter().find(|name| extension(name).is_some_and(|it| others.contains(&&*it)));
-            let instead = other.map(|name| format!("; there is {name}, but only safetensors are read"));
+            let instead = source.other_format()?.map(|found| format!("; {found}"));
             let reason = format!("neither it nor {INDEX} is there{}", instead.unwrap_or_default());
             let error = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
             return Err(Error::File { file: source.describe(SINGLE), source: error });

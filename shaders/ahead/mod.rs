@@ -7,6 +7,9 @@ mod enlist;
 mod guess;
 mod verify;
 
+/// Rows that are examined and timed, at most: drafts and guesses are few.
+const MOST_TIMED: u32 = 64;
+
 pub use enlist::{ENLIST, EnlistParams, enlist};
 pub use guess::{Front, GUESS, GuessParams, emitted_bytes, guess};
 pub use verify::{Judge, VERIFY, VerifyParams, verify};

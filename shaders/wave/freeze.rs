@@ -29,7 +29,7 @@ pub static WAVE_FREEZE: Kernel = Kernel {
     reference,
     cases,
     random,
-    at: |_: &Workload| cases(),
+    at,
 };
 
 params! {
@@ -132,6 +132,9 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
         cost: Cost { bytes: 2 * bytes, flops: 0 },
     }
 }
+
+/// Rows of a wave that is examined and timed, at most.
+const MOST_TIMED: u32 = 64;
 
 /// Not 0, so that the numbers differ from those of initial states and samples.
 const STREAM: u32 = 0x746f_6b65;
@@ -254,7 +257,7 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     let sequence = Sequence { seed: [seed as u32, 3], state_std: 1.0, steps: 0 };
     Case {
-        name: format!("{} of {capacity}, room {room}, {rule:?}, seed {seed}", wave.length),
+        name: format!("{} of {capacity}, {}, headway {}, seed {seed}", wave.length, rule.rule.name(), rule.headway),
         data: vec![
             chosen,
             (0..rule.given.max(1)).collect(),
@@ -300,4 +303,20 @@ fn random(seed: u64) -> Case {
 
 fn cases() -> Vec<Case> {
     some(40, random)
+}
+
+/// A wave whose rows are all under way, in the way that `--diffusion` has by default.
+fn at(work: &Workload) -> Vec<Case> {
+    let rule = Freeze {
+        headway: 1,
+        steps: 4,
+        rule: FreezeRule::LatentDiff,
+        authors: false,
+        threshold: 0.5,
+        rounds: 1,
+        most_steps: u32::MAX,
+        carries: false,
+        given: 0,
+    };
+    vec![case(work.rows.clamp(2, MOST_TIMED), 4, rule, 1)]
 }

@@ -1,8 +1,13 @@
 //! The command as a user calls it.
 
+mod bench;
 mod call;
 mod chat;
 mod chat_terminal;
+mod demo;
+mod messages;
+mod names;
+mod pages;
 mod pictures;
 mod pty;
 mod terminal;

@@ -29,7 +29,7 @@ fn quiet_prints_nothing_but_the_text() {
 #[trial]
 fn without_a_prompt_the_demo_shows_wrong_and_right_depths() {
     let shown = text(&output(&["run", "--cpu"]).stdout);
-    assert!(shown.contains("1 steps: C.  (wrong)") && shown.contains("32 steps: A.  (right)"), "{shown}");
+    assert!(shown.contains("    1 step: C.  (wrong)") && shown.contains("32 steps: A.  (right)"), "{shown}");
 }
 
 #[trial]
@@ -173,7 +173,7 @@ fn figures_that_cannot_be_told_are_left_out() {
     let shown = text(&output(&["score", "--cpu", "--steps=1,2", "--against=q8", "-n=1", PROMPT]).stdout);
     assert!(shown.lines().count() == 4 && !shown.contains("NaN") && !shown.contains('±'), "{shown}");
     let errors = text(&output(&["run", "--cpu", "--steps=4", "--seed=1", "-n=1", PROMPT]).stderr);
-    assert!(errors.contains("generated 1 tokens, - tokens/s") && errors.contains("- GB/s of weights"), "{errors}");
+    assert!(errors.contains("generated 1 token, - tokens/s") && errors.contains("- GB/s of weights"), "{errors}");
 }
 
 /// The names of a part's records.
@@ -230,7 +230,7 @@ fn a_bench_times_the_kernels_that_are_named() {
 fn a_bench_refuses_what_it_cannot_measure() {
     for (wrong, says) in [
         (&["bench", "--cpu", "--kernel", "matmull"][..], "there is no kernel `matmull`"),
-        (&["bench", "--cpu", "--only", "ceilings"], "no ceilings"),
+        (&["bench", "--cpu", "--only", "ceilings"], "no ceilings; leave out --cpu"),
         (&["bench", "--cpu", "--prefill", "511"], "at most 510"),
         (&["bench", "--rows", "0"], "--rows"),
         (&["bench", "-o", "xml"], "xml"),

@@ -240,3 +240,10 @@ fn a_long_conversation_is_no_attack() -> Result<()> {
     assert!(template.render(&turns, true)?.len() > 350_000);
     Ok(())
 }
+
+#[trial]
+fn a_byte_order_mark_is_no_part_of_a_template() -> Result<()> {
+    let marked = template("\u{feff}{{ messages[0].content }}\u{feff}")??;
+    assert_eq!(marked.render(&user("hi"), false)?, "hi\u{feff}");
+    Ok(())
+}

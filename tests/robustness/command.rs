@@ -134,6 +134,26 @@ fn what_is_piped_in_beside_a_prompt_is_named() -> Result<()> {
     }
     let done = piped(home.path(), &[&call[..], &["-"]].concat(), PROMPT.as_bytes())?;
     ensure!(!text(&done.stderr).contains("stdin"), "{done:?}");
+    home.write("problems", r#"{"task":"t","prompt":"The ball is under cup A","answer":" A"}"#)?;
+    home.write("choices", r#"{"context":"The ball is under cup A","continuations":[" A"]}"#)?;
+    let sweep = ["sweep", "--cpu", "--steps", "1", "-n", "1"];
+    let score = ["score", "--cpu", "--steps", "1", "--continuations"];
+    for (call, flag) in [
+        ([&sweep[..], &["-p", "problems"]].concat(), "`-p -`"),
+        (sweep.to_vec(), "`-p -`"),
+        ([&score[..], &["choices"]].concat(), "`--continuations -`"),
+    ] {
+        let done = piped(home.path(), &call, b"a long document")?;
+        let said = text(&done.stderr);
+        ensure!(
+            done.status.success() && said.contains("stdin was not read") && said.contains(flag),
+            "{call:?}: {done:?}"
+        );
+        ensure!(!text(&piped(home.path(), &call, b"")?.stderr).contains("stdin"), "{call:?}");
+    }
+    let lines = std::fs::read(home.path().join("choices"))?;
+    let done = piped(home.path(), &[&score[..], &["-"]].concat(), &lines)?;
+    ensure!(done.status.success() && !text(&done.stderr).contains("stdin"), "{done:?}");
     Ok(())
 }
 

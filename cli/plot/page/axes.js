@@ -65,13 +65,30 @@ function axes(pen, [left, top, right, bottom], x, y) {
     say(pen, y.write ? y.write(at) : figure(at), left - 6, up(at), 'right', 'middle');
   }
   pen.fillStyle = css('--ink');
-  say(pen, x.label, (left + right) / 2, bottom + 23, 'center', 'top');
+  // Broken into lines where the paper is narrow, and moved in where it would stick out.
+  const room = pen.canvas.clientWidth - 8;
+  lines(pen, x.label, room).forEach((text, at) => {
+    const half = pen.measureText(text).width / 2;
+    const middle = Math.max(half + 4, Math.min(room + 4 - half, (left + right) / 2));
+    say(pen, text, middle, bottom + 23 + 15 * at, 'center', 'top');
+  });
   pen.save();
   pen.translate(left - (y.away || 44), (top + bottom) / 2);
   pen.rotate(-Math.PI / 2);
   say(pen, y.label, 0, 0, 'center', 'middle');
   pen.restore();
   return { across, up };
+}
+
+/// A text in lines of a width, broken at spaces.
+function lines(pen, text, width) {
+  const all = [];
+  for (const word of text.split(' ')) {
+    const longer = all.length ? `${all[all.length - 1]} ${word}` : word;
+    if (all.length && pen.measureText(longer).width <= width) all[all.length - 1] = longer;
+    else all.push(word);
+  }
+  return all;
 }
 
 function line(pen, x0, y0, x1, y1) {

@@ -3,10 +3,10 @@ Object.assign(picked, { measure: 'accuracy', hidden: new Set() });
 choices('measure', 'measure', { accuracy: 'right answers', perplexity: 'perplexity of the right answer' });
 $('about').textContent = data.about;
 
-const ink = (line) => (line.task === null ? css('--ink') : data.series[line.task % data.series.length]);
+const ink = (line) => (line.colour === null ? css('--ink') : data.series[line.colour % data.series.length]);
 const buttons = data.lines.map((line, at) => {
   const button = document.createElement('button');
-  button.append(document.createElement('i'), line.name);
+  button.append(document.createElement('canvas'), line.name);
   button.onclick = () => {
     if (!picked.hidden.delete(at)) picked.hidden.add(at);
     pick({});
@@ -14,6 +14,54 @@ const buttons = data.lines.map((line, at) => {
   $('names').append(button);
   return button;
 });
+
+/// What tells the exit rules apart, beside the name: dashes, and the shape of the points.
+const DASHES = [[], [8, 5], [2, 4], [12, 4, 2, 4], [5, 2], [1, 6]];
+const dashes = (line) => DASHES[line.rule % DASHES.length];
+const SHAPES = [
+  (pen, x, y) => pen.arc(x, y, 5, 0, 7),
+  (pen, x, y) => polygon(pen, x, y, 3, -90, 6.5),
+  (pen, x, y) => polygon(pen, x, y, 4, 45, 6),
+  (pen, x, y) => polygon(pen, x, y, 4, 0, 6.5),
+  (pen, x, y) => polygon(pen, x, y, 3, 90, 6.5),
+];
+function polygon(pen, x, y, corners, from, radius) {
+  for (let at = 0; at < corners; at++) {
+    const angle = ((from + (at * 360) / corners) * Math.PI) / 180;
+    pen.lineTo(x + radius * Math.cos(angle), y + radius * Math.sin(angle));
+  }
+  pen.closePath();
+}
+function mark(pen, line, x, y) {
+  pen.beginPath();
+  SHAPES[line.rule % SHAPES.length](pen, x, y);
+  pen.fillStyle = ink(line);
+  pen.fill();
+  pen.strokeStyle = css('--card');
+  pen.lineWidth = 1.5;
+  pen.stroke();
+}
+function curve(pen, line, places) {
+  pen.strokeStyle = ink(line);
+  pen.lineWidth = 2.5;
+  pen.lineCap = 'butt';
+  pen.setLineDash(dashes(line));
+  pen.beginPath();
+  places.forEach(([left, top], i) => (i ? pen.lineTo(left, top) : pen.moveTo(left, top)));
+  pen.stroke();
+  pen.setLineDash([]);
+  pen.lineCap = 'round';
+}
+/// What a line looks like, in its button.
+function sample(button, line) {
+  const canvas = button.firstChild;
+  const scale = window.devicePixelRatio || 1;
+  [canvas.width, canvas.height] = [46 * scale, 14 * scale];
+  const pen = canvas.getContext('2d');
+  pen.scale(scale, scale);
+  curve(pen, line, [[0, 7], [46, 7]]);
+  mark(pen, line, 23, 7);
+}
 
 let points = [];
 draws.push(() => {
@@ -28,19 +76,18 @@ draws.push(() => {
   const y = accuracy
     ? { low: -2, high: 102, ticks: [0, 20, 40, 60, 80, 100], write: (at) => `${at} %`, label: 'right answers', away: 48 }
     : { low: 0, high: most, ticks: ticks(0, most, 5).filter(Number.isInteger), write: power, label: 'perplexity', away: 48 };
-  const { across, up } = axes(pen, [64, 12, width - 16, height - 48], x, y);
+  const { across, up } = axes(pen, [64, 12, width - 16, height - 56], x, y);
   points = [];
   data.lines.forEach((line, at) => {
     buttons[at].setAttribute('aria-pressed', !picked.hidden.has(at));
-    buttons[at].firstChild.style.background = ink(line);
+    sample(buttons[at], line);
     if (picked.hidden.has(at)) return;
-    // Beside one another, so that all bars are seen.
-    const apart = 0.02 * (at - (data.lines.length - 1) / 2);
-    const places = line.rows.map((row) => [across(Math.log2(row.mean_steps) + apart), up(accuracy ? row.accuracy * 100 : Math.log10(Math.min(row.perplexity, 1e30)))]);
+    const places = line.rows.map((row) => [across(Math.log2(row.mean_steps)), up(accuracy ? row.accuracy * 100 : Math.log10(Math.min(row.perplexity, 1e30)))]);
     pen.strokeStyle = ink(line);
     if (accuracy) {
       pen.globalAlpha = 0.4;
-      pen.lineWidth = 4;
+      // The later ones narrower, so that all are seen where they lie on one another.
+      pen.lineWidth = Math.max(2, 8 - at);
       line.rows.forEach((row, i) => {
         pen.beginPath();
         pen.moveTo(places[i][0], up(row.ci_low * 100));
@@ -49,14 +96,9 @@ draws.push(() => {
       });
       pen.globalAlpha = 1;
     }
-    pen.lineWidth = 2.5;
-    pen.setLineDash(line.rule ? [6, 5] : []);
-    pen.beginPath();
-    places.forEach(([left, top], i) => (i ? pen.lineTo(left, top) : pen.moveTo(left, top)));
-    pen.stroke();
-    pen.setLineDash([]);
+    curve(pen, line, places);
     places.forEach(([left, top], i) => {
-      dot(pen, left, top, 5, ink(line), css('--card'));
+      mark(pen, line, left, top);
       points.push({ left, top, line, row: line.rows[i] });
     });
   });
@@ -67,7 +109,7 @@ $('chart').onmousemove = (event) => {
   const near = points.filter((point) => away(point) < 14).sort((a, b) => away(a) - away(b))[0];
   if (!near) return tip();
   const { line, row } = near;
-  tip(event, `${line.name}, ${line.rule || row.exit !== 'none' ? 'at most ' : ''}${row.steps} steps
+  tip(event, `${line.name}, ${line.rule || row.exit !== 'none' ? 'at most ' : ''}${row.steps} ${row.steps === 1 ? 'step' : 'steps'}
 ${(row.accuracy * 100).toFixed(1)} % of ${row.n} right, 95 %: ${(row.ci_low * 100).toFixed(1)} to ${(row.ci_high * 100).toFixed(1)}
 ${figure(row.mean_steps)} steps on average
 perplexity ${figure(row.perplexity)}

@@ -88,6 +88,15 @@ draws.push(() => {
   const x = { low: 0, high: Math.max(data.steps, 1), ticks: whole(data.steps, 6), label: 'recurrence step i' };
   const y = { low, high, ticks: heats.distance.marks(low, high), write: power, label: 'distance ‖sᵢ − s*‖', away: 46 };
   const { across, up } = axes(pen, [62, 10, width - 10, height - 44], x, y);
+  const floor = Math.log10(data.floor);
+  if (floor > low && floor < high) {
+    pen.strokeStyle = css('--pale');
+    pen.setLineDash([4, 4]);
+    line(pen, 62, up(floor), width - 10, up(floor));
+    pen.setLineDash([]);
+    pen.fillStyle = css('--pale');
+    say(pen, `below: rounding (${data.kv_dtype})`, width - 12, up(floor) + 3, 'right', 'top');
+  }
   const points = row.map((log, step) => [across(step), up(Number.isFinite(log) ? log : low)]);
   fallPoints.now = points;
   for (let step = 1; step < points.length; step++) {

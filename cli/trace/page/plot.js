@@ -27,7 +27,10 @@ function inkOn(hex) {
 
 /// A colour scale with ticks and a label, over the whole width.
 function scaleBar(id, list, low, high, marks, write, label) {
-  const { pen, width } = paper(id, 58);
+  const measure = $(id).getContext('2d');
+  measure.font = FONT;
+  const texts = lines(measure, label, $(id).clientWidth - 8);
+  const { pen, width } = paper(id, 43 + 15 * texts.length);
   const [left, right] = [Math.max(60, width / 2 - 220), Math.min(width - 20, width / 2 + 220)];
   for (let x = left; x < right; x++) {
     pen.fillStyle = colour(list, (x - left) / (right - left));
@@ -40,5 +43,5 @@ function scaleBar(id, list, low, high, marks, write, label) {
     say(pen, write(at), x, 26, 'center', 'top');
   }
   pen.fillStyle = css('--ink');
-  say(pen, label, (left + right) / 2, 43, 'center', 'top');
+  texts.forEach((text, at) => say(pen, text, width / 2, 43 + 15 * at, 'center', 'top'));
 }

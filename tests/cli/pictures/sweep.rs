@@ -52,7 +52,9 @@ fn the_table_and_csv_hold_the_same_rows() -> Result<()> {
     ensure!(shown.contains('█') && !shown.contains('\u{1b}'), "{shown}");
     let (lines, _) = ruminate(&[&CALL[..], &["--csv"]].concat())?;
     ensure!(
-        lines.starts_with("task,steps,exit,n,accuracy,ci_low,ci_high,mean_steps,tokens_per_s,perplexity\n"),
+        lines.starts_with(
+            "task,steps,exit,n,accuracy,ci_low,ci_high,mean_steps,tokens_per_s,perplexity,seed,dtype,device,version\n"
+        ),
         "{lines}"
     );
     let rows = shown.lines().filter(|line| line.starts_with("| ") && !line.contains("task")).count();
@@ -139,6 +141,51 @@ fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
         ensure!(drawn.dom.contains("data-drawn=") && drawn.dom.contains("<td>latent-diff=0.03</td>"), "no table");
         let pixels = Pixels::of(&drawn.picture)?;
         ensure!(pixels.colours() > 30 && pixels.covered() > 0.2, "{} colours, {}", pixels.colours(), pixels.covered());
+    }
+    let (cut, wide) = browser.narrow(&path, folder.path())?;
+    ensure!(cut.is_empty() && wide <= 400, "at 400 pixels the page is {wide} wide, and these texts are cut off: {cut}");
+    Ok(())
+}
+
+/// The data of a page.
+fn data(page: &str) -> Result<serde_json::Value> {
+    let data = page.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next());
+    Ok(serde_json::from_str(data.context("a page without data")?)?)
+}
+
+/// Several rules for one task: each line has a colour, dashes and points of its own, on its own steps.
+#[trial(full)]
+fn every_exit_rule_looks_otherwise() -> Result<()> {
+    let folder = Folder::new()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let files = [format!("--html={}", path("t.html")), format!("--svg={}", path("t.svg"))];
+    let line = ["sweep", "--cpu", "-n=2", "--tasks=cups", "--steps=4,16", "--exit=none,latent-diff,kl,cosine"];
+    ruminate(&[&line[..], &[&files[0], &files[1]]].concat())?;
+    let page = std::fs::read_to_string(path("t.html"))?;
+    let data = data(&page)?;
+    let lines = data["lines"].as_array().context("lines")?;
+    for name in ["colour", "rule"] {
+        let all: Vec<_> = lines.iter().filter_map(|line| line[name].as_u64()).collect();
+        ensure!(all == [0, 1, 2, 3], "{name}: {all:?}");
+    }
+    // Nothing is moved along the axis: both points of the line without a rule stand at their powers of two.
+    let svg = std::fs::read_to_string(path("t.svg"))?;
+    let number = |element: &str, name: &str| -> Option<f64> {
+        element.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.parse().ok()
+    };
+    let circles = svg.split('<').filter(|element| element.starts_with("circle"));
+    let mut points: Vec<f64> = circles.filter_map(|circle| number(circle, "cx")).collect();
+    let legend = points.pop().context("a legend")?;
+    ensure!(points.len() == 2 && points.iter().all(|x| *x < legend), "{points:?}, {legend}");
+    // The label of an axis has its middle where its value is.
+    let labels = svg.split("<text").filter_map(|text| {
+        let words = text.split('>').nth(1)?.split('<').next()?.trim();
+        Some((words.parse::<u32>().ok()?, number(text, "x")?))
+    });
+    let labels: std::collections::HashMap<u32, f64> = labels.collect();
+    for (steps, x) in [(4, points[0]), (16, points[1])] {
+        let at = labels.get(&steps).with_context(|| format!("no label {steps} in {labels:?}"))?;
+        ensure!((at - x).abs() <= 2.0, "{steps} steps are at {x}, their label at {at}");
     }
     Ok(())
 }

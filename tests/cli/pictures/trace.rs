@@ -111,5 +111,55 @@ fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
         ensure!(pixels.colours() > 80 && pixels.covered() > 0.3, "{} colours, {}", pixels.colours(), pixels.covered());
         ensure!((pixels.paper()[0] < 60) == dark, "paper {:?}", pixels.paper());
     }
+    let (cut, wide) = browser.narrow(&path, folder.path())?;
+    ensure!(cut.is_empty() && wide <= 400, "at 400 pixels the page is {wide} wide, and these texts are cut off: {cut}");
+    Ok(())
+}
+
+/// What every state of a file is away from the one before it, at most, over the last steps.
+fn moves(file: &std::path::Path) -> Result<(f32, f32, String)> {
+    let bytes = std::fs::read(file)?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
+    let about = header.metadata().clone().context("a file that says nothing")?;
+    let view = safetensors::SafeTensors::deserialize(&bytes)?;
+    let states = view.tensor("states")?;
+    let [tokens, steps, n] = states.shape()[..] else { anyhow::bail!("{:?}", states.shape()) };
+    let values: Vec<f32> =
+        states.data().chunks_exact(4).map(|it| f32::from_le_bytes([it[0], it[1], it[2], it[3]])).collect();
+    let state = |token: usize, step: usize| &values[(token * steps + step) * n..][..n];
+    let mut most = 0_f32;
+    for (token, step) in (0..tokens).flat_map(|token| (steps - 8..steps).map(move |step| (token, step))) {
+        let apart = state(token, step).iter().zip(state(token, step - 1)).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        most = most.max(apart.sqrt());
+    }
+    Ok((most, about["noise_floor"].parse()?, about["kv_dtype"].clone()))
+}
+
+/// States that have settled still move by what keys and values are rounded to, and by no more than the trace says.
+#[trial(full)]
+fn what_rounding_does_is_told_and_small_by_default() -> Result<()> {
+    let folder = Folder::new()?;
+    let file = folder.path().join("t.safetensors");
+    let flag = format!("--safetensors={}", file.display());
+    let line = ["trace", "--cpu", "--seed=1", "--steps=64", "--temp=0", "-n=2", "-q", &flag];
+    let mut found = Vec::new();
+    for more in [&[][..], &["--kv-dtype=bf16"], &["--kv-dtype=q8"]] {
+        ruminate(&[&line[..], more, &[PROMPT]].concat())?;
+        let (most, floor, dtype) = moves(&file)?;
+        ensure!(most <= floor, "{dtype}: states move by {most:e}, more than {floor:e}");
+        found.push((dtype, floor));
+    }
+    ensure!(found.iter().map(|(dtype, _)| dtype.as_str()).eq(["f32", "bf16", "q8"]), "{found:?}");
+    ensure!(found[0].1 < 1e-5 && found[0].1 * 1e3 < found[1].1 && found[1].1 < found[2].1, "{found:?}");
+    // The same on the page, in the picture and on the terminal.
+    let page = folder.path().join("t.html").display().to_string();
+    let svg = folder.path().join("t.svg").display().to_string();
+    let line = ["trace", "--cpu", "--seed=1", "--steps=8", "-n=2"];
+    ruminate(&[&line[..], &[&format!("--html={page}"), &format!("--svg={svg}"), PROMPT]].concat())?;
+    let shown =
+        [std::fs::read_to_string(page)?, std::fs::read_to_string(svg)?, ruminate(&[&line[..], &[PROMPT]].concat())?.0];
+    for text in shown {
+        ensure!(text.contains("keys and values in f32 · distances below") && text.contains("are rounding"), "{text}");
+    }
     Ok(())
 }

@@ -30,9 +30,21 @@ fn no_driver_at_all() -> Result<()> {
         command.output().context("the program starts")
     };
     let output = call(&["run", "--steps", "16", PROMPT])?;
-    said(&output, 0, &["no Vulkan, Metal or DX12 driver found; running on the CPU", "apt install"])?;
+    said(
+        &output,
+        0,
+        &["no Vulkan, Metal or DX12 driver found; running on the CPU reference", "small models", "apt install"],
+    )?;
     ensure!(output.stdout == b" A.\n", "{:?}", String::from_utf8_lossy(&output.stdout));
-    said(&call(&["run", "--backend", "vulkan", PROMPT])?, 3, &["no adapter for", "found: none"])?;
+    said(&call(&["run", "--backend", "vulkan", PROMPT])?, 3, &["no adapter for Vulkan", "found: none"])?;
+    // Nothing is examined, measured or tuned that is no device, and nobody is told to leave out a flag that was not given.
+    for arguments in [&["doctor"][..], &["bench", "--only", "ceilings"], &["tune", "--rows", "1"]] {
+        let output = call(arguments)?;
+        let words =
+            ["no Vulkan, Metal or DX12 driver found, and the", "the CPU reference", "apt install", "found: none"];
+        let message = said(&output, 3, &words).with_context(|| format!("{arguments:?}"))?;
+        ensure!(!message.contains("--cpu") && output.stdout.is_empty(), "{arguments:?}: {message}");
+    }
     let output = call(&["devices"])?;
     said(&output, 0, &["no Vulkan, Metal or DX12 driver found"])?;
     ensure!(output.stdout.is_empty());
@@ -72,7 +84,12 @@ fn device_lost_mid_run(_: &Device) -> Result<()> {
 #[trial(full)]
 fn out_of_device_memory() -> Result<()> {
     let huge = "synthetic:n_embd=65536,heads=512,head_dim=128,hidden=262144,vocab=65536,layers=2/4/2";
-    let words = ["not enough memory: weights", "the host's memory", "choose another device or a smaller model"];
+    let words = [
+        "not enough memory: weights",
+        "the host's memory",
+        "stay free as a reserve",
+        "choose another device or a smaller model",
+    ];
     refused(&["run", "--cpu", "-m", huge, "x"], None, 1, &words)?;
     let long = "synthetic:n_embd=64,heads=2,hidden=64,vocab=300,layers=1/4/1,block_size=1000000,mean_recurrence=64";
     let words =

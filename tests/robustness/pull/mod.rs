@@ -3,6 +3,7 @@
 
 mod bed;
 mod broken;
+mod headers;
 mod mirrors;
 mod refused;
 mod server;

@@ -22,7 +22,10 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// Whether at the server of large files.
     pub(crate) cdn: bool,
+    /// First byte that was asked for.
     pub(crate) range: Option<u64>,
+    /// The byte after the last one that was asked for.
+    pub(crate) end: Option<u64>,
     pub(crate) token: Option<String>,
 }
 
@@ -175,14 +178,15 @@ impl State {
             .strip_prefix("http://")
             .and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned()))
             .unwrap_or(path);
-        let mut request = Request { method, path, cdn, range: None, token: None };
+        let mut request = Request { method, path, cdn, range: None, end: None, token: None };
         for line in lines {
             let line = line?;
             let Some((name, value)) = line.split_once(": ") else { break };
             match name.to_ascii_lowercase().as_str() {
                 "range" => {
-                    let start = value.trim_start_matches("bytes=").trim_end_matches('-');
-                    request.range = Some(start.parse().expect("ranges have a first byte and no last"));
+                    let (start, last) = value.trim_start_matches("bytes=").split_once('-').expect("a range");
+                    request.range = Some(start.parse().expect("ranges have a first byte"));
+                    request.end = last.parse::<u64>().ok().map(|last| last + 1);
                 }
                 "authorization" => request.token = Some(value.to_owned()),
                 _ => {}
@@ -265,15 +269,17 @@ impl State {
             answer.header("Content-Length", content.len().to_string());
             return answer;
         }
-        let start = request.range.filter(|_| !matches!(fault, Some(Fault::NoRange))).unwrap_or(0) as usize;
-        if start > 0 {
+        let ranged = !matches!(fault, Some(Fault::NoRange));
+        let start = request.range.filter(|_| ranged).unwrap_or(0) as usize;
+        let end = request.end.filter(|_| ranged).map_or(content.len(), |end| content.len().min(end as usize));
+        if start > 0 || end < content.len() {
             if start >= content.len() {
                 return Answer::new(416, &[]);
             }
             answer.status = 206;
-            answer.header("Content-Range", format!("bytes {start}-{}/{}", content.len() - 1, content.len()));
+            answer.header("Content-Range", format!("bytes {start}-{}/{}", end - 1, content.len()));
         }
-        answer.body = content[start..].to_vec();
+        answer.body = content[start..end].to_vec();
         answer
     }
 }

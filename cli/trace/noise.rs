@@ -1,0 +1,34 @@
+//! How exactly states are known: what rounding alone moves them by, however often they are iterated.
+
+use ruminate::trace::Trace;
+use ruminate::{Arithmetic, Dtype};
+
+/// The distance between two states of a trace below which rounding explains it. Rounded weights are the same at every step, so they move the point where states
+/// end up and not the states around it; keys, values and the factors of products are rounded anew at every step, and this moves states for ever.
+pub(super) fn floor(trace: &Trace, kv_dtype: Dtype, products: Arithmetic) -> f32 {
+    let ends = (0..trace.tokens.len()).map(|token| trace.state(token, trace.steps as usize));
+    let norm = |state: &[f32]| state.iter().map(|value| value * value).sum::<f32>().sqrt();
+    ends.map(norm).fold(0.0, f32::max) * of_cache(kv_dtype).max(of_products(products))
+}
+
+/// What states are known to if everything is computed in f32: some of the last places of its sums.
+const F32: f32 = 1.0 / (1 << 22) as f32;
+
+/// Relative error of keys and values: the distance of one number to the next, and in blocks with a common factor that of the largest.
+fn of_cache(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::F32 => F32,
+        Dtype::F16 => 1.0 / (1 << 11) as f32,
+        Dtype::Bf16 => 1.0 / (1 << 8) as f32,
+        _ => 1.0 / (1 << 7) as f32,
+    }
+}
+
+/// The same for what products are made of.
+fn of_products(products: Arithmetic) -> f32 {
+    match products {
+        Arithmetic::F32 => F32,
+        Arithmetic::Int8 => 1.0 / (1 << 7) as f32,
+        _ => 1.0 / (1 << 11) as f32,
+    }
+}

@@ -1,0 +1,121 @@
+//! What messages call things: formats, devices, flags, and one of a kind.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use ruminate_tests::{Folder, trial};
+
+use crate::call::{output, ruminate, text};
+
+/// A call that is refused with words.
+#[track_caller]
+fn refused(arguments: &[&str], code: i32, words: &[&str]) -> String {
+    let done = output(arguments);
+    let errors = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(code), "{arguments:?}: {errors}");
+    for word in words {
+        assert!(errors.contains(word), "{arguments:?}: {word:?} is not in {errors}");
+    }
+    errors
+}
+
+#[trial]
+fn an_absent_interface_is_named() {
+    let (backend, name) = if cfg!(target_os = "macos") { ("dx12", "DX12") } else { ("metal", "Metal") };
+    refused(&["run", "--backend", backend, "x"], 3, &[&format!("no adapter for {name}; found: ")]);
+    refused(&["run", "--backend", backend, "--gpu", "abc", "x"], 3, &[&format!("no adapter for name `abc` on {name}")]);
+    refused(&["run", "--gpu", "77", "x"], 3, &["no adapter for index 77; found: "]);
+}
+
+#[trial]
+fn every_verb_prints_the_version_of_the_program() {
+    let version = text(&output(&["--version"]).stdout);
+    for verb in ["run", "chat", "sweep", "inspect", "devices"] {
+        assert_eq!(text(&output(&[verb, "--version"]).stdout), version, "{verb}");
+    }
+}
+
+#[trial]
+fn whoever_stops_reading_is_no_error() {
+    // More than a pipe holds, and for each of the ways in which output is written.
+    for arguments in [
+        &["inspect", "--json", "--tensors"][..],
+        &["inspect", "-m", "synthetic:huginn-0125", "--json"],
+        &["bench", "--cpu", "--only=kernels", "--kernel=argmax", "--rows=1", "-r=1", "-o=json"],
+        &["bench", "--cpu", "--only=kernels", "--kernel=argmax", "--rows=1", "-r=1", "-o=csv"],
+        &["sweep", "--cpu", "-n=1", "--steps=1", "--csv"],
+        &["completions", "bash"],
+    ] {
+        let mut child = ruminate(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let done = child.wait_with_output().expect("it ends");
+        assert!(done.status.success() && !text(&done.stderr).contains("error"), "{arguments:?}: {done:?}");
+    }
+    let mut child = ruminate(&["inspect", "--json"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("a line");
+    assert!(line == "{\n" && child.wait().expect("it ends").success());
+}
+
+#[trial]
+fn one_thing_is_no_plural() {
+    let shown = text(&output(&["score", "--cpu", "--steps=1", "-n=2", "The ball is under cup A."]).stdout);
+    assert!(shown.contains(" in 1 window, "), "{shown}");
+    let done = output(&["run", "--cpu", "--steps=1", "-n=1", "The ball is under cup "]);
+    let errors = text(&done.stderr);
+    assert!(errors.contains("generated 1 token, ") && errors.contains(" 1 step per token"), "{errors}");
+    let shown = text(&output(&["sweep", "--cpu", "-n=1", "--tasks=cups", "--steps=1"]).stdout);
+    assert!(shown.contains("1 problem ·"), "{shown}");
+    let shown = text(&output(&["trace", "--cpu", "--steps=1", "-n=1", "The ball is under cup "]).stdout);
+    assert!(shown.contains(" at 1 step ·"), "{shown}");
+}
+
+#[trial]
+fn small_models_have_a_size() {
+    let line = ["bench", "--cpu", "--only=tokens", "--steps=1", "--prefill=0", "--decode=1", "-r=1"];
+    let shown = text(&output(&line).stdout);
+    assert!(shown.contains("(bf16, 860.2 kB)"), "{shown}");
+}
+
+#[trial]
+fn an_other_format_is_named_as_what_it_is() {
+    let folder = Folder::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("the path is UTF-8").to_owned();
+    let files: [(&str, &[u8], &str); 6] = [
+        ("a.gguf", b"GGUF\x03\0\0\0", "a GGUF file of llama.cpp"),
+        // What it holds counts more than what it is called.
+        ("b.bin", b"GGUF\x03\0\0\0", "a GGUF file of llama.cpp"),
+        ("c.bin", b"PK\x03\x04rest", "a pickle of PyTorch"),
+        ("d.pth", b"", "a pickle of PyTorch"),
+        ("e.h5", b"x", "an HDF5 file of Keras"),
+        ("f.onnx", b"x", "a graph of ONNX"),
+    ];
+    for (name, content, format) in files {
+        folder.write(name, content).expect("it is written");
+        refused(&["run", "--cpu", "-m", &path(name), "x"], 4, &[name, format, "only safetensors are read"]);
+    }
+    // A folder of them, and nothing at all.
+    let words = ["it has no config.json; there is a.gguf, a GGUF file of llama.cpp, but only safetensors are read"];
+    refused(&["run", "--cpu", "-m", &path(""), "x"], 4, &words);
+    refused(&["run", "--cpu", "-m", &path("none.gguf"), "x"], 4, &["none.gguf is no model folder: it does not exist"]);
+}
+
+#[trial]
+fn a_comparison_that_the_files_cannot_give_names_its_own_flag() {
+    let folder = Folder::new().expect("a folder");
+    let path = folder.path().join("small");
+    let small = path.to_str().expect("the path is UTF-8");
+    assert!(output(&["quantize", "--dtype=q8", "-o", small]).status.success());
+    let words = ["--against bf16", "hold the weights in q8", "--against MODEL"];
+    let errors = refused(&["score", "--cpu", "--steps=1", "-m", small, "--against", "bf16", "The ball"], 2, &words);
+    assert!(!errors.contains("--dtype") && !errors.contains("leave the dtype out"), "{errors}");
+    let done = output(&["score", "--cpu", "--steps=1", "-m", small, "--against", "q8", "The ball"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
+#[trial]
+fn what_compares_with_the_cpu_reference_does_not_take_it_for_a_device() {
+    for call in [&["doctor"][..], &["bench", "--only=ceilings"], &["tune"]] {
+        refused(&[call, &["--cpu"]].concat(), 2, &["the CPU reference", "leave out --cpu"]);
+    }
+}

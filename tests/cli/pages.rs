@@ -1,0 +1,85 @@
+//! README.md and docs/ show what the program prints: figures that `docs/figures` has made, compared with what the program says now.
+
+use std::path::Path;
+
+use ruminate_tests::trial;
+
+use crate::call::{ruminate, text};
+
+/// The block or table after the mark of a figure.
+#[track_caller]
+fn figure(page: &str, name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join(page)).expect("a page");
+    let mark = format!("<!-- figures: {name}");
+    let rest = page.split(&mark).nth(1).unwrap_or_else(|| panic!("no figure {name}"));
+    let rest = rest.split_once("-->").expect("the mark ends").1.trim_start();
+    let end = if rest.starts_with("```") { "\n```" } else { "\n\n" };
+    rest.split(end).next().unwrap_or_default().to_owned()
+}
+
+/// What the program prints, called from the project's folder.
+#[track_caller]
+fn printed(arguments: &[&str]) -> String {
+    let mut command = ruminate(arguments);
+    let done = command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).output().expect("it starts");
+    assert!(done.status.success(), "{arguments:?}: {}", text(&done.stderr));
+    text(&done.stdout)
+}
+
+#[track_caller]
+fn holds(figure: &str, lines: &str) {
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        assert!(figure.contains(line), "{line:?} is not in the page; run docs/figures. It has:\n{figure}");
+    }
+}
+
+#[trial]
+fn the_readme_shows_what_the_demo_answers() {
+    holds(&figure("README.md", "tour"), &printed(&["run", "--cpu"]));
+    let call = ["score", "--cpu", "--continuations", "docs/choices.jsonl", "--steps", "1,16"];
+    holds(&figure("README.md", "continuations"), &printed(&call));
+    // Devices sum in other orders, which decides no answer here.
+    let prompt = "The ball is under cup B. Swap AC CD AC AB AB AB CD CE CD DE";
+    for (name, flag) in [("pipeline", "--pipeline"), ("diffusion", "--diffusion")] {
+        let said = printed(&["run", "--cpu", "-q", flag, "--steps", "32", "--seed", "1", "--temp", "0", prompt]);
+        holds(&figure("README.md", name), &said);
+    }
+}
+
+/// A row that anybody can compute again, to the digits that the page has.
+#[trial(full)]
+fn the_experiments_show_what_keys_and_values_in_q8_cost() {
+    let call = ["score", "--cpu", "-f", "docs/problems.txt", "-c", "25", "--steps", "1,8", "--json"];
+    let found = printed(&[&call[..], &["--kv-dtype", "q8", "--against-kv", "f32"]].concat());
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    let table = figure("docs/experiments.md", "keys-and-values");
+    let row = table.lines().find(|line| line.starts_with("| `q8` |")).expect("a row");
+    for steps in found["rows"].as_array().expect("rows") {
+        let number = |name: &str| steps[name].as_f64().expect("a number");
+        for shown in [format!("{:.4}", number("nll")), format!("{:.1e}", number("kl"))] {
+            assert!(row.contains(&shown), "{shown} is not in {row}");
+        }
+    }
+}
+
+#[trial(full)]
+fn the_readme_shows_how_often_the_demo_is_right() {
+    let found = printed(&["sweep", "--cpu", "--split", "--steps", "1,4", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    let table = figure("README.md", "hard-problems");
+    for task in ["cups", "dial", "clock"] {
+        let row = table.lines().find(|line| line.starts_with(&format!("| {task} |"))).expect("a row");
+        let cells: Vec<f64> = row.split('|').filter_map(|cell| cell.trim().parse().ok()).collect();
+        for (steps, place) in [(1, 0), (4, 2)] {
+            let rows = found["rows"].as_array().expect("rows");
+            let right = rows.iter().find(|it| it["task"] == format!("{task}, hard") && it["steps"] == steps);
+            let right = right.and_then(|it| it["accuracy"].as_f64()).expect("a row");
+            assert!(
+                (100.0 * right - cells[place]).abs() < 0.06,
+                "{task}, {steps} steps: {right}, shown {}",
+                cells[place]
+            );
+        }
+    }
+}
