@@ -30,7 +30,7 @@ const NAMED: usize = 8;
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
     /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, a short name such as huginn-0125, or
-    /// synthetic:SHAPE for random weights (synthetic:huginn-0125, synthetic:n_embd=768,heads=8); without it, or as demo, the embedded demo
+    /// synthetic:SHAPE for random weights (synthetic:huginn-0125, synthetic:ouro-1.4b, synthetic:n_embd=768,heads=8); without it, or as demo, the embedded demo
     #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
     model: Option<Which>,
 }
@@ -89,7 +89,9 @@ impl ModelArgument {
     /// The same for a verb that needs a shape more than a model: a published model that is not in the cache stands for random weights of its shape, with a note.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
         match &self.model {
-            Some(Which::Hub(name)) if hub::find(name).is_err() => match hub::known::shape(name.repo()) {
+            Some(Which::Hub(name)) if hub::find(name).is_err() => match hub::known::of(name.repo())
+                .map(|known| known.name)
+            {
                 Some(shape) => {
                     remark!("note: {name} is not in the Hugging Face cache, so these are random weights of its shape");
                     Which::Synthetic(shape.to_owned()).source()

@@ -52,6 +52,16 @@ impl Fields {
         }
     }
 
+    /// Fields of parts that are not implemented: each must be absent, null, false or 0.
+    pub(crate) fn absent(&self, fields: &[&'static str]) -> Result<()> {
+        let on =
+            |field: &&&'static str| self.get(field).is_some_and(|value| *value != false && value.as_f64() != Some(0.0));
+        match fields.iter().find(on) {
+            Some(field) => Err(self.unsupported(field, "absent, null, false or 0")),
+            None => Ok(()),
+        }
+    }
+
     /// A string; anything else counts as absent.
     pub(crate) fn text(&self, field: &str) -> Option<String> {
         self.get(field).and_then(Value::as_str).map(str::to_owned)

@@ -98,7 +98,8 @@ mod workspace;
 
 pub use ahead::{Pipeline, Speculate};
 pub use arch::{
-    Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rotary, Spec, SpecialIds, Start, Steps, architectures,
+    Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
+    architectures, published,
 };
 pub use batch::{Batch, BatchOptions, SequenceId};
 pub use chat::{ChatTemplate, Message};

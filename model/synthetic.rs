@@ -12,7 +12,7 @@ use ruminate_shaders::Threefry;
 use ruminate_shaders::weight::RandomWeight;
 use serde_json::{Map, Value, json};
 
-use crate::arch::{Drawn, Entry, Manifest, Spec, Start, presets};
+use crate::arch::{Drawn, Entry, Manifest, Spec, Start, shapes};
 use crate::error::{Error, Result};
 use crate::source::Source;
 
@@ -73,7 +73,7 @@ impl Synthetic {
     /// # Errors
     /// [`Error::Option`] for a word that is none of these, [`Error::Unsupported`] for a value that makes no model.
     pub fn parse(spec: &str) -> Result<Self> {
-        let names = presets().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+        let names = shapes().map(|(_, published)| published.name).collect::<Vec<_>>().join(", ");
         let wrong = |value: &str| Error::Option {
             name: "synthetic model",
             value: format!("`{value}`; published shapes are {names}"),
@@ -83,8 +83,9 @@ impl Synthetic {
         if words().next().is_none() {
             return Err(wrong(spec));
         }
-        let named = words().find_map(|word| presets().find(|(_, name)| *name == word));
-        let (arch, preset) = named.or_else(|| presets().next()).ok_or_else(|| wrong(spec))?;
+        let named = words().find_map(|word| shapes().find(|(_, published)| published.name == word));
+        let (arch, published) = named.or_else(|| shapes().next()).ok_or_else(|| wrong(spec))?;
+        let preset = published.name;
         let mut given = Map::new();
         let mut seed = 0;
         for word in words().filter(|word| *word != preset) {

@@ -23,6 +23,8 @@ pub(super) struct Settings {
     pub(super) system: Option<String>,
     /// Whether special tokens that a message spells become those tokens.
     pub(super) parse_special: bool,
+    /// Variables of the chat template.
+    pub(super) variables: serde_json::Map<String, serde_json::Value>,
     /// Whether figures follow every answer.
     pub(super) stats: bool,
     /// Whether notes are left out.
@@ -144,7 +146,13 @@ impl Conversation {
 
     /// The conversation as tokens, up to where the answer begins.
     fn tokens(&self, template: &ChatTemplate) -> Result<Vec<u32>, Error> {
-        template.encode(self.model.tokenizer(), &self.whole(), true, self.settings.parse_special)
+        template.encode_with(
+            self.model.tokenizer(),
+            &self.whole(),
+            true,
+            self.settings.parse_special,
+            &self.settings.variables,
+        )
     }
 
     fn answer(&mut self, interrupt: &Interrupt) -> Result<Answer> {

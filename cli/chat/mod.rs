@@ -13,6 +13,7 @@ use anstyle::Style;
 use anyhow::Result;
 use clap::Args;
 use ruminate::{Error, Spec, StopReason};
+use serde_json::{Map, Value};
 
 use self::command::{Command, HELP};
 use self::conversation::{Answer, Conversation, Settings};
@@ -37,6 +38,9 @@ pub(crate) struct Chat {
     /// Let special tokens that a message spells, as <|end_turn|>, act as such: by default only those of the chat template do, so that no message can forge a turn
     #[arg(long, help_heading = "Input")]
     parse_special: bool,
+    /// Variables for the chat template, as a JSON object: '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON", value_parser = variables, help_heading = "Input")]
+    chat_template_kwargs: Option<Map<String, Value>>,
     /// Don't remember typed lines in a file
     #[arg(long, help_heading = "Input")]
     no_history: bool,
@@ -54,6 +58,12 @@ pub(crate) struct Chat {
     quiet: bool,
 }
 
+/// Parser of `--chat-template-kwargs`.
+fn variables(text: &str) -> std::result::Result<Map<String, Value>, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("not a JSON object such as {{\"enable_thinking\": false}}: {error}"))
+}
+
 /// Runs the verb.
 pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
@@ -67,6 +77,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
         generate: options.generation.generate(&model, options.quiet)?,
         system: options.system.as_deref().map(unescape),
         parse_special: options.parse_special,
+        variables: options.chat_template_kwargs.clone().unwrap_or_default(),
         stats: options.stats,
         quiet: options.quiet,
         // Whoever types sees that an answer was stopped before saying more; a script goes on, so there the second Ctrl-C leaves.

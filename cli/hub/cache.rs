@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use hf_hub::Cache;
 
 use super::environment;
-use super::known::KNOWN;
 use super::name::ModelName;
 use crate::exit::NoModel;
+use ruminate::published;
 
 /// The folder of a model's files.
 ///
@@ -41,7 +41,7 @@ fn missing(cache: &Path, name: &ModelName) -> String {
 
 /// What to do about a name without an owner, as only the hub's first models have.
 fn ownerless() -> String {
-    let short: Vec<_> = KNOWN.iter().map(|known| known.short).collect();
+    let short: Vec<_> = published().into_iter().map(|known| known.name).collect();
     format!("give a folder, owner/name, or one of the short names: {}", short.join(", "))
 }
 

@@ -23,7 +23,6 @@ use indicatif::DecimalBytes;
 use ruminate::Spec;
 
 use crate::exit::Done;
-use crate::hub::known::KNOWN;
 use crate::hub::{ModelName, lookup};
 use crate::interrupt::Interrupt;
 use crate::words::counted;
@@ -113,10 +112,10 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
 /// Lists the published models that run here.
 fn list(settings: &Settings) -> Result<Done> {
     let mut out = std::io::stdout().lock();
-    for known in &KNOWN {
+    for known in ruminate::published() {
         let name: ModelName = known.repo.parse().map_err(|problem: String| anyhow!(problem))?;
         let state = if lookup(&settings.cache, &name).is_some() { "in the cache" } else { "not in the cache" };
-        writeln!(out, "{}  {}  {}  {state}", known.short, known.repo, known.about)?;
+        writeln!(out, "{:<24}  {:<50}  {}  {state}", known.name, known.repo, known.about)?;
     }
     Ok(Done::Complete)
 }

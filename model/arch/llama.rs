@@ -8,6 +8,9 @@ use super::spec::{Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rot
 use crate::error::Result;
 use crate::fields::Fields;
 
+/// Caps on logits, as Gemma has them.
+pub(super) const SOFT_CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
+
 /// Rotary position embedding of a configuration: `rope_theta` and `rope_scaling`, or both in `rope_parameters`.
 pub(super) fn rotary(fields: &Fields, pairs: Pairs) -> Result<Rotary> {
     let together = fields.inner("rope_parameters")?;
@@ -46,11 +49,8 @@ fn llama3(scaling: &Fields) -> Result<Option<Llama3Scaling>> {
 /// Specification from the common fields. `steps`: number of loops in training.
 pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post: PostNorm) -> Result<Spec> {
     fields.one_of("hidden_act", &["silu"])?;
-    for field in ["attention_bias", "mlp_bias"] {
-        if fields.flag(field)?.unwrap_or(false) {
-            return Err(fields.unsupported(field, "false"));
-        }
-    }
+    fields.absent(&["attention_bias", "mlp_bias"])?;
+    fields.absent(&SOFT_CAPS)?;
     if fields.flag("use_sliding_window")?.unwrap_or(false) {
         return Err(fields.unsupported("use_sliding_window", "false: every position sees all positions before it"));
     }

@@ -60,8 +60,8 @@ pub(crate) trait Architecture: Sync {
     /// How it names what a pass computes.
     fn names(&self, spec: &Spec) -> Names;
 
-    /// Names of published models whose shapes can be made with random weights.
-    fn presets(&self) -> &'static [&'static str];
+    /// Published models.
+    fn published(&self) -> &'static [Published];
 
     /// Sets a field of a shape, by its name in `config.json` or a short one, to a number or flag; whether there is such a field.
     fn set(&self, name: &str, text: &str, fields: &mut Map<String, Value>) -> bool;
@@ -70,9 +70,26 @@ pub(crate) trait Architecture: Sync {
     fn shape(&self, preset: &str, given: Map<String, Value>) -> Map<String, Value>;
 }
 
-/// Every published shape, and its architecture.
-pub(crate) fn presets() -> impl Iterator<Item = (&'static dyn Architecture, &'static str)> {
-    ARCHITECTURES.iter().flat_map(|arch| arch.presets().iter().map(|preset| (*arch, *preset)))
+/// Published model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Short name, which is also that of a synthetic model of its shape.
+    pub name: &'static str,
+    /// Owner and name on the Hugging Face Hub.
+    pub repo: &'static str,
+    /// Size and origin.
+    pub about: &'static str,
+}
+
+/// Published models that can be loaded.
+#[must_use]
+pub fn published() -> Vec<Published> {
+    shapes().map(|(_, published)| *published).collect()
+}
+
+/// Published models, each with its architecture.
+pub(crate) fn shapes() -> impl Iterator<Item = (&'static dyn Architecture, &'static Published)> {
+    ARCHITECTURES.iter().flat_map(|arch| arch.published().iter().map(|published| (*arch, published)))
 }
 
 /// Sets a field that `known` has, by itself or by its short name, to a number or flag.

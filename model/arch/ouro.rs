@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Architecture;
 use super::llama;
 use super::manifest::Manifest;
 use super::names::Names;
 use super::spec::{PostNorm, Spec};
 use super::stored::Stored;
+use super::{Architecture, Published};
 use crate::error::Result;
 use crate::fields::Fields;
 
@@ -51,8 +51,29 @@ impl Architecture for Ouro {
         Names { norms: norms.map(Some), ..llama::NAMES }
     }
 
-    fn presets(&self) -> &'static [&'static str] {
-        &["ouro-1.4b", "ouro-2.6b"]
+    fn published(&self) -> &'static [Published] {
+        &[
+            Published {
+                name: "ouro-1.4b",
+                repo: "ByteDance/Ouro-1.4B",
+                about: "1.4 billion parameters, downloads 2.9 GB (https://arxiv.org/abs/2510.25741)",
+            },
+            Published {
+                name: "ouro-1.4b-thinking",
+                repo: "ByteDance/Ouro-1.4B-Thinking",
+                about: "the same, tuned to reason before it answers",
+            },
+            Published {
+                name: "ouro-2.6b",
+                repo: "ByteDance/Ouro-2.6B",
+                about: "2.7 billion parameters, downloads 5.3 GB (https://arxiv.org/abs/2510.25741)",
+            },
+            Published {
+                name: "ouro-2.6b-thinking",
+                repo: "ByteDance/Ouro-2.6B-Thinking",
+                about: "the same, tuned to reason before it answers",
+            },
+        ]
     }
 
     fn set(&self, name: &str, text: &str, fields: &mut Map<String, Value>) -> bool {
@@ -67,7 +88,7 @@ impl Architecture for Ouro {
             "vocab_size": 49_152,
             "hidden_size": 2048,
             "intermediate_size": 5632,
-            "num_hidden_layers": if preset == "ouro-2.6b" { 48 } else { 24 },
+            "num_hidden_layers": if preset.starts_with("ouro-2.6b") { 48 } else { 24 },
             "num_attention_heads": 16,
             "num_key_value_heads": 16,
             "head_dim": 128,

@@ -3,12 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Architecture;
 use super::llama;
 use super::manifest::{Builder, Drawn, Layout, Manifest, NormPlace, Part, Role, Section};
 use super::names::Names;
 use super::spec::{Layers, Norms, OuterNorms, Pairs, PostNorm, Rotary, Spec, SpecialIds, Start, Steps};
 use super::stored::Stored;
+use super::{Architecture, Published};
 use crate::error::Result;
 use crate::fields::Fields;
 
@@ -40,6 +40,7 @@ impl Architecture for Raven {
         if fields.flag("bias")?.unwrap_or(false) {
             return Err(fields.unsupported("bias", "false"));
         }
+        fields.absent(&llama::SOFT_CAPS)?;
         if fields.number("test_time_noise")?.unwrap_or(0.0) != 0.0 {
             return Err(fields.unsupported("test_time_noise", "0"));
         }
@@ -192,8 +193,24 @@ impl Architecture for Raven {
         }
     }
 
-    fn presets(&self) -> &'static [&'static str] {
-        &["huginn-0125", "recurrent-llama-3.2-1b", "recurrent-tinyllama-1.1b"]
+    fn published(&self) -> &'static [Published] {
+        &[
+            Published {
+                name: "huginn-0125",
+                repo: "tomg-group-umd/huginn-0125",
+                about: "3.5 billion parameters, downloads 14.3 GB (https://arxiv.org/abs/2502.05171)",
+            },
+            Published {
+                name: "recurrent-llama-3.2-1b",
+                repo: "smcleish/Recurrent-Llama-3.2-train-recurrence-32",
+                about: "1.4 billion parameters, downloads 5.5 GB (https://arxiv.org/abs/2511.07384)",
+            },
+            Published {
+                name: "recurrent-tinyllama-1.1b",
+                repo: "smcleish/Recurrent-TinyLlama-3T-train-recurrence-32",
+                about: "0.8 billion parameters, downloads 3.4 GB (https://arxiv.org/abs/2511.07384)",
+            },
+        ]
     }
 
     fn set(&self, name: &str, text: &str, fields: &mut Map<String, Value>) -> bool {

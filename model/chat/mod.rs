@@ -136,8 +136,23 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         parse_special: bool,
     ) -> Result<Vec<u32>> {
+        self.encode_with(tokenizer, messages, add_generation_prompt, parse_special, &Map::new())
+    }
+
+    /// The same, with further variables for the template: see [`Self::render_with`].
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        parse_special: bool,
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>> {
         if parse_special {
-            let text = self.render(messages, add_generation_prompt)?;
+            let text = self.render_with(messages, add_generation_prompt, variables)?;
             return tokenizer.encode(&text, Specials::None);
         }
         let special = tokenizer.special();
@@ -148,7 +163,7 @@ impl ChatTemplate {
             .iter()
             .map(|Message { role, content }| Message { role: covered(role), content: covered(content) })
             .collect();
-        let text = self.render(&covered, add_generation_prompt)?;
+        let text = self.render_with(&covered, add_generation_prompt, variables)?;
         tokenizer.encode_with(&text, Specials::None, true, &shield)
     }
 

@@ -5,6 +5,7 @@ mod checkpoint;
 mod config;
 mod embedding;
 mod family;
+mod family_table;
 mod folders;
 mod quantize;
 mod score;
