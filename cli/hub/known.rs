@@ -10,6 +10,7 @@ pub(crate) struct Known {
     /// Shape of a synthetic model of the same size.
     pub(crate) shape: &'static str,
     /// Size and origin.
+    #[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "`pull --list` shows it"))]
     pub(crate) about: &'static str,
 }
 
