@@ -71,7 +71,7 @@ impl ModelArgument {
         self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Which::source)
     }
 
-    /// The same for a verb that needs no weights: of a model of the hub that is not in the cache, its headers are fetched.
+    /// Files of the model for a verb that needs no weights: the headers of a model of the hub that is not in the cache are fetched.
     #[cfg(feature = "pull")]
     pub(crate) fn source_or_headers(&self) -> Result<Source> {
         match &self.model {
@@ -80,13 +80,14 @@ impl ModelArgument {
         }
     }
 
-    /// The same for a verb that needs no weights. This build cannot fetch headers.
+    /// Files of the model for a verb that needs no weights. This build cannot fetch headers.
     #[cfg(not(feature = "pull"))]
     pub(crate) fn source_or_headers(&self) -> Result<Source> {
         self.source()
     }
 
-    /// The same for a verb that needs a shape more than a model: a published model that is not in the cache stands for random weights of its shape, with a note.
+    /// Files of the model for a verb that needs a shape more than a model: a published model that is not in the cache stands for random weights of its shape, with
+    /// a note.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
         match &self.model {
             Some(Which::Hub(name)) if hub::find(name).is_err() => match hub::known::of(name.repo())

@@ -139,7 +139,8 @@ impl CacheOptions {
         self.kv_dtype.unwrap_or(Dtype::Bf16)
     }
 
-    /// The same where states are looked at: in bf16, rounding moves them for ever, which looks like an orbit of the model's.
+    /// How keys and values are held where states are looked at: in f32 by default, since rounding to bf16 moves states for ever, which looks like an orbit of
+    /// the model's.
     pub(crate) fn exact_kv_dtype(&self) -> Dtype {
         self.kv_dtype.unwrap_or(Dtype::F32)
     }

@@ -84,7 +84,7 @@ mod tests {
     use super::is_right;
 
     #[test]
-    fn an_answer_that_was_cut_behind_its_word_is_right() {
+    fn an_answer_that_was_cut_after_its_word_is_right() {
         assert!(is_right(" A.", " A.") && is_right(" A", " A."));
         assert!(!is_right(" AB", " A.") && !is_right("", " A.") && !is_right(" A. B", " A."));
     }

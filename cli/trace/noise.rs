@@ -1,4 +1,4 @@
-//! How exactly states are known: what rounding alone moves them by, however often they are iterated.
+//! Noise floor of a trace: the distance by which rounding alone moves states, however often they are iterated.
 
 use ruminate::trace::Trace;
 use ruminate::{Arithmetic, Dtype};
@@ -11,7 +11,7 @@ pub(super) fn floor(trace: &Trace, kv_dtype: Dtype, products: Arithmetic) -> f32
     ends.map(norm).fold(0.0, f32::max) * of_cache(kv_dtype).max(of_products(products))
 }
 
-/// What states are known to if everything is computed in f32: some of the last places of its sums.
+/// Relative error of states if everything is computed in f32: some units in the last place of its sums.
 const F32: f32 = 1.0 / (1 << 22) as f32;
 
 /// Relative error of keys and values: the distance of one number to the next, and in blocks with a common factor that of the largest.
@@ -24,7 +24,7 @@ fn of_cache(dtype: Dtype) -> f32 {
     }
 }
 
-/// The same for what products are made of.
+/// Relative error of products in an arithmetic mode.
 fn of_products(products: Arithmetic) -> f32 {
     match products {
         Arithmetic::F32 => F32,

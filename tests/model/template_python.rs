@@ -140,3 +140,13 @@ fn the_content_of_messages_reaches_the_template_unchanged_in_length() -> Result<
     assert_eq!(tokenizer.decode(&found, false), "8<|p");
     Ok(())
 }
+
+/// Python's names may have letters of any language, and so may Jinja's.
+#[trial]
+fn names_need_not_be_ascii() -> Result<()> {
+    let template =
+        "{% set größe = 'a' %}{% macro 挨拶(имя) %}{{ größe ~ имя }}{% endmacro %}{{ 挨拶(messages[0].content) }}";
+    assert_eq!(rendered(template, &[message("user", "x")], &[])??, "ax");
+    assert!(rendered("{% set ½ = 1 %}", &[message("user", "x")], &[])?.is_err());
+    Ok(())
+}

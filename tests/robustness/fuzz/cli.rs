@@ -124,7 +124,11 @@ impl Calls {
             Command::new(&self.program)
         };
         // Without a driver, so that it is the same everywhere.
-        command.env("VK_DRIVER_FILES", "/none.json").env("VK_ICD_FILENAMES", "/none.json").env("HOME", home);
+        command
+            .env("VK_DRIVER_FILES", "/none.json")
+            .env("VK_ICD_FILENAMES", "/none.json")
+            .env("HOME", home)
+            .env("HF_HUB_OFFLINE", "1");
         command.args(&self.arguments).current_dir(home);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (mut stdin, input) = (child.stdin.take().context("stdin is piped")?, self.input.clone());
