@@ -43,7 +43,7 @@ fn a_short_name_stands_for_its_repository_in_every_verb() {
     let (code, shown, errors) = call(&cache, &["run", "--cpu", "-q", "--steps=1", "-n=1", "-m", "huginn-0125", "x"]);
     assert!(code == 0 && !shown.is_empty(), "{errors}");
     let (code, shown, errors) = call(&cache, &[&["bench", "-m", "huginn-0125"], &few[..]].concat());
-    assert!(code == 0 && shown.starts_with("n_embd 96,") && !errors.contains("random weights"), "{shown}{errors}");
+    assert!(code == 0 && shown.starts_with("width 96,") && !errors.contains("random weights"), "{shown}{errors}");
     let (code, shown, _) = call(&cache, &["inspect", "-m", "huginn-0125"]);
     assert!(code == 0 && shown.contains("432,480 parameters"), "{shown}");
 }
@@ -64,7 +64,7 @@ fn a_bench_of_a_published_model_needs_no_download() {
     let cache = Folder::new().expect("a folder");
     let line = ["bench", "--cpu", "--only=kernels", "--kernel=select", "--rows=1", "-r=1", "-m", "huginn-0125"];
     let (code, shown, errors) = call(&cache, &line);
-    assert!(code == 0 && shown.starts_with("n_embd 5280,"), "{shown}{errors}");
+    assert!(code == 0 && shown.starts_with("width 5280,"), "{shown}{errors}");
     assert!(errors.contains("not in the Hugging Face cache, so these are random weights of its shape"), "{errors}");
 }
 
@@ -72,11 +72,15 @@ fn a_bench_of_a_published_model_needs_no_download() {
 fn pull_lists_the_published_models() {
     let cache = Folder::new().expect("a folder");
     let (code, shown, errors) = call(&cache, &["pull", "--list"]);
-    assert!(code == 0 && shown.lines().count() == 1, "{shown}{errors}");
-    assert!(shown.starts_with("huginn-0125  tomg-group-umd/huginn-0125  ") && shown.ends_with("  not in the cache\n"));
+    assert!(code == 0 && shown.lines().count() == ruminate::published().len(), "{shown}{errors}");
+    let of = |shown: &str, name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    let huginn = of(&shown, "huginn-0125 ");
+    assert!(huginn.contains("  tomg-group-umd/huginn-0125  ") && huginn.ends_with("  not in the cache"), "{shown}");
+    assert!(of(&shown, "ouro-1.4b ").contains("  ByteDance/Ouro-1.4B  "), "{shown}");
     cached(&cache);
     let (_, shown, _) = call(&cache, &["pull", "--list"]);
-    assert!(shown.ends_with(")  in the cache\n"), "{shown}");
+    assert!(of(&shown, "huginn-0125 ").ends_with(")  in the cache"), "{shown}");
+    assert!(of(&shown, "ouro-1.4b ").ends_with("  not in the cache"), "{shown}");
     assert_eq!(call(&cache, &["pull"]).0, 2);
     assert_eq!(call(&cache, &["pull", "--list", "a/b"]).0, 2);
 }
