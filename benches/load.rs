@@ -100,7 +100,7 @@ fn load(source: &Source, device: &Device) -> Result<(), Error> {
 
 /// Reads every matrix and rounds it to bf16, in blocks that the threads take in turn; the bytes read.
 fn read_and_round(source: &Source) -> Result<usize, Box<dyn std::error::Error>> {
-    let checkpoint = Checkpoint::for_config(source, &ruminate::Config::open(source)?)?;
+    let checkpoint = Checkpoint::for_config(source, &ruminate::Spec::open(source)?)?;
     let names: Vec<String> = checkpoint.tensors().map(|tensor| tensor.name.clone()).collect();
     let tensors: Vec<_> =
         names.iter().filter_map(|name| checkpoint.tensor(name)).filter(|it| it.shape.len() == 2).collect();

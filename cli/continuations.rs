@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ruminate::{Config, Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions};
+use ruminate::{Continuation, Error, Likelihood, LikelihoodOptions, SessionOptions, Spec};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -32,13 +32,13 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
         options.model.argument.note_demo(choices.iter().map(|(_, choice)| choice.context.as_str()));
     }
     let source = options.model.argument.source()?;
-    let config = Config::open(&source)?;
+    let spec = Spec::open(&source)?;
     let device = options.device.open(options.model.products(), options.json)?;
     let session = SessionOptions {
         context: options.ctx_size,
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        ..options.cache.session(&config)?
+        ..options.cache.session(&spec)?
     };
     let model = options.model.load(&source, &device, session.clone(), options.json)?;
     let place = |line: &usize| format!("{}, line {line}", file.display());
@@ -50,7 +50,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
             lines.push(line);
         }
     }
-    let depths = if options.steps.is_empty() { vec![config.mean_recurrence] } else { options.steps.clone() };
+    let depths = if options.steps.is_empty() { vec![spec.steps.default] } else { options.steps.clone() };
     let of = |steps| asked.len() as u64 * model.bytes_per_token(steps);
     let work = depths.iter().map(|&steps| of(steps)).sum();
     let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::doctor::{Finding, Whole, examine, examine_demo, round_trip};
-use ruminate::{Arithmetic, Config, Device, Dtype, Extent, KERNELS, KvShare, Synthetic};
+use ruminate::{Arithmetic, Device, Dtype, Extent, KERNELS, KvShare, Spec, Synthetic};
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
@@ -38,7 +38,7 @@ const WHY: &str = "the doctor compares a device with the CPU reference";
 /// What was found out.
 struct Report {
     device: Device,
-    config: Config,
+    spec: Spec,
     findings: Vec<Finding>,
     whole: std::result::Result<Whole, ruminate::Error>,
     round_trip: Option<Duration>,
@@ -46,14 +46,14 @@ struct Report {
 
 /// Runs the verb.
 pub(crate) fn doctor(options: &Doctor) -> Result<Done> {
-    let config = match options.model.is_some() {
-        true => Config::open(&options.model.source()?)?,
-        false => Synthetic::parse("huginn-0125")?.config().clone(),
+    let spec = match options.model.is_some() {
+        true => Spec::open(&options.model.source()?)?,
+        false => Synthetic::parse("huginn-0125")?.spec().clone(),
     };
     let device = options.device.open_gpu(Arithmetic::F32, WHY)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("examining {bar:30} {pos}/{len} {msg}")?);
-    let findings = examine(&device, KERNELS, &config, Dtype::Bf16, &mut |finding, at, total| {
+    let findings = examine(&device, KERNELS, &spec, Dtype::Bf16, &mut |finding, at, total| {
         bar.set_length(total as u64);
         bar.set_position(at as u64);
         bar.set_message(finding.kernel);
@@ -61,7 +61,7 @@ pub(crate) fn doctor(options: &Doctor) -> Result<Done> {
     bar.finish_and_clear();
     let whole = examine_demo(&device);
     let round_trip = round_trip(&device).ok();
-    let report = Report { device, config, findings, whole, round_trip };
+    let report = Report { device, spec, findings, whole, round_trip };
     let mut out = std::io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &report.json())?;
@@ -129,9 +129,9 @@ impl Report {
         if let Some(available) = memory.available {
             let whose = if memory.shared { " of the host's memory" } else { "" };
             write!(out, "{:.1} GB{whose} free", available as f64 / 1e9)?;
-            let steps = self.config.mean_recurrence;
+            let steps = self.spec.steps.default;
             let session = Extent { context: 0, steps, kv_dtype: Dtype::Bf16, share: KvShare::None };
-            let context = self.config.longest_context(Dtype::Bf16, session, &self.device.caps(), memory);
+            let context = self.spec.longest_context(Dtype::Bf16, session, &self.device.caps(), memory);
             match context {
                 Some(context) => {
                     writeln!(
@@ -226,7 +226,7 @@ impl Report {
             })),
             "memory": {"total_bytes": self.device.memory().total, "available_bytes": self.device.memory().available},
             "round_trip_microseconds": self.round_trip.map(|time| time.as_secs_f64() * 1e6),
-            "model": self.config,
+            "model": self.spec,
             "passed": self.problem().is_none(),
             "problem": self.problem(),
             "demo_error": self.whole.as_ref().ok().map(|whole| finite(whole.error)),

@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use ruminate::{
-    AdapterSummary, Checkpoint, Config, Device, Dtype, Dtypes, Expected, Extent, KvShare, OpenOptions, Precision,
-    Source, TensorInfo, UnusedTensor, adapters,
+    AdapterSummary, Checkpoint, Device, Dtype, Dtypes, Expected, Extent, KvShare, OpenOptions, Precision, Source, Spec,
+    TensorInfo, UnusedTensor, adapters,
 };
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ const READ: &str = "weights read per token";
 
 /// What is known of a checkpoint.
 struct Survey {
-    config: Config,
+    spec: Spec,
     tensors: Vec<TensorInfo>,
     /// Ways of holding the weights that are shown.
     held: Vec<Dtypes>,
@@ -94,8 +94,8 @@ pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
 
 impl Survey {
     fn of(source: &Source, asked: Option<&Precision>, kv_dtype: Dtype) -> Result<Self> {
-        let config = Config::open(source)?;
-        let tied = config.tie_embeddings;
+        let spec = Spec::open(source)?;
+        let tied = spec.tied_head;
         let usual = || HELD.map(Dtypes::from).to_vec();
         let mut unread = tied;
         let mut unused = Vec::new();
@@ -108,33 +108,33 @@ impl Survey {
                     shape: tensor.shape,
                     file: "made on the device".to_owned(),
                 };
-                let read = made.config().tensors().into_iter().filter(|it| !(tied && it.name == "lm_head.weight"));
-                let held = asked.map(|asked| asked.dtypes(&config)).transpose()?;
+                let read = made.spec().tensors().into_iter().filter(|tensor| made.spec().reads(&tensor.name));
+                let held = asked.map(|asked| asked.dtypes(&spec)).transpose()?;
                 (read.map(stored).collect(), held.map_or_else(usual, |held| vec![held]))
             }
             _ => {
-                let checkpoint = Checkpoint::for_config(source, &config)?;
+                let checkpoint = Checkpoint::for_config(source, &spec)?;
                 unread &= !checkpoint.is_quantised();
                 unused = checkpoint.unused().to_vec();
                 let one = asked.is_some() || checkpoint.is_quantised();
-                let held = checkpoint.dtypes(&config, &asked.cloned().unwrap_or_default())?;
+                let held = checkpoint.dtypes(&spec, &asked.cloned().unwrap_or_default())?;
                 (checkpoint.tensors().cloned().collect(), if one { vec![held] } else { usual() })
             }
         };
         let mut depths = DEPTHS.to_vec();
-        depths.push(config.mean_recurrence);
+        depths.push(spec.steps.default);
         depths.sort_unstable();
         depths.dedup();
         let cpu = Device::cpu();
-        let twins = Place::new(&config, (&held, kv_dtype), cpu.name(), cpu.caps(), cpu.memory());
+        let twins = Place::new(&spec, (&held, kv_dtype), cpu.name(), cpu.caps(), cpu.memory());
         let devices = adapters(OpenOptions::default().backends);
-        let place = |it: &AdapterSummary| Place::new(&config, (&held, kv_dtype), &it.name, it.caps, it.memory);
+        let place = |it: &AdapterSummary| Place::new(&spec, (&held, kv_dtype), &it.name, it.caps, it.memory);
         let devices = devices.iter().map(place).chain([twins]).collect();
-        Ok(Self { unread, unused, held, kv_dtype, config, tensors, depths, devices })
+        Ok(Self { unread, unused, held, kv_dtype, spec, tensors, depths, devices })
     }
 
     fn parameters(&self) -> u64 {
-        let counted = self.tensors.iter().filter(|tensor| tensor.name != "freqs_cis");
+        let counted = self.tensors.iter().filter(|tensor| self.spec.is_parameter(&tensor.name));
         counted.map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
     }
 
@@ -146,8 +146,8 @@ impl Survey {
 
     /// Bytes of keys and values per position, by how steps share slots: the strategy, the authors' name for it, bytes.
     fn sharing(&self, steps: u32) -> Vec<(&'static str, &'static str, u64)> {
-        let kept = |share| self.config.kv_bytes_per_token(steps, self.kv_dtype, share);
-        let layers = self.config.n_layers_in_recurrent_block;
+        let kept = |share| self.spec.kv_bytes_per_token(steps, self.kv_dtype, share);
+        let layers = self.spec.layers.core;
         let mut all = vec![
             ("every step", "full", kept(KvShare::None)),
             ("first 8 steps and one more", "compress-anchor", kept(KvShare::Anchor)),
@@ -159,24 +159,24 @@ impl Survey {
     }
 
     fn print(&self, out: &mut impl Write, tensors: bool) -> Result<()> {
-        let c = &self.config;
+        let c = &self.spec;
         writeln!(
             out,
             "model      {} layers before, {} in the loop, {} after; {} wide, {} heads of {}, MLP {}, {} tokens, context {}, trained for {}",
-            c.n_layers_in_prelude,
-            c.n_layers_in_recurrent_block,
-            c.n_layers_in_coda,
-            c.n_embd,
-            c.n_heads,
+            c.layers.before,
+            c.layers.core,
+            c.layers.after,
+            c.width,
+            c.heads,
             c.head_dim,
-            c.intermediate_size,
-            c.vocab_size,
-            c.block_size,
-            counted(c.mean_recurrence, "step"),
+            c.hidden,
+            c.vocab,
+            c.context,
+            counted(c.steps.default, "step"),
         )?;
         let stored =
             self.stored().iter().map(|(dtype, bytes)| format!("{} {}", size(*bytes), dtype.name())).collect::<Vec<_>>();
-        let copy = match (c.tie_embeddings, self.unread) {
+        let copy = match (c.tied_head, self.unread) {
             (true, true) => "; the head is the embedding, a stored copy of it is not read",
             (true, false) => "; the head is the embedding",
             (false, _) => "",
@@ -216,7 +216,7 @@ impl Survey {
         writeln!(
             out,
             "\nwhat fits here at {}, every step's keys and values kept in {}",
-            counted(c.mean_recurrence, "step"),
+            counted(c.steps.default, "step"),
             self.kv_dtype.name()
         )?;
         for place in &self.devices {
@@ -261,7 +261,7 @@ impl Survey {
                 .collect();
             json!({
                 "steps": steps,
-                "weight_bytes_per_token": by_dtype(&|dtype| json!(self.config.weight_bytes_per_token(dtype, steps))),
+                "weight_bytes_per_token": by_dtype(&|dtype| json!(self.spec.weight_bytes_per_token(dtype, steps))),
                 "kv_bytes_per_position": shared,
             })
         };
@@ -280,10 +280,10 @@ impl Survey {
             })
         };
         json!({
-            "config": self.config,
+            "config": self.spec,
             "parameters": self.parameters(),
             "stored_bytes": self.stored().into_iter().map(|(dtype, bytes)| (dtype.name().to_owned(), json!(bytes))).collect::<serde_json::Map<_, _>>(),
-            "device_bytes": by_dtype(&|dtype| json!(self.config.weight_bytes(dtype))),
+            "device_bytes": by_dtype(&|dtype| json!(self.spec.weight_bytes(dtype))),
             "kv_dtype": self.kv_dtype.name(),
             "depths": self.depths.iter().map(depth).collect::<Vec<_>>(),
             "devices": self.devices.iter().map(device).collect::<Vec<_>>(),
@@ -295,15 +295,15 @@ impl Survey {
 
 impl Place {
     fn new(
-        config: &Config,
+        spec: &Spec,
         (held, kv_dtype): (&[Dtypes], Dtype),
         name: &str,
         caps: ruminate::Caps,
         memory: ruminate::Memory,
     ) -> Self {
-        let session = Extent { context: 0, steps: config.mean_recurrence, kv_dtype, share: KvShare::None };
+        let session = Extent { context: 0, steps: spec.steps.default, kv_dtype, share: KvShare::None };
         let fit = |&dtypes: &Dtypes| match dtypes.check(&caps) {
-            Ok(()) => config.longest_context(dtypes, session, &caps, memory).map_or(Fit::TooLarge, Fit::Context),
+            Ok(()) => spec.longest_context(dtypes, session, &caps, memory).map_or(Fit::TooLarge, Fit::Context),
             Err(_) => Fit::Refused,
         };
         Self {

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use clap::Args;
 use ruminate::{
-    Arithmetic, Checkpoint, Config, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session,
-    SessionOptions, Source, UnusedTensor,
+    Arithmetic, Checkpoint, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session, SessionOptions,
+    Source, Spec, UnusedTensor,
 };
 
 use crate::hub;
@@ -119,8 +119,8 @@ impl ModelOptions {
     }
 
     /// How random weights of a model of this configuration are to be held.
-    pub(crate) fn dtypes(&self, config: &Config) -> std::result::Result<Dtypes, Error> {
-        self.dtype.clone().unwrap_or_default().dtypes(config)
+    pub(crate) fn dtypes(&self, spec: &Spec) -> std::result::Result<Dtypes, Error> {
+        self.dtype.clone().unwrap_or_default().dtypes(spec)
     }
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
@@ -177,14 +177,14 @@ fn is_quantised(source: &Source) -> Result<bool> {
     if matches!(source, Source::Synthetic(_)) {
         return Ok(false);
     }
-    Ok(Checkpoint::for_config(source, &Config::open(source)?)?.is_quantised())
+    Ok(Checkpoint::for_config(source, &Spec::open(source)?)?.is_quantised())
 }
 
 /// A session, with a note if memory makes it shorter than the model allows.
 pub(crate) fn open_session(model: &Model, options: SessionOptions, quiet: bool) -> Result<Session> {
     let (asked, kv_dtype) = (options.context, options.kv_dtype);
     let session = model.session(options)?;
-    let usual = model.config().usual_context();
+    let usual = model.spec().usual_context();
     if asked.is_none() && session.context() < usual && !quiet {
         let more = if kv_dtype == Dtype::Q8 { "" } else { ", and --kv-dtype q8 more of that" };
         remark!(

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
-    Config, Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvStrategy, MAX_STEPS,
-    Model, Noise, PrefillExit, SessionOptions,
+    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvStrategy, MAX_STEPS, Model,
+    Noise, PrefillExit, SessionOptions, Spec, Start,
 };
 
 use crate::ahead::AheadOptions;
@@ -61,11 +61,12 @@ pub(crate) struct GenerationOptions {
 #[derive(Args)]
 pub(crate) struct ExitOptions {
     /// Stop iterating a token once it has settled, after --steps at the latest: latent-diff or cosine look at the state; kl, minp-kl, entropy-diff or
-    /// argmax-stability at the next token
+    /// argmax-stability at the next token; gate asks the exit gate that Ouro has learned (with gate,posthoc all steps are computed, and the state is chosen
+    /// afterwards, as the authors do)
     #[arg(long, value_name = "CRITERION", value_parser = criteria(), help_heading = "Depth")]
-    pub(crate) exit: Option<Criterion>,
+    pub(crate) exit: Option<Exit>,
     /// What counts as settled: less than this [default: the authors', as latent-diff 0.03 or kl 0.001]; for argmax-stability so many checks with the same
-    /// token [default: 5]
+    /// token [default: 5]; for gate this probability of having left [default: 0.9]
     #[arg(long, value_name = "X", requires = "exit", help_heading = "Depth")]
     pub(crate) exit_threshold: Option<f32>,
     /// Steps before the first check
@@ -82,7 +83,7 @@ pub(crate) struct ExitOptions {
 impl ExitOptions {
     /// What the flags ask for.
     pub(crate) fn exit(&self) -> Option<Exit> {
-        let usual = Exit::new(self.exit?);
+        let usual = self.exit?;
         Some(Exit {
             threshold: self.exit_threshold.unwrap_or(usual.threshold),
             min_steps: self.min_steps,
@@ -94,11 +95,13 @@ impl ExitOptions {
 }
 
 /// What `--exit` may say.
-fn criteria() -> impl TypedValueParser<Value = Criterion> {
-    let named =
-        |name: &String| Criterion::ALL.into_iter().find(|it| it.name() == name).unwrap_or(Criterion::LatentDiff);
-    PossibleValuesParser::new(Criterion::ALL.map(Criterion::name)).map(move |name| named(&name))
+fn criteria() -> impl TypedValueParser<Value = Exit> {
+    let names = Criterion::ALL.map(Criterion::name).into_iter().chain([POSTHOC]);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Exit>())
 }
+
+/// The exit gate with the authors' semantics.
+const POSTHOC: &str = "gate,posthoc";
 
 /// What `--continuous` may say.
 fn continuous() -> impl TypedValueParser<Value = Continuous> {
@@ -143,14 +146,14 @@ impl CacheOptions {
     }
 
     /// A session whose cache is as the flags ask, of a model of this configuration.
-    pub(crate) fn session(&self, config: &Config) -> std::result::Result<SessionOptions, Error> {
-        let KvStrategy { lookup, share } = self.strategy(config)?;
+    pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
+        let KvStrategy { lookup, share } = self.strategy(spec)?;
         Ok(SessionOptions { kv_dtype: self.kv_dtype(), lookup, share, ..SessionOptions::default() })
     }
 
     /// What the flags ask for, of a model of this configuration.
-    pub(crate) fn strategy(&self, config: &Config) -> std::result::Result<KvStrategy, Error> {
-        let named = KvStrategy::parse(&self.kv_lookup, config.n_layers_in_recurrent_block)?;
+    pub(crate) fn strategy(&self, spec: &Spec) -> std::result::Result<KvStrategy, Error> {
+        let named = KvStrategy::parse(&self.kv_lookup, spec.layers.core)?;
         Ok(KvStrategy { share: self.kv_share.unwrap_or(named.share), ..named })
     }
 }
@@ -170,9 +173,13 @@ f32; products=int8 rounds rows too and multiplies whole numbers, with weights in
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
-    pub(crate) fn session(&self, config: &Config) -> std::result::Result<SessionOptions, Error> {
+    pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
-        let cache = self.cache.session(config)?;
+        let cache = self.cache.session(spec)?;
+        if self.init_scale != 1.0 && spec.start == Start::Embedding {
+            let (name, value) = ("init-scale", self.init_scale.to_string());
+            return Err(Error::Option { name, value, allowed: "left out: this model's states start as embeddings" });
+        }
         Ok(SessionOptions {
             context: self.ctx_size,
             steps: self.steps,
@@ -190,7 +197,7 @@ impl GenerationOptions {
     /// If a text that stands for a token is none, or a default of the checkpoint is used and not supported.
     pub(crate) fn generate(&self, model: &Model, quiet: bool) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
-        let usual = checkpoint.options(model.config().padded_vocab_size);
+        let usual = checkpoint.options(model.spec().padded_vocab);
         for field in checkpoint.invalid.keys().filter(|field| !SamplingOptions::FIELDS.contains(field)) {
             // A flag wins over the checkpoint.
             if self.max_tokens.is_none() || !["max_new_tokens", "max_length"].contains(field) {
@@ -203,6 +210,13 @@ impl GenerationOptions {
         let stop: Vec<String> = self.stop.iter().map(|text| unescape(text)).chain(usual.stop.iter().cloned()).collect();
         let dry_breakers = self.sampling.breakers();
         if !quiet {
+            if let (Some(steps), Some(most)) = (self.steps, model.spec().steps.most_useful)
+                && steps > most
+            {
+                remark!(
+                    "{steps} steps are more than the {most} that this model was trained for: its answers get worse"
+                );
+            }
             for line in self.sampling.without_effect(checkpoint) {
                 remark!("{line}");
             }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, GenerateOptions, MAX_LOGPROBS, Model, Piece, Progress, Prompt};
+use ruminate::{GenerateOptions, MAX_LOGPROBS, Model, Piece, Progress, Prompt, Spec};
 use serde_json::json;
 
 use crate::device::DeviceOptions;
@@ -96,7 +96,7 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
         options.model.argument.note_demo([text]);
     }
     let device = options.device.open(options.model.products(), options.quiet)?;
-    let session = options.generation.session(&Config::open(&source)?)?;
+    let session = options.generation.session(&Spec::open(&source)?)?;
     let model = options.model.load(&source, &device, session, options.quiet)?;
     let done = match text {
         text if text.is_some() || resumes => generate(&model, text.as_deref(), options, &interrupt),
@@ -111,7 +111,7 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
 fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interrupt) -> Result<Done> {
     let (mut session, resumed) = match &options.snapshot.resume {
         Some(path) => SnapshotOptions::open(model, path, text, !options.input.no_parse_special)?,
-        None => (open_session(model, options.generation.session(model.config())?, options.quiet)?, Vec::new()),
+        None => (open_session(model, options.generation.session(model.spec())?, options.quiet)?, Vec::new()),
     };
     let prompt = if resumed.is_empty() { Prompt::Text(text.unwrap_or_default()) } else { Prompt::Tokens(&resumed) };
     let seed = session.options().seed;
@@ -122,7 +122,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(prompt, &asked)?;
-    let most = asked.steps.unwrap_or(model.config().mean_recurrence);
+    let most = asked.steps.unwrap_or(model.spec().steps.default);
     let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most, asked.diffusion.is_none()));
     let mut coming = Tokens::new(options.quiet);
     let mut out = std::io::stdout().lock();
@@ -169,7 +169,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     let report = Report {
         model,
         statistics: &statistics,
-        steps: asked.steps.unwrap_or(model.config().mean_recurrence),
+        steps: asked.steps.unwrap_or(model.spec().steps.default),
         seed,
         counters: model.device().counters() - before,
         shares_passes: asked.computes_ahead(),

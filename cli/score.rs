@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use ruminate::score::{Score, windows};
-use ruminate::{Arithmetic, Config, Dtype, Error, MAX_STEPS, Model, Precision, SessionOptions, Specials, Tokenizer};
+use ruminate::{Arithmetic, Dtype, Error, MAX_STEPS, Model, Precision, SessionOptions, Spec, Specials, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::continuations;
@@ -127,7 +127,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         // What both models can hold.
         None => {
             let sources = [Some(&source), other_source.as_ref()].into_iter().flatten();
-            let contexts = sources.map(|source| Ok(Config::open(source)?.usual_context()));
+            let contexts = sources.map(|source| Ok(Spec::open(source)?.usual_context()));
             contexts.collect::<Result<Vec<_>, ruminate::Error>>()?.into_iter().fold(512, u32::min)
         }
     };
@@ -135,7 +135,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         context: Some(window),
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        ..options.cache.session(&Config::open(&source)?)?
+        ..options.cache.session(&Spec::open(&source)?)?
     };
     let asked_of_other =
         SessionOptions { kv_dtype: options.against_kv.unwrap_or(options.cache.kv_dtype()), ..asked.clone() };
@@ -171,7 +171,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         return Err(Usage("the text has no token to score".to_owned()).into());
     }
     let depths = match options.steps[..] {
-        [] => vec![model.config().mean_recurrence],
+        [] => vec![model.spec().steps.default],
         ref steps => steps.to_vec(),
     };
     // A deep window takes longer than a shallow one.

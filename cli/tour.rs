@@ -45,7 +45,7 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
     writeln!(out, "{prompt}")?;
     for steps in depths {
         let seed = flags.seed.unwrap_or(SEED);
-        let mut session = model.session(SessionOptions { seed, ..flags.session(model.config())? })?;
+        let mut session = model.session(SessionOptions { seed, ..flags.session(model.spec())? })?;
         let asked = GenerateOptions {
             steps: Some(steps),
             max_tokens: Some(flags.max_tokens.unwrap_or(ANSWER)),

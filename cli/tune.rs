@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::tune::{ROWS, tune_model};
-use ruminate::{Config, Device, OutputFile, Tuned, Tuning, engine};
+use ruminate::{Device, OutputFile, Spec, Tuned, Tuning, engine};
 
 use crate::device::{DeviceOptions, tunings};
 use crate::exit::{Done, Usage};
@@ -54,14 +54,14 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     if let Some(path) = &options.output {
         writable(path)?;
     }
-    let config = Config::open(&options.model.argument.source_or_shape()?)?;
-    let dtypes = options.model.dtypes(&config)?;
+    let spec = Spec::open(&options.model.argument.source_or_shape()?)?;
+    let dtypes = options.model.dtypes(&spec)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
     let watch = interrupt.generating();
     let mut lines: Vec<Line> = Vec::new();
-    let tuned = tune_model(&asked, &config, dtypes, &options.rows, &mut |tuned, textures| {
+    let tuned = tune_model(&asked, &spec, dtypes, &options.rows, &mut |tuned, textures| {
         bar.set_message(format!("{}, {}", tuned.class, counted(tuned.tried, "variant")));
         lines.push((tuned.clone(), textures));
         !watch.stopped()

@@ -11,9 +11,10 @@ use ruminate_shaders::ahead::{Front, emitted_bytes};
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
 use ruminate_shaders::wave;
 
+use crate::arch::Spec;
 use crate::diffusion::{Current, Reach, WaveSites};
 use crate::error::Error;
-use crate::exit::Checks;
+use crate::exit::{Checks, PrefillExit};
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::policy::{Chosen, Policy};
 use crate::session::Session;
@@ -25,7 +26,7 @@ const MOST_ROWS: u32 = 64;
 /// Self-speculation: tokens are drafted at few steps and verified at full depth, all in one pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speculate {
-    /// Steps of a draft; by default an eighth of the steps of a token.
+    /// Steps of a draft; by default an eighth of the steps of a token, of a model that takes few of them half.
     pub draft_steps: Option<u32>,
     /// Tokens that are drafted before they are verified, 1 to 63.
     pub draft_len: u32,
@@ -63,7 +64,7 @@ impl Lead {
     /// What options ask for.
     pub(crate) fn of(
         options: &GenerateOptions,
-        steps: u32,
+        (steps, spec): (u32, &Spec),
         &SessionOptions { share, lookup, .. }: &SessionOptions,
     ) -> Result<Option<Self>, Error> {
         let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
@@ -80,7 +81,7 @@ impl Lead {
             (Some(_), Some(_)) => return together("speculate", "pipeline", "each computes ahead in its own way"),
             (Some(speculate), None) => {
                 let Speculate { draft_steps, draft_len, threshold } = speculate;
-                let draft_steps = draft_steps.unwrap_or_else(|| steps.div_ceil(8));
+                let draft_steps = draft_steps.unwrap_or_else(|| spec.steps_of_draft(steps));
                 if draft_steps == 0 || draft_steps > steps {
                     return wrong("draft_steps", draft_steps.to_string(), "from 1 to the steps of a token");
                 }
@@ -106,6 +107,9 @@ impl Lead {
             }
         };
         let name = if matches!(lead, Self::Drafts { .. }) { "speculate" } else { "pipeline" };
+        if options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == PrefillExit::Posthoc) {
+            return together(name, "exit posthoc", "rows of a pass are at steps of their own");
+        }
         if options.continuous.is_some() {
             return together(name, "continuous", "a token's first state would be that of one that is not known yet");
         }
@@ -207,8 +211,8 @@ pub(crate) struct Ends {
 }
 
 impl Ahead {
-    pub(crate) fn new(device: &Device, config: &crate::config::Config, rows: u32) -> Result<Self, Error> {
-        let space = Workspace::new(device, config, rows, rows)?;
+    pub(crate) fn new(device: &Device, spec: &crate::arch::Spec, rows: u32) -> Result<Self, Error> {
+        let space = Workspace::new(device, spec, rows, rows)?;
         let ends = Ends {
             table: space.sites.rows.clone(),
             front: Some(device.buffer("front", size_of::<Front>() as u64)?),
@@ -251,14 +255,14 @@ impl Session {
         }
         let ahead = match self.ahead.entry(rows) {
             Entry::Occupied(ahead) => ahead.into_mut(),
-            Entry::Vacant(place) => place.insert(Ahead::new(&device, self.model.config(), rows)?),
+            Entry::Vacant(place) => place.insert(Ahead::new(&device, self.model.spec(), rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
         device.write(&ahead.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
         if let Lead::Wave(current) = lead {
             let sites = match &mut ahead.ends.wave {
                 Some(sites) => sites,
-                none => none.insert(WaveSites::new(&device, self.model.config(), rows, policy.given.as_ref())?),
+                none => none.insert(WaveSites::new(&device, self.model.spec(), rows, policy.given.as_ref())?),
             };
             if !current.full_prefill {
                 device.write(&self.tables.history, u64::from(self.position) * 4, bytemuck::cast_slice(prompt))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ruminate_engine::{Device, Verdict};
 use ruminate_shaders::{Case, Dtype, Kernel};
 
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::error::Error;
 use crate::options::{LoadOptions, SessionOptions, State};
 use crate::{Model, demo};
@@ -51,7 +51,7 @@ impl Finding {
 pub fn examine(
     device: &Device,
     kernels: &[&'static Kernel],
-    config: &Config,
+    spec: &Spec,
     dtype: Dtype,
     done: &mut dyn FnMut(&Finding, usize, usize),
 ) -> Vec<Finding> {
@@ -62,7 +62,7 @@ pub fn examine(
     for &kernel in kernels {
         jobs.push((kernel, None, Box::new(move || kernel.cases_for(&caps))));
         for rows in ROWS {
-            let work = config.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
+            let work = spec.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
             jobs.push((kernel, Some(rows), Box::new(move || (kernel.at)(&work))));
         }
     }

@@ -308,7 +308,7 @@ pub enum Error {
     NotBegun,
     /// An intermediate that the model does not have, or that has not been computed yet.
     #[error(
-        "no intermediate `{name}` of these rows has been computed; there are: {}. Those of adapter and core come with iterate(), those of coda, ln_f and head with read_out()",
+        "no intermediate `{name}` of these rows has been computed; there are: {}. Those in the loop come with iterate(), those after it with read_out()",
         known.join(", ")
     )]
     Intermediate {

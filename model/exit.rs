@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use ruminate_shaders::exit::{Criterion, Rule, Terms};
 
+use crate::arch::Spec;
 use crate::error::Error;
 
 /// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
@@ -15,7 +16,7 @@ use crate::error::Error;
 pub struct Exit {
     /// What is looked at.
     pub criterion: Criterion,
-    /// A row leaves when the value is below this; with [`Criterion::ArgmaxStability`], when it has reached it.
+    /// A row leaves when the value is below this; where [`Criterion::at_least`] says so, when it has reached it.
     pub threshold: f32,
     /// The first so many steps are not checked.
     pub min_steps: u32,
@@ -24,6 +25,9 @@ pub struct Exit {
     pub every: u32,
     /// How rows of a prompt leave.
     pub prefill: PrefillExit,
+    /// Whether all steps are computed and each row then goes on with the state at which it would have left, as in the authors' code: for comparison, since
+    /// it saves nothing. Only with [`Criterion::Gate`], and not in a [`Batch`](crate::Batch), nor with tokens ahead of what is known.
+    pub posthoc: bool,
 }
 
 /// How rows of a prompt leave.
@@ -37,13 +41,22 @@ pub enum PrefillExit {
     Together,
     /// Not at all.
     Never,
+    /// Not at all, but each row then goes on with the state at which it would have left; only with [`Criterion::Gate`].
+    Posthoc,
 }
 
 impl Exit {
     /// A criterion with the authors' threshold, checked at every step.
     #[must_use]
     pub const fn new(criterion: Criterion) -> Self {
-        Self { criterion, threshold: usual_threshold(criterion), min_steps: 0, every: 1, prefill: PrefillExit::Each }
+        Self {
+            criterion,
+            threshold: usual_threshold(criterion),
+            min_steps: 0,
+            every: 1,
+            prefill: PrefillExit::Each,
+            posthoc: false,
+        }
     }
 
     /// When rows from a position on leave, checked as this says; after so many steps at the latest.
@@ -52,11 +65,20 @@ impl Exit {
         Terms { min_steps, every, first, steps, ..Terms::of(self.criterion, self.threshold) }
     }
 
-    /// Checks the ranges.
+    /// Checks the ranges, and whether the model has what is looked at.
     ///
     /// # Errors
     /// [`Error::Option`] names the first value that makes no sense.
-    pub fn validate(&self) -> Result<(), Error> {
+    pub fn validate(&self, spec: &Spec) -> Result<(), Error> {
+        let gate = self.criterion == Criterion::Gate;
+        if gate && !spec.gate {
+            let allowed = "latent-diff, cosine, entropy-diff, kl, minp-kl or argmax-stability: this model has no learned exit gate";
+            return Err(Error::Option { name: "exit criterion", value: self.criterion.name().to_owned(), allowed });
+        }
+        if !gate && (self.posthoc || self.prefill == PrefillExit::Posthoc) {
+            let value = format!("{},posthoc", self.criterion.name());
+            return Err(Error::Option { name: "exit criterion", value, allowed: "posthoc with gate alone" });
+        }
         if !self.threshold.is_finite() {
             let value = self.threshold.to_string();
             return Err(Error::Option { name: "exit threshold", value, allowed: "a finite number" });
@@ -76,6 +98,8 @@ const fn usual_threshold(criterion: Criterion) -> f32 {
         Criterion::Cosine | Criterion::EntropyDiff | Criterion::Kl => 1e-3,
         Criterion::MinPKl => 1e-5,
         Criterion::ArgmaxStability => 5.0,
+        // The authors' configurations have 1, which lets nothing leave early.
+        Criterion::Gate => 0.9,
     }
 }
 
@@ -84,12 +108,13 @@ impl FromStr for Exit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let (text, posthoc) = text.strip_suffix(",posthoc").map_or((text, false), |text| (text, true));
         let (name, threshold) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let criterion = Criterion::ALL.into_iter().find(|criterion| criterion.name() == name).ok_or_else(|| {
             let all = Criterion::ALL.map(Criterion::name).join(", ");
             format!("there is no criterion {name:?}; there are {all}")
         })?;
-        let mut exit = Self::new(criterion);
+        let mut exit = Self { posthoc, ..Self::new(criterion) };
         if let Some(value) = threshold {
             let number: Option<f32> = value.parse().ok().filter(|number: &f32| number.is_finite());
             exit.threshold = number.ok_or_else(|| format!("{value:?} is no threshold: give a number, {name}=0.001"))?;
@@ -100,7 +125,7 @@ impl FromStr for Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.criterion.name(), self.threshold)
+        write!(f, "{}={}{}", self.criterion.name(), self.threshold, if self.posthoc { ",posthoc" } else { "" })
     }
 }
 
@@ -111,6 +136,8 @@ pub(crate) struct Checks {
     pub(crate) states: bool,
     /// Whether some look at what is read out.
     pub(crate) reads_out: bool,
+    /// Whether some look at the exit gate, which then is evaluated at every step.
+    pub(crate) gate: bool,
     /// Steps from check to check, where all rows of a pass are at the same step.
     pub(crate) every: u32,
     pub(crate) rule: Rule,
@@ -120,18 +147,25 @@ impl Checks {
     /// The checks of a pass; none if its rows never leave. `each`: rows leave by themselves.
     pub(crate) fn of(exit: &Exit, each: bool) -> Self {
         let rule = match (each, exit.criterion.reads_out()) {
+            _ if exit.posthoc => Rule::Never,
             (true, _) => Rule::Alone,
             (false, false) => Rule::Mean,
             (false, true) => Rule::First,
         };
-        let reads_out = exit.criterion.reads_out();
-        Self { states: !reads_out, reads_out, every: exit.every, rule }
+        let (reads_out, gate) = (exit.criterion.reads_out(), exit.criterion == Criterion::Gate);
+        let every = if gate { 1 } else { exit.every };
+        Self { states: !reads_out && !gate, reads_out, gate, every, rule }
     }
 
     /// The checks of rows that are at steps of their own; none if there is no exit.
     pub(crate) fn apart<'a>(exits: impl Iterator<Item = &'a Exit>) -> Option<Self> {
         let each = exits.map(|exit| Self { every: 1, ..Self::of(exit, true) });
-        each.reduce(|a, b| Self { states: a.states || b.states, reads_out: a.reads_out || b.reads_out, ..a })
+        each.reduce(|a, b| Self {
+            states: a.states || b.states,
+            reads_out: a.reads_out || b.reads_out,
+            gate: a.gate || b.gate,
+            ..a
+        })
     }
 }
 
@@ -164,7 +198,8 @@ impl Depth {
 
     /// The checks of rows of a prompt.
     pub(crate) fn prefill(&self) -> Option<Checks> {
-        let exit = self.exit.as_ref().filter(|exit| exit.prefill != PrefillExit::Never)?;
+        let exit = self.exit.filter(|exit| exit.prefill != PrefillExit::Never)?;
+        let exit = &Exit { posthoc: exit.posthoc || exit.prefill == PrefillExit::Posthoc, ..exit };
         Some(Checks::of(exit, exit.prefill == PrefillExit::Each && !exit.criterion.reads_out()))
     }
 
@@ -172,7 +207,8 @@ impl Depth {
     /// next one, the last check, and the steps behind it.
     pub(crate) fn counts(&self, checks: Option<Checks>) -> Vec<u32> {
         let (Some(checks), Some(exit)) = (checks, &self.exit) else { return vec![self.steps] };
-        let free = exit.min_steps.min(self.steps);
+        // The gate counts from the first step on, whichever is checked.
+        let free = if checks.gate { 0 } else { exit.min_steps.min(self.steps) };
         let Some(left) = (self.steps - free).checked_sub(1) else { return vec![free, 0, 0, 0] };
         vec![free, left / checks.every, 1, left % checks.every]
     }

@@ -9,8 +9,8 @@ use ruminate_shaders::matmul::{Arithmetic, rounded_bytes, staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form};
 use ruminate_shaders::{Caps, Dtype, Place, activation_bytes};
 
-use crate::arch::{matrix_bytes_of, raven_tensors};
-use crate::config::Config;
+use crate::arch::Spec;
+use crate::arch::{Entry, Role, entry_bytes, fold_bytes};
 use crate::error::Error;
 use crate::options::SessionOptions;
 use crate::precision::Dtypes;
@@ -97,41 +97,38 @@ impl fmt::Display for Fits {
     }
 }
 
-impl Config {
+impl Spec {
     /// Positions that a session gets where none are asked for and memory allows it.
     #[must_use]
     pub fn usual_context(&self) -> u32 {
-        self.block_size.min(USUAL_CONTEXT)
+        self.context.min(USUAL_CONTEXT)
     }
 
     /// Bytes of the weights on most devices, padding included.
     #[must_use]
     pub fn weight_bytes(&self, dtypes: impl Into<Dtypes>) -> u64 {
         let dtypes = dtypes.into();
-        self.weight_bytes_in(|name| dtypes.of_matrix(name).into())
+        self.weight_bytes_in(|entry| dtypes.of_matrix(entry.group()).into())
     }
 
     /// Bytes of the weights on a device, in the form that it prefers.
     pub(crate) fn weight_bytes_on(&self, dtypes: Dtypes, caps: &Caps) -> u64 {
-        self.weight_bytes_in(|name| dtypes.form_of(caps, name))
+        self.weight_bytes_in(|entry| dtypes.form_of(caps, entry.group()))
     }
 
-    fn weight_bytes_in(&self, form: impl Fn(&str) -> Form) -> u64 {
-        let tensors = raven_tensors(self).into_iter().filter(|tensor| tensor.required || tensor.name == "freqs_cis");
-        let bytes = tensors.map(|tensor| match tensor.shape[..] {
-            [n, k] => matrix_bytes_of(&tensor.name, [n as u32, k as u32], form(&tensor.name)),
-            _ => activation_bytes(1, tensor.shape.iter().product::<usize>() as u32),
-        });
-        // The products of norms that records ask for: three vectors for each of a block's two sums.
-        let blocks = self.n_layers_in_prelude + self.n_layers_in_recurrent_block + self.n_layers_in_coda;
-        bytes.sum::<u64>() + u64::from(blocks) * activation_bytes(6, self.n_embd)
+    fn weight_bytes_in(&self, form: impl Fn(&Entry) -> Form) -> u64 {
+        let manifest = self.manifest();
+        // The rotary table is a session's, as long as its context.
+        let loaded = manifest.entries.iter().filter(|entry| entry.role != Role::RotaryTable);
+        let bytes = loaded.map(|entry| entry_bytes(entry, form(entry)));
+        bytes.sum::<u64>() + u64::from(self.layers.all()) * fold_bytes(self)
     }
 
     /// Bytes of keys and values that one position takes at a number of steps.
     #[must_use]
     pub fn kv_bytes_per_token(&self, steps: u32, dtype: Dtype, share: KvShare) -> u64 {
-        let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
-        let slots = outside + u64::from(self.n_layers_in_recurrent_block) * u64::from(share.slots(steps));
+        let outside = u64::from(self.layers.outside());
+        let slots = outside + u64::from(self.layers.core) * u64::from(share.slots(steps));
         slots * self.kv_layer_bytes(dtype)
     }
 
@@ -142,12 +139,12 @@ impl Config {
             .position_bytes()
     }
 
-    /// Bytes of matrices that one decoded token reads at a number of steps: prelude, coda and head once, adapter and core at every step. The
+    /// Bytes of matrices that one decoded token reads at a number of steps: those outside the loop and the head once, those in it at every step. The
     /// embedding's single row does not count.
     #[must_use]
     pub fn weight_bytes_per_token(&self, dtypes: impl Into<Dtypes>, steps: u32) -> u64 {
         let dtypes = dtypes.into();
-        self.sum_over_token(steps, true, |name, shape| matrix_bytes_of(name, shape, dtypes.of_matrix(name).into()))
+        self.sum_over_token(steps, true, |entry, _| entry_bytes(entry, dtypes.of_matrix(entry.group()).into()))
     }
 
     /// Weights that one token is multiplied with at a number of steps, with or without the head, which most tokens of a prompt do not reach.
@@ -155,17 +152,11 @@ impl Config {
         self.sum_over_token(steps, head, |_, [n, k]| u64::from(n) * u64::from(k))
     }
 
-    fn sum_over_token(&self, steps: u32, head: bool, of: impl Fn(&str, [u32; 2]) -> u64) -> u64 {
-        let last = if self.tie_embeddings { "transformer.wte.weight" } else { "lm_head.weight" };
-        let tensors = raven_tensors(self).into_iter().filter_map(|tensor| {
-            let [n, k] = tensor.shape[..] else { return None };
-            let recurrent = tensor.name.contains(".core_block.") || tensor.name.contains(".adapter.");
-            let outside = tensor.name.contains(".prelude.") || tensor.name.contains(".coda.");
-            let once = outside || (head && tensor.name == last);
-            let times = if recurrent { u64::from(steps) } else { u64::from(once) };
-            Some(times * of(&tensor.name, [n as u32, k as u32]))
-        });
-        tensors.sum()
+    fn sum_over_token(&self, steps: u32, head: bool, of: impl Fn(&Entry, [u32; 2]) -> u64) -> u64 {
+        let manifest = self.manifest();
+        let read =
+            manifest.matrices().filter(|(entry, ..)| head || !matches!(entry.role, Role::Head | Role::Embedding));
+        read.map(|(entry, _, shape)| u64::from(entry.reads(steps, self.tied_head)) * of(entry, shape)).sum()
     }
 
     /// The longest context that fits a device's free memory together with weights in `dtypes`, in a session that is otherwise as `extent` says; `None` if not
@@ -179,12 +170,12 @@ impl Config {
         memory: Memory,
     ) -> Option<u32> {
         let dtypes = dtypes.into();
-        let Some(usable) = usable(memory) else { return Some(self.block_size) };
+        let Some(usable) = usable(memory) else { return Some(self.context) };
         let fits = |context| self.need(dtypes, Extent { context, ..extent }, caps).total() <= usable;
-        if fits(self.block_size) {
-            return Some(self.block_size);
+        if fits(self.context) {
+            return Some(self.context);
         }
-        largest(self.block_size / GRAIN, &|pages| fits(pages * GRAIN)).map(|pages| pages * GRAIN)
+        largest(self.context / GRAIN, &|pages| fits(pages * GRAIN)).map(|pages| pages * GRAIN)
     }
 
     /// What a session takes beside the weights, and the weights.
@@ -193,20 +184,20 @@ impl Config {
         let Extent { context, steps, kv_dtype, share } = extent;
         let cache = self.cache(extent, CacheShape::preferred(caps, kv_dtype));
         let positions = u64::from(cache.pages_per_slot()) * u64::from(GRAIN);
-        let outside = u64::from(self.n_layers_in_prelude + self.n_layers_in_coda);
+        let outside = u64::from(self.layers.outside());
         let slot = positions * cache.position_bytes();
         let layer = slot * u64::from(share.slots(steps));
         let kv = outside * cache.place.memory(slot)
-            + u64::from(self.n_layers_in_recurrent_block) * cache.place.memory(layer)
+            + u64::from(self.layers.core) * cache.place.memory(layer)
             + cache.table_words() * 4
-            + u64::from(context) * 4;
+            + u64::from(context) * (4 + 4 * u64::from(self.head_dim));
         let segments = u32::try_from(layer.div_ceil(caps.max_binding)).unwrap_or(u32::MAX).saturating_add(1);
         // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
         let rows = context.min(MAX_ROWS).next_power_of_two();
         let dtypes = dtypes.into();
         let staged = |rows| if caps.lanes.is_some() && stages(rows) { self.staged_bytes(rows) } else { 0 };
         let rounded = |rows| if dtypes.products() == Arithmetic::Int8 { self.rounded_bytes(rows) } else { 0 };
-        let pass = |rows, parts| self.pass_bytes(rows) + partial_bytes(rows, self.n_heads, parts, cache.chunks());
+        let pass = |rows, parts| self.pass_bytes(rows) + partial_bytes(rows, self.heads, parts, cache.chunks());
         let prompt = |rows| pass(rows, segments) + staged(rows) + rounded(rows);
         let scratch = prompt(rows) + prompt(rows / 2) + pass(1, 16 * segments) + rounded(1);
         Need { weights: self.weight_bytes_on(dtypes, caps), kv, scratch }
@@ -215,7 +206,7 @@ impl Config {
     /// The cache of one sequence.
     const fn cache(&self, Extent { context, steps, kv_dtype, share }: Extent, place: Place) -> CacheShape {
         CacheShape {
-            kv_heads: self.num_key_value_heads,
+            kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             dtype: kv_dtype,
             place,
@@ -242,14 +233,15 @@ impl Config {
 
     /// Its chunks of eight.
     fn widest_input(&self) -> u32 {
-        weight::chunks((2 * self.n_embd).max(self.intermediate_size))
+        weight::chunks((2 * self.width).max(self.hidden).max(self.heads * self.head_dim))
     }
 
     /// Bytes of the activations of a pass, without the sums that attention leaves for its parts of the keys.
     fn pass_bytes(&self, rows: u32) -> u64 {
-        let wide = [8 * self.n_embd, 2 * self.qkv_rows(), self.intermediate_size];
+        let attended = self.heads * self.head_dim;
+        let wide = [7 * self.width + attended.max(self.width), 2 * self.qkv_rows(), self.hidden];
         let activations: u64 = wide.into_iter().map(|width| activation_bytes(rows, width)).sum();
-        let logits = 2 * activation_bytes(1, self.padded_vocab_size);
+        let logits = 2 * activation_bytes(1, self.padded_vocab);
         activations + logits
     }
 }
@@ -268,71 +260,75 @@ fn usable(memory: Memory) -> Option<u64> {
 }
 
 /// The session that `options` will get, as far as it is known before.
-fn extent(config: &Config, options: &SessionOptions, context: u32) -> Extent {
-    let steps = options.steps.unwrap_or(config.mean_recurrence);
+fn extent(spec: &Spec, options: &SessionOptions, context: u32) -> Extent {
+    let steps = options.steps.unwrap_or(spec.steps.default);
     Extent { context, steps, kv_dtype: options.kv_dtype, share: options.share }
 }
 
 /// Fails if a model with such a session does not fit the memory that is free. Another dtype is suggested where the weights are `free` to have one.
 pub(crate) fn check_model(
-    config: &Config,
+    spec: &Spec,
     (dtypes, free): (Dtypes, bool),
     options: &SessionOptions,
     device: &Device,
 ) -> Result<(), Error> {
     let Some(usable) = usable(device.memory()) else { return Ok(()) };
     let caps = device.caps();
-    let (wanted, need) = wanted(config, dtypes, options, &caps);
+    let (wanted, need) = wanted(spec, dtypes, options, &caps);
     if need.total() <= usable {
         return Ok(());
     }
-    let fits = |dtypes: Dtypes, extent| config.need(dtypes, extent, &caps).total() <= usable;
+    let fits = |dtypes: Dtypes, extent| spec.need(dtypes, extent, &caps).total() <= usable;
     let held = |extent| fits(dtypes, extent);
-    let advice = smaller_kv(wanted, &held).or_else(|| shorter(config, wanted, &held)).or_else(|| {
-        let smaller = |other: &Dtype| free && config.weight_bytes(*other) < config.weight_bytes(dtypes);
+    let advice = smaller_kv(wanted, &held).or_else(|| shorter(spec, wanted, &held)).or_else(|| {
+        let smaller = |other: &Dtype| free && spec.weight_bytes(*other) < spec.weight_bytes(dtypes);
         SMALLER.into_iter().filter(smaller).find(|&other| fits(other.into(), wanted)).map(Fits::Dtype)
     });
     Err(refusal(need, wanted, device, advice))
 }
 
 /// The session that a model is loaded for, as far as it is known, and what both will take.
-pub(crate) fn wanted(config: &Config, dtypes: Dtypes, options: &SessionOptions, caps: &Caps) -> (Extent, Need) {
-    let context = options.context.unwrap_or(LEAST_CONTEXT).min(config.block_size);
-    let wanted = extent(config, options, context);
-    (wanted, config.need(dtypes, wanted, caps))
+pub(crate) fn wanted(spec: &Spec, dtypes: Dtypes, options: &SessionOptions, caps: &Caps) -> (Extent, Need) {
+    let context = options.context.unwrap_or(LEAST_CONTEXT).min(spec.context);
+    let wanted = extent(spec, options, context);
+    (wanted, spec.need(dtypes, wanted, caps))
 }
 
 /// Context and planned steps of a session on a device that holds the model already, if its options make sense.
 ///
 /// # Errors
 /// [`Error::Option`], or [`Error::Memory`] if it does not fit.
-pub(crate) fn checked(config: &Config, options: &SessionOptions, device: &Device) -> Result<(u32, u32), Error> {
+pub(crate) fn checked(spec: &Spec, options: &SessionOptions, device: &Device) -> Result<(u32, u32), Error> {
     let asked = options.context.unwrap_or(1);
-    if asked == 0 || asked > config.block_size {
-        let value = format!("{asked} (block_size {})", config.block_size);
-        return Err(Error::Option { name: "context", value, allowed: "between 1 and the model's block_size" });
+    if asked == 0 || asked > spec.context {
+        let value = format!("{asked} (the model has {})", spec.context);
+        return Err(Error::Option {
+            name: "context",
+            value,
+            allowed: "between 1 and the longest context of the model",
+        });
     }
     options.validate()?;
-    let steps = options.steps.unwrap_or(config.mean_recurrence);
+    let steps = options.steps.unwrap_or(spec.steps.default);
     check_steps(steps)?;
-    Ok((context(config, options, device)?, steps))
+    Ok((context(spec, options, device)?, steps))
 }
 
 /// The context of a session on a device that holds the model already: what was asked for, or as much of the usual as memory allows.
 ///
 /// # Errors
 /// [`Error::Memory`] if it does not fit.
-fn context(config: &Config, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
-    let usual = config.usual_context();
-    let wanted = extent(config, options, options.context.unwrap_or(usual));
+fn context(spec: &Spec, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
+    let usual = spec.usual_context();
+    let wanted = extent(spec, options, options.context.unwrap_or(usual));
     let Some(usable) = usable(device.memory()) else { return Ok(wanted.context) };
     let caps = device.caps();
-    let need = |extent| Need { weights: 0, ..config.need(Dtype::F32, extent, &caps) };
+    let need = |extent| Need { weights: 0, ..spec.need(Dtype::F32, extent, &caps) };
     let fits = |extent| need(extent).total() <= usable;
     if fits(wanted) {
         return Ok(wanted.context);
     }
-    match shorter(config, wanted, &fits) {
+    match shorter(spec, wanted, &fits) {
         Some(Fits::Context(context)) if options.context.is_none() && context >= LEAST_CONTEXT.min(usual) => Ok(context),
         advice => Err(refusal(need(wanted), wanted, device, smaller_kv(wanted, &fits).or(advice))),
     }
@@ -348,8 +344,8 @@ fn smaller_kv(wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
 }
 
 /// A shorter context that fits, or fewer steps.
-fn shorter(config: &Config, wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
-    let pages = wanted.context.min(config.block_size) / GRAIN;
+fn shorter(spec: &Spec, wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
+    let pages = wanted.context.min(spec.context) / GRAIN;
     let context = largest(pages, &|pages| fits(Extent { context: pages * GRAIN, ..wanted }));
     let steps = || largest(wanted.steps - 1, &|steps| fits(Extent { steps, ..wanted }));
     match context {

@@ -43,7 +43,7 @@ impl Session {
         state: State<'_>,
         all: bool,
     ) -> Result<Forward, Error> {
-        exit.validate()?;
+        exit.validate(self.model.spec())?;
         let depth = Depth { steps, exit: Some(*exit) };
         let each = all && exit.criterion.reads_out() && exit.prefill == PrefillExit::Each;
         let checks = match tokens.len() {
@@ -65,7 +65,7 @@ impl Session {
         self.check(tokens, depth.steps, state)?;
         self.stop();
         self.tables.write_terms(self.model.device(), 0, depth.terms(u32::MAX))?;
-        let n = self.model.config().n_embd as usize;
+        let n = self.model.spec().width as usize;
         let mut found = Forward::default();
         let mut rest = tokens;
         let mut states = state;
@@ -84,7 +84,7 @@ impl Session {
             self.execute(key, plan, &depth.counts(checks))?;
             self.position += chunk.len() as u32;
             if all || later.is_empty() {
-                found.logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.vocab())?);
+                found.logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.padded_vocab())?);
             }
             if let Some(checks) = checks {
                 self.read_checks(key, checks, (chunk.len(), outputs), &mut found)?;

@@ -133,7 +133,7 @@ impl Statistics {
 
 /// Whether a session can hold a number of tokens.
 fn check_fits(tokens: usize, session: &Session) -> Result<(), Error> {
-    let (context, most) = (session.context(), session.model().config().block_size);
+    let (context, most) = (session.context(), session.model().spec().context);
     if tokens > context as usize {
         return Err(Error::PromptTooLong { tokens, context, most });
     }
@@ -158,7 +158,7 @@ impl Session {
     /// # Errors
     /// The tokenizer's, or [`Error::PromptTooLong`] or [`Error::TextTooLong`] if the context is too short for it.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
-        self.model().tokenizer().check_fits(text, self.context(), self.model().config().block_size)?;
+        self.model().tokenizer().check_fits(text, self.context(), self.model().spec().context)?;
         let tokens = self.model().tokenizer().encode(text, specials)?;
         check_fits(tokens.len(), self)?;
         Ok(tokens)
@@ -169,7 +169,7 @@ impl Session {
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_plain(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
-        self.model().tokenizer().check_fits(text, self.context(), self.model().config().block_size)?;
+        self.model().tokenizer().check_fits(text, self.context(), self.model().spec().context)?;
         let tokens = self.model().tokenizer().encode_plain(text, specials)?;
         check_fits(tokens.len(), self)?;
         Ok(tokens)

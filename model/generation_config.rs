@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::config::Fields;
 use crate::error::{Error, Result};
+use crate::fields::Fields;
 use crate::options::GenerateOptions;
 use crate::sampling::Sampling;
 use crate::source::Source;

@@ -13,8 +13,8 @@ use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::attention::cache::{CacheShape, KvShare, PAGE};
 use ruminate_shaders::{NONE, Place};
 
-use crate::config::Config;
 use crate::error::Error;
+use crate::model::Model;
 use crate::options::SessionOptions;
 
 /// Keys and values of a set of sequences.
@@ -25,6 +25,8 @@ pub(crate) struct KvCache {
     pub(crate) pools: [Pool; 2],
     pub(crate) tables: Buffer,
     pub(crate) depth: Buffer,
+    /// Cosine and sine per position and pair `[context, head_dim/2, 2]`.
+    pub(crate) rotary: Buffer,
     pub(crate) share: KvShare,
     pub(crate) mirror: Vec<u32>,
     pub(crate) generation: u64,
@@ -71,15 +73,15 @@ const FIRST_SEGMENT: u64 = 1 << 20;
 impl KvCache {
     /// An empty cache for `sequences` of up to `context` positions, at up to `steps` steps until [`Self::reserve`] asks for more.
     pub(crate) fn new(
-        device: &Device,
-        config: &Config,
+        model: &Model,
         options: &SessionOptions,
         (sequences, context, steps): (u32, u32, u32),
     ) -> Result<Self, Error> {
+        let (device, spec) = (model.device(), model.spec());
         let SessionOptions { kv_dtype: dtype, lookup, share, .. } = *options;
         let shape = CacheShape {
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
             dtype,
             place: CacheShape::preferred(&device.caps(), dtype),
             sequences,
@@ -91,7 +93,7 @@ impl KvCache {
             page_base: 0,
             page_count: 0,
         };
-        let outside = (config.n_layers_in_prelude + config.n_layers_in_coda) as usize;
+        let outside = (spec.layers.before + spec.layers.after) as usize;
         let pool = |layers| Pool { layers, used: 0, free: Vec::new(), lost: 0, borrowed: 0, segments: Vec::new() };
         let mirror = empty_tables(&shape, share);
         let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
@@ -100,9 +102,10 @@ impl KvCache {
         let cache = Self {
             device: device.clone(),
             shape,
-            pools: [pool(outside), pool(config.n_layers_in_recurrent_block as usize)],
+            pools: [pool(outside), pool(spec.layers.core as usize)],
             tables,
             depth,
+            rotary: model.rotary(context)?,
             share,
             mirror,
             generation: 0,
@@ -204,6 +207,11 @@ impl KvCache {
     /// Slot and page tables.
     pub(crate) const fn tables(&self) -> &Buffer {
         &self.tables
+    }
+
+    /// The rotary table.
+    pub(crate) const fn rotary(&self) -> &Buffer {
+        &self.rotary
     }
 
     /// Number of stored steps per position.

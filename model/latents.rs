@@ -5,8 +5,8 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 
+use crate::arch::{Module, When};
 use crate::error::{Error, Result};
-use crate::intermediates::width;
 use crate::output::write_tensors;
 use crate::session::Session;
 
@@ -69,18 +69,19 @@ impl Session {
     /// # Errors
     /// [`Error::Option`] names a layer that there is none of; as [`Self::iterate`].
     pub fn iterate_keeping(&mut self, steps: u32, names: &[&str]) -> Result<Latents> {
-        let config = self.model().config().clone();
-        let mut layers = Vec::new();
+        let modules = self.model().spec().modules();
+        let (mut layers, mut reads_out) = (Vec::new(), false);
         for &name in names {
-            // Those of the prelude are the same at every step.
-            let width = width(&config, name).filter(|_| !name.starts_with("prelude.")).ok_or_else(|| unknown(name))?;
-            layers.push(Layer { name: name.to_owned(), width, values: Vec::new() });
+            // What comes before the loop is the same at every step.
+            let found = modules.iter().find(|it| it.name == name && (it.when != When::Begin || name == "states"));
+            let module = found.ok_or_else(|| unknown(name, &modules))?;
+            reads_out |= module.when == When::Finish;
+            layers.push(Layer { name: name.to_owned(), width: module.width, values: Vec::new() });
         }
-        let reads_out = |name: &str| matches!(name, "ln_f" | "head") || name.starts_with("coda.");
         let rows = self.rows()?;
         for _ in 0..steps {
             self.iterate(1)?;
-            if names.iter().any(|name| reads_out(name)) {
+            if reads_out {
                 self.read_out()?;
             }
             for layer in &mut layers {
@@ -91,7 +92,9 @@ impl Session {
     }
 }
 
-fn unknown(name: &str) -> Error {
-    let allowed = "the name of a module of adapter, core or coda in the checkpoint, such as core_block.1.attn.proj, or states, ln_f, head";
-    Error::Option { name: "layer", value: format!("{name:?}"), allowed }
+fn unknown(name: &str, modules: &[Module]) -> Error {
+    let example = modules.iter().filter(|module| module.when == When::Step).map(|module| module.name.as_str()).nth(1);
+    let value = format!("{name:?} (a module here is {})", example.unwrap_or("states"));
+    let allowed = "the name of a module in or behind the loop as the authors' code has it, or states, or head";
+    Error::Option { name: "layer", value, allowed }
 }

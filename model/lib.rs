@@ -53,18 +53,17 @@ mod batch;
 pub mod bench;
 mod chat;
 mod checkpoint;
-mod config;
 pub mod demo;
 mod diffusion;
 pub mod doctor;
 mod error;
 mod exit;
+mod fields;
 mod fit;
 mod format;
 mod forward;
 mod generate;
 mod generation_config;
-mod intermediates;
 mod json;
 mod kv;
 mod latents;
@@ -98,10 +97,13 @@ pub mod tune;
 mod workspace;
 
 pub use ahead::{Pipeline, Speculate};
+pub use arch::{
+    Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rotary, Spec, SpecialIds, Start, Steps, architectures,
+};
 pub use batch::{Batch, BatchOptions, SequenceId};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
-pub use config::Config;
+
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
 pub use exit::{Exit, PrefillExit};

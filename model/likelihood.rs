@@ -149,25 +149,25 @@ impl Continuation {
 impl<'m> Scorer<'m> {
     fn new(model: &'m Model, options: &LikelihoodOptions) -> Result<Self, Error> {
         let LikelihoodOptions { sequences, steps, exit, session } = options;
-        exit.map_or(Ok(()), |exit| exit.validate())?;
+        exit.map_or(Ok(()), |exit| exit.validate(model.spec()))?;
         if *sequences == 0 || *sequences > MAX_ROWS {
             let value = sequences.to_string();
             return Err(Error::Option { name: "sequences", value, allowed: "from 1 to 256" });
         }
-        let (config, device) = (model.config(), model.device());
-        let steps = steps.unwrap_or(config.mean_recurrence);
+        let (spec, device) = (model.spec(), model.device());
+        let steps = steps.unwrap_or(spec.steps.default);
         check_steps(steps)?;
         let session = &SessionOptions { steps: Some(session.steps.unwrap_or(steps).max(steps)), ..session.clone() };
-        let (context, planned) = fit::checked(config, session, device)?;
+        let (context, planned) = fit::checked(spec, session, device)?;
         let tables = Tables::new(device, *sequences, context)?;
         let depth = Depth { steps, exit: *exit };
         for sequence in 0..*sequences {
-            tables.write_sequence(device, sequence, session.sequence(config, steps))?;
+            tables.write_sequence(device, sequence, session.sequence(spec, steps))?;
             tables.write_terms(device, sequence, depth.terms(u32::MAX))?;
         }
         Ok(Self {
             model,
-            kv: KvCache::new(device, config, session, (*sequences, context, planned))?,
+            kv: KvCache::new(model, session, (*sequences, context, planned))?,
             tables,
             spaces: HashMap::new(),
             depth,
@@ -179,11 +179,11 @@ impl<'m> Scorer<'m> {
 
     fn check(&self, Continuation { context, continuation }: &Continuation) -> Result<(), Error> {
         let (last, before) = continuation.split_last().ok_or(Error::EmptyPrompt)?;
-        let config = self.model.config();
-        check_tokens(config, context, 0, self.kv.context())?;
+        let spec = self.model.spec();
+        check_tokens(spec, context, 0, self.kv.context())?;
         // The last token is only ever an answer.
-        check_tokens(config, &[context, before].concat(), 0, self.kv.context())?;
-        check_tokens(config, &[*last], 0, self.kv.context())
+        check_tokens(spec, &[context, before].concat(), 0, self.kv.context())?;
+        check_tokens(spec, &[*last], 0, self.kv.context())
     }
 
     /// Scores as many sequences as the cache holds.
@@ -221,7 +221,7 @@ impl<'m> Scorer<'m> {
 
     /// Computes rows, and adds what is asked of them.
     fn pass(&mut self, asked: &[Asked], all_read_out: bool, found: &mut [Likelihood]) -> Result<(), Error> {
-        let (device, config) = (self.model.device().clone(), self.model.config());
+        let (device, spec) = (self.model.device().clone(), self.model.spec());
         let rows = self.fixed.unwrap_or_else(|| capacity(asked.len() as u32));
         for row in asked {
             self.kv.reserve(row.sequence, row.position + 1, self.depth.steps)?;
@@ -229,7 +229,7 @@ impl<'m> Scorer<'m> {
         let Self { model, kv, tables, spaces, checks, depth, .. } = self;
         let space = match spaces.entry(rows) {
             Entry::Occupied(space) => space.into_mut(),
-            Entry::Vacant(place) => place.insert(Workspace::new(&device, config, rows, rows)?),
+            Entry::Vacant(place) => place.insert(Workspace::new(&device, spec, rows, rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
         let mut answers = vec![0; rows as usize];

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ruminate_engine::Device;
+use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Dtype;
 
 use crate::ahead::Ends;
-use crate::arch::{Raven, Weights};
+use crate::arch::{Looped, Spec, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, UnusedTensor};
-use crate::config::Config;
 use crate::error::Error;
 use crate::fit;
 use crate::generation_config::GenerationConfig;
@@ -31,11 +30,11 @@ pub struct Model {
 
 struct Inner {
     device: Device,
-    config: Config,
+    spec: Spec,
     generation: GenerationConfig,
     tokenizer: Tokenizer,
     chat: Option<ChatTemplate>,
-    raven: Raven,
+    looped: Looped,
     fingerprint: Vec<u8>,
     unused: Vec<UnusedTensor>,
     load_time: Duration,
@@ -49,48 +48,48 @@ impl Model {
     pub fn open(source: &Source, device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
         let begin = Instant::now();
         options.session.validate()?;
-        let config = Config::open(source)?;
+        let spec = Spec::open(source)?;
         let generation = GenerationConfig::open(source)?;
-        let tokenizer = Tokenizer::open(source, &config, &generation)?;
+        let tokenizer = Tokenizer::open(source, &spec, &generation)?;
         let chat = ChatTemplate::open(source)?;
         let opened;
         let weights = match source {
             Source::Synthetic(made) => Weights::Synthetic(made),
             _ => {
-                opened = Checkpoint::for_config(source, &config)?;
+                opened = Checkpoint::for_config(source, &spec)?;
                 Weights::Stored(&opened)
             }
         };
         let asked = options.precision();
         let (dtypes, quantised) = match weights {
-            Weights::Synthetic(_) => (asked.dtypes(&config)?, false),
-            Weights::Stored(checkpoint) => (checkpoint.dtypes(&config, &asked)?, checkpoint.is_quantised()),
+            Weights::Synthetic(_) => (asked.dtypes(&spec)?, false),
+            Weights::Stored(checkpoint) => (checkpoint.dtypes(&spec, &asked)?, checkpoint.is_quantised()),
         };
         dtypes.check(&device.caps())?;
         if let Some(announce) = options.announce {
-            announce(&fit::wanted(&config, dtypes, &options.session, &device.caps()).1);
+            announce(&fit::wanted(&spec, dtypes, &options.session, &device.caps()).1);
         }
         if !options.overcommit {
-            fit::check_model(&config, (dtypes, !quantised), &options.session, device)?;
+            fit::check_model(&spec, (dtypes, !quantised), &options.session, device)?;
         }
-        let total = config.weight_bytes_on(dtypes, &device.caps());
+        let total = spec.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
         let mut progress = options.progress;
-        let raven = Raven::load(device, &config, weights, dtypes, &mut |bytes| {
+        let looped = Looped::load(device, &spec, weights, dtypes, &mut |bytes| {
             done += bytes;
             if let Some(progress) = &mut progress {
                 progress(done, total.max(done));
             }
         })?;
         // Once the files have been read, most of what it looks at is in memory.
-        let fingerprint = weights.fingerprint(&config)?;
+        let fingerprint = weights.fingerprint(&spec)?;
         let unused = match weights {
             Weights::Stored(checkpoint) => checkpoint.unused().to_vec(),
             Weights::Synthetic(_) => Vec::new(),
         };
         let device = device.clone();
         let load_time = begin.elapsed();
-        let inner = Inner { device, config, generation, tokenizer, chat, raven, fingerprint, unused, load_time };
+        let inner = Inner { device, spec, generation, tokenizer, chat, looped, fingerprint, unused, load_time };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -110,10 +109,10 @@ impl Model {
         Session::new(self.clone(), options)
     }
 
-    /// The model's configuration.
+    /// The model's sizes, and how it is built.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.inner.config
+    pub fn spec(&self) -> &Spec {
+        &self.inner.spec
     }
 
     /// The generation defaults that come with the checkpoint.
@@ -129,7 +128,7 @@ impl Model {
     /// [`Error::Unsupported`] if a field that would be used has a value that is not supported.
     pub fn generate_options(&self) -> Result<GenerateOptions, Error> {
         self.inner.generation.check_used()?;
-        Ok(self.inner.generation.options(self.inner.config.padded_vocab_size))
+        Ok(self.inner.generation.options(self.inner.spec.padded_vocab))
     }
 
     /// The tokenizer.
@@ -165,13 +164,13 @@ impl Model {
     /// How every group of matrices is stored on the device.
     #[must_use]
     pub fn dtypes(&self) -> Dtypes {
-        self.inner.raven.dtypes()
+        self.inner.looped.dtypes()
     }
 
     /// Bytes of all matrices on the device.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        self.inner.raven.bytes()
+        self.inner.looped.bytes()
     }
 
     /// How long loading took, from the first file to the last weight.
@@ -183,12 +182,17 @@ impl Model {
     /// Bytes of weights that one decoded token reads at a number of steps.
     #[must_use]
     pub fn bytes_per_token(&self, steps: u32) -> u64 {
-        self.inner.config.weight_bytes_per_token(self.dtypes(), steps)
+        self.inner.spec.weight_bytes_per_token(self.dtypes(), steps)
     }
 
     /// SHA-256 of a sample of the weights as they are stored, or of what they are made from.
     pub(crate) fn fingerprint(&self) -> &[u8] {
         &self.inner.fingerprint
+    }
+
+    /// Cosine and sine per position and pair of a context.
+    pub(crate) fn rotary(&self, context: u32) -> Result<Buffer, Error> {
+        self.inner.looped.rotary(&self.inner.device, context)
     }
 
     /// What plans are recorded on.
@@ -199,6 +203,6 @@ impl Model {
         next: Option<&'a Next>,
         ends: Option<&'a Ends>,
     ) -> Surroundings<'a> {
-        Surroundings { device: &self.inner.device, raven: &self.inner.raven, kv, tables, next, ends }
+        Surroundings { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, ends }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ruminate_shaders::recur::{NoiseKind, NoiseRule};
 
-use crate::config::Config;
+use crate::arch::{PostNorm, Spec};
 use crate::error::Error;
 
 /// Noise that every state gets before every step, the prompt's too, as the authors' code adds it at test time: a share of the state gives way to a
@@ -36,12 +36,15 @@ impl Noise {
     ///
     /// # Errors
     /// [`Error::Option`] if the scale is no number above 0, or would replace more than the whole state.
-    pub(crate) fn rule(&self, config: &Config) -> Result<NoiseRule, Error> {
+    pub(crate) fn rule(&self, spec: &Spec) -> Result<NoiseRule, Error> {
         let wrong = |allowed| Err(Error::Option { name: "noise", value: self.to_string(), allowed });
         if !(self.scale.is_finite() && self.scale > 0.0) {
             return wrong("a scale above 0");
         }
-        let amount = (f64::from(self.scale) * config.state_std * config.embed_scale) as f32;
+        if self.renorm && spec.norms.post != PostNorm::Sum {
+            return wrong("one without a norm behind it, as geom=0.1,raw: no norm ends this model's steps");
+        }
+        let amount = (f64::from(self.scale) * spec.state_std()) as f32;
         if self.kind == NoiseKind::Chi && amount > 0.5 {
             return wrong(
                 "a scale with which at most half of the state is noise on average: 0.5 / (init_values.std · embed_scale)",
@@ -50,7 +53,7 @@ impl Noise {
         if amount > 1.0 {
             return wrong("a scale with which at most all of the state is noise: 1 / (init_values.std · embed_scale)");
         }
-        Ok(NoiseRule { kind: self.kind, amount, steps: config.mean_recurrence, renorm: self.renorm })
+        Ok(NoiseRule { kind: self.kind, amount, steps: spec.steps.default, renorm: self.renorm })
     }
 }
 

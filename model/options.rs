@@ -9,7 +9,7 @@ use ruminate_shaders::matmul::Arithmetic;
 use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
-use crate::config::Config;
+use crate::arch::{Spec, Start};
 use crate::diffusion::Diffusion;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -71,10 +71,31 @@ pub struct SessionOptions {
     pub invariant: bool,
 }
 
+impl GenerateOptions {
+    /// Refuses what makes sense only of states that are drawn, where a model's state starts as the token's embedding.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub(crate) fn check_start(&self, spec: &Spec) -> Result<(), Error> {
+        let asked = [
+            ("noise", self.noise.is_some()),
+            ("continuous", self.continuous.is_some()),
+            ("diffusion", self.diffusion.is_some()),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked && spec.start == Start::Embedding) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let allowed = "left out: in this model a token enters as the initial state, which this would replace";
+                Err(Error::Option { name, value: "given".to_owned(), allowed })
+            }
+        }
+    }
+}
+
 impl SessionOptions {
     /// What the device knows of a sequence of these options.
-    pub(crate) fn sequence(&self, config: &Config, steps: u32) -> Sequence {
-        let deviation = config.state_std * config.embed_scale * f64::from(self.init_scale);
+    pub(crate) fn sequence(&self, spec: &Spec, steps: u32) -> Sequence {
+        let deviation = spec.state_std() * f64::from(self.init_scale);
         Sequence { seed: [self.seed as u32, (self.seed >> 32) as u32], state_std: deviation as f32, steps }
     }
 

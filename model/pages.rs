@@ -238,9 +238,10 @@ impl KvCache {
         let depth = self.device.buffer("kv depth", self.depth.size())?;
         let family = self.family.clone();
         let (device, shape, share) = (self.device.clone(), self.shape, self.share);
-        let whole = self.whole;
+        let (rotary, whole) = (self.rotary.clone(), self.whole);
+        let (generation, frozen) = (0, full);
         let mut fork =
-            Self { device, shape, pools, tables, depth, share, mirror, generation: 0, whole, frozen: full, family };
+            Self { device, shape, pools, tables, depth, rotary, share, mirror, generation, whole, frozen, family };
         fork.write_stored_steps(&self.stored_steps(positions)?)?;
         if !positions.is_multiple_of(PAGE) {
             for slot in 0..shape.slots {

@@ -147,7 +147,7 @@ impl Session {
         policy: &Policy,
     ) -> Result<Execution, Error> {
         let plan = policy.prompt(last);
-        let n = self.model.config().n_embd as usize;
+        let n = self.model.spec().width as usize;
         let state = match &policy.given {
             Some(given) if !given.states.is_empty() => {
                 State::Given(given.states.get(start * n..(start + chunk.len()) * n).ok_or(Error::NotBegun)?)

@@ -7,8 +7,8 @@ use ruminate_shaders::matmul::{Arithmetic, fitting_matrices};
 use ruminate_shaders::weight::Form;
 use ruminate_shaders::{Caps, Dtype};
 
+use crate::arch::Spec;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::error::Error;
 
 /// Matrices that have something in common: how often they are used, and what follows from their errors.
@@ -42,20 +42,6 @@ impl Group {
             Self::Prelude => "prelude",
             Self::Core => "core",
             Self::Coda => "coda",
-        }
-    }
-
-    /// The group of a matrix by its name in the checkpoint; none for a name that is no matrix's.
-    pub(crate) fn of(matrix: &str) -> Option<Self> {
-        match matrix {
-            "transformer.wte.weight" => Some(Self::Embedding),
-            "lm_head.weight" => Some(Self::Head),
-            "transformer.adapter.weight" => Some(Self::Adapter),
-            _ => {
-                let block = matrix.strip_prefix("transformer.")?;
-                let kinds = [("prelude.", Self::Prelude), ("core_block.", Self::Core), ("coda.", Self::Coda)];
-                kinds.into_iter().find(|(kind, _)| block.starts_with(kind)).map(|(_, group)| group)
-            }
         }
     }
 }
@@ -147,22 +133,30 @@ impl Precision {
     ///
     /// # Errors
     /// [`Error::Option`] if a group is named that the model does not have, or products of whole numbers are asked for where no weights are.
-    pub fn dtypes(&self, config: &Config) -> Result<Dtypes, Error> {
-        self.over(Dtype::Bf16.into(), config)
+    pub fn dtypes(&self, spec: &Spec) -> Result<Dtypes, Error> {
+        self.over(Dtype::Bf16.into(), spec)
     }
 
     /// The dtype of every group, where `stored` is what comes without asking.
     ///
     /// # Errors
     /// As [`Self::dtypes`].
-    pub(crate) fn over(&self, stored: Dtypes, config: &Config) -> Result<Dtypes, Error> {
+    pub(crate) fn over(&self, stored: Dtypes, spec: &Spec) -> Result<Dtypes, Error> {
         let mut all = self.dtype.map_or(stored, Dtypes::from);
+        let groups = spec.groups();
         for &(group, dtype) in &self.keep {
-            if group == Group::Head && config.tie_embeddings {
+            if group == Group::Head && spec.tied_head {
                 return Err(Error::Option {
                     name: "dtype",
                     value: format!("head={}", dtype.name()),
                     allowed: "given for `embedding` here: the head of this model is its embedding",
+                });
+            }
+            if !groups.contains(&group) {
+                return Err(Error::Option {
+                    name: "dtype",
+                    value: format!("{}={}", group.name(), dtype.name()),
+                    allowed: "given for a group of matrices that this model has: see `ruminate inspect`",
                 });
             }
             all.set(group, dtype);
@@ -172,7 +166,7 @@ impl Precision {
             let allowed = "a dtype with weights in blocks, as q8,products=int8: others are no whole numbers";
             return Err(Error::Option { name: "dtype", value: all.to_string(), allowed });
         }
-        Ok(all.tied(config))
+        Ok(all.tied(spec))
     }
 }
 
@@ -219,9 +213,9 @@ impl Dtypes {
         if can { Ok(()) } else { Err(Error::Option { name: "dtype", value: self.to_string(), allowed }) }
     }
 
-    /// How a matrix is held on a device, by its name in the checkpoint.
-    pub(crate) fn form_of(&self, caps: &Caps, matrix: &str) -> Form {
-        self.products.form(caps, self.of_matrix(matrix))
+    /// How a matrix of a group is held on a device.
+    pub(crate) fn form_of(&self, caps: &Caps, group: Option<Group>) -> Form {
+        self.products.form(caps, self.of_matrix(group))
     }
 
     /// The dtype that most groups have; the core's, if several are as frequent.
@@ -232,21 +226,22 @@ impl Dtypes {
         self.groups.into_iter().fold(core, |most, dtype| if frequency(dtype) > frequency(most) { dtype } else { most })
     }
 
-    /// The dtype of a matrix by its name in the checkpoint.
-    pub(crate) fn of_matrix(&self, name: &str) -> Dtype {
-        Group::of(name).map_or_else(|| self.most(), |group| self.of(group))
+    /// The dtype of a matrix of a group; of one without, that of most.
+    pub(crate) fn of_matrix(&self, group: Option<Group>) -> Dtype {
+        group.map_or_else(|| self.most(), |group| self.of(group))
     }
 
     pub(crate) const fn set(&mut self, group: Group, dtype: Dtype) {
         self.groups[group as usize] = dtype;
     }
 
-    /// The same for a model: a head that is the embedding has no dtype of its own, so it counts as what most groups are.
-    pub(crate) fn tied(mut self, config: &Config) -> Self {
-        if config.tie_embeddings {
-            self.set(Group::Head, self.of(Group::Core));
-            self.set(Group::Head, self.most());
-        }
+    /// The same for a model: a group that it does not have, such as a head that is the embedding, counts as what most groups are.
+    pub(crate) fn tied(mut self, spec: &Spec) -> Self {
+        let groups = spec.groups();
+        let missing = || Group::ALL.into_iter().filter(|group| !groups.contains(group));
+        missing().for_each(|group| self.set(group, self.of(Group::Core)));
+        let most = self.most();
+        missing().for_each(|group| self.set(group, most));
         self
     }
 }
@@ -262,20 +257,22 @@ impl fmt::Display for Dtypes {
 }
 
 impl Checkpoint {
-    /// The dtype that every group has on a device if `asked` is asked for. What comes without asking: bf16, or f16 if the adapter is stored so;
-    /// of a quantised file, what is in it, and nothing else can be asked for.
+    /// The dtype that every group has on a device if `asked` is asked for. What comes without asking: bf16, or f16 if the first layer of the loop is stored
+    /// so; of a quantised file, what is in it, and nothing else can be asked for.
     ///
     /// # Errors
     /// [`Error::Requantise`], [`Error::Unlike`], or [`Error::Option`] for a group that the model does not have.
-    pub fn dtypes(&self, config: &Config, asked: &Precision) -> Result<Dtypes, Error> {
+    pub fn dtypes(&self, spec: &Spec, asked: &Precision) -> Result<Dtypes, Error> {
+        let manifest = spec.manifest();
         if !self.is_quantised() {
-            let adapter = self.tensor("transformer.adapter.weight").map(|tensor| tensor.dtype);
-            let usual = if adapter == Some(Dtype::F16) { Dtype::F16 } else { Dtype::Bf16 };
-            return asked.over(usual.into(), config);
+            let mut core = manifest.matrices().filter(|(_, group, _)| *group == Group::Core);
+            let stored = core.next().and_then(|(entry, ..)| self.tensor(entry.name())).map(|tensor| tensor.dtype);
+            let usual = if stored == Some(Dtype::F16) { Dtype::F16 } else { Dtype::Bf16 };
+            return asked.over(usual.into(), spec);
         }
         let mut found: [Option<(Dtype, &str)>; 6] = [None; 6];
-        for info in self.tensors().filter(|info| info.shape.len() == 2) {
-            let Some(group) = Group::of(&info.name) else { continue };
+        for info in self.tensors() {
+            let Some(group) = manifest.of_tensor(&info.name).and_then(|(entry, ..)| entry.group()) else { continue };
             let (dtype, first) = *found[group as usize].get_or_insert((info.dtype, &info.name));
             if dtype != info.dtype {
                 let (first, second) =
@@ -288,8 +285,8 @@ impl Checkpoint {
         for group in Group::ALL {
             stored.set(group, found[group as usize].map_or(core, |(dtype, _)| dtype));
         }
-        let stored = stored.tied(config);
-        let held = asked.over(stored, config)?;
+        let stored = stored.tied(spec);
+        let held = asked.over(stored, spec)?;
         if held.groups == stored.groups { Ok(held) } else { Err(Error::Requantise { asked: held, stored }) }
     }
 }

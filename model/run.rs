@@ -76,14 +76,15 @@ impl Run {
     /// Checks everything; then ends a generation under way, makes room for the prompt, and makes the plans of all passes ready. What fails the checks
     /// changes nothing.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
-        options.exit.map_or(Ok(()), |exit| exit.validate())?;
+        options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
+        options.check_start(session.model().spec())?;
         session.model().device().check()?;
         let start = Instant::now();
         let held = session.held();
         let model = session.model();
-        let mut choosing = Choosing::new(options, model.tokenizer(), session.vocab())?;
-        let noise = options.noise.map(|noise| noise.rule(model.config())).transpose()?;
-        let steps = options.steps.unwrap_or(model.config().mean_recurrence);
+        let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
+        let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
+        let steps = options.steps.unwrap_or(model.spec().steps.default);
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
@@ -97,9 +98,9 @@ impl Run {
         let limit = most_tokens(options, behind)?;
         let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
-        let lead = Lead::of(options, steps, session.options())?;
+        let lead = Lead::of(options, (steps, session.model().spec()), session.options())?;
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
-        choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.vocab())?, &prompt);
+        choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
         if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
             let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
             return Err(Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why });
@@ -422,11 +423,11 @@ impl Run {
 /// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
 fn room(session: &Session, position: u32, prompt: &[u32], policy: &Policy) -> Result<u32, Error> {
     let context = session.context();
-    check_tokens(session.model().config(), prompt, position as usize, context)?;
+    check_tokens(session.model().spec(), prompt, position as usize, context)?;
     let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
     let Some((Lead::Wave(current), _)) = policy.lead else { return Ok(context - end + 1) };
     let states = policy.given.as_ref().map_or(0, |given| given.states.len());
-    let needed = prompt.len() * session.model().config().n_embd as usize;
+    let needed = prompt.len() * session.model().spec().width as usize;
     if states > 0 && states < needed {
         return Err(Error::State { found: states, expected: needed });
     }
@@ -439,7 +440,7 @@ fn room(session: &Session, position: u32, prompt: &[u32], policy: &Policy) -> Re
         return Err(Error::Option { name: "wavefront", value, allowed });
     }
     if end == context {
-        let most = session.model().config().block_size;
+        let most = session.model().spec().context;
         return Err(Error::NoRoom { tokens: end as usize, context, most });
     }
     Ok(context - end)

@@ -10,7 +10,7 @@ use ruminate_engine::Buffer;
 use ruminate_shaders::{NONE, Row, stride};
 
 use crate::ahead::Ahead;
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::error::Error;
 use crate::fit;
 use crate::kv::KvCache;
@@ -64,10 +64,10 @@ pub(crate) struct Held {
 
 impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
-        let config = model.config();
+        let spec = model.spec();
         let device = model.device().clone();
-        let (context, steps) = fit::checked(config, &options, &device)?;
-        let kv = KvCache::new(&device, config, &options, (1, context, steps))?;
+        let (context, steps) = fit::checked(spec, &options, &device)?;
+        let kv = KvCache::new(&model, &options, (1, context, steps))?;
         let tables = Tables::new(&device, 1, context)?;
         let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
         let (next, opened, run) = (None, None, None);
@@ -79,7 +79,7 @@ impl Session {
 
     /// Writes what the device knows of the sequence; `steps` count where rows of different depths share passes.
     pub(crate) fn write_sequence(&self, steps: u32) -> Result<(), Error> {
-        self.tables.write_sequence(self.model.device(), 0, self.options.sequence(self.model.config(), steps))
+        self.tables.write_sequence(self.model.device(), 0, self.options.sequence(self.model.spec(), steps))
     }
 
     /// The model of this session.
@@ -151,7 +151,7 @@ impl Session {
             return Err(Error::PromptTooLong {
                 tokens: position as usize + 1,
                 context: self.context(),
-                most: self.model.config().block_size,
+                most: self.model.spec().context,
             });
         }
         let choosing = Choosing::plain(sampling)?;
@@ -220,7 +220,7 @@ impl Session {
 
     pub(crate) fn space(&mut self, key: (u32, u32)) -> Result<&mut Workspace, Error> {
         if !self.spaces.contains_key(&key) {
-            let space = Workspace::new(self.model.device(), self.model.config(), key.0, key.1)?;
+            let space = Workspace::new(self.model.device(), self.model.spec(), key.0, key.1)?;
             self.spaces.insert(key, space);
         }
         self.spaces.get_mut(&key).ok_or(Error::NotBegun)
@@ -236,8 +236,8 @@ impl Session {
         Ok(values.chunks(padded as usize).flat_map(|row| &row[..width as usize]).copied().collect())
     }
 
-    pub(crate) fn vocab(&self) -> u32 {
-        self.model.config().padded_vocab_size
+    pub(crate) fn padded_vocab(&self) -> u32 {
+        self.model.spec().padded_vocab
     }
 
     /// Writes what tokens are chosen by to the device.
@@ -246,7 +246,7 @@ impl Session {
             return Ok(());
         }
         self.choosing = None;
-        let (device, vocab) = (self.model.device().clone(), self.vocab());
+        let (device, vocab) = (self.model.device().clone(), self.padded_vocab());
         self.tables.write_choosing(&device, 0, choosing, vocab)?;
         self.choosing = Some(choosing.clone());
         Ok(())
@@ -260,16 +260,16 @@ impl Session {
 
     /// Checks the arguments of a pass, as of the end of a generation under way.
     pub(crate) fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
-        let config = self.model.config();
+        let spec = self.model.spec();
         let held = self.held();
         check_steps(steps)?;
-        check_tokens(config, tokens, held.position as usize, self.context())?;
+        check_tokens(spec, tokens, held.position as usize, self.context())?;
         if state == State::Carried && (tokens.len() > 1 || !held.carries) {
             let allowed = "a single token behind another one, if its state is carried on";
             return Err(Error::Option { name: "state", value: format!("{} tokens", tokens.len()), allowed });
         }
         if let State::Given(values) = state {
-            let expected = tokens.len() * config.n_embd as usize;
+            let expected = tokens.len() * spec.width as usize;
             if values.len() != expected {
                 return Err(Error::State { found: values.len(), expected });
             }
@@ -280,7 +280,7 @@ impl Session {
     /// The state that can be carried on, padded.
     pub(crate) fn last_state(&self) -> Result<Option<Vec<u8>>, Error> {
         let Some((key, row)) = self.last else { return Ok(None) };
-        let bytes = u64::from(stride(self.model.config().n_embd)) * 4;
+        let bytes = u64::from(stride(self.model.spec().width)) * 4;
         let range = u64::from(row) * bytes..u64::from(row + 1) * bytes;
         Ok(Some(self.model.device().read(&self.spaces[&key].sites.state, range)?))
     }
@@ -310,7 +310,7 @@ impl Session {
         self.opened = None;
         self.kv.reserve(0, position + count, steps)?;
         let device = self.model.device().clone();
-        let n = self.model.config().n_embd;
+        let n = self.model.spec().width;
         device.write(&self.tables.history, u64::from(position) * 4, bytemuck::cast_slice(tokens))?;
 
         let first_output = count - outputs as u32;
@@ -339,15 +339,15 @@ impl Session {
 }
 
 /// Checks that a sequence of `context` positions, of which so many are held, has room for tokens, and that the model knows them.
-pub(crate) fn check_tokens(config: &Config, tokens: &[u32], held: usize, context: u32) -> Result<(), Error> {
+pub(crate) fn check_tokens(spec: &Spec, tokens: &[u32], held: usize, context: u32) -> Result<(), Error> {
     if tokens.is_empty() {
         return Err(Error::EmptyPrompt);
     }
     let end = held + tokens.len();
     if end > context as usize {
-        return Err(Error::PromptTooLong { tokens: end, context, most: config.block_size });
+        return Err(Error::PromptTooLong { tokens: end, context, most: spec.context });
     }
-    let vocab = config.padded_vocab_size;
+    let vocab = spec.padded_vocab;
     match tokens.iter().find(|&&token| token >= vocab) {
         Some(&token) => Err(Error::Token { token, vocab }),
         None => Ok(()),

@@ -17,7 +17,7 @@ pub(crate) fn encode_prompt(
     options: &GenerateOptions,
 ) -> Result<Vec<u32>, Error> {
     let tokenizer = model.tokenizer();
-    tokenizer.check_fits(text, context, model.config().block_size)?;
+    tokenizer.check_fits(text, context, model.spec().context)?;
     let tokens = match options.parse_special {
         true => tokenizer.encode(text, specials)?,
         false => tokenizer.encode_plain(text, specials)?,
@@ -41,7 +41,7 @@ impl Speech {
         let spelled = |id: u32| Some((id, tokenizer.token_text(id).filter(|_| tokenizer.is_special(id))?));
         let special = match options.stop.is_empty() {
             true => HashMap::new(),
-            false => (0..model.config().padded_vocab_size).filter_map(spelled).collect(),
+            false => (0..model.spec().padded_vocab).filter_map(spelled).collect(),
         };
         let stop = StopStrings::new(options.stop.clone())?;
         Ok(Self { decoder: tokenizer.stream(true), stop, end_tokens, special })

@@ -3,8 +3,8 @@
 use ruminate_engine::Buffer;
 use ruminate_shaders::stride;
 
+use crate::arch::{Kept, Module, When};
 use crate::error::Error;
-use crate::intermediates::{is_last, names, width};
 use crate::options::State;
 use crate::session::Session;
 use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
@@ -28,9 +28,9 @@ pub struct Outputs {
     pub rows: u32,
     /// Logits `[rows, vocab]`.
     pub logits: Vec<f32>,
-    /// The state after the final norm `[rows, n_embd]`: the authors' `latent_states`.
+    /// The states as the layers behind the loop take them, normed if the model norms them there `[rows, width]`: the authors' `latent_states`.
     pub latents: Vec<f32>,
-    /// Input of the head `[rows, n_embd]`.
+    /// Input of the head `[rows, width]`.
     pub head: Vec<f32>,
 }
 
@@ -96,23 +96,23 @@ impl Session {
         self.execute(key, traced(Stage::Iterate), &[steps])
     }
 
-    /// The current recurrent states `[rows, n_embd]`, before the final norm.
+    /// The current recurrent states `[rows, width]`, before the final norm.
     ///
     /// # Errors
     /// [`Error::NotBegun`], or the device's.
     pub fn states(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.state, rows, self.model.config().n_embd)
+        self.read_rows(&self.spaces[&key].sites.state, rows, self.model.spec().width)
     }
 
-    /// Puts other states in their place, `[rows, n_embd]`: those of another run (activation patching), or these with something added (steering). The next
+    /// Puts other states in their place, `[rows, width]`: those of another run (activation patching), or these with something added (steering). The next
     /// step goes on from them.
     ///
     /// # Errors
     /// [`Error::NotBegun`], [`Error::State`] for another number of values, or the device's.
     pub fn set_states(&mut self, states: &[f32]) -> Result<(), Error> {
         let (key, rows) = self.opened()?;
-        let n = self.model.config().n_embd;
+        let n = self.model.spec().width;
         let expected = rows as usize * n as usize;
         if states.len() != expected {
             return Err(Error::State { found: states.len(), expected });
@@ -124,13 +124,13 @@ impl Session {
         Ok(device.write(&self.space(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
     }
 
-    /// Adds to the states: one row for all of them `[n_embd]`, or one for each `[rows, n_embd]`.
+    /// Adds to the states: one row for all of them `[width]`, or one for each `[rows, width]`.
     ///
     /// # Errors
     /// As [`Self::set_states`].
     pub fn add_to_states(&mut self, direction: &[f32]) -> Result<(), Error> {
         let mut states = self.states()?;
-        let one = self.model.config().n_embd as usize;
+        let one = self.model.spec().width as usize;
         if direction.len() != one && direction.len() != states.len() {
             return Err(Error::State { found: direction.len(), expected: states.len() });
         }
@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// Applies the core block so many times and calls `change` behind every step, with the steps that the rows have had since [`Self::begin`] and their
-    /// states `[rows, n_embd]`, which it may change; before the first step of all it is called with 0. Every step waits for the device.
+    /// states `[rows, width]`, which it may change; before the first step of all it is called with 0. Every step waits for the device.
     ///
     /// # Errors
     /// As [`Self::iterate`], and what `change` gives.
@@ -169,29 +169,33 @@ impl Session {
         Ok(())
     }
 
-    /// Output of the prelude `[rows, n_embd]`.
+    /// Output of the prelude `[rows, width]`.
     ///
     /// # Errors
     /// [`Error::NotBegun`], or the device's.
     pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.embedding, rows, self.model.config().n_embd)
+        self.read_rows(&self.spaces[&key].sites.embedding, rows, self.model.spec().width)
     }
 
-    /// Reads the current states out: final norm, coda, head.
+    /// Reads the current states out: what comes behind the loop, up to the logits.
     ///
     /// # Errors
     /// [`Error::NotBegun`], or the device's.
     pub fn read_out(&mut self) -> Result<Outputs, Error> {
         let (key, rows) = self.opened()?;
         self.execute(key, traced(Stage::Finish), &[])?;
-        let n = self.model.config().n_embd;
+        let n = self.model.spec().width;
         if let Some(opened) = &mut self.opened {
             opened.read_out = true;
         }
-        let read = |name| self.read_rows(self.traced(name).ok_or(Error::NotBegun)?, rows, n);
-        let (latents, head) = (read("ln_f")?, read("head")?);
-        let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.vocab())?;
+        let read = |name| self.read_rows(self.traced(Stage::Finish, name).ok_or(Error::NotBegun)?, rows, n);
+        let latents = match self.model.spec().latents() {
+            Some(name) => read(name)?,
+            None => self.states()?,
+        };
+        let head = read("head")?;
+        let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.padded_vocab())?;
         Ok(Outputs { rows, logits, latents, head })
     }
 
@@ -202,30 +206,39 @@ impl Session {
     /// [`Error::NotBegun`] without rows; [`Error::Intermediate`] for one that the model does not have, or that has not been computed yet; the device's.
     pub fn trace(&self, name: &str) -> Result<Vec<f32>, Error> {
         let (_, rows) = self.opened()?;
-        let config = self.model.config();
-        if !self.has(name) {
-            let known = names(config).into_iter().filter(|name| self.has(name)).collect();
+        let modules = self.model.spec().modules();
+        let module = modules.iter().find(|module| module.name == name && self.has(module));
+        let Some(module) = module else {
+            let known = modules.iter().filter(|module| self.has(module)).map(|module| module.name.clone()).collect();
             return Err(Error::Intermediate { name: name.to_owned(), known });
-        }
-        match (self.traced(name), width(config, name)) {
-            // Each head is padded by itself.
-            (Some(buffer), Some(_)) if name.ends_with(".q_rope") => {
-                self.read_rows(buffer, u64::from(rows) * u64::from(config.n_heads), config.head_dim)
+        };
+        let kept = match (&module.kept, module.heads) {
+            (Kept::Embedding, _) => self.embeddings()?,
+            (Kept::State, _) => self.states()?,
+            (Kept::Buffer(name), heads) => {
+                let buffer = self.traced(stage_of(module.when), name).ok_or(Error::NotBegun)?;
+                match heads {
+                    // Each head is padded by itself.
+                    Some((heads, head_dim)) => self.read_rows(buffer, rows * heads, head_dim)?,
+                    None => self.read_rows(buffer, rows, module.row())?,
+                }
             }
-            (Some(buffer), Some(width)) => self.read_rows(buffer, rows, width),
-            _ if is_last(config, "prelude", name) => self.embeddings(),
-            _ => self.states(),
-        }
+        };
+        Ok(module.take(&kept))
     }
 
-    /// Whether an intermediate of that name has been computed.
-    fn has(&self, name: &str) -> bool {
-        let config = self.model.config();
-        let stepped = self.opened.is_some_and(|opened| opened.steps > 0);
-        // These are not kept beside the others: the next block finds them in a place of their own.
-        let elsewhere =
-            name == "states" || is_last(config, "prelude", name) || (stepped && is_last(config, "core_block", name));
-        width(config, name).is_some() && (elsewhere || self.traced(name).is_some())
+    /// Whether an intermediate has been computed.
+    fn has(&self, module: &Module) -> bool {
+        let Some(Opened { steps, read_out, .. }) = self.opened else { return false };
+        let done = match module.when {
+            When::Begin => true,
+            When::Step => steps > 0,
+            When::Finish => read_out,
+        };
+        done && match &module.kept {
+            Kept::Embedding | Kept::State => true,
+            Kept::Buffer(name) => self.traced(stage_of(module.when), name).is_some(),
+        }
     }
 
     /// Rows that were begun.
@@ -238,11 +251,18 @@ impl Session {
         Ok(((capacity, capacity), rows))
     }
 
-    /// The buffer of an intermediate that one of the calls so far has computed.
-    fn traced(&self, name: &str) -> Option<&Buffer> {
-        let Opened { capacity, steps, read_out, .. } = self.opened?;
-        let space = self.spaces.get(&(capacity, capacity))?;
-        let stages = [(Stage::Begin, true), (Stage::Iterate, steps > 0), (Stage::Finish, read_out)];
-        stages.into_iter().filter(|(_, done)| *done).find_map(|(stage, _)| space.traced(stage, name))
+    /// The buffer of an intermediate that a stage has computed.
+    fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
+        let Opened { capacity, .. } = self.opened?;
+        self.spaces.get(&(capacity, capacity))?.traced(stage, name)
+    }
+}
+
+/// The stage that computes what is computed then.
+const fn stage_of(when: When) -> Stage {
+    match when {
+        When::Begin => Stage::Begin,
+        When::Step => Stage::Iterate,
+        When::Finish => Stage::Finish,
     }
 }

@@ -12,8 +12,7 @@ use ruminate_shaders::Threefry;
 use ruminate_shaders::weight::RandomWeight;
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::Expected;
-use crate::config::Config;
+use crate::arch::{Drawn, Entry, Manifest, Spec, Start, presets};
 use crate::error::{Error, Result};
 use crate::source::Source;
 
@@ -36,9 +35,10 @@ const FILE: &str = "synthetic model";
 /// A model of a given shape with random weights.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
-    config: Config,
+    spec: Spec,
     json: Value,
     seed: u64,
+    std: f64,
     out_std: f64,
 }
 
@@ -56,8 +56,8 @@ pub struct SyntheticTensor {
 /// What a synthetic tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Values {
-    /// Random numbers.
-    Random(RandomWeight),
+    /// Random numbers: the rows of a matrix from a row on.
+    Random(RandomWeight, u32),
     /// Ones: norms.
     Ones,
     /// Zeros: biases.
@@ -67,109 +67,54 @@ pub enum Values {
 }
 
 impl Synthetic {
-    /// Huginn-0125's shape, with the fields that `spec` names set otherwise: `huginn-0125`, or `n_embd=768,heads=8`, or both. The fields are those
-    /// of `config.json` (with the short names `heads`, `hidden`, `vocab`, `layers=P/C/D`), and `seed`. Without a number of heads, heads have
-    /// 96 values; without a hidden width, it keeps Huginn's ratio.
+    /// The shape of a published model, with the fields that `spec` names set otherwise: `huginn-0125`, or `ouro-1.4b,num_hidden_layers=4`, or, of Huginn's
+    /// shape, `n_embd=768,heads=8`. The fields are those of `config.json` (with the short names `heads`, `hidden`, `vocab`, `layers`), and `seed`.
     ///
     /// # Errors
     /// [`Error::Option`] for a word that is none of these, [`Error::Unsupported`] for a value that makes no model.
     pub fn parse(spec: &str) -> Result<Self> {
+        let names = presets().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
         let wrong = |value: &str| Error::Option {
             name: "synthetic model",
-            value: format!("`{value}`"),
-            allowed: "huginn-0125, or fields of config.json like n_embd=768,heads=8,hidden=2048,layers=2/4/2,vocab=65536,seed=1",
+            value: format!("`{value}`; published shapes are {names}"),
+            allowed: "one of them, and fields of config.json like n_embd=768,heads=8,hidden=2048,layers=2/4/2,vocab=65536,seed=1",
         };
-        let mut fields = Map::new();
-        let mut seed = 0;
-        for word in spec.split(',').map(str::trim).filter(|word| !word.is_empty() && *word != "huginn-0125") {
-            let (key, text) = word.split_once('=').ok_or_else(|| wrong(word))?;
-            let key = match key {
-                "heads" => "n_heads",
-                "hidden" => "intermediate_size",
-                "vocab" => "vocab_size",
-                other => other,
-            };
-            match key {
-                "seed" => seed = text.parse().map_err(|_| wrong(word))?,
-                "layers" => {
-                    let counts: Vec<u32> = text.split('/').filter_map(|count| count.parse().ok()).collect();
-                    let [prelude, core, coda] = counts[..] else { return Err(wrong(word)) };
-                    fields.insert("n_layers_in_prelude".to_owned(), prelude.into());
-                    fields.insert("n_layers_in_recurrent_block".to_owned(), core.into());
-                    fields.insert("n_layers_in_coda".to_owned(), coda.into());
-                }
-                _ if FIELDS.contains(&key) => {
-                    // Numbers and flags are JSON as they stand.
-                    let value = serde_json::from_str(text).map_err(|_| wrong(word))?;
-                    fields.insert(key.to_owned(), value);
-                }
-                _ => return Err(wrong(word)),
-            }
-        }
-        if spec.trim().is_empty() {
+        let words = || spec.split(',').map(str::trim).filter(|word| !word.is_empty());
+        if words().next().is_none() {
             return Err(wrong(spec));
         }
-        Self::new(fields, seed)
+        let named = words().find_map(|word| presets().find(|(_, name)| *name == word));
+        let (arch, preset) = named.or_else(|| presets().next()).ok_or_else(|| wrong(spec))?;
+        let mut given = Map::new();
+        let mut seed = 0;
+        for word in words().filter(|word| *word != preset) {
+            let (key, text) = word.split_once('=').ok_or_else(|| wrong(word))?;
+            if key == "seed" {
+                seed = text.parse().map_err(|_| wrong(word))?;
+            } else if !arch.set(key, text, &mut given) {
+                return Err(wrong(word));
+            }
+        }
+        Self::new(arch.shape(preset, given), seed)
     }
 
-    fn new(mut fields: Map<String, Value>, seed: u64) -> Result<Self> {
-        let n_embd = fields.get("n_embd").and_then(Value::as_u64).unwrap_or(5280);
-        let mut default = |name: &str, value: Value| {
-            fields.entry(name).or_insert(value);
-        };
-        default("n_embd", n_embd.into());
-        default("n_heads", (n_embd / 96).max(1).into());
-        default("intermediate_size", (n_embd * 17_920 / 5280).next_multiple_of(32).into());
-        for (name, value) in [
-            ("vocab_size", 65_536),
-            ("n_layers_in_prelude", 2),
-            ("n_layers_in_recurrent_block", 4),
-            ("n_layers_in_coda", 2),
-            ("mean_recurrence", 32),
-            ("block_size", 4096),
-            ("rope_base", 50_000),
-        ] {
-            default(name, value.into());
-        }
-        for (name, value) in [("norm_eps", json!(1e-6)), ("qk_bias", json!(true)), ("tie_embeddings", json!(true))] {
-            default(name, value);
-        }
-        let count = |name: &str| fields.get(name).and_then(Value::as_f64).unwrap_or(1.0);
-        let depth = count("n_layers_in_prelude")
-            + count("n_layers_in_coda")
-            + count("n_layers_in_recurrent_block") * count("mean_recurrence");
-        let width = n_embd.max(1) as f64;
-        let std = (2.0 / (5.0 * width)).sqrt();
-        let out_std = std / (2.0 * depth.max(1.0)).sqrt();
-        let fixed = json!({
-            "architectures": ["RavenForCausalLM"],
-            "model_type": "huginn_raven",
-            "bias": false,
-            "injection_type": "linear",
-            "state_init": "like-init",
-            "block_class_name": "SandwichBlock",
-            "mlp_class_name": "GatedMLP",
-            "nonlin_name": "SiLU",
-            "norm_class_name": "RMSNorm_llama",
-            "init_values": {"std": std, "out_proj": out_std, "embedding": std, "embed_scale": width.sqrt()},
-            "test_time_noise": 0,
-            "torch_dtype": "float32",
-        });
-        if let Value::Object(fixed) = fixed {
-            fields.extend(fixed);
-        }
-        let vocab = fields.get("vocab_size").cloned().unwrap_or_default();
-        fields.entry("padded_vocab_size").or_insert(vocab);
-        let config = Config::from_value(FILE, Value::Object(fields.clone()))?;
-        if config.vocab_size < 256 + SPECIAL_IDS {
+    fn new(fields: Map<String, Value>, seed: u64) -> Result<Self> {
+        let spec = Spec::from_value(FILE, Value::Object(fields.clone()))?;
+        if spec.vocab < 256 + SPECIAL_IDS {
             return Err(Error::Unsupported {
                 file: FILE.to_owned(),
                 field: "vocab_size",
-                value: config.vocab_size.to_string(),
+                value: spec.vocab.to_string(),
                 supported: format!("at least {}: every byte and {SPECIAL_IDS} special tokens", 256 + SPECIAL_IDS),
             });
         }
-        Ok(Self { config, json: Value::Object(fields), seed, out_std })
+        let std = match spec.start {
+            Start::Drawn { std } => std,
+            Start::Embedding => (2.0 / (5.0 * f64::from(spec.width))).sqrt(),
+        };
+        let depth = f64::from(spec.layers.outside()) + f64::from(spec.layers.core) * f64::from(spec.steps.default);
+        let out_std = std / (2.0 * depth.max(1.0)).sqrt();
+        Ok(Self { spec, json: Value::Object(fields), seed, std, out_std })
     }
 
     /// The model as a source to open.
@@ -180,22 +125,24 @@ impl Synthetic {
 
     /// Its configuration.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     /// All that the weights are made from.
     pub(crate) fn recipe(&self) -> String {
-        format!("{:?}, seed {}, projections back {}", self.config, self.seed, self.out_std)
+        format!("{:?}, seed {}, {}, projections back {}", self.spec, self.seed, self.std, self.out_std)
     }
 
-    /// Every tensor, in the order of the published files: rotary table, embedding, prelude, adapter, core, coda, final norm, and the head.
+    /// Every tensor, in the order of the published files.
     #[must_use]
     pub fn tensors(&self) -> Vec<SyntheticTensor> {
-        let tensors = self.config.tensors().into_iter();
-        tensors
-            .map(|Expected { name, shape, .. }| SyntheticTensor { values: self.values(&name, &shape), name, shape })
-            .collect()
+        let manifest = self.spec.manifest();
+        let made = manifest.tensors().filter_map(|tensor| self.made(&manifest, &tensor.name));
+        // Published files hold a tied head once more.
+        let copy =
+            |(name, copy): (&str, &str)| Some(SyntheticTensor { name: copy.to_owned(), ..self.made(&manifest, name)? });
+        made.chain(manifest.copies().filter_map(copy)).collect()
     }
 
     /// The files beside the weights: name and content.
@@ -224,41 +171,29 @@ impl Synthetic {
 
     /// A tensor by name.
     pub(crate) fn tensor(&self, name: &str) -> Result<SyntheticTensor> {
-        let found = self.config.tensors().into_iter().find(|tensor| tensor.name == name);
         let missing = || {
             let problem = crate::error::TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() };
             Error::Tensors(vec![problem])
         };
-        let expected = found.ok_or_else(missing)?;
-        let values = self.values(name, &expected.shape);
-        Ok(SyntheticTensor { name: expected.name, shape: expected.shape, values })
+        self.made(&self.spec.manifest(), name).ok_or_else(missing)
     }
 
-    /// Shape `[n, k]` and generator of a matrix.
-    pub(crate) fn matrix(&self, name: &str) -> Result<([u32; 2], RandomWeight)> {
-        let tensor = self.tensor(name)?;
-        let size = |axis: usize| u32::try_from(tensor.shape[axis]).unwrap_or(u32::MAX);
-        match tensor.values {
-            Values::Random(weight) => Ok(([size(0), size(1)], weight)),
-            _ => Err(Error::Tensors(Vec::new())),
-        }
+    /// The generator of a matrix.
+    pub(crate) fn weight(&self, entry: &Entry) -> RandomWeight {
+        let [_, k] = entry.matrix().unwrap_or_default();
+        let std = if entry.drawn == Drawn::Back { self.out_std } else { self.std };
+        RandomWeight { seed: self.seed_of(entry.name()), k, std }
     }
 
-    fn values(&self, name: &str, shape: &[usize]) -> Values {
-        if name == "freqs_cis" {
-            return Values::Rotary;
-        }
-        if name.ends_with("qk_bias") {
-            return Values::Zeros;
-        }
-        let [_, k] = shape[..] else { return Values::Ones };
-        // A tied head is a copy of the embedding.
-        let drawn =
-            if self.config.tie_embeddings && name == "lm_head.weight" { "transformer.wte.weight" } else { name };
-        let back = drawn.ends_with("attn.proj.weight") || drawn.ends_with("mlp.proj.weight");
-        let std = if back { self.out_std } else { self.config.state_std };
-        let k = u32::try_from(k).unwrap_or(u32::MAX);
-        Values::Random(RandomWeight { seed: self.seed_of(drawn), k, std })
+    fn made(&self, manifest: &Manifest, name: &str) -> Option<SyntheticTensor> {
+        let (entry, source, first) = manifest.of_tensor(name)?;
+        let values = match entry.drawn {
+            Drawn::Inner | Drawn::Back => Values::Random(self.weight(entry), first),
+            Drawn::Ones => Values::Ones,
+            Drawn::Zeros => Values::Zeros,
+            Drawn::Computed => Values::Rotary,
+        };
+        Some(SyntheticTensor { name: source.name.clone(), shape: source.shape.clone(), values })
     }
 
     /// A generator key of its own for every tensor: its name, absorbed four bytes at a time.
@@ -272,7 +207,7 @@ impl Synthetic {
     }
 
     fn special_id(&self, token: usize) -> u32 {
-        self.config.vocab_size - SPECIAL_IDS + token as u32
+        self.spec.vocab - SPECIAL_IDS + token as u32
     }
 
     /// A byte-level tokenizer without merges: a token per byte, made-up words that only the model says, special tokens.
@@ -281,7 +216,7 @@ impl Synthetic {
         for byte in 0..=255_u8 {
             vocab.insert(byte_letter(byte).to_string(), byte.into());
         }
-        for id in 256..self.config.vocab_size - SPECIAL_IDS {
+        for id in 256..self.spec.vocab - SPECIAL_IDS {
             vocab.insert(word(id - 256), id.into());
         }
         let added: Vec<Value> = (0..SPECIAL_IDS as usize)
@@ -302,26 +237,6 @@ impl Synthetic {
         })
     }
 }
-
-/// Fields of `config.json` that a specification may set.
-const FIELDS: [&str; 16] = [
-    "n_embd",
-    "n_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "vocab_size",
-    "padded_vocab_size",
-    "n_layers_in_prelude",
-    "n_layers_in_recurrent_block",
-    "n_layers_in_coda",
-    "mean_recurrence",
-    "rope_base",
-    "block_size",
-    "norm_eps",
-    "qk_bias",
-    "tie_embeddings",
-];
 
 /// The letter that stands for a byte in a byte-level vocabulary (GPT-2's table): itself if it prints, else one from U+0100 on.
 fn byte_letter(byte: u8) -> char {

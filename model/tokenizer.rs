@@ -1,6 +1,7 @@
 //! Text to token ids and back, with special tokens as the checkpoint's files name them.
 
 mod added;
+mod decoder;
 mod layout;
 mod named;
 mod normalize;
@@ -18,7 +19,7 @@ pub(crate) use self::named::Named;
 use self::pipeline::Pipeline;
 pub(crate) use self::shield::Shield;
 pub use self::stream::StreamDecoder;
-use crate::config::Config;
+use crate::arch::{Spec, SpecialIds};
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
 use crate::source::Source;
@@ -71,13 +72,13 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if a file is damaged, [`Error::Vocabulary`] if it belongs to another model.
-    pub fn open(source: &Source, config: &Config, generation: &GenerationConfig) -> Result<Self> {
+    pub fn open(source: &Source, spec: &Spec, generation: &GenerationConfig) -> Result<Self> {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
         let bytes = source.json_text(FILE)?;
         let pipeline = guarded(|| Pipeline::read(Layout::read(&bytes)?, &bytes)).map_err(problem)?;
         let vocabulary = pipeline.vocabulary();
-        let vocab = config.padded_vocab_size;
+        let vocab = spec.padded_vocab;
         let largest = vocabulary.values().copied().max().ok_or_else(|| problem("has no tokens".to_owned()))?;
         if vocabulary.values().filter(|&&id| id >= vocab).count() * BEYOND > vocabulary.len() {
             return Err(Error::Vocabulary { largest, vocab });
@@ -87,12 +88,18 @@ impl Tokenizer {
             let id = named.token(field).and_then(|text| vocabulary.get(text).copied());
             id.filter(|&id| id < vocab)
         };
-        let bos = generation.bos_token_id.or(config.bos_token_id).or_else(|| by_name("bos_token"));
-        let pad = generation.pad_token_id.or(config.pad_token_id).or_else(|| by_name("pad_token"));
-        let mut eos = generation.eos_token_ids.clone();
-        if eos.is_empty() {
-            eos.clone_from(&config.eos_token_ids);
-        }
+        let by_files = |listed: Option<u32>, name| match spec.special_ids {
+            SpecialIds::Files => listed.or_else(|| by_name(name)),
+            SpecialIds::Tokenizer => by_name(name),
+        };
+        let bos = by_files(generation.bos_token_id.or(spec.bos), "bos_token");
+        let pad = by_files(generation.pad_token_id.or(spec.pad), "pad_token");
+        let mut eos = match spec.special_ids {
+            SpecialIds::Files if generation.eos_token_ids.is_empty() => spec.eos.clone(),
+            SpecialIds::Files => generation.eos_token_ids.clone(),
+            SpecialIds::Tokenizer => Vec::new(),
+        };
+        eos.extend(spec.stops.iter().filter_map(|text| vocabulary.get(*text).copied()).filter(|&id| id < vocab));
         eos.extend(["eos_token", "eot_token"].into_iter().filter_map(by_name));
         // A model that begins another text has ended this one.
         eos.extend(bos);
@@ -182,10 +189,10 @@ impl Tokenizer {
         let mut stream = self.stream(skip_special);
         let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
         text.push_str(&stream.flush());
-        text
+        self.pipeline.decoder.strip(&text).to_owned()
     }
 
-    /// A decoder for ids that come one at a time.
+    /// A decoder for ids that come one at a time, behind others: a blank before the first one is part of the text.
     #[must_use]
     pub fn stream(&self, skip_special: bool) -> StreamDecoder {
         StreamDecoder { pieces: Arc::clone(&self.pieces), skip_special, open: Vec::new() }
@@ -298,16 +305,13 @@ fn prefix(pipeline: &Pipeline, bos: Option<u32>, add_bos: Option<bool>) -> Resul
     Ok(prefix)
 }
 
-/// The bytes of every token: through the byte-level alphabet, or as written for added tokens.
+/// The bytes of every token: as the decoder has them, or as written for added tokens.
 fn pieces(pipeline: &Pipeline, vocabulary: &HashMap<String, u32>, vocab: u32) -> Vec<Token> {
-    let alphabet: HashMap<char, u8> = byte_alphabet().collect();
     let mut pieces = vec![Token::default(); vocab as usize];
     for (text, &id) in vocabulary.iter().filter(|(_, id)| **id < vocab) {
         let known = pipeline.added_token(id);
-        let through_alphabet = || text.chars().map(|c| alphabet.get(&c).copied()).collect::<Option<Vec<u8>>>();
-        let bytes = if known.is_some() { None } else { through_alphabet() };
-        let special = known.is_some_and(|token| token.special);
-        pieces[id as usize] = Token { bytes: bytes.unwrap_or_else(|| text.clone().into_bytes()), special };
+        let bytes = if known.is_some() { text.clone().into_bytes() } else { pipeline.decoder.bytes_of(text) };
+        pieces[id as usize] = Token { bytes, special: known.is_some_and(|token| token.special) };
     }
     pieces
 }

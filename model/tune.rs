@@ -3,7 +3,7 @@
 use ruminate_engine::{Device, OpenOptions, Tuned, Tuning, TuningFrom, tune, tune_loops};
 use ruminate_shaders::trials;
 
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::error::Error;
 use crate::precision::Dtypes;
 
@@ -22,7 +22,7 @@ const POSITIONS: u32 = 512;
 /// A device that cannot be opened or is lost.
 pub fn tune_model(
     options: &OpenOptions,
-    config: &Config,
+    spec: &Spec,
     dtypes: Dtypes,
     rows: &[u32],
     done: &mut dyn FnMut(&Tuned, bool) -> bool,
@@ -36,7 +36,7 @@ pub fn tune_model(
             continue;
         }
         let mut tuning = Tuning::with_textures(textures);
-        let Some(seconds) = tune_rows(&device, config, dtypes, 1, &mut tuning, &mut |tuned| done(tuned, textures))?
+        let Some(seconds) = tune_rows(&device, spec, dtypes, 1, &mut tuning, &mut |tuned| done(tuned, textures))?
         else {
             return Ok(None);
         };
@@ -47,7 +47,7 @@ pub fn tune_model(
     let Some((_, device, mut tuning)) = best else { return Ok(None) };
     let textures = tuning.textures.unwrap_or(false);
     for &rows in rows.iter().filter(|&&rows| rows > 1) {
-        if tune_rows(&device, config, dtypes, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
+        if tune_rows(&device, spec, dtypes, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
             return Ok(None);
         }
     }
@@ -63,14 +63,14 @@ pub fn tune_model(
 /// Tunes for one number of rows; the seconds of the best launches together.
 fn tune_rows(
     device: &Device,
-    config: &Config,
+    spec: &Spec,
     dtypes: Dtypes,
     rows: u32,
     tuning: &mut Tuning,
     done: &mut dyn FnMut(&Tuned) -> bool,
 ) -> Result<Option<f64>, Error> {
     let mut seconds = 0.0;
-    for trial in trials(&config.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
+    for trial in trials(&spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
         // Where there is nothing to choose, nothing is timed.
         if trial.variants.launches.len() == 1 {
             continue;

@@ -6,14 +6,14 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::batch::{carry, follow, turn};
 use ruminate_shaders::embed::select;
-use ruminate_shaders::exit::{Continuous, exit_wake, memo_bytes, value_bytes};
+use ruminate_shaders::exit::{Continuous, Rule, exit_wake, memo_bytes, value_bytes};
 use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
 use ruminate_shaders::{Row, activation_bytes};
 
 use crate::ahead::Ends;
-use crate::arch::{ExitSites, Pass, Raven, ReadOut, Sites};
-use crate::config::Config;
+use crate::arch::Spec;
+use crate::arch::{ExitSites, Looped, Pass, ReadOut, Sites};
 use crate::diffusion::{Current, WaveSites};
 use crate::error::Error;
 use crate::exit::Checks;
@@ -117,7 +117,7 @@ pub(crate) struct Next {
 /// What plans are recorded on, besides the buffers of their workspace.
 pub(crate) struct Surroundings<'a> {
     pub(crate) device: &'a Device,
-    pub(crate) raven: &'a Raven,
+    pub(crate) looped: &'a Looped,
     pub(crate) kv: &'a KvCache,
     pub(crate) tables: &'a Tables,
     pub(crate) next: Option<&'a Next>,
@@ -159,9 +159,9 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    pub(crate) fn new(device: &Device, config: &Config, capacity: u32, outputs: u32) -> Result<Self, Error> {
-        let n = config.n_embd;
-        let vocab = config.padded_vocab_size;
+    pub(crate) fn new(device: &Device, spec: &Spec, capacity: u32, outputs: u32) -> Result<Self, Error> {
+        let n = spec.width;
+        let vocab = spec.padded_vocab;
         let buffer = |name: &str, bytes| device.buffer(&format!("{name} of {capacity} rows"), bytes);
         let table = |rows: u32| u64::from(rows) * size_of::<Row>() as u64;
         Ok(Self {
@@ -204,11 +204,14 @@ impl Workspace {
         if self.exits.is_none() {
             let memo = buffer("memos of checks", memo_bytes(self.capacity))?;
             let values = buffer("values of checks", value_bytes(self.capacity))?;
-            self.exits = Some(ExitSites { states: None, read_outs: None, memo, values });
+            self.exits = Some(ExitSites { states: None, read_outs: None, kept: None, memo, values });
         }
         let Some(exits) = &mut self.exits else { return Ok(()) };
-        if checks.states && exits.states.is_none() {
+        if (checks.states || checks.gate) && exits.states.is_none() {
             exits.states = Some(buffer("last states checked", self.sites.state.size())?);
+        }
+        if checks.rule == Rule::Never && exits.kept.is_none() {
+            exits.kept = Some(buffer("states to leave with", self.sites.state.size())?);
         }
         if checks.reads_out && exits.read_outs.is_none() {
             exits.read_outs = Some(buffer("last read-outs checked", self.sites.logits.size())?);
@@ -239,7 +242,7 @@ impl Workspace {
     }
 
     fn record(&self, around: &Surroundings<'_>, key: PlanKey) -> Result<Graph, Error> {
-        let Surroundings { device, raven, kv, tables, .. } = *around;
+        let Surroundings { device, looped, kv, tables, .. } = *around;
         let PlanKey { stage, checks, trace, .. } = key;
         let noise = key.noise.then_some(&tables.stirs);
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
@@ -250,7 +253,7 @@ impl Workspace {
         let sequences = &tables.sequences;
         let mut pass = Pass { graph: &mut graph, device, kv, sequences, sites: &self.sites, shape, noise, trace };
         if matches!(stage, Stage::Token | Stage::Begin) {
-            raven.begin(&mut pass)?;
+            looped.begin(&mut pass)?;
         }
         if let Some(current) = wave {
             current.begin_round(&mut pass, around.wave()?.1, self.width)?;
@@ -259,25 +262,25 @@ impl Workspace {
             match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.terms))) {
                 leaving if matches!(key.follow, Follow::Guess | Follow::Batch) => {
                     let steps = pass.graph.count("steps");
-                    raven.iterate_to_the_end(&mut pass, leaving, steps)?;
+                    looped.iterate_to_the_end(&mut pass, leaving, steps)?;
                     let rows = pass.rows();
                     let wake = if key.follow == Follow::Batch { turn(shape.rows) } else { exit_wake(shape.rows) };
                     pass.graph.launch(wake, &[rows])?;
                 }
                 None => {
                     let steps = pass.graph.count("steps");
-                    raven.iterate(&mut pass, steps)?;
+                    looped.iterate(&mut pass, steps)?;
                 }
                 Some(exit) => {
                     let loops = ["steps before checks", "rounds", "last check", "steps behind it"];
                     let loops = loops.map(|name| pass.graph.count(name));
-                    raven.iterate_until_settled(&mut pass, exit, loops)?;
+                    looped.iterate_until_settled(&mut pass, exit, loops)?;
                 }
             }
         }
         let mut latents = None;
         if matches!(stage, Stage::Token | Stage::Finish) {
-            latents = Some(raven.finish(&mut pass)?);
+            latents = Some(looped.finish(&mut pass)?);
         }
         if let Some(current) = wave {
             current.judge(&mut pass, around.wave()?.1, self.width)?;

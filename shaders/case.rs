@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
-use crate::matmul::Arithmetic;
+use crate::matmul::{Arithmetic, Input, Output};
 use crate::{Caps, Dtype, Launch, Threefry};
 
 /// How the content of a binding is compared with the twin's after a launch.
@@ -63,8 +63,21 @@ impl Deref for Data {
     }
 }
 
-/// Sizes of a model, and rows of a pass: what the launches of that model look like.
+/// A product with a matrix that a model's passes record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// Values per row of x; with [`Input::Concat`] of each of its two halves.
+    pub k: u32,
+    /// Rows of W.
+    pub n: u32,
+    /// Source of x.
+    pub input: Input,
+    /// Use of the sums.
+    pub output: Output,
+}
+
+/// Sizes of a model, and rows of a pass: shapes of the launches of that model.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Width of the model.
     pub n_embd: u32,
@@ -78,6 +91,8 @@ pub struct Workload {
     pub hidden: u32,
     /// Tokens.
     pub vocab: u32,
+    /// Products that its passes of this number of rows record, without staging or rounding of x.
+    pub products: Vec<Product>,
     /// Positions that attention looks at.
     pub positions: u32,
     /// How matrices are held.

@@ -33,7 +33,7 @@ pub mod weight;
 
 pub use assemble::assemble;
 pub use caps::{Caps, Cooperative};
-pub use case::{Case, Check, Data, Noise, Workload};
+pub use case::{Case, Check, Data, Noise, Product, Workload};
 pub use cases::{case_ids, find_case};
 pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
@@ -54,6 +54,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::SELECT,
     &norm::RMS_NORM,
     &norm::RECORD,
+    &norm::NORM_ADD,
     &matmul::MATVEC,
     &matmul::MATVEC_INT8,
     &matmul::MATMUL_TILED,
@@ -62,18 +63,22 @@ pub static KERNELS: &[&Kernel] = &[
     &matmul::MATMUL_LANES,
     &matmul::STAGE,
     &matmul::ROUND_ROWS,
+    &attention::QK_NORM,
     &attention::ROTARY_KV,
     &attention::ATTENTION,
     &attention::ATTENTION_LANES,
     &attention::ATTENTION_FRESH,
     &attention::COMBINE,
     &recur::INIT_STATE,
+    &recur::START_STATE,
     &recur::NOISE,
     &recur::ADVANCE,
     &recur::ADVANCE_UNTIL,
     &exit::EXIT_BEGIN,
     &exit::EXIT_STATE,
     &exit::EXIT_READOUT,
+    &exit::EXIT_GATE,
+    &exit::EXIT_KEEP,
     &exit::EXIT_LEAVE,
     &exit::EXIT_WAKE,
     &exit::GATE,

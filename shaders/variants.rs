@@ -67,8 +67,9 @@ impl Trial {
 #[must_use]
 pub fn case_trials(caps: &Caps) -> Vec<Trial> {
     type Variation = fn(&Caps, Launch) -> Variants;
-    let varied: [(&Kernel, Variation); 3] = [
+    let varied: [(&Kernel, Variation); 4] = [
         (&norm::RMS_NORM, norm::rms_norm_variants),
+        (&norm::NORM_ADD, norm::norm_add_variants),
         (&sample::ARGMAX, sample::argmax_variants),
         (&sample::SAMPLE, sample::sample_variants),
     ];

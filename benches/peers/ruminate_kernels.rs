@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use ruminate_engine::{Buffer, Device, Graph, OpenOptions, Tensor};
 use ruminate_shaders::matmul::{Arithmetic, Input, Matmul, Output, matmul};
-use ruminate_shaders::weight::{self, Form, Held, RandomWeight, Resident, pack};
+use ruminate_shaders::weight::{self, Form, Held, InTurn, RandomWeight, Resident, pack};
 use ruminate_shaders::{Dtype, Row, activation_bytes};
 
 use crate::cell::Cell;
@@ -86,7 +86,7 @@ impl Matrix {
         let staging = device.buffer("rows to round", resident(form, block, k).f32_bytes())?;
         let weight = RandomWeight { seed: 1, k, std: 0.02 };
         // The same rows again and again: what they are does not matter, that they lie elsewhere does.
-        let fill = weight.fill(Held { first: 0, count: block, halves: 1, interleave: 0 });
+        let fill = weight.fill(Held { first: 0, count: block, halves: 1, rows: InTurn::NONE });
         run(device, |graph| {
             let staging = graph.import(&staging);
             Ok(graph.launch(fill.clone(), &[staging])?)

@@ -52,7 +52,7 @@ fn decode(model: &Model, steps: u32, tokens: u32) -> Result<Figure> {
         generation.by_ref().try_for_each(|piece| piece.map(drop))?;
         seconds = 1.0 / generation.statistics().decode_rate();
     }
-    let config = model.config();
+    let config = model.spec();
     let bytes = config.weight_bytes_per_token(model.dtype(), steps);
     let flops = 2.0 * (config.weight_bytes_per_token(Dtype::F32, steps) / 4) as f64;
     Ok(Figure { work: String::new(), seconds, bytes, flops, error: None })
@@ -69,8 +69,8 @@ fn prefill(model: &Model, steps: u32, tokens: u32) -> Result<Figure> {
         session.forward(&prompt, steps, State::Seeded, false)?;
         seconds = start.elapsed().as_secs_f64();
     }
-    let config = model.config();
-    let head = u64::from(config.padded_vocab_size) * u64::from(config.n_embd);
+    let config = model.spec();
+    let head = u64::from(config.padded_vocab) * u64::from(config.width);
     let weights = config.weight_bytes_per_token(Dtype::F32, steps) / 4 - head;
     let flops = 2.0 * weights as f64 * f64::from(tokens);
     Ok(Figure { work: String::new(), seconds, bytes: 0, flops, error: None })

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::bench::{Ceilings, Costs, Tokens, kernels, launched, tokens};
 use ruminate::engine::shaders::Kernel;
-use ruminate::{Config, Device, Dtypes, KERNELS, MAX_STEPS, SessionOptions, Source};
+use ruminate::{Device, Dtypes, KERNELS, MAX_STEPS, SessionOptions, Source, Spec};
 
 use crate::device::DeviceOptions;
 use crate::exit::{Done, Usage};
@@ -75,7 +75,7 @@ enum Part {
 /// What is measured, and where.
 struct Subject {
     source: Source,
-    config: Config,
+    spec: Spec,
     device: Device,
     chosen: Vec<&'static Kernel>,
     asked: Tokens,
@@ -86,8 +86,8 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let chosen = options.kernels()?;
     let source = options.model.argument.source_or_shape()?;
-    let config = Config::open(&source)?;
-    let asked = options.tokens(&config)?;
+    let spec = Spec::open(&source)?;
+    let asked = options.tokens(&spec)?;
     let products = options.model.products();
     let device = match options.only[..] {
         [Part::Ceilings] => options.device.open_gpu(products, "the CPU reference has no ceilings")?,
@@ -97,8 +97,8 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
     let watch = interrupt.generating();
-    let mut report = Report::new(&config, &device);
-    let subject = Subject { source, config, device, chosen, asked };
+    let mut report = Report::new(&spec, &device);
+    let subject = Subject { source, spec, device, chosen, asked };
     let finished = options.measure(&subject, &mut report, &bar, &watch)?;
     bar.finish_and_clear();
     let mut out = std::io::stdout().lock();
@@ -132,20 +132,20 @@ impl Bench {
     /// # Errors
     /// If none of the named kernels is launched: then there is nothing to time.
     fn absent(&self, subject: &Subject, dtypes: Dtypes) -> Result<Option<String>> {
-        let Subject { config, device, chosen, .. } = subject;
-        let met = launched(device, chosen, config, dtypes, &self.rows);
+        let Subject { spec, device, chosen, .. } = subject;
+        let met = launched(device, chosen, spec, dtypes, &self.rows);
         let absent: Vec<_> = chosen.iter().map(|kernel| kernel.name).filter(|name| !met.contains(name)).collect();
         let what = format!("a model of this shape in {dtypes} never launches {} on this device", absent.join(", "));
         if met.is_empty() && self.only == [Part::Kernels] {
-            let all = launched(device, KERNELS, config, dtypes, &self.rows);
+            let all = launched(device, KERNELS, spec, dtypes, &self.rows);
             return Err(Usage(format!("{what}; there are {}", all.join(", "))).into());
         }
         Ok((!absent.is_empty()).then(|| format!("{what}, so there is no time for it")))
     }
 
     /// What to time of whole tokens; refuses what the model cannot hold before anything is measured.
-    fn tokens(&self, config: &Config) -> Result<Tokens> {
-        let most = config.block_size.saturating_sub(2);
+    fn tokens(&self, spec: &Spec) -> Result<Tokens> {
+        let most = spec.context.saturating_sub(2);
         let asked = [self.prefill, self.decode].into_iter().flatten().max().unwrap_or(0);
         if asked > most {
             return Err(
@@ -169,8 +169,8 @@ impl Bench {
         bar: &ProgressBar,
         watch: &Generating<'_>,
     ) -> Result<bool> {
-        let Subject { source, config, device, chosen, asked } = subject;
-        let dtypes = if self.wants(Part::Kernels) { self.model.dtypes(config)? } else { report.dtypes };
+        let Subject { source, spec, device, chosen, asked } = subject;
+        let dtypes = if self.wants(Part::Kernels) { self.model.dtypes(spec)? } else { report.dtypes };
         if self.wants(Part::Kernels) && !self.kernel.is_empty() {
             let absent = self.absent(subject, dtypes)?;
             report.notes.extend(absent);
@@ -193,7 +193,7 @@ impl Bench {
         if self.wants(Part::Kernels) {
             report.dtypes = dtypes;
             let (mut going, mut failed) = (true, None);
-            kernels(device, chosen, config, dtypes, &self.rows, self.repetitions, &mut |timed| {
+            kernels(device, chosen, spec, dtypes, &self.rows, self.repetitions, &mut |timed| {
                 match timed {
                     Ok(timing) => {
                         bar.set_message(format!("{}, {}", timing.variant, timing.case));

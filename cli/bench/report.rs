@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::ValueEnum;
 use ruminate::bench::{Ceilings, Costs, KernelTiming, Line, Phase, Sample, TokenTiming};
-use ruminate::{Config, Device, Dtype, Dtypes, Model};
+use ruminate::{Device, Dtype, Dtypes, Model, Spec};
 use serde::Serialize;
 use serde_json::json;
 
@@ -108,13 +108,12 @@ impl Record {
 }
 
 impl Report {
-    pub(crate) fn new(config: &Config, device: &Device) -> Self {
-        let Config { n_embd, n_heads, intermediate_size: hidden, .. } = config;
-        let layers = [config.n_layers_in_prelude, config.n_layers_in_recurrent_block, config.n_layers_in_coda]
-            .map(|n| n.to_string());
+    pub(crate) fn new(spec: &Spec, device: &Device) -> Self {
+        let Spec { width, heads, hidden, .. } = spec;
+        let layers = [spec.layers.before, spec.layers.core, spec.layers.after].map(|n| n.to_string());
         let driver = device.summary().map_or(String::new(), |summary| format!(", {}", summary.driver));
         Self {
-            model: format!("n_embd {n_embd}, heads {n_heads}, hidden {hidden}, layers {}", layers.join("/")),
+            model: format!("width {width}, heads {heads}, hidden {hidden}, layers {}", layers.join("/")),
             device: format!("{}{driver}", device.name()),
             dtypes: Dtype::Bf16.into(),
             weights: None,

@@ -96,7 +96,7 @@ impl Conversation {
 
     /// Steps per token.
     pub(super) fn steps(&self) -> u32 {
-        self.settings.generate.steps.unwrap_or(self.model.config().mean_recurrence)
+        self.settings.generate.steps.unwrap_or(self.model.spec().steps.default)
     }
 
     /// Thinks so many steps per token from now on, about what was said before too.
@@ -152,7 +152,7 @@ impl Conversation {
         let tokens = self.tokens(template)?;
         let context = self.session.context();
         if tokens.len() > context as usize {
-            let most = self.model.config().block_size;
+            let most = self.model.spec().context;
             return Err(Error::PromptTooLong { tokens: tokens.len(), context, most }.into());
         }
         // What begins alike is computed already; at least the last token must be fed, because its logits are needed.

@@ -42,8 +42,8 @@ pub(super) enum Input {
 impl Input {
     /// A terminal. With `remember`, lines of earlier chats can be recalled, and this chat's will be.
     pub(super) fn terminal(remember: bool) -> Result<Self> {
-        let config = rustyline::Config::builder().auto_add_history(true).build();
-        let mut editor = Editor::with_config(config).context("cannot read from the terminal")?;
+        let spec = rustyline::Config::builder().auto_add_history(true).build();
+        let mut editor = Editor::with_config(spec).context("cannot read from the terminal")?;
         editor.set_helper(Some(SeveralLines));
         let history = if remember { history_file() } else { None };
         if let Some(path) = &history {

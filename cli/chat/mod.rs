@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use anstyle::Style;
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Config, Error, StopReason};
+use ruminate::{Error, Spec, StopReason};
 
 use self::command::{Command, HELP};
 use self::conversation::{Answer, Conversation, Settings};
@@ -59,7 +59,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;
-    let session = options.generation.session(&Config::open(&source)?)?;
+    let session = options.generation.session(&Spec::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let settings = Settings {

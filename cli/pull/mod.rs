@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::DecimalBytes;
-use ruminate::Config;
+use ruminate::Spec;
 
 use crate::exit::Done;
 use crate::hub::known::KNOWN;
@@ -122,9 +122,9 @@ fn list(settings: &Settings) -> Result<Done> {
 }
 
 /// What the model is, if it is one that can be run.
-fn config(name: &ModelName, text: &[u8]) -> Result<Config, ruminate::Error> {
+fn config(name: &ModelName, text: &[u8]) -> Result<Spec, ruminate::Error> {
     let file = format!("{} of {name}", select::CONFIG);
-    Config::from_value(&file, ruminate::parse_json(&file, text)?)
+    Spec::from_value(&file, ruminate::parse_json(&file, text)?)
 }
 
 /// A model on its way.

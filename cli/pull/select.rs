@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ruminate::{Config, ShardIndex};
+use ruminate::{ShardIndex, Spec};
 
 use super::failure::Failure;
 use super::remote::Listing;
@@ -55,7 +55,7 @@ pub(super) struct Weights {
 ///
 /// # Errors
 /// If the index is damaged or names files that are not in the list.
-pub(super) fn weights(listing: &Listing, config: &Config, index: Option<&[u8]>) -> Result<Weights, Failure> {
+pub(super) fn weights(listing: &Listing, config: &Spec, index: Option<&[u8]>) -> Result<Weights, Failure> {
     let Some(index) = index else { return Ok(Weights { needed: vec![SINGLE.to_owned()], unread: Vec::new() }) };
     let index = ShardIndex::parse(INDEX, index).map_err(|error| Failure::Missing(error.to_string()))?;
     let (needed, unread) = index.shards(config);

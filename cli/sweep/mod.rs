@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use ruminate::sweep::{Answered, Problem, Question, Tally};
-use ruminate::{Config, Exit, MAX_STEPS, Model, Session, SessionOptions, demo};
+use ruminate::{Exit, MAX_STEPS, Model, Session, SessionOptions, Spec, demo};
 
 use self::rows::{Row, rows};
 use crate::device::DeviceOptions;
@@ -116,7 +116,7 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     let asked = SessionOptions {
         steps: options.steps.iter().copied().max(),
         seed: options.seed,
-        ..options.cache.session(&Config::open(&source)?)?
+        ..options.cache.session(&Spec::open(&source)?)?
     };
     let quiet = options.quiet || options.csv || options.json;
     let device = options.device.open(options.model.products(), quiet)?;

@@ -92,8 +92,8 @@ impl Found {
 
 /// Generates, then traces what was generated; none if that was interrupted.
 pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) -> Result<Option<Found>> {
-    let config = model.config();
-    let steps = asked.generation.steps.unwrap_or(config.mean_recurrence);
+    let spec = model.spec();
+    let steps = asked.generation.steps.unwrap_or(spec.steps.default);
     let mut session = open_session(model, asked.session.clone(), asked.quiet)?;
     let specials = if asked.generation.add_bos { Specials::Prompt } else { Specials::None };
     let prompt = match asked.generation.parse_special {
@@ -106,8 +106,8 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         return Err(Usage(problem).into());
     }
     let wanted = asked.generation.max_tokens.unwrap_or(1) as usize;
-    Trace::check(config, prompt.len() + wanted - 1, steps)?;
-    let most = Trace::most_tokens(config, steps) - prompt.len() as u32 + 1;
+    Trace::check(spec, prompt.len() + wanted - 1, steps)?;
+    let most = Trace::most_tokens(spec, steps) - prompt.len() as u32 + 1;
     let max_tokens = Some(asked.generation.max_tokens.unwrap_or(USUAL).min(most));
     let watch = interrupt.generating();
     let (mut tokens, mut used) = (prompt.clone(), vec![steps; prompt.len().saturating_sub(1)]);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use ruminate::trace::Trace;
-use ruminate::{Config, GenerateOptions, SessionOptions, demo};
+use ruminate::{GenerateOptions, SessionOptions, Spec, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
@@ -88,11 +88,11 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;
     let kv_dtype = options.generation.cache.exact_kv_dtype();
-    let config = Config::open(&source)?;
-    let session = SessionOptions { kv_dtype, ..options.generation.session(&config)? };
+    let spec = Spec::open(&source)?;
+    let session = SessionOptions { kv_dtype, ..options.generation.session(&spec)? };
     // Too much is known before anything is loaded, even without the prompt's tokens.
-    let steps = options.generation.steps.unwrap_or(config.mean_recurrence);
-    Trace::check(&config, options.generation.max_tokens.unwrap_or(1) as usize, steps)?;
+    let steps = options.generation.steps.unwrap_or(spec.steps.default);
+    Trace::check(&spec, options.generation.max_tokens.unwrap_or(1) as usize, steps)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model, options.quiet)?;
     let generation = GenerateOptions {

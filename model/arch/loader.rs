@@ -6,17 +6,18 @@
 use std::ops::Range;
 
 use ruminate_engine::{Buffer, Device, Graph};
-use ruminate_shaders::weight::{Held, StoredRows, pack};
+use ruminate_shaders::weight::{Held, RandomWeight, StoredRows, pack};
 use ruminate_shaders::{Dtype, Launch, stride};
 use sha2::{Digest, Sha256};
 
+use super::manifest::{Drawn, Entry, Manifest, Role};
 use super::pipeline::pipeline;
-use super::resident::{Layout, Matrix};
+use super::resident::Matrix;
+use super::spec::Spec;
 use crate::checkpoint::{BlocksView, Checkpoint, SafetensorsProblem, TensorView};
-use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, TensorProblem};
 use crate::precision::Dtypes;
-use crate::synthetic::{Synthetic, Values};
+use crate::synthetic::Synthetic;
 
 /// Where weights come from.
 #[derive(Clone, Copy)]
@@ -32,9 +33,9 @@ impl Weights<'_> {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn fingerprint(self, config: &Config) -> Result<Vec<u8>, Error> {
+    pub(crate) fn fingerprint(self, spec: &Spec) -> Result<Vec<u8>, Error> {
         let hash = match self {
-            Self::Stored(checkpoint) => checkpoint.fingerprint(&super::raven_tensors(config))?,
+            Self::Stored(checkpoint) => checkpoint.fingerprint(&spec.tensors())?,
             Self::Synthetic(made) => Sha256::new_with_prefix(made.recipe()),
         };
         Ok(hash.finalize().to_vec())
@@ -47,6 +48,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) weights: Weights<'a>,
     /// How matrices are held.
     pub(crate) dtypes: Dtypes,
+    /// The model's tensors.
+    pub(crate) manifest: &'a Manifest,
     /// Hears of the bytes uploaded.
     pub(crate) done: &'a mut dyn FnMut(u64),
 }
@@ -54,89 +57,153 @@ pub(crate) struct Loader<'a> {
 /// Bytes that a thread reads at a time, in f32.
 pub(crate) const BLOCK: usize = 8 << 20;
 
+/// Stored tensors with stacked rows.
+struct Stack<T> {
+    /// First row of each, and the tensor.
+    parts: Vec<(u32, T)>,
+    rows: u32,
+}
+
+impl<T> Stack<T> {
+    /// Splits a run of stacked rows into parts and their own rows.
+    fn pieces(&self, run: Range<u32>) -> impl Iterator<Item = (&T, Range<u32>)> {
+        self.parts.iter().enumerate().filter_map(move |(i, (first, part))| {
+            let end = self.parts.get(i + 1).map_or(self.rows, |(next, _)| *next);
+            let (start, end) = (run.start.max(*first), run.end.min(end));
+            (start < end).then(|| (part, start - first..end - first))
+        })
+    }
+}
+
+/// A stored tensor and its name.
+type Named<'a> = (&'a str, TensorView<'a>);
+
 impl Loader<'_> {
-    /// A matrix `[n, k]`, rounded.
+    fn entry(&self, role: Role) -> Result<&Entry, Error> {
+        let missing = || Error::Tensors(vec![TensorProblem::Missing { name: format!("{role:?}"), shape: Vec::new() }]);
+        self.manifest.entry(role).ok_or_else(missing)
+    }
+
+    /// The matrix of a role `[n, k]`, rounded.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Weight`], or the device's.
-    pub(crate) fn matrix(&mut self, name: &str, layout: Layout) -> Result<Matrix, Error> {
+    pub(crate) fn matrix(&mut self, role: Role) -> Result<Matrix, Error> {
+        let entry = self.manifest.entry(role).filter(|entry| entry.matrix().is_some());
+        let Some(entry) = entry else { return Err(self.entry(role).err().unwrap_or(Error::Tensors(Vec::new()))) };
+        let shape = entry.matrix().unwrap_or_default();
+        let form = (self.dtypes.form_of(&self.device.caps(), entry.group()), self.dtypes.products());
+        let matrix = Matrix::allocate(self.device, entry.name(), shape, form, entry.layout)?;
         match self.weights {
             Weights::Stored(checkpoint) => {
-                let tensor = checkpoint.required(name)?;
-                let [n, k] = [0, 1].map(|axis| size(tensor.shape[axis]));
-                let matrix = Matrix::allocate(self.device, name, [n, k], self.dtypes, layout)?;
-                match checkpoint.blocks(name) {
-                    Some(blocks) => self.take(name, &blocks, &matrix)?,
-                    None => self.upload(name, &tensor, &matrix)?,
+                let blocks: Vec<_> = entry.sources.iter().filter_map(|it| checkpoint.blocks(&it.name)).collect();
+                if blocks.is_empty() {
+                    let named = |name| Ok::<_, Error>((name, checkpoint.required(name)?));
+                    let parts = entry.stack(named)?;
+                    self.upload(&parts, &matrix)?;
+                } else {
+                    let missing = |name: &str| {
+                        Error::Tensors(vec![TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() }])
+                    };
+                    let parts = entry.stack(|name| checkpoint.blocks(name).ok_or_else(|| missing(name)))?;
+                    self.take(entry.name(), &parts, &matrix)?;
                 }
-                Ok(matrix)
             }
-            Weights::Synthetic(model) => {
-                let (shape, weight) = model.matrix(name)?;
-                let matrix = Matrix::allocate(self.device, name, shape, self.dtypes, layout)?;
-                let (halves, interleave) = match layout {
-                    Layout::Plain => (1, 0),
-                    Layout::Halves => (2, 0),
-                    Layout::Interleaved => (1, shape[0] / 2),
-                };
-                let rows = self.block_rows(&matrix);
-                let staging = self.staging(&matrix, rows)?;
-                for (start, count, buffer) in matrix.parts() {
-                    for first in (0..count).step_by(rows as usize) {
-                        let block = rows.min(count - first);
-                        let held = Held { first: start + first, count: block, halves, interleave };
-                        let part = matrix.held(count);
-                        self.round(&staging, buffer, &[weight.fill(held)], pack(part, first, block))?;
-                    }
-                    // Reading a few bytes waits for the launches, so that a long load does not pile up behind the queue.
-                    self.device.read(buffer, 0..16)?;
-                    (self.done)(matrix.held(count).bytes());
-                }
-                Ok(matrix)
-            }
+            Weights::Synthetic(model) => self.draw(&model.weight(entry), &matrix)?,
         }
+        Ok(matrix)
     }
 
-    /// A vector in f32, padded with zeros like a row of activations.
+    /// Draws a matrix on the device.
+    fn draw(&mut self, weight: &RandomWeight, matrix: &Matrix) -> Result<(), Error> {
+        let layout = matrix.layout();
+        let rows = self.block_rows(matrix);
+        let staging = self.staging(matrix, rows)?;
+        for (start, count, buffer) in matrix.parts() {
+            for first in (0..count).step_by(rows as usize) {
+                let block = rows.min(count - first);
+                let held = Held { first: start + first, count: block, halves: layout.halves, rows: layout.rows };
+                let part = matrix.held(count);
+                self.round(&staging, buffer, &[weight.fill(held)], pack(part, first, block))?;
+            }
+            // Reading a few bytes waits for the launches, so that a long load does not pile up behind the queue.
+            self.device.read(buffer, 0..16)?;
+            (self.done)(matrix.held(count).bytes());
+        }
+        Ok(())
+    }
+
+    /// The vector of a role in f32, padded with zeros like a row of activations.
     ///
     /// # Errors
     /// [`Error::Weight`], or the device's.
-    pub(crate) fn vector(&self, name: &str) -> Result<Buffer, Error> {
-        self.put(name, self.values(name)?)
+    pub(crate) fn vector(&self, role: Role) -> Result<Buffer, Error> {
+        let entry = self.entry(role)?;
+        self.put(entry.name(), self.values(entry)?)
     }
 
-    /// The values of a vector, padded with zeros like a row of activations.
-    ///
-    /// # Errors
-    /// [`Error::Weight`].
-    pub(crate) fn values(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let mut values = match self.weights {
-            Weights::Stored(checkpoint) => {
-                let tensor = checkpoint.required(name)?;
-                let mut values = vec![0.0; tensor.shape.iter().product()];
-                tensor.decode(0, &mut values).map_err(|source| Error::File { file: name.to_owned(), source })?;
-                check(name, Dtype::F32, 0, &values)?;
-                values
-            }
-            Weights::Synthetic(model) => {
-                let tensor = model.tensor(name)?;
-                let value = if tensor.values == Values::Ones { 1.0 } else { 0.0 };
-                vec![value; tensor.shape.iter().product()]
-            }
-        };
-        values.resize(stride(size(values.len())) as usize, 0.0);
-        Ok(values)
-    }
-
-    /// The stored vector of that name, if there is one.
+    /// The same, if the model has it.
     ///
     /// # Errors
     /// As [`Self::vector`].
-    pub(crate) fn optional_vector(&self, name: &str) -> Result<Option<Buffer>, Error> {
-        match self.weights {
-            Weights::Stored(checkpoint) if checkpoint.tensor(name).is_some() => self.vector(name).map(Some),
-            _ => Ok(None),
+    pub(crate) fn optional_vector(&self, role: Role) -> Result<Option<Buffer>, Error> {
+        self.manifest.entry(role).map(|_| self.vector(role)).transpose()
+    }
+
+    /// The values of the vector of a role, padded with zeros like a row of activations, if the model has it.
+    ///
+    /// # Errors
+    /// [`Error::Weight`].
+    pub(crate) fn optional_values(&self, role: Role) -> Result<Option<Vec<f32>>, Error> {
+        let padded = |entry| {
+            let mut values = self.values(entry)?;
+            values.resize(stride(size(values.len())) as usize, 0.0);
+            Ok(values)
+        };
+        self.manifest.entry(role).map(padded).transpose()
+    }
+
+    /// The values of a vector that need not be stored, if it is.
+    ///
+    /// # Errors
+    /// [`Error::Weight`].
+    pub(crate) fn stored_values(&self, role: Role) -> Result<Option<Vec<f32>>, Error> {
+        let Weights::Stored(checkpoint) = self.weights else { return Ok(None) };
+        let entry = self.manifest.entry(role).filter(|entry| checkpoint.tensor(entry.name()).is_some());
+        entry.map(|entry| self.values(entry)).transpose()
+    }
+
+    /// Weights and bias of the exit gate, if there is one: the weights padded like a row of activations, then the bias and padding.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    pub(crate) fn gate(&self) -> Result<Option<Buffer>, Error> {
+        let (weights, bias) = (self.optional_values(Role::Gate)?, self.optional_values(Role::GateBias)?);
+        let Some((mut values, bias)) = weights.zip(bias) else { return Ok(None) };
+        values.extend_from_slice(&bias[..4]);
+        self.put("exit gate", values).map(Some)
+    }
+
+    /// The values of a vector in the order in which the device holds them.
+    fn values(&self, entry: &Entry) -> Result<Vec<f32>, Error> {
+        let mut values = Vec::with_capacity(entry.values());
+        for source in &entry.sources {
+            let count: usize = source.shape.iter().product();
+            match self.weights {
+                Weights::Stored(checkpoint) => {
+                    let (name, start) = (&source.name, values.len());
+                    values.resize(start + count, 0.0);
+                    let decoded = checkpoint.required(name)?.decode(0, &mut values[start..]);
+                    decoded.map_err(|source| Error::File { file: name.clone(), source })?;
+                    check(name, Dtype::F32, 0, &values[start..])?;
+                }
+                Weights::Synthetic(_) => {
+                    let value = if entry.drawn == Drawn::Ones { 1.0 } else { 0.0 };
+                    values.resize(values.len() + count, value);
+                }
+            }
         }
+        Ok((0..size(values.len())).map(|place| values[entry.layout.rows.stored(place) as usize]).collect())
     }
 
     /// Values that were computed here.
@@ -174,13 +241,13 @@ impl Loader<'_> {
     }
 
     /// Reads, rounds and uploads a matrix in blocks of rows.
-    fn upload(&mut self, name: &str, tensor: &TensorView<'_>, matrix: &Matrix) -> Result<(), Error> {
+    fn upload(&mut self, stored: &Stack<Named<'_>>, matrix: &Matrix) -> Result<(), Error> {
         let rows = self.block_rows(matrix);
         let in_blocks = matrix.form().dtype.in_blocks();
         // What is rounded on the device passes through memory there.
         let staging = if in_blocks { Some(self.staging(matrix, rows)?) } else { None };
         let jobs = jobs(matrix, rows);
-        let make = |block: &mut Block, job: &Job<'_>| block.round(name, tensor, matrix, job.rows.clone());
+        let make = |block: &mut Block, job: &Job<'_>| block.round(stored, matrix, job.rows.clone());
         pipeline(&jobs, make, |job, words| {
             let (count, bytes) = (job.rows.len() as u32, bytemuck::cast_slice(&words));
             if let Some(staging) = &staging {
@@ -195,15 +262,17 @@ impl Loader<'_> {
     }
 
     /// Reads and uploads a matrix that is stored in blocks: its numbers as they are, each where the device wants it.
-    fn take(&mut self, name: &str, blocks: &BlocksView<'_>, matrix: &Matrix) -> Result<(), Error> {
-        if blocks.matrix.rows().chunks != matrix.held(1).chunks {
-            let reason = format!("rows in {} parts", blocks.matrix.halves);
-            let problem = SafetensorsProblem::Described { tensor: name.to_owned(), reason };
-            return Err(Error::Safetensors { file: blocks.name.to_owned(), problem });
+    fn take(&mut self, name: &str, stored: &Stack<BlocksView<'_>>, matrix: &Matrix) -> Result<(), Error> {
+        for (_, blocks) in &stored.parts {
+            if blocks.matrix.rows().chunks != matrix.held(1).chunks {
+                let reason = format!("rows in {} parts", blocks.matrix.halves);
+                let problem = SafetensorsProblem::Described { tensor: name.to_owned(), reason };
+                return Err(Error::Safetensors { file: blocks.name.to_owned(), problem });
+            }
         }
         let rows = self.block_rows(matrix);
         let jobs = jobs(matrix, rows);
-        let make = |read: &mut StoredRows, job: &Job<'_>| read_blocks(name, blocks, matrix, job.rows.clone(), read);
+        let make = |read: &mut StoredRows, job: &Job<'_>| read_blocks(name, stored, matrix, job.rows.clone(), read);
         pipeline(&jobs, make, |job, words| {
             let count = job.rows.len() as u32;
             let (block, part) = (matrix.held(count), matrix.held(job.part_rows));
@@ -217,6 +286,18 @@ impl Loader<'_> {
             (self.done)(block.bytes());
             Ok(())
         })
+    }
+}
+
+impl Entry {
+    /// Its sources, as `of` gives them by name.
+    fn stack<'a, T>(&'a self, mut of: impl FnMut(&'a str) -> Result<T, Error>) -> Result<Stack<T>, Error> {
+        let (mut parts, mut rows) = (Vec::new(), 0);
+        for source in &self.sources {
+            parts.push((rows, of(&source.name)?));
+            rows += size(source.shape[0]);
+        }
+        Ok(Stack { parts, rows })
     }
 }
 
@@ -237,39 +318,41 @@ fn jobs(matrix: &Matrix, rows: u32) -> Vec<Job<'_>> {
 /// The rows in blocks that the device holds at `rows`, as it holds them; `read` is memory to read them into.
 fn read_blocks(
     name: &str,
-    blocks: &BlocksView<'_>,
+    stored: &Stack<BlocksView<'_>>,
     matrix: &Matrix,
     rows: Range<u32>,
     read: &mut StoredRows,
 ) -> Result<Vec<u32>, Error> {
-    let parts = blocks.matrix.parts();
+    let shape = stored.parts[0].1.matrix;
+    let parts = shape.parts();
     let row_bytes: Vec<usize> = parts.iter().map(|part| part.row_bytes).collect();
+    let runs = matrix.stored_runs(rows.clone());
     let into = [&mut read.numbers, &mut read.factors, &mut read.minima];
     for (part, (bytes, &row_bytes)) in into.into_iter().zip(&row_bytes).enumerate() {
         bytes.resize(rows.len() * row_bytes, 0);
         let mut filled = 0;
-        for run in matrix.stored_runs(rows.clone()) {
-            let end = filled + run.len() * row_bytes;
+        for (blocks, piece) in runs.runs.iter().flat_map(|run| stored.pieces(run.clone())) {
+            let end = filled + piece.len() * row_bytes;
             blocks
-                .read_at(part, run.start as usize * row_bytes, &mut bytes[filled..end])
+                .read_at(part, piece.start as usize * row_bytes, &mut bytes[filled..end])
                 .map_err(|source| Error::File { file: blocks.name.to_owned(), source })?;
             filled = end;
         }
     }
+    let place = |row: u32| runs.place(matrix.stored_row(row));
     if let Some((block, value)) = read.damaged() {
-        let width = blocks.matrix.rows().blocks() as usize;
-        let run = |row: &u32| matrix.place_in_runs(rows.clone(), *row) == block / width;
-        let row = rows.clone().find(run).map_or(rows.start, |row| matrix.stored_row(row));
+        let width = shape.rows().blocks() as usize;
+        let row = rows.clone().find(|&row| place(row) == block / width);
+        let row = row.map_or(rows.start, |row| matrix.stored_row(row));
         let problem = "the factor of a block is no number: the file is damaged, quantise the original again";
         return Err(Error::Weight { tensor: name.to_owned(), row, column: size(block % width * 32), value, problem });
     }
     let held = matrix.held(rows.len() as u32);
     let mut words = vec![0; held.bytes().div_ceil(4) as usize];
-    let place = |row| matrix.place_in_runs(rows.clone(), row);
     if rows.clone().all(|row| place(row) == (row - rows.start) as usize) {
         held.take(&mut words, 0, read);
     } else {
-        // Gate and up in turn.
+        // Halves of spans in turn.
         let mut turned = StoredRows::default();
         let all = [
             (&read.numbers, &mut turned.numbers),
@@ -305,31 +388,33 @@ struct Block {
 
 impl Block {
     /// The rows that the device holds at `rows`, as it holds them; in f32 if it rounds them itself.
-    fn round(
-        &mut self,
-        name: &str,
-        tensor: &TensorView<'_>,
-        matrix: &Matrix,
-        rows: Range<u32>,
-    ) -> Result<Vec<u32>, Error> {
-        let width = tensor.shape[1];
-        let row_bytes = width * tensor.dtype.bytes() as usize;
-        let held = matrix.held(rows.len() as u32);
-        let mut out = vec![0; held.encoded_bytes().div_ceil(4) as usize];
-        self.raw.resize(rows.len() * row_bytes, 0);
-        self.values.resize(width, 0.0);
+    fn round(&mut self, stored: &Stack<Named<'_>>, matrix: &Matrix, rows: Range<u32>) -> Result<Vec<u32>, Error> {
+        let runs = matrix.stored_runs(rows.clone());
+        // Each row that was read: of which tensor, which row there, and where its bytes begin.
+        let mut read: Vec<(&Named<'_>, u32, usize)> = Vec::with_capacity(rows.len());
         let mut filled = 0;
-        for run in matrix.stored_runs(rows.clone()) {
-            let end = filled + run.len() * row_bytes;
+        for (part, piece) in runs.runs.iter().flat_map(|run| stored.pieces(run.clone())) {
+            let (name, tensor) = part;
+            let row_bytes = tensor.shape[1] * tensor.dtype.bytes() as usize;
+            let end = filled + piece.len() * row_bytes;
+            if self.raw.len() < end {
+                self.raw.resize(end, 0);
+            }
             tensor
-                .read_at(run.start as usize * row_bytes, &mut self.raw[filled..end])
-                .map_err(|source| Error::File { file: name.to_owned(), source })?;
+                .read_at(piece.start as usize * row_bytes, &mut self.raw[filled..end])
+                .map_err(|source| Error::File { file: (*name).to_owned(), source })?;
+            read.extend(piece.clone().map(|row| (part, row, filled + (row - piece.start) as usize * row_bytes)));
             filled = end;
         }
-        for (at, row) in (0..).zip(rows.clone()) {
-            let place = matrix.place_in_runs(rows.clone(), row) * row_bytes;
-            tensor.dtype.decode_bytes(&self.raw[place..place + row_bytes], &mut self.values);
-            check(name, matrix.form().dtype, matrix.stored_row(row), &self.values)?;
+        let held = matrix.held(rows.len() as u32);
+        let mut out = vec![0; held.encoded_bytes().div_ceil(4) as usize];
+        for (at, row) in (0..).zip(rows) {
+            let ((name, tensor), stored_row, start) = read[runs.place(matrix.stored_row(row))];
+            let width = tensor.shape[1];
+            self.values.resize(width, 0.0);
+            let bytes = &self.raw[start..start + width * tensor.dtype.bytes() as usize];
+            tensor.dtype.decode_bytes(bytes, &mut self.values);
+            check(name, matrix.form().dtype, stored_row, &self.values)?;
             self.row.clear();
             matrix.encode_row(&self.values, &mut self.row);
             held.put_encoded(&mut out, at, &self.row);

@@ -1,16 +1,126 @@
-//! Architectures: one model, one file.
+//! Architectures: one model, one file, one line in [`ARCHITECTURES`].
+//!
+//! An architecture parses its `config.json` into a [`Spec`], lists its tensors in a [`Manifest`](manifest::Manifest), and names what its passes compute. What it
+//! computes, [`loops`] and [`blocks`] record from the specification. No other file names a tensor or an architecture.
 
-mod fused;
+mod blocks;
+mod llama;
 mod loader;
+mod loops;
+mod manifest;
+mod names;
+mod nanbeige;
+mod ouro;
+mod pass;
 mod pipeline;
 mod raven;
 mod resident;
 mod settle;
-mod tensors;
+mod spec;
+mod stored;
 
+pub(crate) use blocks::fold_bytes;
 pub(crate) use loader::{BLOCK, Weights, check};
+pub(crate) use loops::Looped;
+pub(crate) use manifest::{Drawn, Entry, Manifest, Role};
+pub(crate) use names::{Kept, Module, When};
+pub(crate) use pass::{Pass, ReadOut, Sites};
 pub(crate) use pipeline::pipeline;
-pub(crate) use raven::{Pass, Raven, ReadOut, Sites};
-pub(crate) use resident::{halves_of, matrix_bytes_of};
+pub(crate) use resident::entry_bytes;
 pub(crate) use settle::ExitSites;
-pub(crate) use tensors::raven_tensors;
+pub use spec::{Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rotary, Spec, SpecialIds, Start, Steps};
+use stored::Stored;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::fields::Fields;
+use names::Names;
+
+/// An architecture.
+pub(crate) trait Architecture: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// What `model_type` its configurations have.
+    fn model_type(&self) -> &'static str;
+
+    /// Whether a configuration without `model_type` is one of its own, by the classes that it names.
+    fn class(&self) -> &'static str;
+
+    /// Reads a configuration of this `model_type`.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is supported.
+    fn parse(&self, fields: &Fields, stored: &Stored<'_>) -> Result<Spec>;
+
+    /// The tensors of a model.
+    fn manifest(&self, spec: &Spec) -> Manifest;
+
+    /// How it names what a pass computes.
+    fn names(&self, spec: &Spec) -> Names;
+
+    /// Names of published models whose shapes can be made with random weights.
+    fn presets(&self) -> &'static [&'static str];
+
+    /// Sets a field of a shape, by its name in `config.json` or a short one, to a number or flag; whether there is such a field.
+    fn set(&self, name: &str, text: &str, fields: &mut Map<String, Value>) -> bool;
+
+    /// The configuration of a published model, in which some fields are given otherwise.
+    fn shape(&self, preset: &str, given: Map<String, Value>) -> Map<String, Value>;
+}
+
+/// Every published shape, and its architecture.
+pub(crate) fn presets() -> impl Iterator<Item = (&'static dyn Architecture, &'static str)> {
+    ARCHITECTURES.iter().flat_map(|arch| arch.presets().iter().map(|preset| (*arch, *preset)))
+}
+
+/// Sets a field that `known` has, by itself or by its short name, to a number or flag.
+fn set(known: &[&str], short: &[(&str, &str)], (name, text): (&str, &str), fields: &mut Map<String, Value>) -> bool {
+    let name = short.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| *long);
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return false };
+    let sets = known.contains(&name);
+    if sets {
+        fields.insert(name.to_owned(), value);
+    }
+    sets
+}
+
+/// All of them.
+static ARCHITECTURES: &[&dyn Architecture] = &[&raven::Raven, &ouro::Ouro, &nanbeige::Nanbeige];
+
+/// The names of all architectures that can be loaded.
+#[must_use]
+pub fn architectures() -> Vec<&'static str> {
+    ARCHITECTURES.iter().map(|arch| arch.name()).collect()
+}
+
+/// The architecture of that name.
+fn named(name: &str) -> &'static dyn Architecture {
+    *ARCHITECTURES.iter().find(|arch| arch.name() == name).expect("specifications are made by registered architectures")
+}
+
+/// The architecture of a configuration.
+fn find(fields: &Fields) -> Result<&'static dyn Architecture> {
+    let model_type = fields.get("model_type").and_then(|value| value.as_str());
+    let classes = fields.get("architectures").and_then(|value| value.as_array());
+    let of_class = |arch: &&&dyn Architecture| {
+        classes.is_some_and(|all| all.iter().any(|class| class.as_str() == Some(arch.class())))
+    };
+    let of_type = |arch: &&&dyn Architecture| model_type == Some(arch.model_type());
+    let found = match (fields.get("model_type"), classes) {
+        (Some(_), _) => ARCHITECTURES.iter().find(of_type),
+        (None, Some(_)) => ARCHITECTURES.iter().find(of_class),
+        (None, None) => None,
+    };
+    let names = |of: &dyn Fn(&dyn Architecture) -> &'static str| {
+        ARCHITECTURES.iter().map(|arch| of(*arch)).collect::<Vec<_>>().join(", ")
+    };
+    found.copied().ok_or_else(|| match (fields.get("model_type"), classes) {
+        (Some(_), _) => fields.unsupported("model_type", &names(&|arch| arch.model_type())),
+        (None, Some(_)) => fields.unsupported("architectures", &names(&|arch| arch.class())),
+        (None, None) => {
+            Error::Missing { file: fields.file.clone(), field: "model_type", expected: "the name of an architecture" }
+        }
+    })
+}

@@ -8,19 +8,8 @@ use ruminate_shaders::matmul::{
 };
 use ruminate_shaders::weight::{self, Form, Resident};
 
+use super::manifest::{Entry, Layout};
 use crate::error::Error;
-use crate::precision::Dtypes;
-
-/// How the rows and columns of a stored matrix are arranged on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// As stored.
-    Plain,
-    /// Columns in two halves, each padded on its own: the adapter's state and embedding.
-    Halves,
-    /// The first half of the rows (gate) and the second (up) in turn.
-    Interleaved,
-}
 
 /// A matrix `[n, k]`, in as many pieces as the device's limits ask for.
 #[derive(Debug)]
@@ -46,16 +35,15 @@ struct Part {
 const ROW_GROUP: u32 = 16;
 
 impl Matrix {
-    /// Memory for a matrix `[n, k]`, all zeros.
+    /// Memory for a matrix `[n, k]` in this form, all zeros.
     pub(crate) fn allocate(
         device: &Device,
         name: &str,
         [n, k]: [u32; 2],
-        dtypes: Dtypes,
+        (form, products): (Form, Arithmetic),
         layout: Layout,
     ) -> Result<Self, Error> {
         let caps = device.caps();
-        let (form, products) = (dtypes.form_of(&caps, name), dtypes.products());
         let mut matrix = Self { n, k, form, products, layout, parts: Vec::new() };
         let most = if form.in_texture() { caps.max_texture } else { caps.max_binding };
         let grain = matrix.group();
@@ -83,48 +71,31 @@ impl Matrix {
 
     /// Appends a row `[k]`, rounded and padded.
     pub(crate) fn encode_row(&self, values: &[f32], out: &mut Vec<u8>) {
-        match self.layout {
-            Layout::Plain | Layout::Interleaved => self.form.dtype.encode_row(values, out),
-            Layout::Halves => {
-                let (state, embedding) = values.split_at(values.len() / 2);
-                self.form.dtype.encode_row(state, out);
-                self.form.dtype.encode_row(embedding, out);
-            }
-        }
+        let half = values.len() / self.layout.halves as usize;
+        values.chunks(half.max(1)).for_each(|half| self.form.dtype.encode_row(half, out));
     }
 
     /// Where the row that the device holds at `row` is stored.
     pub(crate) fn stored_row(&self, row: u32) -> u32 {
-        match self.layout {
-            Layout::Plain | Layout::Halves => row,
-            Layout::Interleaved => row % 2 * (self.n / 2) + row / 2,
-        }
+        self.layout.rows.stored(row)
     }
 
-    /// The runs of stored rows that make up `rows` of the device, which begin and end at even numbers.
-    pub(crate) fn stored_runs(&self, rows: Range<u32>) -> Vec<Range<u32>> {
-        match self.layout {
-            Layout::Plain | Layout::Halves => vec![rows],
-            Layout::Interleaved => {
-                let (gate, half) = (rows.start / 2..rows.end / 2, self.n / 2);
-                vec![gate.clone(), gate.start + half..gate.end + half]
-            }
-        }
-    }
-
-    /// Which row of these runs, one behind the other, the device's `row` is.
-    pub(crate) fn place_in_runs(&self, rows: Range<u32>, row: u32) -> usize {
-        let place = row - rows.start;
-        let stored = match self.layout {
-            Layout::Plain | Layout::Halves => place,
-            Layout::Interleaved => place % 2 * (rows.len() as u32 / 2) + place / 2,
-        };
-        stored as usize
+    /// The runs of stored rows that make up `rows` of the device.
+    pub(crate) fn stored_runs(&self, rows: Range<u32>) -> Runs {
+        let mut stored: Vec<u32> = rows.map(|row| self.stored_row(row)).collect();
+        stored.sort_unstable();
+        let runs = stored.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[run.len() - 1] + 1);
+        Runs { runs: runs.collect() }
     }
 
     /// Bytes on the device.
     pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.buffer.size()).sum()
+    }
+
+    /// How its rows and columns are arranged.
+    pub(crate) const fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// How it is held.
@@ -147,7 +118,7 @@ impl Matrix {
         output: Output,
         y: Tensor,
     ) -> Result<(), Error> {
-        let (input, taken) = if self.layout == Layout::Halves { (Input::Concat, 2) } else { (Input::Plain, 1) };
+        let (input, taken) = if self.layout.halves == 2 { (Input::Concat, 2) } else { (Input::Plain, 1) };
         if !self.form.in_texture() || !stages(count) {
             return self.apply_flow(graph, device, (rows, count), (input, output, None), inputs, y);
         }
@@ -158,6 +129,21 @@ impl Matrix {
         graph.launch(stage(count, chunks, input), &[&[staged], from].concat())?;
         let flow = (Input::Staged, output, None);
         self.apply_flow(graph, device, (rows, count), flow, &[&[staged], rest].concat(), y)
+    }
+
+    /// Records `y = W·x + residual`. The residual is plain rows, or the values of a record.
+    pub(crate) fn apply_residual(
+        &self,
+        graph: &mut Graph,
+        device: &Device,
+        rows: (Tensor, u32),
+        (x, residual, record): (Tensor, Tensor, Option<Normed>),
+        y: Tensor,
+    ) -> Result<(), Error> {
+        if record.is_none() {
+            return self.apply(graph, device, rows, &[x, residual], Output::Residual, y);
+        }
+        self.apply_flow(graph, device, rows, (Input::Plain, Output::Residual, record), &[x, residual], y)
     }
 
     /// Records a product with any input and output, and the record that they take. `inputs` are what [`matmul`](ruminate_shaders::matmul::matmul) binds between W and y.
@@ -204,20 +190,33 @@ impl Matrix {
 impl Layout {
     /// Chunks of a row of `k` values.
     const fn chunks(self, k: u32) -> u32 {
-        match self {
-            Self::Plain | Self::Interleaved => weight::chunks(k),
-            Self::Halves => 2 * weight::chunks(k / 2),
-        }
+        self.halves * weight::chunks(k / self.halves)
     }
 }
 
-/// Parts of a row that are padded each on its own, by the name of the matrix in the checkpoint.
-pub(crate) fn halves_of(name: &str) -> u32 {
-    if name == "transformer.adapter.weight" { 2 } else { 1 }
+/// Runs of stored rows, in ascending order.
+pub(crate) struct Runs {
+    pub(crate) runs: Vec<Range<u32>>,
 }
 
-/// Bytes that a device sets aside for a tensor `[n, k]`, by its name in the checkpoint.
-pub(crate) fn matrix_bytes_of(name: &str, [n, k]: [u32; 2], form: Form) -> u64 {
-    let layout = if halves_of(name) == 2 { Layout::Halves } else { Layout::Plain };
-    Resident { form, rows: n, chunks: layout.chunks(k) }.memory()
+impl Runs {
+    /// Index of a stored row in the concatenation of these runs.
+    pub(crate) fn place(&self, stored: u32) -> usize {
+        let mut before = 0;
+        for run in &self.runs {
+            if run.contains(&stored) {
+                return before + (stored - run.start) as usize;
+            }
+            before += run.len();
+        }
+        before
+    }
+}
+
+/// Bytes that a device sets aside for a tensor, a matrix in this form.
+pub(crate) fn entry_bytes(entry: &Entry, form: Form) -> u64 {
+    match entry.matrix() {
+        Some([n, k]) => Resident { form, rows: n, chunks: entry.layout.chunks(k) }.memory(),
+        None => ruminate_shaders::activation_bytes(1, entry.values() as u32),
+    }
 }

@@ -1,11 +1,12 @@
 //! The recurrence that rows leave by themselves: when they have settled, or when they have had their steps and others have not.
 
 use ruminate_engine::{Buffer, Count};
-use ruminate_shaders::exit::{exit_begin, exit_leave, exit_readout, exit_state, exit_wake};
+use ruminate_shaders::exit::{Rule, exit_begin, exit_gate, exit_keep, exit_leave, exit_readout, exit_state, exit_wake};
 
 use ruminate_shaders::recur::advance_until;
 
-use super::raven::{Pass, Raven, ReadOut};
+use super::loops::Looped;
+use super::pass::{Pass, ReadOut};
 use crate::error::Error;
 use crate::exit::Checks;
 
@@ -17,6 +18,8 @@ pub(crate) struct ExitSites {
     pub(crate) read_outs: Option<Buffer>,
     /// What is remembered from check to check.
     pub(crate) memo: Buffer,
+    /// States with which rows would have left `[rows, width]`, if all steps are computed nevertheless.
+    pub(crate) kept: Option<Buffer>,
     /// Values of the first checks `[rows, KEPT_VALUES]`.
     pub(crate) values: Buffer,
 }
@@ -24,7 +27,7 @@ pub(crate) struct ExitSites {
 /// Checks, what they work on, and when rows of each sequence leave.
 type Leaving<'a> = (Checks, &'a ExitSites, &'a Buffer);
 
-impl Raven {
+impl Looped {
     /// Applies the core block with checks: rows that have settled leave, and rest until the loop is over. `loops` are the counts of `Depth::counts`.
     pub(crate) fn iterate_until_settled(
         &self,
@@ -47,7 +50,12 @@ impl Raven {
         pass.graph.repeat_while_live(rest, table, count, |graph| {
             self.plain_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace })
         })?;
-        Ok(pass.graph.launch(exit_wake(count), &[table])?)
+        pass.graph.launch(exit_wake(count), &[table])?;
+        let (checks, exit, terms) = leaving;
+        let Some(kept) = exit.kept.as_ref().filter(|_| checks.rule == Rule::Never) else { return Ok(()) };
+        let [terms, state, kept, memo] = [terms, &sites.state, kept, &exit.memo].map(|it| pass.graph.import(it));
+        let launch = exit_keep(count, kv.sequences(), self.spec.width, true);
+        Ok(pass.graph.launch(launch, &[table, terms, state, kept, memo])?)
     }
 
     /// Applies the core block so many times; rows that have then had all the steps of their sequence, or have settled, leave and rest.
@@ -76,9 +84,9 @@ impl Raven {
     fn begin_checks(&self, pass: &mut Pass<'_>, (checks, exit, _): Leaving<'_>) -> Result<(), Error> {
         let (rows, state) = (pass.rows(), pass.graph.import(&pass.sites.state));
         let memo = pass.graph.import(&exit.memo);
-        let previous = if checks.states { &exit.states } else { &exit.read_outs };
+        let previous = if checks.reads_out && !checks.states { &exit.read_outs } else { &exit.states };
         let previous = pass.graph.import(previous.as_ref().ok_or(Error::NotBegun)?);
-        let launch = exit_begin(pass.shape.rows, self.config.n_embd, checks.states);
+        let launch = exit_begin(pass.shape.rows, self.spec.width, checks.states);
         Ok(pass.graph.launch(launch, &[rows, state, previous, memo])?)
     }
 
@@ -91,15 +99,25 @@ impl Raven {
         let [memo, values, terms] = [&exit.memo, &exit.values, terms].map(|it| pass.graph.import(it));
         if let Some(previous) = exit.states.as_ref().filter(|_| checks.states) {
             let (state, previous) = (pass.graph.import(&pass.sites.state), pass.graph.import(previous));
-            let launch = exit_state(&caps, count, sequences, self.config.n_embd);
+            let launch = exit_state(&caps, count, sequences, self.spec.width);
             pass.graph.launch(launch, &[rows, terms, state, previous, memo, values])?;
         }
         if let Some(previous) = exit.read_outs.as_ref().filter(|_| checks.reads_out) {
             self.finish(pass)?;
             let (picked, logits) = (pass.graph.import(&pass.sites.picked), pass.graph.import(&pass.sites.logits));
             let previous = pass.graph.import(previous);
-            let launch = exit_readout(&caps, outputs, sequences, self.config.padded_vocab_size);
+            let launch = exit_readout(&caps, outputs, sequences, self.spec.padded_vocab);
             pass.graph.launch(launch, &[picked, terms, logits, previous, memo, values])?;
+        }
+        if let Some(gate) = self.gate.as_ref().filter(|_| checks.gate) {
+            let (state, w) = (pass.graph.import(&pass.sites.state), pass.graph.import(gate));
+            let launch = exit_gate(&caps, count, sequences, self.spec.width);
+            pass.graph.launch(launch, &[rows, terms, state, w, memo, values])?;
+        }
+        if let Some(kept) = exit.kept.as_ref().filter(|_| checks.rule == Rule::Never) {
+            let (state, kept) = (pass.graph.import(&pass.sites.state), pass.graph.import(kept));
+            let launch = exit_keep(count, sequences, self.spec.width, false);
+            pass.graph.launch(launch, &[rows, terms, state, kept, memo])?;
         }
         Ok(pass.graph.launch(exit_leave(count, sequences, checks.rule), &[rows, terms, memo])?)
     }

@@ -56,9 +56,10 @@ impl Member {
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
         refuse(options)?;
-        options.exit.map_or(Ok(()), |exit| exit.validate())?;
-        let config = model.config();
-        let steps = options.steps.unwrap_or(config.mean_recurrence);
+        let spec = model.spec();
+        options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
+        options.check_start(spec)?;
+        let steps = options.steps.unwrap_or(spec.steps.default);
         check_steps(steps)?;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
@@ -68,8 +69,8 @@ impl Member {
                 encode_prompt(model, text, (specials, context), options)?
             }
         };
-        check_tokens(config, &prompt, 0, context)?;
-        let vocab = config.padded_vocab_size;
+        check_tokens(spec, &prompt, 0, context)?;
+        let vocab = spec.padded_vocab;
         let asked = most_tokens(options, prompt.len() as u32)?.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - prompt.len() as u32 + 1;
@@ -82,7 +83,7 @@ impl Member {
             steps_of: options.steps_of.clone(),
             exit: options.exit,
             continuous: options.continuous,
-            noise: options.noise.map(|noise| noise.rule(config)).transpose()?,
+            noise: options.noise.map(|noise| noise.rule(spec)).transpose()?,
             choosing: Choosing::new(options, model.tokenizer(), vocab)?,
             wanted: asked.min(room),
             begun: 0,
@@ -150,13 +151,16 @@ fn refuse(options: &GenerateOptions) -> Result<(), Error> {
         PrefillExit::Each => exit.criterion.reads_out(),
         PrefillExit::Together => true,
         PrefillExit::Never => false,
+        PrefillExit::Posthoc => true,
     });
     let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
     if let Some(one) = Rules::named(options) {
         let why = "which tokens may be chosen depends on those before, of which the host hears a round too late";
         return Err(Error::Together { one, other: "batch", why });
     }
+    let posthoc = options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == PrefillExit::Posthoc);
     let refused = [
+        (posthoc, "exit posthoc", "its rows are at steps of their own, and none of them goes back to an earlier state"),
         (together, "exit", why),
         (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
         (options.diffusion.is_some(), "diffusion", "places of a batch are for other sequences"),

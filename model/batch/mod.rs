@@ -109,10 +109,10 @@ impl Model {
             let allowed = "from 1 to 256, in the invariant mode to 8";
             return Err(Error::Option { name: "sequences", value: sequences.to_string(), allowed });
         }
-        let (config, device) = (self.config(), self.device().clone());
-        let (context, steps) = fit::checked(config, &session, &device)?;
+        let (spec, device) = (self.spec(), self.device().clone());
+        let (context, steps) = fit::checked(spec, &session, &device)?;
         let rows = if session.invariant { INVARIANT_ROWS } else { sequences.next_multiple_of(8) };
-        let space = Workspace::new(&device, config, rows, rows)?;
+        let space = Workspace::new(&device, spec, rows, rows)?;
         let resting = vec![Row::RESTING; rows as usize];
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting))?;
@@ -120,7 +120,7 @@ impl Model {
         let ends = Ends { table: space.sites.rows.clone(), front: None, wave: None, emitted: came };
         Ok(Batch {
             model: self.clone(),
-            kv: KvCache::new(&device, config, &session, (sequences, context, steps))?,
+            kv: KvCache::new(self, &session, (sequences, context, steps))?,
             tables: Tables::new(&device, sequences, context)?,
             options: session,
             space,
@@ -228,7 +228,7 @@ impl Batch {
         let plan = PlanKey {
             choose: if sampled { Choose::Sample } else { Choose::Argmax },
             edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
-            logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.config().padded_vocab_size)),
+            logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.spec().padded_vocab)),
             follow: Follow::Batch,
             continuous: members().filter_map(|member| member.continuous).find(|it| *it == Continuous::Normed),
             noise: members().any(|member| member.noise.is_some()),
@@ -236,7 +236,7 @@ impl Batch {
             ..PlanKey::of(Stage::Token)
         };
         if plan.edits {
-            self.tables.make_penalties(&device, self.model.config().padded_vocab_size)?;
+            self.tables.make_penalties(&device, self.model.spec().padded_vocab)?;
         }
         let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.ends));
         self.space.plan(&around, plan)?;
@@ -255,13 +255,13 @@ impl Batch {
     /// Gives free places of the cache to those who have waited longest.
     fn admit(&mut self) -> Result<(), Error> {
         let device = self.model.device().clone();
-        let vocab = self.model.config().padded_vocab_size;
+        let vocab = self.model.spec().padded_vocab;
         for slot in 0..self.members.len() {
             if self.members[slot].is_some() {
                 continue;
             }
             let Some(member) = self.waiting.pop_front() else { return Ok(()) };
-            let entry = member.session.sequence(self.model.config(), member.steps);
+            let entry = member.session.sequence(self.model.spec(), member.steps);
             self.tables.write_sequence(&device, slot as u32, entry)?;
             self.tables.write_terms(&device, slot as u32, member.terms())?;
             self.tables.write_noise(&device, slot as u32, member.noise)?;
@@ -337,7 +337,7 @@ impl Batch {
         let (steps, next) = (member.steps, member.prompt.len() as u32 + member.begun);
         self.table.take(place, member.place(row.slot, next - 1));
         if deeper {
-            let (entry, terms) = (member.session.sequence(self.model.config(), steps), member.terms());
+            let (entry, terms) = (member.session.sequence(self.model.spec(), steps), member.terms());
             self.tables.write_sequence(self.model.device(), row.slot as u32, entry)?;
             self.tables.write_terms(self.model.device(), row.slot as u32, terms)?;
         }

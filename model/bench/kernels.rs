@@ -6,7 +6,7 @@ use ruminate_engine::bench::{Bench, Sample};
 use ruminate_engine::{Device, Error};
 use ruminate_shaders::{Cost, Kernel};
 
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::precision::Dtypes;
 
 /// Rows of a weight matrix that a case has at most: all columns, so a row's arithmetic is the model's, but data that is quickly made.
@@ -50,12 +50,12 @@ pub struct KernelTiming {
 pub fn launched(
     device: &Device,
     kernels: &[&'static Kernel],
-    config: &Config,
+    spec: &Spec,
     dtypes: Dtypes,
     rows: &[u32],
 ) -> Vec<&'static str> {
     let launches = |kernel: &Kernel, rows: u32| {
-        let work = config.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
+        let work = spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
         (kernel.at)(&work).iter().any(|case| device.lacks(&case.launch).is_none())
     };
     let met = kernels.iter().filter(|kernel| rows.iter().any(|&rows| launches(kernel, rows)));
@@ -70,7 +70,7 @@ pub fn launched(
 pub fn kernels(
     device: &Device,
     kernels: &[&'static Kernel],
-    config: &Config,
+    spec: &Spec,
     dtypes: Dtypes,
     rows: &[u32],
     repetitions: u32,
@@ -78,9 +78,9 @@ pub fn kernels(
 ) -> Result<(), Error> {
     let free = device.memory().available.map_or(COPIES, |free| free / SHARE);
     // Weights are what does not stay in caches, unless the model is so small that all of it does.
-    let most = COPIES.min(free).min(config.weight_bytes(dtypes));
+    let most = COPIES.min(free).min(spec.weight_bytes(dtypes));
     for &rows in rows {
-        let work = config.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
+        let work = spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
         for kernel in kernels {
             for case in (kernel.at)(&work) {
                 if device.lacks(&case.launch).is_some() {

@@ -91,7 +91,7 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
     let wanted = phases.into_iter().filter(|&(_, tokens, _)| tokens > 0);
     let budget = asked.budget.as_secs_f64() / (wanted.clone().count() * asked.steps.len()).max(1) as f64;
     for (phase, most, least) in wanted {
-        let weights = |steps| model.config().weights_per_token(steps, phase == Phase::Decode) as f64;
+        let weights = |steps| model.spec().weights_per_token(steps, phase == Phase::Decode) as f64;
         let trial = TRIAL.min(most);
         // Kernels are compiled in the first run.
         time(&mut session, phase, trial, flattest)?;
@@ -128,7 +128,7 @@ fn whole(value: f64, least: u32, most: u32) -> u32 {
 /// Seconds per token of a fresh sequence, and those that the host took to encode it.
 fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<(f64, f64), Error> {
     session.rewind(0)?;
-    let vocab = session.model().config().vocab_size;
+    let vocab = session.model().spec().vocab;
     // Any tokens do, but not always the same one: an embedding's row would stay in the cache.
     let token = |index: u32| index.wrapping_mul(2_654_435_761) % vocab;
     let (prompt, generated) = if phase == Phase::Prefill { (tokens, 1) } else { (1, tokens + 1) };

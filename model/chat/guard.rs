@@ -44,12 +44,12 @@ pub(super) struct Guarded<'a> {
 
 /// Compiles a template that [`prepare`](super::source::prepare) has seen.
 pub(super) fn compile<'a>(name: &'a str, source: &'a str) -> Result<Guarded<'a>, Error> {
-    let config = TemplateConfig {
+    let spec = TemplateConfig {
         syntax_config: minijinja::syntax::SyntaxConfig,
         ws_config: WHITESPACE,
         default_auto_escape: std::sync::Arc::new(|_| minijinja::AutoEscape::None),
     };
-    let compiled = CompiledTemplate::new(name, source, &config)?;
+    let compiled = CompiledTemplate::new(name, source, &spec)?;
     let blocks = compiled.blocks.iter().map(|(name, block)| (*name, guarded(block)));
     Ok(Guarded { instructions: guarded(&compiled.instructions), blocks: blocks.collect() })
 }

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -54,14 +54,14 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Chat`] if it does not compile, [`Error::Json`] or [`Error::File`] if a file is damaged.
     pub fn open(source: &Source) -> Result<Option<Self>> {
-        let config = if source.exists(CONFIG) { source.json(CONFIG)? } else { Value::Null };
+        let spec = if source.exists(CONFIG) { source.json(CONFIG)? } else { Value::Null };
         let alone = source.exists(ALONE);
         let file = source.describe(if alone { ALONE } else { CONFIG });
         let text = if alone {
             let wrong = |_| Error::Chat { file: file.clone(), problem: "is not UTF-8".to_owned() };
             Some(String::from_utf8(source.read(ALONE)?.into_owned()).map_err(wrong)?)
         } else {
-            from_config(&config["chat_template"], &file)?
+            from_config(&spec["chat_template"], &file)?
         };
         let Some(text) = text else { return Ok(None) };
         // Editors of Windows put a byte order mark before what they write. It is no part of the text.
@@ -89,6 +89,19 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Chat`] if the template fails, refuses the conversation, works for too long, or makes too much.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_with(messages, add_generation_prompt, &Map::new())
+    }
+
+    /// The same, with further variables for the template, such as `enable_thinking`: what `apply_chat_template` of transformers takes beside its own.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        variables: &Map<String, Value>,
+    ) -> Result<String> {
         let failed = |problem: String| Error::Chat { file: self.file.clone(), problem };
         let code = guard::compile(NAME, &self.text).map_err(|error| failed(error.to_string()))?;
         // As transformers passes them: what nobody gave is none, and a special token that does not exist is undefined.
@@ -98,6 +111,7 @@ impl ChatTemplate {
         values.insert("tools", ().into());
         values.insert("documents", ().into());
         values.insert("add_generation_prompt", add_generation_prompt.into());
+        values.extend(variables.iter().map(|(name, value)| (name.as_str(), minijinja::Value::from_serialize(value))));
         let values = minijinja::Value::from(values);
         let vm = Vm::new(&self.environment);
         let mut text = String::new();

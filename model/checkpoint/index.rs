@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 
 use super::{SafetensorsProblem, names};
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::error::{Error, Result};
 use crate::source::Source;
 
@@ -43,9 +43,9 @@ impl ShardIndex {
     /// The shards that a model of this configuration reads, and those that it does not: these hold nothing but buffers, or a tied head beside the
     /// embedding that it repeats.
     #[must_use]
-    pub fn shards(&self, config: &Config) -> (Vec<String>, Vec<String>) {
+    pub fn shards(&self, spec: &Spec) -> (Vec<String>, Vec<String>) {
         let all: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
-        let read = self.assigned(&names::unread(config, |name| self.weight_map.contains_key(name)));
+        let read = self.assigned(&names::unread(&spec.manifest(), |name| self.weight_map.contains_key(name)));
         let (needed, unread): (Vec<_>, Vec<_>) = all.into_iter().partition(|shard| read.contains_key(shard));
         (needed.into_iter().map(str::to_owned).collect(), unread.into_iter().map(str::to_owned).collect())
     }

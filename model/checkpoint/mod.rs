@@ -21,7 +21,7 @@ pub(crate) use quantised::{FORMAT, Part, Quantised, VERSION};
 pub(crate) use view::BlocksView;
 pub use view::TensorView;
 
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::error::{Error, Result, TensorProblem};
 use crate::source::{Bytes, Source};
 
@@ -97,6 +97,16 @@ struct Blocks {
     starts: Vec<usize>,
 }
 
+/// Names of all stored tensors, quantised or not; `None` if they cannot be read.
+pub(crate) fn stored_names(source: &Source) -> Option<BTreeSet<String>> {
+    let files = Files::find(source).ok()?;
+    if let Some(index) = files.index() {
+        return Some(index.tensors().map(|(name, _)| quantised::base(name).to_owned()).collect());
+    }
+    let checkpoint = Checkpoint::read(source, &files, &|_| false).ok()?;
+    Some(checkpoint.tensors.keys().chain(checkpoint.unreadable.keys()).cloned().collect())
+}
+
 impl Checkpoint {
     /// Opens the weights of a model of this configuration: reads the headers of the files that hold tensors which the model reads, and compares names,
     /// number formats and shapes with what it needs.
@@ -107,22 +117,25 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::File`], [`Error::Content`], [`Error::Json`] or [`Error::Safetensors`] say which file is damaged and how; [`Error::Tensors`] lists everything
     /// that is missing, unknown, or of a number format or shape that does not fit.
-    pub fn for_config(source: &Source, config: &Config) -> Result<Self> {
+    pub fn for_config(source: &Source, spec: &Spec) -> Result<Self> {
         let files = Files::find(source)?;
         let index = files.index();
-        let unread = names::unread(config, |name| index.is_some_and(|index| index.shard(name).is_some()));
+        let manifest = spec.manifest();
+        let unread = names::unread(&manifest, |name| index.is_some_and(|index| index.shard(name).is_some()));
         let ignore = |name: &str| index.is_some() && unread(name);
         let mut checkpoint = Self::read(source, &files, &ignore)?;
-        let expected = config.tensors();
+        let copies: Vec<(&str, &str)> = manifest.copies().collect();
+        let is_copy = |name: &str| copies.iter().any(|(_, copy)| *copy == quantised::base(name));
         if let Some(index) = index {
-            let unused = index.tensors().filter(|(name, _)| unread(name) && quantised::base(name) != names::HEAD);
+            let unused = index.tensors().filter(|(name, _)| unread(name) && !is_copy(name));
             let tensor = |(name, file): (&str, &str)| UnusedTensor { name: name.to_owned(), file: file.to_owned() };
             checkpoint.unused = unused.map(tensor).collect();
         }
-        if config.tie_embeddings {
-            checkpoint.share(names::EMBEDDING, names::HEAD);
-            checkpoint.forget(names::HEAD);
+        for (name, copy) in copies {
+            checkpoint.share(name, copy);
+            checkpoint.forget(copy);
         }
+        let expected: Vec<Expected> = manifest.tensors().cloned().collect();
         for Expected { name, .. } in expected.iter().filter(|tensor| tensor.required) {
             if let Some(stored) = checkpoint.stands_for.get(name).cloned() {
                 checkpoint.share(name, &stored);

@@ -3,22 +3,22 @@
 use std::collections::BTreeSet;
 
 use super::quantised::base;
-use crate::config::Config;
+use crate::arch::Manifest;
 
-/// The embedding matrix.
-pub(super) const EMBEDDING: &str = "transformer.wte.weight";
-/// The output matrix. Where it is tied to the embedding, either of the two names may be stored, and one is enough.
-pub(super) const HEAD: &str = "lm_head.weight";
-
-/// Which of the stored names are not read: buffers, and a tied head where the embedding is stored. `stored` tells whether there is a tensor of a name.
-pub(super) fn unread(config: &Config, stored: impl Fn(&str) -> bool) -> impl Fn(&str) -> bool {
-    let known: BTreeSet<String> = config.tensors().into_iter().map(|tensor| tensor.name).collect();
-    let has_embedding =
-        stored(EMBEDDING) || super::quantised::SUFFIXES.iter().any(|it| stored(&format!("{EMBEDDING}{it}")));
-    let copy = config.tie_embeddings && has_embedding;
+/// Which of the stored names are not read: buffers, and the second copy of a tensor that has two names. `stored` tells whether there is a tensor of a name.
+pub(super) fn unread(manifest: &Manifest, stored: impl Fn(&str) -> bool) -> impl Fn(&str) -> bool {
+    let mut known: BTreeSet<String> = manifest.tensors().map(|tensor| tensor.name.clone()).collect();
+    let has = |name: &str| stored(name) || super::quantised::SUFFIXES.iter().any(|it| stored(&format!("{name}{it}")));
+    let mut copies = BTreeSet::new();
+    for (name, copy) in manifest.copies() {
+        known.insert(copy.to_owned());
+        if has(name) {
+            copies.insert(copy.to_owned());
+        }
+    }
     move |name| {
         let name = base(name);
-        (copy && name == HEAD) || !(known.contains(name) || is_weight_name(name))
+        copies.contains(name) || !(known.contains(name) || is_weight_name(name))
     }
 }
 

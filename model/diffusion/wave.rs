@@ -6,8 +6,8 @@ use ruminate_shaders::wave::{Freeze, FreezeRule, Mark, Mix, Past, Slide, Wave, b
 use ruminate_shaders::{Row, activation_bytes};
 
 use super::{Diffusion, Given};
+use crate::arch::Spec;
 use crate::arch::{Pass, Sites};
-use crate::config::Config;
 use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::policy::Chosen;
@@ -223,7 +223,7 @@ impl Current {
             [&around.tables.sequences, &around.tables.history, &space.rows, &ends.emitted].map(|it| graph.import(it));
         let [wave, marks, given] = [&sites.wave, &sites.marks, &sites.tokens].map(|it| graph.import(it));
         let extent = (around.kv.sequences(), around.kv.context());
-        let launch = freeze(self.capacity, around.raven.vocab(), extent, self.freeze());
+        let launch = freeze(self.capacity, around.looped.vocab(), extent, self.freeze());
         graph.launch(launch, &[chosen, given, sequences, table, wave, marks, history, emitted])?;
         let [state, embedding, previous, before, moved, held] =
             [&space.state, &space.embedding, &sites.previous, &sites.before, &sites.moved, &sites.held]
@@ -250,14 +250,14 @@ pub(crate) struct WaveSites {
 
 impl WaveSites {
     /// For waves of up to so many rows; `given` is checked and uploaded.
-    pub(crate) fn new(device: &Device, config: &Config, rows: u32, given: Option<&Given>) -> Result<Self, Error> {
-        let bytes = activation_bytes(rows, config.n_embd);
+    pub(crate) fn new(device: &Device, spec: &Spec, rows: u32, given: Option<&Given>) -> Result<Self, Error> {
+        let bytes = activation_bytes(rows, spec.width);
         let states = |name: &str| device.buffer(&format!("{name} of a wave of {rows}"), bytes);
         Ok(Self {
             wave: device.buffer("wave", size_of::<Wave>() as u64)?,
             marks: device.buffer("marks of a wave", u64::from(rows) * size_of::<Mark>() as u64)?,
-            states: given_states(device, config, rows, given)?,
-            tokens: given_tokens(device, config, given)?,
+            states: given_states(device, spec, rows, given)?,
+            tokens: given_tokens(device, spec, given)?,
             moved: states("moved states")?,
             held: states("held embeddings")?,
             previous: states("previous states")?,
@@ -266,11 +266,11 @@ impl WaveSites {
     }
 }
 
-fn given_states(device: &Device, config: &Config, rows: u32, given: Option<&Given>) -> Result<Buffer, Error> {
+fn given_states(device: &Device, spec: &Spec, rows: u32, given: Option<&Given>) -> Result<Buffer, Error> {
     let Some(states) = given.map(|given| &given.states).filter(|states| !states.is_empty()) else {
         return Ok(device.buffer("no given states", 16)?);
     };
-    let (n, expected) = (config.n_embd, rows as usize * config.n_embd as usize);
+    let (n, expected) = (spec.width, rows as usize * spec.width as usize);
     if states.len() < expected {
         return Err(Error::State { found: states.len(), expected });
     }
@@ -279,11 +279,11 @@ fn given_states(device: &Device, config: &Config, rows: u32, given: Option<&Give
     Ok(buffer)
 }
 
-fn given_tokens(device: &Device, config: &Config, given: Option<&Given>) -> Result<Buffer, Error> {
+fn given_tokens(device: &Device, spec: &Spec, given: Option<&Given>) -> Result<Buffer, Error> {
     let Some(tokens) = given.map(|given| &given.tokens).filter(|tokens| !tokens.is_empty()) else {
         return Ok(device.buffer("no given tokens", 4)?);
     };
-    let vocab = config.padded_vocab_size;
+    let vocab = spec.padded_vocab;
     if let Some(&token) = tokens.iter().find(|&&token| token >= vocab) {
         return Err(Error::Token { token, vocab });
     }

@@ -11,8 +11,8 @@ const STEPS: u32 = 16;
 fn main() -> Result<(), Error> {
     let device = Device::open(&OpenOptions::default())?;
     let model = Model::demo(&device, LoadOptions::default())?;
-    let n = model.config().n_embd as usize;
-    let vocab = model.config().padded_vocab_size as usize;
+    let n = model.spec().width as usize;
+    let vocab = model.spec().padded_vocab as usize;
 
     // One run of a prompt: the direction, so much of it, is added to the last row behind every step.
     let run = |prompt: &str, direction: &[f32], amount: f32| -> Result<(Session, Vec<f32>), Error> {

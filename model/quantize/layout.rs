@@ -3,10 +3,9 @@
 use ruminate_shaders::Dtype;
 use serde_json::{Map, Value, json};
 
-use crate::arch::{Weights, halves_of, raven_tensors};
-use crate::checkpoint::{FORMAT, Quantised, VERSION};
-use crate::config::Config;
-use crate::precision::{Dtypes, Group};
+use crate::arch::{Entry, Spec, Weights};
+use crate::checkpoint::{Expected, FORMAT, Quantised, VERSION};
+use crate::precision::Dtypes;
 
 /// A tensor of the model.
 pub(super) struct Item {
@@ -149,10 +148,10 @@ impl Shard {
 
 impl Layout {
     /// Fills files with tensors in the order of the published ones: a file ends before the tensor that would make it larger than `most` bytes.
-    pub(super) fn of(config: &Config, weights: Weights<'_>, dtypes: Dtypes, most: u64) -> Self {
+    pub(super) fn of(spec: &Spec, weights: Weights<'_>, dtypes: Dtypes, most: u64) -> Self {
         let mut files: Vec<Vec<Item>> = vec![Vec::new()];
         let mut filled = 0;
-        for item in items(config, weights, dtypes) {
+        for item in items(spec, weights, dtypes) {
             let bytes = item.bytes();
             if filled > 0 && filled + bytes > most {
                 files.push(Vec::new());
@@ -189,23 +188,24 @@ impl Layout {
 }
 
 /// The tensors of a model, as they are to be written.
-fn items(config: &Config, weights: Weights<'_>, dtypes: Dtypes) -> Vec<Item> {
-    let tensors = raven_tensors(config).into_iter().filter_map(|tensor| {
-        let name = tensor.name;
+fn items(spec: &Spec, weights: Weights<'_>, dtypes: Dtypes) -> Vec<Item> {
+    let manifest = spec.manifest();
+    let sources = manifest.entries.iter().flat_map(|entry| entry.sources.iter().map(move |source| (entry, source)));
+    let item = |(entry, source): (&Entry, &Expected)| {
         let stored = match weights {
-            // The rotary table can be computed, and a tied head is the embedding.
-            Weights::Synthetic(_) => tensor.required.then_some(Dtype::F32),
-            Weights::Stored(checkpoint) => checkpoint.tensor(&name).map(|tensor| tensor.dtype),
+            // What can be computed is not written.
+            Weights::Synthetic(_) => source.required.then_some(Dtype::F32),
+            Weights::Stored(checkpoint) => checkpoint.tensor(&source.name).map(|tensor| tensor.dtype),
         };
-        let form = match (tensor.shape.as_slice(), Group::of(&name)) {
+        let form = match (source.shape.as_slice(), entry.group()) {
             (&[n, k], Some(group)) => {
                 let (dtype, shape) = (dtypes.of(group), [n as u32, k as u32]);
-                let matrix = Quantised { dtype, shape, halves: halves_of(&name) };
+                let matrix = Quantised { dtype, shape, halves: entry.layout.halves };
                 if dtype.in_blocks() { Form::Blocks(matrix) } else { Form::Plain(dtype) }
             }
             _ => Form::Whole(stored?),
         };
-        stored.map(|_| Item { name, shape: tensor.shape, form })
-    });
-    tensors.collect()
+        stored.map(|_| Item { name: source.name.clone(), shape: source.shape.clone(), form })
+    };
+    sources.filter_map(item).collect()
 }

@@ -15,10 +15,10 @@ use std::path::Path;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::matmul::Arithmetic;
 
+use crate::arch::Spec;
 use crate::arch::{Weights, pipeline};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
 use crate::precision::{Dtypes, Group, Precision};
@@ -99,26 +99,26 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
         let allowed = "a dtype alone: what products are made of is said where a model is loaded";
         return Err(Error::Option { name: "dtype", value: format!("products={}", products.name()), allowed });
     }
-    let config = Config::open(source)?;
+    let spec = Spec::open(source)?;
     // What is wrong beside the weights should be said before they are read.
-    let tokenizer = Tokenizer::open(source, &config, &GenerationConfig::open(source)?)?;
+    let tokenizer = Tokenizer::open(source, &spec, &GenerationConfig::open(source)?)?;
     drop((tokenizer, ChatTemplate::open(source)?));
     let opened;
     let (weights, dtypes) = match source {
-        Source::Synthetic(made) => (Weights::Synthetic(made), options.precision.dtypes(&config)?),
+        Source::Synthetic(made) => (Weights::Synthetic(made), options.precision.dtypes(&spec)?),
         _ => {
-            opened = Checkpoint::for_config(source, &config)?;
+            opened = Checkpoint::for_config(source, &spec)?;
             if opened.is_quantised() {
-                return Err(Error::Quantised { stored: opened.dtypes(&config, &Precision::default())? });
+                return Err(Error::Quantised { stored: opened.dtypes(&spec, &Precision::default())? });
             }
-            (Weights::Stored(&opened), opened.dtypes(&config, &options.precision)?)
+            (Weights::Stored(&opened), opened.dtypes(&spec, &options.precision)?)
         }
     };
     if !Group::ALL.iter().any(|&group| dtypes.of(group).in_blocks()) {
         let allowed = "q8, q4 or q4_1, for one group of matrices at least";
         return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
     }
-    let layout = Layout::of(&config, weights, dtypes, options.shard_bytes);
+    let layout = Layout::of(&spec, weights, dtypes, options.shard_bytes);
     let mut folder = Folder::open(folder, source, options.force)?;
     let total = layout.shards.iter().map(Shard::bytes).sum();
     let (mut done, mut progress) = (0, options.progress);

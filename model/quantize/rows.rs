@@ -76,7 +76,7 @@ impl Maker<'_> {
             Weights::Synthetic(model) => {
                 let values = model.tensor(name)?.values;
                 Ok(Box::new(move |row, out| match values {
-                    Values::Random(weight) => weight.row(row, out),
+                    Values::Random(weight, first) => weight.row(first + row, out),
                     Values::Ones => out.fill(1.0),
                     Values::Zeros | Values::Rotary => out.fill(0.0),
                 }))

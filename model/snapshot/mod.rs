@@ -38,13 +38,13 @@ impl Session {
         let (layout, pages) = self.kv.layout();
         let state = self.last_state()?;
         let settings = Settings::of(self, layout);
-        let tensors = settings.tensors(self.model.config(), &self.kv, &depth, state.is_some());
+        let tensors = settings.tensors(self.model.spec(), &self.kv, &depth, state.is_some());
         let mut out = Writer::create(path.as_ref(), &About::of(&self.model), &settings, &tensors)?;
         out.write(&tokens)?;
         out.write(bytemuck::cast_slice(&depth))?;
         out.write(bytemuck::cast_slice(pages))?;
         if let Some(state) = state {
-            out.write(&state[..self.model.config().n_embd as usize * 4])?;
+            out.write(&state[..self.model.spec().width as usize * 4])?;
         }
         for (layer, slot) in settings::places(&self.kv, &depth) {
             self.kv.read_slot((layer, slot), &self.kv.in_slot(&depth, slot), |bytes| out.write(bytes))?;
@@ -97,14 +97,14 @@ impl Model {
         let damaged = |file: &Reader, reason| file.wrong(SnapshotProblem::contradicts(reason));
         let options = settings.options().ok_or_else(|| damaged(&file, "its settings do not exist"))?;
         let mut session = self.session(options)?;
-        let (config, count) = (self.config().clone(), settings.position);
-        if count > session.context() || settings.next.is_some_and(|token| token >= session.vocab()) {
+        let (spec, count) = (self.spec().clone(), settings.position);
+        if count > session.context() || settings.next.is_some_and(|token| token >= session.padded_vocab()) {
             return Err(damaged(&file, "its numbers are too large"));
         }
         let tokens = file.words("tokens", u64::from(count))?;
         let depth = file.words("depth", u64::from(count))?;
         let too_deep = depth.iter().any(|&steps| steps > settings.layout.steps);
-        if too_deep || tokens.iter().any(|&token| token >= session.vocab()) {
+        if too_deep || tokens.iter().any(|&token| token >= session.padded_vocab()) {
             return Err(damaged(&file, "its numbers are too large"));
         }
         crate::session::check_steps(settings.layout.steps)?;
@@ -116,15 +116,15 @@ impl Model {
         if count > 0 {
             session.kv.reserve(0, count, depth.iter().copied().max().unwrap_or(1).max(1))?;
         }
-        let expected = settings.tensors(&config, &session.kv, &depth, file.has("state"));
+        let expected = settings.tensors(&spec, &session.kv, &depth, file.has("state"));
         file.check(&expected)?;
 
         let device = self.device();
         device.write(&session.tables.history, 0, bytemuck::cast_slice(&tokens))?;
         session.kv.write_stored_steps(&depth)?;
         if file.has("state") {
-            let mut state = vec![0; stride(config.n_embd) as usize * 4];
-            file.read("state", 0, &mut state[..config.n_embd as usize * 4])?;
+            let mut state = vec![0; stride(spec.width) as usize * 4];
+            file.read("state", 0, &mut state[..spec.width as usize * 4])?;
             session.set_last_state(&state)?;
         }
         for (layer, slot) in settings::places(&session.kv, &depth) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::SnapshotProblem;
 use super::file::{Expected, hex};
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
@@ -15,13 +15,13 @@ use crate::pages::Layout;
 use crate::session::Session;
 
 /// Fields of a configuration that change nothing of what is computed.
-const NAMES: [&str; 4] = ["bos_token_id", "eos_token_ids", "pad_token_id", "torch_dtype"];
+const NAMES: [&str; 4] = ["bos", "eos", "pad", "torch_dtype"];
 
 /// The model that a session belongs to.
 #[derive(Serialize, Deserialize)]
 pub(super) struct About {
     /// Its configuration.
-    config: Value,
+    spec: Value,
     /// How its weights are held.
     dtypes: String,
     /// Fingerprint of its weights.
@@ -30,19 +30,19 @@ pub(super) struct About {
 
 impl About {
     pub(super) fn of(model: &Model) -> Self {
-        let mut config = serde_json::to_value(model.config()).unwrap_or_default();
-        if let Some(fields) = config.as_object_mut() {
+        let mut spec = serde_json::to_value(model.spec()).unwrap_or_default();
+        if let Some(fields) = spec.as_object_mut() {
             fields.retain(|name, _| !NAMES.contains(&name.as_str()));
         }
         let (dtypes, weights) = (model.dtypes().to_string(), hex(model.fingerprint()));
-        Self { config, dtypes, weights }
+        Self { spec, dtypes, weights }
     }
 
     /// Whether a model is that one.
     pub(super) fn check(&self, model: &Model) -> Result<(), SnapshotProblem> {
         let here = Self::of(model);
-        for (field, expected) in here.config.as_object().into_iter().flatten() {
-            let found = &self.config[field];
+        for (field, expected) in here.spec.as_object().into_iter().flatten() {
+            let found = &self.spec[field];
             if found != expected {
                 let (found, expected) = (found.to_string(), expected.to_string());
                 return Err(SnapshotProblem::Shape { field: field.clone(), found, expected });
@@ -123,7 +123,7 @@ impl Settings {
     }
 
     /// The tensors of the file, in their order.
-    pub(super) fn tensors(&self, config: &Config, kv: &KvCache, depth: &[u32], state: bool) -> Vec<Expected> {
+    pub(super) fn tensors(&self, spec: &Spec, kv: &KvCache, depth: &[u32], state: bool) -> Vec<Expected> {
         let count = u64::from(self.position);
         let slots = u64::from(1 + kv.share.slots(self.layout.steps));
         let mut all = vec![
@@ -132,7 +132,7 @@ impl Settings {
             Expected::new("pages", "U32", vec![slots, u64::from(kv.shape.pages_per_slot())]),
         ];
         if state {
-            all.push(Expected::new("state", "F32", vec![u64::from(config.n_embd)]));
+            all.push(Expected::new("state", "F32", vec![u64::from(spec.width)]));
         }
         for (layer, slot) in places(kv, depth) {
             let shape = vec![kv.in_slot(depth, slot).len() as u64, kv.position_bytes() as u64];

@@ -90,7 +90,7 @@ impl Session {
             Continuation::encode(self.model().tokenizer(), &problem.prompt, &problem.answer)?;
         let (tokens, context) = (prompt.len() + answer.len() - 1, self.context());
         if tokens > context as usize {
-            return Err(Error::PromptTooLong { tokens, context, most: self.model().config().block_size });
+            return Err(Error::PromptTooLong { tokens, context, most: self.model().spec().context });
         }
         Ok(Question { prompt, answer })
     }

@@ -20,7 +20,7 @@ pub(super) struct Layout {
     #[serde(default)]
     model: Model,
     #[serde(default)]
-    decoder: Value,
+    pub(super) decoder: Value,
 }
 
 /// Fields of the model.
@@ -39,16 +39,13 @@ impl Layout {
         if !layout.version.is_null() && layout.version != "1.0" {
             return Err(format!("`version` is {}; expected \"1.0\"", layout.version));
         }
-        if layout.decoder["type"] != "ByteLevel" {
-            return Err("its decoder is not ByteLevel; only byte-level tokenizers are supported".to_owned());
-        }
         // The tokenizers crate panics for a prefix that some token lacks.
         for (field, mark) in [
             ("continuing_subword_prefix", &layout.model.continuing_subword_prefix),
             ("end_of_word_suffix", &layout.model.end_of_word_suffix),
         ] {
             if !mark.is_null() && *mark != "" {
-                return Err(format!("`{field}` is {mark}; byte-level tokenizers have none"));
+                return Err(format!("`{field}` is {mark}; only tokenizers without one are supported"));
             }
         }
         check_processor(&layout.post_processor)?;

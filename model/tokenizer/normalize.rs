@@ -77,7 +77,7 @@ fn read(value: &Value, steps: &mut Vec<Step>) -> Result<(), String> {
         (Some("Sequence"), Value::Array(inner)) => return inner.iter().try_for_each(|inner| read(inner, steps)),
         // The tokenizers crate panics if it is damaged.
         (Some("Precompiled"), _) => {
-            return Err("its normalizer is of sentencepiece; only byte-level tokenizers are supported".to_owned());
+            return Err("its normalizer is Precompiled, a table of SentencePiece; supported are all others".to_owned());
         }
         (Some("Replace"), _) => {
             let content = value["content"].as_str().ok_or("`normalizer`: Replace has no text in `content`")?;

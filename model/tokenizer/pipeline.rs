@@ -20,6 +20,7 @@ use tokenizers::{
 
 use super::added::{Added, Segment};
 use super::byte_alphabet;
+use super::decoder::Decoder;
 use super::layout::Layout;
 use super::normalize::Normalizers;
 use super::pattern::{GPT2, Parts, Pattern, Work};
@@ -37,6 +38,7 @@ pub(super) struct Pipeline {
     steps: Vec<Step>,
     processor: Option<PostProcessorWrapper>,
     alphabet: [char; 256],
+    pub(super) decoder: Decoder,
 }
 
 /// A step of the pre-tokenizer.
@@ -88,7 +90,8 @@ impl Pipeline {
         let added = Added::new(tokens, &normalizers)?;
         let mut alphabet = ['\0'; 256];
         byte_alphabet().for_each(|(c, byte)| alphabet[usize::from(byte)] = c);
-        Ok(Self { model, vocabulary, added, normalizers, steps, processor, alphabet })
+        let decoder = Decoder::read(&layout.decoder)?;
+        Ok(Self { model, vocabulary, added, normalizers, steps, processor, alphabet, decoder })
     }
 
     /// All tokens and their ids.

@@ -18,7 +18,7 @@ impl Trace {
     /// # Errors
     /// [`Error::Output`](crate::Error::Output), [`Error::Write`](crate::Error::Write).
     pub fn write_safetensors(&self, pca: &Pca, about: HashMap<String, String>, path: &Path) -> Result<()> {
-        let (tokens, steps, n) = (self.tokens.len(), self.steps as usize + 1, self.n_embd as usize);
+        let (tokens, steps, n) = (self.tokens.len(), self.steps as usize + 1, self.width as usize);
         let distances = self.distances();
         let floats: [(&str, &[f32], Vec<usize>); 8] = [
             ("states", &self.states, vec![tokens, steps, n]),

@@ -12,7 +12,7 @@ pub use self::pca::Pca;
 
 use ruminate_shaders::attention::cache::KvShare;
 
-use crate::config::Config;
+use crate::arch::Spec;
 use crate::error::Error;
 use crate::options::State;
 use crate::session::Session;
@@ -37,8 +37,8 @@ pub struct Trace {
     /// Steps after which each token stopped, `[tokens]`: all of them, unless whoever traces a generation with an exit rule enters what that used.
     pub used: Vec<u32>,
     /// Width of a state.
-    pub n_embd: u32,
-    /// The states, before the final norm, `[tokens, steps + 1, n_embd]`.
+    pub width: u32,
+    /// The states, before the final norm, `[tokens, steps + 1, width]`.
     pub states: Vec<f32>,
     /// Entropy of the read-outs in nats, `[tokens, steps + 1]`.
     pub entropies: Vec<f32>,
@@ -53,32 +53,32 @@ pub struct Trace {
 impl Trace {
     /// Bytes that the states of a trace take.
     #[must_use]
-    pub fn bytes(config: &Config, tokens: usize, steps: u32) -> u64 {
-        tokens as u64 * (u64::from(steps) + 1) * u64::from(config.n_embd) * 4
+    pub fn bytes(spec: &Spec, tokens: usize, steps: u32) -> u64 {
+        tokens as u64 * (u64::from(steps) + 1) * u64::from(spec.width) * 4
     }
 
     /// Tokens whose states a trace may hold at a depth.
     #[must_use]
-    pub fn most_tokens(config: &Config, steps: u32) -> u32 {
-        u32::try_from(MOST_BYTES / Self::bytes(config, 1, steps).max(1)).unwrap_or(u32::MAX)
+    pub fn most_tokens(spec: &Spec, steps: u32) -> u32 {
+        u32::try_from(MOST_BYTES / Self::bytes(spec, 1, steps).max(1)).unwrap_or(u32::MAX)
     }
 
     /// Checks that the states of so many tokens may be held.
     ///
     /// # Errors
     /// [`Error::TraceTooLarge`].
-    pub fn check(config: &Config, tokens: usize, steps: u32) -> Result<(), Error> {
-        let most = Self::most_tokens(config, steps);
+    pub fn check(spec: &Spec, tokens: usize, steps: u32) -> Result<(), Error> {
+        let most = Self::most_tokens(spec, steps);
         if tokens > most as usize {
-            return Err(Error::TraceTooLarge { tokens, steps, bytes: Self::bytes(config, tokens, steps), most });
+            return Err(Error::TraceTooLarge { tokens, steps, bytes: Self::bytes(spec, tokens, steps), most });
         }
         Ok(())
     }
 
-    /// The state of a token after a step, `[n_embd]`.
+    /// The state of a token after a step, `[width]`.
     #[must_use]
     pub fn state(&self, token: usize, step: usize) -> &[f32] {
-        let n = self.n_embd as usize;
+        let n = self.width as usize;
         &self.states[self.at(token, step) * n..][..n]
     }
 
@@ -111,18 +111,18 @@ impl Trace {
     /// Principal components of all states together.
     #[must_use]
     pub fn pca(&self) -> Pca {
-        Pca::of(&self.states, self.n_embd as usize, COMPONENTS)
+        Pca::of(&self.states, self.width as usize, COMPONENTS)
     }
 
-    fn reserve(config: &Config, tokens: &[u32], steps: u32) -> Self {
-        let top = TOP.min(config.padded_vocab_size as usize);
+    fn reserve(spec: &Spec, tokens: &[u32], steps: u32) -> Self {
+        let top = TOP.min(spec.padded_vocab as usize);
         let cells = tokens.len() * (steps as usize + 1);
         Self {
             tokens: tokens.to_vec(),
             steps,
             used: vec![steps; tokens.len()],
-            n_embd: config.n_embd,
-            states: vec![0.0; cells * config.n_embd as usize],
+            width: spec.width,
+            states: vec![0.0; cells * spec.width as usize],
             entropies: vec![0.0; cells],
             top_tokens: vec![0; cells * top],
             top_probabilities: vec![0.0; cells * top],
@@ -132,7 +132,7 @@ impl Trace {
 
     /// Enters the states and read-outs of rows after a step.
     fn enter(&mut self, first: usize, step: usize, states: &[f32], logits: &[f32]) {
-        let n = self.n_embd as usize;
+        let n = self.width as usize;
         let rows = states.len() / n;
         let vocab = logits.len() / rows;
         for (row, (state, logits)) in states.chunks(n).zip(logits.chunks(vocab)).enumerate() {
@@ -168,8 +168,8 @@ impl Session {
             return Err(Error::Option { name: "prompt", value, allowed: "at most the number of tokens" });
         }
         self.check(tokens, steps, State::Seeded)?;
-        Trace::check(self.model().config(), tokens.len(), steps)?;
-        let mut trace = Trace::reserve(self.model().config(), tokens, steps);
+        Trace::check(self.model().spec(), tokens.len(), steps)?;
+        let mut trace = Trace::reserve(self.model().spec(), tokens, steps);
         let most = self.most_rows() as usize;
         let (together, apart) = match self.options().share {
             KvShare::None => (tokens, &[][..]),
@@ -232,7 +232,7 @@ mod tests {
             tokens: vec![7, 8],
             steps: 2,
             used: vec![2, 2],
-            n_embd: 2,
+            width: 2,
             states: vec![3.0, 4.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
             entropies: vec![0.0; 6],
             top_tokens: vec![5, 6, 6, 9, 9, 9],

@@ -25,11 +25,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let place = select(id.x, row.output, reads_out(asked));
         judged = judged && place < params.rows;
         value = memo[min(place, params.rows - 1u)].value;
+    } else if (params.rule == NEVER) {
+        judged = false;
     } else {
         value = memo[0].value;
     }
     rows[id.x].step = row.step + 1u;
-    let settled = select((value < asked.threshold), (value >= asked.threshold), asked.criterion == ARGMAX_STABILITY);
+    let settled = select((value < asked.threshold), (value >= asked.threshold), at_least(asked));
     if ((judged && settled) || row.step + 1u >= asked.steps) {
         rows[id.x].live = 0u;
         rows[id.x].exited = 1u;

@@ -74,7 +74,7 @@ fn run(at: Lane) {
         }
     }
     if (at.index == 0u) {
-        memo[output] = Memo(last.checks + 1u, chosen, count, entropy, value, array<u32, 3>());
+        memo[output] = Memo(last.checks + 1u, chosen, count, entropy, value, 0.0, vec2<u32>());
         if (last.checks < KEPT_VALUES) {
             values[output * KEPT_VALUES + last.checks] = value;
         }

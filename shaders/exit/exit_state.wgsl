@@ -7,7 +7,7 @@ fn run(at: Lane) {
         return;
     }
     let asked = terms[rows[row].sequence];
-    if (reads_out(asked) || !due(asked, rows[row])) {
+    if (reads_out(asked) || asked.criterion == GATE || !due(asked, rows[row])) {
         return;
     }
     var sums = vec4<f32>();

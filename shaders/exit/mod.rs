@@ -1,17 +1,22 @@
 //! Leaving the recurrence early: a row that has settled leaves the loop, in device memory, and later launches pass it by.
 //!
 //! A check compares what a row is now with what it was at the last check: its state ([`exit_state`]), or what is read out of it
-//! ([`exit_readout`]). [`exit_leave`] draws the conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes
-//! before the loop, [`exit_wake`] behind it. Which steps of a row are checked, and what by, its sequence's [`Terms`] say, so rows of one pass may be at
-//! different steps and leave for different reasons. The criteria are those of the authors' code.
+//! ([`exit_readout`]). A learned gate says at every step how likely it is that the row has left by then ([`exit_gate`]). [`exit_leave`] draws the
+//! conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes before the loop, [`exit_wake`] behind it. Which steps of a
+//! row are checked, and what by, its sequence's [`Terms`] say, so rows of one pass may be at different steps and leave for different reasons. The criteria are
+//! those of the authors' code.
 
 mod gate;
+mod keep;
+mod learned;
 mod readout;
 mod rows;
 mod state;
 mod terms;
 
 pub use gate::{GATE, GateParams, gate};
+pub use keep::{EXIT_KEEP, ExitKeepParams, exit_keep};
+pub use learned::{EXIT_GATE, ExitGateParams, exit_gate, gate_bytes};
 pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
 pub use rows::{
     EXIT_BEGIN, EXIT_LEAVE, EXIT_WAKE, ExitBeginParams, ExitLeaveParams, ExitWakeParams, Rule, exit_begin, exit_leave,
@@ -45,14 +50,16 @@ pub enum Criterion {
     MinPKl,
     /// How many checks in a row the most likely token has been the same.
     ArgmaxStability,
+    /// How likely it is, by a learned gate on the state, that the row has left by now. The gate is evaluated at every step, also at those that are not checked.
+    Gate,
 }
 
 impl Criterion {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::LatentDiff, Self::Cosine, Self::EntropyDiff, Self::Kl, Self::MinPKl, Self::ArgmaxStability];
+    pub const ALL: [Self; 7] =
+        [Self::LatentDiff, Self::Cosine, Self::EntropyDiff, Self::Kl, Self::MinPKl, Self::ArgmaxStability, Self::Gate];
 
-    /// Its name in the authors' code.
+    /// Name as users write it: that of the authors' code, if it has one.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,19 +69,20 @@ impl Criterion {
             Self::Kl => "kl",
             Self::MinPKl => "minp-kl",
             Self::ArgmaxStability => "argmax-stability",
+            Self::Gate => "gate",
         }
     }
 
     /// Whether it looks at what is read out, so that every check needs a read-out.
     #[must_use]
     pub const fn reads_out(self) -> bool {
-        !matches!(self, Self::LatentDiff | Self::Cosine)
+        !matches!(self, Self::LatentDiff | Self::Cosine | Self::Gate)
     }
 
     /// Whether a row has settled when the value has reached the threshold, instead of when it is below.
     #[must_use]
     pub const fn at_least(self) -> bool {
-        matches!(self, Self::ArgmaxStability)
+        matches!(self, Self::ArgmaxStability | Self::Gate)
     }
 
     const fn code(self) -> u32 {
@@ -94,10 +102,12 @@ table! {
         pub count: u32,
         /// Entropy at the last check.
         pub entropy: f32,
-        /// What the last check came to.
+        /// What the last check came to; of a gate, how likely it is that the row has left by now.
         pub value: f32,
+        /// How likely it is, by a gate, that the row has left at none of the steps so far; counts as 1 before the first check.
+        pub survival: f32,
         /// Unused; keeps the entry at 32 bytes.
-        pub reserved: [u32; 3],
+        pub reserved: [u32; 2],
     }
 }
 

@@ -87,7 +87,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         let previous = &mut previous[output * stride..][..vocab];
         let (token, now) = compare(criterion, logits, last, previous);
         let (value, entropy, count) = now;
-        memo[output] = Memo { checks: last.checks + 1, token, count, entropy, value: value as f32, reserved: [0; 3] };
+        memo[output] = Memo { checks: last.checks + 1, token, count, entropy, value: value as f32, ..Memo::default() };
         if last.checks < KEPT_VALUES {
             values[output * KEPT_VALUES as usize + last.checks as usize] = value as f32;
         }

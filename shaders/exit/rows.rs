@@ -107,6 +107,8 @@ pub enum Rule {
     Mean,
     /// That of the first read-out: all leave together.
     First,
+    /// None: rows have all their steps, and what they would have left with is kept ([`exit_keep`](super::exit_keep)).
+    Never,
 }
 
 /// Moves rows on, and lets those leave that have settled.
@@ -118,7 +120,14 @@ pub static EXIT_LEAVE: Kernel = Kernel {
         TABLE_ROWS,
         MEMO,
         TERMS,
-        Part::shared(&[Const::u32("ALONE", Rule::Alone as u32), Const::u32("MEAN", Rule::Mean as u32)], &[]),
+        Part::shared(
+            &[
+                Const::u32("ALONE", Rule::Alone as u32),
+                Const::u32("MEAN", Rule::Mean as u32),
+                Const::u32("NEVER", Rule::Never as u32),
+            ],
+            &[],
+        ),
     ],
     bindings: &[Binding::write("rows", "Row"), Binding::read("terms", "Terms"), Binding::read("memo", "Memo")],
     axes: &[],
@@ -130,8 +139,8 @@ pub static EXIT_LEAVE: Kernel = Kernel {
     random: |seed| {
         let mut noise = Noise::new(seed);
         let rows = 1 + noise.below(300);
-        let criterion = Criterion::ALL[noise.below(6) as usize];
-        let rule = [Rule::Alone, Rule::Mean, Rule::First][noise.below(3) as usize];
+        let criterion = Criterion::ALL[noise.below(Criterion::ALL.len() as u32) as usize];
+        let rule = [Rule::Alone, Rule::Mean, Rule::First, Rule::Never][noise.below(4) as usize];
         leave_case(rows, noise.below(rows), criterion, rule, noise.signed().abs())
     },
     at: |work: &Workload| vec![leave_case(work.rows, 0, Criterion::LatentDiff, Rule::Alone, 0.5)],
@@ -173,16 +182,17 @@ fn leave_reference(launch: &Launch, mut slots: Slots<'_>) {
     let mean = checked().map(|memo| f64::from(memo.value)).sum::<f64>() / checked().count() as f64;
     for (index, row) in (0..).zip(rows).filter(|(_, row)| row.live != 0) {
         let terms = terms[row.sequence as usize];
-        let settled = terms.due(row).is_some_and(|criterion| {
-            let own = if criterion.reads_out() { row.output } else { index };
-            let value = match params.rule {
-                rule if rule == Rule::Mean as u32 => Some(mean),
-                rule if rule == Rule::First as u32 => Some(f64::from(memo[0].value)),
-                _ => memo[..params.rows as usize].get(own as usize).map(|memo| f64::from(memo.value)),
-            };
-            let threshold = f64::from(terms.threshold);
-            value.is_some_and(|value| if criterion.at_least() { value >= threshold } else { value < threshold })
-        });
+        let settled = params.rule != Rule::Never as u32
+            && terms.due(row).is_some_and(|criterion| {
+                let own = if criterion.reads_out() { row.output } else { index };
+                let value = match params.rule {
+                    rule if rule == Rule::Mean as u32 => Some(mean),
+                    rule if rule == Rule::First as u32 => Some(f64::from(memo[0].value)),
+                    _ => memo[..params.rows as usize].get(own as usize).map(|memo| f64::from(memo.value)),
+                };
+                let threshold = f64::from(terms.threshold);
+                value.is_some_and(|value| if criterion.at_least() { value >= threshold } else { value < threshold })
+            });
         row.step += 1;
         if settled || row.step >= terms.steps {
             (row.live, row.exited) = (0, 1);
@@ -219,6 +229,7 @@ fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, thresho
 
 fn leave_cases() -> Vec<Case> {
     let (diff, kl, argmax) = (Criterion::LatentDiff, Criterion::Kl, Criterion::ArgmaxStability);
+    let gate = Criterion::Gate;
     vec![
         leave_case(1, 0, diff, Rule::Alone, 0.9),
         leave_case(70, 4, diff, Rule::Alone, 0.4),
@@ -228,6 +239,9 @@ fn leave_cases() -> Vec<Case> {
         leave_case(70, 4, kl, Rule::First, 0.9),
         leave_case(33, 0, argmax, Rule::Alone, 0.5),
         leave_case(33, 0, argmax, Rule::First, 0.0),
+        leave_case(70, 4, gate, Rule::Alone, 0.6),
+        leave_case(70, 4, gate, Rule::Mean, 0.3),
+        leave_case(70, 4, gate, Rule::Never, 0.3),
     ]
 }
 

@@ -72,7 +72,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let width = 4 * params.quads as usize;
     for row in (0..params.rows as usize).filter(|&row| rows[row].live != 0) {
         let due = terms[rows[row].sequence as usize].due(&rows[row]);
-        let Some(criterion) = due.filter(|criterion| !criterion.reads_out()) else { continue };
+        let own = |criterion: &Criterion| !criterion.reads_out() && *criterion != Criterion::Gate;
+        let Some(criterion) = due.filter(own) else { continue };
         let (now, before) = (&state[row * width..][..width], &mut previous[row * width..][..width]);
         let total = |of: fn(f64, f64) -> f64| -> f64 {
             now.iter().zip(&*before).map(|(&now, &before)| of(f64::from(now), f64::from(before))).sum()

@@ -13,7 +13,23 @@ pub(crate) const TERMS: Part =
         Const::u32("KL", Criterion::Kl as u32),
         Const::u32("MIN_P_KL", Criterion::MinPKl as u32),
         Const::u32("ARGMAX_STABILITY", Criterion::ArgmaxStability as u32),
+        Const::u32("GATE", Criterion::Gate as u32),
+        Const::u32("READS_OUT", lists().0),
+        Const::u32("AT_LEAST", lists().1),
     ]);
+
+/// The criteria that read out, and those of [`Criterion::at_least`]: a bit for each, by its number.
+const fn lists() -> (u32, u32) {
+    let (mut reads_out, mut at_least) = (0, 0);
+    let mut i = 0;
+    while i < Criterion::ALL.len() {
+        let criterion = Criterion::ALL[i];
+        reads_out |= (criterion.reads_out() as u32) << criterion.code();
+        at_least |= (criterion.at_least() as u32) << criterion.code();
+        i += 1;
+    }
+    (reads_out, at_least)
+}
 
 table! {
     /// When rows leave, per sequence, and what the rows behind them go on from. Every row goes by its own step, so rows of a pass may be at different ones.
@@ -60,16 +76,24 @@ impl Terms {
         Self { criterion: criterion.code(), threshold, ..Self::fixed(u32::MAX) }
     }
 
+    /// The criterion, if steps are checked.
+    pub(super) fn criterion(&self) -> Option<Criterion> {
+        Criterion::ALL.get(self.criterion as usize).copied()
+    }
+
     /// The criterion of a row that is checked at the step that it is at, if it is.
     pub(super) fn due(&self, row: &Row) -> Option<Criterion> {
         let checked = row.step.checked_sub(self.min_steps).is_some_and(|steps| steps.is_multiple_of(self.every));
-        let criterion = Criterion::ALL.get(self.criterion as usize).copied();
-        criterion.filter(|_| checked && row.position >= self.first)
+        self.criterion().filter(|_| checked && row.position >= self.first)
     }
 
     /// Terms of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
     pub(super) fn test(criterion: Criterion, threshold: f32) -> [Self; 3] {
-        let other = if criterion.reads_out() { Criterion::LatentDiff } else { Criterion::Kl };
+        let other = match criterion {
+            Criterion::LatentDiff | Criterion::Kl => Criterion::Gate,
+            other if other.reads_out() => Criterion::LatentDiff,
+            _ => Criterion::Kl,
+        };
         let seldom = Self { min_steps: 2, every: 3, first: 4, steps: 9, ..Self::of(criterion, threshold) };
         [Self::of(criterion, threshold), seldom, Self { steps: 5, ..Self::of(other, threshold) }]
     }

@@ -7,5 +7,15 @@ fn due(terms: Terms, row: Row) -> bool {
 }
 
 fn reads_out(terms: Terms) -> bool {
-    return terms.criterion >= ENTROPY_DIFF;
+    return listed(READS_OUT, terms.criterion);
+}
+
+// Whether a row leaves when the value has reached the threshold, instead of when it is below.
+fn at_least(terms: Terms) -> bool {
+    return listed(AT_LEAST, terms.criterion);
+}
+
+// A list of criteria has a bit for each; no criterion at all is in none.
+fn listed(list: u32, criterion: u32) -> bool {
+    return ((list >> min(criterion, 31u)) & 1u) != 0u;
 }

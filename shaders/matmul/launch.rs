@@ -30,7 +30,7 @@ pub enum Input {
 pub enum Output {
     /// `y = W·x`.
     Store,
-    /// `y = W·x + residual`.
+    /// `y = W·x + residual`. The residual is rows `[rows, n]`, or the sums of a [`Record`]; see [`Matmul::normed`].
     Residual,
     /// `y = silu(gate)·up`, rows of W alternating gate, up; y is half as wide as W is high.
     GateUp,
@@ -60,7 +60,8 @@ pub struct Matmul {
     pub input: Input,
     /// What happens to the sums.
     pub output: Output,
-    /// The record of [`Input::Normed`] and of [`Output::Sum`]; ignored otherwise.
+    /// The record of [`Input::Normed`] and of [`Output::Sum`]. With [`Output::Residual`] the record whose sums are the residual, as they are, without its outer
+    /// norm; `None` if the residual is plain rows. Ignored otherwise.
     pub normed: Option<Normed>,
     /// What tiles make products of, as far as the device can. Whole numbers are a matter of [`Input::Rounded`].
     pub arithmetic: Arithmetic,
@@ -172,7 +173,8 @@ pub const fn stages(rows: u32) -> bool {
 }
 
 /// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or a record, or numbers and factors), then the
-/// residual, the last record and the norms' weights, as far as the output asks for them, then y.
+/// residual, the last record and the norms' weights, as far as the output asks for them, then y. A residual that is the sums of a
+/// record is bound as that record.
 ///
 /// The norms' weights are, padded like activations, for [`Output::First`] those of the inner norm; for [`Output::Sum`] those of the outer norm of the last
 /// record, of the outer norm of this one, and the product of both norms of this one.
@@ -291,20 +293,21 @@ fn launch(
     let staged = || staged_bytes(shape.rows, shape.chunks());
     let taken = || shape.normed.expect("a matmul on a record is given one").record.bytes(shape.rows);
     let made = || shape.makes().map_or(y, |record| record.bytes(shape.rows));
+    let residual = || shape.normed.map_or(y, |normed| normed.record.bytes(shape.rows));
     let norms = |count: u32| activation_bytes(count, shape.n);
     let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights];
     sizes.extend(match (shape.input, shape.output) {
         (Input::Plain, Output::Store | Output::GateUp) => vec![x, y],
-        (Input::Plain, Output::Residual) => vec![x, y, y],
+        (Input::Plain, Output::Residual) => vec![x, residual(), y],
         (Input::Plain, Output::Sum) => vec![x, taken(), norms(3), made()],
         (Input::Concat, Output::First) => vec![x, x, norms(1), made()],
         (Input::Normed, _) => vec![taken(), y],
-        (Input::Staged, Output::Residual) => vec![staged(), y, y],
+        (Input::Staged, Output::Residual) => vec![staged(), residual(), y],
         (Input::Staged, _) => vec![staged(), y],
         (Input::Rounded, output) => {
             let mut sizes = rounded_bytes(shape.rows, shape.chunks()).to_vec();
             match output {
-                Output::Residual => sizes.push(y),
+                Output::Residual => sizes.push(residual()),
                 Output::First => sizes.push(norms(1)),
                 Output::Sum => sizes.extend([taken(), norms(3)]),
                 Output::Store | Output::GateUp => {}
@@ -348,7 +351,7 @@ fn params(shape: &Matmul, groups_x: u32) -> MatmulParams {
         y_stride: stride(shape.width()),
         groups_x,
         scales: shape.weights().scales(),
-        record: shape.normed.map_or(0, |normed| normed.record.floats()),
+        record: shape.normed.map_or(stride(shape.width()), |normed| normed.record.floats()),
         parts: shape.normed.map_or(0, |normed| normed.record.parts()),
         width: shape.normed.map_or(0, |normed| normed.record.width),
         eps: shape.normed.map_or(0.0, |normed| normed.eps),

@@ -352,7 +352,7 @@ params! {
         pub groups_x: u32,
         /// Where the factors of blocks begin in W, in units of 16 bytes.
         pub scales: u32,
-        /// Floats from row to row of the record that is taken.
+        /// Floats from row to row of the record that is taken, or of the residual.
         pub record: u32,
         /// Its groups of outputs.
         pub parts: u32,

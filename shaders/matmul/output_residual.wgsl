@@ -1,5 +1,6 @@
+// The residual may be the sums of a record: its rows lie apart in their own way.
 fn emit(m: u32, n: u32, v: vec4<f32>, factor: f32) -> vec2<f32> {
-    let place = (m * params.y_stride + params.first + n) / 4u;
-    y[place] = v + residual[place];
+    let place = params.first + n;
+    y[(m * params.y_stride + place) / 4u] = v + residual[(m * params.record + place) / 4u];
     return vec2<f32>();
 }

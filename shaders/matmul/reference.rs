@@ -63,8 +63,8 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
         match output {
             Output::Store | Output::Residual => {
                 for n in 0..last {
-                    let at = row * y_stride + first + n;
-                    y[at] = (sum(n) + residual.get(at).map_or(0.0, |&v| f64::from(v))) as f32;
+                    let added = residual.get(row * params.record as usize + first + n);
+                    y[row * y_stride + first + n] = (sum(n) + added.map_or(0.0, |&v| f64::from(v))) as f32;
                 }
             }
             Output::GateUp => {
@@ -156,8 +156,9 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
     let rounded = launch.kernel.needs_f16(launch.choice);
     checks.push(if rounded { Check::F16 } else { Check::F32 });
     let products = shape.arithmetic.said();
-    let name =
-        format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {input:?}, {output:?}", form.name());
+    let of_record = if output == Output::Residual && shape.normed.is_some() { " of a record" } else { "" };
+    let flow = format!("{input:?}, {output:?}{of_record}");
+    let name = format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {flow}", form.name());
     let y = *launch.sizes.last().expect("a product has an output");
     let data = Data::new(move || {
         let mut data = inputs(shape, resting, seed);
@@ -182,10 +183,16 @@ fn inputs(shape: Matmul, resting: u32, seed: u64) -> Vec<Vec<u32>> {
         _ => data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k)))),
     }
     match (output, normed) {
-        (Output::Residual, _) => data.push(noise.matrix(rows, width, stride(width))),
+        (Output::Residual, None) => data.push(noise.matrix(rows, width, stride(width))),
+        (Output::Residual, Some(normed)) => data.push(test_record(&mut noise, rows, normed.record)),
         (Output::Sum, Some(normed)) => {
             data.push(test_record(&mut noise, rows, normed.record));
-            data.push(noise.matrix(3, width, stride(width)));
+            let mut norms = noise.matrix(3, width, stride(width));
+            if !normed.outer && seed.is_multiple_of(2) {
+                // Pre-norms alone: this record has no outer norm either.
+                norms[stride(width) as usize..][..width as usize].fill(1_f32.to_bits());
+            }
+            data.push(norms);
         }
         (Output::First, _) => data.push(noise.matrix(1, width, stride(width))),
         _ => {}
@@ -254,7 +261,9 @@ impl Family {
         // Records of either grain, with and without an outer norm.
         let width = if shape.input == Input::Normed { shape.k } else { shape.n };
         let grain = [4, 32, width.next_multiple_of(8)][(seed % 3) as usize];
-        shape.normed = Some(Normed { record: Record { width, grain }, outer: seed % 5 > 1, eps: 1e-6 });
+        let normed = Normed { record: Record { width, grain }, outer: seed % 5 > 1, eps: 1e-6 };
+        // Residuals of either kind.
+        shape.normed = Some(normed).filter(|_| shape.output != Output::Residual || seed % 7 < 3);
         let option = (seed % 3) as u8;
         shape.arithmetic = match self {
             Self::Tiled if seed % 2 == 1 => Arithmetic::F16,
@@ -276,13 +285,15 @@ impl Family {
 
 /// Each shape `(rows, k, n)` in every form, input and output, with every number of rows per workgroup in turn.
 pub(super) fn cases(shapes: &[(u32, u32, u32)], family: Family) -> Vec<Case> {
-    let all = shapes.iter().flat_map(|&shape| family.options().into_iter().map(move |option| (shape, option)));
+    let options = family.options();
+    let all = shapes.iter().flat_map(|&shape| options.iter().map(move |&option| (shape, option)));
     let all = all.filter(|((_, _, n), (_, _, output))| *output != Output::GateUp || n % 2 == 0);
     all.zip(0_u64..)
         .map(|(((rows, k, n), (form, input, output)), seed)| {
             let shape = Matmul { input, output, ..Matmul::whole(rows, k, n, form) };
             // Another option for the same flow in the next shape.
-            family.build(shape, u32::from(rows > 2 && seed % 2 == 0), seed + seed / 8)
+            let turn = seed + seed / 8 + seed / options.len() as u64;
+            family.build(shape, u32::from(rows > 2 && seed % 2 == 0), turn)
         })
         .collect()
 }

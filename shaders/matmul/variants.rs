@@ -6,7 +6,7 @@ use super::launch::{
 use super::{Normed, Record, reference};
 use crate::variants::{class_of_rows, of_reduction};
 use crate::weight::chunks;
-use crate::{Caps, Trial, Variants, Workload};
+use crate::{Caps, Product, Trial, Variants, Workload};
 
 /// Rows up to which a block's sums stay records: see [`Record`].
 pub const RECORD_ROWS: u32 = 8;
@@ -46,34 +46,12 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
     Variants::new(class, matmul(caps, shape), others)
 }
 
-/// The matrices of a model as a pass of so many rows meets them, each cut to its first rows.
+/// The products of a model's passes, each matrix cut to its first rows.
 pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
-    let Workload { n_embd: n, heads, kv_heads, head_dim, hidden, vocab, dtype, arithmetic, rows, .. } = *work;
+    let Workload { dtype, arithmetic, rows, .. } = *work;
     let form = arithmetic.form(&work.caps, dtype);
-    let few = rows <= RECORD_ROWS;
     let staged = form.in_texture() && stages(rows);
-    let (qkv, attended) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
-    let last = Normed { record: Record::of(n, form), outer: true, eps: 1e-6 };
-    let all = if few {
-        [
-            (n, n, Input::Concat, Output::First),
-            (n, qkv, Input::Normed, Output::Store),
-            (attended, n, Input::Plain, Output::Sum),
-            (n, 2 * hidden, Input::Normed, Output::GateUp),
-            (hidden, n, Input::Plain, Output::Sum),
-            (n, vocab, Input::Plain, Output::Store),
-        ]
-    } else {
-        [
-            (n, n, Input::Concat, Output::Store),
-            (n, qkv, Input::Plain, Output::Store),
-            (attended, n, Input::Plain, Output::Residual),
-            (n, 2 * hidden, Input::Plain, Output::GateUp),
-            (hidden, n, Input::Plain, Output::Residual),
-            (n, vocab, Input::Plain, Output::Store),
-        ]
-    };
-    let all = all.into_iter().map(|(k, n, input, output)| {
+    let all = work.products.iter().map(|&Product { k, n, input, output }| {
         let (k, input) = match input {
             Input::Concat if arithmetic.rounds(dtype) => (2 * 8 * chunks(k), Input::Rounded),
             _ if arithmetic.rounds(dtype) => (k, Input::Rounded),
@@ -85,7 +63,10 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
         // A record is of whole rows.
         let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
-        Matmul { input, output, count, arithmetic, normed: Some(last), ..Matmul::whole(rows, k, n, form) }
+        let width = if input == Input::Normed { k } else { n };
+        let last = Normed { record: Record::of(width, form), outer: true, eps: 1e-6 };
+        let normed = Some(last).filter(|_| output != Output::Residual);
+        Matmul { input, output, count, arithmetic, normed, ..Matmul::whole(rows, k, n, form) }
     });
     all.collect()
 }

@@ -2,8 +2,10 @@
 //!
 //! One workgroup per row reads it twice: the second time from cache. The weight is kept in f32, padded like a row.
 
+mod norm_add;
 mod record;
 
+pub use norm_add::{NORM_ADD, NormAddParams, norm_add, norm_add_record, norm_add_variants};
 pub use record::{RECORD, RecordParams, plain_record, record};
 
 use crate::shared::params;
@@ -136,7 +138,8 @@ pub fn rms_norm_variants(caps: &Caps, launch: Launch) -> Variants {
 
 pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
     let cases = at(work).into_iter();
-    cases.map(|case| Trial { variants: rms_norm_variants(&work.caps, case.launch.clone()), case }).collect()
+    let plain = cases.map(|case| Trial { variants: rms_norm_variants(&work.caps, case.launch.clone()), case });
+    plain.chain(norm_add::trials(work)).collect()
 }
 
 fn random(seed: u64) -> Case {

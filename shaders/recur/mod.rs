@@ -1,10 +1,11 @@
-//! The recurrence itself: initial states, noise between the steps, and the step counter that lives in the row table.
+//! The recurrence itself: initial states, random or embeddings, noise between the steps, and the step counter that lives in the row table.
 
 mod advance;
 mod advance_until;
 mod init_state;
 mod noise;
 mod normal;
+mod start_state;
 mod threefry;
 
 pub use advance::{ADVANCE, AdvanceParams, advance};
@@ -12,6 +13,7 @@ pub use advance_until::{ADVANCE_UNTIL, AdvanceUntilParams, advance_until};
 pub use init_state::{INIT_STATE, InitStateParams, init_state};
 pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, Stir, noise};
 pub(crate) use normal::{NORMAL, WITHIN, normals_within};
+pub use start_state::{START_STATE, StartStateParams, start_state};
 pub use threefry::Threefry;
 
 use crate::{Const, Part, Sequence};

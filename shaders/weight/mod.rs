@@ -16,7 +16,7 @@ mod stored;
 pub use dtype::Dtype;
 pub use form::{Form, Order};
 pub use pack::{PACK, PackParams, pack};
-pub use random_weight::{Held, RANDOM_WEIGHT, RandomWeight, RandomWeightParams};
+pub use random_weight::{Held, InTurn, RANDOM_WEIGHT, RandomWeight, RandomWeightParams};
 pub use resident::Resident;
 pub(crate) use resident::{FACTOR, round_block};
 pub use stored::{Stored, StoredRows};

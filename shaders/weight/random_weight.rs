@@ -40,12 +40,12 @@ params! {
         pub chunks: u32,
         /// Halves of a row, each padded on its own: 1 or 2.
         pub halves: u32,
-        /// Rows of the first half of the matrix if the halves are held in turn, or 0.
-        pub interleave: u32,
+        /// Rows that are held in turn: see [`InTurn`].
+        pub in_turn: u32,
+        /// Rows of a span of them.
+        pub span: u32,
         /// Factor on the whole numbers that are drawn.
         pub scale: f32,
-        /// Unused; WGSL rounds the struct up to whole pairs.
-        pub reserved: u32,
     }
 }
 
@@ -69,8 +69,43 @@ pub struct Held {
     pub count: u32,
     /// Halves of a row, each padded on its own: 1 or 2.
     pub halves: u32,
-    /// Rows of the first half of the matrix if the rows of both halves are held in turn, or 0.
-    pub interleave: u32,
+    /// Rows that are held in turn.
+    pub rows: InTurn,
+}
+
+/// Rows that a device holds in another order than they are stored in: of the first `rows` rows, in spans of `span` each, those of a span's first half and
+/// those of its second in turn. Gate and up of an MLP are one span; heads whose rotary pairs are a half apart are one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTurn {
+    /// Rows, whole spans; those behind them are held as they are stored.
+    pub rows: u32,
+    /// Rows of a span, an even number.
+    pub span: u32,
+}
+
+impl InTurn {
+    /// All rows as they are stored.
+    pub const NONE: Self = Self { rows: 0, span: 2 };
+
+    /// Where the row is stored that is held at `row`.
+    #[must_use]
+    pub const fn stored(self, row: u32) -> u32 {
+        if row >= self.rows {
+            return row;
+        }
+        let at = row % self.span;
+        row - at + at % 2 * (self.span / 2) + at / 2
+    }
+
+    /// Where the row is held that is stored at `row`.
+    #[must_use]
+    pub const fn held(self, row: u32) -> u32 {
+        if row >= self.rows {
+            return row;
+        }
+        let (at, half) = (row % self.span, self.span / 2);
+        row - at + at % half * 2 + at / half
+    }
 }
 
 /// Variance of the sum of four bytes, 4 (256² − 1) / 12.
@@ -93,7 +128,7 @@ impl RandomWeight {
     /// Fills a buffer. Binding: w.
     #[must_use]
     pub fn fill(&self, held: Held) -> Launch {
-        let Held { first, count, halves, interleave } = held;
+        let Held { first, count, halves, rows } = held;
         let k = self.k / halves;
         let per_row = chunks(k) * halves;
         let wg = reduce::lanes(per_row, 128);
@@ -104,9 +139,9 @@ impl RandomWeight {
             k,
             chunks: chunks(k),
             halves,
-            interleave,
+            in_turn: rows.rows,
+            span: rows.span,
             scale: self.scale(),
-            reserved: 0,
         };
         let bytes = u64::from(count) * u64::from(per_row) * 32;
         Launch {
@@ -137,14 +172,15 @@ fn bell(bits: u32) -> f32 {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: RandomWeightParams = launch.params();
-    let RandomWeightParams { first, k, halves, interleave, scale, .. } = params;
+    let RandomWeightParams { first, k, halves, in_turn, span, scale, .. } = params;
+    let order = InTurn { rows: in_turn, span };
     let generator = Threefry::from_words(params.seed);
     let value = |row: u32, column: u32| bell(generator.block([row, column / 2])[(column % 2) as usize]) * scale;
     let width = params.chunks as usize * 8;
     let w: &mut [f32] = slots.write();
     (first..first + params.count).into_par_iter().zip(w.par_chunks_mut(width * halves as usize)).for_each(
         |(row, out)| {
-            let row = if interleave > 0 { row % 2 * interleave + row / 2 } else { row };
+            let row = order.stored(row);
             out.fill(0.0);
             for (half, out) in (0..halves).zip(out.chunks_mut(width)) {
                 out.iter_mut().zip(0..k).for_each(|(out, column)| *out = value(row, half * k + column));
@@ -165,20 +201,30 @@ fn case(weight: RandomWeight, held: Held) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    let shapes = [(1, 96, 1, 0), (7, 33, 1, 0), (3, 50, 2, 0), (6, 130, 1, 9), (20_000, 8, 1, 0), (4, 10_560, 2, 0)];
+    let none = InTurn::NONE;
+    let (gate_up, heads) = (InTurn { rows: 18, span: 18 }, InTurn { rows: 12, span: 6 });
+    let shapes = [
+        (1, 96, 1, none),
+        (7, 33, 1, none),
+        (3, 50, 2, none),
+        (6, 130, 1, gate_up),
+        (9, 40, 1, heads),
+        (20_000, 8, 1, none),
+        (4, 10_560, 2, none),
+    ];
     shapes
         .into_iter()
         .zip(1..)
-        .map(|((count, k, halves, interleave), seed)| {
+        .map(|((count, k, halves, rows), seed)| {
             let weight = RandomWeight { seed: seed << 30 | seed, k, std: 0.0087 };
-            case(weight, Held { first: 5, count, halves, interleave })
+            case(weight, Held { first: 5, count, halves, rows })
         })
         .collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {
     let weight = RandomWeight { seed: 1, k: work.n_embd, std: 0.0087 };
-    vec![case(weight, Held { first: 0, count: work.rows, halves: 1, interleave: 0 })]
+    vec![case(weight, Held { first: 0, count: work.rows, halves: 1, rows: InTurn::NONE })]
 }
 
 fn random(seed: u64) -> Case {
@@ -186,13 +232,23 @@ fn random(seed: u64) -> Case {
     let halves = 1 + noise.below(2);
     let weight = RandomWeight { seed, k: halves * (1 + noise.below(500)), std: f64::from(noise.signed().abs()) + 1e-4 };
     let [first, count] = [100, 60].map(|end| noise.below(end));
-    let interleave = if halves == 1 { noise.below(2) * 200 } else { 0 };
-    case(weight, Held { first, count: count + 1, halves, interleave })
+    let span = 2 * (1 + noise.below(100));
+    let rows = if halves == 1 { InTurn { rows: span * noise.below(3), span } } else { InTurn::NONE };
+    case(weight, Held { first, count: count + 1, halves, rows })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_row_is_held_once() {
+        for order in [InTurn::NONE, InTurn { rows: 18, span: 18 }, InTurn { rows: 12, span: 6 }] {
+            (0..20).for_each(|row| assert_eq!(order.held(order.stored(row)), row, "{order:?}"));
+        }
+        // Heads of six values, whose pairs are three apart.
+        assert_eq!([0, 1, 2, 3, 4, 5, 6].map(|row| InTurn { rows: 12, span: 6 }.stored(row)), [0, 3, 1, 4, 2, 5, 6]);
+    }
 
     #[test]
     fn weights_have_mean_zero_and_the_standard_deviation_asked_for() {

@@ -37,8 +37,9 @@ fn main(
     let column = (chunk % params.chunks) * 8u;
     for (var i = group.y; i < params.count; i += groups.y) {
         var row = params.first + i;
-        if (params.interleave > 0u) {
-            row = (row & 1u) * params.interleave + (row >> 1u);
+        if (row < params.in_turn) {
+            let at = row % params.span;
+            row = row - at + (at & 1u) * (params.span / 2u) + (at >> 1u);
         }
         var v: Eight;
         if ((params.k & 1u) == 0u && column + 8u <= params.k) {

@@ -37,13 +37,16 @@ fn a_short_name_stands_for_its_repository_in_every_verb() {
     assert!(code == 1 && errors.contains("`tomg-group-umd/huginn-0125` is not in the Hugging Face cache"), "{errors}");
     // Another model without an owner is not to be pulled.
     let (code, _, errors) = call(&cache, &["run", "--cpu", "-m", "huginn-0126", "x"]);
-    assert!(code == 4 && errors.contains("owner/name, or one of the short names: huginn-0125"), "{errors}");
+    assert!(
+        code == 4 && errors.contains("owner/name, or one of the short names: huginn-0125, ouro-1.4b, "),
+        "{errors}"
+    );
     let few = ["--cpu", "--only=tokens", "--steps=1", "--prefill=0", "--decode=1", "-r=1"];
     cached(&cache);
     let (code, shown, errors) = call(&cache, &["run", "--cpu", "-q", "--steps=1", "-n=1", "-m", "huginn-0125", "x"]);
     assert!(code == 0 && !shown.is_empty(), "{errors}");
     let (code, shown, errors) = call(&cache, &[&["bench", "-m", "huginn-0125"], &few[..]].concat());
-    assert!(code == 0 && shown.starts_with("n_embd 96,") && !errors.contains("random weights"), "{shown}{errors}");
+    assert!(code == 0 && shown.starts_with("width 96,") && !errors.contains("random weights"), "{shown}{errors}");
     let (code, shown, _) = call(&cache, &["inspect", "-m", "huginn-0125"]);
     assert!(code == 0 && shown.contains("432,480 parameters"), "{shown}");
 }
@@ -58,13 +61,26 @@ fn the_demo_has_a_name_too() {
     assert!(code == 0 && shown.starts_with("3 problems"), "{errors}");
 }
 
+/// Every short name has a shape, which is that of a model of its size.
+#[trial]
+fn every_short_name_has_a_shape() {
+    let cache = Folder::new().expect("a folder");
+    let (_, shown, _) = call(&cache, &["pull", "--list"]);
+    for name in shown.lines().filter_map(|line| line.split("  ").next()) {
+        let line = ["bench", "--cpu", "--only=kernels", "--kernel=select", "--rows=1", "-r=1", "-m", name];
+        let (code, shown, errors) = call(&cache, &line);
+        let width = if name.starts_with("huginn") { "width 5280," } else { "width 2048," };
+        assert!(code == 0 && shown.starts_with(width) && errors.contains("random weights"), "{name}: {shown}{errors}");
+    }
+}
+
 /// A verb that needs no more than a shape takes that of a published model where its weights are not there.
 #[trial]
 fn a_bench_of_a_published_model_needs_no_download() {
     let cache = Folder::new().expect("a folder");
     let line = ["bench", "--cpu", "--only=kernels", "--kernel=select", "--rows=1", "-r=1", "-m", "huginn-0125"];
     let (code, shown, errors) = call(&cache, &line);
-    assert!(code == 0 && shown.starts_with("n_embd 5280,"), "{shown}{errors}");
+    assert!(code == 0 && shown.starts_with("width 5280,"), "{shown}{errors}");
     assert!(errors.contains("not in the Hugging Face cache, so these are random weights of its shape"), "{errors}");
 }
 
@@ -72,11 +88,13 @@ fn a_bench_of_a_published_model_needs_no_download() {
 fn pull_lists_the_published_models() {
     let cache = Folder::new().expect("a folder");
     let (code, shown, errors) = call(&cache, &["pull", "--list"]);
-    assert!(code == 0 && shown.lines().count() == 1, "{shown}{errors}");
-    assert!(shown.starts_with("huginn-0125  tomg-group-umd/huginn-0125  ") && shown.ends_with("  not in the cache\n"));
+    assert!(code == 0 && shown.lines().count() == 5, "{shown}{errors}");
+    assert!(shown.starts_with("huginn-0125  tomg-group-umd/huginn-0125  "), "{shown}");
+    assert!(shown.lines().all(|line| line.ends_with("  not in the cache")), "{shown}");
     cached(&cache);
     let (_, shown, _) = call(&cache, &["pull", "--list"]);
-    assert!(shown.ends_with(")  in the cache\n"), "{shown}");
+    let states: Vec<bool> = shown.lines().map(|line| line.ends_with(")  in the cache")).collect();
+    assert_eq!(states, [true, false, false, false, false], "{shown}");
     assert_eq!(call(&cache, &["pull"]).0, 2);
     assert_eq!(call(&cache, &["pull", "--list", "a/b"]).0, 2);
 }

@@ -6,8 +6,15 @@ use ruminate_tests::golden::{self, Section};
 use ruminate_tests::{Entry, device, golden_folder, trial};
 
 /// Fixtures, each with the least number of checks of every section: one from which most was cut off would prove nothing.
-const FIXTURES: [(&str, [usize; 4]); 3] =
-    [("tiny", [30, 30, 30, 20]), ("odd", [30, 30, 9, 0]), ("block_bf16", [30, 9, 0, 0])];
+const FIXTURES: [(&str, [usize; 4]); 7] = [
+    ("tiny", [30, 30, 30, 20]),
+    ("odd", [30, 30, 9, 0]),
+    ("block_bf16", [30, 9, 0, 0]),
+    ("ouro", [80, 9, 40, 0]),
+    ("nanbeige", [80, 9, 0, 0]),
+    ("retro_tinyllama", [60, 9, 0, 0]),
+    ("retro_olmo", [60, 9, 0, 0]),
+];
 
 /// The fixture that the quick tier takes.
 const SMALLEST: &str = "tiny";

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ruminate::Source;
 use serde_json::{Map, Value, json};
 
-/// The committed files of a fixture: `tiny`, `odd` or `block_bf16`.
+/// Folder of a fixture in tests/golden.
 #[must_use]
 pub fn golden_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)

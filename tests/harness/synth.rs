@@ -57,7 +57,13 @@ impl Layout {
             Ok(Shard { name: name(i), bytes, tensors })
         });
         let shards = shards.collect::<Result<_>>()?;
-        Ok(Self { shards, rotary: model.config().freqs_cis() })
+        Ok(Self {
+            shards,
+            rotary: {
+                let spec = model.spec();
+                spec.rotary.table(spec.head_dim, spec.context)
+            },
+        })
     }
 }
 
@@ -145,7 +151,7 @@ impl View for Lazy<'_> {
             Values::Rotary => bytemuck::cast_slice(self.rotary).to_vec(),
             Values::Ones => constant(1.0),
             Values::Zeros => constant(0.0),
-            Values::Random(weight) => random(weight, count),
+            Values::Random(weight, first) => random(weight, first, count),
         })
     }
 
@@ -154,7 +160,7 @@ impl View for Lazy<'_> {
     }
 }
 
-fn random(weight: RandomWeight, count: usize) -> Vec<u8> {
+fn random(weight: RandomWeight, first: u32, count: usize) -> Vec<u8> {
     let width = weight.k as usize;
     let mut bytes = vec![0; count * 4];
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -164,7 +170,7 @@ fn random(weight: RandomWeight, count: usize) -> Vec<u8> {
             scope.spawn(move || {
                 let mut values = vec![0.0; width];
                 for (row, bytes) in (part * share..).zip(bytes.chunks_mut(width * 4)) {
-                    weight.row(row as u32, &mut values);
+                    weight.row(first + row as u32, &mut values);
                     bytes.copy_from_slice(bytemuck::cast_slice(&values));
                 }
             });

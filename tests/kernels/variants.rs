@@ -5,11 +5,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruminate_engine::Device;
-use ruminate_shaders::matmul::Arithmetic;
-use ruminate_shaders::{Caps, Case, Cooperative, Dtype, Workload, case_trials, trials};
+use ruminate_shaders::matmul::{Arithmetic, Input, Output, RECORD_ROWS};
+use ruminate_shaders::{Caps, Case, Cooperative, Dtype, Product, Workload, case_trials, trials};
 use ruminate_tests::{Entry, device, trial};
 
 use crate::cases::of_cases;
+
+/// Products of sandwich blocks, with folded norms where there are few rows.
+fn products(rows: u32) -> Vec<Product> {
+    let product = |(k, n, input, output)| Product { k, n, input, output };
+    let all = if rows <= RECORD_ROWS {
+        [
+            (130, 130, Input::Concat, Output::First),
+            (130, 390, Input::Normed, Output::Store),
+            (130, 130, Input::Plain, Output::Sum),
+            (130, 154, Input::Normed, Output::GateUp),
+            (77, 130, Input::Plain, Output::Sum),
+            (130, 777, Input::Plain, Output::Store),
+        ]
+    } else {
+        [
+            (130, 130, Input::Concat, Output::Store),
+            (130, 390, Input::Plain, Output::Store),
+            (130, 130, Input::Plain, Output::Residual),
+            (130, 154, Input::Plain, Output::GateUp),
+            (77, 130, Input::Plain, Output::Residual),
+            (130, 777, Input::Plain, Output::Store),
+        ]
+    };
+    all.map(product).to_vec()
+}
 
 /// Sizes that fit no tile, at one number of rows.
 fn work(caps: Caps, dtype: Dtype, arithmetic: Arithmetic, rows: u32) -> Workload {
@@ -20,6 +45,7 @@ fn work(caps: Caps, dtype: Dtype, arithmetic: Arithmetic, rows: u32) -> Workload
         head_dim: 26,
         hidden: 77,
         vocab: 777,
+        products: products(rows),
         positions: 100,
         dtype,
         arithmetic,

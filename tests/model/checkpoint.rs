@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use ruminate::{Checkpoint, Config, Dtype, Error, Expected, SafetensorsProblem, Source, TensorProblem};
+use ruminate::{Checkpoint, Dtype, Error, Expected, SafetensorsProblem, Source, Spec, TensorProblem};
 use ruminate_tests::{Folder, golden_folder, safetensors_file, safetensors_of, trial};
 use serde_json::json;
 
@@ -275,7 +275,7 @@ fn published_checkpoints_hold_the_expected_tensors_with_the_bytes_of_their_files
     for (fixture, tied) in [("tiny", true), ("odd", false), ("block_bf16", true)] {
         let folder = golden_folder(fixture);
         let source = Source::dir(&folder)?;
-        let expected = Config::open(&source)?.tensors();
+        let expected = Spec::open(&source)?.tensors();
         let checkpoint = Checkpoint::open(&source, &keep_all)?;
         checkpoint.check(&expected).with_context(|| fixture.to_owned())?;
         let optional: Vec<&str> =

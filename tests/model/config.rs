@@ -4,7 +4,9 @@
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use ruminate::{Config, Error, GenerationConfig, Source};
+use ruminate::{
+    Error, GenerationConfig, Layers, Norms, OuterNorms, Pairs, PostNorm, Rotary, Source, Spec, SpecialIds, Start, Steps,
+};
 use ruminate_tests::{Folder, golden_folder, golden_json, trial};
 use serde_json::{Value, json};
 
@@ -19,10 +21,10 @@ fn changed(field: &str, value: Option<Value>) -> Result<Value> {
     Ok(config)
 }
 
-fn open(config: &Value) -> Result<Result<Config, Error>> {
+fn open(config: &Value) -> Result<Result<Spec, Error>> {
     let folder = Folder::new()?;
     folder.write("config.json", config.to_string())?;
-    Ok(Config::open(&folder.source()))
+    Ok(Spec::open(&folder.source()))
 }
 
 fn open_generation(config: &Value) -> Result<Result<GenerationConfig, Error>> {
@@ -47,46 +49,52 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, wron
 
 #[trial]
 fn published_configs_are_read_field_by_field() -> Result<()> {
-    let tiny = Config::open(&Source::dir(golden_folder("tiny"))?)?;
-    let expected = Config {
-        n_embd: 64,
-        n_heads: 4,
-        num_key_value_heads: 4,
+    let tiny = Spec::open(&Source::dir(golden_folder("tiny"))?)?;
+    let expected = Spec {
+        architecture: "huginn",
+        width: 64,
+        heads: 4,
+        kv_heads: 4,
         head_dim: 16,
-        intermediate_size: 96,
-        vocab_size: 512,
-        padded_vocab_size: 512,
-        n_layers_in_prelude: 1,
-        n_layers_in_recurrent_block: 2,
-        n_layers_in_coda: 1,
-        mean_recurrence: 8,
-        rope_base: 50_000.0,
-        block_size: 256,
+        hidden: 96,
+        vocab: 512,
+        padded_vocab: 512,
+        context: 256,
+        layers: Layers { before: 1, core: 2, after: 1 },
+        steps: Steps { default: 8, most_useful: None },
+        start: Start::Drawn { std: 0.079_056_941_504_209_49 },
+        adapter: true,
+        norms: Norms { pre: true, post: PostNorm::Sum },
+        outer_norms: OuterNorms { step: false, loop_end: true, head: true },
         norm_eps: 1e-6,
         qk_bias: true,
-        tie_embeddings: true,
-        state_std: 0.079_056_941_504_209_49,
+        qk_norm: false,
+        rotary: Rotary { base: 50_000.0, pairs: Pairs::Adjacent, scaling: None },
+        gate: false,
+        tied_head: true,
         embed_scale: 8.0,
-        bos_token_id: None,
-        eos_token_ids: Vec::new(),
-        pad_token_id: None,
+        special_ids: SpecialIds::Files,
+        stops: &[],
+        bos: None,
+        eos: Vec::new(),
+        pad: None,
         torch_dtype: Some("float32".to_owned()),
     };
     assert_eq!(tiny, expected);
-    let odd = Config::open(&Source::dir(golden_folder("odd"))?)?;
-    assert_eq!((odd.n_embd, odd.n_heads, odd.head_dim, odd.intermediate_size), (130, 5, 26, 77));
-    assert_eq!((odd.rope_base, odd.norm_eps, odd.tie_embeddings), (10_000.0, 1e-5, false));
+    let odd = Spec::open(&Source::dir(golden_folder("odd"))?)?;
+    assert_eq!((odd.width, odd.heads, odd.head_dim, odd.hidden), (130, 5, 26, 77));
+    assert_eq!((odd.rotary.base, odd.norm_eps, odd.tied_head), (10_000.0, 1e-5, false));
     Ok(())
 }
 
 #[trial]
 fn absent_fields_have_the_reference_defaults() -> Result<()> {
     let without = |field| open(&changed(field, None)?)?.with_context(|| format!("without {field}"));
-    assert_eq!(without("num_key_value_heads")?.num_key_value_heads, 4);
+    assert_eq!(without("num_key_value_heads")?.kv_heads, 4);
     assert_eq!(without("head_dim")?.head_dim, 16);
-    assert_eq!(without("padded_vocab_size")?.padded_vocab_size, 512);
+    assert_eq!(without("padded_vocab_size")?.padded_vocab, 512);
     let plain = without("init_values")?;
-    assert_eq!(plain.state_std, (2.0_f64 / (5.0 * 64.0)).sqrt());
+    assert_eq!(plain.start, Start::Drawn { std: (2.0_f64 / (5.0 * 64.0)).sqrt() });
     assert_eq!(plain.embed_scale, 8.0);
     Ok(())
 }
@@ -95,7 +103,7 @@ fn absent_fields_have_the_reference_defaults() -> Result<()> {
 fn both_spellings_of_the_head_count_are_read_and_must_agree() -> Result<()> {
     let mut older = changed("n_heads", None)?;
     older["num_attention_heads"] = json!(4);
-    assert_eq!(open(&older)??.n_heads, 4);
+    assert_eq!(open(&older)??.heads, 4);
     assert_refused(open(&changed("num_attention_heads", Some(json!(2)))?)?, "num_attention_heads", &json!(2))?;
     assert_refused(open(&changed("tie_word_embeddings", Some(json!(false)))?)?, "tie_word_embeddings", &json!(false))
 }
@@ -132,7 +140,7 @@ fn what_the_engine_does_not_implement_is_refused_by_field_and_value() -> Result<
 fn grouped_queries_without_a_bias_are_accepted() -> Result<()> {
     let mut grouped = changed("num_key_value_heads", Some(json!(2)))?;
     grouped["qk_bias"] = json!(false);
-    assert_eq!(open(&grouped)??.num_key_value_heads, 2);
+    assert_eq!(open(&grouped)??.kv_heads, 2);
     Ok(())
 }
 
@@ -221,7 +229,7 @@ fn broken_json_is_reported_with_file_line_and_column() -> Result<()> {
     ] {
         let folder = Folder::new()?;
         folder.write("config.json", text)?;
-        let error = Config::open(&folder.source()).err().context(text)?;
+        let error = Spec::open(&folder.source()).err().context(text)?;
         assert!(matches!(error, Error::Json { .. }), "{error:?}");
         let message = error.to_string();
         assert!(message.contains("config.json") && message.contains(place), "{message}");
@@ -312,9 +320,9 @@ proptest! {
             object.insert(names[index % names.len()].clone(), value);
         }
         if let Ok(config) = open(&config).unwrap() {
-            prop_assert!(config.n_heads % config.num_key_value_heads == 0);
+            prop_assert!(config.heads % config.kv_heads == 0);
             prop_assert!(config.head_dim % 2 == 0 && (2..=128).contains(&config.head_dim));
-            prop_assert!(config.padded_vocab_size >= config.vocab_size);
+            prop_assert!(config.padded_vocab >= config.vocab);
             prop_assert!(!config.tensors().is_empty());
         }
     }

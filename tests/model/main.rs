@@ -4,6 +4,7 @@ mod arithmetic;
 mod checkpoint;
 mod config;
 mod embedding;
+mod family;
 mod folders;
 mod quantize;
 mod score;

@@ -320,7 +320,7 @@ fn precisions_are_read_and_written() -> Result<()> {
         let error = precision(text).err().context(text)?.to_string();
         ensure!(error.contains(words), "{text}: {error}");
     }
-    let config = ruminate::Config::open(&demo::source())?;
+    let config = ruminate::Spec::open(&demo::source())?;
     for text in ["q4,embedding=q8,adapter=bf16", "bf16,core=q4", "q8", "q8,products=int8", "bf16,products=f16"] {
         let dtypes = precision(text)?.dtypes(&config)?;
         ensure!(dtypes.to_string() == text, "{text}: {dtypes}");

@@ -62,7 +62,7 @@ fn need_of(device: &Device, kv_dtype: Dtype) -> Result<()> {
     let model = Model::open(&source, device, LoadOptions::default())?;
     let weights = device.counters().live_bytes - before;
     let extent = Extent { context: 300, steps: 6, kv_dtype, share: KvShare::None };
-    let need = model.config().need(model.dtype(), extent, &device.caps());
+    let need = model.spec().need(model.dtype(), extent, &device.caps());
     ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, foretold {}", need.weights);
 
     let mut session = model.session(SessionOptions { context: Some(300), kv_dtype, ..SessionOptions::default() })?;
@@ -100,7 +100,7 @@ fn weights_beyond_memory_are_refused_before_loading(device: &Device) -> Result<(
 #[trial(device, full)]
 fn fewer_bits_per_weight_are_suggested_where_they_fit(device: &Device) -> Result<()> {
     let made = |layers: u64| Synthetic::parse(&format!("n_embd=5280,heads=55,vocab=300,layers=0/{layers}/0"));
-    let bytes = |layers| Ok::<_, Error>(made(layers)?.config().weight_bytes(Dtype::Bf16));
+    let bytes = |layers| Ok::<_, Error>(made(layers)?.spec().weight_bytes(Dtype::Bf16));
     let available = device.memory().available.context("the system does not tell its free memory")?;
     for (tenths, fits) in [(14, Dtype::Q8), (25, Dtype::Q4)] {
         let layers = available / 10 * tenths / (bytes(2)? - bytes(1)?);
@@ -117,7 +117,7 @@ fn thirsty(device: &Device) -> Result<(Synthetic, u32)> {
     let shape = "n_embd=512,heads=16,head_dim=128,hidden=64,vocab=300,layers=0/2/0";
     let model = Synthetic::parse(shape)?;
     let available = device.memory().available.context("the system does not tell its free memory")?;
-    let per_step = model.config().kv_bytes_per_token(1, Dtype::Bf16, KvShare::None);
+    let per_step = model.spec().kv_bytes_per_token(1, Dtype::Bf16, KvShare::None);
     Ok((model, u32::try_from(available / 1000 / per_step)?))
 }
 

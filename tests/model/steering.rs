@@ -30,7 +30,7 @@ fn states_of_another_run_give_what_that_run_gives(device: &Device) -> Result<()>
     ensure!(one.read_out()?.logits == other.read_out()?.logits);
     // A change that is taken back is none.
     let before = one.states()?;
-    let direction: Vec<f32> = (0..one.model().config().n_embd).map(|i| (i % 3) as f32 * 0.25).collect();
+    let direction: Vec<f32> = (0..one.model().spec().width).map(|i| (i % 3) as f32 * 0.25).collect();
     one.add_to_states(&direction)?;
     let after = one.states()?;
     let rows = before.iter().zip(direction.iter().cycle());
@@ -75,9 +75,9 @@ fn a_hook_sees_every_step_and_may_change_it(device: &Device) -> Result<()> {
 #[trial(device, cpu, full)]
 fn layers_are_kept_at_every_step(device: &Device) -> Result<()> {
     let mut session = begun(device, 3)?;
-    let config = session.model().config().clone();
-    let n = config.n_embd as usize;
-    let last = format!("core_block.{}", config.n_layers_in_recurrent_block - 1);
+    let config = session.model().spec().clone();
+    let n = config.width as usize;
+    let last = format!("core_block.{}", config.layers.core - 1);
     let names = ["states", "adapter", &last, "core_block.0.attn.Wqkv", "core_block.0.mlp.fc", "ln_f", "head"];
     let latents = session.iterate_keeping(STEPS, &names)?;
     ensure!((latents.steps, latents.rows) == (STEPS, TOKENS.len() as u32));
@@ -97,7 +97,7 @@ fn layers_are_kept_at_every_step(device: &Device) -> Result<()> {
                 ("ln_f", &outputs.latents, n),
                 ("head", &outputs.head, n),
                 ("adapter", &adapter, n),
-                ("core_block.0.mlp.fc", &fc, 2 * config.intermediate_size as usize),
+                ("core_block.0.mlp.fc", &fc, 2 * config.hidden as usize),
             ] {
                 ensure!(at(name).map(<[f32]>::to_vec) == of(values, width), "{name} of row {row} at step {step}");
             }

@@ -2,7 +2,7 @@
 //! keep what users write from acting as control tokens.
 
 use anyhow::{Context, Result};
-use ruminate::{ChatTemplate, Config, Error, GenerationConfig, Message, Source, Specials, Tokenizer};
+use ruminate::{ChatTemplate, Error, GenerationConfig, Message, Source, Spec, Specials, Tokenizer};
 use ruminate_tests::{Folder, golden_folder, golden_json, trial};
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn a_cycler_cannot_come_to_hold_itself() -> Result<()> {
 
 fn tiny() -> Result<(Tokenizer, ChatTemplate)> {
     let source = Source::dir(golden_folder("tiny"))?;
-    let tokenizer = Tokenizer::open(&source, &Config::open(&source)?, &GenerationConfig::open(&source)?)?;
+    let tokenizer = Tokenizer::open(&source, &Spec::open(&source)?, &GenerationConfig::open(&source)?)?;
     Ok((tokenizer, ChatTemplate::open(&source)?.context("a template")?))
 }
 

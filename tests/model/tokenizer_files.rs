@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
-use ruminate::{Config, Error, GenerationConfig, Specials, Tokenizer};
+use ruminate::{Error, GenerationConfig, Spec, Specials, Tokenizer};
 use ruminate_tests::{Folder, golden_json, trial};
 use serde_json::{Value, json};
 
@@ -146,7 +146,7 @@ fn model(rng: &mut Rng, tiny: &Value) -> Value {
 
 fn open(folder: &Folder) -> Result<Tokenizer, Error> {
     let source = folder.source();
-    Tokenizer::open(&source, &Config::open(&source)?, &GenerationConfig::open(&source)?)
+    Tokenizer::open(&source, &Spec::open(&source)?, &GenerationConfig::open(&source)?)
 }
 
 fn folder_of_tiny() -> Result<Folder> {

@@ -2,7 +2,7 @@
 //! apostrophes, become the ids that Python's tokenizers gives.
 
 use anyhow::{Context, Result, bail, ensure};
-use ruminate::{Config, GenerationConfig, Specials, Tokenizer};
+use ruminate::{GenerationConfig, Spec, Specials, Tokenizer};
 use ruminate_tests::{Folder, golden_json, trial};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn opened(file: &Value) -> Result<Tokenizer> {
     folder.write("config.json", config.to_string())?;
     folder.write("tokenizer.json", file.to_string())?;
     let source = folder.source();
-    Ok(Tokenizer::open(&source, &Config::open(&source)?, &GenerationConfig::open(&source)?)?)
+    Ok(Tokenizer::open(&source, &Spec::open(&source)?, &GenerationConfig::open(&source)?)?)
 }
 
 fn tiny() -> Result<Tokenizer> {

@@ -56,7 +56,7 @@ fn a_read_out_is_what_that_depth_says(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;
-    let vocab = model.config().padded_vocab_size as usize;
+    let vocab = model.spec().padded_vocab as usize;
     for steps in [1, 4, STEPS] {
         let logits = model.session(options(KvShare::None))?.forward(&tokens, steps, State::Seeded, true)?;
         for (at, logits) in logits.chunks(vocab).enumerate() {
@@ -116,10 +116,10 @@ fn it_stops_when_told_and_refuses_what_it_cannot_hold(device: &Device) -> Result
         done < all / 2
     });
     ensure!(matches!(stopped, Err(Error::Stopped)) && calls == STEPS / 2 + 1, "{calls} calls");
-    let most = Trace::most_tokens(model.config(), 60_000) as usize;
-    let refused = Trace::check(model.config(), most + 1, 60_000);
+    let most = Trace::most_tokens(model.spec(), 60_000) as usize;
+    let refused = Trace::check(model.spec(), most + 1, 60_000);
     ensure!(matches!(refused, Err(Error::TraceTooLarge { .. })), "{refused:?}");
-    Ok(Trace::check(model.config(), most, 60_000)?)
+    Ok(Trace::check(model.spec(), most, 60_000)?)
 }
 
 #[trial(device, cpu, full)]
@@ -136,11 +136,7 @@ fn other_programs_find_everything_in_the_file(device: &Device) -> Result<()> {
     ensure!(header.metadata().as_ref().is_some_and(|about| about["seed"] == "5"));
     let file = safetensors::SafeTensors::deserialize(&bytes)?;
     let states = file.tensor("states")?;
-    ensure!(
-        states.shape() == [tokens.len(), STEPS as usize + 1, model.config().n_embd as usize],
-        "{:?}",
-        states.shape()
-    );
+    ensure!(states.shape() == [tokens.len(), STEPS as usize + 1, model.spec().width as usize], "{:?}", states.shape());
     ensure!(states.data() == bytemuck::cast_slice::<f32, u8>(&trace.states));
     ensure!(file.tensor("tokens")?.data() == bytemuck::cast_slice::<u32, u8>(&tokens));
     for name in ["steps_used", "distances", "entropies", "top_tokens", "top_probabilities", "pca", "pca_directions"] {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::doctor::{examine, examine_demo};
-use ruminate::{Config, Device, Dtype, KERNELS, Synthetic};
+use ruminate::{Device, Dtype, KERNELS, Spec, Synthetic};
 use ruminate_shaders::attention::{ATTENTION, ATTENTION_FRESH, ATTENTION_LANES};
 use ruminate_shaders::ceiling::{COPY, MULTIPLY_ADD, STREAM};
 use ruminate_shaders::matmul::{
@@ -37,9 +37,9 @@ fn altered(mut case: Case) -> Case {
 }
 
 /// A small model with sizes that fit no tile.
-fn config() -> Result<Config> {
+fn config() -> Result<Spec> {
     Ok(Synthetic::parse("n_embd=130,heads=5,head_dim=26,hidden=77,vocab=777,layers=1/2/1,block_size=100")?
-        .config()
+        .spec()
         .clone())
 }
 

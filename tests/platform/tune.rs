@@ -30,7 +30,7 @@ fn logits(device: &Device) -> Result<Vec<f32>> {
 
 #[trial(device, full)]
 fn what_was_tuned_is_taken(device: &Device) -> Result<()> {
-    let config = synthetic()?.config().clone();
+    let config = synthetic()?.spec().clone();
     let all = |caps| trials(&config.workload(Dtype::Bf16, 1, 512, 2048, caps));
     // Enough to see it: each variant is compiled, which takes software drivers long.
     let some = |trial: &Trial| !trial.variants.class.starts_with("matmul") || trial.variants.class.contains("Concat");
@@ -85,7 +85,7 @@ fn loops_are_launched_as_was_tuned(device: &Device) -> Result<()> {
 fn tuning_can_be_ended(_: &Device) -> Result<()> {
     let mut heard = 0;
     let found =
-        tune_model(&with(TuningFrom::Defaults)?, synthetic()?.config(), Dtype::Bf16.into(), &[1, 8], &mut |_, _| {
+        tune_model(&with(TuningFrom::Defaults)?, synthetic()?.spec(), Dtype::Bf16.into(), &[1, 8], &mut |_, _| {
             heard += 1;
             false
         })?;
@@ -164,7 +164,7 @@ fn variants_differ_in_name() -> Result<()> {
     for caps in [Caps::WEBGPU, Caps { subgroups: Some((8, 8)), lanes: Some(8), max_invocations: 1024, ..Caps::WEBGPU }]
     {
         for rows in [1, 4, 8, 64, 512] {
-            let config = synthetic()?.config().clone();
+            let config = synthetic()?.spec().clone();
             for trial in trials(&config.workload(Dtype::Bf16, rows, 512, 2048, caps)) {
                 let mut names: Vec<_> = trial.variants.launches.iter().map(ruminate_shaders::Launch::name).collect();
                 let count = names.len();

@@ -12,6 +12,8 @@ use ruminate_shaders::Noise;
 use ruminate_shaders::recur::NoiseKind;
 use ruminate_tests::{cases, demo_model, near_tie, trial};
 
+use crate::criteria;
+
 const SAMPLED: Sampling = Sampling { temperature: 1.2, top_k: 50, top_p: 0.95, ..Sampling::GREEDY };
 
 fn session(seed: u64) -> SessionOptions {
@@ -142,12 +144,14 @@ fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
 /// A rule that a sequence leaves by, another one for each, met by some tokens and not by others; criteria that read out spare the prompt.
 fn exit(seed: u64) -> Exit {
     let mut noise = Noise::new(seed ^ 0xe817);
-    let criterion = Criterion::ALL[noise.below(6) as usize];
+    let choice = noise.below(criteria().count() as u32);
+    let criterion = criteria().nth(choice as usize).unwrap_or(Criterion::LatentDiff);
     let thresholds = match criterion {
         Criterion::LatentDiff => [0.5, 0.2, 0.1],
         Criterion::Cosine => [0.1, 0.02, 0.005],
         Criterion::EntropyDiff | Criterion::Kl | Criterion::MinPKl => [0.3, 0.05, 0.01],
         Criterion::ArgmaxStability => [1.0, 2.0, 3.0],
+        Criterion::Gate => [0.3, 0.6, 0.9],
     };
     let never = criterion.reads_out() || noise.below(3) == 0;
     Exit {
@@ -173,7 +177,7 @@ fn rows_leave_early_as_they_do_alone(device: &Device) -> Result<()> {
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(leaving).collect();
     let each = compare(&model, &mut batch(&model, 8)?, &all)?;
     // Each of the criteria lets some leave before they have had all their steps.
-    for criterion in Criterion::ALL {
+    for criterion in criteria() {
         let of = |asked: &Asked| asked.options.exit.is_some_and(|exit| exit.criterion == criterion);
         let mut early = 0;
         for (asked, said) in all.iter().zip(&each).filter(|(asked, _)| of(asked)).take(8) {

@@ -10,6 +10,8 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_tests::{compare, demo_model, pieces_of, prompt_of, trial};
 
+use crate::criteria;
+
 fn session(model: &Model) -> Result<Session> {
     Ok(model.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?)
 }
@@ -41,7 +43,7 @@ fn unmet(criterion: Criterion) -> Exit {
 fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let expected = session(&model)?.forward(&prompt_of(7), 9, State::Seeded, true)?;
-    for criterion in Criterion::ALL {
+    for criterion in criteria() {
         let exit = Exit { every: 4, min_steps: 1, ..unmet(criterion) };
         let found = session(&model)?.forward_until_settled(&prompt_of(7), 9, &exit, State::Seeded, true)?;
         ensure!(found.steps == [9; 7], "{exit}: {:?}", found.steps);
@@ -223,7 +225,7 @@ fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -
     let model = demo_model(device)?;
     let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
     let found = pieces_of(&mut session(&model)?, &prompt_of(5), &options)?;
-    let (n, vocab) = (model.config().n_embd as usize, model.config().padded_vocab_size as usize);
+    let (n, vocab) = (model.spec().width as usize, model.spec().padded_vocab as usize);
     let mut single = session(&model)?;
     let (mut input, mut latents) = (prompt_of(5), Vec::new());
     for piece in &found {

@@ -92,7 +92,7 @@ fn a_batch_refuses_the_sequences_of_another(device: &Device) -> Result<()> {
 fn intermediates_have_the_widths_of_their_modules(device: &Device) -> Result<()> {
     let mut session = session(device)?;
     ensure!(matches!(session.trace("adapter"), Err(Error::NotBegun)), "a trace without rows");
-    let config = session.model().config().clone();
+    let config = session.model().spec().clone();
     let rows = TOKENS.len();
     session.begin(&TOKENS, 4, State::Seeded)?;
     // Not computed yet, and unknown: both name what there is.
@@ -106,17 +106,17 @@ fn intermediates_have_the_widths_of_their_modules(device: &Device) -> Result<()>
     session.iterate(4)?;
     let outputs = session.read_out()?;
     for (name, width) in [
-        ("prelude.0.attn.q_rope", config.n_heads * config.head_dim),
+        ("prelude.0.attn.q_rope", config.heads * config.head_dim),
         ("core_block.0.attn.Wqkv", config.qkv_rows()),
-        ("core_block.0.mlp.fc", 2 * config.intermediate_size),
-        ("core_block.0.mlp.hidden", config.intermediate_size),
-        ("adapter", config.n_embd),
-        ("head", config.n_embd),
+        ("core_block.0.mlp.fc", 2 * config.hidden),
+        ("core_block.0.mlp.hidden", config.hidden),
+        ("adapter", config.width),
+        ("head", config.width),
     ] {
         let found = session.trace(name)?.len();
         ensure!(found == rows * width as usize, "{name} has {found} values");
     }
-    let last = format!("core_block.{}", config.n_layers_in_recurrent_block - 1);
+    let last = format!("core_block.{}", config.layers.core - 1);
     ensure!(session.trace(&last)? == session.states()? && session.trace("ln_f")? == outputs.latents);
     let statistics = outputs.statistics();
     ensure!(statistics.len() == rows && statistics.iter().all(|row| row.entropy.is_finite()), "{statistics:?}");

@@ -164,7 +164,7 @@ fn a_cache_in_q8_can_be_rewound_and_grown_and_filled_in_any_chunks(device: &Devi
 fn more_steps_than_before_widen_the_tables(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all = prompt_of(40);
-    let deep = model.config().mean_recurrence + 20;
+    let deep = model.spec().steps.default + 20;
     let run = |first: u32| -> Result<Vec<f32>> {
         let mut session = session(&model)?;
         session.forward(&all[..1], first, State::Seeded, false)?;

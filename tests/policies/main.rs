@@ -10,6 +10,13 @@ mod sampling;
 mod scoring;
 mod speculation;
 
+use ruminate::Criterion;
+
+/// The criteria that any model can leave by: all but a learned gate.
+fn criteria() -> impl Iterator<Item = Criterion> {
+    Criterion::ALL.into_iter().filter(|criterion| *criterion != Criterion::Gate)
+}
+
 fn main() -> std::process::ExitCode {
     ruminate_tests::main()
 }

@@ -2,13 +2,15 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
-    Checkpoint, Config, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, Lookup, Noise, NoiseKind, Piece,
-    Pipeline, Sampling, SessionOptions, Speculate, State, demo,
+    Checkpoint, Counters, Criterion, Dtype, Exit, GenerateOptions, KvShare, Lookup, Noise, NoiseKind, Piece, Pipeline,
+    Sampling, SessionOptions, Spec, Speculate, State, demo,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::recur::{NOISE, NoiseRule, Stir, noise};
 use ruminate_shaders::{Caps, Row, Sequence, Slot, Slots, stride};
 use ruminate_tests::{demo_model, pieces_of, prompt_of, trial};
+
+use crate::criteria;
 
 const SEED: u64 = 0x1234_5678_9abc;
 
@@ -70,10 +72,10 @@ fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -
 }
 
 /// The last norm of the core block, as the checkpoint has it.
-fn last_norm(config: &Config) -> Result<Vec<f32>> {
-    let name = format!("transformer.core_block.{}.norm_4.weight", config.n_layers_in_recurrent_block - 1);
+fn last_norm(config: &Spec) -> Result<Vec<f32>> {
+    let name = format!("transformer.core_block.{}.norm_4.weight", config.layers.core - 1);
     let checkpoint = Checkpoint::open(&demo::source(), &|_| false)?;
-    let mut values = vec![0.0; config.n_embd as usize];
+    let mut values = vec![0.0; config.width as usize];
     checkpoint.required(&name)?.decode(0, &mut values)?;
     Ok(values)
 }
@@ -81,14 +83,14 @@ fn last_norm(config: &Config) -> Result<Vec<f32>> {
 #[trial(device, cpu, full)]
 fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
-    let config = model.config();
+    let config = model.spec();
     let w = last_norm(config)?;
     let steps = 4;
-    let amount = (0.4 * config.state_std * config.embed_scale) as f32;
+    let amount = (0.4 * config.state_std()) as f32;
     for (kind, renorm) in NoiseKind::ALL.into_iter().flat_map(|kind| [(kind, true), (kind, false)]) {
         let asked = asked(steps, 1, Some(Noise { renorm, ..Noise::new(kind, 0.4) }));
         let found = pieces_of(&mut model.session(settings())?, &[17], &asked)?;
-        let rule = NoiseRule { kind, amount, steps: config.mean_recurrence, renorm };
+        let rule = NoiseRule { kind, amount, steps: config.steps.default, renorm };
         let mut session = model.session(settings())?;
         session.begin(&[17], 1, State::Seeded)?;
         let mut state = session.states()?;
@@ -141,7 +143,7 @@ fn noise_goes_with_exits_and_every_cache(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, noise) = (prompt_of(9), Some(Noise::new(NoiseKind::Sqrt, 0.2)));
     let plain = pieces_of(&mut model.session(settings())?, &prompt, &asked(9, 4, noise))?;
-    for criterion in Criterion::ALL {
+    for criterion in criteria() {
         let threshold = if criterion.at_least() { 1e9 } else { -1.0 };
         let exit = Some(Exit { threshold, every: 4, min_steps: 1, ..Exit::new(criterion) });
         let options = GenerateOptions { exit, ..asked(9, 4, noise) };

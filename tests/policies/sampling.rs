@@ -118,7 +118,7 @@ fn longest_repeat(text: &[u32]) -> usize {
 #[trial(device, cpu, full)]
 fn a_repeated_passage_is_left(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
-    let vocab = model.config().padded_vocab_size;
+    let vocab = model.spec().padded_vocab;
     // Few tokens to choose from: without a penalty the model runs in a circle.
     let logit_bias: Vec<_> =
         (0..vocab).filter(|token| !(21..25).contains(token)).map(|token| (token, f32::NEG_INFINITY)).collect();
@@ -318,7 +318,7 @@ fn the_cpu_reference_draws_the_tokens_of_the_device(device: &Device) -> Result<(
 #[trial(device, cpu, full)]
 fn bad_requests_name_option_value_and_range(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
-    let vocab = model.config().padded_vocab_size;
+    let vocab = model.spec().padded_vocab;
     let dry = |dry| options(Sampling { dry, ..Sampling::GREEDY }, 1);
     let bias = |logit_bias| GenerateOptions { logit_bias, ..options(Sampling::GREEDY, 1) };
     let cases = [

@@ -30,7 +30,7 @@ fn score(model: &Model, all: &[Continuation], options: &LikelihoodOptions) -> Re
 
 /// The same by passes over a single sequence; with an exit token by token.
 fn by_itself(model: &Model, item: &Continuation, exit: Option<&Exit>, share: KvShare) -> Result<Likelihood> {
-    let vocab = model.config().padded_vocab_size as usize;
+    let vocab = model.spec().padded_vocab as usize;
     let mut session = model.session(SessionOptions { share, ..session() })?;
     let tokens = [&item.context[..], &item.continuation].concat();
     let asked = &tokens[..tokens.len() - 1];

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Config, ContentProblem, Device, Dtype, Error, GenerateOptions, GenerationConfig, LoadOptions, Model, Prompt,
-    QuantizeOptions, Sampling, SessionOptions, ShardIndex, Source, parse_json, quantize,
+    ContentProblem, Device, Dtype, Error, GenerateOptions, GenerationConfig, LoadOptions, Model, Prompt,
+    QuantizeOptions, Sampling, SessionOptions, ShardIndex, Source, Spec, parse_json, quantize,
 };
 use ruminate_tests::demo_files::{FIRST, INDEX, Parts, SECOND, WEIGHTS, folder, sharded, with_json, with_weights};
 use ruminate_tests::{Folder, safetensors_of, trial};
@@ -71,7 +71,7 @@ fn a_tied_matrix_may_be_stored_under_either_name() -> Result<()> {
 
 #[trial]
 fn an_index_says_which_shards_a_model_reads() -> Result<()> {
-    let config = Config::open(&ruminate::demo::source())?;
+    let config = Spec::open(&ruminate::demo::source())?;
     let shards = |map: Value| -> Result<_> {
         Ok(ShardIndex::parse("index", json!({ "weight_map": map }).to_string().as_bytes())?.shards(&config))
     };
@@ -85,7 +85,7 @@ fn an_index_says_which_shards_a_model_reads() -> Result<()> {
 
 #[trial]
 fn of_two_copies_the_one_counts_that_the_index_names() -> Result<()> {
-    let width = Config::open(&ruminate::demo::source())?.n_embd as usize;
+    let width = Spec::open(&ruminate::demo::source())?.width as usize;
     let stale = safetensors_of(&[("transformer.ln_f.weight", "F32", &[width], &vec![0; width * 4])]);
     let folder = sharded(|index| index["weight_map"]["transformer.position_ids"] = json!(THIRD))?;
     folder.write(THIRD, &stale)?;
@@ -199,17 +199,17 @@ fn numbers_that_json_lacks_matter_only_where_they_are_read() -> Result<()> {
 
 #[trial]
 fn minus_one_is_none_and_whole_numbers_may_have_a_point() -> Result<()> {
-    let width = Config::open(&ruminate::demo::source())?.n_embd;
+    let width = Spec::open(&ruminate::demo::source())?.width;
     let folder = with_json("config.json", |config| {
         config["n_embd"] = json!(f64::from(width));
         config["pad_token_id"] = json!(-1.0);
         config["eos_token_id"] = json!([-1, 420.0, null]);
     })?;
-    let config = Config::open(&folder.source())?;
-    ensure!((config.n_embd, config.pad_token_id, config.eos_token_ids) == (width, None, vec![420]));
+    let config = Spec::open(&folder.source())?;
+    ensure!((config.width, config.pad, config.eos) == (width, None, vec![420]));
     for wrong in [json!(-2), json!(0.5), json!([1.5])] {
         let folder = with_json("config.json", |config| config["eos_token_id"] = wrong.clone())?;
-        ensure!(message(Config::open(&folder.source()))?.contains("eos_token_id"), "{wrong}");
+        ensure!(message(Spec::open(&folder.source()))?.contains("eos_token_id"), "{wrong}");
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ impl Golden {
     }
 
     fn adaptive_run(&mut self, name: &str, run: &Value, prompt: &[u32]) -> Result<()> {
-        let n = self.model.config().n_embd as usize;
+        let n = self.model.spec().width as usize;
         let steps = run["max_steps"].as_u64().unwrap_or(1) as u32;
         let count = run["new_tokens"].as_u64().unwrap_or(1) as usize;
         let exit = exit(run)?;
@@ -89,7 +89,7 @@ impl Golden {
     pub(super) fn varied(&mut self) -> Result<()> {
         let runs = self.fixture.value("/varied/runs").clone();
         let tokens = self.fixture.numbers("/varied/tokens");
-        let n = self.model.config().n_embd as usize;
+        let n = self.model.spec().width as usize;
         for run in runs.as_array().into_iter().flatten() {
             let states = self.fixture.tensor("varied/states")?;
             let steps = run["max_steps"].as_u64().unwrap_or(1) as u32;
@@ -125,7 +125,7 @@ impl Golden {
                 let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(steps, expected.len()) };
                 self.generate(KvStrategy::default(), 0.0, &prompt, &options)?
             } else {
-                let (n, vocab) = (self.model.config().n_embd as usize, self.model.config().padded_vocab_size as usize);
+                let (n, vocab) = (self.model.spec().width as usize, self.model.spec().padded_vocab as usize);
                 let mut states = self.fixture.tensor("adaptive/prompt_states")?;
                 let mut session = self.session_of(KvStrategy::default(), 1.0)?;
                 let (mut tokens, mut logits) = (Vec::new(), Vec::new());
@@ -153,7 +153,7 @@ impl Golden {
 
     fn strategy(&self, run: &Value) -> Result<KvStrategy> {
         let name = run["lookup"].as_str().unwrap_or("full");
-        Ok(KvStrategy::parse(name, self.model.config().n_layers_in_recurrent_block)?)
+        Ok(KvStrategy::parse(name, self.model.spec().layers.core)?)
     }
 
     /// Compares the values of every check of the first tokens of a run: to 1e-4, of the value where that is above 1.

@@ -33,7 +33,7 @@ impl Golden {
             let continuous = run["options"]["continuous_compute"].as_bool().unwrap_or(false).then_some(Continuous::Raw);
             let options = GenerateOptions { continuous, ..greedy(steps, expected.len()) };
             let lookup = run["options"]["cache_lookup_strategy"].as_str().unwrap_or("latest-m4-compress-s4");
-            let strategy = KvStrategy::parse(lookup, self.model.config().n_layers_in_recurrent_block)?;
+            let strategy = KvStrategy::parse(lookup, self.model.spec().layers.core)?;
 
             let theirs = GenerateOptions { diffusion: Some(diffusion.clone()), ..options.clone() };
             let mut session = self.session_of(strategy, 0.0)?;
@@ -82,7 +82,7 @@ impl Golden {
         for (index, given) in section["given"].as_array().into_iter().flatten().enumerate() {
             let name = format!("speculative/given/{index}");
             let (steps, drafts) = (number(&given["num_steps"]), numbers(&given["drafts"]));
-            let (n, vocab) = (self.model.config().n_embd as usize, self.model.config().padded_vocab_size as usize);
+            let (n, vocab) = (self.model.spec().width as usize, self.model.spec().padded_vocab as usize);
             let mut session = self.session_of(KvStrategy::default(), 0.0)?;
             session.forward(&prompt, steps, State::Given(&vec![0.0; prompt.len() * n]), false)?;
             let tokens = [&[number(&given["last_token"])], drafts.as_slice()].concat();

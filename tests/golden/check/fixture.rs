@@ -44,6 +44,23 @@ impl Fixture {
         SafeTensors::deserialize(&self.bytes).is_ok_and(|file| file.tensor(name).is_ok())
     }
 
+    /// Names of all tensors that begin so, without that beginning.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let file = SafeTensors::deserialize(&self.bytes).context("expected.safetensors")?;
+        Ok(file.names().into_iter().filter_map(|name| name.strip_prefix(prefix)).map(str::to_owned).collect())
+    }
+
+    /// A tensor of `expected.safetensors`, if it is there.
+    ///
+    /// # Errors
+    /// If it is not f32.
+    pub fn optional(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        if self.has(name) { self.tensor(name).map(Some) } else { Ok(None) }
+    }
+
     /// A tensor of `expected.safetensors`.
     ///
     /// # Errors

@@ -9,11 +9,12 @@ use super::Golden;
 impl Golden {
     pub(super) fn forward(&mut self) -> Result<()> {
         let tokens = self.fixture.numbers("/forward/tokens");
-        let states = self.fixture.tensor("forward/input_states")?;
+        let states = self.fixture.optional("forward/input_states")?;
+        let state = || super::state_of(states.as_deref());
         let mut session = self.session(Lookup::Full, 1.0)?;
         for steps in self.fixture.numbers("/forward/num_steps") {
             session.rewind(0)?;
-            session.begin(&tokens, steps, State::Given(&states))?;
+            session.begin(&tokens, steps, state())?;
             session.iterate(steps)?;
             let outputs = session.read_out()?;
             if steps == self.fixture.numbers("/forward/num_steps")[0] {
@@ -25,11 +26,13 @@ impl Golden {
             if self.fixture.has(&head) {
                 self.compare(&head, &outputs.head)?;
             }
-            self.statistics(steps, &outputs)?;
+            if self.fixture.has(&format!("forward/stats_entropy_r{steps}")) {
+                self.statistics(steps, &outputs)?;
+            }
             self.loss(steps, &outputs.logits);
 
             session.rewind(0)?;
-            let logits = session.forward(&tokens, steps, State::Given(&states), true)?;
+            let logits = session.forward(&tokens, steps, state(), true)?;
             let expected = self.fixture.tensor(&format!("forward/logits_r{steps}"))?;
             let bound = self.fixture.bound(&format!("forward/logits_r{steps}"), &expected);
             self.compare_with(&format!("forward/logits_r{steps}, in one plan"), &logits, &expected, bound);
@@ -37,9 +40,11 @@ impl Golden {
 
         if self.fixture.has("forward/steps") {
             session.rewind(0)?;
-            session.begin(&tokens, 32, State::Given(&states))?;
+            let width = self.model.spec().width as usize;
+            let count = self.fixture.tensor("forward/steps")?.len() / (tokens.len() * width);
+            session.begin(&tokens, count as u32, state())?;
             let mut steps = Vec::new();
-            for _ in 0..32 {
+            for _ in 0..count {
                 session.iterate(1)?;
                 steps.extend(session.states()?);
             }
@@ -53,7 +58,19 @@ impl Golden {
             let logits = session.forward(&tokens, zero_steps, State::Seeded, true)?;
             self.compare(&zero, &logits)?;
         }
+        self.long()?;
         Ok(())
+    }
+
+    /// The last rows of a long prompt, from zero states.
+    fn long(&mut self) -> Result<()> {
+        let name = "forward/long_logits";
+        let Some(expected) = self.fixture.optional(name)? else { return Ok(()) };
+        let tokens = self.fixture.numbers("/forward/long_tokens");
+        let steps = self.fixture.value("/forward/long_num_steps").as_u64().unwrap_or(1) as u32;
+        let mut session = self.session(Lookup::Full, 0.0)?;
+        let logits = session.forward(&tokens, steps, State::Seeded, true)?;
+        self.compare(name, &logits[logits.len() - expected.len()..])
     }
 
     fn statistics(&mut self, steps: u32, outputs: &ruminate::Outputs) -> Result<()> {
@@ -70,7 +87,7 @@ impl Golden {
     /// The authors' loss: mean cross entropy over the labels that are not negative, not shifted.
     fn loss(&mut self, steps: u32, logits: &[f32]) {
         let Some(expected) = self.fixture.value(&format!("/forward/loss_r{steps}")).as_f64() else { return };
-        let vocab = self.model.config().padded_vocab_size as usize;
+        let vocab = self.model.spec().padded_vocab as usize;
         let labels = self.fixture.value("/forward/labels").as_array().cloned().unwrap_or_default();
         let labelled = logits.chunks(vocab).zip(&labels).filter_map(|(row, label)| Some((row, label.as_u64()?)));
         let losses: Vec<f64> = labelled

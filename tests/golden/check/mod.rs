@@ -9,6 +9,7 @@ mod ahead;
 mod decode;
 mod fixture;
 mod forward;
+mod gated;
 mod sampling;
 mod text;
 mod trace;
@@ -16,7 +17,7 @@ mod trace;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ruminate::{KvStrategy, LoadOptions, Model, Session, SessionOptions, Source};
+use ruminate::{KvStrategy, LoadOptions, Model, Session, SessionOptions, Source, State};
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::Lookup;
@@ -108,12 +109,18 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.adaptive().context("adaptive")?;
                 golden.varied().context("varied")?;
                 golden.continuous().context("continuous")?;
+                golden.gated().context("exit")?;
             }
             Section::Ahead => golden.speculative().context("speculative")?,
             Section::Diffused => golden.diffusion().context("diffusion")?,
         }
     }
     Ok(golden.outcomes)
+}
+
+/// The states that a fixture gives, if it gives any: the others start as the model's do.
+fn state_of(states: Option<&[f32]>) -> State<'_> {
+    states.map_or(State::Seeded, State::Given)
 }
 
 impl Golden {

@@ -21,7 +21,7 @@ impl Golden {
         }
         let logits = self.fixture.tensor("sampling/logits")?;
         let past = self.fixture.numbers("/sampling/input_ids");
-        let vocab = self.model.config().padded_vocab_size as usize;
+        let vocab = self.model.spec().padded_vocab as usize;
         let runs = self.fixture.value("/sampling/runs").clone();
         for run in runs.as_array().into_iter().flatten() {
             let index = run["index"].as_u64().unwrap_or(0);

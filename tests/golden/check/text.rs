@@ -23,13 +23,18 @@ impl Golden {
             self.compare_equal(&format!("tokenizer/text {i}: with special tokens"), &special, &expected, None);
             self.compare_equal(&format!("tokenizer/text {i}: decoded"), &decoded, &texts, None);
         }
-        for (i, entry) in section["chats"].as_array().into_iter().flatten().enumerate() {
+        let chats = |name: &str| section[name].as_array().cloned().unwrap_or_default();
+        for (i, entry) in chats("chats").iter().chain(&chats("chats_with_variables")).enumerate() {
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             let messages = entry["messages"].as_array().into_iter().flatten();
             let messages: Vec<Message> =
                 messages.map(|m| Message { role: text(&m["role"]), content: text(&m["content"]) }).collect();
             let Some(chat) = self.model.chat() else { anyhow::bail!("the checkpoint has no chat template") };
-            let rendered = chat.render(&messages, entry["add_generation_prompt"].as_bool().unwrap_or(false))?;
+            let rendered = chat.render_with(
+                &messages,
+                entry["add_generation_prompt"].as_bool().unwrap_or(false),
+                entry["variables"].as_object().unwrap_or(&serde_json::Map::new()),
+            )?;
             let ids = self.model.tokenizer().encode(&rendered, Specials::None)?;
             self.compare_equal(&format!("tokenizer/chat {i}: text"), &[rendered], &[text(&entry["text"])], None);
             self.compare_equal(&format!("tokenizer/chat {i}: ids"), &ids, &numbers(&entry["ids"]), None);

@@ -1,9 +1,10 @@
-//! Every intermediate of the first prelude block, the adapter, the blocks and the norms, at two steps: where a difference starts.
+//! Every intermediate of the first block, the adapter, the blocks and the norms, at two steps: where a difference starts.
 //!
 //! The rotated keys go straight into the cache and have no buffer of their own; attention's output stands for them.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use ruminate::State;
 use ruminate_shaders::attention::cache::Lookup;
 
 use super::Golden;
@@ -14,58 +15,68 @@ impl Golden {
             return Ok(());
         }
         let tokens = self.fixture.numbers("/forward/tokens");
-        let states = self.fixture.tensor("forward/input_states")?;
-        let config = self.model.config().clone();
-        let hidden = config.intermediate_size;
+        let states = self.fixture.optional("forward/input_states")?;
+        let steps = self.fixture.value("/trace/num_steps").as_u64().unwrap_or(2) as u32;
+        // What the authors' modules gave, by step.
+        let mut expected: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for name in self.fixture.names("trace/")? {
+            let Some((module, step)) = name.rsplit_once('/') else { continue };
+            expected.entry(step.parse()?).or_default().push(module.to_owned());
+        }
         let mut session = self.session(Lookup::Full, 1.0)?;
-        session.begin(&tokens, 2, State::Given(&states))?;
-        let block = "prelude.0";
-        let last = config.n_layers_in_prelude == 1;
+        session.begin(&tokens, steps, super::state_of(states.as_deref()))?;
         let mut found: Vec<(String, Vec<f32>)> = Vec::new();
-        for (theirs, ours) in [
-            ("norm_1", "norm_1"),
-            ("norm_2", "norm_2"),
-            ("norm_3", "norm_3"),
-            ("attn.proj", "attn.proj"),
-            ("attn", "attn.proj"),
-            ("mlp.proj", "mlp.proj"),
-            ("mlp", "mlp.proj"),
-        ] {
-            found.push((format!("{block}.{theirs}/0"), session.trace(&format!("{block}.{ours}"))?));
-        }
-        let output = if last { session.embeddings()? } else { session.trace(block)? };
-        found.push((format!("{block}.norm_4/0"), output.clone()));
-        found.push((format!("{block}/0"), output));
-        found.push((format!("{block}.attn.Wqkv/0"), session.trace(&format!("{block}.attn.Wqkv"))?));
-        let fc = session.trace(&format!("{block}.mlp.fc"))?;
-        let half = |row: &[f32], first: usize| row.iter().skip(first).step_by(2).copied().collect::<Vec<_>>();
-        let fc = fc.chunks(2 * hidden as usize).flat_map(|row| [half(row, 0), half(row, 1)].concat()).collect();
-        found.push((format!("{block}.mlp.fc/0"), fc));
-        let q = session.trace(&format!("{block}.attn.q_rope"))?;
-        found.push((format!("{block}.attn.q_rope/0"), q));
-
-        let layers = config.n_layers_in_recurrent_block;
-        for step in 0..2 {
+        for step in 0..steps {
             session.iterate(1)?;
-            found.push((format!("adapter/{step}"), session.trace("adapter")?));
-            for layer in 0..layers {
-                let name = format!("core_block.{layer}");
-                let values = if layer + 1 == layers { session.states()? } else { session.trace(&name)? };
-                found.push((format!("{name}/{step}"), values));
+            if step + 1 == steps {
+                session.read_out()?;
+            }
+            for module in expected.get(&step).into_iter().flatten() {
+                let name = format!("trace/{module}/{step}");
+                if !is_behind(module)
+                    && let Ok(values) = session.trace(&ours(module))
+                {
+                    found.push((name, values));
+                }
             }
         }
-        let outputs = session.read_out()?;
-        found.push(("ln_f/0".to_owned(), outputs.latents));
-        found.push(("ln_f/1".to_owned(), outputs.head));
-        for layer in 0..config.n_layers_in_coda {
-            found.push((format!("coda.{layer}/0"), session.trace(&format!("coda.{layer}"))?));
+        // What comes behind the loop was computed once; the norm that stands twice is counted.
+        for module in expected.values().flatten().filter(|module| is_behind(module)) {
+            for step in 0..steps {
+                let name = format!("trace/{module}/{step}");
+                let last = !self.fixture.has(&format!("trace/{module}/{}", step + 1));
+                let ours = if module == "ln_f" && last { "head".to_owned() } else { ours(module) };
+                if self.fixture.has(&name)
+                    && let Ok(values) = session.trace(&ours)
+                {
+                    found.push((name, values));
+                }
+            }
         }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        found.dedup_by(|(a, _), (b, _)| a == b);
         for (name, values) in found {
-            let name = format!("trace/{name}");
-            if self.fixture.has(&name) {
-                self.compare(&name, &values)?;
-            }
+            self.compare(&name, &values)?;
         }
         Ok(())
     }
+}
+
+/// Whether a module comes behind the loop.
+fn is_behind(module: &str) -> bool {
+    module == "ln_f" || module.starts_with("coda.")
+}
+
+/// What this engine calls a module of the authors'.
+fn ours(module: &str) -> String {
+    if let Some(block) = module.strip_suffix(".heads") {
+        return format!("{block}.values");
+    }
+    for part in ["attn", "mlp"] {
+        if let Some(block) = module.strip_suffix(part).filter(|block| block.ends_with('.')) {
+            return format!("{block}{part}.proj");
+        }
+    }
+    // The last norm of a block of Huginn's gives what the block gives.
+    module.strip_suffix(".norm_4").unwrap_or(module).to_owned()
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use fastrand::Rng;
-use ruminate::{Checkpoint, Config, Error, GenerationConfig, Source, Specials, Tokenizer};
+use ruminate::{Checkpoint, Error, GenerationConfig, Source, Spec, Specials, Tokenizer};
 use ruminate_tests::{Folder, golden_folder, golden_json, safetensors_file};
 use serde_json::{Value, json};
 
@@ -152,14 +152,14 @@ impl Target for Files {
 
 /// Opens a configuration; what it promises must hold.
 fn config(source: &Source) -> Result<Option<String>, Error> {
-    let config = Config::open(source)?;
+    let config = Spec::open(source)?;
     let generation = GenerationConfig::open(source)?;
-    let kept = config.n_heads.is_multiple_of(config.num_key_value_heads)
+    let kept = config.heads.is_multiple_of(config.kv_heads)
         && config.head_dim.is_multiple_of(2)
         && (2..=128).contains(&config.head_dim)
-        && config.padded_vocab_size >= config.vocab_size
+        && config.padded_vocab >= config.vocab
         && config.norm_eps.is_finite()
-        && config.rope_base > 0.0
+        && config.rotary.base > 0.0
         && generation.temperature.is_none_or(|value| value >= 0.0);
     // Sizes whose product no number holds would show here.
     let need = config.weight_bytes(ruminate::Dtype::F32);
@@ -183,7 +183,7 @@ fn checkpoint(source: &Source) -> Result<Option<String>, Error> {
 
 /// Opens a tokenizer and uses it.
 fn tokenizer(source: &Source) -> Result<Option<String>, Error> {
-    let tokenizer = Tokenizer::open(source, &Config::open(source)?, &GenerationConfig::open(source)?)?;
+    let tokenizer = Tokenizer::open(source, &Spec::open(source)?, &GenerationConfig::open(source)?)?;
     for text in ["", "Hello world 12st\n\t 🙂", "<|begin_text|>x<|end_text|>", "\u{feff}\0don't"] {
         for specials in [Specials::None, Specials::Prompt, Specials::Bos, Specials::PostProcessor] {
             // What cannot be encoded says so.

@@ -1,0 +1,86 @@
+//! Ouro (arXiv 2510.25741): all layers are the loop, four norms to a block, a norm after every step, and a learned exit gate.
+
+use serde_json::{Map, Value, json};
+
+use super::Architecture;
+use super::llama;
+use super::manifest::Manifest;
+use super::names::Names;
+use super::spec::{PostNorm, Spec};
+use super::stored::Stored;
+use crate::error::Result;
+use crate::fields::Fields;
+
+/// The architecture.
+pub(super) struct Ouro;
+
+/// The exit gate: weights and a bias.
+const GATE: &str = "model.early_exit_gate";
+
+impl Architecture for Ouro {
+    fn name(&self) -> &'static str {
+        "ouro"
+    }
+
+    fn model_type(&self) -> &'static str {
+        "ouro"
+    }
+
+    fn class(&self) -> &'static str {
+        "OuroForCausalLM"
+    }
+
+    fn parse(&self, fields: &Fields, stored: &Stored<'_>) -> Result<Spec> {
+        fields.contains("architectures", self.class())?;
+        let steps = fields.required("total_ut_steps", 1, 1 << 16)?;
+        let has = |part: &str| stored.has(&format!("{GATE}.{part}")) != Some(false);
+        Ok(Spec {
+            gate: has("weight") && has("bias"),
+            // The chat format ends turns with a token that the configuration does not name.
+            stops: &["<|endoftext|>", "<|im_end|>"],
+            ..llama::spec(self.name(), fields, steps, PostNorm::Output)?
+        })
+    }
+
+    fn manifest(&self, spec: &Spec) -> Manifest {
+        llama::manifest(spec, Some(GATE))
+    }
+
+    fn names(&self, _: &Spec) -> Names {
+        let norms = ["input_layernorm", "input_layernorm_2", "post_attention_layernorm", "post_attention_layernorm_2"];
+        Names { norms: norms.map(Some), ..llama::NAMES }
+    }
+
+    fn presets(&self) -> &'static [&'static str] {
+        &["ouro-1.4b", "ouro-2.6b"]
+    }
+
+    fn set(&self, name: &str, text: &str, fields: &mut Map<String, Value>) -> bool {
+        super::set(&["total_ut_steps"], &[], (name, text), fields)
+            || super::set(&llama::FIELDS, &llama::SHORT, (name, text), fields)
+    }
+
+    fn shape(&self, preset: &str, given: Map<String, Value>) -> Map<String, Value> {
+        let published = json!({
+            "architectures": [self.class()],
+            "model_type": self.model_type(),
+            "vocab_size": 49_152,
+            "hidden_size": 2048,
+            "intermediate_size": 5632,
+            "num_hidden_layers": if preset == "ouro-2.6b" { 48 } else { 24 },
+            "num_attention_heads": 16,
+            "num_key_value_heads": 16,
+            "head_dim": 128,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1e6,
+            "total_ut_steps": 4,
+            "early_exit_threshold": 1.0,
+            "max_position_embeddings": 65_536,
+            "tie_word_embeddings": false,
+            "use_sliding_window": false,
+            "torch_dtype": "float32",
+        });
+        llama::shape(published, given)
+    }
+}
