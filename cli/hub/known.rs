@@ -15,33 +15,12 @@ pub(crate) struct Known {
 }
 
 /// All of them.
-pub(crate) const KNOWN: [Known; 5] = [
-    known(
-        "huginn-0125",
-        "tomg-group-umd/huginn-0125",
-        "huginn-0125",
-        "3.5 billion parameters (https://arxiv.org/abs/2502.05171)",
-    ),
-    known("ouro-1.4b", "ByteDance/Ouro-1.4B", "ouro-1.4b", "1.4 billion parameters (https://arxiv.org/abs/2510.25741)"),
-    known(
-        "ouro-1.4b-thinking",
-        "ByteDance/Ouro-1.4B-Thinking",
-        "ouro-1.4b",
-        "1.4 billion parameters, trained to reason (https://arxiv.org/abs/2510.25741)",
-    ),
-    known("ouro-2.6b", "ByteDance/Ouro-2.6B", "ouro-2.6b", "2.6 billion parameters (https://arxiv.org/abs/2510.25741)"),
-    known(
-        "ouro-2.6b-thinking",
-        "ByteDance/Ouro-2.6B-Thinking",
-        "ouro-2.6b",
-        "2.6 billion parameters, trained to reason (https://arxiv.org/abs/2510.25741)",
-    ),
-];
-
-/// An entry.
-const fn known(short: &'static str, repo: &'static str, shape: &'static str, about: &'static str) -> Known {
-    Known { short, repo, shape, about }
-}
+pub(crate) const KNOWN: [Known; 1] = [Known {
+    short: "huginn-0125",
+    repo: "tomg-group-umd/huginn-0125",
+    shape: "huginn-0125",
+    about: "3.5 billion parameters, downloads 14.3 GB (https://arxiv.org/abs/2502.05171)",
+}];
 
 /// The repository that a short name stands for, or the name itself.
 pub(super) fn resolved(name: &str) -> &str {

@@ -37,10 +37,7 @@ fn a_short_name_stands_for_its_repository_in_every_verb() {
     assert!(code == 1 && errors.contains("`tomg-group-umd/huginn-0125` is not in the Hugging Face cache"), "{errors}");
     // Another model without an owner is not to be pulled.
     let (code, _, errors) = call(&cache, &["run", "--cpu", "-m", "huginn-0126", "x"]);
-    assert!(
-        code == 4 && errors.contains("owner/name, or one of the short names: huginn-0125, ouro-1.4b, "),
-        "{errors}"
-    );
+    assert!(code == 4 && errors.contains("owner/name, or one of the short names: "), "{errors}");
     let few = ["--cpu", "--only=tokens", "--steps=1", "--prefill=0", "--decode=1", "-r=1"];
     cached(&cache);
     let (code, shown, errors) = call(&cache, &["run", "--cpu", "-q", "--steps=1", "-n=1", "-m", "huginn-0125", "x"]);
@@ -69,8 +66,8 @@ fn every_short_name_has_a_shape() {
     for name in shown.lines().filter_map(|line| line.split("  ").next()) {
         let line = ["bench", "--cpu", "--only=kernels", "--kernel=select", "--rows=1", "-r=1", "-m", name];
         let (code, shown, errors) = call(&cache, &line);
-        let width = if name.starts_with("huginn") { "width 5280," } else { "width 2048," };
-        assert!(code == 0 && shown.starts_with(width) && errors.contains("random weights"), "{name}: {shown}{errors}");
+        assert!(code == 0 && errors.contains("random weights"), "{name}: {shown}{errors}");
+        assert!(!shown.starts_with("width 96,") && shown.starts_with("width "), "{name}: {shown}");
     }
 }
 
@@ -88,13 +85,15 @@ fn a_bench_of_a_published_model_needs_no_download() {
 fn pull_lists_the_published_models() {
     let cache = Folder::new().expect("a folder");
     let (code, shown, errors) = call(&cache, &["pull", "--list"]);
-    assert!(code == 0 && shown.lines().count() == 5, "{shown}{errors}");
-    assert!(shown.starts_with("huginn-0125  tomg-group-umd/huginn-0125  "), "{shown}");
+    assert!(code == 0 && !shown.is_empty(), "{shown}{errors}");
+    let named = |line: &str| line.split_whitespace().take(2).eq(["huginn-0125", "tomg-group-umd/huginn-0125"]);
+    assert!(shown.lines().any(named), "{shown}");
     assert!(shown.lines().all(|line| line.ends_with("  not in the cache")), "{shown}");
     cached(&cache);
     let (_, shown, _) = call(&cache, &["pull", "--list"]);
-    let states: Vec<bool> = shown.lines().map(|line| line.ends_with(")  in the cache")).collect();
-    assert_eq!(states, [true, false, false, false, false], "{shown}");
+    for line in shown.lines() {
+        assert_eq!(line.ends_with("  not in the cache"), !line.starts_with("huginn-0125 "), "{line}");
+    }
     assert_eq!(call(&cache, &["pull"]).0, 2);
     assert_eq!(call(&cache, &["pull", "--list", "a/b"]).0, 2);
 }
