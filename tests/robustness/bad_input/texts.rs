@@ -25,7 +25,7 @@ fn prompt_too_long() -> Result<()> {
         &["run", "--cpu", "-c", "513", "x"],
         None,
         2,
-        &["--ctx-size is 513", "between 1 and the model's block_size"],
+        &["--ctx-size is 513", "between 1 and the longest context of the model"],
     )?;
     // A wave that begins with its prompt needs a position for the token behind it.
     let words = ["3 tokens fill the context of 3", "needs a position of its own", "up to 512"];
