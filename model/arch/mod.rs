@@ -1,7 +1,7 @@
 //! Architectures: one model, one file, one line in [`ARCHITECTURES`].
 //!
-//! An architecture parses its `config.json` into a [`Spec`], lists its tensors in a [`Manifest`](manifest::Manifest), and names what its passes compute. What it
-//! computes, [`loops`] and [`blocks`] record from the specification. No other file names a tensor or an architecture.
+//! An architecture parses its `config.json` into a [`Spec`], lists its tensors in a [`Manifest`], and names the results of its modules. [`loops`] and [`blocks`]
+//! record the computation from the specification. No other file names a tensor or an architecture.
 
 mod blocks;
 mod llama;

@@ -36,7 +36,7 @@ pub enum SnapshotProblem {
         "was saved from a model whose {field} is {found}; that of this model is {expected}: load the model that it was saved from"
     )]
     Shape {
-        /// Name in `config.json` or of the [`Config`](crate::Config).
+        /// Name in `config.json` or of the [`Spec`](crate::Spec).
         field: String,
         /// The value of the model that the session was saved from.
         found: String,

@@ -1,6 +1,6 @@
 //! Initial states of models that loop over all layers, such as Ouro (arXiv 2510.25741): the state of the first loop is the embedding.
 //!
-//! The rows that start are those for which [`super::init_state`] would draw a state.
+//! The rows that start are those for which [`init_state()`](super::init_state()) would draw a state.
 
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
