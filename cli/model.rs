@@ -152,6 +152,9 @@ impl ModelOptions {
         };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();
+        if !quiet {
+            model.spec().notes.iter().for_each(|note| remark!("{note}"));
+        }
         if !quiet && let Some(note) = unused(model.unused_tensors()) {
             remark!("{note}");
         }

@@ -72,7 +72,7 @@ pub(crate) struct ExitOptions {
     /// Steps before the first check
     #[arg(long, value_name = "N", requires = "exit", default_value_t = 0, help_heading = "Depth")]
     pub(crate) min_steps: u32,
-    /// Check every N steps
+    /// Check every N steps, the first time at the step after --min-steps
     #[arg(long, value_name = "N", requires = "exit", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Depth")]
     pub(crate) exit_every: u32,
     /// Give the tokens of the prompt all their steps
@@ -91,6 +91,15 @@ impl ExitOptions {
             prefill: if self.no_exit_in_prefill { PrefillExit::Never } else { usual.prefill },
             ..usual
         })
+    }
+}
+
+/// Warns of steps that are more than a model was trained for, where more are known to make its text worse.
+pub(crate) fn remark_depth(spec: &Spec, steps: impl IntoIterator<Item = u32>) {
+    if let (Some(steps), Some(most)) = (steps.into_iter().max(), spec.steps.most_useful)
+        && steps > most
+    {
+        remark!("{steps} steps are more than the {most} that this model was trained for: its answers get worse");
     }
 }
 
@@ -204,19 +213,16 @@ impl GenerationOptions {
                 checkpoint.check(field)?;
             }
         }
+        if let Some(exit) = self.exit.exit() {
+            exit.validate(model.spec())?;
+        }
         let mut logit_bias = self.sampling.bias(model.tokenizer())?;
         let given: Vec<u32> = logit_bias.iter().map(|&(token, _)| token).collect();
         logit_bias.extend(usual.logit_bias.iter().filter(|(token, _)| !given.contains(token)));
         let stop: Vec<String> = self.stop.iter().map(|text| unescape(text)).chain(usual.stop.iter().cloned()).collect();
         let dry_breakers = self.sampling.breakers();
         if !quiet {
-            if let (Some(steps), Some(most)) = (self.steps, model.spec().steps.most_useful)
-                && steps > most
-            {
-                remark!(
-                    "{steps} steps are more than the {most} that this model was trained for: its answers get worse"
-                );
-            }
+            remark_depth(model.spec(), self.steps);
             for line in self.sampling.without_effect(checkpoint) {
                 remark!("{line}");
             }

@@ -182,7 +182,7 @@ impl Bias {
             Named::Id(id) => return Ok((*id, self.value)),
             Named::Text(text) => text,
         };
-        match tokenizer.encode(text, Specials::None)?[..] {
+        match tokenizer.encode(text, Specials::Continue)?[..] {
             [token] => Ok((token, self.value)),
             ref tokens => {
                 Err(Usage(format!("--logit-bias: {text:?} is not one token but {}: {tokens:?}", tokens.len())).into())

@@ -174,6 +174,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         [] => vec![model.spec().steps.default],
         ref steps => steps.to_vec(),
     };
+    crate::options::remark_depth(model.spec(), depths.iter().copied());
     // A deep window takes longer than a shallow one.
     let work: u64 = depths.iter().map(|&steps| texts.len() as u64 * model.bytes_per_token(steps)).sum();
     let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;

@@ -48,8 +48,8 @@ impl SnapshotOptions {
         let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
         if let Some(text) = text {
             tokens.extend(match parse_special {
-                true => session.encode(text, Specials::None)?,
-                false => session.encode_plain(text, Specials::None)?,
+                true => session.encode(text, Specials::Continue)?,
+                false => session.encode_plain(text, Specials::Continue)?,
             });
         }
         if tokens.is_empty() {

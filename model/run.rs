@@ -89,7 +89,11 @@ impl Run {
             Prompt::Tokens(tokens) => tokens.to_vec(),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
-                let specials = if options.add_bos && held.position == 0 { Specials::Prompt } else { Specials::None };
+                let specials = match held.position {
+                    0 if options.add_bos => Specials::Prompt,
+                    0 => Specials::None,
+                    _ => Specials::Continue,
+                };
                 encode_prompt(model, text, (specials, session.context()), options)?
             }
         };

@@ -271,6 +271,6 @@ fn breaking(text: &str, tokenizer: &Tokenizer, vocab: u32) -> Result<Vec<u32>, E
     if !holding.is_empty() {
         return Ok(holding);
     }
-    let tokens = tokenizer.encode(text, Specials::None)?;
+    let tokens = tokenizer.encode(text, Specials::Continue)?;
     Ok(tokens.last().copied().filter(|&token| token < vocab).into_iter().collect())
 }

@@ -37,6 +37,8 @@ const SMALL: usize = 1 << 20;
 pub enum Specials {
     /// None: for text that a chat template has rendered.
     None,
+    /// None, and nothing else that the tokenizer puts before a text, such as SentencePiece's blank: for text that continues other text, and for parts of texts.
+    Continue,
     /// What the tokenizer puts before a text, unless the text begins with it already: for a prompt to be continued. Its post-processor
     /// says so, or `add_bos_token` in `tokenizer_config.json`; for many models it is the begin token, for many nothing.
     Prompt,
@@ -140,9 +142,10 @@ impl Tokenizer {
         shield: &Shield,
     ) -> Result<Vec<u32>> {
         let problem = |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
-        let ids = guarded(|| self.pipeline.encode(text, special, shield)).map_err(problem)?;
+        let continues = specials == Specials::Continue;
+        let ids = guarded(|| self.pipeline.encode(text, (special, continues), shield)).map_err(problem)?;
         let ids = match specials {
-            Specials::None => ids,
+            Specials::None | Specials::Continue => ids,
             Specials::Prompt => after(&self.prefix, ids),
             Specials::Bos => {
                 let bos = self.bos.ok_or_else(|| problem("names no begin token; encode without it".to_owned()))?;

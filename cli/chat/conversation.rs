@@ -106,6 +106,7 @@ impl Conversation {
         if steps > ruminate::MAX_STEPS {
             return Err(Usage(format!("/steps needs a number of at most {}", ruminate::MAX_STEPS)).into());
         }
+        crate::options::remark_depth(self.model.spec(), [steps]);
         if steps != self.steps() {
             // What the session holds was computed at another depth.
             self.held.clear();

@@ -115,7 +115,7 @@ fn list(settings: &Settings) -> Result<Done> {
     for known in ruminate::published() {
         let name: ModelName = known.repo.parse().map_err(|problem: String| anyhow!(problem))?;
         let state = if lookup(&settings.cache, &name).is_some() { "in the cache" } else { "not in the cache" };
-        writeln!(out, "{:<24}  {:<50}  {}  {state}", known.name, known.repo, known.about)?;
+        writeln!(out, "{:<24}  {:<51}  {}  {state}", known.name, known.repo, known.about)?;
     }
     Ok(Done::Complete)
 }

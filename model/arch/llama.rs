@@ -19,9 +19,17 @@ pub(super) fn rotary(fields: &Fields, pairs: Pairs) -> Result<Rotary> {
         None => together.positive("rope_theta")?,
     };
     let base = base.ok_or_else(|| fields.missing("rope_theta", "a number above 0"))?;
-    let scaling = fields.inner("rope_scaling")?;
-    let scaling = if fields.get("rope_scaling").is_some() { scaling } else { together };
-    Ok(Rotary { base, pairs, scaling: llama3(&scaling)? })
+    if let Some(other) = together.positive("rope_theta")?.filter(|other| *other != base) {
+        return Err(together.unsupported("rope_theta", &format!("the same as rope_theta, {base}, not {other}")));
+    }
+    if fields.number("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
+        return Err(fields.unsupported("partial_rotary_factor", "1"));
+    }
+    let [scaling, second] = [llama3(&fields.inner("rope_scaling")?)?, llama3(&together)?];
+    match (scaling, second) {
+        (Some(a), Some(b)) if a != b => Err(fields.unsupported("rope_parameters", "the same scaling as rope_scaling")),
+        _ => Ok(Rotary { base, pairs, scaling: scaling.or(second) }),
+    }
 }
 
 fn llama3(scaling: &Fields) -> Result<Option<Llama3Scaling>> {
@@ -51,6 +59,7 @@ pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post
     fields.one_of("hidden_act", &["silu"])?;
     fields.absent(&["attention_bias", "mlp_bias"])?;
     fields.absent(&SOFT_CAPS)?;
+    fields.absent(&["quantization_config"])?;
     if fields.flag("use_sliding_window")?.unwrap_or(false) {
         return Err(fields.unsupported("use_sliding_window", "false: every position sees all positions before it"));
     }
@@ -94,6 +103,7 @@ pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post
         eos: fields.tokens("eos_token_id")?,
         pad: fields.token("pad_token_id")?,
         torch_dtype: fields.text("torch_dtype").or_else(|| fields.text("dtype")),
+        notes: Vec::new(),
     })
 }
 

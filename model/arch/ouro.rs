@@ -34,8 +34,23 @@ impl Architecture for Ouro {
         fields.contains("architectures", self.class())?;
         let steps = fields.required("total_ut_steps", 1, 1 << 16)?;
         let has = |part: &str| stored.has(&format!("{GATE}.{part}")) != Some(false);
+        let mut notes = Vec::new();
+        if let Some(threshold) = fields.number("early_exit_threshold")?.filter(|threshold| *threshold < 1.0) {
+            notes.push(format!(
+                "config.json asks for exits at early_exit_threshold {threshold}, which `--exit gate --exit-threshold {threshold}` does; \
+                 without it all steps are taken"
+            ));
+        }
+        if fields.flag("use_weighted_exit")?.unwrap_or(false) {
+            notes.push(
+                "use_weighted_exit of config.json is not done: the state of one step is read out, not a mixture"
+                    .to_owned(),
+            );
+        }
         Ok(Spec {
-            gate: has("weight") && has("bias"),
+            notes,
+            // A gate of which half is missing is damaged, and reported as such.
+            gate: has("weight") || has("bias"),
             // The chat format ends turns with a token that the configuration does not name.
             stops: &["<|endoftext|>", "<|im_end|>"],
             ..llama::spec(self.name(), fields, steps, PostNorm::Output)?
@@ -61,7 +76,7 @@ impl Architecture for Ouro {
             Published {
                 name: "ouro-1.4b-thinking",
                 repo: "ByteDance/Ouro-1.4B-Thinking",
-                about: "the same, tuned to reason before it answers",
+                about: "the same size, tuned to reason before it answers",
             },
             Published {
                 name: "ouro-2.6b",
@@ -71,7 +86,7 @@ impl Architecture for Ouro {
             Published {
                 name: "ouro-2.6b-thinking",
                 repo: "ByteDance/Ouro-2.6B-Thinking",
-                about: "the same, tuned to reason before it answers",
+                about: "the same size, tuned to reason before it answers",
             },
         ]
     }

@@ -49,6 +49,12 @@ impl Architecture for Raven {
         let kv_heads = fields.kv_heads("n_heads", heads)?;
         let head_dim = fields.head_dim(("n_embd", width), ("n_heads", heads))?;
         let qk_bias = fields.flag("qk_bias")?.unwrap_or(true);
+        if fields.get("qk_bias").is_none() && kv_heads != heads {
+            return Err(fields.missing(
+                "qk_bias",
+                "true or false; where it is absent it counts as true, which needs as many key heads as heads",
+            ));
+        }
         if qk_bias && kv_heads != heads {
             let supported =
                 "the same number as n_heads where qk_bias is true, because the bias is stored for equally many heads";
@@ -61,7 +67,8 @@ impl Architecture for Raven {
                 return Err(fields.unsupported("tie_word_embeddings", &format!("the same as tie_embeddings, {a}")));
             }
             (Some(tied), _) | (None, Some(tied)) => tied,
-            (None, None) => true,
+            // Huginn's is tied; retrofitted models are made from ones that need not be.
+            (None, None) => kind == Kind::Huginn || stored.has("lm_head.weight") == Some(false),
         };
         let init = fields.inner("init_values")?;
         let huginn = kind == Kind::Huginn;
@@ -118,6 +125,7 @@ impl Architecture for Raven {
             eos: fields.tokens("eos_token_id")?,
             pad: fields.token("pad_token_id")?,
             torch_dtype: fields.text("torch_dtype"),
+            notes: Vec::new(),
         })
     }
 
@@ -322,7 +330,7 @@ impl Raven {
             "n_layers_in_prelude": 4,
             "n_layers_in_recurrent_block": if tiny { 8 } else { 6 },
             "n_layers_in_coda": 4,
-            "mean_recurrence": 8,
+            "mean_recurrence": 32,
             "max_position_embeddings": if tiny { 2048 } else { 131_072 },
             "norm_eps": 1e-5,
             "qk_bias": false,

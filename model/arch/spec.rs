@@ -72,6 +72,9 @@ pub struct Spec {
     pub pad: Option<u32>,
     /// The number format that the file claims; the tensors themselves decide.
     pub torch_dtype: Option<String>,
+    /// Fields that ask for something that is not done unless a flag asks for it, each with what to do.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// Layers before, in and after the loop.

@@ -37,7 +37,7 @@ impl Added {
         tokens.sort_by_key(|(id, _)| *id);
         let (normalized, literal): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|(_, token)| token.normalized);
         let spelled = |(id, token): (u32, AddedToken)| {
-            let text = normalizers.apply(&token.content, &mut Work::for_text(&token.content))?;
+            let text = normalizers.apply(&token.content, false, &mut Work::for_text(&token.content))?;
             Ok::<_, String>((text, id, token))
         };
         let normalized = normalized.into_iter().map(spelled).collect::<Result<Vec<_>, _>>()?;

@@ -35,8 +35,8 @@ impl Normalizers {
         self.0.is_empty()
     }
 
-    /// The text that a text becomes.
-    pub(super) fn apply(&self, text: &str, work: &mut Work) -> Result<String, String> {
+    /// Normalized text; nothing is put before one that continues another text.
+    pub(super) fn apply(&self, text: &str, continues: bool, work: &mut Work) -> Result<String, String> {
         let most = text.len().saturating_mul(GROWTH).saturating_add(FIXED).min(MOST_BYTES);
         let check = |bytes: usize| match bytes <= most {
             true => Ok(()),
@@ -45,6 +45,7 @@ impl Normalizers {
         let mut out = text.to_owned();
         for step in &self.0 {
             match step {
+                Step::Other(normalizer) if continues && matches!(**normalizer, NormalizerWrapper::Prepend(_)) => {}
                 Step::Replace(pattern, content) => {
                     let parts = pattern.parts(&out, work)?;
                     let (found, kept): (Vec<_>, Vec<_>) = parts.iter().partition(|(_, found)| *found);

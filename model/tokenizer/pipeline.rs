@@ -119,28 +119,37 @@ impl Pipeline {
         !self.normalizers.is_empty()
     }
 
-    /// Ids of a text. Special tokens in it are plain text unless they are looked for, and where they are shielded.
-    pub(super) fn encode(&self, text: &str, special: bool, shield: &Shield) -> Result<Vec<u32>, String> {
+    /// Ids of a text. Special tokens in it are plain text unless they are looked for, and where they are shielded. Nothing is put before a text that
+    /// continues another one.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        (special, continues): (bool, bool),
+        shield: &Shield,
+    ) -> Result<Vec<u32>, String> {
         if text.len() > MOST_BYTES {
             return Err(format!(
                 "a text of {} bytes is too long: at most {MOST_BYTES} are encoded at once",
                 text.len()
             ));
         }
-        let mut out = Out { ids: Vec::new(), work: Work::for_text(text), first: true };
+        let mut out = Out { ids: Vec::new(), work: Work::for_text(text), first: !continues };
+        let mut continues = continues;
         for segment in self.added.literal.cut(text, special) {
             let text = match segment {
                 Segment::Token(id) => {
                     out.token(id);
+                    continues = false;
                     continue;
                 }
                 Segment::Text(range) => shield.restore(&text[range]),
             };
             let special = special && matches!(text, Cow::Borrowed(_));
             let text = match self.normalizes() {
-                true => Cow::Owned(self.normalizers.apply(&text, &mut out.work)?),
+                true => Cow::Owned(self.normalizers.apply(&text, continues, &mut out.work)?),
                 false => text,
             };
+            continues = false;
             for segment in self.added.normalized.cut(&text, special) {
                 match segment {
                     Segment::Token(id) => out.token(id),

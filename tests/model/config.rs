@@ -79,6 +79,7 @@ fn published_configs_are_read_field_by_field() -> Result<()> {
         eos: Vec::new(),
         pad: None,
         torch_dtype: Some("float32".to_owned()),
+        notes: Vec::new(),
     };
     assert_eq!(tiny, expected);
     let odd = Spec::open(&Source::dir(golden_folder("odd"))?)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
     Criterion, Device, Dtype, Error, Exit, GenerateOptions, LoadOptions, Model, Noise, NoiseKind, PostNorm, Sampling,
-    Session, SessionOptions, Spec, State, Synthetic, TensorProblem, architectures,
+    Session, SessionOptions, Spec, Specials, State, Synthetic, TensorProblem, architectures,
 };
 use ruminate_tests::{Folder, compare, golden_folder, golden_json, trial};
 use safetensors::SafeTensors;
@@ -100,7 +100,7 @@ fn folded_norms_compute_plain_ones(device: &Device) -> Result<()> {
 
 #[trial]
 fn what_is_not_implemented_is_refused_by_field_and_value() -> Result<()> {
-    let cases: [(&str, &str, Value); 22] = [
+    let cases: [(&str, &str, Value); 24] = [
         ("ouro", "model_type", json!("looped_llama")),
         ("ouro", "layer_types", json!(["full_attention", "sliding_attention", "full_attention"])),
         ("ouro", "use_sliding_window", json!(true)),
@@ -110,6 +110,8 @@ fn what_is_not_implemented_is_refused_by_field_and_value() -> Result<()> {
         ("ouro", "total_ut_steps", json!(0)),
         ("ouro", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
         ("ouro", "attention_bias", json!(true)),
+        ("ouro", "partial_rotary_factor", json!(0.5)),
+        ("ouro", "quantization_config", json!({"quant_method": "gptq"})),
         ("nanbeige", "architectures", json!(["LlamaForCausalLM"])),
         ("nanbeige", "mlp_bias", json!(true)),
         ("nanbeige", "num_loops", json!("two")),
@@ -174,6 +176,29 @@ fn end_tokens_are_those_of_the_tokenizer() -> Result<()> {
     assert_eq!(eos("ouro")?, [0, 2]);
     assert_eq!(eos("retro_tinyllama")?, [1, 2]);
     ensure!(!eos("retro_olmo")?.contains(&65_505));
+    Ok(())
+}
+
+/// Text that continues other text gets no blank of SentencePiece's before it.
+#[trial]
+fn continued_text_begins_as_it_is_written() -> Result<()> {
+    let model = f32_model("nanbeige", &Device::cpu())?;
+    let tokenizer = model.tokenizer();
+    let ids = |text: &str, specials| tokenizer.encode(text, specials);
+    let (blank, plain) = (ids(" the", Specials::Continue)?, ids("the", Specials::Continue)?);
+    ensure!(blank.len() == 1 && plain.len() == 1 && blank != plain, "{blank:?}, {plain:?}");
+    assert_eq!(ids("the", Specials::None)?, blank);
+    assert_eq!(tokenizer.stream(true).push(blank[0]), " the");
+    Ok(())
+}
+
+/// Fields that ask for what only a flag does are named.
+#[trial]
+fn thresholds_of_the_configuration_are_named() -> Result<()> {
+    let folder = reconfigured("ouro", |config| config["early_exit_threshold"] = json!(0.5))?;
+    let notes = Spec::open(&folder.source())?.notes;
+    ensure!(notes.len() == 1 && notes[0].contains("--exit-threshold 0.5"), "{notes:?}");
+    ensure!(Spec::open(&reconfigured("ouro", |_| ())?.source())?.notes.is_empty());
     Ok(())
 }
 
