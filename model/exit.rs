@@ -108,7 +108,9 @@ impl FromStr for Exit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (text, posthoc) = text.strip_suffix(",posthoc").map_or((text, false), |text| (text, true));
+        // In a list of rules a comma stands between them.
+        let marked = text.strip_suffix(",posthoc").or_else(|| text.strip_suffix("+posthoc"));
+        let (text, posthoc) = marked.map_or((text, false), |text| (text, true));
         let (name, threshold) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let criterion = Criterion::ALL.into_iter().find(|criterion| criterion.name() == name).ok_or_else(|| {
             let all = Criterion::ALL.map(Criterion::name).join(", ");

@@ -153,11 +153,10 @@ impl Precision {
                 });
             }
             if !groups.contains(&group) {
-                return Err(Error::Option {
-                    name: "dtype",
-                    value: format!("{}={}", group.name(), dtype.name()),
-                    allowed: "given for a group of matrices that this model has: see `ruminate inspect`",
-                });
+                let known: Vec<_> = groups.iter().map(|group| group.name()).collect();
+                let value = format!("{}={}; this model has {}", group.name(), dtype.name(), known.join(", "));
+                let allowed = "given for a group of matrices that the model has";
+                return Err(Error::Option { name: "dtype", value, allowed });
             }
             all.set(group, dtype);
         }

@@ -46,7 +46,7 @@ pub(crate) struct SweepOptions {
     /// Recurrence steps, a row for each; with an exit rule, steps at most
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64], value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
     steps: Vec<u32>,
-    /// Exit rules, a row for each: none, or a criterion of `ruminate run --exit` but for gate,posthoc, perhaps with a threshold: kl=5e-4
+    /// Exit rules, a row for each: none, or a criterion of `ruminate run --exit`, perhaps with a threshold: kl=5e-4; here it is gate+posthoc
     #[arg(long, value_name = "RULE,…", value_delimiter = ',', default_value = "none", value_parser = Rule::parse, help_heading = "Depth")]
     exit: Vec<Rule>,
     /// Seed of the initial states

@@ -192,6 +192,18 @@ fn continued_text_begins_as_it_is_written() -> Result<()> {
     Ok(())
 }
 
+#[trial]
+fn exit_rules_read_back_as_they_are_written() -> Result<()> {
+    for text in ["gate", "gate=0.5", "gate,posthoc", "gate+posthoc", "gate=0.5,posthoc"] {
+        let exit: Exit = text.parse().map_err(anyhow::Error::msg)?;
+        ensure!(exit.posthoc == text.ends_with("posthoc") && exit.criterion == Criterion::Gate, "{text}");
+        assert_eq!(exit.to_string().parse::<Exit>().map_err(anyhow::Error::msg)?, exit);
+    }
+    let wrong: Exit = "kl,posthoc".parse().map_err(anyhow::Error::msg)?;
+    ensure!(wrong.validate(f32_model("ouro", &Device::cpu())?.spec()).is_err(), "only the gate has it");
+    Ok(())
+}
+
 /// Fields that ask for what only a flag does are named.
 #[trial]
 fn thresholds_of_the_configuration_are_named() -> Result<()> {
