@@ -190,7 +190,7 @@ impl Spec {
         let kv = outside * cache.place.memory(slot)
             + u64::from(self.layers.core) * cache.place.memory(layer)
             + cache.table_words() * 4
-            + u64::from(context) * (4 + 4 * u64::from(self.head_dim));
+            + u64::from(context) * 4;
         let segments = u32::try_from(layer.div_ceil(caps.max_binding)).unwrap_or(u32::MAX).saturating_add(1);
         // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
         let rows = context.min(MAX_ROWS).next_power_of_two();
@@ -199,7 +199,8 @@ impl Spec {
         let rounded = |rows| if dtypes.products() == Arithmetic::Int8 { self.rounded_bytes(rows) } else { 0 };
         let pass = |rows, parts| self.pass_bytes(rows) + partial_bytes(rows, self.heads, parts, cache.chunks());
         let prompt = |rows| pass(rows, segments) + staged(rows) + rounded(rows);
-        let scratch = prompt(rows) + prompt(rows / 2) + pass(1, 16 * segments) + rounded(1);
+        let rotary = u64::from(context) * u64::from(self.head_dim) * 4;
+        let scratch = prompt(rows) + prompt(rows / 2) + pass(1, 16 * segments) + rounded(1) + rotary;
         Need { weights: self.weight_bytes_on(dtypes, caps), kv, scratch }
     }
 
