@@ -9,8 +9,7 @@ use ruminate_shaders::matmul::{Arithmetic, rounded_bytes, staged_bytes, stages};
 use ruminate_shaders::weight::{self, Form};
 use ruminate_shaders::{Caps, Dtype, Place, activation_bytes};
 
-use crate::arch::Spec;
-use crate::arch::{Entry, Role, entry_bytes, fold_bytes};
+use crate::arch::{Entry, Role, Spec, entry_bytes, fold_bytes};
 use crate::error::Error;
 use crate::options::SessionOptions;
 use crate::precision::Dtypes;

@@ -78,10 +78,10 @@ impl<T> Stack<T> {
 /// A stored tensor and its name.
 type Named<'a> = (&'a str, TensorView<'a>);
 
-impl Loader<'_> {
-    fn entry(&self, role: Role) -> Result<&Entry, Error> {
-        let missing = || Error::Tensors(vec![TensorProblem::Missing { name: format!("{role:?}"), shape: Vec::new() }]);
-        self.manifest.entry(role).ok_or_else(missing)
+impl<'a> Loader<'a> {
+    /// Entry of a role.
+    fn entry(&self, role: Role) -> Result<&'a Entry, Error> {
+        self.manifest.entry(role).ok_or_else(|| missing(&format!("{role:?}")))
     }
 
     /// The matrix of a role `[n, k]`, rounded.
@@ -89,24 +89,18 @@ impl Loader<'_> {
     /// # Errors
     /// [`Error::File`], [`Error::Weight`], or the device's.
     pub(crate) fn matrix(&mut self, role: Role) -> Result<Matrix, Error> {
-        let entry = self.manifest.entry(role).filter(|entry| entry.matrix().is_some());
-        let Some(entry) = entry else { return Err(self.entry(role).err().unwrap_or(Error::Tensors(Vec::new()))) };
+        let entry = self.entry(role)?;
         let shape = entry.matrix().unwrap_or_default();
         let form = (self.dtypes.form_of(&self.device.caps(), entry.group()), self.dtypes.products());
         let matrix = Matrix::allocate(self.device, entry.name(), shape, form, entry.layout)?;
         match self.weights {
             Weights::Stored(checkpoint) => {
-                let blocks: Vec<_> = entry.sources.iter().filter_map(|it| checkpoint.blocks(&it.name)).collect();
-                if blocks.is_empty() {
-                    let named = |name| Ok::<_, Error>((name, checkpoint.required(name)?));
-                    let parts = entry.stack(named)?;
-                    self.upload(&parts, &matrix)?;
-                } else {
-                    let missing = |name: &str| {
-                        Error::Tensors(vec![TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() }])
-                    };
+                if entry.sources.iter().any(|source| checkpoint.blocks(&source.name).is_some()) {
                     let parts = entry.stack(|name| checkpoint.blocks(name).ok_or_else(|| missing(name)))?;
                     self.take(entry.name(), &parts, &matrix)?;
+                } else {
+                    let parts = entry.stack(|name| Ok((name, checkpoint.required(name)?)))?;
+                    self.upload(&parts, &matrix)?;
                 }
             }
             Weights::Synthetic(model) => self.draw(&model.weight(entry), &matrix)?,
@@ -299,6 +293,11 @@ impl Entry {
         }
         Ok(Stack { parts, rows })
     }
+}
+
+/// Error of a tensor that is not there.
+fn missing(name: &str) -> Error {
+    Error::Tensors(vec![TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() }])
 }
 
 /// Blocks of rows of all parts of a matrix.

@@ -2,7 +2,6 @@
 
 use ruminate_engine::{Buffer, Count};
 use ruminate_shaders::exit::{Rule, exit_begin, exit_gate, exit_keep, exit_leave, exit_readout, exit_state, exit_wake};
-
 use ruminate_shaders::recur::advance_until;
 
 use super::loops::Looped;
@@ -12,7 +11,7 @@ use crate::exit::Checks;
 
 /// What checks work on, whether rows may leave the loop; it outlives the plans too.
 pub(crate) struct ExitSites {
-    /// States that the last check saw `[rows, n_embd]`, if any looks at them.
+    /// States that the last check saw `[rows, width]`, if any looks at them.
     pub(crate) states: Option<Buffer>,
     /// Log-probabilities that the last check saw `[outputs, vocab]`, likewise.
     pub(crate) read_outs: Option<Buffer>,

@@ -157,7 +157,8 @@ pub(super) fn apply(
     let names = spec.names();
     for (i, block) in blocks.iter().enumerate() {
         let site = |part: &str| format!("{}.{part}", block.name);
-        let norm = |place| names.norm(place).map_or_else(|| site("unnamed"), &site);
+        // A norm that a block does not have needs no name.
+        let norm = |place| names.norm(place).map_or_else(String::new, &site);
 
         let its = SublayerNames {
             pre: norm(NormPlace::PreAttention),
@@ -165,10 +166,9 @@ pub(super) fn apply(
             out: site(names.out),
             sum: site(names.sums[0]),
         };
-        let qkv = pass.activation(&site(names.qkv), spec.qkv_rows());
+        let mut qkv = pass.activation(&site(names.qkv), spec.qkv_rows());
         let input = block.attention.input(pass, spec, &its, x)?;
         input.multiply(pass, &block.qkv, Output::Store, qkv)?;
-        let mut qkv = qkv;
         if pass.trace && spec.qk_norm {
             // Norms of queries and keys are computed in place.
             qkv = pass.activation(&site(&format!("{}.normed", names.attention)), spec.qkv_rows());
@@ -192,8 +192,7 @@ pub(super) fn apply(
             input.multiply(pass, &block.gate_up, Output::Store, y)?;
         }
         let last = i + 1 == blocks.len();
-        let to = if last { Some(out) } else { None };
-        let to = to.or_else(|| pass.output_of(&block.name, spec));
+        let to = if last { Some(out) } else { pass.output_of(&block.name, spec) };
         x = block.mlp.join(pass, spec, &its, hidden, middle, to)?;
         if let (true, Stream::Sum(sum)) = (last, x) {
             // The record of the last block is normed into plain rows.
