@@ -11,13 +11,17 @@ use crate::run::Run;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 
-/// What is continued: text, or token ids as they stand.
+/// What is continued: text, or token ids as they stand. It comes after all that the session holds, and after the last token of the generation before it
+/// ([`Session::next_token`]), unless that is one of the tokens that end a generation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Prompt<'a> {
     /// Text, encoded by the model's tokenizer.
     Text(&'a str),
     /// Token ids.
     Tokens(&'a [u32]),
+    /// Nothing new: the generation goes on where the last one stopped, after its last token, whichever that is.
+    Continue,
 }
 
 impl<'a> From<&'a str> for Prompt<'a> {

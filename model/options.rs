@@ -203,7 +203,7 @@ pub struct GenerateOptions {
     pub diffusion: Option<Diffusion>,
     /// Noise that states get before every step.
     pub noise: Option<Noise>,
-    /// Tokens at most; by default as many as the context holds.
+    /// Tokens at most; by default as many as the context holds. With 0 the prompt is computed and nothing is chosen after it.
     pub max_tokens: Option<u32>,
     /// Tokens at most, those before them in the session and the prompt's included.
     pub max_length: Option<u32>,

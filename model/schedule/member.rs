@@ -84,7 +84,7 @@ impl Member {
         check_steps(steps)?;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
-            Prompt::Text("") => return Err(Error::EmptyPrompt),
+            Prompt::Text("") | Prompt::Continue => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = if options.add_bos { Specials::Prompt } else { Specials::None };
                 encode_prompt(model, text, (specials, context), options)?
