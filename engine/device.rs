@@ -303,6 +303,16 @@ impl Device {
         Plan::new(self, &graph, self.0.loops)
     }
 
+    /// Waits until the device has done all that was submitted, so that the memory of buffers dropped before is free. Counts as a wait.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or a fault of the device.
+    pub fn settle(&self) -> Result<()> {
+        let Engine::Gpu(gpu) = &self.0.engine else { return Ok(()) };
+        let last = gpu.submit(&self.0.tally, || None)?;
+        gpu.wait(&self.0.tally, &last)
+    }
+
     /// Runs a plan with a value for each of its graph's counts, in their order. Never waits. `reads` are copied out behind the
     /// last launch, whole; the ticket gives their content. No ticket comes back if `reads` is empty.
     ///

@@ -115,9 +115,9 @@ pub enum Error {
         /// What is in the files.
         stored: Dtypes,
     },
-    /// Whoever hears of the progress did not want to go on.
-    #[error("stopped before it was done")]
-    Stopped,
+    /// A [`CancelToken`](crate::CancelToken) or a progress callback ended the call. What the call had on the device is freed.
+    #[error("cancelled before it was done")]
+    Cancelled,
     /// A file cannot be written.
     #[error("cannot write {file}: {source}")]
     Write {

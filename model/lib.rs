@@ -49,8 +49,10 @@
 
 mod ahead;
 mod arch;
+mod assets;
 mod batch;
 pub mod bench;
+mod cancel;
 mod chat;
 mod checkpoint;
 pub mod demo;
@@ -101,7 +103,9 @@ pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
 };
+pub use assets::{Asset, Assets, ReadAt};
 pub use batch::{Batch, BatchOptions, SequenceId};
+pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
 

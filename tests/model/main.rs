@@ -1,6 +1,7 @@
 //! Models: files, configs, tokenizers, weights, sessions, and what is computed from them.
 
 mod arithmetic;
+mod assets;
 mod checkpoint;
 mod config;
 mod embedding;

@@ -247,7 +247,7 @@ fn what_is_stopped_leaves_nothing() -> Result<()> {
         let asked =
             QuantizeOptions { shard_bytes: 100_000, progress: Some(&mut progress), ..QuantizeOptions::default() };
         let error = quantize(&demo::source(), &inner, asked).err().context("it went on")?;
-        ensure!(matches!(error, Error::Stopped) && !inner.exists(), "{error}");
+        ensure!(matches!(error, Error::Cancelled) && !inner.exists(), "{error}");
     }
     // The same where a weight cannot be rounded, in a folder that was there before.
     let mut parts = Parts::demo()?;

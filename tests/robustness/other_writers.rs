@@ -317,7 +317,7 @@ fn a_model_that_is_overwritten_gives_way_as_a_whole() -> Result<()> {
     write(Dtype::Q8, u64::MAX)?;
     std::fs::create_dir(place.join("notes"))?;
     std::fs::write(place.join("notes/mine.txt"), "mine")?;
-    ensure!(matches!(write(Dtype::Q4, 1000), Err(Error::Stopped)));
+    ensure!(matches!(write(Dtype::Q4, 1000), Err(Error::Cancelled)));
     ensure!(open(&Source::dir(&place)?)?.dtype() == Dtype::Q8);
     ensure!(names(home.path())? == ["small"], "{:?}", names(home.path())?);
     // What a process left that runs no more: no system gives out numbers as large as this one.
