@@ -55,6 +55,7 @@ pub mod bench;
 mod cancel;
 mod chat;
 mod checkpoint;
+mod codes;
 pub mod demo;
 mod diffusion;
 pub mod doctor;
@@ -76,6 +77,7 @@ mod options;
 mod output;
 mod pages;
 mod policy;
+mod poll;
 mod precision;
 mod quantize;
 mod rules;
@@ -96,6 +98,7 @@ mod tables;
 mod tokenizer;
 pub mod trace;
 pub mod tune;
+mod warm;
 mod workspace;
 
 pub use ahead::{Pipeline, Speculate};
@@ -108,6 +111,7 @@ pub use batch::{Batch, BatchOptions, SequenceId};
 pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
+pub use codes::ERROR_CODES;
 
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
@@ -128,8 +132,8 @@ pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{
-    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, Tuned, Tuning, TuningFrom, adapters,
-    backend,
+    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, PipelineCache, Profile, REQUIRED_LIMITS, Select,
+    Tuned, Tuning, TuningFrom, adapters, backend,
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};

@@ -131,12 +131,20 @@ impl Model {
     }
 
     /// What to generate, as the checkpoint's `generation_config.json` has it, and by the library's defaults where it says nothing: to begin with, and to
-    /// change as one likes. What of the file is not obeyed, [`GenerationConfig::not_obeyed`] says.
+    /// change as one likes. [`GenerateOptions::default`] knows nothing of the file. What of it is not obeyed, [`GenerationConfig::not_obeyed`] says.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if a field that would be used has a value that is not supported.
     pub fn generate_options(&self) -> Result<GenerateOptions, Error> {
-        self.inner.generation.check_used()?;
+        self.generate_options_but(&[])
+    }
+
+    /// The same for a caller that sets some fields of the file itself: the values of those in `given`, such as `top_k`, need not be supported.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if another field that would be used has a value that is not supported.
+    pub fn generate_options_but(&self, given: &[&str]) -> Result<GenerateOptions, Error> {
+        self.inner.generation.check_used(given)?;
         Ok(self.inner.generation.options(self.inner.spec.padded_vocab))
     }
 

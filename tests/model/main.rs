@@ -5,6 +5,7 @@ mod assets;
 mod checkpoint;
 mod config;
 mod embedding;
+mod error_codes;
 mod family;
 mod family_table;
 mod folders;

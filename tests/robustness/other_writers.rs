@@ -240,7 +240,10 @@ fn pointers_of_git_lfs_are_recognized_in_every_file() -> Result<()> {
         let error = open(&folder.source()).err().context("a pointer was accepted")?;
         ensure!(matches!(error, Error::Content { problem: ContentProblem::LfsPointer, .. }), "{name}: {error}");
         let said = error.to_string();
-        ensure!(said.contains(name) && said.contains("git lfs pull") && said.contains("ruminate pull"), "{said}");
+        ensure!(
+            said.contains(name) && said.contains("git lfs pull") && said.contains("download the model again"),
+            "{said}"
+        );
     }
     Ok(())
 }
