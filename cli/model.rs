@@ -149,6 +149,7 @@ impl ModelOptions {
             overcommit: self.overcommit,
             announce: Some(&mut announce),
             progress: Some(&mut progress),
+            ..LoadOptions::default()
         };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();

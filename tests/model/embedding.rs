@@ -222,7 +222,7 @@ fn a_host_s_device_gives_the_tokens_of_our_own(_: &Device) -> Result<()> {
     for limits in [options.limits, Tier::WebGpuDefaults] {
         let options = OpenOptions { limits, ..options.clone() };
         let (host, own) = (Host::open(&options)?, Device::open(&options)?);
-        let engine = host.engine();
+        let engine = host.engine()?;
         ensure!(engine.caps() == own.caps(), "{:?}, ours {:?}", engine.caps(), own.caps());
         let (found, expected) = (run(&engine)?, run(&own)?);
         ensure!(found == expected, "{limits:?}: {found:?}, on our own device {expected:?}");
@@ -266,7 +266,7 @@ impl Frames {
 fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
-    let device = host.engine();
+    let device = host.engine()?;
     let model = demo(&device)?;
     let (prompt, _) = demo::PROMPTS[0];
     let prompt = model.tokenizer().encode(prompt, ruminate::Specials::Bos)?;
@@ -308,7 +308,7 @@ fn everything_that_is_dropped_is_freed(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
-    let device = host.engine();
+    let device = host.engine()?;
     let empty = device.counters();
     let streams = streams(&device)?;
     in_turns(&streams, BUDGET)?;
@@ -338,7 +338,7 @@ fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
     let engine = || -> Result<(Device, Model, Session)> {
-        let device = host.engine();
+        let device = host.engine()?;
         let model = demo(&device)?;
         let session = model.session(SessionOptions::default())?;
         Ok((device, model, session))

@@ -41,7 +41,7 @@ fn lost<T>(what: &str, outcome: Result<T, Error>) -> Result<()> {
 #[trial(device)]
 fn every_call_reports_a_host_s_lost_device(_: &Device) -> Result<()> {
     let host = Host::open(&options().context("no device")?)?;
-    let device = host.engine();
+    let device = host.engine()?;
     let (prompt, _) = demo::PROMPTS[0];
     let (mut session, mut batch) = (session(&device)?, batch(&device)?);
     session.start(prompt, &greedy(4, 50))?;

@@ -7,6 +7,7 @@ mod early_exit;
 mod embedding_errors;
 mod generation;
 mod noise;
+mod polled;
 mod sampling;
 mod scoring;
 mod speculation;
