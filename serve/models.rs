@@ -39,7 +39,7 @@ fn describe(app: &App, loaded: &Loaded) -> Value {
             "context": loaded.context,
             "vocab": spec.padded_vocab,
             "steps": {
-                "default": spec.steps.default.min(app.max_steps()),
+                "default": app.options.steps.unwrap_or(spec.steps.default).min(app.max_steps()),
                 "most_useful": spec.steps.most_useful,
                 "max": app.max_steps(),
             },

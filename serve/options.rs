@@ -15,6 +15,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Origins whose pages may read answers, as `https://example.org`; `*` allows all. A page that the server itself has served may always.
     pub origins: Vec<String>,
+    /// Steps of requests that say nothing; by default the model's.
+    pub steps: Option<u32>,
     /// Largest number of steps that a request may ask for; by default as many as the library allows.
     pub max_steps: Option<u32>,
     /// Largest number of tokens that a request may ask for; by default as many as the context holds.
@@ -48,6 +50,7 @@ impl Default for Options {
             api_keys: Vec::new(),
             hosts: Vec::new(),
             origins: Vec::new(),
+            steps: None,
             max_steps: None,
             max_tokens: None,
             max_prompt: None,
@@ -95,8 +98,12 @@ impl Options {
                 return wrong(name, "0".to_owned(), "at least 1");
             }
         }
-        if self.max_steps > Some(ruminate::MAX_STEPS) {
-            return wrong("max_steps", format!("{:?}", self.max_steps), "at most 65536");
+        let most = self.max_steps.unwrap_or(ruminate::MAX_STEPS);
+        if most > ruminate::MAX_STEPS {
+            return wrong("max_steps", most.to_string(), "at most 65536");
+        }
+        if let Some(steps) = self.steps.filter(|&steps| steps == 0 || steps > most) {
+            return wrong("steps", steps.to_string(), "at least 1, and at most max_steps");
         }
         if self.max_header < 8192 {
             return wrong("max_header", self.max_header.to_string(), "at least 8192 bytes");

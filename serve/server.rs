@@ -150,7 +150,8 @@ fn compute<E>(
         // Not every checkpoint names what its template writes after an answer among its end tokens.
         answer_ends.extend(template.end_of_answer(model.tokenizer()).map_err(Failure::Start)?);
     }
-    let defaults = model.generate_options().map_err(Failure::Start)?;
+    let mut defaults = model.generate_options().map_err(Failure::Start)?;
+    defaults.steps = app.options.steps;
     let batch = crate::interim::Batch::new(&model, batch).map_err(Failure::Start)?;
     let (context, created) = (batch.context(), crate::app::now());
     app.open(Loaded { model, name, defaults, answer_ends, context, kv_share, sequences, created });

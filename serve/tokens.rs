@@ -1,9 +1,10 @@
-//! `POST /tokenize` and `POST /detokenize`: texts to tokens and back, with the fields of llama.cpp and vLLM.
+//! `POST /tokenize` and `POST /detokenize`: texts to tokens and back, with the fields of llama.cpp and vLLM; `GET /tokenizer_info`: the special tokens, for
+//! clients of vLLM that let the server tokenize.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::{Router, routing::post};
+use axum::{Router, routing::get, routing::post};
 use ruminate::Specials;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,7 +41,8 @@ pub(crate) struct Detokenize {
 }
 
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/tokenize", post(tokenize)).route("/detokenize", post(detokenize))
+    let routes = Router::new().route("/tokenize", post(tokenize)).route("/detokenize", post(detokenize));
+    routes.route("/tokenizer_info", get(info))
 }
 
 async fn tokenize(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Json<Value>, ApiError> {
@@ -99,4 +101,20 @@ async fn detokenize(State(app): State<Arc<App>>, mut fields: Fields) -> Result<J
     }
     let text = loaded.model.tokenizer().decode(&request.tokens, false);
     Ok(Json(json!({ "content": text, "prompt": text })))
+}
+
+async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let loaded = app.ready()?;
+    let tokenizer = loaded.model.tokenizer();
+    let bos = tokenizer.bos();
+    // The begin token of another text ends one too, but is not what a text ends with.
+    let eos = tokenizer.eos().iter().copied().find(|&id| Some(id) != bos);
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
+    Ok(Json(json!({
+        "bos_token": text(bos),
+        "eos_token": text(eos),
+        "pad_token": text(tokenizer.pad()),
+        "vocab_size": loaded.model.spec().padded_vocab,
+        "model_max_length": loaded.context,
+    })))
 }
