@@ -16,8 +16,8 @@ use crate::usage::Usage;
 /// Choices of one request, at most.
 pub(crate) const MOST_CHOICES: usize = 256;
 
-/// Events of one sequence that may wait for its client.
-const PENDING_EVENTS: usize = 512;
+/// Events of one sequence that may wait for its client, at most. Usually that is more than it can have, and a client that does not read is cut off by time.
+const PENDING_EVENTS: usize = 8192;
 
 /// Numbers of requests.
 static ORDERS: AtomicU64 = AtomicU64::new(0);
@@ -105,7 +105,7 @@ impl Wanted {
         };
         let room = app.room.get().ok_or_else(full)?;
         let room = Arc::clone(room).try_acquire_many_owned(total as u32).map_err(|_| full())?;
-        let (sender, events) = mpsc::channel(total * PENDING_EVENTS);
+        let (sender, events) = mpsc::channel(total * PENDING_EVENTS.min(loaded.context as usize + 2));
         let (accepted, answer) = oneshot::channel();
         let number = ORDERS.fetch_add(1, Ordering::Relaxed);
         let mut jobs = Vec::with_capacity(total);

@@ -25,3 +25,61 @@ async fn describe(State(app): State<Arc<App>>) -> Json<Value> {
     }
     Json(document)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::DOCUMENT;
+    use crate::body::names;
+    use crate::chat::Chat;
+    use crate::completions::Completion;
+    use crate::depth::Depth;
+    use crate::sampling::Sampling;
+    use crate::tokens::{Detokenize, Tokenize};
+
+    fn document() -> Value {
+        serde_json::from_str(DOCUMENT).expect("the description is JSON")
+    }
+
+    #[test]
+    fn every_field_that_is_obeyed_is_described_and_no_other() {
+        let (sampling, depth) = (names::<Sampling>(), names::<Depth>());
+        let requests: [(&str, &[&[&str]]); 6] = [
+            ("Depth", &[depth]),
+            ("Sampling", &[sampling]),
+            ("CompletionRequest", &[names::<Completion>(), sampling, depth]),
+            ("ChatRequest", &[names::<Chat>(), sampling, depth]),
+            ("TokenizeRequest", &[names::<Tokenize>()]),
+            ("DetokenizeRequest", &[names::<Detokenize>()]),
+        ];
+        let document = document();
+        for (name, obeyed) in requests {
+            let schema = &document["components"]["schemas"][name];
+            let described: BTreeSet<&str> =
+                schema["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
+            let obeyed: BTreeSet<&str> = obeyed.iter().flat_map(|names| names.iter().copied()).collect();
+            assert_eq!(described, obeyed, "{name}");
+            assert_eq!(schema["additionalProperties"], false, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn check(value: &Value, document: &Value) {
+            match value {
+                Value::Object(map) => {
+                    if let Some(Value::String(to)) = map.get("$ref") {
+                        assert!(document.pointer(to.trim_start_matches('#')).is_some(), "{to}");
+                    }
+                    map.values().for_each(|value| check(value, document));
+                }
+                Value::Array(list) => list.iter().for_each(|value| check(value, document)),
+                _ => {}
+            }
+        }
+        check(&document(), &document());
+    }
+}

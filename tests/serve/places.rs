@@ -20,6 +20,12 @@ fn the_server_describes_itself() {
     assert_eq!(client.get("/v1/models/owner/name").refused(404).2, "model_not_found");
     let described = client.get("/openapi.json").good();
     assert_eq!(described["openapi"], "3.1.0");
+    for (path, methods) in described["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys().filter(|name| *name != "parameters") {
+            let reply = client.send(&method.to_uppercase(), &path.replace("{model}", "demo"), &[], b"{}");
+            assert!(![404, 405].contains(&reply.status), "{method} {path}: {reply:?}");
+        }
+    }
     server.stop().expect("drained");
 }
 
