@@ -88,6 +88,8 @@ pub enum StopReason {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// The sequence was cancelled: [`Batch::cancel`](crate::Batch::cancel).
+    Cancelled,
     /// An error, which the call returned.
     Failed,
 }
@@ -97,6 +99,8 @@ pub enum StopReason {
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
+    /// Those of them whose keys and values others had computed: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
+    pub cached_tokens: u32,
     /// Tokens generated.
     pub tokens: u32,
     /// Recurrence steps of all generated tokens together.
