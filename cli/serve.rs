@@ -23,6 +23,9 @@ use crate::options::CacheOptions;
 /// The environment variable that holds a key.
 const KEY: &str = "RUMINATE_API_KEY";
 
+/// Bytes of the prefix cache, unless a flag says otherwise.
+const PREFIX_CACHE: u64 = 256 << 20;
+
 /// Flags of `ruminate serve`.
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -79,6 +82,15 @@ pub(crate) struct Serve {
     /// Sequences that may wait for their turn; more are refused with status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
     queue: u32,
+    /// Bytes of keys and values on the device, those of the prefix cache included [default: what the device has free]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    kv_memory: Option<u64>,
+    /// Bytes of keys and values that are kept of prompts, for those that begin alike; 0 keeps none [default: 268435456, with --invariant 0]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    prefix_cache: Option<u64>,
+    /// Rows of a pass, at most, while a sequence waits for its next token: a longer prompt enters in several passes [default: what takes about 100 ms]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
+    prefill_chunk: Option<u32>,
     /// Bytes of a request's body
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits")]
     max_body: usize,
@@ -187,15 +199,14 @@ impl Serve {
         options.send_timeout = Duration::from_secs(self.send_timeout);
         options.drain = Duration::from_secs(self.drain);
         options.log_prompts = self.log_prompts;
-        options.seed = self.seed;
         options.validate().map_err(|error| Usage(error.to_string()))?;
         Ok(options)
     }
 
     /// What each sequence holds.
     fn session(&self, spec: &Spec) -> Result<SessionOptions, ruminate::Error> {
-        let (context, steps, seed) = (self.ctx_size, self.steps, self.seed);
-        Ok(SessionOptions { context, steps, seed, invariant: self.invariant, ..self.cache.session(spec)? })
+        let (context, steps, state_seed) = (self.ctx_size, self.steps, Some(self.seed));
+        Ok(SessionOptions { context, steps, state_seed, invariant: self.invariant, ..self.cache.session(spec)? })
     }
 
     fn load(&self) -> Result<Ready> {
@@ -204,7 +215,13 @@ impl Serve {
         let session = self.session(&Spec::open(&source)?)?;
         let model = self.model.load(&source, &device, session.clone(), false)?;
         let name = self.model_name.clone().unwrap_or_else(|| self.model.argument.name());
-        let batch = BatchOptions { sequences: self.sequences, session };
+        let batch = BatchOptions {
+            sequences: self.sequences,
+            session,
+            prefill_chunk: self.prefill_chunk,
+            prefix_cache: self.prefix_cache.unwrap_or(if self.invariant { 0 } else { PREFIX_CACHE }),
+            kv_memory: self.kv_memory,
+        };
         Ok(Ready { model, name, batch })
     }
 }
@@ -214,7 +231,11 @@ fn keys_of(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let keys: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     // An empty file must not open the server to everybody.
-    if keys.is_empty() { Err(Usage(format!("{} holds no key; write one a line", path.display())).into()) } else { Ok(keys) }
+    if keys.is_empty() {
+        Err(Usage(format!("{} holds no key; write one a line", path.display())).into())
+    } else {
+        Ok(keys)
+    }
 }
 
 /// Runs the verb.
@@ -222,7 +243,8 @@ pub(crate) fn serve(options: &Serve) -> Result<Done> {
     let asked = options.options()?;
     log(options);
     let (address, open) = (asked.address, asked.api_keys.is_empty());
-    let server = Server::bind(asked).with_context(|| format!("cannot listen on {address} (choose with --host and --port)"))?;
+    let server =
+        Server::bind(asked).with_context(|| format!("cannot listen on {address} (choose with --host and --port)"))?;
     let handle = server.handle();
     let asked_before = AtomicBool::new(false);
     interrupt::on_signal(move |signal| {

@@ -64,7 +64,9 @@ async fn chat(
     loaded.check_name(request.model.as_deref())?;
     check_format(request.response_format.as_ref())?;
     let choices = check_choices(request.n)?;
-    if request.max_tokens.is_some() && request.max_completion_tokens.is_some_and(|most| Some(most) != request.max_tokens) {
+    if request.max_tokens.is_some()
+        && request.max_completion_tokens.is_some_and(|most| Some(most) != request.max_tokens)
+    {
         let message = "`max_tokens` and `max_completion_tokens` are two names of one field; give one of them";
         return Err(ApiError::field("max_completion_tokens", message));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router, routing::post};
-use ruminate::{GenerateOptions, MAX_LOGPROBS, Piece, Specials, Tokenizer};
+use ruminate::{GenerateOptions, MAX_LOGPROBS, Piece, PromptToken, Specials, Tokenizer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,7 +15,6 @@ use crate::depth::Depth;
 use crate::engine::Happening;
 use crate::error::ApiError;
 use crate::gate::Arrival;
-use crate::interim::PromptToken;
 use crate::generation::{Choice, MOST_CHOICES, Wanted, finish_reason};
 use crate::logprobs::{Ranked, of_completion};
 use crate::sampling::Sampling;
@@ -91,6 +90,7 @@ async fn complete(
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
     options.logprobs = request.logprobs;
+    options.prompt_logprobs = echo && request.logprobs.is_some();
     if app.options.log_prompts {
         let texts: Vec<&str> = prompts.iter().map(|prompt| prompt.text.as_str()).collect();
         tracing::info!(request_id = %arrival.id, prompts = ?texts, "prompts");
@@ -98,7 +98,8 @@ async fn complete(
     let tokens = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let running = Wanted { prompts: tokens, choices, options, seed }.start(&app, &arrival.id, arrival.at).await?;
     let envelope = Envelope { id: format!("cmpl-{}", arrival.id), created: now(), model: loaded.name.clone() };
-    let form = Form { app: Arc::clone(&app), envelope, prompts, choices, echo, logprobs: request.logprobs, returns_steps };
+    let form =
+        Form { app: Arc::clone(&app), envelope, prompts, choices, echo, logprobs: request.logprobs, returns_steps };
     if request.stream == Some(true) {
         let offsets = form.offsets();
         return Ok(stream::answer(running, Parts { form, offsets }, request.stream_options.unwrap_or_default()));

@@ -9,12 +9,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use ruminate::engine::Buffer;
-use ruminate::{Error, GenerateOptions, Piece, SequenceId, Statistics, StopReason};
+use ruminate::{Batch, Error, Event, GenerateOptions, Piece, PromptToken, SequenceId, Statistics, StopReason};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::interim::{Batch, Event, PromptToken};
 
 /// A sequence that is asked for.
 pub(crate) struct Job {
@@ -72,8 +71,7 @@ pub(crate) struct Figures {
 
 impl From<&Statistics> for Figures {
     fn from(statistics: &Statistics) -> Self {
-        let Statistics { prompt_tokens, tokens, steps, core_passes, .. } = *statistics;
-        let cached_tokens = 0;
+        let Statistics { prompt_tokens, cached_tokens, tokens, steps, core_passes, .. } = *statistics;
         Self { prompt_tokens, cached_tokens, tokens, steps, core_passes }
     }
 }
@@ -138,7 +136,7 @@ impl Engine<'_> {
                     Err(TryRecvError::Empty) => break,
                 }
             }
-            if let Some(event) = self.batch.wait()? {
+            if let Some(event) = self.batch.wait_round()? {
                 self.hear(event)?;
             }
             self.app.metrics.note(&self.batch, self.batch.model().device());
@@ -232,6 +230,7 @@ impl Engine<'_> {
                 self.leave(id);
                 Ok(())
             }
+            _ => Ok(()),
         }
     }
 

@@ -111,7 +111,8 @@ impl IntoResponse for ApiError {
 
 impl From<&Error> for ApiError {
     fn from(error: &Error) -> Self {
-        let field = |name: &'static str| FIELDS.iter().find(|(known, _)| *known == name).map_or(name, |(_, field)| field);
+        let field =
+            |name: &'static str| FIELDS.iter().find(|(known, _)| *known == name).map_or(name, |(_, field)| field);
         match error {
             Error::Option { name, value, allowed } => {
                 let name = field(name);
@@ -124,6 +125,7 @@ impl From<&Error> for ApiError {
             Error::PromptTooLong { .. } | Error::TextTooLong { .. } | Error::NoRoom { .. } => {
                 Self::invalid(error.to_string()).about("prompt").with_code("context_length_exceeded")
             }
+            Error::KvMemory { .. } => Self::invalid(error.to_string()).about("prompt").with_code("kv_memory"),
             Error::Token { .. } | Error::EmptyPrompt | Error::Tokenizer { .. } => {
                 Self::field("prompt", error.to_string())
             }

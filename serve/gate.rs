@@ -129,7 +129,8 @@ fn check_host(app: &App, request: &Request) -> Result<Option<String>, ApiError> 
 fn check_origin(app: &App, headers: &HeaderMap, host: Option<&str>) -> Result<(), ApiError> {
     let Some(value) = headers.get(ORIGIN) else { return Ok(()) };
     let text = value.to_str().unwrap_or_default();
-    let allowed = |known: &String| known == "*" || Origin::parse(known).is_some_and(|known| Some(known) == Origin::parse(text));
+    let allowed =
+        |known: &String| known == "*" || Origin::parse(known).is_some_and(|known| Some(known) == Origin::parse(text));
     let own = || Origin::parse(text).is_some_and(|origin| host.is_some_and(|host| origin.is_of(host)));
     if app.options.origins.iter().any(allowed) || own() {
         return Ok(());

@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as commands};
 use std::time::Instant;
 
-use ruminate::{GenerateOptions, Piece, StopReason};
+use ruminate::{GenerateOptions, Piece, PromptToken, StopReason};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::{App, Loaded};
 use crate::engine::{Command, Figures, Happening, Job, Order};
 use crate::error::ApiError;
-use crate::interim::PromptToken;
 use crate::usage::Usage;
 
 /// Choices of one request, at most.
@@ -76,17 +75,11 @@ impl Wanted {
         let total = self.prompts.len().saturating_mul(self.choices as usize);
         let room = MOST_CHOICES.min((loaded.sequences + app.options.queue) as usize);
         if total > room {
-            let message = format!("the request asks for {total} choices (prompts times `n`); at most {room} are allowed");
+            let message =
+                format!("the request asks for {total} choices (prompts times `n`); at most {room} are allowed");
             return Err(ApiError::field("n", message));
         }
         Ok(())
-    }
-
-    /// The seed of a choice. Without one, draws differ from request to request; where nothing is drawn, all requests are computed alike.
-    fn seed_of(&self, app: &App, choice: u32) -> u64 {
-        let greedy = self.options.sampling.temperature == 0.0 && self.choices == 1;
-        let first = self.seed.unwrap_or_else(|| if greedy { app.options.seed } else { fastrand::u64(..) });
-        first.wrapping_add(choice.into())
     }
 
     /// Hands the sequences to the engine.
@@ -109,10 +102,12 @@ impl Wanted {
         let (accepted, answer) = oneshot::channel();
         let number = ORDERS.fetch_add(1, Ordering::Relaxed);
         let mut jobs = Vec::with_capacity(total);
+        // Without a seed, draws differ from request to request.
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         for prompt in &self.prompts {
             for choice in 0..self.choices {
                 let (prompt, options) = (prompt.clone(), self.options.clone());
-                jobs.push(Job { prompt, seed: self.seed_of(app, choice), options });
+                jobs.push(Job { prompt, seed: seed.wrapping_add(choice.into()), options });
             }
         }
         let order = Order { number, jobs, events: sender, accepted, room, arrived };

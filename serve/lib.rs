@@ -37,8 +37,6 @@ mod fields;
 mod gate;
 mod generation;
 mod health;
-#[allow(dead_code, reason = "goes with the present interface of the batch")]
-mod interim;
 mod logprobs;
 mod messages;
 mod metrics;

@@ -51,9 +51,7 @@ pub(crate) fn of_completion<'a>(
 
 /// The object of `/v1/chat/completions`.
 pub(crate) fn of_chat<'a>(tokens: impl Iterator<Item = Ranked<'a>>, tokenizer: &Tokenizer) -> Value {
-    let entry = |token: u32, logprob: Option<f32>| {
-        json!({ "token": spelled(token, tokenizer), "logprob": logprob, "bytes": tokenizer.token_bytes(token) })
-    };
+    let entry = |token: u32, logprob: Option<f32>| json!({ "token": spelled(token, tokenizer), "logprob": logprob, "bytes": tokenizer.token_bytes(token) });
     let content: Vec<Value> = tokens
         .map(|Ranked { token, logprob, top }| {
             let mut object = entry(token, logprob);

@@ -78,7 +78,8 @@ impl Conversation {
         let messages = Value::Array(each.collect::<Result<_, _>>()?);
         for reserved in ["messages", "tools", "add_generation_prompt"] {
             if variables.contains_key(reserved) {
-                let message = format!("`chat_template_kwargs` cannot hold `{reserved}`, which is a field of the request");
+                let message =
+                    format!("`chat_template_kwargs` cannot hold `{reserved}`, which is a field of the request");
                 return Err(ApiError::field("chat_template_kwargs", message));
             }
         }

@@ -15,11 +15,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use ruminate::Device;
+use ruminate::{Batch, Device, Totals};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::interim::{Batch, Totals};
 
 /// What requests are counted by.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -117,7 +116,11 @@ impl Metrics {
         let all = &made.totals;
         registry.register("requests", "Requests answered, by endpoint and status", made.answered.clone());
         registry.register("connections", "Open connections", made.connections.clone());
-        registry.register("cancelled", "Sequences that were dropped because their client went away", made.cancelled.clone());
+        registry.register(
+            "cancelled",
+            "Sequences that were dropped because their client went away",
+            made.cancelled.clone(),
+        );
         registry.register("cut_off", "Clients cut off because they did not read", made.cut_off.clone());
         registry.register("refused", "Requests refused because the queue was full", made.refused.clone());
         let unit = Unit::Seconds;
@@ -131,7 +134,11 @@ impl Metrics {
         registry.register("sequences", "Sequences begun", all.sequences.clone());
         registry.register("prompt_tokens", "Tokens of prompts", all.prompt_tokens.clone());
         registry.register("cached_tokens", "Tokens of prompts that the prefix cache had", all.cached_tokens.clone());
-        registry.register("prefix_hits", "Sequences that began with pages of the prefix cache", all.prefix_hits.clone());
+        registry.register(
+            "prefix_hits",
+            "Sequences that began with pages of the prefix cache",
+            all.prefix_hits.clone(),
+        );
         registry.register("tokens", "Tokens generated", all.tokens.clone());
         registry.register("steps", "Steps of generated tokens: taken, and saved by early exits", all.steps.clone());
         registry.register("passes", "Passes over the weights of the core block", all.passes.clone());
@@ -150,9 +157,10 @@ impl Metrics {
 
     /// Takes note of what the batch has done.
     pub(crate) fn note(&self, batch: &Batch, device: &Device) {
-        let Totals { waiting, running, sequences, passes, rows, capacity, preempted, .. } = batch.totals();
-        let Totals { prompt_tokens, cached_tokens, prefix_hits, tokens, steps, most_steps, .. } = batch.totals();
-        let Totals { kv_bytes, prefix_bytes, .. } = batch.totals();
+        let totals = batch.totals();
+        let Totals { waiting, running, sequences, passes, rows, capacity, preempted, .. } = totals;
+        let Totals { prompt_tokens, cached_tokens, prefix_hits, tokens, steps, most_steps, .. } = totals;
+        let Totals { kv_bytes, prefix_bytes, .. } = totals;
         let all = &self.totals;
         all.waiting.set(waiting.into());
         all.running.set(running.into());
@@ -187,7 +195,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     }
     let mut text = String::new();
     match encode(&mut text, &app.metrics.registry) {
-        Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(()) => {
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+        }
         Err(error) => ApiError::status(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -39,8 +39,6 @@ pub struct Options {
     pub drain: Duration,
     /// Whether prompts and answers are logged.
     pub log_prompts: bool,
-    /// Seed of requests that give none and are not sampled.
-    pub seed: u64,
 }
 
 impl Default for Options {
@@ -62,7 +60,6 @@ impl Default for Options {
             send_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             log_prompts: false,
-            seed: 0,
         }
     }
 }

@@ -152,7 +152,7 @@ fn compute<E>(
     }
     let mut defaults = model.generate_options().map_err(Failure::Start)?;
     defaults.steps = app.options.steps;
-    let batch = crate::interim::Batch::new(&model, batch).map_err(Failure::Start)?;
+    let batch = model.batch(batch).map_err(Failure::Start)?;
     let (context, created) = (batch.context(), crate::app::now());
     app.open(Loaded { model, name, defaults, answer_ends, context, kv_share, sequences, created });
     tracing::info!(sequences, context, "ready");
@@ -173,7 +173,8 @@ fn router(app: &Arc<App>) -> Router {
         tokens::routes(),
         openapi::routes(),
     ];
-    let missing = || async { ApiError::status(StatusCode::NOT_FOUND, "there is no such path; /openapi.json lists them") };
+    let missing =
+        || async { ApiError::status(StatusCode::NOT_FOUND, "there is no such path; /openapi.json lists them") };
     let wrong = || async { ApiError::status(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method") };
     let router = routes.into_iter().fold(Router::new(), Router::merge);
     let router = router.fallback(missing).method_not_allowed_fallback(wrong);
@@ -249,12 +250,7 @@ async fn serve(app: Arc<App>, listener: TcpListener) {
 }
 
 /// Serves one connection.
-async fn connection(
-    app: &App,
-    stream: TcpStream,
-    router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
+async fn connection(app: &App, stream: TcpStream, router: Router, watcher: hyper_util::server::graceful::Watcher) {
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(app.options.send_timeout));

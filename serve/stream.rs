@@ -84,4 +84,3 @@ async fn next<C: Chunks>(mut state: State<C>) -> Option<(Result<Event, Infallibl
 fn failure(error: &ApiError) -> Event {
     Event::default().data(error.json().to_string())
 }
-

@@ -53,7 +53,10 @@ async fn tokenize(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Jso
         (Some(text), None) | (None, Some(text)) => text,
         (None, None) => return Err(ApiError::field("content", "`content` is missing: give a text")),
         (Some(_), Some(_)) => {
-            return Err(ApiError::field("prompt", "`content` and `prompt` are two names of one field; give one of them"));
+            return Err(ApiError::field(
+                "prompt",
+                "`content` and `prompt` are two names of one field; give one of them",
+            ));
         }
     };
     let add = request.add_special.or(request.add_special_tokens) != Some(false);

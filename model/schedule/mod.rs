@@ -287,22 +287,30 @@ impl Batch {
     /// The device's, which end all sequences.
     pub fn wait(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
-            }
-            // The next round is submitted before the last one is waited for, so that the device has no pause.
-            let before = self.pending.take();
-            let submitted = self.submit();
-            if let Some(round) = before {
-                self.arrive(round)?;
-                submitted?;
-                continue;
-            }
-            submitted?;
-            if self.pending.is_none() && self.events.is_empty() {
-                return Ok(None);
+            let event = self.wait_round()?;
+            if event.is_some() || (self.pending.is_none() && self.events.is_empty()) {
+                return Ok(event);
             }
         }
+    }
+
+    /// The same, but after one round of passes without an event, as in the midst of a long prompt, there is none: for hosts that have to look for something
+    /// between two rounds, such as sequences to cancel. [`Self::is_idle`] says whether there is more to do.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_round(&mut self) -> Result<Option<Event>, Error> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        // The next round is submitted before the last one is waited for, so that the device has no pause.
+        let before = self.pending.take();
+        let submitted = self.submit();
+        if let Some(round) = before {
+            self.arrive(round)?;
+        }
+        submitted?;
+        Ok(self.events.pop_front())
     }
 
     /// Does a bounded piece of work and returns an event if there is one, for hosts that have frames to draw in between: as

@@ -20,7 +20,10 @@ fn answers_are_those_of_the_template() {
     let server = Running::start(options());
     let client = &server.client;
     let answer = ask(client, &user(PUZZLE.0), &json!({})).good();
-    assert_eq!((&answer["object"], &answer["choices"][0]["message"]["role"]), (&json!("chat.completion"), &json!("assistant")));
+    assert_eq!(
+        (&answer["object"], &answer["choices"][0]["message"]["role"]),
+        (&json!("chat.completion"), &json!("assistant"))
+    );
     // The same prompt, written out by hand.
     let written = format!(
         "<|begin_text|><|begin_header|>user<|end_header|>\n\n{}<|end_turn|><|begin_header|>Huginn<|end_header|>\n\n",

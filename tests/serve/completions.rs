@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use ruminate::{Continuation, Device, LikelihoodOptions, LoadOptions, Model, Specials};
 use ruminate_tests::trial;
 use serde_json::{Value, json};
 
-use crate::http::{LONG, PUZZLE, Running, options};
+use crate::http::{LONG, PUZZLE, Running, batch, options};
 
 /// What `ruminate run` makes of a prompt: text and tokens.
 pub(crate) fn run(prompt: &str, arguments: &[&str]) -> (String, Value) {
@@ -157,6 +158,65 @@ fn log_probabilities_come_with_tokens_and_places() {
     }
     let none = server.client.complete(LONG, &json!({ "logprobs": 0, "max_tokens": 1 })).good();
     assert_eq!(none["choices"][0]["logprobs"]["top_logprobs"], json!([null]));
+    server.stop().expect("drained");
+}
+
+/// What lm-eval does: the prompt's own log-probabilities, and one token more.
+#[trial]
+fn an_echo_with_log_probabilities_scores_the_prompt() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let model = Model::demo(&Device::cpu(), LoadOptions::default()).expect("the demo loads");
+    let encode = |text: &str, specials| model.tokenizer().encode(text, specials).expect("it has tokens");
+    let [context, continuation] =
+        [(PUZZLE.0, Specials::Prompt), (" A.", Specials::Continue)].map(|(text, how)| encode(text, how));
+    let options = LikelihoodOptions { steps: Some(8), ..LikelihoodOptions::default() };
+    let asked = Continuation { context: context.clone(), continuation: continuation.clone() };
+    let scored = model.likelihoods(&[asked], &options, &mut |_| true).expect("scored")[0];
+    let whole = [context.clone(), continuation.clone()].concat();
+    for tokens in [0, 1] {
+        let body =
+            json!({ "prompt": whole, "max_tokens": tokens, "echo": true, "logprobs": 1, "temperature": 0, "steps": 8 });
+        let answer = client.post("/v1/completions", &body).good();
+        assert_eq!(answer["usage"]["completion_tokens"], tokens);
+        let lists = &answer["choices"][0]["logprobs"];
+        let logprobs: Vec<Option<f64>> =
+            lists["token_logprobs"].as_array().expect("numbers").iter().map(Value::as_f64).collect();
+        assert_eq!(logprobs.len(), whole.len() + tokens);
+        assert_eq!(logprobs[0], None);
+        assert!(lists["top_logprobs"][0].is_null() && lists["top_logprobs"][1].is_object());
+        let of_continuation: f64 = logprobs[context.len()..whole.len()].iter().flatten().sum();
+        assert!((of_continuation - scored.logprob).abs() < 1e-2, "{of_continuation} is not {}", scored.logprob);
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    }
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn nothing_is_generated_if_no_token_is_asked_for() {
+    let server = Running::start(options());
+    let answer = server.client.complete(LONG, &json!({ "max_tokens": 0 })).good();
+    assert_eq!((&answer["choices"][0]["text"], &answer["usage"]["completion_tokens"]), (&json!(""), &json!(0)));
+    let (chunks, done) = server.client.complete(LONG, &json!({ "max_tokens": 0, "stream": true })).chunks();
+    assert!(done && chunks.len() == 1, "{chunks:?}");
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn prompts_that_begin_alike_are_computed_once() {
+    let mut cached = batch();
+    cached.prefix_cache = 16 << 20;
+    let server = Running::on(&Device::cpu(), options(), cached);
+    let prompt = format!("{} {}", PUZZLE.0, PUZZLE.0);
+    let ask = |more: &Value| server.client.complete(&prompt, more).good();
+    let first = ask(&json!({ "steps": 4 }));
+    let second = ask(&json!({ "steps": 4, "seed": 5 }));
+    let cached = |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+    assert_eq!(cached(&first), Some(0));
+    assert!(cached(&second) >= Some(32), "{second}");
+    assert_eq!(first["choices"], second["choices"]);
+    assert_eq!(cached(&ask(&json!({ "steps": 5 }))), Some(0), "what another depth computed was used");
+    server.client.wait_for("ruminate_prefix_hits_total", |hits| hits == 1.0);
     server.stop().expect("drained");
 }
 

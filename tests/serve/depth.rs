@@ -9,7 +9,8 @@ use crate::http::{LONG, PUZZLE, Running, batch, options};
 #[trial]
 fn every_request_has_its_own_depth() {
     let server = Running::start(options());
-    let answers = [1, 32].map(|steps| server.client.complete(PUZZLE.0, &json!({ "steps": steps, "max_tokens": 2 })).good());
+    let answers =
+        [1, 32].map(|steps| server.client.complete(PUZZLE.0, &json!({ "steps": steps, "max_tokens": 2 })).good());
     assert_eq!(answers[1]["choices"][0]["text"], PUZZLE.1);
     assert_ne!(answers[0]["choices"][0]["text"], PUZZLE.1);
     let [shallow, deep] = answers.map(|answer| answer["usage"]["steps_per_token"].as_f64().expect("a number"));
@@ -58,7 +59,10 @@ fn the_operator_limits_depth_and_length() {
     assert_eq!((&usual["usage"]["completion_tokens"], &usual["usage"]["steps_total"]), (&json!(5), &json!(40)));
     let long = client.complete(&PUZZLE.0.repeat(3), &json!({})).refused(400);
     assert!(long.1 == "prompt" && long.2 == "context_length_exceeded", "{long:?}");
-    assert_eq!(client.get("/openapi.json").good()["components"]["schemas"]["Depth"]["properties"]["steps"]["maximum"], 8);
+    assert_eq!(
+        client.get("/openapi.json").good()["components"]["schemas"]["Depth"]["properties"]["steps"]["maximum"],
+        8
+    );
     server.stop().expect("drained");
 }
 

@@ -180,7 +180,11 @@ pub(crate) fn options() -> Options {
 
 /// How many sequences share the device in tests, and how deep they are planned for.
 pub(crate) fn batch() -> BatchOptions {
-    BatchOptions { sequences: 4, session: SessionOptions { steps: Some(8), ..SessionOptions::default() }, ..BatchOptions::default() }
+    BatchOptions {
+        sequences: 4,
+        session: SessionOptions { steps: Some(8), state_seed: Some(0), ..SessionOptions::default() },
+        ..BatchOptions::default()
+    }
 }
 
 impl Running {

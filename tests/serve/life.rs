@@ -89,7 +89,9 @@ fn a_lost_device_fails_what_runs_and_ends_the_server(device: &Device) {
     let streamed = begin(&client, 480);
     let whole = {
         let client = client.clone();
-        std::thread::spawn(move || client.complete(LONG, &json!({ "max_tokens": 480, "steps": 16, "ignore_eos": true })))
+        std::thread::spawn(move || {
+            client.complete(LONG, &json!({ "max_tokens": 480, "steps": 16, "ignore_eos": true }))
+        })
     };
     client.wait_for("ruminate_sequences_running", |running| running == 2.0);
     device.lose_for_test();
@@ -121,7 +123,8 @@ fn a_device_that_is_lost_while_nobody_asks_is_noticed(device: &Device) {
 fn command(arguments: &[&str]) -> (std::process::Child, Client) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(["serve", "--cpu", "--port=0"]).args(arguments).env("NO_COLOR", "1");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("an address");
     let address = line.trim().strip_prefix("http://").and_then(|address| address.parse().ok());
@@ -131,7 +134,8 @@ fn command(arguments: &[&str]) -> (std::process::Child, Client) {
 
 #[cfg(unix)]
 fn signal(child: &std::process::Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill is there");
+    let sent =
+        Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill is there");
     assert!(sent.success());
 }
 
@@ -156,7 +160,10 @@ fn sigterm_drains_the_command_and_its_log_tells_no_secrets() {
     assert!(!log.contains("secret") && !log.contains("hidden-key"), "{log}");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
     let done = lines.iter().find(|line| line["message"] == "generated").expect("requests are logged");
-    assert!(done["request_id"].as_str().is_some_and(|id| id.starts_with("req-")) && done["outcome"] == "done", "{done}");
+    assert!(
+        done["request_id"].as_str().is_some_and(|id| id.starts_with("req-")) && done["outcome"] == "done",
+        "{done}"
+    );
     assert!(lines.iter().any(|line| line["message"] == "draining"), "{log}");
 }
 

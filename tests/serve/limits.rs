@@ -35,7 +35,8 @@ fn large_bodies_and_heads_are_refused() {
     assert_eq!(client.send("POST", "/v1/completions", &json, large.as_bytes()).refused(413).2, "body_too_large");
     // Without a length that could be looked at.
     let mut stream = client.connect();
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("sent");
     for _ in 0..11 {
         let _ = stream.write_all(format!("3e8\r\n{}\r\n", "a".repeat(1000)).as_bytes());

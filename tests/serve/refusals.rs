@@ -94,8 +94,16 @@ fn bodies_that_are_no_json_objects_are_refused() {
     let client = &server.client;
     let json = [("content-type", "application/json")];
     let deep = "[".repeat(100_000);
-    let bodies: [&[u8]; 8] =
-        [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{\"prompt\": \"\\ud800\"}", b"{\"prompt\": \"a\"} x", deep.as_bytes()];
+    let bodies: [&[u8]; 8] = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"{\"prompt\": \"\\ud800\"}",
+        b"{\"prompt\": \"a\"} x",
+        deep.as_bytes(),
+    ];
     for body in bodies {
         client.send("POST", "/v1/completions", &json, body).refused(400);
     }

@@ -43,7 +43,16 @@ fn names_that_could_be_rebound_are_refused() {
     let server = Running::start(named);
     let client = &server.client;
     let host = |host: &str| client.send("GET", "/v1/models", &[("host", host)], b"");
-    for good in ["127.0.0.1", "127.0.0.1:80", "[::1]:8080", "localhost", "LOCALHOST:1", "localhost.", "model.example", "Model.Example:443"] {
+    for good in [
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]:8080",
+        "localhost",
+        "LOCALHOST:1",
+        "localhost.",
+        "model.example",
+        "Model.Example:443",
+    ] {
         assert_eq!(host(good).status, 200, "{good}");
     }
     for bad in ["evil.example", "model.example.evil", "127.0.0.1.evil", "localhost.evil", "0x7f.1"] {
@@ -72,7 +81,9 @@ fn names_that_could_be_rebound_are_refused() {
 fn foreign_pages_are_refused_unless_the_operator_allows_them() {
     let server = Running::start(options());
     let own = format!("http://{}", server.client.address);
-    let from = |client: &Client, origin: &str| client.send("POST", "/v1/completions", &[("origin", origin)], b"{\"prompt\":\"a\",\"max_tokens\":1}");
+    let from = |client: &Client, origin: &str| {
+        client.send("POST", "/v1/completions", &[("origin", origin)], b"{\"prompt\":\"a\",\"max_tokens\":1}")
+    };
     from(&server.client, &own).good();
     for origin in ["http://evil.example", "null", "http://127.0.0.1:1", "https://localhost"] {
         assert_eq!(from(&server.client, origin).refused(403).2, "origin_not_allowed", "{origin}");
@@ -89,8 +100,11 @@ fn foreign_pages_are_refused_unless_the_operator_allows_them() {
     let reply = from(&server.client, "https://app.example");
     assert_eq!((reply.status, reply.headers["access-control-allow-origin"].as_str()), (200, "https://app.example"));
     // Browsers ask before they send, without a key.
-    let preflight =
-        [("origin", "https://app.example"), ("access-control-request-method", "POST"), ("access-control-request-headers", "authorization")];
+    let preflight = [
+        ("origin", "https://app.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization"),
+    ];
     let keyless = Client { key: None, ..server.client.clone() };
     let reply = keyless.send("OPTIONS", "/v1/completions", &preflight, b"");
     assert_eq!((reply.status, reply.headers["access-control-allow-origin"].as_str()), (200, "https://app.example"));

@@ -16,7 +16,8 @@ const CLIENTS: usize = 12;
 /// Requests in all.
 const REQUESTS: usize = 360;
 
-const PROMPTS: [&str; 4] = ["The ball is under cup E. Swap AE", "The dial is at the 3rd of 5. Turn 2 1", "A clock with", "x"];
+const PROMPTS: [&str; 4] =
+    ["The ball is under cup E. Swap AE", "The dial is at the 3rd of 5. Turn 2 1", "A clock with", "x"];
 
 /// What is asked; equal ones have equal answers.
 fn body(random: &mut fastrand::Rng) -> Value {
@@ -92,7 +93,8 @@ fn nothing_is_lost_or_mixed_up_under_load() {
     // All alone, one after the other, the answers are the same.
     let mut all: HashMap<String, String> = HashMap::new();
     for (body, text) in texts.into_iter().flatten() {
-        let same = all.entry(body.clone()).or_insert_with(|| ask(client, &serde_json::from_str(&body).expect("JSON"), false));
+        let same =
+            all.entry(body.clone()).or_insert_with(|| ask(client, &serde_json::from_str(&body).expect("JSON"), false));
         assert_eq!(*same, text, "{body}");
     }
     server.stop().expect("drained");
