@@ -295,24 +295,37 @@ impl Batch {
     /// The device's, which end all sequences.
     pub fn wait(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
-            }
-            // The next round is submitted before the last one is waited for, so that the device has no pause.
-            let before = self.pending.take();
-            let submitted = self.submit();
-            let guests = !self.guests.is_empty();
-            self.turn_of_guests(None)?;
-            if let Some(round) = before {
-                self.arrive(round)?;
-                submitted?;
-                continue;
-            }
-            submitted?;
-            if self.pending.is_none() && self.events.is_empty() && !guests {
-                return Ok(None);
+            let (event, busy) = self.turn()?;
+            if event.is_some() || !busy {
+                return Ok(event);
             }
         }
+    }
+
+    /// The same, but after one round of passes without an event, as in the midst of a long prompt, there is none: for hosts that have to look for something
+    /// between two rounds, such as sequences to cancel. [`Self::is_idle`] says whether there is more to do.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_round(&mut self) -> Result<Option<Event>, Error> {
+        Ok(self.turn()?.0)
+    }
+
+    /// Submits a round, waits for the one before it, and lets guests have a pass: the next event, and whether there was anything to do.
+    fn turn(&mut self) -> Result<(Option<Event>, bool), Error> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok((Some(event), true));
+        }
+        // The next round is submitted before the last one is waited for, so that the device has no pause.
+        let before = self.pending.take();
+        let submitted = self.submit();
+        let busy = before.is_some() || self.pending.is_some() || !self.guests.is_empty();
+        self.turn_of_guests(None)?;
+        if let Some(round) = before {
+            self.arrive(round)?;
+        }
+        submitted?;
+        Ok((self.events.pop_front(), busy))
     }
 
     /// Does a bounded piece of work and returns an event if there is one, for hosts that have frames to draw in between: as
