@@ -101,9 +101,9 @@ pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
 };
+pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
-pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};

@@ -8,9 +8,9 @@
 use ruminate_shaders::Row;
 use ruminate_shaders::attention::cache::PAGE;
 
+use super::{Batch, SequenceId};
 use super::member::Member;
 use super::prefix::Shared;
-use super::{Batch, SequenceId};
 use crate::error::Error;
 use crate::generate::StopReason;
 
@@ -29,8 +29,7 @@ impl Batch {
     /// Gives free slots to those who have waited longest.
     pub(super) fn admit(&mut self) -> Result<(), Error> {
         while let Some(mut member) = self.waiting.pop_front() {
-            let Some(slot) =
-                (0..self.members.len()).find(|&slot| self.members[slot].is_none() && self.table.is_free(slot))
+            let Some(slot) = (0..self.members.len()).find(|&slot| self.members[slot].is_none() && self.table.is_free(slot))
             else {
                 self.waiting.push_front(member);
                 return Ok(());

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Continuous, Criterion, Event, Exit, GenerateOptions, KvShare, Lookup, Model, Piece,
-    PrefillExit, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
+    Batch, BatchOptions, Continuous, Criterion, Event, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, PrefillExit,
+    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -42,10 +42,7 @@ impl Said {
                 ensure!(self.reasons.insert(id, reason).is_none(), "{id} has ended twice");
                 let tokens = self.pieces.get(&id).map_or(0, Vec::len);
                 let early = usize::from(reason == StopReason::Cancelled);
-                ensure!(
-                    (tokens..=tokens + early).contains(&(statistics.tokens as usize)),
-                    "{tokens} tokens and {statistics:?}"
-                );
+                ensure!((tokens..=tokens + early).contains(&(statistics.tokens as usize)), "{tokens} tokens and {statistics:?}");
             }
             Event::Failed { error, .. } => self.errors.push(error.to_string()),
             event => anyhow::bail!("{event:?}"),
@@ -402,9 +399,7 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
     batch.cancel(waiting)?;
     batch.cancel(first)?;
     let mut said = Said::all(&mut batch)?;
-    for (id, reason) in
-        [(first, StopReason::Cancelled), (waiting, StopReason::Cancelled), (last, StopReason::MaxTokens)]
-    {
+    for (id, reason) in [(first, StopReason::Cancelled), (waiting, StopReason::Cancelled), (last, StopReason::MaxTokens)] {
         ensure!(said.reasons.get(&id) == Some(&reason), "{:?}", said.reasons);
     }
     ensure!(said.of(waiting).is_empty(), "tokens of a sequence that never began");
@@ -418,10 +413,7 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for sequences in [0, 9] {
-        let message = model
-            .batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() })
-            .err()
-            .map(|error| error.to_string());
+        let message = model.batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() }).err().map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains("sequences")), "{message:?}");
     }
     let mut batch = batch(&model, 2)?;
