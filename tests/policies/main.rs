@@ -6,6 +6,7 @@ mod early_exit;
 mod embedding_errors;
 mod generation;
 mod noise;
+mod rounds;
 mod sampling;
 mod scoring;
 mod speculation;
