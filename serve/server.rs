@@ -131,7 +131,11 @@ impl Server {
         }
         // The engine has ended, so commands have no receiver: what still comes is refused.
         drop(commands);
-        let _ = runtime.block_on(network);
+        match &outcome {
+            // Nobody has been served.
+            Err(Failure::Load(_) | Failure::Start(_)) => network.abort(),
+            _ => drop(runtime.block_on(network)),
+        }
         runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
     }

@@ -8,6 +8,7 @@ mod embedding_errors;
 mod generation;
 mod noise;
 mod polled;
+mod rounds;
 mod sampling;
 mod scoring;
 mod speculation;

@@ -50,8 +50,8 @@ fn figures_count_what_was_done() {
     }
     client.complete("The ball", &json!({ "steps": 0 })).refused(400);
     client.wait_for("ruminate_tokens_total", |tokens| tokens == 15.0);
-    assert_eq!(client.metric("ruminate_steps_total{kind=\"Taken\"}"), 45.0);
-    assert_eq!(client.metric("ruminate_steps_total{kind=\"Saved\"}"), 0.0);
+    assert_eq!(client.metric("ruminate_steps_total{kind=\"taken\"}"), 45.0);
+    assert_eq!(client.metric("ruminate_steps_total{kind=\"saved\"}"), 0.0);
     assert_eq!(client.metric("ruminate_sequences_total"), 3.0);
     assert_eq!(client.metric("ruminate_time_to_first_token_seconds_count"), 3.0);
     assert_eq!(client.metric("ruminate_time_between_tokens_seconds_count"), 12.0);
@@ -65,7 +65,7 @@ fn figures_count_what_was_done() {
     // Rows that leave early take fewer steps.
     let exit = json!({ "criterion": "latent-diff", "threshold": 1.0 });
     client.complete("The ball", &json!({ "steps": 30, "exit": exit, "max_tokens": 5, "ignore_eos": true })).good();
-    client.wait_for("ruminate_steps_total{kind=\"Saved\"}", |saved| saved > 0.0);
+    client.wait_for("ruminate_steps_total{kind=\"saved\"}", |saved| saved > 0.0);
     server.stop().expect("drained");
 }
 
