@@ -125,5 +125,6 @@ fn main() -> ExitCode {
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
     };
+    device::keep_pipelines();
     exit::code(outcome)
 }

@@ -113,6 +113,7 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
         StopReason::MaxTokens => "max_tokens",
         StopReason::ContextFull => "context_full",
         StopReason::Failed => "failed",
+        _ => "unknown",
     }
 }
 

@@ -13,6 +13,7 @@ use crate::tokenizer::Specials;
 
 /// What is continued: text, or token ids as they stand.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Prompt<'a> {
     /// Text, encoded by the model's tokenizer.
     Text(&'a str),
@@ -68,6 +69,7 @@ pub struct Piece {
 
 /// What a bounded step came to.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Progress {
     /// The device is at work.
     Working,
@@ -79,6 +81,7 @@ pub enum Progress {
 
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StopReason {
     /// The model chose one of its end tokens.
     EndToken(u32),
@@ -94,6 +97,7 @@ pub enum StopReason {
 
 /// Figures of a generation.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
