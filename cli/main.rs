@@ -132,5 +132,6 @@ fn main() -> ExitCode {
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
     };
+    device::keep_pipelines();
     exit::code(outcome)
 }

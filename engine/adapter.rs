@@ -10,6 +10,7 @@ use crate::tune::TuningFrom;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Select {
     /// The first of the best kind: discrete, then integrated, then virtual, then CPU.
     #[default]
@@ -32,6 +33,7 @@ pub enum Tier {
 
 /// What kind of device an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// A card with memory of its own.
     Discrete,
@@ -59,6 +61,7 @@ impl Kind {
 
 /// An adapter, as far as a choice or a report needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdapterSummary {
     /// Place in the list of [`adapters`] for the same backends.
     pub index: usize,

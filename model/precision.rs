@@ -13,6 +13,8 @@ use crate::error::Error;
 
 /// Matrices that have something in common: how often they are used, and what follows from their errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Group {
     /// The embedding, which is the head too where they are tied.
     Embedding,
@@ -48,6 +50,7 @@ impl Group {
 
 /// What is asked for: `q8`, or `q4,adapter=bf16,embedding=q8`, or `q8,products=int8`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Precision {
     /// The dtype of every group that is not named; by default as in the files, f32 rounded to bf16.
     pub dtype: Option<Dtype>,

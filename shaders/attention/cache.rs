@@ -91,6 +91,7 @@ const STORE_PLAIN: &str = include_str!("kv_store_plain.wgsl");
 
 /// What a position that has not stored the step in question offers to later rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Lookup {
     /// Nothing: the position is skipped, as the authors' cache "full" silently does.
     Full,
@@ -123,6 +124,7 @@ impl Lookup {
 
 /// Which steps of a position share a slot of the cache: a later step overwrites what an earlier one stored there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum KvShare {
     /// None: each has its own.
     #[default]
