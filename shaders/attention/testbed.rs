@@ -187,11 +187,6 @@ impl Testbed {
         Self { rows, ..bed }
     }
 
-    /// Whether all rows of a sequence at one step see the same steps of a position.
-    pub(super) fn has_one_lookup(&self) -> bool {
-        self.cache.lookup != Lookup::AlwaysLast
-    }
-
     /// The same with its cache in bf16.
     pub(super) fn in_bf16(mut self) -> Self {
         self.cache.dtype = Dtype::Bf16;

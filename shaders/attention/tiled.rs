@@ -220,8 +220,8 @@ fn cases() -> Vec<Case> {
         let in_bf16 = bed.clone().in_bf16();
         [(name, bed.clone()), (name, in_bf16), (name, bed.quantised())]
     });
-    // Shapes without runs, too: of those it does nothing.
-    let beds = beds.chain(testbed::shapes().into_iter().filter(|(_, bed)| bed.has_one_lookup()));
+    // A shape without runs, too: it is left alone.
+    let beds = beds.chain(testbed::shapes().into_iter().filter(|(name, _)| *name == "mixed rows"));
     beds.zip((0..TILES.len() as u8).cycle()).map(|((name, bed), option)| case(&bed, name, option)).collect()
 }
 
