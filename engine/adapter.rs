@@ -237,6 +237,7 @@ pub(crate) fn caps(
     let known = info.subgroup_max_size == size && size.is_power_of_two() && LANES.contains(&size);
     let lanes = (subgroups && textures && known).then_some(size);
     Caps {
+        software: info.device_type == wgpu::DeviceType::Cpu,
         subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),

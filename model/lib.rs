@@ -157,7 +157,7 @@ pub use ruminate_engine::{
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};
-pub use ruminate_shaders::matmul::Arithmetic;
+pub use ruminate_shaders::matmul::{Arithmetic, ManyRows};
 pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};

@@ -50,6 +50,20 @@ pub(super) const KV_READ: Axis = Axis {
     ],
 };
 
+/// For kernels that read by chunks of eight. The same bindings, so that launches of both can take the other's place.
+pub(super) const KV_TILES: Axis = Axis {
+    name: "kv",
+    options: &[
+        Part::new("kv_f32", include_str!("kv_read_f32.wgsl")).using(&[TILE_PLAIN]).with(KV_READ.options[0].bindings),
+        Part::new("kv_bf16", include_str!("kv_read_bf16.wgsl")).using(&[TILE_PLAIN]).with(KV_READ.options[1].bindings),
+        Part::new("kv_q8", include_str!("kv_read_q8.wgsl"))
+            .using(&[PLACES, include_str!("tile_q8.wgsl"), BLOCKS])
+            .with(KV_READ.options[2].bindings),
+    ],
+};
+
+const TILE_PLAIN: &str = include_str!("tile_plain.wgsl");
+
 /// For kernels that read and write.
 pub(super) const KV_BOTH: Axis = Axis {
     name: "kv",
