@@ -26,25 +26,28 @@ const DEMO: &str = "note: this is the embedded demo, which solves three kinds of
 /// Tensors to name in a note, at most.
 const NAMED: usize = 8;
 
-/// The flag that says which model.
+/// The flag that chooses a model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
-    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, a short name such as huginn-0125, or
-    /// synthetic:SHAPE for random weights (synthetic:huginn-0125, synthetic:ouro-1.4b, synthetic:n_embd=768,heads=8); without it, or as demo, the embedded demo
-    #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
+    /// Model: a short name, owner/name, a folder, or synthetic:SHAPE [default: the demo]
+    ///
+    /// A short name such as ouro-1.4b (`ruminate pull --list`), or owner/name[@revision], is looked up in the Hugging Face cache. A folder holds a
+    /// checkpoint in the Hugging Face layout. synthetic:SHAPE makes random weights: synthetic:huginn-0125, or synthetic:n_embd=768,heads=8. Without
+    /// this flag, or with `demo`, the embedded demo runs.
+    #[arg(short, long, value_name = "MODEL", help_heading = "Common", display_order = 1)]
     model: Option<Which>,
 }
 
-/// Flags that say which model, and how it is held.
+/// Flags that choose a model and the dtype of its weights.
 #[derive(Args, Clone)]
 pub(crate) struct ModelOptions {
     #[command(flatten)]
     pub(crate) argument: ModelArgument,
-    /// How weights are held on the device [default: as in the file, f32 rounded to bf16]
-    #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("How weights are held on the device [default: as in the file, f32 rounded to bf16]: {DTYPES}"), help_heading = "Device")]
+    /// Dtype of the weights: f32, f16, bf16, q8, q4 or q4_1 [default: as in the file]
+    #[arg(long, value_name = "DTYPE", long_help = format!("Dtype of the weights on the device [default: as in the file, F32 rounded to bf16]: {DTYPES}"), help_heading = "Common", display_order = 8)]
     dtype: Option<Precision>,
     /// Load even if memory seems too small
-    #[arg(long, help_heading = "Device")]
+    #[arg(long, help_heading = "Device", hide_short_help = true)]
     overcommit: bool,
 }
 

@@ -1,10 +1,12 @@
 //! The command as a user calls it.
 
 mod bench;
+mod book;
 mod call;
 mod chat;
 mod chat_terminal;
 mod demo;
+mod help;
 mod messages;
 mod names;
 mod pages;

@@ -248,7 +248,10 @@ fn digits(value: f64) -> String {
 /// Tokens per second that reading the weights allows at the default steps, in bf16 and in q4. Models of one shape share a row.
 fn rates<'a>(cards: impl Iterator<Item = &'a Card> + Clone) -> Result<String> {
     let heads: String = cards.clone().map(|card| format!(" {}: {} GB/s |", card.name, card.bandwidth)).collect();
-    let mut table = format!("| model | parameters | steps | memory |{heads}\n|---|--:|--:|--:|{}\n", "--:|".repeat(cards.clone().count()));
+    let mut table = format!(
+        "| model | parameters | steps | memory |{heads}\n|---|--:|--:|--:|{}\n",
+        "--:|".repeat(cards.clone().count())
+    );
     let mut shapes: Vec<(Synthetic, Vec<&str>)> = Vec::new();
     for model in published() {
         let made = Synthetic::parse(model.name)?;
