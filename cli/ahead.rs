@@ -1,6 +1,6 @@
 //! Flags that say how far ahead of what is known is computed.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ruminate::{Diffusion, Freezing, KvShare, NoiseMix, Pipeline, Speculate};
 
 /// Ways to need fewer passes over the weights for the same text.
@@ -28,6 +28,15 @@ pub(crate) struct AheadOptions {
     pub(crate) pipeline: Option<Option<u32>>,
     #[command(flatten)]
     pub(crate) diffusion: DiffusionOptions,
+}
+
+/// Decay of the noise that diffusion forcing mixes in.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NoiseSchedule {
+    /// As 1/(steps + 1)
+    Decaying,
+    /// The same fraction in every round
+    Constant,
 }
 
 /// Diffusion forcing.
@@ -64,6 +73,19 @@ pub(crate) struct DiffusionOptions {
         hide_short_help = true
     )]
     pub(crate) noise_mix: NoiseMix,
+    /// Diffusion: decay of --noise-mix: decaying or constant
+    ///
+    /// decaying divides the fraction by one more than the steps that the position has had.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        requires = "diffusion",
+        help_heading = "Diffusion forcing",
+        hide_short_help = true,
+        hide_possible_values = true
+    )]
+    noise_schedule: Option<NoiseSchedule>,
     /// Diffusion: when a token is frozen: latent-diff, token-stability, fixed, …
     ///
     /// latent-diff, latent-acceleration-1 and latent-acceleration-2 take a threshold: latent-diff=0.03. Tokens are frozen up to the first that has
@@ -77,6 +99,9 @@ pub(crate) struct DiffusionOptions {
         hide_short_help = true
     )]
     pub(crate) freeze: Freezing,
+    /// Diffusion: freeze tokens as the authors' code does, like `,authors`
+    #[arg(long, requires = "diffusion", help_heading = "Diffusion forcing", hide_short_help = true)]
+    freeze_authors: bool,
     /// Diffusion: make the prompt part of the first wavefront
     ///
     /// The wavefront must have room for it (--wavefront).
@@ -92,8 +117,11 @@ impl DiffusionOptions {
             inner_steps: self.inner_steps,
             wavefront: self.wavefront,
             ema: self.ema,
-            noise_mix: self.noise_mix,
-            freeze: self.freeze,
+            noise_mix: NoiseMix {
+                dampened: self.noise_schedule.map_or(self.noise_mix.dampened, |it| it == NoiseSchedule::Decaying),
+                ..self.noise_mix
+            },
+            freeze: Freezing { authors: self.freeze.authors || self.freeze_authors, ..self.freeze },
             full_prefill: !self.no_full_prefill,
             ..Diffusion::default()
         })

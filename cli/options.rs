@@ -40,6 +40,9 @@ pub(crate) struct GenerationOptions {
     /// normed afterwards, except with `,raw`: fixed=0.05,raw.
     #[arg(long, value_name = "KIND=SCALE", help_heading = "Depth", hide_short_help = true)]
     pub(crate) noise: Option<Noise>,
+    /// Do not norm states after the noise, like `,raw`
+    #[arg(long, requires = "noise", help_heading = "Depth", hide_short_help = true)]
+    noise_raw: bool,
     #[command(flatten)]
     pub(crate) ahead: AheadOptions,
     /// Give the same logits, to the bit, alone and in company
@@ -50,8 +53,8 @@ pub(crate) struct GenerationOptions {
 
     /// Tokens to generate at most [default: until the model ends]
     ///
-    /// Without it, generation ends with the model's end token, or when the context is full.
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Common", display_order = 4)]
+    /// Without it, or with -1, generation ends with the model's end token, or when the context is full.
+    #[arg(short = 'n', long, value_name = "N", value_parser = limit, help_heading = "Common", display_order = 4)]
     pub(crate) max_tokens: Option<u32>,
     /// Positions of the context [default: the model's, up to 4096]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Common", display_order = 7)]
@@ -81,6 +84,11 @@ pub(crate) struct ExitOptions {
     /// learned. gate,posthoc computes all steps and chooses the state afterwards, as the authors do.
     #[arg(long, value_name = "CRITERION", value_parser = criteria(), help_heading = "Common", display_order = 3, hide_possible_values = true)]
     pub(crate) exit: Option<Exit>,
+    /// With --exit gate: compute all steps, and choose the state afterwards
+    ///
+    /// This is what the authors' code does. It saves nothing and is there for comparison, like --exit gate,posthoc.
+    #[arg(long, requires = "exit", help_heading = "Depth", hide_short_help = true)]
+    exit_posthoc: bool,
     /// Threshold of --exit [default: the authors', such as 0.03 for latent-diff]
     ///
     /// A token exits when the value is below this. Defaults: latent-diff 0.03, cosine 0.001, kl 0.001, minp-kl 0.00001, entropy-diff 0.001. For
@@ -116,6 +124,7 @@ impl ExitOptions {
             min_steps: self.min_steps,
             every: self.exit_every,
             prefill: if self.no_exit_in_prefill { PrefillExit::Never } else { usual.prefill },
+            posthoc: usual.posthoc || self.exit_posthoc,
             ..usual
         })
     }
@@ -139,13 +148,22 @@ fn criteria() -> impl TypedValueParser<Value = Exit> {
 /// The exit gate with the authors' semantics.
 const POSTHOC: &str = "gate,posthoc";
 
-/// What `--continuous` may say.
+/// Parser of `--continuous`.
 fn continuous() -> impl TypedValueParser<Value = Continuous> {
     PossibleValuesParser::new(["raw", "normed"])
         .map(|name| if name == "normed" { Continuous::Normed } else { Continuous::Raw })
 }
 
-/// What `--kv-share` may say.
+/// Parser of `--max-tokens`: as in llama.cpp, -1 means no limit.
+fn limit(text: &str) -> std::result::Result<u32, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(u32::MAX),
+        Ok(number @ 1..) => u32::try_from(number).map_err(|_| format!("at most {}", u32::MAX)),
+        _ => Err("expected a number of at least 1, or -1 for no limit".to_owned()),
+    }
+}
+
+/// Parser of `--kv-share`.
 fn share(text: &str) -> std::result::Result<KvShare, String> {
     match text.parse() {
         _ if text == "anchor" => Ok(KvShare::Anchor),
@@ -200,20 +218,19 @@ impl CacheOptions {
     }
 }
 
-/// What `--kv-dtype` may say.
+/// Parser of `--kv-dtype`.
 pub(crate) fn kv_dtypes() -> impl TypedValueParser<Value = Dtype> {
     let named = |name: &String| KV_DTYPES.into_iter().find(|dtype| dtype.name() == name).unwrap_or(Dtype::Bf16);
     PossibleValuesParser::new(KV_DTYPES.map(Dtype::name)).map(move |name| named(&name))
 }
 
-/// What `--dtype` may say, for help texts.
+/// Values of `--dtype`, for help texts.
 pub(crate) const DTYPES: &str = "\
 f32, f16 or bf16; or q8 (8.5 bits per weight), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common scale.
 
 Groups of matrices may have a dtype of their own: q4,adapter=bf16,embedding=q8. The groups are embedding (and the head, where it is the embedding), head, adapter, prelude, core and coda.
 
-The arithmetic mode is given here as well: products=f32 (the default); products=int8 rounds rows too and multiplies whole numbers, with weights in q8 or q4; products=f16 computes prompts in f16; \
-products=cooperative (experimental) computes prompts with the GPU's matrix units. The last three are meant for GPUs, and slow on software drivers.";
+The arithmetic mode may be given here as well as by --arithmetic: q8,products=int8.";
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
@@ -273,7 +290,7 @@ impl GenerationOptions {
             steps: self.steps,
             exit: self.exit.exit(),
             continuous: self.continuous,
-            noise: self.noise,
+            noise: self.noise.map(|noise| Noise { renorm: noise.renorm && !self.noise_raw, ..noise }),
             speculate: self.ahead.speculate(),
             pipeline: self.ahead.pipeline(),
             diffusion: self.ahead.diffusion.diffusion(),

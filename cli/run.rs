@@ -50,7 +50,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output", hide_short_help = true)]
     pub(crate) logprobs: Option<u32>,
     /// Print the executor's counters afterwards
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, visible_alias = "verbose", help_heading = "Output")]
     pub(crate) stats: bool,
     /// Time each kernel of one more token afterwards
     #[arg(long, help_heading = "Output", hide_short_help = true)]

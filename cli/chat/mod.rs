@@ -55,7 +55,7 @@ pub(crate) struct Chat {
     device: DeviceOptions,
 
     /// Print figures after each answer
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, visible_alias = "verbose", help_heading = "Output")]
     stats: bool,
     /// Print nothing but answers and errors
     #[arg(short, long, conflicts_with = "stats", help_heading = "Output")]
@@ -154,8 +154,18 @@ impl Running<'_> {
                 let answer = self.conversation.regenerate(self.interrupt)?;
                 self.comment(&answer);
             }
-            Command::Steps(Some(steps)) => self.conversation.set_steps(steps)?,
-            Command::Steps(None) => self.note(&format!("{} per token", counted(self.conversation.steps(), "step"))),
+            Command::Steps(steps) => {
+                if let Some(steps) = steps {
+                    self.conversation.set_steps(steps)?;
+                }
+                self.note(&format!("{} per token", counted(self.conversation.steps(), "step")));
+            }
+            Command::Temperature(temperature) => {
+                if let Some(temperature) = temperature {
+                    self.conversation.set_temperature(temperature);
+                }
+                self.note(&format!("temperature {}", self.conversation.temperature()));
+            }
             Command::System(text) => {
                 self.conversation.set_system(text.as_deref());
                 self.note(if text.is_some() { "system prompt set" } else { "no system prompt" });

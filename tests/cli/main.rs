@@ -6,6 +6,7 @@ mod call;
 mod chat;
 mod chat_terminal;
 mod demo;
+mod flags;
 mod help;
 mod messages;
 mod names;
