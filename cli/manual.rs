@@ -51,10 +51,9 @@ fn man_pages(command: &Command, folder: &Path) -> Result<()> {
 
 /// The page of Markdown: a section per verb, a table per group of flags.
 fn markdown(command: &Command) -> Result<String> {
-    let mut page = format!(
-        "# Commands and flags\n\nMade by `ruminate manual --markdown`. `ruminate manual --man DIR` writes the same as man pages, and `ruminate completions SHELL` prints \
-         completions.\n\n| verb | does |\n|---|---|\n"
-    );
+    let mut page = "# Commands and flags\n\nMade by `ruminate manual --markdown`. `ruminate manual --man DIR` writes the same as man pages, and \
+                    `ruminate completions SHELL` prints completions.\n\n| verb | does |\n|---|---|\n"
+        .to_owned();
     for verb in command.get_subcommands() {
         let name = verb.get_name();
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();

@@ -18,8 +18,8 @@ mod book {
     struct Readme;
     #[doc = include_str!("../../docs/depth.md")]
     struct Depth;
-    #[doc = include_str!("../../docs/embedding.md")]
-    struct Embedding;
+    #[doc = include_str!("../../docs/library.md")]
+    struct Library;
     #[doc = include_str!("../../docs/research.md")]
     struct Research;
     #[doc = include_str!("../../model/README.md")]
