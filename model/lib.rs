@@ -49,7 +49,6 @@
 
 mod ahead;
 mod arch;
-mod batch;
 pub mod bench;
 mod chat;
 mod checkpoint;
@@ -79,6 +78,7 @@ mod quantize;
 mod rules;
 mod run;
 mod sampling;
+mod schedule;
 pub mod score;
 mod session;
 mod snapshot;
@@ -101,7 +101,7 @@ pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
 };
-pub use batch::{Batch, BatchOptions, SequenceId};
+pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
 

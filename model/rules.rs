@@ -92,9 +92,6 @@ impl Rules {
 
 /// Tokens that options allow behind so many of them; none if there is no limit.
 pub(crate) fn most_tokens(options: &GenerateOptions, behind: u32) -> Result<Option<u32>, Error> {
-    if options.max_tokens == Some(0) {
-        return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
-    }
     let Some(length) = options.max_length else { return Ok(options.max_tokens) };
     let left = length.checked_sub(behind).filter(|&left| left > 0).ok_or_else(|| Error::Option {
         name: "max_length",

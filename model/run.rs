@@ -85,8 +85,13 @@ impl Run {
         let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
         let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
         let steps = options.steps.unwrap_or(model.spec().steps.default);
-        let prompt = match prompt {
-            Prompt::Tokens(tokens) => tokens.to_vec(),
+        let speech = Speech::new(model, options)?;
+        // A token that ended a generation was seen by nobody.
+        let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !speech.end_tokens().contains(token);
+        let mut tokens: Vec<u32> = held.next.filter(seen).into_iter().collect();
+        match prompt {
+            Prompt::Continue => {}
+            Prompt::Tokens(new) => tokens.extend(new),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = match held.position {
@@ -94,15 +99,17 @@ impl Run {
                     0 => Specials::None,
                     _ => Specials::Continue,
                 };
-                encode_prompt(model, text, (specials, session.context()), options)?
+                tokens.extend(encode_prompt(model, text, (specials, session.context()), options)?);
             }
-        };
-        let speech = Speech::new(model, options)?;
+        }
+        let prompt = tokens;
         let behind = held.position + prompt.len() as u32;
         let limit = most_tokens(options, behind)?;
         let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
-        let lead = Lead::of(options, (steps, session.model().spec()), session.options())?;
+        // Where nothing is generated, nothing is computed ahead either.
+        let silent = limit == Some(0);
+        let lead = Lead::of(options, (steps, session.model().spec()), session.options())?.filter(|_| !silent);
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
         if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
@@ -114,7 +121,7 @@ impl Run {
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
         let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
-        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given };
+        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given, silent };
         let brings = policy.begins_with_the_prompt();
         let (origin, count) = (held.position, prompt.len() as u32);
         let room = room(session, origin, &prompt, &policy)?;
@@ -130,7 +137,7 @@ impl Run {
             prompt,
             rows_of_prompt: session.most_rows(),
             fed: if brings { 0 } else { prompt_tokens },
-            left: wanted.min(room) - u32::from(brings),
+            left: wanted.min(room).saturating_sub(u32::from(brings)),
             in_round: 0,
             without: 0,
             wave: Reach {
@@ -198,6 +205,7 @@ impl Run {
         loop {
             self.submit_ahead(session)?;
             if self.arrived.is_empty() && self.pending.is_empty() {
+                self.silence();
                 return Ok(None);
             }
             if let Some(piece) = self.take()? {
@@ -266,7 +274,14 @@ impl Run {
                 progress = self.said()?;
             }
         }
-        Ok(progress)
+        Ok(self.silence().map_or(progress, Progress::Done))
+    }
+
+    /// Ends a generation of no tokens, once its prompt is computed.
+    fn silence(&mut self) -> Option<StopReason> {
+        let over = self.policy.silent && self.prompted;
+        self.finished = self.finished.or(over.then_some(StopReason::MaxTokens));
+        self.finished.filter(|_| over)
     }
 
     fn said(&mut self) -> Result<Progress, Error> {
@@ -324,6 +339,7 @@ impl Run {
     /// Submits the rest of the pass under way.
     fn submit(&mut self) -> Result<(), Error> {
         let Some(execution) = self.under_way.take() else { return Ok(()) };
+        self.prompted |= self.policy.silent && self.fed == self.prompt.len();
         if let Some(ticket) = execution.finish()? {
             self.prompted = true;
             self.pending.push_back(ticket);
