@@ -17,20 +17,31 @@ const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` b
 /// Flags that choose a device.
 #[derive(Args)]
 pub(crate) struct DeviceOptions {
-    /// Device to run on, by name or by the index that `ruminate devices` prints [default: the best one]
-    #[arg(long, value_name = "NAME|INDEX", conflicts_with = "cpu", help_heading = "Device")]
+    /// Device, by name or by its index in `ruminate devices` [default: the best one]
+    #[arg(long, value_name = "NAME|INDEX", conflicts_with = "cpu", help_heading = "Common", display_order = 9)]
     gpu: Option<String>,
-    /// Graphics interface to use [default: any]
-    #[arg(long, value_enum, conflicts_with = "cpu", help_heading = "Device")]
+    /// Graphics interface: vulkan, metal or dx12 [default: any]
+    #[arg(
+        long,
+        value_enum,
+        conflicts_with = "cpu",
+        help_heading = "Device",
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
     backend: Option<Backend>,
-    /// Run on the CPU without any driver: the exact reference for every kernel, meant for small models
+    /// Run on the CPU reference, without a driver: exact, and slow
     #[arg(long, help_heading = "Device")]
     cpu: bool,
-    /// Kernels preferred on this device, as `ruminate tune --output FILE` wrote them [default: the device's own, in the user's cache]
-    #[arg(long, value_name = "FILE", conflicts_with = "cpu", help_heading = "Device")]
+    /// Use the choices of kernels in FILE
+    ///
+    /// `ruminate tune --output FILE` writes such a file. By default the device's own choices in the user's cache are used.
+    #[arg(long, value_name = "FILE", conflicts_with = "cpu", help_heading = "Device", hide_short_help = true)]
     tuning: Option<PathBuf>,
-    /// Ignore what was tuned: the same kernels as on a device that never was
-    #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device")]
+    /// Ignore tuned choices of kernels
+    ///
+    /// The same kernels run as on a device that was never tuned.
+    #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device", hide_short_help = true)]
     no_tune: bool,
 }
 

@@ -115,6 +115,16 @@ impl Conversation {
         Ok(())
     }
 
+    /// Temperature of sampling; 0 is greedy.
+    pub(super) fn temperature(&self) -> f32 {
+        self.settings.generate.sampling.temperature
+    }
+
+    /// Samples at this temperature from now on.
+    pub(super) fn set_temperature(&mut self, temperature: f32) {
+        self.settings.generate.sampling.temperature = temperature;
+    }
+
     /// Sets the system prompt.
     pub(super) fn set_system(&mut self, text: Option<&str>) {
         self.settings.system = text.map(str::to_owned);

@@ -42,7 +42,8 @@ pub static ATTENTION: Kernel = Kernel {
 };
 
 /// What is written: a part of several, or what [`combine`](super::combine()) would make of the only one.
-pub(super) const OUT: Axis = Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
+pub(super) const OUT: Axis =
+    Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
 
 /// The first of them.
 pub(super) const PARTS: Part = Part::new("parts", include_str!("out_parts.wgsl"));
@@ -238,7 +239,8 @@ impl Attention {
 pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) -> u32 {
     match cache.place {
         Place::Buffer => {
-            let tile = preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
+            let tile =
+                preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
             let of_rows = (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE));
             tile.map_or(of_rows, |tile| tile.splits(cache))
         }
