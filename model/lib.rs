@@ -162,6 +162,7 @@ pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
+pub use schedule::policy::{Combination, excluded_combinations};
 pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use session::{MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;

@@ -21,6 +21,7 @@ use crate::options::{GenerateOptions, State, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
+use crate::schedule::policy::{self, Asked};
 use crate::session::{Held, Session, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
@@ -79,6 +80,7 @@ impl Run {
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
         options.check_start(session.model().spec())?;
+        policy::check(Asked { options, session: session.options(), batch: false })?;
         session.model().device().check()?;
         let start = Instant::now();
         let held = session.held();
@@ -110,12 +112,9 @@ impl Run {
         let depth = Depth { steps, exit: options.exit };
         // Where nothing is generated, nothing is computed ahead either.
         let silent = limit == Some(0);
-        let lead = Lead::of(options, (steps, session.model().spec()), session.options())?.filter(|_| !silent);
+        let lead = Lead::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
-        if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
-            return Err(Rules::before_they_are_known(one));
-        }
         let next = held.next;
         // Positions of a wave go on from states of their own.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());

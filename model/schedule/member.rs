@@ -8,6 +8,7 @@ use ruminate_shaders::batch::Came;
 use ruminate_shaders::exit::{Continuous, Terms};
 use ruminate_shaders::recur::NoiseRule;
 
+use super::policy::{self, Asked};
 use super::prefix::{Computed, Shared};
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
@@ -81,10 +82,7 @@ impl Member {
     ) -> Result<Self, Error> {
         let spec = model.spec();
         let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
-        if alone.is_some() && options.prompt_logprobs {
-            let why = "every token of such a prompt is read out in passes that are shared";
-            return Err(Error::Together { one: "prompt_logprobs", other: "what has passes of its own", why });
-        }
+        policy::check(Asked { options, session: &session, batch: true })?;
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
@@ -100,11 +98,8 @@ impl Member {
         check_tokens(spec, &prompt, 0, context)?;
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
-        if Lead::of(options, (steps, spec), &session)?.is_some()
-            && let Some(one) = Rules::named(options)
-        {
-            return Err(Rules::before_they_are_known(one));
-        }
+        // Its values, of which nothing is needed before it begins.
+        Lead::of(options, (steps, spec))?;
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
@@ -272,7 +267,7 @@ impl Member {
 }
 
 /// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.
-fn shares_passes(options: &GenerateOptions) -> bool {
+pub(super) fn shares_passes(options: &GenerateOptions) -> bool {
     let apart = |exit: Exit| match exit.prefill {
         PrefillExit::Each => !exit.criterion.reads_out(),
         PrefillExit::Together | PrefillExit::Posthoc => false,

@@ -16,6 +16,7 @@ mod admission;
 mod guest;
 mod member;
 mod pace;
+pub(crate) mod policy;
 mod prefix;
 mod round;
 mod scoring;
