@@ -81,7 +81,7 @@ pub(super) fn whole(params: &AttentionParams, cache: &CacheShape, shares: Shares
     let mut partial = vec![0.0; partial_bytes(params.rows, params.heads, 1, params.chunks) as usize / 4];
     parts(params, cache, shares, bound, &mut partial);
     let taken = |(place, row): (usize, &Row)| if shares(place, row).is_some() { *row } else { Row::RESTING };
-    let table: Vec<Row> = bound.rows.iter().enumerate().map(taken).collect();
+    let table: Vec<Row> = bound.rows.iter().take(params.rows as usize).enumerate().map(taken).collect();
     let combine = combine(params.rows, params.heads, (params.head_dim, params.chunks), 1);
     let slots = vec![
         Slot::Read(bytemuck::cast_slice(&table)),
