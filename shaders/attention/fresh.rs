@@ -3,8 +3,8 @@
 //! launches.
 
 use super::cache::{CACHE, KV_BOTH};
-use super::rotary_kv::{RotaryKv, TURNED, rotary_kv};
 use super::reference::Bound;
+use super::rotary_kv::{RotaryKv, TURNED, rotary_kv};
 use super::split::{Attention, AttentionParams, PARTS, SCORES, attend, attention};
 use super::{ROTARY_KV, testbed};
 use crate::weight::EIGHT;

@@ -77,13 +77,7 @@ pub(super) fn parts(
 }
 
 /// Attended values `[rows, heads·head_dim]` of launches that see all keys in one part: what [`combine`](super::combine()) makes of it.
-pub(super) fn whole(
-    params: &AttentionParams,
-    cache: &CacheShape,
-    shares: Shares<'_>,
-    bound: Bound<'_>,
-    y: &mut [f32],
-) {
+pub(super) fn whole(params: &AttentionParams, cache: &CacheShape, shares: Shares<'_>, bound: Bound<'_>, y: &mut [f32]) {
     let mut partial = vec![0.0; partial_bytes(params.rows, params.heads, 1, params.chunks) as usize / 4];
     parts(params, cache, shares, bound, &mut partial);
     let taken = |(place, row): (usize, &Row)| if shares(place, row).is_some() { *row } else { Row::RESTING };

@@ -3,7 +3,7 @@
 
 use super::cache::{CACHE, CacheShape, KV_READ, PAGE};
 use super::reference::{self, Bound};
-use super::tiled::{preferred_tile, run_at};
+use super::tiled::{preferred_tile, rest_cases, run_at};
 use super::{ATTENTION_LANES, MAX_HEAD_DIM, testbed};
 use crate::shared::params;
 use crate::weight::{Dtype, EIGHT, TEST_LANES};
@@ -42,7 +42,8 @@ pub static ATTENTION: Kernel = Kernel {
 };
 
 /// What is written: a part of several, or what [`combine`](super::combine()) would make of the only one.
-pub(super) const OUT: Axis = Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
+pub(super) const OUT: Axis =
+    Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
 
 /// The first of them.
 pub(super) const PARTS: Part = Part::new("parts", include_str!("out_parts.wgsl"));
@@ -238,7 +239,8 @@ impl Attention {
 pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) -> u32 {
     match cache.place {
         Place::Buffer => {
-            let tile = preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
+            let tile =
+                preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
             let of_rows = (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE));
             tile.map_or(of_rows, |tile| tile.splits(cache))
         }
@@ -264,7 +266,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
+    let all = testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default()));
+    all.chain(rest_cases()).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {

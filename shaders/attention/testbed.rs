@@ -118,7 +118,8 @@ pub(super) fn runs() -> Vec<(&'static str, Testbed)> {
     resting.iter_mut().step_by(3).for_each(|row| row.live = 0);
     // A tile that mostly rests.
     resting[70..128].iter_mut().for_each(|row| row.live = 0);
-    let others: Vec<Row> = run(0, 0..70, 1).chain(run(2, 30..100, 4)).chain(run(1, 5..9, 4)).chain(run(1, 9..40, 5)).collect();
+    let others: Vec<Row> =
+        run(0, 0..70, 1).chain(run(2, 30..100, 4)).chain(run(1, 5..9, 4)).chain(run(1, 9..40, 5)).collect();
     let mut skipping = bed(3, 1, 24, 200, run(2, 60..190, 3).collect(), 1);
     skipping.cache.lookup = Lookup::Full;
     let mut outside = bed(2, 2, 128, 150, run(0, 7..120, 0).collect(), 1);
@@ -164,7 +165,13 @@ impl Testbed {
                 page_count: 3 * context.div_ceil(PAGE),
             };
             let table = (context - rows..context).map(|position| Row { step: 1, ..Row::new(0, position, 0) });
-            Self { cache, heads, rows: table.collect(), splits: preferred_splits(&work.caps, &cache, rows, heads), seed: 6 }
+            Self {
+                cache,
+                heads,
+                rows: table.collect(),
+                splits: preferred_splits(&work.caps, &cache, rows, heads),
+                seed: 6,
+            }
         };
         vec![bed(true, Dtype::Bf16), bed(false, Dtype::Bf16), bed(true, Dtype::Q8)]
     }

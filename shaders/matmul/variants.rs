@@ -48,7 +48,9 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
 fn cooperative_variants(caps: &Caps, matrices: Matrices) -> Vec<Matrices> {
     let (least, largest) = caps.subgroups.expect("matrices are subgroups'");
     let fewer = (matrices.lanes / largest * least).max(largest);
-    let all = [matrices.lanes, fewer].into_iter().flat_map(|lanes| [2, 1].map(|buffers| Matrices { lanes, buffers, ..matrices }));
+    let all = [matrices.lanes, fewer]
+        .into_iter()
+        .flat_map(|lanes| [2, 1].map(|buffers| Matrices { lanes, buffers, ..matrices }));
     all.filter(|matrices| matrices.fits(caps)).collect()
 }
 

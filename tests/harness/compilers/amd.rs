@@ -291,11 +291,7 @@ impl NullGpu {
 
     /// # Safety
     /// Both handles must be valid, and the module must fit the layout.
-    unsafe fn pipeline(
-        &self,
-        layout: vk::PipelineLayout,
-        module: vk::ShaderModule,
-    ) -> Result<(Statistics, String)> {
+    unsafe fn pipeline(&self, layout: vk::PipelineLayout, module: vk::ShaderModule) -> Result<(Statistics, String)> {
         let entry = std::ffi::CString::new(ENTRY)?;
         // wgpu sets the flag on devices with subgroup operations, whether the shader has some or not.
         let stage = vk::PipelineShaderStageCreateInfo::default()
