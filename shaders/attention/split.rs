@@ -3,7 +3,7 @@
 
 use super::cache::{CACHE, CacheShape, KV_READ, PAGE};
 use super::reference::{self, Bound};
-use super::tiled::{preferred_tile, run_at};
+use super::tiled::{preferred_tile, rest_cases, run_at};
 use super::{ATTENTION_LANES, MAX_HEAD_DIM, testbed};
 use crate::shared::params;
 use crate::weight::{Dtype, EIGHT, TEST_LANES};
@@ -266,7 +266,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
+    let all = testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default()));
+    all.chain(rest_cases()).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {

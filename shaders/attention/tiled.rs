@@ -225,6 +225,16 @@ fn cases() -> Vec<Case> {
     beds.zip((0..TILES.len() as u8).cycle()).map(|((name, bed), option)| case(&bed, name, option)).collect()
 }
 
+/// Cases of [`beside`]: runs are left alone.
+pub(super) fn rest_cases() -> Vec<Case> {
+    let rest = |(name, bed): (&str, Testbed)| {
+        bed.case_of(&format!("{name}, the rest"), &Caps::default(), |caps, shape| {
+            beside(caps, shape, &attention_tiled(&shape, Tile::of(&shape, 1))).expect("tiles have a launch beside them")
+        })
+    };
+    testbed::runs().into_iter().take(3).map(rest).collect()
+}
+
 fn at(work: &Workload) -> Vec<Case> {
     trials(work).into_iter().flat_map(|trial| trial.cases().collect::<Vec<_>>()).filter(is_tiled).collect()
 }
@@ -242,11 +252,76 @@ fn random(seed: u64) -> Case {
 pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
     let mut all: Vec<Trial> = Vec::new();
     for bed in Testbed::at(work) {
-        let case = bed.attention_case("model", &work.caps);
         let variants = bed.variants(&work.caps);
+        let case = bed.case_of("model", &work.caps, |_, _| variants.launches[0].clone());
         if variants.launches.len() > 1 && all.iter().all(|trial| trial.variants.class != variants.class) {
             all.push(Trial { variants, case });
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+
+    fn shape(rows: u32, heads: u32, kv_heads: u32) -> Attention {
+        let cache = CacheShape {
+            kv_heads,
+            head_dim: 128,
+            dtype: Dtype::Bf16,
+            place: Place::Buffer,
+            sequences: 1,
+            context: 2048,
+            steps: 4,
+            slots: 5,
+            lookup: Lookup::Latest,
+            recurrent: true,
+            page_base: 0,
+            page_count: 320,
+        };
+        Attention { rows, heads, cache, splits: 1, segment: 0, segments: 1 }
+    }
+
+    /// Bytes of keys and values that a launch of [`attention_variants`] reads, by its cost.
+    fn keys(shape: &Attention, launch: &Launch) -> u64 {
+        launch.cost.bytes - shape.cost(0).bytes
+    }
+
+    #[test]
+    fn bytes_of_keys_fall_by_the_queries_of_a_tile() {
+        for (heads, kv_heads) in [(16, 16), (16, 4), (64, 1)] {
+            let shape = shape(2048, heads, kv_heads);
+            let alone = keys(&shape, &attention(&Caps::WEBGPU, shape));
+            for (option, queries) in (0..).zip(TILES) {
+                let tiled = keys(&shape, &attention_tiled(&shape, Tile::of(&shape, option)));
+                assert_eq!(alone / tiled, u64::from(queries), "{heads}/{kv_heads} heads, tiles of {queries}");
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_are_the_default_for_many_rows_but_on_software_drivers() {
+        let first = |caps: &Caps, rows| attention_variants(caps, shape(rows, 16, 16)).launches[0].kernel.name;
+        assert_eq!(first(&Caps::WEBGPU, 512), ATTENTION_TILED.name);
+        assert_eq!(first(&Caps::WEBGPU, 8), ATTENTION.name);
+        assert_eq!(first(&Caps { software: true, ..Caps::WEBGPU }, 512), ATTENTION.name);
+        assert_eq!(first(&Caps { max_workgroup_memory: 4 << 10, ..Caps::WEBGPU }, 512), ATTENTION.name);
+        // Rows of the invariant mode never depend on their neighbors.
+        assert_eq!(attention_variants(&Caps::WEBGPU, shape(8, 16, 16)).launches.len(), 1);
+        let last = Attention {
+            cache: CacheShape { lookup: Lookup::AlwaysLast, ..shape(64, 16, 16).cache },
+            ..shape(64, 16, 16)
+        };
+        assert_eq!(attention_variants(&Caps::WEBGPU, last).launches.len(), 1);
+    }
+
+    #[test]
+    fn few_tiles_split_their_keys() {
+        let splits =
+            |rows| preferred_tile(&Caps::WEBGPU, &shape(rows, 4, 4)).map(|tile| tile.splits(&shape(rows, 4, 4).cache));
+        assert_eq!(splits(2048), Some(1));
+        assert!(splits(64).is_some_and(|splits| splits > 4), "{:?}", splits(64));
+    }
 }
