@@ -112,6 +112,7 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
         StopReason::StopString => "stop_string",
         StopReason::MaxTokens => "max_tokens",
         StopReason::ContextFull => "context_full",
+        StopReason::Cancelled => "cancelled",
         StopReason::Failed => "failed",
         _ => "unknown",
     }

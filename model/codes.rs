@@ -31,6 +31,7 @@ ruminate_engine::error_codes! { Error [Engine]:
     PromptTooLong => "prompt-too-long", "the tokens do not fit the context";
     TextTooLong => "text-too-long", "the text cannot fit the context, however it is encoded";
     NoRoom => "no-room", "a diffusion prompt fills the context and leaves no position to generate at";
+    KvMemory => "kv-memory", "keys and values of one sequence take more memory than a batch may";
     TraceTooLarge => "trace-too-large", "the states of a trace would take too much memory";
     Snapshot => "session-file", "a session cannot be resumed from the file";
     Memory => "device-memory", "model or session would not fit the device's memory";

@@ -30,6 +30,20 @@ pub enum Error {
         /// What is missing, and what there is instead.
         problem: String,
     },
+    /// Keys and values of one sequence take more memory than a batch may.
+    #[error(
+        "the keys and values of {positions} positions at {steps} steps take {needed} bytes, and the batch may take {most}: ask for fewer tokens, or give the batch more memory"
+    )]
+    KvMemory {
+        /// Positions that the sequence takes at most.
+        positions: u32,
+        /// Steps of each.
+        steps: u32,
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that there are for all sequences.
+        most: u64,
+    },
     /// A file of the checkpoint is not what its name says: refused before it is parsed.
     #[error("{file} {problem}")]
     Content {

@@ -256,7 +256,7 @@ const fn reserve(available: u64) -> u64 {
 }
 
 /// The part of a device's free memory that may be taken; none if nobody knows how much there is.
-fn usable(memory: Memory) -> Option<u64> {
+pub(crate) fn usable(memory: Memory) -> Option<u64> {
     memory.available.map(|bytes| bytes - reserve(bytes))
 }
 

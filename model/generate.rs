@@ -11,7 +11,8 @@ use crate::run::Run;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 
-/// What is continued: text, or token ids as they stand.
+/// What is continued: text, or token ids as they stand. It comes after all that the session holds, and after the last token of the generation before it
+/// ([`Session::next_token`]), unless that is one of the tokens that end a generation.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Prompt<'a> {
@@ -19,6 +20,8 @@ pub enum Prompt<'a> {
     Text(&'a str),
     /// Token ids.
     Tokens(&'a [u32]),
+    /// Nothing new: the generation goes on where the last one stopped, after its last token, whichever that is.
+    Continue,
 }
 
 impl<'a> From<&'a str> for Prompt<'a> {
@@ -91,6 +94,8 @@ pub enum StopReason {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// The sequence was cancelled: [`Batch::cancel`](crate::Batch::cancel).
+    Cancelled,
     /// An error, which the call returned.
     Failed,
 }
@@ -101,6 +106,8 @@ pub enum StopReason {
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
+    /// Those of them whose keys and values others had computed: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
+    pub cached_tokens: u32,
     /// Tokens generated.
     pub tokens: u32,
     /// Recurrence steps of all generated tokens together.

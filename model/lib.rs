@@ -56,7 +56,6 @@
 mod ahead;
 mod arch;
 mod assets;
-mod batch;
 #[cfg(feature = "tools")]
 pub mod bench;
 mod cancel;
@@ -96,6 +95,7 @@ mod quantize;
 mod rules;
 mod run;
 mod sampling;
+mod schedule;
 pub mod score;
 #[cfg(feature = "serde")]
 mod serialize;
@@ -126,7 +126,6 @@ pub use arch::{
     architectures, published,
 };
 pub use assets::{Asset, Assets, ReadAt};
-pub use batch::{Batch, BatchOptions, SequenceId};
 pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
@@ -163,6 +162,7 @@ pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
+pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use session::{MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};
