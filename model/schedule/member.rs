@@ -1,6 +1,6 @@
 //! A sequence of a batch.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ruminate_shaders::NONE;
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
@@ -25,6 +25,7 @@ use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
+use ruminate_engine::clock::Instant;
 
 /// What is known of a sequence.
 pub(super) struct Member {

@@ -1,7 +1,8 @@
 //! A round: the passes that all rows of the table share, until the first of them is finished or looked at.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Execution, ReadBack};
 use ruminate_shaders::batch::Came;
 use ruminate_shaders::exit::Continuous;
