@@ -1,6 +1,6 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
-//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or a server's device failed, 4 model missing or
 //! invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is no error.
 
 /// Prints a line on stderr. Where nobody can read it, that is no reason to stop.
@@ -37,6 +37,8 @@ mod report;
 mod run;
 mod sampling;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod snapshot;
 mod steps;
 mod sweep;
@@ -66,6 +68,9 @@ enum Verb {
     Run(Box<run::Run>),
     /// Chat with a model
     Chat(Box<chat::Chat>),
+    /// Serve a model over HTTP, with the API of OpenAI
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Serve>),
     /// Measure how likely a text is, by depth, dtype or model
     Score(Box<score::ScoreOptions>),
     /// Follow every token's state through the steps, as text, page, picture or data
@@ -122,6 +127,8 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
+        #[cfg(feature = "serve")]
+        Verb::Serve(options) => serve::serve(options),
         Verb::Score(options) => score::score(options),
         Verb::Trace(options) => trace::trace(options),
         Verb::Sweep(options) => sweep::sweep(options),

@@ -103,7 +103,7 @@ pub enum Error {
     },
     /// A quantised file cannot be held in other numbers.
     #[error(
-        "the files hold the weights in {stored}, not in {asked}: leave the dtype out (but for products, as in --dtype products=int8), or load the original with --dtype {asked}, or quantise that again with ruminate quantize"
+        "the files hold the weights in {stored}, not in {asked}: load them without a dtype (products may be chosen), or load the original in {asked}, or quantize it again"
     )]
     Requantise {
         /// What was asked for.
@@ -129,9 +129,9 @@ pub enum Error {
         /// What is in the files.
         stored: Dtypes,
     },
-    /// Whoever hears of the progress did not want to go on.
-    #[error("stopped before it was done")]
-    Stopped,
+    /// A [`CancelToken`](crate::CancelToken) or a progress callback ended the call. What the call had on the device is freed.
+    #[error("cancelled before it was done")]
+    Cancelled,
     /// A file cannot be written.
     #[error("cannot write {file}: {source}")]
     Write {
@@ -209,7 +209,7 @@ pub enum Error {
     },
     /// The checkpoint has no chat template.
     #[error(
-        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text: `ruminate run`"
+        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text"
     )]
     NoChat,
     /// An option makes no sense.
@@ -344,9 +344,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum ContentProblem {
     /// `git clone` without git-lfs leaves a few lines of text in place of every large file.
-    #[error(
-        "is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model with `ruminate pull owner/name`"
-    )]
+    #[error("is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model again")]
     LfsPointer,
     /// A folder, pipe, socket or device.
     #[error("is not a regular file; put the file itself there")]
@@ -378,6 +376,7 @@ pub enum ContentProblem {
 
 /// What is wrong with one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TensorProblem {
     /// The architecture needs it, the files do not have it.
     Missing {
@@ -434,7 +433,7 @@ impl fmt::Display for TensorProblem {
             }
             Self::Dtype { name, file, dtype } => write!(
                 f,
-                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and what `ruminate quantize` writes"
+                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and matrices that Ruminate has quantized"
             ),
             Self::Shape { name, file, found, expected } => {
                 write!(f, "  {name} in {file} has shape {found:?}; config.json asks for {expected:?}")

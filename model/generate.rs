@@ -156,7 +156,7 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 ///
 /// Dropped before the whole prompt was submitted, it leaves the session as if there had been no prompt.
 pub struct Generation<'s> {
-    session: &'s mut Session,
+    pub(crate) session: &'s mut Session,
     run: Run,
 }
 

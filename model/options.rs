@@ -10,6 +10,7 @@ use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
 use crate::arch::{Spec, Start};
+use crate::cancel::CancelToken;
 use crate::diffusion::Diffusion;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -39,6 +40,9 @@ pub struct LoadOptions<'a> {
     pub announce: Option<&'a mut dyn FnMut(&Need)>,
     /// Hears of the progress of the upload: bytes done, bytes in all.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+    /// Ends the load early, with [`Error::Cancelled`], once it is set: keep a clone for the thread or callback that does so. Looked at before every step
+    /// of loading and after every block of at most 8 MiB, so a load ends within one read and one upload of that size.
+    pub cancel: CancelToken,
 }
 
 impl LoadOptions<'_> {

@@ -113,8 +113,7 @@ impl Run {
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
         if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
-            let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
-            return Err(Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why });
+            return Err(Rules::before_they_are_known(one));
         }
         let next = held.next;
         // Positions of a wave go on from states of their own.
@@ -161,6 +160,11 @@ impl Run {
         })
     }
 
+    /// Lets a pass of the prompt have no more than so many rows.
+    pub(crate) fn limit_rows(&mut self, rows: u32) {
+        self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
+    }
+
     pub(crate) fn statistics(&self) -> &Statistics {
         &self.statistics
     }
@@ -198,6 +202,23 @@ impl Run {
         }
         let outcome = self.next_of_all(session);
         self.or_fail(outcome).transpose()
+    }
+
+    /// One pass, waited for if it brings a token; for a session whose passes take turns with others.
+    pub(crate) fn pass(&mut self, session: &mut Session) -> Result<Progress, Error> {
+        if let Some(reason) = self.finished {
+            return Ok(Progress::Done(reason));
+        }
+        let outcome = self.timed(session, |run, session| {
+            if run.arrived.is_empty() && run.begin(session)? {
+                run.submit()?;
+            }
+            Ok(())
+        });
+        self.or_fail(outcome)?;
+        let said = self.said();
+        let said = self.or_fail(said)?;
+        Ok(self.silence().map_or(said, Progress::Done))
     }
 
     /// Passes until one has brought a token.

@@ -11,6 +11,7 @@ use ruminate_shaders::recur::NoiseRule;
 use super::prefix::{Computed, Shared};
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
+use crate::ahead::Lead;
 use crate::arch::{Spec, Start};
 use crate::error::Error;
 use crate::exit::{Exit, PrefillExit};
@@ -35,6 +36,8 @@ pub(super) struct Member {
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub(super) prompt: u32,
+    /// What was asked for, of a sequence that has a session of its own.
+    pub(super) alone: Option<Box<GenerateOptions>>,
     /// Pages that are held for it until it is let in.
     pub(super) begins_with: Option<Shared>,
     /// Tokens that have had a row from the host; the device makes the others.
@@ -76,8 +79,12 @@ impl Member {
         prompt: Prompt<'_>,
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
-        refuse(options)?;
         let spec = model.spec();
+        let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
+        if alone.is_some() && options.prompt_logprobs {
+            let why = "every token of such a prompt is read out in passes that are shared";
+            return Err(Error::Together { one: "prompt_logprobs", other: "what has passes of its own", why });
+        }
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
@@ -93,6 +100,11 @@ impl Member {
         check_tokens(spec, &prompt, 0, context)?;
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
+        if Lead::of(options, (steps, spec), &session)?.is_some()
+            && let Some(one) = Rules::named(options)
+        {
+            return Err(Rules::before_they_are_known(one));
+        }
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
@@ -106,6 +118,7 @@ impl Member {
             session,
             tokens: prompt,
             prompt: count,
+            alone,
             begins_with: None,
             fed: 0,
             depth: Vec::new(),
@@ -258,29 +271,14 @@ impl Member {
     }
 }
 
-/// What a batch does not do.
-fn refuse(options: &GenerateOptions) -> Result<(), Error> {
-    let together = options.exit.is_some_and(|exit| match exit.prefill {
-        PrefillExit::Each => exit.criterion.reads_out(),
-        PrefillExit::Together => true,
-        PrefillExit::Never => false,
-        PrefillExit::Posthoc => true,
-    });
-    let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
-    let posthoc = options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == PrefillExit::Posthoc);
-    let refused = [
-        (posthoc, "exit posthoc", "its rows are at steps of their own, and none of them goes back to an earlier state"),
-        (together, "exit", why),
-        (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
-        (options.diffusion.is_some(), "diffusion", "places of a batch are for other sequences"),
-        (options.pipeline.is_some(), "pipeline", "places of a batch are for other sequences"),
-    ];
-    if options.exit.is_some() && options.steps_of.is_some() {
-        let why = "in a batch: which of its tokens a row that may leave early is at comes to the host too late to say how deep it is";
-        return Err(Error::Together { one: "steps_of", other: "exit", why });
-    }
-    match refused.into_iter().find(|(asked, ..)| *asked) {
-        Some((_, other, why)) => Err(Error::Together { one: "batch", other, why }),
-        None => Ok(()),
-    }
+/// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.
+fn shares_passes(options: &GenerateOptions) -> bool {
+    let apart = |exit: Exit| match exit.prefill {
+        PrefillExit::Each => !exit.criterion.reads_out(),
+        PrefillExit::Together | PrefillExit::Posthoc => false,
+        PrefillExit::Never => true,
+    };
+    // Which of its tokens a row that may leave early is at comes to the host too late to say how deep the next one is.
+    let known = options.exit.is_none() || options.steps_of.is_none();
+    !options.computes_ahead() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
 }

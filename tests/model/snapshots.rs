@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use ruminate::{
-    Continuous, Criterion, Device, Dtype, Error, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Prompt, Sampling,
-    Session, SessionOptions, SnapshotProblem, Source, State, Synthetic, demo,
+    Continuous, Criterion, Device, Dtype, Error, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Prompt,
+    Sampling, Session, SessionOptions, SnapshotProblem, Source, State, Synthetic, demo,
 };
 use ruminate_tests::demo_files::{self, Parts};
 use ruminate_tests::{Folder, compare, demo_model, prompt_of, tokens_of, trial};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Criterion, Event, Exit, GenerateOptions, Lookup, Model, Piece, PromptToken, Sampling, SequenceId,
-    SessionOptions, State, StopReason,
+    Batch, BatchOptions, Criterion, Event, Exit, GenerateOptions, Lookup, Model, Piece, Pipeline, PrefillExit,
+    PromptToken, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_tests::{demo_model, prompt_of, trial};
@@ -80,7 +80,8 @@ fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
     let long = prompt_of(300);
     let options = plain(4, 40);
     let cost = |company: u32| -> Result<(u64, Vec<u32>, u32)> {
-        let chunk = BatchOptions { prefill_chunk: Some(64), session: session(3, 512), sequences: 9, ..BatchOptions::default() };
+        let chunk =
+            BatchOptions { prefill_chunk: Some(64), session: session(3, 512), sequences: 9, ..BatchOptions::default() };
         let mut batch = model.batch(chunk)?;
         let mut heard = Heard::default();
         for seed in 0..company {
@@ -116,7 +117,8 @@ fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
 #[trial(device, cpu, full)]
 fn sequences_that_begin_alike_share_pages(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
-    let options = BatchOptions { session: exact(0, 256), prefix_cache: 64 << 20, sequences: 2, ..BatchOptions::default() };
+    let options =
+        BatchOptions { session: exact(0, 256), prefix_cache: 64 << 20, sequences: 2, ..BatchOptions::default() };
     let states = SessionOptions { state_seed: Some(9), ..options.session.clone() };
     let mut batch = model.batch(BatchOptions { session: states.clone(), ..options })?;
     let system = prompt_of(70);
@@ -158,8 +160,12 @@ fn the_prefix_cache_keeps_to_its_bytes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let group = model.spec().kv_bytes_per_token(4, SessionOptions::default().kv_dtype, Default::default()) * 32;
     let states = SessionOptions { state_seed: Some(1), steps: Some(4), ..session(0, 128) };
-    let mut batch =
-        model.batch(BatchOptions { session: states, prefix_cache: 3 * group, sequences: 1, ..BatchOptions::default() })?;
+    let mut batch = model.batch(BatchOptions {
+        session: states,
+        prefix_cache: 3 * group,
+        sequences: 1,
+        ..BatchOptions::default()
+    })?;
     let mut bytes = Vec::new();
     for round in 0..12 {
         let id = batch.add(&prompt_of(40 + 3 * (round % 5)), 1, &plain(4, 3))?;
@@ -186,7 +192,8 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
         GenerateOptions { continuous: Some(ruminate::Continuous::Raw), ..plain(5, 60) },
         GenerateOptions { bad_words: vec![vec![7], vec![9, 11]], sampling: SAMPLED, ..plain(5, 60) },
     ];
-    let options = BatchOptions { sequences: 4, session: session(0), kv_memory: Some(6 * group), ..BatchOptions::default() };
+    let options =
+        BatchOptions { sequences: 4, session: session(0), kv_memory: Some(6 * group), ..BatchOptions::default() };
     let mut batch = model.batch(options)?;
     let prompt = |seed: u32| prompt_of(20 + seed);
     let ids: Vec<_> = (0..10)
@@ -243,7 +250,11 @@ fn a_prompt_is_scored_beside_others(device: &Device) -> Result<()> {
     let prompt = prompt_of(21);
     let scored = |tokens| GenerateOptions { prompt_logprobs: true, logprobs: Some(3), ..plain(5, tokens) };
     let other = batch.add(&prompt_of(6), 1, &plain(5, 9))?;
-    let ids = [batch.add(&prompt, 4, &scored(4))?, batch.add(&prompt, 4, &scored(0))?, batch.add(&prompt[..1], 4, &scored(1))?];
+    let ids = [
+        batch.add(&prompt, 4, &scored(4))?,
+        batch.add(&prompt, 4, &scored(0))?,
+        batch.add(&prompt[..1], 4, &scored(1))?,
+    ];
     let silent = batch.add(&prompt, 4, &plain(5, 0))?;
     let heard = Heard::all(&mut batch)?;
     ensure!(heard.tokens(other) == alone(&model, exact(1, 96), &prompt_of(6), &plain(5, 9))?, "other tokens");
@@ -291,7 +302,10 @@ fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
     ensure!(rest.tokens(fork) == expected, "{:?} instead of {expected:?}", rest.tokens(fork));
     ensure!(rest.cached[&fork] == 64, "{} cached tokens", rest.cached[&fork]);
     let all = [heard.tokens(first), rest.tokens(first)].concat();
-    ensure!(all == alone(&model, SessionOptions { seed: 1, ..states }, &prompt, &plain(4, 20))?, "the original differs");
+    ensure!(
+        all == alone(&model, SessionOptions { seed: 1, ..states }, &prompt, &plain(4, 20))?,
+        "the original differs"
+    );
     ensure!(batch.fork(first, 8, &other).is_err(), "a fork of a sequence that has ended");
     Ok(())
 }
@@ -354,5 +368,50 @@ fn what_depends_on_company_is_not_shared(device: &Device) -> Result<()> {
         Heard::all(&mut batch)?;
     }
     ensure!(batch.totals().cached_tokens == 0, "{:?}", batch.totals());
+    Ok(())
+}
+
+/// Sequences that share no passes, beside plain ones: each says what it says alone.
+#[trial(device, cpu, full)]
+fn what_computes_ahead_says_in_company_what_it_says_alone(device: &Device) -> Result<()> {
+    let model = demo_model(device)?;
+    let exit = |criterion, prefill| Some(Exit { prefill, ..Exit::new(criterion) });
+    let each = PrefillExit::Each;
+    let sampled = GenerateOptions { sampling: SAMPLED, ..plain(8, 12) };
+    let kinds = [
+        plain(8, 12),
+        GenerateOptions { speculate: Some(Speculate::default()), ..plain(8, 12) },
+        GenerateOptions { speculate: Some(Speculate::default()), ..sampled.clone() },
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..sampled.clone() },
+        GenerateOptions { exit: exit(Criterion::Kl, each), ..sampled.clone() },
+        GenerateOptions { exit: exit(Criterion::LatentDiff, PrefillExit::Together), ..sampled.clone() },
+        GenerateOptions {
+            exit: exit(Criterion::LatentDiff, each),
+            steps_of: Some(StepsOf::new(|at| 2 + at)),
+            ..sampled
+        },
+    ];
+    let options = BatchOptions { session: exact(0, 96), sequences: 4, ..BatchOptions::default() };
+    let mut batch = model.batch(options)?;
+    let of = |seed: u32| &kinds[seed as usize % kinds.len()];
+    let ids: Vec<_> =
+        (0..14).map(|seed| batch.add(&prompt_of(4 + 3 * seed), seed.into(), of(seed))).collect::<Result<_, _>>()?;
+    let gone = batch.add(&prompt_of(5), 9, &kinds[1])?;
+    let (mut heard, mut frames) = (Heard::default(), 0);
+    while !batch.is_idle() {
+        // Frames of a host and calls that wait may alternate.
+        frames += 1;
+        let event = if frames % 3 == 0 { batch.step(Duration::from_millis(1))? } else { batch.wait()? };
+        event.map_or(Ok(()), |event| heard.note(event))?;
+        if heard.tokens(gone).len() == 2 {
+            batch.cancel(gone)?;
+        }
+    }
+    for (seed, id) in (0..).zip(ids) {
+        let expected = alone(&model, exact(seed.into(), 96), &prompt_of(4 + 3 * seed), of(seed))?;
+        ensure!(heard.tokens(id) == expected, "{seed}: {:?} instead of {expected:?}", heard.tokens(id));
+        ensure!(heard.ends[&id] == StopReason::MaxTokens, "{:?}", heard.ends[&id]);
+    }
+    ensure!(heard.ends[&gone] == StopReason::Cancelled, "{:?}", heard.ends[&gone]);
     Ok(())
 }

@@ -7,6 +7,8 @@ mod early_exit;
 mod embedding_errors;
 mod generation;
 mod noise;
+mod polled;
+mod rounds;
 mod sampling;
 mod scoring;
 mod speculation;
