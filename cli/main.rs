@@ -143,5 +143,6 @@ fn main() -> ExitCode {
         Verb::Completions(options) => completions::completions(options),
         Verb::Manual(options) => manual::manual(options),
     };
+    device::keep_pipelines();
     exit::code(outcome)
 }

@@ -139,8 +139,8 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     while !watch.stopped() {
         let piece = match coming.next(&mut generation)? {
             Progress::Token(piece) => piece,
-            Progress::Working => continue,
             Progress::Done(_) => break,
+            _ => continue,
         };
         tokens.push(piece.token);
         let mut object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });

@@ -25,6 +25,7 @@ const MOST_ROWS: u32 = 64;
 
 /// Self-speculation: tokens are drafted at few steps and verified at full depth, all in one pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Speculate {
     /// Steps of a draft; by default an eighth of the steps of a token, of a model that takes few of them half.
     pub draft_steps: Option<u32>,
@@ -44,6 +45,7 @@ impl Default for Speculate {
 /// Depth-pipelined decoding: behind a position that has had some of its steps, the next one begins with the token that an early read-out chose, and all of
 /// them go on in the same passes. A guess that turns out wrong costs what was computed behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Pipeline {
     /// Steps from read-out to read-out; by default an eighth of the steps of a token.
     pub every: Option<u32>,

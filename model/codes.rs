@@ -39,5 +39,6 @@ ruminate_engine::error_codes! { Error [Engine]:
     State => "state-size", "the given states have the wrong size";
     NotBegun => "not-begun", "a step-wise call came before begin()";
     Intermediate => "unknown-intermediate", "the intermediate does not exist or is not computed yet";
+    Feature => "feature-missing", "this build of the library lacks a feature of the crate";
     NotStarted => "not-started", "step() came before start()";
 }

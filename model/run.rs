@@ -7,8 +7,9 @@
 //! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::ahead::{Lead, emitted};

@@ -66,6 +66,7 @@ pub static KERNELS: &[&Kernel] = &[
     &attention::QK_NORM,
     &attention::ROTARY_KV,
     &attention::ATTENTION,
+    &attention::ATTENTION_TILED,
     &attention::ATTENTION_LANES,
     &attention::ATTENTION_FRESH,
     &attention::COMBINE,

@@ -197,8 +197,8 @@ impl Conversation {
             }
             let piece = match coming.next(&mut generation)? {
                 Progress::Token(piece) => piece,
-                Progress::Working => continue,
                 Progress::Done(_) => break Ok(()),
+                _ => continue,
             };
             self.held.push(piece.token);
             text.push_str(&piece.text);
