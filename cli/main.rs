@@ -68,7 +68,7 @@ enum Verb {
     Run(Box<run::Run>),
     /// Chat with a model
     Chat(Box<chat::Chat>),
-    /// Serve a model over HTTP with the API of OpenAI; every request chooses its depth
+    /// Serve a model over HTTP, with the API of OpenAI
     #[cfg(feature = "serve")]
     Serve(Box<serve::Serve>),
     /// Measure how likely a text is, by depth, dtype or model

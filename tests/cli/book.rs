@@ -158,10 +158,6 @@ fn commands_use_verbs_and_flags_that_exist() -> Result<()> {
         for words in words_of_calls(&line) {
             let Some((verb, rest)) = words.split_first() else { continue };
             let flags = known.entry(verb.clone()).or_insert_with(|| flags_of(verb));
-            // Where the server is not part of the workspace.
-            if verb == "serve" && !root().join("serve").exists() {
-                continue;
-            }
             let Some(flags) = flags else {
                 wrong.push(format!("{page}: no verb {verb} in {line}"));
                 continue;
