@@ -38,6 +38,8 @@ mod sampling;
 mod score;
 mod snapshot;
 mod steps;
+#[cfg(feature = "structured")]
+mod structured;
 mod sweep;
 mod table;
 mod tour;

@@ -10,6 +10,7 @@ mod names;
 mod pages;
 mod pictures;
 mod pty;
+mod structured;
 mod terminal;
 mod texts;
 mod verbs;

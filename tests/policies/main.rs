@@ -1,6 +1,7 @@
 //! How tokens are generated: every session policy, and what it promises.
 
 mod batch;
+mod constraint;
 mod diffusion;
 mod early_exit;
 mod embedding_errors;
