@@ -3,6 +3,7 @@
 mod bench;
 mod call;
 mod chat;
+mod chat_server;
 mod chat_terminal;
 mod demo;
 mod messages;
