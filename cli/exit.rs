@@ -86,6 +86,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             Error::Option { .. }
             | Error::Together { .. }
             | Error::Token { .. }
+            | Error::Constraint { .. }
             | Error::EmptyPrompt
             | Error::Requantise { .. }
             | Error::Folder { .. }

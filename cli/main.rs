@@ -41,6 +41,8 @@ mod score;
 mod serve;
 mod snapshot;
 mod steps;
+#[cfg(feature = "structured")]
+mod structured;
 mod sweep;
 mod table;
 mod tour;

@@ -49,6 +49,16 @@ impl PromptOptions {
         }
     }
 
+    /// Whether the prompt comes from stdin, or would if there were something.
+    #[cfg(feature = "structured")]
+    pub(crate) fn reads_stdin(&self) -> bool {
+        match (self.prompt.as_deref().or(self.positional.as_deref()), self.file.as_deref()) {
+            (Some(text), _) => text == STDIN && self.prompt.is_none(),
+            (None, Some(file)) => file == Path::new(STDIN),
+            (None, None) => true,
+        }
+    }
+
     /// Says that something was piped in beside a prompt that was given in another way. To be called in the end: what writes into the pipe may be slow.
     pub(crate) fn note_unread(&self) {
         note_unread(self.prompt.as_deref().or(self.positional.as_deref()), self.file.as_deref());

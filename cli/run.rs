@@ -32,6 +32,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) generation: GenerationOptions,
+    #[cfg(feature = "structured")]
+    #[command(flatten)]
+    structured: crate::structured::StructuredOptions,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
 
@@ -72,14 +75,27 @@ impl Run {
             ("--no-bos", self.input.no_bos),
             ("--no-parse-special", self.input.no_parse_special),
         ];
-        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+        let given = given.into_iter().find_map(|(flag, given)| given.then_some(flag));
+        #[cfg(feature = "structured")]
+        let given = given.or(self.structured.given());
+        given
+    }
+
+    /// The prompt, from wherever it comes.
+    fn prompt(&self) -> Result<Option<String>> {
+        #[cfg(feature = "structured")]
+        if self.structured.reads_stdin() && self.input.reads_stdin() {
+            let flag = self.structured.given().unwrap_or_default();
+            return Err(Usage(format!("{flag} - takes what is on stdin; give the prompt in another way")).into());
+        }
+        self.input.read()
     }
 }
 
 /// Runs the verb.
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
-    let text = options.input.read()?;
+    let text = options.prompt()?;
     options.snapshot.check(text.is_some())?;
     let resumes = options.snapshot.resume.is_some();
     if text.is_none() && !options.model.argument.is_demo() && !resumes {
@@ -123,6 +139,9 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     let asked = options.generation.generate(model, options.quiet)?;
     let add_bos = asked.add_bos && !options.input.no_bos;
     let parse_special = !options.input.no_parse_special;
+    #[cfg(feature = "structured")]
+    let asked =
+        GenerateOptions { constraint: options.structured.constraint(model.tokenizer(), options.quiet)?, ..asked };
     let asked = GenerateOptions { add_bos, parse_special, logprobs: options.logprobs, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();

@@ -40,5 +40,7 @@ ruminate_engine::error_codes! { Error [Engine]:
     NotBegun => "not-begun", "a step-wise call came before begin()";
     Intermediate => "unknown-intermediate", "the intermediate does not exist or is not computed yet";
     Feature => "feature-missing", "this build of the library lacks a feature of the crate";
+    Constraint => "bad-constraint", "a schema, pattern or grammar that output cannot follow";
+    Unconstrainable => "constraint-failed", "a text that cannot go on as its constraint asks";
     NotStarted => "not-started", "step() came before start()";
 }

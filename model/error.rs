@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::checkpoint::SafetensorsProblem;
+use crate::constraint::ConstraintKind;
 use crate::fit::Shortage;
 use crate::precision::Dtypes;
 use crate::snapshot::SnapshotProblem;
@@ -232,6 +233,24 @@ pub enum Error {
         /// The reason.
         why: &'static str,
     },
+    /// A grammar that generated text cannot follow.
+    #[error("{kind}: {problem}")]
+    Constraint {
+        /// What was given.
+        kind: ConstraintKind,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A text that cannot go on as its constraint asks.
+    #[error("the {kind} cannot be followed {}: {problem}", after(*tokens))]
+    Unconstrainable {
+        /// What the constraint was made from.
+        kind: ConstraintKind,
+        /// Tokens before this place.
+        tokens: u32,
+        /// Why there is no next token.
+        problem: String,
+    },
     /// Nothing to continue.
     #[error("the prompt is empty: give at least one token")]
     EmptyPrompt,
@@ -457,6 +476,10 @@ fn lines(problems: &[TensorProblem]) -> String {
 /// A number and its noun.
 fn counted(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn after(tokens: u32) -> String {
+    if tokens == 0 { "at all".to_owned() } else { format!("after {}", counted(tokens as usize, "token")) }
 }
 
 fn room(context: u32, most: u32) -> String {

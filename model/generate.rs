@@ -90,6 +90,8 @@ pub enum StopReason {
     EndToken(u32),
     /// A stop string appeared.
     StopString,
+    /// The text is complete as [`GenerateOptions::constraint`] has it: nothing may follow.
+    Complete,
     /// As many tokens as asked for.
     MaxTokens,
     /// The context is full.

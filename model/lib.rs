@@ -35,6 +35,8 @@
 //! [`Model::generate_options`] gives the defaults that come with a checkpoint (`generation_config.json`), to begin with. [`ChatTemplate::encode`] makes tokens of a
 //! conversation; special tokens that its messages spell stay plain text, as with [`Tokenizer::encode_plain`], unless asked for.
 //!
+//! [`GenerateOptions::constraint`] has text follow a JSON schema, a regular expression or a grammar ([`Constraint`]).
+//!
 //! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
 //! [`GenerateOptions::diffusion`] goes further and changes it, as the authors' diffusion forcing does;
 //! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
@@ -63,6 +65,7 @@ mod cancel;
 mod chat;
 mod checkpoint;
 mod codes;
+mod constraint;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod diffusion;
@@ -131,6 +134,7 @@ pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
 pub use codes::ERROR_CODES;
 
+pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
 pub use exit::{Exit, PrefillExit};

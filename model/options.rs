@@ -11,6 +11,7 @@ use ruminate_shaders::{Dtype, Sequence};
 use crate::ahead::{Pipeline, Speculate};
 use crate::arch::{Spec, Start};
 use crate::cancel::CancelToken;
+use crate::constraint::Constraint;
 use crate::diffusion::Diffusion;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -236,6 +237,10 @@ pub struct GenerateOptions {
     pub forced_begin: Option<u32>,
     /// Where [`Self::max_tokens`] or [`Self::max_length`] limits the tokens, the last one is one of these, if there are any.
     pub forced_end: Vec<u32>,
+    /// Grammar that the text follows; not together with computing ahead (`speculate`, `pipeline`, `diffusion`). Bans and biases apply among the tokens that it
+    /// allows; of tokens that would be forced, only those count. A complete text ends generation, before [`Self::min_tokens`] too.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub constraint: Option<Constraint>,
     /// Texts that end what [`Dry`](crate::Dry) takes for a repeated passage, by default a line break, a colon, a quotation mark and an asterisk: every token
     /// that holds one of them, or if none does, the last token of its text.
     pub dry_breakers: Vec<String>,
@@ -287,6 +292,7 @@ impl Default for GenerateOptions {
             no_repeat_ngram: None,
             forced_begin: None,
             forced_end: Vec::new(),
+            constraint: None,
             dry_breakers: DRY_BREAKERS.map(str::to_owned).to_vec(),
             logprobs: None,
             prompt_logprobs: false,

@@ -13,6 +13,7 @@ use ruminate_engine::clock::Instant;
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::ahead::{Lead, emitted};
+use crate::constraint::Matching;
 use crate::diffusion::{self, Reach};
 use crate::error::Error;
 use crate::exit::Depth;
@@ -36,6 +37,8 @@ pub(crate) struct Run {
     /// Tokens that were begun behind the prompt.
     begun: u32,
     prompt: Vec<u32>,
+    /// Where the text is in the grammar that it follows, if there is one.
+    matching: Option<Matching>,
     /// Prompt and text, if rules look back at them.
     said: Vec<u32>,
     /// Tokens of the prompt in a pass.
@@ -115,6 +118,9 @@ impl Run {
         let lead = Lead::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        let mut matching = matching.transpose()?;
+        matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         let next = held.next;
         // Positions of a wave go on from states of their own.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
@@ -129,6 +135,7 @@ impl Run {
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let prompt_tokens = prompt.len();
         Ok(Self {
+            matching,
             said: if policy.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
             policy,
             steps_of: options.steps_of.clone(),
@@ -338,6 +345,9 @@ impl Run {
             self.begun += 1;
             if !self.policy.choosing.rules.is_empty() {
                 self.policy.choosing.look(self.begun, &self.said);
+                if let Some(matching) = &mut self.matching {
+                    self.policy.choosing.constrain(matching)?;
+                }
                 session.set_choosing(&self.policy.choosing)?;
             }
             let steps = self.steps_of.as_ref().map_or(self.policy.depth.steps, |of| of.steps(self.begun));
@@ -400,7 +410,13 @@ impl Run {
         }
         self.statistics.steps += u64::from(steps);
 
-        let (mut text, ended) = self.speech.say(token);
+        let (mut text, mut ended) = self.speech.say(token);
+        if let (None, Some(matching)) = (ended, &mut self.matching)
+            && matching.take(token)?
+        {
+            ended = Some(StopReason::Complete);
+            text.push_str(&self.speech.flush());
+        }
         self.finished = ended;
         if ended.is_none() && self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
             let full = self.limited_by_context;

@@ -1,8 +1,11 @@
 //! How tokens are chosen: what a caller can ask for, and what becomes of it on the device.
 
+use std::collections::HashMap;
+
 use ruminate_shaders::sample::Sampler;
 use ruminate_shaders::sample::penalise::{DRY_LONGEST_ALLOWED, Penalties, breaker_words};
 
+use crate::constraint::{Mask, Matching};
 use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::rules::Rules;
@@ -133,6 +136,8 @@ pub(crate) struct Choosing {
     pub(crate) rules: Rules,
     /// What the rules say of the token that is chosen next.
     now: Vec<(u32, f32)>,
+    /// The tokens that a grammar allows next.
+    mask: Option<Mask>,
 }
 
 impl Choosing {
@@ -166,7 +171,7 @@ impl Choosing {
             sampling.dry = Dry { multiplier: 1e6, base: 1.0, allowed_length: length - 1, range: 0 };
         }
         let bias = logit_bias.clone();
-        Ok(Self { sampling, bias, breakers, logprobs, rules: Rules::default(), now: Vec::new() })
+        Ok(Self { sampling, bias, breakers, logprobs, rules: Rules::default(), now: Vec::new(), mask: None })
     }
 
     /// Follows rules from the first token on, which comes behind those of a text.
@@ -180,11 +185,26 @@ impl Choosing {
         self.now = self.rules.at(place, said);
     }
 
+    /// Has the next token be one that a grammar allows. To be called after [`Self::look`].
+    ///
+    /// # Errors
+    /// [`Error::Unconstrainable`] if there is none that is not banned.
+    pub(crate) fn constrain(&mut self, matching: &mut Matching) -> Result<(), Error> {
+        let mask = matching.mask()?;
+        // The last value of a token counts.
+        let edits: HashMap<u32, f32> = self.bias.iter().chain(&self.now).copied().collect();
+        if mask.tokens().all(|token| edits.get(&token).is_some_and(|&value| value <= -FAR)) {
+            return Err(matching.all_banned());
+        }
+        self.mask = Some(mask);
+        Ok(())
+    }
+
     /// Plain numbers, without lists.
     pub(crate) fn plain(sampling: Sampling) -> Result<Self, Error> {
         sampling.validate()?;
         let (bias, breakers, now) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { sampling, bias, breakers, logprobs: None, rules: Rules::default(), now })
+        Ok(Self { sampling, bias, breakers, logprobs: None, rules: Rules::default(), now, mask: None })
     }
 
     /// Whether the most likely token is taken, so that nothing is drawn.
@@ -227,6 +247,10 @@ impl Choosing {
         let mut all = vec![0.0; vocab as usize];
         for &(token, value) in self.bias.iter().chain(&self.now) {
             all[token as usize] = value.clamp(-FAR, FAR);
+        }
+        if let Some(mask) = &self.mask {
+            let values = all.iter_mut().zip(0..);
+            values.filter(|(_, token)| !mask.allows(*token)).for_each(|(value, _)| *value = -FAR);
         }
         all
     }

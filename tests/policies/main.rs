@@ -3,6 +3,7 @@
 mod batch;
 mod combinations;
 mod company;
+mod constraint;
 mod diffusion;
 mod early_exit;
 mod embedding_errors;
