@@ -35,20 +35,25 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     model_name: Option<String>,
 
-    /// Address to listen on; others than 127.0.0.1 and ::1 can be reached by other machines
+    /// Address to listen on
+    ///
+    /// Others than 127.0.0.1 and ::1 can be reached by other machines.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
     host: String,
     /// Port to listen on; 0 takes a free one, which is printed
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Network")]
     port: u16,
-    /// Key that requests must show, as Authorization: Bearer KEY; may be given several times. Other users see it in the list of processes: a file or
-    /// RUMINATE_API_KEY in the environment hides it
+    /// Key that requests must show, as Authorization: Bearer KEY; may be given several times
+    ///
+    /// Other users of the machine see it in the list of processes; --api-key-file or RUMINATE_API_KEY in the environment hides it.
     #[arg(long, value_name = "KEY", help_heading = "Network")]
     api_key: Vec<String>,
     /// File with keys, one a line
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     api_key_file: Option<PathBuf>,
-    /// Name that requests may be addressed to, beside IP addresses and localhost, or * for all; may be given several times
+    /// Host name that requests may be addressed to, or * for all; may be given several times
+    ///
+    /// IP addresses and localhost always may. Others are refused, because a page of another site can have its name point to this machine (DNS rebinding).
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     allowed_host: Vec<String>,
     /// Origin whose pages may use the server, as https://example.org, or * for all; may be given several times
@@ -57,7 +62,9 @@ pub(crate) struct Serve {
     /// Seconds for running requests to finish after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 30, help_heading = "Network")]
     drain: u64,
-    /// Seconds for a client to send the head of a request, or its body; idle connections end after as long
+    /// Seconds for a client to send the head of a request, or its body
+    ///
+    /// A connection may be idle for as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
     receive_timeout: u64,
     /// Seconds that a client may leave an answer unread
@@ -79,16 +86,22 @@ pub(crate) struct Serve {
     /// Sequences that are computed at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
     sequences: u32,
-    /// Sequences that may wait for their turn; more are refused with status 429
+    /// Sequences that may wait for their turn; further requests get status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
     queue: u32,
-    /// Bytes of keys and values on the device, those of the prefix cache included [default: what the device has free]
+    /// Bytes of keys and values on the device [default: what it has free]
+    ///
+    /// Those of the prefix cache are part of them.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     kv_memory: Option<u64>,
-    /// Bytes of keys and values that are kept of prompts, for those that begin alike; 0 keeps none [default: 268435456, with --invariant 0]
+    /// Bytes of keys and values kept of prompts, for those that begin alike [default: 268435456]
+    ///
+    /// 0 keeps none, which is the default with --invariant.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     prefix_cache: Option<u64>,
-    /// Rows of a pass, at most, while a sequence waits for its next token: a longer prompt enters in several passes [default: what takes about 100 ms]
+    /// Rows of a pass, at most, while a sequence waits for a token [default: what takes 100 ms]
+    ///
+    /// A longer prompt enters in several passes, so that others do not wait for it.
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
     prefill_chunk: Option<u32>,
     /// Bytes of a request's body
@@ -109,7 +122,9 @@ pub(crate) struct Serve {
     seed: u64,
     #[command(flatten)]
     cache: CacheOptions,
-    /// Add every sum in one order, so that a request's answer does not depend on others that share its passes, to the bit; at most 8 sequences
+    /// Compute an answer the same to the bit, whichever others share its passes
+    ///
+    /// Every sum is added in one order. At most 8 sequences then.
     #[arg(long, help_heading = "Device")]
     invariant: bool,
     #[command(flatten)]
