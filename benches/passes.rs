@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ruminate::{
-    BatchOptions, Device, Diffusion, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling, SessionOptions,
-    Source, Speculate,
+    BatchOptions, Device, Diffusion, Event, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling,
+    SessionOptions, Source, Speculate,
 };
 use ruminate_benches::{announce, device};
 
@@ -129,17 +129,19 @@ fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64, Vec<u32
     let (mut passes, mut said) = (0.0, Vec::new());
     let start = Instant::now();
     if way.together {
-        let mut batch = model.batch(BatchOptions { sequences: PROMPTS, session })?;
+        let mut batch = model.batch(BatchOptions { sequences: PROMPTS, session, ..BatchOptions::default() })?;
         let mut each = vec![Vec::new(); PROMPTS as usize];
         let ids: Vec<_> =
             (0..PROMPTS).map(|seed| batch.add(&prompt(seed)[..], seed.into(), &options)).collect::<Result<_, _>>()?;
-        while let Some((id, piece)) = batch.next()? {
-            if let Some(at) = ids.iter().position(|it| *it == id) {
+        while let Some(event) = batch.wait()? {
+            if let Event::Token { id, piece } = event
+                && let Some(at) = ids.iter().position(|it| *it == id)
+            {
                 each[at].push(piece.token);
             }
         }
         said = each.concat();
-        passes = batch.core_passes() as f64 / f64::from(PROMPTS * TOKENS);
+        passes = batch.totals().passes as f64 / f64::from(PROMPTS * TOKENS);
     } else {
         for seed in 0..PROMPTS {
             let mut session = model.session(SessionOptions { seed: seed.into(), ..session.clone() })?;

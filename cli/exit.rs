@@ -9,7 +9,7 @@ use crate::{interrupt, visible};
 
 /// Shown below every help text.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
+Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or a server's device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
 /// How a verb ended without failing.
 pub(crate) enum Done {
@@ -76,6 +76,9 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
     if error.is::<NoModel>() {
         return 4;
     }
+    if error.is::<LostDevice>() {
+        return 3;
+    }
     match error.downcast_ref::<Error>() {
         Some(
             Error::Option { .. }
@@ -134,6 +137,18 @@ impl std::fmt::Display for NoModel {
 }
 
 impl std::error::Error for NoModel {}
+
+/// A device that failed under a server, which a supervisor starts again.
+#[derive(Debug)]
+pub(crate) struct LostDevice(pub(crate) String);
+
+impl std::fmt::Display for LostDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LostDevice {}
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,22 @@ impl Interrupt {
     }
 }
 
+/// Calls `heard` for every signal instead, on a thread of its own. A program can do so once, and then not watch.
+///
+/// # Errors
+/// If the system does not let it.
+#[cfg(feature = "serve")]
+pub(crate) fn on_signal(heard: impl Fn(i32) + Send + 'static) -> Result<()> {
+    system::watch(heard)
+}
+
+/// Ends the program because of a signal.
+#[cfg(feature = "serve")]
+pub(crate) fn leave_by(signal: i32) -> ! {
+    ENDING.store(signal, Ordering::SeqCst);
+    leave()
+}
+
 /// Whether a signal has come that ends the program.
 pub(crate) fn ending() -> bool {
     ENDING.load(Ordering::SeqCst) != 0

@@ -1,6 +1,6 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
-//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, 4 model missing or
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or a server's device failed, 4 model missing or
 //! invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is no error.
 
 /// Prints a line on stderr. Where nobody can read it, that is no reason to stop.
@@ -36,6 +36,8 @@ mod report;
 mod run;
 mod sampling;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod snapshot;
 mod steps;
 #[cfg(feature = "structured")]
@@ -67,6 +69,9 @@ enum Verb {
     Run(Box<run::Run>),
     /// Hold a conversation, by the checkpoint's chat template
     Chat(Box<chat::Chat>),
+    /// Serve a model over HTTP with the API of OpenAI; every request chooses its depth
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Serve>),
     /// How likely a text is to a model, at several depths; how far another precision or model is from it
     Score(Box<score::ScoreOptions>),
     /// Follow the state of every token through the recurrence: heat map, paths and read-outs by depth, as page, picture or data
@@ -114,6 +119,8 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(options) => run::run(options),
         Verb::Chat(options) => chat::chat(options),
+        #[cfg(feature = "serve")]
+        Verb::Serve(options) => serve::serve(options),
         Verb::Score(options) => score::score(options),
         Verb::Trace(options) => trace::trace(options),
         Verb::Sweep(options) => sweep::sweep(options),

@@ -59,6 +59,12 @@ impl ModelArgument {
         matches!(self.model, None | Some(Which::Demo))
     }
 
+    /// A short name of the model, for those who ask for it by name.
+    #[cfg(feature = "serve")]
+    pub(crate) fn name(&self) -> String {
+        self.model.as_ref().map_or_else(|| Which::Demo.to_string(), ToString::to_string)
+    }
+
     /// Says on stderr that the embedded demo continues these texts, if it does and none of the texts poses a problem that the demo was trained for.
     pub(crate) fn note_demo<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
         if self.is_demo() && !texts.into_iter().any(ruminate::demo::poses_problem) {
@@ -149,6 +155,7 @@ impl ModelOptions {
             overcommit: self.overcommit,
             announce: Some(&mut announce),
             progress: Some(&mut progress),
+            ..LoadOptions::default()
         };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();

@@ -206,13 +206,12 @@ impl GenerationOptions {
     /// If a text that stands for a token is none, or a default of the checkpoint is used and not supported.
     pub(crate) fn generate(&self, model: &Model, quiet: bool) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
-        let usual = checkpoint.options(model.spec().padded_vocab);
-        for field in checkpoint.invalid.keys().filter(|field| !SamplingOptions::FIELDS.contains(field)) {
-            // A flag wins over the checkpoint.
-            if self.max_tokens.is_none() || !["max_new_tokens", "max_length"].contains(field) {
-                checkpoint.check(field)?;
-            }
+        // A flag wins over the checkpoint.
+        let mut given = self.sampling.given();
+        if self.max_tokens.is_some() {
+            given.extend(["max_new_tokens", "max_length"]);
         }
+        let usual = model.generate_options_but(&given)?;
         if let Some(exit) = self.exit.exit() {
             exit.validate(model.spec())?;
         }
@@ -244,7 +243,7 @@ impl GenerationOptions {
             diffusion: self.ahead.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(usual.max_tokens),
             max_length: usual.max_length.filter(|_| self.max_tokens.is_none()),
-            sampling: self.sampling.or_else(checkpoint)?,
+            sampling: self.sampling.over(usual.sampling),
             logit_bias,
             dry_breakers,
             no_repeat_ngram: usual.no_repeat_ngram.filter(|_| self.sampling.dry_multiplier.is_none()),

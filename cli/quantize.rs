@@ -52,7 +52,7 @@ pub(crate) fn quantize(options: &Quantize) -> Result<Done> {
         ..QuantizeOptions::default()
     };
     let written = match ruminate::quantize(&source, &options.output, asked) {
-        Err(Error::Stopped) => return Ok(Done::Interrupted),
+        Err(Error::Cancelled) => return Ok(Done::Interrupted),
         done => done?,
     };
     bar.finish_and_clear();

@@ -113,6 +113,7 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
         StopReason::Complete => "complete",
         StopReason::MaxTokens => "max_tokens",
         StopReason::ContextFull => "context_full",
+        StopReason::Cancelled => "cancelled",
         StopReason::Failed => "failed",
     }
 }

@@ -129,7 +129,11 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         Some(path) => SnapshotOptions::open(model, path, text, !options.input.no_parse_special)?,
         None => (open_session(model, options.generation.session(model.spec())?, options.quiet)?, Vec::new()),
     };
-    let prompt = if resumed.is_empty() { Prompt::Text(text.unwrap_or_default()) } else { Prompt::Tokens(&resumed) };
+    let prompt = match &options.snapshot.resume {
+        None => Prompt::Text(text.unwrap_or_default()),
+        Some(_) if resumed.is_empty() => Prompt::Continue,
+        Some(_) => Prompt::Tokens(&resumed),
+    };
     let seed = session.options().seed;
     let asked = options.generation.generate(model, options.quiet)?;
     let add_bos = asked.add_bos && !options.input.no_bos;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Dry, Error, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
+use ruminate::{Dry, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
 
 use crate::exit::Usage;
 use crate::prompt::unescape;
@@ -59,49 +59,27 @@ pub(crate) struct SamplingOptions {
 }
 
 impl SamplingOptions {
-    /// Fields of `generation_config.json` that [`Self::or_else`] uses and checks.
-    pub(crate) const FIELDS: [&str; 6] = ["do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
+    /// Fields of `generation_config.json` that flags take the place of, or make meaningless: filters keep the most likely token, whatever they say.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let given = [
+            ("do_sample", self.temp.is_some()),
+            ("temperature", self.temp.is_some()),
+            ("top_k", self.top_k.is_some() || self.temp == Some(0.0)),
+            ("top_p", self.top_p.is_some() || self.temp == Some(0.0)),
+            ("min_p", self.min_p.is_some() || self.temp == Some(0.0)),
+            ("repetition_penalty", self.repeat_penalty.is_some()),
+        ];
+        given.into_iter().filter_map(|(field, given)| given.then_some(field)).collect()
+    }
 
-    /// Flag, else the checkpoint's default, else llama.cpp's.
-    ///
-    /// # Errors
-    /// If a default of the checkpoint that is used has a value that is not supported.
-    pub(crate) fn or_else(&self, checkpoint: &GenerationConfig) -> Result<Sampling, Error> {
-        let usual = Sampling::default();
-        let greedy = (checkpoint.do_sample == Some(false)).then_some(0.0);
-        let default = |field: &str, value: Option<f32>, usual: f32| {
-            checkpoint.check(field)?;
-            Ok::<_, Error>(value.unwrap_or(usual))
-        };
-        let temperature = match self.temp {
-            Some(temperature) => temperature,
-            None => {
-                checkpoint.check("do_sample")?;
-                match greedy {
-                    Some(temperature) => temperature,
-                    None => default("temperature", checkpoint.temperature, usual.temperature)?,
-                }
-            }
-        };
-        // Filters keep the most likely token, whatever they say.
-        let filter = |flag: Option<f32>, field: &str, value: Option<f32>, usual: f32| match flag {
-            Some(flag) => Ok(flag),
-            None if temperature == 0.0 => Ok(value.unwrap_or(usual)),
-            None => default(field, value, usual),
-        };
-        if self.top_k.is_none() && temperature != 0.0 {
-            checkpoint.check("top_k")?;
-        }
-        let penalty = checkpoint.repetition_penalty;
-        Ok(Sampling {
-            temperature,
-            top_k: self.top_k.or(checkpoint.top_k).unwrap_or(usual.top_k),
-            top_p: filter(self.top_p, "top_p", checkpoint.top_p, usual.top_p)?,
-            min_p: filter(self.min_p, "min_p", checkpoint.min_p, usual.min_p)?,
-            repeat_penalty: match self.repeat_penalty {
-                Some(penalty) => penalty,
-                None => default("repetition_penalty", penalty, usual.repeat_penalty)?,
-            },
+    /// The flags, and the checkpoint's or the library's defaults where there are none.
+    pub(crate) fn over(&self, usual: Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temp.unwrap_or(usual.temperature),
+            top_k: self.top_k.unwrap_or(usual.top_k),
+            top_p: self.top_p.unwrap_or(usual.top_p),
+            min_p: self.min_p.unwrap_or(usual.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(usual.repeat_penalty),
             penalty_window: self.repeat_window,
             dry: Dry {
                 multiplier: self.dry_multiplier.unwrap_or(Dry::OFF.multiplier),
@@ -109,7 +87,7 @@ impl SamplingOptions {
                 allowed_length: self.dry_allowed_length,
                 range: self.dry_range,
             },
-        })
+        }
     }
 
     /// Flags that choose among several tokens, of those that were given.

@@ -32,7 +32,7 @@ impl SnapshotOptions {
         Ok(())
     }
 
-    /// The session of a file and the tokens that it goes on with: the one that its text ended with, and the prompt's.
+    /// The session of a file and the tokens of the prompt, which come after the one that its text ended with.
     pub(crate) fn open(
         model: &Model,
         path: &Path,
@@ -45,14 +45,15 @@ impl SnapshotOptions {
             error => error.into(),
         })?;
         let ends = |token: &u32| model.tokenizer().eos().contains(token);
-        let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
+        let goes_on = session.next_token().is_some_and(|token| !ends(&token));
+        let mut tokens: Vec<u32> = Vec::new();
         if let Some(text) = text {
             tokens.extend(match parse_special {
                 true => session.encode(text, Specials::Continue)?,
                 false => session.encode_plain(text, Specials::Continue)?,
             });
         }
-        if tokens.is_empty() {
+        if tokens.is_empty() && !goes_on {
             let why = if text.is_some() { "the prompt is empty" } else { "its text has ended" };
             return Err(Usage(format!("nothing to continue in {}: {why}; give a prompt", path.display())).into());
         }

@@ -42,6 +42,23 @@ impl From<OsString> for Which {
     }
 }
 
+#[cfg(feature = "serve")]
+impl std::fmt::Display for Which {
+    /// The name of the model: of a folder its last part.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => {
+                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+                let folder = if whole.is_file() { whole.parent().unwrap_or(&whole) } else { &whole };
+                write!(f, "{}", folder.file_name().unwrap_or(folder.as_os_str()).display())
+            }
+            Self::Hub(name) => write!(f, "{name}"),
+            Self::Synthetic(shape) => write!(f, "{SYNTHETIC}{shape}"),
+            Self::Demo => f.write_str(DEMO),
+        }
+    }
+}
+
 impl Which {
     /// The files of the model.
     ///

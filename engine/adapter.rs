@@ -4,6 +4,7 @@ use ruminate_shaders::{Caps, Cooperative};
 
 use crate::error::{Error, Result};
 use crate::memory::{self, Heaps, Memory};
+use crate::pipeline_cache::PipelineCache;
 use crate::texels;
 use crate::tune::TuningFrom;
 
@@ -92,6 +93,8 @@ pub struct OpenOptions {
     pub tuning: TuningFrom,
     /// Whether subgroups may multiply matrices together, where the adapter can: wgpu calls that experimental. Devices of host apps do without.
     pub cooperative: bool,
+    /// Pipelines that earlier runs of the program compiled.
+    pub pipeline_cache: PipelineCache,
 }
 
 impl Default for OpenOptions {
@@ -102,6 +105,7 @@ impl Default for OpenOptions {
             limits: Tier::Full,
             tuning: TuningFrom::Defaults,
             cooperative: false,
+            pipeline_cache: PipelineCache::Off,
         }
     }
 }
@@ -155,7 +159,8 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
         & (wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
             | wgpu::Features::TIMESTAMP_QUERY
-            | wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
+            | wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES
+            | wgpu::Features::PIPELINE_CACHE)
 }
 
 /// Sizes of subgroups for which there are kernels that must know it: eight lanes share a block of a row.

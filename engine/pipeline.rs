@@ -110,7 +110,7 @@ fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
                     // Kernels write workgroup memory before they read it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: gpu.kept.get().map(|kept| &kept.cache),
             });
             Pipeline { pipeline, layout }
         },

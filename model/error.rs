@@ -31,6 +31,20 @@ pub enum Error {
         /// What is missing, and what there is instead.
         problem: String,
     },
+    /// Keys and values of one sequence take more memory than a batch may.
+    #[error(
+        "the keys and values of {positions} positions at {steps} steps take {needed} bytes, and the batch may take {most}: ask for fewer tokens, or give the batch more memory"
+    )]
+    KvMemory {
+        /// Positions that the sequence takes at most.
+        positions: u32,
+        /// Steps of each.
+        steps: u32,
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that there are for all sequences.
+        most: u64,
+    },
     /// A file of the checkpoint is not what its name says: refused before it is parsed.
     #[error("{file} {problem}")]
     Content {
@@ -90,7 +104,7 @@ pub enum Error {
     },
     /// A quantised file cannot be held in other numbers.
     #[error(
-        "the files hold the weights in {stored}, not in {asked}: leave the dtype out (but for products, as in --dtype products=int8), or load the original with --dtype {asked}, or quantise that again with ruminate quantize"
+        "the files hold the weights in {stored}, not in {asked}: load them without a dtype (products may be chosen), or load the original in {asked}, or quantize it again"
     )]
     Requantise {
         /// What was asked for.
@@ -116,9 +130,9 @@ pub enum Error {
         /// What is in the files.
         stored: Dtypes,
     },
-    /// Whoever hears of the progress did not want to go on.
-    #[error("stopped before it was done")]
-    Stopped,
+    /// A [`CancelToken`](crate::CancelToken) or a progress callback ended the call. What the call had on the device is freed.
+    #[error("cancelled before it was done")]
+    Cancelled,
     /// A file cannot be written.
     #[error("cannot write {file}: {source}")]
     Write {
@@ -196,7 +210,7 @@ pub enum Error {
     },
     /// The checkpoint has no chat template.
     #[error(
-        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text: `ruminate run`"
+        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text"
     )]
     NoChat,
     /// An option makes no sense.
@@ -349,9 +363,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum ContentProblem {
     /// `git clone` without git-lfs leaves a few lines of text in place of every large file.
-    #[error(
-        "is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model with `ruminate pull owner/name`"
-    )]
+    #[error("is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model again")]
     LfsPointer,
     /// A folder, pipe, socket or device.
     #[error("is not a regular file; put the file itself there")]
@@ -383,6 +395,7 @@ pub enum ContentProblem {
 
 /// What is wrong with one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TensorProblem {
     /// The architecture needs it, the files do not have it.
     Missing {
@@ -439,7 +452,7 @@ impl fmt::Display for TensorProblem {
             }
             Self::Dtype { name, file, dtype } => write!(
                 f,
-                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and what `ruminate quantize` writes"
+                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and matrices that Ruminate has quantized"
             ),
             Self::Shape { name, file, found, expected } => {
                 write!(f, "  {name} in {file} has shape {found:?}; config.json asks for {expected:?}")

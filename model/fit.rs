@@ -86,8 +86,8 @@ pub enum Fits {
 impl fmt::Display for Fits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KvDtype(dtype) => write!(f, "keys and values in {0} fit (--kv-dtype {0})", dtype.name()),
-            Self::Share(apart) => write!(f, "steps that share keys and values fit (--kv-share {apart})"),
+            Self::KvDtype(dtype) => write!(f, "keys and values in {0} fit (kv_dtype {0})", dtype.name()),
+            Self::Share(apart) => write!(f, "steps that share keys and values fit (kv_share {apart})"),
             Self::Context(context) => write!(f, "a context of {context} fits"),
             Self::Steps(steps) => write!(f, "{steps} steps per token fit"),
             Self::Dtype(dtype) => write!(f, "weights in {} fit", dtype.name()),
@@ -255,7 +255,7 @@ const fn reserve(available: u64) -> u64 {
 }
 
 /// The part of a device's free memory that may be taken; none if nobody knows how much there is.
-fn usable(memory: Memory) -> Option<u64> {
+pub(crate) fn usable(memory: Memory) -> Option<u64> {
     memory.available.map(|bytes| bytes - reserve(bytes))
 }
 

@@ -11,13 +11,17 @@ use crate::run::Run;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 
-/// What is continued: text, or token ids as they stand.
+/// What is continued: text, or token ids as they stand. It comes after all that the session holds, and after the last token of the generation before it
+/// ([`Session::next_token`]), unless that is one of the tokens that end a generation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Prompt<'a> {
     /// Text, encoded by the model's tokenizer.
     Text(&'a str),
     /// Token ids.
     Tokens(&'a [u32]),
+    /// Nothing new: the generation goes on where the last one stopped, after its last token, whichever that is.
+    Continue,
 }
 
 impl<'a> From<&'a str> for Prompt<'a> {
@@ -90,6 +94,8 @@ pub enum StopReason {
     MaxTokens,
     /// The context is full.
     ContextFull,
+    /// The sequence was cancelled: [`Batch::cancel`](crate::Batch::cancel).
+    Cancelled,
     /// An error, which the call returned.
     Failed,
 }
@@ -99,6 +105,8 @@ pub enum StopReason {
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
+    /// Those of them whose keys and values others had computed: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
+    pub cached_tokens: u32,
     /// Tokens generated.
     pub tokens: u32,
     /// Recurrence steps of all generated tokens together.
@@ -150,7 +158,7 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 ///
 /// Dropped before the whole prompt was submitted, it leaves the session as if there had been no prompt.
 pub struct Generation<'s> {
-    session: &'s mut Session,
+    pub(crate) session: &'s mut Session,
     run: Run,
 }
 

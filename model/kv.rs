@@ -6,6 +6,9 @@
 //!
 //! Caches of sequences that begin alike share pages: a page that is full is not written again, so a fork (`pages.rs`) binds the segments of its original,
 //! and takes new pages from segments of its own. Who goes back into shared positions leaves their pages to the others.
+//!
+//! Sequences of one cache share pages too: a page is held by every table entry and every entry of the prefix cache that names it, and is free again when
+//! the last of them gives it back.
 
 use std::sync::Arc;
 
@@ -36,6 +39,8 @@ pub(crate) struct KvCache {
     pub(crate) frozen: u32,
     /// Held by all caches that share pages with this one.
     pub(crate) family: Arc<()>,
+    /// Pages of each pool beside those that the tables can name: the prefix cache holds them.
+    pub(crate) spare: [u32; 2],
 }
 
 /// Pages of the layers of one kind.
@@ -45,6 +50,8 @@ pub(crate) struct Pool {
     pub(crate) used: u32,
     /// Pages below `used` that were given back.
     pub(crate) free: Vec<u32>,
+    /// How many hold each page below `used`.
+    pub(crate) holders: Vec<u32>,
     /// Pages that were used and are in no table any more.
     pub(crate) lost: u32,
     /// The first so many segments are another cache's.
@@ -64,6 +71,20 @@ impl Pool {
     /// Page numbers that segments hold.
     pub(crate) fn held(&self) -> u32 {
         self.segments.last().map_or(0, |last| last.base + last.count)
+    }
+
+    /// Pages that somebody holds.
+    pub(crate) fn live(&self) -> u32 {
+        self.used - self.free.len() as u32
+    }
+
+    /// Gives a page back, which is free once nobody else holds it.
+    pub(crate) fn give_back(&mut self, page: u32) {
+        let holders = &mut self.holders[page as usize];
+        *holders -= 1;
+        if *holders == 0 {
+            self.free.push(page);
+        }
     }
 }
 
@@ -94,7 +115,15 @@ impl KvCache {
             page_count: 0,
         };
         let outside = (spec.layers.before + spec.layers.after) as usize;
-        let pool = |layers| Pool { layers, used: 0, free: Vec::new(), lost: 0, borrowed: 0, segments: Vec::new() };
+        let pool = |layers| Pool {
+            layers,
+            used: 0,
+            free: Vec::new(),
+            holders: Vec::new(),
+            lost: 0,
+            borrowed: 0,
+            segments: Vec::new(),
+        };
         let mirror = empty_tables(&shape, share);
         let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
         device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
@@ -112,11 +141,99 @@ impl KvCache {
             whole: options.invariant,
             frozen: 0,
             family: Arc::new(()),
+            spare: [0; 2],
         };
         if cache.whole {
             cache.check_whole(context)?;
         }
         Ok(cache)
+    }
+
+    /// Leaves room for pages of so many groups of [`PAGE`] positions that no sequence has.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if sums must not depend on segments and one cannot hold them.
+    pub(crate) fn make_spare(&mut self, groups: u32) -> Result<(), Error> {
+        let slots = self.shape.slots - 1;
+        let fits = self.most_pages() / slots.max(1);
+        let tables = self.shape.pages_per_slot() * self.shape.sequences;
+        if self.whole && groups.saturating_add(tables) > fits {
+            let allowed = "fewer bytes in the invariant mode: one buffer of the device must hold a layer's keys";
+            return Err(Error::Option { name: "prefix_cache", value: format!("{groups} pages"), allowed });
+        }
+        self.spare = [groups, groups.saturating_mul(slots)];
+        Ok(())
+    }
+
+    /// Bytes that a group of [`PAGE`] positions takes at a number of steps.
+    pub(crate) fn group_bytes(&self, steps: u32) -> u64 {
+        let slots = [1, u64::from(self.share.slots(steps))];
+        self.pools.iter().zip(slots).map(|(pool, slots)| slots * pool.layers as u64 * self.shape.page_bytes()).sum()
+    }
+
+    /// Bytes of the pages that somebody holds.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let bytes = |pool: &Pool| u64::from(pool.live()) * pool.layers as u64 * self.shape.page_bytes();
+        self.pools.iter().map(bytes).sum()
+    }
+
+    /// Bytes of the pages that [`Self::reserve`] would take.
+    pub(crate) fn missing_bytes(&self, sequence: u32, end: u32, steps: u32) -> u64 {
+        let mut missing = [0_u64; 2];
+        // Beyond what the tables hold, every page is missing.
+        let slots = self.share.slots(steps);
+        let known = slots.min(self.shape.slots - 1);
+        for page in 0..end.div_ceil(PAGE) {
+            for slot in 0..=known {
+                let none = self.mirror[self.entry(sequence, slot, page)] == NONE;
+                missing[usize::from(slot > 0)] += u64::from(none);
+            }
+        }
+        missing[1] += u64::from(end.div_ceil(PAGE)) * u64::from(slots - known);
+        self.pools.iter().zip(missing).map(|(pool, pages)| pages * pool.layers as u64 * self.shape.page_bytes()).sum()
+    }
+
+    /// The pages that a sequence has for a group of [`PAGE`] positions, with their slots.
+    pub(crate) fn pages_of(&self, sequence: u32, group: u32) -> Vec<(u32, u32)> {
+        let pages = (0..self.shape.slots).map(|slot| (slot, self.mirror[self.entry(sequence, slot, group)]));
+        pages.filter(|&(_, page)| page != NONE).collect()
+    }
+
+    /// Holds pages beside those who have them already.
+    pub(crate) fn hold(&mut self, pages: &[(u32, u32)]) {
+        for &(slot, page) in pages {
+            self.pools[usize::from(slot > 0)].holders[page as usize] += 1;
+        }
+    }
+
+    /// Gives pages back that [`Self::hold`] took.
+    pub(crate) fn let_go(&mut self, pages: &[(u32, u32)]) {
+        for &(slot, page) in pages {
+            self.pools[usize::from(slot > 0)].give_back(page);
+        }
+    }
+
+    /// Lets a sequence without pages begin with those of others, group by group; each of its positions has stored so many steps.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the device is lost.
+    pub(crate) fn begin_with(&mut self, sequence: u32, groups: &[Vec<(u32, u32)>], depth: &[u32]) -> Result<(), Error> {
+        for (group, pages) in (0..).zip(groups) {
+            self.hold(pages);
+            for &(slot, page) in pages {
+                let entry = self.entry(sequence, slot, group);
+                self.mirror[entry] = page;
+            }
+        }
+        let offset = u64::from(sequence) * u64::from(self.shape.context) * 4;
+        self.device.write(&self.depth, offset, bytemuck::cast_slice(depth))?;
+        self.write_tables_of(sequence)
+    }
+
+    fn write_tables_of(&self, sequence: u32) -> Result<(), Error> {
+        let last = (self.shape.slots - 1, self.shape.pages_per_slot() - 1);
+        let (from, to) = (self.entry(sequence, 0, 0), self.entry(sequence, last.0, last.1));
+        Ok(self.device.write(&self.tables, from as u64 * 4, bytemuck::cast_slice(&self.mirror[from..=to]))?)
     }
 
     /// Attention adds up what it finds segment by segment: in the invariant mode there must be no more than one.
@@ -175,11 +292,12 @@ impl KvCache {
             for page in 0..pages {
                 let entry = self.entry(sequence, slot, page);
                 let held = std::mem::replace(&mut self.mirror[entry], NONE);
-                self.pools[usize::from(slot > 0)].free.extend(Some(held).filter(|&page| page != NONE));
+                if held != NONE {
+                    self.pools[usize::from(slot > 0)].give_back(held);
+                }
             }
         }
-        let (from, to) = (self.entry(sequence, 0, 0), self.entry(sequence, self.shape.slots - 1, pages - 1));
-        Ok(self.device.write(&self.tables, from as u64 * 4, bytemuck::cast_slice(&self.mirror[from..=to]))?)
+        self.write_tables_of(sequence)
     }
 
     /// Segments of a layer: the cache as a launch over that segment sees it, and its buffer.
@@ -238,6 +356,7 @@ impl KvCache {
     /// The next free page of a pool, which grows if there is none.
     pub(crate) fn take(&mut self, pool: usize) -> Result<u32, Error> {
         if let Some(page) = self.pools[pool].free.pop() {
+            self.pools[pool].holders[page as usize] = 1;
             return Ok(page);
         }
         let page_bytes = self.shape.page_bytes();
@@ -248,14 +367,16 @@ impl KvCache {
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
             let own: u32 = segments[*borrowed..].iter().map(|segment| segment.count).sum();
             // Never more than a full context takes.
-            let needed =
-                (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_sub(held - lost).max(1);
+            let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_add(self.spare[pool]);
+            let needed = needed.saturating_sub(held - lost).max(1);
             let count = if self.whole { needed } else { own.max(first).min(self.most_pages()).min(needed) };
             self.add_segment(pool, count)?;
         }
-        let used = &mut self.pools[pool].used;
-        *used += 1;
-        Ok(*used - 1)
+        let pool = &mut self.pools[pool];
+        pool.used += 1;
+        pool.holders.resize(pool.used as usize, 0);
+        pool.holders[pool.used as usize - 1] = 1;
+        Ok(pool.used - 1)
     }
 
     /// Pages of a segment, at most.

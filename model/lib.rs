@@ -51,10 +51,12 @@
 
 mod ahead;
 mod arch;
-mod batch;
+mod assets;
 pub mod bench;
+mod cancel;
 mod chat;
 mod checkpoint;
+mod codes;
 mod constraint;
 pub mod demo;
 mod diffusion;
@@ -77,11 +79,13 @@ mod options;
 mod output;
 mod pages;
 mod policy;
+mod poll;
 mod precision;
 mod quantize;
 mod rules;
 mod run;
 mod sampling;
+mod schedule;
 pub mod score;
 mod session;
 mod snapshot;
@@ -97,6 +101,7 @@ mod tables;
 mod tokenizer;
 pub mod trace;
 pub mod tune;
+mod warm;
 mod workspace;
 
 pub use ahead::{Pipeline, Speculate};
@@ -104,9 +109,11 @@ pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
 };
-pub use batch::{Batch, BatchOptions, SequenceId};
+pub use assets::{Asset, Assets, ReadAt};
+pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
+pub use codes::ERROR_CODES;
 
 pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
@@ -128,8 +135,8 @@ pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{
-    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, Tuned, Tuning, TuningFrom, adapters,
-    backend,
+    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, PipelineCache, Profile, REQUIRED_LIMITS, Select,
+    Tuned, Tuning, TuningFrom, adapters, backend,
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};
@@ -138,6 +145,7 @@ pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
+pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use session::{MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};

@@ -10,6 +10,7 @@ use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
 use crate::arch::{Spec, Start};
+use crate::cancel::CancelToken;
 use crate::constraint::Constraint;
 use crate::diffusion::Diffusion;
 use crate::error::Error;
@@ -40,6 +41,9 @@ pub struct LoadOptions<'a> {
     pub announce: Option<&'a mut dyn FnMut(&Need)>,
     /// Hears of the progress of the upload: bytes done, bytes in all.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+    /// Ends the load early, with [`Error::Cancelled`], once it is set: keep a clone for the thread or callback that does so. Looked at before every step
+    /// of loading and after every block of at most 8 MiB, so a load ends within one read and one upload of that size.
+    pub cancel: CancelToken,
 }
 
 impl LoadOptions<'_> {
@@ -63,8 +67,11 @@ pub struct SessionOptions {
     pub lookup: Lookup,
     /// Which steps share keys and values: that takes a part of the memory.
     pub share: KvShare,
-    /// Seed of initial states and sampling: the same seed gives the same tokens on the same device.
+    /// Seed of sampling and noise, and of initial states unless [`Self::state_seed`] is: the same seed gives the same tokens on the same device.
     pub seed: u64,
+    /// Seed of initial states, if it is not [`Self::seed`]. Sequences whose states begin alike can share what is computed of the same tokens, although
+    /// their draws differ: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
+    pub state_seed: Option<u64>,
     /// Factor on the standard deviation of initial states, at most 1,000,000, so that all sums stay finite; 0 starts from zeros.
     pub init_scale: f32,
     /// Whether every sum is added in one order, however many rows a pass has: then a token's logits are the same to the bit alone, in company, drafted and
@@ -94,10 +101,22 @@ impl GenerateOptions {
 }
 
 impl SessionOptions {
+    /// The seed of initial states.
+    pub(crate) fn state_seed(&self) -> u64 {
+        self.state_seed.unwrap_or(self.seed)
+    }
+
     /// What the device knows of a sequence of these options.
     pub(crate) fn sequence(&self, spec: &Spec, steps: u32) -> Sequence {
         let deviation = spec.state_std() * f64::from(self.init_scale);
-        Sequence { seed: [self.seed as u32, (self.seed >> 32) as u32], state_std: deviation as f32, steps }
+        let words = |seed: u64| [seed as u32, (seed >> 32) as u32];
+        Sequence {
+            seed: words(self.seed),
+            state_seed: words(self.state_seed()),
+            state_std: deviation as f32,
+            steps,
+            reserved: [0; 2],
+        }
     }
 
     /// Checks what can be said without a model.
@@ -129,6 +148,7 @@ impl Default for SessionOptions {
             lookup: Lookup::Latest,
             share: KvShare::None,
             seed: 0,
+            state_seed: None,
             init_scale: 1.0,
             invariant: false,
         }
@@ -188,7 +208,7 @@ pub struct GenerateOptions {
     pub diffusion: Option<Diffusion>,
     /// Noise that states get before every step.
     pub noise: Option<Noise>,
-    /// Tokens at most; by default as many as the context holds.
+    /// Tokens at most; by default as many as the context holds. With 0 the prompt is computed and nothing is chosen after it.
     pub max_tokens: Option<u32>,
     /// Tokens at most, those before them in the session and the prompt's included.
     pub max_length: Option<u32>,
@@ -219,6 +239,9 @@ pub struct GenerateOptions {
     /// Log-probabilities of the chosen token and of so many of the most likely ones, at most [`MAX_LOGPROBS`](crate::MAX_LOGPROBS), with each
     /// [`Piece`](crate::Piece). They are the model's own: a softmax of its logits at temperature 1, before bias, penalties and filters.
     pub logprobs: Option<u32>,
+    /// In a [`Batch`](crate::Batch): how likely every token of the prompt is, as [`Self::logprobs`] says of those that are generated. Every token is read
+    /// out for it.
+    pub prompt_logprobs: bool,
     /// Texts at which generation stops; they are not part of the output. Special tokens count as they are spelled, although they are not
     /// part of the output either: `<|end|>` stops at that token.
     pub stop: Vec<String>,
@@ -264,6 +287,7 @@ impl Default for GenerateOptions {
             constraint: None,
             dry_breakers: DRY_BREAKERS.map(str::to_owned).to_vec(),
             logprobs: None,
+            prompt_logprobs: false,
             stop: Vec::new(),
             add_bos: true,
             parse_special: true,

@@ -205,6 +205,7 @@ impl KvCache {
                 self.add_segment(pool, count)?;
             }
             (self.pools[pool].used, self.pools[pool].lost) = (used[pool], lost[pool]);
+            self.pools[pool].holders = vec![1; used[pool] as usize];
         }
         self.mirror[first..].copy_from_slice(pages);
         self.write_tables()?;
@@ -224,6 +225,7 @@ impl KvCache {
         for pool in &mut pools {
             pool.borrowed = pool.segments.len();
             pool.used = pool.held();
+            pool.holders.resize(pool.used as usize, 1);
             pool.lost = pool.held();
         }
         let mut mirror = self.mirror.clone();
@@ -239,9 +241,22 @@ impl KvCache {
         let family = self.family.clone();
         let (device, shape, share) = (self.device.clone(), self.shape, self.share);
         let (rotary, whole) = (self.rotary.clone(), self.whole);
-        let (generation, frozen) = (0, full);
-        let mut fork =
-            Self { device, shape, pools, tables, depth, rotary, share, mirror, generation, whole, frozen, family };
+        let (generation, frozen, spare) = (0, full, self.spare);
+        let mut fork = Self {
+            device,
+            shape,
+            pools,
+            tables,
+            depth,
+            rotary,
+            share,
+            mirror,
+            generation,
+            whole,
+            frozen,
+            family,
+            spare,
+        };
         fork.write_stored_steps(&self.stored_steps(positions)?)?;
         if !positions.is_multiple_of(PAGE) {
             for slot in 0..shape.slots {

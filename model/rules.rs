@@ -70,6 +70,12 @@ impl Rules {
         asked.into_iter().find(|(_, asked)| *asked).map(|(name, _)| name)
     }
 
+    /// What an option that asks for a rule cannot be combined with.
+    pub(crate) fn before_they_are_known(one: &'static str) -> Error {
+        let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
+        Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -96,9 +102,6 @@ impl Rules {
 
 /// Tokens that options allow behind so many of them; none if there is no limit.
 pub(crate) fn most_tokens(options: &GenerateOptions, behind: u32) -> Result<Option<u32>, Error> {
-    if options.max_tokens == Some(0) {
-        return Err(Error::Option { name: "max_tokens", value: "0".to_owned(), allowed: "at least 1" });
-    }
     let Some(length) = options.max_length else { return Ok(options.max_tokens) };
     let left = length.checked_sub(behind).filter(|&left| left > 0).ok_or_else(|| Error::Option {
         name: "max_length",

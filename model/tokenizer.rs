@@ -184,11 +184,12 @@ impl Tokenizer {
         }
     }
 
-    /// Refuses a text that so many positions cannot hold, however it is cut into tokens: encoding a library would take its time.
+    /// Refuses a text that a context of so many positions cannot hold, however it is cut into tokens: encoding a library would take its time. `most` is
+    /// the longest context of the model, for the message. Texts below 1 MiB are not looked at.
     ///
     /// # Errors
     /// [`Error::TextTooLong`].
-    pub(crate) fn check_fits(&self, text: &str, context: u32, most: u32) -> Result<()> {
+    pub fn check_fits(&self, text: &str, context: u32, most: u32) -> Result<()> {
         if text.len() <= SMALL {
             return Ok(());
         }
@@ -234,6 +235,12 @@ impl Tokenizer {
     #[must_use]
     pub fn token_text(&self, id: u32) -> Option<String> {
         self.pipeline.token(id)
+    }
+
+    /// The bytes that a token stands for, which need not be whole characters: of special tokens their spelling, of an id without a token none.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.get(id as usize).map_or(&[], |token| &token.bytes)
     }
 
     /// The tokens whose text holds another text, special ones included, in order.

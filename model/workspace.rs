@@ -65,8 +65,8 @@ pub(crate) enum Follow {
     Start(u32),
     /// It is held against the row that follows; bits of the threshold.
     Verify(u32),
-    /// The next row of its sequence, in the same place; what came is noted.
-    Batch,
+    /// The next row of its sequence, in the same place of a table of which so many rows are looked at, and the first so many read out; what came is noted.
+    Batch(ReadOut),
     /// It is the guess that the next position begins with, or what stands if the row has had all its steps.
     Guess,
     /// It becomes the token of the next row of a wave, of which so many rows are looked at.
@@ -248,6 +248,7 @@ impl Workspace {
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
         let (wave, shape) = match key.follow {
             Follow::Wave(rows, current) => (Some(current), ReadOut { rows, outputs: rows }),
+            Follow::Batch(shape) => (None, shape),
             _ => (None, ReadOut { rows: self.capacity, outputs: self.outputs }),
         };
         let sequences = &tables.sequences;
@@ -260,11 +261,12 @@ impl Workspace {
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
             match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.terms))) {
-                leaving if matches!(key.follow, Follow::Guess | Follow::Batch) => {
+                leaving if matches!(key.follow, Follow::Guess | Follow::Batch(_)) => {
                     let steps = pass.graph.count("steps");
                     looped.iterate_to_the_end(&mut pass, leaving, steps)?;
                     let rows = pass.rows();
-                    let wake = if key.follow == Follow::Batch { turn(shape.rows) } else { exit_wake(shape.rows) };
+                    let in_turn = matches!(key.follow, Follow::Batch(_));
+                    let wake = if in_turn { turn(shape.rows) } else { exit_wake(shape.rows) };
                     pass.graph.launch(wake, &[rows])?;
                 }
                 None => {
@@ -343,10 +345,10 @@ impl Workspace {
                 let launch = verify(outputs, vocab, (sequences, context), judge);
                 graph.launch(launch, &[chosen, logits, table, next, history, emitted])?;
             }
-            Follow::Batch => {
+            Follow::Batch(ReadOut { rows: count, .. }) => {
                 let [rows, came] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
                 let terms = graph.import(&tables.terms);
-                graph.launch(follow(outputs, (sequences, context)), &[terms, chosen, rows, history, came])?;
+                graph.launch(follow((count, outputs), (sequences, context)), &[terms, chosen, rows, history, came])?;
             }
             Follow::Wave(rows, current) => current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?,
             Follow::Guess => {
@@ -378,10 +380,10 @@ impl Workspace {
             return Ok(());
         }
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
-        if key.follow == Follow::Batch {
+        if let Follow::Batch(shape) = key.follow {
             // What is carried raw is in its place.
             let terms = graph.import(&around.tables.terms);
-            let launch = carry(self.capacity, around.kv.sequences(), self.width);
+            let launch = carry(shape.rows, around.kv.sequences(), self.width);
             return Ok(graph.launch(launch, &[rows, terms, from, to])?);
         }
         let pick = |rows| select(rows, self.outputs, self.width);

@@ -58,12 +58,16 @@ table! {
     /// What a sequence needs to draw its numbers, per entry of the sequence table.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Sequence {
-        /// Seed of all random numbers of the sequence, low and high word.
+        /// Seed of draws and noise, low and high word.
         pub seed: [u32; 2],
+        /// Seed of initial states, low and high word.
+        pub state_seed: [u32; 2],
         /// Standard deviation of the initial state before truncation, embedding scale included; 0 gives zeros.
         pub state_std: f32,
         /// Steps of its rows, where rows of different depths share passes; 0 if every row of a pass takes as many as the pass has.
         pub steps: u32,
+        /// Unused; keeps the entry at 32 bytes.
+        pub reserved: [u32; 2],
     }
 }
 

@@ -147,7 +147,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     });
     bar.finish_and_clear();
     let mut trace = match traced {
-        Err(Error::Stopped) => return Ok(None),
+        Err(Error::Cancelled) => return Ok(None),
         traced => traced?,
     };
     trace.used = used;

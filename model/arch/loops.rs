@@ -45,13 +45,14 @@ pub(crate) struct Looped {
 }
 
 impl Looped {
-    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` hears of the bytes uploaded.
+    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` hears of the bytes uploaded, and may end the
+    /// load by an error.
     pub(crate) fn load(
         device: &Device,
         spec: &Spec,
         weights: Weights<'_>,
         dtypes: Dtypes,
-        done: &mut dyn FnMut(u64),
+        done: &mut dyn FnMut(u64) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let manifest = spec.manifest();
         let mut loader = Loader { device, weights, dtypes, manifest: &manifest, done };

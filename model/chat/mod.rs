@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -102,6 +102,15 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         variables: &Map<String, Value>,
     ) -> Result<String> {
+        self.write_out(messages, add_generation_prompt, variables)
+    }
+
+    fn write_out(
+        &self,
+        messages: impl Serialize,
+        add_generation_prompt: bool,
+        variables: &Map<String, Value>,
+    ) -> Result<String> {
         let failed = |problem: String| Error::Chat { file: self.file.clone(), problem };
         let code = guard::compile(NAME, &self.text).map_err(|error| failed(error.to_string()))?;
         // As transformers passes them: what nobody gave is none, and a special token that does not exist is undefined.
@@ -151,19 +160,37 @@ impl ChatTemplate {
         parse_special: bool,
         variables: &Map<String, Value>,
     ) -> Result<Vec<u32>> {
+        let messages = messages.iter().map(|Message { role, content }| json!({ "role": role, "content": content }));
+        self.encode_values(tokenizer, &messages.collect(), add_generation_prompt, parse_special, variables)
+    }
+
+    /// The same for messages that have more than a role and a content, such as `tool_calls`: a list of objects, which the template sees as they are.
+    /// Special tokens are plain text wherever messages and variables spell them, unless `parse_special` says otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_values(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &Value,
+        add_generation_prompt: bool,
+        parse_special: bool,
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>> {
         if parse_special {
-            let text = self.render_with(messages, add_generation_prompt, variables)?;
+            let text = self.write_out(messages, add_generation_prompt, variables)?;
             return tokenizer.encode(&text, Specials::None);
         }
         let special = tokenizer.special();
-        let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
-        let shield = Shield::new(&special, &texts.chain([self.text.as_str()]));
-        let covered = |text: &str| shield.cover(text, &special);
-        let covered: Vec<Message> = messages
-            .iter()
-            .map(|Message { role, content }| Message { role: covered(role), content: covered(content) })
-            .collect();
-        let text = self.render_with(&covered, add_generation_prompt, variables)?;
+        let mut texts = vec![self.text.as_str()];
+        variables.values().chain([messages]).for_each(|value| list_texts(value, &mut texts));
+        let shield = Shield::new(&special, &texts.into_iter());
+        let mut covered = messages.clone();
+        let cover = |text: &str| shield.cover(text, &special);
+        cover_texts(&mut covered, &cover);
+        let mut variables = variables.clone();
+        variables.values_mut().for_each(|value| cover_texts(value, &cover));
+        let text = self.write_out(&covered, add_generation_prompt, &variables)?;
         tokenizer.encode_with(&text, Specials::None, true, &shield)
     }
 
@@ -185,6 +212,34 @@ impl ChatTemplate {
 impl std::fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChatTemplate").finish_non_exhaustive()
+    }
+}
+
+/// Lists the texts of a value: strings, and names of fields.
+fn list_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(list) => list.iter().for_each(|value| list_texts(value, texts)),
+        Value::Object(map) => map.iter().for_each(|(name, value)| {
+            texts.push(name);
+            list_texts(value, texts);
+        }),
+        _ => {}
+    }
+}
+
+/// Puts stand-ins into the texts of a value. Names of fields get them too, since templates write whole objects.
+fn cover_texts(value: &mut Value, cover: &impl Fn(&str) -> String) {
+    match value {
+        Value::String(text) => *text = cover(text),
+        Value::Array(list) => list.iter_mut().for_each(|value| cover_texts(value, cover)),
+        Value::Object(map) => {
+            for (name, mut value) in std::mem::take(map) {
+                cover_texts(&mut value, cover);
+                map.insert(cover(&name), value);
+            }
+        }
+        _ => {}
     }
 }
 

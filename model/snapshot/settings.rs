@@ -69,6 +69,8 @@ pub(super) struct Settings {
     /// Steps apart that share their keys and values; 0 for `anchor`.
     share: Option<u32>,
     seed: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state_seed: Option<u64>,
     init_scale: f32,
     invariant: bool,
     pub(super) next: Option<u32>,
@@ -80,7 +82,8 @@ const LOOKUPS: [(&str, Lookup); 3] =
 
 impl Settings {
     pub(super) fn of(session: &Session, layout: Layout) -> Self {
-        let SessionOptions { steps, kv_dtype, lookup, share, seed, init_scale, invariant, .. } = *session.options();
+        let SessionOptions { steps, kv_dtype, lookup, share, seed, state_seed, init_scale, invariant, .. } =
+            *session.options();
         let named = LOOKUPS.iter().find(|(_, one)| *one == lookup);
         Self {
             position: session.position,
@@ -94,6 +97,7 @@ impl Settings {
                 KvShare::Anchor => Some(0),
             },
             seed,
+            state_seed,
             init_scale,
             invariant,
             next: session.next,
@@ -117,6 +121,7 @@ impl Settings {
             lookup,
             share,
             seed: self.seed,
+            state_seed: self.state_seed,
             init_scale: self.init_scale,
             invariant: self.invariant,
         })

@@ -52,11 +52,11 @@ table! {
     }
 }
 
-/// Each row of the table that is active and read out, in its own place, becomes the row of what was chosen behind it, or rests if the context is full; one that is
+/// Each row of the table that is active and read out, which its place is the number of, becomes the row of what was chosen behind it, and rests if its sequence parks or the context is full; one that is
 /// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: terms `[sequences]`,
-/// chosen `[rows]`, rows, history `[sequences, context]`, came.
+/// chosen `[outputs]`, rows, history `[sequences, context]`, came.
 #[must_use]
-pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
+pub fn follow((rows, outputs): (u32, u32), (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;
     Launch {
         kernel: &FOLLOW,
@@ -66,7 +66,7 @@ pub fn follow(rows: u32, (sequences, context): (u32, u32)) -> Launch {
         workgroups: [rows.div_ceil(32), 1, 1],
         sizes: vec![
             u64::from(sequences) * size_of::<Terms>() as u64,
-            u64::from(rows) * 4,
+            u64::from(outputs) * 4,
             bytes,
             u64::from(sequences) * u64::from(context) * 4,
             u64::from(rows) * size_of::<Came>() as u64,
@@ -95,15 +95,16 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 history[(row.sequence * params.context + position) as usize] = token;
             }
             let next = Row::new(row.sequence, position, token);
-            let draw = u32::from(terms[row.sequence as usize].continuous == NONE);
-            rows[place] = Row { output: place as u32, live: u32::from(room), draw, ..next };
+            let asked = terms[row.sequence as usize];
+            let draw = u32::from(asked.continuous == NONE);
+            rows[place] = Row { output: place as u32, live: u32::from(room && asked.parks == 0), draw, ..next };
         }
     }
 }
 
 fn case(rows: u32, context: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = follow(rows, (rows, context));
+    let launch = follow((rows, rows), (rows, context));
     let states = [(0, 0), (1, 1), (0, WAITS)];
     let table: Vec<Row> = (0..rows)
         .map(|i| {
@@ -112,8 +113,9 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
             Row { live, exited, output, step: noise.below(9), ..Row::new(i, noise.below(context), 5) }
         })
         .collect();
-    let terms: Vec<Terms> =
-        (0..rows).map(|i| Terms { continuous: [NONE, 0, 1][i as usize % 3], ..Terms::fixed(4) }).collect();
+    let terms: Vec<Terms> = (0..rows)
+        .map(|i| Terms { continuous: [NONE, 0, 1][i as usize % 3], parks: u32::from(i % 5 == 2), ..Terms::fixed(4) })
+        .collect();
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{rows} rows, context {context}"),

@@ -1,7 +1,7 @@
 override WG: u32;
 
 // Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place, and if it is continuous from the state
-// that is there; one that was not read out, of the inside of a prompt, leaves its place; its steps tell.
+// that is there, or rests until the host wakes it; one that was not read out, of the inside of a prompt, leaves its place; its steps tell.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows) {
@@ -31,6 +31,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     } else {
         row.live = 0u;
     }
-    let draw = u32(terms[row.sequence].continuous == NONE);
+    let asked = terms[row.sequence];
+    if (asked.parks != 0u) {
+        row.live = 0u;
+    }
+    let draw = u32(asked.continuous == NONE);
     rows[id.x] = Row(row.sequence, row.position, 0u, token, row.live, id.x, draw, 0u);
 }

@@ -49,8 +49,8 @@ table! {
         pub steps: u32,
         /// Number of the [`Continuous`] way in which a row goes on from the one that its token was chosen behind, or [`NONE`] if it has a state of its own.
         pub continuous: u32,
-        /// Unused; keeps the entry at 32 bytes.
-        pub reserved: u32,
+        /// 1 if the row that follows a chosen token rests until the host wakes it, where rows of several sequences share a table; else 0.
+        pub parks: u32,
     }
 }
 
@@ -67,7 +67,7 @@ impl Terms {
     /// Of rows that take so many steps.
     #[must_use]
     pub const fn fixed(steps: u32) -> Self {
-        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, continuous: NONE, reserved: 0 }
+        Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, continuous: NONE, parks: 0 }
     }
 
     /// Of rows that are checked at every step.

@@ -65,7 +65,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
             continue;
         }
         let sequence = sequences[row.sequence as usize];
-        let generator = Threefry::from_words(sequence.seed);
+        let generator = Threefry::from_words(sequence.state_seed);
         for (pair, values) in (0..).zip(state.chunks_mut(2)) {
             let block = generator.block([row.position, pair]);
             for (i, (value, bits)) in values.iter_mut().zip(block).enumerate() {
@@ -86,7 +86,13 @@ fn case(rows: u32, n: u32, std: f32, seed: u64) -> Case {
             ..Row::new(row % 2, row * 3, 0)
         })
         .collect();
-    let sequences = [1, 2].map(|i| Sequence { seed: [seed as u32, i], state_std: std, steps: 0 });
+    let sequences = [1, 2].map(|i| Sequence {
+        seed: [0; 2],
+        state_seed: [seed as u32, i],
+        state_std: std,
+        steps: 0,
+        reserved: [0; 2],
+    });
     Case {
         name: format!("{rows} rows of {n}, standard deviation {std}"),
         data: vec![

@@ -10,7 +10,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let sequence = sequences[row.sequence];
     for (var pair = lane; pair < 2u * params.quads; pair += WG) {
-        let bits = threefry(sequence.seed, vec2(row.position, pair));
+        let bits = threefry(sequence.state_seed, vec2(row.position, pair));
         var v = vec2(normal_within(WITHIN, bits.x), normal_within(WITHIN, bits.y)) * sequence.state_std;
         v = select(vec2<f32>(), v, vec2(2u * pair, 2u * pair + 1u) < vec2(params.n));
         state[group.x * 2u * params.quads + pair] = v;

@@ -255,7 +255,7 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
         marks[i as usize] = Mark { steps: noise.below(30), stable: noise.below(2 * rule.rounds + 1), value, unused: 0 };
     }
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
-    let sequence = Sequence { seed: [seed as u32, 3], state_std: 1.0, steps: 0 };
+    let sequence = Sequence { seed: [seed as u32, 3], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] };
     Case {
         name: format!("{} of {capacity}, {}, headway {}, seed {seed}", wave.length, rule.rule.name(), rule.headway),
         data: vec![

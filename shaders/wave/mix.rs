@@ -131,7 +131,7 @@ fn case(rows: u32, n: u32, how: Mix, given: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let wave = some_wave(&mut noise, rows);
     let marks: Vec<Mark> = (0..rows).map(|_| Mark { steps: noise.below(20), ..Mark::default() }).collect();
-    let sequence = Sequence { seed: [seed as u32, 7], state_std: 0.6, steps: 0 };
+    let sequence = Sequence { seed: [seed as u32, 7], state_seed: [0; 2], state_std: 0.6, steps: 0, reserved: [0; 2] };
     let mut matrix = || noise.matrix(rows, n, stride(n));
     let Mix { share, dampened, sqrt } = how;
     Case {

@@ -65,7 +65,7 @@ fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
         // The first leaves behind its third step.
         let rows = [Row::new(0, 0, 0), Row::RESTING];
         let table = device.buffer("rows", size_of_val(&rows) as u64)?;
-        let sequence = [Sequence { seed: [0; 2], state_std: 0.0, steps: 3 }];
+        let sequence = [Sequence { seed: [0; 2], state_seed: [0; 2], state_std: 0.0, steps: 3, reserved: [0; 2] }];
         let sequences = device.buffer("sequences", size_of_val(&sequence) as u64)?;
         device.write(&sequences, 0, bytemuck::cast_slice(&sequence))?;
         let mut graph = Graph::new("gated");

@@ -80,12 +80,13 @@ const FEATURES: [Feature; 19] = [
         let mut batch = model.batch(BatchOptions {
             sequences: 2,
             session: SessionOptions { context: Some(32), ..SessionOptions::default() },
+            ..BatchOptions::default()
         })?;
         for seed in 0..2 {
             let options = GenerateOptions { max_tokens: Some(2), ..GenerateOptions::default() };
             batch.add(&PROMPT[..], seed, &options)?;
         }
-        while batch.next()?.is_some() {}
+        while batch.wait()?.is_some() {}
         Ok(())
     }),
     ("sessions: save, resume, fork", |model| {

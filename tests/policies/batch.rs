@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Continuous, Criterion, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, PrefillExit,
-    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
+    Batch, BatchOptions, Continuous, Criterion, Event, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, Pipeline,
+    PrefillExit, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -21,7 +21,49 @@ fn session(seed: u64) -> SessionOptions {
 }
 
 fn batch(model: &Model, sequences: u32) -> Result<Batch> {
-    Ok(model.batch(BatchOptions { sequences, session: session(0) })?)
+    Ok(model.batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() })?)
+}
+
+/// What sequences said, and why they ended.
+#[derive(Default)]
+struct Said {
+    pieces: HashMap<SequenceId, Vec<Piece>>,
+    reasons: HashMap<SequenceId, StopReason>,
+    errors: Vec<String>,
+}
+
+impl Said {
+    /// Takes note of the next event; false if there is none.
+    fn hear(&mut self, batch: &mut Batch) -> Result<bool> {
+        let Some(event) = batch.wait()? else { return Ok(false) };
+        match event {
+            Event::Token { id, piece } => self.pieces.entry(id).or_default().push(piece),
+            Event::Done { id, reason, statistics } => {
+                ensure!(self.reasons.insert(id, reason).is_none(), "{id} has ended twice");
+                let tokens = self.pieces.get(&id).map_or(0, Vec::len);
+                let early = usize::from(reason == StopReason::Cancelled);
+                ensure!(
+                    (tokens..=tokens + early).contains(&(statistics.tokens as usize)),
+                    "{tokens} tokens and {statistics:?}"
+                );
+            }
+            Event::Failed { error, .. } => self.errors.push(error.to_string()),
+            event => anyhow::bail!("{event:?}"),
+        }
+        Ok(true)
+    }
+
+    /// Hears all there is.
+    fn all(batch: &mut Batch) -> Result<Self> {
+        let mut said = Self::default();
+        while said.hear(batch)? {}
+        Ok(said)
+    }
+
+    /// What a sequence said.
+    fn of(&mut self, id: SequenceId) -> Vec<Piece> {
+        self.pieces.remove(&id).unwrap_or_default()
+    }
 }
 
 /// A sequence that was asked for.
@@ -53,7 +95,7 @@ fn alone(model: &Model, asked: &Asked) -> Result<Vec<Piece>> {
 
 /// Adds sequences one by one, a few tokens apart, and collects what each says.
 fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Piece>)>> {
-    let mut said: HashMap<SequenceId, Vec<Piece>> = HashMap::new();
+    let mut said = Said::default();
     let mut ids = Vec::new();
     let mut next = all.iter();
     let mut count = 0;
@@ -63,23 +105,22 @@ fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Pie
             let Some(asked) = next.next() else { break };
             ids.push(batch.add(asked.prompt.as_slice(), asked.seed, &asked.options)?);
         }
-        match batch.next()? {
-            Some((id, piece)) => said.entry(id).or_default().push(piece),
-            None if ids.len() == all.len() => break,
-            None => {}
+        if !said.hear(batch)? && ids.len() == all.len() {
+            break;
         }
         count += 1;
     }
-    Ok(ids.into_iter().map(|id| (id, said.remove(&id).unwrap_or_default())).collect())
+    let missing = ids.iter().find(|id| !said.reasons.contains_key(id));
+    ensure!(missing.is_none() && batch.is_idle(), "{missing:?} has not ended");
+    Ok(ids.into_iter().map(|id| (id, said.of(id))).collect())
 }
 
 /// Compares, and gives what each says.
 fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<Vec<Vec<Piece>>> {
     let mut each = Vec::new();
-    for (asked, (id, said)) in all.iter().zip(together(batch, all)?) {
+    for (asked, (_, said)) in all.iter().zip(together(batch, all)?) {
         let expected = alone(model, asked)?;
         ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
-        ensure!(batch.stop_reason(id).is_some(), "{id:?} has not ended");
         each.push(said);
     }
     Ok(each)
@@ -101,7 +142,7 @@ fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> 
     for asked in &mut all {
         asked.options.max_tokens = Some(8);
     }
-    let mut batch = model.batch(BatchOptions { sequences: 8, session: usual(0) })?;
+    let mut batch = model.batch(BatchOptions { sequences: 8, session: usual(0), ..BatchOptions::default() })?;
     for (Asked { prompt, seed, options }, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
         let mut alone = model.session(usual(*seed))?;
         let expected: Vec<u32> =
@@ -135,9 +176,9 @@ fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
     for seed in 0..4 {
         batch.add(&[3_u32, 5][..], seed, &options)?;
     }
-    while batch.next()?.is_some() {}
+    Said::all(&mut batch)?;
     // Eight rows of prompts at once, then four of tokens: six times eight steps, not four times as many.
-    ensure!(batch.core_passes() == 6 * 8, "{} passes", batch.core_passes());
+    ensure!(batch.totals().passes == 6 * 8, "{} passes", batch.totals().passes);
     Ok(())
 }
 
@@ -196,7 +237,7 @@ fn what_those_show_that_left_is_as_alone(device: &Device) -> Result<()> {
     let all: Vec<Asked> = (0..cases(device, 20, 3)).map(leaving).collect();
     for lookup in [Lookup::Full, Lookup::AlwaysLast] {
         let options = |seed| SessionOptions { lookup, ..session(seed) };
-        let mut batch = model.batch(BatchOptions { sequences: 5, session: options(0) })?;
+        let mut batch = model.batch(BatchOptions { sequences: 5, session: options(0), ..BatchOptions::default() })?;
         for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
             let one_by_one = lookup == Lookup::AlwaysLast && asked.options.exit.is_some();
             let expected = fed(&model, options(asked.seed), asked, one_by_one)?;
@@ -231,8 +272,8 @@ fn rows_that_leave_early_take_fewer_passes(device: &Device) -> Result<()> {
         for seed in 0..4 {
             batch.add(&[3_u32, 5][..], seed, &options)?;
         }
-        while batch.next()?.is_some() {}
-        Ok(batch.core_passes())
+        Said::all(&mut batch)?;
+        Ok(batch.totals().passes)
     };
     let exit = Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) };
     let (all, early) = (passes(None)?, passes(Some(exit))?);
@@ -256,21 +297,11 @@ fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
     let none = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 - token)), ..asked(1).options };
     let none = GenerateOptions { max_tokens: Some(9), ..none };
     let (fails, other) = (batch.add(&[5_u32][..], 1, &none)?, asked(6));
-    batch.add(other.prompt.as_slice(), other.seed, &other.options)?;
-    let (mut said, mut failed) = (Vec::new(), 0);
-    loop {
-        match batch.next() {
-            Ok(Some((id, piece))) if id != fails => said.push(piece),
-            Ok(Some(_)) => {}
-            Ok(None) => break,
-            Err(error) => {
-                ensure!(error.to_string().contains("steps"), "{error}");
-                failed += 1;
-            }
-        }
-    }
-    ensure!(failed == 1 && batch.stop_reason(fails) == Some(StopReason::Failed), "{failed} failures");
-    let expected = alone(&model, &other)?;
+    let going_on = batch.add(other.prompt.as_slice(), other.seed, &other.options)?;
+    let mut said = Said::all(&mut batch)?;
+    ensure!(said.errors.len() == 1 && said.errors[0].contains("steps"), "{:?}", said.errors);
+    ensure!(said.reasons[&fails] == StopReason::Failed, "{:?}", said.reasons);
+    let (said, expected) = (said.of(going_on), alone(&model, &other)?);
     ensure!(said == expected, "{said:?} instead of {expected:?}");
     Ok(())
 }
@@ -304,7 +335,7 @@ fn steps_that_share_keys_share_them_in_a_batch(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = |seed| SessionOptions { share: KvShare::Steps(2), ..session(seed) };
     let all: Vec<Asked> = (41..45).map(asked).chain((41..45).map(leaving)).collect();
-    let mut batch = model.batch(BatchOptions { sequences: 3, session: options(0) })?;
+    let mut batch = model.batch(BatchOptions { sequences: 3, session: options(0), ..BatchOptions::default() })?;
     for (asked, (_, said)) in all.iter().zip(together(&mut batch, &all)?) {
         let expected = fed(&model, options(asked.seed), asked, true)?;
         ensure!(said == expected, "{asked:?}: {said:?} instead of {expected:?}");
@@ -324,10 +355,7 @@ fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
     let limited = add(plain.clone())?;
     let ended = add(GenerateOptions { end_tokens: Some(vec![second]), ..plain.clone() })?;
     let full = add(GenerateOptions { max_tokens: None, ..plain })?;
-    let mut counts: HashMap<SequenceId, usize> = HashMap::new();
-    while let Some((id, _)) = batch.next()? {
-        *counts.entry(id).or_default() += 1;
-    }
+    let mut said = Said::all(&mut batch)?;
     let place = first.iter().position(|piece| piece.token == second).unwrap_or(0);
     let expected = [
         (limited, 5, StopReason::MaxTokens),
@@ -335,8 +363,9 @@ fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
         (full, 64 - prompt.len() + 1, StopReason::ContextFull),
     ];
     for (id, count, reason) in expected {
-        ensure!(batch.stop_reason(id) == Some(reason), "{:?} instead of {reason:?}", batch.stop_reason(id));
-        ensure!(counts[&id] == count, "{} tokens instead of {count}, {reason:?}", counts[&id]);
+        ensure!(said.reasons[&id] == reason, "{:?} instead of {reason:?}", said.reasons[&id]);
+        let found = said.of(id).len();
+        ensure!(found == count, "{found} tokens instead of {count}, {reason:?}");
     }
     Ok(())
 }
@@ -345,15 +374,15 @@ fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
 fn what_ends_gives_its_memory_back(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = SessionOptions { context: Some(64), ..SessionOptions::default() };
-    let mut batch = model.batch(BatchOptions { sequences: 2, session: options })?;
+    let mut batch = model.batch(BatchOptions { sequences: 2, session: options, ..BatchOptions::default() })?;
     let mut bytes = Vec::new();
     for round in 0..6 {
         for seed in 0..2 {
             let asked = asked(60 + seed);
             batch.add(asked.prompt.as_slice(), round, &asked.options)?;
         }
-        while batch.next()?.is_some() {}
-        bytes.push(batch.kv_bytes());
+        Said::all(&mut batch)?;
+        bytes.push(batch.totals().kv_bytes);
     }
     ensure!(bytes.iter().all(|held| *held == bytes[0]), "{bytes:?}");
     Ok(())
@@ -368,16 +397,18 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
         let mut add = |asked: &Asked| batch.add(asked.prompt.as_slice(), asked.seed, &asked.options);
         (add(&endless)?, add(&asked(3))?, add(&asked(4))?)
     };
-    ensure!(batch.next()?.is_some_and(|(id, _)| id == first), "another sequence");
+    let event = batch.wait()?.context("a token")?;
+    ensure!(matches!(event, Event::Token { id, .. } if id == first), "{event:?}");
     batch.cancel(waiting)?;
     batch.cancel(first)?;
-    let mut said = Vec::new();
-    while let Some((id, piece)) = batch.next()? {
-        ensure!(id == last || said.is_empty(), "a token of {id:?}");
-        if id == last {
-            said.push(piece);
-        }
+    let mut said = Said::all(&mut batch)?;
+    for (id, reason) in
+        [(first, StopReason::Cancelled), (waiting, StopReason::Cancelled), (last, StopReason::MaxTokens)]
+    {
+        ensure!(said.reasons.get(&id) == Some(&reason), "{:?}", said.reasons);
     }
+    ensure!(said.of(waiting).is_empty(), "tokens of a sequence that never began");
+    let said = said.of(last);
     let expected = alone(&model, &asked(4))?;
     ensure!(said == expected, "{said:?} instead of {expected:?}");
     Ok(())
@@ -387,30 +418,31 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for sequences in [0, 9] {
-        let message = model.batch(BatchOptions { sequences, session: session(0) }).err().map(|error| error.to_string());
+        let message = model
+            .batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() })
+            .err()
+            .map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains("sequences")), "{message:?}");
     }
     let mut batch = batch(&model, 2)?;
     let plain = asked(0).options;
-    let read_out = Some(Exit::new(Criterion::Kl));
-    let together = Some(Exit { prefill: PrefillExit::Together, ..Exit::new(Criterion::LatentDiff) });
-    let steps_of = Some(StepsOf::new(|_| 3));
-    let exit = Some(Exit::new(Criterion::LatentDiff));
-    let cases: [(&[u32], GenerateOptions, &str); 9] = [
+    let speculate = Some(Speculate::default());
+    let banned = GenerateOptions { bad_words: vec![vec![3]], speculate, ..plain.clone() };
+    let scored = GenerateOptions { prompt_logprobs: true, speculate, ..plain.clone() };
+    let both = GenerateOptions { pipeline: Some(Pipeline::default()), speculate, ..plain.clone() };
+    let cases: [(&[u32], GenerateOptions, &str); 7] = [
+        (&[1], banned, "bad_words"),
+        (&[1], scored, "prompt_logprobs"),
+        (&[1], both, "pipeline"),
         (&[], plain.clone(), "empty"),
         (&[1; 65], plain.clone(), "65 tokens"),
         (&[100_000], plain.clone(), "100000"),
-        (&[1], GenerateOptions { exit: read_out, ..plain.clone() }, "exit"),
-        (&[1], GenerateOptions { exit: together, ..plain.clone() }, "exit"),
-        (&[1], GenerateOptions { exit, steps_of, ..plain.clone() }, "steps_of"),
-        (&[1], GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() }, "speculate"),
-        (&[1], GenerateOptions { max_tokens: Some(0), ..plain.clone() }, "max_tokens"),
         (&[1], GenerateOptions { steps: Some(0), ..plain }, "steps"),
     ];
     for (prompt, options, part) in cases {
         let message = batch.add(prompt, 0, &options).err().map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains(part)), "{part}: {message:?}");
     }
-    ensure!(batch.next()?.is_none(), "a token of nobody");
+    ensure!(batch.wait()?.is_none() && batch.is_idle(), "a token of nobody");
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Device, Error, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session,
-    SessionOptions, State, demo, engine,
+    Batch, BatchOptions, Device, Error, Event, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session,
+    SessionOptions, State, StopReason, demo, engine,
 };
 use ruminate_tests::{Host, options, trial};
 
@@ -41,13 +41,13 @@ fn lost<T>(what: &str, outcome: Result<T, Error>) -> Result<()> {
 #[trial(device)]
 fn every_call_reports_a_host_s_lost_device(_: &Device) -> Result<()> {
     let host = Host::open(&options().context("no device")?)?;
-    let device = host.engine();
+    let device = host.engine()?;
     let (prompt, _) = demo::PROMPTS[0];
     let (mut session, mut batch) = (session(&device)?, batch(&device)?);
     session.start(prompt, &greedy(4, 50))?;
     while !matches!(session.step(BUDGET)?, Progress::Token(_)) {}
     batch.add(prompt, 1, &greedy(4, 50))?;
-    batch.next()?.context("a token")?;
+    batch.wait()?.context("a token")?;
     for _ in 0..100 {
         device.check()?;
     }
@@ -55,7 +55,7 @@ fn every_call_reports_a_host_s_lost_device(_: &Device) -> Result<()> {
     for _ in 0..2 {
         lost("step", session.step(BUDGET))?;
         lost("check", device.check().map_err(Error::from))?;
-        lost("batch", batch.next())?;
+        lost("batch", batch.wait())?;
     }
     for _ in 0..2 {
         lost("generate", session.generate(prompt, &greedy(4, 5)).map(drop))?;
@@ -75,16 +75,21 @@ fn a_batch_refuses_the_sequences_of_another(device: &Device) -> Result<()> {
     ensure!(mine != theirs, "{mine} and {theirs} are equal");
     let refused = one.cancel(theirs);
     ensure!(matches!(refused, Err(Error::Option { name: "sequence", .. })), "{refused:?}");
-    let mut tokens = 0;
-    while let Some((id, _)) = one.next()? {
-        ensure!(id == mine);
-        tokens += 1;
+    let (mut tokens, mut done) = (0, 0);
+    while let Some(event) = one.wait()? {
+        match event {
+            Event::Token { id, .. } if id == mine => tokens += 1,
+            Event::Done { id, .. } if id == mine => done += 1,
+            event => anyhow::bail!("{event:?}"),
+        }
     }
-    ensure!(tokens == 3 && one.stop_reason(mine).is_some() && one.stop_reason(theirs).is_none(), "{tokens} tokens");
+    ensure!((tokens, done) == (3, 1), "{tokens} tokens, {done} ends");
     // One's own may be cancelled, also when it has ended.
     one.cancel(mine)?;
     other.cancel(theirs)?;
-    ensure!(other.next()?.is_none(), "a cancelled sequence goes on");
+    let event = other.wait()?.context("an end")?;
+    ensure!(matches!(event, Event::Done { id, reason: StopReason::Cancelled, .. } if id == theirs), "{event:?}");
+    ensure!(other.wait()?.is_none(), "a cancelled sequence goes on");
     Ok(())
 }
 
@@ -187,7 +192,8 @@ fn refused_calls_leave_a_generation_running(device: &Device) -> Result<()> {
         refused("0 steps", session.start(prompt, &greedy(0, 6)))?;
         refused("a long prompt", session.start(&vec![7; context as usize + 1], &greedy(4, 6)))?;
         refused("top_p", session.start(prompt, &GenerateOptions { sampling: wrong, ..greedy(4, 6) }))?;
-        refused("no tokens", session.generate(prompt, &greedy(4, 0)).map(drop))?;
+        let short = GenerateOptions { max_length: Some(1), ..greedy(4, 6) };
+        refused("no tokens", session.generate(prompt, &short).map(drop))?;
         refused("profile", session.profile(0, Sampling::GREEDY).map(drop))?;
         refused("begin", session.begin(&[], 4, State::Seeded))?;
         refused("forward", session.forward(&TOKENS, 0, State::Seeded, false).map(drop))?;

@@ -93,7 +93,7 @@ fn draw(
     for (to, from) in padded_logits.chunks_mut(padded).zip(logits.chunks(vocab)) {
         to[..vocab].copy_from_slice(from);
     }
-    let seed = Sequence { seed: [1, 2], state_std: 0.0, steps: 0 };
+    let seed = Sequence { seed: [1, 2], state_seed: [0; 2], state_std: 0.0, steps: 0, reserved: [0; 2] };
     let edit = penalise(rows, vocab as u32, 1, context);
     let draw = sample(&device.caps(), rows, vocab as u32, 1);
     let filled = |bytes: &[u8], size: u64| -> Result<Buffer> {

@@ -1,0 +1,290 @@
+//! `ruminate serve`: a model over HTTP.
+
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use ruminate::{BatchOptions, MAX_STEPS, SessionOptions, Spec};
+use ruminate_serve::{Failure, Options, Ready, Server};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::device::DeviceOptions;
+use crate::exit::{Done, LostDevice, Usage};
+use crate::interrupt;
+use crate::model::ModelOptions;
+use crate::options::CacheOptions;
+
+/// The environment variable that holds a key.
+const KEY: &str = "RUMINATE_API_KEY";
+
+/// Bytes of the prefix cache, unless a flag says otherwise.
+const PREFIX_CACHE: u64 = 256 << 20;
+
+/// Flags of `ruminate serve`.
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Name by which requests ask for the model [default: as -m names it]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    model_name: Option<String>,
+
+    /// Address to listen on; others than 127.0.0.1 and ::1 can be reached by other machines
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
+    host: String,
+    /// Port to listen on; 0 takes a free one, which is printed
+    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Network")]
+    port: u16,
+    /// Key that requests must show, as Authorization: Bearer KEY; may be given several times. Other users see it in the list of processes: a file or
+    /// RUMINATE_API_KEY in the environment hides it
+    #[arg(long, value_name = "KEY", help_heading = "Network")]
+    api_key: Vec<String>,
+    /// File with keys, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    api_key_file: Option<PathBuf>,
+    /// Name that requests may be addressed to, beside IP addresses and localhost, or * for all; may be given several times
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    allowed_host: Vec<String>,
+    /// Origin whose pages may use the server, as https://example.org, or * for all; may be given several times
+    #[arg(long, value_name = "ORIGIN", help_heading = "Network")]
+    cors_origin: Vec<String>,
+    /// Seconds for running requests to finish after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, help_heading = "Network")]
+    drain: u64,
+    /// Seconds for a client to send the head of a request, or its body; idle connections end after as long
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
+    receive_timeout: u64,
+    /// Seconds that a client may leave an answer unread
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
+    send_timeout: u64,
+
+    /// Recurrence steps per token where a request says nothing [default: the model's mean recurrence]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Limits")]
+    steps: Option<u32>,
+    /// Steps per token that a request may ask for [default: 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Limits")]
+    max_steps: Option<u32>,
+    /// Tokens that a request may ask for [default: as many as the context holds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    max_tokens: Option<u32>,
+    /// Tokens of a prompt [default: as many as the context holds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    max_prompt: Option<u32>,
+    /// Sequences that are computed at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
+    sequences: u32,
+    /// Sequences that may wait for their turn; more are refused with status 429
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
+    queue: u32,
+    /// Bytes of keys and values on the device, those of the prefix cache included [default: what the device has free]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    kv_memory: Option<u64>,
+    /// Bytes of keys and values that are kept of prompts, for those that begin alike; 0 keeps none [default: 268435456, with --invariant 0]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    prefix_cache: Option<u64>,
+    /// Rows of a pass, at most, while a sequence waits for its next token: a longer prompt enters in several passes [default: what takes about 100 ms]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
+    prefill_chunk: Option<u32>,
+    /// Bytes of a request's body
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits")]
+    max_body: usize,
+    /// Bytes of a request's head, at least 8192
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, help_heading = "Limits")]
+    max_header: usize,
+    /// Connections at a time
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits")]
+    max_connections: usize,
+
+    /// Positions of a sequence at most [default: the model's, up to 4096]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
+    ctx_size: Option<u32>,
+    /// Seed of initial states [default: 0]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Generation")]
+    seed: u64,
+    #[command(flatten)]
+    cache: CacheOptions,
+    /// Add every sum in one order, so that a request's answer does not depend on others that share its passes, to the bit; at most 8 sequences
+    #[arg(long, help_heading = "Device")]
+    invariant: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
+
+    /// Form of log lines on stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output")]
+    log_format: LogFormat,
+    /// Least important log lines to write
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, help_heading = "Output")]
+    log_level: LogLevel,
+    /// Write prompts and answers to the log
+    #[arg(long, help_heading = "Output")]
+    log_prompts: bool,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Importance of log lines.
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    /// What went wrong
+    Error,
+    /// What may be wrong
+    Warn,
+    /// Requests
+    Info,
+    /// Connections
+    Debug,
+}
+
+impl LogLevel {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+        }
+    }
+}
+
+impl Serve {
+    /// The address to listen on.
+    fn address(&self) -> Result<SocketAddr> {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let found = (host, self.port).to_socket_addrs().with_context(|| format!("unknown host {host:?} in --host"))?;
+        found.into_iter().next().with_context(|| format!("{host:?} in --host has no address"))
+    }
+
+    /// All keys: of flags, file and environment.
+    fn keys(&self) -> Result<Vec<String>> {
+        let mut keys = self.api_key.clone();
+        if let Some(path) = &self.api_key_file {
+            keys.extend(keys_of(path)?);
+        }
+        match std::env::var(KEY) {
+            Ok(key) => keys.push(key),
+            Err(std::env::VarError::NotPresent) => {}
+            Err(_) => return Err(Usage(format!("{KEY} is not UTF-8")).into()),
+        }
+        Ok(keys)
+    }
+
+    fn options(&self) -> Result<Options> {
+        let mut options = Options::default();
+        options.address = self.address()?;
+        options.api_keys = self.keys()?;
+        options.hosts.clone_from(&self.allowed_host);
+        options.origins.clone_from(&self.cors_origin);
+        options.steps = self.steps;
+        options.max_steps = self.max_steps;
+        options.max_tokens = self.max_tokens;
+        options.max_prompt = self.max_prompt;
+        options.queue = self.queue;
+        options.max_body = self.max_body;
+        options.max_header = self.max_header;
+        options.connections = self.max_connections;
+        options.receive_timeout = Duration::from_secs(self.receive_timeout);
+        options.send_timeout = Duration::from_secs(self.send_timeout);
+        options.drain = Duration::from_secs(self.drain);
+        options.log_prompts = self.log_prompts;
+        options.validate().map_err(|error| Usage(error.to_string()))?;
+        Ok(options)
+    }
+
+    /// What each sequence holds.
+    fn session(&self, spec: &Spec) -> Result<SessionOptions, ruminate::Error> {
+        let (context, steps, state_seed) = (self.ctx_size, self.steps, Some(self.seed));
+        Ok(SessionOptions { context, steps, state_seed, invariant: self.invariant, ..self.cache.session(spec)? })
+    }
+
+    fn load(&self) -> Result<Ready> {
+        let source = self.model.argument.source()?;
+        let device = self.device.open(self.model.products(), false)?;
+        let session = self.session(&Spec::open(&source)?)?;
+        let model = self.model.load(&source, &device, session.clone(), false)?;
+        let name = self.model_name.clone().unwrap_or_else(|| self.model.argument.name());
+        let batch = BatchOptions {
+            sequences: self.sequences,
+            session,
+            prefill_chunk: self.prefill_chunk,
+            prefix_cache: self.prefix_cache.unwrap_or(if self.invariant { 0 } else { PREFIX_CACHE }),
+            kv_memory: self.kv_memory,
+        };
+        Ok(Ready { model, name, batch })
+    }
+}
+
+/// The keys in a file.
+fn keys_of(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let keys: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    // An empty file must not open the server to everybody.
+    if keys.is_empty() {
+        Err(Usage(format!("{} holds no key; write one a line", path.display())).into())
+    } else {
+        Ok(keys)
+    }
+}
+
+/// Runs the verb.
+pub(crate) fn serve(options: &Serve) -> Result<Done> {
+    let asked = options.options()?;
+    log(options);
+    let (address, open) = (asked.address, asked.api_keys.is_empty());
+    let server =
+        Server::bind(asked).with_context(|| format!("cannot listen on {address} (choose with --host and --port)"))?;
+    let handle = server.handle();
+    let asked_before = AtomicBool::new(false);
+    interrupt::on_signal(move |signal| {
+        // The second signal means now, and so does the first one if nothing is under way.
+        if asked_before.swap(true, Ordering::SeqCst) {
+            interrupt::leave_by(signal);
+        }
+        if !handle.is_loaded() {
+            std::process::exit(0);
+        }
+        handle.drain();
+    })?;
+    let address = server.address();
+    let mut out = std::io::stdout();
+    writeln!(out, "http://{address}")?;
+    out.flush()?;
+    tracing::info!(%address, "listening");
+    if open && !address.ip().is_loopback() {
+        tracing::warn!("whoever can reach {address} can use this server: there is no --api-key");
+    }
+    match server.run(|| options.load()) {
+        Ok(()) => Ok(Done::Complete),
+        Err(Failure::Load(error)) => Err(error),
+        Err(Failure::Start(error)) => Err(error.into()),
+        Err(error @ Failure::Device(_)) => Err(LostDevice(error.to_string()).into()),
+        Err(error) => Err(anyhow::Error::msg(error.to_string())),
+    }
+}
+
+/// Sends log lines to stderr. What dependencies say below a warning is theirs.
+fn log(options: &Serve) {
+    let level = options.log_level.filter();
+    let ours = ["ruminate_serve", "ruminate"].map(|target| (target, level));
+    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let colored = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    // Another subscriber can only be a caller's, who then wants the lines.
+    let _ = match options.log_format {
+        LogFormat::Text => registry.with(lines.with_ansi(colored)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+}

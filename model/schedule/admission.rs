@@ -1,0 +1,235 @@
+//! Who gets a place, and memory for keys and values.
+//!
+//! A sequence is let in once there is room for all tokens that it has so far and the next one, so that as many as possible share the passes. What it
+//! computes can be computed again; so the youngest gives way where memory ends, and begins again with all its tokens. A sequence of which that is
+//! not true, because its tokens are computed in another way than a prompt, is let in once there is room for all that it may take, which stays set aside.
+//! So the oldest always goes on, and each becomes the oldest.
+
+use ruminate_shaders::Row;
+use ruminate_shaders::attention::cache::PAGE;
+
+use super::member::Member;
+use super::prefix::Shared;
+use super::{Batch, SequenceId};
+use crate::error::Error;
+use crate::generate::StopReason;
+use crate::session::MAX_ROWS;
+
+impl Batch {
+    /// Refuses a sequence that would not fit without company.
+    pub(super) fn check_alone(&self, member: &Member) -> Result<(), Error> {
+        let steps = member.most_steps(self.planned);
+        let groups = u64::from(member.most_positions().div_ceil(PAGE));
+        let needed = match member.alone {
+            Some(_) => self.bytes_of_guest(member),
+            None => groups * self.kv.group_bytes(steps),
+        };
+        if needed <= self.budget {
+            return Ok(());
+        }
+        Err(Error::KvMemory { positions: member.most_positions(), steps, needed, most: self.budget })
+    }
+
+    /// Gives free slots to those who have waited longest.
+    pub(super) fn admit(&mut self) -> Result<(), Error> {
+        while let Some(mut member) = self.waiting.pop_front() {
+            if self.running() >= self.members.len() {
+                self.waiting.push_front(member);
+                return Ok(());
+            }
+            if let Some(options) = member.alone.take() {
+                let bytes = self.bytes_of_guest(&member);
+                if !self.make_room(bytes, self.members.len()) {
+                    member.alone = Some(options);
+                    self.waiting.push_front(member);
+                    return Ok(());
+                }
+                self.let_guest_in(member, &options, bytes)?;
+                continue;
+            }
+            let Some(slot) =
+                (0..self.members.len()).find(|&slot| self.members[slot].is_none() && self.table.is_free(slot))
+            else {
+                self.waiting.push_front(member);
+                return Ok(());
+            };
+            let found = match member.computed(self.model.spec()).filter(|_| !member.scores) {
+                Some(computed) => self.prefix.find(computed, &member.tokens),
+                None => Shared::default(),
+            };
+            let held = member.begins_with.take().filter(|held| held.groups.len() > found.groups.len());
+            let shared = held.as_ref().unwrap_or(&found);
+            // What is shared is held at once, so that making room does not throw it out.
+            self.kv.begin_with(slot as u32, &shared.groups, &shared.depth)?;
+            let (now, all) = self.needs(slot, &member);
+            let needed = if member.repeats() { now } else { all };
+            if !self.make_room(needed, slot) {
+                self.kv.release(slot as u32)?;
+                member.begins_with = held;
+                self.waiting.push_front(member);
+                return Ok(());
+            }
+            for pages in held.iter().flat_map(|held| &held.groups) {
+                self.kv.let_go(pages);
+            }
+            let shared = held.unwrap_or(found);
+            self.let_in(slot, member, &shared)?;
+        }
+        Ok(())
+    }
+
+    fn let_in(&mut self, slot: usize, mut member: Member, shared: &Shared) -> Result<(), Error> {
+        let (device, vocab) = (self.model.device().clone(), self.model.spec().padded_vocab);
+        let index = slot as u32;
+        let entry = member.session.sequence(self.model.spec(), member.steps);
+        self.tables.write_sequence(&device, index, entry)?;
+        self.tables.write_terms(&device, index, member.terms())?;
+        self.tables.write_noise(&device, index, member.noise)?;
+        self.tables.write_choosing(&device, index, &member.choosing, vocab)?;
+        let history = slot as u64 * u64::from(self.kv.context()) * 4;
+        let known = &member.tokens[..member.tokens.len().min(self.kv.context() as usize)];
+        device.write(&self.tables.history, history, bytemuck::cast_slice(known))?;
+        member.fed = shared.depth.len();
+        member.depth.clone_from(&shared.depth);
+        self.totals.prompt_tokens += member.tokens.len() as u64;
+        self.totals.cached_tokens += shared.depth.len() as u64;
+        self.totals.prefix_hits += u64::from(!shared.groups.is_empty());
+        if member.life == 0 {
+            member.statistics.cached_tokens = shared.depth.len() as u32;
+        }
+        let known = member.scores && member.prompt == 1 && member.wanted > 0;
+        self.members[slot] = Some(member);
+        // The first token of a prompt has no probability.
+        if known { self.hand_out_scores(slot) } else { Ok(()) }
+    }
+
+    /// Bytes that a sequence lacks for its tokens and the next one, and for all that it may become.
+    fn needs(&self, slot: usize, member: &Member) -> (u64, u64) {
+        let most = member.most_positions();
+        let now = (member.tokens.len() as u32 + 1).min(most.max(member.tokens.len() as u32));
+        let steps = member.most_steps(self.planned);
+        let bytes = |end| self.kv.missing_bytes(slot as u32, end, steps);
+        (bytes(now), bytes(most))
+    }
+
+    /// Bytes of a sequence that has a session of its own, which may compute ahead of its last token.
+    fn bytes_of_guest(&self, member: &Member) -> u64 {
+        let end = (member.most_positions() + MAX_ROWS).min(self.kv.context());
+        u64::from(end.div_ceil(PAGE)) * self.kv.group_bytes(member.most_steps(self.planned))
+    }
+
+    /// Bytes that are set aside for sequences which cannot give way, without the one in `slot`.
+    fn set_aside(&self, slot: usize) -> u64 {
+        let guests: u64 = self.guests.iter().map(|guest| guest.bytes).sum();
+        let others = (0..self.members.len()).filter(|&other| other != slot);
+        let firm = others.filter_map(|other| Some((other, self.members[other].as_ref()?)));
+        let firm = firm.filter(|(_, member)| !member.repeats()).map(|(other, member)| self.needs(other, member).1);
+        guests + firm.sum::<u64>()
+    }
+
+    /// Whether there is room for so many bytes more, once the prefix cache has given up what it must.
+    fn make_room(&mut self, bytes: u64, slot: usize) -> bool {
+        let needed = bytes.saturating_add(self.set_aside(slot));
+        while self.kv.live_bytes().saturating_add(needed) > self.budget {
+            if !self.prefix.throw_out_oldest(&mut self.kv) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Makes sure that a sequence has pages up to a position, whoever has to give way for it. False if it was the sequence itself.
+    pub(super) fn reserve(&mut self, slot: usize, end: u32, steps: u32) -> Result<bool, Error> {
+        loop {
+            let firm = self.members[slot].as_ref().is_some_and(|member| !member.repeats());
+            let bytes = self.kv.missing_bytes(slot as u32, end, steps);
+            // What is set aside for it is its own.
+            if bytes == 0 || firm || self.make_room(bytes, slot) {
+                self.kv.reserve(slot as u32, end, steps)?;
+                return Ok(true);
+            }
+            let last = self.members.iter().enumerate().filter_map(|(slot, member)| Some((slot, member.as_ref()?)));
+            let last = last.filter(|(_, member)| member.repeats()).max_by_key(|(_, member)| member.id);
+            let last = last.map_or(slot, |(slot, _)| slot);
+            self.give_way(last)?;
+            if last == slot {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes places and pages from a sequence, which waits for others then.
+    fn give_way(&mut self, slot: usize) -> Result<(), Error> {
+        let Some(mut member) = self.vacate(slot)? else { return Ok(()) };
+        member.begin_again();
+        self.totals.preempted += 1;
+        let place = self.waiting.iter().position(|other| other.id > member.id).unwrap_or(self.waiting.len());
+        self.waiting.insert(place, member);
+        Ok(())
+    }
+
+    /// Lets a sequence that waits begin with the pages of another one.
+    pub(super) fn share(&mut self, from: SequenceId, to: SequenceId) {
+        let Some(slot) = self.slot(from) else { return };
+        let spec = self.model.spec();
+        let (Some(source), Some(member)) = (&self.members[slot], self.waiting.iter_mut().find(|it| it.id == to)) else {
+            return;
+        };
+        if source.computed(spec).is_none() || source.computed(spec) != member.computed(spec) || member.scores {
+            return;
+        }
+        // The last token is computed again, for the next one is chosen after it.
+        let count = source.shareable().min(member.tokens.len() - 1) / PAGE as usize;
+        let groups: Vec<_> = (0..count as u32).map(|group| self.kv.pages_of(slot as u32, group)).collect();
+        groups.iter().for_each(|pages| self.kv.hold(pages));
+        member.begins_with = Some(Shared { groups, depth: source.depth[..count * PAGE as usize].to_vec() });
+    }
+
+    /// Gives back what is held for a sequence that will not be let in.
+    pub(super) fn let_go(&mut self, member: &Member) {
+        for pages in member.begins_with.iter().flat_map(|held| &held.groups) {
+            self.kv.let_go(pages);
+        }
+    }
+
+    /// Keeps what others may begin with.
+    pub(super) fn keep(&mut self, slot: usize) {
+        let Some(member) = &self.members[slot] else { return };
+        let Some(computed) = member.computed(self.model.spec()) else { return };
+        let known = member.shareable();
+        self.prefix.keep(&mut self.kv, slot as u32, computed, &member.tokens[..known], &member.depth[..known]);
+    }
+
+    /// Ends a sequence.
+    pub(super) fn end(&mut self, slot: usize, reason: StopReason) -> Result<(), Error> {
+        self.keep(slot);
+        if let Some(member) = self.vacate(slot)? {
+            self.done(&member, reason);
+        }
+        Ok(())
+    }
+
+    /// Ends a sequence that cannot go on, and says why.
+    pub(super) fn fail(&mut self, slot: usize, error: Error) -> Result<(), Error> {
+        if let Some(member) = self.vacate(slot)? {
+            self.events.push_back(super::Event::Failed { id: member.id, error });
+            self.done(&member, StopReason::Failed);
+        }
+        Ok(())
+    }
+
+    /// Frees the places and the pages of a sequence.
+    fn vacate(&mut self, slot: usize) -> Result<Option<Member>, Error> {
+        for place in 0..self.table.rows() {
+            if self.table.holder(place) == Some(slot) {
+                self.table.clear(place);
+                self.write_row(place, Row::RESTING)?;
+            }
+        }
+        // Nobody is read out in its place any more.
+        self.write_entry(&self.space.sites.picked, slot, Row::RESTING)?;
+        let member = self.members[slot].take();
+        self.kv.release(slot as u32)?;
+        Ok(member)
+    }
+}

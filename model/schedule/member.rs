@@ -1,0 +1,284 @@
+//! A sequence of a batch.
+
+use std::time::{Duration, Instant};
+
+use ruminate_shaders::NONE;
+use ruminate_shaders::attention::cache::{KvShare, Lookup};
+use ruminate_shaders::batch::Came;
+use ruminate_shaders::exit::{Continuous, Terms};
+use ruminate_shaders::recur::NoiseRule;
+
+use super::prefix::{Computed, Shared};
+use super::table::Place;
+use super::{PromptToken, SequenceId, lost};
+use crate::ahead::Lead;
+use crate::arch::{Spec, Start};
+use crate::error::Error;
+use crate::exit::{Exit, PrefillExit};
+use crate::generate::{Piece, Prompt, Statistics, StopReason};
+use crate::model::Model;
+use crate::options::{GenerateOptions, SessionOptions, StepsOf};
+use crate::policy::Chosen;
+use crate::rules::{Rules, most_tokens};
+use crate::sampling::{Choosing, MAX_LOGPROBS};
+use crate::session::{check_steps, check_tokens};
+use crate::speech::{Speech, encode_prompt};
+use crate::tokenizer::Specials;
+
+/// What is known of a sequence.
+pub(super) struct Member {
+    pub(super) id: SequenceId,
+    /// How often it has begun: what comes back of an earlier life is not looked at.
+    pub(super) life: u32,
+    /// With its own seed.
+    pub(super) session: SessionOptions,
+    /// The prompt, and what was chosen after it as far as the host knows.
+    pub(super) tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub(super) prompt: u32,
+    /// What was asked for, of a sequence that has a session of its own.
+    pub(super) alone: Option<Box<GenerateOptions>>,
+    /// Pages that are held for it until it is let in.
+    pub(super) begins_with: Option<Shared>,
+    /// Tokens that have had a row from the host; the device makes the others.
+    pub(super) fed: usize,
+    /// Steps that each position has stored whose row is finished, as far as the host knows.
+    pub(super) depth: Vec<u32>,
+    /// Steps of its rows: those of the prompt, then those of each token.
+    pub(super) steps: u32,
+    prompt_steps: u32,
+    steps_of: Option<StepsOf>,
+    pub(super) exit: Option<Exit>,
+    pub(super) continuous: Option<Continuous>,
+    pub(super) noise: Option<NoiseRule>,
+    pub(super) choosing: Choosing,
+    /// Whether the logarithm of every token of the prompt's probability is asked for, and not known yet.
+    pub(super) scores: bool,
+    /// What is known of them.
+    pub(super) scored: Vec<PromptToken>,
+    /// Tokens to generate.
+    pub(super) wanted: u32,
+    /// Those that have come, and those that a submitted round brings or may bring.
+    pub(super) begun: u32,
+    pub(super) come: u32,
+    /// How many tokens are ranked for those who ask.
+    ranked: u32,
+    full: bool,
+    speech: Speech,
+    pub(super) statistics: Statistics,
+    added: Instant,
+    first: Option<Instant>,
+}
+
+impl Member {
+    pub(super) fn new(
+        id: SequenceId,
+        model: &Model,
+        session: SessionOptions,
+        context: u32,
+        prompt: Prompt<'_>,
+        options: &GenerateOptions,
+    ) -> Result<Self, Error> {
+        let spec = model.spec();
+        let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
+        if alone.is_some() && options.prompt_logprobs {
+            let why = "every token of such a prompt is read out in passes that are shared";
+            return Err(Error::Together { one: "prompt_logprobs", other: "what has passes of its own", why });
+        }
+        options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
+        options.check_start(spec)?;
+        let steps = options.steps.unwrap_or(spec.steps.default);
+        check_steps(steps)?;
+        let prompt = match prompt {
+            Prompt::Tokens(tokens) => tokens.to_vec(),
+            Prompt::Text("") | Prompt::Continue => return Err(Error::EmptyPrompt),
+            Prompt::Text(text) => {
+                let specials = if options.add_bos { Specials::Prompt } else { Specials::None };
+                encode_prompt(model, text, (specials, context), options)?
+            }
+        };
+        check_tokens(spec, &prompt, 0, context)?;
+        let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
+        let limit = most_tokens(options, count)?;
+        if Lead::of(options, (steps, spec), &session)?.is_some()
+            && let Some(one) = Rules::named(options)
+        {
+            return Err(Rules::before_they_are_known(one));
+        }
+        let asked = limit.unwrap_or(u32::MAX);
+        // The last token need not be computed itself, so it takes no position.
+        let room = context - count + 1;
+        let speech = Speech::new(model, options)?;
+        let first = vec![PromptToken { token: prompt[0], ..PromptToken::default() }];
+        let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
+        choosing.follow(Rules::new(options, speech.end_tokens(), count, limit, vocab)?, &prompt);
+        Ok(Self {
+            id,
+            life: 0,
+            session,
+            tokens: prompt,
+            prompt: count,
+            alone,
+            begins_with: None,
+            fed: 0,
+            depth: Vec::new(),
+            steps,
+            prompt_steps: steps,
+            steps_of: options.steps_of.clone(),
+            exit: options.exit,
+            continuous: options.continuous,
+            noise: options.noise.map(|noise| noise.rule(spec)).transpose()?,
+            choosing,
+            scores: options.prompt_logprobs,
+            scored: first,
+            wanted: asked.min(room),
+            begun: 0,
+            come: 0,
+            ranked: MAX_LOGPROBS.min(vocab),
+            full: room < asked,
+            speech,
+            statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
+            added: Instant::now(),
+            first: None,
+        })
+    }
+
+    /// Positions that it takes at most.
+    pub(super) fn most_positions(&self) -> u32 {
+        self.prompt + self.wanted.saturating_sub(1)
+    }
+
+    /// Steps of its deepest row, as far as that is known.
+    pub(super) fn most_steps(&self, planned: u32) -> u32 {
+        if self.steps_of.is_some() { self.steps.max(planned) } else { self.steps }
+    }
+
+    /// Takes note that the next token is begun; whether its row has another depth than the one before.
+    pub(super) fn begin_token(&mut self) -> Result<bool, Error> {
+        let Some(of) = &self.steps_of else { return Ok(false) };
+        let steps = of.steps(self.begun);
+        check_steps(steps)?;
+        Ok(std::mem::replace(&mut self.steps, steps) != steps)
+    }
+
+    /// When its rows leave, and what the next ones go on from.
+    pub(super) fn terms(&self) -> Terms {
+        let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt } else { 0 };
+        let terms = self.exit.map_or(Terms::fixed(self.steps), |exit| exit.terms(first(&exit), self.steps));
+        let parks = u32::from(self.waits_for_host());
+        Terms { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..terms }
+    }
+
+    /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
+    /// would where it sees the last steps of all.
+    pub(super) fn one_by_one(&self) -> bool {
+        self.session.share != KvShare::None || self.exit.is_some() && self.session.lookup == Lookup::AlwaysLast
+    }
+
+    /// Whether the host has to see a token before the next one may be chosen.
+    pub(super) fn waits_for_host(&self) -> bool {
+        !self.choosing.rules.is_empty()
+    }
+
+    /// How the prompt is computed, if others that are computed alike may share its pages.
+    pub(super) fn computed(&self, spec: &Spec) -> Option<Computed> {
+        let alone = self.noise.is_some() || self.one_by_one();
+        let seed = (spec.start != Start::Embedding).then(|| self.session.state_seed());
+        (!alone).then(|| Computed::new(self.prompt_steps, seed, self.exit.as_ref()))
+    }
+
+    /// Whether a generated token is computed as if it were of a prompt: then what is computed can be computed again, and shared.
+    pub(super) fn repeats(&self) -> bool {
+        let exit = self.exit.is_none_or(|exit| !exit.criterion.reads_out());
+        self.steps_of.is_none() && self.continuous.is_none() && exit && !self.one_by_one()
+    }
+
+    /// Positions whose pages others may share.
+    pub(super) fn shareable(&self) -> usize {
+        let same = self.repeats() && self.exit.is_none_or(|exit| exit.prefill == PrefillExit::Each);
+        let known = self.depth.iter().position(|&steps| steps == 0).unwrap_or(self.depth.len());
+        if same { known } else { known.min(self.prompt as usize) }
+    }
+
+    /// Begins again, with all tokens that are known; what is under way is not waited for.
+    pub(super) fn begin_again(&mut self) {
+        self.life += 1;
+        self.fed = 0;
+        self.begun = self.come;
+        self.depth.clear();
+        self.scored.truncate(1);
+    }
+
+    /// What the host knows of its row at a position.
+    pub(super) fn place(&self, slot: usize, position: u32) -> Place {
+        let open = self.exit.is_some() && position >= self.terms().first;
+        // As often as a row ahead of what is known is read out.
+        let left = if open { self.steps.div_ceil(8) } else { self.steps };
+        let decodes = position as usize + 1 >= self.tokens.len() && self.wanted > 0;
+        Place { slot, position, left, open, decodes }
+    }
+
+    /// Takes note that a row is finished.
+    pub(super) fn finished(&mut self, position: u32, steps: u32) {
+        let end = position as usize + 1;
+        self.depth.resize(self.depth.len().max(end), 0);
+        self.depth[end - 1] = steps;
+    }
+
+    /// Whether all of a prompt is computed that nothing is to follow.
+    pub(super) fn is_computed(&self) -> bool {
+        self.wanted == 0 && self.depth.len() == self.tokens.len()
+    }
+
+    /// What comes of a token, which place `place` of the round brought.
+    pub(super) fn say(
+        &mut self,
+        came: Came,
+        ranks: &[Vec<u8>],
+        place: usize,
+    ) -> Result<(Piece, Option<StopReason>), Error> {
+        let ranked = self.choosing.logprobs.map(|_| self.ranked);
+        let mut chosen = Chosen::ranked(came.token, came.steps, ranks, place, ranked).ok_or_else(lost)?;
+        chosen.top.truncate(self.choosing.logprobs.unwrap_or(0) as usize);
+        let Chosen { token, steps, logprob, top } = chosen;
+        self.come += 1;
+        if self.fed == self.tokens.len() && !self.waits_for_host() {
+            // The device has made its row.
+            self.fed += 1;
+        }
+        self.tokens.push(token);
+        self.statistics.tokens += 1;
+        self.statistics.steps += u64::from(steps);
+        let (mut text, mut ended) = self.speech.say(token);
+        if ended.is_none() && self.come == self.wanted {
+            ended = Some(if self.full { StopReason::ContextFull } else { StopReason::MaxTokens });
+            text.push_str(&self.speech.flush());
+        }
+        Ok((Piece { token, text, steps, logprob, top }, ended))
+    }
+
+    /// Takes note that a round of so many steps has brought something of it.
+    pub(super) fn heard(&mut self, done: Instant, steps: u32) {
+        let first = *self.first.get_or_insert(done);
+        self.statistics.prompt_time = first.saturating_duration_since(self.added);
+        self.statistics.decode_time = done.saturating_duration_since(first);
+        self.statistics.core_passes += u64::from(steps) * u64::from(self.come > 0);
+    }
+
+    /// Adds what the host has spent on its company's passes.
+    pub(super) fn encoded(&mut self, time: Duration) {
+        self.statistics.host_time += time;
+    }
+}
+
+/// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.
+fn shares_passes(options: &GenerateOptions) -> bool {
+    let apart = |exit: Exit| match exit.prefill {
+        PrefillExit::Each => !exit.criterion.reads_out(),
+        PrefillExit::Together | PrefillExit::Posthoc => false,
+        PrefillExit::Never => true,
+    };
+    // Which of its tokens a row that may leave early is at comes to the host too late to say how deep the next one is.
+    let known = options.exit.is_none() || options.steps_of.is_none();
+    !options.computes_ahead() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
+}

@@ -1,0 +1,390 @@
+//! A round: the passes that all rows of the table share, until the first of them is finished or looked at.
+
+use std::time::{Duration, Instant};
+
+use ruminate_engine::{Buffer, Execution, ReadBack};
+use ruminate_shaders::batch::Came;
+use ruminate_shaders::exit::Continuous;
+use ruminate_shaders::{NONE, Row};
+
+use super::scoring::Scoring;
+use super::table::Place;
+use super::{Batch, Event, SequenceId, lost};
+use crate::arch::ReadOut;
+use crate::error::Error;
+use crate::exit::Checks;
+use crate::generate::StopReason;
+use crate::sampling::MAX_LOGPROBS;
+use crate::session::capacity;
+use crate::workspace::{Choose, Follow, PlanKey, Stage};
+
+/// What becomes of a round that is done.
+pub(super) enum Purpose {
+    /// Rows of all sequences: who has which place.
+    Shared,
+    /// Rows of one prompt, which are all read out.
+    Scoring(Scoring),
+}
+
+/// A round that is being submitted.
+pub(super) struct Round {
+    pub(super) execution: Execution,
+    pub(super) purpose: Purpose,
+    pub(super) steps: u32,
+    /// Rows that its passes have room for.
+    pub(super) rows: u32,
+    pub(super) since: Instant,
+}
+
+/// A round that is submitted.
+pub(super) struct Submitted {
+    ticket: ReadBack,
+    purpose: Purpose,
+    steps: u32,
+    rows: u32,
+    since: Instant,
+    /// Who has which place in it.
+    expected: Vec<Option<Expected>>,
+}
+
+/// Whose row a place of a round has, if a token or its end is to come of it.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    id: SequenceId,
+    life: u32,
+    row: Place,
+}
+
+impl Batch {
+    /// Submits a round, or the rest of the one that was begun, if anybody has a row in it.
+    pub(super) fn submit(&mut self) -> Result<(), Error> {
+        if self.begun.is_none() {
+            self.begun = self.timed(Self::compose)?;
+        }
+        let Some(round) = self.begun.take() else { return Ok(()) };
+        self.timed(|batch| batch.finish(round))
+    }
+
+    /// Goes on with a round by about `budget`; what is done is taken note of.
+    pub(super) fn go_on(&mut self, budget: Duration) -> Result<(), Error> {
+        if let Some(round) = self.pending.take() {
+            if round.ticket.ready() {
+                return self.arrive(round);
+            }
+            self.pending = Some(round);
+            return Ok(());
+        }
+        if self.begun.is_none() {
+            self.begun = self.timed(Self::compose)?;
+        }
+        let Some(mut round) = self.begun.take() else { return Ok(()) };
+        if !self.timed(|_| round.execution.advance(budget))? {
+            self.begun = Some(round);
+            return Ok(());
+        }
+        self.finish(round)?;
+        match self.pending.take() {
+            Some(round) => self.arrive(round),
+            None => Ok(()),
+        }
+    }
+
+    /// Does something, and counts what the host spends on encoding meanwhile for everybody.
+    fn timed<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        let before = self.model.device().counters().encoding_nanos;
+        let done = work(self);
+        let spent = Duration::from_nanos(self.model.device().counters().encoding_nanos - before);
+        self.members.iter_mut().flatten().for_each(|member| member.encoded(spent));
+        done
+    }
+
+    /// Lets those who wait in, gives free places to prompts, and begins a round if anybody has a row in it.
+    fn compose(&mut self) -> Result<Option<Round>, Error> {
+        self.admit()?;
+        if let Some(round) = self.compose_scoring()? {
+            return Ok(Some(round));
+        }
+        self.feed()?;
+        let Some(steps) = self.table.steps() else { return Ok(None) };
+        let device = self.model.device().clone();
+        let plan = self.plan_key();
+        let Follow::Batch(ReadOut { rows, .. }) = plan.follow else { return Ok(None) };
+        if plan.edits {
+            self.tables.make_penalties(&device, self.model.spec().padded_vocab)?;
+        }
+        let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.ends));
+        self.space.plan(&around, plan)?;
+        let mut reads = vec![self.ends.emitted.clone()];
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space.ranks) {
+            reads.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
+        }
+        let reads: Vec<&Buffer> = reads.iter().collect();
+        let execution = device.begin(self.space.plan(&around, plan)?, &[steps], &reads)?;
+        Ok(Some(Round { execution, purpose: Purpose::Shared, steps, rows, since: Instant::now() }))
+    }
+
+    /// The plan that all rows under way share.
+    fn plan_key(&self) -> PlanKey {
+        let members = || self.members.iter().flatten();
+        let logprobs = members().filter_map(|member| member.choosing.logprobs).max();
+        let sampled = members().any(|member| !member.choosing.is_greedy());
+        let (most, outputs) = (self.table.rows() as u32, self.members.len() as u32);
+        let fixed = self.options.invariant.then_some(most);
+        let (used, chosen) = self.table.extent();
+        let shape = ReadOut {
+            rows: fixed.unwrap_or_else(|| capacity(used).min(most)),
+            outputs: fixed.unwrap_or_else(|| capacity(chosen).min(capacity(outputs))),
+        };
+        PlanKey {
+            choose: if sampled { Choose::Sample } else { Choose::Argmax },
+            edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
+            logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.spec().padded_vocab)),
+            follow: Follow::Batch(shape),
+            continuous: members().filter_map(|member| member.continuous).find(|it| *it == Continuous::Normed),
+            noise: members().any(|member| member.noise.is_some()),
+            checks: Checks::apart(members().filter_map(|member| member.exit.as_ref())),
+            ..PlanKey::of(Stage::Token)
+        }
+    }
+
+    /// Gives free places to tokens that the host knows, the earliest sequence first. While others decode, no more places are taken than a pass of bounded
+    /// length has.
+    fn feed(&mut self) -> Result<(), Error> {
+        let mut order: Vec<(SequenceId, usize)> =
+            self.members.iter().zip(0..).filter_map(|(member, slot)| Some((member.as_ref()?.id, slot))).collect();
+        order.sort_unstable();
+        let fixed = self.options.invariant;
+        for (_, slot) in order {
+            let Some(steps) = self.members[slot].as_ref().map(|member| member.steps) else { continue };
+            let others = self.table.under_way().any(|row| row.decodes && row.slot != slot);
+            let all = self.table.rows();
+            let limit = if others && !fixed { (self.pace.rows(steps) as usize).max(self.members.len()) } else { all };
+            while self.feed_one(slot, limit)? {}
+        }
+        Ok(())
+    }
+
+    /// Gives a place among the first ones to the next token of a sequence; false if there is none, or it has to wait.
+    fn feed_one(&mut self, slot: usize, limit: usize) -> Result<bool, Error> {
+        let Some(member) = self.members[slot].as_ref().filter(|member| member.fed < member.tokens.len()) else {
+            return Ok(false);
+        };
+        if member.scores || member.one_by_one() && self.table.holds(slot) {
+            return Ok(false);
+        }
+        let (position, last) = (member.fed as u32, member.fed + 1 == member.tokens.len());
+        let home = Some(slot).filter(|&home| self.table.is_free(home));
+        let place = if last { home } else { self.free_place(limit).or(home) };
+        let Some(place) = place else { return Ok(false) };
+        // With the position after it, where the row that follows will be.
+        let (end, steps) = ((position + 2).min(member.most_positions()).max(position + 1), member.steps);
+        if !self.reserve(slot, end, steps)? {
+            return Ok(false);
+        }
+        let Some(member) = self.members[slot].as_mut() else { return Ok(false) };
+        let row_of = member.place(slot, position);
+        let generated = position >= member.prompt;
+        let row = Row {
+            output: if row_of.decodes { place as u32 } else { NONE },
+            // A token that was chosen goes on from the state that is in its place.
+            draw: u32::from(!(generated && last && member.continuous.is_some())),
+            ..Row::new(slot as u32, position, member.tokens[member.fed])
+        };
+        member.fed += 1;
+        self.write_row(place, row)?;
+        self.table.take(place, row_of);
+        Ok(true)
+    }
+
+    /// The first free place of a row that is not its sequence's newest: homes of slots that nobody has are among them.
+    fn free_place(&self, limit: usize) -> Option<usize> {
+        let homeless = |&place: &usize| self.members.get(place).is_none_or(Option::is_none);
+        (0..limit.min(self.table.rows())).filter(homeless).find(|&place| self.table.is_free(place))
+    }
+
+    /// Submits what is left of a round, and takes note of what it does.
+    fn finish(&mut self, Round { execution, purpose, steps, rows, since }: Round) -> Result<(), Error> {
+        let ticket = execution.finish()?.ok_or_else(lost)?;
+        let expected = match purpose {
+            Purpose::Shared => {
+                let active = self.table.under_way().count() as u64;
+                self.count(steps, active, rows);
+                self.advance(steps)?
+            }
+            Purpose::Scoring(of) => {
+                self.count(steps, of.count as u64, rows);
+                Vec::new()
+            }
+        };
+        self.pending = Some(Submitted { ticket, purpose, steps, rows, since, expected });
+        Ok(())
+    }
+
+    fn count(&mut self, steps: u32, active: u64, rows: u32) {
+        self.totals.passes += u64::from(steps);
+        self.totals.rows += u64::from(steps) * active;
+        self.totals.capacity += u64::from(steps) * u64::from(rows);
+    }
+
+    /// Takes note of what a round of so many steps does to the table, and who gets a token by it, or may.
+    fn advance(&mut self, steps: u32) -> Result<Vec<Option<Expected>>, Error> {
+        let mut expected = vec![None; self.table.rows()];
+        for (place, brings) in expected.iter_mut().enumerate() {
+            let Some(row) = self.table.advance(place, steps) else { continue };
+            let Some(member) = self.members[row.slot].as_ref() else {
+                self.table.clear(place);
+                continue;
+            };
+            *brings = Some(Expected { id: member.id, life: member.life, row });
+            if row.decodes {
+                self.next_token(place, row)?;
+            } else if !row.open {
+                self.table.clear(place);
+            }
+        }
+        Ok(expected)
+    }
+
+    /// Makes ready what follows a row that brings a token, or may.
+    fn next_token(&mut self, place: usize, row: Place) -> Result<(), Error> {
+        let Some(member) = self.members[row.slot].as_mut() else { return Ok(()) };
+        member.begun += 1;
+        let last = member.begun == member.wanted;
+        if !row.open && last {
+            self.table.clear(place);
+            return self.write_row(place, Row::RESTING);
+        }
+        if member.waits_for_host() {
+            // The device lets it rest; one that may leave by itself is there until it has.
+            if !row.open {
+                self.table.clear(place);
+            }
+            return Ok(());
+        }
+        let next = member.prompt + member.begun;
+        if !self.begin_token(row.slot)? {
+            return Ok(());
+        }
+        let Some(member) = self.members[row.slot].as_ref() else { return Ok(()) };
+        let steps = member.steps;
+        self.table.take(place, member.place(row.slot, next - 1));
+        self.reserve(row.slot, (next + 1).min(self.kv.context()), steps).map(drop)
+    }
+
+    /// Sets the depth of a sequence's next token; false if that makes no sense, which ends the sequence.
+    fn begin_token(&mut self, slot: usize) -> Result<bool, Error> {
+        let Some(member) = self.members[slot].as_mut() else { return Ok(false) };
+        match member.begin_token() {
+            Ok(true) => {
+                let (entry, terms) = (member.session.sequence(self.model.spec(), member.steps), member.terms());
+                self.tables.write_sequence(self.model.device(), slot as u32, entry)?;
+                self.tables.write_terms(self.model.device(), slot as u32, terms)?;
+                Ok(true)
+            }
+            Ok(false) => Ok(true),
+            Err(error) => self.fail(slot, error).map(|()| false),
+        }
+    }
+
+    /// Waits for a round and takes note of what it brings.
+    pub(super) fn arrive(&mut self, round: Submitted) -> Result<(), Error> {
+        let Submitted { ticket, purpose, steps, rows, since, expected } = round;
+        let done = ticket.done_at()?;
+        let results = ticket.wait()?;
+        // It began when it was submitted, or when the one before it was done.
+        let began = self.done_at.map_or(since, |before| before.max(since));
+        self.pace.saw(rows, steps, done.saturating_duration_since(began));
+        self.done_at = Some(done);
+        match purpose {
+            Purpose::Scoring(of) => self.scored(&results, of, (done, steps)),
+            Purpose::Shared => {
+                let (came, ranks) = results.split_first().ok_or_else(lost)?;
+                let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
+                for (place, (came, expected)) in came.iter().zip(expected).enumerate() {
+                    if let Some(expected) = expected {
+                        self.came((place, *came), expected, ranks, (done, steps))?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes note of what a place of a round has brought.
+    fn came(
+        &mut self,
+        (place, came): (usize, Came),
+        Expected { id, life, row }: Expected,
+        ranks: &[Vec<u8>],
+        (done, steps): (Instant, u32),
+    ) -> Result<(), Error> {
+        let Place { slot, position, open, decodes, .. } = row;
+        // One that has ended or given way meanwhile.
+        let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
+            return Ok(());
+        };
+        let finished = !open || came.steps > 0;
+        if !finished {
+            // It is still under way.
+            member.begun -= u32::from(decodes);
+            return Ok(());
+        }
+        if !decodes {
+            member.finished(position, came.steps);
+            if open {
+                self.table.clear(place);
+            }
+            if member.is_computed() {
+                member.heard(done, steps);
+                return self.end(slot, StopReason::MaxTokens);
+            }
+            return Ok(());
+        }
+        if came.token == NONE {
+            return Err(lost());
+        }
+        // Where it may leave by itself, its place tells no more than how far it may be.
+        member.finished(member.prompt + member.come - 1, came.steps);
+        member.heard(done, steps);
+        let (piece, ended) = match member.say(came, ranks, place) {
+            Ok(said) => said,
+            Err(error) => return self.fail(slot, error),
+        };
+        self.totals.tokens += 1;
+        self.totals.steps += u64::from(piece.steps);
+        self.totals.most_steps += u64::from(member.steps.max(piece.steps));
+        let first = member.come == 1;
+        let waits = member.waits_for_host();
+        if open && waits {
+            self.table.clear(place);
+        }
+        self.events.push_back(Event::Token { id, piece });
+        if let Some(reason) = ended {
+            return self.end(slot, reason);
+        }
+        if first {
+            self.keep(slot);
+        }
+        if waits { self.look(slot) } else { Ok(()) }
+    }
+
+    /// Sets what the next token of a sequence is chosen by, now that those before it are known.
+    fn look(&mut self, slot: usize) -> Result<(), Error> {
+        if !self.begin_token(slot)? {
+            return Ok(());
+        }
+        let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
+        member.choosing.look(member.come, &member.tokens);
+        let (device, vocab) = (self.model.device().clone(), self.model.spec().padded_vocab);
+        self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)
+    }
+
+    pub(super) fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
+        self.write_entry(&self.space.sites.rows, place, row)
+    }
+
+    pub(super) fn write_entry(&self, table: &Buffer, place: usize, row: Row) -> Result<(), Error> {
+        let offset = place as u64 * size_of::<Row>() as u64;
+        Ok(self.model.device().write(table, offset, bytemuck::bytes_of(&row))?)
+    }
+}

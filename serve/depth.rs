@@ -1,0 +1,145 @@
+//! The fields that say how long the model thinks. They have the names of the library's options.
+
+use ruminate::{Criterion, Exit, GenerateOptions, KvShare, Pipeline, PrefillExit, Speculate};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::app::{App, Loaded};
+use crate::body::parse;
+use crate::error::ApiError;
+
+/// Depth of a request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Depth {
+    /// Steps of every token, at most.
+    steps: Option<u32>,
+    exit: Option<ExitField>,
+    /// `true`, or an object.
+    speculate: Option<Value>,
+    /// `true`, or an object.
+    pipeline: Option<Value>,
+    /// The cache's, for clients that want to be sure of it.
+    kv_share: Option<Value>,
+    /// Whether the answer lists the steps of every token.
+    return_steps: Option<bool>,
+}
+
+/// When a token has been iterated enough.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExitField {
+    criterion: String,
+    threshold: Option<f32>,
+    min_steps: Option<u32>,
+    every: Option<u32>,
+    prefill: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpeculateField {
+    draft_steps: Option<u32>,
+    draft_len: Option<u32>,
+    threshold: Option<f32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipelineField {
+    every: Option<u32>,
+}
+
+impl Depth {
+    /// Whether the answer lists the steps of every token.
+    pub(crate) fn returns_steps(&self) -> bool {
+        self.return_steps == Some(true)
+    }
+
+    /// Writes what is asked for into the options of the library.
+    pub(crate) fn apply(self, app: &App, loaded: &Loaded, options: &mut GenerateOptions) -> Result<(), ApiError> {
+        let most = app.max_steps();
+        if let Some(steps) = self.steps {
+            if steps == 0 || steps > most {
+                return Err(ApiError::field("steps", format!("`steps` is {steps}; it must be from 1 to {most}")));
+            }
+            options.steps = Some(steps);
+        } else if app.options.max_steps.is_some() {
+            // The default of a model may be more than the operator allows.
+            options.steps = Some(options.steps.unwrap_or(loaded.model.spec().steps.default).min(most));
+        }
+        if let Some(exit) = self.exit {
+            options.exit = Some(exit.read()?);
+        }
+        if let Some(SpeculateField { draft_steps, draft_len, threshold }) = switch("speculate", self.speculate)? {
+            let usual = Speculate::default();
+            options.speculate = Some(Speculate {
+                draft_steps,
+                draft_len: draft_len.unwrap_or(usual.draft_len),
+                threshold: threshold.unwrap_or(usual.threshold),
+            });
+        }
+        if let Some(PipelineField { every }) = switch("pipeline", self.pipeline)? {
+            options.pipeline = Some(Pipeline { every });
+        }
+        match self.kv_share {
+            None | Some(Value::Null) => Ok(()),
+            Some(value) if value == share_name(loaded.kv_share) => Ok(()),
+            Some(value) => {
+                let here = share_name(loaded.kv_share);
+                let message = format!(
+                    "`kv_share` is {value}; it is a property of this server's cache, which was started with {here}: leave it out, or ask a server started with --kv-share"
+                );
+                Err(ApiError::field("kv_share", message))
+            }
+        }
+    }
+}
+
+impl ExitField {
+    fn read(self) -> Result<Exit, ApiError> {
+        let find = |criterion: &Criterion| criterion.name() == self.criterion;
+        let Some(criterion) = Criterion::ALL.into_iter().find(find) else {
+            let all = Criterion::ALL.map(Criterion::name).join(", ");
+            let message = format!("unknown exit criterion {:?} (expected {all})", self.criterion);
+            return Err(ApiError::field("exit.criterion", message));
+        };
+        let usual = Exit::new(criterion);
+        let prefill = match self.prefill.as_deref() {
+            None => usual.prefill,
+            Some("each") => PrefillExit::Each,
+            Some("together") => PrefillExit::Together,
+            Some("never") => PrefillExit::Never,
+            Some(other) => {
+                let message = format!("unknown value {other:?} of `exit.prefill` (expected each, together or never)");
+                return Err(ApiError::field("exit.prefill", message));
+            }
+        };
+        Ok(Exit {
+            threshold: self.threshold.unwrap_or(usual.threshold),
+            min_steps: self.min_steps.unwrap_or(usual.min_steps),
+            every: self.every.unwrap_or(usual.every),
+            prefill,
+            ..usual
+        })
+    }
+}
+
+/// An option that is off, on, or on with settings.
+fn switch<T: Default + serde::de::DeserializeOwned>(name: &str, value: Option<Value>) -> Result<Option<T>, ApiError> {
+    match value {
+        None | Some(Value::Null | Value::Bool(false)) => Ok(None),
+        Some(Value::Bool(true)) => Ok(Some(T::default())),
+        Some(value @ Value::Object(_)) => parse(value, name).map(Some),
+        Some(_) => Err(ApiError::field(name, format!("`{name}` must be true, false or an object"))),
+    }
+}
+
+/// A way to share keys and values, as requests and answers name it.
+pub(crate) fn share_name(share: KvShare) -> Value {
+    match share {
+        KvShare::None => "none".into(),
+        KvShare::Anchor => "anchor".into(),
+        KvShare::Steps(apart) => apart.into(),
+    }
+}

@@ -1,0 +1,137 @@
+//! Fields that other servers know and this one does not obey. Those that change nothing are accepted, so that clients of OpenAI's API and of llama.cpp work;
+//! those that would change the answer are refused, unless they have the value at which they would not.
+
+use serde_json::Value;
+
+use crate::body::Fields;
+use crate::error::ApiError;
+
+/// What becomes of a field.
+enum Rule {
+    /// It changes nothing that an answer says.
+    Harmless,
+    /// It is accepted at these values, given as JSON, and null. The text says what to do instead.
+    Only(&'static [&'static str], &'static str),
+}
+
+use Rule::{Harmless, Only};
+
+const NOT_OBEYED: &str = "this server does not have it";
+
+const RULES: [(&str, Rule); 58] = [
+    // OpenAI's.
+    ("user", Harmless),
+    ("metadata", Harmless),
+    ("store", Harmless),
+    ("service_tier", Harmless),
+    ("safety_identifier", Harmless),
+    ("prompt_cache_key", Harmless),
+    ("prompt_cache_retention", Harmless),
+    ("prediction", Harmless),
+    ("frequency_penalty", Only(&["0", "0.0"], "use repeat_penalty or dry_multiplier")),
+    ("presence_penalty", Only(&["0", "0.0"], "use repeat_penalty or dry_multiplier")),
+    ("suffix", Only(&["\"\""], "put it into the prompt, as the model was trained for it")),
+    ("modalities", Only(&["[\"text\"]"], "the model writes text")),
+    ("audio", Only(&[], "the model writes text")),
+    ("reasoning_effort", Only(&[], "use steps, exit or speculate: how long the model thinks is a number here")),
+    ("verbosity", Only(&["\"medium\""], NOT_OBEYED)),
+    ("web_search_options", Only(&[], NOT_OBEYED)),
+    ("moderation", Only(&[], NOT_OBEYED)),
+    ("functions", Only(&["[]"], "use tools")),
+    ("function_call", Only(&["\"none\""], "use tools")),
+    // llama.cpp's, and what its relatives have added.
+    ("cache_prompt", Harmless),
+    ("id_slot", Harmless),
+    ("slot_id", Harmless),
+    ("timings_per_token", Harmless),
+    ("return_progress", Harmless),
+    ("return_tokens", Harmless),
+    ("priority", Harmless),
+    ("request_id", Harmless),
+    ("t_max_prompt_ms", Harmless),
+    ("n_keep", Only(&["0", "-1"], "the context is never shifted")),
+    ("n_discard", Only(&["0"], "the context is never shifted")),
+    ("n_predict", Only(&["-1"], "use max_tokens")),
+    ("n_probs", Only(&["0"], "use logprobs")),
+    ("n_indent", Only(&["0"], NOT_OBEYED)),
+    ("n_cmpl", Only(&["1"], "use n")),
+    ("min_keep", Only(&["0", "1"], NOT_OBEYED)),
+    ("post_sampling_probs", Only(&["false"], "log-probabilities are those of the model, before sampling")),
+    ("samplers", Only(&[], "the order is fixed: logit_bias, repeat_penalty, dry, temperature, top_k, top_p, min_p")),
+    ("t_max_predict_ms", Only(&["0", "-1"], "use max_tokens")),
+    ("typical_p", Only(&["1", "1.0"], NOT_OBEYED)),
+    ("tfs_z", Only(&["1", "1.0"], NOT_OBEYED)),
+    ("top_n_sigma", Only(&["-1", "-1.0"], NOT_OBEYED)),
+    ("top_a", Only(&["0", "0.0"], NOT_OBEYED)),
+    ("mirostat", Only(&["0"], NOT_OBEYED)),
+    ("mirostat_tau", Harmless),
+    ("mirostat_eta", Harmless),
+    ("dynatemp_range", Only(&["0", "0.0"], NOT_OBEYED)),
+    ("dynatemp_exponent", Harmless),
+    ("xtc_probability", Only(&["0", "0.0"], NOT_OBEYED)),
+    ("xtc_threshold", Harmless),
+    ("grammar", Only(&["\"\""], "use response_format")),
+    ("json_schema", Only(&[], "use response_format")),
+    ("lora", Only(&["[]"], NOT_OBEYED)),
+    ("length_penalty", Only(&["1", "1.0"], NOT_OBEYED)),
+    ("use_beam_search", Only(&["false"], NOT_OBEYED)),
+    ("stop_token_ids", Only(&["[]"], "use stop")),
+    ("include_stop_str_in_output", Only(&["false"], NOT_OBEYED)),
+    ("skip_special_tokens", Only(&["true"], "special tokens are no part of a text")),
+    ("truncate_prompt_tokens", Only(&[], "prompts are never cut")),
+];
+
+impl Fields {
+    /// Ends the parsing of a request: what is left must be a field that may be ignored. `known` are the fields that are obeyed.
+    ///
+    /// # Errors
+    /// 400 for the first other one.
+    pub(crate) fn finish(self, known: &[&[&str]]) -> Result<(), ApiError> {
+        self.0.into_iter().try_for_each(|(name, value)| {
+            let rule = RULES.iter().find(|(field, _)| *field == name).map(|(_, rule)| rule);
+            match rule {
+                Some(Harmless) => Ok(()),
+                Some(Only(..)) if value.is_null() => Ok(()),
+                Some(Only(values, instead)) => {
+                    let same = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|known| known == value);
+                    if values.iter().any(|text| same(text)) {
+                        return Ok(());
+                    }
+                    let allowed = if values.is_empty() { "null" } else { values[0] };
+                    let message = format!("`{name}` is not supported, but for {allowed}: {instead}");
+                    Err(ApiError::field(name, message).with_code("unsupported_parameter"))
+                }
+                None => {
+                    let like = nearest(&name, known).map_or(String::new(), |like| format!("; did you mean `{like}`?"));
+                    let message = format!("unknown field `{}`{like}", shortened(&name));
+                    Err(ApiError::field(shortened(&name), message).with_code("unknown_parameter"))
+                }
+            }
+        })
+    }
+}
+
+/// The field that is spelled almost like a name.
+fn nearest<'a>(name: &str, known: &[&[&'a str]]) -> Option<&'a str> {
+    let near = known.iter().flat_map(|names| names.iter()).map(|known| (strsim::jaro_winkler(name, known), *known));
+    near.filter(|(near, _)| *near > 0.85).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}
+
+/// The beginning of a name that a client made up.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= 64 { name.to_owned() } else { name.chars().take(63).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Only, RULES};
+
+    #[test]
+    fn values_are_json_and_names_are_unique() {
+        for (at, (name, rule)) in RULES.iter().enumerate() {
+            assert!(RULES[..at].iter().all(|(before, _)| before != name), "{name} is listed twice");
+            let Only(values, _) = rule else { continue };
+            assert!(values.iter().all(|text| serde_json::from_str::<serde_json::Value>(text).is_ok()), "{name}");
+        }
+    }
+}

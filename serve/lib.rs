@@ -1,0 +1,54 @@
+//! An OpenAI-compatible server in which every request chooses its depth.
+//!
+//! One thread, the engine, owns a [`Batch`](ruminate::Batch) of sequences; everything else is asynchronous and talks to it over channels. A request becomes
+//! one sequence for each choice that it asks for; a client that goes away cancels its sequences, which frees their rows within a pass.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `server` | socket, connections, time limits, draining |
+//! | `engine` | the thread that owns the batch |
+//! | `gate` | what happens to every request before its endpoint: request id, host, origin, key, phase |
+//! | `body`, `fields` | JSON bodies, and fields of other servers |
+//! | `generation`, `depth`, `sampling` | from the fields of a request to [`GenerateOptions`](ruminate::GenerateOptions), and the events of its sequences |
+//! | `completions`, `chat`, `tokens`, `models`, `health`, `metrics`, `openapi` | one endpoint family each |
+//!
+//! ```no_run
+//! use ruminate::{BatchOptions, Device, LoadOptions, Model};
+//! use ruminate_serve::{Options, Ready, Server};
+//!
+//! let server = Server::bind(Options::default())?;
+//! println!("http://{}", server.address());
+//! let handle = server.handle(); // handle.drain(), from a signal
+//! server.run(|| -> Result<Ready, ruminate::Error> {
+//!     let model = Model::demo(&Device::cpu(), LoadOptions::default())?;
+//!     Ok(Ready { model, name: "demo".to_owned(), batch: BatchOptions::default() })
+//! })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod app;
+mod body;
+mod chat;
+mod completions;
+mod depth;
+mod engine;
+mod error;
+mod fields;
+mod gate;
+mod generation;
+mod health;
+mod logprobs;
+mod messages;
+mod metrics;
+mod models;
+mod openapi;
+mod options;
+mod sampling;
+mod server;
+mod stream;
+mod structured;
+mod tokens;
+mod usage;
+
+pub use options::{InvalidOption, Options};
+pub use server::{Failure, Handle, Ready, Server};

@@ -1,0 +1,164 @@
+//! Limits: bodies, heads, queue, slow senders and readers, clients that go away.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use ruminate_tests::trial;
+use serde_json::json;
+
+use crate::http::{Client, LONG, Running, options, read_reply};
+
+/// A request that takes its time.
+fn slow() -> serde_json::Value {
+    json!({ "prompt": LONG, "max_tokens": 400, "steps": 16, "ignore_eos": true, "stream": true })
+}
+
+/// Sends a request whose answer is streamed, and reads the head of the answer.
+fn begin(client: &Client) -> std::net::TcpStream {
+    let json = [("content-type", "application/json")];
+    let mut stream = client.open("POST", "/v1/completions", &json, slow().to_string().as_bytes());
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).expect("an answer");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+#[trial]
+fn large_bodies_and_heads_are_refused() {
+    let mut small = options();
+    small.max_body = 10_000;
+    let server = Running::start(small);
+    let client = &server.client;
+    let json = [("content-type", "application/json")];
+    let large = json!({ "prompt": "a".repeat(10_000) }).to_string();
+    assert_eq!(client.send("POST", "/v1/completions", &json, large.as_bytes()).refused(413).2, "body_too_large");
+    // Without a length that could be looked at.
+    let mut stream = client.connect();
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    for _ in 0..11 {
+        let _ = stream.write_all(format!("3e8\r\n{}\r\n", "a".repeat(1000)).as_bytes());
+    }
+    read_reply(stream).refused(413);
+    let reply = client.send("GET", "/health", &[("x-long", &"a".repeat(20_000))], b"");
+    assert_eq!(reply.status, 431);
+    assert_eq!(client.get("/health").status, 200);
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn a_full_queue_says_when_to_come_again() {
+    let mut short = options();
+    short.queue = 1;
+    let server = Running::start(short);
+    let client = &server.client;
+    // Four are computed and one waits.
+    let streams: Vec<_> = (0..5).map(|_| begin(client)).collect();
+    let reply = client.complete(LONG, &json!({}));
+    assert_eq!(reply.refused(429).2, "queue_full");
+    let seconds: u64 = reply.headers["retry-after"].parse().expect("seconds");
+    assert!((1..=60).contains(&seconds));
+    assert_eq!(client.get("/health").status, 200);
+    assert_eq!(client.metric("ruminate_refused_total"), 1.0);
+    // More than can ever fit is no matter of time.
+    assert_eq!(client.complete(LONG, &json!({ "n": 6 })).refused(400).1, "n");
+    drop(streams);
+    client.wait_for("ruminate_sequences_running", |running| running == 0.0);
+    client.complete(LONG, &json!({ "n": 5, "max_tokens": 1, "steps": 1 })).good();
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn clients_that_go_away_free_their_sequences() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let stream = begin(client);
+    drop(stream);
+    client.wait_for("ruminate_cancelled_total", |cancelled| cancelled == 1.0);
+    // Also where nothing has been answered yet.
+    let json = [("content-type", "application/json")];
+    let mut whole = slow();
+    whole["stream"] = json!(false);
+    whole["n"] = json!(3);
+    let stream = client.open("POST", "/v1/completions", &json, whole.to_string().as_bytes());
+    client.wait_for("ruminate_sequences_running", |running| running == 3.0);
+    stream.shutdown(Shutdown::Both).expect("closed");
+    drop(stream);
+    client.wait_for("ruminate_cancelled_total", |cancelled| cancelled == 4.0);
+    client.wait_for("ruminate_sequences_running", |running| running == 0.0);
+    let tokens = client.metric("ruminate_tokens_total");
+    assert!(tokens < 400.0, "{tokens} tokens were computed for nobody");
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn slow_senders_are_cut_off() {
+    let mut impatient = options();
+    impatient.receive_timeout = Duration::from_millis(300);
+    let server = Running::start(impatient);
+    let client = &server.client;
+    // A head that never ends.
+    let mut stream = client.connect();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").expect("sent");
+    let mut rest = Vec::new();
+    let begin = Instant::now();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(begin.elapsed() < Duration::from_secs(20) && !rest.starts_with(b"HTTP/1.1 200"));
+    // A body that comes byte by byte.
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n{";
+    let mut stream = client.connect();
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut trickle = stream.try_clone().expect("a copy");
+    let sender = std::thread::spawn(move || {
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(100));
+            if trickle.write_all(b" ").is_err() {
+                return;
+            }
+        }
+    });
+    read_reply(stream).refused(408);
+    sender.join().expect("the sender ends");
+    // A connection on which nothing comes.
+    let mut idle = client.connect();
+    let _ = idle.read_to_end(&mut rest);
+    server.stop().expect("drained");
+}
+
+/// What a client does not read fills the buffers of the system; then it is cut off, and others are served all the while.
+#[trial]
+fn slow_readers_are_cut_off() {
+    let mut impatient = options();
+    impatient.send_timeout = Duration::from_millis(300);
+    let server = Running::start(impatient);
+    let client = &server.client;
+    let body = json!({ "prompt": LONG, "max_tokens": 480, "steps": 1, "ignore_eos": true, "stream": true, "n": 64, "logprobs": 20 });
+    let json = [("content-type", "application/json")];
+    let mut stream = client.open("POST", "/v1/completions", &json, body.to_string().as_bytes());
+    client.complete(LONG, &json!({ "steps": 1 })).good();
+    // The connection that asks is the only one left.
+    client.wait_for("ruminate_connections", |connections| connections == 1.0);
+    client.wait_for("ruminate_sequences_running", |running| running == 0.0);
+    let mut rest = Vec::new();
+    let outcome = stream.read_to_end(&mut rest);
+    assert!(!rest.ends_with(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "the answer came whole");
+    assert!(outcome.is_ok() || outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn connections_beyond_the_limit_wait() {
+    let mut few = options();
+    few.connections = 2;
+    let server = Running::start(few);
+    let client = server.client.clone();
+    let (first, second) = (begin(&client), begin(&client));
+    let third = std::thread::spawn(move || client.get("/health").status);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!third.is_finished(), "a third connection was served");
+    drop((first, second));
+    assert_eq!(third.join().expect("it is served now"), 200);
+    server.stop().expect("drained");
+}

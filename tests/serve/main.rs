@@ -1,0 +1,17 @@
+//! The server, as its clients and its operator meet it.
+
+mod chat;
+mod completions;
+mod depth;
+mod http;
+mod life;
+mod limits;
+mod places;
+mod refusals;
+mod security;
+mod soak;
+mod tokens;
+
+fn main() -> std::process::ExitCode {
+    ruminate_tests::main()
+}

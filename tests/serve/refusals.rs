@@ -1,0 +1,115 @@
+//! Requests that are refused, with the field that is to blame; and those that only look as if they had to be.
+
+use ruminate_tests::trial;
+use serde_json::{Value, json};
+
+use crate::http::{LONG, PUZZLE, Running, options};
+
+#[trial]
+fn fields_that_would_be_ignored_are_refused_unless_they_change_nothing() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let harmless = json!({ "user": "me", "metadata": { "a": 1 }, "store": false, "service_tier": "auto", "cache_prompt": true,
+        "frequency_penalty": 0, "presence_penalty": 0.0, "best_of": 1, "suffix": null, "n_predict": -1, "typical_p": 1, "mirostat": 0,
+        "reasoning_effort": null, "response_format": { "type": "text" }, "logit_bias": {}, "stop": null, "seed": null, "steps": null });
+    client.complete(LONG, &harmless).good();
+    let changing = [
+        ("frequency_penalty", json!(0.5)),
+        ("presence_penalty", json!(-1)),
+        ("suffix", json!("end")),
+        ("best_of", json!(3)),
+        ("mirostat", json!(2)),
+        ("typical_p", json!(0.5)),
+        ("grammar", json!("root ::= \"a\"")),
+        ("samplers", json!(["top_k"])),
+        ("reasoning_effort", json!("high")),
+        ("n_probs", json!(3)),
+        ("stop_token_ids", json!([3])),
+    ];
+    for (field, value) in changing {
+        let (message, param, code) = client.complete(LONG, &json!({ field: value })).refused(400);
+        assert!(param == field && code == "unsupported_parameter" && message.contains(field), "{field}: {message}");
+    }
+    let (message, param, code) = client.complete(LONG, &json!({ "temprature": 1 })).refused(400);
+    assert_eq!((param, code), (json!("temprature"), json!("unknown_parameter")));
+    assert!(message.contains("did you mean `temperature`?"), "{message}");
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn values_out_of_range_are_refused_by_name() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let cases: [(&str, Value, &str); 27] = [
+        ("prompt", json!(null), "prompt"),
+        ("prompt", json!(3), "prompt"),
+        ("prompt", json!([]), "prompt"),
+        ("prompt", json!([[]]), "prompt"),
+        ("prompt", json!([1, "a"]), "prompt"),
+        ("prompt", json!([1, 99999]), "prompt"),
+        ("prompt", json!([-1]), "prompt"),
+        ("max_tokens", json!(-1), "max_tokens"),
+        ("max_tokens", json!("many"), "max_tokens"),
+        ("max_tokens", json!(1.5), "max_tokens"),
+        ("n", json!(0), "n"),
+        ("n", json!(1000), "n"),
+        ("steps", json!(0), "steps"),
+        ("steps", json!(65537), "steps"),
+        ("temperature", json!(-0.1), "temperature"),
+        ("top_p", json!(0), "top_p"),
+        ("top_p", json!(1.1), "top_p"),
+        ("top_k", json!(-2), "top_k"),
+        ("min_p", json!(2), "min_p"),
+        ("repeat_penalty", json!(0), "repeat_penalty"),
+        ("dry_base", json!(0), "dry_base"),
+        ("logprobs", json!(21), "logprobs"),
+        ("logprobs", json!(true), "logprobs"),
+        ("stop", json!([""]), "stop"),
+        ("logit_bias", json!({ "x": 1 }), "logit_bias"),
+        ("logit_bias", json!({ "1": 101 }), "logit_bias"),
+        ("stream_options", json!({ "include_usage": true }), "stream_options"),
+    ];
+    for (field, value, blamed) in cases {
+        let (message, param, _) = client.complete(LONG, &json!({ field: value })).refused(400);
+        assert!(param == blamed && !message.is_empty(), "{field} {value}: {param} {message}");
+    }
+    let (_, param, code) = client.complete(LONG, &json!({ "model": "gpt-4" })).refused(404);
+    assert_eq!((param, code), (json!("model"), json!("model_not_found")));
+    // Whole numbers may be written with a point, as some programs do.
+    client.complete(LONG, &json!({ "max_tokens": 2.0, "steps": 3.0, "n": 1.0 })).good();
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn prompts_longer_than_the_context_are_refused() {
+    let server = Running::start(options());
+    let (message, param, code) = server.client.complete(&PUZZLE.0.repeat(60), &json!({})).refused(400);
+    assert_eq!((param, code), (json!("prompt"), json!("context_length_exceeded")), "{message}");
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn bodies_that_are_no_json_objects_are_refused() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let json = [("content-type", "application/json")];
+    let deep = "[".repeat(100_000);
+    let bodies: [&[u8]; 8] = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"{\"prompt\": \"\\ud800\"}",
+        b"{\"prompt\": \"a\"} x",
+        deep.as_bytes(),
+    ];
+    for body in bodies {
+        client.send("POST", "/v1/completions", &json, body).refused(400);
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    client.send("POST", "/v1/completions", &form, b"{\"prompt\": \"a\"}").refused(415);
+    // What has no type may be JSON.
+    client.send("POST", "/v1/completions", &[], b"{\"prompt\": \"a\", \"max_tokens\": 1, \"steps\": 1}").good();
+    server.stop().expect("drained");
+}
