@@ -13,6 +13,7 @@ use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
 use crate::ahead::Lead;
 use crate::arch::{Spec, Start};
+use crate::constraint::Matching;
 use crate::error::Error;
 use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, Statistics, StopReason};
@@ -52,6 +53,8 @@ pub(super) struct Member {
     pub(super) continuous: Option<Continuous>,
     pub(super) noise: Option<NoiseRule>,
     pub(super) choosing: Choosing,
+    /// Where its text is in the grammar that it follows, if there is one.
+    matching: Option<Matching>,
     /// Whether the logarithm of every token of the prompt's probability is asked for, and not known yet.
     pub(super) scores: bool,
     /// What is known of them.
@@ -112,6 +115,9 @@ impl Member {
         let first = vec![PromptToken { token: prompt[0], ..PromptToken::default() }];
         let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
         choosing.follow(Rules::new(options, speech.end_tokens(), count, limit, vocab)?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        let mut matching = matching.transpose()?;
+        matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         Ok(Self {
             id,
             life: 0,
@@ -129,6 +135,7 @@ impl Member {
             continuous: options.continuous,
             noise: options.noise.map(|noise| noise.rule(spec)).transpose()?,
             choosing,
+            matching,
             scores: options.prompt_logprobs,
             scored: first,
             wanted: asked.min(room),
@@ -178,6 +185,12 @@ impl Member {
     /// Whether the host has to see a token before the next one may be chosen.
     pub(super) fn waits_for_host(&self) -> bool {
         !self.choosing.rules.is_empty()
+    }
+
+    /// Sets what its next token is chosen by, now that those before it are known.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.choosing.look(self.come, &self.tokens);
+        self.matching.as_mut().map_or(Ok(()), |matching| self.choosing.constrain(matching))
     }
 
     /// How the prompt is computed, if others that are computed alike may share its pages.
@@ -250,6 +263,12 @@ impl Member {
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
         let (mut text, mut ended) = self.speech.say(token);
+        if let (None, Some(matching)) = (ended, &mut self.matching)
+            && matching.take(token)?
+        {
+            ended = Some(StopReason::Complete);
+            text.push_str(&self.speech.flush());
+        }
         if ended.is_none() && self.come == self.wanted {
             ended = Some(if self.full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.speech.flush());

@@ -374,7 +374,9 @@ impl Batch {
             return Ok(());
         }
         let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
-        member.choosing.look(member.come, &member.tokens);
+        if let Err(error) = member.look() {
+            return self.fail(slot, error);
+        }
         let (device, vocab) = (self.model.device().clone(), self.model.spec().padded_vocab);
         self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
-    BatchOptions, Constraint, Error, GenerateOptions, LoadOptions, Model, Piece, Pipeline, Progress, Sampling,
+    BatchOptions, Constraint, Error, Event, GenerateOptions, LoadOptions, Model, Piece, Pipeline, Progress, Sampling,
     SessionOptions, Speculate, StopReason, Synthetic,
 };
 use ruminate_engine::Device;
@@ -296,6 +296,46 @@ fn bounded_steps_choose_the_same_tokens_and_the_session_goes_on(device: &Device)
     Ok(())
 }
 
+#[trial(device, cpu)]
+fn sequences_of_a_batch_follow_their_own_constraints(device: &Device) -> Result<()> {
+    let model = demo_model(device)?;
+    let mut batch = model.batch(BatchOptions { sequences: 3, ..BatchOptions::default() })?;
+    let patterns = [Some("[ab]{9}"), None, Some("(left|right) turn"), Some("x{3}y{3}")];
+    let mut expected = Vec::new();
+    for (seed, pattern) in (0..).zip(patterns) {
+        let constraint = pattern.map(|pattern| Constraint::regex(model.tokenizer(), pattern)).transpose()?;
+        let sampling = Sampling { temperature: 2.0, ..Sampling::GREEDY };
+        let asked = GenerateOptions {
+            steps: Some(2),
+            max_tokens: Some(24),
+            end_tokens: Some(Vec::new()),
+            sampling,
+            constraint,
+            ..GenerateOptions::default()
+        };
+        expected.push((batch.add(&[5, 6, 7], seed, &asked)?, asked, seed));
+    }
+    let mut texts = vec![String::new(); patterns.len()];
+    let mut reasons = vec![None; patterns.len()];
+    while let Some(event) = batch.wait()? {
+        let place = |id| expected.iter().position(|(known, ..)| *known == id).context("a sequence of this batch");
+        match event {
+            Event::Token { id, piece } => texts[place(id)?].push_str(&piece.text),
+            Event::Done { id, reason, .. } => reasons[place(id)?] = Some(reason),
+            other => bail!("{other:?}"),
+        }
+    }
+    for ((text, reason), (_, asked, seed)) in texts.iter().zip(&reasons).zip(&expected) {
+        let mut session = model.session(SessionOptions { seed: *seed, ..SessionOptions::default() })?;
+        let mut generation = session.generate(&[5, 6, 7], asked)?;
+        let alone = generation.by_ref().map(|piece| piece.map(|piece| piece.text)).collect::<Result<String, _>>()?;
+        ensure!(*text == alone && *reason == generation.stop_reason(), "{text:?} and {reason:?}, alone {alone:?}");
+    }
+    let complete = reasons.iter().filter(|reason| **reason == Some(StopReason::Complete)).count();
+    ensure!(complete == 3 && reasons[1] == Some(StopReason::MaxTokens), "{reasons:?}");
+    Ok(())
+}
+
 #[trial(cpu)]
 fn computing_ahead_and_other_tokenizers_are_refused(device: &Device) -> Result<()> {
     let (model, other) = (demo_model(device)?, noise(device)?);
@@ -310,8 +350,6 @@ fn computing_ahead_and_other_tokenizers_are_refused(device: &Device) -> Result<(
     }
     let problem = refused(other.session(SessionOptions::default())?.generate("A", &asked).map(drop))?;
     ensure!(problem.contains("another tokenizer"), "{problem}");
-    let problem = refused(model.batch(BatchOptions::default())?.add("A", 1, &asked))?;
-    ensure!(problem.contains("constraint"), "{problem}");
     Ok(())
 }
 
