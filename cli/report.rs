@@ -115,6 +115,7 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
         StopReason::ContextFull => "context_full",
         StopReason::Cancelled => "cancelled",
         StopReason::Failed => "failed",
+        _ => "unknown",
     }
 }
 

@@ -44,18 +44,19 @@ pub(crate) struct Run {
     /// With --json: one object per token, then one with the figures
     #[arg(long, requires = "json", help_heading = "Output")]
     pub(crate) stream: bool,
-    /// Show the steps that each token took, by colour, or by a number behind it where there are no colours
+    /// Show the steps of each token, by color or as a small number
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(crate) show_steps: bool,
-    /// A line per token instead of running text (or with --json, in its objects): how likely the model found it, and the K most likely tokens, at most 20;
-    /// of the model's own distribution, at temperature 1, before biases, penalties and filters
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output")]
+    /// Print a line per token: its log-probability and the K most likely tokens
+    ///
+    /// At most 20; with --json, in its objects. They are the model's own: at temperature 1, before biases, penalties and filters.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output", hide_short_help = true)]
     pub(crate) logprobs: Option<u32>,
     /// Print the executor's counters afterwards
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, visible_alias = "verbose", help_heading = "Output")]
     pub(crate) stats: bool,
-    /// Time every kernel of one more token afterwards
-    #[arg(long, help_heading = "Output")]
+    /// Time each kernel of one more token afterwards
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     pub(crate) profile: bool,
     /// Print nothing but the text
     #[arg(short, long, conflicts_with_all = ["stats", "profile"], help_heading = "Output")]
@@ -157,8 +158,8 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     while !watch.stopped() {
         let piece = match coming.next(&mut generation)? {
             Progress::Token(piece) => piece,
-            Progress::Working => continue,
             Progress::Done(_) => break,
+            _ => continue,
         };
         tokens.push(piece.token);
         let mut object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });

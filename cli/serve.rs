@@ -32,97 +32,114 @@ pub(crate) struct Serve {
     #[command(flatten)]
     model: ModelOptions,
     /// Name by which requests ask for the model [default: as -m names it]
-    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[arg(long, value_name = "NAME", help_heading = "Input", hide_short_help = true)]
     model_name: Option<String>,
 
-    /// Address to listen on; others than 127.0.0.1 and ::1 can be reached by other machines
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
+    /// Address to listen on
+    ///
+    /// Addresses other than 127.0.0.1 and ::1 can be reached by other machines.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Common", display_order = 2)]
     host: String,
     /// Port to listen on; 0 takes a free one, which is printed
-    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Network")]
+    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Common", display_order = 3)]
     port: u16,
-    /// Key that requests must show, as Authorization: Bearer KEY; may be given several times. Other users see it in the list of processes: a file or
-    /// RUMINATE_API_KEY in the environment hides it
-    #[arg(long, value_name = "KEY", help_heading = "Network")]
+    /// Key that requests must show as a bearer token; may be repeated
+    ///
+    /// Other users see it in the list of processes: --api-key-file, or RUMINATE_API_KEY in the environment, hides it.
+    #[arg(long, value_name = "KEY", help_heading = "Common", display_order = 4)]
     api_key: Vec<String>,
-    /// File with keys, one a line
+    /// File with keys, one per line
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     api_key_file: Option<PathBuf>,
-    /// Name that requests may be addressed to, beside IP addresses and localhost, or * for all; may be given several times
+    /// Host name that requests may use besides localhost; may be repeated
+    ///
+    /// IP addresses and localhost are always allowed; * allows all.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     allowed_host: Vec<String>,
-    /// Origin whose pages may use the server, as https://example.org, or * for all; may be given several times
+    /// Origin whose pages may use the server, or *; may be repeated
+    ///
+    /// For example https://example.org.
     #[arg(long, value_name = "ORIGIN", help_heading = "Network")]
     cors_origin: Vec<String>,
     /// Seconds for running requests to finish after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 30, help_heading = "Network")]
     drain: u64,
-    /// Seconds for a client to send the head of a request, or its body; idle connections end after as long
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
+    /// Seconds for a client to send a head or a body
+    ///
+    /// Idle connections end after the same time.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network", hide_short_help = true)]
     receive_timeout: u64,
     /// Seconds that a client may leave an answer unread
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network", hide_short_help = true)]
     send_timeout: u64,
 
-    /// Recurrence steps per token where a request says nothing [default: the model's mean recurrence]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Limits")]
+    /// Steps per token of requests that name none [default: the model's own number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 5)]
     steps: Option<u32>,
-    /// Steps per token that a request may ask for [default: 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Limits")]
+    /// Most steps per token that a request may ask for [default: 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 6)]
     max_steps: Option<u32>,
-    /// Tokens that a request may ask for [default: as many as the context holds]
+    /// Most tokens that a request may ask for [default: the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     max_tokens: Option<u32>,
-    /// Tokens of a prompt [default: as many as the context holds]
+    /// Most tokens of a prompt [default: the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     max_prompt: Option<u32>,
     /// Sequences that are computed at a time
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Common", display_order = 7)]
     sequences: u32,
-    /// Sequences that may wait for their turn; more are refused with status 429
+    /// Sequences that may wait; more are rejected with status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
     queue: u32,
-    /// Bytes of keys and values on the device, those of the prefix cache included [default: what the device has free]
+    /// Bytes of keys and values on the device [default: what is free]
+    ///
+    /// Those of the prefix cache are included.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     kv_memory: Option<u64>,
-    /// Bytes of keys and values that are kept of prompts, for those that begin alike; 0 keeps none [default: 268435456, with --invariant 0]
+    /// Bytes of keys and values kept for prompts that begin alike
+    ///
+    /// 0 keeps none [default: 268435456, with --invariant 0].
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     prefix_cache: Option<u64>,
-    /// Rows of a pass, at most, while a sequence waits for its next token: a longer prompt enters in several passes [default: what takes about 100 ms]
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
+    /// Rows of a prompt per pass while others wait for a token
+    ///
+    /// A longer prompt enters in several passes [default: what takes about 100 ms].
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits", hide_short_help = true)]
     prefill_chunk: Option<u32>,
-    /// Bytes of a request's body
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits")]
+    /// Bytes of a body at most
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits", hide_short_help = true)]
     max_body: usize,
-    /// Bytes of a request's head, at least 8192
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, help_heading = "Limits")]
+    /// Bytes of a head at most, at least 8192
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, help_heading = "Limits", hide_short_help = true)]
     max_header: usize,
     /// Connections at a time
-    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits", hide_short_help = true)]
     max_connections: usize,
 
-    /// Positions of a sequence at most [default: the model's, up to 4096]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
+    /// Positions of a sequence [default: the model's, up to 4096]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Common", display_order = 8)]
     ctx_size: Option<u32>,
-    /// Seed of initial states [default: 0]
+    /// Seed of the initial states [default: 0]
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Generation")]
     seed: u64,
     #[command(flatten)]
     cache: CacheOptions,
-    /// Add every sum in one order, so that a request's answer does not depend on others that share its passes, to the bit; at most 8 sequences
-    #[arg(long, help_heading = "Device")]
+    /// Give each request the same answer, to the bit, in any company
+    ///
+    /// Every sum is computed in one order; at most 8 sequences.
+    #[arg(long, help_heading = "Device", hide_short_help = true)]
     invariant: bool,
     #[command(flatten)]
     device: DeviceOptions,
 
-    /// Form of log lines on stderr
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output")]
+    /// Form of log lines on stderr: text or json
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output", hide_short_help = true, hide_possible_values = true)]
     log_format: LogFormat,
     /// Least important log lines to write
-    #[arg(long, value_enum, default_value_t = LogLevel::Info, help_heading = "Output")]
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, help_heading = "Output", hide_short_help = true, hide_possible_values = true)]
     log_level: LogLevel,
     /// Write prompts and answers to the log
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     log_prompts: bool,
 }
 

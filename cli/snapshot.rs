@@ -11,11 +11,15 @@ use crate::exit::Usage;
 /// Flags about files of sessions.
 #[derive(Args)]
 pub(crate) struct SnapshotOptions {
-    /// Go on with a session that --save-session wrote: the prompt continues its text, and without one the text goes on where it ended. Seed, context and cache
-    /// are the session's; what else is asked for, such as --steps or --temp, counts for what is generated now
+    /// Continue a session that --save-session wrote
+    ///
+    /// The prompt continues its text; without a prompt, the text goes on where it ended. Seed, context and cache are those of the session. Other
+    /// flags, such as --steps or --temp, apply to what is generated now.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "ctx_size", "init_scale", "kv_lookup", "kv_share", "kv_dtype", "invariant", "no_bos"], help_heading = "Input")]
     pub(crate) resume: Option<PathBuf>,
-    /// Write the session into a file in the end, so that --resume can go on without computing it again: its keys and values, tokens, seed and settings
+    /// Write the session to FILE at the end, for --resume
+    ///
+    /// The file holds keys and values, tokens, seed and settings.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) save_session: Option<PathBuf>,
 }

@@ -10,6 +10,7 @@ use crate::tune::TuningFrom;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Select {
     /// The first of the best kind: discrete, then integrated, then virtual, then CPU.
     #[default]
@@ -32,6 +33,7 @@ pub enum Tier {
 
 /// What kind of device an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// A card with memory of its own.
     Discrete,
@@ -59,6 +61,7 @@ impl Kind {
 
 /// An adapter, as far as a choice or a report needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdapterSummary {
     /// Place in the list of [`adapters`] for the same backends.
     pub index: usize,
@@ -234,6 +237,7 @@ pub(crate) fn caps(
     let known = info.subgroup_max_size == size && size.is_power_of_two() && LANES.contains(&size);
     let lanes = (subgroups && textures && known).then_some(size);
     Caps {
+        software: info.device_type == wgpu::DeviceType::Cpu,
         subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),

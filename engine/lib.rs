@@ -18,6 +18,7 @@
 mod adapter;
 pub mod bench;
 mod buffer;
+pub mod clock;
 mod codes;
 mod counters;
 mod cpu;

@@ -27,8 +27,6 @@ ruminate_engine::error_codes! { Error [Engine]:
     NoChat => "no-chat-template", "the checkpoint has no chat template";
     Option => "option", "an option has an invalid value";
     Together => "options-conflict", "two options cannot be combined";
-    Constraint => "constraint", "a schema, regular expression or grammar cannot be compiled";
-    Unconstrainable => "constraint-unfollowable", "no token goes on with a text as its constraint asks";
     EmptyPrompt => "empty-prompt", "there is nothing to continue";
     PromptTooLong => "prompt-too-long", "the tokens do not fit the context";
     TextTooLong => "text-too-long", "the text cannot fit the context, however it is encoded";
@@ -41,5 +39,8 @@ ruminate_engine::error_codes! { Error [Engine]:
     State => "state-size", "the given states have the wrong size";
     NotBegun => "not-begun", "a step-wise call came before begin()";
     Intermediate => "unknown-intermediate", "the intermediate does not exist or is not computed yet";
+    Feature => "feature-missing", "this build of the library lacks a feature of the crate";
+    Constraint => "bad-constraint", "a schema, pattern or grammar that output cannot follow";
+    Unconstrainable => "constraint-failed", "a text that cannot go on as its constraint asks";
     NotStarted => "not-started", "step() came before start()";
 }

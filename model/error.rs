@@ -350,6 +350,14 @@ pub enum Error {
         /// Names of those that there are.
         known: Vec<String>,
     },
+    /// This build of the library lacks something.
+    #[error("{what} is not supported by this build: it needs the feature `{feature}` of the crate")]
+    Feature {
+        /// What was asked for.
+        what: &'static str,
+        /// Feature of the crate that has it.
+        feature: &'static str,
+    },
     /// A bounded step without a generation to go on with.
     #[error("no generation was started: call start() first")]
     NotStarted,

@@ -35,6 +35,7 @@ const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
 
 /// Bytes on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Need {
     /// Matrices and vectors.
     pub weights: u64,
@@ -371,6 +372,7 @@ fn refusal(need: Need, extent: Extent, device: &Device, advice: Option<Fits>) ->
 
 /// What is needed, what is there, and what would fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shortage {
     /// Bytes needed.
     pub need: Need,

@@ -72,6 +72,7 @@ pub struct Piece {
 
 /// What a bounded step came to.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Progress {
     /// The device is at work.
     Working,
@@ -83,6 +84,7 @@ pub enum Progress {
 
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StopReason {
     /// The model chose one of its end tokens.
     EndToken(u32),
@@ -102,6 +104,7 @@ pub enum StopReason {
 
 /// Figures of a generation.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,

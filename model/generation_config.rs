@@ -133,6 +133,7 @@ pub struct GenerationConfig {
 
 /// A field of `generation_config.json` whose value is not supported.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InvalidField {
     /// Path of the file.
     pub file: String,

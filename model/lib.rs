@@ -49,22 +49,33 @@
 //! activation patching); and what chosen layers come to at every step is kept or written into a file ([`Session::iterate_keeping`], [`Latents`]).
 //! [`Outputs::statistics`] gives the authors' figures of every row. `examples/steering.rs` shows how.
 
+// What one feature uses alone is not worth a condition on every item: the lints hold for the library as a whole.
+#![cfg_attr(
+    not(all(feature = "chat", feature = "files", feature = "tokenizer", feature = "tools")),
+    allow(dead_code, unused_imports, reason = "parts of the library use them")
+)]
+
 mod ahead;
 mod arch;
 mod assets;
+#[cfg(feature = "tools")]
 pub mod bench;
 mod cancel;
+#[cfg_attr(not(feature = "chat"), path = "chat/absent.rs")]
 mod chat;
 mod checkpoint;
 mod codes;
 mod constraint;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod diffusion;
+#[cfg(feature = "tools")]
 pub mod doctor;
 mod error;
 mod exit;
 mod fields;
 mod fit;
+#[cfg(feature = "files")]
 mod format;
 mod forward;
 mod generate;
@@ -76,17 +87,21 @@ mod likelihood;
 mod model;
 mod noise;
 mod options;
+#[cfg(feature = "files")]
 mod output;
 mod pages;
 mod policy;
 mod poll;
 mod precision;
+#[cfg(feature = "tools")]
 mod quantize;
 mod rules;
 mod run;
 mod sampling;
 mod schedule;
 pub mod score;
+#[cfg(feature = "serde")]
+mod serialize;
 mod session;
 mod snapshot;
 mod source;
@@ -95,11 +110,15 @@ pub mod statistics;
 mod stepwise;
 mod stop;
 mod strategy;
+#[cfg(feature = "tools")]
 pub mod sweep;
 mod synthetic;
 mod tables;
+#[cfg_attr(not(feature = "tokenizer"), path = "tokenizer/absent.rs")]
 mod tokenizer;
+#[cfg(feature = "tools")]
 pub mod trace;
+#[cfg(feature = "tools")]
 pub mod tune;
 mod warm;
 mod workspace;
@@ -129,8 +148,10 @@ pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};
 pub use model::Model;
 pub use noise::Noise;
 pub use options::{GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
+#[cfg(feature = "files")]
 pub use output::OutputFile;
 pub use precision::{Dtypes, Group, Precision};
+#[cfg(feature = "tools")]
 pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
@@ -140,11 +161,12 @@ pub use ruminate_engine::{
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};
-pub use ruminate_shaders::matmul::Arithmetic;
+pub use ruminate_shaders::matmul::{Arithmetic, ManyRows};
 pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
+pub use schedule::policy::{Combination, excluded_combinations};
 pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use session::{MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;

@@ -1,8 +1,9 @@
 //! A loaded model.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Dtype;
 
@@ -106,6 +107,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Engine`] if the device fails.
+    #[cfg(feature = "demo")]
     pub fn demo(device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
         Self::open(&crate::demo::source(), device, options)
     }

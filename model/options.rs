@@ -20,7 +20,7 @@ use crate::noise::Noise;
 use crate::precision::{Group, Precision};
 use crate::sampling::{DRY_BREAKERS, Sampling};
 
-/// How a model is loaded.
+/// How a model is loaded. Versions before 1.0 may add fields: end a literal with `..LoadOptions::default()`.
 #[derive(Default)]
 pub struct LoadOptions<'a> {
     /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16. A quantised file is loaded as it is.
@@ -52,8 +52,9 @@ impl LoadOptions<'_> {
     }
 }
 
-/// What a session holds.
+/// What a session holds. Versions before 1.0 may add fields: end a literal with `..SessionOptions::default()`.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct SessionOptions {
     /// Positions that the session can hold; by default as many as the model, but no more than 4,096 and than memory allows.
     pub context: Option<u32>,
@@ -64,8 +65,10 @@ pub struct SessionOptions {
     /// (software drivers), q8 is much slower.
     pub kv_dtype: Dtype,
     /// What a position offers to rows at steps that it has not stored.
+    #[cfg_attr(feature = "serde", serde(rename = "kv_lookup"))]
     pub lookup: Lookup,
     /// Which steps share keys and values: that takes a part of the memory.
+    #[cfg_attr(feature = "serde", serde(rename = "kv_share"))]
     pub share: KvShare,
     /// Seed of sampling and noise, and of initial states unless [`Self::state_seed`] is: the same seed gives the same tokens on the same device.
     pub seed: u64,
@@ -157,6 +160,7 @@ impl Default for SessionOptions {
 
 /// Where a row's recurrence starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum State<'a> {
     /// Drawn from the session's seed and the row's position, scaled by [`SessionOptions::init_scale`].
     #[default]
@@ -188,12 +192,14 @@ impl fmt::Debug for StepsOf {
     }
 }
 
-/// What to generate.
+/// What to generate. Versions before 1.0 may add fields: end a literal with `..GenerateOptions::default()`.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GenerateOptions {
     /// Recurrence steps per token, at least 1; by default the model's mean recurrence.
     pub steps: Option<u32>,
     /// Another number of steps for each token; the prompt has [`Self::steps`].
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub steps_of: Option<StepsOf>,
     /// When a token has been iterated enough, before it has had all its steps.
     pub exit: Option<Exit>,
@@ -219,6 +225,7 @@ pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Added to the logits of tokens, before anything else is done to them: token id and value. Minus infinity bans a token, infinity forces it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize::logit_bias"))]
     pub logit_bias: Vec<(u32, f32)>,
     /// Tokens that are not chosen as the first one.
     pub begin_suppress: Vec<u32>,
@@ -232,6 +239,7 @@ pub struct GenerateOptions {
     pub forced_end: Vec<u32>,
     /// Grammar that the text follows; not together with computing ahead (`speculate`, `pipeline`, `diffusion`). Bans and biases apply among the tokens that it
     /// allows; of tokens that would be forced, only those count. A complete text ends generation, before [`Self::min_tokens`] too.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub constraint: Option<Constraint>,
     /// Texts that end what [`Dry`](crate::Dry) takes for a repeated passage, by default a line break, a colon, a quotation mark and an asterisk: every token
     /// that holds one of them, or if none does, the last token of its text.

@@ -7,6 +7,7 @@ use ruminate_engine::Device;
 
 use crate::error::Error;
 use crate::generate::{Generation, Piece, Progress};
+use crate::schedule::{Batch, Event};
 use crate::session::Session;
 
 /// Device time of one submission: most passes are one, and a dropped generation leaves no more than that behind.
@@ -29,6 +30,22 @@ impl Session {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
         let device = self.model().device().clone();
         poll(&device, cx, || self.step(BUDGET))
+    }
+}
+
+impl Batch {
+    /// The next event of any sequence, or none when all are finished, without blocking: the form of [`Self::wait`] for tasks, as
+    /// [`Generation::poll_next`] is that of the iterator.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        match self.step(BUDGET) {
+            Ok(Some(event)) => Poll::Ready(Some(Ok(event))),
+            Ok(None) if self.is_idle() => Poll::Ready(None),
+            Ok(None) => match self.model().device().wake_when_done(cx.waker()) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Some(Err(error.into()))),
+            },
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
     }
 }
 

@@ -70,12 +70,6 @@ impl Rules {
         asked.into_iter().find(|(_, asked)| *asked).map(|(name, _)| name)
     }
 
-    /// What an option that asks for a rule cannot be combined with.
-    pub(crate) fn before_they_are_known(one: &'static str) -> Error {
-        let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
-        Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

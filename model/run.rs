@@ -7,8 +7,9 @@
 //! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::ahead::{Lead, emitted};
@@ -21,6 +22,7 @@ use crate::options::{GenerateOptions, State, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
+use crate::schedule::policy::{self, Asked};
 use crate::session::{Held, Session, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
@@ -81,6 +83,7 @@ impl Run {
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
         options.check_start(session.model().spec())?;
+        policy::check(Asked { options, session: session.options(), batch: false })?;
         session.model().device().check()?;
         let start = Instant::now();
         let held = session.held();
@@ -112,12 +115,9 @@ impl Run {
         let depth = Depth { steps, exit: options.exit };
         // Where nothing is generated, nothing is computed ahead either.
         let silent = limit == Some(0);
-        let lead = Lead::of(options, (steps, session.model().spec()), session.options())?.filter(|_| !silent);
+        let lead = Lead::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
-        if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
-            return Err(Rules::before_they_are_known(one));
-        }
         let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;

@@ -26,6 +26,7 @@ const LEAST_TEMPERATURE: f32 = 1e-30;
 
 /// How tokens are chosen. In this order: [`GenerateOptions::logit_bias`], repetition penalty, DRY, temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Sampling {
     /// Divides the logits; 0, or a value below 1e-30, takes the most likely token.
     pub temperature: f32,
@@ -46,6 +47,7 @@ pub struct Sampling {
 /// DRY, "don't repeat yourself": if the last n tokens stood in the text before, for the longest such n, the token that followed them there loses
 /// `multiplier · base^(n - allowed_length)` of its logit, where n is at least `allowed_length`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Dry {
     /// Penalty of a match of the allowed length, 0 to a million; 0 turns DRY off.
     pub multiplier: f32,

@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+#[cfg(feature = "files")]
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+#[cfg(feature = "files")]
+use std::io::Read;
+#[cfg(feature = "files")]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::assets::{Asset, Assets, copy_from};
 use crate::error::{ContentProblem, Error, Result};
+#[cfg(feature = "files")]
 use crate::format;
 use crate::json;
 use crate::synthetic::Synthetic;
@@ -27,6 +32,7 @@ const LFS_POINTERS: [&[u8]; 2] =
 #[non_exhaustive]
 pub enum Source {
     /// A folder.
+    #[cfg(feature = "files")]
     Dir(PathBuf),
     /// Files that the app holds: in memory, or behind readers of byte ranges.
     Assets(Arc<Assets>),
@@ -81,6 +87,7 @@ impl From<Assets> for Source {
 #[non_exhaustive]
 pub enum Bytes {
     /// A file and its size when it was opened.
+    #[cfg(feature = "files")]
     File(File, u64),
     /// A file that the app holds, and its size when it was opened.
     Asset(Asset, u64),
@@ -94,7 +101,9 @@ impl Bytes {
     /// Bytes in all.
     pub(crate) fn len(&self) -> u64 {
         match self {
-            Self::File(_, bytes) | Self::Asset(_, bytes) => *bytes,
+            #[cfg(feature = "files")]
+            Self::File(_, bytes) => *bytes,
+            Self::Asset(_, bytes) => *bytes,
             Self::Static(bytes) => bytes.len() as u64,
             Self::Start(start) => start.len,
         }
@@ -106,6 +115,7 @@ impl Bytes {
     /// The system's or the reader's.
     pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         match self {
+            #[cfg(feature = "files")]
             Self::File(file, _) => read_exact_at(file, out, offset as u64).map_err(|error| match error.kind() {
                 // The header was found to fit the file.
                 ErrorKind::UnexpectedEof => {
@@ -121,12 +131,12 @@ impl Bytes {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "files"))]
 fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
 }
 
-#[cfg(windows)]
+#[cfg(all(windows, feature = "files"))]
 fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     while !out.is_empty() {
         let count = std::os::windows::fs::FileExt::seek_read(file, out, offset)?;
@@ -143,6 +153,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::NoModel`] if there is no `config.json`; [`Error::NotOfModel`] for any other file.
+    #[cfg(feature = "files")]
     pub fn dir(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let is_dir = path.is_dir();
@@ -184,6 +195,9 @@ impl Source {
     /// # Errors
     /// As [`Self::names`].
     pub(crate) fn other_format(&self) -> Result<Option<String>> {
+        #[cfg(not(feature = "files"))]
+        let found: Option<(&str, String)> = None;
+        #[cfg(feature = "files")]
         let found = self.names()?.into_iter().find_map(|name| Some((format::by_name(&name)?, name)));
         Ok(found.map(|(format, name)| format!("there is {name}, {format}, but only safetensors are read")))
     }
@@ -192,6 +206,7 @@ impl Source {
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {
+            #[cfg(feature = "files")]
             Self::Dir(folder) => match std::fs::symlink_metadata(folder.join(name)) {
                 Ok(_) => true,
                 Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -208,21 +223,27 @@ impl Source {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn names(&self) -> Result<Vec<String>> {
-        if let Self::Assets(assets) = self {
-            return Ok(assets.names().map(str::to_owned).collect());
+        match self {
+            #[cfg(feature = "files")]
+            Self::Dir(folder) => {
+                let failed = |source| Error::File { file: folder.display().to_string(), source };
+                let entries = std::fs::read_dir(folder).map_err(failed)?;
+                let entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+                let mut names: Vec<String> =
+                    entries.into_iter().filter_map(|it| it.file_name().into_string().ok()).collect();
+                names.sort_unstable();
+                Ok(names)
+            }
+            Self::Assets(assets) => Ok(assets.names().map(str::to_owned).collect()),
+            _ => Ok(Vec::new()),
         }
-        let Self::Dir(folder) = self else { return Ok(Vec::new()) };
-        let failed = |source| Error::File { file: folder.display().to_string(), source };
-        let entries = std::fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut names: Vec<String> = entries.into_iter().filter_map(|it| it.file_name().into_string().ok()).collect();
-        names.sort_unstable();
-        Ok(names)
     }
 
     /// The path of a file, for messages.
     #[must_use]
     pub fn describe(&self, name: &str) -> String {
         match self {
+            #[cfg(feature = "files")]
             Self::Dir(folder) => folder.join(name).display().to_string(),
             Self::Assets(assets) => format!("{name} of {}", assets.origin()),
             Self::Embedded(_) => format!("{name} of the embedded model"),
@@ -237,6 +258,7 @@ impl Source {
     /// [`Error::File`]; [`Error::Content`] for anything but a regular file, for a pointer of Git LFS, and beyond 128 MiB.
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         match self {
+            #[cfg(feature = "files")]
             Self::Dir(_) => {
                 let (file, bytes) = self.regular(name)?;
                 let mut content = self.room(name, bytes)?;
@@ -292,6 +314,7 @@ impl Source {
             return Ok(Bytes::Start(start.clone()));
         }
         let opened = match self {
+            #[cfg(feature = "files")]
             Self::Dir(_) => self.regular(name).map(|(file, bytes)| Bytes::File(file, bytes))?,
             Self::Assets(_) => self.asset(name).map(|(asset, bytes)| Bytes::Asset(asset.clone(), bytes))?,
             _ => return self.embedded(name).map(Bytes::Static),
@@ -326,6 +349,7 @@ impl Source {
     }
 
     /// Opens a regular file of a folder; gives its size, too. What is none is not opened: that could wait for a writer for ever.
+    #[cfg(feature = "files")]
     fn regular(&self, name: &str) -> Result<(File, u64)> {
         let Self::Dir(folder) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };
         let path = folder.join(name);

@@ -8,6 +8,7 @@ mod normalize;
 mod pattern;
 mod pipeline;
 mod shield;
+mod specials;
 mod stream;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use self::layout::Layout;
 pub(crate) use self::named::Named;
 use self::pipeline::Pipeline;
 pub(crate) use self::shield::Shield;
+pub use self::specials::Specials;
 pub use self::stream::StreamDecoder;
 use crate::arch::{Spec, SpecialIds};
 #[cfg(feature = "structured")]
@@ -35,22 +37,6 @@ const BEYOND: usize = 8;
 
 /// Bytes of a text that is encoded in no time.
 const SMALL: usize = 1 << 20;
-
-/// Which special tokens are put round an encoded text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Specials {
-    /// None: for text that a chat template has rendered.
-    None,
-    /// None, and nothing else that the tokenizer puts before a text, such as SentencePiece's blank: for text that continues other text, and for parts of texts.
-    Continue,
-    /// What the tokenizer puts before a text, unless the text begins with it already: for a prompt to be continued. Its post-processor
-    /// says so, or `add_bos_token` in `tokenizer_config.json`; for many models it is the begin token, for many nothing.
-    Prompt,
-    /// The begin token, whether or not the tokenizer puts one, unless the text begins with it already.
-    Bos,
-    /// Whatever the tokenizer's post-processor adds.
-    PostProcessor,
-}
 
 /// A checkpoint's tokenizer.
 #[derive(Debug)]

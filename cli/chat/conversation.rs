@@ -96,8 +96,8 @@ impl Conversation {
             }
             let piece = match coming.next(&mut generation)? {
                 Progress::Token(piece) => piece,
-                Progress::Working => continue,
                 Progress::Done(_) => break Ok(()),
+                _ => continue,
             };
             self.held.push(piece.token);
             text.push_str(&piece.text);
@@ -175,6 +175,14 @@ impl Partner for Conversation {
         }
         self.settings.generate.steps = Some(steps);
         Ok(())
+    }
+
+    fn temperature(&self) -> Option<f32> {
+        Some(self.settings.generate.sampling.temperature)
+    }
+
+    fn set_temperature(&mut self, temperature: f32) {
+        self.settings.generate.sampling.temperature = temperature;
     }
 
     fn transcript(&mut self) -> &mut Transcript {

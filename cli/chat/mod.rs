@@ -49,17 +49,21 @@ pub(crate) struct Chat {
     #[cfg(feature = "client")]
     #[command(flatten)]
     server: ServerOptions,
-    /// What the model is told before the conversation, with \n for a line break, \t for a tab, \\ for a backslash. Dates in chat templates are in UTC
+    /// System prompt: what the model is told before the conversation
+    ///
+    /// \n is a line break, \t a tab, and \\ a backslash. Dates in chat templates are in UTC.
     #[arg(long, value_name = "TEXT", help_heading = "Input")]
     system: Option<String>,
-    /// Let special tokens that a message spells, as <|end_turn|>, act as such: by default only those of the chat template do, so that no message can forge a turn
-    #[arg(long, help_heading = "Input")]
+    /// Let special tokens in messages act as such
+    ///
+    /// By default only those of the chat template do, so that no message can forge a turn.
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
     parse_special: bool,
-    /// Variables for the chat template, as a JSON object: '{"enable_thinking": false}'
+    /// Variables of the chat template, as JSON: '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON", value_parser = variables, help_heading = "Input")]
     chat_template_kwargs: Option<Map<String, Value>>,
-    /// Don't remember typed lines in a file
-    #[arg(long, help_heading = "Input")]
+    /// Do not keep typed lines in a file
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
     no_history: bool,
 
     #[command(flatten)]
@@ -70,10 +74,10 @@ pub(crate) struct Chat {
     #[command(flatten)]
     device: DeviceOptions,
 
-    /// Print figures after every answer
-    #[arg(long, help_heading = "Output")]
+    /// Print figures after each answer
+    #[arg(long, visible_alias = "verbose", help_heading = "Output")]
     stats: bool,
-    /// Print nothing but the answers and what went wrong
+    /// Print nothing but answers and errors
     #[arg(short, long, conflicts_with = "stats", help_heading = "Output")]
     quiet: bool,
 }
@@ -205,11 +209,22 @@ impl Running<'_> {
                 let answer = self.partner.regenerate(self.interrupt)?;
                 self.comment(&answer);
             }
-            Command::Steps(Some(steps)) => self.partner.set_steps(steps)?,
-            Command::Steps(None) => match self.partner.steps() {
-                Some(steps) => self.note(&format!("{} per token", counted(steps, "step"))),
-                None => self.note("as many steps per token as the server takes"),
-            },
+            Command::Steps(steps) => {
+                steps.map_or(Ok(()), |steps| self.partner.set_steps(steps))?;
+                match self.partner.steps() {
+                    Some(steps) => self.note(&format!("{} per token", counted(steps, "step"))),
+                    None => self.note("as many steps per token as the server takes"),
+                }
+            }
+            Command::Temperature(temperature) => {
+                if let Some(temperature) = temperature {
+                    self.partner.set_temperature(temperature);
+                }
+                match self.partner.temperature() {
+                    Some(temperature) => self.note(&format!("temperature {temperature}")),
+                    None => self.note("the temperature that the server takes"),
+                }
+            }
             Command::System(text) => {
                 self.note(if text.is_some() { "system prompt set" } else { "no system prompt" });
                 self.partner.transcript().system = text;

@@ -32,6 +32,12 @@ pub(super) trait Partner {
     /// Thinks so many steps per token from now on, about what was said before too.
     fn set_steps(&mut self, steps: u32) -> Result<()>;
 
+    /// Temperature of sampling, 0 is greedy; none if only the server knows.
+    fn temperature(&self) -> Option<f32>;
+
+    /// Samples at this temperature from now on.
+    fn set_temperature(&mut self, temperature: f32);
+
     /// What was said.
     fn transcript(&mut self) -> &mut Transcript;
 }

@@ -179,6 +179,14 @@ impl Partner for Remote {
         Ok(())
     }
 
+    fn temperature(&self) -> Option<f32> {
+        self.settings.fields.get("temperature").and_then(Value::as_f64).map(|value| value as f32)
+    }
+
+    fn set_temperature(&mut self, temperature: f32) {
+        self.settings.fields.insert("temperature".to_owned(), temperature.into());
+    }
+
     fn transcript(&mut self) -> &mut Transcript {
         &mut self.transcript
     }

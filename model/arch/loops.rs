@@ -56,8 +56,10 @@ impl Looped {
     ) -> Result<Self, Error> {
         let manifest = spec.manifest();
         let mut loader = Loader { device, weights, dtypes, manifest: &manifest, done };
-        let [before, core, after] = Section::ALL.map(|section| Block::load(&mut loader, spec, section));
-        let (before, core, after) = (before?, core?, after?);
+        let [before, core, after] = Section::ALL;
+        let before = Block::load(&mut loader, spec, before)?;
+        let core = Block::load(&mut loader, spec, core)?;
+        let after = Block::load(&mut loader, spec, after)?;
         let mut matrix = |role| manifest.entry(role).map(|_| loader.matrix(role)).transpose();
         let (head, adapter) = (matrix(Role::Head)?, matrix(Role::Adapter)?);
         Ok(Self {

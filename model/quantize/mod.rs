@@ -67,6 +67,7 @@ impl Default for QuantizeOptions<'_> {
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Quantized {
     /// Name and bytes of every file.
     pub files: Vec<(String, u64)>,

@@ -1,6 +1,6 @@
 //! A sequence of a batch.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ruminate_shaders::NONE;
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
@@ -8,6 +8,7 @@ use ruminate_shaders::batch::Came;
 use ruminate_shaders::exit::{Continuous, Terms};
 use ruminate_shaders::recur::NoiseRule;
 
+use super::policy::{self, Asked};
 use super::prefix::{Computed, Shared};
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
@@ -25,6 +26,7 @@ use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
+use ruminate_engine::clock::Instant;
 
 /// What is known of a sequence.
 pub(super) struct Member {
@@ -53,7 +55,7 @@ pub(super) struct Member {
     pub(super) continuous: Option<Continuous>,
     pub(super) noise: Option<NoiseRule>,
     pub(super) choosing: Choosing,
-    /// Where its text is in the grammar that it follows, if there is one.
+    /// How far the text has come by its constraint, if there is one.
     matching: Option<Matching>,
     /// Whether the logarithm of every token of the prompt's probability is asked for, and not known yet.
     pub(super) scores: bool,
@@ -84,10 +86,7 @@ impl Member {
     ) -> Result<Self, Error> {
         let spec = model.spec();
         let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
-        if alone.is_some() && options.prompt_logprobs {
-            let why = "every token of such a prompt is read out in passes that are shared";
-            return Err(Error::Together { one: "prompt_logprobs", other: "what has passes of its own", why });
-        }
+        policy::check(Asked { options, session: &session, batch: true })?;
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
@@ -103,11 +102,8 @@ impl Member {
         check_tokens(spec, &prompt, 0, context)?;
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
-        if Lead::of(options, (steps, spec), &session)?.is_some()
-            && let Some(one) = Rules::named(options)
-        {
-            return Err(Rules::before_they_are_known(one));
-        }
+        // Its values, of which nothing is needed before it begins.
+        Lead::of(options, (steps, spec))?;
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
@@ -187,7 +183,7 @@ impl Member {
         !self.choosing.rules.is_empty()
     }
 
-    /// Sets what its next token is chosen by, now that those before it are known.
+    /// Sets what the next token is chosen by, now that those before it are known.
     pub(super) fn look(&mut self) -> Result<(), Error> {
         self.choosing.look(self.come, &self.tokens);
         self.matching.as_mut().map_or(Ok(()), |matching| self.choosing.constrain(matching))
@@ -291,7 +287,7 @@ impl Member {
 }
 
 /// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.
-fn shares_passes(options: &GenerateOptions) -> bool {
+pub(super) fn shares_passes(options: &GenerateOptions) -> bool {
     let apart = |exit: Exit| match exit.prefill {
         PrefillExit::Each => !exit.criterion.reads_out(),
         PrefillExit::Together | PrefillExit::Posthoc => false,

@@ -16,6 +16,7 @@ mod admission;
 mod guest;
 mod member;
 mod pace;
+pub(crate) mod policy;
 mod prefix;
 mod round;
 mod scoring;
@@ -48,6 +49,7 @@ use crate::workspace::Workspace;
 
 /// What a batch holds.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BatchOptions {
     /// Sequences that are computed at a time, 1 to 256, in the invariant mode to 8; others wait for their turn.
     pub sequences: u32,
@@ -202,7 +204,7 @@ pub struct Batch {
     planned: u32,
     next_id: SequenceId,
     /// When the last round was done.
-    done_at: Option<std::time::Instant>,
+    done_at: Option<ruminate_engine::clock::Instant>,
     /// Whether the last round was a prompt's that is read out whole.
     scored_last: bool,
     totals: Totals,

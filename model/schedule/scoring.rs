@@ -1,9 +1,9 @@
 //! Rounds that read out every row of a prompt: how likely its tokens are.
 
 use std::collections::hash_map::Entry;
-use std::time::Instant;
 
 use ruminate_engine::Buffer;
+use ruminate_engine::clock::Instant;
 use ruminate_shaders::Row;
 
 use super::member::Member;

@@ -61,6 +61,7 @@ pub enum SnapshotProblem {
 }
 
 impl SnapshotProblem {
+    #[cfg(feature = "files")]
     pub(super) fn contradicts(reason: &str) -> Self {
         Self::Damaged { reason: reason.to_owned() }
     }

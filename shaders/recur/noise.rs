@@ -56,6 +56,7 @@ params! {
 
 /// What share of the state noise takes the place of before step i, from 0, given an amount a.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum NoiseKind {
     /// a.
     Fixed,

@@ -1,4 +1,4 @@
-//! Codes of errors, the page that lists them, and messages that name no flag of the command line.
+//! Codes of errors, the page that lists them, and what the texts of the library keep out of: flags of the command line, clocks and files of the system.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,9 +47,8 @@ fn codes_are_unique_and_in_kebab_case() -> Result<()> {
     Ok(())
 }
 
-/// Apps and bindings show these messages to users who never saw the command line.
-#[trial]
-fn texts_of_the_library_name_no_flag_and_no_verb() -> Result<()> {
+/// Calls `look` with the path, relative to the repository, and the lines of every source file of the library that are no comments.
+fn each_source(mut look: impl FnMut(&str, &[&str]) -> Result<()>) -> Result<()> {
     let mut folders: Vec<PathBuf> = ["shaders", "engine", "model"].map(|name| root().join(name)).into();
     let mut files = 0;
     while let Some(folder) = folders.pop() {
@@ -59,15 +58,47 @@ fn texts_of_the_library_name_no_flag_and_no_verb() -> Result<()> {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
                 files += 1;
-                for line in std::fs::read_to_string(&path)?.lines().filter(|line| !line.trim_start().starts_with("//"))
-                {
-                    let flag = line.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
-                    let verb = line.contains("`ruminate ");
-                    ensure!(!flag && !verb, "{}: {line}", path.display());
-                }
+                let text = std::fs::read_to_string(&path)?;
+                let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                look(&path.strip_prefix(root())?.display().to_string().replace('\\', "/"), &lines)?;
             }
         }
     }
     ensure!(files > 100, "{files} files were looked at");
     Ok(())
+}
+
+/// Apps and bindings show these messages to users who never saw the command line.
+#[trial]
+fn texts_of_the_library_name_no_flag_and_no_verb() -> Result<()> {
+    each_source(|path, lines| {
+        for line in lines {
+            let flag = line.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            ensure!(!flag && !line.contains("`ruminate "), "{path}: {line}");
+        }
+        Ok(())
+    })
+}
+
+/// Browsers have neither the clocks nor the files of the standard library.
+#[trial]
+fn clocks_and_files_are_named_in_few_places() -> Result<()> {
+    const FILES: [&str; 8] = [
+        "engine/memory.rs",
+        "engine/pipeline_cache.rs",
+        "engine/tune.rs",
+        "model/output.rs",
+        "model/quantize/files.rs",
+        "model/quantize/leftovers.rs",
+        "model/snapshot/file.rs",
+        "model/source.rs",
+    ];
+    each_source(|path, lines| {
+        for line in lines {
+            let clock = line.contains("std::time::") && (line.contains("Instant") || line.contains("SystemTime"));
+            ensure!(!clock, "{path} names a clock; use ruminate_engine::clock: {line}");
+            ensure!(!line.contains("std::fs") || FILES.contains(&path), "{path} names files: {line}");
+        }
+        Ok(())
+    })
 }

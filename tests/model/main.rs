@@ -9,6 +9,7 @@ mod error_codes;
 mod family;
 mod family_table;
 mod folders;
+mod options_json;
 mod quantize;
 mod score;
 mod sizes;

@@ -282,6 +282,7 @@ fn bounded_steps_choose_the_same_tokens_and_the_session_goes_on(device: &Device)
             Progress::Token(piece) => tokens.push(piece.token),
             Progress::Working => {}
             Progress::Done(stop) => break stop,
+            other => anyhow::bail!("{other:?}"),
         }
     };
     let expected: Vec<u32> = waited.pieces.iter().map(|piece| piece.token).collect();

@@ -170,12 +170,12 @@ fn refused_calls_leave_a_generation_running(device: &Device) -> Result<()> {
         let mut found = Vec::new();
         loop {
             match session.step(BUDGET)? {
-                Progress::Working => {}
                 Progress::Token(piece) => {
                     found.push(piece.token);
                     disturb(&mut session)?;
                 }
                 Progress::Done(_) => return Ok(found),
+                _ => {}
             }
         }
     };

@@ -1,6 +1,7 @@
 //! How tokens are generated: every session policy, and what it promises.
 
 mod batch;
+mod combinations;
 mod company;
 mod constraint;
 mod diffusion;

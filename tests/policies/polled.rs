@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use anyhow::{Context as _, Result, ensure};
 use pollster::block_on;
 use ruminate::{
-    Criterion, Device, Error, Exit, GenerateOptions, LoadOptions, Model, Pipeline, Session, SessionOptions, Speculate,
-    demo,
+    BatchOptions, Criterion, Device, Error, Event, Exit, GenerateOptions, LoadOptions, Model, Pipeline, Session,
+    SessionOptions, Speculate, demo,
 };
 use ruminate_tests::trial;
 
@@ -49,6 +49,29 @@ fn polled_tokens_are_those_of_the_iterator(device: &Device) -> Result<()> {
         let expected = iterated(&mut session(device, 3)?, &options)?;
         let found = block_on(polled(&mut session(device, 3)?, &options))?;
         ensure!(found == expected && found.len() == 6, "{found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+/// Events of a batch, waited for in a task.
+#[trial(device, cpu)]
+fn polled_batches_give_the_tokens_of_sessions(device: &Device) -> Result<()> {
+    let expected: Vec<_> = [3, 4].map(|seed| session(device, seed).map(|mut it| iterated(&mut it, &asked()))).into();
+    let model = Model::demo(device, LoadOptions::default())?;
+    let mut batch = model.batch(BatchOptions { sequences: 2, ..BatchOptions::default() })?;
+    let ids = [batch.add(PROMPT, 3, &asked())?, batch.add(PROMPT, 4, &asked())?];
+    let (mut tokens, mut ended) = ([Vec::new(), Vec::new()], 0);
+    while let Some(event) = block_on(poll_fn(|cx| batch.poll_next(cx))) {
+        match event? {
+            Event::Token { id, piece } => tokens[usize::from(id == ids[1])].push(piece.token),
+            Event::Done { .. } => ended += 1,
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    ensure!(ended == 2, "{ended} have ended");
+    for (found, expected) in tokens.iter().zip(expected) {
+        let expected = expected??;
+        ensure!(*found == expected, "{found:?} instead of {expected:?}");
     }
     Ok(())
 }
