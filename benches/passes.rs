@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ruminate::{
-    BatchOptions, Device, Diffusion, Event, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling, SessionOptions,
-    Source, Speculate,
+    BatchOptions, Device, Diffusion, Event, GenerateOptions, KvShare, LoadOptions, Model, Pipeline, Sampling,
+    SessionOptions, Source, Speculate,
 };
 use ruminate_benches::{announce, device};
 

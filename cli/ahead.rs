@@ -1,63 +1,111 @@
 //! Flags that say how far ahead of what is known is computed.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ruminate::{Diffusion, Freezing, KvShare, NoiseMix, Pipeline, Speculate};
 
 /// Ways to need fewer passes over the weights for the same text.
 #[derive(Args)]
 pub(crate) struct AheadOptions {
-    /// Draft tokens at so many steps, fewer than a token has, and verify them in one pass at full depth; the text stays the same [default: an eighth of the steps]
-    #[arg(long, value_name = "DRAFT_STEPS", num_args = 0..=1, require_equals = true, conflicts_with = "pipeline", help_heading = "Computing ahead")]
+    /// Draft tokens at N steps, verify them in one pass; same text
+    ///
+    /// Without N, an eighth of the steps, or half of them for models that take few.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, conflicts_with = "pipeline", help_heading = "Fewer passes")]
     pub(crate) speculate: Option<Option<u32>>,
-    /// Tokens to draft before they are verified, up to 63; with --invariant, up to 7
-    #[arg(long, value_name = "N", requires = "speculate", default_value_t = Speculate::default().draft_len, help_heading = "Computing ahead")]
+    /// Tokens to draft before they are verified, up to 63
+    ///
+    /// With --invariant, up to 7.
+    #[arg(long, value_name = "N", requires = "speculate", default_value_t = Speculate::default().draft_len, help_heading = "Fewer passes", hide_short_help = true)]
     pub(crate) draft_len: u32,
-    /// Let a draft stand that is at least X times as likely as the token chosen at full depth, X above 0 and at most 1; below 1 the text changes
-    #[arg(long, value_name = "X", requires = "speculate", default_value_t = Speculate::default().threshold, help_heading = "Computing ahead")]
+    /// Accept drafts at least X times as likely as the chosen token
+    ///
+    /// From above 0 to 1; below 1 the text changes.
+    #[arg(long, value_name = "X", requires = "speculate", default_value_t = Speculate::default().threshold, help_heading = "Fewer passes", hide_short_help = true)]
     pub(crate) verify_threshold: f32,
-    /// Begin the next tokens with guesses, read out every EVERY steps (a 64th of all or more), while those before them are still iterated; the text stays the same
-    /// [default: an eighth of the steps]
-    #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true, help_heading = "Computing ahead")]
+    /// Start next tokens from early read-outs, every N steps; same text
+    ///
+    /// Without N, an eighth of the steps; at least a 64th of them.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, help_heading = "Fewer passes")]
     pub(crate) pipeline: Option<Option<u32>>,
     #[command(flatten)]
     pub(crate) diffusion: DiffusionOptions,
 }
 
+/// Decay of the noise that diffusion forcing mixes in.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NoiseSchedule {
+    /// As 1/(steps + 1)
+    Decaying,
+    /// The same fraction in every round
+    Constant,
+}
+
 /// Diffusion forcing.
 #[derive(Args)]
 pub(crate) struct DiffusionOptions {
-    /// Iterate a wave of positions together, choosing their tokens anew every round, until they settle: far fewer passes, but the text may be another one.
-    /// Steps share their keys and values (--kv-share 1). A token needs a position of its own to settle, so the context holds one less than otherwise
-    #[arg(long, conflicts_with_all = ["speculate", "pipeline"], help_heading = "Diffusion forcing")]
+    /// Loop over many positions together; the text may differ
+    ///
+    /// A wavefront of positions is iterated together, and their tokens are chosen anew each round until they settle. Steps share their keys and
+    /// values (--kv-share 1). A token needs a position of its own to settle, so the context holds one less than otherwise.
+    #[arg(long, conflicts_with_all = ["speculate", "pipeline"], help_heading = "Fewer passes")]
     pub(crate) diffusion: bool,
-    /// Positions that the wave grows by in a round, from 1 to 255
-    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().headway, help_heading = "Diffusion forcing")]
+    /// Diffusion: positions by which the wavefront grows per round, 1 to 255
+    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().headway, help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) headway: u32,
-    /// Steps of a round, from 1 to 65536
-    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().inner_steps, help_heading = "Diffusion forcing")]
+    /// Diffusion: steps per round, 1 to 65536
+    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().inner_steps, help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) inner_steps: u32,
-    /// Positions of the wave at most: more than --headway, up to 256
-    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().wavefront, help_heading = "Diffusion forcing")]
+    /// Diffusion: largest wavefront, above --headway and up to 256
+    #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().wavefront, help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) wavefront: u32,
-    /// Share that an embedding keeps of the one in the round before, from 0 to below 1
-    #[arg(long, value_name = "X", requires = "diffusion", default_value_t = Diffusion::default().ema, help_heading = "Diffusion forcing")]
+    /// Diffusion: share that an embedding keeps of the last round, 0 to below 1
+    #[arg(long, value_name = "X", requires = "diffusion", default_value_t = Diffusion::default().ema, help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) ema: f32,
-    /// Mix a random state into those of every round, such a share of it (0 to 1), divided by one more than the steps that the position has had; not so with
-    /// 0.5,constant; factors are roots with 0.5,sqrt; both with 0.5,constant,sqrt. The paper has 0, the authors' code 0.5
-    #[arg(long, value_name = "X", requires = "diffusion", default_value = "0", help_heading = "Diffusion forcing")]
+    /// Diffusion: fraction of fresh noise mixed into each state, 0 to 1
+    ///
+    /// Decays as 1/(steps + 1), except with 0.5,constant; 0.5,sqrt takes the roots as factors; 0.5,constant,sqrt does both. The paper has 0, the
+    /// authors' code 0.5.
+    #[arg(
+        long,
+        value_name = "X",
+        requires = "diffusion",
+        default_value = "0",
+        help_heading = "Diffusion forcing",
+        hide_short_help = true
+    )]
     pub(crate) noise_mix: NoiseMix,
-    /// When a token stands: latent-diff, latent-acceleration-1 or -2, with a threshold as latent-diff=0.03; token-stability; or fixed. Tokens stand up to
-    /// the first that has not settled, but as the authors' code has it with latent-diff,authors
+    /// Diffusion: decay of --noise-mix: decaying or constant
+    ///
+    /// decaying divides the fraction by one more than the steps that the position has had.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        requires = "diffusion",
+        help_heading = "Diffusion forcing",
+        hide_short_help = true,
+        hide_possible_values = true
+    )]
+    noise_schedule: Option<NoiseSchedule>,
+    /// Diffusion: when a token is frozen: latent-diff, token-stability, fixed, …
+    ///
+    /// latent-diff, latent-acceleration-1 and latent-acceleration-2 take a threshold: latent-diff=0.03. Tokens are frozen up to the first that has
+    /// not settled; latent-diff,authors follows the authors' code.
     #[arg(
         long,
         value_name = "RULE",
         requires = "diffusion",
         default_value = "latent-diff",
-        help_heading = "Diffusion forcing"
+        help_heading = "Diffusion forcing",
+        hide_short_help = true
     )]
     pub(crate) freeze: Freezing,
-    /// Make the prompt part of the first wave, which must have room for it (--wavefront), instead of computing it before
-    #[arg(long, requires = "diffusion", help_heading = "Diffusion forcing")]
+    /// Diffusion: freeze tokens as the authors' code does, like `,authors`
+    #[arg(long, requires = "diffusion", help_heading = "Diffusion forcing", hide_short_help = true)]
+    freeze_authors: bool,
+    /// Diffusion: make the prompt part of the first wavefront
+    ///
+    /// The wavefront must have room for it (--wavefront).
+    #[arg(long, requires = "diffusion", help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) no_full_prefill: bool,
 }
 
@@ -69,8 +117,11 @@ impl DiffusionOptions {
             inner_steps: self.inner_steps,
             wavefront: self.wavefront,
             ema: self.ema,
-            noise_mix: self.noise_mix,
-            freeze: self.freeze,
+            noise_mix: NoiseMix {
+                dampened: self.noise_schedule.map_or(self.noise_mix.dampened, |it| it == NoiseSchedule::Decaying),
+                ..self.noise_mix
+            },
+            freeze: Freezing { authors: self.freeze.authors || self.freeze_authors, ..self.freeze },
             full_prefill: !self.no_full_prefill,
             ..Diffusion::default()
         })

@@ -10,7 +10,8 @@ use crate::exit::Done;
 /// Flags of `ruminate completions`.
 #[derive(Args)]
 pub(crate) struct Completions {
-    /// Shell to print the script for
+    /// Shell: bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
     shell: Shell,
 }
 

@@ -1,10 +1,11 @@
 //! Which device a verb works on.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
-use ruminate::{Arithmetic, Device, Error, OpenOptions, Select, TuningFrom, backend, engine};
+use ruminate::{Arithmetic, Device, Error, OpenOptions, PipelineCache, Select, TuningFrom, backend, engine};
 
 use crate::exit::Usage;
 
@@ -16,20 +17,31 @@ const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` b
 /// Flags that choose a device.
 #[derive(Args)]
 pub(crate) struct DeviceOptions {
-    /// Device to run on, by name or by the index that `ruminate devices` prints [default: the best one]
-    #[arg(long, value_name = "NAME|INDEX", conflicts_with = "cpu", help_heading = "Device")]
+    /// Device, by name or by its index in `ruminate devices` [default: the best one]
+    #[arg(long, value_name = "NAME|INDEX", conflicts_with = "cpu", help_heading = "Common", display_order = 9)]
     gpu: Option<String>,
-    /// Graphics interface to use [default: any]
-    #[arg(long, value_enum, conflicts_with = "cpu", help_heading = "Device")]
+    /// Graphics interface: vulkan, metal or dx12 [default: any]
+    #[arg(
+        long,
+        value_enum,
+        conflicts_with = "cpu",
+        help_heading = "Device",
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
     backend: Option<Backend>,
-    /// Run on the CPU without any driver: the exact reference for every kernel, meant for small models
+    /// Run on the CPU reference, without a driver: exact, and slow
     #[arg(long, help_heading = "Device")]
     cpu: bool,
-    /// Kernels preferred on this device, as `ruminate tune --output FILE` wrote them [default: the device's own, in the user's cache]
-    #[arg(long, value_name = "FILE", conflicts_with = "cpu", help_heading = "Device")]
+    /// Use the choices of kernels in FILE
+    ///
+    /// `ruminate tune --output FILE` writes such a file. By default the device's own choices in the user's cache are used.
+    #[arg(long, value_name = "FILE", conflicts_with = "cpu", help_heading = "Device", hide_short_help = true)]
     tuning: Option<PathBuf>,
-    /// Ignore what was tuned: the same kernels as on a device that never was
-    #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device")]
+    /// Ignore tuned choices of kernels
+    ///
+    /// The same kernels run as on a device that was never tuned.
+    #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device", hide_short_help = true)]
     no_tune: bool,
 }
 
@@ -51,7 +63,7 @@ impl DeviceOptions {
     /// [`Usage`] for `--cpu`; where there is no device, an error whose exit code says so.
     pub(crate) fn open_gpu(&self, products: Arithmetic, why: &str) -> anyhow::Result<Device> {
         let options = self.gpu_options(products).ok_or_else(|| Usage(format!("{why}; leave out --cpu")))?;
-        Device::open(&options).map_err(|error| self.explained(error.into(), why))
+        Device::open(&options).map(opened).map_err(|error| self.explained(error.into(), why))
     }
 
     /// An error of opening a device, with the advice to install a driver where there is none and nothing else was asked for.
@@ -81,7 +93,7 @@ impl DeviceOptions {
                 }
                 Ok(Device::cpu())
             }
-            outcome => Ok(outcome?),
+            outcome => Ok(outcome.map(opened)?),
         }
     }
 
@@ -101,7 +113,8 @@ impl DeviceOptions {
             None => tunings().map_or(TuningFrom::Defaults, TuningFrom::Folder),
         };
         let cooperative = products == Arithmetic::Cooperative;
-        let mut options = OpenOptions { tuning, cooperative, ..OpenOptions::default() };
+        let pipeline_cache = kept("pipelines").map_or(PipelineCache::Off, PipelineCache::Folder);
+        let mut options = OpenOptions { tuning, cooperative, pipeline_cache, ..OpenOptions::default() };
         if let Some(text) = &self.gpu {
             options.select = text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index);
         }
@@ -113,7 +126,27 @@ impl DeviceOptions {
     }
 }
 
+/// Devices that were opened, for [`keep_pipelines`].
+static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
+
+fn opened(device: Device) -> Device {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
+    device
+}
+
+/// Keeps what was compiled for the next call of the program. Without a place for it nothing is lost but time.
+pub(crate) fn keep_pipelines() {
+    for device in OPENED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = device.save_pipelines();
+    }
+}
+
 /// The folder in which tunings of this user's devices are kept, if the system has a place for such things.
 pub(crate) fn tunings() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("ruminate").join("tuning"))
+    kept("tuning")
+}
+
+/// A folder of the user's cache.
+fn kept(name: &str) -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("ruminate").join(name))
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use ruminate::{AdapterSummary, OpenOptions, Tuning, adapters};
+use ruminate::{AdapterSummary, ManyRows, OpenOptions, Tuning, adapters};
 use serde_json::json;
 
 use crate::device::tunings;
@@ -37,6 +37,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
                     "subgroup_sizes": adapter.caps.subgroups.map(|(least, most)| [least, most]),
                     "f16": adapter.caps.f16,
                     "cooperative_matrices": adapter.caps.matrices().map(|matrices| format!("{matrices:?}")),
+                    "prompts": ManyRows::report(&adapter.caps),
                     "timestamps": adapter.timestamps,
                     "tuned_classes": tuned(adapter),
                 })
@@ -65,6 +66,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
             adapter.caps.max_binding >> 20,
             adapter.max_buffer >> 20,
         )?;
+        writeln!(out, "   prompts: {}", ManyRows::report(&adapter.caps))?;
         match tuned(adapter) {
             Some(classes) => writeln!(out, "   tuned: {} of work", counted(classes, "class"))?,
             None => writeln!(out, "   not tuned: `ruminate tune` finds the fastest kernels")?,

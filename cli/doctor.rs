@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ruminate::doctor::{Finding, Whole, examine, examine_demo, round_trip};
-use ruminate::{Arithmetic, Device, Dtype, Extent, KERNELS, KvShare, Spec, Synthetic};
+use ruminate::{Arithmetic, Device, Dtype, Extent, KERNELS, KvShare, ManyRows, Spec, Synthetic};
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
@@ -122,6 +122,7 @@ impl Report {
                     caps.max_workgroup_memory >> 10,
                     yes(it.timestamps),
                 )?;
+                writeln!(out, "prompts: {}", ManyRows::report(&caps))?;
             }
             None => writeln!(out, "{}", self.device.name())?,
         }
@@ -218,6 +219,7 @@ impl Report {
             "device": self.device.name(),
             "driver": summary.map(|it| &it.driver),
             "backend": summary.map(|it| &it.backend),
+            "prompts": summary.map(|it| ManyRows::report(&it.caps)),
             "kind": summary.map(|it| format!("{:?}", it.kind).to_lowercase()),
             "limits": summary.map(|it| json!({
                 "max_binding_bytes": it.caps.max_binding, "max_buffer_bytes": it.max_buffer, "max_invocations": it.caps.max_invocations,

@@ -7,8 +7,10 @@ use ruminate::{Error, engine};
 use crate::flags::told;
 use crate::{interrupt, visible};
 
-/// Shown below every help text.
+/// Shown below the list of verbs.
 pub(crate) const HELP: &str = "\
+`ruminate VERB -h` lists common flags in a line each, `ruminate VERB --help` explains all of them.
+
 Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or a server's device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
 /// How a verb ended without failing.
@@ -84,6 +86,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             Error::Option { .. }
             | Error::Together { .. }
             | Error::Token { .. }
+            | Error::Constraint { .. }
             | Error::EmptyPrompt
             | Error::Requantise { .. }
             | Error::Folder { .. }

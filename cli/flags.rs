@@ -43,12 +43,20 @@ const FLAGS: [(&str, &str); 37] = [
     ("wavefront", "--wavefront"),
 ];
 
-/// Where the flag says the opposite, and where another option is named in passing.
-const IN_PASSING: [(&str, &str); 4] = [
+/// Words of errors for which the command line has its own: flags that say the opposite, options named in passing, and verbs.
+const IN_PASSING: [(&str, &str); 12] = [
     ("(full_prefill)", "(leave out --no-full-prefill)"),
     ("(kv_share)", "(--kv-share)"),
+    ("(kv_share ", "(--kv-share "),
+    ("(kv_dtype ", "(--kv-dtype "),
     ("(freeze)", "(--freeze)"),
     ("(noise_mix)", "(--noise-mix)"),
+    ("(force)", "(--force)"),
+    ("(products may be chosen)", "(but for products, as in --dtype products=int8)"),
+    ("load the model with dtype ", "load the model with --dtype "),
+    ("a file that Session::save wrote", "a file that --save-session wrote"),
+    ("it can only continue a text", "it can only continue a text: `ruminate run`"),
+    ("or download the model again", "or download the model again with `ruminate pull owner/name`"),
 ];
 
 /// What an error says, in terms of flags.
@@ -58,9 +66,15 @@ pub(crate) fn told(error: &Error) -> String {
             Error::Option { name: flag(name), value: value.clone(), allowed }.to_string()
         }
         Error::Together { one, other, why } => Error::Together { one: flag(one), other: flag(other), why }.to_string(),
-        error => return error.to_string(),
+        Error::Requantise { asked, .. } => {
+            let text = error.to_string();
+            text.replace("load them without a dtype", "leave out --dtype")
+                .replace(&format!("original in {asked}"), &format!("original with --dtype {asked}"))
+                .replace("quantize it again", "quantize that again with `ruminate quantize`")
+        }
+        error => error.to_string(),
     };
-    IN_PASSING.iter().fold(text, |text, (name, flag)| text.replace(name, flag))
+    IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag))
 }
 
 /// The flag of an option; what has none keeps its name.

@@ -21,8 +21,8 @@ use crate::words::{counted, size};
 pub(crate) struct Inspect {
     #[command(flatten)]
     model: ModelArgument,
-    /// Show this way of holding the weights, and no other
-    #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("Show this way of holding the weights, and no other: {DTYPES}"))]
+    /// Show only this dtype of the weights
+    #[arg(long, value_name = "DTYPE", long_help = format!("Show only this dtype of the weights: {DTYPES}"))]
     dtype: Option<Precision>,
     #[command(flatten)]
     cache: CacheOptions,

@@ -24,6 +24,7 @@ mod hub;
 mod inspect;
 mod interrupt;
 mod logprobs;
+mod manual;
 mod model;
 mod options;
 mod plot;
@@ -40,6 +41,8 @@ mod score;
 mod serve;
 mod snapshot;
 mod steps;
+#[cfg(feature = "structured")]
+mod structured;
 mod sweep;
 mod table;
 mod tour;
@@ -63,42 +66,51 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Generate text from a prompt; without a model, with the embedded demo
+    /// Generate text from a prompt, or show the embedded demo
     Run(Box<run::Run>),
-    /// Hold a conversation, by the checkpoint's chat template
+    /// Chat with a model
     Chat(Box<chat::Chat>),
-    /// Serve a model over HTTP with the API of OpenAI; every request chooses its depth
+    /// Serve a model over HTTP, with the API of OpenAI
     #[cfg(feature = "serve")]
     Serve(Box<serve::Serve>),
-    /// How likely a text is to a model, at several depths; how far another precision or model is from it
+    /// Measure how likely a text is, by depth, dtype or model
     Score(Box<score::ScoreOptions>),
-    /// Follow the state of every token through the recurrence: heat map, paths and read-outs by depth, as page, picture or data
+    /// Follow every token's state through the steps, as text, page, picture or data
     Trace(Box<trace::TraceOptions>),
-    /// How many problems a model solves, by depth and exit rule; without a model, the demo's own
+    /// Count right answers by depth and exit criterion
     Sweep(Box<sweep::SweepOptions>),
-    /// Measure a device: what it can do, how near every kernel comes to that, and whole tokens at several depths
+    /// Measure a device, its kernels and whole tokens
     Bench(Box<bench::Bench>),
-    /// Time the ways in which a device can compute each thing, and remember the fastest
+    /// Find the fastest kernels of a device, and remember them
     Tune(Box<tune::Tune>),
-    /// Show what a checkpoint is and what of it fits here, from its headers alone
+    /// Show the sizes of a model and what fits here, from its headers
     Inspect(inspect::Inspect),
-    /// Write a model in fewer bits into a folder, from which it is loaded as it is
+    /// Write a model in fewer bits into a folder
     Quantize(quantize::Quantize),
-    /// Examine a device: every kernel, at the shapes of huginn-0125 or of the model named, against its CPU twin
+    /// Check every kernel of a device against its CPU reference
     Doctor(doctor::Doctor),
-    /// Download a model from the Hugging Face hub into its cache
+    /// Download a model into the Hugging Face cache
     #[cfg(feature = "pull")]
     Pull(pull::Pull),
-    /// List the devices that a model can run on
+    /// List devices
     Devices(devices::Devices),
     /// Print a completion script for a shell
     Completions(completions::Completions),
+    /// Write man pages, or print all flags as Markdown
+    Manual(manual::Manual),
 }
+
+/// Shown below the help of verbs with many flags.
+const SHORTENED: &str = "`-h` leaves out rarely used flags; `--help` lists and explains all of them.";
 
 /// The command. A negative number after a flag is its value and not another flag, so that the error names the values that the flag takes. `--version` after a verb prints the program's name.
 fn command() -> Command {
     let numbers = |flag: Arg| if flag.get_action().takes_values() { flag.allow_negative_numbers(true) } else { flag };
-    Arguments::command().mut_subcommands(|verb| verb.display_name("ruminate").mut_args(numbers))
+    Arguments::command().mut_subcommands(|verb| {
+        let verb = verb.display_name("ruminate").mut_args(numbers);
+        let shortened = verb.get_arguments().any(Arg::is_hide_short_help_set);
+        if shortened && verb.get_after_help().is_none() { verb.after_help(SHORTENED) } else { verb }
+    })
 }
 
 fn main() -> ExitCode {
@@ -131,6 +143,8 @@ fn main() -> ExitCode {
         Verb::Pull(options) => pull::pull(options),
         Verb::Devices(options) => devices::devices(options),
         Verb::Completions(options) => completions::completions(options),
+        Verb::Manual(options) => manual::manual(options),
     };
+    device::keep_pipelines();
     exit::code(outcome)
 }

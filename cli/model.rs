@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
     Arithmetic, Checkpoint, Device, Dtype, Dtypes, Error, LoadOptions, Model, Need, Precision, Session, SessionOptions,
     Source, Spec, UnusedTensor,
@@ -26,25 +27,34 @@ const DEMO: &str = "note: this is the embedded demo, which solves three kinds of
 /// Tensors to name in a note, at most.
 const NAMED: usize = 8;
 
-/// The flag that says which model.
+/// The flag that chooses a model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
-    /// Folder of a checkpoint in the Hugging Face layout, owner/name[@revision] in the Hugging Face cache, a short name such as huginn-0125, or
-    /// synthetic:SHAPE for random weights (synthetic:huginn-0125, synthetic:ouro-1.4b, synthetic:n_embd=768,heads=8); without it, or as demo, the embedded demo
-    #[arg(short, long, value_name = "MODEL", help_heading = "Input")]
+    /// Model: a short name, owner/name, a folder, or synthetic:SHAPE [default: the demo]
+    ///
+    /// A short name such as ouro-1.4b (`ruminate pull --list`), or owner/name[@revision], is looked up in the Hugging Face cache. A folder holds a
+    /// checkpoint in the Hugging Face layout. synthetic:SHAPE makes random weights: synthetic:huginn-0125, or synthetic:n_embd=768,heads=8. Without
+    /// this flag, or with `demo`, the embedded demo runs.
+    #[arg(short, long, value_name = "MODEL", help_heading = "Common", display_order = 1)]
     model: Option<Which>,
 }
 
-/// Flags that say which model, and how it is held.
+/// Flags that choose a model and the dtype of its weights.
 #[derive(Args, Clone)]
 pub(crate) struct ModelOptions {
     #[command(flatten)]
     pub(crate) argument: ModelArgument,
-    /// How weights are held on the device [default: as in the file, f32 rounded to bf16]
-    #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("How weights are held on the device [default: as in the file, f32 rounded to bf16]: {DTYPES}"), help_heading = "Device")]
+    /// Dtype of the weights: f32, f16, bf16, q8, q4 or q4_1 [default: as in the file]
+    #[arg(long, value_name = "DTYPE", long_help = format!("Dtype of the weights on the device [default: as in the file, F32 rounded to bf16]: {DTYPES}"), help_heading = "Common", display_order = 8)]
     dtype: Option<Precision>,
+    /// Arithmetic mode of products: f32, f16, int8 or cooperative
+    ///
+    /// int8 rounds rows too and multiplies whole numbers, with weights in q8 or q4. f16 computes prompts in f16. cooperative (experimental) computes
+    /// prompts with the GPU's matrix units. All three are meant for GPUs, and slow on software drivers. Wins over products= in --dtype.
+    #[arg(long, value_name = "MODE", value_parser = arithmetic(), help_heading = "Device", hide_short_help = true, hide_possible_values = true)]
+    arithmetic: Option<Arithmetic>,
     /// Load even if memory seems too small
-    #[arg(long, help_heading = "Device")]
+    #[arg(long, help_heading = "Device", hide_short_help = true)]
     overcommit: bool,
 }
 
@@ -113,12 +123,18 @@ impl ModelArgument {
 impl ModelOptions {
     /// The same, with the weights held in another way.
     pub(crate) fn held(&self, dtype: &Precision) -> Self {
-        Self { dtype: Some(dtype.clone()), ..self.clone() }
+        Self { dtype: Some(dtype.clone()), arithmetic: None, ..self.clone() }
+    }
+
+    /// Dtypes and arithmetic mode that are asked for.
+    fn precision(&self) -> Precision {
+        let asked = self.dtype.clone().unwrap_or_default();
+        Precision { products: self.arithmetic.unwrap_or(asked.products), ..asked }
     }
 
     /// What products are asked for.
     pub(crate) fn products(&self) -> Arithmetic {
-        self.dtype.as_ref().map_or(Arithmetic::F32, |precision| precision.products)
+        self.precision().products
     }
 
     /// The same for another model: one that is quantised is loaded as it is.
@@ -128,7 +144,7 @@ impl ModelOptions {
 
     /// How random weights of a model of this configuration are to be held.
     pub(crate) fn dtypes(&self, spec: &Spec) -> std::result::Result<Dtypes, Error> {
-        self.dtype.clone().unwrap_or_default().dtypes(spec)
+        self.precision().dtypes(spec)
     }
 
     /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
@@ -139,7 +155,7 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let Precision { dtype, keep, products } = self.dtype.clone().unwrap_or_default();
+        let Precision { dtype, keep, products } = self.precision();
         let mut announce = |need: &Need| {
             if !quiet && need.total() >= WORTH_SAYING {
                 let [weights, kv, scratch, all] = [need.weights, need.kv, need.scratch, need.total()].map(size);
@@ -155,6 +171,7 @@ impl ModelOptions {
             overcommit: self.overcommit,
             announce: Some(&mut announce),
             progress: Some(&mut progress),
+            ..LoadOptions::default()
         };
         let model = Model::open(source, device, loading)?;
         bar.finish_and_clear();
@@ -166,6 +183,12 @@ impl ModelOptions {
         }
         Ok(model)
     }
+}
+
+/// Parser of `--arithmetic`.
+fn arithmetic() -> impl TypedValueParser<Value = Arithmetic> {
+    let named = |name: String| Arithmetic::ALL.into_iter().find(|known| known.name() == name).unwrap_or_default();
+    PossibleValuesParser::new(Arithmetic::ALL.map(Arithmetic::name)).map(named)
 }
 
 /// A note about tensors that a model does not read, if it has any.

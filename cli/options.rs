@@ -17,38 +17,55 @@ use crate::sampling::SamplingOptions;
 /// Flags that say how a text is continued.
 #[derive(Args)]
 pub(crate) struct GenerationOptions {
-    /// Recurrence steps per token, up to 65536: how long the model thinks [default: the model's mean recurrence]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
+    /// Steps per token, up to 65536 [default: the model's own number]
+    ///
+    /// A step is one application of the core block: more steps let the model think longer.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 2)]
     pub(crate) steps: Option<u32>,
-    /// Factor on the random initial state, up to 1000000; 0 starts from zeros
-    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Depth")]
+    /// Factor on the random initial state; 0 starts from zeros
+    ///
+    /// At most 1000000.
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Depth", hide_short_help = true)]
     pub(crate) init_scale: f32,
     #[command(flatten)]
     pub(crate) exit: ExitOptions,
-    /// Let each token go on from the state of the one before, instead of from a fresh one: as it left the core block (raw), or behind the final norm (normed)
-    #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "raw", value_parser = continuous(), help_heading = "Depth")]
+    /// Start each token from the state of the one before
+    ///
+    /// raw takes the state as it leaves the core block, normed after the final norm. Only for models whose states start random.
+    #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "raw", value_parser = continuous(), help_heading = "Depth", hide_short_help = true, hide_possible_values = true)]
     pub(crate) continuous: Option<Continuous>,
-    /// Mix noise into every state before every step, as the authors can at test time: fixed=0.05, geom=0.1, sqrt, line or chi; the scale is in
-    /// standard deviations of initial states. States are normed behind it, but not with fixed=0.05,raw
-    #[arg(long, value_name = "KIND=SCALE", help_heading = "Depth")]
+    /// Mix noise into each state before each step: fixed=0.05, geom=0.1, …
+    ///
+    /// The kinds are fixed, geom, sqrt, line and chi, as in the authors' code; the scale is in standard deviations of initial states. States are
+    /// normed afterwards, except with `,raw`: fixed=0.05,raw.
+    #[arg(long, value_name = "KIND=SCALE", help_heading = "Depth", hide_short_help = true)]
     pub(crate) noise: Option<Noise>,
+    /// Do not norm states after the noise, like `,raw`
+    #[arg(long, requires = "noise", help_heading = "Depth", hide_short_help = true)]
+    noise_raw: bool,
     #[command(flatten)]
     pub(crate) ahead: AheadOptions,
-    /// Add every sum in one order, so that logits are the same to the bit however many rows share a pass; slower where a single row would be computed
-    #[arg(long, help_heading = "Computing ahead")]
+    /// Give the same logits, to the bit, alone and in company
+    ///
+    /// Every sum is computed in one order, however many rows share a pass. Slower where a single row would be computed.
+    #[arg(long, help_heading = "Fewer passes", hide_short_help = true)]
     pub(crate) invariant: bool,
 
-    /// Tokens to generate at most [default: until the model ends or the context is full]
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
+    /// Tokens to generate at most [default: until the model ends]
+    ///
+    /// Without it, or with -1, generation ends with the model's end token, or when the context is full.
+    #[arg(short = 'n', long, value_name = "N", value_parser = limit, help_heading = "Common", display_order = 4)]
     pub(crate) max_tokens: Option<u32>,
-    /// Positions to hold at most [default: the model's, up to 4096]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
+    /// Positions of the context [default: the model's, up to 4096]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Common", display_order = 7)]
     pub(crate) ctx_size: Option<u32>,
-    /// Text that ends generation, with \n for a line break, \t for a tab, \\ for a backslash; special tokens count, as <|end|>; may be given several times
-    #[arg(long, value_name = "TEXT", help_heading = "Generation")]
+    /// Stop at TEXT; may be repeated
+    ///
+    /// \n is a line break, \t a tab, and \\ a backslash. Special tokens count as they are spelled: <|end|>.
+    #[arg(long, value_name = "TEXT", help_heading = "Sampling")]
     pub(crate) stop: Vec<String>,
-    /// Seed of initial states and sampling [default: a new one every time]
-    #[arg(short, long, value_name = "N", help_heading = "Generation")]
+    /// Seed of initial states and sampling [default: a new one each time]
+    #[arg(short, long, value_name = "N", help_heading = "Common", display_order = 6)]
     pub(crate) seed: Option<u64>,
 
     #[command(flatten)]
@@ -60,23 +77,41 @@ pub(crate) struct GenerationOptions {
 /// Flags that say when a token has been iterated enough.
 #[derive(Args)]
 pub(crate) struct ExitOptions {
-    /// Stop iterating a token once it has settled, after --steps at the latest: latent-diff or cosine look at the state; kl, minp-kl, entropy-diff or
-    /// argmax-stability at the next token; gate asks the exit gate that Ouro has learned (with gate,posthoc all steps are computed, and the state is chosen
-    /// afterwards, as the authors do)
-    #[arg(long, value_name = "CRITERION", value_parser = criteria(), help_heading = "Depth")]
+    /// Exit early: latent-diff, cosine, kl, minp-kl, entropy-diff, argmax-stability, gate
+    ///
+    /// A token stops looping when the criterion is met, after --steps at the latest. latent-diff and cosine look at the state; kl, minp-kl,
+    /// entropy-diff and argmax-stability at the next token's distribution, which costs a read-out per check; gate asks the exit gate that Ouro has
+    /// learned. gate,posthoc computes all steps and chooses the state afterwards, as the authors do.
+    #[arg(long, value_name = "CRITERION", value_parser = criteria(), help_heading = "Common", display_order = 3, hide_possible_values = true)]
     pub(crate) exit: Option<Exit>,
-    /// What counts as settled: less than this [default: the authors', as latent-diff 0.03 or kl 0.001]; for argmax-stability so many checks with the same
-    /// token [default: 5]; for gate this probability of having left [default: 0.9]
+    /// With --exit gate: compute all steps, and choose the state afterwards
+    ///
+    /// This is what the authors' code does. It saves nothing and is there for comparison, like --exit gate,posthoc.
+    #[arg(long, requires = "exit", help_heading = "Depth", hide_short_help = true)]
+    exit_posthoc: bool,
+    /// Threshold of --exit [default: the authors', such as 0.03 for latent-diff]
+    ///
+    /// A token exits when the value is below this. Defaults: latent-diff 0.03, cosine 0.001, kl 0.001, minp-kl 0.00001, entropy-diff 0.001. For
+    /// argmax-stability the number of checks with the same token [5], for gate the probability of having exited [0.9].
     #[arg(long, value_name = "X", requires = "exit", help_heading = "Depth")]
     pub(crate) exit_threshold: Option<f32>,
     /// Steps before the first check
-    #[arg(long, value_name = "N", requires = "exit", default_value_t = 0, help_heading = "Depth")]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "exit",
+        default_value_t = 0,
+        help_heading = "Depth",
+        hide_short_help = true
+    )]
     pub(crate) min_steps: u32,
-    /// Check every N steps, the first time at the step after --min-steps
-    #[arg(long, value_name = "N", requires = "exit", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Depth")]
+    /// Check every N steps
+    ///
+    /// The first check is at the step after --min-steps.
+    #[arg(long, value_name = "N", requires = "exit", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Depth", hide_short_help = true)]
     pub(crate) exit_every: u32,
     /// Give the tokens of the prompt all their steps
-    #[arg(long, requires = "exit", help_heading = "Depth")]
+    #[arg(long, requires = "exit", help_heading = "Depth", hide_short_help = true)]
     pub(crate) no_exit_in_prefill: bool,
 }
 
@@ -89,6 +124,7 @@ impl ExitOptions {
             min_steps: self.min_steps,
             every: self.exit_every,
             prefill: if self.no_exit_in_prefill { PrefillExit::Never } else { usual.prefill },
+            posthoc: usual.posthoc || self.exit_posthoc,
             ..usual
         })
     }
@@ -112,13 +148,22 @@ fn criteria() -> impl TypedValueParser<Value = Exit> {
 /// The exit gate with the authors' semantics.
 const POSTHOC: &str = "gate,posthoc";
 
-/// What `--continuous` may say.
+/// Parser of `--continuous`.
 fn continuous() -> impl TypedValueParser<Value = Continuous> {
     PossibleValuesParser::new(["raw", "normed"])
         .map(|name| if name == "normed" { Continuous::Normed } else { Continuous::Raw })
 }
 
-/// What `--kv-share` may say.
+/// Parser of `--max-tokens`: as in llama.cpp, -1 means no limit.
+fn limit(text: &str) -> std::result::Result<u32, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(u32::MAX),
+        Ok(number @ 1..) => u32::try_from(number).map_err(|_| format!("at most {}", u32::MAX)),
+        _ => Err("expected a number of at least 1, or -1 for no limit".to_owned()),
+    }
+}
+
+/// Parser of `--kv-share`.
 fn share(text: &str) -> std::result::Result<KvShare, String> {
     match text.parse() {
         _ if text == "anchor" => Ok(KvShare::Anchor),
@@ -130,15 +175,21 @@ fn share(text: &str) -> std::result::Result<KvShare, String> {
 /// The flags that say how keys and values are held.
 #[derive(Args)]
 pub(crate) struct CacheOptions {
-    /// What a token that stopped early shows to later ones at steps that it has not had: nothing (full, or skip), its latest step (latest, or available), or, once
-    /// one lacks a step, all of them their last (always-last); also the authors' names, as latest-m4-compress-s16
-    #[arg(long, value_name = "STRATEGY", default_value = "latest", help_heading = "Depth")]
+    /// What an exited token shows at skipped steps: latest, full or always-last
+    ///
+    /// latest (or available): the keys and values of its last step. full (or skip): nothing. always-last: its last step, at all steps, as soon as one
+    /// of them lacks an entry. The authors' names work too: latest-m4-compress-s16.
+    #[arg(long, value_name = "STRATEGY", default_value = "latest", help_heading = "Depth", hide_short_help = true)]
     pub(crate) kv_lookup: String,
-    /// Let steps that are N apart share their keys and values, which saves memory; or anchor: all from the ninth on
+    /// Let steps that are N apart share keys and values; or anchor
+    ///
+    /// This saves memory. anchor: all steps from the ninth on share one slot.
     #[arg(long, value_name = "N", value_parser = share, help_heading = "Depth")]
     pub(crate) kv_share: Option<KvShare>,
-    /// How keys and values are held [default: bf16; for traces f32]: q8 takes 53 % of the memory of bf16 and says nearly the same
-    #[arg(long, value_name = "DTYPE", value_parser = kv_dtypes(), help_heading = "Device")]
+    /// Dtype of keys and values: f32, bf16 or q8 [default: bf16; traces: f32]
+    ///
+    /// q8 takes 53 % of the memory of bf16 at nearly the same quality.
+    #[arg(long, value_name = "DTYPE", value_parser = kv_dtypes(), help_heading = "Device", hide_possible_values = true)]
     kv_dtype: Option<Dtype>,
 }
 
@@ -167,18 +218,19 @@ impl CacheOptions {
     }
 }
 
-/// What `--kv-dtype` may say.
+/// Parser of `--kv-dtype`.
 pub(crate) fn kv_dtypes() -> impl TypedValueParser<Value = Dtype> {
     let named = |name: &String| KV_DTYPES.into_iter().find(|dtype| dtype.name() == name).unwrap_or(Dtype::Bf16);
     PossibleValuesParser::new(KV_DTYPES.map(Dtype::name)).map(move |name| named(&name))
 }
 
-/// What `--dtype` may say, for help texts.
+/// Values of `--dtype`, for help texts.
 pub(crate) const DTYPES: &str = "\
-f32, f16 or bf16; q8 (8.5 bits), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common factor. Groups of matrices may be held otherwise: \
-q4,adapter=bf16,embedding=q8. The groups are embedding (and head, where it is the embedding), head, adapter, prelude, core, coda. What products are made of is \
-f32; products=int8 rounds rows too and multiplies whole numbers, with weights in blocks; products=f16 adds those of prompts in f16; products=cooperative \
-(experimental) has subgroups multiply those of prompts with the units that GPUs have for matrices; all are for GPUs, and slow on software drivers";
+f32, f16 or bf16; or q8 (8.5 bits per weight), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common scale.
+
+Groups of matrices may have a dtype of their own: q4,adapter=bf16,embedding=q8. The groups are embedding (and the head, where it is the embedding), head, adapter, prelude, core and coda.
+
+The arithmetic mode may be given here as well as by --arithmetic: q8,products=int8.";
 
 impl GenerationOptions {
     /// The session that the flags ask for; its seed is made up unless one was given.
@@ -206,13 +258,12 @@ impl GenerationOptions {
     /// If a text that stands for a token is none, or a default of the checkpoint is used and not supported.
     pub(crate) fn generate(&self, model: &Model, quiet: bool) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
-        let usual = checkpoint.options(model.spec().padded_vocab);
-        for field in checkpoint.invalid.keys().filter(|field| !SamplingOptions::FIELDS.contains(field)) {
-            // A flag wins over the checkpoint.
-            if self.max_tokens.is_none() || !["max_new_tokens", "max_length"].contains(field) {
-                checkpoint.check(field)?;
-            }
+        // A flag wins over the checkpoint.
+        let mut given = self.sampling.given();
+        if self.max_tokens.is_some() {
+            given.extend(["max_new_tokens", "max_length"]);
         }
+        let usual = model.generate_options_but(&given)?;
         if let Some(exit) = self.exit.exit() {
             exit.validate(model.spec())?;
         }
@@ -238,13 +289,13 @@ impl GenerationOptions {
             steps: self.steps,
             exit: self.exit.exit(),
             continuous: self.continuous,
-            noise: self.noise,
+            noise: self.noise.map(|noise| Noise { renorm: noise.renorm && !self.noise_raw, ..noise }),
             speculate: self.ahead.speculate(),
             pipeline: self.ahead.pipeline(),
             diffusion: self.ahead.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(usual.max_tokens),
             max_length: usual.max_length.filter(|_| self.max_tokens.is_none()),
-            sampling: self.sampling.or_else(checkpoint)?,
+            sampling: self.sampling.over(usual.sampling),
             logit_bias,
             dry_breakers,
             no_repeat_ngram: usual.no_repeat_ngram.filter(|_| self.sampling.dry_multiplier.is_none()),

@@ -17,20 +17,26 @@ const STDIN: &str = "-";
 /// Flags that say what is continued.
 #[derive(Args)]
 pub(crate) struct PromptOptions {
-    /// Prompt to continue; - reads it from stdin. Here, as in all flags that take text, \n is a line break, \t a tab, \\ a backslash
-    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Input")]
+    /// Prompt to continue; - reads stdin
+    ///
+    /// In all flags that take text, \n is a line break, \t a tab, and \\ a backslash.
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"], help_heading = "Common", display_order = 0)]
     positional: Option<String>,
-    /// Prompt to continue, with \n for a line break, \t for a tab, \\ for a backslash; a file is taken as it is
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
+    /// Prompt to continue, like PROMPT
+    ///
+    /// \n is a line break, \t a tab, and \\ a backslash; a file (-f) is taken literally.
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file", help_heading = "Input", hide_short_help = true)]
     prompt: Option<String>,
-    /// File that holds the prompt; - for stdin
+    /// Read the prompt from FILE; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
-    /// Don't put the begin token, or what else the tokenizer puts before a text, before the prompt
-    #[arg(long, help_heading = "Input")]
+    /// Do not put the begin token before the prompt
+    ///
+    /// Nor anything else that the tokenizer puts before a text.
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
     pub(crate) no_bos: bool,
-    /// Take special tokens that the prompt spells, as <|end_turn|>, for plain text; by default they act as such
-    #[arg(long, help_heading = "Input")]
+    /// Treat special tokens in the prompt, such as <|end_turn|>, as plain text
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
     pub(crate) no_parse_special: bool,
 }
 
@@ -40,6 +46,16 @@ impl PromptOptions {
         match &self.prompt {
             Some(text) => Ok(Some(unescape(text))),
             None => text("the prompt", self.positional.as_deref(), self.file.as_deref()),
+        }
+    }
+
+    /// Whether the prompt comes from stdin, or would if there were something.
+    #[cfg(feature = "structured")]
+    pub(crate) fn reads_stdin(&self) -> bool {
+        match (self.prompt.as_deref().or(self.positional.as_deref()), self.file.as_deref()) {
+            (Some(text), _) => text == STDIN && self.prompt.is_none(),
+            (None, Some(file)) => file == Path::new(STDIN),
+            (None, None) => true,
         }
     }
 

@@ -19,10 +19,10 @@ use crate::progress;
 pub(crate) struct Quantize {
     #[command(flatten)]
     model: ModelArgument,
-    /// How weights are to be held: q8, q4 or q4_1
-    #[arg(long, value_name = "DTYPE[,GROUP=DTYPE,…]", long_help = format!("How weights are to be held, some of them in q8, q4 or q4_1: {DTYPES}"), help_heading = "Output")]
+    /// Dtype of the matrices: q8, q4 or q4_1
+    #[arg(long, value_name = "DTYPE", long_help = format!("Dtype of the matrices, some of them in q8, q4 or q4_1: {DTYPES}"), help_heading = "Output")]
     dtype: Precision,
-    /// Folder to write: a new one, or an empty one
+    /// Folder to write: a new or empty one
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]
     output: PathBuf,
     /// Overwrite a model in a folder that is not empty
@@ -52,7 +52,7 @@ pub(crate) fn quantize(options: &Quantize) -> Result<Done> {
         ..QuantizeOptions::default()
     };
     let written = match ruminate::quantize(&source, &options.output, asked) {
-        Err(Error::Stopped) => return Ok(Done::Interrupted),
+        Err(Error::Cancelled) => return Ok(Done::Interrupted),
         done => done?,
     };
     bar.finish_and_clear();

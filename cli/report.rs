@@ -110,10 +110,12 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
     match reason {
         StopReason::EndToken(_) => "end_token",
         StopReason::StopString => "stop_string",
+        StopReason::Complete => "complete",
         StopReason::MaxTokens => "max_tokens",
         StopReason::ContextFull => "context_full",
         StopReason::Cancelled => "cancelled",
         StopReason::Failed => "failed",
+        _ => "unknown",
     }
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) generation: GenerationOptions,
+    #[cfg(feature = "structured")]
+    #[command(flatten)]
+    structured: crate::structured::StructuredOptions,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
 
@@ -41,18 +44,19 @@ pub(crate) struct Run {
     /// With --json: one object per token, then one with the figures
     #[arg(long, requires = "json", help_heading = "Output")]
     pub(crate) stream: bool,
-    /// Show the steps that each token took, by colour, or by a number behind it where there are no colours
+    /// Show the steps of each token, by color or as a small number
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(crate) show_steps: bool,
-    /// A line per token instead of running text (or with --json, in its objects): how likely the model found it, and the K most likely tokens, at most 20;
-    /// of the model's own distribution, at temperature 1, before biases, penalties and filters
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output")]
+    /// Print a line per token: its log-probability and the K most likely tokens
+    ///
+    /// At most 20; with --json, in its objects. They are the model's own: at temperature 1, before biases, penalties and filters.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output", hide_short_help = true)]
     pub(crate) logprobs: Option<u32>,
     /// Print the executor's counters afterwards
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, visible_alias = "verbose", help_heading = "Output")]
     pub(crate) stats: bool,
-    /// Time every kernel of one more token afterwards
-    #[arg(long, help_heading = "Output")]
+    /// Time each kernel of one more token afterwards
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     pub(crate) profile: bool,
     /// Print nothing but the text
     #[arg(short, long, conflicts_with_all = ["stats", "profile"], help_heading = "Output")]
@@ -71,14 +75,27 @@ impl Run {
             ("--no-bos", self.input.no_bos),
             ("--no-parse-special", self.input.no_parse_special),
         ];
-        given.into_iter().find_map(|(flag, given)| given.then_some(flag))
+        let given = given.into_iter().find_map(|(flag, given)| given.then_some(flag));
+        #[cfg(feature = "structured")]
+        let given = given.or(self.structured.given());
+        given
+    }
+
+    /// The prompt, from wherever it comes.
+    fn prompt(&self) -> Result<Option<String>> {
+        #[cfg(feature = "structured")]
+        if self.structured.reads_stdin() && self.input.reads_stdin() {
+            let flag = self.structured.given().unwrap_or_default();
+            return Err(Usage(format!("{flag} - takes what is on stdin; give the prompt in another way")).into());
+        }
+        self.input.read()
     }
 }
 
 /// Runs the verb.
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
-    let text = options.input.read()?;
+    let text = options.prompt()?;
     options.snapshot.check(text.is_some())?;
     let resumes = options.snapshot.resume.is_some();
     if text.is_none() && !options.model.argument.is_demo() && !resumes {
@@ -113,11 +130,18 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         Some(path) => SnapshotOptions::open(model, path, text, !options.input.no_parse_special)?,
         None => (open_session(model, options.generation.session(model.spec())?, options.quiet)?, Vec::new()),
     };
-    let prompt = if resumed.is_empty() { Prompt::Text(text.unwrap_or_default()) } else { Prompt::Tokens(&resumed) };
+    let prompt = match &options.snapshot.resume {
+        None => Prompt::Text(text.unwrap_or_default()),
+        Some(_) if resumed.is_empty() => Prompt::Continue,
+        Some(_) => Prompt::Tokens(&resumed),
+    };
     let seed = session.options().seed;
     let asked = options.generation.generate(model, options.quiet)?;
     let add_bos = asked.add_bos && !options.input.no_bos;
     let parse_special = !options.input.no_parse_special;
+    #[cfg(feature = "structured")]
+    let asked =
+        GenerateOptions { constraint: options.structured.constraint(model.tokenizer(), options.quiet)?, ..asked };
     let asked = GenerateOptions { add_bos, parse_special, logprobs: options.logprobs, ..asked };
     let before = model.device().counters();
     let watch = interrupt.generating();
@@ -134,8 +158,8 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     while !watch.stopped() {
         let piece = match coming.next(&mut generation)? {
             Progress::Token(piece) => piece,
-            Progress::Working => continue,
             Progress::Done(_) => break,
+            _ => continue,
         };
         tokens.push(piece.token);
         let mut object = json!({ "token": piece.token, "text": piece.text, "steps": piece.steps });

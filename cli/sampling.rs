@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use ruminate::{Dry, Error, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
+use ruminate::{Dry, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
 
 use crate::exit::Usage;
 use crate::prompt::unescape;
@@ -12,96 +12,97 @@ use crate::prompt::unescape;
 /// Flags that say how a token is chosen.
 #[derive(Args)]
 pub(crate) struct SamplingOptions {
-    /// Temperature; 0 always takes the most likely token [default: the checkpoint's, or 0.8]
-    #[arg(long, value_name = "X", help_heading = "Sampling")]
+    /// Temperature; 0 is greedy [default: the checkpoint's, or 0.8]
+    #[arg(long, value_name = "X", help_heading = "Common", display_order = 5)]
     pub(crate) temp: Option<f32>,
     /// Keep the K most likely tokens; 0 keeps all [default: the checkpoint's, or 40]
     #[arg(long, value_name = "K", help_heading = "Sampling")]
     pub(crate) top_k: Option<u32>,
-    /// Keep the most likely tokens that together reach P; 1 keeps all [default: the checkpoint's, or 0.95]
+    /// Keep the most likely tokens that reach P together [default: the checkpoint's, or 0.95]
+    ///
+    /// 1 keeps all.
     #[arg(long, value_name = "P", help_heading = "Sampling")]
     pub(crate) top_p: Option<f32>,
-    /// Keep tokens of at least this share of the largest probability [default: the checkpoint's, or 0.05]
+    /// Keep tokens of P times the largest probability [default: the checkpoint's, or 0.05]
     #[arg(long, value_name = "P", help_heading = "Sampling")]
     pub(crate) min_p: Option<f32>,
-    /// Divide the logits of tokens seen before; 1 changes nothing [default: the checkpoint's, or 1]
+    /// Divide logits of tokens seen before; 1 is off [default: the checkpoint's, or 1]
     #[arg(long, value_name = "X", help_heading = "Sampling")]
     pub(crate) repeat_penalty: Option<f32>,
-    /// Tokens seen before are the last N ones, the prompt's included; 0 means all
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
+    /// Look for repetitions in the last N tokens; 0 means all
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        help_heading = "Sampling",
+        hide_short_help = true,
+        visible_alias = "repeat-last-n"
+    )]
     pub(crate) repeat_window: u32,
-    /// Keep the text from repeating its own passages (DRY): if its last n tokens stood in it before, the token that followed them there loses
-    /// X · base^(n - allowed length) of its logit, for the longest such n; 0.8 is usual [default: off]
-    #[arg(long, value_name = "X", help_heading = "Sampling")]
+    /// Penalize repeated passages (DRY); 0.8 is usual [default: off]
+    ///
+    /// If the last n tokens occurred before, the token that followed them there loses X · base^(n - allowed length) of its logit, for the longest
+    /// such n.
+    #[arg(long, value_name = "X", help_heading = "Sampling", hide_short_help = true)]
     pub(crate) dry_multiplier: Option<f32>,
     /// DRY: factor for each further token of a passage, at least 1
-    #[arg(long, value_name = "X", requires = "dry_multiplier", default_value_t = Dry::ON.base, help_heading = "Sampling")]
+    #[arg(long, value_name = "X", requires = "dry_multiplier", default_value_t = Dry::ON.base, help_heading = "Sampling", hide_short_help = true)]
     pub(crate) dry_base: f32,
     /// DRY: passages of fewer tokens may be repeated
-    #[arg(long, value_name = "N", requires = "dry_multiplier", default_value_t = Dry::ON.allowed_length, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Sampling")]
+    #[arg(long, value_name = "N", requires = "dry_multiplier", default_value_t = Dry::ON.allowed_length, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Sampling", hide_short_help = true)]
     pub(crate) dry_allowed_length: u32,
-    /// DRY: look at the last N tokens, the prompt's included; 0 means all
-    #[arg(long, value_name = "N", requires = "dry_multiplier", default_value_t = 0, help_heading = "Sampling")]
+    /// DRY: look at the last N tokens; 0 means all
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "dry_multiplier",
+        default_value_t = 0,
+        help_heading = "Sampling",
+        hide_short_help = true
+    )]
     pub(crate) dry_range: u32,
-    /// DRY: text that ends a passage, with \n, \t and \\ as in --stop; may be given several times; "none" for none [default: line break, colon, quotation mark, asterisk]
+    /// DRY: text that ends a passage; may be repeated; "none" for none
+    ///
+    /// \n is a line break, \t a tab, and \\ a backslash [default: line break, colon, quotation mark, asterisk].
     #[arg(
         long,
         alias = "dry-sequence-breaker",
         requires = "dry_multiplier",
         value_name = "TEXT",
-        help_heading = "Sampling"
+        help_heading = "Sampling",
+        hide_short_help = true
     )]
     pub(crate) dry_breaker: Vec<String>,
-    /// Add VALUE to the logit of a token before anything else, as 341+1.5, 341-inf or 341=false (never), 341+inf (always); the token is an id, or in
-    /// quotes a text that is one token, as '" A"-2', with \n, \t and \\ as in --stop; may be given several times
-    #[arg(long, value_name = "TOKEN±VALUE", allow_hyphen_values = true, help_heading = "Sampling")]
+    /// Add to the logit of a token: 341+1.5, 341-inf; may be repeated
+    ///
+    /// The token is an id, or in quotes a text that is one token: '" A"-2'. 341=false and 341-inf ban it, 341+inf forces it. The bias is applied
+    /// before anything else.
+    #[arg(long, value_name = "TOKEN±X", allow_hyphen_values = true, help_heading = "Sampling", hide_short_help = true)]
     pub(crate) logit_bias: Vec<Bias>,
 }
 
 impl SamplingOptions {
-    /// Fields of `generation_config.json` that [`Self::or_else`] uses and checks.
-    pub(crate) const FIELDS: [&str; 6] = ["do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
+    /// Fields of `generation_config.json` that flags take the place of, or make meaningless: filters keep the most likely token, whatever they say.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let given = [
+            ("do_sample", self.temp.is_some()),
+            ("temperature", self.temp.is_some()),
+            ("top_k", self.top_k.is_some() || self.temp == Some(0.0)),
+            ("top_p", self.top_p.is_some() || self.temp == Some(0.0)),
+            ("min_p", self.min_p.is_some() || self.temp == Some(0.0)),
+            ("repetition_penalty", self.repeat_penalty.is_some()),
+        ];
+        given.into_iter().filter_map(|(field, given)| given.then_some(field)).collect()
+    }
 
-    /// Flag, else the checkpoint's default, else llama.cpp's.
-    ///
-    /// # Errors
-    /// If a default of the checkpoint that is used has a value that is not supported.
-    pub(crate) fn or_else(&self, checkpoint: &GenerationConfig) -> Result<Sampling, Error> {
-        let usual = Sampling::default();
-        let greedy = (checkpoint.do_sample == Some(false)).then_some(0.0);
-        let default = |field: &str, value: Option<f32>, usual: f32| {
-            checkpoint.check(field)?;
-            Ok::<_, Error>(value.unwrap_or(usual))
-        };
-        let temperature = match self.temp {
-            Some(temperature) => temperature,
-            None => {
-                checkpoint.check("do_sample")?;
-                match greedy {
-                    Some(temperature) => temperature,
-                    None => default("temperature", checkpoint.temperature, usual.temperature)?,
-                }
-            }
-        };
-        // Filters keep the most likely token, whatever they say.
-        let filter = |flag: Option<f32>, field: &str, value: Option<f32>, usual: f32| match flag {
-            Some(flag) => Ok(flag),
-            None if temperature == 0.0 => Ok(value.unwrap_or(usual)),
-            None => default(field, value, usual),
-        };
-        if self.top_k.is_none() && temperature != 0.0 {
-            checkpoint.check("top_k")?;
-        }
-        let penalty = checkpoint.repetition_penalty;
-        Ok(Sampling {
-            temperature,
-            top_k: self.top_k.or(checkpoint.top_k).unwrap_or(usual.top_k),
-            top_p: filter(self.top_p, "top_p", checkpoint.top_p, usual.top_p)?,
-            min_p: filter(self.min_p, "min_p", checkpoint.min_p, usual.min_p)?,
-            repeat_penalty: match self.repeat_penalty {
-                Some(penalty) => penalty,
-                None => default("repetition_penalty", penalty, usual.repeat_penalty)?,
-            },
+    /// The flags, and the checkpoint's or the library's defaults where there are none.
+    pub(crate) fn over(&self, usual: Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temp.unwrap_or(usual.temperature),
+            top_k: self.top_k.unwrap_or(usual.top_k),
+            top_p: self.top_p.unwrap_or(usual.top_p),
+            min_p: self.min_p.unwrap_or(usual.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(usual.repeat_penalty),
             penalty_window: self.repeat_window,
             dry: Dry {
                 multiplier: self.dry_multiplier.unwrap_or(Dry::OFF.multiplier),
@@ -109,7 +110,7 @@ impl SamplingOptions {
                 allowed_length: self.dry_allowed_length,
                 range: self.dry_range,
             },
-        })
+        }
     }
 
     /// Flags that choose among several tokens, of those that were given.

@@ -25,32 +25,38 @@ use crate::{progress, prompt};
 pub(crate) struct ScoreOptions {
     #[command(flatten)]
     pub(crate) model: ModelOptions,
-    /// Text to score, with \n for a line break, \t for a tab, \\ for a backslash; - reads it from stdin
-    #[arg(value_name = "TEXT", conflicts_with = "file", help_heading = "Input")]
+    /// Text to score; - reads stdin
+    ///
+    /// \n is a line break, \t a tab, and \\ a backslash.
+    #[arg(value_name = "TEXT", conflicts_with = "file", help_heading = "Common", display_order = 0)]
     text: Option<String>,
-    /// File that holds the text; - for stdin
+    /// Read the text from FILE; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
-    /// Take special tokens that the text spells, as <|end_turn|>, for plain text; by default they act as such
-    #[arg(long, conflicts_with = "continuations", help_heading = "Input")]
+    /// Treat special tokens in the text, such as <|end_turn|>, as plain text
+    #[arg(long, conflicts_with = "continuations", help_heading = "Input", hide_short_help = true)]
     no_parse_special: bool,
-    /// Continuations to score instead of a text, one JSON object a line: {"context":"2+2=","continuations":["4","5"],"gold":0}; - for stdin. Many share a pass
+    /// Score continuations in FILE instead of a text; - for stdin
+    ///
+    /// One JSON object per line: {"context":"2+2=","continuations":["4","5"],"gold":0}. Many share a pass.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "against", "against_kv", "max_tokens"], help_heading = "Input")]
     pub(crate) continuations: Option<PathBuf>,
-    /// Compare with this: what --dtype may say, for the same model held that way, or another model of the same vocabulary
+    /// Compare with another dtype of this model, or with another model
+    ///
+    /// Takes what --dtype takes, or a model of the same vocabulary.
     #[arg(long, value_name = "DTYPE|MODEL", help_heading = "Input")]
     against: Option<Against>,
-    /// Compare with keys and values held this way
-    #[arg(long, value_name = "DTYPE", value_parser = kv_dtypes(), help_heading = "Input")]
+    /// Compare with keys and values of another dtype: f32, bf16 or q8
+    #[arg(long, value_name = "DTYPE", value_parser = kv_dtypes(), help_heading = "Input", hide_possible_values = true)]
     against_kv: Option<Dtype>,
     /// Tokens of the text to score at most [default: all]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Input")]
     max_tokens: Option<u32>,
 
-    /// Recurrence steps, one row for each [default: the model's mean recurrence]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
+    /// Steps per token, a row for each number [default: the model's own]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 2)]
     pub(crate) steps: Vec<u32>,
-    /// Tokens of a window: the text is cut into windows that know nothing of each other [default: 512, or the model's context]
+    /// Tokens per window, cut independently [default: 512, or the model's context]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..), help_heading = "Input")]
     pub(crate) ctx_size: Option<u32>,
     /// Seed of the initial states

@@ -32,7 +32,7 @@ pub(crate) struct Serve {
     #[command(flatten)]
     model: ModelOptions,
     /// Name by which requests ask for the model [default: as -m names it]
-    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    #[arg(long, value_name = "NAME", help_heading = "Input", hide_short_help = true)]
     model_name: Option<String>,
 
     /// Address to listen on
@@ -41,14 +41,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
     host: String,
     /// Port to listen on; 0 takes a free one, which is printed
-    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Network")]
+    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Common", display_order = 3)]
     port: u16,
     /// Key that requests must show, as Authorization: Bearer KEY; may be given several times
     ///
     /// Other users of the machine see it in the list of processes; --api-key-file or RUMINATE_API_KEY in the environment hides it.
     #[arg(long, value_name = "KEY", help_heading = "Network")]
     api_key: Vec<String>,
-    /// File with keys, one a line
+    /// File with keys, one per line
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     api_key_file: Option<PathBuf>,
     /// Host name that requests may be addressed to, or * for all; may be given several times
@@ -56,7 +56,9 @@ pub(crate) struct Serve {
     /// IP addresses and localhost always may. Others are refused, because a page of another site can have its name point to this machine (DNS rebinding).
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     allowed_host: Vec<String>,
-    /// Origin whose pages may use the server, as https://example.org, or * for all; may be given several times
+    /// Origin whose pages may use the server, or *; may be repeated
+    ///
+    /// For example https://example.org.
     #[arg(long, value_name = "ORIGIN", help_heading = "Network")]
     cors_origin: Vec<String>,
     /// Seconds for running requests to finish after SIGTERM or Ctrl-C
@@ -68,23 +70,23 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
     receive_timeout: u64,
     /// Seconds that a client may leave an answer unread
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network", hide_short_help = true)]
     send_timeout: u64,
 
-    /// Recurrence steps per token where a request says nothing [default: the model's mean recurrence]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Limits")]
+    /// Steps per token of requests that name none [default: the model's own number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 5)]
     steps: Option<u32>,
-    /// Steps per token that a request may ask for [default: 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Limits")]
+    /// Most steps per token that a request may ask for [default: 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 6)]
     max_steps: Option<u32>,
-    /// Tokens that a request may ask for [default: as many as the context holds]
+    /// Most tokens that a request may ask for [default: the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     max_tokens: Option<u32>,
-    /// Tokens of a prompt [default: as many as the context holds]
+    /// Most tokens of a prompt [default: the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     max_prompt: Option<u32>,
     /// Sequences that are computed at a time
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Common", display_order = 7)]
     sequences: u32,
     /// Sequences that may wait for their turn; further requests get status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
@@ -104,20 +106,20 @@ pub(crate) struct Serve {
     /// A longer prompt enters in several passes, so that others do not wait for it.
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
     prefill_chunk: Option<u32>,
-    /// Bytes of a request's body
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits")]
+    /// Bytes of a body at most
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits", hide_short_help = true)]
     max_body: usize,
-    /// Bytes of a request's head, at least 8192
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, help_heading = "Limits")]
+    /// Bytes of a head at most, at least 8192
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, help_heading = "Limits", hide_short_help = true)]
     max_header: usize,
     /// Connections at a time
-    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits", hide_short_help = true)]
     max_connections: usize,
 
-    /// Positions of a sequence at most [default: the model's, up to 4096]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Generation")]
+    /// Positions of a sequence [default: the model's, up to 4096]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Common", display_order = 8)]
     ctx_size: Option<u32>,
-    /// Seed of initial states [default: 0]
+    /// Seed of the initial states [default: 0]
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Generation")]
     seed: u64,
     #[command(flatten)]
@@ -130,14 +132,14 @@ pub(crate) struct Serve {
     #[command(flatten)]
     device: DeviceOptions,
 
-    /// Form of log lines on stderr
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output")]
+    /// Form of log lines on stderr: text or json
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output", hide_short_help = true, hide_possible_values = true)]
     log_format: LogFormat,
     /// Least important log lines to write
-    #[arg(long, value_enum, default_value_t = LogLevel::Info, help_heading = "Output")]
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, help_heading = "Output", hide_short_help = true, hide_possible_values = true)]
     log_level: LogLevel,
     /// Write prompts and answers to the log
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     log_prompts: bool,
 }
 

@@ -11,11 +11,15 @@ use crate::exit::Usage;
 /// Flags about files of sessions.
 #[derive(Args)]
 pub(crate) struct SnapshotOptions {
-    /// Go on with a session that --save-session wrote: the prompt continues its text, and without one the text goes on where it ended. Seed, context and cache
-    /// are the session's; what else is asked for, such as --steps or --temp, counts for what is generated now
+    /// Continue a session that --save-session wrote
+    ///
+    /// The prompt continues its text; without a prompt, the text goes on where it ended. Seed, context and cache are those of the session. Other
+    /// flags, such as --steps or --temp, apply to what is generated now.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "ctx_size", "init_scale", "kv_lookup", "kv_share", "kv_dtype", "invariant", "no_bos"], help_heading = "Input")]
     pub(crate) resume: Option<PathBuf>,
-    /// Write the session into a file in the end, so that --resume can go on without computing it again: its keys and values, tokens, seed and settings
+    /// Write the session to FILE at the end, for --resume
+    ///
+    /// The file holds keys and values, tokens, seed and settings.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) save_session: Option<PathBuf>,
 }
@@ -32,7 +36,7 @@ impl SnapshotOptions {
         Ok(())
     }
 
-    /// The session of a file and the tokens that it goes on with: the one that its text ended with, and the prompt's.
+    /// The session of a file and the tokens of the prompt, which come after the one that its text ended with.
     pub(crate) fn open(
         model: &Model,
         path: &Path,
@@ -45,14 +49,15 @@ impl SnapshotOptions {
             error => error.into(),
         })?;
         let ends = |token: &u32| model.tokenizer().eos().contains(token);
-        let mut tokens: Vec<u32> = session.next_token().filter(|token| !ends(token)).into_iter().collect();
+        let goes_on = session.next_token().is_some_and(|token| !ends(&token));
+        let mut tokens: Vec<u32> = Vec::new();
         if let Some(text) = text {
             tokens.extend(match parse_special {
                 true => session.encode(text, Specials::Continue)?,
                 false => session.encode_plain(text, Specials::Continue)?,
             });
         }
-        if tokens.is_empty() {
+        if tokens.is_empty() && !goes_on {
             let why = if text.is_some() { "the prompt is empty" } else { "its text has ended" };
             return Err(Usage(format!("nothing to continue in {}: {why}; give a prompt", path.display())).into());
         }

@@ -65,8 +65,8 @@ pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Resul
             }
             match coming.next(&mut generation)? {
                 Progress::Token(piece) => answer.push_str(&piece.text),
-                Progress::Working => {}
                 Progress::Done(_) => break,
+                _ => {}
             }
         }
         let verdict = if is_right(&answer, right) { "right" } else { "wrong" };

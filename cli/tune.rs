@@ -24,12 +24,14 @@ pub(crate) struct Tune {
     /// The model whose shapes are tuned
     #[command(flatten)]
     model: ModelOptions,
-    /// Rows of the passes that are tuned; decoding has one, a prompt up to 512
+    /// Rows per pass to tune: 1 for decoding, up to 512 for a prompt
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = ROWS, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Tests")]
     rows: Vec<u32>,
     #[command(flatten)]
     device: DeviceOptions,
-    /// File to write [default: the device's, in the user's cache, where every verb finds it]
+    /// File to write [default: the device's, in the user's cache]
+    ///
+    /// Every verb finds the default.
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 }

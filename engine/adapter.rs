@@ -4,11 +4,13 @@ use ruminate_shaders::{Caps, Cooperative};
 
 use crate::error::{Error, Result};
 use crate::memory::{self, Heaps, Memory};
+use crate::pipeline_cache::PipelineCache;
 use crate::texels;
 use crate::tune::TuningFrom;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Select {
     /// The first of the best kind: discrete, then integrated, then virtual, then CPU.
     #[default]
@@ -31,6 +33,7 @@ pub enum Tier {
 
 /// What kind of device an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// A card with memory of its own.
     Discrete,
@@ -58,6 +61,7 @@ impl Kind {
 
 /// An adapter, as far as a choice or a report needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdapterSummary {
     /// Place in the list of [`adapters`] for the same backends.
     pub index: usize,
@@ -92,6 +96,8 @@ pub struct OpenOptions {
     pub tuning: TuningFrom,
     /// Whether subgroups may multiply matrices together, where the adapter can: wgpu calls that experimental. Devices of host apps do without.
     pub cooperative: bool,
+    /// Pipelines that earlier runs of the program compiled.
+    pub pipeline_cache: PipelineCache,
 }
 
 impl Default for OpenOptions {
@@ -102,6 +108,7 @@ impl Default for OpenOptions {
             limits: Tier::Full,
             tuning: TuningFrom::Defaults,
             cooperative: false,
+            pipeline_cache: PipelineCache::Off,
         }
     }
 }
@@ -155,7 +162,8 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
         & (wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
             | wgpu::Features::TIMESTAMP_QUERY
-            | wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
+            | wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES
+            | wgpu::Features::PIPELINE_CACHE)
 }
 
 /// Sizes of subgroups for which there are kernels that must know it: eight lanes share a block of a row.
@@ -229,6 +237,7 @@ pub(crate) fn caps(
     let known = info.subgroup_max_size == size && size.is_power_of_two() && LANES.contains(&size);
     let lanes = (subgroups && textures && known).then_some(size);
     Caps {
+        software: info.device_type == wgpu::DeviceType::Cpu,
         subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),

@@ -7,6 +7,7 @@ macro_rules! counters {
     ($($(#[$meta:meta])* $field:ident),* $(,)?) => {
         /// A snapshot of a device's counters. The difference of two tells what happened between them.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
         pub struct Counters { $($(#[$meta])* pub $field: u64),* }
 
         impl Sub for Counters {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError};
 
 use ruminate_shaders::{Binding, Caps, Case, Cooperative, Launch, Place, Variants};
@@ -15,7 +16,9 @@ use crate::exec::{self, Execution};
 use crate::gates::LoopWay;
 use crate::gpu::Gpu;
 use crate::graph::{self, Graph};
+use crate::limits;
 use crate::memory;
+use crate::pipeline_cache::Kept;
 use crate::plan::Plan;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
@@ -35,6 +38,8 @@ struct Shared {
     tuning: Tuning,
     loops: LoopWay,
     tally: Tally,
+    /// Calls of [`Device::warming`] under way.
+    warming: AtomicU32,
 }
 
 /// What every buffer is for.
@@ -62,6 +67,9 @@ impl Device {
         let opened = Self::wrap(device, queue, chosen.index, tuning, way, cooperative);
         if let Engine::Gpu(gpu) = &opened.0.engine {
             gpu.listen();
+            if let Some(kept) = Kept::open(&gpu.device, &options.pipeline_cache) {
+                let _ = gpu.kept.set(kept);
+            }
         }
         Ok(opened)
     }
@@ -77,26 +85,35 @@ impl Device {
             loops: LoopWay::Direct,
             tuning: Tuning::default(),
             tally: Tally::default(),
+            warming: AtomicU32::new(0),
         }))
     }
 
     /// Takes a host app's device and queue, made with [`Self::required_features`] and [`Self::required_limits`], or with
     /// less. The host's handlers for loss and errors stay in place. A loss is noticed at the next call all the same; a host that
     /// knows the reason passes it on with [`Self::report_lost`].
-    #[must_use]
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Limits`] names the limits of the device that are below [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS). No feature is required.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         Self::from_wgpu_tuned(device, queue, Tuning::default())
     }
 
     /// The same, with a tuning, as [`Tuning::read`] gives one.
-    #[must_use]
-    pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Self {
+    ///
+    /// # Errors
+    /// As [`Self::from_wgpu`].
+    pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Result<Self> {
+        let low = limits::low(&device.limits());
+        if !low.is_empty() {
+            return Err(Error::Limits { adapter: device.adapter_info().name, low });
+        }
         // Whether wgpu checks indirect launches is a matter of the host's instance, and by default it does.
         let wrapped = Self::wrap(device, queue, 0, tuning, LoopWay::Direct, <_>::default());
         if let Engine::Gpu(gpu) = &wrapped.0.engine {
             gpu.watch();
         }
-        wrapped
+        Ok(wrapped)
     }
 
     /// The features that the engine uses, as far as the adapter has them.
@@ -105,7 +122,7 @@ impl Device {
         adapter::features(adapter)
     }
 
-    /// The limits that the engine wants: all that the adapter has.
+    /// The limits that the engine wants: all that the adapter has. [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS) has the least that it works with.
     #[must_use]
     pub fn required_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
         adapter.limits()
@@ -136,6 +153,7 @@ impl Device {
             loops: tuning.loops().unwrap_or(usual),
             tuning,
             tally: Tally::default(),
+            warming: AtomicU32::new(0),
         }))
     }
 
@@ -300,7 +318,19 @@ impl Device {
     /// a buffer of another device, or what compiling and allocating give.
     #[expect(clippy::needless_pass_by_value, reason = "a graph is recorded for one plan")]
     pub fn plan(&self, graph: Graph) -> Result<Plan> {
-        Plan::new(self, &graph, self.0.loops)
+        let plan = Plan::new(self, &graph, self.0.loops)?;
+        self.warm(&plan)?;
+        Ok(plan)
+    }
+
+    /// Waits until the device has done all that was submitted, so that the memory of buffers dropped before is free. Counts as a wait.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or a fault of the device.
+    pub fn settle(&self) -> Result<()> {
+        let Engine::Gpu(gpu) = &self.0.engine else { return Ok(()) };
+        let last = gpu.submit(&self.0.tally, || None)?;
+        gpu.wait(&self.0.tally, &last)
     }
 
     /// Runs a plan with a value for each of its graph's counts, in their order. Never waits. `reads` are copied out behind the
@@ -403,6 +433,10 @@ impl Device {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    pub(crate) fn warmers(&self) -> &AtomicU32 {
+        &self.0.warming
     }
 
     pub(crate) fn tally(&self) -> &Tally {

@@ -1,5 +1,7 @@
 //! What can go wrong, as data: every variant names the thing concerned and what it needs.
 
+use crate::limits::LowLimit;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -22,6 +24,17 @@ pub enum Error {
         adapter: String,
         /// The driver's words.
         message: String,
+    },
+    /// Limits of an app's own device are below [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS).
+    #[error(
+        "limits of the app's device on {adapter} are too low: {}; request it with Device::required_limits(&adapter)",
+        low.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Limits {
+        /// Name of the adapter.
+        adapter: String,
+        /// Limits that are too low; all of them are listed.
+        low: Vec<LowLimit>,
     },
     /// The device was lost: the driver reset it, it was unplugged, or it was destroyed. Open another.
     #[error("the device was lost ({0}): the driver reset it or it was taken away; start again")]
@@ -46,6 +59,14 @@ pub enum Error {
         /// The file.
         file: String,
         /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The file of compiled pipelines cannot be written.
+    #[error("cannot write the pipeline cache {file}: {problem}")]
+    PipelineCache {
+        /// The file.
+        file: String,
+        /// The system's words.
         problem: String,
     },
     /// A tensor is smaller than a launch needs.

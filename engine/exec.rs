@@ -8,9 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Acquire;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::buffer::Buffer;
+use crate::clock::Instant;
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};

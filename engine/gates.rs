@@ -13,6 +13,7 @@ use crate::plan::{Call, Dispatch};
 
 /// How a loop is launched that all rows may leave before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LoopWay {
     /// With numbers of workgroups in memory, which are 0 once no row is active: rounds for nobody cost little.
     Indirect,

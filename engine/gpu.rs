@@ -9,15 +9,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::adapter::Kind;
+use crate::clock::Instant;
 use crate::counters::{Tally, add};
 use crate::error::{Error, Result};
 use crate::pace::Pace;
 use crate::pipeline::Pipelines;
+use crate::pipeline_cache::Kept;
 use crate::probe::Probe;
 use crate::readback::Staging;
+use crate::wake::Waiter;
 
 /// Bytes uploaded or read back at a time: bounds the staging memory of large transfers.
 pub(crate) const CHUNK: usize = 32 << 20;
@@ -78,6 +81,10 @@ pub(crate) struct Gpu {
     pub(crate) pace: Pace,
     pub(crate) pipelines: Pipelines,
     pub(crate) staging: Staging,
+    /// Pipelines kept from run to run, if the options ask for it.
+    pub(crate) kept: OnceLock<Kept>,
+    /// Wakes tasks that wait for the device.
+    pub(crate) waiter: Waiter,
     fault: Arc<OnceLock<Error>>,
     /// On a host app's device, whose loss the host's own callback hears of.
     probe: OnceLock<Probe>,
@@ -94,6 +101,8 @@ impl Gpu {
             pace: Pace::default(),
             pipelines: Pipelines::default(),
             staging: Staging::default(),
+            kept: OnceLock::new(),
+            waiter: Waiter::default(),
             fault: Arc::default(),
             probe: OnceLock::new(),
             finished: Arc::default(),
@@ -185,6 +194,20 @@ impl Gpu {
         let mut progress = Progress::new(self);
         while !self.turn(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(SLICE) })? {
             progress.demand(self)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks until what was submitted is finished and `done` says so.
+    pub(crate) fn wait_for(&self, done: impl Fn() -> bool) -> Result<()> {
+        let mut progress = Progress::new(self);
+        while !done() {
+            if self.turn(wgpu::PollType::Wait { submission_index: None, timeout: Some(SLICE) })? {
+                // The callback may be under way on another thread that polls.
+                std::thread::yield_now();
+            } else {
+                progress.demand(self)?;
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::adapter::Kind;
 
 /// Memory of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Memory {
     /// Bytes in all, if known.
     pub total: Option<u64>,

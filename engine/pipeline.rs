@@ -65,6 +65,16 @@ impl Pipelines {
     }
 }
 
+/// Checks that trusted kernels do without.
+fn unchecked() -> wgpu::ShaderRuntimeChecks {
+    wgpu::ShaderRuntimeChecks {
+        bounds_checks: false,
+        force_loop_bounding: false,
+        int_div_checks: false,
+        ..wgpu::ShaderRuntimeChecks::checked()
+    }
+}
+
 /// Compiles one variant. The layout is explicit, so bind groups fit whatever the compiler leaves out.
 fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
     let kernel = launch.kernel;
@@ -89,10 +99,17 @@ fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
         || format!("kernel {label}"),
         || {
             let device = &gpu.device;
-            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            let source = wgpu::ShaderModuleDescriptor {
                 label: Some(&label),
                 source: wgpu::ShaderSource::Wgsl(assemble(kernel, launch.choice).into()),
-            });
+            };
+            let module = if kernel.is_trusted(launch.choice) {
+                // SAFETY: `Part::trusted` marks kernels whose indices, loops and divisions are valid by their launch arithmetic. Plans bind buffers of at
+                // least the sizes that a launch states, and all kernels are part of this project.
+                unsafe { device.create_shader_module_trusted(source, unchecked()) }
+            } else {
+                device.create_shader_module(source)
+            };
             let layout = device
                 .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -110,7 +127,7 @@ fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
                     // Kernels write workgroup memory before they read it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: gpu.kept.get().map(|kept| &kept.cache),
             });
             Pipeline { pipeline, layout }
         },

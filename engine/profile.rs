@@ -4,8 +4,9 @@
 //! a submission that the host waits for, so its time includes some 100 µs of driver work. On the CPU the twin is timed.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::Result;

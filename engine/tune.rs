@@ -28,6 +28,7 @@ pub struct Tuning {
 
 /// Where a device's tuning comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TuningFrom {
     /// None: the defaults.
     #[default]

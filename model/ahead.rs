@@ -8,14 +8,13 @@ use std::collections::hash_map::Entry;
 use ruminate_engine::{Buffer, Device, Execution};
 use ruminate_shaders::Row;
 use ruminate_shaders::ahead::{Front, emitted_bytes};
-use ruminate_shaders::attention::cache::{KvShare, Lookup};
 use ruminate_shaders::wave;
 
 use crate::arch::Spec;
 use crate::diffusion::{Current, Reach, WaveSites};
 use crate::error::Error;
-use crate::exit::{Checks, PrefillExit};
-use crate::options::{GenerateOptions, SessionOptions};
+use crate::exit::Checks;
+use crate::options::GenerateOptions;
 use crate::policy::{Chosen, Policy};
 use crate::session::Session;
 use crate::workspace::{Follow, PlanKey, Workspace};
@@ -25,6 +24,7 @@ const MOST_ROWS: u32 = 64;
 
 /// Self-speculation: tokens are drafted at few steps and verified at full depth, all in one pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Speculate {
     /// Steps of a draft; by default an eighth of the steps of a token, of a model that takes few of them half.
     pub draft_steps: Option<u32>,
@@ -44,6 +44,7 @@ impl Default for Speculate {
 /// Depth-pipelined decoding: behind a position that has had some of its steps, the next one begins with the token that an early read-out chose, and all of
 /// them go on in the same passes. A guess that turns out wrong costs what was computed behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Pipeline {
     /// Steps from read-out to read-out; by default an eighth of the steps of a token.
     pub every: Option<u32>,
@@ -62,24 +63,14 @@ pub(crate) enum Lead {
 
 impl Lead {
     /// What options ask for.
-    pub(crate) fn of(
-        options: &GenerateOptions,
-        (steps, spec): (u32, &Spec),
-        &SessionOptions { share, lookup, .. }: &SessionOptions,
-    ) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(options: &GenerateOptions, (steps, spec): (u32, &Spec)) -> Result<Option<Self>, Error> {
         let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
-        let together = |one, other, why| Err(Error::Together { one, other, why });
         if let Some(diffusion) = &options.diffusion {
-            let other = options.speculate.map(|_| "speculate").or(options.pipeline.map(|_| "pipeline"));
-            return match other {
-                Some(other) => together("diffusion", other, "each computes ahead in its own way"),
-                None => Ok(Some(Self::Wave(Current::of(diffusion, options, steps)?))),
-            };
+            return Ok(Some(Self::Wave(Current::of(diffusion, options, steps)?)));
         }
         let lead = match (options.speculate, options.pipeline) {
             (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return together("speculate", "pipeline", "each computes ahead in its own way"),
-            (Some(speculate), None) => {
+            (Some(speculate), _) => {
                 let Speculate { draft_steps, draft_len, threshold } = speculate;
                 let draft_steps = draft_steps.unwrap_or_else(|| spec.steps_of_draft(steps));
                 if draft_steps == 0 || draft_steps > steps {
@@ -106,32 +97,6 @@ impl Lead {
                 Self::Guesses { every, rows: steps.div_ceil(every) }
             }
         };
-        let name = if matches!(lead, Self::Drafts { .. }) { "speculate" } else { "pipeline" };
-        if options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == PrefillExit::Posthoc) {
-            return together(name, "exit posthoc", "rows of a pass are at steps of their own");
-        }
-        if options.continuous.is_some() {
-            return together(name, "continuous", "a token's first state would be that of one that is not known yet");
-        }
-        if options.logprobs.is_some() && matches!(lead, Self::Drafts { threshold, .. } if threshold < 1.0) {
-            let why = "a draft that stands may be another token than the one that was ranked";
-            return together("verify_threshold", "logprobs", why);
-        }
-        if options.steps_of.is_some() {
-            return together(name, "steps_of", "all rows of a pass take as many steps");
-        }
-        if share != KvShare::None {
-            let why = "a row would see the shared keys of rows that are still under way, where plain decoding sees their last";
-            return together(name, "kv_share", why);
-        }
-        if lookup == Lookup::AlwaysLast {
-            let why = "a row would see the last steps of rows that are still under way, where plain decoding sees those of finished ones";
-            return together(name, "kv_lookup", why);
-        }
-        if options.exit.is_some_and(|exit| exit.criterion.reads_out()) {
-            let why = "its criterion reads a token out before those in front of it are finished; one that looks at the state does not";
-            return together(name, "exit", why);
-        }
         Ok(Some(lead))
     }
 

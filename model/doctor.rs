@@ -1,7 +1,8 @@
 //! Examining a device before it is trusted: every kernel, as the engine would launch it there, against its CPU twin.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Device, Verdict};
 use ruminate_shaders::{Case, Dtype, Kernel};
 

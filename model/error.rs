@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::checkpoint::SafetensorsProblem;
+use crate::constraint::ConstraintKind;
 use crate::fit::Shortage;
 use crate::precision::Dtypes;
 use crate::snapshot::SnapshotProblem;
@@ -103,7 +104,7 @@ pub enum Error {
     },
     /// A quantised file cannot be held in other numbers.
     #[error(
-        "the files hold the weights in {stored}, not in {asked}: leave the dtype out (but for products, as in --dtype products=int8), or load the original with --dtype {asked}, or quantise that again with ruminate quantize"
+        "the files hold the weights in {stored}, not in {asked}: load them without a dtype (products may be chosen), or load the original in {asked}, or quantize it again"
     )]
     Requantise {
         /// What was asked for.
@@ -129,9 +130,9 @@ pub enum Error {
         /// What is in the files.
         stored: Dtypes,
     },
-    /// Whoever hears of the progress did not want to go on.
-    #[error("stopped before it was done")]
-    Stopped,
+    /// A [`CancelToken`](crate::CancelToken) or a progress callback ended the call. What the call had on the device is freed.
+    #[error("cancelled before it was done")]
+    Cancelled,
     /// A file cannot be written.
     #[error("cannot write {file}: {source}")]
     Write {
@@ -209,7 +210,7 @@ pub enum Error {
     },
     /// The checkpoint has no chat template.
     #[error(
-        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text: `ruminate run`"
+        "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text"
     )]
     NoChat,
     /// An option makes no sense.
@@ -231,6 +232,24 @@ pub enum Error {
         other: &'static str,
         /// The reason.
         why: &'static str,
+    },
+    /// A grammar that generated text cannot follow.
+    #[error("{kind}: {problem}")]
+    Constraint {
+        /// What was given.
+        kind: ConstraintKind,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A text that cannot go on as its constraint asks.
+    #[error("the {kind} cannot be followed {}: {problem}", after(*tokens))]
+    Unconstrainable {
+        /// What the constraint was made from.
+        kind: ConstraintKind,
+        /// Tokens before this place.
+        tokens: u32,
+        /// Why there is no next token.
+        problem: String,
     },
     /// Nothing to continue.
     #[error("the prompt is empty: give at least one token")]
@@ -331,6 +350,14 @@ pub enum Error {
         /// Names of those that there are.
         known: Vec<String>,
     },
+    /// This build of the library lacks something.
+    #[error("{what} is not supported by this build: it needs the feature `{feature}` of the crate")]
+    Feature {
+        /// What was asked for.
+        what: &'static str,
+        /// Feature of the crate that has it.
+        feature: &'static str,
+    },
     /// A bounded step without a generation to go on with.
     #[error("no generation was started: call start() first")]
     NotStarted,
@@ -344,9 +371,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum ContentProblem {
     /// `git clone` without git-lfs leaves a few lines of text in place of every large file.
-    #[error(
-        "is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model with `ruminate pull owner/name`"
-    )]
+    #[error("is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model again")]
     LfsPointer,
     /// A folder, pipe, socket or device.
     #[error("is not a regular file; put the file itself there")]
@@ -378,6 +403,7 @@ pub enum ContentProblem {
 
 /// What is wrong with one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TensorProblem {
     /// The architecture needs it, the files do not have it.
     Missing {
@@ -434,7 +460,7 @@ impl fmt::Display for TensorProblem {
             }
             Self::Dtype { name, file, dtype } => write!(
                 f,
-                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and what `ruminate quantize` writes"
+                "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and matrices that Ruminate has quantized"
             ),
             Self::Shape { name, file, found, expected } => {
                 write!(f, "  {name} in {file} has shape {found:?}; config.json asks for {expected:?}")
@@ -450,6 +476,10 @@ fn lines(problems: &[TensorProblem]) -> String {
 /// A number and its noun.
 fn counted(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+fn after(tokens: u32) -> String {
+    if tokens == 0 { "at all".to_owned() } else { format!("after {}", counted(tokens as usize, "token")) }
 }
 
 fn room(context: u32, most: u32) -> String {

@@ -13,6 +13,11 @@ use crate::error::Error;
 /// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the
 /// state. Sequences of a [`Batch`](crate::Batch) may each have an exit of its own, but for [`PrefillExit::Together`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "crate::serialize::ExitFields")
+)]
 pub struct Exit {
     /// What is looked at.
     pub criterion: Criterion,
@@ -32,6 +37,8 @@ pub struct Exit {
 
 /// How rows of a prompt leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
 pub enum PrefillExit {
     /// Each by itself, where the criterion looks at the state; as [`Self::Together`] where it looks at the next token.
     #[default]

@@ -35,6 +35,7 @@ const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
 
 /// Bytes on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Need {
     /// Matrices and vectors.
     pub weights: u64,
@@ -86,8 +87,8 @@ pub enum Fits {
 impl fmt::Display for Fits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KvDtype(dtype) => write!(f, "keys and values in {0} fit (--kv-dtype {0})", dtype.name()),
-            Self::Share(apart) => write!(f, "steps that share keys and values fit (--kv-share {apart})"),
+            Self::KvDtype(dtype) => write!(f, "keys and values in {0} fit (kv_dtype {0})", dtype.name()),
+            Self::Share(apart) => write!(f, "steps that share keys and values fit (kv_share {apart})"),
             Self::Context(context) => write!(f, "a context of {context} fits"),
             Self::Steps(steps) => write!(f, "{steps} steps per token fit"),
             Self::Dtype(dtype) => write!(f, "weights in {} fit", dtype.name()),
@@ -371,6 +372,7 @@ fn refusal(need: Need, extent: Extent, device: &Device, advice: Option<Fits>) ->
 
 /// What is needed, what is there, and what would fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shortage {
     /// Bytes needed.
     pub need: Need,

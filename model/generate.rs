@@ -11,13 +11,17 @@ use crate::run::Run;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 
-/// What is continued: text, or token ids as they stand.
+/// What is continued: text, or token ids as they stand. It comes after all that the session holds, and after the last token of the generation before it
+/// ([`Session::next_token`]), unless that is one of the tokens that end a generation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Prompt<'a> {
     /// Text, encoded by the model's tokenizer.
     Text(&'a str),
     /// Token ids.
     Tokens(&'a [u32]),
+    /// Nothing new: the generation goes on where the last one stopped, after its last token, whichever that is.
+    Continue,
 }
 
 impl<'a> From<&'a str> for Prompt<'a> {
@@ -68,6 +72,7 @@ pub struct Piece {
 
 /// What a bounded step came to.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Progress {
     /// The device is at work.
     Working,
@@ -79,11 +84,14 @@ pub enum Progress {
 
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StopReason {
     /// The model chose one of its end tokens.
     EndToken(u32),
     /// A stop string appeared.
     StopString,
+    /// The text is complete as [`GenerateOptions::constraint`] has it: nothing may follow.
+    Complete,
     /// As many tokens as asked for.
     MaxTokens,
     /// The context is full.
@@ -96,6 +104,7 @@ pub enum StopReason {
 
 /// Figures of a generation.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
@@ -152,7 +161,7 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 ///
 /// Dropped before the whole prompt was submitted, it leaves the session as if there had been no prompt.
 pub struct Generation<'s> {
-    session: &'s mut Session,
+    pub(crate) session: &'s mut Session,
     run: Run,
 }
 

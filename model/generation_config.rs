@@ -69,6 +69,9 @@ const INERT: [&str; 30] = [
     "use_model_defaults",
 ];
 
+/// Fields that count only where tokens are sampled.
+const SAMPLED: [&str; 4] = ["temperature", "top_k", "top_p", "min_p"];
+
 /// Fields whose neutral value is 1.
 const NEUTRAL_AT_ONE: [&str; 6] = [
     "encoder_repetition_penalty",
@@ -130,6 +133,7 @@ pub struct GenerationConfig {
 
 /// A field of `generation_config.json` whose value is not supported.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InvalidField {
     /// Path of the file.
     pub file: String,
@@ -205,13 +209,15 @@ impl GenerationConfig {
         Err(Error::Unsupported { file, field, value, supported })
     }
 
-    /// Checks every field that [`Self::options`] uses: without sampling, filters have no effect.
+    /// Checks every field that [`Self::options`] uses, but for those that `given` names, because the caller has other values for them. Without sampling,
+    /// filters have no effect.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for the first one whose value is not supported.
-    pub fn check_used(&self) -> Result<()> {
-        let sampled = ["temperature", "top_k", "top_p", "min_p"];
-        let used = |field: &&&str| self.do_sample != Some(false) || !sampled.contains(field);
+    pub fn check_used(&self, given: &[&str]) -> Result<()> {
+        let is_greedy = self.do_sample == Some(false) || self.temperature == Some(0.0);
+        let sampled: &[&str] = if is_greedy && !given.contains(&"temperature") { &SAMPLED } else { &[] };
+        let used = |field: &&&str| !given.contains(field) && !sampled.contains(field);
         self.invalid.keys().filter(used).try_for_each(|field| self.check(field))
     }
 

@@ -115,7 +115,15 @@ impl KvCache {
             page_count: 0,
         };
         let outside = (spec.layers.before + spec.layers.after) as usize;
-        let pool = |layers| Pool { layers, used: 0, free: Vec::new(), holders: Vec::new(), lost: 0, borrowed: 0, segments: Vec::new() };
+        let pool = |layers| Pool {
+            layers,
+            used: 0,
+            free: Vec::new(),
+            holders: Vec::new(),
+            lost: 0,
+            borrowed: 0,
+            segments: Vec::new(),
+        };
         let mirror = empty_tables(&shape, share);
         let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
         device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
@@ -359,8 +367,7 @@ impl KvCache {
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
             let own: u32 = segments[*borrowed..].iter().map(|segment| segment.count).sum();
             // Never more than a full context takes.
-            let needed =
-                (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_add(self.spare[pool]);
+            let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_add(self.spare[pool]);
             let needed = needed.saturating_sub(held - lost).max(1);
             let count = if self.whole { needed } else { own.max(first).min(self.most_pages()).min(needed) };
             self.add_segment(pool, count)?;

@@ -1,12 +1,16 @@
 //! What chosen layers came to at every step, on the host or in a file, and what is done to the states on the way.
 
+#[cfg(feature = "files")]
 use std::collections::HashMap;
+#[cfg(feature = "files")]
 use std::path::Path;
 
+#[cfg(feature = "files")]
 use safetensors::tensor::TensorView;
 
 use crate::arch::{Module, When};
 use crate::error::{Error, Result};
+#[cfg(feature = "files")]
 use crate::output::write_tensors;
 use crate::session::Session;
 
@@ -51,6 +55,7 @@ impl Latents {
     ///
     /// # Errors
     /// [`Error::Output`], [`Error::Write`].
+    #[cfg(feature = "files")]
     pub fn write_safetensors(&self, about: HashMap<String, String>, path: impl AsRef<Path>) -> Result<()> {
         let (steps, rows) = (self.steps as usize, self.rows as usize);
         let views = self.layers.iter().map(|layer| {

@@ -35,6 +35,8 @@
 //! [`Model::generate_options`] gives the defaults that come with a checkpoint (`generation_config.json`), to begin with. [`ChatTemplate::encode`] makes tokens of a
 //! conversation; special tokens that its messages spell stay plain text, as with [`Tokenizer::encode_plain`], unless asked for.
 //!
+//! [`GenerateOptions::constraint`] has text follow a JSON schema, a regular expression or a grammar ([`Constraint`]).
+//!
 //! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
 //! [`GenerateOptions::diffusion`] goes further and changes it, as the authors' diffusion forcing does;
 //! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
@@ -47,18 +49,33 @@
 //! activation patching); and what chosen layers come to at every step is kept or written into a file ([`Session::iterate_keeping`], [`Latents`]).
 //! [`Outputs::statistics`] gives the authors' figures of every row. `examples/steering.rs` shows how.
 
+// What one feature uses alone is not worth a condition on every item: the lints hold for the library as a whole.
+#![cfg_attr(
+    not(all(feature = "chat", feature = "files", feature = "tokenizer", feature = "tools")),
+    allow(dead_code, unused_imports, reason = "parts of the library use them")
+)]
+
 mod ahead;
 mod arch;
+mod assets;
+#[cfg(feature = "tools")]
 pub mod bench;
+mod cancel;
+#[cfg_attr(not(feature = "chat"), path = "chat/absent.rs")]
 mod chat;
 mod checkpoint;
+mod codes;
+mod constraint;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod diffusion;
+#[cfg(feature = "tools")]
 pub mod doctor;
 mod error;
 mod exit;
 mod fields;
 mod fit;
+#[cfg(feature = "files")]
 mod format;
 mod forward;
 mod generate;
@@ -70,16 +87,21 @@ mod likelihood;
 mod model;
 mod noise;
 mod options;
+#[cfg(feature = "files")]
 mod output;
 mod pages;
 mod policy;
+mod poll;
 mod precision;
+#[cfg(feature = "tools")]
 mod quantize;
 mod rules;
 mod run;
 mod sampling;
 mod schedule;
 pub mod score;
+#[cfg(feature = "serde")]
+mod serialize;
 mod session;
 mod snapshot;
 mod source;
@@ -88,12 +110,17 @@ pub mod statistics;
 mod stepwise;
 mod stop;
 mod strategy;
+#[cfg(feature = "tools")]
 pub mod sweep;
 mod synthetic;
 mod tables;
+#[cfg_attr(not(feature = "tokenizer"), path = "tokenizer/absent.rs")]
 mod tokenizer;
+#[cfg(feature = "tools")]
 pub mod trace;
+#[cfg(feature = "tools")]
 pub mod tune;
+mod warm;
 mod workspace;
 
 pub use ahead::{Pipeline, Speculate};
@@ -101,10 +128,13 @@ pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
 };
-pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
+pub use assets::{Asset, Assets, ReadAt};
+pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
+pub use codes::ERROR_CODES;
 
+pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
 pub use exit::{Exit, PrefillExit};
@@ -118,22 +148,26 @@ pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};
 pub use model::Model;
 pub use noise::Noise;
 pub use options::{GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
+#[cfg(feature = "files")]
 pub use output::OutputFile;
 pub use precision::{Dtypes, Group, Precision};
+#[cfg(feature = "tools")]
 pub use quantize::{QuantizeOptions, Quantized, quantize};
 pub use ruminate_engine as engine;
 pub use ruminate_engine::wgpu;
 pub use ruminate_engine::{
-    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, Profile, Select, Tuned, Tuning, TuningFrom, adapters,
-    backend,
+    AdapterSummary, Counters, Device, Kind, Memory, OpenOptions, PipelineCache, Profile, REQUIRED_LIMITS, Select,
+    Tuned, Tuning, TuningFrom, adapters, backend,
 };
 pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};
-pub use ruminate_shaders::matmul::Arithmetic;
+pub use ruminate_shaders::matmul::{Arithmetic, ManyRows};
 pub use ruminate_shaders::recur::NoiseKind;
 pub use ruminate_shaders::wave::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
+pub use schedule::policy::{Combination, excluded_combinations};
+pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
 pub use session::{MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};

@@ -1,8 +1,9 @@
 //! A loaded model.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Dtype;
 
@@ -41,17 +42,21 @@ struct Inner {
 }
 
 impl Model {
-    /// Loads a checkpoint in the Hugging Face layout. Everything is checked before anything is uploaded.
+    /// Loads a checkpoint in the Hugging Face layout. Everything is checked before anything is uploaded. If it fails, nothing stays on the device.
     ///
     /// # Errors
-    /// Says which file, field or tensor is wrong, and what would be right; [`Error::Engine`] if the device fails.
+    /// Says which file, field or tensor is wrong, and what would be right; [`Error::Cancelled`] once [`LoadOptions::cancel`] is set; [`Error::Engine`] if the
+    /// device fails.
     pub fn open(source: &Source, device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
         let begin = Instant::now();
+        let cancel = options.cancel.clone();
         options.session.validate()?;
+        cancel.check()?;
         let spec = Spec::open(source)?;
         let generation = GenerationConfig::open(source)?;
         let tokenizer = Tokenizer::open(source, &spec, &generation)?;
         let chat = ChatTemplate::open(source)?;
+        cancel.check()?;
         let opened;
         let weights = match source {
             Source::Synthetic(made) => Weights::Synthetic(made),
@@ -75,14 +80,19 @@ impl Model {
         let total = spec.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
         let mut progress = options.progress;
-        let looped = Looped::load(device, &spec, weights, dtypes, &mut |bytes| {
-            done += bytes;
-            if let Some(progress) = &mut progress {
-                progress(done, total.max(done));
-            }
-        })?;
-        // Once the files have been read, most of what it looks at is in memory.
-        let fingerprint = weights.fingerprint(&spec)?;
+        let loaded = cancel.check().and_then(|()| {
+            let looped = Looped::load(device, &spec, weights, dtypes, &mut |bytes| {
+                done += bytes;
+                if let Some(progress) = &mut progress {
+                    progress(done, total.max(done));
+                }
+                cancel.check()
+            })?;
+            // Once the files have been read, most of what it looks at is in memory.
+            Ok((looped, weights.fingerprint(&spec)?))
+        });
+        // wgpu frees what was dropped once the device is done with it and is asked. The first error counts.
+        let (looped, fingerprint) = loaded.inspect_err(|_| drop(device.settle()))?;
         let unused = match weights {
             Weights::Stored(checkpoint) => checkpoint.unused().to_vec(),
             Weights::Synthetic(_) => Vec::new(),
@@ -97,6 +107,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Engine`] if the device fails.
+    #[cfg(feature = "demo")]
     pub fn demo(device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
         Self::open(&crate::demo::source(), device, options)
     }
@@ -122,12 +133,20 @@ impl Model {
     }
 
     /// What to generate, as the checkpoint's `generation_config.json` has it, and by the library's defaults where it says nothing: to begin with, and to
-    /// change as one likes. What of the file is not obeyed, [`GenerationConfig::not_obeyed`] says.
+    /// change as one likes. [`GenerateOptions::default`] knows nothing of the file. What of it is not obeyed, [`GenerationConfig::not_obeyed`] says.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if a field that would be used has a value that is not supported.
     pub fn generate_options(&self) -> Result<GenerateOptions, Error> {
-        self.inner.generation.check_used()?;
+        self.generate_options_but(&[])
+    }
+
+    /// The same for a caller that sets some fields of the file itself: the values of those in `given`, such as `top_k`, need not be supported.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if another field that would be used has a value that is not supported.
+    pub fn generate_options_but(&self, given: &[&str]) -> Result<GenerateOptions, Error> {
+        self.inner.generation.check_used(given)?;
         Ok(self.inner.generation.options(self.inner.spec.padded_vocab))
     }
 

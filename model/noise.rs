@@ -16,6 +16,11 @@ use crate::error::Error;
 /// model's mean recurrence (line), or for each position and step by itself something between 0 and 2·a (chi; the authors draw one
 /// number for all positions, which depend on each other then).
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "crate::serialize::NoiseFields")
+)]
 pub struct Noise {
     /// How much at which step.
     pub kind: NoiseKind,

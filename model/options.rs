@@ -10,6 +10,8 @@ use ruminate_shaders::{Dtype, Sequence};
 
 use crate::ahead::{Pipeline, Speculate};
 use crate::arch::{Spec, Start};
+use crate::cancel::CancelToken;
+use crate::constraint::Constraint;
 use crate::diffusion::Diffusion;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -18,7 +20,7 @@ use crate::noise::Noise;
 use crate::precision::{Group, Precision};
 use crate::sampling::{DRY_BREAKERS, Sampling};
 
-/// How a model is loaded.
+/// How a model is loaded. Versions before 1.0 may add fields: end a literal with `..LoadOptions::default()`.
 #[derive(Default)]
 pub struct LoadOptions<'a> {
     /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16. A quantised file is loaded as it is.
@@ -39,6 +41,9 @@ pub struct LoadOptions<'a> {
     pub announce: Option<&'a mut dyn FnMut(&Need)>,
     /// Hears of the progress of the upload: bytes done, bytes in all.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+    /// Ends the load early, with [`Error::Cancelled`], once it is set: keep a clone for the thread or callback that does so. Looked at before every step
+    /// of loading and after every block of at most 8 MiB, so a load ends within one read and one upload of that size.
+    pub cancel: CancelToken,
 }
 
 impl LoadOptions<'_> {
@@ -47,8 +52,9 @@ impl LoadOptions<'_> {
     }
 }
 
-/// What a session holds.
+/// What a session holds. Versions before 1.0 may add fields: end a literal with `..SessionOptions::default()`.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct SessionOptions {
     /// Positions that the session can hold; by default as many as the model, but no more than 4,096 and than memory allows.
     pub context: Option<u32>,
@@ -59,8 +65,10 @@ pub struct SessionOptions {
     /// (software drivers), q8 is much slower.
     pub kv_dtype: Dtype,
     /// What a position offers to rows at steps that it has not stored.
+    #[cfg_attr(feature = "serde", serde(rename = "kv_lookup"))]
     pub lookup: Lookup,
     /// Which steps share keys and values: that takes a part of the memory.
+    #[cfg_attr(feature = "serde", serde(rename = "kv_share"))]
     pub share: KvShare,
     /// Seed of sampling and noise, and of initial states unless [`Self::state_seed`] is: the same seed gives the same tokens on the same device.
     pub seed: u64,
@@ -152,6 +160,7 @@ impl Default for SessionOptions {
 
 /// Where a row's recurrence starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum State<'a> {
     /// Drawn from the session's seed and the row's position, scaled by [`SessionOptions::init_scale`].
     #[default]
@@ -183,12 +192,14 @@ impl fmt::Debug for StepsOf {
     }
 }
 
-/// What to generate.
+/// What to generate. Versions before 1.0 may add fields: end a literal with `..GenerateOptions::default()`.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GenerateOptions {
     /// Recurrence steps per token, at least 1; by default the model's mean recurrence.
     pub steps: Option<u32>,
     /// Another number of steps for each token; the prompt has [`Self::steps`].
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub steps_of: Option<StepsOf>,
     /// When a token has been iterated enough, before it has had all its steps.
     pub exit: Option<Exit>,
@@ -203,7 +214,7 @@ pub struct GenerateOptions {
     pub diffusion: Option<Diffusion>,
     /// Noise that states get before every step.
     pub noise: Option<Noise>,
-    /// Tokens at most; by default as many as the context holds.
+    /// Tokens at most; by default as many as the context holds. With 0 the prompt is computed and nothing is chosen after it.
     pub max_tokens: Option<u32>,
     /// Tokens at most, those before them in the session and the prompt's included.
     pub max_length: Option<u32>,
@@ -214,6 +225,7 @@ pub struct GenerateOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Added to the logits of tokens, before anything else is done to them: token id and value. Minus infinity bans a token, infinity forces it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize::logit_bias"))]
     pub logit_bias: Vec<(u32, f32)>,
     /// Tokens that are not chosen as the first one.
     pub begin_suppress: Vec<u32>,
@@ -225,6 +237,10 @@ pub struct GenerateOptions {
     pub forced_begin: Option<u32>,
     /// Where [`Self::max_tokens`] or [`Self::max_length`] limits the tokens, the last one is one of these, if there are any.
     pub forced_end: Vec<u32>,
+    /// Grammar that the text follows; not together with computing ahead (`speculate`, `pipeline`, `diffusion`). Bans and biases apply among the tokens that it
+    /// allows; of tokens that would be forced, only those count. A complete text ends generation, before [`Self::min_tokens`] too.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub constraint: Option<Constraint>,
     /// Texts that end what [`Dry`](crate::Dry) takes for a repeated passage, by default a line break, a colon, a quotation mark and an asterisk: every token
     /// that holds one of them, or if none does, the last token of its text.
     pub dry_breakers: Vec<String>,
@@ -276,6 +292,7 @@ impl Default for GenerateOptions {
             no_repeat_ngram: None,
             forced_begin: None,
             forced_end: Vec::new(),
+            constraint: None,
             dry_breakers: DRY_BREAKERS.map(str::to_owned).to_vec(),
             logprobs: None,
             prompt_logprobs: false,

@@ -242,8 +242,21 @@ impl KvCache {
         let (device, shape, share) = (self.device.clone(), self.shape, self.share);
         let (rotary, whole) = (self.rotary.clone(), self.whole);
         let (generation, frozen, spare) = (0, full, self.spare);
-        let mut fork =
-            Self { device, shape, pools, tables, depth, rotary, share, mirror, generation, whole, frozen, family, spare };
+        let mut fork = Self {
+            device,
+            shape,
+            pools,
+            tables,
+            depth,
+            rotary,
+            share,
+            mirror,
+            generation,
+            whole,
+            frozen,
+            family,
+            spare,
+        };
         fork.write_stored_steps(&self.stored_steps(positions)?)?;
         if !positions.is_multiple_of(PAGE) {
             for slot in 0..shape.slots {

@@ -25,6 +25,8 @@ pub(crate) struct Policy {
     pub(crate) carries: bool,
     /// How far ahead of what is known is computed, and in a table of how many rows.
     pub(crate) lead: Option<(Lead, u32)>,
+    /// Whether the prompt is all there is to compute: nothing is chosen after it.
+    pub(crate) silent: bool,
     /// What a wave takes instead of random numbers.
     pub(crate) given: Option<Given>,
 }
@@ -66,7 +68,7 @@ impl Policy {
     fn prompt(&self, last: bool) -> PlanKey {
         let checks = self.depth.prefill();
         let other = PlanKey { noise: self.noise.is_some(), ..PlanKey::of(Stage::Token) };
-        PlanKey { checks, ..if last { self.token() } else { other } }
+        PlanKey { checks, ..if last && !self.silent { self.token() } else { other } }
     }
 }
 
@@ -155,7 +157,7 @@ impl Session {
             _ if policy.carries => State::Carried,
             _ => State::Seeded,
         };
-        let key = self.prepare(chunk, policy.depth.steps, state, outputs(last, plan.checks))?;
+        let key = self.prepare(chunk, policy.depth.steps, state, outputs(last && !policy.silent, plan.checks))?;
         self.position += chunk.len() as u32;
         self.begin_pass(key, policy.depth, plan)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ruminate_shaders::matmul::{Arithmetic, fitting_matrices};
+use ruminate_shaders::matmul::{Arithmetic, ManyRows};
 use ruminate_shaders::weight::Form;
 use ruminate_shaders::{Caps, Dtype};
 
@@ -13,6 +13,8 @@ use crate::error::Error;
 
 /// Matrices that have something in common: how often they are used, and what follows from their errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Group {
     /// The embedding, which is the head too where they are tied.
     Embedding,
@@ -48,6 +50,7 @@ impl Group {
 
 /// What is asked for: `q8`, or `q4,adapter=bf16,embedding=q8`, or `q8,products=int8`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Precision {
     /// The dtype of every group that is not named; by default as in the files, f32 rounded to bf16.
     pub dtype: Option<Dtype>,
@@ -200,16 +203,8 @@ impl Dtypes {
     /// # Errors
     /// [`Error::Option`] says what it lacks.
     pub fn check(&self, caps: &Caps) -> Result<(), Error> {
-        let (can, allowed) = match self.products {
-            Arithmetic::F32 => return Ok(()),
-            Arithmetic::F16 => (caps.f16, "a dtype with other products: this device does not compute in f16"),
-            Arithmetic::Int8 => (caps.bytes, "a dtype with other products: DX12's compiler gets those of bytes wrong"),
-            Arithmetic::Cooperative => (
-                fitting_matrices(caps).is_some(),
-                "a dtype with other products: this device has no cooperative matrices that there are kernels for, or was opened without them",
-            ),
-        };
-        if can { Ok(()) } else { Err(Error::Option { name: "dtype", value: self.to_string(), allowed }) }
+        let error = |allowed| Error::Option { name: "dtype", value: self.to_string(), allowed };
+        ManyRows::lacks(caps, self.products).map_or(Ok(()), |allowed| Err(error(allowed)))
     }
 
     /// How a matrix of a group is held on a device.

@@ -18,6 +18,8 @@ pub(crate) struct Rules {
     first: Option<u32>,
     /// The tokens of which the one at a place is one.
     last: Option<(u32, Vec<u32>)>,
+    /// Whether a grammar says which tokens may come: see [`crate::constraint::Matching`].
+    constrained: bool,
 }
 
 impl Rules {
@@ -41,6 +43,7 @@ impl Rules {
             // As in transformers: only where there is nothing but a begin token.
             first: options.forced_begin.filter(|_| behind == 1),
             last,
+            constrained: options.constraint.is_some(),
         };
         let named = rules.begin.iter().chain(&rules.ends).chain(rules.words.iter().flatten()).chain(&rules.first);
         let named = named.chain(rules.last.iter().flat_map(|(_, tokens)| tokens));
@@ -61,6 +64,7 @@ impl Rules {
             ("min_length", options.min_length.is_some()),
             ("bad_words", !options.bad_words.is_empty()),
             ("forced_begin", options.forced_begin.is_some()),
+            ("constraint", options.constraint.is_some()),
             ("forced_end", !options.forced_end.is_empty()),
         ];
         asked.into_iter().find(|(_, asked)| *asked).map(|(name, _)| name)
@@ -72,7 +76,7 @@ impl Rules {
 
     /// Whether the tokens before one must be known.
     pub(crate) fn look_back(&self) -> bool {
-        !self.words.is_empty()
+        !self.words.is_empty() || self.constrained
     }
 
     /// What the logits of the token at a place become, behind the tokens of a text.

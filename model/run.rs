@@ -7,11 +7,13 @@
 //! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::ahead::{Lead, emitted};
+use crate::constraint::Matching;
 use crate::diffusion::{self, Reach};
 use crate::error::Error;
 use crate::exit::Depth;
@@ -20,6 +22,7 @@ use crate::options::{GenerateOptions, State, StepsOf};
 use crate::policy::{Chosen, Policy};
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
+use crate::schedule::policy::{self, Asked};
 use crate::session::{Held, Session, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
@@ -34,6 +37,8 @@ pub(crate) struct Run {
     /// Tokens that were begun behind the prompt.
     begun: u32,
     prompt: Vec<u32>,
+    /// Where the text is in the grammar that it follows, if there is one.
+    matching: Option<Matching>,
     /// Prompt and text, if rules look back at them.
     said: Vec<u32>,
     /// Tokens of the prompt in a pass.
@@ -78,6 +83,7 @@ impl Run {
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
         options.check_start(session.model().spec())?;
+        policy::check(Asked { options, session: session.options(), batch: false })?;
         session.model().device().check()?;
         let start = Instant::now();
         let held = session.held();
@@ -85,8 +91,13 @@ impl Run {
         let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
         let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
         let steps = options.steps.unwrap_or(model.spec().steps.default);
-        let prompt = match prompt {
-            Prompt::Tokens(tokens) => tokens.to_vec(),
+        let speech = Speech::new(model, options)?;
+        // A token that ended a generation was seen by nobody.
+        let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !speech.end_tokens().contains(token);
+        let mut tokens: Vec<u32> = held.next.filter(seen).into_iter().collect();
+        match prompt {
+            Prompt::Continue => {}
+            Prompt::Tokens(new) => tokens.extend(new),
             Prompt::Text("") => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = match held.position {
@@ -94,27 +105,28 @@ impl Run {
                     0 => Specials::None,
                     _ => Specials::Continue,
                 };
-                encode_prompt(model, text, (specials, session.context()), options)?
+                tokens.extend(encode_prompt(model, text, (specials, session.context()), options)?);
             }
-        };
-        let speech = Speech::new(model, options)?;
+        }
+        let prompt = tokens;
         let behind = held.position + prompt.len() as u32;
         let limit = most_tokens(options, behind)?;
         let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
-        let lead = Lead::of(options, (steps, session.model().spec()), session.options())?;
+        // Where nothing is generated, nothing is computed ahead either.
+        let silent = limit == Some(0);
+        let lead = Lead::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
         let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
-        if let (Some(_), Some(one)) = (lead, Rules::named(options)) {
-            let why = "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead";
-            return Err(Error::Together { one, other: "computing ahead (speculate, pipeline, diffusion)", why });
-        }
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        let mut matching = matching.transpose()?;
+        matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         let next = held.next;
         // Positions of a wave go on from states of their own.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
         let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
-        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given };
+        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given, silent };
         let brings = policy.begins_with_the_prompt();
         let (origin, count) = (held.position, prompt.len() as u32);
         let room = room(session, origin, &prompt, &policy)?;
@@ -123,6 +135,7 @@ impl Run {
         session.make_ready(&prompt, &policy, wanted > 1)?;
         let prompt_tokens = prompt.len();
         Ok(Self {
+            matching,
             said: if policy.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
             policy,
             steps_of: options.steps_of.clone(),
@@ -130,7 +143,7 @@ impl Run {
             prompt,
             rows_of_prompt: session.most_rows(),
             fed: if brings { 0 } else { prompt_tokens },
-            left: wanted.min(room) - u32::from(brings),
+            left: wanted.min(room).saturating_sub(u32::from(brings)),
             in_round: 0,
             without: 0,
             wave: Reach {
@@ -152,6 +165,11 @@ impl Run {
             statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
             finished: None,
         })
+    }
+
+    /// Lets a pass of the prompt have no more than so many rows.
+    pub(crate) fn limit_rows(&mut self, rows: u32) {
+        self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
     }
 
     pub(crate) fn statistics(&self) -> &Statistics {
@@ -193,11 +211,29 @@ impl Run {
         self.or_fail(outcome).transpose()
     }
 
+    /// One pass, waited for if it brings a token; for a session whose passes take turns with others.
+    pub(crate) fn pass(&mut self, session: &mut Session) -> Result<Progress, Error> {
+        if let Some(reason) = self.finished {
+            return Ok(Progress::Done(reason));
+        }
+        let outcome = self.timed(session, |run, session| {
+            if run.arrived.is_empty() && run.begin(session)? {
+                run.submit()?;
+            }
+            Ok(())
+        });
+        self.or_fail(outcome)?;
+        let said = self.said();
+        let said = self.or_fail(said)?;
+        Ok(self.silence().map_or(said, Progress::Done))
+    }
+
     /// Passes until one has brought a token.
     fn next_of_all(&mut self, session: &mut Session) -> Result<Option<Piece>, Error> {
         loop {
             self.submit_ahead(session)?;
             if self.arrived.is_empty() && self.pending.is_empty() {
+                self.silence();
                 return Ok(None);
             }
             if let Some(piece) = self.take()? {
@@ -266,7 +302,14 @@ impl Run {
                 progress = self.said()?;
             }
         }
-        Ok(progress)
+        Ok(self.silence().map_or(progress, Progress::Done))
+    }
+
+    /// Ends a generation of no tokens, once its prompt is computed.
+    fn silence(&mut self) -> Option<StopReason> {
+        let over = self.policy.silent && self.prompted;
+        self.finished = self.finished.or(over.then_some(StopReason::MaxTokens));
+        self.finished.filter(|_| over)
     }
 
     fn said(&mut self) -> Result<Progress, Error> {
@@ -302,6 +345,9 @@ impl Run {
             self.begun += 1;
             if !self.policy.choosing.rules.is_empty() {
                 self.policy.choosing.look(self.begun, &self.said);
+                if let Some(matching) = &mut self.matching {
+                    self.policy.choosing.constrain(matching)?;
+                }
                 session.set_choosing(&self.policy.choosing)?;
             }
             let steps = self.steps_of.as_ref().map_or(self.policy.depth.steps, |of| of.steps(self.begun));
@@ -324,6 +370,7 @@ impl Run {
     /// Submits the rest of the pass under way.
     fn submit(&mut self) -> Result<(), Error> {
         let Some(execution) = self.under_way.take() else { return Ok(()) };
+        self.prompted |= self.policy.silent && self.fed == self.prompt.len();
         if let Some(ticket) = execution.finish()? {
             self.prompted = true;
             self.pending.push_back(ticket);
@@ -363,7 +410,13 @@ impl Run {
         }
         self.statistics.steps += u64::from(steps);
 
-        let (mut text, ended) = self.speech.say(token);
+        let (mut text, mut ended) = self.speech.say(token);
+        if let (None, Some(matching)) = (ended, &mut self.matching)
+            && matching.take(token)?
+        {
+            ended = Some(StopReason::Complete);
+            text.push_str(&self.speech.flush());
+        }
         self.finished = ended;
         if ended.is_none() && self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
             let full = self.limited_by_context;

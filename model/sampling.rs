@@ -1,8 +1,11 @@
 //! How tokens are chosen: what a caller can ask for, and what becomes of it on the device.
 
+use std::collections::HashMap;
+
 use ruminate_shaders::sample::Sampler;
 use ruminate_shaders::sample::penalise::{DRY_LONGEST_ALLOWED, Penalties, breaker_words};
 
+use crate::constraint::{Mask, Matching};
 use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::rules::Rules;
@@ -23,6 +26,7 @@ const LEAST_TEMPERATURE: f32 = 1e-30;
 
 /// How tokens are chosen. In this order: [`GenerateOptions::logit_bias`], repetition penalty, DRY, temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Sampling {
     /// Divides the logits; 0, or a value below 1e-30, takes the most likely token.
     pub temperature: f32,
@@ -43,6 +47,7 @@ pub struct Sampling {
 /// DRY, "don't repeat yourself": if the last n tokens stood in the text before, for the longest such n, the token that followed them there loses
 /// `multiplier · base^(n - allowed_length)` of its logit, where n is at least `allowed_length`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Dry {
     /// Penalty of a match of the allowed length, 0 to a million; 0 turns DRY off.
     pub multiplier: f32,
@@ -131,6 +136,8 @@ pub(crate) struct Choosing {
     pub(crate) rules: Rules,
     /// What the rules say of the token that is chosen next.
     now: Vec<(u32, f32)>,
+    /// The tokens that a grammar allows next.
+    mask: Option<Mask>,
 }
 
 impl Choosing {
@@ -164,7 +171,7 @@ impl Choosing {
             sampling.dry = Dry { multiplier: 1e6, base: 1.0, allowed_length: length - 1, range: 0 };
         }
         let bias = logit_bias.clone();
-        Ok(Self { sampling, bias, breakers, logprobs, rules: Rules::default(), now: Vec::new() })
+        Ok(Self { sampling, bias, breakers, logprobs, rules: Rules::default(), now: Vec::new(), mask: None })
     }
 
     /// Follows rules from the first token on, which comes behind those of a text.
@@ -178,11 +185,26 @@ impl Choosing {
         self.now = self.rules.at(place, said);
     }
 
+    /// Has the next token be one that a grammar allows. To be called after [`Self::look`].
+    ///
+    /// # Errors
+    /// [`Error::Unconstrainable`] if there is none that is not banned.
+    pub(crate) fn constrain(&mut self, matching: &mut Matching) -> Result<(), Error> {
+        let mask = matching.mask()?;
+        // The last value of a token counts.
+        let edits: HashMap<u32, f32> = self.bias.iter().chain(&self.now).copied().collect();
+        if mask.tokens().all(|token| edits.get(&token).is_some_and(|&value| value <= -FAR)) {
+            return Err(matching.all_banned());
+        }
+        self.mask = Some(mask);
+        Ok(())
+    }
+
     /// Plain numbers, without lists.
     pub(crate) fn plain(sampling: Sampling) -> Result<Self, Error> {
         sampling.validate()?;
         let (bias, breakers, now) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { sampling, bias, breakers, logprobs: None, rules: Rules::default(), now })
+        Ok(Self { sampling, bias, breakers, logprobs: None, rules: Rules::default(), now, mask: None })
     }
 
     /// Whether the most likely token is taken, so that nothing is drawn.
@@ -225,6 +247,10 @@ impl Choosing {
         let mut all = vec![0.0; vocab as usize];
         for &(token, value) in self.bias.iter().chain(&self.now) {
             all[token as usize] = value.clamp(-FAR, FAR);
+        }
+        if let Some(mask) = &self.mask {
+            let values = all.iter_mut().zip(0..);
+            values.filter(|(_, token)| !mask.allows(*token)).for_each(|(value, _)| *value = -FAR);
         }
         all
     }

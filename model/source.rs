@@ -1,15 +1,21 @@
-//! Where the files of a checkpoint come from: a folder, the program itself, or a recipe for random weights.
+//! Where the files of a checkpoint come from: a folder, the app, the program itself, or a recipe for random weights.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+#[cfg(feature = "files")]
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+#[cfg(feature = "files")]
+use std::io::Read;
+#[cfg(feature = "files")]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use crate::assets::{Asset, Assets, copy_from};
 use crate::error::{ContentProblem, Error, Result};
+#[cfg(feature = "files")]
 use crate::format;
 use crate::json;
 use crate::synthetic::Synthetic;
@@ -23,9 +29,13 @@ const LFS_POINTERS: [&[u8]; 2] =
 
 /// Files of a checkpoint in the Hugging Face layout.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Source {
     /// A folder.
+    #[cfg(feature = "files")]
     Dir(PathBuf),
+    /// Files that the app holds: in memory, or behind readers of byte ranges.
+    Assets(Arc<Assets>),
     /// Files that are part of the program: name and content.
     Embedded(&'static [(&'static str, &'static [u8])]),
     /// A shape with random weights, made on the device when the model is opened.
@@ -63,14 +73,24 @@ impl Headers {
     }
 }
 
+impl From<Assets> for Source {
+    fn from(assets: Assets) -> Self {
+        Self::Assets(Arc::new(assets))
+    }
+}
+
 /// The content of a file that is open, or part of the program.
 ///
 /// Files are read, not mapped: a file that another process cuts short is then an error and not a signal, and what is read takes no memory but the
 /// reader's.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Bytes {
     /// A file and its size when it was opened.
+    #[cfg(feature = "files")]
     File(File, u64),
+    /// A file that the app holds, and its size when it was opened.
+    Asset(Asset, u64),
     /// Part of the program.
     Static(&'static [u8]),
     /// The beginning of a file that is elsewhere.
@@ -81,7 +101,9 @@ impl Bytes {
     /// Bytes in all.
     pub(crate) fn len(&self) -> u64 {
         match self {
+            #[cfg(feature = "files")]
             Self::File(_, bytes) => *bytes,
+            Self::Asset(_, bytes) => *bytes,
             Self::Static(bytes) => bytes.len() as u64,
             Self::Start(start) => start.len,
         }
@@ -90,9 +112,10 @@ impl Bytes {
     /// Reads from a byte offset until `out` is full.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's or the reader's.
     pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         match self {
+            #[cfg(feature = "files")]
             Self::File(file, _) => read_exact_at(file, out, offset as u64).map_err(|error| match error.kind() {
                 // The header was found to fit the file.
                 ErrorKind::UnexpectedEof => {
@@ -100,26 +123,20 @@ impl Bytes {
                 }
                 _ => error,
             }),
-            Self::Static(bytes) => copy_from(bytes, offset, out),
-            Self::Start(start) => copy_from(&start.bytes, offset, out)
+            Self::Asset(asset, _) => asset.read_at(offset as u64, out),
+            Self::Static(bytes) => copy_from(bytes, offset as u64, out),
+            Self::Start(start) => copy_from(&start.bytes, offset as u64, out)
                 .map_err(|error| std::io::Error::new(error.kind(), "only the header of this file was fetched")),
         }
     }
 }
 
-/// Fills `out` from an offset of some bytes.
-fn copy_from(bytes: &[u8], offset: usize, out: &mut [u8]) -> std::io::Result<()> {
-    let end = offset.checked_add(out.len()).filter(|&end| end <= bytes.len());
-    out.copy_from_slice(&bytes[offset..end.ok_or(ErrorKind::UnexpectedEof)?]);
-    Ok(())
-}
-
-#[cfg(unix)]
+#[cfg(all(unix, feature = "files"))]
 fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
 }
 
-#[cfg(windows)]
+#[cfg(all(windows, feature = "files"))]
 fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     while !out.is_empty() {
         let count = std::os::windows::fs::FileExt::seek_read(file, out, offset)?;
@@ -136,6 +153,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::NoModel`] if there is no `config.json`; [`Error::NotOfModel`] for any other file.
+    #[cfg(feature = "files")]
     pub fn dir(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let is_dir = path.is_dir();
@@ -177,6 +195,9 @@ impl Source {
     /// # Errors
     /// As [`Self::names`].
     pub(crate) fn other_format(&self) -> Result<Option<String>> {
+        #[cfg(not(feature = "files"))]
+        let found: Option<(&str, String)> = None;
+        #[cfg(feature = "files")]
         let found = self.names()?.into_iter().find_map(|name| Some((format::by_name(&name)?, name)));
         Ok(found.map(|(format, name)| format!("there is {name}, {format}, but only safetensors are read")))
     }
@@ -185,34 +206,46 @@ impl Source {
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {
+            #[cfg(feature = "files")]
             Self::Dir(folder) => match std::fs::symlink_metadata(folder.join(name)) {
                 Ok(_) => true,
                 Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
             },
+            Self::Assets(assets) => assets.get(name).is_some(),
             Self::Embedded(files) => files.iter().any(|(file, _)| *file == name),
             Self::Synthetic(made) => made.file(name).is_some(),
             Self::Headers(headers) => headers.texts.contains_key(name) || headers.weights.contains_key(name),
         }
     }
 
-    /// Names of what the folder holds, in order. Names that are not UTF-8 are left out.
+    /// Names of what the folder or pack holds, in order. Names that are not UTF-8 are left out.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let Self::Dir(folder) = self else { return Ok(Vec::new()) };
-        let failed = |source| Error::File { file: folder.display().to_string(), source };
-        let entries = std::fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut names: Vec<String> = entries.into_iter().filter_map(|it| it.file_name().into_string().ok()).collect();
-        names.sort_unstable();
-        Ok(names)
+        match self {
+            #[cfg(feature = "files")]
+            Self::Dir(folder) => {
+                let failed = |source| Error::File { file: folder.display().to_string(), source };
+                let entries = std::fs::read_dir(folder).map_err(failed)?;
+                let entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+                let mut names: Vec<String> =
+                    entries.into_iter().filter_map(|it| it.file_name().into_string().ok()).collect();
+                names.sort_unstable();
+                Ok(names)
+            }
+            Self::Assets(assets) => Ok(assets.names().map(str::to_owned).collect()),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The path of a file, for messages.
     #[must_use]
     pub fn describe(&self, name: &str) -> String {
         match self {
+            #[cfg(feature = "files")]
             Self::Dir(folder) => folder.join(name).display().to_string(),
+            Self::Assets(assets) => format!("{name} of {}", assets.origin()),
             Self::Embedded(_) => format!("{name} of the embedded model"),
             Self::Synthetic(_) => format!("{name} of the synthetic model"),
             Self::Headers(headers) => format!("{name} of {}", headers.origin),
@@ -225,21 +258,23 @@ impl Source {
     /// [`Error::File`]; [`Error::Content`] for anything but a regular file, for a pointer of Git LFS, and beyond 128 MiB.
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         match self {
+            #[cfg(feature = "files")]
             Self::Dir(_) => {
                 let (file, bytes) = self.regular(name)?;
-                let too_large = |bytes| self.content(name, ContentProblem::TooLarge { bytes, most: MOST_TEXT });
-                if bytes > MOST_TEXT {
-                    return Err(too_large(bytes));
-                }
-                let mut content = Vec::new();
-                let reserved =
-                    content.try_reserve_exact(usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(1));
-                reserved.map_err(|_| self.content(name, ContentProblem::Memory { bytes }))?;
+                let mut content = self.room(name, bytes)?;
                 // A file may grow meanwhile, and some file systems do not know sizes.
                 file.take(MOST_TEXT + 1).read_to_end(&mut content).map_err(|error| self.error(name, error))?;
                 if content.len() as u64 > MOST_TEXT {
-                    return Err(too_large(content.len() as u64));
+                    return Err(self.too_large(name, content.len() as u64));
                 }
+                self.check_pointer(name, &content)?;
+                Ok(Cow::Owned(content))
+            }
+            Self::Assets(_) => {
+                let (asset, bytes) = self.asset(name)?;
+                let mut content = self.room(name, bytes)?;
+                content.resize(bytes as usize, 0);
+                asset.read_at(0, &mut content).map_err(|error| self.error(name, error))?;
                 self.check_pointer(name, &content)?;
                 Ok(Cow::Owned(content))
             }
@@ -278,18 +313,43 @@ impl Source {
             self.check_pointer(name, &start.bytes)?;
             return Ok(Bytes::Start(start.clone()));
         }
-        if !matches!(self, Self::Dir(_)) {
-            return self.embedded(name).map(Bytes::Static);
-        }
-        let (file, bytes) = self.regular(name)?;
+        let opened = match self {
+            #[cfg(feature = "files")]
+            Self::Dir(_) => self.regular(name).map(|(file, bytes)| Bytes::File(file, bytes))?,
+            Self::Assets(_) => self.asset(name).map(|(asset, bytes)| Bytes::Asset(asset.clone(), bytes))?,
+            _ => return self.embedded(name).map(Bytes::Static),
+        };
         let mut start = [0; 64];
-        let start = &mut start[..bytes.min(64) as usize];
-        read_exact_at(&file, start, 0).map_err(|error| self.error(name, error))?;
+        let start = &mut start[..opened.len().min(64) as usize];
+        opened.read_at(0, start).map_err(|error| self.error(name, error))?;
         self.check_pointer(name, start)?;
-        Ok(Bytes::File(file, bytes))
+        Ok(opened)
+    }
+
+    /// Memory for a whole text file, if it may have so many bytes.
+    fn room(&self, name: &str, bytes: u64) -> Result<Vec<u8>> {
+        if bytes > MOST_TEXT {
+            return Err(self.too_large(name, bytes));
+        }
+        let mut content = Vec::new();
+        let reserved = content.try_reserve_exact(bytes as usize + 1);
+        reserved.map_err(|_| self.content(name, ContentProblem::Memory { bytes }))?;
+        Ok(content)
+    }
+
+    fn too_large(&self, name: &str, bytes: u64) -> Error {
+        self.content(name, ContentProblem::TooLarge { bytes, most: MOST_TEXT })
+    }
+
+    /// A file of a pack, and its size.
+    fn asset(&self, name: &str) -> Result<(&Asset, u64)> {
+        let Self::Assets(assets) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };
+        let asset = assets.get(name).ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))?;
+        Ok((asset, asset.size()))
     }
 
     /// Opens a regular file of a folder; gives its size, too. What is none is not opened: that could wait for a writer for ever.
+    #[cfg(feature = "files")]
     fn regular(&self, name: &str) -> Result<(File, u64)> {
         let Self::Dir(folder) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };
         let path = folder.join(name);

@@ -43,6 +43,9 @@ impl Speech {
             true => HashMap::new(),
             false => (0..model.spec().padded_vocab).filter_map(spelled).collect(),
         };
+        if cfg!(not(feature = "tokenizer")) && !options.stop.is_empty() {
+            return Err(Error::Feature { what: "a stop string", feature: "tokenizer" });
+        }
         let stop = StopStrings::new(options.stop.clone())?;
         Ok(Self { decoder: tokenizer.stream(true), stop, end_tokens, special })
     }

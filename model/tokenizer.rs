@@ -8,18 +8,24 @@ mod normalize;
 mod pattern;
 mod pipeline;
 mod shield;
+mod specials;
 mod stream;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(feature = "structured")]
+use std::sync::OnceLock;
 
 use self::layout::Layout;
 pub(crate) use self::named::Named;
 use self::pipeline::Pipeline;
 pub(crate) use self::shield::Shield;
+pub use self::specials::Specials;
 pub use self::stream::StreamDecoder;
 use crate::arch::{Spec, SpecialIds};
+#[cfg(feature = "structured")]
+use crate::constraint::Vocabulary;
 use crate::error::{Error, Result};
 use crate::generation_config::GenerationConfig;
 use crate::source::Source;
@@ -32,22 +38,6 @@ const BEYOND: usize = 8;
 /// Bytes of a text that is encoded in no time.
 const SMALL: usize = 1 << 20;
 
-/// Which special tokens are put round an encoded text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Specials {
-    /// None: for text that a chat template has rendered.
-    None,
-    /// None, and nothing else that the tokenizer puts before a text, such as SentencePiece's blank: for text that continues other text, and for parts of texts.
-    Continue,
-    /// What the tokenizer puts before a text, unless the text begins with it already: for a prompt to be continued. Its post-processor
-    /// says so, or `add_bos_token` in `tokenizer_config.json`; for many models it is the begin token, for many nothing.
-    Prompt,
-    /// The begin token, whether or not the tokenizer puts one, unless the text begins with it already.
-    Bos,
-    /// Whatever the tokenizer's post-processor adds.
-    PostProcessor,
-}
-
 /// A checkpoint's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -59,6 +49,9 @@ pub struct Tokenizer {
     bos: Option<u32>,
     pad: Option<u32>,
     eos: Vec<u32>,
+    /// Made when the first grammar is compiled.
+    #[cfg(feature = "structured")]
+    vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
 /// The bytes that a token stands for.
@@ -112,7 +105,17 @@ impl Tokenizer {
         }
         let pieces = Arc::new(pieces(&pipeline, &vocabulary, vocab));
         let prefix = guarded(|| prefix(&pipeline, bos, named.flag("add_bos_token"))).map_err(problem)?;
-        Ok(Self { pipeline, file, pieces, prefix, bos, pad, eos })
+        Ok(Self {
+            pipeline,
+            file,
+            pieces,
+            prefix,
+            bos,
+            pad,
+            eos,
+            #[cfg(feature = "structured")]
+            vocabulary: OnceLock::new(),
+        })
     }
 
     /// Encodes text. Special tokens that it spells become those tokens; [`Self::encode_plain`] takes them for text.
@@ -281,6 +284,22 @@ impl Tokenizer {
         let mut all: Vec<String> = self.pipeline.special().map(str::to_owned).collect();
         all.sort_by_key(|text| std::cmp::Reverse(text.len()));
         all
+    }
+
+    /// The tokens as grammars are matched along them.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the vocabulary is too large for that.
+    #[cfg(feature = "structured")]
+    pub(crate) fn vocabulary(&self) -> Result<Arc<Vocabulary>> {
+        if let Some(vocabulary) = self.vocabulary.get() {
+            return Ok(Arc::clone(vocabulary));
+        }
+        let tokens = self.pieces.iter().map(|token| (&token.bytes[..], token.special));
+        let made = guarded(|| Vocabulary::new(tokens));
+        let made = made.map_err(|problem| Error::Tokenizer { file: self.file.clone(), problem })?;
+        // Another thread may have made it meanwhile.
+        Ok(Arc::clone(self.vocabulary.get_or_init(|| made)))
     }
 
     /// The padding token.

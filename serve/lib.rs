@@ -43,6 +43,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod options;
+mod page;
 mod sampling;
 mod server;
 mod stream;

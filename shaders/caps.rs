@@ -35,6 +35,8 @@ impl Cooperative {
 /// Device tier: the facts that launch functions choose variants and sizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
+    /// Whether a processor runs the shaders: there workgroup memory and barriers are slow.
+    pub software: bool,
     /// Smallest and largest subgroup that the device may use, if it has subgroup operations.
     pub subgroups: Option<(u32, u32)>,
     /// Size of every subgroup, where weights are better read from textures by subgroups of a known size.
@@ -60,6 +62,7 @@ pub struct Caps {
 impl Caps {
     /// The limits that WebGPU guarantees everywhere, without subgroups: what also serves the CPU twins.
     pub const WEBGPU: Self = Self {
+        software: false,
         subgroups: None,
         lanes: None,
         f16: false,

@@ -98,6 +98,8 @@ pub struct Part {
     pub bytes: bool,
     /// The matrices that the part has subgroups multiply, if it does that.
     pub cooperative: Option<Cooperative>,
+    /// Whether kernels of this part stay within their memory without the checks that naga adds: see [`Part::trusted`].
+    pub trusted: bool,
 }
 
 impl Part {
@@ -115,6 +117,7 @@ impl Part {
             f16: false,
             bytes: false,
             cooperative: None,
+            trusted: false,
         }
     }
 
@@ -170,6 +173,14 @@ impl Part {
     #[must_use]
     pub const fn with_bytes(mut self) -> Self {
         self.bytes = true;
+        self
+    }
+
+    /// The same part, marked as one of kernels that are compiled without checks: every index is in bounds, every loop ends and no divisor is zero by the launch
+    /// arithmetic, given tables of valid rows, sequences and pages. In loops of tiles, checks are a quarter of the instructions.
+    #[must_use]
+    pub const fn trusted(mut self) -> Self {
+        self.trusted = true;
         self
     }
 
@@ -295,6 +306,12 @@ impl Kernel {
     #[must_use]
     pub fn needs_bytes(&self, choice: Choice) -> bool {
         self.parts.iter().chain(self.chosen(choice)).any(|part| part.bytes)
+    }
+
+    /// Whether a variant is compiled without the checks that naga adds: see [`Part::trusted`].
+    #[must_use]
+    pub fn is_trusted(&self, choice: Choice) -> bool {
+        self.parts.iter().chain(self.chosen(choice)).any(|part| part.trusted)
     }
 
     /// The matrices that a variant has subgroups multiply, if it does that.

@@ -1,6 +1,6 @@
 //! Ways of computing the same: what a device is tuned by. Each family says what its variants are.
 
-use crate::{Caps, Case, Check, Kernel, Launch, Workload, matmul, norm, reduce, sample};
+use crate::{Caps, Case, Check, Kernel, Launch, Workload, attention, matmul, norm, reduce, sample};
 
 /// Launches that compute the same from the same bindings, up to the order of sums.
 #[derive(Clone, Debug)]
@@ -87,6 +87,7 @@ pub fn trials(work: &Workload) -> Vec<Trial> {
     let mut all = matmul::trials(work);
     all.extend(norm::trials(work));
     all.extend(sample::trials(work));
+    all.extend(attention::trials(work));
     all
 }
 

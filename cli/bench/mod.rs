@@ -27,28 +27,37 @@ pub(crate) struct Bench {
     /// Kernels are timed at the shapes of the model
     #[command(flatten)]
     model: ModelOptions,
-    /// Measure only this: what the device can do, kernels at the shapes of the model, or whole tokens
-    #[arg(long, value_enum, value_name = "PART,…", value_delimiter = ',', help_heading = "Tests")]
+    /// Measure only these parts: ceilings, kernels, tokens
+    ///
+    /// ceilings: what the device can do at most, and what using it costs. kernels: each kernel at the shapes of the model. tokens: whole tokens.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "PART,…",
+        value_delimiter = ',',
+        help_heading = "Tests",
+        hide_possible_values = true
+    )]
     only: Vec<Part>,
     /// Only these kernels
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Tests")]
     kernel: Vec<String>,
-    /// Rows of the passes that kernels are timed in
+    /// Rows per pass in which kernels are timed
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,64,512", value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Tests")]
     rows: Vec<u32>,
-    /// Recurrence steps of whole tokens
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,4,8,16,32,64", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Tests")]
+    /// Steps of whole tokens
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,4,8,16,32,64", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 2)]
     steps: Vec<u32>,
-    /// Tokens of a prompt; 0 for none [default: 512, or what the model holds]
+    /// Tokens of the prompt; 0 for none [default: 512, or what the model holds]
     #[arg(long, value_name = "N", help_heading = "Tests")]
     prefill: Option<u32>,
     /// Tokens to decode; 0 for none [default: 128, or what the model holds]
     #[arg(long, value_name = "N", help_heading = "Tests")]
     decode: Option<u32>,
-    /// How often each is measured
+    /// Measurements of each figure
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Tests")]
     repetitions: u32,
-    /// Seconds for whole tokens, about: where they do not suffice, there are fewer tokens
+    /// Seconds for whole tokens, about; fewer tokens if they do not suffice
     #[arg(long, value_name = "SECONDS", default_value_t = 120, help_heading = "Tests")]
     budget: u32,
 
@@ -56,8 +65,8 @@ pub(crate) struct Bench {
     cache: CacheOptions,
     #[command(flatten)]
     device: DeviceOptions,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Md, help_heading = "Output")]
+    /// Format: md, csv or json
+    #[arg(short, long, value_enum, default_value_t = Format::Md, help_heading = "Output", hide_possible_values = true)]
     output: Format,
 }
 

@@ -6,23 +6,25 @@ use crate::exit::Usage;
 
 /// The list that `/help` prints.
 pub(super) const HELP: &str = "\
-/steps [N]         think N recurrence steps per token from now on; without N, say how many
-/system [TEXT]     tell the model TEXT before the conversation; without TEXT, nothing
+/steps [N]         think N steps per token from now on; without N, show the number
+/temp [X]          sample at temperature X from now on, 0 is greedy; without X, show it
+/system [TEXT]     set the system prompt; without TEXT, remove it
 /reset             forget the conversation, but not the system prompt
-/regenerate        answer the last message anew
+/regenerate        answer the last message again
 /save FILE         write the conversation to a new file, as JSON; /save! replaces a file
-/load FILE         go on from a conversation that was saved
+/load FILE         continue a saved conversation
 /help              this list
-/quit              leave; so does Ctrl-D
-A message may go on over several lines: end a line with \\, or put the message between lines of \"\"\".
+/quit, /bye        leave; so does Ctrl-D
+To write several lines, end a line with \\, or put the message between lines of \"\"\".
 A message that begins with / is sent if it is written with //. Ctrl-C stops an answer; at the prompt it leaves.";
 
 /// A line's meaning.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Command {
     Nothing,
     Say(String),
     Steps(Option<u32>),
+    Temperature(Option<f32>),
     System(Option<String>),
     Reset,
     Regenerate,
@@ -55,13 +57,20 @@ impl Command {
                 Some(Ok(steps)) if steps > 0 => Ok(Self::Steps(Some(steps))),
                 Some(_) => Err(Usage("/steps needs a whole number of at least 1".to_owned())),
             },
+            "temp" => match rest.map(str::parse) {
+                None => Ok(Self::Temperature(None)),
+                Some(Ok(temperature)) if (0.0..f32::INFINITY).contains(&temperature) => {
+                    Ok(Self::Temperature(Some(temperature)))
+                }
+                Some(_) => Err(Usage("/temp needs a number of at least 0".to_owned())),
+            },
             "system" => Ok(Self::System(rest.map(str::to_owned))),
             "reset" => nothing(Self::Reset),
             "regenerate" => nothing(Self::Regenerate),
             "save" | "save!" => Ok(Self::Save { path: path()?, replace: name.ends_with('!') }),
             "load" => Ok(Self::Load(path()?)),
             "help" => nothing(Self::Help),
-            "quit" | "exit" => nothing(Self::Quit),
+            "quit" | "exit" | "bye" => nothing(Self::Quit),
             _ => Err(Usage(format!(
                 "there is no /{name}; /help lists the commands, // sends a message that begins with /"
             ))),

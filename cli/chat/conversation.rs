@@ -1,14 +1,11 @@
 //! The conversation and the session that holds as much of it as it can.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::Result;
-use ruminate::{
-    ChatTemplate, Error, GenerateOptions, Message, Model, Progress, Prompt, Session, SessionOptions, StopReason,
-};
+use ruminate::{ChatTemplate, Error, GenerateOptions, Model, Progress, Prompt, Session, SessionOptions};
 
-use super::file;
+use super::partner::{Answer, Partner, Transcript};
 use crate::exit::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
@@ -33,16 +30,6 @@ pub(super) struct Settings {
     pub(super) stop_every_answer: bool,
 }
 
-/// How an answer ended.
-pub(super) struct Answer {
-    /// Why; none if it was interrupted.
-    pub(super) stop: Option<StopReason>,
-    /// Whether it had begun.
-    pub(super) said: bool,
-    /// Positions of the session.
-    pub(super) context: u32,
-}
-
 /// A conversation.
 pub(super) struct Conversation {
     model: Model,
@@ -50,8 +37,7 @@ pub(super) struct Conversation {
     session: Session,
     /// Tokens that the session has computed.
     held: Vec<u32>,
-    /// Without the system prompt.
-    messages: Vec<Message>,
+    transcript: Transcript,
     interrupted: bool,
 }
 
@@ -64,92 +50,15 @@ impl Conversation {
         end.extend(template.end_of_answer(model.tokenizer())?);
         settings.generate.end_tokens = Some(end);
         let session = open_session(model, settings.session.clone(), settings.quiet)?;
-        let (held, messages) = (Vec::new(), Vec::new());
-        Ok(Self { model: model.clone(), settings, session, held, messages, interrupted: false })
-    }
-
-    /// Says something and prints the answer. If nothing can be answered, nothing was said.
-    pub(super) fn say(&mut self, text: &str, interrupt: &Interrupt) -> Result<Answer> {
-        let before = self.messages.len();
-        self.messages.push(message("user", text));
-        let answer = self.answer(interrupt);
-        if !answer.as_ref().is_ok_and(|answer| answer.said) {
-            self.messages.truncate(before);
-        }
-        answer
-    }
-
-    /// Answers the last message anew, with the next seed: with the same one the answer would be the same.
-    pub(super) fn regenerate(&mut self, interrupt: &Interrupt) -> Result<Answer> {
-        let last = self.messages.pop_if(|last| last.role == "assistant");
-        let Some(last) = last else { return Err(Usage("there is no answer yet to regenerate".to_owned()).into()) };
-        let seed = self.settings.session.seed.wrapping_add(1);
-        let answer = self.model.session(SessionOptions { seed, ..self.settings.session.clone() }).map_err(Into::into);
-        let answer = answer.and_then(|session| {
-            (self.session, self.settings.session.seed) = (session, seed);
-            self.held.clear();
-            self.answer(interrupt)
-        });
-        if !answer.as_ref().is_ok_and(|answer| answer.said) {
-            self.messages.push(last);
-        }
-        answer
-    }
-
-    /// Steps per token.
-    pub(super) fn steps(&self) -> u32 {
-        self.settings.generate.steps.unwrap_or(self.model.spec().steps.default)
-    }
-
-    /// Thinks so many steps per token from now on, about what was said before too.
-    pub(super) fn set_steps(&mut self, steps: u32) -> Result<()> {
-        if steps > ruminate::MAX_STEPS {
-            return Err(Usage(format!("/steps needs a number of at most {}", ruminate::MAX_STEPS)).into());
-        }
-        crate::options::remark_depth(self.model.spec(), [steps]);
-        if steps != self.steps() {
-            // What the session holds was computed at another depth.
-            self.held.clear();
-        }
-        self.settings.generate.steps = Some(steps);
-        Ok(())
-    }
-
-    /// Sets the system prompt.
-    pub(super) fn set_system(&mut self, text: Option<&str>) {
-        self.settings.system = text.map(str::to_owned);
-    }
-
-    /// Forgets what was said.
-    pub(super) fn reset(&mut self) {
-        self.messages.clear();
-    }
-
-    /// Writes the messages to a file.
-    pub(super) fn save(&self, path: &Path, replace: bool) -> Result<()> {
-        Ok(file::save(path, &self.whole(), replace)?)
-    }
-
-    /// Takes over the messages of a file; gives their number.
-    pub(super) fn load(&mut self, path: &Path) -> Result<usize> {
-        let mut messages = file::load(path)?;
-        let count = messages.len();
-        let system = messages.first().is_some_and(|first| first.role == "system").then(|| messages.remove(0).content);
-        (self.settings.system, self.messages) = (system, messages);
-        Ok(count)
-    }
-
-    /// System prompt and messages.
-    fn whole(&self) -> Vec<Message> {
-        let system = self.settings.system.iter().map(|text| message("system", text));
-        system.chain(self.messages.iter().cloned()).collect()
+        let transcript = Transcript { system: settings.system.take(), messages: Vec::new() };
+        Ok(Self { model: model.clone(), settings, session, held: Vec::new(), transcript, interrupted: false })
     }
 
     /// The conversation as tokens, up to where the answer begins.
     fn tokens(&self, template: &ChatTemplate) -> Result<Vec<u32>, Error> {
         template.encode_with(
             self.model.tokenizer(),
-            &self.whole(),
+            &self.transcript.whole(),
             true,
             self.settings.parse_special,
             &self.settings.variables,
@@ -171,7 +80,7 @@ impl Conversation {
         self.held.truncate(kept);
 
         let seed = self.settings.session.seed;
-        let steps = self.steps();
+        let steps = self.depth();
         let counters = self.model.device().counters();
         let armed = self.settings.stop_every_answer || !self.interrupted;
         let watch = armed.then(|| interrupt.generating());
@@ -187,8 +96,8 @@ impl Conversation {
             }
             let piece = match coming.next(&mut generation)? {
                 Progress::Token(piece) => piece,
-                Progress::Working => continue,
                 Progress::Done(_) => break Ok(()),
+                _ => continue,
             };
             self.held.push(piece.token);
             text.push_str(&piece.text);
@@ -206,17 +115,77 @@ impl Conversation {
         self.interrupted |= stop.is_none();
         let said = stop.is_some() || !text.is_empty();
         if said {
-            self.messages.push(message("assistant", &text));
+            self.transcript.push("assistant", &text);
         }
         if self.settings.stats {
             let counters = self.model.device().counters() - counters;
             let shares_passes = self.settings.generate.computes_ahead();
             Report { model: &self.model, statistics: &statistics, steps, seed, counters, shares_passes }.print(true);
         }
-        Ok(Answer { stop, said, context })
+        Ok(Answer { stop, said, context: Some(context) })
     }
 }
 
-fn message(role: &str, content: &str) -> Message {
-    Message { role: role.to_owned(), content: content.to_owned() }
+impl Conversation {
+    /// Steps per token.
+    fn depth(&self) -> u32 {
+        self.settings.generate.steps.unwrap_or(self.model.spec().steps.default)
+    }
+}
+
+impl Partner for Conversation {
+    fn say(&mut self, text: &str, interrupt: &Interrupt) -> Result<Answer> {
+        let before = self.transcript.messages.len();
+        self.transcript.push("user", text);
+        let answer = self.answer(interrupt);
+        if !answer.as_ref().is_ok_and(|answer| answer.said) {
+            self.transcript.messages.truncate(before);
+        }
+        answer
+    }
+
+    fn regenerate(&mut self, interrupt: &Interrupt) -> Result<Answer> {
+        let last = self.transcript.messages.pop_if(|last| last.role == "assistant");
+        let Some(last) = last else { return Err(Usage("there is no answer yet to regenerate".to_owned()).into()) };
+        let seed = self.settings.session.seed.wrapping_add(1);
+        let answer = self.model.session(SessionOptions { seed, ..self.settings.session.clone() }).map_err(Into::into);
+        let answer = answer.and_then(|session| {
+            (self.session, self.settings.session.seed) = (session, seed);
+            self.held.clear();
+            self.answer(interrupt)
+        });
+        if !answer.as_ref().is_ok_and(|answer| answer.said) {
+            self.transcript.messages.push(last);
+        }
+        answer
+    }
+
+    fn steps(&self) -> Option<u32> {
+        Some(self.depth())
+    }
+
+    fn set_steps(&mut self, steps: u32) -> Result<()> {
+        if steps > ruminate::MAX_STEPS {
+            return Err(Usage(format!("/steps needs a number of at most {}", ruminate::MAX_STEPS)).into());
+        }
+        crate::options::remark_depth(self.model.spec(), [steps]);
+        if steps != self.depth() {
+            // What the session holds was computed at another depth.
+            self.held.clear();
+        }
+        self.settings.generate.steps = Some(steps);
+        Ok(())
+    }
+
+    fn temperature(&self) -> Option<f32> {
+        Some(self.settings.generate.sampling.temperature)
+    }
+
+    fn set_temperature(&mut self, temperature: f32) {
+        self.settings.generate.sampling.temperature = temperature;
+    }
+
+    fn transcript(&mut self) -> &mut Transcript {
+        &mut self.transcript
+    }
 }

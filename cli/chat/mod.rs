@@ -1,23 +1,37 @@
 //! `ruminate chat`: a conversation, by the checkpoint's own chat template.
 //!
+//! The model answers here, or on a server (`--server`).
+//!
 //! On a terminal with line editing; otherwise every line of stdin is a message or a command, so that a chat can be scripted.
 
 mod command;
 mod conversation;
+#[cfg(feature = "client")]
+mod fields;
 mod file;
 mod input;
+mod partner;
+#[cfg(feature = "client")]
+mod remote;
+#[cfg(feature = "client")]
+mod server;
 
 use std::io::IsTerminal;
 
 use anstyle::Style;
 use anyhow::Result;
 use clap::Args;
+#[cfg(feature = "structured")]
+use ruminate::GenerateOptions;
 use ruminate::{Error, Spec, StopReason};
 use serde_json::{Map, Value};
 
 use self::command::{Command, HELP};
-use self::conversation::{Answer, Conversation, Settings};
+use self::conversation::{Conversation, Settings};
+#[cfg(feature = "client")]
+use self::fields::ServerOptions;
 use self::input::{Input, Line};
+use self::partner::{Answer, Partner};
 use crate::device::DeviceOptions;
 use crate::exit::{self, Done, Usage};
 use crate::interrupt::{self, Interrupt};
@@ -32,28 +46,38 @@ use crate::words::counted;
 pub(crate) struct Chat {
     #[command(flatten)]
     model: ModelOptions,
-    /// What the model is told before the conversation, with \n for a line break, \t for a tab, \\ for a backslash. Dates in chat templates are in UTC
+    #[cfg(feature = "client")]
+    #[command(flatten)]
+    server: ServerOptions,
+    /// System prompt: what the model is told before the conversation
+    ///
+    /// \n is a line break, \t a tab, and \\ a backslash. Dates in chat templates are in UTC.
     #[arg(long, value_name = "TEXT", help_heading = "Input")]
     system: Option<String>,
-    /// Let special tokens that a message spells, as <|end_turn|>, act as such: by default only those of the chat template do, so that no message can forge a turn
-    #[arg(long, help_heading = "Input")]
+    /// Let special tokens in messages act as such
+    ///
+    /// By default only those of the chat template do, so that no message can forge a turn.
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
     parse_special: bool,
-    /// Variables for the chat template, as a JSON object: '{"enable_thinking": false}'
+    /// Variables of the chat template, as JSON: '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON", value_parser = variables, help_heading = "Input")]
     chat_template_kwargs: Option<Map<String, Value>>,
-    /// Don't remember typed lines in a file
-    #[arg(long, help_heading = "Input")]
+    /// Do not keep typed lines in a file
+    #[arg(long, help_heading = "Input", hide_short_help = true)]
     no_history: bool,
 
     #[command(flatten)]
     generation: GenerationOptions,
+    #[cfg(feature = "structured")]
+    #[command(flatten)]
+    structured: crate::structured::StructuredOptions,
     #[command(flatten)]
     device: DeviceOptions,
 
-    /// Print figures after every answer
-    #[arg(long, help_heading = "Output")]
+    /// Print figures after each answer
+    #[arg(long, visible_alias = "verbose", help_heading = "Output")]
     stats: bool,
-    /// Print nothing but the answers and what went wrong
+    /// Print nothing but answers and errors
     #[arg(short, long, conflicts_with = "stats", help_heading = "Output")]
     quiet: bool,
 }
@@ -67,14 +91,26 @@ fn variables(text: &str) -> std::result::Result<Map<String, Value>, String> {
 /// Runs the verb.
 pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
+    #[cfg(feature = "structured")]
+    if let Some(flag) = options.structured.given().filter(|_| options.structured.reads_stdin()) {
+        return Err(Usage(format!("{flag} needs a file: the messages of the conversation come from stdin")).into());
+    }
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    #[cfg(feature = "client")]
+    if let Some(url) = &options.server.server {
+        return with_server(url, options, &interrupt, interactive);
+    }
     let source = options.model.argument.source()?;
     let device = options.device.open(options.model.products(), options.quiet)?;
     let session = options.generation.session(&Spec::open(&source)?)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
-    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let generate = options.generation.generate(&model, options.quiet)?;
+    #[cfg(feature = "structured")]
+    let generate =
+        GenerateOptions { constraint: options.structured.constraint(model.tokenizer(), options.quiet)?, ..generate };
     let settings = Settings {
         session,
-        generate: options.generation.generate(&model, options.quiet)?,
+        generate,
         system: options.system.as_deref().map(unescape),
         parse_special: options.parse_special,
         variables: options.chat_template_kwargs.clone().unwrap_or_default(),
@@ -84,12 +120,35 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
         stop_every_answer: interactive,
     };
     let mut conversation = Conversation::new(&model, settings)?;
-    let mut input = if interactive { Input::terminal(!options.no_history)? } else { Input::plain() };
     if interactive && !options.quiet {
         options.model.argument.note_demo([]);
         note(&format!("{} on {}; /help lists the commands", model.dtypes(), model.device().name()));
     }
-    let mut chat = Running { conversation: &mut conversation, interrupt: &interrupt, quiet: options.quiet };
+    talk(&mut conversation, options, &interrupt, interactive)
+}
+
+/// A conversation with a server.
+#[cfg(feature = "client")]
+fn with_server(url: &str, options: &Chat, interrupt: &Interrupt, interactive: bool) -> Result<Done> {
+    let key = options.server.key()?;
+    let address = server::Address::new(url, key.as_deref()).map_err(Usage)?;
+    let settings = remote::Settings {
+        fields: options.fields()?,
+        system: options.system.as_deref().map(unescape),
+        stats: options.stats,
+        stop_every_answer: interactive,
+    };
+    let mut remote = remote::Remote::connect(address, settings)?;
+    if interactive && !options.quiet {
+        note(&format!("{} on {url}; /help lists the commands", remote.name()));
+    }
+    talk(&mut remote, options, interrupt, interactive)
+}
+
+/// Takes lines until the last one.
+fn talk(partner: &mut dyn Partner, options: &Chat, interrupt: &Interrupt, interactive: bool) -> Result<Done> {
+    let mut input = if interactive { Input::terminal(!options.no_history)? } else { Input::plain() };
+    let mut chat = Running { partner, interrupt, quiet: options.quiet };
     let mut failed = None;
     loop {
         let command = match input.read()? {
@@ -132,7 +191,7 @@ enum Next {
 
 /// A chat under way.
 struct Running<'a> {
-    conversation: &'a mut Conversation,
+    partner: &'a mut dyn Partner,
     interrupt: &'a Interrupt,
     quiet: bool,
 }
@@ -143,29 +202,43 @@ impl Running<'_> {
         match command {
             Command::Nothing => {}
             Command::Say(text) => {
-                let answer = self.conversation.say(&text, self.interrupt)?;
+                let answer = self.partner.say(&text, self.interrupt)?;
                 self.comment(&answer);
             }
             Command::Regenerate => {
-                let answer = self.conversation.regenerate(self.interrupt)?;
+                let answer = self.partner.regenerate(self.interrupt)?;
                 self.comment(&answer);
             }
-            Command::Steps(Some(steps)) => self.conversation.set_steps(steps)?,
-            Command::Steps(None) => self.note(&format!("{} per token", counted(self.conversation.steps(), "step"))),
+            Command::Steps(steps) => {
+                steps.map_or(Ok(()), |steps| self.partner.set_steps(steps))?;
+                match self.partner.steps() {
+                    Some(steps) => self.note(&format!("{} per token", counted(steps, "step"))),
+                    None => self.note("as many steps per token as the server takes"),
+                }
+            }
+            Command::Temperature(temperature) => {
+                if let Some(temperature) = temperature {
+                    self.partner.set_temperature(temperature);
+                }
+                match self.partner.temperature() {
+                    Some(temperature) => self.note(&format!("temperature {temperature}")),
+                    None => self.note("the temperature that the server takes"),
+                }
+            }
             Command::System(text) => {
-                self.conversation.set_system(text.as_deref());
                 self.note(if text.is_some() { "system prompt set" } else { "no system prompt" });
+                self.partner.transcript().system = text;
             }
             Command::Reset => {
-                self.conversation.reset();
+                self.partner.transcript().messages.clear();
                 self.note("conversation forgotten");
             }
             Command::Save { path, replace } => {
-                self.conversation.save(&path, replace)?;
+                self.partner.transcript().save(&path, replace)?;
                 self.note(&format!("saved to {}", path.display()));
             }
             Command::Load(path) => {
-                let count = self.conversation.load(&path)?;
+                let count = self.partner.transcript().load(&path)?;
                 self.note(&format!("{} from {}", counted(count, "message"), path.display()));
             }
             Command::Help => remark!("{HELP}"),
@@ -182,7 +255,11 @@ impl Running<'_> {
             Some(StopReason::MaxTokens) => self.note("stopped by the limit on tokens (-n)"),
             // Not a mere remark: the next message will not fit.
             Some(StopReason::ContextFull) => {
-                note(&format!("the context of {} is full", answer.context));
+                note(
+                    &answer
+                        .context
+                        .map_or("the context is full".to_owned(), |it| format!("the context of {it} is full")),
+                );
                 note(FULL);
             }
             Some(_) => {}
@@ -216,5 +293,7 @@ fn can_go_on(error: &anyhow::Error) -> bool {
                 | Error::Tokenizer { .. }
         )
     );
+    #[cfg(feature = "client")]
+    let refused = refused || error.is::<server::ServerError>();
     refused || error.is::<Usage>() || error.is::<file::FileError>()
 }

@@ -13,7 +13,7 @@ use super::Theme;
 /// Flags that say where a chart goes. An existing file is overwritten.
 #[derive(Args)]
 pub(crate) struct ChartOutput {
-    /// Write a page for the browser, which needs nothing else
+    /// Write a self-contained page
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) html: Option<PathBuf>,
     /// Write a picture as SVG
@@ -22,8 +22,17 @@ pub(crate) struct ChartOutput {
     /// Write the picture as PNG
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) png: Option<PathBuf>,
-    /// Colours of the pictures; a page follows the browser
-    #[arg(long, value_enum, default_value = "light", value_name = "THEME", help_heading = "Output")]
+    /// Colors of the pictures: light or dark
+    ///
+    /// A page follows the browser.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "light",
+        value_name = "THEME",
+        help_heading = "Output",
+        hide_possible_values = true
+    )]
     pub(crate) theme: Theme,
 }
 

@@ -39,16 +39,20 @@ use store::Store;
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Pull {
-    /// Model to download, as owner/name, or owner/name@revision for a branch, a tag or a commit, or by a short name that --list shows
+    /// Model: a short name, or owner/name, or owner/name@revision
+    ///
+    /// A revision is a branch, a tag or a commit.
     #[arg(value_name = "OWNER/NAME[@REVISION]", required_unless_present = "list")]
     name: Option<ModelName>,
-    /// List the published models that run here, with their short names, and whether they are in the cache
+    /// List models with a short name, and whether they are in the cache
     #[arg(long, conflicts_with = "name")]
     list: bool,
-    /// Cache to download into [default: HF_HUB_CACHE, or hub in HF_HOME, or ~/.cache/huggingface/hub]
+    /// Cache to download into [default: the Hugging Face cache]
+    ///
+    /// By default HF_HUB_CACHE, or hub in HF_HOME, or ~/.cache/huggingface/hub.
     #[arg(long, value_name = "DIR", visible_alias = "cache-dir")]
     cache: Option<PathBuf>,
-    /// Print nothing but the model's folder
+    /// Print only the model's folder
     #[arg(short, long)]
     quiet: bool,
 }

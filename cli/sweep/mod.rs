@@ -30,24 +30,30 @@ use crate::{progress, prompt};
 pub(crate) struct SweepOptions {
     #[command(flatten)]
     model: ModelOptions,
-    /// Problems, one JSON object a line: {"task":"sums","prompt":"3+4","answer":" 7"}; - for stdin [default: the demo's own]
+    /// File of problems; - for stdin [default: the demo's own]
+    ///
+    /// One JSON object per line: {"task":"sums","prompt":"3+4","answer":" 7"}.
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     prompts: Option<PathBuf>,
-    /// Problems of these tasks only [default: all]
+    /// Only problems of these tasks [default: all]
     #[arg(long, value_name = "TASK,…", value_delimiter = ',', help_heading = "Input")]
     tasks: Vec<String>,
-    /// Problems of each task at most [default: all]
+    /// Problems per task at most [default: all]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Input")]
     problems: Option<u32>,
-    /// Rows of their own for the easy and the hard problems of a task, where a problem says which it is ("hard":true)
+    /// Separate rows for easy and hard problems
+    ///
+    /// A problem says which it is: "hard":true.
     #[arg(long, help_heading = "Input")]
     split: bool,
 
-    /// Recurrence steps, a row for each; with an exit rule, steps at most
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64], value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Depth")]
+    /// Steps per token, a row for each number; with --exit, the most
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64], value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 2)]
     steps: Vec<u32>,
-    /// Exit rules, a row for each: none, or a criterion of `ruminate run --exit`, perhaps with a threshold: kl=5e-4; here it is gate+posthoc
-    #[arg(long, value_name = "RULE,…", value_delimiter = ',', default_value = "none", value_parser = Rule::parse, help_heading = "Depth")]
+    /// Exit criteria, a row for each: none, or as in `ruminate run --exit`
+    ///
+    /// A threshold may follow: kl=5e-4. gate,posthoc is written gate+posthoc here.
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', default_value = "none", value_parser = Rule::parse, help_heading = "Common", display_order = 3)]
     exit: Vec<Rule>,
     /// Seed of the initial states
     #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Depth")]
@@ -66,7 +72,7 @@ pub(crate) struct SweepOptions {
     /// Print JSON instead of a table
     #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Say nothing of what is written
+    /// Do not report written files
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,
 }

@@ -118,13 +118,13 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
             return Ok(None);
         }
         match coming.next(&mut generation)? {
-            Progress::Working => {}
             Progress::Token(piece) => {
                 tokens.push(piece.token);
                 // The row of the token before it chose it.
                 used.push(piece.steps);
             }
             Progress::Done(_) => break,
+            _ => {}
         }
     }
     drop(generation);
@@ -147,7 +147,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     });
     bar.finish_and_clear();
     let mut trace = match traced {
-        Err(Error::Stopped) => return Ok(None),
+        Err(Error::Cancelled) => return Ok(None),
         traced => traced?,
     };
     trace.used = used;

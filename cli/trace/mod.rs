@@ -45,13 +45,15 @@ pub(crate) struct TraceOptions {
 
     #[command(flatten)]
     chart: ChartOutput,
-    /// Write the states and all that is made of them as tensors
+    /// Write states and everything derived from them as tensors
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     safetensors: Option<PathBuf>,
-    /// Position whose path the pictures show, and the page at first [default: the prompt's last, which begins the answer]
+    /// Position whose path is shown [default: the prompt's last]
+    ///
+    /// Pictures show it, and pages show it first. The last position of the prompt begins the answer.
     #[arg(long, value_name = "N", help_heading = "Output")]
     token: Option<usize>,
-    /// Say nothing of what is written
+    /// Do not report written files
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,
 }

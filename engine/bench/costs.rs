@@ -1,11 +1,12 @@
 //! What using a device costs, beside the work itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ruminate_shaders::{Caps, Launch, ceiling};
 
 use super::{Bench, Sample, blank, indirect};
 use crate::buffer::Buffer;
+use crate::clock::Instant;
 use crate::device::Device;
 use crate::error::Result;
 

@@ -1,12 +1,11 @@
 //! Indirect launches, on a device of its own: whether wgpu checks them is a matter of its instance.
 
-use std::time::Instant;
-
 use ruminate_shaders::{Caps, assemble, ceiling};
 
 use super::Sample;
 use super::costs::LAUNCHES;
 use crate::adapter;
+use crate::clock::Instant;
 use crate::device::Device;
 
 /// Seconds per indirect launch; none if there is no such device, or it fails.

@@ -4,11 +4,12 @@ mod ceilings;
 mod costs;
 mod indirect;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ruminate_shaders::{Case, Launch, Row};
 
 use crate::buffer::Buffer;
+use crate::clock::Instant;
 use crate::device::Device;
 use crate::error::Result;
 use crate::gates::LoopWay;

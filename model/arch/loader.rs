@@ -50,8 +50,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) dtypes: Dtypes,
     /// The model's tensors.
     pub(crate) manifest: &'a Manifest,
-    /// Hears of the bytes uploaded.
-    pub(crate) done: &'a mut dyn FnMut(u64),
+    /// Hears of the bytes uploaded; an error ends the load.
+    pub(crate) done: &'a mut dyn FnMut(u64) -> Result<(), Error>,
 }
 
 /// Bytes that a thread reads at a time, in f32.
@@ -122,7 +122,7 @@ impl<'a> Loader<'a> {
             }
             // Reading a few bytes waits for the launches, so that a long load does not pile up behind the queue.
             self.device.read(buffer, 0..16)?;
-            (self.done)(matrix.held(count).bytes());
+            (self.done)(matrix.held(count).bytes())?;
         }
         Ok(())
     }
@@ -250,8 +250,7 @@ impl<'a> Loader<'a> {
             } else {
                 self.device.write(job.buffer, matrix.held(job.start).bytes(), bytes)?;
             }
-            (self.done)(matrix.held(count).bytes());
-            Ok(())
+            (self.done)(matrix.held(count).bytes())
         })
     }
 
@@ -277,8 +276,7 @@ impl<'a> Loader<'a> {
             let bytes: &[u8] = bytemuck::cast_slice(theirs);
             self.device.write(job.buffer, numbers, bytemuck::cast_slice(ours))?;
             self.device.write(job.buffer, factors, &bytes[..end as usize - ours.len() * 4])?;
-            (self.done)(block.bytes());
-            Ok(())
+            (self.done)(block.bytes())
         })
     }
 }

@@ -45,18 +45,21 @@ pub(crate) struct Looped {
 }
 
 impl Looped {
-    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` hears of the bytes uploaded.
+    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` hears of the bytes uploaded, and may end the
+    /// load by an error.
     pub(crate) fn load(
         device: &Device,
         spec: &Spec,
         weights: Weights<'_>,
         dtypes: Dtypes,
-        done: &mut dyn FnMut(u64),
+        done: &mut dyn FnMut(u64) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let manifest = spec.manifest();
         let mut loader = Loader { device, weights, dtypes, manifest: &manifest, done };
-        let [before, core, after] = Section::ALL.map(|section| Block::load(&mut loader, spec, section));
-        let (before, core, after) = (before?, core?, after?);
+        let [before, core, after] = Section::ALL;
+        let before = Block::load(&mut loader, spec, before)?;
+        let core = Block::load(&mut loader, spec, core)?;
+        let after = Block::load(&mut loader, spec, after)?;
         let mut matrix = |role| manifest.entry(role).map(|_| loader.matrix(role)).transpose();
         let (head, adapter) = (matrix(Role::Head)?, matrix(Role::Adapter)?);
         Ok(Self {

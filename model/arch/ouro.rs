@@ -37,7 +37,7 @@ impl Architecture for Ouro {
         let mut notes = Vec::new();
         if let Some(threshold) = fields.number("early_exit_threshold")?.filter(|threshold| *threshold < 1.0) {
             notes.push(format!(
-                "config.json asks for exits at early_exit_threshold {threshold}, which `--exit gate --exit-threshold {threshold}` does; \
+                "config.json asks for exits at early_exit_threshold {threshold}, which the exit criterion `gate` with this threshold does; \
                  without it all steps are taken"
             ));
         }

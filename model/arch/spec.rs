@@ -114,6 +114,7 @@ pub struct Steps {
 /// Initial state.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Start {
     /// Drawn from a normal distribution of this standard deviation, cut at three of them, times `embed_scale`.
     Drawn {
@@ -136,6 +137,7 @@ pub struct Norms {
 /// Norm after a sublayer f of x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PostNorm {
     /// No norm: `x + f(x)`.
     None,
@@ -159,6 +161,7 @@ pub struct OuterNorms {
 /// Source of the ids of special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SpecialIds {
     /// The configuration files, else the tokenizer's files.
     Files,
@@ -180,6 +183,7 @@ pub struct Rotary {
 /// Pairing of the values of a head for rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Pairs {
     /// Values 2i and 2i + 1.
     Adjacent,

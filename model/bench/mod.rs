@@ -1,8 +1,10 @@
 //! Benchmarks: every kernel at the shapes of a model, and whole tokens, each beside what the device could do at most.
 
 mod kernels;
+mod masks;
 mod tokens;
 
 pub use kernels::{KernelTiming, kernels, launched};
+pub use masks::masks;
 pub use ruminate_engine::bench::{Ceilings, Costs, Sample};
 pub use tokens::{Line, Phase, TokenTiming, Tokens, tokens};

@@ -3,6 +3,7 @@
 mod budget;
 mod filters;
 mod guard;
+mod message;
 mod methods;
 mod python;
 mod slice;
@@ -14,9 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, ErrorKind};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+pub use self::message::Message;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::tokenizer::{Named, Shield, Specials, Tokenizer};
@@ -28,15 +30,6 @@ const ALONE: &str = "chat_template.jinja";
 
 /// Instructions that a template may execute.
 const FUEL: u64 = 10_000_000;
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
 
 /// A checkpoint's chat template.
 pub struct ChatTemplate {

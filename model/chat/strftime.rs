@@ -1,7 +1,7 @@
 //! Today's date for templates: `strftime_now`, as Hugging Face's templates call it.
 
+use ruminate_engine::clock::{SystemTime, UNIX_EPOCH};
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [

@@ -53,6 +53,7 @@ pub struct TensorInfo {
 
 /// A tensor that is stored beside the weights and that no model reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnusedTensor {
     /// Name in the checkpoint.
     pub name: String,

@@ -19,6 +19,7 @@ pub(crate) use self::wave::{Current, Reach, WaveSites, emitted};
 /// The steps of [`GenerateOptions::steps`](crate::GenerateOptions::steps) are those of the prompt, and what [`FreezeRule::TokenStability`] and [`FreezeRule::Fixed`] count by.
 /// [`GenerateOptions::continuous`](crate::GenerateOptions::continuous) lets a new position begin with the state of the one in front of it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Diffusion {
     /// Positions that the wave grows by in a round, at least 1. Beyond the first they begin with random tokens.
     pub headway: u32,
@@ -64,6 +65,7 @@ impl Default for Diffusion {
 
 /// Random states that are mixed into those of a wave before every round.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct NoiseMix {
     /// Share of the random state, 0 to 1; 0 in the paper, 0.5 in the authors' code.
     pub share: f32,
@@ -81,6 +83,11 @@ impl Default for NoiseMix {
 
 /// When a token of a wave stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "crate::serialize::FreezingFields")
+)]
 pub struct Freezing {
     /// What is looked at.
     pub rule: FreezeRule,
@@ -102,6 +109,7 @@ impl Freezing {
 
 /// What is taken instead of what would be drawn.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Given {
     /// States `[at least wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wave has for the noise. Empty
     /// if they are drawn.

@@ -1,7 +1,6 @@
 //! Waves on the device: what diffusion forcing asks of plans, the buffers that rounds hand on to each other, and what a round brings.
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
-use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::wave::{Freeze, FreezeRule, Mark, Mix, Past, Slide, Wave, blend, freeze, mix, settle, slide};
 use ruminate_shaders::{Row, activation_bytes};
 
@@ -48,7 +47,6 @@ impl Current {
     pub(crate) fn of(diffusion: &Diffusion, options: &GenerateOptions, steps: u32) -> Result<Self, Error> {
         let wrong =
             |name, value: &dyn ToString, allowed| Err(Error::Option { name, value: value.to_string(), allowed });
-        let together = |other, why| Err(Error::Together { one: "diffusion", other, why });
         let Diffusion { headway, inner_steps, wavefront, ema, noise_mix, freeze, full_prefill, most_steps, given } =
             diffusion;
         if *headway == 0 || *headway >= MOST_ROWS {
@@ -72,18 +70,6 @@ impl Current {
         let most_steps = most_steps.unwrap_or_else(|| steps.saturating_mul(PATIENCE).max(*inner_steps));
         if most_steps == 0 {
             return wrong("most_steps", &most_steps, "at least 1");
-        }
-        if options.exit.is_some() {
-            return together("exit", "tokens stand by rules of their own (freeze)");
-        }
-        if options.steps_of.is_some() {
-            return together("steps_of", "a position is iterated until it has settled");
-        }
-        if options.noise.is_some() {
-            return together("noise", "it mixes random states into its own by another rule (noise_mix)");
-        }
-        if options.continuous == Some(Continuous::Normed) {
-            return together("continuous=normed", "a position begins with the state in front of it as it is: raw");
         }
         Ok(Self {
             headway: *headway,

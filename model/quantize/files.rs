@@ -46,7 +46,7 @@ impl Folder {
         leftovers::clear(path)?;
         let empty = std::fs::read_dir(path).map_err(|error| failed(path, error))?.next().is_none();
         if !empty && !force {
-            return wrong("is not empty; give another folder, or --force to overwrite a model in it");
+            return wrong("is not empty; give another folder, or ask to overwrite the model in it (force)");
         }
         replaceable(path)?;
         let beside = if empty { None } else { Some(leftovers::beside(path)?) };

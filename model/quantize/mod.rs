@@ -67,6 +67,7 @@ impl Default for QuantizeOptions<'_> {
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Quantized {
     /// Name and bytes of every file.
     pub files: Vec<(String, u64)>,
@@ -91,7 +92,7 @@ impl Quantized {
 /// # Errors
 /// As [`Model::open`](crate::Model::open) for a model that is damaged; [`Error::Quantised`] for one that is quantised already; [`Error::Option`]
 /// if nothing is to be quantised; [`Error::Folder`] if the folder holds something; [`Error::Output`] if it
-/// holds what must not be overwritten; [`Error::Write`] if the disk is full; [`Error::Stopped`].
+/// holds what must not be overwritten; [`Error::Write`] if the disk is full; [`Error::Cancelled`].
 /// Whatever it is, nothing is left that could be taken for a model.
 pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) -> Result<Quantized> {
     let products = options.precision.products;
@@ -125,7 +126,7 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
     let mut go_on = |bytes| {
         done += bytes;
         let go_on = progress.as_mut().is_none_or(|progress| progress(done, total));
-        if go_on { Ok(()) } else { Err(Error::Stopped) }
+        if go_on { Ok(()) } else { Err(Error::Cancelled) }
     };
     for shard in &layout.shards {
         let mut file = folder.file(&shard.name)?;

@@ -8,18 +8,22 @@
 use ruminate_shaders::Row;
 use ruminate_shaders::attention::cache::PAGE;
 
-use super::{Batch, SequenceId};
 use super::member::Member;
 use super::prefix::Shared;
+use super::{Batch, SequenceId};
 use crate::error::Error;
 use crate::generate::StopReason;
+use crate::session::MAX_ROWS;
 
 impl Batch {
     /// Refuses a sequence that would not fit without company.
     pub(super) fn check_alone(&self, member: &Member) -> Result<(), Error> {
         let steps = member.most_steps(self.planned);
         let groups = u64::from(member.most_positions().div_ceil(PAGE));
-        let needed = groups * self.kv.group_bytes(steps);
+        let needed = match member.alone {
+            Some(_) => self.bytes_of_guest(member),
+            None => groups * self.kv.group_bytes(steps),
+        };
         if needed <= self.budget {
             return Ok(());
         }
@@ -29,7 +33,22 @@ impl Batch {
     /// Gives free slots to those who have waited longest.
     pub(super) fn admit(&mut self) -> Result<(), Error> {
         while let Some(mut member) = self.waiting.pop_front() {
-            let Some(slot) = (0..self.members.len()).find(|&slot| self.members[slot].is_none() && self.table.is_free(slot))
+            if self.running() >= self.members.len() {
+                self.waiting.push_front(member);
+                return Ok(());
+            }
+            if let Some(options) = member.alone.take() {
+                let bytes = self.bytes_of_guest(&member);
+                if !self.make_room(bytes, self.members.len()) {
+                    member.alone = Some(options);
+                    self.waiting.push_front(member);
+                    return Ok(());
+                }
+                self.let_guest_in(member, &options, bytes)?;
+                continue;
+            }
+            let Some(slot) =
+                (0..self.members.len()).find(|&slot| self.members[slot].is_none() && self.table.is_free(slot))
             else {
                 self.waiting.push_front(member);
                 return Ok(());
@@ -93,11 +112,19 @@ impl Batch {
         (bytes(now), bytes(most))
     }
 
+    /// Bytes of a sequence that has a session of its own, which may compute ahead of its last token.
+    fn bytes_of_guest(&self, member: &Member) -> u64 {
+        let end = (member.most_positions() + MAX_ROWS).min(self.kv.context());
+        u64::from(end.div_ceil(PAGE)) * self.kv.group_bytes(member.most_steps(self.planned))
+    }
+
     /// Bytes that are set aside for sequences which cannot give way, without the one in `slot`.
     fn set_aside(&self, slot: usize) -> u64 {
+        let guests: u64 = self.guests.iter().map(|guest| guest.bytes).sum();
         let others = (0..self.members.len()).filter(|&other| other != slot);
         let firm = others.filter_map(|other| Some((other, self.members[other].as_ref()?)));
-        firm.filter(|(_, member)| !member.repeats()).map(|(other, member)| self.needs(other, member).1).sum()
+        let firm = firm.filter(|(_, member)| !member.repeats()).map(|(other, member)| self.needs(other, member).1);
+        guests + firm.sum::<u64>()
     }
 
     /// Whether there is room for so many bytes more, once the prefix cache has given up what it must.

@@ -1,6 +1,6 @@
 //! A sequence of a batch.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ruminate_shaders::NONE;
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
@@ -8,10 +8,13 @@ use ruminate_shaders::batch::Came;
 use ruminate_shaders::exit::{Continuous, Terms};
 use ruminate_shaders::recur::NoiseRule;
 
+use super::policy::{self, Asked};
 use super::prefix::{Computed, Shared};
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
+use crate::ahead::Lead;
 use crate::arch::{Spec, Start};
+use crate::constraint::Matching;
 use crate::error::Error;
 use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, Statistics, StopReason};
@@ -23,6 +26,7 @@ use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
 use crate::speech::{Speech, encode_prompt};
 use crate::tokenizer::Specials;
+use ruminate_engine::clock::Instant;
 
 /// What is known of a sequence.
 pub(super) struct Member {
@@ -35,6 +39,8 @@ pub(super) struct Member {
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub(super) prompt: u32,
+    /// What was asked for, of a sequence that has a session of its own.
+    pub(super) alone: Option<Box<GenerateOptions>>,
     /// Pages that are held for it until it is let in.
     pub(super) begins_with: Option<Shared>,
     /// Tokens that have had a row from the host; the device makes the others.
@@ -49,6 +55,8 @@ pub(super) struct Member {
     pub(super) continuous: Option<Continuous>,
     pub(super) noise: Option<NoiseRule>,
     pub(super) choosing: Choosing,
+    /// How far the text has come by its constraint, if there is one.
+    matching: Option<Matching>,
     /// Whether the logarithm of every token of the prompt's probability is asked for, and not known yet.
     pub(super) scores: bool,
     /// What is known of them.
@@ -76,15 +84,16 @@ impl Member {
         prompt: Prompt<'_>,
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
-        refuse(options)?;
         let spec = model.spec();
+        let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
+        policy::check(Asked { options, session: &session, batch: true })?;
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
         check_steps(steps)?;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
-            Prompt::Text("") => return Err(Error::EmptyPrompt),
+            Prompt::Text("") | Prompt::Continue => return Err(Error::EmptyPrompt),
             Prompt::Text(text) => {
                 let specials = if options.add_bos { Specials::Prompt } else { Specials::None };
                 encode_prompt(model, text, (specials, context), options)?
@@ -93,6 +102,8 @@ impl Member {
         check_tokens(spec, &prompt, 0, context)?;
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
+        // Its values, of which nothing is needed before it begins.
+        Lead::of(options, (steps, spec))?;
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
@@ -100,12 +111,16 @@ impl Member {
         let first = vec![PromptToken { token: prompt[0], ..PromptToken::default() }];
         let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
         choosing.follow(Rules::new(options, speech.end_tokens(), count, limit, vocab)?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        let mut matching = matching.transpose()?;
+        matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         Ok(Self {
             id,
             life: 0,
             session,
             tokens: prompt,
             prompt: count,
+            alone,
             begins_with: None,
             fed: 0,
             depth: Vec::new(),
@@ -116,6 +131,7 @@ impl Member {
             continuous: options.continuous,
             noise: options.noise.map(|noise| noise.rule(spec)).transpose()?,
             choosing,
+            matching,
             scores: options.prompt_logprobs,
             scored: first,
             wanted: asked.min(room),
@@ -165,6 +181,12 @@ impl Member {
     /// Whether the host has to see a token before the next one may be chosen.
     pub(super) fn waits_for_host(&self) -> bool {
         !self.choosing.rules.is_empty()
+    }
+
+    /// Sets what the next token is chosen by, now that those before it are known.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.choosing.look(self.come, &self.tokens);
+        self.matching.as_mut().map_or(Ok(()), |matching| self.choosing.constrain(matching))
     }
 
     /// How the prompt is computed, if others that are computed alike may share its pages.
@@ -237,6 +259,12 @@ impl Member {
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
         let (mut text, mut ended) = self.speech.say(token);
+        if let (None, Some(matching)) = (ended, &mut self.matching)
+            && matching.take(token)?
+        {
+            ended = Some(StopReason::Complete);
+            text.push_str(&self.speech.flush());
+        }
         if ended.is_none() && self.come == self.wanted {
             ended = Some(if self.full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.speech.flush());
@@ -258,29 +286,14 @@ impl Member {
     }
 }
 
-/// What a batch does not do.
-fn refuse(options: &GenerateOptions) -> Result<(), Error> {
-    let together = options.exit.is_some_and(|exit| match exit.prefill {
-        PrefillExit::Each => exit.criterion.reads_out(),
-        PrefillExit::Together => true,
-        PrefillExit::Never => false,
-        PrefillExit::Posthoc => true,
-    });
-    let why = "rows of a prompt that leave together would have to share all passes; each by itself (judged by the state) or never they may";
-    let posthoc = options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == PrefillExit::Posthoc);
-    let refused = [
-        (posthoc, "exit posthoc", "its rows are at steps of their own, and none of them goes back to an earlier state"),
-        (together, "exit", why),
-        (options.speculate.is_some(), "speculate", "places of a batch are for other sequences"),
-        (options.diffusion.is_some(), "diffusion", "places of a batch are for other sequences"),
-        (options.pipeline.is_some(), "pipeline", "places of a batch are for other sequences"),
-    ];
-    if options.exit.is_some() && options.steps_of.is_some() {
-        let why = "in a batch: which of its tokens a row that may leave early is at comes to the host too late to say how deep it is";
-        return Err(Error::Together { one: "steps_of", other: "exit", why });
-    }
-    match refused.into_iter().find(|(asked, ..)| *asked) {
-        Some((_, other, why)) => Err(Error::Together { one: "batch", other, why }),
-        None => Ok(()),
-    }
+/// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.
+pub(super) fn shares_passes(options: &GenerateOptions) -> bool {
+    let apart = |exit: Exit| match exit.prefill {
+        PrefillExit::Each => !exit.criterion.reads_out(),
+        PrefillExit::Together | PrefillExit::Posthoc => false,
+        PrefillExit::Never => true,
+    };
+    // Which of its tokens a row that may leave early is at comes to the host too late to say how deep the next one is.
+    let known = options.exit.is_none() || options.steps_of.is_none();
+    !options.computes_ahead() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
 }

@@ -13,8 +13,10 @@
 //! sequence in front of it, because what is read out of it attends to those.
 
 mod admission;
+mod guest;
 mod member;
 mod pace;
+pub(crate) mod policy;
 mod prefix;
 mod round;
 mod scoring;
@@ -28,6 +30,7 @@ use std::time::Duration;
 use ruminate_shaders::Row;
 use ruminate_shaders::batch::Came;
 
+use self::guest::Guest;
 use self::member::Member;
 use self::pace::Pace;
 use self::prefix::PrefixCache;
@@ -46,6 +49,7 @@ use crate::workspace::Workspace;
 
 /// What a batch holds.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BatchOptions {
     /// Sequences that are computed at a time, 1 to 256, in the invariant mode to 8; others wait for their turn.
     pub sequences: u32,
@@ -183,6 +187,8 @@ pub struct Batch {
     table: Table,
     /// By their slots.
     members: Vec<Option<Member>>,
+    /// Sequences that share no passes.
+    guests: Vec<Guest>,
     /// The oldest first.
     waiting: VecDeque<Member>,
     /// The round that is being submitted.
@@ -198,7 +204,7 @@ pub struct Batch {
     planned: u32,
     next_id: SequenceId,
     /// When the last round was done.
-    done_at: Option<std::time::Instant>,
+    done_at: Option<ruminate_engine::clock::Instant>,
     /// Whether the last round was a prompt's that is read out whole.
     scored_last: bool,
     totals: Totals,
@@ -243,6 +249,7 @@ impl Model {
             ends,
             table: Table::new(rows),
             members: (0..sequences).map(|_| None).collect(),
+            guests: Vec::new(),
             waiting: VecDeque::new(),
             begun: None,
             pending: None,
@@ -262,9 +269,12 @@ impl Batch {
     /// Adds a sequence, which joins as soon as there is a place and memory for it; others may be under way. The seed is that of a
     /// [`Session`](crate::Session) alone.
     ///
+    /// A sequence that computes ahead of what is known, or whose prompt leaves the loop all together (see [`PrefillExit`](crate::PrefillExit)), has
+    /// passes of its own, which take turns with those that the others share.
+    ///
     /// # Errors
-    /// As [`Session::generate`](crate::Session::generate); [`Error::KvMemory`] if the sequence would not fit even alone; [`Error::Together`] for what a batch
-    /// does not do: early exits of a prompt's rows all together, speculation, pipelining, diffusion forcing.
+    /// As [`Session::generate`](crate::Session::generate); [`Error::KvMemory`] if the sequence would not fit even alone; [`Error::Together`] for
+    /// [`GenerateOptions::prompt_logprobs`] of a sequence that shares no passes.
     pub fn add<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -287,8 +297,8 @@ impl Batch {
     /// The device's, which end all sequences.
     pub fn wait(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            let event = self.wait_round()?;
-            if event.is_some() || (self.pending.is_none() && self.events.is_empty()) {
+            let (event, busy) = self.turn()?;
+            if event.is_some() || !busy {
                 return Ok(event);
             }
         }
@@ -300,17 +310,24 @@ impl Batch {
     /// # Errors
     /// As [`Self::wait`].
     pub fn wait_round(&mut self) -> Result<Option<Event>, Error> {
+        Ok(self.turn()?.0)
+    }
+
+    /// Submits a round, waits for the one before it, and lets guests have a pass: the next event, and whether there was anything to do.
+    fn turn(&mut self) -> Result<(Option<Event>, bool), Error> {
         if let Some(event) = self.events.pop_front() {
-            return Ok(Some(event));
+            return Ok((Some(event), true));
         }
         // The next round is submitted before the last one is waited for, so that the device has no pause.
         let before = self.pending.take();
         let submitted = self.submit();
+        let busy = before.is_some() || self.pending.is_some() || !self.guests.is_empty();
+        self.turn_of_guests(None)?;
         if let Some(round) = before {
             self.arrive(round)?;
         }
         submitted?;
-        Ok(self.events.pop_front())
+        Ok((self.events.pop_front(), busy))
     }
 
     /// Does a bounded piece of work and returns an event if there is one, for hosts that have frames to draw in between: as
@@ -323,13 +340,16 @@ impl Batch {
         if self.events.is_empty() {
             self.go_on(budget)?;
         }
+        if self.events.is_empty() {
+            self.turn_of_guests(Some(budget))?;
+        }
         Ok(self.events.pop_front())
     }
 
     /// Whether there is nothing to do and nothing to hand out.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let nobody = self.waiting.is_empty() && self.members.iter().all(Option::is_none);
+        let nobody = self.waiting.is_empty() && self.guests.is_empty() && self.members.iter().all(Option::is_none);
         nobody && self.pending.is_none() && self.begun.is_none() && self.events.is_empty()
     }
 
@@ -349,6 +369,9 @@ impl Batch {
             }
             return Ok(());
         }
+        if self.end_guest(id, StopReason::Cancelled) {
+            return Ok(());
+        }
         self.slot(id).map_or(Ok(()), |slot| self.end(slot, StopReason::Cancelled))
     }
 
@@ -358,13 +381,10 @@ impl Batch {
     /// # Errors
     /// [`Error::Option`] for a sequence that has ended; as [`Self::add`].
     pub fn fork(&mut self, id: SequenceId, seed: u64, options: &GenerateOptions) -> Result<SequenceId, Error> {
-        let waiting = self.waiting.iter().find(|member| member.id == id);
-        let member = waiting.or_else(|| self.members.iter().flatten().find(|member| member.id == id));
-        let Some(member) = member else {
+        let Some(tokens) = self.tokens(id).map(<[u32]>::to_vec) else {
             let (value, allowed) = (id.to_string(), "one of this batch that has not ended");
             return Err(Error::Option { name: "sequence", value, allowed });
         };
-        let tokens = member.tokens.clone();
         let new = self.add(&tokens, seed, options)?;
         self.share(id, new);
         Ok(new)
@@ -373,15 +393,15 @@ impl Batch {
     /// Figures of a sequence that has not ended; those of one that has come with its last event.
     #[must_use]
     pub fn statistics(&self, id: SequenceId) -> Option<&Statistics> {
-        let all = self.waiting.iter().chain(self.members.iter().flatten());
-        all.filter(|member| member.id == id).map(|member| &member.statistics).next()
+        let guest = self.guests.iter().find(|guest| guest.id == id).map(Guest::statistics);
+        guest.or_else(|| self.member(id).map(|member| &member.statistics))
     }
 
     /// The tokens of a sequence that has not ended: its prompt and what was chosen after it.
     #[must_use]
     pub fn tokens(&self, id: SequenceId) -> Option<&[u32]> {
-        let all = self.waiting.iter().chain(self.members.iter().flatten());
-        all.filter(|member| member.id == id).map(|member| &member.tokens[..]).next()
+        let guest = self.guests.iter().find(|guest| guest.id == id).map(|guest| &guest.tokens[..]);
+        guest.or_else(|| self.member(id).map(|member| &member.tokens[..]))
     }
 
     /// What was done so far, and what is held.
@@ -389,7 +409,7 @@ impl Batch {
     pub fn totals(&self) -> Totals {
         Totals {
             waiting: self.waiting.len() as u32,
-            running: self.members.iter().flatten().count() as u32,
+            running: self.running() as u32,
             kv_bytes: self.kv.bytes(),
             prefix_bytes: self.prefix.bytes(),
             ..self.totals
@@ -412,6 +432,14 @@ impl Batch {
     #[must_use]
     pub fn context(&self) -> u32 {
         self.kv.context()
+    }
+
+    fn running(&self) -> usize {
+        self.members.iter().flatten().count() + self.guests.len()
+    }
+
+    fn member(&self, id: SequenceId) -> Option<&Member> {
+        self.waiting.iter().chain(self.members.iter().flatten()).find(|member| member.id == id)
     }
 
     fn slot(&self, id: SequenceId) -> Option<usize> {

@@ -150,8 +150,7 @@ impl PrefixCache {
     }
 
     fn throw_out(&mut self, kv: &mut KvCache, spared: Parent) -> bool {
-        let leaves =
-            self.groups.iter().filter(|(id, group)| group.children == 0 && spared != Parent::Group(**id));
+        let leaves = self.groups.iter().filter(|(id, group)| group.children == 0 && spared != Parent::Group(**id));
         let Some((&id, _)) = leaves.min_by_key(|(_, group)| group.used) else { return false };
         let Some(group) = self.groups.remove(&id) else { return false };
         self.ids.remove(&group.key);

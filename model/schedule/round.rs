@@ -1,7 +1,8 @@
 //! A round: the passes that all rows of the table share, until the first of them is finished or looked at.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Execution, ReadBack};
 use ruminate_shaders::batch::Came;
 use ruminate_shaders::exit::Continuous;
@@ -374,7 +375,10 @@ impl Batch {
             return Ok(());
         }
         let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
-        member.choosing.look(member.come, &member.tokens);
+        if let Err(error) = member.look() {
+            return self.fail(slot, error);
+        }
+        let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
         let (device, vocab) = (self.model.device().clone(), self.model.spec().padded_vocab);
         self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)
     }

@@ -1,9 +1,9 @@
 //! Rounds that read out every row of a prompt: how likely its tokens are.
 
 use std::collections::hash_map::Entry;
-use std::time::Instant;
 
 use ruminate_engine::Buffer;
+use ruminate_engine::clock::Instant;
 use ruminate_shaders::Row;
 
 use super::member::Member;
@@ -66,7 +66,8 @@ impl Batch {
         let of = Scoring { slot, id: member.id, life: member.life, start, count };
         let known = &member.tokens;
         let rows = fixed.map_or_else(|| capacity(count as u32), |rows| rows as u32);
-        let row = |(place, &token): (u32, &u32)| Row { output: place, ..Row::new(slot as u32, start as u32 + place, token) };
+        let row =
+            |(place, &token): (u32, &u32)| Row { output: place, ..Row::new(slot as u32, start as u32 + place, token) };
         let mut table: Vec<Row> = (0..).zip(&known[start..start + count]).map(row).collect();
         table.resize(rows as usize, Row::RESTING);
         let mut answers: Vec<u32> = known.iter().skip(start + 1).take(rows as usize).copied().collect();
@@ -94,7 +95,12 @@ impl Batch {
     }
 
     /// Takes note of how likely tokens of a prompt are, and hands that out once all are known.
-    pub(super) fn scored(&mut self, results: &[Vec<u8>], of: Scoring, (done, steps): (Instant, u32)) -> Result<(), Error> {
+    pub(super) fn scored(
+        &mut self,
+        results: &[Vec<u8>],
+        of: Scoring,
+        (done, steps): (Instant, u32),
+    ) -> Result<(), Error> {
         let Scoring { slot, id, life, start, count } = of;
         let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
             return Ok(());

@@ -4,19 +4,26 @@
 //! that goes on as the saved one would have, if the model is that one: configuration, dtypes and a fingerprint are compared, which the weights get when they are
 //! loaded, of some bytes of every tensor as it is stored, or of shape and seed where they are synthetic. [`Session::fork`] starts another session with the positions of this one.
 
+#[cfg(feature = "files")]
 mod file;
 mod problem;
+#[cfg(feature = "files")]
 mod settings;
 
 pub use problem::SnapshotProblem;
 
+#[cfg(feature = "files")]
 use std::path::Path;
 
+#[cfg(feature = "files")]
 use ruminate_shaders::stride;
 
+#[cfg(feature = "files")]
 use self::file::{Reader, Writer};
+#[cfg(feature = "files")]
 use self::settings::{About, Settings};
 use crate::error::Error;
+#[cfg(feature = "files")]
 use crate::model::Model;
 use crate::session::Session;
 
@@ -30,6 +37,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Output`], [`Error::Write`], or the device's.
+    #[cfg(feature = "files")]
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.stop();
         let device = self.model.device().clone();
@@ -84,6 +92,7 @@ impl Session {
     }
 }
 
+#[cfg(feature = "files")]
 impl Model {
     /// Goes on with a session that [`Session::save`] wrote. The file says what its options were; the context is what it was.
     ///

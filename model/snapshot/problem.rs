@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum SnapshotProblem {
     /// Some other file.
-    #[error("is no saved session: give a file that --save-session or Session::save wrote")]
+    #[error("is no saved session: give a file that Session::save wrote")]
     Other,
     /// Written by another version of this program.
     #[error(
@@ -50,7 +50,7 @@ pub enum SnapshotProblem {
     Weights,
     /// The weights are rounded otherwise.
     #[error(
-        "was computed with weights held in {found}, and these are held in {expected}: load the model with --dtype {found}"
+        "was computed with weights held in {found}, and these are held in {expected}: load the model with dtype {found}"
     )]
     Rounded {
         /// How they were held.
@@ -61,6 +61,7 @@ pub enum SnapshotProblem {
 }
 
 impl SnapshotProblem {
+    #[cfg(feature = "files")]
     pub(super) fn contradicts(reason: &str) -> Self {
         Self::Damaged { reason: reason.to_owned() }
     }

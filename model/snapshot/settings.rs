@@ -82,7 +82,8 @@ const LOOKUPS: [(&str, Lookup); 3] =
 
 impl Settings {
     pub(super) fn of(session: &Session, layout: Layout) -> Self {
-        let SessionOptions { steps, kv_dtype, lookup, share, seed, state_seed, init_scale, invariant, .. } = *session.options();
+        let SessionOptions { steps, kv_dtype, lookup, share, seed, state_seed, init_scale, invariant, .. } =
+            *session.options();
         let named = LOOKUPS.iter().find(|(_, one)| *one == lookup);
         Self {
             position: session.position,

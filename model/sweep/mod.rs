@@ -5,8 +5,9 @@
 
 mod tally;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use serde::Deserialize;
 
 pub use self::tally::Tally;

@@ -155,7 +155,7 @@ impl Session {
     /// done and of all, over the parts into which the tokens are cut, and says whether to go on.
     ///
     /// # Errors
-    /// [`Error::Option`] if the prompt is longer than the tokens; [`Error::TraceTooLarge`]; [`Error::Stopped`] if `progress` says so; as [`Self::begin`].
+    /// [`Error::Option`] if the prompt is longer than the tokens; [`Error::TraceTooLarge`]; [`Error::Cancelled`] if `progress` says so; as [`Self::begin`].
     pub fn record(
         &mut self,
         tokens: &[u32],
@@ -188,7 +188,7 @@ impl Session {
                 let states = self.states()?;
                 trace.enter(first, step, &states, &self.read_out()?.logits);
                 if !progress(done, all) {
-                    return Err(Error::Stopped);
+                    return Err(Error::Cancelled);
                 }
             }
             first += part.len();

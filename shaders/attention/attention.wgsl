@@ -3,28 +3,49 @@ override WG: u32;
 var<workgroup> query: array<Eight, MAX_CHUNKS>;
 var<workgroup> shares: array<f32, WG>;
 var<workgroup> places: array<u32, WG>;
+var<workgroup> skipped: u32;
+
+var<private> head: u32;
+
+// Whether another launch attends for this row: the rows of its tile are a run. The same test as there.
+fn in_run(at: Lane, row: Row) -> bool {
+    let first = at.group.z / params.tile_rows * params.tile_rows;
+    var found = vec2<f32>();
+    for (var i = at.index; i < params.tile_rows; i += WG) {
+        let other = rows[min(first + i, params.rows - 1u)];
+        if (first + i < params.rows && other.live != 0u) {
+            found += vec2(1.0, f32(other.sequence != row.sequence || other.step != row.step));
+        }
+    }
+    let all = reduce_sum4(at, vec4(found, 0.0, 0.0));
+    if (at.index == 0u) {
+        skipped = u32(all.y == 0.0 && all.x >= f32(params.run_rows));
+    }
+    return workgroupUniformLoad(&skipped) != 0u;
+}
 
 // A workgroup attends for one row and one head over one split of the keys, as many keys at a time as it has lanes: first each lane
 // scores one key, then each lane sums one pair of the values. The softmax runs along (online), so one pass over the keys is
 // enough; the splits, and the segments of the cache, are combined by the next kernel.
 fn run(at: Lane) {
-    let head = at.group.x;
+    head = at.group.x;
     let row = rows[at.group.z];
     if (row.live == 0u) {
         return;
     }
+    if (params.tile_rows > 0u) {
+        if (in_run(at, row)) {
+            return;
+        }
+    }
     let kv_head = head / (params.heads / params.kv_heads);
-    let entry = at.group.z * params.heads + head;
-    let part = (entry * params.parts + params.first_part + at.group.y) * (4u * params.chunks + 1u);
     let length = row.position + 1u;
     let tiles = (length + WG - 1u) / WG;
     let share = (tiles + params.splits - 1u) / params.splits;
     let last = min(tiles, (at.group.y + 1u) * share);
     // A split without keys says so, and its sums are not looked at.
     if (at.group.y * share >= last) {
-        if (at.index == 0u) {
-            partial_sums[part] = vec2(LOWEST, 0.0);
-        }
+        put_softmax(at.group.z, at.group.y, at.index, true, LOWEST, 0.0);
         return;
     }
     prepare(at, row, head, kv_head, last == tiles);
@@ -82,10 +103,8 @@ fn run(at: Lane) {
             sum = sum * kept + weight * newest_pair(at.index);
         }
     }
-    if (at.index == 0u) {
-        partial_sums[part] = vec2(largest, weight_sum);
-    }
+    put_softmax(at.group.z, at.group.y, at.index, true, largest, weight_sum);
     if (at.index < pairs) {
-        partial_sums[part + 1u + at.index] = sum;
+        put_pair(at.group.z, at.group.y, at.index, sum * factor_of(weight_sum));
     }
 }

@@ -50,6 +50,20 @@ pub(super) const KV_READ: Axis = Axis {
     ],
 };
 
+/// For kernels that read by chunks of eight. The same bindings, so that launches of both can take the other's place.
+pub(super) const KV_TILES: Axis = Axis {
+    name: "kv",
+    options: &[
+        Part::new("kv_f32", include_str!("kv_read_f32.wgsl")).using(&[TILE_PLAIN]).with(KV_READ.options[0].bindings),
+        Part::new("kv_bf16", include_str!("kv_read_bf16.wgsl")).using(&[TILE_PLAIN]).with(KV_READ.options[1].bindings),
+        Part::new("kv_q8", include_str!("kv_read_q8.wgsl"))
+            .using(&[PLACES, include_str!("tile_q8.wgsl"), BLOCKS])
+            .with(KV_READ.options[2].bindings),
+    ],
+};
+
+const TILE_PLAIN: &str = include_str!("tile_plain.wgsl");
+
 /// For kernels that read and write.
 pub(super) const KV_BOTH: Axis = Axis {
     name: "kv",
@@ -91,6 +105,7 @@ const STORE_PLAIN: &str = include_str!("kv_store_plain.wgsl");
 
 /// What a position that has not stored the step in question offers to later rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Lookup {
     /// Nothing: the position is skipped, as the authors' cache "full" silently does.
     Full,
@@ -123,6 +138,7 @@ impl Lookup {
 
 /// Which steps of a position share a slot of the cache: a later step overwrites what an earlier one stored there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum KvShare {
     /// None: each has its own.
     #[default]

@@ -3,8 +3,9 @@
 //! launches.
 
 use super::cache::{CACHE, KV_BOTH};
+use super::reference::Bound;
 use super::rotary_kv::{RotaryKv, TURNED, rotary_kv};
-use super::split::{Attention, AttentionParams, SCORES, attend, attention};
+use super::split::{Attention, AttentionParams, PARTS, SCORES, attend, attention};
 use super::{ROTARY_KV, testbed};
 use crate::weight::EIGHT;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 pub static ATTENTION_FRESH: Kernel = Kernel {
     name: "attention_fresh",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED])],
+    parts: &[ROW, EIGHT, CACHE, SCORES, PARTS, Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED])],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("qkv", "vec2<f32>"),
@@ -50,7 +51,7 @@ pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: 
     };
     let mut sizes = rotary.sizes;
     // The partial sums take the place of the rotated queries.
-    sizes[6] = ready.sizes[4];
+    sizes[6] = shape.sizes(false)[4];
     Launch { kernel: &ATTENTION_FRESH, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
 }
 
@@ -94,7 +95,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     for row in rows.iter().take(params.rows as usize).filter(|row| row.live != 0) {
         stored[(row.sequence * params.context + row.position) as usize] = row.step + 1;
     }
-    attend(launch, rows, bytemuck::cast_slice(&q), tables, &stored, partial, kv);
+    let q = bytemuck::cast_slice(&q);
+    attend(launch, 0, Bound { rows, q, tables, depth: &stored, kv }, partial);
 }
 
 fn cases() -> Vec<Case> {

@@ -10,7 +10,7 @@ fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total
     }
 }
 
-// A chunk of its values.
+// A chunk of its values, a quad, a pair.
 fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
     if (alive && c < params.chunks) {
         let place = part_of(row, split) + 1u + 4u * c;
@@ -19,6 +19,18 @@ fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
         partial_sums[place + 2u] = v.hi.xy;
         partial_sums[place + 3u] = v.hi.zw;
     }
+}
+
+fn put_quad(row: u32, split: u32, quad: u32, alive: bool, v: vec4<f32>) {
+    if (alive && quad < 2u * params.chunks) {
+        let place = part_of(row, split) + 1u + 2u * quad;
+        partial_sums[place] = v.xy;
+        partial_sums[place + 1u] = v.zw;
+    }
+}
+
+fn put_pair(row: u32, split: u32, pair: u32, v: vec2<f32>) {
+    partial_sums[part_of(row, split) + 1u + pair] = v;
 }
 
 // The values are divided when all parts are there.

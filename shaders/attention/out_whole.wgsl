@@ -7,20 +7,36 @@ fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total
     }
 }
 
-fn put_pair(start: u32, pair: u32, v: vec2<f32>) {
+fn put_real(start: u32, pair: u32, v: vec2<f32>) {
     if (pair < params.head_dim / 2u) {
         partial_sums[start + pair] = v;
     }
 }
 
+fn start_of(row: u32) -> u32 {
+    return (row * params.y_stride + head * params.head_dim) / 2u;
+}
+
 fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
     if (alive && c < params.chunks) {
-        let start = (row * params.y_stride + head * params.head_dim) / 2u;
-        put_pair(start, 4u * c, v.lo.xy);
-        put_pair(start, 4u * c + 1u, v.lo.zw);
-        put_pair(start, 4u * c + 2u, v.hi.xy);
-        put_pair(start, 4u * c + 3u, v.hi.zw);
+        let start = start_of(row);
+        put_real(start, 4u * c, v.lo.xy);
+        put_real(start, 4u * c + 1u, v.lo.zw);
+        put_real(start, 4u * c + 2u, v.hi.xy);
+        put_real(start, 4u * c + 3u, v.hi.zw);
     }
+}
+
+fn put_quad(row: u32, split: u32, quad: u32, alive: bool, v: vec4<f32>) {
+    if (alive) {
+        let start = start_of(row);
+        put_real(start, 2u * quad, v.xy);
+        put_real(start, 2u * quad + 1u, v.zw);
+    }
+}
+
+fn put_pair(row: u32, split: u32, pair: u32, v: vec2<f32>) {
+    put_real(start_of(row), pair, v);
 }
 
 fn factor_of(total: f32) -> f32 {

@@ -1,16 +1,14 @@
 //! Scores and weighted sums of values over one split of the keys, with the online softmax (Milakov and Gimelshein,
 //! arXiv 1805.02867) and the split along the keys of flash-decoding (Dao et al., 2023).
 
-use super::MAX_HEAD_DIM;
-use super::cache::{CACHE, CacheShape, KV_READ, PAGE, Vector};
-use super::combine::combine;
-use super::testbed::{self, CacheParams};
-use crate::kernel::LANES;
-use crate::matmul::{M, SUMS, TOKENS_1, TOKENS_8};
+use super::cache::{CACHE, CacheShape, KV_READ, PAGE};
+use super::reference::{self, Bound};
+use super::tiled::{preferred_tile, rest_cases, run_at};
+use super::{ATTENTION_LANES, MAX_HEAD_DIM, testbed};
 use crate::shared::params;
 use crate::weight::{Dtype, EIGHT, TEST_LANES};
 use crate::{
-    Axis, Binding, Caps, Case, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slot, Slots,
+    Axis, Binding, Caps, Case, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, Place, ROW, Row, Slots,
     Workload, activation_bytes, reduce, stride,
 };
 
@@ -33,7 +31,7 @@ pub static ATTENTION: Kernel = Kernel {
         Binding::read("depth", "u32"),
         Binding::write("partial_sums", "vec2<f32>"),
     ],
-    axes: &[KV_READ, reduce::REDUCE],
+    axes: &[KV_READ, reduce::REDUCE, OUT],
     overrides: &["WG"],
     params: AttentionParams::FIELDS,
     params_size: size_of::<AttentionParams>(),
@@ -43,56 +41,15 @@ pub static ATTENTION: Kernel = Kernel {
     at,
 };
 
-/// The same by subgroups of a known size, with the cache in textures, for a row or for eight at a time.
-pub static ATTENTION_LANES: Kernel = Kernel {
-    name: "attention_lanes",
-    wgsl: include_str!("attention_lanes.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("sums", SUMS).using(&[include_str!("kv_texture_bf16.wgsl")])],
-    bindings: &[
-        Binding::read("rows", "Row"),
-        Binding::read("q", "vec4<f32>"),
-        Binding::read("tables", "u32"),
-        Binding::read("depth", "u32"),
-        Binding::write("partial_sums", "vec2<f32>"),
-        Binding::read("kv", "vec4<u32>").in_texture(),
-    ],
-    axes: &[
-        Axis {
-            name: "rows",
-            options: &[
-                Part::new("rows1", include_str!("lanes_1.wgsl"))
-                    .using(&[TOKENS_1])
-                    .with_consts(&[M[0]])
-                    .with_subgroups(),
-                Part::new("rows8", include_str!("lanes_8.wgsl"))
-                    .using(&[TOKENS_8])
-                    .with_consts(&[M[2]])
-                    .with_subgroups(),
-            ],
-        },
-        Axis {
-            name: "width",
-            options: &[
-                Part::new("narrow", include_str!("chunks_1.wgsl")),
-                Part::new("wide", include_str!("chunks_2.wgsl")),
-            ],
-        },
-        Axis {
-            name: "out",
-            options: &[
-                Part::new("parts", include_str!("out_parts.wgsl")),
-                Part::new("whole", include_str!("out_whole.wgsl")),
-            ],
-        },
-    ],
-    overrides: &[LANES],
-    params: AttentionParams::FIELDS,
-    params_size: size_of::<AttentionParams>(),
-    reference: reference_lanes,
-    cases: cases_lanes,
-    random: random_lanes,
-    at: at_lanes,
-};
+/// What is written: a part of several, or what [`combine`](super::combine()) would make of the only one.
+pub(super) const OUT: Axis =
+    Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
+
+/// The first of them.
+pub(super) const PARTS: Part = Part::new("parts", include_str!("out_parts.wgsl"));
+
+/// Place of [`OUT`] among the axes of every kernel that has it.
+pub(super) const OUT_AXIS: usize = 2;
 
 params! {
     /// Parameters of [`ATTENTION`]; see [`CacheShape`].
@@ -139,6 +96,12 @@ params! {
         pub mark_depth: u32,
         /// Floats from row to row of the attended values, where they are written whole.
         pub y_stride: u32,
+        /// Rows of a tile of [`ATTENTION_TILED`](super::ATTENTION_TILED); 0 if there are none.
+        pub tile_rows: u32,
+        /// Heads that share keys in such a tile.
+        pub tile_heads: u32,
+        /// Active rows that make a tile a run, if all are of one sequence at one step.
+        pub run_rows: u32,
     }
 }
 
@@ -163,10 +126,26 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Whether one launch sees all keys and writes what [`combine`](super::combine()) would: only for a cache in textures.
+    /// Whether a launch sees all keys and writes what [`combine`](super::combine()) would. [`attention_fresh`](super::attention_fresh) never does.
     #[must_use]
     pub const fn whole(&self) -> bool {
-        matches!(self.cache.place, Place::Texture) && self.splits * self.segments == 1
+        self.splits * self.segments == 1
+    }
+
+    /// Heads that share a key.
+    #[must_use]
+    pub const fn group(&self) -> u32 {
+        self.heads / self.cache.kv_heads
+    }
+
+    /// Work of a launch that reads its keys `passes` times. How many there will be is not known here: half of a full context stands for it.
+    pub(super) fn cost(&self, passes: u32) -> Cost {
+        let keys = u64::from(self.cache.context.div_ceil(2));
+        let queries = Dtype::F32.matrix_bytes(self.rows * self.heads, self.cache.chunks());
+        Cost {
+            bytes: u64::from(passes) * keys * self.cache.page_bytes() / u64::from(PAGE) + 2 * queries,
+            flops: u64::from(self.rows) * keys * u64::from(self.heads) * u64::from(self.cache.head_dim) * 4,
+        }
     }
 }
 
@@ -176,205 +155,127 @@ pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u6
     rows as u64 * heads as u64 * parts as u64 * (4 * chunks as u64 + 1) * 8
 }
 
-/// Attends with `q [rows, heads, padded head_dim]` over the keys in one segment. Bindings: rows, q, tables, depth, partial, the
+/// Attends row by row with `q [rows, heads, padded head_dim]` over the keys in one segment. Bindings: rows, q, tables, depth, partial, the
 /// segment as keys, the same as values; or the segment once, if it is a texture. If it is [`Attention::whole`], the attended values `[rows, heads·head_dim]`
-/// take the place of partial.
+/// take the place of partial. [`attention_variants`](super::attention_variants) has faster ways for many rows.
 #[must_use]
 pub fn attention(caps: &Caps, shape: Attention) -> Launch {
-    let Attention { rows, heads, cache, splits, segment, segments } = shape;
-    let chunks = cache.chunks();
-    let params = AttentionParams {
-        rows,
-        heads,
-        kv_heads: cache.kv_heads,
-        head_dim: cache.head_dim,
-        chunks,
-        scale: (1.0 / f64::from(cache.head_dim).sqrt()) as f32,
-        context: cache.context,
-        splits,
-        first_part: segment * splits,
-        parts: splits * segments,
-        recurrent: u32::from(cache.recurrent),
-        lookup: cache.lookup.code(),
-        steps: cache.steps,
-        slots: cache.slots,
-        pages_per_slot: cache.pages_per_slot(),
-        page_base: cache.page_base,
-        page_count: cache.page_count,
-        y_stride: stride(heads * cache.head_dim),
-        ..AttentionParams::default()
-    };
-    let kv = cache.segment_bytes();
-    // How many keys there will be is not known here: half of a full context stands for it.
-    let keys = u64::from(rows) * u64::from(cache.context.div_ceil(2));
-    let cost = Cost {
-        bytes: keys * cache.page_bytes() / u64::from(super::cache::PAGE),
-        flops: keys * u64::from(heads) * u64::from(cache.head_dim) * 4,
-    };
-    let mut sizes = vec![
-        u64::from(rows) * size_of::<Row>() as u64,
-        Dtype::F32.matrix_bytes(rows * heads, chunks),
-        cache.table_words() * 4,
-        u64::from(cache.sequences) * u64::from(cache.context) * 4,
-        partial_bytes(rows, heads, splits * segments, chunks),
-        kv,
-    ];
-    let params = bytemuck::bytes_of(&params).to_vec();
+    let params = shape.params();
+    let sizes = shape.sizes(shape.whole());
     let mut choice = Choice::default();
+    choice.0[OUT_AXIS] = u8::from(shape.whole());
+    let Attention { rows, heads, cache, splits, .. } = shape;
     if cache.place == Place::Texture {
         let together = rows > 3;
         choice.0[0] = u8::from(together);
-        let workgroups = [heads, splits, if together { rows.div_ceil(8) } else { rows }];
+        let passes = if together { rows.div_ceil(8) } else { rows };
+        let workgroups = [heads, splits, passes];
         let lanes = caps.lanes.unwrap_or(TEST_LANES);
-        choice.0[1] = u8::from(chunks > lanes);
-        choice.0[2] = u8::from(shape.whole());
-        if shape.whole() {
-            sizes[4] = activation_bytes(rows, heads * cache.head_dim);
-        }
-        let overrides = vec![lanes];
-        return Launch { kernel: &ATTENTION_LANES, choice, overrides, params, workgroups, sizes, cost };
+        choice.0[1] = u8::from(cache.chunks() > lanes);
+        let cost = shape.cost(passes * shape.group());
+        let params = bytemuck::bytes_of(&params).to_vec();
+        return Launch { kernel: &ATTENTION_LANES, choice, overrides: vec![lanes], params, workgroups, sizes, cost };
     }
-    sizes.push(kv);
     choice.0[0] = cache.kv_option();
     choice.0[1] = reduce::preferred(caps);
-    let workgroups = [heads, splits, rows];
+    let (params, workgroups) = (bytemuck::bytes_of(&params).to_vec(), [heads, splits, rows]);
+    let cost = shape.cost(rows * shape.group());
     Launch { kernel: &ATTENTION, choice, overrides: vec![TILE], params, workgroups, sizes, cost }
+}
+
+impl Attention {
+    /// Parameters of its launches, without tiles.
+    pub(super) fn params(&self) -> AttentionParams {
+        let Self { rows, heads, cache, splits, segment, segments } = *self;
+        AttentionParams {
+            rows,
+            heads,
+            kv_heads: cache.kv_heads,
+            head_dim: cache.head_dim,
+            chunks: cache.chunks(),
+            scale: (1.0 / f64::from(cache.head_dim).sqrt()) as f32,
+            context: cache.context,
+            splits,
+            first_part: segment * splits,
+            parts: splits * segments,
+            recurrent: u32::from(cache.recurrent),
+            lookup: cache.lookup.code(),
+            steps: cache.steps,
+            slots: cache.slots,
+            pages_per_slot: cache.pages_per_slot(),
+            page_base: cache.page_base,
+            page_count: cache.page_count,
+            y_stride: stride(heads * cache.head_dim),
+            ..AttentionParams::default()
+        }
+    }
+
+    /// Bytes that they bind.
+    pub(super) fn sizes(&self, whole: bool) -> Vec<u64> {
+        let Self { rows, heads, cache, splits, segments, .. } = *self;
+        let written = if whole {
+            activation_bytes(rows, heads * cache.head_dim)
+        } else {
+            partial_bytes(rows, heads, splits * segments, cache.chunks())
+        };
+        let kv = cache.segment_bytes();
+        let mut sizes = vec![
+            u64::from(rows) * size_of::<Row>() as u64,
+            Dtype::F32.matrix_bytes(rows * heads, cache.chunks()),
+            cache.table_words() * 4,
+            u64::from(cache.sequences) * u64::from(cache.context) * 4,
+            written,
+            kv,
+        ];
+        if cache.place == Place::Buffer {
+            sizes.push(kv);
+        }
+        sizes
+    }
 }
 
 /// How many splits suit a pass: enough workgroups for a few rows, no more than there are tiles of keys.
 #[must_use]
-pub fn preferred_splits(cache: &CacheShape, rows: u32, heads: u32) -> u32 {
+pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) -> u32 {
     match cache.place {
-        Place::Buffer => (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE)),
+        Place::Buffer => {
+            let tile =
+                preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
+            let of_rows = (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE));
+            tile.map_or(of_rows, |tile| tile.splits(cache))
+        }
         // A few cores, and neither what is empty nor a launch to combine splits is free there.
         Place::Texture => (8 / rows.saturating_mul(heads).min(8)).clamp(1, cache.pages_per_slot()),
     }
 }
 
-fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
-    let (partial, kv) = (slots.write::<f32>(), slots.read::<u32>());
-    attend(launch, rows, q, tables, depth, partial, kv);
-}
-
-fn reference_lanes(launch: &Launch, mut slots: Slots<'_>) {
-    let (rows, q, tables, depth) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<u32>(), slots.read::<u32>());
-    let (out, kv) = (slots.write::<f32>(), slots.read::<u32>());
-    let params: AttentionParams = launch.params();
-    let cache = params.shape(Dtype::Bf16, Place::Texture);
-    let share = params.pages_per_slot.div_ceil(params.splits) * PAGE;
-    let attend = |partial: &mut [f32]| attend_in(&params, &cache, &|_| share, rows, q, tables, depth, partial, kv);
-    if launch.option(2) == 0 {
-        return attend(out);
-    }
-    let mut partial = vec![0.0; partial_bytes(params.rows, params.heads, 1, params.chunks) as usize / 4];
-    attend(&mut partial);
-    let bound = vec![
-        Slot::Read(bytemuck::cast_slice(rows)),
-        Slot::Read(bytemuck::cast_slice(&partial)),
-        Slot::Write(bytemuck::cast_slice_mut(out)),
-    ];
-    let combine = combine(params.rows, params.heads, (params.head_dim, params.chunks), 1);
-    (combine.kernel.reference)(&combine, Slots::new(bound));
-}
-
-/// The twin, given what the kernels bind.
-pub(super) fn attend(
-    launch: &Launch,
-    rows: &[Row],
-    q: &[f32],
-    tables: &[u32],
-    depth: &[u32],
-    partial: &mut [f32],
-    kv: &[u32],
-) {
+/// The twin of launches over a cache in buffers: rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if it has them.
+pub(super) fn attend(launch: &Launch, out: usize, bound: Bound<'_>, written: &mut [f32]) {
     let params: AttentionParams = launch.params();
     let cache = testbed::shape_of(&params, launch.option(0));
-    let share = |row: &Row| (row.position + 1).div_ceil(TILE).div_ceil(params.splits) * TILE;
-    attend_in(&params, &cache, &share, rows, q, tables, depth, partial, kv);
+    let shares = |place: usize, row: &Row| {
+        let share = (row.position + 1).div_ceil(TILE).div_ceil(params.splits) * TILE;
+        run_at(&params, bound.rows, place).is_none().then_some(share)
+    };
+    reference::attend(&params, (&cache, out), &shares, bound, written);
 }
 
-/// The same, with splits of as many positions as `share` says.
-#[expect(clippy::too_many_arguments, reason = "what a kernel binds, and how its keys are split")]
-fn attend_in(
-    params: &AttentionParams,
-    cache: &CacheShape,
-    share: &dyn Fn(&Row) -> u32,
-    rows: &[Row],
-    q: &[f32],
-    tables: &[u32],
-    depth: &[u32],
-    partial: &mut [f32],
-    kv: &[u32],
-) {
-    let (head_dim, width) = (params.head_dim as usize, params.chunks as usize * 8);
-    let mut held = vec![0.0; head_dim];
-    for (place, row) in rows.iter().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
-        let share = share(row);
-        let start = (row.sequence * params.context) as usize;
-        let last_steps = cache.sees_last(tables, row.step, &depth[start..=start + row.position as usize]);
-        for head in 0..params.heads as usize {
-            let query = &q[(place * params.heads as usize + head) * width..][..head_dim];
-            let kv_head = head as u32 / (params.heads / params.kv_heads);
-            for split in 0..params.splits {
-                let end = ((split + 1) * share).min(row.position + 1);
-                let found = (split * share..end).filter_map(|position| {
-                    let stored = depth[(row.sequence * params.context + position) as usize];
-                    let slot = cache.slot_seen(tables, row.step, stored, last_steps);
-                    Some((position, cache.page_of(tables, row.sequence, slot, position)?))
-                });
-                let keys: Vec<(Vector, f64)> = found
-                    .map(|(position, page)| {
-                        let key = Vector { page, which: 0, head: kv_head, position };
-                        cache.load(kv, key, &mut held);
-                        let products = query.iter().zip(&held).map(|(&q, &k)| f64::from(q) * f64::from(k));
-                        let score = products.sum::<f64>() * f64::from(params.scale);
-                        (Vector { which: 1, ..key }, score)
-                    })
-                    .collect();
-                let largest = keys.iter().fold(f64::from(LOWEST), |m: f64, &(_, score)| m.max(score));
-                let mut sums = vec![0.0; head_dim];
-                let mut weights = 0.0;
-                for &(value, score) in &keys {
-                    let weight = (score - largest).exp();
-                    weights += weight;
-                    cache.load(kv, value, &mut held);
-                    for (sum, &v) in sums.iter_mut().zip(&held) {
-                        *sum += weight * f64::from(v);
-                    }
-                }
-                let part = place * params.heads as usize + head;
-                let part = part * params.parts as usize + (params.first_part + split) as usize;
-                let part = &mut partial[part * (width + 2)..][..width + 2];
-                part[0] = largest as f32;
-                part[1] = weights as f32;
-                for (out, sum) in part[2..].iter_mut().zip(&sums) {
-                    *out = *sum as f32;
-                }
-            }
-        }
-    }
+fn reference(launch: &Launch, mut slots: Slots<'_>) {
+    let (bound, written) = reference::bound(&mut slots);
+    attend(launch, launch.option(OUT_AXIS), bound, written);
 }
 
 fn cases() -> Vec<Case> {
-    testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default())).collect()
-}
-
-fn cases_lanes() -> Vec<Case> {
-    let beds = testbed::shapes().into_iter();
-    beds.map(|(name, bed)| bed.in_texture().attention_case(name, &Caps::default())).collect()
+    let all = testbed::buffers().map(|(name, bed)| bed.attention_case(name, &Caps::default()));
+    all.chain(rest_cases()).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {
     met(work, &ATTENTION)
 }
 
-fn at_lanes(work: &Workload) -> Vec<Case> {
-    met(work, &ATTENTION_LANES)
-}
-
 /// The cases that meet one of the kernels.
-fn met(work: &Workload, kernel: &Kernel) -> Vec<Case> {
+pub(super) fn met(work: &Workload, kernel: &Kernel) -> Vec<Case> {
     let all = testbed::Testbed::at(work);
     let all = all.iter().map(|bed| {
         let mut case = bed.attention_case("model", &work.caps);
@@ -387,9 +288,4 @@ fn met(work: &Workload, kernel: &Kernel) -> Vec<Case> {
 fn random(seed: u64) -> Case {
     let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
     bed.attention_case(&format!("seed {seed}"), &Caps::default())
-}
-
-fn random_lanes(seed: u64) -> Case {
-    let bed = testbed::Testbed::random(&mut Noise::new(seed), seed);
-    bed.in_texture().attention_case(&format!("seed {seed}"), &Caps::default())
 }

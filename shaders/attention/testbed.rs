@@ -4,8 +4,9 @@ use super::cache::{CacheShape, KV_DTYPES, Lookup, PAGE, Vector};
 use super::fresh::attention_fresh;
 use super::rotary_kv::{RotaryKv, RotaryKvParams, rotary_kv};
 use super::split::{Attention, AttentionParams, attention, preferred_splits};
+use super::tiled::attention_variants;
 use crate::weight::Dtype;
-use crate::{Caps, Case, Check, Cost, Data, Launch, Noise, Place, Row, Workload};
+use crate::{Caps, Case, Check, Cost, Data, Launch, Noise, Place, Row, Variants, Workload};
 
 /// Reads the cache's shape back from a launch's parameters.
 pub(super) trait CacheParams {
@@ -102,6 +103,41 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
     all
 }
 
+/// Shapes whose tables have runs of rows, and what interrupts them: resting rows, other sequences, other steps, the end of the table.
+pub(super) fn runs() -> Vec<(&'static str, Testbed)> {
+    let run = |sequence: u32, positions: std::ops::Range<u32>, step: u32| {
+        positions.map(move |position| Row { step, ..Row::new(sequence, position, 0) })
+    };
+    let bed = |heads, kv_heads, head_dim, context, rows: Vec<Row>, splits| {
+        let (_, mut bed) = shapes().swap_remove(0);
+        bed.cache = CacheShape { kv_heads, head_dim, context, ..bed.cache };
+        bed.cache.page_count = 3 * bed.cache.slots * bed.cache.pages_per_slot();
+        Testbed { heads, rows, splits, seed: u64::from(heads * head_dim), ..bed }
+    };
+    let mut resting: Vec<Row> = run(1, 10..143, 2).collect();
+    resting.iter_mut().step_by(3).for_each(|row| row.live = 0);
+    // A tile that mostly rests.
+    resting[70..128].iter_mut().for_each(|row| row.live = 0);
+    let others: Vec<Row> =
+        run(0, 0..70, 1).chain(run(2, 30..100, 4)).chain(run(1, 5..9, 4)).chain(run(1, 9..40, 5)).collect();
+    let mut skipping = bed(3, 1, 24, 200, run(2, 60..190, 3).collect(), 1);
+    skipping.cache.lookup = Lookup::Full;
+    let mut outside = bed(2, 2, 128, 150, run(0, 7..120, 0).collect(), 1);
+    outside.cache.recurrent = false;
+    let mut second = bed(2, 2, 96, 200, run(0, 0..150, 2).collect(), 2);
+    second.cache.page_base = 20;
+    second.cache.page_count = 30;
+    vec![
+        ("run, resting rows", bed(5, 5, 26, 150, resting, 1)),
+        ("runs of several sequences", bed(4, 2, 40, 100, others, 1)),
+        ("run, 3 splits, keys shared by 4 heads", bed(8, 2, 128, 300, run(1, 200..280, 3).collect(), 3)),
+        ("run, keys shared by more heads than a tile has", bed(66, 1, 8, 40, run(1, 20..32, 3).collect(), 1)),
+        ("run, positions without the step are skipped", skipping),
+        ("run outside the recurrence", outside),
+        ("run, a later segment", second),
+    ]
+}
+
 /// The same in every form that buffers have: as they are, and in q8.
 pub(super) fn buffers() -> impl Iterator<Item = (&'static str, Testbed)> {
     shapes().into_iter().flat_map(|(name, bed)| [(name, bed.clone()), (name, bed.quantised())])
@@ -129,9 +165,39 @@ impl Testbed {
                 page_count: 3 * context.div_ceil(PAGE),
             };
             let table = (context - rows..context).map(|position| Row { step: 1, ..Row::new(0, position, 0) });
-            Self { cache, heads, rows: table.collect(), splits: preferred_splits(&cache, rows, heads), seed: 6 }
+            Self {
+                cache,
+                heads,
+                rows: table.collect(),
+                splits: preferred_splits(&work.caps, &cache, rows, heads),
+                seed: 6,
+            }
         };
         vec![bed(true, Dtype::Bf16), bed(false, Dtype::Bf16), bed(true, Dtype::Q8)]
+    }
+
+    /// A random shape, and rows of which most are runs.
+    pub(super) fn random_run(noise: &mut Noise, seed: u64) -> Self {
+        let mut bed = Self::random(noise, seed);
+        if bed.cache.lookup == Lookup::AlwaysLast {
+            bed.cache.lookup = Lookup::Latest;
+        }
+        let CacheShape { context, steps, .. } = bed.cache;
+        let (mut rows, mut step) = (Vec::new(), 0);
+        for position in 0..context {
+            if position == 0 || noise.below(40) == 0 {
+                step = noise.below(steps);
+            }
+            let live = u32::from(noise.below(7) > 0);
+            rows.push(Row { step, live, ..Row::new(u32::from(position > context / 2), position, 0) });
+        }
+        Self { rows, ..bed }
+    }
+
+    /// The same with its cache in bf16.
+    pub(super) fn in_bf16(mut self) -> Self {
+        self.cache.dtype = Dtype::Bf16;
+        self
     }
 
     /// A random shape and random rows.
@@ -315,22 +381,35 @@ impl Testbed {
     }
 
     pub(super) fn attention_case(&self, name: &str, caps: &Caps) -> Case {
+        self.case_of(name, caps, attention)
+    }
+
+    /// Every way of attending for the rows.
+    pub(super) fn variants(&self, caps: &Caps) -> Variants {
+        attention_variants(caps, self.shape())
+    }
+
+    /// The second of two segments; the only one where no splits are to be joined.
+    fn shape(&self) -> Attention {
+        let (segment, segments) = if self.splits == 1 { (0, 1) } else { (1, 2) };
+        let (rows, cache, splits) = (self.rows.len() as u32, self.cache, self.splits);
+        Attention { rows, heads: self.heads, cache, splits, segment, segments }
+    }
+
+    /// A case of the launch that `make` makes for the shape.
+    pub(super) fn case_of(&self, name: &str, caps: &Caps, make: impl FnOnce(&Caps, Attention) -> Launch) -> Case {
         let (rows, cache) = (self.rows.len() as u32, self.cache);
-        // The second of two segments; now and then the only one, where that is another variant.
-        let alone = cache.place == Place::Texture && self.splits == 1;
-        let (segment, segments) = if alone { (0, 1) } else { (1, 2) };
-        let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment, segments };
-        let launch = attention(caps, shape);
+        let launch = make(caps, self.shape());
         let mut checks = vec![Check::Skip; launch.sizes.len()];
         checks[4] = Check::F32;
-        let (bed, partial, bindings) = (self.clone(), launch.sizes[4], launch.sizes.len());
+        let (bed, written, bindings) = (self.clone(), launch.sizes[4], launch.sizes.len());
         let data = Data::new(move || {
             let mut noise = Noise::new(bed.seed);
             let q = noise.matrix(rows * bed.heads, cache.head_dim, cache.chunks() * 8);
             let segment = bed.segment(&mut noise);
-            let partial = vec![0; partial as usize / 4];
+            let written = vec![0; written as usize / 4];
             let depth = bed.depth(&mut noise);
-            let mut data = vec![bed.table(), q, bed.tables(), depth, partial];
+            let mut data = vec![bed.table(), q, bed.tables(), depth, written];
             // As keys and as values, or as both.
             data.resize(bindings, segment);
             data

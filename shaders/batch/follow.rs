@@ -113,8 +113,9 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
             Row { live, exited, output, step: noise.below(9), ..Row::new(i, noise.below(context), 5) }
         })
         .collect();
-    let terms: Vec<Terms> =
-        (0..rows).map(|i| Terms { continuous: [NONE, 0, 1][i as usize % 3], parks: u32::from(i % 5 == 2), ..Terms::fixed(4) }).collect();
+    let terms: Vec<Terms> = (0..rows)
+        .map(|i| Terms { continuous: [NONE, 0, 1][i as usize % 3], parks: u32::from(i % 5 == 2), ..Terms::fixed(4) })
+        .collect();
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{rows} rows, context {context}"),

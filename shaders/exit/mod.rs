@@ -37,6 +37,7 @@ pub const KEPT_VALUES: u32 = 64;
 
 /// What is compared, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Criterion {
     /// ‖s − s'‖ / ‖s‖ of the state.
     LatentDiff,
@@ -47,6 +48,7 @@ pub enum Criterion {
     /// KL(p' ‖ p) of the distribution of the next token, in nats; uniform before the first check.
     Kl,
     /// The same, once tokens of less than a tenth of the largest probability count as equally unlikely.
+    #[cfg_attr(feature = "serde", serde(rename = "minp-kl"))]
     MinPKl,
     /// How many checks in a row the most likely token has been the same.
     ArgmaxStability,

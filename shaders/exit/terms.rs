@@ -56,6 +56,7 @@ table! {
 
 /// What a chosen token's recurrence goes on from, if not from a fresh state: the state of the token that it was chosen behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Continuous {
     /// As it left the core block.
     Raw,

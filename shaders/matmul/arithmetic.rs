@@ -5,6 +5,7 @@ use crate::weight::{Dtype, Form};
 
 /// What the products of a model's matrices are made of. Sums are f32 in the end, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Arithmetic {
     /// f32: what weights and rows are, to the last bit that they have.
     #[default]

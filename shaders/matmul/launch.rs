@@ -1,5 +1,6 @@
 //! Which matmul runs for a shape, and with how many workgroups.
 
+use super::many::{ManyRows, Matrices};
 use super::round::rounded_bytes;
 use super::stage::staged_bytes;
 use super::{
@@ -7,7 +8,7 @@ use super::{
     Normed, Record,
 };
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
-use crate::{Caps, Choice, Cooperative, Cost, Launch, Row, activation_bytes, reduce, stride};
+use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
 
 /// Where the rows of x come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,12 +195,13 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
         );
     }
     if shape.rows >= TILED_FROM && !shape.of_record() {
-        if let Some((matrices, lanes)) = matrices_for(caps, &shape) {
-            return cooperative(shape, matrices, lanes);
+        let many = ManyRows::of(caps, shape.arithmetic, shape.form);
+        if let ManyRows::Cooperative(matrices) = many {
+            return cooperative(shape, matrices);
         }
         let large = tiled(shape, 1);
-        let many = large.workgroups[0] * large.workgroups[1] >= MANY_TILES && shape.arithmetic != Arithmetic::F16;
-        return if many { large } else { tiled(shape, 0) };
+        let enough = large.workgroups[0] * large.workgroups[1] >= MANY_TILES && many != ManyRows::TiledF16;
+        return if enough { large } else { tiled(shape, 0) };
     }
     let option = match shape.rows {
         1 => 0,
@@ -254,28 +256,13 @@ pub(super) fn tiled(shape: Matmul, option: u8) -> Launch {
     launch(kernel, choice, vec![], &params, workgroups, &shape, u64::from(workgroups[1]))
 }
 
-/// The matrices that subgroups of a device multiply, and the lanes of a workgroup of enough of them, if the device can and tiles fit its limits.
-#[must_use]
-pub fn fitting_matrices(caps: &Caps) -> Option<(Cooperative, u32)> {
-    let (matrices, (_, most)) = caps.matrices().zip(caps.subgroups)?;
-    let lanes = COOPERATIVE_SUBGROUPS * most;
-    // Slices of x and W, and a matrix of sums per subgroup.
-    let value = if matrices.rounds() { 2 } else { 4 };
-    let memory = 2 * COOPERATIVE_TILE * COOPERATIVE_LINE * value + COOPERATIVE_SUBGROUPS * matrices.side().pow(2) * 4;
-    (lanes <= caps.max_invocations && memory <= caps.max_workgroup_memory).then_some((matrices, lanes))
-}
-
-/// The same for a shape, if they are asked for.
-pub(super) fn matrices_for(caps: &Caps, shape: &Matmul) -> Option<(Cooperative, u32)> {
-    fitting_matrices(caps).filter(|_| shape.arithmetic == Arithmetic::Cooperative)
-}
-
-pub(super) fn cooperative(shape: Matmul, matrices: Cooperative, lanes: u32) -> Launch {
+pub(super) fn cooperative(shape: Matmul, matrices: Matrices) -> Launch {
     let workgroups = [padded(&shape).div_ceil(COOPERATIVE_TILE), shape.rows.div_ceil(COOPERATIVE_TILE), 1];
     let params = params(&shape, workgroups[0]);
     let mut choice = choice(&shape);
-    choice.0[2] = matrices as u8;
-    launch(&MATMUL_COOPERATIVE, choice, vec![lanes], &params, workgroups, &shape, u64::from(workgroups[1]))
+    choice.0[2] = matrices.kind as u8;
+    choice.0[3] = u8::from(matrices.buffers == 2);
+    launch(&MATMUL_COOPERATIVE, choice, vec![matrices.lanes], &params, workgroups, &shape, u64::from(workgroups[1]))
 }
 
 fn launch(

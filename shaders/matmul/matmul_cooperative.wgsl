@@ -7,9 +7,19 @@ const DEPTH: u32 = 32u;
 const ACROSS: u32 = 32u / SIDE;
 const CELLS: u32 = SIDE * SIDE;
 
-var<workgroup> xs: array<Number, TILE * LINE>;
-var<workgroup> ws: array<Number, TILE * LINE>;
+// Values of a slice of x, and of W; there are as many slices in memory as the part says.
+const SLICE: u32 = TILE * LINE;
+const ITEMS: u32 = TILE * CHUNKS;
+
+var<workgroup> xs: array<Number, BUFFERS * SLICE>;
+var<workgroup> ws: array<Number, BUFFERS * SLICE>;
 var<workgroup> done: array<f32, QUARTERS * CELLS>;
+
+// Eight values of k of a line of x, and of one of W, as they lie in memory.
+struct Item {
+    x: Eight,
+    w: Unit,
+}
 
 // A workgroup computes a tile of 64 rows by 64 outputs. How many subgroups its lanes make is the driver's choice: with fewer than four of them the tile is
 // gone through again for the rest of its quarters, with more some only fetch.
@@ -30,23 +40,40 @@ fn main(
         let top = quarter / 2u * 32u;
         let left = quarter % 2u * 32u;
         var sums: array<Sum, ACROSS * ACROSS>;
+        var slice = 0u;
+        if (BUFFERS > 1u) {
+            fetch(first_row, first_n, 0u, lane);
+        }
         for (var c = 0u; c < params.chunks; c += CHUNKS) {
             workgroupBarrier();
-            fetch(first_row, first_n, c, lane);
-            workgroupBarrier();
+            var a: Item;
+            var b: Item;
+            if (BUFFERS > 1u) {
+                // The next slice is on its way while this one is multiplied. Behind the last one nothing is kept.
+                a = take(first_row, first_n, c + CHUNKS, lane);
+                b = take(first_row, first_n, c + CHUNKS, lane + WG);
+            } else {
+                fetch(first_row, first_n, c, lane);
+                workgroupBarrier();
+            }
             if (quarter < QUARTERS) {
                 for (var k = 0u; k < DEPTH; k += SIDE) {
                     var x: array<Left, ACROSS>;
                     for (var i = 0u; i < ACROSS; i += 1u) {
-                        x[i] = coopLoadT<Left>(&xs[(top + SIDE * i) * LINE + k], LINE);
+                        x[i] = coopLoadT<Left>(&xs[slice + (top + SIDE * i) * LINE + k], LINE);
                     }
                     for (var j = 0u; j < ACROSS; j += 1u) {
-                        let w = coopLoad<Right>(&ws[(left + SIDE * j) * LINE + k], LINE);
+                        let w = coopLoad<Right>(&ws[slice + (left + SIDE * j) * LINE + k], LINE);
                         for (var i = 0u; i < ACROSS; i += 1u) {
                             sums[i * ACROSS + j] = coopMultiplyAdd(x[i], w, sums[i * ACROSS + j]);
                         }
                     }
                 }
+            }
+            if (BUFFERS > 1u) {
+                slice = SLICE - slice;
+                keep(a, c + CHUNKS, lane, slice);
+                keep(b, c + CHUNKS, lane + WG, slice);
             }
         }
         for (var i = 0u; i < ACROSS; i += 1u) {
@@ -62,24 +89,37 @@ fn main(
     }
 }
 
-// Eight values of k of a line of x, and of one of W, per round.
+fn take(first_row: u32, first_n: u32, c: u32, item: u32) -> Item {
+    let line = item / CHUNKS;
+    let chunk = min(c + item % CHUNKS, params.chunks - 1u);
+    let x = input(min(first_row + line, params.rows - 1u), chunk);
+    return Item(x, unit_at(min(first_n + line, params.n - 1u), chunk / UNIT));
+}
+
+fn keep(it: Item, c: u32, item: u32, slice: u32) {
+    if (item >= ITEMS) {
+        return;
+    }
+    let chunk = c + item % CHUNKS;
+    var x = Eight();
+    var w = Eight();
+    if (chunk < params.chunks) {
+        x = it.x;
+        w = chunk_of(it.w, chunk % UNIT);
+    }
+    let place = slice + item / CHUNKS * LINE + 8u * (item % CHUNKS);
+    for (var i = 0u; i < 4u; i += 1u) {
+        xs[place + i] = Number(x.lo[i]);
+        xs[place + 4u + i] = Number(x.hi[i]);
+        ws[place + i] = Number(w.lo[i]);
+        ws[place + 4u + i] = Number(w.hi[i]);
+    }
+}
+
+// A whole slice, into the first of the buffers.
 fn fetch(first_row: u32, first_n: u32, c: u32, lane: u32) {
-    for (var item = lane; item < TILE * CHUNKS; item += WG) {
-        let line = item / CHUNKS;
-        let chunk = c + item % CHUNKS;
-        var x = Eight();
-        var w = Eight();
-        if (chunk < params.chunks) {
-            x = input(min(first_row + line, params.rows - 1u), chunk);
-            w = weight(min(first_n + line, params.n - 1u), chunk);
-        }
-        let place = line * LINE + 8u * (item % CHUNKS);
-        for (var i = 0u; i < 4u; i += 1u) {
-            xs[place + i] = Number(x.lo[i]);
-            xs[place + 4u + i] = Number(x.hi[i]);
-            ws[place + i] = Number(w.lo[i]);
-            ws[place + 4u + i] = Number(w.hi[i]);
-        }
+    for (var item = lane; item < ITEMS; item += WG) {
+        keep(take(first_row, first_n, c, item), c, item, 0u);
     }
 }
 

@@ -10,7 +10,7 @@
 //!   read four times as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow: there this kernel does
 //!   everything. With many rows, x is laid out in a texture first ([`STAGE`]).
 //!
-//! What products are made of is a choice of the whole model's: [`Arithmetic`].
+//! What products are made of is a choice of the whole model's: [`Arithmetic`]. [`ManyRows`] decides which kernel a device gets for it.
 //!
 //! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or a [`Record`]) and what happens
 //! to the sums: stored, added to a residual, made into a record, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
@@ -18,6 +18,7 @@
 
 mod arithmetic;
 mod launch;
+mod many;
 mod record;
 mod reference;
 mod round;
@@ -25,7 +26,8 @@ mod stage;
 mod variants;
 
 pub use arithmetic::Arithmetic;
-pub use launch::{Input, Matmul, Output, fitting_matrices, matmul, stages};
+pub use launch::{Input, Matmul, Output, matmul, stages};
+pub use many::{ManyRows, Matrices};
 pub use record::{Normed, Record};
 pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
@@ -167,8 +169,9 @@ const TOKENS: Axis = Axis {
     ],
 };
 
-/// What kernels of tiles have in common.
-const TILES: Part = Part::new("tiles", include_str!("tiles.wgsl"));
+/// What kernels of tiles have in common. Rows of x and W are clamped to those that there are, chunks beyond a row are zeros, places in workgroup memory follow
+/// from the lane, and sums go to rows and outputs that there are: checks would find nothing.
+const TILES: Part = Part::new("tiles", include_str!("tiles.wgsl")).trusted();
 
 /// Rows and outputs of a tile.
 const TILE_SIDE: [Const; 2] = [Const::u32("TILE", TILES_OF[0]), Const::u32("TILE", TILES_OF[1])];
@@ -234,6 +237,15 @@ const MATRICES: Axis = Axis {
         Part::new("f16of8", include_str!("cooperative_8_f16.wgsl"))
             .with_consts(&[side(Cooperative::F16Of8)])
             .with_matrices(Cooperative::F16Of8),
+    ],
+};
+
+/// Slices of k in workgroup memory: with two, the next one is fetched while the last is multiplied.
+const BUFFERS: Axis = Axis {
+    name: "buffers",
+    options: &[
+        Part::new("once", "").with_consts(&[Const::u32("BUFFERS", 1)]),
+        Part::new("twice", "").with_consts(&[Const::u32("BUFFERS", 2)]),
     ],
 };
 
@@ -307,7 +319,7 @@ pub static MATMUL_COOPERATIVE: Kernel = Kernel {
     wgsl: include_str!("matmul_cooperative.wgsl"),
     parts: &[ROW, EIGHT, TILES, COOPERATIVE],
     bindings: &[ROWS],
-    axes: &[WEIGHT, FLOW_OF_ROWS, MATRICES],
+    axes: &[WEIGHT, FLOW_OF_ROWS, MATRICES, BUFFERS],
     overrides: &["WG"],
     params: MatmulParams::FIELDS,
     params_size: size_of::<MatmulParams>(),

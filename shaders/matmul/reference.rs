@@ -6,6 +6,7 @@ use super::launch::{
     FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_RECORDS, WITH_RECORDS, WITHOUT_RECORDS, cooperative,
     lanes, matvec, tiled,
 };
+use super::many::Matrices;
 use super::round::{decode_row, test_rounded};
 use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
@@ -275,7 +276,9 @@ impl Family {
             Self::Tiled | Self::TiledInt8 => tiled(shape, (seed / 2 % 2) as u8),
             Self::Cooperative => {
                 let lanes = COOPERATIVE_LANES[(seed / 3 % 3) as usize];
-                cooperative(shape, Cooperative::ALL[usize::from(option)], lanes)
+                // Two slices need the most lanes.
+                let buffers = if lanes >= 128 { 1 + (seed / 9 % 2) as u32 } else { 1 };
+                cooperative(shape, Matrices { kind: Cooperative::ALL[usize::from(option)], lanes, buffers })
             }
             Self::Lanes => lanes(shape, option),
         };

@@ -1,8 +1,7 @@
 //! Every way of computing a product on a device, and the products of a model to tune them by.
 
-use super::launch::{
-    Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matrices_for, matvec, stages, tiled,
-};
+use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, tiled};
+use super::many::{ManyRows, Matrices};
 use super::{Normed, Record, reference};
 use crate::variants::{class_of_rows, of_reduction};
 use crate::weight::chunks;
@@ -29,13 +28,11 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
         let few = options.flat_map(|option| of_reduction(caps, &matvec(caps, shape, option), REDUCE_AXIS));
         let in_tiles = !shape.of_record();
         let tiles = (0..TILES.len() as u8).filter(|_| in_tiles).map(|option| tiled(shape, option));
-        // Where a driver makes smaller subgroups than its largest, fewer lanes are enough of them.
-        let matrices = matrices_for(caps, &shape).filter(|_| in_tiles);
-        let matrices = matrices.into_iter().flat_map(|(matrices, most)| {
-            let (least, largest) = caps.subgroups.expect("matrices are subgroups'");
-            let least = (most / largest * least).max(largest);
-            [most, least].map(|lanes| cooperative(shape, matrices, lanes))
-        });
+        let matrices = match ManyRows::of(caps, shape.arithmetic, shape.form) {
+            ManyRows::Cooperative(matrices) if in_tiles => cooperative_variants(caps, matrices),
+            _ => Vec::new(),
+        };
+        let matrices = matrices.into_iter().map(|matrices| cooperative(shape, matrices));
         few.chain(tiles).chain(matrices).collect()
     };
     let Matmul { rows, k, n, form, input, output, arithmetic, .. } = shape;
@@ -44,6 +41,17 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
     let class =
         format!("matmul {}{products} {input:?} {output:?} k={k} n={high} rows={}", form.name(), class_of_rows(rows));
     Variants::new(class, matmul(caps, shape), others)
+}
+
+/// Ways to multiply matrices: with one slice in memory and with two, and with fewer lanes where a driver makes smaller subgroups than its largest, of which fewer
+/// are enough.
+fn cooperative_variants(caps: &Caps, matrices: Matrices) -> Vec<Matrices> {
+    let (least, largest) = caps.subgroups.expect("matrices are subgroups'");
+    let fewer = (matrices.lanes / largest * least).max(largest);
+    let all = [matrices.lanes, fewer]
+        .into_iter()
+        .flat_map(|lanes| [2, 1].map(|buffers| Matrices { lanes, buffers, ..matrices }));
+    all.filter(|matrices| matrices.fits(caps)).collect()
 }
 
 /// The products of a model's passes, each matrix cut to its first rows.

@@ -58,7 +58,9 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(rows: u32, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let sequences: Vec<Sequence> = [5, 1, 9].map(|steps| Sequence { seed: [0; 2], state_seed: [0; 2], state_std: 1.0, steps, reserved: [0; 2] }).to_vec();
+    let sequences: Vec<Sequence> = [5, 1, 9]
+        .map(|steps| Sequence { seed: [0; 2], state_seed: [0; 2], state_std: 1.0, steps, reserved: [0; 2] })
+        .to_vec();
     let table: Vec<Row> = (0..rows)
         .map(|i| {
             let sequence = noise.below(3);

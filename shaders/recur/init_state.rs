@@ -86,7 +86,13 @@ fn case(rows: u32, n: u32, std: f32, seed: u64) -> Case {
             ..Row::new(row % 2, row * 3, 0)
         })
         .collect();
-    let sequences = [1, 2].map(|i| Sequence { seed: [0; 2], state_seed: [seed as u32, i], state_std: std, steps: 0, reserved: [0; 2] });
+    let sequences = [1, 2].map(|i| Sequence {
+        seed: [0; 2],
+        state_seed: [seed as u32, i],
+        state_std: std,
+        steps: 0,
+        reserved: [0; 2],
+    });
     Case {
         name: format!("{rows} rows of {n}, standard deviation {std}"),
         data: vec![

@@ -56,6 +56,7 @@ params! {
 
 /// What share of the state noise takes the place of before step i, from 0, given an amount a.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum NoiseKind {
     /// a.
     Fixed,
@@ -201,7 +202,13 @@ fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
             ..Row::new(row % 3, noise.below(5000), 0)
         })
         .collect();
-    let sequences = [1, 2, 3].map(|i| Sequence { seed: [seed as u32, i], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] });
+    let sequences = [1, 2, 3].map(|i| Sequence {
+        seed: [seed as u32, i],
+        state_seed: [0; 2],
+        state_std: 1.0,
+        steps: 0,
+        reserved: [0; 2],
+    });
     let NoiseRule { kind, amount, renorm, .. } = rule;
     Case {
         name: format!("{}={amount}, {rows} rows of {n}, normed {renorm}, seed {seed}", kind.name()),

@@ -116,8 +116,9 @@ fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool,
     let launch = sample(caps, outputs, vocab, sequences);
     let row = |i: u32, noise: &mut Noise| Row::new(i % sequences, noise.below(50), 0);
     let picked: Vec<Row> = (0..outputs).map(|i| row(i, &mut noise)).collect();
-    let seeds: Vec<Sequence> =
-        (0..sequences).map(|i| Sequence { seed: [seed as u32, i], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] }).collect();
+    let seeds: Vec<Sequence> = (0..sequences)
+        .map(|i| Sequence { seed: [seed as u32, i], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] })
+        .collect();
     let scale = if flat { 0.0 } else { 6.0 };
     let mut logits = noise.matrix(outputs, vocab, stride(vocab));
     logits.iter_mut().for_each(|bits| *bits = (f32::from_bits(*bits) * scale).to_bits());

@@ -79,12 +79,15 @@ table! {
 
 /// When a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum FreezeRule {
     /// Its state has changed by less than a share of its norm since the last round.
     LatentDiff,
     /// The change of its state differs from that in the round before by less than a share of its norm.
+    #[cfg_attr(feature = "serde", serde(rename = "latent-acceleration-1"))]
     LatentAcceleration1,
     /// The same, as the authors compute it the other way.
+    #[cfg_attr(feature = "serde", serde(rename = "latent-acceleration-2"))]
     LatentAcceleration2,
     /// So many rounds have found it as it was.
     TokenStability,

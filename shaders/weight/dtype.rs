@@ -6,6 +6,7 @@ use crate::Const;
 
 /// How values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Dtype {
     /// IEEE single precision.
     F32,
@@ -18,6 +19,7 @@ pub enum Dtype {
     /// Whole numbers from -8 to 7 in blocks of 32, each with a factor in f16: 4.5 bits per weight. ggml's `Q4_0`.
     Q4,
     /// Whole numbers from 0 to 15 in blocks of 32, each with a factor and a minimum in f16: 5 bits per weight. ggml's `Q4_1`.
+    #[cfg_attr(feature = "serde", serde(rename = "q4_1"))]
     Q4Min,
 }
 

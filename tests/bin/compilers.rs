@@ -25,12 +25,18 @@ struct Arguments {
     /// WGSL files without open constants. All kernels if none is named.
     #[arg(requires = "amd", value_name = "NAME")]
     names: Vec<String>,
+    /// With --amd: print the instructions instead.
+    #[arg(long, requires = "amd")]
+    listing: bool,
+    /// With --amd: compile WGSL files without the checks that naga adds, as trusted kernels are.
+    #[arg(long, requires = "amd")]
+    trusted: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.amd {
-        Some(family) => reports(family, &arguments.names),
+        Some(family) => reports(family, &arguments),
         None => table(),
     };
     match done {
@@ -43,12 +49,22 @@ fn main() -> ExitCode {
 }
 
 /// Prints reports, in a process of its own unless this is it.
-fn reports(family: &str, names: &[String]) -> Result<()> {
+fn reports(family: &str, arguments: &Arguments) -> Result<()> {
+    let Arguments { names, listing, trusted, .. } = arguments;
     let mut out = std::io::stdout().lock();
-    let mut print = |report: &Report| -> Result<()> { Ok(writeln!(out, "{}", serde_json::to_string(report)?)?) };
+    let mut print = |report: &Report| -> Result<()> {
+        if *listing {
+            writeln!(out, "; {} {} on {}", report.label, report.constants, report.device)?;
+            return Ok(writeln!(out, "{}", report.listing)?);
+        }
+        Ok(writeln!(out, "{}", serde_json::to_string(report)?)?)
+    };
     if !amd::started_for(family) {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        return amd::reports(&std::env::current_exe()?, family, &names)?.iter().try_for_each(print);
+        let names = names.iter().map(String::as_str);
+        let flags = [(*listing, "--listing"), (*trusted, "--trusted")];
+        let flags = flags.into_iter().filter_map(|(set, flag)| set.then_some(flag));
+        let arguments: Vec<&str> = flags.chain(names).collect();
+        return Ok(write!(out, "{}", amd::said(&std::env::current_exe()?, family, &arguments)?)?);
     }
     let gpu = NullGpu::open()?;
     let mut report = |variants: &[Variant]| {
@@ -67,7 +83,7 @@ fn reports(family: &str, names: &[String]) -> Result<()> {
             report(&named(name)?)?;
         }
     }
-    files.into_iter().try_for_each(|path| print(&gpu.report_file(path)?))
+    files.into_iter().try_for_each(|path| print(&gpu.report_file(path, *trusted)?))
 }
 
 /// Sizes of a variant in bytes for each platform.
@@ -200,7 +216,7 @@ fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
             let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
             write!(page, "| {label} | {weights} |")?;
             for inner in &row.inner {
-                let Loop { vector, wide_loads, narrow_loads } = inner.context("a matvec has a loop")?;
+                let Loop { vector, wide_loads, narrow_loads, .. } = inner.context("a matvec has a loop")?;
                 write!(page, " {:.2} · {wide_loads} · {narrow_loads} |", vector as f64 / f64::from(weights))?;
             }
             writeln!(page)?;

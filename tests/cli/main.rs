@@ -1,15 +1,20 @@
 //! The command as a user calls it.
 
 mod bench;
+mod book;
 mod call;
 mod chat;
+mod chat_server;
 mod chat_terminal;
 mod demo;
+mod flags;
+mod help;
 mod messages;
 mod names;
 mod pages;
 mod pictures;
 mod pty;
+mod structured;
 mod terminal;
 mod texts;
 mod verbs;

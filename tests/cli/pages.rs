@@ -35,21 +35,40 @@ fn holds(figure: &str, lines: &str) {
 }
 
 #[trial]
-fn the_readme_shows_what_the_demo_answers() {
+fn pages_show_what_the_demo_answers() {
     holds(&figure("README.md", "tour"), &printed(&["run", "--cpu"]));
     let call = ["score", "--cpu", "--continuations", "docs/choices.jsonl", "--steps", "1,16"];
-    holds(&figure("README.md", "continuations"), &printed(&call));
+    holds(&figure("docs/research.md", "continuations"), &printed(&call));
     // Devices sum in other orders, which decides no answer here.
     let prompt = "The ball is under cup B. Swap AC CD AC AB AB AB CD CE CD DE";
-    for (name, flag) in [("pipeline", "--pipeline"), ("diffusion", "--diffusion")] {
+    let figures =
+        [("docs/speculation.md", "pipeline", "--pipeline"), ("docs/diffusion.md", "diffusion", "--diffusion")];
+    for (page, name, flag) in figures {
         let said = printed(&["run", "--cpu", "-q", flag, "--steps", "32", "--seed", "1", "--temp", "0", prompt]);
-        holds(&figure("README.md", name), &said);
+        holds(&figure(page, name), &said);
+    }
+}
+
+/// Messages by which readers find the page on troubleshooting: those that do not depend on the machine.
+#[trial]
+fn troubleshooting_shows_the_messages_of_this_version() {
+    let cases: [(&str, &[&str]); 4] = [
+        ("error-folder", &["run", "-m", "docs", "hi"]),
+        ("error-flag", &["run", "--dtype", "int4", "hi"]),
+        ("error-together", &["run", "--speculate", "--exit", "kl", "hi"]),
+        ("error-context", &["run", "-c", "8", "The ball is under cup C. Swap CE AC AB AD AE"]),
+    ];
+    for (name, call) in cases {
+        let done = ruminate(call).arg("--cpu").current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).output();
+        let done = done.expect("it starts");
+        assert!(!done.status.success(), "{call:?} succeeds");
+        holds(&figure("docs/troubleshooting.md", name), &text(&done.stderr));
     }
 }
 
 /// A row that anybody can compute again, to the digits that the page has.
 #[trial(full)]
-fn the_experiments_show_what_keys_and_values_in_q8_cost() {
+fn experiments_show_the_cost_of_keys_and_values_in_q8() {
     let call = ["score", "--cpu", "-f", "docs/problems.txt", "-c", "25", "--steps", "1,8", "--json"];
     let found = printed(&[&call[..], &["--kv-dtype", "q8", "--against-kv", "f32"]].concat());
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
@@ -64,10 +83,10 @@ fn the_experiments_show_what_keys_and_values_in_q8_cost() {
 }
 
 #[trial(full)]
-fn the_readme_shows_how_often_the_demo_is_right() {
+fn page_on_depth_shows_how_often_the_demo_is_right() {
     let found = printed(&["sweep", "--cpu", "--split", "--steps", "1,4", "--json"]);
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
-    let table = figure("README.md", "hard-problems");
+    let table = figure("docs/depth.md", "hard-problems");
     for task in ["cups", "dial", "clock"] {
         let row = table.lines().find(|line| line.starts_with(&format!("| {task} |"))).expect("a row");
         let cells: Vec<f64> = row.split('|').filter_map(|cell| cell.trim().parse().ok()).collect();

@@ -66,7 +66,7 @@ fn a_host_app_s_device_serves(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), ..OpenOptions::default() };
     let host = Host::open(&options)?;
-    let hosted = host.engine();
+    let hosted = host.engine()?;
     assert_eq!((hosted.caps(), hosted.name()), (device.caps(), device.name()));
     works(&hosted)?;
 

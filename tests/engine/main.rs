@@ -7,8 +7,10 @@ mod execution;
 mod faults;
 mod guard_words;
 mod kernels;
+mod limits;
 mod memory;
 mod pieces;
+mod pipeline_cache;
 mod shapes;
 
 /// What a test returns: a failure is any error.

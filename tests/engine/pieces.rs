@@ -135,7 +135,7 @@ fn host(device: &Device, limits: Tier) -> anyhow::Result<Host> {
 
 /// Holds every call of `advance` to its bounds.
 fn hold_to_bounds(host: &Host) -> Outcome {
-    let device = &host.engine();
+    let device = &host.engine()?;
     let (plan, y) = adder(device)?;
     // The clock and its staging exist from here on.
     complete(device, &mut device.begin(&plan, &[3], &[&y])?, LEAST)?;

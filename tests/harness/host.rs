@@ -56,9 +56,11 @@ impl Host {
     }
 
     /// The engine on this device.
-    #[must_use]
-    pub fn engine(&self) -> Device {
-        Device::from_wgpu(self.device.clone(), self.queue.clone())
+    ///
+    /// # Errors
+    /// If limits of the device are too low.
+    pub fn engine(&self) -> Result<Device> {
+        Ok(Device::from_wgpu(self.device.clone(), self.queue.clone())?)
     }
 
     /// What is alive, after the device has finished everything and freed what it can.

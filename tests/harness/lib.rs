@@ -11,6 +11,21 @@ pub mod demo_files;
 pub mod golden;
 pub mod synth;
 
+/// Rust examples of the README and of the book, which `cargo test --doc` compiles and runs.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/depth.md")]
+    struct Depth;
+    #[doc = include_str!("../../docs/library.md")]
+    struct Library;
+    #[doc = include_str!("../../docs/research.md")]
+    struct Research;
+    #[doc = include_str!("../../model/README.md")]
+    struct Crate;
+}
+
 mod compare;
 mod device;
 mod folder;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruminate_engine::Device;
 use ruminate_shaders::matmul::{Arithmetic, Input, Output, RECORD_ROWS};
-use ruminate_shaders::{Caps, Case, Cooperative, Dtype, Product, Workload, case_trials, trials};
+use ruminate_shaders::{Caps, Case, Cooperative, Dtype, Product, Trial, Workload, case_trials, trials};
 use ruminate_tests::{Entry, device, trial};
 
 use crate::cases::of_cases;
@@ -111,9 +111,9 @@ fn variants_agree() -> Vec<Entry> {
         trial.cases().for_each(|case| add(&trial.case.name, case));
     }
     for (name, work) in workloads(caps) {
-        // The variants of norms and sampling do not depend on the weights; the kernels' own cases have them.
-        let matmuls = trials(&work).into_iter().filter(|trial| trial.variants.class.starts_with("matmul"));
-        matmuls.for_each(|trial| trial.cases().for_each(|case| add(&name, case)));
+        // The variants of norms and sampling do not depend on the workload; the kernels' own cases have them.
+        let depends = |trial: &Trial| ["matmul", "attention"].iter().any(|op| trial.variants.class.starts_with(op));
+        trials(&work).into_iter().filter(depends).for_each(|trial| trial.cases().for_each(|case| add(&name, case)));
     }
     let entry = |(name, cases): (String, Vec<Case>)| of_cases(name, device.as_ref(), move || cases.clone());
     groups.into_iter().map(entry).collect()

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ruminate::wgpu;
 use ruminate::{
-    Counters, Device, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, Source, demo,
+    Counters, Device, GenerateOptions, LoadOptions, Model, Progress, Prompt, Sampling, Session, SessionOptions, Source,
+    demo,
 };
 use ruminate_engine::{OpenOptions, Tier};
 use ruminate_tests::{Host, golden_folder, options, trial};
@@ -75,9 +76,9 @@ fn in_turns(streams: &[Stream], budget: Duration) -> Result<Vec<Vec<u32>>> {
         left = sessions.len();
         for (session, found) in sessions.iter_mut().zip(&mut found) {
             match session.step(budget)? {
-                Progress::Working => {}
                 Progress::Token(piece) => found.push(piece.token),
                 Progress::Done(_) => left -= 1,
+                _ => {}
             }
         }
     }
@@ -116,6 +117,38 @@ fn threads_share_a_device(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// A prompt that is computed and nothing more, by both ways; and what comes after it.
+#[trial(device, cpu, full)]
+fn a_prompt_can_be_computed_without_a_token(device: &Device) -> Result<()> {
+    let model = demo(device)?;
+    let (prompt, _) = demo::PROMPTS[1];
+    let tokens = |session: &mut Session, prompt: Prompt<'_>, count| -> Result<Vec<u32>> {
+        session.generate(prompt, &greedy(4, count))?.map(|piece| Ok(piece?.token)).collect()
+    };
+    let mut session = model.session(SessionOptions::default())?;
+    let whole = session.encode(prompt, ruminate::Specials::Prompt)?;
+    let expected = tokens(&mut model.session(SessionOptions::default())?, Prompt::Tokens(&whole), 6)?;
+    let (before, last) = whole.split_at(whole.len() - 2);
+    ensure!(tokens(&mut session, Prompt::Tokens(before), 0)?.is_empty(), "a token of a silent generation");
+    ensure!(session.position() as usize == before.len() && session.next_token().is_none(), "{}", session.position());
+    session.start(Prompt::Tokens(&last[..1]), &greedy(4, 0))?;
+    let reason = loop {
+        match session.step(BUDGET)? {
+            Progress::Done(reason) => break reason,
+            Progress::Token(piece) => anyhow::bail!("{piece:?}"),
+            _ => {}
+        }
+    };
+    ensure!(reason == ruminate::StopReason::MaxTokens, "{reason:?}");
+    ensure!(session.generate(Prompt::Continue, &greedy(4, 1)).is_err(), "there is nothing to go on from");
+    // A text that was cut off goes on after its last token.
+    let mut found = tokens(&mut session, Prompt::Tokens(&last[1..]), 2)?;
+    found.extend(tokens(&mut session, Prompt::Continue, 1)?);
+    found.extend(tokens(&mut session, Prompt::Continue, 3)?);
+    ensure!(found == expected, "{found:?} instead of {expected:?}");
+    Ok(())
+}
+
 #[trial(device, cpu, full)]
 fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
     let model = demo(device)?;
@@ -126,9 +159,9 @@ fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
         let mut found = Vec::new();
         while found.len() < wanted {
             match session.step(BUDGET)? {
-                Progress::Working => {}
                 Progress::Token(piece) => found.push(piece.token),
                 Progress::Done(reason) => anyhow::bail!("{reason:?} after {found:?}"),
+                _ => {}
             }
         }
         Ok(found)
@@ -151,7 +184,7 @@ fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
     session.stop();
     let position = session.position();
     let wanted = 9 - first.len();
-    session.start(&first[first.len() - 1..], &greedy(4, wanted as u32 - 1))?;
+    session.start(Prompt::Continue, &greedy(4, wanted as u32 - 1))?;
     let rest = tokens(&mut session, wanted - 1)?;
     ensure!([first, rest].concat() == all, "stopped in between, it is not {all:?}");
     ensure!(session.rewind(position).is_ok(), "the session lost positions");
@@ -189,7 +222,7 @@ fn a_host_s_device_gives_the_tokens_of_our_own(_: &Device) -> Result<()> {
     for limits in [options.limits, Tier::WebGpuDefaults] {
         let options = OpenOptions { limits, ..options.clone() };
         let (host, own) = (Host::open(&options)?, Device::open(&options)?);
-        let engine = host.engine();
+        let engine = host.engine()?;
         ensure!(engine.caps() == own.caps(), "{:?}, ours {:?}", engine.caps(), own.caps());
         let (found, expected) = (run(&engine)?, run(&own)?);
         ensure!(found == expected, "{limits:?}: {found:?}, on our own device {expected:?}");
@@ -233,7 +266,7 @@ impl Frames {
 fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
-    let device = host.engine();
+    let device = host.engine()?;
     let model = demo(&device)?;
     let (prompt, _) = demo::PROMPTS[0];
     let prompt = model.tokenizer().encode(prompt, ruminate::Specials::Bos)?;
@@ -255,9 +288,9 @@ fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
         // The clock, its staging and that of the tokens.
         ensure!(buffers == 0 || drawn < 3 || found.is_empty(), "{buffers} buffers created in frame {drawn}");
         match progress {
-            Progress::Working => {}
             Progress::Token(piece) => found.push(piece.token),
             Progress::Done(_) => break,
+            _ => {}
         }
         frames.submit(&host);
         drawn += 1;
@@ -275,7 +308,7 @@ fn everything_that_is_dropped_is_freed(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
-    let device = host.engine();
+    let device = host.engine()?;
     let empty = device.counters();
     let streams = streams(&device)?;
     in_turns(&streams, BUDGET)?;
@@ -305,7 +338,7 @@ fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
     let engine = || -> Result<(Device, Model, Session)> {
-        let device = host.engine();
+        let device = host.engine()?;
         let model = demo(&device)?;
         let session = model.session(SessionOptions::default())?;
         Ok((device, model, session))

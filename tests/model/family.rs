@@ -209,7 +209,10 @@ fn exit_rules_read_back_as_they_are_written() -> Result<()> {
 fn thresholds_of_the_configuration_are_named() -> Result<()> {
     let folder = reconfigured("ouro", |config| config["early_exit_threshold"] = json!(0.5))?;
     let notes = Spec::open(&folder.source())?.notes;
-    ensure!(notes.len() == 1 && notes[0].contains("--exit-threshold 0.5"), "{notes:?}");
+    ensure!(
+        notes.len() == 1 && notes[0].contains("early_exit_threshold 0.5") && notes[0].contains("`gate`"),
+        "{notes:?}"
+    );
     ensure!(Spec::open(&reconfigured("ouro", |_| ())?.source())?.notes.is_empty());
     Ok(())
 }

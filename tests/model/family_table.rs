@@ -1,4 +1,4 @@
-//! The tables of docs/models.md, made from the code: sizes of the published models, and features that work for each architecture or are refused.
+//! Tables of README.md and docs/models.md, made from the code: sizes of the published models, their expected speed, and features that work for each architecture.
 //!
 //! `RUMINATE_WRITE_DOCS=1 tests/run model -- family_table` writes them anew.
 
@@ -183,17 +183,19 @@ fn features() -> Result<String> {
     Ok(table)
 }
 
+/// Billions of parameters that are read.
+fn parameters(made: &Synthetic) -> f64 {
+    let spec = made.spec();
+    let read = made.tensors();
+    let read = read.iter().filter(|it| spec.is_parameter(&it.name) && spec.reads(&it.name));
+    read.map(|it| it.shape.iter().product::<usize>()).sum::<usize>() as f64 / 1e9
+}
+
 fn sizes() -> Result<String> {
     let mut table = "| model | architecture | parameters | layers before / in / after the loop | steps | context | weights, bf16 | read per token, bf16, at 1 step | at the default | q4, at the default |\n|---|---|--:|:-:|--:|--:|--:|--:|--:|--:|\n".to_owned();
     for model in published() {
         let made = Synthetic::parse(model.name)?;
         let spec = made.spec();
-        let parameters: usize = made
-            .tensors()
-            .iter()
-            .filter(|it| spec.is_parameter(&it.name) && spec.reads(&it.name))
-            .map(|it| it.shape.iter().product::<usize>())
-            .sum();
         let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
         let read = |dtype, steps| gb(spec.weight_bytes_per_token(dtype, steps));
         writeln!(
@@ -201,7 +203,7 @@ fn sizes() -> Result<String> {
             "| `{}` | {} | {:.2} B | {} / {} / {} | {} | {} | {} | {} | {} | {} |",
             model.name,
             spec.architecture,
-            parameters as f64 / 1e9,
+            parameters(&made),
             spec.layers.before,
             spec.layers.core,
             spec.layers.after,
@@ -216,24 +218,90 @@ fn sizes() -> Result<String> {
     Ok(table)
 }
 
-/// Compares a generated block of docs/models.md, between two comments, with what is made now; or writes it.
-fn check(name: &str, made: &str) -> Result<()> {
-    let page =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in the workspace")?.join("docs/models.md");
-    let text = std::fs::read_to_string(&page)?;
+/// A device by what bounds decoding there.
+struct Card {
+    /// Name for readers.
+    name: &'static str,
+    /// Memory bandwidth as its maker states it, in GB/s.
+    bandwidth: f64,
+    /// Memory in GB.
+    memory: f64,
+}
+
+/// Common devices, the slowest first. A laptop's memory has two channels of DDR5-5600.
+const CARDS: [Card; 6] = [
+    Card { name: "laptop, DDR5-5600", bandwidth: 89.6, memory: 32.0 },
+    Card { name: "RTX 4060, 8 GB", bandwidth: 272.0, memory: 8.0 },
+    Card { name: "Arc B580, 12 GB", bandwidth: 456.0, memory: 12.0 },
+    Card { name: "M4 Max, 36 GB", bandwidth: 546.0, memory: 36.0 },
+    Card { name: "RX 7900 XTX, 24 GB", bandwidth: 960.0, memory: 24.0 },
+    Card { name: "RTX 4090, 24 GB", bandwidth: 1008.0, memory: 24.0 },
+];
+
+/// Devices that the README shows.
+const SHOWN: [&str; 4] = ["laptop, DDR5-5600", "RTX 4060, 8 GB", "M4 Max, 36 GB", "RTX 4090, 24 GB"];
+
+/// A number with three digits at most.
+fn digits(value: f64) -> String {
+    if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
+
+/// Tokens per second that reading the weights allows at the default steps, in bf16 and in q4. Models of one shape share a row.
+fn rates(cards: &[&Card]) -> Result<String> {
+    let heads: String = cards.iter().map(|card| format!(" {}: {} GB/s |", card.name, card.bandwidth)).collect();
+    let mut table =
+        format!("| model | parameters | steps | memory |{heads}\n|---|--:|--:|--:|{}\n", "--:|".repeat(cards.len()));
+    let mut shapes: Vec<(Synthetic, Vec<&str>)> = Vec::new();
+    for model in published() {
+        let made = Synthetic::parse(model.name)?;
+        match shapes.iter_mut().find(|(known, _)| known.spec() == made.spec()) {
+            Some((_, names)) => names.push(model.name),
+            None => shapes.push((made, vec![model.name])),
+        }
+    }
+    for (made, names) in shapes {
+        let spec = made.spec();
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let steps = spec.steps.default;
+        let rate = |card: &Card, dtype| {
+            let fits = spec.weight_bytes(dtype) as f64 / 1e9 < card.memory;
+            let rate = card.bandwidth * 1e9 / spec.weight_bytes_per_token(dtype, steps) as f64;
+            if fits { digits(rate) } else { "–".to_owned() }
+        };
+        let rates: String =
+            cards.iter().map(|card| format!(" {} / {} |", rate(card, Dtype::Bf16), rate(card, Dtype::Q4))).collect();
+        let gb = |dtype| format!("{:.1}", spec.weight_bytes(dtype) as f64 / 1e9);
+        writeln!(
+            table,
+            "| {} | {:.1} B | {steps} | {} / {} GB |{rates}",
+            names.join(", "),
+            parameters(&made),
+            gb(Dtype::Bf16),
+            gb(Dtype::Q4),
+        )?;
+    }
+    Ok(table)
+}
+
+/// Compares a generated block of a page, between two comments, with what is made now; or writes it.
+fn check(page: &str, name: &str, made: &str) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in the workspace")?.join(page);
+    let text = std::fs::read_to_string(&path)?;
     let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
-    let (before, rest) = text.split_once(&begin).with_context(|| format!("docs/models.md has no {begin}"))?;
+    let (before, rest) = text.split_once(&begin).with_context(|| format!("{page} has no {begin}"))?;
     let (found, after) = rest.split_once(end).context("a generated block has no end")?;
     if std::env::var_os("RUMINATE_WRITE_DOCS").is_some() {
-        std::fs::write(&page, format!("{before}{begin}{made}{end}{after}"))?;
+        std::fs::write(&path, format!("{before}{begin}{made}{end}{after}"))?;
         return Ok(());
     }
-    ensure!(found == made, "docs/models.md is not up to date: RUMINATE_WRITE_DOCS=1 tests/run model -- family_table");
+    ensure!(found == made, "{page} is not up to date: RUMINATE_WRITE_DOCS=1 tests/run model -- family_table");
     Ok(())
 }
 
 #[trial]
-fn tables_of_the_models_page_are_up_to_date() -> Result<()> {
-    check("sizes", &sizes()?)?;
-    check("features", &features()?)
+fn tables_of_models_are_up_to_date() -> Result<()> {
+    check("docs/models.md", "sizes", &sizes()?)?;
+    check("docs/models.md", "rates", &rates(&CARDS.iter().collect::<Vec<_>>())?)?;
+    check("docs/models.md", "features", &features()?)?;
+    check("README.md", "rates", &rates(&CARDS.iter().filter(|card| SHOWN.contains(&card.name)).collect::<Vec<_>>())?)
 }

@@ -1,12 +1,15 @@
 //! Models: files, configs, tokenizers, weights, sessions, and what is computed from them.
 
 mod arithmetic;
+mod assets;
 mod checkpoint;
 mod config;
 mod embedding;
+mod error_codes;
 mod family;
 mod family_table;
 mod folders;
+mod options_json;
 mod quantize;
 mod score;
 mod sizes;

@@ -141,7 +141,7 @@ fn other_numbers_cannot_be_asked_for() -> Result<()> {
         let found = error.downcast_ref::<Error>();
         ensure!(matches!(found, Some(Error::Requantise { .. })), "{text}: {error}");
         let message = error.to_string();
-        ensure!(message.contains("q4,adapter=bf16") && message.contains("ruminate quantize"), "{message}");
+        ensure!(message.contains("q4,adapter=bf16") && message.contains("quantize it again"), "{message}");
     }
     let error = load(&demo::source(), &Device::cpu(), "q4,head=q8").err().context("a tied head")?;
     ensure!(error.to_string().contains("embedding"), "{error}");
@@ -247,7 +247,7 @@ fn what_is_stopped_leaves_nothing() -> Result<()> {
         let asked =
             QuantizeOptions { shard_bytes: 100_000, progress: Some(&mut progress), ..QuantizeOptions::default() };
         let error = quantize(&demo::source(), &inner, asked).err().context("it went on")?;
-        ensure!(matches!(error, Error::Stopped) && !inner.exists(), "{error}");
+        ensure!(matches!(error, Error::Cancelled) && !inner.exists(), "{error}");
     }
     // The same where a weight cannot be rounded, in a folder that was there before.
     let mut parts = Parts::demo()?;

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use ruminate::{
-    Continuous, Criterion, Device, Dtype, Error, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Sampling,
-    Session, SessionOptions, SnapshotProblem, Source, State, Synthetic, demo,
+    Continuous, Criterion, Device, Dtype, Error, Exit, GenerateOptions, KvShare, LoadOptions, Lookup, Model, Prompt,
+    Sampling, Session, SessionOptions, SnapshotProblem, Source, State, Synthetic, demo,
 };
 use ruminate_tests::demo_files::{self, Parts};
 use ruminate_tests::{Folder, compare, demo_model, prompt_of, tokens_of, trial};
@@ -69,8 +69,9 @@ fn a_resumed_session_goes_on_as_the_one_that_was_saved(device: &Device) -> Resul
             resumed.position(),
             saved.position()
         );
-        for prompt in [vec![saved.next_token().unwrap_or_default()], prompt_of(7)] {
-            let (found, expected) = (tokens_of(&mut resumed, &prompt, asked)?, tokens_of(&mut saved, &prompt, asked)?);
+        let more = prompt_of(7);
+        for prompt in [Prompt::Continue, Prompt::Tokens(&more)] {
+            let (found, expected) = (tokens_of(&mut resumed, prompt, asked)?, tokens_of(&mut saved, prompt, asked)?);
             ensure!(found == expected, "kind {place}: {found:?}, not {expected:?}");
         }
         let logits = |session: &mut Session| session.forward(&[7], 6, State::Carried, false);
@@ -92,7 +93,7 @@ fn a_generation_in_two_parts_gives_the_tokens_of_one(device: &Device) -> Result<
             let mut found = tokens_of(&mut session, &prompt_of(35), &of(cut))?;
             session.save(&path)?;
             let mut resumed = model.resume(&path)?;
-            found.extend(tokens_of(&mut resumed, &[found[found.len() - 1]], &of(12 - cut))?);
+            found.extend(tokens_of(&mut resumed, Prompt::Continue, &of(12 - cut))?);
             ensure!(found == expected, "kind {place}, cut behind {cut}: {found:?}, not {expected:?}");
         }
     }

@@ -67,8 +67,9 @@ fn a_hook_sees_every_step_and_may_change_it(device: &Device) -> Result<()> {
     given.begin(&TOKENS, STEPS, State::Given(&vec![0.0; expected.len()]))?;
     given.iterate(STEPS)?;
     ensure!(zero.states()? == given.states()?, "the change before the first step is lost");
-    let stopped = begun(device, 1)?.iterate_with(STEPS, |step, _| if step == 2 { Err(Error::Stopped) } else { Ok(()) });
-    ensure!(matches!(stopped, Err(Error::Stopped)));
+    let stopped =
+        begun(device, 1)?.iterate_with(STEPS, |step, _| if step == 2 { Err(Error::Cancelled) } else { Ok(()) });
+    ensure!(matches!(stopped, Err(Error::Cancelled)));
     Ok(())
 }
 

@@ -115,7 +115,7 @@ fn it_stops_when_told_and_refuses_what_it_cannot_hold(device: &Device) -> Result
         calls += 1;
         done < all / 2
     });
-    ensure!(matches!(stopped, Err(Error::Stopped)) && calls == STEPS / 2 + 1, "{calls} calls");
+    ensure!(matches!(stopped, Err(Error::Cancelled)) && calls == STEPS / 2 + 1, "{calls} calls");
     let most = Trace::most_tokens(model.spec(), 60_000) as usize;
     let refused = Trace::check(model.spec(), most + 1, 60_000);
     ensure!(matches!(refused, Err(Error::TraceTooLarge { .. })), "{refused:?}");

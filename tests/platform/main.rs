@@ -1,5 +1,6 @@
 //! Devices and compilers: tuning, the doctor, validation, and the compilers of other platforms.
 
+mod attention;
 mod compilers;
 mod doctor;
 mod tune;

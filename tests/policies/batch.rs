@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Continuous, Criterion, Event, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, PrefillExit,
-    Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
+    Batch, BatchOptions, Continuous, Criterion, Event, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, Pipeline,
+    PrefillExit, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
 use ruminate_shaders::Noise;
@@ -42,7 +42,10 @@ impl Said {
                 ensure!(self.reasons.insert(id, reason).is_none(), "{id} has ended twice");
                 let tokens = self.pieces.get(&id).map_or(0, Vec::len);
                 let early = usize::from(reason == StopReason::Cancelled);
-                ensure!((tokens..=tokens + early).contains(&(statistics.tokens as usize)), "{tokens} tokens and {statistics:?}");
+                ensure!(
+                    (tokens..=tokens + early).contains(&(statistics.tokens as usize)),
+                    "{tokens} tokens and {statistics:?}"
+                );
             }
             Event::Failed { error, .. } => self.errors.push(error.to_string()),
             event => anyhow::bail!("{event:?}"),
@@ -399,7 +402,9 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
     batch.cancel(waiting)?;
     batch.cancel(first)?;
     let mut said = Said::all(&mut batch)?;
-    for (id, reason) in [(first, StopReason::Cancelled), (waiting, StopReason::Cancelled), (last, StopReason::MaxTokens)] {
+    for (id, reason) in
+        [(first, StopReason::Cancelled), (waiting, StopReason::Cancelled), (last, StopReason::MaxTokens)]
+    {
         ensure!(said.reasons.get(&id) == Some(&reason), "{:?}", said.reasons);
     }
     ensure!(said.of(waiting).is_empty(), "tokens of a sequence that never began");
@@ -413,23 +418,25 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
 fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for sequences in [0, 9] {
-        let message = model.batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() }).err().map(|error| error.to_string());
+        let message = model
+            .batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() })
+            .err()
+            .map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains("sequences")), "{message:?}");
     }
     let mut batch = batch(&model, 2)?;
     let plain = asked(0).options;
-    let read_out = Some(Exit::new(Criterion::Kl));
-    let together = Some(Exit { prefill: PrefillExit::Together, ..Exit::new(Criterion::LatentDiff) });
-    let steps_of = Some(StepsOf::new(|_| 3));
-    let exit = Some(Exit::new(Criterion::LatentDiff));
-    let cases: [(&[u32], GenerateOptions, &str); 8] = [
+    let speculate = Some(Speculate::default());
+    let banned = GenerateOptions { bad_words: vec![vec![3]], speculate, ..plain.clone() };
+    let scored = GenerateOptions { prompt_logprobs: true, speculate, ..plain.clone() };
+    let both = GenerateOptions { pipeline: Some(Pipeline::default()), speculate, ..plain.clone() };
+    let cases: [(&[u32], GenerateOptions, &str); 7] = [
+        (&[1], banned, "bad_words"),
+        (&[1], scored, "prompt_logprobs"),
+        (&[1], both, "pipeline"),
         (&[], plain.clone(), "empty"),
         (&[1; 65], plain.clone(), "65 tokens"),
         (&[100_000], plain.clone(), "100000"),
-        (&[1], GenerateOptions { exit: read_out, ..plain.clone() }, "exit"),
-        (&[1], GenerateOptions { exit: together, ..plain.clone() }, "exit"),
-        (&[1], GenerateOptions { exit, steps_of, ..plain.clone() }, "steps_of"),
-        (&[1], GenerateOptions { speculate: Some(Speculate::default()), ..plain.clone() }, "speculate"),
         (&[1], GenerateOptions { steps: Some(0), ..plain }, "steps"),
     ];
     for (prompt, options, part) in cases {

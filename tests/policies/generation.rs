@@ -225,9 +225,9 @@ fn bounded_steps_give_the_tokens_of_the_iterator(device: &Device) -> Result<()> 
         let mut found = Vec::new();
         let reason = loop {
             match generation.step(budget)? {
-                Progress::Working => {}
                 Progress::Token(piece) => found.push(piece.token),
                 Progress::Done(reason) => break reason,
+                _ => {}
             }
         };
         ensure!(found == expected, "{found:?} with {budget:?}, expected {expected:?}");

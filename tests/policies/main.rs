@@ -1,11 +1,15 @@
 //! How tokens are generated: every session policy, and what it promises.
 
 mod batch;
+mod combinations;
+mod company;
+mod constraint;
 mod diffusion;
 mod early_exit;
 mod embedding_errors;
 mod generation;
 mod noise;
+mod polled;
 mod rounds;
 mod sampling;
 mod scoring;

@@ -53,7 +53,13 @@ fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -
     let launch = noise(&Caps::default(), 1, 1, n, eps);
     let stir = Stir::from(rule);
     let row = Row { step, ..Row::new(0, 0, 0) };
-    let sequence = Sequence { seed: [SEED as u32, (SEED >> 32) as u32], state_seed: [0; 2], state_std: 0.0, steps: 0, reserved: [0; 2] };
+    let sequence = Sequence {
+        seed: [SEED as u32, (SEED >> 32) as u32],
+        state_seed: [0; 2],
+        state_std: 0.0,
+        steps: 0,
+        reserved: [0; 2],
+    };
     let padded = |values: &[f32]| {
         let mut values: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
         values.resize(stride(n) as usize, 0);

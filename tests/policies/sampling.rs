@@ -226,9 +226,9 @@ fn bounded_steps_give_the_log_probabilities_of_the_iterator(device: &Device) -> 
     let mut generation = session.generate(&prompt[..], &asked)?;
     loop {
         match generation.step(Duration::from_millis(2))? {
-            Progress::Working => {}
             Progress::Token(piece) => found.push(piece),
             Progress::Done(_) => break,
+            _ => {}
         }
     }
     ensure!(found == expected, "{found:?}, expected {expected:?}");

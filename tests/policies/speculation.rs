@@ -280,8 +280,8 @@ fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
         loop {
             match session.step(Duration::from_millis(2))? {
                 Progress::Token(piece) => found.push(piece.token),
-                Progress::Working => std::thread::sleep(Duration::from_micros(200)),
                 Progress::Done(_) => break,
+                _ => std::thread::sleep(Duration::from_micros(200)),
             }
         }
         ensure!(found == expected, "{asked:?}: {found:?} instead of {expected:?}");

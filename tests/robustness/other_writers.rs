@@ -240,7 +240,10 @@ fn pointers_of_git_lfs_are_recognized_in_every_file() -> Result<()> {
         let error = open(&folder.source()).err().context("a pointer was accepted")?;
         ensure!(matches!(error, Error::Content { problem: ContentProblem::LfsPointer, .. }), "{name}: {error}");
         let said = error.to_string();
-        ensure!(said.contains(name) && said.contains("git lfs pull") && said.contains("ruminate pull"), "{said}");
+        ensure!(
+            said.contains(name) && said.contains("git lfs pull") && said.contains("download the model again"),
+            "{said}"
+        );
     }
     Ok(())
 }
@@ -317,7 +320,7 @@ fn a_model_that_is_overwritten_gives_way_as_a_whole() -> Result<()> {
     write(Dtype::Q8, u64::MAX)?;
     std::fs::create_dir(place.join("notes"))?;
     std::fs::write(place.join("notes/mine.txt"), "mine")?;
-    ensure!(matches!(write(Dtype::Q4, 1000), Err(Error::Stopped)));
+    ensure!(matches!(write(Dtype::Q4, 1000), Err(Error::Cancelled)));
     ensure!(open(&Source::dir(&place)?)?.dtype() == Dtype::Q8);
     ensure!(names(home.path())? == ["small"], "{:?}", names(home.path())?);
     // What a process left that runs no more: no system gives out numbers as large as this one.

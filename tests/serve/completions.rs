@@ -187,6 +187,8 @@ fn an_echo_with_log_probabilities_scores_the_prompt() {
         assert!(lists["top_logprobs"][0].is_null() && lists["top_logprobs"][1].is_object());
         let of_continuation: f64 = logprobs[context.len()..whole.len()].iter().flatten().sum();
         assert!((of_continuation - scored.logprob).abs() < 1e-2, "{of_continuation} is not {}", scored.logprob);
+        // The puzzle is solved, so the token after it ends the text.
+        assert_eq!(answer["choices"][0]["finish_reason"], ["length", "stop"][tokens]);
     }
     server.stop().expect("drained");
 }

@@ -10,6 +10,7 @@ mod places;
 mod refusals;
 mod security;
 mod soak;
+mod structured;
 mod tokens;
 
 fn main() -> std::process::ExitCode {

@@ -2,7 +2,8 @@
 
 use ruminate_engine::Tensor;
 use ruminate_shaders::attention::{
-    Attention, RotaryKv, attention, attention_fresh, combine, partial_bytes, preferred_splits, qk_norm, rotary_kv,
+    Attention, RotaryKv, attention_fresh, attention_variants, beside, combine, partial_bytes, preferred_splits,
+    qk_norm, rotary_kv,
 };
 use ruminate_shaders::{Dtype, weight};
 
@@ -15,6 +16,7 @@ impl Block {
     /// Attention, from queries, keys and values up to but without the output projection.
     pub(super) fn attend(&self, pass: &mut Pass<'_>, spec: &Spec, qkv: Tensor) -> Result<Tensor, Error> {
         let (heads, head_dim, count) = (spec.heads, spec.head_dim, pass.shape.rows);
+        let caps = pass.device.caps();
         let rows = pass.rows();
         let names = spec.names();
         let site = |part: &str| format!("{}.{}.{part}", self.name, names.attention);
@@ -27,11 +29,11 @@ impl Block {
         let marks = |segment| segment == 0 && self.recurrent && self.layer == 0;
         if let Some(w) = &self.qk_norm {
             let w = pass.graph.import(w);
-            let launch = qk_norm(&pass.device.caps(), count, (heads, spec.kv_heads), head_dim, spec.norm_eps as f32);
+            let launch = qk_norm(&caps, count, (heads, spec.kv_heads), head_dim, spec.norm_eps as f32);
             pass.graph.launch(launch, &[rows, w, qkv])?;
         }
 
-        let splits = segments.first().map_or(1, |(cache, _)| preferred_splits(cache, count, heads));
+        let splits = segments.first().map_or(1, |(cache, _)| preferred_splits(&caps, cache, count, heads));
         let parts = splits * u32::try_from(segments.len()).unwrap_or(u32::MAX);
         let shape = |segment, cache| {
             let segments = parts / splits;
@@ -39,12 +41,13 @@ impl Block {
         };
         let y = pass.activation(&site("values"), heads * head_dim);
         // All keys in one part need no other launch.
-        let whole = segments.first().is_some_and(|(cache, _)| shape(0, *cache).whole());
+        let at_once = pass.attends_at_once();
+        let whole = !at_once && segments.first().is_some_and(|(cache, _)| shape(0, *cache).whole());
         let partial = if whole { y } else { pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks)) };
-        if pass.attends_at_once() {
+        if at_once {
             for (segment, (cache, buffer)) in (0..).zip(&segments) {
                 let kv = pass.graph.import(buffer);
-                let launch = attention_fresh(&pass.device.caps(), shape(segment, *cache), biased, marks(segment));
+                let launch = attention_fresh(&caps, shape(segment, *cache), biased, marks(segment));
                 pass.graph.launch(launch, &[rows, qkv, bias, freqs, tables, depth, partial, kv])?;
             }
         } else {
@@ -57,9 +60,13 @@ impl Block {
             }
             for (segment, (cache, buffer)) in (0..).zip(&segments) {
                 let kv = pass.graph.import(buffer);
-                let launch = attention(&pass.device.caps(), shape(segment, *cache));
                 let bound = [rows, q, tables, depth, partial, kv, kv];
-                pass.graph.launch(launch.clone(), &bound[..launch.sizes.len()])?;
+                let launch = pass.device.pick(attention_variants(&caps, shape(segment, *cache)));
+                let rest = beside(&caps, shape(segment, *cache), &launch);
+                for launch in std::iter::once(launch).chain(rest) {
+                    let bindings = launch.sizes.len();
+                    pass.graph.launch(launch, &bound[..bindings])?;
+                }
             }
         }
         if !whole {

@@ -30,8 +30,8 @@ impl Writer {
         let mut writer =
             Self { session: None, away: None, running: false, text: String::new(), tokens: 0, rate: 0.0, error: None };
         writer.send_away(move || {
-            let device = Device::from_wgpu(device, queue);
             let load = || -> Result<Session, Error> {
+                let device = Device::from_wgpu(device, queue)?;
                 let model = Model::open(&source, &device, LoadOptions::default())?;
                 model.session(SessionOptions::default())
             };

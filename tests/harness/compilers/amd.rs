@@ -138,6 +138,15 @@ pub struct Report {
     pub statistics: Statistics,
     /// Its inner loop, if it has one.
     pub inner: Option<Loop>,
+    /// Its instructions.
+    #[serde(skip)]
+    pub listing: String,
+}
+
+impl Report {
+    fn new(device: &str, (label, constants): (String, String), (statistics, listing): (Statistics, String)) -> Self {
+        Self { device: device.to_owned(), label, constants, statistics, inner: inner_loop(&listing), listing }
+    }
 }
 
 /// Reports on kernels, variants or WGSL files, on all kernels if nothing is named, by a child process: the family must be known when the Vulkan loader
@@ -146,10 +155,20 @@ pub struct Report {
 /// # Errors
 /// If RADV is missing or refuses a variant; says what the child said.
 pub fn reports(program: &Path, family: &str, names: &[&str]) -> Result<Vec<Report>> {
+    let text = said(program, family, names)?;
+    let report = |line| serde_json::from_str(line).with_context(|| format!("{family}: not a report: {line}"));
+    text.lines().map(report).collect()
+}
+
+/// What such a child process prints. Among the arguments may be `--listing`.
+///
+/// # Errors
+/// As [`reports`].
+pub fn said(program: &Path, family: &str, arguments: &[&str]) -> Result<String> {
     let driver = driver().context("RADV is not installed: tests/get-compilers does that")?;
     let output = Command::new(program)
         .args(["--amd", family])
-        .args(names)
+        .args(arguments)
         .env(FAMILY, name_of(family))
         .env("VK_ICD_FILENAMES", driver)
         // The newer name of the same, which wins where both are set, and layers, which have no business here.
@@ -157,10 +176,9 @@ pub fn reports(program: &Path, family: &str, names: &[&str]) -> Result<Vec<Repor
         .env_remove("VK_INSTANCE_LAYERS")
         .output()
         .with_context(|| program.display().to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{family}: {}", said.trim());
-    let lines = std::str::from_utf8(&output.stdout)?.lines();
-    lines.map(|line| serde_json::from_str(line).with_context(|| format!("{family}: not a report: {line}"))).collect()
+    let problem = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{family}: {}", problem.trim());
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Whether this process was started by [`reports`] for a family.
@@ -211,33 +229,31 @@ impl NullGpu {
     pub fn report(&self, variant: &Variant) -> Result<Report> {
         let (label, constants) = (variant.label(), variant.constants());
         let compiled = variant.module().and_then(|checked| self.compile(&checked));
-        let (statistics, inner) = compiled.with_context(|| format!("{label} {constants}"))?;
-        Ok(Report { device: self.name.clone(), label, constants, statistics, inner })
+        let compiled = compiled.with_context(|| format!("{label} {constants}"))?;
+        Ok(Report::new(&self.name, (label, constants), compiled))
     }
 
-    /// Reports on a WGSL file without open constants, for kernels that are still being written.
+    /// Reports on a WGSL file without open constants, for kernels that are still being written; `trusted`: without checks.
     ///
     /// # Errors
     /// As [`NullGpu::compile`], with the file's name.
-    pub fn report_file(&self, path: &Path) -> Result<Report> {
+    pub fn report_file(&self, path: &Path, trusted: bool) -> Result<Report> {
         let label = path.display().to_string();
         let read = std::fs::read_to_string(path).map_err(anyhow::Error::from);
         let compiled = read.and_then(|text| {
-            self.compile(&Checked::new(
-                &text,
-                &PipelineConstants::default(),
-                Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16,
-            )?)
+            let features = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+            let checked = Checked::new(&text, &PipelineConstants::default(), features)?;
+            self.compile(&Checked { trusted, ..checked })
         });
-        let (statistics, inner) = compiled.with_context(|| label.clone())?;
-        Ok(Report { device: self.name.clone(), label, constants: String::new(), statistics, inner })
+        let compiled = compiled.with_context(|| label.clone())?;
+        Ok(Report::new(&self.name, (label, String::new()), compiled))
     }
 
-    /// Makes a pipeline of a module and returns what the compiler tells about it.
+    /// Makes a pipeline of a module and returns what the compiler tells about it, with the listing.
     ///
     /// # Errors
     /// If the module cannot be translated or the driver refuses it.
-    pub fn compile(&self, checked: &Checked) -> Result<(Statistics, Option<Loop>)> {
+    pub fn compile(&self, checked: &Checked) -> Result<(Statistics, String)> {
         let words = spirv::translate(checked, spirv::NEWEST)?;
         let entries: Vec<_> = checked
             .bindings
@@ -275,11 +291,7 @@ impl NullGpu {
 
     /// # Safety
     /// Both handles must be valid, and the module must fit the layout.
-    unsafe fn pipeline(
-        &self,
-        layout: vk::PipelineLayout,
-        module: vk::ShaderModule,
-    ) -> Result<(Statistics, Option<Loop>)> {
+    unsafe fn pipeline(&self, layout: vk::PipelineLayout, module: vk::ShaderModule) -> Result<(Statistics, String)> {
         let entry = std::ffi::CString::new(ENTRY)?;
         // wgpu sets the flag on devices with subgroup operations, whether the shader has some or not.
         let stage = vk::PipelineShaderStageCreateInfo::default()
@@ -297,7 +309,7 @@ impl NullGpu {
                 .create_compute_pipelines(vk::PipelineCache::null(), &[info], None)
                 .map_err(|(_, error)| anyhow!("RADV makes no pipeline of it: {error}"))?;
             let pipeline = *pipelines.first().context("RADV made no pipeline")?;
-            let told = self.statistics(pipeline).and_then(|it| Ok((it, inner_loop(&self.listing(pipeline)?))));
+            let told = self.statistics(pipeline).and_then(|it| Ok((it, self.listing(pipeline)?)));
             self.device.destroy_pipeline(pipeline, None);
             told
         }

@@ -45,8 +45,8 @@ pub fn translate(checked: &Checked, model: ShaderModel) -> Result<(String, Strin
         shader_model: model,
         fake_missing_bindings: false,
         zero_initialize_workgroup_memory: false,
-        restrict_indexing: true,
-        force_loop_bounding: true,
+        restrict_indexing: !checked.trusted,
+        force_loop_bounding: !checked.trusted,
         ..Options::default()
     };
     for bound in &checked.bindings {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Loop {
     /// Vector arithmetic.
     pub vector: u64,
+    /// Those among them that multiply and add.
+    pub multiply_adds: u64,
     /// Loads of 16 bytes per lane.
     pub wide_loads: u64,
     /// Other loads from memory.
@@ -39,7 +41,11 @@ fn count(lines: &[&str]) -> Loop {
         let name = line.split_whitespace().next().unwrap_or_default();
         let loads = ["buffer_load", "global_load", "flat_load", "image_load"].iter().any(|load| name.starts_with(load));
         if name.starts_with("v_") {
-            found.vector += 1;
+            // RDNA 3 has two at a time in a line.
+            for part in line.split("::").map(str::trim) {
+                found.vector += 1;
+                found.multiply_adds += u64::from(multiplies_and_adds(part));
+            }
         } else if loads && (name.ends_with("x4") || name.ends_with("b128") || line.contains("dmask:0xf")) {
             found.wide_loads += 1;
         } else if loads {
@@ -49,6 +55,13 @@ fn count(lines: &[&str]) -> Loop {
     found
 }
 
+/// Whether a vector instruction multiplies and adds: of one pair of numbers, or of several.
+fn multiplies_and_adds(instruction: &str) -> bool {
+    let name = instruction.strip_prefix("v_").unwrap_or_default();
+    let name = name.strip_prefix("dual_").or(name.strip_prefix("pk_")).unwrap_or(name);
+    ["fma", "mac", "mad_f", "dot2", "dot4", "wmma"].iter().any(|operation| name.starts_with(operation))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,9 +69,9 @@ mod tests {
     #[test]
     fn the_inner_loop_with_the_most_arithmetic_is_counted() {
         let listing = "BB0:\n\ts_mov_b32 s0, 0\nBB1:\n\tv_add_u32 v1, v1, v2\nBB2:\n\tbuffer_load_dwordx4 v[0:3], v4, s[0:3], 0\n\t\
-            buffer_load_dword v5, v4, s[0:3], 0\n\tv_fma_f32 v0, v1, v2, v0\n\tv_fma_f32 v0, v1, v2, v0\n\ts_cbranch_scc1 BB2\n\t\
-            s_branch BB1\nBB3:\n\tv_nop\n\ts_endpgm";
-        assert_eq!(inner_loop(listing), Some(Loop { vector: 2, wide_loads: 1, narrow_loads: 1 }));
+            buffer_load_dword v5, v4, s[0:3], 0\n\tv_fma_f32 v0, v1, v2, v0\n\tv_add_f32 v0, v1, v0\n\t\
+            v_dual_fmac_f32 v0, v1, v2 :: v_dual_mul_f32 v4, v5, v6\n\ts_cbranch_scc1 BB2\n\ts_branch BB1\nBB3:\n\tv_nop\n\ts_endpgm";
+        assert_eq!(inner_loop(listing), Some(Loop { vector: 4, multiply_adds: 2, wide_loads: 1, narrow_loads: 1 }));
         assert_eq!(inner_loop("BB0:\n\tv_nop\n\ts_endpgm"), None);
     }
 }

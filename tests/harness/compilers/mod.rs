@@ -88,7 +88,8 @@ impl Variant {
         features.set(Capabilities::SUBGROUP, self.kernel.needs_subgroups(self.choice));
         features.set(Capabilities::SHADER_FLOAT16, self.kernel.needs_f16(self.choice));
         features.set(Capabilities::COOPERATIVE_MATRIX, self.kernel.needs_matrices(self.choice).is_some());
-        Checked::new(&assemble(self.kernel, self.choice), &constants, features)
+        let checked = Checked::new(&assemble(self.kernel, self.choice), &constants, features)?;
+        Ok(Checked { trusted: self.kernel.is_trusted(self.choice), ..checked })
     }
 }
 
@@ -109,6 +110,8 @@ pub struct Checked {
     pub bytes: bool,
     /// Rows of the matrices that its subgroups multiply, if they do.
     pub matrices: Option<u32>,
+    /// Whether it is compiled without checks: see [`Part::trusted`](ruminate_shaders::Part::trusted).
+    pub trusted: bool,
 }
 
 impl Checked {
@@ -132,7 +135,8 @@ impl Checked {
         let entry = Some((ShaderStage::Compute, ENTRY));
         let (module, info) = process_overrides(&module, &info, entry, constants).context("constants")?;
         let bindings = bindings::of(&module)?;
-        Ok(Self { bindings, module: module.into_owned(), info: info.into_owned(), subgroups, f16, bytes, matrices })
+        let (module, info) = (module.into_owned(), info.into_owned());
+        Ok(Self { bindings, module, info, subgroups, f16, bytes, matrices, trusted: false })
     }
 }
 

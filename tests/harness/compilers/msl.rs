@@ -46,19 +46,20 @@ pub fn translate(checked: &Checked) -> Result<String> {
     // Lengths of the buffers, for bounds checks.
     resources.sizes_buffer = Some(buffers);
     ensure!(buffers < MOST_BUFFERS, "{buffers} buffers and one of sizes, Metal has places for {MOST_BUFFERS}");
+    let policy = if checked.trusted { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
     let options = Options {
         lang_version: VERSION,
         per_entry_point_map: [(ENTRY.to_owned(), resources)].into(),
         fake_missing_bindings: false,
         spirv_cross_compatibility: false,
         bounds_check_policies: BoundsCheckPolicies {
-            index: BoundsCheckPolicy::Restrict,
-            buffer: BoundsCheckPolicy::Restrict,
-            image_load: BoundsCheckPolicy::Restrict,
+            index: policy,
+            buffer: policy,
+            image_load: policy,
             binding_array: BoundsCheckPolicy::Unchecked,
         },
         zero_initialize_workgroup_memory: false,
-        force_loop_bounding: true,
+        force_loop_bounding: !checked.trusted,
         ..Options::default()
     };
     let pipeline =

@@ -84,7 +84,8 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
         // A part of Vulkan 1.3; elsewhere products of bytes are spelled out.
         capabilities.extend([Capability::DotProduct, Capability::DotProductInput4x8BitPacked]);
     }
-    let unless_robust = if target.robust { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
+    let unless = |free| if free { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
+    let unless_robust = unless(target.robust || checked.trusted);
     let options = Options {
         lang_version: target.version,
         flags: WriterFlags::LABEL_VARYINGS | WriterFlags::FORCE_POINT_SIZE,
@@ -92,16 +93,16 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
         binding_map: checked.bindings.iter().map(|bound| (bound.place, place(bound.place))).collect(),
         capabilities: Some(capabilities.into_iter().collect()),
         bounds_check_policies: BoundsCheckPolicies {
-            index: BoundsCheckPolicy::Restrict,
+            index: unless(checked.trusted),
             buffer: unless_robust,
             image_load: unless_robust,
             binding_array: BoundsCheckPolicy::Unchecked,
         },
         zero_initialize_workgroup_memory: ZeroInitializeWorkgroupMemoryMode::None,
-        force_loop_bounding: true,
+        force_loop_bounding: !checked.trusted,
         use_storage_input_output_16: false,
         debug_info: None,
-        emit_int_div_checks: true,
+        emit_int_div_checks: !checked.trusted,
         ..Options::default()
     };
     let entry = PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: ENTRY.to_owned() };

@@ -1,0 +1,131 @@
+//! What flags say, as the fields of a request to a server.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use ruminate::{Criterion, PrefillExit};
+use serde_json::{Map, Value, json};
+
+use super::Chat;
+use crate::exit::Usage;
+use crate::prompt::{unescape, whole};
+
+/// The environment variable that holds a key, as for `ruminate serve`.
+const KEY: &str = "RUMINATE_API_KEY";
+
+/// Flags that are about a model on this machine.
+fn local() -> Vec<&'static str> {
+    #[cfg(feature = "structured")]
+    let structured = ["grammar", "regex"];
+    #[cfg(not(feature = "structured"))]
+    let structured: [&str; 0] = [];
+    let model =
+        ["model", "dtype", "overcommit", "gpu", "backend", "cpu", "tuning", "no_tune", "ctx_size", "parse_special"];
+    let session = [
+        "init_scale",
+        "continuous",
+        "noise",
+        "diffusion",
+        "invariant",
+        "kv_lookup",
+        "kv_share",
+        "kv_dtype",
+        "logit_bias",
+    ];
+    model.into_iter().chain(session).chain(structured).collect()
+}
+
+/// Flags that say which server answers.
+#[derive(Args)]
+pub(super) struct ServerOptions {
+    /// Talk to the server at URL, such as one that `ruminate serve` started, instead of a model on this machine: http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", conflicts_with_all = local(), help_heading = "Server")]
+    pub(super) server: Option<String>,
+    /// Key that the server asks for. Other users see it in the list of processes: a file or RUMINATE_API_KEY in the environment hides it
+    #[arg(long, value_name = "KEY", requires = "server", help_heading = "Server")]
+    api_key: Option<String>,
+    /// File that holds the key
+    #[arg(long, value_name = "FILE", requires = "server", conflicts_with = "api_key", help_heading = "Server")]
+    api_key_file: Option<PathBuf>,
+}
+
+impl ServerOptions {
+    /// The key to show, if there is one.
+    pub(super) fn key(&self) -> Result<Option<String>> {
+        if let Some(path) = &self.api_key_file {
+            let text = whole("the API key", path)?;
+            return Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned()));
+        }
+        let named = || std::env::var(KEY).ok().filter(|key| !key.is_empty());
+        Ok(self.api_key.clone().or_else(named))
+    }
+}
+
+impl Chat {
+    /// The fields of every request. What no flag says is left to the server.
+    pub(super) fn fields(&self) -> Result<Map<String, Value>> {
+        let generation = &self.generation;
+        let sampling = &generation.sampling;
+        let mut fields = Map::new();
+        let mut put = |name: &str, value: Option<Value>| {
+            fields.extend(value.map(|value| (name.to_owned(), value)));
+        };
+        put("steps", generation.steps.map(Value::from));
+        if let Some(exit) = generation.exit.exit() {
+            if exit.posthoc {
+                return Err(Usage("--exit gate,posthoc cannot be asked of a server".to_owned()).into());
+            }
+            let mut object = json!({
+                "criterion": Criterion::name(exit.criterion),
+                "threshold": exit.threshold,
+                "min_steps": exit.min_steps,
+                "every": exit.every,
+            });
+            if exit.prefill == PrefillExit::Never {
+                object["prefill"] = "never".into();
+            }
+            put("exit", Some(object));
+        }
+        put(
+            "speculate",
+            generation.ahead.speculate().map(|it| {
+                let mut object = json!({ "draft_len": it.draft_len, "threshold": it.threshold });
+                if let Some(steps) = it.draft_steps {
+                    object["draft_steps"] = steps.into();
+                }
+                object
+            }),
+        );
+        put(
+            "pipeline",
+            generation.ahead.pipeline().map(|it| it.every.map_or(true.into(), |every| json!({ "every": every }))),
+        );
+        put("max_tokens", generation.max_tokens.map(Value::from));
+        put("seed", generation.seed.map(|seed| seed.cast_signed().into()));
+        put("stop", (!generation.stop.is_empty()).then(|| generation.stop.iter().map(|text| unescape(text)).collect()));
+        put("temperature", sampling.temp.map(Value::from));
+        put("top_k", sampling.top_k.map(Value::from));
+        put("top_p", sampling.top_p.map(Value::from));
+        put("min_p", sampling.min_p.map(Value::from));
+        put("repeat_penalty", sampling.repeat_penalty.map(Value::from));
+        put("repeat_last_n", (sampling.repeat_window > 0).then(|| sampling.repeat_window.into()));
+        if let Some(multiplier) = sampling.dry_multiplier {
+            put("dry_multiplier", Some(multiplier.into()));
+            put("dry_base", Some(sampling.dry_base.into()));
+            put("dry_allowed_length", Some(sampling.dry_allowed_length.into()));
+            put("dry_penalty_last_n", (sampling.dry_range > 0).then(|| sampling.dry_range.into()));
+            put("dry_sequence_breakers", Some(json!(sampling.breakers())));
+        }
+        put("chat_template_kwargs", self.chat_template_kwargs.clone().map(Value::Object));
+        #[cfg(feature = "structured")]
+        put("response_format", self.structured.schema()?.map(response_format));
+        Ok(fields)
+    }
+}
+
+/// A schema as OpenAI's API takes it.
+#[cfg(feature = "structured")]
+fn response_format(schema: Value) -> Value {
+    json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": true } })
+}

@@ -1,0 +1,193 @@
+//! Grammars as `llguidance` compiles and matches them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use llguidance::Matcher as Parser;
+use llguidance::api::{StopReason, TopLevelGrammar};
+use serde_json::{Value, json};
+
+use super::{ConstraintKind, Mask, Vocabulary};
+use crate::error::Error;
+use crate::tokenizer::Tokenizer;
+
+/// Blanks that may stand between the parts of a JSON value: bounded, so that a text cannot go on in blanks for ever.
+const BLANKS: &str = r"\x20|\r?\n[\x20\t]{0,32}";
+
+/// Bytes of a schema, and of a regular expression or grammar, at most: what compiling takes grows with them.
+const MOST_SCHEMA: usize = 1 << 20;
+const MOST_TEXT: usize = 64 << 10;
+
+/// Levels of a schema, at most.
+const MOST_LEVELS: usize = 128;
+
+/// Characters of a message, at most: some show the whole grammar.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// Characters of a regular expression that is shown whole, with a mark at the place of an error.
+const SHOWN: usize = 200;
+
+/// Stack of the compiler, which goes from rule to rule by recursion: enough for as many as a text of [`MOST_TEXT`] can hold.
+const STACK: usize = 256 << 20;
+
+/// A grammar before it is compiled.
+pub(super) type Definition = TopLevelGrammar;
+
+/// A compiled grammar at its beginning.
+pub(super) struct Grammar {
+    start: Parser,
+    vocabulary: Arc<Vocabulary>,
+    warnings: Vec<String>,
+}
+
+/// A place in a grammar.
+pub(super) struct Matcher {
+    parser: Parser,
+    vocab: u32,
+}
+
+/// The grammar of a schema's values.
+pub(super) fn of_schema(schema: &Value) -> Result<Definition, Error> {
+    let problem = |problem: String| Err(Error::Constraint { kind: ConstraintKind::JsonSchema, problem });
+    if is_deeper(schema, MOST_LEVELS) {
+        return problem(format!("it is nested too deeply: at most {MOST_LEVELS} levels are supported"));
+    }
+    check_size(ConstraintKind::JsonSchema, schema.to_string().len(), MOST_SCHEMA)?;
+    let mut schema = schema.clone();
+    match &mut schema {
+        Value::Object(fields) => {
+            let guidance = fields.entry("x-guidance").or_insert_with(|| json!({}));
+            let Value::Object(guidance) = guidance else {
+                return problem(format!("`x-guidance` is {guidance}; expected an object"));
+            };
+            let flexible = guidance.get("whitespace_flexible") != Some(&Value::Bool(false));
+            if flexible && guidance.get("whitespace_pattern").is_none_or(Value::is_null) {
+                guidance.insert("whitespace_pattern".to_owned(), BLANKS.into());
+            }
+        }
+        // Any value, as for the empty schema.
+        Value::Bool(true) => return of_schema(&json!({})),
+        Value::Bool(false) => return problem("`false` allows no value".to_owned()),
+        other => return problem(format!("it is {}; expected an object", beginning(&other.to_string(), 60))),
+    }
+    Ok(TopLevelGrammar::from_json_schema(schema))
+}
+
+/// The grammar of what a regular expression matches.
+pub(super) fn of_regex(pattern: &str) -> Result<Definition, Error> {
+    check_size(ConstraintKind::Regex, pattern.len(), MOST_TEXT)?;
+    let problem = match regex_syntax::Parser::new().parse(pattern) {
+        Ok(_) => return Ok(TopLevelGrammar::from_regex(pattern)),
+        Err(error) if pattern.len() <= SHOWN => error.to_string(),
+        Err(regex_syntax::Error::Parse(error)) => format!("{} at byte {}", error.kind(), error.span().start.offset),
+        Err(regex_syntax::Error::Translate(error)) => format!("{} at byte {}", error.kind(), error.span().start.offset),
+        Err(_) => "it does not parse".to_owned(),
+    };
+    Err(Error::Constraint { kind: ConstraintKind::Regex, problem })
+}
+
+/// A grammar in Lark's notation.
+pub(super) fn of_lark(grammar: &str) -> Result<Definition, Error> {
+    if grammar.trim().is_empty() {
+        let problem = "it is empty; expected a rule `start: …`".to_owned();
+        return Err(Error::Constraint { kind: ConstraintKind::Grammar, problem });
+    }
+    check_size(ConstraintKind::Grammar, grammar.len(), MOST_TEXT)?;
+    Ok(TopLevelGrammar::from_lark(grammar.to_owned()))
+}
+
+/// Whether a value has more levels.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return true };
+    match value {
+        Value::Array(items) => items.iter().any(|item| is_deeper(item, levels)),
+        Value::Object(fields) => fields.values().any(|field| is_deeper(field, levels)),
+        _ => false,
+    }
+}
+
+fn check_size(kind: ConstraintKind, bytes: usize, most: usize) -> Result<(), Error> {
+    if bytes <= most {
+        return Ok(());
+    }
+    let problem = format!("it has {bytes} bytes; at most {most} are supported");
+    Err(Error::Constraint { kind, problem })
+}
+
+impl Grammar {
+    /// Compiles a grammar for a vocabulary.
+    pub(super) fn compile(vocabulary: Arc<Vocabulary>, definition: Definition) -> Result<Self, String> {
+        let vocab = vocabulary.vocab;
+        let work = || {
+            let mut start = guarded(|| {
+                let parser = Parser::new(vocabulary.factory.create_parser(definition));
+                parser.get_error().map_or(Ok(parser), Err)
+            })?;
+            // A grammar that no text fits may compile.
+            let (mask, may_end) = Matcher { parser: start.deep_clone(), vocab }.mask()?;
+            match mask.is_empty() && !may_end {
+                true => Err("no text that the model's tokens can spell fits it".to_owned()),
+                false => Ok((start.grammar_warnings(), start)),
+            }
+        };
+        let (warnings, start) = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+            let thread = thread.map_err(|error| format!("there is no thread to compile it on: {error}"))?;
+            thread.join().unwrap_or_else(|_| Err("compiling it failed".to_owned()))
+        })?;
+        Ok(Self { start, vocabulary, warnings })
+    }
+
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether the grammar was compiled for this tokenizer.
+    pub(super) fn is_of(&self, tokenizer: &Tokenizer) -> bool {
+        tokenizer.vocabulary().is_ok_and(|vocabulary| Arc::ptr_eq(&vocabulary, &self.vocabulary))
+    }
+
+    /// A place at the beginning. It has caches of its own, so what a generation can afford does not depend on what others did.
+    pub(super) fn matcher(&self) -> Matcher {
+        Matcher { parser: self.start.deep_clone(), vocab: self.vocabulary.vocab }
+    }
+}
+
+impl Matcher {
+    /// The tokens that may come next, and whether the text may end here.
+    pub(super) fn mask(&mut self) -> Result<(Mask, bool), String> {
+        let vocab = self.vocab;
+        match guarded(|| self.parser.compute_mask_or_eos().map_err(|error| error.to_string())) {
+            Ok(mask) => Ok((Mask::new(mask.as_slice(), vocab), mask.is_allowed(vocab))),
+            // There is no such token, which the caller says better.
+            Err(problem) if problem == StopReason::NoExtensionBias.to_string() => Ok((Mask::nothing(vocab), false)),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Goes on by a token; whether the text is complete with it.
+    pub(super) fn take(&mut self, token: u32) -> Result<bool, String> {
+        guarded(|| self.parser.consume_token(token).map_err(|error| error.to_string()))?;
+        Ok(self.parser.is_stopped())
+    }
+}
+
+/// Calls llguidance. A panic there, for a grammar that it did not expect, is an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let failed = |_| Err("it has something that is not supported: the llguidance crate failed on it".to_owned());
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed).map_err(|problem| plain(&problem))
+}
+
+/// A message of llguidance without the marks and traces that it appends.
+fn plain(problem: &str) -> String {
+    let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].iter().filter_map(|mark| problem.find(mark)).min();
+    beginning(problem[..end.unwrap_or(problem.len())].trim(), LONGEST_MESSAGE)
+}
+
+/// The beginning of a text, for a message.
+fn beginning(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

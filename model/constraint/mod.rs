@@ -1,0 +1,261 @@
+//! Structured output: the tokens that a grammar allows next, given the tokens before.
+//!
+//! A [`Constraint`] is a grammar, compiled for a tokenizer once and shared by all generations that follow it. Each generation has a [`Matching`] of its own:
+//! [`Matching::mask`] gives the tokens that may come next, [`Matching::take`] goes on by the one that was chosen. The mask is written into the bias table that
+//! the device edits logits by before it samples, so log-probabilities stay the model's own. The next token's mask depends on this token, so a pass begins
+//! only once the token before it is known, as with rules that look back.
+//!
+//! Grammars are compiled and matched by the `llguidance` crate, behind the feature `structured`. Without the feature no constraint can be made.
+
+#[cfg(feature = "structured")]
+mod grammar;
+#[cfg(feature = "structured")]
+mod vocabulary;
+
+#[cfg(not(feature = "structured"))]
+#[path = "absent.rs"]
+mod grammar;
+
+use std::fmt;
+use std::sync::Arc;
+
+use self::grammar::{Grammar, Matcher};
+#[cfg(feature = "structured")]
+pub(crate) use self::vocabulary::Vocabulary;
+use crate::error::Error;
+use crate::tokenizer::Tokenizer;
+
+/// What a constraint was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConstraintKind {
+    /// A JSON schema.
+    JsonSchema,
+    /// A regular expression.
+    Regex,
+    /// A grammar in Lark's notation.
+    Grammar,
+}
+
+impl fmt::Display for ConstraintKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::JsonSchema => "JSON schema",
+            Self::Regex => "regular expression",
+            Self::Grammar => "grammar",
+        })
+    }
+}
+
+/// A grammar that generated text follows, compiled for one tokenizer: see [`GenerateOptions::constraint`](crate::GenerateOptions::constraint). Clones share it.
+///
+/// Only the tokens that a text of the grammar can go on with are chosen. End tokens may be chosen where the grammar may end; where nothing may follow, generation
+/// ends with [`StopReason::Complete`](crate::StopReason::Complete). A text that is cut off by a limit on tokens is the beginning of a text of the grammar.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let device = ruminate::Device::cpu();
+/// # let model = ruminate::Model::demo(&device, ruminate::LoadOptions::default())?;
+/// use ruminate::{Constraint, GenerateOptions, SessionOptions};
+///
+/// let schema = serde_json::json!({
+///     "type": "object",
+///     "properties": {"cup": {"enum": ["A", "B", "C", "D", "E"]}},
+///     "required": ["cup"],
+///     "additionalProperties": false,
+/// });
+/// let constraint = Constraint::json_schema(model.tokenizer(), &schema)?;
+/// let options = GenerateOptions { constraint: Some(constraint), ..GenerateOptions::default() };
+/// let mut session = model.session(SessionOptions::default())?;
+/// for piece in session.generate("The ball is under cup ", &options)? {
+///     print!("{}", piece?.text);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Constraint {
+    grammar: Arc<Grammar>,
+    kind: ConstraintKind,
+}
+
+#[cfg(feature = "structured")]
+impl Constraint {
+    /// Text that is a JSON value of a schema.
+    ///
+    /// The value is written with a comma and a colon as separators, each followed by nothing, a space, or a line break and up to 32 spaces or tabs; schemas may say
+    /// otherwise in `x-guidance` (`whitespace_flexible`, `whitespace_pattern`, `item_separator`, `key_separator`).
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] for keywords that are not supported, and for schemas that no value or too many values fit to be compiled within the limits.
+    pub fn json_schema(tokenizer: &Tokenizer, schema: &serde_json::Value) -> Result<Self, Error> {
+        Self::new(tokenizer, ConstraintKind::JsonSchema, grammar::of_schema(schema)?)
+    }
+
+    /// Text that matches a regular expression from its first to its last character. The syntax is that of the `regex` crate; line boundaries, word boundaries and
+    /// look-around are not supported.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] for an expression that does not parse, has something that is not supported, or is too large.
+    pub fn regex(tokenizer: &Tokenizer, pattern: &str) -> Result<Self, Error> {
+        Self::new(tokenizer, ConstraintKind::Regex, grammar::of_regex(pattern)?)
+    }
+
+    /// Text of a context-free grammar in `llguidance`'s dialect of Lark, whose first rule is `start`. Special tokens are named as `<|end_turn|>`.
+    ///
+    /// # Errors
+    /// [`Error::Constraint`] for a grammar that does not parse or is too large.
+    pub fn lark(tokenizer: &Tokenizer, grammar: &str) -> Result<Self, Error> {
+        Self::new(tokenizer, ConstraintKind::Grammar, grammar::of_lark(grammar)?)
+    }
+
+    fn new(tokenizer: &Tokenizer, kind: ConstraintKind, definition: grammar::Definition) -> Result<Self, Error> {
+        let grammar = Grammar::compile(tokenizer.vocabulary()?, definition);
+        match grammar {
+            Ok(grammar) => Ok(Self { grammar: Arc::new(grammar), kind }),
+            Err(problem) => Err(Error::Constraint { kind, problem }),
+        }
+    }
+}
+
+impl Constraint {
+    /// What the constraint was made from.
+    #[must_use]
+    pub fn kind(&self) -> ConstraintKind {
+        self.kind
+    }
+
+    /// Remarks of the compiler, such as keywords of a schema that it ignores; usually none.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        self.grammar.warnings()
+    }
+
+    /// Starts to follow the constraint from the first token of a text.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the constraint was made for another tokenizer.
+    pub(crate) fn start(&self, tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<Matching, Error> {
+        if !self.grammar.is_of(tokenizer) {
+            let value = format!("a {} compiled for another tokenizer", self.kind);
+            return Err(Error::Option { name: "constraint", value, allowed: "made with the tokenizer of this model" });
+        }
+        Ok(Matching { matcher: self.grammar.matcher(), kind: self.kind, end_tokens: end_tokens.to_vec(), tokens: 0 })
+    }
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Where one text is in a grammar.
+pub(crate) struct Matching {
+    matcher: Matcher,
+    kind: ConstraintKind,
+    end_tokens: Vec<u32>,
+    /// Tokens taken.
+    tokens: u32,
+}
+
+impl Matching {
+    /// The tokens that may come next. End tokens are among them where the text may end.
+    ///
+    /// # Errors
+    /// [`Error::Unconstrainable`] if the vocabulary has no such token, or the grammar is too complex at this place.
+    pub(crate) fn mask(&mut self) -> Result<Mask, Error> {
+        let (mut mask, may_end) = self.matcher.mask().map_err(|problem| self.failed(problem))?;
+        for &token in self.end_tokens.iter().filter(|_| may_end) {
+            mask.allow(token);
+        }
+        if mask.is_empty() {
+            return Err(self.failed("no token of the model goes on with the text as it asks".to_owned()));
+        }
+        Ok(mask)
+    }
+
+    /// Takes the token that was chosen by the last mask, and says whether the text is complete: nothing may follow.
+    ///
+    /// # Errors
+    /// [`Error::Unconstrainable`] if the grammar is too complex at this place.
+    pub(crate) fn take(&mut self, token: u32) -> Result<bool, Error> {
+        self.tokens += 1;
+        self.matcher.take(token).map_err(|problem| self.failed(problem))
+    }
+
+    /// The error for a mask of which other options have banned every token.
+    pub(crate) fn all_banned(&self) -> Error {
+        self.failed(
+            "other options (logit_bias, begin_suppress, bad_words, min_tokens) ban every token that it allows"
+                .to_owned(),
+        )
+    }
+
+    fn failed(&self, problem: String) -> Error {
+        Error::Unconstrainable { kind: self.kind, tokens: self.tokens, problem }
+    }
+}
+
+/// A set of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mask {
+    /// A bit for each token of the padded vocabulary.
+    bits: Vec<u32>,
+}
+
+impl Mask {
+    /// Of bits, 32 in a word, the first token in the lowest bit of the first word. Bits beyond the vocabulary are dropped.
+    #[cfg(feature = "structured")]
+    fn new(words: &[u32], vocab: u32) -> Self {
+        let mut bits = words[..vocab.div_ceil(32) as usize].to_vec();
+        if let Some(last) = bits.last_mut().filter(|_| !vocab.is_multiple_of(32)) {
+            *last &= (1 << (vocab % 32)) - 1;
+        }
+        Self { bits }
+    }
+
+    /// No token.
+    #[cfg(feature = "structured")]
+    fn nothing(vocab: u32) -> Self {
+        Self { bits: vec![0; vocab.div_ceil(32) as usize] }
+    }
+
+    fn allow(&mut self, token: u32) {
+        if let Some(word) = self.bits.get_mut(token as usize / 32) {
+            *word |= 1 << (token % 32);
+        }
+    }
+
+    /// Whether a token is in the set.
+    pub(crate) fn allows(&self, token: u32) -> bool {
+        self.bits.get(token as usize / 32).is_some_and(|word| word & 1 << (token % 32) != 0)
+    }
+
+    /// The tokens of the set, in order.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(&self.bits).flat_map(|(index, &word)| {
+            let rest = |rest: &u32| Some(rest & (rest - 1)).filter(|&rest| rest != 0);
+            let words = std::iter::successors(Some(word).filter(|&word| word != 0), rest);
+            words.map(move |word| index * 32 + word.trailing_zeros())
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bits.iter().all(|&word| word == 0)
+    }
+}
+
+#[cfg(all(test, feature = "structured"))]
+mod tests {
+    use super::Mask;
+
+    #[test]
+    fn a_mask_is_a_set_of_tokens() {
+        let mut mask = Mask::new(&[0b101, u32::MAX], 40);
+        mask.allow(35);
+        mask.allow(7);
+        assert_eq!(mask.tokens().collect::<Vec<_>>(), [0, 2, 7, 32, 33, 34, 35, 36, 37, 38, 39]);
+        assert!(mask.allows(2) && mask.allows(39) && !mask.allows(1) && !mask.allows(40) && !mask.allows(1 << 20));
+    }
+}

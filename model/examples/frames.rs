@@ -1,0 +1,47 @@
+//! Several sequences in a frame loop: characters of a game speak while frames are drawn, 60 a second.
+//!
+//! `cargo run --release --example frames`
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ruminate::{BatchOptions, Device, Event, GenerateOptions, LoadOptions, Model, OpenOptions, demo};
+
+/// A frame, and the part of it that generation gets.
+const FRAME: Duration = Duration::from_micros(16_667);
+const BUDGET: Duration = Duration::from_millis(4);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::open(&OpenOptions::default())?;
+    let model = Model::demo(&device, LoadOptions::default())?;
+    let mut batch = model.batch(BatchOptions { sequences: 4, ..BatchOptions::default() })?;
+    let options = GenerateOptions { steps: Some(16), max_tokens: Some(20), ..model.generate_options()? };
+    let mut said = HashMap::new();
+    for (seed, (prompt, _)) in (0..).zip(demo::PROMPTS) {
+        said.insert(batch.add(*prompt, seed, &options)?, String::new());
+    }
+
+    let mut frames = 0;
+    while !batch.is_idle() {
+        let next = Instant::now() + FRAME;
+        draw();
+        // A piece of work is submitted at most; what has come is handed out event by event.
+        while let Some(event) = batch.step(BUDGET)? {
+            match event {
+                Event::Token { id, piece } => said.entry(id).or_default().push_str(&piece.text),
+                Event::Done { id, reason, statistics } => {
+                    println!("{id}: {:?} ({reason:?}, {} tokens)", said[&id], statistics.tokens);
+                }
+                Event::Failed { id, error } => eprintln!("{id}: {error}"),
+                _ => {}
+            }
+        }
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        frames += 1;
+    }
+    println!("{frames} frames, {} passes over the core for {} tokens", batch.totals().passes, batch.totals().tokens);
+    Ok(())
+}
+
+/// Draws a frame.
+fn draw() {}

@@ -1,0 +1,34 @@
+//! Warming up a session: kernels compiled before the first token is waited for.
+
+use crate::error::Error;
+use crate::generate::Prompt;
+use crate::options::GenerateOptions;
+use crate::session::{MAX_ROWS, Session, capacity};
+
+impl Session {
+    /// Compiles all kernels that generating with these options needs, for prompts of up to `prompt_tokens` tokens, and has the driver finish them. Nothing
+    /// is computed, and the session stays as it was; a generation under way is ended, as by [`Self::stop`].
+    ///
+    /// Without it, [`Self::generate`] and [`Self::start`] compile what is missing, and some drivers go on with that in the first pass. Kernels are the
+    /// device's: a session that was warmed up warms up others of models with the same shape. On a device with [`PipelineCache`](crate::PipelineCache), much of
+    /// the work is kept for the next run of the program.
+    ///
+    /// # Errors
+    /// As [`Self::generate`]; [`Error::PromptTooLong`] if the session has no room for a prompt of one token.
+    pub fn warm_up(&mut self, prompt_tokens: u32, options: &GenerateOptions) -> Result<(), Error> {
+        self.stop();
+        let room = self.context().saturating_sub(self.position()).saturating_sub(1).max(1);
+        let mut sizes: Vec<u32> = (1..=prompt_tokens.clamp(1, room.min(MAX_ROWS))).map(capacity).collect();
+        sizes.dedup();
+        let device = self.model().device().clone();
+        device.warming(|| {
+            // The largest first: plans are recorded again when the cache grows.
+            for size in sizes.into_iter().rev() {
+                let tokens = vec![0; size.min(room) as usize];
+                self.start(Prompt::Tokens(&tokens), options)?;
+                self.stop();
+            }
+            Ok(())
+        })
+    }
+}

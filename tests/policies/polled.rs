@@ -1,0 +1,170 @@
+//! Generation without blocking: tokens come by wakers, and warming up leaves no trace.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use anyhow::{Context as _, Result, ensure};
+use pollster::block_on;
+use ruminate::{
+    BatchOptions, Criterion, Device, Error, Event, Exit, GenerateOptions, LoadOptions, Model, Pipeline, Session,
+    SessionOptions, Speculate, demo,
+};
+use ruminate_tests::trial;
+
+const PROMPT: &str = demo::PROMPTS[0].0;
+
+fn asked() -> GenerateOptions {
+    GenerateOptions { max_tokens: Some(6), steps: Some(8), end_tokens: Some(Vec::new()), ..GenerateOptions::default() }
+}
+
+fn session(device: &Device, seed: u64) -> Result<Session> {
+    let model = Model::demo(device, LoadOptions::default())?;
+    Ok(model.session(SessionOptions { seed, ..SessionOptions::default() })?)
+}
+
+async fn polled(session: &mut Session, options: &GenerateOptions) -> Result<Vec<u32>, Error> {
+    let mut generation = session.generate(PROMPT, options)?;
+    let mut tokens = Vec::new();
+    while let Some(piece) = poll_fn(|cx| generation.poll_next(cx)).await {
+        tokens.push(piece?.token);
+    }
+    Ok(tokens)
+}
+
+fn iterated(session: &mut Session, options: &GenerateOptions) -> Result<Vec<u32>, Error> {
+    session.generate(PROMPT, options)?.map(|piece| Ok(piece?.token)).collect()
+}
+
+#[trial(device, cpu)]
+fn polled_tokens_are_those_of_the_iterator(device: &Device) -> Result<()> {
+    for options in [
+        asked(),
+        GenerateOptions { exit: Some(Exit::new(Criterion::Kl)), ..asked() },
+        GenerateOptions { speculate: Some(Speculate::default()), ..asked() },
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..asked() },
+    ] {
+        let expected = iterated(&mut session(device, 3)?, &options)?;
+        let found = block_on(polled(&mut session(device, 3)?, &options))?;
+        ensure!(found == expected && found.len() == 6, "{found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+/// Events of a batch, waited for in a task.
+#[trial(device, cpu)]
+fn polled_batches_give_the_tokens_of_sessions(device: &Device) -> Result<()> {
+    let expected: Vec<_> = [3, 4].map(|seed| session(device, seed).map(|mut it| iterated(&mut it, &asked()))).into();
+    let model = Model::demo(device, LoadOptions::default())?;
+    let mut batch = model.batch(BatchOptions { sequences: 2, ..BatchOptions::default() })?;
+    let ids = [batch.add(PROMPT, 3, &asked())?, batch.add(PROMPT, 4, &asked())?];
+    let (mut tokens, mut ended) = ([Vec::new(), Vec::new()], 0);
+    while let Some(event) = block_on(poll_fn(|cx| batch.poll_next(cx))) {
+        match event? {
+            Event::Token { id, piece } => tokens[usize::from(id == ids[1])].push(piece.token),
+            Event::Done { .. } => ended += 1,
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    ensure!(ended == 2, "{ended} have ended");
+    for (found, expected) in tokens.iter().zip(expected) {
+        let expected = expected??;
+        ensure!(*found == expected, "{found:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+/// Counts how often it is woken, and wakes the thread that waits.
+struct Counting(AtomicU32, std::thread::Thread);
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+        self.1.unpark();
+    }
+}
+
+/// Two generations in one thread, which sleeps whenever neither has anything to do.
+#[trial(device)]
+fn tasks_share_a_thread_that_sleeps_between_wakes(device: &Device) -> Result<()> {
+    let expected = [3, 4].map(|seed| session(device, seed).and_then(|mut it| Ok(iterated(&mut it, &asked())?)));
+    let (mut first, mut second) = (session(device, 3)?, session(device, 4)?);
+    let options = asked();
+    let mut tasks = (pin!(polled(&mut first, &options)), pin!(polled(&mut second, &options)));
+    let counting = Arc::new(Counting(AtomicU32::new(0), std::thread::current()));
+    let waker = Waker::from(Arc::clone(&counting));
+    let mut cx = Context::from_waker(&waker);
+    let (mut done, mut polls) = ((None, None), 0);
+    while done.0.is_none() || done.1.is_none() {
+        let before = counting.0.load(Relaxed);
+        if done.0.is_none()
+            && let Poll::Ready(tokens) = tasks.0.as_mut().poll(&mut cx)
+        {
+            done.0 = Some(tokens?);
+        }
+        if done.1.is_none()
+            && let Poll::Ready(tokens) = tasks.1.as_mut().poll(&mut cx)
+        {
+            done.1 = Some(tokens?);
+        }
+        polls += 1;
+        let unfinished = done.0.is_none() || done.1.is_none();
+        if unfinished && counting.0.load(Relaxed) == before {
+            std::thread::park_timeout(std::time::Duration::from_secs(60));
+        }
+    }
+    let [one, other] = expected;
+    ensure!((done.0, done.1) == (Some(one?), Some(other?)));
+    let wakes = counting.0.load(Relaxed);
+    ensure!(wakes > 0 && polls <= wakes + 2, "{polls} polls, {wakes} wakes");
+    Ok(())
+}
+
+#[trial(device)]
+fn a_lost_device_wakes_and_fails(device: &Device) -> Result<()> {
+    let mut session = session(device, 1)?;
+    let asked = GenerateOptions { steps: Some(64), max_tokens: Some(500), ..asked() };
+    session.start(PROMPT, &asked)?;
+    let mut count = 0;
+    let outcome = block_on(poll_fn(|cx| {
+        count += 1;
+        if count == 3 {
+            device.lose_for_test();
+        }
+        match session.poll_next(cx) {
+            Poll::Ready(Some(Ok(_))) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            other => other,
+        }
+    }));
+    let error = outcome.context("it ended")?.err().context("it went on")?;
+    ensure!(error.code() == "device-lost", "{error}");
+    // A waker of a device that is lost is an error at once, not a wait for ever.
+    ensure!(device.wake_when_done(Waker::noop()).is_err());
+    Ok(())
+}
+
+/// After warming up, neither start nor first token compiles anything; the session is as it was.
+#[trial(device)]
+fn a_session_that_was_warmed_up_compiles_nothing(device: &Device) -> Result<()> {
+    let expected = iterated(&mut session(device, 3)?, &asked())?;
+    for options in [asked(), GenerateOptions { speculate: Some(Speculate::default()), logprobs: Some(2), ..asked() }] {
+        let mut warm = session(device, 3)?;
+        warm.warm_up(64, &options)?;
+        ensure!(warm.position() == 0 && warm.next_token().is_none());
+        let before = device.counters();
+        let tokens = iterated(&mut warm, &options)?;
+        let done = device.counters() - before;
+        ensure!(done.pipelines == 0, "{} pipelines were compiled after the warm-up", done.pipelines);
+        ensure!(tokens == expected || options.speculate.is_some(), "{tokens:?} instead of {expected:?}");
+        // In the middle of a text, too.
+        let (position, next) = (warm.position(), warm.next_token());
+        warm.warm_up(8, &options)?;
+        ensure!((warm.position(), warm.next_token()) == (position, next), "the session has changed");
+    }
+    Ok(())
+}
