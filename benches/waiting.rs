@@ -31,6 +31,9 @@ impl Wake for Unpark {
     }
 }
 
+/// Generates, and says what it took.
+type Way = fn(&mut Session) -> Result<f64, Error>;
+
 fn asked() -> GenerateOptions {
     let end_tokens = Some(Vec::new());
     GenerateOptions { steps: Some(16), max_tokens: Some(64), end_tokens, ..GenerateOptions::default() }
@@ -91,7 +94,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     announce(&device);
     let mut times = [const { Vec::new() }; 3];
     for round in 0..=rounds {
-        let ways: [fn(&mut Session) -> Result<f64, Error>; 3] = [iterated, polled, stepped];
+        let ways: [Way; 3] = [iterated, polled, stepped];
         for (way, times) in ways.into_iter().zip(&mut times) {
             let mut session = session(&device)?;
             let time = way(&mut session)?;
