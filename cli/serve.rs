@@ -37,23 +37,23 @@ pub(crate) struct Serve {
 
     /// Address to listen on
     ///
-    /// Addresses other than 127.0.0.1 and ::1 can be reached by other machines.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Common", display_order = 2)]
+    /// Others than 127.0.0.1 and ::1 can be reached by other machines.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
     host: String,
     /// Port to listen on; 0 takes a free one, which is printed
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Common", display_order = 3)]
     port: u16,
-    /// Key that requests must show as a bearer token; may be repeated
+    /// Key that requests must show, as Authorization: Bearer KEY; may be given several times
     ///
-    /// Other users see it in the list of processes: --api-key-file, or RUMINATE_API_KEY in the environment, hides it.
-    #[arg(long, value_name = "KEY", help_heading = "Common", display_order = 4)]
+    /// Other users of the machine see it in the list of processes; --api-key-file or RUMINATE_API_KEY in the environment hides it.
+    #[arg(long, value_name = "KEY", help_heading = "Network")]
     api_key: Vec<String>,
     /// File with keys, one per line
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     api_key_file: Option<PathBuf>,
-    /// Host name that requests may use besides localhost; may be repeated
+    /// Host name that requests may be addressed to, or * for all; may be given several times
     ///
-    /// IP addresses and localhost are always allowed; * allows all.
+    /// IP addresses and localhost always may. Others are refused, because a page of another site can have its name point to this machine (DNS rebinding).
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     allowed_host: Vec<String>,
     /// Origin whose pages may use the server, or *; may be repeated
@@ -64,10 +64,10 @@ pub(crate) struct Serve {
     /// Seconds for running requests to finish after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 30, help_heading = "Network")]
     drain: u64,
-    /// Seconds for a client to send a head or a body
+    /// Seconds for a client to send the head of a request, or its body
     ///
-    /// Idle connections end after the same time.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network", hide_short_help = true)]
+    /// A connection may be idle for as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
     receive_timeout: u64,
     /// Seconds that a client may leave an answer unread
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network", hide_short_help = true)]
@@ -88,23 +88,23 @@ pub(crate) struct Serve {
     /// Sequences that are computed at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Common", display_order = 7)]
     sequences: u32,
-    /// Sequences that may wait; more are rejected with status 429
+    /// Sequences that may wait for their turn; further requests get status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
     queue: u32,
-    /// Bytes of keys and values on the device [default: what is free]
+    /// Bytes of keys and values on the device [default: what it has free]
     ///
-    /// Those of the prefix cache are included.
+    /// Those of the prefix cache are part of them.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     kv_memory: Option<u64>,
-    /// Bytes of keys and values kept for prompts that begin alike
+    /// Bytes of keys and values kept of prompts, for those that begin alike [default: 268435456]
     ///
-    /// 0 keeps none [default: 268435456, with --invariant 0].
+    /// 0 keeps none, which is the default with --invariant.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     prefix_cache: Option<u64>,
-    /// Rows of a prompt per pass while others wait for a token
+    /// Rows of a pass, at most, while a sequence waits for a token [default: what takes 100 ms]
     ///
-    /// A longer prompt enters in several passes [default: what takes about 100 ms].
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits", hide_short_help = true)]
+    /// A longer prompt enters in several passes, so that others do not wait for it.
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
     prefill_chunk: Option<u32>,
     /// Bytes of a body at most
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits", hide_short_help = true)]
@@ -124,10 +124,10 @@ pub(crate) struct Serve {
     seed: u64,
     #[command(flatten)]
     cache: CacheOptions,
-    /// Give each request the same answer, to the bit, in any company
+    /// Compute an answer the same to the bit, whichever others share its passes
     ///
-    /// Every sum is computed in one order; at most 8 sequences.
-    #[arg(long, help_heading = "Device", hide_short_help = true)]
+    /// Every sum is added in one order. At most 8 sequences then.
+    #[arg(long, help_heading = "Device")]
     invariant: bool,
     #[command(flatten)]
     device: DeviceOptions,

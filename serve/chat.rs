@@ -21,7 +21,7 @@ use crate::logprobs::{Ranked, of_chat};
 use crate::messages::{Conversation, Tools};
 use crate::sampling::Sampling;
 use crate::stream::{self, Chunks, StreamOptions};
-use crate::structured::check_format;
+use crate::structured::constraint;
 use crate::usage::Usage;
 
 /// The fields of this endpoint alone.
@@ -62,7 +62,7 @@ async fn chat(
     fields.finish(&[names::<Chat>(), names::<Sampling>(), names::<Depth>()])?;
     let loaded = app.ready()?;
     loaded.check_name(request.model.as_deref())?;
-    check_format(request.response_format.as_ref())?;
+    let constraint = constraint(&app, request.response_format.as_ref()).await?;
     let choices = check_choices(request.n)?;
     if request.max_tokens.is_some()
         && request.max_completion_tokens.is_some_and(|most| Some(most) != request.max_tokens)
@@ -95,6 +95,7 @@ async fn chat(
     }
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
+    options.constraint = constraint;
     options.logprobs = logprobs;
     let running = Wanted { prompts: vec![prompt], choices, options, seed }.start(&app, &arrival.id, arrival.at).await?;
     let envelope = Envelope { id: format!("chatcmpl-{}", arrival.id), created: now(), model: loaded.name.clone() };
@@ -161,6 +162,7 @@ impl Form {
         answer
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     fn delta(&self, place: usize, delta: Value, logprobs: Value, finish: Value) -> Value {
         json!({ "index": place, "delta": delta, "logprobs": logprobs, "finish_reason": finish })
     }

@@ -19,7 +19,7 @@ use crate::generation::{Choice, MOST_CHOICES, Wanted, finish_reason};
 use crate::logprobs::{Ranked, of_completion};
 use crate::sampling::Sampling;
 use crate::stream::{self, Chunks, StreamOptions};
-use crate::structured::check_format;
+use crate::structured::constraint;
 use crate::usage::Usage;
 
 /// Tokens where a request does not say how many, as in OpenAI's API.
@@ -66,7 +66,7 @@ async fn complete(
     fields.finish(&[names::<Completion>(), names::<Sampling>(), names::<Depth>()])?;
     let loaded = app.ready()?;
     loaded.check_name(request.model.as_deref())?;
-    check_format(request.response_format.as_ref())?;
+    let constraint = constraint(&app, request.response_format.as_ref()).await?;
     let choices = check_choices(request.n)?;
     if request.best_of.is_some_and(|best| best != choices) {
         let message = "`best_of` must be `n`: all choices are returned";
@@ -89,6 +89,7 @@ async fn complete(
     let mut options = GenerateOptions { max_tokens, max_length: None, ..loaded.defaults.clone() };
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
+    options.constraint = constraint;
     options.logprobs = request.logprobs;
     options.prompt_logprobs = echo && request.logprobs.is_some();
     if app.options.log_prompts {
@@ -124,6 +125,7 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     /// An object of this kind with these choices.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     pub(crate) fn of(&self, object: &str, choices: Vec<Value>) -> Value {
         json!({ "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices })
     }
@@ -248,6 +250,7 @@ impl Form {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     fn choice(&self, place: usize, text: &str, logprobs: Value, finish: Value) -> Value {
         json!({ "index": place, "text": text, "logprobs": logprobs, "finish_reason": finish })
     }

@@ -20,6 +20,10 @@ async fn describe(State(app): State<Arc<App>>) -> Json<Value> {
     let mut document: Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
     let schemas = &mut document["components"]["schemas"];
     schemas["Depth"]["properties"]["steps"]["maximum"] = json!(app.max_steps());
+    if let Some(loaded) = app.loaded() {
+        let last = json!(loaded.model.spec().padded_vocab - 1);
+        schemas["DetokenizeRequest"]["properties"]["tokens"]["items"]["maximum"] = last;
+    }
     if app.options.api_keys.is_empty() {
         document["security"] = json!([]);
     }

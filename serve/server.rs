@@ -25,7 +25,7 @@ use crate::app::{App, Loaded, Phase};
 use crate::engine::{self, Command};
 use crate::error::ApiError;
 use crate::options::{InvalidOption, Options};
-use crate::{chat, completions, gate, health, metrics, models, openapi, tokens};
+use crate::{chat, completions, gate, health, metrics, models, openapi, page, tokens};
 
 /// Time after a failure in which requests still hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -176,6 +176,7 @@ fn router(app: &Arc<App>) -> Router {
         chat::routes(),
         tokens::routes(),
         openapi::routes(),
+        page::routes(),
     ];
     let missing =
         || async { ApiError::status(StatusCode::NOT_FOUND, "there is no such path; /openapi.json lists them") };

@@ -1,24 +1,66 @@
 //! Structured output: what a request asks of the form of its answer.
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use ruminate::Constraint;
+use serde_json::{Value, json};
+
+use crate::app::App;
 use crate::error::ApiError;
 
-/// Checks `response_format`. Text needs nothing.
+/// What the text of an answer follows.
+enum Form {
+    Schema(Value),
+    Regex(String),
+    Grammar(String),
+}
+
+/// Reads `response_format`: nothing for text. Beside OpenAI's types there are `regex` with a `pattern`, and `grammar` with a `grammar` in Lark.
+fn form(format: Option<&Value>) -> Result<Option<Form>, ApiError> {
+    let wrong = |message: &str| ApiError::field("response_format", message);
+    let Some(format) = format.filter(|format| !format.is_null()) else { return Ok(None) };
+    // OpenAI nests the schema, llama.cpp does not.
+    let schema = [&format["json_schema"]["schema"], &format["schema"]].into_iter().find(|schema| !schema.is_null());
+    let text = |name: &str| format[name].as_str().map(str::to_owned);
+    match format["type"].as_str() {
+        Some("text") => Ok(None),
+        Some("json_object") => Ok(Some(Form::Schema(schema.cloned().unwrap_or_else(|| json!({ "type": "object" }))))),
+        Some("json_schema") => match schema {
+            Some(schema) => Ok(Some(Form::Schema(schema.clone()))),
+            None => Err(wrong("`response_format` of type json_schema needs its schema in `json_schema.schema`")),
+        },
+        Some("regex") => match text("pattern") {
+            Some(pattern) => Ok(Some(Form::Regex(pattern))),
+            None => Err(wrong("`response_format` of type regex needs a `pattern`")),
+        },
+        Some("grammar") => match text("grammar") {
+            Some(grammar) => Ok(Some(Form::Grammar(grammar))),
+            None => {
+                Err(wrong("`response_format` of type grammar needs a `grammar`, in Lark, whose first rule is start"))
+            }
+        },
+        _ => Err(wrong(
+            "`response_format` must be an object whose `type` is text, json_object, json_schema, regex or grammar",
+        )),
+    }
+}
+
+/// What `response_format` constrains the answer to, compiled on a thread of its own: that takes milliseconds, or longer for large schemas.
 ///
 /// # Errors
-/// 400 for what is not supported.
-pub(crate) fn check_format(format: Option<&Value>) -> Result<(), ApiError> {
-    let Some(format) = format.filter(|format| !format.is_null()) else { return Ok(()) };
-    match format["type"].as_str() {
-        Some("text") => Ok(()),
-        Some(kind @ ("json_object" | "json_schema")) => {
-            Err(ApiError::field("response_format", format!("`response_format` of type {kind:?} is not supported yet"))
-                .with_code("unsupported_parameter"))
-        }
-        _ => {
-            let message = "`response_format` must be an object whose `type` is text, json_object or json_schema";
-            Err(ApiError::field("response_format", message))
-        }
-    }
+/// 400 for a form that does not exist or does not compile.
+pub(crate) async fn constraint(app: &Arc<App>, format: Option<&Value>) -> Result<Option<Constraint>, ApiError> {
+    let Some(form) = form(format)? else { return Ok(None) };
+    let app = Arc::clone(app);
+    let compile = move || {
+        let tokenizer = app.ready()?.model.tokenizer();
+        let made = match form {
+            Form::Schema(schema) => Constraint::json_schema(tokenizer, &schema),
+            Form::Regex(pattern) => Constraint::regex(tokenizer, &pattern),
+            Form::Grammar(grammar) => Constraint::lark(tokenizer, &grammar),
+        };
+        made.map(Some).map_err(|error| ApiError::field("response_format", format!("`response_format`: {error}")))
+    };
+    let failed = |_| ApiError::field("response_format", "the form of `response_format` cannot be compiled".to_owned());
+    tokio::task::spawn_blocking(compile).await.map_err(failed)?
 }

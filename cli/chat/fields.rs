@@ -123,13 +123,13 @@ impl Chat {
         }
         put("chat_template_kwargs", self.chat_template_kwargs.clone().map(Value::Object));
         #[cfg(feature = "structured")]
-        put("response_format", self.structured.schema()?.map(response_format));
+        put("response_format", self.structured.schema()?.map(|schema| response_format(&schema)));
         Ok(fields)
     }
 }
 
 /// A schema as OpenAI's API takes it.
 #[cfg(feature = "structured")]
-fn response_format(schema: Value) -> Value {
+fn response_format(schema: &Value) -> Value {
     json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": true } })
 }

@@ -210,9 +210,15 @@ fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
     writeln!(page, "|---|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
     let ints = WEIGHTS_PER_ROUND.into_iter().filter(|(dtype, _)| dtype.starts_with('q'));
     let all = WEIGHTS_PER_ROUND.into_iter().map(|of| ("matvec", "plain", of));
-    for (kernel, input, (dtype, weights)) in all.chain(ints.map(|of| ("matvec_int8", "rounded", of))) {
+    let all: Vec<_> = all.chain(ints.map(|of| ("matvec_int8", "rounded", of))).collect();
+    let counts = ["rows1", "rows8"].into_iter().flat_map(|count| all.iter().map(move |&of| (count, of)));
+    for (count, (kernel, input, (dtype, weights))) in counts {
+        // With eight rows of x the inner loop of blocks may be one over those rows, which tells nothing of weights.
+        if count == "rows8" && dtype.starts_with('q') {
+            continue;
+        }
         for reduce in ["workgroup", "subgroup"] {
-            let label = format!("{kernel}.{dtype}.{input}.store.rows1.{reduce}");
+            let label = format!("{kernel}.{dtype}.{input}.store.{count}.{reduce}");
             let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
             write!(page, "| {label} | {weights} |")?;
             for inner in &row.inner {
@@ -238,7 +244,7 @@ const WEIGHTS_PER_ROUND: [(&str, u32); 6] =
 const STREAMS: &str = "\
 ## Streams of weights
 
-The inner loop of `matvec` and `matvec_int8` for one row, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
+The inner loop of `matvec` and `matvec_int8` for one row and for eight, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
 a unit of 16 bytes (32 in f32) of each of four rows of W, and the same places of x; factors of blocks are the other loads.
 ";
 

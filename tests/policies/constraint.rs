@@ -1,11 +1,12 @@
 //! Structured output: whatever is drawn, the text follows its schema, expression or grammar; and the rest of the options stays what it is.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
-    BatchOptions, Constraint, Error, GenerateOptions, LoadOptions, Model, Piece, Pipeline, Progress, Sampling,
-    SessionOptions, Speculate, StopReason, Synthetic,
+    BatchOptions, Constraint, Criterion, Error, Event, Exit, GenerateOptions, LoadOptions, Model, Piece, Pipeline,
+    Progress, Sampling, SessionOptions, Speculate, StopReason, Synthetic,
 };
 use ruminate_engine::Device;
 use ruminate_tests::{demo_files, demo_model, trial};
@@ -307,12 +308,12 @@ fn computing_ahead_and_other_tokenizers_are_refused(device: &Device) -> Result<(
         GenerateOptions { pipeline: Some(Pipeline::default()), steps: Some(8), ..asked.clone() },
     ] {
         let problem = refused(model.session(SessionOptions::default())?.generate("A", &ahead).map(drop))?;
-        ensure!(problem.starts_with("constraint and computing ahead"), "{problem}");
+        ensure!(problem.contains("constraint do not go together"), "{problem}");
     }
     let problem = refused(other.session(SessionOptions::default())?.generate("A", &asked).map(drop))?;
     ensure!(problem.contains("another tokenizer"), "{problem}");
-    let problem = refused(model.batch(BatchOptions::default())?.add("A", 1, &asked))?;
-    ensure!(problem.contains("constraint"), "{problem}");
+    let problem = refused(other.batch(BatchOptions::default())?.add("A", 1, &asked))?;
+    ensure!(problem.contains("another tokenizer"), "{problem}");
     Ok(())
 }
 
@@ -435,5 +436,49 @@ fn pieces_with_byte_tokens_spell_any_character(device: &Device) -> Result<()> {
         ensure!(body.is_empty() && said.stop == StopReason::Complete, "seed {seed}: {:?}, {:?}", said.text, said.stop);
     }
     ensure!(blanks > 0, "no text has a blank, so nothing was shown");
+    Ok(())
+}
+
+/// Sequences of a batch, each with a constraint of its own or none: what they say alone.
+#[trial(device, cpu, full)]
+fn constraints_hold_in_company(device: &Device) -> Result<()> {
+    let model = demo_model(device)?;
+    let exact = |seed| SessionOptions { seed, invariant: true, context: Some(96), ..SessionOptions::default() };
+    let exit = Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) };
+    let asked = |seed: u64| -> Result<GenerateOptions> {
+        let constraint = match seed % 3 {
+            0 => Some(Constraint::regex(model.tokenizer(), "[a-f]{9}")?),
+            1 => Some(Constraint::json_schema(model.tokenizer(), &json!({ "enum": ["one", "two", 3] }))?),
+            _ => None,
+        };
+        let exit = Some(exit).filter(|_| seed % 2 == 0);
+        let sampling = Sampling { temperature: 1.5, ..Sampling::GREEDY };
+        Ok(GenerateOptions {
+            steps: Some(4),
+            max_tokens: Some(20),
+            constraint,
+            exit,
+            sampling,
+            ..GenerateOptions::default()
+        })
+    };
+    let mut batch = model.batch(BatchOptions { session: exact(0), sequences: 4, ..BatchOptions::default() })?;
+    let ids: Vec<_> = (0..9).map(|seed| Ok(batch.add(&[5, 6, 7], seed, &asked(seed)?)?)).collect::<Result<_>>()?;
+    let (mut said, mut ends) = (HashMap::new(), HashMap::new());
+    while let Some(event) = batch.wait()? {
+        match event {
+            Event::Token { id, piece } => said.entry(id).or_insert_with(Vec::new).push(piece),
+            Event::Done { id, reason, .. } => drop(ends.insert(id, reason)),
+            event => bail!("{event:?}"),
+        }
+    }
+    for (seed, id) in (0..).zip(ids) {
+        let mut session = model.session(exact(seed))?;
+        let options = asked(seed)?;
+        let mut generation = session.generate(&[5, 6, 7], &options)?;
+        let expected: Vec<Piece> = generation.by_ref().collect::<Result<_, _>>()?;
+        ensure!(said[&id] == expected, "{seed}: {:?} instead of {expected:?}", said[&id]);
+        ensure!(Some(ends[&id]) == generation.stop_reason(), "{seed}: {:?}", ends[&id]);
+    }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::http::{Client, LONG, Reply, Running, batch, options, read_reply};
 
 /// Begins a request whose answer is streamed and takes so many tokens.
 fn begin(client: &Client, tokens: u32) -> std::thread::JoinHandle<Reply> {
-    let body = json!({ "prompt": LONG, "max_tokens": tokens, "steps": 16, "ignore_eos": true, "stream": true });
+    let body = json!({ "prompt": LONG, "max_tokens": tokens, "steps": 48, "ignore_eos": true, "stream": true });
     let json = [("content-type", "application/json")];
     let stream = client.open("POST", "/v1/completions", &json, body.to_string().as_bytes());
     client.wait_for("ruminate_sequences_running", |running| running > 0.0);
