@@ -11,7 +11,7 @@ use crate::error::Error;
 /// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
 ///
 /// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the
-/// state. Sequences of a [`Batch`](crate::Batch) may each have an exit of its own, but for [`PrefillExit::Together`].
+/// state. Sequences of a [`Batch`](crate::Batch) may each have an exit of its own; one whose prompt leaves together shares no passes with others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -31,7 +31,7 @@ pub struct Exit {
     /// How rows of a prompt leave.
     pub prefill: PrefillExit,
     /// Whether all steps are computed and each row then goes on with the state at which it would have left, as in the authors' code: for comparison, since
-    /// it saves nothing. Only with [`Criterion::Gate`], and not in a [`Batch`](crate::Batch), nor with tokens ahead of what is known.
+    /// it saves nothing. Only with [`Criterion::Gate`], and not with tokens ahead of what is known.
     pub posthoc: bool,
 }
 
@@ -44,7 +44,7 @@ pub enum PrefillExit {
     #[default]
     Each,
     /// All of a pass at once, as in the authors' code: when the mean of their values has settled, or, where the criterion looks at the next token, the
-    /// last row's. In a batch there is none of this: rows of a prompt come to its passes as places get free.
+    /// last row's.
     Together,
     /// Not at all.
     Never,
