@@ -53,10 +53,10 @@ fn value() -> String {
     text + "]}"
 }
 
-/// The part of the times that a share of them does not exceed.
-fn quantile(times: &mut [Duration], share: f64) -> f64 {
+/// What so many percent of the times do not exceed, in microseconds.
+fn percentile(times: &mut [Duration], percent: usize) -> f64 {
     times.sort_unstable();
-    times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6
+    times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e6
 }
 
 /// Milliseconds per token behind the first.
@@ -95,7 +95,7 @@ fn measure(device: &Device, vocab: u32) -> Result<(), Box<dyn std::error::Error>
     let tokens = tokenizer.encode(&value(), Specials::Continue)?;
     let mut times = ruminate::bench::masks(&constraint, tokenizer, &tokens)?;
     let first = times[0].as_secs_f64() * 1e6;
-    let [half, most] = [0.5, 0.99].map(|share| quantile(&mut times, share));
+    let [half, most] = [50, 99].map(|percent| percentile(&mut times, percent));
     println!(
         "{vocab} tokens: tree {:.0} ms once, schema {:.1} ms; mask of a token: median {half:.0} µs, 99 % below {most:.0} µs, the first {first:.0} µs",
         tree.as_secs_f64() * 1e3,

@@ -16,13 +16,17 @@ const AHEAD: [&str; 3] = ["speculate", "pipeline", "diffusion"];
 /// Flags that say what text may look like.
 #[derive(Args)]
 pub(crate) struct StructuredOptions {
-    /// Generate a JSON value of the schema in FILE (- for stdin)
+    /// Generate JSON that matches the schema in FILE; - for stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["grammar", "regex"], conflicts_with_all = AHEAD, help_heading = "Structured output")]
     json_schema: Option<PathBuf>,
-    /// Generate text of the grammar in FILE (- for stdin), in llguidance's dialect of Lark, whose first rule is `start`
+    /// Generate text that matches the grammar in FILE; - for stdin
+    ///
+    /// The grammar is in llguidance's dialect of Lark; its first rule is `start`.
     #[arg(long, value_name = "FILE", conflicts_with = "regex", conflicts_with_all = AHEAD, help_heading = "Structured output")]
     grammar: Option<PathBuf>,
-    /// Generate text that matches a regular expression from beginning to end, as '[A-E]\.'
+    /// Generate text that matches a regular expression
+    ///
+    /// It must match from beginning to end: '[A-E]\.'.
     #[arg(long, value_name = "PATTERN", conflicts_with_all = AHEAD, help_heading = "Structured output")]
     regex: Option<String>,
 }

@@ -105,7 +105,7 @@ impl GenerateOptions {
 
 impl SessionOptions {
     /// The seed of initial states.
-    pub(crate) fn state_seed(&self) -> u64 {
+    pub(crate) fn seed_of_states(&self) -> u64 {
         self.state_seed.unwrap_or(self.seed)
     }
 
@@ -115,7 +115,7 @@ impl SessionOptions {
         let words = |seed: u64| [seed as u32, (seed >> 32) as u32];
         Sequence {
             seed: words(self.seed),
-            state_seed: words(self.state_seed()),
+            state_seed: words(self.seed_of_states()),
             state_std: deviation as f32,
             steps,
             reserved: [0; 2],

@@ -162,6 +162,7 @@ impl Form {
         answer
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     fn delta(&self, place: usize, delta: Value, logprobs: Value, finish: Value) -> Value {
         json!({ "index": place, "delta": delta, "logprobs": logprobs, "finish_reason": finish })
     }

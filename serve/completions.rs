@@ -125,6 +125,7 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     /// An object of this kind with these choices.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     pub(crate) fn of(&self, object: &str, choices: Vec<Value>) -> Value {
         json!({ "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices })
     }
@@ -249,6 +250,7 @@ impl Form {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     fn choice(&self, place: usize, text: &str, logprobs: Value, finish: Value) -> Value {
         json!({ "index": place, "text": text, "logprobs": logprobs, "finish_reason": finish })
     }

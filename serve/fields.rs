@@ -94,7 +94,7 @@ impl Fields {
                 Some(Only(..)) if value.is_null() => Ok(()),
                 Some(Only(values, instead)) => {
                     let same = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|known| known == value);
-                    if values.iter().any(|text| same(text)) {
+                    if values.iter().any(same) {
                         return Ok(());
                     }
                     let allowed = if values.is_empty() { "null" } else { values[0] };

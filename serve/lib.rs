@@ -9,8 +9,8 @@
 //! | `engine` | the thread that owns the batch |
 //! | `gate` | what happens to every request before its endpoint: request id, host, origin, key, phase |
 //! | `body`, `fields` | JSON bodies, and fields of other servers |
-//! | `generation`, `depth`, `sampling` | from the fields of a request to [`GenerateOptions`](ruminate::GenerateOptions), and the events of its sequences |
-//! | `completions`, `chat`, `tokens`, `models`, `health`, `metrics`, `openapi` | one endpoint family each |
+//! | `structured`, `generation`, `depth`, `sampling` | from the fields of a request to [`GenerateOptions`](ruminate::GenerateOptions), and the events of its sequences |
+//! | `completions`, `chat`, `tokens`, `models`, `health`, `metrics`, `openapi`, `page` | one endpoint family each |
 //!
 //! ```no_run
 //! use ruminate::{BatchOptions, Device, LoadOptions, Model};

@@ -142,8 +142,8 @@ fn biases(value: Value) -> Result<Vec<(u32, f32)>, ApiError> {
         match (bias.as_f64(), bias) {
             (_, Value::Bool(false)) => Ok((id, f32::NEG_INFINITY)),
             // At the ends of OpenAI's range a token is banned, or the only one.
-            (Some(bias), _) if bias == -100.0 => Ok((id, f32::NEG_INFINITY)),
-            (Some(bias), _) if bias == 100.0 => Ok((id, f32::INFINITY)),
+            (Some(-100.0), _) => Ok((id, f32::NEG_INFINITY)),
+            (Some(100.0), _) => Ok((id, f32::INFINITY)),
             (Some(bias), _) if bias.abs() < 100.0 => Ok((id, bias as f32)),
             (_, bias) => {
                 Err(wrong(&format!("the bias of token {id} is {bias}; it must be a number from -100 to 100, or false")))

@@ -39,10 +39,14 @@ fn local() -> Vec<&'static str> {
 /// Flags that say which server answers.
 #[derive(Args)]
 pub(super) struct ServerOptions {
-    /// Talk to the server at URL, such as one that `ruminate serve` started, instead of a model on this machine: http://127.0.0.1:8080
+    /// Talk to a server at URL instead of a model on this machine
+    ///
+    /// `ruminate serve` starts one: http://127.0.0.1:8080.
     #[arg(long, value_name = "URL", conflicts_with_all = local(), help_heading = "Server")]
     pub(super) server: Option<String>,
-    /// Key that the server asks for. Other users see it in the list of processes: a file or RUMINATE_API_KEY in the environment hides it
+    /// Key that the server asks for
+    ///
+    /// Other users see it in the list of processes: --api-key-file, or RUMINATE_API_KEY in the environment, hides it.
     #[arg(long, value_name = "KEY", requires = "server", help_heading = "Server")]
     api_key: Option<String>,
     /// File that holds the key
@@ -119,13 +123,13 @@ impl Chat {
         }
         put("chat_template_kwargs", self.chat_template_kwargs.clone().map(Value::Object));
         #[cfg(feature = "structured")]
-        put("response_format", self.structured.schema()?.map(response_format));
+        put("response_format", self.structured.schema()?.map(|schema| response_format(&schema)));
         Ok(fields)
     }
 }
 
 /// A schema as OpenAI's API takes it.
 #[cfg(feature = "structured")]
-fn response_format(schema: Value) -> Value {
+fn response_format(schema: &Value) -> Value {
     json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": true } })
 }

@@ -13,7 +13,7 @@ use ureq::{Agent, Body, Proxy};
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(15);
 /// Time that a server may be silent: it may have a long prompt to read, and a queue before it.
-const SILENCE: Duration = Duration::from_mins(10);
+const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// Bytes of an answer that is no stream, and of a line of one, at most.
 const MOST: u64 = 16 << 20;
 /// Events that may wait to be printed.

@@ -9,8 +9,8 @@ const WAITS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// Longest wait that a server may ask for, and the sum of all such waits.
-const LONGEST: Duration = Duration::from_mins(5);
-const IN_ALL: Duration = Duration::from_mins(15);
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+const IN_ALL: Duration = Duration::from_secs(15 * 60);
 
 /// Attempts that are left.
 #[derive(Default)]

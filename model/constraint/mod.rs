@@ -135,6 +135,10 @@ impl Constraint {
     ///
     /// # Errors
     /// [`Error::Option`] if the constraint was made for another tokenizer.
+    #[cfg_attr(
+        not(feature = "structured"),
+        expect(unreachable_code, unused_variables, reason = "without that feature there is no constraint to start")
+    )]
     pub(crate) fn start(&self, tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<Matching, Error> {
         if !self.grammar.is_of(tokenizer) {
             let value = format!("a {} compiled for another tokenizer", self.kind);

@@ -192,7 +192,7 @@ impl Member {
     /// How the prompt is computed, if others that are computed alike may share its pages.
     pub(super) fn computed(&self, spec: &Spec) -> Option<Computed> {
         let alone = self.noise.is_some() || self.one_by_one();
-        let seed = (spec.start != Start::Embedding).then(|| self.session.state_seed());
+        let seed = (spec.start != Start::Embedding).then(|| self.session.seed_of_states());
         (!alone).then(|| Computed::new(self.prompt_steps, seed, self.exit.as_ref()))
     }
 

@@ -5,7 +5,7 @@ fn product(page: u32, kv_head: u32, position: u32, lane: u32) -> f32 {
     let start = kv_chunk(page, 0u, kv_head, position);
     var sum = 0.0;
     for (var c = 0u; c < params.chunks; c += 1u) {
-        sum += dot8(query[c], key(start + c));
+        sum = with_eight(sum, query[c], key(start + c));
     }
     return sum;
 }

@@ -3,10 +3,10 @@ fn dot16(w: vec4<u32>, v: vec4<u32>) -> i32 {
     return dot4I8Packed(w.x, v.x) + dot4I8Packed(w.y, v.y) + dot4I8Packed(w.z, v.z) + dot4I8Packed(w.w, v.w);
 }
 
-// What a block's product comes to: `s` has the scale of x, and the sum of x.
-fn scaled_sum(unit: Unit, product: i32, s: vec2<f32>) -> f32 {
+// A sum and what a block's product comes to: `s` has the scale of x, and the sum of x.
+fn with_product(sum: f32, unit: Unit, product: i32, s: vec2<f32>) -> f32 {
     let f = factors_of(unit);
-    let v = f.x * (f32(product) * s.x);
+    let v = fma(f32(product), f.x * s.x, sum);
     return select(v, fma(f.y, s.y, v), OFFSETS);
 }
 
@@ -23,6 +23,7 @@ fn add_unit(sums: ptr<function, array<vec4<f32>, M>>, first_row: u32, last_row: 
             v = x[start + 1u];
             p += vec4(dot16(ints_of(a, 1u), v), dot16(ints_of(b, 1u), v), dot16(ints_of(d, 1u), v), dot16(ints_of(e, 1u), v));
         }
-        (*sums)[m] += vec4(scaled_sum(a, p.x, s), scaled_sum(b, p.y, s), scaled_sum(d, p.z, s), scaled_sum(e, p.w, s));
+        let t = (*sums)[m];
+        (*sums)[m] = vec4(with_product(t.x, a, p.x, s), with_product(t.y, b, p.y, s), with_product(t.z, d, p.z, s), with_product(t.w, e, p.w, s));
     }
 }

@@ -6,13 +6,12 @@ fn add_chunk(sums: ptr<function, array<vec4<f32>, M>>, first_row: u32, last_row:
     let we = raw_chunk(e, j);
     let c = u * UNIT + j;
     for (var m = 0u; m < M; m += 1u) {
-        var v = input(min(first_row + m, last_row), min(c, params.chunks - 1u));
-        // A block may reach beyond the row.
-        if (UNIT > 1u && c >= params.chunks) {
-            v = Eight();
-        }
+        let v = input(min(first_row + m, last_row), min(c, params.chunks - 1u));
         let all = sum8(v);
-        (*sums)[m] += vec4(weigh(a, dot8(wa, v), all), weigh(b, dot8(wb, v), all), weigh(d, dot8(wd, v), all), weigh(e, dot8(we, v), all));
+        let s = (*sums)[m];
+        let next = vec4(weigh(s.x, a, wa, v, all), weigh(s.y, b, wb, v, all), weigh(s.z, d, wd, v, all), weigh(s.w, e, we, v, all));
+        // A block may reach beyond the row.
+        (*sums)[m] = select(s, next, UNIT == 1u || c < params.chunks);
     }
 }
 

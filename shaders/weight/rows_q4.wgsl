@@ -9,8 +9,7 @@ fn unit_at(row: u32, unit: u32) -> Unit {
     // Eight f16 to a word of four, rows padded to whole pairs.
     let place = row * ((blocks + 1u) & ~1u) + unit;
     let word = w[params.scales + place / 8u][place / 2u % 4u];
-    let half = select(word & 0xffffu, word >> 16u, (place & 1u) == 1u);
-    return Unit(w[row * blocks + unit], scale_of_q4(half));
+    return Unit(w[row * blocks + unit], scale_of_q4(word >> (16u * (unit & 1u))));
 }
 
 fn chunk_of(unit: Unit, j: u32) -> Eight {

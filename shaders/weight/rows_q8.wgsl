@@ -9,11 +9,11 @@ fn unit_at(row: u32, unit: u32) -> Unit {
     return Unit(w[row * 2u * blocks + unit], scale_of_q8(half_at(row, unit / 2u, blocks)));
 }
 
-// The f16 of a block: eight to a word of four, rows padded to whole pairs.
+// The f16 of a block, in the lower half: eight to a word of four, rows padded to whole pairs.
 fn half_at(row: u32, block: u32, blocks: u32) -> u32 {
     let place = row * ((blocks + 1u) & ~1u) + block;
     let word = w[params.scales + place / 8u][place / 2u % 4u];
-    return select(word & 0xffffu, word >> 16u, (place & 1u) == 1u);
+    return word >> (16u * (block & 1u));
 }
 
 fn chunk_of(unit: Unit, j: u32) -> Eight {

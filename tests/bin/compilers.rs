@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use ruminate_shaders::KERNELS;
+use ruminate_shaders::{KERNELS, Kernel};
 use ruminate_tests::compilers::amd::{self, NullGpu, Report, Statistics};
 use ruminate_tests::compilers::listing::Loop;
 use ruminate_tests::compilers::{Dxc, Variant, all_variants, dxil, msl, named, spirv};
@@ -21,9 +21,9 @@ struct Arguments {
     /// Print the reports of Mesa's compiler for one family of AMD GPUs instead, one JSON object a line.
     #[arg(long, value_name = "FAMILY", value_parser = amd::FAMILIES)]
     amd: Option<String>,
-    /// With --amd: what to report on: kernels such as `matvec`, variants such as `matvec.bf16.plain.store.rows1.subgroup`, or
-    /// WGSL files without open constants. All kernels if none is named.
-    #[arg(requires = "amd", value_name = "NAME")]
+    /// Kernels such as `matvec`, to print their tables alone. With --amd also variants such as `matvec.bf16.plain.store.rows1.subgroup`, and WGSL files
+    /// without open constants. All kernels if none is named.
+    #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// With --amd: print the instructions instead.
     #[arg(long, requires = "amd")]
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.amd {
         Some(family) => reports(family, &arguments),
-        None => table(),
+        None => table(&arguments.names),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,13 +123,18 @@ struct Row {
     inner: Vec<Option<Loop>>,
 }
 
-fn table() -> Result<()> {
+fn table(names: &[String]) -> Result<()> {
     let program = std::env::current_exe()?;
     let dxc = Dxc::load(&dxil::library().context("DXC is not here: tests/get-compilers gets it")?)?;
     ensure!(spirv::available(), "spirv-val is not here: tests/get-compilers gets it");
 
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for variant in all_variants() {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let variants = match names[..] {
+        [] => all_variants(),
+        _ => names.iter().map(|name| named(name)).collect::<Result<Vec<_>>>()?.concat(),
+    };
+    for variant in variants {
         let made = sizes(&dxc, &variant).with_context(|| format!("{} {}", variant.label(), variant.constants()))?;
         let row = rows.entry(variant.label()).or_default();
         row.constants.push(variant.constants());
@@ -139,7 +144,7 @@ fn table() -> Result<()> {
     }
     let mut devices = Vec::new();
     for (index, family) in amd::FAMILIES.into_iter().enumerate() {
-        for report in amd::reports(&program, family, &[])? {
+        for report in amd::reports(&program, family, &names)? {
             report.statistics.check().with_context(|| format!("{} {} on {family}", report.label, report.constants))?;
             let row = rows.get_mut(&report.label).with_context(|| format!("{} is unknown", report.label))?;
             match row.amd.get_mut(index) {
@@ -155,7 +160,14 @@ fn table() -> Result<()> {
         }
     }
     // Only now, so that a failure leaves no half table.
-    print!("{}", document(&rows, &devices)?);
+    if names.is_empty() {
+        print!("{}", document(&rows, &devices)?);
+        return Ok(());
+    }
+    let mut page = String::new();
+    let known = |kernel: &&&Kernel| names.contains(&kernel.name);
+    KERNELS.iter().filter(known).try_for_each(|kernel| section(&mut page, kernel, &rows))?;
+    print!("{page}");
     Ok(())
 }
 
@@ -171,36 +183,42 @@ fn document(rows: &BTreeMap<String, Row>, devices: &[String]) -> Result<String> 
         devices.join(", ")
     )?;
     for kernel in KERNELS {
-        writeln!(page, "## {}\n", kernel.name)?;
-        let families: String = amd::FAMILIES.iter().map(|family| format!(" {family} |")).collect();
-        writeln!(page, "| variant | constants | SPIR-V | DXIL | MSL | LDS | spills | scratch |{families}")?;
-        writeln!(page, "|---|---|--:|--:|--:|--:|--:|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
-        for choice in kernel.variants() {
-            let label = kernel.label(choice);
-            let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
-            let most = |what: fn(&Statistics) -> u64| row.amd.iter().map(what).max().unwrap_or_default();
-            let name = label.strip_prefix(kernel.name).unwrap_or_default().trim_start_matches('.');
-            let name = if name.is_empty() { "–" } else { name };
-            let constants = row.constants.join(" ");
-            let Sizes { spirv, dxil, msl } = row.sizes;
-            write!(page, "| {name} | {constants} | {spirv} | {dxil} | {msl} | {} |", most(|s| s.lds))?;
-            write!(page, " {} | {} |", most(|s| s.spilled_vgprs + s.spilled_sgprs), most(|s| s.scratch))?;
-            if row.amd.is_empty() {
-                write!(page, "{}", " – |".repeat(amd::FAMILIES.len()))?;
-            }
-            for s in &row.amd {
-                write!(
-                    page,
-                    " {} · {} · {} · {} · {} |",
-                    s.vgprs, s.sgprs, s.occupancy, s.instructions, s.inverse_throughput
-                )?;
-            }
-            writeln!(page)?;
-        }
-        writeln!(page)?;
+        section(&mut page, kernel, rows)?;
     }
     streams(&mut page, rows)?;
     Ok(page)
+}
+
+/// Table of a kernel.
+fn section(page: &mut String, kernel: &Kernel, rows: &BTreeMap<String, Row>) -> Result<()> {
+    writeln!(page, "## {}\n", kernel.name)?;
+    let families: String = amd::FAMILIES.iter().map(|family| format!(" {family} |")).collect();
+    writeln!(page, "| variant | constants | SPIR-V | DXIL | MSL | LDS | spills | scratch |{families}")?;
+    writeln!(page, "|---|---|--:|--:|--:|--:|--:|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
+    for choice in kernel.variants() {
+        let label = kernel.label(choice);
+        let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
+        let most = |what: fn(&Statistics) -> u64| row.amd.iter().map(what).max().unwrap_or_default();
+        let name = label.strip_prefix(kernel.name).unwrap_or_default().trim_start_matches('.');
+        let name = if name.is_empty() { "–" } else { name };
+        let constants = row.constants.join(" ");
+        let Sizes { spirv, dxil, msl } = row.sizes;
+        write!(page, "| {name} | {constants} | {spirv} | {dxil} | {msl} | {} |", most(|s| s.lds))?;
+        write!(page, " {} | {} |", most(|s| s.spilled_vgprs + s.spilled_sgprs), most(|s| s.scratch))?;
+        if row.amd.is_empty() {
+            write!(page, "{}", " – |".repeat(amd::FAMILIES.len()))?;
+        }
+        for s in &row.amd {
+            write!(
+                page,
+                " {} · {} · {} · {} · {} |",
+                s.vgprs, s.sgprs, s.occupancy, s.instructions, s.inverse_throughput
+            )?;
+        }
+        writeln!(page)?;
+    }
+    writeln!(page)?;
+    Ok(())
 }
 
 /// What the kernels that read weights spend on each of them.
@@ -210,9 +228,15 @@ fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
     writeln!(page, "|---|--:|{}", "--:|".repeat(amd::FAMILIES.len()))?;
     let ints = WEIGHTS_PER_ROUND.into_iter().filter(|(dtype, _)| dtype.starts_with('q'));
     let all = WEIGHTS_PER_ROUND.into_iter().map(|of| ("matvec", "plain", of));
-    for (kernel, input, (dtype, weights)) in all.chain(ints.map(|of| ("matvec_int8", "rounded", of))) {
+    let all: Vec<_> = all.chain(ints.map(|of| ("matvec_int8", "rounded", of))).collect();
+    let counts = ["rows1", "rows8"].into_iter().flat_map(|count| all.iter().map(move |&of| (count, of)));
+    for (count, (kernel, input, (dtype, weights))) in counts {
+        // With eight rows of x the inner loop of blocks may be one over those rows, which tells nothing of weights.
+        if count == "rows8" && dtype.starts_with('q') {
+            continue;
+        }
         for reduce in ["workgroup", "subgroup"] {
-            let label = format!("{kernel}.{dtype}.{input}.store.rows1.{reduce}");
+            let label = format!("{kernel}.{dtype}.{input}.store.{count}.{reduce}");
             let row = rows.get(&label).with_context(|| format!("{label} has no row"))?;
             write!(page, "| {label} | {weights} |")?;
             for inner in &row.inner {
@@ -238,7 +262,7 @@ const WEIGHTS_PER_ROUND: [(&str, u32); 6] =
 const STREAMS: &str = "\
 ## Streams of weights
 
-The inner loop of `matvec` and `matvec_int8` for one row, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
+The inner loop of `matvec` and `matvec_int8` for one row and for eight, by the listings of the AMD compiler: vector instructions per weight · loads of 16 bytes per lane · other loads. A round takes
 a unit of 16 bytes (32 in f32) of each of four rows of W, and the same places of x; factors of blocks are the other loads.
 ";
 

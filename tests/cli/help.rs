@@ -6,7 +6,7 @@ use ruminate_tests::{Folder, trial};
 use crate::call::{output, ruminate, text};
 
 /// Lines of two screens.
-const TWO_SCREENS: usize = 56;
+const TWO_SCREENS: usize = 60;
 
 /// The verbs, as the list of them names them.
 fn verbs() -> Vec<String> {

@@ -92,21 +92,21 @@ fn enums_have_one_name() -> Result<()> {
 
 #[trial]
 fn unknown_fields_and_names_are_refused() -> Result<()> {
-    fn refused<T: DeserializeOwned>(value: Value, word: &str) -> Result<()> {
+    fn refused<T: DeserializeOwned>(value: &Value, word: &str) -> Result<()> {
         let error = serde_json::from_value::<T>(value.clone()).err().map(|error| error.to_string());
         ensure!(error.as_ref().is_some_and(|error| error.contains(word)), "{value}: {error:?}");
         Ok(())
     }
-    refused::<GenerateOptions>(json!({"step": 3}), "step")?;
-    refused::<GenerateOptions>(json!({"steps_of": null}), "steps_of")?;
-    refused::<GenerateOptions>(json!({"exit": {"criterion": "kl", "min_step": 3}}), "min_step")?;
-    refused::<GenerateOptions>(json!({"exit": {"criterion": "klx"}}), "klx")?;
-    refused::<GenerateOptions>(json!({"exit": {}}), "criterion")?;
-    refused::<GenerateOptions>(json!({"sampling": {"temp": 1}}), "temp")?;
-    refused::<GenerateOptions>(json!({"speculate": {"drafts": 1}}), "drafts")?;
-    refused::<GenerateOptions>(json!({"logit_bias": [[3, "much"]]}), "much")?;
-    refused::<GenerateOptions>(json!({"steps": -1}), "-1")?;
-    refused::<SessionOptions>(json!({"share": "none"}), "share")?;
-    refused::<SessionOptions>(json!({"kv_dtype": "int8"}), "int8")?;
-    refused::<Noise>(json!({"kind": "geom", "scale": 1, "norm": true}), "norm")
+    refused::<GenerateOptions>(&json!({"step": 3}), "step")?;
+    refused::<GenerateOptions>(&json!({"steps_of": null}), "steps_of")?;
+    refused::<GenerateOptions>(&json!({"exit": {"criterion": "kl", "min_step": 3}}), "min_step")?;
+    refused::<GenerateOptions>(&json!({"exit": {"criterion": "klx"}}), "klx")?;
+    refused::<GenerateOptions>(&json!({"exit": {}}), "criterion")?;
+    refused::<GenerateOptions>(&json!({"sampling": {"temp": 1}}), "temp")?;
+    refused::<GenerateOptions>(&json!({"speculate": {"drafts": 1}}), "drafts")?;
+    refused::<GenerateOptions>(&json!({"logit_bias": [[3, "much"]]}), "much")?;
+    refused::<GenerateOptions>(&json!({"steps": -1}), "-1")?;
+    refused::<SessionOptions>(&json!({"share": "none"}), "share")?;
+    refused::<SessionOptions>(&json!({"kv_dtype": "int8"}), "int8")?;
+    refused::<Noise>(&json!({"kind": "geom", "scale": 1, "norm": true}), "norm")
 }

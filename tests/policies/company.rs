@@ -224,7 +224,7 @@ fn rules_that_look_back_hold_in_company(device: &Device) -> Result<()> {
             bad_words: vec![vec![5, 6], vec![seed], vec![40 + seed]],
             begin_suppress: vec![3 + seed],
             forced_end: vec![11],
-            sampling: if seed % 2 == 0 { Sampling::GREEDY } else { SAMPLED },
+            sampling: if seed.is_multiple_of(2) { Sampling::GREEDY } else { SAMPLED },
             exit: Some(exit).filter(|_| seed % 3 == 1),
             ..plain(4 + seed % 3, 10)
         }

@@ -451,7 +451,7 @@ fn constraints_hold_in_company(device: &Device) -> Result<()> {
             1 => Some(Constraint::json_schema(model.tokenizer(), &json!({ "enum": ["one", "two", 3] }))?),
             _ => None,
         };
-        let exit = Some(exit).filter(|_| seed % 2 == 0);
+        let exit = Some(exit).filter(|_| seed.is_multiple_of(2));
         let sampling = Sampling { temperature: 1.5, ..Sampling::GREEDY };
         Ok(GenerateOptions {
             steps: Some(4),

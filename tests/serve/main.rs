@@ -1,11 +1,13 @@
 //! The server, as its clients and its operator meet it.
 
+mod browser;
 mod chat;
 mod completions;
 mod depth;
 mod http;
 mod life;
 mod limits;
+mod page;
 mod places;
 mod refusals;
 mod security;

@@ -115,6 +115,8 @@ impl Writer {
                 });
                 self.stop();
             }
+            // Nothing else there is asks for anything.
+            Ok(_) => {}
             Err(error) => {
                 self.error = Some(error.to_string());
                 self.stop();

@@ -15,7 +15,7 @@ use naga::valid::Capabilities;
 use ruminate_shaders::Cooperative;
 use serde::{Deserialize, Serialize};
 
-use super::listing::{Loop, inner_loop};
+use super::listing::{Loop, densest_loop, inner_loop};
 use super::{Checked, ENTRY, Resource, Variant, spirv};
 
 /// GPU families: GCN 5 (Vega, 64 lanes only), RDNA 2 (RX 6800 and up), RDNA 3 (RX 7900).
@@ -138,6 +138,8 @@ pub struct Report {
     pub statistics: Statistics,
     /// Its inner loop, if it has one.
     pub inner: Option<Loop>,
+    /// The loop that mostly multiplies and adds, if there is one.
+    pub densest: Option<Loop>,
     /// Its instructions.
     #[serde(skip)]
     pub listing: String,
@@ -145,7 +147,15 @@ pub struct Report {
 
 impl Report {
     fn new(device: &str, (label, constants): (String, String), (statistics, listing): (Statistics, String)) -> Self {
-        Self { device: device.to_owned(), label, constants, statistics, inner: inner_loop(&listing), listing }
+        Self {
+            device: device.to_owned(),
+            label,
+            constants,
+            statistics,
+            inner: inner_loop(&listing),
+            densest: densest_loop(&listing),
+            listing,
+        }
     }
 }
 

@@ -15,24 +15,37 @@ pub struct Loop {
     pub narrow_loads: u64,
 }
 
-/// The loop without another one in it that has the most vector arithmetic; none if nothing loops. Blocks of the listing begin with a label such as
-/// `BB3:`, and a loop ends where a branch goes back to one.
+/// The loop without another one in it that has the most vector arithmetic; none if nothing loops.
 #[must_use]
 pub fn inner_loop(listing: &str) -> Option<Loop> {
     let lines: Vec<&str> = listing.lines().map(str::trim).collect();
-    let label = |name: &str| lines.iter().position(|line| line.strip_suffix(':') == Some(name));
-    let ends = lines.iter().enumerate().filter_map(|(end, line)| {
-        let mut words = line.split_whitespace();
-        let branch = words.next().filter(|word| word.starts_with("s_branch") || word.starts_with("s_cbranch"))?;
-        let start = label(words.next()?)?;
-        (start <= end && !branch.is_empty()).then_some((start, end))
-    });
-    let loops: Vec<(usize, usize)> = ends.collect();
+    let loops = loops(&lines);
     let inner = loops.iter().filter(|(start, end)| {
         // The same loop may go back from several places.
         !loops.iter().any(|(from, to)| from > start && to < end)
     });
     inner.map(|&(start, end)| count(&lines[start..=end])).max_by_key(|found| found.vector)
+}
+
+/// The loop with the largest share of multiply-adds among those that have some dozens of them, other loops in it included; none if there is none.
+#[must_use]
+pub fn densest_loop(listing: &str) -> Option<Loop> {
+    let lines: Vec<&str> = listing.lines().map(str::trim).collect();
+    let counted = loops(&lines).into_iter().map(|(start, end)| count(&lines[start..=end]));
+    let share = |found: &Loop| found.multiply_adds * 1000 / found.vector.max(1);
+    counted.filter(|found| found.multiply_adds >= 24).max_by_key(share)
+}
+
+/// First and last lines of all loops. Blocks of the listing begin with a label such as `BB3:`, and a loop ends where a branch goes back to one.
+fn loops(lines: &[&str]) -> Vec<(usize, usize)> {
+    let label = |name: &str| lines.iter().position(|line| line.strip_suffix(':') == Some(name));
+    let ends = lines.iter().enumerate().filter_map(|(end, line)| {
+        let mut words = line.split_whitespace();
+        words.next().filter(|word| word.starts_with("s_branch") || word.starts_with("s_cbranch"))?;
+        let start = label(words.next()?)?;
+        (start <= end).then_some((start, end))
+    });
+    ends.collect()
 }
 
 fn count(lines: &[&str]) -> Loop {

@@ -1,0 +1,87 @@
+//! Instructions that the AMD compiler makes of the loops that decide the speed, against the marks that the project set itself.
+//!
+//! Decoding is bound by bytes on every desktop GPU as long as a weight takes fewer instructions than the device has time for while it reads one; prompts are
+//! bound by arithmetic as long as the loops mostly multiply and add.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use ruminate_tests::compilers::amd::{self, Report};
+use ruminate_tests::{Entry, trial};
+
+/// Vector instructions per weight, at most. A round of the loop takes a unit of 16 bytes of each of four rows.
+const PER_WEIGHT: [(&str, u32, f64); 7] = [
+    ("matvec.bf16.plain.store.rows1", 32, 3.0),
+    ("matvec.bf16.plain.store.rows8", 32, 11.0),
+    ("matvec.q8.plain.store.rows1", 64, 4.5),
+    ("matvec.q4.plain.store.rows1", 128, 4.5),
+    ("matvec.q4_1.plain.store.rows1", 128, 4.5),
+    ("matvec_int8.q8.rounded.store.rows1", 64, 1.5),
+    ("matvec_int8.q4.rounded.store.rows1", 128, 1.5),
+];
+
+/// Kernels of which half of the loop's vector instructions multiply and add, at least.
+const DENSE: [&str; 9] = [
+    "attention_tiled.kv_f32.tile64.parts.head96",
+    "attention_tiled.kv_bf16.tile16.parts.head32",
+    "attention_tiled.kv_bf16.tile32.whole.head128",
+    "attention_tiled.kv_bf16.tile64.parts.head64",
+    "attention_tiled.kv_bf16.tile64.whole.head96",
+    "attention_tiled.kv_bf16.tile64.whole.head128",
+    "attention_tiled.kv_q8.tile64.whole.head128",
+    "matmul_tiled.bf16.plain.store.tile64",
+    "matmul_tiled.bf16.plain.store.tile128",
+];
+
+#[trial(list, full)]
+fn marks() -> Vec<Entry> {
+    let missing = amd::driver().is_none().then(|| "RADV is not installed; tests/get-compilers gets it".to_owned());
+    let of = |family: &'static str| {
+        [
+            Entry::new(format!("{family}::weights"), move || weights(family)).unless(missing.clone()),
+            Entry::new(format!("{family}::multiply_adds"), move || multiply_adds(family)).unless(missing.clone()),
+        ]
+    };
+    amd::FAMILIES.into_iter().flat_map(of).collect()
+}
+
+fn reports(family: &str, labels: &[String]) -> Result<Vec<Report>> {
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let found = amd::reports(Path::new(env!("CARGO_BIN_EXE_compilers")), family, &labels)?;
+    ensure!(found.len() >= labels.len(), "{} reports on {} variants", found.len(), labels.len());
+    Ok(found)
+}
+
+/// An error that lists all that miss their mark.
+fn summary(missed: &[String]) -> Result<()> {
+    ensure!(missed.is_empty(), "{} miss their mark:\n{}", missed.len(), missed.join("\n"));
+    Ok(())
+}
+
+fn weights(family: &str) -> Result<()> {
+    // GCN 5 has no instruction for products of bytes.
+    let marks = PER_WEIGHT.iter().filter(|(label, ..)| family != "vega10" || !label.starts_with("matvec_int8"));
+    let mut missed = Vec::new();
+    for &(label, weights, most) in marks {
+        let labels = ["workgroup", "subgroup"].map(|reduce| format!("{label}.{reduce}"));
+        for report in reports(family, &labels)? {
+            let inner = report.inner.with_context(|| format!("{} has no loop", report.label))?;
+            let found = inner.vector as f64 / f64::from(weights);
+            if found > most {
+                missed.push(format!("{} {}: {found:.2} instead of {most} per weight", report.label, report.constants));
+            }
+        }
+    }
+    summary(&missed)
+}
+
+fn multiply_adds(family: &str) -> Result<()> {
+    let mut missed = Vec::new();
+    for report in reports(family, &DENSE.map(str::to_owned))? {
+        let found = report.densest.with_context(|| format!("{} has no loop", report.label))?;
+        if 2 * found.multiply_adds < found.vector {
+            missed.push(format!("{}: {} of {} multiply and add", report.label, found.multiply_adds, found.vector));
+        }
+    }
+    summary(&missed)
+}
