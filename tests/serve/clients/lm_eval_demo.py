@@ -22,7 +22,8 @@ config = {
     "dataset_kwargs": {"data_files": {"test": str(problems)}},
     "test_split": "test",
     "output_type": "loglikelihood",
-    "doc_to_text": "{{prompt}}",
+    # lm-eval's remote tokenizer adds no begin token; `sweep` does.
+    "doc_to_text": "<|begin_text|>{{prompt}}",
     "doc_to_target": "{{answer}}",
     "target_delimiter": "",
     "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
@@ -44,6 +45,8 @@ results = lm_eval.simple_evaluate(
 )
 seen = results["results"]["demo"]["acc,none"]
 arguments = ["sweep", "--cpu", f"--steps={steps}", "--json", "-q"]
-output = subprocess.run([program, *arguments], capture_output=True, check=False, text=True)
-print(f"{steps} steps: lm-eval {seen:.4f} of {len(rows)} problems")
-print(output.stdout.strip() or output.stderr.strip())
+output = subprocess.run([program, *arguments], capture_output=True, check=True, text=True)
+swept = json.loads(output.stdout)["rows"]
+solved = round(sum(row["accuracy"] * row["n"] for row in swept if row["task"] in ("clock", "cups", "dial")))
+print(f"{steps} steps: of {len(rows)} problems lm-eval sees {round(seen * len(rows))} solved, sweep {solved}")
+assert round(seen * len(rows)) == solved, swept
