@@ -122,7 +122,7 @@ fn tokens_that_left_early_are_colored_by_their_steps() {
 fn escape_stops_an_answer_and_the_server_frees_its_place() {
     let server = Running::start(options());
     let mut page = open(&server, WINDOWS[1], "light");
-    page.value("document.getElementById('steps-exact').value = 4000, document.getElementById('steps-exact').dispatchEvent(new Event('change'))");
+    page.value("document.getElementById('steps-exact').value = 1000, document.getElementById('steps-exact').dispatchEvent(new Event('change'))");
     fill(&mut page, crate::http::LONG);
     page.press("Enter", 13, "\r");
     page.wait_for("document.querySelectorAll('article.assistant .token').length > 0");
