@@ -62,12 +62,13 @@ waits_for() { # what, seconds, command…
     done
 }
 healthy() { [[ $(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:${at[$1]}/health") == 200 ]]; }
-balancer() { # a command of HAProxy's runtime interface
-    exec 3<> "/dev/tcp/127.0.0.1/$admin"
+balancer() { # a command of HAProxy's runtime interface; nothing as long as it does not listen
+    { exec 3<> "/dev/tcp/127.0.0.1/$admin"; } 2> /dev/null || return 0
     printf '%s\n' "$1" >&3
     cat <&3
     exec 3>&-
 }
+is_in_use() { (($(balancer "show stat" | awk -F, -v name="$1" '$1 == "replicas" && $2 == name { print $5 }') > 0)); }
 state() { balancer "show stat" | awk -F, -v name="$1" '$1 == "replicas" && $2 == name { print $18 }'; }
 is_in_state() { [[ $(state "$1") == "$2"* ]]; }
 
@@ -79,7 +80,7 @@ worker() {
         body=$work/body.$1
         status=0
         line=$(curl -sS -N -m 60 -o "$body" -w '%{http_code} %header{x-replica}' -H 'Content-Type: application/json' \
-            -d '{"prompt": "The ball is under cup C. Swap CE AC AB AD AE", "max_tokens": 24, "ignore_eos": true, "steps": 8, "stream": true}' \
+            -d '{"prompt": "The ball is under cup C. Swap CE AC AB AD AE", "max_tokens": 48, "ignore_eos": true, "steps": 32, "stream": true}' \
             "http://127.0.0.1:$front/v1/completions" 2> /dev/null) || status=$?
         grep -q '^data: \[DONE\]' "$body" && whole=whole || whole=part
         echo "$began $EPOCHREALTIME ${line% *} ${line#* } $status $whole" >> "$work/requests"
@@ -99,6 +100,7 @@ good='$3 == 200 && $5 == 0 && $6 == "whole"'
 
 kill_one() {
     sleep "$load"
+    waits_for "nobody uses replica one" 20 is_in_use one
     echo "$EPOCHREALTIME" > "$work/killed"
     kill -9 "${process[one]}"
     wait "${process[one]}" 2> /dev/null || true
@@ -147,6 +149,7 @@ again=$(count "\$4 == \"one\" && $good && \$1 > $up")
 echo "kill: $all requests, $failed failed, all of them under way on the killed replica: $under_way; $used sent to it while it was down, $again after it was back"
 ((failed == under_way && failed <= clients)) || { awk "!($good)" "$work/requests" >&2; fail "requests failed that were not on the killed replica"; }
 ((used == 0 && again > 0)) || fail "the balancer used the replica at the wrong time"
+((failed > 0)) || fail "no request was under way on the killed replica, so nothing was shown"
 ((all - failed > 0)) || fail "no request was answered"
 
 under_load restart_in_turn
