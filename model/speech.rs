@@ -38,7 +38,8 @@ impl Speech {
     pub(crate) fn new(model: &Model, options: &GenerateOptions) -> Result<Self, Error> {
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let tokenizer = model.tokenizer();
-        let spelled = |id: u32| Some((id, tokenizer.token_text(id).filter(|_| tokenizer.is_special(id))?));
+        // Few are special: the texts of all others are not made.
+        let spelled = |id: u32| Some((id, tokenizer.is_special(id).then(|| tokenizer.token_text(id))??));
         let special = match options.stop.is_empty() {
             true => HashMap::new(),
             false => (0..model.spec().padded_vocab).filter_map(spelled).collect(),

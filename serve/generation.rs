@@ -15,6 +15,12 @@ use crate::usage::Usage;
 /// Choices of one request, at most.
 pub(crate) const MOST_CHOICES: usize = 256;
 
+/// Log-probabilities of one request, at most: an answer with them takes about 150 bytes of memory for each while it is written.
+const MOST_LOGPROBS: u64 = 1 << 20;
+
+/// DRY breakers of all choices of a request, at most: for each the engine looks through the whole vocabulary.
+const MOST_BREAKERS: usize = 4 * MOST_CHOICES;
+
 /// Events of one sequence that may wait for its client, at most. Usually that is more than it can have, and a client that does not read is cut off by time.
 const PENDING_EVENTS: usize = 8192;
 
@@ -79,7 +85,33 @@ impl Wanted {
                 format!("the request asks for {total} choices (prompts times `n`); at most {room} are allowed");
             return Err(ApiError::field("n", message));
         }
+        let breakers = self.options.dry_breakers.len().saturating_mul(total);
+        if self.options.sampling.dry.multiplier > 0.0 && breakers > MOST_BREAKERS {
+            let message = format!(
+                "{breakers} DRY breakers, counted for every choice, are too many; at most {MOST_BREAKERS} are allowed"
+            );
+            return Err(ApiError::field("dry_sequence_breakers", message));
+        }
+        let ranked = self.log_probabilities(loaded);
+        if ranked > MOST_LOGPROBS {
+            let message = format!(
+                "the answer would have up to {ranked} log-probabilities; at most {MOST_LOGPROBS} are allowed: ask for fewer choices, tokens or log-probabilities"
+            );
+            return Err(ApiError::field("logprobs", message));
+        }
         Ok(())
+    }
+
+    /// Log-probabilities that the answer has at most.
+    fn log_probabilities(&self, loaded: &Loaded) -> u64 {
+        let Some(each) = self.options.logprobs else { return 0 };
+        let most = self.options.max_tokens.unwrap_or(u32::MAX);
+        let of_prompt = |prompt: &Vec<u32>| {
+            let scored = if self.options.prompt_logprobs { prompt.len() as u64 } else { 0 };
+            scored + u64::from(most.min(loaded.context.saturating_sub(prompt.len() as u32) + 1))
+        };
+        let tokens: u64 = self.prompts.iter().map(of_prompt).sum();
+        tokens * u64::from(self.choices) * (u64::from(each) + 1)
     }
 
     /// Hands the sequences to the engine.

@@ -9,6 +9,9 @@ use crate::error::ApiError;
 /// Texts at which a request may stop.
 const MOST_STOPS: usize = 64;
 
+/// Bytes of such a text: every token is compared with all of them.
+const LONGEST_STOP: usize = 1024;
+
 /// How tokens are chosen.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +124,10 @@ fn stops(value: Value) -> Result<Vec<String>, ApiError> {
     };
     if texts.iter().any(String::is_empty) {
         return Err(ApiError::field("stop", "a text in `stop` is empty, which would stop everything at once"));
+    }
+    if texts.iter().any(|text| text.len() > LONGEST_STOP) {
+        let message = format!("a text in `stop` has more than {LONGEST_STOP} bytes, which is the limit");
+        return Err(ApiError::field("stop", message));
     }
     if texts.len() > MOST_STOPS { Err(wrong()) } else { Ok(texts) }
 }

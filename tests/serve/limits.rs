@@ -48,6 +48,19 @@ fn large_bodies_and_heads_are_refused() {
     server.stop().expect("drained");
 }
 
+/// An answer must not take more memory than the server has.
+#[trial]
+fn answers_that_would_be_too_large_are_refused() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let more = json!({ "n": 200, "max_tokens": 480, "logprobs": 20 });
+    assert_eq!(client.complete(LONG, &more).refused(400).1, "logprobs");
+    let breakers = vec!["x"; 1100];
+    let more = json!({ "dry_multiplier": 1, "dry_sequence_breakers": breakers });
+    assert_eq!(client.complete(LONG, &more).refused(400).1, "dry_sequence_breakers");
+    server.stop().expect("drained");
+}
+
 #[trial]
 fn a_full_queue_says_when_to_come_again() {
     let mut short = options();
