@@ -138,15 +138,22 @@ impl Batch {
         true
     }
 
-    /// Makes sure that a sequence has pages up to a position, whoever has to give way for it. False if it was the sequence itself.
+    /// Makes sure that a sequence has pages up to a position, whoever has to give way for it. False if it was the sequence itself, or if the device has none
+    /// for it, which ends the sequence.
     pub(super) fn reserve(&mut self, slot: usize, end: u32, steps: u32) -> Result<bool, Error> {
         loop {
             let firm = self.members[slot].as_ref().is_some_and(|member| !member.repeats());
             let bytes = self.kv.missing_bytes(slot as u32, end, steps);
             // What is set aside for it is its own.
             if bytes == 0 || firm || self.make_room(bytes, slot) {
-                self.kv.reserve(slot as u32, end, steps)?;
-                return Ok(true);
+                return match self.kv.reserve(slot as u32, end, steps) {
+                    Ok(()) => Ok(true),
+                    // A device that has no memory for one sequence may well have some for the others.
+                    Err(error) => {
+                        self.model.device().check()?;
+                        self.fail(slot, error).map(|()| false)
+                    }
+                };
             }
             let last = self.members.iter().enumerate().filter_map(|(slot, member)| Some((slot, member.as_ref()?)));
             let last = last.filter(|(_, member)| member.repeats()).max_by_key(|(_, member)| member.id);

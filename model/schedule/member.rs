@@ -90,7 +90,7 @@ impl Member {
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
-        check_steps(steps)?;
+        check_depth(&session, steps)?;
         let prompt = match prompt {
             Prompt::Tokens(tokens) => tokens.to_vec(),
             Prompt::Text("") | Prompt::Continue => return Err(Error::EmptyPrompt),
@@ -160,7 +160,7 @@ impl Member {
     pub(super) fn begin_token(&mut self) -> Result<bool, Error> {
         let Some(of) = &self.steps_of else { return Ok(false) };
         let steps = of.steps(self.begun);
-        check_steps(steps)?;
+        check_depth(&self.session, steps)?;
         Ok(std::mem::replace(&mut self.steps, steps) != steps)
     }
 
@@ -272,18 +272,27 @@ impl Member {
         Ok((Piece { token, text, steps, logprob, top }, ended))
     }
 
-    /// Takes note that a round of so many steps has brought something of it.
-    pub(super) fn heard(&mut self, done: Instant, steps: u32) {
+    /// Takes note that a round has brought something of it.
+    pub(super) fn heard(&mut self, done: Instant) {
         let first = *self.first.get_or_insert(done);
         self.statistics.prompt_time = first.saturating_duration_since(self.added);
         self.statistics.decode_time = done.saturating_duration_since(first);
-        self.statistics.core_passes += u64::from(steps) * u64::from(self.come > 0);
     }
 
     /// Adds what the host has spent on its company's passes.
     pub(super) fn encoded(&mut self, time: Duration) {
         self.statistics.host_time += time;
     }
+}
+
+/// Checks the steps of a sequence: in the invariant mode the cache does not grow beyond what it was planned for.
+fn check_depth(session: &SessionOptions, steps: u32) -> Result<(), Error> {
+    check_steps(steps)?;
+    if session.invariant && session.steps.is_some_and(|planned| steps > planned) {
+        let allowed = "at most as many as the batch was made for, in the invariant mode";
+        return Err(Error::Option { name: "steps", value: steps.to_string(), allowed });
+    }
+    Ok(())
 }
 
 /// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.

@@ -282,7 +282,7 @@ impl Batch {
         options: &GenerateOptions,
     ) -> Result<SequenceId, Error> {
         let id = self.next_id;
-        let session = SessionOptions { seed, ..self.options.clone() };
+        let session = SessionOptions { seed, steps: Some(self.planned), ..self.options.clone() };
         let member = Member::new(id, &self.model, session, self.kv.context(), prompt.into(), options)?;
         self.check_alone(&member)?;
         self.next_id.number += 1;

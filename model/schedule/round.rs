@@ -19,6 +19,9 @@ use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
 use crate::workspace::{Choose, Follow, PlanKey, Stage};
 
+/// Steps of a round, at most: who comes or goes meanwhile does so between two rounds.
+const MOST_STEPS: u32 = 64;
+
 /// What becomes of a round that is done.
 pub(super) enum Purpose {
     /// Rows of all sequences: who has which place.
@@ -106,7 +109,7 @@ impl Batch {
             return Ok(Some(round));
         }
         self.feed()?;
-        let Some(steps) = self.table.steps() else { return Ok(None) };
+        let Some(steps) = self.table.steps().map(|steps| steps.min(MOST_STEPS)) else { return Ok(None) };
         let device = self.model.device().clone();
         let plan = self.plan_key();
         let Follow::Batch(ReadOut { rows, .. }) = plan.follow else { return Ok(None) };
@@ -210,6 +213,12 @@ impl Batch {
             Purpose::Shared => {
                 let active = self.table.under_way().count() as u64;
                 self.count(steps, active, rows);
+                let table = &self.table;
+                for (slot, member) in self.members.iter_mut().enumerate() {
+                    if let Some(member) = member.as_mut().filter(|member| member.begun > 0 && table.holds(slot)) {
+                        member.statistics.core_passes += u64::from(steps);
+                    }
+                }
                 self.advance(steps)?
             }
             Purpose::Scoring(of) => {
@@ -297,13 +306,13 @@ impl Batch {
         self.pace.saw(rows, steps, done.saturating_duration_since(began));
         self.done_at = Some(done);
         match purpose {
-            Purpose::Scoring(of) => self.scored(&results, of, (done, steps)),
+            Purpose::Scoring(of) => self.scored(&results, of, done),
             Purpose::Shared => {
                 let (came, ranks) = results.split_first().ok_or_else(lost)?;
                 let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
                 for (place, (came, expected)) in came.iter().zip(expected).enumerate() {
                     if let Some(expected) = expected {
-                        self.came((place, *came), expected, ranks, (done, steps))?;
+                        self.came((place, *came), expected, ranks, done)?;
                     }
                 }
                 Ok(())
@@ -317,7 +326,7 @@ impl Batch {
         (place, came): (usize, Came),
         Expected { id, life, row }: Expected,
         ranks: &[Vec<u8>],
-        (done, steps): (Instant, u32),
+        done: Instant,
     ) -> Result<(), Error> {
         let Place { slot, position, open, decodes, .. } = row;
         // One that has ended or given way meanwhile.
@@ -336,7 +345,7 @@ impl Batch {
                 self.table.clear(place);
             }
             if member.is_computed() {
-                member.heard(done, steps);
+                member.heard(done);
                 return self.end(slot, StopReason::MaxTokens);
             }
             return Ok(());
@@ -346,7 +355,7 @@ impl Batch {
         }
         // Where it may leave by itself, its place tells no more than how far it may be.
         member.finished(member.prompt + member.come - 1, came.steps);
-        member.heard(done, steps);
+        member.heard(done);
         let (piece, ended) = match member.say(came, ranks, place) {
             Ok(said) => said,
             Err(error) => return self.fail(slot, error),

@@ -99,7 +99,7 @@ impl Batch {
         &mut self,
         results: &[Vec<u8>],
         of: Scoring,
-        (done, steps): (Instant, u32),
+        done: Instant,
     ) -> Result<(), Error> {
         let Scoring { slot, id, life, start, count } = of;
         let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
@@ -121,7 +121,7 @@ impl Batch {
         if start + count < member.rows_to_score() {
             return Ok(());
         }
-        member.heard(done, steps);
+        member.heard(done);
         self.hand_out_scores(slot)
     }
 
