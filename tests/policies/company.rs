@@ -206,10 +206,14 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
         ensure!(heard.tokens(id) == expected, "{seed}: {:?} instead of {expected:?}", heard.tokens(id));
     }
     ensure!(batch.totals().preempted > 0, "nobody gave way");
+    // All of a context fits, but not into a third of the memory.
+    batch.add(&prompt_of(150), 1, &plain(5, 200))?;
+    let small = BatchOptions { session: session(0), kv_memory: Some(2 * group), ..BatchOptions::default() };
+    let mut batch = model.batch(small)?;
     let refused = batch.add(&prompt_of(150), 1, &plain(5, 200)).err().map(|error| error.to_string());
-    ensure!(refused.is_none(), "{refused:?}");
-    let refused = batch.add(&prompt_of(150), 1, &plain(9, 200)).err().map(|error| error.to_string());
     ensure!(refused.as_deref().is_some_and(|text| text.contains("keys and values")), "{refused:?}");
+    let refused = batch.add(&prompt_of(5), 1, &plain(9, 2)).err().map(|error| error.to_string());
+    ensure!(refused.as_deref().is_some_and(|text| text.contains("steps")), "{refused:?}");
     Ok(())
 }
 

@@ -100,7 +100,7 @@ fn other_flags_out_of_range() -> Result<()> {
         ("--init-scale=1e20", "--init-scale is 100000000000000000000; it must be a number from 0 to 1000000"),
         ("--init-scale=nan", "--init-scale is NaN"),
         ("--stop=", "--stop is empty"),
-        ("--max-tokens=0", "0 is not in 1.."),
+        ("--max-tokens=0", "at least 1"),
         ("--ctx-size=0", "0 is not in 1.."),
         ("--seed=x", "invalid digit"),
         ("--dtype=f64", "`f64` is no dtype; there are f32, f16, bf16"),
