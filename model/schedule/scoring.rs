@@ -95,12 +95,7 @@ impl Batch {
     }
 
     /// Takes note of how likely tokens of a prompt are, and hands that out once all are known.
-    pub(super) fn scored(
-        &mut self,
-        results: &[Vec<u8>],
-        of: Scoring,
-        done: Instant,
-    ) -> Result<(), Error> {
+    pub(super) fn scored(&mut self, results: &[Vec<u8>], of: Scoring, done: Instant) -> Result<(), Error> {
         let Scoring { slot, id, life, start, count } = of;
         let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
             return Ok(());
