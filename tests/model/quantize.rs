@@ -268,7 +268,7 @@ fn a_folder_is_overwritten_only_by_force() -> Result<()> {
         quantize(&demo::source(), folder.path(), asked)
     };
     let error = again(false).err().context("it was overwritten")?;
-    ensure!(matches!(error, Error::Folder { .. }) && error.to_string().contains("--force"), "{error}");
+    ensure!(matches!(error, Error::Folder { .. }) && error.to_string().contains("(force)"), "{error}");
     again(true)?;
     let mut left: Vec<String> = std::fs::read_dir(folder.path())?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))

@@ -128,7 +128,7 @@ fn a_context_beyond_memory_is_refused_with_one_that_fits(device: &Device) -> Res
     let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
     let found = shortage(Model::open(&made.clone().source(), device, loading))?;
     let Fits::Share(apart) = found.fits else { anyhow::bail!("{found:?}") };
-    ensure!(found.to_string().contains("--kv-share 4"), "{found}");
+    ensure!(found.to_string().contains("kv_share 4"), "{found}");
     let shared = SessionOptions { share: KvShare::Steps(apart), ..options.clone() };
     let loading = LoadOptions { session: shared.clone(), ..LoadOptions::default() };
     ensure!(Model::open(&made.clone().source(), device, loading)?.session(shared)?.context() == 4096);
@@ -156,7 +156,7 @@ fn a_cache_of_fewer_bits_is_suggested_where_it_fits(device: &Device) -> Result<(
     let asked = SessionOptions { context: Some(1300), steps: Some(steps), ..SessionOptions::default() };
     let loading = LoadOptions { session: asked.clone(), ..LoadOptions::default() };
     let found = shortage(Model::open(&made.clone().source(), device, loading))?;
-    ensure!(found.fits == Fits::KvDtype(Dtype::Q8) && found.to_string().contains("--kv-dtype q8"), "{found}");
+    ensure!(found.fits == Fits::KvDtype(Dtype::Q8) && found.to_string().contains("kv_dtype q8"), "{found}");
     let smaller = SessionOptions { kv_dtype: Dtype::Q8, ..asked.clone() };
     let loading = LoadOptions { session: smaller.clone(), ..LoadOptions::default() };
     let model = Model::open(&made.source(), device, loading)?;
