@@ -1,6 +1,8 @@
 //! What it costs to know which tokens a constraint allows.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use ruminate_engine::clock::Instant;
 
 use crate::constraint::Constraint;
 use crate::error::Error;

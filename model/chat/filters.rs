@@ -184,7 +184,9 @@ fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: 
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
-    let tree = serde_json::to_value(value).map_err(|error| wrong(&error.to_string()))?;
+    let mut tree = serde_json::to_value(value).map_err(|error| wrong(&error.to_string()))?;
+    // Whether objects are sorted anyway depends on a feature that any crate of a program may turn on.
+    tree.sort_all_objects();
     let budget = Budget::of(state);
     let out = Counted { text: Vec::new(), budget: &budget };
     let python = Python { indent, item, key, ascii, depth: 0, empty: true };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ruminate::{
-    Counters, Dtype, GenerateOptions, Model, Progress, Sampling, Session, SessionOptions, State, StopReason, demo,
+    Counters, Dtype, GenerateOptions, Model, Progress, Prompt, Sampling, Session, SessionOptions, State, StopReason,
+    demo,
 };
 use ruminate_engine::Device;
 use ruminate_tests::{demo_model, prompt_of, tokens_of, trial};
@@ -184,9 +185,8 @@ fn stopping_early_leaves_a_session_that_goes_on_as_if_whole(device: &Device) -> 
         generation.by_ref().take(5).map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?;
     drop(generation);
     ensure!(first == whole[..5], "{first:?} is not the start of {whole:?}");
-    let last = [first[4]];
     let rest: Vec<u32> = session
-        .generate(&last[..], &greedy(4, 7))?
+        .generate(Prompt::Continue, &greedy(4, 7))?
         .map(|piece| piece.map(|piece| piece.token))
         .collect::<Result<_, _>>()?;
     ensure!(rest == whole[5..], "{rest:?} does not continue {whole:?}");
