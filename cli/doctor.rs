@@ -81,7 +81,7 @@ impl Report {
         self.findings.iter().filter(|finding| !finding.passed())
     }
 
-    /// What is wrong, if anything.
+    /// The problem, if there is one.
     fn problem(&self) -> Option<String> {
         let advice = "update the driver, try another --backend or --gpu, or run on --cpu; `ruminate doctor --json` makes a bug report";
         let name = self.device.name();

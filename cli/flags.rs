@@ -1,4 +1,4 @@
-//! What the library says of its options, said of the flags that stand for them.
+//! Messages of the library, with the names of flags in place of the names of options.
 
 use ruminate::Error;
 

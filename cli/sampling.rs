@@ -144,7 +144,7 @@ impl SamplingOptions {
         lines
     }
 
-    /// What ends a passage.
+    /// Texts that end a passage.
     pub(crate) fn breakers(&self) -> Vec<String> {
         if self.dry_breaker.is_empty() {
             return GenerateOptions::default().dry_breakers;

@@ -199,6 +199,12 @@ impl KvCache {
         pages.filter(|&(_, page)| page != NONE).collect()
     }
 
+    /// Bytes of such pages.
+    pub(crate) fn bytes_of(&self, pages: &[(u32, u32)]) -> u64 {
+        let layers = |&(slot, _): &(u32, u32)| self.pools[usize::from(slot > 0)].layers as u64;
+        pages.iter().map(layers).sum::<u64>() * self.shape.page_bytes()
+    }
+
     /// Holds pages beside those who have them already.
     pub(crate) fn hold(&mut self, pages: &[(u32, u32)]) {
         for &(slot, page) in pages {

@@ -26,7 +26,7 @@ pub struct Noise {
     pub kind: NoiseKind,
     /// Factor on the standard deviation of initial states, above 0; the authors' `test_time_noise`.
     pub scale: f32,
-    /// Whether states are normed behind the noise, by the last norm of the core block, as the authors do.
+    /// Whether states are normed after the noise, by the last norm of the core block, as the authors do.
     pub renorm: bool,
 }
 

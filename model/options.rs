@@ -203,7 +203,7 @@ pub struct GenerateOptions {
     pub steps_of: Option<StepsOf>,
     /// When a token has been iterated enough, before it has had all its steps.
     pub exit: Option<Exit>,
-    /// Whether tokens go on from the state of the one before. A generation whose prompt is just [`Session::next_token`](crate::Session::next_token) goes on
+    /// Whether tokens go on from the state of the one before. A generation that adds nothing ([`Prompt::Continue`](crate::Prompt::Continue)) goes on
     /// from the state that the last one left, unless that was ended while the device had begun another token.
     pub continuous: Option<Continuous>,
     /// Tokens are drafted at few steps, and verified together.

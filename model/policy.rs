@@ -58,7 +58,7 @@ impl Policy {
         PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
 
-    /// The plan of a row that is decoded: nobody hears of a draft before it is verified, so its tokens are not ranked.
+    /// The plan of a row that is decoded. A draft is not handed out before it is verified, so its tokens are not ranked.
     pub(crate) fn decoded(&self) -> PlanKey {
         let plan = self.token();
         if self.lead.is_some() { PlanKey { logprobs: None, ..plan } } else { plan }

@@ -105,8 +105,8 @@ impl Session {
         self.position
     }
 
-    /// The token that the last generation ended with, if nothing has happened since. It is not computed yet and holds no position: a prompt that goes on
-    /// behind it begins with it. End tokens count too.
+    /// The token that the last generation ended with, if nothing has happened since. It is not computed yet and holds no position: the next prompt
+    /// comes after it, unless it is one of the tokens that end a generation (see [`Prompt`](crate::Prompt)).
     #[must_use]
     pub const fn next_token(&self) -> Option<u32> {
         self.next

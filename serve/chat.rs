@@ -10,17 +10,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::app::{App, now};
-use crate::body::{Fields, Json, names};
+use crate::body::{Fields, Json};
 use crate::completions::{Envelope, check_choices, of_piece};
-use crate::depth::Depth;
 use crate::engine::Happening;
 use crate::error::ApiError;
 use crate::gate::Arrival;
 use crate::generation::{Choice, Wanted, finish_reason};
 use crate::logprobs::{Ranked, of_chat};
 use crate::messages::{Conversation, Tools};
-use crate::sampling::Sampling;
-use crate::stream::{self, Chunks, StreamOptions};
+use crate::stream::{self, Chunks, StreamOptions, check_stream};
 use crate::structured::constraint;
 use crate::usage::Usage;
 
@@ -55,14 +53,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 async fn chat(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, ApiError> {
-    let request: Chat = fields.take()?;
-    let (sampling, depth): (Sampling, Depth) = (fields.take()?, fields.take()?);
-    fields.finish(&[names::<Chat>(), names::<Sampling>(), names::<Depth>()])?;
+    let (request, sampling, depth): (Chat, _, _) = fields.of_generation()?;
+    check_stream(request.stream, request.stream_options.as_ref())?;
     let loaded = app.ready()?;
     loaded.check_name(request.model.as_deref())?;
-    let constraint = constraint(&app, request.response_format.as_ref()).await?;
     let choices = check_choices(request.n)?;
     if request.max_tokens.is_some()
         && request.max_completion_tokens.is_some_and(|most| Some(most) != request.max_tokens)
@@ -95,16 +91,14 @@ async fn chat(
     }
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
-    options.constraint = constraint;
+    // Last, for compiling costs the most.
+    options.constraint = constraint(&app, request.response_format.as_ref()).await?;
     options.logprobs = logprobs;
     let running = Wanted { prompts: vec![prompt], choices, options, seed }.start(&app, &arrival.id, arrival.at).await?;
     let envelope = Envelope { id: format!("chatcmpl-{}", arrival.id), created: now(), model: loaded.name.clone() };
     let form = Form { app: Arc::clone(&app), envelope, choices, logprobs: logprobs.is_some(), returns_steps };
     if request.stream == Some(true) {
         return Ok(stream::answer(running, form, request.stream_options.unwrap_or_default()));
-    }
-    if request.stream_options.is_some() {
-        return Err(ApiError::field("stream_options", "`stream_options` needs `stream`: true"));
     }
     let (choices, usage) = running.collect().await?;
     if app.options.log_prompts {

@@ -10,15 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, Loaded, now};
-use crate::body::{Fields, Json, names};
-use crate::depth::Depth;
+use crate::body::{Fields, Json};
 use crate::engine::Happening;
 use crate::error::ApiError;
 use crate::gate::Arrival;
 use crate::generation::{Choice, MOST_CHOICES, Wanted, finish_reason};
 use crate::logprobs::{Ranked, of_completion};
-use crate::sampling::Sampling;
-use crate::stream::{self, Chunks, StreamOptions};
+use crate::stream::{self, Chunks, StreamOptions, check_stream};
 use crate::structured::constraint;
 use crate::usage::Usage;
 
@@ -59,14 +57,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 async fn complete(
     State(app): State<Arc<App>>,
     Extension(arrival): Extension<Arrival>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, ApiError> {
-    let request: Completion = fields.take()?;
-    let (sampling, depth): (Sampling, Depth) = (fields.take()?, fields.take()?);
-    fields.finish(&[names::<Completion>(), names::<Sampling>(), names::<Depth>()])?;
+    let (request, sampling, depth): (Completion, _, _) = fields.of_generation()?;
+    check_stream(request.stream, request.stream_options.as_ref())?;
     let loaded = app.ready()?;
     loaded.check_name(request.model.as_deref())?;
-    let constraint = constraint(&app, request.response_format.as_ref()).await?;
     let choices = check_choices(request.n)?;
     if request.best_of.is_some_and(|best| best != choices) {
         let message = "`best_of` must be `n`: all choices are returned";
@@ -89,7 +85,8 @@ async fn complete(
     let mut options = GenerateOptions { max_tokens, max_length: None, ..loaded.defaults.clone() };
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
-    options.constraint = constraint;
+    // Last, for compiling costs the most.
+    options.constraint = constraint(&app, request.response_format.as_ref()).await?;
     options.logprobs = request.logprobs;
     options.prompt_logprobs = echo && request.logprobs.is_some();
     if app.options.log_prompts {
@@ -104,9 +101,6 @@ async fn complete(
     if request.stream == Some(true) {
         let offsets = form.offsets();
         return Ok(stream::answer(running, Parts { form, offsets }, request.stream_options.unwrap_or_default()));
-    }
-    if request.stream_options.is_some() {
-        return Err(ApiError::field("stream_options", "`stream_options` needs `stream`: true"));
     }
     let (choices, usage) = running.collect().await?;
     if app.options.log_prompts {

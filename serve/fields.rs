@@ -1,10 +1,13 @@
 //! Fields that other servers know and this one does not obey. Those that change nothing are accepted, so that clients of OpenAI's API and of llama.cpp work;
 //! those that would change the answer are refused, unless they have the value at which they would not.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::body::Fields;
+use crate::body::{Fields, names};
+use crate::depth::Depth;
 use crate::error::ApiError;
+use crate::sampling::Sampling;
 
 /// What becomes of a field.
 enum Rule {
@@ -82,6 +85,16 @@ const RULES: [(&str, Rule); 58] = [
 ];
 
 impl Fields {
+    /// Reads a request for generated text: its own fields, how tokens are chosen, and how deep they are.
+    ///
+    /// # Errors
+    /// 400 for a value that is wrong, and for a field that is unknown or not obeyed.
+    pub(crate) fn of_generation<T: DeserializeOwned>(mut self) -> Result<(T, Sampling, Depth), ApiError> {
+        let (request, sampling, depth) = (self.take()?, self.take()?, self.take()?);
+        self.finish(&[names::<T>(), names::<Sampling>(), names::<Depth>()])?;
+        Ok((request, sampling, depth))
+    }
+
     /// Ends the parsing of a request: what is left must be a field that may be ignored. `known` are the fields that are obeyed.
     ///
     /// # Errors

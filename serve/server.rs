@@ -250,7 +250,7 @@ async fn serve(app: Arc<App>, listener: TcpListener) {
         () = end(&app, &mut phase) => {}
     }
     drop(listener);
-    // What has been answered is still being sent.
+    // Answers may still be on their way.
     let _ = tokio::time::timeout(LAST_WORDS, graceful.shutdown()).await;
 }
 

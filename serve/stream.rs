@@ -14,6 +14,17 @@ use crate::error::ApiError;
 use crate::generation::Running;
 use crate::usage::Usage;
 
+/// Refuses options of a stream where there is none.
+///
+/// # Errors
+/// 400 for them.
+pub(crate) fn check_stream(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<(), ApiError> {
+    if options.is_some() && stream != Some(true) {
+        return Err(ApiError::field("stream_options", "`stream_options` needs `stream`: true"));
+    }
+    Ok(())
+}
+
 /// `stream_options`.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

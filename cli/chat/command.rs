@@ -1,4 +1,4 @@
-//! What a line asks for: something to say, or a command.
+//! Lines of a chat: something to say, or a command.
 
 use std::path::PathBuf;
 

@@ -73,7 +73,7 @@ impl Conversation {
             let most = self.model.spec().context;
             return Err(Error::PromptTooLong { tokens: tokens.len(), context, most }.into());
         }
-        // What begins alike is computed already; at least the last token must be fed, because its logits are needed.
+        // The common beginning is computed already. At least the last token must be fed, because its logits are needed.
         let alike = self.held.iter().zip(&tokens).take_while(|(held, token)| held == token).count();
         let kept = alike.min(tokens.len().saturating_sub(1));
         self.session.rewind(kept as u32)?;

@@ -42,7 +42,7 @@ pub(super) trait Partner {
     fn transcript(&mut self) -> &mut Transcript;
 }
 
-/// What was said.
+/// The messages of a conversation.
 #[derive(Default)]
 pub(super) struct Transcript {
     /// What the model is told before the conversation.

@@ -182,7 +182,7 @@ impl Address {
     }
 }
 
-/// What has come from a server.
+/// A part of a server's answer.
 pub(super) enum Event {
     /// Nothing yet.
     Nothing,

@@ -102,7 +102,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     };
     if let Some(token) = asked.token.filter(|&token| token >= prompt.len()) {
         let last = prompt.len().saturating_sub(1);
-        let problem = format!("--token {token} is no position of the prompt, which are 0 to {last}");
+        let problem = format!("--token {token} is not a position of the prompt; its positions are 0 to {last}");
         return Err(Usage(problem).into());
     }
     let wanted = asked.generation.max_tokens.unwrap_or(1) as usize;

@@ -28,7 +28,7 @@ pub(crate) struct Current {
     pub(crate) full_prefill: bool,
     rule: FreezeRule,
     authors: bool,
-    /// What the rules that count rounds go by.
+    /// The number of rounds that some rules count.
     rounds: u32,
     most_steps: u32,
     carries: bool,

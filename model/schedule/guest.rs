@@ -21,7 +21,8 @@ pub(super) struct Guest {
     pub(super) tokens: Vec<u32>,
     /// Bytes that are set aside for it.
     pub(super) bytes: u64,
-    most_steps: u32,
+    /// Steps of a token that does not leave early, if all have as many and some may.
+    most_steps: Option<u32>,
 }
 
 impl Guest {
@@ -46,7 +47,8 @@ impl Batch {
         match started {
             Ok((session, run)) => {
                 self.totals.prompt_tokens += member.tokens.len() as u64;
-                let (id, most_steps) = (member.id, member.steps);
+                let id = member.id;
+                let most_steps = options.exit.filter(|_| options.steps_of.is_none()).map(|_| member.steps);
                 self.guests.push(Guest { id, session, run, tokens: member.tokens, bytes, most_steps });
                 Ok(())
             }
@@ -78,7 +80,7 @@ impl Batch {
                     guest.tokens.push(piece.token);
                     self.totals.tokens += 1;
                     self.totals.steps += u64::from(piece.steps);
-                    self.totals.most_steps += u64::from(guest.most_steps.max(piece.steps));
+                    self.totals.most_steps += u64::from(guest.most_steps.unwrap_or(piece.steps));
                     self.events.push_back(Event::Token { id: guest.id, piece });
                     guest.run.stop_reason()
                 }

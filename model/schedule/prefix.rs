@@ -115,12 +115,14 @@ impl PrefixCache {
                 parent = Parent::Group(id);
                 continue;
             }
-            let bytes = kv.group_bytes(depth.iter().copied().max().unwrap_or(0));
+            // All pages that were reserved, also those of steps that no row has reached.
+            let pages = kv.pages_of(slot, index);
+            let bytes = kv.bytes_of(&pages);
             // What it follows was used just now, so it is thrown out last of all.
             if bytes > self.budget || !self.make_room(kv, self.budget - bytes, parent) {
                 return;
             }
-            let (pages, id) = (kv.pages_of(slot, index), self.clock);
+            let id = self.clock;
             kv.hold(&pages);
             if let Parent::Group(parent) = parent
                 && let Some(group) = self.groups.get_mut(&parent)

@@ -362,7 +362,7 @@ impl Batch {
         };
         self.totals.tokens += 1;
         self.totals.steps += u64::from(piece.steps);
-        self.totals.most_steps += u64::from(member.steps.max(piece.steps));
+        self.totals.most_steps += u64::from(member.exit.map_or(piece.steps, |_| member.steps));
         let first = member.come == 1;
         let waits = member.waits_for_host();
         if open && waits {

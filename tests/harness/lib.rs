@@ -40,6 +40,6 @@ pub use folder::{Folder, golden_folder, golden_json, safetensors_file, safetenso
 pub use host::{Alive, Host};
 pub use inventory;
 pub use ruminate_tests_attribute::trial;
-pub use sessions::{demo_model, pieces_of, prompt_of, tokens_of};
+pub use sessions::{demo_model, greedy, pieces_of, prompt_of, tokens_of};
 pub use ties::near_tie;
 pub use trial::{Entry, Outcome, Registered, Run, ignored, main, main_with};

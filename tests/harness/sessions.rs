@@ -1,7 +1,7 @@
 //! Sessions of the embedded demo, and prompts for it.
 
 use anyhow::Result;
-use ruminate::{GenerateOptions, LoadOptions, Model, Piece, Prompt, Session};
+use ruminate::{GenerateOptions, LoadOptions, Model, Piece, Prompt, Sampling, Session};
 use ruminate_engine::Device;
 
 /// The embedded demo with the library's defaults.
@@ -16,6 +16,18 @@ pub fn demo_model(device: &Device) -> Result<Model> {
 #[must_use]
 pub fn prompt_of(count: u32) -> Vec<u32> {
     (0..count).map(|i| (i * 37 + i * i) % 400).collect()
+}
+
+/// The most likely tokens, so many of them, whether or not they end a text.
+#[must_use]
+pub fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(steps),
+        max_tokens: Some(tokens),
+        sampling: Sampling::GREEDY,
+        end_tokens: Some(Vec::new()),
+        ..GenerateOptions::default()
+    }
 }
 
 /// Everything that a session generates after a prompt.

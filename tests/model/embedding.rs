@@ -9,20 +9,10 @@ use ruminate::{
     demo,
 };
 use ruminate_engine::{OpenOptions, Tier};
-use ruminate_tests::{Host, golden_folder, options, trial};
+use ruminate_tests::{Host, golden_folder, greedy, options, trial};
 
 /// A frame's share.
 const BUDGET: Duration = Duration::from_millis(2);
-
-fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
-    GenerateOptions {
-        steps: Some(steps),
-        max_tokens: Some(tokens),
-        sampling: Sampling::GREEDY,
-        end_tokens: Some(Vec::new()),
-        ..GenerateOptions::default()
-    }
-}
 
 fn demo(device: &Device) -> Result<Model> {
     Ok(Model::demo(device, LoadOptions::default())?)

@@ -9,7 +9,7 @@ use ruminate::{
     PromptToken, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{demo_model, prompt_of, trial};
+use ruminate_tests::{demo_model, greedy, prompt_of, trial};
 
 const SAMPLED: Sampling = Sampling { temperature: 1.2, top_k: 50, top_p: 0.95, ..Sampling::GREEDY };
 
@@ -19,16 +19,6 @@ fn session(seed: u64, context: u32) -> SessionOptions {
 
 fn exact(seed: u64, context: u32) -> SessionOptions {
     SessionOptions { invariant: true, ..session(seed, context) }
-}
-
-fn plain(steps: u32, tokens: u32) -> GenerateOptions {
-    GenerateOptions {
-        steps: Some(steps),
-        max_tokens: Some(tokens),
-        sampling: Sampling::GREEDY,
-        end_tokens: Some(Vec::new()),
-        ..GenerateOptions::default()
-    }
 }
 
 /// What sequences said, and why they ended.
@@ -78,7 +68,7 @@ fn alone(model: &Model, session: SessionOptions, prompt: &[u32], options: &Gener
 fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let long = prompt_of(300);
-    let options = plain(4, 40);
+    let options = greedy(4, 40);
     let cost = |company: u32| -> Result<(u64, Vec<u32>, u32)> {
         let chunk =
             BatchOptions { prefill_chunk: Some(64), session: session(3, 512), sequences: 9, ..BatchOptions::default() };
@@ -90,7 +80,7 @@ fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
         while heard.pieces.len() < company as usize || heard.pieces.values().any(|said| said.len() < 2) {
             heard.note(batch.wait()?.context("an event")?)?;
         }
-        let (id, before) = (batch.add(&long, 3, &plain(4, 2))?, batch.totals());
+        let (id, before) = (batch.add(&long, 3, &greedy(4, 2))?, batch.totals());
         // Passes between two tokens of another sequence, at most.
         let (mut last, mut longest) = (HashMap::new(), 0);
         while !heard.pieces.contains_key(&id) {
@@ -123,7 +113,7 @@ fn sequences_that_begin_alike_share_pages(device: &Device) -> Result<()> {
     let mut batch = model.batch(BatchOptions { session: states.clone(), ..options })?;
     let system = prompt_of(70);
     let question = |more: &[u32]| [&system[..], more].concat();
-    let sampled = GenerateOptions { sampling: SAMPLED, ..plain(6, 9) };
+    let sampled = GenerateOptions { sampling: SAMPLED, ..greedy(6, 9) };
     let mut ask = |prompt: &[u32], seed: u64, options: &GenerateOptions| -> Result<u32> {
         let id = batch.add(prompt, seed, options)?;
         let heard = Heard::all(&mut batch)?;
@@ -137,18 +127,18 @@ fn sequences_that_begin_alike_share_pages(device: &Device) -> Result<()> {
         ask(&question(&[4, 5]), 2, &sampled)?,
         ask(&question(&[1, 2, 3]), 3, &sampled)?,
         // Another depth, and another rule.
-        ask(&question(&[4, 5]), 2, &plain(5, 3))?,
-        ask(&question(&[4]), 2, &GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..plain(6, 3) })?,
-        ask(&question(&[4, 5]), 2, &GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..plain(6, 3) })?,
+        ask(&question(&[4, 5]), 2, &greedy(5, 3))?,
+        ask(&question(&[4]), 2, &GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..greedy(6, 3) })?,
+        ask(&question(&[4, 5]), 2, &GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..greedy(6, 3) })?,
         ask(&system[..64], 2, &sampled)?,
     ];
     ensure!(found == [0, 64, 64, 0, 0, 64, 32], "{found:?} cached tokens");
     // What was generated is shared as well.
-    let said = alone(&model, SessionOptions { seed: 5, ..states.clone() }, &system, &plain(6, 40))?;
+    let said = alone(&model, SessionOptions { seed: 5, ..states.clone() }, &system, &greedy(6, 40))?;
     let mut batch = model.batch(BatchOptions { session: states, prefix_cache: 64 << 20, ..BatchOptions::default() })?;
-    let first = batch.add(&system, 5, &plain(6, 40))?;
+    let first = batch.add(&system, 5, &greedy(6, 40))?;
     ensure!(Heard::all(&mut batch)?.tokens(first) == said, "other tokens");
-    let second = batch.add(&[&system[..], &said[..], &[7]].concat(), 5, &plain(6, 2))?;
+    let second = batch.add(&[&system[..], &said[..], &[7]].concat(), 5, &greedy(6, 2))?;
     let cached = Heard::all(&mut batch)?.cached[&second];
     ensure!(cached == 96, "{cached} cached tokens");
     ensure!(batch.totals().prefix_hits == 1 && batch.totals().cached_tokens == 96, "{:?}", batch.totals());
@@ -168,13 +158,27 @@ fn the_prefix_cache_keeps_to_its_bytes(device: &Device) -> Result<()> {
     })?;
     let mut bytes = Vec::new();
     for round in 0..12 {
-        let id = batch.add(&prompt_of(40 + 3 * (round % 5)), 1, &plain(4, 3))?;
+        let id = batch.add(&prompt_of(40 + 3 * (round % 5)), 1, &greedy(4, 3))?;
         Heard::all(&mut batch)?;
         ensure!(batch.statistics(id).is_none(), "figures of a sequence that has ended");
         ensure!(batch.totals().prefix_bytes <= 3 * group, "{:?}", batch.totals());
         bytes.push(batch.totals().kv_bytes);
     }
     ensure!(bytes[4..].iter().all(|held| *held == bytes[4]), "{bytes:?}");
+    // Pages of steps that no row has reached count as well: they are held.
+    let exit = Some(Exit { threshold: 1e9, ..Exit::new(Criterion::LatentDiff) });
+    let states = SessionOptions { state_seed: Some(1), steps: Some(4), ..session(0, 128) };
+    let mut batch = model.batch(BatchOptions {
+        session: states,
+        prefix_cache: 3 * group,
+        sequences: 1,
+        ..BatchOptions::default()
+    })?;
+    batch.add(&prompt_of(40), 1, &GenerateOptions { exit, ..greedy(4, 2) })?;
+    Heard::all(&mut batch)?;
+    let totals = batch.totals();
+    ensure!(totals.prefix_bytes == group, "{totals:?}");
+    ensure!(totals.steps == 2 && totals.most_steps == 8, "{totals:?}");
     Ok(())
 }
 
@@ -185,12 +189,12 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
     let group = model.spec().kv_bytes_per_token(5, SessionOptions::default().kv_dtype, Default::default()) * 32;
     let session = |seed| SessionOptions { steps: Some(5), ..exact(seed, 160) };
     let kinds = [
-        plain(5, 60),
-        GenerateOptions { sampling: SAMPLED, ..plain(5, 60) },
-        GenerateOptions { exit: Some(Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) }), ..plain(5, 60) },
+        greedy(5, 60),
+        GenerateOptions { sampling: SAMPLED, ..greedy(5, 60) },
+        GenerateOptions { exit: Some(Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) }), ..greedy(5, 60) },
         // Cannot be computed again, so it is let in once there is room for all of it.
-        GenerateOptions { continuous: Some(ruminate::Continuous::Raw), ..plain(5, 60) },
-        GenerateOptions { bad_words: vec![vec![7], vec![9, 11]], sampling: SAMPLED, ..plain(5, 60) },
+        GenerateOptions { continuous: Some(ruminate::Continuous::Raw), ..greedy(5, 60) },
+        GenerateOptions { bad_words: vec![vec![7], vec![9, 11]], sampling: SAMPLED, ..greedy(5, 60) },
     ];
     let options =
         BatchOptions { sequences: 4, session: session(0), kv_memory: Some(6 * group), ..BatchOptions::default() };
@@ -207,12 +211,12 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
     }
     ensure!(batch.totals().preempted > 0, "nobody gave way");
     // All of a context fits, but not into a third of the memory.
-    batch.add(&prompt_of(150), 1, &plain(5, 200))?;
+    batch.add(&prompt_of(150), 1, &greedy(5, 200))?;
     let small = BatchOptions { session: session(0), kv_memory: Some(2 * group), ..BatchOptions::default() };
     let mut batch = model.batch(small)?;
-    let refused = batch.add(&prompt_of(150), 1, &plain(5, 200)).err().map(|error| error.to_string());
+    let refused = batch.add(&prompt_of(150), 1, &greedy(5, 200)).err().map(|error| error.to_string());
     ensure!(refused.as_deref().is_some_and(|text| text.contains("keys and values")), "{refused:?}");
-    let refused = batch.add(&prompt_of(5), 1, &plain(9, 2)).err().map(|error| error.to_string());
+    let refused = batch.add(&prompt_of(5), 1, &greedy(9, 2)).err().map(|error| error.to_string());
     ensure!(refused.as_deref().is_some_and(|text| text.contains("steps")), "{refused:?}");
     Ok(())
 }
@@ -230,19 +234,19 @@ fn rules_that_look_back_hold_in_company(device: &Device) -> Result<()> {
             forced_end: vec![11],
             sampling: if seed.is_multiple_of(2) { Sampling::GREEDY } else { SAMPLED },
             exit: Some(exit).filter(|_| seed % 3 == 1),
-            ..plain(4 + seed % 3, 10)
+            ..greedy(4 + seed % 3, 10)
         }
     };
     let ids: Vec<_> =
         (0..6).map(|seed| batch.add(&prompt_of(9 + seed), seed.into(), &ruled(seed))).collect::<Result<_, _>>()?;
-    let free = batch.add(&prompt_of(4), 77, &plain(6, 12))?;
+    let free = batch.add(&prompt_of(4), 77, &greedy(6, 12))?;
     let heard = Heard::all(&mut batch)?;
     for (seed, id) in (0..).zip(ids) {
         let expected = alone(&model, exact(seed.into(), 96), &prompt_of(9 + seed), &ruled(seed))?;
         ensure!(heard.tokens(id) == expected, "{seed}: {:?} instead of {expected:?}", heard.tokens(id));
         ensure!(expected.last() == Some(&11), "{expected:?} does not end as it must");
     }
-    ensure!(heard.tokens(free) == alone(&model, exact(77, 96), &prompt_of(4), &plain(6, 12))?, "other tokens");
+    ensure!(heard.tokens(free) == alone(&model, exact(77, 96), &prompt_of(4), &greedy(6, 12))?, "other tokens");
     Ok(())
 }
 
@@ -252,16 +256,16 @@ fn a_prompt_is_scored_beside_others(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut batch = model.batch(BatchOptions { session: exact(4, 96), ..BatchOptions::default() })?;
     let prompt = prompt_of(21);
-    let scored = |tokens| GenerateOptions { prompt_logprobs: true, logprobs: Some(3), ..plain(5, tokens) };
-    let other = batch.add(&prompt_of(6), 1, &plain(5, 9))?;
+    let scored = |tokens| GenerateOptions { prompt_logprobs: true, logprobs: Some(3), ..greedy(5, tokens) };
+    let other = batch.add(&prompt_of(6), 1, &greedy(5, 9))?;
     let ids = [
         batch.add(&prompt, 4, &scored(4))?,
         batch.add(&prompt, 4, &scored(0))?,
         batch.add(&prompt[..1], 4, &scored(1))?,
     ];
-    let silent = batch.add(&prompt, 4, &plain(5, 0))?;
+    let silent = batch.add(&prompt, 4, &greedy(5, 0))?;
     let heard = Heard::all(&mut batch)?;
-    ensure!(heard.tokens(other) == alone(&model, exact(1, 96), &prompt_of(6), &plain(5, 9))?, "other tokens");
+    ensure!(heard.tokens(other) == alone(&model, exact(1, 96), &prompt_of(6), &greedy(5, 9))?, "other tokens");
     let logits = model.session(exact(4, 96))?.forward(&prompt, 5, State::Seeded, true)?;
     let vocab = logits.len() / prompt.len();
     for id in &ids[..2] {
@@ -279,7 +283,7 @@ fn a_prompt_is_scored_beside_others(device: &Device) -> Result<()> {
         }
     }
     ensure!(heard.scores[&ids[2]].len() == 1 && heard.tokens(ids[2]).len() == 1, "a prompt of one token");
-    ensure!(heard.tokens(ids[0]) == alone(&model, exact(4, 96), &prompt, &plain(5, 4))?, "other tokens");
+    ensure!(heard.tokens(ids[0]) == alone(&model, exact(4, 96), &prompt, &greedy(5, 4))?, "other tokens");
     for id in [ids[1], silent] {
         ensure!(heard.tokens(id).is_empty() && heard.ends[&id] == StopReason::MaxTokens, "{:?}", heard.ends[&id]);
     }
@@ -293,13 +297,13 @@ fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
     let states = SessionOptions { state_seed: Some(2), ..exact(0, 128) };
     let mut batch = model.batch(BatchOptions { session: states.clone(), sequences: 3, ..BatchOptions::default() })?;
     let prompt = prompt_of(66);
-    let first = batch.add(&prompt, 1, &plain(4, 20))?;
+    let first = batch.add(&prompt, 1, &greedy(4, 20))?;
     let mut heard = Heard::default();
     while heard.tokens(first).len() < 5 {
         heard.note(batch.wait()?.context("an event")?)?;
     }
     let so_far = batch.tokens(first).context("tokens")?.to_vec();
-    let other = GenerateOptions { sampling: SAMPLED, ..plain(4, 6) };
+    let other = GenerateOptions { sampling: SAMPLED, ..greedy(4, 6) };
     let fork = batch.fork(first, 8, &other)?;
     let rest = Heard::all(&mut batch)?;
     let expected = alone(&model, SessionOptions { seed: 8, ..states.clone() }, &so_far, &other)?;
@@ -307,7 +311,7 @@ fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
     ensure!(rest.cached[&fork] == 64, "{} cached tokens", rest.cached[&fork]);
     let all = [heard.tokens(first), rest.tokens(first)].concat();
     ensure!(
-        all == alone(&model, SessionOptions { seed: 1, ..states }, &prompt, &plain(4, 20))?,
+        all == alone(&model, SessionOptions { seed: 1, ..states }, &prompt, &greedy(4, 20))?,
         "the original differs"
     );
     ensure!(batch.fork(first, 8, &other).is_err(), "a fork of a sequence that has ended");
@@ -319,10 +323,10 @@ fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
 fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut batch = model.batch(BatchOptions { session: exact(0, 96), sequences: 3, ..BatchOptions::default() })?;
-    let options = |seed: u32| GenerateOptions { sampling: SAMPLED, ..plain(3 + seed, 8) };
+    let options = |seed: u32| GenerateOptions { sampling: SAMPLED, ..greedy(3 + seed, 8) };
     let ids: Vec<_> =
         (0..5).map(|seed| batch.add(&prompt_of(5 + seed), seed.into(), &options(seed))).collect::<Result<_, _>>()?;
-    let gone = batch.add(&prompt_of(5), 9, &plain(4, 50))?;
+    let gone = batch.add(&prompt_of(5), 9, &greedy(4, 50))?;
     let (mut heard, before) = (Heard::default(), device.counters());
     while !batch.is_idle() {
         match batch.step(Duration::from_micros(300))? {
@@ -349,7 +353,7 @@ fn eight_sequences_share_nearly_all_passes(device: &Device) -> Result<()> {
     let passes = |count: u32| -> Result<u64> {
         let mut batch = model.batch(BatchOptions { session: session(0, 96), ..BatchOptions::default() })?;
         for seed in 0..count {
-            batch.add(&prompt_of(10), seed.into(), &plain(8, 32))?;
+            batch.add(&prompt_of(10), seed.into(), &greedy(8, 32))?;
         }
         let heard = Heard::all(&mut batch)?;
         ensure!(heard.pieces.values().all(|said| said.len() == 32), "tokens are missing");
@@ -366,7 +370,7 @@ fn what_depends_on_company_is_not_shared(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let states = SessionOptions { state_seed: Some(2), lookup: Lookup::AlwaysLast, ..exact(0, 128) };
     let mut batch = model.batch(BatchOptions { session: states, prefix_cache: 1 << 20, ..BatchOptions::default() })?;
-    let options = GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..plain(4, 2) };
+    let options = GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..greedy(4, 2) };
     for _ in 0..2 {
         batch.add(&prompt_of(40), 1, &options)?;
         Heard::all(&mut batch)?;
@@ -381,10 +385,10 @@ fn what_computes_ahead_says_in_company_what_it_says_alone(device: &Device) -> Re
     let model = demo_model(device)?;
     let exit = |criterion, prefill| Some(Exit { prefill, ..Exit::new(criterion) });
     let each = PrefillExit::Each;
-    let sampled = GenerateOptions { sampling: SAMPLED, ..plain(8, 12) };
+    let sampled = GenerateOptions { sampling: SAMPLED, ..greedy(8, 12) };
     let kinds = [
-        plain(8, 12),
-        GenerateOptions { speculate: Some(Speculate::default()), ..plain(8, 12) },
+        greedy(8, 12),
+        GenerateOptions { speculate: Some(Speculate::default()), ..greedy(8, 12) },
         GenerateOptions { speculate: Some(Speculate::default()), ..sampled.clone() },
         GenerateOptions { pipeline: Some(Pipeline::default()), ..sampled.clone() },
         GenerateOptions { exit: exit(Criterion::Kl, each), ..sampled.clone() },

@@ -7,20 +7,10 @@ use ruminate::{
     Batch, BatchOptions, Device, Error, Event, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session,
     SessionOptions, State, StopReason, demo, engine,
 };
-use ruminate_tests::{Host, options, trial};
+use ruminate_tests::{Host, greedy, options, trial};
 
 const BUDGET: Duration = Duration::from_millis(2);
 const TOKENS: [u32; 5] = [7, 30, 120, 9, 255];
-
-fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
-    GenerateOptions {
-        steps: Some(steps),
-        max_tokens: Some(tokens),
-        sampling: Sampling::GREEDY,
-        end_tokens: Some(Vec::new()),
-        ..GenerateOptions::default()
-    }
-}
 
 fn session(device: &Device) -> Result<Session> {
     Ok(Model::demo(device, LoadOptions::default())?.session(SessionOptions::default())?)

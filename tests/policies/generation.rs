@@ -8,19 +8,9 @@ use ruminate::{
     demo,
 };
 use ruminate_engine::Device;
-use ruminate_tests::{demo_model, prompt_of, tokens_of, trial};
+use ruminate_tests::{demo_model, greedy, prompt_of, tokens_of, trial};
 
 const PROMPT: &str = demo::PROMPTS[0].0;
-
-fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
-    GenerateOptions {
-        steps: Some(steps),
-        max_tokens: Some(tokens),
-        sampling: Sampling::GREEDY,
-        end_tokens: Some(Vec::new()),
-        ..GenerateOptions::default()
-    }
-}
 
 fn text(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Result<String> {
     let pieces = session.generate(prompt, options)?;

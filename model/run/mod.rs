@@ -6,6 +6,8 @@
 //!
 //! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
 
+mod start;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -16,16 +18,11 @@ use crate::ahead::{Lead, emitted};
 use crate::constraint::Matching;
 use crate::diffusion::{self, Reach};
 use crate::error::Error;
-use crate::exit::Depth;
-use crate::generate::{Piece, Progress, Prompt, Statistics, StopReason};
-use crate::options::{GenerateOptions, State, StepsOf};
+use crate::generate::{Piece, Progress, Statistics, StopReason};
+use crate::options::StepsOf;
 use crate::policy::{Chosen, Policy};
-use crate::rules::{Rules, most_tokens};
-use crate::sampling::Choosing;
-use crate::schedule::policy::{self, Asked};
-use crate::session::{Held, Session, check_tokens};
-use crate::speech::{Speech, encode_prompt};
-use crate::tokenizer::Specials;
+use crate::session::{Held, Session};
+use crate::speech::Speech;
 
 /// Passes that the iterator submits before the oldest has been read.
 const AHEAD: usize = 2;
@@ -78,95 +75,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Checks everything; then ends a generation under way, makes room for the prompt, and makes the plans of all passes ready. What fails the checks
-    /// changes nothing.
-    pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
-        options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
-        options.check_start(session.model().spec())?;
-        policy::check(Asked { options, session: session.options(), batch: false })?;
-        session.model().device().check()?;
-        let start = Instant::now();
-        let held = session.held();
-        let model = session.model();
-        let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
-        let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
-        let steps = options.steps.unwrap_or(model.spec().steps.default);
-        let speech = Speech::new(model, options)?;
-        // A token that ended a generation was seen by nobody.
-        let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !speech.end_tokens().contains(token);
-        let mut tokens: Vec<u32> = held.next.filter(seen).into_iter().collect();
-        match prompt {
-            Prompt::Continue => {}
-            Prompt::Tokens(new) => tokens.extend(new),
-            Prompt::Text("") => return Err(Error::EmptyPrompt),
-            Prompt::Text(text) => {
-                let specials = match held.position {
-                    0 if options.add_bos => Specials::Prompt,
-                    0 => Specials::None,
-                    _ => Specials::Continue,
-                };
-                tokens.extend(encode_prompt(model, text, (specials, session.context()), options)?);
-            }
-        }
-        let prompt = tokens;
-        let behind = held.position + prompt.len() as u32;
-        let limit = most_tokens(options, behind)?;
-        let wanted = limit.unwrap_or(u32::MAX);
-        let depth = Depth { steps, exit: options.exit };
-        // Where nothing is generated, nothing is computed ahead either.
-        let silent = limit == Some(0);
-        let lead = Lead::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
-        let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
-        choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
-        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
-        let mut matching = matching.transpose()?;
-        matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
-        let next = held.next;
-        // Positions of a wave go on from states of their own.
-        let continuous = options.continuous.filter(|_| options.diffusion.is_none());
-        let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
-        let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
-        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given, silent };
-        let brings = policy.begins_with_the_prompt();
-        let (origin, count) = (held.position, prompt.len() as u32);
-        let room = room(session, origin, &prompt, &policy)?;
-        session.check(&prompt, steps, State::Seeded)?;
-        session.stop();
-        session.make_ready(&prompt, &policy, wanted > 1)?;
-        let prompt_tokens = prompt.len();
-        Ok(Self {
-            matching,
-            said: if policy.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
-            policy,
-            steps_of: options.steps_of.clone(),
-            begun: 0,
-            prompt,
-            rows_of_prompt: session.most_rows(),
-            fed: if brings { 0 } else { prompt_tokens },
-            left: wanted.min(room).saturating_sub(u32::from(brings)),
-            in_round: 0,
-            without: 0,
-            wave: Reach {
-                end: origin + count + u32::from(brings),
-                rows: lead.map_or(1, |(lead, _)| lead.first_rows(count)),
-            },
-            come: 0,
-            arrived: VecDeque::new(),
-            limited_by_context: room < wanted,
-            under_way: None,
-            pending: VecDeque::new(),
-            prompted: false,
-            speech,
-            start,
-            first: None,
-            origin,
-            next,
-            given: None,
-            statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
-            finished: None,
-        })
-    }
-
     /// Lets a pass of the prompt have no more than so many rows.
     pub(crate) fn limit_rows(&mut self, rows: u32) {
         self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
@@ -475,30 +383,4 @@ impl Run {
         self.statistics.decode_time = now - first;
         Ok(())
     }
-}
-
-/// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
-fn room(session: &Session, position: u32, prompt: &[u32], policy: &Policy) -> Result<u32, Error> {
-    let context = session.context();
-    check_tokens(session.model().spec(), prompt, position as usize, context)?;
-    let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
-    let Some((Lead::Wave(current), _)) = policy.lead else { return Ok(context - end + 1) };
-    let states = policy.given.as_ref().map_or(0, |given| given.states.len());
-    let needed = prompt.len() * session.model().spec().width as usize;
-    if states > 0 && states < needed {
-        return Err(Error::State { found: states, expected: needed });
-    }
-    if current.full_prefill {
-        return Ok((context - end).max(1));
-    }
-    if count >= current.capacity {
-        let value = current.capacity.to_string();
-        let allowed = "more than the tokens of the prompt, unless that is computed first (full_prefill)";
-        return Err(Error::Option { name: "wavefront", value, allowed });
-    }
-    if end == context {
-        let most = session.model().spec().context;
-        return Err(Error::NoRoom { tokens: end as usize, context, most });
-    }
-    Ok(context - end)
 }
