@@ -23,7 +23,7 @@ impl fmt::Display for SequenceId {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The prompt is computed, and [`GenerateOptions::prompt_logprobs`] asked how likely its tokens are. Comes before the first token.
+    /// The prompt is computed, and [`prompt_logprobs`](crate::GenerateOptions::prompt_logprobs) asked how likely its tokens are. Comes before the first token.
     Prompt {
         /// The sequence.
         id: SequenceId,
@@ -62,7 +62,7 @@ pub struct PromptToken {
     pub token: u32,
     /// Natural logarithm of its probability given those before it; none for the first.
     pub logprob: Option<f32>,
-    /// The most likely tokens in its place and theirs, the first one first: as many as [`GenerateOptions::logprobs`] says.
+    /// The most likely tokens in its place and theirs, the first one first: as many as [`logprobs`](crate::GenerateOptions::logprobs) says.
     pub top: Vec<(u32, f32)>,
 }
 

@@ -84,7 +84,7 @@ fn bad_input_is_refused_before_the_work() -> Result<()> {
         (&["trace", "--cpu", &html, PROMPT], 2, "is a folder; name a file"),
         (&["trace", "--cpu", &nowhere, PROMPT], 1, "cannot write /proc/nowhere/t.svg"),
         (&["trace", "--cpu", "--steps=60000", "-n=100", PROMPT], 1, "at most"),
-        (&["trace", "--cpu", "--token=99", PROMPT], 2, "no position of the prompt, its positions are 0 to"),
+        (&["trace", "--cpu", "--token=99", PROMPT], 2, "is not a position of the prompt; its positions are 0 to"),
         (&["trace", "--cpu", "--continuous", PROMPT], 2, "leave out --continuous"),
         (&["trace", "--cpu", "--theme=pink", PROMPT], 2, "light, dark"),
     ];
