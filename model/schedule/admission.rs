@@ -57,8 +57,8 @@ impl Batch {
                 Some(computed) => self.prefix.find(computed, &member.tokens),
                 None => Shared::default(),
             };
-            let held = member.begins_with.take().filter(|held| held.groups.len() > found.groups.len());
-            let shared = held.as_ref().unwrap_or(&found);
+            let held = member.begins_with.take();
+            let shared = held.as_ref().filter(|held| held.groups.len() > found.groups.len()).unwrap_or(&found);
             // What is shared is held at once, so that making room does not throw it out.
             self.kv.begin_with(slot as u32, &shared.groups, &shared.depth)?;
             let (now, all) = self.needs(slot, &member);
@@ -72,8 +72,7 @@ impl Batch {
             for pages in held.iter().flat_map(|held| &held.groups) {
                 self.kv.let_go(pages);
             }
-            let shared = held.unwrap_or(found);
-            self.let_in(slot, member, &shared)?;
+            self.let_in(slot, member, shared)?;
         }
         Ok(())
     }
@@ -182,7 +181,8 @@ impl Batch {
         let (Some(source), Some(member)) = (&self.members[slot], self.waiting.iter_mut().find(|it| it.id == to)) else {
             return;
         };
-        if source.computed(spec).is_none() || source.computed(spec) != member.computed(spec) || member.scores {
+        let alike = source.computed(spec).is_some() && source.computed(spec) == member.computed(spec);
+        if !alike || member.scores || member.alone.is_some() {
             return;
         }
         // The last token is computed again, for the next one is chosen after it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
-    Batch, BatchOptions, Criterion, Event, Exit, GenerateOptions, Lookup, Model, Piece, Pipeline, PrefillExit,
+    Batch, BatchOptions, Criterion, Event, Exit, GenerateOptions, KvShare, Lookup, Model, Piece, Pipeline, PrefillExit,
     PromptToken, Sampling, SequenceId, SessionOptions, Speculate, State, StepsOf, StopReason,
 };
 use ruminate_engine::Device;
@@ -315,6 +315,30 @@ fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
         "the original differs"
     );
     ensure!(batch.fork(first, 8, &other).is_err(), "a fork of a sequence that has ended");
+    Ok(())
+}
+
+/// A fork holds pages until it is let in: it gives them back, also where the prefix cache has as many, and where it takes passes of its own.
+#[trial(device, cpu, full)]
+fn forks_give_their_pages_back(device: &Device) -> Result<()> {
+    let model = demo_model(device)?;
+    let states = SessionOptions { state_seed: Some(2), steps: Some(4), ..session(0, 128) };
+    let group = model.spec().kv_bytes_per_token(4, states.kv_dtype, KvShare::None) * 32;
+    let ahead = GenerateOptions { speculate: Some(Speculate::default()), ..greedy(4, 2) };
+    for (options, prefix_cache) in [(greedy(4, 2), 0), (greedy(4, 2), 2 * group), (ahead, 0)] {
+        let options_of_batch =
+            BatchOptions { session: states.clone(), sequences: 2, prefix_cache, ..BatchOptions::default() };
+        let mut batch = model.batch(options_of_batch)?;
+        let mut bytes = Vec::new();
+        for _ in 0..12 {
+            let first = batch.add(&prompt_of(66), 1, &greedy(4, 8))?;
+            while !matches!(batch.wait()?.context("an event")?, Event::Token { .. }) {}
+            batch.fork(first, 8, &options)?;
+            Heard::all(&mut batch)?;
+            bytes.push(batch.totals().kv_bytes);
+        }
+        ensure!(bytes[2..].iter().all(|held| *held == bytes[2]), "{prefix_cache} bytes: {bytes:?}");
+    }
     Ok(())
 }
 
