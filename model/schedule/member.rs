@@ -8,8 +8,8 @@ use ruminate_shaders::batch::Came;
 use ruminate_shaders::exit::{Continuous, Terms};
 use ruminate_shaders::recur::NoiseRule;
 
-use super::policy::{self, Asked};
 use super::prefix::{Computed, Shared};
+use super::scoring::Scores;
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
 use crate::ahead::Lead;
@@ -57,9 +57,9 @@ pub(super) struct Member {
     pub(super) choosing: Choosing,
     /// How far the text has come by its constraint, if there is one.
     matching: Option<Matching>,
-    /// Whether the logarithm of every token of the prompt's probability is asked for, and not known yet.
-    pub(super) scores: bool,
-    /// What is known of them.
+    /// Tokens of the prompt whose probabilities are asked for and not all known yet.
+    pub(super) scores: Option<Scores>,
+    /// Those that are known.
     pub(super) scored: Vec<PromptToken>,
     /// Tokens to generate.
     pub(super) wanted: u32,
@@ -85,8 +85,6 @@ impl Member {
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
         let spec = model.spec();
-        let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
-        policy::check(Asked { options, session: &session, batch: true })?;
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
@@ -108,7 +106,6 @@ impl Member {
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
         let speech = Speech::new(model, options)?;
-        let first = vec![PromptToken { token: prompt[0], ..PromptToken::default() }];
         let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
         choosing.follow(Rules::new(options, speech.end_tokens(), count, limit, vocab)?, &prompt);
         let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
@@ -120,7 +117,7 @@ impl Member {
             session,
             tokens: prompt,
             prompt: count,
-            alone,
+            alone: None,
             begins_with: None,
             fed: 0,
             depth: Vec::new(),
@@ -132,8 +129,8 @@ impl Member {
             noise: options.noise.map(|noise| noise.rule(spec)).transpose()?,
             choosing,
             matching,
-            scores: options.prompt_logprobs,
-            scored: first,
+            scores: options.prompt_logprobs.then_some(Scores { from: 1, last: None }),
+            scored: Vec::new(),
             wanted: asked.min(room),
             begun: 0,
             come: 0,
@@ -215,7 +212,7 @@ impl Member {
         self.fed = 0;
         self.begun = self.come;
         self.depth.clear();
-        self.scored.truncate(1);
+        self.scored.clear();
     }
 
     /// What the host knows of its row at a position.

@@ -32,8 +32,9 @@ use ruminate_shaders::batch::Came;
 
 pub use self::event::{Event, PromptToken, SequenceId, Totals};
 use self::guest::Guest;
-use self::member::Member;
+use self::member::{Member, shares_passes};
 use self::pace::Pace;
+use self::policy::Asked;
 use self::prefix::PrefixCache;
 use self::round::{Round, Submitted};
 use self::table::Table;
@@ -85,8 +86,8 @@ pub struct Batch {
     kv: KvCache,
     tables: Tables,
     space: Workspace,
-    /// Workspaces of passes that read out every row of a prompt, by their rows.
-    scoring: HashMap<u32, Workspace>,
+    /// Workspaces of passes that score given tokens, by their rows and read-outs.
+    scoring: HashMap<(u32, u32), Workspace>,
     ends: Ends,
     table: Table,
     /// By their slots.
@@ -185,9 +186,21 @@ impl Batch {
         seed: u64,
         options: &GenerateOptions,
     ) -> Result<SequenceId, Error> {
-        let id = self.next_id;
+        policy::check(Asked { options, session: &self.options, batch: true })?;
+        let mut member = self.member_of(prompt.into(), seed, options)?;
+        member.alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
+        self.enqueue(member)
+    }
+
+    /// A sequence of this batch, the next one that is added.
+    fn member_of(&self, prompt: Prompt<'_>, seed: u64, options: &GenerateOptions) -> Result<Member, Error> {
         let session = SessionOptions { seed, steps: Some(self.planned), ..self.options.clone() };
-        let member = Member::new(id, &self.model, session, self.kv.context(), prompt.into(), options)?;
+        Member::new(self.next_id, &self.model, session, self.kv.context(), prompt, options)
+    }
+
+    /// Lets a sequence wait for a place.
+    fn enqueue(&mut self, member: Member) -> Result<SequenceId, Error> {
+        let id = member.id;
         self.check_alone(&member)?;
         self.next_id.number += 1;
         self.totals.sequences += 1;

@@ -26,7 +26,7 @@ const MOST_STEPS: u32 = 64;
 pub(super) enum Purpose {
     /// Rows of all sequences: who has which place.
     Shared,
-    /// Rows of one prompt, which are all read out.
+    /// Rows whose next tokens are given.
     Scoring(Scoring),
 }
 
@@ -173,7 +173,7 @@ impl Batch {
         let Some(member) = self.members[slot].as_ref().filter(|member| member.fed < member.tokens.len()) else {
             return Ok(false);
         };
-        if member.scores || member.one_by_one() && self.table.holds(slot) {
+        if member.scores.is_some() || member.one_by_one() && self.table.holds(slot) {
             return Ok(false);
         }
         let (position, last) = (member.fed as u32, member.fed + 1 == member.tokens.len());
@@ -209,7 +209,7 @@ impl Batch {
     /// Submits what is left of a round, and takes note of what it does.
     fn finish(&mut self, Round { execution, purpose, steps, rows, since }: Round) -> Result<(), Error> {
         let ticket = execution.finish()?.ok_or_else(lost)?;
-        let expected = match purpose {
+        let expected = match &purpose {
             Purpose::Shared => {
                 let active = self.table.under_way().count() as u64;
                 self.count(steps, active, rows);
@@ -222,7 +222,7 @@ impl Batch {
                 self.advance(steps)?
             }
             Purpose::Scoring(of) => {
-                self.count(steps, of.count as u64, rows);
+                self.count(steps, of.rows(), rows);
                 Vec::new()
             }
         };
@@ -306,7 +306,7 @@ impl Batch {
         self.pace.saw(rows, steps, done.saturating_duration_since(began));
         self.done_at = Some(done);
         match purpose {
-            Purpose::Scoring(of) => self.scored(&results, of, done),
+            Purpose::Scoring(of) => self.scored(&results, &of, done),
             Purpose::Shared => {
                 let (came, ranks) = results.split_first().ok_or_else(lost)?;
                 let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
