@@ -85,8 +85,8 @@ impl Member {
         match () {
             // A read-out attends to those of the tokens before it, so rows follow each other.
             () if reads_out => (1, 0),
-            // Rows of a context that is not scored share passes all the same, as those of a session's prompt do.
-            () if self.one_by_one() => (before.clamp(1, rest), before.min(rest)),
+            // What is decoded sees the last of the keys that steps share, rows of a context those of their own step, as in a session's prompt.
+            () if self.one_by_one() => ((before + 1).min(rest), before),
             () => (rest, before),
         }
     }
