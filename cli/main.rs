@@ -10,7 +10,6 @@ macro_rules! remark {
     }};
 }
 
-mod ahead;
 mod bench;
 mod chat;
 mod completions;
@@ -27,6 +26,7 @@ mod logprobs;
 mod manual;
 mod model;
 mod options;
+mod parallel_decoding;
 mod plot;
 mod progress;
 mod prompt;

@@ -10,7 +10,7 @@ use ruminate::{
     Noise, PrefillExit, SessionOptions, Spec, Start,
 };
 
-use crate::ahead::AheadOptions;
+use crate::parallel_decoding::ParallelDecodingOptions;
 use crate::prompt::unescape;
 use crate::sampling::SamplingOptions;
 
@@ -44,7 +44,7 @@ pub(crate) struct GenerationOptions {
     #[arg(long, requires = "noise", help_heading = "Depth", hide_short_help = true)]
     noise_raw: bool,
     #[command(flatten)]
-    pub(crate) ahead: AheadOptions,
+    pub(crate) parallel: ParallelDecodingOptions,
     /// Give the same logits, to the bit, alone and in company
     ///
     /// Every sum is computed in one order, however many rows share a pass. Slower where a single row would be computed.
@@ -247,7 +247,7 @@ impl GenerationOptions {
             seed: self.seed.unwrap_or_else(clock),
             init_scale: self.init_scale,
             invariant: self.invariant,
-            share: self.ahead.diffusion.share(cache.share),
+            share: self.parallel.diffusion.share(cache.share),
             ..cache
         })
     }
@@ -290,9 +290,9 @@ impl GenerationOptions {
             exit: self.exit.exit(),
             continuous: self.continuous,
             noise: self.noise.map(|noise| Noise { renorm: noise.renorm && !self.noise_raw, ..noise }),
-            speculate: self.ahead.speculate(),
-            pipeline: self.ahead.pipeline(),
-            diffusion: self.ahead.diffusion.diffusion(),
+            speculate: self.parallel.speculate(),
+            pipeline: self.parallel.pipeline(),
+            diffusion: self.parallel.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(usual.max_tokens),
             max_length: usual.max_length.filter(|_| self.max_tokens.is_none()),
             sampling: self.sampling.over(usual.sampling),

@@ -196,7 +196,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         steps: asked.steps.unwrap_or(model.spec().steps.default),
         seed,
         counters: model.device().counters() - before,
-        shares_passes: asked.computes_ahead(),
+        shares_passes: asked.is_parallel(),
     };
     if options.json {
         let mut object = report.json();

@@ -277,7 +277,7 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
-    /// A wave that begins with its prompt, and has no position for a token behind it.
+    /// A wavefront that begins with its prompt, and has no position for a token behind it.
     #[error(
         "{} the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
         if *tokens == 1 { "1 token fills".to_owned() } else { format!("{tokens} tokens fill") },

@@ -55,7 +55,6 @@
     allow(dead_code, unused_imports, reason = "parts of the library use them")
 )]
 
-mod ahead;
 mod arch;
 mod assets;
 #[cfg(feature = "tools")]
@@ -90,6 +89,7 @@ mod options;
 #[cfg(feature = "files")]
 mod output;
 mod pages;
+mod parallel_decoding;
 mod policy;
 mod poll;
 mod precision;
@@ -123,7 +123,6 @@ pub mod tune;
 mod warm;
 mod workspace;
 
-pub use ahead::{Pipeline, Speculate};
 pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
@@ -133,6 +132,7 @@ pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
 pub use codes::ERROR_CODES;
+pub use parallel_decoding::{Pipeline, Speculate};
 
 pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
@@ -163,7 +163,7 @@ pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};
 pub use ruminate_shaders::matmul::{Arithmetic, ManyRows};
 pub use ruminate_shaders::recur::NoiseKind;
-pub use ruminate_shaders::wave::FreezeRule;
+pub use ruminate_shaders::wavefront::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use schedule::policy::{Combination, excluded_combinations};

@@ -7,7 +7,6 @@ use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Dtype;
 
-use crate::ahead::Ends;
 use crate::arch::{Looped, Spec, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, UnusedTensor};
@@ -16,6 +15,7 @@ use crate::fit;
 use crate::generation_config::GenerationConfig;
 use crate::kv::KvCache;
 use crate::options::{GenerateOptions, LoadOptions, SessionOptions};
+use crate::parallel_decoding::ParallelSites;
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
@@ -220,8 +220,8 @@ impl Model {
         kv: &'a KvCache,
         tables: &'a Tables,
         next: Option<&'a Next>,
-        ends: Option<&'a Ends>,
+        parallel_sites: Option<&'a ParallelSites>,
     ) -> Surroundings<'a> {
-        Surroundings { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, ends }
+        Surroundings { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, parallel_sites }
     }
 }

@@ -5,11 +5,11 @@ use ruminate_shaders::Row;
 use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::recur::NoiseRule;
 
-use crate::ahead::Lead;
 use crate::diffusion::Given;
 use crate::error::Error;
 use crate::exit::{Depth, outputs};
 use crate::options::State;
+use crate::parallel_decoding::ParallelDecoding;
 use crate::sampling::Choosing;
 use crate::session::{Session, check_steps};
 use crate::workspace::{Choose, Follow, PlanKey, Stage};
@@ -24,36 +24,36 @@ pub(crate) struct Policy {
     /// Whether the prompt, a single token, goes on from the state that the last generation left.
     pub(crate) carries: bool,
     /// How far ahead of what is known is computed, and in a table of how many rows.
-    pub(crate) lead: Option<(Lead, u32)>,
+    pub(crate) parallel: Option<(ParallelDecoding, u32)>,
     /// Whether the prompt is all there is to compute: nothing is chosen after it.
     pub(crate) silent: bool,
-    /// What a wave takes instead of random numbers.
+    /// What a wavefront takes instead of random numbers.
     pub(crate) given: Option<Given>,
 }
 
 impl Policy {
     /// Steps that keys are kept of: those of a token, or of a round.
     pub(crate) fn slots(&self) -> u32 {
-        match self.lead {
-            Some((Lead::Wave(current), _)) => self.depth.steps.max(current.steps),
+        match self.parallel {
+            Some((ParallelDecoding::Wavefront(current), _)) => self.depth.steps.max(current.steps),
             _ => self.depth.steps,
         }
     }
 
     /// Whether the pass of the prompt brings the first token.
     pub(crate) fn begins_with_the_prompt(&self) -> bool {
-        self.lead.is_none_or(|(lead, _)| lead.begins_with_the_prompt())
+        self.parallel.is_none_or(|(parallel, _)| parallel.begins_with_the_prompt())
     }
 
     /// The plan of a decoded token.
     pub(crate) fn token(&self) -> PlanKey {
-        let follow = match self.lead {
+        let follow = match self.parallel {
             None => Follow::Feed,
-            Some((Lead::Drafts { .. }, rows)) => Follow::Draft(rows),
-            Some((Lead::Guesses { .. } | Lead::Wave(_), rows)) => Follow::Start(rows),
+            Some((ParallelDecoding::Drafts { .. }, rows)) => Follow::Draft(rows),
+            Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), rows)) => Follow::Start(rows),
         };
         // Drafts have a depth of their own.
-        let checks = if self.lead.is_some() { None } else { self.depth.decoding() };
+        let checks = if self.parallel.is_some() { None } else { self.depth.decoding() };
         let (continuous, noise) = (self.continuous, self.noise.is_some());
         PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
@@ -61,7 +61,7 @@ impl Policy {
     /// The plan of a row that is decoded. A draft is not handed out before it is verified, so its tokens are not ranked.
     pub(crate) fn decoded(&self) -> PlanKey {
         let plan = self.token();
-        if self.lead.is_some() { PlanKey { logprobs: None, ..plan } } else { plan }
+        if self.parallel.is_some() { PlanKey { logprobs: None, ..plan } } else { plan }
     }
 
     /// The plan of a piece of the prompt; the last one chooses a token.
@@ -115,14 +115,15 @@ impl Session {
         self.check(prompt, steps, State::Seeded)?;
         self.set_choosing(&policy.choosing)?;
         // Where rows are at different steps, each counts its own.
-        let most = if matches!(policy.lead, Some((Lead::Guesses { .. }, _))) { steps } else { u32::MAX };
+        let most =
+            if matches!(policy.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
         self.tables.write_terms(self.model.device(), 0, policy.depth.terms(most))?;
         self.tables.write_noise(self.model.device(), 0, policy.noise)?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
         self.kv.reserve(0, end.min(self.context()), policy.slots())?;
-        if policy.lead.is_some() {
-            self.make_ready_ahead(policy, prompt)?;
+        if policy.parallel.is_some() {
+            self.prepare_parallel(policy, prompt)?;
         }
         if !policy.begins_with_the_prompt() {
             return Ok(());
@@ -133,7 +134,12 @@ impl Session {
             self.space(key)?;
             self.plan(key, policy.prompt(chunks.peek().is_none()))?;
         }
-        if goes_on && !matches!(policy.lead, Some((Lead::Guesses { .. } | Lead::Wave(_), _))) {
+        if goes_on
+            && !matches!(
+                policy.parallel,
+                Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), _))
+            )
+        {
             let key = self.single();
             self.space(key)?;
             self.plan(key, policy.decoded())?;

@@ -5,7 +5,7 @@
 
 use ruminate_shaders::exit::Criterion;
 use ruminate_shaders::recur::NoiseKind;
-use ruminate_shaders::wave::FreezeRule;
+use ruminate_shaders::wavefront::FreezeRule;
 use serde::Deserialize;
 
 use crate::diffusion::Freezing;

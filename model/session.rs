@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use ruminate_engine::Buffer;
 use ruminate_shaders::{NONE, Row, stride};
 
-use crate::ahead::Ahead;
 use crate::arch::Spec;
 use crate::error::Error;
 use crate::fit;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{SessionOptions, State};
+use crate::parallel_decoding::ParallelBuffers;
 use crate::run::Run;
 use crate::sampling::{Choosing, Sampling};
 use crate::stepwise::Opened;
@@ -38,8 +38,8 @@ pub struct Session {
     pub(crate) kv: KvCache,
     pub(crate) tables: Tables,
     pub(crate) spaces: HashMap<(u32, u32), Workspace>,
-    /// Rows ahead of what is known, by how many they are.
-    pub(crate) ahead: HashMap<u32, Ahead>,
+    /// Buffers of parallel decoding, by rows of the table.
+    pub(crate) parallel_buffers: HashMap<u32, ParallelBuffers>,
     choosing: Option<Choosing>,
     pub(crate) position: u32,
     /// Where the state of the last row that the session holds is, unless that was overwritten: workspace, row.
@@ -69,10 +69,22 @@ impl Session {
         let (context, steps) = fit::checked(spec, &options, &device)?;
         let kv = KvCache::new(&model, &options, (1, context, steps))?;
         let tables = Tables::new(&device, 1, context)?;
-        let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
+        let (spaces, parallel_buffers, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
         let (next, opened, run) = (None, None, None);
-        let session =
-            Self { model, options, kv, tables, spaces, ahead, choosing, position: 0, last, next, opened, run };
+        let session = Self {
+            model,
+            options,
+            kv,
+            tables,
+            spaces,
+            parallel_buffers,
+            choosing,
+            position: 0,
+            last,
+            next,
+            opened,
+            run,
+        };
         session.write_sequence(steps)?;
         Ok(session)
     }
@@ -179,13 +191,13 @@ impl Session {
             _ if key == self.single() => None,
             _ => Some(self.next_row()?),
         };
-        let Self { model, kv, tables, spaces, ahead, .. } = self;
+        let Self { model, kv, tables, spaces, parallel_buffers, .. } = self;
         let space = spaces.get_mut(&key).ok_or(Error::NotBegun)?;
-        let ends = match plan.follow {
-            Follow::Draft(rows) | Follow::Start(rows) => ahead.get(&rows).map(|ahead| &ahead.ends),
+        let sites = match plan.follow {
+            Follow::Draft(rows) | Follow::Start(rows) => parallel_buffers.get(&rows).map(|buffers| &buffers.sites),
             _ => None,
         };
-        space.plan(&model.surroundings(kv, tables, next.as_ref(), ends), plan)
+        space.plan(&model.surroundings(kv, tables, next.as_ref(), sites), plan)
     }
 
     /// Where decoded rows are.

@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 
 use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
-use ruminate_shaders::ahead::{Judge, enlist, guess, verify};
 use ruminate_shaders::batch::{carry, follow, turn};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{Continuous, Rule, exit_wake, memo_bytes, value_bytes};
 use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
+use ruminate_shaders::speculative::{Judge, enlist, guess, verify};
 use ruminate_shaders::{Row, activation_bytes};
 
-use crate::ahead::Ends;
 use crate::arch::Spec;
 use crate::arch::{ExitSites, Looped, Pass, ReadOut, Sites};
-use crate::diffusion::{Current, WaveSites};
+use crate::diffusion::{Current, WavefrontSites};
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::kv::KvCache;
+use crate::parallel_decoding::ParallelSites;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::tables::Tables;
 
@@ -69,8 +69,8 @@ pub(crate) enum Follow {
     Batch(ReadOut),
     /// It is the guess that the next position begins with, or what stands if the row has had all its steps.
     Guess,
-    /// It becomes the token of the next row of a wave, of which so many rows are looked at.
-    Wave(u32, Current),
+    /// It becomes the token of the next row of a wavefront, of which so many rows are looked at.
+    Wavefront(u32, Current),
 }
 
 /// What a plan is recorded for.
@@ -121,13 +121,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) kv: &'a KvCache,
     pub(crate) tables: &'a Tables,
     pub(crate) next: Option<&'a Next>,
-    pub(crate) ends: Option<&'a Ends>,
+    pub(crate) parallel_sites: Option<&'a ParallelSites>,
 }
 
 impl Surroundings<'_> {
-    /// The sites of a wave that is under way.
-    pub(crate) fn wave(&self) -> Result<(&Ends, &WaveSites), Error> {
-        self.ends.and_then(|ends| Some((ends, ends.wave.as_ref()?))).ok_or(Error::NotBegun)
+    /// The sites of a wavefront that is under way.
+    pub(crate) fn wavefront(&self) -> Result<(&ParallelSites, &WavefrontSites), Error> {
+        self.parallel_sites
+            .and_then(|parallel_sites| Some((parallel_sites, parallel_sites.wavefront.as_ref()?)))
+            .ok_or(Error::NotBegun)
     }
 }
 
@@ -246,8 +248,8 @@ impl Workspace {
         let PlanKey { stage, checks, trace, .. } = key;
         let noise = key.noise.then_some(&tables.stirs);
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
-        let (wave, shape) = match key.follow {
-            Follow::Wave(rows, current) => (Some(current), ReadOut { rows, outputs: rows }),
+        let (wavefront, shape) = match key.follow {
+            Follow::Wavefront(rows, current) => (Some(current), ReadOut { rows, outputs: rows }),
             Follow::Batch(shape) => (None, shape),
             _ => (None, ReadOut { rows: self.capacity, outputs: self.outputs }),
         };
@@ -256,8 +258,8 @@ impl Workspace {
         if matches!(stage, Stage::Token | Stage::Begin) {
             looped.begin(&mut pass)?;
         }
-        if let Some(current) = wave {
-            current.begin_round(&mut pass, around.wave()?.1, self.width)?;
+        if let Some(current) = wavefront {
+            current.begin_round(&mut pass, around.wavefront()?.1, self.width)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
             match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.terms))) {
@@ -284,8 +286,8 @@ impl Workspace {
         if matches!(stage, Stage::Token | Stage::Finish) {
             latents = Some(looped.finish(&mut pass)?);
         }
-        if let Some(current) = wave {
-            current.judge(&mut pass, around.wave()?.1, self.width)?;
+        if let Some(current) = wavefront {
+            current.judge(&mut pass, around.wavefront()?.1, self.width)?;
         }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
@@ -326,35 +328,38 @@ impl Workspace {
             return Ok(());
         }
         let next = graph.import(around.next.map_or(&self.sites.rows, |next| &next.rows));
-        let ends = || around.ends.ok_or(Error::NotBegun);
+        let parallel_sites = || around.parallel_sites.ok_or(Error::NotBegun);
         let feed = feed(outputs, sequences, context, key.continuous.is_some());
         match key.follow {
             Follow::Feed => graph.launch(feed, &[picked, chosen, history, next])?,
             Follow::Draft(rows) => {
-                let table = graph.import(&ends()?.table);
+                let table = graph.import(&parallel_sites()?.table);
                 graph.launch(feed, &[picked, chosen, history, next])?;
                 graph.launch(enlist(rows), &[next, table])?;
             }
             Follow::Start(_) => {
-                let table = graph.import(&ends()?.table);
+                let table = graph.import(&parallel_sites()?.table);
                 graph.launch(feed, &[picked, chosen, history, table])?;
             }
             Follow::Verify(threshold) => {
                 let judge = Judge { threshold: f32::from_bits(threshold), sampled: key.choose == Choose::Sample };
-                let [table, emitted] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
+                let [table, emitted] = [&self.sites.rows, &parallel_sites()?.emitted].map(|it| graph.import(it));
                 let launch = verify(outputs, vocab, (sequences, context), judge);
                 graph.launch(launch, &[chosen, logits, table, next, history, emitted])?;
             }
             Follow::Batch(ReadOut { rows: count, .. }) => {
-                let [rows, came] = [&self.sites.rows, &ends()?.emitted].map(|it| graph.import(it));
+                let [rows, came] = [&self.sites.rows, &parallel_sites()?.emitted].map(|it| graph.import(it));
                 let terms = graph.import(&tables.terms);
                 graph.launch(follow((count, outputs), (sequences, context)), &[terms, chosen, rows, history, came])?;
             }
-            Follow::Wave(rows, current) => current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?,
+            Follow::Wavefront(rows, current) => {
+                current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?
+            }
             Follow::Guess => {
-                let ends = ends()?;
-                let front = ends.front.as_ref().ok_or(Error::NotBegun)?;
-                let [rows, front, emitted] = [&self.sites.rows, front, &ends.emitted].map(|it| graph.import(it));
+                let parallel_sites = parallel_sites()?;
+                let front = parallel_sites.front.as_ref().ok_or(Error::NotBegun)?;
+                let [rows, front, emitted] =
+                    [&self.sites.rows, front, &parallel_sites.emitted].map(|it| graph.import(it));
                 graph.launch(guess(outputs, (sequences, context)), &[chosen, rows, front, history, emitted])?;
             }
         }

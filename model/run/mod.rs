@@ -14,18 +14,18 @@ use std::time::Duration;
 use ruminate_engine::clock::Instant;
 use ruminate_engine::{Execution, ReadBack};
 
-use crate::ahead::{Lead, emitted};
 use crate::constraint::Matching;
-use crate::diffusion::{self, Reach};
+use crate::diffusion::{self, RowSpan};
 use crate::error::Error;
 use crate::generate::{Piece, Progress, Statistics, StopReason};
 use crate::options::StepsOf;
+use crate::parallel_decoding::{ParallelDecoding, emitted};
 use crate::policy::{Chosen, Policy};
 use crate::session::{Held, Session};
 use crate::speech::Speech;
 
 /// Passes that the iterator submits before the oldest has been read.
-const AHEAD: usize = 2;
+const QUEUE_DEPTH: usize = 2;
 
 /// A generation under way. Every call takes the session that it was made for.
 pub(crate) struct Run {
@@ -48,8 +48,8 @@ pub(crate) struct Run {
     in_round: u32,
     /// Rounds since the last token.
     without: u32,
-    /// How far the wave reached behind the last round that has come.
-    wave: Reach,
+    /// How far the wavefront reached behind the last round that has come.
+    wavefront: RowSpan,
     /// Tokens that have come.
     come: u32,
     /// Those of them that were not taken.
@@ -139,7 +139,7 @@ impl Run {
     /// Passes until one has brought a token.
     fn next_of_all(&mut self, session: &mut Session) -> Result<Option<Piece>, Error> {
         loop {
-            self.submit_ahead(session)?;
+            self.fill_queue(session)?;
             if self.arrived.is_empty() && self.pending.is_empty() {
                 self.silence();
                 return Ok(None);
@@ -165,7 +165,7 @@ impl Run {
     /// What a session holds once this is settled.
     pub(crate) fn held(&self, session: &Session) -> Held {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
-        // A prompt that is in the first wave counts with its first token.
+        // A prompt that is in the first wavefront counts with its first token.
         let prompted = self.prompted && (self.policy.begins_with_the_prompt() || self.given.is_some());
         let position = self.origin + if prompted { given } else { 0 };
         Held {
@@ -237,17 +237,17 @@ impl Run {
             session.begin_prompt(part, chunk.len() == rest, &self.policy)?
         } else if self.finished.is_some() || self.left == 0 {
             return Ok(false);
-        } else if let Some((lead, rows)) = self.policy.lead {
+        } else if let Some((parallel, rows)) = self.policy.parallel {
             let rounds = self.pending.len() as u32 + 1;
             // Every round under way is counted on for a token; the prompt's is not one of those that are left.
             let owed = rounds - u32::from(self.come == 0 && rounds > 1);
-            if self.in_round == 0 && (rounds > AHEAD as u32 || owed > self.left) {
+            if self.in_round == 0 && (rounds > QUEUE_DEPTH as u32 || owed > self.left) {
                 return Ok(false);
             }
             let index = self.in_round;
-            self.in_round = (index + 1) % lead.passes();
+            self.in_round = (index + 1) % parallel.passes();
             let known = self.origin + self.prompt.len() as u32 + self.come - 1;
-            session.begin_ahead(index, &self.policy, lead.reach(rounds, rows, known, self.wave))?
+            session.begin_parallel(index, &self.policy, parallel.row_span(rounds, rows, known, self.wavefront))?
         } else if self.may_begin() {
             self.left -= 1;
             self.begun += 1;
@@ -271,7 +271,7 @@ impl Run {
     fn may_begin(&self) -> bool {
         match self.policy.choosing.rules.look_back() {
             true => self.pending.is_empty() && self.arrived.is_empty(),
-            false => self.pending.len() < AHEAD,
+            false => self.pending.len() < QUEUE_DEPTH,
         }
     }
 
@@ -287,7 +287,7 @@ impl Run {
     }
 
     /// Keeps the device busy: submits passes up to the limit.
-    fn submit_ahead(&mut self, session: &mut Session) -> Result<(), Error> {
+    fn fill_queue(&mut self, session: &mut Session) -> Result<(), Error> {
         self.timed(session, |run, session| {
             while run.begin(session)? {
                 run.submit()?;
@@ -336,7 +336,7 @@ impl Run {
 
     /// Whether no pass under way will bring a token that is wanted. Rounds that computed further ahead are of no use then.
     fn nothing_wanted(&mut self) -> bool {
-        if self.policy.lead.is_some() {
+        if self.policy.parallel.is_some() {
             self.pending.clear();
             self.under_way = None;
         }
@@ -351,23 +351,23 @@ impl Run {
         let results = ticket.wait()?;
         let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
         let ranked = self.policy.choosing.logprobs;
-        match self.policy.lead.filter(|_| self.come > 0 || !self.policy.begins_with_the_prompt()) {
+        match self.policy.parallel.filter(|_| self.come > 0 || !self.policy.begins_with_the_prompt()) {
             None => {
                 let chosen = Chosen::from_results(&results, ranked).ok_or_else(lost)?;
                 self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
                 self.arrived.push_back(chosen);
             }
-            Some((lead, rows)) => {
-                self.statistics.core_passes += lead.core_passes(self.policy.depth.steps);
-                let tokens = if let Lead::Wave(_) = lead {
-                    let (tokens, wave) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
-                    self.wave = wave;
+            Some((parallel, rows)) => {
+                self.statistics.core_passes += parallel.core_passes(self.policy.depth.steps);
+                let tokens = if let ParallelDecoding::Wavefront(_) = parallel {
+                    let (tokens, wavefront) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
+                    self.wavefront = wavefront;
                     tokens
                 } else {
                     emitted(&results, rows, ranked).ok_or_else(lost)?
                 };
                 self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
-                if self.without > lead.patience(rows) {
+                if self.without > parallel.patience(rows) {
                     return Err(lost());
                 }
                 self.arrived.extend(tokens.into_iter().take(self.left as usize));

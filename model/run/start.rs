@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use ruminate_engine::clock::Instant;
 
-use crate::ahead::Lead;
-use crate::diffusion::Reach;
+use crate::diffusion::RowSpan;
 use crate::error::Error;
 use crate::exit::Depth;
 use crate::generate::{Prompt, Statistics};
 use crate::options::{GenerateOptions, State};
+use crate::parallel_decoding::ParallelDecoding;
 use crate::policy::Policy;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
@@ -58,18 +58,19 @@ impl Run {
         let depth = Depth { steps, exit: options.exit };
         // Where nothing is generated, nothing is computed ahead either.
         let silent = limit == Some(0);
-        let lead = Lead::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
-        let lead = lead.map(|lead| Ok::<_, Error>((lead, session.rows_ahead(lead)?))).transpose()?;
+        let parallel = ParallelDecoding::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
+        let parallel =
+            parallel.map(|parallel| Ok::<_, Error>((parallel, session.parallel_rows(parallel)?))).transpose()?;
         choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
         let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         let next = held.next;
-        // Positions of a wave go on from states of their own.
+        // Positions of a wavefront go on from states of their own.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
         let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
-        let policy = Policy { depth, continuous, noise, choosing, carries, lead, given, silent };
+        let policy = Policy { depth, continuous, noise, choosing, carries, parallel, given, silent };
         let brings = policy.begins_with_the_prompt();
         let (origin, count) = (held.position, prompt.len() as u32);
         let room = room(session, origin, &prompt, &policy)?;
@@ -89,9 +90,9 @@ impl Run {
             left: wanted.min(room).saturating_sub(u32::from(brings)),
             in_round: 0,
             without: 0,
-            wave: Reach {
+            wavefront: RowSpan {
                 end: origin + count + u32::from(brings),
-                rows: lead.map_or(1, |(lead, _)| lead.first_rows(count)),
+                rows: parallel.map_or(1, |(parallel, _)| parallel.first_rows(count)),
             },
             come: 0,
             arrived: VecDeque::new(),
@@ -116,7 +117,7 @@ fn room(session: &Session, position: u32, prompt: &[u32], policy: &Policy) -> Re
     let context = session.context();
     check_tokens(session.model().spec(), prompt, position as usize, context)?;
     let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
-    let Some((Lead::Wave(current), _)) = policy.lead else { return Ok(context - end + 1) };
+    let Some((ParallelDecoding::Wavefront(current), _)) = policy.parallel else { return Ok(context - end + 1) };
     let states = policy.given.as_ref().map_or(0, |given| given.states.len());
     let needed = prompt.len() * session.model().spec().width as usize;
     if states > 0 && states < needed {

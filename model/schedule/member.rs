@@ -12,7 +12,6 @@ use super::policy::{self, Asked};
 use super::prefix::{Computed, Shared};
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
-use crate::ahead::Lead;
 use crate::arch::{Spec, Start};
 use crate::constraint::Matching;
 use crate::error::Error;
@@ -20,6 +19,7 @@ use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, Statistics, StopReason};
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions, StepsOf};
+use crate::parallel_decoding::ParallelDecoding;
 use crate::policy::Chosen;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::{Choosing, MAX_LOGPROBS};
@@ -103,7 +103,7 @@ impl Member {
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
         // Its values, of which nothing is needed before it begins.
-        Lead::of(options, (steps, spec))?;
+        ParallelDecoding::of(options, (steps, spec))?;
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
@@ -304,5 +304,5 @@ pub(super) fn shares_passes(options: &GenerateOptions) -> bool {
     };
     // Which of its tokens a row that may leave early is at comes to the host too late to say how deep the next one is.
     let known = options.exit.is_none() || options.steps_of.is_none();
-    !options.computes_ahead() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
+    !options.is_parallel() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
 }

@@ -37,13 +37,13 @@ use self::pace::Pace;
 use self::prefix::PrefixCache;
 use self::round::{Round, Submitted};
 use self::table::Table;
-use crate::ahead::Ends;
 use crate::error::Error;
 use crate::fit;
 use crate::generate::{Prompt, Statistics, StopReason};
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
+use crate::parallel_decoding::ParallelSites;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS};
 use crate::tables::Tables;
 use crate::workspace::Workspace;
@@ -87,7 +87,7 @@ pub struct Batch {
     space: Workspace,
     /// Workspaces of passes that read out every row of a prompt, by their rows.
     scoring: HashMap<u32, Workspace>,
-    ends: Ends,
+    parallel_sites: ParallelSites,
     table: Table,
     /// By their slots.
     members: Vec<Option<Member>>,
@@ -138,7 +138,8 @@ impl Model {
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting[..outputs as usize]))?;
         let came = device.buffer("came", u64::from(rows) * size_of::<Came>() as u64)?;
-        let ends = Ends { table: space.sites.rows.clone(), front: None, wave: None, emitted: came };
+        let parallel_sites =
+            ParallelSites { table: space.sites.rows.clone(), front: None, wavefront: None, emitted: came };
         let mut kv = KvCache::new(self, &session, (sequences, context, planned))?;
         let groups = prefix_cache / kv.group_bytes(planned).max(1);
         kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
@@ -150,7 +151,7 @@ impl Model {
             options: session,
             space,
             scoring: HashMap::new(),
-            ends,
+            parallel_sites,
             table: Table::new(rows),
             members: (0..sequences).map(|_| None).collect(),
             guests: Vec::new(),

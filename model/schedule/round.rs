@@ -116,9 +116,9 @@ impl Batch {
         if plan.edits {
             self.tables.make_penalties(&device, self.model.spec().padded_vocab)?;
         }
-        let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.ends));
+        let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.parallel_sites));
         self.space.plan(&around, plan)?;
-        let mut reads = vec![self.ends.emitted.clone()];
+        let mut reads = vec![self.parallel_sites.emitted.clone()];
         if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space.ranks) {
             reads.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }

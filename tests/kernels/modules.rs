@@ -95,7 +95,8 @@ fn table_entries_have_the_same_layout_on_both_sides() {
             }
         }
     });
-    let tables = ["Came", "Front", "Mark", "Memo", "Penalties", "Row", "Sampler", "Sequence", "Stir", "Terms", "Wave"];
+    let tables =
+        ["Came", "Front", "Mark", "Memo", "Penalties", "Row", "Sampler", "Sequence", "Stir", "Terms", "Wavefront"];
     assert_eq!(seen.into_inner(), BTreeSet::from(tables));
 }
 

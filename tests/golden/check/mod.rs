@@ -5,12 +5,12 @@
 //! expected value plus four times the difference that the authors' own code shows between f32 and f64. Tensors that a trimmed fixture lacks are not checked.
 
 mod adaptive;
-mod ahead;
 mod decode;
 mod fixture;
 mod forward;
 mod gated;
 mod sampling;
+mod speculative;
 mod text;
 mod trace;
 
@@ -62,14 +62,14 @@ pub enum Section {
     /// Rows that leave early, or go on from where another stopped.
     Settled,
     /// Tokens ahead of what is known.
-    Ahead,
-    /// Waves of tokens.
+    Speculative,
+    /// Wavefronts of tokens.
     Diffused,
 }
 
 impl Section {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::Settled, Self::Ahead, Self::Diffused];
+    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::Settled, Self::Speculative, Self::Diffused];
 
     /// As tests name it.
     #[must_use]
@@ -78,7 +78,7 @@ impl Section {
             Self::Computed => "computed",
             Self::Decoded => "decoded",
             Self::Settled => "settled",
-            Self::Ahead => "ahead",
+            Self::Speculative => "speculative",
             Self::Diffused => "diffused",
         }
     }
@@ -111,7 +111,7 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.continuous().context("continuous")?;
                 golden.gated().context("exit")?;
             }
-            Section::Ahead => golden.speculative().context("speculative")?,
+            Section::Speculative => golden.speculative().context("speculative")?,
             Section::Diffused => golden.diffusion().context("diffusion")?,
         }
     }

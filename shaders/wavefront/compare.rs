@@ -1,17 +1,17 @@
-//! How much the states of a wave have changed in a round.
+//! How much the states of a wavefront have changed in a round.
 
-use super::{FreezeRule, Mark, UNJUDGED, WAVE, Wave, some, some_wave};
+use super::{FreezeRule, Mark, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// Compares states with earlier ones.
-pub static WAVE_SETTLE: Kernel = Kernel {
-    name: "wave_settle",
-    wgsl: include_str!("settle.wgsl"),
-    parts: &[WAVE],
+pub static WAVEFRONT_COMPARE: Kernel = Kernel {
+    name: "wavefront_compare",
+    wgsl: include_str!("compare.wgsl"),
+    parts: &[WAVEFRONT],
     bindings: &[
-        Binding::read("wave", "Wave"),
+        Binding::read("wavefront", "Wavefront"),
         Binding::read("state", "vec4<f32>"),
         Binding::read("previous", "vec4<f32>"),
         Binding::read("before", "vec4<f32>"),
@@ -19,8 +19,8 @@ pub static WAVE_SETTLE: Kernel = Kernel {
     ],
     axes: &[reduce::REDUCE],
     overrides: &["WG"],
-    params: WaveSettleParams::FIELDS,
-    params_size: size_of::<WaveSettleParams>(),
+    params: WavefrontCompareParams::FIELDS,
+    params_size: size_of::<WavefrontCompareParams>(),
     reference,
     cases,
     random,
@@ -28,8 +28,8 @@ pub static WAVE_SETTLE: Kernel = Kernel {
 };
 
 params! {
-    /// Parameters of [`WAVE_SETTLE`].
-    pub struct WaveSettleParams {
+    /// Parameters of [`WAVEFRONT_COMPARE`].
+    pub struct WavefrontCompareParams {
         /// Rows of the table.
         pub rows: u32,
         /// Quads of values per padded row.
@@ -42,28 +42,28 @@ params! {
 }
 
 /// Notes in `marks [rows]` how far each row's `state [rows, n]` is from what it was: from `previous [rows, n]`, that of the beginning of the round, or, by the
-/// rules that look at acceleration, how far its change is from the one in the round before. `before [rows, n]` is what [`super::slide()`] kept for it. Values are
-/// shares of the state's norm. Bindings: wave, state, previous, before, marks.
+/// rules that look at acceleration, how far its change is from the one in the round before. `before [rows, n]` is what [`super::shift()`] kept for it. Values are
+/// shares of the state's norm. Bindings: wavefront, state, previous, before, marks.
 #[must_use]
-pub fn settle(caps: &Caps, rows: u32, n: u32, rule: FreezeRule, authors: bool) -> Launch {
+pub fn compare(caps: &Caps, rows: u32, n: u32, rule: FreezeRule, authors: bool) -> Launch {
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
-    let params = WaveSettleParams { rows, quads, rule: rule as u32, authors: u32::from(authors) };
+    let params = WavefrontCompareParams { rows, quads, rule: rule as u32, authors: u32::from(authors) };
     Launch {
-        kernel: &WAVE_SETTLE,
+        kernel: &WAVEFRONT_COMPARE,
         choice,
         overrides: vec![reduce::lanes(quads, 128)],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [rows, 1, 1],
-        sizes: vec![size_of::<Wave>() as u64, bytes, bytes, bytes, u64::from(rows) * size_of::<Mark>() as u64],
+        sizes: vec![size_of::<Wavefront>() as u64, bytes, bytes, bytes, u64::from(rows) * size_of::<Mark>() as u64],
         cost: Cost { bytes: 3 * bytes, flops: 6 * u64::from(rows) * u64::from(n) },
     }
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: WaveSettleParams = launch.params();
-    let wave = slots.read::<Wave>()[0];
+    let params: WavefrontCompareParams = launch.params();
+    let wavefront = slots.read::<Wavefront>()[0];
     let (state, previous, before) = (slots.read::<f32>(), slots.read::<f32>(), slots.read::<f32>());
     let marks = slots.write::<Mark>();
     let width = params.quads as usize * 4;
@@ -73,14 +73,14 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     };
     let less = |a: Vec<f64>, b: Vec<f64>| -> Vec<f64> { a.into_iter().zip(b).map(|(a, b)| a - b).collect() };
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    for row in 0..wave.length {
-        let behind = row + if authors { wave.slip } else { 0 };
-        let earlier = behind + wave.slip_before;
-        let judged = behind < wave.length
+    for row in 0..wavefront.length {
+        let behind = row + if authors { wavefront.slip } else { 0 };
+        let earlier = behind + wavefront.slip_before;
+        let judged = behind < wavefront.length
             && match rule {
-                FreezeRule::LatentAcceleration2 if authors => earlier < wave.swept,
+                FreezeRule::LatentAcceleration2 if authors => earlier < wavefront.swept,
                 FreezeRule::LatentDiff => true,
-                _ => row < wave.changes,
+                _ => row < wavefront.changes,
             };
         let mark = &mut marks[row as usize];
         mark.value = UNJUDGED;
@@ -101,15 +101,15 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(caps: &Caps, rows: u32, n: u32, (rule, authors): (FreezeRule, bool), seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let wave = some_wave(&mut noise, rows);
-    let wave = Wave { swept: wave.swept.min(rows), ..wave };
+    let wavefront = some_wavefront(&mut noise, rows);
+    let wavefront = Wavefront { swept: wavefront.swept.min(rows), ..wavefront };
     let marks = vec![Mark { steps: 3, stable: 2, ..Mark::default() }; rows as usize];
     let mut matrix = || noise.matrix(rows, n, stride(n));
     Case {
         name: format!("{}, {rows} rows of {n}, authors {authors}, seed {seed}", rule.name()),
-        launch: settle(caps, rows, n, rule, authors),
+        launch: compare(caps, rows, n, rule, authors),
         data: vec![
-            bytemuck::cast_slice(&[wave]).to_vec(),
+            bytemuck::cast_slice(&[wavefront]).to_vec(),
             matrix(),
             matrix(),
             matrix(),

@@ -1,6 +1,6 @@
-//! The end of a round of a wave: which tokens stand now, and which rows the next round has.
+//! The end of a round of a wavefront: which tokens stand now, and which rows the next round has.
 
-use super::{FreezeRule, Mark, UNJUDGED, WAVE, Wave, some, some_wave};
+use super::{FreezeRule, Mark, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::recur::{SEQUENCE, THREEFRY, Threefry};
 use crate::shared::params;
 use crate::{
@@ -8,24 +8,24 @@ use crate::{
 };
 
 /// Ends a round.
-pub static WAVE_FREEZE: Kernel = Kernel {
-    name: "wave_freeze",
+pub static WAVEFRONT_FREEZE: Kernel = Kernel {
+    name: "wavefront_freeze",
     wgsl: include_str!("freeze.wgsl"),
-    parts: &[WAVE, ROW, SEQUENCE, THREEFRY, Part::shared(&[Const::u32("STREAM", STREAM)], &[])],
+    parts: &[WAVEFRONT, ROW, SEQUENCE, THREEFRY, Part::shared(&[Const::u32("STREAM", STREAM)], &[])],
     bindings: &[
         Binding::read("chosen", "u32"),
         Binding::read("given", "u32"),
         Binding::read("sequences", "Sequence"),
         Binding::write("rows", "Row"),
-        Binding::write("wave", "Wave"),
+        Binding::write("wavefront", "Wavefront"),
         Binding::write("marks", "Mark"),
         Binding::write("history", "u32"),
         Binding::write("emitted", "u32"),
     ],
     axes: &[],
     overrides: &[],
-    params: WaveFreezeParams::FIELDS,
-    params_size: size_of::<WaveFreezeParams>(),
+    params: WavefrontFreezeParams::FIELDS,
+    params_size: size_of::<WavefrontFreezeParams>(),
     reference,
     cases,
     random,
@@ -33,15 +33,15 @@ pub static WAVE_FREEZE: Kernel = Kernel {
 };
 
 params! {
-    /// Parameters of [`WAVE_FREEZE`].
-    pub struct WaveFreezeParams {
+    /// Parameters of [`WAVEFRONT_FREEZE`].
+    pub struct WavefrontFreezeParams {
         /// Rows that the table has room for.
         pub capacity: u32,
         /// Positions per sequence.
         pub context: u32,
         /// Tokens that a placeholder may be.
         pub vocab: u32,
-        /// Rows that a wave grows by in a round.
+        /// Rows that a wavefront grows by in a round.
         pub headway: u32,
         /// Steps of a round.
         pub steps: u32,
@@ -65,7 +65,7 @@ params! {
 /// How a round ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Freeze {
-    /// Rows that a wave grows by.
+    /// Rows that a wavefront grows by.
     pub headway: u32,
     /// Steps of a round.
     pub steps: u32,
@@ -86,20 +86,20 @@ pub struct Freeze {
 }
 
 /// Bytes of `emitted`: how many tokens stand now that did not before; they; the rows that they were chosen behind; the steps of those; and behind room for a
-/// whole wave of each, position of the first row and rows of the next round.
+/// whole wavefront of each, position of the first row and rows of the next round.
 #[must_use]
 pub const fn emitted_bytes(capacity: u32) -> u64 {
     (3 + 3 * capacity as u64) * 4
 }
 
 /// Gives rows the tokens that were chosen behind those before them, appends rows, lets tokens stand, and drops the rows that are done with. All of it changes
-/// `rows [capacity]`, `wave` and `marks [capacity]`; `emitted` tells the host. Bindings: chosen `[capacity]`, given tokens, sequences, rows, wave, marks,
+/// `rows [capacity]`, `wavefront` and `marks [capacity]`; `emitted` tells the host. Bindings: chosen `[capacity]`, given tokens, sequences, rows, wavefront, marks,
 /// history `[sequences, context]`, emitted.
 #[must_use]
 pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule: Freeze) -> Launch {
     let room = u64::from(capacity);
     let bytes = room * (size_of::<Row>() + size_of::<Mark>()) as u64;
-    let params = WaveFreezeParams {
+    let params = WavefrontFreezeParams {
         capacity,
         context,
         vocab,
@@ -114,7 +114,7 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
         given: rule.given,
     };
     Launch {
-        kernel: &WAVE_FREEZE,
+        kernel: &WAVEFRONT_FREEZE,
         choice: Choice::default(),
         overrides: vec![],
         params: bytemuck::bytes_of(&params).to_vec(),
@@ -124,7 +124,7 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
             u64::from(rule.given.max(1)) * 4,
             size_of::<Sequence>() as u64,
             room * size_of::<Row>() as u64,
-            size_of::<Wave>() as u64,
+            size_of::<Wavefront>() as u64,
             room * size_of::<Mark>() as u64,
             u64::from(sequences) * u64::from(context) * 4,
             emitted_bytes(capacity),
@@ -133,18 +133,18 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
     }
 }
 
-/// Rows of a wave that is examined and timed, at most.
+/// Rows of a wavefront that is examined and timed, at most.
 const MOST_TIMED: u32 = 64;
 
 /// Not 0, so that the numbers differ from those of initial states and samples.
 const STREAM: u32 = 0x746f_6b65;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: WaveFreezeParams = launch.params();
+    let params: WavefrontFreezeParams = launch.params();
     let (chosen, given, sequences) = (slots.read::<u32>(), slots.read::<u32>(), slots.read::<Sequence>());
-    let (rows, waves, marks) = (slots.write::<Row>(), slots.write::<Wave>(), slots.write::<Mark>());
+    let (rows, wavefronts, marks) = (slots.write::<Row>(), slots.write::<Wavefront>(), slots.write::<Mark>());
     let (history, emitted) = (slots.write::<u32>(), slots.write::<u32>());
-    let (rule, authors, w) = (FreezeRule::ALL[params.rule as usize], params.authors != 0, waves[0]);
+    let (rule, authors, w) = (FreezeRule::ALL[params.rule as usize], params.authors != 0, wavefronts[0]);
     emitted[0] = 0;
     if w.length == 0 {
         return;
@@ -175,7 +175,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         history[(sequence * params.context + row.position) as usize] = row.token;
     }
 
-    let settled = |(_, mark): &(Row, Mark)| {
+    let frozen = |(_, mark): &(Row, Mark)| {
         mark.steps >= params.most_steps
             || match rule {
                 FreezeRule::TokenStability => mark.stable > params.rounds,
@@ -183,15 +183,15 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 _ => mark.value >= 0.0 && mark.value < params.threshold,
             }
     };
-    let reach = if authors {
-        table[..length].iter().rposition(settled).map_or(0, |last| last + 1)
+    let frozen_end = if authors {
+        table[..length].iter().rposition(frozen).map_or(0, |last| last + 1)
     } else {
-        table[..length].iter().take_while(|entry| settled(entry)).count()
+        table[..length].iter().take_while(|entry| frozen(entry)).count()
     };
     let (mut first, mut known) = (w.first, w.known);
-    if reach > 0 {
-        first += reach as u32 - 1;
-        known = known.max(w.first + reach as u32);
+    if frozen_end > 0 {
+        first += frozen_end as u32 - 1;
+        known = known.max(w.first + frozen_end as u32);
     }
     if rule == FreezeRule::Fixed && w.round > params.rounds {
         known = known.max((w.known + params.headway).min(w.first + table.len() as u32));
@@ -220,7 +220,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         row.live = 0;
     }
     let (kept, length) = (w.length.saturating_sub(slip as u32), (end - slip) as u32);
-    waves[0] = Wave {
+    wavefronts[0] = Wavefront {
         first,
         length,
         known,
@@ -240,30 +240,35 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let vocab = 90;
-    let mut wave = some_wave(&mut noise, capacity);
-    let context = wave.first + wave.length + room;
-    wave.round = noise.below(2 * rule.rounds + 2);
+    let mut wavefront = some_wavefront(&mut noise, capacity);
+    let context = wavefront.first + wavefront.length + room;
+    wavefront.round = noise.below(2 * rule.rounds + 2);
     let launch = freeze(capacity, vocab, (1, context), rule);
     let chosen: Vec<u32> = (0..capacity).map(|_| noise.below(vocab)).collect();
     let mut rows = vec![Row::RESTING; capacity as usize];
     let mut marks = vec![Mark::default(); capacity as usize];
-    for i in 0..wave.length {
+    for i in 0..wavefront.length {
         // Every other token is what is chosen again.
         let token = if i > 0 && noise.below(2) == 0 { chosen[i as usize - 1] } else { noise.below(vocab) };
-        rows[i as usize] = Row { output: i, step: rule.steps, ..Row::new(0, wave.first + i, token) };
+        rows[i as usize] = Row { output: i, step: rule.steps, ..Row::new(0, wavefront.first + i, token) };
         let value = if noise.below(4) == 0 { UNJUDGED } else { noise.signed().abs() };
         marks[i as usize] = Mark { steps: noise.below(30), stable: noise.below(2 * rule.rounds + 1), value, unused: 0 };
     }
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     let sequence = Sequence { seed: [seed as u32, 3], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] };
     Case {
-        name: format!("{} of {capacity}, {}, headway {}, seed {seed}", wave.length, rule.rule.name(), rule.headway),
+        name: format!(
+            "{} of {capacity}, {}, headway {}, seed {seed}",
+            wavefront.length,
+            rule.rule.name(),
+            rule.headway
+        ),
         data: vec![
             chosen,
             (0..rule.given.max(1)).collect(),
             bytemuck::cast_slice(&[sequence]).to_vec(),
             bytemuck::cast_slice(&rows).to_vec(),
-            bytemuck::cast_slice(&[wave]).to_vec(),
+            bytemuck::cast_slice(&[wavefront]).to_vec(),
             bytemuck::cast_slice(&marks).to_vec(),
             words(6, 77),
             words(7, 0),
@@ -305,7 +310,7 @@ fn cases() -> Vec<Case> {
     some(40, random)
 }
 
-/// A wave whose rows are all under way, in the way that `--diffusion` has by default.
+/// A wavefront whose rows are all under way, in the way that `--diffusion` has by default.
 fn at(work: &Workload) -> Vec<Case> {
     let rule = Freeze {
         headway: 1,

@@ -1,27 +1,27 @@
-//! A wave: positions of one sequence that are iterated together before any of their tokens is known for sure (Geiping et al., arXiv 2510.14961, "diffusion
+//! A wavefront: positions of one sequence that are iterated together before any of their tokens is known for sure (Geiping et al., arXiv 2510.14961, "diffusion
 //! forcing"). Every round gives all of them a few steps, reads them out, and takes what was chosen behind each for the token of the next, which may change from
 //! round to round; tokens stand once the states behind them have settled.
 //!
-//! The rows of a wave are the first ones of their table, in order. A round is [`blend()`] and [`mix()`], some steps, a read-out, [`settle()`], a choice,
-//! [`freeze()`] and [`slide()`].
+//! The rows of a wavefront are the first ones of their table, in order. A round is [`blend()`] and [`mix()`], some steps, a read-out, [`compare()`], a choice,
+//! [`freeze()`] and [`shift()`].
 
 mod blend;
+mod compare;
 mod freeze;
 mod mix;
-mod settle;
-mod slide;
+mod shift;
 
 use crate::shared::table;
 use crate::{Case, Const, Noise, Part};
 
-pub use blend::{WAVE_BLEND, WaveBlendParams, blend};
-pub use freeze::{Freeze, WAVE_FREEZE, WaveFreezeParams, emitted_bytes, freeze};
-pub use mix::{Mix, WAVE_MIX, WaveMixParams, mix};
-pub use settle::{WAVE_SETTLE, WaveSettleParams, settle};
-pub use slide::{Past, Slide, WAVE_SLIDE, WaveSlideParams, slide};
+pub use blend::{WAVEFRONT_BLEND, WavefrontBlendParams, blend};
+pub use compare::{WAVEFRONT_COMPARE, WavefrontCompareParams, compare};
+pub use freeze::{Freeze, WAVEFRONT_FREEZE, WavefrontFreezeParams, emitted_bytes, freeze};
+pub use mix::{Mix, WAVEFRONT_MIX, WavefrontMixParams, mix};
+pub use shift::{Past, Shift, WAVEFRONT_SHIFT, WavefrontShiftParams, shift};
 
-/// [`Wave`], [`Mark`] and the numbers of [`FreezeRule`] in WGSL.
-pub(crate) const WAVE: Part = Part::shared(
+/// [`Wavefront`], [`Mark`] and the numbers of [`FreezeRule`] in WGSL.
+pub(crate) const WAVEFRONT: Part = Part::shared(
     &[
         Const::u32("LATENT_DIFF", FreezeRule::LatentDiff as u32),
         Const::u32("ACCELERATION_1", FreezeRule::LatentAcceleration1 as u32),
@@ -30,13 +30,13 @@ pub(crate) const WAVE: Part = Part::shared(
         Const::u32("FIXED", FreezeRule::Fixed as u32),
         Const::f32("UNJUDGED", UNJUDGED),
     ],
-    &[Wave::TABLE, Mark::TABLE],
+    &[Wavefront::TABLE, Mark::TABLE],
 );
 
 table! {
-    /// What a table of rows is of a wave.
+    /// What a table of rows is of a wavefront.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Wave {
+    pub struct Wavefront {
         /// Position of the first row, which is known.
         pub first: u32,
         /// Rows.
@@ -122,12 +122,12 @@ impl FreezeRule {
 /// The value of a row that cannot be judged yet.
 const UNJUDGED: f32 = -1.0;
 
-/// A wave under way, of up to so many rows.
-fn some_wave(noise: &mut Noise, rows: u32) -> Wave {
+/// A wavefront under way, of up to so many rows.
+fn some_wavefront(noise: &mut Noise, rows: u32) -> Wavefront {
     let length = 1 + noise.below(rows);
     let (first, slip) = (noise.below(50), noise.below(4));
     let kept = noise.below(length + 1);
-    Wave {
+    Wavefront {
         first,
         length,
         known: first + 1 + noise.below(length),

@@ -5,7 +5,7 @@ use ruminate::{Diffusion, Freezing, KvShare, NoiseMix, Pipeline, Speculate};
 
 /// Ways to need fewer passes over the weights for the same text.
 #[derive(Args)]
-pub(crate) struct AheadOptions {
+pub(crate) struct ParallelDecodingOptions {
     /// Draft tokens at N steps, verify them in one pass; same text
     ///
     /// Without N, an eighth of the steps, or half of them for models that take few.
@@ -133,7 +133,7 @@ impl DiffusionOptions {
     }
 }
 
-impl AheadOptions {
+impl ParallelDecodingOptions {
     /// What `--speculate` asks for.
     pub(crate) fn speculate(&self) -> Option<Speculate> {
         let draft_steps = self.speculate?;

@@ -7,11 +7,11 @@ use std::collections::hash_map::Entry;
 
 use ruminate_engine::{Buffer, Device, Execution};
 use ruminate_shaders::Row;
-use ruminate_shaders::ahead::{Front, emitted_bytes};
-use ruminate_shaders::wave;
+use ruminate_shaders::speculative::{Front, emitted_bytes};
+use ruminate_shaders::wavefront;
 
 use crate::arch::Spec;
-use crate::diffusion::{Current, Reach, WaveSites};
+use crate::diffusion::{Current, RowSpan, WavefrontSites};
 use crate::error::Error;
 use crate::exit::Checks;
 use crate::options::GenerateOptions;
@@ -52,23 +52,23 @@ pub struct Pipeline {
 
 /// How far a generation computes ahead, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Lead {
+pub(crate) enum ParallelDecoding {
     /// Drafts at `steps`, then a pass that verifies them.
     Drafts { steps: u32, count: u32, threshold: f32 },
     /// Rounds of `every` steps, for up to `rows` positions.
-    Guesses { every: u32, rows: u32 },
-    /// Rounds of a wave, whose tokens stand once they have settled.
-    Wave(Current),
+    Pipelined { every: u32, rows: u32 },
+    /// Rounds of a wavefront, whose tokens stand once they have settled.
+    Wavefront(Current),
 }
 
-impl Lead {
+impl ParallelDecoding {
     /// What options ask for.
     pub(crate) fn of(options: &GenerateOptions, (steps, spec): (u32, &Spec)) -> Result<Option<Self>, Error> {
         let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
         if let Some(diffusion) = &options.diffusion {
-            return Ok(Some(Self::Wave(Current::of(diffusion, options, steps)?)));
+            return Ok(Some(Self::Wavefront(Current::of(diffusion, options, steps)?)));
         }
-        let lead = match (options.speculate, options.pipeline) {
+        let parallel = match (options.speculate, options.pipeline) {
             (None, None) => return Ok(None),
             (Some(speculate), _) => {
                 let Speculate { draft_steps, draft_len, threshold } = speculate;
@@ -94,18 +94,18 @@ impl Lead {
                         "at least 1, and at least a 64th of the steps of a token",
                     );
                 }
-                Self::Guesses { every, rows: steps.div_ceil(every) }
+                Self::Pipelined { every, rows: steps.div_ceil(every) }
             }
         };
-        Ok(Some(lead))
+        Ok(Some(parallel))
     }
 
     /// Rows of the table.
     pub(crate) const fn rows(&self) -> u32 {
         match *self {
             Self::Drafts { count, .. } => count + 1,
-            Self::Guesses { rows, .. } => rows,
-            Self::Wave(current) => current.capacity,
+            Self::Pipelined { rows, .. } => rows,
+            Self::Wavefront(current) => current.capacity,
         }
     }
 
@@ -118,33 +118,33 @@ impl Lead {
     pub(crate) const fn passes(&self) -> u32 {
         match *self {
             Self::Drafts { count, .. } => count + 1,
-            Self::Guesses { .. } | Self::Wave(_) => 1,
+            Self::Pipelined { .. } | Self::Wavefront(_) => 1,
         }
     }
 
-    /// How far the last of so many rounds reaches at most, in a table of so many rows, if tokens up to a position are known, and a wave is where it is.
-    pub(crate) fn reach(&self, rounds: u32, rows: u32, known: u32, wave: Reach) -> Reach {
+    /// How far the last of so many rounds reaches at most, in a table of so many rows, if tokens up to a position are known, and a wavefront is where it is.
+    pub(crate) fn row_span(&self, rounds: u32, rows: u32, known: u32, wavefront: RowSpan) -> RowSpan {
         match *self {
-            Self::Drafts { count, .. } => Reach { end: known + rounds * (count + 1), rows },
-            Self::Guesses { rows: ahead, .. } => Reach { end: known + ahead + rounds, rows },
-            Self::Wave(Current { headway, capacity, .. }) => {
+            Self::Drafts { count, .. } => RowSpan { end: known + rounds * (count + 1), rows },
+            Self::Pipelined { rows: guesses, .. } => RowSpan { end: known + guesses + rounds, rows },
+            Self::Wavefront(Current { headway, capacity, .. }) => {
                 let grown = headway * (rounds - 1);
-                Reach { end: wave.end + grown, rows: (wave.rows + grown).min(capacity) }
+                RowSpan { end: wavefront.end + grown, rows: (wavefront.rows + grown).min(capacity) }
             }
         }
     }
 
     /// Whether the pass of the prompt brings the first token.
     pub(crate) const fn begins_with_the_prompt(&self) -> bool {
-        !matches!(self, Self::Wave(Current { full_prefill: false, .. }))
+        !matches!(self, Self::Wavefront(Current { full_prefill: false, .. }))
     }
 
     /// Rounds that bring no token, one after the other, at most, in a table of so many rows.
     pub(crate) fn patience(&self, rows: u32) -> u32 {
         match self {
-            Self::Wave(current) => current.patience(),
+            Self::Wavefront(current) => current.patience(),
             // A row takes no more rounds than there are places.
-            Self::Drafts { .. } | Self::Guesses { .. } => rows + 1,
+            Self::Drafts { .. } | Self::Pipelined { .. } => rows + 1,
         }
     }
 
@@ -152,58 +152,58 @@ impl Lead {
     pub(crate) fn core_passes(&self, steps: u32) -> u64 {
         match *self {
             Self::Drafts { steps: drafted, count, .. } => u64::from(count) * u64::from(drafted) + u64::from(steps),
-            Self::Guesses { every, .. } => every.into(),
-            Self::Wave(Current { steps, .. }) => steps.into(),
+            Self::Pipelined { every, .. } => every.into(),
+            Self::Wavefront(Current { steps, .. }) => steps.into(),
         }
     }
 }
 
 /// The rows ahead of what is known.
-pub(crate) struct Ahead {
+pub(crate) struct ParallelBuffers {
     pub(crate) space: Workspace,
-    pub(crate) ends: Ends,
+    pub(crate) sites: ParallelSites,
 }
 
 /// What passes ahead hand on to each other and to the host.
 #[derive(Clone)]
-pub(crate) struct Ends {
+pub(crate) struct ParallelSites {
     pub(crate) table: Buffer,
     /// Which positions are under way, where rows begin with guesses.
     pub(crate) front: Option<Buffer>,
-    /// What is known of a wave, where there has been one.
-    pub(crate) wave: Option<WaveSites>,
+    /// What is known of a wavefront, where there has been one.
+    pub(crate) wavefront: Option<WavefrontSites>,
     pub(crate) emitted: Buffer,
 }
 
-impl Ahead {
+impl ParallelBuffers {
     pub(crate) fn new(device: &Device, spec: &crate::arch::Spec, rows: u32) -> Result<Self, Error> {
         let space = Workspace::new(device, spec, rows, rows)?;
-        let ends = Ends {
+        let sites = ParallelSites {
             table: space.sites.rows.clone(),
             front: Some(device.buffer("front", size_of::<Front>() as u64)?),
-            wave: None,
-            emitted: device.buffer("emitted tokens", emitted_bytes(rows).max(wave::emitted_bytes(rows)))?,
+            wavefront: None,
+            emitted: device.buffer("emitted tokens", emitted_bytes(rows).max(wavefront::emitted_bytes(rows)))?,
         };
-        Ok(Self { space, ends })
+        Ok(Self { space, sites })
     }
 }
 
 impl Session {
     /// Rows of the table of a generation ahead. If sums must not depend on it, every pass has as many.
-    pub(crate) fn rows_ahead(&self, lead: Lead) -> Result<u32, Error> {
-        let Some(rows) = self.fixed_rows() else { return Ok(lead.rows()) };
-        if lead.rows() <= rows && !matches!(lead, Lead::Wave(_)) {
+    pub(crate) fn parallel_rows(&self, parallel: ParallelDecoding) -> Result<u32, Error> {
+        let Some(rows) = self.fixed_rows() else { return Ok(parallel.rows()) };
+        if parallel.rows() <= rows && !matches!(parallel, ParallelDecoding::Wavefront(_)) {
             return Ok(rows);
         }
-        let (name, value, allowed) = match lead {
-            Lead::Drafts { count, .. } => {
+        let (name, value, allowed) = match parallel {
+            ParallelDecoding::Drafts { count, .. } => {
                 ("draft_len", count, "at most 7 tokens in the invariant mode, whose passes have 8 rows")
             }
-            Lead::Guesses { every, .. } => {
+            ParallelDecoding::Pipelined { every, .. } => {
                 ("pipeline", every, "at least an eighth of the steps in the invariant mode, whose passes have 8 rows")
             }
-            Lead::Wave(_) => {
-                let why = "a wave's tokens are not those of plain decoding anyhow";
+            ParallelDecoding::Wavefront(_) => {
+                let why = "a wavefront's tokens are not those of plain decoding anyhow";
                 return Err(Error::Together { one: "diffusion", other: "invariant", why });
             }
         };
@@ -211,98 +211,105 @@ impl Session {
     }
 
     /// Makes what a generation ahead needs, behind a prompt.
-    pub(crate) fn make_ready_ahead(&mut self, policy: &Policy, prompt: &[u32]) -> Result<(), Error> {
-        let Some((lead, rows)) = policy.lead else { return Ok(()) };
+    pub(crate) fn prepare_parallel(&mut self, policy: &Policy, prompt: &[u32]) -> Result<(), Error> {
+        let Some((parallel, rows)) = policy.parallel else { return Ok(()) };
         let device = self.model.device().clone();
         if policy.given.is_some() {
             // Plans of another generation read what was given to that.
-            self.ahead.remove(&rows);
+            self.parallel_buffers.remove(&rows);
         }
-        let ahead = match self.ahead.entry(rows) {
-            Entry::Occupied(ahead) => ahead.into_mut(),
-            Entry::Vacant(place) => place.insert(Ahead::new(&device, self.model.spec(), rows)?),
+        let buffers = match self.parallel_buffers.entry(rows) {
+            Entry::Occupied(buffers) => buffers.into_mut(),
+            Entry::Vacant(place) => place.insert(ParallelBuffers::new(&device, self.model.spec(), rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
-        device.write(&ahead.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
-        if let Lead::Wave(current) = lead {
-            let sites = match &mut ahead.ends.wave {
+        device.write(&buffers.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
+        if let ParallelDecoding::Wavefront(current) = parallel {
+            let sites = match &mut buffers.sites.wavefront {
                 Some(sites) => sites,
-                none => none.insert(WaveSites::new(&device, self.model.spec(), rows, policy.given.as_ref())?),
+                none => none.insert(WavefrontSites::new(&device, self.model.spec(), rows, policy.given.as_ref())?),
             };
             if !current.full_prefill {
                 device.write(&self.tables.history, u64::from(self.position) * 4, bytemuck::cast_slice(prompt))?;
             }
-            current.launch(&device, (sites, &ahead.ends.table), (self.position, prompt), policy.depth.steps)?;
+            current.launch(&device, (sites, &buffers.sites.table), (self.position, prompt), policy.depth.steps)?;
         } else {
             // Where drafts count from, before there are any.
             let position = self.position + prompt.len() as u32;
             table[0].position = position;
-            device.write(&ahead.ends.table, 0, bytemuck::cast_slice(&table))?;
-            if let Some(front) = &ahead.ends.front {
+            device.write(&buffers.sites.table, 0, bytemuck::cast_slice(&table))?;
+            if let Some(front) = &buffers.sites.front {
                 device.write(front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
             }
         }
         self.write_sequence(policy.depth.steps)?;
-        let mut most = lead.first_rows(prompt.len() as u32);
-        self.plan_ahead(lead, rows, (policy, most))?;
-        // What a wave usually grows to, so that no plan is made under way.
-        while let Lead::Wave(current) = lead
+        let mut most = parallel.first_rows(prompt.len() as u32);
+        self.plan_parallel(parallel, rows, (policy, most))?;
+        // What a wavefront usually grows to, so that no plan is made under way.
+        while let ParallelDecoding::Wavefront(current) = parallel
             && most < current.usual_rows()
         {
-            most = wave_rows(most + 1);
-            self.plan_ahead(lead, rows, (policy, most))?;
+            most = wavefront_rows(most + 1);
+            self.plan_parallel(parallel, rows, (policy, most))?;
         }
         Ok(())
     }
 
     /// Begins pass `index` of a round that goes so far at most; the last one brings tokens.
-    pub(crate) fn begin_ahead(&mut self, index: u32, policy: &Policy, reach: Reach) -> Result<Execution, Error> {
-        let (lead, rows) = policy.lead.ok_or(Error::NotStarted)?;
-        let end = reach.end.min(self.context());
+    pub(crate) fn begin_parallel(
+        &mut self,
+        index: u32,
+        policy: &Policy,
+        row_span: RowSpan,
+    ) -> Result<Execution, Error> {
+        let (parallel, rows) = policy.parallel.ok_or(Error::NotStarted)?;
+        let end = row_span.end.min(self.context());
         self.kv.reserve(0, end, policy.slots())?;
         self.position = self.position.max(end);
         self.last = None;
         let device = self.model.device().clone();
-        if index + 1 < lead.passes() {
-            let Lead::Drafts { steps, .. } = lead else { return Err(Error::NotStarted) };
+        if index + 1 < parallel.passes() {
+            let ParallelDecoding::Drafts { steps, .. } = parallel else { return Err(Error::NotStarted) };
             return Ok(device.begin(self.plan(self.single(), policy.decoded())?, &[steps], &[])?);
         }
-        let counts = match lead {
-            Lead::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
-            Lead::Guesses { every, .. } => vec![every],
-            Lead::Wave(Current { steps, .. }) => vec![steps],
+        let counts = match parallel {
+            ParallelDecoding::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
+            ParallelDecoding::Pipelined { every, .. } => vec![every],
+            ParallelDecoding::Wavefront(Current { steps, .. }) => vec![steps],
         };
-        let Ahead { space, ends } = self.ahead.get(&rows).ok_or(Error::NotBegun)?;
-        let mut brought = vec![ends.emitted.clone(), space.sites.picked.clone()];
+        let ParallelBuffers { space, sites } = self.parallel_buffers.get(&rows).ok_or(Error::NotBegun)?;
+        let mut brought = vec![sites.emitted.clone(), space.sites.picked.clone()];
         if let (Some(_), Some(ranks)) = (policy.choosing.logprobs, &space.ranks) {
             brought.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
         let reads: Vec<&Buffer> = brought.iter().collect();
-        Ok(device.begin(self.plan_ahead(lead, rows, (policy, reach.rows))?, &counts, &reads)?)
+        Ok(device.begin(self.plan_parallel(parallel, rows, (policy, row_span.rows))?, &counts, &reads)?)
     }
 
-    /// The plan of the pass that brings tokens; a wave's has no more rows than it can have.
-    fn plan_ahead(
+    /// The plan of the pass that brings tokens; a wavefront's has no more rows than it can have.
+    fn plan_parallel(
         &mut self,
-        lead: Lead,
+        parallel: ParallelDecoding,
         rows: u32,
         (policy, most): (&Policy, u32),
     ) -> Result<&ruminate_engine::Plan, Error> {
-        let (follow, checks) = match lead {
-            Lead::Drafts { threshold, .. } => (Follow::Verify(threshold.to_bits()), policy.depth.decoding()),
-            Lead::Guesses { .. } => (Follow::Guess, Checks::apart(policy.depth.exit.iter())),
-            Lead::Wave(current) => (Follow::Wave(wave_rows(most).min(rows), current), None),
+        let (follow, checks) = match parallel {
+            ParallelDecoding::Drafts { threshold, .. } => {
+                (Follow::Verify(threshold.to_bits()), policy.depth.decoding())
+            }
+            ParallelDecoding::Pipelined { .. } => (Follow::Guess, Checks::apart(policy.depth.exit.iter())),
+            ParallelDecoding::Wavefront(current) => (Follow::Wavefront(wavefront_rows(most).min(rows), current), None),
         };
         let plan = PlanKey { checks, follow, noise: policy.noise.is_some(), ..PlanKey::choosing(&policy.choosing) };
         let next = self.next_row()?;
-        let Self { model, kv, tables, ahead, .. } = self;
-        let Ahead { space, ends } = ahead.get_mut(&rows).ok_or(Error::NotBegun)?;
-        space.plan(&model.surroundings(kv, tables, Some(&next), Some(ends)), plan)
+        let Self { model, kv, tables, parallel_buffers, .. } = self;
+        let ParallelBuffers { space, sites } = parallel_buffers.get_mut(&rows).ok_or(Error::NotBegun)?;
+        space.plan(&model.surroundings(kv, tables, Some(&next), Some(sites)), plan)
     }
 }
 
-/// Rows of the plan for a round of so many: few sizes, and no small ones, through which a wave hurries.
-fn wave_rows(count: u32) -> u32 {
+/// Rows of the plan for a round of so many: few sizes, and no small ones, through which a wavefront hurries.
+fn wavefront_rows(count: u32) -> u32 {
     count.next_power_of_two().max(8)
 }
 

@@ -1,4 +1,4 @@
-//! Drafted tokens and waves of them: what is said with them, and which of given drafts stand.
+//! Drafted tokens and wavefronts of them: what is said with them, and which of given drafts stand.
 //!
 //! The authors' code keeps no token behind drafts that all stand ("no bonus token") and may say more tokens than it was asked for ("overshoot"): only the tokens are
 //! compared, up to the number that was asked for, where the threshold lets nothing but the chosen token stand. What a lower one lets stand is compared on given

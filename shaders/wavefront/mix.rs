@@ -1,6 +1,6 @@
-//! States of a wave at the beginning of a round: taken up from the last one, with a share of noise.
+//! States of a wavefront at the beginning of a round: taken up from the last one, with a share of noise.
 
-use super::{Mark, WAVE, Wave, some, some_wave};
+use super::{Mark, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::recur::{NORMAL, SEQUENCE, THREEFRY, Threefry, WITHIN, normals_within};
 use crate::shared::params;
 use crate::{
@@ -9,12 +9,12 @@ use crate::{
 use crate::{activation_bytes, reduce, stride};
 
 /// Takes up states, and mixes random ones into them.
-pub static WAVE_MIX: Kernel = Kernel {
-    name: "wave_mix",
+pub static WAVEFRONT_MIX: Kernel = Kernel {
+    name: "wavefront_mix",
     wgsl: include_str!("mix.wgsl"),
-    parts: &[WAVE, ROW, SEQUENCE, THREEFRY, NORMAL, Part::shared(&[Const::u32("STREAM", STREAM)], &[])],
+    parts: &[WAVEFRONT, ROW, SEQUENCE, THREEFRY, NORMAL, Part::shared(&[Const::u32("STREAM", STREAM)], &[])],
     bindings: &[
-        Binding::read("wave", "Wave"),
+        Binding::read("wavefront", "Wavefront"),
         Binding::read("marks", "Mark"),
         Binding::read("sequences", "Sequence"),
         Binding::read("given", "vec4<f32>"),
@@ -24,8 +24,8 @@ pub static WAVE_MIX: Kernel = Kernel {
     ],
     axes: &[],
     overrides: &["WG"],
-    params: WaveMixParams::FIELDS,
-    params_size: size_of::<WaveMixParams>(),
+    params: WavefrontMixParams::FIELDS,
+    params_size: size_of::<WavefrontMixParams>(),
     reference,
     cases,
     random,
@@ -33,8 +33,8 @@ pub static WAVE_MIX: Kernel = Kernel {
 };
 
 params! {
-    /// Parameters of [`WAVE_MIX`].
-    pub struct WaveMixParams {
+    /// Parameters of [`WAVEFRONT_MIX`].
+    pub struct WavefrontMixParams {
         /// Rows of the table.
         pub rows: u32,
         /// Values per row.
@@ -65,20 +65,20 @@ pub struct Mix {
 
 /// Puts the states of a round's rows into `state [rows, n]`, without the noise also into `previous [rows, n]`: row i < `fresh` is `moved [rows, n]`, others
 /// have been drawn, or are row i - fresh of `given`. What noise takes are states like those that rows begin with, or those that are `given [rows, n]`.
-/// Bindings: wave, marks `[rows]`, sequences, given, moved, state, previous.
+/// Bindings: wavefront, marks `[rows]`, sequences, given, moved, state, previous.
 #[must_use]
 pub fn mix(rows: u32, n: u32, mix: Mix, given: bool) -> Launch {
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
     let Mix { share, dampened, sqrt } = mix;
     let (dampened, root, given) = (u32::from(dampened), u32::from(sqrt), u32::from(given));
     Launch {
-        kernel: &WAVE_MIX,
+        kernel: &WAVEFRONT_MIX,
         choice: Choice::default(),
         overrides: vec![reduce::lanes(quads, 128)],
-        params: bytemuck::bytes_of(&WaveMixParams { rows, n, quads, share, dampened, root, given }).to_vec(),
+        params: bytemuck::bytes_of(&WavefrontMixParams { rows, n, quads, share, dampened, root, given }).to_vec(),
         workgroups: [rows, 1, 1],
         sizes: vec![
-            size_of::<Wave>() as u64,
+            size_of::<Wavefront>() as u64,
             u64::from(rows) * size_of::<Mark>() as u64,
             size_of::<Sequence>() as u64,
             if given == 1 { bytes } else { 16 },
@@ -94,18 +94,19 @@ pub fn mix(rows: u32, n: u32, mix: Mix, given: bool) -> Launch {
 const STREAM: u32 = 0x7761_7665;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: WaveMixParams = launch.params();
-    let (wave, marks, sequence) = (slots.read::<Wave>()[0], slots.read::<Mark>(), slots.read::<Sequence>()[0]);
+    let params: WavefrontMixParams = launch.params();
+    let (wavefront, marks, sequence) =
+        (slots.read::<Wavefront>()[0], slots.read::<Mark>(), slots.read::<Sequence>()[0]);
     let (given, moved) = (slots.read::<f32>(), slots.read::<f32>());
     let (state, previous) = (slots.write::<f32>(), slots.write::<f32>());
     let (n, width) = (params.n as usize, params.quads as usize * 4);
     let [low, high] = sequence.seed;
-    for row in 0..wave.length as usize {
+    for row in 0..wavefront.length as usize {
         let at = row * width..(row + 1) * width;
-        if row < wave.fresh as usize {
+        if row < wavefront.fresh as usize {
             state[at.clone()].copy_from_slice(&moved[at.clone()]);
         } else if params.given != 0 {
-            state[at.clone()].copy_from_slice(&given[(row - wave.fresh as usize) * width..][..width]);
+            state[at.clone()].copy_from_slice(&given[(row - wavefront.fresh as usize) * width..][..width]);
         }
         previous[at.clone()].copy_from_slice(&state[at.clone()]);
         let mut share = f64::from(params.share);
@@ -115,7 +116,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         if share == 0.0 {
             continue;
         }
-        let key = Threefry::from_words([low, high ^ STREAM]).block([wave.first + row as u32, wave.round]);
+        let key = Threefry::from_words([low, high ^ STREAM]).block([wavefront.first + row as u32, wavefront.round]);
         let deviation = f64::from(sequence.state_std);
         let drawn = normals_within(WITHIN, key).take(n).map(|x| x * deviation).chain(std::iter::repeat(0.0));
         for (i, (s, drawn)) in at.clone().zip(state[at].iter_mut().zip(drawn)) {
@@ -129,7 +130,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(rows: u32, n: u32, how: Mix, given: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let wave = some_wave(&mut noise, rows);
+    let wavefront = some_wavefront(&mut noise, rows);
     let marks: Vec<Mark> = (0..rows).map(|_| Mark { steps: noise.below(20), ..Mark::default() }).collect();
     let sequence = Sequence { seed: [seed as u32, 7], state_seed: [0; 2], state_std: 0.6, steps: 0, reserved: [0; 2] };
     let mut matrix = || noise.matrix(rows, n, stride(n));
@@ -138,7 +139,7 @@ fn case(rows: u32, n: u32, how: Mix, given: bool, seed: u64) -> Case {
         name: format!("{share} of {rows} rows of {n}, dampened {dampened}, root {sqrt}, given {given}, seed {seed}"),
         launch: mix(rows, n, how, given),
         data: vec![
-            bytemuck::cast_slice(&[wave]).to_vec(),
+            bytemuck::cast_slice(&[wavefront]).to_vec(),
             bytemuck::cast_slice(&marks).to_vec(),
             bytemuck::cast_slice(&[sequence]).to_vec(),
             if given { matrix() } else { vec![0; 4] },

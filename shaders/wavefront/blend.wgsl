@@ -4,10 +4,10 @@ override WG: u32;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
-    if (row >= wave[0].length || wave[0].round == 0u) {
+    if (row >= wavefront[0].length || wavefront[0].round == 0u) {
         return;
     }
-    let held = row < wave[0].kept;
+    let held = row < wavefront[0].kept;
     if (!held && params.scaled == 0u) {
         return;
     }

@@ -15,7 +15,7 @@ fn change_before(row: u32, i: u32, last: vec4<f32>, earlier: u32) -> vec4<f32> {
 // have it, a row is compared with one behind it, by as many places as the last round dropped rows at the front.
 fn run(at: Lane) {
     let row = at.group.x;
-    let w = wave[0];
+    let w = wavefront[0];
     if (row >= w.length) {
         return;
     }

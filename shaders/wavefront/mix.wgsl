@@ -3,7 +3,7 @@ override WG: u32;
 // A state like those that rows begin with, with a key of its own for every position and round.
 fn drawn(row: u32, quad: u32) -> vec4<f32> {
     let sequence = sequences[0];
-    let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wave[0].first + row, wave[0].round));
+    let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wavefront[0].first + row, wavefront[0].round));
     let v = normals_within(WITHIN, key, quad) * sequence.state_std;
     return select(vec4<f32>(), v, 4u * quad + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
 }
@@ -13,7 +13,7 @@ fn drawn(row: u32, quad: u32) -> vec4<f32> {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
-    if (row >= wave[0].length) {
+    if (row >= wavefront[0].length) {
         return;
     }
     var share = params.share;
@@ -23,10 +23,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let start = row * params.quads;
     for (var i = lane; i < params.quads; i += WG) {
         var s = state[start + i];
-        if (row < wave[0].fresh) {
+        if (row < wavefront[0].fresh) {
             s = moved[start + i];
         } else if (params.given != 0u) {
-            s = given[(row - wave[0].fresh) * params.quads + i];
+            s = given[(row - wavefront[0].fresh) * params.quads + i];
         }
         previous[start + i] = s;
         if (share > 0.0) {

@@ -5,7 +5,7 @@ override WG: u32;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
-    let w = wave[0];
+    let w = wavefront[0];
     let to = row * params.quads;
     var source = row + w.slip;
     if (row >= w.kept) {

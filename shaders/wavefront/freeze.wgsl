@@ -1,4 +1,4 @@
-// A token that stands at the end of the wave before anything is known of it.
+// A token that stands at the end of the wavefront before anything is known of it.
 fn placeholder(position: u32, round: u32, i: u32) -> u32 {
     if (params.given != 0u) {
         return given[(round * (params.headway - 1u) + i) % params.given];
@@ -8,7 +8,7 @@ fn placeholder(position: u32, round: u32, i: u32) -> u32 {
 }
 
 // Whatever the rule says, nothing is iterated for ever.
-fn settled(row: u32) -> bool {
+fn frozen(row: u32) -> bool {
     if (marks[row].steps >= params.most_steps) {
         return true;
     }
@@ -20,10 +20,10 @@ fn settled(row: u32) -> bool {
 }
 
 // Rows from the first on up to the first that has not settled, or up to the last that has.
-fn settled_rows(length: u32) -> u32 {
+fn frozen_rows(length: u32) -> u32 {
     var count = 0u;
     for (var i = 0u; i < length; i += 1u) {
-        if (settled(i)) {
+        if (frozen(i)) {
             count = i + 1u;
         } else if (params.authors == 0u) {
             break;
@@ -36,7 +36,7 @@ fn settled_rows(length: u32) -> u32 {
 // have settled stand, and the rows before the last of these leave.
 @compute @workgroup_size(1)
 fn main() {
-    let w = wave[0];
+    let w = wavefront[0];
     emitted[0] = 0u;
     if (w.length == 0u) {
         return;
@@ -68,10 +68,10 @@ fn main() {
 
     var first = w.first;
     var known = w.known;
-    let reach = settled_rows(w.length);
-    if (reach > 0u) {
-        first += reach - 1u;
-        known = max(known, w.first + reach);
+    let frozen_end = frozen_rows(w.length);
+    if (frozen_end > 0u) {
+        first += frozen_end - 1u;
+        known = max(known, w.first + frozen_end);
     }
     if (params.rule == FIXED && w.round > params.rounds) {
         known = max(known, min(w.known + params.headway, w.first + end));
@@ -102,7 +102,7 @@ fn main() {
     let kept = max(w.length, slip) - slip;
     let length = end - slip;
     let changes = select(kept, max(w.length, w.slip) - w.slip, params.authors != 0u);
-    wave[0] = Wave(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, vec2<u32>());
+    wavefront[0] = Wavefront(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, vec2<u32>());
     emitted[3u * params.capacity + 1u] = first;
     emitted[3u * params.capacity + 2u] = length;
 }

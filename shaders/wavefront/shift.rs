@@ -1,17 +1,17 @@
-//! What a wave keeps of a round for the next one.
+//! What a wavefront keeps of a round for the next one.
 
-use super::{WAVE, Wave, some, some_wave};
+use super::{WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
 /// Moves states and embeddings to the rows that their positions have in the next round.
-pub static WAVE_SLIDE: Kernel = Kernel {
-    name: "wave_slide",
-    wgsl: include_str!("slide.wgsl"),
-    parts: &[WAVE, Part::shared(PASTS, &[])],
+pub static WAVEFRONT_SHIFT: Kernel = Kernel {
+    name: "wavefront_shift",
+    wgsl: include_str!("shift.wgsl"),
+    parts: &[WAVEFRONT, Part::shared(PASTS, &[])],
     bindings: &[
-        Binding::read("wave", "Wave"),
+        Binding::read("wavefront", "Wavefront"),
         Binding::read("state", "vec4<f32>"),
         Binding::read("embedding", "vec4<f32>"),
         Binding::read("previous", "vec4<f32>"),
@@ -21,8 +21,8 @@ pub static WAVE_SLIDE: Kernel = Kernel {
     ],
     axes: &[],
     overrides: &["WG"],
-    params: WaveSlideParams::FIELDS,
-    params_size: size_of::<WaveSlideParams>(),
+    params: WavefrontShiftParams::FIELDS,
+    params_size: size_of::<WavefrontShiftParams>(),
     reference,
     cases,
     random,
@@ -36,13 +36,13 @@ const PASTS: &[Const] = &[
 ];
 
 params! {
-    /// Parameters of [`WAVE_SLIDE`].
-    pub struct WaveSlideParams {
+    /// Parameters of [`WAVEFRONT_SHIFT`].
+    pub struct WavefrontShiftParams {
         /// Rows that the next round may have.
         pub rows: u32,
         /// Quads of values per padded row.
         pub quads: u32,
-        /// Rows that a wave grows by in a round.
+        /// Rows that a wavefront grows by in a round.
         pub headway: u32,
         /// Number of the [`Past`].
         pub past: u32,
@@ -64,58 +64,58 @@ pub enum Past {
 
 /// What moves where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slide {
+pub struct Shift {
     /// Rows that the next round may have.
     pub rows: u32,
     /// Values per row.
     pub n: u32,
-    /// Rows that a wave grows by in a round.
+    /// Rows that a wavefront grows by in a round.
     pub headway: u32,
     /// What is kept beside.
     pub past: Past,
 }
 
 /// Behind [`super::freeze()`]: `moved [rows, n]` becomes the states of the rows that go on, or of the rows in front of them for new ones that begin so, `held [rows,
-/// n]` their embeddings, `before [rows, n]` what is kept beside. Bindings: wave, state, embedding, previous, before, moved, held.
+/// n]` their embeddings, `before [rows, n]` what is kept beside. Bindings: wavefront, state, embedding, previous, before, moved, held.
 #[must_use]
-pub fn slide(slide: Slide) -> Launch {
-    let Slide { rows, n, headway, past } = slide;
+pub fn shift(shift: Shift) -> Launch {
+    let Shift { rows, n, headway, past } = shift;
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
     Launch {
-        kernel: &WAVE_SLIDE,
+        kernel: &WAVEFRONT_SHIFT,
         choice: Choice::default(),
         overrides: vec![reduce::lanes(quads, 128)],
-        params: bytemuck::bytes_of(&WaveSlideParams { rows, quads, headway, past: past as u32 }).to_vec(),
+        params: bytemuck::bytes_of(&WavefrontShiftParams { rows, quads, headway, past: past as u32 }).to_vec(),
         workgroups: [rows, 1, 1],
-        sizes: vec![size_of::<Wave>() as u64, bytes, bytes, bytes, bytes, bytes, bytes],
+        sizes: vec![size_of::<Wavefront>() as u64, bytes, bytes, bytes, bytes, bytes, bytes],
         cost: Cost { bytes: if past == Past::Nothing { 4 * bytes } else { 6 * bytes }, flops: 0 },
     }
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: WaveSlideParams = launch.params();
-    let wave = slots.read::<Wave>()[0];
+    let params: WavefrontShiftParams = launch.params();
+    let wavefront = slots.read::<Wavefront>()[0];
     let (state, embedding, previous) = (slots.read::<f32>(), slots.read::<f32>(), slots.read::<f32>());
     let (before, moved, held) = (slots.write::<f32>(), slots.write::<f32>(), slots.write::<f32>());
     let width = params.quads as usize * 4;
     let of = |row: u32| row as usize * width..(row as usize + 1) * width;
     let past = [Past::Nothing, Past::Aligned, Past::Places, Past::Changes][params.past as usize];
     for row in 0..params.rows {
-        let kept = row < wave.kept;
+        let kept = row < wavefront.kept;
         let to = of(row);
-        if row < wave.fresh {
-            let in_front = || wave.swept.saturating_sub(params.headway) + row - wave.kept;
-            let source = if kept { row + wave.slip } else { in_front() };
+        if row < wavefront.fresh {
+            let in_front = || wavefront.swept.saturating_sub(params.headway) + row - wavefront.kept;
+            let source = if kept { row + wavefront.slip } else { in_front() };
             moved[to.clone()].copy_from_slice(&state[of(source)]);
         }
         if kept {
-            held[to.clone()].copy_from_slice(&embedding[of(row + wave.slip)]);
+            held[to.clone()].copy_from_slice(&embedding[of(row + wavefront.slip)]);
         }
         match past {
-            Past::Aligned if kept => before[to].copy_from_slice(&previous[of(row + wave.slip)]),
-            Past::Places if row < wave.swept => before[to.clone()].copy_from_slice(&previous[to]),
-            Past::Changes if row + wave.slip_before < wave.swept => {
-                let then = &previous[of(row + wave.slip_before)];
+            Past::Aligned if kept => before[to].copy_from_slice(&previous[of(row + wavefront.slip)]),
+            Past::Places if row < wavefront.swept => before[to.clone()].copy_from_slice(&previous[to]),
+            Past::Changes if row + wavefront.slip_before < wavefront.swept => {
+                let then = &previous[of(row + wavefront.slip_before)];
                 let changes = state[to.clone()].iter().zip(then).map(|(now, then)| now - then);
                 before[to].iter_mut().zip(changes).for_each(|(before, change)| *before = change);
             }
@@ -126,19 +126,27 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(rows: u32, n: u32, headway: u32, past: Past, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let mut wave = some_wave(&mut noise, rows);
+    let mut wavefront = some_wavefront(&mut noise, rows);
     // Of a round that is over: what was swept is kept but for what slipped, and new rows are behind it.
-    wave.swept = 1 + noise.below(rows);
-    wave.slip = noise.below(wave.swept);
-    wave.kept = wave.swept - wave.slip;
-    wave.length = (wave.kept + headway).min(rows);
-    wave.fresh = if noise.below(2) == 0 && wave.swept >= headway { wave.length } else { wave.kept };
+    wavefront.swept = 1 + noise.below(rows);
+    wavefront.slip = noise.below(wavefront.swept);
+    wavefront.kept = wavefront.swept - wavefront.slip;
+    wavefront.length = (wavefront.kept + headway).min(rows);
+    wavefront.fresh = if noise.below(2) == 0 && wavefront.swept >= headway { wavefront.length } else { wavefront.kept };
     let mut matrix = || noise.matrix(rows, n, stride(n));
     Case {
         name: format!("{past:?} of {rows} rows of {n}, headway {headway}, seed {seed}"),
-        launch: slide(Slide { rows, n, headway, past }),
-        data: vec![bytemuck::cast_slice(&[wave]).to_vec(), matrix(), matrix(), matrix(), matrix(), matrix(), matrix()]
-            .into(),
+        launch: shift(Shift { rows, n, headway, past }),
+        data: vec![
+            bytemuck::cast_slice(&[wavefront]).to_vec(),
+            matrix(),
+            matrix(),
+            matrix(),
+            matrix(),
+            matrix(),
+            matrix(),
+        ]
+        .into(),
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::Exact, Check::Exact],
     }
 }

@@ -1,7 +1,9 @@
-//! Waves on the device: what diffusion forcing asks of plans, the buffers that rounds hand on to each other, and what a round brings.
+//! Wavefronts on the device: what diffusion forcing asks of plans, the buffers that rounds hand on to each other, and what a round brings.
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
-use ruminate_shaders::wave::{Freeze, FreezeRule, Mark, Mix, Past, Slide, Wave, blend, freeze, mix, settle, slide};
+use ruminate_shaders::wavefront::{
+    Freeze, FreezeRule, Mark, Mix, Past, Shift, Wavefront, blend, compare, freeze, mix, shift,
+};
 use ruminate_shaders::{Row, activation_bytes};
 
 use super::{Diffusion, Given};
@@ -13,7 +15,7 @@ use crate::policy::Chosen;
 use crate::session::{MAX_STEPS, padded};
 use crate::workspace::Surroundings;
 
-/// Rows of a wave, at most.
+/// Rows of a wavefront, at most.
 const MOST_ROWS: u32 = 256;
 
 /// A position stands anyhow behind so many times the steps of a token.
@@ -91,7 +93,7 @@ impl Current {
         })
     }
 
-    /// Rows that a wave grows to if positions take the steps of a token.
+    /// Rows that a wavefront grows to if positions take the steps of a token.
     pub(crate) fn usual_rows(&self) -> u32 {
         (self.headway.saturating_mul(self.rounds + 1)).min(self.capacity)
     }
@@ -125,22 +127,22 @@ impl Current {
         }
     }
 
-    /// The wave before its first round: its first position, or a whole prompt, of which the last token is known. The authors compare nothing in the first round
+    /// The wavefront before its first round: its first position, or a whole prompt, of which the last token is known. The authors compare nothing in the first round
     /// behind a prompt, and take what they compare a prompt with for zeros.
-    fn wave(&self, first: u32, length: u32) -> Wave {
-        let wave = Wave { first, length, known: first + length, ..Wave::default() };
+    fn wavefront(&self, first: u32, length: u32) -> Wavefront {
+        let wavefront = Wavefront { first, length, known: first + length, ..Wavefront::default() };
         match (self.authors, self.full_prefill) {
-            (false, _) => wave,
-            (true, true) => Wave { slip: first, ..wave },
-            (true, false) => Wave { swept: length, changes: length, ..wave },
+            (false, _) => wavefront,
+            (true, true) => Wavefront { slip: first, ..wavefront },
+            (true, false) => Wavefront { swept: length, changes: length, ..wavefront },
         }
     }
 
-    /// Writes a wave into the tables of its sites: a position behind a prompt that has been computed at so many steps, or the prompt's own tokens.
+    /// Writes a wavefront into the tables of its sites: a position behind a prompt that has been computed at so many steps, or the prompt's own tokens.
     pub(crate) fn launch(
         &self,
         device: &Device,
-        (sites, table): (&WaveSites, &Buffer),
+        (sites, table): (&WavefrontSites, &Buffer),
         (position, tokens): (u32, &[u32]),
         steps: u32,
     ) -> Result<(), Error> {
@@ -154,45 +156,45 @@ impl Current {
                 *row = Row { output: place, ..Row::new(0, position + place, token) };
             }
         }
-        let wave = if self.full_prefill {
-            self.wave(position + tokens.len() as u32, 1)
+        let wavefront = if self.full_prefill {
+            self.wavefront(position + tokens.len() as u32, 1)
         } else {
-            self.wave(position, tokens.len() as u32)
+            self.wavefront(position, tokens.len() as u32)
         };
         device.write(table, 0, bytemuck::cast_slice(&rows))?;
-        device.write(&sites.wave, 0, bytemuck::bytes_of(&wave))?;
+        device.write(&sites.wavefront, 0, bytemuck::bytes_of(&wavefront))?;
         device.write(&sites.marks, 0, bytemuck::cast_slice(&marks))?;
         Ok(device.write(&sites.before, 0, &vec![0; sites.before.size() as usize])?)
     }
 
     /// Records what comes between the prelude and the steps of a round.
-    pub(crate) fn begin_round(&self, pass: &mut Pass<'_>, sites: &WaveSites, n: u32) -> Result<(), Error> {
+    pub(crate) fn begin_round(&self, pass: &mut Pass<'_>, sites: &WavefrontSites, n: u32) -> Result<(), Error> {
         let rows = pass.shape.rows;
-        let [wave, marks, given, moved, held, previous] =
-            [&sites.wave, &sites.marks, &sites.states, &sites.moved, &sites.held, &sites.previous]
+        let [wavefront, marks, given, moved, held, previous] =
+            [&sites.wavefront, &sites.marks, &sites.states, &sites.moved, &sites.held, &sites.previous]
                 .map(|buffer| pass.graph.import(buffer));
         let [embedding, state, sequences] =
             [&pass.sites.embedding, &pass.sites.state, pass.sequences].map(|buffer| pass.graph.import(buffer));
         let ema = f32::from_bits(self.ema);
         if ema > 0.0 {
-            pass.graph.launch(blend(rows, n, ema, self.authors), &[wave, held, embedding])?;
+            pass.graph.launch(blend(rows, n, ema, self.authors), &[wavefront, held, embedding])?;
         }
         let noise = Mix { share: f32::from_bits(self.share), dampened: self.dampened, sqrt: self.sqrt };
         let launch = mix(rows, n, noise, self.given_states);
-        pass.graph.launch(launch, &[wave, marks, sequences, given, moved, state, previous])?;
+        pass.graph.launch(launch, &[wavefront, marks, sequences, given, moved, state, previous])?;
         Ok(())
     }
 
     /// Records how far the states of a round have settled.
-    pub(crate) fn judge(&self, pass: &mut Pass<'_>, sites: &WaveSites, n: u32) -> Result<(), Error> {
+    pub(crate) fn judge(&self, pass: &mut Pass<'_>, sites: &WavefrontSites, n: u32) -> Result<(), Error> {
         if !self.rule.compares() {
             return Ok(());
         }
-        let [wave, state, previous, before, marks] =
-            [&sites.wave, &pass.sites.state, &sites.previous, &sites.before, &sites.marks]
+        let [wavefront, state, previous, before, marks] =
+            [&sites.wavefront, &pass.sites.state, &sites.previous, &sites.before, &sites.marks]
                 .map(|buffer| pass.graph.import(buffer));
-        let launch = settle(&pass.device.caps(), pass.shape.rows, n, self.rule, self.authors);
-        Ok(pass.graph.launch(launch, &[wave, state, previous, before, marks])?)
+        let launch = compare(&pass.device.caps(), pass.shape.rows, n, self.rule, self.authors);
+        Ok(pass.graph.launch(launch, &[wavefront, state, previous, before, marks])?)
     }
 
     /// Records the end of a round of so many rows of width n, once tokens are chosen.
@@ -204,26 +206,27 @@ impl Current {
         (rows, n): (u32, u32),
         chosen: Tensor,
     ) -> Result<(), Error> {
-        let (ends, sites) = around.wave()?;
+        let (parallel_sites, sites) = around.wavefront()?;
         let [sequences, history, table, emitted] =
-            [&around.tables.sequences, &around.tables.history, &space.rows, &ends.emitted].map(|it| graph.import(it));
-        let [wave, marks, given] = [&sites.wave, &sites.marks, &sites.tokens].map(|it| graph.import(it));
+            [&around.tables.sequences, &around.tables.history, &space.rows, &parallel_sites.emitted]
+                .map(|it| graph.import(it));
+        let [wavefront, marks, given] = [&sites.wavefront, &sites.marks, &sites.tokens].map(|it| graph.import(it));
         let extent = (around.kv.sequences(), around.kv.context());
         let launch = freeze(self.capacity, around.looped.vocab(), extent, self.freeze());
-        graph.launch(launch, &[chosen, given, sequences, table, wave, marks, history, emitted])?;
+        graph.launch(launch, &[chosen, given, sequences, table, wavefront, marks, history, emitted])?;
         let [state, embedding, previous, before, moved, held] =
             [&space.state, &space.embedding, &sites.previous, &sites.before, &sites.moved, &sites.held]
                 .map(|it| graph.import(it));
         let rows = (rows + self.headway).min(self.capacity);
-        let launch = slide(Slide { rows, n, headway: self.headway, past: self.past() });
-        Ok(graph.launch(launch, &[wave, state, embedding, previous, before, moved, held])?)
+        let launch = shift(Shift { rows, n, headway: self.headway, past: self.past() });
+        Ok(graph.launch(launch, &[wavefront, state, embedding, previous, before, moved, held])?)
     }
 }
 
-/// What rounds of a wave hand on to each other.
+/// What rounds of a wavefront hand on to each other.
 #[derive(Clone)]
-pub(crate) struct WaveSites {
-    wave: Buffer,
+pub(crate) struct WavefrontSites {
+    wavefront: Buffer,
     marks: Buffer,
     /// Given states and tokens, or something small in their place.
     states: Buffer,
@@ -234,14 +237,14 @@ pub(crate) struct WaveSites {
     before: Buffer,
 }
 
-impl WaveSites {
-    /// For waves of up to so many rows; `given` is checked and uploaded.
+impl WavefrontSites {
+    /// For wavefronts of up to so many rows; `given` is checked and uploaded.
     pub(crate) fn new(device: &Device, spec: &Spec, rows: u32, given: Option<&Given>) -> Result<Self, Error> {
         let bytes = activation_bytes(rows, spec.width);
-        let states = |name: &str| device.buffer(&format!("{name} of a wave of {rows}"), bytes);
+        let states = |name: &str| device.buffer(&format!("{name} of a wavefront of {rows}"), bytes);
         Ok(Self {
-            wave: device.buffer("wave", size_of::<Wave>() as u64)?,
-            marks: device.buffer("marks of a wave", u64::from(rows) * size_of::<Mark>() as u64)?,
+            wavefront: device.buffer("wavefront", size_of::<Wavefront>() as u64)?,
+            marks: device.buffer("marks of a wavefront", u64::from(rows) * size_of::<Mark>() as u64)?,
             states: given_states(device, spec, rows, given)?,
             tokens: given_tokens(device, spec, given)?,
             moved: states("moved states")?,
@@ -280,15 +283,15 @@ fn given_tokens(device: &Device, spec: &Spec, given: Option<&Given>) -> Result<B
 
 /// How far rows ahead of what is known reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reach {
+pub(crate) struct RowSpan {
     /// Position behind the last row.
     pub(crate) end: u32,
     /// Rows.
     pub(crate) rows: u32,
 }
 
-/// The tokens that a round let stand, with the steps of the rows that they were chosen behind, and where the wave is now.
-pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -> Option<(Vec<Chosen>, Reach)> {
+/// The tokens that a round let stand, with the steps of the rows that they were chosen behind, and where the wavefront is now.
+pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -> Option<(Vec<Chosen>, RowSpan)> {
     let [words, _, rest @ ..] = results else { return None };
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);
     let (count, capacity) = (*words.first()? as usize, capacity as usize);
@@ -297,5 +300,5 @@ pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -
         |((&token, &place), &steps): ((&u32, &u32), &u32)| Chosen::ranked(token, steps, rest, place as usize, ranked);
     let tokens: Option<Vec<Chosen>> = part(0)?.iter().zip(part(1)?).zip(part(2)?).map(chosen).collect();
     let [first, rows] = *words.get(3 * capacity + 1..)?.first_chunk()?;
-    Some((tokens?, Reach { end: first + rows, rows }))
+    Some((tokens?, RowSpan { end: first + rows, rows }))
 }
