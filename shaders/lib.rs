@@ -53,7 +53,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::EMBED,
     &embed::SELECT,
     &norm::RMS_NORM,
-    &norm::RECORD,
+    &norm::FUSED_SUMS,
     &norm::NORM_ADD,
     &matmul::MATVEC,
     &matmul::MATVEC_INT8,

@@ -1,14 +1,14 @@
-//! A [`Record`] of plain rows: the start of a chain of blocks whose norms cost no launch.
+//! [`FusedSums`] of plain rows: the start of blocks whose norms cost no launch.
 
-use crate::matmul::Record;
+use crate::matmul::FusedSums;
 use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// A record of plain rows.
-pub static RECORD: Kernel = Kernel {
-    name: "record",
-    wgsl: include_str!("record.wgsl"),
+/// Fused sums of plain rows.
+pub static FUSED_SUMS: Kernel = Kernel {
+    name: "fused_sums",
+    wgsl: include_str!("fused.wgsl"),
     parts: &[ROW],
     bindings: &[
         Binding::read("rows", "Row"),
@@ -18,8 +18,8 @@ pub static RECORD: Kernel = Kernel {
     ],
     axes: &[reduce::REDUCE],
     overrides: &["WG"],
-    params: RecordParams::FIELDS,
-    params_size: size_of::<RecordParams>(),
+    params: FusedSumsParams::FIELDS,
+    params_size: size_of::<FusedSumsParams>(),
     reference,
     cases,
     random,
@@ -27,8 +27,8 @@ pub static RECORD: Kernel = Kernel {
 };
 
 params! {
-    /// Parameters of [`RECORD`].
-    pub struct RecordParams {
+    /// Parameters of [`FUSED_SUMS`].
+    pub struct FusedSumsParams {
         /// Rows of x and y.
         pub rows: u32,
         /// Quads of values per padded row.
@@ -38,24 +38,24 @@ params! {
     }
 }
 
-/// The shape of what [`record`] makes: one group of outputs.
+/// The shape of what [`fused_sums`] makes: one group of outputs.
 #[must_use]
-pub const fn plain_record(n: u32) -> Record {
-    Record { width: n, grain: stride(n) }
+pub const fn plain_fused_sums(n: u32) -> FusedSums {
+    FusedSums { width: n, grain: stride(n) }
 }
 
-/// Makes records of rows `x [rows, n]` for a norm with the weights w, without an outer norm. Bindings: rows, x, w, y.
+/// Makes fused sums of rows `x [rows, n]` for a norm with the weights w, without an outer norm. Bindings: rows, x, w, y.
 #[must_use]
-pub fn record(caps: &Caps, rows: u32, n: u32) -> Launch {
-    let (quads, made) = (stride(n) / 4, plain_record(n));
+pub fn fused_sums(caps: &Caps, rows: u32, n: u32) -> Launch {
+    let (quads, made) = (stride(n) / 4, plain_fused_sums(n));
     let mut choice = Choice::default();
     choice.0[0] = reduce::preferred(caps);
     let bytes = activation_bytes(rows, n);
     Launch {
-        kernel: &RECORD,
+        kernel: &FUSED_SUMS,
         choice,
         overrides: vec![reduce::lanes(quads, 256)],
-        params: bytemuck::bytes_of(&RecordParams { rows, quads, made: made.floats() }).to_vec(),
+        params: bytemuck::bytes_of(&FusedSumsParams { rows, quads, made: made.floats() }).to_vec(),
         workgroups: [rows, 1, 1],
         sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, activation_bytes(1, n), made.bytes(rows)],
         cost: Cost { bytes: 3 * bytes, flops: u64::from(rows) * u64::from(n) * 3 },
@@ -63,7 +63,7 @@ pub fn record(caps: &Caps, rows: u32, n: u32) -> Launch {
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: RecordParams = launch.params();
+    let params: FusedSumsParams = launch.params();
     let (rows, x, w, y) = (slots.read::<Row>(), slots.read::<f32>(), slots.read::<f32>(), slots.write::<f32>());
     let width = params.quads as usize * 4;
     for (row, (x, y)) in x.chunks(width).zip(y.chunks_mut(params.made as usize)).take(params.rows as usize).enumerate()
@@ -82,7 +82,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    let launch = record(caps, rows, n);
+    let launch = fused_sums(caps, rows, n);
     let table = crate::row::test_rows(rows, resting);
     let (x, w) = (noise.matrix(rows, n, stride(n)), noise.matrix(1, n, stride(n)));
     Case {

@@ -1,4 +1,4 @@
-//! Records: a block's sums with what the norms behind them need, so that no launch is spent on a norm.
+//! Fused sums: a block's sums with what the norms behind them need, so that no launch is spent on a norm.
 //!
 //! A sandwich block norms each sum twice: `x = norm_o(t)` is the block's value and the next residual, `norm_i(x)` the input of the next matmul. Both are a factor per row and
 //! a weight per column, `norm_o(t) = t·r_o·w_o` and `norm_i(x) = t·w_o·w_i·r_o·r_i`, with
@@ -13,17 +13,17 @@
 use crate::stride;
 use crate::weight::Form;
 
-/// Shape of a record: per row t `[width]` and u `[width]`, padded like activations, then two sums of squares per group of outputs.
+/// Shape of fused sums: per row t `[width]` and u `[width]`, padded like activations, then two sums of squares per group of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct FusedSums {
     /// Values of t.
     pub width: u32,
-    /// Outputs per group: what a workgroup of the matmul computes that makes the record.
+    /// Outputs per group: what a workgroup of the matmul computes that makes the fused sums.
     pub grain: u32,
 }
 
-impl Record {
-    /// A record made by a matmul with a matrix in this form.
+impl FusedSums {
+    /// Fused sums made by a matmul with a matrix in this form.
     #[must_use]
     pub const fn of(width: u32, form: Form) -> Self {
         let group = form.group();
@@ -49,11 +49,11 @@ impl Record {
     }
 }
 
-/// The record that a launch takes, and what is to be done with it.
+/// The fused sums that a launch takes, and what is to be done with them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normed {
     /// Its shape.
-    pub record: Record,
+    pub fused: FusedSums,
     /// Whether there is an outer norm.
     pub outer: bool,
     /// The norms' small number.
