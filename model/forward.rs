@@ -4,12 +4,12 @@ use ruminate_shaders::Row;
 use ruminate_shaders::exit::{KEPT_VALUES, Memo};
 
 use crate::error::Error;
-use crate::exit::{Checks, Depth, Exit, PrefillExit, outputs};
+use crate::early_exit::{Checks, Depth, Exit, PrefillExit, outputs};
 use crate::options::State;
 use crate::session::Session;
 use crate::workspace::{PlanKey, Stage};
 
-/// What [`Session::forward_until_settled`] came to.
+/// What [`Session::forward_until_exit`] came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Forward {
     /// Logits of the last token, or of all `[outputs, vocab]`.
@@ -35,7 +35,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn forward_until_settled(
+    pub fn forward_until_exit(
         &mut self,
         tokens: &[u32],
         steps: u32,
@@ -64,7 +64,7 @@ impl Session {
     ) -> Result<Forward, Error> {
         self.check(tokens, depth.steps, state)?;
         self.stop();
-        self.tables.write_terms(self.model.device(), 0, depth.terms(u32::MAX))?;
+        self.tables.write_exit_params(self.model.device(), 0, depth.exit_params(u32::MAX))?;
         let n = self.model.spec().width as usize;
         let mut found = Forward::default();
         let mut rest = tokens;

@@ -235,7 +235,7 @@ impl Session {
     /// checked.
     pub fn stop(&mut self) {
         if let Some(run) = self.run.take() {
-            run.settle(self);
+            run.finish(self);
         }
     }
 }
@@ -285,6 +285,6 @@ impl Iterator for Generation<'_> {
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
-        self.run.settle(self.session);
+        self.run.finish(self.session);
     }
 }

@@ -71,7 +71,7 @@ mod diffusion;
 #[cfg(feature = "tools")]
 pub mod doctor;
 mod error;
-mod exit;
+mod early_exit;
 mod fields;
 mod fit;
 #[cfg(feature = "files")]
@@ -137,7 +137,7 @@ pub use parallel_decoding::{Pipeline, Speculate};
 pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
-pub use exit::{Exit, PrefillExit};
+pub use early_exit::{Exit, PrefillExit};
 pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};

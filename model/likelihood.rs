@@ -11,7 +11,7 @@ use ruminate_shaders::attention::cache::KvShare;
 use ruminate_shaders::{NONE, Row};
 
 use crate::error::Error;
-use crate::exit::{Checks, Depth, Exit};
+use crate::early_exit::{Checks, Depth, Exit};
 use crate::fit;
 use crate::kv::KvCache;
 use crate::model::Model;
@@ -163,7 +163,7 @@ impl<'m> Scorer<'m> {
         let depth = Depth { steps, exit: *exit };
         for sequence in 0..*sequences {
             tables.write_sequence(device, sequence, session.sequence(spec, steps))?;
-            tables.write_terms(device, sequence, depth.terms(u32::MAX))?;
+            tables.write_exit_params(device, sequence, depth.exit_params(u32::MAX))?;
         }
         Ok(Self {
             model,

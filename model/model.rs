@@ -92,7 +92,7 @@ impl Model {
             Ok((looped, weights.fingerprint(&spec)?))
         });
         // wgpu frees what was dropped once the device is done with it and is asked. The first error counts.
-        let (looped, fingerprint) = loaded.inspect_err(|_| drop(device.settle()))?;
+        let (looped, fingerprint) = loaded.inspect_err(|_| drop(device.wait_idle()))?;
         let unused = match weights {
             Weights::Stored(checkpoint) => checkpoint.unused().to_vec(),
             Weights::Synthetic(_) => Vec::new(),

@@ -13,7 +13,7 @@ use crate::cancel::CancelToken;
 use crate::constraint::Constraint;
 use crate::diffusion::Diffusion;
 use crate::error::Error;
-use crate::exit::Exit;
+use crate::early_exit::Exit;
 use crate::fit::Need;
 use crate::noise::Noise;
 use crate::parallel_decoding::{Pipeline, Speculate};

@@ -13,7 +13,7 @@ use ruminate_shaders::wavefront;
 use crate::arch::Spec;
 use crate::diffusion::{Current, RowSpan, WavefrontSites};
 use crate::error::Error;
-use crate::exit::Checks;
+use crate::early_exit::Checks;
 use crate::options::GenerateOptions;
 use crate::policy::{Chosen, Policy};
 use crate::session::Session;

@@ -7,7 +7,7 @@ use ruminate_shaders::recur::NoiseRule;
 
 use crate::diffusion::Given;
 use crate::error::Error;
-use crate::exit::{Depth, outputs};
+use crate::early_exit::{Depth, outputs};
 use crate::options::State;
 use crate::parallel_decoding::ParallelDecoding;
 use crate::sampling::Choosing;
@@ -117,7 +117,7 @@ impl Session {
         // Where rows are at different steps, each counts its own.
         let most =
             if matches!(policy.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
-        self.tables.write_terms(self.model.device(), 0, policy.depth.terms(most))?;
+        self.tables.write_exit_params(self.model.device(), 0, policy.depth.exit_params(most))?;
         self.tables.write_noise(self.model.device(), 0, policy.noise)?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
@@ -195,7 +195,7 @@ impl Session {
     }
 
     /// Sets the position to what a generation handed out: passes beyond it were computed for nobody.
-    pub(crate) fn settle(&mut self, position: u32) {
+    pub(crate) fn discard_beyond(&mut self, position: u32) {
         if position < self.position {
             self.position = position;
             self.last = None;

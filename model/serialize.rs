@@ -9,7 +9,7 @@ use ruminate_shaders::wavefront::FreezeRule;
 use serde::Deserialize;
 
 use crate::diffusion::Freezing;
-use crate::exit::{Exit, PrefillExit};
+use crate::early_exit::{Exit, PrefillExit};
 use crate::noise::Noise;
 
 /// Fields of [`Exit`]; only the criterion is required.

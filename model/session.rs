@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// The options of another session like this one.
-    pub(crate) fn settled_options(&self) -> SessionOptions {
+    pub(crate) fn resolved_options(&self) -> SessionOptions {
         SessionOptions { context: Some(self.context()), ..self.options.clone() }
     }
 

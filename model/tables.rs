@@ -2,8 +2,8 @@
 
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Sequence;
-use ruminate_shaders::exit::Terms;
-use ruminate_shaders::recur::{NoiseRule, Stir};
+use ruminate_shaders::exit::ExitParams;
+use ruminate_shaders::recur::{NoiseRule, SequenceNoise};
 use ruminate_shaders::sample::Sampler;
 use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
 
@@ -15,9 +15,9 @@ pub(crate) struct Tables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,
     /// When rows leave, if they are checked.
-    pub(crate) terms: Buffer,
+    pub(crate) exit_params: Buffer,
     /// What noise states get, if they get some.
-    pub(crate) stirs: Buffer,
+    pub(crate) sequence_noise: Buffer,
     pub(crate) history: Buffer,
     /// Made when the first generation asks for them.
     pub(crate) penalties: Option<PenaltyTables>,
@@ -32,8 +32,8 @@ impl Tables {
         Ok(Self {
             sequences: device.buffer("sequences", count * size_of::<Sequence>() as u64)?,
             samplers: device.buffer("samplers", count * size_of::<Sampler>() as u64)?,
-            terms: device.buffer("terms of leaving", count * size_of::<Terms>() as u64)?,
-            stirs: device.buffer("noise of sequences", count * size_of::<Stir>() as u64)?,
+            exit_params: device.buffer("exit parameters", count * size_of::<ExitParams>() as u64)?,
+            sequence_noise: device.buffer("noise of sequences", count * size_of::<SequenceNoise>() as u64)?,
             history: device.buffer("history", count * u64::from(context) * 4)?,
             penalties: None,
             count,
@@ -47,16 +47,16 @@ impl Tables {
     }
 
     /// Writes when rows of a sequence leave.
-    pub(crate) fn write_terms(&self, device: &Device, index: u32, terms: Terms) -> Result<(), Error> {
-        let offset = u64::from(index) * size_of::<Terms>() as u64;
-        Ok(device.write(&self.terms, offset, bytemuck::bytes_of(&terms))?)
+    pub(crate) fn write_exit_params(&self, device: &Device, index: u32, exit_params: ExitParams) -> Result<(), Error> {
+        let offset = u64::from(index) * size_of::<ExitParams>() as u64;
+        Ok(device.write(&self.exit_params, offset, bytemuck::bytes_of(&exit_params))?)
     }
 
     /// Writes what noise states of a sequence get.
     pub(crate) fn write_noise(&self, device: &Device, index: u32, rule: Option<NoiseRule>) -> Result<(), Error> {
-        let offset = u64::from(index) * size_of::<Stir>() as u64;
-        let entry = rule.map_or(Stir::NOTHING, Stir::from);
-        Ok(device.write(&self.stirs, offset, bytemuck::bytes_of(&entry))?)
+        let offset = u64::from(index) * size_of::<SequenceNoise>() as u64;
+        let entry = rule.map_or(SequenceNoise::NOTHING, SequenceNoise::from);
+        Ok(device.write(&self.sequence_noise, offset, bytemuck::bytes_of(&entry))?)
     }
 
     /// Makes the tables that logits are edited by, which edit nothing yet.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
-use ruminate_shaders::batch::{carry, follow, turn};
+use ruminate_shaders::batch::{batch_wake, carry, follow};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{Continuous, Rule, exit_wake, memo_bytes, value_bytes};
 use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
@@ -15,7 +15,7 @@ use crate::arch::Spec;
 use crate::arch::{ExitSites, Looped, Pass, ReadOut, Sites};
 use crate::diffusion::{Current, WavefrontSites};
 use crate::error::Error;
-use crate::exit::Checks;
+use crate::early_exit::Checks;
 use crate::kv::KvCache;
 use crate::parallel_decoding::ParallelSites;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
@@ -246,7 +246,7 @@ impl Workspace {
     fn record(&self, around: &Surroundings<'_>, key: PlanKey) -> Result<Graph, Error> {
         let Surroundings { device, looped, kv, tables, .. } = *around;
         let PlanKey { stage, checks, trace, .. } = key;
-        let noise = key.noise.then_some(&tables.stirs);
+        let noise = key.noise.then_some(&tables.sequence_noise);
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
         let (wavefront, shape) = match key.follow {
             Follow::Wavefront(rows, current) => (Some(current), ReadOut { rows, outputs: rows }),
@@ -262,13 +262,13 @@ impl Workspace {
             current.begin_round(&mut pass, around.wavefront()?.1, self.width)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
-            match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.terms))) {
+            match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.exit_params))) {
                 leaving if matches!(key.follow, Follow::Guess | Follow::Batch(_)) => {
                     let steps = pass.graph.count("steps");
                     looped.iterate_to_the_end(&mut pass, leaving, steps)?;
                     let rows = pass.rows();
-                    let in_turn = matches!(key.follow, Follow::Batch(_));
-                    let wake = if in_turn { turn(shape.rows) } else { exit_wake(shape.rows) };
+                    let of_batch = matches!(key.follow, Follow::Batch(_));
+                    let wake = if of_batch { batch_wake(shape.rows) } else { exit_wake(shape.rows) };
                     pass.graph.launch(wake, &[rows])?;
                 }
                 None => {
@@ -278,7 +278,7 @@ impl Workspace {
                 Some(exit) => {
                     let loops = ["steps before checks", "rounds", "last check", "steps behind it"];
                     let loops = loops.map(|name| pass.graph.count(name));
-                    looped.iterate_until_settled(&mut pass, exit, loops)?;
+                    looped.iterate_until_exit(&mut pass, exit, loops)?;
                 }
             }
         }
@@ -348,9 +348,9 @@ impl Workspace {
                 graph.launch(launch, &[chosen, logits, table, next, history, emitted])?;
             }
             Follow::Batch(ReadOut { rows: count, .. }) => {
-                let [rows, came] = [&self.sites.rows, &parallel_sites()?.emitted].map(|it| graph.import(it));
-                let terms = graph.import(&tables.terms);
-                graph.launch(follow((count, outputs), (sequences, context)), &[terms, chosen, rows, history, came])?;
+                let [rows, results] = [&self.sites.rows, &parallel_sites()?.emitted].map(|it| graph.import(it));
+                let exit_params = graph.import(&tables.exit_params);
+                graph.launch(follow((count, outputs), (sequences, context)), &[exit_params, chosen, rows, history, results])?;
             }
             Follow::Wavefront(rows, current) => {
                 current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?
@@ -387,9 +387,9 @@ impl Workspace {
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
         if let Follow::Batch(shape) = key.follow {
             // What is carried raw is in its place.
-            let terms = graph.import(&around.tables.terms);
+            let exit_params = graph.import(&around.tables.exit_params);
             let launch = carry(shape.rows, around.kv.sequences(), self.width);
-            return Ok(graph.launch(launch, &[rows, terms, from, to])?);
+            return Ok(graph.launch(launch, &[rows, exit_params, from, to])?);
         }
         let pick = |rows| select(rows, self.outputs, self.width);
         if from != to {

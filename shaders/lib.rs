@@ -91,7 +91,7 @@ pub static KERNELS: &[&Kernel] = &[
     &speculative::ENLIST,
     &speculative::VERIFY,
     &speculative::GUESS,
-    &batch::TURN,
+    &batch::BATCH_WAKE,
     &batch::FOLLOW,
     &batch::CARRY,
     &wavefront::WAVEFRONT_BLEND,

@@ -15,7 +15,7 @@ mod pass;
 mod pipeline;
 mod raven;
 mod resident;
-mod settle;
+mod early_exit;
 mod spec;
 mod stored;
 
@@ -27,7 +27,7 @@ pub(crate) use names::{Kept, Module, When};
 pub(crate) use pass::{Pass, ReadOut, Sites};
 pub(crate) use pipeline::pipeline;
 pub(crate) use resident::entry_bytes;
-pub(crate) use settle::ExitSites;
+pub(crate) use early_exit::ExitSites;
 pub use spec::{Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rotary, Spec, SpecialIds, Start, Steps};
 use stored::Stored;
 

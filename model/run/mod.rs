@@ -152,9 +152,9 @@ impl Run {
 
     /// Sets the session to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
     /// that were computed for nobody, and a part of a prompt is of no use.
-    pub(crate) fn settle(&self, session: &mut Session) {
+    pub(crate) fn finish(&self, session: &mut Session) {
         let held = self.held(session);
-        session.settle(held.position);
+        session.discard_beyond(held.position);
         session.next = held.next;
         if self.policy.continuous.is_some() && self.given.is_some() && session.last.is_some() {
             // Where the state of the token's first step is.

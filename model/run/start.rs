@@ -6,7 +6,7 @@ use ruminate_engine::clock::Instant;
 
 use crate::diffusion::RowSpan;
 use crate::error::Error;
-use crate::exit::Depth;
+use crate::early_exit::Depth;
 use crate::generate::{Prompt, Statistics};
 use crate::options::{GenerateOptions, State};
 use crate::parallel_decoding::ParallelDecoding;

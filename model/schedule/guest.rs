@@ -62,7 +62,7 @@ impl Batch {
     }
 
     /// Lets every guest have a pass, and waits for what it brings; with a budget, only the first, without waiting, which is the last one then.
-    pub(super) fn turn_of_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
+    pub(super) fn step_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
         let count = if budget.is_some() { self.guests.len().min(1) } else { self.guests.len() };
         for mut guest in self.guests.drain(..count).collect::<Vec<_>>() {
             let before = guest.statistics().core_passes;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ruminate_shaders::NONE;
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
-use ruminate_shaders::batch::Came;
-use ruminate_shaders::exit::{Continuous, Terms};
+use ruminate_shaders::batch::RowResult;
+use ruminate_shaders::exit::{Continuous, ExitParams};
 use ruminate_shaders::recur::NoiseRule;
 
 use super::policy::{self, Asked};
@@ -15,7 +15,7 @@ use super::{PromptToken, SequenceId, lost};
 use crate::arch::{Spec, Start};
 use crate::constraint::Matching;
 use crate::error::Error;
-use crate::exit::{Exit, PrefillExit};
+use crate::early_exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, Statistics, StopReason};
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions, StepsOf};
@@ -165,11 +165,11 @@ impl Member {
     }
 
     /// When its rows leave, and what the next ones go on from.
-    pub(super) fn terms(&self) -> Terms {
+    pub(super) fn exit_params(&self) -> ExitParams {
         let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt } else { 0 };
-        let terms = self.exit.map_or(Terms::fixed(self.steps), |exit| exit.terms(first(&exit), self.steps));
+        let exit_params = self.exit.map_or(ExitParams::fixed(self.steps), |exit| exit.exit_params(first(&exit), self.steps));
         let parks = u32::from(self.waits_for_host());
-        Terms { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..terms }
+        ExitParams { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..exit_params }
     }
 
     /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
@@ -220,7 +220,7 @@ impl Member {
 
     /// What the host knows of its row at a position.
     pub(super) fn place(&self, slot: usize, position: u32) -> Place {
-        let open = self.exit.is_some() && position >= self.terms().first;
+        let open = self.exit.is_some() && position >= self.exit_params().first;
         // As often as a row ahead of what is known is read out.
         let left = if open { self.steps.div_ceil(8) } else { self.steps };
         let decodes = position as usize + 1 >= self.tokens.len() && self.wanted > 0;
@@ -242,12 +242,12 @@ impl Member {
     /// What comes of a token, which place `place` of the round brought.
     pub(super) fn say(
         &mut self,
-        came: Came,
+        result: RowResult,
         ranks: &[Vec<u8>],
         place: usize,
     ) -> Result<(Piece, Option<StopReason>), Error> {
         let ranked = self.choosing.logprobs.map(|_| self.ranked);
-        let mut chosen = Chosen::ranked(came.token, came.steps, ranks, place, ranked).ok_or_else(lost)?;
+        let mut chosen = Chosen::ranked(result.token, result.steps, ranks, place, ranked).ok_or_else(lost)?;
         chosen.top.truncate(self.choosing.logprobs.unwrap_or(0) as usize);
         let Chosen { token, steps, logprob, top } = chosen;
         self.come += 1;

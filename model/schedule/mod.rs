@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ruminate_shaders::Row;
-use ruminate_shaders::batch::Came;
+use ruminate_shaders::batch::RowResult;
 
 pub use self::event::{Event, PromptToken, SequenceId, Totals};
 use self::guest::Guest;
@@ -137,9 +137,9 @@ impl Model {
         let resting = vec![Row::RESTING; rows as usize];
         device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
         device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting[..outputs as usize]))?;
-        let came = device.buffer("came", u64::from(rows) * size_of::<Came>() as u64)?;
+        let results = device.buffer("results of rows", u64::from(rows) * size_of::<RowResult>() as u64)?;
         let parallel_sites =
-            ParallelSites { table: space.sites.rows.clone(), front: None, wavefront: None, emitted: came };
+            ParallelSites { table: space.sites.rows.clone(), front: None, wavefront: None, emitted: results };
         let mut kv = KvCache::new(self, &session, (sequences, context, planned))?;
         let groups = prefix_cache / kv.group_bytes(planned).max(1);
         kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
@@ -202,7 +202,7 @@ impl Batch {
     /// The device's, which end all sequences.
     pub fn wait(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            let (event, busy) = self.turn()?;
+            let (event, busy) = self.next_pass()?;
             if event.is_some() || !busy {
                 return Ok(event);
             }
@@ -215,11 +215,11 @@ impl Batch {
     /// # Errors
     /// As [`Self::wait`].
     pub fn wait_round(&mut self) -> Result<Option<Event>, Error> {
-        Ok(self.turn()?.0)
+        Ok(self.next_pass()?.0)
     }
 
     /// Submits a round, waits for the one before it, and lets guests have a pass: the next event, and whether there was anything to do.
-    fn turn(&mut self) -> Result<(Option<Event>, bool), Error> {
+    fn next_pass(&mut self) -> Result<(Option<Event>, bool), Error> {
         if let Some(event) = self.events.pop_front() {
             return Ok((Some(event), true));
         }
@@ -227,7 +227,7 @@ impl Batch {
         let before = self.pending.take();
         let submitted = self.submit();
         let busy = before.is_some() || self.pending.is_some() || !self.guests.is_empty();
-        self.turn_of_guests(None)?;
+        self.step_guests(None)?;
         if let Some(round) = before {
             self.arrive(round)?;
         }
@@ -246,7 +246,7 @@ impl Batch {
             self.go_on(budget)?;
         }
         if self.events.is_empty() {
-            self.turn_of_guests(Some(budget))?;
+            self.step_guests(Some(budget))?;
         }
         Ok(self.events.pop_front())
     }

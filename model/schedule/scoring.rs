@@ -10,7 +10,7 @@ use super::member::Member;
 use super::round::{Purpose, Round};
 use super::{Batch, Event, PromptToken, SequenceId, lost};
 use crate::error::Error;
-use crate::exit::{Checks, Depth};
+use crate::early_exit::{Checks, Depth};
 use crate::generate::StopReason;
 use crate::policy::Chosen;
 use crate::sampling::MAX_LOGPROBS;

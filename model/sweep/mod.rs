@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 pub use self::tally::Tally;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::early_exit::Exit;
 use crate::likelihood::{Continuation, Likelihood, LikelihoodOptions};
 use crate::options::SessionOptions;
 use crate::session::Session;

@@ -3,7 +3,7 @@
 //! A check compares what a row is now with what it was at the last check: its state ([`exit_state`]), or what is read out of it
 //! ([`exit_readout`]). A learned gate says at every step how likely it is that the row has left by then ([`exit_gate`]). [`exit_leave`] draws the
 //! conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes before the loop, [`exit_wake`] behind it. Which steps of a
-//! row are checked, and what by, its sequence's [`Terms`] say, so rows of one pass may be at different steps and leave for different reasons. The criteria are
+//! row are checked, and what by, its sequence's [`ExitParams`] say, so rows of one pass may be at different steps and leave for different reasons. The criteria are
 //! those of the authors' code.
 
 mod gate;
@@ -12,7 +12,7 @@ mod learned;
 mod readout;
 mod rows;
 mod state;
-mod terms;
+mod params;
 
 pub use gate::{GATE, GateParams, gate};
 pub use keep::{EXIT_KEEP, ExitKeepParams, exit_keep};
@@ -23,8 +23,8 @@ pub use rows::{
     exit_wake,
 };
 pub use state::{EXIT_STATE, ExitStateParams, exit_state};
-pub(crate) use terms::TERMS;
-pub use terms::{Continuous, Terms};
+pub(crate) use params::EXIT_PARAMS;
+pub use params::{Continuous, ExitParams};
 
 use crate::shared::table;
 use crate::{Const, Part};

@@ -49,7 +49,7 @@ impl Golden {
             // After a difference, what follows would be another text.
             let input = if k == 0 { prompt } else { &expected[k - 1..k] };
             let found = match &exit {
-                Some(exit) => session.forward_until_settled(input, steps, exit, state, false)?,
+                Some(exit) => session.forward_until_exit(input, steps, exit, state, false)?,
                 None => ruminate::Forward {
                     logits: session.forward(input, steps, state, false)?,
                     ..ruminate::Forward::default()
@@ -99,7 +99,7 @@ impl Golden {
             let size = if exit.criterion.reads_out() { 1 } else { tokens.len() };
             let mut found = ruminate::Forward::default();
             for (tokens, states) in tokens.chunks(size).zip(states.chunks(size * n)) {
-                let part = session.forward_until_settled(tokens, steps, &exit, State::Given(states), true)?;
+                let part = session.forward_until_exit(tokens, steps, &exit, State::Given(states), true)?;
                 found.logits.extend(part.logits);
                 found.steps.extend(part.steps);
                 found.values.extend(part.values);

@@ -28,7 +28,7 @@ impl Golden {
                 let name = format!("exit/{}, {}", run["threshold"], if posthoc { "post hoc" } else { "skipping" });
                 let excused = fragile(wanted);
                 let mut session = self.session_of(KvStrategy::default(), 1.0)?;
-                let found = session.forward_until_settled(&tokens, most, &exit, State::Seeded, true)?;
+                let found = session.forward_until_exit(&tokens, most, &exit, State::Seeded, true)?;
                 self.compare_equal(&format!("{name}: steps"), &found.steps, &numbers(&wanted["steps"]), excused);
                 if let Some(tensor) = wanted["logits"].as_str().filter(|tensor| self.fixture.has(tensor)) {
                     self.compare(tensor, &found.logits)?;
@@ -68,7 +68,7 @@ impl Golden {
         let mut session = self.session_of(KvStrategy::default(), 1.0)?;
         let (mut logits, mut input) = (Vec::new(), prompt);
         for _ in &expected {
-            let found = session.forward_until_settled(&input, most, &exit, State::Seeded, false)?;
+            let found = session.forward_until_exit(&input, most, &exit, State::Seeded, false)?;
             input = most_likely(&found.logits, 1);
             logits.extend(found.logits);
         }

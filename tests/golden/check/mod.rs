@@ -60,7 +60,7 @@ pub enum Section {
     /// Tokens behind a prompt: lookups, sharing, sampling.
     Decoded,
     /// Rows that leave early, or go on from where another stopped.
-    Settled,
+    EarlyExit,
     /// Tokens ahead of what is known.
     Speculative,
     /// Wavefronts of tokens.
@@ -69,7 +69,7 @@ pub enum Section {
 
 impl Section {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::Settled, Self::Speculative, Self::Diffused];
+    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::EarlyExit, Self::Speculative, Self::Diffused];
 
     /// As tests name it.
     #[must_use]
@@ -77,7 +77,7 @@ impl Section {
         match self {
             Self::Computed => "computed",
             Self::Decoded => "decoded",
-            Self::Settled => "settled",
+            Self::EarlyExit => "early_exit",
             Self::Speculative => "speculative",
             Self::Diffused => "diffused",
         }
@@ -105,7 +105,7 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.greedy_zero().context("greedy_zero")?;
                 golden.sampling().context("sampling")?;
             }
-            Section::Settled => {
+            Section::EarlyExit => {
                 golden.adaptive().context("adaptive")?;
                 golden.varied().context("varied")?;
                 golden.continuous().context("continuous")?;

@@ -5,7 +5,7 @@
 //! rounds than 3.
 //!
 //! ```console
-//! $ cargo bench -p ruminate-benches --bench exit
+//! $ cargo bench -p ruminate-benches --bench early_exit
 //! ```
 
 use std::env;
@@ -50,7 +50,7 @@ impl Bed {
         let start = Instant::now();
         match exit {
             None => drop(self.session.forward(&[1], steps, State::Seeded, false)?),
-            Some(exit) => drop(self.session.forward_until_settled(&[1], steps, &exit, State::Seeded, false)?),
+            Some(exit) => drop(self.session.forward_until_exit(&[1], steps, &exit, State::Seeded, false)?),
         }
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }

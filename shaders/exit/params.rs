@@ -4,9 +4,9 @@ use super::Criterion;
 use crate::shared::table;
 use crate::{Const, NONE, Noise, Part, Row};
 
-/// [`Terms`], and the numbers of [`Criterion`] and [`Continuous`], in WGSL.
-pub(crate) const TERMS: Part =
-    Part::new("terms", include_str!("terms.wgsl")).with_structs(&[Terms::TABLE]).with_consts(&[
+/// [`ExitParams`], and the numbers of [`Criterion`] and [`Continuous`], in WGSL.
+pub(crate) const EXIT_PARAMS: Part =
+    Part::new("exit_params", include_str!("params.wgsl")).with_structs(&[ExitParams::TABLE]).with_consts(&[
         Const::u32("NORMED", Continuous::Normed as u32),
         Const::u32("COSINE", Criterion::Cosine as u32),
         Const::u32("ENTROPY_DIFF", Criterion::EntropyDiff as u32),
@@ -34,7 +34,7 @@ const fn lists() -> (u32, u32) {
 table! {
     /// When rows leave, per sequence, and what the rows behind them go on from. Every row goes by its own step, so rows of a pass may be at different ones.
     #[derive(Clone, Copy, Debug, PartialEq)]
-    pub struct Terms {
+    pub struct ExitParams {
         /// Number of the [`Criterion`], or [`NONE`] if no step is checked.
         pub criterion: u32,
         /// A row leaves when a check comes to less, or where [`Criterion::at_least`] says so, to no less.
@@ -64,7 +64,7 @@ pub enum Continuous {
     Normed,
 }
 
-impl Terms {
+impl ExitParams {
     /// Of rows that take so many steps.
     #[must_use]
     pub const fn fixed(steps: u32) -> Self {
@@ -88,7 +88,7 @@ impl Terms {
         self.criterion().filter(|_| checked && row.position >= self.first)
     }
 
-    /// Terms of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
+    /// ExitParams of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
     pub(super) fn test(criterion: Criterion, threshold: f32) -> [Self; 3] {
         let other = match criterion {
             Criterion::LatentDiff | Criterion::Kl => Criterion::Gate,
@@ -100,7 +100,7 @@ impl Terms {
     }
 }
 
-/// Spreads rows of a test over the sequences of [`Terms::test`], at steps of their own.
+/// Spreads rows of a test over the sequences of [`ExitParams::test`], at steps of their own.
 pub(super) fn spread(table: &mut [Row], noise: &mut Noise) {
     for row in table.iter_mut().skip(1) {
         (row.sequence, row.step) = (noise.below(3), noise.below(9));

@@ -15,15 +15,15 @@ fn waits(row: Row) -> bool {
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     let row = rows[min(lane, params.rows - 1u)];
-    var turn = false;
+    var wakes = false;
     if (row.exited == 1u) {
-        turn = !waits(row);
+        wakes = !waits(row);
     }
     storageBarrier();
     if (lane >= params.rows) {
         return;
     }
-    if (turn) {
+    if (wakes) {
         rows[lane].live = 1u;
     } else if (row.live != 0u) {
         rows[lane].live = 0u;

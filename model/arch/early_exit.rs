@@ -7,7 +7,7 @@ use ruminate_shaders::recur::advance_until;
 use super::loops::Looped;
 use super::pass::{Pass, ReadOut};
 use crate::error::Error;
-use crate::exit::Checks;
+use crate::early_exit::Checks;
 
 /// What checks work on, whether rows may leave the loop; it outlives the plans too.
 pub(crate) struct ExitSites {
@@ -28,7 +28,7 @@ type Leaving<'a> = (Checks, &'a ExitSites, &'a Buffer);
 
 impl Looped {
     /// Applies the core block with checks: rows that have settled leave, and rest until the loop is over. `loops` are the counts of `Depth::counts`.
-    pub(crate) fn iterate_until_settled(
+    pub(crate) fn iterate_until_exit(
         &self,
         pass: &mut Pass<'_>,
         leaving: Leaving<'_>,
@@ -50,11 +50,11 @@ impl Looped {
             self.plain_step(&mut Pass { graph, device, kv, sequences, sites, shape, noise, trace })
         })?;
         pass.graph.launch(exit_wake(count), &[table])?;
-        let (checks, exit, terms) = leaving;
+        let (checks, exit, exit_params) = leaving;
         let Some(kept) = exit.kept.as_ref().filter(|_| checks.rule == Rule::Never) else { return Ok(()) };
-        let [terms, state, kept, memo] = [terms, &sites.state, kept, &exit.memo].map(|it| pass.graph.import(it));
+        let [exit_params, state, kept, memo] = [exit_params, &sites.state, kept, &exit.memo].map(|it| pass.graph.import(it));
         let launch = exit_keep(count, kv.sequences(), self.spec.width, true);
-        Ok(pass.graph.launch(launch, &[table, terms, state, kept, memo])?)
+        Ok(pass.graph.launch(launch, &[table, exit_params, state, kept, memo])?)
     }
 
     /// Applies the core block so many times; rows that have then had all the steps of their sequence, or have settled, leave and rest.
@@ -90,34 +90,34 @@ impl Looped {
     }
 
     /// A step, a check, and the conclusion.
-    fn checked_step(&self, pass: &mut Pass<'_>, (checks, exit, terms): Leaving<'_>) -> Result<(), Error> {
+    fn checked_step(&self, pass: &mut Pass<'_>, (checks, exit, exit_params): Leaving<'_>) -> Result<(), Error> {
         self.step(pass)?;
         let (ReadOut { rows: count, outputs }, caps) = (pass.shape, pass.device.caps());
         let sequences = pass.kv.sequences();
         let rows = pass.rows();
-        let [memo, values, terms] = [&exit.memo, &exit.values, terms].map(|it| pass.graph.import(it));
+        let [memo, values, exit_params] = [&exit.memo, &exit.values, exit_params].map(|it| pass.graph.import(it));
         if let Some(previous) = exit.states.as_ref().filter(|_| checks.states) {
             let (state, previous) = (pass.graph.import(&pass.sites.state), pass.graph.import(previous));
             let launch = exit_state(&caps, count, sequences, self.spec.width);
-            pass.graph.launch(launch, &[rows, terms, state, previous, memo, values])?;
+            pass.graph.launch(launch, &[rows, exit_params, state, previous, memo, values])?;
         }
         if let Some(previous) = exit.read_outs.as_ref().filter(|_| checks.reads_out) {
             self.finish(pass)?;
             let (picked, logits) = (pass.graph.import(&pass.sites.picked), pass.graph.import(&pass.sites.logits));
             let previous = pass.graph.import(previous);
             let launch = exit_readout(&caps, outputs, sequences, self.spec.padded_vocab);
-            pass.graph.launch(launch, &[picked, terms, logits, previous, memo, values])?;
+            pass.graph.launch(launch, &[picked, exit_params, logits, previous, memo, values])?;
         }
         if let Some(gate) = self.gate.as_ref().filter(|_| checks.gate) {
             let (state, w) = (pass.graph.import(&pass.sites.state), pass.graph.import(gate));
             let launch = exit_gate(&caps, count, sequences, self.spec.width);
-            pass.graph.launch(launch, &[rows, terms, state, w, memo, values])?;
+            pass.graph.launch(launch, &[rows, exit_params, state, w, memo, values])?;
         }
         if let Some(kept) = exit.kept.as_ref().filter(|_| checks.rule == Rule::Never) {
             let (state, kept) = (pass.graph.import(&pass.sites.state), pass.graph.import(kept));
             let launch = exit_keep(count, sequences, self.spec.width, false);
-            pass.graph.launch(launch, &[rows, terms, state, kept, memo])?;
+            pass.graph.launch(launch, &[rows, exit_params, state, kept, memo])?;
         }
-        Ok(pass.graph.launch(exit_leave(count, sequences, checks.rule), &[rows, terms, memo])?)
+        Ok(pass.graph.launch(exit_leave(count, sequences, checks.rule), &[rows, exit_params, memo])?)
     }
 }

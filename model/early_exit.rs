@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ruminate_shaders::exit::{Criterion, Rule, Terms};
+use ruminate_shaders::exit::{Criterion, Rule, ExitParams};
 
 use crate::arch::Spec;
 use crate::error::Error;
@@ -67,9 +67,9 @@ impl Exit {
     }
 
     /// When rows from a position on leave, checked as this says; after so many steps at the latest.
-    pub(crate) fn terms(&self, first: u32, steps: u32) -> Terms {
+    pub(crate) fn exit_params(&self, first: u32, steps: u32) -> ExitParams {
         let Self { min_steps, every, .. } = *self;
-        Terms { min_steps, every, first, steps, ..Terms::of(self.criterion, self.threshold) }
+        ExitParams { min_steps, every, first, steps, ..ExitParams::of(self.criterion, self.threshold) }
     }
 
     /// Checks the ranges, and whether the model has what is looked at.
@@ -196,8 +196,8 @@ impl Depth {
     }
 
     /// When rows leave that take so many steps at most.
-    pub(crate) fn terms(&self, steps: u32) -> Terms {
-        self.exit.map_or(Terms::fixed(steps), |exit| exit.terms(0, steps))
+    pub(crate) fn exit_params(&self, steps: u32) -> ExitParams {
+        self.exit.map_or(ExitParams::fixed(steps), |exit| exit.exit_params(0, steps))
     }
 
     /// The checks of rows that are decoded.

@@ -1,4 +1,4 @@
-//! Whose turn it is behind the loop.
+//! Rows that have left the loop are woken for their read-out, in the order of their positions.
 
 use crate::reduce;
 use crate::shared::params;
@@ -7,43 +7,43 @@ use crate::{
 };
 
 /// Wakes rows that have left the loop, and lets the others wait.
-pub static TURN: Kernel = Kernel {
-    name: "turn",
-    wgsl: include_str!("turn.wgsl"),
+pub static BATCH_WAKE: Kernel = Kernel {
+    name: "batch_wake",
+    wgsl: include_str!("wake.wgsl"),
     parts: &[ROW, TABLE_ROWS],
     bindings: &[Binding::write("rows", "Row")],
     axes: &[],
     overrides: &["WG"],
-    params: TurnParams::FIELDS,
-    params_size: size_of::<TurnParams>(),
+    params: BatchWakeParams::FIELDS,
+    params_size: size_of::<BatchWakeParams>(),
     reference,
     cases: || vec![case(1, 1), case(33, 2), case(256, 3)],
-    random: |seed| case(1 + Noise::new(seed).below(TURN_ROWS), seed),
-    at: |work: &Workload| vec![case(work.rows.min(TURN_ROWS), 1)],
+    random: |seed| case(1 + Noise::new(seed).below(BATCH_ROWS), seed),
+    at: |work: &Workload| vec![case(work.rows.min(BATCH_ROWS), 1)],
 };
 
 params! {
-    /// Parameters of [`TURN`].
-    pub struct TurnParams {
+    /// Parameters of [`BATCH_WAKE`].
+    pub struct BatchWakeParams {
         /// Rows of the table.
         pub rows: u32,
     }
 }
 
 /// Rows of a table at most: one workgroup looks at all of them.
-pub const TURN_ROWS: u32 = 256;
+pub const BATCH_ROWS: u32 = 256;
 
 /// Makes every row of the table active that has left the loop, unless one of its sequence at an earlier position has not: what is read out of a row attends to
-/// those. Rows that are still under way rest, marked as [`WAITS`]. At most [`TURN_ROWS`] rows. Bindings: rows.
+/// those. Rows that are still under way rest, marked as [`WAITS`]. At most [`BATCH_ROWS`] rows. Bindings: rows.
 #[must_use]
-pub fn turn(rows: u32) -> Launch {
-    let lanes = reduce::lanes(rows, TURN_ROWS);
+pub fn batch_wake(rows: u32) -> Launch {
+    let lanes = reduce::lanes(rows, BATCH_ROWS);
     let bytes = u64::from(rows) * size_of::<Row>() as u64;
     Launch {
-        kernel: &TURN,
+        kernel: &BATCH_WAKE,
         choice: Choice::default(),
         overrides: vec![lanes],
-        params: bytemuck::bytes_of(&TurnParams { rows }).to_vec(),
+        params: bytemuck::bytes_of(&BatchWakeParams { rows }).to_vec(),
         workgroups: [1, 1, 1],
         sizes: vec![bytes],
         cost: Cost { bytes, flops: 0 },
@@ -51,7 +51,7 @@ pub fn turn(rows: u32) -> Launch {
 }
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: TurnParams = launch.params();
+    let params: BatchWakeParams = launch.params();
     let rows = &mut slots.write::<Row>()[..params.rows as usize];
     let before = rows.to_vec();
     let waits = |row: &Row| {
@@ -81,7 +81,7 @@ fn case(rows: u32, seed: u64) -> Case {
         .collect();
     Case {
         name: format!("{rows} rows"),
-        launch: turn(rows),
+        launch: batch_wake(rows),
         data: vec![bytemuck::cast_slice(&table).to_vec()].into(),
         checks: vec![Check::Exact],
     }
