@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
-    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvStrategy, MAX_STEPS, Model,
+    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvSharing, MAX_STEPS, Model,
     Noise, PrefillExit, SessionOptions, Spec, Start,
 };
 
@@ -207,14 +207,14 @@ impl CacheOptions {
 
     /// A session whose cache is as the flags ask, of a model of this configuration.
     pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
-        let KvStrategy { lookup, share } = self.strategy(spec)?;
+        let KvSharing { lookup, share } = self.kv_sharing(spec)?;
         Ok(SessionOptions { kv_dtype: self.kv_dtype(), lookup, share, ..SessionOptions::default() })
     }
 
     /// What the flags ask for, of a model of this configuration.
-    pub(crate) fn strategy(&self, spec: &Spec) -> std::result::Result<KvStrategy, Error> {
-        let named = KvStrategy::parse(&self.kv_lookup, spec.layers.core)?;
-        Ok(KvStrategy { share: self.kv_share.unwrap_or(named.share), ..named })
+    pub(crate) fn kv_sharing(&self, spec: &Spec) -> std::result::Result<KvSharing, Error> {
+        let named = KvSharing::parse(&self.kv_lookup, spec.layers.core)?;
+        Ok(KvSharing { share: self.kv_share.unwrap_or(named.share), ..named })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::checkpoint::SafetensorsProblem;
 use crate::constraint::ConstraintKind;
-use crate::fit::Shortage;
+use crate::memory_budget::Shortage;
 use crate::precision::Dtypes;
 use crate::snapshot::SnapshotProblem;
 

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::early_exit::{Checks, Depth, Exit, PrefillExit, outputs};
 use crate::options::State;
 use crate::session::Session;
-use crate::workspace::{PlanKey, Stage};
+use crate::plans::{PlanKey, Stage};
 
 /// What [`Session::forward_until_exit`] came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,7 +84,7 @@ impl Session {
             self.execute(key, plan, &depth.counts(checks))?;
             self.position += chunk.len() as u32;
             if all || later.is_empty() {
-                found.logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.padded_vocab())?);
+                found.logits.extend(self.read_rows(&self.plan_caches[&key].sites.logits, outputs, self.padded_vocab())?);
             }
             if let Some(checks) = checks {
                 self.read_checks(key, checks, (chunk.len(), outputs), &mut found)?;
@@ -102,9 +102,9 @@ impl Session {
         (rows, outputs): (usize, usize),
         found: &mut Forward,
     ) -> Result<(), Error> {
-        let (device, space) = (self.model.device(), &self.spaces[&key]);
-        let Some(exits) = &space.exits else { return Ok(()) };
-        let table = device.read(&space.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
+        let (device, plans) = (self.model.device(), &self.plan_caches[&key]);
+        let Some(exits) = &plans.exits else { return Ok(()) };
+        let table = device.read(&plans.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
         let table: Vec<Row> = bytemuck::pod_collect_to_vec(&table);
         found.steps.extend(table.iter().map(|row| row.step));
         let judged = if checks.reads_out { outputs } else { rows };

@@ -1,4 +1,4 @@
-//! Run language models that think in loops on any Vulkan, Metal or DX12 GPU, or on the CPU.
+//! ActiveGeneration language models that think in loops on any Vulkan, Metal or DX12 GPU, or on the CPU.
 //!
 //! A recurrent-depth model applies the same core block r times per token; r is chosen at run time, so the same weights think longer
 //! when asked to. The first of them is Huginn-0125 (Geiping et al., arXiv 2502.05171).
@@ -73,7 +73,7 @@ pub mod doctor;
 mod error;
 mod early_exit;
 mod fields;
-mod fit;
+mod memory_budget;
 #[cfg(feature = "files")]
 mod format;
 mod forward;
@@ -88,15 +88,15 @@ mod noise;
 mod options;
 #[cfg(feature = "files")]
 mod output;
-mod pages;
+mod kv_pages;
 mod parallel_decoding;
-mod policy;
+mod decoding;
 mod poll;
 mod precision;
 #[cfg(feature = "tools")]
 mod quantize;
 mod rules;
-mod run;
+mod generation;
 mod sampling;
 mod schedule;
 pub mod score;
@@ -105,15 +105,15 @@ mod serialize;
 mod session;
 mod snapshot;
 mod source;
-mod speech;
+mod text_output;
 pub mod statistics;
 mod stepwise;
 mod stop;
-mod strategy;
+mod kv_sharing;
 #[cfg(feature = "tools")]
 pub mod sweep;
 mod synthetic;
-mod tables;
+mod sequence_tables;
 #[cfg_attr(not(feature = "tokenizer"), path = "tokenizer/absent.rs")]
 mod tokenizer;
 #[cfg(feature = "tools")]
@@ -121,7 +121,7 @@ pub mod trace;
 #[cfg(feature = "tools")]
 pub mod tune;
 mod warm;
-mod workspace;
+mod plans;
 
 pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
@@ -138,7 +138,7 @@ pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
 pub use error::{ContentProblem, Error, TensorProblem};
 pub use early_exit::{Exit, PrefillExit};
-pub use fit::{Extent, Fits, Need, Shortage};
+pub use memory_budget::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use generation_config::{GenerationConfig, InvalidField};
@@ -173,6 +173,6 @@ pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;
-pub use strategy::KvStrategy;
+pub use kv_sharing::KvSharing;
 pub use synthetic::{Synthetic, SyntheticTensor, Values};
 pub use tokenizer::{Specials, StreamDecoder, Tokenizer};

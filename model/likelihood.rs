@@ -12,14 +12,14 @@ use ruminate_shaders::{NONE, Row};
 
 use crate::error::Error;
 use crate::early_exit::{Checks, Depth, Exit};
-use crate::fit;
+use crate::memory_budget;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps, check_tokens};
-use crate::tables::Tables;
+use crate::sequence_tables::SequenceTables;
 use crate::tokenizer::{Specials, Tokenizer};
-use crate::workspace::{Choose, PlanKey, Stage, Workspace};
+use crate::plans::{Choose, PlanKey, Stage, PlanCache};
 
 /// A text to score, and what comes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ struct Asked {
 struct Scorer<'m> {
     model: &'m Model,
     kv: KvCache,
-    tables: Tables,
-    spaces: HashMap<u32, Workspace>,
+    tables: SequenceTables,
+    plan_caches: HashMap<u32, PlanCache>,
     depth: Depth,
     checks: Option<Checks>,
     fixed: Option<u32>,
@@ -158,8 +158,8 @@ impl<'m> Scorer<'m> {
         let steps = steps.unwrap_or(spec.steps.default);
         check_steps(steps)?;
         let session = &SessionOptions { steps: Some(session.steps.unwrap_or(steps).max(steps)), ..session.clone() };
-        let (context, planned) = fit::checked(spec, session, device)?;
-        let tables = Tables::new(device, *sequences, context)?;
+        let (context, planned) = memory_budget::checked(spec, session, device)?;
+        let tables = SequenceTables::new(device, *sequences, context)?;
         let depth = Depth { steps, exit: *exit };
         for sequence in 0..*sequences {
             tables.write_sequence(device, sequence, session.sequence(spec, steps))?;
@@ -169,7 +169,7 @@ impl<'m> Scorer<'m> {
             model,
             kv: KvCache::new(model, session, (*sequences, context, planned))?,
             tables,
-            spaces: HashMap::new(),
+            plan_caches: HashMap::new(),
             depth,
             checks: exit.as_ref().map(|exit| Checks::of(exit, true)),
             fixed: session.invariant.then_some(INVARIANT_ROWS),
@@ -226,10 +226,10 @@ impl<'m> Scorer<'m> {
         for row in asked {
             self.kv.reserve(row.sequence, row.position + 1, self.depth.steps)?;
         }
-        let Self { model, kv, tables, spaces, checks, depth, .. } = self;
-        let space = match spaces.entry(rows) {
-            Entry::Occupied(space) => space.into_mut(),
-            Entry::Vacant(place) => place.insert(Workspace::new(&device, spec, rows, rows)?),
+        let Self { model, kv, tables, plan_caches, checks, depth, .. } = self;
+        let plans = match plan_caches.entry(rows) {
+            Entry::Occupied(plans) => plans.into_mut(),
+            Entry::Vacant(place) => place.insert(PlanCache::new(&device, spec, rows, rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
         let mut answers = vec![0; rows as usize];
@@ -243,16 +243,16 @@ impl<'m> Scorer<'m> {
                 judged.push(row);
             }
         }
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&table))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; rows as usize]))?;
-        device.write(&space.chosen, 0, bytemuck::cast_slice(&answers))?;
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&table))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; rows as usize]))?;
+        device.write(&plans.chosen, 0, bytemuck::cast_slice(&answers))?;
         let plan = PlanKey { choose: Choose::Given, logprobs: Some(1), checks: *checks, ..PlanKey::of(Stage::Token) };
-        let around = model.surroundings(kv, tables, None, None);
-        space.plan(&around, plan)?;
-        let ranks = space.ranks.as_ref().ok_or(Error::NotBegun)?;
-        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), space.sites.picked.clone()];
+        let inputs = model.plan_inputs(kv, tables, None, None);
+        plans.plan(&inputs, plan)?;
+        let ranks = plans.ranks.as_ref().ok_or(Error::NotBegun)?;
+        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), plans.sites.picked.clone()];
         let reads: Vec<&Buffer> = reads.iter().collect();
-        let ticket = device.execute(space.plan(&around, plan)?, &depth.counts(*checks), &reads)?;
+        let ticket = device.execute(plans.plan(&inputs, plan)?, &depth.counts(*checks), &reads)?;
         let results = ticket.map(ruminate_engine::ReadBack::wait).transpose()?.unwrap_or_default();
         let [ranked, logprobs, picked] = &results[..] else {
             return Err(ruminate_engine::Error::ReadBack("no scores came back".to_owned()).into());

@@ -11,7 +11,7 @@ use crate::arch::{Looped, Spec, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, UnusedTensor};
 use crate::error::Error;
-use crate::fit;
+use crate::memory_budget;
 use crate::generation_config::GenerationConfig;
 use crate::kv::KvCache;
 use crate::options::{GenerateOptions, LoadOptions, SessionOptions};
@@ -19,9 +19,9 @@ use crate::parallel_decoding::ParallelSites;
 use crate::precision::{Dtypes, Group};
 use crate::session::Session;
 use crate::source::Source;
-use crate::tables::Tables;
+use crate::sequence_tables::SequenceTables;
 use crate::tokenizer::Tokenizer;
-use crate::workspace::{Next, Surroundings};
+use crate::plans::{Next, PlanInputs};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
 #[derive(Clone)]
@@ -72,10 +72,10 @@ impl Model {
         };
         dtypes.check(&device.caps())?;
         if let Some(announce) = options.announce {
-            announce(&fit::wanted(&spec, dtypes, &options.session, &device.caps()).1);
+            announce(&memory_budget::wanted(&spec, dtypes, &options.session, &device.caps()).1);
         }
         if !options.overcommit {
-            fit::check_model(&spec, (dtypes, !quantised), &options.session, device)?;
+            memory_budget::check_model(&spec, (dtypes, !quantised), &options.session, device)?;
         }
         let total = spec.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
@@ -215,13 +215,13 @@ impl Model {
     }
 
     /// What plans are recorded on.
-    pub(crate) fn surroundings<'a>(
+    pub(crate) fn plan_inputs<'a>(
         &'a self,
         kv: &'a KvCache,
-        tables: &'a Tables,
+        tables: &'a SequenceTables,
         next: Option<&'a Next>,
         parallel_sites: Option<&'a ParallelSites>,
-    ) -> Surroundings<'a> {
-        Surroundings { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, parallel_sites }
+    ) -> PlanInputs<'a> {
+        PlanInputs { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, parallel_sites }
     }
 }

@@ -14,7 +14,7 @@ use crate::constraint::Constraint;
 use crate::diffusion::Diffusion;
 use crate::error::Error;
 use crate::early_exit::Exit;
-use crate::fit::Need;
+use crate::memory_budget::Need;
 use crate::noise::Noise;
 use crate::parallel_decoding::{Pipeline, Speculate};
 use crate::precision::{Group, Precision};

@@ -15,9 +15,9 @@ use crate::diffusion::{Current, RowSpan, WavefrontSites};
 use crate::error::Error;
 use crate::early_exit::Checks;
 use crate::options::GenerateOptions;
-use crate::policy::{Chosen, Policy};
+use crate::decoding::{Chosen, Decoding};
 use crate::session::Session;
-use crate::workspace::{Follow, PlanKey, Workspace};
+use crate::plans::{Follow, PlanKey, PlanCache};
 
 /// Rows of one pass ahead of what is known, at most.
 const MOST_ROWS: u32 = 64;
@@ -160,7 +160,7 @@ impl ParallelDecoding {
 
 /// The rows ahead of what is known.
 pub(crate) struct ParallelBuffers {
-    pub(crate) space: Workspace,
+    pub(crate) plans: PlanCache,
     pub(crate) sites: ParallelSites,
 }
 
@@ -177,14 +177,14 @@ pub(crate) struct ParallelSites {
 
 impl ParallelBuffers {
     pub(crate) fn new(device: &Device, spec: &crate::arch::Spec, rows: u32) -> Result<Self, Error> {
-        let space = Workspace::new(device, spec, rows, rows)?;
+        let plans = PlanCache::new(device, spec, rows, rows)?;
         let sites = ParallelSites {
-            table: space.sites.rows.clone(),
+            table: plans.sites.rows.clone(),
             front: Some(device.buffer("front", size_of::<Front>() as u64)?),
             wavefront: None,
             emitted: device.buffer("emitted tokens", emitted_bytes(rows).max(wavefront::emitted_bytes(rows)))?,
         };
-        Ok(Self { space, sites })
+        Ok(Self { plans, sites })
     }
 }
 
@@ -211,10 +211,10 @@ impl Session {
     }
 
     /// Makes what a generation ahead needs, behind a prompt.
-    pub(crate) fn prepare_parallel(&mut self, policy: &Policy, prompt: &[u32]) -> Result<(), Error> {
-        let Some((parallel, rows)) = policy.parallel else { return Ok(()) };
+    pub(crate) fn prepare_parallel(&mut self, decoding: &Decoding, prompt: &[u32]) -> Result<(), Error> {
+        let Some((parallel, rows)) = decoding.parallel else { return Ok(()) };
         let device = self.model.device().clone();
-        if policy.given.is_some() {
+        if decoding.given.is_some() {
             // Plans of another generation read what was given to that.
             self.parallel_buffers.remove(&rows);
         }
@@ -223,16 +223,16 @@ impl Session {
             Entry::Vacant(place) => place.insert(ParallelBuffers::new(&device, self.model.spec(), rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
-        device.write(&buffers.space.sites.picked, 0, bytemuck::cast_slice(&table))?;
+        device.write(&buffers.plans.sites.picked, 0, bytemuck::cast_slice(&table))?;
         if let ParallelDecoding::Wavefront(current) = parallel {
             let sites = match &mut buffers.sites.wavefront {
                 Some(sites) => sites,
-                none => none.insert(WavefrontSites::new(&device, self.model.spec(), rows, policy.given.as_ref())?),
+                none => none.insert(WavefrontSites::new(&device, self.model.spec(), rows, decoding.given.as_ref())?),
             };
             if !current.full_prefill {
                 device.write(&self.tables.history, u64::from(self.position) * 4, bytemuck::cast_slice(prompt))?;
             }
-            current.launch(&device, (sites, &buffers.sites.table), (self.position, prompt), policy.depth.steps)?;
+            current.launch(&device, (sites, &buffers.sites.table), (self.position, prompt), decoding.depth.steps)?;
         } else {
             // Where drafts count from, before there are any.
             let position = self.position + prompt.len() as u32;
@@ -242,15 +242,15 @@ impl Session {
                 device.write(front, 0, bytemuck::bytes_of(&Front { oldest: position, origin: position }))?;
             }
         }
-        self.write_sequence(policy.depth.steps)?;
+        self.write_sequence(decoding.depth.steps)?;
         let mut most = parallel.first_rows(prompt.len() as u32);
-        self.plan_parallel(parallel, rows, (policy, most))?;
+        self.plan_parallel(parallel, rows, (decoding, most))?;
         // What a wavefront usually grows to, so that no plan is made under way.
         while let ParallelDecoding::Wavefront(current) = parallel
             && most < current.usual_rows()
         {
             most = wavefront_rows(most + 1);
-            self.plan_parallel(parallel, rows, (policy, most))?;
+            self.plan_parallel(parallel, rows, (decoding, most))?;
         }
         Ok(())
     }
@@ -259,31 +259,31 @@ impl Session {
     pub(crate) fn begin_parallel(
         &mut self,
         index: u32,
-        policy: &Policy,
+        decoding: &Decoding,
         row_span: RowSpan,
     ) -> Result<Execution, Error> {
-        let (parallel, rows) = policy.parallel.ok_or(Error::NotStarted)?;
+        let (parallel, rows) = decoding.parallel.ok_or(Error::NotStarted)?;
         let end = row_span.end.min(self.context());
-        self.kv.reserve(0, end, policy.slots())?;
+        self.kv.reserve(0, end, decoding.slots())?;
         self.position = self.position.max(end);
         self.last = None;
         let device = self.model.device().clone();
         if index + 1 < parallel.passes() {
             let ParallelDecoding::Drafts { steps, .. } = parallel else { return Err(Error::NotStarted) };
-            return Ok(device.begin(self.plan(self.single(), policy.decoded())?, &[steps], &[])?);
+            return Ok(device.begin(self.plan(self.single(), decoding.decoded())?, &[steps], &[])?);
         }
         let counts = match parallel {
-            ParallelDecoding::Drafts { .. } => policy.depth.counts(policy.depth.decoding()),
+            ParallelDecoding::Drafts { .. } => decoding.depth.counts(decoding.depth.decoding()),
             ParallelDecoding::Pipelined { every, .. } => vec![every],
             ParallelDecoding::Wavefront(Current { steps, .. }) => vec![steps],
         };
-        let ParallelBuffers { space, sites } = self.parallel_buffers.get(&rows).ok_or(Error::NotBegun)?;
-        let mut brought = vec![sites.emitted.clone(), space.sites.picked.clone()];
-        if let (Some(_), Some(ranks)) = (policy.choosing.logprobs, &space.ranks) {
+        let ParallelBuffers { plans, sites } = self.parallel_buffers.get(&rows).ok_or(Error::NotBegun)?;
+        let mut brought = vec![sites.emitted.clone(), plans.sites.picked.clone()];
+        if let (Some(_), Some(ranks)) = (decoding.choosing.logprobs, &plans.ranks) {
             brought.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
         let reads: Vec<&Buffer> = brought.iter().collect();
-        Ok(device.begin(self.plan_parallel(parallel, rows, (policy, row_span.rows))?, &counts, &reads)?)
+        Ok(device.begin(self.plan_parallel(parallel, rows, (decoding, row_span.rows))?, &counts, &reads)?)
     }
 
     /// The plan of the pass that brings tokens; a wavefront's has no more rows than it can have.
@@ -291,20 +291,20 @@ impl Session {
         &mut self,
         parallel: ParallelDecoding,
         rows: u32,
-        (policy, most): (&Policy, u32),
+        (decoding, most): (&Decoding, u32),
     ) -> Result<&ruminate_engine::Plan, Error> {
         let (follow, checks) = match parallel {
             ParallelDecoding::Drafts { threshold, .. } => {
-                (Follow::Verify(threshold.to_bits()), policy.depth.decoding())
+                (Follow::Verify(threshold.to_bits()), decoding.depth.decoding())
             }
-            ParallelDecoding::Pipelined { .. } => (Follow::Guess, Checks::apart(policy.depth.exit.iter())),
+            ParallelDecoding::Pipelined { .. } => (Follow::Guess, Checks::apart(decoding.depth.exit.iter())),
             ParallelDecoding::Wavefront(current) => (Follow::Wavefront(wavefront_rows(most).min(rows), current), None),
         };
-        let plan = PlanKey { checks, follow, noise: policy.noise.is_some(), ..PlanKey::choosing(&policy.choosing) };
+        let plan = PlanKey { checks, follow, noise: decoding.noise.is_some(), ..PlanKey::choosing(&decoding.choosing) };
         let next = self.next_row()?;
         let Self { model, kv, tables, parallel_buffers, .. } = self;
-        let ParallelBuffers { space, sites } = parallel_buffers.get_mut(&rows).ok_or(Error::NotBegun)?;
-        space.plan(&model.surroundings(kv, tables, Some(&next), Some(sites)), plan)
+        let ParallelBuffers { plans, sites } = parallel_buffers.get_mut(&rows).ok_or(Error::NotBegun)?;
+        plans.plan(&model.plan_inputs(kv, tables, Some(&next), Some(sites)), plan)
     }
 }
 

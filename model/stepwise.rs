@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::options::State;
 use crate::session::Session;
 use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
-use crate::workspace::{PlanKey, Stage};
+use crate::plans::{PlanKey, Stage};
 
 /// Rows that are iterated step by step.
 #[derive(Clone, Copy)]
@@ -102,7 +102,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn states(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.state, rows, self.model.spec().width)
+        self.read_rows(&self.plan_caches[&key].sites.state, rows, self.model.spec().width)
     }
 
     /// Puts other states in their place, `[rows, width]`: those of another run (activation patching), or these with something added (steering). The next
@@ -121,7 +121,7 @@ impl Session {
         let padded = states.chunks(n as usize).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, gap)));
         let padded: Vec<f32> = padded.collect();
         let device = self.model.device().clone();
-        Ok(device.write(&self.space(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
+        Ok(device.write(&self.plans_for(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
     }
 
     /// Adds to the states: one row for all of them `[width]`, or one for each `[rows, width]`.
@@ -175,7 +175,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.embedding, rows, self.model.spec().width)
+        self.read_rows(&self.plan_caches[&key].sites.embedding, rows, self.model.spec().width)
     }
 
     /// Reads the current states out: what comes behind the loop, up to the logits.
@@ -195,7 +195,7 @@ impl Session {
             None => self.states()?,
         };
         let head = read("head")?;
-        let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.padded_vocab())?;
+        let logits = self.read_rows(&self.plan_caches[&key].sites.logits, rows, self.padded_vocab())?;
         Ok(Outputs { rows, logits, latents, head })
     }
 
@@ -254,7 +254,7 @@ impl Session {
     /// The buffer of an intermediate that a stage has computed.
     fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
         let Opened { capacity, .. } = self.opened?;
-        self.spaces.get(&(capacity, capacity))?.traced(stage, name)
+        self.plan_caches.get(&(capacity, capacity))?.traced(stage, name)
     }
 }
 

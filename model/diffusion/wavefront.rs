@@ -11,9 +11,9 @@ use crate::arch::Spec;
 use crate::arch::{Pass, Sites};
 use crate::error::Error;
 use crate::options::GenerateOptions;
-use crate::policy::Chosen;
+use crate::decoding::Chosen;
 use crate::session::{MAX_STEPS, padded};
-use crate::workspace::Surroundings;
+use crate::plans::PlanInputs;
 
 /// Rows of a wavefront, at most.
 const MOST_ROWS: u32 = 256;
@@ -201,21 +201,21 @@ impl Current {
     pub(crate) fn end_round(
         &self,
         graph: &mut Graph,
-        around: &Surroundings<'_>,
-        space: &Sites,
+        inputs: &PlanInputs<'_>,
+        pass_sites: &Sites,
         (rows, n): (u32, u32),
         chosen: Tensor,
     ) -> Result<(), Error> {
-        let (parallel_sites, sites) = around.wavefront()?;
+        let (parallel_sites, sites) = inputs.wavefront()?;
         let [sequences, history, table, emitted] =
-            [&around.tables.sequences, &around.tables.history, &space.rows, &parallel_sites.emitted]
+            [&inputs.tables.sequences, &inputs.tables.history, &pass_sites.rows, &parallel_sites.emitted]
                 .map(|it| graph.import(it));
         let [wavefront, marks, given] = [&sites.wavefront, &sites.marks, &sites.tokens].map(|it| graph.import(it));
-        let extent = (around.kv.sequences(), around.kv.context());
-        let launch = freeze(self.capacity, around.looped.vocab(), extent, self.freeze());
+        let extent = (inputs.kv.sequences(), inputs.kv.context());
+        let launch = freeze(self.capacity, inputs.looped.vocab(), extent, self.freeze());
         graph.launch(launch, &[chosen, given, sequences, table, wavefront, marks, history, emitted])?;
         let [state, embedding, previous, before, moved, held] =
-            [&space.state, &space.embedding, &sites.previous, &sites.before, &sites.moved, &sites.held]
+            [&pass_sites.state, &pass_sites.embedding, &sites.previous, &sites.before, &sites.moved, &sites.held]
                 .map(|it| graph.import(it));
         let rows = (rows + self.headway).min(self.capacity);
         let launch = shift(Shift { rows, n, headway: self.headway, past: self.past() });

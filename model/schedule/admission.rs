@@ -234,7 +234,7 @@ impl Batch {
             }
         }
         // Nobody is read out in its place any more.
-        self.write_entry(&self.space.sites.picked, slot, Row::RESTING)?;
+        self.write_entry(&self.plans.sites.picked, slot, Row::RESTING)?;
         let member = self.members[slot].take();
         self.kv.release(slot as u32)?;
         Ok(member)

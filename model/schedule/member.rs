@@ -20,11 +20,11 @@ use crate::generate::{Piece, Prompt, Statistics, StopReason};
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions, StepsOf};
 use crate::parallel_decoding::ParallelDecoding;
-use crate::policy::Chosen;
+use crate::decoding::Chosen;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
-use crate::speech::{Speech, encode_prompt};
+use crate::text_output::{TextOutput, encode_prompt};
 use crate::tokenizer::Specials;
 use ruminate_engine::clock::Instant;
 
@@ -69,7 +69,7 @@ pub(super) struct Member {
     /// How many tokens are ranked for those who ask.
     ranked: u32,
     full: bool,
-    speech: Speech,
+    text_output: TextOutput,
     pub(super) statistics: Statistics,
     added: Instant,
     first: Option<Instant>,
@@ -107,11 +107,11 @@ impl Member {
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
-        let speech = Speech::new(model, options)?;
+        let text_output = TextOutput::new(model, options)?;
         let first = vec![PromptToken { token: prompt[0], ..PromptToken::default() }];
         let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
-        choosing.follow(Rules::new(options, speech.end_tokens(), count, limit, vocab)?, &prompt);
-        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        choosing.follow(Rules::new(options, text_output.end_tokens(), count, limit, vocab)?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         Ok(Self {
@@ -139,7 +139,7 @@ impl Member {
             come: 0,
             ranked: MAX_LOGPROBS.min(vocab),
             full: room < asked,
-            speech,
+            text_output,
             statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
             added: Instant::now(),
             first: None,
@@ -258,16 +258,16 @@ impl Member {
         self.tokens.push(token);
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
-        let (mut text, mut ended) = self.speech.say(token);
+        let (mut text, mut ended) = self.text_output.say(token);
         if let (None, Some(matching)) = (ended, &mut self.matching)
             && matching.take(token)?
         {
             ended = Some(StopReason::Complete);
-            text.push_str(&self.speech.flush());
+            text.push_str(&self.text_output.flush());
         }
         if ended.is_none() && self.come == self.wanted {
             ended = Some(if self.full { StopReason::ContextFull } else { StopReason::MaxTokens });
-            text.push_str(&self.speech.flush());
+            text.push_str(&self.text_output.flush());
         }
         Ok((Piece { token, text, steps, logprob, top }, ended))
     }

@@ -38,15 +38,15 @@ use self::prefix::PrefixCache;
 use self::round::{Round, Submitted};
 use self::table::Table;
 use crate::error::Error;
-use crate::fit;
+use crate::memory_budget;
 use crate::generate::{Prompt, Statistics, StopReason};
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::parallel_decoding::ParallelSites;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS};
-use crate::tables::Tables;
-use crate::workspace::Workspace;
+use crate::sequence_tables::SequenceTables;
+use crate::plans::PlanCache;
 
 /// What a batch holds.
 #[derive(Clone, Debug)]
@@ -83,10 +83,10 @@ pub struct Batch {
     model: Model,
     options: SessionOptions,
     kv: KvCache,
-    tables: Tables,
-    space: Workspace,
-    /// Workspaces of passes that read out every row of a prompt, by their rows.
-    scoring: HashMap<u32, Workspace>,
+    tables: SequenceTables,
+    plans: PlanCache,
+    /// Plan caches of passes that read out every row of a prompt, by their rows.
+    scoring: HashMap<u32, PlanCache>,
     parallel_sites: ParallelSites,
     table: Table,
     /// By their slots.
@@ -130,26 +130,26 @@ impl Model {
             return Err(Error::Option { name: "prefill_chunk", value: rows.to_string(), allowed: "from 1 to 256" });
         }
         let (spec, device) = (self.spec(), self.device().clone());
-        let (context, planned) = fit::checked(spec, &session, &device)?;
+        let (context, planned) = memory_budget::checked(spec, &session, &device)?;
         let rows = fixed.unwrap_or(MAX_ROWS);
         let outputs = fixed.unwrap_or_else(|| crate::session::capacity(sequences));
-        let space = Workspace::new(&device, spec, rows, outputs)?;
+        let plans = PlanCache::new(&device, spec, rows, outputs)?;
         let resting = vec![Row::RESTING; rows as usize];
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting[..outputs as usize]))?;
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&resting))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&resting[..outputs as usize]))?;
         let results = device.buffer("results of rows", u64::from(rows) * size_of::<RowResult>() as u64)?;
         let parallel_sites =
-            ParallelSites { table: space.sites.rows.clone(), front: None, wavefront: None, emitted: results };
+            ParallelSites { table: plans.sites.rows.clone(), front: None, wavefront: None, emitted: results };
         let mut kv = KvCache::new(self, &session, (sequences, context, planned))?;
         let groups = prefix_cache / kv.group_bytes(planned).max(1);
         kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
         Ok(Batch {
             model: self.clone(),
-            budget: kv_memory.or_else(|| fit::usable(device.memory())).unwrap_or(u64::MAX),
+            budget: kv_memory.or_else(|| memory_budget::usable(device.memory())).unwrap_or(u64::MAX),
             kv,
-            tables: Tables::new(&device, sequences, context)?,
+            tables: SequenceTables::new(&device, sequences, context)?,
             options: session,
-            space,
+            plans,
             scoring: HashMap::new(),
             parallel_sites,
             table: Table::new(rows),

@@ -17,7 +17,7 @@ use crate::early_exit::Checks;
 use crate::generate::StopReason;
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
-use crate::workspace::{Choose, Follow, PlanKey, Stage};
+use crate::plans::{Choose, Follow, PlanKey, Stage};
 
 /// Steps of a round, at most: who comes or goes meanwhile does so between two rounds.
 const MOST_STEPS: u32 = 64;
@@ -116,14 +116,14 @@ impl Batch {
         if plan.edits {
             self.tables.make_penalties(&device, self.model.spec().padded_vocab)?;
         }
-        let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.parallel_sites));
-        self.space.plan(&around, plan)?;
+        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, Some(&self.parallel_sites));
+        self.plans.plan(&inputs, plan)?;
         let mut reads = vec![self.parallel_sites.emitted.clone()];
-        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space.ranks) {
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.plans.ranks) {
             reads.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
         let reads: Vec<&Buffer> = reads.iter().collect();
-        let execution = device.begin(self.space.plan(&around, plan)?, &[steps], &reads)?;
+        let execution = device.begin(self.plans.plan(&inputs, plan)?, &[steps], &reads)?;
         Ok(Some(Round { execution, purpose: Purpose::Shared, steps, rows, since: Instant::now() }))
     }
 
@@ -393,7 +393,7 @@ impl Batch {
     }
 
     pub(super) fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
-        self.write_entry(&self.space.sites.rows, place, row)
+        self.write_entry(&self.plans.sites.rows, place, row)
     }
 
     pub(super) fn write_entry(&self, table: &Buffer, place: usize, row: Row) -> Result<(), Error> {

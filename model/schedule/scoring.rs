@@ -12,10 +12,10 @@ use super::{Batch, Event, PromptToken, SequenceId, lost};
 use crate::error::Error;
 use crate::early_exit::{Checks, Depth};
 use crate::generate::StopReason;
-use crate::policy::Chosen;
+use crate::decoding::Chosen;
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
-use crate::workspace::{Choose, PlanKey, Stage, Workspace};
+use crate::plans::{Choose, PlanKey, Stage, PlanCache};
 
 /// Rows of such a round: each is read out, so each takes memory for as many logits as there are tokens.
 const MOST_ROWS: usize = 64;
@@ -75,21 +75,21 @@ impl Batch {
         let noise = member.noise.is_some();
 
         let device = self.model.device().clone();
-        let space = match self.scoring.entry(rows) {
-            Entry::Occupied(space) => space.into_mut(),
-            Entry::Vacant(place) => place.insert(Workspace::new(&device, self.model.spec(), rows, rows)?),
+        let plans = match self.scoring.entry(rows) {
+            Entry::Occupied(plans) => plans.into_mut(),
+            Entry::Vacant(place) => place.insert(PlanCache::new(&device, self.model.spec(), rows, rows)?),
         };
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&table))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; rows as usize]))?;
-        device.write(&space.chosen, 0, bytemuck::cast_slice(&answers))?;
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&table))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; rows as usize]))?;
+        device.write(&plans.chosen, 0, bytemuck::cast_slice(&answers))?;
         let logprobs = Some(MAX_LOGPROBS.min(self.model.spec().padded_vocab));
         let plan = PlanKey { choose: Choose::Given, logprobs, checks, noise, ..PlanKey::of(Stage::Token) };
-        let around = self.model.surroundings(&self.kv, &self.tables, None, None);
-        space.plan(&around, plan)?;
-        let ranks = space.ranks.as_ref().ok_or_else(lost)?;
-        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), space.sites.picked.clone()];
+        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, None);
+        plans.plan(&inputs, plan)?;
+        let ranks = plans.ranks.as_ref().ok_or_else(lost)?;
+        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), plans.sites.picked.clone()];
         let reads: Vec<&Buffer> = reads.iter().collect();
-        let execution = device.begin(space.plan(&around, plan)?, &depth.counts(checks), &reads)?;
+        let execution = device.begin(plans.plan(&inputs, plan)?, &depth.counts(checks), &reads)?;
         self.scored_last = true;
         Ok(Some(Round { execution, purpose: Purpose::Scoring(of), steps, rows, since: Instant::now() }))
     }

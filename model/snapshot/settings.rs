@@ -11,7 +11,7 @@ use crate::arch::Spec;
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
-use crate::pages::Layout;
+use crate::kv_pages::Layout;
 use crate::session::Session;
 
 /// Fields of a configuration that change nothing of what is computed.

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use ruminate::trace::most_likely;
 use ruminate::{
-    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvStrategy, Lookup, Model, Piece,
+    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvSharing, Lookup, Model, Piece,
     PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
 };
 use ruminate_engine::Device;
@@ -282,18 +282,18 @@ fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()
 
 #[trial]
 fn names_of_the_authors_are_read_or_refused_with_a_reason() -> Result<()> {
-    let parsed = |name: &str| KvStrategy::parse(name, 4);
-    let strategy = |lookup, share| KvStrategy { lookup, share };
+    let parsed = |name: &str| KvSharing::parse(name, 4);
+    let kv_sharing = |lookup, share| KvSharing { lookup, share };
     let (full, latest) = (Lookup::Full, Lookup::Latest);
     for (name, expected) in [
-        ("full", strategy(full, KvShare::None)),
-        ("skip", strategy(full, KvShare::None)),
-        ("latest", strategy(latest, KvShare::None)),
-        ("available-m4", strategy(latest, KvShare::None)),
-        ("always-last-m4", strategy(Lookup::AlwaysLast, KvShare::None)),
-        ("compress-s4", strategy(latest, KvShare::Steps(1))),
-        ("latest-m4-compress-s16", strategy(latest, KvShare::Steps(4))),
-        ("full-compress-anchor", strategy(full, KvShare::Anchor)),
+        ("full", kv_sharing(full, KvShare::None)),
+        ("skip", kv_sharing(full, KvShare::None)),
+        ("latest", kv_sharing(latest, KvShare::None)),
+        ("available-m4", kv_sharing(latest, KvShare::None)),
+        ("always-last-m4", kv_sharing(Lookup::AlwaysLast, KvShare::None)),
+        ("compress-s4", kv_sharing(latest, KvShare::Steps(1))),
+        ("latest-m4-compress-s16", kv_sharing(latest, KvShare::Steps(4))),
+        ("full-compress-anchor", kv_sharing(full, KvShare::Anchor)),
     ] {
         ensure!(parsed(name)? == expected, "{name}: {:?}", parsed(name));
     }

@@ -17,7 +17,7 @@ mod trace;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ruminate::{KvStrategy, LoadOptions, Model, Session, SessionOptions, Source, State};
+use ruminate::{KvSharing, LoadOptions, Model, Session, SessionOptions, Source, State};
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::Lookup;
@@ -126,10 +126,10 @@ fn state_of(states: Option<&[f32]>) -> State<'_> {
 impl Golden {
     /// A session with f32 keys and values.
     fn session(&self, lookup: Lookup, init_scale: f32) -> Result<Session> {
-        self.session_of(KvStrategy { lookup, ..KvStrategy::default() }, init_scale)
+        self.session_of(KvSharing { lookup, ..KvSharing::default() }, init_scale)
     }
 
-    fn session_of(&self, KvStrategy { lookup, share }: KvStrategy, init_scale: f32) -> Result<Session> {
+    fn session_of(&self, KvSharing { lookup, share }: KvSharing, init_scale: f32) -> Result<Session> {
         let options = SessionOptions { kv_dtype: Dtype::F32, lookup, share, init_scale, ..SessionOptions::default() };
         Ok(self.model.session(options)?)
     }

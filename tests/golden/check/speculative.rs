@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use ruminate::trace::most_likely;
 use ruminate::{
-    Continuous, Diffusion, FreezeRule, Freezing, GenerateOptions, Given, KvStrategy, NoiseMix, Pipeline, Speculate,
+    Continuous, Diffusion, FreezeRule, Freezing, GenerateOptions, Given, KvSharing, NoiseMix, Pipeline, Speculate,
     State,
 };
 
@@ -33,10 +33,10 @@ impl Golden {
             let continuous = run["options"]["continuous_compute"].as_bool().unwrap_or(false).then_some(Continuous::Raw);
             let options = GenerateOptions { continuous, ..greedy(steps, expected.len()) };
             let lookup = run["options"]["cache_lookup_strategy"].as_str().unwrap_or("latest-m4-compress-s4");
-            let strategy = KvStrategy::parse(lookup, self.model.spec().layers.core)?;
+            let kv_sharing = KvSharing::parse(lookup, self.model.spec().layers.core)?;
 
             let theirs = GenerateOptions { diffusion: Some(diffusion.clone()), ..options.clone() };
-            let mut session = self.session_of(strategy, 0.0)?;
+            let mut session = self.session_of(kv_sharing, 0.0)?;
             let mut generation = session.generate(prompt.as_slice(), &theirs)?;
             let pieces = generation.by_ref().collect::<Result<Vec<_>, _>>()?;
             let passes = generation.statistics().core_passes as u32;
@@ -75,7 +75,7 @@ impl Golden {
                 ("pipelined", GenerateOptions { pipeline, ..plain }),
             ];
             for (way, options) in ways {
-                let found = self.generate(KvStrategy::default(), 0.0, &prompt, &options)?;
+                let found = self.generate(KvSharing::default(), 0.0, &prompt, &options)?;
                 self.compare_equal(&format!("speculative/{index}/{way}"), &found, &expected, excused);
             }
         }
@@ -83,7 +83,7 @@ impl Golden {
             let name = format!("speculative/given/{index}");
             let (steps, drafts) = (number(&given["num_steps"]), numbers(&given["drafts"]));
             let (n, vocab) = (self.model.spec().width as usize, self.model.spec().padded_vocab as usize);
-            let mut session = self.session_of(KvStrategy::default(), 0.0)?;
+            let mut session = self.session_of(KvSharing::default(), 0.0)?;
             session.forward(&prompt, steps, State::Given(&vec![0.0; prompt.len() * n]), false)?;
             let tokens = [&[number(&given["last_token"])], drafts.as_slice()].concat();
             let logits = session.forward(&tokens, steps, State::Given(&vec![0.0; tokens.len() * n]), true)?;

@@ -6,7 +6,7 @@ use crate::error::Error;
 
 /// What positions show to rows at other steps, and which steps share their keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KvStrategy {
+pub struct KvSharing {
     /// What a position offers to rows at steps that it has not stored.
     pub lookup: Lookup,
     /// Which steps share keys and values.
@@ -15,7 +15,7 @@ pub struct KvStrategy {
 
 const KNOWN: &str = "full, skip, latest, available or always-last (or with -m4, as the authors write it), compress-sN or compress-anchor, or both, joined by a hyphen";
 
-impl KvStrategy {
+impl KvSharing {
     /// Reads a name of the authors, such as `latest-m4-compress-s16`, for a core block of so many layers. Their N in `compress-sN` counts slots of
     /// layers, here it must be a whole number of steps; with nothing else said, sharing looks up the latest step, where their code fails after an early
     /// exit.

@@ -10,23 +10,23 @@ use crate::early_exit::Depth;
 use crate::generate::{Prompt, Statistics};
 use crate::options::{GenerateOptions, State};
 use crate::parallel_decoding::ParallelDecoding;
-use crate::policy::Policy;
+use crate::decoding::Decoding;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
-use crate::schedule::policy::{self, Asked};
+use crate::schedule::decoding::{self, Asked};
 use crate::session::{Session, check_tokens};
-use crate::speech::{Speech, encode_prompt};
+use crate::text_output::{TextOutput, encode_prompt};
 use crate::tokenizer::Specials;
 
-use super::Run;
+use super::ActiveGeneration;
 
-impl Run {
+impl ActiveGeneration {
     /// Checks everything; then ends a generation under way, makes room for the prompt, and makes the plans of all passes ready. What fails the checks
     /// changes nothing.
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
         options.check_start(session.model().spec())?;
-        policy::check(Asked { options, session: session.options(), batch: false })?;
+        decoding::check(Asked { options, session: session.options(), batch: false })?;
         session.model().device().check()?;
         let start = Instant::now();
         let held = session.held();
@@ -34,9 +34,9 @@ impl Run {
         let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
         let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
         let steps = options.steps.unwrap_or(model.spec().steps.default);
-        let speech = Speech::new(model, options)?;
+        let text_output = TextOutput::new(model, options)?;
         // A token that ended a generation was seen by nobody.
-        let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !speech.end_tokens().contains(token);
+        let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !text_output.end_tokens().contains(token);
         let mut tokens: Vec<u32> = held.next.filter(seen).into_iter().collect();
         match prompt {
             Prompt::Continue => {}
@@ -61,8 +61,8 @@ impl Run {
         let parallel = ParallelDecoding::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
         let parallel =
             parallel.map(|parallel| Ok::<_, Error>((parallel, session.parallel_rows(parallel)?))).transpose()?;
-        choosing.follow(Rules::new(options, speech.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
-        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        choosing.follow(Rules::new(options, text_output.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         let next = held.next;
@@ -70,18 +70,18 @@ impl Run {
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
         let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
-        let policy = Policy { depth, continuous, noise, choosing, carries, parallel, given, silent };
-        let brings = policy.begins_with_the_prompt();
+        let decoding = Decoding { depth, continuous, noise, choosing, carries, parallel, given, silent };
+        let brings = decoding.begins_with_the_prompt();
         let (origin, count) = (held.position, prompt.len() as u32);
-        let room = room(session, origin, &prompt, &policy)?;
+        let room = room(session, origin, &prompt, &decoding)?;
         session.check(&prompt, steps, State::Seeded)?;
         session.stop();
-        session.make_ready(&prompt, &policy, wanted > 1)?;
+        session.make_ready(&prompt, &decoding, wanted > 1)?;
         let prompt_tokens = prompt.len();
         Ok(Self {
             matching,
-            said: if policy.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
-            policy,
+            said: if decoding.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
+            decoding,
             steps_of: options.steps_of.clone(),
             begun: 0,
             prompt,
@@ -100,7 +100,7 @@ impl Run {
             under_way: None,
             pending: VecDeque::new(),
             prompted: false,
-            speech,
+            text_output,
             start,
             first: None,
             origin,
@@ -113,12 +113,12 @@ impl Run {
 }
 
 /// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
-fn room(session: &Session, position: u32, prompt: &[u32], policy: &Policy) -> Result<u32, Error> {
+fn room(session: &Session, position: u32, prompt: &[u32], decoding: &Decoding) -> Result<u32, Error> {
     let context = session.context();
     check_tokens(session.model().spec(), prompt, position as usize, context)?;
     let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
-    let Some((ParallelDecoding::Wavefront(current), _)) = policy.parallel else { return Ok(context - end + 1) };
-    let states = policy.given.as_ref().map_or(0, |given| given.states.len());
+    let Some((ParallelDecoding::Wavefront(current), _)) = decoding.parallel else { return Ok(context - end + 1) };
+    let states = decoding.given.as_ref().map_or(0, |given| given.states.len());
     let needed = prompt.len() * session.model().spec().width as usize;
     if states > 0 && states < needed {
         return Err(Error::State { found: states, expected: needed });

@@ -20,16 +20,16 @@ use crate::error::Error;
 use crate::generate::{Piece, Progress, Statistics, StopReason};
 use crate::options::StepsOf;
 use crate::parallel_decoding::{ParallelDecoding, emitted};
-use crate::policy::{Chosen, Policy};
+use crate::decoding::{Chosen, Decoding};
 use crate::session::{Held, Session};
-use crate::speech::Speech;
+use crate::text_output::TextOutput;
 
 /// Passes that the iterator submits before the oldest has been read.
 const QUEUE_DEPTH: usize = 2;
 
 /// A generation under way. Every call takes the session that it was made for.
-pub(crate) struct Run {
-    policy: Policy,
+pub(crate) struct ActiveGeneration {
+    decoding: Decoding,
     steps_of: Option<StepsOf>,
     /// Tokens that were begun behind the prompt.
     begun: u32,
@@ -61,7 +61,7 @@ pub(crate) struct Run {
     pending: VecDeque<ReadBack>,
     /// Whether the prompt is submitted.
     prompted: bool,
-    speech: Speech,
+    text_output: TextOutput,
     start: Instant,
     first: Option<Instant>,
     /// Positions of the session before the prompt.
@@ -74,7 +74,7 @@ pub(crate) struct Run {
     finished: Option<StopReason>,
 }
 
-impl Run {
+impl ActiveGeneration {
     /// Lets a pass of the prompt have no more than so many rows.
     pub(crate) fn limit_rows(&mut self, rows: u32) {
         self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
@@ -106,7 +106,7 @@ impl Run {
             session.model().device().check()?;
             return Ok(Progress::Done(reason));
         }
-        let outcome = self.timed(session, |run, session| run.go_on(session, budget));
+        let outcome = self.timed(session, |active, session| active.go_on(session, budget));
         self.or_fail(outcome)
     }
 
@@ -124,9 +124,9 @@ impl Run {
         if let Some(reason) = self.finished {
             return Ok(Progress::Done(reason));
         }
-        let outcome = self.timed(session, |run, session| {
-            if run.arrived.is_empty() && run.begin(session)? {
-                run.submit()?;
+        let outcome = self.timed(session, |active, session| {
+            if active.arrived.is_empty() && active.begin(session)? {
+                active.submit()?;
             }
             Ok(())
         });
@@ -156,7 +156,7 @@ impl Run {
         let held = self.held(session);
         session.discard_beyond(held.position);
         session.next = held.next;
-        if self.policy.continuous.is_some() && self.given.is_some() && session.last.is_some() {
+        if self.decoding.continuous.is_some() && self.given.is_some() && session.last.is_some() {
             // Where the state of the token's first step is.
             session.last = Some((session.single(), 0));
         }
@@ -166,7 +166,7 @@ impl Run {
     pub(crate) fn held(&self, session: &Session) -> Held {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
         // A prompt that is in the first wavefront counts with its first token.
-        let prompted = self.prompted && (self.policy.begins_with_the_prompt() || self.given.is_some());
+        let prompted = self.prompted && (self.decoding.begins_with_the_prompt() || self.given.is_some());
         let position = self.origin + if prompted { given } else { 0 };
         Held {
             position: position.min(session.position),
@@ -215,7 +215,7 @@ impl Run {
 
     /// Ends a generation of no tokens, once its prompt is computed.
     fn silence(&mut self) -> Option<StopReason> {
-        let over = self.policy.silent && self.prompted;
+        let over = self.decoding.silent && self.prompted;
         self.finished = self.finished.or(over.then_some(StopReason::MaxTokens));
         self.finished.filter(|_| over)
     }
@@ -234,10 +234,10 @@ impl Run {
             let chunk = &self.prompt[self.fed..][..rest.min(self.rows_of_prompt as usize)];
             let part = (self.fed, chunk);
             self.fed += chunk.len();
-            session.begin_prompt(part, chunk.len() == rest, &self.policy)?
+            session.begin_prompt(part, chunk.len() == rest, &self.decoding)?
         } else if self.finished.is_some() || self.left == 0 {
             return Ok(false);
-        } else if let Some((parallel, rows)) = self.policy.parallel {
+        } else if let Some((parallel, rows)) = self.decoding.parallel {
             let rounds = self.pending.len() as u32 + 1;
             // Every round under way is counted on for a token; the prompt's is not one of those that are left.
             let owed = rounds - u32::from(self.come == 0 && rounds > 1);
@@ -247,19 +247,19 @@ impl Run {
             let index = self.in_round;
             self.in_round = (index + 1) % parallel.passes();
             let known = self.origin + self.prompt.len() as u32 + self.come - 1;
-            session.begin_parallel(index, &self.policy, parallel.row_span(rounds, rows, known, self.wavefront))?
+            session.begin_parallel(index, &self.decoding, parallel.row_span(rounds, rows, known, self.wavefront))?
         } else if self.may_begin() {
             self.left -= 1;
             self.begun += 1;
-            if !self.policy.choosing.rules.is_empty() {
-                self.policy.choosing.look(self.begun, &self.said);
+            if !self.decoding.choosing.rules.is_empty() {
+                self.decoding.choosing.look(self.begun, &self.said);
                 if let Some(matching) = &mut self.matching {
-                    self.policy.choosing.constrain(matching)?;
+                    self.decoding.choosing.constrain(matching)?;
                 }
-                session.set_choosing(&self.policy.choosing)?;
+                session.set_choosing(&self.decoding.choosing)?;
             }
-            let steps = self.steps_of.as_ref().map_or(self.policy.depth.steps, |of| of.steps(self.begun));
-            session.begin_token(steps, &self.policy)?
+            let steps = self.steps_of.as_ref().map_or(self.decoding.depth.steps, |of| of.steps(self.begun));
+            session.begin_token(steps, &self.decoding)?
         } else {
             return Ok(false);
         };
@@ -269,7 +269,7 @@ impl Run {
 
     /// Whether the next token may be begun: only once the one before it is known, if rules look back at it.
     fn may_begin(&self) -> bool {
-        match self.policy.choosing.rules.look_back() {
+        match self.decoding.choosing.rules.look_back() {
             true => self.pending.is_empty() && self.arrived.is_empty(),
             false => self.pending.len() < QUEUE_DEPTH,
         }
@@ -278,7 +278,7 @@ impl Run {
     /// Submits the rest of the pass under way.
     fn submit(&mut self) -> Result<(), Error> {
         let Some(execution) = self.under_way.take() else { return Ok(()) };
-        self.prompted |= self.policy.silent && self.fed == self.prompt.len();
+        self.prompted |= self.decoding.silent && self.fed == self.prompt.len();
         if let Some(ticket) = execution.finish()? {
             self.prompted = true;
             self.pending.push_back(ticket);
@@ -288,9 +288,9 @@ impl Run {
 
     /// Keeps the device busy: submits passes up to the limit.
     fn fill_queue(&mut self, session: &mut Session) -> Result<(), Error> {
-        self.timed(session, |run, session| {
-            while run.begin(session)? {
-                run.submit()?;
+        self.timed(session, |active, session| {
+            while active.begin(session)? {
+                active.submit()?;
             }
             Ok(())
         })
@@ -313,30 +313,30 @@ impl Run {
         let Some(Chosen { token, steps, logprob, top }) = self.arrived.pop_front() else { return Ok(None) };
         self.statistics.tokens += 1;
         self.given = Some(token);
-        if self.policy.choosing.rules.look_back() {
+        if self.decoding.choosing.rules.look_back() {
             self.said.push(token);
         }
         self.statistics.steps += u64::from(steps);
 
-        let (mut text, mut ended) = self.speech.say(token);
+        let (mut text, mut ended) = self.text_output.say(token);
         if let (None, Some(matching)) = (ended, &mut self.matching)
             && matching.take(token)?
         {
             ended = Some(StopReason::Complete);
-            text.push_str(&self.speech.flush());
+            text.push_str(&self.text_output.flush());
         }
         self.finished = ended;
         if ended.is_none() && self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
             let full = self.limited_by_context;
             self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
-            text.push_str(&self.speech.flush());
+            text.push_str(&self.text_output.flush());
         }
         Ok(Some(Piece { token, text, steps, logprob, top }))
     }
 
     /// Whether no pass under way will bring a token that is wanted. Rounds that computed further ahead are of no use then.
     fn nothing_wanted(&mut self) -> bool {
-        if self.policy.parallel.is_some() {
+        if self.decoding.parallel.is_some() {
             self.pending.clear();
             self.under_way = None;
         }
@@ -350,15 +350,15 @@ impl Run {
         let now = ticket.done_at()?;
         let results = ticket.wait()?;
         let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
-        let ranked = self.policy.choosing.logprobs;
-        match self.policy.parallel.filter(|_| self.come > 0 || !self.policy.begins_with_the_prompt()) {
+        let ranked = self.decoding.choosing.logprobs;
+        match self.decoding.parallel.filter(|_| self.come > 0 || !self.decoding.begins_with_the_prompt()) {
             None => {
                 let chosen = Chosen::from_results(&results, ranked).ok_or_else(lost)?;
                 self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
                 self.arrived.push_back(chosen);
             }
             Some((parallel, rows)) => {
-                self.statistics.core_passes += parallel.core_passes(self.policy.depth.steps);
+                self.statistics.core_passes += parallel.core_passes(self.decoding.depth.steps);
                 let tokens = if let ParallelDecoding::Wavefront(_) = parallel {
                     let (tokens, wavefront) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
                     self.wavefront = wavefront;

@@ -12,11 +12,11 @@ use crate::options::State;
 use crate::parallel_decoding::ParallelDecoding;
 use crate::sampling::Choosing;
 use crate::session::{Session, check_steps};
-use crate::workspace::{Choose, Follow, PlanKey, Stage};
+use crate::plans::{Choose, Follow, PlanKey, Stage};
 
 /// How tokens are computed and chosen, all through a generation.
 #[derive(Clone, Debug)]
-pub(crate) struct Policy {
+pub(crate) struct Decoding {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
     pub(crate) noise: Option<NoiseRule>,
@@ -31,7 +31,7 @@ pub(crate) struct Policy {
     pub(crate) given: Option<Given>,
 }
 
-impl Policy {
+impl Decoding {
     /// Steps that keys are kept of: those of a token, or of a round.
     pub(crate) fn slots(&self) -> u32 {
         match self.parallel {
@@ -110,39 +110,39 @@ impl Chosen {
 
 impl Session {
     /// Makes what a generation needs: room for its prompt, and the plans of all its passes.
-    pub(crate) fn make_ready(&mut self, prompt: &[u32], policy: &Policy, goes_on: bool) -> Result<(), Error> {
-        let steps = policy.depth.steps;
+    pub(crate) fn make_ready(&mut self, prompt: &[u32], decoding: &Decoding, goes_on: bool) -> Result<(), Error> {
+        let steps = decoding.depth.steps;
         self.check(prompt, steps, State::Seeded)?;
-        self.set_choosing(&policy.choosing)?;
+        self.set_choosing(&decoding.choosing)?;
         // Where rows are at different steps, each counts its own.
         let most =
-            if matches!(policy.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
-        self.tables.write_exit_params(self.model.device(), 0, policy.depth.exit_params(most))?;
-        self.tables.write_noise(self.model.device(), 0, policy.noise)?;
+            if matches!(decoding.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
+        self.tables.write_exit_params(self.model.device(), 0, decoding.depth.exit_params(most))?;
+        self.tables.write_noise(self.model.device(), 0, decoding.noise)?;
         // With the first token behind the prompt, if there is a position for it.
         let end = self.position + prompt.len() as u32 + u32::from(goes_on);
-        self.kv.reserve(0, end.min(self.context()), policy.slots())?;
-        if policy.parallel.is_some() {
-            self.prepare_parallel(policy, prompt)?;
+        self.kv.reserve(0, end.min(self.context()), decoding.slots())?;
+        if decoding.parallel.is_some() {
+            self.prepare_parallel(decoding, prompt)?;
         }
-        if !policy.begins_with_the_prompt() {
+        if !decoding.begins_with_the_prompt() {
             return Ok(());
         }
         let mut chunks = prompt.chunks(self.most_rows() as usize).peekable();
         while let Some(chunk) = chunks.next() {
             let key = self.key(chunk.len() as u32, false);
-            self.space(key)?;
-            self.plan(key, policy.prompt(chunks.peek().is_none()))?;
+            self.plans_for(key)?;
+            self.plan(key, decoding.prompt(chunks.peek().is_none()))?;
         }
         if goes_on
             && !matches!(
-                policy.parallel,
+                decoding.parallel,
                 Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), _))
             )
         {
             let key = self.single();
-            self.space(key)?;
-            self.plan(key, policy.decoded())?;
+            self.plans_for(key)?;
+            self.plan(key, decoding.decoded())?;
         }
         Ok(())
     }
@@ -152,42 +152,42 @@ impl Session {
         &mut self,
         (start, chunk): (usize, &[u32]),
         last: bool,
-        policy: &Policy,
+        decoding: &Decoding,
     ) -> Result<Execution, Error> {
-        let plan = policy.prompt(last);
+        let plan = decoding.prompt(last);
         let n = self.model.spec().width as usize;
-        let state = match &policy.given {
+        let state = match &decoding.given {
             Some(given) if !given.states.is_empty() => {
                 State::Given(given.states.get(start * n..(start + chunk.len()) * n).ok_or(Error::NotBegun)?)
             }
-            _ if policy.carries => State::Carried,
+            _ if decoding.carries => State::Carried,
             _ => State::Seeded,
         };
-        let key = self.prepare(chunk, policy.depth.steps, state, outputs(last && !policy.silent, plan.checks))?;
+        let key = self.prepare(chunk, decoding.depth.steps, state, outputs(last && !decoding.silent, plan.checks))?;
         self.position += chunk.len() as u32;
-        self.begin_pass(key, policy.depth, plan)
+        self.begin_pass(key, decoding.depth, plan)
     }
 
     /// Begins to compute the row that the last choice made, and to choose the next token.
-    pub(crate) fn begin_token(&mut self, steps: u32, policy: &Policy) -> Result<Execution, Error> {
+    pub(crate) fn begin_token(&mut self, steps: u32, decoding: &Decoding) -> Result<Execution, Error> {
         check_steps(steps)?;
         self.kv.reserve(0, self.position + 1, steps)?;
         self.position += 1;
         let key = self.single();
         self.last = Some((key, 0));
-        self.begin_pass(key, Depth { steps, ..policy.depth }, policy.token())
+        self.begin_pass(key, Depth { steps, ..decoding.depth }, decoding.token())
     }
 
     /// Begins a pass. If it chooses a token, what is read back is that, and the row that it was chosen behind: [`Chosen`].
     fn begin_pass(&mut self, key: (u32, u32), depth: Depth, plan: PlanKey) -> Result<Execution, Error> {
         let device = self.model.device().clone();
-        let space = self.space(key)?;
+        let plans = self.plans_for(key)?;
         let mut chosen = Vec::new();
         if plan.choose != Choose::Nothing {
-            chosen.extend([space.chosen.clone(), space.sites.picked.clone()]);
+            chosen.extend([plans.chosen.clone(), plans.sites.picked.clone()]);
         }
         self.plan(key, plan)?;
-        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space(key)?.ranks) {
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.plans_for(key)?.ranks) {
             chosen.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
         let reads: Vec<&Buffer> = chosen.iter().collect();

@@ -19,7 +19,7 @@ use crate::early_exit::Checks;
 use crate::kv::KvCache;
 use crate::parallel_decoding::ParallelSites;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
-use crate::tables::Tables;
+use crate::sequence_tables::SequenceTables;
 
 /// Which part of a token's computation a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,24 +107,24 @@ impl PlanKey {
     }
 }
 
-/// The rows that chosen tokens become, if they are another workspace's.
+/// The rows that chosen tokens become, if they are another plan cache's.
 #[derive(Clone)]
 pub(crate) struct Next {
     pub(crate) rows: Buffer,
     pub(crate) state: Buffer,
 }
 
-/// What plans are recorded on, besides the buffers of their workspace.
-pub(crate) struct Surroundings<'a> {
+/// What plans are recorded on, besides the buffers of their plan cache.
+pub(crate) struct PlanInputs<'a> {
     pub(crate) device: &'a Device,
     pub(crate) looped: &'a Looped,
     pub(crate) kv: &'a KvCache,
-    pub(crate) tables: &'a Tables,
+    pub(crate) tables: &'a SequenceTables,
     pub(crate) next: Option<&'a Next>,
     pub(crate) parallel_sites: Option<&'a ParallelSites>,
 }
 
-impl Surroundings<'_> {
+impl PlanInputs<'_> {
     /// The sites of a wavefront that is under way.
     pub(crate) fn wavefront(&self) -> Result<(&ParallelSites, &WavefrontSites), Error> {
         self.parallel_sites
@@ -146,7 +146,7 @@ pub(crate) struct RankSites {
 }
 
 /// Buffers for passes of up to a number of rows.
-pub(crate) struct Workspace {
+pub(crate) struct PlanCache {
     pub(crate) sites: Sites,
     pub(crate) chosen: Buffer,
     edits: Option<EditSites>,
@@ -160,7 +160,7 @@ pub(crate) struct Workspace {
     plans: HashMap<PlanKey, (u64, Plan)>,
 }
 
-impl Workspace {
+impl PlanCache {
     pub(crate) fn new(device: &Device, spec: &Spec, capacity: u32, outputs: u32) -> Result<Self, Error> {
         let n = spec.width;
         let vocab = spec.padded_vocab;
@@ -187,14 +187,14 @@ impl Workspace {
     }
 
     /// The plan for a key, recorded if there is none or the cache has grown since.
-    pub(crate) fn plan(&mut self, around: &Surroundings<'_>, key: PlanKey) -> Result<&Plan, Error> {
-        let (device, generation) = (around.device, around.kv.generation());
+    pub(crate) fn plan(&mut self, inputs: &PlanInputs<'_>, key: PlanKey) -> Result<&Plan, Error> {
+        let (device, generation) = (inputs.device, inputs.kv.generation());
         let fresh = self.plans.get(&key).is_some_and(|(recorded, _)| *recorded == generation);
         if !fresh {
             self.plans.retain(|_, (recorded, _)| *recorded == generation);
             self.exit_sites(device, key.checks)?;
             self.choice_sites(device, key)?;
-            let graph = self.record(around, key)?;
+            let graph = self.record(inputs, key)?;
             self.plans.insert(key, (generation, device.plan(graph)?));
         }
         Ok(&self.plans[&key].1)
@@ -243,8 +243,8 @@ impl Workspace {
         plans.filter_map(|(_, (_, plan))| plan.tensor(name)).next()
     }
 
-    fn record(&self, around: &Surroundings<'_>, key: PlanKey) -> Result<Graph, Error> {
-        let Surroundings { device, looped, kv, tables, .. } = *around;
+    fn record(&self, inputs: &PlanInputs<'_>, key: PlanKey) -> Result<Graph, Error> {
+        let PlanInputs { device, looped, kv, tables, .. } = *inputs;
         let PlanKey { stage, checks, trace, .. } = key;
         let noise = key.noise.then_some(&tables.sequence_noise);
         let mut graph = Graph::new(&format!("{stage:?} for {} rows", self.capacity));
@@ -259,7 +259,7 @@ impl Workspace {
             looped.begin(&mut pass)?;
         }
         if let Some(current) = wavefront {
-            current.begin_round(&mut pass, around.wavefront()?.1, self.width)?;
+            current.begin_round(&mut pass, inputs.wavefront()?.1, self.width)?;
         }
         if matches!(stage, Stage::Token | Stage::Iterate) {
             match checks.and_then(|checks| Some((checks, self.exits.as_ref()?, &tables.exit_params))) {
@@ -287,19 +287,19 @@ impl Workspace {
             latents = Some(looped.finish(&mut pass)?);
         }
         if let Some(current) = wavefront {
-            current.judge(&mut pass, around.wavefront()?.1, self.width)?;
+            current.judge(&mut pass, inputs.wavefront()?.1, self.width)?;
         }
         if key.choose != Choose::Nothing {
             // Before the next row takes the place of this one.
-            self.carry(&mut graph, around, key, latents)?;
-            self.choose(&mut graph, around, key, shape.outputs)?;
+            self.carry(&mut graph, inputs, key, latents)?;
+            self.choose(&mut graph, inputs, key, shape.outputs)?;
         }
         Ok(graph)
     }
 
     /// Records the choice of a token and its way back into the row table.
-    fn choose(&self, graph: &mut Graph, around: &Surroundings<'_>, key: PlanKey, outputs: u32) -> Result<(), Error> {
-        let Surroundings { device, kv, tables, .. } = *around;
+    fn choose(&self, graph: &mut Graph, inputs: &PlanInputs<'_>, key: PlanKey, outputs: u32) -> Result<(), Error> {
+        let PlanInputs { device, kv, tables, .. } = *inputs;
         let (caps, vocab) = (device.caps(), self.vocab);
         let (sequences, context) = (kv.sequences(), kv.context());
         let (picked, raw) = (graph.import(&self.sites.picked), graph.import(&self.sites.logits));
@@ -327,8 +327,8 @@ impl Workspace {
         if key.choose == Choose::Given {
             return Ok(());
         }
-        let next = graph.import(around.next.map_or(&self.sites.rows, |next| &next.rows));
-        let parallel_sites = || around.parallel_sites.ok_or(Error::NotBegun);
+        let next = graph.import(inputs.next.map_or(&self.sites.rows, |next| &next.rows));
+        let parallel_sites = || inputs.parallel_sites.ok_or(Error::NotBegun);
         let feed = feed(outputs, sequences, context, key.continuous.is_some());
         match key.follow {
             Follow::Feed => graph.launch(feed, &[picked, chosen, history, next])?,
@@ -353,7 +353,7 @@ impl Workspace {
                 graph.launch(follow((count, outputs), (sequences, context)), &[exit_params, chosen, rows, history, results])?;
             }
             Follow::Wavefront(rows, current) => {
-                current.end_round(graph, around, &self.sites, (rows, self.width), chosen)?
+                current.end_round(graph, inputs, &self.sites, (rows, self.width), chosen)?
             }
             Follow::Guess => {
                 let parallel_sites = parallel_sites()?;
@@ -370,12 +370,12 @@ impl Workspace {
     fn carry(
         &self,
         graph: &mut Graph,
-        around: &Surroundings<'_>,
+        inputs: &PlanInputs<'_>,
         key: PlanKey,
         latents: Option<Tensor>,
     ) -> Result<(), Error> {
         let state = graph.import(&self.sites.state);
-        let to = around.next.map_or(state, |next| graph.import(&next.state));
+        let to = inputs.next.map_or(state, |next| graph.import(&next.state));
         let from = match key.continuous {
             None => return Ok(()),
             Some(Continuous::Raw) => state,
@@ -387,8 +387,8 @@ impl Workspace {
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
         if let Follow::Batch(shape) = key.follow {
             // What is carried raw is in its place.
-            let exit_params = graph.import(&around.tables.exit_params);
-            let launch = carry(shape.rows, around.kv.sequences(), self.width);
+            let exit_params = graph.import(&inputs.tables.exit_params);
+            let launch = carry(shape.rows, inputs.kv.sequences(), self.width);
             return Ok(graph.launch(launch, &[rows, exit_params, from, to])?);
         }
         let pick = |rows| select(rows, self.outputs, self.width);

@@ -10,8 +10,8 @@ use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
 use crate::error::Error;
 use crate::sampling::Choosing;
 
-/// Tables of the sequences, shared by all workspaces of a session.
-pub(crate) struct Tables {
+/// SequenceTables of the sequences, shared by all plan caches of a session.
+pub(crate) struct SequenceTables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,
     /// When rows leave, if they are checked.
@@ -25,7 +25,7 @@ pub(crate) struct Tables {
     count: u64,
 }
 
-impl Tables {
+impl SequenceTables {
     /// For so many sequences of up to `context` positions.
     pub(crate) fn new(device: &Device, sequences: u32, context: u32) -> Result<Self, Error> {
         let count = u64::from(sequences);

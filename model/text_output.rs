@@ -26,7 +26,7 @@ pub(crate) fn encode_prompt(
 }
 
 /// The text of one generation.
-pub(crate) struct Speech {
+pub(crate) struct TextOutput {
     decoder: StreamDecoder,
     stop: StopStrings,
     end_tokens: Vec<u32>,
@@ -34,7 +34,7 @@ pub(crate) struct Speech {
     special: HashMap<u32, String>,
 }
 
-impl Speech {
+impl TextOutput {
     pub(crate) fn new(model: &Model, options: &GenerateOptions) -> Result<Self, Error> {
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let tokenizer = model.tokenizer();

@@ -208,7 +208,7 @@ impl KvCache {
             self.pools[pool].holders = vec![1; used[pool] as usize];
         }
         self.mirror[first..].copy_from_slice(pages);
-        self.write_tables()?;
+        self.write_page_tables()?;
         Ok(true)
     }
 
@@ -236,7 +236,7 @@ impl KvCache {
                 pools[usize::from(entry >= pages)].lost -= 1;
             }
         }
-        let tables = self.device.buffer("kv tables", self.tables.size())?;
+        let page_tables = self.device.buffer("kv tables", self.page_tables.size())?;
         let depth = self.device.buffer("kv depth", self.depth.size())?;
         let family = self.family.clone();
         let (device, shape, share) = (self.device.clone(), self.shape, self.share);
@@ -246,7 +246,7 @@ impl KvCache {
             device,
             shape,
             pools,
-            tables,
+            page_tables,
             depth,
             rotary,
             share,
@@ -263,7 +263,7 @@ impl KvCache {
                 fork.copy_page(slot, full, self.mirror[self.entry(0, slot, full)])?;
             }
         }
-        fork.write_tables()?;
+        fork.write_page_tables()?;
         self.frozen = self.frozen.max(full);
         Ok(fork)
     }
@@ -294,7 +294,7 @@ impl KvCache {
             }
         }
         self.frozen = first;
-        self.write_tables()
+        self.write_page_tables()
     }
 
     /// Gives a slot a page of its own with what another one holds, if that is one.
@@ -312,8 +312,8 @@ impl KvCache {
         Ok(())
     }
 
-    fn write_tables(&self) -> Result<(), Error> {
-        Ok(self.device.write(&self.tables, 0, bytemuck::cast_slice(&self.mirror))?)
+    fn write_page_tables(&self) -> Result<(), Error> {
+        Ok(self.device.write(&self.page_tables, 0, bytemuck::cast_slice(&self.mirror))?)
     }
 
     fn read_page(&self, layer: usize, pool: usize, page: u32) -> Result<Vec<u8>, Error> {
