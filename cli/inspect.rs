@@ -10,7 +10,7 @@ use ruminate::{
 };
 use serde_json::{Value, json};
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::model::{self, ModelArgument};
 use crate::options::{CacheOptions, DTYPES};
 use crate::visible;

@@ -17,7 +17,7 @@ mod continuations;
 mod device;
 mod devices;
 mod doctor;
-mod exit;
+mod exit_code;
 mod flags;
 mod hub;
 mod inspect;
@@ -45,11 +45,11 @@ mod steps;
 mod structured;
 mod sweep;
 mod table;
-mod tour;
+mod depth_demo;
 mod trace;
 mod tune;
 mod visible;
-mod which;
+mod model_choice;
 mod words;
 
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Run language models that think in loops, on any Vulkan, Metal or DX12 GPU.
 #[derive(Parser)]
-#[command(name = "ruminate", version, propagate_version = true, after_help = exit::HELP)]
+#[command(name = "ruminate", version, propagate_version = true, after_help = exit_code::HELP)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -146,5 +146,5 @@ fn main() -> ExitCode {
         Verb::Manual(options) => manual::manual(options),
     };
     device::keep_pipelines();
-    exit::code(outcome)
+    exit_code::code(outcome)
 }

@@ -427,7 +427,7 @@ impl KvCache {
     }
 }
 
-/// SequenceTables in which no page is given out.
+/// Page tables in which no page is given out.
 fn empty_page_tables(shape: &CacheShape, share: KvShare) -> Vec<u32> {
     let slots = (0..shape.steps).map(|step| share.slot(step));
     let mut tables: Vec<u32> = slots.chain((0..=shape.steps).map(|steps| share.slots(steps))).collect();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use ruminate::{ChatTemplate, Error, GenerateOptions, Model, Progress, Prompt, Session, SessionOptions};
 
 use super::partner::{Answer, Partner, Transcript};
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
 use crate::progress::Tokens;

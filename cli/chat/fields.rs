@@ -8,7 +8,7 @@ use ruminate::{Criterion, PrefillExit};
 use serde_json::{Map, Value, json};
 
 use super::Chat;
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::prompt::{unescape, whole};
 
 /// The environment variable that holds a key, as for `ruminate serve`.

@@ -8,7 +8,7 @@ use ruminate::trace::{Pca, Trace};
 use ruminate::{Arithmetic, Dtype, Error, GenerateOptions, Model, Progress, SessionOptions, Specials, State};
 
 use super::noise;
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::interrupt::Interrupt;
 use crate::model::open_session;
 use crate::progress::{self, Tokens};

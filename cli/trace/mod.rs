@@ -18,7 +18,7 @@ use ruminate::{GenerateOptions, SessionOptions, Spec, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;

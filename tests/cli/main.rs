@@ -11,7 +11,7 @@ mod flags;
 mod help;
 mod messages;
 mod names;
-mod pages;
+mod demo_pages;
 mod pictures;
 mod pty;
 mod structured;

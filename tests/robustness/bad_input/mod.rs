@@ -7,5 +7,5 @@ mod call;
 mod checkpoints;
 mod files;
 mod outputs;
-mod surroundings;
+mod environment;
 mod texts;

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use ruminate::{GenerateOptions, Model, Progress, Sampling, SessionOptions, demo};
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::interrupt::Interrupt;
 use crate::progress::Tokens;
 use crate::run::Run;
@@ -27,7 +27,7 @@ fn is_right(answer: &str, right: &str) -> bool {
 }
 
 /// Shows what depth does.
-pub(crate) fn tour(model: &Model, options: &Run, interrupt: &Interrupt) -> Result<Done> {
+pub(crate) fn show_depths(model: &Model, options: &Run, interrupt: &Interrupt) -> Result<Done> {
     let (prompt, right) = demo::PROMPTS[0];
     let flags = &options.generation;
     let depths = flags.steps.map_or(DEPTHS.to_vec(), |steps| vec![steps]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ruminate::{Error, Source, Synthetic};
 
-use crate::exit::NoModel;
+use crate::exit_code::NoModel;
 use crate::hub::{self, ModelName};
 
 /// Before the shape of a synthetic model.
@@ -17,7 +17,7 @@ const DEMO: &str = "demo";
 
 /// A model, as a flag names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum ModelChoice {
     /// A folder in the Hugging Face layout, or a file in one.
     Folder(PathBuf),
     /// `owner/name[@revision]`, in the Hugging Face cache.
@@ -28,7 +28,7 @@ pub(crate) enum Which {
     Demo,
 }
 
-impl From<OsString> for Which {
+impl From<OsString> for ModelChoice {
     /// A path that exists is a path; what else could be a name is one. What is neither stays a path, whose message says what is wrong.
     fn from(text: OsString) -> Self {
         // A link that leads nowhere is there, too.
@@ -43,7 +43,7 @@ impl From<OsString> for Which {
 }
 
 #[cfg(feature = "serve")]
-impl std::fmt::Display for Which {
+impl std::fmt::Display for ModelChoice {
     /// The name of the model: of a folder its last part.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -59,7 +59,7 @@ impl std::fmt::Display for Which {
     }
 }
 
-impl Which {
+impl ModelChoice {
     /// The files of the model.
     ///
     /// # Errors
