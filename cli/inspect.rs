@@ -303,7 +303,9 @@ impl Place {
     ) -> Self {
         let session = Extent { context: 0, steps: spec.steps.default, kv_dtype, share: KvShare::None };
         let fit = |&dtypes: &Dtypes| match dtypes.check(&caps) {
-            Ok(()) => spec.longest_context(dtypes, session, &caps, memory).map_or(DeviceFit::TooLarge, DeviceFit::Context),
+            Ok(()) => {
+                spec.longest_context(dtypes, session, &caps, memory).map_or(DeviceFit::TooLarge, DeviceFit::Context)
+            }
             Err(_) => DeviceFit::Refused,
         };
         Self {

@@ -11,10 +11,10 @@ use ruminate::{
 };
 
 use crate::hub;
+use crate::model_choice::ModelChoice;
 use crate::options::DTYPES;
 use crate::progress;
 use crate::visible;
-use crate::model_choice::ModelChoice;
 use crate::words::size;
 
 /// Bytes from which it is said what a model will take.

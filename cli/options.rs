@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
-    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvSharing, MAX_STEPS, Model,
-    Noise, PrefillExit, SessionOptions, Spec, Start,
+    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvSharing, MAX_STEPS, Model, Noise,
+    PrefillExit, SessionOptions, Spec, Start,
 };
 
 use crate::parallel_decoding::ParallelDecodingOptions;

@@ -15,8 +15,8 @@ use crate::device::DeviceOptions;
 use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
-use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
 use crate::model_choice::ModelChoice;
+use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
 use crate::words::counted;
 use crate::{progress, prompt};
 

@@ -6,13 +6,13 @@ use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::recur::NoiseRule;
 
 use crate::diffusion::Given;
-use crate::error::Error;
 use crate::early_exit::{Depth, outputs};
+use crate::error::Error;
 use crate::options::State;
 use crate::parallel_decoding::ParallelDecoding;
+use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::Choosing;
 use crate::session::{Session, check_steps};
-use crate::plans::{Choose, Follow, PlanKey, Stage};
 
 /// How tokens are computed and chosen, all through a generation.
 #[derive(Clone, Debug)]
@@ -157,9 +157,12 @@ impl Session {
         let plan = decoding.prompt(last);
         let n = self.model.spec().width as usize;
         let state = match &decoding.given {
-            Some(given) if !given.states.is_empty() => {
-                State::Given(given.states.get(start * n..(start + chunk.len()) * n).ok_or(Error::NotBegun)?)
-            }
+            Some(given) if !given.states.is_empty() => State::Given(
+                given
+                    .states
+                    .get(start * n..(start + chunk.len()) * n)
+                    .ok_or(Error::bug("given states cover the prompt"))?,
+            ),
             _ if decoding.carries => State::Carried,
             _ => State::Seeded,
         };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ruminate_shaders::exit::{Criterion, Rule, ExitParams};
+use ruminate_shaders::exit::{Criterion, ExitParams, Rule};
 
 use crate::arch::Spec;
 use crate::error::Error;

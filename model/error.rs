@@ -361,9 +361,24 @@ pub enum Error {
     /// A bounded step without a generation to go on with.
     #[error("no generation was started: call start() first")]
     NotStarted,
+    /// Something that the library rules out has happened: a bug in it.
+    #[error(
+        "this is a bug in ruminate: it does not hold that {violated}; please report it with the call that led to it"
+    )]
+    Bug {
+        /// The rule that was violated.
+        violated: &'static str,
+    },
     /// The device failed.
     #[error(transparent)]
     Engine(#[from] ruminate_engine::Error),
+}
+
+impl Error {
+    /// A bug: a rule of the library that does not hold.
+    pub(crate) const fn bug(violated: &'static str) -> Self {
+        Self::Bug { violated }
+    }
 }
 
 /// What is found in place of a file's content.

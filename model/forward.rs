@@ -3,11 +3,11 @@
 use ruminate_shaders::Row;
 use ruminate_shaders::exit::{KEPT_VALUES, Memo};
 
-use crate::error::Error;
 use crate::early_exit::{Checks, Depth, Exit, PrefillExit, outputs};
+use crate::error::Error;
 use crate::options::State;
-use crate::session::Session;
 use crate::plans::{PlanKey, Stage};
+use crate::session::Session;
 
 /// What [`Session::forward_until_exit`] came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,7 +84,11 @@ impl Session {
             self.execute(key, plan, &depth.counts(checks))?;
             self.position += chunk.len() as u32;
             if all || later.is_empty() {
-                found.logits.extend(self.read_rows(&self.plan_caches[&key].sites.logits, outputs, self.padded_vocab())?);
+                found.logits.extend(self.read_rows(
+                    &self.plan_caches[&key].sites.logits,
+                    outputs,
+                    self.padded_vocab(),
+                )?);
             }
             if let Some(checks) = checks {
                 self.read_checks(key, checks, (chunk.len(), outputs), &mut found)?;

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::options::GenerateOptions;
 use crate::generation::ActiveGeneration;
+use crate::options::GenerateOptions;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 

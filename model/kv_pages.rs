@@ -323,7 +323,9 @@ impl KvCache {
     }
 
     fn write_page(&self, layer: usize, pool: usize, page: u32, content: &[u8]) -> Result<(), Error> {
-        let Some((buffer, start)) = self.place(layer, pool, page) else { return Err(Error::NotBegun) };
+        let Some((buffer, start)) = self.place(layer, pool, page) else {
+            return Err(Error::bug("a page that is written lies in a segment"));
+        };
         Ok(self.device.write(buffer, start, content)?)
     }
 

@@ -1,4 +1,4 @@
-//! ActiveGeneration language models that think in loops on any Vulkan, Metal or DX12 GPU, or on the CPU.
+//! Run language models that think in loops on any Vulkan, Metal or DX12 GPU, or on the CPU.
 //!
 //! A recurrent-depth model applies the same core block r times per token; r is chosen at run time, so the same weights think longer
 //! when asked to. The first of them is Huginn-0125 (Geiping et al., arXiv 2502.05171).
@@ -65,55 +65,56 @@ mod chat;
 mod checkpoint;
 mod codes;
 mod constraint;
+mod decoding;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod diffusion;
 #[cfg(feature = "tools")]
 pub mod doctor;
-mod error;
 mod early_exit;
+mod error;
 mod fields;
-mod memory_budget;
 #[cfg(feature = "files")]
 mod format;
 mod forward;
 mod generate;
+mod generation;
 mod generation_config;
 mod json;
 mod kv;
+mod kv_pages;
+mod kv_sharing;
 mod latents;
 mod likelihood;
+mod memory_budget;
 mod model;
 mod noise;
 mod options;
 #[cfg(feature = "files")]
 mod output;
-mod kv_pages;
 mod parallel_decoding;
-mod decoding;
+mod plans;
 mod poll;
 mod precision;
 #[cfg(feature = "tools")]
 mod quantize;
 mod rules;
-mod generation;
 mod sampling;
 mod schedule;
 pub mod score;
+mod sequence_tables;
 #[cfg(feature = "serde")]
 mod serialize;
 mod session;
 mod snapshot;
 mod source;
-mod text_output;
 pub mod statistics;
 mod stepwise;
 mod stop;
-mod kv_sharing;
 #[cfg(feature = "tools")]
 pub mod sweep;
 mod synthetic;
-mod sequence_tables;
+mod text_output;
 #[cfg_attr(not(feature = "tokenizer"), path = "tokenizer/absent.rs")]
 mod tokenizer;
 #[cfg(feature = "tools")]
@@ -121,7 +122,6 @@ pub mod trace;
 #[cfg(feature = "tools")]
 pub mod tune;
 mod warm;
-mod plans;
 
 pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
@@ -136,15 +136,16 @@ pub use parallel_decoding::{Pipeline, Speculate};
 
 pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
-pub use error::{ContentProblem, Error, TensorProblem};
 pub use early_exit::{Exit, PrefillExit};
-pub use memory_budget::{Extent, Fits, Need, Shortage};
+pub use error::{ContentProblem, Error, TensorProblem};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use generation_config::{GenerationConfig, InvalidField};
 pub use json::parse_json;
+pub use kv_sharing::KvSharing;
 pub use latents::{Latents, Layer};
 pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};
+pub use memory_budget::{Extent, Fits, Need, Shortage};
 pub use model::Model;
 pub use noise::Noise;
 pub use options::{GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
@@ -173,6 +174,5 @@ pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;
-pub use kv_sharing::KvSharing;
 pub use synthetic::{Synthetic, SyntheticTensor, Values};
 pub use tokenizer::{Specials, StreamDecoder, Tokenizer};

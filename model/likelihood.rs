@@ -10,16 +10,16 @@ use ruminate_engine::Buffer;
 use ruminate_shaders::attention::cache::KvShare;
 use ruminate_shaders::{NONE, Row};
 
-use crate::error::Error;
 use crate::early_exit::{Checks, Depth, Exit};
-use crate::memory_budget;
+use crate::error::Error;
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::model::Model;
 use crate::options::SessionOptions;
-use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps, check_tokens};
+use crate::plans::{Choose, PlanCache, PlanKey, Stage};
 use crate::sequence_tables::SequenceTables;
+use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps, check_tokens};
 use crate::tokenizer::{Specials, Tokenizer};
-use crate::plans::{Choose, PlanKey, Stage, PlanCache};
 
 /// A text to score, and what comes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl<'m> Scorer<'m> {
         let plan = PlanKey { choose: Choose::Given, logprobs: Some(1), checks: *checks, ..PlanKey::of(Stage::Token) };
         let inputs = model.plan_inputs(kv, tables, None, None);
         plans.plan(&inputs, plan)?;
-        let ranks = plans.ranks.as_ref().ok_or(Error::NotBegun)?;
+        let ranks = plans.ranks.as_ref().ok_or(Error::bug("a plan that ranks tokens has buffers for them"))?;
         let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), plans.sites.picked.clone()];
         let reads: Vec<&Buffer> = reads.iter().collect();
         let ticket = device.execute(plans.plan(&inputs, plan)?, &depth.counts(*checks), &reads)?;

@@ -11,17 +11,17 @@ use crate::arch::{Looped, Spec, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, UnusedTensor};
 use crate::error::Error;
-use crate::memory_budget;
 use crate::generation_config::GenerationConfig;
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::options::{GenerateOptions, LoadOptions, SessionOptions};
 use crate::parallel_decoding::ParallelSites;
+use crate::plans::{Next, PlanInputs};
 use crate::precision::{Dtypes, Group};
+use crate::sequence_tables::SequenceTables;
 use crate::session::Session;
 use crate::source::Source;
-use crate::sequence_tables::SequenceTables;
 use crate::tokenizer::Tokenizer;
-use crate::plans::{Next, PlanInputs};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
 #[derive(Clone)]

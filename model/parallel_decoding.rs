@@ -11,13 +11,13 @@ use ruminate_shaders::speculative::{Front, emitted_bytes};
 use ruminate_shaders::wavefront;
 
 use crate::arch::Spec;
-use crate::diffusion::{Current, RowSpan, WavefrontSites};
-use crate::error::Error;
-use crate::early_exit::Checks;
-use crate::options::GenerateOptions;
 use crate::decoding::{Chosen, Decoding};
+use crate::diffusion::{Current, RowSpan, WavefrontSites};
+use crate::early_exit::Checks;
+use crate::error::Error;
+use crate::options::GenerateOptions;
+use crate::plans::{Follow, PlanCache, PlanKey};
 use crate::session::Session;
-use crate::plans::{Follow, PlanKey, PlanCache};
 
 /// Rows of one pass ahead of what is known, at most.
 const MOST_ROWS: u32 = 64;
@@ -262,14 +262,16 @@ impl Session {
         decoding: &Decoding,
         row_span: RowSpan,
     ) -> Result<Execution, Error> {
-        let (parallel, rows) = decoding.parallel.ok_or(Error::NotStarted)?;
+        let (parallel, rows) = decoding.parallel.ok_or(Error::bug("parallel passes belong to parallel decoding"))?;
         let end = row_span.end.min(self.context());
         self.kv.reserve(0, end, decoding.slots())?;
         self.position = self.position.max(end);
         self.last = None;
         let device = self.model.device().clone();
         if index + 1 < parallel.passes() {
-            let ParallelDecoding::Drafts { steps, .. } = parallel else { return Err(Error::NotStarted) };
+            let ParallelDecoding::Drafts { steps, .. } = parallel else {
+                return Err(Error::bug("only drafts take several passes"));
+            };
             return Ok(device.begin(self.plan(self.single(), decoding.decoded())?, &[steps], &[])?);
         }
         let counts = match parallel {
@@ -277,7 +279,10 @@ impl Session {
             ParallelDecoding::Pipelined { every, .. } => vec![every],
             ParallelDecoding::Wavefront(Current { steps, .. }) => vec![steps],
         };
-        let ParallelBuffers { plans, sites } = self.parallel_buffers.get(&rows).ok_or(Error::NotBegun)?;
+        let ParallelBuffers { plans, sites } = self
+            .parallel_buffers
+            .get(&rows)
+            .ok_or(Error::bug("the buffers of parallel decoding exist before its passes"))?;
         let mut brought = vec![sites.emitted.clone(), plans.sites.picked.clone()];
         if let (Some(_), Some(ranks)) = (decoding.choosing.logprobs, &plans.ranks) {
             brought.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
@@ -303,7 +308,9 @@ impl Session {
         let plan = PlanKey { checks, follow, noise: decoding.noise.is_some(), ..PlanKey::choosing(&decoding.choosing) };
         let next = self.next_row()?;
         let Self { model, kv, tables, parallel_buffers, .. } = self;
-        let ParallelBuffers { plans, sites } = parallel_buffers.get_mut(&rows).ok_or(Error::NotBegun)?;
+        let ParallelBuffers { plans, sites } = parallel_buffers
+            .get_mut(&rows)
+            .ok_or(Error::bug("the buffers of parallel decoding exist before its passes"))?;
         plans.plan(&model.plan_inputs(kv, tables, Some(&next), Some(sites)), plan)
     }
 }

@@ -14,8 +14,8 @@ use ruminate_shaders::{Row, activation_bytes};
 use crate::arch::Spec;
 use crate::arch::{ExitSites, Looped, Pass, ReadOut, Sites};
 use crate::diffusion::{Current, WavefrontSites};
-use crate::error::Error;
 use crate::early_exit::Checks;
+use crate::error::Error;
 use crate::kv::KvCache;
 use crate::parallel_decoding::ParallelSites;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
@@ -129,7 +129,7 @@ impl PlanInputs<'_> {
     pub(crate) fn wavefront(&self) -> Result<(&ParallelSites, &WavefrontSites), Error> {
         self.parallel_sites
             .and_then(|parallel_sites| Some((parallel_sites, parallel_sites.wavefront.as_ref()?)))
-            .ok_or(Error::NotBegun)
+            .ok_or(Error::bug("a plan of diffusion forcing has the buffers of its wavefront"))
     }
 }
 
@@ -328,7 +328,7 @@ impl PlanCache {
             return Ok(());
         }
         let next = graph.import(inputs.next.map_or(&self.sites.rows, |next| &next.rows));
-        let parallel_sites = || inputs.parallel_sites.ok_or(Error::NotBegun);
+        let parallel_sites = || inputs.parallel_sites.ok_or(Error::bug("a plan of parallel decoding has its buffers"));
         let feed = feed(outputs, sequences, context, key.continuous.is_some());
         match key.follow {
             Follow::Feed => graph.launch(feed, &[picked, chosen, history, next])?,
@@ -350,14 +350,20 @@ impl PlanCache {
             Follow::Batch(ReadOut { rows: count, .. }) => {
                 let [rows, results] = [&self.sites.rows, &parallel_sites()?.emitted].map(|it| graph.import(it));
                 let exit_params = graph.import(&tables.exit_params);
-                graph.launch(follow((count, outputs), (sequences, context)), &[exit_params, chosen, rows, history, results])?;
+                graph.launch(
+                    follow((count, outputs), (sequences, context)),
+                    &[exit_params, chosen, rows, history, results],
+                )?;
             }
             Follow::Wavefront(rows, current) => {
-                current.end_round(graph, inputs, &self.sites, (rows, self.width), chosen)?
+                current.end_round(graph, inputs, &self.sites, (rows, self.width), chosen)?;
             }
             Follow::Guess => {
                 let parallel_sites = parallel_sites()?;
-                let front = parallel_sites.front.as_ref().ok_or(Error::NotBegun)?;
+                let front = parallel_sites
+                    .front
+                    .as_ref()
+                    .ok_or(Error::bug("pipelined decoding has a buffer for its positions"))?;
                 let [rows, front, emitted] =
                     [&self.sites.rows, front, &parallel_sites.emitted].map(|it| graph.import(it));
                 graph.launch(guess(outputs, (sequences, context)), &[chosen, rows, front, history, emitted])?;

@@ -1,7 +1,7 @@
 //! How likely a text is to a model, and how far two models are apart on it.
 
-use crate::error::Error;
 use crate::early_exit::Exit;
+use crate::error::Error;
 use crate::options::State;
 use crate::session::{MAX_ROWS, Session};
 

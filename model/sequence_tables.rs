@@ -10,7 +10,7 @@ use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
 use crate::error::Error;
 use crate::sampling::Choosing;
 
-/// SequenceTables of the sequences, shared by all plan caches of a session.
+/// Tables of the sequences, shared by all plan caches of a session.
 pub(crate) struct SequenceTables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,

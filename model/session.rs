@@ -11,16 +11,16 @@ use ruminate_shaders::{NONE, Row, stride};
 
 use crate::arch::Spec;
 use crate::error::Error;
-use crate::memory_budget;
+use crate::generation::ActiveGeneration;
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::model::Model;
 use crate::options::{SessionOptions, State};
 use crate::parallel_decoding::ParallelBuffers;
-use crate::generation::ActiveGeneration;
+use crate::plans::{Choose, Follow, Next, PlanCache, PlanKey};
 use crate::sampling::{Choosing, Sampling};
-use crate::stepwise::Opened;
 use crate::sequence_tables::SequenceTables;
-use crate::plans::{Choose, Follow, Next, PlanKey, PlanCache};
+use crate::stepwise::Opened;
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
@@ -192,7 +192,7 @@ impl Session {
             _ => Some(self.next_row()?),
         };
         let Self { model, kv, tables, plan_caches, parallel_buffers, .. } = self;
-        let plans = plan_caches.get_mut(&key).ok_or(Error::NotBegun)?;
+        let plans = plan_caches.get_mut(&key).ok_or(Error::bug("the plan cache of a pass exists before its plans"))?;
         let sites = match plan.follow {
             Follow::Draft(rows) | Follow::Start(rows) => parallel_buffers.get(&rows).map(|buffers| &buffers.sites),
             _ => None,
@@ -235,7 +235,7 @@ impl Session {
             let plans = PlanCache::new(self.model.device(), self.model.spec(), key.0, key.1)?;
             self.plan_caches.insert(key, plans);
         }
-        self.plan_caches.get_mut(&key).ok_or(Error::NotBegun)
+        self.plan_caches.get_mut(&key).ok_or(Error::bug("the plan cache of a pass exists before its plans"))
     }
 
     /// Reads `[rows, width]` without the padding.
@@ -267,7 +267,9 @@ impl Session {
     /// What the session holds once a generation under way is ended.
     pub(crate) fn held(&self) -> Held {
         let Self { position, next, last, .. } = *self;
-        self.generation.as_ref().map_or(Held { position, next, carries: last.is_some() }, |generation| generation.held(self))
+        self.generation
+            .as_ref()
+            .map_or(Held { position, next, carries: last.is_some() }, |generation| generation.held(self))
     }
 
     /// Checks the arguments of a pass, as of the end of a generation under way.

@@ -6,9 +6,9 @@ use ruminate_shaders::stride;
 use crate::arch::{Kept, Module, When};
 use crate::error::Error;
 use crate::options::State;
+use crate::plans::{PlanKey, Stage};
 use crate::session::Session;
 use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
-use crate::plans::{PlanKey, Stage};
 
 /// Rows that are iterated step by step.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ impl Session {
     /// [`Error::NotBegun`], [`Error::Option`] if these are more steps together than were announced there, or the device's.
     pub fn iterate(&mut self, steps: u32) -> Result<(), Error> {
         let (key, _) = self.opened()?;
-        let opened = self.opened.as_mut().ok_or(Error::NotBegun)?;
+        let opened = self.opened.as_mut().ok_or(Error::bug("rows that were begun stay so during a call"))?;
         let left = opened.steps_left.checked_sub(steps).ok_or_else(|| Error::Option {
             name: "steps",
             value: steps.to_string(),
@@ -189,7 +189,13 @@ impl Session {
         if let Some(opened) = &mut self.opened {
             opened.read_out = true;
         }
-        let read = |name| self.read_rows(self.traced(Stage::Finish, name).ok_or(Error::NotBegun)?, rows, n);
+        let read = |name| {
+            self.read_rows(
+                self.traced(Stage::Finish, name).ok_or(Error::bug("a read-out keeps its intermediates"))?,
+                rows,
+                n,
+            )
+        };
         let latents = match self.model.spec().latents() {
             Some(name) => read(name)?,
             None => self.states()?,
@@ -216,7 +222,9 @@ impl Session {
             (Kept::Embedding, _) => self.embeddings()?,
             (Kept::State, _) => self.states()?,
             (Kept::Buffer(name), heads) => {
-                let buffer = self.traced(stage_of(module.when), name).ok_or(Error::NotBegun)?;
+                let buffer = self
+                    .traced(stage_of(module.when), name)
+                    .ok_or(Error::bug("an intermediate that was computed is kept"))?;
                 match heads {
                     // Each head is padded by itself.
                     Some((heads, head_dim)) => self.read_rows(buffer, rows * heads, head_dim)?,

@@ -6,8 +6,8 @@ use ruminate_shaders::recur::advance_until;
 
 use super::loops::Looped;
 use super::pass::{Pass, ReadOut};
-use crate::error::Error;
 use crate::early_exit::Checks;
+use crate::error::Error;
 
 /// What checks work on, whether rows may leave the loop; it outlives the plans too.
 pub(crate) struct ExitSites {
@@ -52,7 +52,8 @@ impl Looped {
         pass.graph.launch(exit_wake(count), &[table])?;
         let (checks, exit, exit_params) = leaving;
         let Some(kept) = exit.kept.as_ref().filter(|_| checks.rule == Rule::Never) else { return Ok(()) };
-        let [exit_params, state, kept, memo] = [exit_params, &sites.state, kept, &exit.memo].map(|it| pass.graph.import(it));
+        let [exit_params, state, kept, memo] =
+            [exit_params, &sites.state, kept, &exit.memo].map(|it| pass.graph.import(it));
         let launch = exit_keep(count, kv.sequences(), self.spec.width, true);
         Ok(pass.graph.launch(launch, &[table, exit_params, state, kept, memo])?)
     }
@@ -84,7 +85,9 @@ impl Looped {
         let (rows, state) = (pass.rows(), pass.graph.import(&pass.sites.state));
         let memo = pass.graph.import(&exit.memo);
         let previous = if checks.reads_out && !checks.states { &exit.read_outs } else { &exit.states };
-        let previous = pass.graph.import(previous.as_ref().ok_or(Error::NotBegun)?);
+        let previous = pass
+            .graph
+            .import(previous.as_ref().ok_or(Error::bug("a plan with exit checks has buffers for what they compare"))?);
         let launch = exit_begin(pass.shape.rows, self.spec.width, checks.states);
         Ok(pass.graph.launch(launch, &[rows, state, previous, memo])?)
     }

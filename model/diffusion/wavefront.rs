@@ -9,11 +9,11 @@ use ruminate_shaders::{Row, activation_bytes};
 use super::{Diffusion, Given};
 use crate::arch::Spec;
 use crate::arch::{Pass, Sites};
+use crate::decoding::Chosen;
 use crate::error::Error;
 use crate::options::GenerateOptions;
-use crate::decoding::Chosen;
-use crate::session::{MAX_STEPS, padded};
 use crate::plans::PlanInputs;
+use crate::session::{MAX_STEPS, padded};
 
 /// Rows of a wavefront, at most.
 const MOST_ROWS: u32 = 256;

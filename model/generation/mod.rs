@@ -15,12 +15,12 @@ use ruminate_engine::clock::Instant;
 use ruminate_engine::{Execution, ReadBack};
 
 use crate::constraint::Matching;
+use crate::decoding::{Chosen, Decoding};
 use crate::diffusion::{self, RowSpan};
 use crate::error::Error;
 use crate::generate::{Piece, Progress, Statistics, StopReason};
 use crate::options::StepsOf;
 use crate::parallel_decoding::{ParallelDecoding, emitted};
-use crate::decoding::{Chosen, Decoding};
 use crate::session::{Held, Session};
 use crate::text_output::TextOutput;
 

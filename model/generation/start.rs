@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 
 use ruminate_engine::clock::Instant;
 
+use crate::decoding::Decoding;
 use crate::diffusion::RowSpan;
-use crate::error::Error;
 use crate::early_exit::Depth;
+use crate::error::Error;
 use crate::generate::{Prompt, Statistics};
 use crate::options::{GenerateOptions, State};
 use crate::parallel_decoding::ParallelDecoding;
-use crate::decoding::Decoding;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
-use crate::schedule::decoding::{self, Asked};
+use crate::schedule::policy::{self, Asked};
 use crate::session::{Session, check_tokens};
 use crate::text_output::{TextOutput, encode_prompt};
 use crate::tokenizer::Specials;
@@ -26,7 +26,7 @@ impl ActiveGeneration {
     pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
         options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
         options.check_start(session.model().spec())?;
-        decoding::check(Asked { options, session: session.options(), batch: false })?;
+        policy::check(Asked { options, session: session.options(), batch: false })?;
         session.model().device().check()?;
         let start = Instant::now();
         let held = session.held();

@@ -8,8 +8,8 @@ use super::member::Member;
 use super::{Batch, Event, SequenceId};
 use crate::error::Error;
 use crate::generate::{Progress, Prompt, Statistics, StopReason};
-use crate::options::{GenerateOptions, SessionOptions};
 use crate::generation::ActiveGeneration;
+use crate::options::{GenerateOptions, SessionOptions};
 use crate::session::Session;
 
 /// A sequence with a session of its own.

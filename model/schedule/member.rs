@@ -14,13 +14,13 @@ use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
 use crate::arch::{Spec, Start};
 use crate::constraint::Matching;
-use crate::error::Error;
+use crate::decoding::Chosen;
 use crate::early_exit::{Exit, PrefillExit};
+use crate::error::Error;
 use crate::generate::{Piece, Prompt, Statistics, StopReason};
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions, StepsOf};
 use crate::parallel_decoding::ParallelDecoding;
-use crate::decoding::Chosen;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
@@ -167,7 +167,8 @@ impl Member {
     /// When its rows leave, and what the next ones go on from.
     pub(super) fn exit_params(&self) -> ExitParams {
         let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt } else { 0 };
-        let exit_params = self.exit.map_or(ExitParams::fixed(self.steps), |exit| exit.exit_params(first(&exit), self.steps));
+        let exit_params =
+            self.exit.map_or(ExitParams::fixed(self.steps), |exit| exit.exit_params(first(&exit), self.steps));
         let parks = u32::from(self.waits_for_host());
         ExitParams { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..exit_params }
     }

@@ -38,15 +38,15 @@ use self::prefix::PrefixCache;
 use self::round::{Round, Submitted};
 use self::table::Table;
 use crate::error::Error;
-use crate::memory_budget;
 use crate::generate::{Prompt, Statistics, StopReason};
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::parallel_decoding::ParallelSites;
-use crate::session::{INVARIANT_ROWS, MAX_ROWS};
-use crate::sequence_tables::SequenceTables;
 use crate::plans::PlanCache;
+use crate::sequence_tables::SequenceTables;
+use crate::session::{INVARIANT_ROWS, MAX_ROWS};
 
 /// What a batch holds.
 #[derive(Clone, Debug)]

@@ -12,12 +12,12 @@ use super::scoring::Scoring;
 use super::table::Place;
 use super::{Batch, Event, SequenceId, lost};
 use crate::arch::ReadOut;
-use crate::error::Error;
 use crate::early_exit::Checks;
+use crate::error::Error;
 use crate::generate::StopReason;
+use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
-use crate::plans::{Choose, Follow, PlanKey, Stage};
 
 /// Steps of a round, at most: who comes or goes meanwhile does so between two rounds.
 const MOST_STEPS: u32 = 64;
@@ -286,7 +286,8 @@ impl Batch {
         let Some(member) = self.members[slot].as_mut() else { return Ok(false) };
         match member.begin_token() {
             Ok(true) => {
-                let (entry, exit_params) = (member.session.sequence(self.model.spec(), member.steps), member.exit_params());
+                let (entry, exit_params) =
+                    (member.session.sequence(self.model.spec(), member.steps), member.exit_params());
                 self.tables.write_sequence(self.model.device(), slot as u32, entry)?;
                 self.tables.write_exit_params(self.model.device(), slot as u32, exit_params)?;
                 Ok(true)

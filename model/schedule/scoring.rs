@@ -9,13 +9,13 @@ use ruminate_shaders::Row;
 use super::member::Member;
 use super::round::{Purpose, Round};
 use super::{Batch, Event, PromptToken, SequenceId, lost};
-use crate::error::Error;
-use crate::early_exit::{Checks, Depth};
-use crate::generate::StopReason;
 use crate::decoding::Chosen;
+use crate::early_exit::{Checks, Depth};
+use crate::error::Error;
+use crate::generate::StopReason;
+use crate::plans::{Choose, PlanCache, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
-use crate::plans::{Choose, PlanKey, Stage, PlanCache};
 
 /// Rows of such a round: each is read out, so each takes memory for as many logits as there are tokens.
 const MOST_ROWS: usize = 64;

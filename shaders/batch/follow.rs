@@ -114,7 +114,11 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
         })
         .collect();
     let exit_params: Vec<ExitParams> = (0..rows)
-        .map(|i| ExitParams { continuous: [NONE, 0, 1][i as usize % 3], parks: u32::from(i % 5 == 2), ..ExitParams::fixed(4) })
+        .map(|i| ExitParams {
+            continuous: [NONE, 0, 1][i as usize % 3],
+            parks: u32::from(i % 5 == 2),
+            ..ExitParams::fixed(4)
+        })
         .collect();
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     Case {

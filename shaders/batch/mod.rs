@@ -5,5 +5,5 @@ mod follow;
 mod wake;
 
 pub use carry::{CARRY, CarryParams, carry};
-pub use follow::{RowResult, FOLLOW, FollowParams, follow};
-pub use wake::{BATCH_WAKE, BATCH_ROWS, BatchWakeParams, batch_wake};
+pub use follow::{FOLLOW, FollowParams, RowResult, follow};
+pub use wake::{BATCH_ROWS, BATCH_WAKE, BatchWakeParams, batch_wake};

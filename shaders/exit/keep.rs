@@ -1,7 +1,7 @@
 //! Leaving afterwards: all steps are computed, and then each row goes on with the state at which it would have left (what the authors of Ouro do).
 
 use super::params::{EXIT_PARAMS, spread};
-use super::{Criterion, MEMO, Memo, ExitParams, memo_bytes};
+use super::{Criterion, ExitParams, MEMO, Memo, memo_bytes};
 use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,

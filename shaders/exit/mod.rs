@@ -9,22 +9,22 @@
 mod gate;
 mod keep;
 mod learned;
+mod params;
 mod readout;
 mod rows;
 mod state;
-mod params;
 
 pub use gate::{GATE, GateParams, gate};
 pub use keep::{EXIT_KEEP, ExitKeepParams, exit_keep};
 pub use learned::{EXIT_GATE, ExitGateParams, exit_gate, gate_bytes};
+pub(crate) use params::EXIT_PARAMS;
+pub use params::{Continuous, ExitParams};
 pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
 pub use rows::{
     EXIT_BEGIN, EXIT_LEAVE, EXIT_WAKE, ExitBeginParams, ExitLeaveParams, ExitWakeParams, Rule, exit_begin, exit_leave,
     exit_wake,
 };
 pub use state::{EXIT_STATE, ExitStateParams, exit_state};
-pub(crate) use params::EXIT_PARAMS;
-pub use params::{Continuous, ExitParams};
 
 use crate::shared::table;
 use crate::{Const, Part};

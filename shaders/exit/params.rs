@@ -88,7 +88,7 @@ impl ExitParams {
         self.criterion().filter(|_| checked && row.position >= self.first)
     }
 
-    /// ExitParams of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
+    /// Parameters of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
     pub(super) fn test(criterion: Criterion, threshold: f32) -> [Self; 3] {
         let other = match criterion {
             Criterion::LatentDiff | Criterion::Kl => Criterion::Gate,

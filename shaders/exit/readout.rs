@@ -1,7 +1,7 @@
 //! How far the distribution of the next token has moved.
 
 use super::params::{EXIT_PARAMS, spread};
-use super::{Criterion, KEPT_VALUES, MEMO, Memo, ExitParams, memo_bytes, value_bytes};
+use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
 use crate::shared::params;
 use crate::{
     Binding, Caps, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload,

@@ -1,7 +1,7 @@
 //! What checks do to the row table: rows that have settled leave, and come back behind the loop.
 
 use super::params::{EXIT_PARAMS, spread};
-use super::{Criterion, MEMO, Memo, ExitParams, memo_bytes};
+use super::{Criterion, ExitParams, MEMO, Memo, memo_bytes};
 use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, TABLE_ROWS,
@@ -129,7 +129,11 @@ pub static EXIT_LEAVE: Kernel = Kernel {
             &[],
         ),
     ],
-    bindings: &[Binding::write("rows", "Row"), Binding::read("exit_params", "ExitParams"), Binding::read("memo", "Memo")],
+    bindings: &[
+        Binding::write("rows", "Row"),
+        Binding::read("exit_params", "ExitParams"),
+        Binding::read("memo", "Memo"),
+    ],
     axes: &[],
     overrides: &["WG"],
     params: ExitLeaveParams::FIELDS,

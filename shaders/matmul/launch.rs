@@ -4,8 +4,8 @@ use super::many::{ManyRows, Matrices};
 use super::round::rounded_bytes;
 use super::stage::staged_bytes;
 use super::{
-    Arithmetic, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, MatmulParams,
-    Normed, FusedSums,
+    Arithmetic, FusedSums, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8,
+    MatmulParams, Normed,
 };
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};

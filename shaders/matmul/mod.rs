@@ -17,18 +17,18 @@
 //! Both kernels clamp reads to real rows instead of branching, and write zeros into the padding of y.
 
 mod arithmetic;
+mod fused;
 mod launch;
 mod many;
-mod fused;
 mod reference;
 mod round;
 mod stage;
 mod variants;
 
 pub use arithmetic::Arithmetic;
+pub use fused::{FusedSums, Normed};
 pub use launch::{Input, Matmul, Output, matmul, stages};
 pub use many::{ManyRows, Matrices};
-pub use fused::{Normed, FusedSums};
 pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
 pub use variants::{FUSED_ROWS, matmul_variants};

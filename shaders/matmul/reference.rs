@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 
 use super::launch::{
-    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_FUSED, WITH_FUSED, WITHOUT_FUSED, cooperative,
-    lanes, matvec, tiled,
+    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_FUSED, WITH_FUSED, WITHOUT_FUSED, cooperative, lanes,
+    matvec, tiled,
 };
 use super::many::Matrices;
 use super::round::{decode_row, test_rounded};
 use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
-use super::{Arithmetic, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed, FusedSums};
+use super::{Arithmetic, FusedSums, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed};
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Order, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Cooperative, Data, Launch, Noise, Row, Slots, Workload, mlp, stride};
 

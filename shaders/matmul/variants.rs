@@ -2,7 +2,7 @@
 
 use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, tiled};
 use super::many::{ManyRows, Matrices};
-use super::{Normed, FusedSums, reference};
+use super::{FusedSums, Normed, reference};
 use crate::variants::{class_of_rows, of_reduction};
 use crate::weight::chunks;
 use crate::{Caps, Product, Trial, Variants, Workload};

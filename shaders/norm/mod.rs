@@ -2,11 +2,11 @@
 //!
 //! One workgroup per row reads it twice: the second time from cache. The weight is kept in f32, padded like a row.
 
-mod norm_add;
 mod fused;
+mod norm_add;
 
-pub use norm_add::{NORM_ADD, NormAddParams, norm_add, norm_add_fused, norm_add_variants};
 pub use fused::{FUSED_SUMS, FusedSumsParams, fused_sums, plain_fused_sums};
+pub use norm_add::{NORM_ADD, NormAddParams, norm_add, norm_add_fused, norm_add_variants};
 
 use crate::shared::params;
 use crate::variants::{class_of_rows, of_reduction};

@@ -144,8 +144,7 @@ fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 0), (1, 33, 0), (3, 130, 1), (5, 777, 0), (2, 4095, 0), (17, 5280, 3), (4000, 96, 0)];
     let both = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]).zip(0..);
     // Sums of fused sums and plain rows of x, with either kind of sum.
-    both.map(|(((rows, n, resting), fused), i)| case(&Caps::default(), (rows, n), resting, fused, i + i / 2))
-        .collect()
+    both.map(|(((rows, n, resting), fused), i)| case(&Caps::default(), (rows, n), resting, fused, i + i / 2)).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {

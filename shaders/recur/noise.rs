@@ -168,7 +168,8 @@ const STREAM: u32 = 0x6e6f_6973;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: NoiseParams = launch.params();
-    let (rows, sequences, sequence_noise) = (slots.read::<Row>(), slots.read::<Sequence>(), slots.read::<SequenceNoise>());
+    let (rows, sequences, sequence_noise) =
+        (slots.read::<Row>(), slots.read::<Sequence>(), slots.read::<SequenceNoise>());
     let (w, state) = (slots.read::<f32>(), slots.write::<f32>());
     let (n, width) = (params.n as usize, params.quads as usize * 4);
     for (row, state) in rows.iter().zip(state.chunks_mut(width)).take(params.rows as usize) {

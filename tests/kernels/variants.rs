@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruminate_engine::Device;
-use ruminate_shaders::matmul::{Arithmetic, Input, Output, FUSED_ROWS};
+use ruminate_shaders::matmul::{Arithmetic, FUSED_ROWS, Input, Output};
 use ruminate_shaders::{Caps, Case, Cooperative, Dtype, Product, Trial, Workload, case_trials, trials};
 use ruminate_tests::{Entry, device, trial};
 

@@ -5,7 +5,7 @@
 //! to the residual stream ([`norm_add_fused`](ruminate_shaders::norm::norm_add_fused)).
 
 use ruminate_engine::{Buffer, Tensor};
-use ruminate_shaders::matmul::{Input, Normed, Output, FusedSums};
+use ruminate_shaders::matmul::{FusedSums, Input, Normed, Output};
 use ruminate_shaders::norm::{fused_sums, plain_fused_sums};
 use ruminate_shaders::stride;
 
@@ -131,7 +131,8 @@ impl Sublayer {
         let fused = FusedSums::of(spec.width, self.out.form());
         let sum = Sum::new(pass, spec, name, fused, self.post.is_some());
         let all = pass.all();
-        let norms = pass.graph.import(self.fold.as_ref().ok_or(Error::NotBegun)?);
+        let norms =
+            pass.graph.import(self.fold.as_ref().ok_or(Error::bug("a block with folded norms has their weights"))?);
         let flow = (Input::Plain, Output::Sum, Some(last.normed));
         self.out.apply_flow(pass.graph, pass.device, all, flow, &[y, last.tensor, norms], sum.tensor)?;
         Ok(Stream::Sum(sum))

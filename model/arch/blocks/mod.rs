@@ -13,7 +13,7 @@ mod attention;
 mod fold;
 
 use ruminate_engine::{Buffer, Tensor};
-use ruminate_shaders::matmul::{Input, Output, FUSED_ROWS};
+use ruminate_shaders::matmul::{FUSED_ROWS, Input, Output};
 use ruminate_shaders::norm::{norm_add, norm_add_fused, norm_add_variants, plain_fused_sums};
 use ruminate_shaders::{Product, stride};
 
@@ -196,7 +196,7 @@ pub(super) fn apply(
         x = block.mlp.join(pass, spec, &its, hidden, middle, to)?;
         if let (true, Stream::Sum(sum)) = (last, x) {
             // The fused sums of the last block are normed into plain rows.
-            let w = block.last_norm().ok_or(Error::NotBegun)?;
+            let w = block.last_norm().ok_or(Error::bug("the last block with folded norms has a norm"))?;
             let all = pass.all();
             pass.norm(all, (w, spec.norm_eps), (sum.tensor, sum.normed.fused.floats()), (out, spec.width))?;
         }
@@ -254,14 +254,17 @@ impl Sublayer {
                 let out = to.unwrap_or_else(|| pass.activation(&names.post, n));
                 self.trace_out(pass, spec, names, y)?;
                 self.out.apply_residual(pass.graph, pass.device, all, (y, residual, None), sum)?;
-                let w = self.post.as_ref().ok_or(Error::NotBegun)?;
+                let w = self.post.as_ref().ok_or(Error::bug("a sublayer with a post-norm has its weights"))?;
                 pass.norm(all, (w, spec.norm_eps), (sum, stride(n)), (out, n))?;
                 Ok(Stream::Rows(out))
             }
             (PostNorm::Output, _) => {
                 let output = pass.activation(&names.out, n);
                 self.out.apply(pass.graph, pass.device, all, &[y], Output::Store, output)?;
-                let (w, caps) = (self.post.as_ref().ok_or(Error::NotBegun)?, pass.device.caps());
+                let (w, caps) = (
+                    self.post.as_ref().ok_or(Error::bug("a sublayer with a post-norm has its weights"))?,
+                    pass.device.caps(),
+                );
                 if pass.trace {
                     // The fused launch does not keep this result, so it is computed again.
                     let normed = pass.activation(&names.post, n);
