@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use crate::arch::Spec;
+use crate::early_exit::{Depth, Exit};
 use crate::error::Error;
-use crate::exit::{Depth, Exit};
 use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::schedule::{BatchOptions, Event, PromptToken};
@@ -159,4 +159,3 @@ impl Continuation {
         check_tokens(spec, &[*last], 0, positions)
     }
 }
-

@@ -82,7 +82,7 @@ impl Batch {
         let index = slot as u32;
         let entry = member.session.sequence(self.model.spec(), member.steps);
         self.tables.write_sequence(&device, index, entry)?;
-        self.tables.write_terms(&device, index, member.terms())?;
+        self.tables.write_exit_params(&device, index, member.exit_params())?;
         self.tables.write_noise(&device, index, member.noise)?;
         self.tables.write_choosing(&device, index, &member.choosing, vocab)?;
         let history = slot as u64 * u64::from(self.kv.context()) * 4;
@@ -234,7 +234,7 @@ impl Batch {
             }
         }
         // Nobody is read out in its place any more.
-        self.write_entry(&self.space.sites.picked, slot, Row::RESTING)?;
+        self.write_entry(&self.plans.sites.picked, slot, Row::RESTING)?;
         let member = self.members[slot].take();
         self.kv.release(slot as u32)?;
         Ok(member)

@@ -13,14 +13,14 @@ use ruminate_shaders::{NONE, Row};
 use super::member::Member;
 use super::round::{Purpose, Round};
 use super::{Batch, Event, PromptToken, SequenceId, lost};
+use crate::decoding::Chosen;
+use crate::early_exit::{Checks, Depth, Exit, PrefillExit};
 use crate::error::Error;
-use crate::exit::{Checks, Depth, Exit, PrefillExit};
 use crate::generate::{Prompt, StopReason};
 use crate::options::GenerateOptions;
-use crate::policy::Chosen;
+use crate::plans::{Choose, PlanCache, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::{MAX_ROWS, capacity};
-use crate::workspace::{Choose, PlanKey, Stage, Workspace};
 
 /// Read-outs of a round, at most: each takes memory for as many logits as there are tokens.
 const MOST_OUTPUTS: u32 = 64;
@@ -143,21 +143,21 @@ impl Batch {
         let noise = members.any(|member| member.noise.is_some());
 
         let device = self.model.device().clone();
-        let space = match self.scoring.entry((rows, outputs)) {
-            Entry::Occupied(space) => space.into_mut(),
-            Entry::Vacant(place) => place.insert(Workspace::new(&device, self.model.spec(), rows, outputs)?),
+        let plans = match self.scoring.entry((rows, outputs)) {
+            Entry::Occupied(plans) => plans.into_mut(),
+            Entry::Vacant(place) => place.insert(PlanCache::new(&device, self.model.spec(), rows, outputs)?),
         };
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&table))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; outputs as usize]))?;
-        device.write(&space.chosen, 0, bytemuck::cast_slice(&answers))?;
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&table))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; outputs as usize]))?;
+        device.write(&plans.chosen, 0, bytemuck::cast_slice(&answers))?;
         let logprobs = Some(scoring.ranked);
         let plan = PlanKey { choose: Choose::Given, logprobs, checks, noise, ..PlanKey::of(Stage::Token) };
-        let around = self.model.surroundings(&self.kv, &self.tables, None, None);
-        space.plan(&around, plan)?;
-        let ranks = space.ranks.as_ref().ok_or_else(lost)?;
-        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), space.sites.rows.clone()];
+        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, None);
+        plans.plan(&inputs, plan)?;
+        let ranks = plans.ranks.as_ref().ok_or_else(lost)?;
+        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), plans.sites.rows.clone()];
         let reads: Vec<&Buffer> = reads.iter().collect();
-        let execution = device.begin(space.plan(&around, plan)?, &depth.counts(checks), &reads)?;
+        let execution = device.begin(plans.plan(&inputs, plan)?, &depth.counts(checks), &reads)?;
         self.scored_last = true;
         let (steps, purpose) = (depth.steps, Purpose::Scoring(scoring));
         Ok(Some(Round { execution, purpose, steps, rows, since: Instant::now() }))
@@ -238,7 +238,9 @@ impl Batch {
             for (index, row) in rows.into_iter().enumerate() {
                 let position = start + index;
                 member.finished(position as u32, row.step);
-                let Some(token) = member.given_after(position).filter(|_| position + 1 >= scores.from) else { continue };
+                let Some(token) = member.given_after(position).filter(|_| position + 1 >= scores.from) else {
+                    continue;
+                };
                 let place = first + index - silent;
                 let found = Chosen::ranked(token, row.step, &ranks, place, Some(of.ranked)).ok_or_else(lost)?;
                 let Chosen { logprob, top: mut best, .. } = found;
