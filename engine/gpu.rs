@@ -29,7 +29,7 @@ use crate::watchdog::Watchdog;
 pub(crate) const CHUNK: usize = 32 << 20;
 /// Uploads that may be in flight before the host waits for the oldest.
 const UPLOADS_IN_FLIGHT: usize = 2;
-/// What wgpu 30 says when a wait times out while another thread's turn finds the queue empty. It is wrong, and harmless.
+/// What wgpu 30 says when a wait times out while another thread's poll finds the queue empty. It is wrong, and harmless.
 const RACED: &str = "If the queue is empty";
 
 /// What a device is assumed to do at least, to decide where a submission ends. Guesses that only need to be right within a
@@ -182,7 +182,7 @@ impl Gpu {
 
     /// Looks for finished work without blocking.
     pub(crate) fn poll(&self) -> Result<()> {
-        self.turn(wgpu::PollType::Poll).map(drop)
+        self.poll_once(wgpu::PollType::Poll).map(drop)
     }
 
     /// Becomes true when everything that was submitted so far is finished, and somebody polls.
@@ -199,7 +199,7 @@ impl Gpu {
     /// Blocks until a submission is finished.
     pub(crate) fn wait(&self, tally: &Tally, index: &wgpu::SubmissionIndex) -> Result<()> {
         add(&tally.waits, 1);
-        while !self.turn(self.slice(Some(index)))? {}
+        while !self.poll_once(self.slice(Some(index)))? {}
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl Gpu {
     pub(crate) fn wait_for(&self, done: impl Fn() -> bool) -> Result<()> {
         let mut since = None;
         while !done() {
-            if self.turn(self.slice(None))? {
+            if self.poll_once(self.slice(None))? {
                 // The callback may be under way on another thread that polls.
                 std::thread::yield_now();
                 missing_since(*since.get_or_insert_with(Instant::now))?;
@@ -216,13 +216,13 @@ impl Gpu {
         Ok(())
     }
 
-    /// A wait for a submission, or for all of them, that ends in time for a look at faults and the watchdog. See [`Self::turn`] for what may happen then.
+    /// A wait for a submission, or for all of them, that ends in time for a look at faults and the watchdog. See [`Self::poll_once`] for what may happen then.
     fn slice(&self, index: Option<&wgpu::SubmissionIndex>) -> wgpu::PollType {
         wgpu::PollType::Wait { submission_index: index.cloned(), timeout: Some(self.watchdog.slice()) }
     }
 
-    /// One turn of wgpu's event loop; whether the awaited submission is finished.
-    fn turn(&self, how: wgpu::PollType) -> Result<bool> {
+    /// One poll of wgpu's event loop; whether the awaited submission is finished.
+    fn poll_once(&self, how: wgpu::PollType) -> Result<bool> {
         self.check()?;
         // wgpu 30 panics here when the driver reports a loss during the wait, and when it loses a race with another thread.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));

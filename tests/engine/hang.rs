@@ -78,7 +78,7 @@ fn hung_device_is_an_error_that_stays(device: &Device) -> Outcome {
     ensure!(is_timeout(&device.write(&small, 0, &[0; 16])));
     ensure!(is_timeout(&device.buffer("after", 16)));
     ensure!(is_timeout(&device.execute(&quick, &[1], &[])));
-    ensure!(is_timeout(&device.settle()));
+    ensure!(is_timeout(&device.wait_idle()));
     ensure!(is_timeout(&device.check()));
     // Nor does letting go of everything.
     drop((plan, y, quick, small, device));
