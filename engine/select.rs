@@ -79,12 +79,10 @@ impl Select {
                     .unwrap_or_default()
             }
         };
-        let mut devices: Vec<&AdapterSummary> = Vec::new();
-        for adapter in fitting {
-            if !devices.iter().any(|known| known.is_same_device(adapter)) {
-                devices.push(adapter);
-            }
-        }
+        let is_first =
+            |&(at, adapter): &(usize, &AdapterSummary)| !fitting[..at].iter().any(|it| it.is_same_device(adapter));
+        let devices: Vec<&AdapterSummary> =
+            fitting.iter().copied().enumerate().filter(is_first).map(|(_, it)| it).collect();
         let found = |some: &[&AdapterSummary]| some.iter().map(ToString::to_string).collect();
         match devices[..] {
             [one] => Ok(one),

@@ -41,9 +41,10 @@ fn busy(device: &Device, seconds: f64) -> Result<(Plan, Buffer)> {
     let (mut groups, mut rounds) = (16, 16);
     loop {
         let (plan, _) = single(device, groups, rounds)?;
-        // The first run may compile.
+        // The first run may compile, and others may be disturbed.
         device.profile(&plan, &[])?;
-        let took = device.profile(&plan, &[])?.total.as_secs_f64();
+        let times = (0..3).map(|_| Ok(device.profile(&plan, &[])?.total.as_secs_f64()));
+        let took = times.collect::<Result<Vec<_>>>()?.into_iter().fold(f64::INFINITY, f64::min);
         if took > 0.05 || (groups, rounds) == (1 << 15, 1 << 15) {
             let factor = seconds / took.max(1e-6);
             // A loop of a software driver ends after 65,535 rounds.
@@ -69,7 +70,7 @@ fn hung_device_is_an_error_that_stays(device: &Device) -> Outcome {
     let ticket = device.execute(&plan, &[], &[&y])?.context("results were asked for")?;
     let later = device.execute(&quick, &[2], &[&small])?.context("results were asked for")?;
     let outcome = ticket.wait();
-    ensure!(is_timeout(&outcome), "{outcome:?}");
+    ensure!(is_timeout(&outcome), "{:?}", outcome.map(|results| results.len()));
     let message = outcome.expect_err("it is one").to_string();
     ensure!(message.starts_with("the device did not answer for 300ms"), "{message}");
     // Nothing waits a second time.
