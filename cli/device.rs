@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use ruminate::{Arithmetic, Device, Error, OpenOptions, PipelineCache, Select, TuningFrom, backend, engine};
 
-use crate::exit_code::Usage;
+use crate::exit_code::{self, Usage};
 
 /// Said where there is no driver at all.
 const NO_DRIVER: &str = "no Vulkan, Metal or DX12 driver found";
@@ -149,7 +149,23 @@ static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
 
 fn opened(device: Device) -> Device {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
+    if !device.is_cpu() {
+        let watched = device.clone();
+        // Without it, a driver that blocks the whole program goes unnoticed; all else still works.
+        let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&watched));
+    }
     device
+}
+
+/// Ends the program if the driver keeps a thread from returning: no error can reach the verb then. Other faults are the verb's to report.
+fn watch(device: &Device) {
+    loop {
+        std::thread::sleep(device.look_interval().max(Duration::from_millis(10)));
+        let before = device.check();
+        if let (Ok(()), Err(error @ engine::Error::Timeout { .. })) = (before, device.look()) {
+            exit_code::abandon(Error::from(error).into());
+        }
+    }
 }
 
 /// Keeps what was compiled for the next call of the program. Without a place for it nothing is lost but time. True if a device has failed: it is lost, or hangs.

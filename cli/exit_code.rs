@@ -57,6 +57,12 @@ pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Ends the program because of a device that hangs, whatever other threads do.
+pub(crate) fn abandon(error: anyhow::Error) -> ! {
+    say(&error);
+    leave(DEVICE)
+}
+
 /// Ends the program, within [`LAST`] where the system can: drivers leave handlers for the end of the process, and those of one that hangs may wait for ever.
 fn leave(code: u8) -> ! {
     #[cfg(unix)]

@@ -431,6 +431,27 @@ impl Device {
         }
     }
 
+    /// Looks whether a thread is stuck in the driver: some drivers that hang block the host when it submits more work, which no call can then report. A host that
+    /// wants to know calls this now and then, such as every second, from a thread that does nothing else with the device. It never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if a submission or a poll has not returned for as long as [`Self::set_timeout`] says; otherwise the first fault, if there was one.
+    pub fn look(&self) -> Result<()> {
+        match &self.0.engine {
+            Engine::Gpu(gpu) => gpu.look(),
+            Engine::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// How long a host may wait between two calls of [`Self::look`].
+    #[must_use]
+    pub fn look_interval(&self) -> Duration {
+        match &self.0.engine {
+            Engine::Gpu(gpu) => gpu.watchdog.slice(),
+            Engine::Cpu(_) => Duration::MAX,
+        }
+    }
+
     /// Tells the engine that the device is lost: for host apps with a device-lost callback of their own.
     pub fn report_lost(&self, message: &str) {
         if let Engine::Gpu(gpu) = &self.0.engine {

@@ -152,6 +152,14 @@ impl Gpu {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
+    /// Looks for a call of the driver that blocks its thread for too long. Calls no driver.
+    pub(crate) fn look(&self) -> Result<()> {
+        if let Some(limit) = self.watchdog.blocked(Instant::now()) {
+            self.hang(limit);
+        }
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
     /// Runs calls of wgpu inside error scopes. Scopes belong to the thread, so `call` must not move to another.
     pub(crate) fn guard<T>(&self, what: impl Fn() -> String, call: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
@@ -172,7 +180,13 @@ impl Gpu {
         tally: &Tally,
         encode: impl FnOnce() -> Option<wgpu::CommandBuffer>,
     ) -> Result<wgpu::SubmissionIndex> {
-        let index = self.guard(|| "a submission".to_owned(), || self.queue.submit(encode()))?;
+        let index = self.guard(
+            || "a submission".to_owned(),
+            || {
+                let commands = encode();
+                self.watchdog.call(|| self.queue.submit(commands))
+            },
+        )?;
         self.watchdog.submitted(Instant::now());
         let watchdog = Arc::clone(&self.watchdog);
         self.queue.on_submitted_work_done(move || watchdog.finished());
@@ -225,7 +239,7 @@ impl Gpu {
     fn poll_once(&self, how: wgpu::PollType) -> Result<bool> {
         self.check()?;
         // wgpu 30 panics here when the driver reports a loss during the wait, and when it loses a race with another thread.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.watchdog.call(|| self.device.poll(how))));
         if let Some(limit) = self.watchdog.exceeded(Instant::now()) {
             self.hang(limit);
         }

@@ -32,6 +32,18 @@ struct Watch {
     waited: Duration,
     /// The last look while something was pending.
     looked: Option<Instant>,
+    calls: Calls,
+}
+
+/// Calls of the driver that should return soon, but block while some drivers hang.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Threads inside of one.
+    inside: u32,
+    /// Time that was watched since the last one returned.
+    waited: Duration,
+    /// The last look while a thread was inside.
+    looked: Option<Instant>,
 }
 
 impl Watch {
@@ -95,8 +107,39 @@ impl Watchdog {
         Some(watch.limit()).filter(|&limit| watch.waited >= limit)
     }
 
+    /// Makes a call of the driver that [`Self::blocked`] watches.
+    pub(crate) fn call<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.watch().calls.inside += 1;
+        let _inside = Inside(self);
+        call()
+    }
+
+    /// Looks at the clock from a thread that does not call the driver: the limit, if a call has blocked its thread for longer.
+    pub(crate) fn blocked(&self, now: Instant) -> Option<Duration> {
+        let mut watch = self.watch();
+        let (limit, most) = (watch.limit(), 2 * watch.slice());
+        let calls = &mut watch.calls;
+        if calls.inside == 0 {
+            (calls.waited, calls.looked) = (Duration::ZERO, None);
+            return None;
+        }
+        let before = calls.looked.replace(now).unwrap_or(now);
+        calls.waited += now.saturating_duration_since(before).min(most);
+        Some(limit).filter(|&limit| calls.waited >= limit)
+    }
+
     fn watch(&self) -> MutexGuard<'_, Watch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes the end of a call, even if it panics.
+struct Inside<'a>(&'a Watchdog);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let mut watch = self.0.watch();
+        watch.calls = Calls { inside: watch.calls.inside - 1, ..Calls::default() };
     }
 }
 
@@ -140,6 +183,19 @@ mod tests {
         watchdog.submitted(start);
         watchdog.estimate(10.0);
         assert_eq!(watched(&watchdog, start, 1000), Some(200));
+    }
+
+    #[test]
+    fn call_that_does_not_return_exceeds_the_limit() {
+        let (watchdog, start) = (Watchdog::default(), Instant::now());
+        let blocked = |from, seconds: u64| {
+            (0..=seconds).find(|&second| watchdog.blocked(from + Duration::from_secs(second)).is_some())
+        };
+        assert_eq!(blocked(start, 500), None, "nobody is inside");
+        watchdog.call(|| assert_eq!(blocked(start, 100), None));
+        let later = start + Duration::from_secs(100);
+        watchdog.call(|| assert_eq!(blocked(later, 500), Some(120)));
+        assert_eq!(blocked(later, 500), None, "the call has returned");
     }
 
     #[test]

@@ -65,15 +65,16 @@ fn is_timeout<T: std::fmt::Debug>(outcome: &Result<T>) -> bool {
 fn hung_device_is_an_error_that_stays(device: &Device) -> Outcome {
     let device = another(device)?;
     let ((plan, y), (quick, small)) = (busy(&device, BUSY)?, adder(&device)?);
+    let later = device.execute(&quick, &[2], &[&small])?.context("results were asked for")?;
+    device.wait_idle()?;
     device.set_timeout(Some(LIMIT));
     let start = Instant::now();
     let ticket = device.execute(&plan, &[], &[&y])?.context("results were asked for")?;
-    let later = device.execute(&quick, &[2], &[&small])?.context("results were asked for")?;
     let outcome = ticket.wait();
     ensure!(is_timeout(&outcome), "{:?}", outcome.map(|results| results.len()));
     let message = outcome.expect_err("it is one").to_string();
     ensure!(message.starts_with("the device did not answer for 300ms"), "{message}");
-    // Nothing waits a second time.
+    // Nothing waits a second time, also for what was done before.
     ensure!(later.ready() && is_timeout(&later.wait()));
     ensure!(is_timeout(&device.read(&small, 0..16)));
     ensure!(is_timeout(&device.write(&small, 0, &[0; 16])));
@@ -103,6 +104,35 @@ fn host_that_only_polls_notices_a_hung_device(device: &Device) -> Outcome {
     ensure!(is_timeout(&outcome), "{outcome:?}");
     drop((execution, plan, y, device));
     ensure!(start.elapsed() < FREE, "it took {:?}", start.elapsed());
+    Ok(())
+}
+
+/// Mesa's software driver blocks the second submission until the first is done.
+#[trial(adapters, full)]
+fn submission_that_blocks_its_thread_is_noticed_by_another(device: &Device) -> Outcome {
+    let device = another(device)?;
+    let ((plan, _), (quick, _)) = (busy(&device, BUSY)?, adder(&device)?);
+    device.set_timeout(Some(LIMIT));
+    let start = Instant::now();
+    let submitting = {
+        let device = device.clone();
+        std::thread::spawn(move || {
+            device.execute(&plan, &[], &[])?;
+            device.execute(&quick, &[2], &[])?;
+            device.wait_idle()
+        })
+    };
+    let outcome = loop {
+        std::thread::sleep(device.look_interval());
+        if let outcome @ Err(_) = device.look() {
+            break outcome;
+        }
+        ensure!(start.elapsed() < FREE, "nothing was noticed");
+    };
+    ensure!(is_timeout(&outcome), "{outcome:?}");
+    // When the driver lets go of the thread, it hears of it too.
+    let outcome = submitting.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
+    ensure!(is_timeout(&outcome), "{outcome:?}");
     Ok(())
 }
 
