@@ -27,7 +27,7 @@ pub(crate) enum Done {
 /// Exit code where no device is suitable, and where one has failed.
 const DEVICE: u8 = 3;
 
-/// Time for the handlers that run at the end of the program, where a device has failed.
+/// Time for what was printed to be written, where a device has failed.
 const LAST: Duration = Duration::from_secs(2);
 
 /// Says what went wrong, if anything, and gives the exit code for it. A device that has `failed` is the cause of whatever else has.
@@ -63,13 +63,20 @@ pub(crate) fn abandon(error: anyhow::Error) -> ! {
     leave(DEVICE)
 }
 
-/// Ends the program, within [`LAST`] where the system can: drivers leave handlers for the end of the process, and those of one that hangs may wait for ever.
+/// Ends the program at once, where the system can: drivers leave handlers for the end of the process, and those of one that hangs wait for ever, or crash.
 fn leave(code: u8) -> ! {
+    let (done, flushed) = std::sync::mpsc::channel();
+    // On a thread of its own: whoever is stuck in the driver may hold the lock.
+    let flush = move || {
+        let _ = std::io::Write::flush(&mut std::io::stdout());
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().spawn(flush).is_ok() {
+        let _ = flushed.recv_timeout(LAST);
+    }
     #[cfg(unix)]
-    let _ = std::thread::Builder::new().spawn(move || {
-        std::thread::sleep(LAST);
-        signal_hook::low_level::exit(code.into());
-    });
+    signal_hook::low_level::exit(code.into());
+    #[cfg(not(unix))]
     std::process::exit(code.into())
 }
 
