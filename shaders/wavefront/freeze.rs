@@ -1,6 +1,6 @@
 //! The end of a round of a wavefront: which tokens stand now, and which rows the next round has.
 
-use super::{FreezeRule, Mark, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
+use super::{FreezeRule, Mark, SOME_SEQUENCES, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::recur::{SEQUENCE, THREEFRY, Threefry};
 use crate::shared::params;
 use crate::{
@@ -122,7 +122,7 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
         sizes: vec![
             room * 4,
             u64::from(rule.given.max(1)) * 4,
-            size_of::<Sequence>() as u64,
+            u64::from(sequences) * size_of::<Sequence>() as u64,
             room * size_of::<Row>() as u64,
             size_of::<Wavefront>() as u64,
             room * size_of::<Mark>() as u64,
@@ -163,7 +163,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         if table.len() == params.capacity as usize || position >= params.context {
             break;
         }
-        let [low, high] = sequences[0].seed;
+        let [low, high] = sequences[w.sequence as usize].seed;
         let token = match (i, params.given) {
             (0, _) => chosen[length - 1],
             (_, 0) => Threefry::from_words([low, high ^ STREAM]).block([position, w.round])[0] % params.vocab,
@@ -231,7 +231,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         swept: w.length,
         changes: if authors { w.length.saturating_sub(w.slip) } else { kept },
         round: w.round + 1,
-        unused: [0; 2],
+        sequence: w.sequence,
+        unused: 0,
     };
     emitted[3 * capacity + 1] = first;
     emitted[3 * capacity + 2] = length;
@@ -243,19 +244,27 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
     let mut wavefront = some_wavefront(&mut noise, capacity);
     let context = wavefront.first + wavefront.length + room;
     wavefront.round = noise.below(2 * rule.rounds + 2);
-    let launch = freeze(capacity, vocab, (1, context), rule);
+    let launch = freeze(capacity, vocab, (SOME_SEQUENCES, context), rule);
     let chosen: Vec<u32> = (0..capacity).map(|_| noise.below(vocab)).collect();
     let mut rows = vec![Row::RESTING; capacity as usize];
     let mut marks = vec![Mark::default(); capacity as usize];
     for i in 0..wavefront.length {
         // Every other token is what is chosen again.
         let token = if i > 0 && noise.below(2) == 0 { chosen[i as usize - 1] } else { noise.below(vocab) };
-        rows[i as usize] = Row { output: i, step: rule.steps, ..Row::new(0, wavefront.first + i, token) };
+        rows[i as usize] =
+            Row { output: i, step: rule.steps, ..Row::new(wavefront.sequence, wavefront.first + i, token) };
         let value = if noise.below(4) == 0 { UNJUDGED } else { noise.signed().abs() };
         marks[i as usize] = Mark { steps: noise.below(30), stable: noise.below(2 * rule.rounds + 1), value, unused: 0 };
     }
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
-    let sequence = Sequence { seed: [seed as u32, 3], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] };
+    let sequences = (0..SOME_SEQUENCES).map(|index| Sequence {
+        seed: [seed as u32, 3 + index],
+        state_seed: [0; 2],
+        state_std: 1.0,
+        steps: 0,
+        reserved: [0; 2],
+    });
+    let sequences: Vec<Sequence> = sequences.collect();
     Case {
         name: format!(
             "{} of {capacity}, {}, headway {}, seed {seed}",
@@ -266,7 +275,7 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
         data: vec![
             chosen,
             (0..rule.given.max(1)).collect(),
-            bytemuck::cast_slice(&[sequence]).to_vec(),
+            bytemuck::cast_slice(&sequences).to_vec(),
             bytemuck::cast_slice(&rows).to_vec(),
             bytemuck::cast_slice(&[wavefront]).to_vec(),
             bytemuck::cast_slice(&marks).to_vec(),

@@ -3,7 +3,7 @@ fn placeholder(position: u32, round: u32, i: u32) -> u32 {
     if (params.given != 0u) {
         return given[(round * (params.headway - 1u) + i) % params.given];
     }
-    let seed = sequences[0].seed;
+    let seed = sequences[wavefront[0].sequence].seed;
     return threefry(vec2(seed.x, seed.y ^ STREAM), vec2(position, round)).x % params.vocab;
 }
 
@@ -102,7 +102,7 @@ fn main() {
     let kept = max(w.length, slip) - slip;
     let length = end - slip;
     let changes = select(kept, max(w.length, w.slip) - w.slip, params.authors != 0u);
-    wavefront[0] = Wavefront(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, vec2<u32>());
+    wavefront[0] = Wavefront(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, w.sequence, 0u);
     emitted[3u * params.capacity + 1u] = first;
     emitted[3u * params.capacity + 2u] = length;
 }

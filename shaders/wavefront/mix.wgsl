@@ -2,7 +2,7 @@ override WG: u32;
 
 // A state like those that rows begin with, with a key of its own for every position and round.
 fn drawn(row: u32, quad: u32) -> vec4<f32> {
-    let sequence = sequences[0];
+    let sequence = sequences[wavefront[0].sequence];
     let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wavefront[0].first + row, wavefront[0].round));
     let v = normals_within(WITHIN, key, quad) * sequence.state_std;
     return select(vec4<f32>(), v, 4u * quad + vec4(0u, 1u, 2u, 3u) < vec4(params.n));

@@ -57,8 +57,10 @@ table! {
         pub changes: u32,
         /// Rounds so far.
         pub round: u32,
-        /// Nothing: whole 16 bytes are what devices set aside.
-        pub unused: [u32; 2],
+        /// Slot of its sequence.
+        pub sequence: u32,
+        /// Padding to a multiple of 16 bytes.
+        pub unused: u32,
     }
 }
 
@@ -123,6 +125,9 @@ impl FreezeRule {
 const UNJUDGED: f32 = -1.0;
 
 /// A wavefront under way, of up to so many rows.
+/// Sequences of a case, whose wavefront is that of one of them.
+const SOME_SEQUENCES: u32 = 3;
+
 fn some_wavefront(noise: &mut Noise, rows: u32) -> Wavefront {
     let length = 1 + noise.below(rows);
     let (first, slip) = (noise.below(50), noise.below(4));
@@ -138,7 +143,8 @@ fn some_wavefront(noise: &mut Noise, rows: u32) -> Wavefront {
         swept: (kept + slip).max(1),
         changes: noise.below(length + 1),
         round: noise.below(9),
-        unused: [0; 2],
+        sequence: noise.below(SOME_SEQUENCES),
+        unused: 0,
     }
 }
 
