@@ -12,7 +12,7 @@ pub struct Variants {
 }
 
 impl Variants {
-    /// A launch and others that may be as good.
+    /// Collects a launch and its alternatives, without duplicates.
     #[must_use]
     pub fn new(class: String, first: Launch, others: impl IntoIterator<Item = Launch>) -> Self {
         let mut launches = vec![first];

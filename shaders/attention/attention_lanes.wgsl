@@ -119,7 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     put(state, first_row, group.y, lane, alive);
 }
 
-// First of the eight lanes for which `v` is true; lane 7 if there is none.
+// First of the eight lanes for which `v` is true; lane 7 if it is true for none of them.
 fn first_lane(v: bool) -> u32 {
     return min(countTrailingZeros(subgroupBallot(v).x), 7u);
 }

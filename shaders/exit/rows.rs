@@ -212,7 +212,7 @@ fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, thresho
     // Every third row is read out.
     table.iter_mut().step_by(3).zip(0..).for_each(|(row, output)| row.output = output);
     spread(&mut table, &mut noise);
-    // Multiples of a tenth, and a threshold between them, so that rounding never decides; the mean of many is no near tie either.
+    // Multiples of a tenth, and a threshold between them, so that rounding never decides, not even for the mean of many.
     let memo = |row: u32, noise: &mut Noise| {
         let live = row < rows - resting;
         let value = if live { noise.below(10) as f32 / 10.0 } else { 0.0 };
