@@ -1,4 +1,4 @@
-//! Buffers: blocks of device memory, counted while they live.
+//! Buffers: blocks of device memory, counted while they are alive.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};

@@ -1,7 +1,7 @@
 //! Identities of cases: lists them, and finds a case by the identity that a failure prints.
 //!
-//! A case is identified by the label of its variant and its name within the kernel: `matvec.bf16.plain.1_row.workgroup/1 row of 33`. Random cases are named by
-//! their seed: `rms_norm.subgroup/random 17`. A test checks that identities are unique.
+//! A case is identified by the label of its variant and its name within the kernel: `matvec.bf16.plain.store.rows1.workgroup/1 row of 33`. Random cases are
+//! named by their seed: `rms_norm.subgroup/random 17`. A test checks that identities are unique.
 
 use crate::{Caps, Case, KERNELS, Kernel, reduce};
 

@@ -40,7 +40,7 @@ pub const TEXTURE_WIDTH: u32 = 4096;
 /// Name of the `override` constant for the subgroup size, in kernels that depend on it.
 pub const LANES: &str = "LANES";
 
-/// One resource of a kernel. Its `@binding` number is its place in [`Kernel::bindings`].
+/// One resource of a kernel. Its `@binding` number is its index in [`Kernel::bindings`].
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     /// Name in the WGSL text.

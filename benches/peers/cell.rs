@@ -27,7 +27,7 @@ pub const SITES: [Site; 3] = [Site::Qkv, Site::Fc, Site::Proj];
 pub struct Cell {
     /// Width of the model.
     pub n_embd: u32,
-    /// Which matrix.
+    /// Matrix.
     pub site: Site,
     /// Rows of x.
     pub rows: u32,

@@ -47,7 +47,7 @@ table! {
     pub struct RowResult {
         /// Token chosen after the row, or [`NONE`].
         pub token: u32,
-        /// Steps that the row took; 0 if it was not read out in this pass.
+        /// Steps that the row took, or 0 if it is inactive or waits.
         pub steps: u32,
     }
 }

@@ -36,7 +36,7 @@ params! {
         pub count: u32,
         /// Factor applied to every value.
         pub scale: f32,
-        /// Lanes that the matrix is laid out for, if it is.
+        /// Subgroup size that the matrix is laid out for, or 0.
         pub lanes: u32,
         /// Start of the factors of blocks in the matrix, in units of 16 bytes.
         pub scales: u32,
