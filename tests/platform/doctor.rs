@@ -79,6 +79,6 @@ fn device_that_computes_wrongly_is_caught_and_named(device: &Device) -> Result<(
     ensure!(wrong.iter().all(|finding| finding.kernel == "rms_norm"), "{wrong:?}");
     let found = wrong.iter().find(|finding| finding.rows == Some(8)).context("it was not caught")?;
     let text = found.outcome.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.to_string();
-    ensure!(text.starts_with("rms_norm.") && text.contains("`y`: normalised mean square error"), "{text}");
+    ensure!(text.starts_with("rms_norm.") && text.contains("`y`: normalized mean square error"), "{text}");
     Ok(())
 }

@@ -136,14 +136,14 @@ fn a_file_that_does_not_fit_is_refused_and_a_folder_s_ignored(device: &Device) -
     };
     refused(&path, "No such file")?;
     std::fs::write(&path, "{\"choices\": 3}")?;
-    refused(&path, "it is no tuning")?;
+    refused(&path, "not a tuning")?;
     let mut elsewhere = summary.clone();
     elsewhere.driver = "another driver".to_owned();
     Tuning::default().write(&path, &elsewhere)?;
-    refused(&path, "it is for driver another driver")?;
+    refused(&path, "made for driver another driver")?;
     let text = std::fs::read_to_string(&path)?.replace("another driver", &summary.driver);
     std::fs::write(&path, text.replace(env!("CARGO_PKG_VERSION"), "0.0.0"))?;
-    refused(&path, "it is for version of the engine 0.0.0")?;
+    refused(&path, "made for version of the engine 0.0.0")?;
     Ok(())
 }
 
