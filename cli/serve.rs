@@ -141,6 +141,11 @@ pub(crate) struct Serve {
     /// Write prompts and answers to the log
     #[arg(long, help_heading = "Output", hide_short_help = true)]
     log_prompts: bool,
+    /// Serve at once, and compile kernels in the first requests
+    ///
+    /// By default they are compiled first, so that no request waits for it.
+    #[arg(long, help_heading = "Limits", hide_short_help = true)]
+    no_warmup: bool,
 }
 
 /// Form of log lines.
@@ -216,6 +221,7 @@ impl Serve {
         options.send_timeout = Duration::from_secs(self.send_timeout);
         options.drain = Duration::from_secs(self.drain);
         options.log_prompts = self.log_prompts;
+        options.warm_up = !self.no_warmup;
         options.validate().map_err(|error| Usage(error.to_string()))?;
         Ok(options)
     }

@@ -39,6 +39,8 @@ pub struct Options {
     pub drain: Duration,
     /// Whether prompts and answers are logged.
     pub log_prompts: bool,
+    /// Whether kernels are compiled before the first request is served, instead of in the first requests.
+    pub warm_up: bool,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             send_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             log_prompts: false,
+            warm_up: true,
         }
     }
 }

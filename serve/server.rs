@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use ruminate::{BatchOptions, Error, Model};
+use ruminate::{Batch, BatchOptions, Error, GenerateOptions, Model, Sampling};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -26,6 +26,9 @@ use crate::engine::{self, Command};
 use crate::error::ApiError;
 use crate::options::{InvalidOption, Options};
 use crate::{chat, completions, gate, health, metrics, models, openapi, page, tokens};
+
+/// Tokens of a prompt for which kernels are compiled before the first request; longer prompts take passes of this size or larger ones.
+const WARM_PROMPT: u32 = 64;
 
 /// Time after a failure in which requests still hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -156,7 +159,10 @@ fn compute<E>(
     }
     let mut defaults = model.generate_options().map_err(Failure::Start)?;
     defaults.steps = app.options.steps;
-    let batch = model.batch(batch).map_err(Failure::Start)?;
+    let mut batch = model.batch(batch).map_err(Failure::Start)?;
+    if app.options.warm_up {
+        warm_up(&mut batch, &defaults).map_err(Failure::Start)?;
+    }
     let (context, created) = (batch.context(), crate::app::now());
     app.open(Loaded { model, name, defaults, answer_ends, context, kv_share, sequences, created });
     tracing::info!(sequences, context, "ready");
@@ -164,6 +170,17 @@ fn compute<E>(
         tracing::error!(%error, "the device failed");
         Failure::Device(error)
     })
+}
+
+/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults.
+fn warm_up(batch: &mut Batch, defaults: &GenerateOptions) -> Result<(), ruminate::Error> {
+    let begun = std::time::Instant::now();
+    for temperature in [0.0, 1.0] {
+        let sampling = Sampling { temperature, ..defaults.sampling };
+        batch.warm_up(WARM_PROMPT, &GenerateOptions { sampling, ..defaults.clone() })?;
+    }
+    tracing::info!(milliseconds = begun.elapsed().as_millis() as u64, "kernels are compiled");
+    Ok(())
 }
 
 /// All endpoints.

@@ -9,6 +9,7 @@ mod early_exit;
 mod embedding_errors;
 mod generation;
 mod noise;
+mod own_passes;
 mod polled;
 mod rounds;
 mod sampling;

@@ -171,10 +171,11 @@ pub(crate) struct Running {
     thread: JoinHandle<Result<(), Failure<Error>>>,
 }
 
-/// Options for a server of a test: a free port, everything else as usual.
+/// Options for a server of a test: a free port, and no time for a warm-up.
 pub(crate) fn options() -> Options {
     let mut options = Options::default();
     options.address.set_port(0);
+    options.warm_up = false;
     options
 }
 
