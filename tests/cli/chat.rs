@@ -177,7 +177,7 @@ fn a_wrong_line_is_answered_with_a_message_and_the_chat_goes_on() {
         assert!(remarks.starts_with("error: "), "{wrong}: {remarks}");
         assert!(!answers.is_empty(), "{wrong} ended the chat");
     }
-    assert!(said(&script(&[], "/nothing\n"), 2).1.contains("there is no /nothing; /help lists the commands"));
+    assert!(said(&script(&[], "/nothing\n"), 2).1.contains("unknown command /nothing; /help lists the commands"));
 }
 
 #[trial]

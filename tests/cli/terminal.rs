@@ -20,7 +20,7 @@ fn tokens_have_the_colours_of_their_steps() {
     let line = ["run", "--cpu", "--seed=1", "--steps=16", "--show-steps", demo::PROMPTS[1].0];
     let mut session = start(&line);
     session.exp_string("\u{1b}[38;2;").expect("a colour");
-    session.exp_string("colours: recurrence steps of a token").expect("a legend");
+    session.exp_string("colors: recurrence steps of a token").expect("a legend");
     session.exp_string("here 16").expect("what was seen");
     leaves_with(&session, 0);
 }

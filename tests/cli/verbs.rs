@@ -100,7 +100,7 @@ fn tokens_are_banned_and_forced_and_repetitions_penalised() {
     let left = run(&["--logit-bias=\" A\"+15", "--dry-multiplier=50", "--dry-allowed-length=1"]).0;
     assert!(left.starts_with(" A") && left != forced, "{left}");
     for (flags, says) in [
-        (&["--logit-bias", "x+1"][..], "is no token and value"),
+        (&["--logit-bias", "x+1"][..], "is not a token and a value"),
         (&["--logit-bias", "\" A B\"+1"], "is not one token but"),
         (&["--logit-bias", "99999+1"], "token id 99999"),
         (&["--dry-base", "2"], "--dry-multiplier"),

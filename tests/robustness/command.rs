@@ -182,10 +182,10 @@ fn texts_without_end_are_refused() -> Result<()> {
     let home = Folder::new()?;
     for call in [["run", "--cpu", "-f", "/dev/zero"].as_slice(), &["score", "--cpu", "-f", "/dev/zero"]] {
         let done = command(home.path(), call).output()?;
-        ensure!(done.status.code() == Some(2) && text(&done.stderr).contains("/dev/zero holds more than"), "{done:?}");
+        ensure!(done.status.code() == Some(2) && text(&done.stderr).contains("/dev/zero is longer than"), "{done:?}");
     }
     let done = piped(home.path(), &["chat", "--cpu", "--steps", "1", "-n", "1"], b"/load /dev/zero\n")?;
-    ensure!(text(&done.stderr).contains("/dev/zero holds more than"), "{done:?}");
+    ensure!(text(&done.stderr).contains("/dev/zero is longer than"), "{done:?}");
     Ok(())
 }
 
@@ -225,7 +225,7 @@ fn a_folder_without_a_model_does_not_hide_one_in_the_cache() -> Result<()> {
             .output()
     };
     let done = call("own/small")?;
-    ensure!(done.status.success() && text(&done.stderr).contains("the folder own/small holds no model"), "{done:?}");
+    ensure!(done.status.success() && text(&done.stderr).contains("the folder own/small has no model"), "{done:?}");
     std::fs::remove_dir_all(home.path().join("own"))?;
     for name in ["own/small/", "https://huggingface.co/own/small", "hf.co/own/small/tree/main"] {
         let done = call(name)?;

@@ -208,7 +208,7 @@ fn what_the_command_cannot_do_is_said() {
     std::fs::write(&empty, "\n").expect("written");
     let cases: [(&[&str], i32, &str); 6] = [
         (&["--api-key", ""], 2, "api_keys"),
-        (&["--api-key-file", empty.to_str().expect("UTF-8")], 2, "holds no key"),
+        (&["--api-key-file", empty.to_str().expect("UTF-8")], 2, "contains no key"),
         (&["--api-key-file", "/nowhere/keys"], 1, "/nowhere/keys"),
         (&["--cors-origin", "example.org"], 2, "origins is example.org"),
         (&["--allowed-host", "http://a"], 2, "hosts is http://a"),

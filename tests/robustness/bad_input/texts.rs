@@ -94,7 +94,7 @@ fn other_flags_out_of_range() -> Result<()> {
         ("--min-p=2", "--min-p is 2"),
         ("--repeat-penalty=0", "--repeat-penalty is 0"),
         ("--dry-multiplier=inf", "--dry-multiplier is inf"),
-        ("--logit-bias=1nan", "is no token and value"),
+        ("--logit-bias=1nan", "is not a token and a value"),
         ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
         ("--noise=fixed=9", "--noise is fixed=9"),
         ("--init-scale=1e20", "--init-scale is 100000000000000000000; it must be a number from 0 to 1000000"),

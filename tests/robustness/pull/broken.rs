@@ -122,8 +122,8 @@ fn a_wrong_size_is_an_error() {
     let longer = [content(SHARD), vec![0; 10]].concat();
     let shorter = content(SHARD)[..PART].to_vec();
     for (other, measured, unmeasured) in [
-        (longer, "has 290978 bytes of it, the hub says 290968", "longer than the 290968 bytes"),
-        (shorter, "has 100000 bytes of it, the hub says 290968", "of 290968 bytes"),
+        (longer, "has 290978 bytes of it, the hub lists 290968", "longer than the 290968 bytes"),
+        (shorter, "has 100000 bytes of it, the hub lists 290968", "of 290968 bytes"),
     ] {
         let told = other.clone();
         bed.server.faults(move |request| shard(request).then(|| Fault::Content(told.clone())));
@@ -158,7 +158,7 @@ fn a_silent_server_is_left_and_asked_again() {
         waiting.map(|waiting| Fault::Stop(PART, Box::new(move || waiting.recv().unwrap_or_default())))
     });
     let output = bed.command(&["pull", REPO]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().expect("the program starts");
-    Done::from(output).expect(0, &[SHARD, "going on"]);
+    Done::from(output).expect(0, &[SHARD, "continuing"]);
     assert_eq!(starts(&bed), [None, Some(PART as u64)]);
     drop(over);
     assert_whole(&bed);

@@ -64,14 +64,14 @@ fn a_redirect_to_nowhere_is_told_as_one() {
     let done = bed.pull().expect(1, &["redirects without saying where to"]);
     assert!(!done.errors.contains("HF_ENDPOINT"), "{done:?}");
     bed.server.faults(|_| Some(Fault::Status(302, &[("Location", "ht tp://x")])));
-    bed.pull().expect(1, &["redirects to `ht tp://x`, which is no address"]);
+    bed.pull().expect(1, &["redirects to `ht tp://x`, which is not an address"]);
 }
 
 #[trial(full)]
 fn a_token_that_cannot_be_sent_is_named() {
     let bed = Bed::new();
     let output = bed.command(&["pull", REPO]).env("HF_TOKEN", "hf_se\ncret").output().expect("the program starts");
-    let done = Done::from(output).expect(1, &["the token in HF_TOKEN holds a character that no token has"]);
+    let done = Done::from(output).expect(1, &["the token in HF_TOKEN contains an invalid character"]);
     assert!(!done.errors.contains("HF_ENDPOINT") && bed.server.requests().is_empty(), "{done:?}");
 }
 
@@ -100,8 +100,8 @@ fn without_hashes_files_are_checked_by_size_and_that_is_said() {
             let name = if request.path.ends_with(SHARD) { "X-Linked-Etag" } else { "ETag" };
             (!list(request)).then(|| Fault::Header(name, etag.to_owned()))
         });
-        let done = bed.pull().expect(0, &["gives no hashes"]);
-        assert_eq!(done.errors.matches("gives no hashes").count(), 1, "{done:?}");
+        let done = bed.pull().expect(0, &["sends no hashes"]);
+        assert_eq!(done.errors.matches("sends no hashes").count(), 1, "{done:?}");
         assert_whole(&bed);
         let blobs = std::fs::read_dir(bed.model().join("blobs")).expect("blobs");
         let names = blobs.map(|blob| blob.expect("a blob").file_name().into_string().expect("a name"));

@@ -21,7 +21,7 @@ fn a_missing_model_or_revision_is_named() {
 fn without_a_token_a_refusal_says_how_to_give_one() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(401, &[])));
-    bed.pull().expect(1, &["wants to know who asks", "HF_TOKEN", "hf auth login"]);
+    bed.pull().expect(1, &["requires authentication", "HF_TOKEN", "hf auth login"]);
     bed.server.faults(|_| Some(Fault::Status(401, &[("X-Error-Code", "RepoNotFound")])));
     bed.pull().expect(4, &["has no model", "HF_TOKEN"]);
 }
@@ -48,7 +48,7 @@ fn a_licence_to_accept_is_named() {
         let file = !request.path.starts_with("/api/");
         file.then_some(Fault::Status(403, &[("X-Error-Code", "GatedRepo"), ("X-Error-Message", "Ask for access")]))
     });
-    bed.pull().expect(1, &["accept its licence at http://127.0.0.1", "Ask for access", "HF_TOKEN"]);
+    bed.pull().expect(1, &["accept its license at http://127.0.0.1", "Ask for access", "HF_TOKEN"]);
 }
 
 #[trial(full)]
@@ -72,7 +72,7 @@ fn certificates_are_read_from_the_file_that_is_named() {
     std::fs::write(&none, "no certificate").expect("a file");
     for (name, path, words) in [
         ("SSL_CERT_FILE", bed.home.path().join("missing.pem"), "missing.pem"),
-        ("REQUESTS_CA_BUNDLE", none, "holds no certificate"),
+        ("REQUESTS_CA_BUNDLE", none, "contains no certificate"),
     ] {
         let output = bed.command(&["pull", REPO]).env(name, path).output().expect("the program starts");
         Done::from(output).expect(1, &[name, words]);
@@ -99,7 +99,7 @@ fn what_is_no_checkpoint_is_not_downloaded() {
     bed.server.remove(INDEX);
     let asked = bed.server.requests();
     assert!(!asked.iter().any(|request| request.cdn), "weights were asked for: {asked:?}");
-    let done = bed.pull().expect(4, &["no checkpoint", "there is"]);
+    let done = bed.pull().expect(4, &["is not a checkpoint", "it has"]);
     assert!(UNNEEDED.iter().all(|name| done.errors.contains(name)), "{}", done.errors);
     assert!(!bed.snapshot().exists());
 }
@@ -114,10 +114,10 @@ fn names_from_the_server_do_not_leave_the_cache() {
     bed.server.set(INDEX, other.to_string());
     bed.server.set(evil, "evil");
     bed.server.set("tokenizer/../../evil.json", "evil");
-    bed.pull().expect(4, &["no name of a file", "evil"]);
+    bed.pull().expect(4, &["not a valid file name", "evil"]);
     bed.server.set(INDEX, index.to_string());
     bed.server.set_commit("../../../../evil");
-    bed.pull().expect(1, &["no commit"]);
+    bed.pull().expect(1, &["is not a commit"]);
     bed.server.set_commit(super::server::COMMIT);
     let asked = bed.server.requests();
     assert!(!asked.iter().any(|request| request.path.contains("evil")), "{asked:?}");
@@ -127,7 +127,7 @@ fn names_from_the_server_do_not_leave_the_cache() {
             let file = request.path.ends_with(SHARD);
             file.then(|| Fault::Header("X-Linked-Etag", etag.to_owned()))
         });
-        bed.pull().expect(0, &["gives no hashes"]);
+        bed.pull().expect(0, &["sends no hashes"]);
         let blobs = std::fs::read_dir(bed.model().join("blobs")).expect("blobs");
         let names: Vec<_> = blobs.map(|blob| blob.expect("a blob").file_name()).collect();
         assert!(names.iter().any(|name| name.to_string_lossy().starts_with("unchecked-")), "{names:?}");

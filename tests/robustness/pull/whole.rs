@@ -98,10 +98,10 @@ fn revisions_are_branches_tags_or_commits() {
     bed.run(&["pull", &commit]).expect(0, &[]);
     assert!(!bed.model().join("refs").exists(), "a commit is no ref");
     bed.run(&say(&commit)).expect(0, &[]);
-    bed.run(&say(&tag)).expect(4, &["has no whole copy of revision v1"]);
+    bed.run(&say(&tag)).expect(4, &["has no complete copy of revision v1"]);
     bed.run(&["pull", &tag]).expect(0, &["0 of 9 files downloaded"]);
     bed.run(&say(&tag)).expect(0, &[]);
-    bed.run(&say(REPO)).expect(4, &["has no whole copy of revision main"]);
+    bed.run(&say(REPO)).expect(4, &["has no complete copy of revision main"]);
 }
 
 #[trial(full)]
