@@ -190,7 +190,7 @@ fn a_conversation_that_does_not_fit_says_so_and_what_to_do() {
     );
     let (answers, remarks) = said(&script(&["-q", "-c", "19", "--steps", "4", "--temp", "2"], "Ball in C.\n"), 0);
     assert!(
-        !answers.is_empty() && remarks.contains("the context of 19 is full") && remarks.contains("/reset"),
+        !answers.is_empty() && remarks.contains("the context of 19 positions is full") && remarks.contains("/reset"),
         "{answers:?} {remarks}"
     );
 }
