@@ -1,5 +1,5 @@
-//! Names of files to write that are something else already: said before anything is computed, and what is there stays as it is.
-//! Other systems have other kinds of files.
+//! Output paths that are not regular files: reported before anything is computed, and left unchanged. Unix only, because other systems have other kinds of
+//! files.
 #![cfg(unix)]
 
 use std::fs::{self, Permissions};
@@ -12,7 +12,7 @@ use ruminate_tests::{Folder, trial};
 
 use crate::bad_input::call::{ruminate, said};
 
-/// Calls that write a file, whose name follows. What they would compute takes hours.
+/// Calls that write a file; its name is appended. Their computation would take hours.
 const CALLS: &[&[&str]] = &[
     &["run", "--cpu", "--steps", "65536", "-p", "Ball in C. Swap CE", "--save-session"],
     &["trace", "--cpu", "--steps", "65536", "--safetensors"],
@@ -37,7 +37,7 @@ fn pipe(path: &Path) -> Result<()> {
 }
 
 #[trial(full)]
-fn outputs_that_are_no_files() -> Result<()> {
+fn outputs_other_than_regular_files_are_refused() -> Result<()> {
     let home = Folder::new()?;
     fs::create_dir(home.path().join("folder"))?;
     pipe(&home.path().join("pipe"))?;
@@ -67,7 +67,7 @@ fn outputs_that_are_no_files() -> Result<()> {
 }
 
 #[trial(full)]
-fn outputs_that_are_read_only() -> Result<()> {
+fn read_only_outputs_are_refused() -> Result<()> {
     let home = Folder::new()?;
     home.write("kept", "precious")?;
     fs::set_permissions(home.path().join("kept"), Permissions::from_mode(0o444))?;
@@ -77,7 +77,7 @@ fn outputs_that_are_read_only() -> Result<()> {
 }
 
 #[trial(full)]
-fn outputs_that_are_links() -> Result<()> {
+fn outputs_through_links_replace_the_target() -> Result<()> {
     let home = Folder::new()?;
     let place = |name: &str| home.path().join(name);
     fs::create_dir(place("elsewhere"))?;
@@ -106,7 +106,7 @@ fn outputs_that_are_links() -> Result<()> {
 }
 
 #[trial(full)]
-fn quantising_over_what_is_no_file() -> Result<()> {
+fn quantize_refuses_to_replace_links_pipes_and_read_only_files() -> Result<()> {
     let home = Folder::new()?;
     let place = |name: &str| home.path().join(name);
     fs::create_dir(place("small"))?;

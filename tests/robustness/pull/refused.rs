@@ -1,4 +1,4 @@
-//! What the hub refuses, what is no model, and what tries to leave the cache.
+//! Refusals of the hub, unsupported models, and names that try to escape the cache.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use super::server::{Fault, REPO};
 use ruminate_tests::trial;
 
 #[trial(full)]
-fn a_missing_model_or_revision_is_named() {
+fn missing_model_or_revision_is_reported() {
     let bed = Bed::new();
     bed.run(&["pull", "maker/no-such"])
         .expect(4, &["has no model `maker/no-such`", "check owner and name", "HF_TOKEN"]);
@@ -18,7 +18,7 @@ fn a_missing_model_or_revision_is_named() {
 }
 
 #[trial(full)]
-fn without_a_token_a_refusal_says_how_to_give_one() {
+fn refusal_without_token_explains_how_to_set_one() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(401, &[])));
     bed.pull().expect(1, &["requires authentication", "HF_TOKEN", "hf auth login"]);
@@ -27,7 +27,7 @@ fn without_a_token_a_refusal_says_how_to_give_one() {
 }
 
 #[trial(full)]
-fn a_token_that_is_not_accepted_is_named_but_not_shown() {
+fn rejected_token_is_named_but_not_shown() {
     let bed = Bed::new();
     let words = "Invalid credentials in Authorization header";
     bed.server
@@ -41,9 +41,9 @@ fn a_token_that_is_not_accepted_is_named_but_not_shown() {
 }
 
 #[trial(full)]
-fn a_licence_to_accept_is_named() {
+fn gated_model_names_license_page() {
     let bed = Bed::new();
-    // The list of a gated model is public, its files are not.
+    // The file list of a gated model is public, its files are not.
     bed.server.faults(|request| {
         let file = !request.path.starts_with("/api/");
         file.then_some(Fault::Status(403, &[("X-Error-Code", "GatedRepo"), ("X-Error-Message", "Ask for access")]))
@@ -52,7 +52,7 @@ fn a_licence_to_accept_is_named() {
 }
 
 #[trial(full)]
-fn without_a_network_the_mirror_is_named() {
+fn unreachable_endpoint_is_reported() {
     let bed = Bed::new();
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address");
     for (endpoint, code, words) in [
@@ -66,7 +66,7 @@ fn without_a_network_the_mirror_is_named() {
 }
 
 #[trial(full)]
-fn certificates_are_read_from_the_file_that_is_named() {
+fn certificate_file_from_environment_is_used() {
     let bed = Bed::new();
     let none = bed.home.path().join("none.pem");
     std::fs::write(&none, "no certificate").expect("a file");
@@ -80,7 +80,7 @@ fn certificates_are_read_from_the_file_that_is_named() {
 }
 
 #[trial(full)]
-fn offline_nothing_is_asked() {
+fn offline_mode_sends_no_request() {
     let bed = Bed::new();
     let output = bed.command(&["pull", REPO]).env("HF_HUB_OFFLINE", "1").output().expect("the program starts");
     Done::from(output).expect(1, &["HF_HUB_OFFLINE"]);
@@ -88,7 +88,7 @@ fn offline_nothing_is_asked() {
 }
 
 #[trial(full)]
-fn what_is_no_checkpoint_is_not_downloaded() {
+fn unsupported_models_are_not_downloaded() {
     let bed = Bed::new();
     let mut config: Value = serde_json::from_slice(&content("config.json")).expect("JSON");
     config["model_type"] = json!("llama");
@@ -98,14 +98,14 @@ fn what_is_no_checkpoint_is_not_downloaded() {
     bed.pull().expect(4, &["config.json of maker/small-loop", "does not parse"]);
     bed.server.remove(INDEX);
     let asked = bed.server.requests();
-    assert!(!asked.iter().any(|request| request.cdn), "weights were asked for: {asked:?}");
+    assert!(!asked.iter().any(|request| request.cdn), "weights were requested: {asked:?}");
     let done = bed.pull().expect(4, &["is not a checkpoint", "it has"]);
     assert!(UNNEEDED.iter().all(|name| done.errors.contains(name)), "{}", done.errors);
     assert!(!bed.snapshot().exists());
 }
 
 #[trial(full)]
-fn names_from_the_server_do_not_leave_the_cache() {
+fn names_from_server_cannot_escape_the_cache() {
     let bed = Bed::new();
     let evil = "../../../../evil.safetensors";
     let index: Value = serde_json::from_slice(&content(INDEX)).expect("JSON");
@@ -136,7 +136,7 @@ fn names_from_the_server_do_not_leave_the_cache() {
 }
 
 #[trial(full)]
-fn an_index_that_names_nothing_real_is_refused() {
+fn index_with_missing_shards_is_refused() {
     let bed = Bed::new();
     bed.server.remove(SHARD);
     bed.pull().expect(4, &[SHARD, "which the hub does not have"]);
@@ -145,7 +145,7 @@ fn an_index_that_names_nothing_real_is_refused() {
 }
 
 #[trial(full)]
-fn a_server_that_is_no_hub_is_refused() {
+fn server_other_than_a_hub_is_refused() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(200, &[("Content-Type", "text/html")])));
     bed.pull().expect(1, &["does not answer like a hub"]);
