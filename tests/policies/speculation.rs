@@ -323,7 +323,7 @@ fn two_sampled_tokens_follow_model_distribution(device: &Device) -> Result<()> {
         for seed in 0..seeds {
             let said = tokens(&mut model.session(zero(seed))?, &prompt, &way)?.0;
             let cell = expected.iter().position(|((first, second), _)| said == [*first, *second]);
-            counts[cell.ok_or_else(|| anyhow!("{said:?} is none of {expected:?}"))?] += 1.0;
+            counts[cell.ok_or_else(|| anyhow!("{said:?} is not among {expected:?}"))?] += 1.0;
         }
         // Cells with low expected counts are merged.
         let (mut chi, mut rare) = (0.0, (0.0, 0.0));

@@ -60,7 +60,7 @@ fn outputs_other_than_regular_files_are_refused() -> Result<()> {
     }
     ensure!(fs::symlink_metadata(home.path().join("pipe"))?.file_type().is_fifo(), "the pipe was replaced");
     ensure!(fs::symlink_metadata("/dev/null")?.file_type().is_char_device(), "a device was replaced");
-    ensure!(fs::read_dir(home.path())?.count() == 5, "something was left behind");
+    ensure!(fs::read_dir(home.path())?.count() == 5, "files are left");
     let output = ruminate(home.path(), &[CALLS[0], &["none/session"]].concat()).output()?;
     said(&output, 2, &["cannot write none/session: it is in a folder that does not exist; make it first"])?;
     Ok(())
@@ -101,7 +101,7 @@ fn outputs_through_links_replace_the_target() -> Result<()> {
     }
     let mode = fs::metadata(place("elsewhere/old"))?.permissions().mode() & 0o777;
     ensure!(mode == 0o640, "the file's permissions became {mode:o}");
-    ensure!(fs::read_dir(place("elsewhere"))?.count() == 2, "something was left behind");
+    ensure!(fs::read_dir(place("elsewhere"))?.count() == 2, "files are left");
     Ok(())
 }
 
