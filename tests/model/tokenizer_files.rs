@@ -241,20 +241,18 @@ fn normalizer_output_is_bounded() -> Result<()> {
 }
 
 #[trial]
-fn endless_pattern_is_an_error() -> Result<()> {
+fn pattern_that_backtracks_loses_no_text() -> Result<()> {
     let folder = folder_of_tiny()?;
-    {
-        let pattern = "(a+)+b";
-        let mut file = golden_json("tiny", "tokenizer.json")?;
-        let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-        file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]});
-        folder.write("tokenizer.json", file.to_string())?;
-        let text = "a".repeat(60) + "c";
-        let tokenizer = open(&folder)?;
-        match tokenizer.encode(&text, Specials::None) {
-            Ok(ids) => assert_eq!(tokenizer.decode(&ids, false), text, "{pattern}: text was lost"),
-            Err(error) => assert!(error.to_string().contains("takes too long"), "{error}"),
-        }
+    let mut file = golden_json("tiny", "tokenizer.json")?;
+    let split = json!({"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": false});
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [split, bytes]});
+    folder.write("tokenizer.json", file.to_string())?;
+    let text = "a".repeat(60) + "c";
+    let tokenizer = open(&folder)?;
+    match tokenizer.encode(&text, Specials::None) {
+        Ok(ids) => assert_eq!(tokenizer.decode(&ids, false), text, "text was lost"),
+        Err(error) => assert!(error.to_string().contains("takes too long"), "{error}"),
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).parent
-TINY = HERE.parent / "golden" / "tiny" / "tokenizer.json"
+TINY = HERE.parents[1] / "golden" / "tiny" / "tokenizer.json"
 
 # Tokens that cross places where the split depends on a word boundary.
 MERGES = ["' m", "I 'm", "' t", "n 't", "\\ n", "\\n e", "' l", "'l l"]
