@@ -93,8 +93,21 @@ fn workloads(caps: Caps) -> Vec<(String, Workload)> {
     all.into_iter().map(named).collect()
 }
 
+/// Every variant with some product: variants and products take turns, since the parts of a kernel that tile, unpack and store know nothing of each other. The
+/// matrix tier has all of them together.
 #[trial(list, full)]
 fn variants_agree() -> Vec<Entry> {
+    entries(|products, index, variant| variant % products == index)
+}
+
+#[trial(list, matrix)]
+fn variants_agree_for_every_product() -> Vec<Entry> {
+    entries(|_, _, _| true)
+}
+
+/// Trials of the variants that `takes` keeps: it gets the number of products whose variants are as many, the index of one among them, and that of the
+/// variant. The first variant is the default, which is always kept.
+fn entries(takes: impl Fn(usize, usize, usize) -> bool) -> Vec<Entry> {
     let device = device();
     let caps = device.as_ref().map_or(Caps::WEBGPU, Device::caps);
     let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
@@ -113,7 +126,19 @@ fn variants_agree() -> Vec<Entry> {
     for (name, work) in workloads(caps) {
         // The variants of norms and sampling do not depend on the workload; the kernels' own cases cover them.
         let depends = |trial: &Trial| ["matmul", "attention"].iter().any(|op| trial.variants.class.starts_with(op));
-        trials(&work).into_iter().filter(depends).for_each(|trial| trial.cases().for_each(|case| add(&name, case)));
+        let trials: Vec<Trial> = trials(&work).into_iter().filter(depends).collect();
+        // Of those with the same variants.
+        let alike = |trial: &Trial| (trial.variants.launches[0].kernel.name, trial.variants.launches.len());
+        let mut counts: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+        trials.iter().for_each(|trial| *counts.entry(alike(trial)).or_default() += 1);
+        let mut indices: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+        for trial in &trials {
+            let (products, index) = (counts[&alike(trial)], indices.entry(alike(trial)).or_default());
+            let kept =
+                trial.cases().enumerate().filter(|(variant, _)| *variant == 0 || takes(products, *index, *variant));
+            kept.for_each(|(_, case)| add(&name, case));
+            *index += 1;
+        }
     }
     let entry = |(name, cases): (String, Vec<Case>)| of_cases(name, device.as_ref(), move || cases.clone());
     groups.into_iter().map(entry).collect()
