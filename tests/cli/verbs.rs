@@ -283,8 +283,8 @@ fn what_cannot_be_quantised_or_held_is_refused() {
         let message = text(&done.stderr);
         assert!(done.status.code() == Some(code) && message.contains(words), "{arguments:?}: {message}");
     };
-    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "`q5` is no dtype");
-    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "`wte` is no group of matrices");
+    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "unknown dtype `q5`");
+    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "unknown group of matrices `wte`");
     refused(&["quantize", "--dtype", "bf16", "-o", path], 2, "q8, q4 or q4_1");
     refused(&["quantize", "-o", path], 2, "--dtype");
     refused(&["quantize", "--dtype", "q8"], 2, "--output");

@@ -267,7 +267,7 @@ fn a_model_may_be_named_by_a_file_that_is_read_and_by_no_other() -> Result<()> {
         std::fs::remove_file(folder.path().join(name))?;
     }
     let said = message(open(&folder.source()))?;
-    ensure!(said.contains("there is other.gguf, a GGUF file of llama.cpp, but only safetensors are read"), "{said}");
+    ensure!(said.contains("found other.gguf, a llama.cpp GGUF file, but only safetensors are supported"), "{said}");
     Ok(())
 }
 
