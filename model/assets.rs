@@ -9,10 +9,10 @@ use std::sync::Arc;
 ///
 /// Loading reads weights in ranges of at most 8 MiB, several threads at once, each byte about once; headers and text files come first.
 pub trait ReadAt: Send + Sync {
-    /// Size of the file in bytes. It must not change; it is asked for once per opening.
+    /// Size of the file in bytes. It must not change; it is called once per opening.
     fn size(&self) -> u64;
 
-    /// Fills `out` with the bytes from `offset` on. Never asked for bytes beyond [`Self::size`].
+    /// Fills `out` with the bytes from `offset` on. Callers never read beyond [`Self::size`].
     ///
     /// # Errors
     /// Any. Loading ends with [`Error::File`](crate::Error::File), which names the file and carries this error.

@@ -20,7 +20,7 @@ pub(super) fn rotary(fields: &Fields, pairs: Pairs) -> Result<Rotary> {
     };
     let base = base.ok_or_else(|| fields.missing("rope_theta", "a number above 0"))?;
     if let Some(other) = together.positive("rope_theta")?.filter(|other| *other != base) {
-        return Err(together.unsupported("rope_theta", &format!("the same as rope_theta, {base}, not {other}")));
+        return Err(together.unsupported("rope_theta", &format!("{base}, the value of rope_theta, not {other}")));
     }
     if fields.number("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
         return Err(fields.unsupported("partial_rotary_factor", "1"));
@@ -61,7 +61,7 @@ pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post
     fields.absent(&SOFT_CAPS)?;
     fields.absent(&["quantization_config"])?;
     if fields.flag("use_sliding_window")?.unwrap_or(false) {
-        return Err(fields.unsupported("use_sliding_window", "false: every position sees all positions before it"));
+        return Err(fields.unsupported("use_sliding_window", "false; every position attends to all earlier positions"));
     }
     if let Some(types) = fields.get("layer_types") {
         let full = |kind: &Value| kind == "full_attention";

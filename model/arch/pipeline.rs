@@ -9,7 +9,7 @@ use crate::error::Error;
 /// Maximum number of threads that read and round; more than these outpace any disk and any upload.
 const THREADS: usize = 8;
 
-/// Runs `make` on every job in a few threads, each with its own state; the caller's thread passes the results to `take`, in any order.
+/// Runs `make` on every job in a few threads, each with its own state; the caller's thread passes the results to `take` as they finish, in any order.
 ///
 /// Only a few results are in memory at once. The first error stops all threads and is returned.
 pub(crate) fn pipeline<Job: Sync, State: Default, Made: Send>(

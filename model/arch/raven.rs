@@ -54,19 +54,19 @@ impl Architecture for Raven {
         if fields.get("qk_bias").is_none() && kv_heads != heads {
             return Err(fields.missing(
                 "qk_bias",
-                "true or false; where it is absent it counts as true, which needs as many key heads as heads",
+                "true or false; if absent it counts as true, which requires as many key heads as query heads",
             ));
         }
         if qk_bias && kv_heads != heads {
             let supported =
-                "the same number as n_heads where qk_bias is true, because the bias is stored for equally many heads";
+                "the number of n_heads if qk_bias is true, because the bias has as many key heads as query heads";
             return Err(fields.unsupported("num_key_value_heads", supported));
         }
         let vocab = fields.required("vocab_size", 1, 1 << 22)?;
         let kind = Kind::of(fields, stored, qk_bias);
         let tied_head = match (fields.flag("tie_embeddings")?, fields.flag("tie_word_embeddings")?) {
             (Some(a), Some(b)) if a != b && kind == Kind::Huginn => {
-                return Err(fields.unsupported("tie_word_embeddings", &format!("the same as tie_embeddings, {a}")));
+                return Err(fields.unsupported("tie_word_embeddings", &format!("{a}, the value of tie_embeddings")));
             }
             (Some(tied), _) | (None, Some(tied)) => tied,
             // Huginn's head is tied; the head of a retrofitted model need not be.
