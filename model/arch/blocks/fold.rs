@@ -1,8 +1,8 @@
 //! Folded norms: with few rows, norms are computed inside the neighboring matmuls.
 //!
-//! With few rows a launch costs more than the arithmetic of a norm. The residual stream therefore stays [`FusedSums`], which the next matmul norms while reading
-//! it; see there for the formulas. Folding applies to every block with pre-norms, whatever its post-norm. A post-norm of the output needs one launch, which also adds it
-//! to the residual stream ([`norm_add_fused`](ruminate_shaders::norm::norm_add_fused)).
+//! With few rows a launch costs more than the arithmetic of a norm. The residual stream therefore stays [`FusedSums`], which the next matmul norms while
+//! reading it; see there for the formulas. Folding applies to every block with pre-norms, whatever its post-norm. A post-norm of the output needs one launch,
+//! which also adds it to the residual stream ([`norm_add_fused`](ruminate_shaders::norm::norm_add_fused)).
 
 use ruminate_engine::{Buffer, Tensor};
 use ruminate_shaders::matmul::{FusedSums, Input, Normed, Output};
