@@ -82,20 +82,20 @@ fn unsupported_file_formats_are_named() {
     let folder = Folder::new().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("the path is UTF-8").to_owned();
     let files: [(&str, &[u8], &str); 6] = [
-        ("a.gguf", b"GGUF\x03\0\0\0", "a GGUF file of llama.cpp"),
+        ("a.gguf", b"GGUF\x03\0\0\0", "a llama.cpp GGUF file"),
         // The content determines the format, not the extension.
-        ("b.bin", b"GGUF\x03\0\0\0", "a GGUF file of llama.cpp"),
-        ("c.bin", b"PK\x03\x04rest", "a pickle of PyTorch"),
-        ("d.pth", b"", "a pickle of PyTorch"),
-        ("e.h5", b"x", "an HDF5 file of Keras"),
-        ("f.onnx", b"x", "a graph of ONNX"),
+        ("b.bin", b"GGUF\x03\0\0\0", "a llama.cpp GGUF file"),
+        ("c.bin", b"PK\x03\x04rest", "a PyTorch pickle"),
+        ("d.pth", b"", "a PyTorch pickle"),
+        ("e.h5", b"x", "a Keras HDF5 file"),
+        ("f.onnx", b"x", "an ONNX graph"),
     ];
     for (name, content, format) in files {
         folder.write(name, content).expect("it is written");
         refused(&["run", "--cpu", "-m", &path(name), "x"], 4, &[name, format, "only safetensors are read"]);
     }
     // A folder with such files, and a missing file.
-    let words = ["it has no config.json; there is a.gguf, a GGUF file of llama.cpp, but only safetensors are read"];
+    let words = ["it has no config.json; found a.gguf, a llama.cpp GGUF file, but only safetensors are supported"];
     refused(&["run", "--cpu", "-m", &path(""), "x"], 4, &words);
     refused(&["run", "--cpu", "-m", &path("none.gguf"), "x"], 4, &["none.gguf is no model folder: it does not exist"]);
 }

@@ -283,12 +283,12 @@ fn invalid_quantization_requests_are_refused() {
         let message = text(&done.stderr);
         assert!(done.status.code() == Some(code) && message.contains(words), "{arguments:?}: {message}");
     };
-    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "`q5` is no dtype");
-    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "`wte` is no group of matrices");
+    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "unknown dtype `q5`");
+    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "unknown group of matrices `wte`");
     refused(&["quantize", "--dtype", "bf16", "-o", path], 2, "q8, q4 or q4_1");
     refused(&["quantize", "-o", path], 2, "--dtype");
     refused(&["quantize", "--dtype", "q8"], 2, "--output");
-    refused(&["quantize", "--dtype", "q4,head=q8", "-o", path], 2, "the head of this model is its embedding");
+    refused(&["quantize", "--dtype", "q4,head=q8", "-o", path], 2, "this model's head is its embedding");
     assert!(!folder.exists());
     assert!(output(&["quantize", "--dtype", "q8", "-o", path]).status.success());
     refused(&["quantize", "--dtype", "q8", "-o", path], 2, "is not empty");

@@ -140,7 +140,7 @@ fn inapplicable_product_formats_are_refused() -> Result<()> {
         let kept = quantize(&demo::source(), &Folder::new()?.path().join("small"), asked)
             .err()
             .context("a file with products was written")?;
-        ensure!(kept.to_string().contains("where a model is loaded"), "{kept}");
+        ensure!(kept.to_string().contains("when the model is loaded"), "{kept}");
     }
     let model = load(&demo::source(), &device, "q8,products=int8")?;
     let folder = Folder::new()?;

@@ -310,18 +310,18 @@ fn precisions_roundtrip_as_text() -> Result<()> {
     ensure!(mixed == Precision { dtype: Some(Dtype::Q4), keep, ..Precision::default() });
     ensure!(precision("core=q8")?.dtype.is_none());
     for (text, words) in [
-        ("q5", "`q5` is no dtype; there are f32, f16, bf16, q8, q4, q4_1"),
-        ("", "`` is no dtype"),
-        ("q4,", "`` is no dtype"),
-        ("q4,q8", "two dtypes for the same"),
+        ("q5", "unknown dtype `q5` (expected f32, f16, bf16, q8, q4 or q4_1)"),
+        ("", "unknown dtype ``"),
+        ("q4,", "unknown dtype ``"),
+        ("q4,q8", "two dtypes, q4 and `q8`, for the same groups"),
         (
             "q4,attention=q8",
-            "`attention` is no group of matrices; there are embedding, head, adapter, prelude, core, coda, and products",
+            "unknown group of matrices `attention` (expected embedding, head, adapter, prelude, core, coda or products)",
         ),
-        ("q4,coda=8", "`8` is no dtype"),
-        ("coda=q8,coda=q4", "`coda` is named twice"),
-        ("q8,products=int4", "products are not made of `int4`; there are f32, f16, int8"),
-        ("products=f16,products=int8", "`products` is named twice"),
+        ("q4,coda=8", "unknown dtype `8`"),
+        ("coda=q8,coda=q4", "`coda` is given twice"),
+        ("q8,products=int4", "unknown arithmetic mode `int4` (expected f32, f16, int8 or cooperative)"),
+        ("products=f16,products=int8", "`products` is given twice"),
     ] {
         let error = precision(text).err().context(text)?.to_string();
         ensure!(error.contains(words), "{text}: {error}");

@@ -266,7 +266,7 @@ fn model_can_be_named_only_by_files_that_are_read() -> Result<()> {
         std::fs::remove_file(folder.path().join(name))?;
     }
     let said = message(open(&folder.source()))?;
-    ensure!(said.contains("there is other.gguf, a GGUF file of llama.cpp, but only safetensors are read"), "{said}");
+    ensure!(said.contains("found other.gguf, a llama.cpp GGUF file, but only safetensors are supported"), "{said}");
     Ok(())
 }
 

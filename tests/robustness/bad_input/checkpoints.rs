@@ -32,11 +32,11 @@ fn truncated_shard_is_refused() -> Result<()> {
 #[trial(full)]
 fn header_longer_than_file_is_refused() -> Result<()> {
     let whole = Parts::demo()?.file();
-    model_refused(&with_weights(&whole[..100])?, &[WEIGHTS, "announces a header of", "in a file of 100"])?;
+    model_refused(&with_weights(&whole[..100])?, &[WEIGHTS, "declares a header of", "in a file of 100"])?;
     let mut longer = whole;
     longer[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-    model_refused(&with_weights(&longer)?, &["announces a header of 18446744073709551615 bytes", "fetch it again"])?;
-    model_refused(&with_weights(b"<html>404 Not Found</html>")?, &[WEIGHTS, "no safetensors file", "fetch it again"])
+    model_refused(&with_weights(&longer)?, &["declares a header of 18446744073709551615 bytes", "fetch it again"])?;
+    model_refused(&with_weights(b"<html>404 Not Found</html>")?, &[WEIGHTS, "not a safetensors file", "fetch it again"])
 }
 
 #[trial(full)]
@@ -69,12 +69,12 @@ fn index_with_missing_file_is_refused() -> Result<()> {
     // The second path points to an existing file, but outside of the folder.
     for shard in ["model-00003-of-00002.safetensors", &format!("../{name}/{FIRST}"), "/etc/passwd", "..", ""] {
         folder.write(INDEX, json!({"weight_map": {NORM: shard}}).to_string())?;
-        let words = format!("puts {NORM} into {shard}, ");
+        let words = format!("assigns {NORM} to {shard}, ");
         model_refused(&folder, &[INDEX, &words, "fetch that file or the matching index"])?;
     }
     std::fs::remove_file(folder.path().join(INDEX))?;
     std::fs::remove_file(folder.path().join(FIRST))?;
-    model_refused(&folder, &[INDEX, "is not there, nor is", FIRST])?;
+    model_refused(&folder, &[INDEX, "does not exist, nor does", FIRST])?;
     std::fs::remove_file(folder.path().join(SECOND))?;
     model_refused(&folder, &[WEIGHTS, "neither it nor", INDEX])
 }
@@ -82,7 +82,7 @@ fn index_with_missing_file_is_refused() -> Result<()> {
 #[trial(full)]
 fn index_that_does_not_match_shards_is_refused() -> Result<()> {
     let folder = sharded(|index| index["weight_map"][NORM] = json!(SECOND))?;
-    let words = format!("puts {NORM} into {SECOND}, which does not hold it");
+    let words = format!("assigns {NORM} to {SECOND}, which does not contain it");
     model_refused(&folder, &[INDEX, &words, "do not belong together"])?;
     let folder = sharded(|index| index["weight_map"] = json!("none"))?;
     model_refused(&folder, &[INDEX, "does not parse", "line 1 column"])

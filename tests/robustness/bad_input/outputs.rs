@@ -114,10 +114,10 @@ fn quantize_refuses_to_replace_links_pipes_and_read_only_files() -> Result<()> {
     home.write("weights", "of another model")?;
     symlink("../weights", place("small/model.safetensors"))?;
     let refused = |words| said(&ruminate(home.path(), &call).output()?, 2, &["small/", words]);
-    refused("is a link, perhaps into another model; remove it, or give another folder")?;
+    refused("is a link, possibly into another model; remove it, or name another folder")?;
     fs::remove_file(place("small/model.safetensors"))?;
     pipe(&place("small/config.json"))?;
-    refused("is no regular file; remove it")?;
+    refused("is not a regular file; remove it")?;
     fs::remove_file(place("small/config.json"))?;
     home.write("small/tokenizer.json", "{}")?;
     fs::set_permissions(place("small/tokenizer.json"), Permissions::from_mode(0o444))?;

@@ -103,7 +103,7 @@ fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
         ("--max-tokens=0", "at least 1"),
         ("--ctx-size=0", "0 is not in 1.."),
         ("--seed=x", "invalid digit"),
-        ("--dtype=f64", "`f64` is no dtype; there are f32, f16, bf16"),
+        ("--dtype=f64", "unknown dtype `f64` (expected f32, f16, bf16"),
         ("--stream", "--json"),
         ("--nonsense", "--nonsense"),
         ("--gpu=0", "cannot be used with"),
@@ -119,10 +119,10 @@ fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
         (&["--diffusion", "--noise=fixed=0.1"], "by another rule (--noise-mix)"),
         (&["--diffusion", "--wavefront=2", "--no-full-prefill", "-p=Ball in C"], "(leave out --no-full-prefill)"),
         (&["--diffusion", "--invariant"], "--diffusion and --invariant do not go together"),
-        (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, where the core block has 2 layers; it must be -mN"),
+        (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, but the core block has 2 layers; it must be -mN"),
         (
             &["--kv-lookup=compress-s3"],
-            "--kv-lookup is compress-s3, where the core block has 2 layers; it must be compress-sN",
+            "--kv-lookup is compress-s3, but the core block has 2 layers; it must be compress-sN",
         ),
     ] {
         let prompt: &[&str] = if flags.iter().any(|flag| flag.starts_with("-p")) { &[] } else { &["x"] };
