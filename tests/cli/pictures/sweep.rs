@@ -114,7 +114,7 @@ fn bad_input_is_refused_before_the_work() -> Result<()> {
         (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
         (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are "),
-        (&["sweep", "--cpu", "--exit=klo"], 2, "there is no criterion \"klo\""),
+        (&["sweep", "--cpu", "--exit=klo"], 2, "unknown exit criterion `klo`"),
         (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
         (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),
         (
