@@ -357,5 +357,5 @@ fn a_saved_session_goes_on_where_it_ended_or_with_a_prompt() {
     }
     std::fs::write(&path, "It was a dark and stormy night.").expect("the folder can be written");
     let refused = run(&["--resume", file, "x"]);
-    assert!(text(&refused.stderr).contains("is no saved session"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("is not a saved session"), "{}", text(&refused.stderr));
 }

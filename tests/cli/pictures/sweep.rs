@@ -115,7 +115,7 @@ fn bad_input_is_refused_before_the_work() -> Result<()> {
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
         (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are "),
         (&["sweep", "--cpu", "--exit=klo"], 2, "unknown exit criterion `klo`"),
-        (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
+        (&["sweep", "--cpu", "--exit=kl=x"], 2, "invalid threshold `x`"),
         (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),
         (
             &["sweep", "--cpu", "-m=synthetic:n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1"],
