@@ -293,7 +293,7 @@ fn what_cannot_be_quantised_or_held_is_refused() {
     assert!(output(&["quantize", "--dtype", "q8", "-o", path]).status.success());
     refused(&["quantize", "--dtype", "q8", "-o", path], 2, "is not empty");
     assert!(output(&["quantize", "--dtype", "q8", "-o", path, "--force"]).status.success());
-    refused(&["quantize", "-m", path, "--dtype", "q4", "-o", "elsewhere"], 4, "quantised already, in q8");
+    refused(&["quantize", "-m", path, "--dtype", "q4", "-o", "elsewhere"], 4, "already quantized, in q8");
     refused(&["run", "--cpu", "-m", path, "--dtype", "q4", "x"], 2, "the files hold the weights in q8, not in q4");
 }
 

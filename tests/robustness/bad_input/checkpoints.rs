@@ -128,7 +128,7 @@ fn number_format_that_is_not_read() -> Result<()> {
 fn wrong_shape() -> Result<()> {
     let mut parts = Parts::demo()?;
     parts.header["transformer.adapter.weight"]["shape"] = json!([192, 96]);
-    let words = "transformer.adapter.weight in model.safetensors has shape [192, 96]; config.json asks for [96, 192]";
+    let words = "transformer.adapter.weight in model.safetensors has shape [192, 96]; config.json requires [96, 192]";
     model_refused(&with_weights(&parts.file())?, &["the checkpoint does not fit its config.json", words])
 }
 
@@ -196,7 +196,7 @@ fn integer_overflow_in_config() -> Result<()> {
         config["padded_vocab_size"] = json!(1 << 22);
         config["n_embd"] = json!(1 << 17);
     })?;
-    model_refused(&folder, &["config.json asks for [4194304, 131072]"])
+    model_refused(&folder, &["config.json requires [4194304, 131072]"])
 }
 
 #[trial(full)]
