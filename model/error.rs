@@ -28,7 +28,7 @@ pub enum Error {
     NoModel {
         /// The path.
         path: String,
-        /// What is missing, and what was found instead.
+        /// Problem: what is missing, and what was found instead.
         problem: String,
     },
     /// Keys and values of one sequence need more memory than the batch may use.
@@ -50,7 +50,7 @@ pub enum Error {
     Content {
         /// Path of the file.
         file: String,
-        /// What was found and what to do.
+        /// Problem, and what to do.
         problem: ContentProblem,
     },
     /// The file is not one that a model is loaded from.
@@ -99,7 +99,7 @@ pub enum Error {
     Safetensors {
         /// Path of the file.
         file: String,
-        /// What is wrong and what to do.
+        /// Problem, and what to do.
         problem: SafetensorsProblem,
     },
     /// A quantized file cannot be loaded in another dtype.
@@ -144,7 +144,7 @@ pub enum Error {
     Output {
         /// Path of the file.
         file: String,
-        /// What was found and what to do.
+        /// Problem, and what to do.
         problem: &'static str,
     },
     /// The output folder holds something else.
@@ -152,7 +152,7 @@ pub enum Error {
     Folder {
         /// Path of the folder.
         folder: String,
-        /// What is wrong and what to do.
+        /// Problem, and what to do.
         problem: &'static str,
     },
     /// Tensors are missing, surplus or of the wrong shape; all of them are listed.
@@ -169,7 +169,7 @@ pub enum Error {
         column: u32,
         /// The value in the file.
         value: f32,
-        /// What is wrong with it and what to do.
+        /// Problem, and what to do.
         problem: &'static str,
     },
     /// The tokenizer does not load or does not encode.
@@ -177,7 +177,7 @@ pub enum Error {
     Tokenizer {
         /// Path of the file.
         file: String,
-        /// What is wrong.
+        /// Problem.
         problem: String,
     },
     /// The tokenizer belongs to another model.
@@ -236,7 +236,7 @@ pub enum Error {
     Constraint {
         /// Kind of constraint.
         kind: ConstraintKind,
-        /// What is wrong with it.
+        /// Problem.
         problem: String,
     },
     /// A text cannot continue as its constraint requires.
@@ -312,7 +312,7 @@ pub enum Error {
     Snapshot {
         /// Path of the file.
         file: String,
-        /// What is wrong and what to do.
+        /// Problem, and what to do.
         problem: SnapshotProblem,
     },
     /// The device does not have enough free memory.
@@ -351,7 +351,7 @@ pub enum Error {
     /// This build of the library lacks a feature.
     #[error("{what} is not supported by this build: it needs the feature `{feature}` of the crate")]
     Feature {
-        /// What was requested.
+        /// Requested feature.
         what: &'static str,
         /// Feature of the crate that provides it.
         feature: &'static str,
@@ -414,7 +414,7 @@ pub enum ContentProblem {
     Utf16,
 }
 
-/// What is wrong with one tensor.
+/// Problem of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TensorProblem {

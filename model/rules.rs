@@ -23,16 +23,16 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Creates the rules for a text after `behind` tokens, of at most `wanted` tokens.
+    /// Creates the rules for a text of at most `wanted` tokens, with `before` tokens before it.
     pub(crate) fn new(
         options: &GenerateOptions,
         ends: &[u32],
-        behind: u32,
+        before: u32,
         wanted: Option<u32>,
         vocab: u32,
     ) -> Result<Self, Error> {
         let least =
-            options.min_length.map_or(0, |least| least.saturating_sub(behind)).max(options.min_tokens.unwrap_or(0));
+            options.min_length.map_or(0, |least| least.saturating_sub(before)).max(options.min_tokens.unwrap_or(0));
         let last =
             wanted.filter(|_| !options.forced_end.is_empty()).map(|wanted| (wanted - 1, options.forced_end.clone()));
         let rules = Self {
@@ -41,7 +41,7 @@ impl Rules {
             least,
             words: options.bad_words.clone(),
             // As in transformers: only if nothing but a begin token comes before.
-            first: options.forced_begin.filter(|_| behind == 1),
+            first: options.forced_begin.filter(|_| before == 1),
             last,
             constrained: options.constraint.is_some(),
         };
@@ -94,12 +94,12 @@ impl Rules {
     }
 }
 
-/// Most tokens that the options allow after `behind` tokens; none if there is no limit.
-pub(crate) fn most_tokens(options: &GenerateOptions, behind: u32) -> Result<Option<u32>, Error> {
+/// Most tokens that the options allow for a text with `before` tokens before it; none without a limit.
+pub(crate) fn most_tokens(options: &GenerateOptions, before: u32) -> Result<Option<u32>, Error> {
     let Some(length) = options.max_length else { return Ok(options.max_tokens) };
-    let left = length.checked_sub(behind).filter(|&left| left > 0).ok_or_else(|| Error::Option {
+    let left = length.checked_sub(before).filter(|&left| left > 0).ok_or_else(|| Error::Option {
         name: "max_length",
-        value: format!("{length}, but {behind} tokens come before the text"),
+        value: format!("{length}, but {before} tokens come before the text"),
         allowed: "larger than that; shorten the prompt, or use max_tokens, which does not count the prompt",
     })?;
     Ok(Some(options.max_tokens.map_or(left, |most| most.min(left))))

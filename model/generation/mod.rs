@@ -170,7 +170,7 @@ impl ActiveGeneration {
         passes.discard_beyond(held.position);
         passes.own.next = held.next;
         if self.decoding.continuous.is_some() && self.given.is_some() && passes.own.last.is_some() {
-            // The state of the token's first step is there.
+            // The token's first step starts from the state there.
             passes.own.last = Some((passes.store.single(), 0));
         }
     }

@@ -58,8 +58,8 @@ impl ActiveGeneration {
             }
         }
         let prompt = tokens;
-        let behind = held.position + prompt.len() as u32;
-        let limit = most_tokens(options, behind)?;
+        let before = held.position + prompt.len() as u32;
+        let limit = most_tokens(options, before)?;
         let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
         // If nothing is generated, nothing is computed ahead either.
@@ -67,7 +67,7 @@ impl ActiveGeneration {
         let parallel = ParallelDecoding::of(options, (steps, spec))?.filter(|_| !silent);
         let parallel =
             parallel.map(|parallel| Ok::<_, Error>((parallel, store.parallel_rows(parallel)?))).transpose()?;
-        choosing.follow(Rules::new(options, text_output.end_tokens(), behind, limit, store.padded_vocab())?, &prompt);
+        choosing.follow(Rules::new(options, text_output.end_tokens(), before, limit, store.padded_vocab())?, &prompt);
         let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;

@@ -170,8 +170,8 @@ impl Member {
         ExitParams { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..exit_params }
     }
 
-    /// Whether rows of its prompt are computed one after the other. If steps share keys, or rows always attend to the last step, a row would otherwise see
-    /// other rows at steps that depend on which rows share its pass.
+    /// Whether rows of its prompt are computed one after the other. If steps share keys, or if rows exit early and attend to
+    /// the last step of others, a row would otherwise see other rows at steps that depend on which rows share its pass.
     pub(super) fn one_by_one(&self) -> bool {
         self.session.share != KvShare::None || self.exit.is_some() && self.session.lookup == Lookup::AlwaysLast
     }
@@ -221,7 +221,7 @@ impl Member {
     /// Table entry for its row at a position.
     pub(super) fn place(&self, slot: usize, position: u32) -> Place {
         let open = self.exit.is_some() && position >= self.exit_params().first;
-        // Rows ahead of the known ones are read out every eighth of the steps.
+        // An eighth of the steps, the default interval of pipelined decoding.
         let left = if open { self.steps.div_ceil(8) } else { self.steps };
         let decodes = position as usize + 1 >= self.tokens.len() && self.wanted > 0;
         Place { slot, position, left, open, decodes }

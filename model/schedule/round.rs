@@ -211,7 +211,7 @@ impl Batch {
         Ok(true)
     }
 
-    /// First free entry for a row that is not its sequence's newest. Homes of empty slots count as free.
+    /// First free entry for a row that is not its sequence's newest. Homes of empty slots are included.
     fn free_place(&self, limit: usize) -> Option<usize> {
         let homeless = |&place: &usize| self.members.get(place).is_none_or(Option::is_none);
         (0..limit.min(self.table.rows())).filter(homeless).find(|&place| self.table.is_free(place))

@@ -28,7 +28,7 @@ pub enum SnapshotProblem {
     /// The content is damaged.
     #[error("is damaged ({reason}): copy it again or compute the session again")]
     Damaged {
-        /// What is wrong.
+        /// Reason.
         reason: String,
     },
     /// Saved from a model of another shape.
