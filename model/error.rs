@@ -36,7 +36,7 @@ pub enum Error {
         "the keys and values of {positions} positions at {steps} steps take {needed} bytes, but the batch may use at most {most}: generate fewer tokens, or raise the batch's memory limit"
     )]
     KvMemory {
-        /// Most positions of the sequence.
+        /// Maximum positions of the sequence.
         positions: u32,
         /// Steps per position.
         steps: u32,
@@ -268,7 +268,7 @@ pub enum Error {
         room(*context, *most)
     )]
     TextTooLong {
-        /// Least number of tokens of the text.
+        /// Minimum number of tokens of the text.
         least: usize,
         /// Positions of the session.
         context: u32,
@@ -400,7 +400,7 @@ pub enum ContentProblem {
     TooLarge {
         /// Bytes of the file.
         bytes: u64,
-        /// Most bytes of such a file.
+        /// Maximum bytes of such a file.
         most: u64,
     },
     /// The content does not fit into memory.

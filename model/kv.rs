@@ -385,7 +385,7 @@ impl KvCache {
         Ok(pool.used - 1)
     }
 
-    /// Most pages of a segment.
+    /// Maximum pages of a segment.
     pub(crate) fn most_pages(&self) -> u32 {
         let caps = self.device.caps();
         let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };

@@ -38,9 +38,9 @@ pub struct Likelihood {
 /// Options for scoring continuations.
 #[derive(Clone, Debug)]
 pub struct LikelihoodOptions {
-    /// Most sequences of one pass, 1 to 256.
+    /// Maximum number of sequences of one pass, 1 to 256.
     pub sequences: u32,
-    /// Most steps of every row; by default the model's mean recurrence.
+    /// Maximum steps of every row; by default the model's mean recurrence.
     pub steps: Option<u32>,
     /// Early exit; each row exits on its own. With criteria that use logits, passes go token by token, with one token of every sequence.
     pub exit: Option<Exit>,

@@ -214,9 +214,9 @@ pub struct GenerateOptions {
     pub diffusion: Option<Diffusion>,
     /// Noise added to states before every step.
     pub noise: Option<Noise>,
-    /// Most tokens to generate; by default as many as the context allows. With 0, the prompt is computed but no token is chosen.
+    /// Maximum number of tokens to generate; by default as many as the context allows. With 0, the prompt is computed but no token is chosen.
     pub max_tokens: Option<u32>,
-    /// Most tokens in total, including those of the session and the prompt.
+    /// Maximum number of tokens in total, including those of the session and the prompt.
     pub max_length: Option<u32>,
     /// Number of tokens before an end token may be chosen.
     pub min_tokens: Option<u32>,

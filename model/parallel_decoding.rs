@@ -21,7 +21,7 @@ use crate::plans::{Follow, PlanCache, PlanKey};
 use crate::schedule::passes::Passes;
 use crate::schedule::store::Store;
 
-/// Most rows of one pass of parallel decoding.
+/// Maximum rows of one pass of parallel decoding.
 const MOST_ROWS: u32 = 64;
 
 /// Self-speculation: tokens are drafted at few steps, then verified together in one pass at full depth.
@@ -141,7 +141,7 @@ impl ParallelDecoding {
         !matches!(self, Self::Wavefront(Current { full_prefill: false, .. }))
     }
 
-    /// Most rounds in a row without a token, in a table of `rows` rows.
+    /// Maximum number of rounds in a row without a token, in a table of `rows` rows.
     pub(crate) fn patience(&self, rows: u32) -> u32 {
         match self {
             Self::Wavefront(current) => current.patience(),
@@ -256,7 +256,7 @@ impl Passes<'_> {
         self.write_sequence(decoding.depth.steps)?;
         let mut most = parallel.first_rows(prompt.len() as u32);
         self.plan_parallel(parallel, rows, (decoding, most))?;
-        // Plans up to the usual size of a wavefront, so that none is recorded during generation.
+        // Record plans up to the usual size of a wavefront, so that none is recorded during generation.
         while let ParallelDecoding::Wavefront(current) = parallel
             && most < current.usual_rows()
         {

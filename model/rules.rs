@@ -94,7 +94,7 @@ impl Rules {
     }
 }
 
-/// Most tokens that the options allow for a text with `before` tokens before it; none without a limit.
+/// Maximum number of tokens that the options allow for a text with `before` tokens before it; none without a limit.
 pub(crate) fn most_tokens(options: &GenerateOptions, before: u32) -> Result<Option<u32>, Error> {
     let Some(length) = options.max_length else { return Ok(options.max_tokens) };
     let left = length.checked_sub(before).filter(|&left| left > 0).ok_or_else(|| Error::Option {

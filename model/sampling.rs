@@ -11,7 +11,7 @@ use crate::options::GenerateOptions;
 use crate::rules::Rules;
 use crate::tokenizer::{Specials, Tokenizer};
 
-/// Most tokens, besides the chosen one, that log-probabilities can be requested for.
+/// Maximum number of tokens, besides the chosen one, that log-probabilities can be requested for.
 pub const MAX_LOGPROBS: u32 = 20;
 
 /// Default texts that end a passage for DRY, as in llama.cpp and text-generation-webui.

@@ -13,13 +13,13 @@ use crate::sampling::{Choosing, Sampling};
 use crate::schedule::passes::{Held, OwnPasses, Passes};
 use crate::schedule::store::Store;
 
-/// Most rows of one pass; longer prompts take several passes.
+/// Maximum rows of one pass; longer prompts take several passes.
 pub(crate) const MAX_ROWS: u32 = 256;
 
 /// Rows of every pass in invariant mode, however few are needed: the most for which weights are read only once.
 pub(crate) const INVARIANT_ROWS: u32 = 8;
 
-/// Most steps of one token: the tables of the cache have an entry for each step.
+/// Maximum steps of one token: the tables of the cache have an entry for each step.
 pub const MAX_STEPS: u32 = 1 << 16;
 
 /// One sequence of a model.

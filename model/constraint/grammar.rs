@@ -14,17 +14,17 @@ use crate::tokenizer::Tokenizer;
 /// White space allowed between the parts of a JSON value; limited, so that a text cannot continue with white space forever.
 const BLANKS: &str = r"\x20|\r?\n[\x20\t]{0,32}";
 
-/// Most bytes of a schema, and of a regular expression or grammar: the time to compile them grows with their size.
+/// Maximum bytes of a schema, and of a regular expression or grammar: the time to compile them grows with their size.
 const MOST_SCHEMA: usize = 1 << 20;
 const MOST_TEXT: usize = 64 << 10;
 
-/// Most levels of a schema.
+/// Maximum levels of a schema.
 const MOST_LEVELS: usize = 128;
 
-/// Most characters of a message: some messages contain the whole grammar.
+/// Maximum characters of a message: some messages contain the whole grammar.
 const LONGEST_MESSAGE: usize = 1000;
 
-/// Most characters of a regular expression that is shown whole, with a mark at the position of an error.
+/// Maximum characters of a regular expression that is shown whole, with a mark at the position of an error.
 const SHOWN: usize = 200;
 
 /// Stack of the compiler, which is recursive in rules: enough for all rules that a text of [`MOST_TEXT`] can contain.

@@ -12,7 +12,7 @@ const LONGEST: usize = 1000;
 /// First byte of special tokens in the trie. It does not occur in UTF-8, so text never leads to them.
 const SPECIAL: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
-/// Most states of a grammar's lexer: about 2 kB each, for each generation. This is a fifth of llguidance's limit, which is meant for a single user.
+/// Maximum states of a grammar's lexer: about 2 kB each, for each generation. This is a fifth of llguidance's limit, which is meant for a single user.
 const MOST_STATES: usize = 50_000;
 
 /// Tokens of one tokenizer, shared by all grammars compiled for it.

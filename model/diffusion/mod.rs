@@ -30,7 +30,7 @@ pub struct Diffusion {
     pub headway: u32,
     /// Steps per round.
     pub inner_steps: u32,
-    /// Most positions of the wavefront: more than [`Self::headway`], up to 256.
+    /// Maximum positions of the wavefront: more than [`Self::headway`], up to 256.
     pub wavefront: u32,
     /// Share of the previous round's embedding in the new one, from 0 to below 1.
     pub ema: f32,

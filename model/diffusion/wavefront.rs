@@ -15,7 +15,7 @@ use crate::options::GenerateOptions;
 use crate::plans::PlanInputs;
 use crate::session::{MAX_STEPS, padded};
 
-/// Most rows of a wavefront.
+/// Maximum rows of a wavefront.
 const MOST_ROWS: u32 = 256;
 
 /// A position is frozen at the latest after this many times the steps of a token.
@@ -98,7 +98,7 @@ impl Current {
         (self.headway.saturating_mul(self.rounds + 1)).min(self.capacity)
     }
 
-    /// Most rounds without a frozen token.
+    /// Maximum number of rounds without a frozen token.
     pub(crate) fn patience(&self) -> u32 {
         self.most_steps.div_ceil(self.steps) + 4
     }

@@ -40,7 +40,7 @@ pub(crate) struct ActiveGeneration {
     said: Vec<u32>,
     /// Whether tokens follow the first one, which the prompt's pass chooses.
     goes_on: bool,
-    /// Most prompt tokens of a pass.
+    /// Maximum prompt tokens of a pass.
     rows_of_prompt: u32,
     /// Prompt tokens whose passes have begun.
     fed: usize,

@@ -143,7 +143,7 @@ impl Member {
         })
     }
 
-    /// Most positions that the sequence may take.
+    /// Maximum positions that the sequence may take.
     pub(super) fn most_positions(&self) -> u32 {
         self.prompt + self.wanted.saturating_sub(1)
     }

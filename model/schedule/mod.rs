@@ -60,14 +60,14 @@ pub struct BatchOptions {
     pub sequences: u32,
     /// Options of every sequence, except the seed, which each sequence has of its own. Memory is planned for [`SessionOptions::steps`].
     pub session: SessionOptions,
-    /// Most rows of a pass while another sequence waits for its next token; a longer prompt enters in several passes. 1 to 256, and never fewer than
+    /// Maximum rows of a pass while another sequence waits for its next token; a longer prompt enters in several passes. 1 to 256, and never fewer than
     /// `sequences`. By default the number of rows that takes about 100 ms, but at least 64. Without effect in invariant mode, whose passes always have 8 rows.
     pub prefill_chunk: Option<u32>,
     /// Bytes of keys and values of prompts kept for sequences that start with the same tokens; 0, the default, disables the cache. Full pages of 32 tokens are
     /// shared between sequences computed at the same depth, with the same exit criterion and from the same initial states: with a fixed
     /// [`SessionOptions::state_seed`], or in models that draw none. Sequences with noise or with keys shared between steps do not use the cache.
     pub prefix_cache: u64,
-    /// Most bytes of keys and values, including the prefix cache; by default all memory that is free on the device. A sequence is admitted when its prompt
+    /// Maximum bytes of keys and values, including the prefix cache; by default all memory that is free on the device. A sequence is admitted when its prompt
     /// fits. If a next token does not fit, the youngest sequence is preempted, and continues from its last token once there is room.
     pub kv_memory: Option<u64>,
 }
@@ -105,7 +105,7 @@ pub struct Batch {
     events: VecDeque<Event>,
     prefix: PrefixCache,
     pace: Pace,
-    /// Most bytes of keys and values.
+    /// Maximum bytes of keys and values.
     budget: u64,
     next_id: SequenceId,
     /// When the last round was done.

@@ -20,7 +20,7 @@ use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
 
-/// Most steps of a round. Sequences join and leave only between rounds.
+/// Maximum steps of a round. Sequences join and leave only between rounds.
 const MOST_STEPS: u32 = 64;
 
 /// How the results of a round are used.

@@ -22,7 +22,7 @@ use crate::plans::{Choose, PlanCache, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::{MAX_ROWS, capacity};
 
-/// Most read-outs of a round: each needs memory for the logits of the whole vocabulary.
+/// Maximum number of read-outs of a round: each needs memory for the logits of the whole vocabulary.
 const MOST_OUTPUTS: u32 = 64;
 
 /// Given tokens of a sequence to be scored.

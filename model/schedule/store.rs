@@ -70,7 +70,7 @@ impl Store {
         self.options.invariant.then_some(INVARIANT_ROWS)
     }
 
-    /// Most rows of a pass.
+    /// Maximum rows of a pass.
     pub(crate) fn most_rows(&self) -> u32 {
         self.fixed_rows().unwrap_or(MAX_ROWS)
     }

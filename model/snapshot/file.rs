@@ -29,7 +29,7 @@ const FORMAT: &str = "ruminate session";
 /// Version 1 identified weights only by their norms.
 const VERSION: u32 = 2;
 
-/// Most bytes of a header; the limit of the safetensors crate.
+/// Maximum bytes of a header; the limit of the safetensors crate.
 const MOST_HEADER: u64 = 100_000_000;
 
 /// Bytes of a checksum.

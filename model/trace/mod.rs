@@ -24,7 +24,7 @@ pub const TOP: usize = 5;
 /// Principal components computed of the states: three planes, as in the paper (arXiv 2502.05171, figures 12 and 13).
 pub const COMPONENTS: usize = 6;
 
-/// Most bytes of states in a trace.
+/// Maximum bytes of states in a trace.
 pub const MOST_BYTES: u64 = 1 << 30;
 
 /// States and read-outs of tokens at every step of a recurrence. Step 0 is the initial state.
@@ -57,7 +57,7 @@ impl Trace {
         tokens as u64 * (u64::from(steps) + 1) * u64::from(spec.width) * 4
     }
 
-    /// Most tokens of a trace at `steps` steps.
+    /// Maximum number of tokens of a trace at `steps` steps.
     #[must_use]
     pub fn most_tokens(spec: &Spec, steps: u32) -> u32 {
         u32::try_from(MOST_BYTES / Self::bytes(spec, 1, steps).max(1)).unwrap_or(u32::MAX)

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 /// Additional directions, which make the iteration converge faster.
 const SPARE: usize = 6;
-/// Most products with the covariance.
+/// Maximum products with the covariance.
 const ROUNDS: usize = 40;
 /// Relative change of the variances below which the iteration has converged.
 const STILL: f64 = 1e-7;

@@ -99,7 +99,7 @@ const POSTHOC: Exclusion = Exclusion {
 const READ_OUT: Exclusion = Exclusion {
     other: "exit by a criterion that uses logits",
     asked: |asked| (asked.options.exit.is_some_and(|exit| exit.criterion.reads_out())).then_some("exit"),
-    why: "its criterion uses the logits of a row before earlier rows are finished; criteria that compare states do not",
+    why: "its criterion uses the logits of a row before earlier rows are finished; criteria that use the state do not",
 };
 
 /// Tokens that start from the state of the one before.
