@@ -10,8 +10,8 @@ use crate::error::Error;
 
 /// Rule that decides when a token has been iterated enough. The device decides for each row, and the host never waits for the decision.
 ///
-/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline), the criterion must compare
-/// states. Sequences of a [`Batch`](crate::Batch) may have different exits; a sequence whose prompt rows exit together cannot share passes with others.
+/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline), the criterion must use
+/// the state. Sequences of a [`Batch`](crate::Batch) may have different exits; a sequence whose prompt rows exit together cannot share passes with others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -40,7 +40,7 @@ pub struct Exit {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum PrefillExit {
-    /// Each row exits on its own if the criterion compares states. Criteria that use logits behave as [`Self::Together`].
+    /// Each row exits on its own if the criterion uses the state. Criteria that use logits behave as [`Self::Together`].
     #[default]
     Each,
     /// All rows of a pass exit at once, as in the authors' code: when the mean of their values meets the threshold, or, if the criterion uses logits, when the

@@ -27,7 +27,7 @@ const SMALLER: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 /// Dtype suggested for keys and values that need too much memory.
 const SMALL_KV: Dtype = Dtype::Q8;
 
-/// Interval of steps suggested for sharing keys and values.
+/// Distance of the steps that share keys and values, as suggested.
 const SHARED: u32 = 4;
 
 /// Granularity of suggested contexts: a page of the cache.
@@ -72,7 +72,7 @@ pub struct Extent {
 pub enum Fits {
     /// Keys and values in this dtype.
     KvDtype(Dtype),
-    /// Keys and values shared by this many consecutive steps.
+    /// Keys and values shared by steps this far apart.
     Share(u32),
     /// A shorter context.
     Context(u32),

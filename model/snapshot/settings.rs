@@ -66,7 +66,7 @@ pub(super) struct Settings {
     steps: Option<u32>,
     kv_dtype: String,
     lookup: String,
-    /// Interval of steps that share keys and values; 0 for `anchor`.
+    /// Distance of the steps that share keys and values; 0 for `anchor`.
     share: Option<u32>,
     seed: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
