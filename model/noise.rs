@@ -55,11 +55,13 @@ impl Noise {
         let amount = (f64::from(self.scale) * spec.state_std()) as f32;
         if self.kind == NoiseKind::Chi && amount > 0.5 {
             return wrong(
-                "at most 0.5 / (init_values.std · embed_scale), so that on average at most half of the state is noise",
+                "a scale of at most 0.5 / (init_values.std · embed_scale), so that on average at most half of the state is noise",
             );
         }
         if amount > 1.0 {
-            return wrong("at most 1 / (init_values.std · embed_scale), with which all of the state is noise");
+            return wrong(
+                "a scale of at most 1 / (init_values.std · embed_scale), with which all of the state is noise",
+            );
         }
         Ok(NoiseRule { kind: self.kind, amount, steps: spec.steps.default, renorm: self.renorm })
     }

@@ -97,7 +97,11 @@ fn an_other_format_is_named_as_what_it_is() {
     // A folder of them, and nothing at all.
     let words = ["it has no config.json; there is a.gguf, a GGUF file of llama.cpp, but only safetensors are read"];
     refused(&["run", "--cpu", "-m", &path(""), "x"], 4, &words);
-    refused(&["run", "--cpu", "-m", &path("none.gguf"), "x"], 4, &["none.gguf is not a model folder: it does not exist"]);
+    refused(
+        &["run", "--cpu", "-m", &path("none.gguf"), "x"],
+        4,
+        &["none.gguf is not a model folder: it does not exist"],
+    );
 }
 
 #[trial]
