@@ -114,8 +114,8 @@ fn invalid_input_is_refused_before_computing() -> Result<()> {
         (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
         (&["sweep", "--cpu", "--tasks=chess"], 2, "unknown task \"chess\" (expected "),
-        (&["sweep", "--cpu", "--exit=klo"], 2, "there is no criterion \"klo\""),
-        (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
+        (&["sweep", "--cpu", "--exit=klo"], 2, "unknown exit criterion `klo`"),
+        (&["sweep", "--cpu", "--exit=kl=x"], 2, "invalid threshold `x`"),
         (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),
         (
             &["sweep", "--cpu", "-m=synthetic:n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1"],
