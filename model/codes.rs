@@ -11,9 +11,9 @@ ruminate_engine::error_codes! { Error [Engine]:
     Missing => "field-missing", "a field of a configuration file is missing";
     Unsupported => "field-unsupported", "a field of a configuration file has an invalid or unsupported value";
     Safetensors => "safetensors", "a safetensors file or its index is damaged";
-    Requantise => "requantize", "a quantized file cannot be held in another dtype";
+    Requantize => "requantize", "a quantized file cannot be held in another dtype";
     Unlike => "mixed-dtypes", "matrices of one group are stored in different dtypes";
-    Quantised => "already-quantized", "the model to quantize is already quantized";
+    Quantized => "already-quantized", "the model to quantize is already quantized";
     Cancelled => "cancelled", "the caller cancelled the call";
     Write => "file-unwritable", "a file cannot be written";
     Output => "output-path", "the path must not be written to";

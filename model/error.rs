@@ -106,7 +106,7 @@ pub enum Error {
     #[error(
         "the files hold the weights in {stored}, not in {asked}: load them without a dtype (products may be chosen), or load the original in {asked}, or quantize it again"
     )]
-    Requantise {
+    Requantize {
         /// Requested dtypes.
         asked: Dtypes,
         /// Dtypes of the files.
@@ -124,7 +124,7 @@ pub enum Error {
     },
     /// The model to quantize is already quantized.
     #[error("the weights are already quantized, in {stored}; quantize the original model instead")]
-    Quantised {
+    Quantized {
         /// Dtypes of the files.
         stored: Dtypes,
     },

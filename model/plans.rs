@@ -6,7 +6,7 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::batch::{batch_wake, carry, follow};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{Continuous, Rule, exit_wake, memo_bytes, value_bytes};
-use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
+use ruminate_shaders::sample::penalize::{marks_bytes, penalize};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
 use ruminate_shaders::speculative::{Judge, enlist, guess, verify};
 use ruminate_shaders::{Row, activation_bytes};
@@ -310,7 +310,7 @@ impl PlanCache {
             let [rules, bias, breakers] = [&by.rules, &by.bias, &by.breakers].map(|table| graph.import(table));
             let marks = graph.import(&sites.marks);
             logits = graph.import(&sites.edited);
-            let launch = penalise(outputs, vocab, sequences, context);
+            let launch = penalize(outputs, vocab, sequences, context);
             graph.launch(launch, &[picked, rules, history, bias, breakers, raw, marks, logits])?;
         }
         if key.choose == Choose::Sample {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ruminate_shaders::sample::Sampler;
-use ruminate_shaders::sample::penalise::{DRY_LONGEST_ALLOWED, Penalties, breaker_words};
+use ruminate_shaders::sample::penalize::{DRY_LONGEST_ALLOWED, Penalties, breaker_words};
 
 use crate::constraint::{Mask, Matching};
 use crate::error::Error;
@@ -215,7 +215,7 @@ impl Choosing {
     }
 
     /// Whether penalties or biases edit the logits.
-    fn penalises(&self) -> bool {
+    fn penalizes(&self) -> bool {
         self.sampling.repeat_penalty != 1.0 || self.sampling.dry.multiplier > 0.0 || self.biases()
     }
 
@@ -226,7 +226,7 @@ impl Choosing {
 
     /// Whether tokens are chosen from a copy of the logits: if they are edited, or if sampling would overwrite logits that log-probabilities need.
     pub(crate) fn edits(&self) -> bool {
-        self.penalises() || (self.logprobs.is_some() && !self.is_greedy())
+        self.penalizes() || (self.logprobs.is_some() && !self.is_greedy())
     }
 
     pub(crate) fn sampler(&self) -> Sampler {

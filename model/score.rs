@@ -177,7 +177,7 @@ impl Divergence {
 /// Logits as log-probabilities.
 struct LogSoftmax<'a> {
     logits: &'a [f32],
-    normaliser: f64,
+    normalizer: f64,
     /// The most likely token; the first if several are equal.
     top: usize,
 }
@@ -188,10 +188,10 @@ impl<'a> LogSoftmax<'a> {
             .iter()
             .enumerate()
             .fold((0, f32::NEG_INFINITY), |best, (token, &logit)| if logit > best.1 { (token, logit) } else { best });
-        Self { logits, normaliser: crate::statistics::log_sum_exp(logits), top }
+        Self { logits, normalizer: crate::statistics::log_sum_exp(logits), top }
     }
 
     fn at(&self, token: usize) -> f64 {
-        f64::from(self.logits[token]) - self.normaliser
+        f64::from(self.logits[token]) - self.normalizer
     }
 }

@@ -5,7 +5,7 @@ use ruminate_shaders::Sequence;
 use ruminate_shaders::exit::ExitParams;
 use ruminate_shaders::recur::{NoiseRule, SequenceNoise};
 use ruminate_shaders::sample::Sampler;
-use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
+use ruminate_shaders::sample::penalize::{Penalties, breaker_words};
 
 use crate::error::Error;
 use crate::sampling::Choosing;

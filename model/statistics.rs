@@ -14,8 +14,8 @@ pub struct RowStatistics {
 /// Entropy of the softmax distribution of logits, in nats.
 #[must_use]
 pub fn entropy(logits: &[f32]) -> f32 {
-    let normaliser = log_sum_exp(logits);
-    let logs = logits.iter().map(|&logit| f64::from(logit) - normaliser);
+    let normalizer = log_sum_exp(logits);
+    let logs = logits.iter().map(|&logit| f64::from(logit) - normalizer);
     logs.map(|log| -log.exp() * log).sum::<f64>() as f32
 }
 

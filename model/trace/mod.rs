@@ -139,10 +139,10 @@ impl Trace {
             let at = self.at(first + row, step);
             self.states[at * n..][..n].copy_from_slice(state);
             self.entropies[at] = entropy(logits);
-            let normaliser = log_sum_exp(logits);
+            let normalizer = log_sum_exp(logits);
             for (place, token) in most_likely(logits, self.top).into_iter().enumerate() {
                 self.top_tokens[at * self.top + place] = token;
-                let log = f64::from(logits[token as usize]) - normaliser;
+                let log = f64::from(logits[token as usize]) - normalizer;
                 self.top_probabilities[at * self.top + place] = log.exp() as f32;
             }
         }

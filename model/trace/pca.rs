@@ -37,14 +37,14 @@ impl Pca {
     pub fn of(states: &[f32], width: usize, components: usize) -> Self {
         let rows = states.len() / width.max(1);
         let components = components.min(width).min(rows);
-        let centred = Centred::new(states, width);
+        let centered = Centered::new(states, width);
         let count = (components + SPARE).min(width);
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let mut basis = DMatrix::from_fn(width, count, |_, _| random.next()).qr().q();
         let mut variances = vec![0.0; components];
         for _ in 0..ROUNDS {
-            basis = centred.covariance_times(&basis).qr().q();
-            let now = centred.project(&basis).1;
+            basis = centered.covariance_times(&basis).qr().q();
+            let now = centered.project(&basis).1;
             let change = now.iter().zip(&variances).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             let largest = now.first().copied().unwrap_or(0.0);
             variances.copy_from_slice(&now[..components]);
@@ -52,31 +52,31 @@ impl Pca {
                 break;
             }
         }
-        let (turn, found) = centred.project(&basis);
+        let (turn, found) = centered.project(&basis);
         let mut directions = (basis * turn).columns(0, components).into_owned();
         for mut direction in directions.column_iter_mut() {
             let largest = direction.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
             direction *= if largest < 0.0 { -1.0 } else { 1.0 };
         }
-        let total = centred.variance().max(f64::MIN_POSITIVE);
+        let total = centered.variance().max(f64::MIN_POSITIVE);
         Self {
             components,
-            coordinates: centred.times(&directions).iter().map(|&x| x as f32).collect(),
+            coordinates: centered.times(&directions).iter().map(|&x| x as f32).collect(),
             explained: found[..components].iter().map(|&variance| (variance / total) as f32).collect(),
             directions: directions.as_slice().iter().map(|&x| x as f32).collect(),
-            mean: centred.mean.iter().map(|&x| x as f32).collect(),
+            mean: centered.mean.iter().map(|&x| x as f32).collect(),
         }
     }
 }
 
 /// States relative to their mean.
-struct Centred<'a> {
+struct Centered<'a> {
     states: &'a [f32],
     width: usize,
     mean: Vec<f64>,
 }
 
-impl<'a> Centred<'a> {
+impl<'a> Centered<'a> {
     fn new(states: &'a [f32], width: usize) -> Self {
         let mut mean = vec![0.0; width];
         for state in states.chunks(width) {
