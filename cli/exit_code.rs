@@ -139,7 +139,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             | Error::Token { .. }
             | Error::Constraint { .. }
             | Error::EmptyPrompt
-            | Error::Requantise { .. }
+            | Error::Requantize { .. }
             | Error::Folder { .. }
             | Error::Output { .. },
         ) => 2,
@@ -161,7 +161,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             | Error::Safetensors { .. }
             | Error::Tensors(_)
             | Error::Unlike { .. }
-            | Error::Quantised { .. }
+            | Error::Quantized { .. }
             | Error::Weight { .. }
             | Error::Tokenizer { .. }
             | Error::Vocabulary { .. }

@@ -1,4 +1,4 @@
-//! Text in which every token shows how many steps it took: by its colour, or where there are no colours by a number behind it.
+//! Shows the steps of each token: by color, or by a number after the token if the output has no colors.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,25 +9,25 @@ use ruminate::Piece;
 
 use crate::plot::{far, is_light};
 
-/// Digits of the numbers behind tokens: they are not taken for text.
+/// Superscript digits, which are not mistaken for text.
 const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
 
-/// How steps are shown.
+/// Writer of text with steps.
 pub(crate) struct ShownSteps {
     most: u32,
-    /// Whether no token takes more.
+    /// Whether `most` is an upper limit.
     bounded: bool,
-    coloured: bool,
+    colored: bool,
     least_seen: u32,
     most_seen: u32,
 }
 
 impl ShownSteps {
-    /// On stdout, for tokens of so many steps; positions of a wavefront may take more.
+    /// Writer to stdout for tokens of up to `most` steps. If not `bounded`, tokens may take more, as in a wavefront.
     pub(crate) fn on_stdout(most: u32, bounded: bool) -> Self {
         let stdout = std::io::stdout();
-        let coloured = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
-        Self { most, bounded, coloured, least_seen: u32::MAX, most_seen: 0 }
+        let colored = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
+        Self { most, bounded, colored, least_seen: u32::MAX, most_seen: 0 }
     }
 
     /// Writes the text of a token.
@@ -37,9 +37,9 @@ impl ShownSteps {
         if piece.text.is_empty() {
             return Ok(());
         }
-        if self.coloured {
+        if self.colored {
             let style = self.style(piece.steps);
-            // A line that ends in a colour would have it up to the margin.
+            // Without a reset before the line break, the background color would extend to the margin.
             let lines = piece.text.split_inclusive('\n').map(|line| {
                 let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
                 format!("{style}{text}{style:#}{end}")
@@ -54,7 +54,7 @@ impl ShownSteps {
         Ok(())
     }
 
-    /// What colours and numbers mean.
+    /// Legend of colors or numbers.
     pub(crate) fn legend(&self) -> String {
         if self.most_seen == 0 {
             return String::new();
@@ -62,7 +62,7 @@ impl ShownSteps {
         let Self { most, bounded, least_seen, most_seen, .. } = *self;
         let seen =
             if least_seen == most_seen { format!("{most_seen}") } else { format!("{least_seen} to {most_seen}") };
-        if !self.coloured {
+        if !self.colored {
             let most = if bounded { format!(" of at most {most}") } else { String::new() };
             return format!("small numbers: recurrence steps of the token before them, {seen}{most}");
         }
@@ -72,14 +72,14 @@ impl ShownSteps {
         let bar: String =
             bar.into_iter().map(|steps| self.style(steps)).map(|style| format!("{style}   {style:#}")).collect();
         let more = if bounded { "" } else { " or more" };
-        format!("colours: recurrence steps of a token, 1 {bar} {most}{more}; here {seen}")
+        format!("colors: recurrence steps of a token, 1 {bar} {most}{more}; here {seen}")
     }
 
     fn style(&self, steps: u32) -> Style {
         let part = f64::from(steps.saturating_sub(1)) / f64::from(self.most.saturating_sub(1).max(1));
-        let colour = far(part.min(1.0));
-        let ink = if is_light(colour) { RgbColor(20, 22, 28) } else { RgbColor(255, 255, 255) };
-        Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into())).fg_color(Some(ink.into()))
+        let color = far(part.min(1.0));
+        let ink = if is_light(color) { RgbColor(20, 22, 28) } else { RgbColor(255, 255, 255) };
+        Style::new().bg_color(Some(RgbColor(color.0, color.1, color.2).into())).fg_color(Some(ink.into()))
     }
 }
 
@@ -88,8 +88,8 @@ mod tests {
     use super::ShownSteps;
     use ruminate::Piece;
 
-    fn written(coloured: bool) -> (String, String) {
-        let mut shown = ShownSteps { most: 32, bounded: true, coloured, least_seen: u32::MAX, most_seen: 0 };
+    fn written(colored: bool) -> (String, String) {
+        let mut shown = ShownSteps { most: 32, bounded: true, colored, least_seen: u32::MAX, most_seen: 0 };
         let mut out = Vec::new();
         for (text, steps) in [(" A", 7), (".\n", 12), ("", 32)] {
             shown
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn without_colours_numbers_stand_behind_the_tokens() {
+    fn without_colors_numbers_follow_the_tokens() {
         let (text, legend) = written(false);
         assert_eq!(text, " A⁷.¹²\n");
         assert!(legend.contains("7 to 32 of at most 32"), "{legend}");
     }
 
     #[test]
-    fn colours_end_before_the_line_does() {
+    fn colors_are_reset_before_each_line_break() {
         let (text, legend) = written(true);
         assert!(text.ends_with("\u{1b}[0m\n") && text.matches("\u{1b}[0m").count() == 2, "{text:?}");
         assert!(legend.contains("1 \u{1b}[") && legend.ends_with("32; here 7 to 32"), "{legend:?}");

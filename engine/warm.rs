@@ -1,4 +1,4 @@
-//! Warming up: pipelines that are finished before they are needed.
+//! Warm-up: finishes pipelines before they are needed.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +10,7 @@ use crate::plan::Plan;
 /// Seconds that a driver is estimated to take for a pipeline that it compiles at its first dispatch.
 const COMPILING: f64 = 0.3;
 
-/// Counts a call of [`Device::warming`] while it lasts, even if it panics.
+/// Counts a call of [`Device::warming`] while it runs, even if it panics.
 struct Counted<'a>(&'a AtomicU32);
 
 impl Drop for Counted<'_> {
@@ -20,8 +20,9 @@ impl Drop for Counted<'_> {
 }
 
 impl Device {
-    /// Has the driver finish the pipelines of all plans that `work` makes, and waits for it: some drivers compile at the first dispatch, software drivers
-    /// among them. Each launch is dispatched once without workgroups, so nothing is computed.
+    /// Makes the driver finish the pipelines of all plans that `work` makes, and waits for it.
+    ///
+    /// Some drivers compile at the first dispatch, software drivers among them. Each launch is dispatched once without workgroups, so nothing is computed.
     ///
     /// # Errors
     /// Those of `work`; a fault of the device.
@@ -34,7 +35,7 @@ impl Device {
         Ok(made)
     }
 
-    /// Dispatches each launch of a plan without workgroups, inside of [`Self::warming`].
+    /// Dispatches each launch of a plan without workgroups, during [`Self::warming`].
     pub(crate) fn warm(&self, plan: &Plan) -> Result<()> {
         let Engine::Gpu(gpu) = self.engine() else { return Ok(()) };
         if self.warmers().load(Relaxed) == 0 {

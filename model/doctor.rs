@@ -89,7 +89,7 @@ pub fn examine(
 /// A whole model on the device and on the twins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Whole {
-    /// Normalised mean square error of the logits.
+    /// Normalized mean square error of the logits.
     pub error: f64,
     /// Largest error that passes: the twins sum in f64, and rounding errors grow through the layers.
     pub bound: f64,

@@ -1,4 +1,4 @@
-//! The page of a trace.
+//! HTML page of a trace.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ const SCRIPT: [&str; 6] = [
     include_str!("page/lens.js"),
     include_str!("page/main.js"),
 ];
-/// Colours of a gradient.
-const COLOURS: u32 = 128;
+/// Number of colors in a gradient.
+const COLORS: u32 = 128;
 
-/// The page of a trace.
+/// Renders the page of a trace.
 pub(super) fn page(found: &Found) -> Result<String> {
     plot::page(PAGE, STYLE, &SCRIPT.concat(), &data(found))
 }
@@ -34,8 +34,8 @@ fn data(found: &Found) -> Value {
     };
     let tops = trace.top_tokens.chunks(steps * trace.top);
     let tops = tops.map(|token| token.chunks(trace.top).map(|step| json!(step)).collect::<Value>());
-    let colours = |gradient: fn(f64) -> plotters::style::RGBColor| {
-        (0..COLOURS).map(|at| hex(gradient(f64::from(at) / f64::from(COLOURS - 1)))).collect::<Value>()
+    let colors = |gradient: fn(f64) -> plotters::style::RGBColor| {
+        (0..COLORS).map(|at| hex(gradient(f64::from(at) / f64::from(COLORS - 1)))).collect::<Value>()
     };
     json!({
         "about": found.title(),
@@ -55,13 +55,13 @@ fn data(found: &Found) -> Value {
         "words": found.words.iter().map(|(id, text)| (id.to_string(), json!(text))).collect::<serde_json::Map<_, _>>(),
         "pca": by_step(&found.pca.coordinates, found.pca.components),
         "explained": floats(&found.pca.explained),
-        "far": colours(far),
-        "path": colours(step),
+        "far": colors(far),
+        "path": colors(step),
         "series": (0..6).map(|at| hex(task(at))).collect::<Value>(),
     })
 }
 
-/// With five digits, which is more than can be seen.
+/// Rounds to five digits, more than the page can show.
 fn short(value: f32) -> Value {
     let rounded = format!("{value:.4e}").parse::<f64>().unwrap_or(0.0);
     if rounded.fract() == 0.0 && rounded.abs() < 1e15 { json!(rounded as i64) } else { json!(rounded) }

@@ -1,8 +1,8 @@
-// The path of a token's state in principal components: three planes, and a space that can be turned.
+// Path of a token's state in principal components: three planes, and a rotatable 3D view.
 const percent = (at) => `PC ${at + 1} (${(data.explained[at] * 100).toFixed(1)} %)`;
 const pairs = [[0, 1], [2, 3], [4, 5]].filter(([, second]) => second < data.explained.length);
 
-/// Bounds round the final state that hold the path, all paths if they are shown, less the more is zoomed.
+/// Bounds around the final state that contain the path, or all paths if they are shown, divided by the zoom.
 function reach(components) {
   const centre = components.map((at) => data.pca[picked.token][data.steps][at]);
   const paths = picked.others ? data.pca : [data.pca[picked.token]];
@@ -10,7 +10,7 @@ function reach(components) {
   return { centre, most: most.map((size) => (size * 1.08) / 10 ** picked.zoom) };
 }
 
-/// Draws paths of screen points: the others pale, the picked one in the colours of its steps up to the present one.
+/// Draws paths of screen points: the picked path in the colors of its steps, up to the current step, and the others pale.
 function drawPaths(pen, point) {
   if (picked.others) {
     pen.strokeStyle = css('--faint');
@@ -25,21 +25,21 @@ function drawPaths(pen, point) {
   const path = data.pca[picked.token].map(point);
   for (let step = 1; step < path.length; step++) {
     const past = step <= picked.step;
-    pen.strokeStyle = past ? stepColour(step) : css('--faint');
+    pen.strokeStyle = past ? stepColor(step) : css('--faint');
     pen.lineWidth = past ? 2 : 1;
     line(pen, ...path[step - 1], ...path[step]);
   }
-  path.slice(0, picked.step + 1).forEach(([x, y], step) => dot(pen, x, y, step === 0 ? 4 : 2.6, stepColour(step)));
+  path.slice(0, picked.step + 1).forEach(([x, y], step) => dot(pen, x, y, step === 0 ? 4 : 2.6, stepColor(step)));
   const [x, y] = path[data.steps];
   pen.strokeStyle = css('--ink');
   pen.lineWidth = 1.5;
   line(pen, x - 6, y, x + 6, y);
   line(pen, x, y - 6, x, y + 6);
-  dot(pen, ...path[picked.step], 6, stepColour(picked.step), css('--ink'));
+  dot(pen, ...path[picked.step], 6, stepColor(picked.step), css('--ink'));
   return path;
 }
 
-/// Tells which step the pointer is at.
+/// Shows a tooltip for the step at the pointer; a click picks it.
 function follow(id, points) {
   $(id).onmousemove = (event) => {
     const near = (points.now || []).map(([x, y], step) => [Math.hypot(x - event.offsetX, y - event.offsetY), step]);
@@ -100,11 +100,11 @@ draws.push(() => {
   const points = row.map((log, step) => [across(step), up(Number.isFinite(log) ? log : low)]);
   fallPoints.now = points;
   for (let step = 1; step < points.length; step++) {
-    pen.strokeStyle = step <= picked.step ? stepColour(step) : css('--faint');
+    pen.strokeStyle = step <= picked.step ? stepColor(step) : css('--faint');
     pen.lineWidth = 2;
     line(pen, ...points[step - 1], ...points[step]);
   }
-  dot(pen, ...points[picked.step], 5, stepColour(picked.step), css('--ink'));
+  dot(pen, ...points[picked.step], 5, stepColor(picked.step), css('--ink'));
 });
 
 const spacePoints = {};
@@ -120,7 +120,7 @@ draws.push(() => {
     const away = 3.4 / (3.4 + v * cosP - z * sinP);
     return [width / 2 + u * size * away, height / 2 - (z * cosP + v * sinP) * size * away];
   };
-  // The box, and which way its sides run.
+  // The box and the labels of its axes.
   pen.strokeStyle = css('--grid');
   pen.lineWidth = 1;
   const corners = [0, 1, 2, 3, 4, 5, 6, 7].map((bits) => [0, 1, 2].map((axis) => (bits >> axis & 1 ? 1 : -1)));

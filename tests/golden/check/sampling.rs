@@ -1,13 +1,13 @@
-//! Filtered distributions: the kernel's probabilities against the vectors that the authors' code draws from.
+//! Filtered distributions: the kernel's probabilities against the distributions that the authors' code samples from.
 //!
-//! One difference is meant: the authors' top-p drops the token that crosses the threshold, this engine keeps it as Hugging Face
-//! does. Under top-p the kept tokens must therefore be theirs, or theirs and the next most likely one, and on theirs the distribution
-//! must be the same once renormalised.
+//! One difference is intended: the authors' top-p drops the token that crosses the threshold, while this engine keeps it, like Hugging Face. With top-p,
+//! the kept tokens must therefore be the authors', optionally with the next most likely one, and the renormalized distribution over the authors' tokens
+//! must be equal.
 
 use anyhow::Result;
 use ruminate::Sampling;
 use ruminate_engine::{Buffer, Device, Graph};
-use ruminate_shaders::sample::penalise::{Penalties, penalise};
+use ruminate_shaders::sample::penalize::{Penalties, penalize};
 use ruminate_shaders::sample::{Sampler, sample};
 use ruminate_shaders::{Row, Sequence, stride};
 use serde_json::Value;
@@ -94,7 +94,7 @@ fn draw(
         to[..vocab].copy_from_slice(from);
     }
     let seed = Sequence { seed: [1, 2], state_seed: [0; 2], state_std: 0.0, steps: 0, reserved: [0; 2] };
-    let edit = penalise(rows, vocab as u32, 1, context);
+    let edit = penalize(rows, vocab as u32, 1, context);
     let draw = sample(&device.caps(), rows, vocab as u32, 1);
     let filled = |bytes: &[u8], size: u64| -> Result<Buffer> {
         let buffer = device.buffer("sampling", size)?;

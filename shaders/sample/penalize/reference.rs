@@ -1,13 +1,13 @@
-//! The CPU twin: every earlier place compared with the end, token by token.
+//! CPU twin: compares every earlier position with the end, token by token.
 
 use std::collections::HashMap;
 
 use super::rule::{MOST, Penalties, breaker_words};
-use super::{Launch, PenaliseParams};
+use super::{Launch, PenalizeParams};
 use crate::{Row, Slots};
 
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: PenaliseParams = launch.params();
+    let params: PenalizeParams = launch.params();
     let (picked, penalties) = (slots.read::<Row>(), slots.read::<Penalties>());
     let (history, bias, breakers) = (slots.read::<u32>(), slots.read::<f32>(), slots.read::<u32>());
     let (logits, _marks, edited) = (slots.read::<f32>(), slots.write::<u32>(), slots.write::<f32>());
@@ -55,7 +55,7 @@ fn last(past: &[u32], window: u32) -> &[u32] {
     &past[past.len() - window..]
 }
 
-/// Of each token that went on where the last ones stood before: how many of these, at most.
+/// For each token that continued an earlier occurrence of the last tokens: the length of the longest such match.
 fn repeats(past: &[u32], longest: usize, breaks: impl Fn(u32) -> bool) -> HashMap<u32, u32> {
     let mut found = HashMap::new();
     for next in 1..past.len() {

@@ -1,10 +1,9 @@
-//! What is done to logits before a token is chosen: bias, repetition penalty, and DRY, which keeps a text from repeating itself.
+//! Edits of logits before a token is chosen: bias, repetition penalty, and DRY, which keeps a text from repeating itself.
 //!
-//! DRY ("don't repeat yourself", by p-e-w, text-generation-webui pull request 5677): if the last n tokens of a text stood in it before, the token that
-//! followed them there loses `multiplier · base^(n - allowed)`, for the longest such n, if that is at least `allowed`. Each place where the last token
-//! stood before is followed backwards by a lane of its own; lengths count up to [`DRY_FURTHEST`] tokens beyond the allowed one, so that a text of
-//! one token again and again costs no square of its length. (lavapipe, besides, ends every loop of an invocation after 65,535 rounds in all, without
-//! a word.)
+//! DRY ("don't repeat yourself", by p-e-w, text-generation-webui pull request 5677): if the last n tokens of a text occurred in it before, the token that
+//! followed them there loses `multiplier · base^(n - allowed)`, for the longest such n, if that is at least `allowed`. One lane compares backwards from each
+//! earlier occurrence of the last token. Lengths count up to [`DRY_FURTHEST`] tokens beyond the allowed one, so that a text that repeats one token does not
+//! cost the square of its length. (Besides, lavapipe silently ends the loops of an invocation after 65,535 iterations in all.)
 
 mod cases;
 mod reference;
@@ -16,10 +15,10 @@ use crate::shared::params;
 use crate::{Binding, Choice, Const, Cost, Kernel, Launch, Params, Part, ROW, Row};
 use crate::{activation_bytes, reduce, stride};
 
-/// Edits logits by what the sequence holds and what its caller asks for.
-pub static PENALISE: Kernel = Kernel {
-    name: "penalise",
-    wgsl: include_str!("penalise.wgsl"),
+/// Edits logits by a sequence's history and its rules.
+pub static PENALIZE: Kernel = Kernel {
+    name: "penalize",
+    wgsl: include_str!("penalize.wgsl"),
     parts: &[ROW, Part::shared(&[Const::f32("MOST", rule::MOST)], &[Penalties::TABLE])],
     bindings: &[
         Binding::read("picked", "Row"),
@@ -33,8 +32,8 @@ pub static PENALISE: Kernel = Kernel {
     ],
     axes: &[],
     overrides: &["WG"],
-    params: PenaliseParams::FIELDS,
-    params_size: size_of::<PenaliseParams>(),
+    params: PenalizeParams::FIELDS,
+    params_size: size_of::<PenalizeParams>(),
     reference: reference::reference,
     cases: cases::cases,
     random: cases::random,
@@ -42,8 +41,8 @@ pub static PENALISE: Kernel = Kernel {
 };
 
 params! {
-    /// Parameters of [`PENALISE`].
-    pub struct PenaliseParams {
+    /// Parameters of [`PENALIZE`].
+    pub struct PenalizeParams {
         /// Read-outs.
         pub outputs: u32,
         /// Logits per read-out.
@@ -55,18 +54,17 @@ params! {
     }
 }
 
-/// Writes `edited [outputs, vocab]`: `logits` of the same shape, by the rules of each row's sequence. Bindings: picked, penalties `[sequences]`, history
-/// `[sequences, context]`, bias `[sequences, vocab]`, breakers `[sequences, vocab/32]` with a bit for each token, logits, marks
-/// `[outputs, vocab]`, edited.
+/// Writes `edited [outputs, vocab]`: `logits` of the same shape, edited by the rules of each row's sequence. Bindings: picked, penalties `[sequences]`, history
+/// `[sequences, context]`, bias `[sequences, vocab]`, breakers `[sequences, vocab/32]` with a bit for each token, logits, marks `[outputs, vocab]`, edited.
 #[must_use]
-pub fn penalise(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launch {
+pub fn penalize(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launch {
     let bytes = activation_bytes(outputs, vocab);
     let count = u64::from(sequences);
     Launch {
-        kernel: &PENALISE,
+        kernel: &PENALIZE,
         choice: Choice::default(),
         overrides: vec![reduce::lanes(vocab.max(context), 256)],
-        params: bytemuck::bytes_of(&PenaliseParams { outputs, vocab, stride: stride(vocab), context }).to_vec(),
+        params: bytemuck::bytes_of(&PenalizeParams { outputs, vocab, stride: stride(vocab), context }).to_vec(),
         workgroups: [outputs, 1, 1],
         sizes: vec![
             u64::from(outputs) * size_of::<Row>() as u64,
@@ -82,7 +80,7 @@ pub fn penalise(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launc
     }
 }
 
-/// Bytes of the marks of tokens that a sequence holds.
+/// Bytes of `marks`, one word per read-out and token.
 #[must_use]
 pub const fn marks_bytes(outputs: u32, vocab: u32) -> u64 {
     outputs as u64 * vocab as u64 * 4
