@@ -73,7 +73,7 @@ pub fn examine(
         for case in make().into_iter().filter(|case| device.lacks(&case.launch).is_none()) {
             let variant = kernel.label(case.launch.choice);
             let outcome = device.verify(&case);
-            let lost = matches!(outcome, Err(ruminate_engine::Error::Lost(_)));
+            let lost = device.check().is_err();
             let bytes = case.launch.cost.bytes;
             let finding = Finding { kernel: kernel.name, variant, case: case.name, rows, bytes, outcome };
             done(&finding, index + 1, total);
