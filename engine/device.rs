@@ -1,9 +1,10 @@
 //! A device: a GPU opened through wgpu, one that a host app hands over, or the CPU twins of the kernels.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ruminate_shaders::{Binding, Caps, Case, Cooperative, Launch, Place, Variants};
@@ -43,6 +44,8 @@ struct Shared {
     tally: Tally,
     /// Calls of [`Device::warming`] under way.
     warming: AtomicU32,
+    /// Classes of work of which plans have picked a launch.
+    picked: Mutex<BTreeSet<String>>,
 }
 
 /// What every buffer is for.
@@ -99,6 +102,7 @@ impl Device {
             tuning: Tuning::default(),
             tally: Tally::default(),
             warming: AtomicU32::new(0),
+            picked: Mutex::default(),
         }))
     }
 
@@ -170,6 +174,7 @@ impl Device {
             tuning,
             tally: Tally::default(),
             warming: AtomicU32::new(0),
+            picked: Mutex::default(),
         }))
     }
 
@@ -206,7 +211,19 @@ impl Device {
     /// The launch to take of several that compute the same.
     #[must_use]
     pub fn pick(&self, variants: Variants) -> Launch {
+        let mut picked = self.0.picked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !picked.contains(&variants.class) {
+            picked.insert(variants.class.clone());
+        }
+        drop(picked);
         self.0.tuning.pick(variants)
+    }
+
+    /// Classes of work of which [`Self::pick`] has picked a launch: what plans on this device consist of, in the names of [`Tuning::choices`].
+    #[must_use]
+    pub fn picked(&self) -> Vec<String> {
+        let picked = self.0.picked.lock().unwrap_or_else(PoisonError::into_inner);
+        picked.iter().cloned().collect()
     }
 
     /// How loops are launched here that all rows may leave.

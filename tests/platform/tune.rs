@@ -1,14 +1,17 @@
 //! Tuning: it times a model's launches, stores and applies the choices, and refuses files of another device or version.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use ruminate::tune::tune_model;
-use ruminate::{Device, Dtype, LoadOptions, Model, OpenOptions, SessionOptions, State, Synthetic, Tuning, TuningFrom};
+use ruminate::{
+    Device, Dtype, LoadOptions, Model, OpenOptions, SessionOptions, Source, State, Synthetic, Tuning, TuningFrom,
+};
 use ruminate_engine::{Error, LOOPS, LoopWay, tune, tune_loops};
 use ruminate_shaders::matmul::{Matmul, matmul_variants};
 use ruminate_shaders::{Caps, Trial, trials};
-use ruminate_tests::{Folder, options, trial};
+use ruminate_tests::{Folder, golden_folder, options, trial};
 
 fn synthetic() -> Result<Synthetic> {
     Ok(Synthetic::parse("n_embd=96,heads=3,hidden=192,vocab=300,layers=1/2/1,block_size=128,seed=4")?)
@@ -26,6 +29,29 @@ fn logits(device: &Device) -> Result<Vec<f32>> {
     let mut all = session.forward(&prompt, 4, State::Seeded, true)?;
     all.extend(session.forward(&[11], 4, State::Seeded, true)?);
     Ok(all)
+}
+
+/// What `tune`, `doctor` and `bench` time is what plans are recorded of: the same classes of matmuls, for every architecture, at decoding and prefill.
+#[trial(device, cpu, full)]
+fn workload_has_the_matmuls_that_models_record(device: &Device) -> Result<()> {
+    for fixture in ["tiny", "ouro", "nanbeige", "retro_olmo", "retro_tinyllama"] {
+        let device =
+            if device.summary().is_some() { Device::open(&with(TuningFrom::Defaults)?)? } else { Device::cpu() };
+        let model = Model::open(&Source::dir(golden_folder(fixture))?, &device, LoadOptions::default())?;
+        let mut session = model.session(SessionOptions::default())?;
+        for tokens in [1, 40] {
+            let prompt: Vec<u32> = (0..tokens).map(|i| 3 + i).collect();
+            session.forward(&prompt, 2, State::Seeded, true)?;
+        }
+        let matmuls = |classes: Vec<String>| -> BTreeSet<String> {
+            classes.into_iter().filter(|class| class.starts_with("matmul ")).collect()
+        };
+        let of = |rows| trials(&model.spec().workload(model.dtypes(), rows, 512, u32::MAX, device.caps()));
+        let timed = [1, 64].into_iter().flat_map(of).map(|trial| trial.variants.class).collect();
+        let (timed, recorded) = (matmuls(timed), matmuls(device.picked()));
+        ensure!(timed == recorded, "{fixture}: timed are {timed:#?}, recorded {recorded:#?}");
+    }
+    Ok(())
 }
 
 #[trial(device, full)]

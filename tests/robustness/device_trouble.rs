@@ -29,7 +29,7 @@ fn fails_with_3(arguments: &[&str], words: &str) -> Result<()> {
 }
 
 /// A limit that no device keeps: a round trip alone takes longer.
-#[trial(needs(no_device))]
+#[trial(needs(no_device), full)]
 fn device_that_does_not_answer_ends_every_verb_with_exit_code_3() -> Result<()> {
     let timeout = "--device-timeout=0.00005";
     let calls: [&[&str]; 4] = [
