@@ -7,6 +7,7 @@ mod chat;
 mod chat_server;
 mod chat_terminal;
 mod demo;
+mod doctor_report;
 mod flags;
 mod help;
 mod messages;
