@@ -41,7 +41,7 @@ fn ways() -> Vec<Way> {
         GenerateOptions { speculate: Some(speculate), ..usual() }
     };
     let guess = |every| GenerateOptions { pipeline: Some(Pipeline { every: Some(every) }), ..usual() };
-    let wave = |headway, inner_steps| {
+    let wavefront = |headway, inner_steps| {
         let diffusion = Diffusion { headway, inner_steps, ..Diffusion::default() };
         GenerateOptions { diffusion: Some(diffusion), ..usual() }
     };
@@ -53,9 +53,9 @@ fn ways() -> Vec<Way> {
         way("--pipeline", guess(4)),
         way("--pipeline=2", guess(2)),
         way("--pipeline=8", guess(8)),
-        way("--diffusion", wave(1, 4)),
-        way("--diffusion --inner-steps 2", wave(1, 2)),
-        way("--diffusion --headway 2", wave(2, 4)),
+        way("--diffusion", wavefront(1, 4)),
+        way("--diffusion --inner-steps 2", wavefront(1, 2)),
+        way("--diffusion --headway 2", wavefront(2, 4)),
         Way { together: true, ..way("four at once", usual()) },
         Way { invariant: true, ..way("one by one --invariant", usual()) },
         Way { invariant: true, ..way("--speculate --invariant", draft(4, 4)) },

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 
 /// Flags of `ruminate completions`.
 #[derive(Args)]

@@ -8,7 +8,7 @@ use ruminate::{Continuation, Error, Likelihood, LikelihoodOptions, SessionOption
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::score::ScoreOptions;
 use crate::words::counted;

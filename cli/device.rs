@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use ruminate::{Arithmetic, Device, Error, OpenOptions, PipelineCache, Select, TuningFrom, backend, engine};
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 
 /// Said where there is no driver at all.
 const NO_DRIVER: &str = "no Vulkan, Metal or DX12 driver found";

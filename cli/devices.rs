@@ -7,7 +7,7 @@ use ruminate::{AdapterSummary, ManyRows, OpenOptions, Tuning, adapters};
 use serde_json::json;
 
 use crate::device::tunings;
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::words::counted;
 
 /// Flags of `ruminate devices`.

@@ -16,7 +16,7 @@ use ruminate::{Arithmetic, Device, Dtype, Extent, KERNELS, KvShare, ManyRows, Sp
 use serde_json::{Value, json};
 
 use crate::device::DeviceOptions;
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::model::ModelArgument;
 use crate::words::counted;
 

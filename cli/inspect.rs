@@ -10,7 +10,7 @@ use ruminate::{
 };
 use serde_json::{Value, json};
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::model::{self, ModelArgument};
 use crate::options::{CacheOptions, DTYPES};
 use crate::visible;
@@ -61,7 +61,7 @@ struct Survey {
 
 /// What a device can do with weights that are held in one way.
 #[derive(Clone, Copy)]
-enum Fit {
+enum DeviceFit {
     /// The longest context that fits beside them, at the model's mean recurrence.
     Context(u32),
     /// They do not fit.
@@ -75,7 +75,7 @@ struct Place {
     name: String,
     available: Option<u64>,
     shared: bool,
-    fits: Vec<Fit>,
+    fits: Vec<DeviceFit>,
 }
 
 /// Runs the verb.
@@ -225,9 +225,9 @@ impl Survey {
                 |bytes| format!("{} free{}", size(bytes), if place.shared { " (the host's)" } else { "" }),
             );
             let fits = self.held.iter().zip(&place.fits).map(|(dtypes, fit)| match fit {
-                Fit::Context(context) => format!("{dtypes} with a context of {context}"),
-                Fit::TooLarge => format!("{dtypes} does not fit"),
-                Fit::Refused => format!("{dtypes} is refused: no such products here"),
+                DeviceFit::Context(context) => format!("{dtypes} with a context of {context}"),
+                DeviceFit::TooLarge => format!("{dtypes} does not fit"),
+                DeviceFit::Refused => format!("{dtypes} is refused: no such products here"),
             });
             writeln!(out, "  {}: {memory}; {}", place.name, fits.collect::<Vec<_>>().join(", "))?;
         }
@@ -271,7 +271,7 @@ impl Survey {
                 .iter()
                 .zip(&place.fits)
                 .map(|(dtypes, fit)| {
-                    let context = if let Fit::Context(context) = fit { json!(context) } else { json!(null) };
+                    let context = if let DeviceFit::Context(context) = fit { json!(context) } else { json!(null) };
                     (dtypes.to_string(), context)
                 })
                 .collect();
@@ -303,8 +303,10 @@ impl Place {
     ) -> Self {
         let session = Extent { context: 0, steps: spec.steps.default, kv_dtype, share: KvShare::None };
         let fit = |&dtypes: &Dtypes| match dtypes.check(&caps) {
-            Ok(()) => spec.longest_context(dtypes, session, &caps, memory).map_or(Fit::TooLarge, Fit::Context),
-            Err(_) => Fit::Refused,
+            Ok(()) => {
+                spec.longest_context(dtypes, session, &caps, memory).map_or(DeviceFit::TooLarge, DeviceFit::Context)
+            }
+            Err(_) => DeviceFit::Refused,
         };
         Self {
             name: name.to_owned(),

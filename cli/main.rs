@@ -10,15 +10,15 @@ macro_rules! remark {
     }};
 }
 
-mod ahead;
 mod bench;
 mod chat;
 mod completions;
 mod continuations;
+mod depth_demo;
 mod device;
 mod devices;
 mod doctor;
-mod exit;
+mod exit_code;
 mod flags;
 mod hub;
 mod inspect;
@@ -26,7 +26,9 @@ mod interrupt;
 mod logprobs;
 mod manual;
 mod model;
+mod model_choice;
 mod options;
+mod parallel_decoding;
 mod plot;
 mod progress;
 mod prompt;
@@ -45,11 +47,9 @@ mod steps;
 mod structured;
 mod sweep;
 mod table;
-mod tour;
 mod trace;
 mod tune;
 mod visible;
-mod which;
 mod words;
 
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Run language models that think in loops, on any Vulkan, Metal or DX12 GPU.
 #[derive(Parser)]
-#[command(name = "ruminate", version, propagate_version = true, after_help = exit::HELP)]
+#[command(name = "ruminate", version, propagate_version = true, after_help = exit_code::HELP)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -146,5 +146,5 @@ fn main() -> ExitCode {
         Verb::Manual(options) => manual::manual(options),
     };
     device::keep_pipelines();
-    exit::code(outcome)
+    exit_code::code(outcome)
 }

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Args, Command, CommandFactory};
 use clap_mangen::Man;
 use ruminate::OutputFile;
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 
 /// Heading of flags that have none.
 const OTHER: &str = "Options";

@@ -11,10 +11,10 @@ use ruminate::{
 };
 
 use crate::hub;
+use crate::model_choice::ModelChoice;
 use crate::options::DTYPES;
 use crate::progress;
 use crate::visible;
-use crate::which::Which;
 use crate::words::size;
 
 /// Bytes from which it is said what a model will take.
@@ -36,7 +36,7 @@ pub(crate) struct ModelArgument {
     /// checkpoint in the Hugging Face layout. synthetic:SHAPE makes random weights: synthetic:huginn-0125, or synthetic:n_embd=768,heads=8. Without
     /// this flag, or with `demo`, the embedded demo runs.
     #[arg(short, long, value_name = "MODEL", help_heading = "Common", display_order = 1)]
-    model: Option<Which>,
+    model: Option<ModelChoice>,
 }
 
 /// Flags that choose a model and the dtype of its weights.
@@ -66,13 +66,13 @@ impl ModelArgument {
 
     /// Whether it is the embedded demo.
     pub(crate) fn is_demo(&self) -> bool {
-        matches!(self.model, None | Some(Which::Demo))
+        matches!(self.model, None | Some(ModelChoice::Demo))
     }
 
     /// A short name of the model, for those who ask for it by name.
     #[cfg(feature = "serve")]
     pub(crate) fn name(&self) -> String {
-        self.model.as_ref().map_or_else(|| Which::Demo.to_string(), ToString::to_string)
+        self.model.as_ref().map_or_else(|| ModelChoice::Demo.to_string(), ToString::to_string)
     }
 
     /// Says on stderr that the embedded demo continues these texts, if it does and none of the texts poses a problem that the demo was trained for.
@@ -84,14 +84,14 @@ impl ModelArgument {
 
     /// The files of the model: the embedded demo's unless another one was asked for.
     pub(crate) fn source(&self) -> Result<Source> {
-        self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), Which::source)
+        self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), ModelChoice::source)
     }
 
     /// Files of the model for a verb that needs no weights: the headers of a model of the hub that is not in the cache are fetched.
     #[cfg(feature = "pull")]
     pub(crate) fn source_or_headers(&self) -> Result<Source> {
         match &self.model {
-            Some(Which::Hub(name)) if hub::find(name).is_err() => crate::pull::headers(name),
+            Some(ModelChoice::Hub(name)) if hub::find(name).is_err() => crate::pull::headers(name),
             _ => self.source(),
         }
     }
@@ -106,12 +106,12 @@ impl ModelArgument {
     /// a note.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
         match &self.model {
-            Some(Which::Hub(name)) if hub::find(name).is_err() => match hub::known::of(name.repo())
+            Some(ModelChoice::Hub(name)) if hub::find(name).is_err() => match hub::known::of(name.repo())
                 .map(|known| known.name)
             {
                 Some(shape) => {
                     remark!("note: {name} is not in the Hugging Face cache, so these are random weights of its shape");
-                    Which::Synthetic(shape.to_owned()).source()
+                    ModelChoice::Synthetic(shape.to_owned()).source()
                 }
                 None => self.source(),
             },

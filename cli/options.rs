@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ruminate::{
-    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvStrategy, MAX_STEPS, Model,
-    Noise, PrefillExit, SessionOptions, Spec, Start,
+    Continuous, Criterion, Dtype, Error, Exit, GenerateOptions, KV_DTYPES, KvShare, KvSharing, MAX_STEPS, Model, Noise,
+    PrefillExit, SessionOptions, Spec, Start,
 };
 
-use crate::ahead::AheadOptions;
+use crate::parallel_decoding::ParallelDecodingOptions;
 use crate::prompt::unescape;
 use crate::sampling::SamplingOptions;
 
@@ -44,7 +44,7 @@ pub(crate) struct GenerationOptions {
     #[arg(long, requires = "noise", help_heading = "Depth", hide_short_help = true)]
     noise_raw: bool,
     #[command(flatten)]
-    pub(crate) ahead: AheadOptions,
+    pub(crate) parallel: ParallelDecodingOptions,
     /// Give the same logits, to the bit, alone and in company
     ///
     /// Every sum is computed in one order, however many rows share a pass. Slower where a single row would be computed.
@@ -207,14 +207,14 @@ impl CacheOptions {
 
     /// A session whose cache is as the flags ask, of a model of this configuration.
     pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
-        let KvStrategy { lookup, share } = self.strategy(spec)?;
+        let KvSharing { lookup, share } = self.kv_sharing(spec)?;
         Ok(SessionOptions { kv_dtype: self.kv_dtype(), lookup, share, ..SessionOptions::default() })
     }
 
     /// What the flags ask for, of a model of this configuration.
-    pub(crate) fn strategy(&self, spec: &Spec) -> std::result::Result<KvStrategy, Error> {
-        let named = KvStrategy::parse(&self.kv_lookup, spec.layers.core)?;
-        Ok(KvStrategy { share: self.kv_share.unwrap_or(named.share), ..named })
+    pub(crate) fn kv_sharing(&self, spec: &Spec) -> std::result::Result<KvSharing, Error> {
+        let named = KvSharing::parse(&self.kv_lookup, spec.layers.core)?;
+        Ok(KvSharing { share: self.kv_share.unwrap_or(named.share), ..named })
     }
 }
 
@@ -247,7 +247,7 @@ impl GenerationOptions {
             seed: self.seed.unwrap_or_else(clock),
             init_scale: self.init_scale,
             invariant: self.invariant,
-            share: self.ahead.diffusion.share(cache.share),
+            share: self.parallel.diffusion.share(cache.share),
             ..cache
         })
     }
@@ -290,9 +290,9 @@ impl GenerationOptions {
             exit: self.exit.exit(),
             continuous: self.continuous,
             noise: self.noise.map(|noise| Noise { renorm: noise.renorm && !self.noise_raw, ..noise }),
-            speculate: self.ahead.speculate(),
-            pipeline: self.ahead.pipeline(),
-            diffusion: self.ahead.diffusion.diffusion(),
+            speculate: self.parallel.speculate(),
+            pipeline: self.parallel.pipeline(),
+            diffusion: self.parallel.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(usual.max_tokens),
             max_length: usual.max_length.filter(|_| self.max_tokens.is_none()),
             sampling: self.sampling.over(usual.sampling),

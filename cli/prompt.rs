@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 
 /// Bytes of a text, at most: far more than any model's context holds.
 const MOST: u64 = 64 << 20;

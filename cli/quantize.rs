@@ -8,7 +8,7 @@ use clap::Args;
 use ruminate::{Error, Precision, QuantizeOptions};
 use serde_json::json;
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::interrupt::Interrupt;
 use crate::model::ModelArgument;
 use crate::options::DTYPES;

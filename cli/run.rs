@@ -8,7 +8,7 @@ use ruminate::{GenerateOptions, MAX_LOGPROBS, Model, Piece, Progress, Prompt, Sp
 use serde_json::json;
 
 use crate::device::DeviceOptions;
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::logprobs;
 use crate::model::{ModelOptions, open_session};
@@ -18,7 +18,7 @@ use crate::prompt::PromptOptions;
 use crate::report::{Report, stop_name};
 use crate::snapshot::SnapshotOptions;
 use crate::steps::ShownSteps;
-use crate::{tour, visible};
+use crate::{depth_demo, visible};
 
 /// Flags of `ruminate run`.
 #[derive(Args)]
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
     let model = options.model.load(&source, &device, session, options.quiet)?;
     let done = match text {
         text if text.is_some() || resumes => generate(&model, text.as_deref(), options, &interrupt),
-        _ => tour::tour(&model, options, &interrupt),
+        _ => depth_demo::show_depths(&model, options, &interrupt),
     };
     if !options.quiet {
         options.input.note_unread();
@@ -196,7 +196,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         steps: asked.steps.unwrap_or(model.spec().steps.default),
         seed,
         counters: model.device().counters() - before,
-        shares_passes: asked.computes_ahead(),
+        shares_passes: asked.is_parallel(),
     };
     if options.json {
         let mut object = report.json();

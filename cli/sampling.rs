@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use ruminate::{Dry, GenerateOptions, GenerationConfig, Sampling, Specials, Tokenizer};
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::prompt::unescape;
 
 /// Flags that say how a token is chosen.

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::continuations;
 use crate::device::DeviceOptions;
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::{ModelOptions, open_session};
+use crate::model_choice::ModelChoice;
 use crate::options::{CacheOptions, ExitOptions, kv_dtypes};
-use crate::which::Which;
 use crate::words::counted;
 use crate::{progress, prompt};
 
@@ -80,7 +80,7 @@ enum Against {
     /// The same model, held in another way.
     Dtype(Precision),
     /// Another model; why it is no dtype, if it might have been meant as one.
-    Model(Which, Option<String>),
+    Model(ModelChoice, Option<String>),
 }
 
 impl From<OsString> for Against {
@@ -90,7 +90,7 @@ impl From<OsString> for Against {
             parsed => {
                 // A word that names nothing on this disk and nobody's model may have been meant as a dtype.
                 let alone = !Path::new(&text).exists() && text.to_str().is_some_and(|text| !text.contains(['/', ':']));
-                Self::Model(Which::from(text), parsed.and_then(Result::err).filter(|_| alone))
+                Self::Model(ModelChoice::from(text), parsed.and_then(Result::err).filter(|_| alone))
             }
         }
     }
@@ -121,10 +121,10 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         prompt::note_unread(options.text.as_deref(), options.file.as_deref());
     }
     let other_source = match &options.against {
-        Some(Against::Model(which, None)) => Some(which.source()?),
-        Some(Against::Model(which, Some(why))) => {
+        Some(Against::Model(choice, None)) => Some(choice.source()?),
+        Some(Against::Model(choice, Some(why))) => {
             let neither = |error| Usage(format!("--against names neither a dtype ({why}) nor a model ({error:#})"));
-            Some(which.source().map_err(neither)?)
+            Some(choice.source().map_err(neither)?)
         }
         Some(Against::Dtype(_)) | None => None,
     };

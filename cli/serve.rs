@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::device::DeviceOptions;
-use crate::exit::{Done, LostDevice, Usage};
+use crate::exit_code::{Done, LostDevice, Usage};
 use crate::interrupt;
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;

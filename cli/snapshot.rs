@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use ruminate::{Error, Model, OutputFile, Session, Specials};
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 
 /// Flags about files of sessions.
 #[derive(Args)]

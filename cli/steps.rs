@@ -23,7 +23,7 @@ pub(crate) struct ShownSteps {
 }
 
 impl ShownSteps {
-    /// On stdout, for tokens of so many steps; positions of a wave may take more.
+    /// On stdout, for tokens of so many steps; positions of a wavefront may take more.
     pub(crate) fn on_stdout(most: u32, bounded: bool) -> Self {
         let stdout = std::io::stdout();
         let coloured = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;

@@ -7,7 +7,7 @@ use clap::Args;
 use ruminate::{Constraint, Error, Tokenizer};
 use serde_json::Value;
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::prompt::whole;
 
 /// Ways to compute ahead, which no constraint goes with: which tokens may come depends on those before.

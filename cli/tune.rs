@@ -11,7 +11,7 @@ use ruminate::tune::{ROWS, tune_model};
 use ruminate::{Device, OutputFile, Spec, Tuned, Tuning, engine};
 
 use crate::device::{DeviceOptions, tunings};
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::ModelOptions;
 use crate::plot::writable;

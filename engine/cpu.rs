@@ -13,7 +13,7 @@ use crate::plan::Call;
 #[derive(Debug, Default)]
 pub(crate) struct Cpu {
     /// One launch at a time takes locks of several buffers, so no two can wait for each other.
-    turn: Mutex<()>,
+    running: Mutex<()>,
 }
 
 /// Zeroed memory for a buffer of `size` bytes.
@@ -42,7 +42,7 @@ enum View<'a> {
 impl Cpu {
     /// Runs the twin of a launch.
     pub(crate) fn call(&self, tally: &Tally, call: &Call) -> Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let accesses: Vec<Access> = call.launch.kernel.bindings_of(call.launch.choice).map(|it| it.access).collect();
         // A buffer that is bound twice, for reading, is locked once.
         let mut buffers: Vec<&Buffer> = Vec::new();

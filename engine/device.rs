@@ -327,7 +327,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::Timeout`], or a fault of the device.
-    pub fn settle(&self) -> Result<()> {
+    pub fn wait_idle(&self) -> Result<()> {
         let Engine::Gpu(gpu) = &self.0.engine else { return Ok(()) };
         let last = gpu.submit(&self.0.tally, || None)?;
         gpu.wait(&self.0.tally, &last)

@@ -24,7 +24,7 @@ use crate::walk::Walk;
 /// See [`Device::execute`].
 pub(crate) fn execute(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Option<ReadBack>> {
     let mut execution = Execution::new(device, plan, counts, reads)?;
-    let _turn = plan.turn()?;
+    let _running = plan.acquire()?;
     execution.submit_all()?;
     Ok(execution.results.take())
 }
@@ -32,7 +32,7 @@ pub(crate) fn execute(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Bu
 /// See [`Device::begin`].
 pub(crate) fn begin(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Execution> {
     let mut execution = Execution::new(device, plan, counts, reads)?;
-    *plan.turn()? = true;
+    *plan.acquire()? = true;
     execution.claims = true;
     Ok(execution)
 }

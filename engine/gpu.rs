@@ -26,9 +26,9 @@ use crate::wake::Waiter;
 pub(crate) const CHUNK: usize = 32 << 20;
 /// Uploads that may be in flight before the host waits for the oldest.
 const UPLOADS_IN_FLIGHT: usize = 2;
-/// How long one wait lasts before faults and progress are looked at. Seldom reached: see [`Gpu::turn`] for what may happen then.
+/// How long one wait lasts before faults and progress are looked at. Seldom reached: see [`Gpu::poll_once`] for what may happen then.
 const SLICE: Duration = Duration::from_secs(5);
-/// What wgpu 30 says when a wait times out while another thread's turn finds the queue empty. It is wrong, and harmless.
+/// What wgpu 30 says when a wait times out while another thread's poll finds the queue empty. It is wrong, and harmless.
 const RACED: &str = "If the queue is empty";
 /// How long a device may go without finishing a submission.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -174,7 +174,7 @@ impl Gpu {
 
     /// Looks for finished work without blocking.
     pub(crate) fn poll(&self) -> Result<()> {
-        self.turn(wgpu::PollType::Poll).map(drop)
+        self.poll_once(wgpu::PollType::Poll).map(drop)
     }
 
     /// Becomes true when everything that was submitted so far is finished, and somebody polls.
@@ -192,7 +192,7 @@ impl Gpu {
     pub(crate) fn wait(&self, tally: &Tally, index: &wgpu::SubmissionIndex) -> Result<()> {
         add(&tally.waits, 1);
         let mut progress = Progress::new(self);
-        while !self.turn(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(SLICE) })? {
+        while !self.poll_once(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(SLICE) })? {
             progress.demand(self)?;
         }
         Ok(())
@@ -202,7 +202,7 @@ impl Gpu {
     pub(crate) fn wait_for(&self, done: impl Fn() -> bool) -> Result<()> {
         let mut progress = Progress::new(self);
         while !done() {
-            if self.turn(wgpu::PollType::Wait { submission_index: None, timeout: Some(SLICE) })? {
+            if self.poll_once(wgpu::PollType::Wait { submission_index: None, timeout: Some(SLICE) })? {
                 // The callback may be under way on another thread that polls.
                 std::thread::yield_now();
             } else {
@@ -212,8 +212,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// One turn of wgpu's event loop; whether the awaited submission is finished.
-    fn turn(&self, how: wgpu::PollType) -> Result<bool> {
+    /// One poll of wgpu's event loop; whether the awaited submission is finished.
+    fn poll_once(&self, how: wgpu::PollType) -> Result<bool> {
         self.check()?;
         // wgpu 30 panics here when the driver reports a loss during the wait, and when it loses a race with another thread.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));

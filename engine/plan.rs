@@ -32,7 +32,7 @@ pub(crate) struct Prepared {
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) counts: usize,
     /// Held while an execution is submitted, so that those of two threads don't mix. True while one is done in pieces.
-    turn: Mutex<bool>,
+    running: Mutex<bool>,
     kept: Vec<(String, Buffer)>,
     pipelines: BTreeSet<String>,
     scratch_bytes: u64,
@@ -119,7 +119,7 @@ impl Plan {
             device: device.clone(),
             program,
             counts: graph.counts.len(),
-            turn: Mutex::new(false),
+            running: Mutex::new(false),
             kept: kept.filter_map(|(index, node)| Some((node.name.clone(), buffer_of(index)?))).collect(),
             pipelines: calls.iter().map(|call| call.label.clone()).collect(),
             scratch_bytes: slots.iter().map(Buffer::size).sum(),
@@ -174,14 +174,14 @@ impl Plan {
     }
 
     /// Takes the plan for an execution, which lasts as long as the guard, or until the guarded value is false again.
-    pub(crate) fn turn(&self) -> Result<MutexGuard<'_, bool>> {
-        let turn = self.0.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if *turn { Err(Error::Busy { plan: self.0.label.clone() }) } else { Ok(turn) }
+    pub(crate) fn acquire(&self) -> Result<MutexGuard<'_, bool>> {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if *running { Err(Error::Busy { plan: self.0.label.clone() }) } else { Ok(running) }
     }
 
     /// Ends an execution in pieces.
     pub(crate) fn release(&self) {
-        *self.0.turn.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     pub(crate) fn prepared(&self) -> &Prepared {

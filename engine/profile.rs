@@ -48,7 +48,7 @@ const STAMP: u64 = 8;
 /// See [`Device::profile`].
 pub(crate) fn profile(device: &Device, plan: &Plan, counts: &[u32]) -> Result<Profile> {
     plan.check(device, counts)?;
-    let _turn = plan.turn()?;
+    let _running = plan.acquire()?;
     let plan = plan.prepared();
     let mut walk = Walk::default();
     let next = || walk.peek(&plan.program, counts).inspect(|_| walk.pass());

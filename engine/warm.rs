@@ -27,7 +27,7 @@ impl Device {
         let counted = Counted(self.warmers());
         let made = work()?;
         drop(counted);
-        self.settle()?;
+        self.wait_idle()?;
         Ok(made)
     }
 

@@ -43,4 +43,5 @@ ruminate_engine::error_codes! { Error [Engine]:
     Constraint => "bad-constraint", "a schema, pattern or grammar that output cannot follow";
     Unconstrainable => "constraint-failed", "a text that cannot go on as its constraint asks";
     NotStarted => "not-started", "step() came before start()";
+    Bug => "internal-bug", "a bug in the library: something that it rules out has happened";
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::checkpoint::SafetensorsProblem;
 use crate::constraint::ConstraintKind;
-use crate::fit::Shortage;
+use crate::memory_budget::Shortage;
 use crate::precision::Dtypes;
 use crate::snapshot::SnapshotProblem;
 
@@ -277,7 +277,7 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
-    /// A wave that begins with its prompt, and has no position for a token behind it.
+    /// A wavefront that begins with its prompt, and has no position for a token behind it.
     #[error(
         "{} the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
         if *tokens == 1 { "1 token fills".to_owned() } else { format!("{tokens} tokens fill") },
@@ -361,9 +361,24 @@ pub enum Error {
     /// A bounded step without a generation to go on with.
     #[error("no generation was started: call start() first")]
     NotStarted,
+    /// Something that the library rules out has happened: a bug in it.
+    #[error(
+        "this is a bug in ruminate: it does not hold that {violated}; please report it with the call that led to it"
+    )]
+    Bug {
+        /// The rule that was violated.
+        violated: &'static str,
+    },
     /// The device failed.
     #[error(transparent)]
     Engine(#[from] ruminate_engine::Error),
+}
+
+impl Error {
+    /// A bug: a rule of the library that does not hold.
+    pub(crate) const fn bug(violated: &'static str) -> Self {
+        Self::Bug { violated }
+    }
 }
 
 /// What is found in place of a file's content.

@@ -3,13 +3,13 @@
 use ruminate_shaders::Row;
 use ruminate_shaders::exit::{KEPT_VALUES, Memo};
 
+use crate::early_exit::{Checks, Depth, Exit, PrefillExit, outputs};
 use crate::error::Error;
-use crate::exit::{Checks, Depth, Exit, PrefillExit, outputs};
 use crate::options::State;
+use crate::plans::{PlanKey, Stage};
 use crate::session::Session;
-use crate::workspace::{PlanKey, Stage};
 
-/// What [`Session::forward_until_settled`] came to.
+/// What [`Session::forward_until_exit`] came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Forward {
     /// Logits of the last token, or of all `[outputs, vocab]`.
@@ -35,7 +35,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn forward_until_settled(
+    pub fn forward_until_exit(
         &mut self,
         tokens: &[u32],
         steps: u32,
@@ -64,7 +64,7 @@ impl Session {
     ) -> Result<Forward, Error> {
         self.check(tokens, depth.steps, state)?;
         self.stop();
-        self.tables.write_terms(self.model.device(), 0, depth.terms(u32::MAX))?;
+        self.tables.write_exit_params(self.model.device(), 0, depth.exit_params(u32::MAX))?;
         let n = self.model.spec().width as usize;
         let mut found = Forward::default();
         let mut rest = tokens;
@@ -84,7 +84,11 @@ impl Session {
             self.execute(key, plan, &depth.counts(checks))?;
             self.position += chunk.len() as u32;
             if all || later.is_empty() {
-                found.logits.extend(self.read_rows(&self.spaces[&key].sites.logits, outputs, self.padded_vocab())?);
+                found.logits.extend(self.read_rows(
+                    &self.plan_caches[&key].sites.logits,
+                    outputs,
+                    self.padded_vocab(),
+                )?);
             }
             if let Some(checks) = checks {
                 self.read_checks(key, checks, (chunk.len(), outputs), &mut found)?;
@@ -102,9 +106,9 @@ impl Session {
         (rows, outputs): (usize, usize),
         found: &mut Forward,
     ) -> Result<(), Error> {
-        let (device, space) = (self.model.device(), &self.spaces[&key]);
-        let Some(exits) = &space.exits else { return Ok(()) };
-        let table = device.read(&space.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
+        let (device, plans) = (self.model.device(), &self.plan_caches[&key]);
+        let Some(exits) = &plans.exits else { return Ok(()) };
+        let table = device.read(&plans.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
         let table: Vec<Row> = bytemuck::pod_collect_to_vec(&table);
         found.steps.extend(table.iter().map(|row| row.step));
         let judged = if checks.reads_out { outputs } else { rows };

@@ -1,13 +1,13 @@
 //! Generation, two ways: an iterator over tokens that keeps the device busy, and bounded steps for hosts that draw frames on it.
 //!
 //! [`Generation`] borrows its session. A host that keeps a session from frame to frame starts the generation in the session itself:
-//! [`Session::start`], then [`Session::step`] in every frame. Both drive the same [`Run`].
+//! [`Session::start`], then [`Session::step`] in every frame. Both drive the same [`ActiveGeneration`].
 
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::generation::ActiveGeneration;
 use crate::options::GenerateOptions;
-use crate::run::Run;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 
@@ -162,7 +162,7 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 /// Dropped before the whole prompt was submitted, it leaves the session as if there had been no prompt.
 pub struct Generation<'s> {
     pub(crate) session: &'s mut Session,
-    run: Run,
+    active: ActiveGeneration,
 }
 
 impl Session {
@@ -199,8 +199,8 @@ impl Session {
         prompt: impl Into<Prompt<'p>>,
         options: &GenerateOptions,
     ) -> Result<Generation<'_>, Error> {
-        let run = Run::new(self, prompt.into(), options)?;
-        Ok(Generation { session: self, run })
+        let active = ActiveGeneration::new(self, prompt.into(), options)?;
+        Ok(Generation { session: self, active })
     }
 
     /// Begins what [`Self::generate`] does for a host that keeps the session, and drives it with [`Self::step`]. The host may do this on
@@ -210,7 +210,7 @@ impl Session {
     /// # Errors
     /// As [`Self::generate`].
     pub fn start<'p>(&mut self, prompt: impl Into<Prompt<'p>>, options: &GenerateOptions) -> Result<(), Error> {
-        self.run = Some(Box::new(Run::new(self, prompt.into(), options)?));
+        self.generation = Some(Box::new(ActiveGeneration::new(self, prompt.into(), options)?));
         Ok(())
     }
 
@@ -219,23 +219,23 @@ impl Session {
     /// # Errors
     /// [`Error::NotStarted`], or the device's, which ends the generation.
     pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
-        let mut run = self.run.take().ok_or(Error::NotStarted)?;
-        let outcome = run.step(self, budget);
-        self.run = Some(run);
+        let mut active = self.generation.take().ok_or(Error::NotStarted)?;
+        let outcome = active.step(self, budget);
+        self.generation = Some(active);
         outcome
     }
 
     /// Figures of what [`Self::start`] began, until [`Self::stop`].
     #[must_use]
     pub fn statistics(&self) -> Option<&Statistics> {
-        self.run.as_ref().map(|run| run.statistics())
+        self.generation.as_ref().map(|active| active.statistics())
     }
 
     /// Ends what [`Self::start`] began, as dropping a [`Generation`] does. Every call that computes something else does it first, once its arguments are
     /// checked.
     pub fn stop(&mut self) {
-        if let Some(run) = self.run.take() {
-            run.settle(self);
+        if let Some(active) = self.generation.take() {
+            active.finish(self);
         }
     }
 }
@@ -244,19 +244,19 @@ impl Generation<'_> {
     /// Figures so far.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
-        self.run.statistics()
+        self.active.statistics()
     }
 
     /// Share of the prompt that is submitted to the device, 0 to 1: with [`Self::step`] not much more than what it has computed.
     #[must_use]
     pub fn prefilled(&self) -> f64 {
-        self.run.prefilled()
+        self.active.prefilled()
     }
 
     /// Why generation ended, once it has.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.run.stop_reason()
+        self.active.stop_reason()
     }
 
     /// Does a bounded piece of work and returns, for hosts that have frames to draw in between.
@@ -271,7 +271,7 @@ impl Generation<'_> {
     /// # Errors
     /// The device's, which ends the generation.
     pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
-        self.run.step(self.session, budget)
+        self.active.step(self.session, budget)
     }
 }
 
@@ -279,12 +279,12 @@ impl Iterator for Generation<'_> {
     type Item = Result<Piece, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.run.next(self.session)
+        self.active.next(self.session)
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
-        self.run.settle(self.session);
+        self.active.finish(self.session);
     }
 }

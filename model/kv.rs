@@ -4,7 +4,7 @@
 //! Layers of the recurrence have one slot per step or fewer, as they share them, all with the same page numbers; prelude and coda share slot 0 of the tables and
 //! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
 //!
-//! Caches of sequences that begin alike share pages: a page that is full is not written again, so a fork (`pages.rs`) binds the segments of its original,
+//! Caches of sequences that begin alike share pages: a page that is full is not written again, so a fork (`kv_pages.rs`) binds the segments of its original,
 //! and takes new pages from segments of its own. Who goes back into shared positions leaves their pages to the others.
 //!
 //! Sequences of one cache share pages too: a page is held by every table entry and every entry of the prefix cache that names it, and is free again when
@@ -26,7 +26,7 @@ pub(crate) struct KvCache {
     pub(crate) shape: CacheShape,
     /// Prelude and coda, then the core.
     pub(crate) pools: [Pool; 2],
-    pub(crate) tables: Buffer,
+    pub(crate) page_tables: Buffer,
     pub(crate) depth: Buffer,
     /// Cosine and sine per position and pair `[context, head_dim/2, 2]`.
     pub(crate) rotary: Buffer,
@@ -124,15 +124,15 @@ impl KvCache {
             borrowed: 0,
             segments: Vec::new(),
         };
-        let mirror = empty_tables(&shape, share);
-        let tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
-        device.write(&tables, 0, bytemuck::cast_slice(&mirror))?;
+        let mirror = empty_page_tables(&shape, share);
+        let page_tables = device.buffer("kv tables", mirror.len() as u64 * 4)?;
+        device.write(&page_tables, 0, bytemuck::cast_slice(&mirror))?;
         let depth = device.buffer("kv depth", u64::from(sequences) * u64::from(context) * 4)?;
         let cache = Self {
             device: device.clone(),
             shape,
             pools: [pool(outside), pool(spec.layers.core as usize)],
-            tables,
+            page_tables,
             depth,
             rotary: model.rotary(context)?,
             share,
@@ -233,13 +233,13 @@ impl KvCache {
         }
         let offset = u64::from(sequence) * u64::from(self.shape.context) * 4;
         self.device.write(&self.depth, offset, bytemuck::cast_slice(depth))?;
-        self.write_tables_of(sequence)
+        self.write_page_tables_of(sequence)
     }
 
-    fn write_tables_of(&self, sequence: u32) -> Result<(), Error> {
+    fn write_page_tables_of(&self, sequence: u32) -> Result<(), Error> {
         let last = (self.shape.slots - 1, self.shape.pages_per_slot() - 1);
         let (from, to) = (self.entry(sequence, 0, 0), self.entry(sequence, last.0, last.1));
-        Ok(self.device.write(&self.tables, from as u64 * 4, bytemuck::cast_slice(&self.mirror[from..=to]))?)
+        Ok(self.device.write(&self.page_tables, from as u64 * 4, bytemuck::cast_slice(&self.mirror[from..=to]))?)
     }
 
     /// Attention adds up what it finds segment by segment: in the invariant mode there must be no more than one.
@@ -283,7 +283,7 @@ impl KvCache {
         touched.sort_unstable();
         for run in touched.chunk_by(|a, b| a + 1 == *b) {
             let words = &self.mirror[run[0]..=run[run.len() - 1]];
-            self.device.write(&self.tables, run[0] as u64 * 4, bytemuck::cast_slice(words))?;
+            self.device.write(&self.page_tables, run[0] as u64 * 4, bytemuck::cast_slice(words))?;
         }
         Ok(())
     }
@@ -303,7 +303,7 @@ impl KvCache {
                 }
             }
         }
-        self.write_tables_of(sequence)
+        self.write_page_tables_of(sequence)
     }
 
     /// Segments of a layer: the cache as a launch over that segment sees it, and its buffer.
@@ -329,8 +329,8 @@ impl KvCache {
     }
 
     /// Slot and page tables.
-    pub(crate) const fn tables(&self) -> &Buffer {
-        &self.tables
+    pub(crate) const fn page_tables(&self) -> &Buffer {
+        &self.page_tables
     }
 
     /// The rotary table.
@@ -352,7 +352,7 @@ impl KvCache {
     pub(crate) fn bytes(&self) -> u64 {
         let own = self.pools.iter().flat_map(|pool| &pool.segments[pool.borrowed..]);
         let segments = own.flat_map(|segment| &segment.layers);
-        segments.map(Buffer::size).sum::<u64>() + self.tables.size() + self.depth.size()
+        segments.map(Buffer::size).sum::<u64>() + self.page_tables.size() + self.depth.size()
     }
 
     pub(crate) fn entry(&self, sequence: u32, slot: u32, page: u32) -> usize {
@@ -410,7 +410,7 @@ impl KvCache {
     /// Makes the tables hold more steps: the page numbers stay.
     pub(crate) fn widen(&mut self, steps: u32) -> Result<(), Error> {
         let wide = CacheShape { steps, slots: 1 + self.share.slots(steps), ..self.shape };
-        let mut mirror = empty_tables(&wide, self.share);
+        let mut mirror = empty_page_tables(&wide, self.share);
         let pages = self.shape.pages_per_slot() as usize;
         for sequence in 0..self.shape.sequences {
             for slot in 0..self.shape.slots {
@@ -419,16 +419,16 @@ impl KvCache {
                 mirror[to..to + pages].copy_from_slice(&self.mirror[from..from + pages]);
             }
         }
-        self.tables = self.device.buffer("kv tables", mirror.len() as u64 * 4)?;
-        self.device.write(&self.tables, 0, bytemuck::cast_slice(&mirror))?;
+        self.page_tables = self.device.buffer("kv tables", mirror.len() as u64 * 4)?;
+        self.device.write(&self.page_tables, 0, bytemuck::cast_slice(&mirror))?;
         (self.mirror, self.shape) = (mirror, wide);
         self.generation += 1;
         Ok(())
     }
 }
 
-/// Tables in which no page is given out.
-fn empty_tables(shape: &CacheShape, share: KvShare) -> Vec<u32> {
+/// Page tables in which no page is given out.
+fn empty_page_tables(shape: &CacheShape, share: KvShare) -> Vec<u32> {
     let slots = (0..shape.steps).map(|step| share.slot(step));
     let mut tables: Vec<u32> = slots.chain((0..=shape.steps).map(|steps| share.slots(steps))).collect();
     tables.resize(shape.table_words() as usize, NONE);

@@ -55,7 +55,6 @@
     allow(dead_code, unused_imports, reason = "parts of the library use them")
 )]
 
-mod ahead;
 mod arch;
 mod assets;
 #[cfg(feature = "tools")]
@@ -66,54 +65,56 @@ mod chat;
 mod checkpoint;
 mod codes;
 mod constraint;
+mod decoding;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod diffusion;
 #[cfg(feature = "tools")]
 pub mod doctor;
+mod early_exit;
 mod error;
-mod exit;
 mod fields;
-mod fit;
 #[cfg(feature = "files")]
 mod format;
 mod forward;
 mod generate;
+mod generation;
 mod generation_config;
 mod json;
 mod kv;
+mod kv_pages;
+mod kv_sharing;
 mod latents;
 mod likelihood;
+mod memory_budget;
 mod model;
 mod noise;
 mod options;
 #[cfg(feature = "files")]
 mod output;
-mod pages;
-mod policy;
+mod parallel_decoding;
+mod plans;
 mod poll;
 mod precision;
 #[cfg(feature = "tools")]
 mod quantize;
 mod rules;
-mod run;
 mod sampling;
 mod schedule;
 pub mod score;
+mod sequence_tables;
 #[cfg(feature = "serde")]
 mod serialize;
 mod session;
 mod snapshot;
 mod source;
-mod speech;
 pub mod statistics;
 mod stepwise;
 mod stop;
-mod strategy;
 #[cfg(feature = "tools")]
 pub mod sweep;
 mod synthetic;
-mod tables;
+mod text_output;
 #[cfg_attr(not(feature = "tokenizer"), path = "tokenizer/absent.rs")]
 mod tokenizer;
 #[cfg(feature = "tools")]
@@ -121,9 +122,7 @@ pub mod trace;
 #[cfg(feature = "tools")]
 pub mod tune;
 mod warm;
-mod workspace;
 
-pub use ahead::{Pipeline, Speculate};
 pub use arch::{
     Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Published, Rotary, Spec, SpecialIds, Start, Steps,
     architectures, published,
@@ -133,18 +132,20 @@ pub use cancel::CancelToken;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, Expected, SafetensorsProblem, ShardIndex, TensorInfo, TensorView, UnusedTensor};
 pub use codes::ERROR_CODES;
+pub use parallel_decoding::{Pipeline, Speculate};
 
 pub use constraint::{Constraint, ConstraintKind};
 pub use diffusion::{Diffusion, Freezing, Given, NoiseMix};
+pub use early_exit::{Exit, PrefillExit};
 pub use error::{ContentProblem, Error, TensorProblem};
-pub use exit::{Exit, PrefillExit};
-pub use fit::{Extent, Fits, Need, Shortage};
 pub use forward::Forward;
 pub use generate::{Generation, Piece, Progress, Prompt, Statistics, StopReason};
 pub use generation_config::{GenerationConfig, InvalidField};
 pub use json::parse_json;
+pub use kv_sharing::KvSharing;
 pub use latents::{Latents, Layer};
 pub use likelihood::{Continuation, Likelihood, LikelihoodOptions};
+pub use memory_budget::{Extent, Fits, Need, Shortage};
 pub use model::Model;
 pub use noise::Noise;
 pub use options::{GenerateOptions, LoadOptions, SessionOptions, State, StepsOf};
@@ -163,7 +164,7 @@ pub use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 pub use ruminate_shaders::exit::{Continuous, Criterion};
 pub use ruminate_shaders::matmul::{Arithmetic, ManyRows};
 pub use ruminate_shaders::recur::NoiseKind;
-pub use ruminate_shaders::wave::FreezeRule;
+pub use ruminate_shaders::wavefront::FreezeRule;
 pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use schedule::policy::{Combination, excluded_combinations};
@@ -173,6 +174,5 @@ pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};
 pub use stepwise::Outputs;
 pub use stop::StopStrings;
-pub use strategy::KvStrategy;
 pub use synthetic::{Synthetic, SyntheticTensor, Values};
 pub use tokenizer::{Specials, StreamDecoder, Tokenizer};

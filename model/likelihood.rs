@@ -1,25 +1,17 @@
-//! How likely given continuations are: many sequences of any lengths in one pass, without padding.
+//! How likely given continuations are: many sequences of any lengths in shared passes, without padding.
 //!
-//! The rows of several sequences lie one behind the other in a table; attention sees each row's own sequence only, so nothing has to be masked. Only rows in front
-//! of a token of a continuation are read out, and only a number for each comes back to the host.
+//! The scheduler computes them in rounds of given tokens (`schedule/scoring.rs`); here is what they add up to.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
-use ruminate_engine::Buffer;
-use ruminate_shaders::attention::cache::KvShare;
-use ruminate_shaders::{NONE, Row};
-
+use crate::arch::Spec;
+use crate::early_exit::{Depth, Exit};
 use crate::error::Error;
-use crate::exit::{Checks, Depth, Exit};
-use crate::fit;
-use crate::kv::KvCache;
 use crate::model::Model;
 use crate::options::SessionOptions;
-use crate::session::{INVARIANT_ROWS, MAX_ROWS, capacity, check_steps, check_tokens};
-use crate::tables::Tables;
+use crate::schedule::{BatchOptions, Event, PromptToken};
+use crate::session::{INVARIANT_ROWS, MAX_ROWS, check_steps, check_tokens};
 use crate::tokenizer::{Specials, Tokenizer};
-use crate::workspace::{Choose, PlanKey, Stage, Workspace};
 
 /// A text to score, and what comes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,30 +54,6 @@ impl Default for LikelihoodOptions {
     }
 }
 
-/// A row to compute: sequence of the group, position, token, and the token that should follow, if that is asked.
-#[derive(Clone, Copy)]
-struct Asked {
-    sequence: u32,
-    position: u32,
-    token: u32,
-    answer: Option<u32>,
-    /// Rows of a later stage need those of an earlier one to be finished.
-    stage: u32,
-}
-
-/// What the passes of one call stand on.
-struct Scorer<'m> {
-    model: &'m Model,
-    kv: KvCache,
-    tables: Tables,
-    spaces: HashMap<u32, Workspace>,
-    depth: Depth,
-    checks: Option<Checks>,
-    fixed: Option<u32>,
-    /// Whether steps share keys.
-    shares: bool,
-}
-
 impl Model {
     /// Scores continuations, in any order of lengths. `progress` hears how many are done, and says whether to go on; if not, there are fewer results than
     /// continuations.
@@ -99,28 +67,65 @@ impl Model {
         options: &LikelihoodOptions,
         progress: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Likelihood>, Error> {
-        let mut scorer = Scorer::new(self, options)?;
-        continuations.iter().try_for_each(|item| scorer.check(item))?;
-        let mut all = Vec::with_capacity(continuations.len());
-        while all.len() < continuations.len() {
-            let group = group(&continuations[all.len()..], options.sequences as usize);
-            all.extend(scorer.score(group)?);
-            if !progress(all.len()) {
-                break;
+        let LikelihoodOptions { sequences, steps, exit, session } = options;
+        exit.map_or(Ok(()), |exit| exit.validate(self.spec()))?;
+        if *sequences == 0 || *sequences > MAX_ROWS {
+            let value = sequences.to_string();
+            return Err(Error::Option { name: "sequences", value, allowed: "from 1 to 256" });
+        }
+        let depth = Depth { steps: steps.unwrap_or(self.spec().steps.default), exit: *exit };
+        check_steps(depth.steps)?;
+        let planned = Some(session.steps.unwrap_or(depth.steps).max(depth.steps));
+        let session = SessionOptions { steps: planned, ..session.clone() };
+        let sequences = if session.invariant { INVARIANT_ROWS.min(*sequences) } else { *sequences };
+        let mut batch = self.batch(BatchOptions { sequences, session, ..BatchOptions::default() })?;
+        continuations.iter().try_for_each(|item| item.check(self.spec(), batch.context()))?;
+
+        let mut rest = continuations.iter();
+        let mut found: Vec<Option<Likelihood>> = vec![None; continuations.len()];
+        let mut indices = HashMap::new();
+        let mut done = 0;
+        loop {
+            // As many wait as are computed, so that no pass is short of rows.
+            while indices.len() < 2 * sequences as usize
+                && let Some(item) = rest.next()
+            {
+                let index = continuations.len() - rest.len() - 1;
+                indices.insert(batch.add_given((&item.context, &item.continuation), depth)?, index);
+            }
+            match batch.wait()? {
+                None => break,
+                Some(Event::Prompt { id, tokens }) => {
+                    if let Some(&index) = indices.get(&id) {
+                        found[index] = Some(Likelihood::of(&tokens));
+                    }
+                }
+                Some(Event::Failed { error, .. }) => return Err(error),
+                Some(Event::Done { id, .. }) => {
+                    indices.remove(&id);
+                    done += 1;
+                    if !progress(done) {
+                        break;
+                    }
+                }
+                Some(_) => {}
             }
         }
-        Ok(all)
+        Ok(found.into_iter().map_while(|likelihood| likelihood).collect())
     }
 }
 
-/// The first of them that go together: so many at most, and no more rows than a pass has, since all of them are in the cache at once.
-fn group(rest: &[Continuation], sequences: usize) -> &[Continuation] {
-    let ends = rest.iter().scan(0, |rows, item| {
-        *rows += item.context.len() + item.continuation.len() - 1;
-        Some(*rows)
-    });
-    let count = ends.take_while(|&rows| rows <= MAX_ROWS as usize).count();
-    &rest[..count.clamp(1, sequences.min(rest.len()))]
+impl Likelihood {
+    /// The sum over tokens with their probabilities and the most likely token in their places.
+    fn of(tokens: &[PromptToken]) -> Self {
+        let sum = |sum: Self, PromptToken { token, logprob, top, steps }: &PromptToken| Self {
+            logprob: sum.logprob + f64::from(logprob.unwrap_or(f32::NAN)),
+            greedy: sum.greedy && top.first().is_some_and(|(best, _)| best == token),
+            tokens: sum.tokens + 1,
+            steps: sum.steps + u64::from(*steps),
+        };
+        tokens.iter().fold(Self { greedy: true, ..Self::default() }, sum)
+    }
 }
 
 impl Continuation {
@@ -144,133 +149,13 @@ impl Continuation {
         }
         Ok(Self { context, continuation })
     }
-}
 
-impl<'m> Scorer<'m> {
-    fn new(model: &'m Model, options: &LikelihoodOptions) -> Result<Self, Error> {
-        let LikelihoodOptions { sequences, steps, exit, session } = options;
-        exit.map_or(Ok(()), |exit| exit.validate(model.spec()))?;
-        if *sequences == 0 || *sequences > MAX_ROWS {
-            let value = sequences.to_string();
-            return Err(Error::Option { name: "sequences", value, allowed: "from 1 to 256" });
-        }
-        let (spec, device) = (model.spec(), model.device());
-        let steps = steps.unwrap_or(spec.steps.default);
-        check_steps(steps)?;
-        let session = &SessionOptions { steps: Some(session.steps.unwrap_or(steps).max(steps)), ..session.clone() };
-        let (context, planned) = fit::checked(spec, session, device)?;
-        let tables = Tables::new(device, *sequences, context)?;
-        let depth = Depth { steps, exit: *exit };
-        for sequence in 0..*sequences {
-            tables.write_sequence(device, sequence, session.sequence(spec, steps))?;
-            tables.write_terms(device, sequence, depth.terms(u32::MAX))?;
-        }
-        Ok(Self {
-            model,
-            kv: KvCache::new(model, session, (*sequences, context, planned))?,
-            tables,
-            spaces: HashMap::new(),
-            depth,
-            checks: exit.as_ref().map(|exit| Checks::of(exit, true)),
-            fixed: session.invariant.then_some(INVARIANT_ROWS),
-            shares: session.share != KvShare::None,
-        })
-    }
-
-    fn check(&self, Continuation { context, continuation }: &Continuation) -> Result<(), Error> {
+    /// Checks that a sequence of so many positions has room for it. The last token takes none.
+    fn check(&self, spec: &Spec, positions: u32) -> Result<(), Error> {
+        let Self { context, continuation } = self;
         let (last, before) = continuation.split_last().ok_or(Error::EmptyPrompt)?;
-        let spec = self.model.spec();
-        check_tokens(spec, context, 0, self.kv.context())?;
-        // The last token is only ever an answer.
-        check_tokens(spec, &[context, before].concat(), 0, self.kv.context())?;
-        check_tokens(spec, &[*last], 0, self.kv.context())
-    }
-
-    /// Scores as many sequences as the cache holds.
-    fn score(&mut self, group: &[Continuation]) -> Result<Vec<Likelihood>, Error> {
-        let reads_out = self.checks.is_some_and(|checks| checks.reads_out);
-        let stage = |position: usize, before: usize| match () {
-            // A read-out sees those of the tokens before it.
-            () if reads_out => position as u32,
-            // What is decoded sees the last of the keys that steps share, rows of a prompt those of its own step.
-            () if self.shares => (position + 1).saturating_sub(before) as u32,
-            () => 0,
-        };
-        let rows = |(sequence, item): (u32, &Continuation)| {
-            let (before, count) = (item.context.len(), item.context.len() + item.continuation.len());
-            let tokens: Vec<u32> = item.context.iter().chain(&item.continuation).copied().collect();
-            let row = move |position: usize| Asked {
-                sequence,
-                position: position as u32,
-                token: tokens[position],
-                answer: (position + 1 >= before).then(|| tokens[position + 1]),
-                stage: stage(position, before),
-            };
-            (0..count - 1).map(row).collect::<Vec<_>>()
-        };
-        let mut all: Vec<Asked> = (0..).zip(group).flat_map(rows).collect();
-        let most = self.fixed.unwrap_or(MAX_ROWS) as usize;
-        all.sort_by_key(|row| row.stage);
-        let mut found = vec![Likelihood { greedy: true, ..Likelihood::default() }; group.len()];
-        for together in all.chunk_by(|a, b| a.stage == b.stage) {
-            together.chunks(most).try_for_each(|rows| self.pass(rows, reads_out, &mut found))?;
-        }
-        (0..group.len() as u32).try_for_each(|sequence| self.kv.release(sequence))?;
-        Ok(found)
-    }
-
-    /// Computes rows, and adds what is asked of them.
-    fn pass(&mut self, asked: &[Asked], all_read_out: bool, found: &mut [Likelihood]) -> Result<(), Error> {
-        let (device, spec) = (self.model.device().clone(), self.model.spec());
-        let rows = self.fixed.unwrap_or_else(|| capacity(asked.len() as u32));
-        for row in asked {
-            self.kv.reserve(row.sequence, row.position + 1, self.depth.steps)?;
-        }
-        let Self { model, kv, tables, spaces, checks, depth, .. } = self;
-        let space = match spaces.entry(rows) {
-            Entry::Occupied(space) => space.into_mut(),
-            Entry::Vacant(place) => place.insert(Workspace::new(&device, spec, rows, rows)?),
-        };
-        let mut table = vec![Row::RESTING; rows as usize];
-        let mut answers = vec![0; rows as usize];
-        let mut judged = Vec::new();
-        for (entry, row) in table.iter_mut().zip(asked) {
-            let read_out = all_read_out || row.answer.is_some();
-            let output = if read_out { judged.len() as u32 } else { NONE };
-            *entry = Row { output, ..Row::new(row.sequence, row.position, row.token) };
-            if read_out {
-                answers[judged.len()] = row.answer.unwrap_or(0);
-                judged.push(row);
-            }
-        }
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&table))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; rows as usize]))?;
-        device.write(&space.chosen, 0, bytemuck::cast_slice(&answers))?;
-        let plan = PlanKey { choose: Choose::Given, logprobs: Some(1), checks: *checks, ..PlanKey::of(Stage::Token) };
-        let around = model.surroundings(kv, tables, None, None);
-        space.plan(&around, plan)?;
-        let ranks = space.ranks.as_ref().ok_or(Error::NotBegun)?;
-        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), space.sites.picked.clone()];
-        let reads: Vec<&Buffer> = reads.iter().collect();
-        let ticket = device.execute(space.plan(&around, plan)?, &depth.counts(*checks), &reads)?;
-        let results = ticket.map(ruminate_engine::ReadBack::wait).transpose()?.unwrap_or_default();
-        let [ranked, logprobs, picked] = &results[..] else {
-            return Err(ruminate_engine::Error::ReadBack("no scores came back".to_owned()).into());
-        };
-        let ranked: Vec<u32> = bytemuck::pod_collect_to_vec(ranked);
-        let logprobs: Vec<f32> = bytemuck::pod_collect_to_vec(logprobs);
-        let picked: Vec<Row> = bytemuck::pod_collect_to_vec(picked);
-        // Each read-out has the token that was asked for, and the most likely one.
-        for (((row, ranked), logprobs), picked) in
-            judged.iter().zip(ranked.chunks(2)).zip(logprobs.chunks(2)).zip(picked)
-        {
-            let Some(answer) = row.answer else { continue };
-            let sum = &mut found[row.sequence as usize];
-            sum.logprob += f64::from(logprobs[0]);
-            sum.greedy &= ranked[1] == answer;
-            sum.tokens += 1;
-            sum.steps += u64::from(picked.step);
-        }
-        Ok(())
+        check_tokens(spec, context, 0, positions)?;
+        check_tokens(spec, &[context, before].concat(), 0, positions)?;
+        check_tokens(spec, &[*last], 0, positions)
     }
 }

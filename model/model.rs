@@ -7,21 +7,21 @@ use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Dtype;
 
-use crate::ahead::Ends;
 use crate::arch::{Looped, Spec, Weights};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, UnusedTensor};
 use crate::error::Error;
-use crate::fit;
 use crate::generation_config::GenerationConfig;
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::options::{GenerateOptions, LoadOptions, SessionOptions};
+use crate::parallel_decoding::ParallelSites;
+use crate::plans::{Next, PlanInputs};
 use crate::precision::{Dtypes, Group};
+use crate::sequence_tables::SequenceTables;
 use crate::session::Session;
 use crate::source::Source;
-use crate::tables::Tables;
 use crate::tokenizer::Tokenizer;
-use crate::workspace::{Next, Surroundings};
 
 /// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
 #[derive(Clone)]
@@ -72,10 +72,10 @@ impl Model {
         };
         dtypes.check(&device.caps())?;
         if let Some(announce) = options.announce {
-            announce(&fit::wanted(&spec, dtypes, &options.session, &device.caps()).1);
+            announce(&memory_budget::wanted(&spec, dtypes, &options.session, &device.caps()).1);
         }
         if !options.overcommit {
-            fit::check_model(&spec, (dtypes, !quantised), &options.session, device)?;
+            memory_budget::check_model(&spec, (dtypes, !quantised), &options.session, device)?;
         }
         let total = spec.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;
@@ -92,7 +92,7 @@ impl Model {
             Ok((looped, weights.fingerprint(&spec)?))
         });
         // wgpu frees what was dropped once the device is done with it and is asked. The first error counts.
-        let (looped, fingerprint) = loaded.inspect_err(|_| drop(device.settle()))?;
+        let (looped, fingerprint) = loaded.inspect_err(|_| drop(device.wait_idle()))?;
         let unused = match weights {
             Weights::Stored(checkpoint) => checkpoint.unused().to_vec(),
             Weights::Synthetic(_) => Vec::new(),
@@ -215,13 +215,13 @@ impl Model {
     }
 
     /// What plans are recorded on.
-    pub(crate) fn surroundings<'a>(
+    pub(crate) fn plan_inputs<'a>(
         &'a self,
         kv: &'a KvCache,
-        tables: &'a Tables,
+        tables: &'a SequenceTables,
         next: Option<&'a Next>,
-        ends: Option<&'a Ends>,
-    ) -> Surroundings<'a> {
-        Surroundings { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, ends }
+        parallel_sites: Option<&'a ParallelSites>,
+    ) -> PlanInputs<'a> {
+        PlanInputs { device: &self.inner.device, looped: &self.inner.looped, kv, tables, next, parallel_sites }
     }
 }

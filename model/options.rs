@@ -8,15 +8,15 @@ use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::matmul::Arithmetic;
 use ruminate_shaders::{Dtype, Sequence};
 
-use crate::ahead::{Pipeline, Speculate};
 use crate::arch::{Spec, Start};
 use crate::cancel::CancelToken;
 use crate::constraint::Constraint;
 use crate::diffusion::Diffusion;
+use crate::early_exit::Exit;
 use crate::error::Error;
-use crate::exit::Exit;
-use crate::fit::Need;
+use crate::memory_budget::Need;
 use crate::noise::Noise;
+use crate::parallel_decoding::{Pipeline, Speculate};
 use crate::precision::{Group, Precision};
 use crate::sampling::{DRY_BREAKERS, Sampling};
 
@@ -265,7 +265,7 @@ pub struct GenerateOptions {
 impl GenerateOptions {
     /// Whether rows of tokens that are not known yet share passes.
     #[must_use]
-    pub const fn computes_ahead(&self) -> bool {
+    pub const fn is_parallel(&self) -> bool {
         self.speculate.is_some() || self.pipeline.is_some() || self.diffusion.is_some()
     }
 }

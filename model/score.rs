@@ -1,7 +1,7 @@
 //! How likely a text is to a model, and how far two models are apart on it.
 
+use crate::early_exit::Exit;
 use crate::error::Error;
-use crate::exit::Exit;
 use crate::options::State;
 use crate::session::{MAX_ROWS, Session};
 
@@ -132,7 +132,7 @@ impl Session {
             let logits = match exit {
                 None => self.forward(chunk, steps, State::Seeded, true)?,
                 Some(exit) => {
-                    let found = self.forward_until_settled(chunk, steps, exit, State::Seeded, true)?;
+                    let found = self.forward_until_exit(chunk, steps, exit, State::Seeded, true)?;
                     found.steps.iter().for_each(|&steps| score.steps.add(f64::from(steps)));
                     found.logits
                 }

@@ -5,11 +5,11 @@
 
 use ruminate_shaders::exit::Criterion;
 use ruminate_shaders::recur::NoiseKind;
-use ruminate_shaders::wave::FreezeRule;
+use ruminate_shaders::wavefront::FreezeRule;
 use serde::Deserialize;
 
 use crate::diffusion::Freezing;
-use crate::exit::{Exit, PrefillExit};
+use crate::early_exit::{Exit, PrefillExit};
 use crate::noise::Noise;
 
 /// Fields of [`Exit`]; only the criterion is required.

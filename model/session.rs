@@ -1,7 +1,7 @@
 //! A session: one sequence with its KV cache, its random numbers and the passes over it.
 //!
 //! Rows go to the device in one table, are computed by one plan, and come back as a ticket. [`Session::forward`] (`forward.rs`) waits for results,
-//! as the step-wise calls do (`stepwise.rs`), which is what research code wants; generation (`policy.rs`, `run.rs`, `generate.rs`) waits for nothing but
+//! as the step-wise calls do (`stepwise.rs`), which is what research code wants; generation (`decoding.rs`, `generation`, `generate.rs`) waits for nothing but
 //! its tokens. Here is what all of them stand on.
 
 use std::collections::HashMap;
@@ -9,18 +9,18 @@ use std::collections::HashMap;
 use ruminate_engine::Buffer;
 use ruminate_shaders::{NONE, Row, stride};
 
-use crate::ahead::Ahead;
 use crate::arch::Spec;
 use crate::error::Error;
-use crate::fit;
+use crate::generation::ActiveGeneration;
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::model::Model;
 use crate::options::{SessionOptions, State};
-use crate::run::Run;
+use crate::parallel_decoding::ParallelBuffers;
+use crate::plans::{Choose, Follow, Next, PlanCache, PlanKey};
 use crate::sampling::{Choosing, Sampling};
+use crate::sequence_tables::SequenceTables;
 use crate::stepwise::Opened;
-use crate::tables::Tables;
-use crate::workspace::{Choose, Follow, Next, PlanKey, Workspace};
 
 /// Rows of one pass, at most: longer prompts are fed in several.
 pub(crate) const MAX_ROWS: u32 = 256;
@@ -36,19 +36,19 @@ pub struct Session {
     pub(crate) model: Model,
     options: SessionOptions,
     pub(crate) kv: KvCache,
-    pub(crate) tables: Tables,
-    pub(crate) spaces: HashMap<(u32, u32), Workspace>,
-    /// Rows ahead of what is known, by how many they are.
-    pub(crate) ahead: HashMap<u32, Ahead>,
+    pub(crate) tables: SequenceTables,
+    pub(crate) plan_caches: HashMap<(u32, u32), PlanCache>,
+    /// Buffers of parallel decoding, by rows of the table.
+    pub(crate) parallel_buffers: HashMap<u32, ParallelBuffers>,
     choosing: Option<Choosing>,
     pub(crate) position: u32,
-    /// Where the state of the last row that the session holds is, unless that was overwritten: workspace, row.
+    /// Where the state of the last row that the session holds is, unless that was overwritten: plan cache, row.
     pub(crate) last: Option<((u32, u32), u32)>,
     /// The token that the last generation ended with, which is not computed yet.
     pub(crate) next: Option<u32>,
     pub(crate) opened: Option<Opened>,
     /// What [`Self::start`] began.
-    pub(crate) run: Option<Box<Run>>,
+    pub(crate) generation: Option<Box<ActiveGeneration>>,
 }
 
 /// What a session holds.
@@ -66,13 +66,25 @@ impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
         let spec = model.spec();
         let device = model.device().clone();
-        let (context, steps) = fit::checked(spec, &options, &device)?;
+        let (context, steps) = memory_budget::checked(spec, &options, &device)?;
         let kv = KvCache::new(&model, &options, (1, context, steps))?;
-        let tables = Tables::new(&device, 1, context)?;
-        let (spaces, ahead, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
-        let (next, opened, run) = (None, None, None);
-        let session =
-            Self { model, options, kv, tables, spaces, ahead, choosing, position: 0, last, next, opened, run };
+        let tables = SequenceTables::new(&device, 1, context)?;
+        let (plan_caches, parallel_buffers, choosing, last) = (HashMap::new(), HashMap::new(), None, None);
+        let (next, opened, generation) = (None, None, None);
+        let session = Self {
+            model,
+            options,
+            kv,
+            tables,
+            plan_caches,
+            parallel_buffers,
+            choosing,
+            position: 0,
+            last,
+            next,
+            opened,
+            generation,
+        };
         session.write_sequence(steps)?;
         Ok(session)
     }
@@ -95,7 +107,7 @@ impl Session {
     }
 
     /// The options of another session like this one.
-    pub(crate) fn settled_options(&self) -> SessionOptions {
+    pub(crate) fn resolved_options(&self) -> SessionOptions {
         SessionOptions { context: Some(self.context()), ..self.options.clone() }
     }
 
@@ -160,7 +172,7 @@ impl Session {
         self.set_choosing(&choosing)?;
         let device = self.model.device().clone();
         let key = self.single();
-        self.space(key)?;
+        self.plans_for(key)?;
         self.last = None;
         let plan = self.plan(key, PlanKey::choosing(&choosing))?;
         Ok(device.profile(plan, &[steps])?)
@@ -179,22 +191,22 @@ impl Session {
             _ if key == self.single() => None,
             _ => Some(self.next_row()?),
         };
-        let Self { model, kv, tables, spaces, ahead, .. } = self;
-        let space = spaces.get_mut(&key).ok_or(Error::NotBegun)?;
-        let ends = match plan.follow {
-            Follow::Draft(rows) | Follow::Start(rows) => ahead.get(&rows).map(|ahead| &ahead.ends),
+        let Self { model, kv, tables, plan_caches, parallel_buffers, .. } = self;
+        let plans = plan_caches.get_mut(&key).ok_or(Error::bug("the plan cache of a pass exists before its plans"))?;
+        let sites = match plan.follow {
+            Follow::Draft(rows) | Follow::Start(rows) => parallel_buffers.get(&rows).map(|buffers| &buffers.sites),
             _ => None,
         };
-        space.plan(&model.surroundings(kv, tables, next.as_ref(), ends), plan)
+        plans.plan(&model.plan_inputs(kv, tables, next.as_ref(), sites), plan)
     }
 
     /// Where decoded rows are.
     pub(crate) fn next_row(&mut self) -> Result<Next, Error> {
-        let sites = &self.space(self.single())?.sites;
+        let sites = &self.plans_for(self.single())?.sites;
         Ok(Next { rows: sites.rows.clone(), state: sites.state.clone() })
     }
 
-    /// The workspace of decoded rows, by its rows and read-outs.
+    /// The plan cache of decoded rows, by its rows and read-outs.
     pub(crate) fn single(&self) -> (u32, u32) {
         let rows = self.fixed_rows().unwrap_or(1);
         (rows, rows)
@@ -210,7 +222,7 @@ impl Session {
         self.fixed_rows().unwrap_or(MAX_ROWS)
     }
 
-    /// The workspace of a pass over so many tokens, all of which are read out or one.
+    /// The plan cache of a pass over so many tokens, all of which are read out or one.
     pub(crate) fn key(&self, count: u32, all: bool) -> (u32, u32) {
         match self.fixed_rows() {
             Some(rows) => (rows, rows),
@@ -218,12 +230,12 @@ impl Session {
         }
     }
 
-    pub(crate) fn space(&mut self, key: (u32, u32)) -> Result<&mut Workspace, Error> {
-        if !self.spaces.contains_key(&key) {
-            let space = Workspace::new(self.model.device(), self.model.spec(), key.0, key.1)?;
-            self.spaces.insert(key, space);
+    pub(crate) fn plans_for(&mut self, key: (u32, u32)) -> Result<&mut PlanCache, Error> {
+        if !self.plan_caches.contains_key(&key) {
+            let plans = PlanCache::new(self.model.device(), self.model.spec(), key.0, key.1)?;
+            self.plan_caches.insert(key, plans);
         }
-        self.spaces.get_mut(&key).ok_or(Error::NotBegun)
+        self.plan_caches.get_mut(&key).ok_or(Error::bug("the plan cache of a pass exists before its plans"))
     }
 
     /// Reads `[rows, width]` without the padding.
@@ -255,7 +267,9 @@ impl Session {
     /// What the session holds once a generation under way is ended.
     pub(crate) fn held(&self) -> Held {
         let Self { position, next, last, .. } = *self;
-        self.run.as_ref().map_or(Held { position, next, carries: last.is_some() }, |run| run.held(self))
+        self.generation
+            .as_ref()
+            .map_or(Held { position, next, carries: last.is_some() }, |generation| generation.held(self))
     }
 
     /// Checks the arguments of a pass, as of the end of a generation under way.
@@ -282,18 +296,18 @@ impl Session {
         let Some((key, row)) = self.last else { return Ok(None) };
         let bytes = u64::from(stride(self.model.spec().width)) * 4;
         let range = u64::from(row) * bytes..u64::from(row + 1) * bytes;
-        Ok(Some(self.model.device().read(&self.spaces[&key].sites.state, range)?))
+        Ok(Some(self.model.device().read(&self.plan_caches[&key].sites.state, range)?))
     }
 
     /// Makes a state the one that can be carried on.
     pub(crate) fn set_last_state(&mut self, padded: &[u8]) -> Result<(), Error> {
         let (key, device) = (self.single(), self.model.device().clone());
-        device.write(&self.space(key)?.sites.state, 0, padded)?;
+        device.write(&self.plans_for(key)?.sites.state, 0, padded)?;
         self.last = Some((key, 0));
         Ok(())
     }
 
-    /// Makes room, fills the row table of a workspace that fits, and the states if they are given.
+    /// Makes room, fills the row table of a plan cache that fits, and the states if they are given.
     pub(crate) fn prepare(
         &mut self,
         tokens: &[u32],
@@ -323,14 +337,14 @@ impl Session {
             })
             .collect();
         rows.resize(key.0 as usize, Row::RESTING);
-        let space = self.space(key)?;
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&rows))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; key.1 as usize]))?;
+        let plans = self.plans_for(key)?;
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&rows))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; key.1 as usize]))?;
         if let State::Given(values) = state {
-            device.write(&space.sites.state, 0, bytemuck::cast_slice(&padded(values, n)))?;
+            device.write(&plans.sites.state, 0, bytemuck::cast_slice(&padded(values, n)))?;
         }
         if let Some(bytes) = carried {
-            device.write(&space.sites.state, 0, &bytes)?;
+            device.write(&plans.sites.state, 0, &bytes)?;
         }
         self.last = Some((key, count - 1));
         self.next = None;

@@ -6,9 +6,9 @@ use ruminate_shaders::stride;
 use crate::arch::{Kept, Module, When};
 use crate::error::Error;
 use crate::options::State;
+use crate::plans::{PlanKey, Stage};
 use crate::session::Session;
 use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
-use crate::workspace::{PlanKey, Stage};
 
 /// Rows that are iterated step by step.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ impl Session {
     /// [`Error::NotBegun`], [`Error::Option`] if these are more steps together than were announced there, or the device's.
     pub fn iterate(&mut self, steps: u32) -> Result<(), Error> {
         let (key, _) = self.opened()?;
-        let opened = self.opened.as_mut().ok_or(Error::NotBegun)?;
+        let opened = self.opened.as_mut().ok_or(Error::bug("rows that were begun stay so during a call"))?;
         let left = opened.steps_left.checked_sub(steps).ok_or_else(|| Error::Option {
             name: "steps",
             value: steps.to_string(),
@@ -102,7 +102,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn states(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.state, rows, self.model.spec().width)
+        self.read_rows(&self.plan_caches[&key].sites.state, rows, self.model.spec().width)
     }
 
     /// Puts other states in their place, `[rows, width]`: those of another run (activation patching), or these with something added (steering). The next
@@ -121,7 +121,7 @@ impl Session {
         let padded = states.chunks(n as usize).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, gap)));
         let padded: Vec<f32> = padded.collect();
         let device = self.model.device().clone();
-        Ok(device.write(&self.space(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
+        Ok(device.write(&self.plans_for(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
     }
 
     /// Adds to the states: one row for all of them `[width]`, or one for each `[rows, width]`.
@@ -175,7 +175,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.spaces[&key].sites.embedding, rows, self.model.spec().width)
+        self.read_rows(&self.plan_caches[&key].sites.embedding, rows, self.model.spec().width)
     }
 
     /// Reads the current states out: what comes behind the loop, up to the logits.
@@ -189,13 +189,19 @@ impl Session {
         if let Some(opened) = &mut self.opened {
             opened.read_out = true;
         }
-        let read = |name| self.read_rows(self.traced(Stage::Finish, name).ok_or(Error::NotBegun)?, rows, n);
+        let read = |name| {
+            self.read_rows(
+                self.traced(Stage::Finish, name).ok_or(Error::bug("a read-out keeps its intermediates"))?,
+                rows,
+                n,
+            )
+        };
         let latents = match self.model.spec().latents() {
             Some(name) => read(name)?,
             None => self.states()?,
         };
         let head = read("head")?;
-        let logits = self.read_rows(&self.spaces[&key].sites.logits, rows, self.padded_vocab())?;
+        let logits = self.read_rows(&self.plan_caches[&key].sites.logits, rows, self.padded_vocab())?;
         Ok(Outputs { rows, logits, latents, head })
     }
 
@@ -216,7 +222,9 @@ impl Session {
             (Kept::Embedding, _) => self.embeddings()?,
             (Kept::State, _) => self.states()?,
             (Kept::Buffer(name), heads) => {
-                let buffer = self.traced(stage_of(module.when), name).ok_or(Error::NotBegun)?;
+                let buffer = self
+                    .traced(stage_of(module.when), name)
+                    .ok_or(Error::bug("an intermediate that was computed is kept"))?;
                 match heads {
                     // Each head is padded by itself.
                     Some((heads, head_dim)) => self.read_rows(buffer, rows * heads, head_dim)?,
@@ -254,7 +262,7 @@ impl Session {
     /// The buffer of an intermediate that a stage has computed.
     fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
         let Opened { capacity, .. } = self.opened?;
-        self.spaces.get(&(capacity, capacity))?.traced(stage, name)
+        self.plan_caches.get(&(capacity, capacity))?.traced(stage, name)
     }
 }
 

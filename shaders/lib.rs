@@ -16,7 +16,6 @@ mod shared;
 mod slots;
 mod variants;
 
-pub mod ahead;
 pub mod attention;
 pub mod batch;
 pub mod ceiling;
@@ -28,7 +27,8 @@ pub mod norm;
 pub mod recur;
 pub mod reduce;
 pub mod sample;
-pub mod wave;
+pub mod speculative;
+pub mod wavefront;
 pub mod weight;
 
 pub use assemble::assemble;
@@ -53,7 +53,7 @@ pub static KERNELS: &[&Kernel] = &[
     &embed::EMBED,
     &embed::SELECT,
     &norm::RMS_NORM,
-    &norm::RECORD,
+    &norm::FUSED_SUMS,
     &norm::NORM_ADD,
     &matmul::MATVEC,
     &matmul::MATVEC_INT8,
@@ -88,17 +88,17 @@ pub static KERNELS: &[&Kernel] = &[
     &sample::SAMPLE,
     &sample::LOGPROBS,
     &sample::FEED,
-    &ahead::ENLIST,
-    &ahead::VERIFY,
-    &ahead::GUESS,
-    &batch::TURN,
+    &speculative::ENLIST,
+    &speculative::VERIFY,
+    &speculative::GUESS,
+    &batch::BATCH_WAKE,
     &batch::FOLLOW,
     &batch::CARRY,
-    &wave::WAVE_BLEND,
-    &wave::WAVE_MIX,
-    &wave::WAVE_SETTLE,
-    &wave::WAVE_FREEZE,
-    &wave::WAVE_SLIDE,
+    &wavefront::WAVEFRONT_BLEND,
+    &wavefront::WAVEFRONT_MIX,
+    &wavefront::WAVEFRONT_COMPARE,
+    &wavefront::WAVEFRONT_FREEZE,
+    &wavefront::WAVEFRONT_SHIFT,
     &ceiling::STREAM,
     &ceiling::COPY,
     &ceiling::MULTIPLY_ADD,

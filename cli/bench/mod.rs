@@ -14,7 +14,7 @@ use ruminate::engine::shaders::Kernel;
 use ruminate::{Device, Dtypes, KERNELS, MAX_STEPS, SessionOptions, Source, Spec};
 
 use crate::device::DeviceOptions;
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 
 /// The list that `/help` prints.
 pub(super) const HELP: &str = "\

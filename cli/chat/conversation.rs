@@ -6,7 +6,7 @@ use anyhow::Result;
 use ruminate::{ChatTemplate, Error, GenerateOptions, Model, Progress, Prompt, Session, SessionOptions};
 
 use super::partner::{Answer, Partner, Transcript};
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::open_session;
 use crate::progress::Tokens;
@@ -119,7 +119,7 @@ impl Conversation {
         }
         if self.settings.stats {
             let counters = self.model.device().counters() - counters;
-            let shares_passes = self.settings.generate.computes_ahead();
+            let shares_passes = self.settings.generate.is_parallel();
             Report { model: &self.model, statistics: &statistics, steps, seed, counters, shares_passes }.print(true);
         }
         Ok(Answer { stop, said, context: Some(context) })

@@ -8,7 +8,7 @@ use ruminate::{Criterion, PrefillExit};
 use serde_json::{Map, Value, json};
 
 use super::Chat;
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::prompt::{unescape, whole};
 
 /// The environment variable that holds a key, as for `ruminate serve`.
@@ -93,7 +93,7 @@ impl Chat {
         }
         put(
             "speculate",
-            generation.ahead.speculate().map(|it| {
+            generation.parallel.speculate().map(|it| {
                 let mut object = json!({ "draft_len": it.draft_len, "threshold": it.threshold });
                 if let Some(steps) = it.draft_steps {
                     object["draft_steps"] = steps.into();
@@ -103,7 +103,7 @@ impl Chat {
         );
         put(
             "pipeline",
-            generation.ahead.pipeline().map(|it| it.every.map_or(true.into(), |every| json!({ "every": every }))),
+            generation.parallel.pipeline().map(|it| it.every.map_or(true.into(), |every| json!({ "every": every }))),
         );
         put("max_tokens", generation.max_tokens.map(Value::from));
         put("seed", generation.seed.map(|seed| seed.cast_signed().into()));

@@ -12,7 +12,7 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Editor, Helper};
 
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 
 /// Bytes of a line, at most.
 const MOST: u64 = 64 << 20;

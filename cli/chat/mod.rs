@@ -33,7 +33,7 @@ use self::fields::ServerOptions;
 use self::input::{Input, Line};
 use self::partner::{Answer, Partner};
 use crate::device::DeviceOptions;
-use crate::exit::{self, Done, Usage};
+use crate::exit_code::{self, Done, Usage};
 use crate::interrupt::{self, Interrupt};
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
@@ -161,14 +161,14 @@ fn talk(partner: &mut dyn Partner, options: &Chat, interrupt: &Interrupt, intera
             Ok(Next::Line) => {}
             Ok(Next::Leave) => break,
             Err(error) if can_go_on(&error) => {
-                exit::say(&error);
+                exit_code::say(&error);
                 if matches!(
                     error.downcast_ref(),
                     Some(Error::PromptTooLong { .. } | Error::TextTooLong { .. } | Error::NoRoom { .. })
                 ) {
                     note(FULL);
                 }
-                failed.get_or_insert(exit::number(&error));
+                failed.get_or_insert(exit_code::number(&error));
             }
             Err(error) => return Err(error),
         }

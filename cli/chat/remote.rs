@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::partner::{Answer, Partner, Transcript};
 use super::server::{Address, Event, ServerError};
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::interrupt::{Generating, Interrupt};
 use crate::visible;
 use crate::words::counted;

@@ -15,7 +15,7 @@ use ruminate::doctor::report::{Report, ReportOptions, report as examine};
 use ruminate::{Arithmetic, OutputFile};
 
 use super::{Doctor, WHY, page};
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::plot::{say_written, writable};
 use crate::words::counted;
 
@@ -140,7 +140,7 @@ pub(super) fn report(options: &Doctor) -> Result<Done> {
     let verdict = verdict(&report);
     if hung {
         if let Err(error) = &verdict {
-            crate::exit::say(error);
+            crate::exit_code::say(error);
         }
         leave();
     }

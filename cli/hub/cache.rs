@@ -6,7 +6,7 @@ use hf_hub::Cache;
 
 use super::environment;
 use super::name::ModelName;
-use crate::exit::NoModel;
+use crate::exit_code::NoModel;
 use ruminate::published;
 
 /// The folder of a model's files.

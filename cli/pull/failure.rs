@@ -5,7 +5,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, StatusCode, header};
 
 use super::settings::Settings;
-use crate::exit::NoModel;
+use crate::exit_code::NoModel;
 use crate::hub::ModelName;
 
 /// Why a request brought nothing.

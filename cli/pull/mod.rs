@@ -22,7 +22,7 @@ use clap::Args;
 use indicatif::DecimalBytes;
 use ruminate::Spec;
 
-use crate::exit::Done;
+use crate::exit_code::Done;
 use crate::hub::{ModelName, lookup};
 use crate::interrupt::Interrupt;
 use crate::words::counted;

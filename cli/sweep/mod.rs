@@ -17,7 +17,7 @@ use ruminate::{Exit, MAX_STEPS, Model, Session, SessionOptions, Spec, demo};
 
 use self::rows::{Row, rows};
 use crate::device::DeviceOptions;
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::{ModelOptions, open_session};
 use crate::options::CacheOptions;

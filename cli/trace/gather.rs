@@ -8,7 +8,7 @@ use ruminate::trace::{Pca, Trace};
 use ruminate::{Arithmetic, Dtype, Error, GenerateOptions, Model, Progress, SessionOptions, Specials, State};
 
 use super::noise;
-use crate::exit::Usage;
+use crate::exit_code::Usage;
 use crate::interrupt::Interrupt;
 use crate::model::open_session;
 use crate::progress::{self, Tokens};
@@ -136,7 +136,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
     let bar = progress::bar(shown, 0, "tracing {bar:30} {pos}/{len} steps{left}")?;
     if let Some(exit) = &asked.generation.exit {
         // Where the tokens of the prompt stopped, which a generation does not say.
-        let found = session.forward_until_settled(&prompt, steps, exit, State::Seeded, false)?;
+        let found = session.forward_until_exit(&prompt, steps, exit, State::Seeded, false)?;
         used.iter_mut().zip(found.steps).for_each(|(used, steps)| *used = steps);
         session.rewind(0)?;
     }

@@ -18,7 +18,7 @@ use ruminate::{GenerateOptions, SessionOptions, Spec, demo};
 
 use self::gather::{Asked, gather};
 use crate::device::DeviceOptions;
-use crate::exit::{Done, Usage};
+use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
@@ -73,8 +73,8 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         let problem = "a trace follows states as the model moves them; leave out --noise";
         return Err(Usage(problem.to_owned()).into());
     }
-    let ahead = &options.generation.ahead;
-    if ahead.speculate.is_some() || ahead.pipeline.is_some() || ahead.diffusion.diffusion {
+    let parallel = &options.generation.parallel;
+    if parallel.speculate.is_some() || parallel.pipeline.is_some() || parallel.diffusion.diffusion {
         let problem = "a trace computes every token by itself, step after step, and would show nothing of what is computed ahead; leave out --speculate, \
                        --pipeline and --diffusion";
         return Err(Usage(problem.to_owned()).into());

@@ -47,7 +47,7 @@ fn data(found: &Found) -> Value {
         "tokens": found.texts,
         "last": found.last,
         "used": trace.used,
-        "settled": trace.settled(),
+        "settled": trace.stable_from(),
         "distances": by_token(&trace.distances()),
         "entropies": by_token(&trace.entropies),
         "top": tops.collect::<Value>(),

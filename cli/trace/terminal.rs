@@ -40,7 +40,7 @@ fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> R
     writeln!(out, "{}{bold}{}{bold:#}", found.prompt_text, found.answer_text)?;
     writeln!(out, "{dim}{}{dim:#}\n", found.title())?;
     writeln!(out, "{:LABEL$}{}  used  stays  entropy  would say", "step", ruler(columns, each))?;
-    let settled = trace.settled();
+    let settled = trace.stable_from();
     for token in 0..trace.tokens.len() {
         if token == found.prompt {
             writeln!(out, "{dim}{:LABEL$}{}{dim:#}", "", "─".repeat(columns))?;

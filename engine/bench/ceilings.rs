@@ -93,18 +93,18 @@ impl Ceiling {
     pub fn measure(self, device: &Device, repetitions: u32) -> Result<Option<Sample>> {
         let caps = device.caps();
         let budget = device.memory().available.map_or(STREAM, |free| STREAM.min(free / SHARE));
-        let compute = |launch: Launch| per(device, &[launch], repetitions, |launch| launch.cost.flops);
+        let compute = |launch: Launch| per_operation(device, &launch, repetitions);
         let multiply_add = |number| compute(ceiling::multiply_add(number, GROUPS, ROUNDS));
         let sample = match self {
-            Self::ReadBuffer => Some(read(device, Place::Buffer, caps.max_binding.min(budget), budget, repetitions)),
+            Self::ReadBuffer => Some(read(device, Place::Buffer, caps.max_binding, budget, repetitions)),
             Self::ReadTexture => {
-                caps.lanes.map(|_| read(device, Place::Texture, caps.max_texture.min(budget), budget, repetitions))
+                caps.lanes.map(|_| read(device, Place::Texture, caps.max_texture, budget, repetitions))
             }
             Self::Copy => {
                 // Source and target.
                 let budget = budget / 2;
                 let piece = ceiling::copy(&caps, caps.max_binding.min(PIECE).min(budget));
-                Some(per(device, &many(&piece, budget), repetitions, |launch| launch.cost.bytes))
+                Some(Stream::new(device, &piece, budget).and_then(|stream| stream.sample(repetitions)))
             }
             Self::F32 => Some(multiply_add(Number::F32)),
             Self::F16 => caps.f16.then(|| multiply_add(Number::F16)),
@@ -122,13 +122,46 @@ impl Ceiling {
 /// Seconds per byte read from a place, by the better of two workgroups.
 fn read(device: &Device, place: Place, most: u64, budget: u64, repetitions: u32) -> Result<Sample> {
     let caps = device.caps();
-    let sized = |wg| {
-        let piece = ceiling::stream(&caps, place, wg, most.min(PIECE));
-        per(device, &many(&piece, budget), repetitions, |launch| launch.cost.bytes)
-    };
+    let sized = |wg| Stream::new(device, &ceiling::stream(&caps, place, wg, most.min(PIECE).min(budget)), budget);
     // Software drivers run a workgroup's subgroups one after the other, and then like them to be short.
     let (narrow, wide) = (sized(caps.subgroups.map_or(WG, |(least, _)| least))?, sized(WG)?);
-    Ok(if narrow.least() < wide.least() { narrow } else { wide })
+    if narrow.once < wide.once { narrow } else { wide }.sample(repetitions)
+}
+
+/// Launches that read or write memory from end to end, each with memory of its own.
+struct Stream {
+    bench: Bench,
+    bytes: f64,
+    /// Seconds per byte, measured once.
+    once: f64,
+}
+
+impl Stream {
+    /// As many launches of a piece as fit into so many bytes, or fewer on a device that takes long for one of them.
+    fn new(device: &Device, piece: &Launch, budget: u64) -> Result<Self> {
+        let of = |launches: u64| -> Result<(Bench, f64)> {
+            let launches = (0..launches).map(|_| Ok((piece.clone(), blank(device, piece)?)));
+            let bench = Bench::new(device, &launches.collect::<Result<Vec<_>>>()?)?;
+            let once = bench.time(1)?.as_secs_f64();
+            Ok((bench, once))
+        };
+        let bytes = piece.cost.bytes as f64;
+        let largest = piece.sizes.iter().copied().max().unwrap_or(1);
+        let (bench, once) = of(1)?;
+        let wanted = (LEAST.as_secs_f64() / once.max(1e-9)).ceil();
+        let count = (budget / largest).max(1).min(wanted as u64);
+        if count == 1 {
+            return Ok(Self { bench, bytes, once: once / bytes });
+        }
+        drop(bench);
+        let (bench, once) = of(count)?;
+        Ok(Self { bench, bytes, once: once / (bytes * count as f64) })
+    }
+
+    /// Seconds per byte.
+    fn sample(&self, repetitions: u32) -> Result<Sample> {
+        Ok(self.bench.sample(repetitions, LEAST)?.times(1.0 / self.bytes))
+    }
 }
 
 impl Ceilings {
@@ -188,16 +221,8 @@ impl Ceilings {
     }
 }
 
-/// As many launches of a piece as make up so many bytes.
-fn many(piece: &Launch, bytes: u64) -> Vec<Launch> {
-    let largest = piece.sizes.iter().copied().max().unwrap_or(1);
-    vec![piece.clone(); usize::try_from((bytes / largest).max(1)).unwrap_or(1)]
-}
-
-/// Seconds per unit of work, with memory of its own for every launch.
-fn per(device: &Device, launches: &[Launch], repetitions: u32, work: fn(&Launch) -> u64) -> Result<Sample> {
-    let each = work(&launches[0]) as f64;
-    let launches = launches.iter().map(|launch| Ok((launch.clone(), blank(device, launch)?)));
-    let bench = Bench::new(device, &launches.collect::<Result<Vec<_>>>()?)?;
-    Ok(bench.sample(repetitions, LEAST)?.times(1.0 / each))
+/// Seconds per operation.
+fn per_operation(device: &Device, launch: &Launch, repetitions: u32) -> Result<Sample> {
+    let bench = Bench::new(device, &[(launch.clone(), blank(device, launch)?)])?;
+    Ok(bench.sample(repetitions, LEAST)?.times(1.0 / launch.cost.flops as f64))
 }

@@ -4,6 +4,7 @@
 //! record the computation from the specification. No other file names a tensor or an architecture.
 
 mod blocks;
+mod early_exit;
 mod llama;
 mod loader;
 mod loops;
@@ -15,11 +16,11 @@ mod pass;
 mod pipeline;
 mod raven;
 mod resident;
-mod settle;
 mod spec;
 mod stored;
 
 pub(crate) use blocks::fold_bytes;
+pub(crate) use early_exit::ExitSites;
 pub(crate) use loader::{BLOCK, Weights, check};
 pub(crate) use loops::Looped;
 pub(crate) use manifest::{Drawn, Entry, Manifest, Role};
@@ -27,7 +28,6 @@ pub(crate) use names::{Kept, Module, When};
 pub(crate) use pass::{Pass, ReadOut, Sites};
 pub(crate) use pipeline::pipeline;
 pub(crate) use resident::entry_bytes;
-pub(crate) use settle::ExitSites;
 pub use spec::{Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rotary, Spec, SpecialIds, Start, Steps};
 use stored::Stored;
 

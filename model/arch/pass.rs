@@ -3,7 +3,7 @@
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::activation_bytes;
 use ruminate_shaders::attention::fresh_pays;
-use ruminate_shaders::matmul::RECORD_ROWS;
+use ruminate_shaders::matmul::FUSED_ROWS;
 use ruminate_shaders::norm::{rms_norm_from, rms_norm_variants};
 
 use crate::error::Error;
@@ -86,7 +86,7 @@ impl Pass<'_> {
     /// Whether norms are folded into the matmuls around them: that pays with few rows, where a launch costs more than what a norm computes. A trace wants
     /// every norm for itself.
     pub(super) fn folds(&self) -> bool {
-        !self.trace && self.shape.rows <= RECORD_ROWS
+        !self.trace && self.shape.rows <= FUSED_ROWS
     }
 
     /// Whether attention takes one launch: no other row of the sequence is in the pass, and the device gains by it. A trace wants the rotated

@@ -131,22 +131,22 @@ impl Matrix {
         self.apply_flow(graph, device, (rows, count), flow, &[&[staged], rest].concat(), y)
     }
 
-    /// Records `y = W·x + residual`. The residual is plain rows, or the values of a record.
+    /// Records `y = W·x + residual`. The residual is plain rows, or the values of fused sums.
     pub(crate) fn apply_residual(
         &self,
         graph: &mut Graph,
         device: &Device,
         rows: (Tensor, u32),
-        (x, residual, record): (Tensor, Tensor, Option<Normed>),
+        (x, residual, fused): (Tensor, Tensor, Option<Normed>),
         y: Tensor,
     ) -> Result<(), Error> {
-        if record.is_none() {
+        if fused.is_none() {
             return self.apply(graph, device, rows, &[x, residual], Output::Residual, y);
         }
-        self.apply_flow(graph, device, rows, (Input::Plain, Output::Residual, record), &[x, residual], y)
+        self.apply_flow(graph, device, rows, (Input::Plain, Output::Residual, fused), &[x, residual], y)
     }
 
-    /// Records a product with any input and output, and the record that they take. `inputs` are what [`matmul`](ruminate_shaders::matmul::matmul) binds between W and y.
+    /// Records a product with any input and output, and the fused sums that they take. `inputs` are what [`matmul`](ruminate_shaders::matmul::matmul) binds between W and y.
     pub(crate) fn apply_flow(
         &self,
         graph: &mut Graph,

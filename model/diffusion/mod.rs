@@ -1,17 +1,17 @@
-//! Diffusion forcing (Geiping et al., arXiv 2510.14961): a wave of positions is iterated together, a few steps a round, and every round their tokens are chosen
-//! anew, each behind the position before it. A token stands once the state behind it has settled; the wave grows by some positions every round.
+//! Diffusion forcing (Geiping et al., arXiv 2510.14961): a wavefront of positions is iterated together, a few steps a round, and every round their tokens are chosen
+//! anew, each behind the position before it. A token stands once the state behind it has settled; the wavefront grows by some positions every round.
 //!
 //! Other than drafts and guesses this is not exact: a token may stand that plain decoding would not have chosen.
 
-mod wave;
+mod wavefront;
 
 use std::fmt;
 use std::str::FromStr;
 
 use ruminate_shaders::attention::cache::KvShare;
-use ruminate_shaders::wave::FreezeRule;
+use ruminate_shaders::wavefront::FreezeRule;
 
-pub(crate) use self::wave::{Current, Reach, WaveSites, emitted};
+pub(crate) use self::wavefront::{Current, RowSpan, WavefrontSites, emitted};
 
 /// Diffusion forcing, with the defaults of the paper. A token stands once the state at its own position has settled, so a context holds one less than otherwise.
 /// Sessions for it are made with [`Diffusion::SHARE`]: a position's keys are those of its last step.
@@ -21,11 +21,11 @@ pub(crate) use self::wave::{Current, Reach, WaveSites, emitted};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Diffusion {
-    /// Positions that the wave grows by in a round, at least 1. Beyond the first they begin with random tokens.
+    /// Positions that the wavefront grows by in a round, at least 1. Beyond the first they begin with random tokens.
     pub headway: u32,
     /// Steps of a round.
     pub inner_steps: u32,
-    /// Positions of a wave, at most: more than [`Self::headway`], up to 256.
+    /// Positions of a wavefront, at most: more than [`Self::headway`], up to 256.
     pub wavefront: u32,
     /// Share that an embedding keeps of the one in the round before, from 0 to below 1.
     pub ema: f32,
@@ -33,7 +33,7 @@ pub struct Diffusion {
     pub noise_mix: NoiseMix,
     /// When a token stands.
     pub freeze: Freezing,
-    /// Whether the prompt is computed first, at full depth; if not, it is a part of the first wave, which must have room for it.
+    /// Whether the prompt is computed first, at full depth; if not, it is a part of the first wavefront, which must have room for it.
     pub full_prefill: bool,
     /// Steps behind which a position stands whether it has settled or not; by default 16 times the steps of a token.
     pub most_steps: Option<u32>,
@@ -42,7 +42,7 @@ pub struct Diffusion {
 }
 
 impl Diffusion {
-    /// What sessions for it share: one slot for all steps, the authors' `latest-m4-compress-s4`. Without it, a wave sees what positions that are known looked
+    /// What sessions for it share: one slot for all steps, the authors' `latest-m4-compress-s4`. Without it, a wavefront sees what positions that are known looked
     /// like at their first steps.
     pub const SHARE: KvShare = KvShare::Steps(1);
 }
@@ -63,7 +63,7 @@ impl Default for Diffusion {
     }
 }
 
-/// Random states that are mixed into those of a wave before every round.
+/// Random states that are mixed into those of a wavefront before every round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct NoiseMix {
@@ -81,7 +81,7 @@ impl Default for NoiseMix {
     }
 }
 
-/// When a token of a wave stands.
+/// When a token of a wavefront stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -111,7 +111,7 @@ impl Freezing {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Given {
-    /// States `[at least wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wave has for the noise. Empty
+    /// States `[at least wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wavefront has for the noise. Empty
     /// if they are drawn.
     pub states: Vec<f32>,
     /// Tokens that new positions beyond the first begin with, one after the other, and again from the start. Empty if they are drawn.

@@ -53,7 +53,7 @@ impl Batch {
                 self.waiting.push_front(member);
                 return Ok(());
             };
-            let found = match member.computed(self.model.spec()).filter(|_| !member.scores) {
+            let found = match member.computed(self.model.spec()).filter(|_| member.scores.is_none()) {
                 Some(computed) => self.prefix.find(computed, &member.tokens),
                 None => Shared::default(),
             };
@@ -82,7 +82,7 @@ impl Batch {
         let index = slot as u32;
         let entry = member.session.sequence(self.model.spec(), member.steps);
         self.tables.write_sequence(&device, index, entry)?;
-        self.tables.write_terms(&device, index, member.terms())?;
+        self.tables.write_exit_params(&device, index, member.exit_params())?;
         self.tables.write_noise(&device, index, member.noise)?;
         self.tables.write_choosing(&device, index, &member.choosing, vocab)?;
         let history = slot as u64 * u64::from(self.kv.context()) * 4;
@@ -96,7 +96,7 @@ impl Batch {
         if member.life == 0 {
             member.statistics.cached_tokens = shared.depth.len() as u32;
         }
-        let known = member.scores && member.prompt == 1 && member.wanted > 0;
+        let known = member.scores.is_some() && member.prompt == 1 && member.wanted > 0;
         self.members[slot] = Some(member);
         // The first token of a prompt has no probability.
         if known { self.hand_out_scores(slot) } else { Ok(()) }
@@ -182,7 +182,7 @@ impl Batch {
             return;
         };
         let alike = source.computed(spec).is_some() && source.computed(spec) == member.computed(spec);
-        if !alike || member.scores || member.alone.is_some() {
+        if !alike || member.scores.is_some() || member.alone.is_some() {
             return;
         }
         // The last token is computed again, for the next one is chosen after it.
@@ -234,7 +234,7 @@ impl Batch {
             }
         }
         // Nobody is read out in its place any more.
-        self.write_entry(&self.space.sites.picked, slot, Row::RESTING)?;
+        self.write_entry(&self.plans.sites.picked, slot, Row::RESTING)?;
         let member = self.members[slot].take();
         self.kv.release(slot as u32)?;
         Ok(member)

@@ -64,6 +64,8 @@ pub struct PromptToken {
     pub logprob: Option<f32>,
     /// The most likely tokens in its place and theirs, the first one first: as many as [`logprobs`](crate::GenerateOptions::logprobs) says.
     pub top: Vec<(u32, f32)>,
+    /// Recurrence steps of the row that predicts it; 0 for the first.
+    pub steps: u32,
 }
 
 /// What a batch has done, and what it holds.

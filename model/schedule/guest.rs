@@ -8,15 +8,15 @@ use super::member::Member;
 use super::{Batch, Event, SequenceId};
 use crate::error::Error;
 use crate::generate::{Progress, Prompt, Statistics, StopReason};
+use crate::generation::ActiveGeneration;
 use crate::options::{GenerateOptions, SessionOptions};
-use crate::run::Run;
 use crate::session::Session;
 
 /// A sequence with a session of its own.
 pub(super) struct Guest {
     pub(super) id: SequenceId,
     session: Session,
-    run: Run,
+    generation: ActiveGeneration,
     /// Its prompt, and what it has said.
     pub(super) tokens: Vec<u32>,
     /// Bytes that are set aside for it.
@@ -27,7 +27,7 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn statistics(&self) -> &Statistics {
-        self.run.statistics()
+        self.generation.statistics()
     }
 }
 
@@ -37,19 +37,19 @@ impl Batch {
         let steps = member.steps.max(self.planned);
         let session = SessionOptions { context: Some(self.kv.context()), steps: Some(steps), ..member.session.clone() };
         let started = self.model.session(session).and_then(|mut session| {
-            let mut run = Run::new(&mut session, Prompt::Tokens(&member.tokens), options)?;
+            let mut generation = ActiveGeneration::new(&mut session, Prompt::Tokens(&member.tokens), options)?;
             // Where rows leave all together, it counts which rows a pass has.
             if options.exit.is_none() && self.running() > 0 {
-                run.limit_rows(self.pace.rows(member.steps));
+                generation.limit_rows(self.pace.rows(member.steps));
             }
-            Ok((session, run))
+            Ok((session, generation))
         });
         match started {
-            Ok((session, run)) => {
+            Ok((session, generation)) => {
                 self.totals.prompt_tokens += member.tokens.len() as u64;
                 let id = member.id;
                 let most_steps = options.exit.filter(|_| options.steps_of.is_none()).map(|_| member.steps);
-                self.guests.push(Guest { id, session, run, tokens: member.tokens, bytes, most_steps });
+                self.guests.push(Guest { id, session, generation, tokens: member.tokens, bytes, most_steps });
                 Ok(())
             }
             Err(error @ Error::Engine(_)) => Err(error),
@@ -62,13 +62,13 @@ impl Batch {
     }
 
     /// Lets every guest have a pass, and waits for what it brings; with a budget, only the first, without waiting, which is the last one then.
-    pub(super) fn turn_of_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
+    pub(super) fn step_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
         let count = if budget.is_some() { self.guests.len().min(1) } else { self.guests.len() };
         for mut guest in self.guests.drain(..count).collect::<Vec<_>>() {
             let before = guest.statistics().core_passes;
             let progress = match budget {
-                Some(budget) => guest.run.step(&mut guest.session, budget),
-                None => guest.run.pass(&mut guest.session),
+                Some(budget) => guest.generation.step(&mut guest.session, budget),
+                None => guest.generation.pass(&mut guest.session),
             };
             let passes = guest.statistics().core_passes - before;
             (self.totals.passes, self.totals.rows) = (self.totals.passes + passes, self.totals.rows + passes);
@@ -82,7 +82,7 @@ impl Batch {
                     self.totals.steps += u64::from(piece.steps);
                     self.totals.most_steps += u64::from(guest.most_steps.unwrap_or(piece.steps));
                     self.events.push_back(Event::Token { id: guest.id, piece });
-                    guest.run.stop_reason()
+                    guest.generation.stop_reason()
                 }
                 // Of the device: everybody ends.
                 Err(error @ Error::Engine(_)) => return Err(error),

@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use ruminate_shaders::NONE;
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
-use ruminate_shaders::batch::Came;
-use ruminate_shaders::exit::{Continuous, Terms};
+use ruminate_shaders::batch::RowResult;
+use ruminate_shaders::exit::{Continuous, ExitParams};
 use ruminate_shaders::recur::NoiseRule;
 
-use super::policy::{self, Asked};
 use super::prefix::{Computed, Shared};
+use super::scoring::Scores;
 use super::table::Place;
 use super::{PromptToken, SequenceId, lost};
-use crate::ahead::Lead;
 use crate::arch::{Spec, Start};
 use crate::constraint::Matching;
+use crate::decoding::Chosen;
+use crate::early_exit::{Exit, PrefillExit};
 use crate::error::Error;
-use crate::exit::{Exit, PrefillExit};
 use crate::generate::{Piece, Prompt, Statistics, StopReason};
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions, StepsOf};
-use crate::policy::Chosen;
+use crate::parallel_decoding::ParallelDecoding;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::session::{check_steps, check_tokens};
-use crate::speech::{Speech, encode_prompt};
+use crate::text_output::{TextOutput, encode_prompt};
 use crate::tokenizer::Specials;
 use ruminate_engine::clock::Instant;
 
@@ -57,9 +57,9 @@ pub(super) struct Member {
     pub(super) choosing: Choosing,
     /// How far the text has come by its constraint, if there is one.
     matching: Option<Matching>,
-    /// Whether the logarithm of every token of the prompt's probability is asked for, and not known yet.
-    pub(super) scores: bool,
-    /// What is known of them.
+    /// Tokens of the prompt whose probabilities are asked for and not all known yet.
+    pub(super) scores: Option<Scores>,
+    /// Those that are known.
     pub(super) scored: Vec<PromptToken>,
     /// Tokens to generate.
     pub(super) wanted: u32,
@@ -69,7 +69,7 @@ pub(super) struct Member {
     /// How many tokens are ranked for those who ask.
     ranked: u32,
     full: bool,
-    speech: Speech,
+    text_output: TextOutput,
     pub(super) statistics: Statistics,
     added: Instant,
     first: Option<Instant>,
@@ -85,8 +85,6 @@ impl Member {
         options: &GenerateOptions,
     ) -> Result<Self, Error> {
         let spec = model.spec();
-        let alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
-        policy::check(Asked { options, session: &session, batch: true })?;
         options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
         options.check_start(spec)?;
         let steps = options.steps.unwrap_or(spec.steps.default);
@@ -103,15 +101,14 @@ impl Member {
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
         // Its values, of which nothing is needed before it begins.
-        Lead::of(options, (steps, spec))?;
+        ParallelDecoding::of(options, (steps, spec))?;
         let asked = limit.unwrap_or(u32::MAX);
         // The last token need not be computed itself, so it takes no position.
         let room = context - count + 1;
-        let speech = Speech::new(model, options)?;
-        let first = vec![PromptToken { token: prompt[0], ..PromptToken::default() }];
+        let text_output = TextOutput::new(model, options)?;
         let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
-        choosing.follow(Rules::new(options, speech.end_tokens(), count, limit, vocab)?, &prompt);
-        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), speech.end_tokens()));
+        choosing.follow(Rules::new(options, text_output.end_tokens(), count, limit, vocab)?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         Ok(Self {
@@ -120,7 +117,7 @@ impl Member {
             session,
             tokens: prompt,
             prompt: count,
-            alone,
+            alone: None,
             begins_with: None,
             fed: 0,
             depth: Vec::new(),
@@ -132,14 +129,14 @@ impl Member {
             noise: options.noise.map(|noise| noise.rule(spec)).transpose()?,
             choosing,
             matching,
-            scores: options.prompt_logprobs,
-            scored: first,
+            scores: options.prompt_logprobs.then_some(Scores { from: 1, last: None }),
+            scored: Vec::new(),
             wanted: asked.min(room),
             begun: 0,
             come: 0,
             ranked: MAX_LOGPROBS.min(vocab),
             full: room < asked,
-            speech,
+            text_output,
             statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
             added: Instant::now(),
             first: None,
@@ -165,11 +162,12 @@ impl Member {
     }
 
     /// When its rows leave, and what the next ones go on from.
-    pub(super) fn terms(&self) -> Terms {
+    pub(super) fn exit_params(&self) -> ExitParams {
         let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt } else { 0 };
-        let terms = self.exit.map_or(Terms::fixed(self.steps), |exit| exit.terms(first(&exit), self.steps));
+        let exit_params =
+            self.exit.map_or(ExitParams::fixed(self.steps), |exit| exit.exit_params(first(&exit), self.steps));
         let parks = u32::from(self.waits_for_host());
-        Terms { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..terms }
+        ExitParams { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..exit_params }
     }
 
     /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
@@ -215,12 +213,12 @@ impl Member {
         self.fed = 0;
         self.begun = self.come;
         self.depth.clear();
-        self.scored.truncate(1);
+        self.scored.clear();
     }
 
     /// What the host knows of its row at a position.
     pub(super) fn place(&self, slot: usize, position: u32) -> Place {
-        let open = self.exit.is_some() && position >= self.terms().first;
+        let open = self.exit.is_some() && position >= self.exit_params().first;
         // As often as a row ahead of what is known is read out.
         let left = if open { self.steps.div_ceil(8) } else { self.steps };
         let decodes = position as usize + 1 >= self.tokens.len() && self.wanted > 0;
@@ -242,12 +240,12 @@ impl Member {
     /// What comes of a token, which place `place` of the round brought.
     pub(super) fn say(
         &mut self,
-        came: Came,
+        result: RowResult,
         ranks: &[Vec<u8>],
         place: usize,
     ) -> Result<(Piece, Option<StopReason>), Error> {
         let ranked = self.choosing.logprobs.map(|_| self.ranked);
-        let mut chosen = Chosen::ranked(came.token, came.steps, ranks, place, ranked).ok_or_else(lost)?;
+        let mut chosen = Chosen::ranked(result.token, result.steps, ranks, place, ranked).ok_or_else(lost)?;
         chosen.top.truncate(self.choosing.logprobs.unwrap_or(0) as usize);
         let Chosen { token, steps, logprob, top } = chosen;
         self.come += 1;
@@ -258,16 +256,16 @@ impl Member {
         self.tokens.push(token);
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
-        let (mut text, mut ended) = self.speech.say(token);
+        let (mut text, mut ended) = self.text_output.say(token);
         if let (None, Some(matching)) = (ended, &mut self.matching)
             && matching.take(token)?
         {
             ended = Some(StopReason::Complete);
-            text.push_str(&self.speech.flush());
+            text.push_str(&self.text_output.flush());
         }
         if ended.is_none() && self.come == self.wanted {
             ended = Some(if self.full { StopReason::ContextFull } else { StopReason::MaxTokens });
-            text.push_str(&self.speech.flush());
+            text.push_str(&self.text_output.flush());
         }
         Ok((Piece { token, text, steps, logprob, top }, ended))
     }
@@ -304,5 +302,5 @@ pub(super) fn shares_passes(options: &GenerateOptions) -> bool {
     };
     // Which of its tokens a row that may leave early is at comes to the host too late to say how deep the next one is.
     let known = options.exit.is_none() || options.steps_of.is_none();
-    !options.computes_ahead() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
+    !options.is_parallel() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
 }

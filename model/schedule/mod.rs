@@ -28,25 +28,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ruminate_shaders::Row;
-use ruminate_shaders::batch::Came;
+use ruminate_shaders::batch::RowResult;
 
 pub use self::event::{Event, PromptToken, SequenceId, Totals};
 use self::guest::Guest;
-use self::member::Member;
+use self::member::{Member, shares_passes};
 use self::pace::Pace;
+use self::policy::Asked;
 use self::prefix::PrefixCache;
 use self::round::{Round, Submitted};
 use self::table::Table;
-use crate::ahead::Ends;
 use crate::error::Error;
-use crate::fit;
 use crate::generate::{Prompt, Statistics, StopReason};
 use crate::kv::KvCache;
+use crate::memory_budget;
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
+use crate::parallel_decoding::ParallelSites;
+use crate::plans::PlanCache;
+use crate::sequence_tables::SequenceTables;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS};
-use crate::tables::Tables;
-use crate::workspace::Workspace;
 
 /// What a batch holds.
 #[derive(Clone, Debug)]
@@ -83,11 +84,11 @@ pub struct Batch {
     model: Model,
     options: SessionOptions,
     kv: KvCache,
-    tables: Tables,
-    space: Workspace,
-    /// Workspaces of passes that read out every row of a prompt, by their rows.
-    scoring: HashMap<u32, Workspace>,
-    ends: Ends,
+    tables: SequenceTables,
+    plans: PlanCache,
+    /// Plan caches of passes that score given tokens, by their rows and read-outs.
+    scoring: HashMap<(u32, u32), PlanCache>,
+    parallel_sites: ParallelSites,
     table: Table,
     /// By their slots.
     members: Vec<Option<Member>>,
@@ -130,27 +131,28 @@ impl Model {
             return Err(Error::Option { name: "prefill_chunk", value: rows.to_string(), allowed: "from 1 to 256" });
         }
         let (spec, device) = (self.spec(), self.device().clone());
-        let (context, planned) = fit::checked(spec, &session, &device)?;
+        let (context, planned) = memory_budget::checked(spec, &session, &device)?;
         let rows = fixed.unwrap_or(MAX_ROWS);
         let outputs = fixed.unwrap_or_else(|| crate::session::capacity(sequences));
-        let space = Workspace::new(&device, spec, rows, outputs)?;
+        let plans = PlanCache::new(&device, spec, rows, outputs)?;
         let resting = vec![Row::RESTING; rows as usize];
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&resting))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&resting[..outputs as usize]))?;
-        let came = device.buffer("came", u64::from(rows) * size_of::<Came>() as u64)?;
-        let ends = Ends { table: space.sites.rows.clone(), front: None, wave: None, emitted: came };
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&resting))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&resting[..outputs as usize]))?;
+        let results = device.buffer("results of rows", u64::from(rows) * size_of::<RowResult>() as u64)?;
+        let parallel_sites =
+            ParallelSites { table: plans.sites.rows.clone(), front: None, wavefront: None, emitted: results };
         let mut kv = KvCache::new(self, &session, (sequences, context, planned))?;
         let groups = prefix_cache / kv.group_bytes(planned).max(1);
         kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
         Ok(Batch {
             model: self.clone(),
-            budget: kv_memory.or_else(|| fit::usable(device.memory())).unwrap_or(u64::MAX),
+            budget: kv_memory.or_else(|| memory_budget::usable(device.memory())).unwrap_or(u64::MAX),
             kv,
-            tables: Tables::new(&device, sequences, context)?,
+            tables: SequenceTables::new(&device, sequences, context)?,
             options: session,
-            space,
+            plans,
             scoring: HashMap::new(),
-            ends,
+            parallel_sites,
             table: Table::new(rows),
             members: (0..sequences).map(|_| None).collect(),
             guests: Vec::new(),
@@ -185,9 +187,21 @@ impl Batch {
         seed: u64,
         options: &GenerateOptions,
     ) -> Result<SequenceId, Error> {
-        let id = self.next_id;
+        policy::check(Asked { options, session: &self.options, batch: true })?;
+        let mut member = self.member_of(prompt.into(), seed, options)?;
+        member.alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
+        self.enqueue(member)
+    }
+
+    /// A sequence of this batch, the next one that is added.
+    fn member_of(&self, prompt: Prompt<'_>, seed: u64, options: &GenerateOptions) -> Result<Member, Error> {
         let session = SessionOptions { seed, steps: Some(self.planned), ..self.options.clone() };
-        let member = Member::new(id, &self.model, session, self.kv.context(), prompt.into(), options)?;
+        Member::new(self.next_id, &self.model, session, self.kv.context(), prompt, options)
+    }
+
+    /// Lets a sequence wait for a place.
+    fn enqueue(&mut self, member: Member) -> Result<SequenceId, Error> {
+        let id = member.id;
         self.check_alone(&member)?;
         self.next_id.number += 1;
         self.totals.sequences += 1;
@@ -201,7 +215,7 @@ impl Batch {
     /// The device's, which end all sequences.
     pub fn wait(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            let (event, busy) = self.turn()?;
+            let (event, busy) = self.next_pass()?;
             if event.is_some() || !busy {
                 return Ok(event);
             }
@@ -214,11 +228,11 @@ impl Batch {
     /// # Errors
     /// As [`Self::wait`].
     pub fn wait_round(&mut self) -> Result<Option<Event>, Error> {
-        Ok(self.turn()?.0)
+        Ok(self.next_pass()?.0)
     }
 
     /// Submits a round, waits for the one before it, and lets guests have a pass: the next event, and whether there was anything to do.
-    fn turn(&mut self) -> Result<(Option<Event>, bool), Error> {
+    fn next_pass(&mut self) -> Result<(Option<Event>, bool), Error> {
         if let Some(event) = self.events.pop_front() {
             return Ok((Some(event), true));
         }
@@ -226,7 +240,7 @@ impl Batch {
         let before = self.pending.take();
         let submitted = self.submit();
         let busy = before.is_some() || self.pending.is_some() || !self.guests.is_empty();
-        self.turn_of_guests(None)?;
+        self.step_guests(None)?;
         if let Some(round) = before {
             self.arrive(round)?;
         }
@@ -245,7 +259,7 @@ impl Batch {
             self.go_on(budget)?;
         }
         if self.events.is_empty() {
-            self.turn_of_guests(Some(budget))?;
+            self.step_guests(Some(budget))?;
         }
         Ok(self.events.pop_front())
     }
@@ -257,7 +271,7 @@ impl Batch {
         nobody && self.pending.is_none() && self.begun.is_none() && self.events.is_empty()
     }
 
-    /// Ends a sequence within a pass; tokens of it that have come are still handed out, and then that it is done. Nothing happens if it has ended.
+    /// ParallelSites a sequence within a pass; tokens of it that have come are still handed out, and then that it is done. Nothing happens if it has ended.
     ///
     /// # Errors
     /// [`Error::Option`] for a sequence of another batch, or the device's.

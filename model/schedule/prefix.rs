@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ruminate_shaders::attention::cache::PAGE;
 
-use crate::exit::{Exit, PrefillExit};
+use crate::early_exit::{Exit, PrefillExit};
 use crate::kv::KvCache;
 
 /// What keys and values depend on beside the tokens.
@@ -25,8 +25,8 @@ impl Computed {
     /// How the rows of a prompt are computed.
     pub(super) fn new(steps: u32, seed: Option<u64>, exit: Option<&Exit>) -> Self {
         let exit = exit.filter(|exit| exit.prefill != PrefillExit::Never);
-        let terms = |exit: &Exit| (exit.criterion.name(), exit.threshold.to_bits(), exit.min_steps, exit.every);
-        Self { steps, seed, exit: exit.map(terms) }
+        let exit_key = |exit: &Exit| (exit.criterion.name(), exit.threshold.to_bits(), exit.min_steps, exit.every);
+        Self { steps, seed, exit: exit.map(exit_key) }
     }
 }
 

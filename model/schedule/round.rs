@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ruminate_engine::clock::Instant;
 use ruminate_engine::{Buffer, Execution, ReadBack};
-use ruminate_shaders::batch::Came;
+use ruminate_shaders::batch::RowResult;
 use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::{NONE, Row};
 
@@ -12,12 +12,12 @@ use super::scoring::Scoring;
 use super::table::Place;
 use super::{Batch, Event, SequenceId, lost};
 use crate::arch::ReadOut;
+use crate::early_exit::Checks;
 use crate::error::Error;
-use crate::exit::Checks;
 use crate::generate::StopReason;
+use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
-use crate::workspace::{Choose, Follow, PlanKey, Stage};
 
 /// Steps of a round, at most: who comes or goes meanwhile does so between two rounds.
 const MOST_STEPS: u32 = 64;
@@ -26,7 +26,7 @@ const MOST_STEPS: u32 = 64;
 pub(super) enum Purpose {
     /// Rows of all sequences: who has which place.
     Shared,
-    /// Rows of one prompt, which are all read out.
+    /// Rows whose next tokens are given.
     Scoring(Scoring),
 }
 
@@ -116,14 +116,14 @@ impl Batch {
         if plan.edits {
             self.tables.make_penalties(&device, self.model.spec().padded_vocab)?;
         }
-        let around = self.model.surroundings(&self.kv, &self.tables, None, Some(&self.ends));
-        self.space.plan(&around, plan)?;
-        let mut reads = vec![self.ends.emitted.clone()];
-        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.space.ranks) {
+        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, Some(&self.parallel_sites));
+        self.plans.plan(&inputs, plan)?;
+        let mut reads = vec![self.parallel_sites.emitted.clone()];
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.plans.ranks) {
             reads.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
         }
         let reads: Vec<&Buffer> = reads.iter().collect();
-        let execution = device.begin(self.space.plan(&around, plan)?, &[steps], &reads)?;
+        let execution = device.begin(self.plans.plan(&inputs, plan)?, &[steps], &reads)?;
         Ok(Some(Round { execution, purpose: Purpose::Shared, steps, rows, since: Instant::now() }))
     }
 
@@ -173,7 +173,7 @@ impl Batch {
         let Some(member) = self.members[slot].as_ref().filter(|member| member.fed < member.tokens.len()) else {
             return Ok(false);
         };
-        if member.scores || member.one_by_one() && self.table.holds(slot) {
+        if member.scores.is_some() || member.one_by_one() && self.table.holds(slot) {
             return Ok(false);
         }
         let (position, last) = (member.fed as u32, member.fed + 1 == member.tokens.len());
@@ -209,7 +209,7 @@ impl Batch {
     /// Submits what is left of a round, and takes note of what it does.
     fn finish(&mut self, Round { execution, purpose, steps, rows, since }: Round) -> Result<(), Error> {
         let ticket = execution.finish()?.ok_or_else(lost)?;
-        let expected = match purpose {
+        let expected = match &purpose {
             Purpose::Shared => {
                 let active = self.table.under_way().count() as u64;
                 self.count(steps, active, rows);
@@ -222,7 +222,7 @@ impl Batch {
                 self.advance(steps)?
             }
             Purpose::Scoring(of) => {
-                self.count(steps, of.count as u64, rows);
+                self.count(steps, of.rows(), rows);
                 Vec::new()
             }
         };
@@ -286,9 +286,10 @@ impl Batch {
         let Some(member) = self.members[slot].as_mut() else { return Ok(false) };
         match member.begin_token() {
             Ok(true) => {
-                let (entry, terms) = (member.session.sequence(self.model.spec(), member.steps), member.terms());
+                let (entry, exit_params) =
+                    (member.session.sequence(self.model.spec(), member.steps), member.exit_params());
                 self.tables.write_sequence(self.model.device(), slot as u32, entry)?;
-                self.tables.write_terms(self.model.device(), slot as u32, terms)?;
+                self.tables.write_exit_params(self.model.device(), slot as u32, exit_params)?;
                 Ok(true)
             }
             Ok(false) => Ok(true),
@@ -306,13 +307,13 @@ impl Batch {
         self.pace.saw(rows, steps, done.saturating_duration_since(began));
         self.done_at = Some(done);
         match purpose {
-            Purpose::Scoring(of) => self.scored(&results, of, done),
+            Purpose::Scoring(of) => self.scored(&results, &of, done),
             Purpose::Shared => {
-                let (came, ranks) = results.split_first().ok_or_else(lost)?;
-                let came: Vec<Came> = bytemuck::pod_collect_to_vec(came);
-                for (place, (came, expected)) in came.iter().zip(expected).enumerate() {
+                let (rows, ranks) = results.split_first().ok_or_else(lost)?;
+                let rows: Vec<RowResult> = bytemuck::pod_collect_to_vec(rows);
+                for (place, (result, expected)) in rows.iter().zip(expected).enumerate() {
                     if let Some(expected) = expected {
-                        self.came((place, *came), expected, ranks, done)?;
+                        self.collect((place, *result), expected, ranks, done)?;
                     }
                 }
                 Ok(())
@@ -321,9 +322,9 @@ impl Batch {
     }
 
     /// Takes note of what a place of a round has brought.
-    fn came(
+    fn collect(
         &mut self,
-        (place, came): (usize, Came),
+        (place, result): (usize, RowResult),
         Expected { id, life, row }: Expected,
         ranks: &[Vec<u8>],
         done: Instant,
@@ -333,14 +334,14 @@ impl Batch {
         let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
             return Ok(());
         };
-        let finished = !open || came.steps > 0;
+        let finished = !open || result.steps > 0;
         if !finished {
             // It is still under way.
             member.begun -= u32::from(decodes);
             return Ok(());
         }
         if !decodes {
-            member.finished(position, came.steps);
+            member.finished(position, result.steps);
             if open {
                 self.table.clear(place);
             }
@@ -350,13 +351,13 @@ impl Batch {
             }
             return Ok(());
         }
-        if came.token == NONE {
+        if result.token == NONE {
             return Err(lost());
         }
         // Where it may leave by itself, its place tells no more than how far it may be.
-        member.finished(member.prompt + member.come - 1, came.steps);
+        member.finished(member.prompt + member.come - 1, result.steps);
         member.heard(done);
-        let (piece, ended) = match member.say(came, ranks, place) {
+        let (piece, ended) = match member.say(result, ranks, place) {
             Ok(said) => said,
             Err(error) => return self.fail(slot, error),
         };
@@ -393,7 +394,7 @@ impl Batch {
     }
 
     pub(super) fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
-        self.write_entry(&self.space.sites.rows, place, row)
+        self.write_entry(&self.plans.sites.rows, place, row)
     }
 
     pub(super) fn write_entry(&self, table: &Buffer, place: usize, row: Row) -> Result<(), Error> {

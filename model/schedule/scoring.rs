@@ -1,130 +1,268 @@
-//! Rounds that read out every row of a prompt: how likely its tokens are.
+//! Rounds of rows whose next tokens are given: how likely those tokens are.
+//!
+//! Rows of several sequences share a pass, without padding: attention sees each row's own sequence only. Rows whose next token is scored are read out, and two
+//! numbers for each come back to the host. [`Model::likelihoods`](crate::Model::likelihoods) and
+//! [`GenerateOptions::prompt_logprobs`](crate::GenerateOptions::prompt_logprobs) both stand on these rounds.
 
 use std::collections::hash_map::Entry;
 
 use ruminate_engine::Buffer;
 use ruminate_engine::clock::Instant;
-use ruminate_shaders::Row;
+use ruminate_shaders::{NONE, Row};
 
 use super::member::Member;
 use super::round::{Purpose, Round};
 use super::{Batch, Event, PromptToken, SequenceId, lost};
+use crate::decoding::Chosen;
+use crate::early_exit::{Checks, Depth, Exit, PrefillExit};
 use crate::error::Error;
-use crate::exit::{Checks, Depth};
-use crate::generate::StopReason;
-use crate::policy::Chosen;
+use crate::generate::{Prompt, StopReason};
+use crate::options::GenerateOptions;
+use crate::plans::{Choose, PlanCache, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
-use crate::session::capacity;
-use crate::workspace::{Choose, PlanKey, Stage, Workspace};
+use crate::session::{MAX_ROWS, capacity};
 
-/// Rows of such a round: each is read out, so each takes memory for as many logits as there are tokens.
-const MOST_ROWS: usize = 64;
+/// Read-outs of a round, at most: each takes memory for as many logits as there are tokens.
+const MOST_OUTPUTS: u32 = 64;
 
-/// Which rows a round has scored.
-#[derive(Clone, Copy)]
+/// Given tokens of a sequence whose probabilities are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scores {
+    /// Index of the first of them, at least 1: the first token of all has no probability.
+    pub(super) from: usize,
+    /// A token after the prompt that is scored too, of which nothing is computed.
+    pub(super) last: Option<u32>,
+}
+
+/// The rows of a round that scores.
 pub(super) struct Scoring {
+    parts: Vec<Part>,
+    /// Tokens that were ranked beside each given one.
+    ranked: u32,
+}
+
+/// Rows of one sequence in such a round.
+struct Part {
     slot: usize,
     id: SequenceId,
     life: u32,
-    /// Their positions.
+    /// Position of the first row.
     start: usize,
-    pub(super) count: usize,
+    count: usize,
+    /// The first `silent` rows are not read out.
+    silent: usize,
+}
+
+impl Scoring {
+    /// Rows that are at work.
+    pub(super) fn rows(&self) -> u64 {
+        self.parts.iter().map(|part| part.count as u64).sum()
+    }
+
+    /// Rows that are read out.
+    fn outputs(&self) -> usize {
+        self.parts.iter().map(|part| part.count - part.silent).sum()
+    }
 }
 
 impl Member {
-    /// Rows of the prompt that are scored: nothing follows the last token of one that is only scored; else the next token is chosen after it, in a round
-    /// that everybody shares.
+    /// Rows that are computed in rounds that score. The row of the last prompt token is not among them if a token is to be chosen after it, which is done in
+    /// a round that everybody shares.
     fn rows_to_score(&self) -> usize {
         self.prompt as usize - usize::from(self.wanted > 0)
+    }
+
+    /// The given token after a position.
+    fn given_after(&self, position: usize) -> Option<u32> {
+        let prompt = self.tokens[..self.prompt as usize].get(position + 1).copied();
+        prompt.or_else(|| self.scores.and_then(|scores| scores.last))
+    }
+
+    /// Rows from `start` on that may share a pass, and how many of them come before the first one that is read out.
+    fn rows_together(&self, start: usize, scores: Scores, reads_out: bool) -> (usize, usize) {
+        let rest = self.rows_to_score() - start;
+        let before = (scores.from - 1).saturating_sub(start).min(rest);
+        match () {
+            // A read-out attends to those of the tokens before it, so rows follow each other.
+            () if reads_out => (1, 0),
+            // What is decoded sees the last of the keys that steps share, rows of a context those of their own step, as in a session's prompt.
+            () if self.one_by_one() => ((before + 1).min(rest), before),
+            () => (rest, before),
+        }
     }
 }
 
 impl Batch {
-    /// Begins a round for the earliest prompt whose tokens are to be scored. Every other round is for everybody.
+    /// Adds a sequence of given tokens of which only those of a continuation are scored; the row of the last token is not computed. Every row leaves by
+    /// itself, whatever [`Exit::prefill`] says.
+    pub(crate) fn add_given(
+        &mut self,
+        (context, continuation): (&[u32], &[u32]),
+        depth: Depth,
+    ) -> Result<SequenceId, Error> {
+        let (&last, before) = continuation.split_last().ok_or(Error::EmptyPrompt)?;
+        let exit = depth.exit.map(|exit| Exit { prefill: PrefillExit::Each, ..exit });
+        let options = GenerateOptions {
+            steps: Some(depth.steps),
+            exit,
+            max_tokens: Some(0),
+            logprobs: Some(1),
+            ..GenerateOptions::default()
+        };
+        let seed = self.options.seed;
+        let mut member = self.member_of(Prompt::Tokens(&[context, before].concat()), seed, &options)?;
+        member.scores = Some(Scores { from: context.len(), last: Some(last) });
+        self.enqueue(member)
+    }
+
+    /// Begins a round for prompts whose tokens are to be scored: the earliest, and those of the same depth. If other rows are under way, every second round is
+    /// theirs.
     pub(super) fn compose_scoring(&mut self) -> Result<Option<Round>, Error> {
         let others = self.table.under_way().next().is_some();
         if std::mem::take(&mut self.scored_last) && others {
             return Ok(None);
         }
         let asking = self.members.iter().zip(0..).filter_map(|(member, slot)| Some((member.as_ref()?, slot)));
-        let asking = asking.filter(|(member, _)| member.scores && member.fed < member.rows_to_score());
-        let Some((member, slot)) = asking.min_by_key(|(member, _)| member.id) else { return Ok(None) };
+        let asking = asking.filter(|(member, _)| member.scores.is_some() && member.fed < member.rows_to_score());
+        let mut asking: Vec<(SequenceId, usize)> = asking.map(|(member, slot)| (member.id, slot)).collect();
+        asking.sort_unstable();
+        let Some(depth) = asking.first().and_then(|&(_, slot)| self.depth_of(slot)) else { return Ok(None) };
+        let checks = depth.exit.as_ref().map(|exit| Checks::of(exit, true));
 
-        let (start, steps) = (member.fed, member.steps);
-        let depth = Depth { steps, exit: member.exit };
-        let checks = member.exit.as_ref().map(|exit| Checks::of(exit, true));
-        let fixed = self.options.invariant.then_some(self.table.rows());
-        // Where a read-out attends to those of the tokens before it, rows follow each other.
-        let alone = checks.is_some_and(|checks| checks.reads_out) || member.one_by_one();
-        let most = if alone { 1 } else { fixed.unwrap_or(MOST_ROWS) };
-        let count = (member.rows_to_score() - start).min(most);
-        if !self.reserve(slot, (start + count) as u32, steps)? {
+        let scoring = self.gather(&asking, depth, checks)?;
+        if scoring.parts.is_empty() {
             return Ok(None);
         }
-        let Some(member) = &mut self.members[slot] else { return Ok(None) };
-        member.fed += count;
-        let of = Scoring { slot, id: member.id, life: member.life, start, count };
-        let known = &member.tokens;
-        let rows = fixed.map_or_else(|| capacity(count as u32), |rows| rows as u32);
-        let row =
-            |(place, &token): (u32, &u32)| Row { output: place, ..Row::new(slot as u32, start as u32 + place, token) };
-        let mut table: Vec<Row> = (0..).zip(&known[start..start + count]).map(row).collect();
+        let fixed = self.options.invariant.then_some(self.table.rows() as u32);
+        let [rows, outputs] = [scoring.rows() as usize, scoring.outputs()];
+        let [rows, outputs] = [rows, outputs].map(|count| fixed.unwrap_or_else(|| capacity(count as u32)));
+        let (mut table, mut answers) = self.rows_of(&scoring);
         table.resize(rows as usize, Row::RESTING);
-        let mut answers: Vec<u32> = known.iter().skip(start + 1).take(rows as usize).copied().collect();
-        answers.resize(rows as usize, 0);
-        let noise = member.noise.is_some();
+        answers.resize(outputs as usize, 0);
+        let mut members = scoring.parts.iter().filter_map(|part| self.members[part.slot].as_ref());
+        let noise = members.any(|member| member.noise.is_some());
 
         let device = self.model.device().clone();
-        let space = match self.scoring.entry(rows) {
-            Entry::Occupied(space) => space.into_mut(),
-            Entry::Vacant(place) => place.insert(Workspace::new(&device, self.model.spec(), rows, rows)?),
+        let plans = match self.scoring.entry((rows, outputs)) {
+            Entry::Occupied(plans) => plans.into_mut(),
+            Entry::Vacant(place) => place.insert(PlanCache::new(&device, self.model.spec(), rows, outputs)?),
         };
-        device.write(&space.sites.rows, 0, bytemuck::cast_slice(&table))?;
-        device.write(&space.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; rows as usize]))?;
-        device.write(&space.chosen, 0, bytemuck::cast_slice(&answers))?;
-        let logprobs = Some(MAX_LOGPROBS.min(self.model.spec().padded_vocab));
+        device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&table))?;
+        device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; outputs as usize]))?;
+        device.write(&plans.chosen, 0, bytemuck::cast_slice(&answers))?;
+        let logprobs = Some(scoring.ranked);
         let plan = PlanKey { choose: Choose::Given, logprobs, checks, noise, ..PlanKey::of(Stage::Token) };
-        let around = self.model.surroundings(&self.kv, &self.tables, None, None);
-        space.plan(&around, plan)?;
-        let ranks = space.ranks.as_ref().ok_or_else(lost)?;
-        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), space.sites.picked.clone()];
+        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, None);
+        plans.plan(&inputs, plan)?;
+        let ranks = plans.ranks.as_ref().ok_or_else(lost)?;
+        let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), plans.sites.rows.clone()];
         let reads: Vec<&Buffer> = reads.iter().collect();
-        let execution = device.begin(space.plan(&around, plan)?, &depth.counts(checks), &reads)?;
+        let execution = device.begin(plans.plan(&inputs, plan)?, &depth.counts(checks), &reads)?;
         self.scored_last = true;
-        Ok(Some(Round { execution, purpose: Purpose::Scoring(of), steps, rows, since: Instant::now() }))
+        let (steps, purpose) = (depth.steps, Purpose::Scoring(scoring));
+        Ok(Some(Round { execution, purpose, steps, rows, since: Instant::now() }))
     }
 
-    /// Takes note of how likely tokens of a prompt are, and hands that out once all are known.
-    pub(super) fn scored(&mut self, results: &[Vec<u8>], of: Scoring, done: Instant) -> Result<(), Error> {
-        let Scoring { slot, id, life, start, count } = of;
-        let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
-            return Ok(());
-        };
-        let [ranked, logprobs, picked] = results else { return Err(lost()) };
+    fn depth_of(&self, slot: usize) -> Option<Depth> {
+        self.members[slot].as_ref().map(|member| Depth { steps: member.steps, exit: member.exit })
+    }
+
+    /// Chooses the rows of a round and makes room for them.
+    fn gather(
+        &mut self,
+        asking: &[(SequenceId, usize)],
+        depth: Depth,
+        checks: Option<Checks>,
+    ) -> Result<Scoring, Error> {
+        let fixed = self.options.invariant.then_some(self.table.rows());
+        let (most_rows, most_outputs) = (fixed.unwrap_or(MAX_ROWS as usize), fixed.unwrap_or(MOST_OUTPUTS as usize));
+        let reads_out = checks.is_some_and(|checks| checks.reads_out);
+        let mut scoring = Scoring { parts: Vec::new(), ranked: 1 };
+        for &(id, slot) in asking {
+            // Another sequence that gave way for one before this.
+            let Some(member) = self.members[slot].as_ref().filter(|member| member.id == id) else { continue };
+            let Some(scores) = member.scores.filter(|_| self.depth_of(slot) == Some(depth)) else { continue };
+            let (together, silent) = member.rows_together(member.fed, scores, reads_out);
+            let outputs = (together - silent).min(most_outputs - scoring.outputs());
+            let count = (silent + outputs).min(most_rows - scoring.rows() as usize);
+            if count == 0 {
+                break;
+            }
+            let (start, life, ranked) = (member.fed, member.life, member.choosing.logprobs.unwrap_or(0));
+            if !self.reserve(slot, (start + count) as u32, depth.steps)? {
+                break;
+            }
+            let Some(member) = self.members[slot].as_mut() else { break };
+            member.fed += count;
+            let most = MAX_LOGPROBS.min(self.model.spec().padded_vocab);
+            scoring.ranked = scoring.ranked.max(if ranked > 1 { most } else { 1 });
+            scoring.parts.push(Part { slot, id, life, start, count, silent: silent.min(count) });
+        }
+        Ok(scoring)
+    }
+
+    /// The row table of a round, and the given token of every read-out.
+    fn rows_of(&self, scoring: &Scoring) -> (Vec<Row>, Vec<u32>) {
+        let (mut table, mut answers) = (Vec::new(), Vec::new());
+        for part in &scoring.parts {
+            let Some(member) = &self.members[part.slot] else { continue };
+            for index in 0..part.count {
+                let position = part.start + index;
+                let output = if index < part.silent { NONE } else { answers.len() as u32 };
+                table.push(Row { output, ..Row::new(part.slot as u32, position as u32, member.tokens[position]) });
+                if output != NONE {
+                    answers.push(member.given_after(position).unwrap_or(0));
+                }
+            }
+        }
+        (table, answers)
+    }
+
+    /// Takes note of how likely given tokens are, and hands that out once all of a sequence are known.
+    pub(super) fn scored(&mut self, results: &[Vec<u8>], of: &Scoring, done: Instant) -> Result<(), Error> {
+        let [ranked, logprobs, rows] = results else { return Err(lost()) };
         let ranks = [ranked.clone(), logprobs.clone()];
-        let picked: Vec<Row> = bytemuck::pod_collect_to_vec(picked);
-        let asked = MAX_LOGPROBS.min(self.model.spec().padded_vocab);
-        let top = member.choosing.logprobs.unwrap_or(0) as usize;
-        for (place, row) in picked.iter().enumerate().take(count) {
-            let position = start + place;
-            member.finished(position as u32, row.step);
-            let Some(&token) = member.tokens[..member.prompt as usize].get(position + 1) else { continue };
-            let mut found = Chosen::ranked(token, row.step, &ranks, place, Some(asked)).ok_or_else(lost)?;
-            found.top.truncate(top);
-            member.scored.push(PromptToken { token, logprob: found.logprob, top: found.top });
+        let rows: Vec<Row> = bytemuck::pod_collect_to_vec(rows);
+        let mut rows = rows.iter();
+        let mut output = 0;
+        for &Part { slot, id, life, start, count, silent } in &of.parts {
+            let rows: Vec<&Row> = rows.by_ref().take(count).collect();
+            let first = output;
+            output += count - silent;
+            let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life)
+            else {
+                continue;
+            };
+            let Some(scores) = member.scores else { continue };
+            let top = member.choosing.logprobs.unwrap_or(0) as usize;
+            for (index, row) in rows.into_iter().enumerate() {
+                let position = start + index;
+                member.finished(position as u32, row.step);
+                let Some(token) = member.given_after(position).filter(|_| position + 1 >= scores.from) else {
+                    continue;
+                };
+                let place = first + index - silent;
+                let found = Chosen::ranked(token, row.step, &ranks, place, Some(of.ranked)).ok_or_else(lost)?;
+                let Chosen { logprob, top: mut best, .. } = found;
+                best.truncate(top);
+                member.scored.push(PromptToken { token, logprob, top: best, steps: row.step });
+            }
+            if start + count == member.rows_to_score() {
+                member.heard(done);
+                self.hand_out_scores(slot)?;
+            }
         }
-        if start + count < member.rows_to_score() {
-            return Ok(());
-        }
-        member.heard(done);
-        self.hand_out_scores(slot)
+        Ok(())
     }
 
     /// Hands out how likely the tokens of a prompt are; if nothing is to follow, the sequence has ended.
     pub(super) fn hand_out_scores(&mut self, slot: usize) -> Result<(), Error> {
         let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
-        member.scores = false;
-        let tokens = std::mem::take(&mut member.scored);
+        let mut tokens = std::mem::take(&mut member.scored);
+        if member.scores.take().is_some_and(|scores| scores.last.is_none()) {
+            // The first token of a prompt has no probability.
+            tokens.insert(0, PromptToken { token: member.tokens[0], ..PromptToken::default() });
+        }
         self.events.push_back(Event::Prompt { id: member.id, tokens });
         if member.wanted == 0 { self.end(slot, StopReason::MaxTokens) } else { Ok(()) }
     }

@@ -80,7 +80,7 @@ impl Session {
         }
         self.stop();
         let (model, device) = (self.model.clone(), self.model.device().clone());
-        let mut fork = Self::new(model, self.settled_options())?;
+        let mut fork = Self::new(model, self.resolved_options())?;
         fork.kv = self.kv.fork(self.position)?;
         let tokens = device.read(&self.tables.history, 0..u64::from(self.position) * 4)?;
         device.write(&fork.tables.history, 0, &tokens)?;

@@ -9,9 +9,9 @@ use super::SnapshotProblem;
 use super::file::{Expected, hex};
 use crate::arch::Spec;
 use crate::kv::KvCache;
+use crate::kv_pages::Layout;
 use crate::model::Model;
 use crate::options::SessionOptions;
-use crate::pages::Layout;
 use crate::session::Session;
 
 /// Fields of a configuration that change nothing of what is computed.

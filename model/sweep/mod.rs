@@ -11,8 +11,8 @@ use ruminate_engine::clock::Instant;
 use serde::Deserialize;
 
 pub use self::tally::Tally;
+use crate::early_exit::Exit;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::likelihood::{Continuation, Likelihood, LikelihoodOptions};
 use crate::options::SessionOptions;
 use crate::session::Session;

@@ -98,7 +98,7 @@ impl Trace {
 
     /// The first step of each token after which the most likely token of the read-out stays the same, `[tokens]`.
     #[must_use]
-    pub fn settled(&self) -> Vec<u32> {
+    pub fn stable_from(&self) -> Vec<u32> {
         let first = |token, step| self.top_tokens[self.at(token, step) * self.top];
         let of = |token| {
             let last = first(token, self.steps as usize);
@@ -240,7 +240,7 @@ mod tests {
             top: 1,
         };
         assert_eq!(trace.distances(), [5.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
-        assert_eq!(trace.settled(), [1, 0]);
+        assert_eq!(trace.stable_from(), [1, 0]);
         assert_eq!(trace.state(1, 0), [1.0, 1.0]);
     }
 }

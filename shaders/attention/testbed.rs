@@ -232,7 +232,7 @@ impl Testbed {
     }
 
     /// Slots one per step, pages in scrambled order.
-    fn tables(&self) -> Vec<u32> {
+    fn page_tables(&self) -> Vec<u32> {
         let cache = &self.cache;
         let pages = cache.sequences * cache.slots * cache.pages_per_slot();
         let scramble = (1..pages).rev().find(|step| gcd(*step, pages) == 1).unwrap_or(1);
@@ -319,7 +319,7 @@ impl Testbed {
         let [bias, freqs] = [2, 3].map(|binding| self.numbers(&mut noise, 1, words(binding), words(binding)));
         let depth = vec![0; words(5) as usize];
         let q = vec![0; words(6) as usize];
-        vec![self.table(), qkv, bias, freqs, self.tables(), depth, q, self.segment(&mut noise)]
+        vec![self.table(), qkv, bias, freqs, self.page_tables(), depth, q, self.segment(&mut noise)]
     }
 
     fn rotary_checks(&self) -> Vec<Check> {
@@ -409,7 +409,7 @@ impl Testbed {
             let segment = bed.segment(&mut noise);
             let written = vec![0; written as usize / 4];
             let depth = bed.depth(&mut noise);
-            let mut data = vec![bed.table(), q, bed.tables(), depth, written];
+            let mut data = vec![bed.table(), q, bed.page_tables(), depth, written];
             // As keys and as values, or as both.
             data.resize(bindings, segment);
             data

@@ -1,6 +1,6 @@
 //! The states that sequences go on from.
 
-use crate::exit::{Continuous, TERMS, Terms};
+use crate::exit::{Continuous, EXIT_PARAMS, ExitParams};
 use crate::row::test_rows;
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
@@ -10,10 +10,10 @@ use crate::{activation_bytes, reduce, stride};
 pub static CARRY: Kernel = Kernel {
     name: "carry",
     wgsl: include_str!("carry.wgsl"),
-    parts: &[ROW, TERMS],
+    parts: &[ROW, EXIT_PARAMS],
     bindings: &[
         Binding::read("rows", "Row"),
-        Binding::read("terms", "Terms"),
+        Binding::read("exit_params", "ExitParams"),
         Binding::read("normed", "vec4<f32>"),
         Binding::write("state", "vec4<f32>"),
     ],
@@ -40,7 +40,7 @@ params! {
     }
 }
 
-/// Sets `state [rows, n]` of active rows that are read out to `normed [rows, n]`, where their sequence says [`Continuous::Normed`]. Bindings: rows, terms
+/// Sets `state [rows, n]` of active rows that are read out to `normed [rows, n]`, where their sequence says [`Continuous::Normed`]. Bindings: rows, exit_params
 /// `[sequences]`, normed, state.
 #[must_use]
 pub fn carry(rows: u32, sequences: u32, n: u32) -> Launch {
@@ -53,7 +53,7 @@ pub fn carry(rows: u32, sequences: u32, n: u32) -> Launch {
         workgroups: [rows, 1, 1],
         sizes: vec![
             u64::from(rows) * size_of::<Row>() as u64,
-            u64::from(sequences) * size_of::<Terms>() as u64,
+            u64::from(sequences) * size_of::<ExitParams>() as u64,
             bytes,
             bytes,
         ],
@@ -63,12 +63,12 @@ pub fn carry(rows: u32, sequences: u32, n: u32) -> Launch {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: CarryParams = launch.params();
-    let (rows, terms) = (slots.read::<Row>(), slots.read::<Terms>());
+    let (rows, exit_params) = (slots.read::<Row>(), slots.read::<ExitParams>());
     let (normed, state) = (slots.read::<f32>(), slots.write::<f32>());
     let width = params.quads as usize * 4;
     let states = state.chunks_mut(width).zip(normed.chunks(width));
     for (row, (state, normed)) in rows.iter().zip(states).take(params.rows as usize) {
-        let continuous = terms[row.sequence as usize].continuous;
+        let continuous = exit_params[row.sequence as usize].continuous;
         if row.live != 0 && row.output != NONE && continuous == Continuous::Normed as u32 {
             state.copy_from_slice(normed);
         }
@@ -83,12 +83,12 @@ fn case(rows: u32, n: u32, seed: u64) -> Case {
         row.output = [NONE, row.position][noise.below(2) as usize];
     }
     let ways = [Continuous::Normed as u32, NONE, Continuous::Raw as u32];
-    let terms = ways.map(|continuous| Terms { continuous, ..Terms::fixed(4) });
+    let exit_params = ways.map(|continuous| ExitParams { continuous, ..ExitParams::fixed(4) });
     Case {
         name: format!("{rows} rows of {n}, seed {seed}"),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
-            bytemuck::cast_slice(&terms).to_vec(),
+            bytemuck::cast_slice(&exit_params).to_vec(),
             noise.matrix(rows, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
         ]

@@ -4,7 +4,7 @@ override WG: u32;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.x];
-    if (row.live == 0u || row.output == NONE || terms[row.sequence].continuous != NORMED) {
+    if (row.live == 0u || row.output == NONE || exit_params[row.sequence].continuous != NORMED) {
         return;
     }
     for (var i = lane; i < params.quads; i += WG) {

@@ -1,6 +1,6 @@
 //! What follows a row that was read out, in its place.
 
-use crate::exit::{TERMS, Terms};
+use crate::exit::{EXIT_PARAMS, ExitParams};
 use crate::shared::{params, table};
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, WAITS, Workload,
@@ -10,13 +10,13 @@ use crate::{
 pub static FOLLOW: Kernel = Kernel {
     name: "follow",
     wgsl: include_str!("follow.wgsl"),
-    parts: &[ROW, TERMS, Part::shared(&[], &[Came::TABLE])],
+    parts: &[ROW, EXIT_PARAMS, Part::shared(&[], &[RowResult::TABLE])],
     bindings: &[
-        Binding::read("terms", "Terms"),
+        Binding::read("exit_params", "ExitParams"),
         Binding::read("chosen", "u32"),
         Binding::write("rows", "Row"),
         Binding::write("history", "u32"),
-        Binding::write("came", "Came"),
+        Binding::write("results", "RowResult"),
     ],
     axes: &[],
     overrides: &["WG"],
@@ -42,9 +42,9 @@ params! {
 }
 
 table! {
-    /// What came of a row in a round.
+    /// Result of a row in a pass.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Came {
+    pub struct RowResult {
         /// The token that was chosen behind it, or [`NONE`].
         pub token: u32,
         /// Steps that it took; 0 if it was not its turn.
@@ -53,8 +53,8 @@ table! {
 }
 
 /// Each row of the table that is active and read out, which its place is the number of, becomes the row of what was chosen behind it, and rests if its sequence parks or the context is full; one that is
-/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `came [rows]`. Bindings: terms `[sequences]`,
-/// chosen `[outputs]`, rows, history `[sequences, context]`, came.
+/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `results [rows]`. Bindings: exit_params `[sequences]`,
+/// chosen `[outputs]`, rows, history `[sequences, context]`, results.
 #[must_use]
 pub fn follow((rows, outputs): (u32, u32), (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;
@@ -65,11 +65,11 @@ pub fn follow((rows, outputs): (u32, u32), (sequences, context): (u32, u32)) -> 
         params: bytemuck::bytes_of(&FollowParams { rows, context }).to_vec(),
         workgroups: [rows.div_ceil(32), 1, 1],
         sizes: vec![
-            u64::from(sequences) * size_of::<Terms>() as u64,
+            u64::from(sequences) * size_of::<ExitParams>() as u64,
             u64::from(outputs) * 4,
             bytes,
             u64::from(sequences) * u64::from(context) * 4,
-            u64::from(rows) * size_of::<Came>() as u64,
+            u64::from(rows) * size_of::<RowResult>() as u64,
         ],
         cost: Cost { bytes: 2 * bytes, flops: 0 },
     }
@@ -77,25 +77,25 @@ pub fn follow((rows, outputs): (u32, u32), (sequences, context): (u32, u32)) -> 
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: FollowParams = launch.params();
-    let (terms, chosen, rows) = (slots.read::<Terms>(), slots.read::<u32>(), slots.write::<Row>());
-    let (history, came) = (slots.write::<u32>(), slots.write::<Came>());
+    let (exit_params, chosen, rows) = (slots.read::<ExitParams>(), slots.read::<u32>(), slots.write::<Row>());
+    let (history, results) = (slots.write::<u32>(), slots.write::<RowResult>());
     for place in 0..params.rows as usize {
-        came[place] = Came { token: NONE, steps: 0 };
+        results[place] = RowResult { token: NONE, steps: 0 };
         let row = rows[place];
         if row.exited == WAITS {
             (rows[place].live, rows[place].exited) = (1, 0);
         } else if row.live != 0 && row.output == NONE {
             (rows[place].live, rows[place].exited) = (0, 0);
-            came[place].steps = row.step;
+            results[place].steps = row.step;
         } else if row.live != 0 {
             let (token, position) = (chosen[place], row.position + 1);
-            came[place] = Came { token, steps: row.step };
+            results[place] = RowResult { token, steps: row.step };
             let room = position < params.context;
             if room {
                 history[(row.sequence * params.context + position) as usize] = token;
             }
             let next = Row::new(row.sequence, position, token);
-            let asked = terms[row.sequence as usize];
+            let asked = exit_params[row.sequence as usize];
             let draw = u32::from(asked.continuous == NONE);
             rows[place] = Row { output: place as u32, live: u32::from(room && asked.parks == 0), draw, ..next };
         }
@@ -113,14 +113,18 @@ fn case(rows: u32, context: u32, seed: u64) -> Case {
             Row { live, exited, output, step: noise.below(9), ..Row::new(i, noise.below(context), 5) }
         })
         .collect();
-    let terms: Vec<Terms> = (0..rows)
-        .map(|i| Terms { continuous: [NONE, 0, 1][i as usize % 3], parks: u32::from(i % 5 == 2), ..Terms::fixed(4) })
+    let exit_params: Vec<ExitParams> = (0..rows)
+        .map(|i| ExitParams {
+            continuous: [NONE, 0, 1][i as usize % 3],
+            parks: u32::from(i % 5 == 2),
+            ..ExitParams::fixed(4)
+        })
         .collect();
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
     Case {
         name: format!("{rows} rows, context {context}"),
         data: vec![
-            bytemuck::cast_slice(&terms).to_vec(),
+            bytemuck::cast_slice(&exit_params).to_vec(),
             (0..rows).map(|_| noise.below(500)).collect(),
             bytemuck::cast_slice(&table).to_vec(),
             words(3, 77),

@@ -7,7 +7,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows) {
         return;
     }
-    came[id.x] = Came(NONE, 0u);
+    results[id.x] = RowResult(NONE, 0u);
     var row = rows[id.x];
     if (row.exited == WAITS) {
         rows[id.x].live = 1u;
@@ -20,18 +20,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (row.output == NONE) {
         rows[id.x].live = 0u;
         rows[id.x].exited = 0u;
-        came[id.x].steps = row.step;
+        results[id.x].steps = row.step;
         return;
     }
     let token = chosen[id.x];
-    came[id.x] = Came(token, row.step);
+    results[id.x] = RowResult(token, row.step);
     row.position += 1u;
     if (row.position < params.context) {
         history[row.sequence * params.context + row.position] = token;
     } else {
         row.live = 0u;
     }
-    let asked = terms[row.sequence];
+    let asked = exit_params[row.sequence];
     if (asked.parks != 0u) {
         row.live = 0u;
     }

@@ -2,8 +2,8 @@
 
 mod carry;
 mod follow;
-mod turn;
+mod wake;
 
 pub use carry::{CARRY, CarryParams, carry};
-pub use follow::{Came, FOLLOW, FollowParams, follow};
-pub use turn::{TURN, TURN_ROWS, TurnParams, turn};
+pub use follow::{FOLLOW, FollowParams, RowResult, follow};
+pub use wake::{BATCH_ROWS, BATCH_WAKE, BatchWakeParams, batch_wake};

@@ -4,7 +4,7 @@ override WG: u32;
 // not checked. The padding is zero in state and w.
 fn run(at: Lane) {
     let row = at.group.x;
-    if (rows[row].live == 0u || terms[rows[row].sequence].criterion != GATE) {
+    if (rows[row].live == 0u || exit_params[rows[row].sequence].criterion != GATE) {
         return;
     }
     var products = vec4<f32>();

@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         return;
     }
-    let asked = terms[row.sequence];
+    let asked = exit_params[row.sequence];
     if (row.live == 0u || last.count != 0u || !due(asked, row) || last.value < asked.threshold) {
         return;
     }

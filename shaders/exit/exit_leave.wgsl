@@ -8,7 +8,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let row = rows[id.x];
-    let asked = terms[row.sequence];
+    let asked = exit_params[row.sequence];
     var judged = due(asked, row);
     var value = 0.0;
     if (params.rule == MEAN) {

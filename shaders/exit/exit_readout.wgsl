@@ -11,7 +11,7 @@ fn run(at: Lane) {
     if (picked[output].live == 0u) {
         return;
     }
-    let asked = terms[picked[output].sequence];
+    let asked = exit_params[picked[output].sequence];
     if (!reads_out(asked) || !due(asked, picked[output])) {
         return;
     }

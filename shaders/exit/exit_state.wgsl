@@ -6,7 +6,7 @@ fn run(at: Lane) {
     if (rows[row].live == 0u) {
         return;
     }
-    let asked = terms[rows[row].sequence];
+    let asked = exit_params[rows[row].sequence];
     if (reads_out(asked) || asked.criterion == GATE || !due(asked, rows[row])) {
         return;
     }

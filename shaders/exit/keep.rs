@@ -1,7 +1,7 @@
 //! Leaving afterwards: all steps are computed, and then each row goes on with the state at which it would have left (what the authors of Ouro do).
 
-use super::terms::{TERMS, spread};
-use super::{Criterion, MEMO, Memo, Terms, memo_bytes};
+use super::params::{EXIT_PARAMS, spread};
+use super::{Criterion, ExitParams, MEMO, Memo, memo_bytes};
 use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, activation_bytes,
@@ -12,10 +12,10 @@ use crate::{
 pub static EXIT_KEEP: Kernel = Kernel {
     name: "exit_keep",
     wgsl: include_str!("exit_keep.wgsl"),
-    parts: &[ROW, MEMO, TERMS],
+    parts: &[ROW, MEMO, EXIT_PARAMS],
     bindings: &[
         Binding::write("rows", "Row"),
-        Binding::read("terms", "Terms"),
+        Binding::read("exit_params", "ExitParams"),
         Binding::write("state", "vec4<f32>"),
         Binding::write("kept", "vec4<f32>"),
         Binding::write("memo", "Memo"),
@@ -50,7 +50,7 @@ params! {
 
 /// Copies `state [rows, n]` of the rows whose check has just come to their threshold, for the first time, to `kept [rows, n]`: to be launched once per step,
 /// before [`exit_leave`](super::exit_leave). Or, behind the loop, puts what was kept in the place of the states, and the steps at which it was kept in the place
-/// of those that the rows took. Only for criteria that [`Criterion::at_least`] is true of. Bindings: rows, terms `[sequences]`, state, kept, memo `[rows]`.
+/// of those that the rows took. Only for criteria that [`Criterion::at_least`] is true of. Bindings: rows, exit_params `[sequences]`, state, kept, memo `[rows]`.
 #[must_use]
 pub fn exit_keep(rows: u32, sequences: u32, n: u32, restore: bool) -> Launch {
     let (bytes, quads) = (activation_bytes(rows, n), stride(n) / 4);
@@ -62,7 +62,7 @@ pub fn exit_keep(rows: u32, sequences: u32, n: u32, restore: bool) -> Launch {
         workgroups: [rows, 1, 1],
         sizes: vec![
             u64::from(rows) * size_of::<Row>() as u64,
-            u64::from(sequences) * size_of::<Terms>() as u64,
+            u64::from(sequences) * size_of::<ExitParams>() as u64,
             bytes,
             bytes,
             memo_bytes(rows),
@@ -73,7 +73,7 @@ pub fn exit_keep(rows: u32, sequences: u32, n: u32, restore: bool) -> Launch {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitKeepParams = launch.params();
-    let (rows, terms) = (slots.write::<Row>(), slots.read::<Terms>());
+    let (rows, exit_params) = (slots.write::<Row>(), slots.read::<ExitParams>());
     let (state, kept, memo) = (slots.write::<f32>(), slots.write::<f32>(), slots.write::<Memo>());
     let width = 4 * params.quads as usize;
     for (index, row) in rows.iter_mut().enumerate().take(params.rows as usize).filter(|(_, row)| row.live != 0) {
@@ -86,8 +86,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
             }
             continue;
         }
-        let terms = terms[row.sequence as usize];
-        if step == 0 && terms.due(row).is_some() && memo[index].value >= terms.threshold {
+        let exit_params = exit_params[row.sequence as usize];
+        if step == 0 && exit_params.due(row).is_some() && memo[index].value >= exit_params.threshold {
             kept[values.clone()].copy_from_slice(&state[values]);
             memo[index].count = row.step + 1;
         }
@@ -111,7 +111,7 @@ fn case(rows: u32, resting: u32, n: u32, restore: bool, seed: u64) -> Case {
         name: format!("{rows} rows of {n}, {resting} resting, {}", if restore { "put back" } else { "kept" }),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
-            bytemuck::cast_slice(&Terms::test(Criterion::Gate, 0.1)).to_vec(),
+            bytemuck::cast_slice(&ExitParams::test(Criterion::Gate, 0.1)).to_vec(),
             state,
             kept,
             bytemuck::cast_slice(&memo).to_vec(),

@@ -3,8 +3,8 @@
 //! `λ = sigmoid(w·s + b)` is the probability that a row leaves at a step if it has not left before. The probability that it leaves at this step is `λ` times
 //! that of its survival, `∏ (1 − λ)` over the steps before. Their sum so far is what is compared with the threshold.
 
-use super::terms::{TERMS, spread};
-use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
+use super::params::{EXIT_PARAMS, spread};
+use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
 use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
@@ -13,10 +13,10 @@ use crate::{activation_bytes, reduce, stride};
 pub static EXIT_GATE: Kernel = Kernel {
     name: "exit_gate",
     wgsl: include_str!("exit_gate.wgsl"),
-    parts: &[ROW, MEMO, TERMS],
+    parts: &[ROW, MEMO, EXIT_PARAMS],
     bindings: &[
         Binding::read("rows", "Row"),
-        Binding::read("terms", "Terms"),
+        Binding::read("exit_params", "ExitParams"),
         Binding::read("state", "vec4<f32>"),
         Binding::read("w", "vec4<f32>"),
         Binding::write("memo", "Memo"),
@@ -49,7 +49,7 @@ pub fn gate_bytes(n: u32) -> u64 {
 }
 
 /// Evaluates the gate on `state [rows, n]` for every active row whose criterion is [`Criterion::Gate`], checked at this step or not: to be launched once per
-/// step, before [`exit_leave`](super::exit_leave). Bindings: rows, terms `[sequences]`, state, w ([`gate_bytes`]), memo `[rows]`, values
+/// step, before [`exit_leave`](super::exit_leave). Bindings: rows, exit_params `[sequences]`, state, w ([`gate_bytes`]), memo `[rows]`, values
 /// `[rows, KEPT_VALUES]`.
 #[must_use]
 pub fn exit_gate(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
@@ -64,7 +64,7 @@ pub fn exit_gate(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
         workgroups: [rows, 1, 1],
         sizes: vec![
             u64::from(rows) * size_of::<Row>() as u64,
-            u64::from(sequences) * size_of::<Terms>() as u64,
+            u64::from(sequences) * size_of::<ExitParams>() as u64,
             bytes,
             gate_bytes(n),
             memo_bytes(rows),
@@ -76,12 +76,12 @@ pub fn exit_gate(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitGateParams = launch.params();
-    let (rows, terms, state) = (slots.read::<Row>(), slots.read::<Terms>(), slots.read::<f32>());
+    let (rows, exit_params, state) = (slots.read::<Row>(), slots.read::<ExitParams>(), slots.read::<f32>());
     let w = slots.read::<f32>();
     let (memo, values) = (slots.write::<Memo>(), slots.write::<f32>());
     let width = 4 * params.quads as usize;
     for row in (0..params.rows as usize).filter(|&row| rows[row].live != 0) {
-        if terms[rows[row].sequence as usize].criterion() != Some(Criterion::Gate) {
+        if exit_params[rows[row].sequence as usize].criterion() != Some(Criterion::Gate) {
             continue;
         }
         let products = state[row * width..][..width].iter().zip(w).map(|(&s, &w)| f64::from(s) * f64::from(w));
@@ -114,7 +114,7 @@ fn case(caps: &Caps, rows: u32, resting: u32, n: u32, seed: u64) -> Case {
         name: format!("{rows} rows of {n}, {resting} resting"),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
-            bytemuck::cast_slice(&Terms::test(Criterion::Gate, 0.5)).to_vec(),
+            bytemuck::cast_slice(&ExitParams::test(Criterion::Gate, 0.5)).to_vec(),
             noise.matrix(rows, n, stride(n)),
             w,
             bytemuck::cast_slice(&memo).to_vec(),

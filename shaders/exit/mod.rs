@@ -3,28 +3,28 @@
 //! A check compares what a row is now with what it was at the last check: its state ([`exit_state`]), or what is read out of it
 //! ([`exit_readout`]). A learned gate says at every step how likely it is that the row has left by then ([`exit_gate`]). [`exit_leave`] draws the
 //! conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes before the loop, [`exit_wake`] behind it. Which steps of a
-//! row are checked, and what by, its sequence's [`Terms`] say, so rows of one pass may be at different steps and leave for different reasons. The criteria are
+//! row are checked, and what by, its sequence's [`ExitParams`] say, so rows of one pass may be at different steps and leave for different reasons. The criteria are
 //! those of the authors' code.
 
 mod gate;
 mod keep;
 mod learned;
+mod params;
 mod readout;
 mod rows;
 mod state;
-mod terms;
 
 pub use gate::{GATE, GateParams, gate};
 pub use keep::{EXIT_KEEP, ExitKeepParams, exit_keep};
 pub use learned::{EXIT_GATE, ExitGateParams, exit_gate, gate_bytes};
+pub(crate) use params::EXIT_PARAMS;
+pub use params::{Continuous, ExitParams};
 pub use readout::{EXIT_READOUT, ExitReadoutParams, exit_readout};
 pub use rows::{
     EXIT_BEGIN, EXIT_LEAVE, EXIT_WAKE, ExitBeginParams, ExitLeaveParams, ExitWakeParams, Rule, exit_begin, exit_leave,
     exit_wake,
 };
 pub use state::{EXIT_STATE, ExitStateParams, exit_state};
-pub(crate) use terms::TERMS;
-pub use terms::{Continuous, Terms};
 
 use crate::shared::table;
 use crate::{Const, Part};

@@ -1,7 +1,7 @@
 //! How far the distribution of the next token has moved.
 
-use super::terms::{TERMS, spread};
-use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
+use super::params::{EXIT_PARAMS, spread};
+use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
 use crate::shared::params;
 use crate::{
     Binding, Caps, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, Workload,
@@ -12,10 +12,10 @@ use crate::{activation_bytes, reduce, stride};
 pub static EXIT_READOUT: Kernel = Kernel {
     name: "exit_readout",
     wgsl: include_str!("exit_readout.wgsl"),
-    parts: &[ROW, MEMO, TERMS, Part::shared(&[Const::f32("SHARE", SHARE)], &[])],
+    parts: &[ROW, MEMO, EXIT_PARAMS, Part::shared(&[Const::f32("SHARE", SHARE)], &[])],
     bindings: &[
         Binding::read("picked", "Row"),
-        Binding::read("terms", "Terms"),
+        Binding::read("exit_params", "ExitParams"),
         Binding::read("logits", "f32"),
         Binding::write("previous", "f32"),
         Binding::write("memo", "Memo"),
@@ -47,7 +47,7 @@ params! {
 }
 
 /// Compares `logits [outputs, vocab]` with the logarithms of probabilities in `previous`, which become the present ones, where this step of a row is checked
-/// by what is read out. Bindings: picked, terms `[sequences]`, logits, previous, memo `[outputs]`, values `[outputs, KEPT_VALUES]`.
+/// by what is read out. Bindings: picked, exit_params `[sequences]`, logits, previous, memo `[outputs]`, values `[outputs, KEPT_VALUES]`.
 #[must_use]
 pub fn exit_readout(caps: &Caps, outputs: u32, sequences: u32, vocab: u32) -> Launch {
     let mut choice = Choice::default();
@@ -63,7 +63,7 @@ pub fn exit_readout(caps: &Caps, outputs: u32, sequences: u32, vocab: u32) -> La
         workgroups: [outputs, 1, 1],
         sizes: vec![
             table,
-            u64::from(sequences) * size_of::<Terms>() as u64,
+            u64::from(sequences) * size_of::<ExitParams>() as u64,
             bytes,
             bytes,
             memo_bytes(outputs),
@@ -75,12 +75,12 @@ pub fn exit_readout(caps: &Caps, outputs: u32, sequences: u32, vocab: u32) -> La
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitReadoutParams = launch.params();
-    let (picked, terms, logits) = (slots.read::<Row>(), slots.read::<Terms>(), slots.read::<f32>());
+    let (picked, exit_params, logits) = (slots.read::<Row>(), slots.read::<ExitParams>(), slots.read::<f32>());
     let previous = slots.write::<f32>();
     let (memo, values) = (slots.write::<Memo>(), slots.write::<f32>());
     let (stride, vocab) = (params.stride as usize, params.vocab as usize);
     for output in (0..params.outputs as usize).filter(|&output| picked[output].live != 0) {
-        let due = terms[picked[output].sequence as usize].due(&picked[output]);
+        let due = exit_params[picked[output].sequence as usize].due(&picked[output]);
         let Some(criterion) = due.filter(|criterion| criterion.reads_out()) else { continue };
         let logits = &logits[output * stride..][..vocab];
         let last = memo[output];
@@ -151,7 +151,7 @@ fn case(caps: &Caps, outputs: u32, resting: u32, vocab: u32, criterion: Criterio
         name: format!("{}, {outputs} of {vocab}, {resting} resting", criterion.name()),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
-            bytemuck::cast_slice(&Terms::test(criterion, 0.5)).to_vec(),
+            bytemuck::cast_slice(&ExitParams::test(criterion, 0.5)).to_vec(),
             logits,
             previous,
             bytemuck::cast_slice(&memo).to_vec(),

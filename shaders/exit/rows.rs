@@ -1,7 +1,7 @@
 //! What checks do to the row table: rows that have settled leave, and come back behind the loop.
 
-use super::terms::{TERMS, spread};
-use super::{Criterion, MEMO, Memo, Terms, memo_bytes};
+use super::params::{EXIT_PARAMS, spread};
+use super::{Criterion, ExitParams, MEMO, Memo, memo_bytes};
 use crate::shared::params;
 use crate::{
     Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, TABLE_ROWS,
@@ -119,7 +119,7 @@ pub static EXIT_LEAVE: Kernel = Kernel {
         ROW,
         TABLE_ROWS,
         MEMO,
-        TERMS,
+        EXIT_PARAMS,
         Part::shared(
             &[
                 Const::u32("ALONE", Rule::Alone as u32),
@@ -129,7 +129,11 @@ pub static EXIT_LEAVE: Kernel = Kernel {
             &[],
         ),
     ],
-    bindings: &[Binding::write("rows", "Row"), Binding::read("terms", "Terms"), Binding::read("memo", "Memo")],
+    bindings: &[
+        Binding::write("rows", "Row"),
+        Binding::read("exit_params", "ExitParams"),
+        Binding::read("memo", "Memo"),
+    ],
     axes: &[],
     overrides: &["WG"],
     params: ExitLeaveParams::FIELDS,
@@ -157,7 +161,7 @@ params! {
 }
 
 /// Adds 1 to the step of every active row; those that have settled, if this step was checked, or have had all their steps rest from then on, marked as such
-/// that have left. Memos belong to read-outs where what is read out is looked at, else to rows. Bindings: rows, terms `[sequences]`, memo `[rows]`.
+/// that have left. Memos belong to read-outs where what is read out is looked at, else to rows. Bindings: rows, exit_params `[sequences]`, memo `[rows]`.
 #[must_use]
 pub fn exit_leave(rows: u32, sequences: u32, rule: Rule) -> Launch {
     let lanes = reduce::lanes(rows, 64);
@@ -169,32 +173,32 @@ pub fn exit_leave(rows: u32, sequences: u32, rule: Rule) -> Launch {
         overrides: vec![lanes],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [rows.div_ceil(lanes), 1, 1],
-        sizes: vec![bytes, u64::from(sequences) * size_of::<Terms>() as u64, memo_bytes(rows)],
+        sizes: vec![bytes, u64::from(sequences) * size_of::<ExitParams>() as u64, memo_bytes(rows)],
         cost: Cost { bytes: bytes + memo_bytes(rows), flops: 0 },
     }
 }
 
 fn leave_reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitLeaveParams = launch.params();
-    let (rows, terms, memo) = (slots.write::<Row>(), slots.read::<Terms>(), slots.read::<Memo>());
+    let (rows, exit_params, memo) = (slots.write::<Row>(), slots.read::<ExitParams>(), slots.read::<Memo>());
     let rows = &mut rows[..params.rows as usize];
     let checked = || memo[..params.rows as usize].iter().filter(|memo| memo.checks > 0);
     let mean = checked().map(|memo| f64::from(memo.value)).sum::<f64>() / checked().count() as f64;
     for (index, row) in (0..).zip(rows).filter(|(_, row)| row.live != 0) {
-        let terms = terms[row.sequence as usize];
+        let exit_params = exit_params[row.sequence as usize];
         let settled = params.rule != Rule::Never as u32
-            && terms.due(row).is_some_and(|criterion| {
+            && exit_params.due(row).is_some_and(|criterion| {
                 let own = if criterion.reads_out() { row.output } else { index };
                 let value = match params.rule {
                     rule if rule == Rule::Mean as u32 => Some(mean),
                     rule if rule == Rule::First as u32 => Some(f64::from(memo[0].value)),
                     _ => memo[..params.rows as usize].get(own as usize).map(|memo| f64::from(memo.value)),
                 };
-                let threshold = f64::from(terms.threshold);
+                let threshold = f64::from(exit_params.threshold);
                 value.is_some_and(|value| if criterion.at_least() { value >= threshold } else { value < threshold })
             });
         row.step += 1;
-        if settled || row.step >= terms.steps {
+        if settled || row.step >= exit_params.steps {
             (row.live, row.exited) = (0, 1);
         }
     }
@@ -219,7 +223,7 @@ fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, thresho
         launch: exit_leave(rows, 3, rule),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
-            bytemuck::cast_slice(&Terms::test(criterion, threshold)).to_vec(),
+            bytemuck::cast_slice(&ExitParams::test(criterion, threshold)).to_vec(),
             bytemuck::cast_slice(&memo).to_vec(),
         ]
         .into(),

@@ -1,7 +1,7 @@
 //! How far a state has moved.
 
-use super::terms::{TERMS, spread};
-use super::{Criterion, KEPT_VALUES, MEMO, Memo, Terms, memo_bytes, value_bytes};
+use super::params::{EXIT_PARAMS, spread};
+use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
 use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
@@ -10,10 +10,10 @@ use crate::{activation_bytes, reduce, stride};
 pub static EXIT_STATE: Kernel = Kernel {
     name: "exit_state",
     wgsl: include_str!("exit_state.wgsl"),
-    parts: &[ROW, MEMO, TERMS],
+    parts: &[ROW, MEMO, EXIT_PARAMS],
     bindings: &[
         Binding::read("rows", "Row"),
-        Binding::read("terms", "Terms"),
+        Binding::read("exit_params", "ExitParams"),
         Binding::read("state", "vec4<f32>"),
         Binding::write("previous", "vec4<f32>"),
         Binding::write("memo", "Memo"),
@@ -39,7 +39,7 @@ params! {
     }
 }
 
-/// Compares `state [rows, n]` with `previous`, which becomes the same, where this step of a row is checked by its state. Bindings: rows, terms `[sequences]`,
+/// Compares `state [rows, n]` with `previous`, which becomes the same, where this step of a row is checked by its state. Bindings: rows, exit_params `[sequences]`,
 /// state, previous, memo `[rows]`, values `[rows, KEPT_VALUES]`.
 #[must_use]
 pub fn exit_state(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
@@ -54,7 +54,7 @@ pub fn exit_state(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
         workgroups: [rows, 1, 1],
         sizes: vec![
             u64::from(rows) * size_of::<Row>() as u64,
-            u64::from(sequences) * size_of::<Terms>() as u64,
+            u64::from(sequences) * size_of::<ExitParams>() as u64,
             bytes,
             bytes,
             memo_bytes(rows),
@@ -66,12 +66,12 @@ pub fn exit_state(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: ExitStateParams = launch.params();
-    let (rows, terms, state) = (slots.read::<Row>(), slots.read::<Terms>(), slots.read::<f32>());
+    let (rows, exit_params, state) = (slots.read::<Row>(), slots.read::<ExitParams>(), slots.read::<f32>());
     let previous = slots.write::<f32>();
     let (memo, values) = (slots.write::<Memo>(), slots.write::<f32>());
     let width = 4 * params.quads as usize;
     for row in (0..params.rows as usize).filter(|&row| rows[row].live != 0) {
-        let due = terms[rows[row].sequence as usize].due(&rows[row]);
+        let due = exit_params[rows[row].sequence as usize].due(&rows[row]);
         let own = |criterion: &Criterion| !criterion.reads_out() && *criterion != Criterion::Gate;
         let Some(criterion) = due.filter(own) else { continue };
         let (now, before) = (&state[row * width..][..width], &mut previous[row * width..][..width]);
@@ -105,7 +105,7 @@ fn case(caps: &Caps, rows: u32, resting: u32, n: u32, criterion: Criterion, seed
         name: format!("{}, {rows} rows of {n}, {resting} resting", criterion.name()),
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
-            bytemuck::cast_slice(&Terms::test(criterion, 0.5)).to_vec(),
+            bytemuck::cast_slice(&ExitParams::test(criterion, 0.5)).to_vec(),
             noise.matrix(rows, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
             bytemuck::cast_slice(&memo).to_vec(),

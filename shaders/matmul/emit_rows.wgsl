@@ -1,4 +1,4 @@
-const RECORDS: bool = false;
+const FUSED: bool = false;
 
 fn emit_squares(m: u32, group: u32, squares: vec2<f32>) {
 }

@@ -1,6 +1,6 @@
-// What the sums are multiplied by: the factors of both norms of row m of the record x.
+// What the sums are multiplied by: the factors of both norms of row m of the fused sums x.
 fn factor_in(at: Lane, m: u32) -> f32 {
-    let start = (m * params.record + 16u * params.chunks) / 4u;
+    let start = (m * params.fused + 16u * params.chunks) / 4u;
     var s = vec2<f32>();
     for (var i = at.index; 2u * i < params.parts; i += lanes_at_work()) {
         let two = x[start + i];

@@ -4,8 +4,8 @@ use super::many::{ManyRows, Matrices};
 use super::round::rounded_bytes;
 use super::stage::staged_bytes;
 use super::{
-    Arithmetic, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, MatmulParams,
-    Normed, Record,
+    Arithmetic, FusedSums, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8,
+    MatmulParams, Normed,
 };
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
@@ -17,7 +17,7 @@ pub enum Input {
     Plain,
     /// `concat[state, embedding]`, two buffers `[rows, k/2]`.
     Concat,
-    /// The inner norm of a [`Record`], without another launch; see [`Matmul::normed`].
+    /// The inner norm of [`FusedSums`], without another launch; see [`Matmul::normed`].
     Normed,
     /// A texture that [`stage`](super::stage()) has filled; only for forms in textures. Two halves, if there are, are one row.
     Staged,
@@ -31,13 +31,13 @@ pub enum Input {
 pub enum Output {
     /// `y = W·x`.
     Store,
-    /// `y = W·x + residual`. The residual is rows `[rows, n]`, or the sums of a [`Record`]; see [`Matmul::normed`].
+    /// `y = W·x + residual`. The residual is rows `[rows, n]`, or the sums of [`FusedSums`]; see [`Matmul::normed`].
     Residual,
     /// `y = silu(gate)·up`, rows of W alternating gate, up; y is half as wide as W is high.
     GateUp,
-    /// A [`Record`] of `W·x`, for a norm that follows; only behind [`Input::Concat`] and [`Input::Rounded`].
+    /// [`FusedSums`] of `W·x`, for a norm that follows; only behind [`Input::Concat`] and [`Input::Rounded`].
     First,
-    /// A [`Record`] of `W·x` plus the outer norm of the last record, or plus its sum if it has none; only behind [`Input::Plain`] and [`Input::Rounded`]. See
+    /// [`FusedSums`] of `W·x` plus the outer norm of the last fused sums, or plus its sum if it has none; only behind [`Input::Plain`] and [`Input::Rounded`]. See
     /// [`Matmul::normed`].
     Sum,
 }
@@ -61,7 +61,7 @@ pub struct Matmul {
     pub input: Input,
     /// What happens to the sums.
     pub output: Output,
-    /// The record of [`Input::Normed`] and of [`Output::Sum`]. With [`Output::Residual`] the record whose sums are the residual, as they are, without its outer
+    /// The fused sums of [`Input::Normed`] and of [`Output::Sum`]. With [`Output::Residual`] the fused sums whose sums are the residual, as they are, without its outer
     /// norm; `None` if the residual is plain rows. Ignored otherwise.
     pub normed: Option<Normed>,
     /// What tiles make products of, as far as the device can. Whole numbers are a matter of [`Input::Rounded`].
@@ -91,16 +91,16 @@ impl Matmul {
         Resident { form: self.form, rows: self.count, chunks: self.chunks() }
     }
 
-    /// Whether it takes or makes a record.
-    pub(super) const fn of_record(&self) -> bool {
+    /// Whether it takes or makes fused sums.
+    pub(super) const fn is_fused(&self) -> bool {
         matches!(self.input, Input::Normed) || self.makes().is_some()
     }
 
-    /// The record that it makes, if it makes one.
+    /// The fused sums that it makes, if it makes any.
     #[must_use]
-    pub const fn makes(&self) -> Option<Record> {
+    pub const fn makes(&self) -> Option<FusedSums> {
         match self.output {
-            Output::First | Output::Sum => Some(Record::of(self.n, self.form)),
+            Output::First | Output::Sum => Some(FusedSums::of(self.n, self.form)),
             Output::Store | Output::Residual | Output::GateUp => None,
         }
     }
@@ -139,12 +139,12 @@ pub(super) const ROUNDED_FLOWS: [(Input, Output); 5] = [
     (Input::Rounded, Output::Sum),
 ];
 
-/// Those of them without records.
-pub(super) const ROUNDED_WITHOUT_RECORDS: usize = 3;
+/// Those of them without fused sums.
+pub(super) const ROUNDED_WITHOUT_FUSED: usize = 3;
 
-/// Those that every matmul knows, and those that one without records knows.
-pub(super) const WITH_RECORDS: usize = 8;
-pub(super) const WITHOUT_RECORDS: usize = 4;
+/// Those that every matmul knows, and those that one without fused sums knows.
+pub(super) const WITH_FUSED: usize = 8;
+pub(super) const WITHOUT_FUSED: usize = 4;
 
 /// Rows of x that a workgroup takes, by option.
 pub(super) const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
@@ -173,15 +173,15 @@ pub const fn stages(rows: u32) -> bool {
     rows > 8
 }
 
-/// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or a record, or numbers and factors), then the
-/// residual, the last record and the norms' weights, as far as the output asks for them, then y. A residual that is the sums of a
-/// record is bound as that record.
+/// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or fused sums, or numbers and factors), then the
+/// residual, the last fused sums and the norms' weights, as far as the output asks for them, then y. A residual that is the sums of a
+/// fused sums is bound as these.
 ///
 /// The norms' weights are, padded like activations, for [`Output::First`] those of the inner norm; for [`Output::Sum`] those of the outer norm of the last
-/// record, of the outer norm of this one, and the product of both norms of this one.
+/// fused sums, of the outer norm of this one, and the product of both norms of this one.
 ///
 /// # Panics
-/// If input and output cannot be combined, or a record is missing.
+/// If input and output cannot be combined, or fused sums are missing.
 #[must_use]
 pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
     if shape.form.in_texture() {
@@ -194,7 +194,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
             },
         );
     }
-    if shape.rows >= TILED_FROM && !shape.of_record() {
+    if shape.rows >= TILED_FROM && !shape.is_fused() {
         let many = ManyRows::of(caps, shape.arithmetic, shape.form);
         if let ManyRows::Cooperative(matrices) = many {
             return cooperative(shape, matrices);
@@ -278,9 +278,9 @@ fn launch(
     let x = activation_bytes(shape.rows, shape.k);
     let y = activation_bytes(shape.rows, shape.width());
     let staged = || staged_bytes(shape.rows, shape.chunks());
-    let taken = || shape.normed.expect("a matmul on a record is given one").record.bytes(shape.rows);
-    let made = || shape.makes().map_or(y, |record| record.bytes(shape.rows));
-    let residual = || shape.normed.map_or(y, |normed| normed.record.bytes(shape.rows));
+    let taken = || shape.normed.expect("a matmul on fused sums are given one").fused.bytes(shape.rows);
+    let made = || shape.makes().map_or(y, |fused| fused.bytes(shape.rows));
+    let residual = || shape.normed.map_or(y, |normed| normed.fused.bytes(shape.rows));
     let norms = |count: u32| activation_bytes(count, shape.n);
     let mut sizes = vec![u64::from(shape.rows) * size_of::<Row>() as u64, weights];
     sizes.extend(match (shape.input, shape.output) {
@@ -303,7 +303,7 @@ fn launch(
             sizes
         }
         (Input::Concat, _) => vec![x, x, y],
-        (Input::Plain, Output::First) => panic!("a first record is made from state and embedding"),
+        (Input::Plain, Output::First) => panic!("a first fused sums are made from state and embedding"),
     });
     let moved = weights * passes + sizes[2..].iter().sum::<u64>();
     let flops = 2 * u64::from(shape.rows) * u64::from(shape.count) * u64::from(params.chunks) * 8;
@@ -338,11 +338,11 @@ fn params(shape: &Matmul, groups_x: u32) -> MatmulParams {
         y_stride: stride(shape.width()),
         groups_x,
         scales: shape.weights().scales(),
-        record: shape.normed.map_or(stride(shape.width()), |normed| normed.record.floats()),
-        parts: shape.normed.map_or(0, |normed| normed.record.parts()),
-        width: shape.normed.map_or(0, |normed| normed.record.width),
+        fused: shape.normed.map_or(stride(shape.width()), |normed| normed.fused.floats()),
+        parts: shape.normed.map_or(0, |normed| normed.fused.parts()),
+        width: shape.normed.map_or(0, |normed| normed.fused.width),
         eps: shape.normed.map_or(0.0, |normed| normed.eps),
         outer: u32::from(shape.normed.is_some_and(|normed| normed.outer)),
-        made: shape.makes().map_or(0, |record| record.floats()),
+        made: shape.makes().map_or(0, |fused| fused.floats()),
     }
 }

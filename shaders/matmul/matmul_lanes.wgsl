@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
             let v = vec4(total(sums.a, m), total(sums.b, m), total(sums.c, m), total(sums.d, m));
             squares = emit(row, n, select(vec4<f32>(), v * factor, real), rest);
         }
-        if (RECORDS) {
+        if (FUSED) {
             let all = total_over_lanes(at, squares);
             if (lane == 0u && rows[row].live != 0u) {
                 emit_squares(row, params.first / (4u * LANES) + group.y, all);

@@ -44,7 +44,7 @@ fn run(at: Lane) {
         let factor = factor_out(at, row);
         if (at.index == m && first_row + m <= last_row && rows[row].live != 0u) {
             let squares = emit(row, n, keep_real(n, total), factor);
-            if (RECORDS) {
+            if (FUSED) {
                 emit_squares(row, (params.first + n) / 4u, squares);
             }
         }

@@ -12,26 +12,26 @@
 //!
 //! What products are made of is a choice of the whole model's: [`Arithmetic`]. [`ManyRows`] decides which kernel a device gets for it.
 //!
-//! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or a [`Record`]) and what happens
-//! to the sums: stored, added to a residual, made into a record, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
+//! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or [`FusedSums`]) and what happens
+//! to the sums: stored, added to a residual, made into fused sums, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
 //! Both kernels clamp reads to real rows instead of branching, and write zeros into the padding of y.
 
 mod arithmetic;
+mod fused;
 mod launch;
 mod many;
-mod record;
 mod reference;
 mod round;
 mod stage;
 mod variants;
 
 pub use arithmetic::Arithmetic;
+pub use fused::{FusedSums, Normed};
 pub use launch::{Input, Matmul, Output, matmul, stages};
 pub use many::{ManyRows, Matrices};
-pub use record::{Normed, Record};
 pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
-pub use variants::{RECORD_ROWS, matmul_variants};
+pub use variants::{FUSED_ROWS, matmul_variants};
 
 pub(crate) use variants::trials;
 
@@ -53,10 +53,10 @@ const FLOW: Axis = Axis {
         Part::new("plain.residual", RESIDUAL).using(&[PLAIN, ROWS_OUT, UNCHANGED]).with(&[X, RESIDUE, Y]),
         Part::new("plain.gate_up", mlp::GATE_UP).using(&[PLAIN, ROWS_OUT, UNCHANGED]).with(&[X, PAIRS]),
         Part::new("concat.store", STORE).using(&[CONCAT, ROWS_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, Y]),
-        Part::new("concat.first", FIRST).using(&[CONCAT, RECORD_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, NORMS, Y]),
-        Part::new("plain.sum", SUM).using(&[PLAIN, RECORD_OUT, RECORD, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
-        Part::new("normed.store", STORE).using(&[NORMED, ROWS_OUT, RECORD, FACTOR]).with(&[X, Y]),
-        Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED, ROWS_OUT, RECORD, FACTOR]).with(&[X, PAIRS]),
+        Part::new("concat.first", FIRST).using(&[CONCAT, FUSED_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, NORMS, Y]),
+        Part::new("plain.sum", SUM).using(&[PLAIN, FUSED_OUT, FUSED, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
+        Part::new("normed.store", STORE).using(&[NORMED, ROWS_OUT, FUSED, FACTOR]).with(&[X, Y]),
+        Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED, ROWS_OUT, FUSED, FACTOR]).with(&[X, PAIRS]),
     ],
 };
 
@@ -69,11 +69,11 @@ const FLOW_OF_QUADS: Axis = Axis {
         Part::new("plain.gate_up", mlp::GATE_UP).using(&[QUADS, ROWS_OUT, UNCHANGED]).with(&[X, PAIRS]),
         Part::new("concat.store", STORE).using(&[QUADS_OF_TWO, ROWS_OUT, UNCHANGED]).with(&[STATE, EMBEDDING, Y]),
         Part::new("concat.first", FIRST)
-            .using(&[QUADS_OF_TWO, RECORD_OUT, UNCHANGED])
+            .using(&[QUADS_OF_TWO, FUSED_OUT, UNCHANGED])
             .with(&[STATE, EMBEDDING, NORMS, Y]),
-        Part::new("plain.sum", SUM).using(&[QUADS, RECORD_OUT, RECORD, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
-        Part::new("normed.store", STORE).using(&[NORMED_QUADS, ROWS_OUT, RECORD, FACTOR]).with(&[X, Y]),
-        Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED_QUADS, ROWS_OUT, RECORD, FACTOR]).with(&[X, PAIRS]),
+        Part::new("plain.sum", SUM).using(&[QUADS, FUSED_OUT, FUSED, UNCHANGED]).with(&[X, LAST, NORMS, Y]),
+        Part::new("normed.store", STORE).using(&[NORMED_QUADS, ROWS_OUT, FUSED, FACTOR]).with(&[X, Y]),
+        Part::new("normed.gate_up", mlp::GATE_UP).using(&[NORMED_QUADS, ROWS_OUT, FUSED, FACTOR]).with(&[X, PAIRS]),
         Part::new("staged.store", STORE).using(&[STAGED, ROWS_OUT, UNCHANGED]).with(&[STAGED_X, Y]),
         Part::new("staged.residual", RESIDUAL).using(&[STAGED, ROWS_OUT, UNCHANGED]).with(&[STAGED_X, RESIDUE, Y]),
         Part::new("staged.gate_up", mlp::GATE_UP).using(&[STAGED, ROWS_OUT, UNCHANGED]).with(&[STAGED_X, PAIRS]),
@@ -87,15 +87,15 @@ const FLOW_OF_INTS: Axis = Axis {
         Part::new("rounded.store", STORE).using(&[ROWS_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, Y]),
         Part::new("rounded.residual", RESIDUAL).using(&[ROWS_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, RESIDUE, Y]),
         Part::new("rounded.gate_up", mlp::GATE_UP).using(&[ROWS_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, PAIRS]),
-        Part::new("rounded.first", FIRST).using(&[RECORD_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, NORMS, Y]),
-        Part::new("rounded.sum", SUM).using(&[RECORD_OUT, RECORD, UNCHANGED]).with(&[NUMBERS, FACTORS, LAST, NORMS, Y]),
+        Part::new("rounded.first", FIRST).using(&[FUSED_OUT, UNCHANGED]).with(&[NUMBERS, FACTORS, NORMS, Y]),
+        Part::new("rounded.sum", SUM).using(&[FUSED_OUT, FUSED, UNCHANGED]).with(&[NUMBERS, FACTORS, LAST, NORMS, Y]),
     ],
 };
 
-/// The first of them, those without records.
+/// The first of them, those without fused sums.
 const FLOW_OF_INT_ROWS: Axis = Axis { name: "flow", options: FLOW_OF_INTS.options.split_at(3).0 };
 
-/// The first of [`FLOW`], those without records.
+/// The first of [`FLOW`], those without fused sums.
 const FLOW_OF_ROWS: Axis = Axis { name: "flow", options: FLOW.options.split_at(4).0 };
 
 const X: Binding = Binding::read("x", "vec4<f32>");
@@ -125,9 +125,9 @@ const NORMED_QUADS: &str = include_str!("quad_normed.wgsl");
 const STAGED: &str = include_str!("quad_staged.wgsl");
 const UNCHANGED: &str = include_str!("factor_none.wgsl");
 const FACTOR: &str = include_str!("factor_normed.wgsl");
-const RECORD: &str = include_str!("record.wgsl");
+const FUSED: &str = include_str!("fused.wgsl");
 const ROWS_OUT: &str = include_str!("emit_rows.wgsl");
-const RECORD_OUT: &str = include_str!("emit_record.wgsl");
+const FUSED_OUT: &str = include_str!("emit_fused.wgsl");
 const STORE: &str = include_str!("output_store.wgsl");
 const RESIDUAL: &str = include_str!("output_residual.wgsl");
 const SUM: &str = include_str!("output_sum.wgsl");
@@ -364,8 +364,8 @@ params! {
         pub groups_x: u32,
         /// Where the factors of blocks begin in W, in units of 16 bytes.
         pub scales: u32,
-        /// Floats from row to row of the record that is taken, or of the residual.
-        pub record: u32,
+        /// Floats from row to row of the fused sums that are taken, or of the residual.
+        pub fused: u32,
         /// Its groups of outputs.
         pub parts: u32,
         /// Values that its norms average over.
@@ -374,7 +374,7 @@ params! {
         pub eps: f32,
         /// 1 if it has an outer norm.
         pub outer: u32,
-        /// Floats from row to row of the record that is made.
+        /// Floats from row to row of the fused sums that are made.
         pub made: u32,
     }
 }

@@ -1,6 +1,6 @@
-// The residual may be the sums of a record: its rows lie apart in their own way.
+// The residual may be the sums in fused sums: its rows lie apart in their own way.
 fn emit(m: u32, n: u32, v: vec4<f32>, factor: f32) -> vec2<f32> {
     let place = params.first + n;
-    y[(m * params.y_stride + place) / 4u] = v + residual[(m * params.record + place) / 4u];
+    y[(m * params.y_stride + place) / 4u] = v + residual[(m * params.fused + place) / 4u];
     return vec2<f32>();
 }

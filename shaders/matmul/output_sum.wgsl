@@ -1,6 +1,6 @@
-// y = W·x + the normed rest of the last record: a new record.
+// y = W·x + the normed rest of the last fused sums: new fused sums.
 fn factor_out(at: Lane, m: u32) -> f32 {
-    let start = (m * params.record + 2u * params.y_stride) / 4u;
+    let start = (m * params.fused + 2u * params.y_stride) / 4u;
     var s = vec2<f32>();
     for (var i = at.index; 2u * i < params.parts; i += lanes_at_work()) {
         let two = last[start + i];
@@ -9,12 +9,12 @@ fn factor_out(at: Lane, m: u32) -> f32 {
     return norm_factors(total_over_lanes(at, s)).x;
 }
 
-// `norms`: the weights of the outer norm of the last record; of the outer norm of this one; of both norms of this one.
+// `norms`: the weights of the outer norm of the last fused sums; of the outer norm of this one; of both norms of this one.
 fn emit(m: u32, n: u32, v: vec4<f32>, factor: f32) -> vec2<f32> {
     let stride = params.y_stride / 4u;
     let place = (params.first + n) / 4u;
     let row = m * params.made / 4u;
-    let t = v + factor * last[m * params.record / 4u + place] * select(vec4(1.0), norms[place], params.outer != 0u);
+    let t = v + factor * last[m * params.fused / 4u + place] * select(vec4(1.0), norms[place], params.outer != 0u);
     let w = t * norms[stride + place];
     y[row + place] = t;
     y[row + stride + place] = t * norms[2u * stride + place];

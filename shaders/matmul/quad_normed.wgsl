@@ -1,6 +1,6 @@
-// Where u of row m of a record begins, in fours: the sum with the weights of its norms. What is left of them is a factor for the whole row.
+// Where u of row m of fused sums begins, in fours: the sum with the weights of its norms. What is left of them is a factor for the whole row.
 fn line(m: u32) -> u32 {
-    return m * params.record / 4u + 2u * params.chunks;
+    return m * params.fused / 4u + 2u * params.chunks;
 }
 
 // Four values of it; zeros behind its end.

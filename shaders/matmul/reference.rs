@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 
 use super::launch::{
-    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_RECORDS, WITH_RECORDS, WITHOUT_RECORDS, cooperative,
-    lanes, matvec, tiled,
+    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_FUSED, WITH_FUSED, WITHOUT_FUSED, cooperative, lanes,
+    matvec, tiled,
 };
 use super::many::Matrices;
 use super::round::{decode_row, test_rounded};
 use super::stage::{staged_bytes, staged_texel};
 use super::variants::shapes;
-use super::{Arithmetic, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed, Record};
+use super::{Arithmetic, FusedSums, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8, MatmulParams, Normed};
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Order, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Cooperative, Data, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
@@ -48,9 +48,9 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 }
                 Input::Concat => ([&x[row * half..][..half], &second[row * half..][..half]].concat(), 1.0),
                 Input::Normed => {
-                    let record = &x[row * params.record as usize..][..params.record as usize];
-                    let (outer, inner) = norm_factors(&record[2 * width..]);
-                    (record[width..2 * width].to_vec(), outer * inner)
+                    let fused = &x[row * params.fused as usize..][..params.fused as usize];
+                    let (outer, inner) = norm_factors(&fused[2 * width..]);
+                    (fused[width..2 * width].to_vec(), outer * inner)
                 }
                 Input::Rounded => return decode_row(numbers, x, (row, params.chunks), form.dtype),
             };
@@ -64,7 +64,7 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
         match output {
             Output::Store | Output::Residual => {
                 for n in 0..last {
-                    let added = residual.get(row * params.record as usize + first + n);
+                    let added = residual.get(row * params.fused as usize + first + n);
                     y[row * y_stride + first + n] = (sum(n) + added.map_or(0.0, |&v| f64::from(v))) as f32;
                 }
             }
@@ -74,25 +74,25 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
                 }
             }
             Output::First | Output::Sum => {
-                let record = &mut y[row * params.made as usize..][..params.made as usize];
-                let taken = residual.get(row * params.record as usize..).unwrap_or_default();
+                let fused = &mut y[row * params.made as usize..][..params.made as usize];
+                let taken = residual.get(row * params.fused as usize..).unwrap_or_default();
                 let outer = if taken.is_empty() { 0.0 } else { norm_factors(&taken[2 * y_stride..]).0 };
-                let mut squares = vec![(0.0, 0.0); record.len()];
-                let grain = Record::of(params.n, form).grain as usize;
+                let mut squares = vec![(0.0, 0.0); fused.len()];
+                let grain = FusedSums::of(params.n, form).grain as usize;
                 for n in 0..last {
                     let at = first + n;
                     let norm = |which: usize| f64::from(norms[which * y_stride + at]);
                     let weight = if params.outer != 0 { norm(0) } else { 1.0 };
                     let t = sum(n) + taken.get(at).map_or(0.0, |&v| outer * f64::from(v) * weight);
                     let (outer, both) = if output == Output::Sum { (norm(1), norm(2)) } else { (1.0, norm(0)) };
-                    record[at] = t as f32;
-                    record[y_stride + at] = (t * both) as f32;
+                    fused[at] = t as f32;
+                    fused[y_stride + at] = (t * both) as f32;
                     let sums: &mut (f64, f64) = &mut squares[at / grain];
                     *sums = (sums.0 + t * t, sums.1 + (t * outer).powi(2));
                 }
                 for group in first / grain..(first + last).div_ceil(grain) {
-                    record[2 * y_stride + 2 * group] = squares[group].0 as f32;
-                    record[2 * y_stride + 2 * group + 1] = squares[group].1 as f32;
+                    fused[2 * y_stride + 2 * group] = squares[group].0 as f32;
+                    fused[2 * y_stride + 2 * group + 1] = squares[group].1 as f32;
                 }
             }
         }
@@ -140,7 +140,7 @@ fn sums(inputs: &[Vec<f64>], held: Resident, w: &[u32]) -> Vec<Vec<[f64; ABREAST
     }
 }
 
-/// The factors of the outer and the inner norm, given a record's sums of squares in so many parts, over so many values.
+/// The factors of the outer and the inner norm, given the sums of squares of fused sums in so many parts, over so many values.
 pub(super) fn norm_factors(squares: &[f32], (parts, width): (u32, u32), eps: f32, outer: bool) -> (f64, f64) {
     let of = |which: usize| -> f64 {
         let all = squares.iter().skip(which).step_by(2).take(parts as usize);
@@ -157,8 +157,8 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
     let rounded = launch.kernel.needs_f16(launch.choice);
     checks.push(if rounded { Check::F16 } else { Check::F32 });
     let products = shape.arithmetic.said();
-    let of_record = if output == Output::Residual && shape.normed.is_some() { " of a record" } else { "" };
-    let flow = format!("{input:?}, {output:?}{of_record}");
+    let of_fused = if output == Output::Residual && shape.normed.is_some() { " of fused sums" } else { "" };
+    let flow = format!("{input:?}, {output:?}{of_fused}");
     let name = format!("{rows} rows of {k} by {first}+{count} of {n}, {}{products}, {flow}", form.name());
     let y = *launch.sizes.last().expect("a product has an output");
     let data = Data::new(move || {
@@ -178,19 +178,19 @@ fn inputs(shape: Matmul, resting: u32, seed: u64) -> Vec<Vec<u32>> {
     let w = weight::test_matrix(&mut noise, form, count, &halves);
     let mut data = vec![crate::row::test_rows(rows, resting), w];
     match (input, normed) {
-        (Input::Normed, Some(normed)) => data.push(test_record(&mut noise, rows, normed.record)),
+        (Input::Normed, Some(normed)) => data.push(test_fused_sums(&mut noise, rows, normed.fused)),
         (Input::Staged, _) => data.push(test_staged(&mut noise, rows, k, shape.chunks())),
         (Input::Rounded, _) => data.extend(test_rounded(&mut noise, (rows, k), form.dtype)),
         _ => data.extend(halves.iter().map(|_| noise.matrix(rows, k, stride(k)))),
     }
     match (output, normed) {
         (Output::Residual, None) => data.push(noise.matrix(rows, width, stride(width))),
-        (Output::Residual, Some(normed)) => data.push(test_record(&mut noise, rows, normed.record)),
+        (Output::Residual, Some(normed)) => data.push(test_fused_sums(&mut noise, rows, normed.fused)),
         (Output::Sum, Some(normed)) => {
-            data.push(test_record(&mut noise, rows, normed.record));
+            data.push(test_fused_sums(&mut noise, rows, normed.fused));
             let mut norms = noise.matrix(3, width, stride(width));
             if !normed.outer && seed.is_multiple_of(2) {
-                // Pre-norms alone: this record has no outer norm either.
+                // Pre-norms alone: these fused sums have no outer norm either.
                 norms[stride(width) as usize..][..width as usize].fill(1_f32.to_bits());
             }
             data.push(norms);
@@ -213,14 +213,14 @@ fn test_staged(noise: &mut Noise, rows: u32, k: u32, chunks: u32) -> Vec<u32> {
     words
 }
 
-/// Rows of a record, as words.
-pub(super) fn test_record(noise: &mut Noise, rows: u32, record: Record) -> Vec<u32> {
-    let padded = stride(record.width);
+/// Rows of fused sums, as words.
+pub(super) fn test_fused_sums(noise: &mut Noise, rows: u32, fused: FusedSums) -> Vec<u32> {
+    let padded = stride(fused.width);
     let mut words = Vec::new();
     for _ in 0..rows {
-        let end = words.len() + record.floats() as usize;
-        words.extend(noise.matrix(2, record.width, padded));
-        words.extend((0..2 * record.parts()).map(|_| (noise.signed().abs() * 10.0).to_bits()));
+        let end = words.len() + fused.floats() as usize;
+        words.extend(noise.matrix(2, fused.width, padded));
+        words.extend((0..2 * fused.parts()).map(|_| (noise.signed().abs() * 10.0).to_bits()));
         // What fills the last pair is nobody's.
         words.resize(end, 1e9_f32.to_bits());
     }
@@ -249,20 +249,20 @@ impl Family {
             Self::Lanes => Dtype::ALL.map(|dtype| Form { dtype, order: Order::Lanes(TEST_LANES) }).to_vec(),
         };
         let flows = match self {
-            Self::Tiled | Self::Cooperative => &FLOWS[..WITHOUT_RECORDS],
-            Self::Matvec => &FLOWS[..WITH_RECORDS],
+            Self::Tiled | Self::Cooperative => &FLOWS[..WITHOUT_FUSED],
+            Self::Matvec => &FLOWS[..WITH_FUSED],
             Self::MatvecInt8 => &ROUNDED_FLOWS,
-            Self::TiledInt8 => &ROUNDED_FLOWS[..ROUNDED_WITHOUT_RECORDS],
+            Self::TiledInt8 => &ROUNDED_FLOWS[..ROUNDED_WITHOUT_FUSED],
             Self::Lanes => &FLOWS,
         };
         forms.into_iter().flat_map(|form| flows.iter().map(move |&(input, output)| (form, input, output))).collect()
     }
 
     fn build(self, mut shape: Matmul, resting: u32, seed: u64) -> Case {
-        // Records of either grain, with and without an outer norm.
+        // Fused sums of either grain, with and without an outer norm.
         let width = if shape.input == Input::Normed { shape.k } else { shape.n };
         let grain = [4, 32, width.next_multiple_of(8)][(seed % 3) as usize];
-        let normed = Normed { record: Record { width, grain }, outer: seed % 5 > 1, eps: 1e-6 };
+        let normed = Normed { fused: FusedSums { width, grain }, outer: seed % 5 > 1, eps: 1e-6 };
         // Residuals of either kind.
         shape.normed = Some(normed).filter(|_| shape.output != Output::Residual || seed % 7 < 3);
         let option = (seed % 3) as u8;

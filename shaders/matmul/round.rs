@@ -4,7 +4,7 @@
 //! activation is too large. Beside it lies the sum of the block's values, which weights with an offset ask for.
 
 use super::launch::Input;
-use super::reference::{norm_factors, test_record};
+use super::reference::{norm_factors, test_fused_sums};
 use super::{CONCAT_IN, Normed, X_IN};
 use crate::reduce::{self, REDUCE};
 use crate::shared::params;
@@ -28,7 +28,7 @@ pub static ROUND_ROWS: Kernel = Kernel {
             options: &[
                 Part::new("plain", super::QUADS).using(&[super::UNCHANGED]).with(X_IN),
                 Part::new("concat", super::QUADS_OF_TWO).using(&[super::UNCHANGED]).with(CONCAT_IN),
-                Part::new("normed", super::NORMED_QUADS).using(&[super::RECORD, super::FACTOR]).with(X_IN),
+                Part::new("normed", super::NORMED_QUADS).using(&[super::FUSED, super::FACTOR]).with(X_IN),
             ],
         },
         Axis {
@@ -56,8 +56,8 @@ params! {
         pub rows: u32,
         /// Chunks of eight per row, of both halves if there are two.
         pub chunks: u32,
-        /// Floats from row to row of the record that is taken.
-        pub record: u32,
+        /// Floats from row to row of the fused sums that are taken.
+        pub fused: u32,
         /// Its groups of outputs.
         pub parts: u32,
         /// Values that its norms average over.
@@ -82,10 +82,10 @@ const fn by_nibbles(dtype: Dtype) -> bool {
 }
 
 /// Rounds `rows` rows of `chunks` chunks of eight for products with weights of a dtype; with [`Input::Concat`], half of them come from each of two inputs; with
-/// [`Input::Normed`], they are the inner norm of a record. Bindings: rows, numbers, factors, then x (or state and embedding, or the record).
+/// [`Input::Normed`], they are the inner norm of fused sums. Bindings: rows, numbers, factors, then x (or state and embedding, or the fused sums).
 ///
 /// # Panics
-/// If the record is missing, or if x is staged or rounded already.
+/// If the fused sums are missing, or if x is staged or rounded already.
 #[must_use]
 pub fn round_rows(
     caps: &Caps,
@@ -99,16 +99,16 @@ pub fn round_rows(
     let (option, read) = match (input, normed) {
         (Input::Plain, _) => (0, vec![values]),
         (Input::Concat, _) => (1, vec![values / 2; 2]),
-        (Input::Normed, Some(normed)) => (2, vec![normed.record.bytes(rows)]),
+        (Input::Normed, Some(normed)) => (2, vec![normed.fused.bytes(rows)]),
         _ => panic!("{input:?} rows are not rounded"),
     };
     choice.0 = [option, u8::from(by_nibbles(dtype)), reduce::preferred(caps), 0, 0, 0];
     let params = RoundParams {
         rows,
         chunks,
-        record: normed.map_or(0, |normed| normed.record.floats()),
-        parts: normed.map_or(0, |normed| normed.record.parts()),
-        width: normed.map_or(0, |normed| normed.record.width),
+        fused: normed.map_or(0, |normed| normed.fused.floats()),
+        parts: normed.map_or(0, |normed| normed.fused.parts()),
+        width: normed.map_or(0, |normed| normed.fused.width),
         eps: normed.map_or(0.0, |normed| normed.eps),
         outer: u32::from(normed.is_some_and(|normed| normed.outer)),
     };
@@ -189,10 +189,10 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
             0 => (x[0][row * width..][..width].to_vec(), 1.0),
             1 => (x.iter().flat_map(|half| &half[row * width / 2..][..width / 2]).copied().collect(), 1.0),
             _ => {
-                let record = &x[0][row * params.record as usize..][..params.record as usize];
+                let fused = &x[0][row * params.fused as usize..][..params.fused as usize];
                 let RoundParams { parts, width: mean_over, eps, outer, .. } = params;
-                let (outer, inner) = norm_factors(&record[2 * width..], (parts, mean_over), eps, outer != 0);
-                (record[width..2 * width].to_vec(), outer * inner)
+                let (outer, inner) = norm_factors(&fused[2 * width..], (parts, mean_over), eps, outer != 0);
+                (fused[width..2 * width].to_vec(), outer * inner)
             }
         };
         let (first, last) = (row * blocks, (row + 1) * blocks);
@@ -204,13 +204,13 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 fn case(rows: u32, k: u32, input: Input, dtype: Dtype, (resting, seed): (u32, u64)) -> Case {
     let mut noise = Noise::new(seed);
     let (width, halves) = (stride(k), if input == Input::Concat { 2 } else { 1 });
-    let record = super::Record { width: k, grain: [4, 32, width][(seed % 3) as usize] };
-    let normed = Normed { record, outer: seed % 5 > 1, eps: 1e-6 };
+    let fused = super::FusedSums { width: k, grain: [4, 32, width][(seed % 3) as usize] };
+    let normed = Normed { fused, outer: seed % 5 > 1, eps: 1e-6 };
     let launch = round_rows(&Caps::default(), (rows, halves * chunks(k)), (input, Some(normed)), dtype);
     let mut data = vec![crate::row::test_rows(rows, resting)];
     data.extend(launch.sizes[1..3].iter().map(|&bytes| vec![0; bytes as usize / 4]));
     if input == Input::Normed {
-        data.push(test_record(&mut noise, rows, record));
+        data.push(test_fused_sums(&mut noise, rows, fused));
     } else {
         data.extend((0..halves).map(|_| noise.matrix(rows, k, width)));
     }
@@ -249,7 +249,7 @@ fn at(work: &Workload) -> Vec<Case> {
     if !work.arithmetic.rounds(dtype) {
         return vec![];
     }
-    let normed = if rows <= super::RECORD_ROWS { Input::Normed } else { Input::Plain };
+    let normed = if rows <= super::FUSED_ROWS { Input::Normed } else { Input::Plain };
     let all = [(n_embd, Input::Concat), (n_embd, normed), (hidden, Input::Plain)];
     all.into_iter().zip(1..).map(|((k, input), seed)| case(rows, k, input, dtype, (0, seed))).collect()
 }

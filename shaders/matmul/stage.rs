@@ -62,7 +62,7 @@ pub(super) const fn staged_texel(row: u32, quad: u32, chunks: u32) -> usize {
 /// and embedding.
 ///
 /// # Panics
-/// If the input is a record.
+/// If the input is fused sums.
 #[must_use]
 pub fn stage(rows: u32, chunks: u32, input: Input) -> Launch {
     let mut choice = Choice::default();

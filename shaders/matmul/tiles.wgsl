@@ -1,4 +1,4 @@
-// What kernels of tiles have in common. Records are for few rows.
+// What kernels of tiles have in common. Fused sums are for few rows.
 struct Lane {
     index: u32,
 }

@@ -2,13 +2,13 @@
 
 use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, tiled};
 use super::many::{ManyRows, Matrices};
-use super::{Normed, Record, reference};
+use super::{FusedSums, Normed, reference};
 use crate::variants::{class_of_rows, of_reduction};
 use crate::weight::chunks;
 use crate::{Caps, Product, Trial, Variants, Workload};
 
-/// Rows up to which a block's sums stay records: see [`Record`].
-pub const RECORD_ROWS: u32 = 8;
+/// Rows up to which a block's sums stay fused sums: see [`FusedSums`].
+pub const FUSED_ROWS: u32 = 8;
 
 /// Rows of W from which more of them make no other class of shape.
 const WIDE: u32 = 2048;
@@ -26,7 +26,7 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
         options.map(|option| lanes(shape, option)).collect()
     } else {
         let few = options.flat_map(|option| of_reduction(caps, &matvec(caps, shape, option), REDUCE_AXIS));
-        let in_tiles = !shape.of_record();
+        let in_tiles = !shape.is_fused();
         let tiles = (0..TILES.len() as u8).filter(|_| in_tiles).map(|option| tiled(shape, option));
         let matrices = match ManyRows::of(caps, shape.arithmetic, shape.form) {
             ManyRows::Cooperative(matrices) if in_tiles => cooperative_variants(caps, matrices),
@@ -68,11 +68,11 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
             _ => (k, input),
         };
         let grain = form.group().max(16);
-        // A record is of whole rows.
+        // Fused sums are of whole rows.
         let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
         let width = if input == Input::Normed { k } else { n };
-        let last = Normed { record: Record::of(width, form), outer: true, eps: 1e-6 };
+        let last = Normed { fused: FusedSums::of(width, form), outer: true, eps: 1e-6 };
         let normed = Some(last).filter(|_| output != Output::Residual);
         Matmul { input, output, count, arithmetic, normed, ..Matmul::whole(rows, k, n, form) }
     });

@@ -2,11 +2,11 @@
 //!
 //! One workgroup per row reads it twice: the second time from cache. The weight is kept in f32, padded like a row.
 
+mod fused;
 mod norm_add;
-mod record;
 
-pub use norm_add::{NORM_ADD, NormAddParams, norm_add, norm_add_record, norm_add_variants};
-pub use record::{RECORD, RecordParams, plain_record, record};
+pub use fused::{FUSED_SUMS, FusedSumsParams, fused_sums, plain_fused_sums};
+pub use norm_add::{NORM_ADD, NormAddParams, norm_add, norm_add_fused, norm_add_variants};
 
 use crate::shared::params;
 use crate::variants::{class_of_rows, of_reduction};
@@ -56,7 +56,7 @@ pub fn rms_norm(caps: &Caps, rows: u32, n: u32, eps: f32) -> Launch {
     rms_norm_from(caps, rows, n, stride(n), eps)
 }
 
-/// The same, of rows that lie `x_floats` apart: of the sums in a record.
+/// The same, of rows that lie `x_floats` apart: of the sums in fused sums.
 #[must_use]
 pub fn rms_norm_from(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
     let quads = stride(n) / 4;

@@ -1,10 +1,10 @@
 //! Post-norm with its residual: `sum = x + y · rsqrt(mean(y²) + eps) · w` in f32, the norm on a sublayer's output (OLMo 2, arXiv 2501.00656;
 //! Ouro, arXiv 2510.25741, has it after a pre-norm).
 //!
-//! The sum is either plain rows, or a [`Record`](crate::matmul::Record) for the pre-norm of the next sublayer, which then costs no launch. x may be the sums of
-//! a record: its rows lie as far apart as the caller says.
+//! The sum is either plain rows, or [`FusedSums`](crate::matmul::FusedSums) for the pre-norm of the next sublayer, which then costs no launch. x may be the sums of
+//! fused sums: its rows lie as far apart as the caller says.
 
-use super::plain_record;
+use super::plain_fused_sums;
 use crate::shared::params;
 use crate::variants::{class_of_rows, of_reduction};
 use crate::{Axis, Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots};
@@ -31,7 +31,7 @@ pub static NORM_ADD: Kernel = Kernel {
             name: "then",
             options: &[
                 Part::new("rows", include_str!("then_rows.wgsl")).with(&[SUM]),
-                Part::new("record", include_str!("then_record.wgsl")).with(&[Binding::read("next", "vec4<f32>"), SUM]),
+                Part::new("fused", include_str!("then_fused.wgsl")).with(&[Binding::read("next", "vec4<f32>"), SUM]),
             ],
         },
         reduce::REDUCE,
@@ -69,24 +69,24 @@ pub fn norm_add(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Laun
     launch(caps, (rows, n), x_floats, eps, false)
 }
 
-/// Does what [`norm_add`] does, with a record of the sum, shaped as [`plain_record`] says, for a norm with the weights `next`. Bindings: rows, x, y, w `[n]`,
+/// Does what [`norm_add`] does, with the fused sums of the sum, shaped as [`plain_fused_sums`] says, for a norm with the weights `next`. Bindings: rows, x, y, w `[n]`,
 /// next `[n]`, sum.
 #[must_use]
-pub fn norm_add_record(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
+pub fn norm_add_fused(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
     launch(caps, (rows, n), x_floats, eps, true)
 }
 
-fn launch(caps: &Caps, (rows, n): (u32, u32), x_floats: u32, eps: f32, record: bool) -> Launch {
+fn launch(caps: &Caps, (rows, n): (u32, u32), x_floats: u32, eps: f32, fused: bool) -> Launch {
     let quads = stride(n) / 4;
     let mut choice = Choice::default();
-    choice.0[0] = u8::from(record);
+    choice.0[0] = u8::from(fused);
     choice.0[REDUCE_AXIS] = reduce::preferred(caps);
     let (bytes, weights) = (activation_bytes(rows, n), activation_bytes(1, n));
-    let made = if record { plain_record(n).floats() } else { stride(n) };
+    let made = if fused { plain_fused_sums(n).floats() } else { stride(n) };
     let params = NormAddParams { rows, n, quads, x_quads: x_floats / 4, made, eps };
     let mut sizes =
         vec![u64::from(rows) * size_of::<Row>() as u64, u64::from(rows) * u64::from(x_floats) * 4, bytes, weights];
-    if record {
+    if fused {
         sizes.push(weights);
     }
     let written = u64::from(rows) * u64::from(made) * 4;
@@ -125,12 +125,12 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-fn case(caps: &Caps, (rows, n): (u32, u32), resting: u32, record: bool, seed: u64) -> Case {
+fn case(caps: &Caps, (rows, n): (u32, u32), resting: u32, fused: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    // Plain rows of x, or the sums of a record.
+    // Plain rows of x, or the sums in fused sums.
     let (apart, from) =
-        if seed.is_multiple_of(2) { (plain_record(n).floats(), " of a record") } else { (stride(n), "") };
-    let launch = launch(caps, (rows, n), apart, 1e-6, record);
+        if seed.is_multiple_of(2) { (plain_fused_sums(n).floats(), " of fused sums") } else { (stride(n), "") };
+    let launch = launch(caps, (rows, n), apart, 1e-6, fused);
     let mut data = vec![crate::row::test_rows(rows, resting), noise.matrix(rows, n, apart)];
     data.push(noise.matrix(rows, n, stride(n)));
     data.extend((0..launch.sizes.len() - 4).map(|_| noise.matrix(1, n, stride(n))));
@@ -143,24 +143,23 @@ fn case(caps: &Caps, (rows, n): (u32, u32), resting: u32, record: bool, seed: u6
 fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 0), (1, 33, 0), (3, 130, 1), (5, 777, 0), (2, 4095, 0), (17, 5280, 3), (4000, 96, 0)];
     let both = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]).zip(0..);
-    // Sums of a record and plain rows of x, with either kind of sum.
-    both.map(|(((rows, n, resting), record), i)| case(&Caps::default(), (rows, n), resting, record, i + i / 2))
-        .collect()
+    // Sums of fused sums and plain rows of x, with either kind of sum.
+    both.map(|(((rows, n, resting), fused), i)| case(&Caps::default(), (rows, n), resting, fused, i + i / 2)).collect()
 }
 
 fn at(work: &Workload) -> Vec<Case> {
     let shape = (work.rows, work.n_embd);
-    [false, true].map(|record| case(&work.caps, shape, 0, record, 1)).to_vec()
+    [false, true].map(|fused| case(&work.caps, shape, 0, fused, 1)).to_vec()
 }
 
 fn random(seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let rows = 1 + noise.below(40);
-    let (n, resting, record) = (1 + noise.below(3000), noise.below(rows), noise.below(2) == 0);
-    case(&Caps::default(), (rows, n), resting, record, seed)
+    let (n, resting, fused) = (1 + noise.below(3000), noise.below(rows), noise.below(2) == 0);
+    case(&Caps::default(), (rows, n), resting, fused, seed)
 }
 
-/// Every way of running a launch of [`norm_add`] or [`norm_add_record`].
+/// Every way of running a launch of [`norm_add`] or [`norm_add_fused`].
 #[must_use]
 pub fn norm_add_variants(caps: &Caps, launch: Launch) -> Variants {
     let NormAddParams { rows, n, .. } = launch.params();

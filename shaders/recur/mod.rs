@@ -11,7 +11,7 @@ mod threefry;
 pub use advance::{ADVANCE, AdvanceParams, advance};
 pub use advance_until::{ADVANCE_UNTIL, AdvanceUntilParams, advance_until};
 pub use init_state::{INIT_STATE, InitStateParams, init_state};
-pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, Stir, noise};
+pub use noise::{NOISE, NoiseKind, NoiseParams, NoiseRule, SequenceNoise, noise};
 pub(crate) use normal::{NORMAL, WITHIN, normals_within};
 pub use start_state::{START_STATE, StartStateParams, start_state};
 pub use threefry::Threefry;

@@ -14,11 +14,11 @@ use crate::{Slots, Workload, activation_bytes, reduce, stride};
 pub static NOISE: Kernel = Kernel {
     name: "noise",
     wgsl: include_str!("noise.wgsl"),
-    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL, Part::shared(CONSTS, &[Stir::TABLE])],
+    parts: &[ROW, SEQUENCE, THREEFRY, NORMAL, Part::shared(CONSTS, &[SequenceNoise::TABLE])],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("sequences", "Sequence"),
-        Binding::read("stirs", "Stir"),
+        Binding::read("sequence_noise", "SequenceNoise"),
         Binding::read("w", "vec4<f32>"),
         Binding::write("state", "vec4<f32>"),
     ],
@@ -115,7 +115,7 @@ pub struct NoiseRule {
 table! {
     /// A [`NoiseRule`] as the table of the sequences has it, or that there is none.
     #[derive(Clone, Copy, Debug, PartialEq)]
-    pub struct Stir {
+    pub struct SequenceNoise {
         /// Number of the [`NoiseKind`], or [`NONE`] if states get no noise.
         pub kind: u32,
         /// What the share is reckoned from.
@@ -127,19 +127,19 @@ table! {
     }
 }
 
-impl Stir {
+impl SequenceNoise {
     /// No noise.
     pub const NOTHING: Self = Self { kind: NONE, amount: 0.0, steps: 1.0, renorm: 0 };
 }
 
-impl From<NoiseRule> for Stir {
+impl From<NoiseRule> for SequenceNoise {
     fn from(NoiseRule { kind, amount, steps, renorm }: NoiseRule) -> Self {
         Self { kind: kind as u32, amount, steps: steps as f32, renorm: u32::from(renorm) }
     }
 }
 
 /// Changes `state [rows, n]` of active rows whose sequences get noise. `eps` is added to the mean square of a state that is normed. Bindings: rows, sequences,
-/// stirs `[sequences]`, w `[n]`, by which states are normed, state.
+/// sequence_noise `[sequences]`, w `[n]`, by which states are normed, state.
 #[must_use]
 pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, eps: f32) -> Launch {
     let mut choice = Choice::default();
@@ -155,7 +155,7 @@ pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, eps: f32) -> Launch
         sizes: vec![
             u64::from(rows) * size_of::<Row>() as u64,
             u64::from(sequences) * size_of::<Sequence>() as u64,
-            u64::from(sequences) * size_of::<Stir>() as u64,
+            u64::from(sequences) * size_of::<SequenceNoise>() as u64,
             activation_bytes(1, n),
             bytes,
         ],
@@ -168,23 +168,24 @@ const STREAM: u32 = 0x6e6f_6973;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: NoiseParams = launch.params();
-    let (rows, sequences, stirs) = (slots.read::<Row>(), slots.read::<Sequence>(), slots.read::<Stir>());
+    let (rows, sequences, sequence_noise) =
+        (slots.read::<Row>(), slots.read::<Sequence>(), slots.read::<SequenceNoise>());
     let (w, state) = (slots.read::<f32>(), slots.write::<f32>());
     let (n, width) = (params.n as usize, params.quads as usize * 4);
     for (row, state) in rows.iter().zip(state.chunks_mut(width)).take(params.rows as usize) {
-        let stir = stirs[row.sequence as usize];
-        let Some(kind) = NoiseKind::ALL.get(stir.kind as usize).filter(|_| row.live != 0) else { continue };
+        let entry = sequence_noise[row.sequence as usize];
+        let Some(kind) = NoiseKind::ALL.get(entry.kind as usize).filter(|_| row.live != 0) else { continue };
         let [low, high] = sequences[row.sequence as usize].seed;
         let key = Threefry::from_words([low, high ^ STREAM]).block([row.position, row.step]);
         let chance = unit(Threefry::from_words(key).block([0, 1])[0]);
-        let share = kind.share(f64::from(stir.amount), row.step, f64::from(stir.steps), chance);
+        let share = kind.share(f64::from(entry.amount), row.step, f64::from(entry.steps), chance);
         let drawn = normals_within(1.0, key);
         let mixed: Vec<f64> =
             state[..n].iter().zip(drawn).map(|(&x, drawn)| f64::from(x) * (1.0 - share) + drawn * share).collect();
         let squares: f64 = mixed.iter().map(|x| x * x).sum();
         let scale = 1.0 / (squares / n as f64 + f64::from(params.eps)).sqrt();
         for ((x, mixed), &w) in state.iter_mut().zip(mixed).zip(w) {
-            *x = (if stir.renorm == 0 { mixed } else { mixed * scale * f64::from(w) }) as f32;
+            *x = (if entry.renorm == 0 { mixed } else { mixed * scale * f64::from(w) }) as f32;
         }
     }
 }
@@ -194,7 +195,7 @@ fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let launch = self::noise(caps, rows, 3, n, 1e-6);
     let other = NoiseRule { kind: NoiseKind::Sqrt, renorm: !rule.renorm, ..rule };
-    let stirs = [Stir::from(rule), Stir::from(other), Stir::NOTHING];
+    let sequence_noise = [SequenceNoise::from(rule), SequenceNoise::from(other), SequenceNoise::NOTHING];
     let table: Vec<Row> = (0..rows)
         .map(|row| Row {
             step: if row < 3 { row } else { noise.below(50) },
@@ -215,7 +216,7 @@ fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
         data: vec![
             bytemuck::cast_slice(&table).to_vec(),
             bytemuck::cast_slice(&sequences).to_vec(),
-            bytemuck::cast_slice(&stirs).to_vec(),
+            bytemuck::cast_slice(&sequence_noise).to_vec(),
             noise.matrix(1, n, stride(n)),
             noise.matrix(rows, n, stride(n)),
         ]
@@ -267,7 +268,7 @@ mod tests {
         let rule = NoiseRule { kind: NoiseKind::Fixed, amount: 1.0, steps: 32, renorm: false };
         let case = case(&Caps::default(), 4, 100_000, rule, 42);
         let mut data = case.data.to_vec();
-        data[2] = bytemuck::cast_slice(&[Stir::from(rule); 3]).to_vec();
+        data[2] = bytemuck::cast_slice(&[SequenceNoise::from(rule); 3]).to_vec();
         let (inputs, state) = data.split_at_mut(4);
         let mut slots: Vec<crate::Slot<'_>> = inputs.iter().map(|words| crate::Slot::Read(words)).collect();
         slots.push(crate::Slot::Write(&mut state[0]));

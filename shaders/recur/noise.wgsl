@@ -1,23 +1,23 @@
 override WG: u32;
 
 // The share of the state that noise takes the place of.
-fn share_of(stir: Stir, step: u32, chance: f32) -> f32 {
+fn share_of(entry: SequenceNoise, step: u32, chance: f32) -> f32 {
     let i = f32(step);
-    switch (stir.kind) {
+    switch (entry.kind) {
         case FIXED: {
-            return stir.amount;
+            return entry.amount;
         }
         case GEOM: {
-            return stir.amount / (i + 1.0);
+            return entry.amount / (i + 1.0);
         }
         case SQRT: {
-            return stir.amount / sqrt(i + 1.0);
+            return entry.amount / sqrt(i + 1.0);
         }
         case LINE: {
-            return max(stir.amount, (stir.steps - i) / stir.steps);
+            return max(entry.amount, (entry.steps - i) / entry.steps);
         }
         default: {
-            return 2.0 * chance * stir.amount;
+            return 2.0 * chance * entry.amount;
         }
     }
 }
@@ -25,13 +25,13 @@ fn share_of(stir: Stir, step: u32, chance: f32) -> f32 {
 // One workgroup per row, a key of its own for every position and step, so the noise depends on nothing else. The padding of the state stays zero.
 fn run(at: Lane) {
     let row = rows[at.group.x];
-    let stir = stirs[row.sequence];
-    if (row.live == 0u || stir.kind == NONE) {
+    let entry = sequence_noise[row.sequence];
+    if (row.live == 0u || entry.kind == NONE) {
         return;
     }
     let seed = sequences[row.sequence].seed;
     let key = threefry(vec2(seed.x, seed.y ^ STREAM), vec2(row.position, row.step));
-    let share = share_of(stir, row.step, unit(threefry(key, vec2(0u, 1u)).x));
+    let share = share_of(entry, row.step, unit(threefry(key, vec2(0u, 1u)).x));
     let start = at.group.x * params.quads;
     var squares = vec4<f32>();
     for (var i = at.index; i < params.quads; i += WG) {
@@ -41,7 +41,7 @@ fn run(at: Lane) {
         state[start + i] = x;
         squares += x * x;
     }
-    if (stir.renorm != 0u) {
+    if (entry.renorm != 0u) {
         let sums = reduce_sum4(at, squares);
         let scale = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(params.n) + params.eps);
         for (var i = at.index; i < params.quads; i += WG) {

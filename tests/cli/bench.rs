@@ -14,7 +14,7 @@ fn kernels(more: &[&str]) -> std::process::Output {
 fn every_kernel_has_few_short_lines() {
     let shown = text(&kernels(&[]).stdout);
     let of = |name: &str| shown.lines().filter(|line| line.starts_with(&format!("| {name} "))).count();
-    for name in ["wave_freeze", "verify", "guess", "enlist"] {
+    for name in ["wavefront_freeze", "verify", "guess", "enlist"] {
         assert_eq!(of(name), 1, "{name}: {shown}");
     }
     let widest = shown.lines().map(|line| line.chars().count()).max();

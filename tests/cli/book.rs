@@ -16,7 +16,7 @@ fn root() -> PathBuf {
 }
 
 /// Every page for readers, by its path in the project.
-fn pages() -> Result<BTreeMap<String, String>> {
+fn book_pages() -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for page in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md", "benches/peers/README.md"] {
         found.insert(page.to_owned(), std::fs::read_to_string(root().join(page))?);
@@ -63,7 +63,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
 
 #[trial]
 fn links_lead_to_files_and_headings() -> Result<()> {
-    let pages = pages()?;
+    let pages = book_pages()?;
     let mut broken = Vec::new();
     for (page, content) in &pages {
         let folder = root().join(page).parent().context("a page lies in a folder")?.to_path_buf();
@@ -89,7 +89,7 @@ fn links_lead_to_files_and_headings() -> Result<()> {
 #[trial]
 fn every_page_is_a_chapter_of_the_book() -> Result<()> {
     let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md"))?;
-    let missing: Vec<String> = pages()?
+    let missing: Vec<String> = book_pages()?
         .into_keys()
         .filter_map(|page| page.strip_prefix("docs/").map(str::to_owned))
         .filter(|page| page != "SUMMARY.md" && !summary.contains(&format!("({page})")))
@@ -110,7 +110,7 @@ struct Shown {
 fn commands() -> Result<Vec<Shown>> {
     let mut found = Vec::new();
     // The comparison with other engines is a program of its own.
-    for (page, content) in pages()?.into_iter().filter(|(page, _)| !page.starts_with("benches/")) {
+    for (page, content) in book_pages()?.into_iter().filter(|(page, _)| !page.starts_with("benches/")) {
         let (mut console, mut fails) = (false, false);
         for event in parse(&content) {
             match event {

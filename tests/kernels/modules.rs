@@ -95,7 +95,19 @@ fn table_entries_have_the_same_layout_on_both_sides() {
             }
         }
     });
-    let tables = ["Came", "Front", "Mark", "Memo", "Penalties", "Row", "Sampler", "Sequence", "Stir", "Terms", "Wave"];
+    let tables = [
+        "RowResult",
+        "Front",
+        "Mark",
+        "Memo",
+        "Penalties",
+        "Row",
+        "Sampler",
+        "Sequence",
+        "SequenceNoise",
+        "ExitParams",
+        "Wavefront",
+    ];
     assert_eq!(seen.into_inner(), BTreeSet::from(tables));
 }
 

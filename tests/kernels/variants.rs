@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruminate_engine::Device;
-use ruminate_shaders::matmul::{Arithmetic, Input, Output, RECORD_ROWS};
+use ruminate_shaders::matmul::{Arithmetic, FUSED_ROWS, Input, Output};
 use ruminate_shaders::{Caps, Case, Cooperative, Dtype, Product, Trial, Workload, case_trials, trials};
 use ruminate_tests::{Entry, device, trial};
 
@@ -14,7 +14,7 @@ use crate::cases::of_cases;
 /// Products of sandwich blocks, with folded norms where there are few rows.
 fn products(rows: u32) -> Vec<Product> {
     let product = |(k, n, input, output)| Product { k, n, input, output };
-    let all = if rows <= RECORD_ROWS {
+    let all = if rows <= FUSED_ROWS {
         [
             (130, 130, Input::Concat, Output::First),
             (130, 390, Input::Normed, Output::Store),

@@ -90,7 +90,7 @@ fn states_are_those_of_as_many_steps_at_once(device: &Device) -> Result<()> {
         let found: Vec<f32> = rows.flat_map(|token| trace.state(token, steps as usize)).copied().collect();
         compare(&found, &session.states()?, 1e-9)?;
     }
-    let (distances, settled) = (trace.distances(), trace.settled());
+    let (distances, settled) = (trace.distances(), trace.stable_from());
     for token in 0..tokens.len() {
         let far = |step: usize| distances[trace.at(token, step)];
         ensure!(far(STEPS as usize) == 0.0 && far(0) > far(STEPS as usize - 1), "position {token} moves away");

@@ -254,7 +254,7 @@ fn fed(model: &Model, options: SessionOptions, asked: &Asked, one_by_one: bool) 
     let steps = asked.options.steps.context("a depth")?;
     for token in before.chunks(1).filter(|_| one_by_one) {
         match asked.options.exit.filter(|exit| exit.prefill != PrefillExit::Never) {
-            Some(exit) => drop(session.forward_until_settled(token, steps, &exit, State::Seeded, false)?),
+            Some(exit) => drop(session.forward_until_exit(token, steps, &exit, State::Seeded, false)?),
             None => drop(session.forward(token, steps, State::Seeded, false)?),
         }
     }
@@ -314,8 +314,8 @@ fn states_that_are_carried_and_noise_are_each_sequence_s_own(device: &Device) ->
     for (asked, place) in all.iter_mut().zip(0..) {
         asked.options.continuous = [None, Some(Continuous::Raw), Some(Continuous::Normed)][place % 3];
         let kind = NoiseKind::ALL[place % 5];
-        let stir = ruminate::Noise { renorm: place % 4 == 0, ..ruminate::Noise::new(kind, 0.4) };
-        asked.options.noise = Some(stir).filter(|_| place % 2 == 0);
+        let noise = ruminate::Noise { renorm: place % 4 == 0, ..ruminate::Noise::new(kind, 0.4) };
+        asked.options.noise = Some(noise).filter(|_| place % 2 == 0);
         asked.options.logprobs = Some(0);
     }
     let each = compare(&model, &mut batch(&model, 6)?, &all)?;

@@ -1,4 +1,4 @@
-//! Diffusion forcing: what its waves say, where they end, and what is refused. That it does what the authors' code does, where it is asked to, is in `golden`.
+//! Diffusion forcing: what its wavefronts say, where they end, and what is refused. That it does what the authors' code does, where it is asked to, is in `golden`.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn fewer_passes_than_tokens_have_steps(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Sampled, with noise and with random tokens at the end of the wave; another seed says something else.
+/// Sampled, with noise and with random tokens at the end of the wavefront; another seed says something else.
 #[trial(device, cpu, full)]
 fn the_same_seed_says_the_same_by_iterator_and_by_steps(device: &Device) -> Result<()> {
     let model = demo_model(device)?;

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use ruminate::trace::most_likely;
 use ruminate::{
-    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvStrategy, Lookup, Model, Piece,
+    Continuous, Counters, Criterion, Dtype, Error, Exit, GenerateOptions, KvShare, KvSharing, Lookup, Model, Piece,
     PrefillExit, Sampling, Session, SessionOptions, State, StepsOf,
 };
 use ruminate_engine::Device;
@@ -45,7 +45,7 @@ fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()>
     let expected = session(&model)?.forward(&prompt_of(7), 9, State::Seeded, true)?;
     for criterion in criteria() {
         let exit = Exit { every: 4, min_steps: 1, ..unmet(criterion) };
-        let found = session(&model)?.forward_until_settled(&prompt_of(7), 9, &exit, State::Seeded, true)?;
+        let found = session(&model)?.forward_until_exit(&prompt_of(7), 9, &exit, State::Seeded, true)?;
         ensure!(found.steps == [9; 7], "{exit}: {:?}", found.steps);
         compare(&found.logits, &expected, 1e-10).with_context(|| exit.to_string())?;
     }
@@ -61,7 +61,7 @@ fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<
         let exit = Exit { threshold, ..Exit::new(criterion) };
         let mut early = session(&model)?;
         early.forward(&prompt_of(5), 40, State::Seeded, false)?;
-        let found = early.forward_until_settled(&[17], 40, &exit, State::Seeded, false)?;
+        let found = early.forward_until_exit(&[17], 40, &exit, State::Seeded, false)?;
         let [steps] = found.steps[..] else { anyhow::bail!("{:?}", found.steps) };
         ensure!((1..40).contains(&steps), "{exit}: {steps} steps");
         let [values] = &found.values[..] else { anyhow::bail!("{} lists of values", found.values.len()) };
@@ -88,12 +88,12 @@ fn checks_begin_behind_the_least_steps_and_come_every_so_often(device: &Device) 
         let always = Exit { threshold: 1e9, ..Exit::new(criterion) };
         for (min_steps, steps, expected) in [(0, 20, 1), (5, 20, 6), (30, 20, 20), (19, 20, 20)] {
             let exit = Exit { min_steps, every: 3, ..always };
-            let found = session(&model)?.forward_until_settled(&[7], steps, &exit, State::Seeded, false)?;
+            let found = session(&model)?.forward_until_exit(&[7], steps, &exit, State::Seeded, false)?;
             ensure!(found.steps == [expected], "{exit}, {min_steps}: {:?}", found.steps);
         }
         for (every, steps, checks) in [(1, 10, 10), (3, 10, 4), (3, 9, 3), (10, 10, 1), (11, 10, 1)] {
             let exit = Exit { every, ..unmet(criterion) };
-            let found = session(&model)?.forward_until_settled(&[7], steps, &exit, State::Seeded, false)?;
+            let found = session(&model)?.forward_until_exit(&[7], steps, &exit, State::Seeded, false)?;
             ensure!(found.steps == [steps] && found.values[0].len() == checks, "{exit}, every {every}: {found:?}");
         }
     }
@@ -105,11 +105,11 @@ fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let exit = Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) };
     let tokens = prompt_of(30);
-    let together = session(&model)?.forward_until_settled(&tokens, 50, &exit, State::Seeded, true)?;
+    let together = session(&model)?.forward_until_exit(&tokens, 50, &exit, State::Seeded, true)?;
     let mut single = session(&model)?;
     let (mut logits, mut steps) = (Vec::new(), Vec::new());
     for token in &tokens {
-        let found = single.forward_until_settled(&[*token], 50, &exit, State::Seeded, true)?;
+        let found = single.forward_until_exit(&[*token], 50, &exit, State::Seeded, true)?;
         logits.extend(found.logits);
         steps.extend(found.steps);
     }
@@ -118,10 +118,10 @@ fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
     compare(&together.logits, &logits, 1e-8)?;
 
     let all = Exit { prefill: PrefillExit::Together, ..exit };
-    let found = session(&model)?.forward_until_settled(&tokens, 50, &all, State::Seeded, false)?;
+    let found = session(&model)?.forward_until_exit(&tokens, 50, &all, State::Seeded, false)?;
     ensure!(found.steps.iter().all(|&steps| steps == found.steps[0] && steps < 50), "{:?}", found.steps);
     let none = Exit { prefill: PrefillExit::Never, ..exit };
-    let found = session(&model)?.forward_until_settled(&tokens, 50, &none, State::Seeded, false)?;
+    let found = session(&model)?.forward_until_exit(&tokens, 50, &none, State::Seeded, false)?;
     ensure!(found.steps.is_empty(), "{:?}", found.steps);
     Ok(())
 }
@@ -135,7 +135,7 @@ fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> 
         let mut single = session(&model)?;
         let mut input = prompt_of(9);
         for piece in &found {
-            let pass = single.forward_until_settled(&input, 30, &exit, State::Seeded, false)?;
+            let pass = single.forward_until_exit(&input, 30, &exit, State::Seeded, false)?;
             ensure!(pass.steps.last() == Some(&piece.steps), "{exit}: {piece:?}, alone {:?}", pass.steps);
             chosen(&pass.logits, piece).with_context(|| exit.to_string())?;
             input = vec![piece.token];
@@ -205,7 +205,7 @@ fn a_carried_state_is_the_one_that_the_last_token_left(device: &Device) -> Resul
         for piece in &found {
             let logits = match &exit {
                 None => single.forward(&input, 9, state, false)?,
-                Some(exit) => single.forward_until_settled(&input, 9, exit, state, false)?.logits,
+                Some(exit) => single.forward_until_exit(&input, 9, exit, state, false)?.logits,
             };
             chosen(&logits, piece)?;
             (input, state) = (vec![piece.token], State::Carried);
@@ -282,18 +282,18 @@ fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()
 
 #[trial]
 fn names_of_the_authors_are_read_or_refused_with_a_reason() -> Result<()> {
-    let parsed = |name: &str| KvStrategy::parse(name, 4);
-    let strategy = |lookup, share| KvStrategy { lookup, share };
+    let parsed = |name: &str| KvSharing::parse(name, 4);
+    let kv_sharing = |lookup, share| KvSharing { lookup, share };
     let (full, latest) = (Lookup::Full, Lookup::Latest);
     for (name, expected) in [
-        ("full", strategy(full, KvShare::None)),
-        ("skip", strategy(full, KvShare::None)),
-        ("latest", strategy(latest, KvShare::None)),
-        ("available-m4", strategy(latest, KvShare::None)),
-        ("always-last-m4", strategy(Lookup::AlwaysLast, KvShare::None)),
-        ("compress-s4", strategy(latest, KvShare::Steps(1))),
-        ("latest-m4-compress-s16", strategy(latest, KvShare::Steps(4))),
-        ("full-compress-anchor", strategy(full, KvShare::Anchor)),
+        ("full", kv_sharing(full, KvShare::None)),
+        ("skip", kv_sharing(full, KvShare::None)),
+        ("latest", kv_sharing(latest, KvShare::None)),
+        ("available-m4", kv_sharing(latest, KvShare::None)),
+        ("always-last-m4", kv_sharing(Lookup::AlwaysLast, KvShare::None)),
+        ("compress-s4", kv_sharing(latest, KvShare::Steps(1))),
+        ("latest-m4-compress-s16", kv_sharing(latest, KvShare::Steps(4))),
+        ("full-compress-anchor", kv_sharing(full, KvShare::Anchor)),
     ] {
         ensure!(parsed(name)? == expected, "{name}: {:?}", parsed(name));
     }

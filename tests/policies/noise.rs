@@ -6,7 +6,7 @@ use ruminate::{
     Sampling, SessionOptions, Spec, Speculate, State, demo,
 };
 use ruminate_engine::Device;
-use ruminate_shaders::recur::{NOISE, NoiseRule, Stir, noise};
+use ruminate_shaders::recur::{NOISE, NoiseRule, SequenceNoise, noise};
 use ruminate_shaders::{Caps, Row, Sequence, Slot, Slots, stride};
 use ruminate_tests::{demo_model, pieces_of, prompt_of, trial};
 
@@ -47,11 +47,11 @@ fn differ(a: &[Piece], b: &[Piece]) -> bool {
     a.iter().zip(b).any(|(a, b)| a.top.iter().zip(&b.top).any(|(a, b)| a.0 != b.0 || (a.1 - b.1).abs() > 0.02))
 }
 
-/// One state as the twin stirs it before a step.
+/// One state as the twin sequence_noise it before a step.
 fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -> Vec<f32> {
     let n = state.len() as u32;
     let launch = noise(&Caps::default(), 1, 1, n, eps);
-    let stir = Stir::from(rule);
+    let entry = SequenceNoise::from(rule);
     let row = Row { step, ..Row::new(0, 0, 0) };
     let sequence = Sequence {
         seed: [SEED as u32, (SEED >> 32) as u32],
@@ -69,7 +69,7 @@ fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -
     let slots = vec![
         Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&row))),
         Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&sequence))),
-        Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&stir))),
+        Slot::Read(bytemuck::cast_slice(std::slice::from_ref(&entry))),
         Slot::Read(&w),
         Slot::Write(&mut state),
     ];

@@ -46,7 +46,7 @@ fn by_itself(model: &Model, item: &Continuation, exit: Option<&Exit>, share: KvS
         }
     } else if let Some(exit) = exit {
         for token in asked.chunks(1) {
-            let one = session.forward_until_settled(token, STEPS, exit, State::Seeded, true)?;
+            let one = session.forward_until_exit(token, STEPS, exit, State::Seeded, true)?;
             logits.extend(one.logits);
             steps.extend(one.steps);
         }

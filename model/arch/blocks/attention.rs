@@ -24,7 +24,7 @@ impl Block {
         let chunks = segments.first().map_or(weight::chunks(head_dim), |(cache, _)| cache.chunks());
         let freqs = pass.graph.import(pass.kv.rotary());
         let bias = self.qk_bias.as_ref().map_or(freqs, |bias| pass.graph.import(bias));
-        let (tables, depth) = (pass.graph.import(pass.kv.tables()), pass.graph.import(pass.kv.depth()));
+        let (tables, depth) = (pass.graph.import(pass.kv.page_tables()), pass.graph.import(pass.kv.depth()));
         let biased = self.qk_bias.is_some();
         let marks = |segment| segment == 0 && self.recurrent && self.layer == 0;
         if let Some(w) = &self.qk_norm {

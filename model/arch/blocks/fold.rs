@@ -1,12 +1,12 @@
 //! Folded norms: with few rows, norms are computed inside the neighboring matmuls.
 //!
-//! With few rows a launch costs more than the arithmetic of a norm. The residual stream therefore stays a [`Record`], which the next matmul norms while reading
+//! With few rows a launch costs more than the arithmetic of a norm. The residual stream therefore stays [`FusedSums`], which the next matmul norms while reading
 //! it; the maths is there. Folding applies to every block with pre-norms, whatever its post-norm. A post-norm of the output needs one launch, which also adds it
-//! to the residual stream ([`norm_add_record`](ruminate_shaders::norm::norm_add_record)).
+//! to the residual stream ([`norm_add_fused`](ruminate_shaders::norm::norm_add_fused)).
 
 use ruminate_engine::{Buffer, Tensor};
-use ruminate_shaders::matmul::{Input, Normed, Output, Record};
-use ruminate_shaders::norm::{plain_record, record};
+use ruminate_shaders::matmul::{FusedSums, Input, Normed, Output};
+use ruminate_shaders::norm::{fused_sums, plain_fused_sums};
 use ruminate_shaders::stride;
 
 use super::{Block, Sublayer};
@@ -22,11 +22,11 @@ use crate::error::Error;
 pub(in crate::arch) enum Stream {
     /// Plain rows.
     Rows(Tensor),
-    /// Record, normed by its reader.
+    /// Fused sums, normed by its reader.
     Sum(Sum),
 }
 
-/// Record with its norms.
+/// Fused sums with its norms.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Sum {
     pub(in crate::arch) tensor: Tensor,
@@ -34,15 +34,15 @@ pub(in crate::arch) struct Sum {
 }
 
 impl Sum {
-    /// Memory for a record; `outer`: whether it has an outer norm.
-    pub(in crate::arch) fn new(pass: &mut Pass<'_>, spec: &Spec, name: &str, record: Record, outer: bool) -> Self {
-        let tensor = pass.scratch(name, record.bytes(pass.shape.rows));
-        Self { tensor, normed: Normed { record, outer, eps: spec.norm_eps as f32 } }
+    /// Memory for fused sums; `outer`: whether it has an outer norm.
+    pub(in crate::arch) fn new(pass: &mut Pass<'_>, spec: &Spec, name: &str, fused: FusedSums, outer: bool) -> Self {
+        let tensor = pass.scratch(name, fused.bytes(pass.shape.rows));
+        Self { tensor, normed: Normed { fused, outer, eps: spec.norm_eps as f32 } }
     }
 }
 
 impl Stream {
-    /// Residual stream of plain rows before the first block: a record if norms are folded.
+    /// Residual stream of plain rows before the first block: fused sums if norms are folded.
     pub(in crate::arch) fn begin(
         pass: &mut Pass<'_>,
         spec: &Spec,
@@ -53,14 +53,14 @@ impl Stream {
         else {
             return Ok(Self::Rows(x));
         };
-        let sum = Sum::new(pass, spec, &format!("{}.record", block.name), plain_record(spec.width), false);
+        let sum = Sum::new(pass, spec, &format!("{}.fused", block.name), plain_fused_sums(spec.width), false);
         let (rows, count) = pass.all();
         let w = pass.graph.import(w);
-        pass.graph.launch(record(&pass.device.caps(), count, spec.width), &[rows, x, w, sum.tensor])?;
+        pass.graph.launch(fused_sums(&pass.device.caps(), count, spec.width), &[rows, x, w, sum.tensor])?;
         Ok(Self::Sum(sum))
     }
 
-    /// Output of the adapter: a record if norms are folded.
+    /// Output of the adapter: fused sums if norms are folded.
     pub(in crate::arch) fn adapt(
         pass: &mut Pass<'_>,
         spec: &Spec,
@@ -75,8 +75,8 @@ impl Stream {
             adapter.apply(pass.graph, pass.device, all, &inputs, Output::Store, x)?;
             return Ok(Self::Rows(x));
         };
-        let record = Record::of(spec.width, adapter.form());
-        let sum = Sum::new(pass, spec, &format!("{name}.record"), record, false);
+        let fused = FusedSums::of(spec.width, adapter.form());
+        let sum = Sum::new(pass, spec, &format!("{name}.fused"), fused, false);
         let w = pass.graph.import(w);
         let flow = (Input::Concat, Output::First, None);
         adapter.apply_flow(pass.graph, pass.device, all, flow, &[state, embedding, w], sum.tensor)?;
@@ -87,11 +87,11 @@ impl Stream {
     pub(super) const fn values(&self, width: u32) -> (Tensor, u32) {
         match self {
             Self::Rows(x) => (*x, stride(width)),
-            Self::Sum(sum) => (sum.tensor, sum.normed.record.floats()),
+            Self::Sum(sum) => (sum.tensor, sum.normed.fused.floats()),
         }
     }
 
-    /// Norms of a record.
+    /// Norms of fused sums.
     pub(super) const fn normed(&self) -> Option<Normed> {
         match self {
             Self::Rows(_) => None,
@@ -99,7 +99,7 @@ impl Stream {
         }
     }
 
-    /// Multiplies it by a matrix, after its norms if it is a record.
+    /// Multiplies it by a matrix, after its norms if they are fused sums.
     pub(super) fn multiply(
         &self,
         pass: &mut Pass<'_>,
@@ -119,7 +119,7 @@ impl Stream {
 }
 
 impl Sublayer {
-    /// `W·y` plus the outer norm of the last record, or the record's own values if it has none: a record.
+    /// `W·y` plus the outer norm of the last fused sums, or their own values if they have none: fused sums.
     pub(super) fn add(
         &self,
         pass: &mut Pass<'_>,
@@ -128,10 +128,11 @@ impl Sublayer {
         y: Tensor,
         last: Sum,
     ) -> Result<Stream, Error> {
-        let record = Record::of(spec.width, self.out.form());
-        let sum = Sum::new(pass, spec, name, record, self.post.is_some());
+        let fused = FusedSums::of(spec.width, self.out.form());
+        let sum = Sum::new(pass, spec, name, fused, self.post.is_some());
         let all = pass.all();
-        let norms = pass.graph.import(self.fold.as_ref().ok_or(Error::NotBegun)?);
+        let norms =
+            pass.graph.import(self.fold.as_ref().ok_or(Error::bug("a block with folded norms has their weights"))?);
         let flow = (Input::Plain, Output::Sum, Some(last.normed));
         self.out.apply_flow(pass.graph, pass.device, all, flow, &[y, last.tensor, norms], sum.tensor)?;
         Ok(Stream::Sum(sum))
@@ -158,7 +159,7 @@ impl Norms {
         Ok(Self { sublayers: sublayers.collect::<Result<_, Error>>()? })
     }
 
-    /// Weights for the record of a sublayer. With a post-norm of the output: those of the next pre-norm. Otherwise the concatenation of the last post-norm, this
+    /// Weights for the fused sums of a sublayer. With a post-norm of the output: those of the next pre-norm. Otherwise the concatenation of the last post-norm, this
     /// post-norm, and this post-norm times the next pre-norm.
     pub(super) fn fold(
         &self,

@@ -13,8 +13,8 @@ mod attention;
 mod fold;
 
 use ruminate_engine::{Buffer, Tensor};
-use ruminate_shaders::matmul::{Input, Output, RECORD_ROWS};
-use ruminate_shaders::norm::{norm_add, norm_add_record, norm_add_variants, plain_record};
+use ruminate_shaders::matmul::{FUSED_ROWS, Input, Output};
+use ruminate_shaders::norm::{norm_add, norm_add_fused, norm_add_variants, plain_fused_sums};
 use ruminate_shaders::{Product, stride};
 
 pub(super) use self::fold::Stream;
@@ -33,7 +33,7 @@ pub(crate) const fn fold_bytes(spec: &Spec) -> u64 {
 
 /// Products that passes of `rows` rows record, one of each shape.
 pub(super) fn products(spec: &Spec, rows: u32) -> Vec<Product> {
-    let folds = rows <= RECORD_ROWS && spec.norms.pre;
+    let folds = rows <= FUSED_ROWS && spec.norms.pre;
     let input = if folds { Input::Normed } else { Input::Plain };
     let join = match spec.norms.post {
         PostNorm::Output => Output::Store,
@@ -195,17 +195,17 @@ pub(super) fn apply(
         let to = if last { Some(out) } else { pass.output_of(&block.name, spec) };
         x = block.mlp.join(pass, spec, &its, hidden, middle, to)?;
         if let (true, Stream::Sum(sum)) = (last, x) {
-            // The record of the last block is normed into plain rows.
-            let w = block.last_norm().ok_or(Error::NotBegun)?;
+            // The fused sums of the last block are normed into plain rows.
+            let w = block.last_norm().ok_or(Error::bug("the last block with folded norms has a norm"))?;
             let all = pass.all();
-            pass.norm(all, (w, spec.norm_eps), (sum.tensor, sum.normed.record.floats()), (out, spec.width))?;
+            pass.norm(all, (w, spec.norm_eps), (sum.tensor, sum.normed.fused.floats()), (out, spec.width))?;
         }
     }
     Ok(())
 }
 
 impl Pass<'_> {
-    /// Plain rows for the output of a block before another block. `None`: the output is a record.
+    /// Plain rows for the output of a block before another block. `None`: the output is fused sums.
     fn output_of(&mut self, name: &str, spec: &Spec) -> Option<Tensor> {
         (!(self.folds() && spec.norms.pre)).then(|| self.activation(name, spec.width))
     }
@@ -240,7 +240,7 @@ impl Sublayer {
         let n = spec.width;
         let (residual, floats) = x.values(n);
         match (spec.norms.post, x) {
-            // The sum stays a record.
+            // The sum stays fused sums.
             (PostNorm::Sum, Stream::Sum(last)) => self.add(pass, spec, &names.sum, y, last),
             (PostNorm::None, Stream::Sum(last)) if to.is_none() => self.add(pass, spec, &names.sum, y, last),
             (PostNorm::None, _) => {
@@ -254,14 +254,17 @@ impl Sublayer {
                 let out = to.unwrap_or_else(|| pass.activation(&names.post, n));
                 self.trace_out(pass, spec, names, y)?;
                 self.out.apply_residual(pass.graph, pass.device, all, (y, residual, None), sum)?;
-                let w = self.post.as_ref().ok_or(Error::NotBegun)?;
+                let w = self.post.as_ref().ok_or(Error::bug("a sublayer with a post-norm has its weights"))?;
                 pass.norm(all, (w, spec.norm_eps), (sum, stride(n)), (out, n))?;
                 Ok(Stream::Rows(out))
             }
             (PostNorm::Output, _) => {
                 let output = pass.activation(&names.out, n);
                 self.out.apply(pass.graph, pass.device, all, &[y], Output::Store, output)?;
-                let (w, caps) = (self.post.as_ref().ok_or(Error::NotBegun)?, pass.device.caps());
+                let (w, caps) = (
+                    self.post.as_ref().ok_or(Error::bug("a sublayer with a post-norm has its weights"))?,
+                    pass.device.caps(),
+                );
                 if pass.trace {
                     // The fused launch does not keep this result, so it is computed again.
                     let normed = pass.activation(&names.post, n);
@@ -271,10 +274,10 @@ impl Sublayer {
                 let eps = spec.norm_eps as f32;
                 match (&self.fold, to, pass.folds()) {
                     (Some(next), None, true) => {
-                        let record = plain_record(n);
-                        let sum = Sum::new(pass, spec, &names.sum, record, false);
+                        let fused = plain_fused_sums(n);
+                        let sum = Sum::new(pass, spec, &names.sum, fused, false);
                         let next = pass.graph.import(next);
-                        let launch = norm_add_record(&caps, all.1, n, floats, eps);
+                        let launch = norm_add_fused(&caps, all.1, n, floats, eps);
                         let launch = pass.device.pick(norm_add_variants(&caps, launch));
                         pass.graph.launch(launch, &[all.0, residual, output, w, next, sum.tensor])?;
                         Ok(Stream::Sum(sum))

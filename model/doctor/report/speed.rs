@@ -13,7 +13,7 @@ use super::{Examination, NO_TIME, Speed};
 use crate::bench::{Phase, TokenTiming, time};
 use crate::cancel::CancelToken;
 use crate::error::Error;
-use crate::fit;
+use crate::memory_budget;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::source::Source;
 use crate::{Model, Session, Synthetic, demo};
@@ -83,8 +83,8 @@ fn one(examination: &mut Examination<'_>, name: &str, source: &Source, dtype: Dt
         steps: Some(deepest),
         ..SessionOptions::default()
     };
-    let needed = fit::wanted(&spec, dtype.into(), &session, &device.caps()).1.total();
-    if let Some(free) = fit::usable(device.memory()).filter(|&free| free < needed) {
+    let needed = memory_budget::wanted(&spec, dtype.into(), &session, &device.caps()).1.total();
+    if let Some(free) = memory_budget::usable(device.memory()).filter(|&free| free < needed) {
         examination.skip(what, format!("needs {}, the device has {} to give", gb(needed), gb(free)));
         return Ok(());
     }

@@ -41,7 +41,7 @@ pub(super) const POLICY: Policy = Policy {
         Exclusion {
             other: "invariant",
             asked: |asked| (asked.session.invariant).then_some("invariant"),
-            why: "a wave's tokens are not those of plain decoding anyhow",
+            why: "a wavefront's tokens are not those of plain decoding anyhow",
         },
         RULES,
     ],

@@ -89,7 +89,7 @@ const RULES: Exclusion = Exclusion {
 const POSTHOC: Exclusion = Exclusion {
     other: "exit posthoc",
     asked: |asked| {
-        (asked.options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == crate::exit::PrefillExit::Posthoc))
+        (asked.options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == crate::early_exit::PrefillExit::Posthoc))
             .then_some("exit posthoc")
     },
     why: "rows of a pass are at steps of their own",

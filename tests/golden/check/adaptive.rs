@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use ruminate::trace::most_likely;
-use ruminate::{Continuous, Criterion, Exit, GenerateOptions, KvStrategy, PrefillExit, State};
+use ruminate::{Continuous, Criterion, Exit, GenerateOptions, KvSharing, PrefillExit, State};
 use serde_json::Value;
 
 use super::Golden;
@@ -37,7 +37,7 @@ impl Golden {
         let continuous = run["continuous_compute"].as_bool() == Some(true);
         let states = self.fixture.tensor("adaptive/prompt_states")?;
         let later = self.fixture.tensor("adaptive/decode_states")?;
-        let mut session = self.session_of(self.strategy(run)?, 1.0)?;
+        let mut session = self.session_of(self.kv_sharing(run)?, 1.0)?;
         let expected = numbers(&run["tokens"]);
         let (mut tokens, mut taken, mut values, mut logits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for k in 0..count {
@@ -49,7 +49,7 @@ impl Golden {
             // After a difference, what follows would be another text.
             let input = if k == 0 { prompt } else { &expected[k - 1..k] };
             let found = match &exit {
-                Some(exit) => session.forward_until_settled(input, steps, exit, state, false)?,
+                Some(exit) => session.forward_until_exit(input, steps, exit, state, false)?,
                 None => ruminate::Forward {
                     logits: session.forward(input, steps, state, false)?,
                     ..ruminate::Forward::default()
@@ -95,11 +95,11 @@ impl Golden {
             let steps = run["max_steps"].as_u64().unwrap_or(1) as u32;
             let exit = Exit { prefill: PrefillExit::Each, ..exit(run)?.context("no criterion")? };
             let tensor = run["logits"].as_str().unwrap_or("varied").to_owned();
-            let mut session = self.session_of(self.strategy(run)?, 1.0)?;
+            let mut session = self.session_of(self.kv_sharing(run)?, 1.0)?;
             let size = if exit.criterion.reads_out() { 1 } else { tokens.len() };
             let mut found = ruminate::Forward::default();
             for (tokens, states) in tokens.chunks(size).zip(states.chunks(size * n)) {
-                let part = session.forward_until_settled(tokens, steps, &exit, State::Given(states), true)?;
+                let part = session.forward_until_exit(tokens, steps, &exit, State::Given(states), true)?;
                 found.logits.extend(part.logits);
                 found.steps.extend(part.steps);
                 found.values.extend(part.values);
@@ -123,11 +123,11 @@ impl Golden {
             // The authors carry the state behind the final norm here, and the raw one with adaptive exits.
             let found = if name.starts_with("zero") {
                 let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(steps, expected.len()) };
-                self.generate(KvStrategy::default(), 0.0, &prompt, &options)?
+                self.generate(KvSharing::default(), 0.0, &prompt, &options)?
             } else {
                 let (n, vocab) = (self.model.spec().width as usize, self.model.spec().padded_vocab as usize);
                 let mut states = self.fixture.tensor("adaptive/prompt_states")?;
-                let mut session = self.session_of(KvStrategy::default(), 1.0)?;
+                let mut session = self.session_of(KvSharing::default(), 1.0)?;
                 let (mut tokens, mut logits) = (Vec::new(), Vec::new());
                 let mut input = prompt.as_slice();
                 for next in expected.chunks(1) {
@@ -151,9 +151,9 @@ impl Golden {
         Ok(())
     }
 
-    fn strategy(&self, run: &Value) -> Result<KvStrategy> {
+    fn kv_sharing(&self, run: &Value) -> Result<KvSharing> {
         let name = run["lookup"].as_str().unwrap_or("full");
-        Ok(KvStrategy::parse(name, self.model.spec().layers.core)?)
+        Ok(KvSharing::parse(name, self.model.spec().layers.core)?)
     }
 
     /// Compares the values of every check of the first tokens of a run: to 1e-4, of the value where that is above 1.

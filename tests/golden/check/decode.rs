@@ -1,7 +1,7 @@
 //! Prefill and then token by token, at fixed and varying depth and in chunks; and greedy generation from zero states.
 
 use anyhow::Result;
-use ruminate::{GenerateOptions, KvStrategy, Sampling};
+use ruminate::{GenerateOptions, KvSharing, Sampling};
 use serde_json::Value;
 
 use super::Golden;
@@ -49,14 +49,14 @@ impl Golden {
 
     /// A strategy of the authors, unless it is refused. Their "full" silently skips what a position has not stored, which this engine offers under the same
     /// name but does not do by default.
-    fn offered(&self, strategy: &str) -> Option<KvStrategy> {
-        KvStrategy::parse(strategy, self.model.spec().layers.core).ok()
+    fn offered(&self, strategy: &str) -> Option<KvSharing> {
+        KvSharing::parse(strategy, self.model.spec().layers.core).ok()
     }
 
     /// Feeds tokens in chunks, each at its own depth; the logits of the last row of each chunk, or of all rows.
     fn chunks(
         &self,
-        strategy: KvStrategy,
+        kv_sharing: KvSharing,
         tokens: &[u32],
         states: Option<&[f32]>,
         sizes: &[usize],
@@ -64,7 +64,7 @@ impl Golden {
         all: bool,
     ) -> Result<Vec<f32>> {
         let n = self.model.spec().width as usize;
-        let mut session = self.session_of(strategy, 1.0)?;
+        let mut session = self.session_of(kv_sharing, 1.0)?;
         let mut logits = Vec::new();
         let mut start = 0;
         for (&size, &steps) in sizes.iter().zip(steps) {
@@ -79,21 +79,21 @@ impl Golden {
     pub(super) fn greedy_zero(&mut self) -> Result<()> {
         let runs = self.fixture.value("/greedy_zero/runs").clone();
         for run in runs.as_array().into_iter().flatten() {
-            let Some(strategy) = self.offered(run["lookup"].as_str().unwrap_or("full")) else { continue };
+            let Some(kv_sharing) = self.offered(run["lookup"].as_str().unwrap_or("full")) else { continue };
             let name = run["name"].as_str().unwrap_or("?").to_owned();
             let (prompt, expected) = (numbers(&run["prompt"]), numbers(&run["tokens"]));
             let scale = run["init_scale"].as_f64().unwrap_or(0.0) as f32;
             let steps = run["num_steps"].as_u64().unwrap_or(1) as u32;
             let excused = run["fragile"].as_bool().unwrap_or(false).then_some("marked fragile: a near-tie decides");
             let options = greedy(steps, expected.len());
-            let found = self.generate(strategy, scale, &prompt, &options)?;
+            let found = self.generate(kv_sharing, scale, &prompt, &options)?;
             self.compare_equal(&format!("greedy_zero/{name}"), &found, &expected, excused);
 
             let eos = self.fixture.value("/greedy_zero/eos_run").clone();
             if eos["of"].as_str() == Some(&name) {
                 let ends = numbers(&eos["eos_token_id"]);
                 let options = GenerateOptions { end_tokens: Some(ends), ..options };
-                let found = self.generate(strategy, scale, &prompt, &options)?;
+                let found = self.generate(kv_sharing, scale, &prompt, &options)?;
                 self.compare_equal("greedy_zero/eos_run", &found, &numbers(&eos["tokens"]), excused);
             }
         }
@@ -102,12 +102,12 @@ impl Golden {
 
     pub(super) fn generate(
         &self,
-        strategy: KvStrategy,
+        kv_sharing: KvSharing,
         init_scale: f32,
         prompt: &[u32],
         options: &GenerateOptions,
     ) -> Result<Vec<u32>> {
-        let mut session = self.session_of(strategy, init_scale)?;
+        let mut session = self.session_of(kv_sharing, init_scale)?;
         let pieces = session.generate(prompt, options)?;
         Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
     }

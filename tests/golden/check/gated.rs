@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use ruminate::trace::most_likely;
-use ruminate::{Criterion, Exit, GenerateOptions, KvStrategy, PrefillExit, State};
+use ruminate::{Criterion, Exit, GenerateOptions, KvSharing, PrefillExit, State};
 use serde_json::Value;
 
 use super::Golden;
@@ -27,8 +27,8 @@ impl Golden {
                 let exit = gate(&run["threshold"], posthoc);
                 let name = format!("exit/{}, {}", run["threshold"], if posthoc { "post hoc" } else { "skipping" });
                 let excused = fragile(wanted);
-                let mut session = self.session_of(KvStrategy::default(), 1.0)?;
-                let found = session.forward_until_settled(&tokens, most, &exit, State::Seeded, true)?;
+                let mut session = self.session_of(KvSharing::default(), 1.0)?;
+                let found = session.forward_until_exit(&tokens, most, &exit, State::Seeded, true)?;
                 self.compare_equal(&format!("{name}: steps"), &found.steps, &numbers(&wanted["steps"]), excused);
                 if let Some(tensor) = wanted["logits"].as_str().filter(|tensor| self.fixture.has(tensor)) {
                     self.compare(tensor, &found.logits)?;
@@ -57,7 +57,7 @@ impl Golden {
         let prefill = if run["prefill"] == "full" { PrefillExit::Posthoc } else { PrefillExit::Each };
         let exit = Exit { prefill, ..gate(&run["threshold"], posthoc) };
         let options = GenerateOptions { exit: Some(exit), ..greedy(most, expected.len()) };
-        let mut session = self.session_of(KvStrategy::default(), 1.0)?;
+        let mut session = self.session_of(KvSharing::default(), 1.0)?;
         let pieces: Vec<_> = session.generate(&prompt, &options)?.collect::<Result<_, _>>()?;
         let tokens: Vec<u32> = pieces.iter().map(|piece| piece.token).collect();
         let steps: Vec<u32> = pieces.iter().map(|piece| piece.steps).collect();
@@ -65,10 +65,10 @@ impl Golden {
         self.compare_equal(&format!("{name}: steps"), &steps, &numbers(&run["steps"]), fragile(run));
 
         let Some(tensor) = run["logits"].as_str().filter(|tensor| self.fixture.has(tensor)) else { return Ok(()) };
-        let mut session = self.session_of(KvStrategy::default(), 1.0)?;
+        let mut session = self.session_of(KvSharing::default(), 1.0)?;
         let (mut logits, mut input) = (Vec::new(), prompt);
         for _ in &expected {
-            let found = session.forward_until_settled(&input, most, &exit, State::Seeded, false)?;
+            let found = session.forward_until_exit(&input, most, &exit, State::Seeded, false)?;
             input = most_likely(&found.logits, 1);
             logits.extend(found.logits);
         }

@@ -5,19 +5,19 @@
 //! expected value plus four times the difference that the authors' own code shows between f32 and f64. Tensors that a trimmed fixture lacks are not checked.
 
 mod adaptive;
-mod ahead;
 mod decode;
 mod fixture;
 mod forward;
 mod gated;
 mod sampling;
+mod speculative;
 mod text;
 mod trace;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ruminate::{KvStrategy, LoadOptions, Model, Session, SessionOptions, Source, State};
+use ruminate::{KvSharing, LoadOptions, Model, Session, SessionOptions, Source, State};
 use ruminate_engine::Device;
 use ruminate_shaders::Dtype;
 use ruminate_shaders::attention::cache::Lookup;
@@ -60,16 +60,16 @@ pub enum Section {
     /// Tokens behind a prompt: lookups, sharing, sampling.
     Decoded,
     /// Rows that leave early, or go on from where another stopped.
-    Settled,
+    EarlyExit,
     /// Tokens ahead of what is known.
-    Ahead,
-    /// Waves of tokens.
+    Speculative,
+    /// Wavefronts of tokens.
     Diffused,
 }
 
 impl Section {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::Settled, Self::Ahead, Self::Diffused];
+    pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::EarlyExit, Self::Speculative, Self::Diffused];
 
     /// As tests name it.
     #[must_use]
@@ -77,8 +77,8 @@ impl Section {
         match self {
             Self::Computed => "computed",
             Self::Decoded => "decoded",
-            Self::Settled => "settled",
-            Self::Ahead => "ahead",
+            Self::EarlyExit => "early_exit",
+            Self::Speculative => "speculative",
             Self::Diffused => "diffused",
         }
     }
@@ -105,13 +105,13 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
                 golden.greedy_zero().context("greedy_zero")?;
                 golden.sampling().context("sampling")?;
             }
-            Section::Settled => {
+            Section::EarlyExit => {
                 golden.adaptive().context("adaptive")?;
                 golden.varied().context("varied")?;
                 golden.continuous().context("continuous")?;
                 golden.gated().context("exit")?;
             }
-            Section::Ahead => golden.speculative().context("speculative")?,
+            Section::Speculative => golden.speculative().context("speculative")?,
             Section::Diffused => golden.diffusion().context("diffusion")?,
         }
     }
@@ -126,10 +126,10 @@ fn state_of(states: Option<&[f32]>) -> State<'_> {
 impl Golden {
     /// A session with f32 keys and values.
     fn session(&self, lookup: Lookup, init_scale: f32) -> Result<Session> {
-        self.session_of(KvStrategy { lookup, ..KvStrategy::default() }, init_scale)
+        self.session_of(KvSharing { lookup, ..KvSharing::default() }, init_scale)
     }
 
-    fn session_of(&self, KvStrategy { lookup, share }: KvStrategy, init_scale: f32) -> Result<Session> {
+    fn session_of(&self, KvSharing { lookup, share }: KvSharing, init_scale: f32) -> Result<Session> {
         let options = SessionOptions { kv_dtype: Dtype::F32, lookup, share, init_scale, ..SessionOptions::default() };
         Ok(self.model.session(options)?)
     }

@@ -5,7 +5,7 @@
 
 mod call;
 mod checkpoints;
+mod environment;
 mod files;
 mod outputs;
-mod surroundings;
 mod texts;

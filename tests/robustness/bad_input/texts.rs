@@ -27,7 +27,7 @@ fn prompt_too_long() -> Result<()> {
         2,
         &["--ctx-size is 513", "between 1 and the longest context of the model"],
     )?;
-    // A wave that begins with its prompt needs a position for the token behind it.
+    // A wavefront that begins with its prompt needs a position for the token behind it.
     let words = ["3 tokens fill the context of 3", "needs a position of its own", "up to 512"];
     refused(&["run", "--cpu", "-c", "3", "--diffusion", "--no-full-prefill", "3+"], None, 1, &words)?;
     // Long before any tokenizer would have read it.

@@ -1,0 +1,207 @@
+//! The passes of a generation: how its tokens are computed and chosen, and what a session does for each.
+
+use ruminate_engine::{Buffer, Execution};
+use ruminate_shaders::Row;
+use ruminate_shaders::exit::Continuous;
+use ruminate_shaders::recur::NoiseRule;
+
+use crate::diffusion::Given;
+use crate::early_exit::{Depth, outputs};
+use crate::error::Error;
+use crate::options::State;
+use crate::parallel_decoding::ParallelDecoding;
+use crate::plans::{Choose, Follow, PlanKey, Stage};
+use crate::sampling::Choosing;
+use crate::session::{Session, check_steps};
+
+/// How tokens are computed and chosen, all through a generation.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoding {
+    pub(crate) depth: Depth,
+    pub(crate) continuous: Option<Continuous>,
+    pub(crate) noise: Option<NoiseRule>,
+    pub(crate) choosing: Choosing,
+    /// Whether the prompt, a single token, goes on from the state that the last generation left.
+    pub(crate) carries: bool,
+    /// How far ahead of what is known is computed, and in a table of how many rows.
+    pub(crate) parallel: Option<(ParallelDecoding, u32)>,
+    /// Whether the prompt is all there is to compute: nothing is chosen after it.
+    pub(crate) silent: bool,
+    /// What a wavefront takes instead of random numbers.
+    pub(crate) given: Option<Given>,
+}
+
+impl Decoding {
+    /// Steps that keys are kept of: those of a token, or of a round.
+    pub(crate) fn slots(&self) -> u32 {
+        match self.parallel {
+            Some((ParallelDecoding::Wavefront(current), _)) => self.depth.steps.max(current.steps),
+            _ => self.depth.steps,
+        }
+    }
+
+    /// Whether the pass of the prompt brings the first token.
+    pub(crate) fn begins_with_the_prompt(&self) -> bool {
+        self.parallel.is_none_or(|(parallel, _)| parallel.begins_with_the_prompt())
+    }
+
+    /// The plan of a decoded token.
+    pub(crate) fn token(&self) -> PlanKey {
+        let follow = match self.parallel {
+            None => Follow::Feed,
+            Some((ParallelDecoding::Drafts { .. }, rows)) => Follow::Draft(rows),
+            Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), rows)) => Follow::Start(rows),
+        };
+        // Drafts have a depth of their own.
+        let checks = if self.parallel.is_some() { None } else { self.depth.decoding() };
+        let (continuous, noise) = (self.continuous, self.noise.is_some());
+        PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
+    }
+
+    /// The plan of a row that is decoded. A draft is not handed out before it is verified, so its tokens are not ranked.
+    pub(crate) fn decoded(&self) -> PlanKey {
+        let plan = self.token();
+        if self.parallel.is_some() { PlanKey { logprobs: None, ..plan } } else { plan }
+    }
+
+    /// The plan of a piece of the prompt; the last one chooses a token.
+    fn prompt(&self, last: bool) -> PlanKey {
+        let checks = self.depth.prefill();
+        let other = PlanKey { noise: self.noise.is_some(), ..PlanKey::of(Stage::Token) };
+        PlanKey { checks, ..if last && !self.silent { self.token() } else { other } }
+    }
+}
+
+/// A token and the row that it was chosen behind, as a pass reads them back.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) token: u32,
+    /// Steps that the row took.
+    pub(crate) steps: u32,
+    /// The token's log-probability, if it was asked for.
+    pub(crate) logprob: Option<f32>,
+    /// The most likely tokens, likewise.
+    pub(crate) top: Vec<(u32, f32)>,
+}
+
+impl Chosen {
+    /// From the results of a pass of one read-out that ranked so many tokens.
+    pub(crate) fn from_results(results: &[Vec<u8>], ranked: Option<u32>) -> Option<Self> {
+        let [token, row, rest @ ..] = results else { return None };
+        let token = u32::from_le_bytes(*token.first_chunk()?);
+        let row: Row = bytemuck::pod_read_unaligned(row.get(..size_of::<Row>())?);
+        Self::ranked(token, row.step, rest, 0, ranked)
+    }
+
+    /// A token with its log-probability and those of so many others, which are those of read-out `place`.
+    pub(crate) fn ranked(token: u32, steps: u32, ranks: &[Vec<u8>], place: usize, count: Option<u32>) -> Option<Self> {
+        let mut found = Self { token, steps, logprob: None, top: Vec::new() };
+        if let (Some(count), [tokens, logprobs]) = (count, ranks) {
+            let entries = place * (1 + count as usize)..(place + 1) * (1 + count as usize);
+            let tokens: Vec<u32> = bytemuck::pod_collect_to_vec(tokens);
+            let logprobs: Vec<f32> = bytemuck::pod_collect_to_vec(logprobs);
+            let logprobs = logprobs.get(entries.clone())?;
+            found.logprob = logprobs.first().copied();
+            found.top = tokens.get(entries)?.iter().copied().zip(logprobs.iter().copied()).skip(1).collect();
+        }
+        Some(found)
+    }
+}
+
+impl Session {
+    /// Makes what a generation needs: room for its prompt, and the plans of all its passes.
+    pub(crate) fn make_ready(&mut self, prompt: &[u32], decoding: &Decoding, goes_on: bool) -> Result<(), Error> {
+        let steps = decoding.depth.steps;
+        self.check(prompt, steps, State::Seeded)?;
+        self.set_choosing(&decoding.choosing)?;
+        // Where rows are at different steps, each counts its own.
+        let most =
+            if matches!(decoding.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
+        self.tables.write_exit_params(self.model.device(), 0, decoding.depth.exit_params(most))?;
+        self.tables.write_noise(self.model.device(), 0, decoding.noise)?;
+        // With the first token behind the prompt, if there is a position for it.
+        let end = self.position + prompt.len() as u32 + u32::from(goes_on);
+        self.kv.reserve(0, end.min(self.context()), decoding.slots())?;
+        if decoding.parallel.is_some() {
+            self.prepare_parallel(decoding, prompt)?;
+        }
+        if !decoding.begins_with_the_prompt() {
+            return Ok(());
+        }
+        let mut chunks = prompt.chunks(self.most_rows() as usize).peekable();
+        while let Some(chunk) = chunks.next() {
+            let key = self.key(chunk.len() as u32, false);
+            self.plans_for(key)?;
+            self.plan(key, decoding.prompt(chunks.peek().is_none()))?;
+        }
+        if goes_on
+            && !matches!(
+                decoding.parallel,
+                Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), _))
+            )
+        {
+            let key = self.single();
+            self.plans_for(key)?;
+            self.plan(key, decoding.decoded())?;
+        }
+        Ok(())
+    }
+
+    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt, those from `start` on; behind the last of them, a token is chosen and read back.
+    pub(crate) fn begin_prompt(
+        &mut self,
+        (start, chunk): (usize, &[u32]),
+        last: bool,
+        decoding: &Decoding,
+    ) -> Result<Execution, Error> {
+        let plan = decoding.prompt(last);
+        let n = self.model.spec().width as usize;
+        let state = match &decoding.given {
+            Some(given) if !given.states.is_empty() => State::Given(
+                given
+                    .states
+                    .get(start * n..(start + chunk.len()) * n)
+                    .ok_or(Error::bug("given states cover the prompt"))?,
+            ),
+            _ if decoding.carries => State::Carried,
+            _ => State::Seeded,
+        };
+        let key = self.prepare(chunk, decoding.depth.steps, state, outputs(last && !decoding.silent, plan.checks))?;
+        self.position += chunk.len() as u32;
+        self.begin_pass(key, decoding.depth, plan)
+    }
+
+    /// Begins to compute the row that the last choice made, and to choose the next token.
+    pub(crate) fn begin_token(&mut self, steps: u32, decoding: &Decoding) -> Result<Execution, Error> {
+        check_steps(steps)?;
+        self.kv.reserve(0, self.position + 1, steps)?;
+        self.position += 1;
+        let key = self.single();
+        self.last = Some((key, 0));
+        self.begin_pass(key, Depth { steps, ..decoding.depth }, decoding.token())
+    }
+
+    /// Begins a pass. If it chooses a token, what is read back is that, and the row that it was chosen behind: [`Chosen`].
+    fn begin_pass(&mut self, key: (u32, u32), depth: Depth, plan: PlanKey) -> Result<Execution, Error> {
+        let device = self.model.device().clone();
+        let plans = self.plans_for(key)?;
+        let mut chosen = Vec::new();
+        if plan.choose != Choose::Nothing {
+            chosen.extend([plans.chosen.clone(), plans.sites.picked.clone()]);
+        }
+        self.plan(key, plan)?;
+        if let (Some(_), Some(ranks)) = (plan.logprobs, &self.plans_for(key)?.ranks) {
+            chosen.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
+        }
+        let reads: Vec<&Buffer> = chosen.iter().collect();
+        Ok(device.begin(self.plan(key, plan)?, &depth.counts(plan.checks), &reads)?)
+    }
+
+    /// Sets the position to what a generation handed out: passes beyond it were computed for nobody.
+    pub(crate) fn discard_beyond(&mut self, position: u32) {
+        if position < self.position {
+            self.position = position;
+            self.last = None;
+        }
+    }
+}

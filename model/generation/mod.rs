@@ -1,0 +1,386 @@
+//! What a generation does, pass by pass: the prompt in chunks, then token after token.
+//!
+//! The choice of a token and its way back into the row table happen on the device. So for the iterator the pass of the next token is
+//! submitted before this token has been read; what the host learns late (a stop token, a stop string) costs one pass that nobody
+//! looks at. Bounded steps leave no work behind: there a pass begins when the one before it is done.
+//!
+//! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
+
+mod start;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ruminate_engine::clock::Instant;
+use ruminate_engine::{Execution, ReadBack};
+
+use crate::constraint::Matching;
+use crate::decoding::{Chosen, Decoding};
+use crate::diffusion::{self, RowSpan};
+use crate::error::Error;
+use crate::generate::{Piece, Progress, Statistics, StopReason};
+use crate::options::StepsOf;
+use crate::parallel_decoding::{ParallelDecoding, emitted};
+use crate::session::{Held, Session};
+use crate::text_output::TextOutput;
+
+/// Passes that the iterator submits before the oldest has been read.
+const QUEUE_DEPTH: usize = 2;
+
+/// A generation under way. Every call takes the session that it was made for.
+pub(crate) struct ActiveGeneration {
+    decoding: Decoding,
+    steps_of: Option<StepsOf>,
+    /// Tokens that were begun behind the prompt.
+    begun: u32,
+    prompt: Vec<u32>,
+    /// Where the text is in the grammar that it follows, if there is one.
+    matching: Option<Matching>,
+    /// Prompt and text, if rules look back at them.
+    said: Vec<u32>,
+    /// Tokens of the prompt in a pass.
+    rows_of_prompt: u32,
+    /// Tokens of the prompt that have their pass.
+    fed: usize,
+    /// Tokens that may be begun, the first one aside, which comes with the prompt.
+    left: u32,
+    /// Passes of the round that is being begun; 0 between rounds.
+    in_round: u32,
+    /// Rounds since the last token.
+    without: u32,
+    /// How far the wavefront reached behind the last round that has come.
+    wavefront: RowSpan,
+    /// Tokens that have come.
+    come: u32,
+    /// Those of them that were not taken.
+    arrived: VecDeque<Chosen>,
+    limited_by_context: bool,
+    /// The pass that is being submitted.
+    under_way: Option<Execution>,
+    /// Passes that are submitted, each with a token to bring.
+    pending: VecDeque<ReadBack>,
+    /// Whether the prompt is submitted.
+    prompted: bool,
+    text_output: TextOutput,
+    start: Instant,
+    first: Option<Instant>,
+    /// Positions of the session before the prompt.
+    origin: u32,
+    /// The token that was to come next there.
+    next: Option<u32>,
+    /// The token that was handed out last.
+    given: Option<u32>,
+    statistics: Statistics,
+    finished: Option<StopReason>,
+}
+
+impl ActiveGeneration {
+    /// Lets a pass of the prompt have no more than so many rows.
+    pub(crate) fn limit_rows(&mut self, rows: u32) {
+        self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
+    }
+
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Share of the prompt that is submitted, 0 to 1.
+    pub(crate) fn prefilled(&self) -> f64 {
+        let most = self.rows_of_prompt as usize;
+        // Of the pass under way, which has the last tokens that were fed.
+        let open = self.under_way.as_ref().filter(|_| !self.prompted).map_or(0.0, |pass| {
+            let rows = self.fed - (self.fed - 1) / most * most;
+            (1.0 - pass.progress()) * rows as f64
+        });
+        (self.fed as f64 - open) / self.prompt.len() as f64
+    }
+
+    pub(crate) fn stop_reason(&self) -> Option<StopReason> {
+        self.finished
+    }
+
+    /// See [`crate::Generation::step`].
+    pub(crate) fn step(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
+        if let Some(reason) = self.finished {
+            // A lost device is said again: nothing that the host tries can succeed.
+            session.model().device().check()?;
+            return Ok(Progress::Done(reason));
+        }
+        let outcome = self.timed(session, |active, session| active.go_on(session, budget));
+        self.or_fail(outcome)
+    }
+
+    /// The next token, waited for.
+    pub(crate) fn next(&mut self, session: &mut Session) -> Option<Result<Piece, Error>> {
+        if self.finished.is_some() {
+            return None;
+        }
+        let outcome = self.next_of_all(session);
+        self.or_fail(outcome).transpose()
+    }
+
+    /// One pass, waited for if it brings a token; for a session whose passes take turns with others.
+    pub(crate) fn pass(&mut self, session: &mut Session) -> Result<Progress, Error> {
+        if let Some(reason) = self.finished {
+            return Ok(Progress::Done(reason));
+        }
+        let outcome = self.timed(session, |active, session| {
+            if active.arrived.is_empty() && active.begin(session)? {
+                active.submit()?;
+            }
+            Ok(())
+        });
+        self.or_fail(outcome)?;
+        let said = self.said();
+        let said = self.or_fail(said)?;
+        Ok(self.silence().map_or(said, Progress::Done))
+    }
+
+    /// Passes until one has brought a token.
+    fn next_of_all(&mut self, session: &mut Session) -> Result<Option<Piece>, Error> {
+        loop {
+            self.fill_queue(session)?;
+            if self.arrived.is_empty() && self.pending.is_empty() {
+                self.silence();
+                return Ok(None);
+            }
+            if let Some(piece) = self.take()? {
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// Sets the session to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
+    /// that were computed for nobody, and a part of a prompt is of no use.
+    pub(crate) fn finish(&self, session: &mut Session) {
+        let held = self.held(session);
+        session.discard_beyond(held.position);
+        session.next = held.next;
+        if self.decoding.continuous.is_some() && self.given.is_some() && session.last.is_some() {
+            // Where the state of the token's first step is.
+            session.last = Some((session.single(), 0));
+        }
+    }
+
+    /// What a session holds once this is settled.
+    pub(crate) fn held(&self, session: &Session) -> Held {
+        let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
+        // A prompt that is in the first wavefront counts with its first token.
+        let prompted = self.prompted && (self.decoding.begins_with_the_prompt() || self.given.is_some());
+        let position = self.origin + if prompted { given } else { 0 };
+        Held {
+            position: position.min(session.position),
+            next: if prompted { self.given } else { self.next },
+            carries: session.last.is_some() && position >= session.position,
+        }
+    }
+
+    fn or_fail<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if outcome.is_err() {
+            self.finished = Some(StopReason::Failed);
+            self.under_way = None;
+            self.pending.clear();
+        }
+        outcome
+    }
+
+    fn go_on(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
+        let start = Instant::now();
+        // Passes that the iterator submitted ahead.
+        if !self.arrived.is_empty() {
+            return self.said();
+        }
+        if let Some(ticket) = self.pending.front() {
+            return if ticket.ready() { self.said() } else { Ok(Progress::Working) };
+        }
+        let mut progress = Progress::Working;
+        while self.begin(session)? {
+            let left = budget.saturating_sub(start.elapsed());
+            // One launch at least, but not behind a token that took all the time there was.
+            let rest = progress != Progress::Working && left.is_zero();
+            let Some(execution) = self.under_way.as_mut().filter(|_| !rest) else { break };
+            if !execution.advance(left)? {
+                break;
+            }
+            self.submit()?;
+            if !self.pending.is_empty() {
+                if progress != Progress::Working {
+                    break;
+                }
+                progress = self.said()?;
+            }
+        }
+        Ok(self.silence().map_or(progress, Progress::Done))
+    }
+
+    /// Ends a generation of no tokens, once its prompt is computed.
+    fn silence(&mut self) -> Option<StopReason> {
+        let over = self.decoding.silent && self.prompted;
+        self.finished = self.finished.or(over.then_some(StopReason::MaxTokens));
+        self.finished.filter(|_| over)
+    }
+
+    fn said(&mut self) -> Result<Progress, Error> {
+        Ok(self.take()?.map_or(Progress::Working, Progress::Token))
+    }
+
+    /// Begins the next pass unless one is under way; false if there is none to begin.
+    fn begin(&mut self, session: &mut Session) -> Result<bool, Error> {
+        let rest = self.prompt.len() - self.fed;
+        if self.under_way.is_some() {
+            return Ok(true);
+        }
+        let execution = if rest > 0 {
+            let chunk = &self.prompt[self.fed..][..rest.min(self.rows_of_prompt as usize)];
+            let part = (self.fed, chunk);
+            self.fed += chunk.len();
+            session.begin_prompt(part, chunk.len() == rest, &self.decoding)?
+        } else if self.finished.is_some() || self.left == 0 {
+            return Ok(false);
+        } else if let Some((parallel, rows)) = self.decoding.parallel {
+            let rounds = self.pending.len() as u32 + 1;
+            // Every round under way is counted on for a token; the prompt's is not one of those that are left.
+            let owed = rounds - u32::from(self.come == 0 && rounds > 1);
+            if self.in_round == 0 && (rounds > QUEUE_DEPTH as u32 || owed > self.left) {
+                return Ok(false);
+            }
+            let index = self.in_round;
+            self.in_round = (index + 1) % parallel.passes();
+            let known = self.origin + self.prompt.len() as u32 + self.come - 1;
+            session.begin_parallel(index, &self.decoding, parallel.row_span(rounds, rows, known, self.wavefront))?
+        } else if self.may_begin() {
+            self.left -= 1;
+            self.begun += 1;
+            if !self.decoding.choosing.rules.is_empty() {
+                self.decoding.choosing.look(self.begun, &self.said);
+                if let Some(matching) = &mut self.matching {
+                    self.decoding.choosing.constrain(matching)?;
+                }
+                session.set_choosing(&self.decoding.choosing)?;
+            }
+            let steps = self.steps_of.as_ref().map_or(self.decoding.depth.steps, |of| of.steps(self.begun));
+            session.begin_token(steps, &self.decoding)?
+        } else {
+            return Ok(false);
+        };
+        self.under_way = Some(execution);
+        Ok(true)
+    }
+
+    /// Whether the next token may be begun: only once the one before it is known, if rules look back at it.
+    fn may_begin(&self) -> bool {
+        match self.decoding.choosing.rules.look_back() {
+            true => self.pending.is_empty() && self.arrived.is_empty(),
+            false => self.pending.len() < QUEUE_DEPTH,
+        }
+    }
+
+    /// Submits the rest of the pass under way.
+    fn submit(&mut self) -> Result<(), Error> {
+        let Some(execution) = self.under_way.take() else { return Ok(()) };
+        self.prompted |= self.decoding.silent && self.fed == self.prompt.len();
+        if let Some(ticket) = execution.finish()? {
+            self.prompted = true;
+            self.pending.push_back(ticket);
+        }
+        Ok(())
+    }
+
+    /// Keeps the device busy: submits passes up to the limit.
+    fn fill_queue(&mut self, session: &mut Session) -> Result<(), Error> {
+        self.timed(session, |active, session| {
+            while active.begin(session)? {
+                active.submit()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something and counts what the host spends on encoding meanwhile.
+    fn timed<T>(&mut self, session: &mut Session, work: impl FnOnce(&mut Self, &mut Session) -> T) -> T {
+        let encoding = |session: &Session| session.model().device().counters().encoding_nanos;
+        let before = encoding(session);
+        let done = work(self, session);
+        self.statistics.host_time += Duration::from_nanos(encoding(session) - before);
+        done
+    }
+
+    /// Waits for the oldest pass, if there is no token yet, and takes the next one; none if the pass brought none.
+    fn take(&mut self) -> Result<Option<Piece>, Error> {
+        if self.arrived.is_empty() {
+            self.arrive()?;
+        }
+        let Some(Chosen { token, steps, logprob, top }) = self.arrived.pop_front() else { return Ok(None) };
+        self.statistics.tokens += 1;
+        self.given = Some(token);
+        if self.decoding.choosing.rules.look_back() {
+            self.said.push(token);
+        }
+        self.statistics.steps += u64::from(steps);
+
+        let (mut text, mut ended) = self.text_output.say(token);
+        if let (None, Some(matching)) = (ended, &mut self.matching)
+            && matching.take(token)?
+        {
+            ended = Some(StopReason::Complete);
+            text.push_str(&self.text_output.flush());
+        }
+        self.finished = ended;
+        if ended.is_none() && self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
+            let full = self.limited_by_context;
+            self.finished = Some(if full { StopReason::ContextFull } else { StopReason::MaxTokens });
+            text.push_str(&self.text_output.flush());
+        }
+        Ok(Some(Piece { token, text, steps, logprob, top }))
+    }
+
+    /// Whether no pass under way will bring a token that is wanted. Rounds that computed further ahead are of no use then.
+    fn nothing_wanted(&mut self) -> bool {
+        if self.decoding.parallel.is_some() {
+            self.pending.clear();
+            self.under_way = None;
+        }
+        self.pending.is_empty() && self.under_way.is_none()
+    }
+
+    /// Waits for the oldest pass, and takes note of its tokens.
+    fn arrive(&mut self) -> Result<(), Error> {
+        let Some(ticket) = self.pending.pop_front() else { return Ok(()) };
+        // Not the time of this call: the host may have been busy with the next token.
+        let now = ticket.done_at()?;
+        let results = ticket.wait()?;
+        let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));
+        let ranked = self.decoding.choosing.logprobs;
+        match self.decoding.parallel.filter(|_| self.come > 0 || !self.decoding.begins_with_the_prompt()) {
+            None => {
+                let chosen = Chosen::from_results(&results, ranked).ok_or_else(lost)?;
+                self.statistics.core_passes += u64::from(chosen.steps) * u64::from(self.come > 0);
+                self.arrived.push_back(chosen);
+            }
+            Some((parallel, rows)) => {
+                self.statistics.core_passes += parallel.core_passes(self.decoding.depth.steps);
+                let tokens = if let ParallelDecoding::Wavefront(_) = parallel {
+                    let (tokens, wavefront) = diffusion::emitted(&results, rows, ranked).ok_or_else(lost)?;
+                    self.wavefront = wavefront;
+                    tokens
+                } else {
+                    emitted(&results, rows, ranked).ok_or_else(lost)?
+                };
+                self.without = if tokens.is_empty() { self.without + 1 } else { 0 };
+                if self.without > parallel.patience(rows) {
+                    return Err(lost());
+                }
+                self.arrived.extend(tokens.into_iter().take(self.left as usize));
+                self.left -= self.arrived.len() as u32;
+            }
+        }
+        if self.arrived.is_empty() {
+            return Ok(());
+        }
+        self.come += self.arrived.len() as u32;
+        let first = *self.first.get_or_insert(now);
+        self.statistics.prompt_time = first - self.start;
+        self.statistics.decode_time = now - first;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The start of a generation: what is asked for is checked and made ready.
+
+use std::collections::VecDeque;
+
+use ruminate_engine::clock::Instant;
+
+use crate::decoding::Decoding;
+use crate::diffusion::RowSpan;
+use crate::early_exit::Depth;
+use crate::error::Error;
+use crate::generate::{Prompt, Statistics};
+use crate::options::{GenerateOptions, State};
+use crate::parallel_decoding::ParallelDecoding;
+use crate::rules::{Rules, most_tokens};
+use crate::sampling::Choosing;
+use crate::schedule::policy::{self, Asked};
+use crate::session::{Session, check_tokens};
+use crate::text_output::{TextOutput, encode_prompt};
+use crate::tokenizer::Specials;
+
+use super::ActiveGeneration;
+
+impl ActiveGeneration {
+    /// Checks everything; then ends a generation under way, makes room for the prompt, and makes the plans of all passes ready. What fails the checks
+    /// changes nothing.
+    pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
+        options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
+        options.check_start(session.model().spec())?;
+        policy::check(Asked { options, session: session.options(), batch: false })?;
+        session.model().device().check()?;
+        let start = Instant::now();
+        let held = session.held();
+        let model = session.model();
+        let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
+        let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
+        let steps = options.steps.unwrap_or(model.spec().steps.default);
+        let text_output = TextOutput::new(model, options)?;
+        // A token that ended a generation was seen by nobody.
+        let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !text_output.end_tokens().contains(token);
+        let mut tokens: Vec<u32> = held.next.filter(seen).into_iter().collect();
+        match prompt {
+            Prompt::Continue => {}
+            Prompt::Tokens(new) => tokens.extend(new),
+            Prompt::Text("") => return Err(Error::EmptyPrompt),
+            Prompt::Text(text) => {
+                let specials = match held.position {
+                    0 if options.add_bos => Specials::Prompt,
+                    0 => Specials::None,
+                    _ => Specials::Continue,
+                };
+                tokens.extend(encode_prompt(model, text, (specials, session.context()), options)?);
+            }
+        }
+        let prompt = tokens;
+        let behind = held.position + prompt.len() as u32;
+        let limit = most_tokens(options, behind)?;
+        let wanted = limit.unwrap_or(u32::MAX);
+        let depth = Depth { steps, exit: options.exit };
+        // Where nothing is generated, nothing is computed ahead either.
+        let silent = limit == Some(0);
+        let parallel = ParallelDecoding::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
+        let parallel =
+            parallel.map(|parallel| Ok::<_, Error>((parallel, session.parallel_rows(parallel)?))).transpose()?;
+        choosing.follow(Rules::new(options, text_output.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
+        let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
+        let mut matching = matching.transpose()?;
+        matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
+        let next = held.next;
+        // Positions of a wavefront go on from states of their own.
+        let continuous = options.continuous.filter(|_| options.diffusion.is_none());
+        let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
+        let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
+        let decoding = Decoding { depth, continuous, noise, choosing, carries, parallel, given, silent };
+        let brings = decoding.begins_with_the_prompt();
+        let (origin, count) = (held.position, prompt.len() as u32);
+        let room = room(session, origin, &prompt, &decoding)?;
+        session.check(&prompt, steps, State::Seeded)?;
+        session.stop();
+        session.make_ready(&prompt, &decoding, wanted > 1)?;
+        let prompt_tokens = prompt.len();
+        Ok(Self {
+            matching,
+            said: if decoding.choosing.rules.look_back() { prompt.clone() } else { Vec::new() },
+            decoding,
+            steps_of: options.steps_of.clone(),
+            begun: 0,
+            prompt,
+            rows_of_prompt: session.most_rows(),
+            fed: if brings { 0 } else { prompt_tokens },
+            left: wanted.min(room).saturating_sub(u32::from(brings)),
+            in_round: 0,
+            without: 0,
+            wavefront: RowSpan {
+                end: origin + count + u32::from(brings),
+                rows: parallel.map_or(1, |(parallel, _)| parallel.first_rows(count)),
+            },
+            come: 0,
+            arrived: VecDeque::new(),
+            limited_by_context: room < wanted,
+            under_way: None,
+            pending: VecDeque::new(),
+            prompted: false,
+            text_output,
+            start,
+            first: None,
+            origin,
+            next,
+            given: None,
+            statistics: Statistics { prompt_tokens: count, ..Statistics::default() },
+            finished: None,
+        })
+    }
+}
+
+/// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
+fn room(session: &Session, position: u32, prompt: &[u32], decoding: &Decoding) -> Result<u32, Error> {
+    let context = session.context();
+    check_tokens(session.model().spec(), prompt, position as usize, context)?;
+    let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
+    let Some((ParallelDecoding::Wavefront(current), _)) = decoding.parallel else { return Ok(context - end + 1) };
+    let states = decoding.given.as_ref().map_or(0, |given| given.states.len());
+    let needed = prompt.len() * session.model().spec().width as usize;
+    if states > 0 && states < needed {
+        return Err(Error::State { found: states, expected: needed });
+    }
+    if current.full_prefill {
+        return Ok((context - end).max(1));
+    }
+    if count >= current.capacity {
+        let value = current.capacity.to_string();
+        let allowed = "more than the tokens of the prompt, unless that is computed first (full_prefill)";
+        return Err(Error::Option { name: "wavefront", value, allowed });
+    }
+    if end == context {
+        let most = session.model().spec().context;
+        return Err(Error::NoRoom { tokens: end as usize, context, most });
+    }
+    Ok(context - end)
+}

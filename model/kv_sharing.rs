@@ -1,0 +1,68 @@
+//! The authors' names for what a KV cache keeps and shows.
+
+use ruminate_shaders::attention::cache::{KvShare, Lookup};
+
+use crate::error::Error;
+
+/// What positions show to rows at other steps, and which steps share their keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvSharing {
+    /// What a position offers to rows at steps that it has not stored.
+    pub lookup: Lookup,
+    /// Which steps share keys and values.
+    pub share: KvShare,
+}
+
+const KNOWN: &str = "full, skip, latest, available or always-last (or with -m4, as the authors write it), compress-sN or compress-anchor, or both, joined by a hyphen";
+
+impl KvSharing {
+    /// Reads a name of the authors, such as `latest-m4-compress-s16`, for a core block of so many layers. Their N in `compress-sN` counts slots of
+    /// layers, here it must be a whole number of steps; with nothing else said, sharing looks up the latest step, where their code fails after an early
+    /// exit.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for other names, and for those that would mix layers up.
+    pub fn parse(name: &str, layers: u32) -> Result<Self, Error> {
+        let wrong = |allowed| Error::Option { name: "KV lookup", value: name.to_owned(), allowed };
+        let other_layers = |allowed| {
+            let value = format!("{name}, where the core block has {layers} layers");
+            Error::Option { name: "KV lookup", value, allowed }
+        };
+        let (lookup, share) = match name.find("compress-") {
+            Some(at) => (name[..at].trim_end_matches('-'), Some(&name[at + "compress-".len()..])),
+            None => (name, None),
+        };
+        let (lookup, modulus) = lookup.split_once("-m").map_or((lookup, None), |(rule, n)| (rule, Some(n)));
+        if modulus.is_some_and(|n| n.parse() != Ok(layers)) {
+            return Err(other_layers(
+                "-mN with as many layers as the model's core block has: other layers' keys mean nothing to a layer",
+            ));
+        }
+        let lookup = match lookup {
+            "full" | "skip" => Lookup::Full,
+            "latest" | "available" => Lookup::Latest,
+            "always-last" => Lookup::AlwaysLast,
+            "" if share.is_some() => Lookup::Latest,
+            _ => return Err(wrong(KNOWN)),
+        };
+        let share = match share {
+            None => KvShare::None,
+            Some("anchor") => KvShare::Anchor,
+            Some(share) if share.starts_with('r') => {
+                return Err(wrong(
+                    "compress-sN: compress-rN has different layers overwrite each other's keys and values",
+                ));
+            }
+            Some(share) => {
+                let slots = share.strip_prefix('s').and_then(|n| n.parse::<u32>().ok()).ok_or_else(|| wrong(KNOWN))?;
+                if slots == 0 || !slots.is_multiple_of(layers) {
+                    return Err(other_layers(
+                        "compress-sN with a multiple of the core block's layers, so that each layer has its own",
+                    ));
+                }
+                KvShare::Steps(slots / layers)
+            }
+        };
+        Ok(Self { lookup, share })
+    }
+}

@@ -1,0 +1,13 @@
+// The sums of squares of a group of outputs belong to the fused sums too, two groups to a word of four.
+const FUSED: bool = true;
+
+fn emit_squares(m: u32, group: u32, squares: vec2<f32>) {
+    let place = (m * params.made + 2u * params.y_stride) / 4u + group / 2u;
+    if ((group & 1u) == 0u) {
+        y[place].x = squares.x;
+        y[place].y = squares.y;
+    } else {
+        y[place].z = squares.x;
+        y[place].w = squares.y;
+    }
+}

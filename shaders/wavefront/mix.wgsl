@@ -1,0 +1,47 @@
+override WG: u32;
+
+// A state like those that rows begin with, with a key of its own for every position and round.
+fn drawn(row: u32, quad: u32) -> vec4<f32> {
+    let sequence = sequences[0];
+    let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wavefront[0].first + row, wavefront[0].round));
+    let v = normals_within(WITHIN, key, quad) * sequence.state_std;
+    return select(vec4<f32>(), v, 4u * quad + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
+}
+
+// One workgroup per row: takes up the state that the last round left, notes it, and mixes a random one into it. Rows that are new have theirs already, unless
+// it is given.
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group.x;
+    if (row >= wavefront[0].length) {
+        return;
+    }
+    var share = params.share;
+    if (params.dampened != 0u) {
+        share /= f32(1u + marks[row].steps);
+    }
+    let start = row * params.quads;
+    for (var i = lane; i < params.quads; i += WG) {
+        var s = state[start + i];
+        if (row < wavefront[0].fresh) {
+            s = moved[start + i];
+        } else if (params.given != 0u) {
+            s = given[(row - wavefront[0].fresh) * params.quads + i];
+        }
+        previous[start + i] = s;
+        if (share > 0.0) {
+            var other = vec4<f32>();
+            if (params.given != 0u) {
+                other = given[start + i];
+            } else {
+                other = drawn(row, i);
+            }
+            if (params.root != 0u) {
+                s = s * sqrt(max(1.0 - share, 0.0)) + other * sqrt(share);
+            } else {
+                s = s * (1.0 - share) + other * share;
+            }
+        }
+        state[start + i] = s;
+    }
+}
