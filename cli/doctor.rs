@@ -108,7 +108,7 @@ impl Report {
 
     /// The problem, if there is one.
     fn problem(&self) -> Option<String> {
-        let advice = "update the driver, try another --backend or --gpu, or run on --cpu; `ruminate doctor --json` makes a bug report";
+        let advice = "update the driver, try another --backend or --gpu, or run on --cpu; `ruminate doctor --report FILE` makes a bug report";
         let name = self.device.name();
         let wrong = self.wrong().count();
         if let Some(first) = self.wrong().next() {

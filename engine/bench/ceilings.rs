@@ -139,23 +139,25 @@ struct Stream {
 impl Stream {
     /// As many launches of a piece as fit into so many bytes, or fewer on a device that takes long for one of them.
     fn new(device: &Device, piece: &Launch, budget: u64) -> Result<Self> {
-        let of = |launches: u64| -> Result<(Bench, f64)> {
+        let of = |launches: u64| -> Result<(Bench, Duration)> {
             let launches = (0..launches).map(|_| Ok((piece.clone(), blank(device, piece)?)));
             let bench = Bench::new(device, &launches.collect::<Result<Vec<_>>>()?)?;
-            let once = bench.time(1)?.as_secs_f64();
+            let once = bench.time(1)?.max(Duration::from_nanos(1));
             Ok((bench, once))
         };
         let bytes = piece.cost.bytes as f64;
         let largest = piece.sizes.iter().copied().max().unwrap_or(1);
         let (bench, once) = of(1)?;
-        let wanted = (LEAST.as_secs_f64() / once.max(1e-9)).ceil();
-        let count = (budget / largest).max(1).min(wanted as u64);
-        if count == 1 {
-            return Ok(Self { bench, bytes, once: once / bytes });
-        }
-        drop(bench);
-        let (bench, once) = of(count)?;
-        Ok(Self { bench, bytes, once: once / (bytes * count as f64) })
+        let wanted = LEAST.as_nanos().div_ceil(once.as_nanos());
+        let count = (budget / largest).max(1).min(u64::try_from(wanted).unwrap_or(u64::MAX));
+        let (bench, once) = if count == 1 {
+            (bench, once)
+        } else {
+            // Its memory is free for the others.
+            drop(bench);
+            of(count)?
+        };
+        Ok(Self { bench, bytes, once: once.as_secs_f64() / (bytes * count as f64) })
     }
 
     /// Seconds per byte.

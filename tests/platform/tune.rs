@@ -1,5 +1,6 @@
 //! Tuning: what is timed is what a model runs, what was chosen is kept and taken, and a file that does not fit is refused.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -36,7 +37,7 @@ fn what_was_tuned_is_taken(device: &Device) -> Result<()> {
     let some = |trial: &Trial| !trial.variants.class.starts_with("matmul") || trial.variants.class.contains("Concat");
     let mut tuning = Tuning::with_textures(device.caps().lanes.is_some());
     for trial in all(device.caps()).iter().filter(|trial| some(trial)) {
-        let tuned = tune(device, trial)?;
+        let tuned = tune(device, trial, &|| true)?.context("it was not ended")?;
         ensure!(tuned.tried > 0 && tuned.best.median() <= tuned.first.median(), "{tuned:?}");
         ensure!(trial.variants.named(&tuned.chosen).is_some(), "{} is no variant", tuned.chosen);
         tuning.choose(&tuned.class, &tuned.chosen);
@@ -83,12 +84,13 @@ fn loops_are_launched_as_was_tuned(device: &Device) -> Result<()> {
 /// A user may lose patience after the first class.
 #[trial(device, full)]
 fn tuning_can_be_ended(_: &Device) -> Result<()> {
-    let mut heard = 0;
-    let found =
-        tune_model(&with(TuningFrom::Defaults)?, synthetic()?.spec(), Dtype::Bf16.into(), &[1, 8], &mut |_, _| {
-            heard += 1;
-            false
-        })?;
+    let heard = Cell::new(0);
+    let (config, going) = (synthetic()?.spec().clone(), || heard.get() == 0);
+    let options = with(TuningFrom::Defaults)?;
+    let found = tune_model(&options, &config, Dtype::Bf16.into(), &[1, 8], &going, &mut |_, _| {
+        heard.set(heard.get() + 1);
+    })?;
+    let heard = heard.get();
     ensure!(found.is_none() && heard == 1, "{heard} classes, {found:?}");
     Ok(())
 }

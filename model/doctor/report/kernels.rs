@@ -3,6 +3,8 @@
 //! First the cases that each kernel brings along, then every variant that tuning may choose, at the shapes of the demo, then the launches that models of
 //! published shapes make here: with tuned choices, in each dtype and arithmetic mode.
 
+use std::collections::BTreeMap;
+
 use ruminate_engine::clock::Instant;
 use ruminate_engine::{Device, Error as EngineError};
 use ruminate_shaders::matmul::{
@@ -51,24 +53,26 @@ struct Group {
 /// Verifies kernels until there is no time left.
 pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
     let device = examination.device()?;
-    // Twins take most of the time where there are many rows, so the last case of a kernel tells how long the next one takes.
-    let mut last: (&str, f64) = ("", 0.0);
+    // The last case of a kernel tells how long the next one takes.
+    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
     for group in groups(examination.options.kernels, &device)? {
-        let cases = (group.cases)(&device);
-        let mut skipped = 0;
-        for case in cases.into_iter().filter(|case| device.lacks(&case.launch).is_none()) {
+        let (mut skipped, mut last) = (0, "");
+        for case in broad_first((group.cases)(&device)) {
+            if device.lacks(&case.launch).is_some() {
+                continue;
+            }
             let kernel = case.launch.kernel.name;
-            let estimate = if last.0 == kernel { last.1 } else { 0.0 };
-            if !examination.affords(estimate) {
+            if !examination.affords(seconds.get(kernel).copied().unwrap_or(0.0)) {
                 skipped += 1;
                 continue;
             }
-            if last.0 != kernel {
+            if last != kernel {
                 examination.begin(format!("{}, {}", case.id(), group.name));
             }
+            last = kernel;
             let begin = Instant::now();
             examine(examination, &device, &case, &group.name)?;
-            last = (kernel, begin.elapsed().as_secs_f64());
+            seconds.insert(kernel, begin.elapsed().as_secs_f64());
         }
         if skipped > 0 {
             examination.report.kernels.skipped += skipped;
@@ -85,6 +89,21 @@ pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
         examination.problem(problem);
     }
     Ok(())
+}
+
+/// One case of every variant, then another one of each: when time runs out, no variant has been left out for the sake of another.
+fn broad_first(cases: Vec<Case>) -> Vec<Case> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut counted: Vec<(usize, Case)> = cases
+        .into_iter()
+        .map(|case| {
+            let count = counts.entry(case.launch.kernel.label(case.launch.choice)).or_default();
+            *count += 1;
+            (*count, case)
+        })
+        .collect();
+    counted.sort_by_key(|(count, _)| *count);
+    counted.into_iter().map(|(_, case)| case).collect()
 }
 
 /// Verifies a case, and notes what came of it.
@@ -181,4 +200,23 @@ fn launches(kernels: &'static [&'static Kernel], work: &Workload, device: &Devic
         }
     }
     cases
+}
+
+#[cfg(test)]
+mod tests {
+    use ruminate_shaders::Caps;
+
+    use super::*;
+
+    #[test]
+    fn every_variant_has_its_turn_before_any_has_two() {
+        let all: Vec<Case> =
+            ruminate_shaders::KERNELS.iter().flat_map(|kernel| kernel.cases_for(&Caps::WEBGPU)).collect();
+        let label = |case: &Case| case.launch.kernel.label(case.launch.choice);
+        let variants: std::collections::BTreeSet<String> = all.iter().map(label).collect();
+        let count = all.len();
+        let ordered = broad_first(all);
+        let first: std::collections::BTreeSet<String> = ordered[..variants.len()].iter().map(label).collect();
+        assert!(ordered.len() == count && count > 2 * variants.len() && first == variants, "{count}");
+    }
 }

@@ -113,7 +113,7 @@ fn one(examination: &mut Examination<'_>, name: &str, source: &Source, dtype: Dt
     }
     // The next model needs the memory.
     drop(timed);
-    device.settle()?;
+    device.wait_idle()?;
     Ok(())
 }
 

@@ -31,10 +31,9 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     drop(device);
     // The variants are compared with the defaults, whatever was tuned before.
     let open = ruminate_engine::OpenOptions { tuning: TuningFrom::Defaults, ..examination.options.open.clone() };
-    let (mut last, mut longest) = (Instant::now(), 0.0_f64);
-    let finished = tune_model(&open, &spec, Dtype::Bf16.into(), &ROWS, &mut |tuned, textures| {
-        longest = longest.max(last.elapsed().as_secs_f64());
-        last = Instant::now();
+    let end = Instant::now() + examination.left();
+    let going = || Instant::now() < end;
+    let finished = tune_model(&open, &spec, Dtype::Bf16.into(), &ROWS, &going, &mut |tuned, textures| {
         let tuning = &mut examination.report.tuning;
         tuning.classes += 1;
         if tuned.best != tuned.first {
@@ -46,8 +45,7 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
                 best_us: 1e6 * tuned.best.median(),
             });
         }
-        examination.begin(tuned.class.clone());
-        examination.affords(longest)
+        examination.begin(format!("after {}", tuned.class));
     })?;
     if finished.is_none() {
         let classes = examination.report.tuning.classes;
