@@ -35,7 +35,18 @@ fn head(report: &Report, out: &mut impl Write) -> Result<()> {
     writeln!(out, "# Ruminate {} on {device}\n", report.version)?;
     let verdict = match (&report.running, report.problems.len()) {
         (Some(running), _) => format!("INCOMPLETE: the report ends at {}: {}", running.stage, running.what),
-        (None, 0) => "All that ran is right.".to_owned(),
+        (None, 0) => {
+            let left = match report.kernels.skipped {
+                0 => String::new(),
+                some => format!(", while there was no time for {some}"),
+            };
+            let tokens: usize = report.tokens.iter().map(|check| check.tokens).sum();
+            format!(
+                "All that ran is right: {} of kernels{left}, and {}.",
+                counted(report.kernels.cases, "case"),
+                counted(tokens, "token")
+            )
+        }
         (None, some) => format!("WRONG: {}.", counted(some, "problem")),
     };
     writeln!(out, "{verdict}")?;

@@ -173,7 +173,7 @@ fn verdict(report: &Report) -> Result<Done> {
             0 => String::new(),
             some => format!("; {} skipped", counted(some, "part")),
         };
-        remark!("{device}: all right in {}{skipped}", counted(report.kernels.cases, "case"));
+        remark!("{device}: all right in {} of kernels{skipped}", counted(report.kernels.cases, "case"));
         return Ok(Done::Complete);
     }
     let first = report.problems.first().map_or("the report is incomplete", String::as_str);

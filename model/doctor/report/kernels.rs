@@ -3,7 +3,7 @@
 //! First the cases that each kernel brings along, then every variant that tuning may choose, at the shapes of the demo, then the launches that models of
 //! published shapes make here: with tuned choices, in each dtype and arithmetic mode.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruminate_engine::clock::Instant;
 use ruminate_engine::{Device, Error as EngineError};
@@ -13,7 +13,7 @@ use ruminate_shaders::matmul::{
 };
 use ruminate_shaders::{Case, Dtype, Kernel, Workload, trials};
 
-use super::{Examination, NO_TIME, Variant, Wrong};
+use super::{Examination, NO_TIME, Variant, Wrong, counted};
 use crate::arch::Spec;
 use crate::error::Error;
 use crate::precision::{Dtypes, Precision};
@@ -56,7 +56,7 @@ pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
     // The last case of a kernel tells how long the next one takes.
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
     for group in groups(examination.options.kernels, &device)? {
-        let (mut skipped, mut last) = (0, "");
+        let (mut skipped, mut last) = (0_u32, "");
         for case in broad_first((group.cases)(&device)) {
             if device.lacks(&case.launch).is_some() {
                 continue;
@@ -75,8 +75,8 @@ pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
             seconds.insert(kernel, begin.elapsed().as_secs_f64());
         }
         if skipped > 0 {
-            examination.report.kernels.skipped += skipped;
-            examination.skip(format!("{}: {skipped} cases", group.name), NO_TIME);
+            examination.report.kernels.skipped += skipped as usize;
+            examination.skip(format!("{}: {}", group.name, counted(skipped, "case")), NO_TIME);
         }
     }
     let kernels = &examination.report.kernels;
@@ -91,18 +91,20 @@ pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// One case of every variant, then another one of each: when time runs out, no variant has been left out for the sake of another.
+/// A case of every kernel, then one of every variant, then another one of each: when time runs out, nothing has been left out for the sake of its neighbor.
 fn broad_first(cases: Vec<Case>) -> Vec<Case> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kernels: BTreeSet<&str> = BTreeSet::new();
     let mut counted: Vec<(usize, Case)> = cases
         .into_iter()
         .map(|case| {
             let count = counts.entry(case.launch.kernel.label(case.launch.choice)).or_default();
             *count += 1;
-            (*count, case)
+            let turn = if kernels.insert(case.launch.kernel.name) { 0 } else { *count };
+            (turn, case)
         })
         .collect();
-    counted.sort_by_key(|(count, _)| *count);
+    counted.sort_by_key(|(turn, _)| *turn);
     counted.into_iter().map(|(_, case)| case).collect()
 }
 
@@ -156,7 +158,7 @@ fn groups(kernels: &'static [&'static Kernel], device: &Device) -> Result<Vec<Gr
             let work = small.workload(dtype, rows, POSITIONS, WEIGHT_ROWS, device.caps());
             let cases =
                 move |_: &Device| trials(&work).iter().flat_map(|trial| trial.cases().collect::<Vec<_>>()).collect();
-            let name = format!("variants for the demo in {}, {rows} rows", dtype.name());
+            let name = format!("variants for the demo in {}, {}", dtype.name(), counted(rows, "row"));
             all.push(Group { name, cases: Box::new(among(kernels, cases)) });
         }
     }
@@ -172,7 +174,10 @@ fn groups(kernels: &'static [&'static Kernel], device: &Device) -> Result<Vec<Gr
                 // Kernels other than products are the same in every dtype.
                 let whole = dtype == DTYPES[0] && arithmetic == Arithmetic::F32;
                 let cases = move |device: &Device| launches(kernels, &work, device, whole);
-                all.push(Group { name: format!("{model} in {dtypes}, {rows} rows"), cases: Box::new(cases) });
+                all.push(Group {
+                    name: format!("{model} in {dtypes}, {}", counted(rows, "row")),
+                    cases: Box::new(cases),
+                });
             }
         }
     }
@@ -204,19 +209,20 @@ fn launches(kernels: &'static [&'static Kernel], work: &Workload, device: &Devic
 
 #[cfg(test)]
 mod tests {
-    use ruminate_shaders::Caps;
+    use ruminate_shaders::{Caps, KERNELS};
 
     use super::*;
 
     #[test]
-    fn every_variant_has_its_turn_before_any_has_two() {
-        let all: Vec<Case> =
-            ruminate_shaders::KERNELS.iter().flat_map(|kernel| kernel.cases_for(&Caps::WEBGPU)).collect();
+    fn every_kernel_and_then_every_variant_has_its_turn_before_any_has_more() {
+        let all: Vec<Case> = KERNELS.iter().flat_map(|kernel| kernel.cases_for(&Caps::WEBGPU)).collect();
         let label = |case: &Case| case.launch.kernel.label(case.launch.choice);
-        let variants: std::collections::BTreeSet<String> = all.iter().map(label).collect();
-        let count = all.len();
+        let name = |case: &Case| case.launch.kernel.name.to_owned();
+        let of = |cases: &[Case], what: &dyn Fn(&Case) -> String| cases.iter().map(what).collect::<BTreeSet<_>>();
+        let (count, kernels, variants) = (all.len(), of(&all, &name), of(&all, &label));
         let ordered = broad_first(all);
-        let first: std::collections::BTreeSet<String> = ordered[..variants.len()].iter().map(label).collect();
-        assert!(ordered.len() == count && count > 2 * variants.len() && first == variants, "{count}");
+        assert!(ordered.len() == count && count > 2 * (kernels.len() + variants.len()), "{count}");
+        assert_eq!(of(&ordered[..kernels.len()], &name), kernels);
+        assert_eq!(of(&ordered[..kernels.len() + variants.len()], &label), variants);
     }
 }

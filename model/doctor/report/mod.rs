@@ -217,6 +217,11 @@ impl<'a> Examination<'a> {
     }
 }
 
+/// A number and its noun: `1 step`, `2 steps`.
+fn counted(number: u32, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// Opens the device.
 fn open(examination: &mut Examination<'_>) -> Result<(), Error> {
     examination.begin("opening the device");

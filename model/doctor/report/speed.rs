@@ -9,7 +9,7 @@ use ruminate_engine::bench::Sample;
 use ruminate_engine::clock::Instant;
 use ruminate_shaders::Dtype;
 
-use super::{Examination, NO_TIME, Speed};
+use super::{Examination, NO_TIME, Speed, counted};
 use crate::bench::{Phase, TokenTiming, time};
 use crate::cancel::CancelToken;
 use crate::error::Error;
@@ -51,30 +51,30 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
         ("synthetic:ouro-1.4b", &ouro, q8),
     ];
     let stage_end = examination.deadline;
+    // Bytes per second of a load that was given up: the next one is not begun if it cannot end either.
+    let mut slow = None;
     for (at, (name, source, dtype)) in all.into_iter().enumerate() {
         examination.deadline = stage_end;
         let share = examination.left().div_f64((all.len() - at) as f64);
         examination.deadline = examination.begin.elapsed() + share;
-        let outcome = one(examination, name, source, dtype);
+        let outcome = one(examination, name, source, dtype, &mut slow);
         examination.deadline = stage_end;
         outcome?;
     }
     Ok(())
 }
 
-/// Measures a model in one dtype.
-fn one(examination: &mut Examination<'_>, name: &str, source: &Source, dtype: Dtype) -> Result<(), Error> {
+/// Measures a model in one dtype. `slow` is the rate of loading where that did not end in time.
+fn one(
+    examination: &mut Examination<'_>,
+    name: &str,
+    source: &Source,
+    dtype: Dtype,
+    slow: &mut Option<f64>,
+) -> Result<(), Error> {
     let what = format!("{name} in {}", dtype.name());
     examination.begin(format!("{what}: loading"));
     let device = examination.device()?;
-    let cancel = CancelToken::new();
-    let allowed = examination.left().mul_f64(LOADING);
-    let begin = Instant::now();
-    let mut progress = |done: u64, total: u64| {
-        if !ends_in_time(begin.elapsed(), done as f64 / total.max(1) as f64, allowed) {
-            cancel.cancel();
-        }
-    };
     let spec = crate::arch::Spec::open(source)?;
     let steps = depths(spec.steps.default);
     let deepest = steps.iter().copied().max().unwrap_or(1);
@@ -88,6 +88,21 @@ fn one(examination: &mut Examination<'_>, name: &str, source: &Source, dtype: Dt
         examination.skip(what, format!("needs {}, the device has {} to give", gb(needed), gb(free)));
         return Ok(());
     }
+    let allowed = examination.left().mul_f64(LOADING);
+    let all = spec.weight_bytes(dtype) as f64;
+    if let Some(seconds) = slow.map(|rate| all / rate).filter(|&seconds| seconds > allowed.as_secs_f64()) {
+        examination.skip(what, format!("{NO_TIME}: loading would take about {seconds:.0} s"));
+        return Ok(());
+    }
+    let (cancel, begin) = (CancelToken::new(), Instant::now());
+    let mut rate = f64::INFINITY;
+    let mut progress = |done: u64, total: u64| {
+        let elapsed = begin.elapsed();
+        rate = done.max(1) as f64 / elapsed.as_secs_f64().max(1e-9);
+        if !ends_in_time(elapsed, done as f64 / total.max(1) as f64, allowed) {
+            cancel.cancel();
+        }
+    };
     let loading = LoadOptions {
         dtype: Some(dtype),
         session: session.clone(),
@@ -98,11 +113,8 @@ fn one(examination: &mut Examination<'_>, name: &str, source: &Source, dtype: Dt
     let model = match Model::open(source, &device, loading) {
         Ok(model) => model,
         Err(Error::Cancelled) => {
-            let spent = begin.elapsed().as_secs_f64();
-            examination.skip(
-                what,
-                format!("{NO_TIME}: loading would not have ended in its share, given up after {spent:.1} s"),
-            );
+            *slow = Some(rate);
+            examination.skip(what, format!("{NO_TIME}: loading would take about {:.0} s", all / rate));
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -159,7 +171,7 @@ impl Timed<'_> {
         time(&mut self.session, phase, fewest, depths[0])?;
         let mut measured = begin.elapsed().as_secs_f64() / f64::from(fewest);
         for &steps in depths {
-            let what = format!("{}: {label} at {steps} steps", self.what);
+            let what = format!("{}: {label} at {}", self.what, counted(steps, "step"));
             let estimate = MARGIN * measured * self.weights(phase, steps) / self.weights(phase, depths[0]);
             let tokens = affordable(phase, estimate);
             if !examination.affords(estimate * f64::from(tokens)) {
