@@ -1,5 +1,5 @@
-//! What structured output costs: the time to compile a schema, the host's time for each token's mask along a JSON text, and milliseconds per token of a small
-//! model with and without a constraint, in turn; for vocabularies as large as Huginn's and Nanbeige's.
+//! Cost of structured output: the time to compile a schema, the host's time for each token's mask along a JSON text, and milliseconds per token of a small
+//! model with and without a constraint, alternately; for vocabularies as large as Huginn's and Nanbeige's.
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench constraint
@@ -14,11 +14,11 @@ use ruminate::{
 use ruminate_benches::{announce, device};
 use serde_json::json;
 
-/// Tokens of Huginn and of Nanbeige.
+/// Vocabulary sizes of Huginn and Nanbeige.
 const VOCABULARIES: [u32; 2] = [65_536, 166_144];
-/// Tokens of a generation.
+/// Tokens per generation.
 const TOKENS: u32 = 64;
-/// Generations of each kind, in turn.
+/// Generations of each kind, alternately.
 const ROUNDS: u64 = 9;
 
 fn schema() -> serde_json::Value {
@@ -39,7 +39,7 @@ fn schema() -> serde_json::Value {
     })
 }
 
-/// A value of the schema.
+/// A value that conforms to the schema.
 fn value() -> String {
     let mut text = String::from("{\"people\": [");
     for index in 0..12 {
@@ -53,13 +53,13 @@ fn value() -> String {
     text + "]}"
 }
 
-/// What so many percent of the times do not exceed, in microseconds.
+/// Time that `percent` percent of the times do not exceed, in microseconds.
 fn percentile(times: &mut [Duration], percent: usize) -> f64 {
     times.sort_unstable();
     times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e6
 }
 
-/// Milliseconds per token behind the first.
+/// Milliseconds per token after the first.
 fn pace(model: &Model, constraint: Option<&Constraint>, seed: u64) -> Result<f64, ruminate::Error> {
     let mut session = model.session(SessionOptions { seed, context: Some(256), ..SessionOptions::default() })?;
     let options = GenerateOptions {
@@ -101,7 +101,7 @@ fn measure(device: &Device, vocab: u32) -> Result<(), Box<dyn std::error::Error>
         tree.as_secs_f64() * 1e3,
         compiled.as_secs_f64() * 1e3,
     );
-    // Strings without end, so that no text is complete before the others.
+    // A long list of strings, so that no constrained text is complete early.
     let endless = Constraint::regex(tokenizer, "\\[(\"[a-z ]{3,9}\",){60,}\\]")?;
     let (mut plain, mut constrained) = (Vec::new(), Vec::new());
     for seed in 0..ROUNDS {

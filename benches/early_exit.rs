@@ -1,8 +1,9 @@
-//! What leaving early saves, and what the steps cost that are then not taken: a token that may have 64 steps and leaves after a few, beside one that is given
-//! just so many, with indirect launches in the loop and with direct ones, in turn. Then what other ways of stopping would cost, reckoned from what their parts
-//! cost on this device: indirect launches that wgpu checks; and submissions of some steps, the next but one held back until the host has read that a row has
-//! left. `RUMINATE_BENCH_MODEL=SHAPE` names another synthetic model than one with Huginn's core block; `RUMINATE_BENCH_ROUNDS=N` another number of
-//! rounds than 3.
+//! Savings of early exit, and the cost of the steps that it skips.
+//!
+//! A token that may take 64 steps and exits after a few is compared with one that is given exactly that number, with indirect launches in the loop and with
+//! direct ones, alternately. Then the costs of other ways to stop are computed from the costs of their parts on this device: indirect launches that wgpu
+//! checks; and submissions of some steps each, with the next but one held back until the host has read that a row has exited. `RUMINATE_BENCH_MODEL=SHAPE`
+//! selects another synthetic model than one with Huginn's core block; `RUMINATE_BENCH_ROUNDS=N` sets the number of rounds (default 3).
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench early_exit
@@ -18,13 +19,13 @@ use ruminate_benches::{announce, device_with};
 use ruminate_engine::bench::Costs;
 use ruminate_engine::{LOOPS, LoopWay};
 
-/// Huginn's core block, with one layer before and behind it and a small vocabulary.
+/// Huginn's core block, with one layer before and one after it, and a small vocabulary.
 const SHAPE: &str = "n_embd=5280,heads=55,hidden=17920,vocab=1000,layers=1/4/1,block_size=64,mean_recurrence=64,seed=1";
-/// Steps that a token may have.
+/// Maximum steps of a token.
 const MOST: u32 = 64;
-/// Steps of a submission, where the host looks in between.
+/// Steps per submission, if the host checks in between.
 const PIECE: u32 = 8;
-/// Steps that it takes.
+/// Steps that a token takes.
 const TAKEN: [u32; 5] = [1, 4, 8, 16, 32];
 
 /// A model on a device that launches loops in one way.
@@ -44,7 +45,7 @@ impl Bed {
         Ok(Self { way, device, session })
     }
 
-    /// Milliseconds of a token.
+    /// Milliseconds for a token.
     fn time(&mut self, steps: u32, exit: Option<Exit>) -> Result<f64, ruminate::Error> {
         self.session.rewind(0)?;
         let start = Instant::now();
@@ -55,7 +56,7 @@ impl Bed {
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
-    /// Launches of a token.
+    /// Launches for a token.
     fn launches(&mut self, steps: u32) -> Result<u64, ruminate::Error> {
         let before = self.device.counters();
         self.time(steps, None)?;
@@ -71,9 +72,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut beds = [indirect?, direct?];
     announce(&beds[0].device);
     println!("the engine's choice here: {} launches", device_with(TuningFrom::Defaults).loops().name());
-    // Everything has settled at the first check.
+    // The criterion is met at the first check.
     let at = |steps: u32| Exit { threshold: f32::MAX, min_steps: steps - 1, ..Exit::new(Criterion::LatentDiff) };
-    // Kernels are compiled, tables are as large as they will be.
+    // Warm-up: compiles kernels, and lets tables grow to their final size.
     let mut whole = Vec::new();
     for bed in &mut beds {
         bed.time(MOST, Some(at(1)))?;
@@ -96,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         let (fixed, early, rest) = (median(fixed), early.map(median), rest.map(median));
-        // Where most steps are not taken, noise counts least.
+        // The more steps are skipped, the less noise counts.
         idle.get_or_insert(rest.map(|rest| rest / f64::from(MOST - taken)));
         let share = |rest: f64| format!("{rest:.1} ms {:>4.1} %", 100.0 * rest / whole);
         let [a, b] = rest.map(share);
@@ -118,11 +119,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(cost) = costs.indirect_checked.map(|cost| cost.median() * 1e3) {
         let (more, idle) = (launches * (cost - dependent), launches * cost);
-        println!("indirect, checked by wgpu        {more:>+17.3} ms {idle:>17.3} ms   reckoned");
+        println!("indirect, checked by wgpu        {more:>+17.3} ms {idle:>17.3} ms   computed");
     }
     let (piece, behind, idle) = (submission / f64::from(PIECE), 2 * PIECE - 1, idle[1]);
     println!(
-        "direct, submissions of {PIECE} steps   {piece:>+17.3} ms {idle:>17.3} ms   reckoned; {behind} at most are not taken"
+        "direct, submissions of {PIECE} steps   {piece:>+17.3} ms {idle:>17.3} ms   computed; at most {behind} steps are not taken"
     );
     Ok(())
 }

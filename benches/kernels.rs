@@ -1,4 +1,5 @@
-//! Every case of every kernel, in bytes that must be moved per second. A benchmark's name is the identity of its case, as [`Case::id`] returns it.
+//! Throughput of every case of every kernel, in bytes that must be moved per second. A benchmark's name is the identity of its case, as [`Case::id`] returns
+//! it.
 //!
 //! [`Case::id`]: ruminate_shaders::Case::id
 
@@ -20,10 +21,10 @@ fn kernels(criterion: &mut Criterion) {
         }
         // A group and its benchmark are named after the two halves of the identity, which criterion joins with `/` again.
         let mut group = criterion.benchmark_group(case.launch.kernel.label(case.launch.choice));
-        // Equally long samples: with growing ones a slow device would take five times as long.
+        // Equally long samples: growing ones would take five times as long on a slow device.
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Bytes(case.launch.cost.bytes));
-        // Made for the first round, so that a filter on the command line keeps the other cases off the device.
+        // Created for the first iteration, so that a filter on the command line keeps other cases off the device.
         let mut run = None;
         group.bench_function(&case.name, |bencher| {
             let run = run.get_or_insert_with(|| Bench::case(&device, &case, 1, 1).expect("the device runs every case"));
@@ -32,13 +33,13 @@ fn kernels(criterion: &mut Criterion) {
         group.finish();
     }
     if lacking > 0 {
-        eprintln!("{lacking} cases were left out: the device lacks what they need");
+        eprintln!("{lacking} cases were skipped: not supported on this device");
     }
 }
 
 criterion_group! {
     name = benches;
-    // There are many cases: a glance at each.
+    // There are many cases, so each gets little time.
     config = Criterion::default()
         .sample_size(10)
         // Statistics on ten samples would otherwise take longer than the samples.

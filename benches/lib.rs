@@ -1,8 +1,8 @@
-//! What the benchmarks share: the device.
+//! Device to measure, shared by the benchmarks.
 //!
-//! `RUMINATE_BENCH_GPU` names an adapter, `cpu` the CPU twins of the kernels; by default it is the best GPU, and the twins where there
-//! is none. The twins are written to be read, not to be fast, and criterion does not know which device its last run was on: keep the
-//! figures of each device apart with `--save-baseline` and `--baseline`.
+//! `RUMINATE_BENCH_GPU` names an adapter, or `cpu` for the CPU twins of the kernels. The default is the best GPU, or the twins if there is no GPU. The twins
+//! are written for readability, not for speed. criterion does not know the device of its last run: keep the figures of each device apart with `--save-baseline`
+//! and `--baseline`.
 
 use ruminate_engine::{Device, OpenOptions, Select, TuningFrom};
 
@@ -12,7 +12,7 @@ pub fn device() -> Device {
     device_with(TuningFrom::Defaults)
 }
 
-/// The same, with a tuning.
+/// The device to measure, with a tuning.
 #[must_use]
 pub fn device_with(tuning: TuningFrom) -> Device {
     let select = match std::env::var("RUMINATE_BENCH_GPU") {
@@ -23,7 +23,7 @@ pub fn device_with(tuning: TuningFrom) -> Device {
     Device::open(&OpenOptions { select, tuning, ..OpenOptions::default() }).unwrap_or_else(|_| Device::cpu())
 }
 
-/// Says on which device the figures were taken.
+/// Prints the device on which the figures are taken.
 #[expect(clippy::print_stderr, reason = "figures without their device mean nothing, and criterion has no place for it")]
 pub fn announce(device: &Device) {
     let kind = device.summary().map_or_else(|| "no GPU was opened".to_owned(), |summary| format!("{:?}", summary.kind));

@@ -1,5 +1,7 @@
-//! How near loading comes to what the machine can do: a checkpoint is read and rounded by as many threads as there are cores, which is the
-//! bound, and loaded onto the device, in turn; from the disk, and from the system's cache. `RUMINATE_BENCH_MODEL=DIR` names a checkpoint; without it, one of F32 is made, 1.2 GB.
+//! Speed of loading, compared with what the machine can do.
+//!
+//! As a bound, as many threads as there are cores read and round a checkpoint; alternately, it is loaded onto the device. Both are measured from the disk and
+//! from the system's cache. `RUMINATE_BENCH_MODEL=DIR` names a checkpoint; without it, one in f32 is created, 1.2 GB.
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench load
@@ -17,9 +19,9 @@ use ruminate::{Checkpoint, Device, Dtype, Error, LoadOptions, Model, Source, Syn
 use ruminate_benches::{announce, device};
 use ruminate_tests::synth::{Layout, write};
 
-/// Of this shape the checkpoint is that is made.
+/// Shape of the checkpoint that is created.
 const SHAPE: &str = "n_embd=1920,heads=20,hidden=6528,vocab=32000,layers=1/3/1,block_size=256,mean_recurrence=4,seed=1";
-/// How often each is measured.
+/// Times that each is measured.
 const ROUNDS: usize = 5;
 /// Bytes that a thread reads at a time.
 const BLOCK: usize = 8 << 20;
@@ -58,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let from = if cached { "the cache" } else { "the disk" };
         if bound.is_empty() {
-            println!("files cannot be put out of the cache here; not measured from {from}");
+            println!("cannot remove files from the system's cache; not measured from {from}");
             continue;
         }
         let [bound, loaded] = [bound, loaded].map(|mut seconds| {
@@ -76,12 +78,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Puts the files of a folder out of the system's cache; whether that could be done.
+/// Removes the files of a folder from the system's cache. Returns whether that was possible.
 fn forget(folder: &Path) -> Result<bool, std::io::Error> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         File::open(&path)?.sync_all()?;
-        // coreutils' way to say POSIX_FADV_DONTNEED.
+        // coreutils' interface to POSIX_FADV_DONTNEED.
         let done = Command::new("dd").arg(format!("if={}", path.display())).args(["iflag=nocache", "count=0"]).output();
         if !done.is_ok_and(|done| done.status.success()) {
             return Ok(false);
@@ -93,12 +95,12 @@ fn forget(folder: &Path) -> Result<bool, std::io::Error> {
 fn load(source: &Source, device: &Device) -> Result<(), Error> {
     let options = LoadOptions { dtype: Some(Dtype::Bf16), ..LoadOptions::default() };
     let model = Model::open(source, device, options)?;
-    // What is uploaded last is there when something can be read.
+    // Reading a result ensures that the last upload is complete.
     let mut session = model.session(ruminate::SessionOptions::default())?;
     session.forward(&[1], 1, ruminate::State::Seeded, false).map(drop)
 }
 
-/// Reads every matrix and rounds it to bf16, in blocks that the threads take in turn; the bytes read.
+/// Reads every matrix and rounds it to bf16, in blocks that the threads take in turn. Returns the bytes read.
 fn read_and_round(source: &Source) -> Result<usize, Box<dyn std::error::Error>> {
     let checkpoint = Checkpoint::for_config(source, &ruminate::Spec::open(source)?)?;
     let names: Vec<String> = checkpoint.tensors().map(|tensor| tensor.name.clone()).collect();

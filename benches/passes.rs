@@ -1,7 +1,9 @@
-//! Passes over the core's weights per token, and tokens per second: plain decoding, drafts that are verified, guesses that are under way, and several sequences at
-//! once; some of them in the invariant mode as well, in which all say the same. As they usually run, how many tokens are the same as one by one is counted.
-//! Arguments name model folders to measure instead of the demo;
-//! `RUMINATE_BENCH_ROUNDS=N` another number of timed rounds than 3, of which the median counts; 0 counts passes only.
+//! Passes over the core's weights per token, and tokens per second, of plain decoding, speculative decoding, pipelined decoding, diffusion forcing, and several
+//! sequences at once.
+//!
+//! Some are also measured in invariant mode, in which all produce the same tokens; otherwise, the share of tokens that equal those of plain decoding is
+//! counted. Arguments name model folders to measure instead of the demo. `RUMINATE_BENCH_ROUNDS=N` sets the number of timed rounds, of which the median counts
+//! (default 3); 0 counts passes only.
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench passes -- tests/golden/tiny
@@ -25,7 +27,7 @@ const TOKENS: u32 = 48;
 /// Prompts, each with a seed of its own.
 const PROMPTS: u32 = 4;
 
-/// A way to decode: its name, what it asks for, whether all sequences go at once, and whether sums have one order.
+/// A way to decode: its name and options, whether all sequences run at once, and whether sums have a fixed order.
 struct Way {
     name: &'static str,
     options: GenerateOptions,
@@ -77,12 +79,14 @@ fn main() -> Result<(), Failure> {
         let model = open(&device, source)?;
         for sampled in [false, true] {
             let how = if sampled { "sampled at 0.8" } else { "greedy" };
-            println!("\n| {name}, {how} | passes per token | tokens/s | tokens as one by one |\n|---|---|---|---|");
+            println!(
+                "\n| {name}, {how} | passes per token | tokens/s | same tokens as one by one |\n|---|---|---|---|"
+            );
             let ways = ways();
             let mut times = vec![Vec::new(); ways.len()];
             let mut passes = vec![0.0; ways.len()];
             let mut said = vec![Vec::new(); ways.len()];
-            // In turn, since machines are noisy; the first round compiles.
+            // Alternately, since machines are noisy; the first round compiles.
             for round in 0..=rounds {
                 for (at, way) in ways.iter().enumerate() {
                     let (seconds, taken, tokens) = measure(&model, way, sampled)?;
@@ -112,7 +116,7 @@ fn open(device: &Device, folder: Option<&Path>) -> Result<Model, Failure> {
     })
 }
 
-/// Seconds for all prompts, passes per token, and the tokens.
+/// Returns the seconds for all prompts, passes per token, and the tokens.
 fn measure(model: &Model, way: &Way, sampled: bool) -> Result<(f64, f64, Vec<u32>), Failure> {
     let sampling = if sampled { Sampling { temperature: 0.8, ..Sampling::GREEDY } } else { Sampling::GREEDY };
     let options = GenerateOptions {

@@ -1,4 +1,4 @@
-//! What depth costs: the demo model decoding with one step per token and with many.
+//! Cost of depth: the demo model decoding with one step per token and with many.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn steps(criterion: &mut Criterion) {
             // The first token comes with the prompt and is not timed.
             max_tokens: Some(TOKENS + 1),
             sampling: Sampling::GREEDY,
-            // The demo's answers are short: it must go on after its end token.
+            // The demo's answers are short, so it must continue past its end token.
             end_tokens: Some(Vec::new()),
             ..GenerateOptions::default()
         };

@@ -1,5 +1,6 @@
-//! What waiting costs an app, on the demo: a text by the iterator, by wakers, and by bounded steps at 60 frames a second; and the first token of a fresh
-//! device, cold, warmed up, and with compiled pipelines kept from an earlier run. Medians; `RUMINATE_BENCH_ROUNDS=N` takes another number of rounds than 5.
+//! Cost of waiting for an app, on the demo: a text by the iterator, by wakers, and by bounded steps at 60 frames a second; and the first token on a fresh
+//! device, cold, warmed up, and with compiled pipelines from an earlier run. Figures are medians; `RUMINATE_BENCH_ROUNDS=N` sets the number of rounds (default
+//! 5).
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench waiting
@@ -19,7 +20,7 @@ use ruminate_benches::announce;
 
 /// A frame at 60 frames a second.
 const FRAME: Duration = Duration::from_millis(16);
-/// The part of a frame that generation gets.
+/// Budget of generation per frame.
 const BUDGET: Duration = Duration::from_millis(8);
 
 /// Wakes a thread.
@@ -31,7 +32,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Generates, and says what it took.
+/// Generates a text, and returns the seconds that it took.
 type Way = fn(&mut Session) -> Result<f64, Error>;
 
 fn asked() -> GenerateOptions {
@@ -43,7 +44,7 @@ fn session(device: &Device) -> Result<Session, Error> {
     Model::demo(device, LoadOptions::default())?.session(SessionOptions { seed: 1, ..SessionOptions::default() })
 }
 
-/// Seconds of a text, by each of the ways.
+/// Seconds for a text, by the iterator.
 fn iterated(session: &mut Session) -> Result<f64, Error> {
     let start = Instant::now();
     session.generate(demo::PROMPTS[0].0, &asked())?.try_for_each(|piece| piece.map(drop))?;
@@ -75,7 +76,7 @@ fn stepped(session: &mut Session) -> Result<f64, Error> {
     }
 }
 
-/// Seconds until the first token of a device that has compiled nothing, and what its pipelines are kept as. Opening and loading are not counted.
+/// Seconds until the first token on a device that has compiled nothing, and the pipelines to keep. Opening and loading are not counted.
 fn first_token(cache: Vec<u8>, warm: bool) -> Result<(f64, Option<Vec<u8>>), Error> {
     let device = Device::open(&OpenOptions { pipeline_cache: PipelineCache::Data(cache), ..OpenOptions::default() })?;
     let mut session = session(&device)?;

@@ -1,4 +1,4 @@
-//! `ruminate completions`: scripts for shells, from the same definitions as the help.
+//! `ruminate completions`: completion scripts for shells, generated from the clap definitions.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! `ruminate score --continuations`: how likely each of several continuations is, and how often the right one is the most likely.
+//! `ruminate score --continuations`: likelihoods of several continuations of a context, and how often the right one is the most likely.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -14,17 +14,17 @@ use crate::score::ScoreOptions;
 use crate::words::counted;
 use crate::{progress, prompt};
 
-/// A line of the file.
+/// Line of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Choice {
     context: String,
     continuations: Vec<String>,
-    /// Which of them is right.
+    /// Index of the right continuation.
     gold: Option<usize>,
 }
 
-/// Runs the verb.
+/// Runs `ruminate score --continuations`.
 pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) -> Result<Done> {
     let text = prompt::whole("the continuations", file)?;
     let choices = read(&text, &file.display().to_string())?;
@@ -93,7 +93,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
     Ok(Done::Complete)
 }
 
-/// Lines with their numbers.
+/// Parses the lines and returns them with their line numbers.
 fn read(text: &str, file: &str) -> Result<Vec<(usize, Choice)>> {
     let mut choices = Vec::new();
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
@@ -105,31 +105,31 @@ fn read(text: &str, file: &str) -> Result<Vec<(usize, Choice)>> {
         if let Some(gold) = choice.gold.filter(|&gold| gold >= choice.continuations.len()) {
             let last = choice.continuations.len() - 1;
             return Err(
-                wrong(format!("`gold` is {gold}; it must be the place of a continuation, from 0 to {last}")).into()
+                wrong(format!("`gold` is {gold}; expected the index of a continuation, from 0 to {last}")).into()
             );
         }
         choices.push((line, choice));
     }
     if choices.is_empty() {
-        return Err(Usage(format!("{file} holds no line to score")).into());
+        return Err(Usage(format!("{file} has no line to score")).into());
     }
     Ok(choices)
 }
 
-/// The continuation that an error is about, if it says that one is too long.
+/// Index of the continuation that an error reports as too long.
 fn too_long(asked: &[Continuation], error: &Error) -> Option<usize> {
     let Error::PromptTooLong { context, .. } = error else { return None };
-    // The last token is only ever an answer.
+    // The last token is only predicted, never fed.
     asked.iter().position(|it| it.context.len() + it.continuation.len() - 1 > *context as usize)
 }
 
-/// Which of the continuations is the most likely, as they are, or per byte of text.
+/// Index of the most likely continuation, by log-probability or by log-probability per byte of text.
 fn best(choice: &Choice, found: &[Likelihood], per_byte: bool) -> usize {
     let value = |at: usize| found[at].logprob / if per_byte { choice.continuations[at].len() as f64 } else { 1.0 };
     (0..found.len()).max_by(|&a, &b| value(a).total_cmp(&value(b)).then(b.cmp(&a))).unwrap_or(0)
 }
 
-/// Choices with what was found of each.
+/// Pairs each choice with the likelihoods of its continuations.
 fn with_scores<'a>(
     choices: &'a [(usize, Choice)],
     found: &'a [Likelihood],
@@ -142,12 +142,12 @@ fn with_scores<'a>(
     })
 }
 
-/// Mean steps of a token.
+/// Mean steps per token.
 fn taken(found: &[Likelihood]) -> f64 {
     found.iter().map(|it| it.steps).sum::<u64>() as f64 / found.iter().map(|it| f64::from(it.tokens)).sum::<f64>()
 }
 
-/// Choices with a right one, and how often it was the most likely, as it is and per byte.
+/// Number of choices with a `gold` index, and the fraction for which it was the most likely, by log-probability and per byte.
 fn accuracy(choices: &[(usize, Choice)], found: &[Likelihood]) -> Option<(usize, f64, f64)> {
     let judged: Vec<_> = with_scores(choices, found).filter_map(|(it, these)| Some((it, these, it.gold?))).collect();
     let share = |per_byte| {

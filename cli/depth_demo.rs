@@ -1,4 +1,4 @@
-//! `ruminate run` without model and prompt: the embedded demo answers one question at several depths.
+//! `ruminate run` without a model and a prompt: the embedded demo answers one question at several depths.
 
 use std::io::Write;
 
@@ -11,22 +11,22 @@ use crate::progress::Tokens;
 use crate::run::Run;
 use crate::words::counted;
 
-/// Depths that are shown unless one is asked for.
+/// Depths shown without `--steps`.
 const DEPTHS: [u32; 6] = [1, 2, 4, 8, 16, 32];
 
-/// Tokens of an answer, at most.
+/// Maximum number of tokens of an answer.
 const ANSWER: u32 = 8;
 
-/// Seed of the initial states. With another one, a guess at one step may happen to be right.
+/// Default seed of the initial states. With another seed, a guess at one step may happen to be right.
 const SEED: u64 = 1;
 
-/// Whether an answer is right. The full stop is no part of it: `--max-tokens` may cut it off.
+/// Whether an answer is right. The final period is ignored, because `--max-tokens` may cut it off.
 fn is_right(answer: &str, right: &str) -> bool {
     let bare = |text: &str| text.trim().trim_end_matches('.').to_owned();
     bare(answer) == bare(right)
 }
 
-/// Shows what depth does.
+/// Prints the demo's answer at each depth.
 pub(crate) fn show_depths(model: &Model, options: &Run, interrupt: &Interrupt) -> Result<Done> {
     let (prompt, right) = demo::PROMPTS[0];
     let flags = &options.generation;

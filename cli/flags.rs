@@ -1,8 +1,8 @@
-//! Messages of the library, with the names of flags in place of the names of options.
+//! Maps library option names in errors to the command line's flags.
 
 use ruminate::Error;
 
-/// Options of the library, and their flags.
+/// Library option names and their flags.
 const FLAGS: [(&str, &str); 37] = [
     ("KV lookup", "--kv-lookup"),
     ("against", "--against"),
@@ -43,7 +43,7 @@ const FLAGS: [(&str, &str); 37] = [
     ("wavefront", "--wavefront"),
 ];
 
-/// Words of errors for which the command line has its own: flags that say the opposite, options named in passing, and verbs.
+/// Phrases of library errors and their replacements on the command line: inverted flags, options in parentheses, and commands.
 const IN_PASSING: [(&str, &str); 12] = [
     ("(full_prefill)", "(leave out --no-full-prefill)"),
     ("(kv_share)", "(--kv-share)"),
@@ -59,7 +59,7 @@ const IN_PASSING: [(&str, &str); 12] = [
     ("or download the model again", "or download the model again with `ruminate pull owner/name`"),
 ];
 
-/// What an error says, in terms of flags.
+/// Message of an error, in terms of flags.
 pub(crate) fn told(error: &Error) -> String {
     let text = match error {
         Error::Option { name, value, allowed } => {
@@ -77,7 +77,7 @@ pub(crate) fn told(error: &Error) -> String {
     IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag))
 }
 
-/// The flag of an option; what has none keeps its name.
+/// Flag of an option, or the option's name if it has no flag.
 fn flag(name: &'static str) -> &'static str {
     FLAGS.iter().find(|(known, _)| *known == name).map_or(name, |(_, flag)| flag)
 }

@@ -1,4 +1,5 @@
-//! `ruminate inspect`: what a checkpoint is, from its headers alone, and what of it fits here. The headers of a model that is not in the cache come from the hub.
+//! `ruminate inspect`: sizes of a checkpoint, read from its headers alone, and what fits on each device. The headers of a model that is not in the
+//! cache are fetched from the hub.
 
 use std::io::Write;
 
@@ -34,24 +35,24 @@ pub(crate) struct Inspect {
     json: bool,
 }
 
-/// Depths that are shown beside the model's own.
+/// Depths shown in addition to the model's own.
 const DEPTHS: [u32; 6] = [1, 4, 8, 16, 32, 64];
 
-/// Dtypes that weights can be held in, shown unless one is asked for or the files are quantised.
+/// Weight dtypes shown by default, unless `--dtype` names one or the files are quantized.
 const HELD: [Dtype; 4] = [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 
-/// Heads a column.
+/// Column heading.
 const READ: &str = "weights read per token";
 
-/// What is known of a checkpoint.
+/// Collected facts about a checkpoint.
 struct Survey {
     spec: Spec,
     tensors: Vec<TensorInfo>,
-    /// Ways of holding the weights that are shown.
+    /// Weight dtypes to show.
     held: Vec<Dtypes>,
-    /// How keys and values are held.
+    /// Dtype of keys and values.
     kv_dtype: Dtype,
-    /// Files that hold nothing but a tied head, which nobody reads.
+    /// Whether the files store a copy of a tied head, which is not read.
     unread: bool,
     /// Tensors that the model does not read.
     unused: Vec<UnusedTensor>,
@@ -59,18 +60,18 @@ struct Survey {
     devices: Vec<Place>,
 }
 
-/// What a device can do with weights that are held in one way.
+/// Whether the model fits on a device, for one choice of weight dtypes.
 #[derive(Clone, Copy)]
 enum DeviceFit {
-    /// The longest context that fits beside them, at the model's mean recurrence.
+    /// Longest context that fits in memory together with the weights, at the model's mean recurrence.
     Context(u32),
-    /// They do not fit.
+    /// The weights do not fit.
     TooLarge,
-    /// It does not compute such products.
+    /// The device does not support the arithmetic mode.
     Refused,
 }
 
-/// A device, and what it can do with each way of holding the weights.
+/// Device, and whether the model fits on it for each choice of weight dtypes.
 struct Place {
     name: String,
     available: Option<u64>,
@@ -78,7 +79,7 @@ struct Place {
     fits: Vec<DeviceFit>,
 }
 
-/// Runs the verb.
+/// Runs `ruminate inspect`.
 pub(crate) fn inspect(options: &Inspect) -> Result<Done> {
     let source = options.model.source_or_headers()?;
     let survey = Survey::of(&source, options.dtype.as_ref(), options.cache.kv_dtype())?;
@@ -138,13 +139,13 @@ impl Survey {
         counted.map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
     }
 
-    /// Bytes in the files, by dtype.
+    /// Stored bytes per dtype.
     fn stored(&self) -> Vec<(Dtype, u64)> {
         let bytes = |dtype| self.tensors.iter().filter(|tensor| tensor.dtype == dtype).map(|tensor| tensor.bytes).sum();
         Dtype::ALL.into_iter().map(|dtype| (dtype, bytes(dtype))).filter(|(_, bytes)| *bytes > 0).collect()
     }
 
-    /// Bytes of keys and values per position, by how steps share slots: the strategy, the authors' name for it, bytes.
+    /// Bytes of keys and values per position for each sharing of slots between steps: description, the authors' name, bytes.
     fn sharing(&self, steps: u32) -> Vec<(&'static str, &'static str, u64)> {
         let kept = |share| self.spec.kv_bytes_per_token(steps, self.kv_dtype, share);
         let layers = self.spec.layers.core;
@@ -227,7 +228,7 @@ impl Survey {
             let fits = self.held.iter().zip(&place.fits).map(|(dtypes, fit)| match fit {
                 DeviceFit::Context(context) => format!("{dtypes} with a context of {context}"),
                 DeviceFit::TooLarge => format!("{dtypes} does not fit"),
-                DeviceFit::Refused => format!("{dtypes} is refused: no such products here"),
+                DeviceFit::Refused => format!("{dtypes} is not supported on this device"),
             });
             writeln!(out, "  {}: {memory}; {}", place.name, fits.collect::<Vec<_>>().join(", "))?;
         }
@@ -317,7 +318,7 @@ impl Place {
     }
 }
 
-/// A number with its thousands apart.
+/// Number with commas between groups of thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =

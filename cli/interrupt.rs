@@ -1,5 +1,5 @@
-//! Signals. Ctrl-C (SIGINT): while a text is being generated the first one stops the text; any other leaves the program. SIGTERM and SIGHUP end the program
-//! whatever it does. A signal that the parent has set to be ignored, as `nohup` and shells do for jobs in the background, stays ignored.
+//! Signal handling. While a text is being generated, the first Ctrl-C (SIGINT) stops the text; any other Ctrl-C ends the program. SIGTERM and
+//! SIGHUP always end the program. A signal that the parent process ignores, as `nohup` and shells do for background jobs, stays ignored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// Nothing is being generated: Ctrl-C leaves.
+/// State: nothing is being generated, so Ctrl-C ends the program.
 const IDLE: u8 = 0;
-/// A text is being generated: Ctrl-C stops it.
+/// State: a text is being generated, so Ctrl-C stops it.
 const GENERATING: u8 = 1;
-/// The text is to stop: Ctrl-C leaves.
+/// State: the text is being stopped, so Ctrl-C ends the program.
 const STOPPED: u8 = 2;
 
-/// Number of Ctrl-C's signal.
+/// Signal number of Ctrl-C.
 const SIGINT: i32 = 2;
 
-/// Time for a verb to end by itself, files and all, after a signal that ends the program.
+/// Time for a command to finish its files after a signal that ends the program.
 const GRACE: Duration = Duration::from_millis(700);
 
-/// The signal that ends the program; 0 if none has come.
+/// Signal that ends the program; 0 before one has arrived.
 static ENDING: AtomicI32 = AtomicI32::new(0);
 
 /// Watches for signals.
@@ -28,7 +28,7 @@ static ENDING: AtomicI32 = AtomicI32::new(0);
 pub(crate) struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
-    /// Begins to watch. A program can do so once.
+    /// Installs the signal handlers. Can be called once per process.
     pub(crate) fn watch() -> Result<Self> {
         let state = Arc::new(AtomicU8::new(IDLE));
         let seen = Arc::clone(&state);
@@ -36,17 +36,17 @@ impl Interrupt {
         Ok(Self(state))
     }
 
-    /// Until the value that is returned goes, the first Ctrl-C only makes [`Generating::stopped`] true.
+    /// Until the returned value is dropped, the first Ctrl-C only makes [`Generating::stopped`] true.
     pub(crate) fn generating(&self) -> Generating<'_> {
         self.0.store(GENERATING, Ordering::SeqCst);
         Generating(&self.0)
     }
 }
 
-/// Calls `heard` for every signal instead, on a thread of its own. A program can do so once, and then not watch.
+/// Calls `heard` for every signal, on a separate thread. Can be called once per process, and not together with [`Interrupt::watch`].
 ///
 /// # Errors
-/// If the system does not let it.
+/// If the handlers cannot be installed.
 #[cfg(feature = "serve")]
 pub(crate) fn on_signal(heard: impl Fn(i32) + Send + 'static) -> Result<()> {
     system::watch(heard)
@@ -59,18 +59,18 @@ pub(crate) fn leave_by(signal: i32) -> ! {
     leave()
 }
 
-/// Whether a signal has come that ends the program.
+/// Whether a signal that ends the program has arrived.
 pub(crate) fn ending() -> bool {
     ENDING.load(Ordering::SeqCst) != 0
 }
 
-/// Exit code of a program that was interrupted: 128 and the number of the signal, as shells have it.
+/// Exit code of an interrupted program: 128 plus the signal number, as in shells.
 pub(crate) fn code() -> u8 {
     let signal = ENDING.load(Ordering::SeqCst);
     128 + u8::try_from(if signal == 0 { SIGINT } else { signal }).unwrap_or_default()
 }
 
-/// Does what a signal asks for.
+/// Handles a signal.
 fn heard(state: &AtomicU8, signal: i32) {
     let stops = || state.compare_exchange(GENERATING, STOPPED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
     if signal == SIGINT {
@@ -86,17 +86,17 @@ fn heard(state: &AtomicU8, signal: i32) {
     leave();
 }
 
-/// Ends the program, whatever it does.
+/// Ends the program immediately.
 fn leave() -> ! {
     system::restore_terminal();
     std::process::exit(code().into());
 }
 
-/// A text is being generated.
+/// Guard: a text is being generated.
 pub(crate) struct Generating<'a>(&'a AtomicU8);
 
 impl Generating<'_> {
-    /// Whether the text is to stop.
+    /// Whether the text must stop.
     pub(crate) fn stopped(&self) -> bool {
         self.0.load(Ordering::SeqCst) == STOPPED || ending()
     }
@@ -104,7 +104,7 @@ impl Generating<'_> {
 
 impl Drop for Generating<'_> {
     fn drop(&mut self) {
-        // While the program ends, what follows a text (a file, a report) has its time too.
+        // While the program is ending, the grace period also covers the work after a text (a file, a report).
         if !ending() {
             self.0.store(IDLE, Ordering::SeqCst);
         }
@@ -120,10 +120,10 @@ mod system {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    /// The terminal as it was: reading lines with editing changes it.
+    /// Original terminal settings, which the line editor changes.
     static TERMINAL: OnceLock<Termios> = OnceLock::new();
 
-    /// Calls `heard` on a thread of its own for every signal.
+    /// Calls `heard` on a separate thread for every signal.
     pub(super) fn watch(heard: impl Fn(i32) + Send + 'static) -> Result<()> {
         if let Ok(terminal) = tcgetattr(std::io::stdin()) {
             let _ = TERMINAL.set(terminal);
@@ -140,17 +140,17 @@ mod system {
         let (Some(terminal), Ok(now)) = (TERMINAL.get(), tcgetattr(&stdin)) else { return };
         if now.local_modes != terminal.local_modes {
             let _ = tcsetattr(&stdin, OptionalActions::Now, terminal);
-            // A line was being edited, for which pasted text is told from typed text.
+            // The line editor had enabled bracketed paste; disable it.
             let _ = std::io::Write::write_all(&mut std::io::stdout(), b"\x1b[?2004l\r\n");
         }
     }
 
-    /// Whether whoever started the program wants a signal to be ignored.
+    /// Whether the parent process set a signal to be ignored.
     fn is_ignored(signal: i32) -> bool {
         let mut found = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: without a new action nothing is changed, and `found` has room for the present one.
+        // SAFETY: a null new action changes nothing, and `found` has room for the current one.
         let asked = unsafe { libc::sigaction(signal, std::ptr::null(), found.as_mut_ptr()) };
-        // SAFETY: it was filled, or is all zeros, which is an action too.
+        // SAFETY: `found` was filled by the call, or is all zeros, which is a valid action.
         asked == 0 && unsafe { found.assume_init() }.sa_sigaction == libc::SIG_IGN
     }
 }
@@ -159,7 +159,7 @@ mod system {
 mod system {
     use anyhow::{Context, Result};
 
-    /// Calls `heard` on a thread of its own for every Ctrl-C.
+    /// Calls `heard` on a separate thread for every Ctrl-C.
     pub(super) fn watch(heard: impl Fn(i32) + Send + 'static) -> Result<()> {
         ctrlc::set_handler(move || heard(super::SIGINT)).context("cannot watch for Ctrl-C")
     }

@@ -1,4 +1,4 @@
-//! `ruminate manual`: the reference of all verbs and flags, as man pages or as a page of Markdown, from the same definitions as the help.
+//! `ruminate manual`: reference of all commands and flags, as man pages or Markdown, generated from the clap definitions.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use ruminate::OutputFile;
 
 use crate::exit_code::Done;
 
-/// Heading of flags that have none.
+/// Heading for flags without one.
 const OTHER: &str = "Options";
 
 /// Flags of `ruminate manual`.
@@ -25,9 +25,9 @@ pub(crate) struct Manual {
     markdown: bool,
 }
 
-/// Runs the verb.
+/// Runs `ruminate manual`.
 pub(crate) fn manual(options: &Manual) -> Result<Done> {
-    // `help` says nothing that the pages do not.
+    // The pages already cover `help`.
     let mut command = crate::Arguments::command().disable_help_subcommand(true);
     command.build();
     match &options.man {
@@ -37,7 +37,7 @@ pub(crate) fn manual(options: &Manual) -> Result<Done> {
     Ok(Done::Complete)
 }
 
-/// Writes a page for the command and one for each verb.
+/// Writes a man page for the program and one for each command.
 fn man_pages(command: &Command, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     for described in std::iter::once(command).chain(command.get_subcommands()) {
@@ -49,7 +49,7 @@ fn man_pages(command: &Command, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The page of Markdown: a section per verb, a table per group of flags.
+/// Markdown page: a section per command, a table per group of flags.
 fn markdown(command: &Command) -> Result<String> {
     let mut page = "# Commands and flags\n\nMade by `ruminate manual --markdown`. `ruminate manual --man DIR` writes the same as man pages, and \
                     `ruminate completions SHELL` prints completions.\n\n| verb | does |\n|---|---|\n"
@@ -65,7 +65,7 @@ fn markdown(command: &Command) -> Result<String> {
     Ok(page)
 }
 
-/// The section of a verb.
+/// Writes the section of a command.
 fn section(page: &mut String, verb: &Command) -> Result<()> {
     writeln!(page, "\n## ruminate {}\n", verb.get_name())?;
     if let Some(about) = verb.get_long_about().or_else(|| verb.get_about()) {
@@ -94,7 +94,7 @@ fn section(page: &mut String, verb: &Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a flag is one that every verb has.
+/// Whether a flag is one of those that every command has.
 fn is_help(flag: &Arg) -> bool {
     matches!(flag.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
 }
@@ -103,7 +103,7 @@ fn heading(flag: &Arg) -> &str {
     flag.get_help_heading().unwrap_or(OTHER)
 }
 
-/// A flag with its short form and its value, as in `-n, --max-tokens <N>`.
+/// Flag with its short form and value name, as in `-n, --max-tokens <N>`.
 fn spelled(flag: &Arg) -> String {
     if flag.is_positional() {
         return flag.to_string();
@@ -114,10 +114,10 @@ fn spelled(flag: &Arg) -> String {
     format!("{short}{flag}{aliases}")
 }
 
-/// Meaning and default of a flag, in a cell each.
+/// Table cells with the meaning and the default of a flag.
 fn meaning(flag: &Arg) -> (String, String) {
     let help = flag.get_long_help().or_else(|| flag.get_help()).map(ToString::to_string).unwrap_or_default();
-    // A default that clap does not know is written into the help.
+    // Defaults that clap does not know are written in the help text.
     let (help, written) =
         match help.split_once(" [default: ").and_then(|(before, rest)| Some((before, rest.split_once(']')?))) {
             Some((before, (default, after))) => (format!("{before}{after}"), cell(default)),
@@ -125,7 +125,7 @@ fn meaning(flag: &Arg) -> (String, String) {
         };
     let mut paragraphs: Vec<String> = help.split("\n\n").map(cell).collect();
     let values: Vec<String> = flag.get_possible_values().iter().map(|it| format!("`{}`", it.get_name())).collect();
-    // Flags whose values are hidden name them in their help.
+    // Flags with hidden possible values list them in the help text.
     if !values.is_empty() && flag.get_action().takes_values() && !flag.is_hide_possible_values_set() {
         paragraphs.push(format!("One of {}.", values.join(", ")));
     }
@@ -135,7 +135,7 @@ fn meaning(flag: &Arg) -> (String, String) {
     (paragraphs.join("<br>"), known)
 }
 
-/// Text in which nothing acts as Markdown but code between backticks.
+/// Escapes Markdown except for code between backticks.
 fn cell(text: &str) -> String {
     let parts = text.split('`').enumerate().map(|(at, part)| {
         let part = part.replace('\n', " ");
@@ -161,7 +161,7 @@ mod tests {
     use super::{cell, markdown};
 
     #[test]
-    fn text_cannot_leave_its_cell() {
+    fn cells_escape_table_delimiters() {
         assert_eq!(cell("a <|end|> \\n"), "a &lt;\\|end\\|> \\\\n");
         assert_eq!(cell("`a|b_c` d_e"), "`a\\|b_c` d\\_e");
     }

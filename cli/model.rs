@@ -1,4 +1,4 @@
-//! Which model a verb works on, loading it, and a session with it.
+//! Model selection flags, loading, and opening sessions.
 
 use std::io::IsTerminal;
 
@@ -17,17 +17,17 @@ use crate::progress;
 use crate::visible;
 use crate::words::size;
 
-/// Bytes from which it is said what a model will take.
+/// Memory need from which it is announced before loading, in bytes.
 const WORTH_SAYING: u64 = 256 << 20;
 
-/// Said where the demo is given what it cannot make sense of.
+/// Note for prompts that the demo was not trained for.
 const DEMO: &str = "note: this is the embedded demo, which solves three kinds of puzzles (`ruminate run` shows one) and is no \
                     assistant; -m MODEL runs another model";
 
-/// Tensors to name in a note, at most.
+/// Maximum number of tensors named in a note.
 const NAMED: usize = 8;
 
-/// The flag that chooses a model.
+/// Flag that chooses a model.
 #[derive(Args, Clone)]
 pub(crate) struct ModelArgument {
     /// Model: a short name, owner/name, a folder, or synthetic:SHAPE [default: the demo]
@@ -47,10 +47,10 @@ pub(crate) struct ModelOptions {
     /// Dtype of the weights: f32, f16, bf16, q8, q4 or q4_1 [default: as in the file]
     #[arg(long, value_name = "DTYPE", long_help = format!("Dtype of the weights on the device [default: as in the file, F32 rounded to bf16]: {DTYPES}"), help_heading = "Common", display_order = 8)]
     dtype: Option<Precision>,
-    /// Arithmetic mode of products: f32, f16, int8 or cooperative
+    /// Arithmetic mode of matrix products: f32, f16, int8 or cooperative
     ///
-    /// int8 rounds rows too and multiplies whole numbers, with weights in q8 or q4. f16 computes prompts in f16. cooperative (experimental) computes
-    /// prompts with the GPU's matrix units. All three are meant for GPUs, and slow on software drivers. Wins over products= in --dtype.
+    /// int8 also quantizes activations and multiplies integers; it needs weights in q8 or q4. f16 computes prompts in f16. cooperative (experimental)
+    /// computes prompts with the GPU's matrix units. All three are meant for GPUs and slow on software drivers. Overrides products= in --dtype.
     #[arg(long, value_name = "MODE", value_parser = arithmetic(), help_heading = "Device", hide_short_help = true, hide_possible_values = true)]
     arithmetic: Option<Arithmetic>,
     /// Load even if memory seems too small
@@ -64,30 +64,30 @@ impl ModelArgument {
         self.model.is_some()
     }
 
-    /// Whether it is the embedded demo.
+    /// Whether the model is the embedded demo.
     pub(crate) fn is_demo(&self) -> bool {
         matches!(self.model, None | Some(ModelChoice::Demo))
     }
 
-    /// A short name of the model, for those who ask for it by name.
+    /// Short name of the model, by which clients of the server request it.
     #[cfg(feature = "serve")]
     pub(crate) fn name(&self) -> String {
         self.model.as_ref().map_or_else(|| ModelChoice::Demo.to_string(), ToString::to_string)
     }
 
-    /// Says on stderr that the embedded demo continues these texts, if it does and none of the texts poses a problem that the demo was trained for.
+    /// Prints a note on stderr if the model is the embedded demo and none of the texts poses a problem that the demo was trained for.
     pub(crate) fn note_demo<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
         if self.is_demo() && !texts.into_iter().any(ruminate::demo::poses_problem) {
             remark!("{DEMO}");
         }
     }
 
-    /// The files of the model: the embedded demo's unless another one was asked for.
+    /// Files of the model; by default those of the embedded demo.
     pub(crate) fn source(&self) -> Result<Source> {
         self.model.as_ref().map_or_else(|| Ok(ruminate::demo::source()), ModelChoice::source)
     }
 
-    /// Files of the model for a verb that needs no weights: the headers of a model of the hub that is not in the cache are fetched.
+    /// Files of the model for a command that needs no weights. The headers of a hub model that is not in the cache are fetched.
     #[cfg(feature = "pull")]
     pub(crate) fn source_or_headers(&self) -> Result<Source> {
         match &self.model {
@@ -96,14 +96,14 @@ impl ModelArgument {
         }
     }
 
-    /// Files of the model for a verb that needs no weights. This build cannot fetch headers.
+    /// Files of the model for a command that needs no weights. This build cannot fetch headers.
     #[cfg(not(feature = "pull"))]
     pub(crate) fn source_or_headers(&self) -> Result<Source> {
         self.source()
     }
 
-    /// Files of the model for a verb that needs a shape more than a model: a published model that is not in the cache stands for random weights of its shape, with
-    /// a note.
+    /// Files of the model for a command that needs only its shape. A published model that is not in the cache is replaced by random weights of its
+    /// shape, with a note.
     pub(crate) fn source_or_shape(&self) -> Result<Source> {
         match &self.model {
             Some(ModelChoice::Hub(name)) if hub::find(name).is_err() => match hub::known::of(name.repo())
@@ -121,33 +121,33 @@ impl ModelArgument {
 }
 
 impl ModelOptions {
-    /// The same, with the weights held in another way.
+    /// Returns the options with another weight dtype.
     pub(crate) fn held(&self, dtype: &Precision) -> Self {
         Self { dtype: Some(dtype.clone()), arithmetic: None, ..self.clone() }
     }
 
-    /// Dtypes and arithmetic mode that are asked for.
+    /// Requested dtypes and arithmetic mode.
     fn precision(&self) -> Precision {
         let asked = self.dtype.clone().unwrap_or_default();
         Precision { products: self.arithmetic.unwrap_or(asked.products), ..asked }
     }
 
-    /// What products are asked for.
+    /// Requested arithmetic mode.
     pub(crate) fn products(&self) -> Arithmetic {
         self.precision().products
     }
 
-    /// The same for another model: one that is quantised is loaded as it is.
+    /// Returns the options for another model. A quantized model is loaded with its stored dtypes.
     pub(crate) fn for_other(&self, source: &Source) -> Result<Self> {
         Ok(if is_quantised(source)? { Self { dtype: None, ..self.clone() } } else { self.clone() })
     }
 
-    /// How random weights of a model of this configuration are to be held.
+    /// Requested dtypes for random weights of a model of this configuration.
     pub(crate) fn dtypes(&self, spec: &Spec) -> std::result::Result<Dtypes, Error> {
         self.precision().dtypes(spec)
     }
 
-    /// Loads the model, with a progress bar on a terminal. `session` is what will be asked for: it has to fit too.
+    /// Loads the model, with a progress bar on a terminal. Memory is checked for the weights and for a session with the options `session`.
     pub(crate) fn load(&self, source: &Source, device: &Device, session: SessionOptions, quiet: bool) -> Result<Model> {
         let shown = !quiet && std::io::stderr().is_terminal();
         let bar = progress::bar(shown, 0, "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}{left}")?;
@@ -191,7 +191,7 @@ fn arithmetic() -> impl TypedValueParser<Value = Arithmetic> {
     PossibleValuesParser::new(Arithmetic::ALL.map(Arithmetic::name)).map(named)
 }
 
-/// A note about tensors that a model does not read, if it has any.
+/// Note about tensors that a model does not read, if there are any.
 pub(crate) fn unused(tensors: &[UnusedTensor]) -> Option<String> {
     let named: Vec<String> = tensors
         .iter()
@@ -206,7 +206,7 @@ pub(crate) fn unused(tensors: &[UnusedTensor]) -> Option<String> {
     (!tensors.is_empty()).then(note)
 }
 
-/// Whether a model's files are quantised.
+/// Whether the files of a model are quantized.
 fn is_quantised(source: &Source) -> Result<bool> {
     if matches!(source, Source::Synthetic(_)) {
         return Ok(false);
@@ -214,15 +214,15 @@ fn is_quantised(source: &Source) -> Result<bool> {
     Ok(Checkpoint::for_config(source, &Spec::open(source)?)?.is_quantised())
 }
 
-/// A session, with a note if memory makes it shorter than the model allows.
+/// Opens a session, with a note if memory limits the context to less than the model allows.
 pub(crate) fn open_session(model: &Model, options: SessionOptions, quiet: bool) -> Result<Session> {
     let (asked, kv_dtype) = (options.context, options.kv_dtype);
     let session = model.session(options)?;
     let usual = model.spec().usual_context();
     if asked.is_none() && session.context() < usual && !quiet {
-        let more = if kv_dtype == Dtype::Q8 { "" } else { ", and --kv-dtype q8 more of that" };
+        let more = if kv_dtype == Dtype::Q8 { "" } else { "; --kv-dtype q8 allows more" };
         remark!(
-            "note: memory allows a context of {} positions at this depth; the model could hold {usual}{more}",
+            "note: memory allows a context of {} positions at this depth; the model supports {usual}{more}",
             session.context()
         );
     }

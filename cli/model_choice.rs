@@ -1,4 +1,4 @@
-//! What `-m` may name: a folder, a model of the hub that is in the cache, or a shape for random weights.
+//! Values of `-m`: a folder, a hub model in the cache, or a shape for random weights.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use ruminate::{Error, Source, Synthetic};
 use crate::exit_code::NoModel;
 use crate::hub::{self, ModelName};
 
-/// Before the shape of a synthetic model.
+/// Prefix of the shape of a synthetic model.
 const SYNTHETIC: &str = "synthetic:";
 
 /// Name of the embedded demo.
 const DEMO: &str = "demo";
 
-/// A model, as a flag names it.
+/// Model named by a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ModelChoice {
     /// A folder in the Hugging Face layout, or a file in one.
@@ -29,9 +29,9 @@ pub(crate) enum ModelChoice {
 }
 
 impl From<OsString> for ModelChoice {
-    /// A path that exists is a path; what else could be a name is one. What is neither stays a path, whose message says what is wrong.
+    /// An existing path is a folder. Any other valid name is a name. The rest is also treated as a folder, so that opening it reports the error.
     fn from(text: OsString) -> Self {
-        // A link that leads nowhere is there, too.
+        // A dangling link counts as existing.
         let exists = Path::new(&text).symlink_metadata().is_ok();
         let known = text.to_str().filter(|_| !exists).and_then(|text| {
             let shape = text.strip_prefix(SYNTHETIC).map(|shape| Self::Synthetic(shape.to_owned()));
@@ -44,7 +44,7 @@ impl From<OsString> for ModelChoice {
 
 #[cfg(feature = "serve")]
 impl std::fmt::Display for ModelChoice {
-    /// The name of the model: of a folder its last part.
+    /// Writes the name of the model; for a folder, the last component of its path.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(path) => {
@@ -60,20 +60,18 @@ impl std::fmt::Display for ModelChoice {
 }
 
 impl ModelChoice {
-    /// The files of the model.
+    /// Files of the model.
     ///
     /// # Errors
-    /// Says where was looked and what to do. Whether the files are right is seen when the model is opened.
+    /// If the model is not found; the message names the places searched and what to do. The files are checked when the model is opened.
     pub(crate) fn source(&self) -> Result<Source> {
         Ok(match self {
             Self::Folder(path) => match Source::dir(path) {
-                // A folder that holds no model does not hide one in the cache.
+                // A folder without a model does not hide a cached model of the same name.
                 Err(error @ Error::NoModel { .. }) => match path.to_str().map(str::parse::<ModelName>) {
                     Some(Ok(name)) if path.is_dir() => match hub::find(&name) {
                         Ok(found) => {
-                            remark!(
-                                "note: the folder {name} holds no model; this is {name} from the Hugging Face cache"
-                            );
+                            remark!("note: the folder {name} has no model; using {name} from the Hugging Face cache");
                             Source::dir(found)?
                         }
                         Err(_) => return Err(error.into()),
@@ -90,7 +88,7 @@ impl ModelChoice {
     }
 }
 
-/// Whether somebody meant an address of the web.
+/// Whether a path was meant as a web address.
 fn looks_like_an_address(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains("://"))
 }

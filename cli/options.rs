@@ -1,4 +1,4 @@
-//! Flags that several verbs share, and which of them, the checkpoint's defaults and llama.cpp's wins.
+//! Flags shared by several commands, and their precedence over the defaults of the checkpoint and of llama.cpp.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use crate::parallel_decoding::ParallelDecodingOptions;
 use crate::prompt::unescape;
 use crate::sampling::SamplingOptions;
 
-/// Flags that say how a text is continued.
+/// Flags for generation.
 #[derive(Args)]
 pub(crate) struct GenerationOptions {
     /// Steps per token, up to 65536 [default: the model's own number]
@@ -31,7 +31,7 @@ pub(crate) struct GenerationOptions {
     pub(crate) exit: ExitOptions,
     /// Start each token from the state of the one before
     ///
-    /// raw takes the state as it leaves the core block, normed after the final norm. Only for models whose states start random.
+    /// raw takes the state before the final norm, normed the state after it. Only for models with a random initial state.
     #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "raw", value_parser = continuous(), help_heading = "Depth", hide_short_help = true, hide_possible_values = true)]
     pub(crate) continuous: Option<Continuous>,
     /// Mix noise into each state before each step: fixed=0.05, geom=0.1, …
@@ -45,15 +45,15 @@ pub(crate) struct GenerationOptions {
     noise_raw: bool,
     #[command(flatten)]
     pub(crate) parallel: ParallelDecodingOptions,
-    /// Give the same logits, to the bit, alone and in company
+    /// Compute bitwise equal logits, alone or in a batch
     ///
-    /// Every sum is computed in one order, however many rows share a pass. Slower where a single row would be computed.
+    /// Every sum is computed in a fixed order, however many rows share a pass. Slower for single rows.
     #[arg(long, help_heading = "Fewer passes", hide_short_help = true)]
     pub(crate) invariant: bool,
 
     /// Tokens to generate at most [default: until the model ends]
     ///
-    /// Without it, or with -1, generation ends with the model's end token, or when the context is full.
+    /// Without this flag, or with -1, generation ends with the model's end token, or when the context is full.
     #[arg(short = 'n', long, value_name = "N", value_parser = limit, help_heading = "Common", display_order = 4)]
     pub(crate) max_tokens: Option<u32>,
     /// Positions of the context [default: the model's, up to 4096]
@@ -74,19 +74,19 @@ pub(crate) struct GenerationOptions {
     pub(crate) sampling: SamplingOptions,
 }
 
-/// Flags that say when a token has been iterated enough.
+/// Flags for early exit.
 #[derive(Args)]
 pub(crate) struct ExitOptions {
     /// Exit early: latent-diff, cosine, kl, minp-kl, entropy-diff, argmax-stability, gate
     ///
-    /// A token stops looping when the criterion is met, after --steps at the latest. latent-diff and cosine look at the state; kl, minp-kl,
-    /// entropy-diff and argmax-stability at the next token's distribution, which costs a read-out per check; gate asks the exit gate that Ouro has
-    /// learned. gate,posthoc computes all steps and chooses the state afterwards, as the authors do.
+    /// A token exits when the criterion is met, after --steps at the latest. latent-diff and cosine compare states; kl, minp-kl, entropy-diff and
+    /// argmax-stability compare distributions of the next token, which costs a read-out per check; gate uses Ouro's learned exit gate. gate,posthoc
+    /// computes all steps and chooses the state afterwards, as the authors do.
     #[arg(long, value_name = "CRITERION", value_parser = criteria(), help_heading = "Common", display_order = 3, hide_possible_values = true)]
     pub(crate) exit: Option<Exit>,
     /// With --exit gate: compute all steps, and choose the state afterwards
     ///
-    /// This is what the authors' code does. It saves nothing and is there for comparison, like --exit gate,posthoc.
+    /// This is what the authors' code does. It saves no time and exists for comparison, like --exit gate,posthoc.
     #[arg(long, requires = "exit", help_heading = "Depth", hide_short_help = true)]
     exit_posthoc: bool,
     /// Threshold of --exit [default: the authors', such as 0.03 for latent-diff]
@@ -107,16 +107,16 @@ pub(crate) struct ExitOptions {
     pub(crate) min_steps: u32,
     /// Check every N steps
     ///
-    /// The first check is at the step after --min-steps.
+    /// The first check is one step after --min-steps.
     #[arg(long, value_name = "N", requires = "exit", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Depth", hide_short_help = true)]
     pub(crate) exit_every: u32,
-    /// Give the tokens of the prompt all their steps
+    /// Compute all steps for the tokens of the prompt
     #[arg(long, requires = "exit", help_heading = "Depth", hide_short_help = true)]
     pub(crate) no_exit_in_prefill: bool,
 }
 
 impl ExitOptions {
-    /// What the flags ask for.
+    /// Requested exit rule.
     pub(crate) fn exit(&self) -> Option<Exit> {
         let usual = self.exit?;
         Some(Exit {
@@ -130,7 +130,7 @@ impl ExitOptions {
     }
 }
 
-/// Warns of steps that are more than a model was trained for, where more are known to make its text worse.
+/// Warns about more steps than a model was trained for, for models known to get worse with more.
 pub(crate) fn remark_depth(spec: &Spec, steps: impl IntoIterator<Item = u32>) {
     if let (Some(steps), Some(most)) = (steps.into_iter().max(), spec.steps.most_useful)
         && steps > most
@@ -145,7 +145,7 @@ fn criteria() -> impl TypedValueParser<Value = Exit> {
     PossibleValuesParser::new(names).try_map(|name| name.parse::<Exit>())
 }
 
-/// The exit gate with the authors' semantics.
+/// Name of the exit gate with the authors' semantics.
 const POSTHOC: &str = "gate,posthoc";
 
 /// Parser of `--continuous`.
@@ -168,22 +168,22 @@ fn share(text: &str) -> std::result::Result<KvShare, String> {
     match text.parse() {
         _ if text == "anchor" => Ok(KvShare::Anchor),
         Ok(apart @ 1..) => Ok(KvShare::Steps(apart)),
-        _ => Err("give a number of steps of at least 1, or anchor".to_owned()),
+        _ => Err("expected a number of steps of at least 1, or anchor".to_owned()),
     }
 }
 
-/// The flags that say how keys and values are held.
+/// Flags for the cache of keys and values.
 #[derive(Args)]
 pub(crate) struct CacheOptions {
-    /// What an exited token shows at skipped steps: latest, full or always-last
+    /// Keys and values of an exited token at skipped steps: latest, full or always-last
     ///
-    /// latest (or available): the keys and values of its last step. full (or skip): nothing. always-last: its last step, at all steps, as soon as one
-    /// of them lacks an entry. The authors' names work too: latest-m4-compress-s16.
+    /// latest (or available): those of its last step. full (or skip): none. always-last: those of its last step, at all steps, as soon as one step
+    /// lacks an entry. The authors' names work too: latest-m4-compress-s16.
     #[arg(long, value_name = "STRATEGY", default_value = "latest", help_heading = "Depth", hide_short_help = true)]
     pub(crate) kv_lookup: String,
-    /// Let steps that are N apart share keys and values; or anchor
+    /// Share keys and values between steps N apart; or anchor
     ///
-    /// This saves memory. anchor: all steps from the ninth on share one slot.
+    /// Saves memory. anchor: all steps from the ninth on share one slot.
     #[arg(long, value_name = "N", value_parser = share, help_heading = "Depth")]
     pub(crate) kv_share: Option<KvShare>,
     /// Dtype of keys and values: f32, bf16 or q8 [default: bf16; traces: f32]
@@ -194,24 +194,24 @@ pub(crate) struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// How keys and values are held.
+    /// Dtype of keys and values.
     pub(crate) fn kv_dtype(&self) -> Dtype {
         self.kv_dtype.unwrap_or(Dtype::Bf16)
     }
 
-    /// How keys and values are held where states are looked at: in f32 by default, since rounding to bf16 moves states for ever, which looks like an orbit of
-    /// the model's.
+    /// Dtype of keys and values for commands that analyze states: f32 by default, because rounding to bf16 keeps moving states, which looks like an
+    /// orbit of the model.
     pub(crate) fn exact_kv_dtype(&self) -> Dtype {
         self.kv_dtype.unwrap_or(Dtype::F32)
     }
 
-    /// A session whose cache is as the flags ask, of a model of this configuration.
+    /// Session options with the requested cache, for a model of this configuration.
     pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
         let KvSharing { lookup, share } = self.kv_sharing(spec)?;
         Ok(SessionOptions { kv_dtype: self.kv_dtype(), lookup, share, ..SessionOptions::default() })
     }
 
-    /// What the flags ask for, of a model of this configuration.
+    /// Requested lookup and sharing of keys and values, for a model of this configuration.
     pub(crate) fn kv_sharing(&self, spec: &Spec) -> std::result::Result<KvSharing, Error> {
         let named = KvSharing::parse(&self.kv_lookup, spec.layers.core)?;
         Ok(KvSharing { share: self.kv_share.unwrap_or(named.share), ..named })
@@ -233,7 +233,7 @@ Groups of matrices may have a dtype of their own: q4,adapter=bf16,embedding=q8. 
 The arithmetic mode may be given here as well as by --arithmetic: q8,products=int8.";
 
 impl GenerationOptions {
-    /// The session that the flags ask for; its seed is made up unless one was given.
+    /// Requested session options; without `--seed`, the seed comes from the clock.
     pub(crate) fn session(&self, spec: &Spec) -> std::result::Result<SessionOptions, Error> {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
         let cache = self.cache.session(spec)?;
@@ -252,13 +252,13 @@ impl GenerationOptions {
         })
     }
 
-    /// What the flags ask to generate.
+    /// Requested generation options.
     ///
     /// # Errors
-    /// If a text that stands for a token is none, or a default of the checkpoint is used and not supported.
+    /// If a text in `--logit-bias` is not one token, or a default of the checkpoint applies and is not supported.
     pub(crate) fn generate(&self, model: &Model, quiet: bool) -> Result<GenerateOptions> {
         let checkpoint = model.generation_config();
-        // A flag wins over the checkpoint.
+        // Flags override the checkpoint's defaults.
         let mut given = self.sampling.given();
         if self.max_tokens.is_some() {
             given.extend(["max_new_tokens", "max_length"]);

@@ -1,9 +1,9 @@
-//! Flags that say how far ahead of what is known is computed.
+//! Flags for decoding several tokens per pass: speculative and pipelined decoding, and diffusion forcing.
 
 use clap::{Args, ValueEnum};
 use ruminate::{Diffusion, Freezing, KvShare, NoiseMix, Pipeline, Speculate};
 
-/// Ways to need fewer passes over the weights for the same text.
+/// Flags that reduce the passes over the weights per token.
 #[derive(Args)]
 pub(crate) struct ParallelDecodingOptions {
     /// Draft tokens at N steps, verify them in one pass; same text
@@ -44,8 +44,8 @@ pub(crate) enum NoiseSchedule {
 pub(crate) struct DiffusionOptions {
     /// Loop over many positions together; the text may differ
     ///
-    /// A wavefront of positions is iterated together, and their tokens are chosen anew each round until they settle. Steps share their keys and
-    /// values (--kv-share 1). A token needs a position of its own to settle, so the context holds one less than otherwise.
+    /// A wavefront of positions is iterated together, and their tokens are chosen again each round until they are frozen. Steps share their keys and
+    /// values (--kv-share 1). A token needs a position of its own until it is frozen, so the context holds one token less.
     #[arg(long, conflicts_with_all = ["speculate", "pipeline"], help_heading = "Fewer passes")]
     pub(crate) diffusion: bool,
     /// Diffusion: positions by which the wavefront grows per round, 1 to 255
@@ -57,12 +57,12 @@ pub(crate) struct DiffusionOptions {
     /// Diffusion: largest wavefront, above --headway and up to 256
     #[arg(long, value_name = "N", requires = "diffusion", default_value_t = Diffusion::default().wavefront, help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) wavefront: u32,
-    /// Diffusion: share that an embedding keeps of the last round, 0 to below 1
+    /// Diffusion: fraction of an embedding kept from the last round, 0 to below 1
     #[arg(long, value_name = "X", requires = "diffusion", default_value_t = Diffusion::default().ema, help_heading = "Diffusion forcing", hide_short_help = true)]
     pub(crate) ema: f32,
     /// Diffusion: fraction of fresh noise mixed into each state, 0 to 1
     ///
-    /// Decays as 1/(steps + 1), except with 0.5,constant; 0.5,sqrt takes the roots as factors; 0.5,constant,sqrt does both. The paper has 0, the
+    /// Decays as 1/(steps + 1), except with 0.5,constant; 0.5,sqrt takes square roots of the factors; 0.5,constant,sqrt does both. The paper uses 0, the
     /// authors' code 0.5.
     #[arg(
         long,
@@ -75,7 +75,7 @@ pub(crate) struct DiffusionOptions {
     pub(crate) noise_mix: NoiseMix,
     /// Diffusion: decay of --noise-mix: decaying or constant
     ///
-    /// decaying divides the fraction by one more than the steps that the position has had.
+    /// decaying divides the fraction by steps + 1, where steps counts those that the position has taken.
     #[arg(
         long,
         value_enum,
@@ -88,8 +88,8 @@ pub(crate) struct DiffusionOptions {
     noise_schedule: Option<NoiseSchedule>,
     /// Diffusion: when a token is frozen: latent-diff, token-stability, fixed, …
     ///
-    /// latent-diff, latent-acceleration-1 and latent-acceleration-2 take a threshold: latent-diff=0.03. Tokens are frozen up to the first that has
-    /// not settled; latent-diff,authors follows the authors' code.
+    /// latent-diff, latent-acceleration-1 and latent-acceleration-2 take a threshold: latent-diff=0.03. Tokens are frozen up to the first that does
+    /// not meet the rule; latent-diff,authors follows the authors' code.
     #[arg(
         long,
         value_name = "RULE",
@@ -110,7 +110,7 @@ pub(crate) struct DiffusionOptions {
 }
 
 impl DiffusionOptions {
-    /// What the flags ask for.
+    /// Requested diffusion forcing.
     pub(crate) fn diffusion(&self) -> Option<Diffusion> {
         self.diffusion.then(|| Diffusion {
             headway: self.headway,
@@ -127,20 +127,20 @@ impl DiffusionOptions {
         })
     }
 
-    /// What steps share where no flag says otherwise.
+    /// Sharing of keys and values: with `--diffusion`, defaults to `Diffusion::SHARE`.
     pub(crate) fn share(&self, asked: KvShare) -> KvShare {
         if self.diffusion && asked == KvShare::None { Diffusion::SHARE } else { asked }
     }
 }
 
 impl ParallelDecodingOptions {
-    /// What `--speculate` asks for.
+    /// Speculative decoding requested by `--speculate`.
     pub(crate) fn speculate(&self) -> Option<Speculate> {
         let draft_steps = self.speculate?;
         Some(Speculate { draft_steps, draft_len: self.draft_len, threshold: self.verify_threshold })
     }
 
-    /// What `--pipeline` asks for.
+    /// Pipelined decoding requested by `--pipeline`.
     pub(crate) fn pipeline(&self) -> Option<Pipeline> {
         self.pipeline.map(|every| Pipeline { every })
     }

@@ -1,4 +1,4 @@
-//! How far work is, for somebody who waits for it: bars with the time left, and the tokens of a generation, which can be ended between two pieces of work.
+//! Progress bars with the time left, and interruptible token generation.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,21 +7,21 @@ use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ruminate::{Generation, Progress, StopReason};
 
-/// What the device computes before somebody looks whether to go on.
+/// Device time between two checks for Ctrl-C.
 const PIECE: Duration = Duration::from_millis(100);
-/// Between two looks.
+/// Sleep between two polls of the device.
 const PAUSE: Duration = Duration::from_micros(500);
-/// A prompt that takes less shows no bar, and behind a token that took less the next one is computed in one piece.
+/// Shorter prompts show no bar, and after a token that took less, the next one is computed in one piece.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Tokens of a prompt that it may take a while to read.
+/// Prompt length from which a bar may be shown, in tokens.
 const LONG: u32 = 64;
-/// Parts of the bar.
+/// Length of the bar, in units of progress.
 const PARTS: u32 = 1000;
 
-/// Time that must have passed before the time left is estimated, unless much is done already.
+/// Elapsed time before the time left is estimated, unless a tenth of the work is done already.
 const TRIAL: Duration = Duration::from_secs(3);
 
-/// A bar on stderr, if it is shown. `{left}` in its template is the time left, if that can be told.
+/// Progress bar on stderr, or a hidden one. `{left}` in the template is the time left, once it can be estimated.
 pub(crate) fn bar(shown: bool, length: u64, template: &str) -> Result<ProgressBar> {
     let bar = if shown { ProgressBar::new(length) } else { ProgressBar::hidden() };
     let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -33,7 +33,7 @@ pub(crate) fn bar(shown: bool, length: u64, template: &str) -> Result<ProgressBa
     Ok(bar)
 }
 
-/// The time left if work goes on as fast as until now; none as long as little is known: nothing is done, or less than a tenth in a short time.
+/// Estimates the time left from the speed so far. Returns `None` if nothing is done, or less than a tenth within [`TRIAL`].
 fn left(done: u64, all: u64, elapsed: Duration) -> Option<Duration> {
     if done == 0 || done > all || (elapsed < TRIAL && done < all / 10) {
         return None;
@@ -41,9 +41,10 @@ fn left(done: u64, all: u64, elapsed: Duration) -> Option<Duration> {
     Some(elapsed.mul_f64((all - done) as f64 / done as f64))
 }
 
-/// The tokens of a generation: the first one and those that take long come in pieces, between which it can be interrupted, the others at full speed.
+/// Tokens of a generation. The first token, and tokens after a slow one, are computed in pieces, so that they can be interrupted; the rest run at full
+/// speed.
 pub(crate) struct Tokens {
-    /// When the last one came.
+    /// Time of the last token.
     since: Instant,
     in_pieces: bool,
     bar: ProgressBar,
@@ -51,13 +52,13 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Begins to watch.
+    /// Starts the clock of the first token.
     pub(crate) fn new(quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
         Self { since: Instant::now(), in_pieces: true, bar: ProgressBar::hidden(), shown }
     }
 
-    /// The next token, waited for, or a piece of the work for it.
+    /// Waits for the next token, or for a piece of its work.
     pub(crate) fn next(&mut self, generation: &mut Generation<'_>) -> Result<Progress> {
         let progress = if self.in_pieces {
             generation.step(PIECE)?
@@ -78,7 +79,7 @@ impl Tokens {
         Ok(progress)
     }
 
-    /// How far a prompt is that takes long.
+    /// Shows the progress of a long prompt.
     fn show(&mut self, generation: &Generation<'_>) -> Result<()> {
         let statistics = generation.statistics();
         let long = statistics.prompt_tokens > LONG && self.since.elapsed() > PATIENCE;
@@ -107,16 +108,16 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_is_left_takes_as_long_as_what_is_done() {
+    fn time_left_extrapolates_the_speed_so_far() {
         let seconds = Duration::from_secs;
         assert_eq!(left(25, 100, seconds(10)), Some(seconds(30)));
         assert_eq!(left(100, 100, seconds(10)), Some(seconds(0)));
-        // Much in a short time is a rate, too.
+        // Half of the work in a short time is enough for an estimate.
         assert_eq!(left(50, 100, seconds(1)), Some(seconds(1)));
     }
 
     #[test]
-    fn nothing_is_said_before_something_is_known() {
+    fn time_left_is_unknown_before_enough_work_is_done() {
         assert_eq!(left(0, 100, Duration::from_secs(60)), None);
         assert_eq!(left(1, 100, Duration::from_millis(50)), None);
         assert_eq!([left(0, 0, Duration::ZERO), left(3, 2, Duration::from_secs(9))], [None, None]);

@@ -1,4 +1,4 @@
-//! Where the prompt comes from.
+//! Reads prompts and other texts from arguments, files and stdin.
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use clap::Args;
 
 use crate::exit_code::Usage;
 
-/// Bytes of a text, at most: far more than any model's context holds.
+/// Maximum length of a text, in bytes: far more than any model's context holds.
 const MOST: u64 = 64 << 20;
 
-/// Name that stands for stdin.
+/// Name of stdin.
 const STDIN: &str = "-";
 
-/// Flags that say what is continued.
+/// Flags for the prompt.
 #[derive(Args)]
 pub(crate) struct PromptOptions {
     /// Prompt to continue; - reads stdin
@@ -30,9 +30,9 @@ pub(crate) struct PromptOptions {
     /// Read the prompt from FILE; - for stdin
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     file: Option<PathBuf>,
-    /// Do not put the begin token before the prompt
+    /// Do not prepend the begin token to the prompt
     ///
-    /// Nor anything else that the tokenizer puts before a text.
+    /// Also omits any other prefix that the tokenizer adds.
     #[arg(long, help_heading = "Input", hide_short_help = true)]
     pub(crate) no_bos: bool,
     /// Treat special tokens in the prompt, such as <|end_turn|>, as plain text
@@ -41,7 +41,7 @@ pub(crate) struct PromptOptions {
 }
 
 impl PromptOptions {
-    /// The prompt: a flag, a file, or stdin if it is named or piped in; none if nothing was given.
+    /// Reads the prompt from a flag, a file, or stdin if it is named or piped in. Returns `None` if nothing was given.
     pub(crate) fn read(&self) -> Result<Option<String>> {
         match &self.prompt {
             Some(text) => Ok(Some(unescape(text))),
@@ -49,7 +49,7 @@ impl PromptOptions {
         }
     }
 
-    /// Whether the prompt comes from stdin, or would if there were something.
+    /// Whether the prompt is read from stdin, which may turn out to be empty.
     #[cfg(feature = "structured")]
     pub(crate) fn reads_stdin(&self) -> bool {
         match (self.prompt.as_deref().or(self.positional.as_deref()), self.file.as_deref()) {
@@ -59,14 +59,15 @@ impl PromptOptions {
         }
     }
 
-    /// Says that something was piped in beside a prompt that was given in another way. To be called in the end: what writes into the pipe may be slow.
+    /// Prints a note if stdin holds unread input although the prompt was given in another way. Call it at the end, because the writer of the pipe may be
+    /// slow.
     pub(crate) fn note_unread(&self) {
         note_unread(self.prompt.as_deref().or(self.positional.as_deref()), self.file.as_deref());
     }
 }
 
-/// The text that an argument stands for: `\n` is a line break, `\t` a tab, `\\` a backslash. Other backslashes are themselves, so that most of what is
-/// meant literally, as `\d` or `\begin`, is taken so.
+/// Replaces escapes in an argument: `\n` is a line break, `\t` a tab, `\\` a backslash. Other backslashes are kept, so that most literal text, such as
+/// `\d` or `\begin`, needs no escaping.
 pub(crate) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -85,7 +86,7 @@ pub(crate) fn unescape(text: &str) -> String {
     out
 }
 
-/// A text: the argument, a file, or stdin if it is named or piped in; none if nothing was given. `what` is what errors call it.
+/// Reads a text from the argument, a file, or stdin if it is named or piped in. Returns `None` if nothing was given. Errors call the text `what`.
 pub(crate) fn text(what: &str, argument: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
     if let Some(text) = argument.filter(|text| *text != "-") {
         return Ok(Some(unescape(text)));
@@ -98,14 +99,14 @@ pub(crate) fn text(what: &str, argument: Option<&str>, file: Option<&Path>) -> R
     }
     let stdin = Path::new(STDIN);
     let bytes = read(what, stdin)?;
-    // Nobody piped anything in and nobody asked for stdin: as if there were no prompt.
+    // Empty stdin that was not requested counts as no prompt.
     if bytes.is_empty() && argument.is_none() {
         return Ok(None);
     }
     decode(bytes, stdin).map(Some)
 }
 
-/// The same for a text that [`text`] has read.
+/// Prints a note if stdin holds unread input although [`text`] read its text from another source.
 pub(crate) fn note_unread(argument: Option<&str>, file: Option<&Path>) {
     let from_stdin = match (argument, file) {
         (Some(argument), _) => argument == STDIN,
@@ -117,21 +118,21 @@ pub(crate) fn note_unread(argument: Option<&str>, file: Option<&Path>) {
     }
 }
 
-/// Says that something was piped in beside a file of lines that `flag` names, if that is not stdin itself.
+/// Prints a note if stdin holds unread input although the lines of `flag` came from a file, or from nowhere.
 pub(crate) fn note_unread_lines(file: Option<&Path>, flag: &str) {
     if file != Some(Path::new(STDIN)) {
         note_waiting(if file.is_some() { "a file was given" } else { "it was not named" }, &format!("{flag} -"));
     }
 }
 
-/// Says that stdin was not read, if there is something in it.
+/// Prints a note that stdin was not read, if it holds input.
 fn note_waiting(why: &str, flags: &str) {
     if has_waiting_input() {
         remark!("note: stdin was not read, because {why}; `{flags}` reads it");
     }
 }
 
-/// Whether something was piped in that nobody has read.
+/// Whether a pipe on stdin holds unread input.
 #[cfg(unix)]
 fn has_waiting_input() -> bool {
     let stdin = std::io::stdin();
@@ -143,12 +144,12 @@ fn has_waiting_input() -> bool {
     false
 }
 
-/// The text of a file, or of stdin if it is named `-`, without a byte order mark at its start and a newline at its end.
+/// Reads the text of a file, or of stdin if it is named `-`, without a leading byte order mark and one trailing newline.
 pub(crate) fn whole(what: &str, path: &Path) -> Result<String> {
     decode(read(what, path)?, path)
 }
 
-/// The bytes of a file, or of stdin if it is named `-`: at most as many as a text may have.
+/// Reads the bytes of a file, or of stdin if it is named `-`, up to the maximum length of a text.
 pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
     let reader: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(std::io::stdin().lock())
@@ -161,7 +162,7 @@ pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
     read.with_context(|| format!("cannot read {what} from {}", place(path)))?;
     if bytes.len() as u64 > MOST {
         let (place, most) = (place(path), MOST >> 20);
-        return Err(Usage(format!("{place} holds more than {most} MiB, too much for {what}; give less")).into());
+        return Err(Usage(format!("{place} is longer than {most} MiB, the maximum for {what}")).into());
     }
     Ok(bytes)
 }
@@ -176,12 +177,12 @@ fn decode(bytes: Vec<u8>, path: &Path) -> Result<String> {
         ))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    // The newline that ends a file's last line is the file's, not the prompt's.
+    // The newline at the end of a file's last line is not part of the text.
     let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(text);
     Ok(text.to_owned())
 }
 
-/// A file as messages name it.
+/// Name of a file in messages.
 fn place(path: &Path) -> String {
     if path == Path::new(STDIN) { "stdin".to_owned() } else { path.display().to_string() }
 }

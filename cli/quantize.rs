@@ -1,4 +1,4 @@
-//! `ruminate quantize`: a model in fewer bits, written once, loaded as it is.
+//! `ruminate quantize`: writes a quantized copy of a model.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub(crate) struct Quantize {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs `ruminate quantize`.
 pub(crate) fn quantize(options: &Quantize) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let source = options.model.source()?;

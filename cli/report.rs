@@ -1,4 +1,4 @@
-//! What is said about a run when it is over.
+//! Figures printed after a run.
 
 use anstyle::Style;
 use ruminate::{Counters, Model, Profile, Statistics, StopReason};
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use crate::words::counted;
 
-/// Figures of a run.
+/// Collected figures of a run.
 pub(crate) struct Report<'a> {
     pub(crate) model: &'a Model,
     pub(crate) statistics: &'a Statistics,
     pub(crate) steps: u32,
     pub(crate) seed: u64,
     pub(crate) counters: Counters,
-    /// Whether rows shared passes, so that these are not the steps.
+    /// Whether rows shared passes, so that the number of passes differs from the number of steps.
     pub(crate) shares_passes: bool,
 }
 
 impl Report<'_> {
-    /// Weight bytes per second that decoding reached, in GB/s.
+    /// Bandwidth of weight reads during decoding, in GB/s.
     fn bandwidth(&self) -> f64 {
         let Statistics { tokens, core_passes, .. } = *self.statistics;
         let shared = core_passes.checked_div(u64::from(tokens.saturating_sub(1)));
@@ -54,7 +54,7 @@ impl Report<'_> {
         })
     }
 
-    /// Prints the figures on stderr, with the executor's counters if asked.
+    /// Prints the figures on stderr, optionally with the executor's counters.
     pub(crate) fn print(&self, counters: bool) {
         let dim = Style::new().dimmed();
         let Statistics { prompt_tokens, tokens, steps, .. } = self.statistics;
@@ -94,18 +94,18 @@ impl Report<'_> {
     }
 }
 
-/// A figure with three digits, or one behind the point if that is more: rates run from hundreds to thousandths.
+/// Formats a number with three significant digits and at least one decimal, because rates range from hundreds to thousandths.
 fn digits(value: f64) -> String {
     let decimals = [10.0, 1.0, 0.1, 0.01].iter().position(|&least| value >= least).unwrap_or(4) + 1;
     format!("{value:.decimals$}")
 }
 
-/// A rate, if there was time in which it could be measured: not where all tokens came at once, or none.
+/// Formats a rate, or `-` if it could not be measured because all tokens arrived at once, or none did.
 fn measured(rate: f64, write: fn(f64) -> String) -> String {
     if rate > 0.0 { write(rate) } else { "-".to_owned() }
 }
 
-/// The name of a stop reason in JSON.
+/// Name of a stop reason in JSON.
 pub(crate) fn stop_name(reason: StopReason) -> &'static str {
     match reason {
         StopReason::EndToken(_) => "end_token",
@@ -119,7 +119,7 @@ pub(crate) fn stop_name(reason: StopReason) -> &'static str {
     }
 }
 
-/// Prints the time of every kernel, the most expensive first.
+/// Prints the time of every kernel, slowest first.
 pub(crate) fn profile(profile: &Profile) {
     remark!("{:<46} {:>8} {:>10} {:>6} {:>8}", "kernel", "launches", "time µs", "%", "GB/s");
     let total = profile.total.as_secs_f64().max(1e-12);

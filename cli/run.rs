@@ -1,4 +1,4 @@
-//! `ruminate run`: text from a prompt.
+//! `ruminate run`: generates text from a prompt.
 
 use std::io::Write;
 
@@ -49,7 +49,7 @@ pub(crate) struct Run {
     pub(crate) show_steps: bool,
     /// Print a line per token: its log-probability and the K most likely tokens
     ///
-    /// At most 20; with --json, in its objects. They are the model's own: at temperature 1, before biases, penalties and filters.
+    /// At most 20; with --json, part of the objects. The values are the model's own: at temperature 1, before biases, penalties and filters.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LOGPROBS)), conflicts_with = "show_steps", help_heading = "Output", hide_short_help = true)]
     pub(crate) logprobs: Option<u32>,
     /// Print the executor's counters afterwards
@@ -64,7 +64,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The first of the given flags that speak of one generated text, which the demo's tour of depths is not.
+    /// First given flag that needs a single generated text, which the demo's run at several depths is not.
     fn of_one_text(&self) -> Option<&'static str> {
         let given = [
             ("--json", self.json),
@@ -81,18 +81,18 @@ impl Run {
         given
     }
 
-    /// The prompt, from wherever it comes.
+    /// Reads the prompt from a flag, a file or stdin.
     fn prompt(&self) -> Result<Option<String>> {
         #[cfg(feature = "structured")]
         if self.structured.reads_stdin() && self.input.reads_stdin() {
             let flag = self.structured.given().unwrap_or_default();
-            return Err(Usage(format!("{flag} - takes what is on stdin; give the prompt in another way")).into());
+            return Err(Usage(format!("{flag} - reads stdin; give the prompt in another way")).into());
         }
         self.input.read()
     }
 }
 
-/// Runs the verb.
+/// Runs `ruminate run`.
 pub(crate) fn run(options: &Run) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let text = options.prompt()?;
@@ -105,7 +105,8 @@ pub(crate) fn run(options: &Run) -> Result<Done> {
         && !resumes
         && let Some(flag) = options.of_one_text()
     {
-        let problem = "the demo answers at several depths then; give a prompt as argument, with -p or -f, or on stdin";
+        let problem =
+            "without one, the demo answers at several depths; give a prompt as argument, with -p or -f, or on stdin";
         return Err(Usage(format!("{flag} needs a prompt: {problem}")).into());
     }
     let source = options.model.argument.source()?;
@@ -215,7 +216,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     }
     let done = watch.stopped();
     if let Some(path) = &options.snapshot.save_session {
-        // Nothing would be new but a part of the prompt, which could not be told from a whole one.
+        // The session would hold only part of the prompt, which could not be told apart from a complete one.
         if done && tokens.is_empty() {
             remark!("note: interrupted before the first token, so {} is not written", path.display());
         } else {

@@ -1,4 +1,4 @@
-//! The flags that say how a token is chosen.
+//! Sampling flags.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use ruminate::{Dry, GenerateOptions, GenerationConfig, Sampling, Specials, Token
 use crate::exit_code::Usage;
 use crate::prompt::unescape;
 
-/// Flags that say how a token is chosen.
+/// Flags for choosing a token.
 #[derive(Args)]
 pub(crate) struct SamplingOptions {
     /// Temperature; 0 is greedy [default: the checkpoint's, or 0.8]
@@ -20,10 +20,10 @@ pub(crate) struct SamplingOptions {
     pub(crate) top_k: Option<u32>,
     /// Keep the most likely tokens that reach P together [default: the checkpoint's, or 0.95]
     ///
-    /// 1 keeps all.
+    /// 1 keeps all tokens.
     #[arg(long, value_name = "P", help_heading = "Sampling")]
     pub(crate) top_p: Option<f32>,
-    /// Keep tokens of P times the largest probability [default: the checkpoint's, or 0.05]
+    /// Keep tokens with at least P times the largest probability [default: the checkpoint's, or 0.05]
     #[arg(long, value_name = "P", help_heading = "Sampling")]
     pub(crate) min_p: Option<f32>,
     /// Divide logits of tokens seen before; 1 is off [default: the checkpoint's, or 1]
@@ -41,7 +41,7 @@ pub(crate) struct SamplingOptions {
     pub(crate) repeat_window: u32,
     /// Penalize repeated passages (DRY); 0.8 is usual [default: off]
     ///
-    /// If the last n tokens occurred before, the token that followed them there loses X · base^(n - allowed length) of its logit, for the longest
+    /// If the last n tokens occurred before, the logit of the token that followed them is reduced by X · base^(n - allowed length), for the longest
     /// such n.
     #[arg(long, value_name = "X", help_heading = "Sampling", hide_short_help = true)]
     pub(crate) dry_multiplier: Option<f32>,
@@ -82,7 +82,7 @@ pub(crate) struct SamplingOptions {
 }
 
 impl SamplingOptions {
-    /// Fields of `generation_config.json` that flags take the place of, or make meaningless: filters keep the most likely token, whatever they say.
+    /// Fields of `generation_config.json` that flags override or make meaningless: at temperature 0, filters never change the chosen token.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let given = [
             ("do_sample", self.temp.is_some()),
@@ -95,7 +95,7 @@ impl SamplingOptions {
         given.into_iter().filter_map(|(field, given)| given.then_some(field)).collect()
     }
 
-    /// The flags, and the checkpoint's or the library's defaults where there are none.
+    /// Sampling options of the flags, with the defaults of the checkpoint or the library for the rest.
     pub(crate) fn over(&self, usual: Sampling) -> Sampling {
         Sampling {
             temperature: self.temp.unwrap_or(usual.temperature),
@@ -113,14 +113,14 @@ impl SamplingOptions {
         }
     }
 
-    /// Flags that choose among several tokens, of those that were given.
+    /// Given flags that filter tokens.
     fn filters(&self) -> Vec<&'static str> {
         let given =
             [("--top-k", self.top_k.is_some()), ("--top-p", self.top_p.is_some()), ("--min-p", self.min_p.is_some())];
         given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
     }
 
-    /// What of a checkpoint's defaults and the flags has no effect, in a line each.
+    /// Messages about defaults of the checkpoint and flags that have no effect.
     pub(crate) fn without_effect(&self, checkpoint: &GenerationConfig) -> Vec<String> {
         let mut lines = Vec::new();
         let mut open = checkpoint.not_obeyed.clone();
@@ -129,7 +129,7 @@ impl SamplingOptions {
         }
         if !open.is_empty() {
             lines.push(format!(
-                "generation_config.json asks for what is not supported and has no effect: {}",
+                "generation_config.json sets unsupported fields, which have no effect: {}",
                 open.join(", ")
             ));
         }
@@ -144,7 +144,7 @@ impl SamplingOptions {
         lines
     }
 
-    /// Texts that end a passage.
+    /// Texts that end a repeated passage.
     pub(crate) fn breakers(&self) -> Vec<String> {
         if self.dry_breaker.is_empty() {
             return GenerateOptions::default().dry_breakers;
@@ -152,25 +152,25 @@ impl SamplingOptions {
         self.given_breakers()
     }
 
-    /// Those that flags name.
+    /// Breakers given by flags.
     pub(crate) fn given_breakers(&self) -> Vec<String> {
         self.dry_breaker.iter().filter(|text| *text != "none").map(|text| unescape(text)).collect()
     }
 
-    /// What is added to the logits of which tokens.
+    /// Token ids with the values added to their logits.
     pub(crate) fn bias(&self, tokenizer: &Tokenizer) -> Result<Vec<(u32, f32)>> {
         self.logit_bias.iter().map(|bias| bias.token(tokenizer)).collect()
     }
 }
 
-/// A token and what is added to its logit.
+/// Token and the value added to its logit.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bias {
     token: Named,
     value: f32,
 }
 
-/// A token as a user names it.
+/// Token, named by id or text.
 #[derive(Clone, Debug, PartialEq)]
 enum Named {
     Id(u32),
@@ -192,13 +192,15 @@ impl Bias {
     }
 }
 
-/// `341+1.5`, `341-inf`, `341=false`, `" A"-2`.
+/// Parses `341+1.5`, `341-inf`, `341=false` or `" A"-2`.
 impl FromStr for Bias {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("{text:?} is no token and value: give 341+1.5, 341-inf, 341=false, or a text in quotes, '\" A\"-2'")
+            format!(
+                "{text:?} is not a token and a value (expected 341+1.5, 341-inf, 341=false, or a text in quotes: '\" A\"-2')"
+            )
         };
         let quoted = text.starts_with('"');
         let end = if quoted { text.rfind('"').map(|at| at + 1) } else { text.find(|c: char| !c.is_ascii_digit()) };
@@ -262,7 +264,7 @@ mod tests {
         ];
         for written in bad {
             let error = written.parse::<Bias>().expect_err(written);
-            assert!(error.contains("is no token and value"), "{error}");
+            assert!(error.contains("is not a token and a value"), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `ruminate score`: how likely a text is to a model, at several depths, and how far another model or another precision is from it.
+//! `ruminate score`: likelihood of a text at several depths, and the divergence of another model or precision.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -74,12 +74,12 @@ pub(crate) struct ScoreOptions {
     pub(crate) json: bool,
 }
 
-/// What to compare with.
+/// Reference of a comparison.
 #[derive(Clone)]
 enum Against {
-    /// The same model, held in another way.
+    /// The same model with other dtypes.
     Dtype(Precision),
-    /// Another model; why it is no dtype, if it might have been meant as one.
+    /// Another model; also the parse error of the text as a dtype, if it may have been meant as one.
     Model(ModelChoice, Option<String>),
 }
 
@@ -88,7 +88,7 @@ impl From<OsString> for Against {
         match text.to_str().map(str::parse) {
             Some(Ok(dtype)) => Self::Dtype(dtype),
             parsed => {
-                // A word that names nothing on this disk and nobody's model may have been meant as a dtype.
+                // A word that is neither a path nor owner/name may have been meant as a dtype.
                 let alone = !Path::new(&text).exists() && text.to_str().is_some_and(|text| !text.contains(['/', ':']));
                 Self::Model(ModelChoice::from(text), parsed.and_then(Result::err).filter(|_| alone))
             }
@@ -96,12 +96,12 @@ impl From<OsString> for Against {
     }
 }
 
-/// The begin token, if the tokenizer puts it before a text.
+/// Begin token, if the tokenizer prepends it to a text.
 fn begin(tokenizer: &Tokenizer) -> Option<u32> {
     tokenizer.bos().filter(|bos| tokenizer.prefix().contains(bos))
 }
 
-/// Runs the verb.
+/// Runs `ruminate score`.
 pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     if let Some(file) = &options.continuations {
@@ -110,7 +110,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     let text = prompt::text("the text", options.text.as_deref(), options.file.as_deref())?;
     let text = text.ok_or_else(|| Usage("no text: give one as argument, with -f, or on stdin".to_owned()))?;
     let source = options.model.argument.source()?;
-    // The device must be opened for what either of both asks for.
+    // The device must support the arithmetic modes of both models.
     let products = match &options.against {
         Some(Against::Dtype(other)) if other.products == Arithmetic::Cooperative => other.products,
         _ => options.model.products(),
@@ -130,7 +130,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     };
     let window = match options.ctx_size {
         Some(window) => window,
-        // What both models can hold.
+        // The smaller of both models' contexts.
         None => {
             let sources = [Some(&source), other_source.as_ref()].into_iter().flatten();
             let contexts = sources.map(|source| Ok(Spec::open(source)?.usual_context()));
@@ -153,8 +153,8 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
             let held = load(&options.model.held(dtype), &source);
             Some(held.map_err(|error| match error.downcast_ref::<Error>() {
                 Some(Error::Requantise { asked, stored }) => Usage(format!(
-                    "--against {asked} compares with the same files held otherwise, but they hold the weights in {stored}, rounded already; \
-                     name the original: --against MODEL"
+                    "--against {asked} loads the same files in another dtype, but they hold the weights in {stored}, which are already rounded; \
+                     name the original model: --against MODEL"
                 ))
                 .into(),
                 _ => error,
@@ -181,7 +181,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         ref steps => steps.to_vec(),
     };
     crate::options::remark_depth(model.spec(), depths.iter().copied());
-    // A deep window takes longer than a shallow one.
+    // Work is weighted by depth: a window takes longer at more steps.
     let work: u64 = depths.iter().map(|&steps| texts.len() as u64 * model.bytes_per_token(steps)).sum();
     let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
     let watch = interrupt.generating();
@@ -215,7 +215,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     Ok(Done::Complete)
 }
 
-/// What was found out.
+/// Results of all depths.
 struct Report<'a> {
     model: &'a Model,
     kv_dtype: Dtype,
@@ -224,16 +224,16 @@ struct Report<'a> {
     rows: Vec<(u32, Score)>,
 }
 
-/// How a model is held, with its keys and values where they are not as usual.
+/// Dtypes of a model, with that of keys and values unless it is bf16.
 fn held(model: &Model, kv_dtype: Dtype) -> String {
     let kv = if kv_dtype == Dtype::Bf16 { String::new() } else { format!(", keys and values in {}", kv_dtype.name()) };
     format!("{}{kv}", model.dtypes())
 }
 
-/// A value and its standard error, with digits that mean something.
+/// Formats a value and its standard error with a sensible number of digits.
 fn spread(value: f64, error: f64) -> String {
     if error.is_nan() {
-        // One value alone has none.
+        // A single value has no standard error.
         return if value < 1e5 { format!("{value:.3}") } else { format!("{value:.2e}") };
     }
     if value < 1e5 { format!("{value:.3} ± {error:.3}") } else { format!("{value:.2e} ± {error:.0e}") }

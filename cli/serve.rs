@@ -1,4 +1,4 @@
-//! `ruminate serve`: a model over HTTP.
+//! `ruminate serve`: serves a model over HTTP.
 
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -20,10 +20,10 @@ use crate::interrupt;
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;
 
-/// The environment variable that holds a key.
+/// Environment variable with an API key.
 const KEY: &str = "RUMINATE_API_KEY";
 
-/// Bytes of the prefix cache, unless a flag says otherwise.
+/// Default size of the prefix cache, in bytes.
 const PREFIX_CACHE: u64 = 256 << 20;
 
 /// Flags of `ruminate serve`.
@@ -31,29 +31,30 @@ const PREFIX_CACHE: u64 = 256 << 20;
 pub(crate) struct Serve {
     #[command(flatten)]
     model: ModelOptions,
-    /// Name by which requests ask for the model [default: as -m names it]
+    /// Name of the model in requests [default: the value of -m]
     #[arg(long, value_name = "NAME", help_heading = "Input", hide_short_help = true)]
     model_name: Option<String>,
 
     /// Address to listen on
     ///
-    /// Others than 127.0.0.1 and ::1 can be reached by other machines.
+    /// Addresses other than 127.0.0.1 and ::1 can be reached from other machines.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
     host: String,
     /// Port to listen on; 0 takes a free one, which is printed
     #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Common", display_order = 3)]
     port: u16,
-    /// Key that requests must show, as Authorization: Bearer KEY; may be given several times
+    /// API key for requests, sent as Authorization: Bearer KEY; may be repeated
     ///
-    /// Other users of the machine see it in the list of processes; --api-key-file or RUMINATE_API_KEY in the environment hides it.
+    /// Other users of the machine can see it in the process list; --api-key-file or the environment variable RUMINATE_API_KEY hides it.
     #[arg(long, value_name = "KEY", help_heading = "Network")]
     api_key: Vec<String>,
-    /// File with keys, one per line
+    /// File with API keys, one per line
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     api_key_file: Option<PathBuf>,
-    /// Host name that requests may be addressed to, or * for all; may be given several times
+    /// Host name that requests may be addressed to, or * for all; may be repeated
     ///
-    /// IP addresses and localhost always may. Others are refused, because a page of another site can have its name point to this machine (DNS rebinding).
+    /// IP addresses and localhost are always allowed. Other names are refused, because a page of another site could resolve its name to this machine
+    /// (DNS rebinding).
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     allowed_host: Vec<String>,
     /// Origin whose pages may use the server, or *; may be repeated
@@ -66,7 +67,7 @@ pub(crate) struct Serve {
     drain: u64,
     /// Seconds for a client to send the head of a request, or its body
     ///
-    /// A connection may be idle for as long.
+    /// Idle connections are closed after the same time.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Network")]
     receive_timeout: u64,
     /// Seconds that a client may leave an answer unread
@@ -76,43 +77,43 @@ pub(crate) struct Serve {
     /// Steps per token of requests that name none [default: the model's own number]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 5)]
     steps: Option<u32>,
-    /// Most steps per token that a request may ask for [default: 65536]
+    /// Maximum steps per token of a request [default: 65536]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STEPS)), help_heading = "Common", display_order = 6)]
     max_steps: Option<u32>,
-    /// Most tokens that a request may ask for [default: the context]
+    /// Maximum tokens that a request may generate [default: the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     max_tokens: Option<u32>,
-    /// Most tokens of a prompt [default: the context]
+    /// Maximum tokens of a prompt [default: the context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     max_prompt: Option<u32>,
-    /// Sequences that are computed at a time
+    /// Sequences computed at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Common", display_order = 7)]
     sequences: u32,
-    /// Sequences that may wait for their turn; further requests get status 429
+    /// Sequences that may wait in the queue; further requests get status 429
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = "Limits")]
     queue: u32,
-    /// Bytes of keys and values on the device [default: what it has free]
+    /// Bytes of keys and values on the device [default: its free memory]
     ///
-    /// Those of the prefix cache are part of them.
+    /// Includes the prefix cache.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     kv_memory: Option<u64>,
-    /// Bytes of keys and values kept of prompts, for those that begin alike [default: 268435456]
+    /// Bytes of keys and values cached for prompts with a common prefix [default: 268435456]
     ///
-    /// 0 keeps none, which is the default with --invariant.
+    /// 0 disables the cache, which is the default with --invariant.
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     prefix_cache: Option<u64>,
-    /// Rows of a pass, at most, while a sequence waits for a token [default: what takes 100 ms]
+    /// Maximum rows of a pass while sequences decode [default: what takes 100 ms]
     ///
-    /// A longer prompt enters in several passes, so that others do not wait for it.
+    /// A longer prompt is split into several passes, so that other sequences do not wait for it.
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Limits")]
     prefill_chunk: Option<u32>,
-    /// Bytes of a body at most
+    /// Maximum bytes of a request body
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, help_heading = "Limits", hide_short_help = true)]
     max_body: usize,
-    /// Bytes of a head at most, at least 8192
+    /// Maximum bytes of a request head, at least 8192
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, help_heading = "Limits", hide_short_help = true)]
     max_header: usize,
-    /// Connections at a time
+    /// Maximum number of open connections
     #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Limits", hide_short_help = true)]
     max_connections: usize,
 
@@ -124,40 +125,45 @@ pub(crate) struct Serve {
     seed: u64,
     #[command(flatten)]
     cache: CacheOptions,
-    /// Compute an answer the same to the bit, whichever others share its passes
+    /// Compute bitwise equal answers, regardless of the other requests in a batch
     ///
-    /// Every sum is added in one order. At most 8 sequences then.
+    /// Every sum is computed in a fixed order. Limits --sequences to 8.
     #[arg(long, help_heading = "Device")]
     invariant: bool,
     #[command(flatten)]
     device: DeviceOptions,
 
-    /// Form of log lines on stderr: text or json
+    /// Format of log lines on stderr: text or json
     #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Output", hide_short_help = true, hide_possible_values = true)]
     log_format: LogFormat,
-    /// Least important log lines to write
+    /// Log level: error, warn, info or debug
     #[arg(long, value_enum, default_value_t = LogLevel::Info, help_heading = "Output", hide_short_help = true, hide_possible_values = true)]
     log_level: LogLevel,
     /// Write prompts and answers to the log
     #[arg(long, help_heading = "Output", hide_short_help = true)]
     log_prompts: bool,
+    /// Serve at once, and compile kernels in the first requests
+    ///
+    /// By default they are compiled first, so that no request waits for it.
+    #[arg(long, help_heading = "Limits", hide_short_help = true)]
+    no_warmup: bool,
 }
 
-/// Form of log lines.
+/// Format of log lines.
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// For people
+    /// Readable text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Importance of log lines.
+/// Minimum severity of log lines.
 #[derive(Clone, Copy, ValueEnum)]
 enum LogLevel {
-    /// What went wrong
+    /// Errors
     Error,
-    /// What may be wrong
+    /// Warnings
     Warn,
     /// Requests
     Info,
@@ -177,14 +183,14 @@ impl LogLevel {
 }
 
 impl Serve {
-    /// The address to listen on.
+    /// Address to listen on.
     fn address(&self) -> Result<SocketAddr> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         let found = (host, self.port).to_socket_addrs().with_context(|| format!("unknown host {host:?} in --host"))?;
         found.into_iter().next().with_context(|| format!("{host:?} in --host has no address"))
     }
 
-    /// All keys: of flags, file and environment.
+    /// API keys from flags, file and environment.
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
@@ -216,11 +222,12 @@ impl Serve {
         options.send_timeout = Duration::from_secs(self.send_timeout);
         options.drain = Duration::from_secs(self.drain);
         options.log_prompts = self.log_prompts;
+        options.warm_up = !self.no_warmup;
         options.validate().map_err(|error| Usage(error.to_string()))?;
         Ok(options)
     }
 
-    /// What each sequence holds.
+    /// Session options of each sequence.
     fn session(&self, spec: &Spec) -> Result<SessionOptions, ruminate::Error> {
         let (context, steps, state_seed) = (self.ctx_size, self.steps, Some(self.seed));
         Ok(SessionOptions { context, steps, state_seed, invariant: self.invariant, ..self.cache.session(spec)? })
@@ -243,19 +250,19 @@ impl Serve {
     }
 }
 
-/// The keys in a file.
+/// API keys in a file.
 fn keys_of(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let keys: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    // An empty file must not open the server to everybody.
+    // An empty file must not disable authentication.
     if keys.is_empty() {
-        Err(Usage(format!("{} holds no key; write one a line", path.display())).into())
+        Err(Usage(format!("{} contains no key; write one per line", path.display())).into())
     } else {
         Ok(keys)
     }
 }
 
-/// Runs the verb.
+/// Runs `ruminate serve`.
 pub(crate) fn serve(options: &Serve) -> Result<Done> {
     let asked = options.options()?;
     log(options);
@@ -265,7 +272,7 @@ pub(crate) fn serve(options: &Serve) -> Result<Done> {
     let handle = server.handle();
     let asked_before = AtomicBool::new(false);
     interrupt::on_signal(move |signal| {
-        // The second signal means now, and so does the first one if nothing is under way.
+        // The second signal exits immediately, and so does the first one while the model is loading.
         if asked_before.swap(true, Ordering::SeqCst) {
             interrupt::leave_by(signal);
         }
@@ -280,7 +287,7 @@ pub(crate) fn serve(options: &Serve) -> Result<Done> {
     out.flush()?;
     tracing::info!(%address, "listening");
     if open && !address.ip().is_loopback() {
-        tracing::warn!("whoever can reach {address} can use this server: there is no --api-key");
+        tracing::warn!("no --api-key is set: anyone who can reach {address} can use this server");
     }
     match server.run(|| options.load()) {
         Ok(()) => Ok(Done::Complete),
@@ -291,7 +298,7 @@ pub(crate) fn serve(options: &Serve) -> Result<Done> {
     }
 }
 
-/// Sends log lines to stderr. What dependencies say below a warning is theirs.
+/// Sends log lines to stderr. Dependencies log only warnings and errors.
 fn log(options: &Serve) {
     let level = options.log_level.filter();
     let ours = ["ruminate_serve", "ruminate"].map(|target| (target, level));
@@ -299,7 +306,7 @@ fn log(options: &Serve) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let colored = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    // Another subscriber can only be a caller's, who then wants the lines.
+    // If a caller has installed another subscriber, that one receives the lines.
     let _ = match options.log_format {
         LogFormat::Text => registry.with(lines.with_ansi(colored)).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),

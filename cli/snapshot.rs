@@ -1,4 +1,4 @@
-//! Sessions in files: what is saved of a run, and what another one goes on from.
+//! Saved sessions: `--save-session` and `--resume`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use ruminate::{Error, Model, OutputFile, Session, Specials};
 
 use crate::exit_code::Usage;
 
-/// Flags about files of sessions.
+/// Flags for saved sessions.
 #[derive(Args)]
 pub(crate) struct SnapshotOptions {
     /// Continue a session that --save-session wrote
     ///
-    /// The prompt continues its text; without a prompt, the text goes on where it ended. Seed, context and cache are those of the session. Other
-    /// flags, such as --steps or --temp, apply to what is generated now.
+    /// The prompt is appended to its text; without a prompt, the text continues where it ended. Seed, context and cache are those of the session. Other
+    /// flags, such as --steps or --temp, apply to the new tokens.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "ctx_size", "init_scale", "kv_lookup", "kv_share", "kv_dtype", "invariant", "no_bos"], help_heading = "Input")]
     pub(crate) resume: Option<PathBuf>,
     /// Write the session to FILE at the end, for --resume
@@ -25,7 +25,7 @@ pub(crate) struct SnapshotOptions {
 }
 
 impl SnapshotOptions {
-    /// Finds out what cannot work before anything is computed.
+    /// Reports invalid combinations before anything is computed.
     pub(crate) fn check(&self, has_prompt: bool) -> Result<()> {
         let Some(path) = &self.save_session else { return Ok(()) };
         if !has_prompt && self.resume.is_none() {
@@ -36,7 +36,7 @@ impl SnapshotOptions {
         Ok(())
     }
 
-    /// The session of a file and the tokens of the prompt, which come after the one that its text ended with.
+    /// Opens a saved session and encodes the prompt, whose tokens follow the last one of the session's text.
     pub(crate) fn open(
         model: &Model,
         path: &Path,
@@ -44,7 +44,7 @@ impl SnapshotOptions {
         parse_special: bool,
     ) -> Result<(Session, Vec<u32>)> {
         let session = model.resume(path).map_err(|error| match error {
-            // Not one of the model's files, about which the exit code would speak.
+            // The exit code for invalid model files does not apply here.
             Error::File { file, source } => anyhow::Error::new(source).context(format!("cannot read {file}")),
             error => error.into(),
         })?;

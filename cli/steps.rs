@@ -1,4 +1,4 @@
-//! Text in which every token shows how many steps it took: by its colour, or where there are no colours by a number behind it.
+//! Shows the steps of each token: by color, or by a number after the token if the output has no colors.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,13 +9,13 @@ use ruminate::Piece;
 
 use crate::plot::{far, is_light};
 
-/// Digits of the numbers behind tokens: they are not taken for text.
+/// Superscript digits, which are not mistaken for text.
 const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
 
-/// How steps are shown.
+/// Writer of text with steps.
 pub(crate) struct ShownSteps {
     most: u32,
-    /// Whether no token takes more.
+    /// Whether `most` is an upper limit.
     bounded: bool,
     coloured: bool,
     least_seen: u32,
@@ -23,7 +23,7 @@ pub(crate) struct ShownSteps {
 }
 
 impl ShownSteps {
-    /// On stdout, for tokens of so many steps; positions of a wavefront may take more.
+    /// Writer to stdout for tokens of up to `most` steps. If not `bounded`, tokens may take more, as in a wavefront.
     pub(crate) fn on_stdout(most: u32, bounded: bool) -> Self {
         let stdout = std::io::stdout();
         let coloured = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
@@ -39,7 +39,7 @@ impl ShownSteps {
         }
         if self.coloured {
             let style = self.style(piece.steps);
-            // A line that ends in a colour would have it up to the margin.
+            // Without a reset before the line break, the background color would extend to the margin.
             let lines = piece.text.split_inclusive('\n').map(|line| {
                 let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
                 format!("{style}{text}{style:#}{end}")
@@ -54,7 +54,7 @@ impl ShownSteps {
         Ok(())
     }
 
-    /// What colours and numbers mean.
+    /// Legend of colors or numbers.
     pub(crate) fn legend(&self) -> String {
         if self.most_seen == 0 {
             return String::new();
@@ -72,7 +72,7 @@ impl ShownSteps {
         let bar: String =
             bar.into_iter().map(|steps| self.style(steps)).map(|style| format!("{style}   {style:#}")).collect();
         let more = if bounded { "" } else { " or more" };
-        format!("colours: recurrence steps of a token, 1 {bar} {most}{more}; here {seen}")
+        format!("colors: recurrence steps of a token, 1 {bar} {most}{more}; here {seen}")
     }
 
     fn style(&self, steps: u32) -> Style {
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn without_colours_numbers_stand_behind_the_tokens() {
+    fn without_colors_numbers_follow_the_tokens() {
         let (text, legend) = written(false);
         assert_eq!(text, " A⁷.¹²\n");
         assert!(legend.contains("7 to 32 of at most 32"), "{legend}");
     }
 
     #[test]
-    fn colours_end_before_the_line_does() {
+    fn colors_are_reset_before_each_line_break() {
         let (text, legend) = written(true);
         assert!(text.ends_with("\u{1b}[0m\n") && text.matches("\u{1b}[0m").count() == 2, "{text:?}");
         assert!(legend.contains("1 \u{1b}[") && legend.ends_with("32; here 7 to 32"), "{legend:?}");

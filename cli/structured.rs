@@ -1,4 +1,4 @@
-//! The flags that have text follow a schema, a regular expression or a grammar.
+//! Flags for structured output: text that follows a schema, a regular expression or a grammar.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::exit_code::Usage;
 use crate::prompt::whole;
 
-/// Ways to compute ahead, which no constraint goes with: which tokens may come depends on those before.
+/// Flags of parallel decoding, which conflict with constraints: the allowed tokens depend on the tokens before.
 const AHEAD: [&str; 3] = ["speculate", "pipeline", "diffusion"];
 
-/// Flags that say what text may look like.
+/// Flags for structured output.
 #[derive(Args)]
 pub(crate) struct StructuredOptions {
     /// Generate JSON that matches the schema in FILE; - for stdin
@@ -32,7 +32,7 @@ pub(crate) struct StructuredOptions {
 }
 
 impl StructuredOptions {
-    /// The flag that was given.
+    /// Name of the given flag.
     pub(crate) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--json-schema", self.json_schema.is_some()),
@@ -47,21 +47,21 @@ impl StructuredOptions {
         [&self.json_schema, &self.grammar].into_iter().flatten().any(|path| path == Path::new("-"))
     }
 
-    /// The schema, if one was given.
+    /// Parses the schema, if one was given.
     ///
     /// # Errors
     /// If the file cannot be read or is not JSON.
     pub(crate) fn schema(&self) -> Result<Option<Value>> {
         let Some(path) = &self.json_schema else { return Ok(None) };
         let text = whole("the JSON schema", path)?;
-        let wrong = |error| Usage(format!("--json-schema {}: it is not JSON: {error}", path.display()));
+        let wrong = |error| Usage(format!("--json-schema {}: not valid JSON: {error}", path.display()));
         Ok(Some(serde_json::from_str(&text).map_err(wrong)?))
     }
 
-    /// What the flags ask for, if anything.
+    /// Requested constraint, if any.
     ///
     /// # Errors
-    /// If a file cannot be read, or what it or the flag holds cannot be followed.
+    /// If a file cannot be read, or the schema, grammar or regular expression is invalid or not supported.
     pub(crate) fn constraint(&self, tokenizer: &Tokenizer, quiet: bool) -> Result<Option<Constraint>> {
         let (constraint, place) = if let (Some(path), Some(schema)) = (&self.json_schema, self.schema()?) {
             (Constraint::json_schema(tokenizer, &schema), format!("--json-schema {}", path.display()))

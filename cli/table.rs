@@ -1,4 +1,4 @@
-//! Tables in Markdown.
+//! Markdown tables.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::visible;
 
-/// Prints a table whose first columns hold words, the others numbers.
+/// Prints a table. The first `words` columns are left-aligned, the rest, which hold numbers, right-aligned.
 pub(crate) fn table(
     out: &mut impl Write,
     heads: &[&str],

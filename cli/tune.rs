@@ -1,4 +1,4 @@
-//! `ruminate tune`: which kernels suit a device, found by timing and remembered.
+//! `ruminate tune`: times kernel variants on a device and stores the fastest choices.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::words::counted;
 /// Flags of `ruminate tune`.
 #[derive(Args)]
 pub(crate) struct Tune {
-    /// The model whose shapes are tuned
+    /// Model with the shapes to tune
     #[command(flatten)]
     model: ModelOptions,
     /// Rows per pass to tune: 1 for decoding, up to 512 for a prompt
@@ -36,21 +36,20 @@ pub(crate) struct Tune {
     output: Option<PathBuf>,
 }
 
-/// Why the CPU reference is not tuned.
-const WHY: &str = "the CPU reference has one way of computing each thing";
+/// Reason why the CPU reference cannot be tuned.
+const WHY: &str = "the CPU reference has only one variant of each kernel";
 
-/// A class that was tuned, and whether weights were in textures.
+/// Result for a kernel class, and whether weights were in textures.
 type Line = (Tuned, bool);
 
-/// Runs the verb.
+/// Runs `ruminate tune`.
 pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let Some(asked) = options.device.gpu_options(options.model.products()) else {
         return Err(Usage(format!("{WHY}; leave out --cpu")).into());
     };
     if options.device.speaks_of_tuning() {
-        let problem =
-            "--tuning and --no-tune say what other verbs take; `tune` times everything itself, and writes to --output";
+        let problem = "--tuning and --no-tune are for commands that use a tuning; `tune` times all kernels itself, and writes to --output";
         return Err(Usage(problem.to_owned()).into());
     }
     if let Some(path) = &options.output {
@@ -78,15 +77,15 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     Ok(Done::Complete)
 }
 
-/// Adds the choices to those that the file has already; where it is.
+/// Merges the choices into the file and returns its path.
 fn write(options: &Tune, device: &Device, tuning: &Tuning) -> Result<PathBuf> {
     let summary = device.summary().ok_or(engine::Error::NoAdapter { asked: "tuning".to_owned(), found: vec![] })?;
     let usual = || Some(tunings()?.join(Tuning::file_name(summary)));
     let asked = options.output.as_ref().map(OutputFile::check).transpose()?;
     let Some(path) = asked.or_else(usual) else {
-        return Err(Usage("this user has no folder for caches; say where to write with --output".to_owned()).into());
+        return Err(Usage("the user's cache folder is unknown; name a file with --output".to_owned()).into());
     };
-    // What was tuned before, for other models or dtypes, stays.
+    // Choices for other models or dtypes are kept.
     let mut all = Tuning::read(&path, summary).unwrap_or_default();
     all.textures = tuning.textures;
     for (class, name) in tuning.choices() {
@@ -96,18 +95,18 @@ fn write(options: &Tune, device: &Device, tuning: &Tuning) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What was gained.
+/// Summary of the gains.
 fn summary(lines: &[Line]) -> String {
     let other = lines.iter().filter(|(tuned, _)| tuned.best != tuned.first);
     let most = lines.iter().map(|(tuned, _)| tuned.first.median() / tuned.best.median()).fold(1.0, f64::max);
     format!(
-        "{}, {} with another choice than by default, at most {most:.2} times as fast",
+        "{}, {} with another choice than the default, at most {most:.2} times as fast",
         counted(lines.len(), "class"),
         other.count()
     )
 }
 
-/// Prints what was tried and chosen.
+/// Prints a table of the classes and their choices.
 fn print(out: &mut impl Write, lines: &[Line]) -> Result<()> {
     let micro = |seconds: f64| format!("{:.1}", seconds * 1e6);
     let heads = ["what", "weights in", "choice", "tried", "default: µs", "best: µs", "gain"];

@@ -1,19 +1,19 @@
-//! Texts and names out of files, made safe for a terminal: an escape sequence in one could rename the window, clear the screen or hide what follows.
+//! Escapes texts and names from files for the terminal: an escape sequence could rename the window, clear the screen or hide the text after it.
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
 
-/// A name, or a line of a message: every control character is written out, as `\u{1b}`.
+/// Escapes every control character of a name, or of a line of a message, as `\u{1b}`.
 pub(crate) fn name(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// A message of several lines.
+/// Escapes control characters except line breaks, for messages of several lines.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n')
 }
 
-/// Text that a model generated, for stdout: as it is unless that is a terminal.
+/// Escapes generated text if stdout is a terminal.
 pub(crate) fn generated(text: &str) -> Cow<'_, str> {
     if std::io::stdout().is_terminal() { on_terminal(text) } else { Cow::Borrowed(text) }
 }
@@ -27,7 +27,7 @@ fn on_terminal(text: &str) -> Cow<'_, str> {
 }
 
 fn escape(text: &str, keep: fn(char) -> bool) -> Cow<'_, str> {
-    // Marks that turn the direction of writing can make a name look like another one.
+    // Marks that change the direction of writing can make a name look like another one.
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let acts = |c: char| !keep(c) && (c.is_control() || turns(c));
     if !text.contains(acts) {
@@ -45,7 +45,7 @@ mod tests {
     use super::{lines, name, on_terminal};
 
     #[test]
-    fn what_acts_on_a_terminal_is_written_out() {
+    fn control_characters_are_escaped() {
         assert_eq!(name("plain é 漢 👍"), "plain é 漢 👍");
         assert_eq!(name("a\u{1b}[2J\nb\t\u{7}"), "a\\u{1b}[2J\\nb\\t\\u{7}");
         assert_eq!(name("\u{9b}2J\u{7f}\u{202e}x"), "\\u{9b}2J\\u{7f}\\u{202e}x");

@@ -1,8 +1,8 @@
-//! Numbers in running text.
+//! Numbers in messages.
 
 use std::fmt::Display;
 
-/// A number and its noun: `1 step`, `2 steps`.
+/// Formats a number with its noun: `1 step`, `2 steps`.
 pub(crate) fn counted(number: impl Display, noun: &str) -> String {
     let number = number.to_string();
     let ending = match noun.ends_with('s') {
@@ -13,7 +13,7 @@ pub(crate) fn counted(number: impl Display, noun: &str) -> String {
     format!("{number} {noun}{ending}")
 }
 
-/// Bytes for people: `432.5 kB`, `7.13 GB`.
+/// Formats bytes in decimal units: `432.5 kB`, `7.13 GB`.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
@@ -27,7 +27,7 @@ mod tests {
     use super::{counted, size};
 
     #[test]
-    fn one_thing_is_no_plural() {
+    fn nouns_are_singular_only_after_one() {
         assert_eq!([counted(1, "step"), counted(0, "step"), counted(11, "step")], ["1 step", "0 steps", "11 steps"]);
         assert_eq!(
             [counted(2, "class"), counted("1", "class"), counted("1.0", "step")],
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn small_models_have_a_size_too() {
+    fn sizes_use_decimal_units() {
         assert_eq!([size(864_960), size(7_129_953_600)], ["865.0 kB", "7.13 GB"]);
     }
 }

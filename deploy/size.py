@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a card carries: memory, passes and tokens per second of a model at a depth, from the figures of `ruminate inspect`.
+"""Estimates memory, passes and tokens per second of a model on a device at a given depth, from the output of `ruminate inspect`.
 
     deploy/size.py -m synthetic:huginn-0125 --memory 24 --bandwidth 1000 --dtype q8 --steps 16 --context 4096 --kv anchor
 
@@ -18,20 +18,20 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="ruminate", help="the program (default: ruminate)")
     parser.add_argument("-m", "--model", required=True, help="the model, as for `ruminate inspect -m`")
-    parser.add_argument("--memory", type=float, required=True, help="memory of the card, GB")
-    parser.add_argument("--bandwidth", type=float, required=True, help="bandwidth that decoding reaches, GB/s: see `ruminate bench`")
-    parser.add_argument("--compute", type=float, help="multiply-adds that it reaches, in TFLOP/s: see `ruminate bench`")
-    parser.add_argument("--dtype", default="bf16", choices=["f32", "bf16", "q8", "q4"], help="how weights are held")
+    parser.add_argument("--memory", type=float, required=True, help="memory of the device in GB")
+    parser.add_argument("--bandwidth", type=float, required=True, help="bandwidth that decoding reaches in GB/s (see `ruminate bench`)")
+    parser.add_argument("--compute", type=float, help="arithmetic that the device reaches in TFLOP/s (see `ruminate bench`)")
+    parser.add_argument("--dtype", default="bf16", choices=["f32", "bf16", "q8", "q4"], help="format of the weights")
     parser.add_argument("--steps", type=int, required=True, help="steps per token")
-    parser.add_argument("--context", type=int, required=True, help="positions of a sequence")
-    parser.add_argument("--kv", default="full", choices=KEPT, help="steps of which keys and values are kept: --kv-share")
-    parser.add_argument("--sequences", type=int, help="sequences at a time (default: as many as fit, at most 64)")
-    parser.add_argument("--scratch", type=float, default=0.5, help="memory beside weights and cache, GB (default: 0.5)")
+    parser.add_argument("--context", type=int, required=True, help="positions per sequence")
+    parser.add_argument("--kv", default="full", choices=KEPT, help="steps whose keys and values are kept, as for --kv-share")
+    parser.add_argument("--sequences", type=int, help="concurrent sequences (default: as many as fit, up to 64)")
+    parser.add_argument("--scratch", type=float, default=0.5, help="memory besides weights and cache in GB (default: 0.5)")
     return parser.parse_args()
 
 
 def at(depths, steps, read):
-    """A figure at a depth. Beyond the first step all of them grow evenly or not at all, so two depths give the rest."""
+    """Returns a figure at a depth. After the first step all figures are linear in the steps or constant, so two depths determine the others."""
     known = {depth["steps"]: read(depth) for depth in depths}
     if steps in known:
         return known[steps]
@@ -60,7 +60,7 @@ def main():
         return next(entry["bytes"] for entry in depth["kv_bytes_per_position"] if entry["keeps"] == keeps)
 
     once = weights(depths[0])
-    core = (at(depths, 2, weights) - once) if depths[0]["steps"] == 1 else sys.exit("inspect shows no single step")
+    core = (at(depths, 2, weights) - once) if depths[0]["steps"] == 1 else sys.exit("`ruminate inspect` lists no depth of one step")
     per_token = at(depths, asked.steps, weights)
     kept = at(depths, asked.steps, lambda depth: cache(depth, KEPT[asked.kv]))
     read = at(depths, asked.steps, lambda depth: cache(depth, KEPT["full"]))
@@ -69,15 +69,15 @@ def main():
     fit = int(room // (kept * asked.context))
     if fit < 1:
         need = (once + kept * asked.context) / 1e9 + asked.scratch
-        sys.exit(f"nothing fits: weights, scratch and one sequence take {need:.1f} GB of {asked.memory:g} GB")
+        sys.exit(f"not enough memory: weights, scratch and one sequence take {need:.1f} GB of {asked.memory:g} GB")
     sequences = asked.sequences or min(fit, 64)
 
-    # All sequences take one token each: the weights are read once for all, the cache by each for itself, half full on average.
+    # In a round every sequence gets one token: the weights are read once for all, and each sequence reads its own cache, which is half full on average.
     def round_time(sequences):
         traffic = per_token + sequences * read * asked.context / 2
         time = traffic / (asked.bandwidth * 1e9)
         if asked.compute:
-            # Two operations for each parameter that a row meets; bytes per parameter depend on how they are held.
+            # Two operations per parameter and row. In f32 a parameter has 4 bytes.
             parameters = at(depths, asked.steps, lambda depth: depth["weight_bytes_per_token"]["f32"]) / 4
             time = max(time, 2 * parameters * sequences / (asked.compute * 1e12))
         return time
@@ -92,7 +92,7 @@ def main():
     print(f"alone               {1 / one:8.1f} tokens/s, {asked.steps / one:.0f} passes/s")
     print(f"{sequences:3d} at a time       {sequences / all_of_them:8.1f} tokens/s in all, {1 / all_of_them:.1f} each")
     if asked.sequences and asked.sequences > fit:
-        sys.exit(f"{asked.sequences} sequences do not fit; {fit} do")
+        sys.exit(f"{asked.sequences} sequences do not fit, only {fit}")
 
 
 if __name__ == "__main__":

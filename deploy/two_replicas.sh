@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Two replicas behind HAProxy under load: one is killed, then both are restarted in turn. Prints what became of every request and fails unless
-#   1. after the kill only requests fail that were under way on the killed replica,
-#   2. the balancer stops using it, and uses it again once it is back,
-#   3. no request fails during a rolling restart, and every replica that was told to stop ends with exit code 0.
+# Tests two replicas behind HAProxy under load: kills one, then restarts both in turn. Prints the outcome of the requests and fails unless
+#   1. the kill fails only requests that were in flight on the killed replica,
+#   2. the balancer stops using that replica until it is back,
+#   3. no request fails during the rolling restart, and every replica that is told to stop ends with exit code 0.
 #
 #   deploy/two_replicas.sh [RUMINATE]        # the program, by default the one in PATH; needs haproxy and curl
 #
@@ -36,7 +36,7 @@ fail() {
     exit 1
 }
 
-# Free ports, one after the other.
+# Prints a free port.
 port() {
     local try
     while :; do
@@ -53,7 +53,7 @@ start() { # replica
     "$program" serve --port "${at[$1]}" --drain 30 --log-level warn "${flags[@]}" > "$work/$1.out" 2>> "$work/$1.log" &
     process[$1]=$!
 }
-waits_for() { # what, seconds, command…
+waits_for() { # message, seconds, command…
     local what=$1 end=$((SECONDS + $2))
     shift 2
     until "$@"; do
@@ -62,7 +62,7 @@ waits_for() { # what, seconds, command…
     done
 }
 healthy() { [[ $(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:${at[$1]}/health") == 200 ]]; }
-balancer() { # a command of HAProxy's runtime interface; nothing as long as it does not listen
+balancer() { # command of HAProxy's runtime interface; prints nothing while HAProxy does not listen
     { exec 3<> "/dev/tcp/127.0.0.1/$admin"; } 2> /dev/null || return 0
     printf '%s\n' "$1" >&3
     cat <&3
@@ -72,7 +72,7 @@ is_in_use() { (($(balancer "show stat" | awk -F, -v name="$1" '$1 == "replicas" 
 state() { balancer "show stat" | awk -F, -v name="$1" '$1 == "replicas" && $2 == name { print $18 }'; }
 is_in_state() { [[ $(state "$1") == "$2"* ]]; }
 
-# One request after the other. A line for each: when it began and ended, its replica, HTTP status, curl's exit code, how much of the stream came.
+# Sends requests one after the other. Records a line for each: start and end, HTTP status, replica, curl's exit code, and whether the stream was whole.
 worker() {
     local began body line status
     while [[ -e $work/go ]]; do
@@ -100,7 +100,7 @@ good='$3 == 200 && $5 == 0 && $6 == "whole"'
 
 kill_one() {
     sleep "$load"
-    waits_for "nobody uses replica one" 20 is_in_use one
+    waits_for "the balancer does not use replica one" 20 is_in_use one
     echo "$EPOCHREALTIME" > "$work/killed"
     kill -9 "${process[one]}"
     wait "${process[one]}" 2> /dev/null || true
@@ -108,7 +108,7 @@ kill_one() {
     echo "$EPOCHREALTIME" > "$work/down"
     sleep "$load"
     start one
-    waits_for "the replica does not come back" 60 is_in_state one UP
+    waits_for "the replica did not come back" 60 is_in_state one UP
     echo "$EPOCHREALTIME" > "$work/up"
     sleep "$load"
 }
@@ -117,14 +117,14 @@ restart_in_turn() {
     local name code
     for name in one two; do
         sleep "$load"
-        # First no new requests, then the end: nothing is on its way to a replica that has closed its socket.
+        # Drain before SIGTERM, so that no request is sent to a replica that has closed its socket.
         balancer "set server replicas/$name state drain" > /dev/null
         kill -TERM "${process[$name]}"
         code=0
         wait "${process[$name]}" || code=$?
         ((code == 0)) || fail "replica $name ended with exit code $code"
         start "$name"
-        waits_for "replica $name does not come back" 60 healthy "$name"
+        waits_for "replica $name did not come back" 60 healthy "$name"
         balancer "set server replicas/$name state ready" > /dev/null
         waits_for "the balancer does not use replica $name again" 10 is_in_state "$name" UP
     done
@@ -133,8 +133,8 @@ restart_in_turn() {
 
 start one
 start two
-for name in one two; do waits_for "replica $name does not start" 120 healthy "$name"; done
-haproxy -c -q -f "$here/haproxy.cfg" || fail "HAProxy refuses its configuration"
+for name in one two; do waits_for "replica $name did not start" 120 healthy "$name"; done
+haproxy -c -q -f "$here/haproxy.cfg" || fail "HAProxy rejects deploy/haproxy.cfg"
 haproxy -db -f "$here/haproxy.cfg" > "$work/haproxy.log" 2>&1 &
 process[haproxy]=$!
 for name in one two; do waits_for "the balancer does not use replica $name" 10 is_in_state "$name" UP; done
@@ -145,11 +145,11 @@ all=$(count '') failed=$(count "!($good)")
 under_way=$(count "!($good) && \$1 <= $killed && \$2 >= $killed && (\$4 == \"one\" || \$4 == \"\")")
 used=$(count "\$4 == \"one\" && \$1 > $down && \$2 < $up")
 again=$(count "\$4 == \"one\" && $good && \$1 > $up")
-# Between the kill and the first check that fails a request may be sent to the dead replica, whose refusal sends it to the other.
-echo "kill: $all requests, $failed failed, all of them under way on the killed replica: $under_way; $used sent to it while it was down, $again after it was back"
-((failed == under_way && failed <= clients)) || { awk "!($good)" "$work/requests" >&2; fail "requests failed that were not on the killed replica"; }
+# Between the kill and the first failed check, the balancer can try the dead replica; the connection fails, and the request goes to the other one.
+echo "kill: $all requests, $failed failed ($under_way in flight on the killed replica), $used sent to it while it was down, $again after its return"
+((failed == under_way && failed <= clients)) || { awk "!($good)" "$work/requests" >&2; fail "requests failed that were not in flight on the killed replica"; }
 ((used == 0 && again > 0)) || fail "the balancer used the replica at the wrong time"
-((failed > 0)) || fail "no request was under way on the killed replica, so nothing was shown"
+((failed > 0)) || fail "no request was in flight on the killed replica, so the test shows nothing"
 ((all - failed > 0)) || fail "no request was answered"
 
 under_load restart_in_turn

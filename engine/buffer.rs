@@ -1,4 +1,4 @@
-//! Buffers: blocks of device memory, counted while they live.
+//! Buffers: blocks of device memory, counted while they are alive.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Memory of a CPU device.
 pub(crate) type Words = RwLock<Box<[u32]>>;
 
-/// Where the bytes are.
+/// Location of the bytes.
 #[derive(Debug)]
 pub(crate) enum Memory {
     Gpu(wgpu::Buffer),
@@ -66,7 +66,7 @@ impl Buffer {
         &self.0.memory
     }
 
-    /// The texture, if it is one.
+    /// The texture, if the buffer is one.
     pub(crate) fn texels(&self) -> Option<&Texels> {
         match &self.0.memory {
             Memory::Texels(texels) => Some(texels),
@@ -86,7 +86,7 @@ impl Buffer {
         &self.0.owner
     }
 
-    /// Whether two handles mean the same memory.
+    /// Whether two handles refer to the same memory.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

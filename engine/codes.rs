@@ -25,7 +25,7 @@ use crate::error::Error;
 
 error_codes! { Error:
     NoAdapter => "no-adapter", "no graphics adapter fits the selection";
-    Open => "device-open", "the driver gives no device of the adapter";
+    Open => "device-open", "the driver cannot open a device on the adapter";
     Limits => "device-limits", "limits of the app's own device are too low";
     Lost => "device-lost", "the device was reset or removed; open another";
     OutOfMemory => "out-of-device-memory", "the device has no memory left";

@@ -1,11 +1,11 @@
-//! Counts of what a device was asked to do: what tests hold the engine to and reports quote.
+//! Counters of a device's work, which tests check and reports quote.
 
 use std::ops::Sub;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
     ($($(#[$meta:meta])* $field:ident),* $(,)?) => {
-        /// A snapshot of a device's counters. The difference of two tells what happened between them.
+        /// A snapshot of a device's counters. The difference of two snapshots counts what happened in between.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters { $($(#[$meta])* pub $field: u64),* }
@@ -13,7 +13,7 @@ macro_rules! counters {
         impl Sub for Counters {
             type Output = Self;
 
-            /// What was counted since `earlier`; a live count that fell gives 0.
+            /// Counts since `earlier`; a live count that has fallen gives 0.
             fn sub(self, earlier: Self) -> Self {
                 Self { $($field: self.$field.saturating_sub(earlier.$field)),* }
             }
@@ -40,7 +40,7 @@ counters! {
     read_backs,
     /// Dispatches, or calls of CPU twins.
     launches,
-    /// Nanoseconds that the host spent on encoding commands. What a driver does within a submission, or waits for, is not in it.
+    /// Nanoseconds that the host spent encoding commands, without the time that a driver works or waits during a submission.
     encoding_nanos,
     /// Compute pipelines created.
     pipelines,

@@ -12,7 +12,7 @@ use crate::plan::Call;
 /// The CPU device's state.
 #[derive(Debug, Default)]
 pub(crate) struct Cpu {
-    /// One launch at a time takes locks of several buffers, so no two can wait for each other.
+    /// Held during a launch, which locks several buffers, so that no two launches wait for each other.
     running: Mutex<()>,
 }
 
@@ -32,7 +32,7 @@ enum Guard<'a> {
     Write(RwLockWriteGuard<'a, Box<[u32]>>),
 }
 
-/// What is left to hand out of a locked buffer.
+/// Remaining access to a locked buffer.
 enum View<'a> {
     Shared(&'a [u32]),
     Unique(&'a mut [u32]),
@@ -44,7 +44,7 @@ impl Cpu {
     pub(crate) fn call(&self, tally: &Tally, call: &Call) -> Result<()> {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let accesses: Vec<Access> = call.launch.kernel.bindings_of(call.launch.choice).map(|it| it.access).collect();
-        // A buffer that is bound twice, for reading, is locked once.
+        // A buffer that is bound twice for reading is locked once.
         let mut buffers: Vec<&Buffer> = Vec::new();
         let mut guards = Vec::new();
         let mut place = Vec::new();
@@ -81,7 +81,7 @@ impl Cpu {
                     let count = count.min(words.len());
                     Slot::Write(&mut words[..count])
                 }
-                // Recording refuses both; two tensors never share a slot while both live.
+                // Recording rejects both; two tensors never share a slot while both are alive.
                 Some(View::Gone) | None => {
                     let problem = format!("buffer {} is bound twice and written", buffer.label());
                     return Err(Error::Launch { launch: call.label.clone(), problem });

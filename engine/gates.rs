@@ -1,5 +1,5 @@
-//! Loops that all rows may leave. Where it pays, the launches inside have their numbers of workgroups in memory, and a launch before each round writes them
-//! there: zeros, once no row is active. Elsewhere the workgroups start, look at the rows, and return.
+//! Loops in which all rows may exit. Where it pays, the launches inside take their numbers of workgroups from memory, and a launch before each iteration writes
+//! these: zeros once no row is active. Elsewhere the workgroups start, look at the rows, and return.
 
 use std::ops::Range;
 
@@ -11,18 +11,18 @@ use crate::error::Result;
 use crate::graph::{Graph, Live, Step};
 use crate::plan::{Call, Dispatch};
 
-/// How a loop is launched that all rows may leave before it ends.
+/// How a loop is launched in which all rows may exit before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoopWay {
-    /// With numbers of workgroups in memory, which are 0 once no row is active: rounds for nobody cost little.
+    /// With numbers of workgroups in memory, which are 0 once no row is active: iterations without active rows cost little.
     Indirect,
-    /// With the numbers of workgroups that the launches have: each starts, finds no active row, and returns.
+    /// With the launches' own numbers of workgroups: each workgroup starts, finds no active row, and returns.
     Direct,
 }
 
 impl LoopWay {
-    /// Both.
+    /// Both ways.
     pub const ALL: [Self; 2] = [Self::Indirect, Self::Direct];
 
     /// Name in a tuning.
@@ -35,22 +35,22 @@ impl LoopWay {
     }
 }
 
-/// The class of a tuning that says how such loops are launched: a choice is the name of a [`LoopWay`].
+/// Class in a tuning that decides how such loops are launched: its choice is the name of a [`LoopWay`].
 pub const LOOPS: &str = "loops that rows leave";
 
-/// Bytes of the numbers of workgroups of a launch.
+/// Bytes of a launch's numbers of workgroups.
 const GROUPS: usize = 12;
 
 /// The gate of a loop.
 pub(crate) struct Gate {
-    /// The launches that it opens and closes.
+    /// Launches that it enables and disables.
     pub(crate) launches: Range<usize>,
-    /// Their workgroups, three words each.
+    /// Their numbers of workgroups, three words each.
     groups: Buffer,
 }
 
 impl Gate {
-    /// Gates of all loops that may have no active rows, those around others first, each with the launch that comes before a round.
+    /// Gates of all loops in which all rows may exit, outer loops first, each with the launch to run before an iteration.
     pub(crate) fn all(
         device: &Device,
         graph: &Graph,
@@ -73,7 +73,7 @@ impl Gate {
         found.into_iter().filter_map(|it| gate(it).transpose()).collect()
     }
 
-    /// Makes the launches of a plan that are its own take their workgroups from it.
+    /// Makes its launches in a plan take their numbers of workgroups from it.
     pub(crate) fn hang(&self, dispatches: &mut [Dispatch]) {
         for (dispatch, at) in dispatches[self.launches.clone()].iter_mut().zip((0..).step_by(GROUPS)) {
             dispatch.groups = self.groups.wgpu().map(|buffer| (buffer.clone(), at));
@@ -81,7 +81,7 @@ impl Gate {
     }
 }
 
-/// The rows and launches of such loops.
+/// Collects the rows and launches of gated loops.
 fn find(steps: &[Step], found: &mut Vec<(Live, Range<usize>)>) {
     for step in steps {
         if let Step::Repeat(inner) = step {

@@ -1,5 +1,4 @@
-//! Recording: launches on logical tensors, in order, with loops. Shapes are checked here, so that a mistake is reported
-//! where it is made.
+//! Recording of graphs: launches on logical tensors, in order, with loops. Shapes are checked here, so that a mistake is reported where it is made.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +15,7 @@ pub struct Tensor {
     index: usize,
 }
 
-/// How often a loop runs: a number that each execution gives, or a fixed one, as in `Count::from(3)`.
+/// Number of iterations of a loop: given by each execution, or fixed, as in `Count::from(3)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(Times);
 
@@ -35,7 +34,7 @@ impl Count {
         }
     }
 
-    /// Whether the loop certainly runs.
+    /// Whether the loop runs at least once.
     pub(crate) fn certain(self) -> bool {
         matches!(self.0, Times::Fixed(1..))
     }
@@ -53,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// Bytes, a multiple of 16.
     pub(crate) bytes: u64,
-    /// What memory a scratch tensor is.
+    /// Memory of a scratch tensor.
     pub(crate) place: Place,
     /// The buffer of an imported tensor.
     pub(crate) buffer: Option<Buffer>,
@@ -68,7 +67,7 @@ pub(crate) struct Recorded {
     pub(crate) bindings: Vec<(usize, Access)>,
 }
 
-/// A step of a graph: a launch, by its place in the record, or a loop.
+/// A step of a graph: a launch, by its index in the record, or a loop.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Launch(usize),
@@ -79,12 +78,12 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Loop {
     pub(crate) count: Count,
-    /// Rows that its launches work for, if there may be none.
+    /// Rows that its launches serve, if all of them may become inactive.
     pub(crate) live: Option<Live>,
     pub(crate) body: Vec<Step>,
 }
 
-/// Rows of a table, of which some are active.
+/// Rows of a table that may become inactive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Live {
     /// The table's tensor.
@@ -93,12 +92,12 @@ pub(crate) struct Live {
 }
 
 impl Loop {
-    /// The rows that its launches work for, and those launches, if there are both.
+    /// Its rows and its launches, if it has both.
     pub(crate) fn gated(&self) -> Option<(Live, Range<usize>)> {
         self.live.zip(self.launches())
     }
 
-    /// The launches inside, which are a range, since they are numbered in recorded order; none if there are none.
+    /// Range of the launches inside, which are numbered in recorded order; `None` if it has no launches.
     pub(crate) fn launches(&self) -> Option<Range<usize>> {
         let ranges = self.body.iter().filter_map(|step| match step {
             Step::Launch(index) => Some(*index..*index + 1),
@@ -110,10 +109,10 @@ impl Loop {
 
 /// A record of launches. [`Device::plan`](crate::Device::plan) makes it runnable.
 ///
-/// **Lifetimes.** A scratch tensor lives from its first to its last launch, and others may have its memory before and after.
-/// What is used both inside and outside of a loop lives until the loop ends, at least. A tensor that is read before it is written holds a value
-/// of an earlier execution (zero at first), so it gets memory of its own, as [`Self::keep`] gives it. A launch that writes counts as
-/// one that overwrites: a tensor that is only *added to* in a loop must be written before it, or kept.
+/// **Lifetimes.** A scratch tensor lives from its first to its last launch; before and after, other tensors may use its memory. A tensor that is used both
+/// inside and outside of a loop lives at least until the loop ends. A tensor that is read before it is written holds the value of an earlier execution (zero at
+/// first), so it gets memory of its own, as with [`Self::keep`]. A launch that writes counts as one that overwrites: a tensor that a loop only *adds to* must
+/// be written before the loop, or kept.
 #[derive(Debug)]
 pub struct Graph {
     id: u32,
@@ -128,7 +127,7 @@ impl Graph {
     /// An empty graph.
     #[must_use]
     pub fn new(label: &str) -> Self {
-        /// Tells tensors of different graphs apart, so that mixing them up is an error.
+        /// Distinguishes tensors of different graphs, so that mixing them up is an error.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -145,7 +144,7 @@ impl Graph {
         self.scratch_in(Place::Buffer, name, bytes)
     }
 
-    /// The same in a texture, as bindings in textures ask for.
+    /// As [`Self::scratch`], but in a texture, for bindings in textures.
     pub fn scratch_texels(&mut self, name: &str, bytes: u64) -> Tensor {
         self.scratch_in(Place::Texture, name, bytes)
     }
@@ -155,7 +154,7 @@ impl Graph {
         self.node(Node { name: name.to_owned(), bytes, place, buffer: None, keep: false })
     }
 
-    /// A buffer that outlives the graph: weights, caches, tables. The same buffer always gives the same tensor.
+    /// A buffer that outlives the graph: weights, caches, tables. Importing a buffer again returns the same tensor.
     pub fn import(&mut self, buffer: &Buffer) -> Tensor {
         let known = self.nodes.iter().position(|node| node.buffer.as_ref().is_some_and(|it| it.same(buffer)));
         match known {
@@ -218,14 +217,14 @@ impl Graph {
         Ok(())
     }
 
-    /// A number that each execution gives, in the order of these calls.
+    /// Declares a number that each execution gives, in the order of these calls.
     pub fn count(&mut self, name: &str) -> Count {
         self.counts.push(name.to_owned());
         Count(Times::Given(self.counts.len() - 1))
     }
 
-    /// Records a loop: what `body` records runs `n` times, or not at all if `n` is 0. Every round runs the same commands; what differs
-    /// between rounds must be data.
+    /// Records a loop: what `body` records runs `n` times, or not at all if `n` is 0. Every iteration runs the same commands; what differs between iterations
+    /// must be data.
     ///
     /// # Errors
     /// Those of `body`.
@@ -233,9 +232,11 @@ impl Graph {
         self.repeat_for(n, None, body)
     }
 
-    /// Records a loop like [`Self::repeat`] whose launches all work for the active ones of the first `rows` rows of a table, and do nothing when there are
-    /// none: where the device gains by it, a round for nobody then launches next to nothing. The table is looked at before each round. It is written before
-    /// the loop, or outlives the graph.
+    /// Records a loop like [`Self::repeat`] whose launches all serve the active ones among the first `rows` rows of a table, and do nothing if no row is
+    /// active.
+    ///
+    /// On devices that gain by it, an iteration without active rows launches next to nothing. The table is read before each iteration. It is written before the
+    /// loop, or outlives the graph.
     ///
     /// # Errors
     /// [`Error::Foreign`], [`Error::Shape`], or those of `body`.
@@ -270,7 +271,7 @@ impl Graph {
     }
 }
 
-/// Checks a launch against its kernel's description; its label if it fits.
+/// Checks a launch against its kernel's description. Returns its label.
 pub(crate) fn check(launch: &Launch) -> Result<String> {
     let kernel = launch.kernel;
     let options = kernel.axes.iter().enumerate();
@@ -289,8 +290,9 @@ pub(crate) fn check(launch: &Launch) -> Result<String> {
     ];
     match differ.into_iter().find(|(_, need, have)| need != have) {
         None => Ok(label),
-        Some((what, need, have)) => {
-            Err(Error::Launch { launch: label, problem: format!("the kernel has {need} {what}, the launch {have}") })
-        }
+        Some((what, need, have)) => Err(Error::Launch {
+            launch: label,
+            problem: format!("the kernel has {need} {what}, the launch has {have}"),
+        }),
     }
 }

@@ -1,19 +1,19 @@
-//! A small GPU compute engine on wgpu: devices, graphs with a structured loop, plans and an executor. It knows no model, and of the kernels
-//! only those that measure and that open and close loops; it interprets [`Launch`](shaders::Launch)es.
+//! A small GPU compute engine on wgpu: devices, graphs with a structured loop, plans and an executor. It does not depend on any model, and the only kernels
+//! that it names measure devices and gate loops; it interprets [`Launch`](shaders::Launch)es.
 //!
-//! How it works, along the data:
+//! How it works, along the flow of data:
 //!
-//! 1. [`Device::open`] takes an adapter with all of its limits ([`adapters`] lists them); [`Device::cpu`] runs the kernels' CPU twins
+//! 1. [`Device::open`] opens an adapter with all of its limits ([`adapters`] lists adapters); [`Device::cpu`] runs the kernels' CPU twins
 //!    instead, with the same interface.
-//! 2. A [`Graph`] records launches on logical tensors. [`Graph::repeat`] is its only control structure: how often a loop
-//!    runs is said at execution. [`Graph::repeat_while_live`] is the same for rows that may leave before: then its launches have no workgroups.
-//! 3. [`Device::plan`] makes a [`Plan`] of it: pipelines, scratch buffers shared by tensors that don't live at the same
+//! 2. A [`Graph`] records launches on logical tensors. [`Graph::repeat`] is its only control structure: each execution says how often a loop
+//!    runs. [`Graph::repeat_while_live`] is for rows that may exit before: once all have, the loop's launches have no workgroups.
+//! 3. [`Device::plan`] turns it into a [`Plan`]: pipelines, scratch buffers shared by tensors that don't live at the same
 //!    time, bind groups, parameters.
 //! 4. [`Device::execute`] encodes and submits a plan. It creates nothing and never waits; it splits the work into submissions
 //!    that are short enough for watchdogs. Results come back through a [`ReadBack`] ticket. A host with frames to draw executes plans
 //!    in pieces: [`Device::begin`].
 //!
-//! Device trouble never panics: the first fault is kept, and every later call returns it as an [`Error`].
+//! Device faults never cause a panic: the first one is kept, and every later call returns it as an [`Error`].
 
 mod adapter;
 pub mod bench;

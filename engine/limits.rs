@@ -1,17 +1,17 @@
-//! The least that a device must offer.
+//! Minimum requirements for a device.
 
 use std::fmt;
 
 use wgpu::Limits;
 
-/// A limit of wgpu, and the least value with which the engine works.
+/// A limit of wgpu, and the minimum value with which the engine works.
 #[derive(Clone, Copy, Debug)]
 pub struct RequiredLimit {
     /// Name of the field of [`wgpu::Limits`].
     pub name: &'static str,
-    /// Least value.
+    /// Minimum value.
     pub least: u64,
-    /// What it is for.
+    /// Purpose of the limit.
     pub why: &'static str,
     of: fn(&Limits) -> u64,
 }
@@ -24,7 +24,7 @@ pub struct LowLimit {
     pub name: &'static str,
     /// The device's value.
     pub found: u64,
-    /// Least value with which the engine works.
+    /// Minimum value with which the engine works.
     pub least: u64,
 }
 
@@ -36,10 +36,10 @@ impl fmt::Display for LowLimit {
 
 macro_rules! required {
     ($($name:ident: $least:literal, $why:literal;)*) => {
-        /// The least limits of a device: WebGPU's defaults, as far as kernels depend on them. No feature is required.
+        /// Minimum limits of a device: WebGPU's defaults, as far as kernels depend on them. No feature is required.
         ///
-        /// More is used where it is there: larger buffers and bindings take larger matrices in one piece, and kernels with subgroups, f16 or larger
-        /// workgroups are faster. A host asks its adapter for all of it with [`Device::required_features`](crate::Device::required_features) and
+        /// More is used where it is available: larger buffers and bindings hold larger matrices in one piece, and kernels with subgroups, f16 or larger
+        /// workgroups are faster. A host requests all of it from its adapter with [`Device::required_features`](crate::Device::required_features) and
         /// [`Device::required_limits`](crate::Device::required_limits).
         pub const REQUIRED_LIMITS: &[RequiredLimit] = &[$(RequiredLimit {
             name: stringify!($name),

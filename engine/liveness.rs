@@ -1,8 +1,8 @@
-//! Which scratch tensors may share memory: those whose lifetimes don't overlap.
+//! Memory sharing: scratch tensors may share memory if their lifetimes don't overlap.
 //!
-//! wgpu tracks use per whole buffer, and a buffer cannot be bound for reading and for writing in one launch. So memory is shared by whole
-//! buffers, *slots*, never by ranges of one large buffer. Lifetimes are intervals of launches in recorded order; a loop's
-//! launches run again, so a value that crosses the loop's border occupies its slot up to the loop's end.
+//! wgpu tracks use per whole buffer, and a launch cannot bind one buffer for reading and for writing. So tensors share whole buffers, called *slots*, never
+//! ranges of one large buffer. Lifetimes are intervals of launches in recorded order. A loop's launches run again, so a value that crosses the loop's border
+//! occupies its slot up to the loop's end.
 
 use std::ops::Range;
 
@@ -10,25 +10,25 @@ use ruminate_shaders::{Access, Place};
 
 use crate::graph::{Graph, Step};
 
-/// Where the scratch tensors of a graph go.
+/// Assignment of a graph's scratch tensors to slots.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    /// The slot of each tensor; `None` for imported tensors and for those that nobody uses.
+    /// The slot of each tensor; `None` for imported and for unused tensors.
     pub(crate) slot: Vec<Option<usize>>,
-    /// Place and bytes of each slot.
+    /// Kind of memory and bytes of each slot.
     pub(crate) slots: Vec<(Place, u64)>,
 }
 
-/// A loop: its launches, and whether it certainly runs.
+/// A loop: its launches, and whether it runs at least once.
 struct Loop {
     launches: Range<usize>,
     certain: bool,
 }
 
-/// When a tensor is needed.
+/// Lifetime of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Life {
-    /// From the first to the last launch of the range, inclusive both.
+    /// From the first to the last launch, both inclusive.
     Within(usize, usize),
     /// Before, during and after the execution.
     Always,
@@ -61,7 +61,7 @@ pub(crate) fn assign(graph: &Graph) -> Layout {
         let place = graph.nodes[index].place;
         let free =
             |slot: &usize| layout.slots[*slot].0 == place && tenants[*slot].iter().all(|other| !life.overlaps(other));
-        // Slots were made in falling size, so the last free one wastes least.
+        // Slots are created in the order of falling size, so the last free one wastes least.
         let slot = (0..tenants.len()).rev().find(free).unwrap_or_else(|| {
             layout.slots.push((place, graph.nodes[index].bytes));
             tenants.push(Vec::new());
@@ -73,7 +73,7 @@ pub(crate) fn assign(graph: &Graph) -> Layout {
     layout
 }
 
-/// Collects the loops with launches in them.
+/// Collects the loops that contain launches.
 fn find_loops(steps: &[Step], loops: &mut Vec<Loop>) {
     for step in steps {
         if let Step::Repeat(inner) = step {
@@ -85,7 +85,7 @@ fn find_loops(steps: &[Step], loops: &mut Vec<Loop>) {
     }
 }
 
-/// When a tensor is needed; `None` if never.
+/// Lifetime of a tensor; `None` if it is unused.
 fn life(graph: &Graph, loops: &[Loop], tensor: usize) -> Option<Life> {
     if graph.nodes[tensor].keep {
         return Some(Life::Always);
@@ -107,12 +107,12 @@ fn life(graph: &Graph, loops: &[Loop], tensor: usize) -> Option<Life> {
         let inside = uses.iter().any(|(index, _)| it.launches.contains(index));
         let outside = uses.iter().any(|(index, _)| !it.launches.contains(index));
         if inside && outside {
-            // If the first write may be skipped with its loop, the value of an earlier round or execution shows.
+            // If the first write may be skipped with its loop, the value of an earlier iteration or execution is visible.
             if it.launches.contains(&first) && !it.certain {
                 return Some(Life::Always);
             }
-            // A later round reads what was written before the loop, or the launches behind it what the last round wrote. Before
-            // the first write nothing needs the memory: each round writes before it reads.
+            // A later iteration reads what was written before the loop, or launches after the loop read what its last iteration wrote. Before the first write,
+            // the memory is not needed: each iteration writes before it reads.
             last = last.max(it.launches.end - 1);
         }
     }

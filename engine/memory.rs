@@ -1,8 +1,8 @@
-//! How much memory a device can give: what to know before gigabytes are loaded.
+//! Memory that a device can provide, to be known before gigabytes are loaded.
 //!
-//! wgpu does not tell, so the driver and the system are asked: Vulkan for the device-local heap and, where it can, for this program's budget
-//! of it; the system for the host's free memory, which is what integrated GPUs, software drivers and the CPU twins live on. On Metal and
-//! DX12 only devices that share the host's memory are known.
+//! wgpu does not report it, so the driver and the system are asked: Vulkan for the device-local heap and, if it can tell, for this program's budget of it; the
+//! system for the host's free memory, which integrated GPUs, software drivers and the CPU twins use. On Metal and DX12, only devices that share the host's
+//! memory are known.
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -12,9 +12,9 @@ use crate::adapter::Kind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Bytes in all, if known.
+    /// Total bytes, if known.
     pub total: Option<u64>,
-    /// Bytes that this program can still take, if known.
+    /// Bytes that this program can still allocate, if known.
     pub available: Option<u64>,
     /// Whether it is the host's memory.
     pub shared: bool,
@@ -25,25 +25,25 @@ pub(crate) fn host() -> Memory {
     let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(wanted);
     let (mut total, mut available) = (system.total_memory(), system.available_memory());
-    // Where the system tells nothing, such as without /proc, sysinfo panics when it is asked for limits.
+    // If the system reports nothing, such as without /proc, sysinfo panics when it is asked for limits.
     if total > 0
         && let Some(limits) = system.cgroup_limits()
     {
         total = total.min(limits.total_memory);
-        // What the container counts as free lacks the files that the system caches for it and drops when it must.
+        // The container's count of free memory excludes files that the system caches for it and drops when it must.
         available = available.min(limits.total_memory.saturating_sub(limits.rss));
     }
-    // A system that is not supported says 0.
+    // Unsupported systems report 0.
     let known = |bytes: u64| (bytes > 0).then_some(bytes);
     let available = known(available).into_iter().chain(address_space()).min();
     Memory { total: known(total), available, shared: true }
 }
 
-/// What is left of the address space that this process may use (`ulimit -v`), if that is limited.
+/// Rest of the address space that this process may use (`ulimit -v`), if that is limited.
 #[cfg(unix)]
 fn address_space() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
-    // Pages in use; Linux alone tells.
+    // Pages in use; only Linux reports them.
     let used = std::fs::read_to_string("/proc/self/statm").ok();
     let pages: u64 = used.and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0);
     Some(limit.saturating_sub(pages.saturating_mul(rustix::param::page_size() as u64)))
@@ -54,7 +54,7 @@ fn address_space() -> Option<u64> {
     None
 }
 
-/// Memory of a device of some kind, given what its driver says: total and available bytes of its heaps.
+/// Memory of a device of some kind, given the heaps that its driver reports.
 pub(crate) fn of(kind: Kind, heaps: Option<Heaps>) -> Memory {
     let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
     match kind {
@@ -62,7 +62,7 @@ pub(crate) fn of(kind: Kind, heaps: Option<Heaps>) -> Memory {
             let local = heaps.map(|heaps| heaps.local);
             Memory { total: local.map(|heap| heap.0), available: local.map(|heap| heap.1), shared: false }
         }
-        // Software drivers name sizes that mean nothing: Mesa 22's says 2 GiB on every machine.
+        // Software drivers report sizes that mean nothing: Mesa 22's reports 2 GiB on every machine.
         Kind::Cpu => host(),
         _ => {
             let (host, all) = (host(), heaps.map(|heaps| heaps.all));
@@ -78,35 +78,35 @@ pub(crate) fn of(kind: Kind, heaps: Option<Heaps>) -> Memory {
 /// Total and available bytes of heaps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heaps {
-    /// The largest heap that is local to the device.
+    /// The largest device-local heap.
     local: (u64, u64),
     /// All heaps together: a GPU without memory of its own can use each.
     all: (u64, u64),
 }
 
-/// The heaps of an adapter, if its driver tells.
+/// The heaps of an adapter, if its driver reports them.
 #[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
 pub(crate) fn adapter_heaps(adapter: &wgpu::Adapter) -> Option<Heaps> {
-    // SAFETY: the handles are only asked for properties, while the adapter lives.
+    // SAFETY: the handles are only queried for properties, while the adapter is alive.
     let hal = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
     vulkan::heaps(hal.shared_instance().raw_instance(), hal.raw_physical_device())
 }
 
-/// The heaps of a device, if its driver tells.
+/// The heaps of a device, if its driver reports them.
 #[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
 pub(crate) fn device_heaps(device: &wgpu::Device) -> Option<Heaps> {
-    // SAFETY: the handles are only asked for properties, while the device lives.
+    // SAFETY: the handles are only queried for properties, while the device is alive.
     let hal = unsafe { device.as_hal::<wgpu::hal::api::Vulkan>() }?;
     vulkan::heaps(hal.shared_instance().raw_instance(), hal.raw_physical_device())
 }
 
-/// Nothing is known here.
+/// Heaps are unknown on this platform.
 #[cfg(any(target_vendor = "apple", target_family = "wasm"))]
 pub(crate) fn adapter_heaps(_: &wgpu::Adapter) -> Option<Heaps> {
     None
 }
 
-/// Nothing is known here.
+/// Heaps are unknown on this platform.
 #[cfg(any(target_vendor = "apple", target_family = "wasm"))]
 pub(crate) fn device_heaps(_: &wgpu::Device) -> Option<Heaps> {
     None
@@ -118,7 +118,7 @@ mod vulkan {
 
     use super::Heaps;
 
-    /// The heaps. Without `VK_EXT_memory_budget`, all of them counts as available.
+    /// The heaps. Without `VK_EXT_memory_budget`, their whole sizes count as available.
     pub(super) fn heaps(instance: &ash::Instance, physical: vk::PhysicalDevice) -> Option<Heaps> {
         // SAFETY: the caller's handles are alive.
         let extensions = unsafe { instance.enumerate_device_extension_properties(physical) }.unwrap_or_default();
@@ -127,7 +127,7 @@ mod vulkan {
         let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
         let properties = if told {
             let mut both = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
-            // SAFETY: as above. A device with this extension has an instance of at least Vulkan 1.1, which this call is part of.
+            // SAFETY: as above. A device with this extension has an instance of at least Vulkan 1.1, which includes this call.
             unsafe { instance.get_physical_device_memory_properties2(physical, &mut both) };
             both.memory_properties
         } else {

@@ -1,7 +1,7 @@
-//! How long work really takes, beside what it is assumed to take: pieces for hosts that draw frames must fit a budget.
+//! Ratio of real to assumed times, because pieces for hosts that draw frames must fit a budget.
 //!
-//! Where the device has timestamps, every piece of an execution is timed by them. Where not, the host's looks at it give bounds: a
-//! piece that is not done yet took at least as long as it has been under way, one that is done took at most that long.
+//! On devices with timestamps, these time every piece of an execution. On others, the host's checks give bounds: a piece that is not done yet has taken at
+//! least the time since it began, and one that is done has taken at most that time.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -11,23 +11,23 @@ use crate::gpu::Gpu;
 
 /// Begin and end of a piece, 8 bytes each.
 pub(crate) const STAMPS: u64 = 16;
-/// What is assumed before anything was seen: a first piece that is too short costs nothing.
+/// Ratio before the first measurement: a first piece that is too short costs nothing.
 const CAUTIOUS: f64 = 4.0;
-/// How much of a better time is believed at once.
+/// Share of a better time that is believed at once.
 const TRUST: f64 = 0.2;
-/// By how much a worse time lengthens what is assumed, at most: one time that something else disturbed must not count too long.
+/// Maximum factor by which a worse time raises the ratio, so that one disturbed measurement does not count for too long.
 const ALARM: f64 = 2.0;
-/// The ratio stays in a range that one wrong time cannot lead far out of.
+/// Range of the ratio, so that one wrong time cannot lead far astray.
 const RANGE: (f64, f64) = (1e-3, 1e3);
 
-/// The pace of a device.
+/// Ratio of real to assumed times on a device.
 #[derive(Debug)]
 pub(crate) struct Pace {
     ratio: Mutex<f64>,
     clock: OnceLock<Clock>,
 }
 
-/// What timing a submission takes. All submissions share it: they follow each other.
+/// Objects that time a submission. All submissions share them, because they run one after another.
 #[derive(Debug)]
 pub(crate) struct Clock {
     set: wgpu::QuerySet,
@@ -46,7 +46,7 @@ impl Pace {
         *self.ratio.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes notice of work that was assumed to take some seconds and really took some within these bounds.
+    /// Records that work with an assumed time really took a time between two bounds, all in seconds.
     pub(crate) fn saw(&self, assumed: f64, at_least: f64, at_most: f64) {
         let mut ratio = self.ratio.lock().unwrap_or_else(PoisonError::into_inner);
         let (low, high) = (at_least / assumed, at_most / assumed);
@@ -58,7 +58,7 @@ impl Pace {
         *ratio = ratio.clamp(RANGE.0, RANGE.1);
     }
 
-    /// The clock, made at the first call; `None` if the device has none.
+    /// The clock, created at the first call; `None` if the device has no timestamps.
     pub(crate) fn clock(&self, gpu: &Gpu, tally: &Tally) -> Result<Option<&Clock>> {
         if !gpu.timestamps {
             return Ok(None);
@@ -88,7 +88,7 @@ impl Clock {
         }
     }
 
-    /// What a pass needs to be timed.
+    /// Timestamp writes for a pass.
     pub(crate) fn writes(&self) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.set,
@@ -97,14 +97,14 @@ impl Clock {
         }
     }
 
-    /// Copies the times of the pass before to a buffer of at least [`STAMPS`] bytes.
+    /// Copies the timestamps of the last pass to a buffer of at least [`STAMPS`] bytes.
     pub(crate) fn copy(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer) {
         encoder.resolve_query_set(&self.set, 0..2, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, to, 0, STAMPS);
     }
 }
 
-/// Seconds between two timestamps; `None` if the driver wrote nonsense.
+/// Seconds between two timestamps; `None` if the driver wrote implausible ones.
 #[expect(clippy::cast_precision_loss, reason = "differences of timestamps are small")]
 pub(crate) fn seconds(gpu: &Gpu, stamps: &[u8]) -> Option<f64> {
     let (begin, rest) = stamps.split_first_chunk()?;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::texels;
 
-/// What a pipeline depends on.
+/// Everything that a pipeline depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     kernel: &'static str,
@@ -65,7 +65,7 @@ impl Pipelines {
     }
 }
 
-/// Checks that trusted kernels do without.
+/// Runtime checks of trusted kernels, without those that they do not need.
 fn unchecked() -> wgpu::ShaderRuntimeChecks {
     wgpu::ShaderRuntimeChecks {
         bounds_checks: false,
@@ -75,7 +75,7 @@ fn unchecked() -> wgpu::ShaderRuntimeChecks {
     }
 }
 
-/// Compiles one variant. The layout is explicit, so bind groups fit whatever the compiler leaves out.
+/// Compiles one variant. The layout is explicit, so bind groups fit even if the compiler leaves bindings out.
 fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
     let kernel = launch.kernel;
     let label = kernel.label(launch.choice);

@@ -1,7 +1,7 @@
-//! Compiled pipelines kept from one run of a program to the next, where wgpu can: on Vulkan.
+//! Cache of compiled pipelines that lasts from one run of a program to the next, where wgpu supports it: on Vulkan.
 //!
-//! Most desktop drivers keep such a cache of their own; others, as on Android, leave it to the app. A driver trusts what it is given, so the data
-//! carries a checksum, and anything that is not what an earlier run wrote is ignored: then the cache starts empty.
+//! Most desktop drivers keep such a cache themselves; others, as on Android, leave it to the app. A driver trusts its input, so the data has a checksum, and
+//! anything that an earlier run did not write is ignored: the cache then starts empty.
 
 use std::fmt;
 use std::fs;
@@ -18,18 +18,18 @@ use crate::error::{Error, Result};
 const MAGIC: &[u8] = b"ruminate pipelines 1\n";
 /// Bytes of a checksum.
 const SUM: usize = 32;
-/// Bytes of a file, at most: more than all kernels of all models take.
+/// Maximum bytes of a file: more than all kernels of all models take.
 const LARGEST: u64 = 256 << 20;
 
-/// Where pipelines that earlier runs compiled come from.
+/// Source of pipelines that earlier runs compiled.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PipelineCache {
-    /// Nowhere, and none are kept.
+    /// No source; pipelines are not kept.
     #[default]
     Off,
-    /// The data that [`Device::pipeline_cache`] gave in an earlier run; empty in the first one. Data of another adapter, driver or version, or data
-    /// that is damaged, counts as empty.
+    /// Data that [`Device::pipeline_cache`] returned in an earlier run; empty in the first one. Data that is damaged, or of another adapter, driver or version,
+    /// counts as empty.
     Data(Vec<u8>),
     /// A folder with a file for each adapter and driver, which [`Device::save_pipelines`] writes.
     Folder(PathBuf),
@@ -49,14 +49,14 @@ impl fmt::Debug for PipelineCache {
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) cache: wgpu::PipelineCache,
-    /// File that it is written into.
+    /// File to which it is written.
     file: Option<PathBuf>,
-    /// What it began with.
+    /// Content at the start.
     begun_with: Vec<u8>,
 }
 
 impl Kept {
-    /// The cache that the options ask for, if the device can have one.
+    /// Opens the cache that the options ask for, if the device supports one.
     pub(crate) fn open(device: &wgpu::Device, asked: &PipelineCache) -> Option<Self> {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -77,22 +77,22 @@ impl Kept {
             // Data of another adapter or driver is ignored.
             fallback: true,
         };
-        // SAFETY: the data is what `PipelineCache::get_data` gave, unchanged: its checksum was compared. wgpu compares adapter and driver.
+        // SAFETY: the data is unchanged output of `PipelineCache::get_data`: its checksum was compared. wgpu compares adapter and driver.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         Some(Self { cache, file, begun_with })
     }
 }
 
 impl Device {
-    /// The pipelines that were compiled here and given by [`OpenOptions::pipeline_cache`](crate::OpenOptions::pipeline_cache), for
-    /// [`PipelineCache::Data`] in the next run of the program. `None` where the device has no such cache, or none was asked for.
+    /// The pipelines that were compiled here or came from [`OpenOptions::pipeline_cache`](crate::OpenOptions::pipeline_cache), for [`PipelineCache::Data`] in
+    /// the next run of the program. `None` if the device has no such cache, or none was requested.
     #[must_use]
     pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
         Some(packed(&self.kept()?.cache.get_data()?))
     }
 
-    /// Writes [`Self::pipeline_cache`] into the folder of [`PipelineCache::Folder`], if there is anything new; true if it was written. The file is
-    /// replaced as a whole, so programs that run side by side do not disturb each other.
+    /// Writes [`Self::pipeline_cache`] into the folder of [`PipelineCache::Folder`], if it has changed. Returns whether it was written. The file is replaced as
+    /// a whole, so programs that run side by side do not disturb each other.
     ///
     /// # Errors
     /// [`Error::PipelineCache`] if the file cannot be written.
@@ -117,7 +117,7 @@ impl Device {
     }
 }
 
-/// Name of the file of an adapter and its driver; `None` where the backend has no cache.
+/// Name of the file of an adapter and its driver; `None` if the backend has no cache.
 fn file_name(info: &wgpu::AdapterInfo) -> Option<String> {
     let driver = format!("{} {} {}", info.name, info.driver, info.driver_info);
     let sum = Sha256::digest(driver.as_bytes());
@@ -144,7 +144,7 @@ fn packed(data: &[u8]) -> Vec<u8> {
     [MAGIC, &Sha256::digest(data), data].concat()
 }
 
-/// The data, if it is whole.
+/// The data, if it is undamaged.
 fn unpacked(stored: &[u8]) -> Option<&[u8]> {
     let (sum, data) = stored.strip_prefix(MAGIC)?.split_at_checked(SUM)?;
     (Sha256::digest(data).as_slice() == sum).then_some(data)

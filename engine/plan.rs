@@ -1,4 +1,4 @@
-//! A plan: a graph made ready for one device. Making it creates everything that executing it needs.
+//! A plan: a graph prepared for one device. Making a plan creates everything that its executions need.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,20 +18,20 @@ use crate::liveness;
 use crate::pipeline::Pipeline;
 use crate::walk::Program;
 
-/// A graph made ready for a device: a cheap handle. Its scratch memory is its own, so executions of one plan follow each other.
+/// A graph prepared for a device: a cheap handle. A plan owns its scratch memory, so its executions run one after another.
 #[derive(Clone)]
 pub struct Plan(Arc<Prepared>);
 
-/// What a plan consists of.
+/// Content of a plan.
 pub(crate) struct Prepared {
     pub(crate) label: String,
     pub(crate) device: Device,
     pub(crate) program: Program,
     pub(crate) calls: Vec<Call>,
-    /// On a GPU, what each call encodes; empty on the CPU.
+    /// On a GPU, the dispatch of each call; empty on the CPU.
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) counts: usize,
-    /// Held while an execution is submitted, so that those of two threads don't mix. True while one is done in pieces.
+    /// Locked while an execution is submitted, so that those of two threads don't mix. True during an execution in pieces.
     running: Mutex<bool>,
     kept: Vec<(String, Buffer)>,
     pipelines: BTreeSet<String>,
@@ -42,23 +42,23 @@ pub(crate) struct Prepared {
 pub(crate) struct Call {
     pub(crate) launch: Launch,
     pub(crate) label: String,
-    /// The buffer of each binding and the bytes of it that the tensor takes.
+    /// The buffer of each binding, and the bytes of it that the tensor occupies.
     pub(crate) bound: Vec<(Buffer, u64)>,
 }
 
-/// What a launch encodes.
+/// Commands of a launch, ready to be encoded.
 pub(crate) struct Dispatch {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) bind_group: wgpu::BindGroup,
     pub(crate) workgroups: [u32; 3],
-    /// Where they are in memory instead, if a gate writes them there: a buffer and an offset.
+    /// Buffer and offset of the numbers of workgroups, if a gate writes them.
     pub(crate) groups: Option<(wgpu::Buffer, u64)>,
-    /// Time that it is assumed to take.
+    /// Assumed time of the launch.
     pub(crate) seconds: f64,
 }
 
 impl Plan {
-    /// `way`: how loops are launched that all rows may leave.
+    /// `way` is how loops are launched in which all rows may exit.
     pub(crate) fn new(device: &Device, graph: &Graph, way: LoopWay) -> Result<Self> {
         let layout = liveness::assign(graph);
         for node in &graph.nodes {
@@ -128,25 +128,25 @@ impl Plan {
         })))
     }
 
-    /// The buffer of a tensor that was kept, by its name: to write before and read after an execution.
+    /// The buffer of a kept tensor, by its name: to write before and read after an execution.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&Buffer> {
         self.0.kept.iter().find(|(kept, _)| kept == name).map(|(_, buffer)| buffer)
     }
 
-    /// Launches of an execution with these counts.
+    /// Number of launches in an execution with these counts.
     #[must_use]
     pub fn launches(&self, counts: &[u32]) -> u64 {
         self.0.program.total(counts, |_| 1)
     }
 
-    /// Bytes of scratch memory, kept tensors included, imported ones not.
+    /// Bytes of scratch memory, including kept tensors but not imported ones.
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.0.scratch_bytes
     }
 
-    /// Work of an execution with these counts, as the launches state it.
+    /// Work of an execution with these counts, according to its launches.
     #[must_use]
     pub fn cost(&self, counts: &[u32]) -> Cost {
         let cost = |index: usize| self.0.calls[index].launch.cost;
@@ -161,7 +161,7 @@ impl Plan {
         self.0.pipelines.iter().map(String::as_str)
     }
 
-    /// Fails if the plan is another device's or the counts are not as many as its graph's.
+    /// Fails if the plan belongs to another device, or if the number of counts is not that of its graph.
     pub(crate) fn check(&self, device: &Device, counts: &[u32]) -> Result<()> {
         let Prepared { label, counts: need, device: owner, .. } = &*self.0;
         if !owner.same(device) {
@@ -173,7 +173,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes the plan for an execution, which lasts as long as the guard, or until the guarded value is false again.
+    /// Reserves the plan for an execution, which lasts as long as the guard, or until the guarded value is false again.
     pub(crate) fn acquire(&self) -> Result<MutexGuard<'_, bool>> {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
         if *running { Err(Error::Busy { plan: self.0.label.clone() }) } else { Ok(running) }
@@ -202,7 +202,7 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// Checks what only the device can tell: sizes of bindings, their number, and workgroups.
+/// Checks what depends on the device: sizes of bindings, their number, and workgroups.
 fn check_limits(device: &Device, gpu: &Gpu, graph: &Graph) -> Result<()> {
     let caps = device.caps();
     for Recorded { launch, label, bindings } in &graph.launches {
@@ -225,16 +225,19 @@ fn check_limits(device: &Device, gpu: &Gpu, graph: &Graph) -> Result<()> {
         let storage = gpu.limits.max_storage_buffers_per_shader_stage;
         let buffers = launch.kernel.bindings_of(launch.choice).filter(|it| it.place == Place::Buffer).count();
         if buffers as u64 > u64::from(storage) {
-            return refuse(format!("{buffers} storage buffers, the device takes {storage}"));
+            return refuse(format!("{buffers} storage buffers exceed the device's limit of {storage}"));
         }
         if launch.workgroups.iter().any(|&n| n > caps.max_workgroups) {
-            return refuse(format!("{:?} workgroups, the device takes {}", launch.workgroups, caps.max_workgroups));
+            return refuse(format!(
+                "{:?} workgroups exceed the device's limit of {}",
+                launch.workgroups, caps.max_workgroups
+            ));
         }
     }
     Ok(())
 }
 
-/// Compiles the pipelines, puts all parameters into one uniform buffer, and makes the bind groups.
+/// Compiles the pipelines, puts all parameters into one uniform buffer, and creates the bind groups.
 fn prepare(device: &Device, gpu: &Gpu, label: &str, calls: &[Call]) -> Result<Vec<Dispatch>> {
     let tally = device.tally();
     let pipelines = gpu.pipelines.get(gpu, tally, calls.iter().map(|call| &call.launch))?;

@@ -1,16 +1,16 @@
-//! A probe for the loss of a device whose callbacks belong to a host app.
+//! Detects the loss of a device whose callbacks belong to a host app.
 //!
-//! wgpu reports a loss through one callback per device. On a host's device that callback is the host's own, and error scopes stay silent about a lost device:
-//! calls on it do nothing. A request to map a buffer is the exception. Its callback learns of the loss at once, inside the call. So the probe keeps a small
-//! buffer, asks for its mapping and takes the request back; on a device that works this touches no memory and waits for nothing.
+//! wgpu reports a loss through one callback per device. On a host's device, that callback is the host's own, and error scopes stay silent about a lost device:
+//! calls on it do nothing. A request to map a buffer is the exception: its callback reports the loss at once, inside the call. So the probe keeps a small
+//! buffer, requests its mapping and cancels the request; on a device that works, this touches no memory and never waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of the buffer: the least that can be mapped.
+/// Bytes of the buffer: the minimum that can be mapped.
 const BYTES: u64 = 8;
 
-/// A buffer whose mapping is refused once its device is lost; none after that was seen.
+/// A buffer whose mapping fails once its device is lost; `None` after the loss was seen.
 #[derive(Debug)]
 pub(crate) struct Probe(Mutex<Option<wgpu::Buffer>>);
 
@@ -26,18 +26,18 @@ impl Probe {
 
     /// Whether the device is lost. Never blocks on the device.
     pub(crate) fn lost(&self) -> bool {
-        // One request at a time: wgpu refuses a second one while the first is pending.
+        // One request at a time: wgpu rejects a second one while the first is pending.
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(buffer) = &*slot else { return true };
         let refused = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&refused);
         buffer.map_async(wgpu::MapMode::Read, .., move |outcome| told.store(outcome.is_err(), Ordering::Release));
         if refused.load(Ordering::Acquire) {
-            // Nothing is pending, and taking back nothing would be an error.
+            // Nothing is pending, and canceling nothing would be an error.
             *slot = None;
             return true;
         }
-        // This calls the callback as well, which is why the answer is read before.
+        // This calls the callback too, so the answer is read before.
         buffer.unmap();
         false
     }

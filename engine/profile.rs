@@ -1,7 +1,7 @@
-//! Profiles: the time of every kernel variant in an execution, with the work that its launches state.
+//! Profiles: the time of every kernel variant in an execution, and its work according to its launches.
 //!
-//! With timestamps each launch gets a pass of its own, and the device notes the time at both ends of it. Without, each launch is
-//! a submission that the host waits for, so its time includes some 100 µs of driver work. On the CPU the twin is timed.
+//! With timestamps, each launch gets a pass of its own, and the device records the time at both ends. Without them, each launch is a submission that the host
+//! waits for, so its time includes some 100 µs of driver work. On the CPU, the twin is timed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use crate::walk::Walk;
 pub struct ProfileEntry {
     /// Label of the variant.
     pub label: String,
-    /// Its launches.
+    /// Number of launches.
     pub launches: u64,
-    /// Their time together.
+    /// Total time of the launches.
     pub time: Duration,
-    /// Bytes that they state to move.
+    /// Bytes moved, according to the launches.
     pub bytes: u64,
-    /// Floating-point operations that they state to do.
+    /// Floating-point operations, according to the launches.
     pub flops: u64,
 }
 
-/// Where the time of an execution went.
+/// Time of an execution by kernel variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// One entry per kernel variant, the most expensive first.
@@ -45,7 +45,7 @@ const LAUNCHES_PER_SET: usize = 2048;
 /// Bytes of a timestamp.
 const STAMP: u64 = 8;
 
-/// See [`Device::profile`].
+/// Implements [`Device::profile`].
 pub(crate) fn profile(device: &Device, plan: &Plan, counts: &[u32]) -> Result<Profile> {
     plan.check(device, counts)?;
     let _running = plan.acquire()?;
@@ -70,7 +70,7 @@ pub(crate) fn profile(device: &Device, plan: &Plan, counts: &[u32]) -> Result<Pr
     Ok(summarize(plan, &order, &times))
 }
 
-/// How many of these launches make one submission.
+/// Number of these launches that fit into one submission.
 fn submission(gpu: &Gpu, plan: &Prepared, launches: &[usize]) -> usize {
     let mut seconds = 0.0;
     let fits = launches.iter().take(LAUNCHES_PER_SET).take_while(|&&index| {
@@ -96,7 +96,7 @@ fn alone(device: &Device, gpu: &Gpu, plan: &Prepared, index: usize) -> Result<()
     gpu.wait(device.tally(), &submission)
 }
 
-/// Runs launches in one submission, a pass with two timestamps for each.
+/// Runs launches in one submission, each in a pass with two timestamps.
 fn stamped(device: &Device, gpu: &Gpu, plan: &Prepared, launches: &[usize]) -> Result<Vec<Duration>> {
     let queries = u32::try_from(launches.len() * 2).unwrap_or(u32::MAX);
     let bytes = u64::from(queries) * STAMP;

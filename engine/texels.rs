@@ -1,5 +1,5 @@
-//! Textures as memory: some devices read weights from them faster than from buffers. A texture here is one long line of 16-byte texels,
-//! folded every [`TEXTURE_WIDTH`] of them.
+//! Textures as memory: some devices read weights from them faster than from buffers. A texture is used as one array of 16-byte texels, in lines of
+//! [`TEXTURE_WIDTH`].
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub(crate) const TEXEL: u64 = 16;
 /// Bytes from line to line.
 const LINE: u64 = TEXTURE_WIDTH as u64 * TEXEL;
 
-/// What every texture holds.
+/// Format of every texture.
 const FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rgba32Uint;
 
 /// A texture with the view that kernels bind.
@@ -28,7 +28,7 @@ pub(crate) struct Texels {
 }
 
 impl Texels {
-    /// Makes a texture of at least `bytes` zeros.
+    /// Creates a texture of at least `bytes`, filled with zeros.
     pub(crate) fn new(gpu: &Gpu, label: &str, bytes: u64) -> Result<Self> {
         let lines = bytes.div_ceil(LINE);
         let limit = gpu.limits.max_texture_dimension_2d;
@@ -56,12 +56,12 @@ impl Texels {
         )
     }
 
-    /// Bytes that the device sets aside.
+    /// Bytes that the device allocates.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.texture.height()) * LINE
     }
 
-    /// Writes whole texels at an offset in bytes. Staged like the writes of buffers.
+    /// Writes whole texels at an offset in bytes, staged like writes to buffers.
     pub(crate) fn write(&self, gpu: &Gpu, tally: &Tally, offset: u64, data: &[u8]) -> Result<()> {
         for (start, piece) in (0..).step_by(CHUNK).zip(data.chunks(CHUNK)) {
             gpu.staged(tally, piece.len(), || self.write_piece(gpu, offset + start, piece))?;
@@ -69,7 +69,7 @@ impl Texels {
         Ok(())
     }
 
-    /// The rest of a line, whole lines, and the beginning of one.
+    /// Writes the rest of a line, whole lines, and the beginning of a line.
     fn write_piece(&self, gpu: &Gpu, mut offset: u64, mut data: &[u8]) {
         while !data.is_empty() {
             let (x, left) = (offset % LINE, data.len() as u64);
@@ -87,7 +87,7 @@ impl Texels {
         }
     }
 
-    /// Reads a range of bytes, some lines at a time.
+    /// Reads a range of bytes, a few lines at a time.
     pub(crate) fn read(&self, device: &Device, gpu: &Gpu, range: Range<u64>) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let (mut line, end) = (range.start / LINE, range.end.div_ceil(LINE));
@@ -120,12 +120,12 @@ impl Texels {
     }
 }
 
-/// Bytes of one texture, at most, on a device with this limit of a texture's height.
+/// Maximum bytes of one texture on a device with this limit of a texture's height.
 pub(crate) fn most(limit: u32) -> u64 {
     u64::from(limit) * LINE
 }
 
-/// How a kernel binds a texture.
+/// Binding type of a texture.
 pub(crate) fn binding(written: bool) -> wgpu::BindingType {
     let access = if written { wgpu::StorageTextureAccess::WriteOnly } else { wgpu::StorageTextureAccess::ReadOnly };
     wgpu::BindingType::StorageTexture { access, format: FORMAT, view_dimension: wgpu::TextureViewDimension::D2 }

@@ -1,7 +1,7 @@
-//! Tuning: which of several launches that compute the same is fastest on a device, found by timing and kept in a file.
+//! Tuning: finds the fastest of several equivalent launches on a device by timing them, and keeps the choices in a file.
 //!
-//! A [`Tuning`] maps classes of work to names of launches. Without one, or for classes that it does not know, the first variant is taken, which
-//! suits most devices. With a given tuning the choice is always the same, and so are the results; another one may round sums differently.
+//! A [`Tuning`] maps classes of work to names of launches. Without a tuning, or for unknown classes, the first variant is used, which suits most devices. With
+//! a given tuning, the choice is always the same, and so are the results; another tuning may round sums differently.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,31 +17,31 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gates::{LOOPS, LoopWay};
 
-/// Which launches a device prefers.
+/// Launches that a device prefers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// Whether weights and caches lie in textures, for subgroups of a known size; by default where a device is known to gain by it.
+    /// Whether weights and caches are in textures, for subgroups of a known size; by default, if a device is known to gain by it.
     pub textures: Option<bool>,
     choices: BTreeMap<String, String>,
     forced: Option<usize>,
 }
 
-/// Where a device's tuning comes from.
+/// Source of a device's tuning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TuningFrom {
-    /// None: the defaults.
+    /// No tuning: the defaults.
     #[default]
     Defaults,
-    /// The folder where the tunings of several devices are kept; one of another version of the engine is not used.
+    /// A folder with the tunings of several devices; a tuning of another version of the engine is ignored.
     Folder(PathBuf),
     /// A file, which must be for this device and this version.
     File(PathBuf),
-    /// One that is at hand.
+    /// The given tuning.
     Given(Tuning),
 }
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     engine: String,
@@ -56,23 +56,23 @@ struct Stored {
 /// Version of the engine; kernels change with it.
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
-/// Bytes of a file, at most: thousands of classes.
+/// Maximum bytes of a file: thousands of classes.
 const LARGEST: u64 = 4 << 20;
 
 impl Tuning {
-    /// Takes the n-th variant everywhere, counted round: for tests of all of them.
+    /// Uses variant n everywhere, modulo the number of variants: for tests of all variants.
     #[must_use]
     pub fn forced(n: usize) -> Self {
         Self { forced: Some(n), ..Self::default() }
     }
 
-    /// A tuning without choices but for the memory of weights.
+    /// A tuning that only decides the memory of weights and caches.
     #[must_use]
     pub fn with_textures(textures: bool) -> Self {
         Self { textures: Some(textures), ..Self::default() }
     }
 
-    /// Remembers a choice.
+    /// Adds a choice.
     pub fn choose(&mut self, class: &str, name: &str) {
         self.choices.insert(class.to_owned(), name.to_owned());
     }
@@ -82,10 +82,10 @@ impl Tuning {
         self.choices.iter().map(|(class, name)| (class.as_str(), name.as_str()))
     }
 
-    /// The launch to take.
+    /// Picks the launch of a class.
     ///
     /// # Panics
-    /// If there is no variant at all.
+    /// If there are no variants.
     #[must_use]
     pub fn pick(&self, mut variants: Variants) -> Launch {
         if let Some(n) = self.forced {
@@ -96,7 +96,7 @@ impl Tuning {
         chosen.unwrap_or_else(|| variants.into_first())
     }
 
-    /// How loops are launched that all rows may leave, if it says so.
+    /// How to launch loops in which all rows may exit, if that is chosen.
     #[must_use]
     pub fn loops(&self) -> Option<LoopWay> {
         if let Some(n) = self.forced {
@@ -115,10 +115,10 @@ impl Tuning {
         words.join("-") + ".json"
     }
 
-    /// Writes it for a device, whole or not at all. Folders are made.
+    /// Writes the tuning for a device, completely or not at all. Missing folders are created.
     ///
     /// # Errors
-    /// [`Error::Tuning`].
+    /// [`Error::Tuning`] if the file cannot be written.
     pub fn write(&self, path: &Path, summary: &AdapterSummary) -> Result<()> {
         let failed = |problem: String| Error::Tuning { file: path.display().to_string(), problem };
         let stored = Stored {
@@ -139,19 +139,18 @@ impl Tuning {
         written.map_err(|error| failed(error.to_string()))
     }
 
-    /// Reads the one of a device.
+    /// Reads the tuning of a device.
     ///
     /// # Errors
-    /// [`Error::Tuning`] if the file is not there, is no tuning, or is another device's or another version's.
+    /// [`Error::Tuning`] if the file does not exist, is not a tuning, or is for another device or version.
     pub fn read(path: &Path, summary: &AdapterSummary) -> Result<Self> {
         let failed = |problem: String| Error::Tuning { file: path.display().to_string(), problem };
         let found = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
         if !found.is_file() || found.len() > LARGEST {
-            return Err(failed(format!("it is no tuning: a file of at most {} MB is", LARGEST >> 20)));
+            return Err(failed(format!("not a tuning: expected a file of at most {} MB", LARGEST >> 20)));
         }
         let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        let stored: Stored =
-            serde_json::from_str(&text).map_err(|error| failed(format!("it is no tuning: {error}")))?;
+        let stored: Stored = serde_json::from_str(&text).map_err(|error| failed(format!("not a tuning: {error}")))?;
         let expected = [
             ("version of the engine", stored.engine.as_str(), ENGINE),
             ("device", &stored.device, &summary.name),
@@ -160,7 +159,7 @@ impl Tuning {
         ];
         match expected.into_iter().find(|(_, found, wanted)| found != wanted) {
             Some((what, found, wanted)) => {
-                Err(failed(format!("it is for {what} {found}, this one is {wanted}; tune again")))
+                Err(failed(format!("made for {what} {found}, but this is {wanted}; tune again")))
             }
             None => Ok(Self { textures: stored.textures, choices: stored.choices, forced: None }),
         }
@@ -174,7 +173,7 @@ impl TuningFrom {
             Self::Defaults => Ok(Tuning::default()),
             Self::Given(tuning) => Ok(tuning.clone()),
             Self::File(path) => Tuning::read(path, summary),
-            // A folder is a cache: what does not fit is as good as not there.
+            // A folder is a cache: unsuitable files count as missing.
             Self::Folder(folder) => {
                 Ok(Tuning::read(&folder.join(Tuning::file_name(summary)), summary).unwrap_or_default())
             }
@@ -182,39 +181,39 @@ impl TuningFrom {
     }
 }
 
-/// What came of timing the variants of one class.
+/// Result of timing the variants of one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuned {
     /// The class.
     pub class: String,
-    /// Name of the variant that was fastest, or of the first if none was faster by more than [`GAIN`].
+    /// Name of the fastest variant, or of the first if no other is faster by more than [`GAIN`].
     pub chosen: String,
-    /// Seconds of the first variant.
+    /// Times of the first variant, in seconds.
     pub first: Sample,
-    /// Seconds of the chosen one.
+    /// Times of the chosen variant, in seconds.
     pub best: Sample,
-    /// Variants that were timed.
+    /// Number of variants that were timed.
     pub tried: usize,
 }
 
-/// What another variant must save to be preferred over the first: less is noise.
+/// Share of the time that another variant must save to be preferred over the first; less is noise.
 pub const GAIN: f64 = 0.03;
-/// Times that each variant is timed, in turn.
+/// Times that each variant is measured, all variants in turn.
 const ROUNDS: u32 = 3;
-/// How long one measurement takes at least.
+/// Minimum duration of one measurement.
 const LEAST: Duration = Duration::from_millis(10);
-/// A variant that takes so many times as long as the fastest so far is not timed further.
+/// A variant that is this many times slower than the fastest so far is not timed further.
 const HOPELESS: f64 = 2.0;
-/// Bytes of copies of the data, used in turn, so that no cache holds what the next launch reads.
+/// Bytes of all copies of the data, which are used in turn so that no cache holds what the next launch reads.
 const COPIES: u64 = 256 << 20;
-/// Copies at most.
+/// Maximum number of copies.
 const MOST_COPIES: u64 = 16;
 
-/// Times the variants of a trial and says which is fastest. Those that the device refuses are left out. `going` is asked before every measurement; once it says
-/// no, nothing comes back.
+/// Times the variants of a trial and chooses the fastest. Variants that the device rejects are left out. `going` is asked before every measurement; once it
+/// returns false, the result is `None`.
 ///
 /// # Errors
-/// A device that is lost, or data that does not fit it.
+/// If the device is lost, or the data does not fit it.
 pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<Option<Tuned>> {
     let bytes: u64 = trial.case.data.iter().map(|words| words.len() as u64 * 4).sum();
     let copies = (COPIES / bytes.max(1)).clamp(1, MOST_COPIES);
@@ -236,7 +235,7 @@ pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<
         };
         let once = bench.time(1)?.as_secs_f64() / copies as f64;
         fastest = fastest.min(once);
-        // The first is what others are compared with.
+        // The first variant is kept in any case: others are compared with it.
         if ready.is_empty() || once < HOPELESS * fastest {
             ready.push((launch, bench, Vec::new()));
         }
@@ -251,7 +250,10 @@ pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<
     }
     let samples: Vec<(&Launch, Sample)> =
         ready.into_iter().map(|(launch, _, seconds)| (launch, Sample::new(seconds))).collect();
-    let refused = || Error::Launch { launch: trial.variants.class.clone(), problem: "no variant runs here".to_owned() };
+    let refused = || Error::Launch {
+        launch: trial.variants.class.clone(),
+        problem: "no variant is supported on this device".to_owned(),
+    };
     let (first, best) = (
         samples.first().ok_or_else(refused)?,
         samples.iter().min_by(|(_, a), (_, b)| a.median().total_cmp(&b.median())).ok_or_else(refused)?,
@@ -266,10 +268,10 @@ pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<
     }))
 }
 
-/// What indirect launches may take longer than direct ones where rows are active, to be preferred for what they save where none are.
+/// Share of the time that indirect launches may lose while rows are active, to be preferred for what they save afterwards.
 const WORTH: f64 = 0.1;
 
-/// Times a loop of small launches for an active row both ways, and says which is better. Nothing on the CPU twins, which have one.
+/// Times a loop of small launches for an active row both ways, and chooses the better one. `None` on the CPU twins, which have one way only.
 ///
 /// # Errors
 /// As [`tune`].

@@ -1,8 +1,8 @@
-//! Verifying a device: a case runs on it and on the CPU twin, and every output is compared.
+//! Verification of a device: a case runs on it and on the CPU twin, and every output is compared.
 //!
-//! On a GPU, guard words follow the content of every binding that the kernel writes, and must keep their value. They are part of what is bound, because a
-//! write beyond that never happens: wgpu has it left out, or moved to the last word. Kernels cannot tell them from their neighbors in a scratch buffer. The
-//! twin needs none: it panics at the end of its slices.
+//! On a GPU, guard words follow the content of every binding that the kernel writes, and must keep their value. They are part of the bound range, because
+//! writes beyond it never happen: wgpu drops them, or moves them to the last word. Kernels cannot distinguish them from neighbors in a scratch buffer. The twin
+//! needs no guard words: it panics at the end of its slices.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::graph::Graph;
 
-/// How one output of a kernel compares with the twin's.
+/// Comparison of one output of a kernel with the twin's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// Name of the binding.
     pub binding: &'static str,
-    /// How it is judged.
+    /// How the output is judged.
     pub check: Check,
-    /// Normalised mean square error of floats; the share of words that differ where they have to be equal. Infinite if a value is not finite.
+    /// Normalized mean square error of floats; the share of differing words if words must be equal. Infinite if a value is not finite.
     pub error: f64,
     /// Largest error that passes.
     pub bound: f64,
-    /// Where the difference is largest, what the device has there, and what the twin has.
+    /// Index of the largest difference, the device's value there, and the twin's.
     pub worst: Option<(usize, f64, f64)>,
 }
 
 impl Comparison {
-    /// Whether the device is right.
+    /// Whether the output is correct.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.error <= self.bound
@@ -42,7 +42,7 @@ impl fmt::Display for Comparison {
         let Self { binding, error, bound, .. } = self;
         match self.check {
             Check::Exact => write!(f, "`{binding}`: {:.3} % of the words differ", 100.0 * error)?,
-            _ => write!(f, "`{binding}`: normalised mean square error {error:.1e}, at most {bound:.0e}")?,
+            _ => write!(f, "`{binding}`: normalized mean square error {error:.1e}, at most {bound:.0e}")?,
         }
         if let (false, Some((at, found, expected))) = (self.passed(), self.worst) {
             write!(f, "; worst at {at}: {found} instead of {expected}")?;
@@ -51,55 +51,55 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Guard words behind the content of a binding, of 4 bytes each: 4 KiB, a row of an activation of a small model.
+/// Guard words after the content of a binding, 4 bytes each: 4 KiB, a row of an activation of a small model.
 const GUARD: usize = 1024;
 
-/// Value of a guard word: as a float no number, as an index far beyond every table.
+/// Value of a guard word: NaN as a float, far beyond every table as an index.
 const PATTERN: u32 = 0xffc0_dead;
 
-/// A write behind the end of a binding.
+/// A write past the end of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overrun {
     /// Name of the binding.
     pub binding: &'static str,
-    /// Words of its content.
+    /// Length of its content, in words.
     pub length: usize,
-    /// Index of the first word behind the content that was changed: `length` is the first one that there is.
+    /// Index of the first changed word after the content; `length` is that of the first guard word.
     pub word: usize,
-    /// Guard words that were changed.
+    /// Number of changed guard words.
     pub count: usize,
 }
 
 impl fmt::Display for Overrun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { binding, length, word, count } = self;
-        write!(f, "`{binding}` has {length} words; {count} behind them were written, the first at {word}")
+        write!(f, "`{binding}` has {length} words; {count} past its end were written, the first at {word}")
     }
 }
 
-/// What a device made of a case.
+/// Result of a case on a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// Label of the kernel variant.
     pub kernel: String,
     /// Name of the case.
     pub case: String,
-    /// The outputs.
+    /// The compared outputs.
     pub outputs: Vec<Comparison>,
-    /// Bindings that were written behind their end.
+    /// Bindings that were written past their end.
     pub overruns: Vec<Overrun>,
     /// Time of one launch.
     pub time: Duration,
 }
 
 impl Verdict {
-    /// Whether all outputs are right, and nothing else was written.
+    /// Whether all outputs are correct and nothing else was written.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.overruns.is_empty() && self.outputs.iter().all(Comparison::passed)
     }
 
-    /// The largest error of the outputs, as a multiple of its bound; exact outputs that differ, and writes behind the end, are infinitely far off.
+    /// The largest error of the outputs, as a multiple of its bound. Exact outputs that differ, and writes past the end, count as infinite.
     #[must_use]
     pub fn error(&self) -> f64 {
         if !self.overruns.is_empty() {
@@ -122,7 +122,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// See [`Device::verify`].
+/// Implements [`Device::verify`].
 pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
     let launch = &case.launch;
     let mut graph = Graph::new(&case.name);
@@ -143,7 +143,7 @@ pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
             overruns.extend(overrun(binding.name, expected.len(), &words(&device.read(buffer, end..buffer.size())?)));
         }
     }
-    // Once more for the time: what is compiled at the first dispatch is there now.
+    // Once more for the time: everything that the first dispatch compiles is ready now.
     let time = device.profile(&plan, &[])?.total;
     Ok(Verdict { kernel: launch.kernel.label(launch.choice), case: case.name.clone(), outputs, overruns, time })
 }
@@ -153,7 +153,7 @@ fn guarded(device: &Device, binding: &Binding) -> bool {
     binding.access == Access::Write && !device.is_cpu()
 }
 
-/// Memory with the data of a case, one for each binding, and guard words to the end of those that are written.
+/// Memory with the data of a case, one for each binding, with guard words after those that the kernel writes.
 fn upload(device: &Device, case: &Case, bindings: &[Binding]) -> Result<Vec<Buffer>> {
     let upload = |(binding, data): (&Binding, &Vec<u32>)| {
         let guard = if guarded(device, binding) { GUARD } else { 0 };
@@ -170,14 +170,14 @@ fn upload(device: &Device, case: &Case, bindings: &[Binding]) -> Result<Vec<Buff
     bindings.iter().zip(case.data.iter()).map(upload).collect()
 }
 
-/// What became of the guard words behind `length` words, if they changed.
+/// The overrun past `length` words, if guard words changed.
 fn overrun(binding: &'static str, length: usize, guard: &[u32]) -> Option<Overrun> {
     let first = guard.iter().position(|&word| word != PATTERN)?;
     let count = guard.iter().filter(|&&word| word != PATTERN).count();
     Some(Overrun { binding, length, word: length + first, count })
 }
 
-/// What the twin makes of a case.
+/// Outputs of the twin for a case.
 fn twin(case: &Case) -> Vec<Vec<u32>> {
     let mut data = case.data.to_vec();
     let bindings = case.launch.kernel.bindings_of(case.launch.choice);

@@ -1,7 +1,7 @@
-//! Waking a task when the device is done: the asynchronous form of waiting.
+//! Wakes a task when the device is done: the asynchronous form of waiting.
 //!
-//! wgpu's callbacks come on the thread that polls the device. On native platforms somebody has to, so the first waker starts a thread for its device,
-//! which sleeps inside the driver until the awaited work is done, and otherwise on a channel. It ends with the device. No runtime is involved.
+//! wgpu calls callbacks on the thread that polls the device. On native platforms somebody has to poll, so the first waker starts a thread for its device. It
+//! sleeps inside the driver until the awaited work is done, and otherwise on a channel. It ends with the device. No async runtime is involved.
 
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Waiter(Mutex<Option<Sender<Job>>>);
 
-/// Somebody to wake.
+/// A task to wake.
 struct Job {
     device: Device,
     /// True once the work is done and the device was polled.
@@ -31,7 +31,7 @@ impl Waiter {
             let thread = std::thread::Builder::new().name("ruminate wait".to_owned());
             thread
                 .spawn(move || wait(&jobs))
-                .map_err(|error| Error::ReadBack(format!("no thread to wait on: {error}")))?;
+                .map_err(|error| Error::ReadBack(format!("cannot start a thread to wait on: {error}")))?;
             *sender = Some(first);
         }
         // The thread ends after the sender does.
@@ -40,11 +40,11 @@ impl Waiter {
     }
 }
 
-/// Waits for what the jobs ask for, in their order, which is the order of their submissions.
+/// Waits for the jobs in order, which is the order of their submissions.
 fn wait(jobs: &Receiver<Job>) {
     while let Ok(Job { device, done, waker }) = jobs.recv() {
         if let Engine::Gpu(gpu) = device.engine() {
-            // A fault is found by whoever is woken.
+            // The woken task finds a fault itself.
             let _ = gpu.wait_for(|| done.load(Acquire));
         }
         drop(device);
@@ -53,14 +53,16 @@ fn wait(jobs: &Receiver<Job>) {
 }
 
 impl Device {
-    /// Wakes `waker` once everything that was submitted so far is done, or the device has failed: then a call that had nothing to hand out, such as a
-    /// bounded step of a generation, is worth repeating. Returns at once; on the CPU, `waker` is woken before.
+    /// Wakes `waker` once everything that was submitted so far is done, or the device has failed.
+    ///
+    /// Then it is worth repeating a call that had nothing to return, such as a bounded step of a generation. Returns at once; on the CPU, `waker` is woken
+    /// before that.
     ///
     /// A thread of the engine, started at the first call and named `ruminate wait`, waits for the device and calls the waker; hosts that poll the device
-    /// themselves may go on doing so.
+    /// themselves may keep doing so.
     ///
     /// # Errors
-    /// A fault of the device; [`Error::ReadBack`] if the system gives no thread.
+    /// A fault of the device; [`Error::ReadBack`] if the system cannot start a thread.
     pub fn wake_when_done(&self, waker: &Waker) -> Result<()> {
         match self.engine() {
             Engine::Cpu(_) => waker.wake_by_ref(),

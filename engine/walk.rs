@@ -1,23 +1,23 @@
-//! The order of launches: a graph's steps laid out flat, and a place among them that can be left and come back to.
+//! Order of launches: a graph's steps as a flat program, and a position in it that can be left and resumed.
 
 use crate::graph::{Count, Loop, Step};
 
-/// Steps in a row, with jumps.
+/// Steps in order, with jumps.
 #[derive(Debug)]
 pub(crate) struct Program(Vec<Op>);
 
 #[derive(Debug)]
 enum Op {
-    /// A launch, by its place in the record.
+    /// A launch, by its index in the record.
     Launch(usize),
-    /// The head of a loop, and the operation behind the loop.
+    /// The head of a loop, and the operation after the loop.
     Repeat { count: Count, behind: usize },
     /// The end of a loop, and the first operation inside.
     Again { first: usize },
 }
 
 impl Program {
-    /// `gate` gives the launch that comes before each round of a loop, if there is one.
+    /// `gate` returns the launch to run before each iteration of a loop, if there is one.
     pub(crate) fn new(steps: &[Step], mut gate: impl FnMut(&Loop) -> Option<usize>) -> Self {
         let mut ops = Vec::new();
         lay_out(steps, &mut gate, &mut ops);
@@ -55,17 +55,17 @@ fn lay_out(steps: &[Step], gate: &mut impl FnMut(&Loop) -> Option<usize>, ops: &
     }
 }
 
-/// A place in a program.
+/// A position in a program.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     at: usize,
-    /// Rounds that are left of the loops around this place, the present one included.
+    /// Remaining iterations of the loops around this position, including the current ones.
     rounds: Vec<u32>,
     passed: u64,
 }
 
 impl Walk {
-    /// The launch at this place; `None` at the end. Goes through loops, not past the launch.
+    /// The launch at this position; `None` at the end. Moves through loops, but not past the launch.
     pub(crate) fn peek(&mut self, program: &Program, counts: &[u32]) -> Option<usize> {
         loop {
             match program.0.get(self.at)? {
@@ -91,13 +91,13 @@ impl Walk {
         }
     }
 
-    /// Goes past the launch that [`Self::peek`] found.
+    /// Moves past the launch that [`Self::peek`] returned.
     pub(crate) fn pass(&mut self) {
         self.at += 1;
         self.passed += 1;
     }
 
-    /// Launches that were passed.
+    /// Launches passed so far.
     pub(crate) fn passed(&self) -> u64 {
         self.passed
     }

@@ -1,4 +1,4 @@
-//! Warming up: pipelines that are finished before they are needed.
+//! Warm-up: finishes pipelines before they are needed.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,7 +7,7 @@ use crate::device::{Device, Engine};
 use crate::error::Result;
 use crate::plan::Plan;
 
-/// Counts a call of [`Device::warming`] while it lasts, even if it panics.
+/// Counts a call of [`Device::warming`] while it runs, even if it panics.
 struct Counted<'a>(&'a AtomicU32);
 
 impl Drop for Counted<'_> {
@@ -17,8 +17,9 @@ impl Drop for Counted<'_> {
 }
 
 impl Device {
-    /// Has the driver finish the pipelines of all plans that `work` makes, and waits for it: some drivers compile at the first dispatch, software drivers
-    /// among them. Each launch is dispatched once without workgroups, so nothing is computed.
+    /// Makes the driver finish the pipelines of all plans that `work` makes, and waits for it.
+    ///
+    /// Some drivers compile at the first dispatch, software drivers among them. Each launch is dispatched once without workgroups, so nothing is computed.
     ///
     /// # Errors
     /// Those of `work`; a fault of the device.
@@ -31,7 +32,7 @@ impl Device {
         Ok(made)
     }
 
-    /// Dispatches each launch of a plan without workgroups, inside of [`Self::warming`].
+    /// Dispatches each launch of a plan without workgroups, during [`Self::warming`].
     pub(crate) fn warm(&self, plan: &Plan) -> Result<()> {
         let Engine::Gpu(gpu) = self.engine() else { return Ok(()) };
         if self.warmers().load(Relaxed) == 0 {

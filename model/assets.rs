@@ -1,4 +1,4 @@
-//! Files of a checkpoint that an app holds itself: in memory, in an asset pack, or behind a reader of byte ranges.
+//! Checkpoint files that the application provides: in memory, in an asset pack, or through a reader of byte ranges.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use std::sync::Arc;
 ///
 /// Loading reads weights in ranges of at most 8 MiB, several threads at once, each byte about once; headers and text files come first.
 pub trait ReadAt: Send + Sync {
-    /// Size of the file in bytes. It must not change; it is asked for once per opening.
+    /// Size of the file in bytes. It must not change; it is called once per opening.
     fn size(&self) -> u64;
 
-    /// Fills `out` with the bytes from `offset` on. Never asked for bytes beyond [`Self::size`].
+    /// Fills `out` with the bytes from `offset` on. Callers never read beyond [`Self::size`].
     ///
     /// # Errors
     /// Any. Loading ends with [`Error::File`](crate::Error::File), which names the file and carries this error.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()>;
 }
 
-/// Bytes that live as long as they are needed: a `Vec<u8>`, an `Arc<[u8]>`, a `bytes::Bytes`, a memory map.
+/// Owned or shared bytes: a `Vec<u8>`, an `Arc<[u8]>`, a `bytes::Bytes`, a memory map.
 trait Held: AsRef<[u8]> + Send + Sync {}
 impl<T: AsRef<[u8]> + Send + Sync> Held for T {}
 
@@ -34,12 +34,12 @@ enum Content {
 }
 
 impl Asset {
-    /// A whole file in memory, which is not copied.
+    /// Creates an asset from a whole file in memory, without copying it.
     pub fn memory(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self(Content::Memory(Arc::new(bytes)))
     }
 
-    /// A file behind a reader of ranges.
+    /// Creates an asset from a reader of byte ranges.
     pub fn reader(reader: impl ReadAt + 'static) -> Self {
         Self(Content::Reader(Arc::new(reader)))
     }
@@ -56,7 +56,7 @@ impl Asset {
     /// Fills `out` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// [`ErrorKind::UnexpectedEof`] beyond the end; the reader's.
+    /// [`ErrorKind::UnexpectedEof`] beyond the end; errors of the reader.
     pub(crate) fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         match &self.0 {
             Content::Memory(bytes) => copy_from(bytes.as_ref().as_ref(), offset, out),
@@ -89,7 +89,7 @@ impl fmt::Debug for Asset {
     }
 }
 
-/// Files of a checkpoint by name, as an app holds them.
+/// Checkpoint files by name, provided by the application.
 ///
 /// ```
 /// use ruminate::{Asset, Assets, Source};
@@ -107,12 +107,12 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// An empty pack; `origin` is its name in messages, such as the path of the asset pack.
+    /// Creates an empty pack; `origin` is its name in messages, such as the path of the asset pack.
     pub fn new(origin: impl Into<String>) -> Self {
         Self { origin: origin.into(), files: BTreeMap::new() }
     }
 
-    /// Adds a file under the name that it has in the Hugging Face layout, such as `config.json`, and returns the file that had the name before.
+    /// Adds a file under its name in the Hugging Face layout, such as `config.json`, and returns the file previously stored under the name.
     pub fn insert(&mut self, name: impl Into<String>, asset: impl Into<Asset>) -> Option<Asset> {
         self.files.insert(name.into(), asset.into())
     }
@@ -123,12 +123,12 @@ impl Assets {
         &self.origin
     }
 
-    /// Names of the files, in order.
+    /// Names of the files, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
-    /// The file of a name.
+    /// Finds a file by name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Asset> {
         self.files.get(name)
@@ -141,11 +141,11 @@ impl<N: Into<String>, A: Into<Asset>> Extend<(N, A)> for Assets {
     }
 }
 
-/// Fills `out` from an offset of some bytes.
+/// Fills `out` with `bytes` from `offset` on.
 pub(crate) fn copy_from(bytes: &[u8], offset: u64, out: &mut [u8]) -> Result<()> {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let end = start.checked_add(out.len()).filter(|&end| end <= bytes.len());
-    let end = end.ok_or_else(|| Error::new(ErrorKind::UnexpectedEof, "the file ends before what is read"))?;
+    let end = end.ok_or_else(|| Error::new(ErrorKind::UnexpectedEof, "the file ends before the requested bytes"))?;
     out.copy_from_slice(&bytes[start..end]);
     Ok(())
 }

@@ -12,7 +12,8 @@ use crate::options::State;
 use crate::parallel_decoding::ParallelDecoding;
 use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::Choosing;
-use crate::session::{Session, check_steps};
+use crate::schedule::passes::Passes;
+use crate::session::check_steps;
 
 /// How tokens are computed and chosen, all through a generation.
 #[derive(Clone, Debug)]
@@ -108,29 +109,32 @@ impl Chosen {
     }
 }
 
-impl Session {
+impl Passes<'_> {
     /// Makes what a generation needs: room for its prompt, and the plans of all its passes.
     pub(crate) fn make_ready(&mut self, prompt: &[u32], decoding: &Decoding, goes_on: bool) -> Result<(), Error> {
         let steps = decoding.depth.steps;
-        self.check(prompt, steps, State::Seeded)?;
         self.set_choosing(&decoding.choosing)?;
         // Where rows are at different steps, each counts its own.
         let most =
             if matches!(decoding.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
-        self.tables.write_exit_params(self.model.device(), 0, decoding.depth.exit_params(most))?;
-        self.tables.write_noise(self.model.device(), 0, decoding.noise)?;
+        self.store.tables.write_exit_params(
+            self.store.model.device(),
+            self.own.slot,
+            decoding.depth.exit_params(most),
+        )?;
+        self.store.tables.write_noise(self.store.model.device(), self.own.slot, decoding.noise)?;
         // With the first token behind the prompt, if there is a position for it.
-        let end = self.position + prompt.len() as u32 + u32::from(goes_on);
-        self.kv.reserve(0, end.min(self.context()), decoding.slots())?;
+        let end = self.own.position + prompt.len() as u32 + u32::from(goes_on);
+        self.reserve(end.min(self.store.context()), decoding.slots())?;
         if decoding.parallel.is_some() {
             self.prepare_parallel(decoding, prompt)?;
         }
         if !decoding.begins_with_the_prompt() {
             return Ok(());
         }
-        let mut chunks = prompt.chunks(self.most_rows() as usize).peekable();
+        let mut chunks = prompt.chunks(self.store.most_rows() as usize).peekable();
         while let Some(chunk) = chunks.next() {
-            let key = self.key(chunk.len() as u32, false);
+            let key = self.store.key(chunk.len() as u32, false);
             self.plans_for(key)?;
             self.plan(key, decoding.prompt(chunks.peek().is_none()))?;
         }
@@ -140,7 +144,7 @@ impl Session {
                 Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), _))
             )
         {
-            let key = self.single();
+            let key = self.store.single();
             self.plans_for(key)?;
             self.plan(key, decoding.decoded())?;
         }
@@ -155,7 +159,7 @@ impl Session {
         decoding: &Decoding,
     ) -> Result<Execution, Error> {
         let plan = decoding.prompt(last);
-        let n = self.model.spec().width as usize;
+        let n = self.store.model.spec().width as usize;
         let state = match &decoding.given {
             Some(given) if !given.states.is_empty() => State::Given(
                 given
@@ -167,23 +171,23 @@ impl Session {
             _ => State::Seeded,
         };
         let key = self.prepare(chunk, decoding.depth.steps, state, outputs(last && !decoding.silent, plan.checks))?;
-        self.position += chunk.len() as u32;
+        self.own.position += chunk.len() as u32;
         self.begin_pass(key, decoding.depth, plan)
     }
 
     /// Begins to compute the row that the last choice made, and to choose the next token.
     pub(crate) fn begin_token(&mut self, steps: u32, decoding: &Decoding) -> Result<Execution, Error> {
         check_steps(steps)?;
-        self.kv.reserve(0, self.position + 1, steps)?;
-        self.position += 1;
-        let key = self.single();
-        self.last = Some((key, 0));
+        self.reserve(self.own.position + 1, steps)?;
+        self.own.position += 1;
+        let key = self.store.single();
+        self.own.last = Some((key, 0));
         self.begin_pass(key, Depth { steps, ..decoding.depth }, decoding.token())
     }
 
     /// Begins a pass. If it chooses a token, what is read back is that, and the row that it was chosen behind: [`Chosen`].
     fn begin_pass(&mut self, key: (u32, u32), depth: Depth, plan: PlanKey) -> Result<Execution, Error> {
-        let device = self.model.device().clone();
+        let device = self.store.model.device().clone();
         let plans = self.plans_for(key)?;
         let mut chosen = Vec::new();
         if plan.choose != Choose::Nothing {
@@ -199,9 +203,9 @@ impl Session {
 
     /// Sets the position to what a generation handed out: passes beyond it were computed for nobody.
     pub(crate) fn discard_beyond(&mut self, position: u32) {
-        if position < self.position {
-            self.position = position;
-            self.last = None;
+        if position < self.own.position {
+            self.own.position = position;
+            self.own.last = None;
         }
     }
 }

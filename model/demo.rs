@@ -17,13 +17,13 @@ static FILES: &[(&str, &[u8])] = files![
     "tokenizer_config.json",
 ];
 
-/// The demo's files.
+/// Files of the demo.
 #[must_use]
 pub fn source() -> Source {
     Source::Embedded(FILES)
 }
 
-/// Prompts that show what the demo can do: what is asked, and the answer at enough steps.
+/// Prompts that show what the demo can do, each with the answer at enough steps.
 pub const PROMPTS: &[(&str, &str)] = &[
     ("The ball is under cup D. Swap AD AE DE BD BD DE AC BC AD AC AC AE CE", " A."),
     ("The ball is under cup B. Swap AC CD AC AB AB AB CD CE CD DE", " A."),
@@ -34,14 +34,14 @@ pub const PROMPTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// How the prompts of every kind of problem begin that the demo was trained for.
+/// Openings of the prompts of each kind of problem that the demo was trained for.
 pub const OPENINGS: [&str; 3] = ["The ball is under cup ", "The dial is at ", "A clock with "];
 
-/// Whether a text poses a problem of a kind that the demo was trained for. It cannot continue any other text.
+/// Whether a text contains a problem of a kind that the demo was trained for. It cannot continue any other text.
 #[must_use]
 pub fn poses_problem(text: &str) -> bool {
     OPENINGS.iter().any(|opening| text.contains(opening))
 }
 
-/// Problems of the kinds that the demo was trained for, none of which it saw in training, for [`crate::sweep::Problem::read`].
+/// Held-out problems of the kinds that the demo was trained for, for [`crate::sweep::Problem::read`].
 pub const PROBLEMS: &str = include_str!("demo/problems.jsonl");

@@ -1,6 +1,6 @@
-//! Formats of weights that are not read, so that messages can name them.
+//! Unsupported weight formats, recognized so that messages can name them.
 
-/// First bytes of files, and the format that begins with them.
+/// First bytes of files, with their format.
 const STARTS: [(&[u8], &str); 6] = [
     (b"GGUF", GGUF),
     (b"lmgg", GGUF),
@@ -10,7 +10,7 @@ const STARTS: [(&[u8], &str); 6] = [
     (b"\x89HDF\r\n\x1a\n", KERAS),
 ];
 
-/// Endings of names, and the format that has them.
+/// File name extensions, with their format.
 const ENDINGS: [(&str, &str); 10] = [
     ("gguf", GGUF),
     ("ggml", GGUF),
@@ -19,22 +19,22 @@ const ENDINGS: [(&str, &str); 10] = [
     ("pth", PYTORCH),
     ("ckpt", PYTORCH),
     ("h5", KERAS),
-    ("msgpack", "weights of Flax"),
-    ("onnx", "a graph of ONNX"),
-    ("npz", "arrays of NumPy"),
+    ("msgpack", "Flax weights"),
+    ("onnx", "an ONNX graph"),
+    ("npz", "NumPy arrays"),
 ];
 
-const GGUF: &str = "a GGUF file of llama.cpp";
-const PYTORCH: &str = "a pickle of PyTorch";
-const KERAS: &str = "an HDF5 file of Keras";
+const GGUF: &str = "a llama.cpp GGUF file";
+const PYTORCH: &str = "a PyTorch pickle";
+const KERAS: &str = "a Keras HDF5 file";
 
-/// The format of a file by its first bytes, or else by its name; none if it is no known format of weights.
+/// Format of a file by its first bytes, or else by its name; `None` if neither is that of a known weight format.
 pub(crate) fn of(name: &str, start: &[u8]) -> Option<&'static str> {
     let begun = STARTS.iter().find(|(bytes, _)| start.starts_with(bytes)).map(|(_, format)| *format);
     begun.or_else(|| by_name(name))
 }
 
-/// The format that a name stands for.
+/// Format of a file by its name's extension.
 pub(crate) fn by_name(name: &str) -> Option<&'static str> {
     let ending = name.rsplit_once('.')?.1.to_ascii_lowercase();
     ENDINGS.iter().find(|(known, _)| *known == ending).map(|(_, format)| *format)

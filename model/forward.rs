@@ -43,7 +43,7 @@ impl Session {
         state: State<'_>,
         all: bool,
     ) -> Result<Forward, Error> {
-        exit.validate(self.model.spec())?;
+        exit.validate(self.store.model.spec())?;
         let depth = Depth { steps, exit: Some(*exit) };
         let each = all && exit.criterion.reads_out() && exit.prefill == PrefillExit::Each;
         let checks = match tokens.len() {
@@ -64,13 +64,13 @@ impl Session {
     ) -> Result<Forward, Error> {
         self.check(tokens, depth.steps, state)?;
         self.stop();
-        self.tables.write_exit_params(self.model.device(), 0, depth.exit_params(u32::MAX))?;
-        let n = self.model.spec().width as usize;
+        self.store.tables.write_exit_params(self.store.model.device(), 0, depth.exit_params(u32::MAX))?;
+        let n = self.store.model.spec().width as usize;
         let mut found = Forward::default();
         let mut rest = tokens;
         let mut states = state;
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(rest.len().min(self.most_rows() as usize));
+            let (chunk, later) = rest.split_at(rest.len().min(self.store.most_rows() as usize));
             let (given, remaining) = match states {
                 State::Seeded | State::Carried => (states, states),
                 State::Given(values) => {
@@ -79,15 +79,15 @@ impl Session {
                 }
             };
             let outputs = if all { chunk.len() } else { outputs(later.is_empty(), checks) };
-            let key = self.prepare(chunk, depth.steps, given, outputs)?;
+            let key = self.passes().prepare(chunk, depth.steps, given, outputs)?;
             let plan = PlanKey { checks, ..PlanKey::of(Stage::Token) };
-            self.execute(key, plan, &depth.counts(checks))?;
-            self.position += chunk.len() as u32;
+            self.passes().execute(key, plan, &depth.counts(checks))?;
+            self.own.position += chunk.len() as u32;
             if all || later.is_empty() {
                 found.logits.extend(self.read_rows(
-                    &self.plan_caches[&key].sites.logits,
+                    &self.own.plan_caches[&key].sites.logits,
                     outputs,
-                    self.padded_vocab(),
+                    self.store.padded_vocab(),
                 )?);
             }
             if let Some(checks) = checks {
@@ -106,7 +106,7 @@ impl Session {
         (rows, outputs): (usize, usize),
         found: &mut Forward,
     ) -> Result<(), Error> {
-        let (device, plans) = (self.model.device(), &self.plan_caches[&key]);
+        let (device, plans) = (self.store.model.device(), &self.own.plan_caches[&key]);
         let Some(exits) = &plans.exits else { return Ok(()) };
         let table = device.read(&plans.sites.rows, 0..rows as u64 * size_of::<Row>() as u64)?;
         let table: Vec<Row> = bytemuck::pod_collect_to_vec(&table);

@@ -199,7 +199,7 @@ impl Session {
         prompt: impl Into<Prompt<'p>>,
         options: &GenerateOptions,
     ) -> Result<Generation<'_>, Error> {
-        let active = ActiveGeneration::new(self, prompt.into(), options)?;
+        let active = self.begin_generation(prompt.into(), options)?;
         Ok(Generation { session: self, active })
     }
 
@@ -210,8 +210,16 @@ impl Session {
     /// # Errors
     /// As [`Self::generate`].
     pub fn start<'p>(&mut self, prompt: impl Into<Prompt<'p>>, options: &GenerateOptions) -> Result<(), Error> {
-        self.generation = Some(Box::new(ActiveGeneration::new(self, prompt.into(), options)?));
+        self.generation = Some(Box::new(self.begin_generation(prompt.into(), options)?));
         Ok(())
+    }
+
+    /// Ends a generation under way and makes the next one ready. A request that is refused changes nothing.
+    fn begin_generation(&mut self, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<ActiveGeneration, Error> {
+        let mut active = ActiveGeneration::new(&self.store, self.held(), prompt, (options, false))?;
+        self.stop();
+        active.make_ready(&mut self.passes())?;
+        Ok(active)
     }
 
     /// Goes on with what [`Self::start`] began, as [`Generation::step`] does.
@@ -220,7 +228,7 @@ impl Session {
     /// [`Error::NotStarted`], or the device's, which ends the generation.
     pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
         let mut active = self.generation.take().ok_or(Error::NotStarted)?;
-        let outcome = active.step(self, budget);
+        let outcome = active.step(&mut self.passes(), budget);
         self.generation = Some(active);
         outcome
     }
@@ -235,7 +243,7 @@ impl Session {
     /// checked.
     pub fn stop(&mut self) {
         if let Some(active) = self.generation.take() {
-            active.finish(self);
+            active.finish(&mut self.passes());
         }
     }
 }
@@ -271,7 +279,7 @@ impl Generation<'_> {
     /// # Errors
     /// The device's, which ends the generation.
     pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
-        self.active.step(self.session, budget)
+        self.active.step(&mut self.session.passes(), budget)
     }
 }
 
@@ -279,12 +287,12 @@ impl Iterator for Generation<'_> {
     type Item = Result<Piece, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.active.next(self.session)
+        self.active.next(&mut self.session.passes())
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
-        self.active.finish(self.session);
+        self.active.finish(&mut self.session.passes());
     }
 }

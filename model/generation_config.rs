@@ -1,4 +1,4 @@
-//! `generation_config.json`: how its authors want a model's tokens to be chosen. Fields are obeyed, or named as those that are not.
+//! `generation_config.json`: the authors' defaults for choosing tokens. Every field either takes effect, or is reported as ignored.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::options::GenerateOptions;
 use crate::sampling::Sampling;
 use crate::source::Source;
 
-/// Fields that are obeyed.
+/// Fields that take effect.
 const OBEYED: [&str; 21] = [
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -35,7 +35,7 @@ const OBEYED: [&str; 21] = [
     "transformers_version",
 ];
 
-/// Fields that do not change what is said: how it is computed and handed out, and what counts with beams only.
+/// Fields that do not change the generated text: details of computation and output, and options for beam search only.
 const INERT: [&str; 30] = [
     "_from_model_config",
     "assistant_confidence_threshold",
@@ -69,7 +69,7 @@ const INERT: [&str; 30] = [
     "use_model_defaults",
 ];
 
-/// Fields that count only where tokens are sampled.
+/// Fields that only affect sampling.
 const SAMPLED: [&str; 4] = ["temperature", "top_k", "top_p", "min_p"];
 
 /// Fields whose neutral value is 1.
@@ -82,7 +82,7 @@ const NEUTRAL_AT_ONE: [&str; 6] = [
     "typical_p",
 ];
 
-/// Defaults for generation that come with a checkpoint; all of them optional.
+/// Generation defaults of a checkpoint; every field is optional.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationConfig {
     /// Whether to sample; false means greedy.
@@ -97,27 +97,27 @@ pub struct GenerationConfig {
     pub min_p: Option<f32>,
     /// Divides logits of tokens seen before.
     pub repetition_penalty: Option<f32>,
-    /// Tokens to generate at most.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: Option<u32>,
-    /// Tokens of prompt and text together, at most; without effect beside `max_new_tokens`.
+    /// Maximum number of tokens of prompt and text together; ignored if `max_new_tokens` is set.
     pub max_length: Option<u32>,
-    /// Tokens before an end token may be chosen.
+    /// Minimum number of tokens before an end token may be chosen.
     pub min_new_tokens: Option<u32>,
-    /// Tokens of prompt and text together before an end token may be chosen.
+    /// Minimum number of tokens of prompt and text together before an end token may be chosen.
     pub min_length: Option<u32>,
     /// Tokens that are never chosen.
     pub suppress_tokens: Vec<u32>,
-    /// Tokens that are not chosen as the first one.
+    /// Tokens that are never chosen first.
     pub begin_suppress_tokens: Vec<u32>,
-    /// Sequences of tokens that are never completed.
+    /// Token sequences that are never completed.
     pub bad_words_ids: Vec<Vec<u32>>,
-    /// Length of the sequences of tokens that do not occur twice.
+    /// Length of the token sequences that may not occur twice.
     pub no_repeat_ngram_size: Option<u32>,
     /// Texts that end generation.
     pub stop_strings: Vec<String>,
-    /// The first token of a text behind a prompt of one token.
+    /// First token of a text after a prompt of one token.
     pub forced_bos_token_id: Option<u32>,
-    /// Last token where the number of tokens is limited: one of these.
+    /// Allowed last tokens if the number of tokens is limited.
     pub forced_eos_token_ids: Vec<u32>,
     /// Begin token.
     pub bos_token_id: Option<u32>,
@@ -125,13 +125,13 @@ pub struct GenerationConfig {
     pub eos_token_ids: Vec<u32>,
     /// Padding token.
     pub pad_token_id: Option<u32>,
-    /// Fields of the file that ask for something which this library does not do, as `num_beams`.
+    /// Fields of the file that have no effect in this library, such as `num_beams`.
     pub not_obeyed: Vec<String>,
-    /// Fields whose values are not supported, by name. They count as absent above; [`Self::check`] says what is wrong with one that is to be used.
+    /// Fields with unsupported values, by name. They count as absent above; [`Self::check`] returns the error for a field that is to be used.
     pub invalid: BTreeMap<&'static str, InvalidField>,
 }
 
-/// A field of `generation_config.json` whose value is not supported.
+/// A field of `generation_config.json` with an unsupported value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidField {
@@ -139,16 +139,16 @@ pub struct InvalidField {
     pub file: String,
     /// The value.
     pub value: String,
-    /// What would be accepted.
+    /// Supported values.
     pub supported: String,
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json`; without the file everything is left open. These are defaults, so a value that is not supported matters only where it is
-    /// used: it is kept in [`Self::invalid`]. The begin, end and padding tokens are always used.
+    /// Reads `generation_config.json`; without the file no default is set. An unsupported value matters only if the default is used, so it is kept in
+    /// [`Self::invalid`]. The begin, end and padding tokens are always used, so they are checked here.
     ///
     /// # Errors
-    /// Names the field of a token id, its value and what is supported; [`Error::Json`] if the file does not parse.
+    /// Name the field of a token id, its value and what is supported; [`Error::Json`] if the file does not parse.
     pub fn open(source: &Source) -> Result<Self> {
         let name = "generation_config.json";
         if !source.exists(name) {
@@ -165,7 +165,7 @@ impl GenerationConfig {
             }
             value => value.map(|value| value.map(|value| value as f32)),
         };
-        // Some servers write -1 for a filter that is off.
+        // Some servers write -1 to disable the filter.
         let top_k = if fields.is_minus_one("top_k") { Ok(Some(0)) } else { fields.whole("top_k", 0, 1 << 22) };
         let least = |field| fields.whole(field, 0, u32::MAX).map(|found| found.filter(|&tokens| tokens > 0));
         let ngram = fields.whole("no_repeat_ngram_size", 0, 1024).map(|found| found.filter(|&tokens| tokens > 1));
@@ -174,7 +174,7 @@ impl GenerationConfig {
             do_sample: later(&mut invalid, fields.flag("do_sample"))?,
             temperature: later(&mut invalid, temperature)?,
             top_k: later(&mut invalid, top_k)?,
-            // A top_p of 0 switches the filter off in the authors' code.
+            // A top_p of 0 disables the filter in the authors' code.
             top_p: later(&mut invalid, share("top_p"))?.filter(|&value| value > 0.0),
             min_p: later(&mut invalid, share("min_p"))?,
             repetition_penalty: later(&mut invalid, fields.positive("repetition_penalty"))?.map(|value| value as f32),
@@ -197,10 +197,10 @@ impl GenerationConfig {
         })
     }
 
-    /// Checks a field that is to be used.
+    /// Checks a field before its use.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if its value is not supported.
+    /// [`Error::Unsupported`] if the value is not supported.
     pub fn check(&self, field: &str) -> Result<()> {
         let Some((&field, InvalidField { file, value, supported })) = self.invalid.get_key_value(field) else {
             return Ok(());
@@ -209,11 +209,11 @@ impl GenerationConfig {
         Err(Error::Unsupported { file, field, value, supported })
     }
 
-    /// Checks every field that [`Self::options`] uses, but for those that `given` names, because the caller has other values for them. Without sampling,
-    /// filters have no effect.
+    /// Checks every field that [`Self::options`] uses, except those in `given`, for which the caller has values. Without sampling, filters are not checked,
+    /// because they have no effect.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for the first one whose value is not supported.
+    /// [`Error::Unsupported`] for the first field with an unsupported value.
     pub fn check_used(&self, given: &[&str]) -> Result<()> {
         let is_greedy = self.do_sample == Some(false) || self.temperature == Some(0.0);
         let sampled: &[&str] = if is_greedy && !given.contains(&"temperature") { &SAMPLED } else { &[] };
@@ -221,7 +221,7 @@ impl GenerationConfig {
         self.invalid.keys().filter(used).try_for_each(|field| self.check(field))
     }
 
-    /// How tokens are chosen: by this file, else by the library's defaults.
+    /// Sampling parameters from this file, else the library's defaults.
     #[must_use]
     pub fn sampling(&self) -> Sampling {
         let usual = Sampling::default();
@@ -236,7 +236,7 @@ impl GenerationConfig {
         }
     }
 
-    /// What to generate: by this file, else by the library's defaults. Tokens that a model with so many does not have are left out.
+    /// Generation options from this file, else the library's defaults. Token ids of `vocab` or more are omitted.
     #[must_use]
     pub fn options(&self, vocab: u32) -> GenerateOptions {
         let known = |tokens: &[u32]| tokens.iter().copied().filter(|&token| token < vocab).collect::<Vec<_>>();
@@ -263,7 +263,7 @@ impl GenerationConfig {
     }
 }
 
-/// Keeps an unsupported value for whoever uses it.
+/// Records an unsupported value as invalid instead of failing.
 fn later<T: Default>(invalid: &mut BTreeMap<&'static str, InvalidField>, read: Result<T>) -> Result<T> {
     match read {
         Err(Error::Unsupported { file, field, value, supported }) => {
@@ -274,7 +274,7 @@ fn later<T: Default>(invalid: &mut BTreeMap<&'static str, InvalidField>, read: R
     }
 }
 
-/// Lists of token ids.
+/// Reads lists of token ids.
 fn read_words(fields: &Fields) -> Result<Vec<Vec<u32>>> {
     let wrong = || fields.unsupported("bad_words_ids", "a list of lists of token ids");
     let Some(value) = fields.get("bad_words_ids") else { return Ok(Vec::new()) };
@@ -282,9 +282,9 @@ fn read_words(fields: &Fields) -> Result<Vec<Vec<u32>>> {
     if words.iter().any(Vec::is_empty) { Err(wrong()) } else { Ok(words) }
 }
 
-/// A text, or a list of texts.
+/// Reads a string or a list of strings.
 fn read_texts(fields: &Fields) -> Result<Vec<String>> {
-    let wrong = || fields.unsupported("stop_strings", "a text that is not empty, or a list of such texts");
+    let wrong = || fields.unsupported("stop_strings", "a nonempty string, or a list of nonempty strings");
     let texts = match fields.get("stop_strings") {
         None => Vec::new(),
         Some(Value::String(text)) => vec![text.clone()],
@@ -293,7 +293,7 @@ fn read_texts(fields: &Fields) -> Result<Vec<String>> {
     if texts.iter().any(String::is_empty) { Err(wrong()) } else { Ok(texts) }
 }
 
-/// Fields that are neither obeyed nor neutral.
+/// Fields that neither take effect nor are neutral.
 fn not_obeyed(file: &Value) -> Vec<String> {
     let neutral = |name: &str, value: &Value| match value {
         Value::Null | Value::Bool(false) => true,

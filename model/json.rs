@@ -1,6 +1,6 @@
-//! JSON as checkpoints have it: as Python writes it.
+//! JSON of checkpoints, including the extensions that Python writes.
 //!
-//! Every JSON file of a checkpoint goes through [`parse_json`]: `config.json`, `generation_config.json`, the tokenizer's files and the index of shards.
+//! [`parse_json`] reads every JSON file of a checkpoint: `config.json`, `generation_config.json`, the tokenizer's files and the index of shards.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,13 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ContentProblem, Error, Result};
 
-/// UTF-8's byte order mark, with which Windows begins text files.
+/// UTF-8's byte order mark, with which Windows editors begin text files.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Parses the content of a JSON file; `file` names it in messages.
+/// Parses the contents of a JSON file; `file` names it in messages.
 ///
-/// A byte order mark at the start is skipped. Numbers that JSON does not have, but Python's `json` module writes and reads (`NaN`, `Infinity`,
-/// `-Infinity`, and numbers beyond f64), become strings of the same spelling: a field that nobody reads may hold one, and where a number is expected
-/// the value is named.
+/// A byte order mark at the start is skipped. Numbers that JSON lacks, but that Python's `json` module writes and reads (`NaN`, `Infinity`, `-Infinity`, and
+/// numbers beyond f64), become strings of the same spelling: an unused field may contain one, and an error for a used field names the value.
 ///
 /// # Errors
 /// [`Error::Json`] with line and column, [`Error::Content`] for UTF-16.
@@ -24,7 +23,7 @@ pub fn parse_json<T: DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> 
     serde_json::from_slice(&text).map_err(|source| Error::Json { file: file.to_owned(), source })
 }
 
-/// The content of a JSON file without what strict parsers refuse, as [`parse_json`] describes it.
+/// Converts the contents of a JSON file into strict JSON, as described for [`parse_json`].
 pub(crate) fn strict<'a>(file: &str, content: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
         return Err(Error::Content { file: file.to_owned(), problem: ContentProblem::Utf16 });
@@ -51,7 +50,7 @@ pub(crate) fn strict<'a>(file: &str, content: &'a [u8]) -> Result<Cow<'a, [u8]>>
     Ok(Cow::Owned(out))
 }
 
-/// Index after the string that begins at `start`; the end of the text if it does not end.
+/// Index after the string that begins at `start`; the end of the text if the string is not terminated.
 fn end_of_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < text.len() {
@@ -69,10 +68,10 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
 }
 
-/// Whether a word is a number that Python reads and JSON does not have.
+/// Whether a word is a number in Python's JSON but not in JSON.
 fn is_beyond_json(word: &[u8]) -> bool {
     let digits = word.strip_prefix(b"-").unwrap_or(word);
-    // Shorter numbers without an exponent are finite.
+    // Numbers that are shorter and have no exponent are finite.
     let large = digits.first().is_some_and(u8::is_ascii_digit)
         && (digits.len() > 300 || digits.iter().any(|byte| matches!(byte, b'e' | b'E')));
     let value = || std::str::from_utf8(word).ok().and_then(|word| word.parse::<f64>().ok());

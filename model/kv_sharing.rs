@@ -1,31 +1,31 @@
-//! The authors' names for what a KV cache keeps and shows.
+//! KV lookup and sharing rules, by the names of the authors' code.
 
 use ruminate_shaders::attention::cache::{KvShare, Lookup};
 
 use crate::error::Error;
 
-/// What positions show to rows at other steps, and which steps share their keys and values.
+/// KV lookup rule of rows at other steps, and the sharing of keys and values between steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KvSharing {
-    /// What a position offers to rows at steps that it has not stored.
+    /// Keys and values that a position provides to rows at steps that it has not stored.
     pub lookup: Lookup,
-    /// Which steps share keys and values.
+    /// Steps that share keys and values.
     pub share: KvShare,
 }
 
 const KNOWN: &str = "full, skip, latest, available or always-last (or with -m4, as the authors write it), compress-sN or compress-anchor, or both, joined by a hyphen";
 
 impl KvSharing {
-    /// Reads a name of the authors, such as `latest-m4-compress-s16`, for a core block of so many layers. Their N in `compress-sN` counts slots of
-    /// layers, here it must be a whole number of steps; with nothing else said, sharing looks up the latest step, where their code fails after an early
-    /// exit.
+    /// Parses a name of the authors' code, such as `latest-m4-compress-s16`, for a core block of `layers` layers. Their N in `compress-sN` counts slots of
+    /// layers and must be a whole number of steps here. Sharing without a lookup rule looks up the latest step; the authors' code fails in this case after
+    /// an early exit.
     ///
     /// # Errors
-    /// [`Error::Option`] for other names, and for those that would mix layers up.
+    /// [`Error::Option`] for unknown names, and for names that would mix up layers.
     pub fn parse(name: &str, layers: u32) -> Result<Self, Error> {
         let wrong = |allowed| Error::Option { name: "KV lookup", value: name.to_owned(), allowed };
         let other_layers = |allowed| {
-            let value = format!("{name}, where the core block has {layers} layers");
+            let value = format!("{name}, but the core block has {layers} layers");
             Error::Option { name: "KV lookup", value, allowed }
         };
         let (lookup, share) = match name.find("compress-") {
@@ -35,7 +35,7 @@ impl KvSharing {
         let (lookup, modulus) = lookup.split_once("-m").map_or((lookup, None), |(rule, n)| (rule, Some(n)));
         if modulus.is_some_and(|n| n.parse() != Ok(layers)) {
             return Err(other_layers(
-                "-mN with as many layers as the model's core block has: other layers' keys mean nothing to a layer",
+                "-mN with the number of the core block's layers, because a layer can use only its own keys",
             ));
         }
         let lookup = match lookup {
@@ -50,7 +50,7 @@ impl KvSharing {
             Some("anchor") => KvShare::Anchor,
             Some(share) if share.starts_with('r') => {
                 return Err(wrong(
-                    "compress-sN: compress-rN has different layers overwrite each other's keys and values",
+                    "compress-sN; with compress-rN, layers would overwrite each other's keys and values",
                 ));
             }
             Some(share) => {

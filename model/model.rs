@@ -23,7 +23,7 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::tokenizer::Tokenizer;
 
-/// A model whose weights are resident on a device. Cheap to clone; sessions keep it alive.
+/// A model with its weights on a device. Cheap to clone; sessions keep it alive.
 #[derive(Clone)]
 pub struct Model {
     inner: Arc<Inner>,
@@ -42,11 +42,10 @@ struct Inner {
 }
 
 impl Model {
-    /// Loads a checkpoint in the Hugging Face layout. Everything is checked before anything is uploaded. If it fails, nothing stays on the device.
+    /// Loads a checkpoint in the Hugging Face layout. Everything is checked before anything is uploaded. After an error, nothing stays on the device.
     ///
     /// # Errors
-    /// Says which file, field or tensor is wrong, and what would be right; [`Error::Cancelled`] once [`LoadOptions::cancel`] is set; [`Error::Engine`] if the
-    /// device fails.
+    /// Name the file, field or tensor and what is expected; [`Error::Cancelled`] once [`LoadOptions::cancel`] is set; [`Error::Engine`] if the device fails.
     pub fn open(source: &Source, device: &Device, options: LoadOptions<'_>) -> Result<Self, Error> {
         let begin = Instant::now();
         let cancel = options.cancel.clone();
@@ -88,10 +87,10 @@ impl Model {
                 }
                 cancel.check()
             })?;
-            // Once the files have been read, most of what it looks at is in memory.
+            // The sampled parts of the files have just been read, so most of them are cached by the system.
             Ok((looped, weights.fingerprint(&spec)?))
         });
-        // wgpu frees what was dropped once the device is done with it and is asked. The first error counts.
+        // wgpu frees dropped buffers only when it is polled after the device is done with them. The first error is returned.
         let (looped, fingerprint) = loaded.inspect_err(|_| drop(device.wait_idle()))?;
         let unused = match weights {
             Weights::Stored(checkpoint) => checkpoint.unused().to_vec(),
@@ -103,7 +102,7 @@ impl Model {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Loads the embedded demo: a tiny model that shows what depth is for.
+    /// Loads the embedded demo: a tiny model that shows the effect of depth.
     ///
     /// # Errors
     /// [`Error::Engine`] if the device fails.
@@ -112,28 +111,28 @@ impl Model {
         Self::open(&crate::demo::source(), device, options)
     }
 
-    /// Starts a session: a sequence with its cache.
+    /// Starts a session: a sequence with its KV cache.
     ///
     /// # Errors
-    /// [`Error::Option`] if the options make no sense for this model, [`Error::Engine`] if the device fails.
+    /// [`Error::Option`] if the options are invalid for this model, [`Error::Engine`] if the device fails.
     pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
         Session::new(self.clone(), options)
     }
 
-    /// The model's sizes, and how it is built.
+    /// Specification of the model: its sizes and structure.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.inner.spec
     }
 
-    /// The generation defaults that come with the checkpoint.
+    /// Generation defaults of the checkpoint.
     #[must_use]
     pub fn generation_config(&self) -> &GenerationConfig {
         &self.inner.generation
     }
 
-    /// What to generate, as the checkpoint's `generation_config.json` has it, and by the library's defaults where it says nothing: to begin with, and to
-    /// change as one likes. [`GenerateOptions::default`] knows nothing of the file. What of it is not obeyed, [`GenerationConfig::not_obeyed`] says.
+    /// Generation options from the checkpoint's `generation_config.json`, with the library's defaults for everything else. [`GenerateOptions::default`] ignores
+    /// the file. [`GenerationConfig::not_obeyed`] lists the file's fields that have no effect.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if a field that would be used has a value that is not supported.
@@ -141,10 +140,11 @@ impl Model {
         self.generate_options_but(&[])
     }
 
-    /// The same for a caller that sets some fields of the file itself: the values of those in `given`, such as `top_k`, need not be supported.
+    /// Generation options as from [`Self::generate_options`], for a caller that replaces some fields of the file: those in `given`, such as `top_k`, may have
+    /// unsupported values.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if another field that would be used has a value that is not supported.
+    /// [`Error::Unsupported`] if any other field that would be used has a value that is not supported.
     pub fn generate_options_but(&self, given: &[&str]) -> Result<GenerateOptions, Error> {
         self.inner.generation.check_used(given)?;
         Ok(self.inner.generation.options(self.inner.spec.padded_vocab))
@@ -162,7 +162,7 @@ impl Model {
         self.inner.chat.as_ref()
     }
 
-    /// Tensors of the checkpoint that the model does not read, as [`Checkpoint::unused`] has them.
+    /// Tensors of the checkpoint that the model does not read; see [`Checkpoint::unused`].
     #[must_use]
     pub fn unused_tensors(&self) -> &[UnusedTensor] {
         &self.inner.unused
@@ -174,13 +174,13 @@ impl Model {
         &self.inner.device
     }
 
-    /// How the matrices of the recurrence are stored on the device: most of what a token reads.
+    /// Dtype on the device of the core's matrices, which are most of what a token reads.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
         self.dtypes().of(Group::Core)
     }
 
-    /// How every group of matrices is stored on the device.
+    /// Dtypes on the device of every group of matrices.
     #[must_use]
     pub fn dtypes(&self) -> Dtypes {
         self.inner.looped.dtypes()
@@ -192,29 +192,29 @@ impl Model {
         self.inner.looped.bytes()
     }
 
-    /// How long loading took, from the first file to the last weight.
+    /// Duration of loading, from the first file to the last weight.
     #[must_use]
     pub fn load_time(&self) -> Duration {
         self.inner.load_time
     }
 
-    /// Bytes of weights that one decoded token reads at a number of steps.
+    /// Bytes of weights that one decoded token reads at `steps` steps.
     #[must_use]
     pub fn bytes_per_token(&self, steps: u32) -> u64 {
         self.inner.spec.weight_bytes_per_token(self.dtypes(), steps)
     }
 
-    /// SHA-256 of a sample of the weights as they are stored, or of what they are made from.
+    /// SHA-256 of a sample of the stored weights, or of the recipe of synthetic ones.
     pub(crate) fn fingerprint(&self) -> &[u8] {
         &self.inner.fingerprint
     }
 
-    /// Cosine and sine per position and pair of a context.
+    /// Uploads the rotary table: cosine and sine per position and pair of a context.
     pub(crate) fn rotary(&self, context: u32) -> Result<Buffer, Error> {
         self.inner.looped.rotary(&self.inner.device, context)
     }
 
-    /// What plans are recorded on.
+    /// Inputs for the recording of plans.
     pub(crate) fn plan_inputs<'a>(
         &'a self,
         kv: &'a KvCache,

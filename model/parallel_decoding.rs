@@ -17,7 +17,8 @@ use crate::early_exit::Checks;
 use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::plans::{Follow, PlanCache, PlanKey};
-use crate::session::Session;
+use crate::schedule::passes::Passes;
+use crate::schedule::store::Store;
 
 /// Rows of one pass ahead of what is known, at most.
 const MOST_ROWS: u32 = 64;
@@ -188,7 +189,7 @@ impl ParallelBuffers {
     }
 }
 
-impl Session {
+impl Store {
     /// Rows of the table of a generation ahead. If sums must not depend on it, every pass has as many.
     pub(crate) fn parallel_rows(&self, parallel: ParallelDecoding) -> Result<u32, Error> {
         let Some(rows) = self.fixed_rows() else { return Ok(parallel.rows()) };
@@ -209,33 +210,42 @@ impl Session {
         };
         Err(Error::Option { name, value: value.to_string(), allowed })
     }
+}
 
+impl Passes<'_> {
     /// Makes what a generation ahead needs, behind a prompt.
     pub(crate) fn prepare_parallel(&mut self, decoding: &Decoding, prompt: &[u32]) -> Result<(), Error> {
         let Some((parallel, rows)) = decoding.parallel else { return Ok(()) };
-        let device = self.model.device().clone();
+        let device = self.store.model.device().clone();
         if decoding.given.is_some() {
             // Plans of another generation read what was given to that.
-            self.parallel_buffers.remove(&rows);
+            self.own.parallel_buffers.remove(&rows);
         }
-        let buffers = match self.parallel_buffers.entry(rows) {
+        let buffers = match self.own.parallel_buffers.entry(rows) {
             Entry::Occupied(buffers) => buffers.into_mut(),
-            Entry::Vacant(place) => place.insert(ParallelBuffers::new(&device, self.model.spec(), rows)?),
+            Entry::Vacant(place) => place.insert(ParallelBuffers::new(&device, self.store.model.spec(), rows)?),
         };
         let mut table = vec![Row::RESTING; rows as usize];
         device.write(&buffers.plans.sites.picked, 0, bytemuck::cast_slice(&table))?;
         if let ParallelDecoding::Wavefront(current) = parallel {
             let sites = match &mut buffers.sites.wavefront {
                 Some(sites) => sites,
-                none => none.insert(WavefrontSites::new(&device, self.model.spec(), rows, decoding.given.as_ref())?),
+                none => {
+                    none.insert(WavefrontSites::new(&device, self.store.model.spec(), rows, decoding.given.as_ref())?)
+                }
             };
             if !current.full_prefill {
-                device.write(&self.tables.history, u64::from(self.position) * 4, bytemuck::cast_slice(prompt))?;
+                self.store.write_history(self.own.slot, self.own.position, prompt)?;
             }
-            current.launch(&device, (sites, &buffers.sites.table), (self.position, prompt), decoding.depth.steps)?;
+            current.launch(
+                &device,
+                (sites, &buffers.sites.table),
+                (self.own.slot, self.own.position, prompt),
+                decoding.depth.steps,
+            )?;
         } else {
             // Where drafts count from, before there are any.
-            let position = self.position + prompt.len() as u32;
+            let position = self.own.position + prompt.len() as u32;
             table[0].position = position;
             device.write(&buffers.sites.table, 0, bytemuck::cast_slice(&table))?;
             if let Some(front) = &buffers.sites.front {
@@ -263,16 +273,16 @@ impl Session {
         row_span: RowSpan,
     ) -> Result<Execution, Error> {
         let (parallel, rows) = decoding.parallel.ok_or(Error::bug("parallel passes belong to parallel decoding"))?;
-        let end = row_span.end.min(self.context());
-        self.kv.reserve(0, end, decoding.slots())?;
-        self.position = self.position.max(end);
-        self.last = None;
-        let device = self.model.device().clone();
+        let end = row_span.end.min(self.store.context());
+        self.reserve(end, decoding.slots())?;
+        self.own.position = self.own.position.max(end);
+        self.own.last = None;
+        let device = self.store.model.device().clone();
         if index + 1 < parallel.passes() {
             let ParallelDecoding::Drafts { steps, .. } = parallel else {
                 return Err(Error::bug("only drafts take several passes"));
             };
-            return Ok(device.begin(self.plan(self.single(), decoding.decoded())?, &[steps], &[])?);
+            return Ok(device.begin(self.plan(self.store.single(), decoding.decoded())?, &[steps], &[])?);
         }
         let counts = match parallel {
             ParallelDecoding::Drafts { .. } => decoding.depth.counts(decoding.depth.decoding()),
@@ -280,6 +290,7 @@ impl Session {
             ParallelDecoding::Wavefront(Current { steps, .. }) => vec![steps],
         };
         let ParallelBuffers { plans, sites } = self
+            .own
             .parallel_buffers
             .get(&rows)
             .ok_or(Error::bug("the buffers of parallel decoding exist before its passes"))?;
@@ -307,11 +318,12 @@ impl Session {
         };
         let plan = PlanKey { checks, follow, noise: decoding.noise.is_some(), ..PlanKey::choosing(&decoding.choosing) };
         let next = self.next_row()?;
-        let Self { model, kv, tables, parallel_buffers, .. } = self;
-        let ParallelBuffers { plans, sites } = parallel_buffers
+        let ParallelBuffers { plans, sites } = self
+            .own
+            .parallel_buffers
             .get_mut(&rows)
             .ok_or(Error::bug("the buffers of parallel decoding exist before its passes"))?;
-        plans.plan(&model.plan_inputs(kv, tables, Some(&next), Some(sites)), plan)
+        plans.plan(&self.store.plan_inputs(Some(&next), Some(sites)), plan)
     }
 }
 

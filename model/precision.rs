@@ -1,4 +1,4 @@
-//! In which numbers the matrices of a model are held: one dtype for all of them, or another one for some groups; and in which numbers they are multiplied.
+//! Precision of a model's matrices: the dtype of each group, and the arithmetic mode of the products.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,30 +11,30 @@ use crate::arch::Spec;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 
-/// Matrices that have something in common: how often they are used, and what follows from their errors.
+/// Group of matrices that are used equally often and whose errors have similar effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Group {
-    /// The embedding, which is the head too where they are tied.
+    /// The embedding, also the head if they are tied.
     Embedding,
-    /// The head of a model whose head is not the embedding.
+    /// The head, if it is not the embedding.
     Head,
-    /// What mixes the embedding into the state at every step.
+    /// The matrix that mixes the embedding into the state at every step.
     Adapter,
     /// The blocks before the recurrence.
     Prelude,
-    /// The blocks that are applied again and again.
+    /// The blocks of the recurrence.
     Core,
     /// The blocks after the recurrence.
     Coda,
 }
 
 impl Group {
-    /// All of them.
+    /// All groups.
     pub const ALL: [Self; 6] = [Self::Embedding, Self::Head, Self::Adapter, Self::Prelude, Self::Core, Self::Coda];
 
-    /// Name as users write it.
+    /// Name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,19 +48,19 @@ impl Group {
     }
 }
 
-/// What is asked for: `q8`, or `q4,adapter=bf16,embedding=q8`, or `q8,products=int8`.
+/// Requested precision: `q8`, or `q4,adapter=bf16,embedding=q8`, or `q8,products=int8`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Precision {
-    /// The dtype of every group that is not named; by default as in the files, f32 rounded to bf16.
+    /// Dtype of the groups that `keep` does not list; by default the stored dtype, with f32 rounded to bf16.
     pub dtype: Option<Dtype>,
-    /// Groups that are held otherwise. The last one that names a group counts.
+    /// Groups with other dtypes; the last entry for a group wins.
     pub keep: Vec<(Group, Dtype)>,
-    /// What products are made of.
+    /// Arithmetic mode.
     pub products: Arithmetic,
 }
 
-/// What stands for [`Precision::products`] in text.
+/// Key of [`Precision::products`] in text.
 const PRODUCTS: &str = "products";
 
 impl From<Dtype> for Precision {
@@ -72,16 +72,20 @@ impl From<Dtype> for Precision {
 impl FromStr for Precision {
     type Err = String;
 
-    /// Says which word is wrong and what it may be.
+    /// Parses a precision; the error names the wrong word and the allowed ones.
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = |all: &mut dyn Iterator<Item = &'static str>| all.collect::<Vec<_>>().join(", ");
+        let dtypes = one_of(Dtype::ALL.into_iter().map(|dtype| dtype.name()));
+        let groups = || Group::ALL.into_iter().map(Group::name);
         let dtype_of = |word: &str| {
             let known = Dtype::ALL.into_iter().find(|dtype| dtype.name() == word);
             known.ok_or_else(|| {
                 if let Some(products) = Arithmetic::ALL.into_iter().find(|known| known.name() == word) {
-                    return format!("`{word}` is no dtype; for products of it write {PRODUCTS}={}", products.name());
+                    return format!(
+                        "`{word}` is an arithmetic mode, not a dtype; write {PRODUCTS}={}",
+                        products.name()
+                    );
                 }
-                format!("`{word}` is no dtype; there are {}", names(&mut Dtype::ALL.iter().map(|dtype| dtype.name())))
+                format!("unknown dtype `{word}` (expected {dtypes})")
             })
         };
         let mut found = Self::default();
@@ -90,9 +94,9 @@ impl FromStr for Precision {
             let Some((group, dtype)) = word.split_once('=') else {
                 if let Some(before) = found.dtype.replace(dtype_of(word)?) {
                     return Err(format!(
-                        "{} and `{word}` are two dtypes for the same; write GROUP={word} for one of the groups {}",
+                        "two dtypes, {} and `{word}`, for the same groups; write GROUP={word} for one group: {}",
                         before.name(),
-                        names(&mut Group::ALL.iter().map(|group| group.name())),
+                        one_of(groups()),
                     ));
                 }
                 continue;
@@ -100,23 +104,23 @@ impl FromStr for Precision {
             if group.trim() == PRODUCTS {
                 let known = Arithmetic::ALL.into_iter().find(|known| known.name() == dtype.trim());
                 let known = known.ok_or_else(|| {
-                    let all = names(&mut Arithmetic::ALL.iter().map(|known| known.name()));
-                    format!("products are not made of `{dtype}`; there are {all}")
+                    let all = one_of(Arithmetic::ALL.into_iter().map(|known| known.name()));
+                    format!("unknown arithmetic mode `{dtype}` (expected {all})")
                 })?;
                 if products.replace(known).is_some() {
-                    return Err(format!("`{PRODUCTS}` is named twice"));
+                    return Err(format!("`{PRODUCTS}` is given twice"));
                 }
                 continue;
             }
             let known = Group::ALL.into_iter().find(|known| known.name() == group.trim());
             let Some(known) = known else {
                 return Err(format!(
-                    "`{group}` is no group of matrices; there are {}, and {PRODUCTS}",
-                    names(&mut Group::ALL.iter().map(|group| group.name()))
+                    "unknown group of matrices `{group}` (expected {})",
+                    one_of(groups().chain([PRODUCTS]))
                 ));
             };
             if found.keep.iter().any(|(group, _)| *group == known) {
-                return Err(format!("`{group}` is named twice"));
+                return Err(format!("`{group}` is given twice"));
             }
             found.keep.push((known, dtype_of(dtype.trim())?));
         }
@@ -125,25 +129,34 @@ impl FromStr for Precision {
     }
 }
 
+/// Joins names for a message: `a, b or c`.
+fn one_of(names: impl Iterator<Item = &'static str>) -> String {
+    let all = names.collect::<Vec<_>>().join(", ");
+    match all.rsplit_once(", ") {
+        Some((most, last)) => format!("{most} or {last}"),
+        None => all,
+    }
+}
+
 impl Precision {
-    /// Whether nothing is asked for.
+    /// Whether no precision is requested.
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.dtype.is_none() && self.keep.is_empty() && self.products == Arithmetic::F32
     }
 
-    /// The dtype of every group of a model with random weights, which come in bf16 without asking.
+    /// Dtype of every group of a model with random weights; bf16 by default.
     ///
     /// # Errors
-    /// [`Error::Option`] if a group is named that the model does not have, or products of whole numbers are asked for where no weights are.
+    /// [`Error::Option`] for a group that the model does not have, or for int8 arithmetic without a dtype in blocks.
     pub fn dtypes(&self, spec: &Spec) -> Result<Dtypes, Error> {
         self.over(Dtype::Bf16.into(), spec)
     }
 
-    /// The dtype of every group, where `stored` is what comes without asking.
+    /// Dtype of every group, if `stored` are the defaults.
     ///
     /// # Errors
-    /// As [`Self::dtypes`].
+    /// See [`Self::dtypes`].
     pub(crate) fn over(&self, stored: Dtypes, spec: &Spec) -> Result<Dtypes, Error> {
         let mut all = self.dtype.map_or(stored, Dtypes::from);
         let groups = spec.groups();
@@ -152,7 +165,7 @@ impl Precision {
                 return Err(Error::Option {
                     name: "dtype",
                     value: format!("head={}", dtype.name()),
-                    allowed: "given for `embedding` here: the head of this model is its embedding",
+                    allowed: "given for `embedding`, because this model's head is its embedding",
                 });
             }
             if !groups.contains(&group) {
@@ -165,14 +178,14 @@ impl Precision {
         }
         all.products = self.products;
         if all.products == Arithmetic::Int8 && !all.groups.iter().any(|dtype| dtype.in_blocks()) {
-            let allowed = "a dtype with weights in blocks, as q8,products=int8: others are no whole numbers";
+            let allowed = "a dtype in blocks, such as q8,products=int8, because others have no integer weights";
             return Err(Error::Option { name: "dtype", value: all.to_string(), allowed });
         }
         Ok(all.tied(spec))
     }
 }
 
-/// The dtype of every group of matrices, and what products with them are made of. As text, what would ask for it: `q4,adapter=bf16`.
+/// Dtype of every group of matrices, and the arithmetic mode. Displayed as the text that requests it: `q4,adapter=bf16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dtypes {
     groups: [Dtype; 6],
@@ -192,27 +205,27 @@ impl Dtypes {
         self.groups[group as usize]
     }
 
-    /// What products are made of.
+    /// Arithmetic mode.
     #[must_use]
     pub const fn products(&self) -> Arithmetic {
         self.products
     }
 
-    /// Whether a device can compute such products.
+    /// Checks that a device supports the arithmetic mode.
     ///
     /// # Errors
-    /// [`Error::Option`] says what it lacks.
+    /// [`Error::Option`] names what the device lacks.
     pub fn check(&self, caps: &Caps) -> Result<(), Error> {
         let error = |allowed| Error::Option { name: "dtype", value: self.to_string(), allowed };
         ManyRows::lacks(caps, self.products).map_or(Ok(()), |allowed| Err(error(allowed)))
     }
 
-    /// How a matrix of a group is held on a device.
+    /// Form of a group's matrix on a device.
     pub(crate) fn form_of(&self, caps: &Caps, group: Option<Group>) -> Form {
         self.products.form(caps, self.of_matrix(group))
     }
 
-    /// The dtype that most groups have; the core's, if several are as frequent.
+    /// The most frequent dtype of the groups; on a tie, the core's.
     #[must_use]
     pub fn most(&self) -> Dtype {
         let frequency = |dtype: Dtype| self.groups.iter().filter(|&&other| other == dtype).count();
@@ -220,7 +233,7 @@ impl Dtypes {
         self.groups.into_iter().fold(core, |most, dtype| if frequency(dtype) > frequency(most) { dtype } else { most })
     }
 
-    /// The dtype of a matrix of a group; of one without, that of most.
+    /// Dtype of a group's matrices; without a group, the most frequent dtype.
     pub(crate) fn of_matrix(&self, group: Option<Group>) -> Dtype {
         group.map_or_else(|| self.most(), |group| self.of(group))
     }
@@ -229,7 +242,7 @@ impl Dtypes {
         self.groups[group as usize] = dtype;
     }
 
-    /// The same for a model: a group that it does not have, such as a head that is the embedding, counts as what most groups are.
+    /// Sets groups that the model does not have, such as a head that is the embedding, to the most frequent dtype of the others.
     pub(crate) fn tied(mut self, spec: &Spec) -> Self {
         let groups = spec.groups();
         let missing = || Group::ALL.into_iter().filter(|group| !groups.contains(group));
@@ -251,11 +264,12 @@ impl fmt::Display for Dtypes {
 }
 
 impl Checkpoint {
-    /// The dtype that every group has on a device if `asked` is asked for. What comes without asking: bf16, or f16 if the first layer of the loop is stored
-    /// so; of a quantised file, what is in it, and nothing else can be asked for.
+    /// Dtype of every group on a device if `asked` is requested. Default: f16 if the first layer of the loop is stored so, else bf16. A quantized file keeps
+    /// its dtypes and accepts no others.
     ///
     /// # Errors
-    /// [`Error::Requantise`], [`Error::Unlike`], or [`Error::Option`] for a group that the model does not have.
+    /// [`Error::Requantise`] for other dtypes than a quantized file's, [`Error::Unlike`] if a group has several, [`Error::Option`] for a group that the model
+    /// does not have.
     pub fn dtypes(&self, spec: &Spec, asked: &Precision) -> Result<Dtypes, Error> {
         let manifest = spec.manifest();
         if !self.is_quantised() {

@@ -116,9 +116,9 @@ impl Session {
         mut against: Option<&mut Self>,
         score: &mut Score,
     ) -> Result<(), Error> {
-        let width = self.padded_vocab() as usize;
-        if let Some(other) = against.as_deref().filter(|other| other.padded_vocab() as usize != width) {
-            let value = format!("a model of {} tokens", other.padded_vocab());
+        let width = self.store.padded_vocab() as usize;
+        if let Some(other) = against.as_deref().filter(|other| other.store.padded_vocab() as usize != width) {
+            let value = format!("a model of {} tokens", other.store.padded_vocab());
             return Err(Error::Option { name: "against", value, allowed: "a model of the same vocabulary" });
         }
         self.rewind(0)?;

@@ -1,7 +1,7 @@
-//! Options as JSON and the like, with the feature `serde`.
+//! Serialization of options as JSON and other formats, with the feature `serde`.
 //!
-//! Fields have the names of the structs, but for `kv_lookup` and `kv_share` of a session; enums have the names that the command line uses. What is left out
-//! has its default; an unknown field or name is an error. [`GenerateOptions::steps_of`](crate::GenerateOptions::steps_of) is a function and is left out.
+//! Fields have the names of the structs, except for `kv_lookup` and `kv_share` of a session; enums have the command line's names. Omitted fields have their
+//! defaults; an unknown field or name is an error. [`GenerateOptions::steps_of`](crate::GenerateOptions::steps_of) is a function and is not serialized.
 
 use ruminate_shaders::exit::Criterion;
 use ruminate_shaders::recur::NoiseKind;
@@ -74,7 +74,7 @@ impl From<FreezingFields> for Freezing {
     }
 }
 
-/// Pairs of token and value. JSON has no infinity, so that is `"inf"` or `"-inf"`.
+/// Pairs of token and bias. JSON has no infinity, so infinite values are written `"inf"` or `"-inf"`.
 pub(crate) mod logit_bias {
     use serde::de::Error as _;
     use serde::ser::SerializeSeq;

@@ -1,4 +1,4 @@
-//! Where the files of a checkpoint come from: a folder, the app, the program itself, or a recipe for random weights.
+//! Sources of checkpoint files: a folder, the application, the program itself, or a recipe for random weights.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use crate::format;
 use crate::json;
 use crate::synthetic::Synthetic;
 
-/// Bytes of a text file, at most: about four times the largest tokenizer that is published.
+/// Maximum bytes of a text file: about four times the largest published tokenizer.
 const MOST_TEXT: u64 = 128 << 20;
 
-/// First bytes of the text that Git LFS puts in place of a large file.
+/// First bytes of a Git LFS pointer, a text in place of a large file.
 const LFS_POINTERS: [&[u8]; 2] =
     [b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"];
 
@@ -34,20 +34,20 @@ pub enum Source {
     /// A folder.
     #[cfg(feature = "files")]
     Dir(PathBuf),
-    /// Files that the app holds: in memory, or behind readers of byte ranges.
+    /// Files that the application provides: in memory, or through readers of byte ranges.
     Assets(Arc<Assets>),
-    /// Files that are part of the program: name and content.
+    /// Files that are part of the program: names and contents.
     Embedded(&'static [(&'static str, &'static [u8])]),
-    /// A shape with random weights, made on the device when the model is opened.
+    /// A shape with random weights, which are drawn on the device when the model is opened.
     Synthetic(Arc<Synthetic>),
-    /// The beginnings of files that are elsewhere: enough to say what a model is, and not to load it.
+    /// The beginnings of remote files: enough to describe a model, not to load it.
     Headers(Arc<Headers>),
 }
 
-/// What is known of a model whose weights are elsewhere.
+/// Headers of a model with remote weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// What messages call it, such as `owner/name`.
+    /// Name in messages, such as `owner/name`.
     pub origin: String,
     /// Whole text files, by name: `config.json`, and the index if there is one.
     pub texts: BTreeMap<String, Vec<u8>>,
@@ -58,14 +58,14 @@ pub struct Headers {
 /// The beginning of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileStart {
-    /// The first bytes, up to the end of the header.
+    /// First bytes, up to the end of the header.
     pub bytes: Vec<u8>,
-    /// Bytes of the whole file.
+    /// Length of the whole file in bytes.
     pub len: u64,
 }
 
 impl Headers {
-    /// Bytes that are known.
+    /// Number of bytes that were fetched.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let all = self.texts.values().chain(self.weights.values().map(|start| &start.bytes));
@@ -79,26 +79,25 @@ impl From<Assets> for Source {
     }
 }
 
-/// The content of a file that is open, or part of the program.
+/// Contents of an open file, or of a file that is part of the program.
 ///
-/// Files are read, not mapped: a file that another process cuts short is then an error and not a signal, and what is read takes no memory but the
-/// reader's.
+/// Files are read, not mapped: if another process truncates a file, that is an error and not a signal, and reading takes no memory besides the reader's.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Bytes {
     /// A file and its size when it was opened.
     #[cfg(feature = "files")]
     File(File, u64),
-    /// A file that the app holds, and its size when it was opened.
+    /// A file that the application provides, and its size when it was opened.
     Asset(Asset, u64),
     /// Part of the program.
     Static(&'static [u8]),
-    /// The beginning of a file that is elsewhere.
+    /// The beginning of a remote file.
     Start(FileStart),
 }
 
 impl Bytes {
-    /// Bytes in all.
+    /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
         match self {
             #[cfg(feature = "files")]
@@ -109,17 +108,17 @@ impl Bytes {
         }
     }
 
-    /// Reads from a byte offset until `out` is full.
+    /// Fills `out` from a byte offset.
     ///
     /// # Errors
-    /// The system's or the reader's.
+    /// Errors of the system or the reader.
     pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         match self {
             #[cfg(feature = "files")]
             Self::File(file, _) => read_exact_at(file, out, offset as u64).map_err(|error| match error.kind() {
-                // The header was found to fit the file.
+                // The file was long enough when its header was checked.
                 ErrorKind::UnexpectedEof => {
-                    std::io::Error::new(error.kind(), "the file has become shorter since it was opened; fetch it again")
+                    std::io::Error::new(error.kind(), "the file was truncated after it was opened; fetch it again")
                 }
                 _ => error,
             }),
@@ -149,7 +148,7 @@ fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> std::io::R
 }
 
 impl Source {
-    /// The checkpoint in a folder, or the one that the given file is read as part of: its `config.json`, its index, or a file of its weights.
+    /// Opens the checkpoint in a folder, or the one that a given file belongs to: its `config.json`, its index, or a weight file.
     ///
     /// # Errors
     /// [`Error::NoModel`] if there is no `config.json`; [`Error::NotOfModel`] for any other file.
@@ -174,7 +173,7 @@ impl Source {
             && !(of_model && crate::checkpoint::is_weights(&source, file)?)
         {
             let mut start = [0; 8];
-            // What cannot be read is named by its ending.
+            // A file that cannot be read is named by its extension.
             let read = File::open(path).and_then(|file| file.take(8).read(&mut start)).unwrap_or(0);
             let format = format::of(file, &start[..read]);
             return Err(Error::NotOfModel { file: path.display().to_string(), format });
@@ -190,19 +189,19 @@ impl Source {
         Err(Error::NoModel { path: path.display().to_string(), problem })
     }
 
-    /// Says which file of the folder holds weights in a format that is not read, if any does.
+    /// Describes a weight file of an unsupported format in the folder, if there is one.
     ///
     /// # Errors
-    /// As [`Self::names`].
+    /// See [`Self::names`].
     pub(crate) fn other_format(&self) -> Result<Option<String>> {
         #[cfg(not(feature = "files"))]
         let found: Option<(&str, String)> = None;
         #[cfg(feature = "files")]
         let found = self.names()?.into_iter().find_map(|name| Some((format::by_name(&name)?, name)));
-        Ok(found.map(|(format, name)| format!("there is {name}, {format}, but only safetensors are read")))
+        Ok(found.map(|(format, name)| format!("found {name}, {format}, but only safetensors are supported")))
     }
 
-    /// Whether there is something of this name, even if it is no file that can be read: reading it says why.
+    /// Whether something of this name exists, even if it cannot be read as a file; reading it returns the reason.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {
@@ -218,10 +217,10 @@ impl Source {
         }
     }
 
-    /// Names of what the folder or pack holds, in order. Names that are not UTF-8 are left out.
+    /// Names of the entries of the folder or pack, sorted. Names that are not UTF-8 are omitted.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`] if the folder cannot be read.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         match self {
             #[cfg(feature = "files")]
@@ -239,7 +238,7 @@ impl Source {
         }
     }
 
-    /// The path of a file, for messages.
+    /// Path of a file, for messages.
     #[must_use]
     pub fn describe(&self, name: &str) -> String {
         match self {
@@ -255,14 +254,14 @@ impl Source {
     /// Reads a whole text file.
     ///
     /// # Errors
-    /// [`Error::File`]; [`Error::Content`] for anything but a regular file, for a pointer of Git LFS, and beyond 128 MiB.
+    /// [`Error::File`] if the file cannot be read; [`Error::Content`] if it is not a regular file, is a Git LFS pointer, or has more than 128 MiB.
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>> {
         match self {
             #[cfg(feature = "files")]
             Self::Dir(_) => {
                 let (file, bytes) = self.regular(name)?;
                 let mut content = self.room(name, bytes)?;
-                // A file may grow meanwhile, and some file systems do not know sizes.
+                // The file may grow meanwhile, and some file systems report no sizes.
                 file.take(MOST_TEXT + 1).read_to_end(&mut content).map_err(|error| self.error(name, error))?;
                 if content.len() as u64 > MOST_TEXT {
                     return Err(self.too_large(name, content.len() as u64));
@@ -290,15 +289,15 @@ impl Source {
         }
     }
 
-    /// Reads and parses a JSON file, as [`parse_json`](crate::parse_json) does.
+    /// Reads a JSON file and parses it with [`parse_json`](crate::parse_json).
     ///
     /// # Errors
-    /// As [`Self::read`] and [`parse_json`](crate::parse_json).
+    /// See [`Self::read`] and [`parse_json`](crate::parse_json).
     pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         json::parse_json(&self.describe(name), &self.read(name)?)
     }
 
-    /// Reads a JSON file for a parser that knows nothing of what Python writes.
+    /// Reads a JSON file as strict JSON, for another parser.
     pub(crate) fn json_text(&self, name: &str) -> Result<Vec<u8>> {
         json::strict(&self.describe(name), &self.read(name)?).map(Cow::into_owned)
     }
@@ -306,7 +305,7 @@ impl Source {
     /// Opens a file of any size.
     ///
     /// # Errors
-    /// [`Error::File`]; [`Error::Content`] for anything but a regular file and for a pointer of Git LFS.
+    /// [`Error::File`] if the file cannot be opened; [`Error::Content`] if it is not a regular file or is a Git LFS pointer.
     pub fn open(&self, name: &str) -> Result<Bytes> {
         if let Self::Headers(headers) = self {
             let start = headers.weights.get(name).ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))?;
@@ -326,7 +325,7 @@ impl Source {
         Ok(opened)
     }
 
-    /// Memory for a whole text file, if it may have so many bytes.
+    /// Allocates memory for a text file of `bytes` bytes, if that is not too large.
     fn room(&self, name: &str, bytes: u64) -> Result<Vec<u8>> {
         if bytes > MOST_TEXT {
             return Err(self.too_large(name, bytes));
@@ -341,14 +340,14 @@ impl Source {
         self.content(name, ContentProblem::TooLarge { bytes, most: MOST_TEXT })
     }
 
-    /// A file of a pack, and its size.
+    /// Finds a file of a pack, and its size.
     fn asset(&self, name: &str) -> Result<(&Asset, u64)> {
         let Self::Assets(assets) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };
         let asset = assets.get(name).ok_or_else(|| self.error(name, ErrorKind::NotFound.into()))?;
         Ok((asset, asset.size()))
     }
 
-    /// Opens a regular file of a folder; gives its size, too. What is none is not opened: that could wait for a writer for ever.
+    /// Opens a regular file of a folder; returns its size too. Other kinds are not opened, because opening a pipe could wait forever.
     #[cfg(feature = "files")]
     fn regular(&self, name: &str) -> Result<(File, u64)> {
         let Self::Dir(folder) = self else { return Err(self.error(name, ErrorKind::NotFound.into())) };

@@ -62,7 +62,7 @@ impl Session {
     /// As [`Self::forward`].
     pub fn begin(&mut self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         self.check(tokens, steps, state)?;
-        if tokens.len() > self.most_rows() as usize {
+        if tokens.len() > self.store.most_rows() as usize {
             let value = format!("{} tokens", tokens.len());
             return Err(Error::Option {
                 name: "tokens",
@@ -71,10 +71,10 @@ impl Session {
             });
         }
         self.stop();
-        let key = self.prepare(tokens, steps, state, tokens.len())?;
-        self.execute(key, traced(Stage::Begin), &[])?;
-        self.position += tokens.len() as u32;
-        self.opened =
+        let key = self.passes().prepare(tokens, steps, state, tokens.len())?;
+        self.passes().execute(key, traced(Stage::Begin), &[])?;
+        self.own.position += tokens.len() as u32;
+        self.own.opened =
             Some(Opened { capacity: key.0, rows: tokens.len() as u32, steps: 0, steps_left: steps, read_out: false });
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Session {
     /// [`Error::NotBegun`], [`Error::Option`] if these are more steps together than were announced there, or the device's.
     pub fn iterate(&mut self, steps: u32) -> Result<(), Error> {
         let (key, _) = self.opened()?;
-        let opened = self.opened.as_mut().ok_or(Error::bug("rows that were begun stay so during a call"))?;
+        let opened = self.own.opened.as_mut().ok_or(Error::bug("rows that were begun stay so during a call"))?;
         let left = opened.steps_left.checked_sub(steps).ok_or_else(|| Error::Option {
             name: "steps",
             value: steps.to_string(),
@@ -93,7 +93,7 @@ impl Session {
         })?;
         opened.steps_left = left;
         opened.steps += steps;
-        self.execute(key, traced(Stage::Iterate), &[steps])
+        self.passes().execute(key, traced(Stage::Iterate), &[steps])
     }
 
     /// The current recurrent states `[rows, width]`, before the final norm.
@@ -102,7 +102,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn states(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.plan_caches[&key].sites.state, rows, self.model.spec().width)
+        self.read_rows(&self.own.plan_caches[&key].sites.state, rows, self.store.model.spec().width)
     }
 
     /// Puts other states in their place, `[rows, width]`: those of another run (activation patching), or these with something added (steering). The next
@@ -112,7 +112,7 @@ impl Session {
     /// [`Error::NotBegun`], [`Error::State`] for another number of values, or the device's.
     pub fn set_states(&mut self, states: &[f32]) -> Result<(), Error> {
         let (key, rows) = self.opened()?;
-        let n = self.model.spec().width;
+        let n = self.store.model.spec().width;
         let expected = rows as usize * n as usize;
         if states.len() != expected {
             return Err(Error::State { found: states.len(), expected });
@@ -120,8 +120,8 @@ impl Session {
         let gap = (stride(n) - n) as usize;
         let padded = states.chunks(n as usize).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, gap)));
         let padded: Vec<f32> = padded.collect();
-        let device = self.model.device().clone();
-        Ok(device.write(&self.plans_for(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
+        let device = self.store.model.device().clone();
+        Ok(device.write(&self.passes().plans_for(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
     }
 
     /// Adds to the states: one row for all of them `[width]`, or one for each `[rows, width]`.
@@ -130,7 +130,7 @@ impl Session {
     /// As [`Self::set_states`].
     pub fn add_to_states(&mut self, direction: &[f32]) -> Result<(), Error> {
         let mut states = self.states()?;
-        let one = self.model.spec().width as usize;
+        let one = self.store.model.spec().width as usize;
         if direction.len() != one && direction.len() != states.len() {
             return Err(Error::State { found: direction.len(), expected: states.len() });
         }
@@ -149,7 +149,7 @@ impl Session {
         mut change: impl FnMut(u32, &mut [f32]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut meet = |session: &mut Self| {
-            let done = session.opened.ok_or(Error::NotBegun)?.steps;
+            let done = session.own.opened.ok_or(Error::NotBegun)?.steps;
             let before = session.states()?;
             let mut states = before.clone();
             change(done, &mut states)?;
@@ -159,7 +159,7 @@ impl Session {
             }
             Ok::<(), E>(())
         };
-        if self.opened.is_some_and(|opened| opened.steps == 0) {
+        if self.own.opened.is_some_and(|opened| opened.steps == 0) {
             meet(self)?;
         }
         for _ in 0..steps {
@@ -175,7 +175,7 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
-        self.read_rows(&self.plan_caches[&key].sites.embedding, rows, self.model.spec().width)
+        self.read_rows(&self.own.plan_caches[&key].sites.embedding, rows, self.store.model.spec().width)
     }
 
     /// Reads the current states out: what comes behind the loop, up to the logits.
@@ -184,9 +184,9 @@ impl Session {
     /// [`Error::NotBegun`], or the device's.
     pub fn read_out(&mut self) -> Result<Outputs, Error> {
         let (key, rows) = self.opened()?;
-        self.execute(key, traced(Stage::Finish), &[])?;
-        let n = self.model.spec().width;
-        if let Some(opened) = &mut self.opened {
+        self.passes().execute(key, traced(Stage::Finish), &[])?;
+        let n = self.store.model.spec().width;
+        if let Some(opened) = &mut self.own.opened {
             opened.read_out = true;
         }
         let read = |name| {
@@ -196,12 +196,12 @@ impl Session {
                 n,
             )
         };
-        let latents = match self.model.spec().latents() {
+        let latents = match self.store.model.spec().latents() {
             Some(name) => read(name)?,
             None => self.states()?,
         };
         let head = read("head")?;
-        let logits = self.read_rows(&self.plan_caches[&key].sites.logits, rows, self.padded_vocab())?;
+        let logits = self.read_rows(&self.own.plan_caches[&key].sites.logits, rows, self.store.padded_vocab())?;
         Ok(Outputs { rows, logits, latents, head })
     }
 
@@ -212,7 +212,7 @@ impl Session {
     /// [`Error::NotBegun`] without rows; [`Error::Intermediate`] for one that the model does not have, or that has not been computed yet; the device's.
     pub fn trace(&self, name: &str) -> Result<Vec<f32>, Error> {
         let (_, rows) = self.opened()?;
-        let modules = self.model.spec().modules();
+        let modules = self.store.model.spec().modules();
         let module = modules.iter().find(|module| module.name == name && self.has(module));
         let Some(module) = module else {
             let known = modules.iter().filter(|module| self.has(module)).map(|module| module.name.clone()).collect();
@@ -237,7 +237,7 @@ impl Session {
 
     /// Whether an intermediate has been computed.
     fn has(&self, module: &Module) -> bool {
-        let Some(Opened { steps, read_out, .. }) = self.opened else { return false };
+        let Some(Opened { steps, read_out, .. }) = self.own.opened else { return false };
         let done = match module.when {
             When::Begin => true,
             When::Step => steps > 0,
@@ -255,14 +255,14 @@ impl Session {
     }
 
     fn opened(&self) -> Result<((u32, u32), u32), Error> {
-        let Opened { capacity, rows, .. } = self.opened.ok_or(Error::NotBegun)?;
+        let Opened { capacity, rows, .. } = self.own.opened.ok_or(Error::NotBegun)?;
         Ok(((capacity, capacity), rows))
     }
 
     /// The buffer of an intermediate that a stage has computed.
     fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
-        let Opened { capacity, .. } = self.opened?;
-        self.plan_caches.get(&(capacity, capacity))?.traced(stage, name)
+        let Opened { capacity, .. } = self.own.opened?;
+        self.own.plan_caches.get(&(capacity, capacity))?.traced(stage, name)
     }
 }
 

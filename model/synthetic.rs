@@ -1,9 +1,8 @@
-//! Models with random weights of any shape: to see what a machine can do before 15 GB are downloaded, and to test at full size.
+//! Models of any shape with random weights: to measure a machine before downloading 15 GB, and to test at full size.
 //!
-//! A synthetic model has everything that a published checkpoint has: configuration, tokenizer, chat template, and tensors under the
-//! published names, drawn at the reference's initial scale ("takase": standard deviation sqrt(2 / (5 n_embd)), projections back into the
-//! residual stream divided by sqrt(2 · effective depth)). Its text is noise. The same seed gives the same weights whether they are made
-//! on a device or written into files, bit for bit.
+//! A synthetic model has everything that a published checkpoint has: configuration, tokenizer, chat template, and tensors under the published names, drawn at
+//! the reference's initial scale ("takase": standard deviation sqrt(2 / (5 n_embd)), projections back into the residual stream divided by sqrt(2 · effective
+//! depth)). Its text is noise. A seed gives the same weights, bit for bit, whether they are drawn on a device or written into files.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -20,16 +19,16 @@ use crate::source::Source;
 const SPECIALS: [&str; 6] =
     ["<|begin_text|>", "<|end_text|>", "<|begin_header|>", "<|end_header|>", "<|end_turn|>", "<|pad|>"];
 
-/// Ids that are kept for special tokens.
+/// Ids reserved for special tokens.
 const SPECIAL_IDS: u32 = 32;
 
-/// How a message is rendered: the published format.
+/// Chat template of the published models.
 const CHAT_TEMPLATE: &str = "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}\
     <|begin_header|>{{ 'Huginn' if message.role == 'assistant' else message.role }}<|end_header|>\n\n\
     {{ message.content | trim }}<|end_turn|>{% endfor %}\
     {% if add_generation_prompt %}<|begin_header|>Huginn<|end_header|>\n\n{% endif %}";
 
-/// Name that a specification gives in messages.
+/// Name of the specification in messages.
 const FILE: &str = "synthetic model";
 
 /// A model of a given shape with random weights.
@@ -47,16 +46,16 @@ pub struct Synthetic {
 pub struct SyntheticTensor {
     /// Name in the checkpoint.
     pub name: String,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// What it holds.
+    /// Contents.
     pub values: Values,
 }
 
-/// What a synthetic tensor holds.
+/// Contents of a synthetic tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Values {
-    /// Random numbers: the rows of a matrix from a row on.
+    /// Random numbers: rows of a matrix, from the given row on.
     Random(RandomWeight, u32),
     /// Ones: norms.
     Ones,
@@ -67,17 +66,17 @@ pub enum Values {
 }
 
 impl Synthetic {
-    /// The shape of a published model, with the fields that `spec` names set otherwise: `huginn-0125`, or `ouro-1.4b,num_hidden_layers=4`, or, of Huginn's
-    /// shape, `n_embd=768,heads=8`. The fields are those of `config.json` (with the short names `heads`, `hidden`, `vocab`, `layers`), and `seed`.
+    /// Parses the shape of a published model with some fields replaced: `huginn-0125`, or `ouro-1.4b,num_hidden_layers=4`, or, for Huginn's shape,
+    /// `n_embd=768,heads=8`. The fields are those of `config.json` (with the short names `heads`, `hidden`, `vocab`, `layers`), and `seed`.
     ///
     /// # Errors
-    /// [`Error::Option`] for a word that is none of these, [`Error::Unsupported`] for a value that makes no model.
+    /// [`Error::Option`] for an unknown word, [`Error::Unsupported`] for an invalid value.
     pub fn parse(spec: &str) -> Result<Self> {
         let names = shapes().map(|(_, published)| published.name).collect::<Vec<_>>().join(", ");
         let wrong = |value: &str| Error::Option {
             name: "synthetic model",
-            value: format!("`{value}`; published shapes are {names}"),
-            allowed: "one of them, and fields of config.json like n_embd=768,heads=8,hidden=2048,layers=2/4/2,vocab=65536,seed=1",
+            value: format!("`{value}`; published shapes: {names}"),
+            allowed: "a published shape, fields of config.json, or both, such as n_embd=768,heads=8,hidden=2048,layers=2/4/2,vocab=65536,seed=1",
         };
         let words = || spec.split(',').map(str::trim).filter(|word| !word.is_empty());
         if words().next().is_none() {
@@ -118,42 +117,42 @@ impl Synthetic {
         Ok(Self { spec, json: Value::Object(fields), seed, std, out_std })
     }
 
-    /// The model as a source to open.
+    /// Converts the model into a source to open.
     #[must_use]
     pub fn source(self) -> Source {
         Source::Synthetic(Arc::new(self))
     }
 
-    /// Its configuration.
+    /// Specification of the model.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// All that the weights are made from.
+    /// Everything that determines the weights.
     pub(crate) fn recipe(&self) -> String {
         format!("{:?}, seed {}, {}, projections back {}", self.spec, self.seed, self.std, self.out_std)
     }
 
-    /// Every tensor, in the order of the published files.
+    /// All tensors, in the order of the published files.
     #[must_use]
     pub fn tensors(&self) -> Vec<SyntheticTensor> {
         let manifest = self.spec.manifest();
         let made = manifest.tensors().filter_map(|tensor| self.made(&manifest, &tensor.name));
-        // Published files hold a tied head once more.
+        // Published files contain a second copy of a tied head.
         let copy =
             |(name, copy): (&str, &str)| Some(SyntheticTensor { name: copy.to_owned(), ..self.made(&manifest, name)? });
         made.chain(manifest.copies().filter_map(copy)).collect()
     }
 
-    /// The files beside the weights: name and content.
+    /// Files beside the weights: names and contents.
     #[must_use]
     pub fn files(&self) -> Vec<(&'static str, String)> {
         let names = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
         names.into_iter().filter_map(|name| Some((name, self.file(name)?))).collect()
     }
 
-    /// One of these files.
+    /// One of the files beside the weights.
     pub(crate) fn file(&self, name: &str) -> Option<String> {
         let id = |token: usize| self.special_id(token);
         let value = match name {
@@ -170,7 +169,7 @@ impl Synthetic {
         serde_json::to_string_pretty(&value).ok()
     }
 
-    /// A tensor by name.
+    /// Finds a tensor by name.
     pub(crate) fn tensor(&self, name: &str) -> Result<SyntheticTensor> {
         let missing = || {
             let problem = crate::error::TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() };
@@ -179,7 +178,7 @@ impl Synthetic {
         self.made(&self.spec.manifest(), name).ok_or_else(missing)
     }
 
-    /// The generator of a matrix.
+    /// Generator of a matrix.
     pub(crate) fn weight(&self, entry: &Entry) -> RandomWeight {
         let [_, k] = entry.matrix().unwrap_or_default();
         let std = if entry.drawn == Drawn::Back { self.out_std } else { self.std };
@@ -197,7 +196,7 @@ impl Synthetic {
         Some(SyntheticTensor { name: source.name.clone(), shape: source.shape.clone(), values })
     }
 
-    /// A generator key of its own for every tensor: its name, absorbed four bytes at a time.
+    /// Seed of a tensor: the model's seed, into which the tensor's name is absorbed four bytes at a time.
     fn seed_of(&self, name: &str) -> u64 {
         name.as_bytes().chunks(4).fold(self.seed, |key, chunk| {
             let mut word = [0; 4];
@@ -211,7 +210,7 @@ impl Synthetic {
         self.spec.vocab - SPECIAL_IDS + token as u32
     }
 
-    /// A byte-level tokenizer without merges: a token per byte, made-up words that only the model says, special tokens.
+    /// Byte-level tokenizer without merges: one token per byte, made-up words that only the model produces, and special tokens.
     fn tokenizer(&self) -> Value {
         let mut vocab = Map::new();
         for byte in 0..=255_u8 {
@@ -239,7 +238,7 @@ impl Synthetic {
     }
 }
 
-/// The letter that stands for a byte in a byte-level vocabulary (GPT-2's table): itself if it prints, else one from U+0100 on.
+/// Letter for a byte in GPT-2's byte-level vocabulary: the byte itself if it is printable, else a character from U+0100 on.
 fn byte_letter(byte: u8) -> char {
     let prints = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     if prints(byte) {
@@ -249,7 +248,7 @@ fn byte_letter(byte: u8) -> char {
     char::from_u32(0x100 + before).unwrap_or('\u{fffd}')
 }
 
-/// A made-up word for every number, with a space before it.
+/// Made-up word for a number, with a space before it.
 fn word(mut number: u32) -> String {
     let (consonants, vowels) = (b"bdfgklmnprstvz", b"aeiou");
     let mut text = byte_letter(b' ').to_string();

@@ -1,4 +1,4 @@
-//! Text to token ids and back, with special tokens as the checkpoint's files name them.
+//! Tokenizer: text to token ids and back, with the special tokens that the checkpoint's files name.
 
 mod added;
 mod decoder;
@@ -32,10 +32,10 @@ use crate::source::Source;
 
 const FILE: &str = "tokenizer.json";
 
-/// Tokens that may be out of a tokenizer's tokens without a row in the embedding: 1 in so many.
+/// Tolerated share of a tokenizer's tokens without a row in the embedding: 1 in `BEYOND`.
 const BEYOND: usize = 8;
 
-/// Bytes of a text that is encoded in no time.
+/// Bytes of a text that is encoded without a length check, because encoding it takes little time.
 const SMALL: usize = 1 << 20;
 
 /// A checkpoint's tokenizer.
@@ -44,17 +44,17 @@ pub struct Tokenizer {
     pipeline: Pipeline,
     file: String,
     pieces: Arc<Vec<Token>>,
-    /// What is put before a text.
+    /// Tokens before a text: see [`Specials::Prompt`].
     prefix: Vec<u32>,
     bos: Option<u32>,
     pad: Option<u32>,
     eos: Vec<u32>,
-    /// Made when the first grammar is compiled.
+    /// Built when the first grammar is compiled.
     #[cfg(feature = "structured")]
     vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
-/// The bytes that a token stands for.
+/// Bytes of a token, and whether it is special.
 #[derive(Clone, Debug, Default)]
 struct Token {
     bytes: Vec<u8>,
@@ -62,11 +62,11 @@ struct Token {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json`. Special ids come from `generation_config.json`, else `config.json`, else the names in
-    /// `tokenizer_config.json` or `special_tokens_map.json`. Tokens without a row in the embedding are an error where a text has them.
+    /// Loads `tokenizer.json`. Special ids come from `generation_config.json`, else `config.json`, else the names in `tokenizer_config.json` or
+    /// `special_tokens_map.json`. A few tokens may lack a row in the embedding; encoding a text that contains one is an error.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if a file is damaged, [`Error::Vocabulary`] if it belongs to another model.
+    /// [`Error::Tokenizer`] if a file is damaged, [`Error::Vocabulary`] if the tokenizer belongs to another model.
     pub fn open(source: &Source, spec: &Spec, generation: &GenerationConfig) -> Result<Self> {
         let file = source.describe(FILE);
         let problem = |problem: String| Error::Tokenizer { file: file.clone(), problem };
@@ -96,7 +96,7 @@ impl Tokenizer {
         };
         eos.extend(spec.stops.iter().filter_map(|text| vocabulary.get(*text).copied()).filter(|&id| id < vocab));
         eos.extend(["eos_token", "eot_token"].into_iter().filter_map(by_name));
-        // A model that begins another text has ended this one.
+        // A begin token starts a new text, so it ends the current one.
         eos.extend(bos);
         eos.sort_unstable();
         eos.dedup();
@@ -118,25 +118,24 @@ impl Tokenizer {
         })
     }
 
-    /// Encodes text. Special tokens that it spells become those tokens; [`Self::encode_plain`] takes them for text.
+    /// Encodes text. Special tokens spelled in it become those tokens; [`Self::encode_plain`] treats them as text.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer fails, if the text has a token that the model has no row for, or if there is no begin token where
-    /// [`Specials::Bos`] asks for one.
+    /// [`Error::Tokenizer`] if the tokenizer fails, if the text has a token without a row in the embedding, or if [`Specials::Bos`] is requested and there is
+    /// no begin token.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         self.encode_with(text, specials, true, &Shield::default())
     }
 
-    /// Encodes text, and takes special tokens that it spells for plain text: for what users write, who might otherwise forge the turns of a
-    /// conversation.
+    /// Encodes text and treats special tokens spelled in it as plain text: for user input, which could otherwise forge messages of a conversation.
     ///
     /// # Errors
-    /// As [`Self::encode`].
+    /// See [`Self::encode`].
     pub fn encode_plain(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         self.encode_with(text, specials, false, &Shield::default())
     }
 
-    /// Encodes text that has stand-ins for characters of special tokens.
+    /// Encodes text in which stand-ins replace characters of special tokens.
     pub(crate) fn encode_with(
         &self,
         text: &str,
@@ -170,11 +169,11 @@ impl Tokenizer {
         }
     }
 
-    /// Refuses a text that a context of so many positions cannot hold, however it is cut into tokens: encoding a library would take its time. `most` is
-    /// the longest context of the model, for the message. Texts below 1 MiB are not looked at.
+    /// Rejects a text that cannot fit a context of `context` positions however it is split into tokens, because encoding a huge text takes long. `most` is the
+    /// model's longest context, for the message. Texts up to 1 MiB are not checked.
     ///
     /// # Errors
-    /// [`Error::TextTooLong`].
+    /// [`Error::TextTooLong`] if the text cannot fit.
     pub fn check_fits(&self, text: &str, context: u32, most: u32) -> Result<()> {
         if text.len() <= SMALL {
             return Ok(());
@@ -184,13 +183,13 @@ impl Tokenizer {
         if least > context as usize { Err(Error::TextTooLong { least, context, most }) } else { Ok(()) }
     }
 
-    /// What is wrong with a text that is not empty and has no tokens.
+    /// Error for a text that is not empty but has no tokens.
     pub(crate) fn drops_all(&self) -> Error {
-        let problem = "it has no token for any character of the text, so nothing is left of it".to_owned();
+        let problem = "it has no token for any character of the text".to_owned();
         Error::Tokenizer { file: self.file.clone(), problem }
     }
 
-    /// Decodes token ids; bytes that are no UTF-8 become U+FFFD.
+    /// Decodes token ids; invalid UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut stream = self.stream(skip_special);
@@ -199,7 +198,7 @@ impl Tokenizer {
         self.pipeline.decoder.strip(&text).to_owned()
     }
 
-    /// A decoder for ids that come one at a time, behind others: a blank before the first one is part of the text.
+    /// Creates a decoder for a stream of ids that continues other text: a blank before the first one is kept.
     #[must_use]
     pub fn stream(&self, skip_special: bool) -> StreamDecoder {
         StreamDecoder { pieces: Arc::clone(&self.pieces), skip_special, open: Vec::new() }
@@ -211,7 +210,7 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Tokens that end a text: all end tokens that the files name, and the begin token of another text.
+    /// Tokens that end a text: all end tokens that the files name, and the begin token.
     #[must_use]
     pub fn eos(&self) -> &[u32] {
         &self.eos
@@ -223,24 +222,24 @@ impl Tokenizer {
         self.pipeline.token(id)
     }
 
-    /// The bytes that a token stands for, which need not be whole characters: of special tokens their spelling, of an id without a token none.
+    /// Bytes of a token, which need not be whole characters. Special tokens have their spelling, ids without a token no bytes.
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.pieces.get(id as usize).map_or(&[], |token| &token.bytes)
     }
 
-    /// The tokens whose text holds another text, special ones included, in order.
+    /// Ids of the tokens whose text contains another text, special ones included, in ascending order.
     #[must_use]
     pub fn holding(&self, text: &str) -> Vec<u32> {
         let holds = |token: &Token| token.bytes.windows(text.len().max(1)).any(|part| part == text.as_bytes());
         (0..).zip(self.pieces.iter()).filter(|(_, token)| holds(token)).map(|(id, _)| id).collect()
     }
 
-    /// Whether tokens can spell a text, perhaps with more before and behind it: special ones whole, others also in part.
+    /// Whether tokens can spell a text, possibly with more text before and after it. Special tokens must be used whole, others may be used in part.
     #[must_use]
     pub fn can_say(&self, text: &str) -> bool {
         let text = text.as_bytes();
-        // Places up to which the text can be spelled.
+        // Lengths of the text's prefixes that tokens can spell.
         let mut reached = vec![false; text.len() + 1];
         let known = || self.pieces.iter().filter(|token| !token.bytes.is_empty());
         for token in known() {
@@ -267,29 +266,29 @@ impl Tokenizer {
         reached[text.len()]
     }
 
-    /// Whether a token is a mark of the format, not text.
+    /// Whether a token is special: a mark of the format, not text.
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         self.pieces.get(id as usize).is_some_and(|token| token.special)
     }
 
-    /// Tokens that are put before a text to be continued: see [`Specials::Prompt`].
+    /// Tokens before a prompt: see [`Specials::Prompt`].
     #[must_use]
     pub fn prefix(&self) -> &[u32] {
         &self.prefix
     }
 
-    /// The texts of special tokens, longest first.
+    /// Texts of the special tokens, longest first.
     pub(crate) fn special(&self) -> Vec<String> {
         let mut all: Vec<String> = self.pipeline.special().map(str::to_owned).collect();
         all.sort_by_key(|text| std::cmp::Reverse(text.len()));
         all
     }
 
-    /// The tokens as grammars are matched along them.
+    /// Vocabulary in the form that grammars are matched with.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the vocabulary is too large for that.
+    /// [`Error::Tokenizer`] if the vocabulary is too large for grammars.
     #[cfg(feature = "structured")]
     pub(crate) fn vocabulary(&self) -> Result<Arc<Vocabulary>> {
         if let Some(vocabulary) = self.vocabulary.get() {
@@ -298,7 +297,7 @@ impl Tokenizer {
         let tokens = self.pieces.iter().map(|token| (&token.bytes[..], token.special));
         let made = guarded(|| Vocabulary::new(tokens));
         let made = made.map_err(|problem| Error::Tokenizer { file: self.file.clone(), problem })?;
-        // Another thread may have made it meanwhile.
+        // Another thread may have built it meanwhile.
         Ok(Arc::clone(self.vocabulary.get_or_init(|| made)))
     }
 
@@ -309,20 +308,20 @@ impl Tokenizer {
     }
 }
 
-/// Calls what third-party code has a part in: a panic there, for a file that it did not expect, is an error.
+/// Calls third-party code and turns a panic, which an unexpected file can cause, into an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let failed = |_| Err("it has something that is not supported: the tokenizers crate failed on it".to_owned());
+    let failed = |_| Err("it uses an unsupported feature: the tokenizers crate panicked".to_owned());
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed)
 }
 
-/// Ids with others before them, unless they begin with those already.
+/// Prepends a prefix to ids that do not begin with it.
 fn after(prefix: &[u32], ids: Vec<u32>) -> Vec<u32> {
     if ids.starts_with(prefix) { ids } else { [prefix, &ids].concat() }
 }
 
-/// What a tokenizer puts before a text: what its post-processor does, but where `add_bos_token` says whether there is a begin token.
+/// Tokens before a text: those of the post-processor, except that `add_bos_token` decides about the begin token.
 fn prefix(pipeline: &Pipeline, bos: Option<u32>, add_bos: Option<bool>) -> Result<Vec<u32>, String> {
-    // No token has this id, so it shows where the text is.
+    // No token has this id, so it marks the place of the text.
     const TEXT: u32 = u32::MAX;
     let processed = pipeline.process(&[TEXT])?;
     let mut prefix: Vec<u32> = processed.into_iter().take_while(|&id| id != TEXT).collect();
@@ -334,7 +333,7 @@ fn prefix(pipeline: &Pipeline, bos: Option<u32>, add_bos: Option<bool>) -> Resul
     Ok(prefix)
 }
 
-/// The bytes of every token: as the decoder has them, or as written for added tokens.
+/// Bytes of every token: as the decoder gives them, or as spelled for added tokens.
 fn pieces(pipeline: &Pipeline, vocabulary: &HashMap<String, u32>, vocab: u32) -> Vec<Token> {
     let mut pieces = vec![Token::default(); vocab as usize];
     for (text, &id) in vocabulary.iter().filter(|(_, id)| **id < vocab) {
@@ -345,7 +344,7 @@ fn pieces(pipeline: &Pipeline, vocabulary: &HashMap<String, u32>, vocab: u32) ->
     pieces
 }
 
-/// GPT-2's byte-level alphabet: printable characters stand for themselves, other bytes for characters from U+0100 on.
+/// GPT-2's byte-level alphabet: printable characters represent themselves, other bytes are characters from U+0100 on.
 fn byte_alphabet() -> impl Iterator<Item = (char, u8)> {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut next = 0x100_u32;

@@ -1,4 +1,4 @@
-//! Warming up a session: kernels compiled before the first token is waited for.
+//! Warming up sessions and batches: kernels compiled before the first token is waited for.
 
 use crate::error::Error;
 use crate::generate::Prompt;

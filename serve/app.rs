@@ -1,4 +1,4 @@
-//! What all parts of the server share.
+//! State shared by all parts of the server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -12,48 +12,48 @@ use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::options::Options;
 
-/// Where a server is in its life.
+/// Phase of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// The model is being loaded.
     Loading,
     /// Requests are served.
     Ready,
-    /// Running requests are finished, no others are served.
+    /// Running requests are finished; new ones are refused.
     Draining,
     /// The device has failed.
     Lost,
 }
 
-/// A model that is served.
+/// Loaded model, with its settings.
 pub(crate) struct Loaded {
     pub(crate) model: Model,
-    /// Name by which requests ask for it.
+    /// Name of the model in requests.
     pub(crate) name: String,
-    /// Options where a request says nothing.
+    /// Default options of requests.
     pub(crate) defaults: GenerateOptions,
-    /// Tokens that end an answer of a conversation.
+    /// Tokens that end an answer in a conversation.
     pub(crate) answer_ends: Vec<u32>,
     /// Positions of a sequence.
     pub(crate) context: u32,
-    /// Steps that share keys and values, a property of the cache.
+    /// Sharing of keys and values between steps, a property of the cache.
     pub(crate) kv_share: KvShare,
-    /// Sequences that are computed at a time.
+    /// Sequences computed at a time.
     pub(crate) sequences: u32,
-    /// Seconds since 1970 at which loading ended.
+    /// End of loading, in seconds since 1970.
     pub(crate) created: u64,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 pub(crate) struct App {
     pub(crate) options: Options,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) metrics: Metrics,
     pub(crate) commands: mpsc::Sender<Command>,
     loaded: OnceLock<Loaded>,
-    /// Room for sequences, computed and waiting.
+    /// Permits for sequences, running and waiting.
     pub(crate) room: OnceLock<Arc<Semaphore>>,
-    /// Milliseconds that the last sequences took, as a moving average.
+    /// Moving average of the duration of sequences, in milliseconds.
     pace: AtomicU64,
 }
 
@@ -69,11 +69,11 @@ impl App {
         let room = (loaded.sequences + self.options.queue) as usize;
         let _ = self.room.set(Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))));
         let _ = self.loaded.set(loaded);
-        // A server that was told to stop meanwhile does not open.
+        // A server that was asked to stop while loading does not open.
         self.enter(Phase::Ready);
     }
 
-    /// Goes on to a later phase; never back to an earlier one.
+    /// Enters a later phase; a server never returns to an earlier one.
     pub(crate) fn enter(&self, next: Phase) {
         self.phase.send_if_modified(|phase| {
             let later = next > *phase;
@@ -88,7 +88,7 @@ impl App {
         *self.phase.borrow()
     }
 
-    /// The model.
+    /// Model, if the server is ready.
     ///
     /// # Errors
     /// 503 unless the server is ready.
@@ -98,28 +98,28 @@ impl App {
             (Phase::Ready, Some(loaded)) => Ok(loaded),
             (Phase::Loading | Phase::Ready, _) => refuse("the model is being loaded", "loading", 2),
             (Phase::Draining, _) => refuse("the server is shutting down; try another one", "draining", 5),
-            (Phase::Lost, _) => refuse("the device has failed; the server ends", "device_failed", 10),
+            (Phase::Lost, _) => refuse("the device has failed; the server is shutting down", "device_failed", 10),
         }
     }
 
-    /// The model, in any phase after loading.
+    /// Model, in any phase after loading.
     pub(crate) fn loaded(&self) -> Option<&Loaded> {
         self.loaded.get()
     }
 
-    /// Steps that a request may ask for.
+    /// Maximum steps of a request.
     pub(crate) fn max_steps(&self) -> u32 {
         self.options.max_steps.unwrap_or(MAX_STEPS)
     }
 
-    /// Takes note of how long a sequence took.
+    /// Records the duration of a sequence.
     pub(crate) fn note_duration(&self, took: Duration) {
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).min(600_000);
         let before = self.pace.load(Ordering::Relaxed);
         self.pace.store((before * 7 + millis) / 8, Ordering::Relaxed);
     }
 
-    /// Seconds after which there may be room again: what a sequence takes.
+    /// Seconds until the queue may have room again: the average duration of a sequence.
     pub(crate) fn retry_after(&self) -> u64 {
         self.pace.load(Ordering::Relaxed).div_ceil(1000).clamp(1, 60)
     }

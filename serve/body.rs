@@ -1,4 +1,4 @@
-//! JSON bodies: read within limits of size and time, and taken apart field by field, so that errors name the field.
+//! JSON bodies: read within limits of size and time, and parsed field by field, so that errors name the field.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,21 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// An object that a client has sent.
+/// Fields of a JSON object in a request.
 pub(crate) struct Fields(pub(crate) Map<String, Value>);
 
-/// An answer.
+/// JSON response.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
             Ok(text) => ([(CONTENT_TYPE, "application/json")], text).into_response(),
-            Err(error) => {
-                ApiError::status(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer is no JSON: {error}"))
-                    .into_response()
-            }
+            Err(error) => ApiError::status(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the answer cannot be written as JSON: {error}"),
+            )
+            .into_response(),
         }
     }
 }
@@ -38,7 +39,7 @@ impl FromRequest<Arc<App>> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        // Nothing is read for a request that is refused anyway.
+        // The body is not read if the request is refused anyway.
         app.ready()?;
         if !is_json(&request) {
             let message = "the body must be JSON: send it with Content-Type: application/json";
@@ -53,14 +54,14 @@ impl FromRequest<Arc<App>> for Fields {
     }
 }
 
-/// Whether a body claims to be JSON. One without a type may be.
+/// Whether the content type is JSON, or missing.
 fn is_json(request: &Request) -> bool {
     let Some(kind) = request.headers().get(CONTENT_TYPE) else { return true };
     let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
 }
 
-/// Reads a body of at most `most` bytes, which must be there in time: a time for all of it, because a sender that is slow on purpose sends a byte now and then.
+/// Reads a body of at most `most` bytes within a time limit. The limit is for the whole body, because an attacker can send single bytes slowly.
 async fn read(request: Request, most: usize, within: Duration) -> Result<Vec<u8>, ApiError> {
     let too_large = || {
         let message = format!("the body has more than {most} bytes, which is the limit of this server");
@@ -74,7 +75,7 @@ async fn read(request: Request, most: usize, within: Duration) -> Result<Vec<u8>
     match tokio::time::timeout(within, body.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(ApiError::invalid(format!("the body did not arrive whole: {error}"))),
+        Ok(Err(error)) => Err(ApiError::invalid(format!("the body is incomplete: {error}"))),
         Err(_) => {
             let message = format!("the body did not arrive within {} s", within.as_secs());
             Err(ApiError::status(StatusCode::REQUEST_TIMEOUT, message))
@@ -83,7 +84,7 @@ async fn read(request: Request, most: usize, within: Duration) -> Result<Vec<u8>
 }
 
 impl Fields {
-    /// Takes the fields of a struct out of the object, and parses them. Whole numbers may be written as 4.0.
+    /// Removes the fields of a struct from the object and parses them. Integers may be written as 4.0.
     pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let mut part = Map::new();
         for name in names::<T>() {
@@ -96,7 +97,7 @@ impl Fields {
     }
 }
 
-/// Parses a value; `within` is the field that holds it.
+/// Parses a value; `within` is the path of the field that contains it.
 pub(crate) fn parse<T: DeserializeOwned>(value: Value, within: &str) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
@@ -113,7 +114,7 @@ pub(crate) fn parse<T: DeserializeOwned>(value: Value, within: &str) -> Result<T
     })
 }
 
-/// Writes 4.0 as 4, down to `depth` levels.
+/// Converts integral floats, such as 4.0, to integers, down to `depth` levels.
 fn whole(value: &mut Value, depth: u32) {
     match value {
         Value::Number(number) if !number.is_i64() && !number.is_u64() => {
@@ -128,15 +129,15 @@ fn whole(value: &mut Value, depth: u32) {
     }
 }
 
-/// Names of the fields of a struct, as serde knows them.
+/// Names of the fields of a struct, from serde.
 pub(crate) fn names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
-    // It fails, but not before it has been told the names.
+    // Deserialization fails, but only after it has received the names.
     let _ = T::deserialize(Names(&mut found));
     found
 }
 
-/// A deserializer that only takes note of the fields of the struct that is asked for.
+/// Deserializer that only records the field names of the requested struct.
 struct Names<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Names<'_> {

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: conversations, written out by the chat template of the model.
+//! `POST /v1/chat/completions`: conversations, formatted by the model's chat template.
 
 use std::sync::Arc;
 
@@ -22,14 +22,14 @@ use crate::stream::{self, Chunks, StreamOptions, check_stream};
 use crate::structured::constraint;
 use crate::usage::Usage;
 
-/// The fields of this endpoint alone.
+/// Fields specific to this endpoint.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Chat {
     model: Option<String>,
     messages: Vec<Value>,
     max_tokens: Option<u32>,
-    /// OpenAI's later name of `max_tokens`.
+    /// OpenAI's newer name of `max_tokens`.
     max_completion_tokens: Option<u32>,
     n: Option<u32>,
     logprobs: Option<bool>,
@@ -42,7 +42,7 @@ pub(crate) struct Chat {
     parallel_tool_calls: Option<bool>,
     /// Variables of the template.
     chat_template_kwargs: Option<Map<String, Value>>,
-    /// Whether the model begins a new answer; if not, it goes on where the template ends.
+    /// Whether the template begins a new answer; if not, the model continues the last message.
     add_generation_prompt: Option<bool>,
 }
 
@@ -91,7 +91,7 @@ async fn chat(
     }
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
-    // Last, for compiling costs the most.
+    // Last, because compiling is the most expensive check.
     options.constraint = constraint(&app, request.response_format.as_ref()).await?;
     options.logprobs = logprobs;
     let running = Wanted { prompts: vec![prompt], choices, options, seed }.start(&app, &arrival.id, arrival.at).await?;
@@ -108,7 +108,7 @@ async fn chat(
     Ok(Json(form.whole(&choices, &usage)).into_response())
 }
 
-/// How many log-probabilities are asked for.
+/// Requested number of top log-probabilities, or `None` if log-probabilities are off.
 fn logprobs(asked: Option<bool>, top: Option<u32>) -> Result<Option<u32>, ApiError> {
     match (asked.unwrap_or(false), top.unwrap_or(0)) {
         (_, top) if top > MAX_LOGPROBS => {
@@ -121,7 +121,7 @@ fn logprobs(asked: Option<bool>, top: Option<u32>) -> Result<Option<u32>, ApiErr
     }
 }
 
-/// What the answer to a request looks like.
+/// Format of the answer to a request.
 struct Form {
     app: Arc<App>,
     envelope: Envelope,
@@ -177,7 +177,7 @@ impl Chunks for Form {
         let choice = match happening {
             Happening::Token(piece) => {
                 let logprobs = self.ranked(std::iter::once(of_piece(&piece)));
-                // Nothing to show: the text is held back until a character or a stop string is complete.
+                // Nothing to send: text is held back until a character or a stop string is complete.
                 if piece.text.is_empty() && logprobs.is_null() && !self.returns_steps {
                     return None;
                 }

@@ -1,4 +1,4 @@
-//! `POST /v1/completions`: texts, continued.
+//! `POST /v1/completions`: text continuation.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::stream::{self, Chunks, StreamOptions, check_stream};
 use crate::structured::constraint;
 use crate::usage::Usage;
 
-/// Tokens where a request does not say how many, as in OpenAI's API.
+/// Default `max_tokens`, as in OpenAI's API.
 const USUAL_TOKENS: u32 = 16;
 
-/// The fields of this endpoint alone.
+/// Fields specific to this endpoint.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Completion {
@@ -38,13 +38,13 @@ pub(crate) struct Completion {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     response_format: Option<Value>,
-    /// Whether a text is preceded by what the tokenizer puts before a text.
+    /// Whether to add the tokenizer's prefix, such as the begin token, to each text.
     add_bos: Option<bool>,
-    /// Whether special tokens that a text spells become those tokens.
+    /// Whether special tokens spelled out in a text are encoded as such.
     parse_special: Option<bool>,
 }
 
-/// A prompt, and what `echo` shows of it.
+/// Prompt as tokens, and as the text that `echo` returns.
 pub(crate) struct Prompt {
     tokens: Vec<u32>,
     text: String,
@@ -85,7 +85,7 @@ async fn complete(
     let mut options = GenerateOptions { max_tokens, max_length: None, ..loaded.defaults.clone() };
     sampling.apply(&mut options)?;
     depth.apply(&app, loaded, &mut options)?;
-    // Last, for compiling costs the most.
+    // Last, because compiling is the most expensive check.
     options.constraint = constraint(&app, request.response_format.as_ref()).await?;
     options.logprobs = request.logprobs;
     options.prompt_logprobs = echo && request.logprobs.is_some();
@@ -110,7 +110,7 @@ async fn complete(
     Ok(Json(form.whole(&choices, &usage)?).into_response())
 }
 
-/// What every answer and every chunk begins with.
+/// Common fields of answers and chunks.
 pub(crate) struct Envelope {
     pub(crate) id: String,
     pub(crate) created: u64,
@@ -118,14 +118,14 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// An object of this kind with these choices.
+    /// Builds an object of a kind with `choices`.
     #[expect(clippy::needless_pass_by_value, reason = "callers make these values for it")]
     pub(crate) fn of(&self, object: &str, choices: Vec<Value>) -> Value {
         json!({ "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices })
     }
 }
 
-/// How many choices a request asks for.
+/// Validates the requested number of choices.
 pub(crate) fn check_choices(n: Option<u32>) -> Result<u32, ApiError> {
     match n.unwrap_or(1) {
         n if n == 0 || n as usize > MOST_CHOICES => {
@@ -136,7 +136,7 @@ pub(crate) fn check_choices(n: Option<u32>) -> Result<u32, ApiError> {
 }
 
 impl App {
-    /// Tokens to generate at most, of those that are asked for, or usual.
+    /// Maximum tokens to generate: the requested number, or `usual`, within the server's limit.
     pub(crate) fn tokens_to_generate(&self, asked: Option<u32>, usual: Option<u32>) -> Result<Option<u32>, ApiError> {
         match (asked, self.options.max_tokens) {
             (Some(asked), Some(most)) if asked > most => {
@@ -150,14 +150,14 @@ impl App {
 }
 
 impl Loaded {
-    /// Whether a request means this model.
+    /// Checks that a request names this model, or none.
     pub(crate) fn check_name(&self, asked: Option<&str>) -> Result<(), ApiError> {
         match asked {
             None => Ok(()),
             Some(name) if name == self.name => Ok(()),
             Some(name) => {
                 let name: String = name.chars().take(100).collect();
-                let message = format!("there is no model {name:?} here; this server has {:?}", self.name);
+                let message = format!("unknown model {name:?} (this server has {:?})", self.name);
                 let status = axum::http::StatusCode::NOT_FOUND;
                 Err(ApiError::status(status, message).about("model").with_code("model_not_found"))
             }
@@ -165,7 +165,7 @@ impl Loaded {
     }
 }
 
-/// Reads the prompts of a request.
+/// Parses and encodes the prompts of a request.
 fn prompts(value: Value, loaded: &Loaded, specials: Specials, special: bool) -> Result<Vec<Prompt>, ApiError> {
     let wrong = || {
         let message = "`prompt` must be a text, a list of texts, a list of token ids, or a list of such lists";
@@ -173,7 +173,7 @@ fn prompts(value: Value, loaded: &Loaded, specials: Specials, special: bool) -> 
     };
     let tokenizer = loaded.model.tokenizer();
     let of_text = |text: String| {
-        // A library of text is not encoded only to find that it does not fit.
+        // A text that is far too long is rejected before the costly encoding.
         tokenizer.check_fits(&text, loaded.context, loaded.model.spec().context)?;
         let tokens = match special {
             true => tokenizer.encode(&text, specials)?,
@@ -209,7 +209,7 @@ fn prompts(value: Value, loaded: &Loaded, specials: Specials, special: bool) -> 
     Ok(prompts)
 }
 
-/// What the answer to a request looks like.
+/// Format of the answer to a request.
 struct Form {
     app: Arc<App>,
     envelope: Envelope,
@@ -230,13 +230,13 @@ impl Form {
         &self.prompts[place / self.choices as usize]
     }
 
-    /// Where the first generated token of every choice stands in its text.
+    /// Offset of each choice's first generated token in its text, in characters.
     fn offsets(&self) -> Vec<usize> {
         let echoed = |prompt: &Prompt| if self.echo { prompt.text.chars().count() } else { 0 };
         self.prompts.iter().flat_map(|prompt| vec![echoed(prompt); self.choices as usize]).collect()
     }
 
-    /// Log-probabilities of tokens, if they are asked for.
+    /// Log-probabilities of tokens, if requested.
     fn ranked<'a>(&self, tokens: impl Iterator<Item = Ranked<'a>>, offset: &mut usize) -> Value {
         match (self.logprobs, self.tokenizer()) {
             (Some(asked), Ok(tokenizer)) => of_completion(tokens, asked, offset, tokenizer),
@@ -249,7 +249,7 @@ impl Form {
         json!({ "index": place, "text": text, "logprobs": logprobs, "finish_reason": finish })
     }
 
-    /// The answer in one piece.
+    /// Complete answer.
     fn whole(&self, choices: &[Choice], usage: &Usage) -> Result<Value, ApiError> {
         let made = choices.iter().enumerate().map(|(place, choice)| {
             let echoed = if self.echo { self.prompt(place).text.as_str() } else { "" };
@@ -269,10 +269,10 @@ impl Form {
     }
 }
 
-/// The answer in chunks.
+/// Answer in chunks.
 struct Parts {
     form: Form,
-    /// Where the next token of every choice stands in its text.
+    /// Offset of each choice's next token in its text, in characters.
     offsets: Vec<usize>,
 }
 
@@ -284,7 +284,7 @@ impl Parts {
 
 impl Chunks for Parts {
     fn first(&mut self) -> Vec<Value> {
-        // With log-probabilities the prompt comes once they are known.
+        // With log-probabilities, the prompt is sent once they are known.
         if !self.form.echo || self.form.logprobs.is_some() {
             return Vec::new();
         }
@@ -300,7 +300,7 @@ impl Chunks for Parts {
             }
             Happening::Token(piece) => {
                 let logprobs = self.form.ranked(std::iter::once(of_piece(&piece)), &mut self.offsets[place]);
-                // Nothing to show: the text is held back until a character or a stop string is complete.
+                // Nothing to send: text is held back until a character or a stop string is complete.
                 if piece.text.is_empty() && logprobs.is_null() && !self.form.returns_steps {
                     return None;
                 }

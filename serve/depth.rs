@@ -1,4 +1,4 @@
-//! The fields that say how long the model thinks. They have the names of the library's options.
+//! Fields for recurrence depth, with the names of the library's options.
 
 use ruminate::{Criterion, Exit, GenerateOptions, KvShare, Pipeline, PrefillExit, Speculate};
 use serde::Deserialize;
@@ -8,24 +8,24 @@ use crate::app::{App, Loaded};
 use crate::body::parse;
 use crate::error::ApiError;
 
-/// Depth of a request.
+/// Depth fields of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Depth {
-    /// Steps of every token, at most.
+    /// Maximum steps per token.
     steps: Option<u32>,
     exit: Option<ExitField>,
     /// `true`, or an object.
     speculate: Option<Value>,
     /// `true`, or an object.
     pipeline: Option<Value>,
-    /// The cache's, for clients that want to be sure of it.
+    /// Sharing of keys and values; must match the cache, for clients that depend on it.
     kv_share: Option<Value>,
     /// Whether the answer lists the steps of every token.
     return_steps: Option<bool>,
 }
 
-/// When a token has been iterated enough.
+/// Early exit.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExitField {
@@ -56,7 +56,7 @@ impl Depth {
         self.return_steps == Some(true)
     }
 
-    /// Writes what is asked for into the options of the library.
+    /// Applies the fields to the library's options.
     pub(crate) fn apply(self, app: &App, loaded: &Loaded, options: &mut GenerateOptions) -> Result<(), ApiError> {
         let most = app.max_steps();
         if let Some(steps) = self.steps {
@@ -65,7 +65,7 @@ impl Depth {
             }
             options.steps = Some(steps);
         } else if app.options.max_steps.is_some() {
-            // The default of a model may be more than the operator allows.
+            // The default of a model may exceed the operator's limit.
             options.steps = Some(options.steps.unwrap_or(loaded.model.spec().steps.default).min(most));
         }
         if let Some(exit) = self.exit {
@@ -88,7 +88,7 @@ impl Depth {
             Some(value) => {
                 let here = share_name(loaded.kv_share);
                 let message = format!(
-                    "`kv_share` is {value}; it is a property of this server's cache, which was started with {here}: leave it out, or ask a server started with --kv-share"
+                    "`kv_share` is {value}; it is a property of this server's cache, which was started with {here}: leave it out, or use a server started with another --kv-share"
                 );
                 Err(ApiError::field("kv_share", message))
             }
@@ -125,7 +125,7 @@ impl ExitField {
     }
 }
 
-/// An option that is off, on, or on with settings.
+/// Parses an option that is off, on, or on with settings.
 fn switch<T: Default + serde::de::DeserializeOwned>(name: &str, value: Option<Value>) -> Result<Option<T>, ApiError> {
     match value {
         None | Some(Value::Null | Value::Bool(false)) => Ok(None),
@@ -135,7 +135,7 @@ fn switch<T: Default + serde::de::DeserializeOwned>(name: &str, value: Option<Va
     }
 }
 
-/// A way to share keys and values, as requests and answers name it.
+/// Name of a sharing mode in requests and answers.
 pub(crate) fn share_name(share: KvShare) -> Value {
     match share {
         KvShare::None => "none".into(),

@@ -1,4 +1,4 @@
-//! Errors in the form that clients of OpenAI's API know.
+//! Errors in the format of OpenAI's API.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -6,19 +6,19 @@ use axum::response::{IntoResponse, Response};
 use ruminate::{Error, engine};
 use serde_json::{Value, json};
 
-/// A refusal or a failure.
+/// Error response.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
-    /// Field of the request that is to blame.
+    /// Field of the request that caused the error.
     param: Option<String>,
     code: Option<&'static str>,
-    /// Seconds after which another try makes sense.
+    /// Seconds after which a retry makes sense.
     retry_after: Option<u64>,
 }
 
-/// Options of the library whose fields have other names.
+/// Library option names and their fields, where they differ.
 const FIELDS: [(&str, &str); 12] = [
     ("exit criterion", "exit.criterion"),
     ("exit threshold", "exit.threshold"),
@@ -39,49 +39,49 @@ impl ApiError {
         Self { status, message: message.into(), param: None, code: None, retry_after: None }
     }
 
-    /// A request that makes no sense: 400.
+    /// Invalid request: 400.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// A field that makes no sense: 400.
+    /// Invalid field: 400.
     pub(crate) fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..Self::invalid(message) }
     }
 
-    /// A request with some other status.
+    /// Error with another status.
     pub(crate) fn status(status: StatusCode, message: impl Into<String>) -> Self {
         Self::new(status, message)
     }
 
-    /// No key, or a wrong one: 401.
+    /// Missing or wrong key: 401.
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self { code: Some("invalid_api_key"), ..Self::new(StatusCode::UNAUTHORIZED, message) }
     }
 
-    /// Another try makes sense after so many seconds: 429.
+    /// Full queue, with the seconds until a retry makes sense: 429.
     pub(crate) fn busy(message: impl Into<String>, seconds: u64) -> Self {
         let code = Some("queue_full");
         Self { code, retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
     }
 
-    /// The server cannot serve now: 503.
+    /// Server temporarily unavailable: 503.
     pub(crate) fn unavailable(message: impl Into<String>, code: &'static str, seconds: u64) -> Self {
         let code = Some(code);
         Self { code, retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
-    /// The same, with a code that programs can tell apart.
+    /// Sets the error code, for programs.
     pub(crate) fn with_code(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
     }
 
-    /// The same, about a field.
+    /// Sets the field that caused the error.
     pub(crate) fn about(self, param: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..self }
     }
 
-    /// The object that an answer, or the last chunk of a stream, has.
+    /// JSON object of an error response, or of the last chunk of a stream.
     pub(crate) fn json(&self) -> Value {
         let kind = match self.status.as_u16() {
             401 => "authentication_error",

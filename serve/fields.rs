@@ -1,5 +1,5 @@
-//! Fields that other servers know and this one does not obey. Those that change nothing are accepted, so that clients of OpenAI's API and of llama.cpp work;
-//! those that would change the answer are refused, unless they have the value at which they would not.
+//! Fields of other servers that this one does not support. Fields without effect on the answer are accepted, so that clients of OpenAI's API and of
+//! llama.cpp work. Fields that would change the answer are refused, except at their neutral values.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,20 +9,20 @@ use crate::depth::Depth;
 use crate::error::ApiError;
 use crate::sampling::Sampling;
 
-/// What becomes of a field.
+/// Handling of an unsupported field.
 enum Rule {
-    /// It changes nothing that an answer says.
+    /// Accepted and ignored: it does not affect the answer.
     Harmless,
-    /// It is accepted at these values, given as JSON, and null. The text says what to do instead.
+    /// Accepted at these values, given as JSON, and at null. The text names an alternative.
     Only(&'static [&'static str], &'static str),
 }
 
 use Rule::{Harmless, Only};
 
-const NOT_OBEYED: &str = "this server does not have it";
+const NOT_OBEYED: &str = "this server does not support it";
 
 const RULES: [(&str, Rule); 58] = [
-    // OpenAI's.
+    // OpenAI's API.
     ("user", Harmless),
     ("metadata", Harmless),
     ("store", Harmless),
@@ -33,16 +33,16 @@ const RULES: [(&str, Rule); 58] = [
     ("prediction", Harmless),
     ("frequency_penalty", Only(&["0", "0.0"], "use repeat_penalty or dry_multiplier")),
     ("presence_penalty", Only(&["0", "0.0"], "use repeat_penalty or dry_multiplier")),
-    ("suffix", Only(&["\"\""], "put it into the prompt, as the model was trained for it")),
-    ("modalities", Only(&["[\"text\"]"], "the model writes text")),
-    ("audio", Only(&[], "the model writes text")),
-    ("reasoning_effort", Only(&[], "use steps, exit or speculate: how long the model thinks is a number here")),
+    ("suffix", Only(&["\"\""], "put it into the prompt, in the model's own format")),
+    ("modalities", Only(&["[\"text\"]"], "the model generates text only")),
+    ("audio", Only(&[], "the model generates text only")),
+    ("reasoning_effort", Only(&[], "use steps, exit or speculate, which set the depth")),
     ("verbosity", Only(&["\"medium\""], NOT_OBEYED)),
     ("web_search_options", Only(&[], NOT_OBEYED)),
     ("moderation", Only(&[], NOT_OBEYED)),
     ("functions", Only(&["[]"], "use tools")),
     ("function_call", Only(&["\"none\""], "use tools")),
-    // llama.cpp's, and what its relatives have added.
+    // llama.cpp and related servers.
     ("cache_prompt", Harmless),
     ("id_slot", Harmless),
     ("slot_id", Harmless),
@@ -80,25 +80,25 @@ const RULES: [(&str, Rule); 58] = [
     ("use_beam_search", Only(&["false"], NOT_OBEYED)),
     ("stop_token_ids", Only(&["[]"], "use stop")),
     ("include_stop_str_in_output", Only(&["false"], NOT_OBEYED)),
-    ("skip_special_tokens", Only(&["true"], "special tokens are no part of a text")),
-    ("truncate_prompt_tokens", Only(&[], "prompts are never cut")),
+    ("skip_special_tokens", Only(&["true"], "texts never contain special tokens")),
+    ("truncate_prompt_tokens", Only(&[], "prompts are never truncated")),
 ];
 
 impl Fields {
-    /// Reads a request for generated text: its own fields, how tokens are chosen, and how deep they are.
+    /// Parses a generation request: its own fields, sampling, and depth.
     ///
     /// # Errors
-    /// 400 for a value that is wrong, and for a field that is unknown or not obeyed.
+    /// 400 for invalid values, and for fields that are unknown or not supported.
     pub(crate) fn of_generation<T: DeserializeOwned>(mut self) -> Result<(T, Sampling, Depth), ApiError> {
         let (request, sampling, depth) = (self.take()?, self.take()?, self.take()?);
         self.finish(&[names::<T>(), names::<Sampling>(), names::<Depth>()])?;
         Ok((request, sampling, depth))
     }
 
-    /// Ends the parsing of a request: what is left must be a field that may be ignored. `known` are the fields that are obeyed.
+    /// Ends the parsing of a request: checks that the remaining fields may be ignored. `known` lists the supported fields, for suggestions.
     ///
     /// # Errors
-    /// 400 for the first other one.
+    /// 400 for the first field that may not be ignored.
     pub(crate) fn finish(self, known: &[&[&str]]) -> Result<(), ApiError> {
         self.0.into_iter().try_for_each(|(name, value)| {
             let rule = RULES.iter().find(|(field, _)| *field == name).map(|(_, rule)| rule);
@@ -111,7 +111,7 @@ impl Fields {
                         return Ok(());
                     }
                     let allowed = if values.is_empty() { "null" } else { values[0] };
-                    let message = format!("`{name}` is not supported, but for {allowed}: {instead}");
+                    let message = format!("`{name}` is not supported (only {allowed} is accepted): {instead}");
                     Err(ApiError::field(name, message).with_code("unsupported_parameter"))
                 }
                 None => {
@@ -124,13 +124,13 @@ impl Fields {
     }
 }
 
-/// The field that is spelled almost like a name.
+/// Known field with the most similar name, for suggestions.
 fn nearest<'a>(name: &str, known: &[&[&'a str]]) -> Option<&'a str> {
     let near = known.iter().flat_map(|names| names.iter()).map(|known| (strsim::jaro_winkler(name, known), *known));
     near.filter(|(near, _)| *near > 0.85).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-/// The beginning of a name that a client made up.
+/// Truncates a name from a client to 64 characters.
 fn shortened(name: &str) -> String {
     if name.chars().count() <= 64 { name.to_owned() } else { name.chars().take(63).chain(['…']).collect() }
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::{Only, RULES};
 
     #[test]
-    fn values_are_json_and_names_are_unique() {
+    fn accepted_values_are_json_and_names_are_unique() {
         for (at, (name, rule)) in RULES.iter().enumerate() {
             assert!(RULES[..at].iter().all(|(before, _)| before != name), "{name} is listed twice");
             let Only(values, _) = rule else { continue };

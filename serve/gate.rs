@@ -1,10 +1,10 @@
-//! What happens to every request before its endpoint sees it: it gets an id, must be addressed to this host, must not come from a foreign page, and must show a
-//! key where one is needed.
+//! Checks before every endpoint. Each request gets an id, must be addressed to this host, must not come from a foreign page, and must carry a key if the
+//! server requires one.
 //!
-//! A page of another site can make a browser send requests to a server on the user's machine. It cannot read the answers unless CORS allows it, but it need not:
-//! with DNS rebinding its own host name comes to stand for 127.0.0.1, and then the browser takes the server for a part of that site. So requests
-//! whose Host is a name that the server does not know are refused; IP addresses and `localhost` cannot be rebound. Requests of foreign pages to the right
-//! address carry an Origin, and are refused by that.
+//! A page of another site can make a browser send requests to a server on the user's machine. CORS prevents it from reading the answers, but not with DNS
+//! rebinding: the site's own host name then resolves to 127.0.0.1, and the browser treats the server as part of that site. Therefore, requests with an
+//! unknown name in Host are refused; IP addresses and `localhost` cannot be rebound. Requests of foreign pages to the right address carry an Origin, and
+//! are refused for it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::app::{App, Phase};
 use crate::error::ApiError;
 use crate::metrics::Answered;
 
-/// The header that names a request in logs, and in its answer.
+/// Header with the request id, which also appears in the log.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Paths that need no key: nothing that they say is secret, and probes and browsers cannot show one.
+/// Paths without authentication: they reveal no secrets, and probes and browsers cannot send a key.
 const OPEN: [&str; 3] = ["/", "/health", "/openapi.json"];
 
-/// Id and time of a request, for those who work on it.
+/// Id and arrival time of a request.
 #[derive(Clone)]
 pub(crate) struct Arrival {
     pub(crate) id: String,
     pub(crate) at: Instant,
 }
 
-/// Scheme, host and port of a page.
+/// Origin of a page: scheme, host and port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     scheme: String,
@@ -44,7 +44,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Reads an origin as browsers send it.
+    /// Parses an origin as sent by browsers.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let known = ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str());
@@ -53,7 +53,7 @@ impl Origin {
         bare.then(|| Self { scheme: scheme.to_ascii_lowercase(), authority: authority.to_ascii_lowercase() })
     }
 
-    /// The host and port that a request of a page to its own server would name.
+    /// Whether a page of this origin was served by `host`.
     fn is_of(&self, host: &str) -> bool {
         let usual = if self.scheme == "https" { ":443" } else { ":80" };
         let host = host.to_ascii_lowercase();
@@ -61,7 +61,7 @@ impl Origin {
     }
 }
 
-/// Gives a request its id, and writes it down with the outcome.
+/// Assigns the request id, and logs the request with its outcome.
 pub(crate) async fn record(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let at = Instant::now();
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -76,7 +76,7 @@ pub(crate) async fn record(State(app): State<Arc<App>>, mut request: Request, ne
         response.headers_mut().insert(REQUEST_ID, value);
     }
     if app.phase() != Phase::Ready {
-        // A balancer's pooled connections go elsewhere.
+        // Makes a balancer move its pooled connections to other servers.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let endpoint = route.unwrap_or_else(|| "other".to_owned());
@@ -87,7 +87,7 @@ pub(crate) async fn record(State(app): State<Arc<App>>, mut request: Request, ne
     response
 }
 
-/// Refuses what is not addressed to this server, or comes from a foreign page.
+/// Refuses requests that are not addressed to this server, or come from a foreign page.
 pub(crate) async fn address(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match check_host(&app, &request).and_then(|host| check_origin(&app, request.headers(), host.as_deref())) {
         Ok(()) => next.run(request).await,
@@ -95,14 +95,14 @@ pub(crate) async fn address(State(app): State<Arc<App>>, request: Request, next:
     }
 }
 
-/// The host that a request is addressed to, if that is this one. Only clients of HTTP/1.0 name none, which browsers are not.
+/// Returns the host that a request is addressed to, if it is this one. Only HTTP/1.0 clients, which browsers are not, may omit it.
 fn check_host(app: &App, request: &Request) -> Result<Option<String>, ApiError> {
-    let bad = || ApiError::invalid("the request must have one Host header that names a host, and perhaps a port");
+    let bad = || ApiError::invalid("the request must have exactly one Host header, with a host and an optional port");
     let mut named = Vec::new();
     for value in request.headers().get_all(HOST) {
         named.push(value.to_str().map_err(|_| bad())?.to_owned());
     }
-    // The address of a request in absolute form counts instead of its header; here both must be right.
+    // In absolute form, the address of the request overrides the header; here both must be valid.
     named.extend(request.uri().authority().map(|authority| authority.as_str().to_owned()));
     if request.headers().get_all(HOST).iter().count() > 1 {
         return Err(bad());
@@ -114,7 +114,7 @@ fn check_host(app: &App, request: &Request) -> Result<Option<String>, ApiError> 
         let here = name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost");
         if !here && !app.options.hosts.iter().any(known) {
             let message = format!(
-                "the host {name:?} is not served here, against DNS rebinding; if it should be, start the server with --allowed-host {name}"
+                "the host {name:?} is not allowed, to prevent DNS rebinding; to allow it, start the server with --allowed-host {name}"
             );
             return Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("host_not_allowed"));
         }
@@ -125,7 +125,7 @@ fn check_host(app: &App, request: &Request) -> Result<Option<String>, ApiError> 
     }
 }
 
-/// Refuses pages of other sites, unless the operator allows theirs.
+/// Refuses pages of other sites, unless the operator allows their origin.
 fn check_origin(app: &App, headers: &HeaderMap, host: Option<&str>) -> Result<(), ApiError> {
     let Some(value) = headers.get(ORIGIN) else { return Ok(()) };
     let text = value.to_str().unwrap_or_default();
@@ -135,11 +135,11 @@ fn check_origin(app: &App, headers: &HeaderMap, host: Option<&str>) -> Result<()
     if app.options.origins.iter().any(allowed) || own() {
         return Ok(());
     }
-    let message = "pages of this origin may not use this server; if they should, start it with --cors-origin";
+    let message = "pages of this origin are not allowed; to allow them, start the server with --cors-origin";
     Err(ApiError::status(StatusCode::FORBIDDEN, message).with_code("origin_not_allowed"))
 }
 
-/// Asks for a key where one is needed.
+/// Checks the API key, if the server requires one.
 pub(crate) async fn key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let open = OPEN.contains(&request.uri().path()) || request.method() == Method::OPTIONS;
     if open || app.options.api_keys.is_empty() {
@@ -151,7 +151,7 @@ pub(crate) async fn key(State(app): State<Arc<App>>, request: Request, next: Nex
     }
 }
 
-/// Compares with every key, each in the same time, whatever was sent.
+/// Compares the key with every configured key in constant time.
 fn check_key(keys: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Err(ApiError::unauthorized("an API key is needed: send it as Authorization: Bearer KEY"));
@@ -160,7 +160,7 @@ fn check_key(keys: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
         Some((scheme, shown)) if scheme.eq_ignore_ascii_case(b"bearer ") => shown.trim_ascii(),
         _ => return Err(ApiError::unauthorized("the API key must be sent as Authorization: Bearer KEY")),
     };
-    // Digests have one length, so not even the length of a key shows.
+    // Digests have equal lengths, so that the comparison does not reveal the length of a key.
     let shown = Sha256::digest(shown);
     let equal = |key: &String| Sha256::digest(key.as_bytes()).ct_eq(&shown);
     let found = keys.iter().fold(Choice::from(0), |found, key| found | equal(key));
@@ -172,7 +172,7 @@ mod tests {
     use super::Origin;
 
     #[test]
-    fn origins_are_of_the_host_that_served_them() {
+    fn origins_match_the_host_that_served_them() {
         let cases = [
             ("http://127.0.0.1:8080", "127.0.0.1:8080", true),
             ("http://localhost", "localhost:80", true),

@@ -1,4 +1,4 @@
-//! The sequences of a request: admitted, followed, and dropped when nobody waits for them any more.
+//! Sequences of a request: admission, events, and cancellation when the client disconnects.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as commands};
@@ -12,22 +12,23 @@ use crate::engine::{Command, Figures, Happening, Job, Order};
 use crate::error::ApiError;
 use crate::usage::Usage;
 
-/// Choices of one request, at most.
+/// Maximum number of choices per request.
 pub(crate) const MOST_CHOICES: usize = 256;
 
-/// Log-probabilities of one request, at most: an answer with them takes about 150 bytes of memory for each while it is written.
+/// Maximum number of log-probabilities per request: each takes about 150 bytes of memory while the answer is written.
 const MOST_LOGPROBS: u64 = 1 << 20;
 
-/// DRY breakers of all choices of a request, at most: for each the engine looks through the whole vocabulary.
+/// Maximum number of DRY breakers over all choices of a request: the engine searches the whole vocabulary for each.
 const MOST_BREAKERS: usize = 4 * MOST_CHOICES;
 
-/// Events of one sequence that may wait for its client, at most. Usually that is more than it can have, and a client that does not read is cut off by time.
+/// Maximum number of events of one sequence that wait for the client. Most sequences have fewer events, and a client that does not read is disconnected
+/// by the send timeout.
 const PENDING_EVENTS: usize = 8192;
 
-/// Numbers of requests.
+/// Next order number.
 static ORDERS: AtomicU64 = AtomicU64::new(0);
 
-/// What a request wants computed: prompts, and choices for each.
+/// Sequences requested from the engine: prompts, and the number of choices for each.
 pub(crate) struct Wanted {
     pub(crate) prompts: Vec<Vec<u32>>,
     pub(crate) choices: u32,
@@ -35,13 +36,13 @@ pub(crate) struct Wanted {
     pub(crate) seed: Option<u64>,
 }
 
-/// Sequences under way. Dropped, it cancels those that are left.
+/// Running sequences of a request. Dropping it cancels the unfinished ones.
 pub(crate) struct Running {
     app: Arc<App>,
     events: mpsc::Receiver<(usize, Happening)>,
     guard: Guard,
     choices: u32,
-    /// Sequences that have not ended.
+    /// Number of unfinished sequences.
     left: usize,
     usage: Usage,
     request_id: String,
@@ -49,7 +50,7 @@ pub(crate) struct Running {
     outcome: &'static str,
 }
 
-/// Cancels a request when it is dropped.
+/// Cancels a request on drop.
 struct Guard {
     commands: commands::Sender<Command>,
     order: u64,
@@ -57,12 +58,12 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Without an engine there is nothing to cancel.
+        // The send fails only if the engine has ended, and then nothing is left to cancel.
         let _ = self.commands.send(Command::Cancel(self.order));
     }
 }
 
-/// A finished sequence.
+/// Finished sequence.
 #[derive(Default)]
 pub(crate) struct Choice {
     pub(crate) text: String,
@@ -81,14 +82,13 @@ impl Wanted {
         let total = self.prompts.len().saturating_mul(self.choices as usize);
         let room = MOST_CHOICES.min((loaded.sequences + app.options.queue) as usize);
         if total > room {
-            let message =
-                format!("the request asks for {total} choices (prompts times `n`); at most {room} are allowed");
+            let message = format!("the request needs {total} choices (prompts times `n`); at most {room} are allowed");
             return Err(ApiError::field("n", message));
         }
         let breakers = self.options.dry_breakers.len().saturating_mul(total);
         if self.options.sampling.dry.multiplier > 0.0 && breakers > MOST_BREAKERS {
             let message = format!(
-                "{breakers} DRY breakers, counted for every choice, are too many; at most {MOST_BREAKERS} are allowed"
+                "the request has {breakers} DRY breakers, summed over its choices; at most {MOST_BREAKERS} are allowed"
             );
             return Err(ApiError::field("dry_sequence_breakers", message));
         }
@@ -102,7 +102,7 @@ impl Wanted {
         Ok(())
     }
 
-    /// Log-probabilities that the answer has at most.
+    /// Maximum number of log-probabilities in the answer.
     fn log_probabilities(&self, loaded: &Loaded) -> u64 {
         let Some(each) = self.options.logprobs else { return 0 };
         let most = self.options.max_tokens.unwrap_or(u32::MAX);
@@ -114,10 +114,10 @@ impl Wanted {
         tokens * u64::from(self.choices) * (u64::from(each) + 1)
     }
 
-    /// Hands the sequences to the engine.
+    /// Sends the sequences to the engine.
     ///
     /// # Errors
-    /// 400 for what makes no sense, 429 if the queue is full, 503 if the engine ends.
+    /// 400 for invalid requests, 429 if the queue is full, 503 if the engine has ended.
     pub(crate) async fn start(self, app: &Arc<App>, request_id: &str, arrived: Instant) -> Result<Running, ApiError> {
         let loaded = app.ready()?;
         self.check(app, loaded)?;
@@ -134,7 +134,7 @@ impl Wanted {
         let (accepted, answer) = oneshot::channel();
         let number = ORDERS.fetch_add(1, Ordering::Relaxed);
         let mut jobs = Vec::with_capacity(total);
-        // Without a seed, draws differ from request to request.
+        // Without a seed, sampling differs from request to request.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         for prompt in &self.prompts {
             for choice in 0..self.choices {
@@ -162,7 +162,7 @@ impl Wanted {
 }
 
 impl Running {
-    /// The next event: place of the sequence, and what happened. None after the last.
+    /// Next event, with the index of its sequence. `None` after the last event.
     ///
     /// # Errors
     /// If a sequence failed.
@@ -182,7 +182,11 @@ impl Running {
             Some(event) => Ok(Some(event)),
             None => {
                 self.outcome = "cut off";
-                Err(ApiError::unavailable("the answer was cut off: it was not read, or the server ends", "cut_off", 1))
+                Err(ApiError::unavailable(
+                    "the answer was cut off: the client did not read it, or the server is shutting down",
+                    "cut_off",
+                    1,
+                ))
             }
         }
     }
@@ -216,7 +220,7 @@ impl Running {
         Ok((choices, self.usage))
     }
 
-    /// What has been used by the sequences that have ended.
+    /// Usage of the sequences that have ended.
     pub(crate) fn usage(&self) -> Usage {
         self.usage
     }
@@ -237,7 +241,7 @@ impl Drop for Running {
     }
 }
 
-/// A stop reason as OpenAI's API names it.
+/// Name of a stop reason in OpenAI's API.
 pub(crate) fn finish_reason(reason: StopReason) -> &'static str {
     match reason {
         StopReason::MaxTokens | StopReason::ContextFull => "length",

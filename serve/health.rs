@@ -1,4 +1,4 @@
-//! `GET /health`: whether requests are served.
+//! `GET /health`: readiness of the server.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new().route("/health", get(health))
 }
 
-/// 200 while requests are served; 503 while the model is being loaded, while the server is draining, and once the device has failed.
+/// Returns 200 while requests are served; 503 while the model is loading, while the server is draining, and after the device has failed.
 async fn health(State(app): State<Arc<App>>) -> Response {
     let phase = app.phase();
     let status = match phase {

@@ -1,15 +1,15 @@
 //! An OpenAI-compatible server in which every request chooses its depth.
 //!
-//! One thread, the engine, owns a [`Batch`](ruminate::Batch) of sequences; everything else is asynchronous and talks to it over channels. A request becomes
-//! one sequence for each choice that it asks for; a client that goes away cancels its sequences, which frees their rows within a pass.
+//! One thread, the engine, owns a [`Batch`](ruminate::Batch) of sequences; the rest is asynchronous and communicates with it over channels. A request
+//! becomes one sequence per choice. If the client disconnects, its sequences are cancelled, which frees their rows within a pass.
 //!
 //! | module | contents |
 //! |---|---|
 //! | `server` | socket, connections, time limits, draining |
-//! | `engine` | the thread that owns the batch |
-//! | `gate` | what happens to every request before its endpoint: request id, host, origin, key, phase |
+//! | `engine` | thread that owns the batch |
+//! | `gate` | checks before every endpoint: request id, host, origin, key, phase |
 //! | `body`, `fields` | JSON bodies, and fields of other servers |
-//! | `structured`, `generation`, `depth`, `sampling` | from the fields of a request to [`GenerateOptions`](ruminate::GenerateOptions), and the events of its sequences |
+//! | `structured`, `generation`, `depth`, `sampling` | fields of a request as [`GenerateOptions`](ruminate::GenerateOptions), and the events of its sequences |
 //! | `completions`, `chat`, `tokens`, `models`, `health`, `metrics`, `openapi`, `page` | one endpoint family each |
 //!
 //! ```no_run

@@ -1,16 +1,16 @@
-//! Log-probabilities, as the two endpoint families write them.
+//! Log-probabilities in the formats of both endpoint families.
 
 use ruminate::Tokenizer;
 use serde_json::{Map, Value, json};
 
-/// A token with its log-probability and those of the most likely tokens in its place.
+/// Token with its log-probability, and the most likely tokens at its position.
 pub(crate) struct Ranked<'a> {
     pub(crate) token: u32,
     pub(crate) logprob: Option<f32>,
     pub(crate) top: &'a [(u32, f32)],
 }
 
-/// A token's text; bytes that are no characters by themselves are written as OpenAI does, `bytes:\xe2\x80`.
+/// Text of a token; bytes of incomplete characters are written as in OpenAI's API, `bytes:\xe2\x80`.
 fn spelled(token: u32, tokenizer: &Tokenizer) -> String {
     let bytes = tokenizer.token_bytes(token);
     match std::str::from_utf8(bytes) {
@@ -19,7 +19,7 @@ fn spelled(token: u32, tokenizer: &Tokenizer) -> String {
     }
 }
 
-/// The object of `/v1/completions`. `offset` is the place of the first token in the text, in characters; it moves on to the end of the last one.
+/// Object for `/v1/completions`. `offset` is the offset of the first token in the text, in characters, and is advanced to the end of the last token.
 pub(crate) fn of_completion<'a>(
     tokens: impl Iterator<Item = Ranked<'a>>,
     asked: u32,
@@ -31,7 +31,7 @@ pub(crate) fn of_completion<'a>(
         texts.push(spelled(token, tokenizer));
         logprobs.push(logprob);
         offsets.push(*offset);
-        // Special tokens are no part of the text.
+        // Special tokens are not part of the text.
         if !tokenizer.is_special(token) {
             *offset += String::from_utf8_lossy(tokenizer.token_bytes(token)).chars().count();
         }
@@ -40,7 +40,7 @@ pub(crate) fn of_completion<'a>(
             Some(logprob) => {
                 let mut map: Map<String, Value> =
                     top.iter().map(|&(token, logprob)| (spelled(token, tokenizer), json!(logprob))).collect();
-                // The chosen token is always among them.
+                // The chosen token is always included.
                 map.entry(spelled(token, tokenizer)).or_insert_with(|| json!(logprob));
                 Value::Object(map)
             }
@@ -49,7 +49,7 @@ pub(crate) fn of_completion<'a>(
     json!({ "tokens": texts, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets })
 }
 
-/// The object of `/v1/chat/completions`.
+/// Object for `/v1/chat/completions`.
 pub(crate) fn of_chat<'a>(tokens: impl Iterator<Item = Ranked<'a>>, tokenizer: &Tokenizer) -> Value {
     let entry = |token: u32, logprob: Option<f32>| json!({ "token": spelled(token, tokenizer), "logprob": logprob, "bytes": tokenizer.token_bytes(token) });
     let content: Vec<Value> = tokens

@@ -1,11 +1,11 @@
-//! From the messages of a request to the tokens of a prompt.
+//! Encodes the messages of a request as a prompt.
 
 use serde_json::{Map, Value, json};
 
 use crate::app::Loaded;
 use crate::error::ApiError;
 
-/// Roles that OpenAI's API has, and the name that templates know them by.
+/// Roles of OpenAI's API, and their names in templates.
 const ROLES: [(&str, &str); 6] = [
     ("system", "system"),
     ("developer", "system"),
@@ -15,10 +15,10 @@ const ROLES: [(&str, &str); 6] = [
     ("function", "function"),
 ];
 
-/// Fields of a message that the template sees as they are.
+/// Fields of a message that are passed to the template unchanged.
 const PASSED_ON: [&str; 6] = ["name", "tool_calls", "tool_call_id", "reasoning_content", "refusal", "function_call"];
 
-/// What a request has the template write out.
+/// Input of the chat template.
 pub(crate) struct Conversation {
     pub(crate) messages: Vec<Value>,
     pub(crate) tools: Tools,
@@ -26,11 +26,11 @@ pub(crate) struct Conversation {
     pub(crate) begins_answer: bool,
 }
 
-/// Tools that the template describes to the model.
+/// Tools, which the template describes to the model.
 pub(crate) struct Tools(Option<Vec<Value>>);
 
 impl Tools {
-    /// Checks what is asked of tools. The model may call them in the way that its template teaches it; it cannot be made to.
+    /// Checks the tool fields. The model may call tools in the format of its template, but cannot be forced to.
     pub(crate) fn new(
         tools: Option<Vec<Value>>,
         choice: Option<&Value>,
@@ -38,7 +38,7 @@ impl Tools {
     ) -> Result<Self, ApiError> {
         let tools = tools.filter(|tools| !tools.is_empty());
         if parallel == Some(false) && tools.is_some() {
-            let message = "`parallel_tool_calls` cannot be false: how many tools the model calls is not limited";
+            let message = "`parallel_tool_calls` cannot be false: the number of tool calls cannot be limited";
             return Err(ApiError::field("parallel_tool_calls", message).with_code("unsupported_parameter"));
         }
         match choice {
@@ -46,13 +46,13 @@ impl Tools {
             None | Some(Value::Null) => {}
             Some(Value::String(choice)) if choice == "auto" => {}
             Some(_) => {
-                let message = "`tool_choice` must be none or auto: the model cannot be made to call a tool";
+                let message = "`tool_choice` must be none or auto: the model cannot be forced to call a tool";
                 return Err(ApiError::field("tool_choice", message).with_code("unsupported_parameter"));
             }
         }
         for (place, tool) in tools.iter().flatten().enumerate() {
             if tool["type"] != "function" || !tool["function"]["name"].is_string() {
-                let message = "a tool must be an object of type function whose `function` has a `name`";
+                let message = "a tool must be an object of type function, with a `name` in its `function`";
                 return Err(ApiError::field(format!("tools[{place}]"), message));
             }
         }
@@ -61,10 +61,10 @@ impl Tools {
 }
 
 impl Conversation {
-    /// The tokens up to where the answer begins.
+    /// Encodes the conversation up to the beginning of the answer.
     ///
     /// # Errors
-    /// 400 if the model has no template, or it refuses the conversation.
+    /// 400 if the model has no template, or the template rejects the conversation.
     pub(crate) fn encode(self, loaded: &Loaded) -> Result<Vec<u32>, ApiError> {
         let Some(template) = loaded.model.chat() else {
             let message = "this model has no chat template; use /v1/completions";
@@ -79,7 +79,7 @@ impl Conversation {
         for reserved in ["messages", "tools", "add_generation_prompt"] {
             if variables.contains_key(reserved) {
                 let message =
-                    format!("`chat_template_kwargs` cannot hold `{reserved}`, which is a field of the request");
+                    format!("`chat_template_kwargs` cannot contain `{reserved}`, which is a field of the request");
                 return Err(ApiError::field("chat_template_kwargs", message));
             }
         }
@@ -92,14 +92,14 @@ impl Conversation {
         variables.insert("tools".to_owned(), Value::Array(tools));
         let with = encode(&variables)?;
         if with == without {
-            let message = "this model's chat template does not know tools, so the model would not hear of them";
+            let message = "this model's chat template does not support tools, so the model would not see them";
             return Err(ApiError::field("tools", message).with_code("unsupported_parameter"));
         }
         Ok(with)
     }
 }
 
-/// A message as the template sees it.
+/// Converts a message for the template.
 fn read(place: usize, message: Value) -> Result<Value, ApiError> {
     let wrong = |field: &str, what: String| {
         let path = if field.is_empty() { format!("messages[{place}]") } else { format!("messages[{place}].{field}") };
@@ -142,7 +142,7 @@ fn read(place: usize, message: Value) -> Result<Value, ApiError> {
             true => read[name] = value,
             false => {
                 let name: String = name.chars().take(64).collect();
-                return wrong(&name, "is unknown, so it would be ignored".to_owned());
+                return wrong(&name, "is not a known field, so it would be ignored".to_owned());
             }
         }
     }

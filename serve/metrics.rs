@@ -1,4 +1,4 @@
-//! `GET /metrics`: figures for Prometheus, in the OpenMetrics text format.
+//! `GET /metrics`: metrics for Prometheus, in the OpenMetrics text format.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,22 +20,22 @@ use ruminate::{Batch, Device, Totals};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// What requests are counted by.
+/// Labels of the request counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct Answered {
-    /// Route, as the router knows it.
+    /// Route of the endpoint.
     pub(crate) endpoint: String,
     /// Status of the answer.
     pub(crate) status: u16,
 }
 
-/// What generated tokens are counted by.
+/// Labels of the step counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Steps {
     kind: &'static str,
 }
 
-/// All figures.
+/// All metrics.
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) answered: Family<Answered, Counter>,
@@ -49,7 +49,7 @@ pub(crate) struct Metrics {
     totals: Mirror,
 }
 
-/// What the batch counts, as of the last pass.
+/// Totals of the batch, as of the last pass.
 struct Mirror {
     waiting: Gauge,
     running: Gauge,
@@ -69,7 +69,7 @@ struct Mirror {
     device_available: Gauge<u64, AtomicU64>,
 }
 
-/// Brings a counter to a value that somebody else counts.
+/// Sets a counter to a value that is counted elsewhere.
 fn raise(counter: &Counter, value: u64) {
     counter.inner().store(value, Ordering::Relaxed);
 }
@@ -110,12 +110,8 @@ impl Metrics {
         let all = &made.totals;
         registry.register("requests", "Requests answered, by endpoint and status", made.answered.clone());
         registry.register("connections", "Open connections", made.connections.clone());
-        registry.register(
-            "cancelled",
-            "Sequences that were dropped because their client went away",
-            made.cancelled.clone(),
-        );
-        registry.register("cut_off", "Clients cut off because they did not read", made.cut_off.clone());
+        registry.register("cancelled", "Sequences cancelled because their client disconnected", made.cancelled.clone());
+        registry.register("cut_off", "Clients disconnected because they did not read", made.cut_off.clone());
         registry.register("refused", "Requests refused because the queue was full", made.refused.clone());
         let unit = Unit::Seconds;
         registry.register_with_unit("request", "Time from a request to its answer", unit, made.request_time.clone());
@@ -123,33 +119,33 @@ impl Metrics {
         registry.register_with_unit("time_to_first_token", help, Unit::Seconds, made.first_token.clone());
         let help = "Time between two tokens of a sequence";
         registry.register_with_unit("time_between_tokens", help, Unit::Seconds, made.between_tokens.clone());
-        registry.register("sequences_waiting", "Sequences that wait for a place: the queue", all.waiting.clone());
-        registry.register("sequences_running", "Sequences that are computed", all.running.clone());
-        registry.register("sequences", "Sequences begun", all.sequences.clone());
+        registry.register("sequences_waiting", "Sequences in the queue", all.waiting.clone());
+        registry.register("sequences_running", "Sequences being computed", all.running.clone());
+        registry.register("sequences", "Sequences started", all.sequences.clone());
         registry.register("prompt_tokens", "Tokens of prompts", all.prompt_tokens.clone());
-        registry.register("cached_tokens", "Tokens of prompts that the prefix cache had", all.cached_tokens.clone());
-        registry.register(
-            "prefix_hits",
-            "Sequences that began with pages of the prefix cache",
-            all.prefix_hits.clone(),
-        );
+        registry.register("cached_tokens", "Tokens of prompts found in the prefix cache", all.cached_tokens.clone());
+        registry.register("prefix_hits", "Sequences started with pages of the prefix cache", all.prefix_hits.clone());
         registry.register("tokens", "Tokens generated", all.tokens.clone());
         registry.register("steps", "Steps of generated tokens: taken, and saved by early exits", all.steps.clone());
         registry.register("passes", "Passes over the weights of the core block", all.passes.clone());
-        registry.register("pass_rows", "Rows at work in these passes; by passes: rows per pass", all.rows.clone());
-        registry.register("pass_capacity", "Rows that these passes had room for", all.capacity.clone());
-        registry.register("preempted", "Times that a sequence gave way to another for memory", all.preempted.clone());
+        registry.register(
+            "pass_rows",
+            "Active rows, summed over passes; divided by passes: rows per pass",
+            all.rows.clone(),
+        );
+        registry.register("pass_capacity", "Row capacity, summed over passes", all.capacity.clone());
+        registry.register("preempted", "Preemptions of a sequence for lack of memory", all.preempted.clone());
         registry.register_with_unit("kv_cache", "Keys and values on the device", Unit::Bytes, all.kv_bytes.clone());
         let help = "Keys and values held by the prefix cache";
         registry.register_with_unit("prefix_cache", help, Unit::Bytes, all.prefix_bytes.clone());
-        let help = "Memory of the device that this process holds";
+        let help = "Device memory held by this process";
         registry.register_with_unit("device_memory", help, Unit::Bytes, all.device_bytes.clone());
-        let help = "Memory of the device that is free, where it says so";
+        let help = "Free device memory, if the device reports it";
         registry.register_with_unit("device_memory_available", help, Unit::Bytes, all.device_available.clone());
         Self { registry, ..made }
     }
 
-    /// Takes note of what the batch has done.
+    /// Copies the totals of the batch.
     pub(crate) fn note(&self, batch: &Batch, device: &Device) {
         let totals = batch.totals();
         let Totals { waiting, running, sequences, passes, rows, capacity, preempted, .. } = totals;

@@ -1,4 +1,4 @@
-//! `GET /v1/models`: the model that is served, and what can be asked of its depth.
+//! `GET /v1/models`: the served model, with its depth settings.
 
 use std::sync::Arc;
 

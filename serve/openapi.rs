@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: what can be asked of this server, for programs.
+//! `GET /openapi.json`: machine-readable description of the API.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::body::Json;
 
-/// The description, without what depends on how the server was started.
+/// Description, without the values that depend on the server's options.
 const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_that_is_obeyed_is_described_and_no_other() {
+    fn description_lists_exactly_the_supported_fields() {
         let (sampling, depth) = (names::<Sampling>(), names::<Depth>());
         let requests: [(&str, &[&[&str]]); 6] = [
             ("Depth", &[depth]),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn check(value: &Value, document: &Value) {
             match value {
                 Value::Object(map) => {

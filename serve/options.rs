@@ -1,44 +1,46 @@
-//! What an operator chooses.
+//! Options of the server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// How a server is started.
+/// Options of a server.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
     /// Address and port to listen on; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Keys of which a request must show one, as `Authorization: Bearer KEY`; none: no request needs a key.
+    /// API keys; a request must send one as `Authorization: Bearer KEY`. If empty, requests need no key.
     pub api_keys: Vec<String>,
-    /// Names of the host that requests may be addressed to, beside IP addresses and `localhost`; `*` allows all.
+    /// Host names that requests may be addressed to, in addition to IP addresses and `localhost`; `*` allows all.
     pub hosts: Vec<String>,
-    /// Origins whose pages may read answers, as `https://example.org`; `*` allows all. A page that the server itself has served may always.
+    /// Origins of pages that may read answers, such as `https://example.org`; `*` allows all. Pages served by the server itself are always allowed.
     pub origins: Vec<String>,
-    /// Steps of requests that say nothing; by default the model's.
+    /// Default steps per token of requests; if `None`, the model's.
     pub steps: Option<u32>,
-    /// Largest number of steps that a request may ask for; by default as many as the library allows.
+    /// Maximum steps per token of a request; if `None`, the library's maximum.
     pub max_steps: Option<u32>,
-    /// Largest number of tokens that a request may ask for; by default as many as the context holds.
+    /// Maximum tokens that a request may generate; if `None`, limited by the context.
     pub max_tokens: Option<u32>,
-    /// Largest number of tokens of a prompt; by default as many as the context holds.
+    /// Maximum tokens of a prompt; if `None`, limited by the context.
     pub max_prompt: Option<u32>,
-    /// Sequences that may wait for their turn, beside those that are computed.
+    /// Sequences that may wait in the queue, in addition to those being computed.
     pub queue: u32,
-    /// Largest body of a request, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub max_body: usize,
-    /// Largest head of a request, in bytes, at least 8,192.
+    /// Maximum size of a request head, in bytes; at least 8,192.
     pub max_header: usize,
-    /// Connections at a time.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// Time for a client to send the head of a request, or the body; also how long a connection may be idle.
+    /// Time for a client to send the head of a request, or the body; also the maximum idle time of a connection.
     pub receive_timeout: Duration,
-    /// Time that a client may leave the server waiting to send.
+    /// Time that a client may leave an answer unread.
     pub send_timeout: Duration,
-    /// Time for running requests to finish once the server has been asked to stop.
+    /// Time for running requests to finish after the server was asked to stop.
     pub drain: Duration,
     /// Whether prompts and answers are logged.
     pub log_prompts: bool,
+    /// Whether kernels are compiled before the first request is served, instead of in the first requests.
+    pub warm_up: bool,
 }
 
 impl Default for Options {
@@ -60,32 +62,33 @@ impl Default for Options {
             send_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             log_prompts: false,
+            warm_up: true,
         }
     }
 }
 
-/// An option that makes no sense.
+/// Invalid option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is {value}; it must be {allowed}")]
 pub struct InvalidOption {
     /// Name of the option.
     pub name: &'static str,
-    /// Its value.
+    /// Invalid value.
     pub value: String,
-    /// What would be accepted.
+    /// Allowed values.
     pub allowed: &'static str,
 }
 
 impl Options {
-    /// Checks what can be said before a model is loaded.
+    /// Checks the options that do not depend on the model.
     ///
     /// # Errors
-    /// [`InvalidOption`] names the first value that makes no sense.
+    /// [`InvalidOption`] for the first invalid value.
     pub fn validate(&self) -> Result<(), InvalidOption> {
         let wrong = |name, value: String, allowed| Err(InvalidOption { name, value, allowed });
         let visible = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if self.api_keys.iter().any(|key| !visible(key)) {
-            // Keys are secrets, also those that do not work.
+            // Keys are secrets, even invalid ones.
             return wrong("api_keys", "a key that is not shown".to_owned(), "visible ASCII characters, at least one");
         }
         for (name, limit) in
@@ -110,11 +113,15 @@ impl Options {
         }
         let host = |name: &&String| *name != "*" && (name.contains(['/', ':']) || !visible(name));
         if let Some(name) = self.hosts.iter().find(host) {
-            return wrong("hosts", name.clone(), "a name without scheme and port, or *");
+            return wrong("hosts", name.clone(), "a host name without scheme and port, or *");
         }
         let origin = |text: &&String| *text != "*" && crate::gate::Origin::parse(text).is_none();
         if let Some(text) = self.origins.iter().find(origin) {
-            return wrong("origins", text.clone(), "scheme, name and perhaps port, as https://example.org, or *");
+            return wrong(
+                "origins",
+                text.clone(),
+                "a scheme, a host and an optional port, such as https://example.org, or *",
+            );
         }
         Ok(())
     }

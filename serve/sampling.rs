@@ -1,4 +1,4 @@
-//! The fields that say how tokens are chosen, by their names in OpenAI's API and in llama.cpp.
+//! Sampling fields, with their names in OpenAI's API and in llama.cpp.
 
 use ruminate::{Dry, GenerateOptions};
 use serde::Deserialize;
@@ -6,30 +6,30 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// Texts at which a request may stop.
+/// Maximum number of stop texts of a request.
 const MOST_STOPS: usize = 64;
 
-/// Bytes of such a text: every token is compared with all of them.
+/// Maximum length of a stop text in bytes, limited because every token is compared with all stop texts.
 const LONGEST_STOP: usize = 1024;
 
-/// How tokens are chosen.
+/// Sampling fields of a request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sampling {
     temperature: Option<f32>,
-    /// -1 and 0 keep all.
+    /// -1 and 0 keep all tokens.
     top_k: Option<i64>,
     top_p: Option<f32>,
     min_p: Option<f32>,
     repeat_penalty: Option<f32>,
-    /// vLLM's name.
+    /// vLLM's name of `repeat_penalty`.
     repetition_penalty: Option<f32>,
-    /// -1 looks at all tokens, 0 switches the penalty off.
+    /// -1 applies to all tokens, 0 disables the penalty.
     repeat_last_n: Option<i64>,
     dry_multiplier: Option<f32>,
     dry_base: Option<f32>,
     dry_allowed_length: Option<u32>,
-    /// -1 looks at all tokens, 0 switches the penalty off.
+    /// -1 applies to all tokens, 0 disables the penalty.
     dry_penalty_last_n: Option<i64>,
     dry_sequence_breakers: Option<Vec<String>>,
     seed: Option<i64>,
@@ -39,7 +39,7 @@ pub(crate) struct Sampling {
     ignore_eos: Option<bool>,
 }
 
-/// How many of the last tokens are looked at; none if none are.
+/// Window of a penalty in tokens (0 means all), or `None` if the penalty is disabled.
 fn window(name: &str, value: Option<i64>, usual: u32) -> Result<Option<u32>, ApiError> {
     match value {
         None => Ok(Some(usual)),
@@ -47,18 +47,20 @@ fn window(name: &str, value: Option<i64>, usual: u32) -> Result<Option<u32>, Api
         Some(0) => Ok(None),
         Some(tokens) => match u32::try_from(tokens) {
             Ok(tokens) => Ok(Some(tokens)),
-            Err(_) => Err(ApiError::field(name, format!("`{name}` is {tokens}; it must be -1 for all, or from 0"))),
+            Err(_) => {
+                Err(ApiError::field(name, format!("`{name}` is {tokens}; it must be -1 (all tokens) or at least 0")))
+            }
         },
     }
 }
 
 impl Sampling {
-    /// The seed, if one is given. Negative ones are taken for their bits.
+    /// Seed, if given. Negative seeds are reinterpreted as unsigned.
     pub(crate) fn seed(&self) -> Option<u64> {
         self.seed.map(i64::cast_unsigned)
     }
 
-    /// Writes what is asked for into the options of the library.
+    /// Applies the fields to the library's options.
     pub(crate) fn apply(self, options: &mut GenerateOptions) -> Result<(), ApiError> {
         let sampling = &mut options.sampling;
         let set = |value: Option<f32>, field: &mut f32| *field = value.unwrap_or(*field);
@@ -74,7 +76,7 @@ impl Sampling {
             None => {}
             Some(-1) => sampling.top_k = 0,
             Some(kept) => {
-                let wrong = |_| ApiError::field("top_k", format!("`top_k` is {kept}; it must be -1, or from 0"));
+                let wrong = |_| ApiError::field("top_k", format!("`top_k` is {kept}; it must be at least -1"));
                 sampling.top_k = u32::try_from(kept).map_err(wrong)?;
             }
         }
@@ -114,7 +116,7 @@ impl Sampling {
     }
 }
 
-/// A text, or a list of texts.
+/// Parses a stop text, or a list of them.
 fn stops(value: Value) -> Result<Vec<String>, ApiError> {
     let wrong = || ApiError::field("stop", format!("`stop` must be a text or a list of at most {MOST_STOPS} texts"));
     let texts = match value {
@@ -123,7 +125,7 @@ fn stops(value: Value) -> Result<Vec<String>, ApiError> {
         list => serde_json::from_value(list).map_err(|_| wrong())?,
     };
     if texts.iter().any(String::is_empty) {
-        return Err(ApiError::field("stop", "a text in `stop` is empty, which would stop everything at once"));
+        return Err(ApiError::field("stop", "a text in `stop` is empty, which would stop generation immediately"));
     }
     if texts.iter().any(|text| text.len() > LONGEST_STOP) {
         let message = format!("a text in `stop` has more than {LONGEST_STOP} bytes, which is the limit");
@@ -132,7 +134,7 @@ fn stops(value: Value) -> Result<Vec<String>, ApiError> {
     if texts.len() > MOST_STOPS { Err(wrong()) } else { Ok(texts) }
 }
 
-/// Token ids and what is added to their logits: an object, as OpenAI has it, or a list of pairs, as llama.cpp has it too.
+/// Parses token ids and the values added to their logits: an object, as in OpenAI's API, or a list of pairs, which llama.cpp also accepts.
 fn biases(value: Value) -> Result<Vec<(u32, f32)>, ApiError> {
     let wrong = |what: &str| ApiError::field("logit_bias", format!("`logit_bias`: {what}"));
     let pairs: Vec<(Value, Value)> = match value {
@@ -145,10 +147,10 @@ fn biases(value: Value) -> Result<Vec<(u32, f32)>, ApiError> {
             Value::String(text) => text.parse().ok(),
             number => number.as_u64().and_then(|id| u32::try_from(id).ok()),
         };
-        let id = id.ok_or_else(|| wrong(&format!("{token} is no token id")))?;
+        let id = id.ok_or_else(|| wrong(&format!("{token} is not a token id")))?;
         match (bias.as_f64(), bias) {
             (_, Value::Bool(false)) => Ok((id, f32::NEG_INFINITY)),
-            // At the ends of OpenAI's range a token is banned, or the only one.
+            // At the ends of OpenAI's range, a token is banned or forced.
             (Some(-100.0), _) => Ok((id, f32::NEG_INFINITY)),
             (Some(100.0), _) => Ok((id, f32::INFINITY)),
             (Some(bias), _) if bias.abs() < 100.0 => Ok((id, bias as f32)),

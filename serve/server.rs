@@ -1,4 +1,4 @@
-//! The socket, its connections, and the server's life from loading to its end.
+//! Socket, connections, and the server's life from loading to shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use ruminate::{BatchOptions, Error, Model};
+use ruminate::{Batch, BatchOptions, Error, GenerateOptions, Model, Sampling};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -27,38 +27,43 @@ use crate::error::ApiError;
 use crate::options::{InvalidOption, Options};
 use crate::{chat, completions, gate, health, metrics, models, openapi, page, tokens};
 
-/// Time after a failure in which requests still hear of it.
+/// Tokens of a prompt for which kernels are compiled before the first request; longer prompts take passes of this size or larger ones.
+const WARM_PROMPT: u32 = 64;
+
+/// Time after a failure in which the server still answers requests with the error.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A model to serve.
+/// Model to serve, with its settings.
 pub struct Ready {
     /// The model.
     pub model: Model,
-    /// Name by which requests ask for it.
+    /// Name of the model in requests.
     pub name: String,
-    /// How sequences share the device.
+    /// Batch options: how sequences share the device.
     pub batch: BatchOptions,
 }
 
-/// Why a server ended.
+/// Error that ended a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure<E> {
     /// The model could not be loaded.
     #[error("{0}")]
     Load(E),
-    /// The system gives no threads.
+    /// The network threads could not be started.
     #[error("cannot start the network's threads: {0}")]
     Threads(#[source] std::io::Error),
-    /// The device cannot hold the sequences, or an option of the batch makes no sense.
+    /// The device cannot hold the sequences, or a batch option is invalid.
     #[error("{0}")]
     Start(#[source] Error),
-    /// The device failed; running requests have been told.
-    #[error("{0}; running requests were answered with this error, and the server ends so that it can be started again")]
+    /// The device failed; running requests were answered with the error.
+    #[error(
+        "{0}; running requests were answered with this error, and the server is shutting down so that it can be restarted"
+    )]
     Device(#[source] Error),
 }
 
-/// A server with its socket.
+/// Server with an open socket.
 pub struct Server {
     app: Arc<App>,
     commands: mpsc::Receiver<Command>,
@@ -66,17 +71,17 @@ pub struct Server {
     address: SocketAddr,
 }
 
-/// Ends a server from another thread.
+/// Handle that stops a server from another thread.
 #[derive(Clone)]
 pub struct Handle(Arc<App>);
 
 impl Handle {
-    /// Serves no new requests; the running ones have [`Options::drain`] to finish, then the server ends.
+    /// Refuses new requests. Running ones have [`Options::drain`] to finish; then the server ends.
     pub fn drain(&self) {
         self.0.enter(Phase::Draining);
     }
 
-    /// Whether the model is loaded, so that requests may be under way.
+    /// Whether the model is loaded, so that requests may be running.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.0.loaded().is_some()
@@ -84,10 +89,10 @@ impl Handle {
 }
 
 impl Server {
-    /// Takes the address. Connections wait until [`Self::run`].
+    /// Binds the address. Connections wait until [`Self::run`].
     ///
     /// # Errors
-    /// [`InvalidOption`] as an [`InvalidInput`](std::io::ErrorKind::InvalidInput), or the system's error.
+    /// [`InvalidOption`] as [`InvalidInput`](std::io::ErrorKind::InvalidInput), or the system's error.
     pub fn bind(options: Options) -> std::io::Result<Self> {
         let invalid = |error: InvalidOption| std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
         options.validate().map_err(invalid)?;
@@ -98,27 +103,27 @@ impl Server {
         Ok(Self { app: Arc::new(App::new(options, sender)), commands, listener, address })
     }
 
-    /// The address, with the port that the system chose.
+    /// Bound address, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Something to end the server with.
+    /// Handle that stops the server.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.app))
     }
 
-    /// Serves until [`Handle::drain`]. The model is loaded and computed on this thread; requests meanwhile hear that it is being loaded.
+    /// Serves until [`Handle::drain`]. The model is loaded and run on the calling thread; requests during loading get status 503.
     ///
     /// # Errors
-    /// [`Failure`] says why the server ended otherwise.
+    /// [`Failure`] if the server ends for another reason.
     pub fn run<E>(self, load: impl FnOnce() -> Result<Ready, E>) -> Result<(), Failure<E>> {
         let Self { app, commands, listener, .. } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            // They encode prompts.
+            // The blocking threads encode prompts and compile constraints.
             .max_blocking_threads(4)
             .thread_name("ruminate-net")
             .enable_all()
@@ -129,10 +134,10 @@ impl Server {
         if outcome.is_err() {
             app.enter(Phase::Lost);
         }
-        // The engine has ended, so commands have no receiver: what still comes is refused.
+        // The engine has ended. Dropping the receiver makes further requests fail.
         drop(commands);
         match &outcome {
-            // Nobody has been served.
+            // No request has been served.
             Err(Failure::Load(_) | Failure::Start(_)) => network.abort(),
             _ => drop(runtime.block_on(network)),
         }
@@ -151,12 +156,15 @@ fn compute<E>(
     let (sequences, kv_share) = (batch.sequences, batch.session.share);
     let mut answer_ends = model.tokenizer().eos().to_vec();
     if let Some(template) = model.chat() {
-        // Not every checkpoint names what its template writes after an answer among its end tokens.
+        // The token that the chat template writes after an answer is missing from the end tokens of some checkpoints.
         answer_ends.extend(template.end_of_answer(model.tokenizer()).map_err(Failure::Start)?);
     }
     let mut defaults = model.generate_options().map_err(Failure::Start)?;
     defaults.steps = app.options.steps;
-    let batch = model.batch(batch).map_err(Failure::Start)?;
+    let mut batch = model.batch(batch).map_err(Failure::Start)?;
+    if app.options.warm_up {
+        warm_up(&mut batch, &defaults).map_err(Failure::Start)?;
+    }
     let (context, created) = (batch.context(), crate::app::now());
     app.open(Loaded { model, name, defaults, answer_ends, context, kv_share, sequences, created });
     tracing::info!(sequences, context, "ready");
@@ -166,7 +174,18 @@ fn compute<E>(
     })
 }
 
-/// All endpoints.
+/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults.
+fn warm_up(batch: &mut Batch, defaults: &GenerateOptions) -> Result<(), ruminate::Error> {
+    let begun = std::time::Instant::now();
+    for temperature in [0.0, 1.0] {
+        let sampling = Sampling { temperature, ..defaults.sampling };
+        batch.warm_up(WARM_PROMPT, &GenerateOptions { sampling, ..defaults.clone() })?;
+    }
+    tracing::info!(milliseconds = begun.elapsed().as_millis() as u64, "kernels are compiled");
+    Ok(())
+}
+
+/// Router with all endpoints.
 fn router(app: &Arc<App>) -> Router {
     let routes = [
         health::routes(),
@@ -178,9 +197,8 @@ fn router(app: &Arc<App>) -> Router {
         openapi::routes(),
         page::routes(),
     ];
-    let missing =
-        || async { ApiError::status(StatusCode::NOT_FOUND, "there is no such path; /openapi.json lists them") };
-    let wrong = || async { ApiError::status(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method") };
+    let missing = || async { ApiError::status(StatusCode::NOT_FOUND, "unknown path; /openapi.json lists all paths") };
+    let wrong = || async { ApiError::status(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method") };
     let router = routes.into_iter().fold(Router::new(), Router::merge);
     let router = router.fallback(missing).method_not_allowed_fallback(wrong);
     let router = router.layer(from_fn_with_state(Arc::clone(app), gate::key));
@@ -195,7 +213,7 @@ fn router(app: &Arc<App>) -> Router {
         .with_state(Arc::clone(app))
 }
 
-/// Which foreign pages may read answers; none unless the operator names some.
+/// CORS headers for the configured origins, if any.
 fn cors(origins: &[String]) -> Option<CorsLayer> {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
@@ -211,7 +229,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     (!origins.is_empty()).then_some(layer)
 }
 
-/// The answer where a handler panicked: a bug, of which the client need not know more.
+/// Response after a panic in a handler. The client does not see details of the bug.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a request handler panicked");
     ApiError::status(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
@@ -229,7 +247,7 @@ async fn serve(app: Arc<App>, listener: TcpListener) {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Too many open files, or a client that has gone already.
+                    // Too many open files, or the client has already disconnected.
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -250,7 +268,7 @@ async fn serve(app: Arc<App>, listener: TcpListener) {
         () = end(&app, &mut phase) => {}
     }
     drop(listener);
-    // Answers may still be on their way.
+    // Answers may still be in transit.
     let _ = tokio::time::timeout(LAST_WORDS, graceful.shutdown()).await;
 }
 
@@ -269,7 +287,7 @@ async fn connection(app: &App, stream: TcpStream, router: Router, watcher: hyper
     }
 }
 
-/// Waits for the end: drained, or failed and all told.
+/// Waits for the end of the server: drained, or failed and after its last answers.
 async fn end(app: &App, phase: &mut tokio::sync::watch::Receiver<Phase>) {
     let Ok(now) = phase.wait_for(|phase| *phase >= Phase::Draining).await.map(|phase| *phase) else { return };
     if now == Phase::Lost {
@@ -278,14 +296,14 @@ async fn end(app: &App, phase: &mut tokio::sync::watch::Receiver<Phase>) {
     }
     tracing::info!(seconds = app.options.drain.as_secs(), "draining");
     let finished = async {
-        // All room is free once no sequence is left.
+        // All permits are available once no sequence is left.
         if let (Some(room), Some(loaded)) = (app.room.get(), app.loaded()) {
             let _ = room.acquire_many(loaded.sequences + app.options.queue).await;
         }
     };
     tokio::select! {
         () = finished => tracing::info!("all requests are finished"),
-        () = tokio::time::sleep(app.options.drain) => tracing::warn!("the time to drain is over; running requests are cut off"),
+        () = tokio::time::sleep(app.options.drain) => tracing::warn!("the time for draining is over; running requests are cut off"),
         _ = phase.wait_for(|phase| *phase == Phase::Lost) => {}
     }
     let _ = app.commands.send(Command::Stop);

@@ -1,4 +1,4 @@
-//! Answers as server-sent events.
+//! Streamed answers, as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::error::ApiError;
 use crate::generation::Running;
 use crate::usage::Usage;
 
-/// Refuses options of a stream where there is none.
+/// Checks that stream options are used only with a stream.
 ///
 /// # Errors
-/// 400 for them.
+/// 400 if they are not.
 pub(crate) fn check_stream(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<(), ApiError> {
     if options.is_some() && stream != Some(true) {
         return Err(ApiError::field("stream_options", "`stream_options` needs `stream`: true"));
@@ -25,28 +25,28 @@ pub(crate) fn check_stream(stream: Option<bool>, options: Option<&StreamOptions>
     Ok(())
 }
 
-/// `stream_options`.
+/// Field `stream_options`.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamOptions {
-    /// Whether a last chunk without choices says what was used; then all others have `usage: null`.
+    /// Whether to send usage in a last chunk without choices; all earlier chunks then have `usage: null`.
     pub(crate) include_usage: Option<bool>,
-    /// OpenAI's padding against eavesdroppers, which this server never adds.
+    /// OpenAI's padding against traffic analysis, which this server never adds.
     #[expect(dead_code, reason = "accepted, without effect")]
     pub(crate) include_obfuscation: Option<bool>,
 }
 
-/// Makes the chunks of one endpoint family.
+/// Formats the chunks of an endpoint family.
 pub(crate) trait Chunks: Send + 'static {
     /// Chunks before the first event.
     fn first(&mut self) -> Vec<Value>;
-    /// The chunk of an event of a sequence, if it has one.
+    /// Chunk for an event of a sequence, if it has one.
     fn chunk(&mut self, place: usize, happening: Happening) -> Option<Value>;
-    /// The chunk with the figures.
+    /// Chunk with the usage.
     fn usage(&self, usage: &Usage) -> Value;
 }
 
-/// An answer that is sent as it is generated.
+/// Streams an answer while it is generated.
 pub(crate) fn answer(running: Running, mut chunks: impl Chunks, options: StreamOptions) -> Response {
     let first = chunks.first();
     let include_usage = options.include_usage == Some(true);
@@ -56,11 +56,11 @@ pub(crate) fn answer(running: Running, mut chunks: impl Chunks, options: StreamO
 }
 
 struct State<C> {
-    /// None once the last chunk has been sent.
+    /// `None` after the last chunk.
     running: Option<Running>,
     chunks: C,
     include_usage: bool,
-    /// Chunks to send before the next event, the first one last.
+    /// Chunks to send before the next event, in reverse order.
     ready: Vec<Value>,
 }
 
@@ -91,7 +91,7 @@ async fn next<C: Chunks>(mut state: State<C>) -> Option<(Result<Event, Infallibl
     }
 }
 
-/// The last event of an answer that cannot be finished. What follows it is the end, without `[DONE]`.
+/// Last event of an answer that failed. The stream then ends without `[DONE]`.
 fn failure(error: &ApiError) -> Event {
     Event::default().data(error.json().to_string())
 }

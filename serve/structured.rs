@@ -1,4 +1,4 @@
-//! Structured output: what a request asks of the form of its answer.
+//! Structured output: the field `response_format`.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// What the text of an answer follows.
+/// Requested format of an answer.
 enum Form {
     Schema(Value),
     Regex(String),
     Grammar(String),
 }
 
-/// Reads `response_format`: nothing for text. Beside OpenAI's types there are `regex` with a `pattern`, and `grammar` with a `grammar` in Lark.
+/// Parses `response_format`; `None` for plain text. In addition to OpenAI's types, it accepts `regex` with a `pattern`, and `grammar` with a `grammar` in
+/// Lark.
 fn form(format: Option<&Value>) -> Result<Option<Form>, ApiError> {
     let wrong = |message: &str| ApiError::field("response_format", message);
     let Some(format) = format.filter(|format| !format.is_null()) else { return Ok(None) };
@@ -36,19 +37,19 @@ fn form(format: Option<&Value>) -> Result<Option<Form>, ApiError> {
         Some("grammar") => match text("grammar") {
             Some(grammar) => Ok(Some(Form::Grammar(grammar))),
             None => {
-                Err(wrong("`response_format` of type grammar needs a `grammar`, in Lark, whose first rule is start"))
+                Err(wrong("`response_format` of type grammar needs a `grammar` in Lark, with start as its first rule"))
             }
         },
         _ => Err(wrong(
-            "`response_format` must be an object whose `type` is text, json_object, json_schema, regex or grammar",
+            "`response_format` must be an object with `type` text, json_object, json_schema, regex or grammar",
         )),
     }
 }
 
-/// What `response_format` constrains the answer to, compiled on a thread of its own: that takes milliseconds, or longer for large schemas.
+/// Compiles the constraint of `response_format` on a separate thread, because it takes milliseconds, or longer for large schemas.
 ///
 /// # Errors
-/// 400 for a form that does not exist or does not compile.
+/// 400 for a format that is unknown or does not compile.
 pub(crate) async fn constraint(app: &Arc<App>, format: Option<&Value>) -> Result<Option<Constraint>, ApiError> {
     let Some(form) = form(format)? else { return Ok(None) };
     let app = Arc::clone(app);
@@ -61,6 +62,6 @@ pub(crate) async fn constraint(app: &Arc<App>, format: Option<&Value>) -> Result
         };
         made.map(Some).map_err(|error| ApiError::field("response_format", format!("`response_format`: {error}")))
     };
-    let failed = |_| ApiError::field("response_format", "the form of `response_format` cannot be compiled".to_owned());
+    let failed = |_| ApiError::field("response_format", "`response_format` cannot be compiled".to_owned());
     tokio::task::spawn_blocking(compile).await.map_err(failed)?
 }

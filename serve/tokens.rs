@@ -1,5 +1,5 @@
-//! `POST /tokenize` and `POST /detokenize`: texts to tokens and back, with the fields of llama.cpp and vLLM; `GET /tokenizer_info`: the special tokens, for
-//! clients of vLLM that let the server tokenize.
+//! `POST /tokenize` and `POST /detokenize`: texts to tokens and back, with the fields of llama.cpp and vLLM. `GET /tokenizer_info`: the special tokens, for
+//! vLLM clients that tokenize on the server.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use crate::app::App;
 use crate::body::{Fields, Json, names};
 use crate::error::ApiError;
 
-/// A text to tokenize.
+/// Fields of `/tokenize`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tokenize {
     model: Option<String>,
-    /// llama.cpp's name.
+    /// Text, by llama.cpp's name.
     content: Option<String>,
-    /// vLLM's name.
+    /// Text, by vLLM's name.
     prompt: Option<String>,
-    /// Whether the text is preceded by what the tokenizer puts before a text.
+    /// Whether to add the tokenizer's prefix, such as the begin token.
     add_special: Option<bool>,
-    /// vLLM's name.
+    /// vLLM's name of `add_special`.
     add_special_tokens: Option<bool>,
-    /// Whether special tokens that the text spells become those tokens.
+    /// Whether special tokens spelled out in the text are encoded as such.
     parse_special: Option<bool>,
-    /// Whether the text of every token is told.
+    /// Whether to return the text of every token.
     with_pieces: Option<bool>,
 }
 
-/// Tokens to make a text of.
+/// Fields of `/detokenize`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Detokenize {
@@ -82,7 +82,7 @@ async fn tokenize(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Jso
         Some(true) => tokens
             .iter()
             .map(|&id| {
-                // Bytes that are no characters by themselves stay bytes.
+                // Incomplete characters are returned as bytes.
                 let bytes = tokenizer.token_bytes(id);
                 let piece = std::str::from_utf8(bytes).map_or_else(|_| json!(bytes), |text| json!(text));
                 json!({ "id": id, "piece": piece })
@@ -110,7 +110,7 @@ async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let loaded = app.ready()?;
     let tokenizer = loaded.model.tokenizer();
     let bos = tokenizer.bos();
-    // The begin token of another text ends one too, but is not what a text ends with.
+    // The begin token may also be listed as an end token, but it is not the one that ends a text.
     let eos = tokenizer.eos().iter().copied().find(|&id| Some(id) != bos);
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
     Ok(Json(json!({

@@ -1,11 +1,11 @@
-//! What a request took.
+//! Usage figures of a request.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::engine::Figures;
 
-/// Figures of a request.
+/// Usage of a request.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Usage {
     prompt_tokens: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Adds a sequence. Its prompt counts once, however many choices have it.
+    /// Adds a sequence. A prompt with several choices is counted once.
     pub(crate) fn add(&mut self, figures: &Figures, first_of_prompt: bool) {
         if first_of_prompt {
             self.prompt_tokens += u64::from(figures.prompt_tokens);
@@ -27,7 +27,7 @@ impl Usage {
         self.core_passes += figures.core_passes;
     }
 
-    /// Tokens generated.
+    /// Generated tokens.
     pub(crate) fn tokens(&self) -> u64 {
         self.completion_tokens
     }
@@ -37,7 +37,7 @@ impl Usage {
         self.steps_total
     }
 
-    /// The object of an answer.
+    /// Field `usage` of an answer.
     pub(crate) fn json(&self) -> Value {
         let Self { prompt_tokens, completion_tokens, cached_tokens, steps_total, core_passes } = *self;
         let steps_per_token = if completion_tokens == 0 { 0.0 } else { steps_total as f64 / completion_tokens as f64 };

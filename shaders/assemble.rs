@@ -1,14 +1,14 @@
 //! Joins a kernel and its parts into one WGSL module.
 //!
-//! WGSL's module scope does not care about order, so joining texts is all that an import system needs. What both languages must know is generated from the
-//! kernel's Rust description, where alone it stands: bindings, `Params`, entries of tables, constants.
+//! WGSL's module scope is order-independent, so concatenating texts is all the import system that is needed. Bindings, `Params`, table entries and constants,
+//! on which both languages must agree, are declared once, in the kernel's Rust description, and generated from there.
 
 use std::fmt::Write;
 
 use crate::shared::declaration;
 use crate::{Access, Choice, Const, Kernel, Place, TEXTURE_WIDTH};
 
-/// The WGSL module of one variant: generated declarations, the kernel, its parts. Of the shared constants and structs it has those that it mentions.
+/// WGSL module of one variant: generated declarations, the kernel and its parts. Shared constants and structs are included only if the module mentions them.
 ///
 /// # Panics
 /// If the choice names an option that the kernel does not have.
@@ -20,7 +20,7 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
         text.push_str("enable f16;\n");
     }
     if kernel.needs_matrices(choice).is_some() {
-        // Subgroups multiply matrices where all of their lanes go. naga takes no value of a variable for the same in all lanes, and would refuse that.
+        // Matrices are multiplied in uniform control flow, but naga never considers a variable uniform and would reject the module.
         text.push_str("enable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n");
     }
     let parts = || kernel.parts.iter().chain(kernel.chosen(choice));
@@ -42,7 +42,7 @@ pub fn assemble(kernel: &Kernel, choice: Choice) -> String {
     text
 }
 
-/// Bindings, and the texts of the parts and the kernel.
+/// Bindings, followed by the texts of the parts and of the kernel.
 fn body(kernel: &Kernel, choice: Choice) -> String {
     let mut text = String::new();
     let mut count = 0;

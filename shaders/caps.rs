@@ -1,6 +1,6 @@
-//! What a device can do, as far as a launch depends on it.
+//! Capabilities of a device that launches depend on.
 
-/// Matrices that the lanes of a subgroup multiply together, by units that GPUs have for it: Vulkan's cooperative matrices, Metal's simdgroup matrices. Sums are
+/// Matrices that the lanes of a subgroup multiply together, on dedicated units of the GPU: Vulkan's cooperative matrices, Metal's simdgroup matrices. Sums are
 /// f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cooperative {
@@ -13,7 +13,7 @@ pub enum Cooperative {
 }
 
 impl Cooperative {
-    /// All that there are kernels for, in the order above: the preferred ones first.
+    /// All kinds that kernels exist for, in the order above: preferred kinds first.
     pub const ALL: [Self; 3] = [Self::F16Of16, Self::F32Of8, Self::F16Of8];
 
     /// Rows and columns of a matrix.
@@ -25,42 +25,42 @@ impl Cooperative {
         }
     }
 
-    /// Whether what is multiplied is rounded to f16.
+    /// Whether the multiplied values are rounded to f16.
     #[must_use]
     pub const fn rounds(self) -> bool {
         matches!(self, Self::F16Of16 | Self::F16Of8)
     }
 }
 
-/// Device tier: the facts that launch functions choose variants and sizes by.
+/// Device tier: the facts by which launch functions choose variants and sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Whether a processor runs the shaders: there workgroup memory and barriers are slow.
+    /// Whether a CPU runs the shaders. Workgroup memory and barriers are slow there.
     pub software: bool,
-    /// Smallest and largest subgroup that the device may use, if it has subgroup operations.
+    /// Smallest and largest subgroup size, if the device has subgroup operations.
     pub subgroups: Option<(u32, u32)>,
-    /// Size of every subgroup, where weights are better read from textures by subgroups of a known size.
+    /// Size of every subgroup, if weights are faster to read from textures by subgroups of a known size.
     pub lanes: Option<u32>,
     /// Whether shaders can compute in f16.
     pub f16: bool,
-    /// Whether shaders can multiply four bytes at once (`dot4I8Packed`). Only with the compiler of DX12 they cannot: DXC makes a call of 64 bits of it.
+    /// Whether shaders can multiply four bytes at once (`dot4I8Packed`). False only with DX12's compiler: DXC turns it into a 64-bit call.
     pub bytes: bool,
-    /// Which of [`Cooperative::ALL`] subgroups can multiply.
+    /// Whether subgroups can multiply each of [`Cooperative::ALL`].
     pub cooperative: [bool; Cooperative::ALL.len()],
-    /// Invocations per workgroup, at most.
+    /// Maximum invocations per workgroup.
     pub max_invocations: u32,
-    /// Bytes of workgroup memory, at most.
+    /// Maximum bytes of workgroup memory.
     pub max_workgroup_memory: u32,
-    /// Workgroups per dimension of a dispatch, at most.
+    /// Maximum workgroups per dimension of a dispatch.
     pub max_workgroups: u32,
-    /// Bytes of one storage binding, at most.
+    /// Maximum bytes of one storage binding.
     pub max_binding: u64,
-    /// Bytes of one texture, at most.
+    /// Maximum bytes of one texture.
     pub max_texture: u64,
 }
 
 impl Caps {
-    /// The limits that WebGPU guarantees everywhere, without subgroups: what also serves the CPU twins.
+    /// Limits that WebGPU guarantees everywhere, without subgroups. The CPU twins use them too.
     pub const WEBGPU: Self = Self {
         software: false,
         subgroups: None,
@@ -75,7 +75,7 @@ impl Caps {
         max_texture: 0,
     };
 
-    /// The matrices that subgroups multiply best, if there are any.
+    /// The preferred kind of matrices that subgroups can multiply, if any.
     #[must_use]
     pub fn matrices(&self) -> Option<Cooperative> {
         Cooperative::ALL.into_iter().find(|&matrices| self.cooperative[matrices as usize])

@@ -1,4 +1,4 @@
-//! Cases: a launch with its inputs, and how its outputs are judged. One case drives test, benchmark and doctor.
+//! Test cases: a launch with its inputs, and how its outputs are judged. The same cases drive tests, benchmarks and the doctor.
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
@@ -13,11 +13,11 @@ pub enum Check {
     Skip,
     /// Equal bit for bit.
     Exact,
-    /// f32 values: normalised mean square error at most 1e-9.
+    /// f32 values: normalized mean square error at most 1e-9.
     F32,
-    /// f32 values made of products in f16: normalised mean square error at most 4e-6.
+    /// f32 values computed from f16 products: normalized mean square error at most 4e-6.
     F16,
-    /// Pairs of bf16 values, which may round to neighbours: normalised mean square error at most 1e-6.
+    /// Pairs of bf16 values, which may round to neighbors: normalized mean square error at most 1e-6.
     Bf16,
 }
 
@@ -34,8 +34,8 @@ pub struct Case {
     pub checks: Vec<Check>,
 }
 
-/// Initial content of the buffers of a case, in 32-bit words: one list per binding. Made when it is first read, so that listing cases takes no time, and shared
-/// by clones.
+/// Initial content of the buffers of a case, in 32-bit words: one list per binding. Computed on first use, so that listing cases takes no time, and shared by
+/// clones.
 #[derive(Clone, Debug)]
 pub struct Data(Arc<LazyLock<Vec<Vec<u32>>, Make>>);
 
@@ -43,7 +43,7 @@ pub struct Data(Arc<LazyLock<Vec<Vec<u32>>, Make>>);
 type Make = Box<dyn FnOnce() -> Vec<Vec<u32>> + Send>;
 
 impl Data {
-    /// Content that `make` returns.
+    /// Content that `make` returns on first use.
     pub fn new(make: impl FnOnce() -> Vec<Vec<u32>> + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }
@@ -63,10 +63,10 @@ impl Deref for Data {
     }
 }
 
-/// A product with a matrix that a model's passes record.
+/// A matrix product that a model's passes record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Values per row of x; with [`Input::Concat`] of each of its two halves.
+    /// Values per row of x; with [`Input::Concat`], of each of its two halves.
     pub k: u32,
     /// Rows of W.
     pub n: u32,
@@ -76,7 +76,7 @@ pub struct Product {
     pub output: Output,
 }
 
-/// Sizes of a model, and rows of a pass: shapes of the launches of that model.
+/// Sizes of a model and rows of a pass, from which the shapes of the model's launches follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Width of the model.
@@ -89,25 +89,25 @@ pub struct Workload {
     pub head_dim: u32,
     /// Width inside the MLP.
     pub hidden: u32,
-    /// Tokens.
+    /// Tokens in the vocabulary.
     pub vocab: u32,
-    /// Products that its passes of this number of rows record, without staging or rounding of x.
+    /// Products that a pass with this number of rows records, without staging or rounding of x.
     pub products: Vec<Product>,
-    /// Positions that attention looks at.
+    /// Positions that attention reads.
     pub positions: u32,
-    /// How matrices are held.
+    /// Dtype of the matrices.
     pub dtype: Dtype,
-    /// What products with them are made of.
+    /// Arithmetic mode of products with the matrices.
     pub arithmetic: Arithmetic,
     /// Rows of the pass.
     pub rows: u32,
-    /// Rows of a weight matrix that a case holds at most. Columns are always whole, so the arithmetic of a row is the model's.
+    /// Most rows of a weight matrix that a case holds. Columns are never cut, so each row is computed as in the model.
     pub most_weight_rows: u32,
     /// The device.
     pub caps: Caps,
 }
 
-/// Reproducible test data, from the counter-based generator that the kernels use too.
+/// Reproducible test data from the counter-based generator that the kernels also use.
 #[derive(Clone, Debug)]
 pub struct Noise {
     generator: Threefry,
@@ -115,7 +115,7 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// A stream of its own for every seed.
+    /// Starts the stream of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { generator: Threefry::new(seed), count: 0 }
@@ -138,7 +138,7 @@ impl Noise {
         (self.bits() >> 8) as f32 / 8_388_608.0 - 1.0
     }
 
-    /// A matrix `[rows, n]` of numbers in [-1, 1) with rows `stride` apart and zeros between, as words.
+    /// A matrix `[rows, n]` of numbers in [-1, 1), with rows `stride` apart and zeros as padding, as words.
     pub fn matrix(&mut self, rows: u32, n: u32, stride: u32) -> Vec<u32> {
         (0..rows)
             .flat_map(|_| (0..stride).collect::<Vec<_>>())

@@ -1,15 +1,15 @@
-//! Identities of cases: listing them, and finding one by the identity that a failure prints.
+//! Identities of cases: lists them, and finds a case by the identity that a failure prints.
 //!
-//! A case is identified by the label of its variant and its name within the kernel: `matvec.bf16.plain.1_row.workgroup/1 row of 33`. Random cases are named by
-//! their seed: `rms_norm.subgroup/random 17`. A test holds the identities unique.
+//! A case is identified by the label of its variant and its name within the kernel: `matvec.bf16.plain.store.rows1.workgroup/1 row of 33`. Random cases are
+//! named by their seed: `rms_norm.subgroup/random 17`. A test checks that identities are unique.
 
 use crate::{Caps, Case, KERNELS, Kernel, reduce};
 
-/// How the names of random cases begin; the seed follows.
+/// Prefix of the names of random cases; the seed follows.
 const RANDOM: &str = "random ";
 
 impl Case {
-    /// Identity of the case among those of all kernels: label of the variant, `/`, name.
+    /// Identity of the case among those of all kernels: variant label, `/`, case name.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.launch.kernel.label(self.launch.choice), self.name)
@@ -17,7 +17,7 @@ impl Case {
 }
 
 impl Kernel {
-    /// Every case of [`Kernel::cases`], once per way of reducing if the kernel has an axis for that.
+    /// Every case of [`Kernel::cases`], once per way of reducing if the kernel has that axis.
     #[must_use]
     pub fn all_cases(&self) -> Vec<Case> {
         (self.cases)().into_iter().flat_map(|case| self.reduced(case)).collect()
@@ -33,13 +33,13 @@ impl Kernel {
         cases
     }
 
-    /// The case of a random shape that a seed gives, once per way of reducing. Named after the seed.
+    /// The random case that a seed generates, once per way of reducing. Named after the seed.
     #[must_use]
     pub fn random_cases(&self, seed: u64) -> Vec<Case> {
         self.reduced(Case { name: format!("{RANDOM}{seed}"), ..(self.random)(seed) })
     }
 
-    /// Index of the axis of ways to reduce, if the kernel has one.
+    /// Index of the axis of ways to reduce, if the kernel has that axis.
     fn reduce_axis(&self) -> Option<usize> {
         self.axes.iter().position(|axis| axis.name == reduce::REDUCE.name)
     }
@@ -58,12 +58,12 @@ impl Kernel {
     }
 }
 
-/// Identities of the cases of [`Kernel::all_cases`], of every kernel in turn.
+/// Identities of the cases of [`Kernel::all_cases`], kernel by kernel.
 pub fn case_ids() -> impl Iterator<Item = String> {
     KERNELS.iter().flat_map(|kernel| kernel.all_cases()).map(|case| case.id())
 }
 
-/// The case of an identity, random ones included, if there is one.
+/// Finds a case by its identity. Random cases are found too.
 #[must_use]
 pub fn find_case(id: &str) -> Option<Case> {
     let (label, name) = id.split_once('/')?;

@@ -1,4 +1,4 @@
-//! What a kernel is: WGSL text with swappable parts, and everything about it that a host must know.
+//! Description of a kernel: WGSL text with swappable parts, and everything about it that a host must know.
 
 use std::fmt;
 
@@ -13,18 +13,18 @@ pub enum Access {
     Write,
 }
 
-/// What memory a binding is.
+/// Kind of memory that a binding uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A storage buffer.
     Buffer,
-    /// A storage texture of four words per texel, [`TEXTURE_WIDTH`] texels wide, that is read as one long line of 16 bytes each. Some
-    /// devices read textures faster than buffers.
+    /// A storage texture of four words per texel, [`TEXTURE_WIDTH`] texels wide, read as one array of 16-byte units. Some devices read textures faster than
+    /// buffers.
     Texture,
 }
 
 impl Place {
-    /// Bytes that a device sets aside for so many: textures have whole lines.
+    /// Bytes that a device allocates for `bytes` of content: textures have whole lines.
     #[must_use]
     pub const fn memory(self, bytes: u64) -> u64 {
         bytes.next_multiple_of(match self {
@@ -34,13 +34,13 @@ impl Place {
     }
 }
 
-/// Texels from line to line of a texture.
+/// Texels per line of a texture.
 pub const TEXTURE_WIDTH: u32 = 4096;
 
-/// Name of the constant that holds the size of a subgroup, for kernels that must know it.
+/// Name of the `override` constant for the subgroup size, in kernels that depend on it.
 pub const LANES: &str = "LANES";
 
-/// One resource of a kernel. Its `@binding` number is its place in [`Kernel::bindings`].
+/// One resource of a kernel. Its `@binding` number is its index in [`Kernel::bindings`].
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     /// Name in the WGSL text.
@@ -49,7 +49,7 @@ pub struct Binding {
     pub element: &'static str,
     /// Whether the kernel writes it.
     pub access: Access,
-    /// What memory it is.
+    /// Kind of memory.
     pub place: Place,
 }
 
@@ -66,7 +66,7 @@ impl Binding {
         Self { name, element, access: Access::Write, place: Place::Buffer }
     }
 
-    /// The same binding, as a texture. One that is written is not read.
+    /// Makes the binding a texture. A texture that is written is not read.
     #[must_use]
     pub const fn in_texture(mut self) -> Self {
         self.element = "vec4<u32>";
@@ -75,20 +75,20 @@ impl Binding {
     }
 }
 
-/// A piece of WGSL that fills a role of a kernel: how weights are unpacked, how a sum is reduced, what is stored.
+/// A piece of WGSL that fills a role of a kernel: unpacking weights, reducing a sum, storing a result.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
     /// Name of the option, as it appears in labels and reports: `bf16`, `subgroup`, `residual`.
     pub name: &'static str,
-    /// WGSL declarations. Module scope is order-independent, so parts are simply joined.
+    /// WGSL declarations. Module scope is order-independent, so parts are concatenated.
     pub wgsl: &'static str,
-    /// Further declarations, which other parts may use too.
+    /// Further declarations, which other parts may share.
     pub uses: &'static [&'static str],
     /// Constants that are generated for modules that mention them.
     pub consts: &'static [Const],
     /// Structs that are generated for modules that mention them.
     pub structs: &'static [Struct],
-    /// Bindings that the part adds behind those of the kernel.
+    /// Bindings that the part adds after those of the kernel.
     pub bindings: &'static [Binding],
     /// Whether the part calls subgroup operations.
     pub subgroups: bool,
@@ -96,9 +96,9 @@ pub struct Part {
     pub f16: bool,
     /// Whether the part multiplies four bytes at once.
     pub bytes: bool,
-    /// The matrices that the part has subgroups multiply, if it does that.
+    /// Kind of matrices that subgroups multiply, if the part multiplies any.
     pub cooperative: Option<Cooperative>,
-    /// Whether kernels of this part stay within their memory without the checks that naga adds: see [`Part::trusted`].
+    /// Whether kernels with this part stay within their memory without naga's checks: see [`Part::trusted`].
     pub trusted: bool,
 }
 
@@ -121,70 +121,72 @@ impl Part {
         }
     }
 
-    /// A part of nothing but generated constants and structs.
+    /// A part that consists of generated constants and structs only.
     #[must_use]
     pub const fn shared(consts: &'static [Const], structs: &'static [Struct]) -> Self {
         Self { consts, structs, ..Self::new("shared", "") }
     }
 
-    /// The same part, with generated constants.
+    /// Adds generated constants.
     #[must_use]
     pub const fn with_consts(mut self, consts: &'static [Const]) -> Self {
         self.consts = consts;
         self
     }
 
-    /// The same part, with generated structs.
+    /// Adds generated structs.
     #[must_use]
     pub const fn with_structs(mut self, structs: &'static [Struct]) -> Self {
         self.structs = structs;
         self
     }
 
-    /// The same part, with further declarations.
+    /// Adds further declarations.
     #[must_use]
     pub const fn using(mut self, texts: &'static [&'static str]) -> Self {
         self.uses = texts;
         self
     }
 
-    /// The same part, with bindings of its own.
+    /// Adds bindings.
     #[must_use]
     pub const fn with(mut self, bindings: &'static [Binding]) -> Self {
         self.bindings = bindings;
         self
     }
 
-    /// The same part, marked as one that needs subgroup operations.
+    /// Marks the part as one that needs subgroup operations.
     #[must_use]
     pub const fn with_subgroups(mut self) -> Self {
         self.subgroups = true;
         self
     }
 
-    /// The same part, marked as one that computes in f16.
+    /// Marks the part as one that computes in f16.
     #[must_use]
     pub const fn with_f16(mut self) -> Self {
         self.f16 = true;
         self
     }
 
-    /// The same part, marked as one that multiplies four bytes at once.
+    /// Marks the part as one that multiplies four bytes at once.
     #[must_use]
     pub const fn with_bytes(mut self) -> Self {
         self.bytes = true;
         self
     }
 
-    /// The same part, marked as one of kernels that are compiled without checks: every index is in bounds, every loop ends and no divisor is zero by the launch
-    /// arithmetic, given tables of valid rows, sequences and pages. In loops of tiles, checks are a quarter of the instructions.
+    /// Marks kernels with this part to be compiled without naga's checks.
+    ///
+    /// By the launch arithmetic, every index is in bounds, every loop ends and no divisor is zero, given tables of valid rows, sequences and pages. In loops
+    /// over tiles, the checks are a quarter of the instructions.
     #[must_use]
     pub const fn trusted(mut self) -> Self {
         self.trusted = true;
         self
     }
 
-    /// The same part, marked as one that has subgroups multiply matrices.
+    /// Marks the part as one in which subgroups multiply matrices.
     #[must_use]
     pub const fn with_matrices(mut self, matrices: Cooperative) -> Self {
         self.subgroups = true;
@@ -194,23 +196,23 @@ impl Part {
     }
 }
 
-/// A role in a kernel with the parts that can fill it. A variant of the kernel takes one part per axis.
+/// A role in a kernel and the parts that can fill it. A variant of the kernel takes one part per axis.
 #[derive(Clone, Copy, Debug)]
 pub struct Axis {
-    /// What is chosen here: `weight`, `reduce`, `output`.
+    /// Name of the role: `weight`, `reduce`, `output`.
     pub name: &'static str,
     /// The parts to choose from.
     pub options: &'static [Part],
 }
 
-/// Most axes that a kernel may have.
+/// Maximum number of axes of a kernel.
 pub const MAX_AXES: usize = 6;
 
-/// One option index per axis of a kernel; unused places are 0.
+/// One option index per axis of a kernel; unused entries are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Choice(pub [u8; MAX_AXES]);
 
-/// Parameters of a kernel: a plain struct that is copied into the uniform buffer as it stands.
+/// Parameters of a kernel: a plain struct whose bytes are copied into the uniform buffer.
 pub trait Params: bytemuck::Pod {
     /// The members in order.
     const FIELDS: &'static [Field];
@@ -222,7 +224,7 @@ pub struct Kernel {
     pub name: &'static str,
     /// The kernel's own WGSL: `main` (or the `run` that a part's `main` calls), calling what the parts provide.
     pub wgsl: &'static str,
-    /// Parts that are always joined.
+    /// Parts that every variant includes.
     pub parts: &'static [Part],
     /// Bindings of the kernel itself; those of the chosen parts follow in the order of the axes, then `params`.
     pub bindings: &'static [Binding],
@@ -234,13 +236,13 @@ pub struct Kernel {
     pub params: &'static [Field],
     /// Size of `Params` in bytes.
     pub params_size: usize,
-    /// The same computation in plain Rust with f64 sums.
+    /// CPU reference (twin): plain Rust with f64 sums.
     pub reference: fn(&Launch, Slots<'_>),
     /// Cases that tests, benchmarks and the doctor run.
     pub cases: fn() -> Vec<Case>,
-    /// A case of a random shape, made from a seed, for property tests.
+    /// Generates a case of random shape from a seed, for property tests.
     pub random: fn(u64) -> Case,
-    /// The cases that the kernel meets in a model, if it meets any at that number of rows.
+    /// Cases at the shapes that a model has; empty if the model does not use the kernel at that number of rows.
     pub at: fn(&Workload) -> Vec<Case>,
 }
 
@@ -260,7 +262,7 @@ impl Kernel {
         self.axes.iter().enumerate().map(pick)
     }
 
-    /// Every variant: the product of all axes.
+    /// Every variant: the Cartesian product of the axes.
     #[must_use]
     pub fn variants(&self) -> Vec<Choice> {
         let mut all = vec![Choice::default()];
@@ -278,7 +280,7 @@ impl Kernel {
         all
     }
 
-    /// The name of a variant: `matvec.bf16.concat.store.subgroup`.
+    /// Label of a variant: `matvec.bf16.concat.store.subgroup`.
     #[must_use]
     pub fn label(&self, choice: Choice) -> String {
         self.chosen(choice).fold(self.name.to_owned(), |label, part| label + "." + part.name)
@@ -308,13 +310,13 @@ impl Kernel {
         self.parts.iter().chain(self.chosen(choice)).any(|part| part.bytes)
     }
 
-    /// Whether a variant is compiled without the checks that naga adds: see [`Part::trusted`].
+    /// Whether a variant is compiled without naga's checks: see [`Part::trusted`].
     #[must_use]
     pub fn is_trusted(&self, choice: Choice) -> bool {
         self.parts.iter().chain(self.chosen(choice)).any(|part| part.trusted)
     }
 
-    /// The matrices that a variant has subgroups multiply, if it does that.
+    /// Kind of matrices that subgroups multiply in a variant, if any.
     #[must_use]
     pub fn needs_matrices(&self, choice: Choice) -> Option<Cooperative> {
         self.parts.iter().chain(self.chosen(choice)).find_map(|part| part.cooperative)
@@ -327,7 +329,7 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// Work that a launch stands for: what the executor splits submissions by and what rates are quoted from.
+/// Work of a launch. The executor splits submissions by it, and rates are computed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Bytes that must be read or written at least once.
@@ -336,8 +338,9 @@ pub struct Cost {
     pub flops: u64,
 }
 
-/// One dispatch of one variant, ready but for its buffers: made by the launch function beside each kernel, the only place
-/// with dispatch arithmetic.
+/// One dispatch of one variant, complete except for its buffers.
+///
+/// Only the launch function next to each kernel creates it: no dispatch arithmetic is anywhere else.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The kernel.
@@ -350,46 +353,46 @@ pub struct Launch {
     pub params: Vec<u8>,
     /// Workgroups in x, y, z; at most 65,535 each.
     pub workgroups: [u32; 3],
-    /// Bytes that each binding must hold at least.
+    /// Minimum size of each binding, in bytes.
     pub sizes: Vec<u64>,
-    /// Work done.
+    /// Work of the dispatch.
     pub cost: Cost,
 }
 
 impl Launch {
-    /// Why a device cannot run it, if it cannot: the kernel asks for what the device lacks, or is made for subgroups of another size.
+    /// Reason why a device cannot run the launch: it lacks a feature, or its subgroups have another size. `None` if it can.
     #[must_use]
     pub fn lacks(&self, caps: &Caps) -> Option<String> {
         if self.kernel.needs_subgroups(self.choice) && caps.subgroups.is_none() {
-            return Some("it needs subgroup operations, the device has none".to_owned());
+            return Some("needs subgroup operations, which this device does not support".to_owned());
         }
         if self.kernel.needs_f16(self.choice) && !caps.f16 {
-            return Some("it computes in f16, the device does not".to_owned());
+            return Some("computes in f16, which this device does not support".to_owned());
         }
         if self.kernel.needs_bytes(self.choice) && !caps.bytes {
-            return Some("it multiplies four bytes at once, which the device's compiler gets wrong".to_owned());
+            return Some("multiplies four bytes at once, which this device's compiler gets wrong".to_owned());
         }
         let named = |name: &str| self.kernel.overrides.iter().zip(&self.overrides).find(|(known, _)| **known == name);
         if let Some(matrices) = self.kernel.needs_matrices(self.choice) {
             if !caps.cooperative[matrices as usize] {
                 return Some(format!(
-                    "it multiplies cooperative matrices ({matrices:?}), the device has none of that kind"
+                    "multiplies cooperative matrices ({matrices:?}), which this device does not support"
                 ));
             }
             let whole = |((_, lanes), (_, most)): ((_, &u32), _)| lanes.is_multiple_of(most);
             if !named("WG").zip(caps.subgroups).is_some_and(whole) {
-                return Some("its workgroups are no whole subgroups of the device".to_owned());
+                return Some("workgroup size is not a multiple of this device's subgroup size".to_owned());
             }
         }
         if let Some((_, &lanes)) = named(LANES).filter(|(_, lanes)| caps.lanes != Some(**lanes)) {
-            let has = caps.lanes.map_or("no known size".to_owned(), |lanes| lanes.to_string());
-            return Some(format!("it is made for subgroups of {lanes} and textures, the device's are of {has}"));
+            let has = caps.lanes.map_or("no fixed subgroup size".to_owned(), |lanes| format!("subgroups of {lanes}"));
+            return Some(format!("needs textures and subgroups of {lanes}, this device has {has}"));
         }
         (self.kernel.needs_textures(self.choice) && caps.lanes.is_none())
-            .then(|| "it needs weights in textures, the device does not read them".to_owned())
+            .then(|| "needs tensors in textures, which are not used on this device".to_owned())
     }
 
-    /// What tells it from other launches that compute the same: its variant and its constants.
+    /// Name that distinguishes the launch from others that compute the same result: its variant and its constants.
     #[must_use]
     pub fn name(&self) -> String {
         let label = self.kernel.label(self.choice);

@@ -1,10 +1,10 @@
-//! Hand-written WGSL kernels for language models that think in loops, each with its description, launch arithmetic, CPU
-//! twin and cases beside it. This crate makes no GPU call and knows no model.
+//! Hand-written WGSL kernels for recurrent-depth language models, each next to its description, launch arithmetic, CPU twin and cases. This crate makes no GPU
+//! call and does not depend on any model.
 //!
-//! A kernel lives in one folder and in one place of it: `norm/rms_norm.wgsl` is the WGSL, `norm/mod.rs` everything else.
-//! One line in [`KERNELS`] makes it validated and translated, tested on every adapter, benchmarked, and runnable on the CPU.
+//! A kernel lives in one folder: `norm/rms_norm.wgsl` is the WGSL, `norm/mod.rs` everything else. One line in [`KERNELS`] has it validated and translated,
+//! tested on every adapter, benchmarked, and runnable on the CPU.
 //!
-//! `docs/experiments.md` in the repository records what was tried for speed, with the measurements.
+//! `docs/experiments.md` in the repository records the optimizations that were tried, with measurements.
 
 mod assemble;
 mod caps;

@@ -10,13 +10,13 @@ use crate::{Const, Part};
 /// [`Row`], [`NONE`] and [`WAITS`] in WGSL.
 pub const ROW: Part = Part::shared(&[Const::u32("NONE", NONE), Const::u32("WAITS", WAITS)], &[Row::TABLE]);
 
-/// How many rows the table of a kernel has that loops over it: needs `params.rows` and a binding `rows`.
+/// Number of rows in the table, for kernels that loop over it. Needs `params.rows` and a binding `rows`.
 pub(crate) const TABLE_ROWS: Part = Part::new("table_rows", include_str!("table_rows.wgsl"));
 
-/// No read-out for this row, or no page behind this table entry.
+/// No read-out for this row, or no page for this table entry.
 pub const NONE: u32 = u32::MAX;
 
-/// What [`Row::exited`] holds of a row that waits while others are read out.
+/// Value of [`Row::exited`] for a row that waits while others are read out.
 pub const WAITS: u32 = 2;
 
 table! {
@@ -31,13 +31,13 @@ table! {
         pub step: u32,
         /// Token id at this position.
         pub token: u32,
-        /// 1 while the row takes part in passes, 0 when it rests.
+        /// 1 while the row takes part in passes, 0 while it is inactive.
         pub live: u32,
-        /// Place among the rows that are read out, or [`NONE`].
+        /// Index among the rows that are read out, or [`NONE`].
         pub output: u32,
         /// 1 if the recurrent state is drawn at random, 0 if the state buffer already holds it.
         pub draw: u32,
-        /// 1 once the row has left the recurrence by itself; or [`WAITS`].
+        /// 1 once the row has exited the recurrence early; or [`WAITS`].
         pub exited: u32,
     }
 }
@@ -49,13 +49,13 @@ impl Row {
         Self { sequence, position, step: 0, token, live: 1, output: NONE, draw: 1, exited: 0 }
     }
 
-    /// A row that takes no part: fills a table up to its capacity.
+    /// An inactive row, which fills a table up to its capacity.
     pub const RESTING: Self =
         Self { sequence: 0, position: 0, step: 0, token: 0, live: 0, output: NONE, draw: 0, exited: 0 };
 }
 
 table! {
-    /// What a sequence needs to draw its numbers, per entry of the sequence table.
+    /// Entry of the sequence table: the seeds of a sequence's random numbers, and its number of steps.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Sequence {
         /// Seed of draws and noise, low and high word.
@@ -64,15 +64,15 @@ table! {
         pub state_seed: [u32; 2],
         /// Standard deviation of the initial state before truncation, embedding scale included; 0 gives zeros.
         pub state_std: f32,
-        /// Steps of its rows, where rows of different depths share passes; 0 if every row of a pass takes as many as the pass has.
+        /// Steps of its rows, if rows of different depths share passes; 0 if every row takes as many steps as the pass has.
         pub steps: u32,
         /// Unused; keeps the entry at 32 bytes.
         pub reserved: [u32; 2],
     }
 }
 
-/// Floats between neighbouring rows of an activation `[rows, n]`: n rounded up to 8, the padding always zero, so that
-/// every kernel can load 16 bytes at a time whatever the model's width.
+/// Floats from row to row of an activation `[rows, n]`: n rounded up to 8. The padding is always zero, so that every kernel can load 16 bytes at a time
+/// whatever the model's width.
 #[must_use]
 pub const fn stride(n: u32) -> u32 {
     n.next_multiple_of(8)
@@ -84,7 +84,7 @@ pub fn activation_bytes(rows: u32, n: u32) -> u64 {
     u64::from(rows) * u64::from(stride(n)) * 4
 }
 
-/// A table of active rows of one sequence, of which the last `resting` take no part, as words.
+/// A table of `rows` rows of one sequence, of which the last `resting` are inactive, as words.
 pub(crate) fn test_rows(rows: u32, resting: u32) -> Vec<u32> {
     let table: Vec<Row> =
         (0..rows).map(|row| Row { live: u32::from(row < rows - resting), ..Row::new(0, row, row) }).collect();

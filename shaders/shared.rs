@@ -1,11 +1,11 @@
-//! Declarations that WGSL and Rust share. Rust has them; [`assemble`](fn@crate::assemble) generates the WGSL from them.
+//! Declarations shared by WGSL and Rust. They are written in Rust; [`assemble`](fn@crate::assemble) generates the WGSL.
 
 /// A constant of a module.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Const {
     /// Name in the WGSL text.
     pub name: &'static str,
-    /// Value, and with it the type.
+    /// Value, which also determines the type.
     pub value: Value,
 }
 
@@ -37,7 +37,7 @@ impl Const {
         let name = self.name;
         match self.value {
             Value::U32(value) => format!("const {name}: u32 = {value}u;\n"),
-            // The shortest decimal number that is rounded to the value.
+            // The shortest decimal number that rounds to the value.
             Value::F32(value) => format!("const {name}: f32 = {value:?};\n"),
         }
     }
@@ -65,7 +65,7 @@ pub struct Field {
     pub offset: usize,
 }
 
-/// The declaration of a struct in WGSL.
+/// Declares a struct in WGSL.
 pub(crate) fn declaration(name: &str, fields: &[Field]) -> String {
     let members = fields.iter().map(|Field { name, wgsl, .. }| format!("    {name}: {wgsl},\n"));
     format!("struct {name} {{\n{}}}\n", members.collect::<String>())
@@ -105,7 +105,7 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-/// Declares the entry of a table for both languages: the Rust struct, and `TABLE`, from which the WGSL struct of the same name is generated.
+/// Declares a table entry for both languages: the Rust struct, and `TABLE`, from which the WGSL struct of the same name is generated.
 macro_rules! table {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* pub $field:ident : $ty:ty),* $(,)? }) => {
         $(#[$meta])*
@@ -113,7 +113,7 @@ macro_rules! table {
         #[derive(bytemuck::Pod, bytemuck::Zeroable)]
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
         impl $name {
-            /// The same struct in WGSL.
+            /// The struct's declaration for WGSL.
             pub const TABLE: $crate::Struct = $crate::Struct {
                 name: stringify!($name),
                 fields: $crate::shared::fields!($name { $($field: $ty),* }),

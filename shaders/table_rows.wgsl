@@ -1,4 +1,4 @@
-// Rows of the table. Mesa's software driver makes a shader of its own, at every launch, for a loop whose end it finds in the parameters alone.
+// Rows of the table. `arrayLength` is there because Mesa's software driver compiles another shader at every launch for a loop bounded by parameters alone.
 fn table_rows() -> u32 {
     return min(params.rows, arrayLength(&rows));
 }

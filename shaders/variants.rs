@@ -1,18 +1,18 @@
-//! Ways of computing the same: what a device is tuned by. Each family says what its variants are.
+//! Equivalent launches, among which a device is tuned. Each kernel family defines its variants.
 
 use crate::{Caps, Case, Check, Kernel, Launch, Workload, attention, matmul, norm, reduce, sample};
 
-/// Launches that compute the same from the same bindings, up to the order of sums.
+/// Launches that compute the same result from the same bindings, up to the order of sums.
 #[derive(Clone, Debug)]
 pub struct Variants {
-    /// What is computed, as far as it decides which launch is fastest: the operation, and the class of its shape.
+    /// Operation and class of its shape: everything that decides which launch is fastest.
     pub class: String,
-    /// The launches; the first is what suits most devices.
+    /// The launches; the first suits most devices.
     pub launches: Vec<Launch>,
 }
 
 impl Variants {
-    /// A launch and others that may be as good.
+    /// Collects a launch and its alternatives, without duplicates.
     #[must_use]
     pub fn new(class: String, first: Launch, others: impl IntoIterator<Item = Launch>) -> Self {
         let mut launches = vec![first];
@@ -24,7 +24,7 @@ impl Variants {
         Self { class, launches }
     }
 
-    /// The launch of that name, if there is one: see [`Launch::name`].
+    /// Finds a launch by its name: see [`Launch::name`].
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Launch> {
         self.launches.iter().find(|launch| launch.name() == name)
@@ -33,24 +33,24 @@ impl Variants {
     /// The launch that suits most devices.
     ///
     /// # Panics
-    /// If there is none at all.
+    /// If there are no launches.
     #[must_use]
     pub fn into_first(self) -> Launch {
         self.launches.into_iter().next().expect("there is one launch at least")
     }
 }
 
-/// Something to tune: variants, and a case that each of them can run.
+/// A tuning task: variants, and a case that each of them can run.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The variants.
     pub variants: Variants,
-    /// Data for them; its own launch is the first of the variants.
+    /// Data for the variants; its own launch is the first of them.
     pub case: Case,
 }
 
 impl Trial {
-    /// A case for each of the variants, all with the same data. Named by the class and the constants of the launch, so that [`Case::id`] tells them apart.
+    /// One case per variant, all with the same data. Named after the class and the launch's constants, so that [`Case::id`] tells them apart.
     pub fn cases(&self) -> impl Iterator<Item = Case> + '_ {
         self.variants.launches.iter().map(|launch| {
             let constants = launch.kernel.overrides.iter().zip(&launch.overrides);
@@ -63,7 +63,7 @@ impl Trial {
     }
 }
 
-/// Everything that has variants whatever model runs it, at the shapes of the kernels' own cases.
+/// Everything that has variants for any model, at the shapes of the kernels' own cases.
 #[must_use]
 pub fn case_trials(caps: &Caps) -> Vec<Trial> {
     type Variation = fn(&Caps, Launch) -> Variants;
@@ -91,16 +91,16 @@ pub fn trials(work: &Workload) -> Vec<Trial> {
     all
 }
 
-/// The class of a number of rows: powers of two, up to what is surely many.
+/// Class of a number of rows: the next power of two, at most 256.
 pub(crate) fn class_of_rows(rows: u32) -> u32 {
     rows.next_power_of_two().min(256)
 }
 
-/// Lanes per workgroup that are tried.
+/// Workgroup sizes that are tried, in lanes.
 const LANES: [u32; 4] = [64, 128, 256, 512];
 
-/// A launch whose workgroups share a reduction, however many lanes they have: with other lanes, and with the other way of reducing. `axis` is that
-/// of [`reduce::REDUCE`]; the kernel's only override is the number of lanes.
+/// Variants of a launch whose workgroups share a reduction: other numbers of lanes, and the other way of reducing. `axis` is the index of [`reduce::REDUCE`];
+/// the kernel's only override must be the number of lanes.
 pub(crate) fn of_reduction(caps: &Caps, launch: &Launch, axis: usize) -> Vec<Launch> {
     let ways = if caps.subgroups.is_some() { 2 } else { 1 };
     let lanes = LANES

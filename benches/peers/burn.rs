@@ -1,4 +1,4 @@
-//! The matmuls by burn on wgpu: tensors of the default backend, with its fusion and its autotuning.
+//! The matmuls by burn on wgpu, with tensors of its default backend, fusion and autotuning.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +11,7 @@ use crate::cell::Cell;
 use crate::compare::Figure;
 use crate::pool;
 
-/// Bytes of one tensor, at most: as much as a storage binding may have on lavapipe. Larger matrices are split along n, as by the others.
+/// Maximum bytes of one tensor: those of a storage binding on lavapipe. Larger matrices are split along n, as by the other peers.
 const BINDING: u64 = 128 << 20;
 
 /// Prints a figure for every cell.
@@ -28,12 +28,12 @@ fn all<F: FloatElement>(bytes_per_value: u64, cells: &[Cell]) -> Result<()> {
         let [n, k] = cell.shape()?;
         let bytes = u64::from(n) * u64::from(k) * bytes_per_value;
         let count = pool::matrices(cell, bytes)?;
-        // burn panics where the device refuses.
+        // burn panics if the device rejects something.
         let attempt = |transposed| {
             let outcome = catch_unwind(AssertUnwindSafe(|| time::<Wgpu<F>>(cell, count, bytes, transposed)));
             outcome.unwrap_or_else(|_| Err(anyhow!("panicked")))
         };
-        // Weights as [k, n] and as [n, k]: the better of the two is what burn can do.
+        // Weights as [k, n] and as [n, k]; the better result counts.
         match (attempt(false), attempt(true)) {
             (Ok(one), Ok(other)) => Figure::matmul(cell, one.min(other) / f64::from(count), bytes).print(),
             (Ok(seconds), Err(_)) | (Err(_), Ok(seconds)) => {
@@ -61,7 +61,7 @@ fn time<B: Backend<Device = WgpuDevice>>(cell: Cell, count: u32, bytes: u64, tra
         .collect();
     B::sync(&device).map_err(|error| anyhow!("{error:?}"))?;
     let pass = || {
-        // Dropped one by one, the results would be optimised away or wait for each other; so they are kept until the end of the pass.
+        // Results are kept until the end of the pass: dropped one by one, they would be optimized away or wait for each other.
         let results: Vec<_> = weights.iter().flatten().map(|w| x.clone().matmul(w.clone())).collect();
         B::sync(&device).map_err(|error| anyhow!("{error:?}"))?;
         drop(results);

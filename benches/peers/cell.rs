@@ -1,4 +1,4 @@
-//! A matmul of a block: the width of the model, which of its matrices, and the rows of x.
+//! A matmul of a block: the width of the model, the matrix, and the rows of x.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub const SITES: [Site; 3] = [Site::Qkv, Site::Fc, Site::Proj];
 pub struct Cell {
     /// Width of the model.
     pub n_embd: u32,
-    /// Which matrix.
+    /// Matrix.
     pub site: Site,
     /// Rows of x.
     pub rows: u32,
@@ -37,7 +37,7 @@ impl Cell {
     /// Rows and columns of the matrix, n and k.
     pub fn shape(self) -> Result<[u32; 2]> {
         let width = WIDTHS.iter().find(|(n_embd, _)| *n_embd == self.n_embd);
-        let &(n_embd, mlp) = width.with_context(|| format!("no matmuls for n_embd {}", self.n_embd))?;
+        let &(n_embd, mlp) = width.with_context(|| format!("unknown n_embd {} (expected 1536 or 5280)", self.n_embd))?;
         Ok(match self.site {
             Site::Qkv => [3 * n_embd, n_embd],
             Site::Fc => [2 * mlp, n_embd],
@@ -68,12 +68,12 @@ impl FromStr for Cell {
 
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
-        let [n_embd, site, rows] = parts[..] else { bail!("`{text}` is no matmul such as 1536/qkv/8") };
+        let [n_embd, site, rows] = parts[..] else { bail!("invalid matmul `{text}` (expected a name such as 1536/qkv/8)") };
         let site = match site {
             "qkv" => Site::Qkv,
             "fc" => Site::Fc,
             "proj" => Site::Proj,
-            _ => bail!("no matrix `{site}`; qkv, fc and proj"),
+            _ => bail!("unknown matrix `{site}` (expected qkv, fc or proj)"),
         };
         Ok(Self { n_embd: n_embd.parse()?, site, rows: rows.parse()? })
     }

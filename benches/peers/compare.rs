@@ -1,7 +1,7 @@
-//! Rounds: every peer in turn, each in a process of its own, then all of them again.
+//! Rounds of measurement: in each, every peer runs once, in a process of its own.
 //!
-//! A process per peer and round keeps the peers' threads, memory and shader caches apart, and makes the medians forget a process that the
-//! system placed badly: lavapipe sometimes runs both of its workers on one core for as long as it lives.
+//! A process per peer and round keeps the peers' threads, memory and shader caches apart, and keeps out of the medians a process that the system placed badly:
+//! lavapipe sometimes runs both of its workers on one core for as long as it lives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,61 +15,61 @@ use crate::quiet;
 /// One figure of a process: a line of JSON on its standard output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
-    /// What was measured: `1536/qkv/8`, `decode`, `prefill/128`.
+    /// Work that was measured: `1536/qkv/8`, `decode`, `prefill/128`.
     pub work: String,
     /// Time of one matmul, one token, or one prompt.
     pub seconds: f64,
-    /// Bytes of the weights that it reads, each counted as often as the algorithm needs it.
+    /// Bytes of the weights that are read, each counted as often as the algorithm needs it.
     pub bytes: u64,
-    /// Its multiplications and additions.
+    /// Multiplications and additions.
     pub flops: f64,
-    /// Why there is no time, if there is none.
+    /// Reason, if there is no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl Figure {
-    /// Of a matmul.
+    /// The figure of a matmul.
     pub fn matmul(cell: crate::cell::Cell, seconds: f64, bytes: u64) -> Self {
         let flops = cell.flops().unwrap_or_default();
         Self { work: cell.to_string(), seconds, bytes, flops, error: None }
     }
 
-    /// Of what could not be measured.
+    /// The figure of work that could not be measured.
     pub fn failed(work: &str, error: &str) -> Self {
         Self { work: work.to_owned(), seconds: 0.0, bytes: 0, flops: 0.0, error: Some(error.to_owned()) }
     }
 
-    /// Writes it where [`rounds`] reads it.
+    /// Prints the line that [`rounds`] reads.
     pub fn print(&self) {
         println!("{}", serde_json::json!(self));
     }
 }
 
-/// What is compared.
+/// An engine and a dtype to compare.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// First column of a table.
+    /// Name, in the first column of a table.
     pub name: String,
-    /// The program: this one or a Python file, its arguments before the work, and its environment.
+    /// Program that measures it, with the arguments that precede the work.
     pub program: Program,
-    /// What it is asked to do.
+    /// Work to measure.
     pub work: Vec<String>,
 }
 
 /// A process that measures.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// `peers measure`, with an engine, a dtype and what else comes before the work.
+    /// `peers measure`, with an engine, a dtype and whatever else precedes the work.
     Own(Vec<String>),
-    /// A Python file of this folder, with arguments.
+    /// A Python file in this folder, with arguments.
     Python(&'static str, Vec<String>),
 }
 
-/// The figures of one kind of work by one peer, in all rounds.
+/// Figures of all rounds, by name of the peer and by work.
 pub type Figures = BTreeMap<(String, String), Vec<Figure>>;
 
-/// A figure that took longer is not taken again: what differs by a hundredth from round to round need not be waited for.
+/// Work that takes longer is not measured again: waiting does not pay if rounds differ by a hundredth.
 const SLOW_SECONDS: f64 = 4.0;
 
 /// Measures all peers in turn, `rounds` times. Progress goes to standard error.
@@ -96,7 +96,7 @@ pub fn rounds(peers: &[Peer], rounds: u32) -> Result<Figures> {
     Ok(figures)
 }
 
-/// The figure of the median time.
+/// The figure with the median time.
 pub fn median(figures: &Figures, peer: &str, work: &str) -> Option<Figure> {
     let mut all = figures.get(&(peer.to_owned(), work.to_owned()))?.clone();
     all.retain(|figure| figure.error.is_none());
@@ -104,7 +104,7 @@ pub fn median(figures: &Figures, peer: &str, work: &str) -> Option<Figure> {
     all.get(all.len() / 2).cloned()
 }
 
-/// Measures once, or again if others were at work meanwhile.
+/// Measures once, or again if other programs ran meanwhile.
 fn undisturbed(peer: &Peer, work: &[String], label: &str) -> Result<Vec<Figure>> {
     let mut best: Option<(f64, Vec<Figure>)> = None;
     for _ in 0..quiet::ATTEMPTS {
@@ -112,7 +112,7 @@ fn undisturbed(peer: &Peer, work: &[String], label: &str) -> Result<Vec<Figure>>
         let watch = quiet::Watch::start();
         let figures = run(peer, work)?;
         let others = watch.others();
-        eprintln!("{label}, {}: others took {:.0} % of the processors", peer.name, others * 100.0);
+        eprintln!("{label}, {}: other programs used {:.0} % of the processors", peer.name, others * 100.0);
         if best.as_ref().is_none_or(|(least, _)| others < *least) {
             best = Some((others, figures));
         }
@@ -133,13 +133,13 @@ fn run(peer: &Peer, work: &[String]) -> Result<Vec<Figure>> {
         Program::Python(file, arguments) => {
             let mut command = Command::new(environment().join("bin/python"));
             command.arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)).args(arguments);
-            // A Vulkan device that is a CPU is hidden by default.
+            // Vulkan devices that are CPUs are hidden by default.
             command.env("GGML_VK_VISIBLE_DEVICES", "0");
             command
         }
     };
     command.args(work).stdin(Stdio::null()).stderr(Stdio::piped());
-    let output = command.output().with_context(|| format!("{command:?} cannot be started; see README.md for `./setup`"))?;
+    let output = command.output().with_context(|| format!("cannot start {command:?}; see README.md about `./setup`"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let lines = text.lines().filter(|line| line.starts_with('{'));
     let mut figures = lines.map(serde_json::from_str).collect::<Result<Vec<Figure>, _>>()?;
@@ -157,7 +157,7 @@ fn run(peer: &Peer, work: &[String]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The folder that `./setup` filled: Python, llama.cpp, PyTorch.
+/// The folder that `./setup` fills: Python, llama.cpp, PyTorch.
 fn environment() -> PathBuf {
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/env");
     std::env::var_os("PEERS_ENV").map_or_else(default, PathBuf::from)

@@ -2,7 +2,7 @@
 
     ggml_kernels.py vulkan|cpu f16|bf16|q8|q4 1536/qkv/1 1536/qkv/8 …
 
-prints a line of JSON per matmul. The sizes of what is measured at a time are those of pool.rs.
+prints a line of JSON per matmul. The amount of work per measurement is that of pool.rs.
 """
 
 import ctypes
@@ -19,9 +19,9 @@ import ggml_libraries
 POOL = 640 << 20
 WORK = 4e9
 WIDTHS = {1536: 5120, 5280: 17920}
-# As in ggml.h: enum ggml_type.
+# enum ggml_type in ggml.h.
 TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8": 8, "q4": 2}
-# One storage binding on lavapipe; larger matrices are split along n, as by the others.
+# Largest storage binding on lavapipe; larger matrices are split along n, as by the other peers.
 BINDING = 128 << 20
 
 
@@ -81,14 +81,14 @@ class Ggml:
         for library in self.libraries:
             if hasattr(library, name):
                 return getattr(library, name)
-        raise SystemExit(f"llama.cpp's libraries have no {name}")
+        raise SystemExit(f"missing in llama.cpp's libraries: {name}")
 
     def context(self, tensors):
         size = tensors * self.ggml_tensor_overhead() + self.ggml_graph_overhead_custom(tensors, False)
         return self.ggml_init(Parameters(size, None, True))
 
     def extra_buffers(self):
-        """Kinds of memory in which this backend lays weights out for itself (AMX, interleaved blocks), best first, as llama.cpp tries them."""
+        """Kinds of memory with layouts of the backend's own (AMX, interleaved blocks), best first, in the order in which llama.cpp tries them."""
         device = self.ggml_backend_get_device(self.backend)
         registry = self.ggml_backend_dev_backend_reg(device)
         address = self.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
@@ -126,7 +126,7 @@ class Matrices:
             if self.buffer and self.supported():
                 break
             self.free()
-        # Weights, as llama.cpp marks them.
+        # Marks the buffer as weights, as llama.cpp does.
         ggml.ggml_backend_buffer_set_usage(self.buffer, 1)
         draw = np.random.default_rng(1)
         values = draw.standard_normal((self.widths[0], k), dtype=np.float32) * np.float32(0.02)
@@ -151,7 +151,7 @@ class Matrices:
         self.ggml.ggml_free(self.context)
 
     def time(self, rows, count):
-        """Seconds of a pass over the first `count` of them."""
+        """Seconds of a pass over the first `count` matrices."""
         ggml = self.ggml
         nodes = count * len(self.widths) + 8
         context = ggml.context(2 * nodes)
@@ -176,7 +176,7 @@ class Matrices:
 
 
 def median_time(once):
-    """As pool.rs: the first time does not count."""
+    """Median time, as in pool.rs: the first one does not count."""
     once()
     begin, times = time.perf_counter(), []
     while len(times) < 3 or time.perf_counter() - begin < 0.6:

@@ -18,6 +18,6 @@ def load(kind):
         # `libggml-base.so`, or with a hash: `libggml-base-184f4db6.so.0.12.0`.
         files = sorted(file for file in folder.glob(f"{stem}*") if file.name[len(stem)] in ".-")
         if not files:
-            raise SystemExit(f"{folder} has no {stem}: run ./setup")
+            raise SystemExit(f"missing {stem} in {folder}: run ./setup")
         libraries.append(ctypes.CDLL(str(files[0]), mode=ctypes.RTLD_GLOBAL))
     return libraries

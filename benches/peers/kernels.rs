@@ -1,4 +1,4 @@
-//! The matmuls of a block by every peer.
+//! The matmuls of a block, by every peer.
 
 use anyhow::Result;
 use clap::Args;
@@ -7,13 +7,13 @@ use crate::cell::{Cell, SITES, WIDTHS};
 use crate::compare::{self, Figure, Figures, Peer, Program};
 use crate::table::{Table, digits, median};
 
-/// What is compared, and how thoroughly.
+/// Options of the comparison.
 #[derive(Args)]
 pub struct Options {
-    /// Times that every peer is measured.
+    /// Rounds in which every peer is measured.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Leave out matmuls of more than so many GFLOP.
+    /// Skip matmuls of more than this many GFLOP.
     #[arg(long, default_value_t = 100.0)]
     most: f64,
     /// Rows of x.
@@ -27,7 +27,7 @@ pub struct Options {
     peers: Vec<String>,
 }
 
-/// Every engine with every way of holding weights that is compared: add a line to add one.
+/// Every engine with the dtypes that are compared; add a line to add an engine.
 const ENGINES: [(Engine, &[&str]); 4] = [
     (Engine::Ruminate, &["f32", "f16", "bf16", "q8", "q4"]),
     (Engine::Burn, &["f32", "f16"]),
@@ -35,7 +35,7 @@ const ENGINES: [(Engine, &[&str]); 4] = [
     (Engine::LlamaCpu, &["f16", "bf16", "q8", "q4"]),
 ];
 
-/// What the others are measured against.
+/// Peer with which the others are compared.
 const FIRST: &str = "Ruminate bf16";
 
 #[derive(Clone, Copy)]
@@ -89,7 +89,7 @@ pub fn compare(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Few rows are bound by the bytes of the weights, many by arithmetic.
+/// Few rows are bound by the bytes of the weights, many rows by arithmetic.
 fn rate(figure: &Figure, rows: u32) -> f64 {
     if rows <= 8 { figure.bytes as f64 / figure.seconds / 1e9 } else { figure.flops / figure.seconds / 1e9 }
 }

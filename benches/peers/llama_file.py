@@ -1,6 +1,6 @@
 """A model of the llama architecture with random weights, as a GGUF file: 1536 wide, 16 heads of 96, MLP 5120, 8 layers, 8192 tokens, tied head.
 
-It has 277 million weights, and has no tokenizer: tokens are numbers. Random weights make noise, and cost what real ones cost.
+It has 277 million weights and no tokenizer: tokens are numbers. Random weights produce noise at the cost of real ones.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def matrices():
 
 
 def weights():
-    """Weights that one token reads: the embedding counts once, as the head."""
+    """Number of weights that one token reads: the embedding counts once, as the head."""
     return sum(n * k for _, (n, k) in matrices())
 
 
@@ -41,7 +41,7 @@ def bits(dtype):
 
 
 def write(dtype, folder):
-    """The file of a dtype, made if it is not there."""
+    """Path of the file of a dtype, which is created if it is missing."""
     path = Path(folder) / f"llama-{WIDTH}-{dtype}.gguf"
     if path.exists():
         return path

@@ -1,4 +1,4 @@
-"""A whole model by llama.cpp: random weights of the llama architecture, from a GGUF file that llama_file.py makes.
+"""A whole model by llama.cpp: random weights of the llama architecture, from a GGUF file that llama_file.py creates.
 
     llama_model.py vulkan|cpu f16|bf16|q8|q4 decode/8 prefill/128 …
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import llama_file
 
-# Tokens that are in the cache before decoding is timed.
+# Tokens in the cache before decoding is timed.
 BEFORE = 16
 CONTEXT = 1024
 
@@ -43,7 +43,7 @@ class Vulkan:
         for place, token in enumerate(tokens):
             batch.add(token, start + place, [0], place + 1 == len(tokens))
         self.context.decode(batch)
-        # Its getter of logits fails in this version; waiting is what matters.
+        # The getter of logits fails in this version; waiting is what matters.
         self.context.synchronize()
 
     def forget(self):
@@ -103,7 +103,7 @@ def main():
         if name == "decode":
             llama.forget()
             llama.run(list(range(1, BEFORE + 1)), 0)
-            # One token to warm up, then as many as asked for.
+            # One token to warm up, then the requested number.
             llama.run([1], BEFORE)
             start = time.perf_counter()
             for place in range(count):
@@ -111,13 +111,13 @@ def main():
             seconds = (time.perf_counter() - start) / count
             figure = {"bytes": int(weights * llama_file.bits(dtype) / 8), "flops": 2.0 * weights}
         else:
-            # The first time warms up; 64 seconds of Vulkan do it no good, and the shorter prompt before has compiled everything.
+            # The first run warms up. Long prompts take 64 seconds on Vulkan and run once: the shorter prompt before has compiled everything.
             for _ in range(1 if kind == "vulkan" and count > 128 else 2):
                 llama.forget()
                 start = time.perf_counter()
                 llama.run(list(range(1, count + 1)), 0)
                 seconds = time.perf_counter() - start
-            # The head sees one row: it does not count.
+            # The head processes one row, so it is not counted.
             figure = {"bytes": 0, "flops": 2.0 * count * (weights - llama_file.VOCAB * llama_file.WIDTH)}
         print(json.dumps({"work": word, "seconds": seconds, **figure}), flush=True)
 

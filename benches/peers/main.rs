@@ -1,8 +1,7 @@
-//! Ruminate beside other engines, on the same device, in one run.
+//! Compares Ruminate with other engines, on the same device, in one run.
 //!
-//! `peers kernels`, `peers model` and `peers torch` measure in rounds: every peer in turn, each time in a process of its own, then all of them
-//! again. A process measures one peer and prints a line of JSON per figure; here medians are taken and put into tables. `peers measure` and
-//! the Python files beside this one are such processes.
+//! `peers kernels`, `peers model` and `peers torch` measure in rounds: in each, every peer runs once, in a process of its own. Such a process measures one peer
+//! and prints a line of JSON per figure; medians are taken here and put into tables. `peers measure` and the Python files in this folder are such processes.
 
 #[cfg(feature = "burn")]
 mod burn;
@@ -22,7 +21,7 @@ use clap::{Parser, Subcommand};
 use cell::Cell;
 
 #[derive(Parser)]
-#[command(about = "Ruminate beside other engines, on the same device, in one run")]
+#[command(about = "Ruminate compared with other engines, on the same device, in one run")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -36,12 +35,12 @@ enum Verb {
     Model(whole::ModelOptions),
     /// A recurrent model of 768 width at 32 steps, by Ruminate and plain PyTorch.
     Torch(whole::TorchOptions),
-    /// Measures one peer in this process, and prints a line of JSON per figure: what the other verbs call.
+    /// Measures one peer in this process, and prints a line of JSON per figure. The other commands call it.
     #[command(hide = true)]
     Measure {
         /// `ruminate`, `burn` or `ruminate-model`.
         engine: String,
-        /// How weights are held.
+        /// Dtype of the weights.
         dtype: String,
         /// Matmuls such as `1536/qkv/8`, or the work of a model.
         work: Vec<String>,
@@ -66,6 +65,6 @@ fn measure(engine: &str, dtype: &str, work: &[String]) -> Result<()> {
         "ruminate" => ruminate_kernels::measure(dtype, &cells),
         #[cfg(feature = "burn")]
         "burn" => burn::measure(dtype, &cells),
-        _ => bail!("no engine `{engine}` in this build; ruminate, ruminate-model, and with the feature of that name, burn"),
+        _ => bail!("unknown engine `{engine}` (expected ruminate, ruminate-model or, if built with it, burn)"),
     }
 }

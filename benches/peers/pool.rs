@@ -1,6 +1,6 @@
-//! How much is measured at a time: as many matrices in turn as no cache holds, and passes over them until the clock is believed.
+//! Amount of work per measurement: more matrices in turn than caches hold, and passes over them until the time is reliable.
 //!
-//! `ggml_kernels.py` does the same with the same numbers.
+//! `ggml_kernels.py` uses the same numbers.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,21 @@ use anyhow::Result;
 
 use crate::cell::Cell;
 
-/// Bytes of the matrices that are read in turn when few rows make memory the limit: more than the last-level cache that this machine
-/// reports (480 MiB, shared with others).
+/// Bytes of the matrices that are read in turn for few rows, which are bound by memory: more than the last-level cache that this machine reports (480 MiB,
+/// shared with others).
 const POOL: u64 = 640 << 20;
 
-/// Operations of one pass, at most, unless one matrix alone has more.
+/// Maximum operations of one pass, unless a single matrix has more.
 const WORK: f64 = 4e9;
 
-/// Matrices that a pass goes through.
+/// Number of matrices in a pass.
 pub fn matrices(cell: Cell, bytes: u64) -> Result<u32> {
     let work = (WORK / cell.flops()?) as u32;
     let pool = u32::try_from(POOL.div_ceil(bytes.max(1)))?;
     Ok(if cell.rows <= 8 { pool } else { work.clamp(1, pool) })
 }
 
-/// The median time of a pass. The first one, in which kernels are compiled and chosen, does not count.
+/// The median time of a pass. The first pass, in which kernels are compiled and chosen, does not count.
 pub fn time(mut pass: impl FnMut() -> Result<()>) -> Result<Duration> {
     pass()?;
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! The matmuls by Ruminate: the registry's launches for this device, as the model records them.
+//! The matmuls by Ruminate: the kernel registry's launches for this device, as the model records them.
 
 use anyhow::{Context, Result};
 use ruminate_engine::{Buffer, Device, Graph, OpenOptions, Tensor};
@@ -13,17 +13,17 @@ use crate::pool;
 /// Rows of a part of a matrix are a multiple of this, as in the model.
 const ROW_GROUP: u32 = 16;
 
-/// Bytes of f32 that are drawn at a time on their way into a matrix.
+/// Bytes of f32 that are generated at a time on their way into a matrix.
 const BLOCK: u64 = 8 << 20;
 
-/// A matrix in as many pieces as the device's limits ask for.
+/// A matrix in as many parts as the device's limits require.
 struct Matrix {
     parts: Vec<(u32, u32, Buffer)>,
 }
 
-/// The dtype of a name.
+/// Finds a dtype by its name.
 pub fn dtype(name: &str) -> Result<Dtype> {
-    Dtype::ALL.into_iter().find(|dtype| dtype.name() == name).with_context(|| format!("Ruminate has no dtype `{name}`"))
+    Dtype::ALL.into_iter().find(|dtype| dtype.name() == name).with_context(|| format!("unknown dtype `{name}` (expected f32, f16, bf16, q8, q4 or q4_1)"))
 }
 
 /// Prints a figure for every cell.
@@ -36,7 +36,7 @@ pub fn measure(name: &str, cells: &[Cell]) -> Result<()> {
         let bytes = resident(form, shape[0], shape[1]).bytes();
         let count = pool::matrices(cell, bytes)? as usize;
         if held.as_ref().is_none_or(|(of, matrices)| *of != shape || matrices.len() < count) {
-            // Before the next ones take their memory.
+            // Makes room for the next matrices.
             drop(held.take());
             let matrices = (0..count).map(|_| Matrix::random(&device, shape, form)).collect::<Result<_>>()?;
             held = Some((shape, matrices));
@@ -62,7 +62,7 @@ fn time(device: &Device, cell: Cell, form: Form, matrices: &[Matrix]) -> Result<
     let mut graph = Graph::new("peers");
     let (rows, x) = (graph.import(&rows), graph.import(&x));
     for matrix in matrices {
-        // An output of its own, so that no product waits for another; kept, so that none is left out.
+        // Each product has its own output, so that none waits for another; outputs are kept, so that none is left out.
         let y = graph.scratch("y", activation_bytes(cell.rows, n));
         graph.keep(y);
         matrix.apply(&mut graph, device, [rows, x, y], (cell.rows, k, n), form)?;
@@ -85,7 +85,7 @@ impl Matrix {
         let block = u32::try_from(BLOCK / resident(form, 1, k).f32_bytes())?.next_multiple_of(grain).min(most);
         let staging = device.buffer("rows to round", resident(form, block, k).f32_bytes())?;
         let weight = RandomWeight { seed: 1, k, std: 0.02 };
-        // The same rows again and again: what they are does not matter, that they lie elsewhere does.
+        // The same rows are repeated: their values do not matter, only that they are at different addresses.
         let fill = weight.fill(Held { first: 0, count: block, halves: 1, rows: InTurn::NONE });
         run(device, |graph| {
             let staging = graph.import(&staging);
@@ -104,7 +104,7 @@ impl Matrix {
                 }
                 Ok(())
             })?;
-            // Waits, so that loading is over when the clock starts.
+            // Waits, so that loading is complete before the clock starts.
             device.read(&buffer, 0..16)?;
             parts.push((first, count, buffer));
         }

@@ -9,19 +9,19 @@ use ruminate_shaders::Dtype;
 use crate::compare::Figure;
 use crate::ruminate_kernels::dtype;
 
-/// Tokens that are in the cache before decoding is timed.
+/// Tokens in the cache before decoding is timed.
 const BEFORE: u32 = 16;
 
-/// Prints a figure for every word of `work` behind the first two: the shape, the steps, then `decode/TOKENS` and `prefill/TOKENS`.
+/// Prints a figure for every word of `work` after the first two. The words are the shape, the steps, then `decode/TOKENS` and `prefill/TOKENS`.
 pub fn measure(name: &str, work: &[String]) -> Result<()> {
-    let [shape, steps, work @ ..] = work else { anyhow::bail!("a shape, a number of steps, and work are needed") };
+    let [shape, steps, work @ ..] = work else { anyhow::bail!("expected a shape, a number of steps, and work") };
     let steps: u32 = steps.parse()?;
     let dtype = dtype(name)?;
     let device = Device::open(&OpenOptions::default())?;
     let model = Synthetic::parse(shape)?;
     let model = Model::open(&model.source(), &device, LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })?;
     for word in work {
-        let (kind, tokens) = word.split_once('/').context("work is decode/TOKENS or prefill/TOKENS")?;
+        let (kind, tokens) = word.split_once('/').context("expected decode/TOKENS or prefill/TOKENS")?;
         let tokens: u32 = tokens.parse()?;
         let figure = if kind == "decode" { decode(&model, steps, tokens)? } else { prefill(&model, steps, tokens)? };
         Figure { work: word.clone(), ..figure }.print();
@@ -33,12 +33,12 @@ fn session_options(steps: u32) -> SessionOptions {
     SessionOptions { context: Some(1024), steps: Some(steps), ..SessionOptions::default() }
 }
 
-/// Time per token, and the bytes of weights that it reads.
+/// Time per token, and the bytes of weights that a token reads.
 fn decode(model: &Model, steps: u32, tokens: u32) -> Result<Figure> {
     let mut session = model.session(session_options(steps))?;
     let prompt: Vec<u32> = (1..=BEFORE).collect();
     let mut seconds = 0.0;
-    // The first time compiles.
+    // The first run compiles.
     for tokens in [2, tokens] {
         session.rewind(0)?;
         let options = GenerateOptions {
@@ -58,7 +58,7 @@ fn decode(model: &Model, steps: u32, tokens: u32) -> Result<Figure> {
     Ok(Figure { work: String::new(), seconds, bytes, flops, error: None })
 }
 
-/// Time of a prompt up to the logits of its last token. The head is not counted among the operations: it sees one row.
+/// Time of a prompt up to the logits of its last token. The head is not counted among the operations: it processes one row.
 fn prefill(model: &Model, steps: u32, tokens: u32) -> Result<Figure> {
     let mut session = model.session(session_options(steps))?;
     let prompt: Vec<u32> = (1..=tokens).collect();

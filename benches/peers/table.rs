@@ -17,7 +17,7 @@ impl Table {
         self.lines.push(cells);
     }
 
-    /// Prints it, columns aligned, and an empty line behind it.
+    /// Prints the table with aligned columns, followed by an empty line.
     pub fn print(&self) {
         let columns = self.lines.first().map_or(0, Vec::len);
         let width = |column: usize| self.lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -36,7 +36,7 @@ impl Table {
     }
 }
 
-/// A number with three digits that count.
+/// Formats a number with three significant digits.
 pub fn digits(value: f64) -> String {
     match value.abs() {
         v if v >= 99.95 => format!("{value:.0}"),
@@ -45,7 +45,7 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// The middle of some numbers; none if there are none.
+/// The median; `None` if there are no values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

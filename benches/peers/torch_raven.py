@@ -19,7 +19,7 @@ WIDTH, HEADS, MLP, VOCAB = 768, 8, 2560, 8192
 PRELUDE, CORE, CODA = 2, 4, 2
 HEAD_DIM = WIDTH // HEADS
 CONTEXT = 1024
-# Tokens that are in the cache before decoding is timed.
+# Tokens in the cache before decoding is timed.
 BEFORE = 16
 EPS = 1e-6
 
@@ -60,14 +60,14 @@ class Block:
 
 
 def norm(x, weight):
-    """RMSNorm in f32, as the authors' code has it."""
+    """RMSNorm in f32, as in the authors' code."""
     y = x.float()
     y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + EPS)
     return y.to(x.dtype) * weight
 
 
 def rotate(x, freqs):
-    """RoPE over neighbouring pairs, in f32."""
+    """RoPE over neighboring pairs, in f32."""
     pairs = x.float().unflatten(-1, (-1, 2))
     cos, sin = freqs[:, None, :, 0], freqs[:, None, :, 1]
     even, odd = pairs[..., 0], pairs[..., 1]

@@ -1,4 +1,4 @@
-//! Whole models: Ruminate beside llama.cpp, and beside plain PyTorch.
+//! Whole models: Ruminate compared with llama.cpp, and with plain PyTorch.
 
 use anyhow::Result;
 use clap::Args;
@@ -6,7 +6,7 @@ use clap::Args;
 use crate::compare::{self, Figures, Peer, Program};
 use crate::table::{Table, digits};
 
-/// The model that stands beside eight layers of a llama: adapter, 2 + 4 + 2 layers applied once, and a tied head.
+/// The model that is compared with eight layers of a llama: adapter, 2 + 4 + 2 layers applied once, and a tied head.
 const RAVEN: &str = "n_embd=1536,heads=16,hidden=5120,vocab=8192,layers=2/4/2,mean_recurrence=1";
 
 /// The model that the authors' PyTorch code was measured with.
@@ -15,10 +15,10 @@ const SMALL: &str = "n_embd=768,heads=8,hidden=2560,vocab=8192,layers=2/4/2";
 /// Steps of [`SMALL`].
 const STEPS: u32 = 32;
 
-/// How thoroughly, and with what.
+/// Options of the comparison with llama.cpp.
 #[derive(Args)]
 pub struct ModelOptions {
-    /// Times that every peer is measured.
+    /// Rounds in which every peer is measured.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Only peers whose name contains one of these.
@@ -26,15 +26,15 @@ pub struct ModelOptions {
     peers: Vec<String>,
 }
 
-/// How thoroughly.
+/// Options of the comparison with PyTorch.
 #[derive(Args)]
 pub struct TorchOptions {
-    /// Times that every peer is measured.
+    /// Rounds in which every peer is measured.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
 
-/// Ruminate and llama.cpp.
+/// Compares Ruminate with llama.cpp.
 pub fn model(options: &ModelOptions) -> Result<()> {
     let own = |dtype: &str| ruminate(dtype, RAVEN, 1, &["decode/32", "prefill/128", "prefill/512"]);
     let llama = |backend: &str, label: &str, dtype: &str, tokens: &str| Peer {
@@ -52,7 +52,7 @@ pub fn model(options: &ModelOptions) -> Result<()> {
     Ok(())
 }
 
-/// Ruminate and PyTorch.
+/// Compares Ruminate with PyTorch.
 pub fn torch(options: &TorchOptions) -> Result<()> {
     let own = |dtype: &str| ruminate(dtype, SMALL, STEPS, &["decode/8", "prefill/128"]);
     let torch = |dtype: &str| Peer {
@@ -76,8 +76,8 @@ fn ruminate(dtype: &str, shape: &str, steps: u32, work: &[&str]) -> Peer {
     }
 }
 
-/// Time per token and weight bytes per second; then, for each length of prompt, tokens and operations per second. Behind each, how many times
-/// as fast `first` is.
+/// Prints time per token and weight bytes per second; then, for each length of prompt, tokens and operations per second. Each is followed by how many times as
+/// fast `first` is.
 fn print(figures: &Figures, peers: &[Peer], first: &str, prompts: &[&str]) {
     let mut heading = vec![String::new(), "ms per token".into(), "GB/s of weights".into(), format!("{first} is")];
     for tokens in prompts {

@@ -1,4 +1,4 @@
-//! Lines of a chat: something to say, or a command.
+//! Parses the lines of a chat: messages and `/` commands.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ pub(super) const HELP: &str = "\
 /save FILE         write the conversation to a new file, as JSON; /save! replaces a file
 /load FILE         continue a saved conversation
 /help              this list
-/quit, /bye        leave; so does Ctrl-D
+/quit, /bye        end the chat; so does Ctrl-D
 To write several lines, end a line with \\, or put the message between lines of \"\"\".
-A message that begins with / is sent if it is written with //. Ctrl-C stops an answer; at the prompt it leaves.";
+A message that begins with / is sent if it is written with //. Ctrl-C stops an answer; at the prompt it ends the chat.";
 
-/// A line's meaning.
+/// Parsed line of a chat.
 #[derive(Debug, PartialEq)]
 pub(super) enum Command {
     Nothing,
@@ -35,7 +35,7 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Reads a line, or several that belong together.
+    /// Parses a line, or several joined lines.
     pub(super) fn parse(text: &str) -> Result<Self, Usage> {
         if text.trim().is_empty() {
             return Ok(Self::Nothing);
@@ -48,7 +48,7 @@ impl Command {
         let rest = Some(rest.trim()).filter(|rest| !rest.is_empty());
         let nothing = |command| match rest {
             None => Ok(command),
-            Some(_) => Err(Usage(format!("/{name} takes nothing; write // to send a message that begins with /"))),
+            Some(_) => Err(Usage(format!("/{name} takes no argument; write // to send a message that begins with /"))),
         };
         let path = || rest.map(PathBuf::from).ok_or_else(|| Usage(format!("/{name} needs the name of a file")));
         match name {
@@ -72,7 +72,7 @@ impl Command {
             "help" => nothing(Self::Help),
             "quit" | "exit" | "bye" => nothing(Self::Quit),
             _ => Err(Usage(format!(
-                "there is no /{name}; /help lists the commands, // sends a message that begins with /"
+                "unknown command /{name}; /help lists the commands, // sends a message that begins with /"
             ))),
         }
     }

@@ -1,4 +1,4 @@
-//! The conversation and the session that holds as much of it as it can.
+//! Conversation with a model on this machine, and the session that caches it.
 
 use std::io::Write;
 
@@ -13,29 +13,29 @@ use crate::progress::Tokens;
 use crate::report::Report;
 use crate::visible;
 
-/// How a conversation is held.
+/// Settings of a conversation.
 pub(super) struct Settings {
     pub(super) session: SessionOptions,
     pub(super) generate: GenerateOptions,
     pub(super) system: Option<String>,
-    /// Whether special tokens that a message spells become those tokens.
+    /// Whether special tokens spelled out in a message are encoded as such.
     pub(super) parse_special: bool,
     /// Variables of the chat template.
     pub(super) variables: serde_json::Map<String, serde_json::Value>,
-    /// Whether figures follow every answer.
+    /// Whether to print figures after every answer.
     pub(super) stats: bool,
-    /// Whether notes are left out.
+    /// Whether to suppress notes.
     pub(super) quiet: bool,
-    /// Whether Ctrl-C stops every answer; otherwise the first that it can stop.
+    /// Whether Ctrl-C stops each answer; otherwise only the first Ctrl-C stops an answer, and the second ends the program.
     pub(super) stop_every_answer: bool,
 }
 
-/// A conversation.
+/// Conversation with a model on this machine.
 pub(super) struct Conversation {
     model: Model,
     settings: Settings,
     session: Session,
-    /// Tokens that the session has computed.
+    /// Tokens in the session's cache.
     held: Vec<u32>,
     transcript: Transcript,
     interrupted: bool,
@@ -45,7 +45,7 @@ impl Conversation {
     /// An empty conversation.
     pub(super) fn new(model: &Model, mut settings: Settings) -> Result<Self> {
         let Some(template) = model.chat() else { return Err(Error::NoChat.into()) };
-        // Not every checkpoint names what its template writes behind an answer among its end tokens.
+        // The token that the chat template writes after an answer is missing from the end tokens of some checkpoints.
         let mut end = model.tokenizer().eos().to_vec();
         end.extend(template.end_of_answer(model.tokenizer())?);
         settings.generate.end_tokens = Some(end);
@@ -73,7 +73,7 @@ impl Conversation {
             let most = self.model.spec().context;
             return Err(Error::PromptTooLong { tokens: tokens.len(), context, most }.into());
         }
-        // The common beginning is computed already. At least the last token must be fed, because its logits are needed.
+        // The common prefix is cached already. At least the last token must be fed, because its logits are needed.
         let alike = self.held.iter().zip(&tokens).take_while(|(held, token)| held == token).count();
         let kept = alike.min(tokens.len().saturating_sub(1));
         self.session.rewind(kept as u32)?;
@@ -170,7 +170,7 @@ impl Partner for Conversation {
         }
         crate::options::remark_depth(self.model.spec(), [steps]);
         if steps != self.depth() {
-            // What the session holds was computed at another depth.
+            // The cached keys and values were computed at another depth.
             self.held.clear();
         }
         self.settings.generate.steps = Some(steps);

@@ -1,4 +1,4 @@
-//! What flags say, as the fields of a request to a server.
+//! Translates flags into fields of a request to a server.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ use super::Chat;
 use crate::exit_code::Usage;
 use crate::prompt::{unescape, whole};
 
-/// The environment variable that holds a key, as for `ruminate serve`.
+/// Environment variable with the API key; `ruminate serve` reads it too.
 const KEY: &str = "RUMINATE_API_KEY";
 
-/// Flags that are about a model on this machine.
+/// Flags that apply only to a model on this machine, and so conflict with `--server`.
 fn local() -> Vec<&'static str> {
     #[cfg(feature = "structured")]
     let structured = ["grammar", "regex"];
@@ -36,7 +36,7 @@ fn local() -> Vec<&'static str> {
     model.into_iter().chain(session).chain(structured).collect()
 }
 
-/// Flags that say which server answers.
+/// Flags that choose a server.
 #[derive(Args)]
 pub(super) struct ServerOptions {
     /// Talk to a server at URL instead of a model on this machine
@@ -44,18 +44,18 @@ pub(super) struct ServerOptions {
     /// `ruminate serve` starts one: http://127.0.0.1:8080.
     #[arg(long, value_name = "URL", conflicts_with_all = local(), help_heading = "Server")]
     pub(super) server: Option<String>,
-    /// Key that the server asks for
+    /// API key for the server
     ///
-    /// Other users see it in the list of processes: --api-key-file, or RUMINATE_API_KEY in the environment, hides it.
+    /// Other users can see it in the process list; --api-key-file or the environment variable RUMINATE_API_KEY hides it.
     #[arg(long, value_name = "KEY", requires = "server", help_heading = "Server")]
     api_key: Option<String>,
-    /// File that holds the key
+    /// File with the API key
     #[arg(long, value_name = "FILE", requires = "server", conflicts_with = "api_key", help_heading = "Server")]
     api_key_file: Option<PathBuf>,
 }
 
 impl ServerOptions {
-    /// The key to show, if there is one.
+    /// API key from the flags or the environment, if any.
     pub(super) fn key(&self) -> Result<Option<String>> {
         if let Some(path) = &self.api_key_file {
             let text = whole("the API key", path)?;
@@ -67,7 +67,7 @@ impl ServerOptions {
 }
 
 impl Chat {
-    /// The fields of every request. What no flag says is left to the server.
+    /// Fields sent with every request. Options without a flag are left to the server.
     pub(super) fn fields(&self) -> Result<Map<String, Value>> {
         let generation = &self.generation;
         let sampling = &generation.sampling;
@@ -78,7 +78,7 @@ impl Chat {
         put("steps", generation.steps.map(Value::from));
         if let Some(exit) = generation.exit.exit() {
             if exit.posthoc {
-                return Err(Usage("--exit gate,posthoc cannot be asked of a server".to_owned()).into());
+                return Err(Usage("--exit gate,posthoc is not supported with --server".to_owned()).into());
             }
             let mut object = json!({
                 "criterion": Criterion::name(exit.criterion),
@@ -128,7 +128,7 @@ impl Chat {
     }
 }
 
-/// A schema as OpenAI's API takes it.
+/// Wraps a schema as OpenAI's API expects it.
 #[cfg(feature = "structured")]
 fn response_format(schema: &Value) -> Value {
     json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": true } })

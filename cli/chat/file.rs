@@ -1,4 +1,4 @@
-//! Conversations in files: a JSON list of messages, each with its role and its content.
+//! Saves and loads conversations: a JSON list of messages, each with `role` and `content`.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use ruminate::{Error, Message, OutputFile};
 
 use crate::prompt;
 
-/// A conversation could not be written or read; the chat goes on.
+/// Error of writing or reading a conversation; the chat continues.
 #[derive(Debug)]
 pub(crate) struct FileError(String);
 
@@ -19,7 +19,7 @@ impl std::fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// Writes a conversation: whole or not at all, and over another file only if `replace` says so.
+/// Writes a conversation atomically. An existing file is overwritten only if `replace` is set.
 pub(super) fn save(path: &Path, messages: &[Message], replace: bool) -> Result<(), FileError> {
     let failed = |error: std::io::Error| FileError(format!("cannot write {}: {error}", path.display()));
     let refused = |error: Error| FileError(error.to_string());

@@ -1,4 +1,4 @@
-//! Lines from a terminal, with editing and a history, or from a pipe; several lines that belong together become one text.
+//! Reads messages from a terminal, with line editing and a history, or from a pipe. Joined lines form one message.
 
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use rustyline::{Editor, Helper};
 
 use crate::exit_code::Usage;
 
-/// Bytes of a line, at most.
+/// Maximum length of a line, in bytes.
 const MOST: u64 = 64 << 20;
 
-/// Begins and ends a message of several lines.
+/// Mark at the beginning and end of a message of several lines.
 const FENCE: &str = "\"\"\"";
 
-/// What was read.
+/// Message, command or end of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// A message or a command.
     Text(String),
-    /// A message, whatever it begins with: it was fenced.
+    /// A fenced message, which may begin with `/`.
     Message(String),
     /// Ctrl-D, or the end of the pipe.
     End,
@@ -33,47 +33,47 @@ pub(super) enum Line {
     Interrupted,
 }
 
-/// Where lines come from.
+/// Source of lines.
 pub(super) enum Input {
     Terminal { editor: Box<Editor<SeveralLines, DefaultHistory>>, history: Option<PathBuf> },
     Plain { line: usize },
 }
 
 impl Input {
-    /// A terminal. With `remember`, lines of earlier chats can be recalled, and this chat's will be.
+    /// Reads from a terminal. `remember` loads the history of earlier chats and adds this chat's lines to it.
     pub(super) fn terminal(remember: bool) -> Result<Self> {
         let spec = rustyline::Config::builder().auto_add_history(true).build();
         let mut editor = Editor::with_config(spec).context("cannot read from the terminal")?;
         editor.set_helper(Some(SeveralLines));
         let history = if remember { history_file() } else { None };
         if let Some(path) = &history {
-            // The first chat has none yet.
+            // The file does not exist before the first chat.
             let _ = editor.load_history(path);
         }
         Ok(Self::Terminal { editor: Box::new(editor), history })
     }
 
-    /// A pipe or a file.
+    /// Reads from a pipe or a file.
     pub(super) fn plain() -> Self {
         Self::Plain { line: 0 }
     }
 
-    /// The next message or command.
+    /// Reads the next message or command.
     pub(super) fn read(&mut self) -> Result<Line> {
         match self {
             Self::Terminal { editor, history } => loop {
                 let read = editor.readline("> ");
                 if let Some(path) = history {
-                    // At once: a program that is ended by a signal has no time for it later.
+                    // Immediately: a signal may end the program before it could do so on exit.
                     remember(editor, path);
                 }
                 match read {
                     Ok(text) => return Ok(unfold(&text)),
                     Err(ReadlineError::Eof) => return Ok(Line::End),
                     Err(ReadlineError::Interrupted) => return Ok(Line::Interrupted),
-                    // Pasted from a file in another encoding, say.
+                    // For example, text pasted from a file in another encoding.
                     Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                        remark!("(that was not valid UTF-8; the line is forgotten, the conversation goes on)");
+                        remark!("(the line is not valid UTF-8 and was ignored)");
                     }
                     Err(error) => return Err(error).context("cannot read from the terminal"),
                 }
@@ -95,13 +95,13 @@ impl Input {
     }
 }
 
-/// Adds new lines to the history of all chats. One that cannot be written is no reason to trouble anyone.
+/// Appends new lines to the shared history file. Failures are ignored: the chat works without a history.
 fn remember(editor: &mut Editor<SeveralLines, DefaultHistory>, path: &Path) {
     let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     let _ = folder.map(|()| editor.append_history(path));
 }
 
-/// `chat_history` in the user's folder for state.
+/// Path of `chat_history` in the user's state folder.
 fn history_file() -> Option<PathBuf> {
     use etcetera::BaseStrategy;
     let folders = etcetera::choose_base_strategy().ok()?;
@@ -109,19 +109,19 @@ fn history_file() -> Option<PathBuf> {
     Some(folder.join("ruminate").join("chat_history"))
 }
 
-/// A line of stdin without its end; none at the end. `count` is the number of lines read so far.
+/// Reads a line of stdin without its line break, or `None` at the end. `count` is the number of lines read so far.
 fn plain_line(count: &mut usize) -> Result<Option<String>> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(MOST + 1).read_until(b'\n', &mut bytes).context("cannot read stdin")?;
     if bytes.len() as u64 > MOST {
         let (line, most) = (*count + 1, MOST >> 20);
-        return Err(Usage(format!("line {line} of stdin is longer than {most} MiB; give less")).into());
+        return Err(Usage(format!("line {line} of stdin is longer than {most} MiB, the maximum")).into());
     }
     if bytes.is_empty() {
         return Ok(None);
     }
     *count += 1;
-    // The byte order mark with which Windows begins what it pipes.
+    // Windows begins piped text with a byte order mark.
     if *count == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }
@@ -140,7 +140,7 @@ fn plain_line(count: &mut usize) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Whether nothing more belongs to a text.
+/// Whether a text is complete, so that no further line is joined to it.
 fn is_whole(text: &str) -> bool {
     match text.strip_prefix(FENCE) {
         Some(inside) => inside.trim_end().ends_with(FENCE),
@@ -148,7 +148,7 @@ fn is_whole(text: &str) -> bool {
     }
 }
 
-/// What is meant: without the fences, or without the backslashes that join lines. A text that ends in the middle counts so far.
+/// Removes the fences, or the backslashes that join lines. An unfinished text is taken up to its end.
 fn unfold(text: &str) -> Line {
     let Some(inside) = text.strip_prefix(FENCE) else {
         let joined = text.replace("\\\n", "\n");
@@ -160,7 +160,7 @@ fn unfold(text: &str) -> Line {
     Line::Message(inside.strip_suffix('\n').unwrap_or(inside).to_owned())
 }
 
-/// Tells the line editor when Enter begins another line.
+/// Line editor helper: Enter begins another line while the message is incomplete.
 pub(super) struct SeveralLines;
 
 impl Validator for SeveralLines {

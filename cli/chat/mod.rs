@@ -1,8 +1,8 @@
-//! `ruminate chat`: a conversation, by the checkpoint's own chat template.
+//! `ruminate chat`: a conversation, formatted by the checkpoint's own chat template.
 //!
-//! The model answers here, or on a server (`--server`).
+//! The model runs on this machine, or on a server (`--server`).
 //!
-//! On a terminal with line editing; otherwise every line of stdin is a message or a command, so that a chat can be scripted.
+//! A terminal has line editing. Otherwise every line of stdin is a message or a command, so that a chat can be scripted.
 
 mod command;
 mod conversation;
@@ -49,14 +49,14 @@ pub(crate) struct Chat {
     #[cfg(feature = "client")]
     #[command(flatten)]
     server: ServerOptions,
-    /// System prompt: what the model is told before the conversation
+    /// System prompt: instructions before the conversation
     ///
     /// \n is a line break, \t a tab, and \\ a backslash. Dates in chat templates are in UTC.
     #[arg(long, value_name = "TEXT", help_heading = "Input")]
     system: Option<String>,
-    /// Let special tokens in messages act as such
+    /// Encode special tokens spelled out in messages
     ///
-    /// By default only those of the chat template do, so that no message can forge a turn.
+    /// By default only the chat template's own special tokens are encoded, so that no message can forge a turn.
     #[arg(long, help_heading = "Input", hide_short_help = true)]
     parse_special: bool,
     /// Variables of the chat template, as JSON: '{"enable_thinking": false}'
@@ -88,12 +88,12 @@ fn variables(text: &str) -> std::result::Result<Map<String, Value>, String> {
         .map_err(|error| format!("not a JSON object such as {{\"enable_thinking\": false}}: {error}"))
 }
 
-/// Runs the verb.
+/// Runs `ruminate chat`.
 pub(crate) fn chat(options: &Chat) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     #[cfg(feature = "structured")]
     if let Some(flag) = options.structured.given().filter(|_| options.structured.reads_stdin()) {
-        return Err(Usage(format!("{flag} needs a file: the messages of the conversation come from stdin")).into());
+        return Err(Usage(format!("{flag} needs a file: stdin holds the messages of the conversation")).into());
     }
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     #[cfg(feature = "client")]
@@ -116,7 +116,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
         variables: options.chat_template_kwargs.clone().unwrap_or_default(),
         stats: options.stats,
         quiet: options.quiet,
-        // Whoever types sees that an answer was stopped before saying more; a script goes on, so there the second Ctrl-C leaves.
+        // A user sees that the answer was stopped before typing more. A script continues regardless, so there the second Ctrl-C ends the program.
         stop_every_answer: interactive,
     };
     let mut conversation = Conversation::new(&model, settings)?;
@@ -127,7 +127,7 @@ pub(crate) fn chat(options: &Chat) -> Result<Done> {
     talk(&mut conversation, options, &interrupt, interactive)
 }
 
-/// A conversation with a server.
+/// Runs a conversation with a server.
 #[cfg(feature = "client")]
 fn with_server(url: &str, options: &Chat, interrupt: &Interrupt, interactive: bool) -> Result<Done> {
     let key = options.server.key()?;
@@ -145,7 +145,7 @@ fn with_server(url: &str, options: &Chat, interrupt: &Interrupt, interactive: bo
     talk(&mut remote, options, interrupt, interactive)
 }
 
-/// Takes lines until the last one.
+/// Processes lines until the end of the input.
 fn talk(partner: &mut dyn Partner, options: &Chat, interrupt: &Interrupt, interactive: bool) -> Result<Done> {
     let mut input = if interactive { Input::terminal(!options.no_history)? } else { Input::plain() };
     let mut chat = Running { partner, interrupt, quiet: options.quiet };
@@ -176,20 +176,20 @@ fn talk(partner: &mut dyn Partner, options: &Chat, interrupt: &Interrupt, intera
             return Ok(Done::Interrupted);
         }
     }
-    // Who types has read what went wrong; a script is told by the exit code.
+    // A user has seen the error; a script needs the exit code.
     Ok(failed.filter(|_| !interactive).map_or(Done::Complete, Done::Failed))
 }
 
-/// What to do when the context is full.
+/// Advice when the context is full.
 const FULL: &str = "/reset forgets the conversation; `ruminate chat -c N` makes room for a longer one";
 
-/// What follows a line.
+/// What to do after a line.
 enum Next {
     Line,
     Leave,
 }
 
-/// A chat under way.
+/// State of a running chat.
 struct Running<'a> {
     partner: &'a mut dyn Partner,
     interrupt: &'a Interrupt,
@@ -197,7 +197,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Does what a line asks for.
+    /// Executes a command.
     fn take(&mut self, command: Command) -> Result<Next> {
         match command {
             Command::Nothing => {}
@@ -213,7 +213,7 @@ impl Running<'_> {
                 steps.map_or(Ok(()), |steps| self.partner.set_steps(steps))?;
                 match self.partner.steps() {
                     Some(steps) => self.note(&format!("{} per token", counted(steps, "step"))),
-                    None => self.note("as many steps per token as the server takes"),
+                    None => self.note("the server's default number of steps per token"),
                 }
             }
             Command::Temperature(temperature) => {
@@ -222,7 +222,7 @@ impl Running<'_> {
                 }
                 match self.partner.temperature() {
                     Some(temperature) => self.note(&format!("temperature {temperature}")),
-                    None => self.note("the temperature that the server takes"),
+                    None => self.note("the server's default temperature"),
                 }
             }
             Command::System(text) => {
@@ -247,18 +247,18 @@ impl Running<'_> {
         Ok(Next::Line)
     }
 
-    /// Says why an answer ended, where the model did not end it.
+    /// Reports why an answer ended, unless the model ended it.
     fn comment(&self, answer: &Answer) {
         match answer.stop {
             None if answer.said => self.note("stopped"),
-            None => self.note("stopped before the answer began; the message is forgotten"),
+            None => self.note("stopped before the answer began; the message was discarded"),
             Some(StopReason::MaxTokens) => self.note("stopped by the limit on tokens (-n)"),
-            // Not a mere remark: the next message will not fit.
+            // Printed even with `--quiet`: the next message will not fit.
             Some(StopReason::ContextFull) => {
                 note(
-                    &answer
-                        .context
-                        .map_or("the context is full".to_owned(), |it| format!("the context of {it} is full")),
+                    &answer.context.map_or("the context is full".to_owned(), |it| {
+                        format!("the context of {it} positions is full")
+                    }),
                 );
                 note(FULL);
             }
@@ -273,14 +273,14 @@ impl Running<'_> {
     }
 }
 
-/// Something that is not part of an answer.
+/// Prints a note that is not part of an answer.
 fn note(text: &str) {
     let dim = Style::new().dimmed();
     let text = visible::lines(text);
     remark!("{dim}({text}){dim:#}");
 }
 
-/// Whether the conversation can go on after an error: it was the line's, not the device's or the terminal's.
+/// Whether the conversation can continue after an error: the line caused it, not the device or the terminal.
 fn can_go_on(error: &anyhow::Error) -> bool {
     let refused = matches!(
         error.downcast_ref::<Error>(),

@@ -1,4 +1,4 @@
-//! What a conversation can be asked for, whoever answers: a model here, or a server.
+//! Interface of a conversation: with a model on this machine, or with a server.
 
 use std::path::Path;
 
@@ -8,46 +8,46 @@ use ruminate::{Message, StopReason};
 use super::file;
 use crate::interrupt::Interrupt;
 
-/// How an answer ended.
+/// Outcome of an answer.
 pub(super) struct Answer {
-    /// Why; none if it was interrupted.
+    /// Stop reason, or `None` if the answer was interrupted.
     pub(super) stop: Option<StopReason>,
-    /// Whether it had begun.
+    /// Whether the answer contains text.
     pub(super) said: bool,
-    /// Positions of the session; none if a server has not said.
+    /// Positions of the session, or `None` if the server did not report them.
     pub(super) context: Option<u32>,
 }
 
-/// Who answers.
+/// Conversation partner: a local model or a server.
 pub(super) trait Partner {
-    /// Says something and prints the answer. If nothing can be answered, nothing was said.
+    /// Sends a message and prints the answer. Without an answer, the message is removed from the transcript.
     fn say(&mut self, text: &str, interrupt: &Interrupt) -> Result<Answer>;
 
-    /// Answers the last message anew, with the next seed: with the same one the answer would be the same.
+    /// Answers the last message again, with the next seed: the same seed would give the same answer.
     fn regenerate(&mut self, interrupt: &Interrupt) -> Result<Answer>;
 
-    /// Steps per token; none if only the server knows.
+    /// Steps per token, or `None` if only the server knows.
     fn steps(&self) -> Option<u32>;
 
-    /// Thinks so many steps per token from now on, about what was said before too.
+    /// Sets the steps per token from now on. Earlier messages are computed again at this depth.
     fn set_steps(&mut self, steps: u32) -> Result<()>;
 
-    /// Temperature of sampling, 0 is greedy; none if only the server knows.
+    /// Sampling temperature (0 is greedy), or `None` if only the server knows.
     fn temperature(&self) -> Option<f32>;
 
-    /// Samples at this temperature from now on.
+    /// Sets the sampling temperature from now on.
     fn set_temperature(&mut self, temperature: f32);
 
-    /// What was said.
+    /// Messages so far.
     fn transcript(&mut self) -> &mut Transcript;
 }
 
-/// The messages of a conversation.
+/// Messages of a conversation.
 #[derive(Default)]
 pub(super) struct Transcript {
-    /// What the model is told before the conversation.
+    /// System prompt.
     pub(super) system: Option<String>,
-    /// Without the system prompt.
+    /// Messages, without the system prompt.
     pub(super) messages: Vec<Message>,
 }
 
@@ -61,7 +61,7 @@ impl Transcript {
         Ok(file::save(path, &self.whole(), replace)?)
     }
 
-    /// Takes over the messages of a file; gives their number.
+    /// Replaces the messages by those of a file and returns their number.
     pub(super) fn load(&mut self, path: &Path) -> Result<usize> {
         let mut messages = file::load(path)?;
         let count = messages.len();
@@ -70,7 +70,7 @@ impl Transcript {
         Ok(count)
     }
 
-    /// System prompt and messages.
+    /// System prompt and messages, as one list.
     pub(super) fn whole(&self) -> Vec<Message> {
         let system = self.system.iter().map(|text| message("system", text));
         system.chain(self.messages.iter().cloned()).collect()

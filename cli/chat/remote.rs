@@ -1,4 +1,4 @@
-//! A server that answers: OpenAI's `/v1/chat/completions`, streamed.
+//! Conversation with a server through OpenAI's `/v1/chat/completions`, streamed.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -15,40 +15,40 @@ use crate::interrupt::{Generating, Interrupt};
 use crate::visible;
 use crate::words::counted;
 
-/// Between two looks whether to stop.
+/// Time between two checks for Ctrl-C.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How a server is talked to.
+/// Settings of a conversation with a server.
 pub(super) struct Settings {
-    /// Fields of every request beside the messages.
+    /// Fields of every request besides the messages.
     pub(super) fields: Map<String, Value>,
     pub(super) system: Option<String>,
-    /// Whether figures follow every answer.
+    /// Whether to print figures after every answer.
     pub(super) stats: bool,
-    /// Whether Ctrl-C stops every answer; otherwise the first that it can stop.
+    /// Whether Ctrl-C stops each answer; otherwise only the first Ctrl-C stops an answer, and the second ends the program.
     pub(super) stop_every_answer: bool,
 }
 
-/// A conversation with a server.
+/// Conversation with a server.
 pub(super) struct Remote {
     address: Address,
     settings: Settings,
     transcript: Transcript,
-    /// What the server says of its model.
+    /// Model entry of the server's `/v1/models`.
     model: Value,
     interrupted: bool,
 }
 
 impl Remote {
-    /// Asks the server for its model.
+    /// Queries the server's model.
     ///
     /// # Errors
-    /// If the server cannot be reached, or is none of this kind.
+    /// If the server cannot be reached, does not speak OpenAI's API, or its model has no chat template.
     pub(super) fn connect(address: Address, mut settings: Settings) -> Result<Self> {
         let mut list = address.get("/v1/models")?;
         let model = list["data"].get_mut(0).map(Value::take).filter(|model| model["id"].is_string());
         let Some(model) = model else {
-            return Err(ServerError(format!("{address} names no model; is it a server with OpenAI's API?")).into());
+            return Err(ServerError(format!("{address} lists no model; is it a server with OpenAI's API?")).into());
         };
         if model["meta"]["chat"] == false {
             let id = model["id"].as_str().unwrap_or_default();
@@ -113,7 +113,7 @@ impl Remote {
                 finish = Some(if reason == "length" { StopReason::MaxTokens } else { StopReason::Complete });
             }
         };
-        // The connection goes with them, by which the server knows that nobody reads on.
+        // Closes the connection, which tells the server to stop generating.
         drop(events);
         if !text.ends_with('\n') && (finish.is_some() || !text.is_empty()) {
             writeln!(out)?;
@@ -142,7 +142,7 @@ impl Partner for Remote {
         let before = self.transcript.messages.len();
         self.transcript.push("user", text);
         let answer = self.answer(interrupt);
-        // What was said before an answer broke off stays.
+        // The part of an answer that came before an error is kept.
         let answered = self.transcript.messages.len() > before + 1;
         if !answered {
             self.transcript.messages.truncate(before);
@@ -192,7 +192,7 @@ impl Partner for Remote {
     }
 }
 
-/// Prints what an answer took, as far as the server says it.
+/// Prints the figures of an answer that the server reports.
 fn figures(usage: &Value, start: Instant, first: Option<Instant>) {
     let count = |name: &str| usage[name].as_u64();
     let mut words = Vec::new();

@@ -1,4 +1,4 @@
-//! Requests to a server with OpenAI's API.
+//! HTTP requests to a server with OpenAI's API.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -10,16 +10,16 @@ use serde_json::Value;
 use ureq::http::{HeaderValue, Response, Uri, header};
 use ureq::{Agent, Body, Proxy};
 
-/// Time to connect.
+/// Connection timeout.
 const CONNECT: Duration = Duration::from_secs(15);
-/// Time that a server may be silent: it may have a long prompt to read, and a queue before it.
+/// Longest time without data: the server may have a queue, and then a long prompt to process.
 const SILENCE: Duration = Duration::from_secs(10 * 60);
-/// Bytes of an answer that is no stream, and of a line of one, at most.
+/// Maximum size of a response that is not a stream, and of one line of a stream, in bytes.
 const MOST: u64 = 16 << 20;
-/// Events that may wait to be printed.
+/// Maximum number of events that wait to be printed.
 const WAITING: usize = 64;
 
-/// A server refused or failed; the conversation goes on.
+/// Error of a server; the conversation continues.
 #[derive(Debug)]
 pub(crate) struct ServerError(pub(crate) String);
 
@@ -31,9 +31,9 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// A server.
+/// Server address, with key and HTTP agent.
 pub(super) struct Address {
-    /// Without `/v1` and a slash at its end.
+    /// URL without `/v1` or a trailing slash.
     url: String,
     authorization: Option<HeaderValue>,
     agent: Agent,
@@ -46,10 +46,10 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Reads the address of a server, with or without `/v1` at its end.
+    /// Parses the address of a server, with or without `/v1` at its end.
     ///
     /// # Errors
-    /// Says what is wrong with address or key; the key itself is not shown.
+    /// If the address or the key is invalid; the message does not show the key.
     pub(super) fn new(url: &str, key: Option<&str>) -> Result<Self, String> {
         let bare = url.trim_end_matches('/');
         let bare = bare.strip_suffix("/v1").unwrap_or(bare).trim_end_matches('/');
@@ -62,11 +62,13 @@ impl Address {
         let authorization = key.map(|key| {
             let value = HeaderValue::from_str(&format!("Bearer {key}")).ok();
             let value = value.filter(|value| !key.is_empty() && value.to_str().is_ok());
-            value.ok_or_else(|| "the API key is empty or holds a character that no key has".to_owned())
+            value.ok_or_else(|| {
+                "the API key is empty or contains a character that is not allowed in a header".to_owned()
+            })
         });
         let mut authorization = authorization.transpose()?;
         authorization.iter_mut().for_each(|value| value.set_sensitive(true));
-        // What is on this machine is not asked through a proxy.
+        // Servers on this machine are reached without a proxy.
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let here = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let config = Agent::config_builder()
@@ -79,7 +81,7 @@ impl Address {
         Ok(Self { url: bare.to_owned(), authorization, agent: config.build().into() })
     }
 
-    /// The JSON that a path holds.
+    /// Requests a path and parses the response as JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value, ServerError> {
         let mut request = self.agent.get(format!("{}{path}", self.url));
         if let Some(authorization) = &self.authorization {
@@ -93,7 +95,7 @@ impl Address {
         })
     }
 
-    /// Sends a request and reads the events of its answer on a thread, so that waiting can be ended.
+    /// Sends a request and reads its events on a thread, so that the caller can stop waiting.
     pub(super) fn stream(&self, path: &str, body: &Value) -> Events {
         let (sender, events) = sync_channel(WAITING);
         let mut request = self.agent.post(format!("{}{path}", self.url));
@@ -105,7 +107,7 @@ impl Address {
         std::thread::spawn(move || {
             let outcome = request.send(body).map_err(|error| server.lost(&error));
             let done = outcome.and_then(|response| server.read(server.checked(response)?, &sender));
-            // If nobody hears it, nobody wants to.
+            // If the receiver is gone, the result is no longer needed.
             let _ = sender.send(done.map_or_else(Event::Failed, |()| Event::End));
         });
         Events(events)
@@ -115,7 +117,7 @@ impl Address {
         Self { url: self.url.clone(), authorization: None, agent: self.agent.clone() }
     }
 
-    /// Reads events until the last one, or until nobody takes them any more.
+    /// Reads events until the last one, or until the receiver is dropped.
     fn read(&self, response: Response<Body>, sender: &SyncSender<Event>) -> Result<(), ServerError> {
         let mut reader = BufReader::new(response.into_body().into_reader());
         let (mut line, mut data) = (Vec::new(), String::new());
@@ -134,7 +136,7 @@ impl Address {
             if !text.is_empty() {
                 continue;
             }
-            // An empty line ends an event, and the end of the answer the last one.
+            // An empty line ends an event; the end of the response ends the last one.
             match std::mem::take(&mut data).as_str() {
                 "" => {}
                 "[DONE]" => return Ok(()),
@@ -155,7 +157,7 @@ impl Address {
         }
     }
 
-    /// A successful answer, or what the server says instead.
+    /// Returns a successful response, or the server's message as an error.
     fn checked(&self, mut response: Response<Body>) -> Result<Response<Body>, ServerError> {
         let status = response.status();
         if status.is_success() {
@@ -176,29 +178,29 @@ impl Address {
         Err(ServerError(text))
     }
 
-    /// A connection that failed. The system's error becomes text: a broken connection is no broken pipe of stdout.
+    /// Error of a failed connection. The I/O error becomes text, so that a broken connection is not taken for a broken pipe of stdout.
     fn lost(&self, error: &ureq::Error) -> ServerError {
         ServerError(format!("{self} cannot be reached: {error}"))
     }
 }
 
-/// A part of a server's answer.
+/// Part of a server's streamed answer.
 pub(super) enum Event {
-    /// Nothing yet.
+    /// No event arrived within the time.
     Nothing,
     /// A part of the answer.
     Chunk(Value),
-    /// The answer has ended.
+    /// End of the answer.
     End,
-    /// It cannot go on.
+    /// The request failed.
     Failed(ServerError),
 }
 
-/// The events of an answer.
+/// Events of an answer.
 pub(super) struct Events(Receiver<Event>);
 
 impl Events {
-    /// The next event, waited for no longer than a time.
+    /// Waits at most `time` for the next event.
     pub(super) fn next(&self, time: Duration) -> Event {
         match self.0.recv_timeout(time) {
             Ok(event) => event,
@@ -213,7 +215,7 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn addresses_are_read_with_and_without_v1() {
+    fn addresses_parse_with_and_without_v1() {
         for url in
             ["http://127.0.0.1:8080", "http://127.0.0.1:8080/", "http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1/"]
         {
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_and_keys_are_not_shown() {
+    fn invalid_addresses_and_keys_are_rejected_without_showing_the_key() {
         for url in ["", "localhost:8080", "ftp://h", "http://", "http://user:secret@h", "http://h?x=1"] {
             let problem = Address::new(url, None).err().unwrap_or_else(|| panic!("{url} is accepted"));
             assert!(problem.contains("--server"), "{problem}");

@@ -1,4 +1,4 @@
-//! Finding a model in the cache: `models--OWNER--NAME/refs/REVISION` names a commit, whose files are in `snapshots/COMMIT`.
+//! Finds a model in the cache: `models--OWNER--NAME/refs/REVISION` names a commit, whose files are in `snapshots/COMMIT`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,16 @@ use super::name::ModelName;
 use crate::exit_code::NoModel;
 use ruminate::published;
 
-/// The folder of a model's files.
+/// Folder of a model's files.
 ///
 /// # Errors
-/// [`NoModel`] says where was looked, and how to get the model.
+/// [`NoModel`] if the cache lacks the model; the message names the folder searched and how to get the model.
 pub(crate) fn find(name: &ModelName) -> Result<PathBuf, NoModel> {
     let path = environment::cache(&|name| std::env::var_os(name)).map_err(|error| NoModel(error.to_string()))?;
     lookup(&path, name).ok_or_else(|| NoModel(missing(&path, name)))
 }
 
-/// The folder of a model's files in a cache. One without a `config.json` is no model, but what a broken download left.
+/// Folder of a model's files in a cache. A folder without `config.json` is an interrupted download and does not count.
 pub(crate) fn lookup(cache: &Path, name: &ModelName) -> Option<PathBuf> {
     let repo = Cache::new(cache.to_path_buf()).repo(name.to_repo());
     if name.is_commit() {
@@ -31,15 +31,15 @@ pub(crate) fn lookup(cache: &Path, name: &ModelName) -> Option<PathBuf> {
 fn missing(cache: &Path, name: &ModelName) -> String {
     let folder = cache.join(name.to_repo().folder_name());
     let state = if folder.is_dir() {
-        format!("{} has no whole copy of revision {}", folder.display(), name.revision())
+        format!("{} has no complete copy of revision {}", folder.display(), name.revision())
     } else {
-        format!("{} is not there", folder.display())
+        format!("{} does not exist", folder.display())
     };
     let advice = if name.repo().contains('/') { advice(name) } else { ownerless() };
-    format!("`{name}` is no folder here and not in the Hugging Face cache: {state}; {advice}")
+    format!("`{name}` is neither a folder nor in the Hugging Face cache: {state}; {advice}")
 }
 
-/// What to do about a name without an owner, as only the hub's first models have.
+/// Advice for a name without an owner; only the hub's first models have none.
 fn ownerless() -> String {
     let short: Vec<_> = published().into_iter().map(|known| known.name).collect();
     format!("give a folder, owner/name, or one of the short names: {}", short.join(", "))
@@ -52,5 +52,5 @@ fn advice(name: &ModelName) -> String {
 
 #[cfg(not(feature = "pull"))]
 fn advice(name: &ModelName) -> String {
-    format!("this build cannot download (it was made without the feature `pull`); `hf download {}` can", name.repo())
+    format!("this build cannot download (it lacks the feature `pull`); use `hf download {}`", name.repo())
 }

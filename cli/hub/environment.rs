@@ -1,19 +1,19 @@
-//! Where things of the hub lie on this machine: the variables of Python's `huggingface_hub`, in its order of precedence.
+//! Folders of the hub on this machine, from the environment variables of Python's `huggingface_hub`, in its order of precedence.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The variables of a process.
+/// Lookup of environment variables.
 pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// A variable that is set and not empty.
+/// Value of a variable that is set and not empty.
 pub(crate) fn set(variables: Variables<'_>, name: &str) -> Option<OsString> {
     variables(name).filter(|value| !value.is_empty())
 }
 
-/// Replaces `~` and `$NAME` in a path, as Python does. Shells have done so already; service managers and editors have not.
+/// Expands `~` and `$NAME` in a path, as Python does. Shells expand them already; service managers and editors do not.
 fn expand(variables: Variables<'_>, path: OsString) -> PathBuf {
-    // What is no UTF-8 is taken as it is.
+    // A path that is not UTF-8 is used unexpanded.
     let path = match path.into_string() {
         Ok(text) => text,
         Err(path) => return path.into(),
@@ -23,41 +23,41 @@ fn expand(variables: Variables<'_>, path: OsString) -> PathBuf {
     PathBuf::from(shellexpand::full_with_context_no_errors(&path, home, value).into_owned())
 }
 
-/// Nowhere to look for models, or to put them.
+/// Error: the home folder is unknown, so the cache has no location.
 #[derive(Debug)]
 pub(crate) struct NoHome;
 
 impl std::fmt::Display for NoHome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("no home folder is known: HOME is not set, and the user database has none; set HF_HOME to a folder for models")
+        f.write_str("unknown home folder: HOME is not set, and the user database has no entry; set HF_HOME to a folder for models")
     }
 }
 
 impl std::error::Error for NoHome {}
 
-/// The user's own folder: the variable's, else the user database's. A relative path would be a folder of wherever the program is started.
+/// Home folder: from the variable, else from the user database. Relative paths are ignored, because they depend on the current folder.
 fn user(variables: Variables<'_>) -> Option<PathBuf> {
     let named = set(variables, if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from);
     named.filter(|path| path.is_absolute()).or_else(|| std::env::home_dir().filter(|path| path.is_absolute()))
 }
 
-/// The path in a variable.
+/// Path in a variable, expanded.
 pub(crate) fn path(variables: Variables<'_>, name: &str) -> Option<PathBuf> {
     set(variables, name).map(|path| expand(variables, path))
 }
 
-/// Everything of the hub: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
+/// Folder of all hub files: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
 pub(crate) fn home(variables: Variables<'_>) -> Result<PathBuf, NoHome> {
     if let Some(path) = path(variables, "HF_HOME") {
         return Ok(path);
     }
-    // A relative one is to be ignored, says the specification of that variable.
+    // The XDG specification says to ignore a relative path.
     let caches = path(variables, "XDG_CACHE_HOME").filter(|path| path.is_absolute());
     let caches = caches.or_else(|| user(variables).map(|home| home.join(".cache")));
     caches.map(|caches| caches.join("huggingface")).ok_or(NoHome)
 }
 
-/// The cache of models: `HF_HUB_CACHE`, else the older `HUGGINGFACE_HUB_CACHE`, else `hub` in [`home`].
+/// Cache of models: `HF_HUB_CACHE`, else the older `HUGGINGFACE_HUB_CACHE`, else `hub` in [`home`].
 pub(crate) fn cache(variables: Variables<'_>) -> Result<PathBuf, NoHome> {
     let named = path(variables, "HF_HUB_CACHE").or_else(|| path(variables, "HUGGINGFACE_HUB_CACHE"));
     named.map_or_else(|| home(variables).map(|home| home.join("hub")), Ok)

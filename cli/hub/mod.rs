@@ -1,4 +1,4 @@
-//! Models by name, `owner/name[@revision]`, in the cache that Python's `huggingface_hub` shares with every program on the machine.
+//! Models by name, `owner/name[@revision]`, in the cache of Python's `huggingface_hub`, which all programs on the machine share.
 
 mod cache;
 pub(crate) mod environment;

@@ -1,4 +1,4 @@
-//! The name of a model on the hub.
+//! Names of models on the hub.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,11 @@ use hf_hub::{Repo, RepoType};
 
 use super::known;
 
-/// The branch that is meant when none is named.
+/// Default branch.
 const MAIN: &str = "main";
 
-/// `owner/name[@revision]`; models from the hub's first years have no owner. Short names of published models stand for their repositories.
+/// Name of a model, `owner/name[@revision]`; models from the hub's first years have no owner. Short names of published models are resolved to
+/// their repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelName {
     repo: String,
@@ -28,18 +29,18 @@ impl ModelName {
         &self.revision
     }
 
-    /// Whether the revision is a commit itself, which no branch has to be looked up for.
+    /// Whether the revision is a commit itself, so that no branch must be looked up.
     pub(crate) fn is_commit(&self) -> bool {
         is_commit(&self.revision)
     }
 
-    /// The same for the crate that knows the layout of the cache.
+    /// Converts to a `hf_hub::Repo`; that crate knows the layout of the cache.
     pub(crate) fn to_repo(&self) -> Repo {
         Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
     }
 }
 
-/// Whether a text is a whole commit hash. Only those name a snapshot, as in Python.
+/// Whether a text is a full commit hash. Only full hashes name a snapshot, as in Python.
 pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -54,7 +55,7 @@ impl fmt::Display for ModelName {
 impl FromStr for ModelName {
     type Err = String;
 
-    /// The rules are those of Python's `validate_repo_id`, and git's for revisions: both become parts of paths.
+    /// Follows the rules of Python's `validate_repo_id`, and those of git for revisions, because both become parts of paths.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = of_hub(text) {
             let page = path.split(['?', '#']).next().unwrap_or_default();
@@ -67,10 +68,10 @@ impl FromStr for ModelName {
             return format!("{owner}/{name}{revision}").parse();
         }
         if text.contains("://") {
-            return Err(format!("`{text}` is not an address of a model on the Hugging Face hub; give owner/name"));
+            return Err(format!("`{text}` is not the address of a model on the Hugging Face hub; give owner/name"));
         }
         let (repo, revision) = text.split_once('@').unwrap_or((text, MAIN));
-        // As shells complete the names of folders.
+        // Shells complete folder names with a slash.
         let repo = repo.strip_suffix('/').filter(|repo| repo.contains('/')).unwrap_or(repo);
         let mut parts = repo.split('/');
         let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
@@ -84,18 +85,18 @@ impl FromStr for ModelName {
                 && !part.contains("..")
         };
         if third.is_some() || !good(first) || !second.is_none_or(good) || repo.len() > 96 || repo.ends_with(".git") {
-            return Err(format!("`{repo}` is no name of a model; expected owner/name or owner/name@revision"));
+            return Err(format!("`{repo}` is not a model name; expected owner/name or owner/name@revision"));
         }
         let odd = |c: char| c.is_control() || c.is_whitespace() || r"\:?*[~^".contains(c);
         let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains("..");
         if revision.contains(odd) || !revision.split('/').all(component) {
-            return Err(format!("`{revision}` is no revision; expected a branch, a tag or a commit of 40 digits"));
+            return Err(format!("`{revision}` is not a revision; expected a branch, a tag or a commit of 40 digits"));
         }
         Ok(Self { repo: known::resolved(repo).to_owned(), revision: revision.to_owned() })
     }
 }
 
-/// The path of an address of the hub.
+/// Path of an address on the hub, without the host.
 fn of_hub(text: &str) -> Option<&str> {
     let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
     ["huggingface.co/", "www.huggingface.co/", "hf.co/"].iter().find_map(|host| bare.strip_prefix(host))
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_leave_the_cache_is_no_name() {
+    fn names_that_could_escape_the_cache_are_rejected() {
         let wrong = [
             "",
             "/",

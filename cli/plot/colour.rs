@@ -1,9 +1,9 @@
-//! The colours of charts: legible on light and dark paper, and to people who see colours otherwise.
+//! Colors of charts, legible on light and dark backgrounds and for color-blind readers.
 
 use clap::ValueEnum;
 use plotters::style::RGBColor;
 
-/// Colours of paper and ink.
+/// Colors of background and text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Theme {
     /// Dark on light
@@ -14,22 +14,22 @@ pub(crate) enum Theme {
 }
 
 impl Theme {
-    /// Behind everything.
+    /// Background.
     pub(crate) fn paper(self) -> RGBColor {
         self.of(RGBColor(255, 255, 255), RGBColor(16, 18, 24))
     }
 
-    /// Letters and axes.
+    /// Text and axes.
     pub(crate) fn ink(self) -> RGBColor {
         self.of(RGBColor(28, 31, 38), RGBColor(232, 234, 240))
     }
 
-    /// What is said by the way.
+    /// Secondary text.
     pub(crate) fn pale(self) -> RGBColor {
         self.of(RGBColor(104, 110, 122), RGBColor(152, 158, 172))
     }
 
-    /// Lines that only help the eye.
+    /// Grid lines.
     pub(crate) fn grid(self) -> RGBColor {
         self.of(RGBColor(228, 231, 236), RGBColor(42, 46, 56))
     }
@@ -39,31 +39,31 @@ impl Theme {
     }
 }
 
-/// The colour of a distance, 0 arrived to 1 far.
+/// Color of a distance, from 0 (converged) to 1 (far).
 pub(crate) fn far(part: f64) -> RGBColor {
     gradient(colorous::MAGMA, 0.08 + 0.9 * part)
 }
 
-/// The colour of a step, 0 the first to 1 the last.
+/// Color of a step, from 0 (first) to 1 (last).
 pub(crate) fn step(part: f64) -> RGBColor {
     gradient(colorous::PLASMA, 0.88 - 0.66 * part)
 }
 
-/// The colour of a task, or of another series.
+/// Color of a task, or of another series.
 pub(crate) fn task(at: usize) -> RGBColor {
-    // Okabe and Ito's, those that stand out from light and dark paper.
+    // The Okabe-Ito palette, without the colors that are hard to see on a light or dark background.
     const COLOURS: [(u8, u8, u8); 7] =
         [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (128, 128, 128)];
     let (red, green, blue) = COLOURS[at % COLOURS.len()];
     RGBColor(red, green, blue)
 }
 
-/// Whether dark letters are read better on it than light ones.
+/// Whether dark text is easier to read on a color than light text.
 pub(crate) fn is_light(colour: RGBColor) -> bool {
     0.299 * f64::from(colour.0) + 0.587 * f64::from(colour.1) + 0.114 * f64::from(colour.2) > 140.0
 }
 
-/// As style sheets have it.
+/// Color in CSS notation.
 pub(crate) fn hex(colour: RGBColor) -> String {
     format!("#{:02x}{:02x}{:02x}", colour.0, colour.1, colour.2)
 }

@@ -1,4 +1,4 @@
-//! What the charts of several verbs share: a picture as SVG and as PNG, its letters and its colours.
+//! Shared parts of charts: pictures as SVG and PNG, fonts and colors.
 
 mod colour;
 mod html;
@@ -17,15 +17,15 @@ use plotters::style::text_anchor::Pos;
 use plotters::style::{Color, FontDesc, FontFamily, FontStyle, TextStyle, register_font};
 use resvg::{tiny_skia, usvg};
 
-/// Letters of the charts. A viewer that lacks them takes another family without serifs.
+/// Font family of the charts. A viewer without Inter uses another sans-serif font.
 const FAMILY: &str = "Inter, Helvetica, Arial, sans-serif";
 static REGULAR: &[u8] = include_bytes!("inter/Inter-Regular.otf");
 static BOLD: &[u8] = include_bytes!("inter/Inter-SemiBold.otf");
 
-/// What a chart is drawn on.
+/// Drawing area of a chart.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws a picture of so many pixels as SVG.
+/// Draws a picture of `size` pixels as SVG.
 pub(crate) fn svg(
     size: (u32, u32),
     theme: Theme,
@@ -48,25 +48,25 @@ pub(crate) fn svg(
     Ok(text)
 }
 
-/// The same picture as PNG.
+/// Renders an SVG picture as PNG.
 pub(crate) fn png(svg: &str) -> Result<Vec<u8>> {
     let mut options = usvg::Options { font_family: "Inter".to_owned(), ..usvg::Options::default() };
     let fonts = options.fontdb_mut();
     fonts.load_font_data(REGULAR.to_vec());
     fonts.load_font_data(BOLD.to_vec());
-    let tree = usvg::Tree::from_str(svg, &options).context("the chart is no SVG")?;
+    let tree = usvg::Tree::from_str(svg, &options).context("the chart is not a valid SVG")?;
     let size = tree.size().to_int_size();
     let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height()).context("the chart has no size")?;
     resvg::render(&tree, tiny_skia::Transform::identity(), &mut pixels.as_mut());
     pixels.encode_png().context("the chart cannot be written as PNG")
 }
 
-/// What the plotting library says, as an error of this program.
+/// Converts an error of the plotting library.
 pub(crate) fn drawn<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<T> {
     outcome.map_err(|error| anyhow!("cannot draw the chart: {error}"))
 }
 
-/// Letters of a size in pixels.
+/// Text style with a font size in pixels.
 pub(crate) fn letters(size: u32, colour: impl Color, bold: bool) -> TextStyle<'static> {
     let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
     let font = FontDesc::new(FontFamily::Name(FAMILY), f64::from(size), style);

@@ -1,4 +1,4 @@
-//! The files that a chart goes into.
+//! Output files of charts.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use ruminate::OutputFile;
 
 use super::Theme;
 
-/// Flags that say where a chart goes. An existing file is overwritten.
+/// Flags for the output files of a chart. Existing files are overwritten.
 #[derive(Args)]
 pub(crate) struct ChartOutput {
     /// Write a self-contained page
@@ -24,7 +24,7 @@ pub(crate) struct ChartOutput {
     pub(crate) png: Option<PathBuf>,
     /// Colors of the pictures: light or dark
     ///
-    /// A page follows the browser.
+    /// A page follows the browser's color scheme.
     #[arg(
         long,
         value_enum,
@@ -37,12 +37,12 @@ pub(crate) struct ChartOutput {
 }
 
 impl ChartOutput {
-    /// The files that are asked for.
+    /// Requested output files.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         [&self.html, &self.svg, &self.png].into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Writes what is asked for, and says so.
+    /// Writes the requested files and reports each one.
     pub(crate) fn write(
         &self,
         page: impl FnOnce() -> Result<String>,
@@ -76,13 +76,13 @@ fn write(path: &Path, bytes: &[u8], quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Says that a file is there.
+/// Reports a written file.
 pub(crate) fn say_written(path: &Path) {
     let bytes = fs::metadata(path).map_or(0, |about| about.len());
     remark!("wrote {} ({:.1} kB)", path.display(), bytes as f64 / 1e3);
 }
 
-/// Fails if a file cannot be written there, before time is spent on what would go into it. Its folder is made.
+/// Checks that a file can be written, before time is spent on its content. Creates its folder.
 pub(crate) fn writable(path: &Path) -> Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         fs::create_dir_all(folder).with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! One file, from the hub to its place in the cache. Whatever ends it, what has come stays and the next attempt goes on from there.
+//! Downloads one file from the hub into the cache. An interrupted download keeps its bytes, and the next attempt resumes there.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -14,15 +14,15 @@ use super::progress::{Bar, Progress};
 use super::remote::{Remote, RemoteFile};
 use super::store::Store;
 
-/// Bytes that must come within a span, at least; a server that is slower is left and asked again.
+/// Minimum bytes per span; the connection to a slower server is closed and opened again.
 const SLOWEST: u64 = 64 << 10;
-/// That span, in times that a connection may be silent.
+/// Length of the span, in multiples of the read timeout.
 const SPAN: u32 = 6;
 
-/// Bytes to read at once.
+/// Read size, in bytes.
 const CHUNK: usize = 1 << 18;
 
-/// A file that is coming, and how far it is.
+/// File being downloaded, with its progress.
 struct Coming<'a> {
     file: &'a RemoteFile,
     store: &'a Store,
@@ -32,7 +32,7 @@ struct Coming<'a> {
     bar: Bar,
 }
 
-/// Why a file has not come.
+/// Error of a download.
 enum Trouble {
     /// On the network or at the server.
     Remote(Failure),
@@ -46,7 +46,7 @@ impl From<Failure> for Trouble {
     }
 }
 
-/// Brings a file unless it is there, and says whether it had to. It is checked before it gets its name.
+/// Downloads a file unless it is cached, and returns whether it was downloaded. The file is verified before it gets its name.
 pub(super) fn download(
     remote: &Remote<'_>,
     store: &Store,
@@ -59,7 +59,7 @@ pub(super) fn download(
     }
     let busy = || progress.say(&format!("{}: waiting for another download of it", file.name));
     let _lock = store.lock(&file.blob, busy)?;
-    // Whoever held the lock may have brought it.
+    // Another process may have downloaded the file while it held the lock.
     if store.find(commit, file).is_some() {
         return Ok(false);
     }
@@ -75,12 +75,12 @@ pub(super) fn download(
         drop(out);
         std::fs::remove_file(&path).map_err(|error| store.wrong("remove", &path, &error))?;
         return Err(anyhow!(
-            "{} was damaged on its way: its hash is {found}, the hub says {}; it has been deleted, run the same command again",
+            "{} was damaged during the download: its hash is {found}, expected {}; it has been deleted, run the same command again",
             file.name,
             file.blob
         ));
     }
-    // The name must not reach the disk before the content does.
+    // The content must reach the disk before the name does.
     out.sync_all().map_err(|error| store.wrong("write", &path, &error))?;
     drop(out);
     std::fs::rename(&path, store.blob(&file.blob)).map_err(|error| store.wrong("rename", &path, &error))?;
@@ -89,7 +89,7 @@ pub(super) fn download(
 }
 
 impl Coming<'_> {
-    /// Reads what an earlier attempt has left, for the hash.
+    /// Hashes the bytes of an earlier attempt.
     fn take_up(&mut self) -> Result<()> {
         let (store, path) = (self.store, self.store.partial(&self.file.blob));
         let there = self.out.metadata().map_err(|error| store.wrong("read", &path, &error))?.len();
@@ -110,7 +110,7 @@ impl Coming<'_> {
         Ok(())
     }
 
-    /// Begins anew.
+    /// Restarts from the beginning.
     fn restart(&mut self) -> Result<()> {
         let path = self.store.partial(&self.file.blob);
         let emptied = self.out.set_len(0).and_then(|()| self.out.seek(SeekFrom::Start(0)));
@@ -121,7 +121,7 @@ impl Coming<'_> {
         Ok(())
     }
 
-    /// Goes on until everything is there, through as many broken connections as bring something.
+    /// Downloads to the end, and reconnects as often as a connection makes progress.
     fn patiently(&mut self, remote: &Remote<'_>, commit: &str) -> Result<()> {
         let (mut patience, mut furthest) = (Patience::default(), self.at);
         let enough = SLOWEST.min(self.file.size / 16);
@@ -131,7 +131,7 @@ impl Coming<'_> {
                 Err(Trouble::Local(error)) => return Err(error),
                 Err(Trouble::Remote(failure)) => failure,
             };
-            // Bytes that had come before are no progress: a server that makes every attempt begin anew would be asked for ever.
+            // Only bytes beyond the furthest attempt count as progress. Otherwise, a server that cannot resume would be asked forever.
             if self.at > furthest + enough {
                 patience.renew();
                 furthest = self.at;
@@ -141,29 +141,31 @@ impl Coming<'_> {
                 Ok(again) => again,
                 Err(Failure::Passing(reason)) => {
                     return Err(anyhow!(
-                        "{name} broke off at {at} of {size} bytes: {reason}; what has come is kept, run the same command again to go on"
+                        "{name} broke off at {at} of {size} bytes: {reason}; the bytes so far are kept, run the same command again to continue"
                     ));
                 }
                 Err(failure) => return Err(failure.into()),
             };
-            self.bar.say(&format!("{name}: {reason}; going on in {:.2} s", wait.as_secs_f32()));
+            self.bar.say(&format!("{name}: {reason}; continuing in {:.2} s", wait.as_secs_f32()));
             std::thread::sleep(wait);
         }
         Ok(())
     }
 
-    /// One request, and as much of its answer as comes.
+    /// Sends one request and appends as much of its response as arrives.
     fn attempt(&mut self, remote: &Remote<'_>, commit: &str) -> Result<(), Trouble> {
         let response = remote.get(commit, &self.file.name, self.at)?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => self.check_range(response.headers())?,
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.restart().map_err(Trouble::Local)?;
-                return Err(Failure::Passing("the server does not go on there, so it begins anew".to_owned()).into());
+                return Err(
+                    Failure::Passing("the server cannot resume there, so the download restarts".to_owned()).into()
+                );
             }
             _ => {
                 self.check_length(response.headers())?;
-                // Not every server can begin in the middle.
+                // Some servers ignore the range and send the file from its beginning.
                 if self.at > 0 {
                     self.restart().map_err(Trouble::Local)?;
                 }
@@ -177,7 +179,7 @@ impl Coming<'_> {
             if since.elapsed() > span {
                 if self.at < from.saturating_add(SLOWEST) {
                     let (came, seconds) = (self.at - from, span.as_secs());
-                    return Err(Failure::Passing(format!("only {came} bytes came within {seconds} s")).into());
+                    return Err(Failure::Passing(format!("only {came} bytes arrived within {seconds} s")).into());
                 }
                 (since, from) = (Instant::now(), self.at);
             }
@@ -200,11 +202,11 @@ impl Coming<'_> {
             self.restart().map_err(Trouble::Local)?;
             let (name, size) = (&self.file.name, self.file.size);
             return Err(Failure::Final(format!(
-                "{name} is longer than the {size} bytes that the hub says; it has been deleted"
+                "{name} is longer than the {size} bytes that the hub lists; it has been deleted"
             ))
             .into());
         }
-        // Unbuffered, so that Ctrl-C at any moment loses nothing.
+        // Unbuffered, so that Ctrl-C loses no bytes.
         self.out
             .write_all(bytes)
             .map_err(|error| Trouble::Local(self.store.wrong("write", &self.store.partial(&self.file.blob), &error)))?;
@@ -214,20 +216,20 @@ impl Coming<'_> {
         Ok(())
     }
 
-    /// A whole file must have the size that the hub says. Some servers don't tell.
+    /// Checks that a full response has the size that the hub lists, if the server sends a length.
     fn check_length(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length = length.and_then(|length| length.parse::<u64>().ok());
         match length.filter(|length| *length != self.file.size) {
             None => Ok(()),
             Some(length) => Err(Failure::Final(format!(
-                "the server of {} has {length} bytes of it, the hub says {}",
+                "the server of {} has {length} bytes of it, the hub lists {}",
                 self.file.name, self.file.size
             ))),
         }
     }
 
-    /// `Content-Range: bytes FIRST-LAST/SIZE` must be what was asked for.
+    /// Checks that `Content-Range: bytes FIRST-LAST/SIZE` matches the request.
     fn check_range(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (first, rest) = range.trim_start_matches("bytes ").split_once('-').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a server's refusal or a broken connection means, and what to do about it.
+//! Turns HTTP statuses and connection errors into messages with advice.
 
 use std::time::Duration;
 
@@ -8,22 +8,21 @@ use super::settings::Settings;
 use crate::exit_code::NoModel;
 use crate::hub::ModelName;
 
-/// Why a request brought nothing.
+/// Failure of a request.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no such model, revision or file.
+    /// The model, revision or file does not exist.
     Missing(String),
-    /// It will not get better by itself.
+    /// Retrying does not help.
     Final(String),
-    /// It may get better: the connection broke, or the server is overloaded.
+    /// Retrying may help: the connection broke, or the server is overloaded.
     Passing(String),
-    /// The server says when to ask again.
+    /// The server asks to retry after `wait`.
     Busy { text: String, wait: Duration },
 }
 
 impl From<Failure> for anyhow::Error {
-    /// The system's errors are turned into text before: a broken pipe of a network connection must not look like one of stdout, which
-    /// is no error.
+    /// I/O errors are already text here: a broken pipe of a network connection must not be taken for a broken pipe of stdout, which is not an error.
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Missing(text) => NoModel(text).into(),
@@ -32,7 +31,7 @@ impl From<Failure> for anyhow::Error {
     }
 }
 
-/// What a status of the hub itself means.
+/// Failure for a status of the hub itself.
 pub(super) fn status(settings: &Settings, name: &ModelName, status: StatusCode, headers: &HeaderMap) -> Failure {
     let word = |header: &str| headers.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (code, words) = (word("x-error-code"), word("x-error-message"));
@@ -54,7 +53,7 @@ pub(super) fn status(settings: &Settings, name: &ModelName, status: StatusCode, 
             Failure::Missing(format!("`{name}` lists a file that the server does not have: {words}"))
         }
         (_, "GatedRepo") | (403, _) => Failure::Final(format!(
-            "{endpoint} does not let you read `{repo}`{}: accept its licence at {endpoint}/{repo}, then {}",
+            "{endpoint} does not let you read `{repo}`{}: accept its license at {endpoint}/{repo}, then {}",
             said(words),
             match &settings.token {
                 None => "set HF_TOKEN, or log in with `hf auth login`".to_owned(),
@@ -65,9 +64,9 @@ pub(super) fn status(settings: &Settings, name: &ModelName, status: StatusCode, 
         // Without a token the hub answers 401 for a model that does not exist, so as not to tell which private ones do.
         (404, _) | (_, "RepoNotFound") => absent(),
         (401, _) => Failure::Final(match &settings.token {
-            None => format!("{endpoint} wants to know who asks for `{repo}`: check owner and name; {login}"),
+            None => format!("{endpoint} requires authentication for `{repo}`: check owner and name; {login}"),
             Some(token) => format!(
-                "{endpoint} does not accept the token in {}{}: it may have expired; make another at {endpoint}/settings/tokens, \
+                "{endpoint} does not accept the token in {}{}: it may have expired; create a new one at {endpoint}/settings/tokens, \
                  or check owner and name of `{repo}`",
                 token.origin,
                 said(words)
@@ -77,7 +76,7 @@ pub(super) fn status(settings: &Settings, name: &ModelName, status: StatusCode, 
     }
 }
 
-/// What a status of any server means.
+/// Failure for a status of any server.
 pub(super) fn other(server: &str, status: StatusCode, words: &str, headers: &HeaderMap) -> Failure {
     let text = format!("{server} answered {status}{}", said(words));
     match status.as_u16() {
@@ -89,7 +88,7 @@ pub(super) fn other(server: &str, status: StatusCode, words: &str, headers: &Hea
     }
 }
 
-/// How long a server asks to wait: in seconds, or until a date.
+/// Time that a server asks to wait: in seconds, or until a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -103,10 +102,10 @@ fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(" ({words})") }
 }
 
-/// What it means that there was no answer at all. `proxy` is the one that was to be asked.
+/// Failure of a connection without a response. `proxy` is the proxy in use, if any.
 pub(super) fn connection(server: &str, proxy: Option<&str>, timeout: Duration, error: ureq::Error) -> Failure {
     let offline = match proxy {
-        Some(_) => "check that proxy; NO_PROXY can name servers that are asked directly",
+        Some(_) => "check that proxy; NO_PROXY can name servers to reach directly",
         None => "check the connection; HF_ENDPOINT can name a mirror, HTTPS_PROXY a proxy",
     };
     let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
@@ -121,9 +120,9 @@ pub(super) fn connection(server: &str, proxy: Option<&str>, timeout: Duration, e
             "{server} was silent for {} s{through}; HF_HUB_DOWNLOAD_TIMEOUT sets how many seconds to wait",
             timeout.as_secs()
         )),
-        // How rustls says that a certificate is not to be believed.
+        // rustls reports an untrusted certificate this way.
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Failure::Final(format!(
-            "cannot trust {server}{through} ({error}): if a proxy signs with a certificate of its own, SSL_CERT_FILE must name that"
+            "cannot trust {server}{through} ({error}): if a proxy signs with its own certificate, set SSL_CERT_FILE to that certificate"
         )),
         ureq::Error::Io(error) => Failure::Passing(format!("cannot reach {server}{through} ({error}): {offline}")),
         ureq::Error::ConnectionFailed => Failure::Passing(format!("cannot reach {server}{through}: {offline}")),
@@ -131,8 +130,8 @@ pub(super) fn connection(server: &str, proxy: Option<&str>, timeout: Duration, e
             Failure::Passing(format!("cannot reach {server}{through} ({reason}): {offline}"))
         }
         ureq::Error::BadUri(_) => Failure::Final(format!(
-            "{server} cannot be asked ({error}): HF_ENDPOINT must be an address like https://huggingface.co"
+            "cannot send a request to {server} ({error}): HF_ENDPOINT must be an address like https://huggingface.co"
         )),
-        error => Failure::Final(format!("no talk with {server} is possible{through}: {error}")),
+        error => Failure::Final(format!("cannot communicate with {server}{through}: {error}")),
     }
 }

@@ -1,5 +1,5 @@
-//! Requests for http servers by way of a proxy: it gets the whole address in the request line (RFC 9112, section 3.2.2), as from curl and Python. ureq can only
-//! open tunnels, which many proxies refuse for http.
+//! Requests to http servers through a proxy, with the full address in the request line (RFC 9112, section 3.2.2), as curl and Python send them. ureq
+//! can only open tunnels, which many proxies refuse for http.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,13 +9,13 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
 use ureq::{Agent, Error, Proxy};
 
-/// An agent whose requests all go to one proxy.
+/// Agent that sends all requests to one proxy.
 pub(super) fn agent(config: Config, proxy: &Proxy) -> Agent {
     let connector = ().chain(TcpConnector::default()).chain(Forwarding { authorization: authorization(proxy) });
     Agent::with_parts(config, connector, ToProxy { proxy: proxy.uri().clone(), inner: DefaultResolver::default() })
 }
 
-/// The header that tells a proxy who asks.
+/// Header that authenticates the user to a proxy.
 fn authorization(proxy: &Proxy) -> String {
     let Some(user) = proxy.username() else { return String::new() };
     let secret = format!("{user}:{}", proxy.password().unwrap_or_default());
@@ -50,7 +50,7 @@ impl<In: Transport> Connector<In> for Forwarding {
     }
 }
 
-/// A connection to the proxy.
+/// Connection to the proxy.
 #[derive(Debug)]
 struct Forwarded<T> {
     inner: T,
@@ -64,7 +64,7 @@ impl<T: Transport> Transport for Forwarded<T> {
         self.inner.buffers()
     }
 
-    /// Requests have no body here, so all that is sent at a time is the head of one.
+    /// Requests have no body here, so each write is the head of a request.
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let output = self.inner.buffers().output();
         let head = rewritten(&output[..amount], &self.server, &self.authorization);
@@ -84,7 +84,7 @@ impl<T: Transport> Transport for Forwarded<T> {
     }
 }
 
-/// The head of a request with the whole address in its first line, and with what the proxy asks for after it.
+/// Rewrites the head of a request: the full address in its first line, followed by the proxy's authorization header.
 fn rewritten(head: &[u8], server: &str, authorization: &str) -> Vec<u8> {
     let end = head.windows(2).position(|pair| pair == b"\r\n").map(|at| at + 2);
     let path = head.iter().position(|&byte| byte == b' ').map(|at| at + 1);

@@ -1,22 +1,22 @@
-//! Checking a file against the hash that names it.
+//! Verifies files against their hashes.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::remote::RemoteFile;
 
-/// Reads along.
+/// Incremental hash of a file.
 pub(super) enum Hasher {
-    /// Of a large file's content.
+    /// Hash of a large file's content.
     Sha256(Sha256),
-    /// As git names a file: of `blob SIZE`, a zero byte, and the content.
+    /// Git's blob hash: of `blob SIZE`, a zero byte, and the content.
     Git(Sha1),
-    /// Nothing to compare with.
+    /// No known hash to compare with.
     Unchecked,
 }
 
 impl Hasher {
-    /// The kind that names a file, by its length.
+    /// Chooses the hash by the length of the known one.
     pub(super) fn new(file: &RemoteFile) -> Self {
         match file.blob.len() {
             _ if !file.hashed => Self::Unchecked,
@@ -25,7 +25,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hash) => hash.update(bytes),
@@ -34,7 +34,7 @@ impl Hasher {
         }
     }
 
-    /// The hash of everything, in hexadecimal digits; none if there is nothing to compare it with.
+    /// Hash of all bytes in hexadecimal digits, or `None` if no hash is known to compare with.
     pub(super) fn finish(self) -> Option<String> {
         match self {
             Self::Sha256(hash) => Some(hex(&hash.finalize())),

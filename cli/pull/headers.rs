@@ -1,4 +1,4 @@
-//! What a model on the hub is, without its weights: its configuration, and the headers of its safetensors files, by requests for ranges.
+//! Fetches a model from the hub without its weights: its configuration, and the headers of its safetensors files by range requests.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,32 +17,32 @@ use super::{config, select, trust};
 use crate::hub::ModelName;
 use crate::words::counted;
 
-/// Bytes that are asked for first: most headers are shorter.
+/// Bytes of the first request; most headers are shorter.
 const FIRST: u64 = 64 << 10;
-/// Bytes of the number before a header.
+/// Bytes of the length field before a header.
 const PREFIX: usize = 8;
-/// Bytes of a header, at most, as the safetensors crate has it.
+/// Maximum header size in bytes, as in the safetensors crate.
 const MOST_HEADER: u64 = 100_000_000;
-/// Bytes of a text file, at most.
+/// Maximum size of a text file, in bytes.
 const MOST_TEXT: u64 = 128 << 20;
 
-/// The configuration of a model that is not in the cache, and the headers of its weights. Nothing is stored.
+/// Fetches the configuration of a model that is not in the cache, and the headers of its weights. Nothing is stored.
 ///
 /// # Errors
-/// If the hub may not be asked or does not answer, and if there is no such model.
+/// If offline mode is set, the hub does not answer, or the model does not exist.
 pub(crate) fn headers(name: &ModelName) -> Result<Source> {
     let variables = |name: &str| std::env::var_os(name);
     let settings = Settings::read(&variables, None)?;
     let absent = || format!("`{name}` is not in the Hugging Face cache, and its headers cannot be fetched");
     if settings.offline {
-        let problem = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids asking the hub; unset it";
+        let problem = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids requests to the hub; unset it";
         return Err(anyhow!("{}: {problem}", absent()));
     }
     let remote = Remote::new(&settings, name, trust::tls(&variables)?, Proxies::read(&variables))?;
     let fetched = fetch(&remote, name).with_context(absent)?;
     let (files, bytes) = (fetched.texts.len() + fetched.weights.len(), fetched.bytes());
     remark!(
-        "note: {name} is not in the Hugging Face cache; this is from {}: {}, {}. Nothing was stored",
+        "note: {name} is not in the Hugging Face cache; fetched from {}: {}, {}. Nothing was stored",
         settings.endpoint,
         counted(files, "file"),
         DecimalBytes(bytes)
@@ -68,19 +68,19 @@ fn fetch(remote: &Remote<'_>, name: &ModelName) -> Result<Headers> {
     Ok(found)
 }
 
-/// A text file.
+/// Fetches a text file.
 fn whole(remote: &Remote<'_>, commit: &str, file: &str) -> Result<Vec<u8>, Failure> {
     let mut response = remote.get(commit, file, 0)?;
     let lost = |error| failure::connection(remote.endpoint(), None, remote.timeout(), error);
     response.body_mut().with_config().limit(MOST_TEXT).read_to_vec().map_err(lost)
 }
 
-/// The header of a safetensors file, and the number before it.
+/// Fetches the header of a safetensors file, with its length field.
 fn start(remote: &Remote<'_>, commit: &str, file: &str) -> Result<FileStart, Failure> {
     let len = remote.head(commit, file)?.size;
     let mut bytes = part(remote, commit, file, 0, FIRST.min(len))?;
     let prefix: Option<[u8; PREFIX]> = bytes.get(..PREFIX).and_then(|prefix| prefix.try_into().ok());
-    // What is no header is told by those who read it.
+    // An invalid header is reported by its parser.
     let header = prefix.map_or(0, u64::from_le_bytes).saturating_add(PREFIX as u64);
     let end = header.min(len).min(MOST_HEADER);
     if end > bytes.len() as u64 {
@@ -90,10 +90,10 @@ fn start(remote: &Remote<'_>, commit: &str, file: &str) -> Result<FileStart, Fai
     Ok(FileStart { bytes, len })
 }
 
-/// The bytes of a file from `start` up to `end`.
+/// Fetches the bytes of a file from `start` up to `end`.
 fn part(remote: &Remote<'_>, commit: &str, file: &str, start: u64, end: u64) -> Result<Vec<u8>, Failure> {
     let mut response = remote.part(commit, file, start, end)?;
-    // A server that knows no ranges sends the file from its beginning.
+    // A server without range support sends the file from its beginning.
     let skipped = if response.status() == 206 { 0 } else { start };
     let mut reader = response.body_mut().as_reader();
     let wanted = end - start;
@@ -105,6 +105,6 @@ fn part(remote: &Remote<'_>, commit: &str, file: &str, start: u64, end: u64) -> 
     if bytes.len() as u64 == wanted {
         Ok(bytes)
     } else {
-        Err(passing(format!("only {} of {wanted} bytes came", bytes.len())))
+        Err(passing(format!("only {} of {wanted} bytes arrived", bytes.len())))
     }
 }

@@ -1,4 +1,4 @@
-//! `ruminate pull`: a model from the hub into the cache that Python's `huggingface_hub` uses too.
+//! `ruminate pull`: downloads a model from the hub into the cache that Python's `huggingface_hub` also uses.
 
 mod download;
 mod failure;
@@ -59,15 +59,15 @@ pub(crate) struct Pull {
 
 /// Shown below the help.
 const HELP: &str = "\
-Files go where Python's huggingface_hub keeps them, and are checked by size and hash. What broke off is taken up again by the same \
-command. HF_TOKEN, or the token that `hf auth login` stores, opens private and gated models; HF_ENDPOINT names a mirror, HTTPS_PROXY a \
+Files go where Python's huggingface_hub keeps them, and are checked by size and hash. Run the same command again to resume an interrupted \
+download. HF_TOKEN, or the token that `hf auth login` stores, opens private and gated models; HF_ENDPOINT names a mirror, HTTPS_PROXY a \
 proxy, SSL_CERT_FILE its certificate.
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
-/// Runs the verb.
+/// Runs `ruminate pull`.
 pub(crate) fn pull(options: &Pull) -> Result<Done> {
-    // Leaves at once: everything on disk can be taken up again at any moment.
+    // Ctrl-C exits immediately: the files on disk can be resumed at any point.
     let _interrupt = Interrupt::watch()?;
     let variables = |name: &str| std::env::var_os(name);
     let settings = Settings::read(&variables, options.cache.clone())?;
@@ -91,12 +91,12 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     };
     progress.say(&format!("{name} at commit {}", pulling.commit));
     pulling.bring(&small)?;
-    // Of another architecture not a single weight is needed.
+    // The configuration is checked first, so that no weights of an unsupported architecture are downloaded.
     let config = config(name, &pulling.read(select::CONFIG)?)?;
     let index = if small.iter().any(|file| file == select::INDEX) { Some(pulling.read(select::INDEX)?) } else { None };
     let weights = select::weights(&listing, &config, index.as_deref())?;
     for shard in &weights.unread {
-        progress.say(&format!("{shard:<34} not needed: the model reads none of its tensors"));
+        progress.say(&format!("{shard:<34} not needed: the model uses none of its tensors"));
     }
     pulling.bring(&weights.needed)?;
     let folder = pulling.store.link(&pulling.commit, &pulling.files)?;
@@ -113,7 +113,7 @@ pub(crate) fn pull(options: &Pull) -> Result<Done> {
     Ok(Done::Complete)
 }
 
-/// Lists the published models that run here.
+/// Lists the published models that are supported.
 fn list(settings: &Settings) -> Result<Done> {
     let mut out = std::io::stdout().lock();
     for known in ruminate::published() {
@@ -124,13 +124,13 @@ fn list(settings: &Settings) -> Result<Done> {
     Ok(Done::Complete)
 }
 
-/// What the model is, if it is one that can be run.
+/// Parses the configuration, if the model is supported.
 fn config(name: &ModelName, text: &[u8]) -> Result<Spec, ruminate::Error> {
     let file = format!("{} of {name}", select::CONFIG);
     Spec::from_value(&file, ruminate::parse_json(&file, text)?)
 }
 
-/// A model on its way.
+/// Model being downloaded.
 struct Pulling<'a> {
     store: Store,
     remote: Remote<'a>,
@@ -139,12 +139,12 @@ struct Pulling<'a> {
     files: Vec<RemoteFile>,
     fetched: usize,
     bytes: u64,
-    /// Whether it was said that files cannot be checked.
+    /// Whether the note about unverified files was printed.
     unchecked: bool,
 }
 
 impl Pulling<'_> {
-    /// Brings files that are not there yet, if there is room for them.
+    /// Downloads the missing files, if the disk has room for them.
     fn bring(&mut self, names: &[String]) -> Result<()> {
         let mut files = Vec::new();
         for name in names {
@@ -152,13 +152,13 @@ impl Pulling<'_> {
         }
         if !self.unchecked && files.iter().any(|file| !file.hashed) {
             self.unchecked = true;
-            self.progress.say("note: this server gives no hashes, so files are checked by their size alone");
+            self.progress.say("note: this server sends no hashes, so files are checked by size alone");
         }
         let rests = files.iter().map(|file| self.store.rest(&self.commit, file));
         let missing = rests.fold(0_u64, u64::saturating_add);
         if let Some(room) = self.store.room().filter(|room| *room < missing) {
             return Err(anyhow!(
-                "not enough room: {} are still to come, but the disk of {} has {} left; make room there, or name another disk with \
+                "not enough room: {} are still missing, but the disk of {} has {} left; make room there, or choose another disk with \
                  --cache or HF_HOME",
                 DecimalBytes(missing),
                 self.store.path().display(),
@@ -175,15 +175,15 @@ impl Pulling<'_> {
         Ok(())
     }
 
-    /// Size and hash of a file, asked for again if the connection breaks.
+    /// Requests size and hash of a file, with retries.
     fn head(&self, name: &str) -> Result<RemoteFile> {
         let head = patiently(|| self.remote.head(&self.commit, name), |text| self.progress.say(text));
         Ok(head?)
     }
 
-    /// A small file that has been brought.
+    /// Reads a downloaded small file.
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         let file = self.files.iter().find(|file| file.name == name);
-        self.store.read(&self.commit, file.ok_or_else(|| anyhow!("{name} has not been brought"))?)
+        self.store.read(&self.commit, file.ok_or_else(|| anyhow!("{name} has not been downloaded"))?)
     }
 }

@@ -1,18 +1,19 @@
-//! How often a request is repeated, and after what time.
+//! Retry policy: number of attempts and waits between them.
 
 use std::time::Duration;
 
 use super::failure::Failure;
 
-/// Waits before another attempt, as long as none brings anything.
+/// Waits before each further attempt, as long as none makes progress.
 const WAITS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// Longest wait that a server may ask for, and the sum of all such waits.
+/// Longest wait that a server may request.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
+/// Longest sum of the waits that a server requests.
 const IN_ALL: Duration = Duration::from_secs(15 * 60);
 
-/// Attempts that are left.
+/// State of the retries.
 #[derive(Default)]
 pub(super) struct Patience {
     used: usize,
@@ -20,18 +21,20 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// How long to wait after a failure, and what to say of it.
+    /// Wait after a failure, and its message.
     ///
     /// # Errors
-    /// The failure, if another attempt does not help or enough were made.
+    /// The failure, if another attempt does not help or the attempts are used up.
     pub(super) fn after(&mut self, failure: Failure) -> Result<(Duration, String), Failure> {
         match failure {
             Failure::Busy { text, wait } => {
                 let seconds = wait.as_secs();
                 if wait > LONGEST || self.asked + wait > IN_ALL {
-                    return Err(Failure::Final(format!("{text}: it asks to wait for {seconds} s; try again then")));
+                    return Err(Failure::Final(format!(
+                        "{text}: the server asks to wait for {seconds} s; try again then"
+                    )));
                 }
-                // A wait of nothing would be a way to be asked without end.
+                // A wait of zero would allow endless requests.
                 let wait = wait.max(Duration::from_secs(1));
                 self.asked += wait;
                 Ok((wait, text))
@@ -47,13 +50,13 @@ impl Patience {
         }
     }
 
-    /// Begins to count anew, because something has come.
+    /// Resets the count after progress.
     pub(super) fn renew(&mut self) {
         self.used = 0;
     }
 }
 
-/// Repeats a request until it succeeds, waits do not help any more, or the failure is final. `say` hears of longer waits.
+/// Repeats a request until it succeeds, the attempts are used up, or the failure is final. `say` is called before waits of a second or more.
 pub(super) fn patiently<T>(mut request: impl FnMut() -> Result<T, Failure>, say: impl Fn(&str)) -> Result<T, Failure> {
     let mut patience = Patience::default();
     loop {

@@ -1,4 +1,4 @@
-//! What is seen of a download: a bar per file on a terminal, else a line per file.
+//! Progress of a download: a bar per file on a terminal, else a line per file.
 
 use std::io::IsTerminal;
 
@@ -7,13 +7,13 @@ use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressState, Progres
 
 use crate::visible;
 
-/// How to show progress.
+/// Settings of the progress output.
 #[derive(Clone, Copy)]
 pub(super) struct Progress {
     quiet: bool,
 }
 
-/// One file on its way.
+/// Progress bar of one file.
 pub(super) struct Bar {
     bar: ProgressBar,
     progress: Progress,
@@ -21,25 +21,25 @@ pub(super) struct Bar {
 }
 
 impl Progress {
-    /// Shows nothing if `quiet`.
+    /// Creates the progress output; `quiet` silences it.
     pub(super) fn new(quiet: bool) -> Self {
         Self { quiet }
     }
 
-    /// Says something, unless quiet.
+    /// Prints a message, unless quiet.
     pub(super) fn say(self, text: &str) {
         if !self.quiet {
             remark!("{}", visible::lines(text));
         }
     }
 
-    /// Begins with a file of so many bytes.
+    /// Starts the bar of a file of `size` bytes.
     pub(super) fn file(self, name: &str, size: u64) -> Result<Bar> {
         let shown = !self.quiet && std::io::stderr().is_terminal();
         let bar = if shown { ProgressBar::new(size) } else { ProgressBar::hidden() };
         let template =
             "{msg:<34} {wide_bar} {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:>11} {left:>4}";
-        // Before anything has come there is no rate, and no end in sight.
+        // Before the first bytes arrive, there is no rate to estimate from.
         let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             if state.per_sec() > 0.0 {
                 let _ = write!(out, "{:#}", HumanDuration(state.eta()));
@@ -52,24 +52,24 @@ impl Progress {
 }
 
 impl Bar {
-    /// So many bytes are there.
+    /// Sets the number of bytes present.
     pub(super) fn at(&self, bytes: u64) {
         self.bar.set_position(bytes);
     }
 
-    /// Forgets the speed so far: what was read from disk says nothing of the network's.
+    /// Resets the speed estimate: bytes that were read from disk say nothing about the network.
     pub(super) fn restart(&self) {
-        // Updates are skipped when they come fast; the next one would count what was skipped.
+        // Frequent updates are skipped; without this tick, the next one would count the skipped bytes.
         self.bar.tick();
         self.bar.reset_eta();
     }
 
-    /// Says something above the bar.
+    /// Prints a message above the bar.
     pub(super) fn say(&self, text: &str) {
         self.bar.suspend(|| self.progress.say(text));
     }
 
-    /// The file is there.
+    /// Replaces the bar by a line for the complete file.
     pub(super) fn done(self, size: u64) {
         self.bar.finish_and_clear();
         self.progress.say(&format!("{:<34} {}", self.name, DecimalBytes(size)));

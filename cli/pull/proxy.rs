@@ -1,5 +1,5 @@
-//! Which proxy a request takes, as curl and Python read the variables: `http_proxy` for http, `https_proxy` for https, `all_proxy` for either, and
-//! `no_proxy` for servers that are asked directly. Lower case wins over upper case.
+//! Proxy selection, from the same variables as curl and Python: `http_proxy` for http, `https_proxy` for https, `all_proxy` for either, and
+//! `no_proxy` for servers that are reached directly. Lower case takes precedence over upper case.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -11,28 +11,28 @@ use super::failure::Failure;
 use super::remote::port;
 use crate::hub::environment::Variables;
 
-/// The proxy variables.
+/// Values of the proxy variables.
 #[derive(Debug, Default)]
 pub(super) struct Proxies {
     http: Option<Named>,
     https: Option<Named>,
     all: Option<Named>,
-    /// Servers that are asked directly.
+    /// Servers that are reached directly, from `no_proxy`.
     none: String,
 }
 
-/// The value of a variable, and its name.
+/// Value of a variable, and its name.
 #[derive(Clone, Debug)]
 struct Named {
     variable: String,
     value: String,
 }
 
-/// A proxy that a request takes.
+/// Proxy selected for a request.
 #[derive(Clone)]
 pub(super) struct Chosen {
     pub(super) proxy: Proxy,
-    /// Its address without user and password, and the variable that names it.
+    /// Its address without user and password, and the variable that sets it, for messages.
     pub(super) shown: String,
 }
 
@@ -41,7 +41,7 @@ impl Proxies {
     pub(super) fn read(variables: Variables<'_>) -> Self {
         let text = |value: OsString| value.to_string_lossy().trim().to_owned();
         let named = |name: &str| {
-            // One that is set and empty says that there is no proxy.
+            // A variable that is set to nothing means no proxy.
             [name.to_owned(), name.to_ascii_uppercase()]
                 .into_iter()
                 .find_map(|variable| variables(&variable).map(|value| Named { value: text(value), variable }))
@@ -50,10 +50,10 @@ impl Proxies {
         Self { http: named("http_proxy"), https: named("https_proxy"), all: named("all_proxy"), none }
     }
 
-    /// The proxy for an address; none if the server is asked directly.
+    /// Proxy for an address, or `None` if the server is reached directly.
     ///
     /// # Errors
-    /// Names a variable whose value is not the address of a proxy.
+    /// If a variable's value is not the address of a proxy.
     pub(super) fn of(&self, url: &Uri) -> Result<Option<Chosen>, Failure> {
         let own = if url.scheme_str() == Some("https") { &self.https } else { &self.http };
         let Some(Named { variable, value }) = own.as_ref().or(self.all.as_ref()) else { return Ok(None) };
@@ -65,15 +65,15 @@ impl Proxies {
         let address = address.strip_prefix(&scheme).unwrap_or(address);
         let wrong = |_| {
             Failure::Final(format!(
-                "{variable} is `{scheme}{address}`, which is not the address of a proxy: expected one like http://host:8080, https:// or socks5://, or \
-                 no such variable"
+                "{variable} is `{scheme}{address}`, which is not the address of a proxy: expected one like http://host:8080, https:// or socks5://; \
+                 fix or unset it"
             ))
         };
         let proxy = Proxy::new(value).map_err(wrong)?;
         Ok(Some(Chosen { proxy, shown: format!("{scheme}{address} (from {variable})") }))
     }
 
-    /// Whether `no_proxy` names a server: by name, with its subdomains; by address or network; with a port or without; or as `*`, like every other.
+    /// Whether `no_proxy` matches a server: by name, including subdomains; by address or network; with or without a port; or by `*`, which matches all.
     fn is_direct(&self, url: &Uri) -> bool {
         let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let address: Option<IpAddr> = host.parse().ok();
@@ -96,7 +96,7 @@ impl Proxies {
     }
 }
 
-/// The host of an entry, and the port if it has one. IPv6 addresses have colons of their own.
+/// Splits an entry into host and optional port. IPv6 addresses contain colons themselves.
 fn with_port(entry: &str) -> (&str, Option<u16>) {
     if let Some((host, rest)) = entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (host, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_the_specific_one_wins() {
+    fn specific_variables_take_precedence_over_all_proxy() {
         let both = [("HTTP_PROXY", "http://a:1"), ("HTTPS_PROXY", "b:2"), ("ALL_PROXY", "socks5://c:3")];
         assert_eq!(chosen(&both, "http://hub/x"), "http://a:1 (from HTTP_PROXY)");
         assert_eq!(chosen(&both, "https://hub/x"), "b:2 (from HTTPS_PROXY)");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_are_asked_directly_are_named_as_curl_and_python_name_them() {
+    fn no_proxy_matches_as_in_curl_and_python() {
         let direct =
             |list: &str, url: &str| chosen(&[("ALL_PROXY", "http://a:1"), ("NO_PROXY", list)], url) == "direct";
         for (list, url) in [
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_by_the_name_of_its_variable() {
+    fn invalid_proxies_are_reported_with_their_variable() {
         for value in ["quic://a:1", ":::", "http://"] {
             let said = chosen(&[("HTTP_PROXY", value)], "http://hub/x");
             assert!(said.contains("HTTP_PROXY is"), "{value}: {said}");

@@ -1,7 +1,7 @@
-//! Requests to the hub.
+//! HTTP requests to the hub.
 //!
-//! `hf-hub` knows the layout of the cache. Files are asked for here, the way Python does: HEAD at the hub says size and hash, GET follows redirects. The
-//! token goes to the scheme, host and port of the hub and nowhere else, whatever redirects there are.
+//! The crate `hf-hub` knows the layout of the cache. This module requests the files, as Python does: HEAD at the hub returns size and hash, GET follows
+//! redirects. The token is sent only to the scheme, host and port of the hub, even after redirects.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use super::proxy::Proxies;
 use super::settings::Settings;
 use crate::hub::{ModelName, is_commit};
 
-/// Redirects to follow at most.
+/// Maximum number of redirects to follow.
 const HOPS: usize = 10;
 
-/// Bytes of the list of files at most.
+/// Maximum size of the list of files, in bytes.
 const LIST: u64 = 32 << 20;
 
-/// Time for headers or the list of files, in times that a server may be silent.
+/// Time limit for headers or the list of files, in multiples of the read timeout.
 const PATIENCE: u32 = 6;
 
-/// A model on the hub.
+/// Client for one model on the hub.
 pub(super) struct Remote<'a> {
     settings: &'a Settings,
     name: &'a ModelName,
@@ -39,49 +39,49 @@ pub(super) struct Remote<'a> {
     proxies: Proxies,
 }
 
-/// What the hub says of a model.
+/// Response of the hub about a model.
 #[derive(Debug, Deserialize)]
 pub(super) struct Listing {
-    /// The commit that the revision means.
+    /// Commit that the revision refers to.
     pub(super) sha: String,
-    /// Its files.
+    /// Files of the commit.
     pub(super) siblings: Vec<Sibling>,
 }
 
-/// A file in the list.
+/// Entry of the list of files.
 #[derive(Debug, Deserialize)]
 pub(super) struct Sibling {
-    /// Its name, with folders.
+    /// File name, with folders.
     pub(super) rfilename: String,
 }
 
-/// What the hub says of a file.
+/// File on the hub.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteFile {
-    /// Its name, without any folder.
+    /// Name, without folders.
     pub(super) name: String,
-    /// Its name in the cache: the hash of its content where the hub says it, SHA-256 of large files, git's SHA-1 of others.
+    /// Name in the cache: the hash of the content if the hub sends it (SHA-256 for large files, git's SHA-1 for the rest), else a made-up name.
     pub(super) blob: String,
-    /// Whether that is the hash.
+    /// Whether `blob` is the hash of the content.
     pub(super) hashed: bool,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
 }
 
-/// What to ask for.
+/// Kind of request.
 enum Ask {
-    /// The list of files.
+    /// List of files.
     List,
-    /// Headers, of the first answer that has size and hash.
+    /// Headers of the first response with size and hash.
     Head,
-    /// Content from a byte on.
+    /// Content from a byte offset to the end.
     From(u64),
-    /// Content from a byte up to another, which is not part of it.
+    /// Content between two byte offsets, excluding the second.
     Part(u64, u64),
 }
 
 impl<'a> Remote<'a> {
-    /// Asks nothing yet.
+    /// Creates the client, without sending a request.
     pub(super) fn new(
         settings: &'a Settings,
         name: &'a ModelName,
@@ -94,21 +94,20 @@ impl<'a> Remote<'a> {
             .timeout_connect(Some(settings.timeout))
             .timeout_per_read(Some(settings.timeout))
             .tls_config(tls)
-            // Which proxy a request takes is decided for each address.
+            // The proxy is chosen per address, in `ask`.
             .proxy(None)
             .user_agent(concat!("ruminate/", env!("CARGO_PKG_VERSION")))
             .build();
         let hub = parse(&settings.endpoint).ok_or_else(|| {
             let endpoint = &settings.endpoint;
-            Failure::Final(format!("{endpoint} is no address; HF_ENDPOINT must be one like https://huggingface.co"))
+            Failure::Final(format!(
+                "HF_ENDPOINT is `{endpoint}`, which is not an address; expected one like https://huggingface.co"
+            ))
         })?;
         let authorization = settings.token.as_ref().map(|token| {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.value)).ok();
             value.filter(|value| value.to_str().is_ok()).ok_or_else(|| {
-                Failure::Final(format!(
-                    "the token in {} holds a character that no token has; set it again",
-                    token.origin
-                ))
+                Failure::Final(format!("the token in {} contains an invalid character; set it again", token.origin))
             })
         });
         let authorization = authorization.transpose()?;
@@ -116,7 +115,7 @@ impl<'a> Remote<'a> {
         Ok(Self { settings, name, hub, authorization, agent, config, proxies })
     }
 
-    /// The commit that the revision means, and its files.
+    /// Requests the commit that the revision refers to, and its files.
     pub(super) fn list(&self) -> Result<Listing, Failure> {
         let server = &self.settings.endpoint;
         let url = format!("{server}/api/models/{}/revision/{}", self.name.repo(), escaped(self.name.revision()));
@@ -127,24 +126,24 @@ impl<'a> Remote<'a> {
             |what: &dyn std::fmt::Display| Failure::Final(format!("{server} does not answer like a hub: {what}"));
         let listing: Listing = serde_json::from_slice(&text).map_err(|error| strange(&error))?;
         if !is_commit(&listing.sha) {
-            return Err(strange(&format!("`{}` is no commit", listing.sha)));
+            return Err(strange(&format!("`{}` is not a commit", listing.sha)));
         }
         Ok(listing)
     }
 
-    /// Size and hash of a file.
+    /// Requests size and hash of a file.
     pub(super) fn head(&self, commit: &str, file: &str) -> Result<RemoteFile, Failure> {
         let response = self.ask(&self.url(commit, file), &Ask::Head)?;
         let headers = response.headers();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let endpoint = &self.settings.endpoint;
         let size = text("x-linked-size").or_else(|| text("content-length")).and_then(|size| size.parse().ok());
-        let size = size.ok_or_else(|| Failure::Final(format!("{endpoint} does not say the size of {file}")))?;
+        let size = size.ok_or_else(|| Failure::Final(format!("{endpoint} does not send the size of {file}")))?;
         let etag = text("x-linked-etag").or_else(|| text("etag")).unwrap_or_default();
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_ascii_lowercase();
-        // It becomes part of a path.
+        // The hash becomes part of a path, so it is validated.
         let hashed = matches!(etag.len(), 40 | 64) && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-        // A file of a commit never changes, so these name its content too.
+        // A file of a commit never changes, so these values also identify its content.
         let made = || {
             let place = format!("{} {commit} {file} {size}", self.name.repo());
             format!("unchecked-{}", hex(&Sha1::digest(place.as_bytes())))
@@ -152,34 +151,34 @@ impl<'a> Remote<'a> {
         Ok(RemoteFile { name: file.to_owned(), blob: if hashed { etag } else { made() }, hashed, size })
     }
 
-    /// A file's content from a byte on, or from its beginning if the server cannot do better.
+    /// Requests a file's content from a byte offset. Servers without range support send it from the beginning.
     pub(super) fn get(&self, commit: &str, file: &str, from: u64) -> Result<Response<Body>, Failure> {
         self.ask(&self.url(commit, file), &Ask::From(from))
     }
 
-    /// A part of a file's content, or all of it if the server knows no ranges.
+    /// Requests part of a file's content. Servers without range support send all of it.
     pub(super) fn part(&self, commit: &str, file: &str, start: u64, end: u64) -> Result<Response<Body>, Failure> {
         self.ask(&self.url(commit, file), &Ask::Part(start, end))
     }
 
-    /// The server's address.
+    /// Address of the hub.
     pub(super) fn endpoint(&self) -> &str {
         &self.settings.endpoint
     }
 
-    /// How long a connection may be silent.
+    /// Read timeout of a connection.
     pub(super) fn timeout(&self) -> Duration {
         self.settings.timeout
     }
 
-    /// The address of a file at a commit, whatever happens to its branch meanwhile.
+    /// Address of a file at a fixed commit, so that a moving branch does not change it.
     fn url(&self, commit: &str, file: &str) -> String {
         format!("{}/{}/resolve/{commit}/{}", self.settings.endpoint, self.name.repo(), escaped(file))
     }
 
     fn ask(&self, url: &str, ask: &Ask) -> Result<Response<Body>, Failure> {
         let settings = self.settings;
-        let mut url = parse(url).ok_or_else(|| Failure::Final(format!("{url} is no address")))?;
+        let mut url = parse(url).ok_or_else(|| Failure::Final(format!("{url} is not an address")))?;
         for _ in 0..HOPS {
             let own = same_server(&self.hub, &url);
             let proxy = self.proxies.of(&url)?;
@@ -193,7 +192,7 @@ impl<'a> Remote<'a> {
                 Ask::Head => agent.head(&url),
                 Ask::List | Ask::From(_) | Ask::Part(..) => agent.get(&url),
             };
-            // What is compressed on the way has neither the size nor the hash of the file.
+            // A compressed transfer would have neither the size nor the hash of the file.
             request = request.header(header::ACCEPT_ENCODING, "identity");
             if let Some(authorization) = self.authorization.as_ref().filter(|_| own) {
                 request = request.header(header::AUTHORIZATION, authorization);
@@ -205,7 +204,7 @@ impl<'a> Remote<'a> {
                 }
                 _ => {}
             }
-            // Content may take long; how fast it comes is watched where it is read.
+            // Content may take long; its reader checks the speed instead.
             let deadline: Option<Duration> =
                 (!matches!(ask, Ask::From(_))).then(|| settings.timeout.saturating_mul(PATIENCE));
             let request = request.config().proxy(tunnel).timeout_global(deadline).build();
@@ -228,11 +227,11 @@ impl<'a> Remote<'a> {
                 return Err(failure::other(&server, status, "", response.headers()));
             }
         }
-        Err(Failure::Final(format!("{} redirects in a circle", settings.endpoint)))
+        Err(Failure::Final(format!("{} redirects more than {HOPS} times", settings.endpoint)))
     }
 }
 
-/// A part of a path.
+/// Escapes a part of a path.
 fn escaped(text: &str) -> String {
     ["%", "/", "#", "?"]
         .iter()
@@ -244,7 +243,7 @@ fn parse(url: &str) -> Option<Uri> {
     url.parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty()))
 }
 
-/// The port of an address, or that of its scheme.
+/// Port of an address, or the default port of its scheme.
 pub(super) fn port(uri: &Uri) -> Option<u16> {
     uri.port_u16().or(match uri.scheme_str() {
         Some("http") => Some(80),
@@ -253,13 +252,13 @@ pub(super) fn port(uri: &Uri) -> Option<u16> {
     })
 }
 
-/// Whether the token may go there too.
+/// Whether two addresses belong to the same server, so that the token may be sent.
 fn same_server(a: &Uri, b: &Uri) -> bool {
     let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
     a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
 }
 
-/// Where a redirect leads.
+/// Target of a redirect.
 fn target(from: &Uri, headers: &HeaderMap) -> Result<Uri, Failure> {
     let (scheme, authority) =
         (from.scheme_str().unwrap_or_default(), from.authority().map_or("", |host| host.as_str()));
@@ -281,6 +280,6 @@ fn target(from: &Uri, headers: &HeaderMap) -> Result<Uri, Failure> {
         parse(&format!("{scheme}://{authority}{folder}/{location}"))
     };
     next.ok_or_else(|| {
-        Failure::Final(format!("{server} redirects to `{}`, which is no address", location.escape_default()))
+        Failure::Final(format!("{server} redirects to `{}`, which is not an address", location.escape_default()))
     })
 }

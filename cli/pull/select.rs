@@ -1,4 +1,4 @@
-//! Which files of a model are needed. Python code, weights in other formats and shards that nobody reads stay where they are.
+//! Selects the files of a model to download. Python code, weights in other formats and unused shards are skipped.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use super::failure::Failure;
 use super::remote::Listing;
 use crate::hub::ModelName;
 
-/// Says what the model is.
+/// Configuration of the model.
 pub(super) const CONFIG: &str = "config.json";
 /// Weights in one file.
 pub(super) const SINGLE: &str = "model.safetensors";
-/// Which shard has which tensor.
+/// Index from tensors to shards.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// Files to name in a message at most.
+/// Maximum number of files named in a message.
 const NAMED: usize = 20;
 
-/// What comes before the weights: the files that say which of those are needed, and the tokenizer's.
+/// Files to download before the weights: the configuration, the index and the tokenizer's files.
 ///
 /// # Errors
-/// If this is no model that could be run.
+/// If the files are not those of a supported model.
 pub(super) fn small(name: &ModelName, listing: &Listing) -> Result<Vec<String>, Failure> {
     let names: BTreeSet<&str> = listing.siblings.iter().map(|file| file.rfilename.as_str()).collect();
     let weights = names.contains(SINGLE) || names.contains(INDEX);
@@ -30,7 +30,7 @@ pub(super) fn small(name: &ModelName, listing: &Listing) -> Result<Vec<String>, 
             there.push("…");
         }
         return Err(Failure::Missing(format!(
-            "`{name}` is no checkpoint that Ruminate can run: that needs {CONFIG}, tokenizer.json and {SINGLE} or {INDEX}; there is {}",
+            "`{name}` is not a checkpoint that Ruminate can run: it needs {CONFIG}, tokenizer.json and {SINGLE} or {INDEX}; it has {}",
             if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }
         )));
     }
@@ -43,15 +43,15 @@ pub(super) fn small(name: &ModelName, listing: &Listing) -> Result<Vec<String>, 
     Ok(names.iter().filter(|name| wanted(name)).map(ToString::to_string).collect())
 }
 
-/// The weights: files that are needed, and shards that are not.
+/// Files with weights, needed and unused.
 pub(super) struct Weights {
     /// Files to download.
     pub(super) needed: Vec<String>,
-    /// Shards of tensors that nobody reads.
+    /// Shards without any tensor that the model uses.
     pub(super) unread: Vec<String>,
 }
 
-/// Which files of weights are needed, by the index if there is one.
+/// Selects the files with weights, by the index if there is one.
 ///
 /// # Errors
 /// If the index is damaged or names files that are not in the list.
@@ -61,7 +61,7 @@ pub(super) fn weights(listing: &Listing, config: &Spec, index: Option<&[u8]>) ->
     let (needed, unread) = index.shards(config);
     for shard in needed.iter().chain(&unread) {
         let wrong = if !is_plain(shard) || !shard.ends_with(".safetensors") {
-            "which is no name of a file of weights beside it"
+            "which is not a valid file name of a shard"
         } else if !listing.siblings.iter().any(|file| file.rfilename == *shard) {
             "which the hub does not have"
         } else {
@@ -72,7 +72,7 @@ pub(super) fn weights(listing: &Listing, config: &Spec, index: Option<&[u8]>) ->
     Ok(Weights { needed, unread })
 }
 
-/// Whether a name is that of a file beside the others. Names come from the server and become parts of paths and addresses.
+/// Whether a name is a plain file name without folders. Names come from the server and become parts of paths and addresses.
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '=');
     !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)

@@ -1,40 +1,40 @@
-//! What the environment says about the hub: the variables of Python's `huggingface_hub`.
+//! Settings of the hub, from the environment variables of Python's `huggingface_hub`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::hub::environment::{self, NoHome, Variables};
 
-/// Seconds that a connection may be silent, at most: a day.
+/// Maximum read timeout in seconds: a day.
 const LONGEST: u64 = 24 * 60 * 60;
 
-/// Where, as whom and how to download.
+/// Settings for downloads.
 pub(super) struct Settings {
-    /// Address of the hub or of a mirror, without a slash at its end.
+    /// Address of the hub or of a mirror, without a trailing slash.
     pub(super) endpoint: String,
-    /// Who asks, if anyone has logged in.
+    /// Access token, if one is set.
     pub(super) token: Option<Token>,
     /// Folder of the cache.
     pub(super) cache: PathBuf,
-    /// How long a connection may be silent.
+    /// Read timeout of a connection.
     pub(super) timeout: Duration,
     /// Whether downloads are forbidden.
     pub(super) offline: bool,
 }
 
-/// What opens private and gated models.
+/// Access token for private and gated models.
 pub(super) struct Token {
-    /// The secret.
+    /// Secret value.
     pub(super) value: String,
-    /// Where it was found, for messages.
+    /// Variable or file that holds it, for messages.
     pub(super) origin: String,
 }
 
 impl Settings {
-    /// Reads the variables; `cache` wins over them.
+    /// Reads the variables; `cache` overrides them.
     ///
     /// # Errors
-    /// If no folder for the cache is known.
+    /// If the folder of the cache is unknown.
     pub(super) fn read(variables: Variables<'_>, cache: Option<PathBuf>) -> Result<Self, NoHome> {
         let text = |name: &str| environment::set(variables, name).and_then(|value| value.into_string().ok());
         let yes = |name: &str| {
@@ -53,7 +53,7 @@ impl Settings {
     }
 }
 
-/// The token of the environment, else the one that `hf auth login` has stored.
+/// Token from the environment, else the one stored by `hf auth login`.
 fn token(variables: Variables<'_>) -> Option<Token> {
     let clean = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_wins_over_the_file_that_a_login_leaves() {
+    fn token_variable_overrides_stored_token() {
         let home = tempfile::tempdir().expect("a temporary folder");
         let folder = home.path().to_str().expect("a path in UTF-8");
         assert_eq!(token(&[("HF_HOME", folder)]), None);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_switches_are_read_as_in_python() {
+    fn addresses_and_switches_parse_as_in_python() {
         assert_eq!(read(&[("HF_ENDPOINT", "https://mirror/hf//")]).endpoint, "https://mirror/hf");
         assert!(read(&[("HF_HUB_OFFLINE", "true")]).offline && read(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
         assert!(!read(&[("HF_HUB_OFFLINE", "0")]).offline);

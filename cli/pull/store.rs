@@ -1,5 +1,5 @@
-//! Files in the cache: a file lies in `blobs` under its hash, and every commit that has it links to it. Those are the places where
-//! Python's `huggingface_hub` looks, and the locks that it heeds.
+//! Layout of the cache: a file lies in `blobs` under its hash, and every commit that contains it links to it. Paths and locks are those of Python's
+//! `huggingface_hub`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -11,7 +11,7 @@ use hf_hub::{Cache, CacheRepo};
 use super::remote::RemoteFile;
 use crate::hub::ModelName;
 
-/// A model's part of the cache.
+/// Part of the cache that belongs to one model.
 pub(super) struct Store {
     cache: PathBuf,
     layout: CacheRepo,
@@ -22,7 +22,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Makes the folders.
+    /// Creates the folders.
     pub(super) fn open(cache: &Path, name: &ModelName) -> Result<Self> {
         let folder = name.to_repo().folder_name();
         let cache = std::path::absolute(cache).unwrap_or_else(|_| cache.to_path_buf());
@@ -35,22 +35,22 @@ impl Store {
             name: name.clone(),
         };
         for path in [store.blob("").as_path(), &store.locks] {
-            std::fs::create_dir_all(path).map_err(|error| store.wrong("make the folder", path, &error))?;
+            std::fs::create_dir_all(path).map_err(|error| store.wrong("create the folder", path, &error))?;
         }
         Ok(store)
     }
 
-    /// Where a whole file is.
+    /// Path of a complete file.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.blobs.join(etag)
     }
 
-    /// Where a file is that is still being downloaded.
+    /// Path of a partially downloaded file.
     pub(super) fn partial(&self, etag: &str) -> PathBuf {
         self.blob(&format!("{etag}.incomplete"))
     }
 
-    /// Opens a file that is still being downloaded. Whatever else has its name goes: a link would be written through, a pipe waits for a reader.
+    /// Opens a partially downloaded file. Anything else of that name is removed: a link would be written through, and a pipe would wait for a reader.
     pub(super) fn open_partial(&self, blob: &str) -> Result<File> {
         let path = self.partial(blob);
         if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
@@ -60,18 +60,18 @@ impl Store {
         out.map_err(|error| self.wrong("open", &path, &error))
     }
 
-    /// The folder of a commit's files.
+    /// Folder of a commit's files.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.layout.pointer_path(commit)
     }
 
-    /// The whole file, if it is there: under its hash, or, where links are not possible, in the commit's folder alone.
+    /// Path of the complete file, if present: under its hash, or, on systems without links, only in the commit's folder.
     pub(super) fn find(&self, commit: &str, file: &RemoteFile) -> Option<PathBuf> {
         let places = [self.blob(&file.blob), self.snapshot(commit).join(&file.name)];
         places.into_iter().find(|path| path.metadata().is_ok_and(|found| found.is_file() && found.len() == file.size))
     }
 
-    /// Bytes of a file that are still to come.
+    /// Missing bytes of a file.
     pub(super) fn rest(&self, commit: &str, file: &RemoteFile) -> u64 {
         if self.find(commit, file).is_some() {
             return 0;
@@ -83,20 +83,20 @@ impl Store {
         file.size.saturating_sub(there)
     }
 
-    /// Bytes that the file system would still take, if it says so.
+    /// Free bytes of the file system, if it reports them.
     pub(super) fn room(&self) -> Option<u64> {
         fs4::available_space(&self.cache).ok()
     }
 
-    /// Where the cache is.
+    /// Folder of the cache.
     pub(super) fn path(&self) -> &Path {
         &self.cache
     }
 
-    /// Waits until nobody else downloads a file, and keeps others from it as long as the value lives. `busy` is called before a wait.
+    /// Locks a file against other downloads until the returned value is dropped. `busy` is called before waiting for another process.
     pub(super) fn lock(&self, etag: &str, busy: impl FnOnce()) -> Result<File> {
         let path = self.locks.join(format!("{etag}.lock"));
-        // To open a pipe would be to wait for somebody at its other end.
+        // Opening a pipe would wait for its other end.
         if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
             return Err(anyhow!("{} is not a regular file, so it cannot be a lock; remove it", path.display()));
         }
@@ -111,29 +111,29 @@ impl Store {
             Ok(()) => Ok(()),
         };
         match outcome {
-            // Some network file systems have no locks. Two downloads at once could then spoil a file, which its hash would tell.
+            // Some network file systems do not support locks. Two downloads at once could then damage a file, which its hash would reveal.
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(self.wrong("lock", &path, &error)),
             _ => Ok(file),
         }
     }
 
-    /// Makes whole files show up in a commit's folder. `config.json`, by which a folder is known as a model's, comes last.
+    /// Links complete files into a commit's folder. `config.json` comes last, because it marks a folder as a model.
     pub(super) fn link(&self, commit: &str, files: &[RemoteFile]) -> Result<PathBuf> {
         let folder = self.snapshot(commit);
-        std::fs::create_dir_all(&folder).map_err(|error| self.wrong("make the folder", &folder, &error))?;
+        std::fs::create_dir_all(&folder).map_err(|error| self.wrong("create the folder", &folder, &error))?;
         let (last, first): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.name == super::select::CONFIG);
         for file in first.into_iter().chain(last) {
             let path = folder.join(&file.name);
             if path.metadata().is_ok_and(|found| found.len() == file.size) {
                 continue;
             }
-            // A link to nowhere, or a file of another size: what something else has left.
+            // A dangling link or a file of another size, left by another program.
             if path.symlink_metadata().is_ok() {
                 std::fs::remove_file(&path).map_err(|error| self.wrong("replace", &path, &error))?;
             }
             let blob = self.blob(&file.blob);
             let relative = Path::new("..").join("..").join("blobs").join(&file.blob);
-            // Windows allows links to everyone only in developer mode. A hard link takes no room either; a copy always works.
+            // Windows allows symbolic links only in developer mode. A hard link takes no room either; a copy always works.
             symlink(&relative, &path)
                 .or_else(|error| if path.exists() { Ok(()) } else { Err(error) })
                 .or_else(|_| std::fs::hard_link(&blob, &path))
@@ -143,7 +143,7 @@ impl Store {
         Ok(folder)
     }
 
-    /// Says which commit the branch or tag means. Done last, since this is what makes the files be found.
+    /// Records the commit of the branch or tag. Done last, because it makes the files visible.
     pub(super) fn point(&self, commit: &str) -> Result<()> {
         let path = self.refs.join(self.name.revision());
         let same = std::fs::read_to_string(&path).is_ok_and(|known| known == commit);
@@ -153,11 +153,11 @@ impl Store {
         self.layout.create_ref(commit).map_err(|error| self.wrong("write", &path, &error))
     }
 
-    /// An error of the file system, with what to do.
+    /// Error of the file system, with advice.
     pub(super) fn wrong(&self, doing: &str, path: &Path, error: &std::io::Error) -> anyhow::Error {
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => anyhow!(
-                "the disk of {} is full ({error}); what has been downloaded is kept: make room and run the same command again to go on",
+                "the disk of {} is full ({error}); what has been downloaded is kept: make room and run the same command again to continue",
                 self.cache.display()
             ),
             _ => anyhow!("cannot {doing} {}: {error}", path.display()),
@@ -166,7 +166,7 @@ impl Store {
 
     /// Reads a whole small file.
     pub(super) fn read(&self, commit: &str, file: &RemoteFile) -> Result<Vec<u8>> {
-        let path = self.find(commit, file).with_context(|| format!("{} has gone from the cache", file.name))?;
+        let path = self.find(commit, file).with_context(|| format!("{} is missing from the cache", file.name))?;
         std::fs::read(&path).map_err(|error| self.wrong("read", &path, &error))
     }
 }

@@ -1,4 +1,4 @@
-//! Whose signature on a server's certificate is believed.
+//! Trusted certificates for TLS connections.
 
 use std::path::Path;
 
@@ -7,16 +7,17 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use super::failure::Failure;
 use crate::hub::environment::{self, Variables};
 
-/// Variables that name a file of certificates, as Python's `requests` and `httpx` know them.
+/// Variables that name a file of certificates, as in Python's `requests` and `httpx`.
 const VARIABLES: [&str; 3] = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
 
-/// Mozilla's list, which is part of the program; or the file that a variable names, where a proxy signs with a certificate of its own.
+/// TLS configuration with Mozilla's root certificates, which are built in, or with the file that a variable names, for proxies with their own
+/// certificate.
 ///
 /// # Errors
 /// If that file cannot be read or holds no certificate.
 pub(super) fn tls(variables: Variables<'_>) -> Result<TlsConfig, Failure> {
     let named = VARIABLES.iter().find_map(|name| Some((*name, environment::path(variables, name)?)));
-    // `requests` also takes a folder.
+    // `requests` also accepts a folder, which is ignored here.
     let roots = match named.filter(|(_, path)| !path.is_dir()) {
         Some((name, path)) => RootCerts::new_with_certs(&certificates(name, &path)?),
         None => RootCerts::WebPki,
@@ -34,7 +35,7 @@ fn certificates(name: &str, path: &Path) -> Result<Vec<Certificate<'static>>, Fa
         })
         .collect();
     if found.is_empty() {
-        return Err(Failure::Final(format!("{name} names {shown}, which holds no certificate in PEM form")));
+        return Err(Failure::Final(format!("{name} names {shown}, which contains no certificate in PEM format")));
     }
     Ok(found)
 }

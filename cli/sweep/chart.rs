@@ -1,22 +1,22 @@
-//! The lines of the chart: accuracy over steps, a line for each task and exit rule.
+//! Lines of the chart: accuracy over steps, for each task and exit rule.
 
 use super::Swept;
 use super::rows::{ALL, Row};
 use crate::words::counted;
 
-/// A line.
+/// Line of the chart.
 pub(super) struct Line<'a> {
-    /// The task, and the exit rule if there are several.
+    /// Task, and the exit rule if there are several.
     pub(super) name: String,
-    /// Place of the task among the tasks, or of the rule where there is one task: this gives the colour; none for all tasks together.
+    /// Index of the task, or of the rule if there is only one task, which selects the color; `None` for all tasks together.
     pub(super) colour: Option<usize>,
-    /// Place of the exit rule among the rules, which gives dashes and the shape of points.
+    /// Index of the exit rule, which selects the dashes and the shape of points.
     pub(super) rule: usize,
-    /// By depth.
+    /// Rows, sorted by depth.
     pub(super) rows: Vec<&'a Row>,
 }
 
-/// The lines of all rows.
+/// Groups all rows into lines.
 pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
     let (mut tasks, mut rules) = (Vec::new(), Vec::new());
     for row in &swept.rows {
@@ -42,7 +42,7 @@ pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
     lines
 }
 
-/// What the chart is of, in a line.
+/// Title of the chart.
 pub(super) fn title(swept: &Swept<'_>) -> String {
     let (model, device) = (swept.model.dtypes(), swept.model.device().name());
     format!("{} · seed {} · weights in {model} · {device}", counted(swept.problems, "problem"), swept.seed)

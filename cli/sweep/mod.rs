@@ -1,4 +1,4 @@
-//! `ruminate sweep`: how many problems a model solves, by depth and exit rule.
+//! `ruminate sweep`: accuracy of a model on problems, by depth and exit rule.
 
 mod chart;
 mod page;
@@ -43,7 +43,7 @@ pub(crate) struct SweepOptions {
     problems: Option<u32>,
     /// Separate rows for easy and hard problems
     ///
-    /// A problem says which it is: "hard":true.
+    /// Problems are marked by "hard":true or "hard":false.
     #[arg(long, help_heading = "Input")]
     split: bool,
 
@@ -77,7 +77,7 @@ pub(crate) struct SweepOptions {
     quiet: bool,
 }
 
-/// An exit rule, or none.
+/// Exit rule, or none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rule(Option<Exit>);
 
@@ -96,14 +96,14 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A depth and what became of the questions there: of all, or of the first ones if that was interrupted.
+/// Answers at one depth and exit rule; fewer than the questions if the run was interrupted.
 struct Tried {
     steps: u32,
     rule: Rule,
     answered: Vec<Answered>,
 }
 
-/// Rows, and what they are rows of.
+/// Results of a sweep.
 struct Swept<'a> {
     model: &'a Model,
     seed: u64,
@@ -111,7 +111,7 @@ struct Swept<'a> {
     rows: Vec<Row>,
 }
 
-/// Runs the verb.
+/// Runs `ruminate sweep`.
 pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     for file in options.chart.files() {
@@ -151,18 +151,18 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     Ok(if watch.stopped() { Done::Interrupted } else { Done::Complete })
 }
 
-/// The problems that are asked for.
+/// Requested problems.
 fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
     let all = match &options.prompts {
         None if !options.model.argument.is_demo() => {
             let problem =
-                "the problems of the demo say nothing of another model; give problems with --prompts FILE.jsonl";
+                "the built-in problems are for the demo only; give problems for this model with --prompts FILE.jsonl";
             return Err(Usage(problem.to_owned()).into());
         }
         None => Problem::read(demo::PROBLEMS, "the demo's problems")?,
         Some(path) => {
             let text = prompt::whole("the problems", path)?;
-            // Not one of the model's files, about which the exit code would speak.
+            // The exit code for invalid model files does not apply here.
             Problem::read(&text, &path.display().to_string()).map_err(|error| Usage(error.to_string()))?
         }
     };
@@ -170,26 +170,26 @@ fn problems(options: &SweepOptions) -> Result<Vec<Problem>> {
     known.sort_unstable();
     known.dedup();
     if let Some(task) = options.tasks.iter().find(|task| !known.contains(&task.as_str())) {
-        return Err(Usage(format!("there is no task {task:?}; there are {}", known.join(", "))).into());
+        return Err(Usage(format!("unknown task {task:?} (expected {})", known.join(", "))).into());
     }
     let most = options.problems.map_or(usize::MAX, |most| most as usize);
     let wanted = |task: &str| options.tasks.is_empty() || options.tasks.iter().any(|wanted| wanted == task);
     let of = |task: &&str| all.iter().filter(|problem| problem.task == *task).count();
     let mut chosen = Vec::new();
     for task in known.iter().filter(|task| wanted(task)) {
-        // Spread over all of them, which may be sorted by length.
+        // Spread evenly over the problems, because they may be sorted by length.
         let count = of(task);
         let kept = count.min(most);
         let these: Vec<&Problem> = all.iter().filter(|problem| problem.task == *task).collect();
         chosen.extend((0..kept).map(|at| these[at * count / kept].clone()));
     }
     if chosen.is_empty() {
-        return Err(Usage("there is no problem to solve".to_owned()).into());
+        return Err(Usage("no problem to solve".to_owned()).into());
     }
     Ok(chosen)
 }
 
-/// Steps that a token is expected to take: with an exit rule not more than at the last depth where that rule let tokens stop before their last step.
+/// Expected steps per token. With an exit rule, at most the mean at the last depth where that rule ended tokens early.
 fn expected(tried: &[Tried], steps: u32, rule: Rule) -> u32 {
     let last = tried.iter().rev().find(|tried| rule.0.is_some() && tried.rule == rule);
     let most = last.and_then(|last| {
@@ -201,7 +201,7 @@ fn expected(tried: &[Tried], steps: u32, rule: Rule) -> u32 {
     most.map_or(steps, |most| most.min(steps))
 }
 
-/// Answers all questions at every depth, until that is interrupted.
+/// Answers all questions at every depth and exit rule, until interrupted.
 fn answer(
     session: &mut Session,
     questions: &[Question],
@@ -213,7 +213,7 @@ fn answer(
     let shown = !options.quiet && std::io::stderr().is_terminal();
     let bar = progress::bar(shown, 0, "{msg} {bar:30} {percent:>3} %{left}")?;
     let model = session.model().clone();
-    // One of every size, of which passes are made ready.
+    // One question of each size; answering them first compiles the passes.
     let mut sizes: Vec<&Question> = questions.iter().collect();
     sizes.sort_by_key(|question| std::cmp::Reverse(question.prompt.len()));
     sizes.dedup_by_key(|question| question.prompt.len().next_power_of_two());
@@ -225,7 +225,7 @@ fn answer(
             break;
         }
         bar.set_message(format!("{}, exit {rule}", counted(steps, "step")));
-        // The work for a question, in bytes of weights, by what the rule has made of greater depths so far.
+        // Work per question, in bytes of weights; an exit rule's steps are estimated from its results so far.
         let work = |&(steps, rule): &(u32, Rule)| model.bytes_per_token(expected(&tried, steps, rule));
         let each = work(&(steps, rule));
         let of_depth = each * (sizes.len() + questions.len()) as u64;
@@ -235,7 +235,7 @@ fn answer(
             bar.set_position(before + (earlier + done) as u64 * each);
             !watch.stopped()
         };
-        // What is made ready for this depth takes no time of the answers'.
+        // Warm-up, so that compiling passes for this depth does not count in the times of the answers.
         session.answer(&sizes, steps, rule.0.as_ref(), &mut |done| show(0, done))?;
         let answered = session.answer(questions, steps, rule.0.as_ref(), &mut |done| show(sizes.len(), done))?;
         before += of_depth;
@@ -254,7 +254,7 @@ mod tests {
     use super::{Rule, Tried, expected};
 
     #[test]
-    fn deeper_rows_of_an_exit_rule_are_expected_to_take_what_it_took() {
+    fn expected_steps_of_an_exit_rule_follow_its_earlier_depths() {
         let rule = Rule::parse("kl").expect("a rule");
         let tried = |steps, rule, taken: u64| {
             let answered =
@@ -264,7 +264,7 @@ mod tests {
         let settled = [tried(16, rule, 7)];
         assert_eq!([expected(&settled, 64, rule), expected(&settled, 4, rule)], [7, 4]);
         assert_eq!(expected(&settled, 64, Rule(None)), 64);
-        // At this depth the rule had no effect yet.
+        // At this depth, the rule ended no token early.
         assert_eq!(expected(&[tried(4, rule, 4)], 64, rule), 64);
     }
 }

@@ -1,4 +1,4 @@
-//! The page of a sweep.
+//! HTML page of a sweep.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/chart.js");
 
-/// The page of a sweep.
+/// Renders the page of a sweep.
 pub(super) fn page(swept: &Swept<'_>) -> Result<String> {
     let line = |line: &super::chart::Line<'_>| {
         json!({

@@ -1,4 +1,4 @@
-//! The chart as a picture.
+//! Picture of a sweep, as SVG.
 
 use anyhow::Result;
 use plotters::chart::{ChartBuilder, LabelAreaPosition};
@@ -9,14 +9,14 @@ use super::Swept;
 use super::chart::{Line, lines, title};
 use crate::plot::{Area, Theme, drawn, letters, svg, task};
 
-/// Pixels.
+/// Width and height, in pixels.
 const SIZE: (u32, u32) = (2000, 1150);
-/// Right of the chart: names of the lines.
+/// Width of the names right of the chart, in pixels.
 const NAMES: u32 = 500;
 const SMALL: u32 = 30;
 const LARGE: u32 = 34;
 
-/// The picture of a sweep as SVG.
+/// Draws the picture of a sweep as SVG.
 pub(super) fn picture(swept: &Swept<'_>, theme: Theme) -> Result<String> {
     let lines = lines(swept);
     svg(SIZE, theme, |area| {
@@ -32,7 +32,7 @@ fn colour(line: &Line<'_>, theme: Theme) -> RGBColor {
     line.colour.map_or(theme.ink(), task)
 }
 
-/// Dashes and the gaps between them, in pixels, of the lines of each exit rule; those of the first are whole.
+/// Dash and gap lengths of each exit rule's lines, in pixels; the first rule has solid lines.
 const DASHES: [(i32, i32); 6] = [(1, 0), (24, 14), (6, 10), (44, 12), (14, 6), (4, 18)];
 
 /// Draws a line between pixels in the dashes of its exit rule.
@@ -56,7 +56,7 @@ fn mark(area: &Area<'_>, line: &Line<'_>, (x, y): (i32, i32), theme: Theme) -> R
     }
 }
 
-/// Steps that went into an answer, as their logarithm to base 2.
+/// Mean steps of the answers, as a logarithm to base 2.
 fn across(line: &Line<'_>, at: usize) -> f64 {
     line.rows[at].tally.mean_steps().log2()
 }
@@ -86,7 +86,7 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
         let colour = colour(line, theme);
         let points: Vec<(f64, f64)> =
             (0..line.rows.len()).map(|at| (across(line, at), line.rows[at].tally.accuracy() * 100.0)).collect();
-        // The later ones narrower, so that all are seen where they lie on one another.
+        // Later bars are narrower, so that overlapping bars stay visible.
         let width = 16_u32.saturating_sub(2 * place as u32).max(4);
         let bars = line.rows.iter().zip(&points).map(|(row, &(x, _))| {
             let (low, high) = row.tally.interval();

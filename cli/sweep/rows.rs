@@ -1,13 +1,13 @@
-//! What was found out, as rows: a task, a depth and an exit rule each.
+//! Result rows: one per task, depth and exit rule.
 
 use ruminate::sweep::{Problem, Tally};
 
 use super::{Rule, Tried};
 
-/// The task of rows over all tasks.
+/// Task name of rows over all tasks.
 pub(super) const ALL: &str = "all";
 
-/// A row.
+/// Results of one task at one depth and exit rule.
 pub(super) struct Row {
     pub(super) task: String,
     pub(super) steps: u32,
@@ -15,7 +15,7 @@ pub(super) struct Row {
     pub(super) tally: Tally,
 }
 
-/// The rows of every task, then those of all together; of a task, by exit rule, then by depth.
+/// Builds the rows of every task, then those of all tasks together; within a task, ordered by exit rule, then by depth.
 pub(super) fn rows(problems: &[Problem], tried: &[Tried], split: bool) -> Vec<Row> {
     let mut groups: Vec<String> = Vec::new();
     let mut names = Vec::new();
@@ -58,7 +58,7 @@ mod tests {
     use super::{Rule, Tried, rows};
 
     #[test]
-    fn every_task_has_its_rows_and_all_have_theirs() {
+    fn rows_cover_each_task_and_all_tasks_together() {
         let problem =
             |task: &str, hard| Problem { task: task.to_owned(), prompt: "p".into(), answer: "a".into(), hard };
         let problems = [problem("x", Some(true)), problem("y", None), problem("x", Some(false))];

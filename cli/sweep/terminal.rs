@@ -1,4 +1,4 @@
-//! The rows as a table with a small chart, as CSV and as JSON.
+//! Prints the rows as a table with a small chart, as CSV or as JSON.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use super::rows::Row;
 use crate::table::table;
 use crate::visible;
 
-/// Bars from nothing to all.
+/// Bars from 0 to 100 %.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Prints the table and the chart.
@@ -85,7 +85,7 @@ pub(super) fn csv(out: &mut impl Write, swept: &Swept<'_>) -> Result<()> {
     Ok(csv.flush()?)
 }
 
-/// The rows as JSON.
+/// Formats the rows as JSON.
 pub(super) fn json(swept: &Swept<'_>) -> Value {
     json!({
         "dtype": swept.model.dtypes().to_string(),

@@ -1,4 +1,4 @@
-//! Generates, and looks at every step of it.
+//! Generates a text and traces every step of it.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -14,10 +14,10 @@ use crate::model::open_session;
 use crate::progress::{self, Tokens};
 use crate::words::counted;
 
-/// Tokens that are generated unless a number is given: more are hard to look at.
+/// Default maximum number of tokens; more are hard to display.
 const USUAL: u32 = 64;
 
-/// What is to be traced.
+/// Request of a trace.
 pub(super) struct Asked<'a> {
     pub(super) text: &'a str,
     pub(super) session: SessionOptions,
@@ -27,33 +27,34 @@ pub(super) struct Asked<'a> {
     pub(super) quiet: bool,
 }
 
-/// A trace, with what it is a trace of.
+/// Trace, with its texts and settings.
 pub(super) struct Found {
     pub(super) trace: Trace,
     pub(super) pca: Pca,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub(super) prompt: usize,
-    /// What was asked and what was said, without the tokens that stand for no text.
+    /// Text of the prompt, without special tokens.
     pub(super) prompt_text: String,
+    /// Generated text, without special tokens.
     pub(super) answer_text: String,
     /// Text of every position.
     pub(super) texts: Vec<String>,
-    /// Text of the last token, from which nothing was computed.
+    /// Text of the last token, which was generated but not fed.
     pub(super) last: String,
-    /// Position whose path is shown.
+    /// Position with a displayed path.
     pub(super) focus: usize,
-    /// Texts of the tokens that were read out anywhere.
+    /// Texts of the tokens in all read-outs.
     pub(super) words: HashMap<u32, String>,
     pub(super) model: Model,
     pub(super) seed: u64,
-    /// How keys and values were held.
+    /// Dtype of keys and values.
     pub(super) kv_dtype: Dtype,
-    /// The distance between states below which rounding explains it.
+    /// Noise floor: distances between states below this are explained by rounding.
     pub(super) floor: f32,
 }
 
 impl Found {
-    /// What the trace is of, in a line.
+    /// Title of the trace.
     pub(super) fn title(&self) -> String {
         format!(
             "{} at {} · seed {} · weights in {} · keys and values in {} · distances below {:.1e} are rounding · {}",
@@ -67,7 +68,7 @@ impl Found {
         )
     }
 
-    /// The same for other programs.
+    /// Metadata for the safetensors file.
     pub(super) fn about(&self) -> HashMap<String, String> {
         let text = format!("{}{}", self.prompt_text, self.answer_text);
         let pairs = [
@@ -83,14 +84,14 @@ impl Found {
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The most likely token of a read-out, and its probability.
+    /// Text of the most likely token of a read-out, and its probability.
     pub(super) fn top(&self, token: usize, step: usize) -> (&str, f32) {
         let at = self.trace.at(token, step) * self.trace.top;
         (&self.words[&self.trace.top_tokens[at]], self.trace.top_probabilities[at])
     }
 }
 
-/// Generates, then traces what was generated; none if that was interrupted.
+/// Generates a text, then traces it. Returns `None` if interrupted.
 pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) -> Result<Option<Found>> {
     let spec = model.spec();
     let steps = asked.generation.steps.unwrap_or(spec.steps.default);
@@ -120,7 +121,7 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         match coming.next(&mut generation)? {
             Progress::Token(piece) => {
                 tokens.push(piece.token);
-                // The row of the token before it chose it.
+                // These are the steps of the previous token's row, which chose this token.
                 used.push(piece.steps);
             }
             Progress::Done(_) => break,
@@ -128,14 +129,14 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         }
     }
     drop(generation);
-    // Its memory is free for the next one.
+    // Frees its memory for the next session.
     drop(session);
     let last = tokens.pop().unwrap_or_default();
     let mut session = model.session(asked.session.clone())?;
     let shown = !asked.quiet && std::io::stderr().is_terminal();
     let bar = progress::bar(shown, 0, "tracing {bar:30} {pos}/{len} steps{left}")?;
     if let Some(exit) = &asked.generation.exit {
-        // Where the tokens of the prompt stopped, which a generation does not say.
+        // The exit steps of the prompt's tokens, which a generation does not report.
         let found = session.forward_until_exit(&prompt, steps, exit, State::Seeded, false)?;
         used.iter_mut().zip(found.steps).for_each(|(used, steps)| *used = steps);
         session.rewind(0)?;

@@ -1,7 +1,7 @@
-//! `ruminate trace`: what goes on in the recurrence while a text is continued.
+//! `ruminate trace`: shows the recurrent states while a text is continued.
 //!
-//! The text is generated as by `ruminate run --kv-dtype f32`, undisturbed. Then the same tokens are computed once more, step by step, in a session of the same
-//! seed, where every state is looked at.
+//! The text is generated first, as by `ruminate run --kv-dtype f32`. Then the same tokens are computed again, step by step, in a session with the same
+//! seed, and every state is recorded.
 
 mod gather;
 mod noise;
@@ -25,7 +25,7 @@ use crate::options::GenerationOptions;
 use crate::plot::{ChartOutput, say_written, writable};
 use crate::prompt::PromptOptions;
 
-/// Said below the flags.
+/// Text after the flags in the help.
 const HELP: &str = "\
 Without --max-tokens, 64 tokens are generated at most. Without --html, --svg, --png and --safetensors, the trace is shown in the terminal.";
 
@@ -48,7 +48,7 @@ pub(crate) struct TraceOptions {
     /// Write states and everything derived from them as tensors
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     safetensors: Option<PathBuf>,
-    /// Position whose path is shown [default: the prompt's last]
+    /// Position of the path to show [default: the prompt's last]
     ///
     /// Pictures show it, and pages show it first. The last position of the prompt begins the answer.
     #[arg(long, value_name = "N", help_heading = "Output")]
@@ -58,7 +58,7 @@ pub(crate) struct TraceOptions {
     quiet: bool,
 }
 
-/// Runs the verb.
+/// Runs `ruminate trace`.
 pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let text = options.input.read()?;
@@ -66,16 +66,16 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         return Err(Usage("no prompt: give one as argument, with -p or -f, or on stdin".to_owned()).into());
     }
     if options.generation.continuous.is_some() {
-        let problem = "a trace follows every token from a state of its own; leave out --continuous";
+        let problem = "a trace starts every token from its own initial state; leave out --continuous";
         return Err(Usage(problem.to_owned()).into());
     }
     if options.generation.noise.is_some() {
-        let problem = "a trace follows states as the model moves them; leave out --noise";
+        let problem = "a trace shows states without added noise; leave out --noise";
         return Err(Usage(problem.to_owned()).into());
     }
     let parallel = &options.generation.parallel;
     if parallel.speculate.is_some() || parallel.pipeline.is_some() || parallel.diffusion.diffusion {
-        let problem = "a trace computes every token by itself, step after step, and would show nothing of what is computed ahead; leave out --speculate, \
+        let problem = "a trace computes one token at a time, so parallel decoding would not be visible; leave out --speculate, \
                        --pipeline and --diffusion";
         return Err(Usage(problem.to_owned()).into());
     }
@@ -92,7 +92,7 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let kv_dtype = options.generation.cache.exact_kv_dtype();
     let spec = Spec::open(&source)?;
     let session = SessionOptions { kv_dtype, ..options.generation.session(&spec)? };
-    // Too much is known before anything is loaded, even without the prompt's tokens.
+    // A trace that is too large is rejected before anything is loaded, even though the prompt's length is not known yet.
     let steps = options.generation.steps.unwrap_or(spec.steps.default);
     Trace::check(&spec, options.generation.max_tokens.unwrap_or(1) as usize, steps)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;

@@ -1,20 +1,20 @@
-//! Noise floor of a trace: the distance by which rounding alone moves states, however often they are iterated.
+//! Noise floor of a trace: the distance by which rounding alone moves states at every step.
 
 use ruminate::trace::Trace;
 use ruminate::{Arithmetic, Dtype};
 
-/// The distance between two states of a trace below which rounding explains it. Rounded weights are the same at every step, so they move the point where states
-/// end up and not the states around it; keys, values and the factors of products are rounded anew at every step, and this moves states for ever.
+/// Noise floor: distances between two states below this are explained by rounding. Rounded weights are constant, so they only shift the fixed point.
+/// Keys, values and the factors of products are rounded again at every step, which keeps moving states.
 pub(super) fn floor(trace: &Trace, kv_dtype: Dtype, products: Arithmetic) -> f32 {
     let ends = (0..trace.tokens.len()).map(|token| trace.state(token, trace.steps as usize));
     let norm = |state: &[f32]| state.iter().map(|value| value * value).sum::<f32>().sqrt();
     ends.map(norm).fold(0.0, f32::max) * of_cache(kv_dtype).max(of_products(products))
 }
 
-/// Relative error of states if everything is computed in f32: some units in the last place of its sums.
+/// Relative error of states computed in f32: a few units in the last place of the sums.
 const F32: f32 = 1.0 / (1 << 22) as f32;
 
-/// Relative error of keys and values: the distance of one number to the next, and in blocks with a common factor that of the largest.
+/// Relative error of keys and values: the distance between adjacent numbers; in blocks with a common scale, that of the largest number.
 fn of_cache(dtype: Dtype) -> f32 {
     match dtype {
         Dtype::F32 => F32,

@@ -1,4 +1,4 @@
-//! The page of a trace.
+//! HTML page of a trace.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ const SCRIPT: [&str; 6] = [
     include_str!("page/lens.js"),
     include_str!("page/main.js"),
 ];
-/// Colours of a gradient.
+/// Number of colors in a gradient.
 const COLOURS: u32 = 128;
 
-/// The page of a trace.
+/// Renders the page of a trace.
 pub(super) fn page(found: &Found) -> Result<String> {
     plot::page(PAGE, STYLE, &SCRIPT.concat(), &data(found))
 }
@@ -61,7 +61,7 @@ fn data(found: &Found) -> Value {
     })
 }
 
-/// With five digits, which is more than can be seen.
+/// Rounds to five digits, more than the page can show.
 fn short(value: f32) -> Value {
     let rounded = format!("{value:.4e}").parse::<f64>().unwrap_or(0.0);
     if rounded.fract() == 0.0 && rounded.abs() < 1e15 { json!(rounded as i64) } else { json!(rounded) }

@@ -1,4 +1,4 @@
-//! The picture: the heat map, and the path of one token in three planes.
+//! Picture of a trace: a heat map, and the path of one token in three planes.
 
 use anyhow::Result;
 use plotters::chart::ChartBuilder;
@@ -10,23 +10,24 @@ use super::gather::Found;
 use super::terminal::visible;
 use crate::plot::{Area, Theme, drawn, far, letters, step, svg};
 
-/// Pixels across.
+/// Width, in pixels.
 const WIDTH: u32 = 2400;
-/// Pixels that the heat map takes of them.
+/// Width of the heat map.
 const HEAT: u32 = 1580;
-/// Above everything: the title.
+/// Height of the title.
 const HEAD: u32 = 150;
-/// Below the heat map: its steps and colours.
+/// Height of the axis and color scale below the heat map.
 const FOOT: u32 = 280;
-/// A plane of principal components.
+/// Height of a plane of principal components.
 const PLANE: u32 = 560;
-/// Cells of the heat map, highest and lowest.
+/// Maximum and minimum height of the heat map's cells.
 const CELL: (u32, u32) = (110, 8);
-/// Letters of labels and titles.
+/// Font size of labels.
 const SMALL: u32 = 30;
+/// Font size of titles.
 const LARGE: u32 = 34;
 
-/// The picture of a trace as SVG.
+/// Draws the picture of a trace as SVG.
 pub(super) fn picture(found: &Found, theme: Theme) -> Result<String> {
     let rows = found.trace.tokens.len() as u32;
     let planes = (found.pca.components / 2).max(1) as u32;
@@ -81,7 +82,7 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
     let prompt = found.prompt as f64;
     let line = vec![(-0.5, prompt), (columns as f64 - 0.5, prompt)];
     drawn(chart.draw_series([PathElement::new(line, theme.paper().stroke_width(5))]))?;
-    // Where tokens stopped that did not take all steps.
+    // Tokens that exited before the last step are marked.
     let stopped: Vec<usize> = (0..rows).filter(|&token| trace.used[token] < trace.steps).collect();
     for (colour, width) in [(BLACK, 12), (WHITE, 6)] {
         let stops = stopped.iter().map(|&token| {
@@ -124,7 +125,7 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
     scale(area, theme, (440, top), 700, far, powers.collect(), &label)
 }
 
-/// The path of a token's state in a plane.
+/// Draws the path of a token's state in a plane.
 fn path(area: &Area<'_>, found: &Found, theme: Theme, plane: usize) -> Result<()> {
     let (trace, pca) = (&found.trace, &found.pca);
     let steps = trace.steps as usize;
@@ -166,7 +167,7 @@ fn path(area: &Area<'_>, found: &Found, theme: Theme, plane: usize) -> Result<()
     drawn(chart.draw_series([Cross::new(last, 16, theme.ink().stroke_width(4))])).map(drop)
 }
 
-/// A colour scale with ticks, each a part of the way and a text, and a label below.
+/// Draws a color scale with ticks and a label below. A tick is a fraction of the width and a text.
 fn scale(
     area: &Area<'_>,
     theme: Theme,
@@ -190,7 +191,7 @@ fn scale(
     drawn(area.draw(&Text::new(label.to_owned(), place, letters(LARGE, theme.ink(), false).pos(centred))))
 }
 
-/// Whole numbers from 0 to the highest.
+/// Tick marks at whole numbers from 0 to `high`.
 fn marks(high: f64, count: u32) -> impl Iterator<Item = f64> {
     let rough = (high / f64::from(count)).max(1.0);
     let power = 10f64.powf(rough.log10().floor());
@@ -198,14 +199,14 @@ fn marks(high: f64, count: u32) -> impl Iterator<Item = f64> {
     (0..).map(move |at| f64::from(at) * size).take_while(move |&at| at <= high)
 }
 
-/// A coordinate with as many digits as it needs.
+/// Formats a coordinate without trailing zeros.
 fn figure(value: f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.replace('-', "−") }
 }
 
-/// A token's text in its place.
+/// Text of a token, shortened to nine characters.
 fn short(text: &str) -> String {
     let text = visible(text);
     if text.chars().count() <= 9 { text } else { text.chars().take(8).chain(['…']).collect() }

@@ -1,4 +1,4 @@
-//! The trace in a terminal: a line per token, a cell per step.
+//! Prints a trace in the terminal: a line per token, a cell per step.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,14 +9,14 @@ use anyhow::Result;
 use super::gather::Found;
 use crate::plot::far;
 
-/// Columns for a token's text.
+/// Columns of a token's text.
 const LABEL: usize = 12;
-/// Columns behind the cells.
+/// Columns after the cells.
 const FIGURES: usize = 32;
-/// Columns where nobody says how many there are.
+/// Columns if the width of the terminal is unknown.
 const USUAL: usize = 100;
 
-/// Prints the heat map, and what every token took.
+/// Prints the heat map, and the figures of every token.
 pub(super) fn print(found: &Found) -> Result<()> {
     let stdout = std::io::stdout();
     let coloured = AutoStream::choice(&stdout) != ColorChoice::Never && stdout.is_terminal();
@@ -28,7 +28,7 @@ pub(super) fn print(found: &Found) -> Result<()> {
 fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> Result<()> {
     let trace = &found.trace;
     let steps = trace.steps as usize;
-    // As many columns as there are steps, or fewer, each for several steps.
+    // One column per step, or one for several steps if the terminal is too narrow.
     let room = width.saturating_sub(LABEL + FIGURES).max(16);
     let each = (steps + 1).div_ceil(room);
     let columns = (steps + 1).div_ceil(each);
@@ -52,7 +52,7 @@ fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> R
             if coloured {
                 let colour = far(part);
                 let style = Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into()));
-                // A token that stopped earlier is marked where it did.
+                // Marks the step at which the token exited early.
                 let mark = if step == (trace.used[token] as usize / each) * each && step < steps { '|' } else { ' ' };
                 write!(out, "{style}{mark}{style:#}")?;
             } else {
@@ -82,12 +82,12 @@ fn legend(out: &mut impl Write, scale: &Scale, coloured: bool) -> Result<()> {
     }
     writeln!(
         out,
-        "used: steps taken; stays: the step from which on the most likely token is the same; entropy in nats"
+        "used: steps taken; stays: step from which the most likely token no longer changes; entropy in nats"
     )?;
     Ok(())
 }
 
-/// The numbers of the steps above their cells.
+/// Step numbers above the cells.
 fn ruler(columns: usize, each: usize) -> String {
     let mut ruler = String::new();
     while ruler.len() < columns {
@@ -101,7 +101,7 @@ fn ruler(columns: usize, each: usize) -> String {
     ruler
 }
 
-/// Logarithms of distances, from arrived to far.
+/// Logarithmic scale of distances.
 struct Scale {
     low: f64,
     high: f64,
@@ -115,7 +115,7 @@ impl Scale {
         if low <= high { Self { low, high } } else { Self { low: -1.0, high: 0.0 } }
     }
 
-    /// 0 arrived to 1 far.
+    /// Position on the scale, from 0 (converged) to 1 (far).
     fn part(&self, distance: f32) -> f64 {
         let log = f64::from(distance).log10();
         if log.is_finite() { (log - self.low) / (self.high - self.low).max(1e-9) } else { 0.0 }
@@ -126,13 +126,13 @@ impl Scale {
     }
 }
 
-/// A token's text in its column.
+/// Text of a token, shortened to its column.
 fn label(text: &str) -> String {
     let text = visible(text);
     if text.chars().count() < LABEL { text } else { text.chars().take(LABEL - 2).chain(['…']).collect() }
 }
 
-/// Text whose spaces at the ends and whose lines are seen.
+/// Makes line breaks, and spaces at both ends, visible.
 pub(super) fn visible(text: &str) -> String {
     let text = text.replace('\n', "↵").replace('\t', "⇥").replace(|c: char| c.is_control(), "\u{fffd}");
     let text = text.strip_prefix(' ').map_or_else(|| text.clone(), |rest| format!("␣{rest}"));
@@ -150,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_seen_and_fit() {
+    fn labels_show_spaces_and_fit_their_column() {
         assert_eq!(visible(" a\n"), "␣a↵");
         assert_eq!(label(" transformers everywhere"), "␣transform…");
     }
 
     #[test]
-    fn the_scale_is_logarithmic_and_what_arrived_is_at_its_end() {
+    fn scale_is_logarithmic_and_zero_distance_is_its_low_end() {
         let scale = Scale::of(&[100.0, 1.0, 0.0]);
         assert_eq!([100.0, 10.0, 1.0, 0.0].map(|distance| scale.part(distance)), [1.0, 0.5, 0.0, 0.0]);
         assert!(Scale::of(&[0.0]).part(0.0) == 0.0);

@@ -1,4 +1,4 @@
-//! The recurrence that rows leave by themselves: when they have settled, or when they have had their steps and others have not.
+//! Recurrence with early exit: a row leaves the loop when its exit criterion is met, or when it has taken its own number of steps.
 
 use ruminate_engine::{Buffer, Count};
 use ruminate_shaders::exit::{Rule, exit_begin, exit_gate, exit_keep, exit_leave, exit_readout, exit_state, exit_wake};
@@ -9,25 +9,26 @@ use super::pass::{Pass, ReadOut};
 use crate::early_exit::Checks;
 use crate::error::Error;
 
-/// What checks work on, whether rows may leave the loop; it outlives the plans too.
+/// Buffers of the exit checks. Like [`Sites`](super::pass::Sites), they outlive the plans.
 pub(crate) struct ExitSites {
-    /// States that the last check saw `[rows, width]`, if any looks at them.
+    /// States at the last check `[rows, width]`, if a check compares states.
     pub(crate) states: Option<Buffer>,
-    /// Log-probabilities that the last check saw `[outputs, vocab]`, likewise.
+    /// Log-probabilities at the last check `[outputs, vocab]`, if a check compares read-outs.
     pub(crate) read_outs: Option<Buffer>,
-    /// What is remembered from check to check.
+    /// Per-row values that checks keep from one check to the next.
     pub(crate) memo: Buffer,
-    /// States with which rows would have left `[rows, width]`, if all steps are computed nevertheless.
+    /// States with which rows would have exited `[rows, width]`, if all steps are computed nevertheless.
     pub(crate) kept: Option<Buffer>,
-    /// Values of the first checks `[rows, KEPT_VALUES]`.
+    /// Values of each row's first checks `[rows, KEPT_VALUES]`.
     pub(crate) values: Buffer,
 }
 
-/// Checks, what they work on, and when rows of each sequence leave.
+/// Checks, their buffers, and the exit parameters of each sequence.
 type Leaving<'a> = (Checks, &'a ExitSites, &'a Buffer);
 
 impl Looped {
-    /// Applies the core block with checks: rows that have settled leave, and rest until the loop is over. `loops` are the counts of `Depth::counts`.
+    /// Applies the core block with exit checks: a row that meets its criterion exits, and is skipped until the loop ends. The counts are those of
+    /// `Depth::counts`.
     pub(crate) fn iterate_until_exit(
         &self,
         pass: &mut Pass<'_>,
@@ -58,7 +59,7 @@ impl Looped {
         Ok(pass.graph.launch(launch, &[table, exit_params, state, kept, memo])?)
     }
 
-    /// Applies the core block so many times; rows that have then had all the steps of their sequence, or have settled, leave and rest.
+    /// Applies the core block `steps` times. A row exits when it has taken all its sequence's steps or meets the exit criterion, and is skipped from then on.
     pub(crate) fn iterate_to_the_end(
         &self,
         pass: &mut Pass<'_>,
@@ -80,7 +81,7 @@ impl Looped {
         })
     }
 
-    /// Forgets what was remembered of other rows in the places of those that begin.
+    /// Clears the check memory of earlier rows for the rows that begin.
     fn begin_checks(&self, pass: &mut Pass<'_>, (checks, exit, _): Leaving<'_>) -> Result<(), Error> {
         let (rows, state) = (pass.rows(), pass.graph.import(&pass.sites.state));
         let memo = pass.graph.import(&exit.memo);
@@ -92,7 +93,7 @@ impl Looped {
         Ok(pass.graph.launch(launch, &[rows, state, previous, memo])?)
     }
 
-    /// A step, a check, and the conclusion.
+    /// Takes a step, runs the checks, and lets rows exit.
     fn checked_step(&self, pass: &mut Pass<'_>, (checks, exit, exit_params): Leaving<'_>) -> Result<(), Error> {
         self.step(pass)?;
         let (ReadOut { rows: count, outputs }, caps) = (pass.shape, pass.device.caps());

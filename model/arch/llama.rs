@@ -1,4 +1,4 @@
-//! Configuration fields and tensor names of Llama, for models with all layers in the loop.
+//! Configuration fields and tensor names of Llama, for models that loop over all layers.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::spec::{Layers, Llama3Scaling, Norms, OuterNorms, Pairs, PostNorm, Rot
 use crate::error::Result;
 use crate::fields::Fields;
 
-/// Caps on logits, as Gemma has them.
+/// Caps on logits, as in Gemma; not supported.
 pub(super) const SOFT_CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
 
 /// Rotary position embedding of a configuration: `rope_theta` and `rope_scaling`, or both in `rope_parameters`.
@@ -20,7 +20,7 @@ pub(super) fn rotary(fields: &Fields, pairs: Pairs) -> Result<Rotary> {
     };
     let base = base.ok_or_else(|| fields.missing("rope_theta", "a number above 0"))?;
     if let Some(other) = together.positive("rope_theta")?.filter(|other| *other != base) {
-        return Err(together.unsupported("rope_theta", &format!("the same as rope_theta, {base}, not {other}")));
+        return Err(together.unsupported("rope_theta", &format!("{base}, the value of rope_theta, not {other}")));
     }
     if fields.number("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
         return Err(fields.unsupported("partial_rotary_factor", "1"));
@@ -54,14 +54,14 @@ fn llama3(scaling: &Fields) -> Result<Option<Llama3Scaling>> {
     Ok(Some(found))
 }
 
-/// Specification from the common fields. `steps`: number of loops in training.
+/// Specification from the fields that these models share. `steps`: number of loops in training.
 pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post: PostNorm) -> Result<Spec> {
     fields.one_of("hidden_act", &["silu"])?;
     fields.absent(&["attention_bias", "mlp_bias"])?;
     fields.absent(&SOFT_CAPS)?;
     fields.absent(&["quantization_config"])?;
     if fields.flag("use_sliding_window")?.unwrap_or(false) {
-        return Err(fields.unsupported("use_sliding_window", "false: every position sees all positions before it"));
+        return Err(fields.unsupported("use_sliding_window", "false; every position attends to all earlier positions"));
     }
     if let Some(types) = fields.get("layer_types") {
         let full = |kind: &Value| kind == "full_attention";
@@ -107,7 +107,7 @@ pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post
     })
 }
 
-/// The tensors of a model; `gate` names the exit gate, if the architecture has one.
+/// Manifest of a model; `gate` names the exit gate, if the architecture has one.
 pub(super) fn manifest(spec: &Spec, gate: Option<&str>) -> Manifest {
     let (n, hidden) = (spec.width, spec.hidden);
     let [q, kv] = [spec.heads, spec.kv_heads].map(|heads| heads * spec.head_dim);
@@ -139,7 +139,7 @@ pub(super) fn manifest(spec: &Spec, gate: Option<&str>) -> Manifest {
     all.finish()
 }
 
-/// Names of the results of modules.
+/// Names of intermediate results.
 pub(super) const NAMES: Names = Names {
     sections: ["", "layers", ""],
     norms: [Some("input_layernorm"), None, Some("post_attention_layernorm"), None],
@@ -157,7 +157,7 @@ pub(super) const NAMES: Names = Names {
     final_norm: "norm",
 };
 
-/// Short names of fields of a shape.
+/// Short names of shape fields.
 pub(super) const SHORT: [(&str, &str); 4] = [
     ("heads", "num_attention_heads"),
     ("hidden", "intermediate_size"),
@@ -165,7 +165,7 @@ pub(super) const SHORT: [(&str, &str); 4] = [
     ("layers", "num_hidden_layers"),
 ];
 
-/// Fields of a shape that can be given.
+/// Shape fields that can be set.
 pub(super) const FIELDS: [&str; 11] = [
     "hidden_size",
     "num_attention_heads",
@@ -180,7 +180,7 @@ pub(super) const FIELDS: [&str; 11] = [
     "tie_word_embeddings",
 ];
 
-/// Published configuration with some fields changed. If only the width changes, heads keep their width and their groups.
+/// Published configuration with the `given` fields replaced. If only the width changes, the head width and the number of query heads per key head stay.
 pub(super) fn shape(published: Value, given: Map<String, Value>) -> Map<String, Value> {
     let Value::Object(mut fields) = published else { return given };
     let number = |fields: &Map<String, Value>, name: &str| fields.get(name).and_then(Value::as_u64);

@@ -1,7 +1,7 @@
-//! Weights on their way to a device: read or drawn, rounded, uploaded.
+//! Loading of weights onto a device: read or drawn, rounded, uploaded.
 //!
-//! A stored matrix goes through a short pipeline: a few threads each read a block of rows from the file, check and round it, and the caller's
-//! thread uploads what they finish. So reading, rounding and uploading overlap, and no more than a few blocks are in memory at once.
+//! A stored matrix goes through a short pipeline: a few threads each read a block of rows from the file, check and round it, and the caller's thread uploads
+//! the finished blocks. Reading, rounding and uploading therefore overlap, and only a few blocks are in memory at once.
 
 use std::ops::Range;
 
@@ -19,20 +19,20 @@ use crate::error::{Error, TensorProblem};
 use crate::precision::Dtypes;
 use crate::synthetic::Synthetic;
 
-/// Where weights come from.
+/// Source of weights.
 #[derive(Clone, Copy)]
 pub(crate) enum Weights<'a> {
     /// Files.
     Stored(&'a Checkpoint),
-    /// A generator.
+    /// Generator of synthetic weights.
     Synthetic(&'a Synthetic),
 }
 
 impl Weights<'_> {
-    /// What tells them from others of the same shapes: of files as [`Checkpoint::fingerprint`] has it, else of what they are made from.
+    /// Hash that distinguishes these weights from others of the same shapes: [`Checkpoint::fingerprint`] for files, the recipe for synthetic weights.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`] if a file cannot be read.
     pub(crate) fn fingerprint(self, spec: &Spec) -> Result<Vec<u8>, Error> {
         let hash = match self {
             Self::Stored(checkpoint) => checkpoint.fingerprint(&spec.tensors())?,
@@ -42,30 +42,30 @@ impl Weights<'_> {
     }
 }
 
-/// Puts the tensors of a model onto a device.
+/// Uploads a model's tensors to a device.
 pub(crate) struct Loader<'a> {
     pub(crate) device: &'a Device,
     pub(crate) weights: Weights<'a>,
-    /// How matrices are held.
+    /// Dtypes of the matrices.
     pub(crate) dtypes: Dtypes,
     /// The model's tensors.
     pub(crate) manifest: &'a Manifest,
-    /// Hears of the bytes uploaded; an error ends the load.
+    /// Called with the number of bytes uploaded; an error cancels the load.
     pub(crate) done: &'a mut dyn FnMut(u64) -> Result<(), Error>,
 }
 
-/// Bytes that a thread reads at a time, in f32.
+/// Bytes that a thread reads at a time, counted as f32.
 pub(crate) const BLOCK: usize = 8 << 20;
 
 /// Stored tensors with stacked rows.
 struct Stack<T> {
-    /// First row of each, and the tensor.
+    /// First row of each tensor, and the tensor.
     parts: Vec<(u32, T)>,
     rows: u32,
 }
 
 impl<T> Stack<T> {
-    /// Splits a run of stacked rows into parts and their own rows.
+    /// Splits a range of stacked rows into tensors and row ranges within them.
     fn pieces(&self, run: Range<u32>) -> impl Iterator<Item = (&T, Range<u32>)> {
         self.parts.iter().enumerate().filter_map(move |(i, (first, part))| {
             let end = self.parts.get(i + 1).map_or(self.rows, |(next, _)| *next);
@@ -79,15 +79,15 @@ impl<T> Stack<T> {
 type Named<'a> = (&'a str, TensorView<'a>);
 
 impl<'a> Loader<'a> {
-    /// Entry of a role.
+    /// The manifest's entry for a role.
     fn entry(&self, role: Role) -> Result<&'a Entry, Error> {
         self.manifest.entry(role).ok_or_else(|| missing(&format!("{role:?}")))
     }
 
-    /// The matrix of a role `[n, k]`, rounded.
+    /// Loads the matrix of a role `[n, k]`, rounded to its dtype.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Weight`], or the device's.
+    /// [`Error::File`], [`Error::Weight`], or an error of the device.
     pub(crate) fn matrix(&mut self, role: Role) -> Result<Matrix, Error> {
         let entry = self.entry(role)?;
         let shape = entry.matrix().unwrap_or_default();
@@ -108,7 +108,7 @@ impl<'a> Loader<'a> {
         Ok(matrix)
     }
 
-    /// Draws a matrix on the device.
+    /// Draws a synthetic matrix on the device.
     fn draw(&mut self, weight: &RandomWeight, matrix: &Matrix) -> Result<(), Error> {
         let layout = matrix.layout();
         let rows = self.block_rows(matrix);
@@ -120,31 +120,31 @@ impl<'a> Loader<'a> {
                 let part = matrix.held(count);
                 self.round(&staging, buffer, &[weight.fill(held)], pack(part, first, block))?;
             }
-            // Reading a few bytes waits for the launches, so that a long load does not pile up behind the queue.
+            // Reading a few bytes waits for the launches to finish; otherwise a long load would fill the queue.
             self.device.read(buffer, 0..16)?;
             (self.done)(matrix.held(count).bytes())?;
         }
         Ok(())
     }
 
-    /// The vector of a role in f32, padded with zeros like a row of activations.
+    /// Loads the vector of a role in f32, padded with zeros like a row of activations.
     ///
     /// # Errors
-    /// [`Error::Weight`], or the device's.
+    /// [`Error::Weight`], or an error of the device.
     pub(crate) fn vector(&self, role: Role) -> Result<Buffer, Error> {
         let entry = self.entry(role)?;
         self.put(entry.name(), self.values(entry)?)
     }
 
-    /// The same, if the model has it.
+    /// Loads the vector of a role as [`Self::vector`] does, if the model has it.
     ///
     /// # Errors
-    /// As [`Self::vector`].
+    /// See [`Self::vector`].
     pub(crate) fn optional_vector(&self, role: Role) -> Result<Option<Buffer>, Error> {
         self.manifest.entry(role).map(|_| self.vector(role)).transpose()
     }
 
-    /// The values of the vector of a role, padded with zeros like a row of activations, if the model has it.
+    /// Values of a role's vector, padded with zeros like a row of activations, if the model has the vector.
     ///
     /// # Errors
     /// [`Error::Weight`].
@@ -157,7 +157,7 @@ impl<'a> Loader<'a> {
         self.manifest.entry(role).map(padded).transpose()
     }
 
-    /// The values of a vector that need not be stored, if it is.
+    /// Values of an optional vector, if it is stored.
     ///
     /// # Errors
     /// [`Error::Weight`].
@@ -170,7 +170,7 @@ impl<'a> Loader<'a> {
     /// Weights and bias of the exit gate, if there is one: the weights padded like a row of activations, then the bias and padding.
     ///
     /// # Errors
-    /// As [`Self::vector`].
+    /// See [`Self::vector`].
     pub(crate) fn gate(&self) -> Result<Option<Buffer>, Error> {
         let (weights, bias) = (self.optional_values(Role::Gate)?, self.optional_values(Role::GateBias)?);
         let Some((mut values, bias)) = weights.zip(bias) else { return Ok(None) };
@@ -178,7 +178,7 @@ impl<'a> Loader<'a> {
         self.put("exit gate", values).map(Some)
     }
 
-    /// The values of a vector in the order in which the device holds them.
+    /// Values of a vector in the device's order.
     fn values(&self, entry: &Entry) -> Result<Vec<f32>, Error> {
         let mut values = Vec::with_capacity(entry.values());
         for source in &entry.sources {
@@ -200,10 +200,10 @@ impl<'a> Loader<'a> {
         Ok((0..size(values.len())).map(|place| values[entry.layout.rows.stored(place) as usize]).collect())
     }
 
-    /// Values that were computed here.
+    /// Uploads values that the host computed, padded with zeros like a row of activations.
     ///
     /// # Errors
-    /// The device's.
+    /// Errors of the device.
     pub(crate) fn put(&self, name: &str, mut values: Vec<f32>) -> Result<Buffer, Error> {
         values.resize(stride(size(values.len())) as usize, 0.0);
         let buffer = self.device.buffer(name, values.len() as u64 * 4)?;
@@ -211,7 +211,7 @@ impl<'a> Loader<'a> {
         Ok(buffer)
     }
 
-    /// Rows that go through staging memory at a time.
+    /// Number of rows that pass through staging memory at a time.
     fn block_rows(&self, matrix: &Matrix) -> u32 {
         let row = matrix.held(1).f32_bytes();
         size((BLOCK as u64 / row).max(1) as usize).next_multiple_of(matrix.group())
@@ -222,7 +222,7 @@ impl<'a> Loader<'a> {
         Ok(self.device.buffer("rows to round", u64::from(rows) * matrix.held(1).f32_bytes())?)
     }
 
-    /// Fills staging memory with launches, if any, and rounds what is there into a part of a matrix.
+    /// Fills staging memory with the `fill` launches, if any, and rounds its rows into a part of a matrix.
     fn round(&self, staging: &Buffer, part: &Buffer, fill: &[Launch], pack: Launch) -> Result<(), Error> {
         let mut graph = Graph::new("round");
         let (x, w) = (graph.import(staging), graph.import(part));
@@ -238,7 +238,7 @@ impl<'a> Loader<'a> {
     fn upload(&mut self, stored: &Stack<Named<'_>>, matrix: &Matrix) -> Result<(), Error> {
         let rows = self.block_rows(matrix);
         let in_blocks = matrix.form().dtype.in_blocks();
-        // What is rounded on the device passes through memory there.
+        // Matrices in blocks are rounded on the device, from rows in staging memory.
         let staging = if in_blocks { Some(self.staging(matrix, rows)?) } else { None };
         let jobs = jobs(matrix, rows);
         let make = |block: &mut Block, job: &Job<'_>| block.round(stored, matrix, job.rows.clone());
@@ -254,7 +254,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Reads and uploads a matrix that is stored in blocks: its numbers as they are, each where the device wants it.
+    /// Reads and uploads a matrix that is stored in blocks. Its numbers and factors are not rounded again, only rearranged for the device.
     fn take(&mut self, name: &str, stored: &Stack<BlocksView<'_>>, matrix: &Matrix) -> Result<(), Error> {
         for (_, blocks) in &stored.parts {
             if blocks.matrix.rows().chunks != matrix.held(1).chunks {
@@ -269,7 +269,7 @@ impl<'a> Loader<'a> {
         pipeline(&jobs, make, |job, words| {
             let count = job.rows.len() as u32;
             let (block, part) = (matrix.held(count), matrix.held(job.part_rows));
-            // Numbers and factors lie apart, and those of the rows of a block lie together.
+            // The device keeps numbers and factors in separate ranges; a finished block holds the numbers of all its rows, then their factors.
             let [numbers, factors] = part.places(job.start);
             let (ours, theirs) = words.split_at(block.scales() as usize * 4);
             let [_, end] = block.places(count.next_multiple_of(block.form.group()));
@@ -282,7 +282,7 @@ impl<'a> Loader<'a> {
 }
 
 impl Entry {
-    /// Its sources, as `of` gives them by name.
+    /// Stacks the entry's sources, each looked up by name with `of`.
     fn stack<'a, T>(&'a self, mut of: impl FnMut(&'a str) -> Result<T, Error>) -> Result<Stack<T>, Error> {
         let (mut parts, mut rows) = (Vec::new(), 0);
         for source in &self.sources {
@@ -293,12 +293,12 @@ impl Entry {
     }
 }
 
-/// Error of a tensor that is not there.
+/// Error for a missing tensor.
 fn missing(name: &str) -> Error {
     Error::Tensors(vec![TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() }])
 }
 
-/// Blocks of rows of all parts of a matrix.
+/// Splits all parts of a matrix into blocks of rows.
 fn jobs(matrix: &Matrix, rows: u32) -> Vec<Job<'_>> {
     let parts = matrix.parts().flat_map(|(first, count, buffer)| {
         let blocks = (0..count).step_by(rows as usize);
@@ -312,7 +312,7 @@ fn jobs(matrix: &Matrix, rows: u32) -> Vec<Job<'_>> {
     parts.collect()
 }
 
-/// The rows in blocks that the device holds at `rows`, as it holds them; `read` is memory to read them into.
+/// Reads the rows that the device holds at `rows` of a matrix stored in blocks, in the device's arrangement; `read` is scratch memory.
 fn read_blocks(
     name: &str,
     stored: &Stack<BlocksView<'_>>,
@@ -341,7 +341,7 @@ fn read_blocks(
         let width = shape.rows().blocks() as usize;
         let row = rows.clone().find(|&row| place(row) == block / width);
         let row = row.map_or(rows.start, |row| matrix.stored_row(row));
-        let problem = "the factor of a block is no number: the file is damaged, quantise the original again";
+        let problem = "a block's factor is not a finite number: the file is damaged; quantize the original again";
         return Err(Error::Weight { tensor: name.to_owned(), row, column: size(block % width * 32), value, problem });
     }
     let held = matrix.held(rows.len() as u32);
@@ -349,7 +349,7 @@ fn read_blocks(
     if rows.clone().all(|row| place(row) == (row - rows.start) as usize) {
         held.take(&mut words, 0, read);
     } else {
-        // Halves of spans in turn.
+        // The layout interleaves halves, so rows are copied in that order.
         let mut turned = StoredRows::default();
         let all = [
             (&read.numbers, &mut turned.numbers),
@@ -364,18 +364,18 @@ fn read_blocks(
     Ok(words)
 }
 
-/// Rows to read, round and upload.
+/// A block of rows to read, round and upload.
 struct Job<'a> {
-    /// The part of the matrix that they belong to, and its rows.
+    /// The part of the matrix that the block belongs to.
     buffer: &'a Buffer,
     part_rows: u32,
     /// First row, within the part.
     start: u32,
-    /// The same rows, as the whole matrix counts them.
+    /// Row range in the whole matrix.
     rows: Range<u32>,
 }
 
-/// What a thread works in.
+/// Scratch memory of a thread.
 #[derive(Default)]
 struct Block {
     raw: Vec<u8>,
@@ -384,10 +384,10 @@ struct Block {
 }
 
 impl Block {
-    /// The rows that the device holds at `rows`, as it holds them; in f32 if it rounds them itself.
+    /// Reads and rounds the rows that the device holds at `rows`, in the device's arrangement; rows stay in f32 if the device rounds them.
     fn round(&mut self, stored: &Stack<Named<'_>>, matrix: &Matrix, rows: Range<u32>) -> Result<Vec<u32>, Error> {
         let runs = matrix.stored_runs(rows.clone());
-        // Each row that was read: of which tensor, which row there, and where its bytes begin.
+        // Each row that was read: its tensor, its row there, and the offset of its bytes in `raw`.
         let mut read: Vec<(&Named<'_>, u32, usize)> = Vec::with_capacity(rows.len());
         let mut filled = 0;
         for (part, piece) in runs.runs.iter().flat_map(|run| stored.pieces(run.clone())) {
@@ -420,10 +420,10 @@ impl Block {
     }
 }
 
-/// Fails at the first value that the dtype cannot hold.
+/// Fails at the first value that the dtype cannot represent.
 pub(crate) fn check(tensor: &str, dtype: Dtype, row: u32, values: &[f32]) -> Result<(), Error> {
     let largest = dtype.largest();
-    // A comparison is false for what is not a number; all of them at once are vector instructions.
+    // The comparison is also false for NaN. Without an early exit the loop compiles to vector instructions.
     let fits = |value: &f32| value.abs() <= largest;
     if values.iter().fold(true, |good, value| good & fits(value)) {
         return Ok(());
@@ -438,7 +438,7 @@ pub(crate) fn check(tensor: &str, dtype: Dtype, row: u32, values: &[f32]) -> Res
     Err(Error::Weight { tensor: tensor.to_owned(), row, column: size(column), value, problem })
 }
 
-/// A size that was checked against the config, where all sizes are `u32`.
+/// Converts a size that was checked against the configuration, where all sizes are `u32`.
 fn size(value: usize) -> u32 {
     u32::try_from(value).expect("sizes were checked against the config")
 }

@@ -1,4 +1,4 @@
-//! Looped model on rows: its weights, and the launches that compute it.
+//! Looped model: its weights, and the launches that compute it for the rows of a pass.
 //!
 //! ```text
 //! e = embedding[token] · scale;  for block in before: e = block(e)
@@ -11,7 +11,7 @@
 //! logits = head(norm(x)), or head(x) if the loop ends with the norm
 //! ```
 //!
-//! Every activation is `[rows, width]`; the rows are positions of sequences at steps, as the table in device memory says.
+//! Every activation is `[rows, width]`. The row table in device memory gives each row's sequence, position and step.
 
 use ruminate_engine::{Buffer, Count, Device, Tensor};
 use ruminate_shaders::embed::{Embed, embed, select};
@@ -28,7 +28,7 @@ use super::spec::{Spec, Start};
 use crate::error::Error;
 use crate::precision::Dtypes;
 
-/// Weights of a model, resident on a device.
+/// Weights of a model on a device.
 pub(crate) struct Looped {
     pub(super) spec: Spec,
     embedding: Matrix,
@@ -39,14 +39,14 @@ pub(crate) struct Looped {
     after: Vec<Block>,
     final_norm: Buffer,
     pub(super) gate: Option<Buffer>,
-    /// Stored rotary table, if there is one: the weights were trained with its rounding.
+    /// Rotary table from the checkpoint, if stored: the weights were trained with its rounding.
     rotary: Option<Vec<f32>>,
     dtypes: Dtypes,
 }
 
 impl Looped {
-    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` hears of the bytes uploaded, and may end the
-    /// load by an error.
+    /// Loads the weights: matrices rounded to their group's dtype, vectors in f32. `done` is called with the number of bytes uploaded; an error from it cancels
+    /// the load.
     pub(crate) fn load(
         device: &Device,
         spec: &Spec,
@@ -77,7 +77,7 @@ impl Looped {
         })
     }
 
-    /// Cosine and sine per position and pair `[context, head_dim/2, 2]`, on a device.
+    /// Uploads the rotary table: cosine and sine per position and pair `[context, head_dim/2, 2]`.
     pub(crate) fn rotary(&self, device: &Device, context: u32) -> Result<Buffer, Error> {
         let computed;
         let values = context as usize * self.spec.head_dim as usize;
@@ -88,7 +88,7 @@ impl Looped {
                 &computed
             }
         };
-        // A bias that is not there is bound to it too.
+        // A missing bias binds this buffer too, which must therefore not be empty.
         let bytes = (values as u64 * 4).max(16);
         let buffer = device.buffer("rotary table", bytes)?;
         device.write(&buffer, 0, bytemuck::cast_slice(table))?;
@@ -102,17 +102,17 @@ impl Looped {
         blocks.map(Block::bytes).sum::<u64>() + others.into_iter().flatten().map(Matrix::bytes).sum::<u64>()
     }
 
-    /// Tokens that the model knows, without what pads the table.
+    /// Number of tokens, without the padding rows of the embedding.
     pub(crate) const fn vocab(&self) -> u32 {
         self.spec.vocab
     }
 
-    /// How the matrices are stored.
+    /// Dtypes of the matrices.
     pub(crate) const fn dtypes(&self) -> Dtypes {
         self.dtypes
     }
 
-    /// Embeds the rows' tokens, applies the layers before the loop, and makes the initial states that are to be made.
+    /// Embeds the rows' tokens, applies the layers before the loop, and initializes the states of rows that begin.
     pub(crate) fn begin(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
         let rows = pass.rows();
         let n = self.spec.width;
@@ -134,7 +134,7 @@ impl Looped {
         Ok(pass.graph.launch(init_state(pass.shape.rows, pass.kv.sequences(), n), &[rows, sequences, state])?)
     }
 
-    /// Applies the core as often as `steps` says when the plan is executed.
+    /// Applies the core block; `steps` gives the count when the plan is executed.
     pub(crate) fn iterate(&self, pass: &mut Pass<'_>, steps: Count) -> Result<(), Error> {
         let Pass { device, kv, sequences, sites, shape, noise, trace, .. } = *pass;
         pass.graph.repeat(steps, |graph| {
@@ -142,14 +142,14 @@ impl Looped {
         })
     }
 
-    /// A step, and the rows' counters.
+    /// Records one step, then advances the rows' step counters.
     pub(super) fn plain_step(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
         self.step(pass)?;
         let rows = pass.rows();
         Ok(pass.graph.launch(advance(pass.shape.rows), &[rows])?)
     }
 
-    /// One step, up to the rows' counters.
+    /// Records one step without advancing the rows' step counters.
     pub(super) fn step(&self, pass: &mut Pass<'_>) -> Result<(), Error> {
         let (rows, spec) = (pass.rows(), &self.spec);
         let n = spec.width;
@@ -174,12 +174,12 @@ impl Looped {
         pass.norm(all, (&self.final_norm, spec.norm_eps), (out, stride(n)), (state, n))
     }
 
-    /// Weights of the norm that follows noise: the last norm of the core.
+    /// Norm weights applied to noisy states: those of the core's last norm, or else of the final norm.
     fn noise_norm(&self) -> Option<&Buffer> {
         self.core.last().and_then(Block::last_norm).or(Some(&self.final_norm))
     }
 
-    /// Applies the layers after the loop and the head to the rows that are read out. Returns the states as they enter those layers `[rows, width]`.
+    /// Applies the layers after the loop and the head to the rows that are read out. Returns the states that enter those layers `[rows, width]`.
     pub(crate) fn finish(&self, pass: &mut Pass<'_>) -> Result<Tensor, Error> {
         let (rows, spec) = (pass.rows(), &self.spec);
         let (names, norm) = (spec.names(), (&self.final_norm, spec.norm_eps));

@@ -20,7 +20,7 @@ pub(crate) struct Manifest {
 pub(crate) struct Entry {
     /// Role.
     pub(crate) role: Role,
-    /// Stored tensors whose rows are stacked in this order.
+    /// Stored tensors, whose rows are stacked in this order.
     pub(crate) sources: Vec<Expected>,
     /// Second name under which the only source may be stored: the name of a tied head.
     pub(crate) copy: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) enum Role {
     FinalNorm,
     /// Weights of the learned exit gate.
     Gate,
-    /// Its bias.
+    /// Bias of the exit gate.
     GateBias,
     /// Part of a block.
     Block(Section, u32, Part),
@@ -62,7 +62,7 @@ pub(crate) enum Section {
 impl Section {
     pub(crate) const ALL: [Self; 3] = [Self::Before, Self::Core, Self::After];
 
-    /// Its layers.
+    /// Number of layers in the section.
     pub(crate) const fn layers(self, spec: &Spec) -> u32 {
         match self {
             Self::Before => spec.layers.before,
@@ -149,19 +149,19 @@ pub(crate) enum Drawn {
 }
 
 impl Entry {
-    /// Rows and columns, if it is a matrix; all sources have the same columns.
+    /// Rows and columns, if the entry is a matrix; all sources have the same number of columns.
     pub(crate) fn matrix(&self) -> Option<[u32; 2]> {
         self.group()?;
         let rows = self.sources.iter().map(|source| source.shape[0]).sum::<usize>();
         Some([rows as u32, self.sources[0].shape[1] as u32])
     }
 
-    /// Values, where it is no matrix.
+    /// Number of values in all sources.
     pub(crate) fn values(&self) -> usize {
         self.sources.iter().map(|source| source.shape.iter().product::<usize>()).sum()
     }
 
-    /// The group whose dtype it is held in, if it is a matrix.
+    /// The group whose dtype it is stored in, if the entry is a matrix.
     pub(crate) const fn group(&self) -> Option<Group> {
         match self.role {
             Role::Embedding => Some(Group::Embedding),
@@ -176,7 +176,7 @@ impl Entry {
         }
     }
 
-    /// Number of times that one decoded token reads it at `steps` steps. The embedding's single row is not counted.
+    /// Number of times that one decoded token at `steps` steps reads the entry. The embedding's single row is not counted.
     pub(crate) const fn reads(&self, steps: u32, tied_head: bool) -> u32 {
         match self.role {
             Role::Adapter | Role::Block(Section::Core, ..) => steps,
@@ -198,7 +198,7 @@ impl Manifest {
         self.entries.iter().find(|entry| entry.role == role)
     }
 
-    /// The entry that a tensor belongs to, and its first row there.
+    /// The entry that a tensor belongs to, the tensor, and its first row in the entry.
     pub(crate) fn of_tensor(&self, name: &str) -> Option<(&Entry, &Expected, u32)> {
         self.entries.iter().find_map(|entry| {
             let at = entry.sources.iter().position(|source| source.name == name)?;
@@ -212,7 +212,7 @@ impl Manifest {
         self.entries.iter().flat_map(|entry| &entry.sources)
     }
 
-    /// Matrices.
+    /// Matrices with their groups and shapes.
     pub(crate) fn matrices(&self) -> impl Iterator<Item = (&Entry, Group, [u32; 2])> {
         self.entries.iter().filter_map(|entry| Some((entry, entry.group()?, entry.matrix()?)))
     }
@@ -250,7 +250,7 @@ impl Spec {
         manifest.tensors().cloned().chain(manifest.copies().filter_map(copy)).collect()
     }
 
-    /// Whether the model reads a tensor: a stored copy of the embedding as a tied head is not read.
+    /// Whether the model reads a tensor. A stored copy of the embedding for a tied head is not read.
     #[must_use]
     pub fn reads(&self, name: &str) -> bool {
         self.manifest().of_tensor(name).is_some()
@@ -268,7 +268,7 @@ impl<'a> Builder<'a> {
         Self { spec, entries: Vec::new() }
     }
 
-    /// Adds an entry of these tensors.
+    /// Adds an entry whose rows are those of these tensors, stacked.
     pub(super) fn stacked(&mut self, role: Role, sources: Vec<(String, Vec<u32>)>, layout: Layout, drawn: Drawn) {
         let expected = |(name, shape): (String, Vec<u32>)| Expected {
             name,
@@ -279,7 +279,7 @@ impl<'a> Builder<'a> {
         self.entries.push(Entry { role, sources, copy: None, layout, drawn });
     }
 
-    /// Adds an entry of one tensor, as it is stored.
+    /// Adds an entry of one tensor in the plain layout.
     pub(super) fn one(&mut self, role: Role, name: impl Into<String>, shape: &[u32], drawn: Drawn) {
         self.stacked(role, vec![(name.into(), shape.to_vec())], Layout::PLAIN, drawn);
     }
@@ -291,7 +291,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds the embedding matrix, and the head unless that is the same.
+    /// Adds the embedding matrix; if the head is tied, `head` is the second name under which it may be stored.
     pub(super) fn embedding(&mut self, name: &str, head: &str) {
         let shape = [self.spec.padded_vocab, self.spec.width];
         self.one(Role::Embedding, name, &shape, Drawn::Inner);

@@ -37,43 +37,43 @@ use crate::error::{Error, Result};
 use crate::fields::Fields;
 use names::Names;
 
-/// An architecture.
+/// A model architecture.
 pub(crate) trait Architecture: Sync {
-    /// Its name.
+    /// Name of the architecture.
     fn name(&self) -> &'static str;
 
-    /// What `model_type` its configurations have.
+    /// `model_type` of its configurations.
     fn model_type(&self) -> &'static str;
 
-    /// Whether a configuration without `model_type` is one of its own, by the classes that it names.
+    /// Class name by which a configuration without `model_type` is recognized.
     fn class(&self) -> &'static str;
 
-    /// Reads a configuration of this `model_type`.
+    /// Parses a configuration of this architecture.
     ///
     /// # Errors
-    /// Names the field, its value and what is supported.
+    /// Name the field, its value and what is supported.
     fn parse(&self, fields: &Fields, stored: &Stored<'_>) -> Result<Spec>;
 
-    /// The tensors of a model.
+    /// Manifest: every tensor of the model and its role.
     fn manifest(&self, spec: &Spec) -> Manifest;
 
-    /// How it names what a pass computes.
+    /// Names of intermediate results, as in the authors' code.
     fn names(&self, spec: &Spec) -> Names;
 
-    /// Published models.
+    /// Published models of this architecture.
     fn published(&self) -> &'static [Published];
 
-    /// Sets a field of a shape, by its name in `config.json` or a short one, to a number or flag; whether there is such a field.
+    /// Sets a shape field, named as in `config.json` or by a short name, to a number or flag. Returns whether the field exists.
     fn set(&self, name: &str, text: &str, fields: &mut Map<String, Value>) -> bool;
 
-    /// The configuration of a published model, in which some fields are given otherwise.
+    /// Configuration of a published model with the `given` fields replaced.
     fn shape(&self, preset: &str, given: Map<String, Value>) -> Map<String, Value>;
 }
 
-/// Published model.
+/// A published model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Short name, which is also that of a synthetic model of its shape.
+    /// Short name, also the name of a synthetic model of this shape.
     pub name: &'static str,
     /// Owner and name on the Hugging Face Hub.
     pub repo: &'static str,
@@ -81,18 +81,18 @@ pub struct Published {
     pub about: &'static str,
 }
 
-/// Published models that can be loaded.
+/// All published models that can be loaded.
 #[must_use]
 pub fn published() -> Vec<Published> {
     shapes().map(|(_, published)| *published).collect()
 }
 
-/// Published models, each with its architecture.
+/// All published models, each with its architecture.
 pub(crate) fn shapes() -> impl Iterator<Item = (&'static dyn Architecture, &'static Published)> {
     ARCHITECTURES.iter().flat_map(|arch| arch.published().iter().map(|published| (*arch, published)))
 }
 
-/// Sets a field that `known` has, by itself or by its short name, to a number or flag.
+/// Sets a field in `known`, given by its own or its short name, to a number or flag. Returns whether it did.
 fn set(known: &[&str], short: &[(&str, &str)], (name, text): (&str, &str), fields: &mut Map<String, Value>) -> bool {
     let name = short.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| *long);
     let Ok(value) = serde_json::from_str::<Value>(text) else { return false };
@@ -103,21 +103,21 @@ fn set(known: &[&str], short: &[(&str, &str)], (name, text): (&str, &str), field
     sets
 }
 
-/// All of them.
+/// All supported architectures.
 static ARCHITECTURES: &[&dyn Architecture] = &[&raven::Raven, &ouro::Ouro, &nanbeige::Nanbeige];
 
-/// The names of all architectures that can be loaded.
+/// Names of all architectures that can be loaded.
 #[must_use]
 pub fn architectures() -> Vec<&'static str> {
     ARCHITECTURES.iter().map(|arch| arch.name()).collect()
 }
 
-/// The architecture of that name.
+/// Finds an architecture by name.
 fn named(name: &str) -> &'static dyn Architecture {
     *ARCHITECTURES.iter().find(|arch| arch.name() == name).expect("specifications are made by registered architectures")
 }
 
-/// The architecture of a configuration.
+/// Finds the architecture of a configuration.
 fn find(fields: &Fields) -> Result<&'static dyn Architecture> {
     let model_type = fields.get("model_type").and_then(|value| value.as_str());
     let classes = fields.get("architectures").and_then(|value| value.as_array());

@@ -1,4 +1,4 @@
-//! Names of intermediate results: those of the modules in the authors' code.
+//! Names of intermediate results, as in the authors' code.
 
 use ruminate_shaders::weight::InTurn;
 
@@ -8,11 +8,11 @@ use super::spec::Spec;
 /// Names that an architecture gives to the results of its modules.
 #[derive(Clone, Copy)]
 pub(crate) struct Names {
-    /// Prefixes of blocks before, in and after the loop.
+    /// Prefixes of the blocks before, in and after the loop.
     pub(crate) sections: [&'static str; 3],
     /// Norms of a block, by [`NormPlace`].
     pub(crate) norms: [Option<&'static str>; 4],
-    /// Prefix of attention's parts.
+    /// Prefix of attention's results.
     pub(crate) attention: &'static str,
     /// Stacked queries, keys and values.
     pub(crate) qkv: &'static str,
@@ -51,19 +51,19 @@ impl Names {
 /// Intermediate result of a traced pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Module {
-    /// Its name.
+    /// Name of the result.
     pub(crate) name: String,
     /// Buffer that keeps it.
     pub(crate) kept: Kept,
     /// Stage that computes it.
     pub(crate) when: When,
-    /// Values of a row.
+    /// Number of values per row.
     pub(crate) width: u32,
-    /// Its first value in a kept row, in the order of the checkpoint.
+    /// Index of the first value in a kept row, in the checkpoint's order.
     first: u32,
     /// Values per kept row.
     row: u32,
-    /// Interleaved values of a kept row.
+    /// Interleaving of the values in a kept row.
     in_turn: InTurn,
     /// Number and width of heads, if each is padded separately.
     pub(crate) heads: Option<(u32, u32)>,
@@ -87,7 +87,7 @@ pub(crate) enum When {
     Begin,
     /// At every step.
     Step,
-    /// PostNorm the loop.
+    /// After the loop.
     Finish,
 }
 
@@ -97,7 +97,7 @@ impl Module {
         Self { name, kept, when, width, first: 0, row: width, in_turn: InTurn::NONE, heads: None }
     }
 
-    /// Part of another module's rows, in the order of the checkpoint.
+    /// Slice of this module's rows, in the checkpoint's order.
     fn part(&self, name: String, first: u32, width: u32) -> Self {
         Self { name, first: self.first + first, width, ..self.clone() }
     }
@@ -107,7 +107,7 @@ impl Module {
         self.row
     }
 
-    /// Extracts its values `[rows, width]` from kept rows, in the order of the checkpoint.
+    /// Extracts the values `[rows, width]` from kept rows, in the checkpoint's order.
     pub(crate) fn take(&self, kept: &[f32]) -> Vec<f32> {
         if self.first == 0 && self.width == self.row && self.in_turn == InTurn::NONE {
             return kept.to_vec();

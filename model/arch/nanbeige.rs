@@ -1,4 +1,4 @@
-//! Nanbeige 4.2: Llama's blocks, all of them the loop, with a norm after every step.
+//! Nanbeige 4.2: a loop over all of its Llama blocks, with a norm after every step.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use crate::fields::Fields;
 /// The architecture.
 pub(super) struct Nanbeige;
 
-/// Options of the authors' code that are off in the published models.
+/// Options of the authors' code that are off in the published models; not supported.
 const OFF: [&str; 7] = [
     "enable_double_loop_split",
     "loop_share_kv",

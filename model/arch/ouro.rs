@@ -1,4 +1,4 @@
-//! Ouro (arXiv 2510.25741): all layers are the loop, four norms to a block, a norm after every step, and a learned exit gate.
+//! Ouro (arXiv 2510.25741): a loop over all layers, four norms per block, a norm after every step, and a learned exit gate.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use crate::fields::Fields;
 /// The architecture.
 pub(super) struct Ouro;
 
-/// The exit gate: weights and a bias.
+/// Tensor prefix of the exit gate, which has weights and a bias.
 const GATE: &str = "model.early_exit_gate";
 
 impl Architecture for Ouro {
@@ -37,21 +37,21 @@ impl Architecture for Ouro {
         let mut notes = Vec::new();
         if let Some(threshold) = fields.number("early_exit_threshold")?.filter(|threshold| *threshold < 1.0) {
             notes.push(format!(
-                "config.json asks for exits at early_exit_threshold {threshold}, which the exit criterion `gate` with this threshold does; \
-                 without it all steps are taken"
+                "config.json sets early_exit_threshold to {threshold}; the exit criterion `gate` with this threshold applies it, \
+                 otherwise all steps are taken"
             ));
         }
         if fields.flag("use_weighted_exit")?.unwrap_or(false) {
             notes.push(
-                "use_weighted_exit of config.json is not done: the state of one step is read out, not a mixture"
+                "use_weighted_exit in config.json is ignored: the state of one step is read out, not a mixture"
                     .to_owned(),
             );
         }
         Ok(Spec {
             notes,
-            // A gate of which half is missing is damaged, and reported as such.
+            // If half of the gate is missing, the checkpoint is damaged, which loading reports.
             gate: has("weight") || has("bias"),
-            // The chat format ends turns with a token that the configuration does not name.
+            // The chat format ends messages with a token that the configuration does not name.
             stops: &["<|endoftext|>", "<|im_end|>"],
             ..llama::spec(self.name(), fields, steps, PostNorm::Output)?
         })

@@ -9,21 +9,21 @@ use ruminate_shaders::norm::{rms_norm_from, rms_norm_variants};
 use crate::error::Error;
 use crate::kv::KvCache;
 
-/// The buffers that a pass works on; they outlive its plans.
+/// Buffers that a pass works on; they outlive the plans.
 pub(crate) struct Sites {
     /// Row table.
     pub(crate) rows: Buffer,
-    /// What enters the loop: the output of the layers before it `[rows, width]`.
+    /// Embedding that enters the loop: the output of the layers before it `[rows, width]`.
     pub(crate) embedding: Buffer,
     /// Recurrent state `[rows, width]`.
     pub(crate) state: Buffer,
-    /// Table entries of the rows that are read out.
+    /// Table indices of the rows that are read out.
     pub(crate) picked: Buffer,
     /// Logits of the rows that are read out `[outputs, vocab]`.
     pub(crate) logits: Buffer,
 }
 
-/// How many rows take part and how many are read out.
+/// Numbers of rows in a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ReadOut {
     /// Rows of the table.
@@ -32,7 +32,7 @@ pub(crate) struct ReadOut {
     pub(crate) outputs: u32,
 }
 
-/// A recording in progress: everything that the launches of one pass share.
+/// A recording in progress: everything that the launches of a pass share.
 pub(crate) struct Pass<'a> {
     pub(crate) graph: &'a mut Graph,
     pub(crate) device: &'a Device,
@@ -40,9 +40,9 @@ pub(crate) struct Pass<'a> {
     pub(crate) sequences: &'a Buffer,
     pub(crate) sites: &'a Sites,
     pub(crate) shape: ReadOut,
-    /// The table of the noise that states get before every step, if any get some.
+    /// Noise table, if states get noise before every step.
     pub(crate) noise: Option<&'a Buffer>,
-    /// Keep every intermediate under its name in the checkpoint.
+    /// Whether every intermediate is kept under its name in the checkpoint.
     pub(crate) trace: bool,
 }
 
@@ -51,12 +51,12 @@ impl Pass<'_> {
         self.graph.import(&self.sites.rows)
     }
 
-    /// The table and the number of its rows.
+    /// The row table and its number of rows.
     pub(super) fn all(&mut self) -> (Tensor, u32) {
         (self.rows(), self.shape.rows)
     }
 
-    /// A scratch activation `[rows, width]`, named as in the checkpoint.
+    /// Allocates a scratch activation `[rows, width]`, named as in the checkpoint.
     pub(super) fn activation(&mut self, name: &str, width: u32) -> Tensor {
         self.scratch(name, activation_bytes(self.shape.rows, width))
     }
@@ -69,7 +69,7 @@ impl Pass<'_> {
         tensor
     }
 
-    /// `y = norm(x)` of rows that lie `x_floats` apart.
+    /// Records `y = norm(x)` for rows that are `x_floats` apart.
     pub(super) fn norm(
         &mut self,
         (rows, count): (Tensor, u32),
@@ -83,14 +83,14 @@ impl Pass<'_> {
         Ok(self.graph.launch(self.device.pick(variants), &[rows, x, w, y])?)
     }
 
-    /// Whether norms are folded into the matmuls around them: that pays with few rows, where a launch costs more than what a norm computes. A trace wants
-    /// every norm for itself.
+    /// Whether norms are folded into the neighboring matmuls. With few rows that is faster, because a launch costs more than a norm's arithmetic. A trace needs
+    /// every norm's result, so it folds none.
     pub(super) fn folds(&self) -> bool {
         !self.trace && self.shape.rows <= FUSED_ROWS
     }
 
-    /// Whether attention takes one launch: no other row of the sequence is in the pass, and the device gains by it. A trace wants the rotated
-    /// queries for themselves.
+    /// Whether attention takes a single launch: the pass has one row, and the device is faster that way. A trace needs the rotated queries, so it uses separate
+    /// launches.
     pub(super) fn attends_at_once(&self) -> bool {
         !self.trace && self.shape.rows == 1 && fresh_pays(&self.device.caps())
     }

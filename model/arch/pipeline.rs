@@ -1,4 +1,4 @@
-//! Work on many pieces, some of it by several threads, the rest by the caller's.
+//! Parallel pipeline: several threads prepare jobs, and the caller's thread takes the results.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -6,11 +6,12 @@ use std::thread;
 
 use crate::error::Error;
 
-/// Threads that read and round, at most: more than that outrun any upload, and any disk.
+/// Maximum number of threads that read and round; more than these outpace any disk and any upload.
 const THREADS: usize = 8;
 
-/// A few threads `make` something of each job, each with a state of its own, and the caller's thread takes what they finish, in any order. No more
-/// than a few results are in memory at once. The first error ends it.
+/// Runs `make` on every job in a few threads, each with its own state; the caller's thread passes the results to `take` as they finish, in any order.
+///
+/// Only a few results are in memory at once. The first error stops all threads and is returned.
 pub(crate) fn pipeline<Job: Sync, State: Default, Made: Send>(
     jobs: &[Job],
     make: impl Fn(&mut State, &Job) -> Result<Made, Error> + Sync,
@@ -36,7 +37,7 @@ pub(crate) fn pipeline<Job: Sync, State: Default, Made: Send>(
         for (job, made) in inbox {
             let taken = made.and_then(|made| take(job, made));
             if taken.is_err() {
-                // Threads that wait for room in the channel are woken when it is dropped.
+                // Threads that wait for room in the channel wake up when it is dropped.
                 stop.store(true, Relaxed);
                 return taken;
             }

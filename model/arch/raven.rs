@@ -1,5 +1,7 @@
-//! Raven, as its authors' code calls it: Huginn-0125 (Geiping et al., arXiv 2502.05171), and models that were retrofitted to loop (arXiv 2511.07384), whose
-//! blocks are those of the models that they were made from: Llama 3.2, TinyLlama or OLMo-2. All of them call themselves the same; the tensors tell them apart.
+//! Raven, the name in its authors' code: Huginn-0125 (Geiping et al., arXiv 2502.05171) and retrofitted models (arXiv 2511.07384).
+//!
+//! A retrofitted model keeps the blocks of the model that it was made from: Llama 3.2, TinyLlama or OLMo-2. All have the same `model_type`; the stored tensors
+//! distinguish them.
 
 use serde_json::{Map, Value, json};
 
@@ -52,22 +54,22 @@ impl Architecture for Raven {
         if fields.get("qk_bias").is_none() && kv_heads != heads {
             return Err(fields.missing(
                 "qk_bias",
-                "true or false; where it is absent it counts as true, which needs as many key heads as heads",
+                "true or false; if absent it counts as true, which requires as many key heads as query heads",
             ));
         }
         if qk_bias && kv_heads != heads {
             let supported =
-                "the same number as n_heads where qk_bias is true, because the bias is stored for equally many heads";
+                "the number of n_heads if qk_bias is true, because the bias has as many key heads as query heads";
             return Err(fields.unsupported("num_key_value_heads", supported));
         }
         let vocab = fields.required("vocab_size", 1, 1 << 22)?;
         let kind = Kind::of(fields, stored, qk_bias);
         let tied_head = match (fields.flag("tie_embeddings")?, fields.flag("tie_word_embeddings")?) {
             (Some(a), Some(b)) if a != b && kind == Kind::Huginn => {
-                return Err(fields.unsupported("tie_word_embeddings", &format!("the same as tie_embeddings, {a}")));
+                return Err(fields.unsupported("tie_word_embeddings", &format!("{a}, the value of tie_embeddings")));
             }
             (Some(tied), _) | (None, Some(tied)) => tied,
-            // Huginn's is tied; retrofitted models are made from ones that need not be.
+            // Huginn's head is tied; the head of a retrofitted model need not be.
             (None, None) => kind == Kind::Huginn || stored.has("lm_head.weight") == Some(false),
         };
         let init = fields.inner("init_values")?;
@@ -84,7 +86,7 @@ impl Architecture for Raven {
         let [std, embed_scale] = if huginn {
             [(2.0 / (5.0 * f64::from(width))).sqrt(), f64::from(width).sqrt()]
         } else {
-            // Huginn's, whatever the width.
+            // Huginn's standard deviation, whatever the width.
             [(2.0_f64 / (5.0 * 5280.0)).sqrt(), 1.0]
         };
         let context = if huginn { "block_size" } else { "max_position_embeddings" };
@@ -287,14 +289,14 @@ impl Architecture for Raven {
     }
 }
 
-/// What blocks a model has.
+/// Kind of blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Four norms, on the sums.
+    /// Four norms, with post-norms of the sums.
     Huginn,
-    /// Two, before the sublayers.
+    /// Two norms, before the sublayers.
     Llama,
-    /// Two, on the sublayers' outputs, and norms of queries and keys.
+    /// Two norms, of the sublayers' outputs, and norms of queries and keys.
     Olmo,
 }
 
@@ -315,7 +317,7 @@ impl Kind {
 }
 
 impl Raven {
-    /// The configuration of a retrofitted model, as published but for the fields that are given.
+    /// Configuration of a published retrofitted model with the `given` fields replaced.
     fn retrofitted(&self, preset: &str, given: Map<String, Value>) -> Map<String, Value> {
         let tiny = preset == "recurrent-tinyllama-1.1b";
         let mut published = json!({
@@ -353,7 +355,7 @@ impl Raven {
     }
 }
 
-/// Fields of a shape that can be given.
+/// Shape fields that can be set.
 const FIELDS: [&str; 18] = [
     "n_embd",
     "n_heads",
@@ -375,5 +377,5 @@ const FIELDS: [&str; 18] = [
     "tie_embeddings",
 ];
 
-/// Short names of some of them.
+/// Short names of shape fields.
 const SHORT: [(&str, &str); 3] = [("heads", "n_heads"), ("hidden", "intermediate_size"), ("vocab", "vocab_size")];

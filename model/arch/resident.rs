@@ -11,13 +11,13 @@ use ruminate_shaders::weight::{self, Form, Resident};
 use super::manifest::{Entry, Layout};
 use crate::error::Error;
 
-/// A matrix `[n, k]`, in as many pieces as the device's limits ask for.
+/// A matrix `[n, k]` on the device, in as many parts as the device's limits require.
 #[derive(Debug)]
 pub(crate) struct Matrix {
     n: u32,
     k: u32,
     form: Form,
-    /// What products with it are made of.
+    /// Arithmetic mode of its products.
     products: Arithmetic,
     layout: Layout,
     parts: Vec<Part>,
@@ -31,11 +31,11 @@ struct Part {
     buffer: Buffer,
 }
 
-/// Rows of a part are a multiple of this, so that every part but the last ends on whole groups of outputs.
+/// Rows of every part but the last are a multiple of this, so that parts consist of whole groups of outputs.
 const ROW_GROUP: u32 = 16;
 
 impl Matrix {
-    /// Memory for a matrix `[n, k]` in this form, all zeros.
+    /// Allocates a matrix `[n, k]` of zeros in this form.
     pub(crate) fn allocate(
         device: &Device,
         name: &str,
@@ -59,28 +59,28 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Rows that are uploaded together: blocks begin at multiples of this, and so do parts.
+    /// Rows that are uploaded together: blocks and parts begin at multiples of this.
     pub(crate) fn group(&self) -> u32 {
         self.form.group().max(ROW_GROUP)
     }
 
-    /// So many of its rows, as a matrix of their own.
+    /// Sizes of `rows` rows of this matrix, as a matrix of their own.
     pub(crate) fn held(&self, rows: u32) -> Resident {
         Resident { form: self.form, rows, chunks: self.layout.chunks(self.k) }
     }
 
-    /// Appends a row `[k]`, rounded and padded.
+    /// Appends a row `[k]` to `out`, rounded and padded.
     pub(crate) fn encode_row(&self, values: &[f32], out: &mut Vec<u8>) {
         let half = values.len() / self.layout.halves as usize;
         values.chunks(half.max(1)).for_each(|half| self.form.dtype.encode_row(half, out));
     }
 
-    /// Where the row that the device holds at `row` is stored.
+    /// Index in the checkpoint of the row that the device holds at `row`.
     pub(crate) fn stored_row(&self, row: u32) -> u32 {
         self.layout.rows.stored(row)
     }
 
-    /// The runs of stored rows that make up `rows` of the device.
+    /// Ranges of stored rows that make up the device's `rows`.
     pub(crate) fn stored_runs(&self, rows: Range<u32>) -> Runs {
         let mut stored: Vec<u32> = rows.map(|row| self.stored_row(row)).collect();
         stored.sort_unstable();
@@ -93,12 +93,12 @@ impl Matrix {
         self.parts.iter().map(|part| part.buffer.size()).sum()
     }
 
-    /// How its rows and columns are arranged.
+    /// Arrangement of rows and columns.
     pub(crate) const fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// How it is held.
+    /// Form in which it is held.
     pub(crate) const fn form(&self) -> Form {
         self.form
     }
@@ -108,7 +108,7 @@ impl Matrix {
         self.parts.iter().map(|part| (part.first, part.count, &part.buffer))
     }
 
-    /// Records `y = W·x` with what follows it. `inputs` are x, or state and embedding, and then the residual if any.
+    /// Records `y = W·x`, then the operation of `output`. `inputs` are x, or state and embedding, then the residual if any.
     pub(crate) fn apply(
         &self,
         graph: &mut Graph,
@@ -122,7 +122,7 @@ impl Matrix {
         if !self.form.in_texture() || !stages(count) {
             return self.apply_flow(graph, device, (rows, count), (input, output, None), inputs, y);
         }
-        // Every group of rows of W reads all of x, which is best laid out for that.
+        // Each group of W's rows reads all of x, so x is first copied into the layout that suits that.
         let chunks = self.layout.chunks(self.k);
         let staged = graph.scratch_texels("staged", staged_bytes(count, chunks));
         let (from, rest) = inputs.split_at(taken);
@@ -146,7 +146,8 @@ impl Matrix {
         self.apply_flow(graph, device, rows, (Input::Plain, Output::Residual, fused), &[x, residual], y)
     }
 
-    /// Records a product with any input and output, and the fused sums that they take. `inputs` are what [`matmul`](ruminate_shaders::matmul::matmul) binds between W and y.
+    /// Records a product with any input and output, and the fused sums that they read. `inputs` are the bindings of
+    /// [`matmul`](ruminate_shaders::matmul::matmul) between W and y.
     pub(crate) fn apply_flow(
         &self,
         graph: &mut Graph,
@@ -188,19 +189,19 @@ impl Matrix {
 }
 
 impl Layout {
-    /// Chunks of a row of `k` values.
+    /// Number of chunks in a row of `k` values.
     const fn chunks(self, k: u32) -> u32 {
         self.halves * weight::chunks(k / self.halves)
     }
 }
 
-/// Runs of stored rows, in ascending order.
+/// Ranges of stored rows, in ascending order.
 pub(crate) struct Runs {
     pub(crate) runs: Vec<Range<u32>>,
 }
 
 impl Runs {
-    /// Index of a stored row in the concatenation of these runs.
+    /// Index of a stored row in the concatenation of these ranges.
     pub(crate) fn place(&self, stored: u32) -> usize {
         let mut before = 0;
         for run in &self.runs {
@@ -213,7 +214,7 @@ impl Runs {
     }
 }
 
-/// Bytes that a device sets aside for a tensor, a matrix in this form.
+/// Bytes that a device allocates for a tensor, for a matrix in this form.
 pub(crate) fn entry_bytes(entry: &Entry, form: Form) -> u64 {
     match entry.matrix() {
         Some([n, k]) => Resident { form, rows: n, chunks: entry.layout.chunks(k) }.memory(),

@@ -28,9 +28,9 @@ pub struct Spec {
     pub head_dim: u32,
     /// Width inside the MLP.
     pub hidden: u32,
-    /// Tokens.
+    /// Number of tokens.
     pub vocab: u32,
-    /// Rows of the embedding matrix, at least as many.
+    /// Rows of the embedding matrix; at least `vocab`.
     pub padded_vocab: u32,
     /// Longest supported context, in positions.
     pub context: u32,
@@ -58,21 +58,21 @@ pub struct Spec {
     pub gate: bool,
     /// Whether the head is the embedding matrix.
     pub tied_head: bool,
-    /// Factor on embeddings, and on states that are drawn.
+    /// Factor for embeddings and for drawn states.
     pub embed_scale: f64,
     /// Source of the ids of special tokens.
     pub special_ids: SpecialIds,
-    /// Special tokens that end a text even if no file lists them.
+    /// Special tokens that end a text even if no file lists them as end tokens.
     pub stops: &'static [&'static str],
-    /// Begin token, if named here.
+    /// Begin token, if `config.json` names one.
     pub bos: Option<u32>,
-    /// End tokens, if named here.
+    /// End tokens, if `config.json` names any.
     pub eos: Vec<u32>,
-    /// Padding token, if named here.
+    /// Padding token, if `config.json` names one.
     pub pad: Option<u32>,
-    /// The number format that the file claims; the tensors themselves decide.
+    /// Dtype that `config.json` claims; the dtypes of the stored tensors count.
     pub torch_dtype: Option<String>,
-    /// Fields that ask for something that is not done unless a flag asks for it, each with what to do.
+    /// Notes on fields that request something that is off unless a flag turns it on, each with what to do.
     #[serde(skip)]
     pub notes: Vec<String>,
 }
@@ -89,13 +89,13 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Those that are applied once.
+    /// Layers that are applied once.
     #[must_use]
     pub const fn outside(&self) -> u32 {
         self.before + self.after
     }
 
-    /// All of them.
+    /// Number of layers in all sections.
     #[must_use]
     pub const fn all(&self) -> u32 {
         self.before + self.core + self.after
@@ -107,7 +107,7 @@ impl Layers {
 pub struct Steps {
     /// Default: the number that the model was trained for, on average or always.
     pub default: u32,
-    /// Largest useful number, if more steps are known to make the text worse.
+    /// Largest useful number, if more steps are known to degrade the text.
     pub most_useful: Option<u32>,
 }
 
@@ -116,12 +116,12 @@ pub struct Steps {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Start {
-    /// Drawn from a normal distribution of this standard deviation, cut at three of them, times `embed_scale`.
+    /// Drawn from a normal distribution of this standard deviation, truncated at three standard deviations, times `embed_scale`.
     Drawn {
         /// Standard deviation before scaling.
         std: f64,
     },
-    /// The embedding of the token, which does not enter the loop in any other way.
+    /// The token's embedding, which enters the loop in no other way.
     Embedding,
 }
 
@@ -169,7 +169,7 @@ pub enum SpecialIds {
     Tokenizer,
 }
 
-/// Rotary position embedding: each head's values turn in pairs, by an angle that grows with the position.
+/// Rotary position embedding: each head's values are rotated in pairs, by an angle proportional to the position.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rotary {
     /// Base of the frequencies.
@@ -200,12 +200,12 @@ pub struct Llama3Scaling {
     pub low_freq_factor: f64,
     /// Wavelengths below `original_context / high_freq_factor` are fast.
     pub high_freq_factor: f64,
-    /// Context of the first training, in positions.
+    /// Context length of the original training, in positions.
     pub original_context: f64,
 }
 
 impl Rotary {
-    /// Cosine and sine per position and pair of values `[context, head_dim/2, 2]`, in f32 as the authors compute them.
+    /// Cosine and sine per position and pair of values `[context, head_dim/2, 2]`, computed in f32 as in the authors' code.
     #[must_use]
     pub fn table(&self, head_dim: u32, context: u32) -> Vec<f32> {
         let frequencies: Vec<f32> = (0..head_dim / 2).map(|pair| self.frequency(head_dim, pair)).collect();
@@ -241,20 +241,20 @@ impl Llama3Scaling {
 }
 
 impl Spec {
-    /// Reads `config.json`, and the names of the stored tensors if the file does not tell two architectures apart.
+    /// Reads `config.json`, and the names of the stored tensors if the file does not distinguish two architectures.
     ///
     /// # Errors
-    /// Names the field, its value and what is supported.
+    /// Name the field, its value and what is supported.
     pub fn open(source: &Source) -> Result<Self> {
         let name = "config.json";
         let fields = Fields { file: source.describe(name), value: source.json(name)? };
         find(&fields)?.parse(&fields, &Stored::of(source))
     }
 
-    /// Reads the text of a `config.json` whose tensors are not known; `file` names it in messages.
+    /// Parses the contents of a `config.json` without a checkpoint; `file` names it in messages.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// See [`Self::open`].
     pub fn from_value(file: &str, value: Value) -> Result<Self> {
         let fields = Fields { file: file.to_owned(), value };
         find(&fields)?.parse(&fields, &Stored::nothing())
@@ -270,7 +270,7 @@ impl Spec {
         self.arch().manifest(self)
     }
 
-    /// Standard deviation of the initial states; 0 where they are not drawn.
+    /// Standard deviation of the initial states; 0 if they are not drawn.
     #[must_use]
     pub const fn state_std(&self) -> f64 {
         match self.start {
@@ -279,7 +279,7 @@ impl Spec {
         }
     }
 
-    /// Default number of steps of a draft: an eighth of all steps, or half if the model has few.
+    /// Default number of steps for a draft: an eighth of all steps if states are drawn, else half.
     #[must_use]
     pub const fn steps_of_draft(&self, steps: u32) -> u32 {
         match self.start {
@@ -294,8 +294,7 @@ impl Spec {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
-    /// Sizes of this model's launches in passes of `rows` rows, with at most `positions` keys and matrices cut to `most_weight_rows` rows in the dtype of
-    /// the core.
+    /// Sizes of this model's launches in passes of `rows` rows, with at most `positions` keys and matrices cut to `most_weight_rows` rows in the core's dtype.
     pub fn workload(
         &self,
         dtypes: impl Into<Dtypes>,

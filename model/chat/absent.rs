@@ -1,4 +1,4 @@
-//! Chat templates in a build without the feature `chat`: none.
+//! Stub for builds without the feature `chat`, which have no chat templates.
 
 #[path = "message.rs"]
 mod message;
@@ -7,12 +7,12 @@ pub use self::message::Message;
 use crate::error::Result;
 use crate::source::Source;
 
-/// A checkpoint's chat template. This build renders none, so there is never one.
+/// A checkpoint's chat template. This build renders no templates, so no value of this type exists.
 #[derive(Debug)]
 pub enum ChatTemplate {}
 
 impl ChatTemplate {
-    /// None, whatever the checkpoint has.
+    /// Returns `None`, whatever the checkpoint contains.
     ///
     /// # Errors
     /// Never.

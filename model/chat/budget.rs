@@ -1,4 +1,4 @@
-//! What a rendering may make: a sum over all values, so that neither a huge one nor many of them get through.
+//! Budget of a rendering: bounds the total size of its values, so that neither one huge value nor many smaller ones exhaust memory or time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,34 +8,34 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::python::Tuple;
 
-/// Bytes of all values that a rendering makes or looks through, at most. A conversation of 100 kB takes some millions.
+/// Maximum number of bytes of all values that a rendering makes or scans. A conversation of 100 kB takes several million.
 pub(super) const MOST: u64 = 128 << 20;
 
-/// Bytes that an item of a list counts.
+/// Bytes charged for an item of a list.
 pub(super) const ITEM: u64 = 32;
 
-/// Lists in lists, at most: values are dropped, compared and printed by recursion.
+/// Maximum nesting of lists: values are dropped, compared and printed by recursion.
 const DEPTH: usize = 64;
 
-/// What a byte of a string counts, by what is about to happen to it.
+/// Charge per byte of a string, by the operation that follows.
 #[derive(Clone, Copy)]
 pub(super) struct Weights {
-    /// If the string is the value.
+    /// For a string that is the value itself.
     whole: u64,
-    /// If it is in a list or a map.
+    /// For a string in a list or a map.
     inside: u64,
 }
 
 impl Weights {
-    /// Copied or compared.
+    /// The value is copied or compared.
     pub(super) const COPIED: Self = Self { whole: 1, inside: 1 };
-    /// Taken apart into a list of characters, perhaps.
+    /// The value may be split into a list of characters.
     pub(super) const SPLIT: Self = Self { whole: ITEM, inside: 1 };
-    /// Printed with escapes, perhaps.
+    /// The value may be printed with escapes.
     pub(super) const PRINTED: Self = Self { whole: ITEM, inside: 6 };
 }
 
-/// What one rendering has made so far.
+/// Bytes that one rendering has used so far.
 #[derive(Debug, Default)]
 pub(super) struct Budget(AtomicU64);
 
@@ -47,7 +47,7 @@ impl Budget {
         state.get_or_set_temp_object("budget", Self::default)
     }
 
-    /// Counts bytes.
+    /// Charges bytes; fails if they exceed the budget.
     pub(super) fn spend(&self, bytes: u64) -> Result<(), Error> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= MOST {
@@ -58,7 +58,7 @@ impl Budget {
         Err(Error::new(ErrorKind::InvalidOperation, problem))
     }
 
-    /// Counts a value with all that is in it.
+    /// Charges a value with everything in it.
     pub(super) fn count(&self, value: &Value, weights: Weights) -> Result<(), Error> {
         self.count_within(value, weights, 0)
     }
@@ -91,7 +91,7 @@ impl Budget {
         }
     }
 
-    /// A value that is complete: what would be worked out again at every use becomes a list, and all of it is counted.
+    /// Charges a result. A lazy sequence, which would be computed again at every use, becomes a list.
     pub(super) fn complete(&self, value: Value) -> Result<Value, Error> {
         let lazy = value.kind() == ValueKind::Iterable
             || value.kind() == ValueKind::Seq
@@ -110,7 +110,7 @@ impl Budget {
     }
 }
 
-/// Whether a value is no data but part of the running template, through which a list could hold itself.
+/// Whether a value is part of the running template rather than data. Through such a value a list could contain itself.
 pub(super) fn has_state(value: &Value) -> bool {
     value.as_object().is_some_and(|object| {
         let name = object.type_name();

@@ -1,4 +1,4 @@
-//! Filters and methods whose result can be much larger than what they get, with that counted first; and `tojson` as transformers has it.
+//! Filters and methods whose result can be much larger than their input; that size is charged first. Also `tojson` with transformers' defaults.
 
 use std::io;
 
@@ -11,12 +11,12 @@ use serde_json::ser::Formatter;
 use super::budget::{Budget, ITEM, Weights};
 use super::{methods, python};
 
-/// Digits of a width or precision in a format, at most.
+/// Maximum number of digits of a width or precision in a format.
 const MOST_DIGITS: usize = 4;
 
-/// Puts them into an environment.
+/// Adds the bounded filters to an environment.
 pub(super) fn install(environment: &mut Environment<'_>) {
-    // The unbounded ones stay under names that no template can write.
+    // The unbounded filters keep names that no template can write.
     environment.add_filter("plain:replace", filters::replace);
     environment.add_filter("plain:join", filters::join);
     environment.add_filter("plain:indent", filters::indent);
@@ -60,7 +60,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         pairs.try_iter()?.map(|pair| python::tuple(&pair)).collect::<Result<Value, Error>>()
     });
     methods::install(environment);
-    // Not part of Jinja; they give values that are worked out again at every use.
+    // These are not part of Jinja; they make lazy values, which are computed again at every use.
     environment.remove_filter("chain");
     environment.remove_filter("zip");
     environment.remove_global("debug");
@@ -70,7 +70,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
 }
 
-/// The items of a list as Python prints them; a text stays one.
+/// Items of a list as Python prints them; other values are unchanged.
 fn printed(items: &Value) -> Result<Value, Error> {
     match items.kind() {
         ValueKind::Seq | ValueKind::Iterable => Ok(items.try_iter()?.map(|item| python::string(&item)).collect()),
@@ -78,7 +78,7 @@ fn printed(items: &Value) -> Result<Value, Error> {
     }
 }
 
-/// Bytes that a filter or a method makes beyond what it gets, or looks at beyond looking once.
+/// Bytes that a filter or method produces beyond its input, or scans more than once.
 fn work(name: &str, values: &[Value]) -> Result<u64, Error> {
     let [value, arguments @ ..] = values else { return Ok(0) };
     let text = |at: usize| arguments.get(at).map(ToString::to_string).unwrap_or_default();
@@ -114,19 +114,19 @@ fn work(name: &str, values: &[Value]) -> Result<u64, Error> {
     })
 }
 
-/// Refuses a format that asks for a huge width or precision; `*` takes them from an argument.
+/// Rejects formats with a huge width or precision. `*` would take them from an argument.
 fn check_format(format: &Value) -> Result<(), Error> {
     let text = format.as_str().unwrap_or_default();
     let mut digits = 0;
     for c in text.chars() {
         digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
         if digits > MOST_DIGITS {
-            let problem = format!("a format with a number of more than {MOST_DIGITS} digits");
+            let problem = format!("a format may not contain a number of more than {MOST_DIGITS} digits");
             return Err(Error::new(ErrorKind::InvalidOperation, problem));
         }
     }
     if text.contains("%*") || text.contains(".*") {
-        return Err(Error::new(ErrorKind::InvalidOperation, "a format that takes a width from its arguments"));
+        return Err(Error::new(ErrorKind::InvalidOperation, "a format may not take a width from its arguments"));
     }
     Ok(())
 }
@@ -137,14 +137,14 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, arguments: &[Value])
     let values: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
     values.iter().try_for_each(|value| budget.count(value, Weights::PRINTED))?;
     match name {
-        // The list is the argument.
+        // For `str.join`, the list is the argument.
         "join" => budget.spend(work(name, &values.iter().rev().cloned().collect::<Vec<_>>())?)?,
         _ => budget.spend(work(name, &values)?)?,
     }
     if let ("count", Some(text), [what]) = (name, value.as_str(), arguments)
         && what.as_str() == Some("")
     {
-        // Where minijinja-contrib would count for ever.
+        // minijinja-contrib loops forever here.
         return Ok(Value::from(text.chars().count() + 1));
     }
     if let Some(text) = value.as_str()
@@ -158,7 +158,7 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, arguments: &[Value])
     pycompat::unknown_method_callback(state, value, name, arguments)
 }
 
-/// `json.dumps` with transformers' defaults: characters beyond ASCII stay, nothing is escaped for HTML.
+/// Python's `json.dumps` with transformers' defaults: characters beyond ASCII stay, and nothing is escaped for HTML.
 fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: &Kwargs) -> Result<String, Error> {
     let wrong = |problem: &str| Error::new(ErrorKind::InvalidOperation, problem.to_owned());
     if value.is_undefined() {
@@ -170,7 +170,7 @@ fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: 
         Some(text) if text.as_str().is_some() => text.as_str().map(str::to_owned),
         Some(count) => {
             let count =
-                count.as_usize().filter(|&count| count <= 100).ok_or_else(|| wrong("`indent` is at most 100"))?;
+                count.as_usize().filter(|&count| count <= 100).ok_or_else(|| wrong("`indent` must be at most 100"))?;
             Some(" ".repeat(count))
         }
     };
@@ -179,13 +179,13 @@ fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: 
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(wrong("`separators` are two texts")),
+        Some(_) => return Err(wrong("`separators` must be two strings")),
     };
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
     let mut tree = serde_json::to_value(value).map_err(|error| wrong(&error.to_string()))?;
-    // Whether objects are sorted anyway depends on a feature that any crate of a program may turn on.
+    // Objects are sorted here always: whether serde_json sorts them depends on a feature that any crate of a program may turn on.
     tree.sort_all_objects();
     let budget = Budget::of(state);
     let out = Counted { text: Vec::new(), budget: &budget };
@@ -196,7 +196,7 @@ fn tojson(state: &State<'_, '_>, value: &Value, indent: Option<Value>, options: 
     String::from_utf8(serializer.into_inner().text).map_err(|error| wrong(&error.to_string()))
 }
 
-/// Counts what is written, which indentation can make long.
+/// Charges the written bytes, which indentation can multiply.
 struct Counted<'a> {
     text: Vec<u8>,
     budget: &'a Budget,
@@ -213,14 +213,14 @@ impl io::Write for Counted<'_> {
     }
 }
 
-/// JSON as Python's `json.dumps` lays it out.
+/// JSON in the layout of Python's `json.dumps`.
 struct Python {
     indent: Option<String>,
     item: String,
     key: String,
     ascii: bool,
     depth: usize,
-    /// Whether the list or map that is open has nothing in it yet.
+    /// Whether the open list or map is still empty.
     empty: bool,
 }
 

@@ -1,6 +1,8 @@
-//! Templates are somebody else's programs. The interpreter bounds the number of instructions and the depth of calls, but one instruction
-//! can double a string or compare two lists of a trillion items. So a compiled template is rewritten: before an instruction whose
-//! work depends on the size of its operands these are counted, and behind one that makes a value the value is; [`Budget`] ends it.
+//! Bounds on the work of a template, which is an untrusted program.
+//!
+//! The interpreter bounds the number of instructions and the depth of calls, but a single instruction can double a string or compare two lists of a trillion
+//! items. A compiled template is therefore rewritten: before an instruction whose work depends on the size of its operands, the operands are charged to the
+//! [`Budget`]; after an instruction that makes a value, the value is. Exceeding the budget ends the rendering.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +15,13 @@ use super::python;
 use super::slice::slice;
 use super::source::WHITESPACE;
 
-/// A filter that gives back what it gets.
+/// Filter that returns its input, so that the compiler does not evaluate a constant.
 pub(super) const SAME: &str = "as_it_is";
 
-/// A filter that makes a tuple of a list.
+/// Filter that makes a tuple of a list.
 pub(super) const TUPLE: &str = "as_tuple";
 
-// No template can name these: they are no identifiers.
+// No template can call these functions: their names are not identifiers.
 const CONCAT: &str = "concatenate";
 const REMAINDER: &str = "remainder of";
 const FLOOR_DIVISION: &str = "floor division of";
@@ -33,16 +35,16 @@ const ASSIGNED: &str = "check attribute";
 const SLICE: &str = "slice of";
 const COMPLETE: &str = "count result";
 
-/// Filters that print what is in a list.
+/// Filters that print the contents of a list.
 const PRINTING: [&str; 6] = ["format", "indent", "join", "pprint", "string", "tojson"];
 
-/// A template with its checks.
+/// A compiled template with checks.
 pub(super) struct Guarded<'a> {
     pub(super) instructions: Instructions<'a>,
     pub(super) blocks: BTreeMap<&'a str, Instructions<'a>>,
 }
 
-/// Compiles a template that [`prepare`](super::source::prepare) has seen.
+/// Compiles a template that [`prepare`](super::source::prepare) has rewritten, and adds the checks.
 pub(super) fn compile<'a>(name: &'a str, source: &'a str) -> Result<Guarded<'a>, Error> {
     let spec = TemplateConfig {
         syntax_config: minijinja::syntax::SyntaxConfig,
@@ -54,7 +56,7 @@ pub(super) fn compile<'a>(name: &'a str, source: &'a str) -> Result<Guarded<'a>,
     Ok(Guarded { instructions: guarded(&compiled.instructions), blocks: blocks.collect() })
 }
 
-/// The functions that guarded templates call, and an output that counts.
+/// Adds the functions that guarded templates call, and an output that is charged to the budget.
 pub(super) fn install(environment: &mut Environment<'_>) {
     for (name, weights) in [(COPIED, Weights::COPIED), (SPLIT, Weights::SPLIT), (PRINTED, Weights::PRINTED)] {
         environment.add_function(name, move |state: &State<'_, '_>, values: Rest<Value>| {
@@ -66,7 +68,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function(REPEATED, |state: &State<'_, '_>, values: Rest<Value>| {
         let size = |value: &Value| match value.kind() {
             ValueKind::String => value.as_str().map_or(0, |text| text.len() as u64),
-            // An empty list takes its time too, if it is to be repeated a trillion times.
+            // Repeating an empty list a trillion times takes time too.
             ValueKind::Seq | ValueKind::Iterable => value.len().unwrap_or(0).max(1) as u64 * ITEM,
             _ => value.as_usize().map_or(0, |count| count as u64),
         };
@@ -76,7 +78,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         Ok::<_, Error>(Value::from(values.0))
     });
     environment.add_function(INDEXED, |state: &State<'_, '_>, values: Rest<Value>| {
-        // Characters of a string are found by counting.
+        // Finding a character by index scans the string.
         let text = values.first().and_then(|value| value.as_str().map(str::len));
         Budget::of(state).spend(text.unwrap_or(0) as u64)?;
         Ok::<_, Error>(Value::from(values.0))
@@ -108,7 +110,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     });
 }
 
-/// Instructions with checks. They are longer, so jumps lead elsewhere.
+/// Adds checks to instructions. This moves them, so jump targets are adapted.
 fn guarded<'a>(code: &Instructions<'a>) -> Instructions<'a> {
     let mut out = Instructions::new(code.name(), code.source());
     let mut places = Vec::with_capacity(code.len() + 1);
@@ -139,14 +141,14 @@ fn guarded<'a>(code: &Instructions<'a>) -> Instructions<'a> {
     out
 }
 
-/// An instruction with what comes before it and behind it.
+/// An instruction with the checks before and after it.
 fn with_checks<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     use Instruction as I;
     let itself = instruction.clone();
     let before = |check, operands: usize| before(check, u16::try_from(operands).ok());
     let complete = I::CallFunction(COMPLETE, Some(1));
     match instruction {
-        // Text of the template is counted like any other.
+        // The template's own text is charged like any other.
         I::EmitRaw(text) => vec![I::LoadConst(Value::from(*text)), I::Emit],
         I::StringConcat => [before(PRINTED, 2), vec![I::CallFunction(CONCAT, Some(2)), complete]].concat(),
         I::Rem => [before(PRINTED, 2), vec![I::CallFunction(REMAINDER, Some(2)), complete]].concat(),
@@ -173,7 +175,7 @@ fn with_checks<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     }
 }
 
-/// Calls a check with the topmost values, and puts them back. Without a number, the number is on top of them and is put back too.
+/// Calls a check with the topmost values and puts them back. Without `operands`, their number is on top of the stack and is put back too.
 fn before<'a>(check: &'static str, operands: Option<u16>) -> Vec<Instruction<'a>> {
     let mut steps = vec![Instruction::CallFunction(check, operands), Instruction::UnpackLists(1)];
     if operands.is_some() {

@@ -1,12 +1,12 @@
-//! Conversations.
+//! Messages of a conversation.
 
 use serde::{Deserialize, Serialize};
 
-/// One turn of a conversation.
+/// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// Author: `system`, `user`, `assistant`, or any other role that the template knows.
     pub role: String,
-    /// What is said.
+    /// Text of the message.
     pub content: String,
 }

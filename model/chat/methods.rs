@@ -1,4 +1,4 @@
-//! Tests, filters and methods that Jinja2 and Python have and minijinja lacks, or has otherwise.
+//! Tests, filters and methods of Jinja2 and Python that minijinja lacks or implements differently.
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -7,7 +7,7 @@ use minijinja_contrib::globals;
 use super::budget::{Budget, Weights};
 use super::python;
 
-/// Puts the filters and tests into an environment.
+/// Adds the filters, tests and functions to an environment.
 pub(super) fn install(environment: &mut Environment<'_>) {
     let sized = |value: &Value| {
         matches!(
@@ -57,7 +57,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("truncate", truncate);
     environment.add_filter("sum", sum);
     environment.add_function("cycler", |state: &State<'_, '_>, items: Rest<Value>| {
-        // What can change could come to hold the cycler, and so itself.
+        // Counting refuses items that can change later: they could come to contain the cycler itself.
         Budget::of(state).count(&Value::from(items.to_vec()), Weights::COPIED)?;
         globals::cycler(items.to_vec())
     });
@@ -68,7 +68,7 @@ fn whole(value: f64) -> Option<i128> {
     (value.abs() < 1e38).then_some(value.trunc() as i128)
 }
 
-/// Halves are rounded to the even neighbour, and a number with a point keeps it.
+/// Python's `round`: ties go to the even neighbor, and a float stays a float.
 #[expect(clippy::needless_pass_by_value, reason = "filters get them by value")]
 fn round(value: &Value, precision: Option<i32>, method: Option<String>, options: Kwargs) -> Result<Value, Error> {
     let wrong = |problem: &'static str| Error::new(ErrorKind::InvalidOperation, problem);
@@ -76,7 +76,7 @@ fn round(value: &Value, precision: Option<i32>, method: Option<String>, options:
     let method = method.or(options.get("method")?).unwrap_or_else(|| "common".to_owned());
     options.assert_all_used()?;
     if !(-30..=30).contains(&precision) {
-        return Err(wrong("`round` takes a precision from -30 to 30"));
+        return Err(wrong("`round` needs a precision from -30 to 30"));
     }
     if method == "common" && value.is_integer() && precision >= 0 {
         return Ok(value.clone());
@@ -84,18 +84,18 @@ fn round(value: &Value, precision: Option<i32>, method: Option<String>, options:
     let number = f64::try_from(value.clone())?;
     let factor = 10_f64.powi(precision);
     Ok(Value::from(match method.as_str() {
-        // As many digits as asked for, of the number itself: 2.675 is a little less than it looks.
+        // Rounds the exact binary value, as Python does: 2.675 is slightly less than its decimal form.
         "common" if precision >= 0 => {
             format!("{number:.*}", precision.unsigned_abs() as usize).parse().unwrap_or(number)
         }
         "common" => (number * factor).round_ties_even() / factor,
         "ceil" => (number * factor).ceil() / factor,
         "floor" => (number * factor).floor() / factor,
-        _ => return Err(wrong("`round` knows common, ceil and floor")),
+        _ => return Err(wrong("unknown method of `round` (expected common, ceil or floor)")),
     }))
 }
 
-/// Words begin after blanks, hyphens and opening brackets.
+/// Capitalizes words, which begin after whitespace, hyphens and opening brackets.
 fn title(text: &str) -> String {
     let mut begins = true;
     let mut out = String::with_capacity(text.len());
@@ -125,7 +125,9 @@ fn truncate(
     options.assert_all_used()?;
     let characters: Vec<char> = text.chars().collect();
     let room = length.checked_sub(end.chars().count());
-    let room = room.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "`truncate` is shorter than its end"))?;
+    let room = room.ok_or_else(|| {
+        Error::new(ErrorKind::InvalidOperation, "`truncate` needs a length of at least that of its end")
+    })?;
     if characters.len() <= length.saturating_add(leeway) {
         return Ok(text.to_owned());
     }
@@ -170,12 +172,12 @@ fn add(state: &State<'_, '_>, left: &Value, right: &Value) -> Result<Value, Erro
     }
 }
 
-/// A method of a text that minijinja-contrib lacks; none if this is no such method.
+/// Calls a string method that minijinja-contrib lacks; returns `None` for any other method.
 pub(super) fn of_text(text: &str, name: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
     let wrong = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
     let argument = |place: usize| {
         let text = arguments.get(place).and_then(Value::as_str);
-        text.ok_or_else(|| wrong(format!("{name} takes a text")))
+        text.ok_or_else(|| wrong(format!("`{name}` needs a string")))
     };
     let place = |found: Option<usize>| {
         let at = found.ok_or_else(|| wrong("substring not found".to_owned()))?;
@@ -212,7 +214,7 @@ pub(super) fn of_text(text: &str, name: &str, arguments: &[Value]) -> Result<Opt
             let left = match name {
                 "ljust" => 0,
                 "rjust" => missing,
-                // Python puts the odd one to the left if the whole is odd.
+                // Python puts the odd character to the left if the width is odd.
                 _ => missing / 2 + (missing & width & 1),
             };
             Value::from(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left)))
@@ -246,10 +248,10 @@ pub(super) fn of_text(text: &str, name: &str, arguments: &[Value]) -> Result<Opt
     }))
 }
 
-/// Characters that a text lacks to a width, which is bounded.
+/// Number of characters that a text lacks to a width of at most 65536.
 fn missing(text: &str, width: &Value) -> Result<usize, Error> {
     let width = width.as_usize().filter(|&width| width <= 1 << 16);
-    let width = width.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a width is a number up to 65536"))?;
+    let width = width.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a width must be a number up to 65536"))?;
     Ok(width.saturating_sub(text.chars().count()))
 }
 
@@ -263,8 +265,10 @@ fn rsplit(text: &str, arguments: &[Value]) -> Result<Value, Error> {
     let separator = arguments.first().filter(|value| !value.is_none());
     let mut parts: Vec<&str> = match separator {
         Some(separator) => {
-            let separator =
-                separator.as_str().filter(|it| !it.is_empty()).ok_or_else(|| wrong("rsplit takes a text"))?;
+            let separator = separator
+                .as_str()
+                .filter(|it| !it.is_empty())
+                .ok_or_else(|| wrong("`rsplit` needs a nonempty string"))?;
             text.rsplitn(most, separator).collect()
         }
         None => {

@@ -1,4 +1,4 @@
-//! Chat templates: Jinja from the checkpoint, rendered with bounded work and memory, because a template is somebody else's program.
+//! Chat templates: Jinja programs from the checkpoint. They are untrusted, so rendering has bounded work and memory.
 
 mod budget;
 mod filters;
@@ -23,29 +23,29 @@ use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::tokenizer::{Named, Shield, Specials, Tokenizer};
 
-/// The template's name in messages.
+/// Name of the template in messages.
 const NAME: &str = "chat_template";
 const CONFIG: &str = "tokenizer_config.json";
 const ALONE: &str = "chat_template.jinja";
 
-/// Instructions that a template may execute.
+/// Maximum number of instructions of a rendering.
 const FUEL: u64 = 10_000_000;
 
 /// A checkpoint's chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    /// As [`source::prepare`] left it.
+    /// Text after [`source::prepare`].
     text: String,
     file: String,
-    /// Special tokens by name, as the template sees them.
+    /// Special tokens by the names that the template uses.
     named: BTreeMap<String, Value>,
 }
 
 impl ChatTemplate {
-    /// Reads the template from `chat_template.jinja` or `tokenizer_config.json`; none if there is none.
+    /// Reads the template from `chat_template.jinja` or `tokenizer_config.json`; returns `None` if the checkpoint has no template.
     ///
     /// # Errors
-    /// [`Error::Chat`] if it does not compile, [`Error::Json`] or [`Error::File`] if a file is damaged.
+    /// [`Error::Chat`] if the template does not compile, [`Error::Json`] or [`Error::File`] if a file is damaged.
     pub fn open(source: &Source) -> Result<Option<Self>> {
         let spec = if source.exists(CONFIG) { source.json(CONFIG)? } else { Value::Null };
         let alone = source.exists(ALONE);
@@ -57,7 +57,7 @@ impl ChatTemplate {
             from_config(&spec["chat_template"], &file)?
         };
         let Some(text) = text else { return Ok(None) };
-        // Editors of Windows put a byte order mark before what they write. It is no part of the text.
+        // Some Windows editors begin a file with a byte order mark, which is not part of the template.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
@@ -72,23 +72,23 @@ impl ChatTemplate {
         });
         let failed = |error: minijinja::Error| Error::Chat { file: file.clone(), problem: error.to_string() };
         let text = source::prepare(text).map_err(failed)?;
-        // Compiled again for every conversation, which takes microseconds; here for what is wrong with it.
+        // Compiles the template to report its errors. Rendering compiles it again for every conversation, which takes microseconds.
         guard::compile(NAME, &text).map_err(failed)?;
         Ok(Some(Self { environment, text, file, named: Named::open(source)?.tokens() }))
     }
 
-    /// Renders a conversation; the text is to be encoded without further special tokens.
+    /// Renders a conversation. The text already contains the special tokens, so it must be encoded with [`Specials::None`].
     ///
     /// # Errors
-    /// [`Error::Chat`] if the template fails, refuses the conversation, works for too long, or makes too much.
+    /// [`Error::Chat`] if the template fails, rejects the conversation, or exceeds its limits of instructions or memory.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         self.render_with(messages, add_generation_prompt, &Map::new())
     }
 
-    /// The same, with further variables for the template, such as `enable_thinking`: what `apply_chat_template` of transformers takes beside its own.
+    /// Renders a conversation with additional template variables, such as `enable_thinking`: the extra arguments of transformers' `apply_chat_template`.
     ///
     /// # Errors
-    /// As [`Self::render`].
+    /// See [`Self::render`].
     pub fn render_with(
         &self,
         messages: &[Message],
@@ -106,7 +106,7 @@ impl ChatTemplate {
     ) -> Result<String> {
         let failed = |problem: String| Error::Chat { file: self.file.clone(), problem };
         let code = guard::compile(NAME, &self.text).map_err(|error| failed(error.to_string()))?;
-        // As transformers passes them: what nobody gave is none, and a special token that does not exist is undefined.
+        // As in transformers, variables without a value are none, and special tokens that do not exist are undefined.
         let mut values: BTreeMap<&str, minijinja::Value> =
             self.named.iter().map(|(name, token)| (name.as_str(), minijinja::Value::from_serialize(token))).collect();
         values.insert("messages", minijinja::Value::from_serialize(messages));
@@ -121,16 +121,16 @@ impl ChatTemplate {
         let evaluate = || vm.eval(&code.instructions, values, &code.blocks, &mut output, AutoEscape::None);
         // The interpreter's own arithmetic panics for some numbers.
         let ended =
-            catch_unwind(AssertUnwindSafe(evaluate)).map_err(|_| failed("the interpreter failed on it".to_owned()))?;
+            catch_unwind(AssertUnwindSafe(evaluate)).map_err(|_| failed("the interpreter panicked".to_owned()))?;
         ended.map_err(|error| failed(error.to_string()))?;
         Ok(text)
     }
 
-    /// Renders a conversation and encodes it. Special tokens become tokens where the template writes them. Where a message spells them they are plain
-    /// text, so that nobody forges a turn by writing one, unless `parse_special` asks for what transformers does.
+    /// Renders a conversation and encodes it. Special tokens that the template writes become tokens. Special tokens spelled in a message stay plain text, so
+    /// that nobody can forge a message, unless `parse_special` is set, as in transformers.
     ///
     /// # Errors
-    /// As [`Self::render`], and the tokenizer's.
+    /// See [`Self::render`]; also errors of the tokenizer.
     pub fn encode(
         &self,
         tokenizer: &Tokenizer,
@@ -141,10 +141,10 @@ impl ChatTemplate {
         self.encode_with(tokenizer, messages, add_generation_prompt, parse_special, &Map::new())
     }
 
-    /// The same, with further variables for the template: see [`Self::render_with`].
+    /// Renders and encodes a conversation with additional template variables: see [`Self::render_with`].
     ///
     /// # Errors
-    /// As [`Self::encode`].
+    /// See [`Self::encode`].
     pub fn encode_with(
         &self,
         tokenizer: &Tokenizer,
@@ -157,11 +157,11 @@ impl ChatTemplate {
         self.encode_values(tokenizer, &messages.collect(), add_generation_prompt, parse_special, variables)
     }
 
-    /// The same for messages that have more than a role and a content, such as `tool_calls`: a list of objects, which the template sees as they are.
-    /// Special tokens are plain text wherever messages and variables spell them, unless `parse_special` says otherwise.
+    /// Renders and encodes messages with fields besides role and content, such as `tool_calls`: a list of objects, passed to the template unchanged. Special
+    /// tokens spelled in messages or variables stay plain text unless `parse_special` is set.
     ///
     /// # Errors
-    /// As [`Self::encode`].
+    /// See [`Self::encode`].
     pub fn encode_values(
         &self,
         tokenizer: &Tokenizer,
@@ -187,11 +187,11 @@ impl ChatTemplate {
         tokenizer.encode_with(&text, Specials::None, true, &shield)
     }
 
-    /// The special token that the template writes behind an answer, which therefore ends one; none if it writes text there, or
-    /// refuses a conversation as short as this one.
+    /// Special token that the template writes after an answer, and that therefore ends one. `None` if it writes text there, or rejects a conversation as short
+    /// as the one tried.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`].
+    /// [`Error::Tokenizer`] if the tokenizer fails.
     pub fn end_of_answer(&self, tokenizer: &Tokenizer) -> Result<Option<u32>> {
         const ANSWER: &str = "Hello";
         let turn = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
@@ -208,7 +208,7 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-/// Lists the texts of a value: strings, and names of fields.
+/// Collects all strings in a value, including field names.
 fn list_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => texts.push(text),
@@ -221,7 +221,7 @@ fn list_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
-/// Puts stand-ins into the texts of a value. Names of fields get them too, since templates write whole objects.
+/// Replaces characters by stand-ins in all strings of a value, including field names, because templates write whole objects.
 fn cover_texts(value: &mut Value, cover: &impl Fn(&str) -> String) {
     match value {
         Value::String(text) => *text = cover(text),
@@ -236,14 +236,14 @@ fn cover_texts(value: &mut Value, cover: &impl Fn(&str) -> String) {
     }
 }
 
-/// A template; of a list of named ones the only one, or the one called "default".
+/// Template in `tokenizer_config.json`: the only one, or the one named "default" in a list.
 fn from_config(value: &Value, file: &str) -> Result<Option<String>> {
     let wrong = |problem: &str| Error::Chat { file: file.to_owned(), problem: problem.to_owned() };
     let entries = match value {
         Value::Null => return Ok(None),
         Value::String(text) => return Ok(Some(text.clone())),
         Value::Array(entries) => entries,
-        _ => return Err(wrong("`chat_template` is neither a text nor a list of named texts")),
+        _ => return Err(wrong("`chat_template` must be a string or a list of named templates")),
     };
     let chosen = match entries.as_slice() {
         [] => return Ok(None),
@@ -255,6 +255,6 @@ fn from_config(value: &Value, file: &str) -> Result<Option<String>> {
         return Err(Error::ChatChoice { file: file.to_owned(), found });
     };
     let text =
-        chosen["template"].as_str().ok_or_else(|| wrong("an entry of `chat_template` has no text in `template`"))?;
+        chosen["template"].as_str().ok_or_else(|| wrong("an entry of `chat_template` has no string in `template`"))?;
     Ok(Some(text.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Values as Python prints, compares and computes them: templates are written for Jinja2, which leaves all that to Python.
+//! Python's printing, comparison and arithmetic of values. Templates are written for Jinja2, which inherits all three from Python.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// A tuple: a list that prints in round brackets, and whose items are the arguments of a format.
+/// A tuple: a list that prints in round brackets, and whose items become the arguments of a format.
 #[derive(Debug)]
 pub(super) struct Tuple(Vec<Value>);
 
@@ -24,12 +24,12 @@ impl Object for Tuple {
     }
 }
 
-/// The tuple of a list's items.
+/// Converts a list to a tuple.
 pub(super) fn tuple(items: &Value) -> Result<Value, Error> {
     Ok(Value::from_object(Tuple(items.try_iter()?.collect())))
 }
 
-/// The list of a map's pairs.
+/// Converts a map to a list of key-value tuples.
 pub(super) fn pairs(map: &Value) -> Result<Value, Error> {
     let pair = |key: Value| {
         let value = map.get_item(&key)?;
@@ -38,7 +38,7 @@ pub(super) fn pairs(map: &Value) -> Result<Value, Error> {
     map.try_iter()?.map(pair).collect()
 }
 
-/// `str(value)`.
+/// Python's `str(value)`.
 pub(super) fn string(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
@@ -51,7 +51,7 @@ pub(super) fn string(value: &Value) -> String {
     }
 }
 
-/// Writes `repr(value)`.
+/// Writes Python's `repr(value)`.
 fn print(value: &Value, out: &mut String) {
     match value.kind() {
         ValueKind::Undefined => out.push_str("Undefined"),
@@ -90,12 +90,12 @@ fn print(value: &Value, out: &mut String) {
     }
 }
 
-/// A text in quotes, double ones only where it has single ones alone.
+/// Quotes a text: in double quotes if it contains only single ones, else in single quotes.
 fn quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
     for c in text.chars() {
-        // Behind a letter, combining marks are not escaped.
+        // After a letter, combining marks are not escaped.
         let printable = !format!("a{c}").escape_debug().to_string().contains("\\u");
         let _ = match c {
             '\\' => write!(out, "\\\\"),
@@ -115,7 +115,7 @@ fn quoted(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// The shortest decimal number that is this one, with an exponent below 0.0001 and from 1e16 on.
+/// Shortest decimal form of a number, with an exponent below 0.0001 and from 1e16 on.
 fn float(value: f64) -> String {
     if !value.is_finite() {
         return if value.is_nan() { "nan".to_owned() } else { format!("{value}") };
@@ -131,7 +131,7 @@ fn float(value: f64) -> String {
     }
 }
 
-/// `left % right`: a format, or what is left of a division, with the sign of the divisor.
+/// `left % right`: formats a string, or computes a remainder with the sign of the divisor.
 pub(super) fn remainder(state: &State<'_, '_>, left: &Value, right: &Value) -> Result<Value, Error> {
     if left.as_str().is_some() {
         let mut values = vec![left.clone()];
@@ -162,7 +162,7 @@ pub(super) fn remainder(state: &State<'_, '_>, left: &Value, right: &Value) -> R
     Ok(Value::from(if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }))
 }
 
-/// What `%s` prints of a value; numbers are left for `%d`.
+/// Argument of a format: other values than numbers become the string that `%s` prints; numbers are kept for `%d`.
 fn argument(value: &Value) -> Value {
     match value.kind() {
         ValueKind::Number | ValueKind::String => value.clone(),
@@ -198,12 +198,12 @@ pub(super) fn power(left: &Value, right: &Value) -> Result<Value, Error> {
         }
     }
     let power = number(left, "**")?.powf(number(right, "**")?);
-    if power.is_finite() { Ok(Value::from(power)) } else { Err(wrong("a power is too large, or no number")) }
+    if power.is_finite() { Ok(Value::from(power)) } else { Err(wrong("a power is too large or not a number")) }
 }
 
 fn number(value: &Value, operator: &str) -> Result<f64, Error> {
     let wrong = || {
-        let problem = format!("`{operator}` needs numbers, and got a value of type {}", value.kind());
+        let problem = format!("`{operator}` needs numbers, not a value of type {}", value.kind());
         Error::new(ErrorKind::InvalidOperation, problem)
     };
     match value.kind() {

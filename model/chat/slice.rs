@@ -1,14 +1,16 @@
-//! Slices as Python has them. minijinja's own panic for an empty text and a negative step, and miscount where both ends are given.
+//! Slices with Python's semantics. minijinja's own panic for an empty text with a negative step, and miscount if both ends are given.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::budget::{Budget, Weights};
 
-/// `value[start:stop:step]`.
+/// Computes `value[start:stop:step]`.
 pub(super) fn slice(state: &State<'_, '_>, operands: &[Value]) -> Result<Value, Error> {
     let wrong = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
-    let [value, start, stop, step] = operands else { return Err(wrong("a slice of nothing".to_owned())) };
+    let [value, start, stop, step] = operands else {
+        return Err(wrong("a slice needs a value, a start, a stop and a step".to_owned()));
+    };
     let index = |value: &Value| match value {
         none if none.is_none() => Ok(None),
         _ => i64::try_from(value.clone()).map(|index| Some(i128::from(index))),
@@ -32,7 +34,7 @@ pub(super) fn slice(state: &State<'_, '_>, operands: &[Value]) -> Result<Value, 
     Ok(places(items.len(), start, stop, step).map(|at| items[at].clone()).collect())
 }
 
-/// The places of a slice, as `slice.indices` and `range` of Python give them.
+/// Indices of a slice, as Python's `slice.indices` and `range` give them.
 fn places(length: usize, start: Option<i128>, stop: Option<i128>, step: i128) -> impl Iterator<Item = usize> {
     let length = length as i128;
     let (lower, upper) = if step < 0 { (-1, length - 1) } else { (0, length) };

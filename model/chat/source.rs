@@ -1,5 +1,4 @@
-//! What happens to a template's text before it is compiled: what Hugging Face adds to the language is taken out, and what would let
-//! the compiler itself run away is bounded.
+//! Preparation of a template's text: replaces Hugging Face's extensions of the language, and bounds the work of the compiler itself.
 
 use minijinja::machinery::{Span, Token, WhitespaceConfig, tokenize};
 use minijinja::syntax::SyntaxConfig;
@@ -7,28 +6,27 @@ use minijinja::{Error, ErrorKind};
 
 use super::guard;
 
-/// Blanks and line ends round tags, as transformers sets them.
+/// Whitespace control around tags, as transformers sets it.
 pub(super) const WHITESPACE: WhitespaceConfig =
     WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
 
-/// Bytes of a template, at most. Those that are published have some thousands.
+/// Maximum length of a template in bytes; published ones have several thousand.
 const MOST_BYTES: usize = 256 << 10;
 
-/// Words and signs in one tag, at most: the compiler recurses over an expression.
+/// Maximum number of tokens in one tag: the compiler recurses over an expression.
 const MOST_TOKENS: usize = 1000;
 
-/// Branches of all conditions, at most: the compiler recurses over them too.
+/// Maximum number of branches of all conditions: the compiler recurses over them too.
 const MOST_BRANCHES: usize = 500;
 
-/// Words behind which no value has ended, although they look like names.
+/// Keywords, which look like names but do not end a value.
 const WORDS: [&str; 14] =
     ["and", "do", "elif", "else", "for", "if", "in", "is", "not", "or", "recursive", "set", "with", "call"];
 
-/// A template that compiles to the same text.
+/// Rewrites a template into one that renders the same text and compiles in bounded time.
 ///
-/// `{% generation %}` only marks what a model said, for training; a block that is always taken has the same effect. Operations on
-/// constants, which the compiler would carry out itself (`'a' * 100000000`), are left for when the template is rendered. Tuples are marked as
-/// such, since the compiler takes them for lists.
+/// `{% generation %}` only marks a model's answers, for training; a block that is always taken has the same effect. Operations on constants, which the compiler
+/// would evaluate itself (`'a' * 100000000`), are deferred until the template is rendered. Tuples are marked as such, since the compiler treats them as lists.
 pub(super) fn prepare(text: &str) -> Result<String, Error> {
     let text = &line_ends(text);
     let refused = |problem: String| Error::new(ErrorKind::SyntaxError, problem);
@@ -40,11 +38,11 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
         edits.push((span.start_offset as usize, length, with));
     };
     let (mut in_tag, mut branches) = (0, 0);
-    // The tokens before this one: whether they open a statement, and whether they end a value.
+    // Whether the previous tokens open a statement, and whether they end a value.
     let (mut first, mut after_value) = (false, false);
-    // Brackets that are open, and whether names are being bound, as in `for (key, value) in`.
+    // Open brackets, and whether names are being bound, as in `for (key, value) in`.
     let (mut brackets, mut binds) = (Vec::new(), false);
-    // Whether the token before this one opened a round bracket.
+    // Whether the previous token opened a round bracket.
     let mut opened = false;
     for token in tokenize(text, false, SyntaxConfig, WHITESPACE) {
         let (token, span) = token?;
@@ -52,8 +50,10 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
         branches += usize::from(first && token_is(&token, "elif"));
         if in_tag > MOST_TOKENS || branches > MOST_BRANCHES {
             let line = span.start_line;
-            let most = format!("{MOST_TOKENS} words and signs in a tag and {MOST_BRANCHES} branches in all");
-            return Err(refused(format!("the template is more complicated than {most} (line {line})")));
+            let most = format!("{MOST_TOKENS} tokens in a tag or {MOST_BRANCHES} branches in all");
+            return Err(refused(format!(
+                "the template is more complicated than allowed: it has more than {most} (line {line})"
+            )));
         }
         match &token {
             Token::Ident(tag @ ("include" | "import" | "from" | "extends")) if first => {
@@ -116,17 +116,17 @@ pub(super) fn prepare(text: &str) -> Result<String, Error> {
     Ok(out)
 }
 
-/// A bracket that is open.
+/// An open bracket.
 enum Bracket {
-    /// Of a call, a list, a map, or names that are bound.
+    /// Bracket of a call, a list, a map, or names that are bound.
     Other,
-    /// Round, and so far without a comma.
+    /// Round bracket, so far without a comma.
     Round,
-    /// Round, with a comma.
+    /// Round bracket with a comma.
     Tuple,
 }
 
-/// Line ends as Jinja2 reads them: all are `\n`, and the one behind `{% raw %}` stays, which here takes two.
+/// Normalizes line ends as Jinja2 does: all become `\n`. Jinja2 keeps the one after `{% raw %}`, which takes two here because minijinja removes one.
 fn line_ends(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! Today's date for templates: `strftime_now`, as Hugging Face's templates call it.
+//! Current date for templates: Hugging Face's `strftime_now`.
 
 use ruminate_engine::clock::{SystemTime, UNIX_EPOCH};
 use std::fmt::Write;
@@ -19,14 +19,14 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// The current time in UTC: the standard library knows no time zones. An unknown directive is an error that names it.
+/// Formats the current time in UTC, because the standard library has no time zones. An error names an unknown directive.
 pub(super) fn strftime_now(format: &str) -> Result<String, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
     strftime(format, u64::try_from(now).unwrap_or(0))
 }
 
-/// Formats a number of microseconds since 1970 by the directives of C's `strftime`, as in Python and the C locale. Flags before a directive: `-` for no
-/// padding, `_` for blanks, `0` for zeros, `^` for capitals, `#` for the other case.
+/// Formats a number of microseconds since 1970 with the directives of C's `strftime`, as in Python and the C locale. Flags before a directive: `-` for no
+/// padding, `_` for blanks, `0` for zeros, `^` for upper case, `#` for the opposite case.
 fn strftime(format: &str, micros: u64) -> Result<String, String> {
     let seconds = micros / 1_000_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -35,7 +35,7 @@ fn strftime(format: &str, micros: u64) -> Result<String, String> {
     let (hour, minute) = (second / 3600, second / 60 % 60);
     let twelve = (hour + 11) % 12 + 1;
     let of_year = days - days_before(year);
-    // ISO 8601: a week belongs to the year that has its Thursday.
+    // ISO 8601: a week belongs to the year that contains its Thursday.
     let thursday = days + 3 - (weekday + 6) % 7;
     let (week_year, ..) = civil(thursday);
     let names = |all: &[&str], place: u64, short: bool| {
@@ -102,7 +102,7 @@ fn strftime(format: &str, micros: u64) -> Result<String, String> {
                     // Python's `datetime.now()` has no zone.
                     'Z' | 'z' => String::new(),
                     _ if !whole.is_empty() => strftime(whole, micros)?,
-                    other => return Err(format!("strftime_now does not know %{other}")),
+                    other => return Err(format!("unknown directive %{other} in strftime_now")),
                 };
                 out.push_str(&match (flags.contains(&'^'), flags.contains(&'#'), directive) {
                     (_, true, 'p') => text.to_lowercase(),
@@ -112,7 +112,7 @@ fn strftime(format: &str, micros: u64) -> Result<String, String> {
                 continue;
             }
         };
-        // The last flag counts.
+        // The last padding flag wins.
         let padding = flags.iter().rev().find(|flag| matches!(flag, '-' | '_' | '0'));
         let _ = match padding.unwrap_or(&fill) {
             '-' => write!(out, "{number}"),
@@ -123,9 +123,9 @@ fn strftime(format: &str, micros: u64) -> Result<String, String> {
     Ok(out)
 }
 
-/// Year, month and day of a number of days since 1970.
+/// Year, month and day for a number of days since 1970.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // 366 days a year can only come out too early; the true year is at most a few steps on.
+    // Dividing by 366 never gives a later year; the true one is at most a few years later.
     let mut year = 1970 + days / 366;
     while days_before(year + 1) <= days {
         year += 1;
@@ -142,7 +142,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, 12, 31)
 }
 
-/// Days from 1970 to the first of January of a year.
+/// Days from January 1, 1970 to January 1 of a year.
 fn days_before(year: u64) -> u64 {
     let leaps = |year: u64| year / 4 - year / 100 + year / 400;
     (year - 1970) * 365 + leaps(year - 1) - leaps(1969)
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_unknown_directive_is_named() {
-        assert_eq!(strftime("%Q", 0).unwrap_err(), "strftime_now does not know %Q");
+        assert_eq!(strftime("%Q", 0).unwrap_err(), "unknown directive %Q in strftime_now");
         assert!(strftime("100%", 0).is_err());
     }
 }

@@ -1,20 +1,20 @@
-//! What tells the weights of a checkpoint from others of the same shapes, without reading all of them.
+//! Fingerprint of a checkpoint's weights, computed from a sample of their bytes.
 
 use sha2::{Digest, Sha256};
 
 use super::{Checkpoint, Entry, Expected};
 use crate::error::{Error, Result};
 
-/// Bytes that are looked at together, and places of a tensor where that is done: all of a norm, and of Huginn's 15 GB a few million bytes.
+/// Bytes of a sampled piece, and pieces per tensor: they cover all of a norm, and a few million bytes of Huginn's 15 GB.
 const PIECE: usize = 4096;
 const PIECES: usize = 16;
 
 impl Checkpoint {
-    /// SHA-256 over names, dtypes and shapes of the tensors that a model needs, and over some of their bytes: the first ones, the last ones, and some at equal
-    /// distances between. It does not depend on how tensors are spread over files.
+    /// SHA-256 over names, dtypes and shapes of the tensors that a model needs, and over a sample of their bytes: the first and last pieces and some at equal
+    /// distances in between. It does not depend on how tensors are distributed over files.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`] if a file cannot be read.
     pub(crate) fn fingerprint(&self, needed: &[Expected]) -> Result<Sha256> {
         let mut hash = Sha256::new();
         let mut piece = [0; PIECE];
@@ -35,7 +35,7 @@ impl Checkpoint {
 }
 
 impl Entry {
-    /// Where the bytes of a tensor lie in its file: in one place, or in as many as a matrix in blocks has parts.
+    /// Offset in the file and length of each part of a tensor; only a matrix in blocks has more than one.
     fn parts(&self) -> Vec<(usize, usize)> {
         let Some(blocks) = &self.blocks else { return vec![(self.start, self.info.bytes as usize)] };
         let bytes = blocks.matrix.parts().into_iter().map(|part| part.shape[0] * part.row_bytes);
@@ -43,7 +43,7 @@ impl Entry {
     }
 }
 
-/// Where pieces begin: everywhere in what is small.
+/// Offsets of the sampled pieces; a small tensor is sampled completely.
 fn places(bytes: usize) -> Vec<usize> {
     if bytes <= PIECE * PIECES {
         return (0..bytes).step_by(PIECE).collect();

@@ -1,8 +1,7 @@
-//! The header of a safetensors file: where each tensor lies.
+//! Header of a safetensors file: dtype, shape and offsets of each tensor.
 //!
-//! The safetensors crate has the last word on what is valid. The checks before it exist because a broken download should be explained in
-//! terms of the file (how many bytes are missing, which two tensors overlap), and because offsets close to the end of the number range
-//! must not reach arithmetic that could wrap.
+//! The safetensors crate decides in the end what is valid. The checks before it exist because a broken download should be explained in terms of the file (how
+//! many bytes are missing, which two tensors overlap), and because offsets close to the largest integer must not reach arithmetic that could overflow.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -13,151 +12,153 @@ use serde::{Deserialize, Deserializer};
 
 use crate::source::Bytes;
 
-/// Bytes before the header: its length.
+/// Bytes of the header's length field, which precedes the header.
 const PREFIX: usize = 8;
 
-/// Bytes of a header, at most, as the safetensors crate has it.
+/// Maximum length of a header in bytes, as in the safetensors crate.
 const MOST_HEADER: u64 = 100_000_000;
 
-/// What is wrong with a safetensors file or with the index of several.
+/// Defect of a safetensors file or of a shard index.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafetensorsProblem {
-    /// Too short for a header.
+    /// The file is too short for a header.
     #[error("has {bytes} bytes, too few for a safetensors header; fetch it again")]
     Short {
-        /// Bytes of the file.
+        /// Length of the file.
         bytes: u64,
     },
     /// The header would be longer than the file.
     #[error(
-        "announces a header of {header} bytes in a file of {bytes}; it is truncated or no safetensors file: fetch it again"
+        "declares a header of {header} bytes in a file of {bytes} bytes: it is truncated or not a safetensors file; fetch it again"
     )]
     HeaderLength {
-        /// Bytes that the header should have.
+        /// Declared length of the header.
         header: u64,
-        /// Bytes of the file.
+        /// Length of the file.
         bytes: u64,
     },
-    /// The header is not what the format asks for.
-    #[error("has a header that does not parse: {reason}; fetch it again")]
+    /// The header does not follow the format.
+    #[error("has an invalid header: {reason}; fetch it again")]
     Header {
-        /// What the parser says.
+        /// Error of the parser.
         reason: String,
     },
-    /// The file ends before the data does.
-    #[error("has {bytes} bytes, but {tensor} ends at byte {needed}: it is truncated, fetch it again")]
+    /// The file ends before the data.
+    #[error("has {bytes} bytes, but {tensor} ends at byte {needed}: it is truncated; fetch it again")]
     Truncated {
         /// The tensor that ends last.
         tensor: String,
-        /// Bytes that the file should have.
+        /// Expected length of the file.
         needed: u64,
-        /// Bytes of the file.
+        /// Length of the file.
         bytes: u64,
     },
-    /// The file goes on after the data.
-    #[error("has {bytes} bytes, but its tensors end at byte {needed}: it is damaged, fetch it again")]
+    /// The file continues after the data.
+    #[error("has {bytes} bytes, but its tensors end at byte {needed}: it is damaged; fetch it again")]
     Trailing {
-        /// Bytes that the file should have.
+        /// Expected length of the file.
         needed: u64,
-        /// Bytes of the file.
+        /// Length of the file.
         bytes: u64,
     },
     /// Two tensors share bytes.
-    #[error("has tensors that overlap, {first} and {second}: it is damaged, fetch it again")]
+    #[error("has tensors that overlap, {first} and {second}: it is damaged; fetch it again")]
     Overlap {
-        /// The one that begins first.
+        /// Tensor that begins first.
         first: String,
-        /// The one that begins inside it.
+        /// Tensor that begins inside the first.
         second: String,
     },
-    /// Bytes that belong to no tensor, or offsets the wrong way round.
+    /// Bytes that belong to no tensor, or offsets in reverse order.
     #[error(
-        "gives {tensor} the bytes {start} to {end}, where byte {expected} should be the first: it is damaged, fetch it again"
+        "assigns bytes {start} to {end} to {tensor}, expected to begin at byte {expected}: it is damaged; fetch it again"
     )]
     Offsets {
         /// Name of the tensor.
         tensor: String,
         /// First byte of its data, counted from the end of the header.
         start: u64,
-        /// Byte after its data.
+        /// First byte after its data.
         end: u64,
-        /// Where the data before it ends.
+        /// End of the preceding data.
         expected: u64,
     },
-    /// One name twice in a header.
+    /// A name that occurs twice in a header.
     #[error("has two tensors named {tensor}; keep one of them")]
     Duplicate {
         /// Name of the tensor.
         tensor: String,
     },
-    /// One name in two files.
-    #[error("holds {tensor}, which {other} holds too; the files do not belong together")]
+    /// A name that occurs in two files.
+    #[error("contains {tensor}, and so does {other}; the files do not belong together")]
     InTwoFiles {
         /// Name of the tensor.
         tensor: String,
         /// The other file.
         other: String,
     },
-    /// A quantised file of another version.
-    #[error("is quantised in version {found} of the format; this program reads version 1: quantise the original again")]
+    /// A quantized file of another format version.
+    #[error("is quantized in version {found} of the format (expected version 1); quantize the original again")]
     Version {
-        /// What the file says.
+        /// Version in the file.
         found: String,
     },
-    /// A quantised matrix whose description makes no sense.
-    #[error("describes {tensor} in a way that cannot be: {reason}; quantise the original again")]
+    /// A quantized matrix with an invalid description.
+    #[error("has an invalid description of {tensor}: {reason}; quantize the original again")]
     Described {
         /// Name of the matrix.
         tensor: String,
-        /// What is wrong.
+        /// Reason why the description is invalid.
         reason: String,
     },
-    /// A part of a quantised matrix is missing, or not what the matrix asks for.
-    #[error("has {tensor} {found}, where its matrix asks for {expected}: it is damaged, quantise the original again")]
+    /// A part of a quantized matrix that is missing or does not match the matrix.
+    #[error("has {tensor} {found} (expected {expected}): it is damaged; quantize the original again")]
     Part {
         /// Name of the part.
         tensor: String,
-        /// Its number format and shape, if it is there.
+        /// Its dtype and shape, or `missing`.
         found: String,
-        /// What they should be.
+        /// Expected dtype and shape.
         expected: String,
     },
-    /// The index names a file that does not exist, or that lies elsewhere.
-    #[error("puts {tensor} into {shard}, which is no file beside it; fetch that file or the matching index")]
+    /// A file in the index that does not exist or is in another folder.
+    #[error(
+        "assigns {tensor} to {shard}, which is not a file in the same folder; fetch that file or the matching index"
+    )]
     MissingShard {
-        /// The file as the index spells it.
+        /// File name in the index.
         shard: String,
-        /// A tensor that should be in it.
+        /// A tensor that the index assigns to it.
         tensor: String,
     },
-    /// Shards without an index, of which some are missing.
-    #[error("is not there, nor is {missing}, one of the shards that the others' names announce; fetch both")]
+    /// Shards without an index, some of which are missing.
+    #[error("does not exist, nor does {missing}, one of the shards that the other file names imply; fetch both")]
     Incomplete {
-        /// The file that is missing.
+        /// Name of the missing shard.
         missing: String,
     },
-    /// The index is wrong about a tensor.
-    #[error("puts {tensor} into {shard}, which does not hold it; the files do not belong together")]
+    /// A shard that does not contain a tensor that the index assigns to it.
+    #[error("assigns {tensor} to {shard}, which does not contain it; the files do not belong together")]
     NotInShard {
         /// Name of the tensor.
         tensor: String,
-        /// The file as the index spells it.
+        /// File name in the index.
         shard: String,
     },
 }
 
-/// What a header says.
+/// Parsed header.
 pub(super) struct Header {
-    /// Index of the first byte of the data.
+    /// Offset of the first byte of the data.
     pub(super) data: usize,
-    /// Tensors, with offsets that lie inside the file.
+    /// Tensors, with offsets that are inside the file.
     pub(super) metadata: Metadata,
-    /// Number formats that the safetensors crate does not know, by tensor: the metadata call these U8.
+    /// Dtypes unknown to the safetensors crate, by tensor; `metadata` gives their tensors as U8.
     pub(super) unknown: BTreeMap<String, String>,
 }
 
-/// Reads the header.
+/// Reads and checks the header of a file.
 pub(super) fn read(file: &Bytes) -> std::io::Result<Result<Header, SafetensorsProblem>> {
     let size = file.len();
     let mut prefix = [0; PREFIX];
@@ -210,7 +211,7 @@ fn check_names(tensors: &[(String, Place)]) -> Result<(), SafetensorsProblem> {
     }
 }
 
-/// Tensors, in the order of their offsets, must follow each other without overlap or gap and end where the file of `size` bytes does.
+/// Checks that the tensors, sorted by offset, follow each other without overlap or gap and end where the file of `size` bytes ends.
 fn check_offsets(tensors: &[(String, Place)], size: u64, data: u64) -> Result<(), SafetensorsProblem> {
     let mut expected = 0;
     let mut previous = "";
@@ -240,7 +241,7 @@ struct Place {
     data_offsets: (u64, u64),
 }
 
-/// A header's entries as they stand there: a map would hide a name that stands there twice.
+/// Entries of a header, duplicates included; a map would hide a name that occurs twice.
 struct Entries {
     tensors: Vec<(String, Place)>,
     metadata: Option<HashMap<String, String>>,

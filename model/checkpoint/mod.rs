@@ -1,6 +1,6 @@
-//! Weights in safetensors files: one file, or shards with an index.
+//! Checkpoints: weights in safetensors files, either one file or shards with an index.
 //!
-//! Everything is known from the headers; the data is touched only when a tensor is read.
+//! Opening a checkpoint reads only the headers; the data of a tensor is read on demand.
 
 mod fingerprint;
 mod header;
@@ -25,33 +25,33 @@ use crate::arch::Spec;
 use crate::error::{Error, Result, TensorProblem};
 use crate::source::{Bytes, Source};
 
-/// A tensor that an architecture asks for.
+/// A tensor that an architecture needs or may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// Name in the checkpoint.
     pub name: String,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Whether the model cannot do without it.
+    /// Whether the model cannot run without it.
     pub required: bool,
 }
 
-/// What a header says of a tensor.
+/// Description of a stored tensor, from a file's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Name in the checkpoint.
     pub name: String,
-    /// How it is stored.
+    /// Dtype in the file.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Bytes in the file.
+    /// Size in the file, in bytes.
     pub bytes: u64,
     /// File that holds it.
     pub file: String,
 }
 
-/// A tensor that is stored beside the weights and that no model reads.
+/// A stored tensor that the model does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnusedTensor {
@@ -66,11 +66,11 @@ pub struct UnusedTensor {
 pub struct Checkpoint {
     files: Vec<Bytes>,
     tensors: BTreeMap<String, Entry>,
-    /// Tensors in number formats that the engine does not read, which matters only if one of them is needed.
+    /// Tensors with unsupported dtypes, an error only if the model needs one of them.
     unreadable: BTreeMap<String, Unreadable>,
-    /// Names that two files hold, where no index says which of them counts.
+    /// Names that occur in two files, if no index assigns them to one.
     twice: BTreeMap<String, [String; 2]>,
-    /// Names under which shared tensors are stored, by the names that a file's metadata say they stand for.
+    /// Aliases in the files' metadata: names of shared tensors, with the name under which each is stored.
     stands_for: BTreeMap<String, String>,
     unused: Vec<UnusedTensor>,
     quantised: bool,
@@ -91,14 +91,14 @@ struct Entry {
     blocks: Option<Blocks>,
 }
 
-/// Where the parts of a matrix in blocks begin.
+/// Offsets of the parts of a matrix in blocks.
 #[derive(Clone, Debug)]
 struct Blocks {
     matrix: Quantised,
     starts: Vec<usize>,
 }
 
-/// Names of all stored tensors, quantised or not; `None` if they cannot be read.
+/// Names of all stored tensors, quantized or not; `None` if they cannot be read.
 pub(crate) fn stored_names(source: &Source) -> Option<BTreeSet<String>> {
     let files = Files::find(source).ok()?;
     if let Some(index) = files.index() {
@@ -109,15 +109,15 @@ pub(crate) fn stored_names(source: &Source) -> Option<BTreeSet<String>> {
 }
 
 impl Checkpoint {
-    /// Opens the weights of a model of this configuration: reads the headers of the files that hold tensors which the model reads, and compares names,
-    /// number formats and shapes with what it needs.
+    /// Opens the weights of a model of this configuration: reads the headers of the files that the model needs, and compares names, dtypes and shapes with the
+    /// model's tensors.
     ///
-    /// Where an index assigns a tensor to a shard, other copies do not count. A shared tensor may be stored under any of its names: the tied head for the
-    /// embedding, and what the files' metadata say. Buffers beside the weights are left out, see [`Self::unused`].
+    /// If an index assigns a tensor to a shard, copies in other shards are ignored. A shared tensor may be stored under any of its names: the tied head for the
+    /// embedding, and the aliases in the files' metadata. Buffers beside the weights are skipped, see [`Self::unused`].
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Content`], [`Error::Json`] or [`Error::Safetensors`] say which file is damaged and how; [`Error::Tensors`] lists everything
-    /// that is missing, unknown, or of a number format or shape that does not fit.
+    /// [`Error::File`], [`Error::Content`], [`Error::Json`] or [`Error::Safetensors`] name the damaged file and its defect; [`Error::Tensors`] lists every
+    /// tensor that is missing, unknown, or of an unsupported dtype or a wrong shape.
     pub fn for_config(source: &Source, spec: &Spec) -> Result<Self> {
         let files = Files::find(source)?;
         let index = files.index();
@@ -147,11 +147,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Reads the headers of all files, whatever the model. Tensors that `ignore` names are left out, and a shard to which an index assigns nothing else is not
-    /// opened and need not exist.
+    /// Reads the headers of all files, whatever the model. Skips tensors for which `ignore` returns true; a shard that holds no other tensors in the index is
+    /// not opened and need not exist.
     ///
     /// # Errors
-    /// As [`Self::for_config`], but for [`Error::Tensors`], which [`Self::check`] may give.
+    /// See [`Self::for_config`], except for [`Error::Tensors`], which [`Self::check`] returns.
     pub fn open(source: &Source, ignore: &dyn Fn(&str) -> bool) -> Result<Self> {
         Self::read(source, &Files::find(source)?, ignore)
     }
@@ -173,7 +173,7 @@ impl Checkpoint {
                         let tensor = names.first().map_or_else(String::new, ToString::to_string);
                         return Err(wrong(SafetensorsProblem::MissingShard { shard: shard.to_owned(), tensor }));
                     }
-                    // A copy of what the index assigns to another shard does not count.
+                    // Ignores copies of tensors that the index assigns to other shards.
                     let elsewhere = |name: &str| index.shard(name).is_some_and(|other| other != shard);
                     let held = checkpoint.add(source, shard, &|name| ignore(name) || elsewhere(name))?;
                     if let Some(name) = names.iter().find(|name| !held.contains(**name)) {
@@ -186,7 +186,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Adds the tensors of a file; gives their names, as they stand there. `ignore` hears the names of stored tensors.
+    /// Adds the tensors of a file and returns all names in its header. Skips tensors for which `ignore` returns true.
     fn add(&mut self, source: &Source, name: &str, ignore: &dyn Fn(&str) -> bool) -> Result<BTreeSet<String>> {
         let file = source.open(name)?;
         let failed = |error| Error::File { file: source.describe(name), source: error };
@@ -244,7 +244,7 @@ impl Checkpoint {
         }
     }
 
-    /// Lets the tensor that is stored as `stored` stand for `name` too, unless one is stored under that name.
+    /// Makes the tensor stored as `stored` available as `name` too, unless a tensor is stored under that name.
     fn share(&mut self, name: &str, stored: &str) {
         if self.tensors.contains_key(name) || self.unreadable.contains_key(name) {
             return;
@@ -261,7 +261,7 @@ impl Checkpoint {
         self.twice.remove(name);
     }
 
-    /// Moves what is not part of the architecture from the tensors to the unused ones.
+    /// Moves tensors that are not part of the architecture to the unused ones.
     fn set_aside(&mut self, expected: &[Expected]) {
         let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
         let surplus: Vec<String> = self.tensors.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
@@ -275,32 +275,31 @@ impl Checkpoint {
         self.unused.dedup();
     }
 
-    /// Tensors beside the weights that the model does not read, by name: buffers of the code that wrote the checkpoint. A copy of a tied head does not count.
+    /// Stored tensors that the model does not read, by name: buffers of the code that wrote the checkpoint. A copy of a tied head is not listed.
     #[must_use]
     pub fn unused(&self) -> &[UnusedTensor] {
         &self.unused
     }
 
-    /// Whether the files are what `ruminate quantize` writes: matrices are held as they are stored, and not rounded again.
+    /// Whether `ruminate quantize` wrote the files. Their matrices keep the stored dtypes and are not rounded again.
     #[must_use]
     pub fn is_quantised(&self) -> bool {
         self.quantised
     }
 
-    /// A matrix in blocks, if there is one of that name.
+    /// Finds a matrix in blocks by name.
     pub(crate) fn blocks(&self, name: &str) -> Option<BlocksView<'_>> {
         let Entry { info, place, blocks, .. } = self.tensors.get(name)?;
         let Blocks { matrix, starts } = blocks.as_ref()?;
         Some(BlocksView { matrix: *matrix, name: &info.file, file: &self.files[*place], starts })
     }
 
-    /// Every tensor, by name.
+    /// All tensors, ordered by name.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.values().map(|entry| &entry.info)
     }
 
-    /// A tensor's data, if there is one of that name. Of a matrix in blocks, the data are the numbers alone, which [`TensorView::decode`] leaves
-    /// as they are.
+    /// Finds a tensor by name. The data of a matrix in blocks are its numbers alone, which [`TensorView::decode`] does not scale.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let Entry { info, place, start, blocks } = self.tensors.get(name)?;
@@ -315,19 +314,19 @@ impl Checkpoint {
         })
     }
 
-    /// A tensor's data.
+    /// Finds a tensor that must exist.
     ///
     /// # Errors
-    /// [`Error::Tensors`] if there is none of that name; [`Self::check`] would have said so.
+    /// [`Error::Tensors`] if no tensor has that name, which [`Self::check`] reports beforehand.
     pub fn required(&self, name: &str) -> Result<TensorView<'_>> {
         let missing = || Error::Tensors(vec![TensorProblem::Missing { name: name.to_owned(), shape: Vec::new() }]);
         self.tensor(name).ok_or_else(missing)
     }
 
-    /// Compares names, number formats and shapes with what an architecture asks for.
+    /// Compares names, dtypes and shapes with the tensors that an architecture expects.
     ///
     /// # Errors
-    /// [`Error::Tensors`] lists everything that is missing, that is a weight which the architecture does not know, or that does not fit.
+    /// [`Error::Tensors`] lists every missing tensor, every weight that the architecture does not know, and every tensor of a wrong dtype or shape.
     pub fn check(&self, expected: &[Expected]) -> Result<()> {
         let mut problems = Vec::new();
         for Expected { name, shape, required } in expected {
@@ -355,7 +354,7 @@ impl Checkpoint {
         let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
         let readable = self.tensors().map(|info| (info.name.as_str(), true, info.shape.as_slice(), &info.file));
         let unreadable = self.unreadable.iter();
-        // What is no number with a fraction is no weight.
+        // Weights are floating-point numbers; integers are buffers.
         let unreadable =
             unreadable.map(|(name, it)| (name.as_str(), it.dtype.starts_with('F'), it.shape.as_slice(), &it.file));
         let mut surplus: Vec<_> = readable.chain(unreadable).filter(|(name, ..)| !known.contains(name)).collect();

@@ -1,11 +1,11 @@
-//! What the name of a stored tensor says: whether it is read, and whether it is a weight at all.
+//! Classification of stored tensors by name: whether they are read, and whether they are weights.
 
 use std::collections::BTreeSet;
 
 use super::quantised::base;
 use crate::arch::Manifest;
 
-/// Which of the stored names are not read: buffers, and the second copy of a tensor that has two names. `stored` tells whether there is a tensor of a name.
+/// Returns a test for stored names that are not read: buffers, and the second copy of a tensor with two names. `stored` tells whether a name is stored.
 pub(super) fn unread(manifest: &Manifest, stored: impl Fn(&str) -> bool) -> impl Fn(&str) -> bool {
     let mut known: BTreeSet<String> = manifest.tensors().map(|tensor| tensor.name.clone()).collect();
     let has = |name: &str| stored(name) || super::quantised::SUFFIXES.iter().any(|it| stored(&format!("{name}{it}")));
@@ -22,15 +22,15 @@ pub(super) fn unread(manifest: &Manifest, stored: impl Fn(&str) -> bool) -> impl
     }
 }
 
-/// Whether an unknown tensor changes what the model computes, so that leaving it out would be wrong. All others are buffers, which code that wrote the
-/// checkpoint keeps beside its weights: rotary frequencies, position ids, masks, counters.
+/// Whether an unknown tensor is a weight, so that the model would compute something else without it. All others are buffers that training code stores with its
+/// weights: rotary frequencies, position ids, masks, counters.
 pub(super) fn is_weight(name: &str, is_float: bool, shape: &[usize]) -> bool {
     // GPT-2 calls its causal mask `attn.bias`: `[1, 1, positions, positions]`.
     let is_mask = last(name) == "bias" && matches!(shape, [_, .., rows, columns] if rows == columns);
     is_float && is_weight_name(name) && !is_mask
 }
 
-/// The same as far as the name alone tells.
+/// Whether a name alone looks like that of a weight.
 fn is_weight_name(name: &str) -> bool {
     let last = last(name);
     let part = ["weight", "bias", "lora_", "scale", "gamma", "beta", "min"].iter().any(|part| last.contains(part));

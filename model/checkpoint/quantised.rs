@@ -1,4 +1,4 @@
-//! The format of `ruminate quantize`: how matrices in blocks lie in a safetensors file.
+//! Format of `ruminate quantize`: matrices in blocks, stored in a safetensors file.
 //!
 //! ```text
 //! NAME.q8    I8  [n, 32·blocks]   whole numbers            value = number · scale / 4096
@@ -8,10 +8,10 @@
 //! NAME.min   F16 [n, blocks]      of q4_1
 //! ```
 //!
-//! The first of two numbers is in the lower half of its byte. Scales are 4096 times as large as they are, because f16 has few small numbers.
-//! Rows are in the order of the checkpoint. A row is padded with zeros to a multiple of 8; one that has two `halves` (the adapter's state and
-//! embedding), each of them; then all of it to whole blocks. The file's metadata say `format` and `version`, and describe each such matrix under its
-//! name: `{"dtype":"q4","shape":[n,k],"halves":1}`. All other tensors are as in any file, and are held as they are stored.
+//! The first of two numbers is in the lower half of its byte. Scales are stored multiplied by 4096, because f16 represents few small numbers. Rows are in the
+//! checkpoint's order. Rows are padded with zeros to a multiple of 8 (if a row has two `halves`, the adapter's state and embedding, each half is padded), then
+//! to whole blocks. The file's metadata give `format` and `version`, and describe each such matrix under its name: `{"dtype":"q4","shape":[n,k],"halves":1}`.
+//! All other tensors are stored as in any safetensors file and keep their dtypes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,42 +22,42 @@ use serde::{Deserialize, Serialize};
 
 use super::header::SafetensorsProblem;
 
-/// What the metadata of a file call the format, and its version.
+/// Format name and version in a file's metadata.
 pub(crate) const FORMAT: &str = "ruminate";
 pub(crate) const VERSION: &str = "1";
 
-/// Ends of the names of the tensors that a matrix in blocks is stored as.
+/// Suffixes of the tensors that store a matrix in blocks.
 pub(super) const SUFFIXES: [&str; 5] = [".q8", ".q4", ".q4_1", ".scale", ".min"];
 
-/// The name of the matrix that a stored tensor is, or is part of.
+/// Name of the matrix that a stored tensor is, or is part of.
 pub(super) fn base(stored: &str) -> &str {
     SUFFIXES.iter().find_map(|suffix| stored.strip_suffix(suffix)).unwrap_or(stored)
 }
 
-/// A matrix in blocks, as the metadata describe it.
+/// Description of a matrix in blocks, from the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quantised {
-    /// How values are held; one that is in blocks.
+    /// Dtype; one of those in blocks.
     pub(crate) dtype: Dtype,
     /// Rows and columns, without padding.
     pub(crate) shape: [u32; 2],
-    /// Parts of a row that are padded each on its own: 1 or 2.
+    /// Separately padded parts of a row: 1 or 2.
     pub(crate) halves: u32,
 }
 
-/// One of the tensors that a matrix in blocks is stored as.
+/// One of the tensors that store a matrix in blocks.
 pub(crate) struct Part {
-    /// Behind the name of the matrix.
+    /// Suffix after the name of the matrix.
     pub(crate) suffix: &'static str,
-    /// How it is stored.
+    /// Dtype in the file.
     pub(crate) dtype: safetensors::Dtype,
-    /// Its shape `[n, values of a row]`.
+    /// Shape `[n, values per row]`.
     pub(crate) shape: [usize; 2],
     /// Bytes of a row.
     pub(crate) row_bytes: usize,
 }
 
-/// Matrices by name, with where each of their parts is.
+/// Matrices by name, with the header entries of their parts.
 pub(super) type Found = BTreeMap<String, (Quantised, Vec<TensorInfo>)>;
 
 #[derive(Serialize, Deserialize)]
@@ -68,12 +68,12 @@ struct Description {
 }
 
 impl Quantised {
-    /// The layout of its rows.
+    /// Layout of the rows.
     pub(crate) const fn rows(&self) -> Stored {
         Stored { dtype: self.dtype, chunks: self.halves * weight::chunks(self.shape[1] / self.halves) }
     }
 
-    /// The tensors that it is stored as: numbers, scales, and minima if it has any.
+    /// Tensors that store the matrix: numbers, scales, and minima for dtypes that have them.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let (rows, n) = (self.rows(), self.shape[0] as usize);
         let (suffix, dtype) = match self.dtype {
@@ -92,7 +92,7 @@ impl Quantised {
         parts
     }
 
-    /// What the metadata say of it.
+    /// Description for the metadata.
     pub(crate) fn describe(&self) -> String {
         let Self { dtype, shape, halves } = *self;
         serde_json::json!(Description { dtype: dtype.name().to_owned(), shape, halves }).to_string()
@@ -101,17 +101,16 @@ impl Quantised {
     fn parse(text: &str) -> Result<Self, String> {
         let Description { dtype, shape, halves } = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let known = Dtype::ALL.into_iter().find(|known| known.in_blocks() && known.name() == dtype);
-        let dtype = known.ok_or_else(|| format!("the dtype {dtype} is none of q8, q4, q4_1"))?;
-        // Sizes that a config can ask for: nothing that is computed from them can wrap.
+        let dtype = known.ok_or_else(|| format!("unknown dtype `{dtype}` (expected q8, q4 or q4_1)"))?;
+        // The limit keeps everything that is computed from these sizes from overflowing.
         if shape.iter().any(|&size| size == 0 || size > 1 << 24) || !matches!(halves, 1 | 2) || shape[1] % halves != 0 {
-            return Err(format!("shape {shape:?} in {halves} parts makes no matrix"));
+            return Err(format!("invalid shape {shape:?} in {halves} parts"));
         }
         Ok(Self { dtype, shape, halves })
     }
 }
 
-/// The matrices in blocks that a file holds, with where each of their parts is, counted from the end of the header; `None` for a file of
-/// another format.
+/// Matrices in blocks that a file holds, with their parts' offsets counted from the end of the header; `None` for a file of another format.
 pub(super) fn read(metadata: &Metadata) -> Result<Option<Found>, SafetensorsProblem> {
     let empty = HashMap::new();
     let said = metadata.metadata().as_ref().unwrap_or(&empty);
@@ -123,7 +122,7 @@ pub(super) fn read(metadata: &Metadata) -> Result<Option<Found>, SafetensorsProb
         return Err(SafetensorsProblem::Version { found: version.to_owned() });
     }
     let tensors = metadata.tensors();
-    // In order, so that the same file gives the same message every time.
+    // Sorted, so that a damaged file gives the same message every time.
     let described: BTreeMap<_, _> =
         said.iter().filter(|(key, _)| !matches!(key.as_str(), "format" | "version")).collect();
     let matrices = described.into_iter().map(|(name, text)| {

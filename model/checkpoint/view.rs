@@ -1,23 +1,23 @@
-//! Data of tensors, read from their files where it is needed.
+//! Views of tensors whose data is read from the file on demand.
 
 use ruminate_shaders::Dtype;
 
 use super::Quantised;
 use crate::source::Bytes;
 
-/// A tensor's data.
+/// A tensor whose data can be read.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
-    /// How it is stored.
+    /// Dtype in the file.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
     pub(super) file: &'a Bytes,
     pub(super) start: usize,
     pub(super) bytes: usize,
 }
 
-/// A matrix in blocks: numbers, scales, and minima if it has any.
+/// A matrix stored in blocks: numbers, scales, and minima for dtypes that have them.
 pub(crate) struct BlocksView<'a> {
     pub(crate) matrix: Quantised,
     /// Name of the file that holds it.
@@ -27,41 +27,41 @@ pub(crate) struct BlocksView<'a> {
 }
 
 impl BlocksView<'_> {
-    /// Reads bytes of one of the parts into `out`.
+    /// Reads bytes of one part into `out`, from `offset` in that part.
     ///
     /// # Errors
-    /// The system's.
+    /// I/O errors of the file.
     pub(crate) fn read_at(&self, part: usize, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         self.file.read_at(self.starts[part] + offset, out)
     }
 }
 
 impl TensorView<'_> {
-    /// Reads bytes of the data, little-endian, from an offset on until `out` is full.
+    /// Fills `out` with little-endian bytes of the data, from `offset` on.
     ///
     /// # Errors
-    /// The system's.
+    /// I/O errors of the file.
     pub fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
         self.file.read_at(self.start + offset, out)
     }
 
-    /// All bytes of the data. Of a matrix in blocks, these are the numbers without their factors.
+    /// All bytes of the data; for a matrix in blocks, only its numbers.
     ///
     /// # Errors
-    /// The system's.
+    /// I/O errors of the file.
     pub fn bytes(&self) -> std::io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.bytes];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Decodes the values from `start` on into `out`.
+    /// Decodes values into `out`, from value `start` on.
     ///
     /// # Errors
-    /// The system's.
+    /// I/O errors of the file.
     ///
     /// # Panics
-    /// If the tensor has fewer values.
+    /// If the tensor has fewer than `start + out.len()` values.
     pub fn decode(&self, start: usize, out: &mut [f32]) -> std::io::Result<()> {
         let size = self.dtype.bytes() as usize;
         assert!((start + out.len()) * size <= self.bytes, "the tensor has fewer values");

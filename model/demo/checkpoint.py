@@ -1,9 +1,9 @@
-"""The files of a checkpoint as Huginn-0125 has them on the Hugging Face hub."""
+"""Checkpoint files in the format of Huginn-0125 on the Hugging Face hub."""
 import json, struct
 
 import torch
 
-HUGINN = {  # what is the same at any size
+HUGINN = {  # fields that do not depend on the size
     "architecture_class_name": "RecurrentGPT", "architectures": ["RavenForCausalLM"],
     "auto_map": {"AutoConfig": "raven_config_minimal.RavenConfig", "AutoModel": "raven_modeling_minimal.RavenForCausalLM",
                  "AutoModelForCausalLM": "raven_modeling_minimal.RavenForCausalLM"},
@@ -14,7 +14,7 @@ HUGINN = {  # what is the same at any size
 
 
 def save(folder, sizes, weights, tokenizer):
-    """All files of a model: bf16 weights, the rotary table in f32, the tied head stored a second time."""
+    """Write all files of a model: bf16 weights, the rotary table in f32, a second copy of the tied head."""
     tensors = {name: t if name == "freqs_cis" else t.bfloat16() for name, t in weights.items()}
     tensors["lm_head.weight"] = tensors["transformer.wte.weight"]
     header, data = {"__metadata__": {"format": "pt"}}, b""
@@ -36,7 +36,7 @@ def save(folder, sizes, weights, tokenizer):
 
 
 def load(folder):
-    """The weights of a folder, in f32."""
+    """Load the weights of a folder, in f32."""
     raw = (folder / "model.safetensors").read_bytes()
     start = 8 + struct.unpack("<Q", raw[:8])[0]
     tensors = {}

@@ -1,4 +1,4 @@
-"""How right a model is on held-out problems: by depth, and where the reference's exit criteria stop."""
+"""Accuracy of a model on held-out problems: by depth, and at the steps where the reference's exit criteria stop."""
 import math, random
 
 import torch
@@ -10,9 +10,9 @@ DEPTHS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 @torch.no_grad()
 def readings(model, tokenizer, problems, depths, exits=0):
-    """Greedy answers [problem] by depth, and by exit criterion (steps, answers) as the authors' code decides in a prefill.
+    """Return greedy answers [problem] by depth, and (steps, answers) by exit criterion, as the authors' code decides in a prefill.
 
-    An exit is at step `exits` at the latest; with 0 there are none.
+    An exit is at step `exits` at the latest; 0 disables exits.
     """
     ids = torch.tensor([tokenizer.encode(prompt_of(p)) for p in problems])
     embedded = model.embed(ids)
@@ -31,16 +31,16 @@ def readings(model, tokenizer, problems, depths, exits=0):
     leave = {}
     if exits:
         leaves[-1][:] = True
-        first = torch.stack(leaves).int().argmax(0)  # [criterion, problem]: the first step with a True, from 0
+        first = torch.stack(leaves).int().argmax(0)  # [criterion, problem]: first step with True, counted from 0
         by_step = torch.stack([answers[i] for i in range(1, exits + 1)])
         leave = {name: (steps + 1, by_step.gather(0, steps[None])[0]) for name, steps in zip(("latent-diff", "kl"), first)}
     return {r: answers[r] for r in depths}, leave
 
 
 def accuracy(model, tokenizer, task, k, depths, count, seed, exits=0):
-    """{r: right answers in %}, {criterion: (mean steps, right answers in %)} on held-out problems of length k."""
+    """Return {r: right answers in %}, {criterion: (mean steps, right answers in %)} on held-out problems of length k."""
     rng, state = random.Random(f"{task} {k} {seed}"), torch.get_rng_state()
-    torch.manual_seed(seed)  # measuring has its own random states, and training goes on as if it had not happened
+    torch.manual_seed(seed)  # measuring uses its own random states, so that it does not affect training
     problems = [draw(rng, task, k, True) for _ in range(count)]
     answers, leave = readings(model, tokenizer, problems, depths, exits)
     torch.set_rng_state(state)
@@ -50,7 +50,7 @@ def accuracy(model, tokenizer, task, k, depths, count, seed, exits=0):
 
 
 def progress(model, tokenizer):
-    """A line for the log: right answers in % at r = 1/8/32 for three lengths of each kind."""
+    """Return a line for the log: right answers in % at r = 1/8/32 for three lengths of each kind."""
     line = ""
     for task in TASKS:
         line += f" | {task}"
@@ -61,7 +61,7 @@ def progress(model, tokenizer):
 
 
 def tables(model, tokenizer, count):
-    """Two tables, problem and length by depth and by exit criterion; the halves are means over four lengths each."""
+    """Return two tables, problem and length by depth and by exit criterion; the halves are means over four lengths each."""
     by_depth = [f"Right answers, %: {count} held-out problems a row, greedy, seeded random state.", "",
                 "| problem, length | " + " | ".join(f"r = {r}" for r in DEPTHS) + " |", "|--|" + "--|" * len(DEPTHS)]
     by_exit = ["", "Adaptive exit at the reference's thresholds, at most 32 steps: mean steps and right answers, %, beside those of r = 32.", "",
@@ -84,7 +84,7 @@ def tables(model, tokenizer, count):
 
 
 def ten_prompts(model, tokenizer):
-    """A table of ten held-out prompts, with the model's answers after 1, 4, 8 and 32 steps."""
+    """Return a table of ten held-out prompts, with the model's answers after 1, 4, 8 and 32 steps."""
     rng, lines = random.Random("ten"), ["| prompt | right | r=1 | r=4 | r=8 | r=32 |", "|--|--|--|--|--|--|"]
     words = {i: piece.replace("Ġ", " ") for piece, i in tokenizer.vocab.items()}
     torch.manual_seed(3)

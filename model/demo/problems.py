@@ -1,7 +1,7 @@
-"""The problems of the demo model: swapped cups, a dial that wraps around, and a clock with 7 hours.
+"""Problems of the demo model: swapped cups, a dial that wraps around, and a clock with 7 hours.
 
-A problem is a list of (token, label). The label is the answer so far: every position is a problem of its own, and the
-short beginnings are the curriculum of the long ones. A label of None asks for the token that follows.
+A problem is a list of (token, label). The label is the answer so far: every position is a problem of its own, and short
+beginnings are the curriculum for long problems. A label of None means the token that follows.
 """
 import json, random, re, zlib
 
@@ -23,7 +23,7 @@ def ordinal(n):
 
 def cups(rng, k, practice):
     """The ball is under cup B. Swap AC DE AB"""
-    ball, near = rng.choice(CUPS), practice and rng.random() < 0.5  # practice moves the ball more often than chance would
+    ball, near = rng.choice(CUPS), practice and rng.random() < 0.5  # practice moves the ball more often than chance
     out = plain(f"The ball is under cup {ball}.") + [(" Swap", " " + ball)]
     for _ in range(k):
         touching = [p for p in PAIRS if ball in p]
@@ -64,7 +64,7 @@ def prompt_of(problem):
 
 
 def draw(rng, task, k, held_out):
-    """A problem of length k. A tenth of all prompts, by checksum, is held out: training never asks for them."""
+    """Draw a problem of length k. A tenth of all prompts, chosen by checksum, is held out and never used in training."""
     while True:
         problem = TASKS[task](rng, k, not held_out)
         if (zlib.crc32(prompt_of(problem).encode()) % 10 == 0) == held_out:
@@ -72,13 +72,13 @@ def draw(rng, task, k, held_out):
 
 
 def problem_file(count=50):
-    """Held-out problems as lines of JSON, with a seed of their own: of each kind as many easy ones as hard ones."""
+    """Return held-out problems as lines of JSON, drawn with a separate seed: as many easy as hard ones of each kind."""
     rng, lines = random.Random("bundle"), []
     for task in TASKS:
         for half in (EASY, HARD):
             found, turn = {}, 0
             while len(found) < count:
-                k, turn = half[turn % len(half)], turn + 1  # all lengths in turn; the shortest may run out of different problems
+                k, turn = half[turn % len(half)], turn + 1  # cycles through the lengths, because the shortest have few distinct problems
                 problem = draw(rng, task, k, True)
                 prompt = prompt_of(problem)
                 found[prompt] = {"task": task, "prompt": prompt, "answer": problem[-1][1], "length": k, "hard": half is HARD}

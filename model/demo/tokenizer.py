@@ -1,4 +1,4 @@
-"""The tokenizer of the demo model: byte-level BPE with Huginn's special tokens, split and chat template."""
+"""Tokenizer of the demo model: byte-level BPE with Huginn's special tokens, split and chat template."""
 import random
 
 from problems import LONGEST, MARKS, TASKS, WORD, draw, ordinal
@@ -21,7 +21,7 @@ CHAT = (
 
 
 def merges_of(words):
-    """The merges of BPE, the most frequent pair first, until every word is one piece."""
+    """Return the merges of BPE, most frequent pair first, until every word is one piece."""
     split, merges = {word: list(word) for word in words}, []
     while any(len(parts) > 1 for parts in split.values()):
         count = {}
@@ -42,7 +42,7 @@ def merges_of(words):
 
 
 class Tokenizer:
-    """Knows each word of the problems as one token, so encoding is a look-up of whole words."""
+    """Tokenizer with one token for each word of the problems, so that encoding looks up whole words."""
 
     def __init__(self):
         rng, words = random.Random(0), {ordinal(n) for n in range(1, MARKS + 1)}
@@ -51,7 +51,7 @@ class Tokenizer:
                 words.update(token for token, _ in draw(rng, task, LONGEST, False))
         words.update([" user", " system", " Huginn", " and", " of", " to", " a", " in", " who", " where", " what", " cups", " marks"])
         self.merges = merges_of(word.replace(" ", "Ġ") for word in sorted(words))
-        # GPT-2's printable character for every byte, in order of character; then what is merged.
+        # GPT-2's printable character for every byte, in order of character; then the merged pieces.
         pieces = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 324))] + ["".join(pair) for pair in self.merges]
         self.vocab = {piece: i for i, piece in enumerate(pieces)}
         self.size = -(-(len(pieces) + len(SPECIALS)) // 64) * 64
@@ -66,7 +66,7 @@ class Tokenizer:
         return [self.bos] + [self.id(word) for word in WORD.findall(prompt)]
 
     def files(self, longest):
-        """{name: content} of the files that Hugging Face's libraries read; no text is longer than `longest` tokens."""
+        """Return {name: content} of the files for Hugging Face's libraries; no text is longer than `longest` tokens."""
         first, second = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
         begin = {"SpecialToken": {"id": "<|begin_text|>", "type_id": 0}}
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

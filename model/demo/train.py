@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """Trains the demo model: a tiny recurrent-depth transformer (arXiv 2502.05171) in the file format of Huginn-0125.
 
-    python train.py --out DIR      tokenizer, training, checkpoint, held-out problems and tables, from nothing
-    python train.py --eval DIR     the tables again, from the checkpoint in DIR
+    python train.py --out DIR      tokenizer, training, checkpoint, held-out problems and tables, from scratch
+    python train.py --eval DIR     only the tables, from the checkpoint in DIR
 
-Needs PyTorch from PyPI and a CPU. Every seed is fixed; with --threads 1 a machine repeats its own run bit for bit. The
-published checkpoint took 27 minutes, and 16 when it was trained again, each on one of two cores with other work beside.
-The tables take some minutes more.
+Needs PyTorch from PyPI and a CPU. Every seed is fixed; with --threads 1 a machine reproduces its own run bit for bit.
+The published checkpoint took 27 minutes, and a second training 16, each on one of two cores that also did other work.
+The tables take a few more minutes.
 
-The method is the paper's, and all of it is in this file: a prelude reads the prompt, one core is applied r times to a
-random state, a coda reads the answer; r is drawn anew for every batch, and only the last steps have a gradient. Three
-things make it work in minutes: every position has a label of its own (the answer so far; see problems.py), a pass of r
-steps is only asked what r steps can do, and the matrices are trained with Muon.
+The method is the paper's, and this file contains all of it: a prelude reads the prompt, one core is applied r times to a
+random state, a coda reads the answer; r is drawn for every batch, and only the last steps have a gradient. Three things
+make training take minutes: every position has its own label (the answer so far; see problems.py), a pass of r steps gets
+only problems that r steps can solve, and the matrices are trained with Muon.
 """
 import argparse, copy, math, random, time
 from pathlib import Path
@@ -28,9 +28,9 @@ from tokenizer import Tokenizer
 WIDTH, HEADS, MLP, BLOCK_SIZE, ROPE_BASE, EPS = 96, 3, 192, 512, 50000, 1e-6
 PRELUDE, CORE, CODA, MEAN_RECURRENCE, BACKPROP = 1, 2, 1, 32, 6
 DEPTH = PRELUDE + CORE * MEAN_RECURRENCE + CODA  # layers that one token passes; scales the output projections down
-STD = math.sqrt(2 / (5 * WIDTH))  # of every other matrix and of the initial state (Huginn's "like-init")
+STD = math.sqrt(2 / (5 * WIDTH))  # of all other matrices and of the initial state (Huginn's "like-init")
 OUT_STD, EMBED_SCALE = STD / math.sqrt(2 * DEPTH), math.sqrt(WIDTH)
-SIZES = {  # in the words of Huginn's config.json
+SIZES = {  # field names of Huginn's config.json
     "n_embd": WIDTH, "n_heads": HEADS, "num_attention_heads": HEADS, "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS,
     "intermediate_size": MLP, "n_layers": PRELUDE + CORE + CODA, "n_layers_in_prelude": PRELUDE, "n_layers_in_recurrent_block": CORE,
     "n_layers_in_coda": CODA, "mean_recurrence": MEAN_RECURRENCE, "mean_backprop_depth": BACKPROP, "effective_expected_depth": DEPTH,
@@ -41,7 +41,7 @@ ROWS, LENGTH, MUON_RATE, ADAM_RATE, EVERY = 24, 64, 0.012, 3e-3, 100
 
 # ------------------------------------------------------------------------------------------------------------------- model
 class RmsNorm(torch.autograd.Function):
-    """x / rms(x) * weight, with its gradient by hand: three times as fast as F.rms_norm on a CPU."""
+    """x / rms(x) * weight with a hand-written gradient, three times as fast as F.rms_norm on a CPU."""
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -77,14 +77,14 @@ def linear(rows, columns, std=STD):
 
 
 def rotary_table():
-    """[1, position, 1, pair, (cos, sin)]"""
+    """Return the rotary table [1, position, 1, pair, (cos, sin)]."""
     size = WIDTH // HEADS
     angle = torch.outer(torch.arange(BLOCK_SIZE).float(), 1.0 / ROPE_BASE ** (torch.arange(0, size, 2).float() / size))
     return torch.stack([angle.cos(), angle.sin()], -1)[None, :, None]
 
 
 def rotate(x, table):
-    """RoPE on the adjacent pairs of x [batch, position, head, size]."""
+    """Apply RoPE to the adjacent pairs of x [batch, position, head, size]."""
     turn = torch.view_as_complex(table[:, : x.shape[1]])
     return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(3)
 
@@ -115,7 +115,7 @@ class GatedMlp(nn.Module):
 
 
 class Block(nn.Module):
-    """The sandwich block: a norm before each sublayer, and one on the sum after it."""
+    """Sandwich block: a norm before each sublayer, and one of the sum after it."""
 
     def __init__(self):
         super().__init__()
@@ -168,22 +168,22 @@ class Model(nn.Module):
 
 # ---------------------------------------------------------------------------------------------------------------- training
 def random_depth(mean):
-    """The paper's depth: Poisson around a log-normal mean, so that now and then a very deep pass is trained."""
+    """Draw the paper's depth: Poisson with a log-normal mean, so that some passes are very deep."""
     sigma = 0.5
     rate = torch.empty(1).log_normal_(math.log(mean) - sigma**2 / 2, sigma)
     return int(torch.poisson(rate)) + 1
 
 
 def batch_of(tokenizer, rng, reach):
-    """ids, labels, weights [ROWS, LENGTH] and mask [ROWS, 1, LENGTH, LENGTH]. Problems share a row, and see only themselves.
+    """Return ids, labels, weights [ROWS, LENGTH] and mask [ROWS, 1, LENGTH, LENGTH]. Problems share a row; the mask separates them.
 
-    No problem is longer than `reach`. Weights: 1 for answers, 0.3 for the full stop and the end, little for the prompt's
-    own words.
+    No problem is longer than `reach`. Weights: 1 for answers, 0.3 for the full stop and the end token, 0.02 for the words
+    of the prompt.
     """
     ids, labels = torch.full((2, ROWS, LENGTH), tokenizer.pad)
     weights, owner, used = torch.zeros(ROWS, LENGTH), torch.zeros(ROWS, LENGTH), [0] * ROWS
     longest, misses, number = min(reach, LONGEST), 0, 0
-    while misses < 10:  # until ten problems found no place
+    while misses < 10:  # until ten problems did not fit
         task = rng.choices(list(TASKS), SHARES)[0]
         problem = draw(rng, task, rng.randint(1 + longest // 3, longest), False)
         tokens = [tokenizer.bos] + [tokenizer.id(token) for token, _ in problem] + [tokenizer.id(problem[-1][1]), tokenizer.id("."), tokenizer.eos]
@@ -202,7 +202,7 @@ def batch_of(tokenizer, rng, reach):
 
 
 class Muon:
-    """Momentum whose matrices are made orthogonal by Newton-Schulz steps: many times fewer steps than Adam needs here."""
+    """Momentum with matrices orthogonalized by Newton-Schulz steps: needs many times fewer training steps than Adam here."""
 
     def __init__(self, model):
         self.parts = []  # (weight, the matrices in it, momentum): q, k, v and gate, up are matrices of their own
@@ -218,7 +218,7 @@ class Muon:
             update = weight.grad.lerp(mean, momentum)
             for target, part in zip(weight.chunk(count), update.chunk(count)):
                 shapes.setdefault(part.shape, []).append((target, part))
-        for shape, pairs in shapes.items():  # matrices of one shape share their multiplications
+        for shape, pairs in shapes.items():  # matrices of one shape are multiplied together
             x = torch.stack([part for _, part in pairs])
             x = x.mT if shape[0] > shape[1] else x
             x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -242,8 +242,8 @@ def train(args, tokenizer):
         done = i / args.steps
         rate = min(1, (i + 1) / 30) * min(1, 1 - 0.98 * (done - 0.2) / 0.8)
         depth = random_depth(2.5 + 7.0 * min(1, done / 0.5))
-        # No problem is longer than its pass can solve. A model that is trained on hopeless ones learns to stand still on
-        # "all answers are equally likely", and an exit criterion takes that for a decision.
+        # No problem is longer than its pass can solve. A model trained on unsolvable problems learns to stay at "all answers
+        # are equally likely", which an exit criterion mistakes for convergence.
         ids, labels, weights, mask = batch_of(tokenizer, rng, reach=int(1.5 * depth) + 2)
         logits = model(ids, depth, mask).flatten(0, 1)
         loss = F.cross_entropy(logits, labels.flatten(), reduction="none") @ weights.flatten() / weights.sum()
@@ -261,19 +261,19 @@ def train(args, tokenizer):
         if (i + 1) % EVERY == 0:
             print(f"step {i + 1} loss {sum_loss / EVERY:.3f} {time.time() - start:.0f} s{progress(average, tokenizer)}", flush=True)
             sum_loss = 0.0
-            save(args.out, SIZES, average.state_dict(), tokenizer)  # so far; to be tried while training goes on
+            save(args.out, SIZES, average.state_dict(), tokenizer)  # intermediate checkpoint, to be tried during training
     return average
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=Path, metavar="DIR", help="train, and write everything into DIR")
+    target.add_argument("--out", type=Path, metavar="DIR", help="train, and write everything to DIR")
     target.add_argument("--eval", type=Path, metavar="DIR", help="evaluate the checkpoint in DIR")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2, help="the published checkpoint had 1; another number rounds differently")
-    parser.add_argument("--count", type=int, default=200, help="problems in a row of the tables")
+    parser.add_argument("--threads", type=int, default=2, help="the published checkpoint used 1; another number rounds differently")
+    parser.add_argument("--count", type=int, default=200, help="problems per table row")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     folder, tokenizer = args.out or args.eval, Tokenizer()
@@ -282,7 +282,7 @@ def main():
         save(folder, SIZES, train(args, tokenizer).state_dict(), tokenizer)
         (folder / "problems.jsonl").write_text(problem_file())
     model = Model(tokenizer.size)
-    model.load_state_dict(load(folder))  # as stored: the tables are those of the bf16 weights
+    model.load_state_dict(load(folder))  # as stored, so that the tables are for the bf16 weights
     print(sum(p.numel() for p in model.parameters()), "parameters,", (folder / "model.safetensors").stat().st_size, "bytes\n")
     for name, text in {"prompts.md": ten_prompts(model, tokenizer), "table.md": tables(model, tokenizer, args.count)}.items():
         (folder / name).write_text(text)

@@ -129,8 +129,8 @@ impl Current {
 
     /// The wavefront before its first round: its first position, or a whole prompt, of which the last token is known. The authors compare nothing in the first round
     /// behind a prompt, and take what they compare a prompt with for zeros.
-    fn wavefront(&self, first: u32, length: u32) -> Wavefront {
-        let wavefront = Wavefront { first, length, known: first + length, ..Wavefront::default() };
+    fn wavefront(&self, sequence: u32, first: u32, length: u32) -> Wavefront {
+        let wavefront = Wavefront { first, length, known: first + length, sequence, ..Wavefront::default() };
         match (self.authors, self.full_prefill) {
             (false, _) => wavefront,
             (true, true) => Wavefront { slip: first, ..wavefront },
@@ -143,7 +143,7 @@ impl Current {
         &self,
         device: &Device,
         (sites, table): (&WavefrontSites, &Buffer),
-        (position, tokens): (u32, &[u32]),
+        (sequence, position, tokens): (u32, u32, &[u32]),
         steps: u32,
     ) -> Result<(), Error> {
         let mut rows = vec![Row::RESTING; self.capacity as usize];
@@ -153,13 +153,13 @@ impl Current {
         }
         if !self.full_prefill {
             for ((place, row), &token) in (0..).zip(&mut rows).zip(tokens) {
-                *row = Row { output: place, ..Row::new(0, position + place, token) };
+                *row = Row { output: place, ..Row::new(sequence, position + place, token) };
             }
         }
         let wavefront = if self.full_prefill {
-            self.wavefront(position + tokens.len() as u32, 1)
+            self.wavefront(sequence, position + tokens.len() as u32, 1)
         } else {
-            self.wavefront(position, tokens.len() as u32)
+            self.wavefront(sequence, position, tokens.len() as u32)
         };
         device.write(table, 0, bytemuck::cast_slice(&rows))?;
         device.write(&sites.wavefront, 0, bytemuck::bytes_of(&wavefront))?;
@@ -180,7 +180,7 @@ impl Current {
             pass.graph.launch(blend(rows, n, ema, self.authors), &[wavefront, held, embedding])?;
         }
         let noise = Mix { share: f32::from_bits(self.share), dampened: self.dampened, sqrt: self.sqrt };
-        let launch = mix(rows, n, noise, self.given_states);
+        let launch = mix(rows, n, noise, (pass.kv.sequences(), self.given_states));
         pass.graph.launch(launch, &[wavefront, marks, sequences, given, moved, state, previous])?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Several sequences in a frame loop: characters of a game speak while frames are drawn, 60 a second.
+//! Several sequences in a frame loop: characters of a game talk while 60 frames a second are drawn.
 //!
 //! `cargo run --release --example frames`
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ruminate::{BatchOptions, Device, Event, GenerateOptions, LoadOptions, Model, OpenOptions, demo};
 
-/// A frame, and the part of it that generation gets.
+/// Duration of a frame, and the share of it for generation.
 const FRAME: Duration = Duration::from_micros(16_667);
 const BUDGET: Duration = Duration::from_millis(4);
 
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while !batch.is_idle() {
         let next = Instant::now() + FRAME;
         draw();
-        // A piece of work is submitted at most; what has come is handed out event by event.
+        // Each call submits at most one piece of work and returns at most one event.
         while let Some(event) = batch.step(BUDGET)? {
             match event {
                 Event::Token { id, piece } => said.entry(id).or_default().push_str(&piece.text),

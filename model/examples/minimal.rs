@@ -1,4 +1,4 @@
-//! A text from the demo model: `cargo run --release --example minimal -- "The ball is under cup D. Swap AD AE DE"`.
+//! Generates a text with the demo model: `cargo run --release --example minimal -- "The ball is under cup D. Swap AD AE DE"`.
 
 use std::io::Write;
 

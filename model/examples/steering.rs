@@ -1,7 +1,7 @@
-//! Steering: what a model says is changed by what is added to its states while it thinks.
+//! Steering: changes what a model predicts by adding a vector to its states during the recurrence.
 //!
-//! Two prompts are computed step by step, and the difference of their last states is a direction. A third run has it added to the state of its last token behind
-//! every step. `cargo run --release --example steering` shows what each says.
+//! Two prompts are computed step by step, and the difference of their final states is a direction. Further runs add a multiple of it to the last token's state
+//! after every step. `cargo run --release --example steering` prints each run's prediction.
 
 use ruminate::trace::most_likely;
 use ruminate::{Device, Error, LoadOptions, Model, OpenOptions, Session, SessionOptions, Specials, State, demo};
@@ -14,7 +14,7 @@ fn main() -> Result<(), Error> {
     let n = model.spec().width as usize;
     let vocab = model.spec().padded_vocab as usize;
 
-    // One run of a prompt: the direction, so much of it, is added to the last row behind every step.
+    // Runs a prompt and adds `amount · direction` to the last row after every step.
     let run = |prompt: &str, direction: &[f32], amount: f32| -> Result<(Session, Vec<f32>), Error> {
         let mut session = model.session(SessionOptions::default())?;
         let tokens = session.encode(prompt, Specials::Bos)?;
@@ -40,11 +40,11 @@ fn main() -> Result<(), Error> {
     let (one, from) = run(first, &[], 0.0)?;
     let (other, to) = run(&second, &[], 0.0)?;
     let direction: Vec<f32> = to.iter().zip(&from).map(|(to, from)| to - from).collect();
-    println!("{first}\n  says {}", says(one)?);
-    println!("{second}\n  says {}", says(other)?);
+    println!("{first}\n  predicts {}", says(one)?);
+    println!("{second}\n  predicts {}", says(other)?);
     for amount in [0.25, 0.5, 1.0] {
         let (steered, _) = run(first, &direction, amount)?;
-        println!("the first, with {amount} of the difference added behind every step\n  says {}", says(steered)?);
+        println!("the first, with {amount} of the difference added after every step\n  predicts {}", says(steered)?);
     }
     Ok(())
 }

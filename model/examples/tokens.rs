@@ -1,4 +1,4 @@
-//! Token ids in, token ids out, on weights that the app holds: all that a build without default features does.
+//! Token ids in, token ids out, with weights that the application provides: everything that a build without default features does.
 //!
 //! ```console
 //! $ cargo run --release -p ruminate --no-default-features --example tokens -- model/demo 1 2 3
@@ -8,7 +8,7 @@ use ruminate::{Assets, Device, GenerateOptions, LoadOptions, Model, OpenOptions,
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let folder = words.next().ok_or("give the folder of a model, then token ids")?;
+    let folder = words.next().ok_or("usage: tokens FOLDER ID…")?;
     let prompt = words.map(|word| word.parse()).collect::<Result<Vec<u32>, _>>()?;
 
     // An app would take these from its own assets.

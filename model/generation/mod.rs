@@ -21,13 +21,13 @@ use crate::error::Error;
 use crate::generate::{Piece, Progress, Statistics, StopReason};
 use crate::options::StepsOf;
 use crate::parallel_decoding::{ParallelDecoding, emitted};
-use crate::session::{Held, Session};
+use crate::schedule::passes::{Held, OwnPasses, Passes};
 use crate::text_output::TextOutput;
 
 /// Passes that the iterator submits before the oldest has been read.
 const QUEUE_DEPTH: usize = 2;
 
-/// A generation under way. Every call takes the session that it was made for.
+/// A generation under way. Every call takes the sequence that it was made for.
 pub(crate) struct ActiveGeneration {
     decoding: Decoding,
     steps_of: Option<StepsOf>,
@@ -38,6 +38,8 @@ pub(crate) struct ActiveGeneration {
     matching: Option<Matching>,
     /// Prompt and text, if rules look back at them.
     said: Vec<u32>,
+    /// Whether tokens follow the one that the prompt brings.
+    goes_on: bool,
     /// Tokens of the prompt in a pass.
     rows_of_prompt: u32,
     /// Tokens of the prompt that have their pass.
@@ -64,7 +66,7 @@ pub(crate) struct ActiveGeneration {
     text_output: TextOutput,
     start: Instant,
     first: Option<Instant>,
-    /// Positions of the session before the prompt.
+    /// Positions of the sequence before the prompt.
     origin: u32,
     /// The token that was to come next there.
     next: Option<u32>,
@@ -78,6 +80,17 @@ impl ActiveGeneration {
     /// Lets a pass of the prompt have no more than so many rows.
     pub(crate) fn limit_rows(&mut self, rows: u32) {
         self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
+    }
+
+    /// Takes note of tokens in front of the prompt whose keys and values were there already.
+    pub(crate) fn add_cached(&mut self, tokens: u32) {
+        self.statistics.prompt_tokens += tokens;
+        self.statistics.cached_tokens = tokens;
+    }
+
+    /// Steps of a token that does not exit early.
+    pub(crate) fn steps(&self) -> u32 {
+        self.decoding.depth.steps
     }
 
     pub(crate) fn statistics(&self) -> &Statistics {
@@ -100,32 +113,32 @@ impl ActiveGeneration {
     }
 
     /// See [`crate::Generation::step`].
-    pub(crate) fn step(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
+    pub(crate) fn step(&mut self, passes: &mut Passes<'_>, budget: Duration) -> Result<Progress, Error> {
         if let Some(reason) = self.finished {
             // A lost device is said again: nothing that the host tries can succeed.
-            session.model().device().check()?;
+            passes.store.model.device().check()?;
             return Ok(Progress::Done(reason));
         }
-        let outcome = self.timed(session, |active, session| active.go_on(session, budget));
+        let outcome = self.timed(passes, |active, passes| active.go_on(passes, budget));
         self.or_fail(outcome)
     }
 
     /// The next token, waited for.
-    pub(crate) fn next(&mut self, session: &mut Session) -> Option<Result<Piece, Error>> {
+    pub(crate) fn next(&mut self, passes: &mut Passes<'_>) -> Option<Result<Piece, Error>> {
         if self.finished.is_some() {
             return None;
         }
-        let outcome = self.next_of_all(session);
+        let outcome = self.next_of_all(passes);
         self.or_fail(outcome).transpose()
     }
 
-    /// One pass, waited for if it brings a token; for a session whose passes take turns with others.
-    pub(crate) fn pass(&mut self, session: &mut Session) -> Result<Progress, Error> {
+    /// One pass, waited for if it brings a token; for a sequence of a batch, whose passes take turns with others.
+    pub(crate) fn pass(&mut self, passes: &mut Passes<'_>) -> Result<Progress, Error> {
         if let Some(reason) = self.finished {
             return Ok(Progress::Done(reason));
         }
-        let outcome = self.timed(session, |active, session| {
-            if active.arrived.is_empty() && active.begin(session)? {
+        let outcome = self.timed(passes, |active, passes| {
+            if active.arrived.is_empty() && active.begin(passes)? {
                 active.submit()?;
             }
             Ok(())
@@ -137,9 +150,9 @@ impl ActiveGeneration {
     }
 
     /// Passes until one has brought a token.
-    fn next_of_all(&mut self, session: &mut Session) -> Result<Option<Piece>, Error> {
+    fn next_of_all(&mut self, passes: &mut Passes<'_>) -> Result<Option<Piece>, Error> {
         loop {
-            self.fill_queue(session)?;
+            self.fill_queue(passes)?;
             if self.arrived.is_empty() && self.pending.is_empty() {
                 self.silence();
                 return Ok(None);
@@ -150,28 +163,28 @@ impl ActiveGeneration {
         }
     }
 
-    /// Sets the session to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
+    /// Sets the sequence to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
     /// that were computed for nobody, and a part of a prompt is of no use.
-    pub(crate) fn finish(&self, session: &mut Session) {
-        let held = self.held(session);
-        session.discard_beyond(held.position);
-        session.next = held.next;
-        if self.decoding.continuous.is_some() && self.given.is_some() && session.last.is_some() {
+    pub(crate) fn finish(&self, passes: &mut Passes<'_>) {
+        let held = self.held(passes.own);
+        passes.discard_beyond(held.position);
+        passes.own.next = held.next;
+        if self.decoding.continuous.is_some() && self.given.is_some() && passes.own.last.is_some() {
             // Where the state of the token's first step is.
-            session.last = Some((session.single(), 0));
+            passes.own.last = Some((passes.store.single(), 0));
         }
     }
 
-    /// What a session holds once this is settled.
-    pub(crate) fn held(&self, session: &Session) -> Held {
+    /// What the sequence holds after [`Self::finish`].
+    pub(crate) fn held(&self, own: &OwnPasses) -> Held {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
         // A prompt that is in the first wavefront counts with its first token.
         let prompted = self.prompted && (self.decoding.begins_with_the_prompt() || self.given.is_some());
         let position = self.origin + if prompted { given } else { 0 };
         Held {
-            position: position.min(session.position),
+            position: position.min(own.position),
             next: if prompted { self.given } else { self.next },
-            carries: session.last.is_some() && position >= session.position,
+            carries: own.last.is_some() && position >= own.position,
         }
     }
 
@@ -184,7 +197,7 @@ impl ActiveGeneration {
         outcome
     }
 
-    fn go_on(&mut self, session: &mut Session, budget: Duration) -> Result<Progress, Error> {
+    fn go_on(&mut self, passes: &mut Passes<'_>, budget: Duration) -> Result<Progress, Error> {
         let start = Instant::now();
         // Passes that the iterator submitted ahead.
         if !self.arrived.is_empty() {
@@ -194,7 +207,7 @@ impl ActiveGeneration {
             return if ticket.ready() { self.said() } else { Ok(Progress::Working) };
         }
         let mut progress = Progress::Working;
-        while self.begin(session)? {
+        while self.begin(passes)? {
             let left = budget.saturating_sub(start.elapsed());
             // One launch at least, but not behind a token that took all the time there was.
             let rest = progress != Progress::Working && left.is_zero();
@@ -225,7 +238,7 @@ impl ActiveGeneration {
     }
 
     /// Begins the next pass unless one is under way; false if there is none to begin.
-    fn begin(&mut self, session: &mut Session) -> Result<bool, Error> {
+    fn begin(&mut self, passes: &mut Passes<'_>) -> Result<bool, Error> {
         let rest = self.prompt.len() - self.fed;
         if self.under_way.is_some() {
             return Ok(true);
@@ -234,7 +247,7 @@ impl ActiveGeneration {
             let chunk = &self.prompt[self.fed..][..rest.min(self.rows_of_prompt as usize)];
             let part = (self.fed, chunk);
             self.fed += chunk.len();
-            session.begin_prompt(part, chunk.len() == rest, &self.decoding)?
+            passes.begin_prompt(part, chunk.len() == rest, &self.decoding)?
         } else if self.finished.is_some() || self.left == 0 {
             return Ok(false);
         } else if let Some((parallel, rows)) = self.decoding.parallel {
@@ -247,7 +260,7 @@ impl ActiveGeneration {
             let index = self.in_round;
             self.in_round = (index + 1) % parallel.passes();
             let known = self.origin + self.prompt.len() as u32 + self.come - 1;
-            session.begin_parallel(index, &self.decoding, parallel.row_span(rounds, rows, known, self.wavefront))?
+            passes.begin_parallel(index, &self.decoding, parallel.row_span(rounds, rows, known, self.wavefront))?
         } else if self.may_begin() {
             self.left -= 1;
             self.begun += 1;
@@ -256,10 +269,10 @@ impl ActiveGeneration {
                 if let Some(matching) = &mut self.matching {
                     self.decoding.choosing.constrain(matching)?;
                 }
-                session.set_choosing(&self.decoding.choosing)?;
+                passes.set_choosing(&self.decoding.choosing)?;
             }
             let steps = self.steps_of.as_ref().map_or(self.decoding.depth.steps, |of| of.steps(self.begun));
-            session.begin_token(steps, &self.decoding)?
+            passes.begin_token(steps, &self.decoding)?
         } else {
             return Ok(false);
         };
@@ -287,9 +300,9 @@ impl ActiveGeneration {
     }
 
     /// Keeps the device busy: submits passes up to the limit.
-    fn fill_queue(&mut self, session: &mut Session) -> Result<(), Error> {
-        self.timed(session, |active, session| {
-            while active.begin(session)? {
+    fn fill_queue(&mut self, passes: &mut Passes<'_>) -> Result<(), Error> {
+        self.timed(passes, |active, passes| {
+            while active.begin(passes)? {
                 active.submit()?;
             }
             Ok(())
@@ -297,11 +310,11 @@ impl ActiveGeneration {
     }
 
     /// Does something and counts what the host spends on encoding meanwhile.
-    fn timed<T>(&mut self, session: &mut Session, work: impl FnOnce(&mut Self, &mut Session) -> T) -> T {
-        let encoding = |session: &Session| session.model().device().counters().encoding_nanos;
-        let before = encoding(session);
-        let done = work(self, session);
-        self.statistics.host_time += Duration::from_nanos(encoding(session) - before);
+    fn timed<T>(&mut self, passes: &mut Passes<'_>, work: impl FnOnce(&mut Self, &mut Passes<'_>) -> T) -> T {
+        let encoding = |passes: &Passes<'_>| passes.store.model.device().counters().encoding_nanos;
+        let before = encoding(passes);
+        let done = work(self, passes);
+        self.statistics.host_time += Duration::from_nanos(encoding(passes) - before);
         done
     }
 

@@ -13,27 +13,33 @@ use crate::options::{GenerateOptions, State};
 use crate::parallel_decoding::ParallelDecoding;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
+use crate::schedule::passes::{Held, Passes};
 use crate::schedule::policy::{self, Asked};
-use crate::session::{Session, check_tokens};
+use crate::schedule::store::Store;
+use crate::session::check_tokens;
 use crate::text_output::{TextOutput, encode_prompt};
 use crate::tokenizer::Specials;
 
 use super::ActiveGeneration;
 
 impl ActiveGeneration {
-    /// Checks everything; then ends a generation under way, makes room for the prompt, and makes the plans of all passes ready. What fails the checks
-    /// changes nothing.
-    pub(crate) fn new(session: &mut Session, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Self, Error> {
-        options.exit.map_or(Ok(()), |exit| exit.validate(session.model().spec()))?;
-        options.check_start(session.model().spec())?;
-        policy::check(Asked { options, session: session.options(), batch: false })?;
-        session.model().device().check()?;
+    /// Checks everything that is asked of a sequence that holds so much, and computes nothing yet: [`Self::make_ready`] comes first. `batch`: the sequence is
+    /// one of several.
+    pub(crate) fn new(
+        store: &Store,
+        held: Held,
+        prompt: Prompt<'_>,
+        (options, batch): (&GenerateOptions, bool),
+    ) -> Result<Self, Error> {
+        let (model, spec, context) = (&store.model, store.model.spec(), store.context());
+        options.exit.map_or(Ok(()), |exit| exit.validate(spec))?;
+        options.check_start(spec)?;
+        policy::check(Asked { options, session: &store.options, batch })?;
+        model.device().check()?;
         let start = Instant::now();
-        let held = session.held();
-        let model = session.model();
-        let mut choosing = Choosing::new(options, model.tokenizer(), session.padded_vocab())?;
-        let noise = options.noise.map(|noise| noise.rule(model.spec())).transpose()?;
-        let steps = options.steps.unwrap_or(model.spec().steps.default);
+        let mut choosing = Choosing::new(options, model.tokenizer(), store.padded_vocab())?;
+        let noise = options.noise.map(|noise| noise.rule(spec)).transpose()?;
+        let steps = options.steps.unwrap_or(spec.steps.default);
         let text_output = TextOutput::new(model, options)?;
         // A token that ended a generation was seen by nobody.
         let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !text_output.end_tokens().contains(token);
@@ -48,7 +54,7 @@ impl ActiveGeneration {
                     0 => Specials::None,
                     _ => Specials::Continue,
                 };
-                tokens.extend(encode_prompt(model, text, (specials, session.context()), options)?);
+                tokens.extend(encode_prompt(model, text, (specials, context), options)?);
             }
         }
         let prompt = tokens;
@@ -58,10 +64,10 @@ impl ActiveGeneration {
         let depth = Depth { steps, exit: options.exit };
         // Where nothing is generated, nothing is computed ahead either.
         let silent = limit == Some(0);
-        let parallel = ParallelDecoding::of(options, (steps, session.model().spec()))?.filter(|_| !silent);
+        let parallel = ParallelDecoding::of(options, (steps, spec))?.filter(|_| !silent);
         let parallel =
-            parallel.map(|parallel| Ok::<_, Error>((parallel, session.parallel_rows(parallel)?))).transpose()?;
-        choosing.follow(Rules::new(options, text_output.end_tokens(), behind, limit, session.padded_vocab())?, &prompt);
+            parallel.map(|parallel| Ok::<_, Error>((parallel, store.parallel_rows(parallel)?))).transpose()?;
+        choosing.follow(Rules::new(options, text_output.end_tokens(), behind, limit, store.padded_vocab())?, &prompt);
         let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
@@ -73,10 +79,8 @@ impl ActiveGeneration {
         let decoding = Decoding { depth, continuous, noise, choosing, carries, parallel, given, silent };
         let brings = decoding.begins_with_the_prompt();
         let (origin, count) = (held.position, prompt.len() as u32);
-        let room = room(session, origin, &prompt, &decoding)?;
-        session.check(&prompt, steps, State::Seeded)?;
-        session.stop();
-        session.make_ready(&prompt, &decoding, wanted > 1)?;
+        let room = room(store, origin, &prompt, &decoding)?;
+        store.check(held, &prompt, steps, State::Seeded)?;
         let prompt_tokens = prompt.len();
         Ok(Self {
             matching,
@@ -85,7 +89,8 @@ impl ActiveGeneration {
             steps_of: options.steps_of.clone(),
             begun: 0,
             prompt,
-            rows_of_prompt: session.most_rows(),
+            goes_on: wanted > 1,
+            rows_of_prompt: store.most_rows(),
             fed: if brings { 0 } else { prompt_tokens },
             left: wanted.min(room).saturating_sub(u32::from(brings)),
             in_round: 0,
@@ -110,16 +115,21 @@ impl ActiveGeneration {
             finished: None,
         })
     }
+
+    /// Makes room for the prompt, and the plans of all passes ready.
+    pub(crate) fn make_ready(&mut self, passes: &mut Passes<'_>) -> Result<(), Error> {
+        passes.make_ready(&self.prompt, &self.decoding, self.goes_on)
+    }
 }
 
 /// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
-fn room(session: &Session, position: u32, prompt: &[u32], decoding: &Decoding) -> Result<u32, Error> {
-    let context = session.context();
-    check_tokens(session.model().spec(), prompt, position as usize, context)?;
+fn room(store: &Store, position: u32, prompt: &[u32], decoding: &Decoding) -> Result<u32, Error> {
+    let (spec, context) = (store.model.spec(), store.context());
+    check_tokens(spec, prompt, position as usize, context)?;
     let (end, count) = (position + prompt.len() as u32, prompt.len() as u32);
     let Some((ParallelDecoding::Wavefront(current), _)) = decoding.parallel else { return Ok(context - end + 1) };
     let states = decoding.given.as_ref().map_or(0, |given| given.states.len());
-    let needed = prompt.len() * session.model().spec().width as usize;
+    let needed = prompt.len() * spec.width as usize;
     if states > 0 && states < needed {
         return Err(Error::State { found: states, expected: needed });
     }
@@ -132,7 +142,7 @@ fn room(session: &Session, position: u32, prompt: &[u32], decoding: &Decoding) -
         return Err(Error::Option { name: "wavefront", value, allowed });
     }
     if end == context {
-        let most = session.model().spec().context;
+        let most = spec.context;
         return Err(Error::NoRoom { tokens: end as usize, context, most });
     }
     Ok(context - end)

@@ -1,4 +1,4 @@
-//! A folder whose files appear together, when all of them are whole.
+//! Output folder whose files appear together, once all of them are complete.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -10,19 +10,19 @@ use super::{BESIDE, leftovers};
 use crate::error::{Error, Result};
 use crate::source::Source;
 
-/// The folder that is written.
+/// The output folder.
 ///
-/// Where a model is overwritten, the new one is made in a folder beside it, and the two change places when it is whole: at every moment either the old model
-/// or the new one can be loaded.
+/// If a model is overwritten, the new one is built in a folder beside it, and the two are exchanged when it is complete: at every moment either the old or the
+/// new model can be loaded.
 pub(super) struct Folder {
     path: PathBuf,
     beside: Option<TempDir>,
     finished: Vec<(String, NamedTempFile)>,
-    /// The folder was made here: if nothing comes of it, it goes.
+    /// Whether this process created the folder; if nothing is written, it is removed again.
     made: bool,
 }
 
-/// A file under way.
+/// A file being written.
 pub(super) struct Writer {
     name: String,
     path: PathBuf,
@@ -30,63 +30,63 @@ pub(super) struct Writer {
 }
 
 impl Folder {
-    /// A folder that is new or empty, or may be overwritten, and is not the one that is read.
+    /// Opens a folder that is new or empty, or may be overwritten, and is not the source.
     pub(super) fn open(path: &Path, source: &Source, force: bool) -> Result<Self> {
         let wrong = |problem| Err(Error::Folder { folder: path.display().to_string(), problem });
         let made = !path.exists();
         if !made && !path.is_dir() {
-            return wrong("is a file; give a folder");
+            return wrong("is a file; name a folder");
         }
         std::fs::create_dir_all(path).map_err(|error| failed(path, error))?;
         if let Source::Dir(read) = source
             && same(read, path)
         {
-            return wrong("holds the model that is read; give another folder");
+            return wrong("holds the model that is read; name another folder");
         }
         leftovers::clear(path)?;
         let empty = std::fs::read_dir(path).map_err(|error| failed(path, error))?.next().is_none();
         if !empty && !force {
-            return wrong("is not empty; give another folder, or ask to overwrite the model in it (force)");
+            return wrong("is not empty; name another folder, or overwrite the model in it (force)");
         }
         replaceable(path)?;
         let beside = if empty { None } else { Some(leftovers::beside(path)?) };
         Ok(Self { path: path.to_path_buf(), beside, finished: Vec::new(), made })
     }
 
-    /// Where files are made.
+    /// Folder in which files are created.
     fn place(&self) -> &Path {
         self.beside.as_ref().map_or(&self.path, TempDir::path)
     }
 
-    /// A file that has its name only in the end. Until then it goes with the value.
+    /// Creates a file under a temporary name; it is removed when dropped before [`Self::commit`].
     pub(super) fn file(&self, name: &str) -> Result<Writer> {
         let path = self.path.join(name);
         let mut builder = Builder::new();
         let prefix = leftovers::prefix();
         builder.prefix(&prefix).suffix(".part");
-        // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
+        // The user's umask applies, as for any other file; temporary files are private by default.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(self.place()).map_err(|error| failed(&path, error))?;
         Ok(Writer { name: name.to_owned(), path, file })
     }
 
-    /// Brings a file to the disk.
+    /// Syncs a file to disk.
     pub(super) fn finish(&mut self, writer: Writer) -> Result<()> {
         writer.file.as_file().sync_all().map_err(|error| failed(&writer.path, error))?;
         self.finished.push((writer.name, writer.file));
         Ok(())
     }
 
-    /// A file with this content.
+    /// Writes a whole file.
     pub(super) fn whole(&mut self, name: &str, content: &[u8]) -> Result<()> {
         let mut writer = self.file(name)?;
         writer.write(0, content)?;
         self.finish(writer)
     }
 
-    /// Gives the files their names, in the order in which they were finished; gives names and sizes. A model that was here before is replaced as a whole;
-    /// files of others stay.
+    /// Gives the files their names, in the order in which they were finished, and returns names and sizes. An existing model is replaced as a whole; other
+    /// files stay.
     pub(super) fn commit(mut self) -> Result<Vec<(String, u64)>> {
         let files = std::mem::take(&mut self.finished);
         let mut written = Vec::new();
@@ -96,7 +96,7 @@ impl Folder {
             written.push((name, file.metadata().map_err(|error| failed(&path, error))?.len()));
             self.made = false;
         }
-        // The names, too; what cannot be opened as a file need not be.
+        // Syncs the names too. Systems on which a folder cannot be opened as a file do not need it.
         let sync = |path: &Path| drop(File::open(path).map(|folder| folder.sync_all()));
         sync(self.place());
         if let Some(beside) = self.beside.take() {
@@ -109,7 +109,7 @@ impl Folder {
     }
 }
 
-/// Finds out whether files of a model that is overwritten can go.
+/// Checks that the files of a model that is overwritten can be replaced.
 fn replaceable(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(|error| failed(folder, error))? {
         let entry = entry.map_err(|error| failed(folder, error))?;
@@ -120,19 +120,19 @@ fn replaceable(folder: &Path) -> Result<()> {
         let refused = |problem| Err(Error::Output { file: entry.path().display().to_string(), problem });
         let found = std::fs::symlink_metadata(entry.path()).map_err(|error| failed(&entry.path(), error))?;
         if found.is_symlink() {
-            return refused("is a link, perhaps into another model; remove it, or give another folder");
+            return refused("is a link, possibly into another model; remove it, or name another folder");
         }
         if !found.is_file() {
-            return refused("is no regular file; remove it, or give another folder");
+            return refused("is not a regular file; remove it, or name another folder");
         }
         if found.permissions().readonly() {
-            return refused("is read-only; make it writable, or give another folder");
+            return refused("is read-only; make it writable, or name another folder");
         }
     }
     Ok(())
 }
 
-/// Whether a file of this name holds weights, or says where they are.
+/// Whether a file name is that of weights or of a shard index.
 pub(super) fn is_weights(name: &str) -> bool {
     name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
 }
@@ -141,7 +141,7 @@ impl Drop for Folder {
     fn drop(&mut self) {
         self.finished.clear();
         if self.made {
-            // Only an empty one goes; one that holds something is somebody's.
+            // Fails, as intended, if the folder contains other files.
             let _ = std::fs::remove_dir(&self.path);
         }
     }

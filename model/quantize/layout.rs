@@ -1,4 +1,4 @@
-//! Which tensors are in which file, and where: known before anything is read.
+//! Layout of the output: the files, their tensors and offsets, known before any weight is read.
 
 use ruminate_shaders::Dtype;
 use serde_json::{Map, Value, json};
@@ -7,24 +7,24 @@ use crate::arch::{Entry, Spec, Weights};
 use crate::checkpoint::{Expected, FORMAT, Quantised, VERSION};
 use crate::precision::Dtypes;
 
-/// A tensor of the model.
+/// A tensor to write.
 pub(super) struct Item {
     /// Name in the checkpoint.
     pub(super) name: String,
-    /// Its shape.
+    /// Shape.
     pub(super) shape: Vec<usize>,
-    /// How it is written.
+    /// Form in which it is written.
     pub(super) form: Form,
 }
 
-/// How a tensor is written.
+/// Form in which a tensor is written.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
     /// A matrix in blocks.
     Blocks(Quantised),
-    /// A matrix of values that stand alone.
+    /// A matrix in a dtype without blocks.
     Plain(Dtype),
-    /// No matrix: as it is stored, in one piece.
+    /// Not a matrix: written in its stored dtype, in one piece.
     Whole(Dtype),
 }
 
@@ -36,49 +36,49 @@ pub(super) struct Part {
     pub(super) row_bytes: usize,
 }
 
-/// A file of weights.
+/// A weight file to write.
 pub(super) struct Shard {
-    /// Its name.
+    /// File name.
     pub(super) name: String,
-    /// What comes before the data.
+    /// Bytes before the data: the length of the header and the header.
     pub(super) header: Vec<u8>,
-    /// What it holds, and where each part of that begins.
+    /// Items with the file offset of each of their parts.
     pub(super) items: Vec<(Item, Vec<u64>)>,
 }
 
-/// All files of weights.
+/// All weight files to write.
 pub(super) struct Layout {
-    /// In order.
+    /// Files in the order in which they are written.
     pub(super) shards: Vec<Shard>,
 }
 
 impl Item {
-    /// Rows that are written one by one.
+    /// Number of rows that are written one at a time.
     pub(super) fn rows(&self) -> u32 {
         if self.is_matrix() { self.shape[0] as u32 } else { 1 }
     }
 
-    /// Values of a row.
+    /// Number of values per row.
     pub(super) fn width(&self) -> usize {
         if self.is_matrix() { self.shape[1] } else { self.shape.iter().product() }
     }
 
-    /// Whether it is a matrix.
+    /// Whether the item is a matrix.
     pub(super) const fn is_matrix(&self) -> bool {
         !matches!(self.form, Form::Whole(_))
     }
 
-    /// Its values.
+    /// Number of values.
     pub(super) fn values(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
 
-    /// Its bytes.
+    /// Size in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.parts().iter().map(|part| part.row_bytes as u64 * u64::from(self.rows())).sum()
     }
 
-    /// The tensors that it is written as.
+    /// Tensors that the item is written as.
     pub(super) fn parts(&self) -> Vec<Part> {
         match self.form {
             Form::Blocks(matrix) => {
@@ -110,7 +110,7 @@ impl Shard {
             let named = item.parts().into_iter().enumerate();
             parts.extend(named.map(|(i, part)| (format!("{}{}", item.name, part.suffix), at, i, part)));
         }
-        // As the safetensors crate has it: wide numbers first, so that all of them lie at multiples of their size.
+        // Same order as the safetensors crate: wide dtypes first, so that every tensor is aligned to its element size.
         let width = |part: &Part| std::cmp::Reverse(part.dtype.bitsize());
         parts.sort_by(|(a, .., x), (b, .., y)| width(x).cmp(&width(y)).then_with(|| a.cmp(b)));
         let mut said = Map::new();
@@ -140,14 +140,14 @@ impl Shard {
         Self { name, header, items: items.into_iter().zip(starts).collect() }
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.header.len() as u64 + self.items.iter().map(|(item, _)| item.bytes()).sum::<u64>()
     }
 }
 
 impl Layout {
-    /// Fills files with tensors in the order of the published ones: a file ends before the tensor that would make it larger than `most` bytes.
+    /// Distributes tensors over files in the order of the published ones; a file ends before the tensor that would make it larger than `most` bytes.
     pub(super) fn of(spec: &Spec, weights: Weights<'_>, dtypes: Dtypes, most: u64) -> Self {
         let mut files: Vec<Vec<Item>> = vec![Vec::new()];
         let mut filled = 0;
@@ -171,7 +171,7 @@ impl Layout {
         Self { shards }
     }
 
-    /// The text of the index, where there are several files.
+    /// Contents of the index, if there are several files.
     pub(super) fn index(&self) -> Option<String> {
         let mut map = Map::new();
         let mut total = 0;
@@ -187,13 +187,13 @@ impl Layout {
     }
 }
 
-/// The tensors of a model, as they are to be written.
+/// Tensors of a model in the form in which they are written.
 fn items(spec: &Spec, weights: Weights<'_>, dtypes: Dtypes) -> Vec<Item> {
     let manifest = spec.manifest();
     let sources = manifest.entries.iter().flat_map(|entry| entry.sources.iter().map(move |source| (entry, source)));
     let item = |(entry, source): (&Entry, &Expected)| {
         let stored = match weights {
-            // What can be computed is not written.
+            // Tensors that can be computed are not written.
             Weights::Synthetic(_) => source.required.then_some(Dtype::F32),
             Weights::Stored(checkpoint) => checkpoint.tensor(&source.name).map(|tensor| tensor.dtype),
         };

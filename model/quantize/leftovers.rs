@@ -1,4 +1,4 @@
-//! Folders beside the one that is overwritten, and what programs leave that were ended before they were done.
+//! Temporary folders beside the output folder, and leftovers of interrupted processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,34 +9,34 @@ use super::BESIDE;
 use super::files::{failed, is_weights};
 use crate::error::Result;
 
-/// Begins the names of files and folders that are not done yet; the number of the process follows.
+/// Prefix of names of unfinished files and folders; the process id follows.
 const MARK: &str = ".quantize-";
 
-/// The beginning of names that this process makes.
+/// Prefix of the names that this process creates.
 pub(super) fn prefix() -> String {
     format!("{MARK}{}-", std::process::id())
 }
 
-/// A new folder beside another one, on the same file system.
+/// Creates a temporary folder beside another one, on the same file system.
 pub(super) fn beside(folder: &Path) -> Result<TempDir> {
     let (parent, name) = place(folder)?;
     let made = Builder::new().prefix(&format!(".{name}{}", prefix())).tempdir_in(&parent);
     made.map_err(|error| failed(&parent, error))
 }
 
-/// Lets a folder beside another one take its place, as one step where the system can. What the other one held that belongs to no model is moved over, the
-/// rest goes.
+/// Replaces `folder` by a new folder beside it, in one step if the system can. Files of the old folder that belong to no model are moved to the new one, the
+/// others are removed.
 pub(super) fn exchange(new: TempDir, folder: &Path) -> Result<()> {
     let folder = folder.canonicalize().map_err(|error| failed(folder, error))?;
     let permissions = fs::metadata(&folder).map_err(|error| failed(&folder, error))?.permissions();
     fs::set_permissions(new.path(), permissions).map_err(|error| failed(&folder, error))?;
     swap(new.path(), &folder).map_err(|error| failed(&folder, error))?;
-    // The old one now, whose files are not this program's to remove unseen.
+    // The kept path now is the old folder, whose other files must not be removed.
     let old = new.keep();
     empty_into(&old, &folder)
 }
 
-/// Removes what processes that have ended left in a folder and beside it.
+/// Removes leftovers of dead processes in a folder and beside it.
 pub(super) fn clear(folder: &Path) -> Result<()> {
     for entry in entries(folder)? {
         if is_dead(&name_of(&entry), MARK) && entry.is_file() {
@@ -44,7 +44,7 @@ pub(super) fn clear(folder: &Path) -> Result<()> {
         }
     }
     let (parent, name) = place(folder)?;
-    // A folder whose parent may not be read has no leftovers there that could be told.
+    // If the parent cannot be read, its leftovers cannot be found.
     for entry in entries(&parent).unwrap_or_default() {
         if is_dead(&name_of(&entry), &format!(".{name}{MARK}")) && entry.is_dir() {
             empty_into(&entry, folder)?;
@@ -53,7 +53,7 @@ pub(super) fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Moves what belongs to no model from one folder to another, unless that has such a file, and removes the rest, and the folder if it is empty then.
+/// Removes model files from the old folder, moves other files to the new one unless it has one of that name, and removes the old folder if it is then empty.
 fn empty_into(old: &Path, new: &Path) -> Result<()> {
     for entry in entries(old)? {
         let name = name_of(&entry);
@@ -84,7 +84,7 @@ fn swap(new: &Path, old: &Path) -> std::io::Result<()> {
     swap_in_steps(new, old)
 }
 
-/// Where no system call does it: the old folder is away for a moment, and comes back if the new one cannot take its place.
+/// Fallback without a system call for the exchange: the old folder is missing for a moment, and is restored if the new one cannot take its place.
 fn swap_in_steps(new: &Path, old: &Path) -> std::io::Result<()> {
     let aside = new.with_extension("old");
     fs::rename(old, &aside)?;
@@ -92,7 +92,7 @@ fn swap_in_steps(new: &Path, old: &Path) -> std::io::Result<()> {
     fs::rename(&aside, new)
 }
 
-/// The folder that a folder lies in, and its own name.
+/// Parent and name of a folder.
 fn place(folder: &Path) -> Result<(PathBuf, String)> {
     let whole = folder.canonicalize().map_err(|error| failed(folder, error))?;
     let name = name_of(&whole);
@@ -108,7 +108,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Whether a name was given by a process that runs no more; those of earlier versions have no number.
+/// Whether a name was given by a process that is no longer running; names from earlier versions have no process id.
 fn is_dead(name: &str, start: &str) -> bool {
     let Some(rest) = name.strip_prefix(start) else { return false };
     let process = rest.split_once('-').and_then(|(number, _)| number.parse().ok());
@@ -118,12 +118,12 @@ fn is_dead(name: &str, start: &str) -> bool {
 #[cfg(unix)]
 fn is_running(process: i32) -> bool {
     let Some(process) = rustix::process::Pid::from_raw(process) else { return false };
-    // Not allowed to signal it: somebody else's, but running.
+    // A process that may not be signalled belongs to another user, but runs.
     !matches!(rustix::process::test_kill_process(process), Err(rustix::io::Errno::SRCH))
 }
 
 #[cfg(not(unix))]
 fn is_running(_: i32) -> bool {
-    // Windows refuses to remove what a program has open.
+    // All leftovers count as dead: Windows refuses to remove files that a program has open.
     false
 }

@@ -1,9 +1,9 @@
-//! Quantised files: a model read once, rounded, and written in the layout that it came in.
+//! Quantized files: a model is read once, rounded, and written in the layout of its source.
 //!
-//! What a device does while it loads (see [`weight`](ruminate_shaders::weight)) is done here once and for all, with the same numbers to the bit. The
-//! tensors of a file and their places follow from the shapes, so its header is written first, and then blocks of rows as a few threads finish
-//! them: no more of the model than that is ever in memory. Files have a temporary name until all of them are whole, and `config.json`, without which
-//! a folder is no model, gets its name last. A model that is overwritten can be loaded until the new one takes its place as a whole.
+//! Rounding while loading (see [`weight`](ruminate_shaders::weight)) gives the same numbers, bit for bit; here it is done once and for all. The tensors of a
+//! file and their offsets follow from the shapes, so the header is written first, then blocks of rows as a few threads finish them; only those blocks are in
+//! memory. Files have temporary names until all of them are complete. `config.json`, without which a folder is not a model, gets its name last. A model that is
+//! overwritten can be loaded until the new one replaces it as a whole.
 
 mod files;
 mod layout;
@@ -28,7 +28,7 @@ use files::Folder;
 use layout::{Item, Layout, Shard};
 use rows::{Maker, jobs};
 
-/// Files of a model beside its weights; those that are there are taken over as they are. The first one comes last.
+/// Files of a model beside its weights, copied unchanged if they exist. The first one is written last.
 const BESIDE: [&str; 9] = [
     "config.json",
     "generation_config.json",
@@ -41,21 +41,21 @@ const BESIDE: [&str; 9] = [
     "chat_template.jinja",
 ];
 
-/// Bytes of a file of weights, at most, unless a single matrix has more: as the published files have it.
+/// Default maximum bytes of a weight file, as in published checkpoints; a single matrix may exceed it.
 const SHARD: u64 = 5_000_000_000;
 
-/// Hears of bytes done and bytes in all; says whether to go on.
+/// Called with bytes done and total bytes; returns whether to continue.
 type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
-/// How a model is quantised.
+/// Options of [`quantize`].
 pub struct QuantizeOptions<'a> {
-    /// The dtype of every group; q8, q4 or q4_1 of one at least.
+    /// Dtype of every group; at least one must be q8, q4 or q4_1.
     pub precision: Precision,
-    /// Overwrite a model in a folder that is not empty.
+    /// Whether to overwrite a model in a folder that is not empty.
     pub force: bool,
-    /// Bytes of a file of weights, at most, unless a single matrix has more.
+    /// Maximum bytes of a weight file; a single matrix may exceed it.
     pub shard_bytes: u64,
-    /// Hears of the bytes written and of all that will be; says whether to go on.
+    /// Called with bytes written and total bytes; returns whether to continue.
     pub progress: Option<Progress<'a>>,
 }
 
@@ -65,43 +65,43 @@ impl Default for QuantizeOptions<'_> {
     }
 }
 
-/// What was written.
+/// Result of [`quantize`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Quantized {
-    /// Name and bytes of every file.
+    /// Name and size in bytes of every file.
     pub files: Vec<(String, u64)>,
-    /// How every group is held.
+    /// Dtype of every group.
     pub dtypes: Dtypes,
-    /// Weights in matrices.
+    /// Number of weights in matrices.
     pub weights: u64,
     /// Bytes of matrices, scales and padding included.
     pub weight_bytes: u64,
 }
 
 impl Quantized {
-    /// Bits that a weight takes, on average.
+    /// Average bits per weight.
     #[must_use]
     pub fn bits_per_weight(&self) -> f64 {
         self.weight_bytes as f64 * 8.0 / self.weights as f64
     }
 }
 
-/// Reads a model and writes it, quantised, into a folder that is new or empty.
+/// Reads a model and writes it, quantized, into a new or empty folder.
 ///
 /// # Errors
-/// As [`Model::open`](crate::Model::open) for a model that is damaged; [`Error::Quantised`] for one that is quantised already; [`Error::Option`]
-/// if nothing is to be quantised; [`Error::Folder`] if the folder holds something; [`Error::Output`] if it
-/// holds what must not be overwritten; [`Error::Write`] if the disk is full; [`Error::Cancelled`].
-/// Whatever it is, nothing is left that could be taken for a model.
+/// Errors of [`Model::open`](crate::Model::open) for a damaged model; [`Error::Quantised`] for a model that is already quantized; [`Error::Option`] if no group
+/// would be quantized; [`Error::Folder`] if the folder is not empty; [`Error::Output`] if it holds files that must not be overwritten; [`Error::Write`] if
+/// writing fails, for example on a full disk; [`Error::Cancelled`].
+/// After an error the folder contains nothing that looks like a model, or still the old model.
 pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) -> Result<Quantized> {
     let products = options.precision.products;
     if products != Arithmetic::F32 {
-        let allowed = "a dtype alone: what products are made of is said where a model is loaded";
+        let allowed = "a dtype without an arithmetic mode, which is chosen when the model is loaded";
         return Err(Error::Option { name: "dtype", value: format!("products={}", products.name()), allowed });
     }
     let spec = Spec::open(source)?;
-    // What is wrong beside the weights should be said before they are read.
+    // Reads the other files first, so that their errors are reported before the weights are read.
     let tokenizer = Tokenizer::open(source, &spec, &GenerationConfig::open(source)?)?;
     drop((tokenizer, ChatTemplate::open(source)?));
     let opened;
@@ -116,7 +116,7 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
         }
     };
     if !Group::ALL.iter().any(|&group| dtypes.of(group).in_blocks()) {
-        let allowed = "q8, q4 or q4_1, for one group of matrices at least";
+        let allowed = "q8, q4 or q4_1 for at least one group of matrices";
         return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
     }
     let layout = Layout::of(&spec, weights, dtypes, options.shard_bytes);

@@ -1,4 +1,4 @@
-//! Rows of a tensor: read or drawn, checked, rounded.
+//! Rows of a tensor to write: read or drawn, checked, rounded.
 
 use std::ops::Range;
 
@@ -9,16 +9,16 @@ use crate::arch::{BLOCK, Weights, check};
 use crate::error::{Error, Result};
 use crate::synthetic::Values;
 
-/// What rows of a tensor are made from.
+/// Source and form of a tensor's rows.
 pub(super) struct Maker<'a> {
     pub(super) weights: Weights<'a>,
     pub(super) item: &'a Item,
 }
 
-/// Gives the values of a row.
+/// Function that writes the values of a row into a slice.
 type Reader<'a> = Box<dyn Fn(u32, &mut [f32]) + 'a>;
 
-/// The rows of a tensor in blocks that a thread makes at a time.
+/// Blocks of rows of a tensor, each processed by a thread at a time.
 pub(super) fn jobs(item: &Item) -> Vec<Range<u32>> {
     let at_once = (BLOCK / (item.width() * 4)).max(1);
     let starts = (0..item.rows()).step_by(at_once);
@@ -26,10 +26,10 @@ pub(super) fn jobs(item: &Item) -> Vec<Range<u32>> {
 }
 
 impl Maker<'_> {
-    /// The bytes of rows, for each tensor that they are written to. `raw` is memory to read into.
+    /// Makes the bytes of rows for each tensor that they are written to. `raw` is a buffer for reading.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Weight`].
+    /// [`Error::File`] if a file cannot be read, [`Error::Weight`] if the dtype cannot represent a value.
     pub(super) fn make(&self, raw: &mut Vec<u8>, rows: Range<u32>) -> Result<Vec<Vec<u8>>> {
         let Item { name, form, .. } = self.item;
         let width = self.item.width();
@@ -52,7 +52,7 @@ impl Maker<'_> {
                 Form::Plain(dtype) | Form::Whole(dtype) => {
                     check(name, dtype, row, &values)?;
                     dtype.encode_row(&values, &mut out.numbers);
-                    // Files have no padding.
+                    // `encode_row` pads rows; files have no padding.
                     out.numbers.truncate((row - rows.start + 1) as usize * width * dtype.bytes() as usize);
                 }
             }
@@ -60,7 +60,7 @@ impl Maker<'_> {
         Ok(vec![out.numbers, out.factors, out.minima])
     }
 
-    /// What gives the values of these rows.
+    /// Returns a function that yields the values of these rows.
     fn reader<'r>(&'r self, raw: &'r mut Vec<u8>, rows: Range<u32>) -> Result<Reader<'r>> {
         let Item { name, .. } = self.item;
         match self.weights {

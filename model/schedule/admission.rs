@@ -18,12 +18,10 @@ use crate::session::MAX_ROWS;
 impl Batch {
     /// Refuses a sequence that would not fit without company.
     pub(super) fn check_alone(&self, member: &Member) -> Result<(), Error> {
-        let steps = member.most_steps(self.planned);
+        let steps = member.most_steps(self.store.planned);
         let groups = u64::from(member.most_positions().div_ceil(PAGE));
-        let needed = match member.alone {
-            Some(_) => self.bytes_of_guest(member),
-            None => groups * self.kv.group_bytes(steps),
-        };
+        let groups = if member.alone.is_some() { u64::from(self.guest_end(member).div_ceil(PAGE)) } else { groups };
+        let needed = groups * self.store.kv.group_bytes(steps);
         if needed <= self.budget {
             return Ok(());
         }
@@ -37,57 +35,52 @@ impl Batch {
                 self.waiting.push_front(member);
                 return Ok(());
             }
-            if let Some(options) = member.alone.take() {
-                let bytes = self.bytes_of_guest(&member);
-                if !self.make_room(bytes, self.members.len()) {
-                    member.alone = Some(options);
-                    self.waiting.push_front(member);
-                    return Ok(());
-                }
-                self.let_guest_in(member, &options, bytes)?;
-                continue;
-            }
-            let Some(slot) =
-                (0..self.members.len()).find(|&slot| self.members[slot].is_none() && self.table.is_free(slot))
-            else {
+            let Some(slot) = self.free_slot() else {
                 self.waiting.push_front(member);
                 return Ok(());
             };
-            let found = match member.computed(self.model.spec()).filter(|_| member.scores.is_none()) {
+            let found = match member.computed(self.store.model.spec()).filter(|_| member.scores.is_none()) {
                 Some(computed) => self.prefix.find(computed, &member.tokens),
                 None => Shared::default(),
             };
             let held = member.begins_with.take();
             let shared = held.as_ref().filter(|held| held.groups.len() > found.groups.len()).unwrap_or(&found);
             // What is shared is held at once, so that making room does not throw it out.
-            self.kv.begin_with(slot as u32, &shared.groups, &shared.depth)?;
-            let (now, all) = self.needs(slot, &member);
-            let needed = if member.repeats() { now } else { all };
+            self.store.kv.begin_with(slot as u32, &shared.groups, &shared.depth)?;
+            let needed = self.needed(slot, &member);
             if !self.make_room(needed, slot) {
-                self.kv.release(slot as u32)?;
+                self.store.kv.release(slot as u32)?;
                 member.begins_with = held;
                 self.waiting.push_front(member);
                 return Ok(());
             }
             for pages in held.iter().flat_map(|held| &held.groups) {
-                self.kv.let_go(pages);
+                self.store.kv.let_go(pages);
             }
-            self.let_in(slot, member, shared)?;
+            if member.alone.is_some() {
+                self.let_guest_in(slot, member, shared)?;
+            } else {
+                self.let_in(slot, member, shared)?;
+            }
         }
         Ok(())
     }
 
+    /// A slot without a sequence, whose home in the table is free.
+    fn free_slot(&self) -> Option<usize> {
+        let taken = |slot: usize| self.members[slot].is_some() || self.guests.iter().any(|guest| guest.slot() == slot);
+        (0..self.members.len()).find(|&slot| !taken(slot) && self.table.is_free(slot))
+    }
+
     fn let_in(&mut self, slot: usize, mut member: Member, shared: &Shared) -> Result<(), Error> {
-        let (device, vocab) = (self.model.device().clone(), self.model.spec().padded_vocab);
+        let (device, vocab) = (self.store.model.device().clone(), self.store.padded_vocab());
         let index = slot as u32;
-        let entry = member.session.sequence(self.model.spec(), member.steps);
-        self.tables.write_sequence(&device, index, entry)?;
-        self.tables.write_exit_params(&device, index, member.exit_params())?;
-        self.tables.write_noise(&device, index, member.noise)?;
-        self.tables.write_choosing(&device, index, &member.choosing, vocab)?;
-        let history = slot as u64 * u64::from(self.kv.context()) * 4;
-        let known = &member.tokens[..member.tokens.len().min(self.kv.context() as usize)];
-        device.write(&self.tables.history, history, bytemuck::cast_slice(known))?;
+        self.store.write_sequence(index, member.session.seed, member.steps)?;
+        self.store.tables.write_exit_params(&device, index, member.exit_params())?;
+        self.store.tables.write_noise(&device, index, member.noise)?;
+        self.store.tables.write_choosing(&device, index, &member.choosing, vocab)?;
+        let known = &member.tokens[..member.tokens.len().min(self.store.context() as usize)];
+        self.store.write_history(index, 0, known)?;
         member.fed = shared.depth.len();
         member.depth.clone_from(&shared.depth);
         self.totals.prompt_tokens += member.tokens.len() as u64;
@@ -106,20 +99,30 @@ impl Batch {
     fn needs(&self, slot: usize, member: &Member) -> (u64, u64) {
         let most = member.most_positions();
         let now = (member.tokens.len() as u32 + 1).min(most.max(member.tokens.len() as u32));
-        let steps = member.most_steps(self.planned);
-        let bytes = |end| self.kv.missing_bytes(slot as u32, end, steps);
+        let steps = member.most_steps(self.store.planned);
+        let bytes = |end| self.store.kv.missing_bytes(slot as u32, end, steps);
         (bytes(now), bytes(most))
     }
 
-    /// Bytes of a sequence that has a session of its own, which may compute ahead of its last token.
-    fn bytes_of_guest(&self, member: &Member) -> u64 {
-        let end = (member.most_positions() + MAX_ROWS).min(self.kv.context());
-        u64::from(end.div_ceil(PAGE)) * self.kv.group_bytes(member.most_steps(self.planned))
+    /// Bytes that a sequence lacks before it can be let in.
+    fn needed(&self, slot: usize, member: &Member) -> u64 {
+        if member.alone.is_some() {
+            let steps = member.most_steps(self.store.planned);
+            return self.store.kv.missing_bytes(slot as u32, self.guest_end(member), steps);
+        }
+        let (now, all) = self.needs(slot, member);
+        if member.repeats() { now } else { all }
+    }
+
+    /// Positions of a sequence with passes of its own, which may compute ahead of its last token.
+    pub(super) fn guest_end(&self, member: &Member) -> u32 {
+        (member.most_positions() + MAX_ROWS).min(self.store.context())
     }
 
     /// Bytes that are set aside for sequences which cannot give way, without the one in `slot`.
     fn set_aside(&self, slot: usize) -> u64 {
-        let guests: u64 = self.guests.iter().map(|guest| guest.bytes).sum();
+        let guests = self.guests.iter().filter(|guest| guest.slot() != slot);
+        let guests: u64 = guests.map(|guest| guest.missing_bytes(&self.store.kv)).sum();
         let others = (0..self.members.len()).filter(|&other| other != slot);
         let firm = others.filter_map(|other| Some((other, self.members[other].as_ref()?)));
         let firm = firm.filter(|(_, member)| !member.repeats()).map(|(other, member)| self.needs(other, member).1);
@@ -129,8 +132,8 @@ impl Batch {
     /// Whether there is room for so many bytes more, once the prefix cache has given up what it must.
     fn make_room(&mut self, bytes: u64, slot: usize) -> bool {
         let needed = bytes.saturating_add(self.set_aside(slot));
-        while self.kv.live_bytes().saturating_add(needed) > self.budget {
-            if !self.prefix.throw_out_oldest(&mut self.kv) {
+        while self.store.kv.live_bytes().saturating_add(needed) > self.budget {
+            if !self.prefix.throw_out_oldest(&mut self.store.kv) {
                 return false;
             }
         }
@@ -142,14 +145,14 @@ impl Batch {
     pub(super) fn reserve(&mut self, slot: usize, end: u32, steps: u32) -> Result<bool, Error> {
         loop {
             let firm = self.members[slot].as_ref().is_some_and(|member| !member.repeats());
-            let bytes = self.kv.missing_bytes(slot as u32, end, steps);
+            let bytes = self.store.kv.missing_bytes(slot as u32, end, steps);
             // What is set aside for it is its own.
             if bytes == 0 || firm || self.make_room(bytes, slot) {
-                return match self.kv.reserve(slot as u32, end, steps) {
+                return match self.store.kv.reserve(slot as u32, end, steps) {
                     Ok(()) => Ok(true),
                     // A device that has no memory for one sequence may well have some for the others.
                     Err(error) => {
-                        self.model.device().check()?;
+                        self.store.model.device().check()?;
                         self.fail(slot, error).map(|()| false)
                     }
                 };
@@ -177,7 +180,7 @@ impl Batch {
     /// Lets a sequence that waits begin with the pages of another one.
     pub(super) fn share(&mut self, from: SequenceId, to: SequenceId) {
         let Some(slot) = self.slot(from) else { return };
-        let spec = self.model.spec();
+        let spec = self.store.model.spec();
         let (Some(source), Some(member)) = (&self.members[slot], self.waiting.iter_mut().find(|it| it.id == to)) else {
             return;
         };
@@ -187,24 +190,24 @@ impl Batch {
         }
         // The last token is computed again, for the next one is chosen after it.
         let count = source.shareable().min(member.tokens.len() - 1) / PAGE as usize;
-        let groups: Vec<_> = (0..count as u32).map(|group| self.kv.pages_of(slot as u32, group)).collect();
-        groups.iter().for_each(|pages| self.kv.hold(pages));
+        let groups: Vec<_> = (0..count as u32).map(|group| self.store.kv.pages_of(slot as u32, group)).collect();
+        groups.iter().for_each(|pages| self.store.kv.hold(pages));
         member.begins_with = Some(Shared { groups, depth: source.depth[..count * PAGE as usize].to_vec() });
     }
 
     /// Gives back what is held for a sequence that will not be let in.
     pub(super) fn let_go(&mut self, member: &Member) {
         for pages in member.begins_with.iter().flat_map(|held| &held.groups) {
-            self.kv.let_go(pages);
+            self.store.kv.let_go(pages);
         }
     }
 
     /// Keeps what others may begin with.
     pub(super) fn keep(&mut self, slot: usize) {
         let Some(member) = &self.members[slot] else { return };
-        let Some(computed) = member.computed(self.model.spec()) else { return };
+        let Some(computed) = member.computed(self.store.model.spec()) else { return };
         let known = member.shareable();
-        self.prefix.keep(&mut self.kv, slot as u32, computed, &member.tokens[..known], &member.depth[..known]);
+        self.prefix.keep(&mut self.store.kv, slot as u32, computed, &member.tokens[..known], &member.depth[..known]);
     }
 
     /// Ends a sequence.
@@ -236,7 +239,7 @@ impl Batch {
         // Nobody is read out in its place any more.
         self.write_entry(&self.plans.sites.picked, slot, Row::RESTING)?;
         let member = self.members[slot].take();
-        self.kv.release(slot as u32)?;
+        self.store.kv.release(slot as u32)?;
         Ok(member)
     }
 }

@@ -1,59 +1,89 @@
-//! A sequence whose passes nobody can share: it has a session of its own, whose passes take turns with the rounds of the others.
+//! A sequence whose passes nobody can share: its own passes take turns with the rounds of the others.
 //!
-//! Such are sequences that compute ahead of what is known, and those whose rows leave all together or go back to an earlier state. They say what they say alone.
+//! These are sequences that decode in parallel (drafts, pipelined decoding, wavefronts), and those whose rows exit all together or go back to an earlier
+//! state. Their tokens are those of a session. Keys and values are in the store of the batch, so that they count there, and a prompt that begins like an
+//! earlier one takes over its pages.
 
 use std::time::Duration;
 
 use super::member::Member;
+use super::passes::{OwnPasses, Passes};
+use super::prefix::{Computed, Shared};
 use super::{Batch, Event, SequenceId};
 use crate::error::Error;
 use crate::generate::{Progress, Prompt, Statistics, StopReason};
 use crate::generation::ActiveGeneration;
-use crate::options::{GenerateOptions, SessionOptions};
-use crate::session::Session;
+use crate::kv::KvCache;
+use crate::options::GenerateOptions;
 
-/// A sequence with a session of its own.
+/// Sequences whose buffers and plans are kept after their end, at most, for those that follow.
+const MOST_IDLE: usize = 2;
+
+/// A sequence with passes of its own.
 pub(super) struct Guest {
     pub(super) id: SequenceId,
-    session: Session,
+    own: OwnPasses,
     generation: ActiveGeneration,
-    /// Its prompt, and what it has said.
+    /// The prompt and the tokens after it.
     pub(super) tokens: Vec<u32>,
-    /// Bytes that are set aside for it.
-    pub(super) bytes: u64,
-    /// Steps of a token that does not leave early, if all have as many and some may.
+    /// Tokens of the prompt.
+    prompt: usize,
+    /// How the prompt is computed, if others may share its pages.
+    computed: Option<Computed>,
+    /// Positions and steps that memory is set aside for.
+    end: u32,
+    steps: u32,
+    /// Steps of a token that does not exit early, if all have as many and some may.
     most_steps: Option<u32>,
 }
 
 impl Guest {
+    pub(super) fn slot(&self) -> usize {
+        self.own.slot as usize
+    }
+
     pub(super) fn statistics(&self) -> &Statistics {
         self.generation.statistics()
+    }
+
+    /// Bytes that are set aside for it and not taken yet.
+    pub(super) fn missing_bytes(&self, kv: &KvCache) -> u64 {
+        kv.missing_bytes(self.own.slot, self.end, self.steps)
     }
 }
 
 impl Batch {
-    /// Lets a sequence in that shares no passes.
-    pub(super) fn let_guest_in(&mut self, member: Member, options: &GenerateOptions, bytes: u64) -> Result<(), Error> {
-        let steps = member.steps.max(self.planned);
-        let session = SessionOptions { context: Some(self.kv.context()), steps: Some(steps), ..member.session.clone() };
-        let started = self.model.session(session).and_then(|mut session| {
-            let mut generation = ActiveGeneration::new(&mut session, Prompt::Tokens(&member.tokens), options)?;
-            // Where rows leave all together, it counts which rows a pass has.
-            if options.exit.is_none() && self.running() > 0 {
-                generation.limit_rows(self.pace.rows(member.steps));
-            }
-            Ok((session, generation))
-        });
-        match started {
-            Ok((session, generation)) => {
+    /// Lets a sequence in that shares no passes and begins with shared pages.
+    pub(super) fn let_guest_in(&mut self, slot: usize, mut member: Member, shared: &Shared) -> Result<(), Error> {
+        let computed = member.computed(self.store.model.spec());
+        let Some(options) = member.alone.take() else { return Err(Error::bug("a guest knows what was asked for")) };
+        let (index, seed) = (slot as u32, member.session.seed);
+        let idle = self.idle.pop();
+        let mut own = idle.map_or_else(|| OwnPasses::new(index, seed), |idle| idle.reuse(index, seed));
+        let end = self.guest_end(&member);
+        match self.start_guest(&mut own, &member, &options, shared) {
+            Ok(mut generation) => {
+                let cached = shared.depth.len() as u32;
+                generation.add_cached(cached);
                 self.totals.prompt_tokens += member.tokens.len() as u64;
-                let id = member.id;
-                let most_steps = options.exit.filter(|_| options.steps_of.is_none()).map(|_| member.steps);
-                self.guests.push(Guest { id, session, generation, tokens: member.tokens, bytes, most_steps });
+                self.totals.cached_tokens += u64::from(cached);
+                self.totals.prefix_hits += u64::from(cached > 0);
+                self.guests.push(Guest {
+                    id: member.id,
+                    own,
+                    generation,
+                    prompt: member.tokens.len(),
+                    computed,
+                    end,
+                    steps: member.most_steps(self.store.planned),
+                    most_steps: options.exit.filter(|_| options.steps_of.is_none()).map(|_| member.steps),
+                    tokens: member.tokens,
+                });
                 Ok(())
             }
-            Err(error @ Error::Engine(_)) => Err(error),
             Err(error) => {
+                self.store.model.device().check()?;
+                self.store.kv.release(index)?;
                 self.events.push_back(Event::Failed { id: member.id, error });
                 self.done(&member, StopReason::Failed);
                 Ok(())
@@ -61,14 +91,36 @@ impl Batch {
         }
     }
 
+    pub(super) fn start_guest(
+        &mut self,
+        own: &mut OwnPasses,
+        member: &Member,
+        options: &GenerateOptions,
+        shared: &Shared,
+    ) -> Result<ActiveGeneration, Error> {
+        let (known, rest) = member.tokens.split_at(shared.depth.len());
+        own.position = known.len() as u32;
+        self.store.write_history(own.slot, 0, known)?;
+        let steps = member.steps.max(self.store.planned);
+        self.store.write_sequence(own.slot, own.seed, steps)?;
+        let mut generation = ActiveGeneration::new(&self.store, own.held(), Prompt::Tokens(rest), (options, true))?;
+        // Where rows exit all together, it counts which rows a pass has.
+        if options.exit.is_none() && self.running() > 0 {
+            generation.limit_rows(self.pace.rows(member.steps));
+        }
+        generation.make_ready(&mut Passes { store: &mut self.store, own })?;
+        Ok(generation)
+    }
+
     /// Lets every guest have a pass, and waits for what it brings; with a budget, only the first, without waiting, which is the last one then.
     pub(super) fn step_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
         let count = if budget.is_some() { self.guests.len().min(1) } else { self.guests.len() };
         for mut guest in self.guests.drain(..count).collect::<Vec<_>>() {
             let before = guest.statistics().core_passes;
+            let mut passes = Passes { store: &mut self.store, own: &mut guest.own };
             let progress = match budget {
-                Some(budget) => guest.generation.step(&mut guest.session, budget),
-                None => guest.generation.pass(&mut guest.session),
+                Some(budget) => guest.generation.step(&mut passes, budget),
+                None => guest.generation.pass(&mut passes),
             };
             let passes = guest.statistics().core_passes - before;
             (self.totals.passes, self.totals.rows) = (self.totals.passes + passes, self.totals.rows + passes);
@@ -77,6 +129,9 @@ impl Batch {
                 Ok(Progress::Working) => None,
                 Ok(Progress::Done(reason)) => Some(reason),
                 Ok(Progress::Token(piece)) => {
+                    if guest.tokens.len() == guest.prompt {
+                        self.keep_prompt(&guest);
+                    }
                     guest.tokens.push(piece.token);
                     self.totals.tokens += 1;
                     self.totals.steps += u64::from(piece.steps);
@@ -84,30 +139,43 @@ impl Batch {
                     self.events.push_back(Event::Token { id: guest.id, piece });
                     guest.generation.stop_reason()
                 }
-                // Of the device: everybody ends.
-                Err(error @ Error::Engine(_)) => return Err(error),
                 Err(error) => {
+                    // A lost device ends all sequences.
+                    self.store.model.device().check()?;
                     self.events.push_back(Event::Failed { id: guest.id, error });
                     Some(StopReason::Failed)
                 }
             };
             match ended {
-                Some(reason) => self.guest_done(&guest, reason),
+                Some(reason) => self.guest_done(guest, reason)?,
                 None => self.guests.push(guest),
             }
         }
         Ok(())
     }
 
-    /// Ends a guest; false if there is none of that name.
-    pub(super) fn end_guest(&mut self, id: SequenceId, reason: StopReason) -> bool {
-        let Some(place) = self.guests.iter().position(|guest| guest.id == id) else { return false };
-        let guest = self.guests.remove(place);
-        self.guest_done(&guest, reason);
-        true
+    /// Keeps the pages of a prompt that is computed, for sequences that begin like it.
+    fn keep_prompt(&mut self, guest: &Guest) {
+        let Some(computed) = guest.computed else { return };
+        let depth = vec![guest.generation.steps(); guest.prompt];
+        self.prefix.keep(&mut self.store.kv, guest.own.slot, computed, &guest.tokens[..guest.prompt], &depth);
     }
 
-    fn guest_done(&mut self, guest: &Guest, reason: StopReason) {
-        self.events.push_back(Event::Done { id: guest.id, reason, statistics: guest.statistics().clone() });
+    /// Ends a guest; false if there is none of that name.
+    pub(super) fn end_guest(&mut self, id: SequenceId, reason: StopReason) -> Result<bool, Error> {
+        let Some(place) = self.guests.iter().position(|guest| guest.id == id) else { return Ok(false) };
+        let guest = self.guests.remove(place);
+        self.guest_done(guest, reason)?;
+        Ok(true)
+    }
+
+    fn guest_done(&mut self, guest: Guest, reason: StopReason) -> Result<(), Error> {
+        let Guest { id, own, generation, .. } = guest;
+        self.store.kv.release(own.slot)?;
+        if self.idle.len() < MOST_IDLE {
+            self.idle.push(own);
+        }
+        self.events.push_back(Event::Done { id, reason, statistics: generation.statistics().clone() });
+        Ok(())
     }
 }

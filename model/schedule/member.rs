@@ -189,7 +189,9 @@ impl Member {
 
     /// How the prompt is computed, if others that are computed alike may share its pages.
     pub(super) fn computed(&self, spec: &Spec) -> Option<Computed> {
-        let alone = self.noise.is_some() || self.one_by_one();
+        // The prompt of a sequence with passes of its own is computed like others where its rows cannot exit and are not a wavefront's.
+        let apart = self.alone.as_ref().is_some_and(|options| options.exit.is_some() || options.diffusion.is_some());
+        let alone = self.noise.is_some() || self.one_by_one() || apart;
         let seed = (spec.start != Start::Embedding).then(|| self.session.seed_of_states());
         (!alone).then(|| Computed::new(self.prompt_steps, seed, self.exit.as_ref()))
     }

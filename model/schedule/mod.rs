@@ -17,11 +17,14 @@ mod event;
 mod guest;
 mod member;
 mod pace;
+pub(crate) mod passes;
 pub(crate) mod policy;
 mod prefix;
 mod round;
 mod scoring;
+pub(crate) mod store;
 mod table;
+mod warm;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,19 +37,19 @@ pub use self::event::{Event, PromptToken, SequenceId, Totals};
 use self::guest::Guest;
 use self::member::{Member, shares_passes};
 use self::pace::Pace;
+use self::passes::OwnPasses;
 use self::policy::Asked;
 use self::prefix::PrefixCache;
 use self::round::{Round, Submitted};
+use self::store::Store;
 use self::table::Table;
 use crate::error::Error;
 use crate::generate::{Prompt, Statistics, StopReason};
-use crate::kv::KvCache;
 use crate::memory_budget;
 use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::parallel_decoding::ParallelSites;
 use crate::plans::PlanCache;
-use crate::sequence_tables::SequenceTables;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS};
 
 /// What a batch holds.
@@ -81,10 +84,7 @@ static BATCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Sequences that share their passes over the weights.
 pub struct Batch {
-    model: Model,
-    options: SessionOptions,
-    kv: KvCache,
-    tables: SequenceTables,
+    store: Store,
     plans: PlanCache,
     /// Plan caches of passes that score given tokens, by their rows and read-outs.
     scoring: HashMap<(u32, u32), PlanCache>,
@@ -94,6 +94,8 @@ pub struct Batch {
     members: Vec<Option<Member>>,
     /// Sequences that share no passes.
     guests: Vec<Guest>,
+    /// Buffers and plans of those that have ended.
+    idle: Vec<OwnPasses>,
     /// The oldest first.
     waiting: VecDeque<Member>,
     /// The round that is being submitted.
@@ -105,8 +107,6 @@ pub struct Batch {
     pace: Pace,
     /// Bytes of keys and values, at most.
     budget: u64,
-    /// Steps that the cache is planned for.
-    planned: u32,
     next_id: SequenceId,
     /// When the last round was done.
     done_at: Option<ruminate_engine::clock::Instant>,
@@ -131,7 +131,7 @@ impl Model {
             return Err(Error::Option { name: "prefill_chunk", value: rows.to_string(), allowed: "from 1 to 256" });
         }
         let (spec, device) = (self.spec(), self.device().clone());
-        let (context, planned) = memory_budget::checked(spec, &session, &device)?;
+        let mut store = Store::new(self, session, sequences)?;
         let rows = fixed.unwrap_or(MAX_ROWS);
         let outputs = fixed.unwrap_or_else(|| crate::session::capacity(sequences));
         let plans = PlanCache::new(&device, spec, rows, outputs)?;
@@ -141,28 +141,24 @@ impl Model {
         let results = device.buffer("results of rows", u64::from(rows) * size_of::<RowResult>() as u64)?;
         let parallel_sites =
             ParallelSites { table: plans.sites.rows.clone(), front: None, wavefront: None, emitted: results };
-        let mut kv = KvCache::new(self, &session, (sequences, context, planned))?;
-        let groups = prefix_cache / kv.group_bytes(planned).max(1);
-        kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
+        let groups = prefix_cache / store.kv.group_bytes(store.planned).max(1);
+        store.kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
         Ok(Batch {
-            model: self.clone(),
             budget: kv_memory.or_else(|| memory_budget::usable(device.memory())).unwrap_or(u64::MAX),
-            kv,
-            tables: SequenceTables::new(&device, sequences, context)?,
-            options: session,
+            store,
             plans,
             scoring: HashMap::new(),
             parallel_sites,
             table: Table::new(rows),
             members: (0..sequences).map(|_| None).collect(),
             guests: Vec::new(),
+            idle: Vec::new(),
             waiting: VecDeque::new(),
             begun: None,
             pending: None,
             events: VecDeque::new(),
             prefix: PrefixCache::new(prefix_cache),
             pace: Pace::new(prefill_chunk.map(|rows| rows.max(sequences)), rows),
-            planned,
             next_id: SequenceId { batch: BATCHES.fetch_add(1, Ordering::Relaxed), number: 0 },
             done_at: None,
             scored_last: false,
@@ -187,7 +183,7 @@ impl Batch {
         seed: u64,
         options: &GenerateOptions,
     ) -> Result<SequenceId, Error> {
-        policy::check(Asked { options, session: &self.options, batch: true })?;
+        policy::check(Asked { options, session: &self.store.options, batch: true })?;
         let mut member = self.member_of(prompt.into(), seed, options)?;
         member.alone = (!shares_passes(options)).then(|| Box::new(options.clone()));
         self.enqueue(member)
@@ -195,8 +191,8 @@ impl Batch {
 
     /// A sequence of this batch, the next one that is added.
     fn member_of(&self, prompt: Prompt<'_>, seed: u64, options: &GenerateOptions) -> Result<Member, Error> {
-        let session = SessionOptions { seed, steps: Some(self.planned), ..self.options.clone() };
-        Member::new(self.next_id, &self.model, session, self.kv.context(), prompt, options)
+        let session = SessionOptions { seed, steps: Some(self.store.planned), ..self.store.options.clone() };
+        Member::new(self.next_id, &self.store.model, session, self.store.kv.context(), prompt, options)
     }
 
     /// Lets a sequence wait for a place.
@@ -287,7 +283,7 @@ impl Batch {
             }
             return Ok(());
         }
-        if self.end_guest(id, StopReason::Cancelled) {
+        if self.end_guest(id, StopReason::Cancelled)? {
             return Ok(());
         }
         self.slot(id).map_or(Ok(()), |slot| self.end(slot, StopReason::Cancelled))
@@ -328,7 +324,7 @@ impl Batch {
         Totals {
             waiting: self.waiting.len() as u32,
             running: self.running() as u32,
-            kv_bytes: self.kv.bytes(),
+            kv_bytes: self.store.kv.bytes(),
             prefix_bytes: self.prefix.bytes(),
             ..self.totals
         }
@@ -337,19 +333,19 @@ impl Batch {
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.store.model
     }
 
     /// What each sequence holds.
     #[must_use]
     pub fn options(&self) -> &SessionOptions {
-        &self.options
+        &self.store.options
     }
 
     /// Positions that each sequence can hold.
     #[must_use]
     pub fn context(&self) -> u32 {
-        self.kv.context()
+        self.store.kv.context()
     }
 
     fn running(&self) -> usize {

@@ -8,6 +8,7 @@ use ruminate_shaders::batch::RowResult;
 use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::{NONE, Row};
 
+use super::member::Member;
 use super::scoring::Scoring;
 use super::table::Place;
 use super::{Batch, Event, SequenceId, lost};
@@ -95,9 +96,9 @@ impl Batch {
 
     /// Does something, and counts what the host spends on encoding meanwhile for everybody.
     fn timed<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
-        let before = self.model.device().counters().encoding_nanos;
+        let before = self.store.model.device().counters().encoding_nanos;
         let done = work(self);
-        let spent = Duration::from_nanos(self.model.device().counters().encoding_nanos - before);
+        let spent = Duration::from_nanos(self.store.model.device().counters().encoding_nanos - before);
         self.members.iter_mut().flatten().for_each(|member| member.encoded(spent));
         done
     }
@@ -110,14 +111,11 @@ impl Batch {
         }
         self.feed()?;
         let Some(steps) = self.table.steps().map(|steps| steps.min(MOST_STEPS)) else { return Ok(None) };
-        let device = self.model.device().clone();
-        let plan = self.plan_key();
+        let device = self.store.model.device().clone();
+        let plan = self.plan_of(self.members.iter().flatten(), self.table.extent());
         let Follow::Batch(ReadOut { rows, .. }) = plan.follow else { return Ok(None) };
-        if plan.edits {
-            self.tables.make_penalties(&device, self.model.spec().padded_vocab)?;
-        }
-        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, Some(&self.parallel_sites));
-        self.plans.plan(&inputs, plan)?;
+        self.record(plan)?;
+        let inputs = self.store.plan_inputs(None, Some(&self.parallel_sites));
         let mut reads = vec![self.parallel_sites.emitted.clone()];
         if let (Some(_), Some(ranks)) = (plan.logprobs, &self.plans.ranks) {
             reads.extend([ranks.ranked.clone(), ranks.logprobs.clone()]);
@@ -127,14 +125,27 @@ impl Batch {
         Ok(Some(Round { execution, purpose: Purpose::Shared, steps, rows, since: Instant::now() }))
     }
 
-    /// The plan that all rows under way share.
-    fn plan_key(&self) -> PlanKey {
-        let members = || self.members.iter().flatten();
+    /// Makes a plan of shared rounds ready.
+    pub(super) fn record(&mut self, plan: PlanKey) -> Result<(), Error> {
+        if plan.edits {
+            self.store.tables.make_penalties(self.store.model.device(), self.store.padded_vocab())?;
+        }
+        let inputs = self.store.plan_inputs(None, Some(&self.parallel_sites));
+        self.plans.plan(&inputs, plan)?;
+        Ok(())
+    }
+
+    /// The plan that rows of these sequences share: it looks at the first `used` rows of the table and reads out the first `chosen`.
+    pub(super) fn plan_of<'m>(
+        &self,
+        members: impl Iterator<Item = &'m Member> + Clone,
+        (used, chosen): (u32, u32),
+    ) -> PlanKey {
+        let members = || members.clone();
         let logprobs = members().filter_map(|member| member.choosing.logprobs).max();
         let sampled = members().any(|member| !member.choosing.is_greedy());
         let (most, outputs) = (self.table.rows() as u32, self.members.len() as u32);
-        let fixed = self.options.invariant.then_some(most);
-        let (used, chosen) = self.table.extent();
+        let fixed = self.store.options.invariant.then_some(most);
         let shape = ReadOut {
             rows: fixed.unwrap_or_else(|| capacity(used).min(most)),
             outputs: fixed.unwrap_or_else(|| capacity(chosen).min(capacity(outputs))),
@@ -142,7 +153,7 @@ impl Batch {
         PlanKey {
             choose: if sampled { Choose::Sample } else { Choose::Argmax },
             edits: members().any(|member| member.choosing.edits()) || (logprobs.is_some() && sampled),
-            logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.model.spec().padded_vocab)),
+            logprobs: logprobs.map(|_| MAX_LOGPROBS.min(self.store.model.spec().padded_vocab)),
             follow: Follow::Batch(shape),
             continuous: members().filter_map(|member| member.continuous).find(|it| *it == Continuous::Normed),
             noise: members().any(|member| member.noise.is_some()),
@@ -157,7 +168,7 @@ impl Batch {
         let mut order: Vec<(SequenceId, usize)> =
             self.members.iter().zip(0..).filter_map(|(member, slot)| Some((member.as_ref()?.id, slot))).collect();
         order.sort_unstable();
-        let fixed = self.options.invariant;
+        let fixed = self.store.options.invariant;
         for (_, slot) in order {
             let Some(steps) = self.members[slot].as_ref().map(|member| member.steps) else { continue };
             let others = self.table.under_way().any(|row| row.decodes && row.slot != slot);
@@ -278,7 +289,7 @@ impl Batch {
         let Some(member) = self.members[row.slot].as_ref() else { return Ok(()) };
         let steps = member.steps;
         self.table.take(place, member.place(row.slot, next - 1));
-        self.reserve(row.slot, (next + 1).min(self.kv.context()), steps).map(drop)
+        self.reserve(row.slot, (next + 1).min(self.store.kv.context()), steps).map(drop)
     }
 
     /// Sets the depth of a sequence's next token; false if that makes no sense, which ends the sequence.
@@ -286,10 +297,9 @@ impl Batch {
         let Some(member) = self.members[slot].as_mut() else { return Ok(false) };
         match member.begin_token() {
             Ok(true) => {
-                let (entry, exit_params) =
-                    (member.session.sequence(self.model.spec(), member.steps), member.exit_params());
-                self.tables.write_sequence(self.model.device(), slot as u32, entry)?;
-                self.tables.write_exit_params(self.model.device(), slot as u32, exit_params)?;
+                let exit_params = member.exit_params();
+                self.store.write_sequence(slot as u32, member.session.seed, member.steps)?;
+                self.store.tables.write_exit_params(self.store.model.device(), slot as u32, exit_params)?;
                 Ok(true)
             }
             Ok(false) => Ok(true),
@@ -389,8 +399,8 @@ impl Batch {
             return self.fail(slot, error);
         }
         let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
-        let (device, vocab) = (self.model.device().clone(), self.model.spec().padded_vocab);
-        self.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)
+        let (device, vocab) = (self.store.model.device().clone(), self.store.model.spec().padded_vocab);
+        self.store.tables.write_choosing(&device, slot as u32, &member.choosing, vocab)
     }
 
     pub(super) fn write_row(&self, place: usize, row: Row) -> Result<(), Error> {
@@ -399,6 +409,6 @@ impl Batch {
 
     pub(super) fn write_entry(&self, table: &Buffer, place: usize, row: Row) -> Result<(), Error> {
         let offset = place as u64 * size_of::<Row>() as u64;
-        Ok(self.model.device().write(table, offset, bytemuck::bytes_of(&row))?)
+        Ok(self.store.model.device().write(table, offset, bytemuck::bytes_of(&row))?)
     }
 }

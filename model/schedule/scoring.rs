@@ -109,7 +109,7 @@ impl Batch {
             logprobs: Some(1),
             ..GenerateOptions::default()
         };
-        let seed = self.options.seed;
+        let seed = self.store.options.seed;
         let mut member = self.member_of(Prompt::Tokens(&[context, before].concat()), seed, &options)?;
         member.scores = Some(Scores { from: context.len(), last: Some(last) });
         self.enqueue(member)
@@ -133,7 +133,7 @@ impl Batch {
         if scoring.parts.is_empty() {
             return Ok(None);
         }
-        let fixed = self.options.invariant.then_some(self.table.rows() as u32);
+        let fixed = self.store.options.invariant.then_some(self.table.rows() as u32);
         let [rows, outputs] = [scoring.rows() as usize, scoring.outputs()];
         let [rows, outputs] = [rows, outputs].map(|count| fixed.unwrap_or_else(|| capacity(count as u32)));
         let (mut table, mut answers) = self.rows_of(&scoring);
@@ -142,17 +142,17 @@ impl Batch {
         let mut members = scoring.parts.iter().filter_map(|part| self.members[part.slot].as_ref());
         let noise = members.any(|member| member.noise.is_some());
 
-        let device = self.model.device().clone();
+        let device = self.store.model.device().clone();
         let plans = match self.scoring.entry((rows, outputs)) {
             Entry::Occupied(plans) => plans.into_mut(),
-            Entry::Vacant(place) => place.insert(PlanCache::new(&device, self.model.spec(), rows, outputs)?),
+            Entry::Vacant(place) => place.insert(PlanCache::new(&device, self.store.model.spec(), rows, outputs)?),
         };
         device.write(&plans.sites.rows, 0, bytemuck::cast_slice(&table))?;
         device.write(&plans.sites.picked, 0, bytemuck::cast_slice(&vec![Row::RESTING; outputs as usize]))?;
         device.write(&plans.chosen, 0, bytemuck::cast_slice(&answers))?;
         let logprobs = Some(scoring.ranked);
         let plan = PlanKey { choose: Choose::Given, logprobs, checks, noise, ..PlanKey::of(Stage::Token) };
-        let inputs = self.model.plan_inputs(&self.kv, &self.tables, None, None);
+        let inputs = self.store.plan_inputs(None, None);
         plans.plan(&inputs, plan)?;
         let ranks = plans.ranks.as_ref().ok_or_else(lost)?;
         let reads = [ranks.ranked.clone(), ranks.logprobs.clone(), plans.sites.rows.clone()];
@@ -174,7 +174,7 @@ impl Batch {
         depth: Depth,
         checks: Option<Checks>,
     ) -> Result<Scoring, Error> {
-        let fixed = self.options.invariant.then_some(self.table.rows());
+        let fixed = self.store.options.invariant.then_some(self.table.rows());
         let (most_rows, most_outputs) = (fixed.unwrap_or(MAX_ROWS as usize), fixed.unwrap_or(MOST_OUTPUTS as usize));
         let reads_out = checks.is_some_and(|checks| checks.reads_out);
         let mut scoring = Scoring { parts: Vec::new(), ranked: 1 };
@@ -194,7 +194,7 @@ impl Batch {
             }
             let Some(member) = self.members[slot].as_mut() else { break };
             member.fed += count;
-            let most = MAX_LOGPROBS.min(self.model.spec().padded_vocab);
+            let most = MAX_LOGPROBS.min(self.store.model.spec().padded_vocab);
             scoring.ranked = scoring.ranked.max(if ranked > 1 { most } else { 1 });
             scoring.parts.push(Part { slot, id, life, start, count, silent: silent.min(count) });
         }

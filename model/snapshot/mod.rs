@@ -40,22 +40,22 @@ impl Session {
     #[cfg(feature = "files")]
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.stop();
-        let device = self.model.device().clone();
-        let tokens = device.read(&self.tables.history, 0..u64::from(self.position) * 4)?;
-        let depth = self.kv.stored_steps(self.position)?;
-        let (layout, pages) = self.kv.layout();
-        let state = self.last_state()?;
+        let device = self.store.model.device().clone();
+        let tokens = device.read(&self.store.tables.history, 0..u64::from(self.own.position) * 4)?;
+        let depth = self.store.kv.stored_steps(self.own.position)?;
+        let (layout, pages) = self.store.kv.layout();
+        let state = self.own.last_state(&self.store)?;
         let settings = Settings::of(self, layout);
-        let tensors = settings.tensors(self.model.spec(), &self.kv, &depth, state.is_some());
-        let mut out = Writer::create(path.as_ref(), &About::of(&self.model), &settings, &tensors)?;
+        let tensors = settings.tensors(self.store.model.spec(), &self.store.kv, &depth, state.is_some());
+        let mut out = Writer::create(path.as_ref(), &About::of(&self.store.model), &settings, &tensors)?;
         out.write(&tokens)?;
         out.write(bytemuck::cast_slice(&depth))?;
         out.write(bytemuck::cast_slice(pages))?;
         if let Some(state) = state {
-            out.write(&state[..self.model.spec().width as usize * 4])?;
+            out.write(&state[..self.store.model.spec().width as usize * 4])?;
         }
-        for (layer, slot) in settings::places(&self.kv, &depth) {
-            self.kv.read_slot((layer, slot), &self.kv.in_slot(&depth, slot), |bytes| out.write(bytes))?;
+        for (layer, slot) in settings::places(&self.store.kv, &depth) {
+            self.store.kv.read_slot((layer, slot), &self.store.kv.in_slot(&depth, slot), |bytes| out.write(bytes))?;
         }
         out.finish()
     }
@@ -79,15 +79,15 @@ impl Session {
             return Err(Error::Together { one: "fork", other: "invariant", why });
         }
         self.stop();
-        let (model, device) = (self.model.clone(), self.model.device().clone());
+        let (model, device) = (self.store.model.clone(), self.store.model.device().clone());
         let mut fork = Self::new(model, self.resolved_options())?;
-        fork.kv = self.kv.fork(self.position)?;
-        let tokens = device.read(&self.tables.history, 0..u64::from(self.position) * 4)?;
-        device.write(&fork.tables.history, 0, &tokens)?;
-        if let Some(state) = self.last_state()? {
-            fork.set_last_state(&state)?;
+        fork.store.kv = self.store.kv.fork(self.own.position)?;
+        let tokens = device.read(&self.store.tables.history, 0..u64::from(self.own.position) * 4)?;
+        device.write(&fork.store.tables.history, 0, &tokens)?;
+        if let Some(state) = self.own.last_state(&self.store)? {
+            fork.passes().set_last_state(&state)?;
         }
-        (fork.position, fork.next) = (self.position, self.next);
+        (fork.own.position, fork.own.next) = (self.own.position, self.own.next);
         Ok(fork)
     }
 }
@@ -107,45 +107,45 @@ impl Model {
         let options = settings.options().ok_or_else(|| damaged(&file, "its settings do not exist"))?;
         let mut session = self.session(options)?;
         let (spec, count) = (self.spec().clone(), settings.position);
-        if count > session.context() || settings.next.is_some_and(|token| token >= session.padded_vocab()) {
+        if count > session.context() || settings.next.is_some_and(|token| token >= session.store.padded_vocab()) {
             return Err(damaged(&file, "its numbers are too large"));
         }
         let tokens = file.words("tokens", u64::from(count))?;
         let depth = file.words("depth", u64::from(count))?;
         let too_deep = depth.iter().any(|&steps| steps > settings.layout.steps);
-        if too_deep || tokens.iter().any(|&token| token >= session.padded_vocab()) {
+        if too_deep || tokens.iter().any(|&token| token >= session.store.padded_vocab()) {
             return Err(damaged(&file, "its numbers are too large"));
         }
         crate::session::check_steps(settings.layout.steps)?;
-        let slots = 1 + session.kv.share.slots(settings.layout.steps);
-        let pages = file.words("pages", u64::from(slots) * u64::from(session.kv.shape.pages_per_slot()))?;
-        if !session.kv.lay_out(&settings.layout, &pages)? {
+        let slots = 1 + session.store.kv.share.slots(settings.layout.steps);
+        let pages = file.words("pages", u64::from(slots) * u64::from(session.store.kv.shape.pages_per_slot()))?;
+        if !session.store.kv.lay_out(&settings.layout, &pages)? {
             return Err(damaged(&file, "its pages contradict each other"));
         }
         if count > 0 {
-            session.kv.reserve(0, count, depth.iter().copied().max().unwrap_or(1).max(1))?;
+            session.store.kv.reserve(0, count, depth.iter().copied().max().unwrap_or(1).max(1))?;
         }
-        let expected = settings.tensors(&spec, &session.kv, &depth, file.has("state"));
+        let expected = settings.tensors(&spec, &session.store.kv, &depth, file.has("state"));
         file.check(&expected)?;
 
         let device = self.device();
-        device.write(&session.tables.history, 0, bytemuck::cast_slice(&tokens))?;
-        session.kv.write_stored_steps(&depth)?;
+        device.write(&session.store.tables.history, 0, bytemuck::cast_slice(&tokens))?;
+        session.store.kv.write_stored_steps(&depth)?;
         if file.has("state") {
             let mut state = vec![0; stride(spec.width) as usize * 4];
             file.read("state", 0, &mut state[..spec.width as usize * 4])?;
-            session.set_last_state(&state)?;
+            session.passes().set_last_state(&state)?;
         }
-        for (layer, slot) in settings::places(&session.kv, &depth) {
+        for (layer, slot) in settings::places(&session.store.kv, &depth) {
             let name = settings::name(layer, slot);
             let mut done = 0;
-            session.kv.write_slot((layer, slot), &session.kv.in_slot(&depth, slot), |bytes| {
+            session.store.kv.write_slot((layer, slot), &session.store.kv.in_slot(&depth, slot), |bytes| {
                 file.read(&name, done, bytes)?;
                 done += bytes.len() as u64;
                 Ok(())
             })?;
         }
-        (session.position, session.next) = (count, settings.next);
+        (session.own.position, session.own.next) = (count, settings.next);
         Ok(session)
     }
 }

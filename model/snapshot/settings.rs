@@ -86,7 +86,7 @@ impl Settings {
             *session.options();
         let named = LOOKUPS.iter().find(|(_, one)| *one == lookup);
         Self {
-            position: session.position,
+            position: session.own.position,
             context: session.context(),
             steps,
             kv_dtype: kv_dtype.name().to_owned(),
@@ -100,7 +100,7 @@ impl Settings {
             state_seed,
             init_scale,
             invariant,
-            next: session.next,
+            next: session.own.next,
             layout,
         }
     }

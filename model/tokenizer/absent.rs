@@ -1,4 +1,4 @@
-//! Tokens in a build without the feature `tokenizer`: the special ids that the configuration names, and no text.
+//! Tokens in a build without the feature `tokenizer`: only the special ids of the configuration, and no text.
 
 #[path = "specials.rs"]
 mod specials;
@@ -17,24 +17,24 @@ pub struct Tokenizer {
     eos: Vec<u32>,
 }
 
-/// Text from ids: none, in this build.
+/// Streaming decoder, which returns no text in this build.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder(());
 
 impl StreamDecoder {
-    /// No text.
+    /// Returns no text.
     pub fn push(&mut self, _: u32) -> String {
         String::new()
     }
 
-    /// No text.
+    /// Returns no text.
     pub fn flush(&mut self) -> String {
         String::new()
     }
 }
 
 impl Tokenizer {
-    /// Takes the special ids from `generation_config.json`, else `config.json`. Models whose special ids only a tokenizer knows have none here: give
+    /// Reads the special ids from `generation_config.json`, else `config.json`. If only a tokenizer names a model's special ids, there are none here; set
     /// [`GenerateOptions::end_tokens`](crate::GenerateOptions::end_tokens).
     ///
     /// # Errors
@@ -55,18 +55,18 @@ impl Tokenizer {
         Ok(Self { bos, pad, eos })
     }
 
-    /// Not in this build.
+    /// Fails: this build cannot encode text.
     ///
     /// # Errors
-    /// [`Error::Feature`].
+    /// [`Error::Feature`] always.
     pub fn encode(&self, _: &str, _: Specials) -> Result<Vec<u32>> {
         Err(self.drops_all())
     }
 
-    /// Not in this build.
+    /// Fails: this build cannot encode text.
     ///
     /// # Errors
-    /// [`Error::Feature`].
+    /// [`Error::Feature`] always.
     pub fn encode_plain(&self, _: &str, _: Specials) -> Result<Vec<u32>> {
         Err(self.drops_all())
     }
@@ -107,7 +107,7 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Tokens that end a text: all end tokens that the files name, and the begin token of another text.
+    /// Tokens that end a text: all end tokens that the files name, and the begin token.
     #[must_use]
     pub fn eos(&self) -> &[u32] {
         &self.eos

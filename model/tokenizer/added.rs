@@ -1,4 +1,4 @@
-//! Added tokens: texts that are tokens of their own, looked for before text is split.
+//! Added tokens: texts that are whole tokens, found before text is split.
 
 use std::ops::Range;
 
@@ -9,14 +9,14 @@ use tokenizers::AddedToken;
 use super::normalize::Normalizers;
 use super::pattern::Work;
 
-/// A piece of a text: an added token, or what stands between them.
+/// A segment of a text: an added token, or the text between two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
     Token(u32),
     Text(Range<usize>),
 }
 
-/// Added tokens that are looked for together.
+/// Added tokens that are searched for together.
 #[derive(Debug)]
 pub(super) struct Finder {
     automaton: AhoCorasick,
@@ -26,9 +26,9 @@ pub(super) struct Finder {
 /// All added tokens.
 #[derive(Debug)]
 pub(super) struct Added {
-    /// Those that are looked for in the text as it was given.
+    /// Tokens found in the original text.
     pub(super) literal: Finder,
-    /// Those that are looked for once it is normalized.
+    /// Tokens found in the normalized text.
     pub(super) normalized: Finder,
 }
 
@@ -45,13 +45,13 @@ impl Added {
         Ok(Self { literal: Finder::new(literal)?, normalized: Finder::new(normalized)? })
     }
 
-    /// Whether a token takes white space beside it.
+    /// Whether a token includes white space next to it.
     pub(super) fn takes_blanks(&self) -> bool {
         let mut all = self.literal.tokens.iter().chain(&self.normalized.tokens);
         all.any(|(_, token)| token.lstrip || token.rstrip)
     }
 
-    /// The texts of special tokens.
+    /// Texts of the special tokens.
     pub(super) fn special(&self) -> impl Iterator<Item = &str> {
         let all = self.literal.tokens.iter().chain(&self.normalized.tokens);
         all.filter(|(_, token)| token.special).map(|(_, token)| token.content.as_str())
@@ -69,7 +69,7 @@ impl Finder {
         Ok(Self { automaton, tokens: tokens.into_iter().map(|(_, id, token)| (id, token)).collect() })
     }
 
-    /// Cuts a text at its added tokens; special ones only if they are looked for.
+    /// Cuts a text at its added tokens; special ones only if `special` is set.
     pub(super) fn cut(&self, text: &str, special: bool) -> Vec<Segment> {
         let mut segments = Vec::new();
         let mut done = 0;
@@ -86,7 +86,7 @@ impl Finder {
             if start > done {
                 segments.push(Segment::Text(done..start));
             }
-            // Of one whose text the blanks of another took nothing is left.
+            // A token whose text is all included in the white space of the previous one is skipped.
             if start < end {
                 segments.push(Segment::Token(*id));
             }

@@ -1,4 +1,4 @@
-//! From tokens to bytes: what tokenizer.json calls the decoder.
+//! Decoder: from tokens to bytes, as the field `decoder` of tokenizer.json describes it.
 
 use std::collections::HashMap;
 
@@ -6,27 +6,27 @@ use serde_json::Value;
 
 use super::byte_alphabet;
 
-/// How the vocabulary spells bytes.
+/// Spelling of bytes in the vocabulary.
 #[derive(Clone, Debug)]
 pub(super) enum Decoder {
-    /// In GPT-2's byte-level alphabet.
+    /// GPT-2's byte-level alphabet.
     Bytes(HashMap<char, u8>),
-    /// As SentencePiece does: a mark for a blank, and tokens `<0x0A>` for bytes that no other token has.
+    /// SentencePiece's spelling: a mark for a blank, and tokens such as `<0x0A>` for bytes without another token.
     Pieces(Pieces),
 }
 
-/// The decoder of SentencePiece.
+/// SentencePiece's decoder.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pieces {
     replaced: Vec<(String, String)>,
-    /// Whether tokens stand for bytes.
+    /// Whether tokens such as `<0x0A>` represent bytes.
     bytes: bool,
-    /// What is taken from the beginning of a text, and how often at most.
+    /// Character removed from the beginning of a text, and how often at most.
     stripped: Option<(char, usize)>,
 }
 
-/// What is supported.
-const SUPPORTED: &str = "supported are ByteLevel, Metaspace, and a Sequence of Replace, ByteFallback, Fuse and Strip";
+/// Supported decoders, for messages.
+const SUPPORTED: &str = "expected ByteLevel, Metaspace, or a Sequence of Replace, ByteFallback, Fuse and Strip";
 
 impl Decoder {
     /// Reads the field `decoder`.
@@ -42,7 +42,7 @@ impl Decoder {
         }
     }
 
-    /// The bytes that a token stands for which is none of the added ones.
+    /// Bytes of a token that is not an added one.
     pub(super) fn bytes_of(&self, text: &str) -> Vec<u8> {
         match self {
             Self::Bytes(alphabet) => {
@@ -59,7 +59,7 @@ impl Decoder {
         }
     }
 
-    /// A text as it is given out: what was put before it to split it is taken away.
+    /// Removes the characters that were put before a text to split it.
     pub(super) fn strip<'a>(&self, text: &'a str) -> &'a str {
         let Self::Pieces(Pieces { stripped: Some((c, most)), .. }) = self else { return text };
         (0..*most).fold(text, |text, _| text.strip_prefix(*c).unwrap_or(text))
@@ -68,7 +68,7 @@ impl Decoder {
 
 impl Pieces {
     fn read(&mut self, value: &Value) -> Result<(), String> {
-        let unsupported = || Err(format!("its decoder is {}; {SUPPORTED}", value["type"]));
+        let unsupported = || Err(format!("unknown decoder {} ({SUPPORTED})", value["type"]));
         match value["type"].as_str() {
             Some("Sequence") => {
                 let inner = value["decoders"].as_array().ok_or("`decoder`: Sequence has no list `decoders`")?;
@@ -76,7 +76,7 @@ impl Pieces {
             }
             Some("Replace") => {
                 let (Some(from), Some(to)) = (value["pattern"]["String"].as_str(), value["content"].as_str()) else {
-                    return Err("`decoder`: Replace needs a text in `pattern.String` and one in `content`".to_owned());
+                    return Err("`decoder`: Replace needs a string in `pattern.String` and one in `content`".to_owned());
                 };
                 self.replaced.push((from.to_owned(), to.to_owned()));
                 Ok(())
@@ -92,7 +92,7 @@ impl Pieces {
                     return Err("`decoder`: Strip needs a character in `content` and a number in `start`".to_owned());
                 };
                 if value["stop"].as_u64().unwrap_or(0) > 0 {
-                    return Err("`decoder`: Strip takes from the end of a text, which a stream cannot know".to_owned());
+                    return Err("`decoder`: Strip at the end of a text is not supported, because a stream does not know its end".to_owned());
                 }
                 self.stripped = Some((c, start.min(1 << 10) as usize));
                 Ok(())
@@ -109,14 +109,14 @@ impl Pieces {
     }
 }
 
-/// Whether one of a sequence's decoders is that of bytes, and the others do nothing to them.
+/// Whether a sequence of decoders contains the byte-level one, and no other one that changes bytes.
 fn is_byte_level(value: &Value) -> bool {
     let Some(inner) = value["decoders"].as_array() else { return false };
     let kinds = || inner.iter().map(|inner| inner["type"].as_str().unwrap_or_default());
     kinds().any(|kind| kind == "ByteLevel") && kinds().all(|kind| matches!(kind, "ByteLevel" | "Fuse"))
 }
 
-/// The byte that a token like `<0x0A>` stands for.
+/// Byte of a token such as `<0x0A>`.
 fn byte_token(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()

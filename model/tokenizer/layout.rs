@@ -1,10 +1,10 @@
-//! The parts of tokenizer.json beside the vocabulary, which is large, and a check for what the tokenizers crate panics at.
+//! Fields of tokenizer.json except the vocabulary, which is large, and checks for values at which the tokenizers crate panics.
 
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
-/// Fields of tokenizer.json, as they stand there.
+/// Fields of tokenizer.json.
 #[derive(Debug, Deserialize)]
 pub(super) struct Layout {
     #[serde(default)]
@@ -23,7 +23,7 @@ pub(super) struct Layout {
     pub(super) decoder: Value,
 }
 
-/// Fields of the model.
+/// Fields of the `model` object.
 #[derive(Debug, Default, Deserialize)]
 struct Model {
     #[serde(default)]
@@ -33,13 +33,13 @@ struct Model {
 }
 
 impl Layout {
-    /// Reads the file.
+    /// Reads and checks the file.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let layout: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if !layout.version.is_null() && layout.version != "1.0" {
-            return Err(format!("`version` is {}; expected \"1.0\"", layout.version));
+            return Err(format!("unsupported `version` {} (expected \"1.0\")", layout.version));
         }
-        // The tokenizers crate panics for a prefix that some token lacks.
+        // The tokenizers crate panics if a token lacks the prefix or suffix.
         for (field, mark) in [
             ("continuing_subword_prefix", &layout.model.continuing_subword_prefix),
             ("end_of_word_suffix", &layout.model.end_of_word_suffix),
@@ -53,7 +53,7 @@ impl Layout {
     }
 }
 
-/// The tokenizers crate panics, when it encodes, for a template with a special token that the template does not define.
+/// Rejects a template with a special token that it does not define: the tokenizers crate would panic when it encodes.
 fn check_processor(processor: &Value) -> Result<(), String> {
     if let Some(steps) = processor["processors"].as_array() {
         return steps.iter().try_for_each(check_processor);

@@ -1,4 +1,4 @@
-//! What the files beside the tokenizer say of its tokens.
+//! Special tokens by name, from the files beside the tokenizer.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::source::Source;
 
-/// `tokenizer_config.json` and `special_tokens_map.json`, as far as they are there.
+/// Contents of `tokenizer_config.json` and `special_tokens_map.json`, of those that exist.
 pub(crate) struct Named(Vec<Value>);
 
 impl Named {
@@ -16,13 +16,12 @@ impl Named {
         Ok(Self(files.map(|name| source.json(name)).collect::<Result<_>>()?))
     }
 
-    /// A token's text: a string, or an object with `content`.
+    /// Text of a named token: a string, or an object with `content`.
     pub(crate) fn token(&self, field: &str) -> Option<&str> {
         self.0.iter().find_map(|file| text(file.get(field)?))
     }
 
-    /// All special tokens by name, as a chat template sees them: those that transformers knows, those with a name of their own, and the list of
-    /// additional ones.
+    /// All special tokens by name, for a chat template: those that transformers knows, those of `extra_special_tokens`, and the list of additional ones.
     pub(crate) fn tokens(&self) -> BTreeMap<String, Value> {
         let mut tokens = BTreeMap::new();
         for file in self.0.iter().filter_map(Value::as_object) {
@@ -41,7 +40,7 @@ impl Named {
         tokens
     }
 
-    /// A field that is true or false.
+    /// Value of a boolean field.
     pub(crate) fn flag(&self, field: &str) -> Option<bool> {
         self.0.iter().find_map(|file| file.get(field)?.as_bool())
     }

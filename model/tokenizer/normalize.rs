@@ -1,4 +1,4 @@
-//! Normalizers, with a bound on what they make of a text: forty that write "aa" for "a" would make a terabyte of one letter.
+//! Normalizers, with a bound on their output: forty that replace "a" by "aa" would make a terabyte of one letter.
 
 use serde_json::Value;
 use tokenizers::normalizers::NormalizerWrapper;
@@ -6,14 +6,14 @@ use tokenizers::{NormalizedString, Normalizer as _};
 
 use super::pattern::{Pattern, Work};
 
-/// Bytes that may come of a byte, beside [`FIXED`]: compatibility forms are up to 11 times as long, bytes spelled out twice.
+/// Output bytes per input byte, in addition to [`FIXED`]: compatibility forms grow up to 11 times, bytes spelled out double.
 const GROWTH: usize = 64;
 const FIXED: usize = 64 << 10;
 
-/// Bytes of a text that is normalized, at most.
+/// Maximum bytes of a normalized text.
 const MOST_BYTES: usize = 64 << 20;
 
-/// What is done to a text before it is split.
+/// Steps that change a text before it is split.
 #[derive(Debug, Default)]
 pub(super) struct Normalizers(Vec<Step>);
 
@@ -35,12 +35,12 @@ impl Normalizers {
         self.0.is_empty()
     }
 
-    /// Normalized text; nothing is put before one that continues another text.
+    /// Normalizes a text. Nothing is prepended to a text that continues another.
     pub(super) fn apply(&self, text: &str, continues: bool, work: &mut Work) -> Result<String, String> {
         let most = text.len().saturating_mul(GROWTH).saturating_add(FIXED).min(MOST_BYTES);
         let check = |bytes: usize| match bytes <= most {
             true => Ok(()),
-            false => Err(format!("its normalizer makes more than {most} bytes of {}", text.len())),
+            false => Err(format!("its normalizer makes more than {most} bytes of a text of {}", text.len())),
         };
         let mut out = text.to_owned();
         for step in &self.0 {
@@ -50,10 +50,7 @@ impl Normalizers {
                     let parts = pattern.parts(&out, work)?;
                     let (found, kept): (Vec<_>, Vec<_>) = parts.iter().partition(|(_, found)| *found);
                     if found.iter().any(|(part, _)| part.is_empty()) {
-                        return Err(
-                            "its normalizer replaces an empty text; only texts of at least one character can be"
-                                .to_owned(),
-                        );
+                        return Err("its normalizer replaces an empty match, which is not supported".to_owned());
                     }
                     let kept: usize = kept.iter().map(|(part, _)| part.len()).sum();
                     check(kept.saturating_add(found.len().saturating_mul(content.len())))?;
@@ -76,12 +73,12 @@ fn read(value: &Value, steps: &mut Vec<Step>) -> Result<(), String> {
     match (value["type"].as_str(), &value["normalizers"]) {
         _ if value.is_null() => {}
         (Some("Sequence"), Value::Array(inner)) => return inner.iter().try_for_each(|inner| read(inner, steps)),
-        // The tokenizers crate panics if it is damaged.
+        // The tokenizers crate panics if the table is damaged.
         (Some("Precompiled"), _) => {
-            return Err("its normalizer is Precompiled, a table of SentencePiece; supported are all others".to_owned());
+            return Err("the normalizer Precompiled, a SentencePiece table, is not supported".to_owned());
         }
         (Some("Replace"), _) => {
-            let content = value["content"].as_str().ok_or("`normalizer`: Replace has no text in `content`")?;
+            let content = value["content"].as_str().ok_or("`normalizer`: Replace has no string in `content`")?;
             steps.push(Step::Replace(Pattern::read(&value["pattern"])?, content.to_owned()));
         }
         (Some("Prepend"), _) if value["prepend"].as_str().is_some_and(|text| text.len() > FIXED) => {

@@ -1,28 +1,28 @@
-//! Patterns that split text. They run on Oniguruma, as in Python's tokenizers, because engines disagree about what a word is made of. Work is
-//! bounded, and an engine that gives up is an error: never the end of the text.
+//! Patterns that split text. They run on Oniguruma, as in Python's tokenizers, because regex engines disagree on word characters. Work is bounded; an engine
+//! that gives up is an error, never the end of the text.
 
 use std::ops::Range;
 
 use onig::{MatchParam, Regex, Region, SearchOptions};
 use serde_json::Value;
 
-/// Parts of a text, one after the other, and whether each is a match.
+/// Consecutive parts of a text, and whether each is a match.
 pub(super) type Parts = Vec<(Range<usize>, bool)>;
 
-/// GPT-2's pattern, which a ByteLevel step splits by.
+/// GPT-2's pattern, by which a ByteLevel step splits.
 pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Steps back in one match that cost nothing; most matches need fewer.
+/// Backtracking steps in one match that are free; most matches need fewer.
 const FREE: u32 = 4096;
 
-/// Entries of the engine's stack, at most: about 50 bytes each, one for every character of a run that may be given back.
+/// Maximum number of entries of the engine's stack: about 50 bytes each, one for every character of a run that may be backtracked.
 const STACK: u32 = 16 << 20;
 
 // Codes of Oniguruma's errors (oniguruma.h).
 const STACK_OVER: i32 = -15;
 const RETRIES_OVER: i32 = -17;
 
-/// Steps back that the patterns of one text may take, so that no pattern takes hours: some seconds' worth.
+/// Backtracking steps left for the patterns of one text: a few seconds' worth, so that no pattern takes hours.
 #[derive(Debug)]
 pub(super) struct Work(u64);
 
@@ -35,21 +35,21 @@ impl Work {
         self.0 = self
             .0
             .checked_sub(u64::from(steps))
-            .ok_or("a pattern takes too long on this text; shorten its runs of like characters")?;
+            .ok_or("a pattern takes too long on this text; shorten its runs of similar characters")?;
         Ok(())
     }
 }
 
-/// What text is split by, or what is replaced in it.
+/// Pattern that splits text or is replaced in it.
 #[derive(Debug)]
 pub(super) enum Pattern {
-    /// A text.
+    /// A literal text.
     Literal(String),
-    /// An expression.
+    /// A regular expression.
     Regex(Box<Expression>),
 }
 
-/// An expression, and what is known of it.
+/// A regular expression, with a shortcut for the published one.
 #[derive(Debug)]
 pub(super) struct Expression {
     regex: Regex,
@@ -57,12 +57,12 @@ pub(super) struct Expression {
 }
 
 impl Pattern {
-    /// From `{"String": …}` or `{"Regex": …}`.
+    /// Reads `{"String": …}` or `{"Regex": …}`.
     pub(super) fn read(value: &Value) -> Result<Self, String> {
         match (value["String"].as_str(), value["Regex"].as_str()) {
             (Some(text), None) => Ok(Self::Literal(text.to_owned())),
             (None, Some(text)) => Self::regex(text),
-            _ => Err(format!("a pattern is {value}; expected {{\"String\": …}} or {{\"Regex\": …}}")),
+            _ => Err(format!("invalid pattern {value} (expected {{\"String\": …}} or {{\"Regex\": …}})")),
         }
     }
 
@@ -73,12 +73,12 @@ impl Pattern {
         Ok(Self::Regex(Box::new(Expression { regex, shortcut })))
     }
 
-    /// Whether it is the published expression, which matches all white space and all visible ASCII.
+    /// Whether this is the published expression, which matches all white space and all visible ASCII.
     pub(super) fn is_published(&self) -> bool {
         matches!(self, Self::Regex(expression) if expression.shortcut.is_some())
     }
 
-    /// All of a text: matches, and what stands between them.
+    /// Splits a text into matches and the text between them.
     pub(super) fn parts(&self, text: &str, work: &mut Work) -> Result<Parts, String> {
         let mut parts = Parts::new();
         let mut end = 0;
@@ -103,7 +103,7 @@ impl Pattern {
 }
 
 impl Expression {
-    /// Finds all matches; an empty one right behind another does not count.
+    /// Finds all matches, except an empty one right after another.
     fn search(&self, text: &str, work: &mut Work, found: &mut impl FnMut(Range<usize>)) -> Result<(), String> {
         let mut region = Region::new();
         let (mut at, mut last) = (0, None);
@@ -148,16 +148,19 @@ impl Expression {
                     limit = limit.saturating_mul(16);
                 }
                 Err(error) if error.code() == STACK_OVER => {
-                    return Err("the text has a run of like characters that is too long for its pattern".to_owned());
+                    return Err(
+                        "the text has a run of similar characters that is too long for the tokenizer's pattern"
+                            .to_owned(),
+                    );
                 }
-                Err(error) => return Err(format!("its pattern fails on this text: {}", error.description())),
+                Err(error) => return Err(format!("a pattern fails on this text: {}", error.description())),
             }
         }
     }
 }
 
-/// Shortcuts through the published pattern, which takes quadratic time for numbers (it looks for "1st" from every digit, and reads the number to
-/// its end each time) and tries everything at characters that begin no match. What is found is the same.
+/// Shortcuts through the published pattern, with the same matches. The pattern takes quadratic time for numbers (it looks for "1st" from every digit, and reads
+/// the number to its end each time), and tries all alternatives at characters that begin no match.
 #[derive(Debug)]
 struct Shortcut {
     numbers: Regex,
@@ -166,7 +169,7 @@ struct Shortcut {
 
 impl Shortcut {
     /// A digit begins a match only as `\p{N}+(?:st|nd|rd|th)` or `\p{N}{1,1}`, tried in this order. A character that is neither letter, number, punctuation,
-    /// symbol nor white space begins one only as `[^\r\n\p{L}\p{N}]?\p{L}+`, so right before a letter.
+    /// symbol nor white space begins a match only as `[^\r\n\p{L}\p{N}]?\p{L}+`, so right before a letter.
     const PATTERN: &str = concat!(
         r##"(\\n(?:e(?:wcommand|wenvironment|wline|wpage|wtheorem)|abla|e|eq|geq|gtr|leq|exists|ocite|oindent|olinebreak|o"##,
         r##"number|opagebreak|ormalsize|ot(?!(?:ag\b|\b)))\b|\n+|\\n(?!\b)|[ \t]?(?:==|!=|<=|>=|<<|>>|\*\*|//|\+=|-=|\*=|/"##,
@@ -175,14 +178,14 @@ impl Shortcut {
         r##"+|[\p{P}\p{S}]+)|\s+|\p{So})"##,
     );
 
-    /// What makes a number an ordinal.
+    /// Endings of ordinal numbers.
     const ORDINAL: [&str; 4] = ["st", "nd", "rd", "th"];
 
     fn new() -> Result<Self, onig::Error> {
         Ok(Self { numbers: Regex::new(r"\p{N}++")?, others: Regex::new(r"[^\p{L}\p{N}\p{P}\p{S}\s]++")? })
     }
 
-    /// Finds the matches of the number at a place, if there is one; gives the place behind it.
+    /// Finds the matches of a number at `at`, if there is one; returns the index after it.
     fn skip(&self, text: &str, at: usize, found: &mut impl FnMut(Range<usize>)) -> usize {
         if !text[at..].starts_with(char::is_numeric) {
             return at;
@@ -196,7 +199,7 @@ impl Shortcut {
         end
     }
 
-    /// The first place from here on at which a match may begin.
+    /// First index from `at` on at which a match may begin.
     fn next_start(&self, text: &str, at: usize) -> usize {
         let plain = |c: char| c.is_alphabetic() || c.is_whitespace() || c.is_ascii_graphic();
         match text[at..].chars().next() {
@@ -208,7 +211,7 @@ impl Shortcut {
     }
 }
 
-/// Where the run of characters that begins at a place ends.
+/// End of the run of characters of a class that begins at `at`.
 fn run(class: &Regex, text: &str, at: usize) -> Option<usize> {
     let length = class.match_with_options(text, at, SearchOptions::SEARCH_OPTION_NONE, None)?;
     (length > 0).then_some(at + length)

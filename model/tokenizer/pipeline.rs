@@ -1,5 +1,7 @@
-//! From text to ids: added tokens, normalizers, splitting, the model, the post-processor. The tokenizers crate has the models and whatever needs no
-//! bounds; here is the way through them, so that a pattern that gives up is an error, and no file takes all memory.
+//! Encoding pipeline: added tokens, normalizers, splitting, the model, the post-processor.
+//!
+//! The tokenizers crate provides the models and everything that needs no bounds. This module connects them, so that a pattern that gives up is an error, and no
+//! file exhausts memory.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,7 +28,7 @@ use super::normalize::Normalizers;
 use super::pattern::{GPT2, Parts, Pattern, Work};
 use super::shield::Shield;
 
-/// Bytes of a text, at most. A context holds far fewer.
+/// Maximum bytes of a text; a context holds far fewer.
 const MOST_BYTES: usize = 64 << 20;
 
 /// A tokenizer.json, ready to encode.
@@ -49,15 +51,15 @@ enum Step {
         behavior: SplitDelimiterBehavior,
         invert: bool,
     },
-    /// A blank is put before a piece that begins with none.
+    /// Prepends a blank to a piece that does not begin with one.
     Blank,
-    /// Bytes become characters of the byte-level alphabet.
+    /// Spells bytes in the byte-level alphabet.
     Bytes,
     /// A step of the crate, for the first piece of a text and for later ones.
     Other(Box<[PreTokenizerWrapper; 2]>),
 }
 
-/// The model alone, out of a whole file.
+/// The field `model` of a file.
 #[derive(Deserialize)]
 struct ModelOf {
     model: ModelWrapper,
@@ -72,7 +74,7 @@ impl fmt::Debug for Pipeline {
 impl Pipeline {
     pub(super) fn read(layout: Layout, bytes: &[u8]) -> Result<Self, String> {
         let ModelOf { mut model } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        // Chance is for training: the same text has the same tokens.
+        // Randomness is for training; encoding must be deterministic.
         match &mut model {
             ModelWrapper::BPE(model) => model.dropout = None,
             ModelWrapper::Unigram(model) => model.alpha = None,
@@ -109,18 +111,17 @@ impl Pipeline {
         self.added_token(id).map(|token| token.content.clone()).or_else(|| self.model.id_to_token(id))
     }
 
-    /// The texts of special tokens.
+    /// Texts of the special tokens.
     pub(super) fn special(&self) -> impl Iterator<Item = &str> {
         self.added.special()
     }
 
-    /// Whether a text becomes other text before it is split.
+    /// Whether a text is normalized before it is split.
     pub(super) fn normalizes(&self) -> bool {
         !self.normalizers.is_empty()
     }
 
-    /// Ids of a text. Special tokens in it are plain text unless they are looked for, and where they are shielded. Nothing is put before a text that
-    /// continues another one.
+    /// Encodes a text. Special tokens in it become tokens if `special` is set and they are not shielded. Nothing is put before a text that continues another.
     pub(super) fn encode(
         &self,
         text: &str,
@@ -161,7 +162,7 @@ impl Pipeline {
         Ok(out.ids)
     }
 
-    /// Bytes of a text of which tokens come, however it is split: all that are visible ASCII, where nothing is known to be dropped.
+    /// Lower bound of the bytes that become tokens, however the text is split: all visible ASCII if no step is known to drop characters, else 0.
     pub(super) fn kept_bytes(&self, text: &str) -> usize {
         let keeps = |step: &Step| match step {
             Step::Split { pattern, behavior, invert } => {
@@ -176,13 +177,13 @@ impl Pipeline {
             && self.steps.iter().any(|step| matches!(step, Step::Bytes))
             && self.steps.iter().all(keeps)
             && spelled();
-        // Blanks may become part of an added token.
+        // White space may become part of an added token.
         let blanks = !self.added.takes_blanks();
         let kept = |byte: &u8| byte.is_ascii_graphic() || blanks && matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
         if known { text.bytes().filter(kept).count() } else { 0 }
     }
 
-    /// What the post-processor makes of ids.
+    /// Applies the post-processor to ids.
     pub(super) fn process(&self, ids: &[u32]) -> Result<Vec<u32>, String> {
         let Some(processor) = &self.processor else { return Ok(ids.to_vec()) };
         let encoding: Encoding = ids.iter().map(|&id| (id, String::new(), (0, 0), None, 0)).collect();
@@ -190,7 +191,7 @@ impl Pipeline {
         Ok(processed.get_ids().to_vec())
     }
 
-    /// Takes a piece through the steps that are left, and the model.
+    /// Takes a piece through the remaining steps and the model.
     fn walk(&self, steps: &[Step], text: &str, out: &mut Out) -> Result<(), String> {
         if text.is_empty() {
             return Ok(());
@@ -230,11 +231,11 @@ impl Pipeline {
     }
 }
 
-/// Ids so far.
+/// Output of an encoding in progress.
 struct Out {
     ids: Vec<u32>,
     work: Work,
-    /// Whether nothing came before the piece at hand.
+    /// Whether the current piece is the first of the text.
     first: bool,
 }
 
@@ -282,13 +283,13 @@ fn read_steps(value: &Value, steps: &mut Vec<Step>) -> Result<(), String> {
     Ok(())
 }
 
-/// What of the parts of a text is left as pieces.
+/// Pieces that a split leaves of the parts of a text.
 fn merged(parts: Parts, behavior: SplitDelimiterBehavior) -> Vec<Range<usize>> {
     use SplitDelimiterBehavior as B;
     let mut pieces: Vec<Range<usize>> = Vec::with_capacity(parts.len());
     let mut before = None;
     for (part, found) in parts {
-        // Whether it goes on where the piece before it ends.
+        // Whether this part joins the previous piece.
         let joins = match (behavior, before) {
             (B::Removed, _) if found => continue,
             (B::Removed | B::Isolated, _) => false,

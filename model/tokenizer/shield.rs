@@ -1,25 +1,25 @@
-//! Keeps what users write from acting as control tokens, although a template mixes it with its own.
+//! Shield against control tokens in user input that a chat template mixes with its own.
 //!
-//! Before a template is rendered, the first character of every special token that a message spells is exchanged for one of private use that
-//! occurs nowhere else. The template works on the text as ever (it trims, splits and compares), the tokenizer finds no control token there, and
-//! the characters are changed back before the text is split.
+//! Before a template is rendered, the first character of every special token spelled in a message is replaced by a private-use character that occurs nowhere
+//! else, its stand-in. The template handles the text as usual (it trims, splits and compares), the tokenizer finds no control token in it, and the characters
+//! are restored before the text is split.
 
 use std::borrow::Cow;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-/// Where characters of private use begin (Supplementary Private Use Area-B).
+/// First private-use character (Supplementary Private Use Area-B).
 const PRIVATE: char = '\u{100000}';
 
-/// Characters that stand for others.
+/// Stand-ins for the first characters of special tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shield {
-    /// Stand-in, and what it stands for.
+    /// Stand-in, and the character that it replaces.
     pairs: Vec<(char, char)>,
 }
 
 impl Shield {
-    /// A shield for special tokens that begin with these characters, among texts that have no stand-in in them.
+    /// Chooses stand-ins for the first characters of special tokens that occur in none of the texts.
     pub(crate) fn new<'a>(special: &[String], texts: &(impl Iterator<Item = &'a str> + Clone)) -> Self {
         let mut firsts: Vec<char> = special.iter().filter_map(|token| token.chars().next()).collect();
         firsts.sort_unstable();
@@ -33,7 +33,7 @@ impl Shield {
         Self { pairs }
     }
 
-    /// The text with stand-ins where special tokens begin; also at its end where one may begin that what follows completes.
+    /// Replaces characters by stand-ins where a special token begins, and at the end of the text where one may begin that later text completes.
     pub(crate) fn cover(&self, text: &str, special: &[String]) -> String {
         let mut builder = AhoCorasick::builder();
         let finder = builder.match_kind(MatchKind::LeftmostLongest).build(special);
@@ -49,7 +49,7 @@ impl Shield {
         text.char_indices().map(stand_in).collect()
     }
 
-    /// The text with its own characters; borrowed if none was exchanged.
+    /// Restores the original characters; borrows the text if nothing was replaced.
     pub(crate) fn restore<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let own = |c: char| self.pairs.iter().find(|(stand_in, _)| *stand_in == c).map_or(c, |(_, first)| *first);
         match text.chars().any(|c| own(c) != c) {

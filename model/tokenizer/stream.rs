@@ -1,10 +1,10 @@
-//! Text from ids that come one at a time.
+//! Streaming decoder: text from ids that arrive one at a time.
 
 use std::sync::Arc;
 
 use super::Token;
 
-/// Decodes a stream of ids without ever splitting a character or changing what it has given out.
+/// Decodes a stream of ids without splitting a character or changing text that it has returned.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder {
     pub(super) pieces: Arc<Vec<Token>>,
@@ -13,7 +13,7 @@ pub struct StreamDecoder {
 }
 
 impl StreamDecoder {
-    /// Takes a token; gives the characters that are complete with it. An unknown id has no text.
+    /// Adds a token and returns the characters that it completes. An unknown id has no text.
     pub fn push(&mut self, id: u32) -> String {
         if let Some(token) = self.pieces.get(id as usize).filter(|token| !(self.skip_special && token.special)) {
             self.open.extend_from_slice(&token.bytes);
@@ -39,7 +39,7 @@ impl StreamDecoder {
         }
     }
 
-    /// Ends the stream: half a character becomes U+FFFD.
+    /// Ends the stream: an incomplete character becomes U+FFFD.
     pub fn flush(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.open).into_owned();
         self.open.clear();

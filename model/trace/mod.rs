@@ -170,7 +170,7 @@ impl Session {
         self.check(tokens, steps, State::Seeded)?;
         Trace::check(self.model().spec(), tokens.len(), steps)?;
         let mut trace = Trace::reserve(self.model().spec(), tokens, steps);
-        let most = self.most_rows() as usize;
+        let most = self.store.most_rows() as usize;
         let (together, apart) = match self.options().share {
             KvShare::None => (tokens, &[][..]),
             _ => tokens.split_at(prompt.min(tokens.len())),

@@ -1,7 +1,7 @@
-//! `GET /`: the built-in page, a conversation in the browser.
+//! `GET /`: built-in chat page.
 //!
-//! One file without a build step: style and script are put into the page when it is first asked for. It asks nothing of any other host, and its policy forbids
-//! that: only the script and the style with these digests run, and only this server is talked to.
+//! The page is one file without a build step: style and script are inserted on the first request. It sends no request to another host, and its content
+//! security policy forbids it: only the script and style with these digests are allowed, and only connections to this server.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,7 +24,7 @@ const SCRIPT: &str = include_str!("page.js");
 static PAGE: LazyLock<(String, String)> = LazyLock::new(|| {
     let page = MARKUP.replacen("/*STYLE*/", STYLE, 1).replacen("/*SCRIPT*/", SCRIPT, 1);
     let digest = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
-    // Digests are of the whole element, with the line breaks around what was put in. Elements may set their own style through the object model.
+    // A digest covers the whole content of an element, including the line breaks around the inserted text. Scripts may still set styles through the DOM.
     let (style, script) = (digest(&format!("\n{STYLE}\n")), digest(&format!("\n{SCRIPT}\n")));
     let policy = format!(
         "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_of_another_host() {
+    fn page_sends_no_request_to_another_host() {
         let (page, _) = &*PAGE;
         for outside in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");

@@ -1,11 +1,11 @@
 "use strict";
-// The page of the server: a conversation by /v1/chat/completions, or text that is continued by /v1/completions. Nothing is asked of any other host.
+// Script of the built-in page: chat through /v1/chat/completions, or text continuation through /v1/completions. It sends no request to another host.
 
 const STORE = "ruminate.conversation";
 const $ = (id) => document.getElementById(id);
 const [log, form, input] = [$("log"), $("form"), $("input")];
 
-// Problems that the embedded demo was trained for; it can do nothing else.
+// A problem of the kind that the embedded demo was trained for.
 const DEMO = "The ball is under cup D. Swap AD AE DE BD BD DE AC BC AD AC AC AE CE";
 
 const state = {
@@ -21,7 +21,7 @@ function headers() {
   return { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
 }
 
-// The message of an answer that is no success.
+// Error of an unsuccessful response.
 async function failure(response) {
   const body = await response.json().catch(() => null);
   const message = body?.error?.message ?? `the server answered ${response.status} ${response.statusText}`;
@@ -35,7 +35,7 @@ function askForKey() {
   $("key").focus();
 }
 
-// The model that is served, waited for while it is being loaded.
+// Fetches the served model, and retries while it is loading.
 async function connect() {
   for (;;) {
     let wait = 2;
@@ -76,7 +76,7 @@ function describe() {
   if (!chat || (demo && !settings.has("mode"))) $("mode").value = "text";
   const note = !chat
     ? "This model has no chat template, so it continues each message as a text."
-    : demo && "The embedded demo solves three kinds of problems and knows no language, so each message is continued as a text. Try the one below at 1 step and at 32.";
+    : demo && "The embedded demo solves only three kinds of problems, so each message is continued as a text. Try the problem below at 1 step and at 32.";
   $("note").textContent = note || "";
   $("note").hidden = !note;
   if (demo && !input.value && !state.turns.length) input.value = DEMO;
@@ -93,7 +93,7 @@ function restoreSettings() {
   try {
     kept = JSON.parse(localStorage.getItem(`${STORE}.settings`)) ?? {};
   } catch {
-    // Written by something else.
+    // Written by something else; ignored.
   }
   for (const id of KEPT.filter((id) => typeof kept[id] === "string")) {
     settings.set(id, kept[id]);
@@ -126,7 +126,7 @@ function showMode() {
 
 const number = (id) => ($(id).value === "" || !Number.isFinite(Number($(id).value)) ? undefined : Number($(id).value));
 
-// The request for the answer to the last turn.
+// Path and body of the request that answers the last turn.
 function request() {
   const criterion = $("exit").value;
   const common = {
@@ -160,7 +160,7 @@ function store(name, value) {
 
 function keep() {
   if (!store(STORE, state.turns) && !store(STORE, state.turns.map(({ tokens, ...turn }) => turn))) {
-    say("The browser has no more room for this conversation: it will be gone when the page is closed.");
+    say("The browser has no storage left for this conversation, so it will be lost when the page is closed.");
   }
 }
 
@@ -170,13 +170,13 @@ function restore() {
     const fits = (turn) => ["user", "assistant"].includes(turn?.role) && typeof turn.content === "string";
     if (Array.isArray(kept)) state.turns = kept.filter(fits);
   } catch {
-    // Written by something else.
+    // Written by something else; ignored.
   }
   log.replaceChildren();
   state.turns.forEach(show);
 }
 
-// An entry of the log for a turn.
+// Adds a turn to the log.
 function show(turn) {
   const article = document.createElement("article");
   article.className = turn.role;
@@ -215,7 +215,7 @@ function token(text, steps, most) {
 
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
-// What is said of an answer: tokens, tokens per second, steps.
+// Figures of an answer: tokens, tokens per second, steps.
 function figures(turn, times, usage, end) {
   const steps = turn.tokens.map(([, steps]) => steps).filter(Boolean);
   const words = [plural(usage?.completion_tokens ?? turn.tokens.length, "token")];
@@ -235,7 +235,7 @@ function say(text) {
   $("problem").textContent = text;
 }
 
-// Follows the newest text, unless the reader has gone back.
+// Scrolls to the newest text, unless the reader has scrolled back.
 function follow(work) {
   const page = document.scrollingElement;
   const near = page.scrollHeight - page.scrollTop - page.clientHeight < 80;
@@ -243,7 +243,7 @@ function follow(work) {
   if (near) page.scrollTop = page.scrollHeight;
 }
 
-// The events of a stream, parsed.
+// Parsed events of a stream.
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -260,7 +260,7 @@ async function* events(body) {
   }
 }
 
-// Asks for the answer to the last turn and shows it as it comes.
+// Requests the answer to the last turn and shows it while it arrives.
 async function answer() {
   const [path, body] = request();
   const turn = { role: "assistant", content: "", tokens: [], most: body.steps, figures: "" };
@@ -310,7 +310,7 @@ async function answer() {
   busy(false);
   say(problem);
   if (!turn.tokens.length && (problem || end === "stopped")) {
-    // Nothing was said: the message goes back to be sent again.
+    // No answer: the message returns to the input, to be sent again.
     article.remove();
     log.lastElementChild?.remove();
     const { content } = state.turns.pop();
@@ -330,7 +330,7 @@ function busy(running) {
   $("stop").hidden = !running;
   log.setAttribute("aria-busy", String(running));
   if (running) {
-    $("announce").textContent = "The model answers";
+    $("announce").textContent = "The model is answering";
     if (document.activeElement === document.body || document.activeElement === $("send")) $("stop").focus();
   } else if ([document.body, $("stop")].includes(document.activeElement)) {
     input.focus();
@@ -339,7 +339,7 @@ function busy(running) {
 
 const stop = () => state.running?.abort();
 
-// ── what the user does ──
+// ── user input ──
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();

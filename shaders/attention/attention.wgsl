@@ -7,7 +7,7 @@ var<workgroup> skipped: u32;
 
 var<private> head: u32;
 
-// Whether another launch attends for this row: the rows of its tile are a run. The same test as there.
+// Whether `attention_tiled` attends for this row because the rows of its tile are a run. `find_run` there is the same test.
 fn in_run(at: Lane, row: Row) -> bool {
     let first = at.group.z / params.tile_rows * params.tile_rows;
     var found = vec2<f32>();
@@ -24,9 +24,8 @@ fn in_run(at: Lane, row: Row) -> bool {
     return workgroupUniformLoad(&skipped) != 0u;
 }
 
-// A workgroup attends for one row and one head over one split of the keys, as many keys at a time as it has lanes: first each lane
-// scores one key, then each lane sums one pair of the values. The softmax runs along (online), so one pass over the keys is
-// enough; the splits, and the segments of the cache, are combined by the next kernel.
+// One workgroup attends for one row and one head over one split of the keys, WG keys at a time: first each lane scores one key, then each lane sums one pair of
+// the values. With the online softmax, one pass over the keys is enough. `combine` joins the splits and the segments of the cache.
 fn run(at: Lane) {
     head = at.group.x;
     let row = rows[at.group.z];
@@ -43,7 +42,7 @@ fn run(at: Lane) {
     let tiles = (length + WG - 1u) / WG;
     let share = (tiles + params.splits - 1u) / params.splits;
     let last = min(tiles, (at.group.y + 1u) * share);
-    // A split without keys says so, and its sums are not looked at.
+    // A split without keys stores 0 as its sum of weights; its sums of values are never read.
     if (at.group.y * share >= last) {
         put_softmax(at.group.z, at.group.y, at.index, true, LOWEST, 0.0);
         return;
@@ -51,7 +50,7 @@ fn run(at: Lane) {
     prepare(at, row, head, kv_head, last == tiles);
     workgroupBarrier();
 
-    // Positions whose keys are in the cache: all, or all but the newest, which is at hand.
+    // Positions whose keys are in the cache: all of them, or all but the newest, whose key is at hand.
     let cached = length - AT_HAND;
     let last_steps = sees_last(row.sequence, row.step, cached);
     let pairs = (params.head_dim + 1u) / 2u;

@@ -2,18 +2,18 @@ override LANES: u32;
 
 var<private> head: u32;
 
-// Where the query of row m begins, in fours.
+// Start of the query of row m, in quads.
 fn line(m: u32) -> u32 {
     return (m * params.heads + head) * 2u * params.chunks;
 }
 
-// Four values of it; zeros behind its end.
+// Quad i of the query that begins at `start`; zeros past its end.
 fn quad(start: u32, i: u32) -> vec4<f32> {
     let quads = 2u * params.chunks;
     return select(vec4<f32>(), q[start + min(i, quads - 1u)], i < quads);
 }
 
-// Where the keys of four neighbouring positions begin, or NONE. They are in one page, if they have stored the same step.
+// Starts of the keys of four neighboring positions, or NONE. The four are in one page if they have stored the same step.
 fn places_of(row: Row, kv_head: u32, position: u32, last_steps: bool) -> vec4<u32> {
     let last = row.sequence * params.context + params.context - 1u;
     let first = row.sequence * params.context + position;
@@ -44,7 +44,7 @@ fn place_of_key(row: Row, kv_head: u32, position: u32, stored: u32, last_steps: 
     return select(NONE, kv_chunk(page, 0u, kv_head, position), page != NONE);
 }
 
-// Chunk j of block b of the keys at four places. What is behind a key's end meets zeros.
+// Adds chunk j of block b of the keys at four places. Past a key's end the query is zero, so the clamped load does not count.
 fn add_keys(sums: ptr<function, Sums>, places: vec4<u32>, at: Place, x: Values, b: u32, j: u32) {
     let c = places + min(4u * b + j, params.chunks - 1u);
     add_chunk(sums, at, x, b, j, kv_at(c.x), kv_at(c.y), kv_at(c.z), kv_at(c.w));
@@ -62,8 +62,8 @@ fn products(places: vec4<u32>, at: Place) -> Sums {
     return sums;
 }
 
-// A subgroup attends for M rows and one head over one split of the keys, a page of them at a time: first eight lanes score four neighbouring keys
-// each, then every lane sums a chunk of the values, or two. Rows that look at the same keys do it together; others take turns.
+// One subgroup attends for M rows and one head over one split of the keys, one page at a time: first eight lanes score four neighboring keys each, then every
+// lane sums one or two chunks of the values. Rows that see the same keys are processed together, different ones one after another.
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     head = group.x;
@@ -78,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let last_steps = u32(alive && sees_last(row.sequence, row.step, row.position + 1u));
     var waiting = alive;
     var state = new_state();
-    // Loops that end where they are tested: software drivers would otherwise go through once more, for nobody.
+    // Loops test their condition at the end: otherwise software drivers run one more iteration without active lanes.
     loop {
         let lead = first_lane(waiting);
         let shows = subgroupShuffle(last_steps, lead);
@@ -98,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
                 let positions = vec4(position) + vec4(0u, 1u, 2u, 3u);
                 let seen = found != vec4(NONE) & positions < vec4(longest);
                 let kept = select(vec4(NONE), found, seen);
-                // What nobody sees is taken from a place that somebody sees.
+                // For keys that no row sees, load from a place that some row sees.
                 let any = least(min(min(kept.x, kept.y), min(kept.z, kept.w)));
                 if (any != NONE) {
                     let places = select(vec4(any), kept, seen);
@@ -119,12 +119,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     put(state, first_row, group.y, lane, alive);
 }
 
-// The first lane for which it is so; the last of eight if there is none.
+// First of the eight lanes for which `v` is true; lane 7 if it is true for none of them.
 fn first_lane(v: bool) -> u32 {
     return min(countTrailingZeros(subgroupBallot(v).x), 7u);
 }
 
-// Over the first eight lanes, by constant shuffles: software drivers loop over lanes for the built-in ones.
+// Minimum over the first eight lanes, by constant shuffles: software drivers loop over lanes for the built-in reductions.
 fn least(v: u32) -> u32 {
     let a = min(min(subgroupShuffle(v, 0u), subgroupShuffle(v, 1u)), min(subgroupShuffle(v, 2u), subgroupShuffle(v, 3u)));
     let b = min(min(subgroupShuffle(v, 4u), subgroupShuffle(v, 5u)), min(subgroupShuffle(v, 6u), subgroupShuffle(v, 7u)));
@@ -137,7 +137,7 @@ fn largest_of_lanes(v: vec4<f32>) -> vec4<f32> {
     return max(a, b);
 }
 
-// The sum of the weights of a row's keys, over the lanes that know a part of it.
+// Sum of the weights of a row's keys, over the lanes that hold a part of it.
 fn total_share(share: f32, lane: u32) -> f32 {
     return subgroupAdd(select(0.0, share, lane < 8u));
 }

@@ -1,30 +1,30 @@
-// A workgroup has a column of lanes for every four queries, and eight lanes across: lane (down, across) holds the scores of four queries, DOWN apart, with
-// four keys, eight apart, and of the sums of their values every eighth quad.
+// A workgroup has QUERIES / 4 columns of eight lanes: lane (down, across) holds the scores of four queries, DOWN apart, with four keys, eight apart, and every
+// eighth quad of the sums of their values.
 const DOWN: u32 = QUERIES / 4u;
 const LANES_ACROSS: u32 = 8u;
 const WORKGROUP: u32 = DOWN * LANES_ACROSS;
-// Quads of values that scores go through at a time; queries and keys lie quad by quad, a word more apart than there are, so that neighbours are in
+// Quads of a head that scores are computed from at a time. Queries and keys are stored quad by quad, in lines padded by one element so that neighbors fall into
 // different banks.
 const SLICE: u32 = 8u;
 const QUERY_LINE: u32 = QUERIES + 1u;
 const KEY_LINE: u32 = PAGE + 1u;
-// Quads of a head, filled up to whole slices.
+// Quads of a head, rounded up to whole slices.
 const QUADS: u32 = SPANS * SLICE;
 
-// A slice of the queries, then one of the keys, then what lanes tell each other of their scores. While values are added up, weights take the place of the
-// queries, and the values of eight keys that of the keys.
+// Holds a slice of the queries, a slice of the keys, and the numbers that lanes exchange about their scores. While values are summed, weights replace the
+// queries, and the values of eight keys replace the keys.
 const KEYS_AT: u32 = SLICE * QUERY_LINE;
 const TOLD_AT: u32 = KEYS_AT + SLICE * KEY_LINE;
 const VALUES_AT: u32 = 8u * QUERIES;
 var<workgroup> tile: array<vec4<f32>, 10u * QUERIES + 8u + 8u * KEY_LINE>;
 
-// Row, or NONE, and head of each query.
+// Row (or NONE) and head of each query.
 var<workgroup> owners: array<vec2<u32>, QUERIES>;
 
 // Page of each position of the tile, or NONE.
 var<workgroup> pages: array<u32, PAGE>;
 
-// Smallest and largest sequence and step among the active rows of the tile, how many there are, and the most keys that one of them sees.
+// Smallest and largest sequence and step among the active rows of the tile, the number of these rows, and the most keys that one of them sees.
 var<workgroup> least_sequence: atomic<u32>;
 var<workgroup> most_sequence: atomic<u32>;
 var<workgroup> least_step: atomic<u32>;
@@ -35,20 +35,20 @@ var<workgroup> run_of_tile: Run;
 
 var<private> head: u32;
 
-// What the rows of a tile have in common: their sequence, their step, the keys that the last of them sees, none if they are no run.
+// Sequence and step of the rows of a tile, and the number of keys that the last of them sees; length 0 if the rows are not a run.
 struct Run {
     sequence: u32,
     step: u32,
     length: u32,
 }
 
-// A query of a lane: where it begins in q, and the keys that it sees; none if there is no such query.
+// A query of a lane: its start in q and the number of keys that it sees, 0 if there is no such query.
 struct Query {
     line: u32,
     length: u32,
 }
 
-// Four rows of scores or weights: what a lane has of them.
+// Four vectors, one for each of a lane's four queries or keys.
 struct Four {
     a: vec4<f32>,
     b: vec4<f32>,
@@ -56,7 +56,7 @@ struct Four {
     d: vec4<f32>,
 }
 
-// Query m of the tile: a head of a row. Its owner is kept where it needs no registers.
+// Query m of the tile: one head of one row. Its owner is kept in workgroup memory, to save registers.
 fn query_at(first_row: u32, kv_head: u32, first_head: u32, m: u32, across: u32) -> Query {
     let row = first_row + m / params.tile_heads;
     let of_group = first_head + m % params.tile_heads;
@@ -72,7 +72,7 @@ fn query_at(first_row: u32, kv_head: u32, first_head: u32, m: u32, across: u32) 
     return Query((real_row * params.heads + real_head) * 2u * params.chunks, select(0u, it.position + 1u, alive));
 }
 
-// Looks at the rows of the tile: a run is enough active rows of one sequence at one step.
+// Tests whether the rows of the tile are a run: enough active rows, all of one sequence at one step.
 fn find_run(first_row: u32, lane: u32) -> Run {
     if (lane == 0u) {
         atomicStore(&least_sequence, NONE);
@@ -105,7 +105,7 @@ fn find_run(first_row: u32, lane: u32) -> Run {
     return workgroupUniformLoad(&run_of_tile);
 }
 
-// The page of each position of a tile of keys, in the bound segment.
+// Looks up the page of each position of a tile of keys in the bound segment.
 fn find_pages(run: Run, first: u32, lane: u32) {
     if (lane < PAGE) {
         let position = first + lane;
@@ -147,7 +147,7 @@ fn fetch_keys(slice: u32, kv_head: u32, lane: u32) {
     }
 }
 
-// Values of the eight keys from `first` on.
+// Loads the values of the eight keys from `first` on.
 fn fetch_values(first: u32, kv_head: u32, lane: u32) {
     for (var item = lane; item < 8u * QUADS / 2u; item += WORKGROUP) {
         let position = first + item / (QUADS / 2u);
@@ -162,7 +162,7 @@ fn fetch_values(first: u32, kv_head: u32, lane: u32) {
     }
 }
 
-// The products of a query's quad with the same quads of four keys.
+// Adds the products of one quad of a query with the same quad of four keys.
 fn with_products(sum: vec4<f32>, v: vec4<f32>, x: Four) -> vec4<f32> {
     let a = fma(vec4(v.x), vec4(x.a.x, x.b.x, x.c.x, x.d.x), sum);
     let b = fma(vec4(v.y), vec4(x.a.y, x.b.y, x.c.y, x.d.y), a);
@@ -170,7 +170,7 @@ fn with_products(sum: vec4<f32>, v: vec4<f32>, x: Four) -> vec4<f32> {
     return fma(vec4(v.w), vec4(x.a.w, x.b.w, x.c.w, x.d.w), c);
 }
 
-// The loop ends at a number that compilers do not know: unrolled, it would need more registers than there are.
+// The bound of the loop is a runtime value on purpose: unrolled, the loop would need too many registers.
 fn add_slice(sums: ptr<function, Four>, quads: u32, down: u32, across: u32) {
     for (var quad = 0u; quad < quads; quad += 1u) {
         let k = KEYS_AT + quad * KEY_LINE + across;
@@ -183,7 +183,7 @@ fn add_slice(sums: ptr<function, Four>, quads: u32, down: u32, across: u32) {
     }
 }
 
-// Shows a number of each of a lane's queries to the lanes across.
+// Shares one number for each of a lane's queries with the lanes across.
 fn tell(v: vec4<f32>, down: u32, across: u32) {
     for (var i = 0u; i < 4u; i += 1u) {
         tile[TOLD_AT + 2u * (down + DOWN * i) + across / 4u][across % 4u] = v[i];
@@ -201,7 +201,7 @@ fn total_told(down: u32, i: u32) -> f32 {
     return dot(tile[at] + tile[at + 1u], vec4(1.0));
 }
 
-// The scores of a query with a lane's keys; LOWEST for those that it does not see.
+// Scores of a query with a lane's keys; LOWEST for keys that it does not see.
 fn shown(sum: vec4<f32>, positions: vec4<u32>, here: vec4<bool>, length: u32) -> vec4<f32> {
     return select(vec4(LOWEST), params.scale * sum, here & positions < vec4(length));
 }
@@ -210,7 +210,7 @@ fn largest_of(v: vec4<f32>) -> f32 {
     return max(max(v.x, v.y), max(v.z, v.w));
 }
 
-// Puts the weights of a query's keys where all lanes find them, four keys to a quad; their sum.
+// Writes the weights of a query's keys to workgroup memory, four keys to a quad, and returns their sum.
 fn put_weights(score: vec4<f32>, largest: f32, m: u32, across: u32) -> f32 {
     let w = select(vec4<f32>(), exp(score - largest), score > vec4(LOWEST));
     let at = across / 4u * QUERIES + m;
@@ -225,7 +225,7 @@ fn with_values(sum: vec4<f32>, w: vec4<f32>, v: Four) -> vec4<f32> {
     return fma(vec4(w.w), v.d, fma(vec4(w.z), v.c, fma(vec4(w.y), v.b, fma(vec4(w.x), v.a, sum))));
 }
 
-// The sums of values of a lane's four queries, span by span, over as many fours of keys, of which `first` is the first.
+// Adds the values of `fours` groups of four keys, from group `first` on, to the sums of a lane's four queries, span by span.
 fn add_values(sums: ptr<function, array<vec4<f32>, 4u * SPANS>>, first: u32, fours: u32, down: u32, across: u32) {
     for (var four = 0u; four < fours; four += 1u) {
         let at = (first + four) * QUERIES + down;
@@ -241,8 +241,8 @@ fn add_values(sums: ptr<function, array<vec4<f32>, 4u * SPANS>>, first: u32, fou
     }
 }
 
-// A workgroup attends for a tile of queries, the heads of some rows that share keys, over one split of the keys, a page of them at a time. The rows must be a
-// run; of other rows it does nothing: the launch for single rows takes them.
+// One workgroup attends for one tile of queries (the heads of some rows that share keys) over one split of the keys, one page at a time. It exits if the rows
+// are not a run: the launch for single rows covers them.
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let run = find_run(group.z * params.tile_rows, lane);

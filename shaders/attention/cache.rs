@@ -1,15 +1,15 @@
-//! How the KV cache is laid out, shared by the kernels, their twins and the host that fills the tables.
+//! Layout of the KV cache, shared by the kernels, their twins and the host that fills the tables.
 //!
-//! A layer's cache is a list of segments, each one buffer of pages. A page holds 32 positions of one slot: first the keys of
-//! every head, then the values, each head's vector padded to chunks of eight. Layers outside the recurrence use slot 0, the core
-//! layers one slot per step or fewer, as the slot table says. All layers of a kind share the page numbers.
+//! A layer's cache is a list of segments, each one buffer of pages. A page holds 32 positions of one slot: first the keys of every head, then the values, each
+//! head's vector padded to chunks of eight. Layers outside the recurrence use slot 0. The core layers use one slot per step or fewer, according to the slot
+//! table. All layers of a kind share the page numbers.
 //!
-//! In q8, vectors are padded to blocks of 32 whole numbers from -127 to 127, each block with a factor in f16 as weights have them: 8.5 bits per value.
-//! A page then holds the keys of every head, 16 bytes of all 32 positions side by side, the values, position by position, and for every head, block and
-//! position a word with the key's factor and the value's. `kv_q8.wgsl` and `CacheShape::q8_unit` say where.
+//! In q8, vectors are padded to blocks of 32 whole numbers from -127 to 127, each block with an f16 factor as in weights: 8.5 bits per value. A page then holds
+//! the keys of every head (16 bytes of all 32 positions side by side), the values (position by position), and for every head, block and position a word with
+//! the factors of the key and of the value. `kv_q8.wgsl` and `CacheShape::q8_unit` define the offsets.
 //!
-//! `tables` holds, in u32: `slot_of_step[steps]`, `filled[steps + 1]` (how many slots a position fills that has stored so many
-//! steps), and `pages[sequences][slots][pages_per_slot]`. `depth[sequence][position]` counts the steps that are stored.
+//! `tables` holds, in u32: `slot_of_step[steps]`; `filled[steps + 1]`, the number of slots that a position fills by storing that number of steps; and
+//! `pages[sequences][slots][pages_per_slot]`. `depth[sequence][position]` counts the stored steps.
 
 use half::f16;
 
@@ -28,13 +28,13 @@ pub(super) const CACHE: Part = Part::new("cache", include_str!("cache.wgsl")).wi
     Const::u32("LOOKUP_ALWAYS_LAST", Lookup::AlwaysLast.code()),
 ]);
 
-/// How the kernels attend to numbers that stand alone, and where they find those in blocks.
+/// WGSL that several options share: attention over f32 and bf16; offsets, attention and rounding in q8.
 const PLAIN: &str = include_str!("kv_plain.wgsl");
 const PLACES: &str = include_str!("kv_q8.wgsl");
 const ATTEND_Q8: &str = include_str!("kv_attend_q8.wgsl");
 const ROUND_Q8: &str = include_str!("kv_round_q8.wgsl");
 
-/// For kernels that read.
+/// Options for kernels that read.
 pub(super) const KV_READ: Axis = Axis {
     name: "kv",
     options: &[
@@ -50,7 +50,7 @@ pub(super) const KV_READ: Axis = Axis {
     ],
 };
 
-/// For kernels that read by chunks of eight. The same bindings, so that launches of both can take the other's place.
+/// Options for kernels that read chunks of eight. Bindings are those of [`KV_READ`], so that launches of both kinds are interchangeable.
 pub(super) const KV_TILES: Axis = Axis {
     name: "kv",
     options: &[
@@ -64,7 +64,7 @@ pub(super) const KV_TILES: Axis = Axis {
 
 const TILE_PLAIN: &str = include_str!("tile_plain.wgsl");
 
-/// For kernels that read and write.
+/// Options for kernels that read and write.
 pub(super) const KV_BOTH: Axis = Axis {
     name: "kv",
     options: &[
@@ -82,7 +82,7 @@ pub(super) const KV_BOTH: Axis = Axis {
 
 const KEEP: &str = include_str!("kv_keep.wgsl");
 
-/// For kernels that write.
+/// Options for kernels that write.
 pub(super) const KV_WRITE: Axis = Axis {
     name: "kv",
     options: &[
@@ -103,17 +103,17 @@ pub(super) const KV_WRITE: Axis = Axis {
 
 const STORE_PLAIN: &str = include_str!("kv_store_plain.wgsl");
 
-/// What a position that has not stored the step in question offers to later rows.
+/// How a row looks up a position that has not stored the row's step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Lookup {
-    /// Nothing: the position is skipped, as the authors' cache "full" silently does.
+    /// Skips the position, as the authors' cache "full" silently does.
     Full,
-    /// Its newest earlier step of the same layer ("latest-m4"; as steps are stored without gaps, "available-m4" is the same).
+    /// Uses its newest earlier step of the same layer ("latest-m4"; as steps are stored without gaps, "available-m4" is the same).
     #[default]
     Latest,
-    /// As [`Self::Latest`]; but a row before which one position lacks the row's step sees the last step of all of them, even where they have a later one
-    /// ("always-last-m4").
+    /// As [`Self::Latest`], but if any position before a row lacks the row's step, the row sees the last step of every position, even of those that have stored
+    /// later steps ("always-last-m4").
     AlwaysLast,
 }
 
@@ -126,7 +126,7 @@ impl Lookup {
         }
     }
 
-    /// The rule of a code in a launch's parameters.
+    /// Inverse of [`Self::code`].
     pub(super) const fn of(code: u32) -> Self {
         match code {
             0 => Self::Full,
@@ -136,16 +136,16 @@ impl Lookup {
     }
 }
 
-/// Which steps of a position share a slot of the cache: a later step overwrites what an earlier one stored there.
+/// Sharing of cache slots among the steps of a position: a later step overwrites what an earlier one stored in its slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum KvShare {
-    /// None: each has its own.
+    /// Each step has its own slot.
     #[default]
     None,
-    /// Steps that are so many apart, at least 1. On a core block of four layers, 1 is the authors' "compress-s4", 4 their "compress-s16".
+    /// Steps this far apart, at least 1, share a slot. On a core block of four layers, 1 is the authors' "compress-s4", 4 their "compress-s16".
     Steps(u32),
-    /// All from the ninth step on ("compress-anchor").
+    /// All steps from the ninth on share a slot ("compress-anchor").
     Anchor,
 }
 
@@ -153,7 +153,7 @@ pub enum KvShare {
 const ANCHORS: u32 = 8;
 
 impl KvShare {
-    /// The slot of a step, from 0.
+    /// Slot of a step, from 0.
     #[must_use]
     pub const fn slot(self, step: u32) -> u32 {
         match self {
@@ -169,7 +169,7 @@ impl KvShare {
         }
     }
 
-    /// Slots that so many steps fill.
+    /// Number of slots that `steps` steps fill.
     #[must_use]
     pub const fn slots(self, steps: u32) -> u32 {
         let most = match self {
@@ -181,7 +181,7 @@ impl KvShare {
     }
 }
 
-/// Shape of the cache as one launch sees it.
+/// Shape of the cache as seen by one launch.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheShape {
     /// Heads that have keys and values.
@@ -190,17 +190,17 @@ pub struct CacheShape {
     pub head_dim: u32,
     /// One of [`KV_DTYPES`].
     pub dtype: Dtype,
-    /// Where segments are; those in textures are Bf16.
+    /// Memory of the segments; textures hold bf16 only.
     pub place: Place,
     /// Sequences in the tables.
     pub sequences: u32,
-    /// Positions per sequence, at most.
+    /// Maximum positions per sequence.
     pub context: u32,
     /// Steps that the slot table covers, at least 1.
     pub steps: u32,
     /// Slots per sequence in the page table, slot 0 included.
     pub slots: u32,
-    /// How unstored steps are looked up.
+    /// Rule for looking up steps that are not stored.
     pub lookup: Lookup,
     /// Whether the layer is part of the recurrence.
     pub recurrent: bool,
@@ -211,13 +211,13 @@ pub struct CacheShape {
 }
 
 impl CacheShape {
-    /// Where a device has a cache of this dtype: in textures, if that is where its subgroups read best.
+    /// Memory that a device prefers for a cache of this dtype: textures if its subgroups read them best.
     #[must_use]
     pub const fn preferred(caps: &Caps, dtype: Dtype) -> Place {
         if caps.lanes.is_some() && matches!(dtype, Dtype::Bf16) { Place::Texture } else { Place::Buffer }
     }
 
-    /// Chunks of eight per key, blocks of 32 filled up.
+    /// Chunks of eight per key, padded to whole blocks of 32 in q8.
     #[must_use]
     pub const fn chunks(&self) -> u32 {
         let chunks = weight::chunks(self.head_dim);
@@ -235,7 +235,7 @@ impl CacheShape {
     pub const fn page_bytes(&self) -> u64 {
         let vectors = 2 * self.kv_heads * PAGE;
         if self.dtype.in_blocks() {
-            // Each block of 32 bytes has a factor of two.
+            // A block has 32 bytes of numbers and a factor of 2 bytes.
             return vectors as u64 * (self.chunks() / 4) as u64 * 34;
         }
         self.dtype.matrix_bytes(vectors, self.chunks())
@@ -253,7 +253,7 @@ impl CacheShape {
         self.page_bytes() * self.page_count as u64
     }
 
-    /// Words of `tables`.
+    /// Length of `tables`, in words.
     #[must_use]
     pub const fn table_words(&self) -> u64 {
         self.page_entry(self.sequences, 0, 0)
@@ -266,7 +266,7 @@ impl CacheShape {
         2 * self.steps as u64 + 1 + entry
     }
 
-    /// The option of [`KV_WRITE`].
+    /// Option on the kv axis.
     pub(super) const fn kv_option(&self) -> u8 {
         match (self.dtype, self.place) {
             (Dtype::F32, _) => 0,
@@ -276,14 +276,14 @@ impl CacheShape {
         }
     }
 
-    /// Whether a row sees the last step of every position, given how many steps those up to its own have stored.
+    /// Whether a row sees the last step of every position, given the numbers of steps stored by the positions up to its own.
     pub(super) fn sees_last(&self, tables: &[u32], step: u32, depth: &[u32]) -> bool {
         let slot = tables[step.min(self.steps - 1) as usize];
         let lacks = |&stored: &u32| slot >= tables[(self.steps + stored.min(self.steps)) as usize];
         self.recurrent && self.lookup == Lookup::AlwaysLast && depth.iter().any(lacks)
     }
 
-    /// The slot of a position's keys as a row at `step` sees them, if the position has stored `depth` steps.
+    /// Slot in which a row at `step` finds a position's keys, if the position has stored `depth` steps.
     pub(super) fn slot_seen(&self, tables: &[u32], step: u32, depth: u32, last: bool) -> u32 {
         if !self.recurrent {
             return 0;
@@ -306,13 +306,13 @@ impl CacheShape {
         page.checked_sub(self.page_base).filter(|&page| page < self.page_count)
     }
 
-    /// Index of the first value of a vector whose values stand alone.
+    /// Index of the first value of a vector that is not in q8.
     const fn start(&self, at: Vector) -> usize {
         let vector = ((at.page * 2 + at.which) * self.kv_heads + at.head) * PAGE + at.position % PAGE;
         vector as usize * self.chunks() as usize * 8
     }
 
-    /// The units of 16 bytes of a vector in blocks: unit `unit` of it.
+    /// Index of unit `unit`, 16 bytes, of a vector in q8.
     const fn q8_unit(&self, at: Vector, unit: u32) -> usize {
         let (units, position) = (self.chunks() / 2, at.position % PAGE);
         let keys = self.kv_heads * PAGE * units;
@@ -323,7 +323,7 @@ impl CacheShape {
         at.page as usize * self.page_bytes() as usize / 16 + place as usize
     }
 
-    /// The factor of a block of a vector, in halves.
+    /// Index of the factor of a block of a vector in q8, in 16-bit halves.
     const fn q8_factor(&self, at: Vector, block: u32) -> usize {
         let blocks = self.chunks() / 4;
         let start =
@@ -350,7 +350,7 @@ impl CacheShape {
         }
     }
 
-    /// Reads a vector, or as much of it as there is room for.
+    /// Reads a vector, as many values as fit into `values`.
     pub(super) fn load(&self, kv: &[u32], at: Vector, values: &mut [f32]) {
         if !self.dtype.in_blocks() {
             let start = self.start(at);

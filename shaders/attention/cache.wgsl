@@ -1,8 +1,7 @@
-// Where the KV cache keeps things. `tables` holds, one behind the other: the slot that each step writes; for each number of
-// stored steps how many slots are filled; and a page number per (sequence, slot, page of positions).
+// Lookup in the KV cache. `tables` holds three arrays: the slot that each step writes; the number of filled slots for each number of stored steps; and a page
+// number per (sequence, slot, page of positions).
 
-// Whether a row sees the last step of every position before it: that is so if it is asked for, and one of the first `length` positions lacks the row's own
-// step.
+// Whether a row sees the last step of every earlier position: with LOOKUP_ALWAYS_LAST, if one of the first `length` positions lacks the row's own step.
 fn sees_last(sequence: u32, step: u32, length: u32) -> bool {
     if (params.recurrent == 0u || params.lookup != LOOKUP_ALWAYS_LAST) {
         return false;
@@ -16,8 +15,7 @@ fn sees_last(sequence: u32, step: u32, length: u32) -> bool {
     return false;
 }
 
-// The slot that holds a position's keys as a row at `step` sees them, if the position has stored `stored` steps. Slot 0 belongs
-// to the layers outside the recurrence.
+// Slot in which a row at `step` finds a position's keys, if the position has stored `stored` steps. Slot 0 belongs to the layers outside the recurrence.
 fn slot_seen(step: u32, stored: u32, last: bool) -> u32 {
     if (params.recurrent == 0u) {
         return 0u;
@@ -31,7 +29,7 @@ fn slot_seen(step: u32, stored: u32, last: bool) -> u32 {
     return select(1u + slot, NONE, missing);
 }
 
-// The page, counted within the bound segment, or NONE if it lies in another segment or there is none.
+// Page of a position, counted within the bound segment; NONE if there is no page or it lies in another segment.
 fn page_of(sequence: u32, slot: u32, position: u32) -> u32 {
     if (slot == NONE) {
         return NONE;
@@ -41,7 +39,7 @@ fn page_of(sequence: u32, slot: u32, position: u32) -> u32 {
     return select(NONE, page, page < params.page_count);
 }
 
-// The first chunk of eight of one head's key (which = 0) or value (1) at a position.
+// First chunk of eight of one head's key (which = 0) or value (which = 1) at a position.
 fn kv_chunk(page: u32, which: u32, head: u32, position: u32) -> u32 {
     return (((page * 2u + which) * params.kv_heads + head) * PAGE + position % PAGE) * params.chunks;
 }

@@ -1,4 +1,4 @@
-//! Joins the parts of a row's attention: splits of the keys, and segments of the cache.
+//! Joins the parts of a row's attention: one for each split of the keys in each segment of the cache.
 
 use super::split::{LOWEST, partial_bytes};
 use crate::shared::params;
@@ -43,8 +43,8 @@ params! {
     }
 }
 
-/// Joins `partial [rows, heads, parts]` into `y [rows, heads·head_dim]`; a head's sums are padded to `chunks` of eight, as its keys are. Bindings: rows,
-/// partial, y.
+/// Joins `partial_sums [rows, heads, parts]` into `y [rows, heads·head_dim]`. A head's sums are padded to `chunks` chunks of eight, like its keys. Bindings:
+/// rows, partial_sums, y.
 #[must_use]
 pub fn combine(rows: u32, heads: u32, (head_dim, chunks): (u32, u32), parts: u32) -> Launch {
     let y_stride = stride(heads * head_dim);

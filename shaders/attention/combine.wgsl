@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row and head: brings the parts to one scale and divides by the sum of all weights.
+// One workgroup per row and head: rescales the parts to a common maximum and divides by the sum of all weights.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head = group.x;
@@ -20,7 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var part = 0u; part < params.parts; part += 1u) {
             let place = start + part * size;
             let found = partial_sums[place];
-            // No keys, no sums.
+            // A part without keys has no sums.
             if (found.y > 0.0) {
                 let scale = exp(found.x - largest);
                 weights += found.y * scale;

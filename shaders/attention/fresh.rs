@@ -1,6 +1,5 @@
-//! Attention for rows that are alone in their sequence, decoding above all: bias, rotation and the write into the cache happen in the
-//! launch that attends. Where several rows of a sequence are in a pass, a row needs keys that others are about to write: that takes two
-//! launches.
+//! Attention for rows that are alone in their sequence, as in decoding: one launch adds the bias, rotates, writes the cache and attends. If a pass has several
+//! rows of one sequence, a row needs keys that other rows are about to write, which takes two launches.
 
 use super::cache::{CACHE, KV_BOTH};
 use super::reference::Bound;
@@ -36,8 +35,10 @@ pub static ATTENTION_FRESH: Kernel = Kernel {
     at,
 };
 
-/// Attends with `qkv [rows, (heads + 2·kv_heads)·head_dim]`, which it rotates, over the keys in one segment, and fills the cache; `biased` and
-/// `mark_depth` as in [`RotaryKv`]. Each row must be the only one of its sequence. Bindings: rows, qkv, bias, freqs, tables, depth, partial, kv segment.
+/// Rotates `qkv [rows, (heads + 2·kv_heads)·head_dim]`, fills the cache and attends over the keys in one segment.
+///
+/// `biased` and `mark_depth` are those of [`RotaryKv`]. Each row must be the only one of its sequence. Bindings: rows, qkv, bias, freqs, tables, depth,
+/// partial_sums, kv segment.
 #[must_use]
 pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: bool) -> Launch {
     let Attention { rows, heads, cache, .. } = shape;
@@ -50,19 +51,19 @@ pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: 
         ..ready.params()
     };
     let mut sizes = rotary.sizes;
-    // The partial sums take the place of the rotated queries.
+    // The partial sums are bound in place of the rotated queries.
     sizes[6] = shape.sizes(false)[4];
     Launch { kernel: &ATTENTION_FRESH, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
 }
 
-/// Whether one launch is faster than two. On lavapipe it is not: loads of pairs are loops over lanes there, and each head makes its own (at 55 heads
-/// and 12 keys, 3.8 ms against 2.4 and 0.2).
+/// Whether one launch is faster than two. Not on lavapipe: loads of pairs are loops over lanes there, and each head repeats them (at 55 heads and 12 keys, 3.8
+/// ms against 2.4 ms and 0.2 ms).
 #[must_use]
 pub const fn fresh_pays(caps: &Caps) -> bool {
     caps.lanes.is_none()
 }
 
-/// The twins of both launches, one after the other.
+/// Runs the twins of both launches, one after the other.
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: AttentionParams = launch.params();
     let (rows, qkv, bias) = (slots.read::<Row>(), slots.read::<u32>(), slots.read::<u32>());
@@ -90,7 +91,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         Slot::Write(kv),
     ];
     (ROTARY_KV.reference)(&rotary, Slots::new(bound));
-    // What is at hand counts as stored.
+    // The newest position counts as stored: its key and value are at hand.
     let mut stored = depth.to_vec();
     for row in rows.iter().take(params.rows as usize).filter(|row| row.live != 0) {
         stored[(row.sequence * params.context + row.position) as usize] = row.step + 1;
@@ -104,7 +105,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    // Only decoding has rows that are alone.
+    // Only in decoding are rows alone in their sequence.
     if work.rows > 1 || !fresh_pays(&work.caps) {
         return Vec::new();
     }

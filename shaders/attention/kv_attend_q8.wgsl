@@ -1,18 +1,18 @@
-// Factors of the values' blocks that a tile looks at, by lane.
+// Factors of the blocks of each lane's value.
 var<workgroup> value_factors: array<vec4<f32>, WG>;
 
-// Bytes as whole numbers around zero, as parts of 256: exact.
+// Bytes as whole numbers around zero, divided by 256, which is exact.
 fn numbers(v: Eight) -> Eight {
     return Eight(v.lo - 1.5, v.hi - 1.5);
 }
 
-// The query times a key. The factors of the value come along.
+// Product of the query with a key. Also keeps the factors of the value's blocks, which share words with those of the key.
 fn product(page: u32, kv_head: u32, position: u32, lane: u32) -> f32 {
     let start = key_unit(page, kv_head, position, 0u);
     let factors = factor_word(page, kv_head, position, 0u);
     var sum = 0.0;
     for (var b = 0u; b < params.chunks / 4u; b += 1u) {
-        // Stored 4096 times as large, for numbers that are 256 times as small.
+        // 256 / 4096: factors are stored 4096 times too large, and numbers are 256 times too small.
         let factor = 0.0625 * unpack2x16float(factor_at(factors + b * PAGE));
         let first = unit_at(start + 2u * b * PAGE);
         let second = unit_at(start + (2u * b + 1u) * PAGE);
@@ -26,12 +26,12 @@ fn product(page: u32, kv_head: u32, position: u32, lane: u32) -> f32 {
     return sum;
 }
 
-// Where a value begins, in words.
+// Start of a value, in words.
 fn value_place(page: u32, kv_head: u32, position: u32) -> u32 {
     return 4u * value_unit(page, kv_head, position, 0u);
 }
 
-// A pair of the value that lane i of the tile looks at.
+// One pair of the value of the tile's key i.
 fn value_of(i: u32, place: u32, pair: u32) -> vec2<f32> {
     let p = word_at(place + pair / 2u) >> (pair % 2u * 16u);
     let bits = vec2(p << 15u, p << 7u) & vec2(0x7f8000u);

@@ -25,7 +25,7 @@ fn newest_factor(of_value: bool, block: u32) -> u32 {
     return factor_of_block(largest);
 }
 
-// The newest key and value as the cache rounds them: a lane takes 16 values of a block, which all know the factor of.
+// Keeps the newest key and value as the cache rounds them. Each lane rounds 16 values, half a block; all lanes of a block compute its factor.
 fn keep(at: Lane, which: u32, c: u32, v: Eight, page: u32, kv_head: u32, position: u32, writes: bool) {
     if (which == 1u) {
         newest_key[c] = v;

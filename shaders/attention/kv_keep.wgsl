@@ -1,4 +1,4 @@
-// The newest key and value as the cache rounds them; each lane has its own chunk.
+// Keeps the newest key and value as the cache rounds them; each lane has its own chunk.
 fn keep(at: Lane, which: u32, c: u32, v: Eight, page: u32, kv_head: u32, position: u32, writes: bool) {
     if (which == 0u || which > 2u) {
         return;

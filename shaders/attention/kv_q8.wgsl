@@ -1,7 +1,7 @@
-// Where a page keeps keys and values in blocks of 32. First the keys of every head: 16 bytes of each of the page's positions side by side, then the
-// next 16, so that lanes that look at a position each load neighbours. Then the values, position by position, of which neighbouring lanes take
-// neighbouring pairs. Then, block by block, a word for each position: the factor of the key's block, and that of the value's.
-// All places are counted in 16 bytes, those of factors in words.
+// Layout of a page of keys and values in q8, blocks of 32. First the keys of every head: 16 bytes of each of the page's positions side by side, then the next
+// 16, so that lanes that load one position each read neighboring memory. Then the values, position by position, because neighboring lanes load neighboring
+// pairs of a value. Then, block by block, one word per position: the factors of the key's block and of the value's block.
+// All places are counted in units of 16 bytes, those of factors in words.
 
 fn page_start(page: u32) -> u32 {
     return page * params.kv_heads * 34u * params.chunks;

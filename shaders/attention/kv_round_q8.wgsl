@@ -1,11 +1,11 @@
-// Rounding to blocks of 32 with a common factor.
+// Rounds to blocks of 32 with a common factor.
 
 fn largest_of_eight(v: Eight) -> f32 {
     let most = max(abs(v.lo), abs(v.hi));
     return max(max(most.x, most.y), max(most.z, most.w));
 }
 
-// What is larger than the largest factor allows becomes the largest number.
+// Factor of a block, as f16 bits, from its largest magnitude. Values too large for the largest factor saturate.
 fn factor_of_block(largest: f32) -> u32 {
     return f16_bits(min(largest * (4096.0 / 127.0), 65504.0));
 }

@@ -1,7 +1,7 @@
 var<workgroup> largest: array<f32, WG>;
 
-// The head of q, k or v and the chunk of it that an invocation takes: eight neighbours have a block of a key and the same block of its value, whose
-// factors share a word. Queries come last.
+// Head of q, k or v and chunk of that head for an invocation. Eight neighbors take a block of a key and the same block of its value, because the factors of
+// both share a word. Queries come last.
 fn site_of(index: u32) -> vec2<u32> {
     let blocks = params.chunks / 4u;
     let kv = 2u * params.kv_heads * params.chunks;
@@ -13,7 +13,7 @@ fn site_of(index: u32) -> vec2<u32> {
     return vec2(params.heads + which * params.kv_heads + block / blocks, 4u * (block % blocks) + index % 4u);
 }
 
-// What the lanes of a block must know of each other.
+// Shares the largest magnitude of each lane's chunk with the other lanes of the block.
 fn share(lane: u32, v: Eight) {
     largest[lane] = largest_of_eight(v);
     workgroupBarrier();

@@ -1,4 +1,4 @@
-//! Attention by subgroups of a known size, with the cache in textures: for software drivers, which read those best.
+//! Attention by subgroups of a known size, with the cache in textures: for software drivers, which read textures best.
 
 use super::cache::{CACHE, PAGE};
 use super::reference;
@@ -9,7 +9,7 @@ use crate::matmul::{M, SUMS, TOKENS_1, TOKENS_8};
 use crate::weight::{Dtype, EIGHT};
 use crate::{Axis, Binding, Caps, Case, Kernel, Launch, Noise, Params, Part, Place, ROW, Slots, Workload};
 
-/// Attention for a row, or for eight at a time, which share the keys that they see.
+/// Attention for one row, or for eight rows at a time, which load the keys that they see together.
 pub static ATTENTION_LANES: Kernel = Kernel {
     name: "attention_lanes",
     wgsl: include_str!("attention_lanes.wgsl"),

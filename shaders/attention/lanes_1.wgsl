@@ -2,7 +2,7 @@ alias PerRow = f32;
 
 alias Chunks = Eight;
 
-// The softmax of one row, as far as it has come; a lane knows its own part of the sum of weights.
+// Running softmax of one row; each lane holds its own part of the sum of weights.
 struct State {
     largest: PerRow,
     share: PerRow,

@@ -1,10 +1,10 @@
-// A value for each row of x.
+// One value per row of x.
 struct PerRow {
     lo: vec4<f32>,
     hi: vec4<f32>,
 }
 
-// A chunk for each row.
+// One chunk per row.
 struct Chunks {
     a: Eight,
     b: Eight,
@@ -16,7 +16,7 @@ struct Chunks {
     h: Eight,
 }
 
-// The softmax of eight rows, as far as it has come; a lane knows its own part of the sums of weights.
+// Running softmax of eight rows; each lane holds its own part of the sums of weights.
 struct State {
     largest: PerRow,
     share: PerRow,
@@ -46,7 +46,7 @@ struct Shares {
     d: PerRow,
 }
 
-// Scores of four rows at a lane's four keys; what a row does not see is LOWEST.
+// Scores of four rows at a lane's four keys; LOWEST for keys that a row does not see.
 struct Scores {
     a: vec4<f32>,
     b: vec4<f32>,
@@ -108,7 +108,7 @@ fn weigh(state: ptr<function, State>, sums: Sums, positions: vec4<u32>, seen: ve
     return shares;
 }
 
-// A chunk of the values of lane j's key at one place.
+// Adds a chunk of the value of one of lane j's keys.
 fn add_value(sums: ptr<function, Chunks>, v: Eight, share: PerRow, j: u32) {
     let lo = subgroupShuffle(share.lo, j);
     let hi = subgroupShuffle(share.hi, j);

@@ -1,9 +1,10 @@
 //! Attention over a paged KV cache, for any mix of rows: prefill, decode, several sequences, different recurrence steps.
 //!
-//! Three launches per layer: **rotary_kv** adds the q and k biases, rotates and writes the cache; **attention** scores and sums,
-//! the keys split over workgroups; **combine** joins the splits. Rows that are alone in their sequence take two: **attention_fresh** does the work of the first
-//! as well. Prompts are faster in tiles of rows that share keys: **attention_tiled**. Models that norm queries and keys have **qk_norm** before them. A row sees the positions of its own sequence up to its own.
-//! Which of a position's stored steps it sees is data; see [`cache`].
+//! Three launches per layer: **rotary_kv** adds the q and k biases, rotates, and writes the cache; **attention** scores and sums, with the keys split over
+//! workgroups; **combine** joins the splits. Rows that are alone in their sequence take two launches: **attention_fresh** also does the work of rotary_kv.
+//! Prompts are faster with **attention_tiled**, which processes tiles of rows that share keys. Models that norm queries and keys run **qk_norm** first.
+//!
+//! A row sees the positions of its own sequence up to its own. Tables determine which of a position's stored steps it sees; see [`cache`].
 
 pub mod cache;
 
@@ -27,5 +28,5 @@ pub use tiled::{ATTENTION_TILED, attention_variants, beside};
 
 pub(crate) use tiled::trials;
 
-/// Largest head dimension that the kernels hold.
+/// Largest head dimension that the kernels support.
 pub const MAX_HEAD_DIM: u32 = 128;

@@ -1,16 +1,16 @@
-// One part of several, for `combine`: the largest score, the sum of the weights, and the sums of the values.
+// Start of a part. `combine` joins several: each has the largest score, the sum of the weights, and the sums of the values.
 fn part_of(row: u32, split: u32) -> u32 {
     return ((row * params.heads + head) * params.parts + params.first_part + split) * (4u * params.chunks + 1u);
 }
 
-// What became of one row, but for the values.
+// Stores the largest score and the sum of the weights of a row.
 fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total: f32) {
     if (alive && lane == 0u) {
         partial_sums[part_of(row, split)] = vec2(largest, total);
     }
 }
 
-// A chunk of its values, a quad, a pair.
+// put_chunk, put_quad and put_pair store a chunk, a quad or a pair of the sums of values.
 fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
     if (alive && c < params.chunks) {
         let place = part_of(row, split) + 1u + 4u * c;
@@ -33,7 +33,7 @@ fn put_pair(row: u32, split: u32, pair: u32, v: vec2<f32>) {
     partial_sums[part_of(row, split) + 1u + pair] = v;
 }
 
-// The values are divided when all parts are there.
+// Division by the sum of weights is left to `combine`, which sees all parts.
 fn factor_of(total: f32) -> f32 {
     return 1.0;
 }

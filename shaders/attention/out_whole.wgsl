@@ -1,4 +1,4 @@
-// All keys were seen, so these are the attended values `[rows, heads·head_dim]`.
+// The launch sees all keys, so it writes attended values `[rows, heads·head_dim]`. In place of the softmax state, this writes the zeros that pad a row.
 fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total: f32) {
     let width = params.heads * params.head_dim / 2u;
     let padding = params.y_stride / 2u - width;

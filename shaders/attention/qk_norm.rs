@@ -1,6 +1,6 @@
 //! RMSNorm of the queries and of the keys of a row, each over its whole width, before the split into heads and the rotation (OLMo 2, arXiv 2501.00656).
 //!
-//! Everything goes in pairs, for a head is only known to be of even width, so keys and values may begin at any pair of a row.
+//! Values are addressed in pairs: a head's width is only known to be even, so keys and values may begin at any pair of a row.
 
 use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
@@ -27,9 +27,9 @@ params! {
     pub struct QkNormParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Pairs of values of the queries of a row.
+        /// Pairs of values in a row's queries.
         pub q_pairs: u32,
-        /// Pairs of values of its keys.
+        /// Pairs of values in a row's keys.
         pub k_pairs: u32,
         /// Pairs from row to row of qkv.
         pub row_pairs: u32,
@@ -38,8 +38,8 @@ params! {
     }
 }
 
-/// Norms the queries and the keys of `qkv [rows, (heads + 2·kv_heads)·head_dim]`, in place; `head_dim` is even. Bindings: rows, w
-/// `[(heads + kv_heads)·head_dim]`, the weights of the queries first, padded like an activation; qkv.
+/// Norms the queries and the keys of `qkv [rows, (heads + 2·kv_heads)·head_dim]` in place; `head_dim` is even. Bindings: rows, w `[(heads +
+/// kv_heads)·head_dim]` (weights of the queries first, padded like an activation), qkv.
 #[must_use]
 pub fn qk_norm(caps: &Caps, rows: u32, (heads, kv_heads): (u32, u32), head_dim: u32, eps: f32) -> Launch {
     let (q, k) = (heads * head_dim, kv_heads * head_dim);

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row and per part: the queries, or the keys, which begin where the queries end, in qkv as in w. A lane reads again only what it writes.
+// One workgroup per row and part: the queries, or the keys, which follow the queries in both qkv and w. No lane overwrites values that another lane reads.
 fn run(at: Lane) {
     let row = at.group.x;
     if (rows[row].live == 0u) {

@@ -1,8 +1,8 @@
 var<workgroup> newest_key: array<Eight, MAX_CHUNKS>;
 var<workgroup> newest_value: array<Eight, MAX_CHUNKS>;
 
-// Adds the biases and rotates. The split with the newest position has its key and value at hand, rounded as the cache rounds them; one
-// head of a group writes them, and nobody reads them there in this launch.
+// Adds the biases and rotates. The split that contains the newest position has its key and value at hand, rounded as the cache rounds them. One head of each
+// group writes them to the cache, from which nothing reads them in this launch.
 fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
     if (params.mark_depth != 0u && newest && head == 0u && at.index == 0u) {
         depth[row.sequence * params.context + row.position] = row.step + 1u;
@@ -22,15 +22,15 @@ fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
     keep(at, which, c, v, page, kv_head, row.position, writes);
 }
 
-// The row's own position is not looked up: its key and value are at hand.
+// The row's own position is not looked up in the cache: its key and value are at hand.
 const AT_HAND: u32 = 1u;
 
-// Whether the cache has its place in this segment.
+// Whether the newest position's page lies in this segment.
 fn holds_newest(row: Row) -> bool {
     return page_of(row.sequence, slot_seen(row.step, row.step + 1u, false), row.position) != NONE;
 }
 
-// A lane's share of the product of the query with the newest key.
+// A lane's part of the product of the query with the newest key.
 fn newest_product(c: u32) -> f32 {
     if (c >= params.chunks) {
         return 0.0;

@@ -1,4 +1,4 @@
-// Queries are rotated, and every key is in the cache.
+// Loads the query. It is already rotated, and every key is in the cache.
 fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
     if (at.index < params.chunks) {
         let place = 2u * ((at.group.z * params.heads + head) * params.chunks + at.index);

@@ -1,11 +1,11 @@
-//! CPU twin of attention: every kernel of it computes this for its rows, whatever it shares or splits.
+//! CPU twin of attention. All attention kernels share it: they compute the same result for their rows, however they divide the work.
 
 use super::cache::{CacheShape, Vector};
 use super::combine::combine;
 use super::split::{AttentionParams, LOWEST, partial_bytes};
 use crate::{Row, Slot, Slots};
 
-/// What the kernels bind, but for what they write.
+/// Buffers that the kernels read.
 #[derive(Clone, Copy)]
 pub(super) struct Bound<'a> {
     pub(super) rows: &'a [Row],
@@ -15,10 +15,10 @@ pub(super) struct Bound<'a> {
     pub(super) kv: &'a [u32],
 }
 
-/// Positions of each split, for every row of the table that the kernel attends for.
+/// Positions per split for a row of the table; `None` for rows that the kernel skips.
 pub(super) type Shares<'a> = &'a dyn Fn(usize, &Row) -> Option<u32>;
 
-/// Largest scores, sums of weights and sums of values, per split.
+/// Computes the largest score, the sum of weights and the sums of values of each split.
 pub(super) fn parts(
     params: &AttentionParams,
     cache: &CacheShape,
@@ -76,7 +76,7 @@ pub(super) fn parts(
     }
 }
 
-/// Attended values `[rows, heads·head_dim]` of launches that see all keys in one part: what [`combine`](super::combine()) makes of it.
+/// Computes the attended values `[rows, heads·head_dim]` of launches that see all keys in one part, as [`combine`](super::combine()) would.
 pub(super) fn whole(params: &AttentionParams, cache: &CacheShape, shares: Shares<'_>, bound: Bound<'_>, y: &mut [f32]) {
     let mut partial = vec![0.0; partial_bytes(params.rows, params.heads, 1, params.chunks) as usize / 4];
     parts(params, cache, shares, bound, &mut partial);
@@ -91,7 +91,7 @@ pub(super) fn whole(params: &AttentionParams, cache: &CacheShape, shares: Shares
     (combine.kernel.reference)(&combine, Slots::new(slots));
 }
 
-/// The twin of a launch by its option on the axis [`OUT`](super::split::OUT).
+/// Runs the twin that a launch's option on the axis [`OUT`](super::split::OUT) selects.
 pub(super) fn attend(
     params: &AttentionParams,
     (cache, out): (&CacheShape, usize),
@@ -106,7 +106,7 @@ pub(super) fn attend(
     }
 }
 
-/// Takes the bindings of a launch over a cache that it only reads, and what it writes.
+/// Takes the bindings of a launch that only reads the cache: the buffers that it reads, and the one that it writes.
 pub(super) fn bound<'a>(slots: &mut Slots<'a>) -> (Bound<'a>, &'a mut [f32]) {
     let (rows, q, tables, depth) = (slots.read(), slots.read(), slots.read(), slots.read());
     let written = slots.write();

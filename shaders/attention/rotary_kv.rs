@@ -1,7 +1,7 @@
 //! Bias, rotary position embedding and the write into the KV cache, in one launch.
 //!
-//! Adjacent pairs (2i, 2i+1) turn by `position / rope_base^(2i/head_dim)` (Su et al., arXiv 2104.09864); cosine and sine come from
-//! a table, because the checkpoints store one and devices disagree about sines of large angles.
+//! Adjacent pairs (2i, 2i+1) rotate by `position / rope_base^(2i/head_dim)` (Su et al., arXiv 2104.09864). Cosines and sines come from a table, because the
+//! checkpoints store one and devices disagree about sines of large angles.
 
 use super::cache::{CACHE, CacheShape, KV_WRITE, Vector};
 use super::testbed;
@@ -12,7 +12,7 @@ use crate::{
     stride,
 };
 
-/// WGSL that takes chunks of q, k and v from the sums of a row, and turns them.
+/// WGSL that loads chunks of a row's q, k and v and rotates them.
 pub(super) const TURNED: &str = include_str!("turned.wgsl");
 
 /// Bias, rotation and cache write.
@@ -58,7 +58,7 @@ params! {
         pub context: u32,
         /// 1 if the bias is added.
         pub biased: u32,
-        /// 1 if q is written; only the first segment's launch does.
+        /// 1 if q is written; only in the first segment's launch.
         pub write_q: u32,
         /// 1 if the position's number of stored steps is set to step + 1.
         pub mark_depth: u32,
@@ -90,9 +90,9 @@ pub struct RotaryKv {
     pub cache: CacheShape,
     /// Whether the bias is added to q and k.
     pub biased: bool,
-    /// Whether this launch writes q: the first segment's does.
+    /// Whether this launch writes q. Only the first segment's does.
     pub write_q: bool,
-    /// Whether this launch notes that the row's step is stored: the first core layer's does.
+    /// Whether this launch records that the row's step is stored. Only the first core layer's does.
     pub mark_depth: bool,
 }
 

@@ -1,7 +1,7 @@
 override WG: u32;
 
-// One invocation per chunk of eight of one head of q, k or v: adds the bias, rotates q and k by the position's angle, writes q with heads padded to
-// whole chunks and k and v into their pages.
+// One invocation per chunk of eight of one head of q, k or v: adds the bias, rotates q and k by the position's angle, writes q with its heads padded to whole
+// chunks, and writes k and v into their pages.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.y];

@@ -12,7 +12,7 @@ use crate::{
     Workload, activation_bytes, reduce, stride,
 };
 
-/// Below every score, and far enough from the end of the range that differences stay finite: what a split without keys has for its largest one.
+/// Largest score of a split without keys: below every score, and far enough from the end of the range that differences stay finite.
 pub(super) const LOWEST: f32 = -1e30;
 
 /// [`LOWEST`] and [`MAX_HEAD_DIM`] in WGSL.
@@ -41,14 +41,14 @@ pub static ATTENTION: Kernel = Kernel {
     at,
 };
 
-/// What is written: a part of several, or what [`combine`](super::combine()) would make of the only one.
+/// Output of a launch: one of several parts, or, if there is only one, the result that [`combine`](super::combine()) would compute from it.
 pub(super) const OUT: Axis =
     Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
 
-/// The first of them.
+/// First option of [`OUT`].
 pub(super) const PARTS: Part = Part::new("parts", include_str!("out_parts.wgsl"));
 
-/// Place of [`OUT`] among the axes of every kernel that has it.
+/// Index of [`OUT`] among the axes of every kernel that has it.
 pub(super) const OUT_AXIS: usize = 2;
 
 params! {
@@ -70,7 +70,7 @@ params! {
         pub context: u32,
         /// Splits of the keys in this launch.
         pub splits: u32,
-        /// Place of the first split among all parts.
+        /// Index of the first split among all parts.
         pub first_part: u32,
         /// Parts per row and head: splits times segments.
         pub parts: u32,
@@ -94,18 +94,18 @@ params! {
         pub biased: u32,
         /// 1 if the position's number of stored steps is set to step + 1.
         pub mark_depth: u32,
-        /// Floats from row to row of the attended values, where they are written whole.
+        /// Floats from row to row of the attended values, if they are written whole.
         pub y_stride: u32,
-        /// Rows of a tile of [`ATTENTION_TILED`](super::ATTENTION_TILED); 0 if there are none.
+        /// Rows of a tile of [`ATTENTION_TILED`](super::ATTENTION_TILED); 0 if there are no tiles.
         pub tile_rows: u32,
         /// Heads that share keys in such a tile.
         pub tile_heads: u32,
-        /// Active rows that make a tile a run, if all are of one sequence at one step.
+        /// Minimum number of active rows in a run; all must be of one sequence at one step.
         pub run_rows: u32,
     }
 }
 
-/// Lanes per workgroup, and so keys per tile: a pair of values each covers head_dim 128.
+/// Lanes per workgroup, and so keys per tile. With one pair of values per lane, 64 lanes cover head_dim 128.
 pub(super) const TILE: u32 = 64;
 
 /// Shape of the launch.
@@ -119,26 +119,26 @@ pub struct Attention {
     pub cache: CacheShape,
     /// Splits of the keys.
     pub splits: u32,
-    /// This segment's place among the segments of the layer.
+    /// Index of this segment among the segments of the layer.
     pub segment: u32,
     /// Segments of the layer.
     pub segments: u32,
 }
 
 impl Attention {
-    /// Whether a launch sees all keys and writes what [`combine`](super::combine()) would. [`attention_fresh`](super::attention_fresh) never does.
+    /// Whether the launch sees all keys and writes what [`combine`](super::combine()) would. [`attention_fresh`](super::attention_fresh) never does.
     #[must_use]
     pub const fn whole(&self) -> bool {
         self.splits * self.segments == 1
     }
 
-    /// Heads that share a key.
+    /// Query heads that share a key.
     #[must_use]
     pub const fn group(&self) -> u32 {
         self.heads / self.cache.kv_heads
     }
 
-    /// Work of a launch that reads its keys `passes` times. How many there will be is not known here: half of a full context stands for it.
+    /// Work of a launch that reads its keys `passes` times. The number of keys is unknown here, so half of a full context is assumed.
     pub(super) fn cost(&self, passes: u32) -> Cost {
         let keys = u64::from(self.cache.context.div_ceil(2));
         let queries = Dtype::F32.matrix_bytes(self.rows * self.heads, self.cache.chunks());
@@ -149,15 +149,17 @@ impl Attention {
     }
 }
 
-/// Bytes of `partial`: per row, head and part the largest score, the sum of the weights and the sum of the values.
+/// Bytes of `partial_sums`: per row, head and part the largest score, the sum of the weights and the sums of the values.
 #[must_use]
 pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u64 {
     rows as u64 * heads as u64 * parts as u64 * (4 * chunks as u64 + 1) * 8
 }
 
-/// Attends row by row with `q [rows, heads, padded head_dim]` over the keys in one segment. Bindings: rows, q, tables, depth, partial, the
-/// segment as keys, the same as values; or the segment once, if it is a texture. If it is [`Attention::whole`], the attended values `[rows, heads·head_dim]`
-/// take the place of partial. [`attention_variants`](super::attention_variants) has faster ways for many rows.
+/// Attends row by row with `q [rows, heads, padded head_dim]` over the keys in one segment.
+///
+/// Bindings: rows, q, tables, depth, partial_sums, the segment as keys, the segment as values; or the segment once, if it is a texture. If the shape is
+/// [`Attention::whole`], the attended values `[rows, heads·head_dim]` are bound in place of partial_sums. [`attention_variants`](super::attention_variants) has
+/// faster ways for many rows.
 #[must_use]
 pub fn attention(caps: &Caps, shape: Attention) -> Launch {
     let params = shape.params();
@@ -184,7 +186,7 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
 }
 
 impl Attention {
-    /// Parameters of its launches, without tiles.
+    /// Parameters of the launches, without tiles.
     pub(super) fn params(&self) -> AttentionParams {
         let Self { rows, heads, cache, splits, segment, segments } = *self;
         AttentionParams {
@@ -210,7 +212,7 @@ impl Attention {
         }
     }
 
-    /// Bytes that they bind.
+    /// Minimum sizes of their bindings, in bytes.
     pub(super) fn sizes(&self, whole: bool) -> Vec<u64> {
         let Self { rows, heads, cache, splits, segments, .. } = *self;
         let written = if whole {
@@ -234,7 +236,7 @@ impl Attention {
     }
 }
 
-/// How many splits suit a pass: enough workgroups for a few rows, no more than there are tiles of keys.
+/// Number of splits that suits a pass: enough workgroups for a few rows, and at most one split per tile of keys.
 #[must_use]
 pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) -> u32 {
     match cache.place {
@@ -244,12 +246,12 @@ pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) 
             let of_rows = (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE));
             tile.map_or(of_rows, |tile| tile.splits(cache))
         }
-        // A few cores, and neither what is empty nor a launch to combine splits is free there.
+        // Software drivers have a few cores, and pay for empty workgroups and for a launch that combines splits.
         Place::Texture => (8 / rows.saturating_mul(heads).min(8)).clamp(1, cache.pages_per_slot()),
     }
 }
 
-/// The twin of launches over a cache in buffers: rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if it has them.
+/// Twin of launches over a cache in buffers. Rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if the launch has tiles.
 pub(super) fn attend(launch: &Launch, out: usize, bound: Bound<'_>, written: &mut [f32]) {
     let params: AttentionParams = launch.params();
     let cache = testbed::shape_of(&params, launch.option(0));
@@ -274,7 +276,7 @@ fn at(work: &Workload) -> Vec<Case> {
     met(work, &ATTENTION)
 }
 
-/// The cases that meet one of the kernels.
+/// Cases at a model's shapes whose launch is of `kernel`.
 pub(super) fn met(work: &Workload, kernel: &Kernel) -> Vec<Case> {
     let all = testbed::Testbed::at(work);
     let all = all.iter().map(|bed| {

@@ -1,4 +1,4 @@
-//! Caches filled with test data, for the cases of the kernels that use one.
+//! Test data for the kernels that use a cache: filled caches and rows.
 
 use super::cache::{CacheShape, KV_DTYPES, Lookup, PAGE, Vector};
 use super::fresh::attention_fresh;
@@ -10,7 +10,7 @@ use crate::{Caps, Case, Check, Cost, Data, Launch, Noise, Place, Row, Variants, 
 
 /// Reads the cache's shape back from a launch's parameters.
 pub(super) trait CacheParams {
-    /// The shape, but for the number of sequences, which the parameters do not carry.
+    /// The shape, except for the number of sequences, which the parameters do not contain.
     fn shape(&self, dtype: Dtype, place: Place) -> CacheShape;
 }
 
@@ -39,13 +39,13 @@ macro_rules! cache_params {
 cache_params!(RotaryKvParams);
 cache_params!(AttentionParams);
 
-/// The cache that a launch was made for; `option` is its choice on the kv axis.
+/// Shape of the cache that a launch was made for; `option` is its choice on the kv axis.
 pub(super) fn shape_of(params: &impl CacheParams, option: usize) -> CacheShape {
     let in_texture = || params.shape(Dtype::Bf16, Place::Texture);
     KV_DTYPES.get(option).map_or_else(in_texture, |&dtype| params.shape(dtype, Place::Buffer))
 }
 
-/// A cache and rows that use it.
+/// A cache and the rows that use it.
 #[derive(Clone, Debug)]
 pub(super) struct Testbed {
     cache: CacheShape,
@@ -55,7 +55,7 @@ pub(super) struct Testbed {
     seed: u64,
 }
 
-/// Shapes worth a case of their own.
+/// Shapes that deserve a case of their own.
 pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
     let bed = |heads, kv_heads, head_dim, context, dtype, rows: &[(u32, u32, u32)], splits| {
         let cache = CacheShape {
@@ -103,7 +103,7 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
     all
 }
 
-/// Shapes whose tables have runs of rows, and what interrupts them: resting rows, other sequences, other steps, the end of the table.
+/// Shapes whose tables contain runs of rows, and interruptions of runs: inactive rows, other sequences, other steps, the end of the table.
 pub(super) fn runs() -> Vec<(&'static str, Testbed)> {
     let run = |sequence: u32, positions: std::ops::Range<u32>, step: u32| {
         positions.map(move |position| Row { step, ..Row::new(sequence, position, 0) })
@@ -116,7 +116,7 @@ pub(super) fn runs() -> Vec<(&'static str, Testbed)> {
     };
     let mut resting: Vec<Row> = run(1, 10..143, 2).collect();
     resting.iter_mut().step_by(3).for_each(|row| row.live = 0);
-    // A tile that mostly rests.
+    // A tile that is mostly inactive.
     resting[70..128].iter_mut().for_each(|row| row.live = 0);
     let others: Vec<Row> =
         run(0, 0..70, 1).chain(run(2, 30..100, 4)).chain(run(1, 5..9, 4)).chain(run(1, 9..40, 5)).collect();
@@ -138,14 +138,14 @@ pub(super) fn runs() -> Vec<(&'static str, Testbed)> {
     ]
 }
 
-/// The same in every form that buffers have: as they are, and in q8.
+/// [`shapes`] with caches in buffers, in each shape's own dtype and in q8.
 pub(super) fn buffers() -> impl Iterator<Item = (&'static str, Testbed)> {
     shapes().into_iter().flat_map(|(name, bed)| [(name, bed.clone()), (name, bed.quantised())])
 }
 
 impl Testbed {
-    /// Rows at the end of a context at full length, in the first layer of the recurrence and outside of it, and once more in q8. Two steps: more would
-    /// only be more memory.
+    /// Rows at the end of a full context, in the first layer of the recurrence and outside the recurrence, and once more in q8. Two steps: more would only take
+    /// more memory.
     pub(super) fn at(work: &Workload) -> Vec<Self> {
         let Workload { heads, kv_heads, head_dim, positions, rows, .. } = *work;
         let context = positions.max(rows);
@@ -176,7 +176,7 @@ impl Testbed {
         vec![bed(true, Dtype::Bf16), bed(false, Dtype::Bf16), bed(true, Dtype::Q8)]
     }
 
-    /// A random shape, and rows of which most are runs.
+    /// A random shape, with rows of which most are in runs.
     pub(super) fn random_run(noise: &mut Noise, seed: u64) -> Self {
         let mut bed = Self::random(noise, seed);
         if bed.cache.lookup == Lookup::AlwaysLast {
@@ -194,7 +194,7 @@ impl Testbed {
         Self { rows, ..bed }
     }
 
-    /// The same with its cache in bf16.
+    /// Changes the cache to bf16.
     pub(super) fn in_bf16(mut self) -> Self {
         self.cache.dtype = Dtype::Bf16;
         self
@@ -220,7 +220,7 @@ impl Testbed {
             page_base,
             page_count: pages - page_base,
         };
-        // Every (sequence, position) at most once: two rows must not write the same page entry in one launch.
+        // Every (sequence, position) occurs at most once: two rows must not write the same page entry in one launch.
         let count = 1 + noise.below(context.min(20));
         let rows = (0..count)
             .map(|i| {
@@ -231,7 +231,7 @@ impl Testbed {
         Self { cache, heads: kv_heads * group, rows, splits: 1 + noise.below(4), seed }
     }
 
-    /// Slots one per step, pages in scrambled order.
+    /// Tables with one slot per step and pages in scrambled order.
     fn page_tables(&self) -> Vec<u32> {
         let cache = &self.cache;
         let pages = cache.sequences * cache.slots * cache.pages_per_slot();
@@ -241,7 +241,7 @@ impl Testbed {
         slots.chain(filled).chain((0..pages).map(|entry| entry * scramble % pages)).collect()
     }
 
-    /// Random numbers of stored steps: the rows' own positions have stored their own step.
+    /// Random numbers of stored steps, but the rows' own positions have stored the rows' steps.
     fn depth(&self, noise: &mut Noise) -> Vec<u32> {
         let CacheShape { sequences, context, steps, .. } = self.cache;
         let mut depth: Vec<u32> = (0..sequences * context).map(|_| 1 + noise.below(steps)).collect();
@@ -270,19 +270,19 @@ impl Testbed {
         bytemuck::cast_slice(&self.rows).to_vec()
     }
 
-    /// The same with its cache in textures, in the only dtype that they hold.
+    /// Moves the cache to textures, which hold bf16 only.
     pub(super) fn in_texture(mut self) -> Self {
         (self.cache.dtype, self.cache.place) = (Dtype::Bf16, Place::Texture);
         self
     }
 
-    /// The same with its cache in q8.
+    /// Changes the cache to q8.
     pub(super) fn quantised(mut self) -> Self {
         self.cache.dtype = Dtype::Q8;
         self
     }
 
-    /// Numbers for keys and values. What is rounded to blocks has few bits, so that its rotation is exact on every device, and so are the blocks.
+    /// Random numbers for keys and values. Those for q8 have few bits, so that their rotation, and with it their blocks, are exact on every device.
     fn numbers(&self, noise: &mut Noise, rows: u32, width: u32, stride: u32) -> Vec<u32> {
         let mut words = noise.matrix(rows, width, stride);
         if self.cache.dtype.in_blocks() {
@@ -337,7 +337,7 @@ impl Testbed {
         Case { name: self.describe(name), launch: self.rotary(), data, checks: self.rotary_checks() }
     }
 
-    /// With the first row of each sequence only.
+    /// Keeps the first row of each sequence only.
     pub(super) fn alone(mut self) -> Self {
         let mut seen = Vec::new();
         self.rows.retain(|row| {
@@ -357,7 +357,7 @@ impl Testbed {
         let (bed, stored, partial) = (self.clone(), self.attention_case(name, caps).data, launch.sizes[6]);
         let data = Data::new(move || {
             let mut data = bed.rotary_data();
-            // Other positions have stored something, the rows' own have not.
+            // Other positions have stored something; the rows' own positions have not stored the rows' steps.
             data[5].clone_from(&stored[3]);
             for row in &bed.rows {
                 data[5][(row.sequence * cache.context + row.position) as usize] = row.step;
@@ -368,7 +368,7 @@ impl Testbed {
         Case { name: self.describe(name), launch, data, checks }
     }
 
-    /// What the rows of a case really need: every key up to the last position once, and the products of each row with those it sees.
+    /// Minimum work for the rows of a case: every key up to the last position once, and the products of each row with the keys that it sees.
     pub(super) fn cost(&self) -> Cost {
         let cache = &self.cache;
         let seen: u64 = self.rows.iter().map(|row| u64::from(row.position) + 1).sum();
@@ -384,19 +384,19 @@ impl Testbed {
         self.case_of(name, caps, attention)
     }
 
-    /// Every way of attending for the rows.
+    /// All variants of attention for the rows.
     pub(super) fn variants(&self, caps: &Caps) -> Variants {
         attention_variants(caps, self.shape())
     }
 
-    /// The second of two segments; the only one where no splits are to be joined.
+    /// The second of two segments, or the only segment if there are no splits to join.
     fn shape(&self) -> Attention {
         let (segment, segments) = if self.splits == 1 { (0, 1) } else { (1, 2) };
         let (rows, cache, splits) = (self.rows.len() as u32, self.cache, self.splits);
         Attention { rows, heads: self.heads, cache, splits, segment, segments }
     }
 
-    /// A case of the launch that `make` makes for the shape.
+    /// A case of the launch that `make` returns for the shape.
     pub(super) fn case_of(&self, name: &str, caps: &Caps, make: impl FnOnce(&Caps, Attention) -> Launch) -> Case {
         let (rows, cache) = (self.rows.len() as u32, self.cache);
         let launch = make(caps, self.shape());
@@ -410,7 +410,7 @@ impl Testbed {
             let written = vec![0; written as usize / 4];
             let depth = bed.depth(&mut noise);
             let mut data = vec![bed.table(), q, bed.page_tables(), depth, written];
-            // As keys and as values, or as both.
+            // The segment is bound as keys and as values, or once as both.
             data.resize(bindings, segment);
             data
         });

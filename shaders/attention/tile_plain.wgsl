@@ -1,4 +1,4 @@
-// Chunks of eight of keys and values whose numbers stand alone. Both lie in one buffer.
+// Chunks of eight of keys and values in f32 or bf16, which share one buffer.
 fn key_chunk(page: u32, kv_head: u32, position: u32, c: u32) -> Eight {
     return key(kv_chunk(page, 0u, kv_head, position) + c);
 }

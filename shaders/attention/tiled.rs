@@ -1,9 +1,9 @@
 //! Attention for many rows: tiles of queries against pages of keys through workgroup memory, with the online softmax, as in FlashAttention (Dao et al.,
 //! arXiv 2205.14135).
 //!
-//! The queries of a tile are the heads that share keys, of as many rows as there is room for: a prompt reads its keys and values once per tile instead of once
-//! per row and head. Rows of a tile must be a run, that is of one sequence at one step, so that they see the same keys. What rows are is decided on the
-//! device: a tile finds out and does nothing if they are none, and [`beside`] launches [`ATTENTION`] for the rows of such tiles.
+//! The queries of a tile are the heads that share keys, of as many rows as fit: a prompt reads its keys and values once per tile instead of once per row and
+//! head. The rows of a tile must be a run, that is, of one sequence at one step, so that they see the same keys. Runs are detected on the device: a tile whose
+//! rows are not a run exits, and [`beside`] launches [`ATTENTION`] for such rows.
 
 use super::cache::{CACHE, CacheShape, KV_TILES, Lookup, PAGE};
 use super::reference;
@@ -50,25 +50,25 @@ pub static ATTENTION_TILED: Kernel = Kernel {
     at,
 };
 
-/// Queries of a tile, by option.
+/// Queries per tile, by option.
 const TILES: [u32; 3] = [16, 32, 64];
 
-/// Rows of a pass from which tiles are an option. Passes of the invariant mode have fewer: what a row computes there must not depend on its neighbors.
+/// Minimum rows of a pass for tiles to be an option. Passes in invariant mode have fewer, since a row's result must not depend on its neighbors there.
 const FROM: u32 = 9;
 
-/// Rows of a pass from which they are the default.
+/// Minimum rows of a pass for tiles to be the default.
 const MANY: u32 = 16;
 
 /// Workgroups that keep a device busy.
 const BUSY: u32 = 128;
 
-/// Keys that a split of a tile has at least.
+/// Minimum keys per split of a tile.
 const KEYS_OF_SPLIT: u32 = 256;
 
-/// Splits of a tile at most: each has its partial sums.
+/// Maximum splits of a tile: each needs memory for its partial sums.
 const MOST_SPLITS: u32 = 8;
 
-/// How a pass is cut into tiles.
+/// Division of a pass into tiles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
     option: u8,
@@ -89,10 +89,10 @@ impl Tile {
         Self { option, heads, rows, workgroups: [across, shape.rows.div_ceil(rows)] }
     }
 
-    /// Whether a device has the memory and the lanes for it.
+    /// Whether a device has enough workgroup memory and lanes.
     const fn fits(&self, caps: &Caps) -> bool {
         let queries = TILES[self.option as usize];
-        // As attention_tiled.wgsl declares it: slices and what lanes tell each other, owners of queries, pages, and what the rows have in common.
+        // Workgroup memory of attention_tiled.wgsl: slices and numbers that lanes exchange, owners of queries, pages, and the run with its atomics.
         let memory = 16 * (10 * queries + 8 + 8 * (PAGE + 1)) + 8 * queries + 4 * PAGE + 64;
         memory <= caps.max_workgroup_memory && 2 * queries <= caps.max_invocations
     }
@@ -101,29 +101,29 @@ impl Tile {
         self.workgroups[0] * self.workgroups[1]
     }
 
-    /// Splits of the keys that keep a device busy.
+    /// Number of splits of the keys that keeps a device busy.
     pub(super) fn splits(&self, cache: &CacheShape) -> u32 {
         BUSY.div_ceil(self.total()).clamp(1, cache.context.div_ceil(KEYS_OF_SPLIT).min(MOST_SPLITS))
     }
 
-    /// Writes into the parameters what a launch must know about it.
+    /// Sets the parameters that depend on the tile.
     const fn tell(&self, params: &mut AttentionParams) {
         params.tile_rows = self.rows;
         params.tile_heads = self.heads;
-        // With fewer, most of the tile would be computed for nobody.
+        // With fewer active rows, most of the tile's work would be wasted.
         params.run_rows = self.rows.div_ceil(4);
     }
 }
 
-/// Tiles that a shape can be cut into on a device, the largest last. None where neighboring rows may see different steps of a position.
+/// Tiles that a shape can be cut into on a device, the largest last. Empty if neighboring rows may see different steps of a position.
 fn tiles(caps: &Caps, shape: &Attention) -> Vec<Tile> {
     let possible = shape.rows >= FROM && shape.cache.place == Place::Buffer && shape.cache.lookup != Lookup::AlwaysLast;
     let options = 0..if possible { TILES.len() as u8 } else { 0 };
     options.map(|option| Tile::of(shape, option)).filter(|tile| tile.fits(caps)).collect()
 }
 
-/// The tile that suits a device without being timed: the largest of which there are enough. None on software drivers, which make a loop over lanes of every
-/// access to workgroup memory.
+/// Tile that suits a device without timing: the largest that still keeps the device busy. `None` for few rows, and on software drivers, which turn every access
+/// to workgroup memory into a loop over lanes.
 pub(super) fn preferred_tile(caps: &Caps, shape: &Attention) -> Option<Tile> {
     let tiles = tiles(caps, shape);
     if shape.rows < MANY || caps.software {
@@ -133,7 +133,7 @@ pub(super) fn preferred_tile(caps: &Caps, shape: &Attention) -> Option<Tile> {
     tiles.iter().rev().find(busy).or(tiles.first()).copied()
 }
 
-/// Every way of attending over the keys in one segment: row by row, and in tiles, beside which goes [`beside`]. Bindings as those of [`attention`].
+/// All ways to attend over the keys in one segment: row by row, and in tiles, which also need the launch of [`beside`]. Bindings are those of [`attention`].
 #[must_use]
 pub fn attention_variants(caps: &Caps, shape: Attention) -> Variants {
     let CacheShape { kv_heads, head_dim, dtype, .. } = shape.cache;
@@ -165,12 +165,12 @@ fn attention_tiled(shape: &Attention, tile: Tile) -> Launch {
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [across, shape.splits, down],
         sizes: shape.sizes(shape.whole()),
-        // Heads that share keys but no tile read them once more.
+        // Heads that share keys but not a tile read the keys again.
         cost: shape.cost(down * across / shape.cache.kv_heads),
     }
 }
 
-/// What goes beside a launch that [`attention_variants`] has: after tiles, a launch for the rows that are in no run. Bindings as those of [`attention`].
+/// Launch that must accompany one of [`attention_variants`]: with tiles, a launch for the rows that are not in runs. Bindings are those of [`attention`].
 #[must_use]
 pub fn beside(caps: &Caps, shape: Attention, launch: &Launch) -> Option<Launch> {
     if launch.kernel.name != ATTENTION_TILED.name {
@@ -180,12 +180,12 @@ pub fn beside(caps: &Caps, shape: Attention, launch: &Launch) -> Option<Launch> 
     let mut params: AttentionParams = rest.params();
     Tile::of(&shape, launch.choice.0[1]).tell(&mut params);
     rest.params = bytemuck::bytes_of(&params).to_vec();
-    // Mostly nothing is left to do.
+    // There is usually nothing left to do.
     rest.cost = crate::Cost { bytes: rest.sizes[0], flops: 0 };
     Some(rest)
 }
 
-/// Positions that the last active row of a row's tile sees, if the tile is a run; the same test as that of the kernels.
+/// Number of positions that the last active row of a row's tile sees, if the tile is a run. The kernels apply the same test.
 pub(super) fn run_at(params: &AttentionParams, rows: &[Row], place: usize) -> Option<u32> {
     let first = place.checked_div(params.tile_rows as usize)? * params.tile_rows as usize;
     let last = (first + params.tile_rows as usize).min(params.rows as usize);
@@ -220,12 +220,12 @@ fn cases() -> Vec<Case> {
         let in_bf16 = bed.clone().in_bf16();
         [(name, bed.clone()), (name, in_bf16), (name, bed.quantised())]
     });
-    // A shape without runs, too: it is left alone.
+    // One shape has no runs: the kernel must not touch it.
     let beds = beds.chain(testbed::shapes().into_iter().filter(|(name, _)| *name == "mixed rows"));
     beds.zip((0..TILES.len() as u8).cycle()).map(|((name, bed), option)| case(&bed, name, option)).collect()
 }
 
-/// Cases of [`beside`]: runs are left alone.
+/// Cases of [`beside`], which must not touch runs.
 pub(super) fn rest_cases() -> Vec<Case> {
     let rest = |(name, bed): (&str, Testbed)| {
         bed.case_of(&format!("{name}, the rest"), &Caps::default(), |caps, shape| {
@@ -248,7 +248,7 @@ fn random(seed: u64) -> Case {
     case(&bed, &format!("seed {seed}"), (seed % TILES.len() as u64) as u8)
 }
 
-/// Attention of a model's passes to tune by, where there is something to choose.
+/// Attention launches of a model's passes that have variants to choose from.
 pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
     let mut all: Vec<Trial> = Vec::new();
     for bed in Testbed::at(work) {
@@ -284,7 +284,7 @@ mod tests {
         Attention { rows, heads, cache, splits: 1, segment: 0, segments: 1 }
     }
 
-    /// Bytes of keys and values that a launch of [`attention_variants`] reads, by its cost.
+    /// Bytes of keys and values that a launch of [`attention_variants`] reads, according to its cost.
     fn keys(shape: &Attention, launch: &Launch) -> u64 {
         launch.cost.bytes - shape.cost(0).bytes
     }

@@ -1,5 +1,5 @@
-// A pair of q, k or v of a row with its bias, q and k turned by the position's angle. No branches: every load is in bounds, and what is not there
-// is zero.
+// One pair of q, k or v of a row, with its bias; q and k are rotated by the position's angle. Branch-free: every load is in bounds, and pairs beyond the head
+// are zero.
 fn turned_pair(row: u32, position: u32, head: u32, pair: u32, turns: bool) -> vec2<f32> {
     let half = params.head_dim / 2u;
     let real = min(pair, half - 1u);

@@ -1,4 +1,4 @@
-//! The states that sequences go on from.
+//! Continuation of sequences from the normed states of their last tokens.
 
 use crate::exit::{Continuous, EXIT_PARAMS, ExitParams};
 use crate::row::test_rows;
@@ -6,7 +6,7 @@ use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// Hands normed states on.
+/// Copies normed states into the recurrent states.
 pub static CARRY: Kernel = Kernel {
     name: "carry",
     wgsl: include_str!("carry.wgsl"),
@@ -40,7 +40,7 @@ params! {
     }
 }
 
-/// Sets `state [rows, n]` of active rows that are read out to `normed [rows, n]`, where their sequence says [`Continuous::Normed`]. Bindings: rows, exit_params
+/// Sets `state [rows, n]` to `normed [rows, n]` for active rows that are read out and whose sequence uses [`Continuous::Normed`]. Bindings: rows, exit_params
 /// `[sequences]`, normed, state.
 #[must_use]
 pub fn carry(rows: u32, sequences: u32, n: u32) -> Launch {

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row: what is read out of it becomes its state, if its sequence goes on from that.
+// One workgroup per row: the normed state of a row that is read out becomes its state, if its sequence continues from normed states.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.x];

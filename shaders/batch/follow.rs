@@ -1,4 +1,4 @@
-//! What follows a row that was read out, in its place.
+//! Replaces each row that was read out by the row of the token chosen after it.
 
 use crate::exit::{EXIT_PARAMS, ExitParams};
 use crate::shared::{params, table};
@@ -6,7 +6,7 @@ use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, Part, ROW, Row, Slots, WAITS, Workload,
 };
 
-/// Lets every sequence go on behind what was chosen.
+/// Moves every sequence on to its chosen token.
 pub static FOLLOW: Kernel = Kernel {
     name: "follow",
     wgsl: include_str!("follow.wgsl"),
@@ -45,16 +45,18 @@ table! {
     /// Result of a row in a pass.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct RowResult {
-        /// The token that was chosen behind it, or [`NONE`].
+        /// Token chosen after the row, or [`NONE`].
         pub token: u32,
-        /// Steps that it took; 0 if it was not its turn.
+        /// Steps that the row took, or 0 if it is inactive or waits.
         pub steps: u32,
     }
 }
 
-/// Each row of the table that is active and read out, which its place is the number of, becomes the row of what was chosen behind it, and rests if its sequence parks or the context is full; one that is
-/// not read out rests, and its steps are all that is noted; those that waited go on. What was chosen is noted in `results [rows]`. Bindings: exit_params `[sequences]`,
-/// chosen `[outputs]`, rows, history `[sequences, context]`, results.
+/// Turns each active row that was read out into the row of the token chosen after it, and stores that token in `results [rows]`.
+///
+/// The index of a row is also that of its output. The new row is inactive if its sequence parks or the context is full. An active row that is not read out
+/// becomes inactive, and only its steps are stored. Rows marked with [`WAITS`] become active again. Bindings: exit_params `[sequences]`, chosen `[outputs]`,
+/// rows, history `[sequences, context]`, results.
 #[must_use]
 pub fn follow((rows, outputs): (u32, u32), (sequences, context): (u32, u32)) -> Launch {
     let bytes = u64::from(rows) * size_of::<Row>() as u64;

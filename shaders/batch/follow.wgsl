@@ -1,7 +1,8 @@
 override WG: u32;
 
-// Rows that waited go on. Behind a row that was read out, its sequence goes on with what was chosen, in the same place, and if it is continuous from the state
-// that is there, or rests until the host wakes it; one that was not read out, of the inside of a prompt, leaves its place; its steps tell.
+// Rows that waited become active again. A row that was read out becomes the row of its chosen token, at the same index, and starts from the state stored there
+// if its sequence is continuous; if the sequence parks, it is inactive until the host wakes it. A row inside a prompt, which is not read out, becomes inactive;
+// its steps are stored.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows) {

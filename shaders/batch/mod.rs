@@ -1,4 +1,4 @@
-//! Rows of several sequences in one table, each at its own step: those that are finished are read out, the others wait meanwhile.
+//! Rows of several sequences in one table, each at its own step. Finished rows are read out while the others wait.
 
 mod carry;
 mod follow;

@@ -1,4 +1,4 @@
-//! Rows that have left the loop are woken for their read-out, in the order of their positions.
+//! Wakes rows that have exited the loop for their read-out, in the order of their positions.
 
 use crate::reduce;
 use crate::shared::params;
@@ -6,7 +6,7 @@ use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, WAITS, Workload,
 };
 
-/// Wakes rows that have left the loop, and lets the others wait.
+/// Wakes rows that have exited the loop, and makes the others wait.
 pub static BATCH_WAKE: Kernel = Kernel {
     name: "batch_wake",
     wgsl: include_str!("wake.wgsl"),
@@ -30,11 +30,12 @@ params! {
     }
 }
 
-/// Rows of a table at most: one workgroup looks at all of them.
+/// Maximum rows of a table: one workgroup reads all of them.
 pub const BATCH_ROWS: u32 = 256;
 
-/// Makes every row of the table active that has left the loop, unless one of its sequence at an earlier position has not: what is read out of a row attends to
-/// those. Rows that are still under way rest, marked as [`WAITS`]. At most [`BATCH_ROWS`] rows. Bindings: rows.
+/// Activates every row that has exited the loop, unless an earlier row of its sequence is still in the loop: the read-out attends to earlier rows.
+///
+/// Rows still in the loop become inactive, marked with [`WAITS`]. At most [`BATCH_ROWS`] rows. Bindings: rows.
 #[must_use]
 pub fn batch_wake(rows: u32) -> Launch {
     let lanes = reduce::lanes(rows, BATCH_ROWS);

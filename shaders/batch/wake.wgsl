@@ -1,6 +1,6 @@
 override WG: u32;
 
-// Whether a row of the same sequence in front of this one is still in the loop.
+// Whether an earlier row of the same sequence is still in the loop.
 fn waits(row: Row) -> bool {
     for (var i = 0u; i < table_rows(); i += 1u) {
         if (rows[i].live != 0u && rows[i].sequence == row.sequence && rows[i].position < row.position) {
@@ -10,8 +10,8 @@ fn waits(row: Row) -> bool {
     return false;
 }
 
-// Behind the loop, rows that have left it take their turn once all in front of them have, and those that have not wait for the next round. One workgroup, which
-// has looked at all rows before it changes one.
+// After the loop, a row that has exited is read out once all earlier rows of its sequence have exited; rows still in the loop wait for the next pass. One
+// workgroup, which reads all rows before it changes any.
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     let row = rows[min(lane, params.rows - 1u)];

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row. A token whose embedding lies in another part of a split matrix is left to that part's launch.
+// One workgroup per row. Tokens whose embedding lies in another part of a split matrix are left to that part's launch.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;

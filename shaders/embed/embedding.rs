@@ -1,5 +1,4 @@
-//! `y = wte[token] · scale`, with the token ids in the row table in device memory, so that a chosen token becomes the next
-//! row's input without a round trip.
+//! `y = wte[token] · scale`. The token ids come from the row table in device memory, so that a chosen token becomes the next row's input without a round trip.
 
 use crate::shared::params;
 use crate::weight::{self, EIGHT, Form, Resident, WEIGHT_ANY};
@@ -37,9 +36,9 @@ params! {
         pub count: u32,
         /// Factor applied to every value.
         pub scale: f32,
-        /// Lanes that the matrix is laid out for, if it is.
+        /// Subgroup size that the matrix is laid out for, or 0.
         pub lanes: u32,
-        /// Where the factors of blocks begin in the matrix, in units of 16 bytes.
+        /// Start of the factors of blocks in the matrix, in units of 16 bytes.
         pub scales: u32,
     }
 }
@@ -55,7 +54,7 @@ pub struct Embed {
     pub first: u32,
     /// Tokens in this part of the matrix.
     pub count: u32,
-    /// How the matrix is held.
+    /// Form of the matrix.
     pub form: Form,
     /// Factor applied to every value.
     pub scale: f32,

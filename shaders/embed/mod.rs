@@ -1,4 +1,4 @@
-//! Gathers: embeddings of token ids into rows, and rows to be read out into a dense block.
+//! Gathers: embeddings of token ids into rows, and rows to read out into a dense block.
 
 mod embedding;
 mod select;

@@ -1,10 +1,10 @@
-//! Rows to be read out, gathered into a dense block: only they go through the head.
+//! Gathers the rows to read out into a dense block, so that only they go through the head.
 
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// Gather of the rows that are read out.
+/// Gathers the rows that are read out.
 pub static SELECT: Kernel = Kernel {
     name: "select",
     wgsl: include_str!("select.wgsl"),
@@ -30,15 +30,15 @@ params! {
     pub struct SelectParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Places for read-outs.
+        /// Number of read-outs.
         pub outputs: u32,
         /// Quads of values per padded row.
         pub quads: u32,
     }
 }
 
-/// Copies each row of `x [rows, n]` that names an output to that place of `y [outputs, n]`, and its table entry to
-/// `picked`. Bindings: rows, x, y, picked.
+/// Copies each active row of `x [rows, n]` that is read out to its place in `y [outputs, n]`, and its table entry to `picked`. For an inactive row, only the
+/// entry in `picked` becomes inactive. Bindings: rows, x, y, picked.
 #[must_use]
 pub fn select(rows: u32, outputs: u32, n: u32) -> Launch {
     let quads = stride(n) / 4;
@@ -79,7 +79,7 @@ fn case(rows: u32, outputs: u32, n: u32, seed: u64) -> Case {
     let launch = select(rows, outputs, n);
     let step = (rows / outputs).max(1);
     let output = |row: u32| if row.is_multiple_of(step) && row / step < outputs { row / step } else { NONE };
-    // Some rest: their entries do too, whatever was there.
+    // Some rows are inactive: their entries in `picked` must become inactive, whatever they held before.
     let live = |row: u32| u32::from(row % 5 != 3);
     let table: Vec<Row> =
         (0..rows).map(|row| Row { output: output(row), live: live(row), ..Row::new(1, row, 7) }).collect();

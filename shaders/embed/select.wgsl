@@ -1,7 +1,7 @@
 override WG: u32;
 
-// One workgroup per row: copies those that are read out to their place among the outputs, activation and table entry. The entry of a row that rests
-// now rests too.
+// One workgroup per row: copies the activation and the table entry of a row that is read out to its place among the outputs. If the row is inactive, its entry
+// becomes inactive.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;

@@ -1,7 +1,6 @@
 override WG: u32;
 
-// One workgroup per row: forgets earlier checks, and keeps the initial state to compare the first new one with. A row that is under way goes on with what it
-// has.
+// One workgroup per row: clears the memo, and keeps the initial state for comparison with the next one. Rows past step 0 keep both.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;

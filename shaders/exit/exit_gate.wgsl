@@ -1,7 +1,7 @@
 override WG: u32;
 
-// One workgroup per row: the gate's probability of leaving at this step, and how likely it is that the row has left by now. Every step counts, also one that is
-// not checked. The padding is zero in state and w.
+// One workgroup per row: adds the probability that the row exits at this step to the probability that it has exited by now. Every step counts, checked or not.
+// The padding is zero in state and w.
 fn run(at: Lane) {
     let row = at.group.x;
     if (rows[row].live == 0u || exit_params[rows[row].sequence].criterion != GATE) {
@@ -14,7 +14,7 @@ fn run(at: Lane) {
     products = reduce_sum4(at, products);
     if (at.index == 0u) {
         let logit = products.x + products.y + products.z + products.w + w[params.quads].x;
-        // No power of e that overflows.
+        // The exponent is not positive, so exp cannot overflow.
         let e = exp(-abs(logit));
         let leaves = select(e, 1.0, logit >= 0.0) / (1.0 + e);
         let last = memo[row];

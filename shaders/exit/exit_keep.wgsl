@@ -1,12 +1,12 @@
 override WG: u32;
 
-// One workgroup per row. The first step whose check finds the row settled keeps its state; behind the loop, that state takes the place of the last one, and the
-// row counts as if it had left there.
+// One workgroup per row. Keeps the state of the first step whose check meets the criterion. After the loop (`restore`), that state replaces the last one, and
+// the row counts as if it had exited there.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.x];
     let last = memo[group.x];
-    // Lane 0 changes both below.
+    // Lane 0 changes both below, once every lane has read them.
     workgroupBarrier();
     let start = group.x * params.quads;
     if (params.restore != 0u) {

@@ -1,7 +1,7 @@
 override WG: u32;
 
-// Moves every active row to its next step. Those that this step's check found settled leave, and those that have had all their steps: later launches pass them
-// by.
+// Moves every active row to its next step. Rows exit if this step's check meets their criterion, or if they have taken all their steps; later launches skip
+// them.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows || rows[id.x].live == 0u) {
@@ -21,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
         value /= count;
     } else if (params.rule == ALONE) {
-        // A row that nobody reads out is not judged by its read-out.
+        // A criterion on read-outs does not apply to a row that is not read out.
         let place = select(id.x, row.output, reads_out(asked));
         judged = judged && place < params.rows;
         value = memo[min(place, params.rows - 1u)].value;

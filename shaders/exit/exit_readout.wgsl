@@ -4,8 +4,8 @@ fn sum(at: Lane, value: f32) -> f32 {
     return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
 }
 
-// One workgroup per read-out: how far the distribution of the next token has moved since the last check, if this step is one. `previous` holds the
-// logarithms of the last one; before the first check it counts as uniform.
+// One workgroup per read-out: if this step is checked, computes how far the distribution of the next token has moved since the last check. `previous` holds the
+// log-probabilities of the last check; before the first check they count as uniform.
 fn run(at: Lane) {
     let output = at.group.x;
     if (picked[output].live == 0u) {
@@ -51,7 +51,7 @@ fn run(at: Lane) {
             entropy = sum(at, part);
             value = abs(entropy - select(100.0, last.entropy, last.checks > 0u));
         } else {
-            // The logarithm of what the distribution is normed by, once min-p has levelled the unlikely tokens.
+            // Logarithm of the sum of probabilities after min-p has leveled the unlikely tokens.
             var norm = 0.0;
             let floor = select(-3.4e38, largest - level + log(SHARE), asked.criterion == MIN_P_KL);
             if (asked.criterion == MIN_P_KL) {

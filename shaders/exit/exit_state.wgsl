@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row: how far the state has moved since the last check, if this step is one. The padding is zero in both.
+// One workgroup per row: if this step is checked, computes how far the state has moved since the last check. The padding is zero in both states.
 fn run(at: Lane) {
     let row = at.group.x;
     if (rows[row].live == 0u) {

@@ -1,4 +1,4 @@
-//! How many workgroups the launches of a loop have that rows leave: none once all have left.
+//! Numbers of workgroups for the launches of a loop with early exit: zero once all rows have exited.
 
 use crate::row::test_rows;
 use crate::shared::params;
@@ -6,7 +6,7 @@ use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, TABLE_ROWS, Workload, reduce,
 };
 
-/// Opens and closes launches.
+/// Enables or disables launches.
 pub static GATE: Kernel = Kernel {
     name: "gate",
     wgsl: include_str!("gate.wgsl"),
@@ -32,12 +32,12 @@ params! {
     pub struct GateParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Words of the numbers of workgroups: three per launch.
+        /// Words in the list of workgroup counts: three per launch.
         pub words: u32,
     }
 }
 
-/// Copies the workgroups of so many launches if any row is active; zeros if not. Bindings: rows, all `[launches, 3]`, groups `[launches, 3]`.
+/// Copies the workgroup counts of `launches` launches if any row is active, else writes zeros. Bindings: rows, all `[launches, 3]`, groups `[launches, 3]`.
 #[must_use]
 pub fn gate(rows: u32, launches: u32) -> Launch {
     let words = 3 * launches;

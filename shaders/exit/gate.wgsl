@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup: the workgroups of launches that work for rows are all of them as long as a row is active, and then none.
+// One workgroup: the launches of the loop keep all their workgroups while any row is active, and get none afterwards.
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     var live = 0u;

@@ -1,4 +1,4 @@
-//! Leaving afterwards: all steps are computed, and then each row goes on with the state at which it would have left (what the authors of Ouro do).
+//! Early exit in hindsight: all steps are computed, then each row continues with the state at which it would have exited (as the authors of Ouro do).
 
 use super::params::{EXIT_PARAMS, spread};
 use super::{Criterion, ExitParams, MEMO, Memo, memo_bytes};
@@ -8,7 +8,7 @@ use crate::{
     reduce, stride,
 };
 
-/// Keeps the states at which rows would have left, and puts them back.
+/// Keeps the states at which rows would have exited, and restores them.
 pub static EXIT_KEEP: Kernel = Kernel {
     name: "exit_keep",
     wgsl: include_str!("exit_keep.wgsl"),
@@ -41,16 +41,18 @@ params! {
     pub struct ExitKeepParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Fours from row to row.
+        /// Quads from row to row.
         pub quads: u32,
-        /// 1 to put states back.
+        /// 1 to restore states, 0 to keep them.
         pub restore: u32,
     }
 }
 
-/// Copies `state [rows, n]` of the rows whose check has just come to their threshold, for the first time, to `kept [rows, n]`: to be launched once per step,
-/// before [`exit_leave`](super::exit_leave). Or, behind the loop, puts what was kept in the place of the states, and the steps at which it was kept in the place
-/// of those that the rows took. Only for criteria that [`Criterion::at_least`] is true of. Bindings: rows, exit_params `[sequences]`, state, kept, memo `[rows]`.
+/// Keeps the states at which rows would have exited, or restores them.
+///
+/// Without `restore`, copies `state [rows, n]` to `kept [rows, n]` for the rows whose check reaches the threshold for the first time; to be launched once per
+/// step, before [`exit_leave`](super::exit_leave). With `restore`, after the loop, copies the kept states back and sets the rows' steps to those at which the
+/// states were kept. Only for criteria with [`Criterion::at_least`]. Bindings: rows, exit_params `[sequences]`, state, kept, memo `[rows]`.
 #[must_use]
 pub fn exit_keep(rows: u32, sequences: u32, n: u32, restore: bool) -> Launch {
     let (bytes, quads) = (activation_bytes(rows, n), stride(n) / 4);

@@ -1,7 +1,7 @@
-//! A learned gate: a probability of leaving at each step, given the state (Ouro, arXiv 2510.25741, section 3).
+//! Learned gate: a probability of exiting at each step, given the state (Ouro, arXiv 2510.25741, section 3).
 //!
-//! `λ = sigmoid(w·s + b)` is the probability that a row leaves at a step if it has not left before. The probability that it leaves at this step is `λ` times
-//! that of its survival, `∏ (1 − λ)` over the steps before. Their sum so far is what is compared with the threshold.
+//! `λ = sigmoid(w·s + b)` is the probability that a row exits at a step if it has not exited before. The probability that it exits at this step is `λ` times
+//! that of its survival, `∏ (1 − λ)` over the steps before. The sum of these probabilities so far is compared with the threshold.
 
 use super::params::{EXIT_PARAMS, spread};
 use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
@@ -9,7 +9,7 @@ use crate::shared::params;
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// Adds up a learned gate's probabilities of leaving.
+/// Sums a learned gate's exit probabilities.
 pub static EXIT_GATE: Kernel = Kernel {
     name: "exit_gate",
     wgsl: include_str!("exit_gate.wgsl"),
@@ -37,20 +37,21 @@ params! {
     pub struct ExitGateParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Fours from row to row of the state.
+        /// Quads from row to row of the state.
         pub quads: u32,
     }
 }
 
-/// Bytes of a gate's weights: `[n]`, padded like an activation, then four words, of which the first is the bias.
+/// Bytes of a gate's weights: `[n]`, padded like an activation, then four words, the first of which is the bias.
 #[must_use]
 pub fn gate_bytes(n: u32) -> u64 {
     activation_bytes(1, n) + 16
 }
 
-/// Evaluates the gate on `state [rows, n]` for every active row whose criterion is [`Criterion::Gate`], checked at this step or not: to be launched once per
-/// step, before [`exit_leave`](super::exit_leave). Bindings: rows, exit_params `[sequences]`, state, w ([`gate_bytes`]), memo `[rows]`, values
-/// `[rows, KEPT_VALUES]`.
+/// Evaluates the gate on `state [rows, n]` for every active row whose criterion is [`Criterion::Gate`], whether or not this step is checked.
+///
+/// To be launched once per step, before [`exit_leave`](super::exit_leave). Bindings: rows, exit_params `[sequences]`, state, w ([`gate_bytes`]), memo `[rows]`,
+/// values `[rows, KEPT_VALUES]`.
 #[must_use]
 pub fn exit_gate(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
     let mut choice = Choice::default();
@@ -102,7 +103,7 @@ fn case(caps: &Caps, rows: u32, resting: u32, n: u32, seed: u64) -> Case {
     let launch = exit_gate(caps, rows, 3, n);
     let mut table: Vec<Row> = bytemuck::cast_slice(&crate::row::test_rows(rows, resting)).to_vec();
     spread(&mut table, &mut noise);
-    // Before the first check nothing of a memo counts.
+    // Some memos have had no check: the rest of their content must not count.
     let memo = |row: u32, noise: &mut Noise| {
         let (survival, value) = (noise.signed().abs(), noise.signed().abs());
         Memo { checks: row % 70, survival, value, ..Memo::default() }
@@ -121,7 +122,7 @@ fn case(caps: &Caps, rows: u32, resting: u32, n: u32, seed: u64) -> Case {
             vec![0; launch.sizes[5] as usize / 4],
         ]
         .into(),
-        // Survivals are a product of what the values are a sum of; the memo's other numbers are whole.
+        // The memo is compared as f32: survival and value are computed like the values, and the other fields are whole numbers.
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::F32],
         launch,
     }

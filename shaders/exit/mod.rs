@@ -1,10 +1,9 @@
-//! Leaving the recurrence early: a row that has settled leaves the loop, in device memory, and later launches pass it by.
+//! Early exit: a row that meets its exit criterion leaves the loop, in device memory, and later launches skip it.
 //!
-//! A check compares what a row is now with what it was at the last check: its state ([`exit_state`]), or what is read out of it
-//! ([`exit_readout`]). A learned gate says at every step how likely it is that the row has left by then ([`exit_gate`]). [`exit_leave`] draws the
-//! conclusion and takes the place of [`crate::recur::advance`] at that step; [`exit_begin`] comes before the loop, [`exit_wake`] behind it. Which steps of a
-//! row are checked, and what by, its sequence's [`ExitParams`] say, so rows of one pass may be at different steps and leave for different reasons. The criteria are
-//! those of the authors' code.
+//! A check compares a row with itself at the last check: its state ([`exit_state`]) or its read-out ([`exit_readout`]). A learned gate computes at every step
+//! the probability that the row has exited by then ([`exit_gate`]). [`exit_leave`] decides, and replaces [`crate::recur::advance`] at that step; [`exit_begin`]
+//! runs before the loop, [`exit_wake`] after it. A sequence's [`ExitParams`] define which steps of its rows are checked, and by which criterion, so rows of one
+//! pass may be at different steps and exit for different reasons. The criteria are those of the authors' code.
 
 mod gate;
 mod keep;
@@ -32,10 +31,10 @@ use crate::{Const, Part};
 /// [`Memo`] and [`KEPT_VALUES`] in WGSL.
 const MEMO: Part = Part::shared(&[Const::u32("KEPT_VALUES", KEPT_VALUES)], &[Memo::TABLE]);
 
-/// Checks whose values are kept for whoever wants to see them, per row or read-out: the first so many.
+/// Maximum number of check values that are kept for inspection, per row or read-out.
 pub const KEPT_VALUES: u32 = 64;
 
-/// What is compared, and how.
+/// Exit criterion: the value that a check computes and compares with the threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Criterion {
@@ -47,21 +46,21 @@ pub enum Criterion {
     EntropyDiff,
     /// KL(p' ‖ p) of the distribution of the next token, in nats; uniform before the first check.
     Kl,
-    /// The same, once tokens of less than a tenth of the largest probability count as equally unlikely.
+    /// As [`Self::Kl`], after all tokens of less than a tenth of the largest probability have been set to the uniform one.
     #[cfg_attr(feature = "serde", serde(rename = "minp-kl"))]
     MinPKl,
-    /// How many checks in a row the most likely token has been the same.
+    /// Number of consecutive checks in which the most likely token has stayed the same.
     ArgmaxStability,
-    /// How likely it is, by a learned gate on the state, that the row has left by now. The gate is evaluated at every step, also at those that are not checked.
+    /// Probability, according to a learned gate on the state, that the row has exited by now. The gate is evaluated at every step, checked or not.
     Gate,
 }
 
 impl Criterion {
-    /// All of them.
+    /// All criteria, in the order of their codes.
     pub const ALL: [Self; 7] =
         [Self::LatentDiff, Self::Cosine, Self::EntropyDiff, Self::Kl, Self::MinPKl, Self::ArgmaxStability, Self::Gate];
 
-    /// Name as users write it: that of the authors' code, if it has one.
+    /// Name in options and files: that of the authors' code, if it has the criterion.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,13 +74,13 @@ impl Criterion {
         }
     }
 
-    /// Whether it looks at what is read out, so that every check needs a read-out.
+    /// Whether the criterion compares read-outs, so that every check needs one.
     #[must_use]
     pub const fn reads_out(self) -> bool {
         !matches!(self, Self::LatentDiff | Self::Cosine | Self::Gate)
     }
 
-    /// Whether a row has settled when the value has reached the threshold, instead of when it is below.
+    /// Whether a row exits when the value has reached the threshold, instead of when it is below.
     #[must_use]
     pub const fn at_least(self) -> bool {
         matches!(self, Self::ArgmaxStability | Self::Gate)
@@ -93,33 +92,33 @@ impl Criterion {
 }
 
 table! {
-    /// What is remembered from check to check.
+    /// Memory of a row's or read-out's checks, from check to check.
     #[derive(Clone, Copy, Debug, Default, PartialEq)]
     pub struct Memo {
         /// Checks so far.
         pub checks: u32,
         /// Most likely token at the last check.
         pub token: u32,
-        /// How many checks before that had the same.
+        /// Number of consecutive checks before that with the same token.
         pub count: u32,
         /// Entropy at the last check.
         pub entropy: f32,
-        /// What the last check came to; of a gate, how likely it is that the row has left by now.
+        /// Value of the last check; for a gate, the probability that the row has exited by now.
         pub value: f32,
-        /// How likely it is, by a gate, that the row has left at none of the steps so far; counts as 1 before the first check.
+        /// For a gate, the probability that the row has not exited at any step so far; counts as 1 before the first check.
         pub survival: f32,
         /// Unused; keeps the entry at 32 bytes.
         pub reserved: [u32; 2],
     }
 }
 
-/// Bytes of the memos of so many rows.
+/// Bytes of the memos of `rows` rows.
 #[must_use]
 pub const fn memo_bytes(rows: u32) -> u64 {
     rows as u64 * size_of::<Memo>() as u64
 }
 
-/// Bytes of the kept values of so many rows.
+/// Bytes of the kept values of `rows` rows.
 #[must_use]
 pub const fn value_bytes(rows: u32) -> u64 {
     rows as u64 * KEPT_VALUES as u64 * 4

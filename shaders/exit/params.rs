@@ -1,10 +1,10 @@
-//! When rows of a sequence leave: which of their steps are checked, and what by; and what the rows behind them go on from.
+//! Exit parameters of a sequence: which steps of its rows are checked, by which criterion, and which state the next row continues from.
 
 use super::Criterion;
 use crate::shared::table;
 use crate::{Const, NONE, Noise, Part, Row};
 
-/// [`ExitParams`], and the numbers of [`Criterion`] and [`Continuous`], in WGSL.
+/// [`ExitParams`], and the codes of [`Criterion`] and [`Continuous`], in WGSL.
 pub(crate) const EXIT_PARAMS: Part =
     Part::new("exit_params", include_str!("params.wgsl")).with_structs(&[ExitParams::TABLE]).with_consts(&[
         Const::u32("NORMED", Continuous::Normed as u32),
@@ -18,7 +18,7 @@ pub(crate) const EXIT_PARAMS: Part =
         Const::u32("AT_LEAST", lists().1),
     ]);
 
-/// The criteria that read out, and those of [`Criterion::at_least`]: a bit for each, by its number.
+/// Sets of criteria, one bit per code: those that read out, and those with [`Criterion::at_least`].
 const fn lists() -> (u32, u32) {
     let (mut reads_out, mut at_least) = (0, 0);
     let mut i = 0;
@@ -32,46 +32,46 @@ const fn lists() -> (u32, u32) {
 }
 
 table! {
-    /// When rows leave, per sequence, and what the rows behind them go on from. Every row goes by its own step, so rows of a pass may be at different ones.
+    /// Exit parameters of a sequence. They apply to each row at its own step, so rows of a pass may be at different steps.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct ExitParams {
-        /// Number of the [`Criterion`], or [`NONE`] if no step is checked.
+        /// Code of the [`Criterion`], or [`NONE`] if no step is checked.
         pub criterion: u32,
-        /// A row leaves when a check comes to less, or where [`Criterion::at_least`] says so, to no less.
+        /// Threshold: a row exits when a check's value is below it or, with [`Criterion::at_least`], not below it.
         pub threshold: f32,
-        /// The first so many steps of a row are not checked.
+        /// Number of steps at the start of a row that are not checked.
         pub min_steps: u32,
-        /// Every how many steps behind them there is a check, at least 1.
+        /// Interval of the checks after these, in steps, at least 1.
         pub every: u32,
-        /// Rows of earlier positions are not checked.
+        /// First position that is checked.
         pub first: u32,
-        /// Steps of a row at most: then it leaves, settled or not.
+        /// Maximum steps of a row: after these, it exits whether or not the criterion is met.
         pub steps: u32,
-        /// Number of the [`Continuous`] way in which a row goes on from the one that its token was chosen behind, or [`NONE`] if it has a state of its own.
+        /// Code of the [`Continuous`] way in which a row starts from the state of the row before it, or [`NONE`] if it starts from a state of its own.
         pub continuous: u32,
-        /// 1 if the row that follows a chosen token rests until the host wakes it, where rows of several sequences share a table; else 0.
+        /// 1 if the row of a chosen token is inactive until the host wakes it, where rows of several sequences share a table; else 0.
         pub parks: u32,
     }
 }
 
-/// What a chosen token's recurrence goes on from, if not from a fresh state: the state of the token that it was chosen behind.
+/// How a chosen token's recurrence starts from the state of the token before it, instead of from a fresh state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Continuous {
-    /// As it left the core block.
+    /// From the state as the core block returned it.
     Raw,
-    /// Behind the final norm, as one path of the authors' code has it.
+    /// From the state after the final norm, as in one path of the authors' code.
     Normed,
 }
 
 impl ExitParams {
-    /// Of rows that take so many steps.
+    /// Parameters for rows that take `steps` steps without checks.
     #[must_use]
     pub const fn fixed(steps: u32) -> Self {
         Self { criterion: NONE, threshold: 0.0, min_steps: 0, every: 1, first: 0, steps, continuous: NONE, parks: 0 }
     }
 
-    /// Of rows that are checked at every step.
+    /// Parameters for rows that are checked at every step.
     #[must_use]
     pub const fn of(criterion: Criterion, threshold: f32) -> Self {
         Self { criterion: criterion.code(), threshold, ..Self::fixed(u32::MAX) }
@@ -82,13 +82,13 @@ impl ExitParams {
         Criterion::ALL.get(self.criterion as usize).copied()
     }
 
-    /// The criterion of a row that is checked at the step that it is at, if it is.
+    /// The criterion, if the step that the row is at is checked.
     pub(super) fn due(&self, row: &Row) -> Option<Criterion> {
         let checked = row.step.checked_sub(self.min_steps).is_some_and(|steps| steps.is_multiple_of(self.every));
         self.criterion().filter(|_| checked && row.position >= self.first)
     }
 
-    /// Parameters of three sequences for tests: of one criterion at every step, of the other kind, and of none, with few checks.
+    /// Parameters of three sequences for tests: the criterion at every step, the criterion with few checks, and a criterion of another kind.
     pub(super) fn test(criterion: Criterion, threshold: f32) -> [Self; 3] {
         let other = match criterion {
             Criterion::LatentDiff | Criterion::Kl => Criterion::Gate,
@@ -100,7 +100,7 @@ impl ExitParams {
     }
 }
 
-/// Spreads rows of a test over the sequences of [`ExitParams::test`], at steps of their own.
+/// Spreads the rows of a test over the sequences of [`ExitParams::test`] and over steps.
 pub(super) fn spread(table: &mut [Row], noise: &mut Noise) {
     for row in table.iter_mut().skip(1) {
         (row.sequence, row.step) = (noise.below(3), noise.below(9));

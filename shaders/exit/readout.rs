@@ -1,4 +1,4 @@
-//! How far the distribution of the next token has moved.
+//! Exit criteria on the read-out: how far the distribution of the next token has moved.
 
 use super::params::{EXIT_PARAMS, spread};
 use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
@@ -31,7 +31,7 @@ pub static EXIT_READOUT: Kernel = Kernel {
     at,
 };
 
-/// With min-p, tokens of less than this share of the largest probability count as equally unlikely.
+/// Min-p: tokens with less than this share of the largest probability count as equally unlikely.
 const SHARE: f32 = 0.1;
 
 params! {
@@ -46,8 +46,9 @@ params! {
     }
 }
 
-/// Compares `logits [outputs, vocab]` with the logarithms of probabilities in `previous`, which become the present ones, where this step of a row is checked
-/// by what is read out. Bindings: picked, exit_params `[sequences]`, logits, previous, memo `[outputs]`, values `[outputs, KEPT_VALUES]`.
+/// Compares `logits [outputs, vocab]` with the log-probabilities in `previous`, and replaces these by the current ones, for rows whose criterion compares
+/// read-outs and whose current step is checked. Bindings: picked, exit_params `[sequences]`, logits, previous, memo `[outputs]`, values `[outputs,
+/// KEPT_VALUES]`.
 #[must_use]
 pub fn exit_readout(caps: &Caps, outputs: u32, sequences: u32, vocab: u32) -> Launch {
     let mut choice = Choice::default();
@@ -94,7 +95,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// The most likely token; value, entropy and count.
+/// Returns the most likely token, and value, entropy and count.
 fn compare(criterion: Criterion, logits: &[f32], last: Memo, previous: &mut [f32]) -> (u32, (f64, f32, u32)) {
     let best = |(v, best): (u32, f32), (w, &logit): (u32, &f32)| if logit > best { (w, logit) } else { (v, best) };
     let (token, largest) = (0..).zip(logits).fold((0, f32::NEG_INFINITY), best);
@@ -143,7 +144,7 @@ fn case(caps: &Caps, outputs: u32, resting: u32, vocab: u32, criterion: Criterio
     let memo: Vec<Memo> = (0..outputs)
         .map(|i| Memo { checks: i % 70, token: noise.below(vocab), count: 3, entropy: 2.5, ..Memo::default() })
         .collect();
-    // Every other read-out chooses as it did before.
+    // Every other read-out chooses the same token as before.
     for (i, memo) in memo.iter().enumerate().step_by(2) {
         logits[i * stride(vocab) as usize + memo.token as usize] = 50_f32.to_bits();
     }
@@ -158,7 +159,7 @@ fn case(caps: &Caps, outputs: u32, resting: u32, vocab: u32, criterion: Criterio
             vec![0; launch.sizes[5] as usize / 4],
         ]
         .into(),
-        // The memo holds numbers of both kinds; its value is among the values.
+        // The memo mixes whole numbers and floats, so it is skipped; its value is also among the values.
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::F32, Check::Skip, Check::F32],
         launch,
     }
@@ -176,7 +177,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    // An output for each of a few sequences, however many rows there are.
+    // A few sequences with one output each, however many rows there are.
     vec![case(&work.caps, work.rows.min(8), 0, work.vocab, Criterion::Kl, 1)]
 }
 

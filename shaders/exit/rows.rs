@@ -1,4 +1,4 @@
-//! What checks do to the row table: rows that have settled leave, and come back behind the loop.
+//! Effects of checks on the row table: rows that meet their criterion exit, and become active again after the loop.
 
 use super::params::{EXIT_PARAMS, spread};
 use super::{Criterion, ExitParams, MEMO, Memo, memo_bytes};
@@ -9,7 +9,7 @@ use crate::{
 };
 use crate::{activation_bytes, reduce, stride};
 
-/// Forgets earlier checks and keeps the initial states.
+/// Clears earlier checks and keeps the initial states.
 pub static EXIT_BEGIN: Kernel = Kernel {
     name: "exit_begin",
     wgsl: include_str!("exit_begin.wgsl"),
@@ -39,12 +39,12 @@ params! {
     pub struct ExitBeginParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Fours from row to row; 0 keeps no states.
+        /// Quads from row to row; 0 if no states are kept.
         pub quads: u32,
     }
 }
 
-/// Clears the memos of all rows but those that are under way, and copies `state [rows, n]` to `previous` if states are compared. Bindings: rows, state,
+/// Clears the memos of all rows except active ones past step 0, and copies `state [rows, n]` to `previous` if states are compared. Bindings: rows, state,
 /// previous, memo `[rows]`.
 #[must_use]
 pub fn exit_begin(rows: u32, n: u32, keeps_states: bool) -> Launch {
@@ -80,7 +80,7 @@ fn begin_reference(launch: &Launch, mut slots: Slots<'_>) {
 fn begin_case(rows: u32, resting: u32, n: u32, keeps_states: bool) -> Case {
     let mut noise = Noise::new(u64::from(rows + n));
     let launch = exit_begin(rows, n, keeps_states);
-    // Every fourth row is under way.
+    // Every fourth row is past step 0.
     let mut table: Vec<Row> = bytemuck::cast_slice(&crate::row::test_rows(rows, resting)).to_vec();
     table.iter_mut().skip(1).step_by(4).for_each(|row| row.step = 3);
     let words = |binding: usize| launch.sizes[binding] as usize / 4;
@@ -98,20 +98,20 @@ fn begin_case(rows: u32, resting: u32, n: u32, keeps_states: bool) -> Case {
     }
 }
 
-/// Which checks decide for a row.
+/// Rule that decides from checks which rows exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// Its own.
+    /// Each row's own check decides.
     Alone,
-    /// The mean over all rows of the pass: all leave together.
+    /// The mean over all rows of the pass decides: all exit together.
     Mean,
-    /// That of the first read-out: all leave together.
+    /// The first read-out decides: all exit together.
     First,
-    /// None: rows have all their steps, and what they would have left with is kept ([`exit_keep`](super::exit_keep)).
+    /// No row exits early: all steps are taken, and the states at which rows would have exited are kept ([`exit_keep`](super::exit_keep)).
     Never,
 }
 
-/// Moves rows on, and lets those leave that have settled.
+/// Moves rows to their next step, and lets those exit that meet their criterion.
 pub static EXIT_LEAVE: Kernel = Kernel {
     name: "exit_leave",
     wgsl: include_str!("exit_leave.wgsl"),
@@ -160,8 +160,10 @@ params! {
     }
 }
 
-/// Adds 1 to the step of every active row; those that have settled, if this step was checked, or have had all their steps rest from then on, marked as such
-/// that have left. Memos belong to read-outs where what is read out is looked at, else to rows. Bindings: rows, exit_params `[sequences]`, memo `[rows]`.
+/// Adds 1 to the step of every active row, and makes rows inactive that exit.
+///
+/// A row exits if this step is checked and its criterion is met, or if it has taken all its steps; it is marked as exited. Memos belong to read-outs if the
+/// criterion compares read-outs, else to rows. Bindings: rows, exit_params `[sequences]`, memo `[rows]`.
 #[must_use]
 pub fn exit_leave(rows: u32, sequences: u32, rule: Rule) -> Launch {
     let lanes = reduce::lanes(rows, 64);
@@ -210,7 +212,7 @@ fn leave_case(rows: u32, resting: u32, criterion: Criterion, rule: Rule, thresho
     // Every third row is read out.
     table.iter_mut().step_by(3).zip(0..).for_each(|(row, output)| row.output = output);
     spread(&mut table, &mut noise);
-    // Tenths, so that no rounding decides; the mean of many is no near-tie of a threshold between them.
+    // Multiples of a tenth, and a threshold between them, so that rounding never decides, not even for the mean of many.
     let memo = |row: u32, noise: &mut Noise| {
         let live = row < rows - resting;
         let value = if live { noise.below(10) as f32 / 10.0 } else { 0.0 };
@@ -249,7 +251,7 @@ fn leave_cases() -> Vec<Case> {
     ]
 }
 
-/// Brings rows back that left.
+/// Makes rows active again that have exited.
 pub static EXIT_WAKE: Kernel = Kernel {
     name: "exit_wake",
     wgsl: include_str!("exit_wake.wgsl"),
@@ -273,7 +275,7 @@ params! {
     }
 }
 
-/// Makes rows active again that left early. Bindings: rows.
+/// Makes rows active again that have exited. Bindings: rows.
 #[must_use]
 pub fn exit_wake(rows: u32) -> Launch {
     let lanes = reduce::lanes(rows, 64);

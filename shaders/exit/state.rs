@@ -1,4 +1,4 @@
-//! How far a state has moved.
+//! Exit criteria on the state: how far it has moved.
 
 use super::params::{EXIT_PARAMS, spread};
 use super::{Criterion, ExitParams, KEPT_VALUES, MEMO, Memo, memo_bytes, value_bytes};
@@ -34,13 +34,13 @@ params! {
     pub struct ExitStateParams {
         /// Rows of the table.
         pub rows: u32,
-        /// Fours from row to row.
+        /// Quads from row to row.
         pub quads: u32,
     }
 }
 
-/// Compares `state [rows, n]` with `previous`, which becomes the same, where this step of a row is checked by its state. Bindings: rows, exit_params `[sequences]`,
-/// state, previous, memo `[rows]`, values `[rows, KEPT_VALUES]`.
+/// Compares `state [rows, n]` with `previous`, and copies it there, for rows whose criterion compares states and whose current step is checked. Bindings: rows,
+/// exit_params `[sequences]`, state, previous, memo `[rows]`, values `[rows, KEPT_VALUES]`.
 #[must_use]
 pub fn exit_state(caps: &Caps, rows: u32, sequences: u32, n: u32) -> Launch {
     let mut choice = Choice::default();
@@ -112,7 +112,7 @@ fn case(caps: &Caps, rows: u32, resting: u32, n: u32, criterion: Criterion, seed
             vec![0; launch.sizes[5] as usize / 4],
         ]
         .into(),
-        // The memo holds numbers of both kinds; its value is among the values.
+        // The memo mixes whole numbers and floats, so it is skipped; its value is also among the values.
         checks: vec![Check::Skip, Check::Skip, Check::Skip, Check::Exact, Check::Skip, Check::F32],
         launch,
     }

@@ -1,29 +1,30 @@
-//! What products are made of.
+//! Arithmetic modes: the number formats in which products are computed.
 
 use crate::Caps;
 use crate::weight::{Dtype, Form};
 
-/// What the products of a model's matrices are made of. Sums are f32 in the end, always.
+/// Arithmetic mode of a model's matrix products. The final sums are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Arithmetic {
-    /// f32: what weights and rows are, to the last bit that they have.
+    /// f32, which holds weights and rows exactly.
     #[default]
     F32,
-    /// f16 where many rows are computed at once, 16 products at a time, on devices that compute in it: twice as many at once on most GPUs. Values beyond 65,504 become infinite.
+    /// f16 where many rows are computed at once, over 16 products at a time, on devices that compute in f16: on most GPUs, twice as many products at once.
+    /// Values beyond 65,504 become infinite.
     F16,
-    /// Whole numbers of eight bits, for weights in blocks: rows are rounded to blocks of 32 with a common factor too. Others stay as they are.
+    /// int8 for weights in blocks: rows are rounded to blocks of 32 with a common factor as well. Other weights are multiplied in f32.
     Int8,
-    /// Matrices that subgroups multiply together, where many rows are computed at once, on devices that have units for it: in f16, whose sums are f32, or in f32,
-    /// as the device has them.
+    /// Cooperative matrices, which subgroups multiply together, where many rows are computed at once, on devices with units for them: in f16 with sums in f32,
+    /// or in f32, depending on the device.
     Cooperative,
 }
 
 impl Arithmetic {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Int8, Self::Cooperative];
 
-    /// Name as users write it.
+    /// Name in options.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,7 +35,7 @@ impl Arithmetic {
         }
     }
 
-    /// How it is told in the name of a shape of tiles; whole numbers show in what they take.
+    /// Suffix for the names of cases and shape classes. int8 needs none, because the input shows it.
     pub(super) const fn said(self) -> &'static str {
         match self {
             Self::F32 | Self::Int8 => "",
@@ -43,13 +44,13 @@ impl Arithmetic {
         }
     }
 
-    /// Whether rows are rounded to whole numbers for weights of a dtype.
+    /// Whether rows are rounded to int8 for weights of a dtype.
     #[must_use]
     pub const fn rounds(self, dtype: Dtype) -> bool {
         matches!(self, Self::Int8) && dtype.in_blocks()
     }
 
-    /// How a matrix is held: as suits the device, but row after row for kernels that know no other order.
+    /// Form of a matrix on a device: the one that the device prefers, or row by row for kernels that support no other order.
     #[must_use]
     pub fn form(self, caps: &Caps, dtype: Dtype) -> Form {
         let in_rows = self.rounds(dtype) || matches!(self, Self::F16 | Self::Cooperative);

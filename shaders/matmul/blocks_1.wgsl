@@ -1,4 +1,4 @@
-// A block's weights are added up as they come, and its scale is applied once.
+// The raw weights of a block are summed, and the block's scale is applied once.
 fn weigh(v: Eight, scale: vec2<f32>) -> Eight {
     return v;
 }

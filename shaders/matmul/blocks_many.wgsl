@@ -1,4 +1,4 @@
-// With several rows of x it is cheaper to scale each weight, once for all of them.
+// With several rows of x, it is cheaper to scale each weight, once for all rows.
 fn weigh(v: Eight, scale: vec2<f32>) -> Eight {
     return scaled(v, scale);
 }

@@ -1,16 +1,16 @@
-// Products of whole numbers, four at once. A unit of W has FOURS times four words of four numbers, as x has them in the same order.
+// Products of whole numbers, four at a time. A unit of W has FOURS vectors of four words of four numbers, and x has its numbers in the same order.
 fn dot16(w: vec4<u32>, v: vec4<u32>) -> i32 {
     return dot4I8Packed(w.x, v.x) + dot4I8Packed(w.y, v.y) + dot4I8Packed(w.z, v.z) + dot4I8Packed(w.w, v.w);
 }
 
-// A sum and what a block's product comes to: `s` has the scale of x, and the sum of x.
+// Adds the product of a block to a sum. `s` holds the scale and the sum of the block of x.
 fn with_product(sum: f32, unit: Unit, product: i32, s: vec2<f32>) -> f32 {
     let f = factors_of(unit);
     let v = fma(f32(product), f.x * s.x, sum);
     return select(v, fma(f.y, s.y, v), OFFSETS);
 }
 
-// A unit of four rows of W, times up to M rows of x.
+// Multiplies a unit of four rows of W by up to M rows of x.
 fn add_unit(sums: ptr<function, array<vec4<f32>, M>>, first_row: u32, last_row: u32, u: u32, a: Unit, b: Unit, d: Unit, e: Unit) {
     let blocks = (params.chunks + 3u) / 4u;
     for (var m = 0u; m < M; m += 1u) {

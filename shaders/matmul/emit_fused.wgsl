@@ -1,4 +1,4 @@
-// The sums of squares of a group of outputs belong to the fused sums too, two groups to a word of four.
+// Fused sums include the sums of squares of each group of outputs, two groups per vector.
 const FUSED: bool = true;
 
 fn emit_squares(m: u32, group: u32, squares: vec2<f32>) {

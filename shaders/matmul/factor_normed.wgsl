@@ -1,4 +1,4 @@
-// What the sums are multiplied by: the factors of both norms of row m of the fused sums x.
+// Factor for the sums: that of both norms of row m of the fused sums x.
 fn factor_in(at: Lane, m: u32) -> f32 {
     let start = (m * params.fused + 16u * params.chunks) / 4u;
     var s = vec2<f32>();

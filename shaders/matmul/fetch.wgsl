@@ -1,4 +1,4 @@
-// A slice of 16 values of k, as numbers in which products are made.
+// A slice of 16 values of k, in the number format of the products.
 const CHUNKS: u32 = 2u;
 const DEPTH: u32 = 16u;
 

@@ -1,29 +1,29 @@
-//! Fused sums: a block's sums with what the norms behind them need, so that no launch is spent on a norm.
+//! Fused sums: a block's sums with what the following norms need, so that norms need no launches.
 //!
-//! A sandwich block norms each sum twice: `x = norm_o(t)` is the block's value and the next residual, `norm_i(x)` the input of the next matmul. Both are a factor per row and
-//! a weight per column, `norm_o(t) = t·r_o·w_o` and `norm_i(x) = t·w_o·w_i·r_o·r_i`, with
+//! A sandwich block norms each sum twice: `x = norm_o(t)` is the block's value and the next residual, `norm_i(x)` the input of the next matmul. Each norm is a
+//! factor per row and a weight per column, `norm_o(t) = t·r_o·w_o` and `norm_i(x) = t·w_o·w_i·r_o·r_i`, with
 //!
 //! ```text
 //! r_o = 1/sqrt(mean(t²) + eps)        r_i = 1/sqrt(r_o²·mean((t·w_o)²) + eps)
 //! ```
 //!
-//! So the matmul that makes t also writes u = t·w_o·w_i, and the sums of t² and (t·w_o)² over each group of outputs that it has at hand. The matmul that takes
-//! `norm_i(x)` reads u and multiplies its sums by `r_o·r_i`; the one that adds `norm_o(t)` takes t.
+//! So the matmul that computes t also writes u = t·w_o·w_i, and the sums of t² and (t·w_o)² over each group of outputs that a workgroup has. The matmul that
+//! takes `norm_i(x)` reads u and multiplies its sums by `r_o·r_i`; the matmul that adds `norm_o(t)` reads t.
 
 use crate::stride;
 use crate::weight::Form;
 
-/// Shape of fused sums: per row t `[width]` and u `[width]`, padded like activations, then two sums of squares per group of outputs.
+/// Shape of fused sums: per row, t `[width]` and u `[width]`, padded like activations, then two sums of squares per group of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FusedSums {
     /// Values of t.
     pub width: u32,
-    /// Outputs per group: what a workgroup of the matmul computes that makes the fused sums.
+    /// Outputs per group: those of one workgroup of the matmul that writes the fused sums.
     pub grain: u32,
 }
 
 impl FusedSums {
-    /// Fused sums made by a matmul with a matrix in this form.
+    /// Fused sums written by a matmul with a matrix in this form.
     #[must_use]
     pub const fn of(width: u32, form: Form) -> Self {
         let group = form.group();
@@ -42,20 +42,20 @@ impl FusedSums {
         2 * stride(self.width) + 4 * self.parts().div_ceil(2)
     }
 
-    /// Bytes of so many rows.
+    /// Bytes of `rows` rows.
     #[must_use]
     pub const fn bytes(&self, rows: u32) -> u64 {
         rows as u64 * self.floats() as u64 * 4
     }
 }
 
-/// The fused sums that a launch takes, and what is to be done with them.
+/// Fused sums that a launch reads, and the norms to apply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normed {
-    /// Its shape.
+    /// Shape of the fused sums.
     pub fused: FusedSums,
     /// Whether there is an outer norm.
     pub outer: bool,
-    /// The norms' small number.
+    /// Epsilon of the norms.
     pub eps: f32,
 }

@@ -1,4 +1,4 @@
-// The row is concat[state, embedding], which nobody ever builds: the first half of the chunks comes from the state.
+// A row of concat[state, embedding], which is never materialized: the first half of its chunks comes from the state.
 fn input(m: u32, c: u32) -> Eight {
     let half = params.chunks / 2u;
     if (c < half) {

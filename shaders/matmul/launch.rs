@@ -1,4 +1,4 @@
-//! Which matmul runs for a shape, and with how many workgroups.
+//! Launch of a matmul: the kernel that suits its shape, and the number of workgroups.
 
 use super::many::{ManyRows, Matrices};
 use super::round::rounded_bytes;
@@ -10,35 +10,35 @@ use super::{
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
 use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
 
-/// Where the rows of x come from.
+/// Source of the rows of x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// One buffer `[rows, k]`.
     Plain,
     /// `concat[state, embedding]`, two buffers `[rows, k/2]`.
     Concat,
-    /// The inner norm of [`FusedSums`], without another launch; see [`Matmul::normed`].
+    /// The inner norm of [`FusedSums`], without a launch for it; see [`Matmul::normed`].
     Normed,
-    /// A texture that [`stage`](super::stage()) has filled; only for forms in textures. Two halves, if there are, are one row.
+    /// A texture that [`stage`](super::stage()) has filled; only for forms in textures. If x has two halves, they are one row.
     Staged,
-    /// Whole numbers and factors that [`round_rows`](super::round_rows()) has made, so that products are those of integers; only for weights in blocks, row
-    /// after row. Two halves, if there are, are one row, and norms are done.
+    /// Whole numbers and factors from [`round_rows`](super::round_rows()), for integer products; only for weights in blocks, row by row. If x has two halves,
+    /// they are one row. Norms are already applied.
     Rounded,
 }
 
-/// What happens to the sums.
+/// Use of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// `y = W·x`.
     Store,
-    /// `y = W·x + residual`. The residual is rows `[rows, n]`, or the sums of [`FusedSums`]; see [`Matmul::normed`].
+    /// `y = W·x + residual`. The residual is rows `[rows, n]`, or t of [`FusedSums`]; see [`Matmul::normed`].
     Residual,
-    /// `y = silu(gate)·up`, rows of W alternating gate, up; y is half as wide as W is high.
+    /// `y = silu(gate)·up`, with rows of W alternating between gate and up; a row of y has half as many values as W has rows.
     GateUp,
-    /// [`FusedSums`] of `W·x`, for a norm that follows; only behind [`Input::Concat`] and [`Input::Rounded`].
+    /// [`FusedSums`] of `W·x`, for a norm that follows; only with [`Input::Concat`] and [`Input::Rounded`].
     First,
-    /// [`FusedSums`] of `W·x` plus the outer norm of the last fused sums, or plus its sum if it has none; only behind [`Input::Plain`] and [`Input::Rounded`]. See
-    /// [`Matmul::normed`].
+    /// [`FusedSums`] of `W·x` plus the outer norm of the last fused sums, or plus their t if they have no outer norm; only with [`Input::Plain`] and
+    /// [`Input::Rounded`]. See [`Matmul::normed`].
     Sum,
 }
 
@@ -47,24 +47,24 @@ pub enum Output {
 pub struct Matmul {
     /// Rows of x and y.
     pub rows: u32,
-    /// Values per row of x; with [`Input::Concat`] of each of its two halves.
+    /// Values per row of x; with [`Input::Concat`], of each of its two halves.
     pub k: u32,
     /// Rows of the whole W.
     pub n: u32,
-    /// First row of W in this part; a multiple of 16, and of the form's groups.
+    /// First row of W in this part: a multiple of 16, and of the form's group size.
     pub first: u32,
-    /// Rows of W in this part; a multiple of the same but for the last part.
+    /// Rows of W in this part: a multiple of the same numbers, except in the last part.
     pub count: u32,
-    /// How W is held.
+    /// Form of W.
     pub form: Form,
-    /// Where x comes from.
+    /// Source of x.
     pub input: Input,
-    /// What happens to the sums.
+    /// Use of the sums.
     pub output: Output,
-    /// The fused sums of [`Input::Normed`] and of [`Output::Sum`]. With [`Output::Residual`] the fused sums whose sums are the residual, as they are, without its outer
-    /// norm; `None` if the residual is plain rows. Ignored otherwise.
+    /// Fused sums for [`Input::Normed`] and [`Output::Sum`]. With [`Output::Residual`], the fused sums whose t is the residual, without their outer norm, or
+    /// `None` if the residual is plain rows. Ignored otherwise.
     pub normed: Option<Normed>,
-    /// What tiles make products of, as far as the device can. Whole numbers are a matter of [`Input::Rounded`].
+    /// Arithmetic mode of tiles, if the device supports it. int8 is chosen by [`Input::Rounded`] instead.
     pub arithmetic: Arithmetic,
 }
 
@@ -91,12 +91,12 @@ impl Matmul {
         Resident { form: self.form, rows: self.count, chunks: self.chunks() }
     }
 
-    /// Whether it takes or makes fused sums.
+    /// Whether it reads or writes fused sums.
     pub(super) const fn is_fused(&self) -> bool {
         matches!(self.input, Input::Normed) || self.makes().is_some()
     }
 
-    /// The fused sums that it makes, if it makes any.
+    /// Shape of the fused sums that it writes, if any.
     #[must_use]
     pub const fn makes(&self) -> Option<FusedSums> {
         match self.output {
@@ -115,7 +115,7 @@ impl Matmul {
     }
 }
 
-/// What can be combined, in the order of the kernels' options.
+/// Supported combinations, in the order of the kernels' options.
 pub(super) const FLOWS: [(Input, Output); 11] = [
     (Input::Plain, Output::Store),
     (Input::Plain, Output::Residual),
@@ -130,7 +130,7 @@ pub(super) const FLOWS: [(Input, Output); 11] = [
     (Input::Staged, Output::GateUp),
 ];
 
-/// What can be combined with whole numbers, in the order of the options of the kernels for them.
+/// Supported combinations in int8, in the order of the options of the int8 kernels.
 pub(super) const ROUNDED_FLOWS: [(Input, Output); 5] = [
     (Input::Rounded, Output::Store),
     (Input::Rounded, Output::Residual),
@@ -139,46 +139,47 @@ pub(super) const ROUNDED_FLOWS: [(Input, Output); 5] = [
     (Input::Rounded, Output::Sum),
 ];
 
-/// Those of them without fused sums.
+/// Number of [`ROUNDED_FLOWS`] without fused sums, which come first.
 pub(super) const ROUNDED_WITHOUT_FUSED: usize = 3;
 
-/// Those that every matmul knows, and those that one without fused sums knows.
+/// Numbers of [`FLOWS`] that kernels with and without fused sums support; only `matmul_lanes` supports all.
 pub(super) const WITH_FUSED: usize = 8;
 pub(super) const WITHOUT_FUSED: usize = 4;
 
-/// Rows of x that a workgroup takes, by option.
+/// Rows of x per workgroup, by option.
 pub(super) const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
 
-/// Rows of x from which tiles beat reading W again for every eight of them.
+/// Minimum rows of x for tiles to beat reading W again for every eight rows.
 const TILED_FROM: u32 = 24;
 
 /// Rows and outputs of a tile, by option.
 pub(super) const TILES: [u32; 2] = [64, 128];
 
-/// The option of small tiles in f16; large ones are always in f32.
+/// Option of small tiles in f16; large tiles are always in f32.
 const TILE_OF_F16: u8 = 2;
 
-/// Workgroups from which larger tiles, of which there are fewer, still keep a device busy.
+/// Minimum number of large tiles that keeps a device busy.
 const MANY_TILES: u32 = 128;
 
-/// Rows and outputs of a tile of cooperative matrices, and the subgroups that compute one.
+/// Rows and outputs of a tile of cooperative matrices, and the number of subgroups that compute it.
 pub(super) const COOPERATIVE_TILE: u32 = 64;
 pub(super) const COOPERATIVE_SUBGROUPS: u32 = 4;
-/// Values of a line of its slices, with what keeps lines in different banks.
+/// Values per line of its slices, with padding that puts lines into different banks.
 pub(super) const COOPERATIVE_LINE: u32 = 40;
 
-/// Whether it pays to stage x of so many rows, where W is in a texture: it is read by every group of rows of W.
+/// Whether staging x pays for `rows` rows, if W is in a texture: each group of rows of W reads all of x.
 #[must_use]
 pub const fn stages(rows: u32) -> bool {
     rows > 8
 }
 
-/// The launch that suits the device and the number of rows. Bindings: rows, W, then x (or state and embedding, or fused sums, or numbers and factors), then the
-/// residual, the last fused sums and the norms' weights, as far as the output asks for them, then y. A residual that is the sums of a
-/// fused sums is bound as these.
+/// Launch that suits the device and the number of rows.
 ///
-/// The norms' weights are, padded like activations, for [`Output::First`] those of the inner norm; for [`Output::Sum`] those of the outer norm of the last
-/// fused sums, of the outer norm of this one, and the product of both norms of this one.
+/// Bindings: rows, W, then x (or state and embedding, or fused sums, or numbers and factors), then the residual, the last fused sums and the norms' weights, as
+/// far as the output needs them, then y. If the residual is t of fused sums, the fused sums are bound.
+///
+/// The norms' weights are padded like activations. For [`Output::First`], they are those of the inner norm. For [`Output::Sum`], they are those of the outer
+/// norm of the last fused sums, those of the outer norm of the new ones, and the product of both norms' weights of the new ones.
 ///
 /// # Panics
 /// If input and output cannot be combined, or fused sums are missing.
@@ -214,7 +215,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
 pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
     let per_group = ROWS_AT_ONCE[usize::from(option)];
     let passes = shape.rows.div_ceil(per_group);
-    // Neighbouring workgroups share rows of W, which the caches hold, and not rows of x.
+    // Neighboring workgroups share rows of W, which stay in cache, but not rows of x.
     let workgroups = [passes, padded(&shape).div_ceil(shape.form.group()), 1];
     let mut choice = choice(&shape);
     choice.0[0] = shape.form.dtype.option();
@@ -278,7 +279,7 @@ fn launch(
     let x = activation_bytes(shape.rows, shape.k);
     let y = activation_bytes(shape.rows, shape.width());
     let staged = || staged_bytes(shape.rows, shape.chunks());
-    let taken = || shape.normed.expect("a matmul on fused sums are given one").fused.bytes(shape.rows);
+    let taken = || shape.normed.expect("a matmul on fused sums is given their shape").fused.bytes(shape.rows);
     let made = || shape.makes().map_or(y, |fused| fused.bytes(shape.rows));
     let residual = || shape.normed.map_or(y, |normed| normed.fused.bytes(shape.rows));
     let norms = |count: u32| activation_bytes(count, shape.n);
@@ -303,7 +304,7 @@ fn launch(
             sizes
         }
         (Input::Concat, _) => vec![x, x, y],
-        (Input::Plain, Output::First) => panic!("a first fused sums are made from state and embedding"),
+        (Input::Plain, Output::First) => panic!("the first fused sums are made from state and embedding"),
     });
     let moved = weights * passes + sizes[2..].iter().sum::<u64>();
     let flops = 2 * u64::from(shape.rows) * u64::from(shape.count) * u64::from(params.chunks) * 8;
@@ -316,13 +317,13 @@ fn choice(shape: &Matmul) -> Choice {
     let (dtypes, flows): (&[_], &[_]) =
         if shape.input == Input::Rounded { (&INT_DTYPES, &ROUNDED_FLOWS) } else { (&Dtype::ALL, &FLOWS) };
     let dtype = dtypes.iter().position(|&dtype| dtype == shape.form.dtype);
-    choice.0[0] = dtype.unwrap_or_else(|| panic!("no whole numbers in {}", shape.form.name())) as u8;
+    choice.0[0] = dtype.unwrap_or_else(|| panic!("int8 does not support {}", shape.form.name())) as u8;
     let flow = flows.iter().position(|&flow| flow == (shape.input, shape.output));
     choice.0[1] = flow.unwrap_or_else(|| panic!("no kernel for {:?} and {:?}", shape.input, shape.output)) as u8;
     choice
 }
 
-/// Rows of W that a launch stands for, with the padding of y if this is the last part.
+/// Rows of W that a launch covers, with the padding of y if this is the last part.
 fn padded(shape: &Matmul) -> u32 {
     let per_output = if shape.output == Output::GateUp { 2 } else { 1 };
     if shape.first + shape.count == shape.n { stride(shape.width()) * per_output - shape.first } else { shape.count }

@@ -1,4 +1,4 @@
-//! Which kernel multiplies many rows by a matrix. This is the one place that decides it: launches, checks of options and reports all ask here.
+//! Choice of the kernel that multiplies many rows by a matrix. Launches, checks of options and reports all use this module, so that they agree.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub enum ManyRows {
     Cooperative(Matrices),
 }
 
-/// How a device multiplies cooperative matrices.
+/// Configuration of cooperative matrices on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Matrices {
     /// Kind of matrices.
@@ -34,8 +34,8 @@ pub struct Matrices {
 }
 
 impl Matrices {
-    /// Matrices that a device multiplies best, if it has any that fit its limits: with two slices where there is memory for them, and lanes that hold one
-    /// while the other is multiplied.
+    /// The best configuration that fits a device's limits, if any: with two slices if there is memory for them, and lanes to hold one slice while the other is
+    /// multiplied.
     #[must_use]
     pub fn of(caps: &Caps) -> Option<Self> {
         let (kind, (_, most)) = caps.matrices().zip(caps.subgroups)?;
@@ -45,7 +45,7 @@ impl Matrices {
     }
 
     pub(super) fn fits(&self, caps: &Caps) -> bool {
-        // Slices of x and W, and a matrix of sums per subgroup.
+        // Slices of x and W, and one matrix of sums per subgroup.
         let value = if self.kind.rounds() { 2 } else { 4 };
         let slices = self.buffers * 2 * COOPERATIVE_TILE * COOPERATIVE_LINE * value;
         let memory = slices + COOPERATIVE_SUBGROUPS * self.kind.side().pow(2) * 4;
@@ -55,11 +55,11 @@ impl Matrices {
     }
 }
 
-/// Lanes that hold the next slice: two items of it each.
+/// Minimum lanes to hold the next slice, at two items per lane.
 const LANES_OF_TWO: u32 = 128;
 
 impl ManyRows {
-    /// Kernel for a matrix on a device. Arithmetic that the device does not have falls back to f32; [`ManyRows::lacks`] tells.
+    /// Kernel for a matrix on a device. Unsupported arithmetic modes fall back to f32; [`ManyRows::lacks`] reports them.
     #[must_use]
     pub fn of(caps: &Caps, arithmetic: Arithmetic, form: Form) -> Self {
         if form.in_texture() {
@@ -73,22 +73,22 @@ impl ManyRows {
         }
     }
 
-    /// What is allowed instead where a device lacks something for an arithmetic, with what it lacks.
+    /// The reason why a device does not support an arithmetic mode, worded as what is allowed instead; `None` if it supports the mode.
     #[must_use]
     pub fn lacks(caps: &Caps, arithmetic: Arithmetic) -> Option<&'static str> {
         let (has, lacks) = match arithmetic {
             Arithmetic::F32 => return None,
-            Arithmetic::F16 => (caps.f16, "a dtype with other products: this device does not compute in f16"),
-            Arithmetic::Int8 => (caps.bytes, "a dtype with other products: DX12's compiler gets those of bytes wrong"),
+            Arithmetic::F16 => (caps.f16, "a dtype with another arithmetic mode: f16 is not supported on this device"),
+            Arithmetic::Int8 => (caps.bytes, "a dtype with another arithmetic mode: DX12's compiler gets int8 wrong"),
             Arithmetic::Cooperative => (
                 Matrices::of(caps).is_some(),
-                "a dtype with other products: this device has no cooperative matrices that there are kernels for, or was opened without them",
+                "a dtype with another arithmetic mode: cooperative matrices are not supported on this device, or it was opened without them",
             ),
         };
         (!has).then_some(lacks)
     }
 
-    /// Kernels for prompts on a device, for each arithmetic that it has: `f32 by matmul_tiled`. Weights are in bf16, in q8 for whole numbers.
+    /// Kernels for prompts on a device, one for each arithmetic mode that it supports: `f32 by matmul_tiled`. Weights are in bf16, or in q8 for int8.
     #[must_use]
     pub fn report(caps: &Caps) -> String {
         let all = Arithmetic::ALL.into_iter().filter(|&arithmetic| Self::lacks(caps, arithmetic).is_none());
@@ -132,7 +132,7 @@ mod tests {
         let buffers = |caps: Caps| Matrices::of(&caps).map(|it| it.buffers);
         assert_eq!(buffers(caps()), Some(2));
         assert_eq!(buffers(Caps { max_workgroup_memory: 16 << 10, ..caps() }), Some(1));
-        // Subgroups of 8: too few lanes to hold a slice.
+        // Subgroups of 8 are too few lanes to hold a slice.
         assert_eq!(buffers(Caps { subgroups: Some((8, 8)), ..caps() }), Some(1));
         assert_eq!(buffers(Caps { max_invocations: 64, ..caps() }), None);
         assert_eq!(buffers(Caps { cooperative: [false; 3], ..caps() }), None);

@@ -1,13 +1,13 @@
 override WG: u32;
 
-// A slice of 32 values of k, in lines of LINE values, which begin in different banks of workgroup memory.
+// A slice of 32 values of k, in lines of LINE values, padded to begin in different banks of workgroup memory.
 const CHUNKS: u32 = 4u;
 const DEPTH: u32 = 32u;
-// A subgroup computes a quarter of the tile, ACROSS matrices by ACROSS.
+// A subgroup computes a quarter of the tile: ACROSS by ACROSS matrices.
 const ACROSS: u32 = 32u / SIDE;
 const CELLS: u32 = SIDE * SIDE;
 
-// Values of a slice of x, and of W; there are as many slices in memory as the part says.
+// Values in a slice of x or of W; BUFFERS slices of each are in memory.
 const SLICE: u32 = TILE * LINE;
 const ITEMS: u32 = TILE * CHUNKS;
 
@@ -15,14 +15,14 @@ var<workgroup> xs: array<Number, BUFFERS * SLICE>;
 var<workgroup> ws: array<Number, BUFFERS * SLICE>;
 var<workgroup> done: array<f32, QUARTERS * CELLS>;
 
-// Eight values of k of a line of x, and of one of W, as they lie in memory.
+// Eight values of k of a line of x, and of a line of W, as loaded.
 struct Item {
     x: Eight,
     w: Unit,
 }
 
-// A workgroup computes a tile of 64 rows by 64 outputs. How many subgroups its lanes make is the driver's choice: with fewer than four of them the tile is
-// gone through again for the rest of its quarters, with more some only fetch.
+// One workgroup computes a tile of 64 rows by 64 outputs. The driver decides how many subgroups its lanes form: with fewer than four, the tile is processed
+// again for the remaining quarters; with more, some subgroups only fetch.
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -49,7 +49,7 @@ fn main(
             var a: Item;
             var b: Item;
             if (BUFFERS > 1u) {
-                // The next slice is on its way while this one is multiplied. Behind the last one nothing is kept.
+                // The next slice is loaded while this one is multiplied. Past the last one, `keep` stores zeros.
                 a = take(first_row, first_n, c + CHUNKS, lane);
                 b = take(first_row, first_n, c + CHUNKS, lane + WG);
             } else {
@@ -116,14 +116,14 @@ fn keep(it: Item, c: u32, item: u32, slice: u32) {
     }
 }
 
-// A whole slice, into the first of the buffers.
+// Loads a whole slice into the first buffer.
 fn fetch(first_row: u32, first_n: u32, c: u32, lane: u32) {
     for (var item = lane; item < ITEMS; item += WG) {
         keep(take(first_row, first_n, c, item), c, item, 0u);
     }
 }
 
-// One matrix of every quarter from the first to behind the last; row and n are those of the first quarter's.
+// Emits one matrix of each quarter from `begin` up to `end`; row and n are its position in quarter 0.
 fn put(begin: u32, end: u32, row: u32, n: u32, lane: u32) {
     for (var item = begin * CELLS / 4u + lane; item < end * CELLS / 4u; item += WG) {
         let quarter = item / (CELLS / 4u);

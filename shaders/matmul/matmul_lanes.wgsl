@@ -12,8 +12,8 @@ fn total_over_lanes(at: Lane, v: vec2<f32>) -> vec2<f32> {
     return vec2(subgroupAdd(v.x), subgroupAdd(v.y));
 }
 
-// A subgroup computes 4·LANES outputs of up to M rows of x, a lane four neighbouring ones. Lanes hold different values of x and show them to each
-// other by shuffles, so W is read once, in one long line, and nothing is reduced.
+// One subgroup computes 4·LANES outputs of up to M rows of x, each lane four neighboring ones. Lanes hold different values of x and exchange them by shuffles,
+// so W is read once, in order, and no reduction is needed.
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let first_row = group.x * M;
@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let place = place_of(lane, first_row, last_row);
     let blocks = (params.chunks + 3u) / 4u;
     var sums = Sums();
-    // Loops that end where they are tested: software drivers would otherwise go through once more, for nobody.
+    // Loops test their condition at the end: otherwise software drivers run one more iteration without active lanes.
     var b = 0u;
     loop {
         add_block(&sums, place, lane, group.y, blocks, b);

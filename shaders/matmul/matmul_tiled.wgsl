@@ -1,9 +1,9 @@
-// Quads of rows, and of outputs, whose sums a lane holds.
+// Number of quads of rows, and of outputs, whose sums a lane holds.
 const QUADS: u32 = TILE / 64u;
 const SUMS: u32 = 4u * QUADS * QUADS;
 
-// A workgroup computes a tile of TILE rows by TILE outputs, a slice of k at a time through workgroup memory. Each of its 256 lanes holds the sums of
-// QUADS quads of rows by QUADS quads of outputs in registers; the quads of a lane lie 64 apart, so that lanes read neighbouring ones.
+// One workgroup computes a tile of TILE rows by TILE outputs, one slice of k at a time through workgroup memory. Each of its 256 lanes holds the sums of QUADS
+// quads of rows by QUADS quads of outputs in registers; a lane's quads are 64 apart, so that neighboring lanes read neighboring quads.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_n = group.x * TILE;
@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (rests(first_row)) {
         return;
     }
-    // Two lanes per line of a slice. In a small tile half of them fetch x and the others W, in a large one all of them both.
+    // Two lanes per line of a slice. In a small tile, half of the lanes fetch x and the other half W; in a large one, every lane fetches both.
     let line = lane / 2u % TILE;
     let half = lane % 2u;
     let xrow = min(first_row + line, params.rows - 1u);

@@ -12,8 +12,8 @@ fn keep_real(n: u32, v: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), v, vec4(n) + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
 }
 
-// A workgroup computes four outputs of up to M rows: its lanes share the chunks of four rows of W, read each once, and use it
-// for all M rows of x. The order of summation does not depend on M.
+// One workgroup computes four outputs of up to M rows: its lanes share the chunks of four rows of W, read each once, and use it for all M rows of x. The order
+// of summation does not depend on M.
 fn run(at: Lane) {
     let n = 4u * (at.group.x + at.group.y * params.groups_x);
     let first_row = at.group.z * M;

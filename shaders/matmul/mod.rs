@@ -1,20 +1,20 @@
 //! Matrix times rows, `y = W·x`, with W in any dtype and sums in f32.
 //!
-//! - **matvec**: 1, 4 or 8 rows of x per workgroup, which reads four rows of W once. Decoding is bound by the bytes of W, so
-//!   this is the kernel that decides the speed; with few rows it is the skinny matmul.
+//! - **matvec**: 1, 4 or 8 rows of x per workgroup, which reads four rows of W once. Decoding is bound by the bytes of W, so this kernel decides its speed;
+//!   with few rows, it is the skinny matmul.
 //! - **matmul_tiled**: tiles of 64 × 64 or 128 × 128 through workgroup memory, for prefill.
-//! - **matvec_int8**, **matmul_tiled_int8**: the same two with x in whole numbers, which [`ROUND_ROWS`] makes of it, and weights in blocks: a device
-//!   that has an instruction for four products of bytes needs a quarter of the instructions.
-//! - **matmul_cooperative**: tiles whose parts subgroups multiply with the units that GPUs have for matrices; experimental in wgpu, so only if asked for.
-//! - **matmul_lanes**: W from a texture, laid out for subgroups of a known size, for 1, 4 or 8 rows of x at a time. On lavapipe a texture is
-//!   read four times as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow: there this kernel does
-//!   everything. With many rows, x is laid out in a texture first ([`STAGE`]).
+//! - **matvec_int8**, **matmul_tiled_int8**: variants of these two for weights in blocks, with x rounded to whole numbers by [`ROUND_ROWS`]. A device that has
+//!   an instruction for four products of bytes needs a quarter of the instructions.
+//! - **matmul_cooperative**: tiles whose parts subgroups multiply on a GPU's units for matrices; experimental in wgpu, so only on request.
+//! - **matmul_lanes**: W from a texture, laid out for subgroups of a known size, for 1, 4 or 8 rows of x at a time. On lavapipe, a texture is read four times
+//!   as fast as a buffer, a shuffle by a constant is one instruction, and workgroup memory is slow, so this kernel does everything there. With many rows, x is
+//!   laid out in a texture first ([`STAGE`]).
 //!
-//! What products are made of is a choice of the whole model's: [`Arithmetic`]. [`ManyRows`] decides which kernel a device gets for it.
+//! The arithmetic mode ([`Arithmetic`]) is chosen for the whole model. [`ManyRows`] decides which kernel a device uses for it.
 //!
-//! Parts swap the dtype of W, where x comes from (a row, `concat[state, embedding]` without building it, or [`FusedSums`]) and what happens
-//! to the sums: stored, added to a residual, made into fused sums, or, four sums making two outputs, `silu(gate)·up` (folder `mlp`).
-//! Both kernels clamp reads to real rows instead of branching, and write zeros into the padding of y.
+//! Parts swap the dtype of W, the source of x (a row, `concat[state, embedding]` without materializing it, or [`FusedSums`]) and the use of the sums: stored,
+//! added to a residual, turned into fused sums, or combined to `silu(gate)·up`, two outputs from four sums (folder `mlp`). The kernels clamp reads to real rows
+//! instead of branching, and write zeros into the padding of y.
 
 mod arithmetic;
 mod fused;
@@ -45,7 +45,7 @@ use crate::{Axis, Binding, Case, Const, Cooperative, Kernel, Params, Part, ROW, 
 
 const ROWS: Binding = Binding::read("rows", "Row");
 
-/// Where the rows of x come from, and what happens to the sums.
+/// Source of the rows of x, and use of the sums.
 const FLOW: Axis = Axis {
     name: "flow",
     options: &[
@@ -60,7 +60,7 @@ const FLOW: Axis = Axis {
     ],
 };
 
-/// The same, in units of four, zeros behind the end: for kernels whose lanes take different places of x.
+/// [`FLOW`] with zero-padded `vec4` loads, for kernels in which each lane reads a different part of x.
 const FLOW_OF_QUADS: Axis = Axis {
     name: "flow",
     options: &[
@@ -80,7 +80,7 @@ const FLOW_OF_QUADS: Axis = Axis {
     ],
 };
 
-/// The same for whole numbers, which are normed when they are made.
+/// [`FLOW`] in int8. Norms are applied when x is rounded.
 const FLOW_OF_INTS: Axis = Axis {
     name: "flow",
     options: &[
@@ -92,10 +92,10 @@ const FLOW_OF_INTS: Axis = Axis {
     ],
 };
 
-/// The first of them, those without fused sums.
+/// First options of [`FLOW_OF_INTS`]: those without fused sums.
 const FLOW_OF_INT_ROWS: Axis = Axis { name: "flow", options: FLOW_OF_INTS.options.split_at(3).0 };
 
-/// The first of [`FLOW`], those without fused sums.
+/// First options of [`FLOW`]: those without fused sums.
 const FLOW_OF_ROWS: Axis = Axis { name: "flow", options: FLOW.options.split_at(4).0 };
 
 const X: Binding = Binding::read("x", "vec4<f32>");
@@ -107,11 +107,11 @@ const NORMS: Binding = Binding::read("norms", "vec4<f32>");
 const Y: Binding = Binding::write("y", "vec4<f32>");
 const PAIRS: Binding = Binding::write("y", "vec2<f32>");
 
-/// Rows that [`ROUND_ROWS`] has made.
+/// Rows rounded by [`ROUND_ROWS`], and their factors.
 const NUMBERS: Binding = Binding::read("x", "vec4<u32>");
 const FACTORS: Binding = Binding::read("factors", "vec2<f32>");
 
-/// The same, laid out by [`STAGE`].
+/// x laid out by [`STAGE`].
 const STAGED_X: Binding = X.in_texture();
 const X_IN: &[Binding] = &[X];
 const CONCAT_IN: &[Binding] = &[STATE, EMBEDDING];
@@ -133,10 +133,10 @@ const RESIDUAL: &str = include_str!("output_residual.wgsl");
 const SUM: &str = include_str!("output_sum.wgsl");
 const FIRST: &str = include_str!("output_first.wgsl");
 
-/// How lanes add up four rows of W times one row of x, and times eight.
+/// WGSL with which lanes sum four rows of W times one row of x, and times eight.
 pub(crate) const TOKENS_1: &str = include_str!("tokens_1.wgsl");
 pub(crate) const TOKENS_8: &str = include_str!("tokens_8.wgsl");
-/// What they add up in.
+/// Accumulators of the lanes.
 pub(crate) const SUMS: &str = include_str!("sums.wgsl");
 const SCALES: &str = include_str!("scales.wgsl");
 const BLOCKS_MANY: &str = include_str!("blocks_many.wgsl");
@@ -169,20 +169,20 @@ const TOKENS: Axis = Axis {
     ],
 };
 
-/// What kernels of tiles have in common. Rows of x and W are clamped to those that there are, chunks beyond a row are zeros, places in workgroup memory follow
-/// from the lane, and sums go to rows and outputs that there are: checks would find nothing.
+/// WGSL of all tiled kernels. They need no checks: rows of x and W are clamped to real ones, chunks past a row are zeros, indices into workgroup memory follow
+/// from the lane, and sums are written to real rows and outputs only.
 const TILES: Part = Part::new("tiles", include_str!("tiles.wgsl")).trusted();
 
 /// Rows and outputs of a tile.
 const TILE_SIDE: [Const; 2] = [Const::u32("TILE", TILES_OF[0]), Const::u32("TILE", TILES_OF[1])];
 
-/// How large tiles are, and in what they add products.
+/// Size of tiles, and the format in which products are summed.
 const TILE: Axis = Axis {
     name: "tile",
     options: &[
         Part::new("tile64", include_str!("slice_f32.wgsl")).with_consts(&[TILE_SIDE[0]]).using(&[TILE_64, FETCH]),
         Part::new("tile128", include_str!("slice_f32.wgsl")).with_consts(&[TILE_SIDE[1]]).using(&[TILE_128, FETCH]),
-        // Larger ones need more registers than there are, or a loop in which compilers multiply one pair at a time.
+        // Larger tiles in f16 need too many registers, or a loop in which compilers multiply one pair at a time.
         Part::new("tile64_f16", include_str!("slice_f16.wgsl"))
             .with_consts(&[TILE_SIDE[0]])
             .using(&[TILE_64, FETCH])
@@ -190,7 +190,7 @@ const TILE: Axis = Axis {
     ],
 };
 
-/// The same for whole numbers.
+/// [`TILE`] in int8.
 const TILE_OF_INTS: Axis = Axis {
     name: "tile",
     options: &[
@@ -209,7 +209,7 @@ const TILE_64: &str = include_str!("tile_64.wgsl");
 const TILE_128: &str = include_str!("tile_128.wgsl");
 const FETCH: &str = include_str!("fetch.wgsl");
 
-/// How a tile is laid out whose parts subgroups multiply.
+/// Layout of a tile whose parts subgroups multiply.
 const COOPERATIVE: Part = Part::shared(
     &[
         Const::u32("TILE", COOPERATIVE_TILE),
@@ -224,7 +224,7 @@ const fn side(matrices: Cooperative) -> Const {
     Const::u32("SIDE", matrices.side())
 }
 
-/// What subgroups multiply: [`Cooperative::ALL`].
+/// Kinds of matrices that subgroups multiply: [`Cooperative::ALL`].
 pub(crate) const MATRICES: Axis = Axis {
     name: "matrices",
     options: &[
@@ -240,7 +240,7 @@ pub(crate) const MATRICES: Axis = Axis {
     ],
 };
 
-/// Slices of k in workgroup memory: with two, the next one is fetched while the last is multiplied.
+/// Slices of k in workgroup memory: with two, the next one is fetched while the current one is multiplied.
 const BUFFERS: Axis = Axis {
     name: "buffers",
     options: &[
@@ -249,7 +249,7 @@ const BUFFERS: Axis = Axis {
     ],
 };
 
-/// Few rows at a time: W is read once for up to eight.
+/// Matmul for few rows: W is read once for up to eight rows.
 pub static MATVEC: Kernel = Kernel {
     name: "matvec",
     wgsl: include_str!("matvec.wgsl"),
@@ -265,7 +265,7 @@ pub static MATVEC: Kernel = Kernel {
     at: matvec_at,
 };
 
-/// The same with whole numbers.
+/// [`MATVEC`] in int8.
 pub static MATVEC_INT8: Kernel = Kernel {
     name: "matvec_int8",
     wgsl: include_str!("matvec.wgsl"),
@@ -281,7 +281,7 @@ pub static MATVEC_INT8: Kernel = Kernel {
     at: matvec_int8_at,
 };
 
-/// Many rows at a time, in tiles.
+/// Matmul for many rows, in tiles.
 pub static MATMUL_TILED: Kernel = Kernel {
     name: "matmul_tiled",
     wgsl: include_str!("matmul_tiled.wgsl"),
@@ -297,7 +297,7 @@ pub static MATMUL_TILED: Kernel = Kernel {
     at: tiled_at,
 };
 
-/// The same with whole numbers.
+/// [`MATMUL_TILED`] in int8.
 pub static MATMUL_TILED_INT8: Kernel = Kernel {
     name: "matmul_tiled_int8",
     wgsl: include_str!("matmul_tiled.wgsl"),
@@ -313,7 +313,7 @@ pub static MATMUL_TILED_INT8: Kernel = Kernel {
     at: tiled_int8_at,
 };
 
-/// Many rows at a time, in tiles of matrices that subgroups multiply.
+/// Matmul for many rows, in tiles of matrices that subgroups multiply.
 pub static MATMUL_COOPERATIVE: Kernel = Kernel {
     name: "matmul_cooperative",
     wgsl: include_str!("matmul_cooperative.wgsl"),
@@ -329,7 +329,7 @@ pub static MATMUL_COOPERATIVE: Kernel = Kernel {
     at: cooperative_at,
 };
 
-/// Rows in eights, W read by subgroups from a texture.
+/// Matmul for up to eight rows at a time, with W read from a texture by subgroups.
 pub static MATMUL_LANES: Kernel = Kernel {
     name: "matmul_lanes",
     wgsl: include_str!("matmul_lanes.wgsl"),
@@ -352,7 +352,7 @@ params! {
         pub rows: u32,
         /// Rows of this part of W.
         pub n: u32,
-        /// The same, with the padding that this launch writes.
+        /// Rows of this part of W, with the padding that this launch writes.
         pub n_padded: u32,
         /// Rows of W before this part.
         pub first: u32,
@@ -360,26 +360,26 @@ params! {
         pub chunks: u32,
         /// Floats from row to row of y.
         pub y_stride: u32,
-        /// Workgroups in x, where they are folded into two dimensions.
+        /// Workgroups in x, if they are folded into two dimensions.
         pub groups_x: u32,
-        /// Where the factors of blocks begin in W, in units of 16 bytes.
+        /// Start of the factors of blocks in W, in units of 16 bytes.
         pub scales: u32,
-        /// Floats from row to row of the fused sums that are taken, or of the residual.
+        /// Floats from row to row of the fused sums that are read, or of the residual.
         pub fused: u32,
-        /// Its groups of outputs.
+        /// Groups of outputs in the fused sums that are read.
         pub parts: u32,
-        /// Values that its norms average over.
+        /// Values that the norms average over.
         pub width: u32,
-        /// The norms' small number.
+        /// Epsilon of the norms.
         pub eps: f32,
-        /// 1 if it has an outer norm.
+        /// 1 if there is an outer norm.
         pub outer: u32,
-        /// Floats from row to row of the fused sums that are made.
+        /// Floats from row to row of the fused sums that are written.
         pub made: u32,
     }
 }
 
-/// Rows, k and n of the cases of few rows, and of tiles.
+/// Rows, k and n of the cases of matvec and of tiles.
 const FEW: [(u32, u32, u32); 7] =
     [(1, 96, 130), (1, 5280, 33), (2, 130, 77), (4, 77, 10), (8, 192, 64), (13, 33, 260), (3, 1, 1)];
 const MANY: [(u32, u32, u32); 6] =

@@ -1,4 +1,4 @@
-// y = W·x + the normed rest of the last fused sums: new fused sums.
+// y = W·x + outer norm of the last fused sums, as new fused sums.
 fn factor_out(at: Lane, m: u32) -> f32 {
     let start = (m * params.fused + 2u * params.y_stride) / 4u;
     var s = vec2<f32>();
@@ -9,7 +9,8 @@ fn factor_out(at: Lane, m: u32) -> f32 {
     return norm_factors(total_over_lanes(at, s)).x;
 }
 
-// `norms`: the weights of the outer norm of the last fused sums; of the outer norm of this one; of both norms of this one.
+// `norms` holds the weights of the outer norm of the last fused sums, those of the outer norm of the new ones, and the product of both norms' weights of the
+// new ones.
 fn emit(m: u32, n: u32, v: vec4<f32>, factor: f32) -> vec2<f32> {
     let stride = params.y_stride / 4u;
     let place = (params.first + n) / 4u;

@@ -1,9 +1,9 @@
-// Where row m of state and embedding begins, in fours.
+// Start of row m of state and embedding, in quads.
 fn line(m: u32) -> u32 {
     return m * params.chunks;
 }
 
-// Four values of a row of concat[state, embedding], which nobody ever builds; zeros behind its end.
+// Quad q of a row of concat[state, embedding], which is never materialized; zeros past its end.
 fn quad(start: u32, q: u32) -> vec4<f32> {
     let half = params.chunks;
     if (q < half) {

@@ -1,4 +1,4 @@
-//! The CPU twin of all matmuls, and their cases.
+//! CPU twin of all matmuls, and their cases.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use super::{Arithmetic, FusedSums, MATMUL_LANES, MATMUL_TILED_INT8, MATVEC_INT8,
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Order, Resident, TEST_LANES};
 use crate::{Caps, Case, Check, Cooperative, Data, Launch, Noise, Row, Slots, Workload, mlp, stride};
 
-/// Sums in f64, one row of W after the other.
+/// Computes the matmul with sums in f64.
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: MatmulParams = launch.params();
     let of_ints = [MATVEC_INT8.name, MATMUL_TILED_INT8.name].contains(&launch.kernel.name);
@@ -99,13 +99,13 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// Rows of W that are multiplied side by side: each sum is one chain of additions, so that one at a time waits for itself.
+/// Rows of W that are multiplied side by side. A sum is a chain of additions that wait for each other, so a single one would leave the CPU idle.
 const ABREAST: usize = 8;
 
-/// Products of one input with less than so many weights are not worth waking other threads for.
+/// Multiply-adds below which it does not pay to wake other threads.
 const FEW: usize = 1 << 16;
 
-/// The products of each input with rows of W, for every [`ABREAST`] of them.
+/// Products of each input with the rows of W, in groups of [`ABREAST`] rows.
 fn sums(inputs: &[Vec<f64>], held: Resident, w: &[u32]) -> Vec<Vec<[f64; ABREAST]>> {
     let (width, rows) = (held.chunks as usize * 8, held.rows as usize);
     let of = |group: usize| -> Vec<[f64; ABREAST]> {
@@ -115,7 +115,7 @@ fn sums(inputs: &[Vec<f64>], held: Resident, w: &[u32]) -> Vec<Vec<[f64; ABREAST
             held.decode_row(w, row as u32, values);
         }
         let mut sums = vec![[-0.0; ABREAST]; inputs.len()];
-        // As many columns as stay in the nearest cache, while every input takes them in turn.
+        // As many columns as stay in the nearest cache while every input uses them.
         let mut columns = [[0.0; ABREAST]; 256];
         for start in (0..width).step_by(columns.len()) {
             let end = width.min(start + columns.len());
@@ -140,7 +140,7 @@ fn sums(inputs: &[Vec<f64>], held: Resident, w: &[u32]) -> Vec<Vec<[f64; ABREAST
     }
 }
 
-/// The factors of the outer and the inner norm, given the sums of squares of fused sums in so many parts, over so many values.
+/// Factors of the outer and the inner norm, from the sums of squares of fused sums in `parts` groups, over `width` values.
 pub(super) fn norm_factors(squares: &[f32], (parts, width): (u32, u32), eps: f32, outer: bool) -> (f64, f64) {
     let of = |which: usize| -> f64 {
         let all = squares.iter().skip(which).step_by(2).take(parts as usize);
@@ -169,7 +169,7 @@ pub(super) fn case(shape: Matmul, launch: Launch, resting: u32, seed: u64) -> Ca
     Case { name, launch, data, checks }
 }
 
-/// What a case reads: the row table, W, x, and what its output is added to.
+/// Inputs of a case: the row table, W, x, and what is added to the output.
 fn inputs(shape: Matmul, resting: u32, seed: u64) -> Vec<Vec<u32>> {
     let mut noise = Noise::new(seed);
     let Matmul { rows, k, count, form, input, output, normed, .. } = shape;
@@ -190,7 +190,7 @@ fn inputs(shape: Matmul, resting: u32, seed: u64) -> Vec<Vec<u32>> {
             data.push(test_fused_sums(&mut noise, rows, normed.fused));
             let mut norms = noise.matrix(3, width, stride(width));
             if !normed.outer && seed.is_multiple_of(2) {
-                // Pre-norms alone: these fused sums have no outer norm either.
+                // Pre-norms only: the new fused sums have no outer norm either.
                 norms[stride(width) as usize..][..width as usize].fill(1_f32.to_bits());
             }
             data.push(norms);
@@ -201,7 +201,7 @@ fn inputs(shape: Matmul, resting: u32, seed: u64) -> Vec<Vec<u32>> {
     data
 }
 
-/// Rows of x as they are staged, in words.
+/// Staged rows of x, in words.
 fn test_staged(noise: &mut Noise, rows: u32, k: u32, chunks: u32) -> Vec<u32> {
     let (x, stride) = (noise.matrix(rows, k, stride(k)), stride(k) as usize);
     let mut words = vec![0; staged_bytes(rows, chunks) as usize / 4];
@@ -221,13 +221,13 @@ pub(super) fn test_fused_sums(noise: &mut Noise, rows: u32, fused: FusedSums) ->
         let end = words.len() + fused.floats() as usize;
         words.extend(noise.matrix(2, fused.width, padded));
         words.extend((0..2 * fused.parts()).map(|_| (noise.signed().abs() * 10.0).to_bits()));
-        // What fills the last pair is nobody's.
+        // Nothing reads the padding of the last pair.
         words.resize(end, 1e9_f32.to_bits());
     }
     words
 }
 
-/// Which kernel a case is for.
+/// Kernel that a case is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Matvec,
@@ -238,7 +238,7 @@ pub(super) enum Family {
     Lanes,
 }
 
-/// Lanes of the workgroups of cooperative matrices that are tried: more, fewer and as many subgroups as a tile asks for, on one device or another.
+/// Workgroup sizes that are tried with cooperative matrices: depending on the device, they form more, fewer, or as many subgroups as a tile needs.
 const COOPERATIVE_LANES: [u32; 3] = [16, 64, 256];
 
 impl Family {
@@ -259,11 +259,11 @@ impl Family {
     }
 
     fn build(self, mut shape: Matmul, resting: u32, seed: u64) -> Case {
-        // Fused sums of either grain, with and without an outer norm.
+        // Fused sums with groups of different sizes, with and without an outer norm.
         let width = if shape.input == Input::Normed { shape.k } else { shape.n };
         let grain = [4, 32, width.next_multiple_of(8)][(seed % 3) as usize];
         let normed = Normed { fused: FusedSums { width, grain }, outer: seed % 5 > 1, eps: 1e-6 };
-        // Residuals of either kind.
+        // Residuals of both kinds.
         shape.normed = Some(normed).filter(|_| shape.output != Output::Residual || seed % 7 < 3);
         let option = (seed % 3) as u8;
         shape.arithmetic = match self {
@@ -276,7 +276,7 @@ impl Family {
             Self::Tiled | Self::TiledInt8 => tiled(shape, (seed / 2 % 2) as u8),
             Self::Cooperative => {
                 let lanes = COOPERATIVE_LANES[(seed / 3 % 3) as usize];
-                // Two slices need the most lanes.
+                // Two slices need at least 128 lanes.
                 let buffers = if lanes >= 128 { 1 + (seed / 9 % 2) as u32 } else { 1 };
                 cooperative(shape, Matrices { kind: Cooperative::ALL[usize::from(option)], lanes, buffers })
             }
@@ -286,7 +286,7 @@ impl Family {
     }
 }
 
-/// Each shape `(rows, k, n)` in every form, input and output, with every number of rows per workgroup in turn.
+/// Each shape `(rows, k, n)` in every form, input and output, cycling through the numbers of rows per workgroup.
 pub(super) fn cases(shapes: &[(u32, u32, u32)], family: Family) -> Vec<Case> {
     let options = family.options();
     let all = shapes.iter().flat_map(|&shape| options.iter().map(move |&option| (shape, option)));
@@ -294,14 +294,14 @@ pub(super) fn cases(shapes: &[(u32, u32, u32)], family: Family) -> Vec<Case> {
     all.zip(0_u64..)
         .map(|(((rows, k, n), (form, input, output)), seed)| {
             let shape = Matmul { input, output, ..Matmul::whole(rows, k, n, form) };
-            // Another option for the same flow in the next shape.
+            // Changes the option of a flow from shape to shape.
             let turn = seed + seed / 8 + seed / options.len() as u64;
             family.build(shape, u32::from(rows > 2 && seed % 2 == 0), turn)
         })
         .collect()
 }
 
-/// A random shape, now and then one part of a larger matrix.
+/// A random shape, sometimes one part of a larger matrix.
 pub(super) fn random(seed: u64, family: Family) -> Case {
     let mut noise = Noise::new(seed);
     let few = matches!(family, Family::Matvec | Family::MatvecInt8);
@@ -318,7 +318,7 @@ pub(super) fn random(seed: u64, family: Family) -> Case {
     family.build(shape, noise.below(rows), seed)
 }
 
-/// The matrices of a model that meet `kernel` at this number of rows.
+/// Cases of a model's matrices that `kernel` multiplies at this number of rows.
 pub(super) fn at(work: &Workload, kernel: &crate::Kernel) -> Vec<Case> {
     let all = shapes(work).into_iter().map(|shape| (shape, super::launch::matmul(&work.caps, shape)));
     let met = all.filter(|(_, launch)| launch.kernel.name == kernel.name);

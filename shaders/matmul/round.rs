@@ -1,7 +1,7 @@
-//! x as whole numbers, for products of integers: rows in blocks of 32, each with a factor of its own.
+//! Rounding of x to whole numbers, for integer products: rows in blocks of 32, each with its own factor.
 //!
-//! A number is a signed byte, at most 127 in size; four are a word. A block's factor is `largest / 127`, rounded to 11 bits of mantissa, whatever its exponent, so that no
-//! activation is too large. Beside it lies the sum of the block's values, which weights with an offset ask for.
+//! A number is a signed byte of magnitude 127 at most; four make a word. A block's factor is `largest / 127`, rounded to 11 bits of mantissa with any exponent,
+//! so that no activation is too large. It is stored with the sum of the block's values, which weights with an offset need.
 
 use super::launch::Input;
 use super::reference::{norm_factors, test_fused_sums};
@@ -54,17 +54,17 @@ params! {
     pub struct RoundParams {
         /// Rows of x.
         pub rows: u32,
-        /// Chunks of eight per row, of both halves if there are two.
+        /// Chunks of eight per row, over both halves if there are two.
         pub chunks: u32,
-        /// Floats from row to row of the fused sums that are taken.
+        /// Floats from row to row of the fused sums that are read.
         pub fused: u32,
-        /// Its groups of outputs.
+        /// Groups of outputs in the fused sums.
         pub parts: u32,
-        /// Values that its norms average over.
+        /// Values that the norms average over.
         pub width: u32,
-        /// The norms' small number.
+        /// Epsilon of the norms.
         pub eps: f32,
-        /// 1 if it has an outer norm.
+        /// 1 if there is an outer norm.
         pub outer: u32,
     }
 }
@@ -76,16 +76,18 @@ pub const fn rounded_bytes(rows: u32, chunks: u32) -> [u64; 2] {
     [blocks * 32, blocks * 8]
 }
 
-/// Whether numbers lie as the nibbles of a dtype do: of every eight those at even places first.
+/// Whether numbers are ordered like the nibbles of a dtype: of every eight, those at even positions first.
 const fn by_nibbles(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::Q4 | Dtype::Q4Min)
 }
 
-/// Rounds `rows` rows of `chunks` chunks of eight for products with weights of a dtype; with [`Input::Concat`], half of them come from each of two inputs; with
-/// [`Input::Normed`], they are the inner norm of fused sums. Bindings: rows, numbers, factors, then x (or state and embedding, or the fused sums).
+/// Rounds `rows` rows of `chunks` chunks of eight for products with weights of a dtype.
+///
+/// With [`Input::Concat`], half of the chunks come from each of two inputs; with [`Input::Normed`], the rows are the inner norm of fused sums. Bindings: rows,
+/// numbers, factors, then x (or state and embedding, or the fused sums).
 ///
 /// # Panics
-/// If the fused sums are missing, or if x is staged or rounded already.
+/// If the fused sums are missing, or if x is already staged or rounded.
 #[must_use]
 pub fn round_rows(
     caps: &Caps,
@@ -100,7 +102,7 @@ pub fn round_rows(
         (Input::Plain, _) => (0, vec![values]),
         (Input::Concat, _) => (1, vec![values / 2; 2]),
         (Input::Normed, Some(normed)) => (2, vec![normed.fused.bytes(rows)]),
-        _ => panic!("{input:?} rows are not rounded"),
+        _ => panic!("{input:?} rows cannot be rounded"),
     };
     choice.0 = [option, u8::from(by_nibbles(dtype)), reduce::preferred(caps), 0, 0, 0];
     let params = RoundParams {
@@ -128,13 +130,13 @@ pub fn round_rows(
     }
 }
 
-/// The place of a value among the bytes of its block.
+/// Position of a value among the bytes of its block.
 const fn place(column: usize, nibbles: bool) -> usize {
     let (eight, i) = (column / 8 * 8, column % 8);
     eight + if nibbles { i % 2 * 4 + i / 2 } else { i }
 }
 
-/// Rounds blocks of 32 values, times a factor, into numbers and factors.
+/// Rounds values in blocks of 32, times a factor, to numbers and factors.
 fn round_values(values: &[f32], factor: f64, nibbles: bool, numbers: &mut [u32], factors: &mut [[f32; 2]]) {
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(numbers);
     for ((values, bytes), out) in values.chunks(32).zip(bytes.chunks_exact_mut(32)).zip(factors) {
@@ -154,7 +156,7 @@ fn round_values(values: &[f32], factor: f64, nibbles: bool, numbers: &mut [u32],
     }
 }
 
-/// The values of a row of numbers and factors, in f64.
+/// Decodes a row of numbers and factors to f64.
 pub(super) fn decode_row(numbers: &[u32], factors: &[f32], (row, chunks): (usize, u32), dtype: Dtype) -> Vec<f64> {
     let blocks = blocks(chunks) as usize;
     let bytes: &[u8] = bytemuck::cast_slice(&numbers[row * blocks * 8..][..blocks * 8]);
@@ -214,7 +216,7 @@ fn case(rows: u32, k: u32, input: Input, dtype: Dtype, (resting, seed): (u32, u6
     } else {
         data.extend((0..halves).map(|_| noise.matrix(rows, k, width)));
     }
-    // Blocks of zeros, and now and then blocks of every size, whose factors have no common measure.
+    // Some blocks are zeros. Every fourth case has blocks of all magnitudes, whose factors no common error bound fits, so only the numbers are checked.
     let extreme = seed % 4 == 3;
     let sizes = if extreme { [1.0, 1e-20, 0.0, 3e5, 1e30] } else { [1.0, 0.1, 0.0, 0.5, 7.0] };
     for (i, word) in data[3..].iter_mut().flatten().enumerate().filter(|_| input != Input::Normed) {

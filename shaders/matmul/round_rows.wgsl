@@ -8,7 +8,7 @@ fn total_over_lanes(at: Lane, v: vec2<f32>) -> vec2<f32> {
     return reduce_sum4(at, vec4(v, 0.0, 0.0)).xy;
 }
 
-// The size of the largest value, as bits: they are in the order of the values, and what is no number is larger than all of them.
+// Largest magnitude as bits: these have the order of the values, and those of NaN are larger than those of any number.
 fn largest_bits(v: Values) -> u32 {
     var most = vec4<u32>();
     for (var q = 0u; q < 8u; q += 1u) {
@@ -17,7 +17,8 @@ fn largest_bits(v: Values) -> u32 {
     return max(max(most.x, most.y), max(most.z, most.w));
 }
 
-// A workgroup rounds a row, its lanes a block of 32 each. A block is brought near 1 by a power of two, so that its factor fits f16 whatever its size.
+// One workgroup rounds one row, each lane one block of 32 at a time. A block is scaled to near 1 by a power of two, so that its factor fits f16 whatever its
+// magnitude.
 fn run(at: Lane) {
     let m = at.group.x;
     if (rows[m].live == 0u) {
@@ -42,7 +43,7 @@ fn run(at: Lane) {
             let hi = numbers_of(v[2u * c + 1u] * near_one, 0.0, inverse, 128.0, 1.0, 255.0);
             let all = lo + hi;
             total += all.x + all.y + all.z + all.w;
-            // With a sign instead of 128 more.
+            // Signed instead of 128 more.
             let words = words_of(lo, hi) ^ vec2(0x80808080u);
             let place = 2u * (m * blocks + b) + c / 2u;
             if ((c & 1u) == 0u) {
@@ -55,7 +56,7 @@ fn run(at: Lane) {
         }
         var scale = unpack2x16float(half).x * 0.000244140625 * bitcast<f32>(exponent << 23u);
         if (largest >= 0x7f800000u) {
-            // What is no number stays none.
+            // NaN and infinity propagate.
             scale = bitcast<f32>(largest);
         }
         scale *= whole;

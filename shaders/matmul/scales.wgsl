@@ -1,4 +1,4 @@
-// Scale and offset of a block of each of four rows of W, where weights come in blocks.
+// Scale and offset of one block of each of four rows of W, for weights in blocks.
 struct Scales {
     a: vec2<f32>,
     b: vec2<f32>,

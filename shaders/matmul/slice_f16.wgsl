@@ -1,4 +1,4 @@
-// Products of a slice are added in f16, slices in f32. Only for small tiles.
+// Products within a slice are summed in f16, slices in f32. Only for small tiles.
 alias Number = f16;
 
 fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32, left: u32) {

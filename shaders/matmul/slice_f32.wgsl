@@ -15,7 +15,7 @@ fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32, left
     }
 }
 
-// Four rows by four outputs.
+// Adds four rows by four outputs.
 fn add(sums: ptr<function, array<vec4<f32>, SUMS>>, first: u32, x: vec4<f32>, w: vec4<f32>) {
     (*sums)[first] += x.x * w;
     (*sums)[first + 1u] += x.y * w;

@@ -1,4 +1,4 @@
-// A slice of a block of 32 values of k, as eight words of four whole numbers, and what the block's sum is to be multiplied by.
+// A slice of one block of 32 values of k: eight words of four whole numbers, and the factors of the block's sum.
 const CHUNKS: u32 = 4u;
 const WORDS: u32 = 8u;
 
@@ -20,7 +20,7 @@ fn fetch_x(row: u32, c: u32, half: u32, line: u32) {
 
 fn fetch_w(row: u32, c: u32, half: u32, line: u32) {
     let unit = unit_at(row, (c + 2u * half) / UNIT);
-    // The second half of a block is another unit, or the rest of this one.
+    // The second half of a block is the next unit, or the rest of this one.
     let v = ints_of(unit, half * (FOURS - 1u));
     for (var i = 0u; i < 4u; i += 1u) {
         ws[((4u * half + i) * TILE + line) / 4u][line % 4u] = v[i];
@@ -30,7 +30,7 @@ fn fetch_w(row: u32, c: u32, half: u32, line: u32) {
     }
 }
 
-// Four rows by four outputs at a time, whose sums of whole numbers need registers besides those in f32.
+// Four rows by four outputs at a time, because integer sums need registers in addition to those in f32.
 fn add_slice(sums: ptr<function, array<vec4<f32>, SUMS>>, ty: u32, tx: u32, left: u32) {
     add_quad(sums, 0u, ty, tx, left);
     if (QUADS == 2u) {

@@ -1,5 +1,5 @@
-//! x as `matmul_lanes` reads it best when there are many rows: in a texture, eight rows together, so that eight lanes that take a row each
-//! read neighbouring texels. Rows are padded with zeros to whole blocks of 32, and to eights with copies of the last.
+//! Layout of x in a texture, which `matmul_lanes` reads fastest when there are many rows: eight rows are interleaved, so that eight lanes with one row each
+//! read neighboring texels. Rows are padded with zeros to whole blocks of 32, and with copies of the last row to a multiple of eight rows.
 
 use super::launch::Input;
 use super::{CONCAT_IN, X_IN};
@@ -34,17 +34,17 @@ params! {
     pub struct StageParams {
         /// Rows of x.
         pub rows: u32,
-        /// Chunks of eight per row, of both halves if there are two.
+        /// Chunks of eight per row, over both halves if there are two.
         pub chunks: u32,
-        /// Workgroups in x, where they are folded into two dimensions.
+        /// Workgroups in x, if they are folded into two dimensions.
         pub groups_x: u32,
     }
 }
 
-/// Texels per workgroup: every row of eight has a multiple of it.
+/// Texels per workgroup: every group of eight rows has a multiple of it.
 const TEXELS: u32 = 64;
 
-/// Workgroups in x at most, which every device takes.
+/// Maximum workgroups in x, which every device supports.
 const GROUPS_X: u32 = 32_768;
 
 /// Bytes of a staged x of `rows` rows of `chunks` chunks of eight.
@@ -53,23 +53,23 @@ pub const fn staged_bytes(rows: u32, chunks: u32) -> u64 {
     rows.next_multiple_of(8) as u64 * blocks(chunks) as u64 * 128
 }
 
-/// Texel of four values of a row.
+/// Index of the texel for a quad of a row.
 pub(super) const fn staged_texel(row: u32, quad: u32, chunks: u32) -> usize {
     ((row / 8) * 64 * blocks(chunks) + row % 8 + 8 * quad) as usize
 }
 
-/// Lays out `rows` rows of `chunks` chunks of eight; with [`Input::Concat`], half of them from each of two inputs. Bindings: staged, then x, or state
-/// and embedding.
+/// Lays out `rows` rows of `chunks` chunks of eight; with [`Input::Concat`], half of the chunks come from each of two inputs. Bindings: staged, then x, or
+/// state and embedding.
 ///
 /// # Panics
-/// If the input is fused sums.
+/// If the input is neither [`Input::Plain`] nor [`Input::Concat`].
 #[must_use]
 pub fn stage(rows: u32, chunks: u32, input: Input) -> Launch {
     let mut choice = Choice::default();
     let (parts, option) = match input {
         Input::Plain => (1, 0),
         Input::Concat => (2, 1),
-        Input::Normed | Input::Staged | Input::Rounded => panic!("{input:?} rows are not staged"),
+        Input::Normed | Input::Staged | Input::Rounded => panic!("{input:?} rows cannot be staged"),
     };
     choice.0[0] = option;
     let staged = staged_bytes(rows, chunks);

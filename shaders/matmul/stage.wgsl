@@ -1,6 +1,6 @@
 override WG: u32;
 
-// An invocation moves four values of a row. What is left over writes the last ones again, so nothing branches.
+// One invocation moves one quad of a row. Surplus invocations write the last quad again, so nothing branches.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let quads = 8u * ((params.chunks + 3u) / 4u);

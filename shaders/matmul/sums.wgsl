@@ -1,4 +1,4 @@
-// What a lane adds up: four rows of W times the rows of x.
+// Accumulators of a lane: four rows of W times the rows of x.
 struct Sums {
     a: Sum,
     b: Sum,

@@ -1,4 +1,4 @@
-// No number that compilers know: a loop that they unrolled whole would need more registers than there are.
+// A runtime value on purpose: a completely unrolled loop would need too many registers.
 fn rounds(most: u32, left: u32) -> u32 {
     return min(most, left);
 }

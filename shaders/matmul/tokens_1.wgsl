@@ -1,4 +1,4 @@
-// One sum for each place in a quad.
+// One partial sum per component of a quad.
 alias Sum = vec4<f32>;
 
 fn total(sum: Sum, m: u32) -> f32 {
@@ -15,14 +15,14 @@ fn place_of(lane: u32, first_row: u32, last_row: u32) -> Place {
     return Place(line(first_row), lane & 7u);
 }
 
-// The values of x that a lane holds during a block.
+// Values of x that a lane holds during a block.
 alias Values = vec4<f32>;
 
 fn values_of(at: Place, b: u32) -> Values {
     return quad(at.line, 8u * b + at.quad);
 }
 
-// Chunk j of block b, of four rows of W.
+// Adds chunk j of block b of four rows of W.
 fn add_chunk(sums: ptr<function, Sums>, at: Place, x: Values, b: u32, j: u32, v: Eight, w: Eight, y: Eight, z: Eight) {
     let lo = subgroupShuffle(x, 2u * j);
     let hi = subgroupShuffle(x, 2u * j + 1u);

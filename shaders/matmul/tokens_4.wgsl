@@ -1,4 +1,4 @@
-// One sum for each row of x.
+// One sum per row of x.
 alias Sum = vec4<f32>;
 
 fn total(sum: Sum, m: u32) -> f32 {
@@ -15,7 +15,7 @@ fn place_of(lane: u32, first_row: u32, last_row: u32) -> Place {
     return Place(line(min(first_row + (lane & 3u), last_row)), (lane >> 2u) & 1u);
 }
 
-// Read chunk by chunk: see add_chunk.
+// Empty: add_chunk reads x chunk by chunk.
 struct Values {
     none: u32,
 }
@@ -35,7 +35,7 @@ fn of_rows(x: f32, first: u32) -> vec4<f32> {
     return vec4(subgroupShuffle(x, first), subgroupShuffle(x, first + 1u), subgroupShuffle(x, first + 2u), subgroupShuffle(x, first + 3u));
 }
 
-// Chunk j of block b, of four rows of W.
+// Adds chunk j of block b of four rows of W.
 fn add_chunk(sums: ptr<function, Sums>, at: Place, held: Values, b: u32, j: u32, v: Eight, w: Eight, y: Eight, z: Eight) {
     let x = quad(at.line, 8u * b + 2u * j + at.quad);
     add_column(sums, vec4(v.lo.x, w.lo.x, y.lo.x, z.lo.x), of_rows(x.x, 0u));

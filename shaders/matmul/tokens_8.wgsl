@@ -1,4 +1,4 @@
-// One sum for each row of x.
+// One sum per row of x.
 struct Sum {
     lo: vec4<f32>,
     hi: vec4<f32>,
@@ -8,7 +8,7 @@ fn total(sum: Sum, m: u32) -> f32 {
     return select(sum.hi[m & 3u], sum.lo[m & 3u], m < 4u);
 }
 
-// Eight lanes take a row each.
+// Eight lanes have one row each.
 struct Place {
     line: u32,
 }
@@ -17,7 +17,7 @@ fn place_of(lane: u32, first_row: u32, last_row: u32) -> Place {
     return Place(line(min(first_row + (lane & 7u), last_row)));
 }
 
-// Read chunk by chunk: see add_chunk.
+// Empty: add_chunk reads x chunk by chunk.
 struct Values {
     none: u32,
 }
@@ -39,7 +39,7 @@ fn add_column(sums: ptr<function, Sums>, w: vec4<f32>, x: f32) {
     (*sums).d.hi = fma(vec4(w.w), hi, (*sums).d.hi);
 }
 
-// Chunk j of block b, of four rows of W.
+// Adds chunk j of block b of four rows of W.
 fn add_chunk(sums: ptr<function, Sums>, at: Place, held: Values, b: u32, j: u32, v: Eight, w: Eight, y: Eight, z: Eight) {
     let lo = quad(at.line, 8u * b + 2u * j);
     let hi = quad(at.line, 8u * b + 2u * j + 1u);

@@ -1,4 +1,4 @@
-//! Every way of computing a product on a device, and the products of a model to tune them by.
+//! All variants of a matrix product on a device, and the products of a model to tune them with.
 
 use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, tiled};
 use super::many::{ManyRows, Matrices};
@@ -7,19 +7,19 @@ use crate::variants::{class_of_rows, of_reduction};
 use crate::weight::chunks;
 use crate::{Caps, Product, Trial, Variants, Workload};
 
-/// Rows up to which a block's sums stay fused sums: see [`FusedSums`].
+/// Maximum rows of a pass for a block's sums to stay fused: see [`FusedSums`].
 pub const FUSED_ROWS: u32 = 8;
 
-/// Rows of W from which more of them make no other class of shape.
+/// Rows of W from which all matrices belong to one shape class.
 const WIDE: u32 = 2048;
 
-/// Axis of `matvec` that reduces.
+/// Index of the axis of `matvec` for ways to reduce.
 const REDUCE_AXIS: usize = 3;
 
-/// Every way of computing a shape; the first is that of [`matmul`].
+/// All variants for a shape; the first is that of [`matmul`].
 #[must_use]
 pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
-    // With many rows, few of them at a time are read far too often.
+    // With many rows, few rows at a time would read W far too often.
     let least = ROWS_AT_ONCE.iter().position(|&at_once| at_once * 16 >= shape.rows).unwrap_or(ROWS_AT_ONCE.len() - 1);
     let options = least as u8..ROWS_AT_ONCE.len() as u8;
     let others: Vec<_> = if shape.form.in_texture() {
@@ -43,10 +43,10 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
     Variants::new(class, matmul(caps, shape), others)
 }
 
-/// Ways to multiply matrices: with one slice in memory and with two, and with fewer lanes where a driver makes smaller subgroups than its largest, of which fewer
+/// Variants of a cooperative product: two slices in memory or one, and fewer lanes if a driver may form subgroups smaller than its largest, so that fewer lanes
 /// are enough.
 fn cooperative_variants(caps: &Caps, matrices: Matrices) -> Vec<Matrices> {
-    let (least, largest) = caps.subgroups.expect("matrices are subgroups'");
+    let (least, largest) = caps.subgroups.expect("cooperative matrices need subgroups");
     let fewer = (matrices.lanes / largest * least).max(largest);
     let all = [matrices.lanes, fewer]
         .into_iter()
@@ -54,7 +54,7 @@ fn cooperative_variants(caps: &Caps, matrices: Matrices) -> Vec<Matrices> {
     all.filter(|matrices| matrices.fits(caps)).collect()
 }
 
-/// The products of a model's passes, each matrix cut to its first rows.
+/// Products of a model's passes, each matrix cut to its first rows.
 pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
     let Workload { dtype, arithmetic, rows, .. } = *work;
     let form = arithmetic.form(&work.caps, dtype);
@@ -68,7 +68,7 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
             _ => (k, input),
         };
         let grain = form.group().max(16);
-        // Fused sums are of whole rows.
+        // Fused sums need all rows of W.
         let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
         let width = if input == Input::Normed { k } else { n };
@@ -79,7 +79,7 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
     all.collect()
 }
 
-/// What to tune them by.
+/// Tuning tasks for the products of a model.
 pub(crate) fn trials(work: &Workload) -> Vec<Trial> {
     let all = shapes(work).into_iter().zip(1..);
     all.map(|(shape, seed)| {

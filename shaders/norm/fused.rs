@@ -1,4 +1,4 @@
-//! [`FusedSums`] of plain rows: the start of blocks whose norms cost no launch.
+//! [`FusedSums`] of plain rows, with which a series of blocks begins whose norms need no launch.
 
 use crate::matmul::FusedSums;
 use crate::shared::params;
@@ -38,13 +38,13 @@ params! {
     }
 }
 
-/// The shape of what [`fused_sums`] makes: one group of outputs.
+/// Shape of the result of [`fused_sums`]: one group of outputs.
 #[must_use]
 pub const fn plain_fused_sums(n: u32) -> FusedSums {
     FusedSums { width: n, grain: stride(n) }
 }
 
-/// Makes fused sums of rows `x [rows, n]` for a norm with the weights w, without an outer norm. Bindings: rows, x, w, y.
+/// Computes the fused sums of rows `x [rows, n]` for a norm with the weights w, without an outer norm. Bindings: rows, x, w, y.
 #[must_use]
 pub fn fused_sums(caps: &Caps, rows: u32, n: u32) -> Launch {
     let (quads, made) = (stride(n) / 4, plain_fused_sums(n));

@@ -1,6 +1,6 @@
 //! RMSNorm over rows: `y = x · rsqrt(mean(x²) + eps) · w` in f32 (Zhang and Sennrich 2019; model card of Huginn-0125).
 //!
-//! One workgroup per row reads it twice: the second time from cache. The weight is kept in f32, padded like a row.
+//! One workgroup per row reads the row twice, the second time from cache. The weight is f32, padded like a row.
 
 mod fused;
 mod norm_add;
@@ -50,13 +50,13 @@ params! {
     }
 }
 
-/// Normalises rows `x [rows, n]` into `y [rows, n]`. Bindings: rows, x, w, y.
+/// Normalizes rows `x [rows, n]` into `y [rows, n]`. Bindings: rows, x, w, y.
 #[must_use]
 pub fn rms_norm(caps: &Caps, rows: u32, n: u32, eps: f32) -> Launch {
     rms_norm_from(caps, rows, n, stride(n), eps)
 }
 
-/// The same, of rows that lie `x_floats` apart: of the sums in fused sums.
+/// As [`rms_norm`], for rows that are `x_floats` apart, such as the sums t in fused sums.
 #[must_use]
 pub fn rms_norm_from(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
     let quads = stride(n) / 4;
@@ -99,7 +99,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(caps: &Caps, rows: u32, n: u32, resting: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    // Now and then rows lie apart.
+    // In every third case, rows have gaps between them.
     let apart = stride(n) + if seed.is_multiple_of(3) { 12 } else { 0 };
     let launch = rms_norm_from(caps, rows, n, apart, 1e-6);
     let table = crate::row::test_rows(rows, resting);
@@ -127,7 +127,7 @@ fn at(work: &Workload) -> Vec<Case> {
     vec![case(&work.caps, work.rows, work.n_embd, 0, 1)]
 }
 
-/// Every way of running a launch of [`rms_norm`].
+/// All variants of a launch of [`rms_norm`].
 #[must_use]
 pub fn rms_norm_variants(caps: &Caps, launch: Launch) -> Variants {
     let RmsNormParams { rows, n, .. } = launch.params();

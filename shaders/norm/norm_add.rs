@@ -1,8 +1,8 @@
-//! Post-norm with its residual: `sum = x + y · rsqrt(mean(y²) + eps) · w` in f32, the norm on a sublayer's output (OLMo 2, arXiv 2501.00656;
-//! Ouro, arXiv 2510.25741, has it after a pre-norm).
+//! Post-norm and residual: `sum = x + y · rsqrt(mean(y²) + eps) · w` in f32, a norm on a sublayer's output (OLMo 2, arXiv 2501.00656; in Ouro, arXiv
+//! 2510.25741, in addition to a pre-norm).
 //!
-//! The sum is either plain rows, or [`FusedSums`](crate::matmul::FusedSums) for the pre-norm of the next sublayer, which then costs no launch. x may be the sums of
-//! fused sums: its rows lie as far apart as the caller says.
+//! The sum is written as plain rows, or as [`FusedSums`](crate::matmul::FusedSums) for the pre-norm of the next sublayer, which then needs no launch. x may be
+//! the sums t of fused sums, so the caller passes the distance between its rows.
 
 use super::plain_fused_sums;
 use crate::shared::params;
@@ -10,7 +10,7 @@ use crate::variants::{class_of_rows, of_reduction};
 use crate::{Axis, Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots};
 use crate::{Trial, Variants, Workload, activation_bytes, reduce, stride};
 
-/// Axis of [`NORM_ADD`] that reduces.
+/// Index of the axis of [`NORM_ADD`] for ways to reduce.
 const REDUCE_AXIS: usize = 1;
 
 const SUM: Binding = Binding::write("sum", "vec4<f32>");
@@ -63,14 +63,14 @@ params! {
     }
 }
 
-/// Adds the norm of rows `y [rows, n]` to rows `x [rows, n]`, which lie `x_floats` apart, a multiple of 4. Bindings: rows, x, y, w `[n]`, sum `[rows, n]`.
+/// Adds the norm of rows `y [rows, n]` to rows `x [rows, n]`, which are `x_floats` apart (a multiple of 4). Bindings: rows, x, y, w `[n]`, sum `[rows, n]`.
 #[must_use]
 pub fn norm_add(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
     launch(caps, (rows, n), x_floats, eps, false)
 }
 
-/// Does what [`norm_add`] does, with the fused sums of the sum, shaped as [`plain_fused_sums`] says, for a norm with the weights `next`. Bindings: rows, x, y, w `[n]`,
-/// next `[n]`, sum.
+/// As [`norm_add`], but writes the fused sums of the result, in the shape of [`plain_fused_sums`], for a norm with the weights `next`. Bindings: rows, x, y, w
+/// `[n]`, next `[n]`, sum.
 #[must_use]
 pub fn norm_add_fused(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) -> Launch {
     launch(caps, (rows, n), x_floats, eps, true)
@@ -127,7 +127,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 
 fn case(caps: &Caps, (rows, n): (u32, u32), resting: u32, fused: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
-    // Plain rows of x, or the sums in fused sums.
+    // x is plain rows or the sums t of fused sums.
     let (apart, from) =
         if seed.is_multiple_of(2) { (plain_fused_sums(n).floats(), " of fused sums") } else { (stride(n), "") };
     let launch = launch(caps, (rows, n), apart, 1e-6, fused);
@@ -143,7 +143,7 @@ fn case(caps: &Caps, (rows, n): (u32, u32), resting: u32, fused: bool, seed: u64
 fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 0), (1, 33, 0), (3, 130, 1), (5, 777, 0), (2, 4095, 0), (17, 5280, 3), (4000, 96, 0)];
     let both = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]).zip(0..);
-    // Sums of fused sums and plain rows of x, with either kind of sum.
+    // Covers both kinds of x with both kinds of result.
     both.map(|(((rows, n, resting), fused), i)| case(&Caps::default(), (rows, n), resting, fused, i + i / 2)).collect()
 }
 
@@ -159,7 +159,7 @@ fn random(seed: u64) -> Case {
     case(&Caps::default(), (rows, n), resting, fused, seed)
 }
 
-/// Every way of running a launch of [`norm_add`] or [`norm_add_fused`].
+/// All variants of a launch of [`norm_add`] or [`norm_add_fused`].
 #[must_use]
 pub fn norm_add_variants(caps: &Caps, launch: Launch) -> Variants {
     let NormAddParams { rows, n, .. } = launch.params();

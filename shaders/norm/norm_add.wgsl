@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row reads y twice: the second time from cache. Padding is zero in x and in y, so it adds nothing to the squares and stays zero in the sum.
+// One workgroup per row reads y twice, the second time from cache. The padding of x and y is zero, so it adds nothing to the squares and stays zero in the sum.
 fn run(at: Lane) {
     let row = at.group.x;
     if (rows[row].live == 0u) {

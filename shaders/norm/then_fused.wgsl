@@ -1,4 +1,4 @@
-// The sum as fused sums of one group of outputs that has no outer norm: the sum itself, the sum with the weights of the next norm, and the sum of its squares.
+// The result as fused sums with one group of outputs and no outer norm: the sum itself, the sum times the weights of the next norm, and the sum of its squares.
 fn put(row: u32, i: u32, t: vec4<f32>) {
     let start = row * params.made / 4u;
     sum[start + i] = t;

@@ -1,4 +1,4 @@
-//! The step counter is data: one launch per iteration moves every active row to its next step.
+//! The step counter is data: one launch per step moves every active row to its next step.
 
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload, reduce};

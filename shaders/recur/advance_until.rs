@@ -1,11 +1,11 @@
-//! The step counter where rows of different depths share passes: each leaves when it has had its steps.
+//! Step counter for passes with rows of different depths: each row exits after its own number of steps.
 
 use super::SEQUENCE;
 use crate::reduce;
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Sequence, Slots, Workload};
 
-/// Moves active rows to their next step, and those that have had all of them out of the loop.
+/// Moves active rows to their next step, and out of the loop after their last one.
 pub static ADVANCE_UNTIL: Kernel = Kernel {
     name: "advance_until",
     wgsl: include_str!("advance_until.wgsl"),
@@ -29,7 +29,7 @@ params! {
     }
 }
 
-/// Adds 1 to the step of every active row; one that has reached the steps of its sequence rests, marked as one that has left. Bindings: rows, sequences.
+/// Adds 1 to the step of every active row. A row that has taken all steps of its sequence becomes inactive, marked as exited. Bindings: rows, sequences.
 #[must_use]
 pub fn advance_until(rows: u32, sequences: u32) -> Launch {
     let lanes = reduce::lanes(rows, 64);

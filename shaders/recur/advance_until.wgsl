@@ -1,6 +1,6 @@
 override WG: u32;
 
-// Moves every active row to its next step. One that has had all the steps of its sequence leaves: later launches of the loop pass it by.
+// Moves every active row to its next step. A row that has taken all steps of its sequence exits: later launches of the loop skip it.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.rows || rows[id.x].live == 0u) {

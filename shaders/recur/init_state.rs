@@ -1,5 +1,5 @@
-//! Initial states: a normal distribution cut at ±3 standard deviations (model card of Huginn-0125, `state_init`
-//! "like-init"), drawn by a counter-based generator, so that a run can be repeated, which the authors' code cannot.
+//! Initial states: a normal distribution truncated at ±3 standard deviations (model card of Huginn-0125, `state_init` "like-init"). A counter-based generator
+//! draws them, so that, unlike with the authors' code, runs can be repeated.
 
 use super::normal::{NORMAL, WITHIN, normal_within};
 use super::{SEQUENCE, THREEFRY, Threefry};
@@ -39,7 +39,7 @@ params! {
     }
 }
 
-/// Draws `state [rows, n]` for the rows that ask for it. Bindings: rows, sequences, state.
+/// Draws `state [rows, n]` for active rows at step 0 whose [`Row::draw`] is set. Bindings: rows, sequences, state.
 #[must_use]
 pub fn init_state(rows: u32, sequences: u32, n: u32) -> Launch {
     let quads = stride(n) / 4;
@@ -112,7 +112,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    // sqrt(2 / (5 n)) · sqrt(n), whatever n is.
+    // sqrt(2 / (5 n)) · sqrt(n), the same for every n.
     vec![case(work.rows, work.n_embd, 0.632_455_5, 1)]
 }
 
@@ -125,7 +125,7 @@ fn random(seed: u64) -> Case {
 mod tests {
     use super::*;
 
-    /// Mean 0, variance of a normal cut at ±3 (0.9733), nothing beyond 3; of rows that draw.
+    /// Rows that draw have mean 0, the variance of a normal truncated at ±3 (0.9733), and no value beyond 3.
     #[test]
     fn states_follow_the_truncated_normal() {
         let case = case(5, 100_000, 1.0, 42);

@@ -1,7 +1,7 @@
 override WG: u32;
 
-// One workgroup per row, two values per random block. The counter is (position, pair), the key the sequence's seed, so a state
-// depends on nothing else: not on the batch, the chunking of a prompt, or the device. A row that is under way keeps the state that it has.
+// One workgroup per row, two values per random block. The counter is (position, pair) and the key is the sequence's seed, so a state depends on nothing else:
+// not on the batch, the chunking of a prompt, or the device. A row past step 0 keeps its state.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.x];

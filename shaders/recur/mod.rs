@@ -1,4 +1,4 @@
-//! The recurrence itself: initial states, random or embeddings, noise between the steps, and the step counter that lives in the row table.
+//! The recurrence: initial states (random or embeddings), noise between the steps, and the step counter in the row table.
 
 mod advance;
 mod advance_until;
@@ -25,7 +25,7 @@ pub(crate) const THREEFRY: Part =
 /// [`Sequence`] in WGSL.
 pub(crate) const SEQUENCE: Part = Part::shared(&[], &[Sequence::TABLE]);
 
-/// A number in (0, 1) from 32 random bits: the middle of one of 2^23 intervals, exactly representable.
+/// Maps 32 random bits to a number in (0, 1): the middle of one of 2^23 intervals, exactly representable.
 pub(crate) fn unit(bits: u32) -> f64 {
     (f64::from(bits >> 9) + 0.5) / 8_388_608.0
 }

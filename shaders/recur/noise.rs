@@ -1,6 +1,6 @@
-//! Noise between the steps of the recurrence, as the authors' code adds it at test time: before every step a share of the state gives way to a standard
-//! normal, and what comes of it is normed, if asked for, as the core block norms its output. Unlike there, it can be repeated: numbers are
-//! drawn by a counter-based generator, keyed with seed, position and step.
+//! Noise between the steps of the recurrence, as the authors' code adds it at test time: before every step, a standard normal replaces a share of the state,
+//! and the result may be normed as the core block norms its output. Unlike there, runs can be repeated: a counter-based generator, keyed with seed, position
+//! and step, draws the numbers.
 
 use super::normal::{NORMAL, normals_within};
 use super::{SEQUENCE, THREEFRY, Threefry, unit};
@@ -54,7 +54,7 @@ params! {
     }
 }
 
-/// What share of the state noise takes the place of before step i, from 0, given an amount a.
+/// Schedule of the noise: the share of the state that it replaces before step i, from 0, given an amount a.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum NoiseKind {
@@ -64,17 +64,17 @@ pub enum NoiseKind {
     Geom,
     /// a / √(i + 1).
     Sqrt,
-    /// (R - i) / R, but at least a, where R is the model's mean recurrence: it begins with nothing but noise.
+    /// (R - i) / R, but at least a, where R is the model's mean recurrence: the first state is pure noise.
     Line,
     /// Between 0 and 2·a, at random for each position and step.
     Chi,
 }
 
 impl NoiseKind {
-    /// All of them.
+    /// All schedules, in the order of their codes.
     pub const ALL: [Self; 5] = [Self::Fixed, Self::Geom, Self::Sqrt, Self::Line, Self::Chi];
 
-    /// The authors' name.
+    /// Name in the authors' code.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl NoiseKind {
         }
     }
 
-    /// The share before a step; `chance` is between 0 and 1.
+    /// Share before a step; `chance` is between 0 and 1.
     fn share(self, amount: f64, step: u32, steps: f64, chance: f64) -> f64 {
         let i = f64::from(step);
         match self {
@@ -99,30 +99,30 @@ impl NoiseKind {
     }
 }
 
-/// Noise that the states of a sequence get before every step.
+/// Noise that is mixed into the states of a sequence before every step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoiseRule {
-    /// How much at which step.
+    /// Schedule.
     pub kind: NoiseKind,
-    /// What the share is reckoned from.
+    /// Amount from which the share is computed.
     pub amount: f32,
     /// Steps over which [`NoiseKind::Line`] falls.
     pub steps: u32,
-    /// Whether the state is normed afterwards.
+    /// Whether the state is normed after mixing.
     pub renorm: bool,
 }
 
 table! {
-    /// A [`NoiseRule`] as the table of the sequences has it, or that there is none.
+    /// Entry of the noise table: the [`NoiseRule`] of a sequence, or none.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct SequenceNoise {
-        /// Number of the [`NoiseKind`], or [`NONE`] if states get no noise.
+        /// Code of the [`NoiseKind`], or [`NONE`] for no noise.
         pub kind: u32,
-        /// What the share is reckoned from.
+        /// Amount from which the share is computed.
         pub amount: f32,
         /// Steps over which [`NoiseKind::Line`] falls.
         pub steps: f32,
-        /// 1 if the state is normed afterwards.
+        /// 1 if the state is normed after mixing.
         pub renorm: u32,
     }
 }
@@ -138,8 +138,8 @@ impl From<NoiseRule> for SequenceNoise {
     }
 }
 
-/// Changes `state [rows, n]` of active rows whose sequences get noise. `eps` is added to the mean square of a state that is normed. Bindings: rows, sequences,
-/// sequence_noise `[sequences]`, w `[n]`, by which states are normed, state.
+/// Mixes noise into `state [rows, n]` of active rows whose sequences have a rule. `eps` is added to the mean square of a state that is normed. Bindings: rows,
+/// sequences, sequence_noise `[sequences]`, w `[n]` (weights of the norm), state.
 #[must_use]
 pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, eps: f32) -> Launch {
     let mut choice = Choice::default();
@@ -163,7 +163,7 @@ pub fn noise(caps: &Caps, rows: u32, sequences: u32, n: u32, eps: f32) -> Launch
     }
 }
 
-/// Not 0, so that the numbers differ from those of initial states and samples.
+/// Stream of random numbers; not 0, so that they differ from those of initial states and samples.
 const STREAM: u32 = 0x6e6f_6973;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
@@ -190,7 +190,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// Rows of three sequences: of a rule, of another one, and of none.
+/// Rows of three sequences: one with the rule, one with another rule, one without noise.
 fn case(caps: &Caps, rows: u32, n: u32, rule: NoiseRule, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let launch = self::noise(caps, rows, 3, n, 1e-6);
@@ -262,7 +262,7 @@ fn random(seed: u64) -> Case {
 mod tests {
     use super::*;
 
-    /// With all of the state replaced: mean 0, variance 1, a tail beyond 3, and other numbers at every position and step.
+    /// With the whole state replaced: mean 0, variance 1, a tail beyond 3, and different numbers at every position and step.
     #[test]
     fn noise_follows_the_normal() {
         let rule = NoiseRule { kind: NoiseKind::Fixed, amount: 1.0, steps: 32, renorm: false };

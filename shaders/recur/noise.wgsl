@@ -1,6 +1,6 @@
 override WG: u32;
 
-// The share of the state that noise takes the place of.
+// Share of the state that noise replaces.
 fn share_of(entry: SequenceNoise, step: u32, chance: f32) -> f32 {
     let i = f32(step);
     switch (entry.kind) {
@@ -22,7 +22,7 @@ fn share_of(entry: SequenceNoise, step: u32, chance: f32) -> f32 {
     }
 }
 
-// One workgroup per row, a key of its own for every position and step, so the noise depends on nothing else. The padding of the state stays zero.
+// One workgroup per row. Every position and step has its own key, so the noise depends on nothing else. The padding of the state stays zero.
 fn run(at: Lane) {
     let row = rows[at.group.x];
     let entry = sequence_noise[row.sequence];

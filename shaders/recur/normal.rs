@@ -3,26 +3,26 @@
 use super::{Threefry, unit};
 use crate::{Const, Part};
 
-/// WGSL twin of [`normal_within`]; it takes that of the generator.
+/// WGSL of [`normal_within`]; it needs that of the generator.
 pub(crate) const NORMAL: Part =
     Part::new("normal", include_str!("normal.wgsl")).with_consts(&[Const::f32("WITHIN", WITHIN as f32)]);
 
-/// The middle part of a standard normal, of so much of its mass: the inverse of its distribution function at a uniform number.
+/// Number from the middle part of a standard normal that holds the share `mass` of it: the inverse distribution function at a uniform number.
 pub(crate) fn normal_within(mass: f64, bits: u32) -> f64 {
     std::f64::consts::SQRT_2 * erfinv(mass * (2.0 * unit(bits) - 1.0))
 }
 
-/// erf(3/√2): the share of a normal distribution within ±3 standard deviations, where initial states are cut.
+/// erf(3/√2): the mass of a normal distribution within ±3 standard deviations, where initial states are truncated.
 pub(crate) const WITHIN: f64 = 0.9973002;
 
-/// The numbers of a row that a key stands for, one after the other.
+/// Numbers of the row that a key belongs to, in order.
 pub(crate) fn normals_within(mass: f64, key: [u32; 2]) -> impl Iterator<Item = f64> {
     let numbers = Threefry::from_words(key);
     (0..).flat_map(move |pair| numbers.block([pair, 0])).map(move |bits| normal_within(mass, bits))
 }
 
-/// Inverse error function: the approximation of M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011),
-/// single precision, which defines what both sides compute.
+/// Inverse error function: the approximation of M. Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), in single precision. It defines what
+/// both sides compute.
 fn erfinv(x: f64) -> f64 {
     let w = -((1.0 - x) * (1.0 + x)).ln();
     let (w, coefficients) = if w < 5.0 { (w - 2.5, &CENTRE) } else { (w.sqrt() - 3.0, &TAIL) };

@@ -28,12 +28,12 @@ fn erfinv(x: f32) -> f32 {
     return p * x;
 }
 
-// The middle part of a standard normal, of so much of its mass: the inverse of its distribution function at a uniform number.
+// Number from the middle part of a standard normal that holds the share `mass` of it: the inverse distribution function at a uniform number.
 fn normal_within(mass: f32, bits: u32) -> f32 {
     return 1.41421356 * erfinv(mass * (2.0 * unit(bits) - 1.0));
 }
 
-// The numbers of one quad of a row that a key stands for.
+// Numbers of one quad of the row that a key belongs to.
 fn normals_within(mass: f32, key: vec2<u32>, quad: u32) -> vec4<f32> {
     let bits = vec4(threefry(key, vec2(2u * quad, 0u)), threefry(key, vec2(2u * quad + 1u, 0u)));
     return vec4(

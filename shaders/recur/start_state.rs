@@ -1,12 +1,12 @@
-//! Initial states of models that loop over all layers, such as Ouro (arXiv 2510.25741): the state of the first loop is the embedding.
+//! Initial states of models that loop over all layers, such as Ouro (arXiv 2510.25741): the initial state is the embedding.
 //!
-//! The rows that start are those for which [`init_state()`](super::init_state()) would draw a state.
+//! It applies to the rows for which [`init_state()`](super::init_state()) would draw a state.
 
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// Initial states that are embeddings.
+/// Copies embeddings into initial states.
 pub static START_STATE: Kernel = Kernel {
     name: "start_state",
     wgsl: include_str!("start_state.wgsl"),
@@ -36,7 +36,7 @@ params! {
     }
 }
 
-/// Copies `embedding [rows, n]` to `state [rows, n]` for the rows that ask for an initial state. Bindings: rows, embedding, state.
+/// Copies `embedding [rows, n]` to `state [rows, n]` for active rows at step 0 whose [`Row::draw`] is set. Bindings: rows, embedding, state.
 #[must_use]
 pub fn start_state(rows: u32, n: u32) -> Launch {
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row copies the embedding. A row that is under way keeps the state that it has.
+// One workgroup per row copies the embedding. A row past step 0 keeps its state.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = rows[group.x];

@@ -24,7 +24,7 @@ impl Threefry {
         Self { key }
     }
 
-    /// The 64 random bits that belong to a counter.
+    /// The 64 random bits of a counter.
     #[must_use]
     pub fn block(&self, counter: [u32; 2]) -> [u32; 2] {
         let keys = [self.key[0], self.key[1], PARITY ^ self.key[0] ^ self.key[1]];

@@ -1,7 +1,7 @@
 //! Reductions over a workgroup: through workgroup memory, or within subgroups first where the device has them.
 //!
-//! Both parts define the entry point, which hands a `Lane` to the `run` that the kernel defines, and `reduce_sum4`,
-//! `reduce_max`, which give every lane the result. The subgroup part asks how many subgroups there are and assumes no size.
+//! Both parts define the entry point, which passes a `Lane` to the kernel's `run`, and the functions `reduce_sum4` and `reduce_max`, which return the result to
+//! every lane. The subgroup part queries the number of subgroups and assumes no size.
 
 use crate::{Axis, Caps, Part};
 
@@ -19,14 +19,14 @@ pub(crate) fn preferred(caps: &Caps) -> u8 {
     u8::from(caps.subgroups.is_some())
 }
 
-/// Bytes of workgroup memory that a reduction over so many lanes takes at most.
+/// Maximum workgroup memory of a reduction over `lanes` lanes, in bytes.
 pub(crate) const fn memory(lanes: u32) -> u32 {
     lanes * 16
 }
 
-/// Lanes for a workgroup that goes through many items, again and again: enough items for each that reducing counts little. Software drivers run
-/// the subgroups of a workgroup one after the other and pay for each barrier. But lavapipe ends the loops of an invocation after 65,535 rounds in all,
-/// so with very many items there are more lanes.
+/// Lanes for a workgroup that loops over many items: so few that each has enough items for the reduction to count little. Software drivers run the subgroups of
+/// a workgroup one after another and pay for each barrier, so they get fewer lanes. But lavapipe ends the loops of an invocation after 65,535 iterations in
+/// all, so very many items get more lanes.
 pub(crate) fn lanes_over(caps: &Caps, items: u32) -> u32 {
     let few = items.div_ceil(1024).next_power_of_two().clamp(64, 256);
     lanes(items.div_ceil(16), if caps.lanes.is_some() { few } else { 256 })

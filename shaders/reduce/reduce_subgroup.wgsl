@@ -6,7 +6,7 @@ struct Lane {
     subgroups: u32,
 }
 
-// Not built-in members of Lane: naga 30 makes invalid HLSL of those of a subgroup.
+// Not built-in members of Lane: naga 30 generates invalid HLSL for subgroup built-ins in a struct.
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -21,7 +21,7 @@ fn main(
 // One entry per subgroup; no device has subgroups of fewer than 4.
 var<workgroup> partials: array<vec4<f32>, WG / 4u>;
 
-// Sum over the workgroup, given to every lane.
+// Sum over the workgroup, returned to every lane.
 fn reduce_sum4(at: Lane, value: vec4<f32>) -> vec4<f32> {
     var total = subgroupAdd(value);
     if (at.subgroups > 1u) {
@@ -38,7 +38,7 @@ fn reduce_sum4(at: Lane, value: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-// Largest value in the workgroup, given to every lane.
+// Largest value in the workgroup, returned to every lane.
 fn reduce_max(at: Lane, value: f32) -> f32 {
     var largest = subgroupMax(value);
     if (at.subgroups > 1u) {

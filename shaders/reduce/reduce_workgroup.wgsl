@@ -10,7 +10,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 var<workgroup> partials: array<vec4<f32>, WG>;
 
-// Sum over the workgroup, given to every lane. WG is a power of two.
+// Sum over the workgroup, returned to every lane. WG is a power of two.
 fn reduce_sum4(at: Lane, value: vec4<f32>) -> vec4<f32> {
     partials[at.index] = value;
     workgroupBarrier();
@@ -25,7 +25,7 @@ fn reduce_sum4(at: Lane, value: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-// Largest value in the workgroup, given to every lane.
+// Largest value in the workgroup, returned to every lane.
 fn reduce_max(at: Lane, value: f32) -> f32 {
     partials[at.index].x = value;
     workgroupBarrier();

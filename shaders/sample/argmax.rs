@@ -1,11 +1,11 @@
-//! Greedy choice.
+//! Greedy choice of tokens.
 
 use crate::shared::params;
 use crate::variants::{class_of_rows, of_reduction};
 use crate::{Binding, Caps, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 use crate::{Trial, Variants, activation_bytes, reduce, stride};
 
-/// The token of the largest logit.
+/// Chooses the token with the largest logit.
 pub static ARGMAX: Kernel = Kernel {
     name: "argmax",
     wgsl: include_str!("argmax.wgsl"),
@@ -68,7 +68,7 @@ fn case(caps: &Caps, outputs: u32, vocab: u32, levels: u32, seed: u64) -> Case {
     let launch = argmax(caps, outputs, vocab);
     let mut logits = noise.matrix(outputs, vocab, stride(vocab));
     if levels > 0 {
-        // Few distinct values: many ties.
+        // Few distinct values make many ties.
         logits.iter_mut().for_each(|bits| *bits = ((*bits % levels) as f32).to_bits());
     }
     Case {
@@ -88,7 +88,7 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
-/// Every way of running a launch of [`argmax`].
+/// All variants of a launch of [`argmax`].
 #[must_use]
 pub fn argmax_variants(caps: &Caps, launch: Launch) -> Variants {
     let ArgmaxParams { outputs, vocab, .. } = launch.params();
@@ -103,7 +103,7 @@ pub(super) fn trials(work: &Workload) -> Vec<Trial> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    // An output for each of a few sequences, however many rows there are.
+    // A few sequences with one output each, however many rows there are.
     vec![case(&work.caps, work.rows.min(8), work.vocab, 0, 1)]
 }
 

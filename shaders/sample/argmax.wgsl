@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per read-out. Of equal logits the lowest token wins.
+// One workgroup per read-out. Of equal logits, the lowest token wins.
 fn run(at: Lane) {
     let output = at.group.x;
     if (picked[output].live == 0u) {

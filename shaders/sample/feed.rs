@@ -1,9 +1,9 @@
-//! The chosen token becomes the sequence's next row.
+//! Turns the chosen token into the sequence's next row.
 
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, NONE, Noise, Params, ROW, Row, Slots, Workload};
 
-/// Feeds chosen tokens back.
+/// Feeds chosen tokens back as rows.
 pub static FEED: Kernel = Kernel {
     name: "feed",
     wgsl: include_str!("feed.wgsl"),
@@ -31,13 +31,13 @@ params! {
         pub outputs: u32,
         /// Positions per sequence.
         pub context: u32,
-        /// 1 if the next row goes on from a state that is there, 0 if it draws one.
+        /// 1 if the next row starts from the state that is there, 0 if it draws one.
         pub carry: u32,
     }
 }
 
-/// Writes `next [outputs]` and the token history `[sequences, context]`; `carry` if the next rows' states are not to be drawn. Bindings: picked, chosen,
-/// history, next.
+/// Writes the next rows `next [outputs]` and the token history `[sequences, context]`. With `carry`, the next rows do not draw their states. Bindings: picked,
+/// chosen, history, next.
 #[must_use]
 pub fn feed(outputs: u32, sequences: u32, context: u32, carry: bool) -> Launch {
     let rows = u64::from(outputs) * size_of::<Row>() as u64;

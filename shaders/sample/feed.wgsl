@@ -1,7 +1,7 @@
 override WG: u32;
 
-// Makes the chosen token the sequence's next row, in device memory, and notes it in the history. A sequence that has reached
-// the end of its context rests. Its state is drawn, or carried on from the token before.
+// Turns the chosen token into the sequence's next row, in device memory, and stores it in the history. The row is inactive if the sequence has reached the end
+// of its context. Its state is drawn, or carried over from the token before.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= params.outputs) {

@@ -1,4 +1,4 @@
-//! Log-probabilities of the chosen token and of the most likely ones, as the model has them: of a softmax over its logits as they are.
+//! Log-probabilities of the chosen token and of the most likely ones, from a softmax over the model's unmodified logits.
 
 use crate::shared::params;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
 };
 use crate::{activation_bytes, reduce, stride};
 
-/// Ranks tokens and says how likely they are.
+/// Ranks tokens and computes their log-probabilities.
 pub static LOGPROBS: Kernel = Kernel {
     name: "logprobs",
     wgsl: include_str!("logprobs.wgsl"),
@@ -28,7 +28,7 @@ pub static LOGPROBS: Kernel = Kernel {
     at,
 };
 
-/// Beyond what a model says, so that sums and differences stay finite.
+/// Bound on logits, larger than any that a model computes, so that sums and differences stay finite.
 const MOST: f32 = 1e38;
 
 params! {
@@ -45,8 +45,8 @@ params! {
     }
 }
 
-/// Ranks the `count` most likely tokens of `logits [outputs, vocab]`, no more than there are; of equal ones the lower first. `ranked` and `logprobs`
-/// `[outputs, 1 + count]` begin with the chosen token. Bindings: picked, logits, chosen `[outputs]`, ranked, logprobs.
+/// Ranks the `count` most likely tokens of `logits [outputs, vocab]`, at most `vocab`; of equal ones, the lower token first. `ranked` and `logprobs` `[outputs,
+/// 1 + count]` begin with the chosen token. Bindings: picked, logits, chosen `[outputs]`, ranked, logprobs.
 #[must_use]
 pub fn logprobs(caps: &Caps, outputs: u32, vocab: u32, count: u32) -> Launch {
     let mut choice = Choice::default();
@@ -99,7 +99,7 @@ fn case(caps: &Caps, (outputs, vocab, count): (u32, u32, u32), levels: u32, wild
     let launch = logprobs(caps, outputs, vocab, count);
     let mut logits = noise.matrix(outputs, vocab, stride(vocab));
     for (i, bits) in logits.iter_mut().enumerate() {
-        // Few distinct values: many ties.
+        // Few distinct values make many ties.
         let value = if levels > 0 { (*bits % levels) as f32 } else { f32::from_bits(*bits) * 12.0 };
         let strange = [f32::NAN, f32::NEG_INFINITY, -3e38][i % 3];
         *bits = if wild && i % 4 == 1 { strange } else { value }.to_bits();
@@ -136,7 +136,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn at(work: &Workload) -> Vec<Case> {
-    // An output for each of a few sequences, however many rows there are.
+    // A few sequences with one output each, however many rows there are.
     vec![case(&work.caps, (work.rows.min(8), work.vocab, 10), 0, false, 1)]
 }
 

@@ -5,14 +5,14 @@ struct Candidate {
     token: u32,
 }
 
-// What is no number is the least likely; it is told by its bits, for compilers may take it that there is nothing of the kind.
+// Clamped logit, with NaN as the least likely. NaN is detected by its bits, because compilers may assume that it never occurs.
 fn logit_at(place: u32) -> f32 {
     let logit = logits[place];
     let number = (bitcast<u32>(logit) & 0x7fffffffu) <= 0x7f800000u;
     return select(-MOST, clamp(logit, -MOST, MOST), number);
 }
 
-// The lane's most likely token behind another one in the order of rank: by logit, of equal ones the lower token first.
+// The lane's most likely token among those ranked after `behind`: by logit; of equal ones, the lower token first.
 fn next_of_lane(at: Lane, start: u32, behind: Candidate) -> Candidate {
     var best = Candidate(-3.4e38, 0u);
     for (var v = at.index; v < params.vocab; v += WG) {
@@ -24,7 +24,7 @@ fn next_of_lane(at: Lane, start: u32, behind: Candidate) -> Candidate {
     return best;
 }
 
-// One workgroup per read-out. Every lane knows the best of its own tokens; only the one whose token was taken looks for another.
+// One workgroup per read-out. Every lane keeps the best of its remaining tokens; only the lane whose token was taken searches again.
 fn run(at: Lane) {
     let output = at.group.x;
     if (picked[output].live == 0u) {

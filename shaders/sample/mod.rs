@@ -1,5 +1,4 @@
-//! From logits to the next token, without leaving the device: what is done to the logits, argmax or sampling, how likely the choice was, and feeding it back
-//! as a row.
+//! From logits to the next token, without leaving the device: editing the logits, argmax or sampling, log-probabilities, and feeding the token back as a row.
 
 mod argmax;
 mod feed;

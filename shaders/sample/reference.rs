@@ -1,10 +1,10 @@
-//! The CPU twin of sampling: the same filters by sorting, the same clocks.
+//! CPU twin of sampling: the same filters, by sorting, and the same exponential clocks.
 
 use super::sampling::{SampleParams, Sampler};
 use crate::recur::{Threefry, unit};
 use crate::{Launch, Row, Sequence, Slots};
 
-/// Not 0, so that the numbers differ from those of the initial states.
+/// Stream of random numbers; not 0, so that they differ from those of the initial states.
 pub(super) const STREAM: u32 = 0x7361_6d70;
 
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
@@ -37,7 +37,7 @@ pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// Probabilities after temperature and softmax, with 0 for what top-k, top-p and min-p drop.
+/// Probabilities after temperature and softmax, with 0 for tokens that top-k, top-p and min-p drop.
 fn filter(logits: &[f32], rule: &Sampler) -> Vec<f64> {
     let temperature = if rule.temperature > 0.0 { f64::from(rule.temperature) } else { 1.0 };
     let scaled: Vec<f64> =
@@ -46,7 +46,7 @@ fn filter(logits: &[f32], rule: &Sampler) -> Vec<f64> {
     let total: f64 = scaled.iter().map(|v| (v - largest).exp()).sum();
     let mut probs: Vec<f64> = scaled.iter().map(|v| (v - largest).exp() / total).collect();
 
-    // Most likely first; of equal ones the lower token first.
+    // Most likely first; of equal ones, the lower token first.
     let mut order: Vec<usize> = (0..probs.len()).collect();
     order.sort_by(|&a, &b| probs[b].total_cmp(&probs[a]).then(a.cmp(&b)));
     let mut keep = order.len();

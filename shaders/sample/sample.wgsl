@@ -4,7 +4,7 @@ fn sum(at: Lane, value: f32) -> f32 {
     return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
 }
 
-// How many tokens, and how much probability, have at least this probability.
+// Number of tokens with at least this probability, and the sum of their probabilities.
 fn at_least(at: Lane, start: u32, floor: f32) -> vec2<f32> {
     var found = vec4<f32>();
     for (var v = at.index; v < params.vocab; v += WG) {
@@ -16,7 +16,7 @@ fn at_least(at: Lane, start: u32, floor: f32) -> vec2<f32> {
     return reduce_sum4(at, found).xy;
 }
 
-// The token below which `wanted` tokens have exactly this probability.
+// Token below which `wanted` tokens have exactly this probability.
 fn bound_of_ties(at: Lane, start: u32, p: f32, wanted: f32) -> u32 {
     var low = 0u;
     var high = params.vocab;
@@ -44,9 +44,9 @@ fn exponential(bits: u32) -> f32 {
     return -log(1.0 - t);
 }
 
-// One workgroup per read-out. In the authors' order, behind the penalties: temperature, softmax, top-k (ties kept), top-p (the crossing token
-// kept), min-p, one renormalisation. The logits become the filtered probabilities. The choice is a race of exponential clocks: the token
-// with the largest p/e wins, which draws each with its probability and needs no running sum.
+// One workgroup per read-out. In the authors' order, after the penalties: temperature, softmax, top-k (keeps ties), top-p (keeps the crossing token), min-p,
+// one renormalization. The logits become the filtered probabilities. The choice is a race of exponential clocks: the token with the largest p/e wins, which
+// draws each token with its probability and needs no running sum.
 fn run(at: Lane) {
     let output = at.group.x;
     let row = picked[output];
@@ -59,7 +59,7 @@ fn run(at: Lane) {
     for (var v = at.index; v < params.vocab; v += WG) {
         var logit = probs[start + v];
         if (rule.temperature > 0.0) {
-            // Banned tokens are far out already.
+            // Banned tokens are far below all others already.
             logit = clamp(logit / rule.temperature, -1.5e38, 1.5e38);
         }
         probs[start + v] = logit;

@@ -1,4 +1,4 @@
-//! Sampling: temperature, top-k, top-p, min-p and the draw itself. What comes before it is [`super::penalise`]'s.
+//! Sampling: temperature, top-k, top-p, min-p and the draw itself. Penalties are applied before, by [`super::penalise`].
 
 use super::reference::{STREAM, reference};
 use crate::recur::{SEQUENCE, THREEFRY};
@@ -9,7 +9,7 @@ use crate::{
 };
 use crate::{Trial, Variants, activation_bytes, reduce, stride};
 
-/// Draws tokens; the logits become the probabilities that were drawn from.
+/// Draws tokens. The logits become the probabilities from which the tokens are drawn.
 pub static SAMPLE: Kernel = Kernel {
     name: "sample",
     wgsl: include_str!("sample.wgsl"),
@@ -51,10 +51,10 @@ params! {
 }
 
 table! {
-    /// How tokens of a sequence are chosen.
+    /// Sampling parameters of a sequence.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Sampler {
-        /// Divides the logits; 0 takes the most likely token.
+        /// Divides the logits; 0 chooses the most likely token.
         pub temperature: f32,
         /// Keeps the most likely tokens that together reach this probability, the crossing one included; 1 keeps all.
         pub top_p: f32,
@@ -66,7 +66,7 @@ table! {
 }
 
 impl Sampler {
-    /// The most likely token, nothing else.
+    /// Always chooses the most likely token.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, min_p: 0.0, top_k: 0 };
 }
 
@@ -96,7 +96,7 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32) -> Launch {
     }
 }
 
-/// Every way of running a launch of [`sample`].
+/// All variants of a launch of [`sample`].
 #[must_use]
 pub fn sample_variants(caps: &Caps, launch: Launch) -> Variants {
     let SampleParams { outputs, vocab, .. } = launch.params();
@@ -161,7 +161,7 @@ fn cases() -> Vec<Case> {
 
 fn at(work: &Workload) -> Vec<Case> {
     let usual = Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05 };
-    // An output for each of a few sequences, however many rows there are.
+    // A few sequences with one output each, however many rows there are.
     vec![case(&work.caps, work.rows.min(8), work.vocab, &[usual], false, 1)]
 }
 

@@ -1,4 +1,4 @@
-// How many tokens, and how much probability, have at least each of 16 probabilities.
+// Number of tokens with at least each of 16 probabilities, and the sums of their probabilities.
 struct Tally {
     counts: mat4x4<f32>,
     masses: mat4x4<f32>,
@@ -29,9 +29,9 @@ fn tally(at: Lane, start: u32, floors: mat4x4<f32>) -> Tally {
     return Tally(counts, masses);
 }
 
-// The largest probability p for which the tokens of at least p number `count` and weigh `mass`, or 0 if there is none. Bits of positive floats are
-// ordered like the floats, so a search over bits ends at an exact value. A round looks at 16 places, for it reads the whole vocabulary: 8 rounds
-// instead of the 30 of a bisection.
+// The largest p for which the tokens with probability p or more number at least `count` and sum to at least `mass`; 0 if there is no such p. The bits of
+// positive floats are ordered like the floats, so a search over bits ends at an exact value. Each iteration reads the whole vocabulary, so it tests 16 values
+// at once: 8 iterations instead of the 30 of a bisection.
 fn threshold(at: Lane, start: u32, largest: f32, count: f32, mass: f32) -> f32 {
     var low = 0u;
     var high = bitcast<u32>(largest) + 1u;
@@ -46,7 +46,7 @@ fn threshold(at: Lane, start: u32, largest: f32, count: f32, mass: f32) -> f32 {
             bitcast<vec4<f32>>(quads + 3u * far),
         );
         let found = tally(at, start, floors);
-        // What holds at a place holds at all below it.
+        // If the condition holds for one value, it holds for all smaller ones.
         var steps = 0u;
         for (var i = 0u; i < 4u; i += 1u) {
             let holds = found.counts[i] >= vec4(count) & found.masses[i] >= vec4(mass);

@@ -1,10 +1,10 @@
-//! A drafted row joins those that are to be verified.
+//! Adds a drafted row to the rows to verify.
 
 use super::MOST_TIMED;
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, ROW, Row, Slots, Workload};
 
-/// Puts a drafted row behind the last token that is known.
+/// Adds a drafted row after the row of the last known token.
 pub static ENLIST: Kernel = Kernel {
     name: "enlist",
     wgsl: include_str!("enlist.wgsl"),
@@ -31,7 +31,7 @@ params! {
     }
 }
 
-/// Copies `next`, a row, to its place in `table [rows]`, which its position tells, as a row that is read out there. Bindings: next, table.
+/// Copies the row `next` into `table [rows]`, at the index given by its position, as a row that is read out. Bindings: next, table.
 #[must_use]
 pub fn enlist(rows: u32) -> Launch {
     let row = size_of::<Row>() as u64;
@@ -72,7 +72,7 @@ fn case(rows: u32, place: u32, live: u32) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    // The last one has no place, as a draft too many would.
+    // The last case has no space for the row, as with one draft too many.
     [(1, 0, 1), (9, 3, 1), (9, 8, 0), (4, 4, 1)].map(|(rows, place, live)| case(rows, place, live)).to_vec()
 }
 

@@ -1,4 +1,4 @@
-// Puts the row that a drafted token became behind those that are to be verified with it: the table begins with the row of the last token that is known.
+// Adds the row of a drafted token to the rows that are verified together. The table begins with the row of the last known token.
 @compute @workgroup_size(1)
 fn main() {
     let row = next[0];

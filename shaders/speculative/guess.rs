@@ -1,4 +1,4 @@
-//! Rows that begin with a guess while those before them are still iterated.
+//! Pipelined decoding: rows start from provisional tokens while earlier rows are still iterated.
 
 use super::MOST_TIMED;
 use crate::shared::{params, table};
@@ -6,7 +6,7 @@ use crate::{
     Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, ROW, Row, Slots, TABLE_ROWS, Workload,
 };
 
-/// Follows every row with one that begins with what was chosen behind it.
+/// Ensures that every row is followed by one that started from the token now chosen after it.
 pub static GUESS: Kernel = Kernel {
     name: "guess",
     wgsl: include_str!("guess.wgsl"),
@@ -42,25 +42,27 @@ params! {
 }
 
 table! {
-    /// Which positions are under way.
+    /// Positions in the pipeline.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Front {
-        /// The first of them: what is before it stands.
+        /// The first of these; all tokens before it are final.
         pub oldest: u32,
-        /// The one that had the first place of the table.
+        /// The position that has index 0 in the table.
         pub origin: u32,
     }
 }
 
-/// Bytes of `emitted`: a number of tokens, so many tokens at most, and the rows that they were chosen behind.
+/// Bytes of `emitted`: the number of tokens, at most `rows` tokens, and the rows after which they were chosen.
 #[must_use]
 pub const fn emitted_bytes(rows: u32) -> u64 {
     (1 + 2 * rows as u64) * 4
 }
 
-/// Goes along `rows [rows]`, position p in place `(p - origin) mod rows`. What was chosen behind a row makes the row behind it: a new one, the one that is there
-/// if it began with this token, or it is begun again and all behind it dropped. The oldest leaves if it has left the loop: its token is written to
-/// `emitted [1 + 2·rows]`, behind their number, and its place behind room for all; so does the next one if it has too. Others that have left the loop rest.
+/// Advances the pipeline `rows [rows]`, in which position p has index `(p - origin) mod rows`.
+///
+/// The token chosen after a row determines the next row: if it is missing, it is started; if it started with this token, it is kept; else it is started again,
+/// and all rows after it are dropped. The oldest row leaves the table once it has exited the loop: its token is written to `emitted [1 + 2·rows]`, after the
+/// number of tokens, and its index after space for `rows` tokens. The next row follows if it has exited too. Other rows that have exited become inactive.
 /// Bindings: chosen `[rows]`, rows, front, history `[sequences, context]`, emitted.
 #[must_use]
 pub fn guess(rows: u32, (sequences, context): (u32, u32)) -> Launch {
@@ -123,7 +125,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// So many rows under way, the first one at its end or not, and with it every third of the others; the guess of place `wrong` does not hold.
+/// A case with `under_way` rows in the pipeline. If `done`, the first row and every third of the others have exited. The row after row `wrong` started with a
+/// token that is no longer chosen.
 fn case(rows: u32, under_way: u32, done: bool, wrong: u32, room: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let (origin, vocab) = (5, 90);
@@ -147,7 +150,7 @@ fn case(rows: u32, under_way: u32, done: bool, wrong: u32, room: u32, seed: u64)
             chosen[place(position)] = vocab + 1;
         }
     }
-    // What was chosen behind the wrong one has changed since the rows behind it began.
+    // The token chosen after the wrong row has changed since the rows after it started.
     if let Some(row) = table.iter_mut().find(|row| row.live != 0 && row.position == oldest + wrong + 1) {
         row.token = vocab + 2;
     }
@@ -176,7 +179,7 @@ fn cases() -> Vec<Case> {
         case(8, 8, true, 0, 30, 5),
         case(8, 8, true, 5, 30, 6),
         case(8, 6, false, 3, 30, 7),
-        // Every place is taken, and nothing leaves.
+        // Every index is taken, and no row leaves.
         case(8, 8, false, 9, 30, 8),
         // The context ends.
         case(8, 8, true, 9, 3, 9),

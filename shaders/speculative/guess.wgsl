@@ -1,4 +1,4 @@
-// Drops what was computed behind a position.
+// Drops the rows after a position.
 fn drop_behind(position: u32) {
     for (var i = 0u; i < table_rows(); i += 1u) {
         if (rows[i].live != 0u && rows[i].position > position) {
@@ -8,9 +8,9 @@ fn drop_behind(position: u32) {
     }
 }
 
-// Goes along the rows under way, from the oldest on: each is followed by a row that began with what was chosen behind it, or by none, or by one that began
-// with another token, which is begun again; all behind that is dropped. The oldest row leaves when it has left the loop: what is chosen behind it now stands. One
-// that has left it before the rows in front of it rests until they have. Position p has place (p - origin) mod rows.
+// Walks along the rows in the pipeline, from the oldest on. The row after each must have started from the token now chosen after it: if it is missing, it is
+// started; if it started from another token, it is started again, and all rows after it are dropped. The oldest row leaves once it has exited the loop: the
+// token chosen after it is final. A row that exits before earlier rows stays inactive until they have exited. Position p has index (p - origin) mod rows.
 @compute @workgroup_size(1)
 fn main() {
     var count = 0u;

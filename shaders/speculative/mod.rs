@@ -1,13 +1,14 @@
-//! Tokens ahead of what is known: drafts that are verified in one pass, and rows that begin with a guess while those before them are still iterated.
+//! Tokens ahead of the known ones: drafts that are verified in one pass, and pipelined decoding, in which rows start from provisional tokens while earlier rows
+//! are still iterated.
 //!
-//! Every choice is drawn from numbers that depend on the position alone, so a draft, a guess and the token that plain decoding gives are compared draw for
-//! draw: where they agree nothing was lost, sampled or not.
+//! Every choice is drawn from numbers that depend on the position alone, so drafts, provisional tokens and the tokens of plain decoding are compared draw for
+//! draw: where they agree, the result is that of plain decoding, sampled or not.
 
 mod enlist;
 mod guess;
 mod verify;
 
-/// Rows that are examined and timed, at most: drafts and guesses are few.
+/// Maximum rows of cases that are checked and timed: drafts and provisional tokens are few.
 const MOST_TIMED: u32 = 64;
 
 pub use enlist::{ENLIST, EnlistParams, enlist};

@@ -1,4 +1,4 @@
-//! Which drafted tokens stand.
+//! Verification of drafted tokens.
 
 use super::MOST_TIMED;
 use super::guess::emitted_bytes;
@@ -8,7 +8,7 @@ use crate::{
     activation_bytes, stride,
 };
 
-/// Accepts drafts, and makes the row that the next round begins with.
+/// Accepts drafts, and makes the row that decoding continues with.
 pub static VERIFY: Kernel = Kernel {
     name: "verify",
     wgsl: include_str!("verify.wgsl"),
@@ -37,7 +37,7 @@ pub static VERIFY: Kernel = Kernel {
 params! {
     /// Parameters of [`VERIFY`].
     pub struct VerifyParams {
-        /// Rows of the table: a token that is known, and drafts behind it.
+        /// Rows of the table: the row of a known token, then drafts.
         pub rows: u32,
         /// Positions per sequence.
         pub context: u32,
@@ -45,27 +45,29 @@ params! {
         pub stride: u32,
         /// 1 if the scores are probabilities, 0 if they are logits.
         pub sampled: u32,
-        /// The least share of the chosen token's probability that a draft needs; from 1 on, only the same token passes for it.
+        /// Minimum probability of a draft, as a share of the chosen token's; from 1 on, only the chosen token itself is accepted.
         pub threshold: f32,
     }
 }
 
-/// What drafts are held against.
+/// Rule for accepting drafts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judge {
-    /// The least share of the chosen token's probability that a draft needs; 1 or more wants the very token.
+    /// Minimum probability of a draft, as a share of the chosen token's; from 1 on, only the chosen token itself is accepted.
     pub threshold: f32,
-    /// Whether the scores are what [`sample`](crate::sample::sample) leaves, probabilities, or logits.
+    /// Whether the scores are probabilities, as [`sample`](crate::sample::sample) leaves them, or logits.
     pub sampled: bool,
 }
 
-/// Compares what was chosen behind each row of `table [rows]` with the token of the row that follows. Writes `emitted [1 + 2·rows]`: how many tokens stand,
-/// these, and behind room for all of them the rows that they were chosen behind; `next`, a row, and the first of the table become the row of the last of them, and the others rest. Bindings: chosen `[rows]`, scores
-/// `[rows, vocab]`, rows, next, history `[sequences, context]`, emitted.
+/// Compares the token chosen after each row of `table [rows]` with the token of the next row.
+///
+/// Writes `emitted [1 + 2·rows]`: the number of new tokens, these tokens, and, after space for `rows` tokens, the rows after which they were chosen. `next` and
+/// the first row of the table become the row of the last new token; the other rows become inactive. Bindings: chosen `[rows]`, scores `[rows, vocab]`, rows,
+/// next, history `[sequences, context]`, emitted.
 #[must_use]
 pub fn verify(rows: u32, vocab: u32, (sequences, context): (u32, u32), judge: Judge) -> Launch {
     let row = size_of::<Row>() as u64;
-    // Above 1, so that rounding of equal scores lets no other token pass.
+    // Above 1, so that rounding of equal scores never accepts another token.
     let threshold = if judge.threshold >= 1.0 { f32::MAX } else { judge.threshold };
     let params = VerifyParams { rows, context, stride: stride(vocab), sampled: u32::from(judge.sampled), threshold };
     Launch {
@@ -127,7 +129,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
     }
 }
 
-/// Rows of which so many agree, then one that does not, or none if that is how many there are.
+/// Rows of which `agreeing` drafts agree; the next draft, if there is one, does not.
 fn case(rows: u32, live: u32, agreeing: u32, room: u32, judge: Judge, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let (vocab, base) = (50, 7);
@@ -173,10 +175,10 @@ fn cases() -> Vec<Case> {
         case(9, 9, 8, 40, strict, 2),
         case(9, 9, 0, 40, strict, 3),
         case(9, 9, 4, 40, strict, 4),
-        // The context ends behind the last row, and in between.
+        // The context ends after the last row, and before it.
         case(5, 5, 4, 5, strict, 5),
         case(5, 3, 4, 3, strict, 6),
-        // Nothing is left to compute.
+        // There is nothing to compute.
         case(5, 0, 0, 3, strict, 7),
         case(9, 9, 2, 40, Judge { threshold: 0.02, sampled: false }, 8),
         case(9, 9, 2, 40, Judge { threshold: 0.1, sampled: true }, 9),

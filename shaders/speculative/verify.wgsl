@@ -1,4 +1,4 @@
-// Whether a draft passes for the token that was chosen in its place: the same token, or one that is nearly as likely.
+// Whether a draft is accepted for the token chosen in its place: it is the same token, or nearly as likely.
 fn passes(output: u32, draft: u32, token: u32) -> bool {
     if (draft == token) {
         return true;
@@ -9,8 +9,8 @@ fn passes(output: u32, draft: u32, token: u32) -> bool {
     return ratio >= params.threshold;
 }
 
-// Goes along the rows as long as the next one's token passes for what was chosen behind this one; the first choice that has no such row is the last token of
-// the round, and the first row of the next one.
+// Walks along the rows while the next row's token is accepted for the token chosen after this row. The first choice without such a row is the last new token,
+// and becomes the first row of the table.
 @compute @workgroup_size(1)
 fn main() {
     var count = 0u;

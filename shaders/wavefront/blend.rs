@@ -1,11 +1,11 @@
-//! Embeddings of a wavefront that keep a share of those of the round before.
+//! Embeddings of a wavefront, averaged with those of the round before.
 
 use super::{WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// An exponential moving average of embeddings over rounds.
+/// Exponential moving average of embeddings over rounds.
 pub static WAVEFRONT_BLEND: Kernel = Kernel {
     name: "wavefront_blend",
     wgsl: include_str!("blend.wgsl"),
@@ -32,14 +32,14 @@ params! {
         pub rows: u32,
         /// Quads of values per padded row.
         pub quads: u32,
-        /// Share of the embedding of the round before.
+        /// Share of the previous round's embedding.
         pub share: f32,
-        /// 1 if an embedding without one before it is scaled as if that had been zero, as the authors do.
+        /// 1 if an embedding without a previous one is scaled as if that had been zero, as in the authors' code.
         pub scaled: u32,
     }
 }
 
-/// Makes `embedding [rows, n]` a mean of itself and of that of the round before, `share` of it. Bindings: wavefront, before `[rows, n]`, embedding.
+/// Sets `embedding [rows, n]` to the mean of itself and the previous round's, which has the weight `share`. Bindings: wavefront, before `[rows, n]`, embedding.
 #[must_use]
 pub fn blend(rows: u32, n: u32, share: f32, scaled: bool) -> Launch {
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// One workgroup per row: a share of the embedding stays that of the round before. In the first round there is none.
+// One workgroup per row: mixes in a share of the previous round's embedding. The first round has no previous one.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;

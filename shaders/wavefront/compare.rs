@@ -1,4 +1,4 @@
-//! How much the states of a wavefront have changed in a round.
+//! Change of a wavefront's states in a round.
 
 use super::{FreezeRule, Mark, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::shared::params;
@@ -34,16 +34,17 @@ params! {
         pub rows: u32,
         /// Quads of values per padded row.
         pub quads: u32,
-        /// Number of the [`FreezeRule`].
+        /// Code of the [`FreezeRule`].
         pub rule: u32,
-        /// 1 to compare a row with one behind it if the last round dropped rows at the front, as the authors' code does.
+        /// 1 to compare a row with a later one if the last round dropped rows at the front, as the authors' code does.
         pub authors: u32,
     }
 }
 
-/// Notes in `marks [rows]` how far each row's `state [rows, n]` is from what it was: from `previous [rows, n]`, that of the beginning of the round, or, by the
-/// rules that look at acceleration, how far its change is from the one in the round before. `before [rows, n]` is what [`super::shift()`] kept for it. Values are
-/// shares of the state's norm. Bindings: wavefront, state, previous, before, marks.
+/// Stores in `marks [rows]` how far each row's `state [rows, n]` has moved, as a share of the state's norm.
+///
+/// The state is compared with `previous [rows, n]`, that of the start of the round. Rules on acceleration compare its change with that in the round before, for
+/// which [`super::shift()`] keeps `before [rows, n]`. Bindings: wavefront, state, previous, before, marks.
 #[must_use]
 pub fn compare(caps: &Caps, rows: u32, n: u32, rule: FreezeRule, authors: bool) -> Launch {
     let mut choice = Choice::default();

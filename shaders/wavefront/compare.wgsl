@@ -1,6 +1,6 @@
 override WG: u32;
 
-// How a row has changed in the round before.
+// Change of a row in the round before.
 fn change_before(row: u32, i: u32, last: vec4<f32>, earlier: u32) -> vec4<f32> {
     if (params.authors == 0u) {
         return last - before[row * params.quads + i];
@@ -11,8 +11,8 @@ fn change_before(row: u32, i: u32, last: vec4<f32>, earlier: u32) -> vec4<f32> {
     return last - before[earlier * params.quads + i];
 }
 
-// One workgroup per row: how much its state has changed in this round, or how much otherwise than in the one before, as a share of its norm. As the authors
-// have it, a row is compared with one behind it, by as many places as the last round dropped rows at the front.
+// One workgroup per row: how far its state has moved in this round, or how far this change differs from that in the round before, as a share of its norm. With
+// `authors`, a row is compared with a later one, by as many rows as the last round dropped at the front, as in their code.
 fn run(at: Lane) {
     let row = at.group.x;
     let w = wavefront[0];

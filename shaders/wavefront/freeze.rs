@@ -1,6 +1,6 @@
-//! The end of a round of a wavefront: which tokens stand now, and which rows the next round has.
+//! End of a wavefront's round: tokens that are frozen now, and the rows of the next round.
 
-use super::{FreezeRule, Mark, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
+use super::{FreezeRule, Mark, SOME_SEQUENCES, UNJUDGED, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::recur::{SEQUENCE, THREEFRY, Threefry};
 use crate::shared::params;
 use crate::{
@@ -35,66 +35,67 @@ pub static WAVEFRONT_FREEZE: Kernel = Kernel {
 params! {
     /// Parameters of [`WAVEFRONT_FREEZE`].
     pub struct WavefrontFreezeParams {
-        /// Rows that the table has room for.
+        /// Capacity of the table, in rows.
         pub capacity: u32,
         /// Positions per sequence.
         pub context: u32,
-        /// Tokens that a placeholder may be.
+        /// Vocabulary from which placeholders are drawn.
         pub vocab: u32,
-        /// Rows that a wavefront grows by in a round.
+        /// Rows that a wavefront grows by per round.
         pub headway: u32,
-        /// Steps of a round.
+        /// Steps per round.
         pub steps: u32,
-        /// Number of the [`FreezeRule`].
+        /// Code of the [`FreezeRule`].
         pub rule: u32,
-        /// 1 if all tokens up to the last settled row stand.
+        /// 1 if all tokens up to the last row that meets the rule are frozen.
         pub authors: u32,
-        /// What a value must be below.
+        /// Threshold that a value must be below.
         pub threshold: f32,
-        /// What the rounds must be above, by the rules that count them.
+        /// Number of rounds to exceed, for rules that count rounds.
         pub rounds: u32,
-        /// Steps behind which a row has settled, whatever the rule says.
+        /// Steps after which a row meets any rule.
         pub most_steps: u32,
-        /// 1 if a new row goes on from the state of one in front of it.
+        /// 1 if a new row starts from the state of an earlier row.
         pub carries: u32,
-        /// Placeholders that are given; 0 if they are drawn.
+        /// Number of given placeholders; 0 if they are drawn.
         pub given: u32,
     }
 }
 
-/// How a round ends.
+/// Parameters of the end of a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Freeze {
-    /// Rows that a wavefront grows by.
+    /// Rows that a wavefront grows by per round.
     pub headway: u32,
-    /// Steps of a round.
+    /// Steps per round.
     pub steps: u32,
-    /// When a token stands.
+    /// Rule that decides when a token is frozen.
     pub rule: FreezeRule,
-    /// Whether all tokens up to the last settled row stand, as the authors have it, or those up to the first that has not settled.
+    /// Whether all tokens up to the last row that meets the rule are frozen, as in the authors' code, or only those before the first row that does not.
     pub authors: bool,
-    /// What a value must be below, by the rules that compare states.
+    /// Threshold that a value must be below, for rules that compare states.
     pub threshold: f32,
-    /// What the rounds must be above, by the rules that count them.
+    /// Number of rounds to exceed, for rules that count rounds.
     pub rounds: u32,
-    /// Steps behind which a row has settled, whatever the rule says.
+    /// Steps after which a row meets any rule.
     pub most_steps: u32,
-    /// Whether a new row goes on from the state of one in front of it, `headway` rows before.
+    /// Whether a new row starts from the state of the row `headway` rows before it.
     pub carries: bool,
-    /// Placeholders that are given; 0 if they are drawn.
+    /// Number of given placeholders; 0 if they are drawn.
     pub given: u32,
 }
 
-/// Bytes of `emitted`: how many tokens stand now that did not before; they; the rows that they were chosen behind; the steps of those; and behind room for a
-/// whole wavefront of each, position of the first row and rows of the next round.
+/// Bytes of `emitted`: the number of newly frozen tokens; the tokens; the rows after which they were chosen; the steps of those rows; and, after space for a
+/// whole wavefront of each, the position of the first row and the number of rows of the next round.
 #[must_use]
 pub const fn emitted_bytes(capacity: u32) -> u64 {
     (3 + 3 * capacity as u64) * 4
 }
 
-/// Gives rows the tokens that were chosen behind those before them, appends rows, lets tokens stand, and drops the rows that are done with. All of it changes
-/// `rows [capacity]`, `wavefront` and `marks [capacity]`; `emitted` tells the host. Bindings: chosen `[capacity]`, given tokens, sequences, rows, wavefront, marks,
-/// history `[sequences, context]`, emitted.
+/// Ends a round: gives rows the tokens chosen after the rows before them, appends rows, freezes tokens, and drops rows that are done.
+///
+/// It changes `rows [capacity]`, `wavefront` and `marks [capacity]`; `emitted` reports to the host. Bindings: chosen `[capacity]`, given tokens, sequences,
+/// rows, wavefront, marks, history `[sequences, context]`, emitted.
 #[must_use]
 pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule: Freeze) -> Launch {
     let room = u64::from(capacity);
@@ -122,7 +123,7 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
         sizes: vec![
             room * 4,
             u64::from(rule.given.max(1)) * 4,
-            size_of::<Sequence>() as u64,
+            u64::from(sequences) * size_of::<Sequence>() as u64,
             room * size_of::<Row>() as u64,
             size_of::<Wavefront>() as u64,
             room * size_of::<Mark>() as u64,
@@ -133,10 +134,10 @@ pub fn freeze(capacity: u32, vocab: u32, (sequences, context): (u32, u32), rule:
     }
 }
 
-/// Rows of a wavefront that is examined and timed, at most.
+/// Maximum rows of a wavefront in cases that are checked and timed.
 const MOST_TIMED: u32 = 64;
 
-/// Not 0, so that the numbers differ from those of initial states and samples.
+/// Stream of random numbers; not 0, so that they differ from those of initial states and samples.
 const STREAM: u32 = 0x746f_6b65;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
@@ -163,7 +164,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         if table.len() == params.capacity as usize || position >= params.context {
             break;
         }
-        let [low, high] = sequences[0].seed;
+        let [low, high] = sequences[w.sequence as usize].seed;
         let token = match (i, params.given) {
             (0, _) => chosen[length - 1],
             (_, 0) => Threefry::from_words([low, high ^ STREAM]).block([position, w.round])[0] % params.vocab,
@@ -231,7 +232,8 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         swept: w.length,
         changes: if authors { w.length.saturating_sub(w.slip) } else { kept },
         round: w.round + 1,
-        unused: [0; 2],
+        sequence: w.sequence,
+        unused: 0,
     };
     emitted[3 * capacity + 1] = first;
     emitted[3 * capacity + 2] = length;
@@ -243,19 +245,27 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
     let mut wavefront = some_wavefront(&mut noise, capacity);
     let context = wavefront.first + wavefront.length + room;
     wavefront.round = noise.below(2 * rule.rounds + 2);
-    let launch = freeze(capacity, vocab, (1, context), rule);
+    let launch = freeze(capacity, vocab, (SOME_SEQUENCES, context), rule);
     let chosen: Vec<u32> = (0..capacity).map(|_| noise.below(vocab)).collect();
     let mut rows = vec![Row::RESTING; capacity as usize];
     let mut marks = vec![Mark::default(); capacity as usize];
     for i in 0..wavefront.length {
-        // Every other token is what is chosen again.
+        // About half of the tokens are chosen again.
         let token = if i > 0 && noise.below(2) == 0 { chosen[i as usize - 1] } else { noise.below(vocab) };
-        rows[i as usize] = Row { output: i, step: rule.steps, ..Row::new(0, wavefront.first + i, token) };
+        rows[i as usize] =
+            Row { output: i, step: rule.steps, ..Row::new(wavefront.sequence, wavefront.first + i, token) };
         let value = if noise.below(4) == 0 { UNJUDGED } else { noise.signed().abs() };
         marks[i as usize] = Mark { steps: noise.below(30), stable: noise.below(2 * rule.rounds + 1), value, unused: 0 };
     }
     let words = |binding: usize, fill: u32| vec![fill; launch.sizes[binding] as usize / 4];
-    let sequence = Sequence { seed: [seed as u32, 3], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] };
+    let sequences = (0..SOME_SEQUENCES).map(|index| Sequence {
+        seed: [seed as u32, 3 + index],
+        state_seed: [0; 2],
+        state_std: 1.0,
+        steps: 0,
+        reserved: [0; 2],
+    });
+    let sequences: Vec<Sequence> = sequences.collect();
     Case {
         name: format!(
             "{} of {capacity}, {}, headway {}, seed {seed}",
@@ -266,7 +276,7 @@ fn case(capacity: u32, room: u32, rule: Freeze, seed: u64) -> Case {
         data: vec![
             chosen,
             (0..rule.given.max(1)).collect(),
-            bytemuck::cast_slice(&[sequence]).to_vec(),
+            bytemuck::cast_slice(&sequences).to_vec(),
             bytemuck::cast_slice(&rows).to_vec(),
             bytemuck::cast_slice(&[wavefront]).to_vec(),
             bytemuck::cast_slice(&marks).to_vec(),
@@ -310,7 +320,7 @@ fn cases() -> Vec<Case> {
     some(40, random)
 }
 
-/// A wavefront whose rows are all under way, in the way that `--diffusion` has by default.
+/// A wavefront whose rows are all active, with the defaults of `--diffusion`.
 fn at(work: &Workload) -> Vec<Case> {
     let rule = Freeze {
         headway: 1,

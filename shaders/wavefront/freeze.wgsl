@@ -1,13 +1,13 @@
-// A token that stands at the end of the wavefront before anything is known of it.
+// Placeholder for a token at the end of the wavefront, before one has been chosen.
 fn placeholder(position: u32, round: u32, i: u32) -> u32 {
     if (params.given != 0u) {
         return given[(round * (params.headway - 1u) + i) % params.given];
     }
-    let seed = sequences[0].seed;
+    let seed = sequences[wavefront[0].sequence].seed;
     return threefry(vec2(seed.x, seed.y ^ STREAM), vec2(position, round)).x % params.vocab;
 }
 
-// Whatever the rule says, nothing is iterated for ever.
+// Whether a row meets the rule. `most_steps` ends the iteration under any rule.
 fn frozen(row: u32) -> bool {
     if (marks[row].steps >= params.most_steps) {
         return true;
@@ -19,7 +19,7 @@ fn frozen(row: u32) -> bool {
     return params.rule != FIXED && value >= 0.0 && value < params.threshold;
 }
 
-// Rows from the first on up to the first that has not settled, or up to the last that has.
+// Number of rows before the first that does not meet the rule; with `authors`, up to the last that does.
 fn frozen_rows(length: u32) -> u32 {
     var count = 0u;
     for (var i = 0u; i < length; i += 1u) {
@@ -32,8 +32,8 @@ fn frozen_rows(length: u32) -> u32 {
     return count;
 }
 
-// Ends a round: every row whose token does not stand gets the one that was chosen behind the row before it, new rows come behind the last, tokens whose rows
-// have settled stand, and the rows before the last of these leave.
+// Ends a round: every row whose token is not frozen gets the token chosen after the row before it, new rows are appended, the tokens of rows that meet the rule
+// are frozen, and the rows before the last of these are dropped.
 @compute @workgroup_size(1)
 fn main() {
     let w = wavefront[0];
@@ -102,7 +102,7 @@ fn main() {
     let kept = max(w.length, slip) - slip;
     let length = end - slip;
     let changes = select(kept, max(w.length, w.slip) - w.slip, params.authors != 0u);
-    wavefront[0] = Wavefront(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, vec2<u32>());
+    wavefront[0] = Wavefront(first, length, known, select(kept, length, carries), kept, slip, w.slip, w.length, changes, w.round + 1u, w.sequence, 0u);
     emitted[3u * params.capacity + 1u] = first;
     emitted[3u * params.capacity + 2u] = length;
 }

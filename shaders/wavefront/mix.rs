@@ -1,6 +1,6 @@
-//! States of a wavefront at the beginning of a round: taken up from the last one, with a share of noise.
+//! States of a wavefront at the start of a round: carried over from the last round, with a share of noise.
 
-use super::{Mark, WAVEFRONT, Wavefront, some, some_wavefront};
+use super::{Mark, SOME_SEQUENCES, WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::recur::{NORMAL, SEQUENCE, THREEFRY, Threefry, WITHIN, normals_within};
 use crate::shared::params;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use crate::{activation_bytes, reduce, stride};
 
-/// Takes up states, and mixes random ones into them.
+/// Carries states over, and mixes random ones into them.
 pub static WAVEFRONT_MIX: Kernel = Kernel {
     name: "wavefront_mix",
     wgsl: include_str!("mix.wgsl"),
@@ -43,31 +43,32 @@ params! {
         pub quads: u32,
         /// Share of the random state.
         pub share: f32,
-        /// 1 if the share is divided by one more than the steps that the row has had.
+        /// 1 if the share is divided by one plus the number of steps that the row has taken.
         pub dampened: u32,
-        /// 1 if the roots of the shares are the factors, which keeps the variance.
+        /// 1 if the factors are the square roots of the shares, which keeps the variance.
         pub root: u32,
-        /// 1 if new and random states are given.
+        /// 1 if new and random states are given instead of drawn.
         pub given: u32,
     }
 }
 
-/// How much noise a state gets at the beginning of a round.
+/// Noise that is mixed into a state at the start of a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
     /// Share of a random state, 0 to 1.
     pub share: f32,
-    /// Whether the share is divided by one more than the steps that the row has had.
+    /// Whether the share is divided by one plus the number of steps that the row has taken.
     pub dampened: bool,
-    /// Whether the roots of the shares are the factors, which keeps the variance.
+    /// Whether the factors are the square roots of the shares, which keeps the variance.
     pub sqrt: bool,
 }
 
-/// Puts the states of a round's rows into `state [rows, n]`, without the noise also into `previous [rows, n]`: row i < `fresh` is `moved [rows, n]`, others
-/// have been drawn, or are row i - fresh of `given`. What noise takes are states like those that rows begin with, or those that are `given [rows, n]`.
-/// Bindings: wavefront, marks `[rows]`, sequences, given, moved, state, previous.
+/// Writes the states of a round's rows to `state [rows, n]` and, without the noise, to `previous [rows, n]`.
+///
+/// Row i < `fresh` comes from `moved [rows, n]`. Later rows have already been drawn, or are row i - fresh of `given [rows, n]`. The noise consists of states
+/// distributed like initial ones, or of row i of `given`. Bindings: wavefront, marks `[rows]`, sequences `[sequences]`, given, moved, state, previous.
 #[must_use]
-pub fn mix(rows: u32, n: u32, mix: Mix, given: bool) -> Launch {
+pub fn mix(rows: u32, n: u32, mix: Mix, (sequences, given): (u32, bool)) -> Launch {
     let (quads, bytes) = (stride(n) / 4, activation_bytes(rows, n));
     let Mix { share, dampened, sqrt } = mix;
     let (dampened, root, given) = (u32::from(dampened), u32::from(sqrt), u32::from(given));
@@ -80,7 +81,7 @@ pub fn mix(rows: u32, n: u32, mix: Mix, given: bool) -> Launch {
         sizes: vec![
             size_of::<Wavefront>() as u64,
             u64::from(rows) * size_of::<Mark>() as u64,
-            size_of::<Sequence>() as u64,
+            u64::from(sequences) * size_of::<Sequence>() as u64,
             if given == 1 { bytes } else { 16 },
             bytes,
             bytes,
@@ -90,13 +91,13 @@ pub fn mix(rows: u32, n: u32, mix: Mix, given: bool) -> Launch {
     }
 }
 
-/// Not 0, so that the numbers differ from those of initial states and samples.
+/// Stream of random numbers; not 0, so that they differ from those of initial states and samples.
 const STREAM: u32 = 0x7761_7665;
 
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: WavefrontMixParams = launch.params();
-    let (wavefront, marks, sequence) =
-        (slots.read::<Wavefront>()[0], slots.read::<Mark>(), slots.read::<Sequence>()[0]);
+    let (wavefront, marks, sequences) = (slots.read::<Wavefront>()[0], slots.read::<Mark>(), slots.read::<Sequence>());
+    let sequence = sequences[wavefront.sequence as usize];
     let (given, moved) = (slots.read::<f32>(), slots.read::<f32>());
     let (state, previous) = (slots.write::<f32>(), slots.write::<f32>());
     let (n, width) = (params.n as usize, params.quads as usize * 4);
@@ -132,16 +133,23 @@ fn case(rows: u32, n: u32, how: Mix, given: bool, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let wavefront = some_wavefront(&mut noise, rows);
     let marks: Vec<Mark> = (0..rows).map(|_| Mark { steps: noise.below(20), ..Mark::default() }).collect();
-    let sequence = Sequence { seed: [seed as u32, 7], state_seed: [0; 2], state_std: 0.6, steps: 0, reserved: [0; 2] };
+    let sequences = (0..SOME_SEQUENCES).map(|index| Sequence {
+        seed: [seed as u32, 7 + index],
+        state_seed: [0; 2],
+        state_std: 0.6 + index as f32,
+        steps: 0,
+        reserved: [0; 2],
+    });
+    let sequences: Vec<Sequence> = sequences.collect();
     let mut matrix = || noise.matrix(rows, n, stride(n));
     let Mix { share, dampened, sqrt } = how;
     Case {
         name: format!("{share} of {rows} rows of {n}, dampened {dampened}, root {sqrt}, given {given}, seed {seed}"),
-        launch: mix(rows, n, how, given),
+        launch: mix(rows, n, how, (SOME_SEQUENCES, given)),
         data: vec![
             bytemuck::cast_slice(&[wavefront]).to_vec(),
             bytemuck::cast_slice(&marks).to_vec(),
-            bytemuck::cast_slice(&[sequence]).to_vec(),
+            bytemuck::cast_slice(&sequences).to_vec(),
             if given { matrix() } else { vec![0; 4] },
             matrix(),
             matrix(),

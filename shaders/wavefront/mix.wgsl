@@ -1,15 +1,15 @@
 override WG: u32;
 
-// A state like those that rows begin with, with a key of its own for every position and round.
+// Random state, distributed like an initial state. Every position and round has its own key.
 fn drawn(row: u32, quad: u32) -> vec4<f32> {
-    let sequence = sequences[0];
+    let sequence = sequences[wavefront[0].sequence];
     let key = threefry(vec2(sequence.seed.x, sequence.seed.y ^ STREAM), vec2(wavefront[0].first + row, wavefront[0].round));
     let v = normals_within(WITHIN, key, quad) * sequence.state_std;
     return select(vec4<f32>(), v, 4u * quad + vec4(0u, 1u, 2u, 3u) < vec4(params.n));
 }
 
-// One workgroup per row: takes up the state that the last round left, notes it, and mixes a random one into it. Rows that are new have theirs already, unless
-// it is given.
+// One workgroup per row: loads the state that the last round left, stores it in `previous`, and mixes a random one into it. New rows already have their states,
+// unless these are given.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;

@@ -1,9 +1,9 @@
-//! A wavefront: positions of one sequence that are iterated together before any of their tokens is known for sure (Geiping et al., arXiv 2510.14961, "diffusion
-//! forcing"). Every round gives all of them a few steps, reads them out, and takes what was chosen behind each for the token of the next, which may change from
-//! round to round; tokens stand once the states behind them have settled.
+//! A wavefront: positions of one sequence that are iterated together before any of their tokens is certain (Geiping et al., arXiv 2510.14961, "diffusion
+//! forcing"). Each round takes a few steps for all of them, reads them out, and makes the token chosen after each row that of the next row, so tokens may
+//! change from round to round. A token is frozen once its state has converged.
 //!
-//! The rows of a wavefront are the first ones of their table, in order. A round is [`blend()`] and [`mix()`], some steps, a read-out, [`compare()`], a choice,
-//! [`freeze()`] and [`shift()`].
+//! The rows of a wavefront are the first rows of their table, in order. A round consists of [`blend()`] and [`mix()`], some steps, a read-out, [`compare()`], a
+//! choice, [`freeze()`] and [`shift()`].
 
 mod blend;
 mod compare;
@@ -20,7 +20,7 @@ pub use freeze::{Freeze, WAVEFRONT_FREEZE, WavefrontFreezeParams, emitted_bytes,
 pub use mix::{Mix, WAVEFRONT_MIX, WavefrontMixParams, mix};
 pub use shift::{Past, Shift, WAVEFRONT_SHIFT, WavefrontShiftParams, shift};
 
-/// [`Wavefront`], [`Mark`] and the numbers of [`FreezeRule`] in WGSL.
+/// [`Wavefront`], [`Mark`] and the codes of [`FreezeRule`] in WGSL.
 pub(crate) const WAVEFRONT: Part = Part::shared(
     &[
         Const::u32("LATENT_DIFF", FreezeRule::LatentDiff as u32),
@@ -34,50 +34,52 @@ pub(crate) const WAVEFRONT: Part = Part::shared(
 );
 
 table! {
-    /// What a table of rows is of a wavefront.
+    /// Description of the wavefront in a table of rows.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Wavefront {
-        /// Position of the first row, which is known.
+        /// Position of the first row, whose token is known.
         pub first: u32,
-        /// Rows.
+        /// Number of rows.
         pub length: u32,
-        /// Positions whose tokens stand, from the start of the sequence.
+        /// Number of positions whose tokens are frozen, from the start of the sequence.
         pub known: u32,
-        /// The first row whose state is not that of the round before.
+        /// Index of the first row whose state is not that of the round before.
         pub fresh: u32,
-        /// Rows that had an embedding in the round before.
+        /// Number of rows that had an embedding in the round before.
         pub kept: u32,
-        /// Rows that the last round dropped at the front.
+        /// Number of rows that the last round dropped at the front.
         pub slip: u32,
-        /// And the one before it.
+        /// Number of rows that the round before that dropped at the front.
         pub slip_before: u32,
-        /// Rows of the last round.
+        /// Number of rows of the last round.
         pub swept: u32,
-        /// Rows whose change in the last round is known.
+        /// Number of rows whose change in the last round is known.
         pub changes: u32,
-        /// Rounds so far.
+        /// Number of rounds so far.
         pub round: u32,
-        /// Nothing: whole 16 bytes are what devices set aside.
-        pub unused: [u32; 2],
-    }
-}
-
-table! {
-    /// What is known of a row.
-    #[derive(Clone, Copy, Debug, Default, PartialEq)]
-    pub struct Mark {
-        /// Steps that it has had.
-        pub steps: u32,
-        /// Rounds that found its token as it was.
-        pub stable: u32,
-        /// What the last check came to.
-        pub value: f32,
-        /// Nothing: it fills 16 bytes.
+        /// Slot of its sequence.
+        pub sequence: u32,
+        /// Padding to a multiple of 16 bytes.
         pub unused: u32,
     }
 }
 
-/// When a token stands.
+table! {
+    /// Progress of a row towards freezing.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct Mark {
+        /// Steps that the row has taken.
+        pub steps: u32,
+        /// Rounds in which its token did not change.
+        pub stable: u32,
+        /// Value of the last comparison.
+        pub value: f32,
+        /// Padding to 16 bytes.
+        pub unused: u32,
+    }
+}
+
+/// Rule that decides when a token is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum FreezeRule {
@@ -86,21 +88,21 @@ pub enum FreezeRule {
     /// The change of its state differs from that in the round before by less than a share of its norm.
     #[cfg_attr(feature = "serde", serde(rename = "latent-acceleration-1"))]
     LatentAcceleration1,
-    /// The same, as the authors compute it the other way.
+    /// [`Self::LatentAcceleration1`] as the authors compute it in their second way.
     #[cfg_attr(feature = "serde", serde(rename = "latent-acceleration-2"))]
     LatentAcceleration2,
-    /// So many rounds have found it as it was.
+    /// A number of rounds have left its token unchanged.
     TokenStability,
-    /// From some round on, a fixed number of tokens each round.
+    /// From some round on, a fixed number of tokens is frozen per round.
     Fixed,
 }
 
 impl FreezeRule {
-    /// All of them.
+    /// All rules, in the order of their codes.
     pub const ALL: [Self; 5] =
         [Self::LatentDiff, Self::LatentAcceleration1, Self::LatentAcceleration2, Self::TokenStability, Self::Fixed];
 
-    /// The authors' name.
+    /// Name in the authors' code.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,17 +114,20 @@ impl FreezeRule {
         }
     }
 
-    /// Whether states are compared.
+    /// Whether the rule compares states.
     #[must_use]
     pub const fn compares(self) -> bool {
         matches!(self, Self::LatentDiff | Self::LatentAcceleration1 | Self::LatentAcceleration2)
     }
 }
 
-/// The value of a row that cannot be judged yet.
+/// Value of a row that cannot be judged yet.
 const UNJUDGED: f32 = -1.0;
 
 /// A wavefront under way, of up to so many rows.
+/// Sequences of a case, whose wavefront is that of one of them.
+const SOME_SEQUENCES: u32 = 3;
+
 fn some_wavefront(noise: &mut Noise, rows: u32) -> Wavefront {
     let length = 1 + noise.below(rows);
     let (first, slip) = (noise.below(50), noise.below(4));
@@ -138,11 +143,12 @@ fn some_wavefront(noise: &mut Noise, rows: u32) -> Wavefront {
         swept: (kept + slip).max(1),
         changes: noise.below(length + 1),
         round: noise.below(9),
-        unused: [0; 2],
+        sequence: noise.below(SOME_SEQUENCES),
+        unused: 0,
     }
 }
 
-/// So many random cases.
+/// `count` random cases.
 fn some(count: u64, random: fn(u64) -> Case) -> Vec<Case> {
     (1..=count).map(random).collect()
 }

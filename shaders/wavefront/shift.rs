@@ -1,11 +1,11 @@
-//! What a wavefront keeps of a round for the next one.
+//! States and embeddings that a wavefront carries over to the next round.
 
 use super::{WAVEFRONT, Wavefront, some, some_wavefront};
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Const, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload};
 use crate::{activation_bytes, reduce, stride};
 
-/// Moves states and embeddings to the rows that their positions have in the next round.
+/// Moves states and embeddings to the rows of their positions in the next round.
 pub static WAVEFRONT_SHIFT: Kernel = Kernel {
     name: "wavefront_shift",
     wgsl: include_str!("shift.wgsl"),
@@ -38,45 +38,47 @@ const PASTS: &[Const] = &[
 params! {
     /// Parameters of [`WAVEFRONT_SHIFT`].
     pub struct WavefrontShiftParams {
-        /// Rows that the next round may have.
+        /// Maximum rows of the next round.
         pub rows: u32,
         /// Quads of values per padded row.
         pub quads: u32,
-        /// Rows that a wavefront grows by in a round.
+        /// Rows that a wavefront grows by per round.
         pub headway: u32,
-        /// Number of the [`Past`].
+        /// Code of the [`Past`].
         pub past: u32,
     }
 }
 
-/// What is kept of the states at the beginning of a round, for rules that look at acceleration.
+/// Past of the states that is kept for rules on acceleration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Past {
     /// Nothing.
     Nothing,
-    /// They, in the rows that their positions have in the next round.
+    /// States of the start of the round, in the rows of their positions in the next round.
     Aligned,
-    /// They, in the rows where they were.
+    /// States of the start of the round, in the rows where they were.
     Places,
-    /// How the states have changed since, in the rows where they were compared.
+    /// Changes of the states since then, in the rows where they were compared.
     Changes,
 }
 
-/// What moves where.
+/// Shape of the launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shift {
-    /// Rows that the next round may have.
+    /// Maximum rows of the next round.
     pub rows: u32,
     /// Values per row.
     pub n: u32,
-    /// Rows that a wavefront grows by in a round.
+    /// Rows that a wavefront grows by per round.
     pub headway: u32,
-    /// What is kept beside.
+    /// Past that is kept.
     pub past: Past,
 }
 
-/// Behind [`super::freeze()`]: `moved [rows, n]` becomes the states of the rows that go on, or of the rows in front of them for new ones that begin so, `held [rows,
-/// n]` their embeddings, `before [rows, n]` what is kept beside. Bindings: wavefront, state, embedding, previous, before, moved, held.
+/// Carries states and embeddings over to the next round; to be launched after [`super::freeze()`].
+///
+/// `moved [rows, n]` receives the states of the rows that remain and, if new rows start from earlier ones, those for the new rows; `held [rows, n]` receives
+/// the embeddings of the rows that remain, and `before [rows, n]` the past. Bindings: wavefront, state, embedding, previous, before, moved, held.
 #[must_use]
 pub fn shift(shift: Shift) -> Launch {
     let Shift { rows, n, headway, past } = shift;
@@ -127,7 +129,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
 fn case(rows: u32, n: u32, headway: u32, past: Past, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let mut wavefront = some_wavefront(&mut noise, rows);
-    // Of a round that is over: what was swept is kept but for what slipped, and new rows are behind it.
+    // As after a round: all rows of the round except those dropped at the front are kept, and new rows follow.
     wavefront.swept = 1 + noise.below(rows);
     wavefront.slip = noise.below(wavefront.swept);
     wavefront.kept = wavefront.swept - wavefront.slip;

@@ -1,7 +1,7 @@
 override WG: u32;
 
-// One workgroup per row: behind a round, states and embeddings move up to the rows that their positions have now, or to new rows that go on from those in front
-// of them, and what the next round compares with is kept.
+// One workgroup per row: after a round, moves states and embeddings to the rows of their positions, gives new rows the states of earlier ones if they start
+// from these, and keeps what the next round compares with.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;

@@ -3,7 +3,7 @@ struct Unit {
     scale: vec2<f32>,
 }
 
-// Where the lanes of a subgroup have it: see Resident in Rust.
+// Layout for subgroups: see Resident in Rust.
 fn unit_at(row: u32, unit: u32) -> Unit {
     let group = 4u * params.lanes;
     let blocks = (params.chunks + 3u) / 4u;

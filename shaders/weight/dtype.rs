@@ -1,10 +1,10 @@
-//! How values are stored.
+//! Dtypes of weights, keys and values.
 
 use half::{bf16, f16};
 
 use crate::Const;
 
-/// How values are stored.
+/// Format in which values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Dtype {
@@ -12,7 +12,7 @@ pub enum Dtype {
     F32,
     /// IEEE half precision.
     F16,
-    /// The upper half of a single.
+    /// bfloat16, the upper half of an IEEE single.
     Bf16,
     /// Whole numbers from -127 to 127 in blocks of 32 along the row, each with a factor in f16: 8.5 bits per weight. ggml's `Q8_0`.
     Q8,
@@ -27,10 +27,10 @@ impl Dtype {
     /// Every dtype, in the order of the kernels' options.
     pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4, Self::Q4Min];
 
-    /// Those whose values stand alone: what tensors are stored in, and keys and values.
+    /// Float dtypes, whose values are not in blocks. Checkpoints store tensors in these.
     pub const FLOATS: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 
-    /// Name as users write it.
+    /// Name in options and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,13 +43,13 @@ impl Dtype {
         }
     }
 
-    /// Whether values come in blocks with a common factor.
+    /// Whether values are in blocks with a common factor.
     #[must_use]
     pub const fn in_blocks(self) -> bool {
         matches!(self, Self::Q8 | Self::Q4 | Self::Q4Min)
     }
 
-    /// Bytes per value, for those whose values stand alone; 0 for the others.
+    /// Bytes per value of float dtypes; 0 for dtypes in blocks.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         match self {
@@ -59,7 +59,7 @@ impl Dtype {
         }
     }
 
-    /// Option of the kernels' axes of dtypes.
+    /// Index of the option for this dtype on the kernels' axes.
     pub(crate) const fn option(self) -> u8 {
         match self {
             Self::F32 => 0,
@@ -71,7 +71,7 @@ impl Dtype {
         }
     }
 
-    /// Units of 16 bytes that 32 values of a row fill.
+    /// Units of 16 bytes that hold 32 values of a row.
     #[must_use]
     pub const fn units(self) -> u32 {
         match self {
@@ -82,7 +82,7 @@ impl Dtype {
         }
     }
 
-    /// Numbers in f16 per block: none for values that stand alone, a factor, or a factor and a minimum.
+    /// f16 numbers per block: none for float dtypes, a factor, or a factor and a minimum.
     #[must_use]
     pub const fn factors(self) -> u32 {
         match self {
@@ -92,7 +92,7 @@ impl Dtype {
         }
     }
 
-    /// Chunks of eight that a kernel reads at once: one, or as much of a block as a unit of 16 bytes holds.
+    /// Chunks of eight that a kernel reads at once: one, or as many as a 16-byte unit of a block holds.
     const fn chunks_at_once(self) -> u32 {
         if self.units() < 4 { 4 / self.units() } else { 1 }
     }
@@ -106,31 +106,31 @@ impl Dtype {
         ]
     }
 
-    /// The largest value that is stored as a finite one.
+    /// Largest value that is stored as a finite number.
     #[must_use]
     pub const fn largest(self) -> f32 {
         match self {
             Self::F32 => f32::MAX,
-            // Halfway to the next power of two, exclusive.
+            // Just below halfway from 65,504 to the next power of two.
             Self::F16 => 65_519.996,
             Self::Bf16 => f32::from_bits(0x7f7f_7fff),
-            // The largest factor in f16, stored 4096 times as large.
+            // The largest factor in f16, stored 4096 times too large.
             Self::Q8 => 65_504.0 / 4096.0 * 127.0,
             Self::Q4 => 65_504.0 / 4096.0 * 7.0,
             Self::Q4Min => 65_504.0 / 4096.0,
         }
     }
 
-    /// Bytes of `rows` rows of `chunks` chunks of eight values that stand alone.
+    /// Bytes of `rows` rows of `chunks` chunks of eight values in a float dtype.
     #[must_use]
     pub const fn matrix_bytes(self, rows: u32, chunks: u32) -> u64 {
         rows as u64 * chunks as u64 * 8 * self.bytes()
     }
 
-    /// Decodes little-endian bytes at any alignment, of values that stand alone; nothing for others.
+    /// Decodes little-endian bytes of a float dtype at any alignment. Does nothing for dtypes in blocks.
     ///
     /// # Panics
-    /// If there are fewer bytes than `values` takes.
+    /// If there are fewer bytes than `values` needs.
     pub fn decode_bytes(self, bytes: &[u8], values: &mut [f32]) {
         let bytes = &bytes[..values.len() * self.bytes() as usize];
         match self {
@@ -150,8 +150,8 @@ impl Dtype {
         }
     }
 
-    /// Appends values that stand alone in this dtype, rounded to nearest, ties to even, and pads with zeros to whole chunks. What comes in blocks
-    /// is appended in f32: see [`Resident::put_encoded`](super::Resident::put_encoded).
+    /// Appends values in a float dtype, rounded to nearest, ties to even, and pads with zeros to whole chunks. For dtypes in blocks, f32 is appended: see
+    /// [`Resident::put_encoded`](super::Resident::put_encoded).
     pub fn encode_row(self, values: &[f32], out: &mut Vec<u8>) {
         let width = if self.bytes() == 2 { 2 } else { 4 };
         let end = out.len() + values.len().next_multiple_of(8) * width;
@@ -163,7 +163,7 @@ impl Dtype {
         out.resize(end, 0);
     }
 
-    /// The value at an index of a buffer of words, of values that stand alone.
+    /// The value at an index of a buffer of words, in a float dtype.
     #[must_use]
     pub fn decode(self, words: &[u32], index: usize) -> f32 {
         match self {

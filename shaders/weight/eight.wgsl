@@ -1,4 +1,4 @@
-// Eight neighbouring values: what a lane takes at once from a row of weights or activations.
+// Eight neighboring values: the amount that a lane loads at once from a row of weights or activations.
 struct Eight {
     lo: vec4<f32>,
     hi: vec4<f32>,
@@ -8,7 +8,7 @@ fn dot8(a: Eight, b: Eight) -> f32 {
     return dot(a.lo, b.lo) + dot(a.hi, b.hi);
 }
 
-// A sum and eight products, one after the other: two instructions less than a dot product that is added.
+// Adds eight products to a sum, one after another: two instructions fewer than adding a dot product.
 fn with_eight(sum: f32, a: Eight, b: Eight) -> f32 {
     let lo = fma(a.lo.w, b.lo.w, fma(a.lo.z, b.lo.z, fma(a.lo.y, b.lo.y, fma(a.lo.x, b.lo.x, sum))));
     return fma(a.hi.w, b.hi.w, fma(a.hi.z, b.hi.z, fma(a.hi.y, b.hi.y, fma(a.hi.x, b.hi.x, lo))));
@@ -18,14 +18,14 @@ fn sum8(v: Eight) -> f32 {
     return dot(v.lo, vec4(1.0)) + dot(v.hi, vec4(1.0));
 }
 
-// Four pairs of bf16. A bf16 is the upper half of an f32, so bit operations unpack it exactly on every backend.
+// Unpacks four pairs of bf16. A bf16 is the upper half of an f32, so bit operations unpack it exactly on every backend.
 fn eight_of_bf16(p: vec4<u32>) -> Eight {
     let even = bitcast<vec4<f32>>(p << vec4(16u));
     let odd = bitcast<vec4<f32>>(p & vec4(0xffff0000u));
     return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
 }
 
-// Four pairs of f16.
+// Unpacks four pairs of f16.
 fn eight_of_f16(p: vec4<u32>) -> Eight {
     return Eight(vec4(unpack2x16float(p.x), unpack2x16float(p.y)), vec4(unpack2x16float(p.z), unpack2x16float(p.w)));
 }

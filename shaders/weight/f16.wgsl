@@ -1,5 +1,5 @@
-// Rounds to nearest, ties to even, for values below 65504. By hand, because pack2x16float may round either way. Below the normal
-// range, adding 0.5 leaves just the bits that a subnormal has.
+// Rounds to nearest, ties to even, for values below 65504. Done by hand, because pack2x16float may round either way. Below the normal range, adding 0.5 leaves
+// exactly the bits of a subnormal.
 fn f16_bits(v: f32) -> u32 {
     let bits = bitcast<u32>(v);
     let sign = (bits >> 16u) & 0x8000u;

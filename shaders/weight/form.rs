@@ -1,38 +1,38 @@
-//! How a matrix is held: in which numbers, and in which order.
+//! Form of a matrix in memory: its dtype and the order of its values.
 
 use super::Dtype;
 use crate::Caps;
 
-/// How a matrix is held.
+/// Form of a matrix in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Form {
-    /// In which numbers.
+    /// Format of the values.
     pub dtype: Dtype,
-    /// In which order.
+    /// Order of the values.
     pub order: Order,
 }
 
-/// The order in which a matrix lies in memory.
+/// Order of a matrix's values in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
     /// Row after row, in a buffer.
     #[default]
     Rows,
-    /// For subgroups of so many lanes, in a texture. A subgroup takes a group of `4·lanes` rows, a lane four neighbouring ones. Texels are
-    /// ordered by group, place in the row, row of a lane, lane: what a subgroup loads at once lies side by side, and it reads one long
-    /// line. Rows are padded to whole groups, and along k to whole blocks of 32, with zeros.
+    /// For subgroups of this many lanes, in a texture. A subgroup processes a group of `4·lanes` rows, each lane four neighboring ones. Texels are ordered by
+    /// group, position in the row, row of a lane, and lane: the texels that a subgroup loads at once are adjacent, and it reads memory in order. Rows are
+    /// padded with zeros to whole groups, and along k to whole blocks of 32.
     Lanes(u32),
 }
 
 impl From<Dtype> for Form {
-    /// Row after row.
+    /// The dtype, row after row.
     fn from(dtype: Dtype) -> Self {
         Self { dtype, order: Order::Rows }
     }
 }
 
 impl Form {
-    /// What suits a device.
+    /// Form that suits a device.
     #[must_use]
     pub const fn preferred(caps: &Caps, dtype: Dtype) -> Self {
         let order = match caps.lanes {
@@ -51,7 +51,7 @@ impl Form {
         }
     }
 
-    /// Rows that lie together.
+    /// Rows that are stored together.
     #[must_use]
     pub const fn group(self) -> u32 {
         match self.order {
@@ -60,7 +60,7 @@ impl Form {
         }
     }
 
-    /// Lanes of the subgroups that it is made for, or 0.
+    /// Subgroup size that the form is made for, or 0.
     #[must_use]
     pub const fn lanes(self) -> u32 {
         match self.order {
@@ -69,7 +69,7 @@ impl Form {
         }
     }
 
-    /// Whether it is held in a texture.
+    /// Whether the matrix is in a texture.
     #[must_use]
     pub const fn in_texture(self) -> bool {
         matches!(self.order, Order::Lanes(_))

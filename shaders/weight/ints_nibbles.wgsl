@@ -1,4 +1,4 @@
-// Numbers of a unit as bytes, four to a word: of every eight those at even places, then those at odd ones. Twice four words are a block.
+// Numbers of a unit as bytes, four per word: of every eight, those at even positions, then those at odd ones. Twice four words are a block.
 const FOURS: u32 = 2u;
 const OFFSETS: bool = true;
 

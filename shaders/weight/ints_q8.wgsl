@@ -1,4 +1,4 @@
-// Numbers of a unit as signed bytes, four to a word: half a block.
+// Numbers of a unit, half a block, as signed bytes, four per word.
 const FOURS: u32 = 1u;
 const OFFSETS: bool = false;
 

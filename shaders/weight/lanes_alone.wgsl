@@ -1,9 +1,9 @@
-// The texel of a unit of row `row` of four. A block never crosses a line of the texture.
+// Texel of a unit of one of the lane's four rows. A block never crosses a line of the texture.
 fn unit_of(at: vec2<u32>, row: u32, unit: u32) -> vec4<u32> {
     return textureLoad(w, vec2(at.x + (4u * unit + row) * LANES, at.y));
 }
 
-// 32 columns of four rows of W: texels are ordered by unit, row, lane.
+// Adds 32 columns of four rows of W. Texels are ordered by unit, row, lane.
 fn add_block(sums: ptr<function, Sums>, place: Place, lane: u32, group: u32, blocks: u32, b: u32) {
     let first = (group * blocks + b) * 4u * UNITS * LANES;
     let at = vec2(first % TEXTURE_WIDTH + lane, first / TEXTURE_WIDTH);

@@ -1,4 +1,4 @@
-// 32 columns of four rows of W: a texel of each.
+// Adds 32 columns of four rows of W, one texel per row.
 fn add_block(sums: ptr<function, Sums>, place: Place, lane: u32, group: u32, blocks: u32, b: u32) {
     let first = (group * blocks + b) * 4u * LANES;
     let at = vec2(first % TEXTURE_WIDTH + lane, first / TEXTURE_WIDTH);

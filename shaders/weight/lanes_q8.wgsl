@@ -2,7 +2,7 @@ fn texel_at(at: vec2<u32>, i: u32) -> vec4<u32> {
     return textureLoad(w, vec2(at.x + i * LANES, at.y));
 }
 
-// 16 columns of four rows of W: a texel of each.
+// Adds 16 columns of four rows of W, one texel per row.
 fn add_half(part: ptr<function, Sums>, place: Place, x: Values, b: u32, half: u32, at: vec2<u32>, s: Scales) {
     let p = texel_at(at, 4u * half);
     let q = texel_at(at, 4u * half + 1u);
@@ -12,7 +12,7 @@ fn add_half(part: ptr<function, Sums>, place: Place, x: Values, b: u32, half: u3
     add_chunk(part, place, x, b, 2u * half + 1u, weigh(q8_chunk(p, 1u), s.a), weigh(q8_chunk(q, 1u), s.b), weigh(q8_chunk(r, 1u), s.c), weigh(q8_chunk(t, 1u), s.d));
 }
 
-// 32 columns of four rows of W: texels are ordered by half of the block, row, lane. A texel of scales serves two blocks.
+// Adds 32 columns of four rows of W. Texels are ordered by half of the block, row, lane. A texel of scales serves two blocks.
 fn add_block(sums: ptr<function, Sums>, place: Place, lane: u32, group: u32, blocks: u32, b: u32) {
     let first = (group * blocks + b) * 8u * LANES;
     let at = vec2(first % TEXTURE_WIDTH + lane, first / TEXTURE_WIDTH);

@@ -1,10 +1,9 @@
-//! Weights as the kernels read them: a resident matrix.
+//! Weights as the kernels read them: matrices in device memory.
 //!
-//! A matrix `[n, k]` lies row after row, each row padded with zeros to whole chunks of eight values, so that a lane always
-//! loads 16 bytes (32 for f32) whatever k is. A row may have two halves (the adapter's `concat[state, embedding]`), padded
-//! each on its own, so that the kernels find both inputs at whole chunks.
+//! A matrix `[n, k]` is stored row after row. Each row is padded with zeros to whole chunks of eight values, so that a lane always loads 16 bytes (32 for f32)
+//! whatever k is. A row may have two halves (the adapter's `concat[state, embedding]`), each padded on its own, so that both inputs begin at whole chunks.
 //!
-//! Where the device prefers it, a matrix lies in a texture instead, in the order in which subgroups of a known size read it: see [`Order`].
+//! If the device prefers it, a matrix is stored in a texture instead, in the order in which subgroups of a known size read it: see [`Order`].
 
 mod dtype;
 mod form;
@@ -35,7 +34,7 @@ pub(crate) const ROUND: [&str; 2] = [include_str!("f16.wgsl"), include_str!("pac
 /// Axis of kernels that read weights row by row; its options are in the order of [`Dtype`].
 pub(crate) const WEIGHT: Axis = Axis { name: "weight", options: &[F32, F16, BF16, Q8, Q4, Q4_MIN] };
 
-/// Axis of kernels that read single rows in whatever form: those of [`WEIGHT`], and the same for subgroups.
+/// Axis of kernels that read single rows in any form: the options of [`WEIGHT`], then those in the layout for subgroups.
 pub(crate) const WEIGHT_ANY: Axis = Axis {
     name: "weight",
     options: &[
@@ -113,7 +112,7 @@ pub(crate) const WEIGHT_INTS: Axis = Axis {
     ],
 };
 
-/// Those whose weights are whole numbers, in blocks.
+/// Dtypes whose weights are whole numbers, in blocks.
 pub(crate) const INT_DTYPES: [Dtype; 3] = [Dtype::Q8, Dtype::Q4, Dtype::Q4Min];
 
 const INT_NIBBLES: &str = include_str!("ints_nibbles.wgsl");
@@ -142,11 +141,11 @@ const Q4_MIN: Part = Part::new("q4_1", include_str!("rows_q4_1.wgsl"))
     .using(&[WEIGHT_OF_UNITS, BLOCKS, IN_BLOCKS])
     .with(&[WORDS]);
 
-/// How products with raw numbers become products with weights.
+/// WGSL that turns products with raw numbers into products with weights.
 const ALONE: &str = include_str!("rows_alone.wgsl");
 const IN_BLOCKS: &str = include_str!("rows_blocks.wgsl");
 const WEIGHT_OF_UNITS: &str = include_str!("weight.wgsl");
-/// Those that stand alone, in the order of lanes.
+/// WGSL for float dtypes in the layout for subgroups.
 const ANY_ALONE: &[&str] = &[TEXEL, WEIGHT_OF_UNITS, include_str!("any_alone.wgsl")];
 const LANES_ALONE: &[&str] = &[BLOCKS, include_str!("lanes_alone.wgsl")];
 const TEXEL: &str = include_str!("texel.wgsl");
@@ -155,13 +154,13 @@ const FLOATS: Binding = Binding::read("w", "vec4<f32>");
 const WORDS: Binding = Binding::read("w", "vec4<u32>");
 const TEXELS: Binding = Binding::read("w", "vec4<u32>").in_texture();
 
-/// The option of [`WEIGHT_ANY`] for a form.
+/// Option of [`WEIGHT_ANY`] for a form.
 pub(crate) const fn any_option(form: Form) -> u8 {
     let dtype = form.dtype.option();
     if form.in_texture() { Dtype::ALL.len() as u8 + dtype } else { dtype }
 }
 
-/// The form that an option of [`WEIGHT_ANY`] stands for, with so many lanes.
+/// Form for an option of [`WEIGHT_ANY`] and a subgroup size.
 pub(crate) const fn form_of(option: usize, lanes: u32) -> Form {
     let order = if option < Dtype::ALL.len() { Order::Rows } else { Order::Lanes(lanes) };
     Form { dtype: Dtype::ALL[option % Dtype::ALL.len()], order }
@@ -199,10 +198,10 @@ pub(crate) fn test_forms() -> impl Iterator<Item = Form> + Clone {
     (0..WEIGHT_ANY.options.len()).map(|option| form_of(option, TEST_LANES))
 }
 
-/// One of them.
+/// A random one of [`test_forms`].
 pub(crate) fn random_form(noise: &mut crate::Noise) -> Form {
     form_of(noise.below(WEIGHT_ANY.options.len() as u32) as usize, TEST_LANES)
 }
 
-/// Lanes that cases are made for: those of the device that has the form.
+/// Subgroup size that cases assume: that of the device that uses such forms.
 pub(crate) const TEST_LANES: u32 = 8;

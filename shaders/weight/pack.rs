@@ -1,7 +1,7 @@
-//! Rounding: rows in f32 into the form that a matrix is held in, on the device.
+//! Rounding of rows in f32 to the form of a matrix, on the device.
 //!
-//! The numbers are those of ggml's `Q8_0`, `Q4_0` and `Q4_1`, but for the factors, which are rounded to f16 first, so that each number is the best one for the
-//! factor that is stored.
+//! The numbers are those of ggml's `Q8_0`, `Q4_0` and `Q4_1`, except that factors are rounded to f16 first, so that each number is the best one for the stored
+//! factor.
 
 use super::{Dtype, EIGHT, Form, Order, ROUND, Resident, chunks, random_form, test_forms};
 use crate::shared::params;
@@ -9,7 +9,7 @@ use crate::{
     Axis, Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Part, Slots, Workload, reduce, stride,
 };
 
-/// Rounding.
+/// Rounds rows to a form.
 pub static PACK: Kernel = Kernel {
     name: "pack",
     wgsl: include_str!("pack.wgsl"),
@@ -60,32 +60,32 @@ params! {
         pub first: u32,
         /// Rows of x.
         pub count: u32,
-        /// The same, with the rows of zeros that fill a group.
+        /// Rows of x, with the rows of zeros that fill up a group.
         pub padded: u32,
         /// Rows of the matrix.
         pub rows: u32,
         /// Chunks of eight per row.
         pub chunks: u32,
-        /// Lanes that the matrix is laid out for, if it is.
+        /// Subgroup size that the matrix is laid out for, or 0.
         pub lanes: u32,
-        /// Where the factors of blocks begin, in units of 16 bytes.
+        /// Start of the factors of blocks, in units of 16 bytes.
         pub scales: u32,
-        /// Fours of rows that the workgroups take at once.
+        /// Quads of rows that the workgroups process at once.
         pub quads_at_once: u32,
     }
 }
 
-/// Workgroups in y, at most; further rows are taken in turn.
+/// Maximum workgroups in y; each loops over further rows.
 const QUADS_AT_ONCE: u32 = 16_384;
 
-/// Rounds `count` rows of x `[count, 8·chunks]` into the rows of `w` from `first` on, the start of a group. Bindings: x, w.
+/// Rounds `count` rows of x `[count, 8·chunks]` into the rows of `w` from `first` on, which is the start of a group. Bindings: x, w.
 #[must_use]
 pub fn pack(w: Resident, first: u32, count: u32) -> Launch {
     let Resident { form, rows, chunks } = w;
     let mut choice = Choice::default();
     choice.0[0] = form.dtype.option();
     choice.0[1] = u8::from(form.in_texture());
-    // The last rows of a matrix fill its last group, others their own.
+    // After the last rows of a matrix, zeros fill up its last group.
     let padded = if first + count == rows { count.next_multiple_of(form.group()) } else { count };
     let quads = padded.div_ceil(4);
     let quads_at_once = quads.min(QUADS_AT_ONCE);
@@ -120,7 +120,7 @@ fn case(form: Form, rows: u32, first: u32, k: u32, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let w = Resident { form, rows, chunks: chunks(k) };
     let mut x = noise.matrix(rows - first, k, stride(k));
-    // Blocks of zeros, and small numbers.
+    // Some blocks are zeros, and some are small numbers.
     for (i, word) in x.iter_mut().enumerate() {
         let block = i / 32 % 7;
         *word = if block == 3 { 0 } else { (f32::from_bits(*word) * if block == 5 { 1e-4 } else { 0.02 }).to_bits() };

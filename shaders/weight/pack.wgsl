@@ -1,6 +1,6 @@
 override WG: u32;
 
-// 32 values of row `i` of x; zeros outside.
+// Loads 32 values of row `i` of x; zeros outside of x.
 fn block_at(i: u32, b: u32) -> Values {
     var v: Values;
     for (var q = 0u; q < 8u; q += 1u) {
@@ -11,7 +11,7 @@ fn block_at(i: u32, b: u32) -> Values {
     return v;
 }
 
-// A lane takes two blocks of four rows: what shares a word of factors, in any form.
+// One lane processes two blocks of four rows: in any form, only these share a word of factors.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let pair = group.x * WG + lane;

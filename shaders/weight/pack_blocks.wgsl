@@ -1,5 +1,5 @@
-// What to multiply by, given a factor in f16 as it is stored: 4096 / factor, rounded to nearest, ties to even; 0 for a block of zeros. A device's own
-// division may be off by a few of the last bits, and then a number in thousands; whole numbers are exact everywhere.
+// 4096 / factor for a factor in f16 as stored, rounded to nearest, ties to even; 0 for a block of zeros. A device's own division may be wrong in the last bits,
+// which changes one number in thousands; whole numbers are exact everywhere.
 fn inverse_of(factor: u32) -> f32 {
     let size = factor & 0x7fffu;
     if (size == 0u) {
@@ -10,7 +10,7 @@ fn inverse_of(factor: u32) -> f32 {
     let up = countLeadingZeros(fraction) - 21u;
     let m = fraction << up;
     let exponent = max(i32(size >> 10u), 1) - i32(up);
-    // 2^34 / m has 24 bits; 34 do not fit a word, so the last three come by a second division.
+    // 2^34 / m has 24 bits. 2^34 does not fit a word, so the last three bits come from a second division.
     let coarse = 0x80000000u / m;
     let rest = (0x80000000u % m) * 8u;
     let left = rest % m;
@@ -23,7 +23,7 @@ fn inverse_of(factor: u32) -> f32 {
     return select(f32(q) * power, -f32(q) * power, (factor & 0x8000u) != 0u);
 }
 
-// Whole numbers, nearest, ties to even; rounded before the shift, so that no compiler can make one operation of the product and the sum.
+// Whole numbers, rounded to nearest, ties to even. Rounding comes before the shift, so that no compiler can fuse the product and the sum.
 fn numbers_of(v: vec4<f32>, low: f32, inverse: f32, shift: f32, least: f32, most: f32) -> vec4<u32> {
     return vec4<u32>(clamp(round((v - low) * inverse) + shift, vec4(least), vec4(most)));
 }

@@ -1,4 +1,4 @@
-// The value that is largest in size becomes -8, as in ggml: of 16 numbers one more is below zero than above.
+// The value of largest magnitude becomes -8, as in ggml: of the 16 numbers, one more is below zero than above.
 fn packed_of(v: Values) -> Packed {
     let most = largest_of(v);
     var signed = 0.0;

@@ -1,6 +1,6 @@
-// Rows one after the other; factors of a row side by side, to whole pairs.
+// Rows one after another; the factors of a row side by side, padded to whole pairs.
 fn put(row: u32, unit: u32, units: u32, v: vec4<u32>) {
-    // Values that stand alone are not padded to blocks.
+    // Float dtypes are not padded to blocks.
     let real = select(params.chunks * UNITS / 4u, units, FACTORS > 0u);
     if (row < params.first + params.count && unit < real) {
         w[row * real + unit] = v;

@@ -1,19 +1,19 @@
-// Blocks of 32 weights with a common scale. Unsigned numbers are unpacked into the mantissa of a number between 1 and 2, which takes a shift and
-// a mask and no conversion; scale and offset bring it where it belongs. Scales are stored 4096 times as large: f16 has few small numbers.
+// Blocks of 32 weights with a common scale. Unsigned numbers are unpacked into the mantissa of a number between 1 and 2, which takes a shift and a mask but no
+// conversion; a factor and an offset turn it into the weight. Scales are stored 4096 times too large, because f16 has few small numbers.
 
-// Four bytes: 1 + u/256.
+// Unpacks four bytes to 1 + u/256.
 fn q8_raw(p: u32) -> vec4<f32> {
     let bits = vec4(p << 15u, p << 7u, p >> 1u, p >> 9u);
     return bitcast<vec4<f32>>((bits & vec4(0x7f8000u)) | vec4(0x3f800000u));
 }
 
-// Chunk 0 or 1 of 16 bytes.
+// Unpacks chunk 0 or 1 of 16 bytes.
 fn q8_chunk(p: vec4<u32>, j: u32) -> Eight {
     let half = select(p.xy, p.zw, j == 1u);
     return Eight(q8_raw(half.x), q8_raw(half.y));
 }
 
-// Chunk j of 32 nibbles: 1 + u/16.
+// Unpacks chunk j of 32 nibbles to 1 + u/16.
 fn q4_chunk(p: vec4<u32>, j: u32) -> Eight {
     let v = p[j];
     let lo = vec4(v << 19u, v << 15u, v << 11u, v << 7u);
@@ -23,17 +23,17 @@ fn q4_chunk(p: vec4<u32>, j: u32) -> Eight {
     return Eight(bitcast<vec4<f32>>((lo & mask) | one), bitcast<vec4<f32>>((hi & mask) | one));
 }
 
-// What such a number is to be multiplied by, and what is then to be added: u - 128 times the scale.
+// Factor and offset that turn an unpacked number into (u - 128) times the scale.
 fn scale_of_q8(half: u32) -> vec2<f32> {
     return unpack2x16float(half).x * vec2(0.0625, -0.09375);
 }
 
-// u - 8 times the scale.
+// Factor and offset that turn an unpacked number into (u - 8) times the scale.
 fn scale_of_q4(half: u32) -> vec2<f32> {
     return unpack2x16float(half).x * vec2(0.00390625, -0.005859375);
 }
 
-// u times the scale (first half), plus the minimum (second half).
+// Factor and offset that turn an unpacked number into u times the scale (first half) plus the minimum (second half).
 fn scale_of_q4_1(halves: u32) -> vec2<f32> {
     let v = unpack2x16float(halves);
     return vec2(v.x * 0.00390625, v.y * 0.000244140625 - v.x * 0.00390625);

@@ -1,6 +1,5 @@
-//! Random weights straight into device memory, for a model whose shape is known and whose weights are not there: what they
-//! compute is noise, what they cost is real. The same bits come out of every device, of the twin, and of [`RandomWeight::row`],
-//! which writes them into files.
+//! Random weights generated in device memory, for a model whose shape is known but whose weights are not available: results are noise, costs are real. Every
+//! device, the twin, and [`RandomWeight::row`], which writes them to files, generate the same bits.
 
 use rayon::prelude::*;
 
@@ -9,7 +8,7 @@ use crate::recur::THREEFRY;
 use crate::shared::params;
 use crate::{Binding, Case, Check, Choice, Cost, Kernel, Launch, Noise, Params, Slots, Threefry, Workload, reduce};
 
-/// Random weights.
+/// Fills a buffer with random weights.
 pub static RANDOM_WEIGHT: Kernel = Kernel {
     name: "random_weight",
     wgsl: include_str!("random_weight.wgsl"),
@@ -40,19 +39,19 @@ params! {
         pub chunks: u32,
         /// Halves of a row, each padded on its own: 1 or 2.
         pub halves: u32,
-        /// Rows that are held in turn: see [`InTurn`].
+        /// Rows that are interleaved: see [`InTurn`].
         pub in_turn: u32,
-        /// Rows of a span of them.
+        /// Rows per span of these.
         pub span: u32,
-        /// Factor on the whole numbers that are drawn.
+        /// Factor for the whole numbers that are drawn.
         pub scale: f32,
     }
 }
 
-/// A random matrix `[n, k]`, as it is stored in a checkpoint.
+/// A random matrix `[n, k]`, as stored in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomWeight {
-    /// Key of the generator: another one for every matrix.
+    /// Key of the generator, different for every matrix.
     pub seed: u64,
     /// Values per row.
     pub k: u32,
@@ -60,34 +59,36 @@ pub struct RandomWeight {
     pub std: f64,
 }
 
-/// Rows as they are drawn into a buffer, in f32.
+/// Rows to generate in a buffer, in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// First row.
     pub first: u32,
-    /// Rows.
+    /// Number of rows.
     pub count: u32,
     /// Halves of a row, each padded on its own: 1 or 2.
     pub halves: u32,
-    /// Rows that are held in turn.
+    /// Rows that are interleaved.
     pub rows: InTurn,
 }
 
-/// Rows that a device holds in another order than they are stored in: of the first `rows` rows, in spans of `span` each, those of a span's first half and
-/// those of its second in turn. Gate and up of an MLP are one span; heads whose rotary pairs are a half apart are one each.
+/// Interleaving of rows on a device, relative to their order in a checkpoint.
+///
+/// The first `rows` rows are divided into spans of `span` rows; on the device, rows of a span's first half alternate with rows of its second half. Gate and up
+/// of an MLP are one span; heads whose rotary pairs are half a head apart are one span each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InTurn {
-    /// Rows, whole spans; those behind them are held as they are stored.
+    /// Number of interleaved rows, in whole spans; later rows keep their order.
     pub rows: u32,
-    /// Rows of a span, an even number.
+    /// Rows per span, an even number.
     pub span: u32,
 }
 
 impl InTurn {
-    /// All rows as they are stored.
+    /// All rows in the order of the checkpoint.
     pub const NONE: Self = Self { rows: 0, span: 2 };
 
-    /// Where the row is stored that is held at `row`.
+    /// Stored index of the row that is held at `row`.
     #[must_use]
     pub const fn stored(self, row: u32) -> u32 {
         if row >= self.rows {
@@ -97,7 +98,7 @@ impl InTurn {
         row - at + at % 2 * (self.span / 2) + at / 2
     }
 
-    /// Where the row is held that is stored at `row`.
+    /// Index at which the row stored at `row` is held.
     #[must_use]
     pub const fn held(self, row: u32) -> u32 {
         if row >= self.rows {
@@ -112,7 +113,7 @@ impl InTurn {
 const VARIANCE: f64 = 21_845.0;
 
 impl RandomWeight {
-    /// One stored row, into `values` `[k]`.
+    /// Generates one stored row into `values` `[k]`.
     ///
     /// # Panics
     /// If `values` has another length.
@@ -151,7 +152,7 @@ impl RandomWeight {
             params: bytemuck::bytes_of(&params).to_vec(),
             workgroups: [per_row.div_ceil(wg), count.min(ROWS_AT_ONCE), 1],
             sizes: vec![bytes],
-            // Two values take one block of the generator: 20 rounds of four operations and the key schedule.
+            // One block of the generator yields two values: 20 rounds of four operations and the key schedule.
             cost: Cost { bytes, flops: u64::from(count) * u64::from(self.k) * 50 },
         }
     }
@@ -161,10 +162,10 @@ impl RandomWeight {
     }
 }
 
-/// Rows of workgroups in one dispatch; further rows are taken in turn.
+/// Rows of workgroups in one dispatch; each loops over further rows.
 const ROWS_AT_ONCE: u32 = 16_384;
 
-/// The sum of the four bytes less its mean.
+/// Sum of the four bytes, minus its mean.
 fn bell(bits: u32) -> f32 {
     let sum: i16 = bits.to_le_bytes().into_iter().map(i16::from).sum();
     f32::from(sum - 510)

@@ -1,13 +1,13 @@
 override WG: u32;
 
-// 32 random bits to a number of mean 0: the sum of the four bytes, an Irwin-Hall distribution that ends at 3.45 standard deviations. Whole
-// numbers and one product: every device computes the same bits.
+// Maps 32 random bits to a number of mean 0: the sum of the four bytes, an Irwin-Hall distribution that ends at 3.45 standard deviations. Whole numbers and a
+// single product: every device computes the same bits.
 fn bell(bits: u32) -> f32 {
     let pairs = (bits & 0x00ff00ffu) + ((bits >> 8u) & 0x00ff00ffu);
     return f32(i32((pairs & 0xffffu) + (pairs >> 16u)) - 510) * params.scale;
 }
 
-// Two neighbouring values of a row as it is stored: the counter is (row, pair of columns).
+// Two neighboring values of a stored row; the counter is (row, pair of columns).
 fn pair_at(row: u32, pair: u32) -> vec2<f32> {
     let bits = threefry(params.seed, vec2(row, pair));
     return vec2(bell(bits.x), bell(bits.y));
@@ -22,7 +22,7 @@ fn value_at(row: u32, half: u32, column: u32) -> f32 {
     return pair_at(row, stored >> 1u)[stored & 1u];
 }
 
-// A lane per chunk of eight. The fast way needs whole pairs: an even start and no padding.
+// One lane per chunk of eight. The fast path needs whole pairs: an even start and no padding.
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

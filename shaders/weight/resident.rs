@@ -1,4 +1,4 @@
-//! A matrix in device memory: where each of its values is, and how it gets there.
+//! A matrix in device memory: the place of each of its values, and ways to write and read them.
 
 use half::f16;
 
@@ -7,27 +7,27 @@ use crate::Place;
 
 /// A matrix, or consecutive rows of one, in device memory.
 ///
-/// Values in blocks are packed four (q8) or eight (q4) to a word, the first in the lowest bits, plus 128 or 8 where they have a sign. All of them come
-/// first, then the blocks' factors in f16, stored 4096 times as large, because f16 has few small numbers. `q4_1` has a factor and a minimum for each
-/// block, in one word.
+/// Values in blocks are packed four (q8) or eight (q4) per word, the first in the lowest bits; signed ones are stored plus 128 or 8. All values come first,
+/// then the blocks' factors in f16, stored 4096 times too large because f16 has few small numbers. `q4_1` has a factor and a minimum for each block, in one
+/// word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resident {
-    /// How it is held.
+    /// Form in memory.
     pub form: Form,
-    /// Rows.
+    /// Number of rows.
     pub rows: u32,
     /// Chunks of eight values per row.
     pub chunks: u32,
 }
 
-/// Bytes of what a lane loads at once.
+/// Bytes that a lane loads at once.
 const UNIT: u64 = 16;
 
-/// What factors are multiplied by before they are stored.
+/// Factors are stored multiplied by this.
 pub(crate) const FACTOR: f32 = 4096.0;
 
 impl Resident {
-    /// Bytes of it.
+    /// Size in bytes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         let factors = 2 * self.form.dtype.factors() as u64;
@@ -37,26 +37,26 @@ impl Resident {
         self.scales() as u64 * UNIT + (self.padded_rows() * self.block_pairs() * 2 * factors).next_multiple_of(UNIT)
     }
 
-    /// Bytes of its rows in f32, one after the other.
+    /// Size of its rows in f32, in bytes.
     #[must_use]
     pub const fn f32_bytes(&self) -> u64 {
         Dtype::F32.matrix_bytes(self.rows, self.chunks)
     }
 
-    /// Bytes that a device sets aside for it: up to the end of the last line of a texture.
+    /// Bytes that a device allocates for it: textures have whole lines.
     #[must_use]
     pub const fn memory(&self) -> u64 {
         let place = if self.form.in_texture() { Place::Texture } else { Place::Buffer };
         place.memory(self.bytes())
     }
 
-    /// Where the factors of its blocks begin, in units of 16 bytes.
+    /// Start of the factors of its blocks, in units of 16 bytes.
     #[must_use]
     pub const fn scales(&self) -> u32 {
         (self.values() / UNIT) as u32
     }
 
-    /// Bytes of its values without the factors of blocks.
+    /// Size of its values without the factors of blocks, in bytes.
     const fn values(&self) -> u64 {
         let blocks = blocks(self.chunks) as u64;
         match (self.form.dtype, self.form.order) {
@@ -73,7 +73,7 @@ impl Resident {
         blocks(self.chunks).div_ceil(2) as u64
     }
 
-    /// Where a unit of 16 bytes of a row is, if a row has `units` of them.
+    /// Index of unit `unit`, 16 bytes, of a row that has `units` units.
     pub(super) const fn unit(&self, units: u32, row: u32, unit: u32) -> u64 {
         let (units, unit) = (units as u64, unit as u64);
         match self.form.order {
@@ -85,7 +85,7 @@ impl Resident {
         }
     }
 
-    /// Where the factor of a block of a row is, in halves (`q8`, `q4`) or words (`q4_1`) from [`Self::scales`] on.
+    /// Index of the factor of a block of a row, in halves (`q8`, `q4`) or words (`q4_1`) from [`Self::scales`] on.
     pub(super) const fn scale(&self, row: u32, block: u32) -> u64 {
         let pairs = self.block_pairs();
         match (self.form.order, self.form.dtype) {
@@ -101,10 +101,10 @@ impl Resident {
         }
     }
 
-    /// The values of a row from the first on, as many as there is room for.
+    /// Decodes a row from its first value on, as many values as fit into `values`.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// If the row does not exist.
     pub fn decode_row(&self, words: &[u32], row: u32, values: &mut [f32]) {
         let (dtype, blocks) = (self.form.dtype, blocks(self.chunks));
         let from = |units: u32, unit: u32| &words[self.unit(units, row, unit) as usize * 4..];
@@ -115,7 +115,7 @@ impl Resident {
                 let per_unit = (UNIT / dtype.bytes()) as usize;
                 let padded = if self.form.in_texture() { blocks * 4 } else { self.chunks };
                 let units = padded * 8 / per_unit as u32;
-                // Units in the order of rows follow each other.
+                // Units of a row are contiguous in row order.
                 let together = if self.form.order == Order::Rows { values.len().max(1) } else { per_unit };
                 for (unit, values) in (0..).zip(values.chunks_mut(together)) {
                     dtype.decode_bytes(bytemuck::cast_slice(from(units, unit)), values);
@@ -148,16 +148,16 @@ impl Resident {
         }
     }
 
-    /// Bytes of rows on their way to the device: in the form, or in f32 if they come in blocks, which the device rounds itself.
+    /// Bytes of the rows as transferred to the device: in the form, or in f32 for dtypes in blocks, which the device rounds itself.
     #[must_use]
     pub const fn encoded_bytes(&self) -> u64 {
         if self.form.dtype.in_blocks() { self.f32_bytes() } else { self.bytes() }
     }
 
-    /// Puts a row that [`Dtype::encode_row`] has made where it belongs among such bytes.
+    /// Copies a row from [`Dtype::encode_row`] to its place in a buffer of [`Self::encoded_bytes`].
     ///
     /// # Panics
-    /// If it is longer than there is room for.
+    /// If the row is longer than the space for it.
     pub fn put_encoded(&self, words: &mut [u32], row: u32, bytes: &[u8]) {
         if self.form.dtype.in_blocks() {
             let start = row as usize * bytes.len();
@@ -167,10 +167,10 @@ impl Resident {
         }
     }
 
-    /// Rounds rows of whole chunks to the form and puts them where they belong, from row `first` on; behind the last row, zeros fill its group.
+    /// Rounds rows of whole chunks to the form and stores them from row `first` on. After the last row, zeros fill up its group.
     ///
     /// # Panics
-    /// If they are more than there is room for.
+    /// If there are more rows than space for them.
     pub fn put(&self, words: &mut [u32], first: u32, values: &[f32]) {
         let width = self.chunks as usize * 8;
         if self.form.dtype.in_blocks() {
@@ -196,7 +196,7 @@ impl Resident {
                 out[at..at + row_bytes].copy_from_slice(bytes);
                 continue;
             }
-            // Units of a row are as far apart everywhere.
+            // Units of a row are equally far apart.
             let [first, next] = [0, 1].map(|unit| (self.unit(units, row, unit) * UNIT) as usize);
             let places = (first..).step_by(next - first);
             for (at, bytes) in places.zip(bytes.as_chunks::<{ UNIT as usize }>().0) {
@@ -206,10 +206,10 @@ impl Resident {
     }
 }
 
-/// The factor and the minimum of a block as they are stored, and its numbers.
+/// Rounds a block. Returns its factor and minimum as stored, and its numbers.
 #[expect(clippy::cast_sign_loss, reason = "numbers are clamped to a range from zero on")]
 pub(crate) fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32]) {
-    // A block at the end of a row is filled up with zeros.
+    // A block at the end of a row is padded with zeros.
     let mut block = [0.0; 32];
     block[..values.len()].copy_from_slice(values);
     let (values, mut numbers) = (block, [0; 32]);
@@ -221,17 +221,17 @@ pub(crate) fn round_block(dtype: Dtype, values: &[f32]) -> (f16, f16, [u32; 32])
             (f16::from_f32((high - low) * (FACTOR / 15.0)), f16::from_f32(low * FACTOR), 0.0, 0.0..=15.0)
         }
         Dtype::Q4 => {
-            // The value that is largest in size becomes -8, as in ggml: of 16 numbers one more is below zero than above.
+            // The value of largest magnitude becomes -8, as in ggml: of the 16 numbers, one more is below zero than above.
             let signed = values.iter().copied().find(|v| v.abs() == largest).unwrap_or(0.0);
             (f16::from_f32(signed * (FACTOR / -8.0)), f16::ZERO, 8.0, 0.0..=15.0)
         }
-        // Keys and values may be of any size; weights are checked before.
+        // Keys and values may have any magnitude; weights are checked before.
         _ => (f16::from_f32((largest * (FACTOR / 127.0)).min(65_504.0)), f16::ZERO, 128.0, 1.0..=255.0),
     };
     let inverse = if factor.to_f32() == 0.0 { 0.0 } else { FACTOR / factor.to_f32() };
     let low = minimum.to_f32() / FACTOR;
     for (number, value) in numbers.iter_mut().zip(values) {
-        // Rounded before the shift, so that no device can make one operation of the product and the sum.
+        // Rounding comes before the shift, so that no device can fuse the product and the sum.
         *number = (((value - low) * inverse).round_ties_even() + shift).clamp(*range.start(), *range.end()) as u32;
     }
     (factor, minimum, numbers)

@@ -1,4 +1,4 @@
-// Values that stand alone have no factors.
+// Float dtypes have no factors.
 fn raw_chunk(unit: Unit, j: u32) -> Eight {
     return chunk_of(unit, j);
 }

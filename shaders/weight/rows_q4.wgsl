@@ -1,4 +1,4 @@
-// A block of 32: 16 bytes, with its scale.
+// A block of 32: 16 bytes of numbers, and its scale.
 struct Unit {
     q: vec4<u32>,
     scale: vec2<f32>,
@@ -6,7 +6,7 @@ struct Unit {
 
 fn unit_at(row: u32, unit: u32) -> Unit {
     let blocks = (params.chunks + 3u) / 4u;
-    // Eight f16 to a word of four, rows padded to whole pairs.
+    // Eight f16 per vector, with rows padded to whole pairs.
     let place = row * ((blocks + 1u) & ~1u) + unit;
     let word = w[params.scales + place / 8u][place / 2u % 4u];
     return Unit(w[row * blocks + unit], scale_of_q4(word >> (16u * (unit & 1u))));

@@ -1,4 +1,4 @@
-// A block of 32: 16 bytes, with its scale and minimum.
+// A block of 32: 16 bytes of numbers, and its scale and minimum.
 struct Unit {
     q: vec4<u32>,
     scale: vec2<f32>,

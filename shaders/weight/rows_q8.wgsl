@@ -1,4 +1,4 @@
-// Half a block of 32: 16 bytes, with the block's scale.
+// Half a block of 32: 16 bytes of numbers, and the block's scale.
 struct Unit {
     q: vec4<u32>,
     scale: vec2<f32>,
@@ -9,7 +9,7 @@ fn unit_at(row: u32, unit: u32) -> Unit {
     return Unit(w[row * 2u * blocks + unit], scale_of_q8(half_at(row, unit / 2u, blocks)));
 }
 
-// The f16 of a block, in the lower half: eight to a word of four, rows padded to whole pairs.
+// The f16 factor of a block, in the lower half: eight per vector, with rows padded to whole pairs.
 fn half_at(row: u32, block: u32, blocks: u32) -> u32 {
     let place = row * ((blocks + 1u) & ~1u) + block;
     let word = w[params.scales + place / 8u][place / 2u % 4u];

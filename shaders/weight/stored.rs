@@ -1,19 +1,19 @@
-//! Rows in blocks as files have them, and their way into the memory of a device.
+//! Rows in blocks as stored in files, and their conversion to a device's layout.
 
 use half::f16;
 
 use super::resident::round_block;
 use super::{Dtype, Resident, blocks};
 
-/// The layout of rows in blocks in a file: numbers, factors and minima apart, each row after row, in an order that no device asks for.
+/// Layout of rows in blocks in a file: numbers, factors and minima are separate, each row after row, in an order that no device uses.
 ///
-/// A number of `q8` is a signed byte; two of `q4` or `q4_1` share a byte, the first in its lower half, those of `q4` plus 8. Factors and minima are
-/// f16, stored 4096 times as large as they are. The numbers are those of [`Resident`], bit for bit: only their places differ.
+/// A number of `q8` is a signed byte; two numbers of `q4` or `q4_1` share a byte, the first in its lower half, and those of `q4` are stored plus 8. Factors and
+/// minima are f16, stored 4096 times too large. The numbers are those of [`Resident`], bit for bit: only their places differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// How values are held; one that is in blocks.
+    /// Dtype, one that is in blocks.
     pub dtype: Dtype,
-    /// Chunks of eight values per row, halves padded each on its own.
+    /// Chunks of eight values per row, with each half padded on its own.
     pub chunks: u32,
 }
 
@@ -24,7 +24,7 @@ pub struct StoredRows {
     pub numbers: Vec<u8>,
     /// Factors `[rows, Stored::blocks()]` in f16.
     pub factors: Vec<u8>,
-    /// Minima `[rows, Stored::blocks()]` in f16; none but in `q4_1`.
+    /// Minima `[rows, Stored::blocks()]` in f16; empty except in `q4_1`.
     pub minima: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ impl Stored {
         [bytes, if matches!(self.dtype, Dtype::Q4Min) { bytes } else { 0 }]
     }
 
-    /// Rounds a row of whole chunks and appends it.
+    /// Rounds a row of whole chunks and appends it to `rows`.
     pub fn round(&self, values: &[f32], rows: &mut StoredRows) {
         for values in values.chunks(32) {
             let (factor, minimum, numbers) = round_block(self.dtype, values);
@@ -66,11 +66,11 @@ impl Stored {
     }
 }
 
-/// What turns a signed byte into one that counts from -128, and back.
+/// Bit that turns a signed byte into one that is offset by 128, and back.
 const SIGN: u8 = 0x80;
 
 impl StoredRows {
-    /// The first block, counted over all rows, whose factor or minimum is no number.
+    /// The first block, counted over all rows, whose factor or minimum is not finite, and that number.
     #[must_use]
     pub fn damaged(&self) -> Option<(usize, f32)> {
         let halves = |bytes: &[u8]| {
@@ -82,10 +82,10 @@ impl StoredRows {
 }
 
 impl Resident {
-    /// Puts rows as files have them where they belong, from row `first` on; behind the last row, zeros fill its group.
+    /// Copies rows from the layout of files to their places, from row `first` on. After the last row, zeros fill up its group.
     ///
     /// # Panics
-    /// If they are more than there is room for.
+    /// If there are more rows than space for them.
     pub fn take(&self, words: &mut [u32], first: u32, rows: &StoredRows) {
         let stored = Stored { dtype: self.form.dtype, chunks: self.chunks };
         let [factors, minima] = stored.factor_bytes();
@@ -103,14 +103,14 @@ impl Resident {
         }
     }
 
-    /// Where the numbers and the factors of the rows from `row` on begin, in bytes; for the first row of a group, or the one behind the last.
+    /// Starts of the numbers and of the factors of the rows from `row` on, in bytes. `row` is the first of a group, or one past the last row.
     #[must_use]
     pub const fn places(&self, row: u32) -> [u64; 2] {
         let wide = if matches!(self.form.dtype, Dtype::Q4Min) { 4 } else { 2 };
         [self.unit(self.block_units(), row, 0) * 16, self.scales() as u64 * 16 + self.scale(row, 0) * wide]
     }
 
-    /// Units of 16 bytes that the numbers of a row fill.
+    /// Units of 16 bytes that hold the numbers of a row.
     const fn block_units(&self) -> u32 {
         blocks(self.chunks) * if matches!(self.form.dtype, Dtype::Q8) { 2 } else { 1 }
     }

@@ -1,15 +1,15 @@
-//! `#[trial(...)]` registers a function as a test, so that adding a test is adding a function.
+//! `#[trial(...)]` registers a function as a test.
 
 use proc_macro::{TokenStream, TokenTree};
 
 /// Registers a function as a test of its binary.
 ///
 /// The arguments are words, in any order:
-/// - where it runs, one trial each: `device` (the device under test), `limited` (that device with the limits of WebGPU), `cpu` (the CPU reference),
-///   `adapters` (every adapter of this machine); the function takes a `&Device`. Without such a word it takes nothing. `list` is for functions
-///   that return a `Vec<Entry>`, one for each of their trials.
-/// - its tier: `quick` (the default), `full` or `matrix`.
-/// - `needs(PATH)`: a function that says why the trial cannot run here, if it cannot: `fn() -> Option<String>`.
+/// - Where to run, one trial each: `device` (the device under test), `limited` (that device with the limits of WebGPU), `cpu` (the CPU reference),
+///   `adapters` (every adapter of the machine); the function takes a `&Device`. Without such a word, it takes no argument. `list` is for functions
+///   that return a `Vec<Entry>`, one entry per trial.
+/// - Tier: `quick` (the default), `full` or `matrix`.
+/// - `needs(PATH)`: a function `fn() -> Option<String>` that returns the reason why the trial cannot run here, if any.
 #[proc_macro_attribute]
 pub fn trial(arguments: TokenStream, item: TokenStream) -> TokenStream {
     register(arguments, &item).map_or_else(
@@ -24,7 +24,7 @@ pub fn trial(arguments: TokenStream, item: TokenStream) -> TokenStream {
 fn register(arguments: TokenStream, item: &TokenStream) -> Result<TokenStream, String> {
     let mut tokens = item.clone().into_iter();
     let is_fn = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word.to_string() == "fn");
-    tokens.find(is_fn).ok_or("#[trial] stands in front of a function")?;
+    tokens.find(is_fn).ok_or("#[trial] must be placed on a function")?;
     let name = tokens.next().ok_or("a function has a name")?.to_string();
 
     let (mut tier, mut needs, mut places) = ("quick".to_owned(), "None".to_owned(), Vec::new());

@@ -1,4 +1,4 @@
-//! Prints what the compilers of real platforms make of every kernel variant, as `docs/kernels.md`.
+//! Generates `docs/kernels.md`: results of the compilers of real platforms for every kernel variant.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
@@ -15,20 +15,20 @@ use ruminate_tests::compilers::amd::{self, NullGpu, Report, Statistics};
 use ruminate_tests::compilers::listing::Loop;
 use ruminate_tests::compilers::{Dxc, Variant, all_variants, dxil, msl, named, spirv};
 
-/// Print what the compilers of real platforms make of every kernel variant, as Markdown.
+/// Print the results of the compilers of real platforms for every kernel variant, as Markdown.
 #[derive(Parser)]
 struct Arguments {
-    /// Print the reports of Mesa's compiler for one family of AMD GPUs instead, one JSON object a line.
+    /// Print the reports of Mesa's compiler for one family of AMD GPUs instead, one JSON object per line.
     #[arg(long, value_name = "FAMILY", value_parser = amd::FAMILIES)]
     amd: Option<String>,
-    /// Kernels such as `matvec`, to print their tables alone. With --amd also variants such as `matvec.bf16.plain.store.rows1.subgroup`, and WGSL files
-    /// without open constants. All kernels if none is named.
+    /// Kernels such as `matvec`, to print only their tables. With --amd also variants such as `matvec.bf16.plain.store.rows1.subgroup`, and WGSL files
+    /// without override constants. Default: all kernels.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// With --amd: print the instructions instead.
     #[arg(long, requires = "amd")]
     listing: bool,
-    /// With --amd: compile WGSL files without the checks that naga adds, as trusted kernels are.
+    /// With --amd: compile WGSL files without the checks that naga adds, like trusted kernels.
     #[arg(long, requires = "amd")]
     trusted: bool,
 }
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints reports, in a process of its own unless this is it.
+/// Prints reports, in a child process unless this is that child.
 fn reports(family: &str, arguments: &Arguments) -> Result<()> {
     let Arguments { names, listing, trusted, .. } = arguments;
     let mut out = std::io::stdout().lock();
@@ -113,20 +113,20 @@ fn sizes(dxc: &Dxc, variant: &Variant) -> Result<Sizes> {
     Ok(sizes)
 }
 
-/// A row of the table: a variant with all of its constants, the worst of each figure.
+/// Row of the table: a variant with all of its constants, and the worst of each figure.
 #[derive(Default)]
 struct Row {
     constants: Vec<String>,
     sizes: Sizes,
     amd: Vec<Statistics>,
-    /// The inner loop on each family, with any of the constants.
+    /// Inner loop on each family, for the first of the constants.
     inner: Vec<Option<Loop>>,
 }
 
 fn table(names: &[String]) -> Result<()> {
     let program = std::env::current_exe()?;
-    let dxc = Dxc::load(&dxil::library().context("DXC is not here: tests/get-compilers gets it")?)?;
-    ensure!(spirv::available(), "spirv-val is not here: tests/get-compilers gets it");
+    let dxc = Dxc::load(&dxil::library().context("DXC is not installed; run tests/get-compilers")?)?;
+    ensure!(spirv::available(), "spirv-val is not installed; run tests/get-compilers");
 
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -159,7 +159,7 @@ fn table(names: &[String]) -> Result<()> {
             }
         }
     }
-    // Only now, so that a failure leaves no half table.
+    // Printed at the end, so that a failure leaves no partial table.
     if names.is_empty() {
         print!("{}", document(&rows, &devices)?);
         return Ok(());
@@ -221,7 +221,7 @@ fn section(page: &mut String, kernel: &Kernel, rows: &BTreeMap<String, Row>) -> 
     Ok(())
 }
 
-/// What the kernels that read weights spend on each of them.
+/// Cost per weight of the kernels that read weights.
 fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
     writeln!(page, "{STREAMS}")?;
     writeln!(page, "| variant | weights per round |{}", amd::FAMILIES.map(|family| format!(" {family} |")).concat())?;
@@ -231,7 +231,7 @@ fn streams(page: &mut String, rows: &BTreeMap<String, Row>) -> Result<()> {
     let all: Vec<_> = all.chain(ints.map(|of| ("matvec_int8", "rounded", of))).collect();
     let counts = ["rows1", "rows8"].into_iter().flat_map(|count| all.iter().map(move |&of| (count, of)));
     for (count, (kernel, input, (dtype, weights))) in counts {
-        // With eight rows of x the inner loop of blocks may be one over those rows, which tells nothing of weights.
+        // With eight rows of x, the inner loop of block dtypes may run over those rows, which says nothing about weights.
         if count == "rows8" && dtype.starts_with('q') {
             continue;
         }
@@ -255,7 +255,7 @@ fn spirv_tools() -> Result<String> {
     Ok(text.split_whitespace().nth(1).unwrap_or_default().to_owned())
 }
 
-/// Weights that a lane takes in a round of the inner loop of `matvec`: four rows of a unit of 16 bytes (32 for f32).
+/// Weights that a lane processes in one iteration of `matvec`'s inner loop: a unit of 16 bytes (32 for f32) of each of four rows.
 const WEIGHTS_PER_ROUND: [(&str, u32); 6] =
     [("f32", 32), ("f16", 32), ("bf16", 32), ("q8", 64), ("q4", 128), ("q4_1", 128)];
 

@@ -1,4 +1,4 @@
-//! Compares checkpoints with what the authors' own code computed from them: one line per check, exit code 0 only if all pass.
+//! Compares checkpoints with outputs of the authors' own code: one line per check, exit code 0 only if all pass.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
@@ -14,13 +14,13 @@ use ruminate_tests::golden;
 /// Compare checkpoints with the outputs of the authors' own code.
 #[derive(Parser)]
 struct Arguments {
-    /// Use the adapter whose name or index this is; by default the best one.
+    /// Adapter to use, by name or index; by default the best one.
     #[arg(long, value_name = "NAME|INDEX")]
     gpu: Option<String>,
     /// Use the CPU twins of the kernels.
     #[arg(long, conflicts_with = "gpu")]
     cpu: bool,
-    /// Check these parts alone; by default all.
+    /// Check only these sections; by default all.
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = sections())]
     section: Vec<golden::Section>,
     /// Folders with a checkpoint, expected.json and expected.safetensors.
@@ -28,7 +28,7 @@ struct Arguments {
     folders: Vec<PathBuf>,
 }
 
-/// What `--section` may say.
+/// Parser of `--section`.
 fn sections() -> impl TypedValueParser<Value = golden::Section> {
     let named = |name: String| {
         golden::Section::ALL.into_iter().find(|it| it.name() == name).unwrap_or(golden::Section::Computed)

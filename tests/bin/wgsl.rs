@@ -9,17 +9,17 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use ruminate_shaders::{Choice, KERNELS, Kernel, assemble};
 
-/// Names that an error lists, at most.
+/// Maximum number of names listed in an error.
 const LISTED: usize = 12;
 
 /// Print the WGSL module of a kernel variant as the engine compiles it.
 #[derive(Parser)]
 struct Arguments {
-    /// Label of the variant, such as `rms_norm.subgroup`, or the beginning of one label only. Lists all labels if it is left out.
+    /// Label of the variant, such as `rms_norm.subgroup`, or a prefix of exactly one label. Without it, all labels are listed.
     label: Option<String>,
 }
 
-/// A variant of a kernel by its label.
+/// Kernel variant with its label.
 struct Variant {
     label: String,
     kernel: &'static Kernel,
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // A reader such as `head` has seen enough.
+        // A reader such as `head` may close the pipe early.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             eprintln!("error: cannot write the module: {error}");
             ExitCode::FAILURE
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The module of a label, or all labels.
+/// WGSL module of a label, or the list of all labels.
 fn text(label: Option<&str>) -> Result<String> {
     let all: Vec<Variant> = KERNELS
         .iter()
@@ -62,12 +62,12 @@ fn text(label: Option<&str>) -> Result<String> {
             let mut near: Vec<&str> = all.iter().map(|variant| variant.label.as_str()).collect();
             near.sort_by_cached_key(|known| strsim::damerau_levenshtein(known, label));
             near.truncate(3);
-            bail!("unknown label `{label}`; near it: {}; without a label, all are listed", near.join(", "));
+            bail!("unknown label `{label}`; similar: {}; run without a label to list all", near.join(", "));
         }
         (None, several) => {
             let listed: Vec<&str> = several.iter().take(LISTED).map(|variant| variant.label.as_str()).collect();
             let more = if several.len() > LISTED { ", …" } else { "" };
-            bail!("`{label}` begins {} labels, name one: {}{more}", several.len(), listed.join(", "));
+            bail!("`{label}` is a prefix of {} labels, name one: {}{more}", several.len(), listed.join(", "));
         }
     }
 }

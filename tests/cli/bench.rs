@@ -1,17 +1,17 @@
-//! What `ruminate bench` makes of its measurements, and what it says of them.
+//! Output of `ruminate bench`: tables, CSV and JSON.
 
 use ruminate::Device;
 use ruminate_tests::trial;
 
 use crate::call::{output, text};
 
-/// Kernels of the demo, at one row, measured once.
+/// Runs `bench` on the demo's kernels, at one row, measured once.
 fn kernels(more: &[&str]) -> std::process::Output {
     output(&[&["bench", "--cpu", "--only=kernels", "--rows=1", "-r=1"], more].concat())
 }
 
 #[trial]
-fn every_kernel_has_few_short_lines() {
+fn each_kernel_has_one_short_line() {
     let shown = text(&kernels(&[]).stdout);
     let of = |name: &str| shown.lines().filter(|line| line.starts_with(&format!("| {name} "))).count();
     for name in ["wavefront_freeze", "verify", "guess", "enlist"] {
@@ -19,18 +19,18 @@ fn every_kernel_has_few_short_lines() {
     }
     let widest = shown.lines().map(|line| line.chars().count()).max();
     assert!(widest.is_some_and(|width| width < 200) && !shown.contains("{ "), "{widest:?}: {shown}");
-    // Measured once, nothing has a spread.
+    // A single measurement has no spread.
     assert!(!shown.contains("0.0 %") && shown.contains("| - "), "{shown}");
 }
 
 #[trial]
-fn a_spread_is_told_where_there_is_one() {
+fn spread_is_printed_for_repeated_measurements() {
     let shown = text(&output(&["bench", "--cpu", "--only=kernels", "--kernel=argmax", "--rows=1", "-r=3"]).stdout);
     assert!(shown.contains(" % |") && !shown.contains("| - "), "{shown}");
 }
 
 #[trial]
-fn every_line_of_csv_stands_alone() {
+fn csv_lines_include_model_and_device() {
     let done = kernels(&["--kernel=argmax,select", "--output=csv"]);
     let mut csv = csv::Reader::from_reader(&done.stdout[..]);
     let heads = csv.headers().expect("a line of names").clone();
@@ -48,9 +48,9 @@ fn every_line_of_csv_stands_alone() {
     assert!(json["notes"].is_array() && json["records"][0]["device"].is_null(), "{json}");
 }
 
-/// Products of whole numbers are not asked for, so their kernel is not launched.
+/// Without int8 arithmetic, its kernel is never launched.
 #[trial]
-fn kernels_that_are_never_launched_are_named() {
+fn kernels_that_the_model_never_launches_are_reported() {
     let done = kernels(&["--kernel=matvec_int8"]);
     let errors = text(&done.stderr);
     let says = "a model of this shape in bf16 never launches matvec_int8 on this device; there are ";
@@ -61,9 +61,9 @@ fn kernels_that_are_never_launched_are_named() {
     assert!(done.status.success() && errors.contains("never launches matvec_int8 on this device, so"), "{errors}");
 }
 
-/// A launch of one row of the demo does less than launching it takes.
+/// At one row of the demo, the work of a launch takes less time than the launch itself.
 #[trial(device, full)]
-fn a_kernel_without_work_is_bound_by_its_launch(device: &Device) {
+fn tiny_kernel_is_bound_by_launch_cost(device: &Device) {
     let name = device.name();
     if device.is_cpu() {
         return;

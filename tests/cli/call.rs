@@ -1,9 +1,9 @@
-//! Calling the command, and reading what it writes.
+//! Runs the command and reads its output.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-/// The command, without colors, with nothing on stdin.
+/// The command without colors and with empty stdin.
 pub(crate) fn ruminate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
@@ -24,7 +24,7 @@ pub(crate) fn piped(arguments: &[&str], input: &[u8]) -> Output {
     child.wait_with_output().expect("the program ends")
 }
 
-/// What the command wrote.
+/// Output of the command as text.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8")
 }

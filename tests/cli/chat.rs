@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::call::{piped, ruminate, text};
 
-/// The arguments of every chat here.
+/// Common arguments of all chats here.
 const CHAT: [&str; 4] = ["chat", "--cpu", "--seed", "1"];
 
 fn chat(arguments: &[&str]) -> Command {
@@ -18,12 +18,12 @@ fn chat(arguments: &[&str]) -> Command {
     command
 }
 
-/// Sends lines, and the end.
+/// Runs a chat with `lines` on stdin.
 fn script(arguments: &[&str], lines: &str) -> Output {
     piped(&[&CHAT, arguments].concat(), lines.as_bytes())
 }
 
-/// The program's answers and remarks, if it left with this code.
+/// Stdout and stderr of the program. Asserts the exit code.
 #[track_caller]
 fn said(output: &Output, code: i32) -> (String, String) {
     let (answers, remarks) = (text(&output.stdout), text(&output.stderr));
@@ -31,18 +31,18 @@ fn said(output: &Output, code: i32) -> (String, String) {
     (answers, remarks)
 }
 
-/// What `/save` wrote.
+/// Conversation written by `/save`.
 fn saved(path: &std::path::Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("the file was written")).expect("it is JSON")
 }
 
-/// The figures of every answer, from `--stats`: tokens that were computed before its first.
+/// Prompt tokens computed for each answer, from the figures of `--stats`.
 fn prompt_tokens(remarks: &str) -> Vec<u32> {
     let lines = remarks.lines().filter_map(|line| line.split_once(" · prompt ").map(|(_, rest)| rest));
     lines.map(|line| line.split(' ').next().and_then(|count| count.parse().ok()).expect("a number of tokens")).collect()
 }
 
-/// Random answers of some length.
+/// Flags for random answers of several tokens.
 const LOOSE: [&str; 6] = ["--temp", "2", "-n", "12", "--steps", "4"];
 
 fn loose(more: &[&'static str]) -> Vec<&'static str> {
@@ -50,7 +50,7 @@ fn loose(more: &[&'static str]) -> Vec<&'static str> {
 }
 
 #[trial]
-fn answers_go_to_stdout_and_nothing_else_does() {
+fn only_answers_go_to_stdout() {
     let (answers, remarks) =
         said(&script(&["--steps", "16"], "Ball in C. Swap CE AC AB AD AE\n\n/steps\n/quit\nunread\n"), 0);
     assert_eq!(answers, " A.\n");
@@ -59,7 +59,7 @@ fn answers_go_to_stdout_and_nothing_else_does() {
 }
 
 #[trial]
-fn only_what_is_new_is_computed_and_the_answers_are_those_of_a_fresh_session() {
+fn cached_turns_give_same_answers_as_fresh_session() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.json");
     let lines = ["Ball in C.", "Swap CE AC", "3+4-2+1-5"];
@@ -76,26 +76,26 @@ fn only_what_is_new_is_computed_and_the_answers_are_those_of_a_fresh_session() {
         (0..3).map(|turn| format!("{}\n", messages[2 * turn + 1]["content"].as_str().expect("text"))).collect();
     assert_eq!(answers.replace("\n\n", "\n"), printed.replace("\n\n", "\n"));
 
-    // The same conversation up to the last answer, in a program that has computed nothing yet.
+    // The same conversation up to the last answer, in a new process without a cache.
     std::fs::write(&path, json!(messages[..4]).to_string()).expect("the file is written");
     let fresh = format!("/load {}\n{}\n/save! {}\n", path.display(), lines[2], path.display());
     let (_, remarks) = said(&script(&loose(&["--stats"]), &fresh), 0);
-    assert_eq!(saved(&path), Value::Array(messages), "with and without what was computed before, answers differ");
+    assert_eq!(saved(&path), Value::Array(messages), "answers differ with and without cached turns");
     let (kept, all) = (counts[2], prompt_tokens(&remarks)[0]);
-    assert!(kept + 20 < all, "the third message computed {kept} tokens, from scratch they are {all}: nothing was kept");
+    assert!(kept + 20 < all, "the third message computed {kept} tokens, {all} from scratch: nothing was cached");
 }
 
 #[trial]
-fn what_was_said_before_matters_until_it_is_reset() {
+fn earlier_messages_affect_answers_until_reset() {
     let answer = |lines: &str| said(&script(&loose(&["--quiet"]), lines), 0).0;
     let alone = answer("Swap CE AC\n");
     let after = answer("Ball in C.\nSwap CE AC\n");
-    assert!(!after.ends_with(&alone), "the history changed nothing: {after:?}");
-    assert!(answer("Ball in C.\n/reset\nSwap CE AC\n").ends_with(&alone), "something was left after /reset");
+    assert!(!after.ends_with(&alone), "the history has no effect: {after:?}");
+    assert!(answer("Ball in C.\n/reset\nSwap CE AC\n").ends_with(&alone), "/reset left some history");
 }
 
 #[trial]
-fn a_system_prompt_comes_first_stays_after_a_reset_and_goes_when_it_is_empty() {
+fn system_prompt_comes_first_survives_reset_and_can_be_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name);
     let lines = format!(
@@ -113,12 +113,12 @@ fn a_system_prompt_comes_first_stays_after_a_reset_and_goes_when_it_is_empty() {
 }
 
 #[trial]
-fn steps_change_how_long_the_model_thinks_about_all_of_it() {
+fn steps_command_recomputes_history_at_new_depth() {
     let lines = "Ball in C. Swap CE AC AB AD AE\n/steps 3\nagain\n";
     let (_, remarks) = said(&script(&["--steps", "16", "--stats", "-n", "3"], lines), 0);
     assert!(remarks.contains(" 16 steps per token") && remarks.contains(" 3 steps per token"), "{remarks}");
     let counts = prompt_tokens(&remarks);
-    assert!(counts[1] > counts[0], "what was computed at another depth was used again: {counts:?}");
+    assert!(counts[1] > counts[0], "states of another depth were reused: {counts:?}");
     for wrong in ["/steps 0", "/steps x", "/steps 70000", "/steps -1"] {
         let (_, remarks) = said(&script(&[], &format!("{wrong}\n")), 2);
         assert!(remarks.contains("/steps needs a"), "{wrong}: {remarks}");
@@ -126,7 +126,7 @@ fn steps_change_how_long_the_model_thinks_about_all_of_it() {
 }
 
 #[trial]
-fn regenerate_takes_the_next_seed() {
+fn regenerate_uses_next_seed() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name);
     let (a, b) = (file("a"), file("b"));
@@ -138,7 +138,7 @@ fn regenerate_takes_the_next_seed() {
 }
 
 #[trial]
-fn messages_of_several_lines_arrive_whole() {
+fn messages_of_several_lines_are_joined() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.json");
     let lines = format!("one\\\ntwo\n\"\"\"\n/three\n\nfour\n\"\"\"\n//five\n/save {}\nsix\\", path.display());
@@ -149,7 +149,7 @@ fn messages_of_several_lines_arrive_whole() {
 }
 
 #[trial]
-fn a_file_is_replaced_only_where_that_was_asked_for_and_never_left_half_written() {
+fn save_overwrites_only_on_request_and_leaves_no_partial_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.json");
     std::fs::write(&path, "mine").expect("the file is written");
@@ -171,17 +171,17 @@ fn a_file_is_replaced_only_where_that_was_asked_for_and_never_left_half_written(
 }
 
 #[trial]
-fn a_wrong_line_is_answered_with_a_message_and_the_chat_goes_on() {
+fn invalid_line_prints_error_and_chat_continues() {
     for wrong in ["/nothing", "/save", "/reset now", "/quit now", "/"] {
         let (answers, remarks) = said(&script(&["-n", "1", "--steps", "1"], &format!("{wrong}\nhello\n")), 2);
         assert!(remarks.starts_with("error: "), "{wrong}: {remarks}");
         assert!(!answers.is_empty(), "{wrong} ended the chat");
     }
-    assert!(said(&script(&[], "/nothing\n"), 2).1.contains("there is no /nothing; /help lists the commands"));
+    assert!(said(&script(&[], "/nothing\n"), 2).1.contains("unknown command /nothing; /help lists the commands"));
 }
 
 #[trial]
-fn a_conversation_that_does_not_fit_says_so_and_what_to_do() {
+fn full_context_is_reported_with_advice() {
     let (_, remarks) =
         said(&script(&["-c", "20", "--steps", "1", "--temp", "0"], "Ball in C.\nBall in C.\n/reset\nBall in C.\n"), 1);
     assert!(
@@ -190,13 +190,13 @@ fn a_conversation_that_does_not_fit_says_so_and_what_to_do() {
     );
     let (answers, remarks) = said(&script(&["-q", "-c", "19", "--steps", "4", "--temp", "2"], "Ball in C.\n"), 0);
     assert!(
-        !answers.is_empty() && remarks.contains("the context of 19 is full") && remarks.contains("/reset"),
+        !answers.is_empty() && remarks.contains("the context of 19 positions is full") && remarks.contains("/reset"),
         "{answers:?} {remarks}"
     );
 }
 
 #[trial]
-fn a_model_without_a_chat_template_is_refused_with_what_it_can_do() {
+fn model_without_chat_template_is_refused_with_alternative() {
     let folder = tempfile::tempdir().expect("a folder");
     let Source::Embedded(files) = ruminate::demo::source() else { panic!("the demo is embedded") };
     for (name, content) in files.iter().filter(|(name, _)| *name != "tokenizer_config.json") {
@@ -211,14 +211,14 @@ fn a_model_without_a_chat_template_is_refused_with_what_it_can_do() {
 }
 
 #[trial]
-fn a_line_that_is_no_utf8_is_refused_with_its_place() {
+fn line_with_invalid_utf8_is_refused_with_its_position() {
     let mut child = chat(&["-n", "1", "--steps", "1"]).spawn().expect("the program starts");
     child.stdin.take().expect("stdin is piped").write_all(b"hello\nab\xff\n").expect("the program reads its stdin");
     let (_, remarks) = said(&child.wait_with_output().expect("the program ends"), 2);
     assert!(remarks.contains("line 2 of stdin is not valid UTF-8: byte 2"), "{remarks}");
 }
 
-/// Thinks about every token for about a second, so that there is time to interrupt it.
+/// Flags that make each token take about a second, so that it can be interrupted.
 #[cfg(unix)]
 const SLOWLY: [&str; 4] = ["--steps", "3000", "--temp", "0"];
 
@@ -230,7 +230,7 @@ fn interrupt(child: &std::process::Child) {
 
 #[trial]
 #[cfg(unix)]
-fn the_first_interrupt_stops_the_answer_and_the_second_leaves() {
+fn first_interrupt_stops_answer_and_second_exits() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.json");
     let mut child = chat(&SLOWLY).spawn().expect("the program starts");
@@ -240,7 +240,7 @@ fn the_first_interrupt_stops_the_answer_and_the_second_leaves() {
     let mut first = [0];
     stdout.read_exact(&mut first).expect("an answer begins");
     interrupt(&child);
-    // The line end says that the answer is over.
+    // The line break marks the end of the answer.
     let mut answer = vec![first[0]];
     while answer.last() != Some(&b'\n') {
         stdout.read_exact(&mut first).expect("the answer ends");
@@ -252,7 +252,11 @@ fn the_first_interrupt_stops_the_answer_and_the_second_leaves() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let messages = saved(&path);
-    assert_eq!(messages[1]["content"], text(&answer).trim_end_matches('\n'), "what was said is not in the history");
+    assert_eq!(
+        messages[1]["content"],
+        text(&answer).trim_end_matches('\n'),
+        "the stopped answer is not in the history"
+    );
     interrupt(&child);
     drop(stdout);
     let (_, remarks) = said(&child.wait_with_output().expect("the program ends"), 130);
@@ -261,10 +265,10 @@ fn the_first_interrupt_stops_the_answer_and_the_second_leaves() {
 
 #[trial]
 #[cfg(unix)]
-fn an_interrupt_before_the_answer_begins_takes_the_message_back() {
+fn interrupt_before_first_token_discards_message() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.json");
-    // Minutes on the twins before a first token.
+    // The first token takes minutes on the CPU twins.
     let mut child = chat(&["--steps", "60000", "--overcommit", "-c", "64"]).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
@@ -285,7 +289,7 @@ fn an_interrupt_before_the_answer_begins_takes_the_message_back() {
 
 #[trial]
 #[cfg(unix)]
-fn an_interrupt_while_nothing_is_generated_leaves() {
+fn interrupt_while_idle_exits() {
     let mut child = chat(&[]).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
     writeln!(stdin, "/steps").expect("the program reads its stdin");

@@ -1,4 +1,4 @@
-//! `ruminate chat --server` against a server of a few lines.
+//! `ruminate chat --server` against a mock server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::call::{piped, ruminate, text};
 
-/// A server that answers on threads of its own as long as the test runs.
+/// Mock server, which answers on its own threads during the test.
 struct Mock {
     url: String,
     /// Heads and bodies of the requests to `/v1/chat/completions`.
@@ -17,7 +17,7 @@ struct Mock {
 }
 
 impl Mock {
-    /// A server whose answers `reply` writes, given the number of the request, from 0.
+    /// Starts a server. `reply` writes the answers and gets the number of the request, from 0.
     fn start(reply: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -89,7 +89,7 @@ fn refuse(stream: &mut TcpStream, status: &str, header: &str, message: &str) {
 }
 
 #[trial]
-fn a_conversation_is_streamed_with_the_fields_of_the_flags() {
+fn flags_become_request_fields_and_answer_is_streamed() {
     let mock = Mock::start(|number, stream| {
         begin(stream);
         let _ = event(stream, &part(&format!("answer {number} ")));
@@ -152,7 +152,7 @@ fn a_conversation_is_streamed_with_the_fields_of_the_flags() {
 }
 
 #[trial]
-fn what_the_server_refuses_is_said_and_the_conversation_goes_on() {
+fn server_errors_are_printed_and_chat_continues() {
     let mock = Mock::start(|number, stream| match number {
         0 => refuse(stream, "429 Too Many Requests", "Retry-After: 3\r\n", "the queue is full"),
         1 => refuse(stream, "401 Unauthorized", "", "an API key is needed"),
@@ -185,7 +185,7 @@ fn what_the_server_refuses_is_said_and_the_conversation_goes_on() {
         assert!(notes.contains(words), "{words:?} is not in {notes}");
     }
     assert_eq!(done.status.code(), Some(1));
-    // Messages without an answer were not said.
+    // Messages without an answer are not in the history.
     let messages: Vec<Value> =
         mock.asked().last().expect("a request").1["messages"].as_array().expect("messages").clone();
     let contents: Vec<&str> = messages.iter().filter_map(|message| message["content"].as_str()).collect();
@@ -193,7 +193,7 @@ fn what_the_server_refuses_is_said_and_the_conversation_goes_on() {
 }
 
 #[trial]
-fn servers_that_are_none_are_told_apart() {
+fn unreachable_invalid_and_foreign_servers_are_distinguished() {
     let refused = |url: &str, flags: &[&str], words: &str, code: i32| {
         let done = piped(&[&["chat", "--server", url], flags].concat(), b"a\n");
         let notes = text(&done.stderr);
@@ -218,7 +218,7 @@ fn servers_that_are_none_are_told_apart() {
 
 #[trial]
 #[cfg(unix)]
-fn ctrl_c_stops_an_answer_and_the_server_hears_of_it() {
+fn ctrl_c_stops_answer_and_closes_connection() {
     let (gone, heard) = std::sync::mpsc::channel();
     let mock = Mock::start(move |number, stream| {
         begin(stream);
@@ -226,7 +226,7 @@ fn ctrl_c_stops_an_answer_and_the_server_hears_of_it() {
             let _ = event(stream, &part("again"));
             return end(stream, "stop");
         }
-        // Until nobody reads.
+        // Until the client disconnects.
         while event(stream, &part("on ")).is_ok() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }

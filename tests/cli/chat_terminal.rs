@@ -1,4 +1,4 @@
-//! `ruminate chat` as it is typed: on a pseudo-terminal, with line editing, history and Ctrl-C.
+//! `ruminate chat` on a pseudo-terminal, with line editing, history and Ctrl-C.
 #![cfg(unix)]
 
 use std::path::Path;
@@ -20,7 +20,7 @@ fn start(state: &Path, arguments: &[&str]) -> PtySession {
 }
 
 #[trial]
-fn what_is_typed_is_answered_and_remembered() {
+fn typed_lines_are_answered_and_kept_in_history() {
     let state = tempfile::tempdir().expect("a folder");
     let mut session = start(state.path(), &["--steps", "16"]);
     session.send_line("Ball in C. Swap CE AC AB AD AE").expect("typed");
@@ -35,17 +35,17 @@ fn what_is_typed_is_answered_and_remembered() {
     session.send_line("/quit").expect("typed");
     leaves_with(&session, 0);
     let after = std::fs::read_to_string(state.path().join("ruminate").join("chat_history")).expect("a history");
-    assert_eq!(history, after, "--no-history remembers");
+    assert_eq!(history, after, "--no-history changed the history");
 }
 
 #[trial]
-fn enter_behind_a_backslash_begins_another_line() {
+fn enter_after_backslash_begins_another_line() {
     let state = tempfile::tempdir().expect("a folder");
     let path = state.path().join("chat.json");
     let mut session = start(state.path(), &["--steps", "1", "-n", "1"]);
     session.send_line("one\\").expect("typed");
     session.send_line("two").expect("typed");
-    // What is typed while an answer is on its way is lost.
+    // Input typed during an answer is lost.
     session.exp_string("limit on tokens").expect("the answer ends");
     session.exp_string("> ").expect("a prompt");
     session.send_line(&format!("/save {}", path.display())).expect("typed");
@@ -57,12 +57,12 @@ fn enter_behind_a_backslash_begins_another_line() {
 }
 
 #[trial]
-fn control_c_stops_every_answer_and_leaves_at_the_prompt() {
+fn ctrl_c_stops_every_answer_and_exits_at_prompt() {
     let state = tempfile::tempdir().expect("a folder");
     let mut session = start(state.path(), &["--steps", "3000", "--temp", "0"]);
     for message in ["hi", "ho"] {
         session.send_line(message).expect("typed");
-        // Echoed, then the line of the answer begins.
+        // The message is echoed before the answer begins.
         session.exp_string(message).expect("an echo");
         std::thread::sleep(std::time::Duration::from_millis(500));
         session.send_control('c').expect("typed");

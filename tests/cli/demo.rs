@@ -1,20 +1,20 @@
-//! The embedded demo as somebody meets it who knows nothing of it: its tour of depths, and what it says of itself.
+//! The embedded demo: its run at several depths, and its notes for new users.
 
 use ruminate_tests::trial;
 
 use crate::call::{output, piped, text};
 
-/// A text that the demo was not trained to continue.
+/// Text that the demo was not trained to continue.
 const STRANGE: &str = "Hello, who are you?";
 
 #[trial]
-fn a_tour_judges_answers_that_were_cut_off() {
+fn depth_tour_judges_truncated_answers() {
     let shown = text(&output(&["run", "--cpu", "-n", "1"]).stdout);
     assert!(shown.contains("    1 step: C  (wrong)") && shown.contains("  32 steps: A  (right)"), "{shown}");
 }
 
 #[trial]
-fn flags_that_a_tour_cannot_obey_are_refused() {
+fn flags_for_single_texts_are_refused_without_prompt() {
     for flag in ["--json", "--show-steps", "--logprobs=2", "--stats", "--profile", "--no-bos", "--no-parse-special"] {
         let done = output(&["run", "--cpu", "--steps=1", flag]);
         let errors = text(&done.stderr);
@@ -28,7 +28,7 @@ fn flags_that_a_tour_cannot_obey_are_refused() {
 }
 
 #[trial]
-fn who_takes_the_demo_for_an_assistant_is_told() {
+fn prompts_outside_the_demos_training_print_a_hint() {
     let hint = "this is the embedded demo, which solves three kinds of puzzles";
     let few = ["--cpu", "--steps=1", "-n=1"];
     for call in [&["run"][..], &["trace"]] {
@@ -46,10 +46,10 @@ fn who_takes_the_demo_for_an_assistant_is_told() {
     assert!(errors.contains(hint), "{errors}");
 }
 
-/// A script is not told: what it reads on stderr are answers to its commands.
+/// A script gets no hint: it reads stderr for answers to its commands.
 #[cfg(unix)]
 #[trial]
-fn who_chats_with_the_demo_is_told_on_a_terminal() {
+fn chat_with_demo_prints_hint_only_on_terminal() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(["chat", "--cpu", "--steps=1", "-n=1", "--no-history"]).env("TERM", "xterm-256color");
     let mut session = crate::pty::typed(command);
@@ -60,7 +60,7 @@ fn who_chats_with_the_demo_is_told_on_a_terminal() {
 }
 
 #[trial]
-fn every_problem_of_the_demo_is_known_as_one() {
+fn demo_problems_are_recognized() {
     let problems = ruminate::sweep::Problem::read(ruminate::demo::PROBLEMS, "the demo's problems").expect("problems");
     let strange: Vec<_> = problems.iter().filter(|it| !ruminate::demo::poses_problem(&it.prompt)).collect();
     assert!(problems.len() == 300 && strange.is_empty(), "{strange:?}");

@@ -1,4 +1,4 @@
-//! README.md and docs/ show what the program prints: figures that `docs/figures` has made, compared with what the program says now.
+//! Compares figures in README.md and docs/, which `docs/figures` wrote, with the current output of the program.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use ruminate_tests::trial;
 
 use crate::call::{ruminate, text};
 
-/// The block or table after the mark of a figure.
+/// Block or table after the mark of a figure.
 #[track_caller]
 fn figure(page: &str, name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -18,7 +18,7 @@ fn figure(page: &str, name: &str) -> String {
     rest.split(end).next().unwrap_or_default().to_owned()
 }
 
-/// What the program prints, called from the project's folder.
+/// Output of the program, run in the project's folder.
 #[track_caller]
 fn printed(arguments: &[&str]) -> String {
     let mut command = ruminate(arguments);
@@ -35,11 +35,11 @@ fn holds(figure: &str, lines: &str) {
 }
 
 #[trial]
-fn pages_show_what_the_demo_answers() {
+fn pages_match_current_output_of_demo() {
     holds(&figure("README.md", "tour"), &printed(&["run", "--cpu"]));
     let call = ["score", "--cpu", "--continuations", "docs/choices.jsonl", "--steps", "1,16"];
     holds(&figure("docs/research.md", "continuations"), &printed(&call));
-    // Devices sum in other orders, which decides no answer here.
+    // Devices differ in the order of sums, which does not change any answer here.
     let prompt = "The ball is under cup B. Swap AC CD AC AB AB AB CD CE CD DE";
     let figures =
         [("docs/speculation.md", "pipeline", "--pipeline"), ("docs/diffusion.md", "diffusion", "--diffusion")];
@@ -49,9 +49,9 @@ fn pages_show_what_the_demo_answers() {
     }
 }
 
-/// Messages by which readers find the page on troubleshooting: those that do not depend on the machine.
+/// Compares the messages on the troubleshooting page that do not depend on the machine.
 #[trial]
-fn troubleshooting_shows_the_messages_of_this_version() {
+fn troubleshooting_page_shows_current_messages() {
     let cases: [(&str, &[&str]); 4] = [
         ("error-folder", &["run", "-m", "docs", "hi"]),
         ("error-flag", &["run", "--dtype", "int4", "hi"]),
@@ -66,9 +66,9 @@ fn troubleshooting_shows_the_messages_of_this_version() {
     }
 }
 
-/// A row that anybody can compute again, to the digits that the page has.
+/// Recomputes a row of the table, to the digits shown.
 #[trial(full)]
-fn experiments_show_the_cost_of_keys_and_values_in_q8() {
+fn experiments_page_shows_current_cost_of_q8_kv() {
     let call = ["score", "--cpu", "-f", "docs/problems.txt", "-c", "25", "--steps", "1,8", "--json"];
     let found = printed(&[&call[..], &["--kv-dtype", "q8", "--against-kv", "f32"]].concat());
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
@@ -83,7 +83,7 @@ fn experiments_show_the_cost_of_keys_and_values_in_q8() {
 }
 
 #[trial(full)]
-fn page_on_depth_shows_how_often_the_demo_is_right() {
+fn depth_page_shows_current_accuracy_of_demo() {
     let found = printed(&["sweep", "--cpu", "--split", "--steps", "1,4", "--json"]);
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
     let table = figure("docs/depth.md", "hard-problems");

@@ -1,4 +1,4 @@
-//! Flags that stand for parts of an older spelling, and names that users of llama.cpp expect.
+//! Flags that replace parts of older spellings, and flags known from llama.cpp.
 
 use anyhow::{Result, ensure};
 use ruminate_tests::{golden_folder, trial};
@@ -7,7 +7,7 @@ use crate::call::{output, piped, text};
 
 const PROMPT: &str = "The ball is under cup C. Swap CE AC AB AD AE";
 
-/// The object that a run of the demo prints, without what depends on time.
+/// JSON object of a run of the demo, without timings.
 fn run(flags: &[&str]) -> Result<serde_json::Value> {
     let call = [&["run", "--cpu", "-q", "--json", "--seed", "1", "--steps", "8", "-n", "3", "--logprobs", "2"], flags]
         .concat();
@@ -39,21 +39,21 @@ fn separate_flags_equal_the_older_spelling() -> Result<()> {
         ),
     ];
     for (separate, older) in pairs {
-        ensure!(separate == older, "{separate} is not {older}");
+        ensure!(separate == older, "{separate} differs from {older}");
     }
-    ensure!(run(&["--dtype", "q8", "--arithmetic", "int8"])? != run(&["--dtype", "q8"])?, "--arithmetic does nothing");
+    ensure!(run(&["--dtype", "q8", "--arithmetic", "int8"])? != run(&["--dtype", "q8"])?, "--arithmetic has no effect");
     ensure!(
         run(&["--noise", "fixed=0.5", "--noise-raw"])? != run(&["--noise", "fixed=0.5"])?,
-        "--noise-raw does nothing"
+        "--noise-raw has no effect"
     );
     Ok(())
 }
 
 #[trial]
-fn minus_one_is_no_limit_on_tokens() -> Result<()> {
+fn max_tokens_minus_one_means_no_limit() -> Result<()> {
     let said = |limit: &str| output(&["run", "--cpu", "-q", "--seed", "1", "--steps", "8", "-n", limit, PROMPT]);
     let unlimited = output(&["run", "--cpu", "-q", "--seed", "1", "--steps", "8", PROMPT]);
-    ensure!(text(&said("-1").stdout) == text(&unlimited.stdout), "-n -1 is not as without -n");
+    ensure!(text(&said("-1").stdout) == text(&unlimited.stdout), "-n -1 differs from no -n");
     for wrong in ["0", "-2", "x", "4294967296"] {
         ensure!(said(wrong).status.code() == Some(2), "-n {wrong}");
     }
@@ -70,6 +70,6 @@ fn chat_acknowledges_steps_and_temperature_and_says_bye() -> Result<()> {
     for expected in ["temperature 0.5", "temperature 0)", "3 steps per token", "/temp needs a number of at least 0"] {
         ensure!(remarks.contains(expected), "{expected:?} is not in {remarks}");
     }
-    ensure!(done.stdout.is_empty(), "it answered after /bye: {}", text(&done.stdout));
+    ensure!(done.stdout.is_empty(), "an answer after /bye: {}", text(&done.stdout));
     Ok(())
 }

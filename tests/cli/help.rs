@@ -1,4 +1,4 @@
-//! Help: short with `-h`, whole with `--help`, and man pages.
+//! Help texts: short with `-h`, full with `--help`, and man pages.
 
 use anyhow::{Result, ensure};
 use ruminate_tests::{Folder, trial};
@@ -8,7 +8,7 @@ use crate::call::{output, ruminate, text};
 /// Lines of two screens.
 const TWO_SCREENS: usize = 60;
 
-/// The verbs, as the list of them names them.
+/// Subcommands, from the help.
 fn verbs() -> Vec<String> {
     let help = text(&output(&["-h"]).stdout);
     let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
@@ -18,12 +18,12 @@ fn verbs() -> Vec<String> {
 #[trial]
 fn short_help_has_a_line_per_flag_and_fits_two_screens() -> Result<()> {
     let verbs = verbs();
-    ensure!(verbs.len() > 10, "verbs are {verbs:?}");
+    ensure!(verbs.len() > 10, "subcommands: {verbs:?}");
     for verb in verbs.iter().filter(|verb| *verb != "help") {
         let help = text(&ruminate(&[verb, "-h"]).env("COLUMNS", "120").output()?.stdout);
         ensure!(help.lines().count() <= TWO_SCREENS, "{verb} -h has {} lines:\n{help}", help.lines().count());
         let more = help.lines().find(|line| line.starts_with("            "));
-        ensure!(more.is_none(), "{verb} -h gives a flag more than a line: {more:?}");
+        ensure!(more.is_none(), "{verb} -h uses more than a line for a flag: {more:?}");
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ fn long_help_has_flags_that_short_help_leaves_out() -> Result<()> {
 }
 
 #[trial]
-fn every_verb_has_a_man_page() -> Result<()> {
+fn every_subcommand_has_a_man_page() -> Result<()> {
     let folder = Folder::new()?;
     let place = folder.path().join("man");
     let done = output(&["manual", "--man", &place.display().to_string()]);

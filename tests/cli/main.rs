@@ -1,4 +1,4 @@
-//! The command as a user calls it.
+//! Tests of the command line.
 
 mod bench;
 mod book;

@@ -1,4 +1,4 @@
-//! What messages call things: formats, devices, flags, and one of a kind.
+//! Wording of messages: file formats, devices, flags, singular and plural.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use ruminate_tests::{Folder, trial};
 
 use crate::call::{output, ruminate, text};
 
-/// A call that is refused with words.
+/// Runs a call that must fail with an exit code and a message that contains `words`.
 #[track_caller]
 fn refused(arguments: &[&str], code: i32, words: &[&str]) -> String {
     let done = output(arguments);
@@ -20,7 +20,7 @@ fn refused(arguments: &[&str], code: i32, words: &[&str]) -> String {
 }
 
 #[trial]
-fn an_absent_interface_is_named() {
+fn missing_backend_or_adapter_is_named() {
     let (backend, name) = if cfg!(target_os = "macos") { ("dx12", "DX12") } else { ("metal", "Metal") };
     refused(&["run", "--backend", backend, "x"], 3, &[&format!("no adapter for {name}; found: ")]);
     refused(&["run", "--backend", backend, "--gpu", "abc", "x"], 3, &[&format!("no adapter for name `abc` on {name}")]);
@@ -28,7 +28,7 @@ fn an_absent_interface_is_named() {
 }
 
 #[trial]
-fn every_verb_prints_the_version_of_the_program() {
+fn every_subcommand_prints_program_version() {
     let version = text(&output(&["--version"]).stdout);
     for verb in ["run", "chat", "sweep", "inspect", "devices"] {
         assert_eq!(text(&output(&[verb, "--version"]).stdout), version, "{verb}");
@@ -36,8 +36,8 @@ fn every_verb_prints_the_version_of_the_program() {
 }
 
 #[trial]
-fn whoever_stops_reading_is_no_error() {
-    // More than a pipe holds, and for each of the ways in which output is written.
+fn closed_stdout_is_not_an_error() {
+    // More output than a pipe holds, for each way of writing it.
     for arguments in [
         &["inspect", "--json", "--tensors"][..],
         &["inspect", "-m", "synthetic:huginn-0125", "--json"],
@@ -58,7 +58,7 @@ fn whoever_stops_reading_is_no_error() {
 }
 
 #[trial]
-fn one_thing_is_no_plural() {
+fn counts_of_one_are_singular() {
     let shown = text(&output(&["score", "--cpu", "--steps=1", "-n=2", "The ball is under cup A."]).stdout);
     assert!(shown.contains(" in 1 window, "), "{shown}");
     let done = output(&["run", "--cpu", "--steps=1", "-n=1", "The ball is under cup "]);
@@ -71,37 +71,37 @@ fn one_thing_is_no_plural() {
 }
 
 #[trial]
-fn small_models_have_a_size() {
+fn small_model_sizes_are_in_kilobytes() {
     let line = ["bench", "--cpu", "--only=tokens", "--steps=1", "--prefill=0", "--decode=1", "-r=1"];
     let shown = text(&output(&line).stdout);
     assert!(shown.contains("(bf16, 860.2 kB)"), "{shown}");
 }
 
 #[trial]
-fn an_other_format_is_named_as_what_it_is() {
+fn unsupported_file_formats_are_named() {
     let folder = Folder::new().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("the path is UTF-8").to_owned();
     let files: [(&str, &[u8], &str); 6] = [
-        ("a.gguf", b"GGUF\x03\0\0\0", "a GGUF file of llama.cpp"),
-        // What it holds counts more than what it is called.
-        ("b.bin", b"GGUF\x03\0\0\0", "a GGUF file of llama.cpp"),
-        ("c.bin", b"PK\x03\x04rest", "a pickle of PyTorch"),
-        ("d.pth", b"", "a pickle of PyTorch"),
-        ("e.h5", b"x", "an HDF5 file of Keras"),
-        ("f.onnx", b"x", "a graph of ONNX"),
+        ("a.gguf", b"GGUF\x03\0\0\0", "a llama.cpp GGUF file"),
+        // The content determines the format, not the extension.
+        ("b.bin", b"GGUF\x03\0\0\0", "a llama.cpp GGUF file"),
+        ("c.bin", b"PK\x03\x04rest", "a PyTorch pickle"),
+        ("d.pth", b"", "a PyTorch pickle"),
+        ("e.h5", b"x", "a Keras HDF5 file"),
+        ("f.onnx", b"x", "an ONNX graph"),
     ];
     for (name, content, format) in files {
         folder.write(name, content).expect("it is written");
         refused(&["run", "--cpu", "-m", &path(name), "x"], 4, &[name, format, "only safetensors are read"]);
     }
-    // A folder of them, and nothing at all.
-    let words = ["it has no config.json; there is a.gguf, a GGUF file of llama.cpp, but only safetensors are read"];
+    // A folder with such files, and a missing file.
+    let words = ["it has no config.json; found a.gguf, a llama.cpp GGUF file, but only safetensors are supported"];
     refused(&["run", "--cpu", "-m", &path(""), "x"], 4, &words);
     refused(&["run", "--cpu", "-m", &path("none.gguf"), "x"], 4, &["none.gguf is no model folder: it does not exist"]);
 }
 
 #[trial]
-fn a_comparison_that_the_files_cannot_give_names_its_own_flag() {
+fn impossible_comparison_names_flag_against() {
     let folder = Folder::new().expect("a folder");
     let path = folder.path().join("small");
     let small = path.to_str().expect("the path is UTF-8");
@@ -114,7 +114,7 @@ fn a_comparison_that_the_files_cannot_give_names_its_own_flag() {
 }
 
 #[trial]
-fn what_compares_with_the_cpu_reference_does_not_take_it_for_a_device() {
+fn commands_that_need_a_gpu_refuse_cpu_flag() {
     for call in [&["doctor"][..], &["bench", "--only=ceilings"], &["tune"]] {
         refused(&[call, &["--cpu"]].concat(), 2, &["the CPU reference", "leave out --cpu"]);
     }

@@ -6,7 +6,7 @@ use crate::call::{ruminate, text};
 
 const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
-/// The command, with a cache of its own.
+/// Runs the command with its own cache.
 fn call(cache: &Folder, arguments: &[&str]) -> (i32, String, String) {
     let mut command = ruminate(arguments);
     command.env("HF_HUB_CACHE", cache.path()).env_remove("HF_HOME").env("HF_HUB_OFFLINE", "1");
@@ -14,7 +14,7 @@ fn call(cache: &Folder, arguments: &[&str]) -> (i32, String, String) {
     (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
 }
 
-/// Puts a model into the cache under the name of a published one.
+/// Stores a model in the cache under the name of a published one.
 fn cached(cache: &Folder) {
     let repo = cache.path().join("models--tomg-group-umd--huginn-0125");
     let snapshot = repo.join("snapshots").join(COMMIT);
@@ -26,7 +26,7 @@ fn cached(cache: &Folder) {
 }
 
 #[trial]
-fn a_short_name_stands_for_its_repository_in_every_verb() {
+fn short_names_resolve_to_repositories_in_every_command() {
     let cache = Folder::new().expect("a folder");
     for verb in [&["run", "--cpu", "x"][..], &["score", "--cpu", "x"], &["chat", "--cpu"]] {
         let (code, _, errors) = call(&cache, &[verb, &["-m", "huginn-0125"]].concat());
@@ -35,7 +35,7 @@ fn a_short_name_stands_for_its_repository_in_every_verb() {
     }
     let (code, _, errors) = call(&cache, &["inspect", "-m", "huginn-0125"]);
     assert!(code == 1 && errors.contains("`tomg-group-umd/huginn-0125` is not in the Hugging Face cache"), "{errors}");
-    // Another model without an owner is not to be pulled.
+    // For an unknown name without an owner, pulling is not suggested.
     let (code, _, errors) = call(&cache, &["run", "--cpu", "-m", "huginn-0126", "x"]);
     assert!(code == 4 && errors.contains("owner/name, or one of the short names: huginn-0125"), "{errors}");
     let few = ["--cpu", "--only=tokens", "--steps=1", "--prefill=0", "--decode=1", "-r=1"];
@@ -49,7 +49,7 @@ fn a_short_name_stands_for_its_repository_in_every_verb() {
 }
 
 #[trial]
-fn the_demo_has_a_name_too() {
+fn demo_can_be_selected_by_name() {
     let cache = Folder::new().expect("a folder");
     let prompt = ruminate::demo::PROMPTS[0].0;
     let (code, shown, errors) = call(&cache, &["run", "--cpu", "-q", "--steps=16", "-m", "demo", prompt]);
@@ -58,9 +58,9 @@ fn the_demo_has_a_name_too() {
     assert!(code == 0 && shown.starts_with("3 problems"), "{errors}");
 }
 
-/// A verb that needs no more than a shape takes that of a published model where its weights are not there.
+/// Commands that need only a shape accept a published model without its weights.
 #[trial]
-fn a_bench_of_a_published_model_needs_no_download() {
+fn bench_of_published_model_needs_no_download() {
     let cache = Folder::new().expect("a folder");
     let line = ["bench", "--cpu", "--only=kernels", "--kernel=select", "--rows=1", "-r=1", "-m", "huginn-0125"];
     let (code, shown, errors) = call(&cache, &line);

@@ -1,4 +1,4 @@
-//! Structured output by flags, with the embedded demo.
+//! Structured output through flags, with the embedded demo.
 
 use ruminate_tests::trial;
 
@@ -6,7 +6,7 @@ use crate::call::{output, piped, text};
 
 const PROMPT: &str = "The ball is under cup C. Swap CE AC AB AD AE";
 
-/// A file with a text in it.
+/// Temporary file with `content`.
 fn file(content: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), content).expect("it can be written");
@@ -14,7 +14,7 @@ fn file(content: &str) -> tempfile::NamedTempFile {
 }
 
 #[trial]
-fn run_gives_a_value_of_the_schema() {
+fn run_output_matches_schema() {
     let schema = file(
         r#"{"type": "object", "properties": {"cup": {"enum": ["A", "B"]}}, "required": ["cup"], "additionalProperties": false}"#,
     );
@@ -45,7 +45,7 @@ fn run_gives_a_value_of_the_schema() {
 }
 
 #[trial]
-fn run_follows_a_regular_expression_and_a_grammar_from_stdin() {
+fn run_output_matches_regex_and_grammar_from_stdin() {
     let done = output(&["run", "--cpu", "-q", "--steps", "2", "--temp", "3", "--regex", "(left|right){2}", PROMPT]);
     let said = text(&done.stdout);
     assert!(["leftleft", "leftright", "rightleft", "rightright"].contains(&said.trim_end()), "{said:?}");
@@ -56,7 +56,7 @@ fn run_follows_a_regular_expression_and_a_grammar_from_stdin() {
 }
 
 #[trial]
-fn chat_answers_by_the_schema() {
+fn chat_answers_match_schema() {
     let schema = file(r#"{"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}"#);
     let path = schema.path().to_str().expect("a path");
     let done =
@@ -68,7 +68,7 @@ fn chat_answers_by_the_schema() {
 }
 
 #[trial]
-fn what_cannot_be_followed_is_a_usage_error_that_names_flag_and_place() {
+fn invalid_constraints_are_usage_errors_that_name_the_flag() {
     let refused = |arguments: &[&str], words: &[&str]| {
         let done = output(&[&["run", "--cpu", "-q"], arguments, &[PROMPT]].concat());
         let problem = text(&done.stderr);
@@ -89,5 +89,5 @@ fn what_cannot_be_followed_is_a_usage_error_that_names_flag_and_place() {
     let absent = output(&["run", "--cpu", "-q", "--json-schema", "/nonexistent/schema.json", PROMPT]);
     assert!(text(&absent.stderr).contains("cannot read the JSON schema") && absent.status.code() == Some(1));
     let both = piped(&["run", "--cpu", "-q", "--grammar", "-"], b"start: \"a\"");
-    assert!(text(&both.stderr).contains("takes what is on stdin") && both.status.code() == Some(2));
+    assert!(text(&both.stderr).contains("--grammar - reads stdin") && both.status.code() == Some(2));
 }

@@ -1,4 +1,4 @@
-//! What is seen on a terminal: colours, bars with the time left, and what Ctrl-C leaves.
+//! Output on a terminal: colors, progress bars with the time left, and the effect of Ctrl-C.
 #![cfg(unix)]
 
 use std::process::Command;
@@ -16,17 +16,17 @@ fn start(arguments: &[&str]) -> PtySession {
 }
 
 #[trial]
-fn tokens_have_the_colours_of_their_steps() {
+fn tokens_are_colored_by_their_steps() {
     let line = ["run", "--cpu", "--seed=1", "--steps=16", "--show-steps", demo::PROMPTS[1].0];
     let mut session = start(&line);
-    session.exp_string("\u{1b}[38;2;").expect("a colour");
-    session.exp_string("colours: recurrence steps of a token").expect("a legend");
-    session.exp_string("here 16").expect("what was seen");
+    session.exp_string("\u{1b}[38;2;").expect("a color");
+    session.exp_string("colors: recurrence steps of a token").expect("a legend");
+    session.exp_string("here 16").expect("the range of steps");
     leaves_with(&session, 0);
 }
 
 #[trial]
-fn a_long_prompt_says_how_far_it_is() {
+fn long_prompt_shows_progress() {
     let prompt = demo::PROMPTS[0].0.repeat(6);
     let mut session = start(&["run", "--cpu", "--steps=64", "-n=1", &prompt]);
     session.exp_string("reading the prompt").expect("a bar");
@@ -35,7 +35,7 @@ fn a_long_prompt_says_how_far_it_is() {
     leaves_with(&session, 130);
 }
 
-/// Seconds that a text says are left, at every place where it does.
+/// All times left in a text, in seconds.
 fn left(text: &str) -> Vec<f64> {
     let words = text.split(" left").filter_map(|before| before.rsplit([' ', ',']).next());
     let seconds = words.filter_map(|word| {
@@ -46,22 +46,22 @@ fn left(text: &str) -> Vec<f64> {
     seconds.collect()
 }
 
-/// The first depths take next to nothing, and what is made ready for a depth is no answer: neither makes hours of seconds.
+/// The first depths are very fast, and the warm-up of a depth does not count as an answer; neither distorts the estimate.
 #[trial(full)]
-fn the_time_left_of_a_sweep_is_near_what_it_takes() {
+fn time_left_of_sweep_is_realistic() {
     let began = std::time::Instant::now();
     let mut session = start(&["sweep", "--cpu", "--steps=1,4,32,64", "--exit=none,latent-diff", "-n=12"]);
     let shown = session.exp_eof().expect("it ends");
     let took = began.elapsed().as_secs_f64();
     let most = left(&shown).into_iter().fold(0.0, f64::max);
-    assert!(most < 4.0 * took + 5.0, "{most} seconds were said to be left of {took}: {shown}");
+    assert!(most < 4.0 * took + 5.0, "{most} seconds left were shown for a run of {took}: {shown}");
     assert!(shown.contains("100 %") || took < 4.0 || left(&shown).len() > 1, "{shown}");
     leaves_with(&session, 0);
 }
 
-/// At the beginning nobody knows, and nothing is said instead of "0s left".
+/// At the beginning the time left is unknown and must not be shown as "0s left".
 #[trial(full)]
-fn the_time_left_of_a_prompt_does_not_begin_at_nothing() {
+fn time_left_of_prompt_does_not_start_at_zero() {
     let prompt = demo::PROMPTS[0].0.repeat(10);
     let mut session = start(&["run", "--cpu", "--steps=128", "-n=1", &prompt]);
     let shown = session.exp_eof().expect("it ends");
@@ -75,7 +75,7 @@ fn the_time_left_of_a_prompt_does_not_begin_at_nothing() {
 }
 
 #[trial]
-fn a_sweep_that_is_interrupted_shows_what_is_there() {
+fn interrupted_sweep_prints_finished_rows() {
     let mut session = start(&["sweep", "--cpu", "--steps=1,64"]);
     session.exp_string("64 steps, exit none").expect("the bar of the second depth");
     session.exp_string(" left").expect("the time left");
@@ -86,9 +86,9 @@ fn a_sweep_that_is_interrupted_shows_what_is_there() {
 }
 
 #[trial]
-fn a_trace_is_coloured() {
+fn trace_is_colored_on_terminal() {
     let mut session = start(&["trace", "--cpu", "--seed=1", "--steps=8", "-n=2", demo::PROMPTS[1].0]);
-    session.exp_string("\u{1b}[48;2;").expect("a colour");
+    session.exp_string("\u{1b}[48;2;").expect("a color");
     session.exp_string("distance to the final state").expect("a legend");
     leaves_with(&session, 0);
 }

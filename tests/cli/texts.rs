@@ -1,5 +1,5 @@
-//! Proves at the command line that what a checkpoint's files say of its texts is obeyed, or said: generation_config.json, stop texts that are special tokens,
-//! begin tokens, tokens without a row, escapes in flags.
+//! Text settings of a checkpoint at the command line, which are applied or reported: generation_config.json, stop texts that are special tokens, begin
+//! tokens, tokens without an embedding row, and escapes in flags.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use ruminate_tests::{Folder, golden_folder, golden_json, trial};
 use serde_json::{Value, json};
 
-/// Tokens that tiny says behind "Hello", greedily.
+/// Greedy continuation of "Hello" by the checkpoint tiny.
 const PLAIN: [u32; 12] = [189, 240, 97, 93, 153, 352, 500, 352, 82, 208, 89, 470];
 
-/// A copy of tiny, to be changed.
+/// Copies tiny into a temporary folder, to be changed.
 fn tiny() -> Result<Folder> {
     let folder = Folder::new()?;
     for entry in std::fs::read_dir(golden_folder("tiny"))? {
@@ -40,7 +40,7 @@ fn run(folder: &Folder, arguments: &[&str]) -> Result<(Value, String)> {
     Ok((object, said))
 }
 
-/// Tokens that a generation config leads to, and what is said on stderr.
+/// Tokens generated with a generation config, and stderr.
 fn configured(fields: &Value, arguments: &[&str]) -> Result<(Vec<u32>, String)> {
     let folder = tiny()?;
     let mut config = golden_json("tiny", "generation_config.json")?;
@@ -54,7 +54,7 @@ fn configured(fields: &Value, arguments: &[&str]) -> Result<(Vec<u32>, String)> 
 }
 
 #[trial]
-fn fields_of_the_generation_config_are_obeyed() -> Result<()> {
+fn generation_config_fields_are_applied() -> Result<()> {
     let ten = ["-n", "10"];
     let tokens = |fields: Value, arguments: &[&str]| configured(&fields, arguments).map(|(tokens, _)| tokens);
     assert_eq!(tokens(json!({}), &ten)?, PLAIN[..10]);
@@ -65,7 +65,7 @@ fn fields_of_the_generation_config_are_obeyed() -> Result<()> {
     }
     let found = tokens(json!({"begin_suppress_tokens": [189]}), &ten)?;
     assert_ne!(found[0], 189);
-    // Completed neither by the prompt (its last token is 111) nor by the text.
+    // A banned sequence may be completed neither from the prompt (its last token is 111) nor within the text.
     let found = tokens(json!({"bad_words_ids": [[111, 189], [240, 97], [93, 153, 352]]}), &ten)?;
     assert_ne!(found[0], 189);
     let found = tokens(json!({"bad_words_ids": [[240, 97]]}), &ten)?;
@@ -77,7 +77,7 @@ fn fields_of_the_generation_config_are_obeyed() -> Result<()> {
     let long = tokens(json!({"no_repeat_ngram_size": 2}), &["-n", "40"])?;
     assert!(!twice(&long), "{long:?}");
     assert_eq!(tokens(json!({"max_length": 9}), &[])?, PLAIN[..4], "the prompt has 5 tokens");
-    assert_eq!(tokens(json!({"max_length": 9}), &ten)?, PLAIN[..10], "a flag wins");
+    assert_eq!(tokens(json!({"max_length": 9}), &ten)?, PLAIN[..10], "flags override the config");
     assert_eq!(tokens(json!({"max_length": 9, "max_new_tokens": 6}), &[])?, PLAIN[..6]);
     let ends = json!([481, 240]);
     assert_eq!(tokens(json!({"eos_token_id": ends}), &ten)?, PLAIN[..2]);
@@ -86,13 +86,13 @@ fn fields_of_the_generation_config_are_obeyed() -> Result<()> {
     let found = tokens(json!({"eos_token_id": ends, "min_length": 10}), &ten)?;
     assert!(found.len() >= 6 && !found[..5].contains(&240), "{found:?}");
     assert_eq!(tokens(json!({"forced_eos_token_id": 481}), &["-n", "3"])?, [189, 240, 481]);
-    assert_eq!(tokens(json!({"forced_bos_token_id": 300}), &ten)?, PLAIN[..10], "only behind a single token");
+    assert_eq!(tokens(json!({"forced_bos_token_id": 300}), &ten)?, PLAIN[..10], "applies only after a single token");
     assert_eq!(tokens(json!({"stop_strings": ["nothing", "a"]}), &ten)?, PLAIN[..3]);
     Ok(())
 }
 
 #[trial]
-fn fields_that_are_not_obeyed_are_named_once_and_neutral_ones_are_not() -> Result<()> {
+fn unsupported_config_fields_are_reported_once_unless_neutral() -> Result<()> {
     let asked = json!({"num_beams": 4, "typical_p": 0.9, "sequence_bias": [[[5], 1.0]], "epsilon_cutoff": 0.0, "num_beam_groups": 1, "use_cache": true, "guidance_scale": null});
     let (tokens, said) = configured(&asked, &["-n", "3"])?;
     assert_eq!(tokens, PLAIN[..3]);
@@ -113,7 +113,7 @@ fn fields_that_are_not_obeyed_are_named_once_and_neutral_ones_are_not() -> Resul
 }
 
 #[trial]
-fn rules_that_look_at_earlier_tokens_are_refused_where_tokens_are_computed_ahead() -> Result<()> {
+fn min_tokens_is_refused_with_speculation() -> Result<()> {
     let folder = tiny()?;
     folder.write("generation_config.json", json!({"min_new_tokens": 4, "do_sample": false}).to_string())?;
     let done = start("run", &folder, &["--steps", "8", "--speculate=2", "-n", "4", "Hello"], "")?;
@@ -123,7 +123,7 @@ fn rules_that_look_at_earlier_tokens_are_refused_where_tokens_are_computed_ahead
 }
 
 #[trial]
-fn stop_texts_are_found_where_special_tokens_spell_them() -> Result<()> {
+fn stop_texts_match_special_tokens() -> Result<()> {
     let folder = tiny()?;
     // 482 is <|begin_header|>, 88 is X.
     let forced = ["-n", "6", "--temp", "0", "--logit-bias", "482+inf"];
@@ -138,10 +138,10 @@ fn stop_texts_are_found_where_special_tokens_spell_them() -> Result<()> {
 }
 
 #[trial]
-fn a_stop_text_or_breaker_that_no_tokens_spell_is_said() -> Result<()> {
+fn stop_texts_and_breakers_without_tokens_are_reported() -> Result<()> {
     let folder = tiny()?;
     let mut file = golden_json("tiny", "tokenizer.json")?;
-    // The byte 0xF0, with which characters beyond the basic plane begin.
+    // The byte 0xF0, which begins characters beyond the basic multilingual plane.
     let vocab = file["model"]["vocab"].as_object_mut().context("vocab")?;
     let id = vocab.remove("ð").context("a byte")?;
     vocab.insert("another word".to_owned(), id);
@@ -156,7 +156,7 @@ fn a_stop_text_or_breaker_that_no_tokens_spell_is_said() -> Result<()> {
 }
 
 #[trial]
-fn escapes_mean_the_same_in_all_flags_that_take_text() -> Result<()> {
+fn escapes_work_in_all_text_flags_but_not_in_files() -> Result<()> {
     let folder = tiny()?;
     let biased = |text: &str| format!("\"{text}\"+inf");
     for (written, stops) in [("\\n", true), ("\\t", true), ("\\\\", true), ("\\d", false)] {
@@ -171,12 +171,12 @@ fn escapes_mean_the_same_in_all_flags_that_take_text() -> Result<()> {
     assert_eq!(count("a\\nb")?, count("a\nb")?);
     assert_eq!(count("a\\\\nb")?, json!(5), "begin token, a, backslash, n, b");
     let done = start("run", &folder, &["--steps", "1", "-n", "1", "--json", "-f", "-"], "a\\nb")?;
-    assert_eq!(serde_json::from_slice::<Value>(&done.stdout)?["prompt_tokens"], json!(5), "a file is taken as it is");
+    assert_eq!(serde_json::from_slice::<Value>(&done.stdout)?["prompt_tokens"], json!(5), "a file is taken literally");
     Ok(())
 }
 
 #[trial]
-fn a_text_too_long_is_refused_with_its_real_number_of_tokens() -> Result<()> {
+fn too_long_text_is_refused_with_exact_token_count() -> Result<()> {
     let folder = tiny()?;
     let text = "one more word, ".repeat(500);
     let done = start("run", &folder, &["--steps", "1", "-n", "1", "-f", "-"], &text)?;
@@ -189,7 +189,7 @@ fn a_text_too_long_is_refused_with_its_real_number_of_tokens() -> Result<()> {
 }
 
 #[trial]
-fn the_switches_for_special_tokens_in_texts_count() -> Result<()> {
+fn parse_special_flags_control_special_tokens() -> Result<()> {
     let folder = tiny()?;
     let prompt = |flags: &[&str]| -> Result<u64> {
         let done =

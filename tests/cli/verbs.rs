@@ -1,4 +1,4 @@
-//! The command as a user calls it: what goes where, and the exit codes. It runs on the CPU twins, so that it needs no driver.
+//! Subcommands: stdout, stderr and exit codes. The tests run on the CPU twins, so that they need no driver.
 
 use std::process::Output;
 
@@ -27,13 +27,13 @@ fn quiet_prints_nothing_but_the_text() {
 }
 
 #[trial]
-fn without_a_prompt_the_demo_shows_wrong_and_right_depths() {
+fn run_without_prompt_shows_demo_at_several_depths() {
     let shown = text(&output(&["run", "--cpu"]).stdout);
     assert!(shown.contains("    1 step: C.  (wrong)") && shown.contains("32 steps: A.  (right)"), "{shown}");
 }
 
 #[trial]
-fn the_prompt_may_come_from_stdin_or_a_file() {
+fn prompt_is_read_from_stdin_or_file() {
     for arguments in [&["run", "--cpu", "-q", "-"][..], &["run", "--cpu", "-q", "-f", "-"], &["run", "--cpu", "-q"]] {
         let done = piped(arguments, format!("{PROMPT}\n").as_bytes());
         assert_eq!(text(&done.stdout), " A.\n", "{arguments:?}: {}", text(&done.stderr));
@@ -41,7 +41,7 @@ fn the_prompt_may_come_from_stdin_or_a_file() {
 }
 
 #[trial]
-fn json_is_one_object_and_with_stream_one_per_token() {
+fn json_is_one_object_or_one_per_token_with_stream() {
     let whole = output(&["run", "--cpu", "-q", "--json", "--seed", "3", PROMPT]);
     let object: serde_json::Value = serde_json::from_slice(&whole.stdout).expect("one JSON object");
     assert_eq!((object["text"].as_str(), object["stop"].as_str()), (Some(" A."), Some("end_token")));
@@ -55,7 +55,7 @@ fn json_is_one_object_and_with_stream_one_per_token() {
 }
 
 #[trial]
-fn steps_are_shown_without_colours_too() {
+fn steps_are_shown_as_numbers_without_colors() {
     let done = output(&["run", "--cpu", "--seed=1", "--steps=16", "--show-steps", PROMPT]);
     let errors = text(&done.stderr);
     let plain = text(&output(&["run", "--cpu", "--seed=1", "--steps=16", PROMPT]).stdout);
@@ -68,7 +68,7 @@ fn steps_are_shown_without_colours_too() {
 }
 
 #[trial]
-fn log_probabilities_have_a_line_per_token_or_are_in_the_json() {
+fn logprobs_are_printed_per_token_or_in_json() {
     let line = ["run", "--cpu", "-q", "--steps=16", "--seed=1", "--temp=0", "--logprobs=3", PROMPT];
     let shown = text(&output(&line).stdout);
     let lines: Vec<&str> = shown.lines().collect();
@@ -88,7 +88,7 @@ fn log_probabilities_have_a_line_per_token_or_are_in_the_json() {
 }
 
 #[trial]
-fn tokens_are_banned_and_forced_and_repetitions_penalised() {
+fn logit_bias_bans_and_forces_tokens_and_dry_penalizes_repetition() {
     let run = |flags: &[&str]| {
         let done = output(&[&["run", "--cpu", "-q", "--steps=16", "--temp=0", "-n=6"], flags, &[PROMPT]].concat());
         (text(&done.stdout), text(&done.stderr), done.status.code())
@@ -100,7 +100,7 @@ fn tokens_are_banned_and_forced_and_repetitions_penalised() {
     let left = run(&["--logit-bias=\" A\"+15", "--dry-multiplier=50", "--dry-allowed-length=1"]).0;
     assert!(left.starts_with(" A") && left != forced, "{left}");
     for (flags, says) in [
-        (&["--logit-bias", "x+1"][..], "is no token and value"),
+        (&["--logit-bias", "x+1"][..], "is not a token and a value"),
         (&["--logit-bias", "\" A B\"+1"], "is not one token but"),
         (&["--logit-bias", "99999+1"], "token id 99999"),
         (&["--dry-base", "2"], "--dry-multiplier"),
@@ -113,7 +113,7 @@ fn tokens_are_banned_and_forced_and_repetitions_penalised() {
 }
 
 #[trial]
-fn noise_can_be_repeated_and_is_refused_where_states_are_followed() {
+fn noise_is_reproducible_and_refused_by_trace() {
     let line = ["run", "--cpu", "-q", "--steps=16", "--seed=5", "--json", "--logprobs=2", PROMPT];
     let run = |noise: &str| {
         let done = output(&[&line[..7], &[noise, PROMPT]].concat());
@@ -129,7 +129,7 @@ fn noise_can_be_repeated_and_is_refused_where_states_are_followed() {
 }
 
 #[trial]
-fn a_trace_shows_nothing_that_is_computed_ahead() {
+fn trace_refuses_parallel_decoding() {
     for flag in ["--speculate", "--pipeline", "--diffusion"] {
         let done = output(&["trace", "--cpu", flag, PROMPT]);
         let errors = text(&done.stderr);
@@ -138,13 +138,13 @@ fn a_trace_shows_nothing_that_is_computed_ahead() {
 }
 
 #[trial]
-fn completions_know_the_verbs() {
+fn completions_contain_subcommands_and_flags() {
     let script = text(&output(&["completions", "bash"]).stdout);
-    assert!(script.contains("devices") && script.contains("--steps"), "no verbs or flags in the script");
+    assert!(script.contains("devices") && script.contains("--steps"), "no subcommands or flags in the script");
 }
 
 #[trial]
-fn a_score_has_a_row_for_each_depth_and_the_distance() {
+fn score_has_a_row_per_depth_with_divergence() {
     let line = ["score", "--cpu", "--steps", "1,4", "--dtype", "q8", "--against", "bf16", "--json", PROMPT];
     let done = output(&line);
     let json: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
@@ -169,21 +169,21 @@ fn a_score_has_a_row_for_each_depth_and_the_distance() {
 }
 
 #[trial]
-fn figures_that_cannot_be_told_are_left_out() {
+fn undefined_figures_are_omitted() {
     let shown = text(&output(&["score", "--cpu", "--steps=1,2", "--against=q8", "-n=1", PROMPT]).stdout);
     assert!(shown.lines().count() == 4 && !shown.contains("NaN") && !shown.contains('±'), "{shown}");
     let errors = text(&output(&["run", "--cpu", "--steps=4", "--seed=1", "-n=1", PROMPT]).stderr);
     assert!(errors.contains("generated 1 token, - tokens/s") && errors.contains("- GB/s of weights"), "{errors}");
 }
 
-/// The names of a part's records.
+/// Records of one part of a report.
 fn records<'a>(report: &'a serde_json::Value, part: &str) -> Vec<&'a serde_json::Value> {
     let all = report["records"].as_array().expect("records");
     all.iter().filter(|record| record["part"] == part).collect()
 }
 
 #[trial]
-fn a_bench_times_tokens_at_each_depth_and_fits_a_line() {
+fn bench_times_tokens_per_depth_and_fits_a_line() {
     let line = ["bench", "--cpu", "--only", "tokens", "--steps", "1,2,4", "--prefill", "9", "--decode", "2", "-r", "2"];
     let done = output(&[&line[..], &["-o", "json"]].concat());
     let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
@@ -205,7 +205,7 @@ fn a_bench_times_tokens_at_each_depth_and_fits_a_line() {
 }
 
 #[trial]
-fn a_bench_times_the_kernels_that_are_named() {
+fn bench_times_only_named_kernels() {
     let line = ["bench", "--cpu", "--only=kernels", "--kernel=rms_norm,argmax", "--rows=1,3", "-r=2", "-o=csv"];
     let done = output(&line);
     let mut csv = csv::Reader::from_reader(&done.stdout[..]);
@@ -227,7 +227,7 @@ fn a_bench_times_the_kernels_that_are_named() {
 }
 
 #[trial]
-fn a_bench_refuses_what_it_cannot_measure() {
+fn bench_refuses_invalid_requests() {
     for (wrong, says) in [
         (&["bench", "--cpu", "--kernel", "matmull"][..], "there is no kernel `matmull`"),
         (&["bench", "--cpu", "--only", "ceilings"], "no ceilings; leave out --cpu"),
@@ -242,7 +242,7 @@ fn a_bench_refuses_what_it_cannot_measure() {
 }
 
 #[trial]
-fn a_model_is_quantised_into_a_folder_and_runs_from_there() {
+fn quantized_model_runs_from_its_folder() {
     let home = folder();
     let folder = home.path().join("small");
     let path = folder.to_str().expect("the path is UTF-8");
@@ -255,7 +255,7 @@ fn a_model_is_quantised_into_a_folder_and_runs_from_there() {
     assert!(shown.contains("kB q4") && shown.contains("in q4,adapter=bf16"), "{shown}");
     let shown = text(&output(&["inspect", "--dtype", "q8,coda=bf16"]).stdout);
     assert!(shown.contains("in q8,coda=bf16"), "{shown}");
-    // The distance from the original is that of rounding while loading.
+    // The divergence from the original equals that of rounding while loading.
     let score = |arguments: &[&str]| {
         let done = output(&[&["score", "--cpu", "--json", "--steps", "2"], arguments, &[PROMPT]].concat());
         let value: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
@@ -268,13 +268,13 @@ fn a_model_is_quantised_into_a_folder_and_runs_from_there() {
     let original = original.to_str().expect("the path is UTF-8");
     let stored = score(&["-m", path, "--against", original]);
     assert_eq!(stored, score(&["--dtype", "q4,adapter=bf16", "--against", "bf16"]));
-    // The original rounded in the same way is no distance away.
+    // The original, rounded the same way, has no divergence.
     let same = score(&["-m", path, "--dtype", "q4,adapter=bf16", "--against", original]);
     assert_eq!(same[0]["kl_most"], 0.0, "{same}");
 }
 
 #[trial]
-fn what_cannot_be_quantised_or_held_is_refused() {
+fn invalid_quantization_requests_are_refused() {
     let home = folder();
     let folder = home.path().join("small");
     let path = folder.to_str().expect("the path is UTF-8");
@@ -283,12 +283,12 @@ fn what_cannot_be_quantised_or_held_is_refused() {
         let message = text(&done.stderr);
         assert!(done.status.code() == Some(code) && message.contains(words), "{arguments:?}: {message}");
     };
-    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "`q5` is no dtype");
-    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "`wte` is no group of matrices");
+    refused(&["quantize", "--dtype", "q5", "-o", path], 2, "unknown dtype `q5`");
+    refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "unknown group of matrices `wte`");
     refused(&["quantize", "--dtype", "bf16", "-o", path], 2, "q8, q4 or q4_1");
     refused(&["quantize", "-o", path], 2, "--dtype");
     refused(&["quantize", "--dtype", "q8"], 2, "--output");
-    refused(&["quantize", "--dtype", "q4,head=q8", "-o", path], 2, "the head of this model is its embedding");
+    refused(&["quantize", "--dtype", "q4,head=q8", "-o", path], 2, "this model's head is its embedding");
     assert!(!folder.exists());
     assert!(output(&["quantize", "--dtype", "q8", "-o", path]).status.success());
     refused(&["quantize", "--dtype", "q8", "-o", path], 2, "is not empty");
@@ -302,7 +302,7 @@ fn folder() -> ruminate_tests::Folder {
 }
 
 #[trial]
-fn keys_and_values_are_held_as_asked() {
+fn kv_dtype_flag_is_applied() {
     let done = output(&["run", "--cpu", "--quiet", "--steps", "16", "--kv-dtype", "q8", PROMPT]);
     assert_eq!(text(&done.stdout), " A.\n", "{}", text(&done.stderr));
     let done = output(&["run", "--cpu", "--kv-dtype", "q4", PROMPT]);
@@ -314,7 +314,7 @@ fn keys_and_values_are_held_as_asked() {
 }
 
 #[trial]
-fn tune_refuses_a_folder_as_its_file_before_it_times_anything() {
+fn tune_refuses_a_folder_as_output_before_timing() {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let path = folder.path().to_str().expect("its name is text");
     let done = output(&["tune", "--rows", "1", "--output", path]);
@@ -323,7 +323,7 @@ fn tune_refuses_a_folder_as_its_file_before_it_times_anything() {
 }
 
 #[trial]
-fn a_saved_session_goes_on_where_it_ended_or_with_a_prompt() {
+fn saved_session_resumes_with_or_without_prompt() {
     let folder = ruminate_tests::Folder::new().expect("the system gives a folder");
     let path = folder.path().join("session");
     let file = path.to_str().expect("the system's folders have names in UTF-8");

@@ -7,7 +7,7 @@ use ruminate_tests::{Host, trial};
 use crate::Outcome;
 use crate::execution::adder;
 
-/// Runs something on a device.
+/// Asserts that a device runs a plan.
 fn works(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let results = device.execute(&plan, &[2], &[&y])?.expect("results were asked for").wait()?;
@@ -16,7 +16,7 @@ fn works(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn an_absent_adapter_is_named_with_those_that_there_are(_: &Device) -> Outcome {
+fn missing_adapter_is_reported_with_available_ones(_: &Device) -> Outcome {
     let options = OpenOptions { select: Select::Name("no such adapter".to_owned()), ..OpenOptions::default() };
     let names: Vec<String> = adapters(options.backends).into_iter().map(|it| it.name).collect();
     match Device::open(&options) {
@@ -44,7 +44,7 @@ fn adapters_are_selected_by_index_and_name(device: &Device) -> Outcome {
 }
 
 #[trial(adapters)]
-fn the_lowest_tier_opens_and_runs(device: &Device) -> Outcome {
+fn webgpu_tier_opens_and_runs(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), limits: Tier::WebGpuDefaults, ..OpenOptions::default() };
     let low = Device::open(&options)?;
@@ -53,7 +53,7 @@ fn the_lowest_tier_opens_and_runs(device: &Device) -> Outcome {
     assert!(!summary.timestamps && !summary.caps.f16);
     assert!(matches!(low.buffer("large", 257 << 20), Err(Error::TooLarge { .. })));
     works(&low)?;
-    // Without timestamps a profile waits for each launch.
+    // Without timestamps, a profile waits for each launch.
     let (plan, _) = adder(&low)?;
     let profile = low.profile(&plan, &[3])?;
     assert_eq!((profile.entries.len(), profile.entries[0].launches), (1, 3));
@@ -62,7 +62,7 @@ fn the_lowest_tier_opens_and_runs(device: &Device) -> Outcome {
 }
 
 #[trial(adapters)]
-fn a_host_app_s_device_serves(device: &Device) -> Outcome {
+fn device_of_a_host_app_works(device: &Device) -> Outcome {
     let index = device.summary().expect("a GPU has a summary").index;
     let options = OpenOptions { select: Select::Index(index), ..OpenOptions::default() };
     let host = Host::open(&options)?;
@@ -70,7 +70,7 @@ fn a_host_app_s_device_serves(device: &Device) -> Outcome {
     assert_eq!((hosted.caps(), hosted.name()), (device.caps(), device.name()));
     works(&hosted)?;
 
-    // The engine left the host's callbacks alone, and still notices a loss: when results are read.
+    // The engine does not replace the host's callbacks, and still detects a loss when results are read.
     let (plan, y) = adder(&hosted)?;
     host.device.destroy();
     let outcome = hosted.execute(&plan, &[1], &[&y]).and_then(|ticket| ticket.expect("results were asked for").wait());

@@ -1,4 +1,4 @@
-//! Executing: loops, counts, objects, submissions, tickets.
+//! Execution of plans: loops, counts, objects, submissions, tickets.
 
 use anyhow::{Context, anyhow};
 use ruminate_engine::{Buffer, Count, Device, Error, Graph, LOOPS, LoopWay, Plan, Result, Tuning, TuningFrom};
@@ -11,20 +11,20 @@ use crate::kernels::{saxpy, saxpy_of};
 
 const N: u32 = 100;
 
-/// A buffer of `N` times the same number.
+/// Buffer with `N` copies of a value.
 pub(crate) fn filled(device: &Device, label: &str, value: f32) -> Result<Buffer> {
     let buffer = device.buffer(label, u64::from(N) * 4)?;
     device.write(&buffer, 0, bytemuck::cast_slice(&[value; N as usize]))?;
     Ok(buffer)
 }
 
-/// All `N` numbers of a result, which must be equal.
+/// Common value of the `N` numbers of a result, which must be equal.
 pub(crate) fn uniform(bytes: &[u8]) -> anyhow::Result<f32> {
     let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..N as usize * 4]);
     if values.iter().all(|value| *value == values[0]) { Ok(values[0]) } else { Err(anyhow!("{values:?}")) }
 }
 
-/// A plan that adds x = 1 to y, as often as its one count says.
+/// Plan that adds x = 1 to y, `n` times, where `n` is its only count.
 pub(crate) fn adder(device: &Device) -> Result<(Plan, Buffer)> {
     let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
     let mut graph = Graph::new("adder");
@@ -34,7 +34,7 @@ pub(crate) fn adder(device: &Device) -> Result<(Plan, Buffer)> {
     Ok((device.plan(graph)?, y))
 }
 
-/// A plan of loops in loops, and fixed numbers of rounds: adds 1 + 3·(2 + n·(4 + 5·m)) to y.
+/// Plan with nested loops and fixed counts: adds 1 + 3·(2 + n·(4 + 5·m)) to y.
 pub(crate) fn nested(device: &Device) -> Result<(Plan, Buffer)> {
     let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
     let mut graph = Graph::new("nested");
@@ -51,18 +51,18 @@ pub(crate) fn nested(device: &Device) -> Result<(Plan, Buffer)> {
     Ok((device.plan(graph)?, y))
 }
 
-/// Launches that don't look at rows themselves show which are made: indirect ones until the rows have left, direct ones always.
+/// Launches that do not check rows themselves reveal which launches run: indirect ones until all rows have exited, direct ones always.
 #[trial(adapters)]
-fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
+fn indirect_loop_launches_nothing_after_rows_exit(_: &Device) -> Outcome {
     for (way, expected) in [(LoopWay::Indirect, 1.0 + 2.0 * 3.0), (LoopWay::Direct, 1.0 + 2.0 * 8.0)] {
         let mut tuning = Tuning::default();
         tuning.choose(LOOPS, way.name());
-        let mut options = options().context("the twins launch nothing")?;
+        let mut options = options().context("the CPU twins launch nothing")?;
         options.tuning = TuningFrom::Given(tuning);
         let device = &Device::open(&options)?;
         assert_eq!(device.loops(), way);
         let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
-        // The first leaves behind its third step.
+        // The first row exits after its third step.
         let rows = [Row::new(0, 0, 0), Row::RESTING];
         let table = device.buffer("rows", size_of_val(&rows) as u64)?;
         let sequence = [Sequence { seed: [0; 2], state_seed: [0; 2], state_std: 0.0, steps: 3, reserved: [0; 2] }];
@@ -73,12 +73,12 @@ fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
         let n = graph.count("n");
         graph.launch(saxpy(N, 1.0), &[x, y_tensor])?;
         graph.repeat_while_live(n, table_tensor, 2, |graph| {
-            // A loop inside takes part.
+            // The condition also applies to a loop inside.
             graph.repeat(Count::from(2), |graph| graph.launch(saxpy(N, 1.0), &[x, y_tensor]))?;
             graph.launch(advance_until(2, 1), &[table_tensor, sequences])
         })?;
         let plan = device.plan(graph)?;
-        // The gate opens again for the next execution.
+        // The gate is reset for the next execution.
         for _ in 0..2 {
             device.write(&y, 0, &vec![0; N as usize * 4])?;
             device.write(&table, 0, bytemuck::cast_slice(&rows))?;
@@ -93,7 +93,7 @@ fn a_loop_launches_nothing_once_its_rows_have_left(_: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn a_loop_runs_as_often_as_the_count_says(device: &Device) -> Outcome {
+fn loops_run_as_often_as_their_count(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut expected = 0.0;
     for n in [0_u8, 1, 5, 0, 17] {
@@ -114,10 +114,10 @@ fn a_loop_runs_as_often_as_the_count_says(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn an_execution_creates_no_objects(device: &Device) -> Outcome {
+fn repeated_execution_creates_no_objects(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let run = || device.execute(&plan, &[3], &[&y]).map(|ticket| ticket.expect("results were asked for"));
-    // Two tickets in flight: what staging they need exists from here on.
+    // Two tickets in flight create all staging buffers that are needed below.
     let (first, second) = (run()?, run()?);
     first.wait()?;
     second.wait()?;
@@ -135,7 +135,7 @@ fn an_execution_creates_no_objects(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn tickets_are_read_in_any_order(device: &Device) -> Outcome {
+fn tickets_can_be_read_in_any_order(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut tickets = Vec::new();
     for _ in 0..4 {
@@ -144,28 +144,28 @@ fn tickets_are_read_in_any_order(device: &Device) -> Outcome {
     drop(tickets.remove(3));
     for number in [2, 0, 0] {
         let ticket = tickets.remove(number);
-        // They left in the order 1, 2, 3 and are read as 3, 1, 2.
+        // Submitted in the order 1, 2, 3 and read as 3, 1, 2.
         let expected = [3.0, 1.0, 2.0][2 - tickets.len()];
         let results = ticket.wait()?;
         assert_eq!((uniform(&results[0])?, uniform(&results[1])?), (expected, expected));
     }
-    // The dropped ticket's memory is reused, and its execution counts.
+    // The dropped ticket's memory is reused, and its execution still took effect.
     let ticket = device.execute(&plan, &[1], &[&y])?.expect("results were asked for");
     while !ticket.ready() {
         std::thread::yield_now();
     }
     let before = device.counters();
     assert_eq!(uniform(&ticket.wait()?[0])?, 5.0);
-    assert_eq!((device.counters() - before).waits, 0, "a ticket that is ready doesn't wait");
+    assert_eq!((device.counters() - before).waits, 0, "a ready ticket does not wait");
     assert!(device.execute(&plan, &[1], &[])?.is_none());
     Ok(())
 }
 
 #[trial(adapters, cpu)]
-fn a_dropped_ticket_leaves_nothing_to_the_next(device: &Device) -> Outcome {
+fn dropped_ticket_does_not_affect_the_next(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     for round in 1..=20_u8 {
-        // Done soon after its ticket is dropped, while the next one's results are still far off.
+        // Finishes soon after its ticket is dropped, while the next execution still runs.
         drop(device.execute(&plan, &[100], &[&y])?);
         let ticket = device.execute(&plan, &[900], &[&y])?.expect("results were asked for");
         while !ticket.ready() {
@@ -177,7 +177,7 @@ fn a_dropped_ticket_leaves_nothing_to_the_next(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn counters_count(device: &Device) -> Outcome {
+fn counters_match_the_work_done(device: &Device) -> Outcome {
     let start = device.counters();
     let (plan, y) = adder(device)?;
     let made = device.counters() - start;
@@ -197,7 +197,7 @@ fn counters_count(device: &Device) -> Outcome {
     assert_eq!((done.read_backs, done.bytes_read), (2, y.size() + 5));
     assert!(done.waits <= 2 * gpu, "{done:?}");
 
-    // The same kernel and constants need no second pipeline, other constants do.
+    // The same kernel and constants share a pipeline; other constants need another.
     device.compile(&[saxpy(7, 3.0), saxpy_of(7, 3.0, 32), saxpy_of(9, 1.0, 32)])?;
     assert_eq!((device.counters() - before).pipelines, gpu);
 
@@ -208,7 +208,7 @@ fn counters_count(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn a_profile_lists_the_kernels(device: &Device) -> Outcome {
+fn profile_lists_kernels_with_launches_and_bytes(device: &Device) -> Outcome {
     let (x, y) = (filled(device, "x", 1.0)?, filled(device, "y", 0.0)?);
     let mut graph = Graph::new("profiled");
     let (tx, ty) = (graph.import(&x), graph.import(&y));
@@ -217,7 +217,7 @@ fn a_profile_lists_the_kernels(device: &Device) -> Outcome {
     graph.launch(crate::kernels::hash(N), &[tx, tx, t])?;
     graph.repeat(n, |graph| graph.launch(saxpy(N, 1.0), &[tx, ty]))?;
     let plan = device.plan(graph)?;
-    // More launches than one query set takes.
+    // More launches than one query set holds.
     let rounds = 2500;
     let profile = device.profile(&plan, &[rounds])?;
     let mut labels: Vec<_> = profile.entries.iter().map(|it| (it.label.as_str(), it.launches, it.bytes)).collect();
@@ -257,7 +257,7 @@ fn long_work_is_split_into_submissions_without_waiting(device: &Device) -> Outco
     let bound = [graph.import(&x), graph.import(&y)];
     let n = graph.count("n");
     let mut heavy = saxpy(N, 1.0);
-    // So much that no kind of device is thought to do two of them in one submission.
+    // Too much for two of them in one submission on any kind of device.
     heavy.cost.flops = 1 << 50;
     graph.repeat(n, |graph| graph.launch(heavy, &bound))?;
     let plan = device.plan(graph)?;
@@ -272,6 +272,6 @@ fn long_work_is_split_into_submissions_without_waiting(device: &Device) -> Outco
     device.execute(&light, &[100], &[])?;
     assert_eq!((device.counters() - before).submissions, 1);
     device.execute(&light, &[0], &[])?;
-    assert_eq!((device.counters() - before).submissions, 1, "nothing to do is not submitted");
+    assert_eq!((device.counters() - before).submissions, 1, "an empty execution is not submitted");
     Ok(())
 }

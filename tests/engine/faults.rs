@@ -1,4 +1,4 @@
-//! Device trouble ends as an error, never as a panic or a hang.
+//! Device failures: they must end as errors, never as panics or hangs.
 
 use ruminate_engine::{Device, Error, Graph, Result};
 
@@ -7,7 +7,7 @@ use crate::execution::adder;
 use crate::kernels::{broken, saxpy, too_wide};
 use ruminate_tests::trial;
 
-/// Every call says that the device is lost.
+/// Asserts that every call reports a lost device.
 fn all_lost(device: &Device, calls: impl FnOnce() -> Vec<(&'static str, Result<()>)>) {
     for (call, outcome) in calls() {
         assert!(matches!(outcome, Err(Error::Lost(_))), "{call} on {}: {outcome:?}", device.name());
@@ -15,13 +15,13 @@ fn all_lost(device: &Device, calls: impl FnOnce() -> Vec<(&'static str, Result<(
 }
 
 #[trial(adapters)]
-fn a_lost_device_says_so(device: &Device) -> Outcome {
+fn every_call_on_a_lost_device_fails(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let ticket = device.execute(&plan, &[3], &[&y])?.expect("results were asked for");
     let dropped = device.execute(&plan, &[3], &[&y])?;
     device.lose_for_test();
     all_lost(device, || {
-        assert!(ticket.ready(), "an error doesn't block");
+        assert!(ticket.ready(), "an error does not block");
         let mut graph = Graph::new("after");
         let (x, z) = (graph.scratch("x", 16), graph.scratch("z", 16));
         let recorded = graph.launch(saxpy(1, 1.0), &[x, z]);
@@ -39,7 +39,7 @@ fn a_lost_device_says_so(device: &Device) -> Outcome {
         ]
     });
     drop((dropped, plan, y));
-    // Another device is another matter.
+    // A new device works.
     let again = Device::open(&ruminate_engine::OpenOptions::default())?;
     let (plan, y) = adder(&again)?;
     again.execute(&plan, &[1], &[&y])?.expect("results were asked for").wait()?;
@@ -47,7 +47,7 @@ fn a_lost_device_says_so(device: &Device) -> Outcome {
 }
 
 #[trial(adapters)]
-fn a_loss_that_the_host_reports_is_a_loss(device: &Device) -> Outcome {
+fn loss_reported_by_host_fails_execution(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     device.report_lost("the host was told");
     all_lost(device, || vec![("execute", device.execute(&plan, &[3], &[&y]).map(drop))]);
@@ -55,7 +55,7 @@ fn a_loss_that_the_host_reports_is_a_loss(device: &Device) -> Outcome {
 }
 
 #[trial(adapters)]
-fn kernels_that_don_t_compile_are_refused(device: &Device) -> Outcome {
+fn invalid_kernels_are_refused(device: &Device) -> Outcome {
     for (launch, name) in [(broken(), "test_broken"), (too_wide(), "test_too_wide")] {
         let mut graph = Graph::new("refused");
         graph.launch(launch, &[])?;
@@ -63,7 +63,7 @@ fn kernels_that_don_t_compile_are_refused(device: &Device) -> Outcome {
         let named = matches!(&outcome, Err(Error::Validation { what, .. }) if what.contains(name));
         assert!(named, "{name}: {outcome:?}");
     }
-    // The device is none the worse for it.
+    // The device still works.
     let (plan, y) = adder(device)?;
     let results = device.execute(&plan, &[2], &[&y])?.expect("results were asked for").wait()?;
     assert_eq!(bytemuck::pod_read_unaligned::<f32>(&results[0][..4]), 2.0);

@@ -1,4 +1,4 @@
-//! Kernels that write where they should not are found by [`Device::verify`], even if all their outputs are right.
+//! [`Device::verify`] detects kernels that write out of bounds, even if all their outputs are right.
 
 use anyhow::{Result, ensure};
 use bytemuck::{Pod, Zeroable};
@@ -12,7 +12,7 @@ use ruminate_tests::{device, trial};
 struct Extent {
     /// Elements of x and y.
     n: u32,
-    /// Where to write 1 besides, in y.
+    /// Unit of y for an additional, stray write of 1.
     stray: u32,
 }
 
@@ -21,10 +21,10 @@ impl Params for Extent {
         &[Field { name: "n", wgsl: "u32", offset: 0 }, Field { name: "stray", wgsl: "u32", offset: 4 }];
 }
 
-/// Nowhere: no stray write.
+/// Value of `stray` for no stray write.
 const NOWHERE: u32 = u32::MAX;
 
-/// Lanes of a workgroup.
+/// Workgroup size.
 const LANES: u32 = 64;
 
 const fn kernel(name: &'static str, wgsl: &'static str, bindings: &'static [Binding], reference: Reference) -> Kernel {
@@ -50,7 +50,7 @@ fn no_case(_: u64) -> Case {
 
 type Reference = fn(&Launch, Slots<'_>);
 
-/// y = x in units of four words, and one write elsewhere.
+/// y = x in units of four words, and one stray write.
 static COPY: Kernel = kernel(
     "test_copy",
     "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -61,7 +61,7 @@ static COPY: Kernel = kernel(
     copied,
 );
 
-/// The same into a texture.
+/// [`COPY`] into a texture.
 static COPY_TO_TEXTURE: Kernel = kernel(
     "test_copy_to_texture",
     "fn put(i: u32, v: vec4<u32>) { textureStore(y, vec2(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), v); }
@@ -97,10 +97,10 @@ fn case(kernel: &'static Kernel, n: u32, stray: u32) -> Case {
     }
 }
 
-/// Word behind the end that a stray write at a unit is found at.
+/// Word at which a stray write is detected, if any.
 fn found(device: &Device, kernel: &'static Kernel, n: u32, stray: u32) -> Result<Option<usize>> {
     let verdict = device.verify(&case(kernel, n, stray))?;
-    ensure!(verdict.outputs.iter().all(|output| output.passed()), "the copy itself is right: {verdict}");
+    ensure!(verdict.outputs.iter().all(|output| output.passed()), "the copy itself must be right: {verdict}");
     ensure!(verdict.passed() == verdict.overruns.is_empty());
     let [overrun] = &verdict.overruns[..] else { return Ok(None) };
     ensure!((overrun.binding, overrun.length, overrun.count) == ("y", 4 * n as usize, 4), "{overrun}");
@@ -108,9 +108,9 @@ fn found(device: &Device, kernel: &'static Kernel, n: u32, stray: u32) -> Result
     Ok(Some(overrun.word))
 }
 
-// The CPU reference has no memory behind its buffers.
+// The CPU reference has no guard words after its buffers.
 #[trial(device)]
-fn writes_behind_a_buffer_are_found(device: &Device) -> Result<()> {
+fn writes_past_a_buffer_are_detected(device: &Device) -> Result<()> {
     for n in [1, 4, 5, 100] {
         ensure!(found(device, &COPY, n, NOWHERE)?.is_none(), "{n} units");
         for stray in [n, n + 1, n + 200] {
@@ -121,14 +121,14 @@ fn writes_behind_a_buffer_are_found(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The engine uses textures where subgroups have a known size.
+/// The engine uses textures only if the subgroup size is known.
 fn no_textures() -> Option<String> {
     let without = device().is_none_or(|device| device.caps().lanes.is_none());
     without.then(|| "the device holds no weights in textures".to_owned())
 }
 
 #[trial(device, needs(no_textures))]
-fn writes_behind_a_texture_are_found(device: &Device) -> Result<()> {
+fn writes_past_a_texture_are_detected(device: &Device) -> Result<()> {
     for n in [1, 100, TEXTURE_WIDTH - 1, TEXTURE_WIDTH, TEXTURE_WIDTH + 1] {
         ensure!(found(device, &COPY_TO_TEXTURE, n, NOWHERE)?.is_none(), "{n} texels");
         for stray in [n, n + 1, n + 200] {

@@ -1,4 +1,4 @@
-//! Three small kernels to test the engine with, and broken ones.
+//! Small kernels for testing the engine, and broken ones.
 
 use bytemuck::{Pod, Zeroable};
 use ruminate_shaders::{Axis, Binding, Case, Choice, Cost, Field, Kernel, Launch, Params, Part, Slots};
@@ -58,7 +58,7 @@ static SAXPY: Kernel = Kernel {
     )
 };
 
-/// out = x ∘ y, where an axis says what ∘ is, and its second option brings a binding of its own.
+/// out = x ∘ y, where an axis selects ∘, and its second option adds a binding.
 static MIX: Kernel = Kernel {
     bindings: &[Binding::read("x", "u32"), Binding::read("y", "u32"), Binding::write("out", "u32")],
     axes: &[Axis {
@@ -113,7 +113,7 @@ pub(crate) fn saxpy(n: u32, a: f32) -> Launch {
     launch(&SAXPY, Scale { n, a }, 0, 64)
 }
 
-/// The same with another workgroup size.
+/// [`saxpy`] with another workgroup size.
 pub(crate) fn saxpy_of(n: u32, a: f32, wg: u32) -> Launch {
     launch(&SAXPY, Scale { n, a }, 0, wg)
 }
@@ -128,12 +128,12 @@ pub(crate) fn sum(n: u32) -> Launch {
     launch(&MIX, Scale { n, a: 0.0 }, 1, 64)
 }
 
-/// Not WGSL.
+/// Launch of a kernel that is not valid WGSL.
 pub(crate) fn broken() -> Launch {
     launch(&BROKEN, Scale { n: 1, a: 0.0 }, 0, 1)
 }
 
-/// A workgroup that no device takes.
+/// Launch with a workgroup size that no device supports.
 pub(crate) fn too_wide() -> Launch {
     launch(&TOO_WIDE, Scale { n: 1, a: 0.0 }, 0, 1 << 20)
 }

@@ -1,4 +1,4 @@
-//! The least limits of an app's device: with them a model runs, with one of them lower the error names it.
+//! Minimum limits of a host app's device: a model runs with them, and an error names each limit that is lower.
 
 use anyhow::{Context, Result, ensure};
 use pollster::block_on;
@@ -7,7 +7,7 @@ use ruminate_engine::wgpu::{self, Limits};
 use ruminate_engine::{Device, Error, OpenOptions, REQUIRED_LIMITS};
 use ruminate_tests::{options, trial};
 
-/// A device of an app with these limits on the adapter under test.
+/// Opens an app's device with `limits` on the adapter under test.
 fn open(options: &OpenOptions, limits: Limits) -> Result<(wgpu::Device, wgpu::Queue)> {
     let index = Device::open(options)?.summary().context("the CPU reference has no adapter")?.index;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -19,7 +19,7 @@ fn open(options: &OpenOptions, limits: Limits) -> Result<(wgpu::Device, wgpu::Qu
     Ok(block_on(adapter.request_device(&descriptor))?)
 }
 
-/// WebGPU's limits, with those that the engine requires at their least.
+/// WebGPU's limits, with those that the engine requires at their minimum.
 fn least() -> Limits {
     let least = |name: &str| REQUIRED_LIMITS.iter().find(|limit| limit.name == name).map_or(0, |limit| limit.least);
     let small = |name| u32::try_from(least(name)).unwrap_or(u32::MAX);
@@ -42,7 +42,7 @@ fn least() -> Limits {
 }
 
 #[trial(device)]
-fn a_model_runs_at_the_least_limits(_: &Device) -> Result<()> {
+fn model_runs_at_minimum_limits(_: &Device) -> Result<()> {
     let (device, queue) = open(&options().context("no device")?, least())?;
     let model = Model::demo(&Device::from_wgpu(device, queue)?, LoadOptions::default())?;
     let mut session = model.session(SessionOptions { seed: 1, ..SessionOptions::default() })?;
@@ -53,7 +53,7 @@ fn a_model_runs_at_the_least_limits(_: &Device) -> Result<()> {
 }
 
 #[trial(device)]
-fn limits_that_are_too_low_are_named(_: &Device) -> Result<()> {
+fn too_low_limits_are_named(_: &Device) -> Result<()> {
     let low = Limits { max_storage_buffers_per_shader_stage: 4, max_compute_workgroup_storage_size: 8192, ..least() };
     let (device, queue) = open(&options().context("no device")?, low)?;
     let error = Device::from_wgpu(device, queue).err().context("it was accepted")?;

@@ -1,6 +1,6 @@
-//! The engine on every adapter of this machine, and on the CPU reference.
+//! Tests of the engine on every adapter of the machine, and on the CPU reference.
 //!
-//! Another driver is tried by running the suite with `VK_ICD_FILENAMES`, such as `/usr/lib/chromium/vk_swiftshader_icd.json`.
+//! To test another driver, set `VK_ICD_FILENAMES`, for example to `/usr/lib/chromium/vk_swiftshader_icd.json`.
 
 mod devices;
 mod execution;
@@ -13,7 +13,7 @@ mod pieces;
 mod pipeline_cache;
 mod shapes;
 
-/// What a test returns: a failure is any error.
+/// Result of a test; any error is a failure.
 type Outcome = anyhow::Result<()>;
 
 fn main() -> std::process::ExitCode {

@@ -1,4 +1,4 @@
-//! Memory: scratch tensors that share it, transfers, limits.
+//! Memory: shared scratch tensors, transfers, limits.
 
 use ruminate_engine::{Count, Device, Error, Graph, Result, Tensor};
 use ruminate_shaders::Noise;
@@ -12,7 +12,7 @@ const N: u32 = 64;
 const BYTES: u64 = 4 * N as u64;
 
 #[trial(adapters, cpu)]
-fn sharing_memory_changes_no_result(device: &Device) -> Outcome {
+fn memory_sharing_does_not_change_results(device: &Device) -> Outcome {
     let run = |keep: bool| -> Result<(Vec<u8>, u64)> {
         let x = device.buffer("x", BYTES)?;
         device.write(&x, 0, bytemuck::cast_slice(&(0..N).collect::<Vec<_>>()))?;
@@ -43,12 +43,12 @@ fn sharing_memory_changes_no_result(device: &Device) -> Outcome {
     };
     let ((shared, few), (kept, many)) = (run(false)?, run(true)?);
     assert_eq!(shared, kept);
-    // Two tensors live at a time, beside the one that the loop carries.
+    // Two tensors are live at a time, in addition to the one that the loop carries.
     assert_eq!((few, many), (BYTES * 4, BYTES * 10));
     Ok(())
 }
 
-/// A random graph under way. Its first tensor takes in every value that a launch makes, so that it shows any wrong one.
+/// Random graph under construction. Its first tensor accumulates every launch's output, so that any wrong value shows.
 struct Random {
     noise: Noise,
     tensors: Vec<Tensor>,
@@ -65,7 +65,7 @@ impl Random {
     fn fill(&mut self, graph: &mut Graph, depth: u32) -> Result<()> {
         let io = self.tensors[0];
         for _ in 0..2 + self.noise.below(6) {
-            // Mostly what some launch has written: what is read before is kept, and shares nothing.
+            // Inputs are mostly tensors that a launch has written, because a tensor that is read before it is written is kept and shares no memory.
             let [x, y, z] = std::array::from_fn(|_| {
                 let any = self.noise.below(32) == 0;
                 Self::pick(&mut self.noise, if any { &self.tensors } else { &self.written })
@@ -88,7 +88,7 @@ impl Random {
     }
 }
 
-/// What a random graph leaves in its first tensor after two executions, and its scratch bytes.
+/// First tensor of a random graph after two executions, and its scratch bytes.
 fn random_graph(device: &Device, seed: u64, keep: bool) -> Result<(Vec<u8>, u64)> {
     let io = device.buffer("io", BYTES)?;
     device.write(&io, 0, bytemuck::cast_slice(&(0..N).collect::<Vec<_>>()))?;
@@ -109,7 +109,7 @@ fn random_graph(device: &Device, seed: u64, keep: bool) -> Result<(Vec<u8>, u64)
 }
 
 #[trial(adapters, cpu)]
-fn random_graphs_give_the_same_with_and_without_sharing(device: &Device) -> Outcome {
+fn random_graphs_give_same_results_with_and_without_sharing(device: &Device) -> Outcome {
     let mut saved = 0;
     for seed in 0..150 {
         let ((shared, few), (kept, many)) = (random_graph(device, seed, false)?, random_graph(device, seed, true)?);
@@ -117,17 +117,17 @@ fn random_graphs_give_the_same_with_and_without_sharing(device: &Device) -> Outc
         assert!(few <= many, "seed {seed}: {few} bytes, {many} without sharing");
         saved += usize::from(few < many);
     }
-    assert!(saved > 10, "memory was shared in {saved} graphs only");
+    assert!(saved > 10, "memory was shared in only {saved} graphs");
     Ok(())
 }
 
 #[trial(adapters)]
-fn random_graphs_give_the_same_as_the_cpu_twins(device: &Device) -> Outcome {
+fn random_graphs_match_cpu_twins(device: &Device) -> Outcome {
     let cpu = Device::cpu();
     for seed in 1000..1060 {
         assert_eq!(random_graph(device, seed, false)?, random_graph(&cpu, seed, false)?, "seed {seed}");
     }
-    // The same in floating point, where a multiply-add may be fused.
+    // In floating point, a multiply-add may be fused.
     let run = |device: &Device| -> Result<Vec<f32>> {
         let n = 1000;
         let mut noise = Noise::new(7);
@@ -167,7 +167,7 @@ fn kept_tensors_keep_their_values(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn transfers_of_odd_sizes(device: &Device) -> Outcome {
+fn transfers_handle_odd_sizes_and_ranges(device: &Device) -> Outcome {
     let buffer = device.buffer("odd", 37)?;
     assert_eq!(buffer.size(), 48);
     assert_eq!(device.read(&buffer, 0..48)?, [0; 48]);
@@ -187,17 +187,17 @@ fn transfers_of_odd_sizes(device: &Device) -> Outcome {
 }
 
 #[trial(adapters)]
-fn large_transfers_go_in_chunks(device: &Device) -> Outcome {
+fn large_transfers_round_trip(device: &Device) -> Outcome {
     let words: Vec<u32> = (0..(80 << 20) / 4 + 3).map(|word: u32| word.wrapping_mul(2_654_435_761)).collect();
     let bytes: &[u8] = bytemuck::cast_slice(&words);
     let buffer = device.buffer("large", bytes.len() as u64)?;
     device.write(&buffer, 0, bytes)?;
-    assert!(device.read(&buffer, 0..bytes.len() as u64)? == bytes, "a large buffer came back changed");
+    assert!(device.read(&buffer, 0..bytes.len() as u64)? == bytes, "a large buffer was changed by the round trip");
     Ok(())
 }
 
 #[trial(adapters)]
-fn what_is_too_large_is_refused(device: &Device) -> Outcome {
+fn too_large_buffers_and_bindings_are_refused(device: &Device) -> Outcome {
     let limit = device.summary().expect("a GPU has a summary").max_buffer;
     for bytes in [limit.saturating_add(16), u64::MAX] {
         assert!(matches!(device.buffer("huge", bytes), Err(Error::TooLarge { .. })));

@@ -1,4 +1,4 @@
-//! Executing in pieces: for hosts whose own work shares the device.
+//! Execution in pieces, for hosts that share the device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +10,12 @@ use ruminate_tests::{Host, trial};
 use crate::Outcome;
 use crate::execution::{adder, nested, uniform};
 
-/// One launch per piece: none fits, and the first always goes.
+/// Budget for one launch per piece: none fits, but the first is always submitted.
 const LEAST: Duration = Duration::ZERO;
-/// More than anything here takes.
+/// Budget larger than any work here.
 const MUCH: Duration = Duration::from_secs(1000);
 
-/// Advances until the device is done; the number of pieces.
+/// Advances until the device is done; returns the number of pieces.
 fn complete(device: &Device, execution: &mut Execution, budget: Duration) -> Result<u64> {
     let mut pieces = 0;
     loop {
@@ -30,7 +30,7 @@ fn complete(device: &Device, execution: &mut Execution, budget: Duration) -> Res
 }
 
 #[trial(adapters, cpu)]
-fn pieces_give_what_the_whole_gives(device: &Device) -> Outcome {
+fn execution_in_pieces_gives_same_results(device: &Device) -> Outcome {
     let (plan, y) = nested(device)?;
     let mut expected = 0.0;
     for (n, m) in [(0_u8, 7_u8), (1, 0), (2, 3)] {
@@ -40,7 +40,7 @@ fn pieces_give_what_the_whole_gives(device: &Device) -> Outcome {
             let before = device.counters();
             assert_eq!(complete(device, &mut execution, budget)?, number, "{n} and {m} rounds, {budget:?}");
             assert_eq!((device.counters() - before).launches, launches);
-            assert!(execution.advance(budget)?, "what is done stays done");
+            assert!(execution.advance(budget)?, "a finished execution stays finished");
             let results = execution.finish()?.expect("results were asked for").wait()?;
             assert_eq!((device.counters() - before).waits, 0);
             expected += 1.0 + 3.0 * (2.0 + f32::from(n) * (4.0 + 5.0 * f32::from(m)));
@@ -51,7 +51,7 @@ fn pieces_give_what_the_whole_gives(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn what_is_left_can_be_finished_at_once(device: &Device) -> Outcome {
+fn finish_completes_remaining_work(device: &Device) -> Outcome {
     let (plan, y) = nested(device)?;
     for pieces in [0, 1, 5] {
         device.write(&y, 0, &[0; 400])?;
@@ -68,7 +68,7 @@ fn what_is_left_can_be_finished_at_once(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn other_plans_run_between_the_pieces(device: &Device) -> Outcome {
+fn other_plans_run_between_pieces(device: &Device) -> Outcome {
     let (one, y) = nested(device)?;
     let (two, z) = nested(device)?;
     let (other, w) = adder(device)?;
@@ -76,7 +76,7 @@ fn other_plans_run_between_the_pieces(device: &Device) -> Outcome {
     let mut second = device.begin(&two, &[1, 1], &[&z])?;
     let mut rounds = 0.0;
     while !(first.advance(LEAST)? & second.advance(LEAST)?) {
-        // Waits for it: work that is submitted faster than the device does it would put off the next piece without end.
+        // Waits for the result: work submitted faster than the device completes it would delay the next piece forever.
         rounds += 1.0;
         let result = device.execute(&other, &[1], &[&w])?.expect("a result was asked for").wait()?;
         assert_eq!(uniform(&result[0])?, rounds);
@@ -88,7 +88,7 @@ fn other_plans_run_between_the_pieces(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn a_plan_in_pieces_is_nobody_else_s(device: &Device) -> Outcome {
+fn plan_is_busy_while_executing_in_pieces(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut execution = device.begin(&plan, &[3], &[])?;
     execution.advance(LEAST)?;
@@ -97,7 +97,7 @@ fn a_plan_in_pieces_is_nobody_else_s(device: &Device) -> Outcome {
     taken(device.execute(&plan, &[1], &[]).map(drop));
     taken(device.begin(&plan, &[1], &[]).map(drop));
     taken(device.profile(&plan, &[1]).map(drop));
-    // The rest is left undone.
+    // Dropping the execution abandons the rest.
     drop(execution);
     device.execute(&plan, &[1], &[])?;
     assert_eq!(uniform(&device.read(&y, 0..y.size())?)?, 2.0);
@@ -105,12 +105,12 @@ fn a_plan_in_pieces_is_nobody_else_s(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn nothing_to_do_is_done(device: &Device) -> Outcome {
+fn empty_execution_is_done_without_submission(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let before = device.counters();
     assert!(device.begin(&plan, &[0], &[])?.advance(LEAST)?);
     assert_eq!((device.counters() - before).submissions, 0);
-    // Results may be asked for all the same.
+    // Results may still be requested.
     let mut execution = device.begin(&plan, &[0], &[&y])?;
     assert_eq!(complete(device, &mut execution, MUCH)?, 0);
     assert_eq!(uniform(&execution.finish()?.expect("results were asked for").wait()?[0])?, 0.0);
@@ -118,12 +118,12 @@ fn nothing_to_do_is_done(device: &Device) -> Outcome {
 }
 
 #[trial(adapters)]
-fn a_piece_is_one_submission_made_when_the_last_is_done(device: &Device) -> Outcome {
+fn each_piece_is_one_submission_after_the_previous_is_done(device: &Device) -> Outcome {
     hold_to_bounds(&host(device, Tier::Full)?)
 }
 
 #[trial(adapters)]
-fn a_piece_without_a_clock_is_bounded_too(device: &Device) -> Outcome {
+fn pieces_are_bounded_without_timestamps(device: &Device) -> Outcome {
     hold_to_bounds(&host(device, Tier::WebGpuDefaults)?)
 }
 
@@ -133,11 +133,11 @@ fn host(device: &Device, limits: Tier) -> anyhow::Result<Host> {
     Host::open(&options)
 }
 
-/// Holds every call of `advance` to its bounds.
+/// Checks the bounds of every call of `advance`.
 fn hold_to_bounds(host: &Host) -> Outcome {
     let device = &host.engine()?;
     let (plan, y) = adder(device)?;
-    // The clock and its staging exist from here on.
+    // Creates the timestamp queries and their staging buffers.
     complete(device, &mut device.begin(&plan, &[3], &[&y])?, LEAST)?;
     let start = device.counters();
     let rounds = 50;
@@ -153,7 +153,7 @@ fn hold_to_bounds(host: &Host) -> Outcome {
             let told = Arc::new(AtomicBool::new(false));
             let behind = last.replace(Arc::clone(&told));
             let finished = behind.is_none_or(|last| last.load(Ordering::Relaxed));
-            assert!(finished, "a piece was submitted behind one that is not done");
+            assert!(finished, "a piece was submitted before the previous one was done");
             host.queue.on_submitted_work_done(move || told.store(true, Ordering::Relaxed));
         }
         if done {
@@ -168,7 +168,7 @@ fn hold_to_bounds(host: &Host) -> Outcome {
 }
 
 #[trial(adapters)]
-fn a_loss_between_pieces_is_an_error(device: &Device) -> Outcome {
+fn device_loss_between_pieces_is_an_error(device: &Device) -> Outcome {
     let (plan, y) = adder(device)?;
     let mut execution = device.begin(&plan, &[3], &[&y])?;
     execution.advance(LEAST)?;

@@ -1,4 +1,4 @@
-//! Compiled pipelines that are kept from run to run: what is not what an earlier run wrote does no harm.
+//! Persistent pipeline cache: foreign or damaged data must do no harm.
 
 use anyhow::{Context, Result, ensure};
 use ruminate_engine::{Device, Error, Graph, OpenOptions, PipelineCache, Tier, wgpu};
@@ -10,7 +10,7 @@ fn open(cache: PipelineCache) -> Result<Device> {
     Ok(Device::open(&OpenOptions { pipeline_cache: cache, ..options })?)
 }
 
-/// Compiles a kernel and runs it; how many pipelines that took.
+/// Compiles and runs a kernel; returns the number of pipelines compiled.
 fn work(device: &Device) -> Result<u64> {
     let before = device.counters().pipelines;
     device.compile([&select(1, 1, 64)])?;
@@ -23,16 +23,16 @@ fn lacks_cache() -> Option<String> {
     let device = Device::open(&options()?).ok()?;
     let vulkan = device.summary()?.backend == wgpu::Backend::Vulkan.to_str();
     if !vulkan {
-        return Some("wgpu has pipeline caches on Vulkan alone".to_owned());
+        return Some("wgpu supports pipeline caches only on Vulkan".to_owned());
     }
-    // The feature is an optional one, which pretended limits leave out.
+    // The feature is optional and disabled under simulated limits.
     let limited = options()?.limits != Tier::default();
-    limited.then(|| "the limits of WebGPU come without pipeline caches".to_owned())
+    limited.then(|| "the WebGPU limits exclude pipeline caches".to_owned())
 }
 
 #[trial(device, needs(lacks_cache))]
-fn data_goes_from_run_to_run(_: &Device) -> Result<()> {
-    ensure!(open(PipelineCache::Off)?.pipeline_cache().is_none(), "none was asked for");
+fn cache_data_carries_over_between_devices(_: &Device) -> Result<()> {
+    ensure!(open(PipelineCache::Off)?.pipeline_cache().is_none(), "no cache was requested");
     let first = open(PipelineCache::Data(Vec::new()))?;
     ensure!(work(&first)? == 1);
     let data = first.pipeline_cache().context("a cache")?;
@@ -41,9 +41,9 @@ fn data_goes_from_run_to_run(_: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Every byte of the head and some of the rest changed, the end cut off, and data that is none: the device works as without.
+/// With changed bytes, a truncated end, or foreign data, the device works as without a cache.
 #[trial(device, full, needs(lacks_cache))]
-fn damaged_data_is_ignored(_: &Device) -> Result<()> {
+fn damaged_cache_data_is_ignored(_: &Device) -> Result<()> {
     let first = open(PipelineCache::Data(Vec::new()))?;
     work(&first)?;
     let data = first.pipeline_cache().context("a cache")?;
@@ -64,7 +64,7 @@ fn damaged_data_is_ignored(_: &Device) -> Result<()> {
 }
 
 #[trial(device, needs(lacks_cache))]
-fn a_folder_keeps_a_file_for_each_driver(_: &Device) -> Result<()> {
+fn cache_folder_has_a_file_per_driver(_: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let cache = || PipelineCache::Folder(folder.path().join("new"));
     let idle = open(cache())?;
@@ -74,12 +74,12 @@ fn a_folder_keeps_a_file_for_each_driver(_: &Device) -> Result<()> {
     ensure!(device.save_pipelines()?, "there is something new");
     let files: Vec<_> = std::fs::read_dir(folder.path().join("new"))?.collect::<Result<_, _>>()?;
     ensure!(files.len() == 1 && files[0].file_name().to_string_lossy().ends_with(".pipelines"), "{files:?}");
-    // Damaged, it is ignored and replaced.
+    // A damaged file is ignored and replaced.
     std::fs::write(files[0].path(), b"something else")?;
     let device = open(cache())?;
     work(&device)?;
     ensure!(device.save_pipelines()? && std::fs::read(files[0].path())?.starts_with(b"ruminate pipelines"));
-    // A folder that cannot be one.
+    // A path that cannot be a folder.
     let file = folder.path().join("file");
     std::fs::write(&file, "x")?;
     let device = open(PipelineCache::Folder(file))?;

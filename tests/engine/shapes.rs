@@ -1,4 +1,4 @@
-//! Mistakes in graphs are reported where they are made, with names.
+//! Invalid graphs: errors are reported while recording, with names.
 
 use ruminate_engine::{Device, Error, Graph};
 
@@ -8,7 +8,7 @@ use crate::kernels::{hash, saxpy, sum};
 use ruminate_tests::trial;
 
 #[trial(adapters, cpu)]
-fn wrong_shapes_and_bindings_are_refused(device: &Device) -> Outcome {
+fn invalid_shapes_and_bindings_are_refused(device: &Device) -> Outcome {
     let mut graph = Graph::new("shapes");
     let (small, large) = (graph.scratch("small", 396), graph.scratch("large", 401));
     let outcome = graph.launch(saxpy(101, 1.0), &[large, small]);
@@ -23,14 +23,14 @@ fn wrong_shapes_and_bindings_are_refused(device: &Device) -> Outcome {
     assert_eq!(outcome, Err(Error::Aliased { launch: "test_saxpy".to_owned(), first: "x", second: "y" }));
     let outcome = graph.launch(sum(1), &[large, small, small, large]);
     assert_eq!(outcome, Err(Error::Aliased { launch: "test_mix.sum".to_owned(), first: "y", second: "out" }));
-    // Imported twice it is still the same.
+    // A buffer imported twice is still the same buffer.
     let buffer = filled(device, "x", 1.0)?;
     let (x, again) = (graph.import(&buffer), graph.import(&buffer));
     assert!(matches!(graph.launch(saxpy(1, 1.0), &[x, again]), Err(Error::Aliased { .. })));
-    // Reading one twice is fine.
+    // Reading a buffer twice is allowed.
     graph.launch(hash(1), &[x, again, large])?;
 
-    // An error inside of a loop comes out of it, and the graph goes on.
+    // An error inside a loop is returned from it, and the graph can be continued.
     let n = graph.count("n");
     assert!(graph.repeat(n, |graph| graph.launch(saxpy(1, 1.0), &[x, x])).is_err());
     graph.launch(saxpy(1, 1.0), &[x, large])?;
@@ -43,7 +43,7 @@ fn wrong_shapes_and_bindings_are_refused(device: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn launches_that_don_t_fit_their_kernel_are_refused(_: &Device) -> Outcome {
+fn launches_that_do_not_match_their_kernel_are_refused(_: &Device) -> Outcome {
     let mut graph = Graph::new("launches");
     let (x, y) = (graph.scratch("x", 16), graph.scratch("y", 16));
     let good = saxpy(1, 1.0);
@@ -64,7 +64,7 @@ fn launches_that_don_t_fit_their_kernel_are_refused(_: &Device) -> Outcome {
 }
 
 #[trial(adapters, cpu)]
-fn things_of_another_graph_or_device_are_refused(device: &Device) -> Outcome {
+fn tensors_and_buffers_of_another_owner_are_refused(device: &Device) -> Outcome {
     let (mut graph, mut other) = (Graph::new("one"), Graph::new("other"));
     let (x, y) = (graph.scratch("x", 16), other.scratch("y", 16));
     let outcome = graph.launch(saxpy(1, 1.0), &[x, y]);

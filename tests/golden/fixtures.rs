@@ -1,11 +1,11 @@
-//! The checkpoints in this folder against the authors' own code, on the device under test and on the CPU reference.
+//! Compares the checkpoints in this folder with the authors' own code, on the device under test and on the CPU reference.
 
 use anyhow::{Context, Result, ensure};
 use ruminate_engine::Device;
 use ruminate_tests::golden::{self, Section};
 use ruminate_tests::{Entry, device, golden_folder, trial};
 
-/// Fixtures, each with the least number of checks of every section: one from which most was cut off would prove nothing.
+/// Fixtures, each with the minimum number of checks per section, so that a trimmed fixture cannot pass unnoticed.
 const FIXTURES: [(&str, [usize; 4]); 7] = [
     ("tiny", [30, 30, 30, 20]),
     ("odd", [30, 30, 9, 0]),
@@ -16,7 +16,7 @@ const FIXTURES: [(&str, [usize; 4]); 7] = [
     ("retro_olmo", [60, 9, 0, 0]),
 ];
 
-/// The fixture that the quick tier takes.
+/// Fixture of the quick tier.
 const SMALLEST: &str = "tiny";
 
 #[trial(list)]

@@ -1,4 +1,4 @@
-//! The checkpoints in this folder against the authors' own code.
+//! Golden tests: the checkpoints in this folder against the authors' own code.
 
 mod fixtures;
 

@@ -1,11 +1,11 @@
-//! Comparing numbers.
+//! Numeric comparison.
 
 use anyhow::{Result, bail, ensure};
 
-/// Checks that the normalised mean square error of `found` is at most `bound`.
+/// Checks that the normalized mean square error of `found` is at most `bound`.
 ///
 /// # Errors
-/// Names the error, or the first value that is not finite.
+/// If the error is larger, or a value is not finite.
 pub fn compare(found: &[f32], expected: &[f32], bound: f64) -> Result<()> {
     ensure!(found.len() == expected.len(), "{} values, expected {}", found.len(), expected.len());
     if let Some(at) = found.iter().position(|v| !v.is_finite()) {
@@ -16,6 +16,6 @@ pub fn compare(found: &[f32], expected: &[f32], bound: f64) -> Result<()> {
     let power: f64 = pairs().map(|(_, b)| b * b).sum();
     let nmse = if power > 0.0 { error / power } else { error };
     let worst = pairs().enumerate().max_by(|(_, (a, b)), (_, (c, d))| (a - b).abs().total_cmp(&(c - d).abs()));
-    ensure!(nmse <= bound, "normalised mean square error {nmse:.3e} above {bound:.0e}; worst: {worst:?}");
+    ensure!(nmse <= bound, "normalized mean square error {nmse:.3e} above {bound:.0e}; worst: {worst:?}");
     Ok(())
 }

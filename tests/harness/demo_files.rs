@@ -1,4 +1,4 @@
-//! The demo's files in a folder, with one thing in them changed.
+//! Folders with the demo's files, optionally modified.
 
 use anyhow::{Context, Result};
 use ruminate::{Source, demo};
@@ -6,45 +6,45 @@ use serde_json::{Value, json};
 
 use crate::folder::{Folder, safetensors_file};
 
-/// The demo's weights.
+/// File with the demo's weights.
 pub const WEIGHTS: &str = "model.safetensors";
-/// Which tensor is in which shard.
+/// Index from tensors to shards.
 pub const INDEX: &str = "model.safetensors.index.json";
-/// The shard with what is not in [`SECOND`].
+/// Shard with all tensors that are not in [`SECOND`].
 pub const FIRST: &str = "model-00001-of-00002.safetensors";
-/// The shard with core and coda.
+/// Shard with core and coda.
 pub const SECOND: &str = "model-00002-of-00002.safetensors";
 
-/// A safetensors file taken apart.
+/// Header and data of a safetensors file.
 #[derive(Debug)]
 pub struct Parts {
-    /// The entries of its header.
+    /// Entries of the header.
     pub header: Value,
-    /// The data behind the header.
+    /// Data after the header.
     pub data: Vec<u8>,
 }
 
 impl Parts {
-    /// The demo's weights.
+    /// Parts of the demo's weights.
     ///
     /// # Errors
-    /// None that can happen: the demo is embedded.
+    /// Never in practice, because the demo is embedded.
     pub fn demo() -> Result<Self> {
         let file = demo::source().read(WEIGHTS)?;
         let length = usize::try_from(u64::from_le_bytes(file[..8].try_into()?))?;
         Ok(Self { header: serde_json::from_slice(&file[8..8 + length])?, data: file[8 + length..].to_vec() })
     }
 
-    /// The parts as a file.
+    /// Joins the parts into a file.
     #[must_use]
     pub fn file(&self) -> Vec<u8> {
         safetensors_file(&self.header.to_string(), &self.data)
     }
 
-    /// The tensors whose names `keep` accepts, as a file of their own.
+    /// File with only the tensors whose names `keep` accepts.
     ///
     /// # Errors
-    /// If the header is not as the format has it.
+    /// If the header is invalid.
     pub fn only(&self, keep: impl Fn(&str) -> bool) -> Result<Vec<u8>> {
         let mut part = Self { header: json!({}), data: Vec::new() };
         for (name, entry) in self.header.as_object().context("a header is an object")? {
@@ -60,20 +60,20 @@ impl Parts {
         Ok(part.file())
     }
 
-    /// The bytes of a tensor.
+    /// Bytes of a tensor.
     ///
     /// # Errors
-    /// If there is none of that name.
+    /// If the tensor does not exist.
     pub fn bytes(&mut self, name: &str) -> Result<&mut [u8]> {
         let [start, end]: [usize; 2] = serde_json::from_value(self.header[name]["data_offsets"].clone())?;
         self.data.get_mut(start..end).context("offsets beyond the data")
     }
 }
 
-/// The demo's files in a folder.
+/// Temporary folder with the demo's files.
 ///
 /// # Errors
-/// If the system gives none.
+/// If the folder cannot be created.
 pub fn folder() -> Result<Folder> {
     let folder = Folder::new()?;
     let Source::Embedded(files) = demo::source() else { anyhow::bail!("the demo is embedded") };
@@ -81,10 +81,10 @@ pub fn folder() -> Result<Folder> {
     Ok(folder)
 }
 
-/// The demo with a JSON file changed.
+/// The demo's files with a JSON file changed.
 ///
 /// # Errors
-/// If the system refuses.
+/// If a file cannot be read or written.
 pub fn with_json(name: &str, change: impl FnOnce(&mut Value)) -> Result<Folder> {
     let folder = folder()?;
     let mut value = serde_json::from_slice(&std::fs::read(folder.path().join(name))?)?;
@@ -93,20 +93,20 @@ pub fn with_json(name: &str, change: impl FnOnce(&mut Value)) -> Result<Folder> 
     Ok(folder)
 }
 
-/// The demo with other weights.
+/// The demo's files with other weights.
 ///
 /// # Errors
-/// If the system refuses.
+/// If a file cannot be written.
 pub fn with_weights(file: &[u8]) -> Result<Folder> {
     let folder = folder()?;
     folder.write(WEIGHTS, file)?;
     Ok(folder)
 }
 
-/// The demo in two shards, core and coda in the second, and an index.
+/// The demo's files in two shards, with core and coda in the second, and an index changed by `change`.
 ///
 /// # Errors
-/// If the system refuses.
+/// If a file cannot be written.
 pub fn sharded(change: impl FnOnce(&mut Value)) -> Result<Folder> {
     let folder = folder()?;
     std::fs::remove_file(folder.path().join(WEIGHTS))?;

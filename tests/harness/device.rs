@@ -1,17 +1,17 @@
-//! The device under test.
+//! Device under test.
 
 use ruminate_engine::{Device, OpenOptions, Select, Tier};
 
-/// The device under test, if there is one.
+/// Opens the device under test, if there is one.
 #[must_use]
 pub fn device() -> Option<Device> {
     options().and_then(|options| Device::open(&options).ok())
 }
 
-/// How the device under test is opened; `None` if only the CPU reference is tested.
+/// Options for opening the device under test; `None` if only the CPU reference is tested.
 ///
 /// # Panics
-/// If `RUMINATE_TEST_LIMITS` holds another word than `webgpu`.
+/// If `RUMINATE_TEST_LIMITS` has a value other than `webgpu`.
 #[must_use]
 pub fn options() -> Option<OpenOptions> {
     let select = match std::env::var("RUMINATE_TEST_GPU") {
@@ -23,10 +23,10 @@ pub fn options() -> Option<OpenOptions> {
     Some(OpenOptions { select, limits, cooperative: true, ..OpenOptions::default() })
 }
 
-/// Whether the device under test pretends the limits of WebGPU.
+/// Whether the device under test is restricted to the limits of WebGPU.
 ///
 /// # Panics
-/// If `RUMINATE_TEST_LIMITS` holds another word than `webgpu`.
+/// If `RUMINATE_TEST_LIMITS` has a value other than `webgpu`.
 #[must_use]
 pub fn limited() -> bool {
     match std::env::var("RUMINATE_TEST_LIMITS").as_deref() {
@@ -36,8 +36,8 @@ pub fn limited() -> bool {
     }
 }
 
-/// How many of `all` random cases are taken: all of them on a device as it is, a quarter where it pretends limits, which makes it many times slower, and
-/// `few` on the CPU reference.
+/// Number of random cases to run: `all` on an unrestricted device, a quarter under the limits of WebGPU, which make it many times slower, and `few` on the
+/// CPU reference.
 #[must_use]
 pub fn cases(device: &Device, all: u64, few: u64) -> u64 {
     match device.is_cpu() {

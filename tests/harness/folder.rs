@@ -1,4 +1,4 @@
-//! Checkpoint folders made up for a test, and files for them that are right or wrong on purpose.
+//! Temporary checkpoint folders, and valid or deliberately invalid files for them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub fn golden_folder(name: &str) -> PathBuf {
     elsewhere.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"), PathBuf::from).join(name)
 }
 
-/// A JSON file of a fixture.
+/// JSON file of a fixture.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -23,55 +23,55 @@ pub fn golden_json(fixture: &str, file: &str) -> Result<Value> {
     serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
 }
 
-/// A temporary folder, gone with the value.
+/// Temporary folder, deleted on drop.
 #[derive(Debug)]
 pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    /// An empty folder.
+    /// Creates an empty folder.
     ///
     /// # Errors
-    /// If the system gives none.
+    /// If it cannot be created.
     pub fn new() -> Result<Self> {
         Ok(Self(tempfile::tempdir()?))
     }
 
-    /// An empty folder in memory, where the system has such a place: for tests that write very often.
+    /// Creates an empty folder in memory if possible, for tests that write very often.
     ///
     /// # Errors
-    /// If the system gives none.
+    /// If it cannot be created.
     pub fn in_memory() -> Result<Self> {
         Ok(Self(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?))
     }
 
-    /// Writes a file, or writes it anew.
+    /// Writes or overwrites a file.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If it cannot be written.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
         std::fs::write(self.path().join(name), content).with_context(|| name.to_owned())
     }
 
-    /// Where it is.
+    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Leaves it where it is, for someone to look at.
+    /// Keeps the folder after the test, for inspection.
     #[must_use]
     pub fn keep(self) -> PathBuf {
         self.0.keep()
     }
 
-    /// The folder as a source, whether or not it is a whole checkpoint.
+    /// The folder as a source, even if it is not a complete checkpoint.
     #[must_use]
     pub fn source(&self) -> Source {
         Source::Dir(self.path().to_path_buf())
     }
 }
 
-/// A safetensors file: the header as it is given, then the data.
+/// Safetensors file with a given header and data.
 #[must_use]
 pub fn safetensors_file(header: &str, data: &[u8]) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
@@ -80,7 +80,7 @@ pub fn safetensors_file(header: &str, data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// A safetensors file of tensors `(name, dtype, shape, data)`, one after the other.
+/// Safetensors file with tensors `(name, dtype, shape, data)`, one after another.
 #[must_use]
 pub fn safetensors_of(tensors: &[(&str, &str, &[usize], &[u8])]) -> Vec<u8> {
     let mut header = Map::new();

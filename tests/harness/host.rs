@@ -1,21 +1,21 @@
-//! A host app, as far as the engine sees it: an instance, an adapter, and a device that the app made for itself.
+//! Simulated host app: an instance, an adapter, and a device created by the app.
 
 use anyhow::{Context, Result};
 use pollster::block_on;
 use ruminate_engine::{Device, OpenOptions, Tier, wgpu};
 
-/// What a host app owns.
+/// Objects of a host app.
 #[derive(Debug)]
 pub struct Host {
-    /// The app's instance; its report counts what lives on its devices.
+    /// Instance; its report counts live objects.
     pub instance: wgpu::Instance,
-    /// The app's device.
+    /// Device.
     pub device: wgpu::Device,
-    /// The queue that the app submits to.
+    /// Queue.
     pub queue: wgpu::Queue,
 }
 
-/// Handles that are alive on an instance: buffers, bind groups, pipelines, and what they are made from.
+/// Number of live handles on an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alive {
     /// Buffers.
@@ -31,13 +31,13 @@ pub struct Alive {
 }
 
 impl Host {
-    /// A device on the adapter that [`Device::open`] chooses: with the features and limits that the engine asks for, or at the lowest tier
-    /// with those that a device has if nothing is asked for.
+    /// Opens a device on the adapter that [`Device::open`] chooses: with the features and limits that the engine requests, or at the WebGPU tier with the
+    /// defaults.
     ///
     /// # Errors
-    /// If there is no adapter, or it gives no device.
+    /// If no adapter exists, or the device cannot be opened.
     pub fn open(options: &OpenOptions) -> Result<Self> {
-        let index = Device::open(options)?.summary().context("the twins have no adapter")?.index;
+        let index = Device::open(options)?.summary().context("the CPU twins have no adapter")?.index;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends: options.backends,
             ..wgpu::InstanceDescriptor::new_without_display_handle()
@@ -55,7 +55,7 @@ impl Host {
         Ok(Self { instance, device, queue })
     }
 
-    /// The engine on this device.
+    /// Creates an engine device on this device.
     ///
     /// # Errors
     /// If limits of the device are too low.
@@ -63,13 +63,13 @@ impl Host {
         Ok(Device::from_wgpu(self.device.clone(), self.queue.clone())?)
     }
 
-    /// What is alive, after the device has finished everything and freed what it can.
+    /// Live handles, after the device has finished all work and freed unused objects.
     ///
     /// # Errors
     /// If the device is lost.
     pub fn alive(&self) -> Result<Alive> {
         self.device.poll(wgpu::PollType::wait_indefinitely())?;
-        let report = self.instance.generate_report().context("this backend counts nothing")?.hub;
+        let report = self.instance.generate_report().context("this backend has no report")?.hub;
         Ok(Alive {
             buffers: report.buffers.num_kept_from_user,
             bind_groups: report.bind_groups.num_kept_from_user,
@@ -84,7 +84,7 @@ impl Host {
         })
     }
 
-    /// Bytes of device memory that are taken, those that wgpu needs for itself included; 0 where the backend does not tell.
+    /// Allocated device memory in bytes, including wgpu's own; 0 if the backend does not report it.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.device.generate_allocator_report().map_or(0, |report| report.total_allocated_bytes)

@@ -1,9 +1,9 @@
-//! What all test binaries share: registering tests, the device under test, comparing numbers, and making model folders.
+//! Shared test harness: test registration, the device under test, numeric comparison, and model folders.
 //!
-//! - `#[trial]` makes a function a test; [`main`] runs a binary's tests.
-//! - The device under test is the first adapter that Vulkan, Metal or DX12 offers, or the one that `RUMINATE_TEST_GPU` names (`cpu`: none, only the CPU
-//!   reference). `RUMINATE_TEST_LIMITS=webgpu` opens it with the limits that WebGPU guarantees and no optional features.
-//! - Every trial opens a device of its own, so that its counters count that trial alone. What a machine lacks makes a trial ignored, and counted as such.
+//! - `#[trial]` registers a function as a test; [`main`] runs a binary's tests.
+//! - The device under test is the first adapter that Vulkan, Metal or DX12 offers, or the one named by `RUMINATE_TEST_GPU` (`cpu`: only the CPU
+//!   reference). `RUMINATE_TEST_LIMITS=webgpu` opens it with the limits that WebGPU guarantees and without optional features.
+//! - Every trial opens its own device, so that counters cover only that trial. A trial that needs something the machine lacks is counted as ignored.
 
 pub mod compilers;
 pub mod demo_files;
@@ -11,7 +11,7 @@ pub mod demo_files;
 pub mod golden;
 pub mod synth;
 
-/// Rust examples of the README and of the book, which `cargo test --doc` compiles and runs.
+/// Rust examples in the README and the book, which `cargo test --doc` compiles and runs.
 #[cfg(doctest)]
 mod book {
     #[doc = include_str!("../../README.md")]

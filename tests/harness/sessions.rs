@@ -12,13 +12,13 @@ pub fn demo_model(device: &Device) -> Result<Model> {
     Ok(Model::demo(device, LoadOptions::default())?)
 }
 
-/// `count` token ids that the demo has, whatever it was trained on.
+/// `count` arbitrary token ids within the demo's vocabulary.
 #[must_use]
 pub fn prompt_of(count: u32) -> Vec<u32> {
     (0..count).map(|i| (i * 37 + i * i) % 400).collect()
 }
 
-/// The most likely tokens, so many of them, whether or not they end a text.
+/// Options for `tokens` greedy tokens, without end tokens.
 #[must_use]
 pub fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
     GenerateOptions {
@@ -30,7 +30,7 @@ pub fn greedy(steps: u32, tokens: u32) -> GenerateOptions {
     }
 }
 
-/// Everything that a session generates after a prompt.
+/// All pieces that a session generates after a prompt.
 ///
 /// # Errors
 /// If the request is refused or the device fails.

@@ -1,4 +1,4 @@
-//! Checkpoints of synthetic models as files, in the layout of the published ones.
+//! Writes checkpoints of synthetic models, in the layout of published ones.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,30 +11,30 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, View};
 use serde_json::json;
 
-/// How the tensors of a model are spread over files.
+/// Distribution of a model's tensors over files.
 #[derive(Debug)]
 pub struct Layout {
-    /// The files in order.
+    /// Files in order.
     pub shards: Vec<Shard>,
     rotary: Vec<f32>,
 }
 
-/// One file of weights.
+/// File with weights.
 #[derive(Debug)]
 pub struct Shard {
-    /// Its name.
+    /// File name.
     pub name: String,
-    /// Its size, header included.
+    /// Size in bytes, including the header.
     pub bytes: u64,
     tensors: Vec<SyntheticTensor>,
 }
 
 impl Layout {
-    /// Fills files with tensors in order, as the published checkpoints were: a file ends before the tensor that would make it larger than `most`
-    /// bytes. 0 puts all of them into one.
+    /// Fills files with tensors in order, like published checkpoints: a file ends before the tensor that would make it larger than `most` bytes. 0 puts all
+    /// tensors into one file.
     ///
     /// # Errors
-    /// If a header cannot be made.
+    /// If a header cannot be created.
     pub fn of(model: &Synthetic, most: u64) -> Result<Self> {
         let bytes = |tensor: &SyntheticTensor| tensor.shape.iter().product::<usize>() as u64 * 4;
         let mut parts: Vec<Vec<SyntheticTensor>> = vec![Vec::new()];
@@ -67,18 +67,18 @@ impl Layout {
     }
 }
 
-/// Writes a model into a folder that is new or empty; `done` hears of every file and its bytes.
+/// Writes a model into a new or empty folder. `done` is called with the name and size of every file.
 ///
 /// # Errors
-/// If the folder holds something, or the system refuses; the file under way is removed.
+/// If the folder is not empty, or a file cannot be written; an incomplete file is removed.
 pub fn write(model: &Synthetic, layout: &Layout, folder: &Path, done: &mut dyn FnMut(&str, u64)) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let empty = std::fs::read_dir(folder)?.next().is_none();
     ensure!(empty, "{} is not empty; give a new folder", folder.display());
     let mut put = |name: &str, write: &dyn Fn(&Path) -> Result<()>| -> Result<()> {
         let path = folder.join(name);
         write(&path).with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
-            // What is half-written must not look like a checkpoint.
+            // An incomplete file must not look like a checkpoint.
             let _ = std::fs::remove_file(&path);
         })?;
         done(name, std::fs::metadata(&path)?.len());
@@ -107,7 +107,7 @@ pub fn write(model: &Synthetic, layout: &Layout, folder: &Path, done: &mut dyn F
     model.files().iter().try_for_each(|(name, text)| put(name, &|path| Ok(std::fs::write(path, text)?)))
 }
 
-/// Bytes before the data of a file with these tensors.
+/// Size of the header of a file with these tensors, in bytes.
 fn header_bytes(tensors: &[SyntheticTensor]) -> Result<u64> {
     let mut sorted: Vec<&SyntheticTensor> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
@@ -121,7 +121,7 @@ fn header_bytes(tensors: &[SyntheticTensor]) -> Result<u64> {
         )
     });
     let header = Metadata::new(Some(metadata()), infos.collect())?;
-    // The length, then the text, filled up to whole words.
+    // The length field, then the text, padded to a multiple of 8.
     Ok(8 + serde_json::to_vec(&header)?.len().next_multiple_of(8) as u64)
 }
 
@@ -129,7 +129,7 @@ fn metadata() -> HashMap<String, String> {
     HashMap::from([("format".to_owned(), "pt".to_owned())])
 }
 
-/// A tensor whose values are made when its turn to be written comes.
+/// Tensor whose values are generated when it is written.
 struct Lazy<'a> {
     tensor: &'a SyntheticTensor,
     rotary: &'a [f32],

@@ -1,8 +1,8 @@
-//! From functions that `#[trial]` registers to the trials of a test binary.
+//! Turns the functions registered by `#[trial]` into the trials of a test binary.
 //!
-//! A trial is named `TIER::MODULE::PLACE::FUNCTION`, such as `quick::early_exit::device::exited_tokens_match_a_pass_of_as_many_steps`. `TIER` says in which
-//! runs it takes part (see `tests/run`), `PLACE` on what it runs; tests of no device have no place. What a machine lacks makes a trial ignored, and
-//! counted as such. If `RUMINATE_TEST_IGNORED` names a file, every ignored trial or case is written there with the reason, one per line.
+//! A trial is named `TIER::MODULE::PLACE::FUNCTION`, such as `quick::early_exit::device::exited_tokens_match_a_pass_of_as_many_steps`. `TIER` selects the
+//! runs that include it (see `tests/run`), `PLACE` is where it runs; tests without a device have no place. A trial that needs something the machine
+//! lacks is counted as ignored. If `RUMINATE_TEST_IGNORED` names a file, every ignored trial or case is written there with the reason, one per line.
 
 use std::fs::OpenOptions as File;
 use std::io::Write;
@@ -15,25 +15,25 @@ use ruminate_engine::{Device, OpenOptions, Select, Tier, adapters};
 
 use crate::device::options;
 
-/// A function that is a test, as `#[trial]` registers it.
+/// Test function, as registered by `#[trial]`.
 pub struct Registered {
     /// `quick`, `full` or `matrix`.
     pub tier: &'static str,
-    /// Path of its module, the crate's name first.
+    /// Module path, including the crate.
     pub module: &'static str,
     /// Name of the function.
     pub name: &'static str,
-    /// Says why it cannot run on this machine, if it cannot.
+    /// Returns the reason why the test cannot run on this machine, if any.
     pub needs: Option<fn() -> Option<String>>,
-    /// The function and where it runs.
+    /// Function, and where it runs.
     pub run: Run,
 }
 
 inventory::collect!(Registered);
 
-/// What a registered function runs on.
+/// Where a registered function runs.
 pub enum Run {
-    /// On nothing but the host.
+    /// On the host, without a device.
     Host(fn() -> Result<()>),
     /// On the device under test.
     Device(fn(&Device) -> Result<()>),
@@ -41,29 +41,29 @@ pub enum Run {
     Limited(fn(&Device) -> Result<()>),
     /// On the CPU reference.
     Cpu(fn(&Device) -> Result<()>),
-    /// On every adapter of this machine, each opened with all that it offers.
+    /// On every adapter of the machine, each with all its features.
     Adapters(fn(&Device) -> Result<()>),
-    /// The function lists its trials itself.
+    /// The function returns a list of trials.
     List(fn() -> Vec<Entry>),
 }
 
-/// A trial that a function lists.
+/// Trial returned by a function.
 pub struct Entry {
-    /// Its name within the module.
+    /// Name within the module.
     pub name: String,
-    /// Why it cannot run on this machine, if it cannot.
+    /// Reason why the trial cannot run on this machine, if any.
     pub lacks: Option<String>,
-    /// The trial.
+    /// Body of the trial.
     pub run: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
 impl Entry {
-    /// A trial that can run everywhere.
+    /// Creates a trial that can run everywhere.
     pub fn new(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
         Self { name: name.into(), lacks: None, run: Box::new(run) }
     }
 
-    /// The trial, ignored for a reason if there is one.
+    /// Marks the trial as ignored if there is a reason.
     #[must_use]
     pub fn unless(mut self, lacks: Option<String>) -> Self {
         self.lacks = self.lacks.or(lacks);
@@ -71,9 +71,9 @@ impl Entry {
     }
 }
 
-/// What a test returns.
+/// Return type of a test.
 pub trait Outcome {
-    /// As one type.
+    /// Converts to a common type.
     ///
     /// # Errors
     /// If the test failed.
@@ -92,16 +92,16 @@ impl<E: Into<anyhow::Error>> Outcome for Result<(), E> {
     }
 }
 
-/// Runs the registered tests that the command line asks for.
+/// Runs the registered tests selected by the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     main_with(&Arguments::from_args())
 }
 
-/// Runs the registered tests that the arguments ask for.
+/// Runs the registered tests selected by the arguments.
 #[must_use]
 pub fn main_with(arguments: &Arguments) -> ExitCode {
-    // A process for one trial makes that one alone.
+    // A process for one trial builds only that trial.
     let only = arguments.filter.clone().filter(|_| arguments.exact);
     let mut trials = Vec::new();
     for registered in inventory::iter::<Registered> {
@@ -125,15 +125,15 @@ pub fn main_with(arguments: &Arguments) -> ExitCode {
         Trial::test(name, move || run().map_err(|error| Failed::from(format!("{error:#}"))))
             .with_ignored_flag(lacks.is_some())
     });
-    // Not by returning from `main`: drivers may crash at the end of a process that still has a device.
+    // Exits instead of returning from `main`, because drivers may crash at the end of a process that still has a device.
     libtest_mimic::run(arguments, all.collect()).exit_code()
 }
 
-/// Notes a trial, or a case of one, that cannot run here.
+/// Records a trial, or a case of one, that cannot run here.
 pub fn ignored(name: &str, lacks: &str) {
     let Some(path) = std::env::var_os("RUMINATE_TEST_IGNORED") else { return };
     let file = File::new().create(true).append(true).open(path);
-    // A line at a time, so that processes side by side do not mix theirs.
+    // One write per line, so that lines of parallel processes do not mix.
     let written = file.and_then(|mut file| file.write_all(format!("{lacks}\t{name}\n").as_bytes()));
     if let Err(error) = written {
         eprintln!("RUMINATE_TEST_IGNORED: {error}");
@@ -143,7 +143,7 @@ pub fn ignored(name: &str, lacks: &str) {
 fn entries(registered: &Registered, module: &str, only: Option<&str>) -> Vec<Entry> {
     let Registered { name, needs, run, .. } = registered;
     let lacks = || needs.and_then(|needs| needs());
-    // Whether a device is there is found out only if one is asked for.
+    // The device is opened only for trials that need one.
     let wanted = |place: &str| only.is_none_or(|only| only == format!("{module}::{place}::{name}"));
     let on = |place: &str, opened: Option<OpenOptions>, test: fn(&Device) -> Result<()>| {
         let lacks = lacks().or_else(|| opened.is_none().then(|| "no device, only the CPU reference".to_owned()));
@@ -176,7 +176,7 @@ fn entries(registered: &Registered, module: &str, only: Option<&str>) -> Vec<Ent
     }
 }
 
-/// How the device under test is opened, if there is one.
+/// Options for opening the device under test, if there is one.
 fn under_test() -> Option<OpenOptions> {
     static FOUND: LazyLock<bool> = LazyLock::new(|| options().is_some_and(|options| Device::open(&options).is_ok()));
     options().filter(|_| *FOUND)

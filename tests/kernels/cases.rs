@@ -1,7 +1,8 @@
-//! Every case of every kernel, and random shapes, on the device under test against the CPU reference.
+//! All cases of all kernels, and random shapes, on the device under test against the CPU reference.
 //!
-//! One trial runs all cases of a kernel, since a process each would mostly start; it goes on after a failure and lists all that fail. Single cases are
-//! chosen by words or by their identity: `tests/run kernels -- matvec q8`, `tests/run kernels -- --case "rms_norm.subgroup/17 rows of 5280, 3 resting"`.
+//! One trial runs all cases of a kernel, because a process per case would spend its time on startup; it continues after a failure and lists all failures.
+//! Single cases are selected by words or by their identity: `tests/run kernels -- matvec q8`,
+//! `tests/run kernels -- --case "rms_norm.subgroup/17 rows of 5280, 3 resting"`.
 //! `RUMINATE_TEST_SEED` shifts the random shapes.
 
 use std::process::ExitCode;
@@ -14,10 +15,10 @@ use ruminate_tests::{Entry, device, ignored, trial};
 /// Random shapes per kernel in the quick tier, and in the full one.
 const RANDOM: [(&str, std::ops::Range<u64>); 2] = [("quick", 0..3), ("full", 3..25)];
 
-/// What became of a case.
+/// Outcome of a case.
 enum Verdict {
     Passed,
-    /// The device lacks what the case needs.
+    /// The device lacks a feature that the case needs.
     Lacks(String),
     Failed(String),
 }
@@ -33,7 +34,7 @@ fn verdict(device: &Device, case: &Case) -> Verdict {
     }
 }
 
-/// Runs cases, and fails with a line for each that fails.
+/// Runs cases, and fails with a line per failed case.
 fn run(device: &Device, cases: &[Case]) -> Result<()> {
     let mut failed = Vec::new();
     let mut passed = 0;
@@ -49,20 +50,20 @@ fn run(device: &Device, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
-/// Why a device runs none of the cases, if it runs none.
+/// Reason why a device cannot run any of the cases, if so.
 fn lacks(device: Option<&Device>, cases: &[Case]) -> Option<String> {
     let Some(device) = device else { return Some("no device, only the CPU reference".to_owned()) };
     let lacking: Option<Vec<String>> = cases.iter().map(|case| device.lacks(&case.launch)).collect();
     lacking.map(|reasons| reasons.into_iter().next().unwrap_or_else(|| "the kernel has no such case".to_owned()))
 }
 
-/// A trial of cases, ignored if the device runs none of them.
+/// Trial of cases, ignored if the device cannot run any of them.
 pub(crate) fn of_cases(name: String, device: Option<&Device>, cases: impl Fn() -> Vec<Case> + Send + 'static) -> Entry {
     let lacks = lacks(device, &cases());
     Entry::new(name, move || run(&self::device().context("no device")?, &cases())).unless(lacks)
 }
 
-/// Most cases of a trial; a kernel with more has a trial for each option of its first axis, so that all cores have work.
+/// Maximum number of cases per trial. A kernel with more gets a trial per option of its first axis, so that all cores have work.
 const MOST: usize = 60;
 
 #[trial(list)]
@@ -114,7 +115,7 @@ fn shapes(which: usize) -> Vec<Entry> {
     KERNELS.iter().map(|kernel| of(kernel)).collect()
 }
 
-/// Runs the cases that the command line names by words or identity, a line for each; `None` if it names none.
+/// Runs the cases that the command line selects by words or identity, with a line for each; `None` if it selects none.
 pub(crate) fn chosen(arguments: &[String]) -> Option<Result<ExitCode>> {
     let ids: Vec<String> = match arguments {
         [flag, rest @ ..] if flag == "--case" => rest.to_vec(),
@@ -133,7 +134,7 @@ pub(crate) fn chosen(arguments: &[String]) -> Option<Result<ExitCode>> {
 fn report(ids: &[String]) -> Result<ExitCode> {
     let device = device().unwrap_or_else(Device::cpu);
     let (mut passed, mut failed, mut lacking) = (0, 0, 0);
-    ensure!(!ids.is_empty(), "no case has all of these words in its identity; `tests/run kernels -- --ids` lists them");
+    ensure!(!ids.is_empty(), "no case identity contains all of these words; `tests/run kernels -- --ids` lists them");
     for id in ids {
         let Some(case) = find_case(id) else { bail!("unknown case {id:?}; `tests/run kernels -- --ids` lists them") };
         match verdict(&device, &case) {

@@ -1,4 +1,4 @@
-//! Constants and structs that WGSL and Rust share are declared in Rust alone.
+//! Constants and structs shared by WGSL and Rust must be declared only in Rust.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,10 +25,10 @@ fn files(extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Types of constants that both languages can have.
+/// Types of constants that can be shared.
 const NUMBERS: [&str; 6] = ["u32", "i32", "f32", "f64", "u64", "usize"];
 
-/// Names that lines beginning with a keyword declare, and the word behind each: `const NAME: type`, `struct NAME {`. Rust's visibility is skipped.
+/// Names declared by lines that begin with a keyword, and the word after each: `const NAME: type`, `struct NAME {`. Rust's visibility is skipped.
 fn declared(path: &Path, keyword: &str) -> Vec<(String, String)> {
     let text = fs::read_to_string(path).expect("a source file can be read");
     let names = text.lines().filter_map(|line| {
@@ -46,7 +46,7 @@ fn parts() -> impl Iterator<Item = &'static Part> {
 }
 
 #[trial]
-fn no_wgsl_file_declares_what_rust_declares() {
+fn wgsl_does_not_redeclare_rust_constants_and_structs() {
     let consts: BTreeSet<&str> = parts().flat_map(|part| part.consts).map(|it| it.name).collect();
     let structs: BTreeSet<&str> = parts().flat_map(|part| part.structs).map(|it| it.name).chain(["Params"]).collect();
     assert!(consts.len() > 30 && structs.len() > 10, "{consts:?} {structs:?}");
@@ -61,7 +61,7 @@ fn no_wgsl_file_declares_what_rust_declares() {
 }
 
 #[trial]
-fn no_wgsl_file_repeats_a_constant_of_its_folder() {
+fn wgsl_does_not_repeat_rust_constants_of_its_folder() {
     let mut rust: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
     for path in files("rs") {
         let folder = path.parent().expect("a file is in a folder").to_owned();
@@ -83,7 +83,7 @@ fn no_wgsl_file_repeats_a_constant_of_its_folder() {
 }
 
 #[trial]
-fn modules_have_only_the_constants_that_they_mention() {
+fn modules_declare_only_the_constants_they_use() {
     let mention = |text: &str, name: &str| {
         text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|it| *it == name).count()
     };

@@ -1,4 +1,4 @@
-//! Identities of kernel cases: unique, and enough to make the case again.
+//! Identities of kernel cases: unique, and sufficient to reproduce the case.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ fn id_reproduces_its_case() {
 }
 
 #[trial]
-fn case_of_a_kernel_that_reduces_states_the_reduction() {
+fn case_ids_name_the_reduction() {
     let ids: BTreeSet<String> = case_ids().collect();
     for (workgroup, subgroup) in [(".workgroup/", ".subgroup/"), (".subgroup/", ".workgroup/")] {
         for id in ids.iter().filter(|id| id.contains(workgroup)) {

@@ -1,4 +1,4 @@
-//! Kernels: every case and every variant against the CPU reference, and every module through naga.
+//! Kernel tests: all cases and variants against the CPU reference, and all modules through naga.
 
 mod cases;
 mod declarations;

@@ -1,4 +1,4 @@
-//! Every variant of every kernel, through naga: valid WGSL, as its Rust description says, translatable to SPIR-V, MSL and HLSL.
+//! All kernel variants through naga: valid WGSL that matches its Rust description and translates to SPIR-V, MSL and HLSL.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ fn each_variant(check: impl Fn(&'static Kernel, Choice, &str, &Module, &ModuleIn
 }
 
 #[trial]
-fn bindings_overrides_and_parameters_are_as_described() {
+fn bindings_overrides_and_params_match_rust() {
     each_variant(|kernel, choice, label, module, _| {
         let mut found: BTreeMap<u32, (String, Option<StorageAccess>)> = BTreeMap::new();
         for (_, variable) in module.global_variables.iter() {
@@ -70,7 +70,7 @@ fn bindings_overrides_and_parameters_are_as_described() {
 
         let structs = module.types.iter().filter(|(_, t)| t.name.as_deref() == Some("Params"));
         for (_, params) in structs {
-            let TypeInner::Struct { members, span } = &params.inner else { panic!("{label}: Params is no struct") };
+            let TypeInner::Struct { members, span } = &params.inner else { panic!("{label}: Params is not a struct") };
             let found: Vec<(&str, usize)> =
                 members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
             let expected: Vec<(&str, usize)> = kernel.params.iter().map(|f| (f.name, f.offset)).collect();
@@ -81,12 +81,12 @@ fn bindings_overrides_and_parameters_are_as_described() {
 }
 
 #[trial]
-fn table_entries_have_the_same_layout_on_both_sides() {
+fn struct_layouts_match_rust() {
     let seen = RefCell::new(BTreeSet::new());
     each_variant(|kernel, choice, label, module, _| {
         for known in kernel.parts.iter().chain(kernel.chosen(choice)).flat_map(|part| part.structs) {
             for (_, found) in module.types.iter().filter(|(_, t)| t.name.as_deref() == Some(known.name)) {
-                let TypeInner::Struct { members, span } = &found.inner else { panic!("{label}: no struct") };
+                let TypeInner::Struct { members, span } = &found.inner else { panic!("{label}: not a struct") };
                 let offsets: Vec<usize> = members.iter().map(|member| member.offset as usize).collect();
                 let expected: Vec<usize> = known.fields.iter().map(|field| field.offset).collect();
                 assert_eq!(offsets, expected, "{label}: members of {}", known.name);
@@ -111,7 +111,7 @@ fn table_entries_have_the_same_layout_on_both_sides() {
     assert_eq!(seen.into_inner(), BTreeSet::from(tables));
 }
 
-// What the tools of each platform then say is the matter of tests/platform/compilers.rs.
+// tests/platform/compilers.rs checks the results with the tools of each platform.
 #[trial]
 fn every_variant_translates_to_spirv_msl_and_hlsl() {
     let translate = |variant: &Variant| -> anyhow::Result<()> {

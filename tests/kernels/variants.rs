@@ -1,6 +1,6 @@
-//! All launches that compute the same, on the same data, against the CPU reference: what a tuning may choose must not change what is computed.
+//! Equivalent launches on the same data against the CPU reference: the choice of a tuning must not change results.
 //!
-//! A trial is a kernel in a class of work, with all its variants and numbers of lanes. Launches that the device cannot run are counted as ignored.
+//! A trial covers a kernel in a class of work, with all its variants and workgroup sizes. Launches that the device cannot run are counted as ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use ruminate_tests::{Entry, device, trial};
 
 use crate::cases::of_cases;
 
-/// Products of sandwich blocks, with folded norms where there are few rows.
+/// Products of sandwich blocks, with folded norms for few rows.
 fn products(rows: u32) -> Vec<Product> {
     let product = |(k, n, input, output)| Product { k, n, input, output };
     let all = if rows <= FUSED_ROWS {
@@ -36,7 +36,7 @@ fn products(rows: u32) -> Vec<Product> {
     all.map(product).to_vec()
 }
 
-/// Sizes that fit no tile, at one number of rows.
+/// Workload with sizes that are not multiples of any tile, at one number of rows.
 fn work(caps: Caps, dtype: Dtype, arithmetic: Arithmetic, rows: u32) -> Workload {
     Workload {
         n_embd: 130,
@@ -55,7 +55,7 @@ fn work(caps: Caps, dtype: Dtype, arithmetic: Arithmetic, rows: u32) -> Workload
     }
 }
 
-/// What a device could do that has everything; its sizes and limits are those of the device.
+/// Capabilities of a device with all features, and with the sizes and limits of the given device.
 fn everything(caps: Caps) -> Caps {
     Caps {
         subgroups: caps.subgroups.or(Some((32, 32))),
@@ -66,11 +66,11 @@ fn everything(caps: Caps) -> Caps {
     }
 }
 
-/// Workloads in which every kernel that has variants is met, with weights that stand alone and in blocks, at decoding and prefill. More dtypes would compile
-/// more pipelines, most of a second each on a software driver, for nothing but another way to unpack weights, which the kernels' own cases cover.
+/// Workloads that cover every kernel with variants, for scalar and block dtypes, at decoding and prefill. More dtypes would compile more pipelines, most of
+/// a second each on a software driver, only for other ways of unpacking weights, which the kernels' own cases cover.
 fn workloads(caps: Caps) -> Vec<(String, Workload)> {
     let caps = everything(caps);
-    // Weights in rows, and in textures where the device has those, which only kernels for f32 read.
+    // Weights in rows, and in textures if the device supports them; only f32 kernels read textures.
     let in_rows = Caps { lanes: None, ..caps };
     let (alone, blocks) = (Dtype::Bf16, Dtype::Q8);
     let mut all = vec![
@@ -93,8 +93,21 @@ fn workloads(caps: Caps) -> Vec<(String, Workload)> {
     all.into_iter().map(named).collect()
 }
 
+/// Every variant with some product: variants and products take turns, since the parts of a kernel that tile, unpack and store know nothing of each other. The
+/// matrix tier has all of them together.
 #[trial(list, full)]
 fn variants_agree() -> Vec<Entry> {
+    entries(|products, index, variant| variant % products == index)
+}
+
+#[trial(list, matrix)]
+fn variants_agree_for_every_product() -> Vec<Entry> {
+    entries(|_, _, _| true)
+}
+
+/// Trials of the variants that `takes` keeps: it gets the number of products whose variants are as many, the index of one among them, and that of the
+/// variant. The first variant is the default, which is always kept.
+fn entries(takes: impl Fn(usize, usize, usize) -> bool) -> Vec<Entry> {
     let device = device();
     let caps = device.as_ref().map_or(Caps::WEBGPU, Device::caps);
     let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
@@ -111,9 +124,21 @@ fn variants_agree() -> Vec<Entry> {
         trial.cases().for_each(|case| add(&trial.case.name, case));
     }
     for (name, work) in workloads(caps) {
-        // The variants of norms and sampling do not depend on the workload; the kernels' own cases have them.
+        // The variants of norms and sampling do not depend on the workload; the kernels' own cases cover them.
         let depends = |trial: &Trial| ["matmul", "attention"].iter().any(|op| trial.variants.class.starts_with(op));
-        trials(&work).into_iter().filter(depends).for_each(|trial| trial.cases().for_each(|case| add(&name, case)));
+        let trials: Vec<Trial> = trials(&work).into_iter().filter(depends).collect();
+        // Of those with the same variants.
+        let alike = |trial: &Trial| (trial.variants.launches[0].kernel.name, trial.variants.launches.len());
+        let mut counts: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+        trials.iter().for_each(|trial| *counts.entry(alike(trial)).or_default() += 1);
+        let mut indices: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+        for trial in &trials {
+            let (products, index) = (counts[&alike(trial)], indices.entry(alike(trial)).or_default());
+            let kept =
+                trial.cases().enumerate().filter(|(variant, _)| *variant == 0 || takes(products, *index, *variant));
+            kept.for_each(|(_, case)| add(&name, case));
+            *index += 1;
+        }
     }
     let entry = |(name, cases): (String, Vec<Case>)| of_cases(name, device.as_ref(), move || cases.clone());
     groups.into_iter().map(entry).collect()

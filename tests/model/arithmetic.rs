@@ -1,4 +1,4 @@
-//! What products are made of: whole numbers and f16 come near to f32, mean what they say, and are refused where they make no sense.
+//! The number formats of products: int8 and f16 stay close to f32, and formats that cannot apply are refused.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
@@ -8,7 +8,7 @@ use ruminate::{
 use ruminate_shaders::Cooperative;
 use ruminate_tests::{Folder, trial};
 
-/// Rows of a pass that is computed in tiles, and of one that is not.
+/// Row counts of a pass that uses tiles, and of one that does not.
 const MANY: u32 = 40;
 const FEW: u32 = 5;
 
@@ -17,13 +17,13 @@ fn load(source: &Source, device: &Device, text: &str) -> Result<Model> {
     Ok(Model::open(source, device, LoadOptions { dtype, keep, products, ..LoadOptions::default() })?)
 }
 
-/// Rows that fill no block, halves of the adapter that share one, an odd number of blocks.
+/// A model with rows shorter than a block, halves of the adapter that share a block, and an odd number of blocks.
 fn odd() -> Result<Source> {
     let shape = "n_embd=40,heads=2,head_dim=20,hidden=56,vocab=300,layers=1/1/1,block_size=64,tie_embeddings=false";
     Ok(Synthetic::parse(shape)?.source())
 }
 
-/// Logits of so many rows in one pass, at three steps.
+/// Logits of `rows` rows in one pass of three steps.
 fn logits(model: &Model, rows: u32) -> Result<Vec<f32>> {
     let mut session = model.session(SessionOptions { seed: 5, context: Some(64), ..SessionOptions::default() })?;
     let tokens: Vec<u32> = (1..=rows).collect();
@@ -32,7 +32,7 @@ fn logits(model: &Model, rows: u32) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-/// Mean square difference, of the mean square.
+/// Mean square error, relative to the mean square of the expected values.
 fn error(found: &[f32], expected: &[f32]) -> f64 {
     let square = |v: f64| v * v;
     let difference: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
@@ -40,7 +40,7 @@ fn error(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 #[trial(device, limited, cpu, full)]
-fn whole_numbers_come_near_to_floats(device: &Device) -> Result<()> {
+fn int8_products_approximate_float_products(device: &Device) -> Result<()> {
     for (name, source) in [("demo", demo::source()), ("odd", odd()?)] {
         for dtype in ["q8", "q4", "q4_1", "q4,adapter=bf16,coda=q8"] {
             let text = format!("{dtype},products=int8");
@@ -49,11 +49,12 @@ fn whole_numbers_come_near_to_floats(device: &Device) -> Result<()> {
             let twins = load(&source, &Device::cpu(), &text)?;
             for rows in [1, FEW, MANY] {
                 let (found, case) = (logits(&ints, rows)?, format!("{name}, {text}, {rows} rows"));
-                // 127 steps to the largest of a block are some 0.4 % of a value; a value that is all but halfway between two of them may round either way.
+                // With 127 steps up to the largest value of a block, rounding errs by about 0.4 % of a value. A value near the middle of two steps can round
+                // either way.
                 let from_floats = error(&found, &logits(&floats, rows)?);
                 ensure!(from_floats > 1e-7 && from_floats < 3e-3, "{case}: {from_floats:e} from products of floats");
                 let from_twins = error(&found, &logits(&twins, rows)?);
-                ensure!(from_twins < 3e-4, "{case}: {from_twins:e} from the twins");
+                ensure!(from_twins < 3e-4, "{case}: {from_twins:e} from the CPU reference");
             }
         }
     }
@@ -61,7 +62,7 @@ fn whole_numbers_come_near_to_floats(device: &Device) -> Result<()> {
 }
 
 #[trial(device, limited, cpu, full)]
-fn a_row_is_the_same_to_the_bit_in_company(device: &Device) -> Result<()> {
+fn invariant_int8_logits_do_not_depend_on_row_count(device: &Device) -> Result<()> {
     let model = load(&demo::source(), device, "q8,products=int8")?;
     let session = || model.session(SessionOptions { invariant: true, context: Some(32), ..SessionOptions::default() });
     let tokens = [3, 40, 5, 61, 7, 200, 9];
@@ -76,7 +77,7 @@ fn a_row_is_the_same_to_the_bit_in_company(device: &Device) -> Result<()> {
 }
 
 #[trial(device, limited, cpu, full)]
-fn the_demo_still_answers(device: &Device) -> Result<()> {
+fn demo_answers_with_int8_products(device: &Device) -> Result<()> {
     for text in ["q8,products=int8", "q4,products=int8"] {
         let model = load(&demo::source(), device, text)?;
         let sampling = Sampling::GREEDY;
@@ -92,14 +93,14 @@ fn the_demo_still_answers(device: &Device) -> Result<()> {
 }
 
 #[trial(device, limited, cpu, full)]
-fn halves_come_near_or_are_refused(device: &Device) -> Result<()> {
+fn f16_products_approximate_f32_or_are_refused(device: &Device) -> Result<()> {
     near_in_tiles(device, "bf16,products=f16", device.caps().f16, 1e-12, "this device does not compute in f16")
 }
 
 #[trial(device, limited, cpu, full)]
-fn cooperative_matrices_come_near_or_are_refused(device: &Device) -> Result<()> {
+fn cooperative_matrices_approximate_f32_or_are_refused(device: &Device) -> Result<()> {
     let matrices = device.caps().matrices();
-    // In f32 nothing but the order of sums differs.
+    // In f32 only the order of the sums differs.
     let least = if matrices.is_some_and(Cooperative::rounds) { 1e-12 } else { 0.0 };
     near_in_tiles(
         device,
@@ -110,25 +111,25 @@ fn cooperative_matrices_come_near_or_are_refused(device: &Device) -> Result<()> 
     )
 }
 
-/// Tiles give something else than in f32, at least so far off, and near to it, where a device can; elsewhere the error says why not.
+/// If the device can compute them, tiles differ from f32 by more than `least` but stay close; otherwise the load fails with `why`.
 fn near_in_tiles(device: &Device, text: &str, can: bool, least: f64, why: &str) -> Result<()> {
     let source = odd()?;
     if !can {
-        let error = load(&source, device, text).err().context("loaded")?.to_string();
+        let error = load(&source, device, text).err().context("the model was loaded")?.to_string();
         ensure!(error.contains(why), "{error}");
         return Ok(());
     }
     let (floats, model) = (load(&source, device, "bf16")?, load(&source, device, text)?);
     let many = error(&logits(&model, MANY)?, &logits(&floats, MANY)?);
-    ensure!(many > least && many < 1e-5, "{many:e} in tiles");
-    // Few rows are bound by reading weights, and stay as they are.
+    ensure!(many > least && many < 1e-5, "an error of {many:e} in tiles");
+    // Passes of few rows are bound by the weight reads and keep their f32 products.
     let few = error(&logits(&model, FEW)?, &logits(&floats, FEW)?);
-    ensure!(few < 1e-10, "{few:e} of few rows");
+    ensure!(few < 1e-10, "an error of {few:e} with few rows");
     Ok(())
 }
 
 #[trial(full)]
-fn what_makes_no_sense_is_refused() -> Result<()> {
+fn inapplicable_product_formats_are_refused() -> Result<()> {
     let device = Device::cpu();
     let failure = |text: &str| load(&demo::source(), &device, text).err().context(text.to_owned());
     let found = failure("bf16,products=int8")?.to_string();
@@ -136,8 +137,10 @@ fn what_makes_no_sense_is_refused() -> Result<()> {
     for text in ["q8,products=int8", "products=f16"] {
         let asked =
             QuantizeOptions { precision: text.parse().map_err(anyhow::Error::msg)?, ..QuantizeOptions::default() };
-        let kept = quantize(&demo::source(), &Folder::new()?.path().join("small"), asked).err().context("kept")?;
-        ensure!(kept.to_string().contains("where a model is loaded"), "{kept}");
+        let kept = quantize(&demo::source(), &Folder::new()?.path().join("small"), asked)
+            .err()
+            .context("a file with products was written")?;
+        ensure!(kept.to_string().contains("when the model is loaded"), "{kept}");
     }
     let model = load(&demo::source(), &device, "q8,products=int8")?;
     let folder = Folder::new()?;
@@ -146,7 +149,10 @@ fn what_makes_no_sense_is_refused() -> Result<()> {
     session.forward(&[3, 40, 5], 4, State::Seeded, false)?;
     session.save(&file)?;
     load(&demo::source(), &device, "q8,products=int8")?.resume(&file)?;
-    let other = load(&demo::source(), &device, "q8")?.resume(&file).err().context("resumed with other products")?;
+    let other = load(&demo::source(), &device, "q8")?
+        .resume(&file)
+        .err()
+        .context("the session was resumed with other products")?;
     ensure!(matches!(other, Error::Snapshot { .. }) && other.to_string().contains("products=int8"), "{other}");
     Ok(())
 }

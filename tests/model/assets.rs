@@ -1,4 +1,4 @@
-//! Checkpoints that an app holds itself: in memory, behind readers of ranges, damaged, failing.
+//! Checkpoints that an app provides itself: in memory, through range readers, damaged and failing.
 
 use std::io::{Error as IoError, ErrorKind};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use ruminate_tests::trial;
 
 const PACK: &str = "level1.pak";
 
-/// A reader that notes what is read, and fails after a number of reads.
+/// A reader that counts its reads and fails after a number of them.
 struct Ranges {
     bytes: Arc<[u8]>,
-    /// Size that it claims.
+    /// The size that it reports.
     size: u64,
     reads: Arc<AtomicUsize>,
     fails_at: usize,
@@ -47,11 +47,11 @@ impl ReadAt for Ranges {
 }
 
 fn files() -> Result<&'static [(&'static str, &'static [u8])]> {
-    let Source::Embedded(files) = demo::source() else { bail!("the demo is embedded") };
+    let Source::Embedded(files) = demo::source() else { bail!("the demo is not embedded") };
     Ok(files)
 }
 
-/// The demo with its weights as another asset.
+/// The demo with its weights in the given asset.
 fn with_weights(weights: impl Into<Asset>) -> Result<Source> {
     let mut assets = Assets::new(PACK);
     assets.extend(files()?.iter().map(|&(name, bytes)| (name, bytes.to_vec())));
@@ -61,7 +61,7 @@ fn with_weights(weights: impl Into<Asset>) -> Result<Source> {
 
 fn weights() -> Result<&'static [u8]> {
     let found = files()?.iter().find(|(name, _)| *name == WEIGHTS);
-    Ok(found.context("the demo has weights")?.1)
+    Ok(found.context("the demo has no weights")?.1)
 }
 
 fn text(source: &Source, device: &Device) -> Result<String> {
@@ -72,11 +72,11 @@ fn text(source: &Source, device: &Device) -> Result<String> {
 }
 
 fn failure(source: &Source) -> Result<Error> {
-    Model::open(source, &Device::cpu(), LoadOptions::default()).err().context("it was loaded")
+    Model::open(source, &Device::cpu(), LoadOptions::default()).err().context("the model was loaded")
 }
 
 #[trial(cpu)]
-fn memory_and_ranges_give_the_same_text_as_files(device: &Device) -> Result<()> {
+fn memory_and_range_assets_generate_same_text_as_files(device: &Device) -> Result<()> {
     let expected = text(&demo::source(), device)?;
     let ranges = Ranges::of(weights()?);
     let reads = Arc::clone(&ranges.reads);
@@ -84,13 +84,13 @@ fn memory_and_ranges_give_the_same_text_as_files(device: &Device) -> Result<()> 
         let found = text(&with_weights(weights)?, device)?;
         ensure!(found == expected, "{found:?} instead of {expected:?}");
     }
-    ensure!(reads.load(Relaxed) > 10, "the weights were read in ranges");
+    ensure!(reads.load(Relaxed) > 10, "the weights were not read in ranges");
     Ok(())
 }
 
-/// Shards are found by the index, and without one by the names in the pack.
+/// Shards are found through the index, or without an index by their names in the pack.
 #[trial(cpu)]
-fn a_pack_may_hold_shards(device: &Device) -> Result<()> {
+fn packs_can_hold_shards(device: &Device) -> Result<()> {
     let folder = sharded(|_| {})?;
     let mut assets = Assets::new(PACK);
     for entry in std::fs::read_dir(folder.path())? {
@@ -107,7 +107,7 @@ fn a_pack_may_hold_shards(device: &Device) -> Result<()> {
 }
 
 #[trial]
-fn damage_is_named() -> Result<()> {
+fn damaged_assets_are_explained() -> Result<()> {
     let all = weights()?;
     let error = failure(&with_weights(all[..all.len() / 2].to_vec())?)?.to_string();
     ensure!(error.contains("truncated") && error.contains(WEIGHTS) && error.contains(PACK), "{error}");
@@ -118,11 +118,11 @@ fn damage_is_named() -> Result<()> {
     let error = failure(&Assets::new(PACK).into())?.to_string();
     ensure!(error.contains("config.json of level1.pak"), "{error}");
 
-    // A reader that claims more than it has.
+    // The reader reports more bytes than it has.
     let short = Ranges { bytes: all[..all.len() - 100_000].into(), ..Ranges::of(all) };
     let error = failure(&with_weights(Asset::reader(short))?)?;
     ensure!(matches!(&error, Error::File { source, .. } if source.kind() == ErrorKind::UnexpectedEof), "{error}");
-    // A text file beyond all measure is not read.
+    // A text file that is far too large is not read.
     let mut assets = Assets::new(PACK);
     assets.insert("config.json", Asset::reader(Ranges { size: 1 << 40, ..Ranges::of(b"{}") }));
     let error = failure(&assets.into())?.to_string();
@@ -130,9 +130,9 @@ fn damage_is_named() -> Result<()> {
     Ok(())
 }
 
-/// Whichever read fails, the reader's words arrive, with the file's name.
+/// The load fails with the reader's message, whichever read fails.
 #[trial]
-fn a_failing_reader_ends_the_load() -> Result<()> {
+fn reader_errors_end_the_load() -> Result<()> {
     for fails_at in [0, 1, 2, 3, 7, 20] {
         let reader = Ranges { fails_at, ..Ranges::of(weights()?) };
         let error = failure(&with_weights(Asset::reader(reader))?)?;
@@ -143,9 +143,9 @@ fn a_failing_reader_ends_the_load() -> Result<()> {
     Ok(())
 }
 
-/// Cancelled before it begins, or by its own progress: the error says so, and nothing stays on the device.
+/// Cancelled before the start or by its own progress callback, a load fails with that error and frees its memory.
 #[trial(device, cpu)]
-fn a_cancelled_load_leaves_nothing_on_the_device(device: &Device) -> Result<()> {
+fn cancelled_load_frees_device_memory(device: &Device) -> Result<()> {
     for calls in [0, 1, 5] {
         let cancel = CancelToken::new();
         let mut heard = 0;
@@ -160,13 +160,13 @@ fn a_cancelled_load_leaves_nothing_on_the_device(device: &Device) -> Result<()> 
         };
         let options = LoadOptions { progress: Some(&mut progress), cancel: cancel.clone(), ..LoadOptions::default() };
         let before = device.counters();
-        let error = Model::demo(device, options).err().context("it was loaded")?;
+        let error = Model::demo(device, options).err().context("the model was loaded")?;
         ensure!(matches!(error, Error::Cancelled) && error.to_string() == "cancelled before it was done", "{error}");
-        ensure!(heard == calls, "{heard} blocks were loaded after the flag was set at {calls}");
+        ensure!(heard == calls, "{heard} blocks were reported, but the load was cancelled at {calls}");
         let after = device.counters();
         ensure!((after.live_bytes, after.live_buffers) == (before.live_bytes, before.live_buffers));
     }
-    // A load that nobody cancels is done.
+    // A load with a token that is never cancelled succeeds.
     Model::demo(device, LoadOptions { cancel: CancelToken::new(), ..LoadOptions::default() })?;
     Ok(())
 }

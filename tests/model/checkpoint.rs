@@ -1,5 +1,4 @@
-//! Proves that safetensors files are read right, and that files which are damaged, incomplete or of another model are refused with words
-//! that say which file, which tensor, and what to do.
+//! Reading of safetensors files. Files that are damaged, incomplete or of another model are refused with errors that name the file, the tensor and what to do.
 
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
@@ -15,24 +14,24 @@ fn keep_all(_: &str) -> bool {
     false
 }
 
-/// Opens a checkpoint that is one file with this content.
+/// Opens a checkpoint of one file with this content.
 fn open_single(content: &[u8]) -> Result<Result<Checkpoint, Error>> {
     let folder = Folder::new()?;
     folder.write(SINGLE, content)?;
     Ok(Checkpoint::open(&folder.source(), &keep_all))
 }
 
-/// The problem of a file that must be refused, after checking that the message names the file.
+/// The problem of a refused file; fails unless the message names the file.
 fn problem(result: Result<Checkpoint, Error>, file: &str) -> Result<SafetensorsProblem> {
     let error = result.err().context("the checkpoint was accepted")?;
-    assert!(error.to_string().contains(file), "{file} is not named: {error}");
+    assert!(error.to_string().contains(file), "the error does not name {file}: {error}");
     match error {
         Error::Safetensors { problem, .. } => Ok(problem),
         other => bail!("{other:?}"),
     }
 }
 
-/// Two shards, `a` in the first and `b` in the second, and an index that says so.
+/// Two shards with an index: `a` in the first and `b` in the second.
 fn sharded() -> Result<Folder> {
     let folder = Folder::new()?;
     folder.write("one.safetensors", safetensors_of(&[("a", "F32", &[1], &1_f32.to_le_bytes())]))?;
@@ -50,14 +49,14 @@ fn values(checkpoint: &Checkpoint, name: &str) -> Result<Vec<f32>> {
 }
 
 #[trial]
-fn every_dtype_decodes_to_the_same_values_at_any_alignment() -> Result<()> {
+fn dtypes_decode_to_same_values_at_any_alignment() -> Result<()> {
     let numbers = [1.5_f32, -2.0, 0.0, 0.09375, -65504.0, 3.0];
-    // bf16 has too few digits for 65504.
+    // bf16 cannot represent 65504.
     let coarse = [1.5_f32, -2.0, 0.0, 0.09375, -65536.0, 3.0];
     let f32s: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
     let f16s: Vec<u8> = numbers.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
     let bf16s: Vec<u8> = coarse.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
-    // Spaces after the header move the data over all alignments.
+    // Spaces after the header shift the data to every alignment.
     for shift in 0..4 {
         let header = json!({
             "h": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]},
@@ -81,7 +80,7 @@ fn every_dtype_decodes_to_the_same_values_at_any_alignment() -> Result<()> {
 }
 
 #[trial]
-fn a_part_of_a_tensor_decodes_like_the_whole() -> Result<()> {
+fn part_of_tensor_decodes_like_whole() -> Result<()> {
     let data: Vec<u8> = (0..10_u8).flat_map(|v| half::bf16::from_f32(f32::from(v)).to_le_bytes()).collect();
     let checkpoint = open_single(&safetensors_of(&[("a", "BF16", &[10], &data)]))??;
     let mut part = [0.0; 3];
@@ -91,7 +90,7 @@ fn a_part_of_a_tensor_decodes_like_the_whole() -> Result<()> {
 }
 
 #[trial]
-fn shards_are_joined_by_the_index() -> Result<()> {
+fn index_joins_shards() -> Result<()> {
     let folder = sharded()?;
     let checkpoint = Checkpoint::open(&folder.source(), &keep_all)?;
     assert_eq!((values(&checkpoint, "a")?, values(&checkpoint, "b")?), (vec![1.0], vec![2.0]));
@@ -101,7 +100,7 @@ fn shards_are_joined_by_the_index() -> Result<()> {
 }
 
 #[trial]
-fn a_shard_of_ignored_tensors_is_not_opened_and_need_not_exist() -> Result<()> {
+fn shard_with_only_ignored_tensors_need_not_exist() -> Result<()> {
     let folder = sharded()?;
     folder.write("two.safetensors", "not a tensor file")?;
     Checkpoint::open(&folder.source(), &|name| name == "b")?;
@@ -114,7 +113,7 @@ fn a_shard_of_ignored_tensors_is_not_opened_and_need_not_exist() -> Result<()> {
 }
 
 #[trial]
-fn a_shard_outside_the_folder_is_refused() -> Result<()> {
+fn shard_outside_folder_is_refused() -> Result<()> {
     let folder = sharded()?;
     let inner = folder.path().join("inner");
     std::fs::create_dir(&inner)?;
@@ -125,7 +124,7 @@ fn a_shard_outside_the_folder_is_refused() -> Result<()> {
 }
 
 #[trial]
-fn an_index_that_is_wrong_about_a_tensor_is_refused() -> Result<()> {
+fn index_with_wrong_shard_is_refused() -> Result<()> {
     let folder = sharded()?;
     let index = json!({"weight_map": {"a": "one.safetensors", "b": "two.safetensors", "c": "one.safetensors"}});
     folder.write(INDEX, index.to_string())?;
@@ -135,7 +134,7 @@ fn an_index_that_is_wrong_about_a_tensor_is_refused() -> Result<()> {
 }
 
 #[trial]
-fn of_a_tensor_in_two_shards_the_one_counts_that_the_index_names() -> Result<()> {
+fn index_chooses_between_duplicate_tensors() -> Result<()> {
     let folder = sharded()?;
     let both = safetensors_of(&[("a", "F32", &[1], &[0; 4]), ("b", "F32", &[1], &[0; 4])]);
     folder.write("two.safetensors", both)?;
@@ -145,7 +144,7 @@ fn of_a_tensor_in_two_shards_the_one_counts_that_the_index_names() -> Result<()>
 }
 
 #[trial]
-fn a_folder_without_weights_is_explained() -> Result<()> {
+fn folder_without_weights_is_explained() -> Result<()> {
     let error = Checkpoint::open(&Folder::new()?.source(), &keep_all).err().context("an empty folder was accepted")?;
     let message = error.to_string();
     assert!(message.contains(SINGLE) && message.contains(INDEX), "{message}");
@@ -153,7 +152,7 @@ fn a_folder_without_weights_is_explained() -> Result<()> {
 }
 
 #[trial]
-fn a_truncated_file_is_refused_with_both_sizes() -> Result<()> {
+fn truncated_file_is_refused_with_both_sizes() -> Result<()> {
     let whole = safetensors_of(&[("a", "F32", &[2], &[0; 8]), ("b", "F32", &[2], &[0; 8])]);
     let bytes = whole.len() as u64;
     let found = problem(open_single(&whole[..whole.len() - 5])?, SINGLE)?;
@@ -166,7 +165,7 @@ fn a_truncated_file_is_refused_with_both_sizes() -> Result<()> {
 }
 
 #[trial]
-fn a_file_without_a_whole_header_is_refused() -> Result<()> {
+fn incomplete_header_is_refused() -> Result<()> {
     assert_eq!(problem(open_single(&[])?, SINGLE)?, SafetensorsProblem::Short { bytes: 0 });
     assert_eq!(problem(open_single(&[1, 0, 0])?, SINGLE)?, SafetensorsProblem::Short { bytes: 3 });
     for header in [3, u64::MAX, u64::MAX - 7] {
@@ -197,7 +196,7 @@ fn wrong_offsets_are_refused() -> Result<()> {
     assert_eq!(open((0, 4), (5, 9))?, gap);
     assert!(matches!(open((0, 4), (4, 3))?, SafetensorsProblem::Offsets { .. }));
     assert!(matches!(open((0, 4), (4, u64::MAX))?, SafetensorsProblem::Truncated { .. }));
-    // Offsets that fit the file but not the shape.
+    // These offsets fit the file but not the shape.
     assert!(matches!(open((0, 2), (2, 8))?, SafetensorsProblem::Header { .. }));
     Ok(())
 }
@@ -211,7 +210,7 @@ fn shapes_that_overflow_are_refused() -> Result<()> {
 }
 
 #[trial]
-fn a_name_twice_in_a_header_is_refused() -> Result<()> {
+fn duplicate_name_in_header_is_refused() -> Result<()> {
     let place = |start: u64| json!({"dtype": "F32", "shape": [1], "data_offsets": [start, start + 4]});
     let header = format!("{{\"a\": {}, \"a\": {}}}", place(0), place(4));
     let found = problem(open_single(&safetensors_file(&header, &[0; 8]))?, SINGLE)?;
@@ -220,7 +219,7 @@ fn a_name_twice_in_a_header_is_refused() -> Result<()> {
 }
 
 #[trial]
-fn other_dtypes_are_refused_by_tensor_and_name_unless_ignored() -> Result<()> {
+fn unsupported_dtypes_are_refused_unless_ignored() -> Result<()> {
     for (dtype, size) in [("I64", 8), ("F64", 8), ("F8_E4M3", 1), ("BOOL", 1), ("Q7", 8)] {
         let data = vec![0; size];
         let checkpoint = open_single(&safetensors_of(&[("a", dtype, &[1], &data)]))??;
@@ -237,7 +236,7 @@ fn other_dtypes_are_refused_by_tensor_and_name_unless_ignored() -> Result<()> {
 }
 
 #[trial]
-fn missing_surplus_and_misshaped_tensors_are_reported_together() -> Result<()> {
+fn tensor_problems_are_reported_together() -> Result<()> {
     let data = [0; 8];
     let file = safetensors_of(&[
         ("here", "F32", &[2], &data),
@@ -260,7 +259,7 @@ fn missing_surplus_and_misshaped_tensors_are_reported_together() -> Result<()> {
         ]
     );
     for part in ["shape", "[1, 2]", "[2]", "lost", "more", SINGLE] {
-        assert!(message.contains(part), "{part} is not in: {message}");
+        assert!(message.contains(part), "{part} is missing in: {message}");
     }
     checkpoint.check(&[
         expect("here", true),
@@ -271,7 +270,7 @@ fn missing_surplus_and_misshaped_tensors_are_reported_together() -> Result<()> {
 }
 
 #[trial]
-fn published_checkpoints_hold_the_expected_tensors_with_the_bytes_of_their_files() -> Result<()> {
+fn published_checkpoints_have_expected_tensors_and_bytes() -> Result<()> {
     for (fixture, tied) in [("tiny", true), ("odd", false), ("block_bf16", true)] {
         let folder = golden_folder(fixture);
         let source = Source::dir(&folder)?;
@@ -285,7 +284,7 @@ fn published_checkpoints_hold_the_expected_tensors_with_the_bytes_of_their_files
         for info in checkpoint.tensors() {
             let file = std::fs::read(folder.join(&info.file))?;
             let stored = safetensors::SafeTensors::deserialize(&file)?;
-            let tensor = checkpoint.tensor(&info.name).context("listed but not found")?;
+            let tensor = checkpoint.tensor(&info.name).context("a listed tensor was not found")?;
             assert_eq!(tensor.bytes()?, stored.tensor(&info.name)?.data(), "{fixture}: {}", info.name);
         }
     }
@@ -295,9 +294,9 @@ fn published_checkpoints_hold_the_expected_tensors_with_the_bytes_of_their_files
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
-    /// A file with bytes changed and its end cut off opens or is refused, and every tensor of one that opens can be read.
+    /// A file with changed bytes and a cut end is refused, or opens and every tensor can be read.
     #[trial]
-    fn no_damage_panics(changes in proptest::collection::vec((0_usize..300, any::<u8>()), 0..4), cut in 0_usize..300) {
+    fn damaged_files_never_panic(changes in proptest::collection::vec((0_usize..300, any::<u8>()), 0..4), cut in 0_usize..300) {
         let mut file = safetensors_of(&[("a", "F32", &[2], &[1; 8]), ("b", "BF16", &[3, 1], &[2; 6]), ("c", "F16", &[1], &[3; 2])]);
         for (at, byte) in changes {
             let at = at % file.len();

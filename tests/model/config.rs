@@ -1,5 +1,5 @@
-//! Proves that `config.json` and `generation_config.json` are read as published, and that what the engine does not implement is refused
-//! with the file, the field, the value and what would be supported.
+//! Reading of published `config.json` and `generation_config.json` files. Unsupported values are refused with the file, the field, the value and the
+//! supported ones.
 
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// The published config of `tiny` with one field changed; `None` removes it.
 fn changed(field: &str, value: Option<Value>) -> Result<Value> {
     let mut config = golden_json("tiny", "config.json")?;
-    let object = config.as_object_mut().context("config.json is no object")?;
+    let object = config.as_object_mut().context("config.json is not an object")?;
     match value {
         Some(value) => object.insert(field.to_owned(), value),
         None => object.remove(field),
@@ -33,13 +33,13 @@ fn open_generation(config: &Value) -> Result<Result<GenerationConfig, Error>> {
     Ok(GenerationConfig::open(&folder.source()))
 }
 
-/// Asserts that the field is refused by name, with the value as it stands in the file.
+/// Asserts that the error names the field, with the value from the file.
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, wrong: &Value) -> Result<()> {
     match result {
         Err(error @ Error::Unsupported { .. }) => {
             let message = error.to_string();
             for part in ["config.json", &format!("`{name}`"), &wrong.to_string(), "supported: "] {
-                assert!(message.contains(part), "{part} is not in: {message}");
+                assert!(message.contains(part), "{part} is missing in: {message}");
             }
             Ok(())
         }
@@ -48,7 +48,7 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, name: &str, wron
 }
 
 #[trial]
-fn published_configs_are_read_field_by_field() -> Result<()> {
+fn published_configs_are_read_completely() -> Result<()> {
     let tiny = Spec::open(&Source::dir(golden_folder("tiny"))?)?;
     let expected = Spec {
         architecture: "huginn",
@@ -89,7 +89,7 @@ fn published_configs_are_read_field_by_field() -> Result<()> {
 }
 
 #[trial]
-fn absent_fields_have_the_reference_defaults() -> Result<()> {
+fn absent_fields_have_reference_defaults() -> Result<()> {
     let without = |field| open(&changed(field, None)?)?.with_context(|| format!("without {field}"));
     assert_eq!(without("num_key_value_heads")?.kv_heads, 4);
     assert_eq!(without("head_dim")?.head_dim, 16);
@@ -101,7 +101,7 @@ fn absent_fields_have_the_reference_defaults() -> Result<()> {
 }
 
 #[trial]
-fn both_spellings_of_the_head_count_are_read_and_must_agree() -> Result<()> {
+fn both_head_count_fields_are_read_and_must_agree() -> Result<()> {
     let mut older = changed("n_heads", None)?;
     older["num_attention_heads"] = json!(4);
     assert_eq!(open(&older)??.heads, 4);
@@ -110,7 +110,7 @@ fn both_spellings_of_the_head_count_are_read_and_must_agree() -> Result<()> {
 }
 
 #[trial]
-fn what_the_engine_does_not_implement_is_refused_by_field_and_value() -> Result<()> {
+fn unsupported_values_are_refused_by_field() -> Result<()> {
     let cases = [
         ("model_type", json!("llama")),
         ("architectures", json!(["LlamaForCausalLM"])),
@@ -126,7 +126,7 @@ fn what_the_engine_does_not_implement_is_refused_by_field_and_value() -> Result<
         ("head_dim", json!(15)),
         ("head_dim", json!(256)),
         ("num_key_value_heads", json!(3)),
-        // Grouped queries: the stored bias has one row of heads for q and k.
+        // With grouped queries the stored bias has one row of heads for both q and k.
         ("num_key_value_heads", json!(2)),
         ("padded_vocab_size", json!(511)),
         ("init_values", json!([0.1])),
@@ -138,7 +138,7 @@ fn what_the_engine_does_not_implement_is_refused_by_field_and_value() -> Result<
 }
 
 #[trial]
-fn grouped_queries_without_a_bias_are_accepted() -> Result<()> {
+fn grouped_queries_without_bias_are_accepted() -> Result<()> {
     let mut grouped = changed("num_key_value_heads", Some(json!(2)))?;
     grouped["qk_bias"] = json!(false);
     assert_eq!(open(&grouped)??.kv_heads, 2);
@@ -178,7 +178,7 @@ fn missing_fields_are_named() -> Result<()> {
 }
 
 #[trial]
-fn sizes_that_are_no_sensible_whole_numbers_are_refused() -> Result<()> {
+fn invalid_sizes_are_refused() -> Result<()> {
     let sizes = [
         "n_embd",
         "n_heads",
@@ -211,7 +211,7 @@ fn sizes_that_are_no_sensible_whole_numbers_are_refused() -> Result<()> {
 }
 
 #[trial]
-fn factors_that_f32_cannot_hold_are_refused() -> Result<()> {
+fn factors_beyond_f32_are_refused() -> Result<()> {
     for field in ["rope_base", "norm_eps"] {
         for wrong in [json!(0), json!(-1.0), json!(1e-60), json!(1e60), json!("1")] {
             assert_refused(open(&changed(field, Some(wrong.clone()))?)?, field, &wrong)?;
@@ -239,12 +239,12 @@ fn broken_json_is_reported_with_file_line_and_column() -> Result<()> {
 }
 
 #[trial]
-fn a_file_in_a_model_folder_stands_for_the_folder_and_other_paths_are_explained() -> Result<()> {
+fn file_path_selects_its_folder_and_bad_paths_are_explained() -> Result<()> {
     let Source::Dir(found) = Source::dir(golden_folder("tiny").join("config.json"))? else { bail!("no folder") };
     assert_eq!(found, golden_folder("tiny"));
     let empty = Folder::new()?;
     for path in [empty.path().to_path_buf(), empty.path().join("nowhere")] {
-        let error = Source::dir(&path).err().context("an empty folder is no model")?;
+        let error = Source::dir(&path).err().context("a folder without a model was accepted")?;
         assert!(matches!(error, Error::NoModel { .. }));
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
@@ -252,7 +252,7 @@ fn a_file_in_a_model_folder_stands_for_the_folder_and_other_paths_are_explained(
 }
 
 #[trial]
-fn generation_defaults_are_read_as_published_and_may_be_absent() -> Result<()> {
+fn published_generation_defaults_are_read_and_optional() -> Result<()> {
     let tiny = GenerationConfig::open(&Source::dir(golden_folder("tiny"))?)?;
     let expected = GenerationConfig {
         do_sample: Some(true),
@@ -272,7 +272,7 @@ fn generation_defaults_are_read_as_published_and_may_be_absent() -> Result<()> {
 }
 
 #[trial]
-fn generation_defaults_out_of_range_are_refused() -> Result<()> {
+fn out_of_range_generation_defaults_are_refused() -> Result<()> {
     let cases = [
         ("temperature", json!(-0.1)),
         ("temperature", json!("hot")),
@@ -287,7 +287,7 @@ fn generation_defaults_out_of_range_are_refused() -> Result<()> {
         ("do_sample", json!(1)),
     ];
     for (field, wrong) in cases {
-        // A token id is always used; what else is wrong matters where it is used.
+        // Token ids are always used and so checked at once; other fields are checked where they are used.
         let opened = open_generation(&json!({ field: wrong }))?;
         let checked = opened.and_then(|config| config.check(field).map(|()| config));
         assert_refused(checked, field, &wrong)?;
@@ -311,9 +311,9 @@ fn any_value() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
-    /// Whatever two fields hold, opening ends in a config that keeps its promises or in an error, never in a panic.
+    /// With any values in two fields, opening returns a valid config or an error, and never panics.
     #[trial]
-    fn no_value_of_any_field_panics(fields in proptest::collection::vec((0_usize..36, any_value()), 1..3)) {
+    fn field_values_never_panic(fields in proptest::collection::vec((0_usize..36, any_value()), 1..3)) {
         let mut config = golden_json("tiny", "config.json").unwrap();
         let object = config.as_object_mut().unwrap();
         let names: Vec<String> = object.keys().cloned().collect();

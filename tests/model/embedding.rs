@@ -1,4 +1,4 @@
-//! In a host app: on its device, beside its own work, several models and sessions at once, and nothing left behind.
+//! Embedding in a host app: on its device, next to its own work, with several models and sessions at once, and without leaks.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use ruminate::{
 use ruminate_engine::{OpenOptions, Tier};
 use ruminate_tests::{Host, golden_folder, greedy, options, trial};
 
-/// A frame's share.
+/// The time that a frame gives to the engine.
 const BUDGET: Duration = Duration::from_millis(2);
 
 fn demo(device: &Device) -> Result<Model> {
@@ -22,13 +22,13 @@ fn tiny(device: &Device) -> Result<Model> {
     Ok(Model::open(&Source::dir(golden_folder("tiny"))?, device, LoadOptions::default())?)
 }
 
-/// All tokens, waited for.
+/// All tokens of a generation, by the iterator.
 fn whole(mut session: Session, prompt: &[u32], options: &GenerateOptions) -> Result<Vec<u32>> {
     let pieces = session.generate(prompt, options)?;
     Ok(pieces.map(|piece| piece.map(|piece| piece.token)).collect::<Result<_, _>>()?)
 }
 
-/// What one of several sessions has to do.
+/// The work of one of several sessions.
 struct Stream {
     model: Model,
     seed: u64,
@@ -36,7 +36,7 @@ struct Stream {
     options: GenerateOptions,
 }
 
-/// Sessions of both models: short and long prompts, chosen and drawn tokens, shallow and deep.
+/// Sessions of both models: short and long prompts, greedy and sampled, shallow and deep.
 fn streams(device: &Device) -> Result<Vec<Stream>> {
     let (demo, tiny) = (demo(device)?, tiny(device)?);
     let drawn = Sampling { temperature: 2.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
@@ -54,7 +54,7 @@ fn session(Stream { model, seed, .. }: &Stream) -> Result<Session> {
     Ok(model.session(SessionOptions { seed: *seed, ..SessionOptions::default() })?)
 }
 
-/// The tokens of streams that take turns, one step at a time.
+/// Runs streams in turns, one bounded step each, and returns their tokens.
 fn in_turns(streams: &[Stream], budget: Duration) -> Result<Vec<Vec<u32>>> {
     let mut sessions = streams.iter().map(session).collect::<Result<Vec<_>>>()?;
     for (session, stream) in sessions.iter_mut().zip(streams) {
@@ -80,7 +80,7 @@ fn alone(streams: &[Stream]) -> Result<Vec<Vec<u32>>> {
 }
 
 #[trial(device, cpu, full)]
-fn models_and_sessions_share_a_device(device: &Device) -> Result<()> {
+fn models_and_sessions_on_one_device_generate_same_tokens(device: &Device) -> Result<()> {
     let streams = streams(device)?;
     let expected = alone(&streams)?;
     ensure!(expected.iter().all(|tokens| tokens.len() > 5), "{expected:?}");
@@ -92,10 +92,10 @@ fn models_and_sessions_share_a_device(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn threads_share_a_device(device: &Device) -> Result<()> {
+fn threads_on_one_device_generate_same_tokens(device: &Device) -> Result<()> {
     let streams = streams(device)?;
     let expected = alone(&streams)?;
-    // Each thread has a session of each model; a third one waits for its tokens.
+    // Two threads have a session of each model and make bounded steps; a third one waits for its tokens.
     let found = std::thread::scope(|scope| {
         let (one, two) = streams.split_at(2);
         let turns = [one, two].map(|part| scope.spawn(|| in_turns(part, BUDGET)));
@@ -107,9 +107,9 @@ fn threads_share_a_device(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// A prompt that is computed and nothing more, by both ways; and what comes after it.
+/// Computes a prompt without generating tokens, by the iterator and by steps, and then continues it.
 #[trial(device, cpu, full)]
-fn a_prompt_can_be_computed_without_a_token(device: &Device) -> Result<()> {
+fn prompt_can_be_computed_without_generating(device: &Device) -> Result<()> {
     let model = demo(device)?;
     let (prompt, _) = demo::PROMPTS[1];
     let tokens = |session: &mut Session, prompt: Prompt<'_>, count| -> Result<Vec<u32>> {
@@ -119,7 +119,7 @@ fn a_prompt_can_be_computed_without_a_token(device: &Device) -> Result<()> {
     let whole = session.encode(prompt, ruminate::Specials::Prompt)?;
     let expected = tokens(&mut model.session(SessionOptions::default())?, Prompt::Tokens(&whole), 6)?;
     let (before, last) = whole.split_at(whole.len() - 2);
-    ensure!(tokens(&mut session, Prompt::Tokens(before), 0)?.is_empty(), "a token of a silent generation");
+    ensure!(tokens(&mut session, Prompt::Tokens(before), 0)?.is_empty(), "a generation of 0 tokens returned one");
     ensure!(session.position() as usize == before.len() && session.next_token().is_none(), "{}", session.position());
     session.start(Prompt::Tokens(&last[..1]), &greedy(4, 0))?;
     let reason = loop {
@@ -130,8 +130,8 @@ fn a_prompt_can_be_computed_without_a_token(device: &Device) -> Result<()> {
         }
     };
     ensure!(reason == ruminate::StopReason::MaxTokens, "{reason:?}");
-    ensure!(session.generate(Prompt::Continue, &greedy(4, 1)).is_err(), "there is nothing to go on from");
-    // A text that was cut off goes on after its last token.
+    ensure!(session.generate(Prompt::Continue, &greedy(4, 1)).is_err(), "a continuation without a token was accepted");
+    // A generation that reached its limit continues after its last token.
     let mut found = tokens(&mut session, Prompt::Tokens(&last[1..]), 2)?;
     found.extend(tokens(&mut session, Prompt::Continue, 1)?);
     found.extend(tokens(&mut session, Prompt::Continue, 3)?);
@@ -140,11 +140,11 @@ fn a_prompt_can_be_computed_without_a_token(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
+fn session_keeps_its_generation_between_steps(device: &Device) -> Result<()> {
     let model = demo(device)?;
     let (prompt, _) = demo::PROMPTS[1];
     let mut session = model.session(SessionOptions::default())?;
-    ensure!(session.step(BUDGET).is_err() && session.statistics().is_none(), "a step without a start");
+    ensure!(session.step(BUDGET).is_err() && session.statistics().is_none(), "a step before `start` was accepted");
     let tokens = |session: &mut Session, wanted: usize| -> Result<Vec<u32>> {
         let mut found = Vec::new();
         while found.len() < wanted {
@@ -162,12 +162,12 @@ fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
     let statistics = session.statistics().context("the generation was not stopped")?;
     ensure!(statistics.tokens == 8 && statistics.decode_rate() > 0.0, "{statistics:?}");
 
-    // Stopped early, the session goes on as if whole; any other call stops as well.
+    // After an early stop the session continues as if there had been no stop; any other call also stops the generation.
     session.rewind(0)?;
-    ensure!(session.statistics().is_none(), "rewinding does not stop");
+    ensure!(session.statistics().is_none(), "a rewind does not stop the generation");
     session.start(prompt, &greedy(4, 8))?;
     let mut first = tokens(&mut session, 3)?;
-    // In the middle of a pass, or with one token more.
+    // Stop in the middle of a pass, or after one more token.
     if let Progress::Token(piece) = session.step(Duration::from_micros(100))? {
         first.push(piece.token);
     }
@@ -176,13 +176,13 @@ fn a_session_keeps_its_generation_for_the_host(device: &Device) -> Result<()> {
     let wanted = 9 - first.len();
     session.start(Prompt::Continue, &greedy(4, wanted as u32 - 1))?;
     let rest = tokens(&mut session, wanted - 1)?;
-    ensure!([first, rest].concat() == all, "stopped in between, it is not {all:?}");
+    ensure!([first, rest].concat() == all, "with a stop in between, the tokens are not {all:?}");
     ensure!(session.rewind(position).is_ok(), "the session lost positions");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_prompt_that_was_not_computed_is_as_if_never_given(device: &Device) -> Result<()> {
+fn dropped_prompt_leaves_session_unchanged(device: &Device) -> Result<()> {
     let model = demo(device)?;
     let prompt: Vec<u32> = (0..300).map(|i| (i * 31) % 400).collect();
     let expected = whole(model.session(SessionOptions::default())?, &prompt[..40], &greedy(3, 6))?;
@@ -190,18 +190,21 @@ fn a_prompt_that_was_not_computed_is_as_if_never_given(device: &Device) -> Resul
         let mut session = model.session(SessionOptions::default())?;
         let mut generation = session.generate(&prompt[..], &greedy(3, 6))?;
         for _ in 0..pieces {
-            ensure!(generation.step(Duration::ZERO)? == Progress::Working, "300 tokens in {pieces} launches");
+            ensure!(
+                generation.step(Duration::ZERO)? == Progress::Working,
+                "a prompt of 300 tokens was computed in {pieces} launches"
+            );
         }
         drop(generation);
-        ensure!(session.position() == 0, "{} positions of a part of a prompt", session.position());
+        ensure!(session.position() == 0, "{} positions of a partial prompt", session.position());
         let found = whole(session, &prompt[..40], &greedy(3, 6))?;
-        ensure!(found == expected, "{found:?} after {pieces} pieces, expected {expected:?}");
+        ensure!(found == expected, "{found:?} after {pieces} launches, expected {expected:?}");
     }
     Ok(())
 }
 
 #[trial(device, full)]
-fn a_host_s_device_gives_the_tokens_of_our_own(_: &Device) -> Result<()> {
+fn host_device_generates_same_tokens_as_own_device(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let (prompt, _) = demo::PROMPTS[0];
     let run = |device: &Device| -> Result<Vec<u32>> {
@@ -213,14 +216,14 @@ fn a_host_s_device_gives_the_tokens_of_our_own(_: &Device) -> Result<()> {
         let options = OpenOptions { limits, ..options.clone() };
         let (host, own) = (Host::open(&options)?, Device::open(&options)?);
         let engine = host.engine()?;
-        ensure!(engine.caps() == own.caps(), "{:?}, ours {:?}", engine.caps(), own.caps());
+        ensure!(engine.caps() == own.caps(), "{:?}, on the engine's device {:?}", engine.caps(), own.caps());
         let (found, expected) = (run(&engine)?, run(&own)?);
-        ensure!(found == expected, "{limits:?}: {found:?}, on our own device {expected:?}");
+        ensure!(found == expected, "{limits:?}: {found:?}, on the engine's device {expected:?}");
     }
     Ok(())
 }
 
-/// Work of the host: a frame's worth of copies, with a callback when they are done.
+/// The host's work: copies for each frame, with a callback at their end.
 struct Frames {
     from: wgpu::Buffer,
     to: wgpu::Buffer,
@@ -253,7 +256,7 @@ impl Frames {
 }
 
 #[trial(device, full)]
-fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
+fn steps_stay_bounded_next_to_host_work(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let device = host.engine()?;
@@ -269,13 +272,13 @@ fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
     let (mut found, mut drawn) = (Vec::new(), 0);
     loop {
         let before = device.counters();
-        // What fits no time at all is one launch, however fast the device is.
+        // A budget of zero time allows one launch, however fast the device is.
         let progress = session.step(Duration::ZERO)?;
         let Counters { submissions, waits, launches, pipelines, bind_groups, buffers, .. } = device.counters() - before;
         ensure!(submissions <= 1 && waits == 0, "{submissions} submissions and {waits} waits in one step");
         ensure!(launches <= 1, "{launches} launches in one step");
         ensure!(pipelines + bind_groups == 0, "created {pipelines}, {bind_groups} after the start");
-        // The clock, its staging and that of the tokens.
+        // The first frames create the timestamp buffer, its staging buffer and that of the tokens.
         ensure!(buffers == 0 || drawn < 3 || found.is_empty(), "{buffers} buffers created in frame {drawn}");
         match progress {
             Progress::Token(piece) => found.push(piece.token),
@@ -294,7 +297,7 @@ fn steps_are_bounded_beside_the_host_s_own_work(_: &Device) -> Result<()> {
 }
 
 #[trial(device, full)]
-fn everything_that_is_dropped_is_freed(_: &Device) -> Result<()> {
+fn dropped_objects_are_freed(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
@@ -305,13 +308,13 @@ fn everything_that_is_dropped_is_freed(_: &Device) -> Result<()> {
     alone(&streams)?;
     let full = host.alive()?;
     ensure!(full.buffers > 50 && full.pipelines > 5, "{full:?} with two models");
-    ensure!(device.counters().live_bytes > 1_000_000, "the models take no memory");
+    ensure!(device.counters().live_bytes > 1_000_000, "the models use no memory");
     ensure!(bytes == 0 || host.bytes() > bytes + 1_000_000, "{} bytes, {bytes} without the models", host.bytes());
     drop(streams);
     let left = device.counters();
     let live = |it: Counters| (it.live_buffers, it.live_bytes, it.live_bind_groups);
     ensure!(live(left) == live(empty), "{:?} left of {:?}", live(left), live(empty));
-    // The device keeps what the next model needs as well: pipelines, staging, its clock.
+    // The device keeps what the next model needs too: pipelines, staging buffers and its timestamp buffers.
     let kept = host.alive()?;
     ensure!(kept.bind_groups == nothing.bind_groups && kept.pipelines == full.pipelines, "{kept:?} without a model");
     ensure!(kept.buffers <= nothing.buffers + 2 * 4 + 2, "{kept:?}, before {nothing:?}");
@@ -323,7 +326,7 @@ fn everything_that_is_dropped_is_freed(_: &Device) -> Result<()> {
 }
 
 #[trial(device, full)]
-fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
+fn work_in_flight_can_be_dropped_in_any_order(_: &Device) -> Result<()> {
     let options = &options().context("no device")?;
     let host = Host::open(options)?;
     let (nothing, bytes) = (host.alive()?, host.bytes());
@@ -336,8 +339,8 @@ fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
     let (prompt, _) = demo::PROMPTS[0];
     let check = |what: &str| -> Result<()> {
         let left = host.alive()?;
-        ensure!(left == nothing, "{what}: {left:?} left, before {nothing:?}");
-        ensure!(host.bytes() <= bytes, "{what}: {} bytes are left, {bytes} before", host.bytes());
+        ensure!(left == nothing, "{what}: {left:?} remain, {nothing:?} before");
+        ensure!(host.bytes() <= bytes, "{what}: {} bytes remain, {bytes} before", host.bytes());
         Ok(())
     };
 
@@ -357,7 +360,7 @@ fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
     drop((session, device, model));
     check("a generation dropped with passes in flight")?;
 
-    // A pass is half submitted, and its last piece in flight.
+    // A pass is partly submitted, and its last piece is in flight.
     for pieces in [1, 40] {
         let (device, model, mut session) = engine()?;
         session.start(prompt, &greedy(32, 50))?;
@@ -370,7 +373,7 @@ fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
         check("a session dropped in the middle of a pass")?;
     }
 
-    // The host lets go of its device first; ours keeps it until the end.
+    // The host drops its device first; the engine's handle keeps it alive.
     let instance = host.instance.clone();
     let (device, model, mut session) = engine()?;
     drop(host);
@@ -379,9 +382,9 @@ fn work_in_flight_may_be_dropped_in_any_order(_: &Device) -> Result<()> {
     drop((device, model));
     session.stop();
     drop(session);
-    let report = instance.generate_report().context("this backend counts nothing")?.hub;
+    let report = instance.generate_report().context("this backend has no report")?.hub;
     let left = [report.devices, report.queues, report.buffers, report.bind_groups, report.compute_pipelines];
     let left = left.map(|kind| kind.num_kept_from_user);
-    ensure!(left == [0; 5], "{left:?} devices, queues, buffers, bind groups, pipelines are left");
+    ensure!(left == [0; 5], "{left:?} devices, queues, buffers, bind groups, pipelines remain");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Codes of errors, the page that lists them, and what the texts of the library keep out of: flags of the command line, clocks and files of the system.
+//! Error codes, the page that lists them, and terms that the library's texts and sources must avoid: flags of the command line, system clocks and files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn page() -> Result<String> {
 }
 
 #[trial]
-fn the_page_lists_every_code_and_limit() -> Result<()> {
+fn embedding_page_lists_every_code_and_limit() -> Result<()> {
     let codes = ERROR_CODES.iter().chain(engine::ERROR_CODES);
     let codes: String = codes.map(|(code, meaning)| format!("| `{code}` | {meaning} |\n")).collect();
     let limits =
@@ -24,7 +24,7 @@ fn the_page_lists_every_code_and_limit() -> Result<()> {
     let limits: String = limits.collect();
     let page = page()?;
     for (heading, table) in [("code | meaning |\n|---|---|", codes), ("at least | for |\n|---|---|---|", limits)] {
-        let (_, found) = page.split_once(&format!("{heading}\n")).context("no such table")?;
+        let (_, found) = page.split_once(&format!("{heading}\n")).context("docs/embedding.md lacks a table")?;
         let found = found.split("\n\n").next().unwrap_or_default();
         ensure!(found.trim_end() == table.trim_end(), "docs/embedding.md should have this table:\n{table}");
     }
@@ -47,7 +47,7 @@ fn codes_are_unique_and_in_kebab_case() -> Result<()> {
     Ok(())
 }
 
-/// Calls `look` with the path, relative to the repository, and the lines of every source file of the library that are no comments.
+/// Calls `look` with each source file of the library: its path relative to the repository, and its lines without comments.
 fn each_source(mut look: impl FnMut(&str, &[&str]) -> Result<()>) -> Result<()> {
     let mut folders: Vec<PathBuf> = ["shaders", "engine", "model"].map(|name| root().join(name)).into();
     let mut files = 0;
@@ -64,13 +64,13 @@ fn each_source(mut look: impl FnMut(&str, &[&str]) -> Result<()>) -> Result<()> 
             }
         }
     }
-    ensure!(files > 100, "{files} files were looked at");
+    ensure!(files > 100, "only {files} files were found");
     Ok(())
 }
 
-/// Apps and bindings show these messages to users who never saw the command line.
+/// Apps and bindings show these messages to users who do not know the command line.
 #[trial]
-fn texts_of_the_library_name_no_flag_and_no_verb() -> Result<()> {
+fn library_texts_name_no_flag_or_command() -> Result<()> {
     each_source(|path, lines| {
         for line in lines {
             let flag = line.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
@@ -80,9 +80,9 @@ fn texts_of_the_library_name_no_flag_and_no_verb() -> Result<()> {
     })
 }
 
-/// Browsers have neither the clocks nor the files of the standard library.
+/// Browsers have neither the standard library's clocks nor its files.
 #[trial]
-fn clocks_and_files_are_named_in_few_places() -> Result<()> {
+fn clocks_and_files_are_used_only_in_listed_sources() -> Result<()> {
     const FILES: [&str; 8] = [
         "engine/memory.rs",
         "engine/pipeline_cache.rs",
@@ -96,8 +96,8 @@ fn clocks_and_files_are_named_in_few_places() -> Result<()> {
     each_source(|path, lines| {
         for line in lines {
             let clock = line.contains("std::time::") && (line.contains("Instant") || line.contains("SystemTime"));
-            ensure!(!clock, "{path} names a clock; use ruminate_engine::clock: {line}");
-            ensure!(!line.contains("std::fs") || FILES.contains(&path), "{path} names files: {line}");
+            ensure!(!clock, "{path} uses a clock other than ruminate_engine::clock: {line}");
+            ensure!(!line.contains("std::fs") || FILES.contains(&path), "{path} uses files: {line}");
         }
         Ok(())
     })

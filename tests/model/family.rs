@@ -1,5 +1,5 @@
-//! Properties of the model family: which architecture a checkpoint has, what is refused by field or tensor, and that folded norms compute the plain ones.
-//! Outputs of the authors' code are compared in tests/golden.
+//! Properties of the model family: the architecture of a checkpoint, refused fields and tensors, and folded norms, which compute the same as plain ones.
+//! tests/golden compares outputs with the authors' code.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use ruminate_tests::{Folder, compare, golden_folder, golden_json, trial};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-/// One checkpoint of every kind of block.
+/// A fixture for each kind of block.
 const CHECKPOINTS: [&str; 5] = ["tiny", "ouro", "nanbeige", "retro_tinyllama", "retro_olmo"];
 
 fn f32_model(name: &str, device: &Device) -> Result<Model> {
@@ -24,7 +24,7 @@ fn f32_session(model: &Model) -> Result<Session> {
     Ok(model.session(SessionOptions { kv_dtype: Dtype::F32, ..SessionOptions::default() })?)
 }
 
-/// A fixture with another `config.json`.
+/// A fixture with a changed `config.json`.
 fn reconfigured(name: &str, change: impl FnOnce(&mut Value)) -> Result<Folder> {
     let folder = Folder::new()?;
     for entry in std::fs::read_dir(golden_folder(name))? {
@@ -40,7 +40,7 @@ fn reconfigured(name: &str, change: impl FnOnce(&mut Value)) -> Result<Folder> {
     Ok(folder)
 }
 
-/// `ouro` with another set of tensors: `keep` renames a tensor, or leaves it out.
+/// `ouro` with changed tensors: `keep` renames a tensor or leaves it out.
 fn with_tensors(keep: impl Fn(&str) -> Option<String>) -> Result<Folder> {
     let folder = reconfigured("ouro", |_| ())?;
     let bytes = std::fs::read(golden_folder("ouro").join("model.safetensors"))?;
@@ -50,17 +50,17 @@ fn with_tensors(keep: impl Fn(&str) -> Option<String>) -> Result<Folder> {
     Ok(folder)
 }
 
-/// What is wrong with the tensors of a folder.
+/// The tensor problems of a folder.
 fn problems(folder: &Folder) -> Result<String> {
     match Model::open(&folder.source(), &Device::cpu(), LoadOptions::default()) {
         Err(Error::Tensors(problems)) => Ok(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         Err(other) => bail!("another error: {other}"),
-        Ok(_) => bail!("it was loaded"),
+        Ok(_) => bail!("the model was loaded"),
     }
 }
 
 #[trial]
-fn every_fixture_has_the_blocks_of_its_architecture() -> Result<()> {
+fn fixtures_have_blocks_of_their_architecture() -> Result<()> {
     let found: Vec<_> = CHECKPOINTS
         .into_iter()
         .map(|name| {
@@ -80,9 +80,9 @@ fn every_fixture_has_the_blocks_of_its_architecture() -> Result<()> {
     Ok(())
 }
 
-/// Few rows fold norms into matmuls, many do not: the same tokens one by one and together.
+/// Passes of few rows fold norms into matmuls, passes of many do not; compares the same tokens one by one and together.
 #[trial(device, cpu)]
-fn folded_norms_compute_plain_ones(device: &Device) -> Result<()> {
+fn folded_norms_match_plain_norms(device: &Device) -> Result<()> {
     for name in CHECKPOINTS {
         let model = f32_model(name, device)?;
         let tokens: Vec<u32> = (1..=20).map(|i| i * 17 % model.spec().vocab).collect();
@@ -99,7 +99,7 @@ fn folded_norms_compute_plain_ones(device: &Device) -> Result<()> {
 }
 
 #[trial]
-fn what_is_not_implemented_is_refused_by_field_and_value() -> Result<()> {
+fn unsupported_values_are_refused_by_field() -> Result<()> {
     let cases: [(&str, &str, Value); 24] = [
         ("ouro", "model_type", json!("looped_llama")),
         ("ouro", "layer_types", json!(["full_attention", "sliding_attention", "full_attention"])),
@@ -132,13 +132,13 @@ fn what_is_not_implemented_is_refused_by_field_and_value() -> Result<()> {
         let message = error.to_string();
         ensure!(message.contains("config.json") && message.contains("supported"), "{message}");
         let named = if field == "rope_scaling" { "type" } else { field };
-        ensure!(message.contains(named), "{field} is not named: {message}");
+        ensure!(message.contains(named), "the error does not name {field}: {message}");
     }
     Ok(())
 }
 
 #[trial]
-fn tensors_that_are_missing_or_swapped_are_named() -> Result<()> {
+fn missing_or_swapped_tensors_are_named() -> Result<()> {
     let second = "model.layers.1.input_layernorm_2.weight";
     let swapped = with_tensors(|name| {
         Some(if name == second { name.replace("layernorm_2", "layernorm_b") } else { name.to_owned() })
@@ -158,20 +158,20 @@ fn tensors_that_are_missing_or_swapped_are_named() -> Result<()> {
 }
 
 #[trial]
-fn a_model_without_its_gate_runs_but_for_the_gate() -> Result<()> {
+fn model_without_gate_refuses_only_gate_exits() -> Result<()> {
     let folder = with_tensors(|name| (!name.contains("early_exit_gate")).then(|| name.to_owned()))?;
     let model = Model::open(&folder.source(), &Device::cpu(), LoadOptions::default())?;
     let mut session = model.session(SessionOptions::default())?;
     ensure!(!session.forward(&[5, 6], 4, State::Seeded, false)?.is_empty());
     let gate = GenerateOptions { exit: Some(Exit::new(Criterion::Gate)), ..GenerateOptions::default() };
-    let error = session.generate(&[5, 6][..], &gate).err().context("there is no gate")?;
+    let error = session.generate(&[5, 6][..], &gate).err().context("a gate exit was accepted")?;
     ensure!(error.to_string().contains("gate"), "{error}");
     Ok(())
 }
 
-/// Tokens that end a text: Ouro's chat format ends turns with one that its configuration does not name, and retrofitted configurations hold Huginn's.
+/// Ouro's chat format ends turns with a token that its configuration does not name, and retrofitted configurations name Huginn's end tokens.
 #[trial]
-fn end_tokens_are_those_of_the_tokenizer() -> Result<()> {
+fn end_tokens_come_from_tokenizer() -> Result<()> {
     let eos = |name: &str| -> Result<Vec<u32>> { Ok(f32_model(name, &Device::cpu())?.tokenizer().eos().to_vec()) };
     assert_eq!(eos("ouro")?, [0, 2]);
     assert_eq!(eos("retro_tinyllama")?, [1, 2]);
@@ -179,9 +179,9 @@ fn end_tokens_are_those_of_the_tokenizer() -> Result<()> {
     Ok(())
 }
 
-/// Text that continues other text gets no blank of SentencePiece's before it.
+/// Text that continues other text does not get SentencePiece's leading blank.
 #[trial]
-fn continued_text_begins_as_it_is_written() -> Result<()> {
+fn continued_text_gets_no_leading_blank() -> Result<()> {
     let model = f32_model("nanbeige", &Device::cpu())?;
     let tokenizer = model.tokenizer();
     let ids = |text: &str, specials| tokenizer.encode(text, specials);
@@ -193,20 +193,23 @@ fn continued_text_begins_as_it_is_written() -> Result<()> {
 }
 
 #[trial]
-fn exit_rules_read_back_as_they_are_written() -> Result<()> {
+fn exit_rules_roundtrip_as_text() -> Result<()> {
     for text in ["gate", "gate=0.5", "gate,posthoc", "gate+posthoc", "gate=0.5,posthoc"] {
         let exit: Exit = text.parse().map_err(anyhow::Error::msg)?;
         ensure!(exit.posthoc == text.ends_with("posthoc") && exit.criterion == Criterion::Gate, "{text}");
         assert_eq!(exit.to_string().parse::<Exit>().map_err(anyhow::Error::msg)?, exit);
     }
     let wrong: Exit = "kl,posthoc".parse().map_err(anyhow::Error::msg)?;
-    ensure!(wrong.validate(f32_model("ouro", &Device::cpu())?.spec()).is_err(), "only the gate has it");
+    ensure!(
+        wrong.validate(f32_model("ouro", &Device::cpu())?.spec()).is_err(),
+        "`posthoc` was accepted without the gate"
+    );
     Ok(())
 }
 
-/// Fields that ask for what only a flag does are named.
+/// The notes of a config name fields that have no effect without an option.
 #[trial]
-fn thresholds_of_the_configuration_are_named() -> Result<()> {
+fn early_exit_threshold_in_config_is_noted() -> Result<()> {
     let folder = reconfigured("ouro", |config| config["early_exit_threshold"] = json!(0.5))?;
     let notes = Spec::open(&folder.source())?.notes;
     ensure!(
@@ -218,7 +221,7 @@ fn thresholds_of_the_configuration_are_named() -> Result<()> {
 }
 
 #[trial]
-fn options_of_drawn_states_are_refused_where_states_start_as_embeddings() -> Result<()> {
+fn noise_and_diffusion_need_random_initial_states() -> Result<()> {
     let model = f32_model("ouro", &Device::cpu())?;
     let mut session = f32_session(&model)?;
     let noisy = GenerateOptions { noise: Some(Noise::new(NoiseKind::Fixed, 0.1)), ..GenerateOptions::default() };
@@ -229,9 +232,9 @@ fn options_of_drawn_states_are_refused_where_states_start_as_embeddings() -> Res
     Ok(())
 }
 
-/// Speculation, pipelining and batches give the tokens of plain decoding.
+/// Speculation, pipelining and batches generate the tokens of plain decoding.
 #[trial(device, cpu, full)]
-fn policies_give_the_tokens_of_plain_decoding(device: &Device) -> Result<()> {
+fn policies_generate_same_tokens_as_plain_decoding(device: &Device) -> Result<()> {
     for name in CHECKPOINTS {
         let model = f32_model(name, device)?;
         let steps = model.spec().steps.default;
@@ -257,9 +260,9 @@ fn policies_give_the_tokens_of_plain_decoding(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Parameters of the published models, and for Ouro the tensors in its published files.
+/// Parameter counts of the published models, and for Ouro the number of tensors in its published files.
 #[trial]
-fn published_shapes_have_the_published_sizes() -> Result<()> {
+fn published_shapes_have_published_sizes() -> Result<()> {
     for (name, billions, tensors) in [
         ("huginn-0125", 3.91, None),
         ("ouro-1.4b", 1.43, Some(269)),
@@ -278,9 +281,9 @@ fn published_shapes_have_the_published_sizes() -> Result<()> {
     Ok(())
 }
 
-/// Architectures are files: no other file of the crates names a tensor or an architecture.
+/// Only the architecture files name tensors and architectures.
 #[trial]
-fn no_other_file_names_a_tensor_or_an_architecture() -> Result<()> {
+fn only_architecture_files_name_tensors() -> Result<()> {
     let words = [
         "transformer.",
         "lm_head",
@@ -299,7 +302,7 @@ fn no_other_file_names_a_tensor_or_an_architecture() -> Result<()> {
         "\"nanbeige",
         "\"huginn\"",
     ];
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests is not in the workspace")?;
     let mut found = Vec::new();
     let mut folders: Vec<_> = ["shaders", "engine", "model", "cli"].map(|name| root.join(name)).to_vec();
     while let Some(folder) = folders.pop() {
@@ -319,9 +322,9 @@ fn no_other_file_names_a_tensor_or_an_architecture() -> Result<()> {
     Ok(())
 }
 
-/// The problem of a missing tensor names it.
+/// The error for a missing tensor names it.
 #[trial]
-fn a_missing_head_is_named() -> Result<()> {
+fn missing_head_is_named() -> Result<()> {
     let folder = with_tensors(|name| (name != "lm_head.weight").then(|| name.to_owned()))?;
     match Model::open(&folder.source(), &Device::cpu(), LoadOptions::default()).err() {
         Some(Error::Tensors(problems)) => {

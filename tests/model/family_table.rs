@@ -1,6 +1,6 @@
-//! Tables of README.md and docs/models.md, made from the code: sizes of the published models, their expected speed, and features that work for each architecture.
+//! Tables of README.md and docs/models.md, generated from the code: sizes of the published models, their expected speed, and the features of each architecture.
 //!
-//! `RUMINATE_WRITE_DOCS=1 tests/run model -- family_table` writes them anew.
+//! `RUMINATE_WRITE_DOCS=1 tests/run model -- family_table` writes them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use ruminate::{
 };
 use ruminate_tests::{Folder, golden_folder, trial};
 
-/// Columns of the table of features: a name for readers, and a fixture.
+/// Columns of the feature table: a display name and a fixture.
 const MODELS: [(&str, &str); 5] = [
     ("Huginn", "tiny"),
     ("Retrofitted Llama", "retro_tinyllama"),
@@ -39,7 +39,7 @@ fn exit(model: &Model, exit: Exit) -> Result<(), Error> {
     with(model, GenerateOptions { exit: Some(exit), ..GenerateOptions::default() })
 }
 
-/// A feature and how it is tried.
+/// The rows of the feature table: a name and a function that tries the feature.
 type Feature = (&'static str, fn(&Model) -> Result<(), Error>);
 
 const FEATURES: [Feature; 19] = [
@@ -183,7 +183,7 @@ fn features() -> Result<String> {
     Ok(table)
 }
 
-/// Billions of parameters that are read.
+/// The number of parameters that the engine reads, in billions.
 fn parameters(made: &Synthetic) -> f64 {
     let spec = made.spec();
     let read = made.tensors();
@@ -218,17 +218,17 @@ fn sizes() -> Result<String> {
     Ok(table)
 }
 
-/// A device by what bounds decoding there.
+/// A device with the figures that bound decoding.
 struct Card {
-    /// Name for readers.
+    /// Display name.
     name: &'static str,
-    /// Memory bandwidth as its maker states it, in GB/s.
+    /// Memory bandwidth in GB/s, from the vendor's data sheet.
     bandwidth: f64,
     /// Memory in GB.
     memory: f64,
 }
 
-/// Common devices, the slowest first. A laptop's memory has two channels of DDR5-5600.
+/// Common devices, slowest first. The laptop has two channels of DDR5-5600 memory.
 const CARDS: [Card; 6] = [
     Card { name: "laptop, DDR5-5600", bandwidth: 89.6, memory: 32.0 },
     Card { name: "RTX 4060, 8 GB", bandwidth: 272.0, memory: 8.0 },
@@ -238,15 +238,15 @@ const CARDS: [Card; 6] = [
     Card { name: "RTX 4090, 24 GB", bandwidth: 1008.0, memory: 24.0 },
 ];
 
-/// Devices that the README shows.
+/// The devices in the README's table.
 const SHOWN: [&str; 4] = ["laptop, DDR5-5600", "RTX 4060, 8 GB", "M4 Max, 36 GB", "RTX 4090, 24 GB"];
 
-/// A number with three digits at most.
+/// Formats a number: one decimal below 10, none from there on.
 fn digits(value: f64) -> String {
     if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// Tokens per second that reading the weights allows at the default steps, in bf16 and in q4. Models of one shape share a row.
+/// The table of upper bounds on tokens per second, set by the weight reads at the default steps, in bf16 and in q4. Models of one shape share a row.
 fn rates(cards: &[&Card]) -> Result<String> {
     let heads: String = cards.iter().map(|card| format!(" {}: {} GB/s |", card.name, card.bandwidth)).collect();
     let mut table =
@@ -283,13 +283,13 @@ fn rates(cards: &[&Card]) -> Result<String> {
     Ok(table)
 }
 
-/// Compares a generated block of a page, between two comments, with what is made now; or writes it.
+/// Compares the generated block of a page, between two comments, with `made`; or writes it.
 fn check(page: &str, name: &str, made: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests lie in the workspace")?.join(page);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests is not in the workspace")?.join(page);
     let text = std::fs::read_to_string(&path)?;
     let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
     let (before, rest) = text.split_once(&begin).with_context(|| format!("{page} has no {begin}"))?;
-    let (found, after) = rest.split_once(end).context("a generated block has no end")?;
+    let (found, after) = rest.split_once(end).context("a generated block lacks its end comment")?;
     if std::env::var_os("RUMINATE_WRITE_DOCS").is_some() {
         std::fs::write(&path, format!("{before}{begin}{made}{end}{after}"))?;
         return Ok(());

@@ -1,4 +1,4 @@
-//! Models: files, configs, tokenizers, weights, sessions, and what is computed from them.
+//! Models: files, configs, tokenizers, weights, sessions and their outputs.
 
 mod arithmetic;
 mod assets;

@@ -1,4 +1,4 @@
-//! Options as JSON: what is written is read back, what is left out has its default, what is unknown is an error.
+//! Options as JSON: they roundtrip, absent fields have their defaults, and unknown ones are errors.
 
 use anyhow::{Result, ensure};
 use ruminate::{
@@ -10,17 +10,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Written, read and written again: the same, and as given.
+/// Fails unless the field is serialized as expected and the value roundtrips.
 fn holds<T: Serialize + DeserializeOwned>(value: &T, field: &str, expected: &Value) -> Result<()> {
     let written = serde_json::to_value(value)?;
-    ensure!(written[field] == *expected, "{field} is written as {}, not {expected}", written[field]);
+    ensure!(written[field] == *expected, "{field} is serialized as {}, not {expected}", written[field]);
     let again = serde_json::to_value(serde_json::from_value::<T>(written.clone())?)?;
-    ensure!(again == written, "{written} is read as {again}");
+    ensure!(again == written, "{written} is deserialized as {again}");
     Ok(())
 }
 
 #[trial]
-fn options_are_read_as_they_are_written() -> Result<()> {
+fn options_roundtrip_as_json() -> Result<()> {
     let usual = GenerateOptions::default;
     let exit = Exit { min_steps: 4, prefill: PrefillExit::Together, ..Exit::new(Criterion::MinPKl) };
     let as_json = json!({"criterion": "minp-kl", "threshold": exit.threshold, "min_steps": 4, "every": 1, "prefill": "together", "posthoc": false});
@@ -58,7 +58,7 @@ fn options_are_read_as_they_are_written() -> Result<()> {
 }
 
 #[trial]
-fn what_is_left_out_has_its_default() -> Result<()> {
+fn absent_fields_have_defaults() -> Result<()> {
     let read: GenerateOptions = serde_json::from_value(json!({}))?;
     ensure!(serde_json::to_value(&read)? == serde_json::to_value(GenerateOptions::default())?);
     let read: SessionOptions = serde_json::from_value(json!({"seed": 5}))?;
@@ -72,9 +72,9 @@ fn what_is_left_out_has_its_default() -> Result<()> {
     Ok(())
 }
 
-/// Names in JSON are those that `name()` gives, which the command line uses.
+/// The names in JSON equal those of `name()`, which the command line uses.
 #[trial]
-fn enums_have_one_name() -> Result<()> {
+fn json_names_match_name_methods() -> Result<()> {
     fn same<T: Serialize + DeserializeOwned + PartialEq + Copy>(all: &[T], name: fn(T) -> &'static str) -> Result<()> {
         for &value in all {
             ensure!(serde_json::to_value(value)? == json!(name(value)), "{}", name(value));

@@ -1,5 +1,5 @@
-//! Quantised files: what is loaded from them is what rounding while loading gives, to the bit; what is wrong with them is said; what is not whole
-//! is not left behind.
+//! Quantized files: they load bit for bit like weights that are rounded during loading, damage is explained, and an incomplete conversion leaves no
+//! files.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn precision(text: &str) -> Result<Precision> {
     text.parse().map_err(anyhow::Error::msg)
 }
 
-/// Quantises into a folder that does not exist yet.
+/// Quantizes into a new folder.
 fn written(source: &Source, text: &str, shard_bytes: u64) -> Result<(Folder, Quantized)> {
     let folder = Folder::new()?;
     let asked = QuantizeOptions { precision: precision(text)?, shard_bytes, ..QuantizeOptions::default() };
@@ -33,7 +33,7 @@ fn load(source: &Source, device: &Device, text: &str) -> Result<Model> {
     Ok(Model::open(source, device, LoadOptions { dtype, keep, products, ..LoadOptions::default() })?)
 }
 
-/// Logits of a prompt and of a row after it, as bits.
+/// The bits of the logits of a prompt and of a following row.
 fn logits(model: &Model) -> Result<Vec<u32>> {
     let mut session = model.session(SessionOptions { seed: 5, context: Some(32), ..SessionOptions::default() })?;
     let tokens: Vec<u32> = (1..12).collect();
@@ -44,8 +44,8 @@ fn logits(model: &Model) -> Result<Vec<u32>> {
 }
 
 #[trial(device, limited, cpu, full)]
-fn files_hold_what_rounding_while_loading_gives(device: &Device) -> Result<()> {
-    // The last: blocks that halves of the adapter share, blocks that are not full, an odd number of them, rows that fill no group.
+fn quantized_files_match_rounding_during_loading(device: &Device) -> Result<()> {
+    // The synthetic model: halves of the adapter share blocks, blocks are not full, their number is odd, and rows are shorter than a group.
     let odd = "n_embd=40,heads=2,head_dim=20,hidden=56,vocab=300,layers=1/1/1,block_size=64,tie_embeddings=false";
     let sources = [
         ("tiny", Source::dir(golden_folder("tiny"))?),
@@ -59,30 +59,30 @@ fn files_hold_what_rounding_while_loading_gives(device: &Device) -> Result<()> {
             let case = || format!("{name} in {text}");
             let (folder, _) = written(&source, text, if text == "q8" { 20_000 } else { u64::MAX })?;
             let shards = folder.path().join("model.safetensors.index.json").exists();
-            ensure!(shards == (text == "q8"), "{}: in shards: {shards}", case());
+            ensure!(shards == (text == "q8"), "{}: has an index: {shards}", case());
             let rounded = load(&source, device, text).with_context(case)?;
             let stored = load(&folder.source(), device, "").with_context(case)?;
             ensure!(stored.dtypes() == rounded.dtypes(), "{}: {}", case(), stored.dtypes());
             ensure!(stored.weight_bytes() == rounded.weight_bytes(), "{}", case());
             ensure!(stored.bytes_per_token(4) == rounded.bytes_per_token(4), "{}", case());
-            ensure!(logits(&stored)? == logits(&rounded)?, "{}: other logits", case());
-            // Asking for what is there changes nothing.
+            ensure!(logits(&stored)? == logits(&rounded)?, "{}: the logits differ", case());
+            // Naming the precision of the file is accepted.
             load(&folder.source(), device, text).with_context(case)?;
         }
     }
     Ok(())
 }
 
-/// Header and data of a file of weights.
+/// The header and data of a weight file.
 fn apart(folder: &Path) -> Result<(Value, Vec<u8>)> {
     let file = std::fs::read(folder.join(WEIGHTS))?;
     let length = usize::try_from(u64::from_le_bytes(file[..8].try_into()?))?;
     Ok((serde_json::from_slice(&file[8..8 + length])?, file[8 + length..].to_vec()))
 }
 
-/// Any reader of safetensors can read them, and gets the weights by the formula of the format.
+/// Any safetensors reader can read the files and compute the weights by the formula of the format.
 #[trial(full)]
-fn files_are_plain_safetensors() -> Result<()> {
+fn quantized_files_are_plain_safetensors() -> Result<()> {
     let checkpoint = Checkpoint::open(&demo::source(), &|_| false)?;
     for text in ["q8", "q4", "q4_1"] {
         let (folder, done) = written(&demo::source(), text, u64::MAX)?;
@@ -94,17 +94,17 @@ fn files_are_plain_safetensors() -> Result<()> {
         ensure!((done.bits_per_weight() - bits).abs() < 1e-9, "{done:?}");
         let file = std::fs::read(folder.path().join(WEIGHTS))?;
         let found = safetensors::SafeTensors::deserialize(&file)?;
-        ensure!(!found.names().iter().any(|name| name.starts_with("lm_head")), "the head is the embedding");
+        ensure!(!found.names().iter().any(|name| name.starts_with("lm_head")), "a tied head was written");
         let (header, _) = apart(folder.path())?;
         let said = &header["__metadata__"];
         ensure!(said["format"] == "ruminate" && said["version"] == "1", "{said}");
         ensure!(said[CORE].as_str().is_some_and(|it| it.contains(&format!("\"dtype\":\"{text}\""))), "{said}");
         for name in ["freqs_cis", "transformer.ln_f.weight", "transformer.core_block.0.attn.qk_bias"] {
             let (stored, original) = (found.tensor(name)?, checkpoint.required(name)?);
-            ensure!(stored.data() == original.bytes()?, "{name} stays as it is");
+            ensure!(stored.data() == original.bytes()?, "{name} was changed");
         }
         let original = checkpoint.required(CORE)?;
-        let [n, k] = original.shape[..] else { anyhow::bail!("a matrix") };
+        let [n, k] = original.shape[..] else { anyhow::bail!("{CORE} is not a matrix") };
         let mut values = vec![0.0; n * k];
         original.decode(0, &mut values)?;
         let numbers = found.tensor(&format!("{CORE}.{text}"))?;
@@ -125,7 +125,7 @@ fn files_are_plain_safetensors() -> Result<()> {
             };
             let (scale, minimum) = (scales[i / 32], minima[i / 32]);
             let error = (number * scale + minimum - value).abs();
-            // The largest value of a block of q4 may be one step beyond 7.
+            // The largest value of a q4 block can be one step beyond 7.
             let most = if text == "q4" { 1.01 } else { 0.51 };
             ensure!(error <= most * scale.abs(), "{text}: value {i} is {value}, found {number} · {scale} + {minimum}");
         }
@@ -134,7 +134,7 @@ fn files_are_plain_safetensors() -> Result<()> {
 }
 
 #[trial(full)]
-fn other_numbers_cannot_be_asked_for() -> Result<()> {
+fn quantized_files_refuse_other_precisions() -> Result<()> {
     let (folder, _) = written(&demo::source(), "q4,adapter=bf16", u64::MAX)?;
     for text in ["bf16", "q8", "q4", "adapter=q4"] {
         let error = load(&folder.source(), &Device::cpu(), text).err().context(text)?;
@@ -143,12 +143,14 @@ fn other_numbers_cannot_be_asked_for() -> Result<()> {
         let message = error.to_string();
         ensure!(message.contains("q4,adapter=bf16") && message.contains("quantize it again"), "{message}");
     }
-    let error = load(&demo::source(), &Device::cpu(), "q4,head=q8").err().context("a tied head")?;
+    let error = load(&demo::source(), &Device::cpu(), "q4,head=q8")
+        .err()
+        .context("another dtype for a tied head was accepted")?;
     ensure!(error.to_string().contains("embedding"), "{error}");
     Ok(())
 }
 
-/// Damages a quantised demo; gives what is said.
+/// Damages a quantized demo and returns the error of loading it.
 fn damaged(change: impl FnOnce(&mut Value, &mut Vec<u8>)) -> Result<Error> {
     let (folder, _) = written(&demo::source(), "q4", u64::MAX)?;
     let (mut header, mut data) = apart(folder.path())?;
@@ -156,7 +158,7 @@ fn damaged(change: impl FnOnce(&mut Value, &mut Vec<u8>)) -> Result<Error> {
     folder.write(WEIGHTS, safetensors_file(&header.to_string(), &data))?;
     let error = load(&folder.source(), &Device::cpu(), "").err().context("the file was accepted")?;
     let error = error.downcast::<Error>()?;
-    ensure!(error.to_string().contains(WEIGHTS), "no file is named: {error}");
+    ensure!(error.to_string().contains(WEIGHTS), "the error names no file: {error}");
     Ok(error)
 }
 
@@ -168,7 +170,7 @@ fn problem(error: Error) -> Result<SafetensorsProblem> {
 }
 
 #[trial(full)]
-fn damage_is_explained() -> Result<()> {
+fn damaged_quantized_files_are_explained() -> Result<()> {
     let found = problem(damaged(|_, data| data.truncate(data.len() - 9))?)?;
     ensure!(matches!(found, SafetensorsProblem::Truncated { .. }), "{found:?}");
     let found = problem(damaged(|header, _| header["__metadata__"]["version"] = json!("2"))?)?;
@@ -188,7 +190,7 @@ fn damage_is_explained() -> Result<()> {
         let found = problem(damaged(|header, _| header["__metadata__"][CORE] = json!(text))?)?;
         ensure!(matches!(&found, SafetensorsProblem::Described { tensor, .. } if tensor == CORE), "{text}: {found:?}");
     }
-    // Parts of another shape or format, and none at all: both shapes are named.
+    // A part with another shape (the error names both), with another format, and a missing one.
     let part = format!("{CORE}.q4");
     let error = damaged(|header, _| header[&part]["shape"] = json!([48, 384]))?.to_string();
     ensure!(error.contains(&part) && error.contains("[48, 384]") && error.contains("[384, 48]"), "{error}");
@@ -201,7 +203,7 @@ fn damage_is_explained() -> Result<()> {
     };
     let error = damaged(renamed)?.to_string();
     ensure!(error.contains("scale") && error.contains("missing"), "{error}");
-    // A matrix that nobody describes, a file that says nothing of its format, and a shape that is not the config's.
+    // A matrix without description, a file without metadata, and a shape that differs from the config's.
     let undescribed = damaged(|header, _| drop(header["__metadata__"].as_object_mut().map(|it| it.remove(CORE))))?;
     let without_metadata = damaged(|header, _| drop(header["__metadata__"].take()))?;
     for error in [undescribed, without_metadata] {
@@ -211,24 +213,24 @@ fn damage_is_explained() -> Result<()> {
     let shape = r#"{"dtype":"q4","shape":[384,95],"halves":1}"#;
     let error = damaged(|header, _| header["__metadata__"][CORE] = json!(shape))?;
     ensure!(matches!(error, Error::Tensors(_)) && error.to_string().contains("[384, 96]"), "{error}");
-    // Halves where there are none.
+    // A description with one half for the adapter, which has two.
     let adapter = "transformer.adapter.weight";
     let halves = r#"{"dtype":"q4","shape":[96,192],"halves":1}"#;
     let (folder, _) = written(&demo::source(), "q4", u64::MAX)?;
     let (mut header, data) = apart(folder.path())?;
     header["__metadata__"][adapter] = json!(halves);
     folder.write(WEIGHTS, safetensors_file(&header.to_string(), &data))?;
-    // 96 values are whole blocks, so that both mean the same.
+    // A half of 96 values is whole blocks, so both descriptions have the same layout.
     load(&folder.source(), &Device::cpu(), "")?;
     Ok(())
 }
 
 #[trial(full)]
-fn a_factor_that_is_no_number_is_found() -> Result<()> {
+fn nan_scale_is_refused_with_its_place() -> Result<()> {
     let (folder, _) = written(&demo::source(), "q8", u64::MAX)?;
     let (header, mut data) = apart(folder.path())?;
     let start = header[format!("{CORE}.scale")]["data_offsets"][0].as_u64().context("an offset")? as usize;
-    // Row 200 of 384, in the half that holds up; the second of three blocks.
+    // Row 200 of 384, in the `up` half; the second of three blocks.
     let at = start + (200 * 3 + 1) * 2;
     data[at..at + 2].copy_from_slice(&half::f16::NAN.to_le_bytes());
     folder.write(WEIGHTS, safetensors_file(&header.to_string(), &data))?;
@@ -239,35 +241,37 @@ fn a_factor_that_is_no_number_is_found() -> Result<()> {
 }
 
 #[trial(full)]
-fn what_is_stopped_leaves_nothing() -> Result<()> {
+fn stopped_quantization_leaves_no_files() -> Result<()> {
     let folder = Folder::new()?;
     let inner = folder.path().join("new");
     for most in [0, 100_000, 300_000] {
         let mut progress = |done, _| done <= most;
         let asked =
             QuantizeOptions { shard_bytes: 100_000, progress: Some(&mut progress), ..QuantizeOptions::default() };
-        let error = quantize(&demo::source(), &inner, asked).err().context("it went on")?;
+        let error = quantize(&demo::source(), &inner, asked).err().context("the quantization was not cancelled")?;
         ensure!(matches!(error, Error::Cancelled) && !inner.exists(), "{error}");
     }
-    // The same where a weight cannot be rounded, in a folder that was there before.
+    // A weight that cannot be rounded, in a folder that exists already.
     let mut parts = Parts::demo()?;
     parts.bytes("transformer.coda.0.mlp.proj.weight")?[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
     let broken = with_weights(&parts.file())?;
-    let error = quantize(&broken.source(), folder.path(), QuantizeOptions::default()).err().context("infinity")?;
+    let error = quantize(&broken.source(), folder.path(), QuantizeOptions::default())
+        .err()
+        .context("an infinite weight was accepted")?;
     ensure!(matches!(error, Error::Weight { row: 0, column: 0, .. }), "{error}");
-    ensure!(std::fs::read_dir(folder.path())?.next().is_none(), "something is left");
+    ensure!(std::fs::read_dir(folder.path())?.next().is_none(), "files are left");
     Ok(())
 }
 
 #[trial(full)]
-fn a_folder_is_overwritten_only_by_force() -> Result<()> {
+fn existing_folder_is_overwritten_only_by_force() -> Result<()> {
     let (folder, _) = written(&demo::source(), "q8", 100_000)?;
     folder.write("notes.txt", "mine")?;
     let again = |force| {
         let asked = QuantizeOptions { precision: Dtype::Q4.into(), force, ..QuantizeOptions::default() };
         quantize(&demo::source(), folder.path(), asked)
     };
-    let error = again(false).err().context("it was overwritten")?;
+    let error = again(false).err().context("the folder was overwritten")?;
     ensure!(matches!(error, Error::Folder { .. }) && error.to_string().contains("(force)"), "{error}");
     again(true)?;
     let mut left: Vec<String> = std::fs::read_dir(folder.path())?
@@ -277,45 +281,47 @@ fn a_folder_is_overwritten_only_by_force() -> Result<()> {
     left.sort();
     ensure!(left == [WEIGHTS, "notes.txt"], "{left:?}");
     ensure!(load(&folder.source(), &Device::cpu(), "")?.dtype() == Dtype::Q4);
-    // Not the folder that is read, whatever the flags say, nor a file.
+    // The source folder and files are never overwritten, even with `force`.
     let tiny = Source::dir(golden_folder("tiny"))?;
     let asked = || QuantizeOptions { force: true, ..QuantizeOptions::default() };
-    let error = quantize(&tiny, &golden_folder("tiny"), asked()).err().context("it overwrote what it reads")?;
+    let error = quantize(&tiny, &golden_folder("tiny"), asked()).err().context("the source folder was overwritten")?;
     ensure!(error.to_string().contains("holds the model that is read"), "{error}");
-    let error = quantize(&tiny, &folder.path().join("notes.txt"), asked()).err().context("a file")?;
+    let error = quantize(&tiny, &folder.path().join("notes.txt"), asked())
+        .err()
+        .context("a file was accepted as output folder")?;
     ensure!(error.to_string().contains("is a file"), "{error}");
     Ok(())
 }
 
 #[trial(full)]
-fn a_model_is_not_quantised_twice_nor_not_at_all() -> Result<()> {
+fn quantized_sources_and_float_targets_are_refused() -> Result<()> {
     let (folder, _) = written(&demo::source(), "q8", u64::MAX)?;
-    let error = written(&folder.source(), "q4", u64::MAX).err().context("q8 was quantised")?;
+    let error = written(&folder.source(), "q4", u64::MAX).err().context("a quantized source was accepted")?;
     ensure!(error.to_string().contains("already, in q8"), "{error}");
-    let error = written(&demo::source(), "bf16", u64::MAX).err().context("bf16 was quantised")?;
+    let error = written(&demo::source(), "bf16", u64::MAX).err().context("bf16 was accepted as target")?;
     ensure!(error.to_string().contains("dtype is bf16"), "{error}");
     Ok(())
 }
 
 #[trial(full)]
-fn precisions_are_read_and_written() -> Result<()> {
+fn precisions_roundtrip_as_text() -> Result<()> {
     let mixed = precision(" q4 , adapter=bf16,embedding=q8 ")?;
     let keep = vec![(Group::Adapter, Dtype::Bf16), (Group::Embedding, Dtype::Q8)];
     ensure!(mixed == Precision { dtype: Some(Dtype::Q4), keep, ..Precision::default() });
     ensure!(precision("core=q8")?.dtype.is_none());
     for (text, words) in [
-        ("q5", "`q5` is no dtype; there are f32, f16, bf16, q8, q4, q4_1"),
-        ("", "`` is no dtype"),
-        ("q4,", "`` is no dtype"),
-        ("q4,q8", "two dtypes for the same"),
+        ("q5", "unknown dtype `q5` (expected f32, f16, bf16, q8, q4 or q4_1)"),
+        ("", "unknown dtype ``"),
+        ("q4,", "unknown dtype ``"),
+        ("q4,q8", "two dtypes, q4 and `q8`, for the same groups"),
         (
             "q4,attention=q8",
-            "`attention` is no group of matrices; there are embedding, head, adapter, prelude, core, coda, and products",
+            "unknown group of matrices `attention` (expected embedding, head, adapter, prelude, core, coda or products)",
         ),
-        ("q4,coda=8", "`8` is no dtype"),
-        ("coda=q8,coda=q4", "`coda` is named twice"),
-        ("q8,products=int4", "products are not made of `int4`; there are f32, f16, int8"),
-        ("products=f16,products=int8", "`products` is named twice"),
+        ("q4,coda=8", "unknown dtype `8`"),
+        ("coda=q8,coda=q4", "`coda` is given twice"),
+        ("q8,products=int4", "unknown arithmetic mode `int4` (expected f32, f16, int8 or cooperative)"),
+        ("products=f16,products=int8", "`products` is given twice"),
     ] {
         let error = precision(text).err().context(text)?.to_string();
         ensure!(error.contains(words), "{text}: {error}");
@@ -332,7 +338,7 @@ fn precisions_are_read_and_written() -> Result<()> {
         Ok(config.weight_bytes_per_token(precision(text)?.dtypes(&config)?, 9)
             - config.weight_bytes_per_token(Dtype::Q4, 9))
     };
-    // The adapter is read at every step, 192 bytes and not 54 for each 96 of its weights.
+    // Every step reads the adapter: 192 bytes instead of 54 for 96 of its weights.
     ensure!(read("q4,adapter=bf16")? == 9 * 2 * 96 * (192 - 54), "{}", read("q4,adapter=bf16")?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Scores: the likelihood of a text is that of its tokens, one by one, and a model's distance from itself is nothing.
+//! Scores: a text is as likely as its tokens one by one, and a model's divergence from itself is zero.
 
 use anyhow::{Result, ensure};
 use ruminate::score::{Score, windows};
@@ -16,7 +16,7 @@ fn session(model: &Model) -> Result<Session> {
     Ok(model.session(SessionOptions { seed: 3, ..SessionOptions::default() })?)
 }
 
-/// The demo's prompts as one text.
+/// The first 40 tokens of the demo's prompts and answers.
 fn tokens(model: &Model) -> Result<Vec<u32>> {
     let text: String = demo::PROMPTS.iter().map(|(prompt, answer)| format!("{prompt} {answer}. ")).collect();
     let mut tokens = model.tokenizer().encode(&text, Specials::None)?;
@@ -24,9 +24,9 @@ fn tokens(model: &Model) -> Result<Vec<u32>> {
     Ok(tokens)
 }
 
-/// Against one token at a time: no other batch, no window, no sum of this crate's.
+/// Compares with passes of one token, which involve no batch, no windows and no sums of this crate.
 #[trial(device, cpu, full)]
-fn a_text_is_as_likely_as_its_tokens(device: &Device) -> Result<()> {
+fn text_score_matches_single_tokens(device: &Device) -> Result<()> {
     let model = model(device, Dtype::F32)?;
     let tokens = tokens(&model)?;
     let mut expected = 0.0;
@@ -39,13 +39,13 @@ fn a_text_is_as_likely_as_its_tokens(device: &Device) -> Result<()> {
     session(&model)?.score(&tokens, STEPS, None, None, &mut score)?;
     ensure!(score.nll.count() == tokens.len() as u64 - 1 && score.divergence.is_none());
     let (found, expected) = (score.nll.mean(), expected / score.nll.count() as f64);
-    ensure!((found - expected).abs() < 1e-3 * expected, "{found} nats a token, one by one {expected}");
+    ensure!((found - expected).abs() < 1e-3 * expected, "{found} nats per token, one by one {expected}");
     ensure!((score.perplexity().ln() - found).abs() < 1e-9);
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_model_is_no_distance_from_itself(device: &Device) -> Result<()> {
+fn model_has_zero_divergence_from_itself(device: &Device) -> Result<()> {
     let model = model(device, Dtype::Bf16)?;
     let mut score = Score::default();
     session(&model)?.score(&tokens(&model)?, STEPS, None, Some(&mut session(&model)?), &mut score)?;
@@ -56,7 +56,7 @@ fn a_model_is_no_distance_from_itself(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn a_coarser_model_is_some_distance_away(device: &Device) -> Result<()> {
+fn divergence_grows_with_coarser_weights(device: &Device) -> Result<()> {
     let fine = model(device, Dtype::F32)?;
     let tokens = tokens(&fine)?;
     let apart = |dtype| -> Result<f64> {
@@ -69,27 +69,27 @@ fn a_coarser_model_is_some_distance_away(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Keys and values in q8 against f32, with the same weights: little, and nothing that accumulates over steps.
+/// Keys and values in q8 differ little from f32 with the same weights, and the difference does not accumulate over steps.
 #[trial(device, cpu, full)]
-fn a_coarser_cache_is_a_small_distance_away(device: &Device) -> Result<()> {
+fn q8_cache_has_small_divergence(device: &Device) -> Result<()> {
     let model = model(device, Dtype::F32)?;
     let cached = |kv_dtype| model.session(SessionOptions { seed: 3, kv_dtype, ..SessionOptions::default() });
     for steps in [1, STEPS, 32] {
         let mut score = Score::default();
-        // One problem at a time, as the demo was trained.
+        // One problem per text, because the demo was trained on single problems.
         for (prompt, answer) in demo::PROMPTS {
             let tokens = model.tokenizer().encode(&format!("{prompt}{answer}"), Specials::Bos)?;
             cached(Dtype::Q8)?.score(&tokens, steps, None, Some(&mut cached(Dtype::F32)?), &mut score)?;
         }
         let apart = score.divergence.unwrap_or_default();
         ensure!(0.0 < apart.kl.mean() && apart.kl.mean() < 2e-3, "{steps} steps: KL {}", apart.kl.mean());
-        ensure!(apart.top_agreement() > 0.9, "{steps} steps: {} of the tokens are the same", apart.top_agreement());
+        ensure!(apart.top_agreement() > 0.9, "{steps} steps: only {} of the top tokens agree", apart.top_agreement());
     }
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn models_of_other_vocabularies_are_refused(device: &Device) -> Result<()> {
+fn reference_with_other_vocabulary_is_refused(device: &Device) -> Result<()> {
     let shape = Synthetic::parse("n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1,block_size=64")?;
     let other = Model::open(&shape.source(), device, LoadOptions::default())?;
     let model = model(device, Dtype::Bf16)?;
@@ -98,9 +98,9 @@ fn models_of_other_vocabularies_are_refused(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Each token is an answer once, whatever the length of the windows.
+/// Each token is scored exactly once, whatever the length of the windows.
 #[trial]
-fn windows_hold_every_token_once() -> Result<()> {
+fn windows_score_every_token_once() -> Result<()> {
     let tokens: Vec<u32> = (10..33).collect();
     for length in 2..30 {
         let answers = |begin| -> Vec<u32> {

@@ -1,4 +1,4 @@
-//! Models of any size: synthetic weights, files in the published layout, and what is said where memory does not suffice.
+//! Models of any size: synthetic weights, files in the published layout, and errors for insufficient memory.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
@@ -7,13 +7,13 @@ use ruminate::{
 use ruminate_tests::synth::{Layout, write};
 use ruminate_tests::{Folder, compare, trial};
 
-/// Widths that fit no tile, so that rows are padded and every part is exercised.
+/// A shape whose widths are not multiples of a tile, so that rows are padded; it has every part of a model.
 const ODD: &str =
     "n_embd=130,heads=5,head_dim=26,hidden=77,vocab=777,layers=1/2/1,block_size=300,mean_recurrence=4,seed=7";
 
-/// Sizes of the published files, revision bb6621b of tomg-group-umd/huginn-0125.
+/// Compares with the sizes of the published files, revision bb6621b of tomg-group-umd/huginn-0125.
 #[trial]
-fn huginn_0125_is_laid_out_as_published() -> Result<()> {
+fn huginn_0125_has_published_layout() -> Result<()> {
     let model = Synthetic::parse("huginn-0125")?;
     ensure!(model.tensors().len() == 77, "{} tensors", model.tensors().len());
     let shards = Layout::of(&model, 5_000_000_000)?.shards;
@@ -35,7 +35,7 @@ fn logits(source: &Source, device: &Device, dtype: Dtype) -> Result<Vec<f32>> {
 }
 
 #[trial(device, full)]
-fn weights_from_files_and_from_the_device_are_the_same(device: &Device) -> Result<()> {
+fn synthetic_weights_match_their_files(device: &Device) -> Result<()> {
     for (shape, shard) in [(ODD.to_owned(), 200_000), (format!("{ODD},tie_embeddings=false,qk_bias=false"), 0)] {
         let made = Synthetic::parse(&shape)?;
         let folder = Folder::new()?;
@@ -51,7 +51,7 @@ fn weights_from_files_and_from_the_device_are_the_same(device: &Device) -> Resul
 }
 
 #[trial(device, full)]
-fn memory_needed_is_foretold(device: &Device) -> Result<()> {
+fn memory_estimate_matches_allocation(device: &Device) -> Result<()> {
     [Dtype::Bf16, Dtype::Q8].into_iter().try_for_each(|kv_dtype| need_of(device, kv_dtype))
 }
 
@@ -63,45 +63,45 @@ fn need_of(device: &Device, kv_dtype: Dtype) -> Result<()> {
     let weights = device.counters().live_bytes - before;
     let extent = Extent { context: 300, steps: 6, kv_dtype, share: KvShare::None };
     let need = model.spec().need(model.dtype(), extent, &device.caps());
-    ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, foretold {}", need.weights);
+    ensure!(weights.abs_diff(need.weights) < 1024, "weights take {weights} bytes, estimated {}", need.weights);
 
     let mut session = model.session(SessionOptions { context: Some(300), kv_dtype, ..SessionOptions::default() })?;
     let prompt: Vec<u32> = (0..290).collect();
     session.forward(&prompt, 6, State::Seeded, false)?;
     (0..10).try_for_each(|token| session.forward(&[token], 6, State::Seeded, false).map(drop))?;
     let kv = session.kv_bytes();
-    ensure!(kv.abs_diff(need.kv) < need.kv / 50, "the cache takes {kv} bytes, foretold {}", need.kv);
+    ensure!(kv.abs_diff(need.kv) < need.kv / 50, "the cache takes {kv} bytes, estimated {}", need.kv);
     let all = device.counters().live_bytes - before;
-    ensure!(all <= need.total(), "{all} bytes taken, foretold {}", need.total());
-    ensure!(all * 2 > need.total(), "{all} bytes taken, foretold {}: too careful", need.total());
+    ensure!(all <= need.total(), "{all} bytes in use, estimated {}", need.total());
+    ensure!(all * 2 > need.total(), "{all} bytes in use, estimated {}: the estimate is too high", need.total());
     Ok(())
 }
 
 fn shortage(outcome: Result<impl Sized, Error>) -> Result<Shortage> {
-    match outcome.err().context("it was accepted")? {
+    match outcome.err().context("the request was accepted")? {
         Error::Memory(shortage) => Ok(*shortage),
         other => Err(other.into()),
     }
 }
 
 #[trial(device, full)]
-fn weights_beyond_memory_are_refused_before_loading(device: &Device) -> Result<()> {
+fn oversized_weights_are_refused_before_loading(device: &Device) -> Result<()> {
     let source = Synthetic::parse("n_embd=98304,heads=1024,layers=8/8/8")?.source();
     let before = device.counters();
     let found = shortage(Model::open(&source, device, LoadOptions::default()))?;
     ensure!(found.fits == Fits::Nothing && found.need.weights > 1 << 40, "{found:?}");
-    ensure!((device.counters() - before).bytes_written == 0, "something was loaded");
+    ensure!((device.counters() - before).bytes_written == 0, "weights were loaded");
     let text = found.to_string();
     ensure!(text.contains("not enough memory: weights ") && text.contains(device.name()), "{text}");
     Ok(())
 }
 
-/// A model that only fits in fewer bits per weight: the most exact dtype that does is named.
+/// For a model that only fits with fewer bits per weight, the error suggests the most precise dtype that fits.
 #[trial(device, full)]
-fn fewer_bits_per_weight_are_suggested_where_they_fit(device: &Device) -> Result<()> {
+fn shortage_suggests_fitting_dtype(device: &Device) -> Result<()> {
     let made = |layers: u64| Synthetic::parse(&format!("n_embd=5280,heads=55,vocab=300,layers=0/{layers}/0"));
     let bytes = |layers| Ok::<_, Error>(made(layers)?.spec().weight_bytes(Dtype::Bf16));
-    let available = device.memory().available.context("the system does not tell its free memory")?;
+    let available = device.memory().available.context("the system does not report its free memory")?;
     for (tenths, fits) in [(14, Dtype::Q8), (25, Dtype::Q4)] {
         let layers = available / 10 * tenths / (bytes(2)? - bytes(1)?);
         let session = SessionOptions { context: Some(256), steps: Some(1), ..SessionOptions::default() };
@@ -112,17 +112,17 @@ fn fewer_bits_per_weight_are_suggested_where_they_fit(device: &Device) -> Result
     Ok(())
 }
 
-/// A model whose cache takes a thousandth of the free memory per position.
+/// A model and a number of steps for which each position of the cache takes a thousandth of the free memory.
 fn thirsty(device: &Device) -> Result<(Synthetic, u32)> {
     let shape = "n_embd=512,heads=16,head_dim=128,hidden=64,vocab=300,layers=0/2/0";
     let model = Synthetic::parse(shape)?;
-    let available = device.memory().available.context("the system does not tell its free memory")?;
+    let available = device.memory().available.context("the system does not report its free memory")?;
     let per_step = model.spec().kv_bytes_per_token(1, Dtype::Bf16, KvShare::None);
     Ok((model, u32::try_from(available / 1000 / per_step)?))
 }
 
 #[trial(device, full)]
-fn a_context_beyond_memory_is_refused_with_one_that_fits(device: &Device) -> Result<()> {
+fn shortage_suggests_fitting_share_or_context(device: &Device) -> Result<()> {
     let (made, steps) = thirsty(device)?;
     let options = SessionOptions { context: Some(4096), steps: Some(steps), ..SessionOptions::default() };
     let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
@@ -133,14 +133,14 @@ fn a_context_beyond_memory_is_refused_with_one_that_fits(device: &Device) -> Res
     let loading = LoadOptions { session: shared.clone(), ..LoadOptions::default() };
     ensure!(Model::open(&made.clone().source(), device, loading)?.session(shared)?.context() == 4096);
 
-    // Sharing that saves nothing: then the context has to be shorter.
+    // This sharing saves nothing, so the suggestion is a shorter context.
     let options = SessionOptions { share: KvShare::Steps(steps), ..options };
     let loading = LoadOptions { session: options.clone(), ..LoadOptions::default() };
     let found = shortage(Model::open(&made.clone().source(), device, loading))?;
     let Fits::Context(context) = found.fits else { anyhow::bail!("{found:?}") };
     ensure!((600..1000).contains(&context), "{found}");
 
-    // What is said to fit is accepted, before and after loading; the rest is refused again.
+    // Half of the suggested context is accepted at load and by the session; the original request is refused again.
     let shorter = SessionOptions { context: Some(context / 2), ..options.clone() };
     let loading = LoadOptions { session: shorter.clone(), ..LoadOptions::default() };
     let model = Model::open(&made.source(), device, loading)?;
@@ -151,7 +151,7 @@ fn a_context_beyond_memory_is_refused_with_one_that_fits(device: &Device) -> Res
 }
 
 #[trial(device, full)]
-fn a_cache_of_fewer_bits_is_suggested_where_it_fits(device: &Device) -> Result<()> {
+fn shortage_suggests_fitting_kv_dtype(device: &Device) -> Result<()> {
     let (made, steps) = thirsty(device)?;
     let asked = SessionOptions { context: Some(1300), steps: Some(steps), ..SessionOptions::default() };
     let loading = LoadOptions { session: asked.clone(), ..LoadOptions::default() };
@@ -166,7 +166,7 @@ fn a_cache_of_fewer_bits_is_suggested_where_it_fits(device: &Device) -> Result<(
 }
 
 #[trial(device, full)]
-fn an_unasked_context_is_as_long_as_memory_allows(device: &Device) -> Result<()> {
+fn default_context_fits_memory(device: &Device) -> Result<()> {
     let (made, steps) = thirsty(device)?;
     let model = Model::open(&made.source(), device, LoadOptions::default())?;
     let session = model.session(SessionOptions { steps: Some(steps), ..SessionOptions::default() })?;
@@ -174,9 +174,9 @@ fn an_unasked_context_is_as_long_as_memory_allows(device: &Device) -> Result<()>
     Ok(())
 }
 
-/// A prompt that fills the longest context that models have, against the twins; then one token more.
+/// Compares a prompt that fills the longest context of the models with the CPU reference, and then adds a token.
 #[trial(device, full)]
-fn a_context_of_4096_works_and_one_more_is_refused(device: &Device) -> Result<()> {
+fn context_of_4096_works_and_refuses_one_more(device: &Device) -> Result<()> {
     let source = Synthetic::parse("n_embd=32,heads=1,head_dim=32,hidden=32,vocab=300,layers=0/1/0,seed=2")?.source();
     let prompt: Vec<u32> = (0..4096).map(|i| i * 7 % 300).collect();
     let run = |device: &Device| -> Result<Vec<f32>> {
@@ -194,7 +194,7 @@ fn a_context_of_4096_works_and_one_more_is_refused(device: &Device) -> Result<()
     compare(&run(device)?, &run(&Device::cpu())?, 1e-8)
 }
 
-/// Huginn's own layers, all of them, with a short vocabulary: 3.2 billion weights.
+/// Uses all of Huginn's layers with a short vocabulary: 3.2 billion weights.
 #[trial(device, matrix)]
 fn one_pass_at_full_width_matches_the_cpu_reference(device: &Device) -> Result<()> {
     let source = Synthetic::parse("huginn-0125,vocab=512,block_size=64,seed=1")?.source();
@@ -206,7 +206,7 @@ fn one_pass_at_full_width_matches_the_cpu_reference(device: &Device) -> Result<(
         let states = session.states()?;
         Ok((states, session.read_out()?.logits))
     };
-    // One after the other: two copies of the weights are too much for a small machine.
+    // The runs are sequential, because two copies of the weights would not fit a small machine.
     let (states, logits) = run(device)?;
     let (twin_states, twin_logits) = run(&Device::cpu())?;
     compare(&states, &twin_states, 1e-8).context("states")?;

@@ -1,4 +1,4 @@
-//! Sessions in files, and sessions that begin alike: both go on as the session that they come from.
+//! Saved and forked sessions: both continue like the session they come from.
 
 use anyhow::{Result, ensure};
 use ruminate::{
@@ -10,7 +10,7 @@ use ruminate_tests::{Folder, compare, demo_model, prompt_of, tokens_of, trial};
 
 const PROMPT: &str = demo::PROMPTS[0].0;
 
-/// So many tokens at most, drawn or the most likely ones.
+/// Options for up to `tokens` tokens, sampled or greedy.
 fn asking(tokens: u32, sampled: bool) -> GenerateOptions {
     let drawn = Sampling { temperature: 2.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
     GenerateOptions {
@@ -22,7 +22,7 @@ fn asking(tokens: u32, sampled: bool) -> GenerateOptions {
     }
 }
 
-/// Sessions and generations that differ in everything that a continuation depends on.
+/// Options that cover everything that a continuation depends on.
 fn kinds() -> Vec<(SessionOptions, GenerateOptions)> {
     let plain = SessionOptions { seed: u64::MAX - 5, context: Some(200), ..SessionOptions::default() };
     let kept = |kv_dtype| SessionOptions { kv_dtype, ..plain.clone() };
@@ -43,20 +43,20 @@ fn kinds() -> Vec<(SessionOptions, GenerateOptions)> {
     ]
 }
 
-/// A session with several prompts behind it, with another depth for one of them, that has gone back once.
+/// A session after several prompts of different depths and a rewind.
 fn used(model: &Model, options: &SessionOptions, asked: &GenerateOptions) -> Result<Session> {
     let mut session = model.session(options.clone())?;
     let first = session.encode(PROMPT, ruminate::Specials::Bos)?;
     tokens_of(&mut session, &first, asked)?;
     tokens_of(&mut session, &prompt_of(40), &GenerateOptions { steps: Some(3), ..asked.clone() })?;
     session.rewind(session.position() - 9)?;
-    // Deeper than the session was made for, so that its tables grow.
+    // Deeper than the session was created for, so that its tables grow.
     tokens_of(&mut session, &prompt_of(5), &GenerateOptions { steps: Some(40), exit: None, ..asked.clone() })?;
     Ok(session)
 }
 
 #[trial(device, cpu, full)]
-fn a_resumed_session_goes_on_as_the_one_that_was_saved(device: &Device) -> Result<()> {
+fn resumed_session_continues_like_saved_one(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
     for (place, (options, asked)) in kinds().iter().enumerate() {
@@ -75,13 +75,13 @@ fn a_resumed_session_goes_on_as_the_one_that_was_saved(device: &Device) -> Resul
             ensure!(found == expected, "kind {place}: {found:?}, not {expected:?}");
         }
         let logits = |session: &mut Session| session.forward(&[7], 6, State::Carried, false);
-        ensure!(logits(&mut resumed)? == logits(&mut saved)?, "kind {place}: other logits");
+        ensure!(logits(&mut resumed)? == logits(&mut saved)?, "kind {place}: the logits differ");
     }
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_generation_in_two_parts_gives_the_tokens_of_one(device: &Device) -> Result<()> {
+fn generation_across_save_gives_same_tokens(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
     for (place, (options, asked)) in kinds().iter().enumerate() {
@@ -94,14 +94,14 @@ fn a_generation_in_two_parts_gives_the_tokens_of_one(device: &Device) -> Result<
             session.save(&path)?;
             let mut resumed = model.resume(&path)?;
             found.extend(tokens_of(&mut resumed, Prompt::Continue, &of(12 - cut))?);
-            ensure!(found == expected, "kind {place}, cut behind {cut}: {found:?}, not {expected:?}");
+            ensure!(found == expected, "kind {place}, saved after {cut} tokens: {found:?}, not {expected:?}");
         }
     }
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_resumed_session_is_saved_as_the_same_file(device: &Device) -> Result<()> {
+fn resumed_session_saves_identical_file(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
     let model = demo_model(device)?;
@@ -110,12 +110,15 @@ fn a_resumed_session_is_saved_as_the_same_file(device: &Device) -> Result<()> {
         model.resume(&first)?.save(&second)?;
         ensure!(std::fs::read(&first)? == std::fs::read(&second)?, "{options:?}");
     }
-    // Nothing in it, and everything.
+    // An empty session and a full one.
     let options = SessionOptions { context: Some(32), ..SessionOptions::default() };
     let mut session = model.session(options)?;
     session.save(&first)?;
     let expected = session.forward(&prompt_of(32), 4, State::Seeded, false)?;
-    ensure!(model.resume(&first)?.forward(&prompt_of(32), 4, State::Seeded, false)? == expected, "an empty session");
+    ensure!(
+        model.resume(&first)?.forward(&prompt_of(32), 4, State::Seeded, false)? == expected,
+        "an empty session resumes differently"
+    );
     session.save(&first)?;
     let mut full = model.resume(&first)?;
     ensure!(
@@ -126,7 +129,7 @@ fn a_resumed_session_is_saved_as_the_same_file(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn other_programs_read_the_file(device: &Device) -> Result<()> {
+fn saved_session_is_plain_safetensors(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
     let mut session =
@@ -138,23 +141,32 @@ fn other_programs_read_the_file(device: &Device) -> Result<()> {
     ensure!(file.tensor("tokens")?.data() == bytemuck::cast_slice::<u32, u8>(&prompt_of(45)));
     ensure!(file.tensor("depth")?.data() == bytemuck::cast_slice::<u32, u8>(&[3; 45]));
     let bytes_of = |name: &str| file.tensor(name).map(|tensor| tensor.shape().to_vec());
-    ensure!(bytes_of("kv.core.0.2")?[0] == 45 && bytes_of("kv.core.0.3").is_err(), "slots of three steps");
-    // Keys of the first position are not rotated, so a file of one token alone has the same at its start.
+    ensure!(
+        bytes_of("kv.core.0.2")?[0] == 45 && bytes_of("kv.core.0.3").is_err(),
+        "the cache does not have the slots of three steps"
+    );
+    // The keys of the first position are not rotated, so a file of this token alone begins with the same values.
     let core = file.tensor("kv.core.0.0")?;
-    ensure!(core.data().chunks(core.shape()[1]).all(|position| position.iter().any(|&byte| byte != 0)), "empty keys");
+    ensure!(
+        core.data().chunks(core.shape()[1]).all(|position| position.iter().any(|&byte| byte != 0)),
+        "a position has no keys"
+    );
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         folder.write("other", "")?;
         let mode = |path: &std::path::Path| std::fs::metadata(path).map(|it| it.permissions().mode());
-        ensure!(mode(&path)? == mode(&folder.path().join("other"))?, "another mode than files have");
+        ensure!(
+            mode(&path)? == mode(&folder.path().join("other"))?,
+            "the file's mode differs from that of other files"
+        );
     }
     Ok(())
 }
 
-/// From the device to the twins, where a cache in textures is in buffers.
+/// Moves a session from the device to the CPU reference, which keeps in buffers what a device can keep in textures.
 #[trial(device, cpu, full)]
-fn a_file_of_one_device_goes_on_on_another(device: &Device) -> Result<()> {
+fn saved_session_resumes_on_another_device(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session.safetensors");
     for (kv_dtype, bound) in [(Dtype::F32, 1e-8), (Dtype::Bf16, 1e-4), (Dtype::Q8, 1e-3)] {
@@ -168,7 +180,7 @@ fn a_file_of_one_device_goes_on_on_another(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Logits behind a continuation, and their tokens.
+/// The logits after a continuation, and its tokens.
 fn goes_on(session: &mut Session, seed: u32) -> Result<(Vec<f32>, Vec<u32>)> {
     let prompt: Vec<u32> = prompt_of(60)[seed as usize..].iter().map(|token| (token + seed) % 400).collect();
     let found = tokens_of(session, &prompt, &asking(9, false))?;
@@ -176,7 +188,7 @@ fn goes_on(session: &mut Session, seed: u32) -> Result<(Vec<f32>, Vec<u32>)> {
 }
 
 #[trial(device, cpu, full)]
-fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result<()> {
+fn fork_matches_recomputed_prefix(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for kv_dtype in [Dtype::F32, Dtype::Bf16, Dtype::Q8] {
         for prefix in [64, 75] {
@@ -189,12 +201,12 @@ fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result
             let mut original = fresh()?;
             let forks = [original.fork()?, original.fork()?];
             let [one, mut two] = forks;
-            // Where the last page is full, nothing is copied.
+            // If the last page is full, no page is copied.
             let little = prefix != 64 || one.kv_bytes() < original.kv_bytes() / 4;
             ensure!(one.position() == prefix && little, "{} bytes", one.kv_bytes());
             let mut three = two.fork()?;
             drop(one);
-            // Sums over the segments of a cache are added in another order; in q8 a number may then round to its neighbour.
+            // Sums over the segments of a cache are added in another order; in q8 a number can then round to its neighbour.
             let bound = if kv_dtype == Dtype::F32 { 1e-8 } else { 1e-3 };
             for (seed, session) in [(1, &mut original), (2, &mut two), (3, &mut three)] {
                 let (expected, said) = goes_on(&mut fresh()?, seed)?;
@@ -207,7 +219,7 @@ fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result
     let invariant = SessionOptions { invariant: true, context: Some(64), ..SessionOptions::default() };
     let refused = model.session(invariant)?.fork().err().map(|error| error.to_string());
     ensure!(refused.as_deref().is_some_and(|text| text.contains("invariant")), "{refused:?}");
-    // What can be carried on goes along.
+    // The fork has the carried state as well.
     let mut original = model.session(SessionOptions::default())?;
     original.forward(&prompt_of(20), 5, State::Seeded, false)?;
     let mut fork = original.fork()?;
@@ -216,7 +228,7 @@ fn a_fork_gives_what_computing_the_prefix_again_gives(device: &Device) -> Result
 }
 
 #[trial(device, cpu, full)]
-fn nobody_changes_what_another_session_shares(device: &Device) -> Result<()> {
+fn forks_do_not_change_shared_pages(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = SessionOptions { kv_dtype: Dtype::F32, context: Some(300), seed: 3, ..SessionOptions::default() };
     let fresh = |prefix: &[u32]| -> Result<Session> {
@@ -227,7 +239,7 @@ fn nobody_changes_what_another_session_shares(device: &Device) -> Result<()> {
     let prefix = prompt_of(100);
     let other: Vec<u32> = prompt_of(90).into_iter().map(|token| (token + 11) % 400).collect();
     let untouched = goes_on(&mut fresh(&prefix)?, 4)?.0;
-    // One goes back into what both have, then the other.
+    // The original rewinds into the shared prefix, then the fork does.
     for back in [40, 64, 0] {
         let mut alone = fresh(&[&prefix[..back as usize], &other].concat())?;
         let expected = alone.forward(&[5], 5, State::Seeded, false)?;
@@ -241,7 +253,7 @@ fn nobody_changes_what_another_session_shares(device: &Device) -> Result<()> {
             compare(&goes_on(&mut both[1 - who], 4)?.0, &untouched, 1e-8)?;
         }
     }
-    // A fork in a file stands on its own.
+    // A saved fork does not depend on its original.
     let folder = Folder::new()?;
     let path = folder.path().join("fork.safetensors");
     let mut original = fresh(&prefix)?;
@@ -251,11 +263,11 @@ fn nobody_changes_what_another_session_shares(device: &Device) -> Result<()> {
     drop(original);
     let mut resumed = model.resume(&path)?;
     let (found, expected) = (goes_on(&mut resumed, 6)?, goes_on(&mut fork, 6)?);
-    ensure!(found.0 == expected.0 && found.1 == expected.1, "a resumed fork says something else");
+    ensure!(found.0 == expected.0 && found.1 == expected.1, "a resumed fork continues differently");
     Ok(())
 }
 
-/// What is said of a file with this content.
+/// The problem of a file with this content.
 fn said(model: &Model, content: &[u8]) -> Result<SnapshotProblem> {
     let folder = Folder::new()?;
     folder.write("session", content)?;
@@ -267,7 +279,7 @@ fn said(model: &Model, content: &[u8]) -> Result<SnapshotProblem> {
 }
 
 #[trial(device, cpu, full)]
-fn files_that_are_wrong_are_refused_with_the_reason(device: &Device) -> Result<()> {
+fn invalid_files_are_refused_with_reason(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session");
     let model = demo_model(device)?;
@@ -292,7 +304,7 @@ fn files_that_are_wrong_are_refused_with_the_reason(device: &Device) -> Result<(
         let problem = said(&model, &damaged)?;
         ensure!(problem.to_string().contains("checksum"), "byte {place}: {problem}");
     }
-    // No byte of the header can be another one either.
+    // A change of any byte of the header is detected too.
     for place in (0..header).step_by(7) {
         let mut damaged = whole.clone();
         damaged[place] ^= 1;
@@ -301,21 +313,21 @@ fn files_that_are_wrong_are_refused_with_the_reason(device: &Device) -> Result<(
     let text = String::from_utf8(whole[8..header].to_vec())?;
     for version in ["1", "3"] {
         let other = text.replace("\"version\":\"2\"", &format!("\"version\":\"{version}\""));
-        ensure!(other != text, "no version in {text}");
+        ensure!(other != text, "{text} has no version");
         let other = [&whole[..8], other.as_bytes(), &whole[header..]].concat();
         let problem = said(&model, &other)?;
         ensure!(problem == SnapshotProblem::Version { found: version.to_owned(), expected: 2 }, "{problem}");
     }
 
     ensure!(matches!(model.resume(folder.path().join("none")), Err(Error::File { .. })));
-    ensure!(matches!(session.save(folder.path()), Err(Error::Output { .. })), "a folder became a file");
+    ensure!(matches!(session.save(folder.path()), Err(Error::Output { .. })), "a session was saved to a folder's path");
     ensure!(matches!(session.save(folder.path().join("none/session")), Err(Error::Output { .. })));
-    ensure!(std::fs::read_dir(folder.path())?.count() == 1, "something was left behind");
+    ensure!(std::fs::read_dir(folder.path())?.count() == 1, "files are left");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn sessions_of_other_models_are_refused(device: &Device) -> Result<()> {
+fn saved_sessions_of_other_models_are_refused(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("session");
     let mut session = demo_model(device)?.session(SessionOptions::default())?;
@@ -336,7 +348,7 @@ fn sessions_of_other_models_are_refused(device: &Device) -> Result<()> {
         let other = problem(&trained.source(), None)?;
         ensure!(other == SnapshotProblem::Weights, "{name}: {other}");
     }
-    // The same weights, spread over two files, and without the copy of the embedding that nobody reads.
+    // The same weights in two shards, and without the unused copy of the embedding, are accepted.
     let spread = [
         demo_files::sharded(|_| {})?,
         demo_files::with_weights(&Parts::demo()?.only(|name| name != "lm_head.weight")?)?,

@@ -1,4 +1,4 @@
-//! The step-wise interface of research: states that are changed between the steps, and what layers come to at every step.
+//! The stepwise research interface: changed states between the steps, and layer outputs at every step.
 
 use std::collections::HashMap;
 
@@ -16,32 +16,32 @@ fn begun(device: &Device, seed: u64) -> Result<Session> {
     Ok(session)
 }
 
-/// A step sees the keys of that step alone, so a run with the states of another one becomes that one.
+/// A step attends only to keys of the same step, so a run with the states of another run continues like that run.
 #[trial(device, cpu, full)]
-fn states_of_another_run_give_what_that_run_gives(device: &Device) -> Result<()> {
+fn patched_states_continue_like_their_run(device: &Device) -> Result<()> {
     let (mut one, mut other) = (begun(device, 1)?, begun(device, 2)?);
     one.iterate(3)?;
     other.iterate(3)?;
-    ensure!(one.states()? != other.states()?, "two seeds, one state");
+    ensure!(one.states()? != other.states()?, "two seeds have the same states");
     one.set_states(&other.states()?)?;
     one.iterate(3)?;
     other.iterate(3)?;
-    ensure!(one.states()? == other.states()?, "the patch is not all that counts");
+    ensure!(one.states()? == other.states()?, "the patched run differs");
     ensure!(one.read_out()?.logits == other.read_out()?.logits);
-    // A change that is taken back is none.
+    // Restored states have no effect.
     let before = one.states()?;
     let direction: Vec<f32> = (0..one.model().spec().width).map(|i| (i % 3) as f32 * 0.25).collect();
     one.add_to_states(&direction)?;
     let after = one.states()?;
     let rows = before.iter().zip(direction.iter().cycle());
-    ensure!(rows.map(|(state, more)| state + more).eq(after.iter().copied()), "another sum");
+    ensure!(rows.map(|(state, more)| state + more).eq(after.iter().copied()), "the sum differs");
     one.set_states(&before)?;
-    ensure!(one.read_out()?.logits == other.read_out()?.logits, "something is left");
+    ensure!(one.read_out()?.logits == other.read_out()?.logits, "the addition still has an effect");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_hook_sees_every_step_and_may_change_it(device: &Device) -> Result<()> {
+fn hook_sees_every_step_and_can_change_states(device: &Device) -> Result<()> {
     let mut plain = begun(device, 1)?;
     plain.iterate(STEPS)?;
     let expected = plain.states()?;
@@ -55,7 +55,7 @@ fn a_hook_sees_every_step_and_may_change_it(device: &Device) -> Result<()> {
         Ok::<(), Error>(())
     })?;
     ensure!(seen == [0, 1, 2, 3, 4, 5, 6] && session.states()? == expected, "{seen:?}");
-    // Before the first step, the initial state is there to be changed.
+    // Before the first step the hook can change the initial states.
     let mut zero = begun(device, 1)?;
     zero.iterate_with(STEPS, |step, states| {
         if step == 0 {
@@ -74,7 +74,7 @@ fn a_hook_sees_every_step_and_may_change_it(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn layers_are_kept_at_every_step(device: &Device) -> Result<()> {
+fn kept_layers_match_every_step(device: &Device) -> Result<()> {
     let mut session = begun(device, 3)?;
     let config = session.model().spec().clone();
     let n = config.width as usize;
@@ -82,7 +82,7 @@ fn layers_are_kept_at_every_step(device: &Device) -> Result<()> {
     let names = ["states", "adapter", &last, "core_block.0.attn.Wqkv", "core_block.0.mlp.fc", "ln_f", "head"];
     let latents = session.iterate_keeping(STEPS, &names)?;
     ensure!((latents.steps, latents.rows) == (STEPS, TOKENS.len() as u32));
-    ensure!(latents.layer("states") == latents.layer(&last), "the last block gives the state");
+    ensure!(latents.layer("states") == latents.layer(&last), "the last block's output differs from the state");
     let mut single = begun(device, 3)?;
     for step in 0..STEPS {
         single.iterate(1)?;
@@ -118,7 +118,7 @@ fn layers_are_kept_at_every_step(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn wrong_calls_are_refused(device: &Device) -> Result<()> {
+fn invalid_calls_are_refused(device: &Device) -> Result<()> {
     let mut session = begun(device, 1)?;
     for wrong in ["core_block.9", "core_block.01", "core_block", "lm_head", "coda.0.attn.parts", "", "prelude.0"] {
         let refused = session.iterate_keeping(1, &[wrong]);

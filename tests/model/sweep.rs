@@ -1,4 +1,4 @@
-//! Sweeps: an answer is right when a greedy generation says it, and as likely as its score says.
+//! Sweeps: an answer is right if a greedy generation gives it, and its likelihood is its score.
 
 use anyhow::{Result, ensure};
 use ruminate::score::Score;
@@ -11,7 +11,7 @@ fn session(device: &Device) -> Result<Session> {
     Ok(model.session(SessionOptions { seed: 2, ..SessionOptions::default() })?)
 }
 
-/// Some of the demo's problems, each with an answer of two tokens or more: what a generation at full depth says.
+/// Some of the demo's problems, with a period after each answer, so that it has at least two tokens.
 fn questions(session: &Session, count: usize) -> Result<Vec<Question>> {
     let problems = Problem::read(demo::PROBLEMS, "the demo's problems")?;
     ensure!(problems.len() >= count && problems.iter().all(|problem| problem.hard.is_some()));
@@ -22,7 +22,7 @@ fn questions(session: &Session, count: usize) -> Result<Vec<Question>> {
 }
 
 #[trial(device, cpu, full)]
-fn right_is_what_a_greedy_generation_says(device: &Device) -> Result<()> {
+fn right_answers_are_those_of_greedy_generation(device: &Device) -> Result<()> {
     let mut session = session(device)?;
     let questions = questions(&session, 12)?;
     ensure!(questions.iter().all(|question| question.answer.len() > 1), "{questions:?}");
@@ -47,12 +47,12 @@ fn right_is_what_a_greedy_generation_says(device: &Device) -> Result<()> {
             seen[usize::from(answered.right)] = true;
         }
     }
-    ensure!(seen == [true, true], "nothing was wrong, or nothing right");
+    ensure!(seen == [true, true], "the answers are not both right and wrong");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn an_answer_is_as_likely_as_its_score_says(device: &Device) -> Result<()> {
+fn answer_likelihood_matches_score(device: &Device) -> Result<()> {
     let mut session = session(device)?;
     for question in questions(&session, 4)? {
         let answered = session.answer(std::slice::from_ref(&question), 5, None, &mut |_| true)?[0];
@@ -71,7 +71,7 @@ fn an_answer_is_as_likely_as_its_score_says(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn an_exit_rule_takes_fewer_steps(device: &Device) -> Result<()> {
+fn exit_rules_reduce_steps(device: &Device) -> Result<()> {
     let mut session = session(device)?;
     let questions = questions(&session, 6)?;
     let mut steps_with = |exit: Option<&Exit>| -> Result<f64> {
@@ -88,9 +88,9 @@ fn an_exit_rule_takes_fewer_steps(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn it_stops_when_told(device: &Device) -> Result<()> {
+fn sweep_stops_when_cancelled(device: &Device) -> Result<()> {
     let mut session = session(device)?;
-    // More than share a pass.
+    // More questions than fit into one pass.
     let questions: Vec<Question> = questions(&session, 5)?.into_iter().cycle().take(100).collect();
     let mut heard = Vec::new();
     let answered = session.answer(&questions, 1, None, &mut |done| {

@@ -1,4 +1,4 @@
-//! Chat templates render as Jinja does in transformers, and a hostile one can neither run for ever, nor take much memory, nor read files.
+//! Chat templates render like Jinja in transformers, and a hostile one can neither run forever, nor use much memory, nor read files.
 
 use anyhow::{Context, Result};
 use ruminate::{ChatTemplate, Error, Message};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 fn template(content: &str) -> Result<Result<ChatTemplate, Error>> {
     let folder = Folder::new()?;
     folder.write("chat_template.jinja", content)?;
-    Ok(ChatTemplate::open(&folder.source()).map(|found| found.expect("a file that exists")))
+    Ok(ChatTemplate::open(&folder.source()).map(|found| found.expect("the template file exists")))
 }
 
 fn user(content: &str) -> Vec<Message> {
@@ -16,7 +16,7 @@ fn user(content: &str) -> Vec<Message> {
 }
 
 #[trial]
-fn generation_tags_mark_and_do_not_print() -> Result<()> {
+fn generation_tags_print_nothing() -> Result<()> {
     for (open, close) in [
         ("{% generation %}", "{% endgeneration %}"),
         ("{%- generation -%}", "{%- endgeneration -%}"),
@@ -30,16 +30,16 @@ fn generation_tags_mark_and_do_not_print() -> Result<()> {
 }
 
 #[trial]
-fn blocks_leave_no_blank_lines_as_in_hugging_face() -> Result<()> {
+fn blocks_leave_no_blank_lines() -> Result<()> {
     let template = template("  {% for message in messages %}\n{{ message.content }}\n  {% endfor %}\n")??;
     assert_eq!(template.render(&user("hi"), false)?, "hi\n");
     Ok(())
 }
 
 #[trial]
-fn a_template_can_refuse_a_conversation_and_know_the_date() -> Result<()> {
+fn templates_can_raise_errors_and_read_the_date() -> Result<()> {
     let refusing = template("{{ raise_exception('roles must alternate') }}")??;
-    let error = refusing.render(&user("hi"), true).err().context("rendered")?;
+    let error = refusing.render(&user("hi"), true).err().context("the template was rendered")?;
     assert!(
         error.to_string().contains("roles must alternate") && error.to_string().contains("chat_template.jinja"),
         "{error}"
@@ -51,16 +51,16 @@ fn a_template_can_refuse_a_conversation_and_know_the_date() -> Result<()> {
 }
 
 #[trial]
-fn a_template_that_does_not_end_or_does_not_compile_is_an_error() -> Result<()> {
+fn endless_and_invalid_templates_are_errors() -> Result<()> {
     let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
-    let error = template(endless)??.render(&user("hi"), true).err().context("rendered")?;
+    let error = template(endless)??.render(&user("hi"), true).err().context("the template was rendered")?;
     assert!(error.to_string().contains("fuel"), "{error}");
     assert!(matches!(template("{% for %}")?, Err(Error::Chat { .. })));
     Ok(())
 }
 
 #[trial]
-fn named_templates_offer_the_default_one() -> Result<()> {
+fn default_of_named_templates_is_used() -> Result<()> {
     let open = |value: Value| {
         let folder = Folder::new()?;
         folder.write(
@@ -75,20 +75,22 @@ fn named_templates_offer_the_default_one() -> Result<()> {
     assert_eq!(open(json!([entry("tool", "T")]))?.as_deref(), Some("T"));
     assert_eq!(open(json!([]))?, None);
     assert_eq!(open(Value::Null)?, None);
-    let error = open(json!([entry("tool", "T"), entry("rag", "R")])).err().context("chose one")?;
+    let error = open(json!([entry("tool", "T"), entry("rag", "R")]))
+        .err()
+        .context("a template was chosen without a default")?;
     assert!(error.to_string().contains("rag"), "{error}");
     assert!(open(json!(7)).is_err());
     Ok(())
 }
 
-/// Renders a greeting.
+/// Renders a template with a greeting.
 fn rendered(content: &str) -> Result<Result<String, Error>> {
     Ok(template(content)?.and_then(|template| template.render(&user("hi"), true)))
 }
 
-/// Printed by jinja2 3.1.6, in the environment that transformers makes for chat templates.
+/// Compares with the output of jinja2 3.1.6 in the environment that transformers creates for chat templates.
 #[trial]
-fn templates_render_as_in_python() -> Result<()> {
+fn templates_render_like_jinja2_in_transformers() -> Result<()> {
     for (template, expected) in [
         ("{{ messages[0] | tojson }}", "{\"role\": \"user\", \"content\": \"hi\"}"),
         (
@@ -227,7 +229,7 @@ fn hostile_templates_are_refused() -> Result<()> {
 }
 
 #[trial]
-fn a_long_conversation_is_no_attack() -> Result<()> {
+fn long_conversations_render() -> Result<()> {
     let turns = (0..400).map(|turn| Message {
         role: ["user", "assistant"][turn % 2].to_owned(),
         content: "What was said here is said again and again. ".repeat(20),
@@ -236,13 +238,13 @@ fn a_long_conversation_is_no_attack() -> Result<()> {
     let folder = Folder::new()?;
     let demo = ruminate::demo::source();
     folder.write("tokenizer_config.json", demo.read("tokenizer_config.json")?)?;
-    let template = ChatTemplate::open(&folder.source())?.context("the demo has a template")?;
+    let template = ChatTemplate::open(&folder.source())?.context("the demo has no template")?;
     assert!(template.render(&turns, true)?.len() > 350_000);
     Ok(())
 }
 
 #[trial]
-fn a_byte_order_mark_is_no_part_of_a_template() -> Result<()> {
+fn byte_order_mark_is_skipped() -> Result<()> {
     let marked = template("\u{feff}{{ messages[0].content }}\u{feff}")??;
     assert_eq!(marked.render(&user("hi"), false)?, "hi\u{feff}");
     Ok(())

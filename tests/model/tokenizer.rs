@@ -1,5 +1,5 @@
-//! Proves that text becomes the same token ids, and ids the same text, as in the authors' stack; that streamed text never splits a
-//! character; that stop strings do not depend on how text is cut.
+//! Tokenizers: text and token ids convert as in the authors' stack, streamed text never splits a character, and stop strings do not depend on the pieces of
+//! the text.
 
 use anyhow::{Context, Result, bail};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn open(fixture: &str) -> Result<Tokenizer> {
     Ok(open_from(&Source::dir(golden_folder(fixture))?)?)
 }
 
-/// A copy of `tiny`'s small files, to be changed.
+/// A folder with copies of `tiny`'s small files.
 fn copy_of_tiny() -> Result<Folder> {
     let folder = Folder::new()?;
     for file in
@@ -34,17 +34,17 @@ fn ids(value: &Value) -> Result<Vec<u32>> {
 }
 
 fn text(value: &Value) -> Result<&str> {
-    value.as_str().context("no text")
+    value.as_str().context("not a text")
 }
 
 fn messages(value: &Value) -> Result<Vec<Message>> {
     let field = |message: &Value, name: &str| text(&message[name]).map(str::to_owned);
-    let all = value.as_array().context("no messages")?.iter();
+    let all = value.as_array().context("not a list of messages")?.iter();
     all.map(|message| Ok(Message { role: field(message, "role")?, content: field(message, "content")? })).collect()
 }
 
 #[trial]
-fn texts_become_the_reference_ids_and_ids_the_reference_texts() -> Result<()> {
+fn texts_and_ids_convert_like_reference() -> Result<()> {
     for fixture in FIXTURES {
         let tokenizer = open(fixture)?;
         let expected = golden_json(fixture, "expected.json")?;
@@ -64,7 +64,7 @@ fn texts_become_the_reference_ids_and_ids_the_reference_texts() -> Result<()> {
 }
 
 #[trial]
-fn chats_render_to_the_reference_text_and_ids() -> Result<()> {
+fn chats_match_reference_text_and_ids() -> Result<()> {
     for fixture in FIXTURES {
         let tokenizer = open(fixture)?;
         let template = ChatTemplate::open(&Source::dir(golden_folder(fixture))?)?.context("no template")?;
@@ -82,7 +82,7 @@ fn chats_render_to_the_reference_text_and_ids() -> Result<()> {
 }
 
 #[trial]
-fn the_begin_token_is_put_in_front_once() -> Result<()> {
+fn begin_token_is_added_once() -> Result<()> {
     let tokenizer = open("tiny")?;
     let once = tokenizer.encode("Hello", Specials::Bos)?;
     assert_eq!(once[0], 480);
@@ -93,7 +93,7 @@ fn the_begin_token_is_put_in_front_once() -> Result<()> {
 }
 
 #[trial]
-fn special_ids_come_from_generation_config_then_config_then_the_tokenizers_names() -> Result<()> {
+fn special_ids_come_from_configs_then_tokenizer() -> Result<()> {
     for (fixture, first) in [("tiny", 480), ("odd", 745), ("block_bf16", 992)] {
         let tokenizer = open(fixture)?;
         assert_eq!((tokenizer.bos(), tokenizer.pad()), (Some(first), Some(first + 5)), "{fixture}");
@@ -107,27 +107,35 @@ fn special_ids_come_from_generation_config_then_config_then_the_tokenizers_names
     config["bos_token_id"] = json!(7);
     config["eos_token_id"] = json!(8);
     folder.write("config.json", config.to_string())?;
-    assert_eq!(open_from(&folder.source())?.bos(), Some(480), "generation_config.json comes first");
+    assert_eq!(open_from(&folder.source())?.bos(), Some(480), "generation_config.json does not come first");
     std::fs::remove_file(folder.path().join("generation_config.json"))?;
     let tokenizer = open_from(&folder.source())?;
-    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(7), [7, 8, 481].as_slice()), "then config.json");
+    assert_eq!(
+        (tokenizer.bos(), tokenizer.eos()),
+        (Some(7), [7, 8, 481].as_slice()),
+        "config.json does not come second"
+    );
     config["bos_token_id"] = Value::Null;
     config["eos_token_id"] = Value::Null;
     folder.write("config.json", config.to_string())?;
     for remaining in ["tokenizer_config.json", "special_tokens_map.json"] {
         let tokenizer = open_from(&folder.source())?;
-        assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(480), [480, 481].as_slice()), "then {remaining}");
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(480), [480, 481].as_slice()), "{remaining} is not used");
         std::fs::remove_file(folder.path().join(remaining))?;
     }
     let tokenizer = open_from(&folder.source())?;
-    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.pad()), (None, [].as_slice(), None), "nothing is assumed");
-    let error = tokenizer.encode("Hello", Specials::Bos).err().context("a begin token was made up")?;
+    assert_eq!(
+        (tokenizer.bos(), tokenizer.eos(), tokenizer.pad()),
+        (None, [].as_slice(), None),
+        "special tokens without a source"
+    );
+    let error = tokenizer.encode("Hello", Specials::Bos).err().context("an unknown begin token was added")?;
     assert!(matches!(error, Error::Tokenizer { .. }));
     Ok(())
 }
 
 #[trial]
-fn a_tokenizer_of_another_model_is_refused_with_both_sizes() -> Result<()> {
+fn tokenizer_of_another_model_is_refused_with_both_sizes() -> Result<()> {
     let folder = copy_of_tiny()?;
     let mut config = golden_json("tiny", "config.json")?;
     config["vocab_size"] = json!(400);
@@ -143,10 +151,10 @@ fn a_tokenizer_of_another_model_is_refused_with_both_sizes() -> Result<()> {
 }
 
 #[trial]
-fn tokenizers_that_do_not_load_or_are_of_another_kind_are_refused_by_file() -> Result<()> {
+fn invalid_tokenizer_files_are_refused_by_name() -> Result<()> {
     let mut other = golden_json("tiny", "tokenizer.json")?;
     other["decoder"] = json!({"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": true});
-    // What the tokenizers crate panics for, found by fuzzing.
+    // The tokenizers crate panics on these, found by fuzzing.
     let damaged = [
         ("/model/continuing_subword_prefix", json!("longer than a token")),
         ("/post_processor/special_tokens", json!({})),
@@ -154,14 +162,14 @@ fn tokenizers_that_do_not_load_or_are_of_another_kind_are_refused_by_file() -> R
         ("/decoder", (0..126).fold(Value::Null, |inner, _| json!([inner]))),
     ];
     let damaged = damaged.map(|(place, value)| {
-        let mut file = golden_json("tiny", "tokenizer.json").expect("the fixture is there");
-        *file.pointer_mut(place).expect("the fixture has it") = value;
+        let mut file = golden_json("tiny", "tokenizer.json").expect("the fixture exists");
+        *file.pointer_mut(place).expect("the fixture has this field") = value;
         file.to_string()
     });
     for content in damaged.iter().map(String::as_str).chain(["{", "{}", &other.to_string()]) {
         let folder = copy_of_tiny()?;
         folder.write("tokenizer.json", content)?;
-        let error = open_from(&folder.source()).err().context("accepted")?;
+        let error = open_from(&folder.source()).err().context("the file was accepted")?;
         assert!(matches!(error, Error::Tokenizer { .. }), "{error:?}");
         assert!(error.to_string().contains("tokenizer.json"), "{error}");
     }
@@ -169,7 +177,7 @@ fn tokenizers_that_do_not_load_or_are_of_another_kind_are_refused_by_file() -> R
 }
 
 #[trial]
-fn truncation_and_padding_settings_of_the_file_do_not_touch_prompts() -> Result<()> {
+fn truncation_and_padding_settings_are_ignored() -> Result<()> {
     let mut file = golden_json("tiny", "tokenizer.json")?;
     file["truncation"] = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
     let pad = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 485, "pad_type_id": 0, "pad_token": "<|pad|>"});
@@ -182,7 +190,7 @@ fn truncation_and_padding_settings_of_the_file_do_not_touch_prompts() -> Result<
 }
 
 #[trial]
-fn long_monotonous_text_survives() -> Result<()> {
+fn long_repetitive_text_roundtrips() -> Result<()> {
     let tokenizer = open("tiny")?;
     for (piece, length) in
         [("a", 50_000), (" ", 50_000), ("\n", 50_000), ("é", 50_000), ("don't ", 50_000), ("🙂", 50_000), ("1", 50_000)]
@@ -194,9 +202,9 @@ fn long_monotonous_text_survives() -> Result<()> {
 }
 
 #[trial]
-fn half_a_character_is_held_back_and_replaced_at_the_end() -> Result<()> {
+fn partial_character_is_held_back_and_replaced_at_end() -> Result<()> {
     let tokenizer = open("tiny")?;
-    // In this vocabulary a byte is its own id: U+1F642 is F0 9F 99 82.
+    // In this vocabulary each byte is its own id: U+1F642 is F0 9F 99 82.
     let mut stream = tokenizer.stream(false);
     let pieces = [0xf0, 0x9f, 0x99, 0x82, 0xf0, 0x9f].map(|id| stream.push(id));
     assert_eq!(pieces, ["", "", "", "🙂", "", ""]);
@@ -212,7 +220,7 @@ fn half_a_character_is_held_back_and_replaced_at_the_end() -> Result<()> {
 }
 
 #[trial]
-fn an_empty_stop_string_is_refused() -> Result<()> {
+fn empty_stop_string_is_refused() -> Result<()> {
     match StopStrings::new(vec!["end".to_owned(), String::new()]) {
         Err(Error::Option { .. }) => Ok(()),
         other => bail!("{other:?}"),
@@ -220,19 +228,19 @@ fn an_empty_stop_string_is_refused() -> Result<()> {
 }
 
 #[trial]
-fn text_that_cannot_become_a_stop_string_is_given_out_at_once() -> Result<()> {
+fn text_is_held_back_only_for_stop_strings() -> Result<()> {
     let mut stop = StopStrings::new(vec!["\nUser:".to_owned()])?;
     assert_eq!(stop.push("Hello\nUs"), ("Hello".to_owned(), false));
     assert_eq!(stop.push("ually"), ("\nUsually".to_owned(), false));
     assert_eq!(stop.push("\nUser"), (String::new(), false));
     assert_eq!(stop.push(": more"), (String::new(), true));
-    assert_eq!((stop.push("more"), stop.flush()), ((String::new(), true), String::new()), "nothing comes after a stop");
+    assert_eq!((stop.push("more"), stop.flush()), ((String::new(), true), String::new()), "text came after the stop");
     let mut stop = StopStrings::new(vec!["abc".to_owned()])?;
     assert_eq!((stop.push("xab"), stop.flush()), (("x".to_owned(), false), "ab".to_owned()));
     Ok(())
 }
 
-/// Where text stops: at the stop string that is complete first, the longest of those.
+/// The byte offset of the stop string that is complete first; of several, the longest.
 fn stop_place(text: &str, stops: &[String]) -> Option<usize> {
     (0..=text.len()).filter(|&end| text.is_char_boundary(end)).find_map(|end| {
         let ending = stops.iter().filter(|stop| text[..end].ends_with(stop.as_str()));
@@ -243,9 +251,9 @@ fn stop_place(text: &str, stops: &[String]) -> Option<usize> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
-    /// However text is cut into pieces, what is given out ends before the first stop string, and only a beginning of one is held back.
+    /// For any pieces, the output ends before the first stop string, and only the beginning of a stop string is held back.
     #[trial]
-    fn stopping_does_not_depend_on_how_text_is_cut(
+    fn stop_does_not_depend_on_pieces(
         pieces in proptest::collection::vec("[abé]{0,3}", 0..12),
         stops in proptest::collection::vec("[abé]{1,4}", 0..4),
     ) {
@@ -277,9 +285,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
-    /// Any ids, also such as break characters: the stream gives the text that the tokenizers crate decodes, and nothing twice.
+    /// For any ids, including partial characters, the stream outputs the text that the tokenizers crate decodes, each part once.
     #[trial]
-    fn streamed_text_is_the_decoded_text(
+    fn streamed_text_equals_decoded_text(
         ids in proptest::collection::vec(prop_oneof![0_u32..512, 0xc0_u32..0x100, 0x80_u32..0xc0], 0..40),
         skip_special: bool,
     ) {
@@ -289,23 +297,23 @@ proptest! {
         for (count, &id) in (1..).zip(&ids) {
             text.push_str(&stream.push(id));
             let so_far = tokenizer.decode(&ids[..count], skip_special);
-            prop_assert!(so_far.starts_with(&text), "{:?} was given out, but the text is {:?}", text, so_far);
+            prop_assert!(so_far.starts_with(&text), "{:?} was output, but the text is {:?}", text, so_far);
         }
         text.push_str(&stream.flush());
         prop_assert_eq!(&text, &tokenizer.decode(&ids, skip_special));
         prop_assert_eq!(&text, &reference.decode(&ids, skip_special).unwrap());
     }
 
-    /// Text comes back from its ids, up to the characters that the split pattern of the published tokenizer drops.
+    /// Text roundtrips, except for the characters that the published tokenizer's split pattern drops.
     #[trial]
-    fn text_without_dropped_characters_survives(text in "[a-zA-Z0-9 .,;:!?'\"\n\\-éßñ漢字🙂]{0,60}") {
+    fn text_without_dropped_characters_roundtrips(text in "[a-zA-Z0-9 .,;:!?'\"\n\\-éßñ漢字🙂]{0,60}") {
         let (tokenizer, _) = shared();
         let ids = tokenizer.encode(&text, Specials::None).unwrap();
         prop_assert_eq!(tokenizer.decode(&ids, false), text);
     }
 }
 
-/// `tiny`'s tokenizer, and the same file in the tokenizers crate; opened once.
+/// `tiny`'s tokenizer and the same file in the tokenizers crate, opened once.
 fn shared() -> &'static (Tokenizer, tokenizers::Tokenizer) {
     static SHARED: std::sync::OnceLock<(Tokenizer, tokenizers::Tokenizer)> = std::sync::OnceLock::new();
     SHARED.get_or_init(|| {
@@ -317,9 +325,9 @@ fn shared() -> &'static (Tokenizer, tokenizers::Tokenizer) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(8), ..ProptestConfig::default() })]
 
-    /// Long numbers are encoded in parts, because the published pattern takes quadratic time for them; the tokens are the same.
+    /// Long numbers are encoded in parts, because the published pattern takes quadratic time on them; the tokens stay the same.
     #[trial]
-    fn long_numbers_become_the_same_tokens(
+    fn long_numbers_encode_like_reference(
         parts in proptest::collection::vec(("[0-9]{1,9}", 1_usize..60, "(st|nd|th|s|rd |\\.|é|٣|１|\n| |<\\|end_text\\|>|)"), 1..6),
     ) {
         let text: String = parts.iter().map(|(digits, times, behind)| digits.repeat(*times) + behind).collect();

@@ -1,5 +1,4 @@
-//! Proves that no tokenizer.json ends in a panic or takes all memory, whatever steps it is made of, and that what is encoded has the ids that the tokenizers
-//! crate gives.
+//! Untrusted `tokenizer.json` files: with any steps they cause neither panics nor unbounded memory, and encode like the tokenizers crate.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use ruminate::{Error, GenerationConfig, Spec, Specials, Tokenizer};
 use ruminate_tests::{Folder, golden_json, trial};
 use serde_json::{Value, json};
 
-/// Time for all made-up files together.
+/// The time limit for all generated files together.
 const BUDGET: Duration = Duration::from_secs(15);
 
 const TEXTS: [&str; 9] = [
@@ -117,7 +116,7 @@ fn added(rng: &mut Rng) -> Vec<Value> {
             "rstrip": rng.u32(..4) == 0, "normalized": rng.bool(), "special": rng.bool()})
     };
     let mut tokens: Vec<Value> = (0..count).map(|_| token(rng)).collect();
-    // Which of two that are normalized to the same text is found depends on chance in the crate.
+    // Of two tokens that normalize to the same text, the crate finds one at random.
     tokens.iter_mut().skip(1).for_each(|token| token["normalized"] = json!(false));
     tokens
 }
@@ -159,16 +158,16 @@ fn folder_of_tiny() -> Result<Folder> {
 }
 
 #[trial]
-fn files_of_all_kinds_of_steps_are_refused_or_give_the_ids_of_the_tokenizers_crate() -> Result<()> {
+fn generated_files_are_refused_or_encode_like_tokenizers_crate() -> Result<()> {
     let mut tiny = golden_json("tiny", "tokenizer.json")?;
-    // The published expression is long, and is in other tests.
+    // Other tests cover the published expression, which is long.
     tiny["added_tokens"] = json!([]);
     let folder = folder_of_tiny()?;
     let mut rng = Rng::with_seed(11);
     let start = Instant::now();
     let (mut opened, mut compared, mut cases) = (0, 0, 0);
     let mut wrong = Vec::new();
-    // What the crate itself panics at is not printed a thousand times.
+    // Suppress the messages of the crate's own panics, which would be printed a thousand times.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = (|| -> Result<()> {
@@ -192,7 +191,7 @@ fn files_of_all_kinds_of_steps_are_refused_or_give_the_ids_of_the_tokenizers_cra
                 }
                 let _ = tokenizer.encode_plain(text, Specials::None);
                 let Ok(ids) = tokenizer.encode(text, Specials::None) else { continue };
-                ensure!(tokenizer.encode(text, Specials::None)? == ids, "the same text has the same tokens");
+                ensure!(tokenizer.encode(text, Specials::None)? == ids, "a second encoding of {text:?} differs");
                 let encode = || reference.as_ref()?.encode_fast(text, false).ok();
                 if let Ok(Some(expected)) = catch_unwind(AssertUnwindSafe(encode)) {
                     compared += 1;
@@ -200,7 +199,7 @@ fn files_of_all_kinds_of_steps_are_refused_or_give_the_ids_of_the_tokenizers_cra
                     let model = if small { file["model"].clone() } else { json!(file["model"]["type"]) };
                     if ids != expected.get_ids() && wrong.len() < 20 {
                         wrong.push(format!(
-                            "case {cases}, {text:?} has {ids:?}, the crate gives {:?}\nmodel {model}\nnormalizer {}\npre_tokenizer {}\nadded_tokens {}\n",
+                            "case {cases}: {text:?} encodes to {ids:?}, in the crate to {:?}\nmodel {model}\nnormalizer {}\npre_tokenizer {}\nadded_tokens {}\n",
                             expected.get_ids(),
                             file["normalizer"],
                             file["pre_tokenizer"],
@@ -220,7 +219,7 @@ fn files_of_all_kinds_of_steps_are_refused_or_give_the_ids_of_the_tokenizers_cra
 }
 
 #[trial]
-fn normalizers_that_multiply_a_text_are_bounded() -> Result<()> {
+fn normalizer_output_is_bounded() -> Result<()> {
     let folder = folder_of_tiny()?;
     let step = |content: &str| json!({"type": "Replace", "pattern": {"String": "o"}, "content": content});
     let prepend = json!({"type": "Prepend", "prepend": "o".repeat(1000)});
@@ -230,9 +229,9 @@ fn normalizers_that_multiply_a_text_are_bounded() -> Result<()> {
         let mut file = golden_json("tiny", "tokenizer.json")?;
         file["normalizer"] = json!({"type": "Sequence", "normalizers": steps});
         folder.write("tokenizer.json", file.to_string())?;
-        let error = open(&folder)?.encode("foo", Specials::None).err().context("encoded")?;
+        let error = open(&folder)?.encode("foo", Specials::None).err().context("the text was encoded")?;
         assert!(error.to_string().contains("normalizer makes more than"), "{error}");
-        // An added token is normalized when the file is read.
+        // Added tokens are normalized when the file is read.
         file["added_tokens"][0]["normalized"] = json!(true);
         file["added_tokens"][0]["content"] = json!("foo");
         folder.write("tokenizer.json", file.to_string())?;
@@ -242,20 +241,18 @@ fn normalizers_that_multiply_a_text_are_bounded() -> Result<()> {
 }
 
 #[trial]
-fn a_pattern_that_never_ends_is_an_error() -> Result<()> {
+fn pattern_that_backtracks_loses_no_text() -> Result<()> {
     let folder = folder_of_tiny()?;
-    {
-        let pattern = "(a+)+b";
-        let mut file = golden_json("tiny", "tokenizer.json")?;
-        let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-        file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]});
-        folder.write("tokenizer.json", file.to_string())?;
-        let text = "a".repeat(60) + "c";
-        let tokenizer = open(&folder)?;
-        match tokenizer.encode(&text, Specials::None) {
-            Ok(ids) => assert_eq!(tokenizer.decode(&ids, false), text, "{pattern}: nothing is lost"),
-            Err(error) => assert!(error.to_string().contains("takes too long"), "{error}"),
-        }
+    let mut file = golden_json("tiny", "tokenizer.json")?;
+    let split = json!({"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": false});
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [split, bytes]});
+    folder.write("tokenizer.json", file.to_string())?;
+    let text = "a".repeat(60) + "c";
+    let tokenizer = open(&folder)?;
+    match tokenizer.encode(&text, Specials::None) {
+        Ok(ids) => assert_eq!(tokenizer.decode(&ids, false), text, "text was lost"),
+        Err(error) => assert!(error.to_string().contains("takes too long"), "{error}"),
     }
     Ok(())
 }
@@ -271,22 +268,22 @@ fn only_regular_files_of_bounded_size_are_read() -> Result<()> {
         let path = folder.path().join(name);
         let _ = std::fs::remove_file(&path);
         std::os::unix::fs::symlink("/dev/zero", &path)?;
-        let error = open(&folder).err().context("opened a device")?.to_string();
+        let error = open(&folder).err().context("a device was opened")?.to_string();
         assert!(error.contains(name) && error.contains("not a regular file"), "{error}");
         std::fs::remove_file(&path)?;
         assert!(std::process::Command::new("mkfifo").arg(&path).status()?.success());
-        let error = open(&folder).err().context("opened a pipe")?.to_string();
+        let error = open(&folder).err().context("a pipe was opened")?.to_string();
         assert!(error.contains(name) && error.contains("not a regular file"), "{error}");
         std::fs::remove_file(&path)?;
         std::fs::File::create(&path)?.set_len(3 << 30)?;
-        let error = open(&folder).err().context("read 3 GB")?.to_string();
+        let error = open(&folder).err().context("a file of 3 GB was read")?.to_string();
         assert!(error.contains(name) && error.contains("may have at most"), "{error}");
     }
     Ok(())
 }
 
 #[trial]
-fn tokens_beyond_the_embedding_are_errors_only_in_texts_that_have_them() -> Result<()> {
+fn tokens_beyond_embedding_fail_only_when_used() -> Result<()> {
     let folder = folder_of_tiny()?;
     folder.write("config.json", golden_json("tiny", "config.json")?.to_string())?;
     let mut file = golden_json("tiny", "tokenizer.json")?;
@@ -295,16 +292,16 @@ fn tokens_beyond_the_embedding_are_errors_only_in_texts_that_have_them() -> Resu
     folder.write("tokenizer.json", file.to_string())?;
     folder.write("tokenizer_config.json", json!({"pad_token": "<extra>"}).to_string())?;
     let tokenizer = open(&folder)?;
-    assert_eq!(tokenizer.pad(), None, "a padding token without a row is none");
+    assert_eq!(tokenizer.pad(), None, "a padding token without an embedding row was accepted");
     assert!(!tokenizer.encode("plain", Specials::None)?.is_empty());
-    let error = tokenizer.encode("a <more> b", Specials::None).err().context("encoded")?.to_string();
+    let error = tokenizer.encode("a <more> b", Specials::None).err().context("the text was encoded")?.to_string();
     assert!(error.contains("\"<more>\"") && error.contains("513") && error.contains("0 to 511"), "{error}");
     assert!(tokenizer.encode_plain("a <more> b", Specials::None).is_ok());
     Ok(())
 }
 
 #[trial]
-fn the_post_processor_and_add_bos_token_say_whether_a_prompt_has_a_begin_token() -> Result<()> {
+fn begin_token_follows_post_processor_and_add_bos_token() -> Result<()> {
     let folder = folder_of_tiny()?;
     let named = |add: Value| json!({"bos_token": "<|begin_text|>", "add_bos_token": add}).to_string();
     let file = golden_json("tiny", "tokenizer.json")?;
@@ -338,7 +335,7 @@ fn the_post_processor_and_add_bos_token_say_whether_a_prompt_has_a_begin_token()
             tokenizer.encode("<|begin_text|>hello", Specials::Prompt)?[..2],
             [480, tokenizer.encode("hello", Specials::None)?[0]]
         );
-        assert_eq!(tokenizer.encode("hello", Specials::Bos)?[0], 480, "asked for");
+        assert_eq!(tokenizer.encode("hello", Specials::Bos)?[0], 480, "the requested begin token is missing");
     }
     Ok(())
 }

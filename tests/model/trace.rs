@@ -1,4 +1,4 @@
-//! Traces: the recurrence that is looked at step by step is the one that the generation went through.
+//! Traces: the recorded recurrence is the one that the generation computed.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ fn options(share: KvShare) -> SessionOptions {
     SessionOptions { seed: 5, share, ..SessionOptions::default() }
 }
 
-/// A prompt and what is greedily generated from it; the last token is not computed.
+/// The length of a prompt, and the prompt with its greedy continuation, whose last token was not computed.
 fn generated(model: &Model, share: KvShare) -> Result<(usize, Vec<u32>)> {
     let mut session = model.session(options(share))?;
     let asked = GenerateOptions {
@@ -37,22 +37,22 @@ fn recorded(model: &Model, tokens: &[u32], prompt: usize, share: KvShare) -> Res
 }
 
 #[trial(device, cpu, full)]
-fn the_replay_says_what_was_generated(device: &Device) -> Result<()> {
+fn replay_predicts_generated_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for share in [KvShare::None, KvShare::Steps(2)] {
         let (prompt, tokens) = generated(&model, share)?;
         let trace = recorded(&model, &tokens[..tokens.len() - 1], prompt, share)?;
         for (at, &token) in tokens.iter().enumerate().skip(prompt) {
             let said = trace.top_tokens[trace.at(at - 1, STEPS as usize) * trace.top];
-            ensure!(said == token, "{share:?}, position {at}: {said}, but {token} was generated");
+            ensure!(said == token, "{share:?}, position {at}: the replay predicts {said}, but {token} was generated");
         }
     }
     Ok(())
 }
 
-/// Against passes at that depth, where nothing is looked at under way.
+/// Compares with plain passes at the same depth.
 #[trial(device, cpu, full)]
-fn a_read_out_is_what_that_depth_says(device: &Device) -> Result<()> {
+fn read_outs_match_passes_of_same_depth(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;
@@ -76,7 +76,7 @@ fn a_read_out_is_what_that_depth_says(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn states_are_those_of_as_many_steps_at_once(device: &Device) -> Result<()> {
+fn recorded_states_match_single_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;
@@ -93,7 +93,7 @@ fn states_are_those_of_as_many_steps_at_once(device: &Device) -> Result<()> {
     let (distances, settled) = (trace.distances(), trace.stable_from());
     for token in 0..tokens.len() {
         let far = |step: usize| distances[trace.at(token, step)];
-        ensure!(far(STEPS as usize) == 0.0 && far(0) > far(STEPS as usize - 1), "position {token} moves away");
+        ensure!(far(STEPS as usize) == 0.0 && far(0) > far(STEPS as usize - 1), "position {token} does not converge");
         ensure!(settled[token] <= STEPS);
     }
     let pca = trace.pca();
@@ -107,7 +107,7 @@ fn states_are_those_of_as_many_steps_at_once(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn it_stops_when_told_and_refuses_what_it_cannot_hold(device: &Device) -> Result<()> {
+fn trace_can_be_cancelled_and_is_bounded(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let mut calls = 0;
@@ -123,7 +123,7 @@ fn it_stops_when_told_and_refuses_what_it_cannot_hold(device: &Device) -> Result
 }
 
 #[trial(device, cpu, full)]
-fn other_programs_find_everything_in_the_file(device: &Device) -> Result<()> {
+fn trace_file_holds_everything(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, tokens) = generated(&model, KvShare::None)?;
     let trace = recorded(&model, &tokens, prompt, KvShare::None)?;

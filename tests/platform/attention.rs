@@ -1,4 +1,4 @@
-//! Attention of prompts: tiles of rows that share keys give what single rows give.
+//! Attention for prompts: tiles of rows that share keys must match single rows.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{Dtype, LoadOptions, Model, OpenOptions, SessionOptions, State, Synthetic, Tuning, TuningFrom};
@@ -8,10 +8,10 @@ use ruminate_shaders::attention::cache::{CacheShape, Lookup};
 use ruminate_shaders::attention::{ATTENTION_TILED, Attention, attention_variants};
 use ruminate_tests::{compare, options, trial};
 
-/// Tokens of the prompt: more than a tile, and a rest that is no run.
+/// Tokens of the prompt: more than a tile, with a remainder.
 const PROMPT: u32 = 70;
 
-/// The device under test with its caches in buffers, which tiles read. `n`: the n-th variant of everything; the defaults without.
+/// Opens the device under test with caches in buffers, which tiles require. `n` forces the n-th variant of everything; `None` uses the defaults.
 fn opened(n: Option<usize>) -> Result<Device> {
     let mut tuning = n.map_or_else(Tuning::default, Tuning::forced);
     tuning.textures = Some(false);
@@ -19,7 +19,7 @@ fn opened(n: Option<usize>) -> Result<Device> {
     Ok(Device::open(&OpenOptions { tuning: TuningFrom::Given(tuning), ..options })?)
 }
 
-/// Logits of a prompt in two passes, then of one more token: the keys of the first are in the cache when the second begins.
+/// Logits of a prompt in two passes, then of one more token. The keys of the first pass are cached when the second begins.
 fn logits(device: &Device, kv_dtype: Dtype) -> Result<Vec<f32>> {
     let model = Synthetic::parse("n_embd=96,heads=3,hidden=128,vocab=300,layers=1/1/1,block_size=128,seed=4")?;
     let model = Model::open(&model.source(), device, LoadOptions::default())?;
@@ -32,7 +32,7 @@ fn logits(device: &Device, kv_dtype: Dtype) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-/// Whether a device with this tuning attends in tiles for so many rows of the model.
+/// Whether the device's tuning uses tiled attention for `rows` rows.
 fn takes_tiles(device: &Device, rows: u32, dtype: Dtype) -> bool {
     let cache = CacheShape {
         kv_heads: 3,
@@ -53,7 +53,7 @@ fn takes_tiles(device: &Device, rows: u32, dtype: Dtype) -> bool {
 }
 
 #[trial(device, full)]
-fn prompts_in_tiles_give_what_rows_give(_: &Device) -> Result<()> {
+fn tiled_attention_matches_single_rows(_: &Device) -> Result<()> {
     for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Q8] {
         let expected = logits(&opened(None)?, dtype)?;
         let mut tiles = 0;
@@ -62,7 +62,7 @@ fn prompts_in_tiles_give_what_rows_give(_: &Device) -> Result<()> {
             tiles += u32::from(takes_tiles(&device, 40, dtype));
             compare(&logits(&device, dtype)?, &expected, 1e-5).with_context(|| format!("{dtype:?}, variant {n}"))?;
         }
-        ensure!(tiles > 1, "only {tiles} variants in tiles");
+        ensure!(tiles > 1, "only {tiles} tiled variants");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Every assembled kernel variant through the compilers of real platforms; see `compilers/mod.rs`. A trial takes all variants of
-//! one kernel through one compiler and names those that fail: a process for each of the thousands of pairs would mostly start.
+//! All kernel variants through the compilers of real platforms; see `harness/compilers/mod.rs`. A trial compiles all variants of one kernel with one
+//! compiler and lists the failures, because a process for each of the thousands of pairs would spend its time on startup.
 //!
-//! Where a tool is missing, its trials are ignored, and counted as such. `tests/get-compilers` installs all of them.
+//! Trials of missing tools are counted as ignored. `tests/get-compilers` installs all tools.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ use ruminate_shaders::{Choice, KERNELS, Kernel, LANES};
 use ruminate_tests::compilers::{Checked, Dxc, Variant, amd, dxil, msl, spirv, variants};
 use ruminate_tests::{Entry, trial};
 
-const TOOL_MISSING: &str = "a compiler is not installed; tests/get-compilers gets it";
+const TOOL_MISSING: &str = "a compiler is not installed; run tests/get-compilers";
 
 fn entry(name: String, possible: bool, run: impl FnOnce() -> Result<()> + Send + 'static) -> Entry {
     Entry::new(name, run).unless((!possible).then(|| TOOL_MISSING.to_owned()))
@@ -37,8 +37,8 @@ fn compilers() -> Vec<Entry> {
             all.push(entry(name("dxil"), have_dxc, || each(kernel, compile)));
         }
         all.push(entry(name("msl"), true, || each(kernel, translate)));
-        // A kernel made for subgroups of a size that a family does not have, or for matrices, is never launched there. All launches of a kernel's own are
-        // made for one size, so one launch tells.
+        // A kernel for a subgroup size or for matrices that a family does not support is never launched there. All launches of such a kernel use one size, so
+        // one launch suffices to decide.
         let one = || Variant { kernel, choice: Choice::default(), overrides: (kernel.random)(0).launch.overrides };
         let made_for = (of_matrices || kernel.overrides.contains(&LANES)).then(one);
         let launched = |family: &&str| made_for.as_ref().is_none_or(|variant| variant.runs_on(family));
@@ -49,7 +49,7 @@ fn compilers() -> Vec<Entry> {
     all
 }
 
-/// An error that lists all failures, if there are any among at least one outcome.
+/// Fails with a list of all failures, or if there is no outcome.
 fn summary(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     let outcomes: Vec<_> = outcomes.into_iter().collect();
     ensure!(!outcomes.is_empty(), "nothing was compiled: the kernel has no case");
@@ -81,7 +81,7 @@ fn compile(checked: &Checked) -> Result<()> {
     dxil::models(checked).iter().try_for_each(|&model| dxil::compile(dxc, checked, model).map(drop))
 }
 
-/// Loaded once per process: it is large.
+/// DXC, loaded once per process because it is large.
 fn dxc() -> Result<&'static Dxc> {
     static DXC: OnceLock<Dxc> = OnceLock::new();
     if let Some(dxc) = DXC.get() {
@@ -91,7 +91,7 @@ fn dxc() -> Result<&'static Dxc> {
     Ok(DXC.get_or_init(|| loaded))
 }
 
-/// Neither spills nor scratch memory.
+/// Checks that no variant spills registers or uses scratch memory.
 fn fits(family: &str, kernel: &'static Kernel) -> Result<()> {
     let reports = amd::reports(program(), family, &[kernel.name])?;
     let mut asked = variants(kernel);
@@ -105,17 +105,17 @@ fn fits(family: &str, kernel: &'static Kernel) -> Result<()> {
     }))
 }
 
-/// A module whose bound is too small.
+/// A module with a too small id bound is rejected.
 fn wrong_spirv() -> Result<()> {
     let variant = variants(KERNELS[0]).into_iter().next().context("no variant")?;
     let mut words = spirv::translate(&variant.module()?, spirv::NEWEST)?;
     spirv::validate(&words, spirv::NEWEST)?;
     words[3] = 2;
-    ensure!(spirv::validate(&words, spirv::NEWEST).is_err(), "nothing was found");
+    ensure!(spirv::validate(&words, spirv::NEWEST).is_err(), "the error was not detected");
     Ok(())
 }
 
-/// A text that the compiler rejects, and one that the validator rejects: twice the workgroup memory that DX12 allows.
+/// The compiler rejects an undeclared identifier, and the validator rejects twice the workgroup memory that DX12 allows.
 fn wrong_hlsl() -> Result<()> {
     let arguments = ["-E", "main", "-T", "cs_6_0"];
     let kernel = |length: u32, value: &str| {
@@ -135,7 +135,7 @@ fn wrong_hlsl() -> Result<()> {
     Ok(())
 }
 
-/// An array that is indexed at run time and cannot be held in registers.
+/// An array that is indexed at run time and too large for registers is reported.
 fn too_large(family: &str) -> Result<()> {
     let mut file = tempfile::Builder::new().suffix(".wgsl").tempfile()?;
     let kernel = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;

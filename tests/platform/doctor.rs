@@ -1,4 +1,4 @@
-//! The doctor: a device that computes rightly passes, one that does not is caught, with the kernel's name.
+//! Tests of `ruminate doctor`: a correct device passes, and a wrong one is reported with the kernel's name.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use ruminate_shaders::norm::RMS_NORM;
 use ruminate_shaders::{Case, Kernel, Workload, recur};
 use ruminate_tests::trial;
 
-/// RMSNorm whose shader mixes values up when it squares them: what a driver that miscompiles it would compute.
+/// RMSNorm with a shader that mixes up values when squaring them, as a driver that miscompiles it would.
 pub(crate) static WRONG: LazyLock<Kernel> = LazyLock::new(|| {
     let right = "squares += v * v;";
     assert!(RMS_NORM.wgsl.contains(right), "the shader has changed; alter another part of it");
@@ -36,7 +36,7 @@ fn altered(mut case: Case) -> Case {
     case
 }
 
-/// A small model with sizes that fit no tile.
+/// Small model with sizes that are not multiples of any tile.
 fn config() -> Result<Spec> {
     Ok(Synthetic::parse("n_embd=130,heads=5,head_dim=26,hidden=77,vocab=777,layers=1/2/1,block_size=100")?
         .spec()
@@ -49,15 +49,15 @@ fn right_device_passes_at_the_shapes_of_a_model(device: &Device) -> Result<()> {
     let findings = examine(device, KERNELS, &config, Dtype::Bf16, &mut |_, _, _| told += 1);
     ensure!(told == findings.len());
     let met = |name: &str| findings.iter().any(|finding| finding.kernel == name && finding.rows.is_some());
-    // What reads weights or keys and values is met where they are held in its form.
+    // Kernels that read weights, keys or values run only if those are stored in the kernel's format.
     let matmuls = [MATVEC.name, MATMUL_TILED.name, MATMUL_LANES.name, STAGE.name];
     let attentions = [ATTENTION.name, ATTENTION_LANES.name, ATTENTION_FRESH.name];
     for family in [&matmuls[..], &attentions] {
         ensure!(family.iter().any(|name| met(name)), "none of {family:?} was examined at the model's shapes");
     }
-    // No model launches what only measures a device.
+    // Kernels that only measure a device are never launched by a model.
     let ceilings = [STREAM.name, COPY.name, MULTIPLY_ADD.name, DOT_INT8.name, MULTIPLY_MATRICES.name];
-    // Whole numbers and cooperative matrices are multiplied where that is asked for.
+    // int8 and cooperative arithmetic run only if requested.
     let asked = [MATVEC_INT8.name, MATMUL_TILED_INT8.name, ROUND_ROWS.name, MATMUL_COOPERATIVE.name];
     let others = [&matmuls[..], &attentions, &ceilings, &asked].concat();
     for kernel in KERNELS.iter().filter(|kernel| !others.contains(&kernel.name)) {
@@ -71,7 +71,7 @@ fn right_device_passes_at_the_shapes_of_a_model(device: &Device) -> Result<()> {
 }
 
 #[trial(device, full)]
-fn device_that_computes_wrongly_is_caught_and_named(device: &Device) -> Result<()> {
+fn wrong_kernel_is_detected_and_named(device: &Device) -> Result<()> {
     let kernels: [&Kernel; 2] = [&WRONG, &recur::ADVANCE];
     let findings = examine(device, &kernels, &config()?, Dtype::Bf16, &mut |_, _, _| ());
     let (wrong, right): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| !finding.passed());
@@ -79,6 +79,6 @@ fn device_that_computes_wrongly_is_caught_and_named(device: &Device) -> Result<(
     ensure!(wrong.iter().all(|finding| finding.kernel == "rms_norm"), "{wrong:?}");
     let found = wrong.iter().find(|finding| finding.rows == Some(8)).context("it was not caught")?;
     let text = found.outcome.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.to_string();
-    ensure!(text.starts_with("rms_norm.") && text.contains("`y`: normalised mean square error"), "{text}");
+    ensure!(text.starts_with("rms_norm.") && text.contains("`y`: normalized mean square error"), "{text}");
     Ok(())
 }

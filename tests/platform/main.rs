@@ -1,4 +1,4 @@
-//! Devices and compilers: tuning, the doctor, validation, and the compilers of other platforms.
+//! Tests of devices and compilers: tuning, the doctor, the validation layer, and the compilers of other platforms.
 
 mod attention;
 mod compilers;

@@ -1,7 +1,7 @@
-//! Instructions that the AMD compiler makes of the loops that decide the speed, against the marks that the project set itself.
+//! Instruction counts of the hot loops on AMD GPUs, against the project's own targets.
 //!
-//! Decoding is bound by bytes on every desktop GPU as long as a weight takes fewer instructions than the device has time for while it reads one; prompts are
-//! bound by arithmetic as long as the loops mostly multiply and add.
+//! Decoding is bound by bandwidth on every desktop GPU as long as a weight takes fewer instructions than fit in the time of reading it. Prompts are bound by
+//! arithmetic as long as the loops consist mostly of multiply-adds.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use ruminate_tests::compilers::amd::{self, Report};
 use ruminate_tests::{Entry, trial};
 
-/// Vector instructions per weight, at most. A round of the loop takes a unit of 16 bytes of each of four rows.
+/// Maximum vector instructions per weight. One iteration processes a unit of 16 bytes of each of four rows.
 const PER_WEIGHT: [(&str, u32, f64); 7] = [
     ("matvec.bf16.plain.store.rows1", 32, 3.0),
     ("matvec.bf16.plain.store.rows8", 32, 11.0),
@@ -20,7 +20,7 @@ const PER_WEIGHT: [(&str, u32, f64); 7] = [
     ("matvec_int8.q4.rounded.store.rows1", 128, 1.5),
 ];
 
-/// Kernels of which half of the loop's vector instructions multiply and add, at least.
+/// Kernels in which at least half of the loop's vector instructions must be multiply-adds.
 const DENSE: [&str; 9] = [
     "attention_tiled.kv_f32.tile64.parts.head96",
     "attention_tiled.kv_bf16.tile16.parts.head32",
@@ -35,7 +35,7 @@ const DENSE: [&str; 9] = [
 
 #[trial(list, full)]
 fn marks() -> Vec<Entry> {
-    let missing = amd::driver().is_none().then(|| "RADV is not installed; tests/get-compilers gets it".to_owned());
+    let missing = amd::driver().is_none().then(|| "RADV is not installed; run tests/get-compilers".to_owned());
     let of = |family: &'static str| {
         [
             Entry::new(format!("{family}::weights"), move || weights(family)).unless(missing.clone()),
@@ -52,14 +52,14 @@ fn reports(family: &str, labels: &[String]) -> Result<Vec<Report>> {
     Ok(found)
 }
 
-/// An error that lists all that miss their mark.
+/// Fails with a list of all missed targets.
 fn summary(missed: &[String]) -> Result<()> {
-    ensure!(missed.is_empty(), "{} miss their mark:\n{}", missed.len(), missed.join("\n"));
+    ensure!(missed.is_empty(), "{} miss their target:\n{}", missed.len(), missed.join("\n"));
     Ok(())
 }
 
 fn weights(family: &str) -> Result<()> {
-    // GCN 5 has no instruction for products of bytes.
+    // GCN 5 lacks an instruction for products of bytes.
     let marks = PER_WEIGHT.iter().filter(|(label, ..)| family != "vega10" || !label.starts_with("matvec_int8"));
     let mut missed = Vec::new();
     for &(label, weights, most) in marks {

@@ -1,4 +1,4 @@
-//! Tuning: what is timed is what a model runs, what was chosen is kept and taken, and a file that does not fit is refused.
+//! Tuning: it times a model's launches, stores and applies the choices, and refuses files of another device or version.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -15,9 +15,9 @@ fn synthetic() -> Result<Synthetic> {
     Ok(Synthetic::parse("n_embd=96,heads=3,hidden=192,vocab=300,layers=1/2/1,block_size=128,seed=4")?)
 }
 
-/// Options that open the device under test with a tuning.
+/// Options for opening the device under test with a tuning.
 fn with(tuning: TuningFrom) -> Result<OpenOptions> {
-    Ok(OpenOptions { tuning, ..options().context("the twins have no variants")? })
+    Ok(OpenOptions { tuning, ..options().context("the CPU twins have no variants")? })
 }
 
 fn logits(device: &Device) -> Result<Vec<f32>> {
@@ -30,16 +30,16 @@ fn logits(device: &Device) -> Result<Vec<f32>> {
 }
 
 #[trial(device, full)]
-fn what_was_tuned_is_taken(device: &Device) -> Result<()> {
+fn tuned_variants_are_used(device: &Device) -> Result<()> {
     let config = synthetic()?.spec().clone();
     let all = |caps| trials(&config.workload(Dtype::Bf16, 1, 512, 2048, caps));
-    // Enough to see it: each variant is compiled, which takes software drivers long.
+    // A subset suffices: each variant is compiled, which is slow on software drivers.
     let some = |trial: &Trial| !trial.variants.class.starts_with("matmul") || trial.variants.class.contains("Concat");
     let mut tuning = Tuning::with_textures(device.caps().lanes.is_some());
     for trial in all(device.caps()).iter().filter(|trial| some(trial)) {
         let tuned = tune(device, trial, &|| true)?.context("it was not ended")?;
         ensure!(tuned.tried > 0 && tuned.best.median() <= tuned.first.median(), "{tuned:?}");
-        ensure!(trial.variants.named(&tuned.chosen).is_some(), "{} is no variant", tuned.chosen);
+        ensure!(trial.variants.named(&tuned.chosen).is_some(), "{} is not a variant", tuned.chosen);
         tuning.choose(&tuned.class, &tuned.chosen);
     }
     ensure!(tuning.choices().count() > 3, "{tuning:?}");
@@ -51,22 +51,25 @@ fn what_was_tuned_is_taken(device: &Device) -> Result<()> {
         let picked = tuned.pick(trial.variants).name();
         ensure!(picked == wanted, "{picked} instead of {wanted}");
     }
-    // The same choices, the same words, bit for bit.
-    ensure!(logits(&tuned)? == logits(&Device::open(&with(TuningFrom::Given(tuning))?)?)?, "a fixed choice varies");
+    // The same choices give bitwise equal results.
+    ensure!(
+        logits(&tuned)? == logits(&Device::open(&with(TuningFrom::Given(tuning))?)?)?,
+        "results vary with fixed choices"
+    );
     Ok(())
 }
 
-/// Both ways were timed, the better one comes back from a file, and what no way is called leaves the default.
+/// Both ways are timed, a choice is restored from a file, and an unknown name falls back to the default.
 #[trial(device, full)]
-fn loops_are_launched_as_was_tuned(device: &Device) -> Result<()> {
-    let tuned = tune_loops(device)?.context("a GPU has two ways")?;
+fn tuned_loop_way_is_used(device: &Device) -> Result<()> {
+    let tuned = tune_loops(device)?.context("a GPU has two ways of launching loops")?;
     ensure!(tuned.class == LOOPS && tuned.tried == 2 && tuned.first.least() > 0.0, "{tuned:?}");
-    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU twins are not tuned")?);
     let path = folder.path().join("tuning.json");
     let usual = Device::open(&with(TuningFrom::Defaults)?)?.loops();
     let names = LoopWay::ALL.map(|way| (way.name(), way));
     let chosen = LoopWay::ALL.into_iter().find(|way| way.name() == tuned.chosen);
-    let chosen = chosen.with_context(|| format!("{} is no way", tuned.chosen))?;
+    let chosen = chosen.with_context(|| format!("{} is not a way of launching loops", tuned.chosen))?;
     for (name, expected) in names.into_iter().chain([(tuned.chosen.as_str(), chosen), ("sideways", usual)]) {
         let mut tuning = Tuning::default();
         tuning.choose(&tuned.class, name);
@@ -76,14 +79,14 @@ fn loops_are_launched_as_was_tuned(device: &Device) -> Result<()> {
     }
     ensure!(
         Device::cpu().loops() == LoopWay::Direct && tune_loops(&Device::cpu())?.is_none(),
-        "the twins have one way"
+        "the CPU twins have one way"
     );
     Ok(())
 }
 
-/// A user may lose patience after the first class.
+/// Tuning stops as soon as it is told not to go on.
 #[trial(device, full)]
-fn tuning_can_be_ended(_: &Device) -> Result<()> {
+fn tuning_can_be_interrupted(_: &Device) -> Result<()> {
     let heard = Cell::new(0);
     let (config, going) = (synthetic()?.spec().clone(), || heard.get() == 0);
     let options = with(TuningFrom::Defaults)?;
@@ -96,7 +99,7 @@ fn tuning_can_be_ended(_: &Device) -> Result<()> {
 }
 
 #[trial(device, full)]
-fn every_variant_gives_the_same_but_for_rounding(device: &Device) -> Result<()> {
+fn all_variants_agree_up_to_rounding(device: &Device) -> Result<()> {
     let expected = logits(device)?;
     for n in 0..8 {
         let other = Device::open(&with(TuningFrom::Given(Tuning::forced(n)))?)?;
@@ -106,8 +109,8 @@ fn every_variant_gives_the_same_but_for_rounding(device: &Device) -> Result<()> 
 }
 
 #[trial(device, full)]
-fn a_tuning_comes_back_from_its_file(device: &Device) -> Result<()> {
-    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+fn tuning_round_trips_through_its_file(device: &Device) -> Result<()> {
+    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU twins are not tuned")?);
     let mut tuning = Tuning::with_textures(false);
     tuning.choose("rms_norm n=96 rows=1", "rms_norm.workgroup WG=64");
     let path = folder.path().join("new").join(Tuning::file_name(summary));
@@ -121,8 +124,8 @@ fn a_tuning_comes_back_from_its_file(device: &Device) -> Result<()> {
 }
 
 #[trial(device, full)]
-fn a_file_that_does_not_fit_is_refused_and_a_folder_s_ignored(device: &Device) -> Result<()> {
-    let (folder, summary) = (Folder::new()?, device.summary().context("the twins are not tuned")?);
+fn mismatched_tuning_file_is_refused_or_ignored_in_folder(device: &Device) -> Result<()> {
+    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU twins are not tuned")?);
     let path = folder.path().join(Tuning::file_name(summary));
     let refused = |path: &Path, word: &str| -> Result<()> {
         match Device::open(&with(TuningFrom::File(path.to_owned()))?) {
@@ -138,19 +141,19 @@ fn a_file_that_does_not_fit_is_refused_and_a_folder_s_ignored(device: &Device) -
     };
     refused(&path, "No such file")?;
     std::fs::write(&path, "{\"choices\": 3}")?;
-    refused(&path, "it is no tuning")?;
+    refused(&path, "not a tuning")?;
     let mut elsewhere = summary.clone();
     elsewhere.driver = "another driver".to_owned();
     Tuning::default().write(&path, &elsewhere)?;
-    refused(&path, "it is for driver another driver")?;
+    refused(&path, "made for driver another driver")?;
     let text = std::fs::read_to_string(&path)?.replace("another driver", &summary.driver);
     std::fs::write(&path, text.replace(env!("CARGO_PKG_VERSION"), "0.0.0"))?;
-    refused(&path, "it is for version of the engine 0.0.0")?;
+    refused(&path, "made for version of the engine 0.0.0")?;
     Ok(())
 }
 
 #[trial(device, full)]
-fn an_unknown_class_or_name_takes_the_default(device: &Device) -> Result<()> {
+fn unknown_class_or_variant_falls_back_to_default(device: &Device) -> Result<()> {
     let shape = Matmul::whole(1, 96, 96, Dtype::F32.into());
     let variants = matmul_variants(&device.caps(), shape);
     let mut tuning = Tuning::default();
@@ -161,7 +164,7 @@ fn an_unknown_class_or_name_takes_the_default(device: &Device) -> Result<()> {
 }
 
 #[trial]
-fn variants_differ_in_name() -> Result<()> {
+fn variants_have_distinct_names() -> Result<()> {
     let mut several = false;
     for caps in [Caps::WEBGPU, Caps { subgroups: Some((8, 8)), lanes: Some(8), max_invocations: 1024, ..Caps::WEBGPU }]
     {
@@ -178,6 +181,6 @@ fn variants_differ_in_name() -> Result<()> {
             }
         }
     }
-    ensure!(several, "nothing has variants");
+    ensure!(several, "no trial has several variants");
     Ok(())
 }

@@ -1,8 +1,7 @@
-//! The golden tests under Khronos' validation layer, with its synchronization validation: it must have nothing to say.
+//! Golden tests under Khronos' validation layer, with synchronization validation: it must report nothing.
 //!
-//! Silence proves something only if the layer is there and listens. So its log must open with its own greeting, and a program that
-//! does wrong on purpose must be found out in the same way. Without the layer the trials are ignored, and counted as such;
-//! `tests/get-compilers` installs it.
+//! An empty report is meaningful only if the layer is active. Therefore its log must begin with its greeting, and the errors of a deliberately wrong program
+//! must be reported. Without the layer, the trials are counted as ignored; `tests/get-compilers` installs it.
 
 use std::process::Command;
 
@@ -12,10 +11,10 @@ use ruminate_tests::{Entry, golden_folder, trial};
 
 const LAYER: &str = "VK_LAYER_KHRONOS_validation";
 
-/// Argument that makes this program the one that does wrong.
+/// Argument that turns this program into the wrong one.
 const PROVOKE: &str = "provoke";
 
-/// Becomes the program that does wrong if the command line asks for it.
+/// Runs the wrong calls if the command line requests them.
 pub(crate) fn provoked() -> bool {
     let asked = std::env::args().nth(1).as_deref() == Some(PROVOKE);
     if asked {
@@ -25,7 +24,7 @@ pub(crate) fn provoked() -> bool {
 }
 
 fn layer_missing() -> Option<String> {
-    (!installed()).then(|| "Khronos' validation layer is not installed; tests/get-compilers gets it".to_owned())
+    (!installed()).then(|| "Khronos' validation layer is not installed; run tests/get-compilers".to_owned())
 }
 
 #[trial(full, needs(layer_missing))]
@@ -33,7 +32,7 @@ fn layer_finds_errors_and_races() -> Result<()> {
     let program = std::env::current_exe()?;
     let found = messages(Command::new(program).arg(PROVOKE))?;
     for expected in ["VUID-VkBufferCreateInfo-size-00912", "SYNC-HAZARD-WRITE-AFTER-WRITE"] {
-        ensure!(found.iter().any(|message| message.contains(expected)), "{expected} was not found, but {found:#?}");
+        ensure!(found.iter().any(|message| message.contains(expected)), "{expected} was not reported, only {found:#?}");
     }
     Ok(())
 }
@@ -50,19 +49,19 @@ fn layer_is_silent() -> Vec<Entry> {
     ["tiny", "odd", "block_bf16"].map(of).into()
 }
 
-/// Whether the Vulkan loader knows the layer.
+/// Whether the Vulkan loader finds the layer.
 fn installed() -> bool {
-    // SAFETY: the Vulkan loader is a well-known library whose loading has no further conditions.
+    // SAFETY: loading the Vulkan loader has no further conditions.
     let Ok(entry) = (unsafe { ash::Entry::load() }) else { return false };
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     let layers = unsafe { entry.enumerate_instance_layer_properties() }.unwrap_or_default();
     layers.iter().any(|layer| layer.layer_name_as_c_str().is_ok_and(|name| name.to_bytes() == LAYER.as_bytes()))
 }
 
-/// What the layer says while a program runs, but for its greeting and what concerns the cache that it keeps.
+/// Messages of the layer while a program runs, except its greeting and messages about its own cache.
 ///
 /// # Errors
-/// If the program fails, or the greeting is missing: then the layer was not at work as it should be.
+/// If the program fails, or the greeting is missing, which means that the layer was not active.
 fn messages(command: &mut Command) -> Result<Vec<String>> {
     let folder = tempfile::tempdir()?;
     let (settings, log) = (folder.path().join("vk_layer_settings.txt"), folder.path().join("log"));
@@ -79,7 +78,7 @@ fn messages(command: &mut Command) -> Result<Vec<String>> {
     ensure!(output.status.success(), "{command:?} failed:\n{}", said());
 
     let log = std::fs::read_to_string(&log).context("the layer wrote no log: it was not loaded")?;
-    // A message begins at the start of a line; the lines that belong to it are indented.
+    // A message begins at the start of a line; its further lines are indented.
     let mut found: Vec<String> = Vec::new();
     for line in log.lines().filter(|line| !line.trim().is_empty()) {
         match found.last_mut() {
@@ -92,20 +91,20 @@ fn messages(command: &mut Command) -> Result<Vec<String>> {
     }
     let is_greeting = |message: &String| message.contains("Khronos Validation Layer Active");
     let greeting = found.iter().find(|message| is_greeting(message));
-    let greeting = greeting.ok_or_else(|| anyhow!("the layer does not say that it is active:\n{log}"))?;
+    let greeting = greeting.ok_or_else(|| anyhow!("the layer does not report that it is active:\n{log}"))?;
     for part in ["VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION", "Current Disables: None"] {
-        ensure!(greeting.contains(part), "the layer was not set up as asked, no `{part}`:\n{greeting}");
+        ensure!(greeting.contains(part), "the layer is not set up as requested, `{part}` is missing:\n{greeting}");
     }
-    // A cache of its own that is not there yet is no matter of ours.
+    // The layer's own cache may not exist yet.
     let of_its_cache = |message: &String| message.contains("UNASSIGNED-cache-file-error");
     found.retain(|message| !is_greeting(message) && !of_its_cache(message));
     Ok(found)
 }
 
-/// Makes a buffer of no size, then writes another one twice without a barrier between.
+/// Creates a buffer of size zero, then writes another one twice without a barrier.
 fn provoke() -> Result<()> {
-    // SAFETY: all calls but the wrong ones are as the specification wants them. The layer does not pass the first wrong call to
-    // the driver, and the commands of the second one are recorded but never submitted.
+    // SAFETY: all calls except the wrong ones are valid. The layer does not pass the first wrong call to the driver, and the commands of the second one are
+    // recorded but never submitted.
     unsafe {
         let entry = ash::Entry::load()?;
         let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_1);

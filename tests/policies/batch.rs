@@ -1,4 +1,4 @@
-//! Several sequences at once: each says what it says alone, whoever shares its passes.
+//! Batches of several sequences: each sequence generates what it generates alone, whichever sequences share its passes.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ fn batch(model: &Model, sequences: u32) -> Result<Batch> {
     Ok(model.batch(BatchOptions { sequences, session: session(0), ..BatchOptions::default() })?)
 }
 
-/// What sequences said, and why they ended.
+/// The events of a batch by sequence: pieces, end reasons and errors.
 #[derive(Default)]
 struct Said {
     pieces: HashMap<SequenceId, Vec<Piece>>,
@@ -33,18 +33,18 @@ struct Said {
 }
 
 impl Said {
-    /// Takes note of the next event; false if there is none.
+    /// Waits for the next event and records it; false if there is none.
     fn hear(&mut self, batch: &mut Batch) -> Result<bool> {
         let Some(event) = batch.wait()? else { return Ok(false) };
         match event {
             Event::Token { id, piece } => self.pieces.entry(id).or_default().push(piece),
             Event::Done { id, reason, statistics } => {
-                ensure!(self.reasons.insert(id, reason).is_none(), "{id} has ended twice");
+                ensure!(self.reasons.insert(id, reason).is_none(), "sequence {id} ended twice");
                 let tokens = self.pieces.get(&id).map_or(0, Vec::len);
                 let early = usize::from(reason == StopReason::Cancelled);
                 ensure!(
                     (tokens..=tokens + early).contains(&(statistics.tokens as usize)),
-                    "{tokens} tokens and {statistics:?}"
+                    "{tokens} tokens arrived, but {statistics:?}"
                 );
             }
             Event::Failed { error, .. } => self.errors.push(error.to_string()),
@@ -53,20 +53,20 @@ impl Said {
         Ok(true)
     }
 
-    /// Hears all there is.
+    /// Records all events until the batch is idle.
     fn all(batch: &mut Batch) -> Result<Self> {
         let mut said = Self::default();
         while said.hear(batch)? {}
         Ok(said)
     }
 
-    /// What a sequence said.
+    /// Takes the pieces of a sequence.
     fn of(&mut self, id: SequenceId) -> Vec<Piece> {
         self.pieces.remove(&id).unwrap_or_default()
     }
 }
 
-/// A sequence that was asked for.
+/// A request for a sequence.
 #[derive(Clone, Debug)]
 struct Asked {
     prompt: Vec<u32>,
@@ -74,7 +74,7 @@ struct Asked {
     options: GenerateOptions,
 }
 
-/// Random prompts, depths and lengths; every other one sampled.
+/// A request with a random prompt, depth and length; every second seed gives a sampled one.
 fn asked(seed: u64) -> Asked {
     let mut noise = Noise::new(seed);
     let options = GenerateOptions {
@@ -93,14 +93,14 @@ fn alone(model: &Model, asked: &Asked) -> Result<Vec<Piece>> {
     Ok(pieces.collect::<Result<_, _>>()?)
 }
 
-/// Adds sequences one by one, a few tokens apart, and collects what each says.
+/// Adds sequences one by one, a few tokens apart, and collects the pieces of each.
 fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Piece>)>> {
     let mut said = Said::default();
     let mut ids = Vec::new();
     let mut next = all.iter();
     let mut count = 0;
     loop {
-        // Two at first, then another one behind every second token.
+        // Two at first, then another one after every second token.
         while ids.len() < 2 + count / 2 {
             let Some(asked) = next.next() else { break };
             ids.push(batch.add(asked.prompt.as_slice(), asked.seed, &asked.options)?);
@@ -111,11 +111,11 @@ fn together(batch: &mut Batch, all: &[Asked]) -> Result<Vec<(SequenceId, Vec<Pie
         count += 1;
     }
     let missing = ids.iter().find(|id| !said.reasons.contains_key(id));
-    ensure!(missing.is_none() && batch.is_idle(), "{missing:?} has not ended");
+    ensure!(missing.is_none() && batch.is_idle(), "sequence {missing:?} did not end");
     Ok(ids.into_iter().map(|id| (id, said.of(id))).collect())
 }
 
-/// Compares, and gives what each says.
+/// Compares every sequence of the batch with the same one alone, and returns the pieces of each.
 fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<Vec<Vec<Piece>>> {
     let mut each = Vec::new();
     for (asked, (_, said)) in all.iter().zip(together(batch, all)?) {
@@ -127,15 +127,15 @@ fn compare(model: &Model, batch: &mut Batch, all: &[Asked]) -> Result<Vec<Vec<Pi
 }
 
 #[trial(device, cpu, full)]
-fn every_sequence_says_in_company_what_it_says_alone(device: &Device) -> Result<()> {
+fn batched_sequences_generate_same_tokens_as_alone(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(asked).collect();
     compare(&model, &mut batch(&model, 8)?, &all).map(drop)
 }
 
-/// Sessions as they usually are: how many rows a pass has decides which kernels add up.
+/// Without the invariant mode, the number of rows of a pass decides which kernels compute the sums.
 #[trial(device, cpu, full)]
-fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> Result<()> {
+fn differences_without_invariant_mode_are_near_ties(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let usual = |seed| SessionOptions { invariant: false, ..session(seed) };
     let mut all: Vec<Asked> = (0..cases(device, 40, 4)).map(|seed| asked(2 * seed)).collect();
@@ -156,7 +156,7 @@ fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> 
 }
 
 #[trial(device, cpu, full)]
-fn penalties_and_log_probabilities_are_each_sequence_s_own(device: &Device) -> Result<()> {
+fn penalties_and_logprobs_are_per_sequence(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut all: Vec<Asked> = (20..26).map(asked).collect();
     for (place, asked) in all.iter_mut().enumerate() {
@@ -169,7 +169,7 @@ fn penalties_and_log_probabilities_are_each_sequence_s_own(device: &Device) -> R
 }
 
 #[trial(device, cpu)]
-fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
+fn sequences_of_equal_depth_share_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = GenerateOptions { steps: Some(8), max_tokens: Some(6), ..asked(0).options };
     let mut batch = batch(&model, 4)?;
@@ -177,12 +177,12 @@ fn sequences_of_one_depth_share_their_passes(device: &Device) -> Result<()> {
         batch.add(&[3_u32, 5][..], seed, &options)?;
     }
     Said::all(&mut batch)?;
-    // Eight rows of prompts at once, then four of tokens: six times eight steps, not four times as many.
+    // The prompts' eight rows together, then four rows per round of tokens: 6 × 8 passes, not four times as many.
     ensure!(batch.totals().passes == 6 * 8, "{} passes", batch.totals().passes);
     Ok(())
 }
 
-/// A rule that a sequence leaves by, another one for each, met by some tokens and not by others; criteria that read out spare the prompt.
+/// An exit rule that depends on the seed and that some tokens meet and others do not; criteria that need a read-out do not apply to the prompt.
 fn exit(seed: u64) -> Exit {
     let mut noise = Noise::new(seed ^ 0xe817);
     let choice = noise.below(criteria().count() as u32);
@@ -204,7 +204,7 @@ fn exit(seed: u64) -> Exit {
     }
 }
 
-/// The same as [`asked`], deeper, and left early by all but a few.
+/// A request like [`asked`], but deeper, and with an exit rule for six of seven seeds.
 fn leaving(seed: u64) -> Asked {
     let mut asked = asked(seed);
     asked.options.steps = Some(4 + Noise::new(seed).below(12));
@@ -213,11 +213,11 @@ fn leaving(seed: u64) -> Asked {
 }
 
 #[trial(device, cpu, full)]
-fn rows_leave_early_as_they_do_alone(device: &Device) -> Result<()> {
+fn early_exits_in_batch_match_single_sessions(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all: Vec<Asked> = (0..cases(device, 200, 12)).map(leaving).collect();
     let each = compare(&model, &mut batch(&model, 8)?, &all)?;
-    // Each of the criteria lets some leave before they have had all their steps.
+    // With every criterion some tokens exit before their last step.
     for criterion in criteria() {
         let of = |asked: &Asked| asked.options.exit.is_some_and(|exit| exit.criterion == criterion);
         let mut early = 0;
@@ -225,14 +225,14 @@ fn rows_leave_early_as_they_do_alone(device: &Device) -> Result<()> {
             let steps = asked.options.steps.context("a depth")?;
             early += said.iter().filter(|piece| piece.steps < steps).count();
         }
-        ensure!(early > 0 || device.is_cpu(), "nothing left early by {}", criterion.name());
+        ensure!(early > 0 || device.is_cpu(), "no token exits early by {}", criterion.name());
     }
     Ok(())
 }
 
-/// Lookups that tell rows that left from those that did not; where the last step of all is seen, tokens of a prompt follow each other.
+/// Covers the lookups that distinguish exited rows from others. With `AlwaysLast` and an exit the expected tokens come from a prompt fed token by token.
 #[trial(device, cpu, full)]
-fn what_those_show_that_left_is_as_alone(device: &Device) -> Result<()> {
+fn exited_rows_expose_same_kv_in_batch(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all: Vec<Asked> = (0..cases(device, 20, 3)).map(leaving).collect();
     for lookup in [Lookup::Full, Lookup::AlwaysLast] {
@@ -247,7 +247,7 @@ fn what_those_show_that_left_is_as_alone(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// What a session says, its prompt as it stands or token by token.
+/// Generates with a single session, its prompt fed in one pass or token by token.
 fn fed(model: &Model, options: SessionOptions, asked: &Asked, one_by_one: bool) -> Result<Vec<Piece>> {
     let mut session = model.session(options)?;
     let (last, before) = asked.prompt.split_last().context("a prompt")?;
@@ -264,7 +264,7 @@ fn fed(model: &Model, options: SessionOptions, asked: &Asked, one_by_one: bool) 
 }
 
 #[trial(device, cpu, full)]
-fn rows_that_leave_early_take_fewer_passes(device: &Device) -> Result<()> {
+fn early_exits_reduce_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let passes = |exit| -> Result<u64> {
         let options = GenerateOptions { steps: Some(32), max_tokens: Some(8), exit, ..asked(0).options };
@@ -281,9 +281,9 @@ fn rows_that_leave_early_take_fewer_passes(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Other depths from token to token, beside rows that leave early; and one that makes no sense, which is its sequence's own affair.
+/// Depths that change from token to token, in a batch with early exits; an invalid depth fails only its own sequence.
 #[trial(device, cpu, full)]
-fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
+fn steps_can_vary_per_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut all: Vec<Asked> = (80..80 + cases(device, 30, 4)).map(leaving).collect();
     for asked in all.iter_mut().step_by(2) {
@@ -306,9 +306,9 @@ fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Tokens that go on from the last state, in both ways, and noise of every kind, beside sequences that have none.
+/// Both kinds of carried states and every kind of noise, in a batch with plain sequences.
 #[trial(device, cpu, full)]
-fn states_that_are_carried_and_noise_are_each_sequence_s_own(device: &Device) -> Result<()> {
+fn carried_states_and_noise_are_per_sequence(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut all: Vec<Asked> = (200..200 + cases(device, 60, 8)).map(leaving).collect();
     for (asked, place) in all.iter_mut().zip(0..) {
@@ -319,19 +319,19 @@ fn states_that_are_carried_and_noise_are_each_sequence_s_own(device: &Device) ->
         asked.options.logprobs = Some(0);
     }
     let each = compare(&model, &mut batch(&model, 6)?, &all)?;
-    // Both change what is said.
+    // Carried states and noise change the tokens.
     let mut others = 0;
     for (asked, said) in all.iter().zip(each).skip(1).take(5) {
         let plain = GenerateOptions { continuous: None, noise: None, ..asked.options.clone() };
         others += usize::from(said != alone(&model, &Asked { options: plain, ..asked.clone() })?);
     }
-    ensure!(others >= 3, "only {others} of 5 differ from plain ones");
+    ensure!(others >= 3, "only {others} of 5 sequences differ from plain ones");
     Ok(())
 }
 
-/// A prompt whose rows follow each other, as tokens that are fed one by one do.
+/// With shared keys the rows of a prompt run one after the other, like tokens that are fed one by one.
 #[trial(device, cpu, full)]
-fn steps_that_share_keys_share_them_in_a_batch(device: &Device) -> Result<()> {
+fn shared_kv_steps_generate_same_tokens_in_batch(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = |seed| SessionOptions { share: KvShare::Steps(2), ..session(seed) };
     let all: Vec<Asked> = (41..45).map(asked).chain((41..45).map(leaving)).collect();
@@ -344,7 +344,7 @@ fn steps_that_share_keys_share_them_in_a_batch(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
+fn sequences_end_with_their_own_reasons(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let plain = GenerateOptions { steps: Some(4), max_tokens: Some(5), ..asked(0).options };
     let prompt = asked(0).prompt;
@@ -371,7 +371,7 @@ fn sequences_end_for_their_own_reasons(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn what_ends_gives_its_memory_back(device: &Device) -> Result<()> {
+fn finished_sequences_free_their_memory(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = SessionOptions { context: Some(64), ..SessionOptions::default() };
     let mut batch = model.batch(BatchOptions { sequences: 2, session: options, ..BatchOptions::default() })?;
@@ -389,7 +389,7 @@ fn what_ends_gives_its_memory_back(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
+fn cancelled_sequences_end_without_effect_on_others(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut batch = batch(&model, 1)?;
     let endless = Asked { options: GenerateOptions { max_tokens: None, ..asked(2).options }, ..asked(2) };
@@ -407,7 +407,7 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
     {
         ensure!(said.reasons.get(&id) == Some(&reason), "{:?}", said.reasons);
     }
-    ensure!(said.of(waiting).is_empty(), "tokens of a sequence that never began");
+    ensure!(said.of(waiting).is_empty(), "a sequence that never began has tokens");
     let said = said.of(last);
     let expected = alone(&model, &asked(4))?;
     ensure!(said == expected, "{said:?} instead of {expected:?}");
@@ -415,7 +415,7 @@ fn a_sequence_may_be_ended_early(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
+fn invalid_requests_are_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for sequences in [0, 9] {
         let message = model
@@ -443,6 +443,6 @@ fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
         let message = batch.add(prompt, 0, &options).err().map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains(part)), "{part}: {message:?}");
     }
-    ensure!(batch.wait()?.is_none() && batch.is_idle(), "a token of nobody");
+    ensure!(batch.wait()?.is_none() && batch.is_idle(), "an event without a sequence");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! What goes together: every pair is tried, in a session and in a batch, and held against what the policies declare; `docs/combinations.md` shows it.
+//! Combinations of policies: every pair is tried in a session and in a batch, and compared with what the policies declare and with `docs/combinations.md`.
 //!
-//! `RUMINATE_WRITE_DOCS=1 tests/run policies -- combinations` writes the page anew.
+//! `RUMINATE_WRITE_DOCS=1 tests/run policies -- combinations` writes that page.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use ruminate_tests::{demo_model, prompt_of, trial};
 
 type Change = fn(&mut GenerateOptions, &mut SessionOptions);
 
-/// Ways to generate.
+/// The ways to generate, one a column of the table.
 const WAYS: [(&str, Change); 5] = [
     ("plain", |_, _| {}),
     ("speculate", |options, _| options.speculate = Some(Speculate::default())),
@@ -24,7 +24,7 @@ const WAYS: [(&str, Change); 5] = [
     ("prompt_logprobs", |options, _| options.prompt_logprobs = true),
 ];
 
-/// What each is combined with.
+/// The options and settings that each way is combined with, one a row of the table.
 const OTHERS: [(&str, Change); 19] = [
     ("nothing else", |_, _| {}),
     ("speculate", |options, _| options.speculate = Some(Speculate::default())),
@@ -88,7 +88,7 @@ fn in_batch(model: &Model, options: &GenerateOptions, session: &SessionOptions) 
     Ok(())
 }
 
-/// A cell: yes, or the number of the reason.
+/// A cell of the table: `yes`, or `no` with the number of the reason.
 fn cell(outcome: Result<(), Error>, reasons: &mut Vec<String>) -> Result<String> {
     let (one, why) = match outcome {
         Ok(()) => return Ok("yes".to_owned()),
@@ -96,7 +96,7 @@ fn cell(outcome: Result<(), Error>, reasons: &mut Vec<String>) -> Result<String>
         Err(error) => return Err(error.into()),
     };
     let declared = excluded_combinations();
-    ensure!(declared.iter().any(|pair| pair.policy == one && pair.why == why), "{one}: {why:?} is declared nowhere");
+    ensure!(declared.iter().any(|pair| pair.policy == one && pair.why == why), "{one}: {why:?} is not declared");
     let place = reasons.iter().position(|reason| reason == why).unwrap_or_else(|| {
         reasons.push(why.to_owned());
         reasons.len() - 1
@@ -105,7 +105,7 @@ fn cell(outcome: Result<(), Error>, reasons: &mut Vec<String>) -> Result<String>
 }
 
 #[trial(cpu, full)]
-fn the_table_of_combinations_says_what_happens(device: &Device) -> Result<()> {
+fn combinations_page_matches_behavior(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut reasons = Vec::new();
     let mut page = "# What goes together\n\nEvery pair below was tried with the demo model, in a session and in a batch. Ways to generate declare what they cannot be combined \

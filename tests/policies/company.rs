@@ -1,4 +1,4 @@
-//! What a batch does for sequences beside sharing passes: long prompts beside decoding rows, shared beginnings, memory, rules that look back, and scores.
+//! Features of a batch beyond shared passes: chunked long prompts, the prefix cache, preemption, rules that depend on earlier tokens, prompt scores and forks.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn exact(seed: u64, context: u32) -> SessionOptions {
     SessionOptions { invariant: true, ..session(seed, context) }
 }
 
-/// What sequences said, and why they ended.
+/// The events of a batch by sequence: pieces, prompt scores, end reasons and cached tokens.
 #[derive(Default)]
 struct Heard {
     pieces: HashMap<SequenceId, Vec<Piece>>,
@@ -37,7 +37,7 @@ impl Heard {
             Event::Prompt { id, tokens } => drop(self.scores.insert(id, tokens)),
             Event::Done { id, reason, statistics } => {
                 self.cached.insert(id, statistics.cached_tokens);
-                ensure!(self.ends.insert(id, reason).is_none(), "{id} has ended twice");
+                ensure!(self.ends.insert(id, reason).is_none(), "sequence {id} ended twice");
             }
             event => anyhow::bail!("{event:?}"),
         }
@@ -49,7 +49,7 @@ impl Heard {
         while let Some(event) = batch.wait()? {
             heard.note(event)?;
         }
-        ensure!(batch.is_idle(), "there is more to do");
+        ensure!(batch.is_idle(), "the batch is not idle");
         Ok(heard)
     }
 
@@ -65,7 +65,7 @@ fn alone(model: &Model, session: SessionOptions, prompt: &[u32], options: &Gener
 
 /// Eight sequences decode while a prompt of 300 tokens arrives.
 #[trial(device, cpu, full)]
-fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
+fn long_prompt_shares_passes_with_decoding_rows(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let long = prompt_of(300);
     let options = greedy(4, 40);
@@ -81,7 +81,7 @@ fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
             heard.note(batch.wait()?.context("an event")?)?;
         }
         let (id, before) = (batch.add(&long, 3, &greedy(4, 2))?, batch.totals());
-        // Passes between two tokens of another sequence, at most.
+        // The most passes between two tokens of another sequence.
         let (mut last, mut longest) = (HashMap::new(), 0);
         while !heard.pieces.contains_key(&id) {
             let event = batch.wait()?.context("an event")?;
@@ -97,15 +97,15 @@ fn a_long_prompt_enters_beside_rows_that_decode(device: &Device) -> Result<()> {
         Ok((spent, heard.tokens(id), longest))
     };
     let ((alone, said, _), (beside, found, longest)) = (cost(0)?, cost(8)?);
-    ensure!(said == found, "{found:?} instead of {said:?}");
-    ensure!(beside * 10 <= alone * 13, "{beside} rows of passes instead of {alone}");
-    // The round that is under way and the next one, of four steps each.
+    ensure!(said == found, "{found:?} beside eight sequences, {said:?} alone");
+    ensure!(beside * 10 <= alone * 13, "passes with room for {beside} rows beside eight sequences, {alone} alone");
+    // The current round and the next one, of four steps each.
     ensure!(longest <= 8, "{longest} passes between two tokens");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn sequences_that_begin_alike_share_pages(device: &Device) -> Result<()> {
+fn sequences_with_common_prefix_share_pages(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options =
         BatchOptions { session: exact(0, 256), prefix_cache: 64 << 20, sequences: 2, ..BatchOptions::default() };
@@ -121,23 +121,23 @@ fn sequences_that_begin_alike_share_pages(device: &Device) -> Result<()> {
         ensure!(heard.tokens(id) == expected, "{:?} instead of {expected:?}", heard.tokens(id));
         Ok(heard.cached[&id])
     };
-    // Two full pages of 32 tokens are alike.
+    // Two full pages of 32 tokens are equal.
     let found = [
         ask(&question(&[1, 2, 3]), 1, &sampled)?,
         ask(&question(&[4, 5]), 2, &sampled)?,
         ask(&question(&[1, 2, 3]), 3, &sampled)?,
-        // Another depth, and another rule.
+        // A different depth and a different exit rule share no pages.
         ask(&question(&[4, 5]), 2, &greedy(5, 3))?,
         ask(&question(&[4]), 2, &GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..greedy(6, 3) })?,
         ask(&question(&[4, 5]), 2, &GenerateOptions { exit: Some(Exit::new(Criterion::LatentDiff)), ..greedy(6, 3) })?,
         ask(&system[..64], 2, &sampled)?,
     ];
     ensure!(found == [0, 64, 64, 0, 0, 64, 32], "{found:?} cached tokens");
-    // What was generated is shared as well.
+    // Pages of generated tokens are shared as well.
     let said = alone(&model, SessionOptions { seed: 5, ..states.clone() }, &system, &greedy(6, 40))?;
     let mut batch = model.batch(BatchOptions { session: states, prefix_cache: 64 << 20, ..BatchOptions::default() })?;
     let first = batch.add(&system, 5, &greedy(6, 40))?;
-    ensure!(Heard::all(&mut batch)?.tokens(first) == said, "other tokens");
+    ensure!(Heard::all(&mut batch)?.tokens(first) == said, "the tokens differ");
     let second = batch.add(&[&system[..], &said[..], &[7]].concat(), 5, &greedy(6, 2))?;
     let cached = Heard::all(&mut batch)?.cached[&second];
     ensure!(cached == 96, "{cached} cached tokens");
@@ -146,7 +146,7 @@ fn sequences_that_begin_alike_share_pages(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn the_prefix_cache_keeps_to_its_bytes(device: &Device) -> Result<()> {
+fn prefix_cache_stays_within_its_limit(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let group = model.spec().kv_bytes_per_token(4, SessionOptions::default().kv_dtype, Default::default()) * 32;
     let states = SessionOptions { state_seed: Some(1), steps: Some(4), ..session(0, 128) };
@@ -160,12 +160,12 @@ fn the_prefix_cache_keeps_to_its_bytes(device: &Device) -> Result<()> {
     for round in 0..12 {
         let id = batch.add(&prompt_of(40 + 3 * (round % 5)), 1, &greedy(4, 3))?;
         Heard::all(&mut batch)?;
-        ensure!(batch.statistics(id).is_none(), "figures of a sequence that has ended");
+        ensure!(batch.statistics(id).is_none(), "an ended sequence still has statistics");
         ensure!(batch.totals().prefix_bytes <= 3 * group, "{:?}", batch.totals());
         bytes.push(batch.totals().kv_bytes);
     }
     ensure!(bytes[4..].iter().all(|held| *held == bytes[4]), "{bytes:?}");
-    // Pages of steps that no row has reached count as well: they are held.
+    // Pages of steps that no row has reached count too, because they are allocated.
     let exit = Some(Exit { threshold: 1e9, ..Exit::new(Criterion::LatentDiff) });
     let states = SessionOptions { state_seed: Some(1), steps: Some(4), ..session(0, 128) };
     let mut batch = model.batch(BatchOptions {
@@ -182,9 +182,9 @@ fn the_prefix_cache_keeps_to_its_bytes(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Memory for a few pages: sequences give way, and go on where they were.
+/// The memory holds a few pages, so sequences are preempted and later resumed.
 #[trial(device, cpu, full)]
-fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<()> {
+fn preempted_sequences_resume_with_same_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let group = model.spec().kv_bytes_per_token(5, SessionOptions::default().kv_dtype, Default::default()) * 32;
     let session = |seed| SessionOptions { steps: Some(5), ..exact(seed, 160) };
@@ -192,7 +192,7 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
         greedy(5, 60),
         GenerateOptions { sampling: SAMPLED, ..greedy(5, 60) },
         GenerateOptions { exit: Some(Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) }), ..greedy(5, 60) },
-        // Cannot be computed again, so it is let in once there is room for all of it.
+        // This one cannot be recomputed, so it is admitted only once there is room for its whole length.
         GenerateOptions { continuous: Some(ruminate::Continuous::Raw), ..greedy(5, 60) },
         GenerateOptions { bad_words: vec![vec![7], vec![9, 11]], sampling: SAMPLED, ..greedy(5, 60) },
     ];
@@ -209,8 +209,8 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
         let expected = alone(&model, session(seed.into()), &prompt(seed), options)?;
         ensure!(heard.tokens(id) == expected, "{seed}: {:?} instead of {expected:?}", heard.tokens(id));
     }
-    ensure!(batch.totals().preempted > 0, "nobody gave way");
-    // All of a context fits, but not into a third of the memory.
+    ensure!(batch.totals().preempted > 0, "no sequence was preempted");
+    // A full context fits here, but not into a third of the memory.
     batch.add(&prompt_of(150), 1, &greedy(5, 200))?;
     let small = BatchOptions { session: session(0), kv_memory: Some(2 * group), ..BatchOptions::default() };
     let mut batch = model.batch(small)?;
@@ -221,9 +221,9 @@ fn a_sequence_that_gave_way_goes_on_token_for_token(device: &Device) -> Result<(
     Ok(())
 }
 
-/// Bans and forced tokens that depend on the tokens before, in company and beside early exits.
+/// Bans and forced tokens that depend on earlier tokens, in a batch with early exits.
 #[trial(device, cpu, full)]
-fn rules_that_look_back_hold_in_company(device: &Device) -> Result<()> {
+fn rules_on_earlier_tokens_hold_in_batch(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut batch = model.batch(BatchOptions { session: exact(0, 96), ..BatchOptions::default() })?;
     let ruled = |seed: u32| {
@@ -244,15 +244,15 @@ fn rules_that_look_back_hold_in_company(device: &Device) -> Result<()> {
     for (seed, id) in (0..).zip(ids) {
         let expected = alone(&model, exact(seed.into(), 96), &prompt_of(9 + seed), &ruled(seed))?;
         ensure!(heard.tokens(id) == expected, "{seed}: {:?} instead of {expected:?}", heard.tokens(id));
-        ensure!(expected.last() == Some(&11), "{expected:?} does not end as it must");
+        ensure!(expected.last() == Some(&11), "{expected:?} does not end with the forced token 11");
     }
-    ensure!(heard.tokens(free) == alone(&model, exact(77, 96), &prompt_of(4), &greedy(6, 12))?, "other tokens");
+    ensure!(heard.tokens(free) == alone(&model, exact(77, 96), &prompt_of(4), &greedy(6, 12))?, "the tokens differ");
     Ok(())
 }
 
-/// The log-probabilities of a prompt's tokens are those of its logits.
+/// The log-probabilities of a prompt's tokens equal those computed from its logits.
 #[trial(device, cpu, full)]
-fn a_prompt_is_scored_beside_others(device: &Device) -> Result<()> {
+fn prompt_scores_in_batch_match_logits(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut batch = model.batch(BatchOptions { session: exact(4, 96), ..BatchOptions::default() })?;
     let prompt = prompt_of(21);
@@ -265,7 +265,7 @@ fn a_prompt_is_scored_beside_others(device: &Device) -> Result<()> {
     ];
     let silent = batch.add(&prompt, 4, &greedy(5, 0))?;
     let heard = Heard::all(&mut batch)?;
-    ensure!(heard.tokens(other) == alone(&model, exact(1, 96), &prompt_of(6), &greedy(5, 9))?, "other tokens");
+    ensure!(heard.tokens(other) == alone(&model, exact(1, 96), &prompt_of(6), &greedy(5, 9))?, "the tokens differ");
     let logits = model.session(exact(4, 96))?.forward(&prompt, 5, State::Seeded, true)?;
     let vocab = logits.len() / prompt.len();
     for id in &ids[..2] {
@@ -279,20 +279,20 @@ fn a_prompt_is_scored_beside_others(device: &Device) -> Result<()> {
             let found = f64::from(score.logprob.context("a number")?);
             ensure!((found - expected).abs() < 1e-3, "{place}: {found} instead of {expected}");
             ensure!(score.token == prompt[place] && score.top.len() == 3, "{score:?}");
-            ensure!(row[score.top[0].0 as usize] == most, "{score:?} is not the most likely one");
+            ensure!(row[score.top[0].0 as usize] == most, "{score:?}: the first top token is not the most likely");
         }
     }
-    ensure!(heard.scores[&ids[2]].len() == 1 && heard.tokens(ids[2]).len() == 1, "a prompt of one token");
-    ensure!(heard.tokens(ids[0]) == alone(&model, exact(4, 96), &prompt, &greedy(5, 4))?, "other tokens");
+    ensure!(heard.scores[&ids[2]].len() == 1 && heard.tokens(ids[2]).len() == 1, "the prompt of one token");
+    ensure!(heard.tokens(ids[0]) == alone(&model, exact(4, 96), &prompt, &greedy(5, 4))?, "the tokens differ");
     for id in [ids[1], silent] {
         ensure!(heard.tokens(id).is_empty() && heard.ends[&id] == StopReason::MaxTokens, "{:?}", heard.ends[&id]);
     }
     Ok(())
 }
 
-/// A fork goes on with what its original has said, from the same pages.
+/// A fork continues the tokens of its original from the same pages.
 #[trial(device, cpu, full)]
-fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
+fn fork_continues_original_from_shared_pages(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let states = SessionOptions { state_seed: Some(2), ..exact(0, 128) };
     let mut batch = model.batch(BatchOptions { session: states.clone(), sequences: 3, ..BatchOptions::default() })?;
@@ -314,13 +314,13 @@ fn a_fork_shares_what_was_said(device: &Device) -> Result<()> {
         all == alone(&model, SessionOptions { seed: 1, ..states }, &prompt, &greedy(4, 20))?,
         "the original differs"
     );
-    ensure!(batch.fork(first, 8, &other).is_err(), "a fork of a sequence that has ended");
+    ensure!(batch.fork(first, 8, &other).is_err(), "an ended sequence was forked");
     Ok(())
 }
 
-/// A fork holds pages until it is let in: it gives them back, also where the prefix cache has as many, and where it takes passes of its own.
+/// A fork holds pages until it is admitted. They are freed, also with a prefix cache that holds the same pages and for forks that need passes of their own.
 #[trial(device, cpu, full)]
-fn forks_give_their_pages_back(device: &Device) -> Result<()> {
+fn forks_free_their_pages(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let states = SessionOptions { state_seed: Some(2), steps: Some(4), ..session(0, 128) };
     let group = model.spec().kv_bytes_per_token(4, states.kv_dtype, KvShare::None) * 32;
@@ -342,9 +342,9 @@ fn forks_give_their_pages_back(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Frames of a host: bounded steps give the same tokens, and never wait.
+/// Bounded steps, as a host makes them between frames, generate the same tokens and never wait.
 #[trial(device, cpu, full)]
-fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
+fn bounded_steps_generate_same_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut batch = model.batch(BatchOptions { session: exact(0, 96), sequences: 3, ..BatchOptions::default() })?;
     let options = |seed: u32| GenerateOptions { sampling: SAMPLED, ..greedy(3 + seed, 8) };
@@ -370,7 +370,7 @@ fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Passes of eight sequences together, and of one.
+/// Compares the number of passes of eight sequences with that of one.
 #[trial(device, cpu, full)]
 fn eight_sequences_share_nearly_all_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
@@ -384,13 +384,13 @@ fn eight_sequences_share_nearly_all_passes(device: &Device) -> Result<()> {
         Ok(batch.totals().passes)
     };
     let (one, eight) = (passes(1)?, passes(8)?);
-    ensure!(eight * 100 <= one * 115, "{eight} passes for eight, {one} for one");
+    ensure!(eight * 100 <= one * 115, "{eight} passes for eight sequences, {one} for one");
     Ok(())
 }
 
-/// Lookups by which rows of a prompt follow each other, and pages are not shared.
+/// Lookups under which keys and values depend on the other rows of a pass.
 #[trial(device, cpu, full)]
-fn what_depends_on_company_is_not_shared(device: &Device) -> Result<()> {
+fn kv_that_depends_on_other_rows_is_not_shared(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let states = SessionOptions { state_seed: Some(2), lookup: Lookup::AlwaysLast, ..exact(0, 128) };
     let mut batch = model.batch(BatchOptions { session: states, prefix_cache: 1 << 20, ..BatchOptions::default() })?;
@@ -403,9 +403,9 @@ fn what_depends_on_company_is_not_shared(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Sequences that share no passes, beside plain ones: each says what it says alone.
+/// Sequences that compute ahead share no passes; they run in a batch with plain ones.
 #[trial(device, cpu, full)]
-fn what_computes_ahead_says_in_company_what_it_says_alone(device: &Device) -> Result<()> {
+fn sequences_that_compute_ahead_generate_same_tokens_as_alone(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let exit = |criterion, prefill| Some(Exit { prefill, ..Exit::new(criterion) });
     let each = PrefillExit::Each;
@@ -431,7 +431,7 @@ fn what_computes_ahead_says_in_company_what_it_says_alone(device: &Device) -> Re
     let gone = batch.add(&prompt_of(5), 9, &kinds[1])?;
     let (mut heard, mut frames) = (Heard::default(), 0);
     while !batch.is_idle() {
-        // Frames of a host and calls that wait may alternate.
+        // Bounded steps and calls that wait can alternate.
         frames += 1;
         let event = if frames % 3 == 0 { batch.step(Duration::from_millis(1))? } else { batch.wait()? };
         event.map_or(Ok(()), |event| heard.note(event))?;

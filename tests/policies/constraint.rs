@@ -1,4 +1,4 @@
-//! Structured output: whatever is drawn, the text follows its schema, expression or grammar; and the rest of the options stays what it is.
+//! Structured output: the text follows its schema, expression or grammar whatever tokens are drawn, and the other options keep their effect.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use ruminate_tests::{demo_files, demo_model, trial};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Text, pieces and the reason why there are no more.
+/// A generation: its text, its pieces and the stop reason.
 struct Said {
     text: String,
     pieces: Vec<Piece>,
     stop: StopReason,
 }
 
-/// A model with random weights, whose text is noise.
+/// A model with random weights, which generates random text.
 fn noise(device: &Device) -> Result<Model> {
     let shape = "n_embd=64,heads=2,hidden=96,vocab=2048,layers=1/1/1,block_size=1024,seed=3";
     Ok(Model::open(&Synthetic::parse(shape)?.source(), device, LoadOptions::default())?)
 }
 
-/// Options that draw nearly evenly from what is allowed.
+/// Options that draw nearly uniformly from the allowed tokens.
 fn options(constraint: Constraint, tokens: u32) -> GenerateOptions {
     GenerateOptions {
         steps: Some(1),
@@ -40,24 +40,24 @@ fn options(constraint: Constraint, tokens: u32) -> GenerateOptions {
 fn say(model: &Model, seed: u64, options: &GenerateOptions) -> Result<Said> {
     let mut session = model.session(SessionOptions { seed, context: Some(1024), ..SessionOptions::default() });
     if session.is_err() {
-        // The demo holds fewer positions.
+        // The demo has a shorter context.
         session = model.session(SessionOptions { seed, ..SessionOptions::default() });
     }
     let mut session = session?;
     let mut generation = session.generate(&[5, 6, 7], options)?;
     let pieces: Vec<Piece> = generation.by_ref().collect::<Result<_, _>>()?;
     let text = pieces.iter().map(|piece| piece.text.as_str()).collect();
-    Ok(Said { text, pieces, stop: generation.stop_reason().context("generation ended")? })
+    Ok(Said { text, pieces, stop: generation.stop_reason().context("the generation ended without a stop reason")? })
 }
 
 fn refused<T>(outcome: Result<T, Error>) -> Result<String> {
     match outcome {
-        Ok(_) => bail!("it is accepted"),
+        Ok(_) => bail!("it was accepted"),
         Err(error) => Ok(error.to_string()),
     }
 }
 
-/// What [`schema`] describes.
+/// A value of [`schema`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Report {
@@ -113,7 +113,7 @@ fn check_report(text: &str) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn values_of_a_schema_parse_whatever_is_drawn(device: &Device) -> Result<()> {
+fn schema_values_parse_for_any_draw(device: &Device) -> Result<()> {
     for (model, seeds) in [(demo_model(device)?, 4), (noise(device)?, 8)] {
         let compact = {
             let mut schema = schema();
@@ -132,7 +132,7 @@ fn values_of_a_schema_parse_whatever_is_drawn(device: &Device) -> Result<()> {
 }
 
 #[trial(device, full)]
-fn blanks_between_the_parts_of_a_value_end_by_themselves(device: &Device) -> Result<()> {
+fn blanks_between_json_parts_end(device: &Device) -> Result<()> {
     let model = noise(device)?;
     let schema = json!({"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 3});
     let constraint = Constraint::json_schema(model.tokenizer(), &schema)?;
@@ -144,15 +144,15 @@ fn blanks_between_the_parts_of_a_value_end_by_themselves(device: &Device) -> Res
         ensure!((2..=3).contains(&values.len()), "seed {seed}: {:?}", said.text);
         blanks += said.text.matches([' ', '\n', '\t']).count();
     }
-    ensure!(blanks > 0, "no value has a blank, so nothing was shown");
+    ensure!(blanks > 0, "no value has a blank, so the test shows nothing");
     Ok(())
 }
 
 #[trial(device, cpu)]
-fn text_matches_its_regular_expression(device: &Device) -> Result<()> {
+fn text_matches_regular_expression(device: &Device) -> Result<()> {
     let (demo, noise) = (demo_model(device)?, noise(device)?);
     for model in [&demo, &noise] {
-        // Characters of one to four bytes, each of several tokens of a byte.
+        // Characters of one to four bytes, each spelled with tokens of one byte.
         let constraint = Constraint::regex(model.tokenizer(), "([xä→😀]{3}/){2}end")?;
         for seed in 0..4 {
             let said = say(model, seed, &options(constraint.clone(), 100))?;
@@ -167,7 +167,7 @@ fn text_matches_its_regular_expression(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn text_follows_its_grammar_and_special_tokens_are_named_in_it(device: &Device) -> Result<()> {
+fn text_follows_grammar_with_special_tokens(device: &Device) -> Result<()> {
     let model = noise(device)?;
     let grammar = "start: list <|end_header|>\nlist: \"(\" (list | WORD)* \")\"\nWORD: /[a-c]/";
     let constraint = Constraint::lark(model.tokenizer(), grammar)?;
@@ -176,7 +176,7 @@ fn text_follows_its_grammar_and_special_tokens_are_named_in_it(device: &Device) 
         let said = say(&model, seed, &options(constraint.clone(), 60))?;
         let mut depth = 0_i32;
         for (at, c) in said.text.char_indices() {
-            ensure!(depth > 0 || at == 0, "seed {seed}: {:?} goes on after its end", said.text);
+            ensure!(depth > 0 || at == 0, "seed {seed}: {:?} continues after its end", said.text);
             depth += match c {
                 '(' => 1,
                 ')' => -1,
@@ -198,14 +198,14 @@ fn text_follows_its_grammar_and_special_tokens_are_named_in_it(device: &Device) 
 }
 
 #[trial(device, cpu)]
-fn end_tokens_come_only_where_the_text_may_end(device: &Device) -> Result<()> {
+fn end_tokens_appear_only_where_text_may_end(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let constraint = Constraint::regex(model.tokenizer(), "ab+")?;
     let end = model.tokenizer().eos()[0];
     let forced = GenerateOptions { logit_bias: vec![(end, f32::INFINITY)], ..options(constraint, 50) };
     let said = say(&model, 1, &forced)?;
     ensure!(said.text == "ab" && said.stop == StopReason::EndToken(end), "{:?}, {:?}", said.text, said.stop);
-    // An end token that the caller names, and none at all.
+    // With an end token that the caller names, and with no end tokens.
     let named =
         GenerateOptions { end_tokens: Some(vec![300]), logit_bias: vec![(300, f32::INFINITY)], ..forced.clone() };
     let said = say(&model, 1, &named)?;
@@ -213,7 +213,7 @@ fn end_tokens_come_only_where_the_text_may_end(device: &Device) -> Result<()> {
     let never = GenerateOptions { end_tokens: Some(Vec::new()), max_tokens: Some(20), ..forced.clone() };
     let said = say(&model, 1, &never)?;
     ensure!(said.text.len() >= 20 && said.stop == StopReason::MaxTokens, "{:?}, {:?}", said.text, said.stop);
-    // As many tokens before the end as asked for.
+    // `min_tokens` delays the end token.
     let least = GenerateOptions { min_tokens: Some(6), ..forced };
     let said = say(&model, 1, &least)?;
     ensure!(said.pieces.len() == 7 && said.stop == StopReason::EndToken(end), "{:?}, {:?}", said.text, said.stop);
@@ -221,7 +221,7 @@ fn end_tokens_come_only_where_the_text_may_end(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn bans_hold_among_the_allowed_tokens_and_forced_ones_only_if_allowed(device: &Device) -> Result<()> {
+fn bans_and_forced_tokens_respect_constraint(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let one = |text: &str| -> Result<u32> {
         match model.tokenizer().encode(text, ruminate::Specials::Continue)?[..] {
@@ -237,15 +237,15 @@ fn bans_hold_among_the_allowed_tokens_and_forced_ones_only_if_allowed(device: &D
         let said = say(&model, seed, &banned)?;
         ensure!(said.text == "bbbbbbbb" && said.stop == StopReason::Complete, "{:?}, {:?}", said.text, said.stop);
     }
-    // Whatever spells an `a` or a `b` is banned.
+    // All tokens that contain an `a` or a `b` are banned.
     let all = model.tokenizer().holding("a").into_iter().chain(model.tokenizer().holding("b"));
     let mut bias: Vec<(u32, f32)> = all.map(|token| (token, f32::NEG_INFINITY)).collect();
     bias.sort_by_key(|&(token, _)| token);
     bias.dedup();
     let nothing = GenerateOptions { logit_bias: bias, ..banned.clone() };
-    let problem = say(&model, 1, &nothing).err().context("nothing is left")?.to_string();
+    let problem = say(&model, 1, &nothing).err().context("no token is left, but it was accepted")?.to_string();
     ensure!(problem.contains("regular expression") && problem.contains("ban every token"), "{problem}");
-    // After two of them, no third.
+    // After two equal letters the same one is banned.
     let words = GenerateOptions { bad_words: vec![vec![a, a, a], vec![b, b, b]], logit_bias: Vec::new(), ..banned };
     for seed in 0..4 {
         let said = say(&model, seed, &words)?;
@@ -255,7 +255,7 @@ fn bans_hold_among_the_allowed_tokens_and_forced_ones_only_if_allowed(device: &D
 }
 
 #[trial(device, cpu)]
-fn logprobs_are_the_model_s_own(device: &Device) -> Result<()> {
+fn logprobs_are_those_before_constraint(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let constraint = Constraint::regex(model.tokenizer(), "q[xyz]{3}")?;
     let asked = GenerateOptions { logprobs: Some(5), ..options(constraint, 50) };
@@ -270,7 +270,7 @@ fn logprobs_are_the_model_s_own(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn bounded_steps_choose_the_same_tokens_and_the_session_goes_on(device: &Device) -> Result<()> {
+fn bounded_steps_choose_same_tokens_and_session_continues(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let constraint = Constraint::regex(model.tokenizer(), "[a-z]{12}")?;
     let asked = options(constraint, 50);
@@ -288,7 +288,7 @@ fn bounded_steps_choose_the_same_tokens_and_the_session_goes_on(device: &Device)
     };
     let expected: Vec<u32> = waited.pieces.iter().map(|piece| piece.token).collect();
     ensure!(tokens == expected && stop == waited.stop, "{tokens:?} and {stop:?}, expected {expected:?}");
-    // The next generation follows the grammar from its beginning, or none.
+    // The next generation starts the grammar from its beginning, or has none.
     let again: Vec<Piece> = session.generate(&[8], &asked)?.collect::<Result<_, _>>()?;
     let text: String = again.iter().map(|piece| piece.text.as_str()).collect();
     ensure!(text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_lowercase()), "{text:?}");
@@ -299,7 +299,7 @@ fn bounded_steps_choose_the_same_tokens_and_the_session_goes_on(device: &Device)
 }
 
 #[trial(cpu)]
-fn computing_ahead_and_other_tokenizers_are_refused(device: &Device) -> Result<()> {
+fn constraints_refuse_computing_ahead_and_other_tokenizers(device: &Device) -> Result<()> {
     let (model, other) = (demo_model(device)?, noise(device)?);
     let constraint = Constraint::regex(model.tokenizer(), "a+")?;
     let asked = options(constraint, 4);
@@ -318,7 +318,7 @@ fn computing_ahead_and_other_tokenizers_are_refused(device: &Device) -> Result<(
 }
 
 #[trial(cpu)]
-fn what_cannot_be_followed_is_refused_with_the_place(device: &Device) -> Result<()> {
+fn unsupported_constraints_are_refused_with_location(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let tokenizer = model.tokenizer();
     let deep = (0..200).fold(json!({"type": "null"}), |inner, _| json!({"type": "array", "items": inner}));
@@ -348,8 +348,8 @@ fn what_cannot_be_followed_is_refused_with_the_place(device: &Device) -> Result<
                 ensure!(!problem.contains("backtrace") && !problem.contains("non-verbose"), "{shown}: {problem}");
             }
             Err(error) => bail!("{shown}: {error}"),
-            // What is only large may be within the limits.
-            Ok(_) => ensure!(word.is_empty(), "{shown} is accepted"),
+            // A constraint that is merely large can be within the limits.
+            Ok(_) => ensure!(word.is_empty(), "{shown} was accepted"),
         }
     }
     for (pattern, word) in [
@@ -378,7 +378,7 @@ fn what_cannot_be_followed_is_refused_with_the_place(device: &Device) -> Result<
         let problem = refused(Constraint::lark(tokenizer, grammar)).with_context(|| shown.clone())?;
         ensure!(problem.starts_with("grammar: ") && problem.contains(word), "{shown}: {problem}");
     }
-    // As long a chain of rules as a grammar can hold, each of which needs the next.
+    // The longest possible chain of rules, each of which refers to the next.
     let rules: String = (0..5000).map(|index| format!("r{index}:r{} \"a\"\n", index + 1)).collect();
     let chain = format!("start:r0\n{rules}r5000:\"b\"");
     Constraint::lark(tokenizer, &chain).map(drop).or_else(|error| match error {
@@ -389,8 +389,8 @@ fn what_cannot_be_followed_is_refused_with_the_place(device: &Device) -> Result<
 }
 
 #[trial(cpu)]
-fn a_character_that_no_token_spells_is_an_error_that_says_so(device: &Device) -> Result<()> {
-    // The demo without a token for `~`.
+fn character_without_token_is_reported(device: &Device) -> Result<()> {
+    // The demo's tokenizer without a token for `~`.
     let folder = demo_files::with_json("tokenizer.json", |tokenizer| {
         let vocab = tokenizer["model"]["vocab"].as_object_mut().expect("a vocabulary");
         let id = vocab.remove("~").expect("a token");
@@ -398,14 +398,15 @@ fn a_character_that_no_token_spells_is_an_error_that_says_so(device: &Device) ->
     })?;
     let model = Model::open(&folder.source(), device, LoadOptions::default())?;
     let constraint = Constraint::regex(model.tokenizer(), "aa~")?;
-    let problem = say(&model, 1, &options(constraint, 10)).err().context("nothing spells it")?.to_string();
+    let problem =
+        say(&model, 1, &options(constraint, 10)).err().context("a text without spelling was accepted")?.to_string();
     ensure!(problem.contains("after 2 tokens") && problem.contains("no token of the model"), "{problem}");
     Ok(())
 }
 
 #[trial(device, cpu)]
-fn pieces_with_byte_tokens_spell_any_character(device: &Device) -> Result<()> {
-    // A vocabulary as SentencePiece makes them: a token for each byte, some of which spell what a piece spells too.
+fn byte_tokens_spell_any_character(device: &Device) -> Result<()> {
+    // A vocabulary like those of SentencePiece: a token for each byte, some of which spell the same text as a piece.
     let folder = demo_files::with_json("tokenizer.json", |tokenizer| {
         let mut vocab = serde_json::Map::new();
         for byte in 0..=255_u32 {
@@ -435,13 +436,13 @@ fn pieces_with_byte_tokens_spell_any_character(device: &Device) -> Result<()> {
         }
         ensure!(body.is_empty() && said.stop == StopReason::Complete, "seed {seed}: {:?}, {:?}", said.text, said.stop);
     }
-    ensure!(blanks > 0, "no text has a blank, so nothing was shown");
+    ensure!(blanks > 0, "no text has a blank, so the test shows nothing");
     Ok(())
 }
 
-/// Sequences of a batch, each with a constraint of its own or none: what they say alone.
+/// Sequences of a batch, each with its own constraint or none, generate what they generate alone.
 #[trial(device, cpu, full)]
-fn constraints_hold_in_company(device: &Device) -> Result<()> {
+fn constraints_in_batch_match_single_sessions(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let exact = |seed| SessionOptions { seed, invariant: true, context: Some(96), ..SessionOptions::default() };
     let exit = Exit { threshold: 0.3, ..Exit::new(Criterion::LatentDiff) };

@@ -1,4 +1,4 @@
-//! Diffusion forcing: what its wavefronts say, where they end, and what is refused. That it does what the authors' code does, where it is asked to, is in `golden`.
+//! Diffusion forcing: the tokens of its wavefronts, their ends and refused options. The `golden` tests compare it with the authors' code.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ruminate_tests::{demo_model, trial};
 
 const STEPS: u32 = 32;
 
-/// Problems of the demo's own kind.
+/// Problems of the kind that the demo was trained on.
 const PROBLEMS: [&str; 4] = [
     "Ball in B. Swap AB CD BE AC DE AD BC CE AB DE AC BD AE BC CD AB",
     "Ball in A. Swap AB BC",
@@ -49,9 +49,9 @@ fn tokens(pieces: &[Piece]) -> Vec<u32> {
     pieces.iter().map(|piece| piece.token).collect()
 }
 
-/// With a strict threshold only what will not change any more stands.
+/// A strict threshold freezes only states that no longer change.
 #[trial(device, cpu, full)]
-fn what_has_settled_is_what_plain_decoding_says(device: &Device) -> Result<()> {
+fn strictly_frozen_tokens_match_plain_decoding(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let freeze = Freezing { threshold: 0.002, ..Freezing::new(FreezeRule::LatentDiff) };
     for text in if device.is_cpu() { &PROBLEMS[1..2] } else { &PROBLEMS[..] } {
@@ -67,22 +67,22 @@ fn what_has_settled_is_what_plain_decoding_says(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn fewer_passes_than_tokens_have_steps(device: &Device) -> Result<()> {
+fn positions_share_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (pieces, statistics) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     let taken: u32 = pieces.iter().skip(1).map(|piece| piece.steps).sum();
     ensure!(pieces.len() == 12 && statistics.core_passes % 4 == 0, "{} tokens, {statistics:?}", pieces.len());
     ensure!(
         statistics.core_passes < u64::from(taken),
-        "{} passes for {taken} steps: positions share none",
+        "{} passes for {taken} steps: positions share no passes",
         statistics.core_passes
     );
     Ok(())
 }
 
-/// Sampled, with noise and with random tokens at the end of the wavefront; another seed says something else.
+/// Sampled, with noise and with random tokens at the end of the wavefront; another seed gives other tokens.
 #[trial(device, cpu, full)]
-fn the_same_seed_says_the_same_by_iterator_and_by_steps(device: &Device) -> Result<()> {
+fn equal_seeds_generate_same_tokens_by_iterator_and_steps(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let noise_mix = NoiseMix { share: 0.5, dampened: false, sqrt: true };
     let diffusion = Diffusion { headway: 3, wavefront: 16, noise_mix, most_steps: Some(24), ..Diffusion::default() };
@@ -93,8 +93,8 @@ fn the_same_seed_says_the_same_by_iterator_and_by_steps(device: &Device) -> Resu
         Ok(session.generate(PROBLEMS[3], &options)?.collect::<Result<_, _>>()?)
     };
     let expected = said(5)?;
-    ensure!(said(5)? == expected, "the same seed says something else");
-    ensure!(tokens(&said(6)?) != tokens(&expected), "another seed says the same");
+    ensure!(said(5)? == expected, "equal seeds give different tokens");
+    ensure!(tokens(&said(6)?) != tokens(&expected), "another seed gives the same tokens");
     let mut session = model.session(session_options(5))?;
     let mut generation = session.generate(PROBLEMS[3], &options)?;
     let mut stepped = Vec::new();
@@ -105,12 +105,12 @@ fn the_same_seed_says_the_same_by_iterator_and_by_steps(device: &Device) -> Resu
             _ => std::thread::yield_now(),
         }
     }
-    ensure!(stepped == expected, "bounded steps say something else");
+    ensure!(stepped == expected, "bounded steps give different tokens");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn every_rule_comes_to_an_end(device: &Device) -> Result<()> {
+fn every_freeze_rule_terminates(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for (rule, authors) in FreezeRule::ALL.into_iter().flat_map(|rule| [(rule, false), (rule, true)]) {
         for (continuous, wavefront) in [(None, 5), (Some(Continuous::Raw), 64)] {
@@ -125,19 +125,19 @@ fn every_rule_comes_to_an_end(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn a_wave_that_never_settles_moves_on(device: &Device) -> Result<()> {
+fn most_steps_advances_unsettled_wavefront(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let freeze = Freezing { threshold: 1e-30, ..Freezing::new(FreezeRule::LatentDiff) };
     let diffusion = Diffusion { freeze, most_steps: Some(10), inner_steps: 3, ..Diffusion::default() };
     let (pieces, _) = generate(&model, PROBLEMS[1], &diffusing(5, diffusion))?;
     ensure!(pieces.len() == 5, "{} tokens", pieces.len());
-    // Rounds of 3 steps: the first whole round behind 10 steps ends at 12.
+    // Rounds have 3 steps: the first whole round after 10 steps ends at 12.
     ensure!(pieces.iter().skip(1).all(|piece| piece.steps >= 9), "{pieces:?}");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_prompt_in_the_wave(device: &Device) -> Result<()> {
+fn prompt_in_wavefront_matches_plain_decoding(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let freeze = Freezing { threshold: 0.002, ..Freezing::new(FreezeRule::LatentDiff) };
     let whole = Diffusion { freeze, full_prefill: false, ..Diffusion::default() };
@@ -146,19 +146,20 @@ fn a_prompt_in_the_wave(device: &Device) -> Result<()> {
         let found = tokens(&generate(&model, text, &diffusing(4, whole.clone()))?.0);
         ensure!(found == expected, "{text}: {found:?} instead of {expected:?}");
     }
-    // Ended before a token has come, the session is as if there had been no prompt.
+    // A generation that is dropped before its first token leaves the session as it was before the prompt.
     let mut session = model.session(session_options(1))?;
     drop(session.generate(PROBLEMS[3], &diffusing(4, whole.clone()))?);
     ensure!(session.position() == 0, "{} positions", session.position());
     let small = Diffusion { wavefront: 4, ..whole };
-    let error = session.generate(PROBLEMS[3], &diffusing(4, small)).map(|_| ()).expect_err("it has no room");
+    let error =
+        session.generate(PROBLEMS[3], &diffusing(4, small)).map(|_| ()).expect_err("a wavefront of 4 holds the prompt");
     ensure!(error.to_string().contains("wavefront"), "{error}");
     Ok(())
 }
 
-/// Every position that there is gets a token.
+/// Every position of the context gets a token.
 #[trial(device, cpu, full)]
-fn the_context_ends(device: &Device) -> Result<()> {
+fn generation_fills_the_context(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for authors in [false, true] {
         let freeze = Freezing { authors, ..Freezing::new(FreezeRule::LatentDiff) };
@@ -168,19 +169,19 @@ fn the_context_ends(device: &Device) -> Result<()> {
         let options = GenerateOptions { max_tokens: None, ..diffusing(1, diffusion) };
         let mut pieces = session.generate(Prompt::Tokens(&prompt), &options)?;
         let count = pieces.by_ref().collect::<Result<Vec<_>, _>>()?.len();
-        ensure!(count == 20, "{count} tokens behind 10 of 30");
+        ensure!(count == 20, "{count} tokens after 10 of 30 positions");
         ensure!(pieces.stop_reason() == Some(StopReason::ContextFull), "{:?}", pieces.stop_reason());
     }
     let mut session = model.session(SessionOptions { context: Some(10), ..session_options(2) })?;
     let prompt: Vec<u32> = (0..10).collect();
     let count = session.generate(Prompt::Tokens(&prompt), &diffusing(9, Diffusion::default()))?.count();
-    ensure!(count == 1, "{count} tokens behind a prompt that fills the context");
+    ensure!(count == 1, "{count} tokens after a prompt that fills the context");
     Ok(())
 }
 
-/// At once, and nothing that stood behind it is said.
+/// The end token stops generation at once; later tokens of the wavefront are dropped.
 #[trial(device, cpu, full)]
-fn it_stops_where_the_model_ends(device: &Device) -> Result<()> {
+fn end_token_stops_generation(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (pieces, _) = generate(&model, PROBLEMS[3], &diffusing(12, Diffusion::default()))?;
     let end = pieces[4].token;
@@ -194,9 +195,9 @@ fn it_stops_where_the_model_ends(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// One read-back for the prompt and one for each round, and no wait but for them.
+/// Expects one read-back for the prompt and one for each round, and no other waits.
 #[trial(device, cpu, full)]
-fn nothing_is_waited_for_but_tokens(device: &Device) -> Result<()> {
+fn only_read_backs_of_tokens_wait(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut session = model.session(session_options(3))?;
     let before = device.counters();
@@ -205,7 +206,7 @@ fn nothing_is_waited_for_but_tokens(device: &Device) -> Result<()> {
     let rounds = generation.statistics().core_passes / 4;
     drop(generation);
     let spent = device.counters() - before;
-    // Two may be under way that nobody looks at.
+    // Up to two further ones can be in flight whose values are not used.
     let read = rounds + 1..=rounds + 3;
     ensure!(read.contains(&spent.read_backs), "{} read-backs for {rounds} rounds", spent.read_backs);
     ensure!(spent.waits <= spent.read_backs, "{} waits for {} read-backs", spent.waits, spent.read_backs);
@@ -213,7 +214,7 @@ fn nothing_is_waited_for_but_tokens(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn a_session_goes_on_behind_it(device: &Device) -> Result<()> {
+fn session_continues_after_diffusion(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut session = model.session(session_options(3))?;
     let said = session.generate(PROBLEMS[3], &diffusing(6, Diffusion::default()))?.count();
@@ -227,20 +228,20 @@ fn a_session_goes_on_behind_it(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn log_probabilities_come_with_its_tokens(device: &Device) -> Result<()> {
+fn tokens_carry_logprobs(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = GenerateOptions { logprobs: Some(2), ..diffusing(8, Diffusion::default()) };
     let (pieces, _) = generate(&model, PROBLEMS[3], &options)?;
     for piece in &pieces {
         let best = piece.top.first().copied();
-        ensure!(best.map(|(token, _)| token) == Some(piece.token), "greedy, but not the best: {piece:?}");
+        ensure!(best.map(|(token, _)| token) == Some(piece.token), "greedy, but not the most likely token: {piece:?}");
         ensure!(piece.logprob == best.map(|(_, value)| value), "{piece:?}");
     }
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
+fn invalid_options_are_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let usual = Diffusion::default;
     let threshold = |threshold| Freezing { threshold, ..Freezing::new(FreezeRule::LatentDiff) };

@@ -1,5 +1,5 @@
-//! Depth that is decided on the device: tokens that leave early take the steps they are said to take, cost nothing afterwards, and are what a pass of just
-//! so many steps computes.
+//! Early exits, which the device decides: a token that exits takes exactly the reported steps, costs nothing afterwards, and equals the token of a pass with
+//! that number of steps.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::trace::most_likely;
@@ -27,20 +27,20 @@ fn greedy(steps: u32, exit: Option<Exit>) -> GenerateOptions {
     }
 }
 
-/// Fails unless a token is the most likely one.
+/// Fails unless the piece is the most likely token.
 fn chosen(logits: &[f32], piece: &Piece) -> Result<()> {
     let [best] = most_likely(logits, 1)[..] else { anyhow::bail!("no logits") };
-    ensure!(best == piece.token, "{piece:?}, but {best} is the most likely");
+    ensure!(best == piece.token, "{piece:?}, but token {best} is the most likely");
     Ok(())
 }
 
-/// A criterion that no value meets.
+/// An exit with a threshold that no value meets.
 fn unmet(criterion: Criterion) -> Exit {
     Exit { threshold: if criterion.at_least() { 1e9 } else { -1.0 }, ..Exit::new(criterion) }
 }
 
 #[trial(device, cpu, full)]
-fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()> {
+fn unmet_criteria_change_no_output(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let expected = session(&model)?.forward(&prompt_of(7), 9, State::Seeded, true)?;
     for criterion in criteria() {
@@ -53,7 +53,7 @@ fn no_criterion_that_never_fires_changes_anything(device: &Device) -> Result<()>
 }
 
 #[trial(device, cpu, full)]
-fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<()> {
+fn exited_tokens_match_a_pass_of_as_many_steps(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for (criterion, threshold) in
         [(Criterion::LatentDiff, 0.3), (Criterion::Kl, 0.3), (Criterion::ArgmaxStability, 2.0)]
@@ -81,10 +81,10 @@ fn a_token_that_leaves_is_what_so_many_steps_compute(device: &Device) -> Result<
 }
 
 #[trial(device, cpu, full)]
-fn checks_begin_behind_the_least_steps_and_come_every_so_often(device: &Device) -> Result<()> {
+fn checks_start_after_min_steps_and_repeat_every_interval(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for criterion in [Criterion::LatentDiff, Criterion::EntropyDiff] {
-        // Everything is settled at the first check.
+        // The first check always fires.
         let always = Exit { threshold: 1e9, ..Exit::new(criterion) };
         for (min_steps, steps, expected) in [(0, 20, 1), (5, 20, 6), (30, 20, 20), (19, 20, 20)] {
             let exit = Exit { min_steps, every: 3, ..always };
@@ -101,7 +101,7 @@ fn checks_begin_behind_the_least_steps_and_come_every_so_often(device: &Device) 
 }
 
 #[trial(device, cpu, full)]
-fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
+fn prompt_rows_exit_independently(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let exit = Exit { threshold: 0.2, ..Exit::new(Criterion::LatentDiff) };
     let tokens = prompt_of(30);
@@ -113,8 +113,8 @@ fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
         logits.extend(found.logits);
         steps.extend(found.steps);
     }
-    ensure!(together.steps == steps, "{:?} in company, {steps:?} alone", together.steps);
-    ensure!(steps.iter().min() < steps.iter().max(), "all leave at once: {steps:?}");
+    ensure!(together.steps == steps, "{:?} together, {steps:?} one by one", together.steps);
+    ensure!(steps.iter().min() < steps.iter().max(), "all rows exit at the same step: {steps:?}");
     compare(&together.logits, &logits, 1e-8)?;
 
     let all = Exit { prefill: PrefillExit::Together, ..exit };
@@ -127,7 +127,7 @@ fn rows_of_a_prompt_leave_each_by_itself(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> {
+fn generation_takes_same_steps_as_single_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for criterion in [Criterion::Cosine, Criterion::MinPKl] {
         let exit = Exit { threshold: 0.05, ..Exit::new(criterion) };
@@ -136,7 +136,7 @@ fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> 
         let mut input = prompt_of(9);
         for piece in &found {
             let pass = single.forward_until_exit(&input, 30, &exit, State::Seeded, false)?;
-            ensure!(pass.steps.last() == Some(&piece.steps), "{exit}: {piece:?}, alone {:?}", pass.steps);
+            ensure!(pass.steps.last() == Some(&piece.steps), "{exit}: {piece:?}, in a single pass {:?}", pass.steps);
             chosen(&pass.logits, piece).with_context(|| exit.to_string())?;
             input = vec![piece.token];
         }
@@ -146,8 +146,8 @@ fn a_generation_takes_the_steps_of_single_passes(device: &Device) -> Result<()> 
 }
 
 #[trial(device, cpu, full)]
-fn leaving_early_waits_for_nothing_but_the_token(device: &Device) -> Result<()> {
-    // Its counters count this trial alone.
+fn early_exits_wait_only_for_the_token(device: &Device) -> Result<()> {
+    // A device of its own, so that the counters count this trial only.
     let device = &if device.is_cpu() { Device::cpu() } else { ruminate_tests::device().unwrap_or_else(Device::cpu) };
     let model = demo_model(device)?;
     for criterion in [Criterion::LatentDiff, Criterion::Kl] {
@@ -155,7 +155,7 @@ fn leaving_early_waits_for_nothing_but_the_token(device: &Device) -> Result<()> 
         let options = GenerateOptions { max_tokens: Some(12), ..greedy(64, Some(Exit::new(criterion))) };
         let tokens = prompt_of(9);
         let mut generation = session.generate(tokens.as_slice(), &options)?;
-        // The plans are recorded and the ring of staging buffers filled by the first tokens.
+        // The first tokens record the plans and fill the ring of staging buffers.
         for _ in 0..4 {
             generation.next().transpose()?;
         }
@@ -172,7 +172,7 @@ fn leaving_early_waits_for_nothing_but_the_token(device: &Device) -> Result<()> 
 }
 
 #[trial(device, cpu, full)]
-fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
+fn steps_can_vary_per_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = GenerateOptions { steps_of: Some(StepsOf::new(|token| 2 + 5 * token)), ..greedy(4, None) };
     let found = pieces_of(&mut session(&model)?, &prompt_of(5), &options)?;
@@ -192,7 +192,7 @@ fn each_token_may_have_its_own_number_of_steps(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn a_carried_state_is_the_one_that_the_last_token_left(device: &Device) -> Result<()> {
+fn carried_state_is_last_state_of_previous_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let session =
         |invariant| model.session(SessionOptions { invariant, kv_dtype: Dtype::F32, ..SessionOptions::default() });
@@ -215,13 +215,16 @@ fn a_carried_state_is_the_one_that_the_last_token_left(device: &Device) -> Resul
         let from_last = single.forward(&[1], 3, State::Carried, false)?;
         ensure!(fresh != from_last, "the state was not carried");
     }
-    ensure!(session(false)?.forward(&[1], 3, State::Carried, false).is_err(), "there is no state yet");
+    ensure!(
+        session(false)?.forward(&[1], 3, State::Carried, false).is_err(),
+        "a carried state was accepted before the first pass"
+    );
     Ok(())
 }
 
-/// Against passes that are handed the latents of the one before.
+/// Compares with passes that begin with the latents of the previous one.
 #[trial(device, cpu, full)]
-fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -> Result<()> {
+fn normed_state_is_latents_of_previous_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(3, None) };
     let found = pieces_of(&mut session(&model)?, &prompt_of(5), &options)?;
@@ -238,9 +241,9 @@ fn a_normed_state_is_carried_as_the_latents_of_the_last_token(device: &Device) -
     Ok(())
 }
 
-/// Passes run ahead of the tokens that are taken: their states are nobody's.
+/// Passes run ahead of the tokens that the caller takes; the state of such a pass must not be carried.
 #[trial(device, cpu, full)]
-fn the_state_of_a_pass_that_ran_ahead_is_not_carried(device: &Device) -> Result<()> {
+fn state_of_untaken_token_is_not_carried(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut session = session(&model)?;
     let tokens = prompt_of(5);
@@ -249,14 +252,14 @@ fn the_state_of_a_pass_that_ran_ahead_is_not_carried(device: &Device) -> Result<
     drop(generation);
     let refused = session.forward(&[1], 3, State::Carried, false);
     ensure!(matches!(refused, Err(Error::Option { name: "state", .. })), "{refused:?}");
-    // As soon as a pass is somebody's, its state is there again.
+    // After the caller's own pass its state can be carried again.
     session.forward(&[1], 3, State::Seeded, false)?;
     session.forward(&[2], 3, State::Carried, false)?;
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()> {
+fn shared_kv_saves_memory_and_barely_changes_logits(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let own = |share| {
         let options = SessionOptions { kv_dtype: Dtype::F32, share, context: Some(128), ..SessionOptions::default() };
@@ -270,18 +273,18 @@ fn shared_steps_take_less_memory_and_change_little(device: &Device) -> Result<()
         bytes.push(session.kv_bytes());
     }
     ensure!(bytes.is_sorted_by(|a, b| a > b), "{bytes:?} bytes");
-    // States have settled by the last steps, so those see much the same whichever step is kept.
+    // States have converged by the last steps, so it hardly matters which step's keys and values are kept.
     compare(&logits[1], &logits[0], 1e-3)?;
     compare(&logits[2], &logits[0], 1e-3)?;
-    // At no more steps than slots nothing is shared.
+    // With at most as many steps as slots, no step shares its slot.
     let few = |share| own(share)?.forward(&prompt_of(40), 4, State::Seeded, false).map_err(anyhow::Error::from);
     compare(&few(KvShare::Steps(4))?, &few(KvShare::None)?, 1e-12)?;
-    ensure!(own(KvShare::Steps(0)).is_err(), "steps that are 0 apart");
+    ensure!(own(KvShare::Steps(0)).is_err(), "`Steps(0)` was accepted");
     Ok(())
 }
 
 #[trial]
-fn names_of_the_authors_are_read_or_refused_with_a_reason() -> Result<()> {
+fn authors_criterion_names_parse_or_explain_refusal() -> Result<()> {
     let parsed = |name: &str| KvSharing::parse(name, 4);
     let kv_sharing = |lookup, share| KvSharing { lookup, share };
     let (full, latest) = (Lookup::Full, Lookup::Latest);
@@ -305,7 +308,7 @@ fn names_of_the_authors_are_read_or_refused_with_a_reason() -> Result<()> {
         ("compress-", "compress-sN"),
         ("", "latest"),
     ] {
-        let error = parsed(name).err().with_context(|| format!("{name:?} was read"))?;
+        let error = parsed(name).err().with_context(|| format!("{name:?} was accepted"))?;
         ensure!(error.to_string().contains(reason), "{name}: {error}");
     }
     Ok(())

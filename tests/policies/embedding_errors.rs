@@ -1,4 +1,4 @@
-//! Errors that an app meets which embeds the library: said by name, and without harm to what is under way.
+//! Errors of embedding apps: each has the right variant and leaves running work intact.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn lost<T>(what: &str, outcome: Result<T, Error>) -> Result<()> {
 }
 
 #[trial(device)]
-fn every_call_reports_a_host_s_lost_device(_: &Device) -> Result<()> {
+fn every_call_reports_lost_host_device(_: &Device) -> Result<()> {
     let host = Host::open(&options().context("no device")?)?;
     let device = host.engine()?;
     let (prompt, _) = demo::PROMPTS[0];
@@ -59,7 +59,7 @@ fn every_call_reports_a_host_s_lost_device(_: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn a_batch_refuses_the_sequences_of_another(device: &Device) -> Result<()> {
+fn batch_refuses_sequences_of_another_batch(device: &Device) -> Result<()> {
     let (mut one, mut other) = (batch(device)?, batch(device)?);
     let (mine, theirs) = (one.add(&TOKENS, 1, &greedy(2, 3))?, other.add(&TOKENS, 1, &greedy(2, 3))?);
     ensure!(mine != theirs, "{mine} and {theirs} are equal");
@@ -73,26 +73,26 @@ fn a_batch_refuses_the_sequences_of_another(device: &Device) -> Result<()> {
             event => anyhow::bail!("{event:?}"),
         }
     }
-    ensure!((tokens, done) == (3, 1), "{tokens} tokens, {done} ends");
-    // One's own may be cancelled, also when it has ended.
+    ensure!((tokens, done) == (3, 1), "{tokens} tokens, {done} end events");
+    // A batch can cancel its own sequences, ended ones too.
     one.cancel(mine)?;
     other.cancel(theirs)?;
     let event = other.wait()?.context("an end")?;
     ensure!(matches!(event, Event::Done { id, reason: StopReason::Cancelled, .. } if id == theirs), "{event:?}");
-    ensure!(other.wait()?.is_none(), "a cancelled sequence goes on");
+    ensure!(other.wait()?.is_none(), "a cancelled sequence continues");
     Ok(())
 }
 
 #[trial(device, cpu)]
-fn intermediates_have_the_widths_of_their_modules(device: &Device) -> Result<()> {
+fn traced_intermediates_have_module_widths(device: &Device) -> Result<()> {
     let mut session = session(device)?;
-    ensure!(matches!(session.trace("adapter"), Err(Error::NotBegun)), "a trace without rows");
+    ensure!(matches!(session.trace("adapter"), Err(Error::NotBegun)), "a trace before `begin` was accepted");
     let config = session.model().spec().clone();
     let rows = TOKENS.len();
     session.begin(&TOKENS, 4, State::Seeded)?;
-    // Not computed yet, and unknown: both name what there is.
+    // Names that are not computed yet or unknown: both errors list the available ones.
     for name in ["adapter", "ln_f", "core_block.0", "core_block.0.attn.parts", "prelude.9", "nonsense"] {
-        let error = session.trace(name).err().with_context(|| format!("{name} is there"))?;
+        let error = session.trace(name).err().with_context(|| format!("{name} is available"))?;
         let Error::Intermediate { name: named, known } = &error else { anyhow::bail!("{name}: {error}") };
         ensure!(named == name && known.iter().any(|known| known == "prelude.0.norm_1"), "{error}");
         ensure!(!known.iter().any(|known| known.starts_with("coda")), "{error}");
@@ -117,14 +117,17 @@ fn intermediates_have_the_widths_of_their_modules(device: &Device) -> Result<()>
     ensure!(statistics.len() == rows && statistics.iter().all(|row| row.entropy.is_finite()), "{statistics:?}");
     let empty = ruminate::Outputs { rows: 0, logits: Vec::new(), latents: Vec::new(), head: Vec::new() };
     ensure!(empty.statistics().is_empty());
-    // A later begin forgets what earlier rows came to.
+    // A later `begin` discards the outputs of earlier rows.
     session.begin(&TOKENS, 4, State::Seeded)?;
-    ensure!(matches!(session.trace("adapter"), Err(Error::Intermediate { .. })), "an adapter's output of other rows");
+    ensure!(
+        matches!(session.trace("adapter"), Err(Error::Intermediate { .. })),
+        "the adapter's output of earlier rows is available"
+    );
     Ok(())
 }
 
 #[trial(device)]
-fn bounded_steps_count_the_host_s_time(device: &Device) -> Result<()> {
+fn bounded_steps_measure_host_time(device: &Device) -> Result<()> {
     let mut session = session(device)?;
     session.start(demo::PROMPTS[0].0, &greedy(4, 3))?;
     while !matches!(session.step(BUDGET)?, Progress::Done(_)) {}
@@ -133,7 +136,7 @@ fn bounded_steps_count_the_host_s_time(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Divided by a subnormal number, all logits above one would be as large as a number can be.
+/// Division by a subnormal number would make all logits above one as large as a number can be.
 #[trial(device, cpu)]
 fn tiny_temperatures_are_greedy(device: &Device) -> Result<()> {
     let tokens = |temperature: f32| -> Result<Vec<u32>> {
@@ -152,7 +155,7 @@ fn tiny_temperatures_are_greedy(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn refused_calls_leave_a_generation_running(device: &Device) -> Result<()> {
+fn refused_calls_do_not_disturb_generation(device: &Device) -> Result<()> {
     let (prompt, _) = demo::PROMPTS[0];
     let run = |disturb: &dyn Fn(&mut Session) -> Result<()>| -> Result<Vec<u32>> {
         let mut session = session(device)?;
@@ -171,7 +174,7 @@ fn refused_calls_leave_a_generation_running(device: &Device) -> Result<()> {
     };
     let expected = run(&|_| Ok(()))?;
     let refused = |what: &str, outcome: Result<(), Error>| -> Result<()> {
-        ensure!(outcome.is_err(), "{what} is accepted");
+        ensure!(outcome.is_err(), "{what} was accepted");
         Ok(())
     };
     let found = run(&|session| {
@@ -200,7 +203,7 @@ fn arguments_out_of_range_are_refused(device: &Device) -> Result<()> {
     let profile = session.profile(0, Sampling::GREEDY);
     ensure!(matches!(profile, Err(Error::Option { name: "steps", .. })), "{:?}", profile.err());
     let record = session.record(&[1, 2], 99, 4, &mut |_, _| true);
-    let error = record.err().context("99 of 2 tokens")?;
+    let error = record.err().context("99 of 2 tokens were accepted")?;
     ensure!(matches!(error, Error::Option { name: "prompt", .. }) && error.to_string().contains("99 of 2"), "{error}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Generation with the embedded demo: what the loop costs the host, and that results do not depend on how the work is cut.
+//! Generation with the embedded demo: what the loop costs the host, and that results do not depend on how the work is split.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ fn text(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Resul
 }
 
 #[trial(device, cpu)]
-fn a_decode_step_waits_for_nothing_but_its_token(device: &Device) -> Result<()> {
+fn decode_step_waits_only_for_its_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut session = model.session(SessionOptions::default())?;
     let options = greedy(32, 12);
     let mut generation = session.generate(PROMPT, &options)?;
-    // The plan is recorded and the ring of staging buffers filled by the first tokens.
+    // The first tokens record the plan and fill the ring of staging buffers.
     for _ in 0..4 {
         generation.next().transpose()?;
     }
@@ -42,7 +42,7 @@ fn a_decode_step_waits_for_nothing_but_its_token(device: &Device) -> Result<()> 
 }
 
 #[trial(device, cpu, full)]
-fn the_demo_is_wrong_at_one_step_and_right_at_many(device: &Device) -> Result<()> {
+fn demo_answers_are_right_only_with_many_steps(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for (prompt, right) in demo::PROMPTS {
         for (steps, expected) in [(1, false), (32, true)] {
@@ -56,7 +56,7 @@ fn the_demo_is_wrong_at_one_step_and_right_at_many(device: &Device) -> Result<()
 }
 
 #[trial(device, cpu)]
-fn the_same_seed_gives_the_same_tokens_and_another_seed_others(device: &Device) -> Result<()> {
+fn tokens_depend_on_seed(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let sampling = Sampling { temperature: 3.0, repeat_penalty: 1.1, ..Sampling::GREEDY };
     let run = |seed| {
@@ -79,7 +79,7 @@ fn session(model: &Model) -> Result<Session> {
 }
 
 #[trial(device, cpu, full)]
-fn a_long_prompt_in_chunks_gives_the_logits_of_single_tokens(device: &Device) -> Result<()> {
+fn chunked_prompt_gives_same_logits_as_one_pass(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all = prompt_of(300);
     let whole = session(&model)?.forward(&all, 2, State::Seeded, false)?;
@@ -91,7 +91,7 @@ fn a_long_prompt_in_chunks_gives_the_logits_of_single_tokens(device: &Device) ->
 }
 
 #[trial(device, cpu, full)]
-fn a_cache_that_grows_gives_what_a_large_one_gives(device: &Device) -> Result<()> {
+fn growing_cache_gives_same_logits_as_large_one(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all = prompt_of(220);
     let mut grown = session(&model)?;
@@ -100,7 +100,7 @@ fn a_cache_that_grows_gives_what_a_large_one_gives(device: &Device) -> Result<()
         logits = grown.forward(chunk, 10, State::Seeded, false)?;
     }
     let mut large = session(&model)?;
-    // One pass reserves everything at once.
+    // The first pass reserves most positions at once.
     large.forward(&all[..200], 10, State::Seeded, false)?;
     close(&large.forward(&all[200..], 10, State::Seeded, false)?, &logits)?;
     ensure!(grown.kv_bytes() > 220 * 10 * 2 * 2 * 96 * 4, "{} bytes cannot hold 220 positions", grown.kv_bytes());
@@ -112,7 +112,7 @@ fn quantised(model: &Model) -> Result<Session> {
 }
 
 #[trial(device, cpu, full)]
-fn a_cache_in_q8_gives_the_answers_of_one_in_f32(device: &Device) -> Result<()> {
+fn q8_cache_gives_same_answers_as_f32(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for (prompt, right) in demo::PROMPTS {
         let options = GenerateOptions { end_tokens: None, ..greedy(32, 8) };
@@ -125,16 +125,19 @@ fn a_cache_in_q8_gives_the_answers_of_one_in_f32(device: &Device) -> Result<()> 
 }
 
 #[trial(device, cpu, full)]
-fn a_cache_in_q8_can_be_rewound_and_grown_and_filled_in_any_chunks(device: &Device) -> Result<()> {
+fn q8_cache_supports_rewind_growth_and_chunks(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all = prompt_of(120);
     let mut session = quantised(&model)?;
     let whole = session.forward(&all, 6, State::Seeded, false)?;
     let bytes = session.kv_bytes();
     session.rewind(0)?;
-    ensure!(session.forward(&all, 6, State::Seeded, false)? == whole, "the same again is something else");
+    ensure!(
+        session.forward(&all, 6, State::Seeded, false)? == whole,
+        "the same pass after a rewind gives other logits"
+    );
     session.rewind(70)?;
-    // Rows that come alone take another kernel; where sums differ in the last bit, a number may round to its neighbour.
+    // Single rows use another kernel; where sums differ in the last bit, a number can be quantized to its neighbour.
     let mut single = Vec::new();
     for token in &all[70..] {
         single = session.forward(&[*token], 6, State::Seeded, false)?;
@@ -152,7 +155,7 @@ fn a_cache_in_q8_can_be_rewound_and_grown_and_filled_in_any_chunks(device: &Devi
 }
 
 #[trial(device, cpu, full)]
-fn more_steps_than_before_widen_the_tables(device: &Device) -> Result<()> {
+fn deeper_pass_widens_cache_tables(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all = prompt_of(40);
     let deep = model.spec().steps.default + 20;
@@ -166,7 +169,7 @@ fn more_steps_than_before_widen_the_tables(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn stopping_early_leaves_a_session_that_goes_on_as_if_whole(device: &Device) -> Result<()> {
+fn dropped_generation_continues_with_same_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let whole = tokens_of(&mut session(&model)?, PROMPT, &greedy(4, 12))?;
     let mut session = session(&model)?;
@@ -184,7 +187,7 @@ fn stopping_early_leaves_a_session_that_goes_on_as_if_whole(device: &Device) -> 
 }
 
 #[trial(device, cpu, full)]
-fn stop_strings_and_limits_end_generation_with_their_reason(device: &Device) -> Result<()> {
+fn each_end_of_generation_has_its_stop_reason(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let end = |options: GenerateOptions, context| -> Result<(String, Option<StopReason>)> {
         let mut session = model.session(SessionOptions { context, ..SessionOptions::default() })?;
@@ -205,10 +208,10 @@ fn stop_strings_and_limits_end_generation_with_their_reason(device: &Device) -> 
 }
 
 #[trial(device, cpu, full)]
-fn bounded_steps_give_the_tokens_of_the_iterator(device: &Device) -> Result<()> {
+fn bounded_steps_generate_same_tokens_as_iterator(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let expected = tokens_of(&mut session(&model)?, PROMPT, &greedy(4, 6))?;
-    // From one launch per call to more than a token's.
+    // Budgets from one launch per call to more than those of a token.
     for budget in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(10)] {
         let mut session = session(&model)?;
         let mut generation = session.generate(PROMPT, &greedy(4, 6))?;
@@ -222,13 +225,16 @@ fn bounded_steps_give_the_tokens_of_the_iterator(device: &Device) -> Result<()> 
         };
         ensure!(found == expected, "{found:?} with {budget:?}, expected {expected:?}");
         ensure!(reason == StopReason::MaxTokens && generation.stop_reason() == Some(reason), "{reason:?}");
-        ensure!(generation.step(budget)? == Progress::Done(reason) && generation.next().is_none(), "it went on");
+        ensure!(
+            generation.step(budget)? == Progress::Done(reason) && generation.next().is_none(),
+            "the generation continued"
+        );
     }
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Result<()> {
+fn invalid_requests_leave_session_usable(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut session = model.session(SessionOptions { context: Some(32), ..SessionOptions::default() })?;
     let message = |outcome: Result<Vec<f32>, ruminate::Error>| outcome.err().map(|error| error.to_string());
@@ -241,7 +247,7 @@ fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Res
         (message(session.states()), "begin"),
     ];
     for (found, expected) in cases {
-        ensure!(found.as_ref().is_some_and(|text| text.contains(expected)), "{found:?} does not say {expected:?}");
+        ensure!(found.as_ref().is_some_and(|text| text.contains(expected)), "{found:?} does not contain {expected:?}");
     }
     let nan = Sampling { temperature: f32::NAN, ..Sampling::GREEDY };
     let refused = session.generate(PROMPT, &GenerateOptions { sampling: nan, ..greedy(1, 1) }).err();
@@ -249,18 +255,21 @@ fn bad_requests_are_errors_that_leave_the_session_usable(device: &Device) -> Res
     let nibbles = SessionOptions { kv_dtype: Dtype::Q4, ..SessionOptions::default() };
     let refused = model.session(nibbles).err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(refused.contains("kv_dtype is q4") && refused.contains("f32, bf16 or q8"), "q4: {refused:?}");
-    ensure!(model.session(SessionOptions { context: Some(100_000), ..SessionOptions::default() }).is_err(), "100,000");
+    ensure!(
+        model.session(SessionOptions { context: Some(100_000), ..SessionOptions::default() }).is_err(),
+        "a context of 100000 was accepted"
+    );
     session.forward(&prompt_of(32), 1, State::Seeded, false)?;
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn everything_is_freed(device: &Device) -> Result<()> {
+fn dropped_models_free_all_buffers(device: &Device) -> Result<()> {
     let before = device.counters();
     let model = demo_model(device)?;
     let mut session = model.session(SessionOptions::default())?;
     tokens_of(&mut session, PROMPT, &greedy(2, 3))?;
-    ensure!(device.counters().live_bytes > 1_000_000, "the model takes no memory");
+    ensure!(device.counters().live_bytes > 1_000_000, "the model uses no memory");
     drop((session, model));
     let left = device.counters();
     ensure!(left.live_buffers == before.live_buffers, "{} buffers are left", left.live_buffers - before.live_buffers);

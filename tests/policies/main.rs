@@ -1,4 +1,4 @@
-//! How tokens are generated: every session policy, and what it promises.
+//! Token generation: tests for every session policy.
 
 mod batch;
 mod combinations;
@@ -9,6 +9,7 @@ mod early_exit;
 mod embedding_errors;
 mod generation;
 mod noise;
+mod own_passes;
 mod polled;
 mod rounds;
 mod sampling;
@@ -17,7 +18,7 @@ mod speculation;
 
 use ruminate::Criterion;
 
-/// The criteria that any model can leave by: all but a learned gate.
+/// The exit criteria that work with any model: all but the learned gate.
 fn criteria() -> impl Iterator<Item = Criterion> {
     Criterion::ALL.into_iter().filter(|criterion| *criterion != Criterion::Gate)
 }

@@ -1,4 +1,4 @@
-//! Noise between the steps: what a generation computes with it is what single steps compute when the states are stirred by the twin in between.
+//! Noise between the steps: a generation computes what single steps compute when the CPU reference adds the noise to the states in between.
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate::{
@@ -30,7 +30,7 @@ fn asked(steps: u32, tokens: u32, noise: Option<Noise>) -> GenerateOptions {
     }
 }
 
-/// Fails unless both say the same tokens with the same log-probabilities.
+/// Fails unless both have the same tokens with the same log-probabilities.
 fn same(found: &[Piece], expected: &[Piece]) -> Result<()> {
     ensure!(found.len() == expected.len(), "{} tokens, expected {}", found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
@@ -47,7 +47,7 @@ fn differ(a: &[Piece], b: &[Piece]) -> bool {
     a.iter().zip(b).any(|(a, b)| a.top.iter().zip(&b.top).any(|(a, b)| a.0 != b.0 || (a.1 - b.1).abs() > 0.02))
 }
 
-/// One state as the twin sequence_noise it before a step.
+/// A state with the noise that the CPU reference adds before a step.
 fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -> Vec<f32> {
     let n = state.len() as u32;
     let launch = noise(&Caps::default(), 1, 1, n, eps);
@@ -77,7 +77,7 @@ fn stirred(state: &[f32], step: u32, (rule, eps): (NoiseRule, f32), w: &[f32]) -
     state[..n as usize].iter().map(|&bits| f32::from_bits(bits)).collect()
 }
 
-/// The last norm of the core block, as the checkpoint has it.
+/// The weights of the core block's last norm, from the checkpoint.
 fn last_norm(config: &Spec) -> Result<Vec<f32>> {
     let name = format!("transformer.core_block.{}.norm_4.weight", config.layers.core - 1);
     let checkpoint = Checkpoint::open(&demo::source(), &|_| false)?;
@@ -87,7 +87,7 @@ fn last_norm(config: &Spec) -> Result<Vec<f32>> {
 }
 
 #[trial(device, cpu, full)]
-fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> Result<()> {
+fn noisy_generation_matches_single_steps_from_noisy_states(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let config = model.spec();
     let w = last_norm(config)?;
@@ -101,7 +101,7 @@ fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> 
         session.begin(&[17], 1, State::Seeded)?;
         let mut state = session.states()?;
         let mut logits = Vec::new();
-        // Alone at the first position, a token sees no other step than its own.
+        // A token at the first position attends only to its own step.
         for step in 0..steps {
             session.rewind(0)?;
             session.begin(&[17], 1, State::Given(&stirred(&state, step, (rule, config.norm_eps as f32), &w)))?;
@@ -121,9 +121,9 @@ fn a_stirred_generation_is_single_steps_from_stirred_states(device: &Device) -> 
 }
 
 #[trial(device, cpu)]
-fn noise_depends_on_seed_position_and_step_alone(device: &Device) -> Result<()> {
+fn noise_depends_only_on_seed_position_and_step(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
-    // Longer than a pass.
+    // The prompt is longer than a pass.
     let prompt = prompt_of(262);
     let asked = asked(3, 4, Some(Noise::new(NoiseKind::Geom, 0.5)));
     let whole = pieces_of(&mut model.session(settings())?, &prompt, &asked)?;
@@ -138,14 +138,17 @@ fn noise_depends_on_seed_position_and_step_alone(device: &Device) -> Result<()> 
         pieces_of(&mut model.session(other)?, &prompt[..9], &asked)?,
         pieces_of(&mut model.session(zeros)?, &prompt[..9], &asked)?,
     );
-    ensure!(differ(&first, &second), "seeds make no difference");
+    ensure!(differ(&first, &second), "the seed makes no difference");
     let quiet = GenerateOptions { noise: None, ..asked };
-    ensure!(differ(&pieces_of(&mut model.session(settings())?, &prompt, &quiet)?, &whole), "noise makes no difference");
+    ensure!(
+        differ(&pieces_of(&mut model.session(settings())?, &prompt, &quiet)?, &whole),
+        "the noise makes no difference"
+    );
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn noise_goes_with_exits_and_every_cache(device: &Device) -> Result<()> {
+fn noise_combines_with_exits_and_every_cache(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (prompt, noise) = (prompt_of(9), Some(Noise::new(NoiseKind::Sqrt, 0.2)));
     let plain = pieces_of(&mut model.session(settings())?, &prompt, &asked(9, 4, noise))?;
@@ -156,13 +159,13 @@ fn noise_goes_with_exits_and_every_cache(device: &Device) -> Result<()> {
         let found = pieces_of(&mut model.session(settings())?, &prompt, &options)?;
         same(&found, &plain).with_context(|| criterion.name())?;
     }
-    // Rows that leave at once take one step, with the noise of that step.
+    // Rows that exit at once take one step, with the noise of that step.
     let exit = Some(Exit { threshold: 1e9, ..Exit::new(Criterion::LatentDiff) });
     let options = GenerateOptions { exit, ..asked(9, 4, noise) };
     let found = pieces_of(&mut model.session(settings())?, &prompt, &options)?;
     same(&found, &pieces_of(&mut model.session(settings())?, &prompt, &asked(1, 4, noise))?).context("one step")?;
     ensure!(found.iter().all(|piece| piece.steps == 1), "{found:?}");
-    // Rows at different steps in a pass, each with the noise of its step.
+    // Rows of a pass can be at different steps; each gets the noise of its step.
     let fixed = || model.session(SessionOptions { invariant: true, ..settings() });
     let plain = asked(9, 10, noise);
     let expected = pieces_of(&mut fixed()?, &prompt, &plain)?;
@@ -208,7 +211,7 @@ fn noise_costs_a_launch_per_step_and_no_wait(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn bad_noise_is_refused_with_what_is_allowed(device: &Device) -> Result<()> {
+fn invalid_noise_is_refused_with_allowed_values(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let cases = [
         (Noise::new(NoiseKind::Fixed, 0.0), "noise is fixed=0; above 0"),
@@ -219,16 +222,16 @@ fn bad_noise_is_refused_with_what_is_allowed(device: &Device) -> Result<()> {
     for (noise, expected) in cases {
         let mut session = model.session(settings())?;
         let Err(error) = pieces_of(&mut session, &prompt_of(3), &asked(1, 1, Some(noise))) else {
-            bail!("{expected}: taken")
+            bail!("{expected}: accepted")
         };
         let text = error.to_string();
-        ensure!(expected.split("; ").all(|part| text.contains(part)), "{text:?} does not say {expected:?}");
+        ensure!(expected.split("; ").all(|part| text.contains(part)), "{text:?} does not contain {expected:?}");
     }
     for (written, expected) in
         [("geom=0.1", "geom=0.1"), ("fixed=0.05,renorm", "fixed=0.05"), ("chi=1e-3,raw", "chi=0.001,raw")]
     {
         let noise: Noise = written.parse().map_err(anyhow::Error::msg)?;
-        ensure!(noise.to_string() == expected, "{written} is read as {noise}");
+        ensure!(noise.to_string() == expected, "{written} was parsed as {noise}");
     }
     for (written, expected) in [
         ("geom", "geom=0.1"),
@@ -238,7 +241,7 @@ fn bad_noise_is_refused_with_what_is_allowed(device: &Device) -> Result<()> {
         ("geom=inf", "is no scale"),
         ("line=0.1,normed", "neither renorm"),
     ] {
-        let error = written.parse::<Noise>().err().context("it was taken")?;
+        let error = written.parse::<Noise>().err().context("it was accepted")?;
         ensure!(error.contains(expected), "{written}: {error}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Generation without blocking: tokens come by wakers, and warming up leaves no trace.
+//! Generation without blocking: wakers announce tokens, and a warm-up leaves the session unchanged.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -39,7 +39,7 @@ fn iterated(session: &mut Session, options: &GenerateOptions) -> Result<Vec<u32>
 }
 
 #[trial(device, cpu)]
-fn polled_tokens_are_those_of_the_iterator(device: &Device) -> Result<()> {
+fn polled_tokens_equal_iterator_tokens(device: &Device) -> Result<()> {
     for options in [
         asked(),
         GenerateOptions { exit: Some(Exit::new(Criterion::Kl)), ..asked() },
@@ -53,9 +53,9 @@ fn polled_tokens_are_those_of_the_iterator(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Events of a batch, waited for in a task.
+/// A task awaits the events of a batch.
 #[trial(device, cpu)]
-fn polled_batches_give_the_tokens_of_sessions(device: &Device) -> Result<()> {
+fn polled_batches_generate_same_tokens_as_sessions(device: &Device) -> Result<()> {
     let expected: Vec<_> = [3, 4].map(|seed| session(device, seed).map(|mut it| iterated(&mut it, &asked()))).into();
     let model = Model::demo(device, LoadOptions::default())?;
     let mut batch = model.batch(BatchOptions { sequences: 2, ..BatchOptions::default() })?;
@@ -68,7 +68,7 @@ fn polled_batches_give_the_tokens_of_sessions(device: &Device) -> Result<()> {
             other => anyhow::bail!("{other:?}"),
         }
     }
-    ensure!(ended == 2, "{ended} have ended");
+    ensure!(ended == 2, "{ended} sequences ended");
     for (found, expected) in tokens.iter().zip(expected) {
         let expected = expected??;
         ensure!(*found == expected, "{found:?} instead of {expected:?}");
@@ -76,7 +76,7 @@ fn polled_batches_give_the_tokens_of_sessions(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Counts how often it is woken, and wakes the thread that waits.
+/// Counts its wakes and unparks the waiting thread.
 struct Counting(AtomicU32, std::thread::Thread);
 
 impl Wake for Counting {
@@ -86,7 +86,7 @@ impl Wake for Counting {
     }
 }
 
-/// Two generations in one thread, which sleeps whenever neither has anything to do.
+/// Two generations share a thread, which sleeps whenever neither can continue.
 #[trial(device)]
 fn tasks_share_a_thread_that_sleeps_between_wakes(device: &Device) -> Result<()> {
     let expected = [3, 4].map(|seed| session(device, seed).and_then(|mut it| Ok(iterated(&mut it, &asked())?)));
@@ -123,7 +123,7 @@ fn tasks_share_a_thread_that_sleeps_between_wakes(device: &Device) -> Result<()>
 }
 
 #[trial(device)]
-fn a_lost_device_wakes_and_fails(device: &Device) -> Result<()> {
+fn lost_device_wakes_and_fails_tasks(device: &Device) -> Result<()> {
     let mut session = session(device, 1)?;
     let asked = GenerateOptions { steps: Some(64), max_tokens: Some(500), ..asked() };
     session.start(PROMPT, &asked)?;
@@ -141,16 +141,16 @@ fn a_lost_device_wakes_and_fails(device: &Device) -> Result<()> {
             other => other,
         }
     }));
-    let error = outcome.context("it ended")?.err().context("it went on")?;
+    let error = outcome.context("the generation never failed")?.err().context("the generation succeeded")?;
     ensure!(error.code() == "device-lost", "{error}");
-    // A waker of a device that is lost is an error at once, not a wait for ever.
+    // On a lost device `wake_when_done` fails at once instead of waiting forever.
     ensure!(device.wake_when_done(Waker::noop()).is_err());
     Ok(())
 }
 
-/// After warming up, neither start nor first token compiles anything; the session is as it was.
+/// After a warm-up neither the start nor the first token compiles pipelines, and the session is unchanged.
 #[trial(device)]
-fn a_session_that_was_warmed_up_compiles_nothing(device: &Device) -> Result<()> {
+fn warmed_up_session_compiles_nothing(device: &Device) -> Result<()> {
     let expected = iterated(&mut session(device, 3)?, &asked())?;
     for options in [asked(), GenerateOptions { speculate: Some(Speculate::default()), logprobs: Some(2), ..asked() }] {
         let mut warm = session(device, 3)?;
@@ -161,10 +161,10 @@ fn a_session_that_was_warmed_up_compiles_nothing(device: &Device) -> Result<()> 
         let done = device.counters() - before;
         ensure!(done.pipelines == 0, "{} pipelines were compiled after the warm-up", done.pipelines);
         ensure!(tokens == expected || options.speculate.is_some(), "{tokens:?} instead of {expected:?}");
-        // In the middle of a text, too.
+        // Also in the middle of a text.
         let (position, next) = (warm.position(), warm.next_token());
         warm.warm_up(8, &options)?;
-        ensure!((warm.position(), warm.next_token()) == (position, next), "the session has changed");
+        ensure!((warm.position(), warm.next_token()) == (position, next), "the warm-up changed the session");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How tokens are chosen in a generation: what the device does to logits is done once more here, in plain words, to the logits of single passes.
+//! Token choice in a generation: the tests repeat the device's edits of the logits in plain code on the logits of single passes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use ruminate::{
 use ruminate_engine::Device;
 use ruminate_tests::{demo_model, trial};
 
-/// Token ids that the demo has, a passage three times.
+/// A prompt of the demo's token ids that repeats a passage three times.
 fn prompt() -> Vec<u32> {
     [21, 22, 23, 24, 25, 300].repeat(3)
 }
@@ -39,7 +39,7 @@ fn tokens(pieces: &[Piece]) -> Vec<u32> {
     pieces.iter().map(|piece| piece.token).collect()
 }
 
-/// The logits that each token of a generation was chosen from, by single passes.
+/// The logits from which each token of a generation was chosen, computed by single passes.
 fn logits_of(model: &Model, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
     let mut session = session(model)?;
     let mut all = vec![session.forward(&prompt(), 3, State::Seeded, false)?];
@@ -77,7 +77,7 @@ fn edited(logits: &[f32], past: &[u32], options: &GenerateOptions) -> Vec<f32> {
 }
 
 #[trial(device, cpu, full)]
-fn the_most_likely_edited_token_is_taken(device: &Device) -> Result<()> {
+fn greedy_takes_most_likely_edited_token(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let greedy = Sampling::GREEDY;
     let strong = Dry { multiplier: 3.0, ..Dry::ON };
@@ -109,55 +109,58 @@ fn the_most_likely_edited_token_is_taken(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The longest passage that stands in a text twice.
+/// The length of the longest passage that occurs twice.
 fn longest_repeat(text: &[u32]) -> usize {
     let at = |i: usize, j: usize| text[i..].iter().zip(&text[j..]).take_while(|(a, b)| a == b).count();
     (0..text.len()).flat_map(|i| (i + 1..text.len()).map(move |j| at(i, j))).max().unwrap_or(0)
 }
 
 #[trial(device, cpu, full)]
-fn a_repeated_passage_is_left(device: &Device) -> Result<()> {
+fn dry_stops_repeated_passages(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let vocab = model.spec().padded_vocab;
-    // Few tokens to choose from: without a penalty the model runs in a circle.
+    // With few tokens to choose from, the model repeats itself without a penalty.
     let logit_bias: Vec<_> =
         (0..vocab).filter(|token| !(21..25).contains(token)).map(|token| (token, f32::NEG_INFINITY)).collect();
     let run = |dry| {
         let sampling = Sampling { dry, ..Sampling::GREEDY };
         let asked = GenerateOptions { logit_bias: logit_bias.clone(), ..options(sampling, 48) };
         let found = tokens(&pieces(&model, &asked)?);
-        ensure!(found.iter().all(|token| (21..25).contains(token)), "a banned token came: {found:?}");
+        ensure!(found.iter().all(|token| (21..25).contains(token)), "a banned token was generated: {found:?}");
         Ok(longest_repeat(&found))
     };
     let (free, penalised) = (run(Dry::OFF)?, run(Dry { multiplier: 20.0, ..Dry::ON })?);
-    ensure!(free >= 15 && penalised <= 6, "a passage of {free} twice without DRY, of {penalised} with it");
+    ensure!(free >= 15 && penalised <= 6, "a repeated passage of {free} tokens without DRY, of {penalised} with it");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn breakers_are_tokens_that_hold_the_text(device: &Device) -> Result<()> {
+fn dry_breakers_are_tokens_that_contain_the_text(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let tokenizer = model.tokenizer();
     let text = prompt().iter().map(|token| tokenizer.decode(&[*token], false)).find(|text| !text.is_empty());
-    let text = text.context("no token of the prompt has a text")?;
-    ensure!(tokenizer.holding(&text).iter().any(|token| prompt().contains(token)), "no token holds {text:?}");
+    let text = text.context("every token of the prompt decodes to an empty text")?;
+    ensure!(
+        tokenizer.holding(&text).iter().any(|token| prompt().contains(token)),
+        "no token of the prompt contains {text:?}"
+    );
     let run = |dry_breakers: Vec<String>, dry| {
         let asked = GenerateOptions { dry_breakers, ..options(Sampling { dry, ..Sampling::GREEDY }, 10) };
         Ok::<_, anyhow::Error>(tokens(&pieces(&model, &asked)?))
     };
-    // If every token is a breaker, nothing is a repetition.
+    // If every token is a breaker, there are no repetitions.
     let all: Vec<String> = (0..=u8::MAX).filter(u8::is_ascii).map(|byte| char::from(byte).to_string()).collect();
     let strong = Dry { multiplier: 30.0, allowed_length: 1, ..Dry::ON };
     let plain = run(Vec::new(), Dry::OFF)?;
     let printable = plain.iter().chain(&prompt()).all(|&token| !tokenizer.decode(&[token], false).is_empty());
     ensure!(printable, "tokens without text: {plain:?}");
-    ensure!(run(all, strong)? == plain, "something was a repetition across breakers");
+    ensure!(run(all, strong)? == plain, "DRY found a repetition across breakers");
     ensure!(run(Vec::new(), strong)? != plain, "DRY changes nothing");
     Ok(())
 }
 
 #[trial(device, cpu)]
-fn a_banned_token_never_comes_and_a_forced_one_always(device: &Device) -> Result<()> {
+fn banned_tokens_never_appear_and_forced_ones_always(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let plain = tokens(&pieces(&model, &options(Sampling::GREEDY, 8))?);
     let warm = Sampling { temperature: 1.5, ..Sampling::GREEDY };
@@ -171,9 +174,12 @@ fn a_banned_token_never_comes_and_a_forced_one_always(device: &Device) -> Result
         unlike.sort_unstable();
         unlike.dedup();
         let found = with(unlike.iter().map(|&token| (token, f32::NEG_INFINITY)).collect())?;
-        ensure!(found.iter().all(|token| !plain.contains(token)), "{sampling:?}: {found:?} without {plain:?}");
+        ensure!(
+            found.iter().all(|token| !plain.contains(token)),
+            "{sampling:?}: {found:?} has tokens of {plain:?}, which are banned"
+        );
         let found = with(vec![(77, f32::INFINITY), (plain[0], 1e6)])?;
-        ensure!(found == [77; 8], "{sampling:?}: {found:?} where 77 was forced");
+        ensure!(found == [77; 8], "{sampling:?}: {found:?}, but token 77 is forced");
     }
     Ok(())
 }
@@ -185,7 +191,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 }
 
 #[trial(device, cpu, full)]
-fn log_probabilities_are_those_of_single_passes(device: &Device) -> Result<()> {
+fn logprobs_match_single_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let warm = Sampling { temperature: 1.5, top_k: 30, ..Sampling::GREEDY };
     let penal = Sampling { repeat_penalty: 1.3, dry: Dry::ON, ..warm };
@@ -194,8 +200,11 @@ fn log_probabilities_are_those_of_single_passes(device: &Device) -> Result<()> {
         let asked = GenerateOptions { logprobs: Some(count), ..options(sampling, 6) };
         let found = pieces(&model, &asked)?;
         let silent = pieces(&model, &GenerateOptions { logprobs: None, ..asked })?;
-        ensure!(tokens(&silent) == tokens(&found), "asking for log-probabilities changed the tokens");
-        ensure!(silent.iter().all(|piece| piece.logprob.is_none() && piece.top.is_empty()), "nobody asked");
+        ensure!(tokens(&silent) == tokens(&found), "log-probabilities change the tokens");
+        ensure!(
+            silent.iter().all(|piece| piece.logprob.is_none() && piece.top.is_empty()),
+            "log-probabilities that were not requested"
+        );
         for (piece, logits) in found.iter().zip(logits_of(&model, &tokens(&found))?) {
             let expected = log_softmax(&logits);
             let close = |token: u32, logprob: f32| {
@@ -210,7 +219,7 @@ fn log_probabilities_are_those_of_single_passes(device: &Device) -> Result<()> {
             let mut ranks = expected;
             ranks.sort_by(|a, b| b.total_cmp(a));
             for (&(_, logprob), rank) in piece.top.iter().zip(ranks) {
-                ensure!((f64::from(logprob) - rank).abs() < 2e-3, "{logprob} at a place of {rank}");
+                ensure!((f64::from(logprob) - rank).abs() < 2e-3, "{logprob} at a rank of {rank}");
             }
         }
     }
@@ -218,7 +227,7 @@ fn log_probabilities_are_those_of_single_passes(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn bounded_steps_give_the_log_probabilities_of_the_iterator(device: &Device) -> Result<()> {
+fn bounded_steps_give_same_logprobs_as_iterator(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let asked = GenerateOptions { logprobs: Some(4), ..options(Sampling::default(), 5) };
     let expected = pieces(&model, &asked)?;
@@ -236,7 +245,7 @@ fn bounded_steps_give_the_log_probabilities_of_the_iterator(device: &Device) -> 
 }
 
 #[trial(device, cpu, full)]
-fn computing_ahead_chooses_among_the_same_edited_logits(device: &Device) -> Result<()> {
+fn computing_ahead_uses_same_edited_logits(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt();
     let dry = Dry { allowed_length: 1, ..Dry::ON };
@@ -263,12 +272,12 @@ fn computing_ahead_chooses_among_the_same_edited_logits(device: &Device) -> Resu
 }
 
 #[trial(device, cpu, full)]
-fn what_is_not_asked_for_costs_no_launch_and_nothing_waits(device: &Device) -> Result<()> {
+fn sampling_options_cost_launches_only_when_set(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let launches = |asked: &GenerateOptions| {
         let (mut session, prompt) = (session(&model)?, prompt());
         let mut generation = session.generate(&prompt[..], asked)?;
-        // The plan is recorded and the ring of staging buffers filled by the first tokens.
+        // The first tokens record the plan and fill the ring of staging buffers.
         for _ in 0..4 {
             generation.next().transpose()?;
         }
@@ -301,7 +310,7 @@ fn what_is_not_asked_for_costs_no_launch_and_nothing_waits(device: &Device) -> R
 }
 
 #[trial(device, full)]
-fn the_cpu_reference_draws_the_tokens_of_the_device(device: &Device) -> Result<()> {
+fn cpu_reference_draws_same_tokens_as_device(device: &Device) -> Result<()> {
     let dry = Dry { allowed_length: 1, ..Dry::ON };
     let sampling = Sampling { repeat_penalty: 1.2, penalty_window: 9, dry, ..Sampling::default() };
     let asked = GenerateOptions {
@@ -311,12 +320,17 @@ fn the_cpu_reference_draws_the_tokens_of_the_device(device: &Device) -> Result<(
     };
     let run = |device| pieces(&demo_model(device)?, &asked);
     let (found, expected) = (run(device)?, run(&Device::cpu())?);
-    ensure!(tokens(&found) == tokens(&expected), "{:?}, the twins {:?}", tokens(&found), tokens(&expected));
+    ensure!(
+        tokens(&found) == tokens(&expected),
+        "{:?} on the device, {:?} by the CPU reference",
+        tokens(&found),
+        tokens(&expected)
+    );
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn bad_requests_name_option_value_and_range(device: &Device) -> Result<()> {
+fn invalid_requests_name_option_value_and_range(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let vocab = model.spec().padded_vocab;
     let dry = |dry| options(Sampling { dry, ..Sampling::GREEDY }, 1);
@@ -336,7 +350,7 @@ fn bad_requests_name_option_value_and_range(device: &Device) -> Result<()> {
     for (asked, expected) in cases {
         let Err(error) = pieces(&model, &asked) else { bail!("{expected}: accepted") };
         let text = error.to_string();
-        ensure!(expected.split("; ").all(|part| text.contains(part)), "{text:?} does not say {expected:?}");
+        ensure!(expected.split("; ").all(|part| text.contains(part)), "{text:?} does not contain {expected:?}");
     }
     Ok(())
 }

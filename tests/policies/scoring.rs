@@ -1,4 +1,4 @@
-//! Scores of continuations: in a batch of any lengths what each is by itself.
+//! Scores of continuations: in a batch of any lengths each score is that of the continuation alone.
 
 use anyhow::{Result, ensure};
 use ruminate::{
@@ -28,7 +28,7 @@ fn score(model: &Model, all: &[Continuation], options: &LikelihoodOptions) -> Re
     Ok(model.likelihoods(all, options, &mut |_| true)?)
 }
 
-/// The same by passes over a single sequence; with an exit token by token.
+/// The score by passes over a single sequence, token by token if there is an exit rule.
 fn by_itself(model: &Model, item: &Continuation, exit: Option<&Exit>, share: KvShare) -> Result<Likelihood> {
     let vocab = model.spec().padded_vocab as usize;
     let mut session = model.session(SessionOptions { share, ..session() })?;
@@ -71,10 +71,10 @@ fn compare(found: &Likelihood, expected: &Likelihood, what: &Continuation) -> Re
 }
 
 #[trial(device, cpu)]
-fn a_batch_of_any_lengths_gives_what_each_is_alone(device: &Device) -> Result<()> {
+fn batched_scores_match_single_sequences(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut all: Vec<Continuation> = (0..12).map(|seed| random(seed, 40)).collect();
-    // Longer than a pass, and one that is likely.
+    // Add a context longer than a pass and a continuation of the most likely token.
     all.push(Continuation { context: (0..300).map(|i| i % 400).collect(), continuation: vec![5, 6] });
     let mut likely = random(50, 9);
     let logits = model.session(session())?.forward(&likely.context, STEPS, State::Seeded, false)?;
@@ -90,20 +90,20 @@ fn a_batch_of_any_lengths_gives_what_each_is_alone(device: &Device) -> Result<()
 }
 
 #[trial(device, cpu, full)]
-fn in_the_invariant_mode_company_changes_no_bit(device: &Device) -> Result<()> {
+fn invariant_scores_do_not_depend_on_batch(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all: Vec<Continuation> = (20..28).map(|seed| random(seed, 12)).collect();
     let session = SessionOptions { invariant: true, context: Some(40), ..session() };
     let together = LikelihoodOptions { session, sequences: 5, ..options() };
     let one_by_one = LikelihoodOptions { sequences: 1, ..together.clone() };
     let (found, expected) = (score(&model, &all, &together)?, score(&model, &all, &one_by_one)?);
-    // A sequence more in the cache takes no part in a sum.
+    // Further sequences in the cache take no part in a sum.
     ensure!(found == expected, "{found:?} instead of {expected:?}");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn rows_that_settle_take_the_steps_that_they_take_alone(device: &Device) -> Result<()> {
+fn early_exits_in_scoring_match_single_sequences(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all: Vec<Continuation> = (30..36).map(|seed| random(seed, 12)).collect();
     for exit in [Exit { threshold: 0.15, ..Exit::new(Criterion::LatentDiff) }, Exit::new(Criterion::Kl)] {
@@ -112,13 +112,13 @@ fn rows_that_settle_take_the_steps_that_they_take_alone(device: &Device) -> Resu
             compare(found, &by_itself(&model, item, Some(&exit), KvShare::None)?, item)?;
         }
         let most = u64::from(STEPS) * found.iter().map(|it| u64::from(it.tokens)).sum::<u64>();
-        ensure!(found.iter().map(|it| it.steps).sum::<u64>() < most, "no row of {exit} left early");
+        ensure!(found.iter().map(|it| it.steps).sum::<u64>() < most, "no row exits early by {exit}");
     }
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn steps_that_share_keys_are_those_of_decoding(device: &Device) -> Result<()> {
+fn shared_kv_scores_match_decoding(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all: Vec<Continuation> = (40..44).map(|seed| random(seed, 12)).collect();
     let share = KvShare::Steps(2);
@@ -131,12 +131,12 @@ fn steps_that_share_keys_are_those_of_decoding(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn texts_are_cut_as_they_are_read(device: &Device) -> Result<()> {
+fn encoding_does_not_depend_on_side_of_blank(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let tokenizer = model.tokenizer();
     let (one, other) =
         (Continuation::encode(tokenizer, "Swap AB", " CD")?, Continuation::encode(tokenizer, "Swap AB ", "CD")?);
-    ensure!(one == other, "{one:?} and {other:?}");
+    ensure!(one == other, "{one:?} differs from {other:?}");
     for (context, continuation) in [("Swap", ""), ("", "")] {
         let wrong = Continuation::encode(tokenizer, context, continuation);
         ensure!(wrong.is_err(), "{wrong:?}");
@@ -145,7 +145,7 @@ fn texts_are_cut_as_they_are_read(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
+fn invalid_requests_are_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let item = |context: &[u32], continuation: &[u32]| Continuation {
         context: context.to_vec(),
@@ -163,6 +163,6 @@ fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
         let message = model.likelihoods(&[item], &options, &mut |_| true).err().map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains(part)), "{part}: {message:?}");
     }
-    ensure!(score(&model, &[], &options())?.is_empty(), "scores of nothing");
+    ensure!(score(&model, &[], &options())?.is_empty(), "scores without continuations");
     Ok(())
 }

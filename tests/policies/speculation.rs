@@ -1,4 +1,4 @@
-//! Computing ahead of what is known: in the invariant mode every token is that of plain decoding, on random prompts, greedy and sampled.
+//! Speculative decoding by drafts and by pipelining: in the invariant mode every token is that of plain decoding, for random prompts, greedy and sampled.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn plain(sampling: Sampling, tokens: u32) -> GenerateOptions {
     }
 }
 
-/// A random prompt of the demo's own tokens.
+/// A random prompt of tokens in the demo's vocabulary.
 fn prompt(seed: u64) -> Vec<u32> {
     let mut noise = Noise::new(seed);
     (0..4 + noise.below(20)).map(|_| noise.below(400)).collect()
@@ -41,7 +41,7 @@ fn tokens(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> R
     Ok((tokens, pieces.statistics().clone()))
 }
 
-/// Compares both ways of computing ahead with one plain generation for each prompt. Prompts and seeds are fixed.
+/// Compares both ways of computing ahead with a plain generation for each prompt. Prompts and seeds are fixed.
 fn same(device: &Device, sampling: Sampling, seeds: impl Iterator<Item = u64>) -> Result<()> {
     let model = demo_model(device)?;
     for seed in seeds {
@@ -62,23 +62,23 @@ fn same(device: &Device, sampling: Sampling, seeds: impl Iterator<Item = u64>) -
     Ok(())
 }
 
-/// Fewer on the twins, which are slow.
+/// The number of prompts, lower on the CPU reference, which is slow.
 fn prompts(device: &Device) -> u64 {
     if device.is_cpu() { 8 } else { 200 }
 }
 
 #[trial(device, cpu, full)]
-fn drafts_and_guesses_change_no_likeliest_token(device: &Device) -> Result<()> {
+fn computing_ahead_keeps_greedy_tokens(device: &Device) -> Result<()> {
     same(device, Sampling::GREEDY, (0..prompts(device)).step_by(2))
 }
 
 #[trial(device, cpu, full)]
-fn drafts_and_guesses_change_no_sampled_token(device: &Device) -> Result<()> {
+fn computing_ahead_keeps_sampled_tokens(device: &Device) -> Result<()> {
     same(device, SAMPLED, (1..prompts(device)).step_by(2))
 }
 
 #[trial(device, cpu, full)]
-fn logits_are_the_same_to_the_bit_however_many_rows_there_are(device: &Device) -> Result<()> {
+fn invariant_logits_do_not_depend_on_row_count(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for seed in 0..4 {
         let prompt = prompt(100 + seed);
@@ -94,9 +94,9 @@ fn logits_are_the_same_to_the_bit_however_many_rows_there_are(device: &Device) -
     Ok(())
 }
 
-/// The first token that differs is one that the logits, computed one by one, hardly tell from the other.
+/// At the first token that differs, the logits of both tokens, computed one by one, are nearly equal.
 #[trial(device, cpu, full)]
-fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> Result<()> {
+fn differences_without_invariant_mode_are_near_ties(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for seed in 0..if device.is_cpu() { 4 } else { 40 } {
         let prompt = prompt(300 + seed);
@@ -116,7 +116,7 @@ fn a_difference_outside_of_the_invariant_mode_is_a_near_tie(device: &Device) -> 
 }
 
 #[trial(device, cpu, full)]
-fn drafts_and_early_exits_go_together(device: &Device) -> Result<()> {
+fn drafts_combine_with_early_exits(device: &Device) -> Result<()> {
     let exit = Some(Exit { threshold: 0.1, ..Exit::new(Criterion::LatentDiff) });
     let model = demo_model(device)?;
     let mut least = STEPS;
@@ -133,13 +133,13 @@ fn drafts_and_early_exits_go_together(device: &Device) -> Result<()> {
         ensure!(found == expected, "prompt {seed}: {found:?} instead of {expected:?}");
         least = found.iter().map(|piece| piece.steps).fold(least, u32::min);
     }
-    ensure!(least < STEPS, "nothing left early");
+    ensure!(least < STEPS, "no token exits early");
     Ok(())
 }
 
-/// Tokens with their steps: rules that some tokens meet and others do not, seldom checked or at every step, with what those show that left.
+/// Compares tokens and their steps for rules that only some tokens meet, checked at every step or every few, with both lookups.
 #[trial(device, cpu, full)]
-fn guesses_and_early_exits_go_together(device: &Device) -> Result<()> {
+fn pipelining_combines_with_early_exits(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (mut early, mut tokens) = (0, 0);
     for seed in 0..prompts(device) / 4 {
@@ -162,32 +162,32 @@ fn guesses_and_early_exits_go_together(device: &Device) -> Result<()> {
         early += found.iter().filter(|piece| piece.steps < STEPS).count();
         tokens += found.len();
     }
-    ensure!(early > 0 && early < tokens, "{early} of {tokens} tokens left early");
+    ensure!(early > 0 && early < tokens, "{early} of {tokens} tokens exit early");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn fewer_passes_are_counted_where_drafts_stand(device: &Device) -> Result<()> {
+fn accepted_drafts_reduce_passes(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(1);
     let plain = GenerateOptions { steps: Some(16), ..plain(Sampling::GREEDY, 21) };
     let run = |options: &GenerateOptions| tokens(&mut model.session(invariant(1))?, &prompt, options);
     let (expected, alone) = run(&plain)?;
     ensure!(alone.core_passes == 16 * 20, "{} passes for 20 tokens of 16 steps", alone.core_passes);
-    // Drafts at full depth all stand: four of them and the verifying pass bring five tokens.
+    // All drafts at full depth are accepted: four of them and the verifying pass yield five tokens.
     let all = Some(Speculate { draft_steps: Some(16), draft_len: 4, threshold: 1.0 });
     let (found, drafted) = run(&GenerateOptions { speculate: all, ..plain.clone() })?;
-    ensure!(found == expected, "other tokens");
+    ensure!(found == expected, "the tokens differ");
     ensure!(drafted.core_passes >= 4 * 5 * 16, "{} passes", drafted.core_passes);
-    ensure!(drafted.core_passes <= 6 * 5 * 16, "{} passes: not all drafts stood", drafted.core_passes);
-    // A guess that is as deep as the token never fails.
+    ensure!(drafted.core_passes <= 6 * 5 * 16, "{} passes: not all drafts were accepted", drafted.core_passes);
+    // A guess at full depth is never wrong.
     let (found, guessed) = run(&GenerateOptions { pipeline: Some(Pipeline { every: Some(16) }), ..plain.clone() })?;
     ensure!(found == expected && guessed.core_passes <= 22 * 16, "{} passes", guessed.core_passes);
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn a_lenient_threshold_lets_more_drafts_stand(device: &Device) -> Result<()> {
+fn lower_threshold_accepts_more_drafts(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let run = |threshold| -> Result<u64> {
         let speculate = Some(Speculate { draft_steps: Some(1), draft_len: 4, threshold });
@@ -195,13 +195,13 @@ fn a_lenient_threshold_lets_more_drafts_stand(device: &Device) -> Result<()> {
         Ok(tokens(&mut model.session(invariant(3))?, &prompt(3), &options)?.1.core_passes)
     };
     let (strict, lenient) = (run(1.0)?, run(1e-30)?);
-    // Every draft stands: four rounds of five tokens, and what was begun ahead.
+    // With the lenient threshold every draft is accepted: four rounds of five tokens, and what was computed ahead.
     ensure!(lenient < strict && lenient <= 6 * (4 + u64::from(STEPS)), "{lenient} passes, {strict} with threshold 1");
     Ok(())
 }
 
 #[trial(device, cpu, full)]
-fn the_context_ends_as_without(device: &Device) -> Result<()> {
+fn computing_ahead_fills_same_context(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(5);
     let options = SessionOptions { context: Some(prompt.len() as u32 + 6), ..invariant(5) };
@@ -220,7 +220,7 @@ fn the_context_ends_as_without(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu, full)]
-fn log_probabilities_are_those_of_plain_decoding(device: &Device) -> Result<()> {
+fn logprobs_match_plain_decoding(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(7);
     let asked = GenerateOptions { logprobs: Some(3), ..plain(SAMPLED, 9) };
@@ -242,7 +242,7 @@ fn log_probabilities_are_those_of_plain_decoding(device: &Device) -> Result<()> 
 }
 
 #[trial(device, cpu, full)]
-fn a_session_goes_on_behind_a_generation_ahead(device: &Device) -> Result<()> {
+fn session_continues_after_computing_ahead(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (first, second) = (prompt(9), prompt(10));
     let run = |asked: &GenerateOptions| -> Result<_> {
@@ -265,7 +265,7 @@ fn a_session_goes_on_behind_a_generation_ahead(device: &Device) -> Result<()> {
 }
 
 #[trial(device, cpu)]
-fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
+fn bounded_steps_generate_same_tokens(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let prompt = prompt(11);
     let plain = plain(SAMPLED, 10);
@@ -289,11 +289,12 @@ fn bounded_steps_give_the_same_tokens(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Pearson's test of the first two tokens behind a prompt, of three candidates each, against their probabilities by the model's own logits, over seeds; states
-/// begin as zeros, so that only draws differ. With 8 degrees of freedom it fails by chance once in 10^4 (31.8); a distribution that is off by
-/// w² = Σ(q - p)²/p is found with a chance of 99 % from n·w² = 52 on: with 300 seeds, w = 0.42. On the twins, with 30, only what is grossly wrong.
+/// Applies Pearson's test over many seeds to the first two tokens after a prompt, of three candidates each, against their probabilities by the model's logits.
+/// States begin as zeros, so that only the draws differ. With 8 degrees of freedom the test fails by chance once in 10^4 (31.8). It detects a distribution that
+/// is off by w² = Σ(q - p)²/p with a probability of 99 % from n·w² = 52, so with 300 seeds from w = 0.42. On the CPU reference, with 30 seeds, it detects only
+/// gross errors.
 #[trial(device, cpu, matrix)]
-fn two_tokens_are_distributed_as_the_model_has_them(device: &Device) -> Result<()> {
+fn two_sampled_tokens_follow_model_distribution(device: &Device) -> Result<()> {
     const CANDIDATES: usize = 3;
     const DEPTH: u32 = 4;
     let (model, prompt, seeds) = (demo_model(device)?, prompt(21), if device.is_cpu() { 30 } else { 300 });
@@ -322,9 +323,9 @@ fn two_tokens_are_distributed_as_the_model_has_them(device: &Device) -> Result<(
         for seed in 0..seeds {
             let said = tokens(&mut model.session(zero(seed))?, &prompt, &way)?.0;
             let cell = expected.iter().position(|((first, second), _)| said == [*first, *second]);
-            counts[cell.ok_or_else(|| anyhow!("{said:?} is none of {expected:?}"))?] += 1.0;
+            counts[cell.ok_or_else(|| anyhow!("{said:?} is not among {expected:?}"))?] += 1.0;
         }
-        // Cells that are hardly ever met are counted together.
+        // Cells with low expected counts are merged.
         let (mut chi, mut rare) = (0.0, (0.0, 0.0));
         for (count, (_, probability)) in counts.iter().zip(&expected) {
             let mean = probability * seeds as f64;
@@ -343,7 +344,7 @@ fn two_tokens_are_distributed_as_the_model_has_them(device: &Device) -> Result<(
 }
 
 #[trial(device, cpu, full)]
-fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
+fn invalid_options_are_refused(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let (speculate, pipeline) = (Some(Speculate::default()), Some(Pipeline::default()));
     let plain = plain(Sampling::GREEDY, 4);
@@ -381,7 +382,7 @@ fn what_makes_no_sense_is_refused(device: &Device) -> Result<()> {
         let message = refused.map(|error| error.to_string());
         ensure!(message.as_deref().is_some_and(|text| text.contains("kv_lookup")), "{message:?}");
     }
-    // The session is as it was.
+    // The session is unchanged.
     tokens(&mut session, &prompt(1), &plain)?;
     Ok(())
 }

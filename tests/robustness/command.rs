@@ -1,4 +1,4 @@
-//! The command in surroundings that are not friendly: signals, pipes that nobody asked for, files without end, names that act on the terminal.
+//! The command in hostile surroundings: signals, unrequested pipes, endless files, names with escape sequences.
 #![cfg(unix)]
 
 use std::io::Write;
@@ -35,7 +35,7 @@ fn signal(child: &Child, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a process ends within a time.
+/// Whether a process ends within `within`.
 fn ends(child: &mut Child, within: Duration) -> Result<bool> {
     let start = Instant::now();
     while start.elapsed() < within {
@@ -48,22 +48,22 @@ fn ends(child: &mut Child, within: Duration) -> Result<bool> {
 }
 
 #[trial]
-fn a_signal_ends_the_program_with_its_own_code() -> Result<()> {
+fn signals_end_program_with_their_exit_code() -> Result<()> {
     let home = Folder::new()?;
     let deep = ["run", "--cpu", "--steps", "65536", "-p", PROMPT];
     let sweep = ["sweep", "--cpu", "--steps", "60000"];
     for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
         for call in [deep.as_slice(), &sweep] {
-            // The first Ctrl-C only stops an answer, which a sweep of this depth takes minutes to come to.
+            // The first Ctrl-C takes effect only after the current answer, which takes minutes at this depth.
             if name == "INT" && call == sweep {
                 continue;
             }
             let mut child = command(home.path(), call).spawn()?;
             std::thread::sleep(Duration::from_millis(700));
             signal(&child, name)?;
-            // Ctrl-C waits for the work under way.
+            // Ctrl-C waits for the submitted work.
             let patience = Duration::from_secs(if name == "INT" { 60 } else { 5 });
-            ensure!(ends(&mut child, patience)?, "{call:?} goes on after SIG{name}");
+            ensure!(ends(&mut child, patience)?, "{call:?} continues after SIG{name}");
             let status = child.wait()?;
             ensure!(status.code() == Some(code), "{call:?}, SIG{name}: {status:?} {:?}", status.signal());
         }
@@ -72,7 +72,7 @@ fn a_signal_ends_the_program_with_its_own_code() -> Result<()> {
 }
 
 #[trial]
-fn a_scripted_chat_ends_at_sigterm_and_not_with_its_script() -> Result<()> {
+fn sigterm_ends_scripted_chat() -> Result<()> {
     let home = Folder::new()?;
     let mut child =
         command(home.path(), &["chat", "--cpu", "--steps", "2000", "-n", "150"]).stdin(Stdio::piped()).spawn()?;
@@ -80,13 +80,13 @@ fn a_scripted_chat_ends_at_sigterm_and_not_with_its_script() -> Result<()> {
     input.write_all("Ball in C. Swap CE\n".repeat(200).as_bytes())?;
     std::thread::sleep(Duration::from_millis(700));
     signal(&child, "TERM")?;
-    ensure!(ends(&mut child, Duration::from_secs(5))?, "the script goes on");
+    ensure!(ends(&mut child, Duration::from_secs(5))?, "the script continues");
     ensure!(child.wait()?.code() == Some(143));
     Ok(())
 }
 
 #[trial]
-fn a_signal_that_the_parent_ignores_stays_ignored() -> Result<()> {
+fn ignored_signals_stay_ignored() -> Result<()> {
     let home = Folder::new()?;
     for name in ["HUP", "INT", "TERM"] {
         let script = format!("trap '' {name}; exec \"$0\" sweep --cpu --steps 60000");
@@ -104,7 +104,7 @@ fn a_signal_that_the_parent_ignores_stays_ignored() -> Result<()> {
 }
 
 #[trial]
-fn an_interrupt_before_the_first_token_leaves_a_saved_session() -> Result<()> {
+fn interrupt_before_first_token_keeps_saved_session() -> Result<()> {
     let home = Folder::new()?;
     let call = |steps: &'static str| ["run", "--cpu", "--steps", steps, "-n", "2", "--save-session", "s", "-p", PROMPT];
     ensure!(command(home.path(), &call("2")).output()?.status.success());
@@ -120,7 +120,7 @@ fn an_interrupt_before_the_first_token_leaves_a_saved_session() -> Result<()> {
 }
 
 #[trial]
-fn what_is_piped_in_beside_a_prompt_is_named() -> Result<()> {
+fn unread_stdin_is_reported() -> Result<()> {
     let home = Folder::new()?;
     home.write("prompt", PROMPT)?;
     let call = ["run", "--cpu", "--steps", "1", "-n", "1"];
@@ -158,7 +158,7 @@ fn what_is_piped_in_beside_a_prompt_is_named() -> Result<()> {
 }
 
 #[trial]
-fn a_byte_order_mark_is_no_part_of_a_script_or_a_conversation() -> Result<()> {
+fn byte_order_mark_is_ignored_in_scripts_and_conversations() -> Result<()> {
     let home = Folder::new()?;
     home.write(
         "saved.json",
@@ -178,19 +178,19 @@ fn a_byte_order_mark_is_no_part_of_a_script_or_a_conversation() -> Result<()> {
 }
 
 #[trial]
-fn texts_without_end_are_refused() -> Result<()> {
+fn endless_texts_are_refused() -> Result<()> {
     let home = Folder::new()?;
     for call in [["run", "--cpu", "-f", "/dev/zero"].as_slice(), &["score", "--cpu", "-f", "/dev/zero"]] {
         let done = command(home.path(), call).output()?;
-        ensure!(done.status.code() == Some(2) && text(&done.stderr).contains("/dev/zero holds more than"), "{done:?}");
+        ensure!(done.status.code() == Some(2) && text(&done.stderr).contains("/dev/zero is longer than"), "{done:?}");
     }
     let done = piped(home.path(), &["chat", "--cpu", "--steps", "1", "-n", "1"], b"/load /dev/zero\n")?;
-    ensure!(text(&done.stderr).contains("/dev/zero holds more than"), "{done:?}");
+    ensure!(text(&done.stderr).contains("/dev/zero is longer than"), "{done:?}");
     Ok(())
 }
 
 #[trial]
-fn names_out_of_files_do_not_act_on_a_terminal() -> Result<()> {
+fn tensor_names_are_escaped_on_the_terminal() -> Result<()> {
     let home = Folder::new()?;
     let mut parts = Parts::demo()?;
     let entry = parts.header["transformer.ln_f.weight"].take();
@@ -206,7 +206,7 @@ fn names_out_of_files_do_not_act_on_a_terminal() -> Result<()> {
 }
 
 #[trial]
-fn a_folder_without_a_model_does_not_hide_one_in_the_cache() -> Result<()> {
+fn folder_without_model_does_not_hide_cached_model() -> Result<()> {
     let home = Folder::new()?;
     let commit = "89abcdef0123456789abcdef0123456789abcdef";
     let cached = home.path().join(".cache/huggingface/hub/models--own--small");
@@ -225,7 +225,7 @@ fn a_folder_without_a_model_does_not_hide_one_in_the_cache() -> Result<()> {
             .output()
     };
     let done = call("own/small")?;
-    ensure!(done.status.success() && text(&done.stderr).contains("the folder own/small holds no model"), "{done:?}");
+    ensure!(done.status.success() && text(&done.stderr).contains("the folder own/small has no model"), "{done:?}");
     std::fs::remove_dir_all(home.path().join("own"))?;
     for name in ["own/small/", "https://huggingface.co/own/small", "hf.co/own/small/tree/main"] {
         let done = call(name)?;
@@ -237,7 +237,7 @@ fn a_folder_without_a_model_does_not_hide_one_in_the_cache() -> Result<()> {
 }
 
 #[trial]
-fn without_a_usable_home_the_user_database_says_where_the_cache_is() -> Result<()> {
+fn cache_is_found_through_user_database_without_home() -> Result<()> {
     let home = Folder::new()?;
     for value in ["", "relative"] {
         let mut command = command(home.path(), &["run", "--cpu", "-m", "nobody/has-this", "x"]);
@@ -249,7 +249,7 @@ fn without_a_usable_home_the_user_database_says_where_the_cache_is() -> Result<(
 }
 
 #[trial]
-fn few_file_handles_are_an_error_and_no_panic() -> Result<()> {
+fn few_file_handles_do_not_cause_a_panic() -> Result<()> {
     let home = Folder::new()?;
     for limit in ["-n 5", "-n 8", "-n 12"] {
         let script = format!("ulimit {limit}; exec \"$0\" run --cpu --steps 1 -n 1 -p x");

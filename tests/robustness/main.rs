@@ -1,4 +1,4 @@
-//! Bad input, broken servers, and machines that are not as they should be.
+//! Robustness tests: bad input, broken servers, and hostile environments.
 
 mod bad_input;
 mod command;

@@ -1,5 +1,4 @@
-//! Model folders as other programs leave them: which copy of a tensor counts, what lies beside the weights, JSON as Python writes it, and files that are not
-//! what their names say.
+//! Model folders written by other programs: duplicate tensors, extra files, JSON as written by Python, and files with misleading names.
 
 use std::path::Path;
 
@@ -20,7 +19,7 @@ fn open(source: &Source) -> Result<Model, Error> {
     Model::open(source, &Device::cpu(), LoadOptions::default())
 }
 
-/// The tokens that a model continues a text with.
+/// Tokens that a model generates for a text.
 fn tokens(model: &Model) -> Result<Vec<u32>> {
     let mut session = model.session(SessionOptions { seed: 5, ..SessionOptions::default() })?;
     let asked = GenerateOptions {
@@ -45,7 +44,7 @@ fn message<T>(outcome: Result<T, Error>) -> Result<String> {
     Ok(outcome.err().context("it was accepted")?.to_string())
 }
 
-/// The demo with its embedding stored under the head's name alone.
+/// The demo with its embedding stored only under the head's name.
 fn head_only() -> Result<Folder> {
     let mut parts = Parts::demo()?;
     let header = parts.header.as_object_mut().context("an object")?;
@@ -59,7 +58,7 @@ fn head_only() -> Result<Folder> {
 }
 
 #[trial]
-fn a_tied_matrix_may_be_stored_under_either_name() -> Result<()> {
+fn tied_matrix_can_be_stored_under_either_name() -> Result<()> {
     let folder = head_only()?;
     is_demo(&folder)?;
     let small = Folder::new()?;
@@ -70,7 +69,7 @@ fn a_tied_matrix_may_be_stored_under_either_name() -> Result<()> {
 }
 
 #[trial]
-fn an_index_says_which_shards_a_model_reads() -> Result<()> {
+fn index_determines_which_shards_are_read() -> Result<()> {
     let config = Spec::open(&ruminate::demo::source())?;
     let shards = |map: Value| -> Result<_> {
         Ok(ShardIndex::parse("index", json!({ "weight_map": map }).to_string().as_bytes())?.shards(&config))
@@ -84,13 +83,13 @@ fn an_index_says_which_shards_a_model_reads() -> Result<()> {
 }
 
 #[trial]
-fn of_two_copies_the_one_counts_that_the_index_names() -> Result<()> {
+fn index_selects_between_duplicate_tensors() -> Result<()> {
     let width = Spec::open(&ruminate::demo::source())?.width as usize;
     let stale = safetensors_of(&[("transformer.ln_f.weight", "F32", &[width], &vec![0; width * 4])]);
     let folder = sharded(|index| index["weight_map"]["transformer.position_ids"] = json!(THIRD))?;
     folder.write(THIRD, &stale)?;
     is_demo(&folder)?;
-    // Without an index nobody can tell.
+    // Without an index, duplicates are ambiguous.
     let folder = sharded(|_| {})?;
     std::fs::remove_file(folder.path().join(INDEX))?;
     is_demo(&folder)?;
@@ -106,7 +105,7 @@ fn of_two_copies_the_one_counts_that_the_index_names() -> Result<()> {
 }
 
 #[trial]
-fn buffers_are_left_out_and_named() -> Result<()> {
+fn unused_buffers_are_skipped_and_listed() -> Result<()> {
     let buffers: &[(&str, &str, &[usize], &[u8])] = &[
         ("transformer.rotary_emb.cos_cached", "F32", &[2], &[0; 8]),
         ("transformer.core_block.0.attn.masked_bias", "F32", &[], &[0; 4]),
@@ -115,12 +114,12 @@ fn buffers_are_left_out_and_named() -> Result<()> {
         ("transformer.levels", "X12", &[3], &[0; 5]),
     ];
     let folder = sharded(|index| {
-        // Whether a bias is a mask its shape tells, so its shard would be opened.
+        // Only the shape of a bias tells whether it is a mask, so its shard would be opened.
         for (name, ..) in buffers.iter().filter(|(name, ..)| !name.ends_with("attn.bias")) {
             index["weight_map"][name] = json!(THIRD);
         }
     })?;
-    // A shard of buffers alone is not opened and need not exist.
+    // A shard with only buffers is not opened and need not exist.
     is_demo(&folder)?;
     let mut names: Vec<&str> = buffers.iter().map(|(name, ..)| *name).collect();
     names.sort_unstable();
@@ -136,7 +135,7 @@ fn buffers_are_left_out_and_named() -> Result<()> {
 }
 
 #[trial]
-fn a_type_matters_where_the_tensor_is_needed_and_weights_that_are_unknown_stay_errors() -> Result<()> {
+fn unsupported_dtypes_of_needed_tensors_and_unknown_weights_are_errors() -> Result<()> {
     let mut parts = Parts::demo()?;
     parts.header["transformer.ln_f.weight"]["dtype"] = json!("I16");
     parts.header["transformer.adapter.weight"]["dtype"] = json!("Q7");
@@ -153,7 +152,7 @@ fn a_type_matters_where_the_tensor_is_needed_and_weights_that_are_unknown_stay_e
         ensure!(first.contains(words), "{first}");
     }
     for _ in 0..5 {
-        ensure!(message(open(&folder.source()))? == first, "the message changes");
+        ensure!(message(open(&folder.source()))? == first, "the message is not deterministic");
     }
     let folder = sharded(|_| {})?;
     std::fs::remove_file(folder.path().join(INDEX))?;
@@ -169,7 +168,7 @@ fn a_type_matters_where_the_tensor_is_needed_and_weights_that_are_unknown_stay_e
 }
 
 #[trial]
-fn numbers_that_json_lacks_matter_only_where_they_are_read() -> Result<()> {
+fn non_json_numbers_are_errors_only_if_read() -> Result<()> {
     let text = b"\xef\xbb\xbf{\"a\": [NaN, -Infinity, 1e999, 2], \"b\\\"NaN\": \"Infinity\", \"c\": 1E5}";
     let found: Value = parse_json("f", text)?;
     ensure!(found == json!({"a": ["NaN", "-Infinity", "1e999", 2], "b\"NaN": "Infinity", "c": 1e5}), "{found}");
@@ -178,7 +177,7 @@ fn numbers_that_json_lacks_matter_only_where_they_are_read() -> Result<()> {
     }
     let wide: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     ensure!(message(parse_json::<Value>("f", &[b"\xff\xfe".as_slice(), &wide].concat()))?.contains("UTF-16"));
-    // Through the files of a model.
+    // In the files of a model.
     let folder = folder()?;
     let marked = [b"\xef\xbb\xbf".to_vec(), std::fs::read(folder.path().join("tokenizer.json"))?].concat();
     folder.write("tokenizer.json", marked)?;
@@ -186,7 +185,7 @@ fn numbers_that_json_lacks_matter_only_where_they_are_read() -> Result<()> {
         let text = String::from_utf8(std::fs::read(folder.path().join(name))?)?;
         let (start, rest) = text.split_once('{').context("an object")?;
         let text = format!("\u{feff}{start}{{\"nobody_reads\": [Infinity, NaN],{rest}");
-        // An object with nothing else must not end in a comma.
+        // An otherwise empty object must not end in a comma.
         folder.write(name, text.replace(",}", "}"))?;
     }
     is_demo(&folder)?;
@@ -198,7 +197,7 @@ fn numbers_that_json_lacks_matter_only_where_they_are_read() -> Result<()> {
 }
 
 #[trial]
-fn minus_one_is_none_and_whole_numbers_may_have_a_point() -> Result<()> {
+fn minus_one_means_none_and_integral_floats_are_integers() -> Result<()> {
     let width = Spec::open(&ruminate::demo::source())?.width;
     let folder = with_json("config.json", |config| {
         config["n_embd"] = json!(f64::from(width));
@@ -215,7 +214,7 @@ fn minus_one_is_none_and_whole_numbers_may_have_a_point() -> Result<()> {
 }
 
 #[trial]
-fn a_default_that_is_not_supported_matters_where_it_is_used() -> Result<()> {
+fn unsupported_defaults_are_errors_only_if_used() -> Result<()> {
     let folder = with_json("generation_config.json", |config| {
         config["top_p"] = json!(7);
         config["top_k"] = json!(-1);
@@ -232,12 +231,12 @@ fn a_default_that_is_not_supported_matters_where_it_is_used() -> Result<()> {
 }
 
 #[trial]
-fn pointers_of_git_lfs_are_recognized_in_every_file() -> Result<()> {
+fn git_lfs_pointers_are_recognized_in_every_file() -> Result<()> {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
     for name in [WEIGHTS, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
         let folder = folder()?;
         folder.write(name, pointer)?;
-        let error = open(&folder.source()).err().context("a pointer was accepted")?;
+        let error = open(&folder.source()).err().context("an LFS pointer was accepted")?;
         ensure!(matches!(error, Error::Content { problem: ContentProblem::LfsPointer, .. }), "{name}: {error}");
         let said = error.to_string();
         ensure!(
@@ -249,7 +248,7 @@ fn pointers_of_git_lfs_are_recognized_in_every_file() -> Result<()> {
 }
 
 #[trial]
-fn a_model_may_be_named_by_a_file_that_is_read_and_by_no_other() -> Result<()> {
+fn model_can_be_named_only_by_files_that_are_read() -> Result<()> {
     let folder = sharded(|_| {})?;
     for (name, content) in [("other.gguf", "x"), ("adapter.safetensors", "x"), ("pytorch_model.bin", "x")] {
         folder.write(name, content)?;
@@ -260,20 +259,20 @@ fn a_model_may_be_named_by_a_file_that_is_read_and_by_no_other() -> Result<()> {
     for name in ["config.json", INDEX, FIRST, SECOND] {
         open(&Source::dir(folder.path().join(name))?)?;
     }
-    // Beside a single file the shards are not read.
+    // With a single weights file, shards are not read.
     std::fs::write(folder.path().join(WEIGHTS), Parts::demo()?.file())?;
     ensure!(Source::dir(folder.path().join(FIRST)).is_err() && Source::dir(folder.path().join(WEIGHTS)).is_ok());
     for name in [WEIGHTS, FIRST, SECOND, INDEX] {
         std::fs::remove_file(folder.path().join(name))?;
     }
     let said = message(open(&folder.source()))?;
-    ensure!(said.contains("there is other.gguf, a GGUF file of llama.cpp, but only safetensors are read"), "{said}");
+    ensure!(said.contains("found other.gguf, a llama.cpp GGUF file, but only safetensors are supported"), "{said}");
     Ok(())
 }
 
 #[cfg(unix)]
 #[trial]
-fn what_is_no_regular_file_is_named_and_not_waited_for() -> Result<()> {
+fn dangling_links_and_pipes_are_reported_without_blocking() -> Result<()> {
     use std::os::unix::fs::symlink;
     for name in ["config.json", "tokenizer.json", "generation_config.json", WEIGHTS] {
         let folder = folder()?;
@@ -304,12 +303,12 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 #[trial]
-fn a_model_that_is_overwritten_gives_way_as_a_whole() -> Result<()> {
+fn overwriting_a_model_is_atomic() -> Result<()> {
     let home = Folder::new()?;
     let place = home.path().join("small");
     let write = |dtype: Dtype, most: u64| {
         let mut progress = |done, _| {
-            // Until the new one is whole, the old one is there.
+            // The old model exists until the new one is complete.
             let old = Source::dir(&place).is_ok() || dtype == Dtype::Q8;
             old && done <= most
         };
@@ -323,7 +322,7 @@ fn a_model_that_is_overwritten_gives_way_as_a_whole() -> Result<()> {
     ensure!(matches!(write(Dtype::Q4, 1000), Err(Error::Cancelled)));
     ensure!(open(&Source::dir(&place)?)?.dtype() == Dtype::Q8);
     ensure!(names(home.path())? == ["small"], "{:?}", names(home.path())?);
-    // What a process left that runs no more: no system gives out numbers as large as this one.
+    // Files left by a dead process; no system uses process ids as large as this one.
     std::fs::write(place.join(".quantize-2000000000-x.part"), "part")?;
     let left = home.path().join(".small.quantize-2000000000-y");
     std::fs::create_dir(&left)?;

@@ -1,4 +1,4 @@
-//! Chromium without a window, by its DevTools protocol.
+//! Headless Chromium, controlled through its DevTools protocol.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
-/// Names of the browser.
+/// Names of the browser's binary.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// Time after which a test has failed.
+/// Timeout of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why the browser cannot be used, if it cannot.
+/// Reason why the browser cannot be used, if any.
 pub(crate) fn browser_missing() -> Option<String> {
     let found = program().is_some();
     (!found).then(|| format!("no browser: none of {} is in PATH (Debian has `chromium`)", NAMES.join(", ")))
@@ -28,19 +28,19 @@ fn program() -> Option<std::path::PathBuf> {
     NAMES.iter().find_map(|name| places.iter().map(|place| place.join(name)).find(|file| file.is_file()))
 }
 
-/// A page in a browser of its own.
+/// Page in its own browser process.
 pub(crate) struct Page {
     child: Child,
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     session: Option<String>,
     last: u64,
-    /// Events that have come.
+    /// Events received so far.
     pub(crate) events: Vec<Value>,
     _profile: TempDir,
 }
 
 impl Page {
-    /// Opens an address in a window of so many pixels.
+    /// Opens an address in a window of a given size, with a color scheme.
     pub(crate) fn open(url: &str, (width, height): (u32, u32), scheme: &str) -> Self {
         let profile = TempDir::new().expect("a folder");
         let mut command = Command::new(program().expect("a browser"));
@@ -50,7 +50,7 @@ impl Page {
         let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut lines = lines.map_while(Result::ok);
         let address = lines.find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned));
-        // What else it complains about is read, so that it does not stop for want of a reader.
+        // The rest of stderr is read, so that the browser does not block.
         std::thread::spawn(move || lines.for_each(drop));
         let (socket, _) = tungstenite::connect(address.expect("the browser listens")).expect("it can be talked to");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
@@ -92,7 +92,7 @@ impl Page {
         }
     }
 
-    /// The value of an expression.
+    /// Evaluates an expression.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let call = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let mut result = self.ask("Runtime.evaluate", &call);
@@ -106,17 +106,17 @@ impl Page {
         let begin = Instant::now();
         while self.value(expression) != true {
             let text = if begin.elapsed() < PATIENCE { None } else { Some(self.value("document.body.innerText")) };
-            assert!(text.is_none(), "{expression} stays false; the page shows {text:?}");
+            assert!(text.is_none(), "{expression} is still false; the page shows {text:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Types text where the focus is.
+    /// Types text into the focused element.
     pub(crate) fn write(&mut self, text: &str) {
         self.ask("Input.insertText", &json!({ "text": text }));
     }
 
-    /// Presses a key: its name, code and text.
+    /// Presses a key, given its name, code and text.
     pub(crate) fn press(&mut self, key: &str, code: u32, text: &str) {
         for kind in ["keyDown", "keyUp"] {
             let mut event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
@@ -127,7 +127,7 @@ impl Page {
         }
     }
 
-    /// Events of a method.
+    /// Events with a method name.
     pub(crate) fn events_of<'a>(&'a self, method: &'a str) -> impl Iterator<Item = &'a Value> {
         self.events.iter().filter(move |event| event["method"] == method).map(|event| &event["params"])
     }

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`.
+//! Tests of `POST /v1/chat/completions`.
 
 use ruminate_tests::trial;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn user(text: &str) -> Value {
 }
 
 #[trial]
-fn answers_are_those_of_the_template() {
+fn chat_answer_equals_completion_of_rendered_template() {
     let server = Running::start(options());
     let client = &server.client;
     let answer = ask(client, &user(PUZZLE.0), &json!({})).good();
@@ -24,7 +24,7 @@ fn answers_are_those_of_the_template() {
         (&answer["object"], &answer["choices"][0]["message"]["role"]),
         (&json!("chat.completion"), &json!("assistant"))
     );
-    // The same prompt, written out by hand.
+    // The rendered prompt.
     let written = format!(
         "<|begin_text|><|begin_header|>user<|end_header|>\n\n{}<|end_turn|><|begin_header|>Huginn<|end_header|>\n\n",
         PUZZLE.0
@@ -37,7 +37,7 @@ fn answers_are_those_of_the_template() {
 }
 
 #[trial]
-fn parts_and_later_names_are_understood() {
+fn content_parts_and_newer_names_are_accepted() {
     let server = Running::start(options());
     let client = &server.client;
     let parts = json!([{ "role": "developer", "content": "Be brief." }, { "role": "user", "content": [
@@ -52,9 +52,9 @@ fn parts_and_later_names_are_understood() {
     server.stop().expect("drained");
 }
 
-/// A message cannot forge a turn by spelling the tokens that end one.
+/// A message cannot forge a turn by spelling out special tokens.
 #[trial]
-fn special_tokens_in_messages_are_text() {
+fn special_tokens_in_messages_are_plain_text() {
     let server = Running::start(options());
     let client = &server.client;
     let tokens = |text: &str| ask(client, &user(text), &json!({})).good()["usage"]["prompt_tokens"].as_u64();
@@ -63,7 +63,7 @@ fn special_tokens_in_messages_are_text() {
 }
 
 #[trial]
-fn streamed_answers_begin_with_the_role_and_say_the_same() {
+fn streamed_answers_begin_with_role_and_equal_unstreamed() {
     let server = Running::start(options());
     let client = &server.client;
     let more = json!({ "ignore_eos": true, "logprobs": true, "top_logprobs": 2 });
@@ -88,7 +88,7 @@ fn streamed_answers_begin_with_the_role_and_say_the_same() {
 }
 
 #[trial]
-fn messages_that_make_no_sense_are_refused_by_name() {
+fn invalid_messages_are_refused_with_field() {
     let server = Running::start(options());
     let client = &server.client;
     let image = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "x" } }] }]);
@@ -107,8 +107,8 @@ fn messages_that_make_no_sense_are_refused_by_name() {
     }
     let tool = json!({ "type": "function", "function": { "name": "f", "parameters": {} } });
     let tools = |more: &Value| ask(client, &user("x"), more).refused(400);
-    // The demo's template does not write tools out.
-    assert!(tools(&json!({ "tools": [tool] })).0.contains("does not know tools"));
+    // The demo's template does not support tools.
+    assert!(tools(&json!({ "tools": [tool] })).0.contains("does not support tools"));
     assert_eq!(tools(&json!({ "tools": [{ "type": "other" }] })).1, "tools[0]");
     assert_eq!(tools(&json!({ "tools": [tool], "tool_choice": "required" })).1, "tool_choice");
     ask(client, &user("x"), &json!({ "tools": [tool], "tool_choice": "none" })).good();

@@ -1,4 +1,4 @@
-//! `POST /v1/completions`.
+//! Tests of `POST /v1/completions`.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::{LONG, PUZZLE, Running, batch, options};
 
-/// What `ruminate run` makes of a prompt: text and tokens.
+/// Text and tokens that `ruminate run` generates for a prompt.
 pub(crate) fn run(prompt: &str, arguments: &[&str]) -> (String, Value) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(["run", "--cpu", "--json", "--quiet", "--seed=0", "--temp=0"]).args(arguments).arg("--").arg(prompt);
@@ -18,7 +18,7 @@ pub(crate) fn run(prompt: &str, arguments: &[&str]) -> (String, Value) {
 }
 
 #[trial]
-fn greedy_answers_are_those_of_run() {
+fn greedy_answers_equal_those_of_run() {
     let server = Running::start(options());
     for (prompt, steps) in [(PUZZLE.0, 32), (PUZZLE.0, 1), (LONG, 4), ("A clock with 7 hours shows 3. Then next", 7)] {
         let more = json!({ "steps": steps, "max_tokens": 12 });
@@ -33,7 +33,7 @@ fn greedy_answers_are_those_of_run() {
 }
 
 #[trial]
-fn usage_says_what_depth_took() {
+fn usage_reports_steps_and_passes() {
     let server = Running::start(options());
     let answer = server.client.complete(LONG, &json!({ "steps": 5, "max_tokens": 6, "ignore_eos": true })).good();
     let usage = &answer["usage"];
@@ -43,14 +43,14 @@ fn usage_says_what_depth_took() {
     let prompt = usage["prompt_tokens"].as_u64().expect("a number");
     assert_eq!(usage["total_tokens"], prompt + 6);
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
-    assert!(answer["choices"][0].get("steps").is_none(), "nobody asked for them");
+    assert!(answer["choices"][0].get("steps").is_none(), "steps were not requested");
     let more = json!({ "steps": 5, "max_tokens": 6, "ignore_eos": true, "return_steps": true });
     assert_eq!(server.client.complete(LONG, &more).good()["choices"][0]["steps"], json!([5, 5, 5, 5, 5, 5]));
     server.stop().expect("drained");
 }
 
 #[trial]
-fn prompts_may_be_texts_tokens_or_lists() {
+fn prompt_can_be_text_tokens_or_list() {
     let server = Running::start(options());
     let client = &server.client;
     let tokens = client.post("/tokenize", &json!({ "content": PUZZLE.0 })).good()["tokens"].clone();
@@ -70,7 +70,7 @@ fn prompts_may_be_texts_tokens_or_lists() {
 }
 
 #[trial]
-fn choices_differ_and_seeds_repeat_them() {
+fn choices_differ_and_are_reproducible_by_seed() {
     let server = Running::start(options());
     let texts = |more: &Value| -> Vec<String> {
         let mut body = json!({ "temperature": 2, "max_tokens": 8, "steps": 2, "n": 3, "ignore_eos": true });
@@ -84,13 +84,13 @@ fn choices_differ_and_seeds_repeat_them() {
     assert_eq!(first.iter().collect::<HashSet<_>>().len(), 3, "{first:?}");
     assert_eq!(texts(&json!({ "seed": 7 })), first);
     assert_eq!(texts(&json!({ "seed": 8, "n": 1 }))[0], first[1]);
-    assert_ne!(texts(&json!({})), texts(&json!({})), "without a seed, draws repeat");
+    assert_ne!(texts(&json!({})), texts(&json!({})), "samples repeat without a seed");
     assert!(!texts(&json!({ "seed": -1 })).is_empty());
     server.stop().expect("drained");
 }
 
 #[trial]
-fn stop_texts_and_biases_are_obeyed() {
+fn stop_texts_and_logit_bias_are_applied() {
     let server = Running::start(options());
     let client = &server.client;
     let whole = client.complete(LONG, &json!({ "steps": 2, "max_tokens": 20, "ignore_eos": true })).good();
@@ -108,7 +108,7 @@ fn stop_texts_and_biases_are_obeyed() {
 }
 
 #[trial]
-fn streamed_answers_are_those_in_one_piece() {
+fn streamed_answers_equal_unstreamed() {
     let server = Running::start(options());
     let more = json!({ "steps": 3, "max_tokens": 10, "n": 2, "seed": 3, "temperature": 1, "ignore_eos": true, "return_steps": true });
     let whole = server.client.complete(LONG, &more).good();
@@ -136,7 +136,7 @@ fn streamed_answers_are_those_in_one_piece() {
 }
 
 #[trial]
-fn log_probabilities_come_with_tokens_and_places() {
+fn logprobs_have_tokens_and_text_offsets() {
     let server = Running::start(options());
     let more = json!({ "steps": 4, "max_tokens": 6, "logprobs": 3, "ignore_eos": true });
     let answer = server.client.complete(LONG, &more).good();
@@ -150,7 +150,7 @@ fn log_probabilities_come_with_tokens_and_places() {
         let logprob = lists["token_logprobs"][place].as_f64().expect("a number");
         let top = lists["top_logprobs"][place].as_object().expect("an object");
         assert!(logprob <= 0.0 && (3..=4).contains(&top.len()), "{lists}");
-        // Greedy: the chosen token is the most likely one.
+        // With greedy sampling, the chosen token is the most likely one.
         assert!(top.values().all(|other| other.as_f64() <= Some(logprob)), "{lists}");
         assert_eq!(top[*token].as_f64(), Some(logprob));
         let offset = lists["text_offset"][place].as_u64().expect("a number") as usize;
@@ -161,9 +161,9 @@ fn log_probabilities_come_with_tokens_and_places() {
     server.stop().expect("drained");
 }
 
-/// What lm-eval does: the prompt's own log-probabilities, and one token more.
+/// lm-eval requests the log-probabilities of the prompt, and one more token.
 #[trial]
-fn an_echo_with_log_probabilities_scores_the_prompt() {
+fn echo_with_logprobs_scores_the_prompt() {
     let server = Running::start(options());
     let client = &server.client;
     let model = Model::demo(&Device::cpu(), LoadOptions::default()).expect("the demo loads");
@@ -186,7 +186,7 @@ fn an_echo_with_log_probabilities_scores_the_prompt() {
         assert_eq!(logprobs[0], None);
         assert!(lists["top_logprobs"][0].is_null() && lists["top_logprobs"][1].is_object());
         let of_continuation: f64 = logprobs[context.len()..whole.len()].iter().flatten().sum();
-        assert!((of_continuation - scored.logprob).abs() < 1e-2, "{of_continuation} is not {}", scored.logprob);
+        assert!((of_continuation - scored.logprob).abs() < 1e-2, "{of_continuation} differs from {}", scored.logprob);
         // The puzzle is solved, so the token after it ends the text.
         assert_eq!(answer["choices"][0]["finish_reason"], ["length", "stop"][tokens]);
     }
@@ -194,7 +194,7 @@ fn an_echo_with_log_probabilities_scores_the_prompt() {
 }
 
 #[trial]
-fn nothing_is_generated_if_no_token_is_asked_for() {
+fn zero_max_tokens_generates_nothing() {
     let server = Running::start(options());
     let answer = server.client.complete(LONG, &json!({ "max_tokens": 0 })).good();
     assert_eq!((&answer["choices"][0]["text"], &answer["usage"]["completion_tokens"]), (&json!(""), &json!(0)));
@@ -204,7 +204,7 @@ fn nothing_is_generated_if_no_token_is_asked_for() {
 }
 
 #[trial]
-fn prompts_that_begin_alike_are_computed_once() {
+fn prefix_cache_reuses_common_prompts() {
     let mut cached = batch();
     cached.prefix_cache = 16 << 20;
     let server = Running::on(&Device::cpu(), options(), cached);
@@ -216,13 +216,13 @@ fn prompts_that_begin_alike_are_computed_once() {
     assert_eq!(cached(&first), Some(0));
     assert!(cached(&second) >= Some(32), "{second}");
     assert_eq!(first["choices"], second["choices"]);
-    assert_eq!(cached(&ask(&json!({ "steps": 5 }))), Some(0), "what another depth computed was used");
+    assert_eq!(cached(&ask(&json!({ "steps": 5 }))), Some(0), "the cache of another depth was used");
     server.client.wait_for("ruminate_prefix_hits_total", |hits| hits == 1.0);
     server.stop().expect("drained");
 }
 
 #[trial]
-fn an_echo_begins_with_the_prompt() {
+fn echoed_answer_begins_with_prompt() {
     let server = Running::start(options());
     let more = json!({ "echo": true, "steps": 16 });
     let answer = server.client.complete(PUZZLE.0, &more).good();

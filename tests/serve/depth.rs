@@ -1,4 +1,4 @@
-//! The depth fields of a request.
+//! Tests of the depth fields.
 
 use ruminate::{BatchOptions, Device, KvShare};
 use ruminate_tests::trial;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::http::{LONG, PUZZLE, Running, batch, options};
 
 #[trial]
-fn every_request_has_its_own_depth() {
+fn each_request_has_its_own_depth() {
     let server = Running::start(options());
     let answers =
         [1, 32].map(|steps| server.client.complete(PUZZLE.0, &json!({ "steps": steps, "max_tokens": 2 })).good());
@@ -15,14 +15,14 @@ fn every_request_has_its_own_depth() {
     assert_ne!(answers[0]["choices"][0]["text"], PUZZLE.1);
     let [shallow, deep] = answers.map(|answer| answer["usage"]["steps_per_token"].as_f64().expect("a number"));
     assert_eq!((shallow, deep), (1.0, 32.0));
-    // Without the field it is the model's mean recurrence.
+    // The default is the model's mean recurrence.
     let usual = server.client.complete(PUZZLE.0, &json!({ "max_tokens": 1 })).good();
     assert_eq!(usual["usage"]["steps_total"], 32);
     server.stop().expect("drained");
 }
 
 #[trial]
-fn exits_save_steps_and_have_the_options_of_the_library() {
+fn exit_field_saves_steps_and_validates_options() {
     let server = Running::start(options());
     let client = &server.client;
     let steps = |exit| {
@@ -44,7 +44,7 @@ fn exits_save_steps_and_have_the_options_of_the_library() {
 }
 
 #[trial]
-fn the_operator_limits_depth_and_length() {
+fn operator_limits_apply_to_depth_and_length() {
     let mut limited = options();
     limited.max_steps = Some(8);
     limited.max_tokens = Some(5);
@@ -54,7 +54,7 @@ fn the_operator_limits_depth_and_length() {
     let (message, field, _) = client.complete(LONG, &json!({ "steps": 9 })).refused(400);
     assert!(field == "steps" && message.contains("from 1 to 8"), "{message}");
     assert_eq!(client.complete(LONG, &json!({ "max_tokens": 6 })).refused(400).1, "max_tokens");
-    // What the model would do by itself is limited too.
+    // The limits also apply to the model's defaults.
     let usual = client.post("/v1/completions", &json!({ "prompt": LONG, "ignore_eos": true })).good();
     assert_eq!((&usual["usage"]["completion_tokens"], &usual["usage"]["steps_total"]), (&json!(5), &json!(40)));
     let long = client.complete(&PUZZLE.0.repeat(3), &json!({})).refused(400);
@@ -67,7 +67,7 @@ fn the_operator_limits_depth_and_length() {
 }
 
 #[trial]
-fn shared_keys_are_a_property_of_the_server() {
+fn kv_share_must_match_the_server() {
     let server = Running::start(options());
     server.client.complete(LONG, &json!({ "kv_share": "none" })).good();
     let (message, field, _) = server.client.complete(LONG, &json!({ "kv_share": 4 })).refused(400);

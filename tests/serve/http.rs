@@ -1,4 +1,4 @@
-//! A client that speaks HTTP to the byte, and a server to speak with.
+//! Minimal HTTP client, and a server to test.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,16 +10,16 @@ use ruminate::{BatchOptions, Device, Error, LoadOptions, Model, SessionOptions};
 use ruminate_serve::{Failure, Handle, Options, Ready, Server};
 use serde_json::{Value, json};
 
-/// A problem that the demo solves with many steps, and its answer.
+/// Problem that the demo solves with many steps, and its answer.
 pub(crate) const PUZZLE: (&str, &str) = ("The ball is under cup B. Swap AC CD AC AB AB AB CD CE CD DE", " A.");
 
-/// A prompt of which the demo makes long texts.
+/// Prompt that the demo continues with long texts.
 pub(crate) const LONG: &str = "The dial";
 
-/// Time after which a test has failed.
+/// Timeout of a test.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a server answered.
+/// Response of a server.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -28,20 +28,20 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// Body as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The JSON of an answer that is right.
+    /// JSON of a response that must have status 200.
     #[track_caller]
     pub(crate) fn good(&self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");
         self.json()
     }
 
-    /// The message, field and code of a refusal with this status.
+    /// Message, field and code of an error that must have `status`.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16) -> (String, Value, Value) {
         assert_eq!(self.status, status, "{self:?}");
@@ -50,7 +50,7 @@ impl Reply {
         (error["message"].as_str().expect("a message").to_owned(), error["param"].clone(), error["code"].clone())
     }
 
-    /// The chunks of a streamed answer, and whether it ended as it should.
+    /// Chunks of a streamed answer, and whether it ended with `[DONE]`.
     #[track_caller]
     pub(crate) fn chunks(&self) -> (Vec<Value>, bool) {
         assert_eq!(self.status, 200, "{self:?}");
@@ -61,7 +61,7 @@ impl Reply {
     }
 }
 
-/// Where requests go, and what they show.
+/// Client with a server address and an API key.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
@@ -77,19 +77,19 @@ impl Client {
         self.send("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
-    /// A completion of a text with further fields.
+    /// Requests a completion of a text, with further fields.
     pub(crate) fn complete(&self, prompt: &str, more: &Value) -> Reply {
         let mut body = json!({ "prompt": prompt, "max_tokens": 4, "temperature": 0 });
         body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         self.post("/v1/completions", &body)
     }
 
-    /// Sends a request and reads the answer to its end.
+    /// Sends a request and reads the complete response.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         read_reply(self.open(method, path, headers, body))
     }
 
-    /// Sends a request, and leaves the answer to the caller.
+    /// Sends a request, and leaves the response to the caller.
     pub(crate) fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
         let mut head = format!("{method} {path} HTTP/1.1\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "host") {
@@ -100,7 +100,7 @@ impl Client {
         }
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         let mut stream = self.connect();
-        // A server that refuses may close before everything is sent.
+        // A server that refuses the request may close the connection early.
         let _ = stream.write_all(format!("{head}\r\n").as_bytes());
         let _ = stream.write_all(body);
         stream
@@ -112,26 +112,26 @@ impl Client {
         stream
     }
 
-    /// A figure of `/metrics`.
+    /// Value of a metric.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").body;
         let line = text.lines().find(|line| line.split(' ').next() == Some(name));
         let value = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
-        value.unwrap_or_else(|| panic!("there is no {name} in\n{text}"))
+        value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }
 
-    /// Waits until a figure of `/metrics` is as it should be.
+    /// Waits until the value of a metric satisfies a condition.
     #[track_caller]
     pub(crate) fn wait_for(&self, name: &str, right: impl Fn(f64) -> bool) {
         let begin = Instant::now();
         while !right(self.metric(name)) {
-            assert!(begin.elapsed() < PATIENCE, "{name} stays {}", self.metric(name));
+            assert!(begin.elapsed() < PATIENCE, "{name} is still {}", self.metric(name));
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-/// Reads an answer to its end.
+/// Reads a complete response.
 pub(crate) fn read_reply(stream: TcpStream) -> Reply {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -150,7 +150,7 @@ pub(crate) fn read_reply(stream: TcpStream) -> Reply {
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).expect("the length of a chunk");
-            // A connection that was cut off has no last chunk.
+            // An interrupted connection has no last chunk.
             let Ok(length) = usize::from_str_radix(line.trim_end(), 16) else { break };
             let mut chunk = vec![0; length + 2];
             if reader.read_exact(&mut chunk).is_err() || length == 0 {
@@ -164,21 +164,22 @@ pub(crate) fn read_reply(stream: TcpStream) -> Reply {
     Reply { status, headers, body: String::from_utf8(body).expect("the server writes UTF-8") }
 }
 
-/// A server in this process.
+/// Server in this process.
 pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) handle: Handle,
     thread: JoinHandle<Result<(), Failure<Error>>>,
 }
 
-/// Options for a server of a test: a free port, everything else as usual.
+/// Default options with a free port and without a warm-up.
 pub(crate) fn options() -> Options {
     let mut options = Options::default();
     options.address.set_port(0);
+    options.warm_up = false;
     options
 }
 
-/// How many sequences share the device in tests, and how deep they are planned for.
+/// Batch options of tests: number of sequences and planned depth.
 pub(crate) fn batch() -> BatchOptions {
     BatchOptions {
         sequences: 4,
@@ -206,7 +207,7 @@ impl Running {
         running
     }
 
-    /// Serves what is being loaded.
+    /// Starts a server that loads the model with `load`.
     pub(crate) fn loading(
         options: Options,
         batch: BatchOptions,
@@ -221,13 +222,13 @@ impl Running {
         Self { client, handle, thread }
     }
 
-    /// Asks the server to stop, and gives its outcome.
+    /// Drains the server and returns its outcome.
     pub(crate) fn stop(self) -> Result<(), Failure<Error>> {
         self.handle.drain();
         self.outcome()
     }
 
-    /// Waits for the server's end.
+    /// Waits until the server ends.
     pub(crate) fn outcome(self) -> Result<(), Failure<Error>> {
         self.thread.join().expect("the server does not panic")
     }

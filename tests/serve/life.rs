@@ -1,4 +1,4 @@
-//! Loading, draining, failing.
+//! Tests of loading, draining and device loss.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Client, LONG, Reply, Running, batch, options, read_reply};
 
-/// Begins a request whose answer is streamed and takes so many tokens.
+/// Starts a streamed request of `tokens` tokens.
 fn begin(client: &Client, tokens: u32) -> std::thread::JoinHandle<Reply> {
     let body = json!({ "prompt": LONG, "max_tokens": tokens, "steps": 48, "ignore_eos": true, "stream": true });
     let json = [("content-type", "application/json")];
@@ -22,7 +22,7 @@ fn begin(client: &Client, tokens: u32) -> std::thread::JoinHandle<Reply> {
 }
 
 #[trial]
-fn nothing_is_served_before_the_model_is_loaded() {
+fn requests_get_503_until_model_is_loaded() {
     let (loaded, wait) = mpsc::channel::<()>();
     let load = move || {
         let _ = wait.recv();
@@ -48,14 +48,14 @@ fn nothing_is_served_before_the_model_is_loaded() {
 }
 
 #[trial]
-fn a_model_that_does_not_load_ends_the_server() {
+fn failed_load_ends_the_server() {
     let load = || Err(Error::EmptyPrompt);
     let outcome = Running::loading(options(), batch(), load).outcome();
     assert!(matches!(outcome, Err(Failure::Load(Error::EmptyPrompt))), "{outcome:?}");
 }
 
 #[trial]
-fn running_requests_finish_and_no_others_begin() {
+fn drain_finishes_running_requests_and_refuses_new_ones() {
     let server = Running::start(options());
     let client = server.client.clone();
     let running = begin(&client, 60);
@@ -67,11 +67,11 @@ fn running_requests_finish_and_no_others_begin() {
     let (chunks, done) = running.join().expect("an answer").chunks();
     assert!(done && chunks.last().expect("chunks")["choices"][0]["finish_reason"] == "length");
     server.outcome().expect("drained");
-    assert!(std::net::TcpStream::connect(client.address).is_err(), "somebody still listens");
+    assert!(std::net::TcpStream::connect(client.address).is_err(), "the port is still open");
 }
 
 #[trial]
-fn requests_that_take_longer_than_the_drain_hear_why_they_end() {
+fn requests_longer_than_drain_get_an_error() {
     let mut hasty = options();
     hasty.drain = Duration::from_millis(200);
     let server = Running::start(hasty);
@@ -83,7 +83,7 @@ fn requests_that_take_longer_than_the_drain_hear_why_they_end() {
 }
 
 #[trial(device)]
-fn a_lost_device_fails_what_runs_and_ends_the_server(device: &Device) {
+fn device_loss_fails_running_requests_and_ends_server(device: &Device) {
     let server = Running::on(device, options(), batch());
     let client = server.client.clone();
     let streamed = begin(&client, 480);
@@ -106,12 +106,12 @@ fn a_lost_device_fails_what_runs_and_ends_the_server(device: &Device) {
     assert!(matches!(outcome, Err(Failure::Device(_))), "{outcome:?}");
 }
 
-/// A server that has nothing to do asks its device now and then.
+/// An idle server polls its device.
 #[trial(device, cpu, full)]
-fn a_device_that_is_lost_while_nobody_asks_is_noticed(device: &Device) {
+fn idle_server_detects_device_loss(device: &Device) {
     let server = Running::on(device, options(), batch());
     if device.is_cpu() {
-        // It cannot be lost; the question must not hurt.
+        // The CPU reference cannot be lost; polling must do no harm.
         std::thread::sleep(Duration::from_secs(6));
         return server.stop().expect("drained");
     }
@@ -119,7 +119,7 @@ fn a_device_that_is_lost_while_nobody_asks_is_noticed(device: &Device) {
     assert!(matches!(server.outcome(), Err(Failure::Device(_))));
 }
 
-/// The command, with its address and its log.
+/// Starts `ruminate serve`, and connects a client to its printed address.
 fn command(arguments: &[&str]) -> (std::process::Child, Client) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(["serve", "--cpu", "--port=0"]).args(arguments).env("NO_COLOR", "1");
@@ -141,7 +141,7 @@ fn signal(child: &std::process::Child, name: &str) {
 
 #[cfg(unix)]
 #[trial]
-fn sigterm_drains_the_command_and_its_log_tells_no_secrets() {
+fn sigterm_drains_command_and_log_has_no_secrets() {
     let (mut child, mut client) = command(&["--log-format=json", "--api-key=hidden-key", "--steps=4"]);
     client.key = Some("hidden-key".to_owned());
     let begun = Instant::now();
@@ -169,7 +169,7 @@ fn sigterm_drains_the_command_and_its_log_tells_no_secrets() {
 
 #[cfg(unix)]
 #[trial]
-fn a_second_signal_ends_the_command_at_once() {
+fn second_signal_ends_command_immediately() {
     let (mut child, client) = command(&["--log-prompts"]);
     let begun = Instant::now();
     while client.get("/health").status != 200 {
@@ -179,7 +179,7 @@ fn a_second_signal_ends_the_command_at_once() {
     client.complete("a prompt to be logged", &json!({ "max_tokens": 1 })).good();
     let running = begin(&client, 480);
     signal(&child, "TERM");
-    // Two signals that come at once are one.
+    // Simultaneous signals would be merged.
     while client.get("/health").status != 503 {
         assert!(begun.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(5));
@@ -193,7 +193,7 @@ fn a_second_signal_ends_the_command_at_once() {
 }
 
 #[trial]
-fn what_the_command_cannot_do_is_said() {
+fn invalid_options_of_serve_are_reported() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ruminate")).args(["serve", "--cpu"]).args(arguments).output();
         let output = output.expect("it starts");
@@ -208,7 +208,7 @@ fn what_the_command_cannot_do_is_said() {
     std::fs::write(&empty, "\n").expect("written");
     let cases: [(&[&str], i32, &str); 6] = [
         (&["--api-key", ""], 2, "api_keys"),
-        (&["--api-key-file", empty.to_str().expect("UTF-8")], 2, "holds no key"),
+        (&["--api-key-file", empty.to_str().expect("UTF-8")], 2, "contains no key"),
         (&["--api-key-file", "/nowhere/keys"], 1, "/nowhere/keys"),
         (&["--cors-origin", "example.org"], 2, "origins is example.org"),
         (&["--allowed-host", "http://a"], 2, "hosts is http://a"),

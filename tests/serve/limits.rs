@@ -1,4 +1,4 @@
-//! Limits: bodies, heads, queue, slow senders and readers, clients that go away.
+//! Tests of limits: bodies, heads, queue, slow senders and readers, disconnects.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -9,12 +9,12 @@ use serde_json::json;
 
 use crate::http::{Client, LONG, Running, options, read_reply};
 
-/// A request that takes its time.
+/// Request that takes long.
 fn slow() -> serde_json::Value {
     json!({ "prompt": LONG, "max_tokens": 400, "steps": 16, "ignore_eos": true, "stream": true })
 }
 
-/// Sends a request whose answer is streamed, and reads the head of the answer.
+/// Sends a streamed request, and reads the head of the response.
 fn begin(client: &Client) -> std::net::TcpStream {
     let json = [("content-type", "application/json")];
     let mut stream = client.open("POST", "/v1/completions", &json, slow().to_string().as_bytes());
@@ -33,7 +33,7 @@ fn large_bodies_and_heads_are_refused() {
     let json = [("content-type", "application/json")];
     let large = json!({ "prompt": "a".repeat(10_000) }).to_string();
     assert_eq!(client.send("POST", "/v1/completions", &json, large.as_bytes()).refused(413).2, "body_too_large");
-    // Without a length that could be looked at.
+    // Without Content-Length.
     let mut stream = client.connect();
     let head =
         "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
@@ -48,9 +48,9 @@ fn large_bodies_and_heads_are_refused() {
     server.stop().expect("drained");
 }
 
-/// An answer must not take more memory than the server has.
+/// Answers must not exhaust the server's memory.
 #[trial]
-fn answers_that_would_be_too_large_are_refused() {
+fn requests_for_too_large_answers_are_refused() {
     let server = Running::start(options());
     let client = &server.client;
     let more = json!({ "n": 200, "max_tokens": 480, "logprobs": 20 });
@@ -62,12 +62,12 @@ fn answers_that_would_be_too_large_are_refused() {
 }
 
 #[trial]
-fn a_full_queue_says_when_to_come_again() {
+fn full_queue_returns_429_with_retry_after() {
     let mut short = options();
     short.queue = 1;
     let server = Running::start(short);
     let client = &server.client;
-    // Four are computed and one waits.
+    // Four requests run and one waits.
     let streams: Vec<_> = (0..5).map(|_| begin(client)).collect();
     let reply = client.complete(LONG, &json!({}));
     assert_eq!(reply.refused(429).2, "queue_full");
@@ -75,7 +75,7 @@ fn a_full_queue_says_when_to_come_again() {
     assert!((1..=60).contains(&seconds));
     assert_eq!(client.get("/health").status, 200);
     assert_eq!(client.metric("ruminate_refused_total"), 1.0);
-    // More than can ever fit is no matter of time.
+    // A request that can never fit is refused for good.
     assert_eq!(client.complete(LONG, &json!({ "n": 6 })).refused(400).1, "n");
     drop(streams);
     client.wait_for("ruminate_sequences_running", |running| running == 0.0);
@@ -84,13 +84,13 @@ fn a_full_queue_says_when_to_come_again() {
 }
 
 #[trial]
-fn clients_that_go_away_free_their_sequences() {
+fn disconnected_clients_free_their_sequences() {
     let server = Running::start(options());
     let client = &server.client;
     let stream = begin(client);
     drop(stream);
     client.wait_for("ruminate_cancelled_total", |cancelled| cancelled == 1.0);
-    // Also where nothing has been answered yet.
+    // Also before anything was answered.
     let json = [("content-type", "application/json")];
     let mut whole = slow();
     whole["stream"] = json!(false);
@@ -102,24 +102,24 @@ fn clients_that_go_away_free_their_sequences() {
     client.wait_for("ruminate_cancelled_total", |cancelled| cancelled == 4.0);
     client.wait_for("ruminate_sequences_running", |running| running == 0.0);
     let tokens = client.metric("ruminate_tokens_total");
-    assert!(tokens < 400.0, "{tokens} tokens were computed for nobody");
+    assert!(tokens < 400.0, "{tokens} tokens were computed after the client disconnected");
     server.stop().expect("drained");
 }
 
 #[trial]
-fn slow_senders_are_cut_off() {
+fn slow_senders_are_disconnected() {
     let mut impatient = options();
     impatient.receive_timeout = Duration::from_millis(300);
     let server = Running::start(impatient);
     let client = &server.client;
-    // A head that never ends.
+    // An unfinished head.
     let mut stream = client.connect();
     stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").expect("sent");
     let mut rest = Vec::new();
     let begin = Instant::now();
     let _ = stream.read_to_end(&mut rest);
     assert!(begin.elapsed() < Duration::from_secs(20) && !rest.starts_with(b"HTTP/1.1 200"));
-    // A body that comes byte by byte.
+    // A body sent byte by byte.
     let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n{";
     let mut stream = client.connect();
     stream.write_all(head.as_bytes()).expect("sent");
@@ -134,15 +134,15 @@ fn slow_senders_are_cut_off() {
     });
     read_reply(stream).refused(408);
     sender.join().expect("the sender ends");
-    // A connection on which nothing comes.
+    // An idle connection.
     let mut idle = client.connect();
     let _ = idle.read_to_end(&mut rest);
     server.stop().expect("drained");
 }
 
-/// What a client does not read fills the buffers of the system; then it is cut off, and others are served all the while.
+/// An unread answer fills the system's buffers; then the client is disconnected, while other clients are served.
 #[trial]
-fn slow_readers_are_cut_off() {
+fn slow_readers_are_disconnected() {
     let mut impatient = options();
     impatient.send_timeout = Duration::from_millis(300);
     let server = Running::start(impatient);
@@ -151,18 +151,18 @@ fn slow_readers_are_cut_off() {
     let json = [("content-type", "application/json")];
     let mut stream = client.open("POST", "/v1/completions", &json, body.to_string().as_bytes());
     client.complete(LONG, &json!({ "steps": 1 })).good();
-    // The connection that asks is the only one left.
+    // Only the connection of this request is left.
     client.wait_for("ruminate_connections", |connections| connections == 1.0);
     client.wait_for("ruminate_sequences_running", |running| running == 0.0);
     let mut rest = Vec::new();
     let outcome = stream.read_to_end(&mut rest);
-    assert!(!rest.ends_with(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "the answer came whole");
+    assert!(!rest.ends_with(b"data: [DONE]\n\n\r\n0\r\n\r\n"), "the answer was complete");
     assert!(outcome.is_ok() || outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     server.stop().expect("drained");
 }
 
 #[trial]
-fn connections_beyond_the_limit_wait() {
+fn connections_over_the_limit_wait() {
     let mut few = options();
     few.connections = 2;
     let server = Running::start(few);

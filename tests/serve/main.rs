@@ -1,4 +1,4 @@
-//! The server, as its clients and its operator meet it.
+//! Tests of the server.
 
 mod browser;
 mod chat;

@@ -1,4 +1,4 @@
-//! The built-in page, in Chromium: what it shows, asks and keeps, with mouse and keyboard, for eyes and for screen readers.
+//! Tests of the built-in page in Chromium: display, requests and storage, by mouse and keyboard, and accessibility.
 
 use ruminate_tests::trial;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::browser::{Page, browser_missing};
 use crate::http::{PUZZLE, Running, options};
 
-/// A window as narrow as a phone, and one as wide as a desk has.
+/// Window sizes of a phone and of a desktop.
 const WINDOWS: [(u32, u32); 2] = [(400, 800), (1200, 900)];
 
 const ANSWERED: &str = "document.querySelector('article.assistant:last-child .figures')?.textContent.includes('token') && !document.getElementById('send').hidden";
@@ -17,13 +17,13 @@ fn open(server: &Running, window: (u32, u32), scheme: &str) -> Page {
     page
 }
 
-/// Puts a text where messages are written, in place of what is there.
+/// Replaces the text in the message input.
 fn fill(page: &mut Page, text: &str) {
     page.value("document.getElementById('input').focus(), document.getElementById('input').select()");
     page.write(text);
 }
 
-/// Nothing went wrong, and nothing was asked of anybody else.
+/// Asserts that the page had no errors and sent no requests to other hosts.
 #[track_caller]
 fn clean(page: &Page, server: &Running) {
     let home = format!("http://{}/", server.client.address);
@@ -37,7 +37,7 @@ fn clean(page: &Page, server: &Running) {
 }
 
 #[trial]
-fn the_page_is_one_file_with_a_strict_policy_and_needs_no_key() {
+fn page_is_one_file_with_strict_policy_and_needs_no_key() {
     let mut options = options();
     options.api_keys = vec!["secret".to_owned()];
     let mut server = Running::start(options);
@@ -61,7 +61,7 @@ fn the_page_is_one_file_with_a_strict_policy_and_needs_no_key() {
 }
 
 #[trial(needs(browser_missing))]
-fn an_answer_is_streamed_with_the_steps_of_its_tokens() {
+fn page_streams_answer_with_steps_of_tokens() {
     let server = Running::start(options());
     for (window, scheme) in [(WINDOWS[0], "light"), (WINDOWS[0], "dark"), (WINDOWS[1], "light"), (WINDOWS[1], "dark")] {
         let mut page = open(&server, window, scheme);
@@ -78,14 +78,14 @@ fn an_answer_is_streamed_with_the_steps_of_its_tokens() {
         let figures = page.value("document.querySelector('article.assistant .figures').textContent");
         let figures = figures.as_str().expect("text");
         assert!(figures.contains("16 steps per token") && figures.contains("core passes"), "{figures}");
-        // What a screen reader hears when the answer is whole.
+        // The announcement for screen readers after the answer.
         let heard = page.value("document.getElementById('announce').textContent");
         assert!(heard.as_str().is_some_and(|heard| heard.contains(PUZZLE.1)), "{heard}");
         let wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
-        assert_eq!(page.value(wide), false, "at {window:?} the page is wider than its window");
+        assert_eq!(page.value(wide), false, "at {window:?}, the page is wider than its window");
         let dark = page.value("getComputedStyle(document.body).backgroundColor");
         assert_eq!(dark == "rgb(255, 255, 255)", scheme == "light", "{dark}");
-        // The conversation is still there when the page is opened again.
+        // The conversation is restored after a reload.
         page.value("window.before = true");
         page.ask("Page.reload", &serde_json::json!({}));
         page.wait_for("window.before === undefined && document.querySelectorAll('article').length === 2");
@@ -99,7 +99,7 @@ fn an_answer_is_streamed_with_the_steps_of_its_tokens() {
 }
 
 #[trial(needs(browser_missing))]
-fn tokens_that_left_early_are_colored_by_their_steps() {
+fn exited_tokens_are_colored_by_their_steps() {
     let server = Running::start(options());
     let mut page = open(&server, WINDOWS[1], "light");
     page.value("(() => { const exit = document.getElementById('exit'); exit.value = 'latent-diff'; exit.dispatchEvent(new Event('change')); document.getElementById('threshold').value = '1'; })()");
@@ -119,7 +119,7 @@ fn tokens_that_left_early_are_colored_by_their_steps() {
 }
 
 #[trial(needs(browser_missing))]
-fn escape_stops_an_answer_and_the_server_frees_its_place() {
+fn escape_stops_answer_and_frees_its_sequence() {
     let server = Running::start(options());
     let mut page = open(&server, WINDOWS[1], "light");
     page.value("document.getElementById('steps-exact').value = 1000, document.getElementById('steps-exact').dispatchEvent(new Event('change'))");
@@ -136,7 +136,7 @@ fn escape_stops_an_answer_and_the_server_frees_its_place() {
 }
 
 #[trial(needs(browser_missing))]
-fn what_the_server_refuses_is_said_and_the_message_comes_back() {
+fn refused_message_shows_error_and_returns_to_input() {
     let mut options = options();
     options.api_keys = vec!["secret".to_owned()];
     let server = Running::start(options);
@@ -159,9 +159,9 @@ fn what_the_server_refuses_is_said_and_the_message_comes_back() {
     server.stop().expect("drained");
 }
 
-/// Every control has a name, and Tab comes to each of them.
+/// Every control has an accessible name, and Tab reaches each of them.
 #[trial(needs(browser_missing))]
-fn every_control_has_a_name_and_can_be_reached_by_keyboard() {
+fn controls_are_named_and_reachable_by_keyboard() {
     let server = Running::start(options());
     let mut page = open(&server, WINDOWS[0], "dark");
     page.value("document.getElementById('more').open = true");
@@ -185,7 +185,7 @@ fn every_control_has_a_name_and_can_be_reached_by_keyboard() {
         reached.push(page.value("document.activeElement.id || document.activeElement.tagName"));
     }
     for control in &wanted {
-        assert!(reached.contains(control), "Tab does not come to {control}: {reached:?}");
+        assert!(reached.contains(control), "Tab does not reach {control}: {reached:?}");
     }
     server.stop().expect("drained");
 }

@@ -1,4 +1,4 @@
-//! Endpoints that describe the server: health, models, figures, OpenAPI; and what is not there.
+//! Tests of health, models, metrics and OpenAPI endpoints, and of unknown paths.
 
 use ruminate_tests::trial;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::http::{Running, options};
 
 #[trial]
-fn the_server_describes_itself() {
+fn health_models_and_openapi_describe_the_server() {
     let server = Running::start(options());
     let client = &server.client;
     assert_eq!(client.get("/health").good(), json!({ "status": "ok" }));
@@ -30,7 +30,7 @@ fn the_server_describes_itself() {
 }
 
 #[trial]
-fn what_is_not_there_is_said_in_the_form_of_the_api() {
+fn unknown_paths_and_methods_get_api_errors() {
     let server = Running::start(options());
     let client = &server.client;
     assert!(client.get("/v1/nothing").refused(404).0.contains("/openapi.json"));
@@ -42,7 +42,7 @@ fn what_is_not_there_is_said_in_the_form_of_the_api() {
 }
 
 #[trial]
-fn figures_count_what_was_done() {
+fn metrics_match_the_work_done() {
     let server = Running::start(options());
     let client = &server.client;
     for _ in 0..3 {
@@ -62,7 +62,7 @@ fn figures_count_what_was_done() {
     assert_eq!(client.metric("ruminate_sequences_running"), 0.0);
     let answered = |status| format!("ruminate_requests_total{{endpoint=\"/v1/completions\",status=\"{status}\"}}");
     assert_eq!((client.metric(&answered(200)), client.metric(&answered(400))), (3.0, 1.0));
-    // Rows that leave early take fewer steps.
+    // Early exits save steps.
     let exit = json!({ "criterion": "latent-diff", "threshold": 1.0 });
     client.complete("The ball", &json!({ "steps": 30, "exit": exit, "max_tokens": 5, "ignore_eos": true })).good();
     client.wait_for("ruminate_steps_total{kind=\"saved\"}", |saved| saved > 0.0);
@@ -70,7 +70,7 @@ fn figures_count_what_was_done() {
 }
 
 #[trial]
-fn requests_have_ids() {
+fn responses_have_request_ids() {
     let server = Running::start(options());
     let client = &server.client;
     let given = client.send("GET", "/health", &[("x-request-id", "abc-1")], b"");

@@ -1,4 +1,4 @@
-//! Requests that are refused, with the field that is to blame; and those that only look as if they had to be.
+//! Tests of refused requests, whose errors name the field, and of neutral values, which are accepted.
 
 use ruminate_tests::trial;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::http::{LONG, PUZZLE, Running, options};
 
 #[trial]
-fn fields_that_would_be_ignored_are_refused_unless_they_change_nothing() {
+fn unsupported_fields_are_refused_unless_neutral() {
     let server = Running::start(options());
     let client = &server.client;
     let harmless = json!({ "user": "me", "metadata": { "a": 1 }, "store": false, "service_tier": "auto", "cache_prompt": true,
@@ -37,7 +37,7 @@ fn fields_that_would_be_ignored_are_refused_unless_they_change_nothing() {
 }
 
 #[trial]
-fn values_out_of_range_are_refused_by_name() {
+fn out_of_range_values_are_refused_with_field() {
     let server = Running::start(options());
     let client = &server.client;
     let cases: [(&str, Value, &str); 27] = [
@@ -75,7 +75,7 @@ fn values_out_of_range_are_refused_by_name() {
     }
     let (_, param, code) = client.complete(LONG, &json!({ "model": "gpt-4" })).refused(404);
     assert_eq!((param, code), (json!("model"), json!("model_not_found")));
-    // Whole numbers may be written with a point, as some programs do.
+    // Integers may be written as floats, as some programs do.
     client.complete(LONG, &json!({ "max_tokens": 2.0, "steps": 3.0, "n": 1.0 })).good();
     server.stop().expect("drained");
 }
@@ -89,7 +89,7 @@ fn prompts_longer_than_the_context_are_refused() {
 }
 
 #[trial]
-fn bodies_that_are_no_json_objects_are_refused() {
+fn bodies_other_than_json_objects_are_refused() {
     let server = Running::start(options());
     let client = &server.client;
     let json = [("content-type", "application/json")];
@@ -109,7 +109,7 @@ fn bodies_that_are_no_json_objects_are_refused() {
     }
     let form = [("content-type", "application/x-www-form-urlencoded")];
     client.send("POST", "/v1/completions", &form, b"{\"prompt\": \"a\"}").refused(415);
-    // What has no type may be JSON.
+    // A body without a content type may be JSON.
     client.send("POST", "/v1/completions", &[], b"{\"prompt\": \"a\", \"max_tokens\": 1, \"steps\": 1}").good();
     server.stop().expect("drained");
 }

@@ -1,4 +1,4 @@
-//! Keys, hosts, origins.
+//! Tests of API keys, hosts and origins.
 
 use std::io::{Read, Write};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::http::{Client, Running, options};
 
 #[trial]
-fn a_key_is_needed_where_one_is_set() {
+fn requests_need_a_configured_key() {
     let mut locked = options();
     locked.api_keys = vec!["first-key".to_owned(), "second-key".to_owned()];
     let server = Running::start(locked);
@@ -28,16 +28,16 @@ fn a_key_is_needed_where_one_is_set() {
     }
     let basic = [("authorization", "Basic first-key")];
     with(None).send("GET", "/v1/models", &basic, b"").refused(401);
-    // Probes and the description need none, and say nothing secret.
+    // Probes and the API description need no key, and reveal no secrets.
     for path in ["/health", "/openapi.json"] {
         assert_eq!(with(None).get(path).status, 200);
     }
     server.stop().expect("drained");
 }
 
-/// A page of another site can have its name stand for 127.0.0.1; then its requests arrive with that name as host.
+/// With DNS rebinding, requests of another site arrive with that site's name as host.
 #[trial]
-fn names_that_could_be_rebound_are_refused() {
+fn unknown_host_names_are_refused() {
     let mut named = options();
     named.hosts = vec!["model.example".to_owned()];
     let server = Running::start(named);
@@ -61,7 +61,7 @@ fn names_that_could_be_rebound_are_refused() {
     for bad in ["", "a b", "http://127.0.0.1"] {
         assert_eq!(host(bad).status, 400, "{bad:?}");
     }
-    // In the address itself, and twice, and not at all.
+    // Host in the request line, duplicate Host, and missing Host.
     let raw = |text: &str| {
         let mut stream = client.connect();
         stream.write_all(text.as_bytes()).expect("sent");
@@ -78,7 +78,7 @@ fn names_that_could_be_rebound_are_refused() {
 }
 
 #[trial]
-fn foreign_pages_are_refused_unless_the_operator_allows_them() {
+fn foreign_origins_are_refused_unless_allowed() {
     let server = Running::start(options());
     let own = format!("http://{}", server.client.address);
     let from = |client: &Client, origin: &str| {
@@ -99,7 +99,7 @@ fn foreign_pages_are_refused_unless_the_operator_allows_them() {
     let server = Running::start(shared);
     let reply = from(&server.client, "https://app.example");
     assert_eq!((reply.status, reply.headers["access-control-allow-origin"].as_str()), (200, "https://app.example"));
-    // Browsers ask before they send, without a key.
+    // Browsers send preflight requests without a key.
     let preflight = [
         ("origin", "https://app.example"),
         ("access-control-request-method", "POST"),
@@ -109,7 +109,7 @@ fn foreign_pages_are_refused_unless_the_operator_allows_them() {
     let reply = keyless.send("OPTIONS", "/v1/completions", &preflight, b"");
     assert_eq!((reply.status, reply.headers["access-control-allow-origin"].as_str()), (200, "https://app.example"));
     from(&server.client, "https://other.example").refused(403);
-    // A refusal can be read by the page that it concerns.
+    // An allowed page can read the error.
     let reply = from(&keyless, "https://app.example");
     reply.refused(401);
     assert_eq!(reply.headers["access-control-allow-origin"], "https://app.example");

@@ -1,5 +1,5 @@
-//! Hundreds of requests at once, of all depths and lengths, some of which are given up: none is lost, none is answered twice, and every greedy answer is what
-//! the model says.
+//! Soak test: hundreds of concurrent requests of various depths and lengths, some of them aborted. No request is lost or answered twice, and greedy answers
+//! are reproducible.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 
 use crate::http::{Client, Running, options};
 
-/// Clients that send at a time.
+/// Number of concurrent clients.
 const CLIENTS: usize = 12;
 
-/// Requests in all.
+/// Total number of requests.
 const REQUESTS: usize = 360;
 
 const PROMPTS: [&str; 4] =
     ["The ball is under cup E. Swap AE", "The dial is at the 3rd of 5. Turn 2 1", "A clock with", "x"];
 
-/// What is asked; equal ones have equal answers.
+/// Random request; equal requests have equal answers.
 fn body(random: &mut fastrand::Rng) -> Value {
     let steps = [1, 2, 3, 5, 8, 13][random.usize(..6)];
     let tokens = [1, 2, 7, 20][random.usize(..4)];
     json!({ "prompt": PROMPTS[random.usize(..4)], "steps": steps, "max_tokens": tokens, "temperature": 0, "ignore_eos": true })
 }
 
-/// Sends a request in one of several ways, and gives the text.
+/// Sends a request, streamed or not, and returns the text.
 fn ask(client: &Client, body: &Value, streams: bool) -> String {
     let mut body = body.clone();
     body["stream"] = json!(streams);
@@ -42,7 +42,7 @@ fn ask(client: &Client, body: &Value, streams: bool) -> String {
     chunks.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect()
 }
 
-/// Sends a request, reads a part of the answer, and goes.
+/// Sends a request, reads part of the answer, and disconnects.
 fn give_up(client: &Client, body: &Value, random: &mut fastrand::Rng) {
     let mut body = body.clone();
     body["stream"] = json!(true);
@@ -55,7 +55,7 @@ fn give_up(client: &Client, body: &Value, random: &mut fastrand::Rng) {
 }
 
 #[trial]
-fn nothing_is_lost_or_mixed_up_under_load() {
+fn concurrent_requests_get_their_own_answers() {
     let server = Running::start(options());
     let client = &server.client;
     let next = AtomicUsize::new(0);
@@ -90,7 +90,7 @@ fn nothing_is_lost_or_mixed_up_under_load() {
     assert_eq!((answered.into_inner(), given_up.into_inner()), (REQUESTS * 3 / 4, REQUESTS / 4));
     client.wait_for("ruminate_sequences_running", |running| running == 0.0);
     assert_eq!(client.metric("ruminate_sequences_waiting"), 0.0);
-    // All alone, one after the other, the answers are the same.
+    // Sequential requests give the same answers.
     let mut all: HashMap<String, String> = HashMap::new();
     for (body, text) in texts.into_iter().flatten() {
         let same =

@@ -1,4 +1,4 @@
-//! `response_format`, and the page.
+//! Tests of `response_format`, and of the page.
 
 use ruminate_tests::trial;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::http::{PUZZLE, Running, options};
 
 #[trial]
-fn answers_have_the_form_that_was_asked_for() {
+fn answers_match_the_response_format() {
     let server = Running::start(options());
     let schema = json!({
         "type": "object",
@@ -24,7 +24,7 @@ fn answers_have_the_form_that_was_asked_for() {
     for seed in 0..4 {
         let form =
             json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
-        // Beside an early exit, too: then the row that waits for the host has left the loop by itself.
+        // Also with early exit, where the row that waits for the host has exited the loop by itself.
         let exit = json!({ "criterion": "latent-diff", "threshold": 0.3 });
         let more = [json!({ "seed": seed }), json!({ "seed": seed, "steps": 8, "exit": exit })];
         for more in more {
@@ -60,7 +60,7 @@ fn answers_have_the_form_that_was_asked_for() {
 }
 
 #[trial]
-fn the_page_is_served_and_asks_nothing_of_others() {
+fn page_is_served_with_content_security_policy() {
     let server = Running::start(options());
     let page = server.client.get("/");
     assert_eq!(page.status, 200);

@@ -1,4 +1,4 @@
-//! `POST /tokenize` and `POST /detokenize`.
+//! Tests of `POST /tokenize` and `POST /detokenize`.
 
 use ruminate_tests::trial;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::http::{Running, options};
 
 #[trial]
-fn texts_survive_the_way_to_tokens_and_back() {
+fn texts_round_trip_through_tokens() {
     let server = Running::start(options());
     let client = &server.client;
     for text in ["The ball is under cup B.", "", "Grüße, 世界 🙂", "<|end_turn|>", " two  blanks\n"] {
@@ -14,7 +14,7 @@ fn texts_survive_the_way_to_tokens_and_back() {
         assert_eq!(answer["count"], answer["tokens"].as_array().expect("tokens").len());
         let back = client.post("/detokenize", &json!({ "tokens": answer["tokens"] })).good();
         assert_eq!(back["content"], text);
-        // The names of vLLM.
+        // vLLM's names.
         assert_eq!(client.post("/tokenize", &json!({ "prompt": text, "add_special_tokens": false })).good(), answer);
     }
     let count = |body| client.post("/tokenize", &body).good()["count"].as_u64().expect("a number");
@@ -31,7 +31,7 @@ fn texts_survive_the_way_to_tokens_and_back() {
 }
 
 #[trial]
-fn what_has_no_tokens_is_refused() {
+fn invalid_tokenize_requests_are_refused() {
     let server = Running::start(options());
     let client = &server.client;
     assert_eq!(client.post("/tokenize", &json!({})).refused(400).1, "content");

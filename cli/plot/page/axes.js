@@ -1,4 +1,4 @@
-// What pages share: the data, what is picked, canvases at the screen's own resolution, axes, tips.
+// Shared script of all pages: data, selection, canvases at the screen's resolution, axes, tooltips.
 'use strict';
 
 const data = JSON.parse(document.getElementById('data').textContent);
@@ -22,7 +22,7 @@ function figure(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-/// Makes a canvas as wide as its place and so high; gives what draws on it.
+/// Resizes a canvas to its container's width and to `height`; returns its drawing context and size.
 function paper(id, height) {
   const canvas = $(id);
   const width = canvas.clientWidth;
@@ -49,7 +49,7 @@ function ticks(low, high, count) {
 /// Whole numbers.
 const whole = (high, count) => ticks(0, Math.max(high, 1), count).filter((at) => Number.isInteger(at));
 
-/// Axes of a box [left, top, right, bottom]; `x` and `y` have bounds, ticks and a label; gives the scales.
+/// Draws the axes of a box [left, top, right, bottom]; `x` and `y` have bounds, ticks and a label. Returns the scales.
 function axes(pen, [left, top, right, bottom], x, y) {
   const across = (at) => left + ((at - x.low) / (x.high - x.low || 1)) * (right - left);
   const up = (at) => bottom - ((at - y.low) / (y.high - y.low || 1)) * (bottom - top);
@@ -65,7 +65,7 @@ function axes(pen, [left, top, right, bottom], x, y) {
     say(pen, y.write ? y.write(at) : figure(at), left - 6, up(at), 'right', 'middle');
   }
   pen.fillStyle = css('--ink');
-  // Broken into lines where the paper is narrow, and moved in where it would stick out.
+  // The label is wrapped on a narrow canvas, and shifted where it would be cut off.
   const room = pen.canvas.clientWidth - 8;
   lines(pen, x.label, room).forEach((text, at) => {
     const half = pen.measureText(text).width / 2;
@@ -80,7 +80,7 @@ function axes(pen, [left, top, right, bottom], x, y) {
   return { across, up };
 }
 
-/// A text in lines of a width, broken at spaces.
+/// Breaks a text at spaces into lines of at most `width` pixels.
 function lines(pen, text, width) {
   const all = [];
   for (const word of text.split(' ')) {
@@ -126,7 +126,7 @@ function tip(event, text) {
   box.style.top = (event.clientY + height + 24 > innerHeight ? event.clientY - height - 12 : event.clientY + 16) + 'px';
 }
 
-/// Buttons of which one is pressed.
+/// Adds a group of buttons, one of which is pressed.
 function choices(id, key, names) {
   const buttons = Object.entries(names).map(([value, text]) => {
     const button = document.createElement('button');

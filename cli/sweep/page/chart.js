@@ -1,4 +1,4 @@
-// The chart, the names of its lines, and the table.
+// Chart, legend and table of a sweep.
 Object.assign(picked, { measure: 'accuracy', hidden: new Set() });
 choices('measure', 'measure', { accuracy: 'right answers', perplexity: 'perplexity of the right answer' });
 $('about').textContent = data.about;
@@ -15,7 +15,7 @@ const buttons = data.lines.map((line, at) => {
   return button;
 });
 
-/// What tells the exit rules apart, beside the name: dashes, and the shape of the points.
+/// Exit rules differ in their dashes and in the shape of their points.
 const DASHES = [[], [8, 5], [2, 4], [12, 4, 2, 4], [5, 2], [1, 6]];
 const dashes = (line) => DASHES[line.rule % DASHES.length];
 const SHAPES = [
@@ -52,7 +52,7 @@ function curve(pen, line, places) {
   pen.setLineDash([]);
   pen.lineCap = 'round';
 }
-/// What a line looks like, in its button.
+/// Draws a sample of a line in its button.
 function sample(button, line) {
   const canvas = button.firstChild;
   const scale = window.devicePixelRatio || 1;
@@ -86,7 +86,7 @@ draws.push(() => {
     pen.strokeStyle = ink(line);
     if (accuracy) {
       pen.globalAlpha = 0.4;
-      // The later ones narrower, so that all are seen where they lie on one another.
+      // Later bars are narrower, so that overlapping bars stay visible.
       pen.lineWidth = Math.max(2, 8 - at);
       line.rows.forEach((row, i) => {
         pen.beginPath();

@@ -1,4 +1,4 @@
-// The heat map: tokens down, steps across.
+// Heat map: a row per token, a column per step.
 choices('heat-by', 'heat', { distance: 'distance to the final state', entropy: 'entropy of the read-out' });
 
 const logs = data.distances.map((row) => row.map((d) => (d > 0 ? Math.log10(d) : -Infinity)));
@@ -51,7 +51,7 @@ draws.push(() => {
   }
   pen.fillStyle = css('--ink');
   say(pen, 'recurrence step i', (left + right) / 2, bottom + 24, 'center', 'top');
-  // Where each token stopped.
+  // Marks the step at which each token exited.
   for (const [fill, thick] of [['#15171c', 6], ['#ffffff', 3]]) {
     pen.fillStyle = fill;
     data.used.forEach((used, token) => {

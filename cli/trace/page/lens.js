@@ -1,4 +1,4 @@
-// The logit lens: what would be read out of the state after every step.
+// Logit lens: the read-out of the state after every step.
 function candidates(token) {
   const best = new Map();
   data.top[token].forEach((row, step) => row.forEach((id, place) => {
@@ -36,7 +36,7 @@ draws.push(() => {
     const final = data.top[token][data.steps].indexOf(id);
     names.push({ id, y: up(final < 0 ? 0 : data.likely[token][data.steps][final]), fill: pen.fillStyle });
   });
-  // Names beside the ends of the lines, none over another.
+  // Names at the ends of the lines, moved apart so that they do not overlap.
   names.sort((a, b) => a.y - b.y);
   for (let at = 1; at < names.length; at++) names[at].y = Math.max(names[at].y, names[at - 1].y + 15);
   let floor = 206;
@@ -62,7 +62,7 @@ draws.push(() => {
   low.pen.lineWidth = 1;
   line(low.pen, scale.across(step), 10, scale.across(step), 88);
 
-  $('lens-of').textContent = `behind ${name(token)}, if it stopped after i steps`;
+  $('lens-of').textContent = `after ${name(token)}, if it exited after i steps`;
   $('top-of').textContent = `After step ${step}`;
   $('top').replaceChildren(...data.top[token][step].map((id, place) => {
     const likely = data.likely[token][step][place];

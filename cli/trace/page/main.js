@@ -1,4 +1,4 @@
-// The bar below, the keys, and the first drawing.
+// Bottom bar, keyboard, and the first drawing.
 $('about').textContent = data.about;
 document.title = `ruminate trace: ${data.tokens.slice(0, data.prompt).join('').slice(0, 60)}`;
 $('step').max = data.steps;

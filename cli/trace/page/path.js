@@ -1,8 +1,8 @@
-// The path of a token's state in principal components: three planes, and a space that can be turned.
+// Path of a token's state in principal components: three planes, and a rotatable 3D view.
 const percent = (at) => `PC ${at + 1} (${(data.explained[at] * 100).toFixed(1)} %)`;
 const pairs = [[0, 1], [2, 3], [4, 5]].filter(([, second]) => second < data.explained.length);
 
-/// Bounds round the final state that hold the path, all paths if they are shown, less the more is zoomed.
+/// Bounds around the final state that contain the path, or all paths if they are shown, divided by the zoom.
 function reach(components) {
   const centre = components.map((at) => data.pca[picked.token][data.steps][at]);
   const paths = picked.others ? data.pca : [data.pca[picked.token]];
@@ -10,7 +10,7 @@ function reach(components) {
   return { centre, most: most.map((size) => (size * 1.08) / 10 ** picked.zoom) };
 }
 
-/// Draws paths of screen points: the others pale, the picked one in the colours of its steps up to the present one.
+/// Draws paths of screen points: the picked path in the colors of its steps, up to the current step, and the others pale.
 function drawPaths(pen, point) {
   if (picked.others) {
     pen.strokeStyle = css('--faint');
@@ -39,7 +39,7 @@ function drawPaths(pen, point) {
   return path;
 }
 
-/// Tells which step the pointer is at.
+/// Shows a tooltip for the step at the pointer; a click picks it.
 function follow(id, points) {
   $(id).onmousemove = (event) => {
     const near = (points.now || []).map(([x, y], step) => [Math.hypot(x - event.offsetX, y - event.offsetY), step]);
@@ -120,7 +120,7 @@ draws.push(() => {
     const away = 3.4 / (3.4 + v * cosP - z * sinP);
     return [width / 2 + u * size * away, height / 2 - (z * cosP + v * sinP) * size * away];
   };
-  // The box, and which way its sides run.
+  // The box and the labels of its axes.
   pen.strokeStyle = css('--grid');
   pen.lineWidth = 1;
   const corners = [0, 1, 2, 3, 4, 5, 6, 7].map((bits) => [0, 1, 2].map((axis) => (bits >> axis & 1 ? 1 : -1)));

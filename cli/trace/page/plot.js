@@ -1,4 +1,4 @@
-// What the plots of a trace share.
+// Shared helpers of a trace's plots.
 Object.assign(picked, {
   token: data.focus,
   step: data.steps,
@@ -10,22 +10,22 @@ Object.assign(picked, {
   pitch: 0.45,
 });
 
-/// A token's text so that its spaces and lines are seen.
+/// Makes line breaks, tabs, and spaces at both ends of a token's text visible.
 const shown = (text) => text.replace(/\n/g, '↵').replace(/\t/g, '⇥').replace(/^ | $/g, '␣') || '∅';
 const word = (id) => shown(data.words[id]);
 const name = (token) => shown(data.tokens[token]);
 
-/// The colour of a part from 0 to 1 in a list of colours.
+/// Color at a position from 0 to 1 in a list of colors.
 const colour = (list, part) => list[Math.round(Math.min(1, Math.max(0, part)) * (list.length - 1))];
 const far = (part) => colour(data.far, part);
 const stepColour = (step) => colour(data.path, data.steps ? step / data.steps : 1);
-/// Black or white, whichever is read better on a colour.
+/// Black or white, whichever is easier to read on a color.
 function inkOn(hex) {
   const [r, g, b] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? '#15171c' : '#ffffff';
 }
 
-/// A colour scale with ticks and a label, over the whole width.
+/// Draws a color scale with ticks and a label over the full width.
 function scaleBar(id, list, low, high, marks, write, label) {
   const measure = $(id).getContext('2d');
   measure.font = FONT;

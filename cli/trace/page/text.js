@@ -1,4 +1,4 @@
-// The text, each token in the colour of what it took.
+// The text, with each token colored by the selected measure.
 choices('text-by', 'text', { used: 'steps used', settled: 'steps until the answer stays', entropy: 'entropy at the end' });
 
 const measures = {
@@ -23,7 +23,7 @@ if (data.last !== null) {
   const chip = document.createElement('span');
   chip.className = data.tokens.length === data.prompt ? 'token first last' : 'token last';
   chip.textContent = shown(data.last);
-  chip.title = 'the last token: nothing was computed from it';
+  chip.title = 'the last token: generated, but not fed back';
   $('text').append(chip);
 }
 

@@ -13,7 +13,7 @@ use crate::arch::spec::Spec;
 use crate::error::Error;
 
 impl Block {
-    /// Attention, from queries, keys and values up to but without the output projection.
+    /// Records attention up to, but without, the output projection.
     pub(super) fn attend(&self, pass: &mut Pass<'_>, spec: &Spec, qkv: Tensor) -> Result<Tensor, Error> {
         let (heads, head_dim, count) = (spec.heads, spec.head_dim, pass.shape.rows);
         let caps = pass.device.caps();
@@ -40,7 +40,7 @@ impl Block {
             Attention { rows: count, heads, cache, splits, segment, segments }
         };
         let y = pass.activation(&site("values"), heads * head_dim);
-        // All keys in one part need no other launch.
+        // If one part holds all keys, no launch has to combine parts.
         let at_once = pass.attends_at_once();
         let whole = !at_once && segments.first().is_some_and(|(cache, _)| shape(0, *cache).whole());
         let partial = if whole { y } else { pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks)) };

@@ -1,8 +1,8 @@
 //! Folded norms: with few rows, norms are computed inside the neighboring matmuls.
 //!
-//! With few rows a launch costs more than the arithmetic of a norm. The residual stream therefore stays [`FusedSums`], which the next matmul norms while reading
-//! it; the maths is there. Folding applies to every block with pre-norms, whatever its post-norm. A post-norm of the output needs one launch, which also adds it
-//! to the residual stream ([`norm_add_fused`](ruminate_shaders::norm::norm_add_fused)).
+//! With few rows a launch costs more than the arithmetic of a norm. The residual stream therefore stays [`FusedSums`], which the next matmul norms while
+//! reading it; see there for the formulas. Folding applies to every block with pre-norms, whatever its post-norm. A post-norm of the output needs one launch,
+//! which also adds it to the residual stream ([`norm_add_fused`](ruminate_shaders::norm::norm_add_fused)).
 
 use ruminate_engine::{Buffer, Tensor};
 use ruminate_shaders::matmul::{FusedSums, Input, Normed, Output};
@@ -26,7 +26,7 @@ pub(in crate::arch) enum Stream {
     Sum(Sum),
 }
 
-/// Fused sums with its norms.
+/// Fused sums and their norms.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Sum {
     pub(in crate::arch) tensor: Tensor,
@@ -34,7 +34,7 @@ pub(in crate::arch) struct Sum {
 }
 
 impl Sum {
-    /// Memory for fused sums; `outer`: whether it has an outer norm.
+    /// Allocates fused sums; `outer`: whether they have an outer norm.
     pub(in crate::arch) fn new(pass: &mut Pass<'_>, spec: &Spec, name: &str, fused: FusedSums, outer: bool) -> Self {
         let tensor = pass.scratch(name, fused.bytes(pass.shape.rows));
         Self { tensor, normed: Normed { fused, outer, eps: spec.norm_eps as f32 } }
@@ -83,7 +83,7 @@ impl Stream {
         Ok(Self::Sum(sum))
     }
 
-    /// The residual stream itself, and the floats from row to row.
+    /// The residual stream's values, and the number of floats from row to row.
     pub(super) const fn values(&self, width: u32) -> (Tensor, u32) {
         match self {
             Self::Rows(x) => (*x, stride(width)),
@@ -99,7 +99,7 @@ impl Stream {
         }
     }
 
-    /// Multiplies it by a matrix, after its norms if they are fused sums.
+    /// Multiplies the stream by a matrix, after its norms if it is fused sums.
     pub(super) fn multiply(
         &self,
         pass: &mut Pass<'_>,
@@ -119,7 +119,7 @@ impl Stream {
 }
 
 impl Sublayer {
-    /// `W·y` plus the outer norm of the last fused sums, or their own values if they have none: fused sums.
+    /// Records `W·y` plus the outer norm of the last fused sums, or plus their own values if they have no outer norm. The result is fused sums.
     pub(super) fn add(
         &self,
         pass: &mut Pass<'_>,
@@ -139,7 +139,7 @@ impl Sublayer {
     }
 }
 
-/// Norm weights of a section's sublayers, padded like activations; ones where there is no norm.
+/// Norm weights of a section's sublayers, padded like activations; ones for a missing norm.
 pub(super) struct Norms {
     /// Pre-norm and post-norm.
     sublayers: Vec<[Vec<f32>; 2]>,
@@ -159,8 +159,8 @@ impl Norms {
         Ok(Self { sublayers: sublayers.collect::<Result<_, Error>>()? })
     }
 
-    /// Weights for the fused sums of a sublayer. With a post-norm of the output: those of the next pre-norm. Otherwise the concatenation of the last post-norm, this
-    /// post-norm, and this post-norm times the next pre-norm.
+    /// Weights for the fused sums of a sublayer. With a post-norm of the output: those of the next pre-norm. Otherwise the concatenation of the last post-norm,
+    /// this post-norm, and this post-norm times the next pre-norm.
     pub(super) fn fold(
         &self,
         loader: &Loader<'_>,

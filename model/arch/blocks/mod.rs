@@ -7,7 +7,7 @@
 //! join(x, y) = x + y,  norm(x + y)  or  x + norm(y)
 //! ```
 //!
-//! [`Spec::norms`](super::spec::Spec) selects the form. The maths is here, once. `fold.rs` has the residual stream with folded norms, which cost no launch.
+//! [`Spec::norms`](super::spec::Spec) selects the form. `fold.rs` keeps the residual stream with folded norms, which need no launches of their own.
 
 mod attention;
 mod fold;
@@ -26,7 +26,7 @@ use super::resident::Matrix;
 use super::spec::{PostNorm, Spec};
 use crate::error::Error;
 
-/// Bytes that the weights of a block's folded norms take beside them.
+/// Bytes of a block's additional weights for folded norms.
 pub(crate) const fn fold_bytes(spec: &Spec) -> u64 {
     fold::Norms::bytes(spec)
 }
@@ -61,9 +61,9 @@ pub(super) fn products(spec: &Spec, rows: u32) -> Vec<Product> {
 
 /// A block.
 pub(super) struct Block {
-    /// Its name in the checkpoint.
+    /// Name in the checkpoint.
     pub(super) name: String,
-    /// Index among the cache's layers of its section.
+    /// Index of the layer in its section's part of the cache.
     layer: usize,
     recurrent: bool,
     attention: Sublayer,
@@ -146,7 +146,7 @@ impl Block {
     }
 }
 
-/// Applies blocks in sequence. The output of the last one goes to `out`, in plain rows.
+/// Applies blocks in sequence. The last block's output goes to `out`, in plain rows.
 pub(super) fn apply(
     pass: &mut Pass<'_>,
     spec: &Spec,
@@ -157,7 +157,7 @@ pub(super) fn apply(
     let names = spec.names();
     for (i, block) in blocks.iter().enumerate() {
         let site = |part: &str| format!("{}.{part}", block.name);
-        // A norm that a block does not have needs no name.
+        // A missing norm gets an empty name, which is not used.
         let norm = |place| names.norm(place).map_or_else(String::new, &site);
 
         let its = SublayerNames {

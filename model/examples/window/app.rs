@@ -1,4 +1,4 @@
-//! The event loop: frames on time, generation in between.
+//! Event loop: draws frames on time and generates between them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::panels::{self, Settings};
 use crate::writer::Writer;
 use crate::{Failure, Options};
 
-/// How often the device is looked at between frames.
+/// Interval at which the device is polled between frames.
 const LOOK: Duration = Duration::from_millis(1);
-/// Frames that a demo run draws before it measures: windows take a moment to settle.
+/// Time that a demo run waits before it measures, because windows take a moment to settle.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// The program.
+/// The application.
 pub(crate) struct App {
     options: Options,
     display: OwnedDisplayHandle,
@@ -28,7 +28,7 @@ pub(crate) struct App {
     outcome: Result<(), Failure>,
 }
 
-/// What there is while there is a window.
+/// State that exists while there is a window.
 struct Live {
     window: Arc<Window>,
     canvas: Canvas,
@@ -36,14 +36,14 @@ struct Live {
     settings: Settings,
     writer: Writer,
     frames: Frames,
-    /// When the last frame began, and when the next is due.
+    /// Start of the last frame, and due time of the next.
     last: Option<Instant>,
     next: Instant,
-    /// Whether something was generated since then.
+    /// Whether something was generated since the last frame.
     busy: bool,
-    /// When the model was there.
+    /// Time at which the model was ready.
     ready: Option<Instant>,
-    /// Generations that a demo run has started.
+    /// Number of generations that a demo run has started.
     started: usize,
 }
 
@@ -52,7 +52,7 @@ impl App {
         Self { options, display, live: None, outcome: Ok(()) }
     }
 
-    /// Prints the figures, after the event loop.
+    /// Prints the frame times after the event loop has ended.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         self.outcome?;
         let Some(Live { canvas, writer, frames, .. }) = self.live else { return Ok(()) };
@@ -62,7 +62,7 @@ impl App {
             return Err(error.into());
         }
         if self.options.demo_run.is_some() && (writer.tokens == 0 || frames.generating.len() == 0) {
-            return Err("the demo run ended before there were tokens and frames".into());
+            return Err("the demo run ended before it had tokens and frames".into());
         }
         Ok(())
     }
@@ -99,7 +99,7 @@ impl App {
         })
     }
 
-    /// Runs something on the window; an error ends the program.
+    /// Runs `work` on the window; an error ends the program.
     fn with(&mut self, events: &ActiveEventLoop, work: impl FnOnce(&mut Live, &Options) -> Result<bool, Failure>) {
         let outcome = self.live.as_mut().map_or(Ok(true), |live| work(live, &self.options));
         if !matches!(outcome, Ok(true)) {
@@ -135,7 +135,7 @@ impl ApplicationHandler for App {
         });
     }
 
-    /// All events are dealt with: draw if it is time, generate if not.
+    /// Called when no events are left: draws if a frame is due, else generates.
     fn about_to_wait(&mut self, events: &ActiveEventLoop) {
         let Some(live) = &mut self.live else { return };
         let now = Instant::now();
@@ -153,7 +153,7 @@ impl ApplicationHandler for App {
 }
 
 impl Live {
-    /// Goes on generating. What is submitted should be done when the next frame is due, but even frames that are late leave it a moment.
+    /// Continues generating. The submitted work should be done when the next frame is due, but even late frames leave it a minimum of time.
     fn generate(&mut self) {
         self.busy |= self.writer.generating();
         let budget = Duration::from_secs_f32(self.settings.budget_ms / 1e3);
@@ -161,7 +161,7 @@ impl Live {
         self.writer.step(left.clamp(budget / 4, budget));
     }
 
-    /// Draws a frame. False if a demo run is over.
+    /// Draws a frame. Returns false when a demo run is over.
     fn frame(&mut self, options: &Options) -> Result<bool, Failure> {
         let now = Instant::now();
         let since = self.last.replace(now).map(|last| now - last);
@@ -195,8 +195,7 @@ impl Live {
         Ok(!over)
     }
 
-    /// Plays a user: nothing for a while, then one prompt after the other. True when the time is over and a token was
-    /// there.
+    /// Simulates a user: does nothing for a while, then enters one prompt after another. Returns true when the time is over and a token was generated.
     fn demo_run(&mut self, now: Instant, part: Duration) -> bool {
         if self.writer.error.is_some() {
             return true;
@@ -204,7 +203,7 @@ impl Live {
         let Some(ready) = self.ready else { return false };
         let elapsed = now - ready;
         if elapsed > SETTLE + part && self.writer.ready() {
-            // The shortest first.
+            // Shortest prompt first.
             let mut prompts = ruminate::demo::PROMPTS.iter().rev().cycle();
             let (prompt, _) = prompts.nth(self.started).copied().unwrap_or_default();
             prompt.clone_into(&mut self.settings.prompt);

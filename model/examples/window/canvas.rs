@@ -1,4 +1,4 @@
-//! The host's side of the device: a window's surface, and egui drawn on it with wgpu.
+//! The application's side of the device: a window's surface, and egui drawn on it with wgpu.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use winit::window::Window;
 
 use crate::Failure;
 
-/// The colour of egui's dark panels.
+/// Color of egui's dark panels.
 const BACKGROUND: wgpu::Color = wgpu::Color { r: 0.106, g: 0.106, b: 0.106, a: 1.0 };
 
-/// What egui wants drawn.
+/// Output of egui for one frame.
 pub(crate) struct Picture {
     pub(crate) textures: egui::TexturesDelta,
     pub(crate) shapes: Vec<egui::ClippedPrimitive>,
@@ -31,7 +31,7 @@ pub(crate) struct Canvas {
 }
 
 impl Canvas {
-    /// Makes a device for drawing and generating: with the features and limits that the engine asks for beside the host's own needs.
+    /// Creates a device for both drawing and generating: with the features and limits that the engine requests besides the application's own.
     pub(crate) fn new(window: &Arc<Window>, display: OwnedDisplayHandle) -> Result<Self, Failure> {
         let instance =
             wgpu::Instance::new(wgpu::InstanceDescriptor::new_with_display_handle_from_env(Box::new(display)));
@@ -43,9 +43,9 @@ impl Canvas {
         }))?;
         let own_features = wgpu::Features::empty();
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("the window's"),
+            label: Some("window"),
             required_features: own_features | Device::required_features(&adapter),
-            // All that the adapter has, so the window's needs are among them.
+            // These are all limits of the adapter, which includes the window's needs.
             required_limits: Device::required_limits(&adapter),
             ..wgpu::DeviceDescriptor::default()
         }))?;
@@ -54,11 +54,11 @@ impl Canvas {
         let mut config = surface
             .get_default_config(&adapter, size.width.max(1), size.height.max(1))
             .ok_or("the adapter cannot draw on this window")?;
-        // egui blends in gamma space, so it wants a format that is not sRGB.
+        // egui blends in gamma space, so it needs a format that is not sRGB.
         let formats = surface.get_capabilities(&adapter).formats;
         let plain = [wgpu::TextureFormat::Bgra8Unorm, wgpu::TextureFormat::Rgba8Unorm];
         config.format = plain.into_iter().find(|format| formats.contains(format)).unwrap_or(config.format);
-        // Frames are paced by the clock, so that their times show every delay.
+        // The clock paces frames, so that frame times show every delay.
         config.present_mode = wgpu::PresentMode::AutoNoVsync;
         surface.configure(&device, &config);
         let renderer =
@@ -84,7 +84,7 @@ impl Canvas {
                 None
             }
             Current::Timeout | Current::Occluded => None,
-            other => return Err(format!("the window's surface is gone: {other:?}").into()),
+            other => return Err(format!("the window's surface is lost: {other:?}").into()),
         };
         if let Some(frame) = frame {
             self.draw(&frame.texture, picture);
@@ -95,7 +95,7 @@ impl Canvas {
         Ok(())
     }
 
-    /// Saves a picture, whose textures are those of the last one shown, as PNG.
+    /// Saves a picture as PNG. Its textures must be those of the last one shown.
     pub(crate) fn save(&mut self, picture: &Picture, path: &Path) -> Result<(), Failure> {
         let (width, height) = (self.config.width, self.config.height);
         let texture = self.device.create_texture(&wgpu::TextureDescriptor {

@@ -1,10 +1,10 @@
-//! Frame times: how long it is from one frame to the next, while nothing is generated and while something is.
+//! Frame times: intervals between frames, while idle and while generating.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-/// Frames that the plot shows.
+/// Number of frames in the plot.
 pub(crate) const SHOWN: usize = 240;
 
 /// Frame times of one kind, in milliseconds.
@@ -16,7 +16,7 @@ impl Times {
         self.0.len()
     }
 
-    /// Median, 99th percentile and the worst; zeros if there are no frames.
+    /// Median, 99th percentile and maximum; zeros if there are no frames.
     pub(crate) fn summary(&self) -> [f32; 3] {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f32::total_cmp);
@@ -28,11 +28,11 @@ impl Times {
 /// All frame times.
 #[derive(Default)]
 pub(crate) struct Frames {
-    /// While nothing is generated.
+    /// Frames without generation.
     pub(crate) idle: Times,
-    /// While something is.
+    /// Frames with generation.
     pub(crate) generating: Times,
-    /// The last frames, and whether something was generated.
+    /// Recent frame times, and whether text was generated.
     pub(crate) recent: VecDeque<(f32, bool)>,
 }
 

@@ -4,10 +4,10 @@
 //! cargo run --release -p ruminate --features window --example window
 //! ```
 //!
-//! How it works: `canvas.rs` makes the device, with what the engine asks for, and draws. `writer.rs` gives the device to the engine and
-//! keeps a session; loading and compiling happen on a thread of its own, generating does not. `app.rs` is the event loop: some 60 times a
-//! second it draws a frame, and in the time that is left until the next one it calls `Session::step`, with that time as the budget.
-//! `frames.rs` holds the frame times before and during generation, `panels.rs` shows them.
+//! `canvas.rs` creates the device with the features that the engine requests, and draws. `writer.rs` passes the device to the engine and keeps a session;
+//! loading and compiling run on another thread, generating does not. `app.rs` is the event loop: about 60 times a second it draws a frame, and in the time
+//! until the next one it calls `Session::step` with that time as the budget. `frames.rs` records the frame times before and during generation, and `panels.rs`
+//! shows them.
 
 mod app;
 mod canvas;
@@ -24,7 +24,7 @@ use winit::event_loop::EventLoop;
 
 use crate::app::App;
 
-/// Whatever goes wrong ends the program with a message.
+/// Any error ends the program with a message.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const HELP: &str = "\
@@ -33,21 +33,21 @@ A window that draws with wgpu and generates text on the same device
   --model DIR          a checkpoint in the Hugging Face layout [default: the embedded demo]
   --budget MS          device time that a piece of work may take [default: 4]
   --fps N              frames per second [default: 60]
-  --demo-run SECONDS   draw for so long without generating, then so long generating, print the frame times and leave
+  --demo-run SECONDS   draw for this long idle, then for this long while generating, then print the frame times and exit
   --screenshot FILE    save the window as PNG at the end of a demo run";
 
-/// The command line.
+/// Options of the command line.
 struct Options {
     model: Source,
     budget: Duration,
-    /// From one frame to the next.
+    /// Time from one frame to the next.
     frame: Duration,
     demo_run: Option<Duration>,
     screenshot: Option<PathBuf>,
 }
 
 impl Options {
-    /// `None` if help was asked for.
+    /// Parses the command line; `None` if help was requested.
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, Failure> {
         let mut options = Self {
             model: ruminate::demo::source(),
@@ -72,11 +72,11 @@ impl Options {
                 }
                 "--demo-run" => options.demo_run = Some(number().ok_or_else(wrong)?),
                 "--screenshot" => options.screenshot = Some(value.into()),
-                _ => return Err(format!("no flag {flag}; see --help").into()),
+                _ => return Err(format!("unknown flag {flag}; see --help").into()),
             }
         }
         if options.screenshot.is_some() && options.demo_run.is_none() {
-            return Err("--screenshot is for a --demo-run".into());
+            return Err("--screenshot requires --demo-run".into());
         }
         Ok(Some(options))
     }

@@ -1,11 +1,11 @@
-//! What the window shows: the prompt and its settings, the text, and the frame times.
+//! Contents of the window: the prompt and its settings, the text, and the frame times.
 
 use egui::{Align2, Color32, FontId, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
 use crate::frames::{Frames, SHOWN};
 use crate::writer::Writer;
 
-/// What the user has set.
+/// Settings that the user can change.
 pub(crate) struct Settings {
     pub(crate) prompt: String,
     pub(crate) steps: u32,
@@ -19,7 +19,7 @@ const PLOT_MS: f32 = 50.0;
 
 /// Lays out the whole window.
 pub(crate) fn show(ui: &mut Ui, settings: &mut Settings, writer: &mut Writer, frames: &Frames, device: &str) {
-    // Not filled: the canvas has been cleared in this colour, and software drivers take their time for every pixel.
+    // Not filled, because the canvas has been cleared in this color and software drivers take time for every pixel.
     let frame = egui::Frame::new().inner_margin(10.0);
     let controls = |ui: &mut Ui| controls(ui, settings, writer, device);
     egui::Panel::left("settings").frame(frame).exact_size(280.0).show(ui, controls);
@@ -71,7 +71,7 @@ fn text(ui: &mut Ui, writer: &Writer) {
     });
 }
 
-/// Dots that go round at a steady pace: where a frame is late, they jump.
+/// Draws dots that rotate at a steady speed; a late frame makes them jump.
 fn ring(ui: &mut Ui, generating: bool) {
     let (area, _) = ui.allocate_exact_size(vec2(56.0, 56.0), Sense::hover());
     let time = ui.input(|input| input.time);

@@ -1,4 +1,4 @@
-//! The generating side: a session on the host's device, and the text that it brings.
+//! The generating side: a session on the application's device, and its text.
 
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use ruminate::{
     Device, Error, GenerateOptions, LoadOptions, Model, Progress, Sampling, Session, SessionOptions, Source, wgpu,
 };
 
-/// A session, or why there is none; and why it could not start.
+/// Session if loading succeeded, and the error of loading or starting.
 type Back = (Option<Session>, Option<String>);
 
 /// The session and its text.
 pub(crate) struct Writer {
     session: Option<Session>,
-    /// Where the session comes back from, while another thread has it.
+    /// Receives the session back while another thread has it.
     away: Option<Receiver<Back>>,
-    /// Whether the session is to generate when it is back.
+    /// Whether a generation is running or about to start.
     running: bool,
     pub(crate) text: String,
     pub(crate) tokens: u32,
@@ -25,7 +25,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Gives the host's device to the engine, and loads a model there without holding up the window.
+    /// Passes the application's device to the engine, and loads a model there without blocking the window.
     pub(crate) fn load(device: wgpu::Device, queue: wgpu::Queue, source: Source) -> Self {
         let mut writer =
             Self { session: None, away: None, running: false, text: String::new(), tokens: 0, rate: 0.0, error: None };
@@ -47,7 +47,7 @@ impl Writer {
         let (sender, receiver) = channel();
         self.away = Some(receiver);
         std::thread::spawn(move || {
-            // Nobody listens if the window is closed meanwhile.
+            // Sending fails if the window was closed meanwhile.
             let _ = sender.send(job());
         });
     }
@@ -63,17 +63,17 @@ impl Writer {
         self.running &= self.error.is_none();
     }
 
-    /// Whether a prompt would be taken.
+    /// Whether a prompt can be started.
     pub(crate) fn ready(&self) -> bool {
         self.session.is_some() && !self.running
     }
 
-    /// Whether text is being generated, or is about to.
+    /// Whether text is being generated, or is about to be.
     pub(crate) fn generating(&self) -> bool {
         self.running
     }
 
-    /// Starts a generation. Its kernels may have to be compiled, so another thread does it.
+    /// Starts a generation on another thread, because kernels may have to be compiled.
     pub(crate) fn start(&mut self, prompt: String, steps: u32) {
         let Some(mut session) = self.session.take() else { return };
         self.text.push_str(&prompt);
@@ -90,7 +90,7 @@ impl Writer {
         });
     }
 
-    /// Ends a generation.
+    /// Ends the generation.
     pub(crate) fn stop(&mut self) {
         if let Some(session) = &mut self.session {
             session.stop();
@@ -99,7 +99,7 @@ impl Writer {
         }
     }
 
-    /// Does a bounded piece of work, if there is any.
+    /// Does one bounded piece of work, if there is any.
     pub(crate) fn step(&mut self, budget: Duration) {
         let Some(session) = self.session.as_mut().filter(|_| self.running) else { return };
         match session.step(budget) {
@@ -115,7 +115,7 @@ impl Writer {
                 });
                 self.stop();
             }
-            // Nothing else there is asks for anything.
+            // Other kinds of progress need no action.
             Ok(_) => {}
             Err(error) => {
                 self.error = Some(error.to_string());

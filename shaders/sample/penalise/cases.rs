@@ -1,9 +1,9 @@
-//! Cases: pasts that repeat themselves in all the ways there are, biases, and logits that are no numbers.
+//! Cases: histories that repeat themselves in various ways, biases, and logits that are not finite.
 
 use super::{Penalties, breaker_words, penalise};
 use crate::{Case, Check, Noise, Row, Workload, stride};
 
-/// What a case is made from.
+/// Parameters of a case.
 struct Setting<'a> {
     outputs: u32,
     vocab: u32,
@@ -12,11 +12,11 @@ struct Setting<'a> {
     rules: &'a [Penalties],
     /// Token at a position.
     past: &'a dyn Fn(&mut Noise, u32) -> u32,
-    /// One in so many tokens is a breaker; 0 for none.
+    /// One in this many tokens is a breaker; 0 for none.
     breakers: u32,
-    /// Logits and biases that are not finite are among the others.
+    /// Whether some logits are not finite, and some biases extreme.
     wild: bool,
-    /// Rows stand at the end of the context, not anywhere.
+    /// Whether rows are at the end of the context instead of anywhere.
     full: bool,
 }
 
@@ -45,10 +45,10 @@ fn case(name: &str, setting: &Setting<'_>, seed: u64) -> Case {
     let word = |noise: &mut Noise| (0..32).fold(0, |bits, i| bits | u32::from(noise.below(breakers) == 0) << i);
     let words = sequences * breaker_words(vocab);
     let breaker_bits = (0..words).map(|_| if breakers == 0 { 0 } else { word(&mut noise) }).collect();
-    // Values of very different sizes, of which only the large ones would count in a mean.
+    // Values differ so much in magnitude that only the largest would count in a mean.
     let check = if wild { Check::Exact } else { Check::F32 };
     Case {
-        name: format!("{name}, {outputs} of {vocab} behind at most {context}, {sequences} rules, seed {seed}"),
+        name: format!("{name}, {outputs} of {vocab} after at most {context}, {sequences} rules, seed {seed}"),
         data: vec![
             bytemuck::cast_slice(&picked).to_vec(),
             bytemuck::cast_slice(rules).to_vec(),
@@ -125,7 +125,7 @@ pub(super) fn at(work: &Workload) -> Vec<Case> {
     let rules = [Penalties { repeat_penalty: 1.1, biased: 1, ..Penalties::NONE }.with_dry(0.8, 1.75, 2, 0)];
     let past = |noise: &mut Noise, _| noise.below(work.vocab);
     let setting = Setting {
-        // An output for each of a few sequences, however many rows there are.
+        // A few sequences with one output each, however many rows there are.
         outputs: work.rows.min(8),
         vocab: work.vocab,
         context: work.positions,

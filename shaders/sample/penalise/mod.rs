@@ -1,10 +1,9 @@
-//! What is done to logits before a token is chosen: bias, repetition penalty, and DRY, which keeps a text from repeating itself.
+//! Edits of logits before a token is chosen: bias, repetition penalty, and DRY, which keeps a text from repeating itself.
 //!
-//! DRY ("don't repeat yourself", by p-e-w, text-generation-webui pull request 5677): if the last n tokens of a text stood in it before, the token that
-//! followed them there loses `multiplier · base^(n - allowed)`, for the longest such n, if that is at least `allowed`. Each place where the last token
-//! stood before is followed backwards by a lane of its own; lengths count up to [`DRY_FURTHEST`] tokens beyond the allowed one, so that a text of
-//! one token again and again costs no square of its length. (lavapipe, besides, ends every loop of an invocation after 65,535 rounds in all, without
-//! a word.)
+//! DRY ("don't repeat yourself", by p-e-w, text-generation-webui pull request 5677): if the last n tokens of a text occurred in it before, the token that
+//! followed them there loses `multiplier · base^(n - allowed)`, for the longest such n, if that is at least `allowed`. One lane compares backwards from each
+//! earlier occurrence of the last token. Lengths count up to [`DRY_FURTHEST`] tokens beyond the allowed one, so that a text that repeats one token does not
+//! cost the square of its length. (Besides, lavapipe silently ends the loops of an invocation after 65,535 iterations in all.)
 
 mod cases;
 mod reference;
@@ -16,7 +15,7 @@ use crate::shared::params;
 use crate::{Binding, Choice, Const, Cost, Kernel, Launch, Params, Part, ROW, Row};
 use crate::{activation_bytes, reduce, stride};
 
-/// Edits logits by what the sequence holds and what its caller asks for.
+/// Edits logits by a sequence's history and its rules.
 pub static PENALISE: Kernel = Kernel {
     name: "penalise",
     wgsl: include_str!("penalise.wgsl"),
@@ -55,9 +54,8 @@ params! {
     }
 }
 
-/// Writes `edited [outputs, vocab]`: `logits` of the same shape, by the rules of each row's sequence. Bindings: picked, penalties `[sequences]`, history
-/// `[sequences, context]`, bias `[sequences, vocab]`, breakers `[sequences, vocab/32]` with a bit for each token, logits, marks
-/// `[outputs, vocab]`, edited.
+/// Writes `edited [outputs, vocab]`: `logits` of the same shape, edited by the rules of each row's sequence. Bindings: picked, penalties `[sequences]`, history
+/// `[sequences, context]`, bias `[sequences, vocab]`, breakers `[sequences, vocab/32]` with a bit for each token, logits, marks `[outputs, vocab]`, edited.
 #[must_use]
 pub fn penalise(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launch {
     let bytes = activation_bytes(outputs, vocab);
@@ -82,7 +80,7 @@ pub fn penalise(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launc
     }
 }
 
-/// Bytes of the marks of tokens that a sequence holds.
+/// Bytes of `marks`, one word per read-out and token.
 #[must_use]
 pub const fn marks_bytes(outputs: u32, vocab: u32) -> u64 {
     outputs as u64 * vocab as u64 * 4

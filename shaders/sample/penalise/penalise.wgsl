@@ -1,9 +1,9 @@
 override WG: u32;
 
-// Set in the mark of a token that the penalty's window holds; the other bits are the length of a repeated match.
+// Bit in the mark of a token that the penalty's window contains; the other bits are the length of a repeated match.
 const SEEN: u32 = 0x80000000u;
 
-// A logit that can be reckoned with; what is no number is told by its bits, for compilers may take it that there is nothing of the kind.
+// Logit clamped to the finite range. NaN is detected by its bits, because compilers may assume that it never occurs.
 fn sane(logit: f32) -> f32 {
     let number = (bitcast<u32>(logit) & 0x7fffffffu) <= 0x7f800000u;
     return select(-MOST, clamp(logit, -MOST, MOST), number);
@@ -14,7 +14,7 @@ fn breaks(sequence: u32, token: u32) -> bool {
     return token < params.vocab && ((breakers[sequence * words + token / 32u] >> (token % 32u)) & 1u) != 0u;
 }
 
-// Where the last `window` of so many tokens begin; 0 means all.
+// Start of the last `window` of `length` tokens; a window of 0 means all.
 fn first_of(length: u32, window: u32) -> u32 {
     return select(0u, length - window, window > 0u && window < length);
 }
@@ -33,8 +33,8 @@ fn power(base: f32, exponent: u32) -> f32 {
     return result;
 }
 
-// For each token that would go on as the text went on before: how many of the last tokens stood there before it, at most. Neither a match nor what it
-// is gone on with has a breaker in it.
+// Marks each token that continued an earlier occurrence of the last tokens with the length of the longest such match. Neither a match nor its continuation
+// contains a breaker.
 fn mark_repeats(row: Row, rule: Penalties, marked: u32, lane: u32) {
     let past = row.sequence * params.context;
     let end = row.position;

@@ -1,4 +1,4 @@
-//! The CPU twin: every earlier place compared with the end, token by token.
+//! CPU twin: compares every earlier position with the end, token by token.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ fn last(past: &[u32], window: u32) -> &[u32] {
     &past[past.len() - window..]
 }
 
-/// Of each token that went on where the last ones stood before: how many of these, at most.
+/// For each token that continued an earlier occurrence of the last tokens: the length of the longest such match.
 fn repeats(past: &[u32], longest: usize, breaks: impl Fn(u32) -> bool) -> HashMap<u32, u32> {
     let mut found = HashMap::new();
     for next in 1..past.len() {

@@ -1,37 +1,37 @@
-//! The rules of a sequence, as they lie on the device.
+//! Rules of a sequence, as stored on the device.
 
 use crate::shared::table;
 
-/// Tokens of a match that are counted beyond the allowed length, at most.
+/// Maximum tokens of a match that are counted beyond the allowed length.
 pub const DRY_FURTHEST: u32 = 256;
 
-/// The longest allowed length.
+/// Maximum allowed length.
 pub const DRY_LONGEST_ALLOWED: u32 = 1024;
 
-/// A penalty that no other logit makes up for, and with which one can still reckon: lengths count no further than where DRY's passes it.
+/// A penalty that no logit can make up for, and that is still safe to compute with: lengths are counted up to where DRY's penalty exceeds it.
 const ENOUGH: f64 = 1e20;
 
-/// The largest logit there is, and below 0 that of a banned token: any temperature and penalty leave it far from all others. Not infinite, for
-/// compilers may take it that nothing is.
+/// Largest logit. Its negative is the logit of a banned token, which any temperature and penalty leave far below all others. Not infinite, because compilers
+/// may assume that infinity never occurs.
 pub(super) const MOST: f32 = 1e30;
 
 table! {
-    /// How logits of a sequence are edited, in this order: bias, repetition penalty, DRY.
+    /// Rules for editing the logits of a sequence, in this order: bias, repetition penalty, DRY.
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Penalties {
-        /// Divides positive and multiplies negative logits of tokens that the sequence holds; 1 changes nothing.
+        /// Divides positive and multiplies negative logits of tokens in the window; 1 changes nothing.
         pub repeat_penalty: f32,
-        /// How many of the last tokens that penalty sees; 0 means all.
+        /// Number of last tokens in the window of that penalty; 0 means all.
         pub repeat_window: u32,
-        /// DRY: penalty of a match of the allowed length; 0 changes nothing.
+        /// DRY: penalty for a match of the allowed length; 0 changes nothing.
         pub dry_multiplier: f32,
         /// DRY: factor on the penalty for each further token of a match, at least 1.
         pub dry_base: f32,
-        /// DRY: tokens of a match that is penalised, from 1 to [`DRY_LONGEST_ALLOWED`].
+        /// DRY: length from which a match is penalized, from 1 to [`DRY_LONGEST_ALLOWED`].
         pub dry_allowed: u32,
-        /// DRY: tokens of a match that are counted, at most: [`Self::with_dry`].
+        /// DRY: maximum tokens of a match that are counted; see [`Self::with_dry`].
         pub dry_longest: u32,
-        /// DRY: how many of the last tokens it sees; 0 means all.
+        /// DRY: number of last tokens in which matches are searched; 0 means all.
         pub dry_range: u32,
         /// 1 if the bias is added.
         pub biased: u32,
@@ -39,7 +39,7 @@ table! {
 }
 
 impl Penalties {
-    /// Logits as they are.
+    /// Leaves logits unchanged.
     pub const NONE: Self = Self {
         repeat_penalty: 1.0,
         repeat_window: 0,
@@ -51,12 +51,12 @@ impl Penalties {
         biased: 0,
     };
 
-    /// The same with DRY.
+    /// Adds DRY.
     #[must_use]
     pub fn with_dry(mut self, multiplier: f32, base: f32, allowed: u32, range: u32) -> Self {
         let mut penalty = f64::from(multiplier);
         self.dry_longest = allowed;
-        // A base of 1 makes no difference between lengths.
+        // With a base of 1, the length makes no difference.
         while base > 1.0 && penalty < ENOUGH && self.dry_longest < allowed + DRY_FURTHEST {
             penalty *= f64::from(base);
             self.dry_longest += 1;
@@ -66,7 +66,7 @@ impl Penalties {
     }
 }
 
-/// Words with a bit for each token of a vocabulary.
+/// Words of a set with one bit per token of a vocabulary.
 #[must_use]
 pub const fn breaker_words(vocab: u32) -> u32 {
     vocab.div_ceil(32)

@@ -1,14 +1,14 @@
-//! A browser without a screen, if this machine has one.
+//! Headless browser, if one is installed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-/// Names that Chromium goes by.
+/// Names of Chromium's binary.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// Notes every text that does not fit its canvas.
+/// Records every text that does not fit its canvas.
 const WATCH: &str = "<script>
 window.cut = new Set();
 const fill = CanvasRenderingContext2D.prototype.fillText;
@@ -26,27 +26,27 @@ CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
 };
 </script>";
 
-/// Writes what was noted into the page around this one.
+/// Writes the records into the parent page.
 const REPORT: &str = "<script>
 const outside = parent.document.documentElement.dataset;
 outside.cut = [...window.cut].join('|');
 outside.wide = Math.max(...[...document.body.querySelectorAll('canvas, button, p, h1, h2')].map((it) => Math.ceil(it.getBoundingClientRect().right)));
 </script>";
 
-/// A browser that can be told to draw a page.
+/// Path of the browser.
 #[derive(Clone)]
 pub(crate) struct Browser(PathBuf);
 
-/// What came of a page.
+/// Rendered page.
 pub(crate) struct Drawn {
-    /// The page after its scripts have run.
+    /// DOM after the scripts have run.
     pub(crate) dom: String,
-    /// What it looks like, as PNG.
+    /// Screenshot, as PNG.
     pub(crate) picture: Vec<u8>,
 }
 
 impl Browser {
-    /// The browser that `RUMINATE_TEST_BROWSER` names, or the first of the usual ones.
+    /// Finds the browser named by `RUMINATE_TEST_BROWSER`, or the first of the usual ones.
     pub(crate) fn find() -> Option<Self> {
         let named = std::env::var_os("RUMINATE_TEST_BROWSER").map(PathBuf::from);
         let path = std::env::var_os("PATH")?;
@@ -55,25 +55,26 @@ impl Browser {
         named.into_iter().chain(usual).find(|path| path.is_file()).map(Self)
     }
 
-    /// Why no page can be drawn, if none can.
+    /// Reason why no page can be rendered, if any.
     pub(crate) fn missing() -> Option<String> {
         Self::find().is_none().then(|| "no Chromium; `apt-get install chromium` gets one".to_owned())
     }
 
-    /// Draws a page, which must not say anything in the console.
+    /// Renders a page, and fails if it writes to the console.
     pub(crate) fn draw(&self, page: &Path, folder: &Path, dark: bool) -> Result<Drawn> {
         let picture = folder.join("page.png");
         let shot = format!("--screenshot={}", picture.display());
         let done = self.run(page, folder, dark, &[&shot, "--window-size=1280,2200"])?;
         let said = String::from_utf8_lossy(&done.stderr);
         let errors: Vec<&str> = said.lines().filter(|line| line.contains("CONSOLE")).collect();
-        ensure!(errors.is_empty(), "the page says in the console: {errors:?}");
-        let picture = std::fs::read(&picture).with_context(|| format!("no screenshot; the browser says: {said}"))?;
+        ensure!(errors.is_empty(), "the page writes to the console: {errors:?}");
+        let picture =
+            std::fs::read(&picture).with_context(|| format!("no screenshot; output of the browser: {said}"))?;
         let dom = self.run(page, folder, dark, &["--dump-dom"])?.stdout;
         Ok(Drawn { dom: String::from_utf8_lossy(&dom).into_owned(), picture })
     }
 
-    /// Draws a page as wide as a telephone is; gives the texts on its canvases that are cut off, and the page's width.
+    /// Renders a page at the width of a phone; returns the texts that are cut off on its canvases, and the page's width.
     pub(crate) fn narrow(&self, page: &Path, folder: &Path) -> Result<(String, u32)> {
         let narrow = folder.join("narrow.html");
         let html = std::fs::read_to_string(page)?;

@@ -1,11 +1,11 @@
-//! What can be said of a picture without looking at it.
+//! Statistics of a picture's pixels.
 
 use std::collections::HashMap;
 use std::io::Cursor;
 
 use anyhow::{Context, Result, ensure};
 
-/// The pixels of a PNG file.
+/// Color counts of a PNG file.
 pub(crate) struct Pixels {
     pub(crate) width: u32,
     pub(crate) height: u32,
@@ -27,17 +27,17 @@ impl Pixels {
         Ok(Self { width: info.width, height: info.height, colours })
     }
 
-    /// Colours that cover something.
+    /// Number of colors with at least 20 pixels.
     pub(crate) fn colours(&self) -> usize {
         self.colours.values().filter(|&&count| count >= 20).count()
     }
 
-    /// The commonest colour: the paper.
+    /// Most common color: the background.
     pub(crate) fn paper(&self) -> [u8; 3] {
         self.colours.iter().max_by_key(|(_, count)| **count).map_or([0; 3], |(colour, _)| *colour)
     }
 
-    /// Share of the picture that is not paper.
+    /// Fraction of the picture that is not background.
     pub(crate) fn covered(&self) -> f64 {
         let all: usize = self.colours.values().sum();
         1.0 - self.colours.get(&self.paper()).copied().unwrap_or(0) as f64 / all as f64

@@ -1,4 +1,4 @@
-//! `ruminate sweep`.
+//! Output of `ruminate sweep`.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::demo;
@@ -36,7 +36,7 @@ fn json_has_a_row_for_each_task_depth_and_rule() -> Result<()> {
         found.and_then(|row| row["accuracy"].as_f64()).unwrap_or(f64::NAN)
     };
     ensure!(at(16) > at(1) && at(16) > 0.7, "{} at 1 step, {} at 16", at(1), at(16));
-    // The same seed, the same answers.
+    // The same seed gives the same answers.
     let again: serde_json::Value = serde_json::from_str(&ruminate(&arguments)?.0)?;
     let sums = |report: &serde_json::Value| {
         report["rows"].as_array().map(|rows| rows.iter().map(|row| row["perplexity"].clone()).collect::<Vec<_>>())
@@ -46,7 +46,7 @@ fn json_has_a_row_for_each_task_depth_and_rule() -> Result<()> {
 }
 
 #[trial(full)]
-fn the_table_and_csv_hold_the_same_rows() -> Result<()> {
+fn table_and_csv_have_the_same_rows() -> Result<()> {
     let (shown, _) = ruminate(&CALL)?;
     ensure!(shown.contains("| task ") && shown.contains("hard") && shown.contains("right at steps"), "{shown}");
     ensure!(shown.contains('█') && !shown.contains('\u{1b}'), "{shown}");
@@ -63,7 +63,7 @@ fn the_table_and_csv_hold_the_same_rows() -> Result<()> {
 }
 
 #[trial(full)]
-fn files_are_what_they_say() -> Result<()> {
+fn svg_and_png_show_the_chart() -> Result<()> {
     let folder = Folder::new()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let [svg, png] = ["svg", "png"].map(|kind| format!("--{kind}={}", path(&format!("t.{kind}"))));
@@ -79,14 +79,14 @@ fn files_are_what_they_say() -> Result<()> {
     Ok(())
 }
 
-/// A task that the demo has problems of.
+/// Task of the demo's first problem.
 fn task() -> Result<String> {
     let problems = Problem::read(demo::PROBLEMS, "the demo's problems")?;
     Ok(problems.first().context("no problem")?.task.clone())
 }
 
 #[trial(full)]
-fn anyones_problems_are_read() -> Result<()> {
+fn problems_are_read_from_a_file() -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("p.jsonl");
     let (prompt, answer) = demo::PROMPTS[1];
@@ -103,7 +103,7 @@ fn anyones_problems_are_read() -> Result<()> {
 }
 
 #[trial(full)]
-fn bad_input_is_refused_before_the_work() -> Result<()> {
+fn invalid_input_is_refused_before_computing() -> Result<()> {
     let folder = Folder::new()?;
     let path = folder.path().join("p.jsonl");
     std::fs::write(&path, "{\"task\":\"t\",\"prompt\":\"3+4\"}\n")?;
@@ -113,7 +113,7 @@ fn bad_input_is_refused_before_the_work() -> Result<()> {
         (&["sweep", "--cpu", &file], 2, "p.jsonl, line 1 does not parse: missing field `answer`"),
         (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
-        (&["sweep", "--cpu", "--tasks=chess"], 2, "there is no task \"chess\"; there are "),
+        (&["sweep", "--cpu", "--tasks=chess"], 2, "unknown task \"chess\" (expected "),
         (&["sweep", "--cpu", "--exit=klo"], 2, "there is no criterion \"klo\""),
         (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
         (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),
@@ -131,7 +131,7 @@ fn bad_input_is_refused_before_the_work() -> Result<()> {
 }
 
 #[trial(full, needs(Browser::missing))]
-fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
+fn browser_renders_page_without_errors() -> Result<()> {
     let browser = &Browser::find().context("no browser")?;
     let folder = Folder::new()?;
     let path = folder.path().join("sweep.html");
@@ -143,19 +143,22 @@ fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
         ensure!(pixels.colours() > 30 && pixels.covered() > 0.2, "{} colours, {}", pixels.colours(), pixels.covered());
     }
     let (cut, wide) = browser.narrow(&path, folder.path())?;
-    ensure!(cut.is_empty() && wide <= 400, "at 400 pixels the page is {wide} wide, and these texts are cut off: {cut}");
+    ensure!(
+        cut.is_empty() && wide <= 400,
+        "at 400 pixels, the page is {wide} wide, and these texts are cut off: {cut}"
+    );
     Ok(())
 }
 
-/// The data of a page.
+/// Data embedded in a page.
 fn data(page: &str) -> Result<serde_json::Value> {
     let data = page.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next());
-    Ok(serde_json::from_str(data.context("a page without data")?)?)
+    Ok(serde_json::from_str(data.context("the page has no data")?)?)
 }
 
-/// Several rules for one task: each line has a colour, dashes and points of its own, on its own steps.
+/// With several rules for one task, each line has its own color, dashes and points, at its own steps.
 #[trial(full)]
-fn every_exit_rule_looks_otherwise() -> Result<()> {
+fn exit_rules_have_distinct_lines() -> Result<()> {
     let folder = Folder::new()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let files = [format!("--html={}", path("t.html")), format!("--svg={}", path("t.svg"))];
@@ -168,7 +171,7 @@ fn every_exit_rule_looks_otherwise() -> Result<()> {
         let all: Vec<_> = lines.iter().filter_map(|line| line[name].as_u64()).collect();
         ensure!(all == [0, 1, 2, 3], "{name}: {all:?}");
     }
-    // Nothing is moved along the axis: both points of the line without a rule stand at their powers of two.
+    // Points are not shifted along the axis: both points of the line without a rule are at powers of two.
     let svg = std::fs::read_to_string(path("t.svg"))?;
     let number = |element: &str, name: &str| -> Option<f64> {
         element.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.parse().ok()
@@ -177,7 +180,7 @@ fn every_exit_rule_looks_otherwise() -> Result<()> {
     let mut points: Vec<f64> = circles.filter_map(|circle| number(circle, "cx")).collect();
     let legend = points.pop().context("a legend")?;
     ensure!(points.len() == 2 && points.iter().all(|x| *x < legend), "{points:?}, {legend}");
-    // The label of an axis has its middle where its value is.
+    // Labels are centered on their values.
     let labels = svg.split("<text").filter_map(|text| {
         let words = text.split('>').nth(1)?.split('<').next()?.trim();
         Some((words.parse::<u32>().ok()?, number(text, "x")?))

@@ -1,4 +1,4 @@
-//! `ruminate trace`.
+//! Output of `ruminate trace`.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::demo;
@@ -16,11 +16,11 @@ fn call(more: &[&str]) -> Vec<String> {
 }
 
 #[trial(full)]
-fn the_terminal_shows_a_line_per_token_without_colour() -> Result<()> {
+fn terminal_view_has_a_line_per_token_without_color() -> Result<()> {
     let (shown, _) = ruminate(&CALL)?;
     let rows: Vec<&str> = shown.lines().filter(|line| line.contains(" %")).collect();
     ensure!(rows.len() >= 11 && !shown.contains('\u{1b}'), "{shown}");
-    // Thirteen digits that fall from far to arrived.
+    // Thirteen digits that decrease to 0 as the state converges.
     for row in rows {
         let cells = row.split_whitespace().find(|word| word.len() == 13 && word.bytes().all(|b| b.is_ascii_digit()));
         ensure!(cells.is_some_and(|cells| cells.ends_with('0') && !cells.starts_with('0')), "{row}");
@@ -30,7 +30,7 @@ fn the_terminal_shows_a_line_per_token_without_colour() -> Result<()> {
 }
 
 #[trial(full)]
-fn files_are_what_they_say() -> Result<()> {
+fn html_svg_png_and_safetensors_contain_the_trace() -> Result<()> {
     let folder = Folder::new()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let flags: Vec<String> =
@@ -51,10 +51,10 @@ fn files_are_what_they_say() -> Result<()> {
     let dark = Pixels::of(&std::fs::read(path("t.png"))?)?;
     ensure!(dark.paper().iter().all(|&part| part < 40), "{:?}", dark.paper());
     let page = std::fs::read_to_string(path("t.html"))?;
-    // Nothing is fetched from anywhere.
+    // The page is self-contained.
     ensure!(
         !page.contains("http:") && !page.contains("https:") && page.contains("\"settled\""),
-        "the page is not alone"
+        "the page is not self-contained"
     );
     let (_, header) = safetensors::SafeTensors::read_metadata(&std::fs::read(path("t.safetensors"))?)?;
     ensure!(header.metadata().as_ref().is_some_and(|about| about["seed"] == "1" && about["text"].starts_with(PROMPT)));
@@ -62,7 +62,7 @@ fn files_are_what_they_say() -> Result<()> {
 }
 
 #[trial(full)]
-fn tokens_that_stop_early_say_when() -> Result<()> {
+fn early_exits_show_their_step() -> Result<()> {
     let arguments = call(&["--exit=latent-diff"]);
     let (shown, _) = ruminate(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     let rows = shown.lines().filter(|line| line.contains(" %"));
@@ -75,7 +75,7 @@ fn tokens_that_stop_early_say_when() -> Result<()> {
 }
 
 #[trial(full)]
-fn bad_input_is_refused_before_the_work() -> Result<()> {
+fn invalid_input_is_refused_before_computing() -> Result<()> {
     let folder = Folder::new()?;
     let here = folder.path().display().to_string();
     let html = format!("--html={here}");
@@ -96,7 +96,7 @@ fn bad_input_is_refused_before_the_work() -> Result<()> {
 }
 
 #[trial(full, needs(Browser::missing))]
-fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
+fn browser_renders_page_without_errors() -> Result<()> {
     let browser = &Browser::find().context("no browser")?;
     let folder = Folder::new()?;
     let path = folder.path().join("trace.html");
@@ -105,22 +105,25 @@ fn a_browser_draws_the_page_without_a_complaint() -> Result<()> {
     ruminate(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     for dark in [false, true] {
         let drawn = browser.draw(&path, folder.path(), dark)?;
-        ensure!(drawn.dom.contains("data-drawn="), "the script did not come to its end");
+        ensure!(drawn.dom.contains("data-drawn="), "the script did not finish");
         ensure!(drawn.dom.contains("principal components"), "the script drew nothing");
         let pixels = Pixels::of(&drawn.picture)?;
         ensure!(pixels.colours() > 80 && pixels.covered() > 0.3, "{} colours, {}", pixels.colours(), pixels.covered());
         ensure!((pixels.paper()[0] < 60) == dark, "paper {:?}", pixels.paper());
     }
     let (cut, wide) = browser.narrow(&path, folder.path())?;
-    ensure!(cut.is_empty() && wide <= 400, "at 400 pixels the page is {wide} wide, and these texts are cut off: {cut}");
+    ensure!(
+        cut.is_empty() && wide <= 400,
+        "at 400 pixels, the page is {wide} wide, and these texts are cut off: {cut}"
+    );
     Ok(())
 }
 
-/// What every state of a file is away from the one before it, at most, over the last steps.
+/// Largest distance between consecutive states over the last 8 steps of a trace file, its noise floor, and its KV dtype.
 fn moves(file: &std::path::Path) -> Result<(f32, f32, String)> {
     let bytes = std::fs::read(file)?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
-    let about = header.metadata().clone().context("a file that says nothing")?;
+    let about = header.metadata().clone().context("the file has no metadata")?;
     let view = safetensors::SafeTensors::deserialize(&bytes)?;
     let states = view.tensor("states")?;
     let [tokens, steps, n] = states.shape()[..] else { anyhow::bail!("{:?}", states.shape()) };
@@ -135,9 +138,9 @@ fn moves(file: &std::path::Path) -> Result<(f32, f32, String)> {
     Ok((most, about["noise_floor"].parse()?, about["kv_dtype"].clone()))
 }
 
-/// States that have settled still move by what keys and values are rounded to, and by no more than the trace says.
+/// Converged states still move by the rounding of keys and values, but not by more than the reported noise floor.
 #[trial(full)]
-fn what_rounding_does_is_told_and_small_by_default() -> Result<()> {
+fn noise_floor_bounds_rounding_and_is_small_by_default() -> Result<()> {
     let folder = Folder::new()?;
     let file = folder.path().join("t.safetensors");
     let flag = format!("--safetensors={}", file.display());
@@ -151,7 +154,7 @@ fn what_rounding_does_is_told_and_small_by_default() -> Result<()> {
     }
     ensure!(found.iter().map(|(dtype, _)| dtype.as_str()).eq(["f32", "bf16", "q8"]), "{found:?}");
     ensure!(found[0].1 < 1e-5 && found[0].1 * 1e3 < found[1].1 && found[1].1 < found[2].1, "{found:?}");
-    // The same on the page, in the picture and on the terminal.
+    // Page, picture and terminal also report it.
     let page = folder.path().join("t.html").display().to_string();
     let svg = folder.path().join("t.svg").display().to_string();
     let line = ["trace", "--cpu", "--seed=1", "--steps=8", "-n=2"];

@@ -1,8 +1,8 @@
-//! Tokens that stop early, each criterion with its values at every check; tokens of a prompt that stop by themselves; continuous compute.
+//! Early exit: each criterion with its values at every check, per-token exits within a prompt, and continuous compute.
 //!
-//! Where the authors' criterion with "every n" does not fire and no check falls on the last step, their logits are those of the last check. Such a token is
-//! recognized from the numbers of its run (see [`first_stale`]); its logits and what follows from them are not compared, since this engine reads out
-//! the last step.
+//! If the authors' criterion with "every n" does not fire and no check falls on the last step, their logits are those of the last check. Such a token is
+//! recognized from the numbers of its run (see [`first_stale`]). Its logits, and anything that depends on them, are not compared, because this engine
+//! reads out the last step.
 
 use anyhow::{Context, Result};
 use ruminate::trace::most_likely;
@@ -13,14 +13,14 @@ use super::Golden;
 use super::decode::greedy;
 use super::fixture::numbers;
 
-/// A run that a near-tie may decide otherwise.
-const NEAR: &str = "a value is as near to the threshold as rounding moves it";
+/// Reason to excuse a run that a near-tie may decide either way.
+const NEAR: &str = "a value is closer to the threshold than rounding errors";
 
 impl Golden {
     pub(super) fn adaptive(&mut self) -> Result<()> {
         let runs = self.fixture.value("/adaptive/runs").clone();
         let prompt = self.fixture.numbers("/adaptive/prompt");
-        // A trimmed fixture has null where a run was.
+        // A trimmed fixture has null in place of a removed run.
         let runs = runs.as_array().into_iter().flatten().enumerate().filter(|(_, run)| !run.is_null());
         for (index, run) in runs {
             let name = format!("adaptive/{index}");
@@ -46,7 +46,7 @@ impl Golden {
                 Some(_) if continuous => State::Carried,
                 Some(before) => State::Given(&later[before * n..][..n]),
             };
-            // After a difference, what follows would be another text.
+            // The expected tokens are fed, because the text would diverge after a difference.
             let input = if k == 0 { prompt } else { &expected[k - 1..k] };
             let found = match &exit {
                 Some(exit) => session.forward_until_exit(input, steps, exit, state, false)?,
@@ -57,7 +57,7 @@ impl Golden {
             };
             tokens.extend(most_likely(&found.logits, 1));
             taken.push(found.steps.last().copied().unwrap_or(steps));
-            // Of rows that leave together, the mean of the values is what counts.
+            // Rows that exit together are judged by the mean of their values.
             values.push(mean(&found.values));
             logits.extend(found.logits);
         }
@@ -66,7 +66,7 @@ impl Golden {
         let near = (gap < 4.0 * noise || run["fragile"].as_bool() == Some(true)).then_some(NEAR);
         let expected_steps = numbers(&run["steps"]);
         let stale = exit.as_ref().and_then(|exit| first_stale(run, exit, steps));
-        // After a stale read-out, later tokens see stale keys in the coda, which changes what later read-outs say, but no state of the core.
+        // After a stale read-out, later tokens see stale keys in the coda, which changes later read-outs, but no state of the core.
         let reads_out = exit.as_ref().is_some_and(|exit| exit.criterion.reads_out());
         let comparable = stale.filter(|_| reads_out).map_or(count, |stale| stale + 1);
         let never_fired = expected_steps.iter().all(|&taken| taken == steps);
@@ -84,8 +84,8 @@ impl Golden {
         Ok(())
     }
 
-    /// Every token of a prompt for itself: in one pass where the state is looked at; token by token where the next token is, since a read-out sees those of the
-    /// tokens before it.
+    /// Exits of every token of a prompt by itself: in one pass for criteria on states; token by token for criteria on read-outs, because a read-out
+    /// attends to those of earlier tokens.
     pub(super) fn varied(&mut self) -> Result<()> {
         let runs = self.fixture.value("/varied/runs").clone();
         let tokens = self.fixture.numbers("/varied/tokens");
@@ -113,14 +113,14 @@ impl Golden {
         Ok(())
     }
 
-    /// Tokens that go on from the state of the one before, at fixed depth.
+    /// Continuous compute at fixed depth: each token starts from the state of the previous one.
     pub(super) fn continuous(&mut self) -> Result<()> {
         let section = self.fixture.value("/continuous").clone();
         let prompt = numbers(&section["prompt"]);
         for (name, run) in section.as_object().into_iter().flatten() {
             let Some(steps) = name.rsplit_once('r').and_then(|(_, steps)| steps.parse::<u32>().ok()) else { continue };
             let expected = numbers(&run["tokens"]);
-            // The authors carry the state behind the final norm here, and the raw one with adaptive exits.
+            // The authors carry the state after the final norm here, and the raw state with adaptive exits.
             let found = if name.starts_with("zero") {
                 let options = GenerateOptions { continuous: Some(Continuous::Normed), ..greedy(steps, expected.len()) };
                 self.generate(KvSharing::default(), 0.0, &prompt, &options)?
@@ -156,7 +156,7 @@ impl Golden {
         Ok(KvSharing::parse(name, self.model.spec().layers.core)?)
     }
 
-    /// Compares the values of every check of the first tokens of a run: to 1e-4, of the value where that is above 1.
+    /// Compares the values of every check of a run's first tokens: to 1e-4, relative for values above 1.
     fn compare_values(&mut self, name: &str, found: &[Vec<f32>], run: &Value) {
         let lists = run["values"].as_array().into_iter().flatten().take(found.len());
         let expected: Vec<f32> = lists.flat_map(floats).collect();
@@ -172,8 +172,8 @@ impl Golden {
     }
 }
 
-/// The first token whose logits are those of an earlier check in the authors' code: one that took all steps, although the last check stood before the last step.
-/// Checks stand at step `min_steps + 1` and every `every` steps after it.
+/// First token whose logits in the authors' code are those of an earlier check: one that took all steps although the last check was before the last step.
+/// Checks are at step `min_steps + 1` and every `every` steps after it.
 fn first_stale(run: &Value, exit: &Exit, max_steps: u32) -> Option<usize> {
     let checks = run["values"].as_array()?.iter().map(|values| values.as_array().map_or(0, Vec::len) as u32);
     let is_stale = |(taken, checks): (u32, u32)| {
@@ -187,7 +187,7 @@ fn exit(run: &Value) -> Result<Option<Exit>> {
     if name == "none" {
         return Ok(None);
     }
-    let criterion = Criterion::ALL.into_iter().find(|it| it.name() == name).context("an unknown criterion")?;
+    let criterion = Criterion::ALL.into_iter().find(|it| it.name() == name).context("unknown criterion")?;
     let usual = Exit::new(criterion);
     let number = |key: &str, usual: u32| run[key].as_u64().map_or(usual, |n| n as u32);
     let never = run["do_not_exit_in_prefill"].as_bool() == Some(true);
@@ -204,7 +204,7 @@ fn floats(list: &Value) -> Vec<f32> {
     list.as_array().into_iter().flatten().filter_map(Value::as_f64).map(|x| x as f32).collect()
 }
 
-/// The mean over lists of equal length, place by place.
+/// Elementwise mean of lists of equal length.
 fn mean(lists: &[Vec<f32>]) -> Vec<f32> {
     let length = lists.first().map_or(0, Vec::len);
     (0..length).map(|i| lists.iter().map(|list| list[i]).sum::<f32>() / lists.len() as f32).collect()

@@ -1,4 +1,4 @@
-//! Prefill and then token by token, at fixed and varying depth and in chunks; and greedy generation from zero states.
+//! Prefill followed by decoding, at fixed and varying depth and in chunks; and greedy generation from zero states.
 
 use anyhow::Result;
 use ruminate::{GenerateOptions, KvSharing, Sampling};
@@ -21,7 +21,7 @@ impl Golden {
             };
             let sizes: Vec<usize> = [prefill].into_iter().chain(vec![1; ones]).collect();
             for (strategy, about) in value["strategies"].as_object().into_iter().flatten() {
-                // "compress-r" is refused: it mixes layers up. What fails in their code works here, but nothing says what comes out.
+                // "compress-r" is not supported: it mixes up layers. Runs that fail in the authors' code work here, but have no expected output.
                 let (Some(strategy_of), None) = (self.offered(strategy), about.get("error")) else { continue };
                 let rows = self.chunks(strategy_of, &tokens, states.as_deref(), &sizes, &steps, false)?;
                 let same_as = about["identical_to"].as_str().unwrap_or(strategy);
@@ -47,13 +47,13 @@ impl Golden {
         Ok(())
     }
 
-    /// A strategy of the authors, unless it is refused. Their "full" silently skips what a position has not stored, which this engine offers under the same
-    /// name but does not do by default.
+    /// Parses a strategy of the authors, if it is supported. Their "full" silently skips missing entries of a position; this engine offers that under the
+    /// same name, but not as the default.
     fn offered(&self, strategy: &str) -> Option<KvSharing> {
         KvSharing::parse(strategy, self.model.spec().layers.core).ok()
     }
 
-    /// Feeds tokens in chunks, each at its own depth; the logits of the last row of each chunk, or of all rows.
+    /// Feeds tokens in chunks, each at its own depth. Returns the logits of the last row of each chunk, or of all rows.
     fn chunks(
         &self,
         kv_sharing: KvSharing,
@@ -113,7 +113,7 @@ impl Golden {
     }
 }
 
-/// So many of the most likely tokens, whatever they are, at a depth.
+/// Options for `count` greedy tokens at a depth, without end tokens.
 pub(super) fn greedy(steps: u32, count: usize) -> GenerateOptions {
     GenerateOptions {
         steps: Some(steps),

@@ -1,4 +1,4 @@
-//! The files of a fixture.
+//! Files of a fixture.
 
 use std::path::Path;
 
@@ -26,25 +26,25 @@ impl Fixture {
         Ok(Self { json, bytes: read("expected.safetensors")? })
     }
 
-    /// A value of `expected.json`, by a path such as `/forward/tokens`; null if there is none.
+    /// Value in `expected.json` at a path such as `/forward/tokens`; null if it is missing.
     #[must_use]
     pub fn value(&self, path: &str) -> &Value {
         self.json.pointer(path).unwrap_or(&Value::Null)
     }
 
-    /// Whole numbers of `expected.json`; none if there is no such list.
+    /// Integers in a list of `expected.json`; empty if the list is missing.
     #[must_use]
     pub fn numbers(&self, path: &str) -> Vec<u32> {
         numbers(self.value(path))
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether a tensor of this name exists.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         SafeTensors::deserialize(&self.bytes).is_ok_and(|file| file.tensor(name).is_ok())
     }
 
-    /// Names of all tensors that begin so, without that beginning.
+    /// Names of all tensors with a prefix, without the prefix.
     ///
     /// # Errors
     /// If the file is damaged.
@@ -53,7 +53,7 @@ impl Fixture {
         Ok(file.names().into_iter().filter_map(|name| name.strip_prefix(prefix)).map(str::to_owned).collect())
     }
 
-    /// A tensor of `expected.safetensors`, if it is there.
+    /// Tensor in `expected.safetensors`, or `None` if it is missing.
     ///
     /// # Errors
     /// If it is not f32.
@@ -61,7 +61,7 @@ impl Fixture {
         if self.has(name) { self.tensor(name).map(Some) } else { Ok(None) }
     }
 
-    /// A tensor of `expected.safetensors`.
+    /// Tensor in `expected.safetensors`.
     ///
     /// # Errors
     /// If it is missing or not f32.
@@ -74,7 +74,7 @@ impl Fixture {
         Ok(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    /// The error allowed for a tensor.
+    /// Allowed error of a tensor.
     #[must_use]
     pub fn bound(&self, name: &str, expected: &[f32]) -> f64 {
         let largest = expected.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
@@ -83,7 +83,7 @@ impl Fixture {
     }
 }
 
-/// The whole numbers of a JSON list.
+/// Integers in a JSON list.
 #[must_use]
 pub(super) fn numbers(list: &Value) -> Vec<u32> {
     let items = list.as_array().map(Vec::as_slice).unwrap_or_default();

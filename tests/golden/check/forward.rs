@@ -1,4 +1,4 @@
-//! Whole forward passes from given states: logits, latents, embeddings, every step, statistics, loss.
+//! Complete forward passes from given states: logits, latents, embeddings, every step, statistics, loss.
 
 use anyhow::Result;
 use ruminate::State;
@@ -62,7 +62,7 @@ impl Golden {
         Ok(())
     }
 
-    /// The last rows of a long prompt, from zero states.
+    /// Compares the last rows of a long prompt, from zero states.
     fn long(&mut self) -> Result<()> {
         let name = "forward/long_logits";
         let Some(expected) = self.fixture.optional(name)? else { return Ok(()) };
@@ -84,7 +84,7 @@ impl Golden {
         Ok(())
     }
 
-    /// The authors' loss: mean cross entropy over the labels that are not negative, not shifted.
+    /// Compares the authors' loss: mean cross entropy over the non-negative labels, without a shift.
     fn loss(&mut self, steps: u32, logits: &[f32]) {
         let Some(expected) = self.fixture.value(&format!("/forward/loss_r{steps}")).as_f64() else { return };
         let vocab = self.model.spec().padded_vocab as usize;

@@ -1,5 +1,5 @@
-//! The learned exit gate: tokens of a prompt and tokens that are generated, with the authors' semantics (every loop is computed, the state chosen afterwards) and
-//! with those of an engine that stops, where later loops see the keys and values of a token's last one.
+//! Learned exit gate, for tokens of a prompt and generated tokens: with the authors' semantics (all loops are computed, then a state is chosen) and
+//! with those of an engine that stops, in which later loops see the keys and values of a token's last loop.
 
 use anyhow::Result;
 use ruminate::trace::most_likely;
@@ -10,7 +10,7 @@ use super::Golden;
 use super::decode::greedy;
 use super::fixture::numbers;
 
-/// The gate with a threshold, in one of both semantics.
+/// Exit rule of the gate with a threshold, in either semantics.
 fn gate(threshold: &Value, posthoc: bool) -> Exit {
     let prefill = if posthoc { PrefillExit::Posthoc } else { PrefillExit::Each };
     let threshold = threshold.as_f64().unwrap_or(1.0) as f32;
@@ -34,7 +34,7 @@ impl Golden {
                     self.compare(tensor, &found.logits)?;
                 }
                 if posthoc && let Some(cdf) = self.fixture.optional("exit/cdf")? {
-                    // The last probability is what is left, which nothing is compared with.
+                    // The last probability is the remainder, which is never compared with the threshold.
                     let loops = cdf.len() / tokens.len();
                     let of = |token: usize| (0..loops - 1).map(move |step| (step, token));
                     let expected: Vec<f32> =
@@ -76,7 +76,7 @@ impl Golden {
     }
 }
 
-/// A run that a near-tie may decide otherwise.
+/// Reason to excuse a run that a near-tie may decide either way.
 fn fragile(run: &Value) -> Option<&'static str> {
     run["fragile"].as_bool().unwrap_or(false).then_some("marked fragile: a near-tie decides")
 }

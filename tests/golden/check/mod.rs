@@ -1,8 +1,8 @@
-//! Compares a checkpoint with what the authors' own code computed from it.
+//! Compares a checkpoint with outputs of the authors' own code.
 //!
-//! A fixture folder is a checkpoint in the published format with `expected.json` and `expected.safetensors` beside it. Weights and
-//! cache are held in f32 here, so that differences are rounding: a check passes if its largest error is at most 1e-4 of the largest
-//! expected value plus four times the difference that the authors' own code shows between f32 and f64. Tensors that a trimmed fixture lacks are not checked.
+//! A fixture folder holds a checkpoint in the published format, with `expected.json` and `expected.safetensors`. Weights and cache are in f32 here, so that
+//! differences are only rounding. A check passes if its largest error is at most 1e-4 of the largest expected value plus four times the difference between
+//! f32 and f64 in the authors' own code. Tensors missing from a trimmed fixture are not checked.
 
 mod adaptive;
 mod decode;
@@ -24,54 +24,54 @@ use ruminate_shaders::attention::cache::Lookup;
 
 pub use fixture::Fixture;
 
-/// The outcome of one comparison.
+/// Outcome of one comparison.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was compared: section and tensor.
+    /// Section and tensor.
     pub name: String,
     /// Largest absolute error, or number of differing tokens.
     pub error: f64,
-    /// Largest error allowed.
+    /// Maximum error allowed.
     pub bound: f64,
-    /// Set where a difference would not count, with the reason.
+    /// Reason why a difference does not count, if any.
     pub excused: Option<&'static str>,
 }
 
 impl Outcome {
-    /// Whether the check holds.
+    /// Whether the check passed.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.error <= self.bound || self.excused.is_some()
     }
 }
 
-/// A fixture, its model on a device, and the outcomes so far.
+/// Fixture, its model on a device, and the outcomes so far.
 pub struct Golden {
     fixture: Fixture,
     model: Model,
     outcomes: Vec<Outcome>,
 }
 
-/// Parts of a fixture that can be checked by themselves.
+/// Part of a fixture that can be checked separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// Logits, intermediates, tokens of texts.
     Computed,
-    /// Tokens behind a prompt: lookups, sharing, sampling.
+    /// Generated tokens: lookups, sharing, sampling.
     Decoded,
-    /// Rows that leave early, or go on from where another stopped.
+    /// Early exits and continuous compute.
     EarlyExit,
-    /// Tokens ahead of what is known.
+    /// Speculative and pipelined decoding.
     Speculative,
-    /// Wavefronts of tokens.
+    /// Diffusion forcing.
     Diffused,
 }
 
 impl Section {
-    /// All of them.
+    /// All sections.
     pub const ALL: [Self; 5] = [Self::Computed, Self::Decoded, Self::EarlyExit, Self::Speculative, Self::Diffused];
 
-    /// As tests name it.
+    /// Name in tests.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Section {
 /// Runs the checks of some sections of a fixture folder on a device.
 ///
 /// # Errors
-/// If the folder is no fixture, the model does not load, or the device fails.
+/// If the folder is not a fixture, the model does not load, or the device fails.
 pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec<Outcome>> {
     let fixture = Fixture::open(folder)?;
     let options = LoadOptions { dtype: Some(Dtype::F32), ..LoadOptions::default() };
@@ -118,13 +118,13 @@ pub fn check(folder: &Path, device: &Device, sections: &[Section]) -> Result<Vec
     Ok(golden.outcomes)
 }
 
-/// The states that a fixture gives, if it gives any: the others start as the model's do.
+/// States given by a fixture, if any; otherwise the model's seeded states.
 fn state_of(states: Option<&[f32]>) -> State<'_> {
     states.map_or(State::Seeded, State::Given)
 }
 
 impl Golden {
-    /// A session with f32 keys and values.
+    /// Session with f32 keys and values.
     fn session(&self, lookup: Lookup, init_scale: f32) -> Result<Session> {
         self.session_of(KvSharing { lookup, ..KvSharing::default() }, init_scale)
     }
@@ -150,7 +150,7 @@ impl Golden {
         self.outcomes.push(Outcome { name: name.to_owned(), error, bound, excused: None });
     }
 
-    /// Compares things that must be equal: the error is the number of differences.
+    /// Compares lists that must be equal; the error is the number of differences.
     fn compare_equal<T: PartialEq>(&mut self, name: &str, found: &[T], expected: &[T], excused: Option<&'static str>) {
         let differing = found.iter().zip(expected).filter(|(a, b)| a != b).count();
         let error = (differing + found.len().abs_diff(expected.len())) as f64;

@@ -1,8 +1,8 @@
-//! Filtered distributions: the kernel's probabilities against the vectors that the authors' code draws from.
+//! Filtered distributions: the kernel's probabilities against the distributions that the authors' code samples from.
 //!
-//! One difference is meant: the authors' top-p drops the token that crosses the threshold, this engine keeps it as Hugging Face
-//! does. Under top-p the kept tokens must therefore be theirs, or theirs and the next most likely one, and on theirs the distribution
-//! must be the same once renormalised.
+//! One difference is intended: the authors' top-p drops the token that crosses the threshold, while this engine keeps it, like Hugging Face. With top-p,
+//! the kept tokens must therefore be the authors', optionally with the next most likely one, and the renormalized distribution over the authors' tokens
+//! must be equal.
 
 use anyhow::Result;
 use ruminate::Sampling;

@@ -1,8 +1,8 @@
-//! Drafted tokens and wavefronts of them: what is said with them, and which of given drafts stand.
+//! Speculative decoding and diffusion forcing: generated tokens, and which of given drafts are accepted.
 //!
-//! The authors' code keeps no token behind drafts that all stand ("no bonus token") and may say more tokens than it was asked for ("overshoot"): only the tokens are
-//! compared, up to the number that was asked for, where the threshold lets nothing but the chosen token stand. What a lower one lets stand is compared on given
-//! drafts.
+//! The authors' code keeps no token after drafts that are all accepted ("no bonus token") and may generate more tokens than requested ("overshoot").
+//! Therefore only the tokens are compared, up to the requested number, and only at thresholds that accept nothing but the chosen token. Lower thresholds
+//! are compared on given drafts.
 
 use anyhow::{Context, Result};
 use ruminate::trace::most_likely;
@@ -16,8 +16,8 @@ use super::decode::greedy;
 use super::fixture::numbers;
 
 impl Golden {
-    /// Diffusion forcing as the authors' code does it: tokens, passes over the core, and the steps of every position. It may say more than it was asked for
-    /// ("overshoot"), which is compared too. Our own rules are in `tests/diffusion.rs`.
+    /// Diffusion forcing as in the authors' code: tokens, passes over the core, and the steps of every position. The overshoot is compared too. This engine's
+    /// own rules are tested in `tests/policies/diffusion.rs`.
     pub(super) fn diffusion(&mut self) -> Result<()> {
         let section = self.fixture.value("/diffusion").clone();
         let (prompt, draws) = (numbers(&section["prompt"]), numbers(&section["randint_draws"]));
@@ -43,7 +43,7 @@ impl Golden {
             drop(generation);
             let tokens: Vec<u32> = pieces.iter().map(|piece| piece.token).collect();
             self.compare_equal(&format!("{name}/tokens"), &tokens, &expected, None);
-            // One more for a prompt, which is computed at once.
+            // The prompt takes one more round, which is computed at once.
             let scores = &run["scores"];
             let rounds = scores["diffusion_steps"].as_u64().unwrap_or(0) as u32;
             self.compare_equal(&format!("{name}/passes"), &[passes], &[rounds * diffusion.inner_steps], None);
@@ -107,13 +107,13 @@ impl Golden {
     }
 }
 
-/// The authors' options, with their defaults.
+/// Options of a run, with the authors' defaults.
 fn as_the_authors(options: &serde_json::Value) -> Result<Diffusion> {
     let whole = |name: &str, usual: u32| options[name].as_u64().map_or(usual, |value| value as u32);
     let real = |name: &str, usual: f32| options[name].as_f64().map_or(usual, |value| value as f32);
     let flag = |name: &str, usual: bool| options[name].as_bool().unwrap_or(usual);
     let rule = options["freeze_strategy"].as_str().unwrap_or("latent-diff");
-    let rule = FreezeRule::ALL.into_iter().find(|it| it.name() == rule).context("a rule that is not known")?;
+    let rule = FreezeRule::ALL.into_iter().find(|it| it.name() == rule).context("unknown freeze rule")?;
     Ok(Diffusion {
         headway: whole("headway", 1),
         inner_steps: whole("inner_recurrence", 4),

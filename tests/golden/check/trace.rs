@@ -1,6 +1,6 @@
-//! Every intermediate of the first block, the adapter, the blocks and the norms, at two steps: where a difference starts.
+//! Intermediate values of the first block, the adapter, the blocks and the norms, at two steps, to locate where a difference starts.
 //!
-//! The rotated keys go straight into the cache and have no buffer of their own; attention's output stands for them.
+//! Rotated keys are written directly into the cache and have no separate buffer; attention's output covers them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ impl Golden {
         let tokens = self.fixture.numbers("/forward/tokens");
         let states = self.fixture.optional("forward/input_states")?;
         let steps = self.fixture.value("/trace/num_steps").as_u64().unwrap_or(2) as u32;
-        // What the authors' modules gave, by step.
+        // Outputs of the authors' modules, by step.
         let mut expected: BTreeMap<u32, Vec<String>> = BTreeMap::new();
         for name in self.fixture.names("trace/")? {
             let Some((module, step)) = name.rsplit_once('/') else { continue };
@@ -38,7 +38,7 @@ impl Golden {
                 }
             }
         }
-        // Modules after the loop are computed once; the norm that stands twice is counted.
+        // Modules after the loop are computed once; the norm that occurs twice is numbered.
         for module in expected.values().flatten().filter(|module| is_behind(module)) {
             for step in 0..steps {
                 let name = format!("trace/{module}/{step}");
@@ -58,7 +58,7 @@ impl Golden {
     }
 }
 
-/// Whether a module's values have no buffer of their own: rotated keys, and the gate's logits, which the checks of exits compare as probabilities.
+/// Whether a module's values have no separate buffer: rotated keys, and the gate's logits, which the exit checks compare as probabilities.
 fn is_elsewhere(module: &str) -> bool {
     module.ends_with(".k_rope") || module == "early_exit_gate"
 }
@@ -68,7 +68,7 @@ fn is_behind(module: &str) -> bool {
     module == "ln_f" || module.starts_with("coda.")
 }
 
-/// What this engine calls a module of the authors'.
+/// This engine's name for one of the authors' modules.
 fn ours(module: &str) -> String {
     if let Some(block) = module.strip_suffix(".heads") {
         return format!("{block}.values");
@@ -78,6 +78,6 @@ fn ours(module: &str) -> String {
             return format!("{block}{part}.proj");
         }
     }
-    // The last norm of a block of Huginn's gives what the block gives.
+    // The last norm of a Huginn block is the output of the block.
     module.strip_suffix(".norm_4").unwrap_or(module).to_owned()
 }

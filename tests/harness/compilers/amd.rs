@@ -1,8 +1,8 @@
-//! AMD: what Mesa's compiler makes of a variant, on a machine without such a GPU.
+//! AMD: compiles variants with Mesa's compiler on a machine without an AMD GPU.
 //!
-//! Mesa's RADV driver opens a device that is not there for the family that `RADV_FORCE_FAMILY` names, and compiles for it with
-//! the compiler that real hardware gets. Nothing can run on it, and wgpu does not open it, so pipelines are made here with the
-//! features, flags and SPIR-V that wgpu would use. The driver then tells registers, spills, scratch memory and occupancy.
+//! Mesa's RADV driver opens a null device of the family named by `RADV_FORCE_FAMILY`, and compiles for it with the compiler used for real hardware. The
+//! device cannot run anything, and wgpu does not open it, so pipelines are created here with the features, flags and SPIR-V that wgpu would use. The
+//! driver then reports registers, spills, scratch memory and occupancy.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -21,19 +21,20 @@ use super::{Checked, ENTRY, Resource, Variant, spirv};
 /// GPU families: GCN 5 (Vega, 64 lanes only), RDNA 2 (RX 6800 and up), RDNA 3 (RX 7900).
 pub const FAMILIES: [&str; 3] = ["vega10", "navi21", "gfx1100"];
 
-/// Sizes of subgroups that a family has.
+/// Subgroup sizes of a family.
 #[must_use]
 pub fn subgroups(family: &str) -> &'static [u32] {
     if family == "vega10" { &[64] } else { &[32, 64] }
 }
 
-/// Whether subgroups of a family multiply matrices of a kind, by the driver that is installed.
+/// Whether the installed driver supports a kind of cooperative matrices on a family.
 #[must_use]
 pub fn multiplies(family: &str, matrices: Cooperative) -> bool {
     family == "gfx1100" && matrices == Cooperative::F16Of16 && is_new()
 }
 
-/// Whether the driver is of Mesa 24.3 or newer, by the version of Vulkan that its manifest names: it multiplies matrices, and calls families otherwise.
+/// Whether the driver is from Mesa 24.3 or newer, by the Vulkan version in its manifest. Such drivers support cooperative matrices, and name families
+/// differently.
 fn is_new() -> bool {
     let manifest = driver().and_then(|path| std::fs::read_to_string(path).ok());
     let manifest = manifest.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
@@ -41,16 +42,16 @@ fn is_new() -> bool {
     version.is_some_and(|version| !["1.0.", "1.1.", "1.2.", "1.3."].iter().any(|old| version.starts_with(old)))
 }
 
-/// What the driver calls a family.
+/// Name of a family in the driver.
 #[must_use]
 pub fn name_of(family: &str) -> &str {
     if family == "gfx1100" && is_new() { "navi31" } else { family }
 }
 
-/// The environment variable by which RADV is told the family.
+/// Environment variable that selects RADV's family.
 const FAMILY: &str = "RADV_FORCE_FAMILY";
 
-/// RADV's manifest, if it is installed; `RUMINATE_RADV` names another one.
+/// RADV's manifest, if it is installed; `RUMINATE_RADV` overrides the path.
 #[must_use]
 pub fn driver() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("RUMINATE_RADV") {
@@ -61,7 +62,7 @@ pub fn driver() -> Option<PathBuf> {
     folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).find(|path| path.is_file())
 }
 
-/// What the compiler tells about a kernel.
+/// Compiler statistics of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Lanes per subgroup.
@@ -70,29 +71,29 @@ pub struct Statistics {
     pub vgprs: u64,
     /// Scalar registers.
     pub sgprs: u64,
-    /// Vector registers that had no place and went to memory.
+    /// Vector registers spilled to memory.
     pub spilled_vgprs: u64,
-    /// Scalar registers that had no place and went to vector registers.
+    /// Scalar registers spilled to vector registers.
     pub spilled_sgprs: u64,
-    /// Bytes of private memory per subgroup: spills and arrays indexed at run time.
+    /// Private memory per subgroup in bytes: spills and arrays indexed at run time.
     pub scratch: u64,
-    /// Bytes of workgroup memory.
+    /// Workgroup memory in bytes.
     pub lds: u64,
-    /// Subgroups that a SIMD unit can hold at once.
+    /// Subgroups per SIMD unit.
     pub occupancy: u64,
-    /// Instructions.
+    /// Number of instructions.
     pub instructions: u64,
-    /// Bytes of code.
+    /// Code size in bytes.
     pub code: u64,
-    /// The compiler's guess of clocks per subgroup with full occupancy.
+    /// Estimated clocks per subgroup at full occupancy.
     pub inverse_throughput: u64,
 }
 
 impl Statistics {
-    /// Whether all values fit in registers.
+    /// Checks that all values fit in registers.
     ///
     /// # Errors
-    /// Says what did not.
+    /// If registers are spilled or scratch memory is used.
     pub fn check(&self) -> Result<()> {
         ensure!(
             self.spilled_vgprs == 0 && self.spilled_sgprs == 0 && self.scratch == 0,
@@ -106,7 +107,7 @@ impl Statistics {
         Ok(())
     }
 
-    /// The worse of each figure.
+    /// Combines two statistics, taking the worse of each figure.
     #[must_use]
     pub fn worse(&self, other: &Self) -> Self {
         Self {
@@ -125,22 +126,22 @@ impl Statistics {
     }
 }
 
-/// What the compiler tells about one variant.
+/// Compiler report on a variant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// The device, as the driver names it.
+    /// Device name from the driver.
     pub device: String,
-    /// Name of the variant.
+    /// Label of the variant.
     pub label: String,
-    /// Its constants.
+    /// Constants of the variant.
     pub constants: String,
-    /// What was told.
+    /// Statistics.
     pub statistics: Statistics,
-    /// Its inner loop, if it has one.
+    /// Inner loop, if any.
     pub inner: Option<Loop>,
-    /// The loop that mostly multiplies and adds, if there is one.
+    /// Loop with the largest fraction of multiply-adds, if any.
     pub densest: Option<Loop>,
-    /// Its instructions.
+    /// Instructions.
     #[serde(skip)]
     pub listing: String,
 }
@@ -159,29 +160,29 @@ impl Report {
     }
 }
 
-/// Reports on kernels, variants or WGSL files, on all kernels if nothing is named, by a child process: the family must be known when the Vulkan loader
-/// starts. `program` is the binary `compilers`.
+/// Reports on kernels, variants or WGSL files, by default on all kernels. They come from a child process, because the family must be set before the
+/// Vulkan loader starts. `program` is the binary `compilers`.
 ///
 /// # Errors
-/// If RADV is missing or refuses a variant; says what the child said.
+/// If RADV is missing or rejects a variant, with the child's message.
 pub fn reports(program: &Path, family: &str, names: &[&str]) -> Result<Vec<Report>> {
     let text = said(program, family, names)?;
     let report = |line| serde_json::from_str(line).with_context(|| format!("{family}: not a report: {line}"));
     text.lines().map(report).collect()
 }
 
-/// What such a child process prints. Among the arguments may be `--listing`.
+/// Output of such a child process. The arguments may include `--listing`.
 ///
 /// # Errors
-/// As [`reports`].
+/// See [`reports`].
 pub fn said(program: &Path, family: &str, arguments: &[&str]) -> Result<String> {
-    let driver = driver().context("RADV is not installed: tests/get-compilers does that")?;
+    let driver = driver().context("RADV is not installed; run tests/get-compilers")?;
     let output = Command::new(program)
         .args(["--amd", family])
         .args(arguments)
         .env(FAMILY, name_of(family))
         .env("VK_ICD_FILENAMES", driver)
-        // The newer name of the same, which wins where both are set, and layers, which have no business here.
+        // The newer variable would override this one; layers would interfere.
         .env_remove("VK_DRIVER_FILES")
         .env_remove("VK_INSTANCE_LAYERS")
         .output()
@@ -197,27 +198,27 @@ pub fn started_for(family: &str) -> bool {
     std::env::var_os(FAMILY).is_some_and(|value| value == name_of(family))
 }
 
-/// A GPU that is not there.
+/// RADV's null device.
 pub struct NullGpu {
     name: String,
     device: ash::Device,
     executables: khr::pipeline_executable_properties::Device,
     instance: ash::Instance,
-    // The loader's library: everything above points into it.
+    // The loader's library, which must outlive all fields above.
     _entry: ash::Entry,
 }
 
 impl NullGpu {
-    /// Opens the family that the environment names. `VK_ICD_FILENAMES` must name RADV's manifest alone.
+    /// Opens the family named by the environment. `VK_ICD_FILENAMES` must name only RADV's manifest.
     ///
     /// # Errors
-    /// If there is no Vulkan loader, or no RADV, or it lacks what wgpu would use.
+    /// If the Vulkan loader or RADV is missing, or RADV lacks a feature that wgpu would use.
     pub fn open() -> Result<Self> {
-        // SAFETY: the Vulkan loader is a well-known library whose loading has no further conditions.
+        // SAFETY: loading the Vulkan loader has no further conditions.
         let entry = unsafe { ash::Entry::load() }.context("the Vulkan loader")?;
         let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
         let info = vk::InstanceCreateInfo::default().application_info(&application);
-        // SAFETY: `info` is valid, and the instance is destroyed before `entry` goes.
+        // SAFETY: `info` is valid, and the instance is destroyed before `entry` is dropped.
         let instance = unsafe { entry.create_instance(&info, None) }.context("a Vulkan instance")?;
         match open_device(&instance) {
             Ok((name, device)) => {
@@ -235,7 +236,7 @@ impl NullGpu {
     /// Reports on a variant.
     ///
     /// # Errors
-    /// As [`NullGpu::compile`], with the variant's name.
+    /// See [`NullGpu::compile`]; the error names the variant.
     pub fn report(&self, variant: &Variant) -> Result<Report> {
         let (label, constants) = (variant.label(), variant.constants());
         let compiled = variant.module().and_then(|checked| self.compile(&checked));
@@ -243,10 +244,10 @@ impl NullGpu {
         Ok(Report::new(&self.name, (label, constants), compiled))
     }
 
-    /// Reports on a WGSL file without open constants, for kernels that are still being written; `trusted`: without checks.
+    /// Reports on a WGSL file without override constants, for kernels under development. `trusted` omits naga's checks.
     ///
     /// # Errors
-    /// As [`NullGpu::compile`], with the file's name.
+    /// See [`NullGpu::compile`]; the error names the file.
     pub fn report_file(&self, path: &Path, trusted: bool) -> Result<Report> {
         let label = path.display().to_string();
         let read = std::fs::read_to_string(path).map_err(anyhow::Error::from);
@@ -259,10 +260,10 @@ impl NullGpu {
         Ok(Report::new(&self.name, (label, String::new()), compiled))
     }
 
-    /// Makes a pipeline of a module and returns what the compiler tells about it, with the listing.
+    /// Creates a pipeline from a module and returns the compiler's statistics and listing.
     ///
     /// # Errors
-    /// If the module cannot be translated or the driver refuses it.
+    /// If the module cannot be translated or the driver rejects it.
     pub fn compile(&self, checked: &Checked) -> Result<(Statistics, String)> {
         let words = spirv::translate(checked, spirv::NEWEST)?;
         let entries: Vec<_> = checked
@@ -282,8 +283,8 @@ impl NullGpu {
             })
             .collect();
         let device = &self.device;
-        // SAFETY: every object is made from valid descriptions that outlive the calls, used on this thread alone, and destroyed
-        // once, behind what was made of it.
+        // SAFETY: every object is created from valid descriptions that outlive the calls, used only on this thread, and destroyed once, after the objects
+        // created from it.
         unsafe {
             let group = device
                 .create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(&entries), None)?;
@@ -312,13 +313,13 @@ impl NullGpu {
         let capture = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
             | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
         let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout).flags(capture);
-        // SAFETY: the caller's handles are valid, the rest is made here; the pipeline is destroyed once, behind its last use.
+        // SAFETY: the caller's handles are valid, the rest is created here; the pipeline is destroyed once, after its last use.
         unsafe {
             let pipelines = self
                 .device
                 .create_compute_pipelines(vk::PipelineCache::null(), &[info], None)
-                .map_err(|(_, error)| anyhow!("RADV makes no pipeline of it: {error}"))?;
-            let pipeline = *pipelines.first().context("RADV made no pipeline")?;
+                .map_err(|(_, error)| anyhow!("RADV cannot create a pipeline: {error}"))?;
+            let pipeline = *pipelines.first().context("RADV returned no pipeline")?;
             let told = self.statistics(pipeline).and_then(|it| Ok((it, self.listing(pipeline)?)));
             self.device.destroy_pipeline(pipeline, None);
             told
@@ -326,9 +327,9 @@ impl NullGpu {
     }
 
     /// # Safety
-    /// The pipeline must be valid and made with statistics.
+    /// The pipeline must be valid and created with statistics.
     unsafe fn statistics(&self, pipeline: vk::Pipeline) -> Result<Statistics> {
-        // SAFETY: the caller's handle is valid and has one executable, as compute pipelines have.
+        // SAFETY: the caller's handle is valid and has one executable, like all compute pipelines.
         let (properties, values) = unsafe {
             let of = vk::PipelineInfoKHR::default().pipeline(pipeline);
             let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
@@ -340,9 +341,9 @@ impl NullGpu {
         ensure!(properties.len() == 1, "{} executables in a compute pipeline", properties.len());
         let value = |wanted: &str| {
             let found = values.iter().find(|value| text(&value.name) == wanted);
-            let found = found.with_context(|| format!("RADV tells no `{wanted}`"))?;
-            ensure!(found.format == vk::PipelineExecutableStatisticFormatKHR::UINT64, "`{wanted}` is no whole number");
-            // SAFETY: the format says which member of the union is set.
+            let found = found.with_context(|| format!("RADV does not report `{wanted}`"))?;
+            ensure!(found.format == vk::PipelineExecutableStatisticFormatKHR::UINT64, "`{wanted}` is not an integer");
+            // SAFETY: the format determines which member of the union is set.
             Ok(unsafe { found.value.u64 })
         };
         Ok(Statistics {
@@ -362,17 +363,16 @@ impl NullGpu {
 }
 
 impl NullGpu {
-    /// The instructions of a pipeline.
+    /// Instructions of a pipeline.
     ///
     /// # Safety
-    /// The pipeline must be valid and made with its representations.
+    /// The pipeline must be valid and created with its internal representations.
     unsafe fn listing(&self, pipeline: vk::Pipeline) -> Result<String> {
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
         let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
         let device = self.executables.device();
         let mut count = 0;
-        // SAFETY: the caller's handle is valid; the first call tells how many there are, the second how long each is, the third writes as
-        // much as there is room for.
+        // SAFETY: the caller's handle is valid; the first call returns the count, the second the length of each, the third fills the buffers.
         unsafe {
             get(device, &raw const executable, &raw mut count, std::ptr::null_mut()).result()?;
             let mut found = vec![vk::PipelineExecutableInternalRepresentationKHR::default(); count as usize];
@@ -383,7 +383,7 @@ impl NullGpu {
             }
             get(device, &raw const executable, &raw mut count, found.as_mut_ptr()).result()?;
             let assembly = found.iter().position(|it| text(&it.name) == "Assembly");
-            let assembly = assembly.context("RADV gives no `Assembly`")?;
+            let assembly = assembly.context("RADV does not return `Assembly`")?;
             let bytes = texts.swap_remove(assembly);
             let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
             Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
@@ -393,7 +393,7 @@ impl NullGpu {
 
 impl Drop for NullGpu {
     fn drop(&mut self) {
-        // SAFETY: all other objects were destroyed where they were made.
+        // SAFETY: all other objects were destroyed where they were created.
         unsafe {
             self.device.destroy_device(None);
             self.instance.destroy_instance(None);
@@ -401,7 +401,7 @@ impl Drop for NullGpu {
     }
 }
 
-/// Opens the only device, with the features that wgpu turns on and that change what the compiler makes.
+/// Opens the only device, with those features of wgpu that affect the compiler.
 fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
     let mut extensions = vec![khr::pipeline_executable_properties::NAME.as_ptr(), ext::robustness2::NAME.as_ptr()];
@@ -428,7 +428,7 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
         instance.get_physical_device_properties2(physical, &mut properties);
         let name = text(&properties.properties.device_name);
-        // "Null hardware (RADV NAVI21)"; the parentheses hold what matters.
+        // "Null hardware (RADV NAVI21)": the name is in parentheses.
         let name = name.trim_start_matches("Null hardware (").trim_end_matches(')');
         let name = format!("{name} of {}", text(&driver.driver_info));
         let offered = instance.enumerate_device_extension_properties(physical).context("extensions")?;
@@ -453,7 +453,7 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     }
 }
 
-/// The text in a fixed array of C characters.
+/// Text in a fixed array of C characters.
 fn text(characters: &[std::ffi::c_char]) -> String {
     let bytes: Vec<u8> = characters.iter().map(|&c| c.cast_unsigned()).collect();
     CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! What a module binds, from naga's reflection, as pipeline layouts need to know it.
+//! Bindings of a module, from naga's reflection, for pipeline layouts.
 
 use anyhow::{Result, bail, ensure};
 use naga::{AddressSpace, ImageClass, Module, ResourceBinding, StorageAccess, TypeInner};
@@ -6,32 +6,32 @@ use naga::{AddressSpace, ImageClass, Module, ResourceBinding, StorageAccess, Typ
 /// Kind of a bound resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// A uniform buffer.
+    /// Uniform buffer.
     Uniform,
-    /// A storage buffer, written or only read.
+    /// Storage buffer.
     Storage {
         /// Whether the kernel may write it.
         writable: bool,
     },
-    /// A storage texture, written or only read.
+    /// Storage texture.
     StorageTexture {
         /// Whether the kernel may write it.
         writable: bool,
     },
-    /// A texture that is read by texel.
+    /// Texture read by texel.
     Texture,
 }
 
-/// A resource and its place.
+/// Bound resource and its binding number.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
     /// `@group` and `@binding`.
     pub place: ResourceBinding,
-    /// What is bound there.
+    /// Kind of resource.
     pub resource: Resource,
 }
 
-/// The bindings of a module, in the order of their numbers.
+/// Bindings of a module, in the order of their numbers.
 pub(super) fn of(module: &Module) -> Result<Vec<Bound>> {
     let mut found = Vec::new();
     for (_, variable) in module.global_variables.iter() {
@@ -46,7 +46,7 @@ pub(super) fn of(module: &Module) -> Result<Vec<Bound>> {
             }
             (AddressSpace::Handle, TypeInner::Image { class: ImageClass::Sampled { .. }, .. }) => Resource::Texture,
             (space, ty) => {
-                bail!("`{:?}` at {place:?} is bound in {space:?} as {ty:?}, which no layout here knows", variable.name)
+                bail!("`{:?}` at {place:?} is bound in {space:?} as {ty:?}, which is not supported here", variable.name)
             }
         };
         found.push(Bound { place, resource });

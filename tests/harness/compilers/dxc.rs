@@ -1,8 +1,7 @@
-//! Microsoft's shader compiler, DXC, as a library on Linux: the few calls that compiling needs, by hand.
+//! Microsoft's shader compiler, DXC, as a library on Linux: hand-written bindings for the few calls needed.
 //!
-//! The library speaks COM: an object is a pointer to a table of functions, which take the object first. Crates for it expect
-//! releases from December 2022 on; the library that can be had from a package registry is older, and its tables have two
-//! places more (see [`FIRST`]).
+//! The library uses COM: an object is a pointer to a table of functions, which take the object as their first argument. Crates for it expect releases from
+//! December 2022 or later; the library available from a package registry is older, and its tables have two more entries (see [`FIRST`]).
 
 use std::ffi::{CStr, c_void};
 use std::path::Path;
@@ -12,11 +11,11 @@ use std::slice;
 use anyhow::{Context, Result, bail, ensure};
 use libloading::Library;
 
-/// A COM identifier. [`id`] makes it of its usual writing.
+/// COM identifier, built by [`id`].
 #[repr(C)]
 struct Id([u8; 16]);
 
-/// The identifier written `73e22d93-e6ce-47f3-b5bf-f066` `4fc1b0`: three little-endian numbers, then bytes.
+/// Identifier written as `73e22d93-e6ce-47f3-b5bf-f0664f39c1b0`: three little-endian numbers, then bytes.
 const fn id(first: u32, second: u16, third: u16, rest: u64) -> Id {
     let ([a, b, c, d], [e, f], [g, h]) = (first.to_le_bytes(), second.to_le_bytes(), third.to_le_bytes());
     let [i, j, k, l, m, n, o, p] = rest.to_be_bytes();
@@ -30,12 +29,12 @@ const IID_COMPILER3: Id = id(0x228b_4687, 0x5a6a, 0x4730, 0x900c_9702_b220_3f54)
 const IID_RESULT: Id = id(0x5834_6cda, 0xdde7, 0x4497, 0x9461_6f87_af5e_0659);
 const IID_VALIDATOR: Id = id(0xa6e8_2bd2, 0x1fd7, 0x4826, 0x9811_2857_e797_f49a);
 
-/// Place of `Release` in every table, behind `QueryInterface` and `AddRef`.
+/// Index of `Release` in every table, after `QueryInterface` and `AddRef`.
 const RELEASE: usize = 2;
-/// Place of an interface's own first function. Before December 2022 two destructors stood between it and `Release` on Linux
-/// (commit 47f31378 of `DirectXShaderCompiler` removed them).
+/// Index of an interface's first own function. Before December 2022, two destructors preceded it on Linux (commit 47f31378 of `DirectXShaderCompiler`
+/// removed them).
 const FIRST: usize = 5;
-/// What the compiler always says where the signing validator is missing. No other word from it is tolerated.
+/// Warning that the compiler always prints without the signing validator. Any other output is an error.
 const UNSIGNED: &str =
     "warning: DXIL.dll not found.  Resulting DXIL will not be signed for use in release environments.";
 /// `DXC_CP_UTF8`.
@@ -52,32 +51,32 @@ struct Source {
     encoding: u32,
 }
 
-/// A COM object that is released when dropped.
+/// COM object, released on drop.
 struct Object(NonNull<c_void>);
 
 impl Object {
-    /// Takes an object out of a call that returned a code and wrote a pointer.
+    /// Converts the result of a call that returned a code and wrote a pointer.
     fn from(what: &str, code: i32, pointer: *mut c_void) -> Result<Self> {
         ensure!(code >= 0, "{what} failed with {code:#x}");
         NonNull::new(pointer).map(Self).with_context(|| format!("{what} returned nothing"))
     }
 
-    /// The function at a place of the table.
+    /// Function at an index of the table.
     ///
     /// # Safety
     /// `F` must be the type of that function.
     unsafe fn function<F: Copy>(&self, place: usize) -> F {
-        // SAFETY: an object begins with a pointer to its table; the caller vouches for place and type.
+        // SAFETY: an object begins with a pointer to its table; the caller guarantees index and type.
         unsafe { self.0.cast::<*const F>().as_ref().add(place).read() }
     }
 
-    /// Calls a function without arguments that gives an object: `GetResult`, `GetErrorBuffer`.
+    /// Calls a function without arguments that returns an object: `GetResult`, `GetErrorBuffer`.
     ///
     /// # Safety
-    /// The function at that place must be such a one.
+    /// The function at that index must have this type.
     unsafe fn get(&self, what: &str, place: usize) -> Result<Self> {
         let mut found = null_mut();
-        // SAFETY: as the caller vouches.
+        // SAFETY: guaranteed by the caller.
         let code = unsafe {
             let get: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> i32 = self.function(place);
             get(self.0.as_ptr(), &raw mut found)
@@ -88,7 +87,7 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        // SAFETY: every COM object has `Release` there, and this reference is given up here alone.
+        // SAFETY: every COM object has `Release` there, and this reference is released only here.
         unsafe {
             let release: unsafe extern "C" fn(*mut c_void) -> std::ffi::c_ulong = self.function(RELEASE);
             release(self.0.as_ptr());
@@ -102,7 +101,7 @@ struct Blob(Object);
 impl Blob {
     fn bytes(&self) -> &[u8] {
         let object = self.0.0.as_ptr();
-        // SAFETY: these are the two functions of `IDxcBlob`; the bytes live and stay as long as the blob.
+        // SAFETY: these are the two functions of `IDxcBlob`; the bytes live as long as the blob and do not change.
         unsafe {
             let pointer: unsafe extern "C" fn(*mut c_void) -> *const u8 = self.0.function(FIRST);
             let size: unsafe extern "C" fn(*mut c_void) -> usize = self.0.function(FIRST + 1);
@@ -116,7 +115,7 @@ impl Blob {
 struct Outcome(Object);
 
 impl Outcome {
-    /// An error if the operation failed, or said anything but [`UNSIGNED`].
+    /// Fails if the operation failed, or printed anything but [`UNSIGNED`].
     fn check(&self, what: &str) -> Result<()> {
         let mut status = 0;
         // SAFETY: `GetStatus` is the first function.
@@ -135,26 +134,26 @@ impl Outcome {
         Ok(())
     }
 
-    /// The blob that the operation made.
+    /// Result of the operation.
     fn blob(&self) -> Result<Blob> {
         // SAFETY: `GetResult` is the second.
         unsafe { self.0.get("GetResult", FIRST + 1) }.map(Blob)
     }
 }
 
-/// Text of a blob, which may end with a zero.
+/// Text of a blob, which may end with a zero byte.
 fn text(bytes: &[u8]) -> String {
     let text = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// The loaded library.
+/// Loaded library.
 pub struct Dxc {
     library: Library,
 }
 
 impl Dxc {
-    /// Loads the library that `tests/get-compilers` has put somewhere. No other release fits.
+    /// Loads the library installed by `tests/get-compilers`. Other releases are not compatible.
     ///
     /// # Errors
     /// If it cannot be loaded.
@@ -174,13 +173,13 @@ impl Dxc {
         Object::from("DxcCreateInstance", code, found)
     }
 
-    /// Compiles a text with arguments as on `dxc`'s command line, and has the validator look at what comes out. The
-    /// validator that also signs is a library of its own and exists for Windows alone; this one makes the same checks.
+    /// Compiles a text with arguments as on `dxc`'s command line, and validates the result. The validator that also signs is a separate library for Windows
+    /// only; this one performs the same checks.
     ///
     /// # Errors
-    /// What the compiler or the validator said.
+    /// Messages of the compiler or the validator.
     pub fn compile(&self, source: &str, arguments: &[&str]) -> Result<Vec<u8>> {
-        // Linux has `wchar_t`s of four bytes.
+        // On Linux, `wchar_t` has four bytes.
         let wide: Vec<Vec<u32>> =
             arguments.iter().map(|text| text.chars().map(u32::from).chain([0]).collect()).collect();
         let pointers: Vec<_> = wide.iter().map(|text| text.as_ptr()).collect();
@@ -217,7 +216,7 @@ impl Dxc {
 
         let validator = self.create(&CLSID_VALIDATOR, &IID_VALIDATOR)?;
         let mut found = null_mut();
-        // SAFETY: `IDxcValidator::Validate(blob, flags, result)`; no flags, so the blob stays as it is.
+        // SAFETY: `IDxcValidator::Validate(blob, flags, result)`; without flags, the blob is not modified.
         let code = unsafe {
             let validate: unsafe extern "C" fn(*mut c_void, *mut c_void, u32, *mut *mut c_void) -> i32 =
                 validator.function(FIRST);

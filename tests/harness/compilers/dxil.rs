@@ -1,4 +1,4 @@
-//! DX12: HLSL as wgpu-hal's `dx12/device.rs` asks naga for it, then DXIL as its `dx12/shader_compilation.rs` asks DXC for it.
+//! DX12: HLSL from naga, with the options of wgpu-hal's `dx12/device.rs`, then DXIL from DXC, with those of its `dx12/shader_compilation.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,11 @@ use naga::back::hlsl::{BindTarget, Options, PipelineOptions, ShaderModel, Writer
 use super::dxc::Dxc;
 use super::{Checked, ENTRY, Resource};
 
-/// Shader models: the oldest that wgpu takes with DXC, and the newest that this DXC and most drivers have. wgpu takes the newest
-/// that both have.
+/// Shader models: the oldest that wgpu supports with DXC, and the newest that this DXC and most drivers support. wgpu uses the newest that both support.
 const MODELS: [ShaderModel; 2] = [ShaderModel::V6_0, ShaderModel::V6_6];
 
-/// The shader models that a module must compile for: both, but for f16, which wgpu does not offer below 6.2, and for products of four bytes, of which DXC makes
-/// calls of 64 bits where it has an instruction for them: they are not used on DX12.
-/// wgpu has no matrices of subgroups there.
+/// Shader models that a module must compile for. Both, with three exceptions: wgpu offers f16 only from 6.2 on; with an instruction for products of four
+/// bytes, DXC emits 64-bit calls for them, so they are not used on DX12; and wgpu does not support cooperative matrices there.
 #[must_use]
 pub fn models(checked: &Checked) -> &'static [ShaderModel] {
     if checked.matrices.is_some() {
@@ -28,14 +26,14 @@ pub fn models(checked: &Checked) -> &'static [ShaderModel] {
     }
 }
 
-/// Where `tests/get-compilers` puts the library of DXC, if it is there.
+/// Path of the DXC library that `tests/get-compilers` installs, if present.
 #[must_use]
 pub fn library() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dxc/libdxcompiler.so");
     (cfg!(target_os = "linux") && path.is_file()).then_some(path)
 }
 
-/// The HLSL of a module and the name of its entry point.
+/// Translates a module to HLSL, and returns it with the name of its entry point.
 ///
 /// # Errors
 /// If naga cannot express the module.
@@ -53,13 +51,13 @@ pub fn translate(checked: &Checked, model: ShaderModel) -> Result<(String, Strin
         let register = match bound.resource {
             Resource::Uniform => &mut constants,
             Resource::Storage { writable: false } | Resource::Texture => &mut read,
-            // Storage textures count as written, whatever a kernel does with them.
+            // Storage textures count as writable, even if a kernel only reads them.
             Resource::Storage { writable: true } | Resource::StorageTexture { .. } => &mut written,
         };
         options.binding_map.insert(bound.place, *register);
         register.register += 1;
     }
-    // The number of workgroups comes in a root constant behind all others.
+    // The number of workgroups is a root constant after all others.
     options.special_constants_binding = Some(constants);
     let pipeline = PipelineOptions { entry_point: Some((ShaderStage::Compute, ENTRY.to_owned())) };
     let mut text = String::new();
@@ -69,31 +67,36 @@ pub fn translate(checked: &Checked, model: ShaderModel) -> Result<(String, Strin
     Ok((text, name.map_err(|error| anyhow!("HLSL: {error}"))?))
 }
 
-/// The DXIL container of a module.
+/// Compiles a module to a DXIL container.
 ///
 /// # Errors
-/// If naga cannot express the module, or what compiler and validator said.
+/// If naga cannot express the module, or the compiler or validator rejects it.
 pub fn compile(dxc: &Dxc, checked: &Checked, model: ShaderModel) -> Result<Vec<u8>> {
     let (text, entry) = translate(checked, model)?;
     let profile = format!("{}_{}", naga::back::hlsl::shader_stage_to_hlsl_str(ShaderStage::Compute), model.to_str());
-    // wgpu's arguments: HLSL 2018, which naga writes, and strictness.
+    // wgpu's arguments: HLSL 2018, which naga writes, and strict mode.
     let mut arguments = vec!["-E", &entry, "-T", &profile, "-HV", "2018", "-no-warnings", "-Ges"];
     if checked.f16 {
         arguments.push("-enable-16bit-types");
     }
     let container = dxc.compile(&text, &arguments).with_context(|| profile.clone())?;
-    ensure!(parts(&container)?.contains(b"DXIL"), "{profile}: a container without DXIL");
+    ensure!(parts(&container)?.contains(b"DXIL"), "{profile}: the container has no DXIL part");
     Ok(container)
 }
 
-/// Names of a container's parts. Its header: magic, digest of 16 bytes, version, size, count, then the offset of each part.
+/// Names of a container's parts. The header has magic, a digest of 16 bytes, version, size, count, then the offset of each part.
 fn parts(container: &[u8]) -> Result<Vec<[u8; 4]>> {
     let word = |at: usize| {
         let bytes = container.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-        bytes.context("a container that is cut off")
+        bytes.context("truncated container")
     };
     let number = |at: usize| word(at).map(|bytes| u32::from_le_bytes(bytes) as usize);
-    ensure!(word(0)? == *b"DXBC", "no DXIL container");
-    ensure!(number(24)? == container.len(), "a container of {} bytes that claims {}", container.len(), number(24)?);
+    ensure!(word(0)? == *b"DXBC", "not a DXIL container");
+    ensure!(
+        number(24)? == container.len(),
+        "the container has {} bytes, its header says {}",
+        container.len(),
+        number(24)?
+    );
     (0..number(28)?).map(|part| word(number(32 + 4 * part)?)).collect()
 }

@@ -1,13 +1,13 @@
-//! What stands in the inner loop of a kernel, by the AMD compiler's listing.
+//! Analyzes loops in the AMD compiler's listings.
 
 use serde::{Deserialize, Serialize};
 
-/// Instructions of a loop.
+/// Instruction counts of a loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loop {
-    /// Vector arithmetic.
+    /// Vector arithmetic instructions.
     pub vector: u64,
-    /// Those among them that multiply and add.
+    /// Multiply-adds among the vector instructions.
     pub multiply_adds: u64,
     /// Loads of 16 bytes per lane.
     pub wide_loads: u64,
@@ -15,19 +15,19 @@ pub struct Loop {
     pub narrow_loads: u64,
 }
 
-/// The loop without another one in it that has the most vector arithmetic; none if nothing loops.
+/// Innermost loop with the most vector arithmetic, or `None` without loops.
 #[must_use]
 pub fn inner_loop(listing: &str) -> Option<Loop> {
     let lines: Vec<&str> = listing.lines().map(str::trim).collect();
     let loops = loops(&lines);
     let inner = loops.iter().filter(|(start, end)| {
-        // The same loop may go back from several places.
+        // A loop may have several back edges.
         !loops.iter().any(|(from, to)| from > start && to < end)
     });
     inner.map(|&(start, end)| count(&lines[start..=end])).max_by_key(|found| found.vector)
 }
 
-/// The loop with the largest share of multiply-adds among those that have some dozens of them, other loops in it included; none if there is none.
+/// Loop with the largest fraction of multiply-adds among those with at least 24 of them, nested loops included.
 #[must_use]
 pub fn densest_loop(listing: &str) -> Option<Loop> {
     let lines: Vec<&str> = listing.lines().map(str::trim).collect();
@@ -36,7 +36,7 @@ pub fn densest_loop(listing: &str) -> Option<Loop> {
     counted.filter(|found| found.multiply_adds >= 24).max_by_key(share)
 }
 
-/// First and last lines of all loops. Blocks of the listing begin with a label such as `BB3:`, and a loop ends where a branch goes back to one.
+/// First and last lines of all loops. Blocks begin with a label such as `BB3:`, and a loop ends with a branch back to one.
 fn loops(lines: &[&str]) -> Vec<(usize, usize)> {
     let label = |name: &str| lines.iter().position(|line| line.strip_suffix(':') == Some(name));
     let ends = lines.iter().enumerate().filter_map(|(end, line)| {
@@ -54,7 +54,7 @@ fn count(lines: &[&str]) -> Loop {
         let name = line.split_whitespace().next().unwrap_or_default();
         let loads = ["buffer_load", "global_load", "flat_load", "image_load"].iter().any(|load| name.starts_with(load));
         if name.starts_with("v_") {
-            // RDNA 3 has two at a time in a line.
+            // RDNA 3 can issue two instructions per line.
             for part in line.split("::").map(str::trim) {
                 found.vector += 1;
                 found.multiply_adds += u64::from(multiplies_and_adds(part));
@@ -68,7 +68,7 @@ fn count(lines: &[&str]) -> Loop {
     found
 }
 
-/// Whether a vector instruction multiplies and adds: of one pair of numbers, or of several.
+/// Whether a vector instruction is a multiply-add, of one pair of numbers or several.
 fn multiplies_and_adds(instruction: &str) -> bool {
     let name = instruction.strip_prefix("v_").unwrap_or_default();
     let name = name.strip_prefix("dual_").or(name.strip_prefix("pk_")).unwrap_or(name);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_inner_loop_with_the_most_arithmetic_is_counted() {
+    fn inner_loop_has_the_most_vector_arithmetic() {
         let listing = "BB0:\n\ts_mov_b32 s0, 0\nBB1:\n\tv_add_u32 v1, v1, v2\nBB2:\n\tbuffer_load_dwordx4 v[0:3], v4, s[0:3], 0\n\t\
             buffer_load_dword v5, v4, s[0:3], 0\n\tv_fma_f32 v0, v1, v2, v0\n\tv_add_f32 v0, v1, v0\n\t\
             v_dual_fmac_f32 v0, v1, v2 :: v_dual_mul_f32 v4, v5, v6\n\ts_cbranch_scc1 BB2\n\ts_branch BB1\nBB3:\n\tv_nop\n\ts_endpgm";

@@ -1,16 +1,16 @@
-//! Every variant of every kernel, through the compilers that its text meets on real devices, without such a device.
+//! Compiles every variant of every kernel with the compilers used on real devices, without such a device.
 //!
-//! A variant is compiled from the very text, with the very constants and options with which the engine asks wgpu for its
-//! pipeline (`engine/pipeline.rs`): naga translates it as wgpu-hal 30 does, then the tools of each platform judge.
+//! A variant is compiled from the same text, constants and options that the engine passes to wgpu (`engine/pipeline.rs`): naga translates it like wgpu-hal
+//! 30, then the tools of each platform check it.
 //!
-//! | module | what it proves | needs |
+//! | module | checks | needs |
 //! |---|---|---|
 //! | [`spirv`] | Vulkan: valid SPIR-V for the oldest and the newest version that wgpu writes | `spirv-val` |
-//! | [`dxil`] | DX12: Microsoft's compiler makes DXIL of the HLSL, and its validator accepts it | libdxcompiler |
-//! | [`msl`] | Metal: naga translates to MSL; there is no compiler for it outside of macOS | nothing |
-//! | [`amd`] | Mesa's compiler fits it into the registers of three generations of AMD GPUs | RADV |
+//! | [`dxil`] | DX12: Microsoft's compiler turns the HLSL into DXIL, and its validator accepts it | libdxcompiler |
+//! | [`msl`] | Metal: naga translates to MSL; its compiler exists only on macOS | nothing |
+//! | [`amd`] | AMD: the registers of three GPU generations suffice, by Mesa's compiler | RADV |
 //!
-//! `tests/get-compilers` installs what is needed.
+//! `tests/get-compilers` installs these tools.
 
 pub mod amd;
 pub mod dxil;
@@ -36,32 +36,32 @@ pub use dxc::Dxc;
 /// Name of the entry point of every kernel.
 pub const ENTRY: &str = "main";
 
-/// What a pipeline is made of: a kernel, one part per axis, a value per constant.
+/// Description of a pipeline: a kernel, one part per axis, a value per constant.
 #[derive(Clone, Debug)]
 pub struct Variant {
-    /// The kernel.
+    /// Kernel.
     pub kernel: &'static Kernel,
-    /// Its parts.
+    /// Chosen parts.
     pub choice: Choice,
     /// Values of [`Kernel::overrides`].
     pub overrides: Vec<u32>,
 }
 
 impl Variant {
-    /// Its name in reports: `matvec.bf16.plain.store.rows1.subgroup`.
+    /// Label in reports: `matvec.bf16.plain.store.rows1.subgroup`.
     #[must_use]
     pub fn label(&self) -> String {
         self.kernel.label(self.choice)
     }
 
-    /// The size of subgroups that it is made for, if it is made for one.
+    /// Subgroup size that the variant is made for, if any.
     #[must_use]
     pub fn lanes(&self) -> Option<u32> {
         let constants = self.kernel.overrides.iter().zip(&self.overrides);
         constants.filter(|(name, _)| **name == LANES).map(|(_, &lanes)| lanes).next()
     }
 
-    /// Whether GPUs of a family ever run it: what is made for subgroups of another size is never launched there.
+    /// Whether GPUs of a family ever run the variant: variants for other subgroup sizes are never launched there.
     #[must_use]
     pub fn runs_on(&self, family: &str) -> bool {
         let matrices = self.kernel.needs_matrices(self.choice);
@@ -69,18 +69,17 @@ impl Variant {
             && matrices.is_none_or(|matrices| amd::multiplies(family, matrices))
     }
 
-    /// Its constants, as reports show them: `WG=128`; empty if it has none.
+    /// Constants in reports: `WG=128`; empty without constants.
     #[must_use]
     pub fn constants(&self) -> String {
         let constants = self.kernel.overrides.iter().zip(&self.overrides);
         constants.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
     }
 
-    /// The module as backends see it. One without subgroup operations is validated without them, as on a device that has
-    /// none.
+    /// Module as seen by backends. A variant without subgroup operations is validated without them, as on a device that lacks them.
     ///
     /// # Errors
-    /// If naga rejects the text or the constants: the message shows the place.
+    /// If naga rejects the text or the constants; the message shows the location.
     pub fn module(&self) -> Result<Checked> {
         let constants = self.kernel.overrides.iter().zip(&self.overrides);
         let constants = constants.map(|(&name, &value)| (name.to_owned(), f64::from(value))).collect();
@@ -93,32 +92,32 @@ impl Variant {
     }
 }
 
-/// A valid module without open constants.
+/// Valid module without override constants.
 #[derive(Debug)]
 pub struct Checked {
-    /// The module.
+    /// Module.
     pub module: naga::Module,
-    /// What naga's validator found out about it.
+    /// Result of naga's validator.
     pub info: ModuleInfo,
-    /// What it binds, in the order of the binding numbers.
+    /// Bindings, in the order of their numbers.
     pub bindings: Vec<Bound>,
-    /// Whether it calls subgroup operations.
+    /// Whether it uses subgroup operations.
     pub subgroups: bool,
     /// Whether it computes in f16.
     pub f16: bool,
-    /// Whether it multiplies four bytes at once.
+    /// Whether it uses products of four bytes at once.
     pub bytes: bool,
-    /// Rows of the matrices that its subgroups multiply, if they do.
+    /// Rows of its cooperative matrices, if it uses any.
     pub matrices: Option<u32>,
-    /// Whether it is compiled without checks: see [`Part::trusted`](ruminate_shaders::Part::trusted).
+    /// Whether it is compiled without checks; see [`Part::trusted`](ruminate_shaders::Part::trusted).
     pub trusted: bool,
 }
 
 impl Checked {
-    /// Parses and validates a text for devices with certain features, and puts in its constants.
+    /// Parses and validates a text for devices with `features`, and substitutes its constants.
     ///
     /// # Errors
-    /// If naga rejects it: the message shows the place.
+    /// If naga rejects the text; the message shows the location.
     pub fn new(text: &str, constants: &PipelineConstants, features: Capabilities) -> Result<Self> {
         let module = naga::front::wgsl::parse_str(text).map_err(|error| anyhow!(error.emit_to_string(text)))?;
         let subgroups = features.contains(Capabilities::SUBGROUP);
@@ -140,8 +139,8 @@ impl Checked {
     }
 }
 
-/// Every variant of a kernel, with every set of constants that a launch among the kernel's cases has. A launch chooses them by
-/// its shape and not by its parts, so every part meets every set.
+/// All variants of a kernel, with every set of constants used by the kernel's cases. Launches choose constants by shape, not by parts, so all parts are
+/// combined with all sets.
 #[must_use]
 pub fn variants(kernel: &'static Kernel) -> Vec<Variant> {
     let constants: BTreeSet<Vec<u32>> = (kernel.cases)().into_iter().map(|case| case.launch.overrides).collect();
@@ -152,20 +151,19 @@ pub fn variants(kernel: &'static Kernel) -> Vec<Variant> {
     found
 }
 
-/// Every variant of every kernel, in the order of the registry.
+/// All variants of all kernels, in the order of the registry.
 #[must_use]
 pub fn all_variants() -> Vec<Variant> {
     KERNELS.iter().copied().flat_map(variants).collect()
 }
 
-/// The variants that a name means: a kernel (`matvec`), or one choice of its parts (`matvec.bf16.plain.store.rows1.subgroup`).
+/// Variants with a name: those of a kernel (`matvec`), or of one choice of its parts (`matvec.bf16.plain.store.rows1.subgroup`).
 ///
 /// # Errors
-/// If there is none.
+/// If the kernel or variant is unknown.
 pub fn named(name: &str) -> Result<Vec<Variant>> {
     let (kernel, _) = name.split_once('.').unwrap_or((name, ""));
-    let kernel =
-        KERNELS.iter().find(|it| it.name == kernel).with_context(|| format!("there is no kernel `{kernel}`"))?;
+    let kernel = KERNELS.iter().find(|it| it.name == kernel).with_context(|| format!("unknown kernel `{kernel}`"))?;
     let mut found = variants(kernel);
     found.retain(|variant| name == kernel.name || name == variant.label());
     ensure!(!found.is_empty(), "the kernel `{}` has no variant `{name}`", kernel.name);

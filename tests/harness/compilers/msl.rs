@@ -1,4 +1,4 @@
-//! Metal: MSL as wgpu-hal's `metal/device.rs` asks naga for it.
+//! Metal: MSL from naga, with the options of wgpu-hal's `metal/device.rs`.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use naga::ShaderStage;
@@ -7,22 +7,22 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
 use super::{Checked, ENTRY, Resource};
 
-/// Metal 2.4: macOS 12 and iOS 15, from 2021. The oldest version whose features the kernels may use.
+/// Oldest version of Metal that kernels must support: 2.4, of macOS 12 and iOS 15 (2021).
 const VERSION: (u8, u8) = (2, 4);
 
-/// Places for buffers that a Metal function has (Metal feature set tables: 31 on all families).
+/// Maximum number of buffers of a Metal function (Metal feature set tables: 31 on all families).
 const MOST_BUFFERS: Slot = 31;
 
-/// Whether Metal has what a module asks for: it multiplies matrices of 8 rows.
+/// Whether Metal supports a module: of cooperative matrices, only those of 8 rows.
 #[must_use]
 pub fn has(checked: &Checked) -> bool {
     checked.matrices.is_none_or(|rows| rows == 8)
 }
 
-/// The MSL of a module.
+/// Translates a module to MSL.
 ///
 /// # Errors
-/// If naga cannot express it, or Metal has too few places for its buffers.
+/// If naga cannot express the module, or it has too many buffers for Metal.
 pub fn translate(checked: &Checked) -> Result<String> {
     let mut resources = EntryPointResources::default();
     let (mut buffers, mut textures): (Slot, Slot) = (0, 0);
@@ -45,7 +45,7 @@ pub fn translate(checked: &Checked) -> Result<String> {
     }
     // Lengths of the buffers, for bounds checks.
     resources.sizes_buffer = Some(buffers);
-    ensure!(buffers < MOST_BUFFERS, "{buffers} buffers and one of sizes, Metal has places for {MOST_BUFFERS}");
+    ensure!(buffers < MOST_BUFFERS, "{buffers} buffers and one for sizes; Metal supports {MOST_BUFFERS}");
     let policy = if checked.trusted { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
     let options = Options {
         lang_version: VERSION,

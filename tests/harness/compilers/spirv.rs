@@ -1,4 +1,4 @@
-//! Vulkan: SPIR-V as wgpu-hal's `vulkan/adapter.rs` asks naga for it, and Khronos' validator.
+//! Vulkan: SPIR-V from naga, with the options of wgpu-hal's `vulkan/adapter.rs`, checked by Khronos' validator.
 
 use std::io::Write;
 use std::process::Command;
@@ -12,18 +12,18 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
 use super::{Checked, ENTRY};
 
-/// A Vulkan version as wgpu tells them apart.
+/// Vulkan version, as distinguished by wgpu.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Name of the environment for `spirv-val`.
     pub environment: &'static str,
-    /// SPIR-V version that wgpu writes for it.
+    /// SPIR-V version that wgpu writes for this Vulkan version.
     pub version: (u8, u8),
-    /// Whether the device keeps accesses inside of their buffers (`robustBufferAccess2`), so that the shader need not.
+    /// Whether the device checks bounds (`robustBufferAccess2`), so that the shader need not.
     pub robust: bool,
 }
 
-/// Vulkan 1.0, the oldest that wgpu takes: no subgroups.
+/// Vulkan 1.0, the oldest that wgpu supports: no subgroups.
 pub const OLDEST: Target = Target { environment: "vulkan1.0", version: (1, 0), robust: false };
 /// Vulkan 1.1, the oldest with subgroups: phones.
 pub const OLDEST_WITH_SUBGROUPS: Target = Target { environment: "vulkan1.1", version: (1, 3), robust: false };
@@ -31,23 +31,23 @@ pub const OLDEST_WITH_SUBGROUPS: Target = Target { environment: "vulkan1.1", ver
 pub const NEWEST: Target = Target { environment: "vulkan1.3", version: (1, 6), robust: true };
 
 impl Target {
-    /// What a module is compiled for: the oldest target that can run it, and the newest. wgpu has subgroups multiply matrices with new drivers alone.
+    /// Targets of a module: the oldest that can run it, and the newest. wgpu supports cooperative matrices only with new drivers.
     #[must_use]
     pub fn all(checked: &Checked) -> Vec<Self> {
         if checked.matrices.is_some() { vec![NEWEST] } else { vec![Self::oldest(checked), NEWEST] }
     }
 
-    /// The oldest target that can run a module without matrices.
+    /// Oldest target that can run a module without cooperative matrices.
     #[must_use]
     const fn oldest(checked: &Checked) -> Self {
         if checked.subgroups { OLDEST_WITH_SUBGROUPS } else { OLDEST }
     }
 }
 
-/// The SPIR-V of a module.
+/// Translates a module to SPIR-V.
 ///
 /// # Errors
-/// If naga cannot express it with the capabilities that wgpu grants.
+/// If naga cannot express the module with the capabilities that wgpu grants.
 pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
     let place = |place: naga::ResourceBinding| BindingInfo {
         descriptor_set: place.group,
@@ -81,7 +81,7 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
         capabilities.extend([Capability::CooperativeMatrixKHR, Capability::VulkanMemoryModel]);
     }
     if target.version >= NEWEST.version {
-        // A part of Vulkan 1.3; elsewhere products of bytes are spelled out.
+        // Part of Vulkan 1.3; for older versions, naga expands products of bytes.
         capabilities.extend([Capability::DotProduct, Capability::DotProductInput4x8BitPacked]);
     }
     let unless = |free| if free { BoundsCheckPolicy::Unchecked } else { BoundsCheckPolicy::Restrict };
@@ -110,14 +110,14 @@ pub fn translate(checked: &Checked, target: Target) -> Result<Vec<u32>> {
         .with_context(|| format!("SPIR-V for {}", target.environment))
 }
 
-/// Whether `spirv-val` can be called. Only looked for, since every test process asks.
+/// Whether `spirv-val` is in `PATH`. It is not run, because every test process calls this.
 #[must_use]
 pub fn available() -> bool {
     let name = format!("spirv-val{}", std::env::consts::EXE_SUFFIX);
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(&name).is_file()))
 }
 
-/// Whether `spirv-val` knows the matrices of subgroups: from v2023.4 on.
+/// Whether `spirv-val` supports cooperative matrices: from v2023.4 on.
 #[must_use]
 pub fn knows_matrices() -> bool {
     let version = || -> Option<(u32, u32)> {
@@ -130,10 +130,10 @@ pub fn knows_matrices() -> bool {
     version().is_some_and(|version| version >= (2023, 4))
 }
 
-/// Has `spirv-val` check a module.
+/// Validates a module with `spirv-val`.
 ///
 /// # Errors
-/// What `spirv-val` found.
+/// Findings of `spirv-val`.
 pub fn validate(words: &[u32], target: Target) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(bytemuck::cast_slice(words))?;

@@ -1,4 +1,4 @@
-"""Makes expected.json: what Python's tokenizers 0.23.3 makes of long runs of like characters, and of every character beside letters, digits and
+"""Writes expected.json: token ids from Python's tokenizers 0.23.3 for long runs of equal characters, and for every character next to letters, digits and
 apostrophes. Takes some minutes.
 
     pip install tokenizers==0.23.3 && python tests/model/text/expected.py
@@ -11,15 +11,15 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).parent
-TINY = HERE.parent / "golden" / "tiny" / "tokenizer.json"
+TINY = HERE.parents[1] / "golden" / "tiny" / "tokenizer.json"
 
-# Tokens that cross the places at which a word boundary decides.
+# Tokens that cross places where the split depends on a word boundary.
 MERGES = ["' m", "I 'm", "' t", "n 't", "\\ n", "\\n e", "' l", "'l l"]
 BLOCK = 4096
 
 
 def glued():
-    """Tiny's tokenizer with more merges."""
+    """Returns tiny's tokenizer with additional merges."""
     file = json.loads(TINY.read_text())
     model = file["model"]
     for merge in MERGES:
@@ -37,7 +37,7 @@ def hashed(ids):
 
 
 def characters():
-    """All characters of the first two planes and of the one with marks, and some of each of the uniform blocks beyond."""
+    """Returns all characters of the first two planes and of the plane of marks, and some of each uniform block beyond them."""
     dense = lambda code: code < 0x20000 or 0xE0000 <= code < 0xE1000
     every = (code for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000)
     return (chr(code) for code in every if dense(code) or code % 64 == 0)
@@ -51,7 +51,7 @@ def main():
         first.setdefault(unicodedata.category(c), c)
     runs = []
     for category, c in sorted(first.items()):
-        # It takes quadratic time for numbers.
+        # The tokenizer takes quadratic time on numbers.
         for length in [20000] if category[0] == "N" else [20000, 1100000]:
             found = ids(tiny, f"hello {c * length} world tail")
             runs.append({"category": category, "char": c, "length": length, "count": len(found), "hash": hashed(found)})

@@ -1,4 +1,4 @@
-"""Makes jinja.json: what Jinja2 3.1.6 makes of templates, set up as transformers does.
+"""Writes jinja.json: templates rendered by Jinja2 3.1.6, configured as in transformers.
 
     pip install jinja2==3.1.6 && python tests/model/text/jinja.py
 """

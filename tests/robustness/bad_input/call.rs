@@ -1,4 +1,4 @@
-//! Calling the program and looking at what it leaves behind.
+//! Runs the program and checks what it leaves behind.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use ruminate_tests::Folder;
 
-/// The program, in an empty folder that is also the user's home.
+/// The program in a folder that is also the user's home.
 pub(crate) fn ruminate(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
     command.args(arguments).current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -32,7 +32,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
     Ok(found)
 }
 
-/// What the program said on stderr, if it left with `code` and neither printed nor wrote anything.
+/// Runs a call that must exit with `code`, without output or files. Returns stderr.
 pub(crate) fn refused(arguments: &[&str], input: Option<&[u8]>, code: i32, words: &[&str]) -> Result<String> {
     let home = Folder::new()?;
     let mut command = ruminate(home.path(), arguments);
@@ -51,7 +51,7 @@ pub(crate) fn refused(arguments: &[&str], input: Option<&[u8]>, code: i32, words
     Ok(message)
 }
 
-/// Checks the exit code and the words on stderr.
+/// Checks the exit code and words on stderr.
 pub(crate) fn said(output: &Output, code: i32, words: &[&str]) -> Result<String> {
     let message = String::from_utf8(output.stderr.clone())?;
     ensure!(output.status.code() == Some(code), "{:?}, expected code {code}: {message}", output.status);
@@ -62,12 +62,12 @@ pub(crate) fn said(output: &Output, code: i32, words: &[&str]) -> Result<String>
     Ok(message)
 }
 
-/// Runs a model folder that must be refused with code 4, and stay as it is.
+/// Runs a model folder that must be refused with code 4 and remain unchanged.
 pub(crate) fn model_refused(folder: &Folder, words: &[&str]) -> Result<()> {
     model_refused_with(folder, &[], words)
 }
 
-/// As [`model_refused`], with more flags.
+/// [`model_refused`] with more flags.
 pub(crate) fn model_refused_with(folder: &Folder, flags: &[&str], words: &[&str]) -> Result<()> {
     let before = files(folder.path())?;
     let path = folder.path().to_str().context("the path is UTF-8")?;

@@ -1,4 +1,4 @@
-//! Devices, memory, pipes and disks that are not as they should be, and Ctrl-C.
+//! Failing devices, memory, pipes and disks, and Ctrl-C.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -13,16 +13,16 @@ use crate::bad_input::call::{refused, ruminate, said};
 const PROMPT: &str = "Ball in C. Swap CE AC AB AD AE";
 
 #[trial(full)]
-fn adapter_that_does_not_exist() -> Result<()> {
+fn missing_adapter_is_reported() -> Result<()> {
     refused(&["run", "--gpu", "no such adapter", "x"], None, 3, &["no adapter for", "no such adapter", "found: "])?;
     refused(&["run", "--gpu", "1000", "x"], None, 3, &["no adapter for", "1000"])?;
     Ok(())
 }
 
-/// Without a driver the CPU serves, unless something else was asked for.
+/// Without a driver, the CPU reference is used, unless a device was requested.
 #[cfg(target_os = "linux")]
 #[trial(full)]
-fn no_driver_at_all() -> Result<()> {
+fn missing_driver_falls_back_to_cpu_or_is_reported() -> Result<()> {
     let home = Folder::new()?;
     let call = |arguments: &[&str]| {
         let mut command = ruminate(home.path(), arguments);
@@ -37,7 +37,7 @@ fn no_driver_at_all() -> Result<()> {
     )?;
     ensure!(output.stdout == b" A.\n", "{:?}", String::from_utf8_lossy(&output.stdout));
     said(&call(&["run", "--backend", "vulkan", PROMPT])?, 3, &["no adapter for Vulkan", "found: none"])?;
-    // Nothing is examined, measured or tuned that is no device, and nobody is told to leave out a flag that was not given.
+    // Commands that need a device fail, and do not suggest to leave out a flag that was not given.
     for arguments in [&["doctor"][..], &["bench", "--only", "ceilings"], &["tune", "--rows", "1"]] {
         let output = call(arguments)?;
         let words =
@@ -53,15 +53,15 @@ fn no_driver_at_all() -> Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 #[trial(full)]
-fn no_driver_at_all() -> Result<()> {
+fn missing_driver_falls_back_to_cpu_or_is_reported() -> Result<()> {
     refused(&["run", "--backend", if cfg!(windows) { "metal" } else { "dx12" }, "x"], None, 3, &["no adapter for"])?;
     Ok(())
 }
 
-/// As the driver resets a device under a generation.
+/// Simulates a driver reset during a generation.
 #[trial(device)]
-fn device_lost_mid_run(_: &Device) -> Result<()> {
-    // One of its own: the others' tests go on.
+fn device_loss_during_generation_is_an_error(_: &Device) -> Result<()> {
+    // A separate device, so that other tests are not affected.
     let device = device().context("there is one")?;
     if device.name() == Device::cpu().name() {
         return Ok(());
@@ -72,17 +72,17 @@ fn device_lost_mid_run(_: &Device) -> Result<()> {
         session.generate(PROMPT, &GenerateOptions { max_tokens: Some(50), ..GenerateOptions::default() })?;
     generation.next().context("a first token")??;
     device.lose_for_test();
-    let error = generation.by_ref().find_map(Result::err).context("the device was lost and nobody said so")?;
+    let error = generation.by_ref().find_map(Result::err).context("the loss of the device was not reported")?;
     ensure!(matches!(error, Error::Engine(engine::Error::Lost(_))), "{error}");
     ensure!(error.to_string().contains("the device was lost") && error.to_string().contains("start again"), "{error}");
-    ensure!(generation.next().is_none(), "generation goes on without a device");
+    ensure!(generation.next().is_none(), "generation continues without a device");
     drop(generation);
     ensure!(session.generate(PROMPT, &GenerateOptions::default()).is_err(), "a lost device computes");
     Ok(())
 }
 
 #[trial(full)]
-fn out_of_device_memory() -> Result<()> {
+fn insufficient_memory_is_reported_with_advice() -> Result<()> {
     let huge = "synthetic:n_embd=65536,heads=512,head_dim=128,hidden=262144,vocab=65536,layers=2/4/2";
     let words = [
         "not enough memory: weights",
@@ -95,20 +95,20 @@ fn out_of_device_memory() -> Result<()> {
     let words =
         ["not enough memory", "1000000 positions at 9999 steps", "steps that share keys and values fit", "--kv-share"];
     refused(&["run", "--cpu", "-m", long, "-c", "1000000", "--steps", "9999", "x"], None, 1, &words)?;
-    // What is refused only when it is asked for.
-    let error = Device::cpu().buffer("keys", 1 << 60).err().context("an exabyte was given")?;
+    // A failed allocation.
+    let error = Device::cpu().buffer("keys", 1 << 60).err().context("an exabyte was allocated")?;
     ensure!(error.to_string().starts_with("out of device memory for buffer keys"), "{error}");
     Ok(())
 }
 
 #[trial(full)]
-fn closed_pipe() -> Result<()> {
+fn closed_pipes_are_not_an_error() -> Result<()> {
     for arguments in [&["run", "--cpu", "--steps", "8", PROMPT][..], &["run", "--cpu"], &["completions", "bash"]] {
         let home = Folder::new()?;
         let mut child = ruminate(home.path(), arguments).spawn()?;
         drop(child.stdout.take());
         said(&child.wait_with_output()?, 0, &[])?;
-        // Nobody hears the remarks either.
+        // Stderr is closed too.
         let mut child = ruminate(home.path(), arguments).spawn()?;
         drop((child.stdout.take(), child.stderr.take()));
         let status = child.wait()?;
@@ -119,7 +119,7 @@ fn closed_pipe() -> Result<()> {
 
 #[cfg(target_os = "linux")]
 #[trial(full)]
-fn full_disk() -> Result<()> {
+fn full_disk_is_reported() -> Result<()> {
     let full = || Ok::<_, anyhow::Error>(Stdio::from(std::fs::File::options().write(true).open("/dev/full")?));
     let home = Folder::new()?;
     let calls = [
@@ -133,7 +133,7 @@ fn full_disk() -> Result<()> {
         said(&output, 1, &["error: cannot write to stdout: No space left on device"])
             .with_context(|| format!("{arguments:?}"))?;
     }
-    // Remarks that cannot be written are no reason to fail.
+    // Failing to write to stderr is not an error.
     let output = ruminate(home.path(), &["run", "--cpu", "--steps", "16", PROMPT]).stderr(full()?).output()?;
     ensure!(output.status.success() && output.stdout == b" A.\n", "{output:?}");
     Ok(())
@@ -141,14 +141,14 @@ fn full_disk() -> Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 #[trial(full)]
-fn full_disk() -> Result<()> {
+fn full_disk_is_reported() -> Result<()> {
     let path = std::path::Path::new("no such folder").join("chat.json");
     let line = format!("/save {}\n", path.display());
     refused(&["chat", "--cpu"], Some(line.as_bytes()), 1, &["cannot write"])?;
     Ok(())
 }
 
-/// Mounts a disk of four kilobytes, where the system lets a user do that.
+/// Mounts a file system of 4 KiB, if users may do so.
 const SMALL_DISK: &str = "mount -t tmpfs -o size=4k tmpfs /mnt";
 
 fn no_small_disk() -> Option<String> {
@@ -161,13 +161,13 @@ fn no_small_disk() -> Option<String> {
 }
 
 #[trial(full, needs(no_small_disk))]
-fn full_disk_when_saving() -> Result<()> {
+fn full_disk_while_saving_is_reported_and_leaves_no_file() -> Result<()> {
     let home = Folder::new()?;
     let kept = home.path().join("kept.json");
     std::fs::write(&kept, serde_json::json!([{"role": "user", "content": "a ".repeat(5000)}]).to_string())?;
     let lines = home.path().join("lines");
     std::fs::write(&lines, format!("/load {}\n/save /mnt/chat.json\n", kept.display()))?;
-    // What is left on the disk is printed.
+    // Prints the files left on the disk.
     let script = format!("{SMALL_DISK} && \"$0\" chat --cpu -q; code=$?; ls -A /mnt; exit $code");
     let output = std::process::Command::new("unshare")
         .args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_ruminate")])
@@ -180,7 +180,7 @@ fn full_disk_when_saving() -> Result<()> {
 
 #[cfg(unix)]
 #[trial(full)]
-fn interrupt() -> Result<()> {
+fn interrupt_ends_text_with_line_break() -> Result<()> {
     let home = Folder::new()?;
     let mut child =
         ruminate(home.path(), &["run", "--cpu", "-q", "--temp", "0", "--steps", "3000", "3+4-2"]).spawn()?;
@@ -191,14 +191,14 @@ fn interrupt() -> Result<()> {
     ensure!(sent.success());
     stdout.read_to_end(&mut text)?;
     said(&child.wait_with_output()?, 130, &[])?;
-    ensure!(text.ends_with(b"\n"), "what was said so far does not end as a line: {text:?}");
+    ensure!(text.ends_with(b"\n"), "the text so far does not end with a line break: {text:?}");
     Ok(())
 }
 
-/// A token of so many steps takes the twins minutes. What is said of the generation then is said only if there was one to stop.
+/// A token of this depth takes minutes on the CPU twins. Figures are printed only if a generation was stopped.
 #[cfg(unix)]
 #[trial(full)]
-fn interrupt_within_a_token() -> Result<()> {
+fn interrupt_works_within_a_token() -> Result<()> {
     let home = Folder::new()?;
     let mut child = ruminate(home.path(), &["run", "--cpu", "--steps", "65536", "-c", "8", "3+4-2"]).spawn()?;
     std::thread::sleep(Duration::from_secs(4));
@@ -212,17 +212,17 @@ fn interrupt_within_a_token() -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     child.kill()?;
-    anyhow::bail!("the token went on for half a minute")
+    anyhow::bail!("the token continued for half a minute")
 }
 
 #[cfg(not(unix))]
 #[trial(full)]
-fn interrupt_within_a_token() -> Result<()> {
+fn interrupt_works_within_a_token() -> Result<()> {
     Ok(())
 }
 
 #[cfg(not(unix))]
 #[trial(full)]
-fn interrupt() -> Result<()> {
+fn interrupt_ends_text_with_line_break() -> Result<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Files to read, beside the model's, that are not there or hold something else.
+//! Missing or invalid input files other than those of the model.
 
 use anyhow::{Result, ensure};
 use ruminate_tests::{Folder, trial};
@@ -7,9 +7,9 @@ use crate::bad_input::call::{refused, ruminate, said};
 
 const NONE: &str = "/no/such/file";
 
-/// The same code for all of them, and nothing said of stdout.
+/// All give the same exit code, and no message mentions stdout.
 #[trial(full)]
-fn files_that_do_not_exist() -> Result<()> {
+fn missing_input_files_are_reported() -> Result<()> {
     for (call, what) in [
         (&["run", "--cpu", "-f", NONE][..], "the prompt from "),
         (&["run", "--cpu", "--resume", NONE, "x"], ""),
@@ -29,7 +29,7 @@ fn files_that_do_not_exist() -> Result<()> {
 }
 
 #[trial(full)]
-fn files_that_are_no_text() -> Result<()> {
+fn input_files_with_invalid_utf8_are_refused() -> Result<()> {
     let home = Folder::new()?;
     home.write("file", b"{}\n{}\nab\xff")?;
     for call in [
@@ -45,7 +45,7 @@ fn files_that_are_no_text() -> Result<()> {
 }
 
 #[trial(full)]
-fn a_byte_order_mark_is_no_part_of_a_text() -> Result<()> {
+fn byte_order_mark_is_not_part_of_a_text() -> Result<()> {
     let home = Folder::new()?;
     let prompt = "The ball is under cup C. Swap CE AC AB AD AE";
     let line = serde_json::json!({ "context": prompt, "continuations": [" A."], "task": "t", "prompt": prompt, "answer": " A." });
@@ -65,7 +65,7 @@ fn a_byte_order_mark_is_no_part_of_a_text() -> Result<()> {
         let [plain, marked] = ["plain", "marked"].map(|name| ruminate(home.path(), &[call, &[name]].concat()).output());
         let (plain, marked) = (plain?, marked?);
         said(&marked, 0, &[])?;
-        // How fast it was is never the same.
+        // Speeds are excluded, because they differ between runs.
         let steady = |output: &std::process::Output| {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             text.split("\"tokens_per_s\"").next().map(str::to_owned)
@@ -76,7 +76,7 @@ fn a_byte_order_mark_is_no_part_of_a_text() -> Result<()> {
 }
 
 #[trial(full)]
-fn lines_of_continuations_are_named() -> Result<()> {
+fn errors_in_continuations_name_the_line() -> Result<()> {
     let home = Folder::new()?;
     let line = |context: &str| format!("{}\n", serde_json::json!({ "context": context, "continuations": [" A."] }));
     let call = ["score", "--cpu", "-c", "12", "--continuations", "file"];

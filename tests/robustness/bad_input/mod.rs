@@ -1,7 +1,7 @@
-//! Bad input, called as a user calls it: a clear message on stderr, the right exit code, nothing on stdout, nothing written.
+//! Bad input on the command line: a clear message on stderr, the right exit code, no output on stdout, no files written.
 //!
-//! Every kind of bad input has its home here; the tests of the single modules look at errors as data. Calls use the CPU twins,
-//! so they need no driver; what is about a device is reported as ignored where there is none.
+//! Every kind of bad input is tested here; the tests of single modules check errors as data. Calls use the CPU twins, so they need no driver; tests of
+//! devices are counted as ignored if there is none.
 
 mod call;
 mod checkpoints;

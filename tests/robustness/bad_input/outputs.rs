@@ -1,5 +1,5 @@
-//! Names of files to write that are something else already: said before anything is computed, and what is there stays as it is.
-//! Other systems have other kinds of files.
+//! Output paths that are not regular files: reported before anything is computed, and left unchanged. Unix only, because other systems have other kinds of
+//! files.
 #![cfg(unix)]
 
 use std::fs::{self, Permissions};
@@ -12,7 +12,7 @@ use ruminate_tests::{Folder, trial};
 
 use crate::bad_input::call::{ruminate, said};
 
-/// Calls that write a file, whose name follows. What they would compute takes hours.
+/// Calls that write a file; its name is appended. Their computation would take hours.
 const CALLS: &[&[&str]] = &[
     &["run", "--cpu", "--steps", "65536", "-p", "Ball in C. Swap CE", "--save-session"],
     &["trace", "--cpu", "--steps", "65536", "--safetensors"],
@@ -37,7 +37,7 @@ fn pipe(path: &Path) -> Result<()> {
 }
 
 #[trial(full)]
-fn outputs_that_are_no_files() -> Result<()> {
+fn outputs_other_than_regular_files_are_refused() -> Result<()> {
     let home = Folder::new()?;
     fs::create_dir(home.path().join("folder"))?;
     pipe(&home.path().join("pipe"))?;
@@ -60,14 +60,14 @@ fn outputs_that_are_no_files() -> Result<()> {
     }
     ensure!(fs::symlink_metadata(home.path().join("pipe"))?.file_type().is_fifo(), "the pipe was replaced");
     ensure!(fs::symlink_metadata("/dev/null")?.file_type().is_char_device(), "a device was replaced");
-    ensure!(fs::read_dir(home.path())?.count() == 5, "something was left behind");
+    ensure!(fs::read_dir(home.path())?.count() == 5, "files are left");
     let output = ruminate(home.path(), &[CALLS[0], &["none/session"]].concat()).output()?;
     said(&output, 2, &["cannot write none/session: it is in a folder that does not exist; make it first"])?;
     Ok(())
 }
 
 #[trial(full)]
-fn outputs_that_are_read_only() -> Result<()> {
+fn read_only_outputs_are_refused() -> Result<()> {
     let home = Folder::new()?;
     home.write("kept", "precious")?;
     fs::set_permissions(home.path().join("kept"), Permissions::from_mode(0o444))?;
@@ -77,7 +77,7 @@ fn outputs_that_are_read_only() -> Result<()> {
 }
 
 #[trial(full)]
-fn outputs_that_are_links() -> Result<()> {
+fn outputs_through_links_replace_the_target() -> Result<()> {
     let home = Folder::new()?;
     let place = |name: &str| home.path().join(name);
     fs::create_dir(place("elsewhere"))?;
@@ -101,12 +101,12 @@ fn outputs_that_are_links() -> Result<()> {
     }
     let mode = fs::metadata(place("elsewhere/old"))?.permissions().mode() & 0o777;
     ensure!(mode == 0o640, "the file's permissions became {mode:o}");
-    ensure!(fs::read_dir(place("elsewhere"))?.count() == 2, "something was left behind");
+    ensure!(fs::read_dir(place("elsewhere"))?.count() == 2, "files are left");
     Ok(())
 }
 
 #[trial(full)]
-fn quantising_over_what_is_no_file() -> Result<()> {
+fn quantize_refuses_to_replace_links_pipes_and_read_only_files() -> Result<()> {
     let home = Folder::new()?;
     let place = |name: &str| home.path().join(name);
     fs::create_dir(place("small"))?;
@@ -114,10 +114,10 @@ fn quantising_over_what_is_no_file() -> Result<()> {
     home.write("weights", "of another model")?;
     symlink("../weights", place("small/model.safetensors"))?;
     let refused = |words| said(&ruminate(home.path(), &call).output()?, 2, &["small/", words]);
-    refused("is a link, perhaps into another model; remove it, or give another folder")?;
+    refused("is a link, possibly into another model; remove it, or name another folder")?;
     fs::remove_file(place("small/model.safetensors"))?;
     pipe(&place("small/config.json"))?;
-    refused("is no regular file; remove it")?;
+    refused("is not a regular file; remove it")?;
     fs::remove_file(place("small/config.json"))?;
     home.write("small/tokenizer.json", "{}")?;
     fs::set_permissions(place("small/tokenizer.json"), Permissions::from_mode(0o444))?;

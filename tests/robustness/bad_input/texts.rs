@@ -1,4 +1,4 @@
-//! Prompts and flags that cannot be meant.
+//! Invalid prompts and flags.
 
 use anyhow::Result;
 use ruminate_tests::{Folder, trial};
@@ -6,7 +6,7 @@ use ruminate_tests::{Folder, trial};
 use crate::bad_input::call::refused;
 
 #[trial(full)]
-fn empty_prompt() -> Result<()> {
+fn empty_prompt_is_refused() -> Result<()> {
     refused(&["run", "--cpu", ""], None, 2, &["the prompt is empty"])?;
     refused(&["run", "--cpu", "-"], Some(b""), 2, &["the prompt is empty"])?;
     refused(&["run", "--cpu", "-"], Some(b"\n"), 2, &["the prompt is empty"])?;
@@ -17,7 +17,7 @@ fn empty_prompt() -> Result<()> {
 }
 
 #[trial(full)]
-fn prompt_too_long() -> Result<()> {
+fn too_long_prompt_is_refused() -> Result<()> {
     let prompt = "Ball in C. Swap CE AC AB AD AE";
     let words = ["do not fit the context of 3", "shorten the prompt", "up to 512"];
     refused(&["run", "--cpu", "-c", "3", prompt], None, 1, &words)?;
@@ -27,10 +27,10 @@ fn prompt_too_long() -> Result<()> {
         2,
         &["--ctx-size is 513", "between 1 and the longest context of the model"],
     )?;
-    // A wavefront that begins with its prompt needs a position for the token behind it.
+    // A wavefront that includes the prompt needs a position for the token after it.
     let words = ["3 tokens fill the context of 3", "needs a position of its own", "up to 512"];
     refused(&["run", "--cpu", "-c", "3", "--diffusion", "--no-full-prefill", "3+"], None, 1, &words)?;
-    // Long before any tokenizer would have read it.
+    // Refused before tokenization.
     for piece in ["1", "a", " ", "Ball in C. "] {
         refused(
             &["run", "--cpu", "-"],
@@ -43,7 +43,7 @@ fn prompt_too_long() -> Result<()> {
 }
 
 #[trial(full)]
-fn invalid_utf8_on_stdin() -> Result<()> {
+fn invalid_utf8_in_prompt_is_refused() -> Result<()> {
     let words = ["not valid UTF-8", "byte 2 begins no character", "convert it"];
     refused(&["run", "--cpu", "-"], Some(b"ab\xff"), 2, &words)?;
     let folder = Folder::new()?;
@@ -54,14 +54,14 @@ fn invalid_utf8_on_stdin() -> Result<()> {
 }
 
 #[trial(full)]
-fn steps_0() -> Result<()> {
+fn steps_out_of_range_are_refused() -> Result<()> {
     refused(&["run", "--cpu", "--steps", "0", "x"], None, 2, &["--steps", "0 is not in 1..=65536"])?;
     refused(&["run", "--cpu", "--steps", "65537", "x"], None, 2, &["--steps", "65537 is not in 1..=65536"])?;
     Ok(())
 }
 
 #[trial(full)]
-fn nan_temperature() -> Result<()> {
+fn invalid_temperature_is_refused() -> Result<()> {
     for (given, shown) in [("nan", "NaN"), ("inf", "inf"), ("-1", "-1")] {
         let flag = format!("--temp={given}");
         let words = [&format!("--temp is {shown}"), "it must be a number of at least 0"];
@@ -70,9 +70,9 @@ fn nan_temperature() -> Result<()> {
     Ok(())
 }
 
-/// As a word of its own, a negative number could be taken for a flag.
+/// A negative number as a separate argument could be taken for a flag.
 #[trial(full)]
-fn negative_numbers() -> Result<()> {
+fn negative_values_are_parsed_as_values() -> Result<()> {
     for (flag, value, words) in [
         ("--temp", "-1", "is -1; it must be a number of at least 0"),
         ("--top-p", "-0.5", "is -0.5; it must be a number above 0"),
@@ -87,14 +87,14 @@ fn negative_numbers() -> Result<()> {
 }
 
 #[trial(full)]
-fn other_flags_out_of_range() -> Result<()> {
+fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
     for (flag, words) in [
         ("--top-p=nan", "--top-p is NaN"),
         ("--top-p=0", "--top-p is 0"),
         ("--min-p=2", "--min-p is 2"),
         ("--repeat-penalty=0", "--repeat-penalty is 0"),
         ("--dry-multiplier=inf", "--dry-multiplier is inf"),
-        ("--logit-bias=1nan", "is no token and value"),
+        ("--logit-bias=1nan", "is not a token and a value"),
         ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
         ("--noise=fixed=9", "--noise is fixed=9"),
         ("--init-scale=1e20", "--init-scale is 100000000000000000000; it must be a number from 0 to 1000000"),
@@ -103,7 +103,7 @@ fn other_flags_out_of_range() -> Result<()> {
         ("--max-tokens=0", "at least 1"),
         ("--ctx-size=0", "0 is not in 1.."),
         ("--seed=x", "invalid digit"),
-        ("--dtype=f64", "`f64` is no dtype; there are f32, f16, bf16"),
+        ("--dtype=f64", "unknown dtype `f64` (expected f32, f16, bf16"),
         ("--stream", "--json"),
         ("--nonsense", "--nonsense"),
         ("--gpu=0", "cannot be used with"),
@@ -119,10 +119,10 @@ fn other_flags_out_of_range() -> Result<()> {
         (&["--diffusion", "--noise=fixed=0.1"], "by another rule (--noise-mix)"),
         (&["--diffusion", "--wavefront=2", "--no-full-prefill", "-p=Ball in C"], "(leave out --no-full-prefill)"),
         (&["--diffusion", "--invariant"], "--diffusion and --invariant do not go together"),
-        (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, where the core block has 2 layers; it must be -mN"),
+        (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, but the core block has 2 layers; it must be -mN"),
         (
             &["--kv-lookup=compress-s3"],
-            "--kv-lookup is compress-s3, where the core block has 2 layers; it must be compress-sN",
+            "--kv-lookup is compress-s3, but the core block has 2 layers; it must be compress-sN",
         ),
     ] {
         let prompt: &[&str] = if flags.iter().any(|flag| flag.starts_with("-p")) { &[] } else { &["x"] };
@@ -132,7 +132,7 @@ fn other_flags_out_of_range() -> Result<()> {
 }
 
 #[trial(full)]
-fn prompt_from_a_file_that_does_not_exist() -> Result<()> {
+fn missing_prompt_file_is_reported() -> Result<()> {
     refused(&["run", "--cpu", "-f", "/no/such/file"], None, 1, &["cannot read the prompt from /no/such/file"])?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command with damaged flags, input and model folders. It must end by itself, with one of its exit codes, and within [`MEMORY`].
+//! Fuzzes the command with damaged flags, input and model folders. It must end by itself, with one of its exit codes, within [`MEMORY`].
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use crate::json;
 use crate::mutate::{self, NUMBERS, once_in, pick};
 use crate::targets::{Target, Verdict};
 
-/// Kilobytes of address space, most of it never touched: code, stacks, mapped files.
+/// Limit on the address space in KiB; most of it (code, stacks, mapped files) is never touched.
 const MEMORY: u32 = 4 << 20;
 
-/// Time for one call.
+/// Timeout of a call.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Flags with a value, and values that some of them take. Depth and length stay small where they are valid.
+/// Flags, and values that some of them accept. Valid depths and lengths are small.
 const FLAGS: [&str; 29] = [
     "--steps",
     "--temp",
@@ -91,7 +91,7 @@ const LINES: [&str; 14] = [
     "/",
 ];
 
-/// The command, if it has been built.
+/// Path of the command, if it was built.
 pub(crate) fn program() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let folders = own.ancestors().skip(1).take(2);
@@ -100,7 +100,7 @@ pub(crate) fn program() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Calls of the command.
+/// Target that calls the command.
 pub(crate) struct Calls {
     program: PathBuf,
     folder: Option<Folder>,
@@ -123,7 +123,7 @@ impl Calls {
         } else {
             Command::new(&self.program)
         };
-        // Without a driver, so that it is the same everywhere.
+        // Without a driver, so that results are the same on all machines.
         command
             .env("VK_DRIVER_FILES", "/none.json")
             .env("VK_ICD_FILENAMES", "/none.json")
@@ -157,7 +157,7 @@ impl Calls {
         Ok(match status.code() {
             Some(0) => Verdict::Accepted,
             Some(1..=4) if !remarks.is_empty() => Verdict::Refused,
-            // Someone who said --quiet and whose command failed is still told why.
+            // Errors must be printed even with --quiet.
             _ => Verdict::Wrong(format!("ends with {status} for {:?}: {remarks}", self.arguments)),
         })
     }
@@ -167,7 +167,7 @@ impl Target for Calls {
     fn prepare(&mut self, rng: &mut Rng) -> Result<()> {
         let verb = pick(rng, &["run", "run", "chat", "chat", "inspect", "devices", "completions", "nonsense"]);
         let mut arguments: Vec<String> = match verb {
-            // Short unless a later flag says otherwise; a flag that comes twice is refused, so that is most often how it ends.
+            // Short, unless a later flag overrides it; most duplicates are refused.
             "run" | "chat" => [verb, "--cpu", "--max-tokens=2"].map(str::to_owned).to_vec(),
             _ => vec![verb.to_owned()],
         };
@@ -179,7 +179,7 @@ impl Target for Calls {
         }
         let folder = self.folder.as_ref().context("the folder was kept")?;
         if once_in(rng, 2) {
-            // One file of the demo, damaged.
+            // Damages one file of the demo.
             let ruminate::Source::Embedded(files) = ruminate::demo::source() else {
                 anyhow::bail!("the demo is embedded")
             };
@@ -221,7 +221,7 @@ impl Target for Calls {
 fn value(rng: &mut Rng) -> String {
     match rng.u32(..4) {
         0 => pick(rng, &NUMBERS).to_owned(),
-        // Arguments cannot hold a zero byte.
+        // Arguments cannot contain a zero byte.
         1 => mutate::text(rng).replace('\0', ""),
         _ => pick(rng, &VALUES).to_owned(),
     }

@@ -1,5 +1,4 @@
-//! Runs the cases of a target one after the other, each watched: it must neither panic, nor take longer than [`PATIENCE`], nor hold more
-//! memory than its target allows.
+//! Runs the cases of a target one after another. A case must not panic, take longer than [`PATIENCE`], or use more memory than its target allows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,40 +10,40 @@ use peak_alloc::PeakAlloc;
 
 use crate::targets::{Kind, Verdict};
 
-/// Time for one case. The longest that is allowed to happen is a template that uses up its instructions.
+/// Timeout of a case. The slowest valid case is a template that uses up its instruction budget.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Bytes of stack: what threads get by default, which is less than the main thread has.
+/// Stack size in bytes: the default of threads, which is smaller than that of the main thread.
 const STACK: usize = 2 << 20;
 
-/// Cases per thread. A stack that overflows ends the program with the thread's name.
+/// Cases per thread. A stack overflow ends the program and prints the thread's name.
 const BATCH: u64 = 1000;
 
-/// Cases to run.
+/// Range of cases to run.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) seed: u64,
-    /// Number of the first.
+    /// Number of the first case.
     pub(crate) from: u64,
     pub(crate) cases: u64,
-    /// Whether the files of the last one stay.
+    /// Whether to keep the files of the last case.
     pub(crate) keep: bool,
 }
 
-/// What was seen, for the watch and for the report.
+/// Statistics, for the watchdog and the report.
 #[derive(Default)]
 struct Seen {
-    /// Number of the case that runs.
+    /// Number of the running case.
     case: AtomicU64,
     accepted: AtomicU64,
     most_bytes: AtomicU64,
     longest_us: AtomicU64,
-    /// Number of the case that took so long.
+    /// Number of the slowest case.
     longest: AtomicU64,
 }
 
-/// Runs a plan; gives a line of figures, or what failed and how to run it again.
+/// Runs a plan. Returns a line of figures, or the failure with a command that reproduces it.
 pub(crate) fn run(plan: &Plan, memory: &'static PeakAlloc) -> Result<String, String> {
     let start = Instant::now();
     let said = Arc::new(Mutex::new(String::new()));
@@ -80,7 +79,7 @@ pub(crate) fn run(plan: &Plan, memory: &'static PeakAlloc) -> Result<String, Str
     })
 }
 
-/// Runs a batch on a thread of its own and ends the program if a case hangs: a thread cannot be ended.
+/// Runs a batch on a separate thread, and ends the program if a case hangs, because threads cannot be killed.
 fn watched(
     plan: &Plan,
     name: String,
@@ -114,7 +113,7 @@ fn cases(
     let mut target = plan.kind.target().map_err(|error| format!("{}: {error:#}", plan.kind.name()))?;
     for case in batch {
         seen.case.store(case, Ordering::Relaxed);
-        // Neighbouring numbers would give neighbouring sequences.
+        // Consecutive seeds would give similar random sequences.
         let mut rng =
             Rng::with_seed(plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ case.wrapping_mul(0xd134_2543_de82_ef95));
         target.prepare(&mut rng).map_err(|error| format!("{}: {error:#}", plan.kind.name()))?;
@@ -147,7 +146,7 @@ fn cases(
     Ok(())
 }
 
-/// A failure, and how to see it again.
+/// Describes a failure, with a command that reproduces it.
 fn again(plan: &Plan, case: u64, problem: &str) -> String {
     let (name, seed) = (plan.kind.name(), plan.seed);
     format!(

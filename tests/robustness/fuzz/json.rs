@@ -1,11 +1,11 @@
-//! Damage to JSON that leaves it JSON: values that are missing, of another kind, out of range, or at another place.
+//! Damages JSON values and keeps them valid JSON: missing, mistyped, out-of-range and misplaced values.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
 use crate::mutate::{self, NUMBERS, once_in, pick};
 
-/// A damaged text of a JSON value.
+/// Text of a damaged JSON value.
 pub(crate) fn damaged(rng: &mut Rng, whole: &Value) -> Vec<u8> {
     let mut value = whole.clone();
     for _ in 0..rng.usize(..5) {
@@ -19,7 +19,7 @@ pub(crate) fn damaged(rng: &mut Rng, whole: &Value) -> Vec<u8> {
     text
 }
 
-/// Any small value.
+/// Random small value.
 fn any(rng: &mut Rng, depth: u32) -> Value {
     match rng.u32(..if depth == 0 { 5 } else { 8 }) {
         0 => Value::Null,
@@ -28,13 +28,13 @@ fn any(rng: &mut Rng, depth: u32) -> Value {
         4 => Value::String(mutate::text(rng)),
         5 => (0..rng.usize(..4)).map(|_| any(rng, depth - 1)).collect(),
         6 => (0..rng.usize(..4)).map(|_| (mutate::text(rng), any(rng, depth - 1))).collect::<Map<_, _>>().into(),
-        // Deeper than parsers recurse.
+        // Deeper than the recursion limit of parsers.
         _ if once_in(rng, 20) => (0..rng.usize(..200)).fold(Value::Null, |inner, _| json!([inner])),
         _ => json!(rng.i32(..)),
     }
 }
 
-/// A part of a value.
+/// Random part of a value.
 fn some_node(rng: &mut Rng, value: &Value) -> Value {
     let mut node = value;
     for _ in 0..4 {
@@ -51,11 +51,11 @@ fn some_node(rng: &mut Rng, value: &Value) -> Value {
             break;
         }
     }
-    // A whole vocabulary at many places is not what this is about.
+    // Copying large parts, such as a vocabulary, would only be slow.
     if node.to_string().len() > 2000 { Value::Null } else { node.clone() }
 }
 
-/// Changes one place.
+/// Changes one random node.
 fn change(rng: &mut Rng, value: &mut Value, replacement: &Value) {
     let stay = once_in(rng, 3);
     match value {

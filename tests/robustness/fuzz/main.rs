@@ -1,7 +1,7 @@
-//! Throws damaged input at everything that reads input, and looks for panics, hangs and memory out of all proportion.
+//! Fuzzer: feeds damaged input to all readers, and looks for panics, hangs and excessive memory.
 //!
-//! `cargo run --release -p ruminate-tests --bin fuzz` runs a million cases. A case follows from the seed and its number alone, so what
-//! fails can be run again: the report says how. The folder of a failing case is kept.
+//! `cargo run --release -p ruminate-tests --bin fuzz` runs a million cases. A case depends only on the seed and its number, so failures can be reproduced
+//! with the command in the report. The folder of a failing case is kept.
 
 mod cli;
 mod driver;
@@ -23,7 +23,7 @@ static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 /// Flags of the program.
 #[derive(Parser)]
 struct Arguments {
-    /// Cases in all, shared out among the targets
+    /// Total number of cases, divided among the targets
     #[arg(long, default_value_t = 1_000_000)]
     cases: u64,
     /// Seed of all cases
@@ -35,7 +35,7 @@ struct Arguments {
     /// Number of the first case
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Leave the files of the last case, and say where
+    /// Keep the files of the last case, and print their folder
     #[arg(long)]
     keep: bool,
 }

@@ -1,8 +1,8 @@
-//! Damage to bytes and texts.
+//! Damages bytes and texts.
 
 use fastrand::Rng;
 
-/// Numbers at which something may change: ends of number ranges, sizes that overflow when multiplied.
+/// Boundary numbers: ends of integer ranges, and sizes that overflow when multiplied.
 pub(crate) const NUMBERS: [&str; 26] = [
     "0",
     "-0",
@@ -32,17 +32,17 @@ pub(crate) const NUMBERS: [&str; 26] = [
     "123456789012345678901234567890",
 ];
 
-/// One of several.
+/// Picks a random element.
 pub(crate) fn pick<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
     all[rng.usize(..all.len())]
 }
 
-/// Whether something of one chance in `of` happens.
+/// True with a probability of 1 in `of`.
 pub(crate) fn once_in(rng: &mut Rng, of: u32) -> bool {
     rng.u32(..of) == 0
 }
 
-/// A text of a few characters, some of them odd.
+/// Random text of a few unusual parts.
 pub(crate) fn text(rng: &mut Rng) -> String {
     const ODD: [&str; 16] = [
         "",
@@ -65,7 +65,7 @@ pub(crate) fn text(rng: &mut Rng) -> String {
     (0..rng.usize(..5)).map(|_| pick(rng, &ODD)).collect()
 }
 
-/// Damages bytes in a few places.
+/// Damages bytes at a few random positions.
 pub(crate) fn bytes(rng: &mut Rng, data: &mut Vec<u8>) {
     for _ in 0..rng.usize(1..5) {
         let at = rng.usize(..=data.len());

@@ -1,4 +1,4 @@
-//! A short run of the fuzzer, the same every time: that the cases work, and that nothing easy to find was broken.
+//! Short, deterministic run of the fuzzer as a test.
 
 mod cli;
 mod driver;
@@ -18,7 +18,7 @@ use crate::targets::Kind;
 static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 fn main() -> std::process::ExitCode {
-    // Memory is measured over the whole process, so one target at a time.
+    // Memory is measured per process, so targets run one at a time.
     ruminate_tests::main_with(&Arguments { test_threads: Some(1), ..Arguments::from_args() })
 }
 
@@ -37,12 +37,12 @@ fn very_many() -> Vec<Entry> {
     entries(400_000)
 }
 
-/// A trial for each target, of `all` cases together.
+/// One trial per target, with `all` cases in total.
 fn entries(all: u64) -> Vec<Entry> {
     let shares: u64 = Kind::value_variants().iter().map(|kind| kind.share()).sum();
     let of = |&kind: &Kind| {
         let plan = Plan { kind, seed: 1, from: 0, keep: false, cases: (all * kind.share()).div_ceil(shares) };
-        // The command is built by its own package's tests, which may not be part of this run.
+        // The command is built by the tests of its own package, which may not be part of this run.
         let lacks = (kind == Kind::Cli && cli::program().is_none()).then(|| "the command is not built".to_owned());
         let run = move || driver::run(&plan, &MEMORY).map(drop).map_err(anyhow::Error::msg);
         Entry::new(format!("{}_{all}", kind.name()), run).unless(lacks)

@@ -1,4 +1,4 @@
-//! What is fuzzed: for each target valid files to begin with, the damage, what reads them, and the memory that may take.
+//! Fuzzing targets: valid files to start from, how to damage and read them, and the memory limit.
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::mutate::{self, once_in, pick};
 use crate::{cli, json, template};
 
-/// A target.
+/// Kind of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// config.json and generation_config.json
@@ -27,23 +27,23 @@ pub(crate) enum Kind {
     Cli,
 }
 
-/// What became of a case.
+/// Outcome of a case.
 pub(crate) enum Verdict {
-    /// It was read.
+    /// The input was read.
     Accepted,
-    /// It was refused with an error.
+    /// The input was refused with an error.
     Refused,
-    /// It broke a promise.
+    /// A guarantee was violated.
     Wrong(String),
 }
 
-/// Something that reads damaged input.
+/// Reader of damaged input.
 pub(crate) trait Target {
-    /// Makes the next case ready.
+    /// Prepares the next case.
     fn prepare(&mut self, rng: &mut Rng) -> Result<()>;
-    /// Runs it.
+    /// Runs the case.
     fn run(&mut self) -> Verdict;
-    /// Keeps its files; says where.
+    /// Keeps the files of the case, and returns their folder.
     fn keep(&mut self) -> String;
 }
 
@@ -53,7 +53,7 @@ impl Kind {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Cases of ten thousand: the slow ones get fewer.
+    /// Cases per ten thousand; slow targets get fewer.
     pub(crate) const fn share(self) -> u64 {
         match self {
             Self::Config | Self::Header => 2900,
@@ -64,19 +64,19 @@ impl Kind {
         }
     }
 
-    /// Bytes that a case may hold at once. The command's own are bounded by the system (`cli.rs`); here it is what it prints.
+    /// Maximum memory of a case in bytes. For the command, which the system limits (`cli.rs`), this covers its output.
     pub(crate) const fn most_bytes(self) -> u64 {
         match self {
             Self::Config => 16 << 20,
             Self::Header | Self::Index => 4 << 20,
             Self::Tokenizer => 32 << 20,
-            // Four times what all values of a rendering together may have.
+            // Four times the limit on all values of a rendering.
             Self::Template => 512 << 20,
             Self::Cli => 64 << 20,
         }
     }
 
-    /// The target, with files of its own.
+    /// Creates the target with its files.
     pub(crate) fn target(self) -> Result<Box<dyn Target>> {
         let tiny = |file: &str| golden_json("tiny", file);
         let files = match self {
@@ -110,7 +110,7 @@ impl Kind {
     }
 }
 
-/// Files of a folder, of which a case damages some.
+/// Target that damages one file of a folder.
 struct Files {
     kind: Kind,
     files: Vec<(&'static str, Value)>,
@@ -140,7 +140,7 @@ impl Target for Files {
         match outcome {
             Ok(None) => Verdict::Accepted,
             Ok(Some(problem)) => Verdict::Wrong(problem),
-            Err(error) if error.to_string().is_empty() => Verdict::Wrong("an error without words".to_owned()),
+            Err(error) if error.to_string().is_empty() => Verdict::Wrong("an error without a message".to_owned()),
             Err(_) => Verdict::Refused,
         }
     }
@@ -150,7 +150,7 @@ impl Target for Files {
     }
 }
 
-/// Opens a configuration; what it promises must hold.
+/// Opens a configuration, and checks its guarantees.
 fn config(source: &Source) -> Result<Option<String>, Error> {
     let config = Spec::open(source)?;
     let generation = GenerationConfig::open(source)?;
@@ -161,18 +161,18 @@ fn config(source: &Source) -> Result<Option<String>, Error> {
         && config.norm_eps.is_finite()
         && config.rotary.base > 0.0
         && generation.temperature.is_none_or(|value| value >= 0.0);
-    // Sizes whose product no number holds would show here.
+    // Overflowing products of sizes would show here.
     let need = config.weight_bytes(ruminate::Dtype::F32);
     let shapes = config.tensors();
     Ok((!kept || need == 0 || shapes.is_empty()).then(|| format!("accepted {config:?}")))
 }
 
-/// Opens a checkpoint and reads all of it.
+/// Opens a checkpoint and reads all tensors.
 fn checkpoint(source: &Source) -> Result<Option<String>, Error> {
     let checkpoint = Checkpoint::open(source, &|name| name == "ignored")?;
     let _ = checkpoint.check(&[]);
     for info in checkpoint.tensors() {
-        let Some(view) = checkpoint.tensor(&info.name) else { return Ok(Some(format!("{} is gone", info.name))) };
+        let Some(view) = checkpoint.tensor(&info.name) else { return Ok(Some(format!("{} is missing", info.name))) };
         let values: usize = view.shape.iter().product();
         if values as u64 * view.dtype.bytes() != info.bytes {
             return Ok(Some(format!("{} has {:?} in {} bytes", info.name, view.shape, info.bytes)));
@@ -186,7 +186,7 @@ fn tokenizer(source: &Source) -> Result<Option<String>, Error> {
     let tokenizer = Tokenizer::open(source, &Spec::open(source)?, &GenerationConfig::open(source)?)?;
     for text in ["", "Hello world 12st\n\t 🙂", "<|begin_text|>x<|end_text|>", "\u{feff}\0don't"] {
         for specials in [Specials::None, Specials::Prompt, Specials::Bos, Specials::PostProcessor] {
-            // What cannot be encoded says so.
+            // Texts that cannot be encoded give an error.
             let Ok(ids) = tokenizer.encode(text, specials) else { continue };
             let _ = (tokenizer.decode(&ids, true), tokenizer.encode_plain(text, specials));
         }
@@ -195,7 +195,7 @@ fn tokenizer(source: &Source) -> Result<Option<String>, Error> {
     Ok(None)
 }
 
-/// Some tensors, one behind the other.
+/// Header of several consecutive tensors.
 fn header() -> Value {
     json!({
         "__metadata__": {"format": "pt"},
@@ -207,7 +207,7 @@ fn header() -> Value {
     })
 }
 
-/// A file round a header, perhaps with a wrong length or other data.
+/// Safetensors file with a header, possibly with a wrong length or damaged data.
 fn weights(rng: &mut Rng, header: Vec<u8>) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header);

@@ -1,4 +1,4 @@
-//! Chat templates put together from pieces of real and hostile ones.
+//! Chat templates assembled from parts of real and hostile ones.
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -8,7 +8,7 @@ use ruminate_tests::{Folder, golden_json};
 use crate::mutate::{self, NUMBERS, once_in, pick};
 use crate::targets::{Target, Verdict};
 
-/// Templates to begin with, beside the published one.
+/// Templates to start from, in addition to the published one.
 const WHOLE: [&str; 8] = [
     "{% for m in messages %}{{ m.role | upper }}: {{ m['content'].strip() }}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
     "{% set ns = namespace(s='ab', l=[1, 2]) %}{% for i in range(5) %}{% set ns.s = ns.s ~ ns.s %}{% set ns.l = ns.l + [ns.l] %}{% endfor %}{{ ns.s }}",
@@ -20,7 +20,7 @@ const WHOLE: [&str; 8] = [
     "{% block a %}{% generation %}{{ 2 ** 8 }}{% endgeneration %}{% endblock %}{{ raise_exception('no') if messages | selectattr('role', 'in', ['tool']) | list }}",
 ];
 
-/// Pieces that are put in.
+/// Pieces to insert.
 const PIECES: [&str; 72] = [
     "{{",
     "}}",
@@ -96,7 +96,7 @@ const PIECES: [&str; 72] = [
     "{{ self.a() }}",
 ];
 
-/// Templates in a folder.
+/// Target that renders templates in a folder.
 pub(crate) struct Templates {
     folder: Option<Folder>,
     whole: Vec<String>,

@@ -1,4 +1,4 @@
-//! A hub with a small model, an empty cache, and the command on them.
+//! Test bed: a hub with a small model, an empty cache, and the command.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(crate) const SHARD: &str = "model-00002-of-00003.safetensors";
 pub(crate) const HEAD_SHARD: &str = "model-00004-of-00004.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// Files of the hub that nobody needs.
+/// Files of the hub that are not needed.
 pub(crate) const UNNEEDED: [&str; 4] = [HEAD_SHARD, "raven_modeling_minimal.py", "pytorch_model.bin", "README.md"];
 
 pub(crate) struct Bed {
@@ -20,12 +20,12 @@ pub(crate) struct Bed {
     pub(crate) home: tempfile::TempDir,
 }
 
-/// The same model as a folder.
+/// Folder with the same model.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny")
 }
 
-/// The files of the hub: the fixture's, a shard that only repeats the embedding, and what comes with a real model.
+/// Files of the hub: the fixture's, a shard with a copy of the embedding, and other files of a real model.
 fn files() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder()).expect("the fixture") {
@@ -49,7 +49,7 @@ impl Bed {
         Self { server: Server::start(files()), home: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// The command in an environment without anything of the hub's but this bed.
+    /// The command, with an environment that refers only to this test bed.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
         command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
@@ -76,7 +76,7 @@ impl Bed {
         self.home.path().join("hub")
     }
 
-    /// The model's part of the cache.
+    /// Folder of the model in the cache.
     pub(crate) fn model(&self) -> PathBuf {
         self.cache().join("models--maker--small-loop")
     }
@@ -85,7 +85,7 @@ impl Bed {
         self.model().join("snapshots").join(COMMIT)
     }
 
-    /// Where a file of the fixture goes.
+    /// Path of a file of the fixture in the cache.
     pub(crate) fn blob(&self, name: &str) -> PathBuf {
         self.model().join("blobs").join(etag(name, &content(name)))
     }
@@ -95,12 +95,12 @@ impl Bed {
     }
 }
 
-/// A file of the fixture.
+/// Content of a file of the fixture.
 pub(crate) fn content(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).expect("a file of the fixture")
 }
 
-/// How a command ended.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
@@ -120,7 +120,7 @@ impl Done {
     pub(crate) fn expect(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         for word in words {
-            assert!(self.errors.contains(word), "nothing of {word:?} in: {}", self.errors);
+            assert!(self.errors.contains(word), "{word:?} is not in: {}", self.errors);
         }
         self
     }

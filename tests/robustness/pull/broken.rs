@@ -1,4 +1,4 @@
-//! Connections that break, servers that lie, disks that are full.
+//! Broken connections, wrong responses, and full disks.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,15 +9,15 @@ use super::bed::{Bed, Done, SHARD, content};
 use super::server::{Fault, REPO, Request};
 use ruminate_tests::trial;
 
-/// Bytes before things go wrong.
+/// Bytes sent before a fault.
 const PART: usize = 100_000;
 
-/// Whether a request is for the content of the shard that suffers.
+/// Whether a request is for the content of the shard with faults.
 fn shard(request: &Request) -> bool {
     request.cdn && request.method == "GET" && request.path.ends_with(SHARD)
 }
 
-/// First bytes of the requests for the shard so far.
+/// Range starts of the requests for the shard so far.
 fn starts(bed: &Bed) -> Vec<Option<u64>> {
     bed.server.requests().iter().filter(|request| shard(request)).map(|request| request.range).collect()
 }
@@ -36,7 +36,7 @@ fn assert_part(bed: &Bed, bytes: usize) {
 }
 
 #[trial(full)]
-fn a_cut_connection_is_taken_up_where_it_broke() {
+fn broken_download_resumes_where_it_stopped() {
     let bed = Bed::new();
     bed.server.faults(|request| (shard(request) && request.range.is_none()).then_some(Fault::Cut(PART)));
     bed.pull().expect(0, &["connection broke"]);
@@ -45,7 +45,7 @@ fn a_cut_connection_is_taken_up_where_it_broke() {
 }
 
 #[trial(full)]
-fn a_connection_that_always_breaks_is_an_error_and_the_part_is_kept() {
+fn persistent_failure_is_an_error_and_keeps_partial_file() {
     let bed = Bed::new();
     bed.server.faults(|request| shard(request).then(|| Fault::Cut(if request.range.is_none() { PART } else { 0 })));
     bed.pull().expect(1, &[SHARD, "100000 of 290968 bytes", "run the same command again"]);
@@ -59,7 +59,7 @@ fn a_connection_that_always_breaks_is_an_error_and_the_part_is_kept() {
 }
 
 #[trial(full)]
-fn a_server_without_ranges_begins_anew() {
+fn download_restarts_without_range_support() {
     let bed = Bed::new();
     let cut = |request: &Request| if request.range.is_none() { Fault::Cut(PART) } else { Fault::NoRange };
     bed.server.faults(move |request| shard(request).then(|| cut(request)));
@@ -68,7 +68,7 @@ fn a_server_without_ranges_begins_anew() {
 }
 
 #[trial(full)]
-fn another_range_than_the_one_asked_for_is_refused() {
+fn wrong_content_range_is_refused() {
     let bed = Bed::new();
     let other = || Fault::Header("Content-Range", "bytes 5-290967/290968".to_owned());
     let fault = move |request: &Request| if request.range.is_none() { Fault::Cut(PART) } else { other() };
@@ -78,7 +78,7 @@ fn another_range_than_the_one_asked_for_is_refused() {
 }
 
 #[trial(full)]
-fn a_part_of_something_else_is_found_out_by_its_hash() {
+fn foreign_partial_file_is_detected_by_hash() {
     let bed = Bed::new();
     std::fs::create_dir_all(bed.model().join("blobs")).expect("a folder");
     std::fs::write(bed.partial(SHARD), vec![7; PART]).expect("a part");
@@ -89,7 +89,7 @@ fn a_part_of_something_else_is_found_out_by_its_hash() {
 }
 
 #[trial(full)]
-fn a_part_that_is_too_long_is_dropped() {
+fn too_long_partial_file_is_dropped() {
     let bed = Bed::new();
     std::fs::create_dir_all(bed.model().join("blobs")).expect("a folder");
     std::fs::write(bed.partial(SHARD), vec![7; 1 << 20]).expect("a part");
@@ -99,7 +99,7 @@ fn a_part_that_is_too_long_is_dropped() {
 }
 
 #[trial(full)]
-fn a_wrong_hash_is_an_error_and_leaves_nothing() {
+fn wrong_hash_is_an_error_and_leaves_no_file() {
     for name in [SHARD, "tokenizer.json"] {
         let bed = Bed::new();
         let mut damaged = content(name);
@@ -117,13 +117,13 @@ fn a_wrong_hash_is_an_error_and_leaves_nothing() {
 }
 
 #[trial(full)]
-fn a_wrong_size_is_an_error() {
+fn wrong_size_is_an_error() {
     let bed = Bed::new();
     let longer = [content(SHARD), vec![0; 10]].concat();
     let shorter = content(SHARD)[..PART].to_vec();
     for (other, measured, unmeasured) in [
-        (longer, "has 290978 bytes of it, the hub says 290968", "longer than the 290968 bytes"),
-        (shorter, "has 100000 bytes of it, the hub says 290968", "of 290968 bytes"),
+        (longer, "has 290978 bytes of it, the hub lists 290968", "longer than the 290968 bytes"),
+        (shorter, "has 100000 bytes of it, the hub lists 290968", "of 290968 bytes"),
     ] {
         let told = other.clone();
         bed.server.faults(move |request| shard(request).then(|| Fault::Content(told.clone())));
@@ -135,7 +135,7 @@ fn a_wrong_size_is_an_error() {
 }
 
 #[trial(full)]
-fn an_overloaded_server_is_asked_again() {
+fn overloaded_server_is_retried() {
     let bed = Bed::new();
     let mut left = 2;
     bed.server.faults(move |request| {
@@ -148,9 +148,9 @@ fn an_overloaded_server_is_asked_again() {
 }
 
 #[trial(full)]
-fn a_silent_server_is_left_and_asked_again() {
+fn silent_server_is_retried() {
     let bed = Bed::new();
-    // Keeps the connection open until the test is over.
+    // Keeps the connection open until the end of the test.
     let (over, waiting) = mpsc::channel::<()>();
     let mut waiting = Some(waiting);
     bed.server.faults(move |request| {
@@ -158,14 +158,14 @@ fn a_silent_server_is_left_and_asked_again() {
         waiting.map(|waiting| Fault::Stop(PART, Box::new(move || waiting.recv().unwrap_or_default())))
     });
     let output = bed.command(&["pull", REPO]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().expect("the program starts");
-    Done::from(output).expect(0, &[SHARD, "going on"]);
+    Done::from(output).expect(0, &[SHARD, "continuing"]);
     assert_eq!(starts(&bed), [None, Some(PART as u64)]);
     drop(over);
     assert_whole(&bed);
 }
 
 #[trial(full)]
-fn without_room_nothing_is_begun() {
+fn insufficient_disk_space_is_reported_before_download() {
     let bed = Bed::new();
     let huge = "1000000000000000000";
     bed.server.faults(move |request| {
@@ -178,7 +178,7 @@ fn without_room_nothing_is_begun() {
 
 #[cfg(unix)]
 #[trial(full)]
-fn an_interrupt_keeps_the_part() {
+fn interrupt_keeps_partial_file() {
     let bed = Bed::new();
     let (reached, half) = mpsc::channel();
     let (over, waiting) = mpsc::channel::<()>();
@@ -207,16 +207,16 @@ fn an_interrupt_keeps_the_part() {
     assert_whole(&bed);
 }
 
-/// Sent is not yet written.
+/// Waits until the bytes that were sent are written.
 fn wait_for_part(path: &Path) {
     let begun = Instant::now();
     while std::fs::metadata(path).map_or(0, |file| file.len()) < PART as u64 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} does not appear", path.display());
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A file system of 4 MiB, gone with the value.
+/// File system of 4 MiB, unmounted on drop.
 pub(crate) struct Disk(tempfile::TempDir);
 
 impl Drop for Disk {
@@ -225,7 +225,7 @@ impl Drop for Disk {
     }
 }
 
-/// Mounts one, where that is allowed.
+/// Mounts a small file system, if allowed.
 fn small_disk() -> Option<Disk> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -242,11 +242,11 @@ fn no_small_disk() -> Option<String> {
 }
 
 #[trial(full, needs(no_small_disk))]
-fn a_full_disk_is_named_and_what_has_come_is_kept() {
+fn full_disk_is_reported_and_partial_file_kept() {
     let (bed, disk) = (Bed::new(), small_disk().expect("run only where one may be mounted"));
     let cache = disk.0.path().to_str().expect("a path in UTF-8").to_owned();
     let filler = disk.0.path().join("filler");
-    // There is room when the shard begins; then something else takes it all.
+    // The disk has room when the shard begins, and is then filled.
     let at = |start: &str| disk.0.path().join("models--maker--small-loop").join(start);
     let part = at("blobs").join(bed.partial(SHARD).file_name().expect("a name"));
     let (path, mut first) = (filler.clone(), true);
@@ -262,7 +262,7 @@ fn a_full_disk_is_named_and_what_has_come_is_kept() {
     let done = bed.run(&["pull", REPO, "--cache", &cache]).expect(1, &["full", "kept", &cache]);
     assert!(!done.errors.contains("deleted"));
     assert!(!at("snapshots").exists() && !at("refs").exists());
-    // As full as it is, nothing is begun.
+    // With the disk still full, the download does not start.
     bed.run(&["pull", REPO, "--cache", &cache]).expect(1, &["not enough room"]);
     std::fs::remove_file(filler).expect("the filler");
     bed.server.requests();

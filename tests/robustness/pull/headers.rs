@@ -1,4 +1,4 @@
-//! `inspect` of a model that is not in the cache: its headers come from the hub, and nothing else.
+//! `inspect` of a model that is not in the cache: only its headers are fetched from the hub.
 
 use ruminate_tests::trial;
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use super::bed::{Bed, Done, HEAD_SHARD, SHARD, content, folder};
 use super::server::{Fault, REPO};
 
-/// What was found out, less what depends on the machine's memory.
+/// Output of `inspect`, without values that depend on the machine's memory.
 fn found(done: &Done) -> Value {
     let mut found: Value = serde_json::from_str(&done.out).expect("JSON");
     found["devices"].take();
     found
 }
 
-/// What `inspect` says of the same model in a folder.
+/// Output of `inspect` for the same model in a folder.
 fn of_folder(bed: &Bed) -> Value {
     let folder = folder();
     let path = folder.to_str().expect("a path in UTF-8");
@@ -21,7 +21,7 @@ fn of_folder(bed: &Bed) -> Value {
 }
 
 #[trial]
-fn a_model_is_inspected_without_being_downloaded() {
+fn inspect_fetches_only_headers() {
     let bed = Bed::new();
     let done = bed.run(&["inspect", "--json", "-m", REPO]).expect(0, &["note: maker/small-loop is not in", "5 files"]);
     assert_eq!(found(&done), of_folder(&bed));
@@ -33,16 +33,16 @@ fn a_model_is_inspected_without_being_downloaded() {
         assert!(!request.path.ends_with(HEAD_SHARD), "{request:?}");
     }
     assert!(asked.iter().any(|request| request.path.ends_with(SHARD)));
-    assert!(!asked.iter().any(|request| request.path.ends_with("tokenizer.json")), "the tokenizer is no header");
+    assert!(!asked.iter().any(|request| request.path.ends_with("tokenizer.json")), "the tokenizer is not needed");
     bed.run(&["inspect", "-m", REPO]).expect(0, &[]);
-    // What is in the cache is not asked for.
+    // A cached model needs no request.
     bed.pull().expect(0, &[]);
     bed.server.requests();
     let done = bed.run(&["inspect", "--json", "-m", REPO]).expect(0, &[]);
     assert!(found(&done) == of_folder(&bed) && bed.server.requests().is_empty(), "{}", done.errors);
 }
 
-/// A shard whose header is longer than what is asked for at first.
+/// Shard with a header longer than the first request.
 fn long_header() -> Vec<u8> {
     let whole = content(SHARD);
     let header = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
@@ -52,7 +52,7 @@ fn long_header() -> Vec<u8> {
 }
 
 #[trial]
-fn long_headers_and_servers_without_ranges_make_no_difference() {
+fn headers_are_read_from_long_headers_and_servers_without_ranges() {
     let bed = Bed::new();
     bed.server.set(SHARD, long_header());
     for faults in [false, true] {
@@ -63,7 +63,7 @@ fn long_headers_and_servers_without_ranges_make_no_difference() {
 }
 
 #[trial]
-fn a_connection_that_breaks_is_taken_up_again() {
+fn broken_connection_is_retried() {
     let bed = Bed::new();
     let mut broken = false;
     bed.server.faults(move |request| {
@@ -76,7 +76,7 @@ fn a_connection_that_breaks_is_taken_up_again() {
 }
 
 #[trial]
-fn without_a_network_it_is_said_what_is_missing() {
+fn unreachable_hub_is_reported() {
     let bed = Bed::new();
     let mut offline = bed.command(&["inspect", "-m", REPO]);
     let done: Done = offline.env("HF_HUB_OFFLINE", "1").output().expect("the program starts").into();
@@ -89,7 +89,7 @@ fn without_a_network_it_is_said_what_is_missing() {
 }
 
 #[trial]
-fn a_file_that_is_no_checkpoint_is_refused_as_one_on_disk() {
+fn invalid_remote_files_are_refused_like_local_ones() {
     let bed = Bed::new();
     bed.server.set(SHARD, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n");
     bed.run(&["inspect", "-m", REPO]).expect(4, &["model-00002-of-00003.safetensors of maker/small-loop", "Git LFS"]);

@@ -1,4 +1,4 @@
-//! Hubs that are not the hub: mirrors, proxies, servers that want to be asked later; and where the token goes.
+//! Mirrors, proxies, redirects, retry requests, and the servers that receive the token.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::server::{Fault, REPO, Request, etag};
 
 const SECRET: &str = "hf_secret";
 
-/// Answers with a redirect.
+/// Fault that answers with a redirect.
 fn redirect(location: String) -> Fault {
     let header: &'static [(&'static str, &'static str)] =
         Box::leak(Box::new([("Location", &*Box::leak(location.into_boxed_str()))]));
@@ -24,7 +24,7 @@ fn with_token(bed: &Bed) -> Done {
 fn assert_whole(bed: &Bed) {
     for name in ["config.json", INDEX, SHARD] {
         let found = std::fs::read(bed.snapshot().join(name)).expect(name);
-        assert!(name == INDEX || found == content(name), "{name} is not what it was");
+        assert!(name == INDEX || found == content(name), "{name} was changed");
     }
 }
 
@@ -33,7 +33,7 @@ fn list(request: &Request) -> bool {
 }
 
 #[trial(full)]
-fn a_token_stays_with_the_server_that_it_is_for() {
+fn token_is_not_sent_to_redirect_targets() {
     let (bed, other) = (Bed::new(), Bed::new());
     let second = other.server.endpoint();
     bed.server.faults(move |request| Some(redirect(format!("{second}{}", request.path))));
@@ -45,7 +45,7 @@ fn a_token_stays_with_the_server_that_it_is_for() {
 }
 
 #[trial(full)]
-fn a_redirect_of_headers_is_followed_to_where_they_are() {
+fn redirected_head_requests_are_followed() {
     let (bed, other) = (Bed::new(), Bed::new());
     let second = other.server.endpoint();
     bed.server.faults(move |request| {
@@ -58,25 +58,25 @@ fn a_redirect_of_headers_is_followed_to_where_they_are() {
 }
 
 #[trial(full)]
-fn a_redirect_to_nowhere_is_told_as_one() {
+fn invalid_redirects_are_reported() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(302, &[])));
     let done = bed.pull().expect(1, &["redirects without saying where to"]);
     assert!(!done.errors.contains("HF_ENDPOINT"), "{done:?}");
     bed.server.faults(|_| Some(Fault::Status(302, &[("Location", "ht tp://x")])));
-    bed.pull().expect(1, &["redirects to `ht tp://x`, which is no address"]);
+    bed.pull().expect(1, &["redirects to `ht tp://x`, which is not an address"]);
 }
 
 #[trial(full)]
-fn a_token_that_cannot_be_sent_is_named() {
+fn token_with_invalid_characters_is_reported() {
     let bed = Bed::new();
     let output = bed.command(&["pull", REPO]).env("HF_TOKEN", "hf_se\ncret").output().expect("the program starts");
-    let done = Done::from(output).expect(1, &["the token in HF_TOKEN holds a character that no token has"]);
+    let done = Done::from(output).expect(1, &["the token in HF_TOKEN contains an invalid character"]);
     assert!(!done.errors.contains("HF_ENDPOINT") && bed.server.requests().is_empty(), "{done:?}");
 }
 
 #[trial(full)]
-fn hashes_may_be_in_capitals() {
+fn hashes_are_case_insensitive() {
     let bed = Bed::new();
     bed.server.faults(|request| {
         let name = request.path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -93,20 +93,20 @@ fn hashes_may_be_in_capitals() {
 }
 
 #[trial(full)]
-fn without_hashes_files_are_checked_by_size_and_that_is_said() {
+fn missing_hashes_are_noted_once_and_sizes_checked() {
     for etag in ["\"d41d8cd98f00b204e9800998ecf8427e-3\"", "\"../../../outside\"", ""] {
         let bed = Bed::new();
         bed.server.faults(move |request| {
             let name = if request.path.ends_with(SHARD) { "X-Linked-Etag" } else { "ETag" };
             (!list(request)).then(|| Fault::Header(name, etag.to_owned()))
         });
-        let done = bed.pull().expect(0, &["gives no hashes"]);
-        assert_eq!(done.errors.matches("gives no hashes").count(), 1, "{done:?}");
+        let done = bed.pull().expect(0, &["sends no hashes"]);
+        assert_eq!(done.errors.matches("sends no hashes").count(), 1, "{done:?}");
         assert_whole(&bed);
         let blobs = std::fs::read_dir(bed.model().join("blobs")).expect("blobs");
         let names = blobs.map(|blob| blob.expect("a blob").file_name().into_string().expect("a name"));
         assert!(names.filter(|name| name.starts_with("unchecked-") && name.len() == 50).count() >= 5);
-        // The second time nothing is fetched.
+        // The second pull fetches nothing.
         bed.server.requests();
         bed.pull().expect(0, &["0 of"]);
         assert!(bed.server.requests().iter().all(|request| request.method == "HEAD" || list(request)));
@@ -114,7 +114,7 @@ fn without_hashes_files_are_checked_by_size_and_that_is_said() {
 }
 
 #[trial(full)]
-fn a_server_is_asked_again_when_it_says() {
+fn retry_after_is_honored() {
     let bed = Bed::new();
     let mut left = 2;
     bed.server.faults(move |request| {
@@ -128,7 +128,7 @@ fn a_server_is_asked_again_when_it_says() {
 }
 
 #[trial(full)]
-fn a_server_that_refuses_for_long_is_believed() {
+fn long_retry_after_ends_the_download() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(429, &[("Retry-After", "7200")])));
     bed.pull().expect(1, &["429", "asks to wait for 7200 s"]);
@@ -138,7 +138,7 @@ fn a_server_that_refuses_for_long_is_believed() {
 }
 
 #[trial(full)]
-fn the_list_is_asked_for_again() {
+fn failed_listing_is_retried() {
     let bed = Bed::new();
     let mut left = 2;
     bed.server.faults(move |request| {
@@ -150,7 +150,7 @@ fn the_list_is_asked_for_again() {
 }
 
 #[trial(full)]
-fn a_proxy_gets_the_whole_address() {
+fn http_proxy_gets_full_address() {
     let bed = Bed::new();
     let server = bed.server.endpoint().replace("http://", "http://me:p%40ss@");
     let mut command = bed.command(&["pull", REPO]);
@@ -161,7 +161,7 @@ fn a_proxy_gets_the_whole_address() {
 }
 
 #[trial(full)]
-fn a_proxy_that_is_not_there_is_named() {
+fn unreachable_proxy_is_named() {
     let bed = Bed::new();
     for (variable, value) in [("HTTP_PROXY", "http://me:secret@127.0.0.1:9"), ("all_proxy", "socks5://127.0.0.1:9")] {
         let output = bed.command(&["pull", REPO]).env(variable, value).output().expect("the program starts");
@@ -175,7 +175,7 @@ fn a_proxy_that_is_not_there_is_named() {
 }
 
 #[trial(full)]
-fn a_proxy_of_an_unknown_kind_is_refused() {
+fn invalid_proxy_is_refused() {
     let bed = Bed::new();
     for value in ["quic://127.0.0.1:9", ":::"] {
         let output = bed.command(&["pull", REPO]).env("http_proxy", value).output().expect("the program starts");
@@ -186,7 +186,7 @@ fn a_proxy_of_an_unknown_kind_is_refused() {
 
 #[cfg(unix)]
 #[trial(full)]
-fn what_lies_in_the_place_of_a_part_or_a_lock_is_no_trouble() {
+fn links_and_pipes_in_place_of_partial_files_and_locks_are_handled() {
     let pipe = |path: &Path| {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo");
@@ -207,7 +207,7 @@ fn what_lies_in_the_place_of_a_part_or_a_lock_is_no_trouble() {
 }
 
 #[trial(full)]
-fn sizes_that_no_disk_has_do_not_fit() {
+fn absurd_sizes_are_refused_for_lack_of_room() {
     let bed = Bed::new();
     bed.server.faults(|request| {
         let shard = request.path.ends_with(".safetensors") && !request.cdn;

@@ -1,5 +1,4 @@
-//! `ruminate pull` against a hub in this process, and models by name in the cache: what is downloaded, what is not, and what happens when
-//! something goes wrong.
+//! `ruminate pull` against a hub in this process, and models by name in the cache.
 
 mod bed;
 mod broken;

@@ -1,4 +1,4 @@
-//! What the hub refuses, what is no model, and what tries to leave the cache.
+//! Refusals of the hub, unsupported models, and names that try to escape the cache.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use super::server::{Fault, REPO};
 use ruminate_tests::trial;
 
 #[trial(full)]
-fn a_missing_model_or_revision_is_named() {
+fn missing_model_or_revision_is_reported() {
     let bed = Bed::new();
     bed.run(&["pull", "maker/no-such"])
         .expect(4, &["has no model `maker/no-such`", "check owner and name", "HF_TOKEN"]);
@@ -18,16 +18,16 @@ fn a_missing_model_or_revision_is_named() {
 }
 
 #[trial(full)]
-fn without_a_token_a_refusal_says_how_to_give_one() {
+fn refusal_without_token_explains_how_to_set_one() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(401, &[])));
-    bed.pull().expect(1, &["wants to know who asks", "HF_TOKEN", "hf auth login"]);
+    bed.pull().expect(1, &["requires authentication", "HF_TOKEN", "hf auth login"]);
     bed.server.faults(|_| Some(Fault::Status(401, &[("X-Error-Code", "RepoNotFound")])));
     bed.pull().expect(4, &["has no model", "HF_TOKEN"]);
 }
 
 #[trial(full)]
-fn a_token_that_is_not_accepted_is_named_but_not_shown() {
+fn rejected_token_is_named_but_not_shown() {
     let bed = Bed::new();
     let words = "Invalid credentials in Authorization header";
     bed.server
@@ -41,18 +41,18 @@ fn a_token_that_is_not_accepted_is_named_but_not_shown() {
 }
 
 #[trial(full)]
-fn a_licence_to_accept_is_named() {
+fn gated_model_names_license_page() {
     let bed = Bed::new();
-    // The list of a gated model is public, its files are not.
+    // The file list of a gated model is public, its files are not.
     bed.server.faults(|request| {
         let file = !request.path.starts_with("/api/");
         file.then_some(Fault::Status(403, &[("X-Error-Code", "GatedRepo"), ("X-Error-Message", "Ask for access")]))
     });
-    bed.pull().expect(1, &["accept its licence at http://127.0.0.1", "Ask for access", "HF_TOKEN"]);
+    bed.pull().expect(1, &["accept its license at http://127.0.0.1", "Ask for access", "HF_TOKEN"]);
 }
 
 #[trial(full)]
-fn without_a_network_the_mirror_is_named() {
+fn unreachable_endpoint_is_reported() {
     let bed = Bed::new();
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address");
     for (endpoint, code, words) in [
@@ -66,13 +66,13 @@ fn without_a_network_the_mirror_is_named() {
 }
 
 #[trial(full)]
-fn certificates_are_read_from_the_file_that_is_named() {
+fn certificate_file_from_environment_is_used() {
     let bed = Bed::new();
     let none = bed.home.path().join("none.pem");
     std::fs::write(&none, "no certificate").expect("a file");
     for (name, path, words) in [
         ("SSL_CERT_FILE", bed.home.path().join("missing.pem"), "missing.pem"),
-        ("REQUESTS_CA_BUNDLE", none, "holds no certificate"),
+        ("REQUESTS_CA_BUNDLE", none, "contains no certificate"),
     ] {
         let output = bed.command(&["pull", REPO]).env(name, path).output().expect("the program starts");
         Done::from(output).expect(1, &[name, words]);
@@ -80,7 +80,7 @@ fn certificates_are_read_from_the_file_that_is_named() {
 }
 
 #[trial(full)]
-fn offline_nothing_is_asked() {
+fn offline_mode_sends_no_request() {
     let bed = Bed::new();
     let output = bed.command(&["pull", REPO]).env("HF_HUB_OFFLINE", "1").output().expect("the program starts");
     Done::from(output).expect(1, &["HF_HUB_OFFLINE"]);
@@ -88,7 +88,7 @@ fn offline_nothing_is_asked() {
 }
 
 #[trial(full)]
-fn what_is_no_checkpoint_is_not_downloaded() {
+fn unsupported_models_are_not_downloaded() {
     let bed = Bed::new();
     let mut config: Value = serde_json::from_slice(&content("config.json")).expect("JSON");
     config["model_type"] = json!("llama");
@@ -98,14 +98,14 @@ fn what_is_no_checkpoint_is_not_downloaded() {
     bed.pull().expect(4, &["config.json of maker/small-loop", "does not parse"]);
     bed.server.remove(INDEX);
     let asked = bed.server.requests();
-    assert!(!asked.iter().any(|request| request.cdn), "weights were asked for: {asked:?}");
-    let done = bed.pull().expect(4, &["no checkpoint", "there is"]);
+    assert!(!asked.iter().any(|request| request.cdn), "weights were requested: {asked:?}");
+    let done = bed.pull().expect(4, &["is not a checkpoint", "it has"]);
     assert!(UNNEEDED.iter().all(|name| done.errors.contains(name)), "{}", done.errors);
     assert!(!bed.snapshot().exists());
 }
 
 #[trial(full)]
-fn names_from_the_server_do_not_leave_the_cache() {
+fn names_from_server_cannot_escape_the_cache() {
     let bed = Bed::new();
     let evil = "../../../../evil.safetensors";
     let index: Value = serde_json::from_slice(&content(INDEX)).expect("JSON");
@@ -114,10 +114,10 @@ fn names_from_the_server_do_not_leave_the_cache() {
     bed.server.set(INDEX, other.to_string());
     bed.server.set(evil, "evil");
     bed.server.set("tokenizer/../../evil.json", "evil");
-    bed.pull().expect(4, &["no name of a file", "evil"]);
+    bed.pull().expect(4, &["not a valid file name", "evil"]);
     bed.server.set(INDEX, index.to_string());
     bed.server.set_commit("../../../../evil");
-    bed.pull().expect(1, &["no commit"]);
+    bed.pull().expect(1, &["is not a commit"]);
     bed.server.set_commit(super::server::COMMIT);
     let asked = bed.server.requests();
     assert!(!asked.iter().any(|request| request.path.contains("evil")), "{asked:?}");
@@ -127,7 +127,7 @@ fn names_from_the_server_do_not_leave_the_cache() {
             let file = request.path.ends_with(SHARD);
             file.then(|| Fault::Header("X-Linked-Etag", etag.to_owned()))
         });
-        bed.pull().expect(0, &["gives no hashes"]);
+        bed.pull().expect(0, &["sends no hashes"]);
         let blobs = std::fs::read_dir(bed.model().join("blobs")).expect("blobs");
         let names: Vec<_> = blobs.map(|blob| blob.expect("a blob").file_name()).collect();
         assert!(names.iter().any(|name| name.to_string_lossy().starts_with("unchecked-")), "{names:?}");
@@ -136,7 +136,7 @@ fn names_from_the_server_do_not_leave_the_cache() {
 }
 
 #[trial(full)]
-fn an_index_that_names_nothing_real_is_refused() {
+fn index_with_missing_shards_is_refused() {
     let bed = Bed::new();
     bed.server.remove(SHARD);
     bed.pull().expect(4, &[SHARD, "which the hub does not have"]);
@@ -145,7 +145,7 @@ fn an_index_that_names_nothing_real_is_refused() {
 }
 
 #[trial(full)]
-fn a_server_that_is_no_hub_is_refused() {
+fn server_other_than_a_hub_is_refused() {
     let bed = Bed::new();
     bed.server.faults(|_| Some(Fault::Status(200, &[("Content-Type", "text/html")])));
     bed.pull().expect(1, &["does not answer like a hub"]);

@@ -1,5 +1,5 @@
-//! A hub in the test's own process: the list of files, HEAD and GET with the headers of the real one, large files redirected to a
-//! second server on another port, ranges; and faults where a test wants them.
+//! Mock hub: the list of files, HEAD and GET with the headers of the real hub, ranges, large files redirected to a second server on another port, and
+//! injected faults.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -15,37 +15,37 @@ use sha2::{Digest, Sha256};
 pub(crate) const REPO: &str = "maker/small-loop";
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What was asked.
+/// Recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// Whether at the server of large files.
+    /// Whether it was sent to the server of large files.
     pub(crate) cdn: bool,
-    /// First byte that was asked for.
+    /// First byte requested.
     pub(crate) range: Option<u64>,
-    /// The byte after the last one that was asked for.
+    /// End of the requested range, exclusive.
     pub(crate) end: Option<u64>,
     pub(crate) token: Option<String>,
 }
 
-/// What goes wrong with an answer.
+/// Fault of a response.
 pub(crate) enum Fault {
     /// Another status, with headers.
     Status(u16, &'static [(&'static str, &'static str)]),
-    /// The body ends after so many bytes; its length was promised in full.
+    /// The body ends after this number of bytes, with the full length announced.
     Cut(usize),
-    /// Another content, and its own length.
+    /// Other content, with its own length.
     Content(Vec<u8>),
-    /// Another content, whose length is not said.
+    /// Other content, without a length.
     Unmeasured(Vec<u8>),
-    /// A header of another value.
+    /// Header with another value.
     Header(&'static str, String),
-    /// The whole file, whatever part was asked for.
+    /// The full file, regardless of the requested range.
     NoRange,
-    /// After so many bytes of the body something happens; nothing more comes.
+    /// Calls a function after this number of bytes, then sends nothing more.
     Stop(usize, Box<dyn FnOnce() + Send>),
-    /// After so many bytes of the body something happens; then the rest comes.
+    /// Calls a function after this number of bytes, then sends the rest.
     Pause(usize, Box<dyn FnOnce() + Send>),
 }
 
@@ -87,7 +87,7 @@ impl Server {
                         return;
                     }
                     let (state, stream) = (Arc::clone(&state), stream.expect("a connection"));
-                    // A client that has gone is none of the server's business.
+                    // Errors of disconnected clients are ignored.
                     std::thread::spawn(move || drop(state.answer(&stream, cdn)));
                 }
             })
@@ -99,7 +99,7 @@ impl Server {
         format!("http://{}", self.hub)
     }
 
-    /// From now on, what goes wrong with which request.
+    /// Sets the faults of requests from now on.
     pub(crate) fn faults(&self, faults: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
         *self.state.faults.lock().expect("no panic") = Box::new(faults);
     }
@@ -126,7 +126,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.state.closing.store(true, Ordering::SeqCst);
         for address in [self.hub, self.state.cdn] {
-            // Wakes the thread that accepts.
+            // Wakes the accepting thread.
             drop(TcpStream::connect(address));
         }
         for thread in self.threads.drain(..) {
@@ -135,12 +135,12 @@ impl Drop for Server {
     }
 }
 
-/// Whether the real hub would keep a file apart from git.
+/// Whether the real hub would store a file outside of git.
 fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".bin")
 }
 
-/// The name of a content in the cache.
+/// Name of a content in the cache.
 pub(crate) fn etag(name: &str, content: &[u8]) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     if is_large(name) {
@@ -173,7 +173,7 @@ impl State {
         let Some(first) = lines.next().transpose()? else { return Ok(()) };
         let mut words = first.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        // A proxy is asked with the whole address.
+        // Requests to a proxy contain the full address.
         let path = path
             .strip_prefix("http://")
             .and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned()))
@@ -232,7 +232,7 @@ impl State {
         Ok(())
     }
 
-    /// As the real hub answers, with another content if that is the fault.
+    /// Response of the real hub, with other content if that is the fault.
     fn right(&self, request: &Request, fault: &mut Option<Fault>) -> Answer {
         let files = self.files.lock().expect("no panic");
         let sha = self.sha.lock().expect("no panic").clone();

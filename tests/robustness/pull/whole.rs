@@ -1,4 +1,4 @@
-//! What is downloaded, where it goes, and that it runs.
+//! Complete downloads: which files are fetched, where they are stored, and that the model runs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,19 +7,19 @@ use super::bed::{Bed, INDEX, SHARD, UNNEEDED, content, folder};
 use super::server::{COMMIT, REPO};
 use ruminate_tests::trial;
 
-/// Four tokens of the model, greedily.
+/// Arguments that generate four greedy tokens of the model.
 fn say(model: &str) -> [&str; 14] {
     ["run", "--cpu", "-q", "-m", model, "--steps", "2", "--seed", "1", "-n", "4", "--temp", "0", "One two three"]
 }
 
 #[trial(full)]
-fn what_was_pulled_runs_by_name_without_a_network() {
+fn pulled_model_runs_by_name_offline() {
     let bed = Bed::new();
     bed.run(&say(REPO)).expect(4, &[REPO, "ruminate pull maker/small-loop", "models--maker--small-loop"]);
     bed.pull().expect(0, &["ruminate run -m maker/small-loop"]);
     let asked: BTreeSet<String> = bed.server.requests().into_iter().map(|request| request.path).collect();
     for name in UNNEEDED {
-        assert!(!asked.iter().any(|path| path.ends_with(name)), "asked for {name}");
+        assert!(!asked.iter().any(|path| path.ends_with(name)), "{name} was requested");
     }
     let Bed { server, home } = bed;
     drop(server);
@@ -29,11 +29,11 @@ fn what_was_pulled_runs_by_name_without_a_network() {
     assert!(!right.out.trim().is_empty());
     let named = bed.command(&say(REPO)).env("HF_HUB_OFFLINE", "1").output().expect("the program starts");
     assert_eq!(String::from_utf8_lossy(&named.stdout), right.out, "{}", String::from_utf8_lossy(&named.stderr));
-    assert!(bed.server.requests().is_empty(), "`run` asked the network");
+    assert!(bed.server.requests().is_empty(), "`run` sent requests");
 }
 
 #[trial(full)]
-fn the_cache_is_laid_out_as_python_has_it() {
+fn cache_layout_matches_huggingface_hub() {
     let bed = Bed::new();
     let done = bed.pull().expect(0, &[SHARD]);
     assert_eq!(Path::new(done.out.trim_end()), bed.snapshot());
@@ -66,7 +66,7 @@ fn the_cache_is_laid_out_as_python_has_it() {
 }
 
 #[trial(full)]
-fn a_second_pull_downloads_nothing() {
+fn second_pull_downloads_nothing() {
     let bed = Bed::new();
     bed.pull().expect(0, &[]);
     bed.server.requests();
@@ -79,7 +79,7 @@ fn a_second_pull_downloads_nothing() {
 }
 
 #[trial(full)]
-fn a_file_that_has_gone_is_brought_again() {
+fn missing_or_damaged_blobs_are_downloaded_again() {
     let bed = Bed::new();
     bed.pull().expect(0, &[]);
     std::fs::remove_file(bed.blob(SHARD)).expect("a blob");
@@ -91,21 +91,21 @@ fn a_file_that_has_gone_is_brought_again() {
 }
 
 #[trial(full)]
-fn revisions_are_branches_tags_or_commits() {
+fn revisions_can_be_branches_tags_or_commits() {
     let bed = Bed::new();
     let (tag, commit) = (format!("{REPO}@v1"), format!("{REPO}@{COMMIT}"));
     bed.run(&say(&commit)).expect(4, &[&format!("ruminate pull {commit}")]);
     bed.run(&["pull", &commit]).expect(0, &[]);
-    assert!(!bed.model().join("refs").exists(), "a commit is no ref");
+    assert!(!bed.model().join("refs").exists(), "a commit must not create a ref");
     bed.run(&say(&commit)).expect(0, &[]);
-    bed.run(&say(&tag)).expect(4, &["has no whole copy of revision v1"]);
+    bed.run(&say(&tag)).expect(4, &["has no complete copy of revision v1"]);
     bed.run(&["pull", &tag]).expect(0, &["0 of 9 files downloaded"]);
     bed.run(&say(&tag)).expect(0, &[]);
-    bed.run(&say(REPO)).expect(4, &["has no whole copy of revision main"]);
+    bed.run(&say(REPO)).expect(4, &["has no complete copy of revision main"]);
 }
 
 #[trial(full)]
-fn a_new_commit_brings_only_what_has_changed() {
+fn new_commit_downloads_only_changed_files() {
     let bed = Bed::new();
     bed.pull().expect(0, &[]);
     let newer = "f".repeat(40);
@@ -119,7 +119,7 @@ fn a_new_commit_brings_only_what_has_changed() {
 }
 
 #[trial(full)]
-fn the_token_goes_to_the_hub_alone() {
+fn token_is_sent_only_to_the_hub() {
     let bed = Bed::new();
     let output = bed.command(&["pull", REPO]).env("HF_TOKEN", "hf_secret").output().expect("the program starts");
     assert!(output.status.success());
@@ -131,7 +131,7 @@ fn the_token_goes_to_the_hub_alone() {
 }
 
 #[trial(full)]
-fn two_at_once_download_every_file_once() {
+fn concurrent_pulls_download_each_file_once() {
     let bed = Bed::new();
     bed.server.faults(|request| {
         let slow = || std::thread::sleep(std::time::Duration::from_millis(100));
@@ -150,7 +150,7 @@ fn two_at_once_download_every_file_once() {
 }
 
 #[trial(full)]
-fn another_cache_may_be_named() {
+fn cache_flag_selects_the_folder() {
     let bed = Bed::new();
     let other = tempfile::tempdir().expect("a temporary folder");
     let path = other.path().to_str().expect("a path in UTF-8");
@@ -162,7 +162,7 @@ fn another_cache_may_be_named() {
 }
 
 #[trial(full)]
-fn weights_in_one_file_need_no_index() {
+fn single_weights_file_needs_no_index() {
     let bed = Bed::new();
     bed.server.set("model.safetensors", "not read here");
     bed.pull().expect(0, &["model.safetensors"]);
@@ -174,7 +174,7 @@ fn weights_in_one_file_need_no_index() {
 }
 
 #[trial(full)]
-fn help_and_completions_know_the_verb() {
+fn help_and_completions_contain_pull() {
     let bed = Bed::new();
     let help = bed.run(&["pull", "--help"]).expect(0, &[]).out;
     for word in ["OWNER/NAME[@REVISION]", "--cache", "HF_TOKEN", "HF_ENDPOINT"] {

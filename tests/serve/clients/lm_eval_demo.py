@@ -1,6 +1,6 @@
-"""The demo's own problems as an lm-eval task, through local-completions: its accuracy must be that of `ruminate sweep`.
+"""Runs the demo's problems as an lm-eval task through local-completions. Fails unless the accuracy equals that of `ruminate sweep`.
 
-Run with the server's address, the depth that it runs at, and the program. The server tokenizes.
+The arguments are the server's address, its depth and the program. The server tokenizes.
 """
 
 import json
@@ -22,7 +22,7 @@ config = {
     "dataset_kwargs": {"data_files": {"test": str(problems)}},
     "test_split": "test",
     "output_type": "loglikelihood",
-    # lm-eval's remote tokenizer adds no begin token; `sweep` does.
+    # lm-eval's remote tokenizer does not add a begin token, but `sweep` does.
     "doc_to_text": "<|begin_text|>{{prompt}}",
     "doc_to_target": "{{answer}}",
     "target_delimiter": "",
@@ -48,5 +48,5 @@ arguments = ["sweep", "--cpu", f"--steps={steps}", "--json", "-q"]
 output = subprocess.run([program, *arguments], capture_output=True, check=True, text=True)
 swept = json.loads(output.stdout)["rows"]
 solved = round(sum(row["accuracy"] * row["n"] for row in swept if row["task"] in ("clock", "cups", "dial")))
-print(f"{steps} steps: of {len(rows)} problems lm-eval sees {round(seen * len(rows))} solved, sweep {solved}")
+print(f"steps {steps}: lm-eval counts {round(seen * len(rows))} of {len(rows)} problems solved, sweep {solved}")
 assert round(seen * len(rows)) == solved, swept

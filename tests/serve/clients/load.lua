@@ -1,4 +1,4 @@
--- Requests of two depths in turn.
+-- Alternates between requests of two depths.
 local bodies = {
   '{"prompt": "The ball is under cup E. Swap AE", "max_tokens": 4, "steps": 4, "temperature": 0}',
   '{"prompt": "The dial is at the 3rd of 5. Turn 2 1", "max_tokens": 4, "steps": 16, "temperature": 0}',

@@ -1,4 +1,4 @@
-"""What the openai package sees of a server: run with its address."""
+"""Tests a server with the openai package. The argument is the server's address."""
 
 import sys
 
@@ -59,4 +59,4 @@ for wrong, kind in [
         assert error.body["message"] and "param" in error.body, error.body
     else:
         raise AssertionError(f"{wrong} was accepted")
-print("openai", openai.__version__, "gets along with it")
+print(f"openai {openai.__version__}: all requests gave the expected results")

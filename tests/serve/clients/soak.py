@@ -1,6 +1,7 @@
-"""Many requests of random depths and lengths, some given up: none lost, none answered twice, greedy answers those of `ruminate run`, memory flat.
+"""Sends many requests of random depths and lengths and cancels some. Fails if one is lost or answered twice, if a greedy answer differs from
+`ruminate run`, or if memory grows.
 
-Run with the server's address, its process, the number of requests, and the program.
+The arguments are the server's address, its process ID, the number of requests and the program.
 """
 
 import collections
@@ -21,7 +22,7 @@ TOKENS = [1, 2, 5, 12]
 
 
 def resident():
-    """Bytes of the server's memory, and its open files."""
+    """Returns the server's resident memory in bytes and its number of open files."""
     import os
 
     with open(f"/proc/{process}/statm") as statm:
@@ -45,15 +46,15 @@ def one(number):
     draw = random.Random(number)
     key = (draw.choice(PROMPTS), draw.choice(STEPS), draw.choice(TOKENS))
     body = {"prompt": key[0], "steps": key[1], "max_tokens": key[2], "temperature": 0, "seed": 0}
-    kind = draw.choice(["whole", "whole", "streamed", "given up", "sampled"])
+    kind = draw.choice(["whole", "whole", "streamed", "cancelled", "sampled"])
     if kind == "sampled":
         body |= {"temperature": 1.5, "seed": number, "n": 2}
-    if kind in ("streamed", "given up"):
+    if kind in ("streamed", "cancelled"):
         body["stream"] = True
     connection, answer = post(body)
     if answer.status != 200:
         return f"status {answer.status}", None
-    if kind == "given up":
+    if kind == "cancelled":
         answer.read(draw.randrange(1, 200))
         connection.sock.close() if connection.sock else answer.close()
         return kind, None
@@ -82,7 +83,7 @@ def work():
             return
         try:
             kind, answer = one(number)
-        except Exception as error:  # Counted, and told below.
+        except Exception as error:  # Counted and reported below.
             kind, answer = f"failed: {error!r}", None
         with lock:
             counts[kind] += 1
@@ -100,7 +101,7 @@ took = time.time() - begin
 time.sleep(1)
 memory.append(resident())
 print(f"{requests} requests in {took:.0f} s: {dict(counts)}")
-print("resident MB and open files along the way:", [(bytes_ // 1_000_000, files) for bytes_, files in memory])
+print("resident MB and open files during the run:", [(bytes_ // 1_000_000, files) for bytes_, files in memory])
 connection = http.client.HTTPConnection(host)
 connection.request("GET", "/metrics")
 figures = [line for line in connection.getresponse().read().decode().splitlines() if not line.startswith("#")]
@@ -108,11 +109,11 @@ figures = dict(line.rsplit(" ", 1) for line in figures if "_bucket" not in line)
 for name in ["ruminate_sequences_running", "ruminate_sequences_waiting", "ruminate_tokens_total", "ruminate_passes_total", "ruminate_pass_rows_total", "ruminate_cancelled_total"]:
     print(f"{name} {figures[name]}")
 
-assert sum(counts.values()) == requests and set(counts) <= {"whole", "streamed", "given up", "sampled"}, counts
+assert sum(counts.values()) == requests and set(counts) <= {"whole", "streamed", "cancelled", "sampled"}, counts
 assert figures["ruminate_sequences_running"] == figures["ruminate_sequences_waiting"] == "0"
 different = {key: found for key, found in texts.items() if len(found) > 1}
 assert not different, different
-# `run` answers each of the questions once.
+# `ruminate run` answers each distinct request once.
 wrong = []
 for (prompt, steps, tokens), found in sorted(texts.items()):
     arguments = ["run", "--cpu", "--json", "-q", "--seed=0", "--temp=0", f"--steps={steps}", f"-n={tokens}", "--", prompt]
@@ -120,7 +121,7 @@ for (prompt, steps, tokens), found in sorted(texts.items()):
     if found != {said}:
         wrong.append((prompt, steps, tokens, found, said))
 assert not wrong, wrong
-print(f"{len(texts)} different greedy answers, each that of `ruminate run`")
+print(f"{len(texts)} distinct greedy answers, all equal to those of `ruminate run`")
 settled = memory[len(memory) // 3 :]
 growth = settled[-1][0] - settled[0][0]
 assert growth < 20_000_000, f"memory grew by {growth} bytes: {memory}"

@@ -1,0 +1,74 @@
+//! Warming up a batch: kernels compiled before the first sequence is added.
+
+use super::Batch;
+use super::member::shares_passes;
+use super::passes::OwnPasses;
+use super::prefix::Shared;
+use crate::error::Error;
+use crate::generate::Prompt;
+use crate::options::GenerateOptions;
+use crate::session::{MAX_ROWS, capacity};
+
+impl Batch {
+    /// Compiles all kernels that sequences with these options need, for prompts of up to `prompt_tokens` tokens and any number of sequences that decode
+    /// together, and has the driver finish them. Nothing is computed. Sequences that share no passes (see [`Self::add`]) get one set of buffers for it, which
+    /// the first of them takes over.
+    ///
+    /// Without it, the first rounds compile what is missing. Kernels are the device's: batches and sessions of models with the same shape share them.
+    ///
+    /// # Errors
+    /// [`Error::Option`] while there are sequences; as [`Self::add`].
+    pub fn warm_up(&mut self, prompt_tokens: u32, options: &GenerateOptions) -> Result<(), Error> {
+        if !self.is_idle() {
+            let value = "a batch whose sequences have not all ended".to_owned();
+            return Err(Error::Option { name: "warm_up", value, allowed: "a batch without sequences" });
+        }
+        let device = self.store.model.device().clone();
+        let length = prompt_tokens.clamp(1, MAX_ROWS.min(self.store.context()));
+        device.warming(|| {
+            let outcome = self.record_plans(length, options);
+            self.store.kv.release(0)?;
+            outcome
+        })
+    }
+
+    fn record_plans(&mut self, length: u32, options: &GenerateOptions) -> Result<(), Error> {
+        let tokens = vec![0; length as usize];
+        if !shares_passes(options) {
+            return self.record_own_passes(&tokens, options);
+        }
+        let member = self.member_of(Prompt::Tokens(&tokens), 0, options)?;
+        // Attention has launches for each segment of the cache, so there must be one.
+        self.store.kv.reserve(0, length, member.most_steps(self.store.planned))?;
+        let sequences = self.members.len() as u32;
+        let prompts = (1..=length).map(|rows| (rows.max(1), 1));
+        let decoding = (1..=sequences).map(|rows| (rows, rows));
+        // Prompts of several sequences that enter together, each with a read-out.
+        let together = (1..=sequences).map(|outputs| (length.max(outputs), outputs));
+        let mut shapes: Vec<(u32, u32)> = prompts
+            .chain(decoding)
+            .chain(together)
+            .map(|(rows, outputs)| (capacity(rows), capacity(outputs)))
+            .collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        shapes.into_iter().try_for_each(|shape| {
+            let plan = self.plan_of(std::iter::once(&member), shape);
+            self.record(plan)
+        })
+    }
+
+    fn record_own_passes(&mut self, tokens: &[u32], options: &GenerateOptions) -> Result<(), Error> {
+        let mut own = self.idle.pop().unwrap_or_else(|| OwnPasses::new(0, 0));
+        let mut sizes: Vec<u32> = (1..=tokens.len() as u32).map(capacity).collect();
+        sizes.dedup();
+        // The largest first: plans are recorded again when the cache grows.
+        let outcome = sizes.into_iter().rev().try_for_each(|size| {
+            let tokens = &tokens[..(size as usize).min(tokens.len())];
+            let member = self.member_of(Prompt::Tokens(tokens), 0, options)?;
+            self.start_guest(&mut own, &member, options, &Shared::default()).map(drop)
+        });
+        self.idle.push(own.reuse(0, 0));
+        outcome
+    }
+}
