@@ -133,11 +133,11 @@ fn dot_reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: DotInt8Params = launch.params();
     let step = |sum: i32| {
         let products = sum.to_le_bytes().into_iter().zip(params.factor.to_le_bytes());
-        let sum: i32 = products.map(|(a, b)| i32::from(a as i8) * i32::from(b as i8)).sum();
+        let sum: i32 = products.map(|(a, b)| i32::from(a.cast_signed()) * i32::from(b.cast_signed())).sum();
         sum.wrapping_add_unsigned(params.term)
     };
     let last = |start: i32| (0..u64::from(params.rounds) * STEPS).fold(start, |sum, _| step(sum));
-    for (y, lane) in slots.write::<[i32; 4]>().iter_mut().zip((0..WG as i32).map(|lane| lane % 32).cycle()) {
+    for (y, lane) in slots.write::<[i32; 4]>().iter_mut().zip((0..WG.cast_signed()).map(|lane| lane % 32).cycle()) {
         for (y, at) in y.iter_mut().zip(0..) {
             *y = [0, 4, 8].into_iter().map(|sum| last(lane + at + sum)).fold(0, i32::wrapping_add);
         }
