@@ -30,8 +30,11 @@ const PATIENCE: f64 = 2.0;
 const REPETITIONS: u32 = 3;
 /// An estimate is exceeded by so much at most, as a rule.
 const MARGIN: f64 = 1.2;
-/// Random weights that tell how long larger models take to load: 80 MB in bf16.
-const TRIAL: &str = "n_embd=1024,heads=16,hidden=2048,layers=1/1/1,vocab=2048";
+/// Random weights that tell how long larger models take to load: 4 and 80 MB in bf16. The second is more exact where the first one shows that there is time for it.
+const TRIALS: [&str; 2] = [
+    "n_embd=256,heads=4,hidden=512,layers=1/1/1,vocab=512",
+    "n_embd=1024,heads=16,hidden=2048,layers=1/1/1,vocab=2048",
+];
 /// Share of a dtype's time that loading its weights may take.
 const LOADING: f64 = 0.8;
 
@@ -59,8 +62,8 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
         examination.deadline = stage_end;
         let share = examination.left().div_f64((all.len() - at) as f64);
         examination.deadline = examination.begin.elapsed() + share;
-        if rate.is_none() && matches!(source, Source::Synthetic(_)) && examination.affords(0.0) {
-            rate = Some(rate_of_loading(examination)?);
+        if rate.is_none() && matches!(source, Source::Synthetic(_)) {
+            rate = rate_of_loading(examination)?;
         }
         let outcome = one(examination, name, source, dtype, &mut rate);
         examination.deadline = stage_end;
@@ -69,19 +72,30 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes per second at which a small model of random weights is made. The first time compiles kernels.
-fn rate_of_loading(examination: &mut Examination<'_>) -> Result<f64, Error> {
-    examination.begin("a small model: loading");
-    let device = examination.device()?;
-    let source = Synthetic::parse(TRIAL)?.source();
-    let load = || {
-        let begin = Instant::now();
-        let model = Model::open(&source, &device, LoadOptions { dtype: Some(Dtype::Bf16), ..LoadOptions::default() })?;
-        device.wait_idle()?;
-        Ok::<_, Error>(model.weight_bytes() as f64 / begin.elapsed().as_secs_f64().max(1e-9))
-    };
-    load()?;
-    load()
+/// Bytes per second at which small models of random weights are made; none if there is no time for them.
+fn rate_of_loading(examination: &mut Examination<'_>) -> Result<Option<f64>, Error> {
+    let mut rate = None;
+    for shape in TRIALS {
+        let made = Synthetic::parse(shape)?;
+        // The first of two loads compiles kernels.
+        let bytes = 2.0 * made.spec().weight_bytes(Dtype::Bf16) as f64;
+        if !examination.affords(rate.map_or(0.0, |rate| bytes / rate)) {
+            break;
+        }
+        examination.begin(format!("synthetic:{shape}: loading"));
+        let device = examination.device()?;
+        let source = made.source();
+        let load = || {
+            let begin = Instant::now();
+            let loading = LoadOptions { dtype: Some(Dtype::Bf16), ..LoadOptions::default() };
+            let model = Model::open(&source, &device, loading)?;
+            device.wait_idle()?;
+            Ok::<_, Error>(model.weight_bytes() as f64 / begin.elapsed().as_secs_f64().max(1e-9))
+        };
+        load()?;
+        rate = Some(load()?);
+    }
+    Ok(rate)
 }
 
 /// Measures a model in one dtype. `known` is the rate of loading random weights, if it is known.
@@ -93,6 +107,10 @@ fn one(
     known: &mut Option<f64>,
 ) -> Result<(), Error> {
     let what = format!("{name} in {}", dtype.name());
+    if !examination.affords(0.0) {
+        examination.skip(what, NO_TIME);
+        return Ok(());
+    }
     examination.begin(format!("{what}: loading"));
     let device = examination.device()?;
     let spec = crate::arch::Spec::open(source)?;
