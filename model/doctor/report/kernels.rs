@@ -43,11 +43,14 @@ const PRODUCTS: [&str; 8] = [
 /// Wrong cases that are listed.
 const MOST_WRONG: usize = 40;
 
+/// Makes cases for a device, one group at a time, because each holds its data.
+type Make = Box<dyn Fn(&Device) -> Vec<Case>>;
+
 /// Cases that are reported together.
 struct Group {
     /// Shapes, for reports.
     name: String,
-    cases: Box<dyn Fn(&Device) -> Vec<Case>>,
+    cases: Make,
 }
 
 /// Verifies kernels until there is no time left.
