@@ -18,7 +18,7 @@ use crate::{Model, Session, Synthetic, demo};
 /// Logits of the reference may be so far apart where the device chooses another token.
 const NEAR: f64 = 0.02;
 /// Normalised mean square error of logits that passes. Keys and values are rounded to bf16: where a sum differs in its last digit, one of them may become its
-/// neighbor, 0.4 % away, which random weights amplify (4.5e-6 was seen). Kernels have tighter bounds of their own; a kernel that is wrong makes errors near 1.
+/// neighbor, 0.4 % away, which random weights may amplify (4.5e-6 was seen). Kernels have tighter bounds of their own; a kernel that is wrong makes errors near 1.
 const LOGITS: f64 = 1e-4;
 /// Tokens to generate.
 const TOKENS: u32 = 16;
