@@ -17,7 +17,7 @@ pub fn device() -> Device {
 pub fn device_with(tuning: TuningFrom) -> Device {
     let select = match std::env::var("RUMINATE_BENCH_GPU") {
         Ok(name) if name == "cpu" => return Device::cpu(),
-        Ok(name) => Select::Name(name),
+        Ok(name) => Select::from(name.as_str()),
         Err(_) => Select::Best,
     };
     Device::open(&OpenOptions { select, tuning, ..OpenOptions::default() }).unwrap_or_else(|_| Device::cpu())

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use ruminate::{Arithmetic, Device, Error, OpenOptions, PipelineCache, Select, TuningFrom, backend, engine};
 
-use crate::exit_code::Usage;
+use crate::exit_code::{self, Usage};
 
 /// Said where there is no driver at all.
 const NO_DRIVER: &str = "no Vulkan, Metal or DX12 driver found";
@@ -17,8 +18,10 @@ const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` b
 /// Flags that choose a device.
 #[derive(Args)]
 pub(crate) struct DeviceOptions {
-    /// Device, by name or by its index in `ruminate devices` [default: the best one]
-    #[arg(long, value_name = "NAME|INDEX", conflicts_with = "cpu", help_heading = "Common", display_order = 9)]
+    /// Device: index, PCI address, UUID or part of the name [default: the best one]
+    ///
+    /// `ruminate devices` lists indices, addresses and UUIDs. An index means the same device whatever --backend says. A name must fit one device only.
+    #[arg(long, value_name = "DEVICE", conflicts_with = "cpu", help_heading = "Common", display_order = 9)]
     gpu: Option<String>,
     /// Graphics interface: vulkan, metal or dx12 [default: any]
     #[arg(
@@ -43,6 +46,12 @@ pub(crate) struct DeviceOptions {
     /// The same kernels run as on a device that was never tuned.
     #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device", hide_short_help = true)]
     no_tune: bool,
+    /// Give up on a device that does not answer for SECONDS [default: 120, or more for long work]
+    ///
+    /// A submission that takes longer is an error, and the program ends with exit code 3. By default it may also take twenty times as long as its work is
+    /// estimated to take.
+    #[arg(long, value_name = "SECONDS", value_parser = timeout, conflicts_with = "cpu", help_heading = "Device", hide_short_help = true)]
+    device_timeout: Option<Duration>,
 }
 
 /// A graphics interface.
@@ -114,9 +123,10 @@ impl DeviceOptions {
         };
         let cooperative = products == Arithmetic::Cooperative;
         let pipeline_cache = kept("pipelines").map_or(PipelineCache::Off, PipelineCache::Folder);
-        let mut options = OpenOptions { tuning, cooperative, pipeline_cache, ..OpenOptions::default() };
+        let timeout = self.device_timeout;
+        let mut options = OpenOptions { tuning, cooperative, pipeline_cache, timeout, ..OpenOptions::default() };
         if let Some(text) = &self.gpu {
-            options.select = text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index);
+            options.select = Select::from(text.as_str());
         }
         if let Some(chosen) = self.backend {
             let name = chosen.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
@@ -126,19 +136,48 @@ impl DeviceOptions {
     }
 }
 
-/// Devices that were opened, for [`keep_pipelines`].
+/// Parser of `--device-timeout`.
+fn timeout(text: &str) -> std::result::Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or("expected a number of seconds above 0".to_owned())
+}
+
+/// Devices that were opened, for [`close`].
 static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
 
 fn opened(device: Device) -> Device {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
+    if !device.is_cpu() {
+        let watched = device.clone();
+        // Without it, a driver that blocks the whole program goes unnoticed; all else still works.
+        let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&watched));
+    }
     device
 }
 
-/// Keeps what was compiled for the next call of the program. Without a place for it nothing is lost but time.
-pub(crate) fn keep_pipelines() {
-    for device in OPENED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        let _ = device.save_pipelines();
+/// Ends the program if the driver keeps a thread from returning: no error can reach the verb then. Other faults are the verb's to report.
+fn watch(device: &Device) {
+    loop {
+        std::thread::sleep(device.look_interval().max(Duration::from_millis(10)));
+        let before = device.check();
+        if let (Ok(()), Err(error @ engine::Error::Timeout { .. })) = (before, device.look()) {
+            exit_code::abandon(Error::from(error).into());
+        }
     }
+}
+
+/// Keeps what was compiled for the next call of the program. Without a place for it nothing is lost but time. True if a device has failed: it is lost, or hangs.
+pub(crate) fn close() -> bool {
+    let mut failed = false;
+    for device in OPENED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        match device.check() {
+            Ok(()) => drop(device.save_pipelines()),
+            Err(error) => failed |= matches!(error, engine::Error::Lost(_) | engine::Error::Timeout { .. }),
+        }
+    }
+    failed
 }
 
 /// The folder in which tunings of this user's devices are kept, if the system has a place for such things.

@@ -29,6 +29,8 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
                 json!({
                     "index": adapter.index,
                     "name": adapter.name,
+                    "pci": adapter.pci.map(|address| address.to_string()),
+                    "uuid": adapter.uuid.map(|uuid| uuid.to_string()),
                     "driver": adapter.driver,
                     "backend": adapter.backend,
                     "kind": format!("{:?}", adapter.kind).to_lowercase(),
@@ -66,6 +68,12 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
             adapter.caps.max_binding >> 20,
             adapter.max_buffer >> 20,
         )?;
+        let address = adapter.pci.map(|address| format!("PCI {address}"));
+        let identity: Vec<String> =
+            address.into_iter().chain(adapter.uuid.map(|uuid| format!("UUID {uuid}"))).collect();
+        if !identity.is_empty() {
+            writeln!(out, "   {}", identity.join(", "))?;
+        }
         writeln!(out, "   prompts: {}", ManyRows::report(&adapter.caps))?;
         match tuned(adapter) {
             Some(classes) => writeln!(out, "   tuned: {} of work", counted(classes, "class"))?,

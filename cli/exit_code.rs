@@ -1,6 +1,7 @@
 //! How the program ends.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ruminate::{Error, engine};
 
@@ -11,7 +12,7 @@ use crate::{interrupt, visible};
 pub(crate) const HELP: &str = "\
 `ruminate VERB -h` lists common flags in a line each, `ruminate VERB --help` explains all of them.
 
-Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or a server's device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
+Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
 /// How a verb ended without failing.
 pub(crate) enum Done {
@@ -23,19 +24,60 @@ pub(crate) enum Done {
     Failed(u8),
 }
 
-/// Says what went wrong, if anything, and gives the exit code for it.
-pub(crate) fn code(outcome: anyhow::Result<Done>) -> ExitCode {
-    match outcome {
-        Ok(Done::Complete) => ExitCode::SUCCESS,
-        Ok(Done::Failed(code)) => ExitCode::from(code),
-        Ok(Done::Interrupted) => ExitCode::from(interrupt::code()),
+/// Exit code where no device is suitable, and where one has failed.
+const DEVICE: u8 = 3;
+
+/// Time for what was printed to be written, where a device has failed.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Says what went wrong, if anything, and gives the exit code for it. A device that has `failed` is the cause of whatever else has.
+pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
+    let code = match outcome {
+        Ok(Done::Complete) => 0,
+        Ok(Done::Failed(code)) => {
+            if failed {
+                DEVICE
+            } else {
+                code
+            }
+        }
+        Ok(Done::Interrupted) => interrupt::code(),
         // Whoever read the output has read enough.
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => 0,
         Err(error) => {
             say(&error);
-            ExitCode::from(number(&error))
+            let code = number(&error);
+            failed |= is_failed_device(&error);
+            if failed { DEVICE } else { code }
         }
+    };
+    if failed {
+        leave(code);
     }
+    ExitCode::from(code)
+}
+
+/// Ends the program because of a device that hangs, whatever other threads do.
+pub(crate) fn abandon(error: anyhow::Error) -> ! {
+    say(&error);
+    leave(DEVICE)
+}
+
+/// Ends the program at once, where the system can: drivers leave handlers for the end of the process, and those of one that hangs wait for ever, or crash.
+fn leave(code: u8) -> ! {
+    let (done, flushed) = std::sync::mpsc::channel();
+    // On a thread of its own: whoever is stuck in the driver may hold the lock.
+    let flush = move || {
+        let _ = std::io::Write::flush(&mut std::io::stdout());
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().spawn(flush).is_ok() {
+        let _ = flushed.recv_timeout(LAST);
+    }
+    #[cfg(unix)]
+    signal_hook::low_level::exit(code.into());
+    #[cfg(not(unix))]
+    std::process::exit(code.into())
 }
 
 /// Says what went wrong.
@@ -70,6 +112,15 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
 }
 
+/// Whether an error says that the device has failed.
+fn is_failed_device(error: &anyhow::Error) -> bool {
+    let engine = match error.downcast_ref() {
+        Some(Error::Engine(engine)) => Some(engine),
+        _ => error.downcast_ref(),
+    };
+    error.is::<LostDevice>() || matches!(engine, Some(engine::Error::Lost(_) | engine::Error::Timeout { .. }))
+}
+
 /// The exit code for an error.
 pub(crate) fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
@@ -79,7 +130,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
         return 4;
     }
     if error.is::<LostDevice>() {
-        return 3;
+        return DEVICE;
     }
     match error.downcast_ref::<Error>() {
         Some(
@@ -88,11 +139,17 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             | Error::Token { .. }
             | Error::Constraint { .. }
             | Error::EmptyPrompt
-            | Error::Requantise { .. }
+            | Error::Requantize { .. }
             | Error::Folder { .. }
             | Error::Output { .. },
         ) => 2,
-        Some(Error::Engine(engine::Error::NoAdapter { .. } | engine::Error::Open { .. })) => 3,
+        Some(Error::Engine(
+            engine::Error::NoAdapter { .. }
+            | engine::Error::Ambiguous { .. }
+            | engine::Error::Open { .. }
+            | engine::Error::Lost(_)
+            | engine::Error::Timeout { .. },
+        )) => DEVICE,
         Some(
             Error::File { .. }
             | Error::NoModel { .. }
@@ -104,7 +161,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
             | Error::Safetensors { .. }
             | Error::Tensors(_)
             | Error::Unlike { .. }
-            | Error::Quantised { .. }
+            | Error::Quantized { .. }
             | Error::Weight { .. }
             | Error::Tokenizer { .. }
             | Error::Vocabulary { .. }
@@ -159,13 +216,15 @@ mod tests {
 
     /// Those that no call from outside can bring about at will.
     #[test]
-    fn trouble_with_a_device_under_way_is_a_failure() {
-        let lost = engine::Error::Lost("reset".to_owned());
+    fn trouble_with_a_device_has_its_own_code() {
         let full = engine::Error::OutOfMemory { what: "keys".to_owned() };
-        for error in [lost, full, engine::Error::Timeout { seconds: 60 }] {
-            assert_eq!(number(&Error::Engine(error).into()), 1);
-        }
+        assert_eq!(number(&Error::Engine(full).into()), 1);
+        let lost = engine::Error::Lost("reset".to_owned());
+        let hung = engine::Error::Timeout { limit: std::time::Duration::from_secs(60) };
         let silent = engine::Error::Open { adapter: "a".to_owned(), message: "b".to_owned() };
-        assert_eq!(number(&Error::Engine(silent).into()), 3);
+        let unclear = engine::Error::Ambiguous { asked: "name `a`".to_owned(), found: Vec::new() };
+        for error in [lost, hung, silent, unclear] {
+            assert_eq!(number(&Error::Engine(error).into()), 3);
+        }
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn told(error: &Error) -> String {
             Error::Option { name: flag(name), value: value.clone(), allowed }.to_string()
         }
         Error::Together { one, other, why } => Error::Together { one: flag(one), other: flag(other), why }.to_string(),
-        Error::Requantise { asked, .. } => {
+        Error::Requantize { asked, .. } => {
             let text = error.to_string();
             text.replace("load them without a dtype", "leave out --dtype")
                 .replace(&format!("original in {asked}"), &format!("original with --dtype {asked}"))

@@ -115,9 +115,9 @@ impl Survey {
             }
             _ => {
                 let checkpoint = Checkpoint::for_config(source, &spec)?;
-                unread &= !checkpoint.is_quantised();
+                unread &= !checkpoint.is_quantized();
                 unused = checkpoint.unused().to_vec();
-                let one = asked.is_some() || checkpoint.is_quantised();
+                let one = asked.is_some() || checkpoint.is_quantized();
                 let held = checkpoint.dtypes(&spec, &asked.cloned().unwrap_or_default())?;
                 (checkpoint.tensors().cloned().collect(), if one { vec![held] } else { usual() })
             }

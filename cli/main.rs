@@ -1,6 +1,6 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
-//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or a server's device failed, 4 model missing or
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device failed, 4 model missing or
 //! invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is no error.
 
 /// Prints a line on stderr. Where nobody can read it, that is no reason to stop.
@@ -145,6 +145,6 @@ fn main() -> ExitCode {
         Verb::Completions(options) => completions::completions(options),
         Verb::Manual(options) => manual::manual(options),
     };
-    device::keep_pipelines();
-    exit_code::code(outcome)
+    let failed = device::close();
+    exit_code::end(outcome, failed)
 }

@@ -139,7 +139,7 @@ impl ModelOptions {
 
     /// Returns the options for another model. A quantized model is loaded with its stored dtypes.
     pub(crate) fn for_other(&self, source: &Source) -> Result<Self> {
-        Ok(if is_quantised(source)? { Self { dtype: None, ..self.clone() } } else { self.clone() })
+        Ok(if is_quantized(source)? { Self { dtype: None, ..self.clone() } } else { self.clone() })
     }
 
     /// Requested dtypes for random weights of a model of this configuration.
@@ -207,11 +207,11 @@ pub(crate) fn unused(tensors: &[UnusedTensor]) -> Option<String> {
 }
 
 /// Whether the files of a model are quantized.
-fn is_quantised(source: &Source) -> Result<bool> {
+fn is_quantized(source: &Source) -> Result<bool> {
     if matches!(source, Source::Synthetic(_)) {
         return Ok(false);
     }
-    Ok(Checkpoint::for_config(source, &Spec::open(source)?)?.is_quantised())
+    Ok(Checkpoint::for_config(source, &Spec::open(source)?)?.is_quantized())
 }
 
 /// Opens a session, with a note if memory limits the context to less than the model allows.

@@ -152,7 +152,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
         Some(Against::Dtype(dtype)) => {
             let held = load(&options.model.held(dtype), &source);
             Some(held.map_err(|error| match error.downcast_ref::<Error>() {
-                Some(Error::Requantise { asked, stored }) => Usage(format!(
+                Some(Error::Requantize { asked, stored }) => Usage(format!(
                     "--against {asked} loads the same files in another dtype, but they hold the weights in {stored}, which are already rounded; \
                      name the original model: --against MODEL"
                 ))

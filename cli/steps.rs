@@ -17,7 +17,7 @@ pub(crate) struct ShownSteps {
     most: u32,
     /// Whether `most` is an upper limit.
     bounded: bool,
-    coloured: bool,
+    colored: bool,
     least_seen: u32,
     most_seen: u32,
 }
@@ -26,8 +26,8 @@ impl ShownSteps {
     /// Writer to stdout for tokens of up to `most` steps. If not `bounded`, tokens may take more, as in a wavefront.
     pub(crate) fn on_stdout(most: u32, bounded: bool) -> Self {
         let stdout = std::io::stdout();
-        let coloured = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
-        Self { most, bounded, coloured, least_seen: u32::MAX, most_seen: 0 }
+        let colored = stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never;
+        Self { most, bounded, colored, least_seen: u32::MAX, most_seen: 0 }
     }
 
     /// Writes the text of a token.
@@ -37,7 +37,7 @@ impl ShownSteps {
         if piece.text.is_empty() {
             return Ok(());
         }
-        if self.coloured {
+        if self.colored {
             let style = self.style(piece.steps);
             // Without a reset before the line break, the background color would extend to the margin.
             let lines = piece.text.split_inclusive('\n').map(|line| {
@@ -62,7 +62,7 @@ impl ShownSteps {
         let Self { most, bounded, least_seen, most_seen, .. } = *self;
         let seen =
             if least_seen == most_seen { format!("{most_seen}") } else { format!("{least_seen} to {most_seen}") };
-        if !self.coloured {
+        if !self.colored {
             let most = if bounded { format!(" of at most {most}") } else { String::new() };
             return format!("small numbers: recurrence steps of the token before them, {seen}{most}");
         }
@@ -77,9 +77,9 @@ impl ShownSteps {
 
     fn style(&self, steps: u32) -> Style {
         let part = f64::from(steps.saturating_sub(1)) / f64::from(self.most.saturating_sub(1).max(1));
-        let colour = far(part.min(1.0));
-        let ink = if is_light(colour) { RgbColor(20, 22, 28) } else { RgbColor(255, 255, 255) };
-        Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into())).fg_color(Some(ink.into()))
+        let color = far(part.min(1.0));
+        let ink = if is_light(color) { RgbColor(20, 22, 28) } else { RgbColor(255, 255, 255) };
+        Style::new().bg_color(Some(RgbColor(color.0, color.1, color.2).into())).fg_color(Some(ink.into()))
     }
 }
 
@@ -88,8 +88,8 @@ mod tests {
     use super::ShownSteps;
     use ruminate::Piece;
 
-    fn written(coloured: bool) -> (String, String) {
-        let mut shown = ShownSteps { most: 32, bounded: true, coloured, least_seen: u32::MAX, most_seen: 0 };
+    fn written(colored: bool) -> (String, String) {
+        let mut shown = ShownSteps { most: 32, bounded: true, colored, least_seen: u32::MAX, most_seen: 0 };
         let mut out = Vec::new();
         for (text, steps) in [(" A", 7), (".\n", 12), ("", 32)] {
             shown

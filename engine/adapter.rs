@@ -1,25 +1,17 @@
-//! Finding an adapter: listing, selecting, and asking it for all that the engine can use.
+//! Finding an adapter: listing all, and asking one for all that the engine can use.
+
+use std::time::Duration;
 
 use ruminate_shaders::{Caps, Cooperative};
 
 use crate::error::{Error, Result};
+use crate::identity::{self, PciAddress, Uuid};
 use crate::memory::{self, Heaps, Memory};
 use crate::pipeline_cache::PipelineCache;
+use crate::pretend::Pretend;
+use crate::select::Select;
 use crate::texels;
 use crate::tune::TuningFrom;
-
-/// Which adapter to open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Select {
-    /// The first of the best kind: discrete, then integrated, then virtual, then CPU.
-    #[default]
-    Best,
-    /// By [`AdapterSummary::index`].
-    Index(usize),
-    /// The first whose name or driver contains this text, in any case.
-    Name(String),
-}
 
 /// How much of the adapter to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +24,7 @@ pub enum Tier {
 }
 
 /// What kind of device an adapter is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// A card with memory of its own.
@@ -44,11 +36,12 @@ pub enum Kind {
     /// A software driver.
     Cpu,
     /// Unknown.
+    #[default]
     Other,
 }
 
 impl Kind {
-    fn rank(self) -> u8 {
+    pub(crate) fn rank(self) -> u8 {
         match self {
             Self::Discrete => 0,
             Self::Integrated => 1,
@@ -60,13 +53,17 @@ impl Kind {
 }
 
 /// An adapter, as far as a choice or a report needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdapterSummary {
-    /// Place in the list of [`adapters`] for the same backends.
+    /// Place in the list of all native backends, also where only some of them are listed.
     pub index: usize,
     /// Name of the device.
     pub name: String,
+    /// Address on the PCI bus, if the device has one and its driver tells. On DX12 two GPUs of one model share the address of the first: wgpu looks for the model.
+    pub pci: Option<PciAddress>,
+    /// UUID, which Vulkan alone tells. It stays the same when GPUs are moved to other slots.
+    pub uuid: Option<Uuid>,
     /// Name and version of the driver.
     pub driver: String,
     /// `vulkan`, `metal` or `dx12`.
@@ -98,6 +95,8 @@ pub struct OpenOptions {
     pub cooperative: bool,
     /// Pipelines that earlier runs of the program compiled.
     pub pipeline_cache: PipelineCache,
+    /// How long a submission may take before the device counts as hung: see [`Device::set_timeout`](crate::Device::set_timeout).
+    pub timeout: Option<Duration>,
 }
 
 impl Default for OpenOptions {
@@ -109,6 +108,7 @@ impl Default for OpenOptions {
             tuning: TuningFrom::Defaults,
             cooperative: false,
             pipeline_cache: PipelineCache::Off,
+            timeout: None,
         }
     }
 }
@@ -118,35 +118,50 @@ fn native() -> wgpu::Backends {
     wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12
 }
 
-/// Every adapter that the given backends offer.
+/// Every adapter that the given backends offer. An adapter has the same index in every such list.
 #[must_use]
 pub fn adapters(backends: wgpu::Backends) -> Vec<AdapterSummary> {
-    enumerate(backends, flags()).iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect()
+    listed(backends).into_iter().filter(|listed| listed.wanted).map(|listed| listed.summary).collect()
+}
+
+/// An adapter of this machine.
+struct Listed {
+    adapter: wgpu::Adapter,
+    summary: AdapterSummary,
+    /// Whether it is of the backends that were asked for.
+    wanted: bool,
+}
+
+/// All adapters, also those of other backends than are wanted: an index counts them all.
+fn listed(wanted: wgpu::Backends) -> Vec<Listed> {
+    let all = enumerate(native() | wanted, flags()).into_iter().enumerate();
+    let listed = |(index, adapter): (usize, wgpu::Adapter)| {
+        let wanted = wanted.contains(adapter.get_info().backend.into());
+        Listed { summary: summarize(&adapter, index), wanted, adapter }
+    };
+    all.map(listed).collect()
 }
 
 /// The adapter that the options select.
 pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSummary)> {
-    let all = enumerate(options.backends, flags());
-    let summaries: Vec<_> = all.iter().enumerate().map(|(index, adapter)| summarize(adapter, index)).collect();
-    let (asked, found) = match &options.select {
-        Select::Best => (interfaces(options.backends), summaries.iter().min_by_key(|summary| summary.kind.rank())),
-        Select::Index(index) => (format!("index {index}"), summaries.get(*index)),
-        Select::Name(name) => {
-            let needle = name.to_lowercase();
-            let matches = |text: &str| text.to_lowercase().contains(&needle);
-            (format!("name `{name}`"), summaries.iter().find(|it| matches(&it.name) || matches(&it.driver)))
+    let (wanted, others): (Vec<_>, Vec<_>) = listed(options.backends).into_iter().partition(|listed| listed.wanted);
+    let (adapters, summaries): (Vec<_>, Vec<_>) = wanted.into_iter().map(|it| (it.adapter, it.summary)).unzip();
+    let chosen = options.select.choose(&summaries).cloned().map_err(|error| match error {
+        Error::NoAdapter { asked, .. } => {
+            let asked = match options.select {
+                Select::Best => interfaces(options.backends),
+                _ if options.backends.contains(native()) => asked,
+                _ => format!("{asked} on {}", interfaces(options.backends)),
+            };
+            let mut all: Vec<&AdapterSummary> = summaries.iter().chain(others.iter().map(|it| &it.summary)).collect();
+            all.sort_unstable_by_key(|it| it.index);
+            Error::NoAdapter { asked, found: all.iter().map(ToString::to_string).collect() }
         }
-    };
-    let chosen = found.cloned().and_then(|summary| Some((all.get(summary.index)?.clone(), summary)));
-    chosen.ok_or_else(|| {
-        let all = adapters(native());
-        let asked = match options.select {
-            Select::Best => asked,
-            _ if options.backends.contains(native()) => asked,
-            _ => format!("{asked} on {}", interfaces(options.backends)),
-        };
-        Error::NoAdapter { asked, found: all.into_iter().map(|it| it.name).collect() }
-    })
+        other => other,
+    })?;
+    let opened = adapters.into_iter().zip(&summaries).find(|(_, summary)| summary.index == chosen.index);
+    let (adapter, _) = opened.expect("the chosen adapter is one of those");
+    Ok((adapter, chosen))
 }
 
 /// The native interfaces among some backends, as their makers write them.
@@ -168,6 +183,10 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
 
 /// Sizes of subgroups for which there are kernels that must know it: eight lanes share a block of a row.
 const LANES: std::ops::RangeInclusive<u32> = 8..=128;
+
+/// Sizes of subgroups that kernels of an unknown size are right for: their workgroup memory has a place for every fourth lane. wgpu promises no smaller ones, but
+/// passes on what a driver says.
+const SUBGROUPS: std::ops::RangeInclusive<u32> = 4..=128;
 
 /// The feature that cooperative matrices need.
 const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -192,13 +211,16 @@ fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
 pub(crate) fn request(
     adapter: &wgpu::Adapter,
     options: &OpenOptions,
+    pretend: &Pretend,
 ) -> std::result::Result<(wgpu::Device, wgpu::Queue, [bool; Cooperative::ALL.len()]), wgpu::RequestDeviceError> {
-    let (mut required_features, required_limits) = match options.limits {
+    let (mut required_features, mut required_limits) = match options.limits {
         Tier::Full => (features(adapter), adapter.limits()),
         Tier::WebGpuDefaults => (wgpu::Features::empty(), wgpu::Limits::defaults()),
     };
+    required_features.remove(pretend.without);
+    (pretend.limits)(&mut required_limits);
     let kinds = match options.limits {
-        Tier::Full if options.cooperative => cooperative(adapter),
+        Tier::Full if options.cooperative && !pretend.without.contains(COOPERATIVE) => cooperative(adapter),
         _ => <_>::default(),
     };
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
@@ -229,16 +251,20 @@ pub(crate) fn caps(
     textures: Option<bool>,
     cooperative: [bool; Cooperative::ALL.len()],
 ) -> Caps {
-    let subgroups = features.contains(wgpu::Features::SUBGROUP);
+    let sizes = (info.subgroup_min_size, info.subgroup_max_size);
+    let subgroups = features.contains(wgpu::Features::SUBGROUP)
+        && SUBGROUPS.contains(&sizes.0)
+        && SUBGROUPS.contains(&sizes.1)
+        && sizes.0 <= sizes.1;
     // Reading from a storage texture of this format is not in WebGPU. Unless timing has said otherwise, only software drivers gain by it.
     let textures = features.contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
         && textures.unwrap_or(info.device_type == wgpu::DeviceType::Cpu);
-    let size = info.subgroup_min_size;
-    let known = info.subgroup_max_size == size && size.is_power_of_two() && LANES.contains(&size);
+    let size = sizes.0;
+    let known = sizes.1 == size && size.is_power_of_two() && LANES.contains(&size);
     let lanes = (subgroups && textures && known).then_some(size);
     Caps {
         software: info.device_type == wgpu::DeviceType::Cpu,
-        subgroups: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        subgroups: subgroups.then_some(sizes),
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),
         bytes: info.backend != wgpu::Backend::Dx12,
@@ -252,7 +278,7 @@ pub(crate) fn caps(
     }
 }
 
-/// The summary of a device, or of an adapter at its full tier.
+/// The summary of a device, or of an adapter at its full tier, but for its UUID.
 pub(crate) fn summary(
     index: usize,
     info: wgpu::AdapterInfo,
@@ -273,6 +299,8 @@ pub(crate) fn summary(
         index,
         caps: caps(&info, features, limits, textures, cooperative),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        pci: info.device_pci_bus_id.parse().ok(),
+        uuid: None,
         name: info.name,
         backend: info.backend.to_str().to_owned(),
         kind,
@@ -284,7 +312,8 @@ pub(crate) fn summary(
 
 fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
     let (info, heaps) = (adapter.get_info(), memory::adapter_heaps(adapter));
-    summary(index, info, adapter.features(), &adapter.limits(), heaps, None, cooperative(adapter))
+    let summary = summary(index, info, adapter.features(), &adapter.limits(), heaps, None, cooperative(adapter));
+    AdapterSummary { uuid: identity::adapter_uuid(adapter), ..summary }
 }
 
 /// Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of indirect calls, which costs a

@@ -25,6 +25,7 @@ use crate::error::Error;
 
 error_codes! { Error:
     NoAdapter => "no-adapter", "no graphics adapter fits the selection";
+    Ambiguous => "ambiguous-adapter", "several graphics adapters fit the selection";
     Open => "device-open", "the driver cannot open a device on the adapter";
     Limits => "device-limits", "limits of the app's own device are too low";
     Lost => "device-lost", "the device was reset or removed; open another";
@@ -41,6 +42,6 @@ error_codes! { Error:
     Counts => "plan-counts", "a plan was executed with a wrong number of counts";
     Busy => "plan-busy", "a plan is being executed in pieces";
     Foreign => "foreign-object", "a tensor, buffer or plan belongs to another graph or device";
-    Timeout => "device-timeout", "the device made no progress for too long";
+    Timeout => "device-timeout", "the device did not answer in time: its driver hangs";
     ReadBack => "read-back", "results could not be read back";
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use ruminate_shaders::{Binding, Caps, Case, Cooperative, Launch, Place, Variants};
 
@@ -16,10 +17,12 @@ use crate::exec::{self, Execution};
 use crate::gates::LoopWay;
 use crate::gpu::Gpu;
 use crate::graph::{self, Graph};
+use crate::identity;
 use crate::limits;
 use crate::memory;
 use crate::pipeline_cache::Kept;
 use crate::plan::Plan;
+use crate::pretend::Pretend;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
 use crate::texels::{TEXEL, Texels};
@@ -56,17 +59,27 @@ impl Device {
     /// Opens a GPU.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if nothing fits the selection, [`Error::Open`] if the driver refuses, [`Error::Tuning`].
+    /// [`Error::NoAdapter`] if nothing fits the selection, [`Error::Ambiguous`] if several devices do, [`Error::Open`] if the driver refuses, [`Error::Tuning`].
     pub fn open(options: &OpenOptions) -> Result<Self> {
+        Self::open_pretending(options, &Pretend::default())
+    }
+
+    /// Opens a GPU that pretends to be another one: for tests on machines without that.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[doc(hidden)]
+    pub fn open_pretending(options: &OpenOptions, pretend: &Pretend) -> Result<Self> {
         let (adapter, chosen) = adapter::select(options)?;
         let tuning = options.tuning.of(&chosen)?;
-        let (device, queue, cooperative) = adapter::request(&adapter, options)
+        let (device, queue, cooperative) = adapter::request(&adapter, options, pretend)
             .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
         // Where wgpu checks each indirect launch, direct ones are cheaper.
         let way = if adapter::checks_indirect() { LoopWay::Direct } else { LoopWay::Indirect };
-        let opened = Self::wrap(device, queue, chosen.index, tuning, way, cooperative);
+        let opened = Self::wrap(device, queue, (chosen.index, pretend), tuning, way, cooperative);
         if let Engine::Gpu(gpu) = &opened.0.engine {
             gpu.listen();
+            gpu.watchdog.set_limit(options.timeout);
             if let Some(kept) = Kept::open(&gpu.device, &options.pipeline_cache) {
                 let _ = gpu.kept.set(kept);
             }
@@ -109,7 +122,7 @@ impl Device {
             return Err(Error::Limits { adapter: device.adapter_info().name, low });
         }
         // Whether wgpu checks indirect launches is a matter of the host's instance, and by default it does.
-        let wrapped = Self::wrap(device, queue, 0, tuning, LoopWay::Direct, <_>::default());
+        let wrapped = Self::wrap(device, queue, (0, &Pretend::default()), tuning, LoopWay::Direct, <_>::default());
         if let Engine::Gpu(gpu) = &wrapped.0.engine {
             gpu.watch();
         }
@@ -131,20 +144,23 @@ impl Device {
     fn wrap(
         device: wgpu::Device,
         queue: wgpu::Queue,
-        index: usize,
+        (index, pretend): (usize, &Pretend),
         tuning: Tuning,
         usual: LoopWay,
         cooperative: [bool; Cooperative::ALL.len()],
     ) -> Self {
-        let summary = adapter::summary(
+        let mut info = device.adapter_info();
+        (pretend.info)(&mut info);
+        let mut summary = adapter::summary(
             index,
-            device.adapter_info(),
+            info,
             device.features(),
             &device.limits(),
             memory::device_heaps(&device),
             tuning.textures,
             cooperative,
         );
+        summary.uuid = identity::device_uuid(&device);
         Self(Arc::new(Shared {
             caps: summary.caps,
             name: summary.name.clone(),
@@ -403,6 +419,36 @@ impl Device {
         match &self.0.engine {
             Engine::Gpu(gpu) => gpu.check(),
             Engine::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// Sets how long a submission may take before the device counts as hung; then every call gives [`Error::Timeout`]. `None`, the default, means 120 seconds, or
+    /// twenty times the estimated time of the work, if that is longer. Only time in which the host waits for the device or polls it counts, and the clock starts
+    /// again whenever a submission ends. On the CPU there is nothing to wait for.
+    pub fn set_timeout(&self, limit: Option<Duration>) {
+        if let Engine::Gpu(gpu) = &self.0.engine {
+            gpu.watchdog.set_limit(limit);
+        }
+    }
+
+    /// Looks whether a thread is stuck in the driver: some drivers that hang block the host when it submits more work, which no call can then report. A host that
+    /// wants to know calls this now and then, such as every second, from a thread that does nothing else with the device. It never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if a submission or a poll has not returned for as long as [`Self::set_timeout`] says; otherwise the first fault, if there was one.
+    pub fn look(&self) -> Result<()> {
+        match &self.0.engine {
+            Engine::Gpu(gpu) => gpu.look(),
+            Engine::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// How long a host may wait between two calls of [`Self::look`].
+    #[must_use]
+    pub fn look_interval(&self) -> Duration {
+        match &self.0.engine {
+            Engine::Gpu(gpu) => gpu.watchdog.slice(),
+            Engine::Cpu(_) => Duration::MAX,
         }
     }
 

@@ -10,11 +10,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No adapter fits what was asked for.
-    #[error("no adapter for {asked}; found: {}", if found.is_empty() { "none".to_owned() } else { found.join(", ") })]
+    #[error("no adapter for {asked}; found: {}", if found.is_empty() { "none".to_owned() } else { found.join("; ") })]
     NoAdapter {
-        /// The selection, in words: an interface, a name or an index.
+        /// The selection, in words: an interface, a name, an index, a PCI address or a UUID.
         asked: String,
-        /// Names of the adapters that this machine has, whatever the interface.
+        /// The adapters of this machine, whatever their interface, as [`AdapterSummary`](crate::AdapterSummary) is displayed.
+        found: Vec<String>,
+    },
+    /// Several adapters fit what was asked for.
+    #[error("{asked} fits several devices: {}; choose one by its index, PCI address or UUID", found.join("; "))]
+    Ambiguous {
+        /// The selection, in words.
+        asked: String,
+        /// The adapters that fit, as [`AdapterSummary`](crate::AdapterSummary) is displayed.
         found: Vec<String>,
     },
     /// The adapter is there but gives no device.
@@ -155,11 +163,14 @@ pub enum Error {
         /// `graph` or `device`.
         owner: &'static str,
     },
-    /// The device made no progress for so long that it must be stuck.
-    #[error("the device made no progress for {seconds} s")]
+    /// A submission did not end within its limit, so the driver must hang. The device is not used any more: open another, or start again.
+    #[error(
+        "the device did not answer for {limit:?}: its driver hangs, or the work takes longer than the timeout allows; start again, update the driver, or allow \
+         more time"
+    )]
     Timeout {
-        /// Seconds waited.
-        seconds: u64,
+        /// Time without a sign of progress. See [`Device::set_timeout`](crate::Device::set_timeout).
+        limit: std::time::Duration,
     },
     /// Results could not be read back.
     #[error("reading back failed: {0}")]

@@ -235,6 +235,7 @@ impl Execution {
             add(&tally.encoding_nanos, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
             Some(commands)
         })?;
+        gpu.watchdog.estimate(assumed);
         add(&tally.launches, launches);
         let done = match stamps {
             Some(stamps) => Done::Stamped(Mapping::start(device, gpu, stamps, vec![STAMPS], submission.clone())?),

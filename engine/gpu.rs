@@ -3,11 +3,13 @@
 //! Nothing here panics when the device goes away. wgpu reports a loss through a callback, other faults through error scopes
 //! or, outside of any scope, through a handler; the first fault is stored, and every call of the engine looks at it. Waiting
 //! is done in slices, so that a device that stopped making progress ends as [`Error::Timeout`] and not as a hang.
+//!
+//! A device that hangs is never dropped: wgpu would wait for it without end.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Release;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,17 +23,14 @@ use crate::pipeline_cache::Kept;
 use crate::probe::Probe;
 use crate::readback::Staging;
 use crate::wake::Waiter;
+use crate::watchdog::Watchdog;
 
 /// Bytes uploaded or read back at a time: bounds the staging memory of large transfers.
 pub(crate) const CHUNK: usize = 32 << 20;
 /// Uploads that may be in flight before the host waits for the oldest.
 const UPLOADS_IN_FLIGHT: usize = 2;
-/// How long one wait lasts before faults and progress are looked at. Seldom reached: see [`Gpu::poll_once`] for what may happen then.
-const SLICE: Duration = Duration::from_secs(5);
 /// What wgpu 30 says when a wait times out while another thread's poll finds the queue empty. It is wrong, and harmless.
 const RACED: &str = "If the queue is empty";
-/// How long a device may go without finishing a submission.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a device is assumed to do at least, to decide where a submission ends. Guesses that only need to be right within a
 /// factor of ten: a watchdog allows about 2 s, and a submission costs some 50 µs.
@@ -88,7 +87,7 @@ pub(crate) struct Gpu {
     fault: Arc<OnceLock<Error>>,
     /// On a host app's device, whose loss the host's own callback hears of.
     probe: OnceLock<Probe>,
-    finished: Arc<AtomicU64>,
+    pub(crate) watchdog: Arc<Watchdog>,
     uploads: Mutex<Uploads>,
 }
 
@@ -105,7 +104,7 @@ impl Gpu {
             waiter: Waiter::default(),
             fault: Arc::default(),
             probe: OnceLock::new(),
-            finished: Arc::default(),
+            watchdog: Arc::default(),
             uploads: Mutex::default(),
             device,
             queue,
@@ -137,10 +136,26 @@ impl Gpu {
         let _ = self.fault.set(Error::Lost(message.to_owned()));
     }
 
+    /// Records that the driver hangs, and keeps the device for ever.
+    fn hang(&self, limit: Duration) {
+        if self.fault.set(Error::Timeout { limit }).is_ok() {
+            // The last handle of a queue waits until the queue is empty.
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+        }
+    }
+
     /// The first fault, if there was one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.fault.get().is_none() && self.probe.get().is_some_and(Probe::lost) {
             self.lose("the app's device no longer works");
+        }
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// Looks for a call of the driver that blocks its thread for too long. Calls no driver.
+    pub(crate) fn look(&self) -> Result<()> {
+        if let Some(limit) = self.watchdog.blocked(Instant::now()) {
+            self.hang(limit);
         }
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
@@ -165,9 +180,16 @@ impl Gpu {
         tally: &Tally,
         encode: impl FnOnce() -> Option<wgpu::CommandBuffer>,
     ) -> Result<wgpu::SubmissionIndex> {
-        let index = self.guard(|| "a submission".to_owned(), || self.queue.submit(encode()))?;
-        let finished = Arc::clone(&self.finished);
-        self.queue.on_submitted_work_done(move || add(&finished, 1));
+        let index = self.guard(
+            || "a submission".to_owned(),
+            || {
+                let commands = encode();
+                self.watchdog.call(|| self.queue.submit(commands))
+            },
+        )?;
+        self.watchdog.submitted(Instant::now());
+        let watchdog = Arc::clone(&self.watchdog);
+        self.queue.on_submitted_work_done(move || watchdog.finished());
         add(&tally.submissions, 1);
         Ok(index)
     }
@@ -191,32 +213,36 @@ impl Gpu {
     /// Blocks until a submission is finished.
     pub(crate) fn wait(&self, tally: &Tally, index: &wgpu::SubmissionIndex) -> Result<()> {
         add(&tally.waits, 1);
-        let mut progress = Progress::new(self);
-        while !self.poll_once(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(SLICE) })? {
-            progress.demand(self)?;
-        }
+        while !self.poll_once(self.slice(Some(index)))? {}
         Ok(())
     }
 
     /// Blocks until what was submitted is finished and `done` says so.
     pub(crate) fn wait_for(&self, done: impl Fn() -> bool) -> Result<()> {
-        let mut progress = Progress::new(self);
+        let mut since = None;
         while !done() {
-            if self.poll_once(wgpu::PollType::Wait { submission_index: None, timeout: Some(SLICE) })? {
+            if self.poll_once(self.slice(None))? {
                 // The callback may be under way on another thread that polls.
                 std::thread::yield_now();
-            } else {
-                progress.demand(self)?;
+                missing_since(*since.get_or_insert_with(Instant::now))?;
             }
         }
         Ok(())
+    }
+
+    /// A wait for a submission, or for all of them, that ends in time for a look at faults and the watchdog. See [`Self::poll_once`] for what may happen then.
+    fn slice(&self, index: Option<&wgpu::SubmissionIndex>) -> wgpu::PollType {
+        wgpu::PollType::Wait { submission_index: index.cloned(), timeout: Some(self.watchdog.slice()) }
     }
 
     /// One poll of wgpu's event loop; whether the awaited submission is finished.
     fn poll_once(&self, how: wgpu::PollType) -> Result<bool> {
         self.check()?;
         // wgpu 30 panics here when the driver reports a loss during the wait, and when it loses a race with another thread.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.watchdog.call(|| self.device.poll(how))));
+        if let Some(limit) = self.watchdog.exceeded(Instant::now()) {
+            self.hang(limit);
+        }
         self.check()?;
         match outcome {
             Ok(Ok(_)) => Ok(true),
@@ -266,24 +292,15 @@ impl Gpu {
     }
 }
 
-/// Whether submissions still come to an end.
-pub(crate) struct Progress {
-    finished: u64,
-    since: Instant,
-}
+/// How long a callback may be under way on another thread after its work has ended.
+const STRAY: Duration = Duration::from_secs(60);
 
-impl Progress {
-    pub(crate) fn new(gpu: &Gpu) -> Self {
-        Self { finished: gpu.finished.load(Relaxed), since: Instant::now() }
-    }
-
-    /// Fails if no submission has come to an end for as long as patience lasts.
-    pub(crate) fn demand(&mut self, gpu: &Gpu) -> Result<()> {
-        let finished = gpu.finished.load(Relaxed);
-        if finished != self.finished {
-            *self = Self { finished, since: Instant::now() };
-        }
-        if self.since.elapsed() < PATIENCE { Ok(()) } else { Err(Error::Timeout { seconds: PATIENCE.as_secs() }) }
+/// Fails if a callback that should have come at once is still missing after a minute.
+pub(crate) fn missing_since(since: Instant) -> Result<()> {
+    if since.elapsed() < STRAY {
+        Ok(())
+    } else {
+        Err(Error::ReadBack("wgpu does not say that its work has ended".to_owned()))
     }
 }
 

@@ -146,3 +146,30 @@ mod vulkan {
         Some(Heaps { local: *local.max_by_key(|(heap, _)| heap.size)?.1, all })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn discrete_gpu_has_its_own_memory() {
+        // A card of 24 GiB, of which 4 are taken, and the part of the host's memory that it can reach.
+        let heaps = Heaps { local: (24 * GIB, 20 * GIB), all: (88 * GIB, 80 * GIB) };
+        let expected = Memory { total: Some(24 * GIB), available: Some(20 * GIB), shared: false };
+        assert_eq!(of(Kind::Discrete, Some(heaps)), expected);
+        assert_eq!(of(Kind::Discrete, None), Memory { shared: false, ..Memory::default() });
+    }
+
+    #[test]
+    fn integrated_gpu_has_the_least_of_heaps_and_host() {
+        let host = host();
+        // A driver that lists the same memory twice offers no more than the host has.
+        let twice = of(Kind::Integrated, Some(Heaps { local: (1 << 50, 1 << 50), all: (1 << 51, 1 << 51) }));
+        assert!(twice.shared && twice.total == host.total && twice.available <= host.total, "{twice:?}");
+        // Half a GiB that is set aside, and a share of the rest: both can be used.
+        let small = of(Kind::Integrated, Some(Heaps { local: (GIB / 512, GIB / 512), all: (GIB / 128, GIB / 256) }));
+        assert_eq!((small.total, small.available), (Some(GIB / 128), Some(GIB / 256)), "the host has {host:?}");
+    }
+}

@@ -92,6 +92,7 @@ fn alone(device: &Device, gpu: &Gpu, plan: &Prepared, index: usize) -> Result<()
         encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), &plan.dispatches[index]);
         Some(encoder.finish())
     })?;
+    gpu.watchdog.estimate(plan.dispatches[index].seconds);
     add(&device.tally().launches, 1);
     gpu.wait(device.tally(), &submission)
 }
@@ -132,6 +133,7 @@ fn stamped(device: &Device, gpu: &Gpu, plan: &Prepared, launches: &[usize]) -> R
         encoder.resolve_query_set(&set, 0..queries, &resolved, 0);
         Some(encoder.finish())
     })?;
+    gpu.watchdog.estimate(launches.iter().map(|&index| plan.dispatches[index].seconds).sum());
     add(&device.tally().launches, launches.len() as u64);
     let stamps = readback::read(device, gpu, &resolved, 0..bytes)?;
     let tick = f64::from(gpu.queue.get_timestamp_period());

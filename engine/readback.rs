@@ -14,7 +14,7 @@ use crate::clock::Instant;
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
-use crate::gpu::{CHUNK, Gpu, Progress};
+use crate::gpu::{CHUNK, Gpu, missing_since};
 
 /// Smallest staging buffer.
 const SMALLEST: u64 = 256;
@@ -176,7 +176,7 @@ impl ReadBack {
     /// device has not got there yet.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if the device makes no progress for two minutes, [`Error::ReadBack`], or a fault of the device.
+    /// [`Error::Timeout`] if a submission does not end within its limit (see [`Device::set_timeout`]), [`Error::ReadBack`], or a fault of the device.
     pub fn wait(self) -> Result<Vec<Vec<u8>>> {
         let results = match self.0 {
             Ticket::Ready(results, _) => return Ok(results),
@@ -245,11 +245,11 @@ impl Mapping {
         if !self.ready() {
             gpu.wait(self.device.tally(), &self.submission)?;
             // Another thread's poll may have taken the callback and be about to run it.
-            let mut progress = Progress::new(gpu);
+            let since = Instant::now();
             while self.state() == PENDING {
                 std::thread::sleep(Duration::from_micros(50));
                 gpu.poll()?;
-                progress.demand(gpu)?;
+                missing_since(since)?;
             }
         }
         gpu.check()

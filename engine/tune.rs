@@ -230,7 +230,7 @@ pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<
         let turns: Vec<_> = memory.iter().map(|buffers| (launch.clone(), buffers.clone())).collect();
         let bench = match Bench::new(device, &turns) {
             Ok(bench) => bench,
-            Err(error @ Error::Lost(_)) => return Err(error),
+            Err(error @ (Error::Lost(_) | Error::Timeout { .. })) => return Err(error),
             Err(_) => continue,
         };
         let once = bench.time(1)?.as_secs_f64() / copies as f64;

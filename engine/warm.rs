@@ -7,6 +7,9 @@ use crate::device::{Device, Engine};
 use crate::error::Result;
 use crate::plan::Plan;
 
+/// Seconds that a driver is estimated to take for a pipeline that it compiles at its first dispatch.
+const COMPILING: f64 = 0.3;
+
 /// Counts a call of [`Device::warming`] while it runs, even if it panics.
 struct Counted<'a>(&'a AtomicU32);
 
@@ -38,6 +41,7 @@ impl Device {
         if self.warmers().load(Relaxed) == 0 {
             return Ok(());
         }
+        let pipelines = u32::try_from(plan.pipelines().count()).unwrap_or(u32::MAX);
         gpu.submit(self.tally(), || {
             let mut encoder =
                 gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("warm-up") });
@@ -50,6 +54,7 @@ impl Device {
             drop(pass);
             Some(encoder.finish())
         })?;
+        gpu.watchdog.estimate(COMPILING * f64::from(pipelines));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The passes of a generation: how its tokens are computed and chosen, and what a session does for each.
+//! Passes of a generation: how its tokens are computed and chosen, and the work for each pass.
 
 use ruminate_engine::{Buffer, Execution};
 use ruminate_shaders::Row;
@@ -15,25 +15,25 @@ use crate::sampling::Choosing;
 use crate::schedule::passes::Passes;
 use crate::session::check_steps;
 
-/// How tokens are computed and chosen, all through a generation.
+/// Settings that all tokens of a generation are computed and chosen with.
 #[derive(Clone, Debug)]
 pub(crate) struct Decoding {
     pub(crate) depth: Depth,
     pub(crate) continuous: Option<Continuous>,
     pub(crate) noise: Option<NoiseRule>,
     pub(crate) choosing: Choosing,
-    /// Whether the prompt, a single token, goes on from the state that the last generation left.
+    /// Whether the prompt is a single token that starts from the state of the last generation.
     pub(crate) carries: bool,
-    /// How far ahead of what is known is computed, and in a table of how many rows.
+    /// Parallel decoding, with the rows of its table.
     pub(crate) parallel: Option<(ParallelDecoding, u32)>,
-    /// Whether the prompt is all there is to compute: nothing is chosen after it.
+    /// Whether only the prompt is computed and no token is chosen.
     pub(crate) silent: bool,
-    /// What a wavefront takes instead of random numbers.
+    /// Values that a wavefront uses instead of random numbers.
     pub(crate) given: Option<Given>,
 }
 
 impl Decoding {
-    /// Steps that keys are kept of: those of a token, or of a round.
+    /// Steps whose keys are stored: those of a token, or of a round.
     pub(crate) fn slots(&self) -> u32 {
         match self.parallel {
             Some((ParallelDecoding::Wavefront(current), _)) => self.depth.steps.max(current.steps),
@@ -41,31 +41,31 @@ impl Decoding {
         }
     }
 
-    /// Whether the pass of the prompt brings the first token.
+    /// Whether the prompt's pass chooses the first token.
     pub(crate) fn begins_with_the_prompt(&self) -> bool {
         self.parallel.is_none_or(|(parallel, _)| parallel.begins_with_the_prompt())
     }
 
-    /// The plan of a decoded token.
+    /// Plan of a decoded token.
     pub(crate) fn token(&self) -> PlanKey {
         let follow = match self.parallel {
             None => Follow::Feed,
             Some((ParallelDecoding::Drafts { .. }, rows)) => Follow::Draft(rows),
             Some((ParallelDecoding::Pipelined { .. } | ParallelDecoding::Wavefront(_), rows)) => Follow::Start(rows),
         };
-        // Drafts have a depth of their own.
+        // Drafts have their own depth.
         let checks = if self.parallel.is_some() { None } else { self.depth.decoding() };
         let (continuous, noise) = (self.continuous, self.noise.is_some());
         PlanKey { follow, checks, continuous, noise, ..PlanKey::choosing(&self.choosing) }
     }
 
-    /// The plan of a row that is decoded. A draft is not handed out before it is verified, so its tokens are not ranked.
+    /// Plan of a decoded row. Drafts are not reported until verified, so their tokens are not ranked.
     pub(crate) fn decoded(&self) -> PlanKey {
         let plan = self.token();
         if self.parallel.is_some() { PlanKey { logprobs: None, ..plan } } else { plan }
     }
 
-    /// The plan of a piece of the prompt; the last one chooses a token.
+    /// Plan of a chunk of the prompt; the last one chooses a token.
     fn prompt(&self, last: bool) -> PlanKey {
         let checks = self.depth.prefill();
         let other = PlanKey { noise: self.noise.is_some(), ..PlanKey::of(Stage::Token) };
@@ -73,20 +73,20 @@ impl Decoding {
     }
 }
 
-/// A token and the row that it was chosen behind, as a pass reads them back.
+/// A token and its row's results, as read back from a pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     pub(crate) token: u32,
-    /// Steps that the row took.
+    /// Steps of the row.
     pub(crate) steps: u32,
-    /// The token's log-probability, if it was asked for.
+    /// Log-probability of the token, if requested.
     pub(crate) logprob: Option<f32>,
-    /// The most likely tokens, likewise.
+    /// The most likely tokens with their log-probabilities, if requested.
     pub(crate) top: Vec<(u32, f32)>,
 }
 
 impl Chosen {
-    /// From the results of a pass of one read-out that ranked so many tokens.
+    /// Reads the results of a pass with one read-out that ranked `ranked` tokens.
     pub(crate) fn from_results(results: &[Vec<u8>], ranked: Option<u32>) -> Option<Self> {
         let [token, row, rest @ ..] = results else { return None };
         let token = u32::from_le_bytes(*token.first_chunk()?);
@@ -94,7 +94,7 @@ impl Chosen {
         Self::ranked(token, row.step, rest, 0, ranked)
     }
 
-    /// A token with its log-probability and those of so many others, which are those of read-out `place`.
+    /// Combines a token with its log-probability and those of `count` other tokens, taken from read-out `place`.
     pub(crate) fn ranked(token: u32, steps: u32, ranks: &[Vec<u8>], place: usize, count: Option<u32>) -> Option<Self> {
         let mut found = Self { token, steps, logprob: None, top: Vec::new() };
         if let (Some(count), [tokens, logprobs]) = (count, ranks) {
@@ -110,11 +110,11 @@ impl Chosen {
 }
 
 impl Passes<'_> {
-    /// Makes what a generation needs: room for its prompt, and the plans of all its passes.
+    /// Prepares a generation: reserves pages for its prompt and records the plans of all its passes.
     pub(crate) fn make_ready(&mut self, prompt: &[u32], decoding: &Decoding, goes_on: bool) -> Result<(), Error> {
         let steps = decoding.depth.steps;
         self.set_choosing(&decoding.choosing)?;
-        // Where rows are at different steps, each counts its own.
+        // If rows are at different steps, each row counts its own.
         let most =
             if matches!(decoding.parallel, Some((ParallelDecoding::Pipelined { .. }, _))) { steps } else { u32::MAX };
         self.store.tables.write_exit_params(
@@ -123,7 +123,7 @@ impl Passes<'_> {
             decoding.depth.exit_params(most),
         )?;
         self.store.tables.write_noise(self.store.model.device(), self.own.slot, decoding.noise)?;
-        // With the first token behind the prompt, if there is a position for it.
+        // Reserve the first token after the prompt, too, if there is a position for it.
         let end = self.own.position + prompt.len() as u32 + u32::from(goes_on);
         self.reserve(end.min(self.store.context()), decoding.slots())?;
         if decoding.parallel.is_some() {
@@ -151,7 +151,8 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// Begins to compute at most [`Session::most_rows`] tokens of a prompt, those from `start` on; behind the last of them, a token is chosen and read back.
+    /// Begins a pass over at most [`Store::most_rows`](crate::schedule::store::Store::most_rows) tokens of a prompt, starting at `start`. From the row of the
+    /// last one, a token is chosen and read back.
     pub(crate) fn begin_prompt(
         &mut self,
         (start, chunk): (usize, &[u32]),
@@ -175,7 +176,7 @@ impl Passes<'_> {
         self.begin_pass(key, decoding.depth, plan)
     }
 
-    /// Begins to compute the row that the last choice made, and to choose the next token.
+    /// Begins the pass of the row for the last chosen token, which chooses the next one.
     pub(crate) fn begin_token(&mut self, steps: u32, decoding: &Decoding) -> Result<Execution, Error> {
         check_steps(steps)?;
         self.reserve(self.own.position + 1, steps)?;
@@ -185,7 +186,7 @@ impl Passes<'_> {
         self.begin_pass(key, Depth { steps, ..decoding.depth }, decoding.token())
     }
 
-    /// Begins a pass. If it chooses a token, what is read back is that, and the row that it was chosen behind: [`Chosen`].
+    /// Begins a pass. If it chooses a token, the token and its row are read back: [`Chosen`].
     fn begin_pass(&mut self, key: (u32, u32), depth: Depth, plan: PlanKey) -> Result<Execution, Error> {
         let device = self.store.model.device().clone();
         let plans = self.plans_for(key)?;
@@ -201,7 +202,7 @@ impl Passes<'_> {
         Ok(device.begin(self.plan(key, plan)?, &depth.counts(plan.checks), &reads)?)
     }
 
-    /// Sets the position to what a generation handed out: passes beyond it were computed for nobody.
+    /// Sets the position to the end of the returned tokens and discards later positions.
     pub(crate) fn discard_beyond(&mut self, position: u32) {
         if position < self.own.position {
             self.own.position = position;

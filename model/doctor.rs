@@ -75,7 +75,7 @@ pub fn examine(
         for case in make().into_iter().filter(|case| device.lacks(&case.launch).is_none()) {
             let variant = kernel.label(case.launch.choice);
             let outcome = device.verify(&case);
-            let lost = matches!(outcome, Err(ruminate_engine::Error::Lost(_)));
+            let lost = device.check().is_err();
             let bytes = case.launch.cost.bytes;
             let finding = Finding { kernel: kernel.name, variant, case: case.name, rows, bytes, outcome };
             done(&finding, index + 1, total);
@@ -91,7 +91,7 @@ pub fn examine(
 /// A whole model on the device and on the twins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Whole {
-    /// Normalised mean square error of the logits.
+    /// Normalized mean square error of the logits.
     pub error: f64,
     /// Largest error that passes: the twins sum in f64, and rounding errors grow through the layers.
     pub bound: f64,

@@ -1,4 +1,4 @@
-//! Leaving the recurrence early: what is asked for, and what a loop with checks looks like.
+//! Early exit from the recurrence: its options, and the shape of a loop with checks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use ruminate_shaders::exit::{Criterion, ExitParams, Rule};
 use crate::arch::Spec;
 use crate::error::Error;
 
-/// When a token has been iterated enough. The decision is taken on the device, for every row by itself; the host never waits for it.
+/// Rule that decides when a token has been iterated enough. The device decides for each row, and the host never waits for the decision.
 ///
-/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline) the criterion has to look at the
-/// state. Sequences of a [`Batch`](crate::Batch) may each have an exit of its own; one whose prompt leaves together shares no passes with others.
+/// With [`GenerateOptions::speculate`](crate::GenerateOptions::speculate) and [`pipeline`](crate::GenerateOptions::pipeline), the criterion must use
+/// the state. Sequences of a [`Batch`](crate::Batch) may have different exits; a sequence whose prompt rows exit together cannot share passes with others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -19,41 +19,41 @@ use crate::error::Error;
     serde(from = "crate::serialize::ExitFields")
 )]
 pub struct Exit {
-    /// What is looked at.
+    /// Value that is checked.
     pub criterion: Criterion,
-    /// A row leaves when the value is below this; where [`Criterion::at_least`] says so, when it has reached it.
+    /// A row exits when the value is below this threshold, or, if [`Criterion::at_least`] is true, when the value has reached it.
     pub threshold: f32,
-    /// The first so many steps are not checked.
+    /// Number of leading steps that are not checked.
     pub min_steps: u32,
-    /// Every how many steps there is a check, at least 1, the first at the step behind `min_steps`. Criteria that look at the next token read it out for
-    /// every check; in a batch, where rows are at different steps, at every step.
+    /// Interval of checks in steps, at least 1. The first check is at the step after `min_steps`. Criteria that use logits read out a row for every check; in a
+    /// batch, where rows are at different steps, they do so at every step.
     pub every: u32,
-    /// How rows of a prompt leave.
+    /// Exit of prompt rows.
     pub prefill: PrefillExit,
-    /// Whether all steps are computed and each row then goes on with the state at which it would have left, as in the authors' code: for comparison, since
-    /// it saves nothing. Only with [`Criterion::Gate`], and not with tokens ahead of what is known.
+    /// Whether all steps are computed and each row then continues with the state at which it would have exited, as in the authors' code. This is for comparison
+    /// only, since it saves no time. Only with [`Criterion::Gate`], and not with parallel decoding.
     pub posthoc: bool,
 }
 
-/// How rows of a prompt leave.
+/// Exit of the rows of a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum PrefillExit {
-    /// Each by itself, where the criterion looks at the state; as [`Self::Together`] where it looks at the next token.
+    /// Each row exits on its own if the criterion uses the state. Criteria that use logits behave as [`Self::Together`].
     #[default]
     Each,
-    /// All of a pass at once, as in the authors' code: when the mean of their values has settled, or, where the criterion looks at the next token, the
-    /// last row's.
+    /// All rows of a pass exit at once, as in the authors' code: when the mean of their values meets the threshold, or, if the criterion uses logits, when the
+    /// last row's value does.
     Together,
-    /// Not at all.
+    /// Prompt rows do not exit early.
     Never,
-    /// Not at all, but each row then goes on with the state at which it would have left; only with [`Criterion::Gate`].
+    /// Prompt rows take all steps, and each row then continues with the state at which it would have exited. Only with [`Criterion::Gate`].
     Posthoc,
 }
 
 impl Exit {
-    /// A criterion with the authors' threshold, checked at every step.
+    /// Creates an exit with the authors' threshold, checked at every step.
     #[must_use]
     pub const fn new(criterion: Criterion) -> Self {
         Self {
@@ -66,25 +66,25 @@ impl Exit {
         }
     }
 
-    /// When rows from a position on leave, checked as this says; after so many steps at the latest.
+    /// Exit parameters for rows from position `first` on, which take at most `steps` steps.
     pub(crate) fn exit_params(&self, first: u32, steps: u32) -> ExitParams {
         let Self { min_steps, every, .. } = *self;
         ExitParams { min_steps, every, first, steps, ..ExitParams::of(self.criterion, self.threshold) }
     }
 
-    /// Checks the ranges, and whether the model has what is looked at.
+    /// Checks the ranges, and that the model has what the criterion needs.
     ///
     /// # Errors
-    /// [`Error::Option`] names the first value that makes no sense.
+    /// [`Error::Option`] for the first invalid value.
     pub fn validate(&self, spec: &Spec) -> Result<(), Error> {
         let gate = self.criterion == Criterion::Gate;
         if gate && !spec.gate {
-            let allowed = "latent-diff, cosine, entropy-diff, kl, minp-kl or argmax-stability: this model has no learned exit gate";
+            let allowed = "latent-diff, cosine, entropy-diff, kl, minp-kl or argmax-stability, because this model has no learned exit gate";
             return Err(Error::Option { name: "exit criterion", value: self.criterion.name().to_owned(), allowed });
         }
         if !gate && (self.posthoc || self.prefill == PrefillExit::Posthoc) {
             let value = format!("{},posthoc", self.criterion.name());
-            return Err(Error::Option { name: "exit criterion", value, allowed: "posthoc with gate alone" });
+            return Err(Error::Option { name: "exit criterion", value, allowed: "gate if used with posthoc" });
         }
         if !self.threshold.is_finite() {
             let value = self.threshold.to_string();
@@ -98,35 +98,36 @@ impl Exit {
     }
 }
 
-/// The authors' threshold. Their paper has half of it for KL.
+/// The default threshold from the authors' code. For KL, their paper uses half of it.
 const fn usual_threshold(criterion: Criterion) -> f32 {
     match criterion {
         Criterion::LatentDiff => 0.03,
         Criterion::Cosine | Criterion::EntropyDiff | Criterion::Kl => 1e-3,
         Criterion::MinPKl => 1e-5,
         Criterion::ArgmaxStability => 5.0,
-        // The authors' configurations have 1, which lets nothing leave early.
+        // The authors' configurations use 1, with which no row exits early.
         Criterion::Gate => 0.9,
     }
 }
 
-/// `latent-diff`, or with a threshold, `kl=5e-4`.
+/// Parses `latent-diff`, or with a threshold, `kl=5e-4`.
 impl FromStr for Exit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // In a list of rules a comma stands between them.
+        // Lists of rules are separated by commas, so `+posthoc` is accepted, too.
         let marked = text.strip_suffix(",posthoc").or_else(|| text.strip_suffix("+posthoc"));
         let (text, posthoc) = marked.map_or((text, false), |text| (text, true));
         let (name, threshold) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let criterion = Criterion::ALL.into_iter().find(|criterion| criterion.name() == name).ok_or_else(|| {
             let all = Criterion::ALL.map(Criterion::name).join(", ");
-            format!("there is no criterion {name:?}; there are {all}")
+            format!("unknown exit criterion `{name}` (expected one of {all})")
         })?;
         let mut exit = Self { posthoc, ..Self::new(criterion) };
         if let Some(value) = threshold {
             let number: Option<f32> = value.parse().ok().filter(|number: &f32| number.is_finite());
-            exit.threshold = number.ok_or_else(|| format!("{value:?} is no threshold: give a number, {name}=0.001"))?;
+            exit.threshold = number
+                .ok_or_else(|| format!("invalid threshold `{value}` (expected a number, such as {name}=0.001)"))?;
         }
         Ok(exit)
     }
@@ -138,22 +139,22 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Checks as a plan is recorded with them; what else there is to say of them the tables of the sequences have.
+/// Exit checks that a plan is recorded with. Thresholds and other parameters are in the tables of the sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Checks {
-    /// Whether some look at the state.
+    /// Whether any criterion compares states.
     pub(crate) states: bool,
-    /// Whether some look at what is read out.
+    /// Whether any criterion uses logits.
     pub(crate) reads_out: bool,
-    /// Whether some look at the exit gate, which then is evaluated at every step.
+    /// Whether any criterion uses the exit gate, which is then evaluated at every step.
     pub(crate) gate: bool,
-    /// Steps from check to check, where all rows of a pass are at the same step.
+    /// Steps between checks, if all rows of a pass are at the same step.
     pub(crate) every: u32,
     pub(crate) rule: Rule,
 }
 
 impl Checks {
-    /// The checks of a pass; none if its rows never leave. `each`: rows leave by themselves.
+    /// Checks of a pass. `each` tells whether rows exit on their own.
     pub(crate) fn of(exit: &Exit, each: bool) -> Self {
         let rule = match (each, exit.criterion.reads_out()) {
             _ if exit.posthoc => Rule::Never,
@@ -166,7 +167,7 @@ impl Checks {
         Self { states: !reads_out && !gate, reads_out, gate, every, rule }
     }
 
-    /// The checks of rows that are at steps of their own; none if there is no exit.
+    /// Checks of rows that are at different steps; none if there is no exit.
     pub(crate) fn apart<'a>(exits: impl Iterator<Item = &'a Exit>) -> Option<Self> {
         let each = exits.map(|exit| Self { every: 1, ..Self::of(exit, true) });
         each.reduce(|a, b| Self {
@@ -178,12 +179,12 @@ impl Checks {
     }
 }
 
-/// Rows of a pass that are read out where only its last one is asked for, if any: a check of what is read out needs that too.
+/// Number of read-outs of a pass that reads out at most its last row. Criteria that use logits need a read-out in every pass.
 pub(crate) fn outputs(last: bool, checks: Option<Checks>) -> usize {
     usize::from(last || checks.is_some_and(|checks| checks.reads_out))
 }
 
-/// How deep rows are iterated: at most so many steps, and when they leave earlier.
+/// Depth of rows: the most steps, and the rule for early exit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Depth {
     pub(crate) steps: u32,
@@ -195,28 +196,28 @@ impl Depth {
         Self { steps, exit: None }
     }
 
-    /// When rows leave that take so many steps at most.
+    /// Exit parameters of rows that take at most `steps` steps.
     pub(crate) fn exit_params(&self, steps: u32) -> ExitParams {
         self.exit.map_or(ExitParams::fixed(steps), |exit| exit.exit_params(0, steps))
     }
 
-    /// The checks of rows that are decoded.
+    /// Checks of decoded rows.
     pub(crate) fn decoding(&self) -> Option<Checks> {
         self.exit.as_ref().map(|exit| Checks::of(exit, true))
     }
 
-    /// The checks of rows of a prompt.
+    /// Checks of prompt rows.
     pub(crate) fn prefill(&self) -> Option<Checks> {
         let exit = self.exit.filter(|exit| exit.prefill != PrefillExit::Never)?;
         let exit = &Exit { posthoc: exit.posthoc || exit.prefill == PrefillExit::Posthoc, ..exit };
         Some(Checks::of(exit, exit.prefill == PrefillExit::Each && !exit.criterion.reads_out()))
     }
 
-    /// How often the loops of a plan run: without checks the one there is; else the steps before the first check, rounds of a check and the steps up to the
-    /// next one, the last check, and the steps behind it.
+    /// Iterations of a plan's loops. Without checks, there is one loop. With checks, there are four: the steps before the first check; rounds of a check and
+    /// the steps up to the next one; the last check; and the steps after it.
     pub(crate) fn counts(&self, checks: Option<Checks>) -> Vec<u32> {
         let (Some(checks), Some(exit)) = (checks, &self.exit) else { return vec![self.steps] };
-        // The gate counts from the first step on, whichever is checked.
+        // The gate accumulates from the first step on, even if early steps are not checked.
         let free = if checks.gate { 0 } else { exit.min_steps.min(self.steps) };
         let Some(left) = (self.steps - free).checked_sub(1) else { return vec![free, 0, 0, 0] };
         vec![free, left / checks.every, 1, left % checks.every]

@@ -1,4 +1,4 @@
-//! What can go wrong, as data: every message names the file, the field or the tensor, and what would be right.
+//! Errors of the library, as data. Every message names the file, field or tensor, and what is allowed or what to do.
 
 use std::fmt;
 
@@ -8,52 +8,52 @@ use crate::memory_budget::Shortage;
 use crate::precision::Dtypes;
 use crate::snapshot::SnapshotProblem;
 
-/// The result of everything here that can fail.
+/// Result of fallible functions of this crate.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the library.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file of the checkpoint is not there or cannot be read.
+    /// A file of the checkpoint is missing or cannot be read.
     #[error("cannot read {file}: {source}")]
     File {
         /// Path of the file.
         file: String,
-        /// The system's words.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The path is no checkpoint.
-    #[error("{path} is no model folder: {problem}; give the folder that holds config.json and *.safetensors")]
+    /// The path is not a model folder.
+    #[error("{path} is not a model folder: {problem}; give the folder that holds config.json and *.safetensors")]
     NoModel {
         /// The path.
         path: String,
-        /// What is missing, and what there is instead.
+        /// Problem: what is missing, and what was found instead.
         problem: String,
     },
-    /// Keys and values of one sequence take more memory than a batch may.
+    /// Keys and values of one sequence need more memory than the batch may use.
     #[error(
-        "the keys and values of {positions} positions at {steps} steps take {needed} bytes, and the batch may take {most}: ask for fewer tokens, or give the batch more memory"
+        "the keys and values of {positions} positions at {steps} steps take {needed} bytes, but the batch may use at most {most}: generate fewer tokens, or raise the batch's memory limit"
     )]
     KvMemory {
-        /// Positions that the sequence takes at most.
+        /// Maximum positions of the sequence.
         positions: u32,
-        /// Steps of each.
+        /// Steps per position.
         steps: u32,
-        /// Bytes that they take.
+        /// Bytes that they need.
         needed: u64,
-        /// Bytes that there are for all sequences.
+        /// Bytes available for all sequences.
         most: u64,
     },
-    /// A file of the checkpoint is not what its name says: refused before it is parsed.
+    /// Content of a checkpoint file does not match its name; it is not parsed.
     #[error("{file} {problem}")]
     Content {
         /// Path of the file.
         file: String,
-        /// What is there and what to do.
+        /// Problem, and what to do.
         problem: ContentProblem,
     },
-    /// A file that no model is loaded from.
+    /// The file is not one that a model is loaded from.
     #[error(
         "{file} is {}: give the folder that holds config.json and *.safetensors, or one of these files",
         format.map_or("not a file that a model is loaded from".to_owned(), |it| format!("{it}, and only safetensors are read"))
@@ -61,15 +61,15 @@ pub enum Error {
     NotOfModel {
         /// Path of the file.
         file: String,
-        /// The format that it has, if it is another one for weights.
+        /// Format of the file, if it is another one for weights.
         format: Option<&'static str>,
     },
-    /// A JSON file does not parse, or is not laid out as expected.
+    /// A JSON file does not parse, or does not have the expected structure.
     #[error("{file} does not parse: {source}")]
     Json {
         /// Path of the file.
         file: String,
-        /// What is wrong, with line and column.
+        /// Parse error, with line and column.
         source: serde_json::Error,
     },
     /// A field is missing.
@@ -79,10 +79,10 @@ pub enum Error {
         file: String,
         /// Name of the field.
         field: &'static str,
-        /// What it should be.
+        /// Expected value.
         expected: &'static str,
     },
-    /// A field holds a value that is wrong, or that this engine does not implement.
+    /// A field has an invalid or unsupported value.
     #[error("{file}: `{field}` is {value}; supported: {supported}")]
     Unsupported {
         /// Path of the file.
@@ -91,46 +91,44 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         value: String,
-        /// What would be accepted.
+        /// Supported values.
         supported: String,
     },
-    /// A safetensors file is damaged or names something that is not there.
+    /// A safetensors file is damaged or inconsistent.
     #[error("{file} {problem}")]
     Safetensors {
         /// Path of the file.
         file: String,
-        /// What is wrong and what to do.
+        /// Problem, and what to do.
         problem: SafetensorsProblem,
     },
-    /// A quantised file cannot be held in other numbers.
+    /// A quantized file cannot be loaded in another dtype.
     #[error(
         "the files hold the weights in {stored}, not in {asked}: load them without a dtype (products may be chosen), or load the original in {asked}, or quantize it again"
     )]
-    Requantise {
-        /// What was asked for.
+    Requantize {
+        /// Requested dtypes.
         asked: Dtypes,
-        /// What is in the files.
+        /// Dtypes of the files.
         stored: Dtypes,
     },
-    /// Matrices of a quantised file that belong together are stored in different numbers.
-    #[error("{file} holds {first}, but {second}; quantise the original again")]
+    /// Matrices of one group are stored in different dtypes in a quantized file.
+    #[error("{file} holds {first}, but {second}; quantize the original again")]
     Unlike {
-        /// File that holds the second of them.
+        /// File that holds the second matrix.
         file: String,
         /// A matrix and its dtype.
         first: String,
-        /// Another one of the same group.
+        /// Another matrix of the same group and its dtype.
         second: String,
     },
-    /// A model that is quantised already.
-    #[error(
-        "the weights are quantised already, in {stored}; quantise the original, from which nothing was rounded away"
-    )]
-    Quantised {
-        /// What is in the files.
+    /// The model to quantize is already quantized.
+    #[error("the weights are already quantized, in {stored}; quantize the original model instead")]
+    Quantized {
+        /// Dtypes of the files.
         stored: Dtypes,
     },
-    /// A [`CancelToken`](crate::CancelToken) or a progress callback ended the call. What the call had on the device is freed.
+    /// A [`CancelToken`](crate::CancelToken) or a progress callback cancelled the call. Its device memory is freed.
     #[error("cancelled before it was done")]
     Cancelled,
     /// A file cannot be written.
@@ -138,29 +136,29 @@ pub enum Error {
     Write {
         /// Path of the file.
         file: String,
-        /// The system's words.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A place where no file must be written.
+    /// The output path must not be written to.
     #[error("cannot write {file}: it {problem}")]
     Output {
         /// Path of the file.
         file: String,
-        /// What is there and what to do.
+        /// Problem, and what to do.
         problem: &'static str,
     },
-    /// A folder that holds something else.
+    /// The output folder holds something else.
     #[error("{folder} {problem}")]
     Folder {
         /// Path of the folder.
         folder: String,
-        /// What is wrong and what to do.
+        /// Problem, and what to do.
         problem: &'static str,
     },
-    /// Tensors are missing, surplus or of another shape; all of them are listed.
+    /// Tensors are missing, surplus or of the wrong shape; all of them are listed.
     #[error("the checkpoint does not fit its config.json:\n{}", lines(.0))]
     Tensors(Vec<TensorProblem>),
-    /// A weight is not a number, is infinite, or becomes infinite in the dtype that the device is to hold.
+    /// A weight is not a number, is infinite, or becomes infinite in the dtype of the device.
     #[error("{tensor} is {value} at [{row}, {column}]: {problem}")]
     Weight {
         /// Name of the tensor.
@@ -171,7 +169,7 @@ pub enum Error {
         column: u32,
         /// The value in the file.
         value: f32,
-        /// What is wrong with it and what to do.
+        /// Problem, and what to do.
         problem: &'static str,
     },
     /// The tokenizer does not load or does not encode.
@@ -179,7 +177,7 @@ pub enum Error {
     Tokenizer {
         /// Path of the file.
         file: String,
-        /// What is wrong.
+        /// Problem.
         problem: String,
     },
     /// The tokenizer belongs to another model.
@@ -197,15 +195,15 @@ pub enum Error {
     Chat {
         /// Path of the file.
         file: String,
-        /// What the template or its interpreter says.
+        /// Error of the template or of its interpreter.
         problem: String,
     },
-    /// A list of chat templates has none to choose.
+    /// None of several chat templates is the default.
     #[error("{file}: `chat_template` names the templates {found:?}; call one of them \"default\"")]
     ChatChoice {
         /// Path of the file.
         file: String,
-        /// The names in the list.
+        /// Names in the list.
         found: Vec<String>,
     },
     /// The checkpoint has no chat template.
@@ -213,48 +211,48 @@ pub enum Error {
         "this model has no chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json); it can only continue a text"
     )]
     NoChat,
-    /// An option makes no sense.
+    /// An option has an invalid value.
     #[error("{name} is {value}; it must be {allowed}")]
     Option {
         /// Name of the option.
         name: &'static str,
-        /// Its value.
+        /// Value.
         value: String,
-        /// What would be accepted.
+        /// Allowed values.
         allowed: &'static str,
     },
-    /// Two options that do not go together.
+    /// Two options cannot be combined.
     #[error("{one} and {other} do not go together: {why}")]
     Together {
-        /// Name of an option.
+        /// Name of one option.
         one: &'static str,
-        /// Name of another.
+        /// Name of the other option.
         other: &'static str,
-        /// The reason.
+        /// Reason.
         why: &'static str,
     },
-    /// A grammar that generated text cannot follow.
+    /// A constraint is invalid.
     #[error("{kind}: {problem}")]
     Constraint {
-        /// What was given.
+        /// Kind of constraint.
         kind: ConstraintKind,
-        /// What is wrong with it.
+        /// Problem.
         problem: String,
     },
-    /// A text that cannot go on as its constraint asks.
+    /// A text cannot continue as its constraint requires.
     #[error("the {kind} cannot be followed {}: {problem}", after(*tokens))]
     Unconstrainable {
-        /// What the constraint was made from.
+        /// Kind of constraint.
         kind: ConstraintKind,
-        /// Tokens before this place.
+        /// Number of tokens generated before.
         tokens: u32,
-        /// Why there is no next token.
+        /// Why no token may come next.
         problem: String,
     },
-    /// Nothing to continue.
+    /// The prompt is empty.
     #[error("the prompt is empty: give at least one token")]
     EmptyPrompt,
-    /// More tokens than the context holds.
+    /// The tokens do not fit the context.
     #[error("{tokens} tokens do not fit the context of {context}; shorten the prompt{}", room(*context, *most))]
     PromptTooLong {
         /// Tokens in the session after the prompt.
@@ -264,22 +262,22 @@ pub enum Error {
         /// Positions of the model.
         most: u32,
     },
-    /// A text that cannot fit, however it is cut into tokens, so that it was not encoded.
+    /// The text cannot fit the context however it is encoded, so it was not encoded.
     #[error(
         "the text has at least {least} tokens, which do not fit the context of {context}; shorten the prompt{}",
         room(*context, *most)
     )]
     TextTooLong {
-        /// Tokens that the text has at least.
+        /// Minimum number of tokens of the text.
         least: usize,
         /// Positions of the session.
         context: u32,
         /// Positions of the model.
         most: u32,
     },
-    /// A wavefront that begins with its prompt, and has no position for a token behind it.
+    /// A diffusion prompt fills the context and leaves no position to generate at.
     #[error(
-        "{} the context of {context}, and the next one needs a position of its own, in which its state settles; shorten the prompt{}",
+        "{} the context of {context}, but with diffusion the next token needs a position of its own; shorten the prompt{}",
         if *tokens == 1 { "1 token fills".to_owned() } else { format!("{tokens} tokens fill") },
         room(*context, *most)
     )]
@@ -309,18 +307,18 @@ pub enum Error {
         /// Tokens that may be traced at this depth.
         most: u32,
     },
-    /// A file that a session cannot be resumed from.
+    /// A session cannot be resumed from the file.
     #[error("{file} {problem}")]
     Snapshot {
         /// Path of the file.
         file: String,
-        /// What is wrong and what to do.
+        /// Problem, and what to do.
         problem: SnapshotProblem,
     },
-    /// The device has too little memory left.
+    /// The device does not have enough free memory.
     #[error("{0}")]
     Memory(Box<Shortage>),
-    /// A token id that the model does not have.
+    /// The model does not have this token id.
     #[error("token id {token} does not exist: the model has {vocab} tokens")]
     Token {
         /// The id.
@@ -331,42 +329,42 @@ pub enum Error {
     /// A given state has the wrong size.
     #[error("the given states hold {found} values, expected {expected}: one row of n_embd per token")]
     State {
-        /// Values given.
+        /// Number of given values.
         found: usize,
-        /// Values needed.
+        /// Expected number of values.
         expected: usize,
     },
-    /// A step-wise call without rows to work on.
+    /// A stepwise call was made before rows were begun.
     #[error("no rows were begun: call begin() first, and read results before anything else is computed")]
     NotBegun,
-    /// An intermediate that the model does not have, or that has not been computed yet.
+    /// An intermediate does not exist or has not been computed yet.
     #[error(
-        "no intermediate `{name}` of these rows has been computed; there are: {}. Those in the loop come with iterate(), those after it with read_out()",
+        "unknown intermediate `{name}`, or not computed yet (expected one of {}); iterate() computes those in the loop, read_out() those after it",
         known.join(", ")
     )]
     Intermediate {
-        /// The name that was asked for.
+        /// Requested name.
         name: String,
-        /// Names of those that there are.
+        /// Names of the computed intermediates.
         known: Vec<String>,
     },
-    /// This build of the library lacks something.
+    /// This build of the library lacks a feature.
     #[error("{what} is not supported by this build: it needs the feature `{feature}` of the crate")]
     Feature {
-        /// What was asked for.
+        /// Requested feature.
         what: &'static str,
-        /// Feature of the crate that has it.
+        /// Feature of the crate that provides it.
         feature: &'static str,
     },
-    /// A bounded step without a generation to go on with.
+    /// A step was requested before a generation was started.
     #[error("no generation was started: call start() first")]
     NotStarted,
-    /// Something that the library rules out has happened: a bug in it.
+    /// An invariant of the library does not hold, which is a bug.
     #[error(
-        "this is a bug in ruminate: it does not hold that {violated}; please report it with the call that led to it"
+        "this is a bug in ruminate: an invariant does not hold ({violated}); please report it with the call that led to it"
     )]
     Bug {
-        /// The rule that was violated.
+        /// The invariant.
         violated: &'static str,
     },
     /// The device failed.
@@ -375,17 +373,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// A bug: a rule of the library that does not hold.
+    /// Error for an invariant that does not hold.
     pub(crate) const fn bug(violated: &'static str) -> Self {
         Self::Bug { violated }
     }
 }
 
-/// What is found in place of a file's content.
+/// Unexpected content of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContentProblem {
-    /// `git clone` without git-lfs leaves a few lines of text in place of every large file.
+    /// A Git LFS pointer: `git clone` without git-lfs writes a few lines of text in place of every large file.
     #[error("is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder, or download the model again")]
     LfsPointer,
     /// A folder, pipe, socket or device.
@@ -394,73 +392,73 @@ pub enum ContentProblem {
     /// A symbolic link whose target does not exist.
     #[error("is a link to {target}, which does not exist; restore that file, or download the model again")]
     BrokenLink {
-        /// Where it leads.
+        /// Target of the link.
         target: String,
     },
-    /// Larger than any file of its kind.
+    /// The file is larger than any of its kind.
     #[error("has {bytes} bytes; files of this kind may have at most {most}: it is damaged, fetch it again")]
     TooLarge {
         /// Bytes of the file.
         bytes: u64,
-        /// Bytes that it may have.
+        /// Maximum bytes of such a file.
         most: u64,
     },
-    /// Not enough memory for its content.
-    #[error("has {bytes} bytes, for which there is not enough memory")]
+    /// The content does not fit into memory.
+    #[error("has {bytes} bytes, but not enough memory is available")]
     Memory {
         /// Bytes of the file.
         bytes: u64,
     },
-    /// Text in another encoding.
+    /// The text has an unsupported encoding.
     #[error("is UTF-16 text; save it as UTF-8")]
     Utf16,
 }
 
-/// What is wrong with one tensor.
+/// Problem of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TensorProblem {
-    /// The architecture needs it, the files do not have it.
+    /// A tensor of the architecture is missing in the files.
     Missing {
         /// Name of the tensor.
         name: String,
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// The files have it, the architecture does not know it.
+    /// A tensor of the files is not part of the architecture.
     Surplus {
         /// Name of the tensor.
         name: String,
         /// File that holds it.
         file: String,
     },
-    /// Two files hold it, and no index says which of them counts.
+    /// Two files hold the tensor, and the index does not say which one to use.
     InTwoFiles {
         /// Name of the tensor.
         name: String,
-        /// File that holds it.
+        /// First file that holds it.
         first: String,
-        /// File that holds it too.
+        /// Second file that holds it.
         second: String,
     },
-    /// It is stored in a number format that the engine does not read.
+    /// The tensor has an unsupported dtype.
     Dtype {
         /// Name of the tensor.
         name: String,
         /// File that holds it.
         file: String,
-        /// Its number format.
+        /// Its dtype.
         dtype: String,
     },
-    /// It has another shape.
+    /// The tensor has the wrong shape.
     Shape {
         /// Name of the tensor.
         name: String,
         /// File that holds it.
         file: String,
-        /// Its shape.
+        /// Shape in the file.
         found: Vec<usize>,
-        /// The shape that config.json asks for.
+        /// Shape according to config.json.
         expected: Vec<usize>,
     },
 }
@@ -478,7 +476,7 @@ impl fmt::Display for TensorProblem {
                 "  {name} in {file} is stored as {dtype}; supported: F32, F16, BF16, and matrices that Ruminate has quantized"
             ),
             Self::Shape { name, file, found, expected } => {
-                write!(f, "  {name} in {file} has shape {found:?}; config.json asks for {expected:?}")
+                write!(f, "  {name} in {file} has shape {found:?}; config.json requires {expected:?}")
             }
         }
     }
@@ -488,7 +486,7 @@ fn lines(problems: &[TensorProblem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// A number and its noun.
+/// A number with its noun.
 fn counted(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -1,10 +1,10 @@
-//! Fields of JSON files: every value that is read is checked, and one that this engine does not implement is refused by name.
+//! Fields of JSON files. Every value is checked when it is read, and unsupported values are reported by field name.
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// A JSON object and the file, or the field of a file, that it comes from. A field that is null counts as absent.
+/// A JSON object, and the file or field that it comes from. A null field counts as absent.
 pub(crate) struct Fields {
     pub(crate) file: String,
     pub(crate) value: Value,
@@ -15,7 +15,7 @@ impl Fields {
         self.value.get(field).filter(|value| !value.is_null())
     }
 
-    /// The object in a field; an empty one if there is none.
+    /// Object in a field; an empty one if the field is absent.
     pub(crate) fn inner(&self, field: &'static str) -> Result<Self> {
         let value = match self.get(field) {
             None => Value::Object(serde_json::Map::new()),
@@ -34,7 +34,7 @@ impl Fields {
         Error::Missing { file: self.file.clone(), field, expected }
     }
 
-    /// A field that, if it is there, must hold one of the values that are implemented.
+    /// Checks that a field is absent or has a supported value.
     pub(crate) fn one_of(&self, field: &'static str, supported: &[&str]) -> Result<()> {
         match self.get(field) {
             None => Ok(()),
@@ -43,7 +43,7 @@ impl Fields {
         }
     }
 
-    /// A list of strings that, if it is there, must have one of them.
+    /// Checks that a list of strings is absent or contains `supported`.
     pub(crate) fn contains(&self, field: &'static str, supported: &'static str) -> Result<()> {
         match self.get(field) {
             None => Ok(()),
@@ -52,7 +52,7 @@ impl Fields {
         }
     }
 
-    /// Fields of parts that are not implemented: each must be absent, null, false or 0.
+    /// Checks that fields of unsupported parts are absent, null, false or 0.
     pub(crate) fn absent(&self, fields: &[&'static str]) -> Result<()> {
         let on =
             |field: &&&'static str| self.get(field).is_some_and(|value| *value != false && value.as_f64() != Some(0.0));
@@ -62,12 +62,12 @@ impl Fields {
         }
     }
 
-    /// A string; anything else counts as absent.
+    /// String in a field; any other value counts as absent.
     pub(crate) fn text(&self, field: &str) -> Option<String> {
         self.get(field).and_then(Value::as_str).map(str::to_owned)
     }
 
-    /// A whole number from 1 that has two names, which agree if both are there.
+    /// Integer from 1 to `most` in a field that has two names. If both are present, they must agree.
     pub(crate) fn either(&self, first: &'static str, second: &'static str, most: u32) -> Result<u32> {
         match (self.whole(first, 1, most)?, self.whole(second, 1, most)?) {
             (Some(a), Some(b)) if a != b => Err(self.unsupported(second, &format!("the same number as {first}, {a}"))),
@@ -76,7 +76,7 @@ impl Fields {
         }
     }
 
-    /// `num_key_value_heads`, by default as many as there are heads.
+    /// `num_key_value_heads`; by default the number of heads.
     pub(crate) fn kv_heads(&self, name: &str, heads: u32) -> Result<u32> {
         let field = "num_key_value_heads";
         let kv_heads = self.whole(field, 1, heads)?.unwrap_or(heads);
@@ -86,7 +86,7 @@ impl Fields {
         Err(self.unsupported(field, &format!("a divisor of {name}, {heads}")))
     }
 
-    /// `head_dim`, by default the width shared by the heads.
+    /// `head_dim`; by default the width divided by the number of heads.
     pub(crate) fn head_dim(&self, (width_name, width): (&str, u32), (name, heads): (&str, u32)) -> Result<u32> {
         let field = "head_dim";
         let shared = width.is_multiple_of(heads).then_some(width / heads);
@@ -120,7 +120,7 @@ impl Fields {
 
     pub(crate) fn positive(&self, field: &'static str) -> Result<Option<f64>> {
         match self.number(field)? {
-            // The device computes in f32, where a tiny number is 0 and a huge one infinite.
+            // The device computes in f32, in which tiny numbers are 0 and huge ones infinite.
             Some(value) if value as f32 <= 0.0 || !(value as f32).is_finite() => {
                 Err(self.unsupported(field, "a number above 0 that f32 can hold"))
             }
@@ -140,7 +140,7 @@ impl Fields {
         self.whole(field, least, most)?.ok_or_else(|| self.missing(field, "a whole number"))
     }
 
-    /// A token id; -1 stands for none, as in older configurations.
+    /// Token id; -1 counts as absent, as in older configurations.
     pub(crate) fn token(&self, field: &'static str) -> Result<Option<u32>> {
         if self.is_minus_one(field) { Ok(None) } else { self.whole(field, 0, u32::MAX) }
     }
@@ -149,7 +149,7 @@ impl Fields {
         self.get(field).is_some_and(is_minus_one)
     }
 
-    /// One token id or a list of them, in which null and -1 stand for none.
+    /// One token id or a list of them; null and -1 are skipped.
     pub(crate) fn tokens(&self, field: &'static str) -> Result<Vec<u32>> {
         let Some(Value::Array(values)) = self.get(field) else { return Ok(self.token(field)?.into_iter().collect()) };
         let ids = values.iter().filter(|value| !value.is_null() && !is_minus_one(value)).map(whole);
@@ -157,12 +157,12 @@ impl Fields {
     }
 }
 
-/// A whole number, which Python may write with a point.
+/// Integer, which Python may write with a decimal point.
 fn whole(value: &Value) -> Option<u32> {
     if let Some(value) = value.as_u64() {
         return u32::try_from(value).ok();
     }
-    // Its digits say the same without one.
+    // Formatting the float without decimals gives its exact digits.
     let float = value.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= f64::from(u32::MAX))?;
     format!("{float:.0}").parse().ok()
 }

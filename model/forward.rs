@@ -1,4 +1,4 @@
-//! Passes that are waited for: tokens go in, logits come out.
+//! Passes that wait for their results: tokens go in, logits come out.
 
 use ruminate_shaders::Row;
 use ruminate_shaders::exit::{KEPT_VALUES, Memo};
@@ -9,29 +9,30 @@ use crate::options::State;
 use crate::plans::{PlanKey, Stage};
 use crate::session::Session;
 
-/// What [`Session::forward_until_exit`] came to.
+/// Result of [`Session::forward_until_exit`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Forward {
-    /// Logits of the last token, or of all `[outputs, vocab]`.
+    /// Logits of the last token, or of all tokens `[outputs, vocab]`.
     pub logits: Vec<f32>,
-    /// Steps of each token; empty if none could leave early.
+    /// Steps of each token; empty if none could exit early.
     pub steps: Vec<u32>,
-    /// The values of each token's first [`KEPT_VALUES`] checks, or of each that was read out, where the criterion looks at the next token.
+    /// Values of the first [`KEPT_VALUES`] checks of each token. If the criterion uses logits, only of tokens that were read out.
     pub values: Vec<Vec<f32>>,
 }
 
 impl Session {
-    /// Appends tokens, computes them at a depth and reads out the last of them, or all.
+    /// Appends tokens, computes them at a fixed depth and returns the logits of the last token, or of all of them.
     ///
     /// # Errors
-    /// [`Error::PromptTooLong`], [`Error::Option`], [`Error::Token`], or the device's.
+    /// [`Error::PromptTooLong`], [`Error::Option`], [`Error::Token`], or device errors.
     pub fn forward(&mut self, tokens: &[u32], steps: u32, state: State<'_>, all: bool) -> Result<Vec<f32>, Error> {
         Ok(self.pass(tokens, Depth::fixed(steps), None, state, all)?.logits)
     }
 
-    /// The same with rows that may leave early, and what became of each: steps, and the values of its checks. A single token leaves by itself, several as
-    /// [`Exit::prefill`] says; if `all` are read out, criteria that look at the next token let each leave by itself too, but with the read-outs of earlier
-    /// rows as they are at the same step, where one token at a time would see their last.
+    /// Appends tokens and computes them with early exit. It returns the logits, the steps of each token and the values of its checks.
+    ///
+    /// A single token exits on its own; several exit as [`Exit::prefill`] says. If `all` are read out, criteria that use logits let each token exit on its own,
+    /// too. Its read-out then attends to the read-outs of earlier rows at the same step, whereas with one token at a time it would attend to their final ones.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -98,7 +99,7 @@ impl Session {
         Ok(found)
     }
 
-    /// Reads how many steps the rows of a pass took, and what their checks came to.
+    /// Reads the steps that the rows of a pass took, and the values of their checks.
     fn read_checks(
         &self,
         key: (u32, u32),

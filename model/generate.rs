@@ -1,7 +1,7 @@
-//! Generation, two ways: an iterator over tokens that keeps the device busy, and bounded steps for hosts that draw frames on it.
+//! Generation in two forms: an iterator over tokens that keeps the device busy, and bounded steps for hosts that draw frames on the same device.
 //!
-//! [`Generation`] borrows its session. A host that keeps a session from frame to frame starts the generation in the session itself:
-//! [`Session::start`], then [`Session::step`] in every frame. Both drive the same [`ActiveGeneration`].
+//! [`Generation`] borrows its session. A host that keeps a session from frame to frame starts the generation in the session itself: [`Session::start`], then
+//! [`Session::step`] in every frame. Both use the same [`ActiveGeneration`].
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::options::GenerateOptions;
 use crate::session::Session;
 use crate::tokenizer::Specials;
 
-/// What is continued: text, or token ids as they stand. It comes after all that the session holds, and after the last token of the generation before it
-/// ([`Session::next_token`]), unless that is one of the tokens that end a generation.
+/// Input of a generation: text or token ids. It comes after everything that the session holds, including the last token of the generation before it
+/// ([`Session::next_token`]) unless that is an end token.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Prompt<'a> {
@@ -20,7 +20,7 @@ pub enum Prompt<'a> {
     Text(&'a str),
     /// Token ids.
     Tokens(&'a [u32]),
-    /// Nothing new: the generation goes on where the last one stopped, after its last token, whichever that is.
+    /// No new input: generation continues where the last one stopped, after its last token, even if that is an end token.
     Continue,
 }
 
@@ -59,30 +59,30 @@ impl<'a, const N: usize> From<&'a [u32; N]> for Prompt<'a> {
 pub struct Piece {
     /// Token id.
     pub token: u32,
-    /// Text that is complete with this token: perhaps none, if a character or a possible stop string is still open.
+    /// Text that this token completes. It may be empty while a character or a possible stop string is incomplete.
     pub text: String,
-    /// Recurrence steps that the token took.
+    /// Recurrence steps of the row that the token was chosen from.
     pub steps: u32,
-    /// Natural logarithm of the probability that the model gave the token, before bias, penalties, temperature and filters; if
-    /// [`GenerateOptions::logprobs`] asks for it.
+    /// Natural logarithm of the probability that the model gave the token, before bias, penalties, temperature and filters, if [`GenerateOptions::logprobs`] is
+    /// set.
     pub logprob: Option<f32>,
-    /// The most likely tokens and theirs, the first one first: as many as asked for.
+    /// The most likely tokens with their log-probabilities, best first; as many as [`GenerateOptions::logprobs`] sets.
     pub top: Vec<(u32, f32)>,
 }
 
-/// What a bounded step came to.
+/// Result of a bounded step.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// The device is at work.
+    /// The device is still working.
     Working,
-    /// A token is there.
+    /// A token was generated.
     Token(Piece),
     /// Generation has ended.
     Done(StopReason),
 }
 
-/// Why generation ended.
+/// Reason why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -90,37 +90,37 @@ pub enum StopReason {
     EndToken(u32),
     /// A stop string appeared.
     StopString,
-    /// The text is complete as [`GenerateOptions::constraint`] has it: nothing may follow.
+    /// The text is complete under [`GenerateOptions::constraint`]: nothing may follow.
     Complete,
-    /// As many tokens as asked for.
+    /// The requested number of tokens was generated.
     MaxTokens,
     /// The context is full.
     ContextFull,
     /// The sequence was cancelled: [`Batch::cancel`](crate::Batch::cancel).
     Cancelled,
-    /// An error, which the call returned.
+    /// An error occurred, which the call returned.
     Failed,
 }
 
-/// Figures of a generation.
+/// Statistics of a generation.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Statistics {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
-    /// Those of them whose keys and values others had computed: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
+    /// Prompt tokens whose keys and values were taken from the prefix cache: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
     pub cached_tokens: u32,
     /// Tokens generated.
     pub tokens: u32,
-    /// Recurrence steps of all generated tokens together.
+    /// Recurrence steps of all generated tokens, summed.
     pub steps: u64,
-    /// Passes over the core's weights for the tokens behind the first: one for each step, however many rows shared it.
+    /// Passes over the core's weights for the tokens after the first: one for each step, shared by all rows.
     pub core_passes: u64,
-    /// From the start to the first token.
+    /// Time from the start to the first token.
     pub prompt_time: Duration,
-    /// From the first token to the last.
+    /// Time from the first token to the last.
     pub decode_time: Duration,
-    /// What the host spent on encoding passes on this device: the device computes meanwhile, for passes are submitted ahead of it.
+    /// Time that the host spent on encoding passes on this device. The device computes meanwhile, because passes are submitted ahead.
     pub host_time: Duration,
 }
 
@@ -131,20 +131,20 @@ impl Statistics {
         rate(self.prompt_tokens, self.prompt_time)
     }
 
-    /// Passes over the core's weights per token behind the first.
+    /// Passes over the core's weights per token after the first.
     #[must_use]
     pub fn passes_per_token(&self) -> f64 {
         self.core_passes as f64 / f64::from(self.tokens.saturating_sub(1).max(1))
     }
 
-    /// Decoded tokens per second; the first token belongs to the prompt.
+    /// Decoded tokens per second; the first token counts as part of the prompt.
     #[must_use]
     pub fn decode_rate(&self) -> f64 {
         rate(self.tokens.saturating_sub(1), self.decode_time)
     }
 }
 
-/// Whether a session can hold a number of tokens.
+/// Checks that a session can hold a number of tokens.
 fn check_fits(tokens: usize, session: &Session) -> Result<(), Error> {
     let (context, most) = (session.context(), session.model().spec().context);
     if tokens > context as usize {
@@ -157,9 +157,9 @@ fn rate(tokens: u32, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { f64::from(tokens) / time.as_secs_f64() }
 }
 
-/// Tokens as they are generated. Drop it to stop early; the session can go on from there.
+/// Iterator over tokens as they are generated. Drop it to stop early; the session can continue from there.
 ///
-/// Dropped before the whole prompt was submitted, it leaves the session as if there had been no prompt.
+/// If it is dropped before the whole prompt was submitted, the session is as it was before the prompt.
 pub struct Generation<'s> {
     pub(crate) session: &'s mut Session,
     active: ActiveGeneration,
@@ -169,7 +169,7 @@ impl Session {
     /// Encodes text for this session, as [`Tokenizer::encode`](crate::Tokenizer::encode) does.
     ///
     /// # Errors
-    /// The tokenizer's, or [`Error::PromptTooLong`] or [`Error::TextTooLong`] if the context is too short for it.
+    /// Tokenizer errors; [`Error::PromptTooLong`] or [`Error::TextTooLong`] if the text does not fit the context.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, Error> {
         self.model().tokenizer().check_fits(text, self.context(), self.model().spec().context)?;
         let tokens = self.model().tokenizer().encode(text, specials)?;
@@ -190,10 +190,10 @@ impl Session {
 
     /// Continues the session with a prompt and generates from it.
     ///
-    /// The first time, kernels are compiled, which can take seconds; the device computes nothing yet.
+    /// The first call compiles kernels, which can take seconds, but does not compute anything on the device yet.
     ///
     /// # Errors
-    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::TextTooLong`], [`Error::NoRoom`], [`Error::Option`], the tokenizer's, or the device's.
+    /// [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::TextTooLong`], [`Error::NoRoom`], [`Error::Option`], tokenizer errors, or device errors.
     pub fn generate<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -203,9 +203,8 @@ impl Session {
         Ok(Generation { session: self, active })
     }
 
-    /// Begins what [`Self::generate`] does for a host that keeps the session, and drives it with [`Self::step`]. The host may do this on
-    /// another thread than its frames, since it compiles kernels the first time. A generation under way ends, unless the new one is refused because of
-    /// its prompt or options.
+    /// Starts a generation as [`Self::generate`] does, for a host that keeps the session and continues with [`Self::step`]. The first call compiles kernels, so
+    /// the host may make it on another thread than the one that draws frames. It ends a generation under way, unless the new prompt or its options are invalid.
     ///
     /// # Errors
     /// As [`Self::generate`].
@@ -214,7 +213,7 @@ impl Session {
         Ok(())
     }
 
-    /// Ends a generation under way and makes the next one ready. A request that is refused changes nothing.
+    /// Ends a generation under way and prepares the next one. An invalid request changes nothing.
     fn begin_generation(&mut self, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<ActiveGeneration, Error> {
         let mut active = ActiveGeneration::new(&self.store, self.held(), prompt, (options, false))?;
         self.stop();
@@ -222,10 +221,10 @@ impl Session {
         Ok(active)
     }
 
-    /// Goes on with what [`Self::start`] began, as [`Generation::step`] does.
+    /// Continues the generation begun by [`Self::start`], as [`Generation::step`] does.
     ///
     /// # Errors
-    /// [`Error::NotStarted`], or the device's, which ends the generation.
+    /// [`Error::NotStarted`], or device errors, which end the generation.
     pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
         let mut active = self.generation.take().ok_or(Error::NotStarted)?;
         let outcome = active.step(&mut self.passes(), budget);
@@ -233,14 +232,14 @@ impl Session {
         outcome
     }
 
-    /// Figures of what [`Self::start`] began, until [`Self::stop`].
+    /// Statistics of the generation begun by [`Self::start`], until [`Self::stop`].
     #[must_use]
     pub fn statistics(&self) -> Option<&Statistics> {
         self.generation.as_ref().map(|active| active.statistics())
     }
 
-    /// Ends what [`Self::start`] began, as dropping a [`Generation`] does. Every call that computes something else does it first, once its arguments are
-    /// checked.
+    /// Ends the generation begun by [`Self::start`], as dropping a [`Generation`] does. Other calls that compute do this first, after they have checked their
+    /// arguments.
     pub fn stop(&mut self) {
         if let Some(active) = self.generation.take() {
             active.finish(&mut self.passes());
@@ -249,35 +248,35 @@ impl Session {
 }
 
 impl Generation<'_> {
-    /// Figures so far.
+    /// Statistics so far.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
         self.active.statistics()
     }
 
-    /// Share of the prompt that is submitted to the device, 0 to 1: with [`Self::step`] not much more than what it has computed.
+    /// Fraction of the prompt that has been submitted to the device, 0 to 1. With [`Self::step`], it is close to the fraction computed.
     #[must_use]
     pub fn prefilled(&self) -> f64 {
         self.active.prefilled()
     }
 
-    /// Why generation ended, once it has.
+    /// Reason why generation ended, once it has.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.active.stop_reason()
     }
 
-    /// Does a bounded piece of work and returns, for hosts that have frames to draw in between.
+    /// Does a bounded piece of work and returns, so that hosts can draw frames in between.
     ///
-    /// If the device is done with the last piece, another is submitted that keeps it busy for about `budget`: at most one submission, behind
-    /// which the host's own commands may queue. The time that the call itself takes is bounded by `budget` too, but for a launch that is
-    /// longer alone, and for the rare call at which the cache grows. It never waits for the device. Called once per frame, `budget` is the share
-    /// of the frame that generation gets; called more often, it fills the gaps.
+    /// If the device has finished the last piece, another one is submitted that keeps it busy for about `budget`. It is at most one submission, after which the
+    /// host's own commands may queue. The call itself also takes at most `budget`, except if a single launch takes longer, and in the rare call in which the
+    /// cache grows. It never waits for the device. If called once per frame, `budget` is the time of the frame that generation gets; if called more often, it
+    /// fills the gaps.
     ///
     /// On a GPU with timestamps, pieces are measured, and fit the budget after the first few.
     ///
     /// # Errors
-    /// The device's, which ends the generation.
+    /// Device errors, which end the generation.
     pub fn step(&mut self, budget: Duration) -> Result<Progress, Error> {
         self.active.step(&mut self.session.passes(), budget)
     }

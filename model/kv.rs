@@ -1,14 +1,14 @@
-//! The KV cache: pages of keys and values per layer, and the tables that say which page holds which (sequence, slot, positions).
+//! The KV cache: pages of keys and values per layer, and the tables that map (sequence, slot, positions) to pages.
 //!
-//! The cache grows by whole segments, never by copying: a segment is one buffer or texture per layer, at most as large as the device binds.
-//! Layers of the recurrence have one slot per step or fewer, as they share them, all with the same page numbers; prelude and coda share slot 0 of the tables and
-//! have pools of their own, since they need far fewer pages. Growing makes the recorded plans stale, which [`KvCache::generation`] tells.
+//! The cache grows by whole segments and never copies. A segment is one buffer or texture per layer, at most as large as the device can bind. Layers of the
+//! core have one slot per step, or fewer if steps share keys; all of these layers use the same page numbers. Prelude and coda use slot 0 of the tables and have
+//! a pool of their own, since they need far fewer pages. Growing makes recorded plans stale, which [`KvCache::generation`] reports.
 //!
-//! Caches of sequences that begin alike share pages: a page that is full is not written again, so a fork (`kv_pages.rs`) binds the segments of its original,
-//! and takes new pages from segments of its own. Who goes back into shared positions leaves their pages to the others.
+//! Forked caches share pages. A full page is not written again, so a fork (`kv_pages.rs`) binds the segments of its original and takes new pages from its own
+//! segments. A cache that rewinds into shared positions drops their pages and takes new ones.
 //!
-//! Sequences of one cache share pages too: a page is held by every table entry and every entry of the prefix cache that names it, and is free again when
-//! the last of them gives it back.
+//! Sequences of one cache share pages, too. A page counts its holders: table entries and entries of the prefix cache that refer to it. It is free again when
+//! the last of them releases it.
 
 use std::sync::Arc;
 
@@ -35,26 +35,26 @@ pub(crate) struct KvCache {
     pub(crate) generation: u64,
     /// Whether each pool is a single segment.
     pub(crate) whole: bool,
-    /// The first so many pages of every slot may be other caches' too.
+    /// The first `frozen` pages of each slot may be shared with forked caches.
     pub(crate) frozen: u32,
     /// Held by all caches that share pages with this one.
     pub(crate) family: Arc<()>,
-    /// Pages of each pool beside those that the tables can name: the prefix cache holds them.
+    /// Pages of each pool beyond those that the tables can refer to, for the prefix cache.
     pub(crate) spare: [u32; 2],
 }
 
-/// Pages of the layers of one kind.
+/// Pages of one kind of layers: those outside the loop, or the core.
 #[derive(Clone)]
 pub(crate) struct Pool {
     pub(crate) layers: usize,
     pub(crate) used: u32,
-    /// Pages below `used` that were given back.
+    /// Released pages below `used`.
     pub(crate) free: Vec<u32>,
-    /// How many hold each page below `used`.
+    /// Number of holders of each page below `used`.
     pub(crate) holders: Vec<u32>,
-    /// Pages that were used and are in no table any more.
+    /// Used pages that are in no table any more.
     pub(crate) lost: u32,
-    /// The first so many segments are another cache's.
+    /// The first `borrowed` segments belong to another cache.
     pub(crate) borrowed: usize,
     pub(crate) segments: Vec<Segment>,
 }
@@ -68,17 +68,17 @@ pub(crate) struct Segment {
 }
 
 impl Pool {
-    /// Page numbers that segments hold.
+    /// Number of pages in all segments.
     pub(crate) fn held(&self) -> u32 {
         self.segments.last().map_or(0, |last| last.base + last.count)
     }
 
-    /// Pages that somebody holds.
+    /// Number of pages that have a holder.
     pub(crate) fn live(&self) -> u32 {
         self.used - self.free.len() as u32
     }
 
-    /// Gives a page back, which is free once nobody else holds it.
+    /// Releases a page, which is free once it has no holder.
     pub(crate) fn give_back(&mut self, page: u32) {
         let holders = &mut self.holders[page as usize];
         *holders -= 1;
@@ -88,11 +88,11 @@ impl Pool {
     }
 }
 
-/// Bytes of the first segment of a layer, unless two pages of every slot are more; later ones double the pool.
+/// Bytes of a layer's first segment, unless two pages of every slot need more. Later segments double the pool.
 const FIRST_SEGMENT: u64 = 1 << 20;
 
 impl KvCache {
-    /// An empty cache for `sequences` of up to `context` positions, at up to `steps` steps until [`Self::reserve`] asks for more.
+    /// Creates an empty cache for `sequences` of up to `context` positions and up to `steps` steps; [`Self::reserve`] grows it for more steps.
     pub(crate) fn new(
         model: &Model,
         options: &SessionOptions,
@@ -149,29 +149,29 @@ impl KvCache {
         Ok(cache)
     }
 
-    /// Leaves room for pages of so many groups of [`PAGE`] positions that no sequence has.
+    /// Allows `groups` groups of [`PAGE`] positions beyond those of the sequences.
     ///
     /// # Errors
-    /// [`Error::Option`] if sums must not depend on segments and one cannot hold them.
+    /// [`Error::Option`] if sums must not depend on segments and a single segment cannot hold them.
     pub(crate) fn make_spare(&mut self, groups: u32) -> Result<(), Error> {
         let slots = self.shape.slots - 1;
         let fits = self.most_pages() / slots.max(1);
         let tables = self.shape.pages_per_slot() * self.shape.sequences;
         if self.whole && groups.saturating_add(tables) > fits {
-            let allowed = "fewer bytes in the invariant mode: one buffer of the device must hold a layer's keys";
+            let allowed = "fewer bytes in invariant mode: one buffer of the device must hold a layer's keys";
             return Err(Error::Option { name: "prefix_cache", value: format!("{groups} pages"), allowed });
         }
         self.spare = [groups, groups.saturating_mul(slots)];
         Ok(())
     }
 
-    /// Bytes that a group of [`PAGE`] positions takes at a number of steps.
+    /// Bytes that a group of [`PAGE`] positions takes at `steps` steps.
     pub(crate) fn group_bytes(&self, steps: u32) -> u64 {
         let slots = [1, u64::from(self.share.slots(steps))];
         self.pools.iter().zip(slots).map(|(pool, slots)| slots * pool.layers as u64 * self.shape.page_bytes()).sum()
     }
 
-    /// Bytes of the pages that somebody holds.
+    /// Bytes of the pages that have a holder.
     pub(crate) fn live_bytes(&self) -> u64 {
         let bytes = |pool: &Pool| u64::from(pool.live()) * pool.layers as u64 * self.shape.page_bytes();
         self.pools.iter().map(bytes).sum()
@@ -180,7 +180,7 @@ impl KvCache {
     /// Bytes of the pages that [`Self::reserve`] would take.
     pub(crate) fn missing_bytes(&self, sequence: u32, end: u32, steps: u32) -> u64 {
         let mut missing = [0_u64; 2];
-        // Beyond what the tables hold, every page is missing.
+        // Slots beyond those of the tables have no pages yet.
         let slots = self.share.slots(steps);
         let known = slots.min(self.shape.slots - 1);
         for page in 0..end.div_ceil(PAGE) {
@@ -193,33 +193,33 @@ impl KvCache {
         self.pools.iter().zip(missing).map(|(pool, pages)| pages * pool.layers as u64 * self.shape.page_bytes()).sum()
     }
 
-    /// The pages that a sequence has for a group of [`PAGE`] positions, with their slots.
+    /// Pages of a sequence for a group of [`PAGE`] positions, with their slots.
     pub(crate) fn pages_of(&self, sequence: u32, group: u32) -> Vec<(u32, u32)> {
         let pages = (0..self.shape.slots).map(|slot| (slot, self.mirror[self.entry(sequence, slot, group)]));
         pages.filter(|&(_, page)| page != NONE).collect()
     }
 
-    /// Bytes of such pages.
+    /// Bytes of the given pages.
     pub(crate) fn bytes_of(&self, pages: &[(u32, u32)]) -> u64 {
         let layers = |&(slot, _): &(u32, u32)| self.pools[usize::from(slot > 0)].layers as u64;
         pages.iter().map(layers).sum::<u64>() * self.shape.page_bytes()
     }
 
-    /// Holds pages beside those who have them already.
+    /// Adds a holder to each page.
     pub(crate) fn hold(&mut self, pages: &[(u32, u32)]) {
         for &(slot, page) in pages {
             self.pools[usize::from(slot > 0)].holders[page as usize] += 1;
         }
     }
 
-    /// Gives pages back that [`Self::hold`] took.
+    /// Releases pages held by [`Self::hold`].
     pub(crate) fn let_go(&mut self, pages: &[(u32, u32)]) {
         for &(slot, page) in pages {
             self.pools[usize::from(slot > 0)].give_back(page);
         }
     }
 
-    /// Lets a sequence without pages begin with those of others, group by group; each of its positions has stored so many steps.
+    /// Gives a sequence without pages the shared pages of its first groups. `depth` holds the steps stored at each of their positions.
     ///
     /// # Errors
     /// [`Error::Engine`] if the device is lost.
@@ -242,7 +242,7 @@ impl KvCache {
         Ok(self.device.write(&self.page_tables, from as u64 * 4, bytemuck::cast_slice(&self.mirror[from..=to]))?)
     }
 
-    /// Attention adds up what it finds segment by segment: in the invariant mode there must be no more than one.
+    /// Checks that one segment can hold the whole cache. Attention sums segment by segment, so invariant mode allows only one.
     fn check_whole(&self, context: u32) -> Result<(), Error> {
         let slots = self.shape.slots.saturating_sub(1).max(1);
         let needed = self.shape.pages_per_slot() * slots * self.shape.sequences;
@@ -252,9 +252,9 @@ impl KvCache {
         }
         let positions = most / (slots * self.shape.sequences) * PAGE;
         let value = format!(
-            "{context}, but in the invariant mode one buffer of this device must hold a layer's keys, which it does up to {positions}"
+            "{context}, but in invariant mode one buffer of this device must hold a layer's keys, which limits the context to {positions}"
         );
-        Err(Error::Option { name: "context", value, allowed: "at most that, or steps that share keys (kv_share)" })
+        Err(Error::Option { name: "context", value, allowed: "at most that, or more if steps share keys (kv_share)" })
     }
 
     /// Makes sure that positions `0..end` of a sequence have pages for `steps` steps.
@@ -264,7 +264,7 @@ impl KvCache {
     pub(crate) fn reserve(&mut self, sequence: u32, end: u32, steps: u32) -> Result<(), Error> {
         if steps > self.shape.steps {
             if self.whole {
-                let allowed = "at most as many as the session was made for, in the invariant mode";
+                let allowed = "at most the steps that the session was created with, in invariant mode";
                 return Err(Error::Option { name: "steps", value: steps.to_string(), allowed });
             }
             self.widen(steps)?;
@@ -279,7 +279,7 @@ impl KvCache {
                 }
             }
         }
-        // Entries of one slot are neighbours; so are the runs to write.
+        // Entries of one slot are adjacent, so each run is written at once.
         touched.sort_unstable();
         for run in touched.chunk_by(|a, b| a + 1 == *b) {
             let words = &self.mirror[run[0]..=run[run.len() - 1]];
@@ -288,7 +288,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Gives back the pages of a sequence.
+    /// Releases the pages of a sequence.
     ///
     /// # Errors
     /// [`Error::Engine`] if the device is lost.
@@ -306,7 +306,7 @@ impl KvCache {
         self.write_page_tables_of(sequence)
     }
 
-    /// Segments of a layer: the cache as a launch over that segment sees it, and its buffer.
+    /// Segments of a layer: each buffer with the cache shape for a launch over that segment.
     pub(crate) fn segments(&self, recurrent: bool, layer: usize) -> Vec<(CacheShape, &Buffer)> {
         let shape = |segment: &Segment| CacheShape {
             recurrent,
@@ -318,7 +318,7 @@ impl KvCache {
         segments.iter().map(|segment| (shape(segment), &segment.layers[layer])).collect()
     }
 
-    /// Sequences that the tables hold.
+    /// Number of sequences in the tables.
     pub(crate) const fn sequences(&self) -> u32 {
         self.shape.sequences
     }
@@ -338,17 +338,17 @@ impl KvCache {
         &self.rotary
     }
 
-    /// Number of stored steps per position.
+    /// Steps stored at each position.
     pub(crate) const fn depth(&self) -> &Buffer {
         &self.depth
     }
 
-    /// Changes whenever buffers were added or replaced, so that recorded plans are stale.
+    /// Counter that changes whenever buffers were added or replaced, which makes recorded plans stale.
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Bytes on the device, those of another cache's segments not counted.
+    /// Bytes on the device, without segments that belong to another cache.
     pub(crate) fn bytes(&self) -> u64 {
         let own = self.pools.iter().flat_map(|pool| &pool.segments[pool.borrowed..]);
         let segments = own.flat_map(|segment| &segment.layers);
@@ -359,7 +359,7 @@ impl KvCache {
         self.shape.page_entry(sequence, slot, page) as usize
     }
 
-    /// The next free page of a pool, which grows if there is none.
+    /// Takes a free page from a pool, which grows if it has none.
     pub(crate) fn take(&mut self, pool: usize) -> Result<u32, Error> {
         if let Some(page) = self.pools[pool].free.pop() {
             self.pools[pool].holders[page as usize] = 1;
@@ -372,7 +372,7 @@ impl KvCache {
             let slots = [1, self.shape.slots - 1][pool];
             let first = u32::try_from(FIRST_SEGMENT / page_bytes).unwrap_or(u32::MAX).max(2 * slots);
             let own: u32 = segments[*borrowed..].iter().map(|segment| segment.count).sum();
-            // Never more than a full context takes.
+            // Never more than full contexts and the spare pages need.
             let needed = (self.shape.pages_per_slot() * slots * self.shape.sequences).saturating_add(self.spare[pool]);
             let needed = needed.saturating_sub(held - lost).max(1);
             let count = if self.whole { needed } else { own.max(first).min(self.most_pages()).min(needed) };
@@ -385,14 +385,14 @@ impl KvCache {
         Ok(pool.used - 1)
     }
 
-    /// Pages of a segment, at most.
+    /// Maximum pages of a segment.
     pub(crate) fn most_pages(&self) -> u32 {
         let caps = self.device.caps();
         let largest = if self.shape.place == Place::Texture { caps.max_texture } else { caps.max_binding };
         u32::try_from(largest / self.shape.page_bytes()).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Adds a segment of so many pages to a pool.
+    /// Adds a segment of `count` pages to a pool.
     pub(crate) fn add_segment(&mut self, pool: usize, count: u32) -> Result<(), Error> {
         let Pool { layers, segments, .. } = &self.pools[pool];
         let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
@@ -407,7 +407,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Makes the tables hold more steps: the page numbers stay.
+    /// Grows the tables for more steps; page numbers stay the same.
     pub(crate) fn widen(&mut self, steps: u32) -> Result<(), Error> {
         let wide = CacheShape { steps, slots: 1 + self.share.slots(steps), ..self.shape };
         let mut mirror = empty_page_tables(&wide, self.share);
@@ -427,7 +427,7 @@ impl KvCache {
     }
 }
 
-/// Page tables in which no page is given out.
+/// Page tables without any page.
 fn empty_page_tables(shape: &CacheShape, share: KvShare) -> Vec<u32> {
     let slots = (0..shape.steps).map(|step| share.slot(step));
     let mut tables: Vec<u32> = slots.chain((0..=shape.steps).map(|steps| share.slots(steps))).collect();

@@ -1,4 +1,4 @@
-//! What the pages of a cache hold, position by position: copying them to and from the host, wherever the pages lie, and caches that share pages.
+//! Contents of pages: copying positions to and from the host, and sharing pages between caches.
 
 use std::sync::Arc;
 
@@ -9,29 +9,28 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::kv::{KvCache, Pool};
 
-/// How a cache is cut into segments, and which of their pages are given out: sums are added segment by segment, so a cache that is cut in another way may
-/// differ in the last bit.
+/// Layout of a cache in segments, and its used pages. Sums are added segment by segment, so results of a cache with another layout may differ in the last bit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Layout {
     /// Steps that the tables hold.
     pub(crate) steps: u32,
-    /// Pages of every segment, of prelude and coda, then of the core.
+    /// Pages of every segment: those of prelude and coda, then those of the core.
     pub(crate) segments: [Vec<u32>; 2],
-    /// Pages that were given out.
+    /// Pages used so far.
     pub(crate) used: [u32; 2],
-    /// Those of them that no table has any more.
+    /// Used pages that are in no table any more.
     pub(crate) lost: [u32; 2],
 }
 
-/// A part of what a page holds for each of its positions: `len` bytes at `start + position * stride`.
+/// Part of a page's content for each of its positions: `len` bytes at `start + position * stride`.
 struct Piece {
     start: usize,
     stride: usize,
     len: usize,
 }
 
-/// Where a page has the bytes of a position, in their order: keys by head, then values, and of a cache in blocks their factors (`cache.rs` of the shaders
-/// says how they lie).
+/// Parts of a page that hold one position's bytes, in order: keys by head, then values, and for dtypes with blocks their scales. The layout is documented in
+/// `cache.rs` of the shaders.
 fn pieces(shape: &CacheShape) -> Vec<Piece> {
     let (heads, page) = (shape.kv_heads as usize, PAGE as usize);
     if !shape.dtype.in_blocks() {
@@ -50,40 +49,41 @@ fn pieces(shape: &CacheShape) -> Vec<Piece> {
 }
 
 impl KvCache {
-    /// Bytes that one layer takes for a position at one step.
+    /// Bytes of one layer for a position at one step.
     pub(crate) fn position_bytes(&self) -> usize {
         self.shape.position_bytes() as usize
     }
 
-    /// Layers of prelude and coda, or of the core.
+    /// Number of layers of prelude and coda, or of the core.
     pub(crate) fn layers(&self, recurrent: bool) -> usize {
         self.pools[usize::from(recurrent)].layers
     }
 
-    /// How many steps each of the first positions has stored.
+    /// Steps stored at each of the first `positions` positions.
     ///
     /// # Errors
-    /// The device's.
+    /// Device errors.
     pub(crate) fn stored_steps(&self, positions: u32) -> Result<Vec<u32>, Error> {
         let bytes = self.device.read(&self.depth, 0..u64::from(positions) * 4)?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    /// Positions of those that have stored so many steps whose keys are in a slot, in their order.
+    /// Positions with keys in `slot`, in ascending order, for positions that have stored `depth` steps.
     pub(crate) fn in_slot(&self, depth: &[u32], slot: u32) -> Vec<u32> {
         let fills = |steps: u32| slot == 0 || self.share.slots(steps) >= slot;
         (0..).zip(depth).filter(|&(_, &steps)| fills(steps)).map(|(position, _)| position).collect()
     }
 
-    /// Slots that positions fill which have stored so many steps, slot 0 aside.
+    /// Number of slots, without slot 0, that positions with these stored steps fill.
     pub(crate) fn slots_of(&self, depth: &[u32]) -> u32 {
         self.share.slots(depth.iter().copied().max().unwrap_or(0))
     }
 
-    /// Hands what a layer holds in a slot for the given positions, in ascending order, to `take`, page by page: `[positions, position_bytes]` in all.
+    /// Reads the content of a layer's slot at the given positions, in ascending order, and passes it to `take` page by page: `[positions, position_bytes]` in
+    /// total.
     ///
     /// # Errors
-    /// The device's, and what `take` gives.
+    /// Device errors, and errors of `take`.
     pub(crate) fn read_slot(
         &self,
         (layer, slot): (usize, u32),
@@ -105,10 +105,10 @@ impl KvCache {
         Ok(())
     }
 
-    /// The way back: `give` fills `[positions, position_bytes]` of what it is asked for, page by page. The pages are reserved.
+    /// Writes what [`Self::read_slot`] reads: `give` fills `[positions, position_bytes]`, page by page. The pages must have been reserved.
     ///
     /// # Errors
-    /// The device's, and what `give` gives.
+    /// Device errors, and errors of `give`.
     pub(crate) fn write_slot(
         &self,
         (layer, slot): (usize, u32),
@@ -138,15 +138,15 @@ impl KvCache {
         Ok(())
     }
 
-    /// Writes how many steps positions have stored.
+    /// Writes the steps stored at each position.
     ///
     /// # Errors
-    /// The device's.
+    /// Device errors.
     pub(crate) fn write_stored_steps(&self, depth: &[u32]) -> Result<(), Error> {
         Ok(self.device.write(&self.depth, 0, bytemuck::cast_slice(depth))?)
     }
 
-    /// How this cache lies, and its page table `[slots, pages]`.
+    /// Layout of this cache, and its page table `[slots, pages]`.
     pub(crate) fn layout(&self) -> (Layout, &[u32]) {
         let each = |of: &dyn Fn(&Pool) -> u32| [of(&self.pools[0]), of(&self.pools[1])];
         let counts = |pool: &Pool| pool.segments.iter().map(|segment| segment.count).collect();
@@ -159,11 +159,11 @@ impl KvCache {
         (layout, &self.mirror[self.entry(0, 0, 0)..])
     }
 
-    /// Lays an empty cache out like another one. False if the pages that are given out contradict each other; and nothing is done but to make the tables
-    /// hold as many steps if this device cannot hold segments of that size.
+    /// Gives an empty cache the layout of another one. Returns false if `pages` is inconsistent. If this device cannot hold segments of that size, only the
+    /// number of steps is adopted.
     ///
     /// # Errors
-    /// The device's.
+    /// Device errors.
     pub(crate) fn lay_out(&mut self, layout: &Layout, pages: &[u32]) -> Result<bool, Error> {
         let Layout { steps, segments, used, lost } = layout;
         if *steps > self.shape.steps {
@@ -182,7 +182,7 @@ impl KvCache {
             let twice = given.windows(2).any(|pair| pair[0] == pair[1]);
             let beyond = given.last().is_some_and(|&page| page >= used[pool]);
             let counted = given.len() as u64 + u64::from(lost[pool]) <= u64::from(used[pool]);
-            // A cache grows by pages that its tables lack, so it never holds more than those and the ones that no table has any more.
+            // A cache only adds pages that its tables lack, so it never holds more than those and the lost ones.
             let most_held = pages.len() as u64 + u64::from(lost[pool]) + 1;
             let too_many = held.is_none_or(|held| used[pool] > held || u64::from(held) > most_held);
             if twice || beyond || !counted || too_many || segments[pool].contains(&0) {
@@ -212,11 +212,11 @@ impl KvCache {
         Ok(true)
     }
 
-    /// A cache that begins with the first positions of this one. Full pages are shared; what a last page holds that is not full is copied, one page for every
-    /// slot and layer.
+    /// Creates a cache that starts with the first positions of this one. Full pages are shared; a last page that is not full is copied, one page for every slot
+    /// and layer.
     ///
     /// # Errors
-    /// The device's.
+    /// Device errors.
     pub(crate) fn fork(&mut self, positions: u32) -> Result<Self, Error> {
         let full = positions / PAGE;
         let pages = self.shape.pages_per_slot();
@@ -268,10 +268,10 @@ impl KvCache {
         Ok(fork)
     }
 
-    /// Makes sure that no page is another cache's too in which positions from `position` on will be.
+    /// Makes sure that positions from `position` on use no page that is shared with another cache.
     ///
     /// # Errors
-    /// The device's.
+    /// Device errors.
     pub(crate) fn unshare(&mut self, position: u32) -> Result<(), Error> {
         if Arc::strong_count(&self.family) == 1 {
             self.frozen = 0;
@@ -297,7 +297,7 @@ impl KvCache {
         self.write_page_tables()
     }
 
-    /// Gives a slot a page of its own with what another one holds, if that is one.
+    /// Gives a slot its own copy of the page `from`, if there is one.
     fn copy_page(&mut self, slot: u32, page: u32, from: u32) -> Result<(), Error> {
         if from == NONE {
             return Ok(());
@@ -329,7 +329,7 @@ impl KvCache {
         Ok(self.device.write(buffer, start, content)?)
     }
 
-    /// The memory of a page and where it begins there; none if there is no such page.
+    /// Buffer of a page and its byte offset there; none if the page does not exist.
     fn place(&self, layer: usize, pool: usize, page: u32) -> Option<(&ruminate_engine::Buffer, u64)> {
         let segments = &self.pools[pool].segments;
         let segment = segments.iter().find(|segment| (segment.base..segment.base + segment.count).contains(&page))?;

@@ -13,7 +13,7 @@ pub struct KvSharing {
     pub share: KvShare,
 }
 
-const KNOWN: &str = "full, skip, latest, available or always-last (or with -m4, as the authors write it), compress-sN or compress-anchor, or both, joined by a hyphen";
+const KNOWN: &str = "full, skip, latest, available or always-last (each also with the authors' suffix, as in latest-m4), compress-sN or compress-anchor, or one of each joined by a hyphen";
 
 impl KvSharing {
     /// Parses a name of the authors' code, such as `latest-m4-compress-s16`, for a core block of `layers` layers. Their N in `compress-sN` counts slots of
@@ -57,7 +57,7 @@ impl KvSharing {
                 let slots = share.strip_prefix('s').and_then(|n| n.parse::<u32>().ok()).ok_or_else(|| wrong(KNOWN))?;
                 if slots == 0 || !slots.is_multiple_of(layers) {
                     return Err(other_layers(
-                        "compress-sN with a multiple of the core block's layers, so that each layer has its own",
+                        "compress-sN with N a multiple of the core block's layers, so that each layer has its own slots",
                     ));
                 }
                 KvShare::Steps(slots / layers)

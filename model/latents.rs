@@ -1,4 +1,4 @@
-//! What chosen layers came to at every step, on the host or in a file, and what is done to the states on the way.
+//! Outputs of chosen layers at every step, kept on the host or written to a file.
 
 #[cfg(feature = "files")]
 use std::collections::HashMap;
@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 use crate::output::write_tensors;
 use crate::session::Session;
 
-/// Outputs of layers at every step of some rows.
+/// Outputs of layers at every step, for some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latents {
-    /// Steps that were taken.
+    /// Number of steps.
     pub steps: u32,
-    /// Rows: the tokens of [`Session::begin`].
+    /// Number of rows: the tokens of [`Session::begin`].
     pub rows: u32,
-    /// The layers, as they were asked for.
+    /// Layers, in the order requested.
     pub layers: Vec<Layer>,
 }
 
@@ -30,20 +30,20 @@ pub struct Latents {
 pub struct Layer {
     /// Name of the module in the checkpoint, or `states`.
     pub name: String,
-    /// Values of a row.
+    /// Values per row.
     pub width: u32,
     /// `[steps, rows, width]`.
     pub values: Vec<f32>,
 }
 
 impl Latents {
-    /// A layer's values `[steps, rows, width]`.
+    /// Values of a layer `[steps, rows, width]`.
     #[must_use]
     pub fn layer(&self, name: &str) -> Option<&[f32]> {
         self.layers.iter().find(|layer| layer.name == name).map(|layer| &layer.values[..])
     }
 
-    /// What a layer gave for a row at a step, from 0, `[width]`.
+    /// Values of a layer for one row at one step, both counted from 0, `[width]`.
     #[must_use]
     pub fn at(&self, name: &str, step: u32, row: u32) -> Option<&[f32]> {
         let layer = self.layers.iter().find(|layer| layer.name == name)?;
@@ -51,7 +51,7 @@ impl Latents {
         layer.values.chunks(layer.width as usize).nth(place)
     }
 
-    /// Writes a safetensors file with a tensor for each layer, F32 `[steps, rows, width]`. `about` goes into its metadata.
+    /// Writes a safetensors file with one F32 tensor `[steps, rows, width]` per layer, and `about` in its metadata.
     ///
     /// # Errors
     /// [`Error::Output`], [`Error::Write`].
@@ -67,17 +67,17 @@ impl Latents {
 }
 
 impl Session {
-    /// Applies the core block to the rows that [`Self::begin`] appended, and keeps what the named layers come to at every step: names as in the
-    /// checkpoint, such as `core_block.1`, `core_block.1.attn.proj`, `adapter`; `states` for the states after the step; and of the read-out `ln_f`, `head` or
-    /// `coda.0.mlp.proj`, for which every step is read out.
+    /// Applies the core block to the rows that [`Self::begin`] appended, and keeps the outputs of the named layers at every step. Names are those of the
+    /// checkpoint, such as `core_block.1`, `core_block.1.attn.proj` or `adapter`, or `states` for the states after the step. With names of the read-out, such
+    /// as `ln_f`, `head` or `coda.0.mlp.proj`, every step is read out.
     ///
     /// # Errors
-    /// [`Error::Option`] names a layer that there is none of; as [`Self::iterate`].
+    /// [`Error::Option`] for an unknown layer; otherwise as [`Self::iterate`].
     pub fn iterate_keeping(&mut self, steps: u32, names: &[&str]) -> Result<Latents> {
         let modules = self.model().spec().modules();
         let (mut layers, mut reads_out) = (Vec::new(), false);
         for &name in names {
-            // What comes before the loop is the same at every step.
+            // Layers before the loop have the same output at every step, so they are excluded.
             let found = modules.iter().find(|it| it.name == name && (it.when != When::Begin || name == "states"));
             let module = found.ok_or_else(|| unknown(name, &modules))?;
             reads_out |= module.when == When::Finish;
@@ -99,7 +99,7 @@ impl Session {
 
 fn unknown(name: &str, modules: &[Module]) -> Error {
     let example = modules.iter().filter(|module| module.when == When::Step).map(|module| module.name.as_str()).nth(1);
-    let value = format!("{name:?} (a module here is {})", example.unwrap_or("states"));
-    let allowed = "the name of a module in or behind the loop as the authors' code has it, or states, or head";
+    let value = format!("{name:?} (a module of this model is {})", example.unwrap_or("states"));
+    let allowed = "the name that a module in or after the loop has in the authors' code, or states or head";
     Error::Option { name: "layer", value, allowed }
 }

@@ -1,7 +1,7 @@
-//! Run language models that think in loops on any Vulkan, Metal or DX12 GPU, or on the CPU.
+//! Runs recurrent-depth language models on any Vulkan, Metal or DX12 GPU, or on the CPU.
 //!
-//! A recurrent-depth model applies the same core block r times per token; r is chosen at run time, so the same weights think longer
-//! when asked to. The first of them is Huginn-0125 (Geiping et al., arXiv 2502.05171).
+//! A recurrent-depth model applies the same core block r times per token. r is chosen at run time, so the same weights can think longer on request. The first
+//! such model is Huginn-0125 (Geiping et al., arXiv 2502.05171).
 //!
 //! ```no_run
 //! use ruminate::{Device, GenerateOptions, LoadOptions, Model, OpenOptions, SessionOptions, Source};
@@ -26,30 +26,32 @@
 //! # }
 //! ```
 //!
-//! [`quantize()`] writes a model in fewer bits into a folder, from which it is loaded as it is; [`LoadOptions::dtype`] rounds while loading, to the same
-//! numbers. [`SessionOptions::kv_dtype`] does the same for keys and values.
+//! [`quantize()`] writes a model with fewer bits per weight to a folder, from which it is loaded without further rounding. [`LoadOptions::dtype`] rounds
+//! weights while loading, with the same result. [`SessionOptions::kv_dtype`] sets the dtype of keys and values.
 //!
-//! Tokens are chosen on the device: [`GenerateOptions`] has temperature, filters and penalties ([`Sampling`], [`Dry`]) and biases, and gives
-//! log-probabilities on request. [`GenerateOptions::exit`] and [`GenerateOptions::noise`] are about the steps.
+//! Tokens are chosen on the device. [`GenerateOptions`] has temperature, filters, penalties ([`Sampling`], [`Dry`]) and biases, and returns log-probabilities
+//! on request. [`GenerateOptions::exit`] sets early exit, and [`GenerateOptions::noise`] adds noise between steps.
 //!
-//! [`Model::generate_options`] gives the defaults that come with a checkpoint (`generation_config.json`), to begin with. [`ChatTemplate::encode`] makes tokens of a
-//! conversation; special tokens that its messages spell stay plain text, as with [`Tokenizer::encode_plain`], unless asked for.
+//! [`Model::generate_options`] returns the defaults of a checkpoint (`generation_config.json`). [`ChatTemplate::encode`] encodes a conversation. Special tokens
+//! spelled out in its messages remain plain text by default, as with [`Tokenizer::encode_plain`].
 //!
-//! [`GenerateOptions::constraint`] has text follow a JSON schema, a regular expression or a grammar ([`Constraint`]).
+//! [`GenerateOptions::constraint`] makes text follow a JSON schema, a regular expression or a grammar ([`Constraint`]).
 //!
-//! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of what is known, so that the same text takes fewer passes over the weights;
-//! [`GenerateOptions::diffusion`] goes further and changes it, as the authors' diffusion forcing does;
-//! [`Model::batch`] lets several sequences share their passes, each at its own depth; [`Model::likelihoods`] scores continuations of any lengths together.
+//! [`GenerateOptions::speculate`] and [`GenerateOptions::pipeline`] compute ahead of the known tokens, so that the same text takes fewer passes over the
+//! weights. [`GenerateOptions::diffusion`] goes further and changes the text, as the authors' diffusion forcing does. [`Model::batch`] lets several sequences
+//! share passes, each at its own depth. [`Model::likelihoods`] scores continuations of any lengths together.
 //!
-//! [`Session::save`] writes a session into a file, from which [`Model::resume`] goes on, token for token; [`Session::fork`] starts another session with what
-//! one has computed already, such as a prompt that many begin with.
+//! [`Session::save`] writes a session to a file, from which [`Model::resume`] continues token for token. [`Session::fork`] creates another session from the
+//! computed part of one, for example from a prompt that many sessions start with.
 //!
-//! [`Model::demo`] is a tiny trained model that is part of the crate. [`Session::forward`] and the step-wise calls beside it are for research:
-//! states can be handed in, iterated one step at a time, and read back; changed between the steps ([`Session::set_states`], [`Session::iterate_with`]: steering and
-//! activation patching); and what chosen layers come to at every step is kept or written into a file ([`Session::iterate_keeping`], [`Latents`]).
-//! [`Outputs::statistics`] gives the authors' figures of every row. `examples/steering.rs` shows how.
+//! [`Model::demo`] loads a tiny trained model that is part of the crate.
+//!
+//! [`Session::forward`] and the stepwise calls are for research. States can be passed in, iterated one step at a time, and read. They can be changed between
+//! steps for steering and activation patching ([`Session::set_states`], [`Session::iterate_with`]). The outputs of chosen layers can be kept at every step or
+//! written to a file ([`Session::iterate_keeping`], [`Latents`]). [`Outputs::statistics`] returns the statistics of the authors' code for every row. See
+//! `examples/steering.rs`.
 
-// What one feature uses alone is not worth a condition on every item: the lints hold for the library as a whole.
+// Items used by a single feature do not get conditions of their own: the lints hold for the library with all features.
 #![cfg_attr(
     not(all(feature = "chat", feature = "files", feature = "tokenizer", feature = "tools")),
     allow(dead_code, unused_imports, reason = "parts of the library use them")

@@ -1,6 +1,6 @@
-//! How likely given continuations are: many sequences of any lengths in shared passes, without padding.
+//! Likelihoods of given continuations: sequences of any length share passes, without padding.
 //!
-//! The scheduler computes them in rounds of given tokens (`schedule/scoring.rs`); here is what they add up to.
+//! The scheduler computes them in rounds of given tokens (`schedule/scoring.rs`); this module sums up the results.
 
 use std::collections::HashMap;
 
@@ -13,38 +13,38 @@ use crate::schedule::{BatchOptions, Event, PromptToken};
 use crate::session::{INVARIANT_ROWS, MAX_ROWS, check_steps, check_tokens};
 use crate::tokenizer::{Specials, Tokenizer};
 
-/// A text to score, and what comes before it.
+/// A text to score and the context before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Continuation {
-    /// Tokens before it, at least one.
+    /// Tokens before the scored ones, at least one.
     pub context: Vec<u32>,
     /// Tokens to score, at least one.
     pub continuation: Vec<u32>,
 }
 
-/// How likely a continuation is.
+/// Likelihood of a continuation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Likelihood {
-    /// The sum of the log-probabilities of its tokens, each given all before it, in nats.
+    /// Sum of the log-probabilities of its tokens, each given all tokens before it, in nats.
     pub logprob: f64,
-    /// Whether each of them is the most likely one.
+    /// Whether every token is the most likely one.
     pub greedy: bool,
-    /// Its tokens.
+    /// Number of tokens.
     pub tokens: u32,
-    /// Steps that the rows in front of them took, all together.
+    /// Steps of the rows that predict them, summed.
     pub steps: u64,
 }
 
-/// How continuations are scored.
+/// Options for scoring continuations.
 #[derive(Clone, Debug)]
 pub struct LikelihoodOptions {
-    /// Sequences of one pass, at most, 1 to 256.
+    /// Maximum number of sequences of one pass, 1 to 256.
     pub sequences: u32,
-    /// Steps of every row, at most; by default the model's mean recurrence.
+    /// Maximum steps of every row; by default the model's mean recurrence.
     pub steps: Option<u32>,
-    /// When a row has been iterated enough: each leaves by itself. With criteria that look at the next token, passes go token by token, one of every sequence.
+    /// Early exit; each row exits on its own. With criteria that use logits, passes go token by token, with one token of every sequence.
     pub exit: Option<Exit>,
-    /// How keys and values are held, and where states begin. Every sequence begins from the states of [`SessionOptions::seed`].
+    /// Dtype and sharing of keys and values, and initial states. Every sequence starts from the states of [`SessionOptions::seed`].
     pub session: SessionOptions,
 }
 
@@ -55,12 +55,12 @@ impl Default for LikelihoodOptions {
 }
 
 impl Model {
-    /// Scores continuations, in any order of lengths. `progress` hears how many are done, and says whether to go on; if not, there are fewer results than
-    /// continuations.
+    /// Scores continuations, which may have any lengths in any order. `progress` receives the number of finished ones and returns whether to go on; if it
+    /// returns false, there are fewer results than continuations.
     ///
     /// # Errors
-    /// [`Error::EmptyPrompt`] for a continuation without context or without tokens, [`Error::PromptTooLong`], [`Error::Token`], [`Error::Option`], or the
-    /// device's.
+    /// [`Error::EmptyPrompt`] for a continuation without context or without tokens, [`Error::PromptTooLong`], [`Error::Token`], [`Error::Option`], or device
+    /// errors.
     pub fn likelihoods(
         &self,
         continuations: &[Continuation],
@@ -86,7 +86,7 @@ impl Model {
         let mut indices = HashMap::new();
         let mut done = 0;
         loop {
-            // As many wait as are computed, so that no pass is short of rows.
+            // Keep as many sequences waiting as running, so that passes are always full.
             while indices.len() < 2 * sequences as usize
                 && let Some(item) = rest.next()
             {
@@ -116,7 +116,7 @@ impl Model {
 }
 
 impl Likelihood {
-    /// The sum over tokens with their probabilities and the most likely token in their places.
+    /// Sums the probabilities of given tokens, and compares each with the most likely token.
     fn of(tokens: &[PromptToken]) -> Self {
         let sum = |sum: Self, PromptToken { token, logprob, top, steps }: &PromptToken| Self {
             logprob: sum.logprob + f64::from(logprob.unwrap_or(f32::NAN)),
@@ -129,11 +129,13 @@ impl Likelihood {
 }
 
 impl Continuation {
-    /// Encodes a text and what comes before it, which is preceded by what the tokenizer puts before a text. White space at the end of the context belongs to the
-    /// continuation: so tokens are cut. Where both together begin with the context's own tokens, the rest is the continuation; else it is encoded by itself.
+    /// Encodes a text and its context, starting with the tokens that the tokenizer puts before a text.
+    ///
+    /// White space at the end of the context is moved to the continuation, because tokens are split before white space. If the encoding of the whole text
+    /// starts with the tokens of the context, the rest is the continuation. Otherwise the continuation is encoded by itself.
     ///
     /// # Errors
-    /// The tokenizer's, or [`Error::EmptyPrompt`] if there is nothing to score, or nothing before it.
+    /// Tokenizer errors; [`Error::EmptyPrompt`] if the context or the continuation is empty.
     pub fn encode(tokenizer: &Tokenizer, context: &str, continuation: &str) -> Result<Self, Error> {
         let specials = Specials::Prompt;
         let whole = tokenizer.encode(&format!("{context}{continuation}"), specials)?;
@@ -150,7 +152,7 @@ impl Continuation {
         Ok(Self { context, continuation })
     }
 
-    /// Checks that a sequence of so many positions has room for it. The last token takes none.
+    /// Checks that it fits into `positions` positions. The last token needs none.
     fn check(&self, spec: &Spec, positions: u32) -> Result<(), Error> {
         let Self { context, continuation } = self;
         let (last, before) = continuation.split_last().ok_or(Error::EmptyPrompt)?;

@@ -1,4 +1,4 @@
-//! What a model and a session will take of a device's memory, known from the configuration alone; and whether it is there.
+//! Memory that a model and a session need on a device, computed from the configuration alone, and whether it is available.
 
 use std::fmt;
 
@@ -15,72 +15,72 @@ use crate::options::SessionOptions;
 use crate::precision::Dtypes;
 use crate::session::{MAX_ROWS, check_steps};
 
-/// Positions that a session gets unless more or fewer are asked for, where model and memory allow it.
+/// Default positions of a session, if model and memory allow them.
 const USUAL_CONTEXT: u32 = 4096;
 
-/// A context below this is not worth a session that did not ask for it.
+/// Smallest context that is chosen by default; below it, creating the session fails.
 const LEAST_CONTEXT: u32 = 256;
 
-/// Dtypes of weights that are suggested, the most exact first.
+/// Dtypes suggested for weights, the most exact first.
 const SMALLER: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 
-/// How keys and values are stored where they take too much otherwise.
+/// Dtype suggested for keys and values that need too much memory.
 const SMALL_KV: Dtype = Dtype::Q8;
 
-/// Steps that suggested sharing is apart.
+/// Distance of the steps that share keys and values, as suggested.
 const SHARED: u32 = 4;
 
-/// Contexts are suggested in multiples of this: a page of the cache.
+/// Granularity of suggested contexts: a page of the cache.
 const GRAIN: u32 = ruminate_shaders::attention::cache::PAGE;
 
-/// Bytes on the device.
+/// Device memory that a model and a session need, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Need {
     /// Matrices and vectors.
     pub weights: u64,
-    /// Keys and values when the context is full.
+    /// Keys and values for a full context.
     pub kv: u64,
-    /// Activations and tables of the passes: an upper bound.
+    /// Activations and tables of passes; an upper bound.
     pub scratch: u64,
 }
 
 impl Need {
-    /// All of it.
+    /// Sum of all parts.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.weights + self.kv + self.scratch
     }
 }
 
-/// What a session is laid out for.
+/// Size of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Positions.
     pub context: u32,
     /// Recurrence steps.
     pub steps: u32,
-    /// How keys and values are stored.
+    /// Dtype of keys and values.
     pub kv_dtype: Dtype,
-    /// Which steps share them.
+    /// Steps that share keys and values.
     pub share: KvShare,
 }
 
-/// What would fit where something else did not.
+/// Suggestion for a session or model that does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fits {
     /// Keys and values in this dtype.
     KvDtype(Dtype),
-    /// Keys and values that steps so far apart share.
+    /// Keys and values shared by steps this far apart.
     Share(u32),
     /// A shorter context.
     Context(u32),
-    /// Fewer steps, with the context as it is.
+    /// Fewer steps, with the same context.
     Steps(u32),
     /// Weights in this dtype.
     Dtype(Dtype),
-    /// Nothing that can be set.
+    /// No option helps.
     Nothing,
 }
 
@@ -98,13 +98,13 @@ impl fmt::Display for Fits {
 }
 
 impl Spec {
-    /// Positions that a session gets where none are asked for and memory allows it.
+    /// Default number of positions of a session, if memory allows it.
     #[must_use]
     pub fn usual_context(&self) -> u32 {
         self.context.min(USUAL_CONTEXT)
     }
 
-    /// Bytes of the weights on most devices, padding included.
+    /// Bytes of the weights on most devices, including padding.
     #[must_use]
     pub fn weight_bytes(&self, dtypes: impl Into<Dtypes>) -> u64 {
         let dtypes = dtypes.into();
@@ -118,13 +118,13 @@ impl Spec {
 
     fn weight_bytes_in(&self, form: impl Fn(&Entry) -> Form) -> u64 {
         let manifest = self.manifest();
-        // The rotary table is a session's, as long as its context.
+        // The rotary table belongs to a session and is as long as its context.
         let loaded = manifest.entries.iter().filter(|entry| entry.role != Role::RotaryTable);
         let bytes = loaded.map(|entry| entry_bytes(entry, form(entry)));
         bytes.sum::<u64>() + u64::from(self.layers.all()) * fold_bytes(self)
     }
 
-    /// Bytes of keys and values that one position takes at a number of steps.
+    /// Bytes of keys and values for one position at `steps` steps.
     #[must_use]
     pub fn kv_bytes_per_token(&self, steps: u32, dtype: Dtype, share: KvShare) -> u64 {
         let outside = u64::from(self.layers.outside());
@@ -139,15 +139,15 @@ impl Spec {
             .position_bytes()
     }
 
-    /// Bytes of matrices that one decoded token reads at a number of steps: those outside the loop and the head once, those in it at every step. The
-    /// embedding's single row does not count.
+    /// Bytes of matrices that one decoded token reads at `steps` steps: matrices outside the loop and the head once, those of the core at every step. The
+    /// embedding's single row is not counted.
     #[must_use]
     pub fn weight_bytes_per_token(&self, dtypes: impl Into<Dtypes>, steps: u32) -> u64 {
         let dtypes = dtypes.into();
         self.sum_over_token(steps, true, |entry, _| entry_bytes(entry, dtypes.of_matrix(entry.group()).into()))
     }
 
-    /// Weights that one token is multiplied with at a number of steps, with or without the head, which most tokens of a prompt do not reach.
+    /// Number of weights that one token is multiplied with at `steps` steps, with or without the head, which most tokens of a prompt do not reach.
     pub(crate) fn weights_per_token(&self, steps: u32, head: bool) -> u64 {
         self.sum_over_token(steps, head, |_, [n, k]| u64::from(n) * u64::from(k))
     }
@@ -159,8 +159,8 @@ impl Spec {
         read.map(|(entry, _, shape)| u64::from(entry.reads(steps, self.tied_head)) * of(entry, shape)).sum()
     }
 
-    /// The longest context that fits a device's free memory together with weights in `dtypes`, in a session that is otherwise as `extent` says; `None` if not
-    /// even the weights do, and the model's own limit if nobody knows how much memory there is.
+    /// Longest context that fits a device's free memory together with weights in `dtypes`, in a session that otherwise has the size `extent`. `None` if not
+    /// even the weights fit; the model's own limit if the amount of memory is unknown.
     #[must_use]
     pub fn longest_context(
         &self,
@@ -178,7 +178,7 @@ impl Spec {
         largest(self.context / GRAIN, &|pages| fits(pages * GRAIN)).map(|pages| pages * GRAIN)
     }
 
-    /// What a session takes beside the weights, and the weights.
+    /// Memory for the weights and a session.
     #[must_use]
     pub fn need(&self, dtypes: impl Into<Dtypes>, extent: Extent, caps: &Caps) -> Need {
         let Extent { context, steps, kv_dtype, share } = extent;
@@ -192,7 +192,7 @@ impl Spec {
             + cache.table_words() * 4
             + u64::from(context) * 4;
         let segments = u32::try_from(layer.div_ceil(caps.max_binding)).unwrap_or(u32::MAX).saturating_add(1);
-        // A prompt takes whole passes and a smaller one for the rest; then there are rows that are decoded.
+        // A prompt takes full passes and a smaller one for the rest; decoded rows follow.
         let rows = context.min(MAX_ROWS).next_power_of_two();
         let dtypes = dtypes.into();
         let staged = |rows| if caps.lanes.is_some() && stages(rows) { self.staged_bytes(rows) } else { 0 };
@@ -204,7 +204,7 @@ impl Spec {
         Need { weights: self.weight_bytes_on(dtypes, caps), kv, scratch }
     }
 
-    /// The cache of one sequence.
+    /// Cache shape of one sequence.
     const fn cache(&self, Extent { context, steps, kv_dtype, share }: Extent, place: Place) -> CacheShape {
         CacheShape {
             kv_heads: self.kv_heads,
@@ -222,22 +222,22 @@ impl Spec {
         }
     }
 
-    /// Bytes of the widest input of a matrix as it is laid out for many rows.
+    /// Bytes of the widest input of a matrix, laid out for many rows.
     fn staged_bytes(&self, rows: u32) -> u64 {
         staged_bytes(rows, self.widest_input())
     }
 
-    /// The same as whole numbers and factors.
+    /// Bytes of the widest input of a matrix, rounded to int8 with scales.
     fn rounded_bytes(&self, rows: u32) -> u64 {
         rounded_bytes(rows, self.widest_input()).into_iter().sum()
     }
 
-    /// Its chunks of eight.
+    /// Chunks of eight values in the widest input of a matrix.
     fn widest_input(&self) -> u32 {
         weight::chunks((2 * self.width).max(self.hidden).max(self.heads * self.head_dim))
     }
 
-    /// Bytes of the activations of a pass, without the sums that attention leaves for its parts of the keys.
+    /// Bytes of the activations of a pass, without the partial sums of attention.
     fn pass_bytes(&self, rows: u32) -> u64 {
         let attended = self.heads * self.head_dim;
         let wide = [7 * self.width + attended.max(self.width), 2 * self.qkv_rows(), self.hidden];
@@ -247,26 +247,26 @@ impl Spec {
     }
 }
 
-/// Share of a device's free memory that is left to other programs and to the driver: one part of so many.
+/// Fraction of a device's free memory that is left to other programs and to the driver: one part in `RESERVE`.
 const RESERVE: u64 = 20;
 
-/// Bytes of a device's free memory that are not taken.
+/// Bytes of a device's free memory that are left free.
 const fn reserve(available: u64) -> u64 {
     available / RESERVE
 }
 
-/// The part of a device's free memory that may be taken; none if nobody knows how much there is.
+/// Part of a device's free memory that may be used; none if the amount is unknown.
 pub(crate) fn usable(memory: Memory) -> Option<u64> {
     memory.available.map(|bytes| bytes - reserve(bytes))
 }
 
-/// The session that `options` will get, as far as it is known before.
+/// Size of the session with these options and this context.
 fn extent(spec: &Spec, options: &SessionOptions, context: u32) -> Extent {
     let steps = options.steps.unwrap_or(spec.steps.default);
     Extent { context, steps, kv_dtype: options.kv_dtype, share: options.share }
 }
 
-/// Fails if a model with such a session does not fit the memory that is free. Another dtype is suggested where the weights are `free` to have one.
+/// Checks that a model fits the free memory together with the session. If the weights' dtype is `free` to change, another one may be suggested.
 pub(crate) fn check_model(
     spec: &Spec,
     (dtypes, free): (Dtypes, bool),
@@ -288,17 +288,17 @@ pub(crate) fn check_model(
     Err(refusal(need, wanted, device, advice))
 }
 
-/// The session that a model is loaded for, as far as it is known, and what both will take.
+/// Size of the session that a model is loaded for, as far as known, and the memory for both.
 pub(crate) fn wanted(spec: &Spec, dtypes: Dtypes, options: &SessionOptions, caps: &Caps) -> (Extent, Need) {
     let context = options.context.unwrap_or(LEAST_CONTEXT).min(spec.context);
     let wanted = extent(spec, options, context);
     (wanted, spec.need(dtypes, wanted, caps))
 }
 
-/// Context and planned steps of a session on a device that holds the model already, if its options make sense.
+/// Validates the options of a session for a loaded model. Returns its context and planned steps.
 ///
 /// # Errors
-/// [`Error::Option`], or [`Error::Memory`] if it does not fit.
+/// [`Error::Option`]; [`Error::Memory`] if the session does not fit.
 pub(crate) fn checked(spec: &Spec, options: &SessionOptions, device: &Device) -> Result<(u32, u32), Error> {
     let asked = options.context.unwrap_or(1);
     if asked == 0 || asked > spec.context {
@@ -315,10 +315,10 @@ pub(crate) fn checked(spec: &Spec, options: &SessionOptions, device: &Device) ->
     Ok((context(spec, options, device)?, steps))
 }
 
-/// The context of a session on a device that holds the model already: what was asked for, or as much of the usual as memory allows.
+/// Context of a session for a loaded model: the one set, or as much of the default as memory allows.
 ///
 /// # Errors
-/// [`Error::Memory`] if it does not fit.
+/// [`Error::Memory`] if the session does not fit.
 fn context(spec: &Spec, options: &SessionOptions, device: &Device) -> Result<u32, Error> {
     let usual = spec.usual_context();
     let wanted = extent(spec, options, options.context.unwrap_or(usual));
@@ -335,7 +335,7 @@ fn context(spec: &Spec, options: &SessionOptions, device: &Device) -> Result<u32
     }
 }
 
-/// The same session with keys and values in fewer bits, or of fewer steps, if that fits.
+/// Suggests a smaller dtype or shared steps for keys and values, if that fits.
 fn smaller_kv(wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
     let smaller = Extent { kv_dtype: SMALL_KV, ..wanted };
     let shared = Extent { share: KvShare::Steps(SHARED), ..wanted };
@@ -344,7 +344,7 @@ fn smaller_kv(wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
     fewer_bits().or_else(fewer_steps)
 }
 
-/// A shorter context that fits, or fewer steps.
+/// Suggests a shorter context that fits, or fewer steps.
 fn shorter(spec: &Spec, wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option<Fits> {
     let pages = wanted.context.min(spec.context) / GRAIN;
     let context = largest(pages, &|pages| fits(Extent { context: pages * GRAIN, ..wanted }));
@@ -355,7 +355,7 @@ fn shorter(spec: &Spec, wanted: Extent, fits: &dyn Fn(Extent) -> bool) -> Option
     }
 }
 
-/// The largest number from 1 to `most` that passes, where all below it do too.
+/// Largest number from 1 to `most` that passes, given that all smaller numbers pass, too.
 fn largest(most: u32, passes: &dyn Fn(u32) -> bool) -> Option<u32> {
     let (mut low, mut high) = (0, most);
     while low < high {
@@ -370,19 +370,19 @@ fn refusal(need: Need, extent: Extent, device: &Device, advice: Option<Fits>) ->
     Error::Memory(Box::new(Shortage { need, extent, memory: device.memory(), device: device.name().to_owned(), fits }))
 }
 
-/// What is needed, what is there, and what would fit.
+/// Missing memory, with a suggestion that would fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shortage {
-    /// Bytes needed.
+    /// Required memory.
     pub need: Need,
-    /// The session that was asked for.
+    /// Requested session.
     pub extent: Extent,
     /// The device's memory.
     pub memory: Memory,
     /// The device's name.
     pub device: String,
-    /// What would fit.
+    /// Suggestion that would fit.
     pub fits: Fits,
 }
 

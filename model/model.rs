@@ -65,16 +65,16 @@ impl Model {
             }
         };
         let asked = options.precision();
-        let (dtypes, quantised) = match weights {
+        let (dtypes, quantized) = match weights {
             Weights::Synthetic(_) => (asked.dtypes(&spec)?, false),
-            Weights::Stored(checkpoint) => (checkpoint.dtypes(&spec, &asked)?, checkpoint.is_quantised()),
+            Weights::Stored(checkpoint) => (checkpoint.dtypes(&spec, &asked)?, checkpoint.is_quantized()),
         };
         dtypes.check(&device.caps())?;
         if let Some(announce) = options.announce {
             announce(&memory_budget::wanted(&spec, dtypes, &options.session, &device.caps()).1);
         }
         if !options.overcommit {
-            memory_budget::check_model(&spec, (dtypes, !quantised), &options.session, device)?;
+            memory_budget::check_model(&spec, (dtypes, !quantized), &options.session, device)?;
         }
         let total = spec.weight_bytes_on(dtypes, &device.caps());
         let mut done = 0;

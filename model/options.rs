@@ -1,4 +1,4 @@
-//! What a caller can choose, with the defaults of the model and of the authors.
+//! Options of loading, sessions and generation, with the defaults of the model and of its authors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,29 +20,28 @@ use crate::parallel_decoding::{Pipeline, Speculate};
 use crate::precision::{Group, Precision};
 use crate::sampling::{DRY_BREAKERS, Sampling};
 
-/// How a model is loaded. Versions before 1.0 may add fields: end a literal with `..LoadOptions::default()`.
+/// Options for loading a model. Versions before 1.0 may add fields: end a literal with `..LoadOptions::default()`.
 #[derive(Default)]
 pub struct LoadOptions<'a> {
-    /// How matrices are stored on the device; by default as in the file, F32 rounded to bf16. A quantised file is loaded as it is.
+    /// Dtype of matrices on the device; by default that of the file, with F32 rounded to bf16. A quantized file keeps its dtype.
     pub dtype: Option<Dtype>,
-    /// Groups of matrices that are stored otherwise.
+    /// Groups of matrices that are stored in another dtype.
     pub keep: Vec<(Group, Dtype)>,
-    /// What products with matrices are made of: f16 is faster for prompts on most GPUs, whole numbers for weights in blocks on those that have
-    /// instructions for them, cooperative matrices for prompts on those that have units for them (see [`OpenOptions::cooperative`](crate::OpenOptions::cooperative)).
-    /// All round, but for matrices in f32, and change what is computed by more than the rounding of bf16.
+    /// Arithmetic mode of products with matrices. f16 is faster for prompts on most GPUs. int8 is faster for weights in blocks on GPUs with instructions for
+    /// it, and cooperative matrices are faster for prompts on GPUs with units for them (see [`OpenOptions::cooperative`](crate::OpenOptions::cooperative)).
+    /// These modes round products, except with matrices in f32, and change results by more than the rounding of bf16.
     pub products: Arithmetic,
-    /// The session that will be asked for, as far as it is known: its cache is counted when the need for memory is compared with what is
-    /// there, before anything is loaded.
+    /// Expected session options. Their cache is included when the required memory is compared with the available memory, before anything is loaded.
     pub session: SessionOptions,
-    /// Load even if memory seems too small.
+    /// Whether to load even if memory seems insufficient.
     pub overcommit: bool,
-    /// Hears, before anything is loaded, what model and session will take of the device's memory. A context that was not asked for counts as the shortest
-    /// one that a session gets.
+    /// Called before anything is loaded, with the device memory that model and session will need. If no context is set, the smallest one that a session gets is
+    /// assumed.
     pub announce: Option<&'a mut dyn FnMut(&Need)>,
-    /// Hears of the progress of the upload: bytes done, bytes in all.
+    /// Called during the upload with the bytes done and the bytes in total.
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
-    /// Ends the load early, with [`Error::Cancelled`], once it is set: keep a clone for the thread or callback that does so. Looked at before every step
-    /// of loading and after every block of at most 8 MiB, so a load ends within one read and one upload of that size.
+    /// Token that cancels the load with [`Error::Cancelled`]; keep a clone for the thread or callback that cancels it. It is checked before every step of
+    /// loading and after every block of at most 8 MiB, so a load ends within one read and one upload of that size.
     pub cancel: CancelToken,
 }
 
@@ -52,38 +51,38 @@ impl LoadOptions<'_> {
     }
 }
 
-/// What a session holds. Versions before 1.0 may add fields: end a literal with `..SessionOptions::default()`.
+/// Options of a session. Versions before 1.0 may add fields: end a literal with `..SessionOptions::default()`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct SessionOptions {
-    /// Positions that the session can hold; by default as many as the model, but no more than 4,096 and than memory allows.
+    /// Number of positions that the session can hold; by default the model's context, but at most 4,096 and what memory allows.
     pub context: Option<u32>,
-    /// Steps per token that memory is planned for; by default the model's mean recurrence. More can be asked for later.
+    /// Steps per token that memory is planned for; by default the model's mean recurrence. Later calls may use more.
     pub steps: Option<u32>,
-    /// How keys and values are stored: `F32`, `Bf16`, or `Q8`, 8.5 bits each, in blocks of 32 along the head with a common factor, as they are
-    /// computed: then a context takes little more than half the memory. On devices whose bf16 cache lies in textures
-    /// (software drivers), q8 is much slower.
+    /// Dtype of keys and values: `F32`, `Bf16` or `Q8`. `Q8` takes 8.5 bits per value, in blocks of 32 along the head with a common scale, quantized when they
+    /// are computed. A context then needs little more than half the memory of bf16. On devices that keep the bf16 cache in textures (software drivers), q8 is
+    /// much slower.
     pub kv_dtype: Dtype,
-    /// What a position offers to rows at steps that it has not stored.
+    /// Keys that a position offers to rows at steps that it has not stored.
     #[cfg_attr(feature = "serde", serde(rename = "kv_lookup"))]
     pub lookup: Lookup,
-    /// Which steps share keys and values: that takes a part of the memory.
+    /// Steps that share keys and values, which takes less memory.
     #[cfg_attr(feature = "serde", serde(rename = "kv_share"))]
     pub share: KvShare,
-    /// Seed of sampling and noise, and of initial states unless [`Self::state_seed`] is: the same seed gives the same tokens on the same device.
+    /// Seed of sampling and noise, and of initial states unless [`Self::state_seed`] is set. The same seed gives the same tokens on the same device.
     pub seed: u64,
-    /// Seed of initial states, if it is not [`Self::seed`]. Sequences whose states begin alike can share what is computed of the same tokens, although
-    /// their draws differ: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
+    /// Seed of initial states, if not [`Self::seed`]. Sequences with the same initial states can share what is computed for the same tokens, even if they
+    /// sample differently: see [`BatchOptions::prefix_cache`](crate::BatchOptions::prefix_cache).
     pub state_seed: Option<u64>,
     /// Factor on the standard deviation of initial states, at most 1,000,000, so that all sums stay finite; 0 starts from zeros.
     pub init_scale: f32,
-    /// Whether every sum is added in one order, however many rows a pass has: then a token's logits are the same to the bit alone, in company, drafted and
-    /// verified. Every pass has the same number of rows for it, 8.
+    /// Invariant mode: every sum is added in the same order, however many rows a pass has. A token's logits are then the same to the bit whether it is computed
+    /// alone, together with other rows, as a draft or in verification. To that end, every pass has 8 rows.
     pub invariant: bool,
 }
 
 impl GenerateOptions {
-    /// Refuses what makes sense only of states that are drawn, where a model's state starts as the token's embedding.
+    /// Checks options that need random initial states, which a model whose state starts as the token's embedding does not have.
     ///
     /// # Errors
     /// [`Error::Option`].
@@ -96,7 +95,8 @@ impl GenerateOptions {
         match asked.into_iter().find(|(_, asked)| *asked && spec.start == Start::Embedding) {
             None => Ok(()),
             Some((name, _)) => {
-                let allowed = "left out: in this model a token enters as the initial state, which this would replace";
+                let allowed =
+                    "left out: this model's initial state is the token's embedding, which this option would replace";
                 Err(Error::Option { name, value: "given".to_owned(), allowed })
             }
         }
@@ -104,12 +104,12 @@ impl GenerateOptions {
 }
 
 impl SessionOptions {
-    /// The seed of initial states.
+    /// Seed of the initial states.
     pub(crate) fn seed_of_states(&self) -> u64 {
         self.state_seed.unwrap_or(self.seed)
     }
 
-    /// What the device knows of a sequence of these options.
+    /// Entry of a sequence with these options in the device's table.
     pub(crate) fn sequence(&self, spec: &Spec, steps: u32) -> Sequence {
         let deviation = spec.state_std() * f64::from(self.init_scale);
         let words = |seed: u64| [seed as u32, (seed >> 32) as u32];
@@ -122,10 +122,10 @@ impl SessionOptions {
         }
     }
 
-    /// Checks what can be said without a model.
+    /// Checks the options that do not depend on a model.
     ///
     /// # Errors
-    /// [`Error::Option`] names the first value that makes no sense.
+    /// [`Error::Option`] for the first invalid value.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if !KV_DTYPES.contains(&self.kv_dtype) {
             let value = self.kv_dtype.name().to_owned();
@@ -158,20 +158,20 @@ impl Default for SessionOptions {
     }
 }
 
-/// Where a row's recurrence starts.
+/// Initial states of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum State<'a> {
     /// Drawn from the session's seed and the row's position, scaled by [`SessionOptions::init_scale`].
     #[default]
     Seeded,
-    /// Handed in, `[rows, n_embd]`; zeros for a zero state.
+    /// Given values `[rows, n_embd]`; zeros for a zero state.
     Given(&'a [f32]),
-    /// That of the last row of the session's last pass, for a single row: continuous compute.
+    /// State of the last row of the session's last pass, for a single row: continuous compute.
     Carried,
 }
 
-/// Gives the steps of a token by its place among the generated ones, from 0.
+/// Function that returns the steps of a generated token by its index from 0.
 #[derive(Clone)]
 pub struct StepsOf(Arc<dyn Fn(u32) -> u32 + Send + Sync>);
 
@@ -192,78 +192,79 @@ impl fmt::Debug for StepsOf {
     }
 }
 
-/// What to generate. Versions before 1.0 may add fields: end a literal with `..GenerateOptions::default()`.
+/// Options of a generation. Versions before 1.0 may add fields: end a literal with `..GenerateOptions::default()`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GenerateOptions {
     /// Recurrence steps per token, at least 1; by default the model's mean recurrence.
     pub steps: Option<u32>,
-    /// Another number of steps for each token; the prompt has [`Self::steps`].
+    /// Steps for each generated token; the prompt uses [`Self::steps`].
     #[cfg_attr(feature = "serde", serde(skip))]
     pub steps_of: Option<StepsOf>,
-    /// When a token has been iterated enough, before it has had all its steps.
+    /// Early exit, before a token has had all its steps.
     pub exit: Option<Exit>,
-    /// Whether tokens go on from the state of the one before. A generation that adds nothing ([`Prompt::Continue`](crate::Prompt::Continue)) goes on
-    /// from the state that the last one left, unless that was ended while the device had begun another token.
+    /// Whether tokens start from the state of the token before them. A generation without a new prompt ([`Prompt::Continue`](crate::Prompt::Continue)) starts
+    /// from the last state of the previous generation, unless that was stopped when the device had already begun another token.
     pub continuous: Option<Continuous>,
-    /// Tokens are drafted at few steps, and verified together.
+    /// Speculative decoding: tokens are drafted at few steps and verified together.
     pub speculate: Option<Speculate>,
-    /// The next positions begin before the ones in front of them are finished.
+    /// Pipelined decoding: positions begin before earlier ones are finished.
     pub pipeline: Option<Pipeline>,
-    /// Positions are iterated together before their tokens are known for sure, which changes what is said.
+    /// Diffusion forcing: positions are iterated together before their tokens are final, which changes the text.
     pub diffusion: Option<Diffusion>,
-    /// Noise that states get before every step.
+    /// Noise added to states before every step.
     pub noise: Option<Noise>,
-    /// Tokens at most; by default as many as the context holds. With 0 the prompt is computed and nothing is chosen after it.
+    /// Maximum number of tokens to generate; by default as many as the context allows. With 0, the prompt is computed but no token is chosen.
     pub max_tokens: Option<u32>,
-    /// Tokens at most, those before them in the session and the prompt's included.
+    /// Maximum number of tokens in total, including those of the session and the prompt.
     pub max_length: Option<u32>,
-    /// Tokens before one that ends generation may be chosen.
+    /// Number of tokens before an end token may be chosen.
     pub min_tokens: Option<u32>,
-    /// Tokens before one that ends generation may be chosen, those before them in the session and the prompt's included.
+    /// Number of tokens in total, including those of the session and the prompt, before an end token may be chosen.
     pub min_length: Option<u32>,
-    /// How tokens are chosen.
+    /// Sampling options.
     pub sampling: Sampling,
-    /// Added to the logits of tokens, before anything else is done to them: token id and value. Minus infinity bans a token, infinity forces it.
+    /// Values added to the logits of tokens before all other edits: token id and value. Minus infinity bans a token, infinity forces it.
     #[cfg_attr(feature = "serde", serde(with = "crate::serialize::logit_bias"))]
     pub logit_bias: Vec<(u32, f32)>,
-    /// Tokens that are not chosen as the first one.
+    /// Tokens banned as the first one.
     pub begin_suppress: Vec<u32>,
-    /// Sequences of tokens that are never completed, whether in the prompt or behind it they begin.
+    /// Sequences of tokens that are never completed. They may begin in the prompt.
     pub bad_words: Vec<Vec<u32>>,
-    /// Sequences of so many tokens, at least 2, do not occur twice in prompt and text; not together with [`Dry`](crate::Dry), which works by the same means.
+    /// Length of token sequences, at least 2, that must not occur twice in prompt and text. It cannot be combined with [`Dry`](crate::Dry), which uses the same
+    /// penalty.
     pub no_repeat_ngram: Option<u32>,
-    /// First token, if all that comes before it is one token.
+    /// Forced first token, if exactly one token comes before it.
     pub forced_begin: Option<u32>,
-    /// Where [`Self::max_tokens`] or [`Self::max_length`] limits the tokens, the last one is one of these, if there are any.
+    /// Candidates for the last token, one of which is forced when [`Self::max_tokens`] or [`Self::max_length`] is reached.
     pub forced_end: Vec<u32>,
-    /// Grammar that the text follows; not together with computing ahead (`speculate`, `pipeline`, `diffusion`). Bans and biases apply among the tokens that it
-    /// allows; of tokens that would be forced, only those count. A complete text ends generation, before [`Self::min_tokens`] too.
+    /// Grammar that the text follows. It cannot be combined with parallel decoding (`speculate`, `pipeline`, `diffusion`). Bans and biases apply to the tokens
+    /// that it allows; a forced token counts only if it is one of them. A complete text ends generation, even before [`Self::min_tokens`].
     #[cfg_attr(feature = "serde", serde(skip))]
     pub constraint: Option<Constraint>,
-    /// Texts that end what [`Dry`](crate::Dry) takes for a repeated passage, by default a line break, a colon, a quotation mark and an asterisk: every token
-    /// that holds one of them, or if none does, the last token of its text.
+    /// Texts that end a repeated passage for [`Dry`](crate::Dry); by default line break, colon, quotation mark and asterisk. Every token that contains one of
+    /// them ends it, or, if none does, the last token of its text.
     pub dry_breakers: Vec<String>,
-    /// Log-probabilities of the chosen token and of so many of the most likely ones, at most [`MAX_LOGPROBS`](crate::MAX_LOGPROBS), with each
-    /// [`Piece`](crate::Piece). They are the model's own: a softmax of its logits at temperature 1, before bias, penalties and filters.
+    /// Number of most likely tokens, at most [`MAX_LOGPROBS`](crate::MAX_LOGPROBS), whose log-probabilities are returned with each [`Piece`](crate::Piece),
+    /// together with that of the chosen token. They are the model's own: a softmax of its logits at temperature 1, before bias, penalties and filters.
     pub logprobs: Option<u32>,
-    /// In a [`Batch`](crate::Batch): how likely every token of the prompt is, as [`Self::logprobs`] says of those that are generated. Every token is read
-    /// out for it.
+    /// In a [`Batch`](crate::Batch): whether to return the log-probability of every prompt token, with as many most likely tokens as [`Self::logprobs`] sets.
+    /// Every prompt token is read out for this.
     pub prompt_logprobs: bool,
-    /// Texts at which generation stops; they are not part of the output. Special tokens count as they are spelled, although they are not
-    /// part of the output either: `<|end|>` stops at that token.
+    /// Texts that stop generation. They are not part of the output. Special tokens match by their spelling, although they are not part of the output either:
+    /// `<|end|>` stops at that token.
     pub stop: Vec<String>,
-    /// Whether a text prompt at the start of a session is preceded by what the tokenizer puts before a text, such as the begin token: see
+    /// Whether a text prompt at the start of a session is preceded by the tokens that the tokenizer puts before a text, such as the begin token: see
     /// [`Specials::Prompt`](crate::Specials::Prompt).
     pub add_bos: bool,
-    /// Whether special tokens that a text prompt spells become those tokens; if not, they are plain text.
+    /// Whether special tokens spelled out in a text prompt are encoded as such. Otherwise they are encoded as plain text.
     pub parse_special: bool,
     /// Tokens that end generation; by default the model's own.
     pub end_tokens: Option<Vec<u32>>,
 }
 
 impl GenerateOptions {
-    /// Whether rows of tokens that are not known yet share passes.
+    /// Whether decoding computes ahead of the known tokens.
     #[must_use]
     pub const fn is_parallel(&self) -> bool {
         self.speculate.is_some() || self.pipeline.is_some() || self.diffusion.is_some()

@@ -1,7 +1,8 @@
-//! Computing ahead of what is known: drafted tokens that one pass verifies, and positions that begin with a guess while those before them are still iterated.
+//! Decoding ahead of the known tokens: speculative decoding, pipelined decoding and the rounds of diffusion forcing.
 //!
-//! Both give the tokens of plain decoding, sampled or not, since a draw depends on its position and on the logits alone. They need fewer passes over the core's
-//! weights for it: rows share a pass.
+//! Speculation drafts tokens that one pass verifies. Pipelined decoding begins positions with draft tokens while earlier positions are still iterated. Both
+//! produce the tokens of plain decoding, sampled or not, because a draw depends only on its position and on the logits. They need fewer passes over the core's
+//! weights, because rows share a pass.
 
 use std::collections::hash_map::Entry;
 
@@ -20,19 +21,19 @@ use crate::plans::{Follow, PlanCache, PlanKey};
 use crate::schedule::passes::Passes;
 use crate::schedule::store::Store;
 
-/// Rows of one pass ahead of what is known, at most.
+/// Maximum rows of one pass of parallel decoding.
 const MOST_ROWS: u32 = 64;
 
-/// Self-speculation: tokens are drafted at few steps and verified at full depth, all in one pass.
+/// Self-speculation: tokens are drafted at few steps, then verified together in one pass at full depth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Speculate {
-    /// Steps of a draft; by default an eighth of the steps of a token, of a model that takes few of them half.
+    /// Steps of a draft; by default an eighth of a token's steps, or half of them for models with few steps.
     pub draft_steps: Option<u32>,
-    /// Tokens that are drafted before they are verified, 1 to 63.
+    /// Number of tokens drafted before they are verified, 1 to 63.
     pub draft_len: u32,
-    /// A draft stands if its probability is at least this share of that of the token chosen at full depth: 1 lets only that token stand, so that nothing
-    /// changes; less is faster and changes what is said.
+    /// A draft is accepted if its probability is at least this fraction of the probability of the token chosen at full depth. With 1, only that token is
+    /// accepted, so the text does not change; lower values are faster but change the text.
     pub threshold: f32,
 }
 
@@ -42,28 +43,28 @@ impl Default for Speculate {
     }
 }
 
-/// Depth-pipelined decoding: behind a position that has had some of its steps, the next one begins with the token that an early read-out chose, and all of
-/// them go on in the same passes. A guess that turns out wrong costs what was computed behind it.
+/// Depth-pipelined decoding: when a position has had some of its steps, the next position begins with the token of an early read-out, and all of them continue
+/// in the same passes. A rejected draft wastes the work on the positions after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Pipeline {
-    /// Steps from read-out to read-out; by default an eighth of the steps of a token.
+    /// Steps between read-outs; by default an eighth of a token's steps.
     pub every: Option<u32>,
 }
 
-/// How far a generation computes ahead, in numbers.
+/// Parameters of parallel decoding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ParallelDecoding {
-    /// Drafts at `steps`, then a pass that verifies them.
+    /// Passes that draft `count` tokens at `steps` steps, then one that verifies them.
     Drafts { steps: u32, count: u32, threshold: f32 },
     /// Rounds of `every` steps, for up to `rows` positions.
     Pipelined { every: u32, rows: u32 },
-    /// Rounds of a wavefront, whose tokens stand once they have settled.
+    /// Rounds of a wavefront, whose tokens are final once frozen.
     Wavefront(Current),
 }
 
 impl ParallelDecoding {
-    /// What options ask for.
+    /// Parallel decoding set by the options.
     pub(crate) fn of(options: &GenerateOptions, (steps, spec): (u32, &Spec)) -> Result<Option<Self>, Error> {
         let wrong = |name, value: String, allowed| Err(Error::Option { name, value, allowed });
         if let Some(diffusion) = &options.diffusion {
@@ -86,7 +87,7 @@ impl ParallelDecoding {
                 Self::Drafts { steps: draft_steps, count: draft_len, threshold }
             }
             (None, Some(Pipeline { every })) => {
-                // A row is read out when it has had its steps, however many more were asked for.
+                // A row is read out after its last step, so a larger interval has no effect.
                 let every = every.unwrap_or_else(|| steps.div_ceil(8)).min(steps);
                 if every == 0 || steps.div_ceil(every) > MOST_ROWS {
                     return wrong(
@@ -101,7 +102,7 @@ impl ParallelDecoding {
         Ok(Some(parallel))
     }
 
-    /// Rows of the table.
+    /// Number of rows in the table.
     pub(crate) const fn rows(&self) -> u32 {
         match *self {
             Self::Drafts { count, .. } => count + 1,
@@ -110,12 +111,12 @@ impl ParallelDecoding {
         }
     }
 
-    /// Rows of the first round, behind a prompt of so many tokens.
+    /// Rows of the first round after a prompt of `prompt` tokens.
     pub(crate) const fn first_rows(&self, prompt: u32) -> u32 {
         if self.begins_with_the_prompt() { 1 } else { prompt }
     }
 
-    /// Passes of a round.
+    /// Number of passes in a round.
     pub(crate) const fn passes(&self) -> u32 {
         match *self {
             Self::Drafts { count, .. } => count + 1,
@@ -123,7 +124,7 @@ impl ParallelDecoding {
         }
     }
 
-    /// How far the last of so many rounds reaches at most, in a table of so many rows, if tokens up to a position are known, and a wavefront is where it is.
+    /// Largest extent of the last of `rounds` rounds in a table of `rows` rows, when tokens up to `known` are known and the wavefront is at `wavefront`.
     pub(crate) fn row_span(&self, rounds: u32, rows: u32, known: u32, wavefront: RowSpan) -> RowSpan {
         match *self {
             Self::Drafts { count, .. } => RowSpan { end: known + rounds * (count + 1), rows },
@@ -135,21 +136,21 @@ impl ParallelDecoding {
         }
     }
 
-    /// Whether the pass of the prompt brings the first token.
+    /// Whether the prompt's pass chooses the first token.
     pub(crate) const fn begins_with_the_prompt(&self) -> bool {
         !matches!(self, Self::Wavefront(Current { full_prefill: false, .. }))
     }
 
-    /// Rounds that bring no token, one after the other, at most, in a table of so many rows.
+    /// Maximum number of rounds in a row without a token, in a table of `rows` rows.
     pub(crate) fn patience(&self, rows: u32) -> u32 {
         match self {
             Self::Wavefront(current) => current.patience(),
-            // A row takes no more rounds than there are places.
+            // A row takes at most as many rounds as the table has rows.
             Self::Drafts { .. } | Self::Pipelined { .. } => rows + 1,
         }
     }
 
-    /// Passes over the core's weights in a round, at so many steps per token.
+    /// Passes over the core's weights in a round, with `steps` steps per token.
     pub(crate) fn core_passes(&self, steps: u32) -> u64 {
         match *self {
             Self::Drafts { steps: drafted, count, .. } => u64::from(count) * u64::from(drafted) + u64::from(steps),
@@ -159,19 +160,19 @@ impl ParallelDecoding {
     }
 }
 
-/// The rows ahead of what is known.
+/// Plans and buffers of parallel decoding, for one table size.
 pub(crate) struct ParallelBuffers {
     pub(crate) plans: PlanCache,
     pub(crate) sites: ParallelSites,
 }
 
-/// What passes ahead hand on to each other and to the host.
+/// Buffers through which passes of parallel decoding communicate with each other and with the host.
 #[derive(Clone)]
 pub(crate) struct ParallelSites {
     pub(crate) table: Buffer,
-    /// Which positions are under way, where rows begin with guesses.
+    /// Positions under way, if rows begin with drafts.
     pub(crate) front: Option<Buffer>,
-    /// What is known of a wavefront, where there has been one.
+    /// Buffers of the wavefront, once there has been one.
     pub(crate) wavefront: Option<WavefrontSites>,
     pub(crate) emitted: Buffer,
 }
@@ -190,7 +191,7 @@ impl ParallelBuffers {
 }
 
 impl Store {
-    /// Rows of the table of a generation ahead. If sums must not depend on it, every pass has as many.
+    /// Rows of the table of parallel decoding. In invariant mode, it is the fixed number of rows.
     pub(crate) fn parallel_rows(&self, parallel: ParallelDecoding) -> Result<u32, Error> {
         let Some(rows) = self.fixed_rows() else { return Ok(parallel.rows()) };
         if parallel.rows() <= rows && !matches!(parallel, ParallelDecoding::Wavefront(_)) {
@@ -198,13 +199,13 @@ impl Store {
         }
         let (name, value, allowed) = match parallel {
             ParallelDecoding::Drafts { count, .. } => {
-                ("draft_len", count, "at most 7 tokens in the invariant mode, whose passes have 8 rows")
+                ("draft_len", count, "at most 7 tokens in invariant mode, whose passes have 8 rows")
             }
             ParallelDecoding::Pipelined { every, .. } => {
-                ("pipeline", every, "at least an eighth of the steps in the invariant mode, whose passes have 8 rows")
+                ("pipeline", every, "at least an eighth of the steps in invariant mode, whose passes have 8 rows")
             }
             ParallelDecoding::Wavefront(_) => {
-                let why = "a wavefront's tokens are not those of plain decoding anyhow";
+                let why = "a wavefront's tokens differ from those of plain decoding anyway";
                 return Err(Error::Together { one: "diffusion", other: "invariant", why });
             }
         };
@@ -213,12 +214,12 @@ impl Store {
 }
 
 impl Passes<'_> {
-    /// Makes what a generation ahead needs, behind a prompt.
+    /// Prepares parallel decoding after a prompt: its buffers, table and plans.
     pub(crate) fn prepare_parallel(&mut self, decoding: &Decoding, prompt: &[u32]) -> Result<(), Error> {
         let Some((parallel, rows)) = decoding.parallel else { return Ok(()) };
         let device = self.store.model.device().clone();
         if decoding.given.is_some() {
-            // Plans of another generation read what was given to that.
+            // Plans of an earlier generation read the values given to that one.
             self.own.parallel_buffers.remove(&rows);
         }
         let buffers = match self.own.parallel_buffers.entry(rows) {
@@ -244,7 +245,7 @@ impl Passes<'_> {
                 decoding.depth.steps,
             )?;
         } else {
-            // Where drafts count from, before there are any.
+            // Drafts count from this position before there are any.
             let position = self.own.position + prompt.len() as u32;
             table[0].position = position;
             device.write(&buffers.sites.table, 0, bytemuck::cast_slice(&table))?;
@@ -255,7 +256,7 @@ impl Passes<'_> {
         self.write_sequence(decoding.depth.steps)?;
         let mut most = parallel.first_rows(prompt.len() as u32);
         self.plan_parallel(parallel, rows, (decoding, most))?;
-        // What a wavefront usually grows to, so that no plan is made under way.
+        // Record plans up to the usual size of a wavefront, so that none is recorded during generation.
         while let ParallelDecoding::Wavefront(current) = parallel
             && most < current.usual_rows()
         {
@@ -265,7 +266,7 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// Begins pass `index` of a round that goes so far at most; the last one brings tokens.
+    /// Begins pass `index` of a round that extends at most to `row_span`. The last pass of the round brings tokens.
     pub(crate) fn begin_parallel(
         &mut self,
         index: u32,
@@ -302,7 +303,7 @@ impl Passes<'_> {
         Ok(device.begin(self.plan_parallel(parallel, rows, (decoding, row_span.rows))?, &counts, &reads)?)
     }
 
-    /// The plan of the pass that brings tokens; a wavefront's has no more rows than it can have.
+    /// Plan of the pass that brings tokens. A wavefront's plan has at most `most` rows, rounded up.
     fn plan_parallel(
         &mut self,
         parallel: ParallelDecoding,
@@ -327,12 +328,12 @@ impl Passes<'_> {
     }
 }
 
-/// Rows of the plan for a round of so many: few sizes, and no small ones, through which a wavefront hurries.
+/// Rows of the plan for a wavefront of `count` rows. There are only a few sizes, and no small ones, because a wavefront outgrows them quickly.
 fn wavefront_rows(count: u32) -> u32 {
     count.next_power_of_two().max(8)
 }
 
-/// The tokens that a round brought, with the steps of the rows that they were chosen behind.
+/// Tokens that a round brought, with the steps of the rows that they were chosen from.
 pub(crate) fn emitted(results: &[Vec<u8>], rows: u32, ranked: Option<u32>) -> Option<Vec<Chosen>> {
     let [words, picked, rest @ ..] = results else { return None };
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);

@@ -1,4 +1,4 @@
-//! The buffers that passes over a number of rows work on, and the plans recorded for them.
+//! Buffers that passes over a number of rows use, and the plans recorded for them.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use ruminate_engine::{Buffer, Device, Graph, Plan, Tensor};
 use ruminate_shaders::batch::{batch_wake, carry, follow};
 use ruminate_shaders::embed::select;
 use ruminate_shaders::exit::{Continuous, Rule, exit_wake, memo_bytes, value_bytes};
-use ruminate_shaders::sample::penalise::{marks_bytes, penalise};
+use ruminate_shaders::sample::penalize::{marks_bytes, penalize};
 use ruminate_shaders::sample::{argmax, argmax_variants, feed, logprobs, ranked_bytes, sample, sample_variants};
 use ruminate_shaders::speculative::{Judge, enlist, guess, verify};
 use ruminate_shaders::{Row, activation_bytes};
@@ -21,71 +21,72 @@ use crate::parallel_decoding::ParallelSites;
 use crate::sampling::{Choosing, MAX_LOGPROBS};
 use crate::sequence_tables::SequenceTables;
 
-/// Which part of a token's computation a plan covers.
+/// Part of a token's computation that a plan covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     /// From the row table to the read-out.
     Token,
     /// Embedding, prelude, initial state.
     Begin,
-    /// The core block, as often as asked.
+    /// The core block, for the requested number of steps.
     Iterate,
     /// Final norm, coda, head.
     Finish,
 }
 
-/// What follows the logits.
+/// How the next token is chosen from the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Choose {
-    /// Nothing.
+    /// No token is chosen.
     Nothing,
-    /// The largest logit becomes the next row.
+    /// The token with the largest logit.
     Argmax,
-    /// A draw becomes the next row.
+    /// A random draw.
     Sample,
-    /// Tokens are given; how likely they are is all that is asked.
+    /// Tokens are given, and only their probabilities are computed.
     Given,
 }
 
 impl Choose {
-    /// What a way of choosing asks for.
+    /// Greedy or sampled, as the options say.
     pub(crate) fn of(choosing: &Choosing) -> Self {
         if choosing.is_greedy() { Self::Argmax } else { Self::Sample }
     }
 }
 
-/// What becomes of a chosen token.
+/// How a chosen token is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Follow {
-    /// The next row.
+    /// It becomes the next row.
     Feed,
-    /// The next row, and one of those to be verified, in the table of so many.
+    /// It becomes the next row and a row to verify in a table of this many rows.
     Draft(u32),
-    /// The first row under way, in the table of so many.
+    /// It becomes the first row of parallel decoding, in a table of this many rows.
     Start(u32),
-    /// It is held against the row that follows; bits of the threshold.
+    /// It is compared with the draft in the row that follows; holds the bits of the threshold.
     Verify(u32),
-    /// The next row of its sequence, in the same place of a table of which so many rows are looked at, and the first so many read out; what came is noted.
+    /// It becomes the next row of its sequence in the same table entry, and results are written for the host. Holds the number of leading rows that are
+    /// computed, and of those that are read out.
     Batch(ReadOut),
-    /// It is the guess that the next position begins with, or what stands if the row has had all its steps.
+    /// It becomes the draft token of the next position, or the final token if the row has had all its steps.
     Guess,
-    /// It becomes the token of the next row of a wavefront, of which so many rows are looked at.
+    /// It becomes the token of the next row of a wavefront, of which this many rows are computed.
     Wavefront(u32, Current),
 }
 
-/// What a plan is recorded for.
+/// Settings that a plan is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     pub(crate) stage: Stage,
     pub(crate) choose: Choose,
     pub(crate) follow: Follow,
-    /// Whether the choice is among edited logits.
+    /// Whether logits are edited before the choice.
     pub(crate) edits: bool,
-    /// How many tokens are ranked beside the chosen one, if any.
+    /// Number of tokens ranked besides the chosen one, if any.
     pub(crate) logprobs: Option<u32>,
-    /// When rows leave the loop early.
+    /// Checks for early exit.
     pub(crate) checks: Option<Checks>,
-    /// What the chosen token's recurrence goes on from.
+    /// State that the chosen token's recurrence starts from, if not a fresh one.
     pub(crate) continuous: Option<Continuous>,
     /// Whether states get noise before every step.
     pub(crate) noise: bool,
@@ -93,28 +94,28 @@ pub(crate) struct PlanKey {
 }
 
 impl PlanKey {
-    /// The plan that computes a stage, and nothing else.
+    /// Key of the plan that computes only a stage.
     pub(crate) const fn of(stage: Stage) -> Self {
         let (choose, follow) = (Choose::Nothing, Follow::Feed);
         let (checks, continuous, logprobs) = (None, None, None);
         Self { stage, choose, follow, edits: false, logprobs, checks, continuous, noise: false, trace: false }
     }
 
-    /// The plan that computes a token and chooses the next one.
+    /// Key of the plan that computes a token and chooses the next one.
     pub(crate) fn choosing(choosing: &Choosing) -> Self {
         let (choose, edits, logprobs) = (Choose::of(choosing), choosing.edits(), choosing.logprobs);
         Self { choose, edits, logprobs, ..Self::of(Stage::Token) }
     }
 }
 
-/// The rows that chosen tokens become, if they are another plan cache's.
+/// Row table and states that chosen tokens are written to, if they belong to another plan cache.
 #[derive(Clone)]
 pub(crate) struct Next {
     pub(crate) rows: Buffer,
     pub(crate) state: Buffer,
 }
 
-/// What plans are recorded on, besides the buffers of their plan cache.
+/// Inputs that plans are recorded with, besides the buffers of their plan cache.
 pub(crate) struct PlanInputs<'a> {
     pub(crate) device: &'a Device,
     pub(crate) looped: &'a Looped,
@@ -125,7 +126,7 @@ pub(crate) struct PlanInputs<'a> {
 }
 
 impl PlanInputs<'_> {
-    /// The sites of a wavefront that is under way.
+    /// Buffers of the wavefront under way.
     pub(crate) fn wavefront(&self) -> Result<(&ParallelSites, &WavefrontSites), Error> {
         self.parallel_sites
             .and_then(|parallel_sites| Some((parallel_sites, parallel_sites.wavefront.as_ref()?)))
@@ -133,25 +134,25 @@ impl PlanInputs<'_> {
     }
 }
 
-/// Where logits are edited.
+/// Buffers for edited logits.
 struct EditSites {
     marks: Buffer,
     edited: Buffer,
 }
 
-/// The chosen and the most likely tokens `[outputs, 1 + count]`.
+/// Buffers for the chosen and the most likely tokens `[outputs, 1 + count]`.
 pub(crate) struct RankSites {
     pub(crate) ranked: Buffer,
     pub(crate) logprobs: Buffer,
 }
 
-/// Buffers for passes of up to a number of rows.
+/// Buffers and plans for passes of up to a number of rows.
 pub(crate) struct PlanCache {
     pub(crate) sites: Sites,
     pub(crate) chosen: Buffer,
     edits: Option<EditSites>,
     pub(crate) ranks: Option<RankSites>,
-    /// What checks work on.
+    /// Buffers for exit checks.
     pub(crate) exits: Option<ExitSites>,
     capacity: u32,
     outputs: u32,
@@ -186,7 +187,7 @@ impl PlanCache {
         })
     }
 
-    /// The plan for a key, recorded if there is none or the cache has grown since.
+    /// Plan for a key. Records it if it is missing, or if the cache has grown since.
     pub(crate) fn plan(&mut self, inputs: &PlanInputs<'_>, key: PlanKey) -> Result<&Plan, Error> {
         let (device, generation) = (inputs.device, inputs.kv.generation());
         let fresh = self.plans.get(&key).is_some_and(|(recorded, _)| *recorded == generation);
@@ -221,7 +222,7 @@ impl PlanCache {
         Ok(())
     }
 
-    /// What choices take beside the logits.
+    /// Creates the buffers that choosing a token needs besides the logits.
     fn choice_sites(&mut self, device: &Device, key: PlanKey) -> Result<(), Error> {
         let Self { outputs, vocab, capacity, .. } = *self;
         let buffer = |name: &str, bytes| device.buffer(&format!("{name} of {capacity} rows"), bytes);
@@ -237,7 +238,7 @@ impl PlanCache {
         Ok(())
     }
 
-    /// An intermediate that a traced plan kept.
+    /// Intermediate that a traced plan kept.
     pub(crate) fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
         let plans = self.plans.iter().filter(|(key, _)| key.stage == stage && key.trace);
         plans.filter_map(|(_, (_, plan))| plan.tensor(name)).next()
@@ -276,7 +277,7 @@ impl PlanCache {
                     looped.iterate(&mut pass, steps)?;
                 }
                 Some(exit) => {
-                    let loops = ["steps before checks", "rounds", "last check", "steps behind it"];
+                    let loops = ["steps before checks", "rounds", "last check", "steps after it"];
                     let loops = loops.map(|name| pass.graph.count(name));
                     looped.iterate_until_exit(&mut pass, exit, loops)?;
                 }
@@ -290,7 +291,7 @@ impl PlanCache {
             current.judge(&mut pass, inputs.wavefront()?.1, self.width)?;
         }
         if key.choose != Choose::Nothing {
-            // Before the next row takes the place of this one.
+            // Must come before the next row overwrites this one.
             self.carry(&mut graph, inputs, key, latents)?;
             self.choose(&mut graph, inputs, key, shape.outputs)?;
         }
@@ -309,7 +310,7 @@ impl PlanCache {
             let [rules, bias, breakers] = [&by.rules, &by.bias, &by.breakers].map(|table| graph.import(table));
             let marks = graph.import(&sites.marks);
             logits = graph.import(&sites.edited);
-            let launch = penalise(outputs, vocab, sequences, context);
+            let launch = penalize(outputs, vocab, sequences, context);
             graph.launch(launch, &[picked, rules, history, bias, breakers, raw, marks, logits])?;
         }
         if key.choose == Choose::Sample {
@@ -372,7 +373,7 @@ impl PlanCache {
         Ok(())
     }
 
-    /// Records that the state of what was read out becomes that of the chosen token.
+    /// Records the copy of the state that was read out to the row of the chosen token.
     fn carry(
         &self,
         graph: &mut Graph,
@@ -392,7 +393,7 @@ impl PlanCache {
         }
         let (rows, picked) = (graph.import(&self.sites.rows), graph.import(&self.sites.picked));
         if let Follow::Batch(shape) = key.follow {
-            // What is carried raw is in its place.
+            // A raw state is already in its entry.
             let exit_params = graph.import(&inputs.tables.exit_params);
             let launch = carry(shape.rows, inputs.kv.sequences(), self.width);
             return Ok(graph.launch(launch, &[rows, exit_params, from, to])?);
@@ -401,7 +402,7 @@ impl PlanCache {
         if from != to {
             return Ok(graph.launch(pick(self.capacity), &[rows, from, to, picked])?);
         }
-        // The last row of a prompt in the table of the row that follows: its state moves to that one's place.
+        // The last row of a prompt shares the table with the row that follows, so its state moves through a scratch buffer.
         let held = graph.scratch("carried states", activation_bytes(self.outputs, self.width));
         let noted = graph.scratch("carried rows", u64::from(self.outputs) * size_of::<Row>() as u64);
         graph.launch(pick(self.capacity), &[rows, from, held, picked])?;

@@ -1,4 +1,4 @@
-//! Tokens as an asynchronous stream: the form of [`Generation::next`](Iterator::next) that never blocks.
+//! Tokens as an asynchronous stream: [`Generation::next`](Iterator::next) without blocking.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::generate::{Generation, Piece, Progress};
 use crate::schedule::{Batch, Event};
 use crate::session::Session;
 
-/// Device time of one submission: most passes are one, and a dropped generation leaves no more than that behind.
+/// Device time of one submission. Most passes fit into one, and a dropped generation leaves at most this much work on the device.
 const BUDGET: Duration = Duration::from_millis(100);
 
 impl Generation<'_> {
-    /// The next token, or the end, without blocking: while the device is at work, the task's waker is kept and called when there is something to go on with.
-    /// `std::future::poll_fn(|cx| generation.poll_next(cx))` is a future of it, and `futures::stream::poll_fn` makes a stream; any executor will do.
+    /// Polls for the next token, or the end, without blocking. While the device is working, the task's waker is stored, and called when the generation can
+    /// continue. `std::future::poll_fn(|cx| generation.poll_next(cx))` is a future for it, and `futures::stream::poll_fn` makes a stream; any executor works.
     ///
-    /// A thread of the engine waits for the device and calls the waker, see [`Device::wake_when_done`]. What the task itself does is encoding, as in
+    /// A thread of the engine waits for the device and calls the waker: see [`Device::wake_when_done`]. The task itself only encodes passes, as in
     /// [`Self::step`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
         let device = self.session.model().device().clone();
@@ -26,7 +26,7 @@ impl Generation<'_> {
 }
 
 impl Session {
-    /// The next token of what [`Self::start`] began, as [`Generation::poll_next`] gives it.
+    /// Polls for the next token of the generation begun by [`Self::start`], as [`Generation::poll_next`] does.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
         let device = self.model().device().clone();
         poll(&device, cx, || self.step(BUDGET))
@@ -34,8 +34,7 @@ impl Session {
 }
 
 impl Batch {
-    /// The next event of any sequence, or none when all are finished, without blocking: the form of [`Self::wait`] for tasks, as
-    /// [`Generation::poll_next`] is that of the iterator.
+    /// Polls for the next event of any sequence without blocking. Ready with none when all sequences have ended. It is [`Self::wait`] for asynchronous tasks.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         match self.step(BUDGET) {
             Ok(Some(event)) => Poll::Ready(Some(Ok(event))),

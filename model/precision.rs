@@ -268,11 +268,11 @@ impl Checkpoint {
     /// its dtypes and accepts no others.
     ///
     /// # Errors
-    /// [`Error::Requantise`] for other dtypes than a quantized file's, [`Error::Unlike`] if a group has several, [`Error::Option`] for a group that the model
+    /// [`Error::Requantize`] for other dtypes than a quantized file's, [`Error::Unlike`] if a group has several, [`Error::Option`] for a group that the model
     /// does not have.
     pub fn dtypes(&self, spec: &Spec, asked: &Precision) -> Result<Dtypes, Error> {
         let manifest = spec.manifest();
-        if !self.is_quantised() {
+        if !self.is_quantized() {
             let mut core = manifest.matrices().filter(|(_, group, _)| *group == Group::Core);
             let stored = core.next().and_then(|(entry, ..)| self.tensor(entry.name())).map(|tensor| tensor.dtype);
             let usual = if stored == Some(Dtype::F16) { Dtype::F16 } else { Dtype::Bf16 };
@@ -295,6 +295,6 @@ impl Checkpoint {
         }
         let stored = stored.tied(spec);
         let held = asked.over(stored, spec)?;
-        if held.groups == stored.groups { Ok(held) } else { Err(Error::Requantise { asked: held, stored }) }
+        if held.groups == stored.groups { Ok(held) } else { Err(Error::Requantize { asked: held, stored }) }
     }
 }

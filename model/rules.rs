@@ -1,38 +1,38 @@
-//! Bans and forced tokens that depend on how far a text is, or on what was said.
+//! Bans and forced tokens that depend on the length of the text or on its tokens.
 
 use crate::error::Error;
 use crate::options::GenerateOptions;
 use crate::sampling::FAR;
 
-/// What a generation may not choose, or must, and when.
+/// Tokens that a generation must not or must choose, and when.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rules {
-    /// Tokens that are not the first one.
+    /// Tokens banned as the first one.
     begin: Vec<u32>,
-    /// Tokens that are none of the first `least` ones.
+    /// Tokens banned among the first `least` ones.
     ends: Vec<u32>,
     least: u32,
-    /// Sequences that are never completed.
+    /// Sequences of tokens that must not be completed.
     words: Vec<Vec<u32>>,
-    /// The first token.
+    /// Forced first token.
     first: Option<u32>,
-    /// The tokens of which the one at a place is one.
+    /// Position and candidates of the forced last token.
     last: Option<(u32, Vec<u32>)>,
-    /// Whether a grammar says which tokens may come: see [`crate::constraint::Matching`].
+    /// Whether a grammar restricts the tokens: see [`crate::constraint::Matching`].
     constrained: bool,
 }
 
 impl Rules {
-    /// The rules of a text behind so many tokens, of which there are `wanted` at most.
+    /// Creates the rules for a text of at most `wanted` tokens, with `before` tokens before it.
     pub(crate) fn new(
         options: &GenerateOptions,
         ends: &[u32],
-        behind: u32,
+        before: u32,
         wanted: Option<u32>,
         vocab: u32,
     ) -> Result<Self, Error> {
         let least =
-            options.min_length.map_or(0, |least| least.saturating_sub(behind)).max(options.min_tokens.unwrap_or(0));
+            options.min_length.map_or(0, |least| least.saturating_sub(before)).max(options.min_tokens.unwrap_or(0));
         let last =
             wanted.filter(|_| !options.forced_end.is_empty()).map(|wanted| (wanted - 1, options.forced_end.clone()));
         let rules = Self {
@@ -40,8 +40,8 @@ impl Rules {
             ends: if least > 0 { ends.to_vec() } else { Vec::new() },
             least,
             words: options.bad_words.clone(),
-            // As in transformers: only where there is nothing but a begin token.
-            first: options.forced_begin.filter(|_| behind == 1),
+            // As in transformers: only if nothing but a begin token comes before.
+            first: options.forced_begin.filter(|_| before == 1),
             last,
             constrained: options.constraint.is_some(),
         };
@@ -56,7 +56,7 @@ impl Rules {
         }
     }
 
-    /// The option that asks for the first of them, if there is one.
+    /// Name of the first option that sets a rule, if any.
     pub(crate) fn named(options: &GenerateOptions) -> Option<&'static str> {
         let asked = [
             ("begin_suppress", !options.begin_suppress.is_empty()),
@@ -74,12 +74,12 @@ impl Rules {
         *self == Self::default()
     }
 
-    /// Whether the tokens before one must be known.
+    /// Whether the tokens before the next one must be known.
     pub(crate) fn look_back(&self) -> bool {
         !self.words.is_empty() || self.constrained
     }
 
-    /// What the logits of the token at a place become, behind the tokens of a text.
+    /// Edits of logits for token `place` of the text, after the tokens of `said`.
     pub(crate) fn at(&self, place: u32, said: &[u32]) -> Vec<(u32, f32)> {
         let mut bans: Vec<u32> = Vec::new();
         bans.extend(self.begin.iter().filter(|_| place == 0));
@@ -94,13 +94,13 @@ impl Rules {
     }
 }
 
-/// Tokens that options allow behind so many of them; none if there is no limit.
-pub(crate) fn most_tokens(options: &GenerateOptions, behind: u32) -> Result<Option<u32>, Error> {
+/// Maximum number of tokens that the options allow for a text with `before` tokens before it; none without a limit.
+pub(crate) fn most_tokens(options: &GenerateOptions, before: u32) -> Result<Option<u32>, Error> {
     let Some(length) = options.max_length else { return Ok(options.max_tokens) };
-    let left = length.checked_sub(behind).filter(|&left| left > 0).ok_or_else(|| Error::Option {
+    let left = length.checked_sub(before).filter(|&left| left > 0).ok_or_else(|| Error::Option {
         name: "max_length",
-        value: format!("{length}, and {behind} tokens come before the text"),
-        allowed: "more than those; shorten the prompt, or limit the tokens of the text (max_tokens)",
+        value: format!("{length}, but {before} tokens come before the text"),
+        allowed: "larger than that; shorten the prompt, or use max_tokens, which does not count the prompt",
     })?;
     Ok(Some(options.max_tokens.map_or(left, |most| most.min(left))))
 }

@@ -1,9 +1,9 @@
-//! How tokens are chosen: what a caller can ask for, and what becomes of it on the device.
+//! Choosing tokens: sampling options and their form on the device.
 
 use std::collections::HashMap;
 
 use ruminate_shaders::sample::Sampler;
-use ruminate_shaders::sample::penalise::{DRY_LONGEST_ALLOWED, Penalties, breaker_words};
+use ruminate_shaders::sample::penalize::{DRY_LONGEST_ALLOWED, Penalties, breaker_words};
 
 use crate::constraint::{Mask, Matching};
 use crate::error::Error;
@@ -11,51 +11,53 @@ use crate::options::GenerateOptions;
 use crate::rules::Rules;
 use crate::tokenizer::{Specials, Tokenizer};
 
-/// Tokens that log-probabilities can be asked for, beside the chosen one.
+/// Maximum number of tokens, besides the chosen one, that log-probabilities can be requested for.
 pub const MAX_LOGPROBS: u32 = 20;
 
-/// Where passages end, as llama.cpp and text-generation-webui have it.
+/// Default texts that end a passage for DRY, as in llama.cpp and text-generation-webui.
 pub(crate) const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 
-/// What a banned or a forced token's logit is moved by: far, but finite.
+/// Offset that is added to or subtracted from the logit of a forced or banned token: large, but finite.
 pub(crate) const FAR: f32 = 1e30;
 
-/// Temperatures below this take the most likely token. They would do so anyway: two logits of any model differ by far more, or not at all. Divided by them, the
-/// logits would leave the range of f32 and become equal.
+/// Temperatures below this are greedy. They would be anyway, since two logits of any model are either equal or differ by far more. Logits divided by such a
+/// temperature would overflow `f32` and become equal.
 const LEAST_TEMPERATURE: f32 = 1e-30;
 
-/// How tokens are chosen. In this order: [`GenerateOptions::logit_bias`], repetition penalty, DRY, temperature, top-k, top-p, min-p.
+/// Sampling options. They apply in this order: [`GenerateOptions::logit_bias`], repetition penalty, DRY, temperature, top-k, top-p, min-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Sampling {
-    /// Divides the logits; 0, or a value below 1e-30, takes the most likely token.
+    /// Divides the logits; 0, or any value below 1e-30, chooses the most likely token.
     pub temperature: f32,
-    /// Keeps the k most likely tokens, and all that equal the last of them; 0 keeps all.
+    /// Keeps the k most likely tokens, and those equal to the last of them; 0 keeps all.
     pub top_k: u32,
-    /// Keeps the most likely tokens that together reach this probability, the crossing one included; 1 keeps all.
+    /// Keeps the most likely tokens whose probabilities add up to this value, including the one that crosses it; 1 keeps all.
     pub top_p: f32,
-    /// Keeps tokens of at least this share of the largest probability; 0 keeps all.
+    /// Keeps tokens with at least this fraction of the largest probability; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen before; 1 changes nothing.
+    /// Divides positive and multiplies negative logits of tokens that occurred before; 1 disables it.
     pub repeat_penalty: f32,
-    /// How many of the last tokens, the prompt's included, that penalty sees; 0 for all.
+    /// Number of last tokens, including the prompt's, that the repetition penalty considers; 0 for all.
     pub penalty_window: u32,
-    /// Keeps the text from repeating its own passages.
+    /// Penalty for repeating passages.
     pub dry: Dry,
 }
 
-/// DRY, "don't repeat yourself": if the last n tokens stood in the text before, for the longest such n, the token that followed them there loses
-/// `multiplier · base^(n - allowed_length)` of its logit, where n is at least `allowed_length`.
+/// DRY ("don't repeat yourself"): penalizes tokens that would continue a repeated passage.
+///
+/// Let n be the length of the longest sequence of last tokens that occurred in the text before. If n is at least `allowed_length`, `multiplier · base^(n -
+/// allowed_length)` is subtracted from the logit of the token that followed that sequence there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Dry {
-    /// Penalty of a match of the allowed length, 0 to a million; 0 turns DRY off.
+    /// Penalty for a match of `allowed_length` tokens, 0 to a million; 0 turns DRY off.
     pub multiplier: f32,
     /// Factor for each further token of a match, 1 to a million.
     pub base: f32,
-    /// Tokens of the shortest match that is penalised, 1 to 1024; up to 256 more are counted.
+    /// Length of the shortest match that is penalized, 1 to 1024 tokens. Matches count up to 256 tokens beyond it.
     pub allowed_length: u32,
-    /// How many of the last tokens, the prompt's included, are looked at; 0 for all.
+    /// Number of last tokens, including the prompt's, that are searched; 0 for all.
     pub range: u32,
 }
 
@@ -63,7 +65,7 @@ impl Dry {
     /// No penalty.
     pub const OFF: Self = Self { multiplier: 0.0, ..Self::ON };
 
-    /// The authors' values.
+    /// Values recommended by its authors.
     pub const ON: Self = Self { multiplier: 0.8, base: 1.75, allowed_length: 2, range: 0 };
 }
 
@@ -89,7 +91,7 @@ impl Sampling {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// [`Error::Option`] names the first value that makes no sense.
+    /// [`Error::Option`] for the first invalid value.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |name, value: f32, allowed| Err(Error::Option { name, value: value.to_string(), allowed });
         if !self.temperature.is_finite() || self.temperature < 0.0 {
@@ -120,13 +122,13 @@ impl Sampling {
 }
 
 impl Default for Sampling {
-    /// llama.cpp's defaults, but for its repetition window.
+    /// llama.cpp's defaults, except for its repetition window.
     fn default() -> Self {
         Self { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, ..Self::GREEDY }
     }
 }
 
-/// How tokens are chosen, checked and in terms of tokens.
+/// Validated sampling options, in terms of token ids.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Choosing {
     sampling: Sampling,
@@ -134,14 +136,14 @@ pub(crate) struct Choosing {
     breakers: Vec<u32>,
     pub(crate) logprobs: Option<u32>,
     pub(crate) rules: Rules,
-    /// What the rules say of the token that is chosen next.
+    /// Edits of logits by the rules for the next token.
     now: Vec<(u32, f32)>,
-    /// The tokens that a grammar allows next.
+    /// Tokens that the grammar allows next.
     mask: Option<Mask>,
 }
 
 impl Choosing {
-    /// What options ask for, of a model with so many tokens.
+    /// Validates the options for a model of `vocab` tokens.
     pub(crate) fn new(options: &GenerateOptions, tokenizer: &Tokenizer, vocab: u32) -> Result<Self, Error> {
         let GenerateOptions { sampling, logit_bias, dry_breakers, logprobs, .. } = options;
         sampling.validate()?;
@@ -150,7 +152,7 @@ impl Choosing {
             return Err(Error::Option { name: "logprobs", value: count.to_string(), allowed: "from 0 to 20" });
         }
         let mut breakers = Vec::new();
-        // Nobody asks for them without DRY, but they are there by default.
+        // The default breakers only matter with DRY.
         for text in dry_breakers.iter().filter(|_| sampling.dry.multiplier > 0.0) {
             breakers.extend(breaking(text, tokenizer, vocab)?);
         }
@@ -160,38 +162,38 @@ impl Choosing {
         let mut sampling = *sampling;
         if let Some(length) = options.no_repeat_ngram {
             if sampling.dry.multiplier > 0.0 {
-                let why = "both are carried out by the same penalty, which knows one rule at a time";
+                let why = "both use the same penalty, which supports one rule at a time";
                 return Err(Error::Together { one: "no_repeat_ngram", other: "dry multiplier", why });
             }
             if !(2..=DRY_LONGEST_ALLOWED).contains(&length) {
                 let value = length.to_string();
                 return Err(Error::Option { name: "no_repeat_ngram", value, allowed: "from 2 to 1024" });
             }
-            // A token that would complete such a sequence again loses so much that it is never chosen.
+            // The penalty is so large that a token that would repeat such a sequence is never chosen.
             sampling.dry = Dry { multiplier: 1e6, base: 1.0, allowed_length: length - 1, range: 0 };
         }
         let bias = logit_bias.clone();
         Ok(Self { sampling, bias, breakers, logprobs, rules: Rules::default(), now: Vec::new(), mask: None })
     }
 
-    /// Follows rules from the first token on, which comes behind those of a text.
+    /// Sets the rules; the first token is generated after those of `said`.
     pub(crate) fn follow(&mut self, rules: Rules, said: &[u32]) {
         self.rules = rules;
         self.look(0, said);
     }
 
-    /// Sets what the rules say of the token at a place of the text, counted from 0, behind what was said.
+    /// Updates the rules' edits for token `place` of the generated text, counted from 0, after the tokens of `said`.
     pub(crate) fn look(&mut self, place: u32, said: &[u32]) {
         self.now = self.rules.at(place, said);
     }
 
-    /// Has the next token be one that a grammar allows. To be called after [`Self::look`].
+    /// Restricts the next token to those that the grammar allows. Call it after [`Self::look`].
     ///
     /// # Errors
-    /// [`Error::Unconstrainable`] if there is none that is not banned.
+    /// [`Error::Unconstrainable`] if every allowed token is banned.
     pub(crate) fn constrain(&mut self, matching: &mut Matching) -> Result<(), Error> {
         let mask = matching.mask()?;
-        // The last value of a token counts.
+        // If a token occurs several times, its last value applies.
         let edits: HashMap<u32, f32> = self.bias.iter().chain(&self.now).copied().collect();
         if mask.tokens().all(|token| edits.get(&token).is_some_and(|&value| value <= -FAR)) {
             return Err(matching.all_banned());
@@ -200,31 +202,31 @@ impl Choosing {
         Ok(())
     }
 
-    /// Plain numbers, without lists.
+    /// Sampling options alone, without bias, rules and breakers.
     pub(crate) fn plain(sampling: Sampling) -> Result<Self, Error> {
         sampling.validate()?;
         let (bias, breakers, now) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { sampling, bias, breakers, logprobs: None, rules: Rules::default(), now, mask: None })
     }
 
-    /// Whether the most likely token is taken, so that nothing is drawn.
+    /// Whether the most likely token is chosen without a random draw.
     pub(crate) fn is_greedy(&self) -> bool {
         self.sampling.temperature < LEAST_TEMPERATURE
     }
 
-    /// Whether logits are edited before the choice.
-    fn penalises(&self) -> bool {
+    /// Whether penalties or biases edit the logits.
+    fn penalizes(&self) -> bool {
         self.sampling.repeat_penalty != 1.0 || self.sampling.dry.multiplier > 0.0 || self.biases()
     }
 
-    /// Whether some token's logit is moved, perhaps later.
+    /// Whether any token's logit is biased, now or later.
     fn biases(&self) -> bool {
         !self.bias.is_empty() || !self.rules.is_empty()
     }
 
-    /// Whether the choice is among a copy of the logits: where they are edited, and where a draw would leave nothing of those that are asked for.
+    /// Whether tokens are chosen from a copy of the logits: if they are edited, or if sampling would overwrite logits that log-probabilities need.
     pub(crate) fn edits(&self) -> bool {
-        self.penalises() || (self.logprobs.is_some() && !self.is_greedy())
+        self.penalizes() || (self.logprobs.is_some() && !self.is_greedy())
     }
 
     pub(crate) fn sampler(&self) -> Sampler {
@@ -242,7 +244,7 @@ impl Choosing {
         rule.with_dry(dry.multiplier, dry.base, dry.allowed_length, dry.range)
     }
 
-    /// The bias of every token.
+    /// Bias of every token.
     pub(crate) fn bias(&self, vocab: u32) -> Vec<f32> {
         let mut all = vec![0.0; vocab as usize];
         for &(token, value) in self.bias.iter().chain(&self.now) {
@@ -255,7 +257,7 @@ impl Choosing {
         all
     }
 
-    /// A bit for each token, set for those that end a passage.
+    /// One bit per token, set for tokens that end a passage.
     pub(crate) fn breakers(&self, vocab: u32) -> Vec<u32> {
         let mut bits = vec![0; breaker_words(vocab) as usize];
         for &token in &self.breakers {
@@ -284,7 +286,7 @@ fn check_bias(bias: &[(u32, f32)], vocab: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tokens that a breaker stands for: all that hold it, as in llama.cpp; if none does, the last one of its text, as in text-generation-webui.
+/// Tokens for a DRY breaker: all that contain it, as in llama.cpp; if there is none, the last token of its text, as in text-generation-webui.
 fn breaking(text: &str, tokenizer: &Tokenizer, vocab: u32) -> Result<Vec<u32>, Error> {
     if text.is_empty() {
         return Err(Error::Option {

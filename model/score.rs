@@ -1,31 +1,31 @@
-//! How likely a text is to a model, and how far two models are apart on it.
+//! Perplexity of a text, and divergence of a model from a reference.
 
 use crate::early_exit::Exit;
 use crate::error::Error;
 use crate::options::State;
 use crate::session::{MAX_ROWS, Session};
 
-/// The negative log-likelihood of a text, token by token, and how far another model is from it.
+/// Negative log-likelihood of a text, token by token, and divergence from another model.
 #[derive(Clone, Debug, Default)]
 pub struct Score {
-    /// Of the tokens given all before them, in nats.
+    /// Negative log-likelihood of each token given all tokens before it, in nats.
     pub nll: Moments,
-    /// Steps that rows took, where they may leave early.
+    /// Steps of the rows, if they may exit early.
     pub steps: Moments,
-    /// If a second model was asked.
+    /// Divergence from a second model, if there is one.
     pub divergence: Option<Divergence>,
 }
 
-/// How far a model is from a reference, over the positions of a text.
+/// Divergence of a model from a reference, over the positions of a text.
 #[derive(Clone, Debug, Default)]
 pub struct Divergence {
-    /// Negative log-likelihood to the reference, in nats.
+    /// Negative log-likelihood under the reference, in nats.
     pub reference_nll: Moments,
     /// Kullback-Leibler divergence of the model's distribution from the reference's, in nats.
     pub kl: Moments,
-    /// The largest of them.
+    /// Largest Kullback-Leibler divergence.
     pub kl_most: f64,
-    /// Positions at which both have the same most likely token.
+    /// Number of positions at which both have the same most likely token.
     pub same_top: u64,
 }
 
@@ -44,19 +44,19 @@ impl Moments {
         self.squares += value * value;
     }
 
-    /// Values added.
+    /// Number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their mean; NaN if there are none.
+    /// Mean; NaN without values.
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.sum / self.count as f64
     }
 
-    /// Standard error of the mean, as if they were independent; NaN for less than two.
+    /// Standard error of the mean, treating the values as independent; NaN for fewer than two.
     #[must_use]
     pub fn error(&self) -> f64 {
         let (n, mean) = (self.count as f64, self.mean());
@@ -66,7 +66,7 @@ impl Moments {
 }
 
 impl Score {
-    /// e to the mean negative log-likelihood.
+    /// Perplexity: e to the mean negative log-likelihood.
     #[must_use]
     pub fn perplexity(&self) -> f64 {
         self.nll.mean().exp()
@@ -80,15 +80,15 @@ impl Score {
 }
 
 impl Divergence {
-    /// Share of the positions at which both models have the same most likely token.
+    /// Fraction of the positions at which both models have the same most likely token.
     #[must_use]
     pub fn top_agreement(&self) -> f64 {
         self.same_top as f64 / self.kl.count() as f64
     }
 }
 
-/// Cuts a text into windows of at most `length` tokens, each behind the begin token, or, where a model has none, behind the token
-/// before it. Only the very first token of a text without begin token is never scored.
+/// Splits a text into windows of at most `length` tokens. Each window starts with the begin token or, if the model has none, with the token before its first
+/// one. Only the very first token of a text without begin token is never scored.
 #[must_use]
 pub fn windows(tokens: &[u32], begin: Option<u32>, length: u32) -> Vec<Vec<u32>> {
     let fresh = (length as usize).saturating_sub(1).max(1);
@@ -102,12 +102,13 @@ pub fn windows(tokens: &[u32], begin: Option<u32>, length: u32) -> Vec<Vec<u32>>
 }
 
 impl Session {
-    /// Scores every token of a window but the first, at a depth, from an empty context on, and adds that to `score`. With `against`,
-    /// the distributions of that session's model are the reference of the divergence; sessions of the same seed begin from the same
-    /// random states, so that only the models differ. With `exit`, rows of this session leave early, each by itself; those of the reference never do.
+    /// Scores every token of a window except the first, at a fixed depth and from an empty context, and adds the results to `score`.
+    ///
+    /// With `against`, that session's model is the reference of the divergence. Sessions with the same seed start from the same random states, so that only the
+    /// models differ. With `exit`, rows of this session exit early, each on its own; rows of the reference do not.
     ///
     /// # Errors
-    /// [`Error::Option`] if the two models have different vocabularies; as [`Self::forward`].
+    /// [`Error::Option`] if the two models have different vocabularies; otherwise as [`Self::forward`].
     pub fn score(
         &mut self,
         window: &[u32],
@@ -125,7 +126,7 @@ impl Session {
         if let Some(other) = &mut against {
             other.rewind(0)?;
         }
-        // The last token is only ever an answer.
+        // The last token is only predicted.
         let asked = &window[..window.len().saturating_sub(1)];
         let mut answers = window.iter().skip(1);
         for chunk in asked.chunks(MAX_ROWS as usize) {
@@ -160,11 +161,11 @@ impl Divergence {
         let kl: f64 = (0..right.logits.len())
             .map(|token| {
                 let log = right.at(token);
-                // What has no probability adds nothing, whatever the other says of it.
+                // A token with probability 0 under the reference adds 0.
                 if log == f64::NEG_INFINITY { 0.0 } else { log.exp() * (log - found.at(token)) }
             })
             .sum();
-        // Below zero by rounding only.
+        // It is negative only by rounding.
         let kl = kl.max(0.0);
         self.reference_nll.add(-right.at(answer));
         self.kl.add(kl);
@@ -173,11 +174,11 @@ impl Divergence {
     }
 }
 
-/// Logits as logarithms of probabilities.
+/// Logits as log-probabilities.
 struct LogSoftmax<'a> {
     logits: &'a [f32],
-    normaliser: f64,
-    /// The most likely token, the first of several.
+    normalizer: f64,
+    /// The most likely token; the first if several are equal.
     top: usize,
 }
 
@@ -187,10 +188,10 @@ impl<'a> LogSoftmax<'a> {
             .iter()
             .enumerate()
             .fold((0, f32::NEG_INFINITY), |best, (token, &logit)| if logit > best.1 { (token, logit) } else { best });
-        Self { logits, normaliser: crate::statistics::log_sum_exp(logits), top }
+        Self { logits, normalizer: crate::statistics::log_sum_exp(logits), top }
     }
 
     fn at(&self, token: usize) -> f64 {
-        f64::from(self.logits[token]) - self.normaliser
+        f64::from(self.logits[token]) - self.normalizer
     }
 }

@@ -1,32 +1,32 @@
-//! What a device knows of sequences: their seeds and depths, how their tokens are chosen, when their rows leave, and what they have said.
+//! Tables of sequences on the device: seeds and depths, sampling options, exit parameters, noise and tokens.
 
 use ruminate_engine::{Buffer, Device};
 use ruminate_shaders::Sequence;
 use ruminate_shaders::exit::ExitParams;
 use ruminate_shaders::recur::{NoiseRule, SequenceNoise};
 use ruminate_shaders::sample::Sampler;
-use ruminate_shaders::sample::penalise::{Penalties, breaker_words};
+use ruminate_shaders::sample::penalize::{Penalties, breaker_words};
 
 use crate::error::Error;
 use crate::sampling::Choosing;
 
-/// Tables of the sequences, shared by all plan caches of a session.
+/// Tables of all sequences of a store, shared by its plan caches.
 pub(crate) struct SequenceTables {
     pub(crate) sequences: Buffer,
     pub(crate) samplers: Buffer,
-    /// When rows leave, if they are checked.
+    /// Exit parameters, if rows are checked.
     pub(crate) exit_params: Buffer,
-    /// What noise states get, if they get some.
+    /// Noise of each sequence's states.
     pub(crate) sequence_noise: Buffer,
     pub(crate) history: Buffer,
-    /// Made when the first generation asks for them.
+    /// Created by the first generation that needs them.
     pub(crate) penalties: Option<PenaltyTables>,
-    /// Sequences.
+    /// Number of sequences.
     count: u64,
 }
 
 impl SequenceTables {
-    /// For so many sequences of up to `context` positions.
+    /// Creates tables for `sequences` sequences of up to `context` positions.
     pub(crate) fn new(device: &Device, sequences: u32, context: u32) -> Result<Self, Error> {
         let count = u64::from(sequences);
         Ok(Self {
@@ -40,26 +40,26 @@ impl SequenceTables {
         })
     }
 
-    /// Writes what seeds and depth of a sequence are.
+    /// Writes the seeds and the depth of a sequence.
     pub(crate) fn write_sequence(&self, device: &Device, index: u32, entry: Sequence) -> Result<(), Error> {
         let offset = u64::from(index) * size_of::<Sequence>() as u64;
         Ok(device.write(&self.sequences, offset, bytemuck::bytes_of(&entry))?)
     }
 
-    /// Writes when rows of a sequence leave.
+    /// Writes the exit parameters of a sequence.
     pub(crate) fn write_exit_params(&self, device: &Device, index: u32, exit_params: ExitParams) -> Result<(), Error> {
         let offset = u64::from(index) * size_of::<ExitParams>() as u64;
         Ok(device.write(&self.exit_params, offset, bytemuck::bytes_of(&exit_params))?)
     }
 
-    /// Writes what noise states of a sequence get.
+    /// Writes the noise of a sequence's states.
     pub(crate) fn write_noise(&self, device: &Device, index: u32, rule: Option<NoiseRule>) -> Result<(), Error> {
         let offset = u64::from(index) * size_of::<SequenceNoise>() as u64;
         let entry = rule.map_or(SequenceNoise::NOTHING, SequenceNoise::from);
         Ok(device.write(&self.sequence_noise, offset, bytemuck::bytes_of(&entry))?)
     }
 
-    /// Makes the tables that logits are edited by, which edit nothing yet.
+    /// Creates the tables for editing logits, which do not edit anything yet.
     pub(crate) fn make_penalties(&mut self, device: &Device, vocab: u32) -> Result<(), Error> {
         if self.penalties.is_none() {
             let none = vec![Penalties::NONE; self.count as usize];
@@ -72,7 +72,7 @@ impl SequenceTables {
         Ok(())
     }
 
-    /// Writes what tokens of a sequence are chosen by.
+    /// Writes the sampling options of a sequence.
     pub(crate) fn write_choosing(
         &mut self,
         device: &Device,
@@ -96,7 +96,7 @@ impl SequenceTables {
     }
 }
 
-/// What logits are edited by, per sequence.
+/// Tables for editing logits, per sequence.
 pub(crate) struct PenaltyTables {
     pub(crate) rules: Buffer,
     /// `[sequences, vocab]`.

@@ -1,4 +1,4 @@
-//! A session: one sequence in a store of its own, with the passes over it (`schedule/passes.rs`).
+//! A session: one sequence with a store of its own. Its passes are in `schedule/passes.rs`.
 
 use ruminate_engine::Buffer;
 use ruminate_shaders::stride;
@@ -13,20 +13,20 @@ use crate::sampling::{Choosing, Sampling};
 use crate::schedule::passes::{Held, OwnPasses, Passes};
 use crate::schedule::store::Store;
 
-/// Rows of one pass, at most: longer prompts are fed in several.
+/// Maximum rows of one pass; longer prompts take several passes.
 pub(crate) const MAX_ROWS: u32 = 256;
 
-/// Rows of every pass in the invariant mode, whatever there is to compute: the most that read the weights once.
+/// Rows of every pass in invariant mode, however few are needed: the most for which weights are read only once.
 pub(crate) const INVARIANT_ROWS: u32 = 8;
 
-/// Steps of one token, at most: the tables of the cache have an entry for each.
+/// Maximum steps of one token: the tables of the cache have an entry for each step.
 pub const MAX_STEPS: u32 = 1 << 16;
 
 /// One sequence of a model.
 pub struct Session {
     pub(crate) store: Store,
     pub(crate) own: OwnPasses,
-    /// What [`Self::start`] began.
+    /// Generation begun by [`Self::start`].
     pub(crate) generation: Option<Box<ActiveGeneration>>,
 }
 
@@ -50,46 +50,46 @@ impl Session {
         &self.store.model
     }
 
-    /// The options that the session was made with.
+    /// Options that the session was created with.
     #[must_use]
     pub fn options(&self) -> &SessionOptions {
         &self.store.options
     }
 
-    /// The options of another session like this one.
+    /// Options for another session like this one, with the context resolved.
     pub(crate) fn resolved_options(&self) -> SessionOptions {
         SessionOptions { context: Some(self.context()), ..self.store.options.clone() }
     }
 
-    /// Positions that hold a token.
+    /// Number of positions that hold a token.
     #[must_use]
     pub fn position(&self) -> u32 {
         self.own.position
     }
 
-    /// The token that the last generation ended with, if nothing has happened since. It is not computed yet and holds no position: the next prompt
-    /// comes after it, unless it is one of the tokens that end a generation (see [`Prompt`](crate::Prompt)).
+    /// Token that the last generation ended with, if nothing has been computed since. It is not computed yet and holds no position. The next prompt comes after
+    /// it, unless it is an end token (see [`Prompt`](crate::Prompt)).
     #[must_use]
     pub const fn next_token(&self) -> Option<u32> {
         self.own.next
     }
 
-    /// Positions that the session can hold.
+    /// Number of positions that the session can hold.
     #[must_use]
     pub fn context(&self) -> u32 {
         self.store.kv.context()
     }
 
-    /// Bytes of the KV cache on the device. What a fork has of its original counts there alone.
+    /// Bytes of the KV cache on the device. Pages that a fork shares count for its original alone.
     #[must_use]
     pub fn kv_bytes(&self) -> u64 {
         self.store.kv.bytes()
     }
 
-    /// Forgets all positions from `position` on; what came before stays computed.
+    /// Discards all positions from `position` on; earlier positions stay computed.
     ///
     /// # Errors
-    /// [`Error::Option`] if the session does not hold so many positions; the device's, where a fork still needs what is forgotten.
+    /// [`Error::Option`] if `position` is beyond the positions that the session holds; device errors while copying pages that a fork still needs.
     pub fn rewind(&mut self, position: u32) -> Result<(), Error> {
         if position > self.held().position {
             let allowed = "at most the number of positions that the session holds";
@@ -102,10 +102,10 @@ impl Session {
         Ok(())
     }
 
-    /// Times the kernels of one decoded token. The row is computed, but the session stays where it is.
+    /// Times the kernels of one decoded token. The row is computed, but the session does not advance.
     ///
     /// # Errors
-    /// [`Error::Option`], [`Error::PromptTooLong`] if the context is full, or the device's.
+    /// [`Error::Option`], [`Error::PromptTooLong`] if the context is full, or device errors.
     pub fn profile(&mut self, steps: u32, sampling: Sampling) -> Result<ruminate_engine::Profile, Error> {
         check_steps(steps)?;
         let position = self.held().position;
@@ -128,7 +128,7 @@ impl Session {
         Ok(device.profile(plan, &[steps])?)
     }
 
-    /// Reads `[rows, width]` without the padding.
+    /// Reads `[rows, width]` and removes the padding.
     pub(crate) fn read_rows(&self, buffer: &Buffer, rows: impl TryInto<u64>, width: u32) -> Result<Vec<f32>, Error> {
         let padded = stride(width);
         let rows = rows.try_into().unwrap_or(0);
@@ -138,18 +138,18 @@ impl Session {
         Ok(values.chunks(padded as usize).flat_map(|row| &row[..width as usize]).copied().collect())
     }
 
-    /// What the session holds once a generation under way is ended.
+    /// State of the session after a generation under way has ended.
     pub(crate) fn held(&self) -> Held {
         self.generation.as_ref().map_or(self.own.held(), |generation| generation.held(&self.own))
     }
 
-    /// Checks the arguments of a pass, as of the end of a generation under way.
+    /// Checks the arguments of a pass that follows a generation under way.
     pub(crate) fn check(&self, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         self.store.check(self.held(), tokens, steps, state)
     }
 }
 
-/// Checks that a sequence of `context` positions, of which so many are held, has room for tokens, and that the model knows them.
+/// Checks that the model has these tokens, and that a sequence of `context` positions, `held` of them used, has room for them.
 pub(crate) fn check_tokens(spec: &Spec, tokens: &[u32], held: usize, context: u32) -> Result<(), Error> {
     if tokens.is_empty() {
         return Err(Error::EmptyPrompt);
@@ -165,7 +165,7 @@ pub(crate) fn check_tokens(spec: &Spec, tokens: &[u32], held: usize, context: u3
     }
 }
 
-/// Rows of n values each, as a device holds them.
+/// Pads rows of `n` values each to the device's stride.
 pub(crate) fn padded(values: &[f32], n: u32) -> Vec<f32> {
     let padding = || (n..stride(n)).map(|_| 0.0);
     values.chunks(n as usize).flat_map(|row| row.iter().copied().chain(padding())).collect()
@@ -178,7 +178,7 @@ pub(crate) fn check_steps(steps: u32) -> Result<(), Error> {
     Err(Error::Option { name: "steps", value: steps.to_string(), allowed: "from 1 to 65536" })
 }
 
-/// Rows of the table for a number of tokens: few sizes, so that few plans are recorded.
+/// Table size for `count` rows. There are only a few sizes, so that few plans are recorded.
 pub(crate) fn capacity(count: u32) -> u32 {
     match count {
         0..=2 => count.max(1),

@@ -1,25 +1,25 @@
-//! Statistics of a read-out, as the authors' code reports them for every position.
+//! Statistics of read-outs, as the authors' code reports them for every position.
 
-/// What the authors' code reports of a position that is read out.
+/// Statistics of one read-out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowStatistics {
     /// [`entropy`] of the read-out, in nats.
     pub entropy: f32,
     /// [`residual_diff`] of the head's input and the latent state.
     pub residual_diff: f32,
-    /// [`rel_residual`] of them.
+    /// [`rel_residual`] of the head's input and the latent state.
     pub rel_residual: f32,
 }
 
-/// Entropy of the distribution that logits stand for, in nats.
+/// Entropy of the softmax distribution of logits, in nats.
 #[must_use]
 pub fn entropy(logits: &[f32]) -> f32 {
-    let normaliser = log_sum_exp(logits);
-    let logs = logits.iter().map(|&logit| f64::from(logit) - normaliser);
+    let normalizer = log_sum_exp(logits);
+    let logs = logits.iter().map(|&logit| f64::from(logit) - normalizer);
     logs.map(|log| -log.exp() * log).sum::<f64>() as f32
 }
 
-/// Natural logarithm of a token's probability. An unknown token has none: minus infinity.
+/// Natural logarithm of a token's probability; minus infinity for an unknown token.
 #[must_use]
 pub fn log_probability(logits: &[f32], token: usize) -> f32 {
     logits.get(token).map_or(f32::NEG_INFINITY, |&logit| (f64::from(logit) - log_sum_exp(logits)) as f32)

@@ -1,4 +1,4 @@
-//! The step-wise interface for research: begin, iterate one step or several, look at the states, read out.
+//! The stepwise interface for research: begin, iterate by one or more steps, inspect and change states, read out.
 
 use ruminate_engine::Buffer;
 use ruminate_shaders::stride;
@@ -10,25 +10,25 @@ use crate::plans::{PlanKey, Stage};
 use crate::session::Session;
 use crate::statistics::{RowStatistics, entropy, rel_residual, residual_diff};
 
-/// Rows that are iterated step by step.
+/// Rows of a stepwise computation.
 #[derive(Clone, Copy)]
 pub(crate) struct Opened {
     capacity: u32,
     rows: u32,
     steps: u32,
     steps_left: u32,
-    /// Whether they were read out.
+    /// Whether the rows have been read out.
     read_out: bool,
 }
 
-/// What a pass reads out, on the host.
+/// Results of [`Session::read_out`], on the host.
 #[derive(Clone, Debug)]
 pub struct Outputs {
     /// Rows that were read out.
     pub rows: u32,
     /// Logits `[rows, vocab]`.
     pub logits: Vec<f32>,
-    /// The states as the layers behind the loop take them, normed if the model norms them there `[rows, width]`: the authors' `latent_states`.
+    /// States as the layers after the loop receive them, normed if the model norms them there `[rows, width]`: `latent_states` in the authors' code.
     pub latents: Vec<f32>,
     /// Input of the head `[rows, width]`.
     pub head: Vec<f32>,
@@ -38,7 +38,7 @@ impl Outputs {
     /// Statistics of every row.
     #[must_use]
     pub fn statistics(&self) -> Vec<RowStatistics> {
-        // No row is without values, unless a caller made these up.
+        // Rows are empty only if a caller created this value by hand.
         let width = |values: &[f32]| (values.len() / self.rows.max(1) as usize).max(1);
         let rows = self.head.chunks(width(&self.head)).zip(self.latents.chunks(width(&self.latents)));
         let of = |((head, latent), logits): ((&[f32], &[f32]), &[f32])| RowStatistics {
@@ -50,13 +50,13 @@ impl Outputs {
     }
 }
 
-/// The plan of a stage that keeps every intermediate.
+/// Key of the plan for a stage that keeps every intermediate.
 fn traced(stage: Stage) -> PlanKey {
     PlanKey { trace: true, ..PlanKey::of(stage) }
 }
 
 impl Session {
-    /// Appends tokens and computes them up to their initial state, for [`Self::iterate`] to go on; at most 256 at a time.
+    /// Appends tokens, at most 256, and computes them up to their initial states, for use with [`Self::iterate`].
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -67,7 +67,7 @@ impl Session {
             return Err(Error::Option {
                 name: "tokens",
                 value,
-                allowed: "at most 256 at a time, and 8 in the invariant mode",
+                allowed: "at most 256 at a time, or 8 in invariant mode",
             });
         }
         self.stop();
@@ -79,37 +79,37 @@ impl Session {
         Ok(())
     }
 
-    /// Applies the core block to the rows that [`Self::begin`] appended.
+    /// Applies the core block `steps` times to the rows that [`Self::begin`] appended.
     ///
     /// # Errors
-    /// [`Error::NotBegun`], [`Error::Option`] if these are more steps together than were announced there, or the device's.
+    /// [`Error::NotBegun`]; [`Error::Option`] if the steps in total exceed those passed to [`Self::begin`]; device errors.
     pub fn iterate(&mut self, steps: u32) -> Result<(), Error> {
         let (key, _) = self.opened()?;
         let opened = self.own.opened.as_mut().ok_or(Error::bug("rows that were begun stay so during a call"))?;
         let left = opened.steps_left.checked_sub(steps).ok_or_else(|| Error::Option {
             name: "steps",
             value: steps.to_string(),
-            allowed: "together no more than were announced when the rows were begun",
+            allowed: "in total no more than the steps passed to begin()",
         })?;
         opened.steps_left = left;
         opened.steps += steps;
         self.passes().execute(key, traced(Stage::Iterate), &[steps])
     }
 
-    /// The current recurrent states `[rows, width]`, before the final norm.
+    /// Current recurrent states `[rows, width]`, before the final norm.
     ///
     /// # Errors
-    /// [`Error::NotBegun`], or the device's.
+    /// [`Error::NotBegun`], or device errors.
     pub fn states(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
         self.read_rows(&self.own.plan_caches[&key].sites.state, rows, self.store.model.spec().width)
     }
 
-    /// Puts other states in their place, `[rows, width]`: those of another run (activation patching), or these with something added (steering). The next
-    /// step goes on from them.
+    /// Replaces the recurrent states `[rows, width]`: by those of another run (activation patching), or by modified ones (steering). The next step continues
+    /// from them.
     ///
     /// # Errors
-    /// [`Error::NotBegun`], [`Error::State`] for another number of values, or the device's.
+    /// [`Error::NotBegun`], [`Error::State`] for a wrong number of values, or device errors.
     pub fn set_states(&mut self, states: &[f32]) -> Result<(), Error> {
         let (key, rows) = self.opened()?;
         let n = self.store.model.spec().width;
@@ -124,7 +124,7 @@ impl Session {
         Ok(device.write(&self.passes().plans_for(key)?.sites.state, 0, bytemuck::cast_slice(&padded))?)
     }
 
-    /// Adds to the states: one row for all of them `[width]`, or one for each `[rows, width]`.
+    /// Adds a vector to the states: one row for all of them `[width]`, or one per row `[rows, width]`.
     ///
     /// # Errors
     /// As [`Self::set_states`].
@@ -138,11 +138,11 @@ impl Session {
         self.set_states(&states)
     }
 
-    /// Applies the core block so many times and calls `change` behind every step, with the steps that the rows have had since [`Self::begin`] and their
-    /// states `[rows, width]`, which it may change; before the first step of all it is called with 0. Every step waits for the device.
+    /// Applies the core block `steps` times and calls `change` after every step, with the number of steps since [`Self::begin`] and the states `[rows, width]`,
+    /// which it may change. Before the very first step, it is called with 0. Every step waits for the device.
     ///
     /// # Errors
-    /// As [`Self::iterate`], and what `change` gives.
+    /// As [`Self::iterate`], and errors of `change`.
     pub fn iterate_with<E: From<Error>>(
         &mut self,
         steps: u32,
@@ -153,7 +153,7 @@ impl Session {
             let before = session.states()?;
             let mut states = before.clone();
             change(done, &mut states)?;
-            // Bit by bit: a NaN is no change.
+            // Compare bits, so that an unchanged NaN counts as unchanged.
             if before.iter().zip(&states).any(|(a, b)| a.to_bits() != b.to_bits()) {
                 session.set_states(&states)?;
             }
@@ -172,16 +172,16 @@ impl Session {
     /// Output of the prelude `[rows, width]`.
     ///
     /// # Errors
-    /// [`Error::NotBegun`], or the device's.
+    /// [`Error::NotBegun`], or device errors.
     pub fn embeddings(&self) -> Result<Vec<f32>, Error> {
         let (key, rows) = self.opened()?;
         self.read_rows(&self.own.plan_caches[&key].sites.embedding, rows, self.store.model.spec().width)
     }
 
-    /// Reads the current states out: what comes behind the loop, up to the logits.
+    /// Reads the current states out: computes everything after the loop, up to the logits.
     ///
     /// # Errors
-    /// [`Error::NotBegun`], or the device's.
+    /// [`Error::NotBegun`], or device errors.
     pub fn read_out(&mut self) -> Result<Outputs, Error> {
         let (key, rows) = self.opened()?;
         self.passes().execute(key, traced(Stage::Finish), &[])?;
@@ -205,11 +205,11 @@ impl Session {
         Ok(Outputs { rows, logits, latents, head })
     }
 
-    /// An intermediate of the last [`Self::begin`], [`Self::iterate`] or [`Self::read_out`], `[rows, width]`, by the name that the
-    /// module has in the checkpoint, such as `core_block.1.attn.proj`. The width is the module's own: that of its output.
+    /// Intermediate of the last [`Self::begin`], [`Self::iterate`] or [`Self::read_out`], `[rows, width]`, by its module's name in the checkpoint, such as
+    /// `core_block.1.attn.proj`. The width is that of the module's output.
     ///
     /// # Errors
-    /// [`Error::NotBegun`] without rows; [`Error::Intermediate`] for one that the model does not have, or that has not been computed yet; the device's.
+    /// [`Error::NotBegun`] without rows; [`Error::Intermediate`] if the model does not have it, or if it has not been computed yet; device errors.
     pub fn trace(&self, name: &str) -> Result<Vec<f32>, Error> {
         let (_, rows) = self.opened()?;
         let modules = self.store.model.spec().modules();
@@ -226,7 +226,7 @@ impl Session {
                     .traced(stage_of(module.when), name)
                     .ok_or(Error::bug("an intermediate that was computed is kept"))?;
                 match heads {
-                    // Each head is padded by itself.
+                    // Each head has its own padding.
                     Some((heads, head_dim)) => self.read_rows(buffer, rows * heads, head_dim)?,
                     None => self.read_rows(buffer, rows, module.row())?,
                 }
@@ -249,7 +249,7 @@ impl Session {
         }
     }
 
-    /// Rows that were begun.
+    /// Number of rows that were begun.
     pub(crate) fn rows(&self) -> Result<u32, Error> {
         Ok(self.opened()?.1)
     }
@@ -259,14 +259,14 @@ impl Session {
         Ok(((capacity, capacity), rows))
     }
 
-    /// The buffer of an intermediate that a stage has computed.
+    /// Buffer of an intermediate that a stage has computed.
     fn traced(&self, stage: Stage, name: &str) -> Option<&Buffer> {
         let Opened { capacity, .. } = self.own.opened?;
         self.own.plan_caches.get(&(capacity, capacity))?.traced(stage, name)
     }
 }
 
-/// The stage that computes what is computed then.
+/// Stage that computes a module.
 const fn stage_of(when: When) -> Stage {
     match when {
         When::Begin => Stage::Begin,

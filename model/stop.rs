@@ -1,11 +1,11 @@
-//! Stop strings, matched whole across token borders.
+//! Stop strings, matched across token boundaries.
 
 use crate::error::{Error, Result};
 
-/// Watches streamed text for stop strings, and holds back only what may still become one.
+/// Searches streamed text for stop strings, and holds back only text that may still become one.
 ///
-/// Special tokens come between pieces of text without being part of it. A stop string is found both in what is said with them and in what is said
-/// without them; with them, it takes each of them whole or not at all.
+/// Special tokens come between pieces of text without being part of it. A stop string is searched both in the text with special tokens and in the text without
+/// them. With them, it contains each special token either whole or not at all.
 #[derive(Clone, Debug)]
 pub struct StopStrings {
     strings: Vec<Vec<char>>,
@@ -13,23 +13,23 @@ pub struct StopStrings {
     stopped: bool,
 }
 
-/// A character that was said.
+/// A character of the stream.
 #[derive(Clone, Copy, Debug)]
 struct Said {
     c: char,
-    /// Whether it is part of the text, not of a special token.
+    /// Whether it is part of the text rather than of a special token.
     shown: bool,
     /// Whether a stop string may begin here.
     begins: bool,
-    /// Whether one may end here.
+    /// Whether a stop string may end here.
     ends: bool,
 }
 
 impl StopStrings {
-    /// Watches for any of these strings.
+    /// Creates a search for any of these strings.
     ///
     /// # Errors
-    /// [`Error::Option`] for an empty string, which would stop everything at once.
+    /// [`Error::Option`] for an empty string, which would stop the text at once.
     pub fn new(strings: Vec<String>) -> Result<Self> {
         if strings.iter().any(String::is_empty) {
             let allowed = "at least one character";
@@ -39,9 +39,10 @@ impl StopStrings {
         Ok(Self { strings, held: Vec::new(), stopped: false })
     }
 
-    /// Takes more text; gives what is certain not to belong to a stop string, and whether one has appeared. What comes before the
-    /// stop string is given out, the stop string and what follows never. Of several, the one that is complete first counts, and of
-    /// those that end together the longest: so the outcome does not depend on how the text is cut into pieces.
+    /// Takes more text. Returns the text that cannot belong to a stop string, and whether one has appeared.
+    ///
+    /// Text before the stop string is returned; the stop string and everything after it are not. If there are several, the one that is complete first counts,
+    /// and the longest of those that end together. So the result does not depend on how the text is split into pieces.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         for c in text.chars() {
             if self.take(Said { c, shown: true, begins: true, ends: true }) {
@@ -51,7 +52,7 @@ impl StopStrings {
         (self.release(), self.stopped)
     }
 
-    /// Takes a special token, which is never given out; as [`Self::push`] else.
+    /// Takes a special token, which is never returned; otherwise as [`Self::push`].
     pub fn push_hidden(&mut self, token: &str) -> (String, bool) {
         let length = token.chars().count();
         for (place, c) in token.chars().enumerate() {
@@ -62,12 +63,12 @@ impl StopStrings {
         (self.release(), self.stopped)
     }
 
-    /// Gives what was held back: the text has ended, so no stop string can follow.
+    /// Returns the text held back, after the text has ended and no stop string can follow.
     pub fn flush(&mut self) -> String {
         shown(&std::mem::take(&mut self.held))
     }
 
-    /// Takes a character; whether a stop string ends with it or ended before.
+    /// Takes a character. Returns whether a stop string has ended.
     fn take(&mut self, said: Said) -> bool {
         if self.stopped {
             return true;
@@ -85,7 +86,7 @@ impl StopStrings {
         self.stopped
     }
 
-    /// Gives out what no stop string can begin in.
+    /// Returns the text in which no stop string can begin any more.
     fn release(&mut self) -> String {
         let open = |start: &usize| {
             let rest = || self.held[*start..].iter();
@@ -97,7 +98,7 @@ impl StopStrings {
             };
             self.strings.iter().any(begins)
         };
-        // Nothing longer than a stop string can be the beginning of one, special tokens aside.
+        // Apart from special tokens, no more is held back than a stop string has characters.
         let from =
             if self.stopped { self.held.len() } else { (0..self.held.len()).find(open).unwrap_or(self.held.len()) };
         let rest = self.held.split_off(from);
@@ -105,7 +106,7 @@ impl StopStrings {
     }
 }
 
-/// Where a stop string begins that ends at the end of what was said.
+/// Start of a stop string that ends with the last character.
 fn ending<'a>(said: impl DoubleEndedIterator<Item = (usize, &'a Said)>, stop: &[char]) -> Option<usize> {
     let mut said = said.rev();
     let mut last = None;
@@ -115,7 +116,7 @@ fn ending<'a>(said: impl DoubleEndedIterator<Item = (usize, &'a Said)>, stop: &[
     last.filter(|(_, said)| said.begins).map(|(place, _)| place)
 }
 
-/// Whether characters are the beginning of a stop string, but not the whole.
+/// Whether the characters are a proper prefix of a stop string.
 fn is_beginning(mut said: impl Iterator<Item = char>, stop: &[char]) -> bool {
     let mut stop = stop.iter();
     loop {

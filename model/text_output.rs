@@ -1,4 +1,4 @@
-//! From tokens to text, and the end of it.
+//! Decoding of tokens to text, and detection of its end.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::options::GenerateOptions;
 use crate::stop::StopStrings;
 use crate::tokenizer::{Specials, StreamDecoder};
 
-/// The tokens of a prompt that is text.
+/// Encodes a text prompt.
 pub(crate) fn encode_prompt(
     model: &Model,
     text: &str,
@@ -25,12 +25,12 @@ pub(crate) fn encode_prompt(
     if tokens.is_empty() { Err(tokenizer.drops_all()) } else { Ok(tokens) }
 }
 
-/// The text of one generation.
+/// Text of one generation.
 pub(crate) struct TextOutput {
     decoder: StreamDecoder,
     stop: StopStrings,
     end_tokens: Vec<u32>,
-    /// Special tokens, which are not part of the text, as they are spelled; empty where no text could stop at them.
+    /// Spelling of special tokens, which are not part of the text; empty if there are no stop strings.
     special: HashMap<u32, String>,
 }
 
@@ -38,7 +38,7 @@ impl TextOutput {
     pub(crate) fn new(model: &Model, options: &GenerateOptions) -> Result<Self, Error> {
         let end_tokens = options.end_tokens.clone().unwrap_or_else(|| model.tokenizer().eos().to_vec());
         let tokenizer = model.tokenizer();
-        // Few are special: the texts of all others are not made.
+        // Only special tokens are spelled out, and there are few of them.
         let spelled = |id: u32| Some((id, tokenizer.is_special(id).then(|| tokenizer.token_text(id))??));
         let special = match options.stop.is_empty() {
             true => HashMap::new(),
@@ -56,7 +56,7 @@ impl TextOutput {
         &self.end_tokens
     }
 
-    /// The text that is complete with a token, and whether it is the last one.
+    /// Text that is complete with this token, and the stop reason if the text has ended.
     pub(crate) fn say(&mut self, token: u32) -> (String, Option<StopReason>) {
         if self.end_tokens.contains(&token) {
             return (self.flush(), Some(StopReason::EndToken(token)));
@@ -65,7 +65,7 @@ impl TextOutput {
             let (text, stopped) = self.stop.push(&self.decoder.push(token));
             return (text, stopped.then_some(StopReason::StopString));
         };
-        // What is incomplete before a special token stays so.
+        // An incomplete character before a special token stays incomplete.
         let (mut text, mut stopped) = self.stop.push(&self.decoder.flush());
         if !stopped {
             let (more, now) = self.stop.push_hidden(special);
@@ -75,7 +75,7 @@ impl TextOutput {
         (text, stopped.then_some(StopReason::StopString))
     }
 
-    /// Text that was held back.
+    /// Returns text that was held back.
     pub(crate) fn flush(&mut self) -> String {
         let rest = self.decoder.flush();
         let (mut text, _) = self.stop.push(&rest);

@@ -1,4 +1,4 @@
-//! Warming up sessions and batches: kernels compiled before the first token is waited for.
+//! Warming up a session: compiles kernels before the first token is needed.
 
 use crate::error::Error;
 use crate::generate::Prompt;
@@ -6,15 +6,15 @@ use crate::options::GenerateOptions;
 use crate::session::{MAX_ROWS, Session, capacity};
 
 impl Session {
-    /// Compiles all kernels that generating with these options needs, for prompts of up to `prompt_tokens` tokens, and has the driver finish them. Nothing
-    /// is computed, and the session stays as it was; a generation under way is ended, as by [`Self::stop`].
+    /// Compiles all kernels that generation with these options needs, for prompts of up to `prompt_tokens` tokens, and has the driver finish them. Nothing is
+    /// computed, and the session is unchanged, except that a generation under way is ended, as by [`Self::stop`].
     ///
-    /// Without it, [`Self::generate`] and [`Self::start`] compile what is missing, and some drivers go on with that in the first pass. Kernels are the
-    /// device's: a session that was warmed up warms up others of models with the same shape. On a device with [`PipelineCache`](crate::PipelineCache), much of
+    /// Without it, [`Self::generate`] and [`Self::start`] compile missing kernels, and some drivers finish them only in the first pass. Kernels belong to the
+    /// device: warming up one session also warms up others of models with the same shape. On a device with a [`PipelineCache`](crate::PipelineCache), much of
     /// the work is kept for the next run of the program.
     ///
     /// # Errors
-    /// As [`Self::generate`]; [`Error::PromptTooLong`] if the session has no room for a prompt of one token.
+    /// As [`Self::generate`]; [`Error::PromptTooLong`] if the session does not have room for a prompt of one token.
     pub fn warm_up(&mut self, prompt_tokens: u32, options: &GenerateOptions) -> Result<(), Error> {
         self.stop();
         let room = self.context().saturating_sub(self.position()).saturating_sub(1).max(1);

@@ -83,7 +83,7 @@ pub static KERNELS: &[&Kernel] = &[
     &exit::EXIT_LEAVE,
     &exit::EXIT_WAKE,
     &exit::GATE,
-    &sample::penalise::PENALISE,
+    &sample::penalize::PENALIZE,
     &sample::ARGMAX,
     &sample::SAMPLE,
     &sample::LOGPROBS,

@@ -1,10 +1,10 @@
 //! Shared parts of charts: pictures as SVG and PNG, fonts and colors.
 
-mod colour;
+mod color;
 mod html;
 mod output;
 
-pub(crate) use self::colour::{Theme, far, hex, is_light, step, task};
+pub(crate) use self::color::{Theme, far, hex, is_light, step, task};
 pub(crate) use self::html::page;
 pub(crate) use self::output::{ChartOutput, say_written, writable};
 
@@ -67,8 +67,8 @@ pub(crate) fn drawn<T, E: std::fmt::Display>(outcome: Result<T, E>) -> Result<T>
 }
 
 /// Text style with a font size in pixels.
-pub(crate) fn letters(size: u32, colour: impl Color, bold: bool) -> TextStyle<'static> {
+pub(crate) fn letters(size: u32, color: impl Color, bold: bool) -> TextStyle<'static> {
     let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
     let font = FontDesc::new(FontFamily::Name(FAMILY), f64::from(size), style);
-    TextStyle { color: colour.to_backend_color(), font, pos: Pos::default() }
+    TextStyle { color: color.to_backend_color(), font, pos: Pos::default() }
 }

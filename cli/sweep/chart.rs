@@ -9,7 +9,7 @@ pub(super) struct Line<'a> {
     /// Task, and the exit rule if there are several.
     pub(super) name: String,
     /// Index of the task, or of the rule if there is only one task, which selects the color; `None` for all tasks together.
-    pub(super) colour: Option<usize>,
+    pub(super) color: Option<usize>,
     /// Index of the exit rule, which selects the dashes and the shape of points.
     pub(super) rule: usize,
     /// Rows, sorted by depth.
@@ -34,8 +34,8 @@ pub(super) fn lines<'a>(swept: &'a Swept<'_>) -> Vec<Line<'a>> {
             let mut rows: Vec<&Row> = rows.collect();
             rows.sort_by_key(|row| row.steps);
             let name = if rules.len() > 1 { format!("{task}, exit {rule}") } else { (*task).to_owned() };
-            let colour = if tasks.len() == 1 { Some(place) } else { (*task != ALL).then_some(at) };
-            lines.push(Line { name, colour, rule: place, rows });
+            let color = if tasks.len() == 1 { Some(place) } else { (*task != ALL).then_some(at) };
+            lines.push(Line { name, color, rule: place, rows });
         }
     }
     lines.retain(|line| !line.rows.is_empty());

@@ -17,7 +17,7 @@ pub(super) fn page(swept: &Swept<'_>) -> Result<String> {
     let line = |line: &super::chart::Line<'_>| {
         json!({
             "name": line.name,
-            "colour": line.colour,
+            "color": line.color,
             "rule": line.rule,
             "rows": line.rows.iter().map(|row| row_json(row)).collect::<Value>(),
         })

@@ -28,8 +28,8 @@ pub(super) fn picture(swept: &Swept<'_>, theme: Theme) -> Result<String> {
     })
 }
 
-fn colour(line: &Line<'_>, theme: Theme) -> RGBColor {
-    line.colour.map_or(theme.ink(), task)
+fn color(line: &Line<'_>, theme: Theme) -> RGBColor {
+    line.color.map_or(theme.ink(), task)
 }
 
 /// Dash and gap lengths of each exit rule's lines, in pixels; the first rule has solid lines.
@@ -37,7 +37,7 @@ const DASHES: [(i32, i32); 6] = [(1, 0), (24, 14), (6, 10), (44, 12), (14, 6), (
 
 /// Draws a line between pixels in the dashes of its exit rule.
 fn curve(area: &Area<'_>, line: &Line<'_>, pixels: Vec<(i32, i32)>, theme: Theme) -> Result<()> {
-    let style = colour(line, theme).stroke_width(5);
+    let style = color(line, theme).stroke_width(5);
     match DASHES[line.rule % DASHES.len()] {
         (_, 0) => drawn(area.draw(&PathElement::new(pixels, style))),
         (dash, gap) => drawn(area.draw(&DashedPathElement::new(pixels, dash, gap, style))),
@@ -46,13 +46,13 @@ fn curve(area: &Area<'_>, line: &Line<'_>, pixels: Vec<(i32, i32)>, theme: Theme
 
 /// Draws a point in the shape of its exit rule.
 fn mark(area: &Area<'_>, line: &Line<'_>, (x, y): (i32, i32), theme: Theme) -> Result<()> {
-    let style = colour(line, theme).filled();
+    let style = color(line, theme).filled();
     match line.rule % 5 {
         0 => drawn(area.draw(&Circle::new((x, y), 11, style))),
         1 => drawn(area.draw(&TriangleMarker::new((x, y), 15, style))),
         2 => drawn(area.draw(&Rectangle::new([(x - 10, y - 10), (x + 10, y + 10)], style))),
         3 => drawn(area.draw(&Polygon::new([(x - 14, y), (x, y - 14), (x + 14, y), (x, y + 14)], style))),
-        _ => drawn(area.draw(&Cross::new((x, y), 13, colour(line, theme).stroke_width(5)))),
+        _ => drawn(area.draw(&Cross::new((x, y), 13, color(line, theme).stroke_width(5)))),
     }
 }
 
@@ -83,14 +83,14 @@ fn chart(area: &Area<'_>, lines: &[Line<'_>], theme: Theme) -> Result<()> {
     mesh.axis_desc_style(letters(LARGE, theme.ink(), false));
     drawn(mesh.label_style(letters(SMALL, theme.pale(), false)).draw())?;
     for (place, line) in lines.iter().enumerate() {
-        let colour = colour(line, theme);
+        let color = color(line, theme);
         let points: Vec<(f64, f64)> =
             (0..line.rows.len()).map(|at| (across(line, at), line.rows[at].tally.accuracy() * 100.0)).collect();
         // Later bars are narrower, so that overlapping bars stay visible.
         let width = 16_u32.saturating_sub(2 * place as u32).max(4);
         let bars = line.rows.iter().zip(&points).map(|(row, &(x, _))| {
             let (low, high) = row.tally.interval();
-            PathElement::new(vec![(x, low * 100.0), (x, high * 100.0)], colour.mix(0.4).stroke_width(width))
+            PathElement::new(vec![(x, low * 100.0), (x, high * 100.0)], color.mix(0.4).stroke_width(width))
         });
         drawn(chart.draw_series(bars))?;
         let pixels: Vec<_> = points.iter().map(|at| chart.plotting_area().map_coordinate(at)).collect();

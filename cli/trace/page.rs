@@ -17,7 +17,7 @@ const SCRIPT: [&str; 6] = [
     include_str!("page/main.js"),
 ];
 /// Number of colors in a gradient.
-const COLOURS: u32 = 128;
+const COLORS: u32 = 128;
 
 /// Renders the page of a trace.
 pub(super) fn page(found: &Found) -> Result<String> {
@@ -34,8 +34,8 @@ fn data(found: &Found) -> Value {
     };
     let tops = trace.top_tokens.chunks(steps * trace.top);
     let tops = tops.map(|token| token.chunks(trace.top).map(|step| json!(step)).collect::<Value>());
-    let colours = |gradient: fn(f64) -> plotters::style::RGBColor| {
-        (0..COLOURS).map(|at| hex(gradient(f64::from(at) / f64::from(COLOURS - 1)))).collect::<Value>()
+    let colors = |gradient: fn(f64) -> plotters::style::RGBColor| {
+        (0..COLORS).map(|at| hex(gradient(f64::from(at) / f64::from(COLORS - 1)))).collect::<Value>()
     };
     json!({
         "about": found.title(),
@@ -55,8 +55,8 @@ fn data(found: &Found) -> Value {
         "words": found.words.iter().map(|(id, text)| (id.to_string(), json!(text))).collect::<serde_json::Map<_, _>>(),
         "pca": by_step(&found.pca.coordinates, found.pca.components),
         "explained": floats(&found.pca.explained),
-        "far": colours(far),
-        "path": colours(step),
+        "far": colors(far),
+        "path": colors(step),
         "series": (0..6).map(|at| hex(task(at))).collect::<Value>(),
     })
 }

@@ -74,9 +74,9 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
     let cells = (0..rows).flat_map(|token| (0..columns).map(move |step| (token, step)));
     let cells = cells.map(|(token, step)| {
         let log = logs[trace.at(token, step)];
-        let colour = far(if log.is_finite() { (log - low) / (high - low) } else { 0.0 });
+        let color = far(if log.is_finite() { (log - low) / (high - low) } else { 0.0 });
         let (x, y) = (step as f64, token as f64);
-        Rectangle::new([(x - 0.5, y), (x + 0.5, y + 1.0)], colour.filled())
+        Rectangle::new([(x - 0.5, y), (x + 0.5, y + 1.0)], color.filled())
     });
     drawn(chart.draw_series(cells))?;
     let prompt = found.prompt as f64;
@@ -84,10 +84,10 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
     drawn(chart.draw_series([PathElement::new(line, theme.paper().stroke_width(5))]))?;
     // Tokens that exited before the last step are marked.
     let stopped: Vec<usize> = (0..rows).filter(|&token| trace.used[token] < trace.steps).collect();
-    for (colour, width) in [(BLACK, 12), (WHITE, 6)] {
+    for (color, width) in [(BLACK, 12), (WHITE, 6)] {
         let stops = stopped.iter().map(|&token| {
             let (x, y) = (f64::from(trace.used[token]), token as f64);
-            PathElement::new(vec![(x, y), (x, y + 1.0)], colour.stroke_width(width))
+            PathElement::new(vec![(x, y), (x, y + 1.0)], color.stroke_width(width))
         });
         drawn(chart.draw_series(stops))?;
     }
@@ -103,8 +103,8 @@ fn heat(area: &Area<'_>, found: &Found, theme: Theme, height: u32) -> Result<()>
         if token % every != 0 && !focus {
             continue;
         }
-        let colour = if focus { theme.ink() } else { theme.pale() };
-        let style = letters(SMALL, colour, focus);
+        let color = if focus { theme.ink() } else { theme.pale() };
+        let style = letters(SMALL, color, focus);
         let (left, y) = places.map_coordinate(&(-0.5, token as f64 + 0.5));
         let (right, _) = places.map_coordinate(&(columns as f64 - 0.5, token as f64 + 0.5));
         let before = style.pos(Pos::new(HPos::Right, VPos::Center));
@@ -157,13 +157,13 @@ fn path(area: &Area<'_>, found: &Found, theme: Theme, plane: usize) -> Result<()
     mesh.x_labels(5).y_labels(5).x_label_formatter(&|x| figure(*x)).y_label_formatter(&|y| figure(*y));
     mesh.x_desc(share(axes[0])).y_desc(share(axes[1])).axis_desc_style(letters(LARGE, theme.ink(), false));
     drawn(mesh.label_style(letters(SMALL, theme.pale(), false)).draw())?;
-    let colour = |at: usize| step(at as f64 / steps as f64);
+    let color = |at: usize| step(at as f64 / steps as f64);
     let lines =
-        points.windows(2).enumerate().map(|(at, pair)| PathElement::new(pair.to_vec(), colour(at + 1).stroke_width(4)));
+        points.windows(2).enumerate().map(|(at, pair)| PathElement::new(pair.to_vec(), color(at + 1).stroke_width(4)));
     drawn(chart.draw_series(lines))?;
-    drawn(chart.draw_series(points.iter().enumerate().map(|(at, &point)| Circle::new(point, 7, colour(at).filled()))))?;
+    drawn(chart.draw_series(points.iter().enumerate().map(|(at, &point)| Circle::new(point, 7, color(at).filled()))))?;
     let (first, last) = (points[0], points[steps]);
-    drawn(chart.draw_series([Circle::new(first, 14, colour(0).stroke_width(4))]))?;
+    drawn(chart.draw_series([Circle::new(first, 14, color(0).stroke_width(4))]))?;
     drawn(chart.draw_series([Cross::new(last, 16, theme.ink().stroke_width(4))])).map(drop)
 }
 
@@ -173,22 +173,22 @@ fn scale(
     theme: Theme,
     (left, top): (i32, i32),
     width: i32,
-    colour: fn(f64) -> RGBColor,
+    color: fn(f64) -> RGBColor,
     ticks: Vec<(f64, String)>,
     label: &str,
 ) -> Result<()> {
     for x in 0..width / 4 {
         let (from, part) = (left + x * 4, f64::from(x * 4) / f64::from(width));
-        drawn(area.draw(&Rectangle::new([(from, top), (from + 4, top + 24)], colour(part).filled())))?;
+        drawn(area.draw(&Rectangle::new([(from, top), (from + 4, top + 24)], color(part).filled())))?;
     }
-    let centred = Pos::new(HPos::Center, VPos::Top);
+    let centered = Pos::new(HPos::Center, VPos::Top);
     for (part, text) in ticks {
         let x = left + (part * f64::from(width)) as i32;
         drawn(area.draw(&PathElement::new(vec![(x, top + 24), (x, top + 32)], theme.pale().stroke_width(2))))?;
-        drawn(area.draw(&Text::new(text, (x, top + 36), letters(SMALL, theme.pale(), false).pos(centred))))?;
+        drawn(area.draw(&Text::new(text, (x, top + 36), letters(SMALL, theme.pale(), false).pos(centered))))?;
     }
     let place = (left + width / 2, top + 72);
-    drawn(area.draw(&Text::new(label.to_owned(), place, letters(LARGE, theme.ink(), false).pos(centred))))
+    drawn(area.draw(&Text::new(label.to_owned(), place, letters(LARGE, theme.ink(), false).pos(centered))))
 }
 
 /// Tick marks at whole numbers from 0 to `high`.

@@ -19,13 +19,13 @@ const USUAL: usize = 100;
 /// Prints the heat map, and the figures of every token.
 pub(super) fn print(found: &Found) -> Result<()> {
     let stdout = std::io::stdout();
-    let coloured = AutoStream::choice(&stdout) != ColorChoice::Never && stdout.is_terminal();
+    let colored = AutoStream::choice(&stdout) != ColorChoice::Never && stdout.is_terminal();
     let width = terminal_size::terminal_size().map_or(USUAL, |(width, _)| usize::from(width.0));
     let mut out = AutoStream::auto(stdout.lock());
-    write(&mut out, found, coloured, width)
+    write(&mut out, found, colored, width)
 }
 
-fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> Result<()> {
+fn write(out: &mut impl Write, found: &Found, colored: bool, width: usize) -> Result<()> {
     let trace = &found.trace;
     let steps = trace.steps as usize;
     // One column per step, or one for several steps if the terminal is too narrow.
@@ -49,9 +49,9 @@ fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> R
         for column in 0..columns {
             let step = (column * each).min(steps);
             let part = scale.part(distances[trace.at(token, step)]);
-            if coloured {
-                let colour = far(part);
-                let style = Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into()));
+            if colored {
+                let color = far(part);
+                let style = Style::new().bg_color(Some(RgbColor(color.0, color.1, color.2).into()));
                 // Marks the step at which the token exited early.
                 let mark = if step == (trace.used[token] as usize / each) * each && step < steps { '|' } else { ' ' };
                 write!(out, "{style}{mark}{style:#}")?;
@@ -64,16 +64,16 @@ fn write(out: &mut impl Write, found: &Found, coloured: bool, width: usize) -> R
         let (used, settled) = (trace.used[token], settled[token]);
         writeln!(out, "  {used:>4}  {settled:>5}  {entropy:>7.3}  {} {:.0} %", visible(word), likely * 100.0)?;
     }
-    legend(out, &scale, coloured)
+    legend(out, &scale, colored)
 }
 
-fn legend(out: &mut impl Write, scale: &Scale, coloured: bool) -> Result<()> {
+fn legend(out: &mut impl Write, scale: &Scale, colored: bool) -> Result<()> {
     write!(out, "\ndistance to the final state: ")?;
-    if coloured {
+    if colored {
         write!(out, "{:.1e} ", scale.value(0.0))?;
         for at in 0..30 {
-            let colour = far(f64::from(at) / 29.0);
-            let style = Style::new().bg_color(Some(RgbColor(colour.0, colour.1, colour.2).into()));
+            let color = far(f64::from(at) / 29.0);
+            let style = Style::new().bg_color(Some(RgbColor(color.0, color.1, color.2).into()));
             write!(out, "{style} {style:#}")?;
         }
         writeln!(out, " {:.1e}", scale.value(1.0))?;

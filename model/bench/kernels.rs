@@ -99,7 +99,7 @@ pub fn kernels(
                     cost,
                     time,
                 });
-                if let Err(error @ Error::Lost(_)) = timed {
+                if let Err(error @ (Error::Lost(_) | Error::Timeout { .. })) = timed {
                     return Err(error);
                 }
                 if !done(timed) {

@@ -6,7 +6,7 @@ mod fingerprint;
 mod header;
 mod index;
 mod names;
-mod quantised;
+mod quantized;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ pub(crate) use self::index::is_weights;
 use self::index::{Files, SINGLE, is_beside};
 pub use header::SafetensorsProblem;
 pub use index::ShardIndex;
-pub(crate) use quantised::{FORMAT, Part, Quantised, VERSION};
+pub(crate) use quantized::{FORMAT, Part, Quantized, VERSION};
 pub(crate) use view::BlocksView;
 pub use view::TensorView;
 
@@ -73,7 +73,7 @@ pub struct Checkpoint {
     /// Aliases in the files' metadata: names of shared tensors, with the name under which each is stored.
     stands_for: BTreeMap<String, String>,
     unused: Vec<UnusedTensor>,
-    quantised: bool,
+    quantized: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ struct Entry {
 /// Offsets of the parts of a matrix in blocks.
 #[derive(Clone, Debug)]
 struct Blocks {
-    matrix: Quantised,
+    matrix: Quantized,
     starts: Vec<usize>,
 }
 
@@ -102,7 +102,7 @@ struct Blocks {
 pub(crate) fn stored_names(source: &Source) -> Option<BTreeSet<String>> {
     let files = Files::find(source).ok()?;
     if let Some(index) = files.index() {
-        return Some(index.tensors().map(|(name, _)| quantised::base(name).to_owned()).collect());
+        return Some(index.tensors().map(|(name, _)| quantized::base(name).to_owned()).collect());
     }
     let checkpoint = Checkpoint::read(source, &files, &|_| false).ok()?;
     Some(checkpoint.tensors.keys().chain(checkpoint.unreadable.keys()).cloned().collect())
@@ -126,7 +126,7 @@ impl Checkpoint {
         let ignore = |name: &str| index.is_some() && unread(name);
         let mut checkpoint = Self::read(source, &files, &ignore)?;
         let copies: Vec<(&str, &str)> = manifest.copies().collect();
-        let is_copy = |name: &str| copies.iter().any(|(_, copy)| *copy == quantised::base(name));
+        let is_copy = |name: &str| copies.iter().any(|(_, copy)| *copy == quantized::base(name));
         if let Some(index) = index {
             let unused = index.tensors().filter(|(name, _)| unread(name) && !is_copy(name));
             let tensor = |(name, file): (&str, &str)| UnusedTensor { name: name.to_owned(), file: file.to_owned() };
@@ -194,9 +194,9 @@ impl Checkpoint {
         let header = header::read(&file).map_err(failed)?.map_err(wrong)?;
         let (data, metadata, place) = (header.data, header.metadata, self.files.len());
         let mut taken = BTreeSet::new();
-        let quantised = quantised::read(&metadata).map_err(wrong)?;
-        self.quantised |= quantised.is_some();
-        for (tensor, (matrix, parts)) in quantised.unwrap_or_default() {
+        let quantized = quantized::read(&metadata).map_err(wrong)?;
+        self.quantized |= quantized.is_some();
+        for (tensor, (matrix, parts)) in quantized.unwrap_or_default() {
             let stored: Vec<String> = matrix.parts().iter().map(|part| format!("{tensor}{}", part.suffix)).collect();
             let left_out = ignore(&tensor) || stored.iter().any(|stored| ignore(stored));
             taken.extend(stored);
@@ -283,8 +283,8 @@ impl Checkpoint {
 
     /// Whether `ruminate quantize` wrote the files. Their matrices keep the stored dtypes and are not rounded again.
     #[must_use]
-    pub fn is_quantised(&self) -> bool {
-        self.quantised
+    pub fn is_quantized(&self) -> bool {
+        self.quantized
     }
 
     /// Finds a matrix in blocks by name.

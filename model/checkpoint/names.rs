@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::quantised::base;
+use super::quantized::base;
 use crate::arch::Manifest;
 
 /// Returns a test for stored names that are not read: buffers, and the second copy of a tensor with two names. `stored` tells whether a name is stored.
 pub(super) fn unread(manifest: &Manifest, stored: impl Fn(&str) -> bool) -> impl Fn(&str) -> bool {
     let mut known: BTreeSet<String> = manifest.tensors().map(|tensor| tensor.name.clone()).collect();
-    let has = |name: &str| stored(name) || super::quantised::SUFFIXES.iter().any(|it| stored(&format!("{name}{it}")));
+    let has = |name: &str| stored(name) || super::quantized::SUFFIXES.iter().any(|it| stored(&format!("{name}{it}")));
     let mut copies = BTreeSet::new();
     for (name, copy) in manifest.copies() {
         known.insert(copy.to_owned());
@@ -34,7 +34,7 @@ pub(super) fn is_weight(name: &str, is_float: bool, shape: &[usize]) -> bool {
 fn is_weight_name(name: &str) -> bool {
     let last = last(name);
     let part = ["weight", "bias", "lora_", "scale", "gamma", "beta", "min"].iter().any(|part| last.contains(part));
-    (part && last != "masked_bias") || super::quantised::SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+    (part && last != "masked_bias") || super::quantized::SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 fn last(name: &str) -> &str {

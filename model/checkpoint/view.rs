@@ -2,7 +2,7 @@
 
 use ruminate_shaders::Dtype;
 
-use super::Quantised;
+use super::Quantized;
 use crate::source::Bytes;
 
 /// A tensor whose data can be read.
@@ -19,7 +19,7 @@ pub struct TensorView<'a> {
 
 /// A matrix stored in blocks: numbers, scales, and minima for dtypes that have them.
 pub(crate) struct BlocksView<'a> {
-    pub(crate) matrix: Quantised,
+    pub(crate) matrix: Quantized,
     /// Name of the file that holds it.
     pub(crate) name: &'a str,
     pub(super) file: &'a Bytes,

@@ -1,9 +1,9 @@
-//! Stands for grammars where the feature `structured` is off: there are none, so nothing here is ever called.
+//! Placeholder for grammars if the feature `structured` is off. They cannot be created, so none of this is ever called.
 
 use super::Mask;
 use crate::tokenizer::Tokenizer;
 
-/// No grammar.
+/// Uninhabited grammar.
 pub(super) enum Grammar {}
 
 impl Grammar {
@@ -20,7 +20,7 @@ impl Grammar {
     }
 }
 
-/// A place in no grammar.
+/// Uninhabited position in a grammar.
 pub(super) enum Matcher {}
 
 impl Matcher {

@@ -1,4 +1,4 @@
-//! Grammars as `llguidance` compiles and matches them.
+//! Grammars compiled and matched by `llguidance`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,42 +11,42 @@ use super::{ConstraintKind, Mask, Vocabulary};
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
 
-/// Blanks that may stand between the parts of a JSON value: bounded, so that a text cannot go on in blanks for ever.
+/// White space allowed between the parts of a JSON value; limited, so that a text cannot continue with white space forever.
 const BLANKS: &str = r"\x20|\r?\n[\x20\t]{0,32}";
 
-/// Bytes of a schema, and of a regular expression or grammar, at most: what compiling takes grows with them.
+/// Maximum bytes of a schema, and of a regular expression or grammar: the time to compile them grows with their size.
 const MOST_SCHEMA: usize = 1 << 20;
 const MOST_TEXT: usize = 64 << 10;
 
-/// Levels of a schema, at most.
+/// Maximum levels of a schema.
 const MOST_LEVELS: usize = 128;
 
-/// Characters of a message, at most: some show the whole grammar.
+/// Maximum characters of a message: some messages contain the whole grammar.
 const LONGEST_MESSAGE: usize = 1000;
 
-/// Characters of a regular expression that is shown whole, with a mark at the place of an error.
+/// Maximum characters of a regular expression that is shown whole, with a mark at the position of an error.
 const SHOWN: usize = 200;
 
-/// Stack of the compiler, which goes from rule to rule by recursion: enough for as many as a text of [`MOST_TEXT`] can hold.
+/// Stack of the compiler, which is recursive in rules: enough for all rules that a text of [`MOST_TEXT`] can contain.
 const STACK: usize = 256 << 20;
 
 /// A grammar before it is compiled.
 pub(super) type Definition = TopLevelGrammar;
 
-/// A compiled grammar at its beginning.
+/// A compiled grammar at its start.
 pub(super) struct Grammar {
     start: Parser,
     vocabulary: Arc<Vocabulary>,
     warnings: Vec<String>,
 }
 
-/// A place in a grammar.
+/// A position in a grammar.
 pub(super) struct Matcher {
     parser: Parser,
     vocab: u32,
 }
 
-/// The grammar of a schema's values.
+/// Grammar of a schema's values.
 pub(super) fn of_schema(schema: &Value) -> Result<Definition, Error> {
     let problem = |problem: String| Err(Error::Constraint { kind: ConstraintKind::JsonSchema, problem });
     if is_deeper(schema, MOST_LEVELS) {
@@ -65,7 +65,7 @@ pub(super) fn of_schema(schema: &Value) -> Result<Definition, Error> {
                 guidance.insert("whitespace_pattern".to_owned(), BLANKS.into());
             }
         }
-        // Any value, as for the empty schema.
+        // `true` allows any value, like the empty schema.
         Value::Bool(true) => return of_schema(&json!({})),
         Value::Bool(false) => return problem("`false` allows no value".to_owned()),
         other => return problem(format!("it is {}; expected an object", beginning(&other.to_string(), 60))),
@@ -73,7 +73,7 @@ pub(super) fn of_schema(schema: &Value) -> Result<Definition, Error> {
     Ok(TopLevelGrammar::from_json_schema(schema))
 }
 
-/// The grammar of what a regular expression matches.
+/// Grammar of the texts that a regular expression matches.
 pub(super) fn of_regex(pattern: &str) -> Result<Definition, Error> {
     check_size(ConstraintKind::Regex, pattern.len(), MOST_TEXT)?;
     let problem = match regex_syntax::Parser::new().parse(pattern) {
@@ -86,7 +86,7 @@ pub(super) fn of_regex(pattern: &str) -> Result<Definition, Error> {
     Err(Error::Constraint { kind: ConstraintKind::Regex, problem })
 }
 
-/// A grammar in Lark's notation.
+/// Grammar in Lark's notation.
 pub(super) fn of_lark(grammar: &str) -> Result<Definition, Error> {
     if grammar.trim().is_empty() {
         let problem = "it is empty; expected a rule `start: …`".to_owned();
@@ -96,7 +96,7 @@ pub(super) fn of_lark(grammar: &str) -> Result<Definition, Error> {
     Ok(TopLevelGrammar::from_lark(grammar.to_owned()))
 }
 
-/// Whether a value has more levels.
+/// Whether a value has more than `levels` levels.
 fn is_deeper(value: &Value, levels: usize) -> bool {
     let Some(levels) = levels.checked_sub(1) else { return true };
     match value {
@@ -123,16 +123,16 @@ impl Grammar {
                 let parser = Parser::new(vocabulary.factory.create_parser(definition));
                 parser.get_error().map_or(Ok(parser), Err)
             })?;
-            // A grammar that no text fits may compile.
+            // A grammar may compile although no text matches it.
             let (mask, may_end) = Matcher { parser: start.deep_clone(), vocab }.mask()?;
             match mask.is_empty() && !may_end {
-                true => Err("no text that the model's tokens can spell fits it".to_owned()),
+                true => Err("no text that the model's tokens can spell matches it".to_owned()),
                 false => Ok((start.grammar_warnings(), start)),
             }
         };
         let (warnings, start) = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-            let thread = thread.map_err(|error| format!("there is no thread to compile it on: {error}"))?;
+            let thread = thread.map_err(|error| format!("cannot start a thread to compile it: {error}"))?;
             thread.join().unwrap_or_else(|_| Err("compiling it failed".to_owned()))
         })?;
         Ok(Self { start, vocabulary, warnings })
@@ -147,44 +147,44 @@ impl Grammar {
         tokenizer.vocabulary().is_ok_and(|vocabulary| Arc::ptr_eq(&vocabulary, &self.vocabulary))
     }
 
-    /// A place at the beginning. It has caches of its own, so what a generation can afford does not depend on what others did.
+    /// Position at the start. It has its own caches, so the limits of one generation do not depend on others.
     pub(super) fn matcher(&self) -> Matcher {
         Matcher { parser: self.start.deep_clone(), vocab: self.vocabulary.vocab }
     }
 }
 
 impl Matcher {
-    /// The tokens that may come next, and whether the text may end here.
+    /// Tokens that may come next, and whether the text may end here.
     pub(super) fn mask(&mut self) -> Result<(Mask, bool), String> {
         let vocab = self.vocab;
         match guarded(|| self.parser.compute_mask_or_eos().map_err(|error| error.to_string())) {
             Ok(mask) => Ok((Mask::new(mask.as_slice(), vocab), mask.is_allowed(vocab))),
-            // There is no such token, which the caller says better.
+            // The grammar allows no token; the caller reports that with a clearer message.
             Err(problem) if problem == StopReason::NoExtensionBias.to_string() => Ok((Mask::nothing(vocab), false)),
             Err(problem) => Err(problem),
         }
     }
 
-    /// Goes on by a token; whether the text is complete with it.
+    /// Advances by a token. Returns whether the text is complete.
     pub(super) fn take(&mut self, token: u32) -> Result<bool, String> {
         guarded(|| self.parser.consume_token(token).map_err(|error| error.to_string()))?;
         Ok(self.parser.is_stopped())
     }
 }
 
-/// Calls llguidance. A panic there, for a grammar that it did not expect, is an error.
+/// Calls llguidance and turns a panic, caused by an unexpected grammar, into an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let failed = |_| Err("it has something that is not supported: the llguidance crate failed on it".to_owned());
+    let failed = |_| Err("it uses something unsupported: the llguidance crate panicked".to_owned());
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed).map_err(|problem| plain(&problem))
 }
 
-/// A message of llguidance without the marks and traces that it appends.
+/// Message of llguidance without the markers and traces appended to it.
 fn plain(problem: &str) -> String {
     let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].iter().filter_map(|mark| problem.find(mark)).min();
     beginning(problem[..end.unwrap_or(problem.len())].trim(), LONGEST_MESSAGE)
 }
 
-/// The beginning of a text, for a message.
+/// Beginning of a text, for a message.
 fn beginning(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,11 +1,11 @@
-//! Structured output: the tokens that a grammar allows next, given the tokens before.
+//! Structured output: a grammar restricts each next token, given the tokens before it.
 //!
-//! A [`Constraint`] is a grammar, compiled for a tokenizer once and shared by all generations that follow it. Each generation has a [`Matching`] of its own:
-//! [`Matching::mask`] gives the tokens that may come next, [`Matching::take`] goes on by the one that was chosen. The mask is written into the bias table that
-//! the device edits logits by before it samples, so log-probabilities stay the model's own. The next token's mask depends on this token, so a pass begins
-//! only once the token before it is known, as with rules that look back.
+//! A [`Constraint`] is a grammar, compiled once for a tokenizer and shared by all generations that follow it. Each generation has its own [`Matching`]:
+//! [`Matching::mask`] returns the tokens that may come next, and [`Matching::take`] advances by the chosen one. The mask is written to the bias table that the
+//! device edits logits with before it samples, so log-probabilities remain the model's own. The next token's mask depends on this token, so a pass begins only
+//! once the token before it is known, as with rules that depend on earlier tokens.
 //!
-//! Grammars are compiled and matched by the `llguidance` crate, behind the feature `structured`. Without the feature no constraint can be made.
+//! The `llguidance` crate compiles and matches grammars; it requires the feature `structured`. Without the feature, constraints cannot be created.
 
 #[cfg(feature = "structured")]
 mod grammar;
@@ -25,7 +25,7 @@ pub(crate) use self::vocabulary::Vocabulary;
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
 
-/// What a constraint was made from.
+/// Source of a constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConstraintKind {
@@ -47,10 +47,11 @@ impl fmt::Display for ConstraintKind {
     }
 }
 
-/// A grammar that generated text follows, compiled for one tokenizer: see [`GenerateOptions::constraint`](crate::GenerateOptions::constraint). Clones share it.
+/// Grammar that generated text follows, compiled for one tokenizer: see [`GenerateOptions::constraint`](crate::GenerateOptions::constraint). Clones share it.
 ///
-/// Only the tokens that a text of the grammar can go on with are chosen. End tokens may be chosen where the grammar may end; where nothing may follow, generation
-/// ends with [`StopReason::Complete`](crate::StopReason::Complete). A text that is cut off by a limit on tokens is the beginning of a text of the grammar.
+/// Only tokens that continue the text according to the grammar are chosen. End tokens may be chosen where the grammar allows the text to end. If nothing may
+/// follow, generation ends with [`StopReason::Complete`](crate::StopReason::Complete). If a limit on tokens ends the text, it is the beginning of a text of the
+/// grammar.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -81,27 +82,28 @@ pub struct Constraint {
 
 #[cfg(feature = "structured")]
 impl Constraint {
-    /// Text that is a JSON value of a schema.
+    /// Creates a constraint for JSON values of a schema.
     ///
-    /// The value is written with a comma and a colon as separators, each followed by nothing, a space, or a line break and up to 32 spaces or tabs; schemas may say
-    /// otherwise in `x-guidance` (`whitespace_flexible`, `whitespace_pattern`, `item_separator`, `key_separator`).
+    /// Values are written with a comma and a colon as separators, each followed by nothing, a space, or a line break and up to 32 spaces or tabs. Schemas can
+    /// change this in `x-guidance` (`whitespace_flexible`, `whitespace_pattern`, `item_separator`, `key_separator`).
     ///
     /// # Errors
-    /// [`Error::Constraint`] for keywords that are not supported, and for schemas that no value or too many values fit to be compiled within the limits.
+    /// [`Error::Constraint`] for unsupported keywords, for schemas that no value matches, and for schemas that exceed the limits of the compiler.
     pub fn json_schema(tokenizer: &Tokenizer, schema: &serde_json::Value) -> Result<Self, Error> {
         Self::new(tokenizer, ConstraintKind::JsonSchema, grammar::of_schema(schema)?)
     }
 
-    /// Text that matches a regular expression from its first to its last character. The syntax is that of the `regex` crate; line boundaries, word boundaries and
-    /// look-around are not supported.
+    /// Creates a constraint for text that matches a regular expression from its first to its last character. The syntax is that of the `regex` crate; line
+    /// boundaries, word boundaries and look-around are not supported.
     ///
     /// # Errors
-    /// [`Error::Constraint`] for an expression that does not parse, has something that is not supported, or is too large.
+    /// [`Error::Constraint`] for an expression that does not parse, uses unsupported syntax, or is too large.
     pub fn regex(tokenizer: &Tokenizer, pattern: &str) -> Result<Self, Error> {
         Self::new(tokenizer, ConstraintKind::Regex, grammar::of_regex(pattern)?)
     }
 
-    /// Text of a context-free grammar in `llguidance`'s dialect of Lark, whose first rule is `start`. Special tokens are named as `<|end_turn|>`.
+    /// Creates a constraint for text of a context-free grammar in `llguidance`'s dialect of Lark, whose first rule is `start`. Special tokens are written as
+    /// `<|end_turn|>`.
     ///
     /// # Errors
     /// [`Error::Constraint`] for a grammar that does not parse or is too large.
@@ -119,22 +121,22 @@ impl Constraint {
 }
 
 impl Constraint {
-    /// What the constraint was made from.
+    /// Source of the constraint.
     #[must_use]
     pub fn kind(&self) -> ConstraintKind {
         self.kind
     }
 
-    /// Remarks of the compiler, such as keywords of a schema that it ignores; usually none.
+    /// Warnings of the compiler, such as ignored keywords of a schema; usually empty.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.grammar.warnings()
     }
 
-    /// Starts to follow the constraint from the first token of a text.
+    /// Starts to match a text from its first token.
     ///
     /// # Errors
-    /// [`Error::Option`] if the constraint was made for another tokenizer.
+    /// [`Error::Option`] if the constraint was compiled for another tokenizer.
     #[cfg_attr(
         not(feature = "structured"),
         expect(unreachable_code, unused_variables, reason = "without that feature there is no constraint to start")
@@ -142,7 +144,11 @@ impl Constraint {
     pub(crate) fn start(&self, tokenizer: &Tokenizer, end_tokens: &[u32]) -> Result<Matching, Error> {
         if !self.grammar.is_of(tokenizer) {
             let value = format!("a {} compiled for another tokenizer", self.kind);
-            return Err(Error::Option { name: "constraint", value, allowed: "made with the tokenizer of this model" });
+            return Err(Error::Option {
+                name: "constraint",
+                value,
+                allowed: "one compiled for the tokenizer of this model",
+            });
         }
         Ok(Matching { matcher: self.grammar.matcher(), kind: self.kind, end_tokens: end_tokens.to_vec(), tokens: 0 })
     }
@@ -154,44 +160,44 @@ impl fmt::Debug for Constraint {
     }
 }
 
-/// Where one text is in a grammar.
+/// Position of one text in a grammar.
 pub(crate) struct Matching {
     matcher: Matcher,
     kind: ConstraintKind,
     end_tokens: Vec<u32>,
-    /// Tokens taken.
+    /// Number of tokens taken.
     tokens: u32,
 }
 
 impl Matching {
-    /// The tokens that may come next. End tokens are among them where the text may end.
+    /// Tokens that may come next. End tokens are included where the text may end.
     ///
     /// # Errors
-    /// [`Error::Unconstrainable`] if the vocabulary has no such token, or the grammar is too complex at this place.
+    /// [`Error::Unconstrainable`] if the vocabulary does not have such a token, or if the grammar is too complex at this position.
     pub(crate) fn mask(&mut self) -> Result<Mask, Error> {
         let (mut mask, may_end) = self.matcher.mask().map_err(|problem| self.failed(problem))?;
         for &token in self.end_tokens.iter().filter(|_| may_end) {
             mask.allow(token);
         }
         if mask.is_empty() {
-            return Err(self.failed("no token of the model goes on with the text as it asks".to_owned()));
+            return Err(self.failed("no token of the model continues the text as required".to_owned()));
         }
         Ok(mask)
     }
 
-    /// Takes the token that was chosen by the last mask, and says whether the text is complete: nothing may follow.
+    /// Takes the token chosen with the last mask. Returns whether the text is complete, so that nothing may follow.
     ///
     /// # Errors
-    /// [`Error::Unconstrainable`] if the grammar is too complex at this place.
+    /// [`Error::Unconstrainable`] if the grammar is too complex at this position.
     pub(crate) fn take(&mut self, token: u32) -> Result<bool, Error> {
         self.tokens += 1;
         self.matcher.take(token).map_err(|problem| self.failed(problem))
     }
 
-    /// The error for a mask of which other options have banned every token.
+    /// Error for a mask whose tokens are all banned by other options.
     pub(crate) fn all_banned(&self) -> Error {
         self.failed(
-            "other options (logit_bias, begin_suppress, bad_words, min_tokens) ban every token that it allows"
+            "other options (logit_bias, begin_suppress, bad_words, min_tokens) ban every token that is allowed next"
                 .to_owned(),
         )
     }
@@ -204,12 +210,12 @@ impl Matching {
 /// A set of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mask {
-    /// A bit for each token of the padded vocabulary.
+    /// One bit per token of the padded vocabulary.
     bits: Vec<u32>,
 }
 
 impl Mask {
-    /// Of bits, 32 in a word, the first token in the lowest bit of the first word. Bits beyond the vocabulary are dropped.
+    /// Creates a mask from words of 32 bits, the first token in the lowest bit of the first word. Bits beyond the vocabulary are dropped.
     #[cfg(feature = "structured")]
     fn new(words: &[u32], vocab: u32) -> Self {
         let mut bits = words[..vocab.div_ceil(32) as usize].to_vec();
@@ -219,7 +225,7 @@ impl Mask {
         Self { bits }
     }
 
-    /// No token.
+    /// The empty set.
     #[cfg(feature = "structured")]
     fn nothing(vocab: u32) -> Self {
         Self { bits: vec![0; vocab.div_ceil(32) as usize] }
@@ -236,7 +242,7 @@ impl Mask {
         self.bits.get(token as usize / 32).is_some_and(|word| word & 1 << (token % 32) != 0)
     }
 
-    /// The tokens of the set, in order.
+    /// Tokens of the set, in order.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = u32> + '_ {
         (0..).zip(&self.bits).flat_map(|(index, &word)| {
             let rest = |rest: &u32| Some(rest & (rest - 1)).filter(|&rest| rest != 0);

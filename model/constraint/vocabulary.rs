@@ -1,4 +1,4 @@
-//! A tokenizer's tokens as the tree of their bytes that grammars are matched along.
+//! Tokens of a tokenizer as a byte trie, along which grammars are matched.
 
 use std::sync::Arc;
 
@@ -6,31 +6,32 @@ use llguidance::ParserFactory;
 use llguidance::api::ParserLimits;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
-/// Bytes of the longest token that the tree can hold.
+/// Bytes of the longest token that the trie can hold.
 const LONGEST: usize = 1000;
 
-/// Special tokens begin with this byte in the tree. UTF-8 never has it, so text does not lead to them.
+/// First byte of special tokens in the trie. It does not occur in UTF-8, so text never leads to them.
 const SPECIAL: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
-/// States of a grammar's lexer, at most: about 2 kB each, for each generation. A fifth of llguidance's limit, which is meant for one user.
+/// Maximum states of a grammar's lexer: about 2 kB each, for each generation. This is a fifth of llguidance's limit, which is meant for a single user.
 const MOST_STATES: usize = 50_000;
 
-/// The tokens of one tokenizer, shared by all grammars that are compiled for it.
+/// Tokens of one tokenizer, shared by all grammars compiled for it.
 pub(crate) struct Vocabulary {
-    /// Compiles grammars.
+    /// Compiler for grammars.
     pub(super) factory: ParserFactory,
-    /// Tokens, padding included. One more stands for the end of the text, since which tokens end it is for each generation to say.
+    /// Number of tokens, including padding. One more token marks the end of the text, since end tokens differ between generations.
     pub(super) vocab: u32,
 }
 
 impl Vocabulary {
-    /// Of the bytes of every token, and whether it is special. A token without bytes is never allowed, nor is one that UTF-8 text cannot hold.
+    /// Creates a vocabulary from every token's bytes and whether it is special. Tokens without bytes, and tokens that UTF-8 text cannot contain, are never
+    /// allowed.
     pub(crate) fn new<'a>(tokens: impl ExactSizeIterator<Item = (&'a [u8], bool)>) -> Result<Arc<Self>, String> {
         let vocab = tokens.len() as u32;
         let mut words: Vec<Vec<u8>> = tokens.map(|(bytes, special)| word(bytes, special)).collect();
         words.push([&[SPECIAL], &b"the end of the text"[..]].concat());
         let trie = TokTrie::from(&TokRxInfo::new(vocab + 1, vocab), &words);
-        // How the tokenizer would cut a text does not matter: any tokens that spell it are allowed.
+        // The tokenizer's own way to split a text does not matter: any tokens that spell it are allowed.
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new(
             &environment,
@@ -51,7 +52,7 @@ impl std::fmt::Debug for Vocabulary {
     }
 }
 
-/// A token as the tree has it.
+/// Bytes of a token in the trie.
 fn word(bytes: &[u8], special: bool) -> Vec<u8> {
     match special {
         _ if bytes.is_empty() || bytes.len() > LONGEST => Vec::new(),

@@ -1,7 +1,9 @@
-//! Diffusion forcing (Geiping et al., arXiv 2510.14961): a wavefront of positions is iterated together, a few steps a round, and every round their tokens are chosen
-//! anew, each behind the position before it. A token stands once the state behind it has settled; the wavefront grows by some positions every round.
+//! Diffusion forcing (Geiping et al., arXiv 2510.14961).
 //!
-//! Other than drafts and guesses this is not exact: a token may stand that plain decoding would not have chosen.
+//! A wavefront of positions is iterated together, a few steps per round. In every round, each position's token is chosen again from the row before it. A token
+//! is frozen once the state at its position meets the freeze rule, and the wavefront grows by some positions in every round.
+//!
+//! Unlike speculative and pipelined decoding, it is not exact: a frozen token may differ from the one that plain decoding would choose.
 
 mod wavefront;
 
@@ -13,37 +15,40 @@ use ruminate_shaders::wavefront::FreezeRule;
 
 pub(crate) use self::wavefront::{Current, RowSpan, WavefrontSites, emitted};
 
-/// Diffusion forcing, with the defaults of the paper. A token stands once the state at its own position has settled, so a context holds one less than otherwise.
-/// Sessions for it are made with [`Diffusion::SHARE`]: a position's keys are those of its last step.
+/// Options of diffusion forcing, with the defaults of the paper.
 ///
-/// The steps of [`GenerateOptions::steps`](crate::GenerateOptions::steps) are those of the prompt, and what [`FreezeRule::TokenStability`] and [`FreezeRule::Fixed`] count by.
-/// [`GenerateOptions::continuous`](crate::GenerateOptions::continuous) lets a new position begin with the state of the one in front of it.
+/// A token is frozen only once the state at its own position meets the rule, so the context holds one token less than with plain decoding. Create sessions for
+/// it with [`Diffusion::SHARE`]: a position then keeps only the keys of its last step.
+///
+/// [`GenerateOptions::steps`](crate::GenerateOptions::steps) sets the steps of the prompt; [`FreezeRule::TokenStability`] and [`FreezeRule::Fixed`] derive
+/// their number of rounds from it. With [`GenerateOptions::continuous`](crate::GenerateOptions::continuous), a new position starts from the state of an earlier
+/// one.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Diffusion {
-    /// Positions that the wavefront grows by in a round, at least 1. Beyond the first they begin with random tokens.
+    /// Positions that the wavefront grows by per round, at least 1. New positions after the first start with random tokens.
     pub headway: u32,
-    /// Steps of a round.
+    /// Steps per round.
     pub inner_steps: u32,
-    /// Positions of a wavefront, at most: more than [`Self::headway`], up to 256.
+    /// Maximum positions of the wavefront: more than [`Self::headway`], up to 256.
     pub wavefront: u32,
-    /// Share that an embedding keeps of the one in the round before, from 0 to below 1.
+    /// Share of the previous round's embedding in the new one, from 0 to below 1.
     pub ema: f32,
-    /// Random states that are mixed into those of a round.
+    /// Random states that are mixed into the states of a round.
     pub noise_mix: NoiseMix,
-    /// When a token stands.
+    /// Rule that decides when a token is frozen.
     pub freeze: Freezing,
-    /// Whether the prompt is computed first, at full depth; if not, it is a part of the first wavefront, which must have room for it.
+    /// Whether the prompt is computed first, at full depth. Otherwise it is part of the first wavefront, which must have room for it.
     pub full_prefill: bool,
-    /// Steps behind which a position stands whether it has settled or not; by default 16 times the steps of a token.
+    /// Steps after which a position is frozen even if it does not meet the rule; by default 16 times the steps of a token.
     pub most_steps: Option<u32>,
-    /// What is taken instead of random states and tokens, to compare with another implementation.
+    /// States and tokens to use instead of random ones, for comparison with another implementation.
     pub given: Option<Given>,
 }
 
 impl Diffusion {
-    /// What sessions for it share: one slot for all steps, the authors' `latest-m4-compress-s4`. Without it, a wavefront sees what positions that are known looked
-    /// like at their first steps.
+    /// Sharing of keys between steps for its sessions: one slot for all steps, `latest-m4-compress-s4` in the authors' code. Without it, a wavefront attends to
+    /// the keys of frozen positions at their first steps.
     pub const SHARE: KvShare = KvShare::Steps(1);
 }
 
@@ -63,15 +68,15 @@ impl Default for Diffusion {
     }
 }
 
-/// Random states that are mixed into those of a wavefront before every round.
+/// Random states that are mixed into the states of a wavefront before every round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct NoiseMix {
-    /// Share of the random state, 0 to 1; 0 in the paper, 0.5 in the authors' code.
+    /// Share of the random state, 0 to 1. It is 0 in the paper and 0.5 in the authors' code.
     pub share: f32,
-    /// Whether the share is divided by one more than the steps that the position has had.
+    /// Whether the share is divided by one plus the number of steps that the position has taken.
     pub dampened: bool,
-    /// Whether the roots of the shares are the factors, which keeps the variance.
+    /// Whether the factors are the square roots of the shares, which keeps the variance.
     pub sqrt: bool,
 }
 
@@ -81,7 +86,7 @@ impl Default for NoiseMix {
     }
 }
 
-/// When a token of a wavefront stands.
+/// Rule that decides when a token of a wavefront is frozen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -89,36 +94,40 @@ impl Default for NoiseMix {
     serde(from = "crate::serialize::FreezingFields")
 )]
 pub struct Freezing {
-    /// What is looked at.
+    /// Rule.
     pub rule: FreezeRule,
-    /// What the value must be below, by the rules that compare states.
+    /// Threshold that the value must be below, for rules that compare states.
     pub threshold: f32,
-    /// Whether it goes as in the authors' code: all positions up to the last that has settled stand, settled or not; behind a round that dropped positions, each
-    /// is compared with another one, as far behind it; an embedding that is new is scaled as if there had been a zero one before it; and where the share of
-    /// noise is dampened, the first position counts as iterated. If not, positions stand up to the first that has not settled, and each is compared with itself.
+    /// Whether to follow the authors' code:
+    /// - All positions up to the last one that meets the rule are frozen, including those before it that do not.
+    /// - After a round that dropped positions, each position is compared with the one that many positions later.
+    /// - A new embedding is scaled as if there had been a zero embedding before it.
+    /// - With a dampened share of noise, the first position counts as already iterated.
+    ///
+    /// Otherwise positions are frozen up to the first that does not meet the rule, and each position is compared with itself.
     pub authors: bool,
 }
 
 impl Freezing {
-    /// A rule with the authors' threshold, but none of their ways.
+    /// Creates a rule with the authors' threshold, but without the other behavior of their code.
     #[must_use]
     pub const fn new(rule: FreezeRule) -> Self {
         Self { rule, threshold: 0.03, authors: false }
     }
 }
 
-/// What is taken instead of what would be drawn.
+/// Values to use instead of random ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Given {
-    /// States `[at least wavefront, n_embd]`: the first ones for new positions, as many as it has for a prompt, and as many as the wavefront has for the noise. Empty
-    /// if they are drawn.
+    /// States `[at least wavefront, n_embd]`, or empty to draw them. New positions take the first states; a prompt takes as many as it has tokens, and noise
+    /// takes one per row of the wavefront.
     pub states: Vec<f32>,
-    /// Tokens that new positions beyond the first begin with, one after the other, and again from the start. Empty if they are drawn.
+    /// Tokens that new positions after the first start with, used in turn and then from the start again. Empty to draw them.
     pub tokens: Vec<u32>,
 }
 
-/// `latent-diff`, with a threshold `latent-diff=0.1`, or as the authors have it, `latent-diff=0.1,authors`.
+/// Parses `latent-diff`, with a threshold `latent-diff=0.1`, or with the behavior of the authors' code `latent-diff=0.1,authors`.
 impl FromStr for Freezing {
     type Err = String;
 
@@ -128,16 +137,17 @@ impl FromStr for Freezing {
         let rule = FreezeRule::ALL.into_iter().find(|rule| rule.name() == name);
         let rule = rule.ok_or_else(|| {
             let all = FreezeRule::ALL.map(FreezeRule::name).join(", ");
-            format!("there is no rule {name:?}; there are {all}, and each may end with ,authors")
+            format!("unknown freeze rule `{name}` (expected one of {all}, each optionally with ,authors)")
         })?;
         let mut freezing = Self { authors, ..Self::new(rule) };
         if let Some(value) = threshold {
             if !rule.compares() {
-                return Err(format!("{name} compares no states and takes no threshold: give {name} alone"));
+                return Err(format!("the freeze rule {name} takes no threshold: give {name} alone"));
             }
             let number: Option<f32> = value.parse().ok().filter(|number: &f32| number.is_finite() && *number > 0.0);
-            freezing.threshold =
-                number.ok_or_else(|| format!("{value:?} is no threshold: give a number above 0, {name}=0.03"))?;
+            freezing.threshold = number.ok_or_else(|| {
+                format!("invalid threshold `{value}` (expected a number above 0, such as {name}=0.03)")
+            })?;
         }
         Ok(freezing)
     }
@@ -153,21 +163,23 @@ impl fmt::Display for Freezing {
     }
 }
 
-/// `0.5`, the same share in every round: `0.5,constant`, or with roots, which keeps the variance: `0.5,constant,sqrt`.
+/// Parses `0.5`; with the same share in every round, `0.5,constant`; or with square roots of the shares, which keeps the variance, `0.5,constant,sqrt`.
 impl FromStr for NoiseMix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = text.split(',');
         let share = words.next().and_then(|word| word.parse().ok()).filter(|share| (0.0..=1.0).contains(share));
-        let share = share.ok_or_else(|| format!("{text:?}: give a share from 0 to 1, as 0.5 or 0.5,constant,sqrt"))?;
+        let share = share.ok_or_else(|| {
+            format!("invalid noise mix `{text}` (expected a share from 0 to 1, such as 0.5 or 0.5,constant,sqrt)")
+        })?;
         let mut found = Self { share, ..Self::default() };
         for word in words {
             match word {
                 "dampened" => found.dampened = true,
                 "constant" => found.dampened = false,
                 "sqrt" => found.sqrt = true,
-                _ => return Err(format!("{word:?} is none of dampened, constant and sqrt")),
+                _ => return Err(format!("unknown noise mix option `{word}` (expected dampened, constant or sqrt)")),
             }
         }
         Ok(found)

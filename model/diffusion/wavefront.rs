@@ -1,4 +1,4 @@
-//! Wavefronts on the device: what diffusion forcing asks of plans, the buffers that rounds hand on to each other, and what a round brings.
+//! Wavefronts on the device: options as part of a plan's key, the buffers that rounds pass on, and the results of a round.
 
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::wavefront::{
@@ -15,13 +15,13 @@ use crate::options::GenerateOptions;
 use crate::plans::PlanInputs;
 use crate::session::{MAX_STEPS, padded};
 
-/// Rows of a wavefront, at most.
+/// Maximum rows of a wavefront.
 const MOST_ROWS: u32 = 256;
 
-/// A position stands anyhow behind so many times the steps of a token.
+/// A position is frozen at the latest after this many times the steps of a token.
 const PATIENCE: u32 = 16;
 
-/// Diffusion forcing as its plans are recorded: equal if it says the same.
+/// Options of diffusion forcing as part of a plan's key, so they can be compared and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Current {
     pub(crate) headway: u32,
@@ -30,11 +30,11 @@ pub(crate) struct Current {
     pub(crate) full_prefill: bool,
     rule: FreezeRule,
     authors: bool,
-    /// The number of rounds that some rules count.
+    /// Number of rounds, for rules that count rounds.
     rounds: u32,
     most_steps: u32,
     carries: bool,
-    /// Bits of the numbers that are none whole.
+    /// `f32` fields as bits, so that the struct can derive `Eq` and `Hash`.
     threshold: u32,
     ema: u32,
     share: u32,
@@ -45,7 +45,7 @@ pub(crate) struct Current {
 }
 
 impl Current {
-    /// What options ask for.
+    /// Validates the options.
     pub(crate) fn of(diffusion: &Diffusion, options: &GenerateOptions, steps: u32) -> Result<Self, Error> {
         let wrong =
             |name, value: &dyn ToString, allowed| Err(Error::Option { name, value: value.to_string(), allowed });
@@ -61,10 +61,10 @@ impl Current {
             return wrong("wavefront", wavefront, "more than the headway, and at most 256 positions");
         }
         if !(0.0..1.0).contains(ema) {
-            return wrong("ema", ema, "a share from 0 to below 1");
+            return wrong("ema", ema, "from 0 to below 1");
         }
         if !(0.0..=1.0).contains(&noise_mix.share) {
-            return wrong("noise_mix", &noise_mix.share, "a share from 0 to 1");
+            return wrong("noise_mix", &noise_mix.share, "from 0 to 1");
         }
         if freeze.rule.compares() && !(freeze.threshold.is_finite() && freeze.threshold > 0.0) {
             return wrong("freeze", freeze, "a threshold above 0");
@@ -93,17 +93,17 @@ impl Current {
         })
     }
 
-    /// Rows that a wavefront grows to if positions take the steps of a token.
+    /// Rows that a wavefront grows to if every position takes the steps of a token.
     pub(crate) fn usual_rows(&self) -> u32 {
         (self.headway.saturating_mul(self.rounds + 1)).min(self.capacity)
     }
 
-    /// Rounds without a token that stands, at most.
+    /// Maximum number of rounds without a frozen token.
     pub(crate) fn patience(&self) -> u32 {
         self.most_steps.div_ceil(self.steps) + 4
     }
 
-    /// What is kept of the states at the beginning of a round.
+    /// States of earlier rounds that the rule compares with.
     const fn past(&self) -> Past {
         match (self.rule, self.authors) {
             (FreezeRule::LatentAcceleration1 | FreezeRule::LatentAcceleration2, false) => Past::Aligned,
@@ -127,8 +127,8 @@ impl Current {
         }
     }
 
-    /// The wavefront before its first round: its first position, or a whole prompt, of which the last token is known. The authors compare nothing in the first round
-    /// behind a prompt, and take what they compare a prompt with for zeros.
+    /// The wavefront before its first round: its first position, or a whole prompt, of which the last token is known. In the first round after a prompt, the
+    /// authors' code does not compare anything, and it compares a prompt with zeros.
     fn wavefront(&self, sequence: u32, first: u32, length: u32) -> Wavefront {
         let wavefront = Wavefront { first, length, known: first + length, sequence, ..Wavefront::default() };
         match (self.authors, self.full_prefill) {
@@ -138,7 +138,7 @@ impl Current {
         }
     }
 
-    /// Writes a wavefront into the tables of its sites: a position behind a prompt that has been computed at so many steps, or the prompt's own tokens.
+    /// Writes a wavefront to its buffers: one position after a prompt that was computed at `steps` steps, or the tokens of the prompt itself.
     pub(crate) fn launch(
         &self,
         device: &Device,
@@ -167,7 +167,7 @@ impl Current {
         Ok(device.write(&sites.before, 0, &vec![0; sites.before.size() as usize])?)
     }
 
-    /// Records what comes between the prelude and the steps of a round.
+    /// Records the launches between the prelude and the steps of a round.
     pub(crate) fn begin_round(&self, pass: &mut Pass<'_>, sites: &WavefrontSites, n: u32) -> Result<(), Error> {
         let rows = pass.shape.rows;
         let [wavefront, marks, given, moved, held, previous] =
@@ -185,7 +185,7 @@ impl Current {
         Ok(())
     }
 
-    /// Records how far the states of a round have settled.
+    /// Records the comparison of a round's states with earlier ones, if the rule needs it.
     pub(crate) fn judge(&self, pass: &mut Pass<'_>, sites: &WavefrontSites, n: u32) -> Result<(), Error> {
         if !self.rule.compares() {
             return Ok(());
@@ -197,7 +197,7 @@ impl Current {
         Ok(pass.graph.launch(launch, &[wavefront, state, previous, before, marks])?)
     }
 
-    /// Records the end of a round of so many rows of width n, once tokens are chosen.
+    /// Records the end of a round of `rows` rows of width `n`, after tokens are chosen.
     pub(crate) fn end_round(
         &self,
         graph: &mut Graph,
@@ -223,12 +223,12 @@ impl Current {
     }
 }
 
-/// What rounds of a wavefront hand on to each other.
+/// Buffers that rounds of a wavefront pass on to each other.
 #[derive(Clone)]
 pub(crate) struct WavefrontSites {
     wavefront: Buffer,
     marks: Buffer,
-    /// Given states and tokens, or something small in their place.
+    /// Given states and tokens, or small placeholder buffers.
     states: Buffer,
     tokens: Buffer,
     moved: Buffer,
@@ -238,7 +238,7 @@ pub(crate) struct WavefrontSites {
 }
 
 impl WavefrontSites {
-    /// For wavefronts of up to so many rows; `given` is checked and uploaded.
+    /// Creates buffers for wavefronts of up to `rows` rows; `given` is checked and uploaded.
     pub(crate) fn new(device: &Device, spec: &Spec, rows: u32, given: Option<&Given>) -> Result<Self, Error> {
         let bytes = activation_bytes(rows, spec.width);
         let states = |name: &str| device.buffer(&format!("{name} of a wavefront of {rows}"), bytes);
@@ -281,16 +281,16 @@ fn given_tokens(device: &Device, spec: &Spec, given: Option<&Given>) -> Result<B
     Ok(buffer)
 }
 
-/// How far rows ahead of what is known reach.
+/// Extent of the rows of parallel decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowSpan {
-    /// Position behind the last row.
+    /// Position after the last row.
     pub(crate) end: u32,
-    /// Rows.
+    /// Number of rows.
     pub(crate) rows: u32,
 }
 
-/// The tokens that a round let stand, with the steps of the rows that they were chosen behind, and where the wavefront is now.
+/// Tokens that a round froze, with the steps of the rows that they were chosen from, and the new extent of the wavefront.
 pub(crate) fn emitted(results: &[Vec<u8>], capacity: u32, ranked: Option<u32>) -> Option<(Vec<Chosen>, RowSpan)> {
     let [words, _, rest @ ..] = results else { return None };
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);

@@ -1,10 +1,10 @@
-//! What a generation does, pass by pass: the prompt in chunks, then token after token.
+//! Passes of a generation: the prompt in chunks, then token after token.
 //!
-//! The choice of a token and its way back into the row table happen on the device. So for the iterator the pass of the next token is
-//! submitted before this token has been read; what the host learns late (a stop token, a stop string) costs one pass that nobody
-//! looks at. Bounded steps leave no work behind: there a pass begins when the one before it is done.
+//! The device chooses a token and writes it back into the row table itself. So the iterator submits the pass of the next token before it has read this one. If
+//! the host then finds that the text has ended (end token or stop string), that one pass was wasted. Bounded steps leave no work behind: they begin a pass only
+//! when the one before it is done.
 //!
-//! Passes that compute ahead of what is known come in rounds: the last pass of a round brings some tokens, or none yet.
+//! Passes that compute ahead of the known tokens come in rounds. The last pass of a round brings some tokens, or none yet.
 
 mod start;
 
@@ -24,65 +24,65 @@ use crate::parallel_decoding::{ParallelDecoding, emitted};
 use crate::schedule::passes::{Held, OwnPasses, Passes};
 use crate::text_output::TextOutput;
 
-/// Passes that the iterator submits before the oldest has been read.
+/// Passes that the iterator submits before it reads the oldest one.
 const QUEUE_DEPTH: usize = 2;
 
-/// A generation under way. Every call takes the sequence that it was made for.
+/// A generation under way. Every call takes the passes of the sequence that it was created for.
 pub(crate) struct ActiveGeneration {
     decoding: Decoding,
     steps_of: Option<StepsOf>,
-    /// Tokens that were begun behind the prompt.
+    /// Tokens begun after the prompt.
     begun: u32,
     prompt: Vec<u32>,
-    /// Where the text is in the grammar that it follows, if there is one.
+    /// Progress in the grammar, if there is a constraint.
     matching: Option<Matching>,
-    /// Prompt and text, if rules look back at them.
+    /// Prompt and generated tokens, if rules depend on them.
     said: Vec<u32>,
-    /// Whether tokens follow the one that the prompt brings.
+    /// Whether tokens follow the first one, which the prompt's pass chooses.
     goes_on: bool,
-    /// Tokens of the prompt in a pass.
+    /// Maximum prompt tokens of a pass.
     rows_of_prompt: u32,
-    /// Tokens of the prompt that have their pass.
+    /// Prompt tokens whose passes have begun.
     fed: usize,
-    /// Tokens that may be begun, the first one aside, which comes with the prompt.
+    /// Tokens that may still be begun, not counting the first, which the prompt's pass chooses.
     left: u32,
     /// Passes of the round that is being begun; 0 between rounds.
     in_round: u32,
     /// Rounds since the last token.
     without: u32,
-    /// How far the wavefront reached behind the last round that has come.
+    /// Extent of the wavefront after the last received round.
     wavefront: RowSpan,
-    /// Tokens that have come.
+    /// Tokens received.
     come: u32,
-    /// Those of them that were not taken.
+    /// Received tokens that have not been taken.
     arrived: VecDeque<Chosen>,
     limited_by_context: bool,
     /// The pass that is being submitted.
     under_way: Option<Execution>,
-    /// Passes that are submitted, each with a token to bring.
+    /// Submitted passes that each bring tokens.
     pending: VecDeque<ReadBack>,
     /// Whether the prompt is submitted.
     prompted: bool,
     text_output: TextOutput,
     start: Instant,
     first: Option<Instant>,
-    /// Positions of the sequence before the prompt.
+    /// Positions held before the prompt.
     origin: u32,
-    /// The token that was to come next there.
+    /// Next token of the sequence before the prompt.
     next: Option<u32>,
-    /// The token that was handed out last.
+    /// Token that was returned last.
     given: Option<u32>,
     statistics: Statistics,
     finished: Option<StopReason>,
 }
 
 impl ActiveGeneration {
-    /// Lets a pass of the prompt have no more than so many rows.
+    /// Limits the rows of a prompt pass.
     pub(crate) fn limit_rows(&mut self, rows: u32) {
         self.rows_of_prompt = self.rows_of_prompt.min(rows.max(1));
     }
 
-    /// Takes note of tokens in front of the prompt whose keys and values were there already.
+    /// Records tokens before the prompt whose keys and values were shared.
     pub(crate) fn add_cached(&mut self, tokens: u32) {
         self.statistics.prompt_tokens += tokens;
         self.statistics.cached_tokens = tokens;
@@ -97,10 +97,10 @@ impl ActiveGeneration {
         &self.statistics
     }
 
-    /// Share of the prompt that is submitted, 0 to 1.
+    /// Fraction of the prompt that is submitted, 0 to 1.
     pub(crate) fn prefilled(&self) -> f64 {
         let most = self.rows_of_prompt as usize;
-        // Of the pass under way, which has the last tokens that were fed.
+        // Unsubmitted share of the pass under way, which holds the last tokens fed.
         let open = self.under_way.as_ref().filter(|_| !self.prompted).map_or(0.0, |pass| {
             let rows = self.fed - (self.fed - 1) / most * most;
             (1.0 - pass.progress()) * rows as f64
@@ -115,7 +115,7 @@ impl ActiveGeneration {
     /// See [`crate::Generation::step`].
     pub(crate) fn step(&mut self, passes: &mut Passes<'_>, budget: Duration) -> Result<Progress, Error> {
         if let Some(reason) = self.finished {
-            // A lost device is said again: nothing that the host tries can succeed.
+            // Report a lost device on every call: retrying cannot succeed.
             passes.store.model.device().check()?;
             return Ok(Progress::Done(reason));
         }
@@ -123,7 +123,7 @@ impl ActiveGeneration {
         self.or_fail(outcome)
     }
 
-    /// The next token, waited for.
+    /// Waits for the next token.
     pub(crate) fn next(&mut self, passes: &mut Passes<'_>) -> Option<Result<Piece, Error>> {
         if self.finished.is_some() {
             return None;
@@ -132,7 +132,7 @@ impl ActiveGeneration {
         self.or_fail(outcome).transpose()
     }
 
-    /// One pass, waited for if it brings a token; for a sequence of a batch, whose passes take turns with others.
+    /// Runs one pass and waits for it if it brings a token. For sequences of a batch with their own passes.
     pub(crate) fn pass(&mut self, passes: &mut Passes<'_>) -> Result<Progress, Error> {
         if let Some(reason) = self.finished {
             return Ok(Progress::Done(reason));
@@ -149,7 +149,7 @@ impl ActiveGeneration {
         Ok(self.silence().map_or(said, Progress::Done))
     }
 
-    /// Passes until one has brought a token.
+    /// Runs passes until one has brought a token.
     fn next_of_all(&mut self, passes: &mut Passes<'_>) -> Result<Option<Piece>, Error> {
         loop {
             self.fill_queue(passes)?;
@@ -163,22 +163,22 @@ impl ActiveGeneration {
         }
     }
 
-    /// Sets the sequence to what was handed out: the tokens before the last one are computed, the last one is not yet. Passes beyond
-    /// that were computed for nobody, and a part of a prompt is of no use.
+    /// Sets the sequence to the returned tokens: those before the last one are computed, the last one is not. Results of passes beyond them are discarded, and
+    /// so is a partial prompt.
     pub(crate) fn finish(&self, passes: &mut Passes<'_>) {
         let held = self.held(passes.own);
         passes.discard_beyond(held.position);
         passes.own.next = held.next;
         if self.decoding.continuous.is_some() && self.given.is_some() && passes.own.last.is_some() {
-            // Where the state of the token's first step is.
+            // The token's first step starts from the state there.
             passes.own.last = Some((passes.store.single(), 0));
         }
     }
 
-    /// What the sequence holds after [`Self::finish`].
+    /// State of the sequence after [`Self::finish`].
     pub(crate) fn held(&self, own: &OwnPasses) -> Held {
         let given = self.prompt.len() as u32 + self.statistics.tokens.saturating_sub(1);
-        // A prompt that is in the first wavefront counts with its first token.
+        // A prompt inside the first wavefront counts once its first token has been returned.
         let prompted = self.prompted && (self.decoding.begins_with_the_prompt() || self.given.is_some());
         let position = self.origin + if prompted { given } else { 0 };
         Held {
@@ -199,7 +199,7 @@ impl ActiveGeneration {
 
     fn go_on(&mut self, passes: &mut Passes<'_>, budget: Duration) -> Result<Progress, Error> {
         let start = Instant::now();
-        // Passes that the iterator submitted ahead.
+        // Passes submitted ahead by the iterator come first.
         if !self.arrived.is_empty() {
             return self.said();
         }
@@ -209,7 +209,7 @@ impl ActiveGeneration {
         let mut progress = Progress::Working;
         while self.begin(passes)? {
             let left = budget.saturating_sub(start.elapsed());
-            // One launch at least, but not behind a token that took all the time there was.
+            // At least one launch, unless a token has already used up the budget.
             let rest = progress != Progress::Working && left.is_zero();
             let Some(execution) = self.under_way.as_mut().filter(|_| !rest) else { break };
             if !execution.advance(left)? {
@@ -226,7 +226,7 @@ impl ActiveGeneration {
         Ok(self.silence().map_or(progress, Progress::Done))
     }
 
-    /// Ends a generation of no tokens, once its prompt is computed.
+    /// Ends a generation without tokens, once its prompt is computed.
     fn silence(&mut self) -> Option<StopReason> {
         let over = self.decoding.silent && self.prompted;
         self.finished = self.finished.or(over.then_some(StopReason::MaxTokens));
@@ -237,7 +237,7 @@ impl ActiveGeneration {
         Ok(self.take()?.map_or(Progress::Working, Progress::Token))
     }
 
-    /// Begins the next pass unless one is under way; false if there is none to begin.
+    /// Begins the next pass unless one is under way. Returns false if no pass may begin.
     fn begin(&mut self, passes: &mut Passes<'_>) -> Result<bool, Error> {
         let rest = self.prompt.len() - self.fed;
         if self.under_way.is_some() {
@@ -252,7 +252,7 @@ impl ActiveGeneration {
             return Ok(false);
         } else if let Some((parallel, rows)) = self.decoding.parallel {
             let rounds = self.pending.len() as u32 + 1;
-            // Every round under way is counted on for a token; the prompt's is not one of those that are left.
+            // Every round under way may bring a token. The first token, which comes with the prompt, is not counted in `left`.
             let owed = rounds - u32::from(self.come == 0 && rounds > 1);
             if self.in_round == 0 && (rounds > QUEUE_DEPTH as u32 || owed > self.left) {
                 return Ok(false);
@@ -280,7 +280,7 @@ impl ActiveGeneration {
         Ok(true)
     }
 
-    /// Whether the next token may be begun: only once the one before it is known, if rules look back at it.
+    /// Whether the next token may be begun. If rules depend on earlier tokens, the one before it must be known.
     fn may_begin(&self) -> bool {
         match self.decoding.choosing.rules.look_back() {
             true => self.pending.is_empty() && self.arrived.is_empty(),
@@ -299,7 +299,7 @@ impl ActiveGeneration {
         Ok(())
     }
 
-    /// Keeps the device busy: submits passes up to the limit.
+    /// Submits passes up to the limit, to keep the device busy.
     fn fill_queue(&mut self, passes: &mut Passes<'_>) -> Result<(), Error> {
         self.timed(passes, |active, passes| {
             while active.begin(passes)? {
@@ -309,7 +309,7 @@ impl ActiveGeneration {
         })
     }
 
-    /// Does something and counts what the host spends on encoding meanwhile.
+    /// Runs `work` and counts the host time spent on encoding.
     fn timed<T>(&mut self, passes: &mut Passes<'_>, work: impl FnOnce(&mut Self, &mut Passes<'_>) -> T) -> T {
         let encoding = |passes: &Passes<'_>| passes.store.model.device().counters().encoding_nanos;
         let before = encoding(passes);
@@ -318,7 +318,7 @@ impl ActiveGeneration {
         done
     }
 
-    /// Waits for the oldest pass, if there is no token yet, and takes the next one; none if the pass brought none.
+    /// Takes the next token, and waits for the oldest pass if none has been received. Returns none if the pass brought no token.
     fn take(&mut self) -> Result<Option<Piece>, Error> {
         if self.arrived.is_empty() {
             self.arrive()?;
@@ -347,7 +347,7 @@ impl ActiveGeneration {
         Ok(Some(Piece { token, text, steps, logprob, top }))
     }
 
-    /// Whether no pass under way will bring a token that is wanted. Rounds that computed further ahead are of no use then.
+    /// Whether all wanted tokens have been received. Rounds that computed further ahead are dropped then.
     fn nothing_wanted(&mut self) -> bool {
         if self.decoding.parallel.is_some() {
             self.pending.clear();
@@ -356,10 +356,10 @@ impl ActiveGeneration {
         self.pending.is_empty() && self.under_way.is_none()
     }
 
-    /// Waits for the oldest pass, and takes note of its tokens.
+    /// Waits for the oldest pass and collects its tokens.
     fn arrive(&mut self) -> Result<(), Error> {
         let Some(ticket) = self.pending.pop_front() else { return Ok(()) };
-        // Not the time of this call: the host may have been busy with the next token.
+        // The time of this call would be too late: the host may have been busy encoding the next token.
         let now = ticket.done_at()?;
         let results = ticket.wait()?;
         let lost = || Error::from(ruminate_engine::Error::ReadBack("no token came back".to_owned()));

@@ -1,4 +1,4 @@
-//! The start of a generation: what is asked for is checked and made ready.
+//! Start of a generation: checks the request and prepares its passes.
 
 use std::collections::VecDeque;
 
@@ -23,8 +23,8 @@ use crate::tokenizer::Specials;
 use super::ActiveGeneration;
 
 impl ActiveGeneration {
-    /// Checks everything that is asked of a sequence that holds so much, and computes nothing yet: [`Self::make_ready`] comes first. `batch`: the sequence is
-    /// one of several.
+    /// Checks a request for a sequence in state `held`. It computes nothing; call [`Self::make_ready`] before the first step. `batch` tells whether the
+    /// sequence belongs to a batch.
     pub(crate) fn new(
         store: &Store,
         held: Held,
@@ -41,7 +41,7 @@ impl ActiveGeneration {
         let noise = options.noise.map(|noise| noise.rule(spec)).transpose()?;
         let steps = options.steps.unwrap_or(spec.steps.default);
         let text_output = TextOutput::new(model, options)?;
-        // A token that ended a generation was seen by nobody.
+        // An end token is not part of the text, so the next prompt does not follow it.
         let seen = |token: &u32| matches!(prompt, Prompt::Continue) || !text_output.end_tokens().contains(token);
         let mut tokens: Vec<u32> = held.next.filter(seen).into_iter().collect();
         match prompt {
@@ -58,21 +58,21 @@ impl ActiveGeneration {
             }
         }
         let prompt = tokens;
-        let behind = held.position + prompt.len() as u32;
-        let limit = most_tokens(options, behind)?;
+        let before = held.position + prompt.len() as u32;
+        let limit = most_tokens(options, before)?;
         let wanted = limit.unwrap_or(u32::MAX);
         let depth = Depth { steps, exit: options.exit };
-        // Where nothing is generated, nothing is computed ahead either.
+        // If nothing is generated, nothing is computed ahead either.
         let silent = limit == Some(0);
         let parallel = ParallelDecoding::of(options, (steps, spec))?.filter(|_| !silent);
         let parallel =
             parallel.map(|parallel| Ok::<_, Error>((parallel, store.parallel_rows(parallel)?))).transpose()?;
-        choosing.follow(Rules::new(options, text_output.end_tokens(), behind, limit, store.padded_vocab())?, &prompt);
+        choosing.follow(Rules::new(options, text_output.end_tokens(), before, limit, store.padded_vocab())?, &prompt);
         let matching = options.constraint.as_ref().map(|it| it.start(model.tokenizer(), text_output.end_tokens()));
         let mut matching = matching.transpose()?;
         matching.as_mut().map_or(Ok(()), |matching| choosing.constrain(matching))?;
         let next = held.next;
-        // Positions of a wavefront go on from states of their own.
+        // Positions of a wavefront have their own rule for initial states.
         let continuous = options.continuous.filter(|_| options.diffusion.is_none());
         let carries = continuous.is_some() && next.is_some_and(|next| prompt == [next]) && held.carries;
         let given = options.diffusion.as_ref().and_then(|diffusion| diffusion.given.clone());
@@ -116,13 +116,14 @@ impl ActiveGeneration {
         })
     }
 
-    /// Makes room for the prompt, and the plans of all passes ready.
+    /// Reserves pages for the prompt and records the plans of all passes.
     pub(crate) fn make_ready(&mut self, passes: &mut Passes<'_>) -> Result<(), Error> {
         passes.make_ready(&self.prompt, &self.decoding, self.goes_on)
     }
 }
 
-/// Tokens that can come behind a prompt. The last one need not be computed itself, so it takes no position, unless it stands only once its own state has settled.
+/// Number of tokens that fit after a prompt. The last token need not be computed, so it takes no position. A wavefront's last token does, because its own state
+/// must be frozen first.
 fn room(store: &Store, position: u32, prompt: &[u32], decoding: &Decoding) -> Result<u32, Error> {
     let (spec, context) = (store.model.spec(), store.context());
     check_tokens(spec, prompt, position as usize, context)?;

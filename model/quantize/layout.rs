@@ -4,7 +4,7 @@ use ruminate_shaders::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::arch::{Entry, Spec, Weights};
-use crate::checkpoint::{Expected, FORMAT, Quantised, VERSION};
+use crate::checkpoint::{Expected, FORMAT, Quantized, VERSION};
 use crate::precision::Dtypes;
 
 /// A tensor to write.
@@ -21,7 +21,7 @@ pub(super) struct Item {
 #[derive(Clone, Copy)]
 pub(super) enum Form {
     /// A matrix in blocks.
-    Blocks(Quantised),
+    Blocks(Quantized),
     /// A matrix in a dtype without blocks.
     Plain(Dtype),
     /// Not a matrix: written in its stored dtype, in one piece.
@@ -200,7 +200,7 @@ fn items(spec: &Spec, weights: Weights<'_>, dtypes: Dtypes) -> Vec<Item> {
         let form = match (source.shape.as_slice(), entry.group()) {
             (&[n, k], Some(group)) => {
                 let (dtype, shape) = (dtypes.of(group), [n as u32, k as u32]);
-                let matrix = Quantised { dtype, shape, halves: entry.layout.halves };
+                let matrix = Quantized { dtype, shape, halves: entry.layout.halves };
                 if dtype.in_blocks() { Form::Blocks(matrix) } else { Form::Plain(dtype) }
             }
             _ => Form::Whole(stored?),

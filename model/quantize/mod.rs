@@ -90,7 +90,7 @@ impl Quantized {
 /// Reads a model and writes it, quantized, into a new or empty folder.
 ///
 /// # Errors
-/// Errors of [`Model::open`](crate::Model::open) for a damaged model; [`Error::Quantised`] for a model that is already quantized; [`Error::Option`] if no group
+/// Errors of [`Model::open`](crate::Model::open) for a damaged model; [`Error::Quantized`] for a model that is already quantized; [`Error::Option`] if no group
 /// would be quantized; [`Error::Folder`] if the folder is not empty; [`Error::Output`] if it holds files that must not be overwritten; [`Error::Write`] if
 /// writing fails, for example on a full disk; [`Error::Cancelled`].
 /// After an error the folder contains nothing that looks like a model, or still the old model.
@@ -109,8 +109,8 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
         Source::Synthetic(made) => (Weights::Synthetic(made), options.precision.dtypes(&spec)?),
         _ => {
             opened = Checkpoint::for_config(source, &spec)?;
-            if opened.is_quantised() {
-                return Err(Error::Quantised { stored: opened.dtypes(&spec, &Precision::default())? });
+            if opened.is_quantized() {
+                return Err(Error::Quantized { stored: opened.dtypes(&spec, &Precision::default())? });
             }
             (Weights::Stored(&opened), opened.dtypes(&spec, &options.precision)?)
         }

@@ -1,9 +1,11 @@
-//! Who gets a place, and memory for keys and values.
+//! Admission: which sequences get rows and memory for keys and values.
 //!
-//! A sequence is let in once there is room for all tokens that it has so far and the next one, so that as many as possible share the passes. What it
-//! computes can be computed again; so the youngest gives way where memory ends, and begins again with all its tokens. A sequence of which that is
-//! not true, because its tokens are computed in another way than a prompt, is let in once there is room for all that it may take, which stays set aside.
-//! So the oldest always goes on, and each becomes the oldest.
+//! A sequence is admitted once there is memory for all its current tokens and the next one, so that as many sequences as possible share the passes. Its keys
+//! and values can be computed again. So when memory runs out, the youngest sequence is preempted, and later starts again with all its tokens. Some sequences
+//! cannot be recomputed this way, because their tokens are not computed as a prompt would be. They are admitted only once there is memory for the most that
+//! they may need, and it stays reserved for them.
+//!
+//! The oldest sequence is therefore never preempted, and every sequence becomes the oldest in the end.
 
 use ruminate_shaders::Row;
 use ruminate_shaders::attention::cache::PAGE;
@@ -16,7 +18,7 @@ use crate::generate::StopReason;
 use crate::session::MAX_ROWS;
 
 impl Batch {
-    /// Refuses a sequence that would not fit without company.
+    /// Checks that a sequence would fit if it were the only one.
     pub(super) fn check_alone(&self, member: &Member) -> Result<(), Error> {
         let steps = member.most_steps(self.store.planned);
         let groups = u64::from(member.most_positions().div_ceil(PAGE));
@@ -28,7 +30,7 @@ impl Batch {
         Err(Error::KvMemory { positions: member.most_positions(), steps, needed, most: self.budget })
     }
 
-    /// Gives free slots to those who have waited longest.
+    /// Admits waiting sequences to free slots, the longest waiting first.
     pub(super) fn admit(&mut self) -> Result<(), Error> {
         while let Some(mut member) = self.waiting.pop_front() {
             if self.running() >= self.members.len() {
@@ -45,7 +47,7 @@ impl Batch {
             };
             let held = member.begins_with.take();
             let shared = held.as_ref().filter(|held| held.groups.len() > found.groups.len()).unwrap_or(&found);
-            // What is shared is held at once, so that making room does not throw it out.
+            // Hold the shared pages first, so that making room does not evict them.
             self.store.kv.begin_with(slot as u32, &shared.groups, &shared.depth)?;
             let needed = self.needed(slot, &member);
             if !self.make_room(needed, slot) {
@@ -66,7 +68,7 @@ impl Batch {
         Ok(())
     }
 
-    /// A slot without a sequence, whose home in the table is free.
+    /// Slot that has no sequence and whose home in the row table is free.
     fn free_slot(&self) -> Option<usize> {
         let taken = |slot: usize| self.members[slot].is_some() || self.guests.iter().any(|guest| guest.slot() == slot);
         (0..self.members.len()).find(|&slot| !taken(slot) && self.table.is_free(slot))
@@ -95,7 +97,7 @@ impl Batch {
         if known { self.hand_out_scores(slot) } else { Ok(()) }
     }
 
-    /// Bytes that a sequence lacks for its tokens and the next one, and for all that it may become.
+    /// Bytes that a sequence lacks for its tokens and the next one, and bytes that it lacks for its full length.
     fn needs(&self, slot: usize, member: &Member) -> (u64, u64) {
         let most = member.most_positions();
         let now = (member.tokens.len() as u32 + 1).min(most.max(member.tokens.len() as u32));
@@ -104,7 +106,7 @@ impl Batch {
         (bytes(now), bytes(most))
     }
 
-    /// Bytes that a sequence lacks before it can be let in.
+    /// Bytes that a sequence lacks before it can be admitted.
     fn needed(&self, slot: usize, member: &Member) -> u64 {
         if member.alone.is_some() {
             let steps = member.most_steps(self.store.planned);
@@ -114,12 +116,12 @@ impl Batch {
         if member.repeats() { now } else { all }
     }
 
-    /// Positions of a sequence with passes of its own, which may compute ahead of its last token.
+    /// End of the positions that a sequence with its own passes may use: it may compute ahead of its last token.
     pub(super) fn guest_end(&self, member: &Member) -> u32 {
         (member.most_positions() + MAX_ROWS).min(self.store.context())
     }
 
-    /// Bytes that are set aside for sequences which cannot give way, without the one in `slot`.
+    /// Bytes reserved for sequences that cannot be preempted, other than the one in `slot`.
     fn set_aside(&self, slot: usize) -> u64 {
         let guests = self.guests.iter().filter(|guest| guest.slot() != slot);
         let guests: u64 = guests.map(|guest| guest.missing_bytes(&self.store.kv)).sum();
@@ -129,7 +131,7 @@ impl Batch {
         guests + firm.sum::<u64>()
     }
 
-    /// Whether there is room for so many bytes more, once the prefix cache has given up what it must.
+    /// Evicts groups from the prefix cache until `bytes` more fit. Returns whether they do.
     fn make_room(&mut self, bytes: u64, slot: usize) -> bool {
         let needed = bytes.saturating_add(self.set_aside(slot));
         while self.store.kv.live_bytes().saturating_add(needed) > self.budget {
@@ -140,17 +142,17 @@ impl Batch {
         true
     }
 
-    /// Makes sure that a sequence has pages up to a position, whoever has to give way for it. False if it was the sequence itself, or if the device has none
-    /// for it, which ends the sequence.
+    /// Makes sure that a sequence has pages for its first `end` positions, preempting younger sequences if necessary. Returns false if this sequence itself was
+    /// preempted, or if the device could not allocate the pages, which ends the sequence.
     pub(super) fn reserve(&mut self, slot: usize, end: u32, steps: u32) -> Result<bool, Error> {
         loop {
             let firm = self.members[slot].as_ref().is_some_and(|member| !member.repeats());
             let bytes = self.store.kv.missing_bytes(slot as u32, end, steps);
-            // What is set aside for it is its own.
+            // A sequence that cannot be preempted uses its own reservation.
             if bytes == 0 || firm || self.make_room(bytes, slot) {
                 return match self.store.kv.reserve(slot as u32, end, steps) {
                     Ok(()) => Ok(true),
-                    // A device that has no memory for one sequence may well have some for the others.
+                    // An allocation that fails for this sequence may still succeed for others.
                     Err(error) => {
                         self.store.model.device().check()?;
                         self.fail(slot, error).map(|()| false)
@@ -167,7 +169,7 @@ impl Batch {
         }
     }
 
-    /// Takes places and pages from a sequence, which waits for others then.
+    /// Preempts a sequence: frees its rows and pages and puts it back into the queue.
     fn give_way(&mut self, slot: usize) -> Result<(), Error> {
         let Some(mut member) = self.vacate(slot)? else { return Ok(()) };
         member.begin_again();
@@ -177,7 +179,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Lets a sequence that waits begin with the pages of another one.
+    /// Lets a waiting sequence start with the pages of another one.
     pub(super) fn share(&mut self, from: SequenceId, to: SequenceId) {
         let Some(slot) = self.slot(from) else { return };
         let spec = self.store.model.spec();
@@ -188,21 +190,21 @@ impl Batch {
         if !alike || member.scores.is_some() || member.alone.is_some() {
             return;
         }
-        // The last token is computed again, for the next one is chosen after it.
+        // The last token is computed again because the next one is chosen from its row.
         let count = source.shareable().min(member.tokens.len() - 1) / PAGE as usize;
         let groups: Vec<_> = (0..count as u32).map(|group| self.store.kv.pages_of(slot as u32, group)).collect();
         groups.iter().for_each(|pages| self.store.kv.hold(pages));
         member.begins_with = Some(Shared { groups, depth: source.depth[..count * PAGE as usize].to_vec() });
     }
 
-    /// Gives back what is held for a sequence that will not be let in.
+    /// Releases the pages held for a sequence that will not be admitted.
     pub(super) fn let_go(&mut self, member: &Member) {
         for pages in member.begins_with.iter().flat_map(|held| &held.groups) {
             self.store.kv.let_go(pages);
         }
     }
 
-    /// Keeps what others may begin with.
+    /// Puts the pages that later sequences may share into the prefix cache.
     pub(super) fn keep(&mut self, slot: usize) {
         let Some(member) = &self.members[slot] else { return };
         let Some(computed) = member.computed(self.store.model.spec()) else { return };
@@ -219,7 +221,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Ends a sequence that cannot go on, and says why.
+    /// Ends a sequence that cannot go on and reports the error.
     pub(super) fn fail(&mut self, slot: usize, error: Error) -> Result<(), Error> {
         if let Some(member) = self.vacate(slot)? {
             self.events.push_back(super::Event::Failed { id: member.id, error });
@@ -228,7 +230,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Frees the places and the pages of a sequence.
+    /// Frees the rows and the pages of a sequence.
     fn vacate(&mut self, slot: usize) -> Result<Option<Member>, Error> {
         for place in 0..self.table.rows() {
             if self.table.holder(place) == Some(slot) {
@@ -236,7 +238,7 @@ impl Batch {
                 self.write_row(place, Row::RESTING)?;
             }
         }
-        // Nobody is read out in its place any more.
+        // The slot's row must not be read out any more.
         self.write_entry(&self.plans.sites.picked, slot, Row::RESTING)?;
         let member = self.members[slot].take();
         self.store.kv.release(slot as u32)?;

@@ -1,15 +1,15 @@
-//! What a batch tells its host: names of sequences, their news, and totals.
+//! Public types of a batch: sequence ids, events and totals.
 
 use std::fmt;
 
 use crate::error::Error;
 use crate::generate::{Piece, Statistics, StopReason};
 
-/// A sequence of a batch. No two sequences of a process have the same one.
+/// Id of a sequence in a batch, unique within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId {
     pub(super) batch: u64,
-    /// By the order in which the batch was given its sequences.
+    /// Position in the order in which sequences were added to the batch.
     pub(super) number: u64,
 }
 
@@ -19,84 +19,85 @@ impl fmt::Display for SequenceId {
     }
 }
 
-/// News of a sequence.
+/// Event of a sequence.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The prompt is computed, and [`prompt_logprobs`](crate::GenerateOptions::prompt_logprobs) asked how likely its tokens are. Comes before the first token.
+    /// The prompt is computed, with the probability of each of its tokens. Sent before the first token if
+    /// [`prompt_logprobs`](crate::GenerateOptions::prompt_logprobs) is set.
     Prompt {
         /// The sequence.
         id: SequenceId,
-        /// Its prompt.
+        /// Tokens of its prompt.
         tokens: Vec<PromptToken>,
     },
     /// A token was generated.
     Token {
         /// The sequence.
         id: SequenceId,
-        /// The token.
+        /// The token, with its text.
         piece: Piece,
     },
-    /// A sequence cannot go on; the others can. [`Self::Done`] follows.
+    /// The sequence failed and cannot go on; the others are not affected. [`Self::Done`] follows.
     Failed {
         /// The sequence.
         id: SequenceId,
-        /// Why.
+        /// The error.
         error: Error,
     },
-    /// A sequence has ended: always its last event, and there is exactly one.
+    /// The sequence has ended. This is always its last event, and it is sent exactly once.
     Done {
         /// The sequence.
         id: SequenceId,
-        /// Why.
+        /// Reason for its end.
         reason: StopReason,
-        /// Its figures.
+        /// Statistics of the sequence.
         statistics: Statistics,
     },
 }
 
-/// How likely a token of a prompt is.
+/// Probability of a prompt token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PromptToken {
     /// Token id.
     pub token: u32,
-    /// Natural logarithm of its probability given those before it; none for the first.
+    /// Natural logarithm of its probability given the tokens before it; none for the first token.
     pub logprob: Option<f32>,
-    /// The most likely tokens in its place and theirs, the first one first: as many as [`logprobs`](crate::GenerateOptions::logprobs) says.
+    /// The most likely tokens at this position with their log-probabilities, best first; as many as [`logprobs`](crate::GenerateOptions::logprobs) sets.
     pub top: Vec<(u32, f32)>,
     /// Recurrence steps of the row that predicts it; 0 for the first.
     pub steps: u32,
 }
 
-/// What a batch has done, and what it holds.
+/// Work that a batch has done, and memory that it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Sequences that wait for a place.
+    /// Sequences in the queue.
     pub waiting: u32,
-    /// Sequences that have one.
+    /// Sequences that were admitted and have not ended.
     pub running: u32,
     /// Sequences that were added.
     pub sequences: u64,
-    /// Passes over the core's weights: one for each step, however many rows shared it.
+    /// Passes over the core's weights: one for each step, shared by all rows.
     pub passes: u64,
-    /// Rows of these passes that were at work, summed.
+    /// Active rows of these passes, summed.
     pub rows: u64,
-    /// Rows that they had room for, summed: what their time depends on.
+    /// Rows that these passes had capacity for, summed. Their time depends on it.
     pub capacity: u64,
-    /// Tokens of prompts, each time they were begun.
+    /// Prompt tokens of admitted sequences; a preempted sequence counts again when it restarts.
     pub prompt_tokens: u64,
-    /// Those of them whose keys and values were there.
+    /// Prompt tokens whose keys and values were taken from shared pages.
     pub cached_tokens: u64,
-    /// Sequences that found some there.
+    /// Sequences that started with shared pages.
     pub prefix_hits: u64,
     /// Tokens that were generated.
     pub tokens: u64,
-    /// Steps of their rows, summed.
+    /// Steps of the generated tokens' rows, summed.
     pub steps: u64,
-    /// Steps that they would have had without leaving early.
+    /// Steps that these rows would have taken without early exit.
     pub most_steps: u64,
-    /// How often a sequence gave way to another.
+    /// Number of preemptions.
     pub preempted: u64,
     /// Bytes of the KV cache on the device.
     pub kv_bytes: u64,

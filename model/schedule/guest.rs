@@ -1,8 +1,8 @@
-//! A sequence whose passes nobody can share: its own passes take turns with the rounds of the others.
+//! Sequences with their own passes, which take turns with the rounds that the other sequences share.
 //!
-//! These are sequences that decode in parallel (drafts, pipelined decoding, wavefronts), and those whose rows exit all together or go back to an earlier
-//! state. Their tokens are those of a session. Keys and values are in the store of the batch, so that they count there, and a prompt that begins like an
-//! earlier one takes over its pages.
+//! Sequences that decode in parallel (speculation, pipelined decoding, diffusion forcing) need them, and so do sequences whose prompt rows all exit together or
+//! whose rows return to an earlier state. They generate as a session does. Their keys and values are in the store of the batch, so they count against its
+//! memory, and their prompts can share pages of the prefix cache.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::generation::ActiveGeneration;
 use crate::kv::KvCache;
 use crate::options::GenerateOptions;
 
-/// Sequences whose buffers and plans are kept after their end, at most, for those that follow.
+/// Number of ended sequences whose buffers and plans are kept for later ones.
 const MOST_IDLE: usize = 2;
 
 /// A sequence with passes of its own.
@@ -24,16 +24,16 @@ pub(super) struct Guest {
     pub(super) id: SequenceId,
     own: OwnPasses,
     generation: ActiveGeneration,
-    /// The prompt and the tokens after it.
+    /// The prompt and the generated tokens.
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt.
     prompt: usize,
-    /// How the prompt is computed, if others may share its pages.
+    /// How the prompt is computed, if its pages may be shared.
     computed: Option<Computed>,
-    /// Positions and steps that memory is set aside for.
+    /// Positions and steps that memory is reserved for.
     end: u32,
     steps: u32,
-    /// Steps of a token that does not exit early, if all have as many and some may.
+    /// Steps of a token that does not exit early, if the depth is the same for all tokens and some may exit.
     most_steps: Option<u32>,
 }
 
@@ -46,17 +46,19 @@ impl Guest {
         self.generation.statistics()
     }
 
-    /// Bytes that are set aside for it and not taken yet.
+    /// Reserved bytes that are not allocated yet.
     pub(super) fn missing_bytes(&self, kv: &KvCache) -> u64 {
         kv.missing_bytes(self.own.slot, self.end, self.steps)
     }
 }
 
 impl Batch {
-    /// Lets a sequence in that shares no passes and begins with shared pages.
+    /// Starts an admitted sequence with its own passes, after its shared pages.
     pub(super) fn let_guest_in(&mut self, slot: usize, mut member: Member, shared: &Shared) -> Result<(), Error> {
         let computed = member.computed(self.store.model.spec());
-        let Some(options) = member.alone.take() else { return Err(Error::bug("a guest knows what was asked for")) };
+        let Some(options) = member.alone.take() else {
+            return Err(Error::bug("a sequence with its own passes has its options"));
+        };
         let (index, seed) = (slot as u32, member.session.seed);
         let idle = self.idle.pop();
         let mut own = idle.map_or_else(|| OwnPasses::new(index, seed), |idle| idle.reuse(index, seed));
@@ -104,7 +106,7 @@ impl Batch {
         let steps = member.steps.max(self.store.planned);
         self.store.write_sequence(own.slot, own.seed, steps)?;
         let mut generation = ActiveGeneration::new(&self.store, own.held(), Prompt::Tokens(rest), (options, true))?;
-        // Where rows exit all together, it counts which rows a pass has.
+        // If rows exit together, the decision depends on which rows share a pass, so the pass is not split.
         if options.exit.is_none() && self.running() > 0 {
             generation.limit_rows(self.pace.rows(member.steps));
         }
@@ -112,7 +114,8 @@ impl Batch {
         Ok(generation)
     }
 
-    /// Lets every guest have a pass, and waits for what it brings; with a budget, only the first, without waiting, which is the last one then.
+    /// Gives each sequence with its own passes one pass and waits for its result. With a budget, only the first in line gets one, without waiting, and moves to
+    /// the end of the line.
     pub(super) fn step_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
         let count = if budget.is_some() { self.guests.len().min(1) } else { self.guests.len() };
         for mut guest in self.guests.drain(..count).collect::<Vec<_>>() {
@@ -154,14 +157,14 @@ impl Batch {
         Ok(())
     }
 
-    /// Keeps the pages of a prompt that is computed, for sequences that begin like it.
+    /// Puts the pages of a computed prompt into the prefix cache.
     fn keep_prompt(&mut self, guest: &Guest) {
         let Some(computed) = guest.computed else { return };
         let depth = vec![guest.generation.steps(); guest.prompt];
         self.prefix.keep(&mut self.store.kv, guest.own.slot, computed, &guest.tokens[..guest.prompt], &depth);
     }
 
-    /// Ends a guest; false if there is none of that name.
+    /// Ends the sequence `id` if it has its own passes. Returns whether it does.
     pub(super) fn end_guest(&mut self, id: SequenceId, reason: StopReason) -> Result<bool, Error> {
         let Some(place) = self.guests.iter().position(|guest| guest.id == id) else { return Ok(false) };
         let guest = self.guests.remove(place);

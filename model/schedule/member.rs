@@ -28,26 +28,26 @@ use crate::text_output::{TextOutput, encode_prompt};
 use crate::tokenizer::Specials;
 use ruminate_engine::clock::Instant;
 
-/// What is known of a sequence.
+/// Host state of a sequence.
 pub(super) struct Member {
     pub(super) id: SequenceId,
-    /// How often it has begun: what comes back of an earlier life is not looked at.
+    /// Number of restarts after preemption. Results of an earlier life are ignored.
     pub(super) life: u32,
-    /// With its own seed.
+    /// Session options, with the sequence's own seed.
     pub(super) session: SessionOptions,
-    /// The prompt, and what was chosen after it as far as the host knows.
+    /// The prompt and the generated tokens known to the host.
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub(super) prompt: u32,
-    /// What was asked for, of a sequence that has a session of its own.
+    /// Options of a sequence that needs its own passes.
     pub(super) alone: Option<Box<GenerateOptions>>,
-    /// Pages that are held for it until it is let in.
+    /// Shared pages held for it until it is admitted.
     pub(super) begins_with: Option<Shared>,
-    /// Tokens that have had a row from the host; the device makes the others.
+    /// Number of tokens whose rows have been written, by the host or by the device.
     pub(super) fed: usize,
-    /// Steps that each position has stored whose row is finished, as far as the host knows.
+    /// Steps stored at each position whose row is finished, as far as the host knows; 0 for other positions.
     pub(super) depth: Vec<u32>,
-    /// Steps of its rows: those of the prompt, then those of each token.
+    /// Steps of its rows: first those of the prompt, then those of each generated token.
     pub(super) steps: u32,
     prompt_steps: u32,
     steps_of: Option<StepsOf>,
@@ -55,18 +55,18 @@ pub(super) struct Member {
     pub(super) continuous: Option<Continuous>,
     pub(super) noise: Option<NoiseRule>,
     pub(super) choosing: Choosing,
-    /// How far the text has come by its constraint, if there is one.
+    /// Progress in the grammar, if there is a constraint.
     matching: Option<Matching>,
-    /// Tokens of the prompt whose probabilities are asked for and not all known yet.
+    /// Prompt tokens whose probabilities are requested and not all known yet.
     pub(super) scores: Option<Scores>,
-    /// Those that are known.
+    /// Prompt tokens whose probabilities are known.
     pub(super) scored: Vec<PromptToken>,
-    /// Tokens to generate.
+    /// Number of tokens to generate.
     pub(super) wanted: u32,
-    /// Those that have come, and those that a submitted round brings or may bring.
+    /// Tokens that have been received, plus those that a submitted round brings or may bring.
     pub(super) begun: u32,
     pub(super) come: u32,
-    /// How many tokens are ranked for those who ask.
+    /// Number of tokens ranked by passes with log-probabilities.
     ranked: u32,
     full: bool,
     text_output: TextOutput,
@@ -100,10 +100,10 @@ impl Member {
         check_tokens(spec, &prompt, 0, context)?;
         let (vocab, count) = (spec.padded_vocab, prompt.len() as u32);
         let limit = most_tokens(options, count)?;
-        // Its values, of which nothing is needed before it begins.
+        // Validates the options only; nothing else is needed before the sequence starts.
         ParallelDecoding::of(options, (steps, spec))?;
         let asked = limit.unwrap_or(u32::MAX);
-        // The last token need not be computed itself, so it takes no position.
+        // The last token need not be computed, so it takes no position.
         let room = context - count + 1;
         let text_output = TextOutput::new(model, options)?;
         let mut choosing = Choosing::new(options, model.tokenizer(), vocab)?;
@@ -143,17 +143,17 @@ impl Member {
         })
     }
 
-    /// Positions that it takes at most.
+    /// Maximum positions that the sequence may take.
     pub(super) fn most_positions(&self) -> u32 {
         self.prompt + self.wanted.saturating_sub(1)
     }
 
-    /// Steps of its deepest row, as far as that is known.
+    /// Steps of its deepest row, as far as known.
     pub(super) fn most_steps(&self, planned: u32) -> u32 {
         if self.steps_of.is_some() { self.steps.max(planned) } else { self.steps }
     }
 
-    /// Takes note that the next token is begun; whether its row has another depth than the one before.
+    /// Records that the next token begins. Returns whether its row has another depth than the one before.
     pub(super) fn begin_token(&mut self) -> Result<bool, Error> {
         let Some(of) = &self.steps_of else { return Ok(false) };
         let steps = of.steps(self.begun);
@@ -161,7 +161,7 @@ impl Member {
         Ok(std::mem::replace(&mut self.steps, steps) != steps)
     }
 
-    /// When its rows leave, and what the next ones go on from.
+    /// Exit parameters of its rows, and the state that following rows start from.
     pub(super) fn exit_params(&self) -> ExitParams {
         let first = |exit: &Exit| if exit.prefill == PrefillExit::Never { self.prompt } else { 0 };
         let exit_params =
@@ -170,46 +170,46 @@ impl Member {
         ExitParams { continuous: self.continuous.map_or(NONE, |way| way as u32), parks, ..exit_params }
     }
 
-    /// Whether rows of its prompt follow each other. Where steps share keys, a row would see those of others at steps that depend on the company; and so it
-    /// would where it sees the last steps of all.
+    /// Whether rows of its prompt are computed one after the other. If steps share keys, or if rows exit early and attend to
+    /// the last step of others, a row would otherwise see other rows at steps that depend on which rows share its pass.
     pub(super) fn one_by_one(&self) -> bool {
         self.session.share != KvShare::None || self.exit.is_some() && self.session.lookup == Lookup::AlwaysLast
     }
 
-    /// Whether the host has to see a token before the next one may be chosen.
+    /// Whether the host must receive a token before the next one may be chosen.
     pub(super) fn waits_for_host(&self) -> bool {
         !self.choosing.rules.is_empty()
     }
 
-    /// Sets what the next token is chosen by, now that those before it are known.
+    /// Updates the token rules and the constraint for the next token, after the tokens before it are known.
     pub(super) fn look(&mut self) -> Result<(), Error> {
         self.choosing.look(self.come, &self.tokens);
         self.matching.as_mut().map_or(Ok(()), |matching| self.choosing.constrain(matching))
     }
 
-    /// How the prompt is computed, if others that are computed alike may share its pages.
+    /// Key of its prompt in the prefix cache, if its pages may be shared.
     pub(super) fn computed(&self, spec: &Spec) -> Option<Computed> {
-        // The prompt of a sequence with passes of its own is computed like others where its rows cannot exit and are not a wavefront's.
+        // Own passes compute the prompt like shared ones, unless its rows may exit or belong to a wavefront.
         let apart = self.alone.as_ref().is_some_and(|options| options.exit.is_some() || options.diffusion.is_some());
         let alone = self.noise.is_some() || self.one_by_one() || apart;
         let seed = (spec.start != Start::Embedding).then(|| self.session.seed_of_states());
         (!alone).then(|| Computed::new(self.prompt_steps, seed, self.exit.as_ref()))
     }
 
-    /// Whether a generated token is computed as if it were of a prompt: then what is computed can be computed again, and shared.
+    /// Whether a generated token is computed as it would be in a prompt. Only then can it be computed again, and shared.
     pub(super) fn repeats(&self) -> bool {
         let exit = self.exit.is_none_or(|exit| !exit.criterion.reads_out());
         self.steps_of.is_none() && self.continuous.is_none() && exit && !self.one_by_one()
     }
 
-    /// Positions whose pages others may share.
+    /// Number of positions whose pages may be shared.
     pub(super) fn shareable(&self) -> usize {
         let same = self.repeats() && self.exit.is_none_or(|exit| exit.prefill == PrefillExit::Each);
         let known = self.depth.iter().position(|&steps| steps == 0).unwrap_or(self.depth.len());
         if same { known } else { known.min(self.prompt as usize) }
     }
 
-    /// Begins again, with all tokens that are known; what is under way is not waited for.
+    /// Restarts the sequence with all its known tokens. Results under way are ignored.
     pub(super) fn begin_again(&mut self) {
         self.life += 1;
         self.fed = 0;
@@ -218,28 +218,28 @@ impl Member {
         self.scored.clear();
     }
 
-    /// What the host knows of its row at a position.
+    /// Table entry for its row at a position.
     pub(super) fn place(&self, slot: usize, position: u32) -> Place {
         let open = self.exit.is_some() && position >= self.exit_params().first;
-        // As often as a row ahead of what is known is read out.
+        // An eighth of the steps, the default interval of pipelined decoding.
         let left = if open { self.steps.div_ceil(8) } else { self.steps };
         let decodes = position as usize + 1 >= self.tokens.len() && self.wanted > 0;
         Place { slot, position, left, open, decodes }
     }
 
-    /// Takes note that a row is finished.
+    /// Records that a row is finished.
     pub(super) fn finished(&mut self, position: u32, steps: u32) {
         let end = position as usize + 1;
         self.depth.resize(self.depth.len().max(end), 0);
         self.depth[end - 1] = steps;
     }
 
-    /// Whether all of a prompt is computed that nothing is to follow.
+    /// Whether the whole prompt is computed and no token is to be generated.
     pub(super) fn is_computed(&self) -> bool {
         self.wanted == 0 && self.depth.len() == self.tokens.len()
     }
 
-    /// What comes of a token, which place `place` of the round brought.
+    /// Adds the token that row `place` of the round brought.
     pub(super) fn say(
         &mut self,
         result: RowResult,
@@ -252,7 +252,7 @@ impl Member {
         let Chosen { token, steps, logprob, top } = chosen;
         self.come += 1;
         if self.fed == self.tokens.len() && !self.waits_for_host() {
-            // The device has made its row.
+            // The device has written its row.
             self.fed += 1;
         }
         self.tokens.push(token);
@@ -272,37 +272,37 @@ impl Member {
         Ok((Piece { token, text, steps, logprob, top }, ended))
     }
 
-    /// Takes note that a round has brought something of it.
+    /// Updates the times when a round with a result of this sequence is done.
     pub(super) fn heard(&mut self, done: Instant) {
         let first = *self.first.get_or_insert(done);
         self.statistics.prompt_time = first.saturating_duration_since(self.added);
         self.statistics.decode_time = done.saturating_duration_since(first);
     }
 
-    /// Adds what the host has spent on its company's passes.
+    /// Adds host time spent on encoding passes that this sequence shared.
     pub(super) fn encoded(&mut self, time: Duration) {
         self.statistics.host_time += time;
     }
 }
 
-/// Checks the steps of a sequence: in the invariant mode the cache does not grow beyond what it was planned for.
+/// Checks the steps of a sequence: in invariant mode the cache does not grow beyond the planned depth.
 fn check_depth(session: &SessionOptions, steps: u32) -> Result<(), Error> {
     check_steps(steps)?;
     if session.invariant && session.steps.is_some_and(|planned| steps > planned) {
-        let allowed = "at most as many as the batch was made for, in the invariant mode";
+        let allowed = "at most the steps that the batch was created with, in invariant mode";
         return Err(Error::Option { name: "steps", value: steps.to_string(), allowed });
     }
     Ok(())
 }
 
-/// Whether a sequence's passes can be shared with others: its rows leave each by itself, and none is ahead of what is known.
+/// Whether a sequence can share passes with others: each row exits on its own, and no row is ahead of the known tokens.
 pub(super) fn shares_passes(options: &GenerateOptions) -> bool {
     let apart = |exit: Exit| match exit.prefill {
         PrefillExit::Each => !exit.criterion.reads_out(),
         PrefillExit::Together | PrefillExit::Posthoc => false,
         PrefillExit::Never => true,
     };
-    // Which of its tokens a row that may leave early is at comes to the host too late to say how deep the next one is.
+    // With early exit, the host learns too late which token a row is at to set the depth of the next one.
     let known = options.exit.is_none() || options.steps_of.is_none();
     !options.is_parallel() && known && options.exit.is_none_or(|exit| apart(exit) && !exit.posthoc)
 }

@@ -1,16 +1,16 @@
 //! Several sequences at once, at different depths: continuous depth batching.
 //!
-//! All of them share one row table, and so every pass over the weights. A round takes the steps that are left to the row that has fewest; then the rows that are
-//! finished are read out, and their sequences go on in the same places of the table. What was chosen comes to the host one round later, while the device
-//! computes the next.
+//! All sequences share one row table, and so every pass over the weights. A *round* runs as many steps as the row with the fewest steps left needs. Then
+//! finished rows are read out, and their sequences continue in the same table entries. The host receives the chosen tokens one round later, while the device
+//! computes the next round.
 //!
-//! The rows of a prompt take the places that are free: all of a table while nobody else waits for a token, and else no more than a pass of bounded length has
-//! (`pace.rs`). A sequence that begins like one before it takes over that one's pages (`prefix.rs`). Sequences are let in as long as memory lasts, and the
-//! youngest gives way where it does not (`admission.rs`).
+//! Prompt rows fill the free entries of the table. They may take all of them unless another sequence waits for a token; then they are limited so that a pass
+//! takes bounded time (`pace.rs`). A sequence that starts with the same tokens as an earlier one shares its pages (`prefix.rs`). Sequences are admitted while
+//! memory lasts; when it runs out, the youngest is preempted (`admission.rs`).
 //!
-//! Rows that may leave early do so on the device, and the host hears of it a round later as well. Until then it counts on what may be: a token of each round,
-//! and a place that is not free yet. A round takes at most an eighth of their steps, since one that has left waits for its end; and it waits for rows of its
-//! sequence in front of it, because what is read out of it attends to those.
+//! Rows with early exit leave the loop on the device, and the host learns of that one round later, too. Until then it assumes that each round may bring a
+//! token, and that the row's entry is still taken. A round then takes at most an eighth of such a row's steps, since a row that has exited waits for the end of
+//! the round. It also waits for earlier rows of its sequence, because its read-out attends to them.
 
 mod admission;
 mod event;
@@ -52,23 +52,23 @@ use crate::parallel_decoding::ParallelSites;
 use crate::plans::PlanCache;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS};
 
-/// What a batch holds.
+/// Options of a batch.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BatchOptions {
-    /// Sequences that are computed at a time, 1 to 256, in the invariant mode to 8; others wait for their turn.
+    /// Number of sequences computed at a time, 1 to 256 (1 to 8 in invariant mode). Further sequences wait in a queue.
     pub sequences: u32,
-    /// What each of them holds, but for the seed, which every sequence has of its own. [`SessionOptions::steps`] is what memory is planned for.
+    /// Options of every sequence, except the seed, which each sequence has of its own. Memory is planned for [`SessionOptions::steps`].
     pub session: SessionOptions,
-    /// Rows of a pass, at most, while a sequence waits for its next token: a longer prompt enters in several passes. 1 to 256, and never fewer than there are
-    /// sequences. By default as many as take about 100 ms, but at least 64. Without effect in the invariant mode, whose passes have 8 rows.
+    /// Maximum rows of a pass while another sequence waits for its next token; a longer prompt enters in several passes. 1 to 256, and never fewer than
+    /// `sequences`. By default the number of rows that takes about 100 ms, but at least 64. Without effect in invariant mode, whose passes always have 8 rows.
     pub prefill_chunk: Option<u32>,
-    /// Bytes of keys and values that are kept of what sequences began with, for those that begin alike; 0, the default, keeps none. Shared are full pages of 32
-    /// tokens that were computed at the same depth, with the same exit and from the same initial states: with a fixed
-    /// [`SessionOptions::state_seed`], or in models that draw none. Not shared are those of sequences with noise, and where steps share keys.
+    /// Bytes of keys and values of prompts kept for sequences that start with the same tokens; 0, the default, disables the cache. Full pages of 32 tokens are
+    /// shared between sequences computed at the same depth, with the same exit criterion and from the same initial states: with a fixed
+    /// [`SessionOptions::state_seed`], or in models that draw none. Sequences with noise or with keys shared between steps do not use the cache.
     pub prefix_cache: u64,
-    /// Bytes of keys and values, at most, those of the prefix cache included; by default as much as the device has free. A sequence is let in when there is
-    /// room for its prompt; where there is none for a next token, the youngest sequence gives way, and goes on from its last token once there is.
+    /// Maximum bytes of keys and values, including the prefix cache; by default all memory that is free on the device. A sequence is admitted when its prompt
+    /// fits. If a next token does not fit, the youngest sequence is preempted, and continues from its last token once there is room.
     pub kv_memory: Option<u64>,
 }
 
@@ -79,52 +79,52 @@ impl Default for BatchOptions {
     }
 }
 
-/// Batches that the process has made.
+/// Number of batches that the process has created.
 static BATCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Sequences that share their passes over the weights.
 pub struct Batch {
     store: Store,
     plans: PlanCache,
-    /// Plan caches of passes that score given tokens, by their rows and read-outs.
+    /// Plan caches of passes that score given tokens, by their numbers of rows and read-outs.
     scoring: HashMap<(u32, u32), PlanCache>,
     parallel_sites: ParallelSites,
     table: Table,
-    /// By their slots.
+    /// Sequences that share passes, by slot.
     members: Vec<Option<Member>>,
-    /// Sequences that share no passes.
+    /// Sequences with their own passes.
     guests: Vec<Guest>,
-    /// Buffers and plans of those that have ended.
+    /// Buffers and plans of ended sequences with their own passes.
     idle: Vec<OwnPasses>,
-    /// The oldest first.
+    /// Queue of sequences, the oldest first.
     waiting: VecDeque<Member>,
     /// The round that is being submitted.
     begun: Option<Round>,
-    /// The one that is submitted.
+    /// The submitted round.
     pending: Option<Submitted>,
     events: VecDeque<Event>,
     prefix: PrefixCache,
     pace: Pace,
-    /// Bytes of keys and values, at most.
+    /// Maximum bytes of keys and values.
     budget: u64,
     next_id: SequenceId,
     /// When the last round was done.
     done_at: Option<ruminate_engine::clock::Instant>,
-    /// Whether the last round was a prompt's that is read out whole.
+    /// Whether the last round scored given tokens.
     scored_last: bool,
     totals: Totals,
 }
 
 impl Model {
-    /// Makes room for several sequences that share passes.
+    /// Creates a batch: room for several sequences that share passes.
     ///
     /// # Errors
-    /// [`Error::Option`] if the options make no sense for this model, [`Error::Engine`] if the device fails.
+    /// [`Error::Option`] if an option is invalid for this model, [`Error::Engine`] if the device fails.
     pub fn batch(&self, options: BatchOptions) -> Result<Batch, Error> {
         let BatchOptions { sequences, session, prefill_chunk, prefix_cache, kv_memory } = options;
         let fixed = session.invariant.then_some(INVARIANT_ROWS);
         if sequences == 0 || sequences > fixed.unwrap_or(MAX_ROWS) {
-            let allowed = "from 1 to 256, in the invariant mode to 8";
+            let allowed = "from 1 to 256, or from 1 to 8 in invariant mode";
             return Err(Error::Option { name: "sequences", value: sequences.to_string(), allowed });
         }
         if let Some(rows) = prefill_chunk.filter(|&rows| rows == 0 || rows > MAX_ROWS) {
@@ -168,15 +168,15 @@ impl Model {
 }
 
 impl Batch {
-    /// Adds a sequence, which joins as soon as there is a place and memory for it; others may be under way. The seed is that of a
-    /// [`Session`](crate::Session) alone.
+    /// Adds a sequence, which starts as soon as there is a slot and memory for it; others may be running. With the same seed, it draws as a
+    /// [`Session`](crate::Session) does.
     ///
-    /// A sequence that computes ahead of what is known, or whose prompt leaves the loop all together (see [`PrefillExit`](crate::PrefillExit)), has
-    /// passes of its own, which take turns with those that the others share.
+    /// A sequence that computes ahead of its known tokens, or whose prompt rows exit together (see [`PrefillExit`](crate::PrefillExit)), has its own passes,
+    /// which take turns with the shared ones.
     ///
     /// # Errors
-    /// As [`Session::generate`](crate::Session::generate); [`Error::KvMemory`] if the sequence would not fit even alone; [`Error::Together`] for
-    /// [`GenerateOptions::prompt_logprobs`] of a sequence that shares no passes.
+    /// As [`Session::generate`](crate::Session::generate); [`Error::KvMemory`] if the sequence would not fit even if it were the only one; [`Error::Together`]
+    /// for [`GenerateOptions::prompt_logprobs`] with a sequence that cannot share passes.
     pub fn add<'p>(
         &mut self,
         prompt: impl Into<Prompt<'p>>,
@@ -189,13 +189,13 @@ impl Batch {
         self.enqueue(member)
     }
 
-    /// A sequence of this batch, the next one that is added.
+    /// Creates the sequence that is added next.
     fn member_of(&self, prompt: Prompt<'_>, seed: u64, options: &GenerateOptions) -> Result<Member, Error> {
         let session = SessionOptions { seed, steps: Some(self.store.planned), ..self.store.options.clone() };
         Member::new(self.next_id, &self.store.model, session, self.store.kv.context(), prompt, options)
     }
 
-    /// Lets a sequence wait for a place.
+    /// Puts a sequence into the queue.
     fn enqueue(&mut self, member: Member) -> Result<SequenceId, Error> {
         let id = member.id;
         self.check_alone(&member)?;
@@ -205,10 +205,10 @@ impl Batch {
         Ok(id)
     }
 
-    /// The next event of any sequence, waited for; none when all are finished.
+    /// Waits for the next event of any sequence. Returns none when all sequences have ended.
     ///
     /// # Errors
-    /// The device's, which end all sequences.
+    /// Device errors, which end all sequences.
     pub fn wait(&mut self) -> Result<Option<Event>, Error> {
         loop {
             let (event, busy) = self.next_pass()?;
@@ -218,8 +218,8 @@ impl Batch {
         }
     }
 
-    /// The same, but after one round of passes without an event, as in the midst of a long prompt, there is none: for hosts that have to look for something
-    /// between two rounds, such as sequences to cancel. [`Self::is_idle`] says whether there is more to do.
+    /// Waits as [`Self::wait`] does, but for one round at most. Returns none if the round brought no event, for example in the middle of a long prompt. For
+    /// hosts that have work between rounds, such as canceling sequences. [`Self::is_idle`] tells whether there is more to do.
     ///
     /// # Errors
     /// As [`Self::wait`].
@@ -227,12 +227,12 @@ impl Batch {
         Ok(self.next_pass()?.0)
     }
 
-    /// Submits a round, waits for the one before it, and lets guests have a pass: the next event, and whether there was anything to do.
+    /// Submits a round, waits for the one before it and runs the passes that are not shared. Returns the next event, and whether there was anything to do.
     fn next_pass(&mut self) -> Result<(Option<Event>, bool), Error> {
         if let Some(event) = self.events.pop_front() {
             return Ok((Some(event), true));
         }
-        // The next round is submitted before the last one is waited for, so that the device has no pause.
+        // The next round is submitted before waiting for the last one, so that the device is never idle.
         let before = self.pending.take();
         let submitted = self.submit();
         let busy = before.is_some() || self.pending.is_some() || !self.guests.is_empty();
@@ -244,12 +244,12 @@ impl Batch {
         Ok((self.events.pop_front(), busy))
     }
 
-    /// Does a bounded piece of work and returns an event if there is one, for hosts that have frames to draw in between: as
-    /// [`Generation::step`](crate::Generation::step) for all sequences together. It never waits for the device. None: the device is at work, or
-    /// there is nothing to do ([`Self::is_idle`]).
+    /// Does a bounded piece of work for all sequences and returns an event if there is one. It never waits for the device, so hosts can draw frames between
+    /// calls, as with [`Generation::step`](crate::Generation::step). Returns none while the device is working, or if there is nothing to do
+    /// ([`Self::is_idle`]).
     ///
     /// # Errors
-    /// The device's, which end all sequences.
+    /// Device errors, which end all sequences.
     pub fn step(&mut self, budget: Duration) -> Result<Option<Event>, Error> {
         if self.events.is_empty() {
             self.go_on(budget)?;
@@ -260,20 +260,20 @@ impl Batch {
         Ok(self.events.pop_front())
     }
 
-    /// Whether there is nothing to do and nothing to hand out.
+    /// Whether no sequence is left and all events have been taken.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let nobody = self.waiting.is_empty() && self.guests.is_empty() && self.members.iter().all(Option::is_none);
         nobody && self.pending.is_none() && self.begun.is_none() && self.events.is_empty()
     }
 
-    /// ParallelSites a sequence within a pass; tokens of it that have come are still handed out, and then that it is done. Nothing happens if it has ended.
+    /// Cancels a sequence within one pass. Tokens that have been received are still reported, then its end. Does nothing if the sequence has ended.
     ///
     /// # Errors
-    /// [`Error::Option`] for a sequence of another batch, or the device's.
+    /// [`Error::Option`] for a sequence of another batch; device errors.
     pub fn cancel(&mut self, id: SequenceId) -> Result<(), Error> {
         if id.batch != self.next_id.batch {
-            let (value, allowed) = (id.to_string(), "one that add() of this batch gave");
+            let (value, allowed) = (id.to_string(), "an id returned by add() of this batch");
             return Err(Error::Option { name: "sequence", value, allowed });
         }
         if let Some(place) = self.waiting.iter().position(|member| member.id == id) {
@@ -289,14 +289,14 @@ impl Batch {
         self.slot(id).map_or(Ok(()), |slot| self.end(slot, StopReason::Cancelled))
     }
 
-    /// Adds a sequence that begins with all that another one has so far, as a prompt, and shares its full pages whatever
-    /// [`BatchOptions::prefix_cache`] says.
+    /// Adds a sequence whose prompt is everything that another sequence holds so far. It shares the full pages of that sequence, whatever
+    /// [`BatchOptions::prefix_cache`] is.
     ///
     /// # Errors
-    /// [`Error::Option`] for a sequence that has ended; as [`Self::add`].
+    /// [`Error::Option`] if the sequence `id` has ended; otherwise as [`Self::add`].
     pub fn fork(&mut self, id: SequenceId, seed: u64, options: &GenerateOptions) -> Result<SequenceId, Error> {
         let Some(tokens) = self.tokens(id).map(<[u32]>::to_vec) else {
-            let (value, allowed) = (id.to_string(), "one of this batch that has not ended");
+            let (value, allowed) = (id.to_string(), "a sequence of this batch that has not ended");
             return Err(Error::Option { name: "sequence", value, allowed });
         };
         let new = self.add(&tokens, seed, options)?;
@@ -304,21 +304,21 @@ impl Batch {
         Ok(new)
     }
 
-    /// Figures of a sequence that has not ended; those of one that has come with its last event.
+    /// Statistics of a sequence that has not ended. The final ones are in its last event.
     #[must_use]
     pub fn statistics(&self, id: SequenceId) -> Option<&Statistics> {
         let guest = self.guests.iter().find(|guest| guest.id == id).map(Guest::statistics);
         guest.or_else(|| self.member(id).map(|member| &member.statistics))
     }
 
-    /// The tokens of a sequence that has not ended: its prompt and what was chosen after it.
+    /// Tokens of a sequence that has not ended: its prompt and the generated ones.
     #[must_use]
     pub fn tokens(&self, id: SequenceId) -> Option<&[u32]> {
         let guest = self.guests.iter().find(|guest| guest.id == id).map(|guest| &guest.tokens[..]);
         guest.or_else(|| self.member(id).map(|member| &member.tokens[..]))
     }
 
-    /// What was done so far, and what is held.
+    /// Work done so far, and memory held.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals {
@@ -336,13 +336,13 @@ impl Batch {
         &self.store.model
     }
 
-    /// What each sequence holds.
+    /// Options of every sequence.
     #[must_use]
     pub fn options(&self) -> &SessionOptions {
         &self.store.options
     }
 
-    /// Positions that each sequence can hold.
+    /// Number of positions that each sequence can hold.
     #[must_use]
     pub fn context(&self) -> u32 {
         self.store.kv.context()

@@ -1,32 +1,32 @@
-//! How many rows a pass may have while somebody waits for a token.
+//! Limits the rows of a pass while a sequence waits for a token.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What others wait for a prompt's pass, about.
+/// About how long other sequences may wait for a pass with prompt rows.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Fewer rows would cost a prompt more than they spare the others: the rows of those that decode are in each of its passes.
+/// Fewer rows would slow the prompt more than they help the others: every pass also carries the rows that decode.
 const LEAST_ROWS: u32 = 64;
 
-/// How much of a new measurement is believed at once.
+/// Weight of a new measurement in the moving average.
 const TRUST: f64 = 0.3;
 
-/// The pace of passes, by their rows.
+/// Measured time of passes, by their rows.
 pub(super) struct Pace {
     asked: Option<u32>,
     most: u32,
-    /// Seconds per step of passes of so many rows.
+    /// Seconds per step, by rows of the pass.
     seconds: BTreeMap<u32, f64>,
 }
 
 impl Pace {
-    /// Of passes of at most so many rows; `asked` is a limit that somebody set.
+    /// Creates the limits for passes of at most `most` rows; `asked` is the user's limit.
     pub(super) const fn new(asked: Option<u32>, most: u32) -> Self {
         Self { asked, most, seconds: BTreeMap::new() }
     }
 
-    /// Rows of a pass for `steps` steps while somebody waits for it.
+    /// Rows of a pass of `steps` steps while a sequence waits.
     pub(super) fn rows(&self, steps: u32) -> u32 {
         if let Some(asked) = self.asked {
             return asked.min(self.most);
@@ -38,7 +38,7 @@ impl Pace {
         rows.min(self.most)
     }
 
-    /// Seconds that a step takes with so many rows, by the measurement that is nearest; before the first one, long.
+    /// Expected seconds per step with `rows` rows, from the nearest measurements; infinite before the first one.
     fn expected(&self, rows: u32) -> f64 {
         let above = self.seconds.range(rows..).next();
         let below = self.seconds.range(..rows).next_back().map(|(known, time)| (*known, *time));
@@ -51,7 +51,7 @@ impl Pace {
         }
     }
 
-    /// Takes note of what `steps` steps of passes of so many rows took.
+    /// Records that `steps` steps with `rows` rows took `time`.
     pub(super) fn saw(&mut self, rows: u32, steps: u32, time: Duration) {
         let new = time.as_secs_f64() / f64::from(steps.max(1));
         self.seconds.entry(rows).and_modify(|known| *known += TRUST * (new - *known)).or_insert(new);

@@ -1,8 +1,8 @@
-//! Passes of one sequence by itself: those of a session, and of a sequence of a batch that cannot share its own with others.
+//! Passes of a single sequence: a session, or a sequence of a batch that cannot share passes.
 //!
-//! Rows go to the device in one table, are computed by one plan, and come back as a ticket. [`Session::forward`](crate::Session::forward) (`forward.rs`)
-//! waits for results, as the step-wise calls do (`stepwise.rs`), which is what research code wants; generation (`decoding.rs`, `generation`) waits
-//! only for its tokens. Here is what all of them share.
+//! Rows are written to one table on the device, one plan computes them, and results come back through a ticket. [`Session::forward`](crate::Session::forward)
+//! (`forward.rs`) and the stepwise calls (`stepwise.rs`) wait for all results, as research code wants; generation (`decoding.rs`, `generation`) waits only for
+//! its tokens. This module holds the parts that all of them share.
 
 use std::collections::HashMap;
 
@@ -17,46 +17,46 @@ use crate::sampling::Choosing;
 use crate::session::padded;
 use crate::stepwise::Opened;
 
-/// What a sequence has for its own passes, besides its part of the [`Store`].
+/// State of a sequence's own passes, besides its part of the [`Store`].
 pub(crate) struct OwnPasses {
-    /// Its slot in the store.
+    /// Slot in the store.
     pub(crate) slot: u32,
-    /// Seed of its draws.
+    /// Seed of its random draws.
     pub(crate) seed: u64,
-    /// By rows and read-outs.
+    /// Plan caches, by rows and read-outs.
     pub(crate) plan_caches: HashMap<(u32, u32), PlanCache>,
     /// Buffers of parallel decoding, by rows of the table.
     pub(crate) parallel_buffers: HashMap<u32, ParallelBuffers>,
     choosing: Option<Choosing>,
-    /// Positions that hold a token.
+    /// Number of positions that hold a token.
     pub(crate) position: u32,
-    /// Where the state of the last row is, unless that was overwritten: plan cache, row.
+    /// Plan cache and row that hold the state of the last row, unless it was overwritten.
     pub(crate) last: Option<((u32, u32), u32)>,
-    /// The token that the last generation ended with, which is not computed yet.
+    /// Token that the last generation ended with. It is not computed yet.
     pub(crate) next: Option<u32>,
-    /// Rows that are iterated step by step.
+    /// Rows of a stepwise call.
     pub(crate) opened: Option<Opened>,
 }
 
-/// What a sequence holds.
+/// Summary of what a sequence holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// Positions that hold a token.
+    /// Number of positions that hold a token.
     pub(crate) position: u32,
-    /// The token that comes next, if one was chosen.
+    /// Next token, if one was chosen.
     pub(crate) next: Option<u32>,
-    /// Whether the state of the last row is there to go on from.
+    /// Whether the state of the last row is available to continue from.
     pub(crate) carries: bool,
 }
 
-/// A sequence and the store that its passes work on.
+/// A sequence and the store of its passes.
 pub(crate) struct Passes<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) own: &'a mut OwnPasses,
 }
 
 impl OwnPasses {
-    /// Those of a sequence that holds nothing yet.
+    /// Passes of an empty sequence.
     pub(crate) fn new(slot: u32, seed: u64) -> Self {
         Self {
             slot,
@@ -71,7 +71,7 @@ impl OwnPasses {
         }
     }
 
-    /// The buffers and plans of a sequence that has ended, for another one that holds nothing yet.
+    /// Reuses the buffers and plans of an ended sequence for an empty one.
     pub(crate) fn reuse(self, slot: u32, seed: u64) -> Self {
         let Self { plan_caches, parallel_buffers, .. } = self;
         Self { plan_caches, parallel_buffers, ..Self::new(slot, seed) }
@@ -81,7 +81,7 @@ impl OwnPasses {
         Held { position: self.position, next: self.next, carries: self.last.is_some() }
     }
 
-    /// The state that can be carried on, padded.
+    /// State that can be carried on, padded.
     pub(crate) fn last_state(&self, store: &Store) -> Result<Option<Vec<u8>>, Error> {
         let Some((key, row)) = self.last else { return Ok(None) };
         let bytes = u64::from(stride(store.model.spec().width)) * 4;
@@ -91,12 +91,12 @@ impl OwnPasses {
 }
 
 impl Passes<'_> {
-    /// Makes sure that the first `end` positions have pages for a number of steps.
+    /// Makes sure that the first `end` positions have pages for `steps` steps.
     pub(crate) fn reserve(&mut self, end: u32, steps: u32) -> Result<(), Error> {
         self.store.kv.reserve(self.own.slot, end, steps)
     }
 
-    /// Writes the seeds of the sequence and `steps` to the device.
+    /// Writes the sequence's seeds and `steps` to the device.
     pub(crate) fn write_sequence(&self, steps: u32) -> Result<(), Error> {
         self.store.write_sequence(self.own.slot, self.own.seed, steps)
     }
@@ -123,7 +123,7 @@ impl Passes<'_> {
         plans.plan(&self.store.plan_inputs(next.as_ref(), sites), plan)
     }
 
-    /// Where decoded rows are.
+    /// Buffers of the decoded row and its state.
     pub(crate) fn next_row(&mut self) -> Result<Next, Error> {
         let sites = &self.plans_for(self.store.single())?.sites;
         Ok(Next { rows: sites.rows.clone(), state: sites.state.clone() })
@@ -137,7 +137,7 @@ impl Passes<'_> {
         self.own.plan_caches.get_mut(&key).ok_or(Error::bug("the plan cache of a pass exists before its plans"))
     }
 
-    /// Writes what tokens are chosen by to the device.
+    /// Writes the sampling options to the device, if they have changed.
     pub(crate) fn set_choosing(&mut self, choosing: &Choosing) -> Result<(), Error> {
         if self.own.choosing.as_ref() == Some(choosing) {
             return Ok(());
@@ -149,7 +149,7 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// Makes a state the one that can be carried on.
+    /// Writes a padded state as the one to carry on.
     pub(crate) fn set_last_state(&mut self, padded: &[u8]) -> Result<(), Error> {
         let (key, device) = (self.store.single(), self.store.model.device().clone());
         device.write(&self.plans_for(key)?.sites.state, 0, padded)?;
@@ -157,7 +157,7 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// Makes room, fills the row table of a plan cache that fits, and the states if they are given.
+    /// Reserves pages and fills the row table of a fitting plan cache, and the states if they are given. Returns the key of the plan cache.
     pub(crate) fn prepare(
         &mut self,
         tokens: &[u32],
@@ -168,7 +168,7 @@ impl Passes<'_> {
         let count = tokens.len() as u32;
         let (slot, position) = (self.own.slot, self.own.position);
         let key = self.store.key(count, outputs > 1);
-        // Where it lies in its place already, nothing is waited for.
+        // A state that is already in its buffer is not copied, so there is nothing to wait for.
         let moves = state == State::Carried && self.own.last != Some((key, 0));
         let carried = if moves { self.own.last_state(self.store)? } else { None };
         self.own.opened = None;

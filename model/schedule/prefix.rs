@@ -1,8 +1,8 @@
-//! The prefix cache: keys and values of texts that sequences began with, for those that begin alike.
+//! The prefix cache: keys and values of prompts, shared by sequences that start with the same tokens.
 //!
-//! Its unit is a group of positions that fill their pages, which nobody writes again; so sequences share pages without copying one. A group follows its
-//! parent: what is computed of a position depends on every token before it. What is left over of a prompt after its last full group is computed again, and
-//! so is at least its last token, after which the next one is chosen.
+//! Its unit is a group of positions that fill whole pages. Full pages are never written again, so sequences share them without copying. Each group is found
+//! through its parent group, because keys and values depend on every token before them. The rest of a prompt after its last full group is computed again. At
+//! least the last token always is, because the next one is chosen from its row.
 
 use std::collections::HashMap;
 
@@ -11,18 +11,18 @@ use ruminate_shaders::attention::cache::PAGE;
 use crate::early_exit::{Exit, PrefillExit};
 use crate::kv::KvCache;
 
-/// What keys and values depend on beside the tokens.
+/// Settings other than the tokens that keys and values depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Computed {
     steps: u32,
-    /// Seed of the initial states, where they are drawn.
+    /// Seed of the initial states, if they are drawn.
     seed: Option<u64>,
-    /// When rows leave early: criterion, bits of the threshold, first and every how many steps.
+    /// Early exit: criterion, bits of the threshold, first step and interval of checks.
     exit: Option<(&'static str, u32, u32, u32)>,
 }
 
 impl Computed {
-    /// How the rows of a prompt are computed.
+    /// Settings that the rows of a prompt are computed with.
     pub(super) fn new(steps: u32, seed: Option<u64>, exit: Option<&Exit>) -> Self {
         let exit = exit.filter(|exit| exit.prefill != PrefillExit::Never);
         let exit_key = |exit: &Exit| (exit.criterion.name(), exit.threshold.to_bits(), exit.min_steps, exit.every);
@@ -30,7 +30,7 @@ impl Computed {
     }
 }
 
-/// What finds a group: those before it, or how it was computed, and its tokens.
+/// Key of a group: its parent group, or the settings if it is the first, and its tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     parent: Parent,
@@ -47,25 +47,25 @@ enum Parent {
 struct Group {
     key: Key,
     pages: Vec<(u32, u32)>,
-    /// Steps that each position has stored.
+    /// Steps stored at each position.
     depth: Vec<u32>,
-    /// Groups that follow it.
+    /// Number of groups that follow it.
     children: u32,
-    /// When it was used last.
+    /// Clock value of the last use.
     used: u64,
     bytes: u64,
 }
 
-/// The beginning that a sequence shares.
+/// Prefix that a sequence shares.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Pages of each group, with their slots.
+    /// Pages of each group, with the step slots they belong to.
     pub(super) groups: Vec<Vec<(u32, u32)>>,
-    /// Steps that each position has stored.
+    /// Steps stored at each position.
     pub(super) depth: Vec<u32>,
 }
 
-/// Groups of positions, by what they hold.
+/// Cached groups of positions.
 pub(super) struct PrefixCache {
     ids: HashMap<Key, u64>,
     groups: HashMap<u64, Group>,
@@ -75,7 +75,7 @@ pub(super) struct PrefixCache {
 }
 
 impl PrefixCache {
-    /// A cache of so many bytes; 0 keeps nothing.
+    /// Creates a cache of at most `budget` bytes; 0 keeps nothing.
     pub(super) fn new(budget: u64) -> Self {
         Self { ids: HashMap::new(), groups: HashMap::new(), budget, bytes: 0, clock: 0 }
     }
@@ -84,7 +84,7 @@ impl PrefixCache {
         self.bytes
     }
 
-    /// The longest beginning that is there, but for the last token.
+    /// The longest cached prefix of `tokens`, without the last token.
     pub(super) fn find(&mut self, computed: Computed, tokens: &[u32]) -> Shared {
         let mut shared = Shared::default();
         let mut parent = Parent::Start(computed);
@@ -101,7 +101,7 @@ impl PrefixCache {
         shared
     }
 
-    /// Keeps the full groups of a sequence whose first positions have stored `depth` steps each.
+    /// Caches the full groups of a sequence. `depth` holds the steps stored at each of the first positions.
     pub(super) fn keep(&mut self, kv: &mut KvCache, slot: u32, computed: Computed, tokens: &[u32], depth: &[u32]) {
         let mut parent = Parent::Start(computed);
         let chunks = tokens.chunks_exact(PAGE as usize).zip(depth.chunks_exact(PAGE as usize));
@@ -115,10 +115,10 @@ impl PrefixCache {
                 parent = Parent::Group(id);
                 continue;
             }
-            // All pages that were reserved, also those of steps that no row has reached.
+            // All reserved pages, including those of steps that no row has reached.
             let pages = kv.pages_of(slot, index);
             let bytes = kv.bytes_of(&pages);
-            // What it follows was used just now, so it is thrown out last of all.
+            // The parent was used just now, so it must not be evicted for its child.
             if bytes > self.budget || !self.make_room(kv, self.budget - bytes, parent) {
                 return;
             }
@@ -136,7 +136,7 @@ impl PrefixCache {
         }
     }
 
-    /// Throws out groups until no more than so many bytes are kept, those that nobody has used for longest first; not `spared`. False if that was not enough.
+    /// Evicts groups, least recently used first and never `spared`, until at most `bytes` are kept. Returns false if that was not possible.
     fn make_room(&mut self, kv: &mut KvCache, bytes: u64, spared: Parent) -> bool {
         while self.bytes > bytes {
             if !self.throw_out(kv, spared) {
@@ -146,7 +146,7 @@ impl PrefixCache {
         true
     }
 
-    /// Throws out a group that nobody has used for longest.
+    /// Evicts the least recently used group.
     pub(super) fn throw_out_oldest(&mut self, kv: &mut KvCache) -> bool {
         self.throw_out(kv, Parent::Group(0))
     }

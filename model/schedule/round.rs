@@ -1,4 +1,4 @@
-//! A round: the passes that all rows of the table share, until the first of them is finished or looked at.
+//! A round: passes that all rows of the table share, until the first row is finished or checked.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
 
-/// Steps of a round, at most: who comes or goes meanwhile does so between two rounds.
+/// Maximum steps of a round. Sequences join and leave only between rounds.
 const MOST_STEPS: u32 = 64;
 
-/// What becomes of a round that is done.
+/// How the results of a round are used.
 pub(super) enum Purpose {
-    /// Rows of all sequences: who has which place.
+    /// Rows of all sequences, which continue with the tokens chosen.
     Shared,
-    /// Rows whose next tokens are given.
+    /// Rows whose next tokens are given and scored.
     Scoring(Scoring),
 }
 
@@ -36,23 +36,23 @@ pub(super) struct Round {
     pub(super) execution: Execution,
     pub(super) purpose: Purpose,
     pub(super) steps: u32,
-    /// Rows that its passes have room for.
+    /// Rows that its passes have capacity for.
     pub(super) rows: u32,
     pub(super) since: Instant,
 }
 
-/// A round that is submitted.
+/// A submitted round.
 pub(super) struct Submitted {
     ticket: ReadBack,
     purpose: Purpose,
     steps: u32,
     rows: u32,
     since: Instant,
-    /// Who has which place in it.
+    /// Sequence of each row in it.
     expected: Vec<Option<Expected>>,
 }
 
-/// Whose row a place of a round has, if a token or its end is to come of it.
+/// Sequence that owns a row in this round, if the round may bring its next token or its end.
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
     id: SequenceId,
@@ -61,7 +61,7 @@ pub(super) struct Expected {
 }
 
 impl Batch {
-    /// Submits a round, or the rest of the one that was begun, if anybody has a row in it.
+    /// Submits a new round, or the rest of the one begun, if any sequence has a row.
     pub(super) fn submit(&mut self) -> Result<(), Error> {
         if self.begun.is_none() {
             self.begun = self.timed(Self::compose)?;
@@ -70,7 +70,7 @@ impl Batch {
         self.timed(|batch| batch.finish(round))
     }
 
-    /// Goes on with a round by about `budget`; what is done is taken note of.
+    /// Advances a round by about `budget`, and collects results that are ready.
     pub(super) fn go_on(&mut self, budget: Duration) -> Result<(), Error> {
         if let Some(round) = self.pending.take() {
             if round.ticket.ready() {
@@ -94,7 +94,7 @@ impl Batch {
         }
     }
 
-    /// Does something, and counts what the host spends on encoding meanwhile for everybody.
+    /// Runs `work` and adds the host time spent on encoding to the statistics of every sequence.
     fn timed<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
         let before = self.store.model.device().counters().encoding_nanos;
         let done = work(self);
@@ -103,7 +103,7 @@ impl Batch {
         done
     }
 
-    /// Lets those who wait in, gives free places to prompts, and begins a round if anybody has a row in it.
+    /// Admits waiting sequences, gives free entries to prompt rows, and begins a round if there is any row.
     fn compose(&mut self) -> Result<Option<Round>, Error> {
         self.admit()?;
         if let Some(round) = self.compose_scoring()? {
@@ -125,7 +125,7 @@ impl Batch {
         Ok(Some(Round { execution, purpose: Purpose::Shared, steps, rows, since: Instant::now() }))
     }
 
-    /// Makes a plan of shared rounds ready.
+    /// Records a plan of shared rounds.
     pub(super) fn record(&mut self, plan: PlanKey) -> Result<(), Error> {
         if plan.edits {
             self.store.tables.make_penalties(self.store.model.device(), self.store.padded_vocab())?;
@@ -135,7 +135,7 @@ impl Batch {
         Ok(())
     }
 
-    /// The plan that rows of these sequences share: it looks at the first `used` rows of the table and reads out the first `chosen`.
+    /// Key of the plan that these sequences share. It computes the first `used` rows of the table and reads out the first `chosen`.
     pub(super) fn plan_of<'m>(
         &self,
         members: impl Iterator<Item = &'m Member> + Clone,
@@ -162,8 +162,8 @@ impl Batch {
         }
     }
 
-    /// Gives free places to tokens that the host knows, the earliest sequence first. While others decode, no more places are taken than a pass of bounded
-    /// length has.
+    /// Gives free table entries to known tokens, the oldest sequence first. While other sequences decode, the number of entries is limited so that a pass takes
+    /// bounded time.
     fn feed(&mut self) -> Result<(), Error> {
         let mut order: Vec<(SequenceId, usize)> =
             self.members.iter().zip(0..).filter_map(|(member, slot)| Some((member.as_ref()?.id, slot))).collect();
@@ -179,7 +179,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Gives a place among the first ones to the next token of a sequence; false if there is none, or it has to wait.
+    /// Gives one of the first `limit` entries to the next token of a sequence. Returns false if none is free, or if the token must wait.
     fn feed_one(&mut self, slot: usize, limit: usize) -> Result<bool, Error> {
         let Some(member) = self.members[slot].as_ref().filter(|member| member.fed < member.tokens.len()) else {
             return Ok(false);
@@ -191,7 +191,7 @@ impl Batch {
         let home = Some(slot).filter(|&home| self.table.is_free(home));
         let place = if last { home } else { self.free_place(limit).or(home) };
         let Some(place) = place else { return Ok(false) };
-        // With the position after it, where the row that follows will be.
+        // Reserve the next position, too: the row that follows will use it.
         let (end, steps) = ((position + 2).min(member.most_positions()).max(position + 1), member.steps);
         if !self.reserve(slot, end, steps)? {
             return Ok(false);
@@ -201,7 +201,7 @@ impl Batch {
         let generated = position >= member.prompt;
         let row = Row {
             output: if row_of.decodes { place as u32 } else { NONE },
-            // A token that was chosen goes on from the state that is in its place.
+            // A generated token continues from the state that is in its entry.
             draw: u32::from(!(generated && last && member.continuous.is_some())),
             ..Row::new(slot as u32, position, member.tokens[member.fed])
         };
@@ -211,13 +211,13 @@ impl Batch {
         Ok(true)
     }
 
-    /// The first free place of a row that is not its sequence's newest: homes of slots that nobody has are among them.
+    /// First free entry for a row that is not its sequence's newest. Homes of empty slots are included.
     fn free_place(&self, limit: usize) -> Option<usize> {
         let homeless = |&place: &usize| self.members.get(place).is_none_or(Option::is_none);
         (0..limit.min(self.table.rows())).filter(homeless).find(|&place| self.table.is_free(place))
     }
 
-    /// Submits what is left of a round, and takes note of what it does.
+    /// Submits the rest of a round and updates the host's view of the table.
     fn finish(&mut self, Round { execution, purpose, steps, rows, since }: Round) -> Result<(), Error> {
         let ticket = execution.finish()?.ok_or_else(lost)?;
         let expected = match &purpose {
@@ -247,7 +247,7 @@ impl Batch {
         self.totals.capacity += u64::from(steps) * u64::from(rows);
     }
 
-    /// Takes note of what a round of so many steps does to the table, and who gets a token by it, or may.
+    /// Applies `steps` steps to the host's view of the table. Returns the rows that bring a result, or may.
     fn advance(&mut self, steps: u32) -> Result<Vec<Option<Expected>>, Error> {
         let mut expected = vec![None; self.table.rows()];
         for (place, brings) in expected.iter_mut().enumerate() {
@@ -266,7 +266,7 @@ impl Batch {
         Ok(expected)
     }
 
-    /// Makes ready what follows a row that brings a token, or may.
+    /// Prepares the row after one that brings a token, or may.
     fn next_token(&mut self, place: usize, row: Place) -> Result<(), Error> {
         let Some(member) = self.members[row.slot].as_mut() else { return Ok(()) };
         member.begun += 1;
@@ -276,7 +276,7 @@ impl Batch {
             return self.write_row(place, Row::RESTING);
         }
         if member.waits_for_host() {
-            // The device lets it rest; one that may leave by itself is there until it has.
+            // The device parks the row. A row with early exit keeps its entry until it has exited.
             if !row.open {
                 self.table.clear(place);
             }
@@ -292,7 +292,7 @@ impl Batch {
         self.reserve(row.slot, (next + 1).min(self.store.kv.context()), steps).map(drop)
     }
 
-    /// Sets the depth of a sequence's next token; false if that makes no sense, which ends the sequence.
+    /// Sets the depth of a sequence's next token. Returns false if the depth is invalid, which ends the sequence.
     fn begin_token(&mut self, slot: usize) -> Result<bool, Error> {
         let Some(member) = self.members[slot].as_mut() else { return Ok(false) };
         match member.begin_token() {
@@ -307,12 +307,12 @@ impl Batch {
         }
     }
 
-    /// Waits for a round and takes note of what it brings.
+    /// Waits for a round and handles its results.
     pub(super) fn arrive(&mut self, round: Submitted) -> Result<(), Error> {
         let Submitted { ticket, purpose, steps, rows, since, expected } = round;
         let done = ticket.done_at()?;
         let results = ticket.wait()?;
-        // It began when it was submitted, or when the one before it was done.
+        // The round began when it was submitted, or when the one before it was done.
         let began = self.done_at.map_or(since, |before| before.max(since));
         self.pace.saw(rows, steps, done.saturating_duration_since(began));
         self.done_at = Some(done);
@@ -331,7 +331,7 @@ impl Batch {
         }
     }
 
-    /// Takes note of what a place of a round has brought.
+    /// Handles the result of one row.
     fn collect(
         &mut self,
         (place, result): (usize, RowResult),
@@ -340,13 +340,13 @@ impl Batch {
         done: Instant,
     ) -> Result<(), Error> {
         let Place { slot, position, open, decodes, .. } = row;
-        // One that has ended or given way meanwhile.
+        // Ignore results of a sequence that has ended or was preempted meanwhile.
         let Some(member) = self.members[slot].as_mut().filter(|member| member.id == id && member.life == life) else {
             return Ok(());
         };
         let finished = !open || result.steps > 0;
         if !finished {
-            // It is still under way.
+            // The row is still under way.
             member.begun -= u32::from(decodes);
             return Ok(());
         }
@@ -364,7 +364,7 @@ impl Batch {
         if result.token == NONE {
             return Err(lost());
         }
-        // Where it may leave by itself, its place tells no more than how far it may be.
+        // With early exit, the table entry holds only an upper bound of the position, so it is counted here.
         member.finished(member.prompt + member.come - 1, result.steps);
         member.heard(done);
         let (piece, ended) = match member.say(result, ranks, place) {
@@ -389,7 +389,7 @@ impl Batch {
         if waits { self.look(slot) } else { Ok(()) }
     }
 
-    /// Sets what the next token of a sequence is chosen by, now that those before it are known.
+    /// Updates how the next token of a sequence is chosen, after the tokens before it are known.
     fn look(&mut self, slot: usize) -> Result<(), Error> {
         if !self.begin_token(slot)? {
             return Ok(());

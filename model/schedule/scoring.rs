@@ -1,8 +1,8 @@
-//! Rounds of rows whose next tokens are given: how likely those tokens are.
+//! Rounds that score given tokens: how likely each one is.
 //!
-//! Rows of several sequences share a pass, without padding: attention sees each row's own sequence only. Rows whose next token is scored are read out, and two
-//! numbers for each come back to the host. [`Model::likelihoods`](crate::Model::likelihoods) and
-//! [`GenerateOptions::prompt_logprobs`](crate::GenerateOptions::prompt_logprobs) both stand on these rounds.
+//! Rows of several sequences share a pass without padding, because attention sees only the row's own sequence. Rows whose next token is scored are read out,
+//! and only two numbers for each are returned to the host. [`Model::likelihoods`](crate::Model::likelihoods) and
+//! [`GenerateOptions::prompt_logprobs`](crate::GenerateOptions::prompt_logprobs) both use these rounds.
 
 use std::collections::hash_map::Entry;
 
@@ -22,26 +22,26 @@ use crate::plans::{Choose, PlanCache, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::{MAX_ROWS, capacity};
 
-/// Read-outs of a round, at most: each takes memory for as many logits as there are tokens.
+/// Maximum number of read-outs of a round: each needs memory for the logits of the whole vocabulary.
 const MOST_OUTPUTS: u32 = 64;
 
-/// Given tokens of a sequence whose probabilities are asked for.
+/// Given tokens of a sequence to be scored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scores {
-    /// Index of the first of them, at least 1: the first token of all has no probability.
+    /// Index of the first scored token, at least 1, because the very first token has no probability.
     pub(super) from: usize,
-    /// A token after the prompt that is scored too, of which nothing is computed.
+    /// Token after the prompt that is scored, too, but not computed.
     pub(super) last: Option<u32>,
 }
 
-/// The rows of a round that scores.
+/// Rows of a scoring round.
 pub(super) struct Scoring {
     parts: Vec<Part>,
-    /// Tokens that were ranked beside each given one.
+    /// Number of tokens ranked for each given one.
     ranked: u32,
 }
 
-/// Rows of one sequence in such a round.
+/// Rows of one sequence in a scoring round.
 struct Part {
     slot: usize,
     id: SequenceId,
@@ -49,43 +49,44 @@ struct Part {
     /// Position of the first row.
     start: usize,
     count: usize,
-    /// The first `silent` rows are not read out.
+    /// Number of leading rows that are not read out.
     silent: usize,
 }
 
 impl Scoring {
-    /// Rows that are at work.
+    /// Number of active rows.
     pub(super) fn rows(&self) -> u64 {
         self.parts.iter().map(|part| part.count as u64).sum()
     }
 
-    /// Rows that are read out.
+    /// Number of rows that are read out.
     fn outputs(&self) -> usize {
         self.parts.iter().map(|part| part.count - part.silent).sum()
     }
 }
 
 impl Member {
-    /// Rows that are computed in rounds that score. The row of the last prompt token is not among them if a token is to be chosen after it, which is done in
-    /// a round that everybody shares.
+    /// Number of rows computed in scoring rounds. The row of the last prompt token is left out if a token is to be chosen from it, which happens in a shared
+    /// round.
     fn rows_to_score(&self) -> usize {
         self.prompt as usize - usize::from(self.wanted > 0)
     }
 
-    /// The given token after a position.
+    /// Given token after a position.
     fn given_after(&self, position: usize) -> Option<u32> {
         let prompt = self.tokens[..self.prompt as usize].get(position + 1).copied();
         prompt.or_else(|| self.scores.and_then(|scores| scores.last))
     }
 
-    /// Rows from `start` on that may share a pass, and how many of them come before the first one that is read out.
+    /// Number of rows from `start` that may share a pass, and how many of them precede the first read-out.
     fn rows_together(&self, start: usize, scores: Scores, reads_out: bool) -> (usize, usize) {
         let rest = self.rows_to_score() - start;
         let before = (scores.from - 1).saturating_sub(start).min(rest);
         match () {
-            // A read-out attends to those of the tokens before it, so rows follow each other.
+            // Read-outs attend to the read-outs of earlier tokens, so rows run one after the other.
             () if reads_out => (1, 0),
-            // What is decoded sees the last of the keys that steps share, rows of a context those of their own step, as in a session's prompt.
+            // A row that is read out attends to the last of the keys shared between steps; context rows attend to those of their own step, as in a session's
+            // prompt.
             () if self.one_by_one() => ((before + 1).min(rest), before),
             () => (rest, before),
         }
@@ -93,8 +94,8 @@ impl Member {
 }
 
 impl Batch {
-    /// Adds a sequence of given tokens of which only those of a continuation are scored; the row of the last token is not computed. Every row leaves by
-    /// itself, whatever [`Exit::prefill`] says.
+    /// Adds a sequence of given tokens. Only the tokens of `continuation` are scored, and the row of the last token is not computed. Every row exits on its
+    /// own, whatever [`Exit::prefill`] is.
     pub(crate) fn add_given(
         &mut self,
         (context, continuation): (&[u32], &[u32]),
@@ -115,8 +116,8 @@ impl Batch {
         self.enqueue(member)
     }
 
-    /// Begins a round for prompts whose tokens are to be scored: the earliest, and those of the same depth. If other rows are under way, every second round is
-    /// theirs.
+    /// Begins a scoring round for the oldest sequence that needs one and all others of the same depth. Scoring rounds alternate with shared ones if other rows
+    /// are under way.
     pub(super) fn compose_scoring(&mut self) -> Result<Option<Round>, Error> {
         let others = self.table.under_way().next().is_some();
         if std::mem::take(&mut self.scored_last) && others {
@@ -167,7 +168,7 @@ impl Batch {
         self.members[slot].as_ref().map(|member| Depth { steps: member.steps, exit: member.exit })
     }
 
-    /// Chooses the rows of a round and makes room for them.
+    /// Chooses the rows of a round and reserves their pages.
     fn gather(
         &mut self,
         asking: &[(SequenceId, usize)],
@@ -179,7 +180,7 @@ impl Batch {
         let reads_out = checks.is_some_and(|checks| checks.reads_out);
         let mut scoring = Scoring { parts: Vec::new(), ranked: 1 };
         for &(id, slot) in asking {
-            // Another sequence that gave way for one before this.
+            // Skip a sequence that was preempted for one before it.
             let Some(member) = self.members[slot].as_ref().filter(|member| member.id == id) else { continue };
             let Some(scores) = member.scores.filter(|_| self.depth_of(slot) == Some(depth)) else { continue };
             let (together, silent) = member.rows_together(member.fed, scores, reads_out);
@@ -201,7 +202,7 @@ impl Batch {
         Ok(scoring)
     }
 
-    /// The row table of a round, and the given token of every read-out.
+    /// Row table of a round, and the given token of every read-out.
     fn rows_of(&self, scoring: &Scoring) -> (Vec<Row>, Vec<u32>) {
         let (mut table, mut answers) = (Vec::new(), Vec::new());
         for part in &scoring.parts {
@@ -218,7 +219,7 @@ impl Batch {
         (table, answers)
     }
 
-    /// Takes note of how likely given tokens are, and hands that out once all of a sequence are known.
+    /// Collects the probabilities of given tokens, and reports them once those of a sequence are complete.
     pub(super) fn scored(&mut self, results: &[Vec<u8>], of: &Scoring, done: Instant) -> Result<(), Error> {
         let [ranked, logprobs, rows] = results else { return Err(lost()) };
         let ranks = [ranked.clone(), logprobs.clone()];
@@ -255,7 +256,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Hands out how likely the tokens of a prompt are; if nothing is to follow, the sequence has ended.
+    /// Reports the probabilities of a prompt's tokens. Ends the sequence if no token is to be generated.
     pub(super) fn hand_out_scores(&mut self, slot: usize) -> Result<(), Error> {
         let Some(member) = self.members[slot].as_mut() else { return Ok(()) };
         let mut tokens = std::mem::take(&mut member.scored);

@@ -1,4 +1,4 @@
-//! The one owner of what passes work on: the model, keys and values, and the tables of sequences.
+//! Owner of the data that passes work on: the model, keys and values, and the tables of sequences.
 
 use super::passes::Held;
 use crate::error::Error;
@@ -22,10 +22,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Room for so many sequences.
+    /// Creates a store for `sequences` sequences.
     ///
     /// # Errors
-    /// [`Error::Option`] if the options make no sense for this model, [`Error::Engine`] if the device fails.
+    /// [`Error::Option`] if an option is invalid for this model, [`Error::Engine`] if the device fails.
     pub(crate) fn new(model: &Model, options: SessionOptions, sequences: u32) -> Result<Self, Error> {
         let (context, planned) = memory_budget::checked(model.spec(), &options, model.device())?;
         let kv = KvCache::new(model, &options, (sequences, context, planned))?;
@@ -38,7 +38,7 @@ impl Store {
         self.kv.context()
     }
 
-    /// What plans are recorded on.
+    /// Inputs that plans are recorded with.
     pub(crate) fn plan_inputs<'a>(
         &'a self,
         next: Option<&'a Next>,
@@ -47,35 +47,35 @@ impl Store {
         self.model.plan_inputs(&self.kv, &self.tables, next, sites)
     }
 
-    /// Writes the seeds of a sequence and `steps`, which count where rows of different depths share passes.
+    /// Writes the seeds of a sequence and its `steps`, which apply if rows of different depths share passes.
     pub(crate) fn write_sequence(&self, slot: u32, seed: u64, steps: u32) -> Result<(), Error> {
         let entry = SessionOptions { seed, ..self.options.clone() }.sequence(self.model.spec(), steps);
         self.tables.write_sequence(self.model.device(), slot, entry)
     }
 
-    /// Writes tokens of a sequence from a position on.
+    /// Writes tokens of a sequence, starting at `position`.
     pub(crate) fn write_history(&self, slot: u32, position: u32, tokens: &[u32]) -> Result<(), Error> {
         let offset = (u64::from(slot) * u64::from(self.context()) + u64::from(position)) * 4;
         Ok(self.model.device().write(&self.tables.history, offset, bytemuck::cast_slice(tokens))?)
     }
 
-    /// The plan cache of decoded rows, by its rows and read-outs.
+    /// Key of the plan cache for decoded rows: its rows and read-outs.
     pub(crate) fn single(&self) -> (u32, u32) {
         let rows = self.fixed_rows().unwrap_or(1);
         (rows, rows)
     }
 
-    /// Rows of every pass, if sums must not depend on how many there are.
+    /// Rows of every pass, if sums must not depend on the number of rows.
     pub(crate) fn fixed_rows(&self) -> Option<u32> {
         self.options.invariant.then_some(INVARIANT_ROWS)
     }
 
-    /// Rows of a pass, at most.
+    /// Maximum rows of a pass.
     pub(crate) fn most_rows(&self) -> u32 {
         self.fixed_rows().unwrap_or(MAX_ROWS)
     }
 
-    /// The plan cache of a pass over so many tokens, all of which are read out or one.
+    /// Key of the plan cache for a pass over `count` tokens, with one read-out or one for each token.
     pub(crate) fn key(&self, count: u32, all: bool) -> (u32, u32) {
         match self.fixed_rows() {
             Some(rows) => (rows, rows),
@@ -87,13 +87,13 @@ impl Store {
         self.model.spec().padded_vocab
     }
 
-    /// Checks the arguments of a pass after what a sequence holds.
+    /// Checks the arguments of a pass against what the sequence holds.
     pub(crate) fn check(&self, held: Held, tokens: &[u32], steps: u32, state: State<'_>) -> Result<(), Error> {
         let spec = self.model.spec();
         check_steps(steps)?;
         check_tokens(spec, tokens, held.position as usize, self.context())?;
         if state == State::Carried && (tokens.len() > 1 || !held.carries) {
-            let allowed = "a single token behind another one, if its state is carried on";
+            let allowed = "a single token after another one, if its state is carried on";
             return Err(Error::Option { name: "state", value: format!("{} tokens", tokens.len()), allowed });
         }
         if let State::Given(values) = state {

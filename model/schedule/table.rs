@@ -1,7 +1,7 @@
-//! What the host knows of the row table, without asking the device.
+//! The host's view of the row table, kept without reading from the device.
 //!
-//! Place `slot` is the home of the sequence in that slot of the cache: the row of its newest token is there, so that whatever is chosen after it follows in the
-//! same place. The other rows of a prompt take places beyond the homes, homes of slots that no sequence has, and at last its own.
+//! Entry `slot` is the home of the sequence in that slot of the cache. It holds the row of the sequence's newest token, so that the row after it uses the same
+//! entry. Other prompt rows take entries beyond the homes, then homes of empty slots, and last their own sequence's home.
 
 /// A row that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -10,11 +10,11 @@ pub(super) struct Place {
     pub(super) slot: usize,
     /// Its position in the sequence.
     pub(super) position: u32,
-    /// Steps that it still needs; of a row that may leave by itself, those after which it is looked at.
+    /// Steps left; for a row with early exit, the steps until its next check.
     pub(super) left: u32,
-    /// Whether it may leave by itself: then only what comes back tells.
+    /// Whether it may exit early. Only the result then tells whether it is finished.
     pub(super) open: bool,
-    /// Whether a token is chosen after it.
+    /// Whether a token is chosen from it.
     pub(super) decodes: bool,
 }
 
@@ -44,12 +44,12 @@ impl Table {
         self.places[place] = None;
     }
 
-    /// Slot of the sequence whose row a place has.
+    /// Slot of the sequence that owns the row in an entry.
     pub(super) fn holder(&self, place: usize) -> Option<usize> {
         self.places[place].map(|row| row.slot)
     }
 
-    /// Whether a sequence has a row.
+    /// Whether a sequence has a row in the table.
     pub(super) fn holds(&self, slot: usize) -> bool {
         self.under_way().any(|row| row.slot == slot)
     }
@@ -58,12 +58,12 @@ impl Table {
         self.places.iter().flatten()
     }
 
-    /// Steps until the first row is finished or looked at; none if there is no row.
+    /// Steps until the first row is finished or checked; none if the table is empty.
     pub(super) fn steps(&self) -> Option<u32> {
         self.under_way().map(|row| row.left).min()
     }
 
-    /// Places up to the last one that is taken, and up to the last one after which a token may be chosen.
+    /// Entries up to the last used one, and entries up to the last from which a token may be chosen.
     pub(super) fn extent(&self) -> (u32, u32) {
         let last = |wanted: &dyn Fn(&Place) -> bool| {
             let place = self.places.iter().rposition(|row| row.as_ref().is_some_and(wanted));
@@ -72,7 +72,7 @@ impl Table {
         (last(&|_| true), last(&|row| row.decodes))
     }
 
-    /// Takes note of so many steps; gives the row if it is finished by them, or may be.
+    /// Applies `steps` steps to a row. Returns the row if it is finished, or may be.
     pub(super) fn advance(&mut self, place: usize, steps: u32) -> Option<Place> {
         let row = self.places[place].as_mut()?;
         if row.open {

@@ -1,4 +1,4 @@
-//! Warming up a batch: kernels compiled before the first sequence is added.
+//! Warming up a batch: compiles kernels before the first sequence is added.
 
 use super::Batch;
 use super::member::shares_passes;
@@ -10,14 +10,14 @@ use crate::options::GenerateOptions;
 use crate::session::{MAX_ROWS, capacity};
 
 impl Batch {
-    /// Compiles all kernels that sequences with these options need, for prompts of up to `prompt_tokens` tokens and any number of sequences that decode
-    /// together, and has the driver finish them. Nothing is computed. Sequences that share no passes (see [`Self::add`]) get one set of buffers for it, which
-    /// the first of them takes over.
+    /// Compiles all kernels that sequences with these options need, for prompts of up to `prompt_tokens` tokens and any number of sequences decoding together,
+    /// and has the driver finish them. Nothing is computed. For sequences that cannot share passes (see [`Self::add`]), it also creates one set of buffers,
+    /// which the first of them takes over.
     ///
-    /// Without it, the first rounds compile what is missing. Kernels are the device's: batches and sessions of models with the same shape share them.
+    /// Without it, the first rounds compile missing kernels. Kernels belong to the device: batches and sessions of models with the same shape share them.
     ///
     /// # Errors
-    /// [`Error::Option`] while there are sequences; as [`Self::add`].
+    /// [`Error::Option`] while there are sequences; otherwise as [`Self::add`].
     pub fn warm_up(&mut self, prompt_tokens: u32, options: &GenerateOptions) -> Result<(), Error> {
         if !self.is_idle() {
             let value = "a batch whose sequences have not all ended".to_owned();
@@ -38,12 +38,12 @@ impl Batch {
             return self.record_own_passes(&tokens, options);
         }
         let member = self.member_of(Prompt::Tokens(&tokens), 0, options)?;
-        // Attention has launches for each segment of the cache, so there must be one.
+        // Attention has one launch for each segment of the cache, so there must be at least one.
         self.store.kv.reserve(0, length, member.most_steps(self.store.planned))?;
         let sequences = self.members.len() as u32;
         let prompts = (1..=length).map(|rows| (rows.max(1), 1));
         let decoding = (1..=sequences).map(|rows| (rows, rows));
-        // Prompts of several sequences that enter together, each with a read-out.
+        // Prompts of several sequences that enter together, each with one read-out.
         let together = (1..=sequences).map(|outputs| (length.max(outputs), outputs));
         let mut shapes: Vec<(u32, u32)> = prompts
             .chain(decoding)

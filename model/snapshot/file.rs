@@ -1,14 +1,14 @@
-//! The file of a saved session: safetensors, with everything in the order of positions.
+//! File format of a saved session: safetensors, with tensors in the order of positions.
 //!
 //! ```text
-//! metadata  format, version, session (settings), model (its configuration, dtypes, SHA-256 of a sample of its weights)
+//! metadata  format, version, session (settings), model (configuration, dtypes, SHA-256 of a sample of its weights)
 //! tokens    U32 [positions]
-//! depth     U32 [positions]                  steps that each has stored
-//! pages     U32 [slots, pages]               how the cache lay, so that sums are added in the same order
-//! state     F32 [n_embd]                     what continuous compute may carry on, if there is something
-//! kv.outside.L   U8 [positions, bytes]       keys, then values, of layer L of prelude and coda, as the cache has them
-//! kv.core.L.S    U8 [stored, bytes]          the same of layer L of the core in slot S, of the positions that have stored a step there
-//! sha256    U8 [32]                          of everything before it
+//! depth     U32 [positions]                  steps stored at each position
+//! pages     U32 [slots, pages]               page table, so that sums are added in the same order
+//! state     F32 [n_embd]                     state that continuous compute may carry on, if there is one
+//! kv.outside.L   U8 [positions, bytes]       keys, then values, of layer L of prelude and coda, in the cache's dtype
+//! kv.core.L.S    U8 [stored, bytes]          keys, then values, of layer L of the core in slot S, for the positions that have stored a step in that slot
+//! sha256    U8 [32]                          checksum of everything before it
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,16 +26,16 @@ use crate::error::Error;
 use crate::output::OutputFile;
 
 const FORMAT: &str = "ruminate session";
-/// Version 1 did not tell weights apart but by their norms.
+/// Version 1 identified weights only by their norms.
 const VERSION: u32 = 2;
 
-/// Bytes of a header, at most, as the safetensors crate has it.
+/// Maximum bytes of a header; the limit of the safetensors crate.
 const MOST_HEADER: u64 = 100_000_000;
 
 /// Bytes of a checksum.
 const SUM: u64 = 32;
 
-/// A tensor as it should be.
+/// Tensor that the file should have.
 pub(super) struct Expected {
     name: String,
     dtype: &'static str,
@@ -52,7 +52,7 @@ impl Expected {
     }
 }
 
-/// A file under way: it has its name only in the end.
+/// Session file being written. It gets its name when it is complete.
 pub(super) struct Writer {
     path: PathBuf,
     file: BufWriter<OutputFile>,
@@ -60,7 +60,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// A file that will hold these tensors, which follow in this order.
+    /// Creates a file for these tensors, whose data must be written in this order.
     pub(super) fn create(path: &Path, about: &About, settings: &Settings, tensors: &[Expected]) -> Result<Self, Error> {
         let file = BufWriter::new(OutputFile::create(path)?);
         let mut writer = Self { path: path.to_owned(), file, hash: Sha256::new() };
@@ -96,7 +96,7 @@ impl Writer {
         self.file.write_all(bytes).map_err(|error| self.failed(error))
     }
 
-    /// Brings the file to the disk and gives it its name.
+    /// Flushes the file to disk and gives it its name.
     pub(super) fn finish(mut self) -> Result<(), Error> {
         let sum = self.hash.finalize_reset();
         self.write(&sum)?;
@@ -117,11 +117,11 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
-/// A file that is read, with its checksum checked.
+/// Open session file with a verified checksum.
 pub(super) struct Reader {
     path: PathBuf,
     file: File,
-    /// Where the data begins.
+    /// Byte offset of the tensor data.
     data: u64,
     tensors: BTreeMap<String, Entry>,
     pub(super) about: About,
@@ -129,7 +129,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Opens a file and reads all of it once, to compare its checksum.
+    /// Opens a file and reads it once to verify its checksum.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let wrong = |problem| Error::Snapshot { file: path.display().to_string(), problem };
         let failed = |source| Error::File { file: path.display().to_string(), source };
@@ -148,7 +148,7 @@ impl Reader {
         let data = 8 + length;
         if data > bytes {
             let mut start = [0; 1];
-            // The brace that a header begins with.
+            // A header begins with a brace.
             let begins = bytes > 8 && file.read_exact(&mut start).is_ok() && start == *b"{";
             let problem = SnapshotProblem::CutOff { bytes, needed: data };
             return Err(wrong(if begins { problem } else { SnapshotProblem::Other }));
@@ -171,11 +171,11 @@ impl Reader {
         check_offsets(&tensors, data, bytes).map_err(wrong)?;
         let sum = tensors.get("sha256").map(|entry| entry.data_offsets);
         if sum.is_none_or(|(start, end)| data + end != bytes || end - start != SUM) {
-            return Err(damaged("it has no checksum at its end"));
+            return Err(damaged("the checksum is missing"));
         }
         let (computed, stored) = checksum(&mut file, bytes - SUM).map_err(failed)?;
         if computed != stored {
-            return Err(damaged("its checksum is another one"));
+            return Err(damaged("the checksum does not match"));
         }
         let unreadable = |error| damaged(&format!("its metadata does not parse: {error}"));
         let about = serde_json::from_str(said("model")).map_err(unreadable)?;
@@ -183,44 +183,44 @@ impl Reader {
         Ok(Self { path: path.to_owned(), file, data, tensors, about, settings })
     }
 
-    /// An error of this file.
+    /// An error about this file.
     pub(super) fn wrong(&self, problem: SnapshotProblem) -> Error {
         Error::Snapshot { file: self.path.display().to_string(), problem }
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether the file has a tensor of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// Checks that the tensors are these, and the checksum.
+    /// Checks that the file has exactly the expected tensors and the checksum.
     pub(super) fn check(&self, expected: &[Expected]) -> Result<(), Error> {
         for tensor in expected {
             let found = self.tensors.get(&tensor.name).map(|entry| (entry.dtype.as_str(), &entry.shape));
             if found != Some((tensor.dtype, &tensor.shape)) {
                 return Err(
-                    self.wrong(SnapshotProblem::contradicts(&format!("{} is not what it should be", tensor.name)))
+                    self.wrong(SnapshotProblem::contradicts(&format!("{} has the wrong dtype or shape", tensor.name)))
                 );
             }
         }
         if self.tensors.len() != expected.len() + 1 {
-            return Err(self.wrong(SnapshotProblem::contradicts("it has more tensors than it should")));
+            return Err(self.wrong(SnapshotProblem::contradicts("it has unexpected tensors")));
         }
         Ok(())
     }
 
-    /// So many whole numbers.
+    /// Reads a tensor of `count` `u32` values.
     pub(super) fn words(&mut self, name: &str, count: u64) -> Result<Vec<u32>, Error> {
         let held = self.tensors.get(name).map(|entry| entry.data_offsets.1 - entry.data_offsets.0);
         if held != Some(count * 4) {
-            return Err(self.wrong(SnapshotProblem::contradicts(&format!("{name} is not what it should be"))));
+            return Err(self.wrong(SnapshotProblem::contradicts(&format!("{name} has the wrong size"))));
         }
         let mut bytes = vec![0; usize::try_from(count * 4).unwrap_or(0)];
         self.read(name, 0, &mut bytes)?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    /// Bytes of a tensor from an offset on.
+    /// Reads bytes of a tensor, starting at `offset`.
     pub(super) fn read(&mut self, name: &str, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let range = self.tensors.get(name).map(|entry| entry.data_offsets);
         let range = range.filter(|(start, end)| offset + out.len() as u64 <= end - start);
@@ -233,7 +233,7 @@ impl Reader {
     }
 }
 
-/// Tensors must follow each other without gap and end where the file does.
+/// Checks that the tensors are contiguous and end with the file.
 fn check_offsets(tensors: &BTreeMap<String, Entry>, data: u64, bytes: u64) -> Result<(), SnapshotProblem> {
     let mut places: Vec<_> = tensors.iter().map(|(name, entry)| (entry.data_offsets, name, entry)).collect();
     places.sort_by_key(|&(offsets, ..)| offsets);
@@ -242,7 +242,7 @@ fn check_offsets(tensors: &BTreeMap<String, Entry>, data: u64, bytes: u64) -> Re
         let size = if entry.dtype == "U8" { 1 } else { 4 };
         let held = entry.shape.iter().try_fold(size, |product: u64, &count| product.checked_mul(count));
         if start != expected || end.checked_sub(start).is_none_or(|length| Some(length) != held) {
-            return Err(SnapshotProblem::contradicts(&format!("{name} does not lie where it should")));
+            return Err(SnapshotProblem::contradicts(&format!("{name} has wrong offsets")));
         }
         expected = end;
     }
@@ -251,12 +251,12 @@ fn check_offsets(tensors: &BTreeMap<String, Entry>, data: u64, bytes: u64) -> Re
         return Err(SnapshotProblem::CutOff { bytes, needed });
     }
     if bytes > needed {
-        return Err(SnapshotProblem::contradicts("it goes on behind its end"));
+        return Err(SnapshotProblem::contradicts("it has extra bytes after its last tensor"));
     }
     Ok(())
 }
 
-/// The checksum of the first so many bytes, and what the file says behind them.
+/// Computes the checksum of the first `bytes` bytes and reads the stored one after them.
 fn checksum(file: &mut File, bytes: u64) -> std::io::Result<(String, String)> {
     file.seek(SeekFrom::Start(0))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);

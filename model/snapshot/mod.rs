@@ -1,8 +1,11 @@
-//! Sessions that outlive their program, and sessions that begin alike.
+//! Saved sessions and forked sessions.
 //!
-//! [`Session::save`] writes all that a continuation depends on into one safetensors file, `file.rs` says how it looks; [`Model::resume`] makes a session of it
-//! that goes on as the saved one would have, if the model is that one: configuration, dtypes and a fingerprint are compared, which the weights get when they are
-//! loaded, of some bytes of every tensor as it is stored, or of shape and seed where they are synthetic. [`Session::fork`] starts another session with the positions of this one.
+//! [`Session::save`] writes everything that a continuation depends on to one safetensors file; its format is described in `file.rs`. [`Model::resume`] creates
+//! a session that continues exactly as the saved one would have, provided that the model is the same. To verify that, it compares the configuration, the dtypes
+//! and a fingerprint of the weights. The fingerprint is computed when weights are loaded, from some bytes of every stored tensor, or from shape and seed if the
+//! weights are synthetic.
+//!
+//! [`Session::fork`] creates another session with the positions of this one.
 
 #[cfg(feature = "files")]
 mod file;
@@ -28,15 +31,15 @@ use crate::model::Model;
 use crate::session::Session;
 
 impl Session {
-    /// Writes the session into a safetensors file, from which [`Model::resume`] makes one that gives the same tokens on the same device: keys and values,
-    /// tokens, seed and settings, the state that continuous compute may carry on, and [`Self::next_token`]. A generation under way is ended first, as by
-    /// [`Self::stop`]. Rows that [`Self::begin`] appended are saved as far as they were iterated.
+    /// Writes the session to a safetensors file, from which [`Model::resume`] creates a session that produces the same tokens on the same device. The file
+    /// holds keys and values, tokens, seed and settings, the state that continuous compute may carry on, and [`Self::next_token`]. A generation under way is
+    /// ended first, as by [`Self::stop`]. Rows appended by [`Self::begin`] are saved with the steps that they have had.
     ///
-    /// The file takes what the positions' keys and values take on the device, 2.8 MB per position of Huginn-0125 at 32 steps in bf16. It has its name only
-    /// when it is whole; one that was there before is replaced, as [`OutputFile`](crate::OutputFile) does it. Memory is needed for a page of 32 positions of one layer.
+    /// The file is as large as the positions' keys and values on the device: 2.8 MB per position for Huginn-0125 at 32 steps in bf16. It gets its name when it
+    /// is complete, and replaces an existing file as [`OutputFile`](crate::OutputFile) does. Saving needs memory for one page of 32 positions of one layer.
     ///
     /// # Errors
-    /// [`Error::Output`], [`Error::Write`], or the device's.
+    /// [`Error::Output`], [`Error::Write`], or device errors.
     #[cfg(feature = "files")]
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.stop();
@@ -60,22 +63,23 @@ impl Session {
         out.finish()
     }
 
-    /// Another session of the same model, with the same options and what this one has computed: it goes on as this one would. Sessions whose prompts begin
-    /// alike compute that part once. A generation under way is ended first, as by [`Self::stop`].
+    /// Creates another session of the same model, with the same options and everything that this one has computed. It continues as this one would, so sessions
+    /// whose prompts start with the same text can compute that part once. A generation under way is ended first, as by [`Self::stop`].
     ///
-    /// Nothing is computed and little is copied: pages of 32 positions that are full belong to both sessions, as long as neither goes back into them
-    /// ([`Self::rewind`]), which costs that session copies of its own. The last page, if it is not full, is copied by way of the host, with its tables: at
-    /// most 90 MB for Huginn-0125 at 32 steps in bf16. Positions that follow take memory for each session. Each generation of forks adds to the launches of
-    /// attention, one for each segment of the cache. Sums are added segment by segment, so logits may differ in the last bits from those of a session that
-    /// computed everything itself.
+    /// Nothing is computed and little is copied. Full pages of 32 positions belong to both sessions until one of them rewinds into them ([`Self::rewind`]),
+    /// which copies the pages that it needs. A last page that is not full is copied through the host, together with the tables: at most 90 MB for Huginn-0125
+    /// at 32 steps in bf16. Later positions take memory in each session.
     ///
-    /// Rows that [`Self::begin`] appended cannot be iterated further in the fork.
+    /// Each generation of forks adds segments to the cache, and attention has one launch per segment. Sums are added segment by segment, so logits may differ
+    /// in the last bits from those of a session that computed everything itself.
+    ///
+    /// Rows appended by [`Self::begin`] cannot be iterated further in the fork.
     ///
     /// # Errors
-    /// [`Error::Together`] in the invariant mode, in which all keys of a layer lie in one buffer; the device's.
+    /// [`Error::Together`] in invariant mode, in which all keys of a layer must be in one buffer; device errors.
     pub fn fork(&mut self) -> Result<Self, Error> {
         if self.options().invariant {
-            let why = "a fork finds keys in buffers of two sessions, and sums are added buffer by buffer";
+            let why = "a fork has keys in buffers of two sessions, and sums are added buffer by buffer";
             return Err(Error::Together { one: "fork", other: "invariant", why });
         }
         self.stop();
@@ -94,33 +98,33 @@ impl Session {
 
 #[cfg(feature = "files")]
 impl Model {
-    /// Goes on with a session that [`Session::save`] wrote. The file says what its options were; the context is what it was.
+    /// Resumes a session saved by [`Session::save`], with the options and the context that it had.
     ///
     /// # Errors
-    /// [`Error::File`] if the file cannot be read; [`Error::Snapshot`] if it is no saved session, is cut off or damaged, or is that of another model, or of
-    /// this one with its weights held or stored in another way; [`Error::Memory`] or the device's if the session does not fit.
+    /// [`Error::File`] if the file cannot be read; [`Error::Snapshot`] if it is not a saved session, is truncated or damaged, or belongs to another model or to
+    /// this model with weights in another dtype; [`Error::Memory`] or device errors if the session does not fit.
     pub fn resume(&self, path: impl AsRef<Path>) -> Result<Session, Error> {
         let mut file = Reader::open(path.as_ref())?;
         file.about.check(self).map_err(|problem| file.wrong(problem))?;
         let settings = file.settings.clone();
         let damaged = |file: &Reader, reason| file.wrong(SnapshotProblem::contradicts(reason));
-        let options = settings.options().ok_or_else(|| damaged(&file, "its settings do not exist"))?;
+        let options = settings.options().ok_or_else(|| damaged(&file, "its settings are unknown"))?;
         let mut session = self.session(options)?;
         let (spec, count) = (self.spec().clone(), settings.position);
         if count > session.context() || settings.next.is_some_and(|token| token >= session.store.padded_vocab()) {
-            return Err(damaged(&file, "its numbers are too large"));
+            return Err(damaged(&file, "its position, context or next token is too large"));
         }
         let tokens = file.words("tokens", u64::from(count))?;
         let depth = file.words("depth", u64::from(count))?;
         let too_deep = depth.iter().any(|&steps| steps > settings.layout.steps);
         if too_deep || tokens.iter().any(|&token| token >= session.store.padded_vocab()) {
-            return Err(damaged(&file, "its numbers are too large"));
+            return Err(damaged(&file, "its tokens or steps are too large"));
         }
         crate::session::check_steps(settings.layout.steps)?;
         let slots = 1 + session.store.kv.share.slots(settings.layout.steps);
         let pages = file.words("pages", u64::from(slots) * u64::from(session.store.kv.shape.pages_per_slot()))?;
         if !session.store.kv.lay_out(&settings.layout, &pages)? {
-            return Err(damaged(&file, "its pages contradict each other"));
+            return Err(damaged(&file, "its page table is inconsistent"));
         }
         if count > 0 {
             session.store.kv.reserve(0, count, depth.iter().copied().max().unwrap_or(1).max(1))?;

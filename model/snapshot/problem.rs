@@ -1,39 +1,39 @@
-//! Why a session cannot be resumed from a file.
+//! Reasons why a session cannot be resumed from a file.
 
-/// What is wrong with the file of a saved session.
+/// Problem with the file of a saved session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotProblem {
-    /// Some other file.
-    #[error("is no saved session: give a file that Session::save wrote")]
+    /// Not a saved session.
+    #[error("is not a saved session: give a file that Session::save wrote")]
     Other,
-    /// Written by another version of this program.
+    /// Format version of another release of this program.
     #[error(
-        "is a saved session in version {found} of the format; this program reads version {expected}: compute it again"
+        "is a saved session in format version {found}; this program reads version {expected}: compute the session again"
     )]
     Version {
-        /// What the file says.
+        /// Version of the file.
         found: String,
-        /// What is read here.
+        /// Version that this program reads.
         expected: u32,
     },
-    /// The file ends early.
-    #[error("has {bytes} bytes and should have {needed}: it is cut off, copy it again or compute the session again")]
+    /// The file is truncated.
+    #[error("has {bytes} bytes and should have {needed}: it is truncated, copy it again or compute the session again")]
     CutOff {
         /// Bytes of the file.
         bytes: u64,
         /// Bytes that it should have.
         needed: u64,
     },
-    /// The content is not what was written.
+    /// The content is damaged.
     #[error("is damaged ({reason}): copy it again or compute the session again")]
     Damaged {
-        /// What shows it.
+        /// Reason.
         reason: String,
     },
-    /// A model of another shape.
+    /// Saved from a model of another shape.
     #[error(
-        "was saved from a model whose {field} is {found}; that of this model is {expected}: load the model that it was saved from"
+        "was saved from a model with {field} {found}; this model has {expected}: load the model that it was saved from"
     )]
     Shape {
         /// Name in `config.json` or of the [`Spec`](crate::Spec).
@@ -43,19 +43,19 @@ pub enum SnapshotProblem {
         /// The value of this model.
         expected: String,
     },
-    /// A model of the same shape with other weights.
+    /// Saved from a model of the same shape with other weights.
     #[error(
-        "was saved from a model of the same shape with other weights, or with these stored in other numbers: load the files that it was saved from"
+        "was saved from a model of the same shape with other weights, or with these weights stored in another dtype: load the files that it was saved from"
     )]
     Weights,
-    /// The weights are rounded otherwise.
+    /// Computed with weights in another dtype.
     #[error(
-        "was computed with weights held in {found}, and these are held in {expected}: load the model with dtype {found}"
+        "was computed with weights in {found}, but this model has them in {expected}: load the model with dtype {found}"
     )]
     Rounded {
-        /// How they were held.
+        /// Dtype at the time of saving.
         found: String,
-        /// How they are held here.
+        /// Dtype of the loaded model.
         expected: String,
     },
 }

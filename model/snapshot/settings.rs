@@ -1,4 +1,4 @@
-//! What a file says of a session and its model, beside its tensors.
+//! Metadata of a saved session: its settings and its model.
 
 use ruminate_shaders::attention::cache::{KV_DTYPES, KvShare, Lookup};
 use ruminate_shaders::weight::Dtype;
@@ -14,7 +14,7 @@ use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::session::Session;
 
-/// Fields of a configuration that change nothing of what is computed.
+/// Fields of a configuration that do not affect results.
 const NAMES: [&str; 4] = ["bos", "eos", "pad", "torch_dtype"];
 
 /// The model that a session belongs to.
@@ -22,7 +22,7 @@ const NAMES: [&str; 4] = ["bos", "eos", "pad", "torch_dtype"];
 pub(super) struct About {
     /// Its configuration.
     spec: Value,
-    /// How its weights are held.
+    /// Dtypes of its weights.
     dtypes: String,
     /// Fingerprint of its weights.
     weights: String,
@@ -38,7 +38,7 @@ impl About {
         Self { spec, dtypes, weights }
     }
 
-    /// Whether a model is that one.
+    /// Checks that `model` is the saved model.
     pub(super) fn check(&self, model: &Model) -> Result<(), SnapshotProblem> {
         let here = Self::of(model);
         for (field, expected) in here.spec.as_object().into_iter().flatten() {
@@ -58,7 +58,7 @@ impl About {
     }
 }
 
-/// A session, but for what its tensors hold.
+/// Settings of a session: everything that is not in its tensors.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) position: u32,
@@ -66,7 +66,7 @@ pub(super) struct Settings {
     steps: Option<u32>,
     kv_dtype: String,
     lookup: String,
-    /// Steps apart that share their keys and values; 0 for `anchor`.
+    /// Distance of the steps that share keys and values; 0 for `anchor`.
     share: Option<u32>,
     seed: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ impl Settings {
         }
     }
 
-    /// The options of the session; none if the file names some that do not exist.
+    /// Options of the session; none if the file has unknown names.
     pub(super) fn options(&self) -> Option<SessionOptions> {
         let kv_dtype: Dtype = KV_DTYPES.into_iter().find(|dtype| dtype.name() == self.kv_dtype)?;
         let (_, lookup) = LOOKUPS.into_iter().find(|(name, _)| *name == self.lookup)?;
@@ -127,7 +127,7 @@ impl Settings {
         })
     }
 
-    /// The tensors of the file, in their order.
+    /// Tensors of the file, in order.
     pub(super) fn tensors(&self, spec: &Spec, kv: &KvCache, depth: &[u32], state: bool) -> Vec<Expected> {
         let count = u64::from(self.position);
         let slots = u64::from(1 + kv.share.slots(self.layout.steps));
@@ -147,14 +147,14 @@ impl Settings {
     }
 }
 
-/// Layers and slots that hold something for positions that have stored so many steps: prelude and coda, then the core's layers.
+/// Layers and slots with data for positions that have stored `depth` steps: those of prelude and coda, then those of the core.
 pub(super) fn places(kv: &KvCache, depth: &[u32]) -> Vec<(usize, u32)> {
     let outside = (0..kv.layers(false)).map(|layer| (layer, 0));
     let slots = kv.slots_of(depth);
     outside.chain((0..kv.layers(true)).flat_map(|layer| (1..=slots).map(move |slot| (layer, slot)))).collect()
 }
 
-/// The name of what a layer holds in a slot.
+/// Name of the tensor for a layer's slot.
 pub(super) fn name(layer: usize, slot: u32) -> String {
     match slot.checked_sub(1) {
         None => format!("kv.outside.{layer}"),

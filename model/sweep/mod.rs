@@ -1,7 +1,7 @@
-//! How well a model answers, by depth: problems with one right answer each, at a number of steps, with or without an exit rule.
+//! Accuracy of a model by depth: problems with one right answer each, at a number of steps, with or without early exit.
 //!
-//! The right answer is fed token by token. The model answers right if each token of it was the most likely one: then, and only then, its
-//! greedy continuation begins with the answer. So one pass over it gives accuracy and perplexity.
+//! The right answer is fed token by token. The model answers right if each of its tokens was the most likely one, which is equivalent to its greedy
+//! continuation starting with the answer. So one pass over the answer gives accuracy and perplexity.
 
 mod tally;
 
@@ -17,25 +17,25 @@ use crate::likelihood::{Continuation, Likelihood, LikelihoodOptions};
 use crate::options::SessionOptions;
 use crate::session::Session;
 
-/// A prompt with the answer that is right.
+/// A prompt with its right answer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Problem {
-    /// What kind of problem it is.
+    /// Kind of problem.
     pub task: String,
-    /// What the model is to continue.
+    /// Text to continue.
     pub prompt: String,
-    /// What the continuation must begin with.
+    /// Start of the right continuation.
     pub answer: String,
-    /// Whether it belongs to the hard ones of its kind, if that is said.
+    /// Whether it is one of the hard problems of its kind, if known.
     pub hard: Option<bool>,
 }
 
 impl Problem {
-    /// Reads problems, one JSON object a line: `{"task":"sums","prompt":"3+4","answer":" 7"}`, and perhaps `"hard":true`. What else a line
-    /// holds is ignored. `file` is what errors call the text.
+    /// Reads problems, one JSON object per line: `{"task":"sums","prompt":"3+4","answer":" 7"}`, optionally with `"hard":true`. Other fields are ignored.
+    /// `file` is the name of the text in errors.
     ///
     /// # Errors
-    /// [`Error::Json`] names the line.
+    /// [`Error::Json`] with the number of the line.
     pub fn read(text: &str, file: &str) -> Result<Vec<Self>> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let problems = lines.map(|(at, line)| {
@@ -54,7 +54,7 @@ impl Problem {
     }
 }
 
-/// A problem in tokens.
+/// A problem, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Tokens of the prompt.
@@ -63,29 +63,28 @@ pub struct Question {
     pub answer: Vec<u32>,
 }
 
-/// What became of a question.
+/// Result of a question.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answered {
-    /// Whether the greedy continuation begins with the answer.
+    /// Whether the greedy continuation starts with the answer.
     pub right: bool,
-    /// Tokens of the answer.
+    /// Number of tokens of the answer.
     pub tokens: u32,
-    /// Recurrence steps that went into them, all together.
+    /// Recurrence steps of the rows that predict them, summed.
     pub steps: u64,
     /// Negative log-likelihood of the answer given the prompt, in nats.
     pub nll: f64,
-    /// Tokens computed: the prompt's, and the answer's but the last.
+    /// Number of tokens computed: those of the prompt and all but the last of the answer.
     pub computed: u32,
-    /// What that took: its share of the passes that it was in.
+    /// Time for it: its share of the passes that it was part of.
     pub time: Duration,
 }
 
 impl Session {
-    /// Encodes a problem. Where prompt and answer together begin with the prompt's own tokens, the rest is the answer; else the answer is
-    /// encoded by itself.
+    /// Encodes a problem. If prompt and answer together start with the prompt's own tokens, the rest is the answer; otherwise the answer is encoded by itself.
     ///
     /// # Errors
-    /// The tokenizer's, or [`Error::PromptTooLong`].
+    /// Tokenizer errors, or [`Error::PromptTooLong`].
     pub fn question(&self, problem: &Problem) -> Result<Question> {
         let Continuation { context: prompt, continuation: answer } =
             Continuation::encode(self.model().tokenizer(), &problem.prompt, &problem.answer)?;
@@ -96,8 +95,8 @@ impl Session {
         Ok(Question { prompt, answer })
     }
 
-    /// Answers questions, each from an empty context on, with `steps` at most; many of them share a pass. `progress` hears how many are done, and says whether to go
-    /// on; if not, there are fewer answers than questions.
+    /// Answers questions, each from an empty context with at most `steps` steps; many of them share a pass. `progress` receives the number of finished
+    /// questions and returns whether to go on; if it returns false, there are fewer answers than questions.
     ///
     /// # Errors
     /// As [`Model::likelihoods`](crate::Model::likelihoods).
@@ -117,7 +116,7 @@ impl Session {
             LikelihoodOptions { steps: Some(steps), exit: exit.copied(), session, ..LikelihoodOptions::default() };
         let start = Instant::now();
         let found = self.model().likelihoods(&asked, &options, progress)?;
-        // Questions share their passes, and so their time.
+        // Questions share passes, so they share the time, too.
         let time = start.elapsed() / u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
         let answered = |(asked, found): (&Continuation, &Likelihood)| Answered {
             right: found.greedy,

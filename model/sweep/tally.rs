@@ -1,18 +1,18 @@
-//! What answers come to, with what chance leaves open.
+//! Sums over answers, with confidence intervals.
 
 use std::time::Duration;
 
 use super::Answered;
 
-/// The standard normal distribution's quantile for intervals of 95 %.
+/// Quantile of the standard normal distribution for 95 % intervals.
 const QUANTILE: f64 = 1.959_963_984_540_054;
 
 /// Sums over answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Answers.
+    /// Number of answers.
     pub answers: u32,
-    /// Right ones.
+    /// Number of right answers.
     pub right: u32,
     tokens: u64,
     steps: u64,
@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Enters an answer.
+    /// Adds an answer.
     pub fn add(&mut self, answered: &Answered) {
         self.answers += 1;
         self.right += u32::from(answered.right);
@@ -33,14 +33,14 @@ impl Tally {
         self.time += answered.time;
     }
 
-    /// Share of right answers, 0 to 1; NaN if there are none.
+    /// Fraction of right answers, 0 to 1; NaN without answers.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         f64::from(self.right) / f64::from(self.answers)
     }
 
-    /// The interval that holds the true accuracy with 95 % confidence, by Wilson's score (Wilson 1927): unlike the usual one it says something
-    /// when all answers are right.
+    /// Interval that contains the true accuracy with 95 % confidence, by Wilson's score (Wilson 1927). Unlike the usual interval, it is meaningful even if all
+    /// answers are right.
     #[must_use]
     pub fn interval(&self) -> (f64, f64) {
         let (n, p, z) = (f64::from(self.answers), self.accuracy(), QUANTILE);
@@ -58,13 +58,13 @@ impl Tally {
         self.steps as f64 / self.tokens as f64
     }
 
-    /// e to the mean negative log-likelihood of the answers' tokens, each given all before it.
+    /// Perplexity of the answers' tokens: e to their mean negative log-likelihood, each given all tokens before it.
     #[must_use]
     pub fn perplexity(&self) -> f64 {
         (self.nll / self.tokens as f64).exp()
     }
 
-    /// Tokens computed per second, prompts included.
+    /// Tokens computed per second, including prompts.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.computed as f64 / self.time.as_secs_f64().max(f64::MIN_POSITIVE)
@@ -75,7 +75,7 @@ impl Tally {
 mod tests {
     use super::Tally;
 
-    /// Against scipy.stats.binomtest(k, n).proportion_ci(method="wilson").
+    /// Reference values from scipy.stats.binomtest(k, n).proportion_ci(method="wilson").
     #[test]
     fn intervals_are_wilsons() {
         for (right, answers, low, high) in [

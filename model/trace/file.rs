@@ -1,4 +1,4 @@
-//! A trace as a file of tensors, for other programs.
+//! Writing a trace to a file of tensors, for other programs.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,9 +11,8 @@ use crate::error::Result;
 use crate::output::write_tensors;
 
 impl Trace {
-    /// Writes a safetensors file: `tokens`, `steps_used`, `states`, `distances`, `entropies`, `top_tokens`, `top_probabilities`, and of the
-    /// components `pca`, `pca_directions`, `pca_explained` and `pca_mean`, in the shapes that the fields have here. `about` goes
-    /// into its metadata.
+    /// Writes a safetensors file with the tensors `tokens`, `steps_used`, `states`, `distances`, `entropies`, `top_tokens` and `top_probabilities`, and those
+    /// of the components, `pca`, `pca_directions`, `pca_explained` and `pca_mean`, in the shapes of the fields. `about` goes into its metadata.
     ///
     /// # Errors
     /// [`Error::Output`](crate::Error::Output), [`Error::Write`](crate::Error::Write).

@@ -1,9 +1,9 @@
-//! A look at the recurrence, step by step: the state of every token, how far it is from where it ends, and what would be read out of it.
+//! Traces of the recurrence: every token's state at each step, its distance from the last state, and its read-out.
 //!
-//! A generation is not disturbed by this: its tokens are computed once more, in a session of the same seed. The initial state of a position
-//! depends on the seed and the position alone, so the same states come about. What is read out after i steps is what the same session says
-//! when it computes the tokens at i steps (of tokens more than 256 positions back, the coda then offers its last read-out). Every token is followed
-//! to the end, also those that an exit rule stopped earlier: the picture shows whether they had settled.
+//! A trace does not disturb the generation: its tokens are computed once more, in a session with the same seed. The initial state of a position depends only on
+//! the seed and the position, so the states are the same. The read-out after i steps is what the session outputs if it computes the tokens at i steps. (For
+//! tokens more than 256 positions back, the coda then attends to their last read-out.) Every token is traced to the end, even if an exit rule stopped it
+//! earlier, so that the picture shows whether it had converged.
 
 mod file;
 mod pca;
@@ -18,52 +18,52 @@ use crate::options::State;
 use crate::session::Session;
 use crate::statistics::{entropy, log_sum_exp};
 
-/// Most likely tokens that are kept of every read-out.
+/// Most likely tokens kept of every read-out.
 pub const TOP: usize = 5;
 
-/// Principal components that are computed of the states: three planes, as in the paper (arXiv 2502.05171, figures 12 and 13).
+/// Principal components computed of the states: three planes, as in the paper (arXiv 2502.05171, figures 12 and 13).
 pub const COMPONENTS: usize = 6;
 
-/// Bytes of states that a trace may hold.
+/// Maximum bytes of states in a trace.
 pub const MOST_BYTES: u64 = 1 << 30;
 
 /// States and read-outs of tokens at every step of a recurrence. Step 0 is the initial state.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// The tokens, by position.
+    /// Tokens, by position.
     pub tokens: Vec<u32>,
-    /// Steps that every token was traced for.
+    /// Number of steps traced for every token.
     pub steps: u32,
-    /// Steps after which each token stopped, `[tokens]`: all of them, unless whoever traces a generation with an exit rule enters what that used.
+    /// Steps after which each token stopped, `[tokens]`: all steps, unless the caller enters those that a generation with early exit used.
     pub used: Vec<u32>,
     /// Width of a state.
     pub width: u32,
-    /// The states, before the final norm, `[tokens, steps + 1, width]`.
+    /// States before the final norm, `[tokens, steps + 1, width]`.
     pub states: Vec<f32>,
-    /// Entropy of the read-outs in nats, `[tokens, steps + 1]`.
+    /// Entropies of the read-outs in nats, `[tokens, steps + 1]`.
     pub entropies: Vec<f32>,
-    /// The most likely tokens of the read-outs, the most likely first, `[tokens, steps + 1, top]`.
+    /// Most likely tokens of the read-outs, best first, `[tokens, steps + 1, top]`.
     pub top_tokens: Vec<u32>,
     /// Their probabilities, `[tokens, steps + 1, top]`.
     pub top_probabilities: Vec<f32>,
-    /// Tokens kept of every read-out: [`TOP`], or all of a vocabulary that has fewer.
+    /// Tokens kept of every read-out: [`TOP`], or the whole vocabulary if it is smaller.
     pub top: usize,
 }
 
 impl Trace {
-    /// Bytes that the states of a trace take.
+    /// Bytes of a trace's states.
     #[must_use]
     pub fn bytes(spec: &Spec, tokens: usize, steps: u32) -> u64 {
         tokens as u64 * (u64::from(steps) + 1) * u64::from(spec.width) * 4
     }
 
-    /// Tokens whose states a trace may hold at a depth.
+    /// Maximum number of tokens of a trace at `steps` steps.
     #[must_use]
     pub fn most_tokens(spec: &Spec, steps: u32) -> u32 {
         u32::try_from(MOST_BYTES / Self::bytes(spec, 1, steps).max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Checks that the states of so many tokens may be held.
+    /// Checks that a trace of `tokens` tokens is not too large.
     ///
     /// # Errors
     /// [`Error::TraceTooLarge`].
@@ -75,20 +75,20 @@ impl Trace {
         Ok(())
     }
 
-    /// The state of a token after a step, `[width]`.
+    /// State of a token after a step, `[width]`.
     #[must_use]
     pub fn state(&self, token: usize, step: usize) -> &[f32] {
         let n = self.width as usize;
         &self.states[self.at(token, step) * n..][..n]
     }
 
-    /// Where a token and a step stand in `[tokens, steps + 1]`.
+    /// Index of a token and a step in `[tokens, steps + 1]`.
     #[must_use]
     pub fn at(&self, token: usize, step: usize) -> usize {
         token * (self.steps as usize + 1) + step
     }
 
-    /// The distance of every state from the last one of its token, ‖s_i - s*‖, `[tokens, steps + 1]`; the last of each token is 0.
+    /// Distance of every state from the last one of its token, ‖s_i - s*‖, `[tokens, steps + 1]`; 0 for the last of each token.
     #[must_use]
     pub fn distances(&self) -> Vec<f32> {
         let steps = self.steps as usize;
@@ -96,7 +96,7 @@ impl Trace {
         each.map(|(token, step)| distance(self.state(token, step), self.state(token, steps))).collect()
     }
 
-    /// The first step of each token after which the most likely token of the read-out stays the same, `[tokens]`.
+    /// First step of each token from which the most likely token of its read-out stays the same, `[tokens]`.
     #[must_use]
     pub fn stable_from(&self) -> Vec<u32> {
         let first = |token, step| self.top_tokens[self.at(token, step) * self.top];
@@ -108,7 +108,7 @@ impl Trace {
         (0..self.tokens.len()).map(of).collect()
     }
 
-    /// Principal components of all states together.
+    /// Principal components of all states.
     #[must_use]
     pub fn pca(&self) -> Pca {
         Pca::of(&self.states, self.width as usize, COMPONENTS)
@@ -130,7 +130,7 @@ impl Trace {
         }
     }
 
-    /// Enters the states and read-outs of rows after a step.
+    /// Stores the states and read-outs of rows after a step.
     fn enter(&mut self, first: usize, step: usize, states: &[f32], logits: &[f32]) {
         let n = self.width as usize;
         let rows = states.len() / n;
@@ -139,10 +139,10 @@ impl Trace {
             let at = self.at(first + row, step);
             self.states[at * n..][..n].copy_from_slice(state);
             self.entropies[at] = entropy(logits);
-            let normaliser = log_sum_exp(logits);
+            let normalizer = log_sum_exp(logits);
             for (place, token) in most_likely(logits, self.top).into_iter().enumerate() {
                 self.top_tokens[at * self.top + place] = token;
-                let log = f64::from(logits[token as usize]) - normaliser;
+                let log = f64::from(logits[token as usize]) - normalizer;
                 self.top_probabilities[at * self.top + place] = log.exp() as f32;
             }
         }
@@ -150,12 +150,13 @@ impl Trace {
 }
 
 impl Session {
-    /// Appends tokens, computes them at a depth, and keeps every step of it: tokens of a prompt, and those that were generated behind it. Where
-    /// steps share their keys and values, those are computed one at a time, as when they were generated. `progress` hears of the steps
-    /// done and of all, over the parts into which the tokens are cut, and says whether to go on.
+    /// Appends tokens, computes them at `steps` steps and records every step. The first `prompt` tokens are those of a prompt, the rest were generated. If
+    /// steps share keys and values, generated tokens are computed one at a time, as in the generation. `progress` receives the steps done and the steps in
+    /// total, summed over the passes that the tokens are split into, and returns whether to go on.
     ///
     /// # Errors
-    /// [`Error::Option`] if the prompt is longer than the tokens; [`Error::TraceTooLarge`]; [`Error::Cancelled`] if `progress` says so; as [`Self::begin`].
+    /// [`Error::Option`] if the prompt is longer than the tokens; [`Error::TraceTooLarge`]; [`Error::Cancelled`] if `progress` returns false; otherwise as
+    /// [`Self::begin`].
     pub fn record(
         &mut self,
         tokens: &[u32],
@@ -197,7 +198,7 @@ impl Session {
     }
 }
 
-/// The tokens of the largest logits, the largest first, of equals the first.
+/// Tokens of the largest logits, the largest first; among equal logits, the lowest token first.
 #[must_use]
 pub fn most_likely(logits: &[f32], count: usize) -> Vec<u32> {
     let mut best: Vec<u32> = Vec::with_capacity(count + 1);

@@ -1,49 +1,50 @@
-//! Principal component analysis of many states, without their covariance: at a width of 5280 that would take longer than the states themselves.
+//! Principal component analysis of many states, without their covariance matrix, which at a width of 5280 would take longer to compute than the states
+//! themselves.
 //!
-//! Subspace iteration (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 4.4): a few more directions than asked for are multiplied by the
-//! covariance, row by row, and made orthogonal, until the variances stand still; then a small eigenvalue problem sorts them.
+//! Subspace iteration (Halko, Martinsson and Tropp, arXiv 0909.4061, algorithm 4.4): slightly more directions than requested are multiplied by the covariance,
+//! block of rows by block of rows, and orthogonalized, until their variances stop changing. A small eigenvalue problem then sorts them.
 
 use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
 use rayon::prelude::*;
 
-/// Directions beside those asked for: they make the iteration converge faster.
+/// Additional directions, which make the iteration converge faster.
 const SPARE: usize = 6;
-/// Products with the covariance, at most.
+/// Maximum products with the covariance.
 const ROUNDS: usize = 40;
-/// Relative change of the variances at which they stand still.
+/// Relative change of the variances below which the iteration has converged.
 const STILL: f64 = 1e-7;
-/// Rows that are multiplied at once. The order of sums does not depend on the number of threads.
+/// Rows per block. The order of sums does not depend on the number of threads.
 const ROWS: usize = 64;
 
-/// The directions in which states vary most, and the states in these coordinates.
+/// Directions in which states vary most, and the states in these coordinates.
 #[derive(Clone, Debug)]
 pub struct Pca {
-    /// Components found: fewer than asked for if states have fewer dimensions, or are fewer.
+    /// Number of components: fewer than requested if there are fewer states or dimensions.
     pub components: usize,
-    /// Coordinates of the states, `[states, components]`, the mean state at the origin.
+    /// Coordinates of the states, `[states, components]`, relative to the mean state.
     pub coordinates: Vec<f32>,
-    /// Share of the variance of all states that lies in each component, `[components]`, falling.
+    /// Fraction of the total variance along each component, `[components]`, in descending order.
     pub explained: Vec<f32>,
-    /// The components as unit vectors, `[components, width]`, each with its largest value positive.
+    /// Components as unit vectors, `[components, width]`; the value of largest magnitude in each is positive.
     pub directions: Vec<f32>,
     /// Mean state, `[width]`.
     pub mean: Vec<f32>,
 }
 
 impl Pca {
-    /// Analyses states, `[states, width]`.
+    /// Analyzes states, `[states, width]`.
     #[must_use]
     pub fn of(states: &[f32], width: usize, components: usize) -> Self {
         let rows = states.len() / width.max(1);
         let components = components.min(width).min(rows);
-        let centred = Centred::new(states, width);
+        let centered = Centered::new(states, width);
         let count = (components + SPARE).min(width);
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let mut basis = DMatrix::from_fn(width, count, |_, _| random.next()).qr().q();
         let mut variances = vec![0.0; components];
         for _ in 0..ROUNDS {
-            basis = centred.covariance_times(&basis).qr().q();
-            let now = centred.project(&basis).1;
+            basis = centered.covariance_times(&basis).qr().q();
+            let now = centered.project(&basis).1;
             let change = now.iter().zip(&variances).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             let largest = now.first().copied().unwrap_or(0.0);
             variances.copy_from_slice(&now[..components]);
@@ -51,31 +52,31 @@ impl Pca {
                 break;
             }
         }
-        let (turn, found) = centred.project(&basis);
+        let (turn, found) = centered.project(&basis);
         let mut directions = (basis * turn).columns(0, components).into_owned();
         for mut direction in directions.column_iter_mut() {
             let largest = direction.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
             direction *= if largest < 0.0 { -1.0 } else { 1.0 };
         }
-        let total = centred.variance().max(f64::MIN_POSITIVE);
+        let total = centered.variance().max(f64::MIN_POSITIVE);
         Self {
             components,
-            coordinates: centred.times(&directions).iter().map(|&x| x as f32).collect(),
+            coordinates: centered.times(&directions).iter().map(|&x| x as f32).collect(),
             explained: found[..components].iter().map(|&variance| (variance / total) as f32).collect(),
             directions: directions.as_slice().iter().map(|&x| x as f32).collect(),
-            mean: centred.mean.iter().map(|&x| x as f32).collect(),
+            mean: centered.mean.iter().map(|&x| x as f32).collect(),
         }
     }
 }
 
-/// States less their mean.
-struct Centred<'a> {
+/// States relative to their mean.
+struct Centered<'a> {
     states: &'a [f32],
     width: usize,
     mean: Vec<f64>,
 }
 
-impl<'a> Centred<'a> {
+impl<'a> Centered<'a> {
     fn new(states: &'a [f32], width: usize) -> Self {
         let mut mean = vec![0.0; width];
         for state in states.chunks(width) {
@@ -86,7 +87,7 @@ impl<'a> Centred<'a> {
         Self { states, width, mean }
     }
 
-    /// Blocks of rows as matrices, `[width, rows]`: a column is a state.
+    /// Blocks of rows as matrices, `[width, rows]`; each column is a state.
     fn blocks(&self) -> impl IndexedParallelIterator<Item = DMatrix<f64>> {
         self.states.par_chunks(ROWS * self.width).map(|block| {
             let rows = block.len() / self.width;
@@ -95,13 +96,13 @@ impl<'a> Centred<'a> {
         })
     }
 
-    /// The sum over all states of x (xᵀ basis), `[width, count]`.
+    /// Sum of x (xᵀ basis) over all states, `[width, count]`.
     fn covariance_times(&self, basis: &DMatrix<f64>) -> DMatrix<f64> {
         let parts: Vec<_> = self.blocks().map(|block| &block * block.tr_mul(basis)).collect();
         parts.iter().fold(DMatrix::zeros(self.width, basis.ncols()), |sum, part| sum + part)
     }
 
-    /// How a basis must be turned so that the states vary independently along it, and their variances (times their number), falling.
+    /// Rotation of a basis along which the states are uncorrelated, and their variances (times the number of states) in descending order.
     fn project(&self, basis: &DMatrix<f64>) -> (DMatrix<f64>, Vec<f64>) {
         let parts: Vec<_> = self.blocks().map(|block| block.tr_mul(basis)).map(|x| x.tr_mul(&x)).collect();
         let count = basis.ncols();
@@ -114,7 +115,7 @@ impl<'a> Centred<'a> {
 
     /// Coordinates of the states along directions, `[states, count]`, row by row.
     fn times(&self, directions: &DMatrix<f64>) -> Vec<f64> {
-        // Column by column, a column for each state.
+        // Matrices are stored by columns, and each column is one state.
         self.blocks().map(|block| directions.tr_mul(&block)).collect::<Vec<_>>().iter().flatten().copied().collect()
     }
 
@@ -123,7 +124,7 @@ impl<'a> Centred<'a> {
     }
 }
 
-/// Numbers that are spread enough to begin from (xorshift64*).
+/// Pseudorandom numbers for the initial basis (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -159,7 +160,7 @@ mod tests {
         assert!((direction(1)[20] - 0.6).abs() < 2e-2 && (direction(1)[30] - 0.8).abs() < 2e-2, "{:?}", direction(1));
         assert!((direction(2)[40] - 1.0).abs() < 1e-2, "{:?}", direction(2));
         assert!(pca.explained.is_sorted_by(|a, b| a >= b) && (pca.explained.iter().sum::<f32>() - 1.0).abs() < 1e-4);
-        // Mean and coordinates give the states back.
+        // Mean and coordinates reproduce the states.
         for (state, at) in states.chunks(WIDTH).zip(pca.coordinates.chunks(3)) {
             for (i, &x) in state.iter().enumerate() {
                 let sum: f32 = (0..3).map(|component| at[component] * direction(component)[i]).sum();

@@ -140,7 +140,7 @@ pub(super) fn runs() -> Vec<(&'static str, Testbed)> {
 
 /// [`shapes`] with caches in buffers, in each shape's own dtype and in q8.
 pub(super) fn buffers() -> impl Iterator<Item = (&'static str, Testbed)> {
-    shapes().into_iter().flat_map(|(name, bed)| [(name, bed.clone()), (name, bed.quantised())])
+    shapes().into_iter().flat_map(|(name, bed)| [(name, bed.clone()), (name, bed.quantized())])
 }
 
 impl Testbed {
@@ -277,7 +277,7 @@ impl Testbed {
     }
 
     /// Changes the cache to q8.
-    pub(super) fn quantised(mut self) -> Self {
+    pub(super) fn quantized(mut self) -> Self {
         self.cache.dtype = Dtype::Q8;
         self
     }

@@ -218,7 +218,7 @@ fn case(bed: &Testbed, name: &str, option: u8) -> Case {
 fn cases() -> Vec<Case> {
     let beds = testbed::runs().into_iter().flat_map(|(name, bed)| {
         let in_bf16 = bed.clone().in_bf16();
-        [(name, bed.clone()), (name, in_bf16), (name, bed.quantised())]
+        [(name, bed.clone()), (name, in_bf16), (name, bed.quantized())]
     });
     // One shape has no runs: the kernel must not touch it.
     let beds = beds.chain(testbed::shapes().into_iter().filter(|(name, _)| *name == "mixed rows"));

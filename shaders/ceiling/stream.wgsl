@@ -1,6 +1,6 @@
 override WG: u32;
 
-// Neighbouring lanes read neighbouring units, sixteen loads are under way at a time, and all that was read is folded together, so that nothing
+// Neighboring lanes read neighboring units, sixteen loads are under way at a time, and all that was read is folded together, so that nothing
 // can be left out.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

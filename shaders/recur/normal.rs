@@ -25,11 +25,11 @@ pub(crate) fn normals_within(mass: f64, key: [u32; 2]) -> impl Iterator<Item = f
 /// both sides compute.
 fn erfinv(x: f64) -> f64 {
     let w = -((1.0 - x) * (1.0 + x)).ln();
-    let (w, coefficients) = if w < 5.0 { (w - 2.5, &CENTRE) } else { (w.sqrt() - 3.0, &TAIL) };
+    let (w, coefficients) = if w < 5.0 { (w - 2.5, &CENTER) } else { (w.sqrt() - 3.0, &TAIL) };
     coefficients.iter().fold(0.0, |p, &c| c + p * w) * x
 }
 
-const CENTRE: [f64; 9] = [
+const CENTER: [f64; 9] = [
     2.81022636e-08,
     3.43273939e-07,
     -3.5233877e-06,

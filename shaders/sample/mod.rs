@@ -3,7 +3,7 @@
 mod argmax;
 mod feed;
 mod logprobs;
-pub mod penalise;
+pub mod penalize;
 mod reference;
 mod sampling;
 

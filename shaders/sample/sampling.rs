@@ -1,4 +1,4 @@
-//! Sampling: temperature, top-k, top-p, min-p and the draw itself. Penalties are applied before, by [`super::penalise`].
+//! Sampling: temperature, top-k, top-p, min-p and the draw itself. Penalties are applied before, by [`super::penalize`].
 
 use super::reference::{STREAM, reference};
 use crate::recur::{SEQUENCE, THREEFRY};

@@ -26,7 +26,7 @@ use crate::{Axis, Binding, Part, stride};
 pub(crate) const EIGHT: Part = Part::new("eight", include_str!("eight.wgsl"));
 
 /// WGSL that unpacks weights in blocks.
-pub(crate) const BLOCKS: &str = include_str!("quantised.wgsl");
+pub(crate) const BLOCKS: &str = include_str!("quantized.wgsl");
 
 /// WGSL that rounds a block: its factor to f16, and its values to whole numbers.
 pub(crate) const ROUND: [&str; 2] = [include_str!("f16.wgsl"), include_str!("pack_blocks.wgsl")];

@@ -49,10 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
-    let select = match &arguments.gpu {
-        None => Select::Best,
-        Some(text) => text.parse().map_or_else(|_| Select::Name(text.clone()), Select::Index),
-    };
+    let select = arguments.gpu.as_deref().map_or(Select::Best, Select::from);
     let device =
         if arguments.cpu { Device::cpu() } else { Device::open(&OpenOptions { select, ..OpenOptions::default() })? };
     println!("device: {}", device.name());

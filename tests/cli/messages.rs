@@ -97,7 +97,11 @@ fn unsupported_file_formats_are_named() {
     // A folder with such files, and a missing file.
     let words = ["it has no config.json; found a.gguf, a llama.cpp GGUF file, but only safetensors are supported"];
     refused(&["run", "--cpu", "-m", &path(""), "x"], 4, &words);
-    refused(&["run", "--cpu", "-m", &path("none.gguf"), "x"], 4, &["none.gguf is no model folder: it does not exist"]);
+    refused(
+        &["run", "--cpu", "-m", &path("none.gguf"), "x"],
+        4,
+        &["none.gguf is not a model folder: it does not exist"],
+    );
 }
 
 #[trial]

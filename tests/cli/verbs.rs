@@ -293,7 +293,7 @@ fn invalid_quantization_requests_are_refused() {
     assert!(output(&["quantize", "--dtype", "q8", "-o", path]).status.success());
     refused(&["quantize", "--dtype", "q8", "-o", path], 2, "is not empty");
     assert!(output(&["quantize", "--dtype", "q8", "-o", path, "--force"]).status.success());
-    refused(&["quantize", "-m", path, "--dtype", "q4", "-o", "elsewhere"], 4, "quantised already, in q8");
+    refused(&["quantize", "-m", path, "--dtype", "q4", "-o", "elsewhere"], 4, "already quantized, in q8");
     refused(&["run", "--cpu", "-m", path, "--dtype", "q4", "x"], 2, "the files hold the weights in q8, not in q4");
 }
 
@@ -357,5 +357,5 @@ fn saved_session_resumes_with_or_without_prompt() {
     }
     std::fs::write(&path, "It was a dark and stormy night.").expect("the folder can be written");
     let refused = run(&["--resume", file, "x"]);
-    assert!(text(&refused.stderr).contains("is no saved session"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("is not a saved session"), "{}", text(&refused.stderr));
 }

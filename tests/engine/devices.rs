@@ -18,7 +18,7 @@ fn works(device: &Device) -> Outcome {
 #[trial(adapters, cpu)]
 fn missing_adapter_is_reported_with_available_ones(_: &Device) -> Outcome {
     let options = OpenOptions { select: Select::Name("no such adapter".to_owned()), ..OpenOptions::default() };
-    let names: Vec<String> = adapters(options.backends).into_iter().map(|it| it.name).collect();
+    let names: Vec<String> = adapters(options.backends).iter().map(ToString::to_string).collect();
     match Device::open(&options) {
         Err(Error::NoAdapter { asked, found }) => {
             assert!(asked.contains("no such adapter"), "{asked}");
@@ -36,8 +36,11 @@ fn adapters_are_selected_by_index_and_name(device: &Device) -> Outcome {
     let summary = device.summary().expect("a GPU has a summary");
     let listed = &adapters(OpenOptions::default().backends)[summary.index];
     assert_eq!((&summary.name, &summary.driver, summary.caps), (&listed.name, &listed.driver, listed.caps));
-    for name in [summary.name.to_uppercase(), summary.driver.to_lowercase()] {
-        let found = Device::open(&OpenOptions { select: Select::Name(name), ..OpenOptions::default() })?;
+    assert_eq!((summary.pci, summary.uuid), (listed.pci, listed.uuid));
+    let uuid = summary.uuid.map(|uuid| uuid.to_string());
+    let identity = summary.pci.map(|address| address.to_string()).into_iter().chain(uuid);
+    for text in [summary.name.to_uppercase(), summary.driver.to_lowercase()].into_iter().chain(identity) {
+        let found = Device::open(&OpenOptions { select: text.as_str().into(), ..OpenOptions::default() })?;
         assert_eq!(found.name(), device.name());
     }
     works(&Device::open(&OpenOptions::default())?)

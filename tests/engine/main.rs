@@ -6,11 +6,13 @@ mod devices;
 mod execution;
 mod faults;
 mod guard_words;
+mod hang;
 mod kernels;
 mod limits;
 mod memory;
 mod pieces;
 mod pipeline_cache;
+mod select;
 mod shapes;
 
 /// Result of a test; any error is a failure.

@@ -16,7 +16,7 @@ pub fn device() -> Option<Device> {
 pub fn options() -> Option<OpenOptions> {
     let select = match std::env::var("RUMINATE_TEST_GPU") {
         Ok(name) if name == "cpu" => return None,
-        Ok(name) => Select::Name(name),
+        Ok(name) => Select::from(name.as_str()),
         Err(_) => Select::Best,
     };
     let limits = if limited() { Tier::WebGpuDefaults } else { Tier::Full };

@@ -139,7 +139,7 @@ fn quantized_files_refuse_other_precisions() -> Result<()> {
     for text in ["bf16", "q8", "q4", "adapter=q4"] {
         let error = load(&folder.source(), &Device::cpu(), text).err().context(text)?;
         let found = error.downcast_ref::<Error>();
-        ensure!(matches!(found, Some(Error::Requantise { .. })), "{text}: {error}");
+        ensure!(matches!(found, Some(Error::Requantize { .. })), "{text}: {error}");
         let message = error.to_string();
         ensure!(message.contains("q4,adapter=bf16") && message.contains("quantize it again"), "{message}");
     }

@@ -206,7 +206,7 @@ fn fork_matches_recomputed_prefix(device: &Device) -> Result<()> {
             ensure!(one.position() == prefix && little, "{} bytes", one.kv_bytes());
             let mut three = two.fork()?;
             drop(one);
-            // Sums over the segments of a cache are added in another order; in q8 a number can then round to its neighbour.
+            // Sums over the segments of a cache are added in another order; in q8 a number can then round to its neighbor.
             let bound = if kv_dtype == Dtype::F32 { 1e-8 } else { 1e-3 };
             for (seed, session) in [(1, &mut original), (2, &mut two), (3, &mut three)] {
                 let (expected, said) = goes_on(&mut fresh()?, seed)?;

@@ -107,7 +107,7 @@ fn growing_cache_gives_same_logits_as_large_one(device: &Device) -> Result<()> {
     Ok(())
 }
 
-fn quantised(model: &Model) -> Result<Session> {
+fn quantized(model: &Model) -> Result<Session> {
     Ok(model.session(SessionOptions { kv_dtype: Dtype::Q8, ..SessionOptions::default() })?)
 }
 
@@ -116,7 +116,7 @@ fn q8_cache_gives_same_answers_as_f32(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     for (prompt, right) in demo::PROMPTS {
         let options = GenerateOptions { end_tokens: None, ..greedy(32, 8) };
-        let answer = text(&mut quantised(&model)?, prompt, &options)?;
+        let answer = text(&mut quantized(&model)?, prompt, &options)?;
         ensure!(answer.trim() == right.trim(), "{prompt}: {answer:?}");
         let expected = text(&mut session(&model)?, prompt, &options)?;
         ensure!(answer == expected, "{prompt}: {answer:?}, in f32 {expected:?}");
@@ -128,7 +128,7 @@ fn q8_cache_gives_same_answers_as_f32(device: &Device) -> Result<()> {
 fn q8_cache_supports_rewind_growth_and_chunks(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let all = prompt_of(120);
-    let mut session = quantised(&model)?;
+    let mut session = quantized(&model)?;
     let whole = session.forward(&all, 6, State::Seeded, false)?;
     let bytes = session.kv_bytes();
     session.rewind(0)?;
@@ -137,13 +137,13 @@ fn q8_cache_supports_rewind_growth_and_chunks(device: &Device) -> Result<()> {
         "the same pass after a rewind gives other logits"
     );
     session.rewind(70)?;
-    // Single rows use another kernel; where sums differ in the last bit, a number can be quantized to its neighbour.
+    // Single rows use another kernel; where sums differ in the last bit, a number can be quantized to its neighbor.
     let mut single = Vec::new();
     for token in &all[70..] {
         single = session.forward(&[*token], 6, State::Seeded, false)?;
     }
     ruminate_tests::compare(&single, &whole, 1e-4)?;
-    let mut grown = quantised(&model)?;
+    let mut grown = quantized(&model)?;
     for chunk in all.chunks(33) {
         single = grown.forward(chunk, 6, State::Seeded, false)?;
     }

@@ -236,10 +236,10 @@ fn invalid_noise_is_refused_with_allowed_values(device: &Device) -> Result<()> {
     for (written, expected) in [
         ("geom", "geom=0.1"),
         ("pink=0.1", "fixed, geom, sqrt, line, chi"),
-        ("geom=", "is no scale"),
+        ("geom=", "invalid scale"),
         ("geom=-1", "above 0"),
-        ("geom=inf", "is no scale"),
-        ("line=0.1,normed", "neither renorm"),
+        ("geom=inf", "invalid scale"),
+        ("line=0.1,normed", "expected renorm"),
     ] {
         let error = written.parse::<Noise>().err().context("it was accepted")?;
         ensure!(error.contains(expected), "{written}: {error}");

@@ -129,8 +129,8 @@ fn dry_stops_repeated_passages(device: &Device) -> Result<()> {
         ensure!(found.iter().all(|token| (21..25).contains(token)), "a banned token was generated: {found:?}");
         Ok(longest_repeat(&found))
     };
-    let (free, penalised) = (run(Dry::OFF)?, run(Dry { multiplier: 20.0, ..Dry::ON })?);
-    ensure!(free >= 15 && penalised <= 6, "a repeated passage of {free} tokens without DRY, of {penalised} with it");
+    let (free, penalized) = (run(Dry::OFF)?, run(Dry { multiplier: 20.0, ..Dry::ON })?);
+    ensure!(free >= 15 && penalized <= 6, "a repeated passage of {free} tokens without DRY, of {penalized} with it");
     Ok(())
 }
 

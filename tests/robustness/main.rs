@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod command;
+mod device_trouble;
 mod other_writers;
 #[cfg(feature = "pull")]
 mod pull;

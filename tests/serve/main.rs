@@ -4,6 +4,7 @@ mod browser;
 mod chat;
 mod completions;
 mod depth;
+mod hang;
 mod http;
 mod life;
 mod limits;

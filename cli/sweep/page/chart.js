@@ -3,7 +3,7 @@ Object.assign(picked, { measure: 'accuracy', hidden: new Set() });
 choices('measure', 'measure', { accuracy: 'right answers', perplexity: 'perplexity of the right answer' });
 $('about').textContent = data.about;
 
-const ink = (line) => (line.colour === null ? css('--ink') : data.series[line.colour % data.series.length]);
+const ink = (line) => (line.color === null ? css('--ink') : data.series[line.color % data.series.length]);
 const buttons = data.lines.map((line, at) => {
   const button = document.createElement('button');
   button.append(document.createElement('canvas'), line.name);

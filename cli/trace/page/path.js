@@ -25,17 +25,17 @@ function drawPaths(pen, point) {
   const path = data.pca[picked.token].map(point);
   for (let step = 1; step < path.length; step++) {
     const past = step <= picked.step;
-    pen.strokeStyle = past ? stepColour(step) : css('--faint');
+    pen.strokeStyle = past ? stepColor(step) : css('--faint');
     pen.lineWidth = past ? 2 : 1;
     line(pen, ...path[step - 1], ...path[step]);
   }
-  path.slice(0, picked.step + 1).forEach(([x, y], step) => dot(pen, x, y, step === 0 ? 4 : 2.6, stepColour(step)));
+  path.slice(0, picked.step + 1).forEach(([x, y], step) => dot(pen, x, y, step === 0 ? 4 : 2.6, stepColor(step)));
   const [x, y] = path[data.steps];
   pen.strokeStyle = css('--ink');
   pen.lineWidth = 1.5;
   line(pen, x - 6, y, x + 6, y);
   line(pen, x, y - 6, x, y + 6);
-  dot(pen, ...path[picked.step], 6, stepColour(picked.step), css('--ink'));
+  dot(pen, ...path[picked.step], 6, stepColor(picked.step), css('--ink'));
   return path;
 }
 
@@ -100,11 +100,11 @@ draws.push(() => {
   const points = row.map((log, step) => [across(step), up(Number.isFinite(log) ? log : low)]);
   fallPoints.now = points;
   for (let step = 1; step < points.length; step++) {
-    pen.strokeStyle = step <= picked.step ? stepColour(step) : css('--faint');
+    pen.strokeStyle = step <= picked.step ? stepColor(step) : css('--faint');
     pen.lineWidth = 2;
     line(pen, ...points[step - 1], ...points[step]);
   }
-  dot(pen, ...points[picked.step], 5, stepColour(picked.step), css('--ink'));
+  dot(pen, ...points[picked.step], 5, stepColor(picked.step), css('--ink'));
 });
 
 const spacePoints = {};

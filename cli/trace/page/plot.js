@@ -16,9 +16,9 @@ const word = (id) => shown(data.words[id]);
 const name = (token) => shown(data.tokens[token]);
 
 /// Color at a position from 0 to 1 in a list of colors.
-const colour = (list, part) => list[Math.round(Math.min(1, Math.max(0, part)) * (list.length - 1))];
-const far = (part) => colour(data.far, part);
-const stepColour = (step) => colour(data.path, data.steps ? step / data.steps : 1);
+const color = (list, part) => list[Math.round(Math.min(1, Math.max(0, part)) * (list.length - 1))];
+const far = (part) => color(data.far, part);
+const stepColor = (step) => color(data.path, data.steps ? step / data.steps : 1);
 /// Black or white, whichever is easier to read on a color.
 function inkOn(hex) {
   const [r, g, b] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
@@ -33,7 +33,7 @@ function scaleBar(id, list, low, high, marks, write, label) {
   const { pen, width } = paper(id, 43 + 15 * texts.length);
   const [left, right] = [Math.max(60, width / 2 - 220), Math.min(width - 20, width / 2 + 220)];
   for (let x = left; x < right; x++) {
-    pen.fillStyle = colour(list, (x - left) / (right - left));
+    pen.fillStyle = color(list, (x - left) / (right - left));
     pen.fillRect(x, 8, 1.5, 12);
   }
   pen.fillStyle = css('--pale');

@@ -1,4 +1,4 @@
-//! Positions that are iterated together before their tokens stand: [`Diffusion`](crate::Diffusion).
+//! Diffusion forcing: several positions are iterated together before their tokens are final ([`Diffusion`](crate::Diffusion)).
 
 use ruminate_shaders::exit::Continuous;
 
@@ -21,27 +21,27 @@ pub(super) const POLICY: Policy = Policy {
         Exclusion {
             other: "exit",
             asked: |asked| (asked.options.exit.is_some()).then_some("exit"),
-            why: "tokens stand by rules of their own (freeze)",
+            why: "tokens of a wavefront become final by its own rule (freeze)",
         },
         Exclusion {
             other: "steps_of",
             asked: |asked| (asked.options.steps_of.is_some()).then_some("steps_of"),
-            why: "a position is iterated until it has settled",
+            why: "a position is iterated until it is frozen",
         },
         Exclusion {
             other: "noise",
             asked: |asked| (asked.options.noise.is_some()).then_some("noise"),
-            why: "it mixes random states into its own by another rule (noise_mix)",
+            why: "a wavefront adds noise by its own rule (noise_mix)",
         },
         Exclusion {
             other: "continuous=normed",
             asked: |asked| (asked.options.continuous == Some(Continuous::Normed)).then_some("continuous=normed"),
-            why: "a position begins with the state in front of it as it is: raw",
+            why: "a position starts from the previous position's state without a norm (raw)",
         },
         Exclusion {
             other: "invariant",
             asked: |asked| (asked.session.invariant).then_some("invariant"),
-            why: "a wavefront's tokens are not those of plain decoding anyhow",
+            why: "a wavefront's tokens differ from those of plain decoding anyway",
         },
         RULES,
     ],

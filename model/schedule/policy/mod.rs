@@ -1,6 +1,6 @@
-//! Ways to generate, and what each cannot be combined with: one file each.
+//! Generation policies and the options that each one excludes, one file each.
 //!
-//! A file declares its exclusions; every call that generates checks them here, and the table in `docs/combinations.md` is made from them.
+//! Every call that generates checks the declared exclusions here. The table in `docs/combinations.md` is generated from them.
 
 mod diffusion;
 mod pipeline;
@@ -10,31 +10,31 @@ mod speculate;
 use crate::error::Error;
 use crate::options::{GenerateOptions, SessionOptions};
 
-/// What somebody asks for.
+/// Options of a request to generate.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) options: &'a GenerateOptions,
     pub(crate) session: &'a SessionOptions,
-    /// Whether it is for a sequence of a batch.
+    /// Whether the request is for a sequence of a batch.
     pub(crate) batch: bool,
 }
 
-/// Whether something is asked for.
+/// Tests whether a request uses a policy.
 type Test = fn(&Asked<'_>) -> bool;
 
-/// The option that asks for something, if one does.
+/// Returns the name of the excluded option if a request sets it.
 type Finds = fn(&Asked<'_>) -> Option<&'static str>;
 
-/// A way to generate.
+/// A generation policy.
 struct Policy {
     name: &'static str,
     asked: Test,
     excludes: &'static [Exclusion],
 }
 
-/// What a policy cannot be combined with.
+/// Option that cannot be combined with a policy.
 struct Exclusion {
-    /// All that it is about, for readers.
+    /// Description for the documentation, which may list several options.
     other: &'static str,
     asked: Finds,
     why: &'static str,
@@ -42,19 +42,19 @@ struct Exclusion {
 
 const POLICIES: [&Policy; 4] = [&diffusion::POLICY, &speculate::POLICY, &pipeline::POLICY, &scores::POLICY];
 
-/// Two options that do not go together.
+/// Two options that cannot be combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Combination {
-    /// The way to generate: the name of its option.
+    /// Policy: the name of its option.
     pub policy: &'static str,
-    /// The name of the other option.
+    /// Name of the other option.
     pub other: &'static str,
-    /// Why not.
+    /// Reason.
     pub why: &'static str,
 }
 
-/// All pairs of options that [`Error::Together`] refuses because of the way to generate.
+/// All pairs of options that [`Error::Together`] reports because of a policy.
 #[must_use]
 pub fn excluded_combinations() -> Vec<Combination> {
     let of = |policy: &&'static Policy| {
@@ -64,10 +64,10 @@ pub fn excluded_combinations() -> Vec<Combination> {
     POLICIES.iter().flat_map(of).collect()
 }
 
-/// Refuses what does not go together.
+/// Checks that a request combines no excluded options.
 ///
 /// # Errors
-/// [`Error::Together`] names the first pair.
+/// [`Error::Together`] with the first excluded pair.
 pub(crate) fn check(asked: Asked<'_>) -> Result<(), Error> {
     for policy in POLICIES.iter().filter(|policy| (policy.asked)(&asked)) {
         let found = |exclusion: &'static Exclusion| Some(((exclusion.asked)(&asked)?, exclusion.why));
@@ -78,56 +78,56 @@ pub(crate) fn check(asked: Asked<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Rules that depend on the tokens before, of which those that are computed ahead do not know.
+/// Rules that depend on earlier tokens, which are unknown when computing ahead.
 const RULES: Exclusion = Exclusion {
     other: "rules (min_tokens, bad_words, begin_suppress, forced_begin, forced_end)",
     asked: |asked| crate::rules::Rules::named(asked.options),
-    why: "which tokens may be chosen depends on those before, and those are not known yet where others are computed ahead",
+    why: "which tokens are allowed depends on earlier tokens, which are not known yet when computing ahead",
 };
 
-/// Exits that put a row back to an earlier state.
+/// Exits that return a row to an earlier state.
 const POSTHOC: Exclusion = Exclusion {
     other: "exit posthoc",
     asked: |asked| {
         (asked.options.exit.is_some_and(|exit| exit.posthoc || exit.prefill == crate::early_exit::PrefillExit::Posthoc))
             .then_some("exit posthoc")
     },
-    why: "rows of a pass are at steps of their own",
+    why: "rows of a pass are at different steps",
 };
 
-/// Exits by what is read out.
+/// Exit criteria that use logits.
 const READ_OUT: Exclusion = Exclusion {
-    other: "exit by a criterion that reads out",
+    other: "exit by a criterion that uses logits",
     asked: |asked| (asked.options.exit.is_some_and(|exit| exit.criterion.reads_out())).then_some("exit"),
-    why: "its criterion reads a token out before those in front of it are finished; one that looks at the state does not",
+    why: "its criterion uses the logits of a row before earlier rows are finished; criteria that use the state do not",
 };
 
-/// Tokens that go on from the state of the one before.
+/// Tokens that start from the state of the one before.
 const CONTINUOUS: Exclusion = Exclusion {
     other: "continuous",
     asked: |asked| (asked.options.continuous.is_some()).then_some("continuous"),
-    why: "a token's first state would be that of one that is not known yet",
+    why: "a token would start from the state of one that is not known yet",
 };
 
-/// Another depth for every token.
+/// Depth set for each token.
 const STEPS_OF: Exclusion = Exclusion {
     other: "steps_of",
     asked: |asked| (asked.options.steps_of.is_some()).then_some("steps_of"),
-    why: "all rows of a pass take as many steps",
+    why: "all rows of a pass take the same number of steps",
 };
 
-/// Steps that share keys.
+/// Keys shared between steps.
 const SHARE: Exclusion = Exclusion {
     other: "kv_share",
     asked: |asked| (asked.session.share != ruminate_shaders::attention::cache::KvShare::None).then_some("kv_share"),
-    why: "a row would see the shared keys of rows that are still under way, where plain decoding sees their last",
+    why: "a row would attend to shared keys of unfinished rows, where plain decoding attends to the final ones",
 };
 
-/// Rows that see the last steps of those before them.
+/// Rows that attend to the last step of every earlier row.
 const LOOKUP: Exclusion = Exclusion {
     other: "kv_lookup always-last",
     asked: |asked| {
         (asked.session.lookup == ruminate_shaders::attention::cache::Lookup::AlwaysLast).then_some("kv_lookup")
     },
-    why: "a row would see the last steps of rows that are still under way, where plain decoding sees those of finished ones",
+    why: "a row would attend to the latest steps of unfinished rows, where plain decoding attends to the last steps of finished ones",
 };

@@ -1,4 +1,4 @@
-//! Positions that begin with a guess while those before them are still iterated: [`Pipeline`](crate::Pipeline).
+//! Pipelined decoding: positions begin with a draft token while earlier ones are still iterated ([`Pipeline`](crate::Pipeline)).
 
 use super::{CONTINUOUS, LOOKUP, POSTHOC, Policy, READ_OUT, RULES, SHARE, STEPS_OF};
 

@@ -1,4 +1,4 @@
-//! Prompts whose tokens are given, and scored: [`GenerateOptions::prompt_logprobs`](crate::GenerateOptions::prompt_logprobs).
+//! Scoring of given prompt tokens: [`GenerateOptions::prompt_logprobs`](crate::GenerateOptions::prompt_logprobs).
 
 use super::{Exclusion, Policy};
 use crate::schedule::member::shares_passes;
@@ -10,12 +10,12 @@ pub(super) const POLICY: Policy = Policy {
         Exclusion {
             other: "a session",
             asked: |asked| (!asked.batch).then_some("a session"),
-            why: "a batch hands out scores (Event::Prompt); of one sequence, Session::forward gives all logits",
+            why: "a batch reports the scores as events (Event::Prompt); in a session, Session::forward returns all logits",
         },
         Exclusion {
-            other: "passes that are not shared (speculate, pipeline, diffusion, rows that leave together or posthoc, exit with steps_of)",
-            asked: |asked| (!shares_passes(asked.options)).then_some("what shares no passes"),
-            why: "every token of such a prompt is read out in passes that are shared",
+            other: "passes that are not shared (speculate, pipeline, diffusion, rows that exit together or posthoc, exit with steps_of)",
+            asked: |asked| (!shares_passes(asked.options)).then_some("passes that are not shared"),
+            why: "all tokens of such a prompt are read out in shared passes",
         },
     ],
 };

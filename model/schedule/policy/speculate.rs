@@ -1,4 +1,4 @@
-//! Drafts at few steps that one pass verifies: [`Speculate`](crate::Speculate).
+//! Speculative decoding: drafts at few steps, verified by one pass ([`Speculate`](crate::Speculate)).
 
 use super::{CONTINUOUS, Exclusion, LOOKUP, POSTHOC, Policy, READ_OUT, RULES, SHARE, STEPS_OF};
 
@@ -19,7 +19,7 @@ pub(super) const POLICY: Policy = Policy {
                 let lenient = asked.options.speculate.is_some_and(|speculate| speculate.threshold < 1.0);
                 (lenient && asked.options.logprobs.is_some()).then_some("logprobs")
             },
-            why: "a draft that stands may be another token than the one that was ranked",
+            why: "an accepted draft may differ from the token that was ranked",
         },
         STEPS_OF,
         SHARE,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 pub(crate) struct Pixels {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    colours: HashMap<[u8; 3], usize>,
+    colors: HashMap<[u8; 3], usize>,
 }
 
 impl Pixels {
@@ -20,26 +20,26 @@ impl Pixels {
         let info = reader.next_frame(&mut bytes)?;
         let samples = info.color_type.samples();
         ensure!(samples >= 3 && info.bit_depth == png::BitDepth::Eight, "{:?}", info.color_type);
-        let mut colours = HashMap::new();
+        let mut colors = HashMap::new();
         for pixel in bytes[..info.buffer_size()].chunks(samples) {
-            *colours.entry([pixel[0], pixel[1], pixel[2]]).or_insert(0) += 1;
+            *colors.entry([pixel[0], pixel[1], pixel[2]]).or_insert(0) += 1;
         }
-        Ok(Self { width: info.width, height: info.height, colours })
+        Ok(Self { width: info.width, height: info.height, colors })
     }
 
     /// Number of colors with at least 20 pixels.
-    pub(crate) fn colours(&self) -> usize {
-        self.colours.values().filter(|&&count| count >= 20).count()
+    pub(crate) fn colors(&self) -> usize {
+        self.colors.values().filter(|&&count| count >= 20).count()
     }
 
     /// Most common color: the background.
     pub(crate) fn paper(&self) -> [u8; 3] {
-        self.colours.iter().max_by_key(|(_, count)| **count).map_or([0; 3], |(colour, _)| *colour)
+        self.colors.iter().max_by_key(|(_, count)| **count).map_or([0; 3], |(color, _)| *color)
     }
 
     /// Fraction of the picture that is not background.
     pub(crate) fn covered(&self) -> f64 {
-        let all: usize = self.colours.values().sum();
-        1.0 - self.colours.get(&self.paper()).copied().unwrap_or(0) as f64 / all as f64
+        let all: usize = self.colors.values().sum();
+        1.0 - self.colors.get(&self.paper()).copied().unwrap_or(0) as f64 / all as f64
     }
 }

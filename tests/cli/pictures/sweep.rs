@@ -75,7 +75,7 @@ fn svg_and_png_show_the_chart() -> Result<()> {
         ensure!(svg.contains(part), "the picture lacks {part:?}");
     }
     let pixels = Pixels::of(&std::fs::read(path("t.png"))?)?;
-    ensure!(pixels.width == 2000 && pixels.colours() > 20 && pixels.covered() > 0.02, "{}", pixels.covered());
+    ensure!(pixels.width == 2000 && pixels.colors() > 20 && pixels.covered() > 0.02, "{}", pixels.covered());
     Ok(())
 }
 
@@ -114,8 +114,8 @@ fn invalid_input_is_refused_before_computing() -> Result<()> {
         (&["sweep", "--cpu", &none], 1, "cannot read the problems from"),
         (&["sweep", "--cpu", &html], 2, "is a folder; name a file"),
         (&["sweep", "--cpu", "--tasks=chess"], 2, "unknown task \"chess\" (expected "),
-        (&["sweep", "--cpu", "--exit=klo"], 2, "there is no criterion \"klo\""),
-        (&["sweep", "--cpu", "--exit=kl=x"], 2, "\"x\" is no threshold"),
+        (&["sweep", "--cpu", "--exit=klo"], 2, "unknown exit criterion `klo`"),
+        (&["sweep", "--cpu", "--exit=kl=x"], 2, "invalid threshold `x`"),
         (&["sweep", "--cpu", "--steps=0"], 2, "--steps"),
         (
             &["sweep", "--cpu", "-m=synthetic:n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1"],
@@ -140,7 +140,7 @@ fn browser_renders_page_without_errors() -> Result<()> {
         let drawn = browser.draw(&path, folder.path(), dark)?;
         ensure!(drawn.dom.contains("data-drawn=") && drawn.dom.contains("<td>latent-diff=0.03</td>"), "no table");
         let pixels = Pixels::of(&drawn.picture)?;
-        ensure!(pixels.colours() > 30 && pixels.covered() > 0.2, "{} colours, {}", pixels.colours(), pixels.covered());
+        ensure!(pixels.colors() > 30 && pixels.covered() > 0.2, "{} colors, {}", pixels.colors(), pixels.covered());
     }
     let (cut, wide) = browser.narrow(&path, folder.path())?;
     ensure!(
@@ -167,7 +167,7 @@ fn exit_rules_have_distinct_lines() -> Result<()> {
     let page = std::fs::read_to_string(path("t.html"))?;
     let data = data(&page)?;
     let lines = data["lines"].as_array().context("lines")?;
-    for name in ["colour", "rule"] {
+    for name in ["color", "rule"] {
         let all: Vec<_> = lines.iter().filter_map(|line| line[name].as_u64()).collect();
         ensure!(all == [0, 1, 2, 3], "{name}: {all:?}");
     }

@@ -45,7 +45,7 @@ fn html_svg_png_and_safetensors_contain_the_trace() -> Result<()> {
     }
     let light = Pixels::of(&std::fs::read(path("t.png"))?)?;
     ensure!(light.width > 2000 && light.height > 1000 && light.paper() == [255; 3], "{:?}", light.paper());
-    ensure!(light.colours() > 60 && light.covered() > 0.15, "{} colours, {}", light.colours(), light.covered());
+    ensure!(light.colors() > 60 && light.covered() > 0.15, "{} colors, {}", light.colors(), light.covered());
     let dark = call(&[&flags[2], "--theme=dark"]);
     ruminate(&dark.iter().map(String::as_str).collect::<Vec<_>>())?;
     let dark = Pixels::of(&std::fs::read(path("t.png"))?)?;
@@ -108,7 +108,7 @@ fn browser_renders_page_without_errors() -> Result<()> {
         ensure!(drawn.dom.contains("data-drawn="), "the script did not finish");
         ensure!(drawn.dom.contains("principal components"), "the script drew nothing");
         let pixels = Pixels::of(&drawn.picture)?;
-        ensure!(pixels.colours() > 80 && pixels.covered() > 0.3, "{} colours, {}", pixels.colours(), pixels.covered());
+        ensure!(pixels.colors() > 80 && pixels.covered() > 0.3, "{} colors, {}", pixels.colors(), pixels.covered());
         ensure!((pixels.paper()[0] < 60) == dark, "paper {:?}", pixels.paper());
     }
     let (cut, wide) = browser.narrow(&path, folder.path())?;

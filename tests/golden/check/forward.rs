@@ -89,8 +89,8 @@ impl Golden {
         let Some(expected) = self.fixture.value(&format!("/forward/loss_r{steps}")).as_f64() else { return };
         let vocab = self.model.spec().padded_vocab as usize;
         let labels = self.fixture.value("/forward/labels").as_array().cloned().unwrap_or_default();
-        let labelled = logits.chunks(vocab).zip(&labels).filter_map(|(row, label)| Some((row, label.as_u64()?)));
-        let losses: Vec<f64> = labelled
+        let labeled = logits.chunks(vocab).zip(&labels).filter_map(|(row, label)| Some((row, label.as_u64()?)));
+        let losses: Vec<f64> = labeled
             .map(|(row, label)| -f64::from(ruminate::statistics::log_probability(row, label as usize)))
             .collect();
         let loss = losses.iter().sum::<f64>() / losses.len() as f64;

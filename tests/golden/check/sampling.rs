@@ -7,7 +7,7 @@
 use anyhow::Result;
 use ruminate::Sampling;
 use ruminate_engine::{Buffer, Device, Graph};
-use ruminate_shaders::sample::penalise::{Penalties, penalise};
+use ruminate_shaders::sample::penalize::{Penalties, penalize};
 use ruminate_shaders::sample::{Sampler, sample};
 use ruminate_shaders::{Row, Sequence, stride};
 use serde_json::Value;
@@ -94,7 +94,7 @@ fn draw(
         to[..vocab].copy_from_slice(from);
     }
     let seed = Sequence { seed: [1, 2], state_seed: [0; 2], state_std: 0.0, steps: 0, reserved: [0; 2] };
-    let edit = penalise(rows, vocab as u32, 1, context);
+    let edit = penalize(rows, vocab as u32, 1, context);
     let draw = sample(&device.caps(), rows, vocab as u32, 1);
     let filled = |bytes: &[u8], size: u64| -> Result<Buffer> {
         let buffer = device.buffer("sampling", size)?;

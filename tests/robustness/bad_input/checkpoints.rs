@@ -128,7 +128,7 @@ fn unsupported_tensor_dtypes_are_refused() -> Result<()> {
 fn wrong_tensor_shape_is_refused() -> Result<()> {
     let mut parts = Parts::demo()?;
     parts.header["transformer.adapter.weight"]["shape"] = json!([192, 96]);
-    let words = "transformer.adapter.weight in model.safetensors has shape [192, 96]; config.json asks for [96, 192]";
+    let words = "transformer.adapter.weight in model.safetensors has shape [192, 96]; config.json requires [96, 192]";
     model_refused(&with_weights(&parts.file())?, &["the checkpoint does not fit its config.json", words])
 }
 
@@ -196,7 +196,7 @@ fn out_of_range_config_sizes_are_refused() -> Result<()> {
         config["padded_vocab_size"] = json!(1 << 22);
         config["n_embd"] = json!(1 << 17);
     })?;
-    model_refused(&folder, &["config.json asks for [4194304, 131072]"])
+    model_refused(&folder, &["config.json requires [4194304, 131072]"])
 }
 
 #[trial(full)]

@@ -24,7 +24,7 @@ fn missing_input_files_are_reported() -> Result<()> {
     let home = Folder::new()?;
     home.write("session", "It was a dark and stormy night.")?;
     let output = ruminate(home.path(), &["run", "--cpu", "--resume", "session", "x"]).output()?;
-    said(&output, 1, &["error: session is no saved session"])?;
+    said(&output, 1, &["error: session is not a saved session"])?;
     Ok(())
 }
 

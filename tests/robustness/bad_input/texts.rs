@@ -79,7 +79,7 @@ fn negative_values_are_parsed_as_values() -> Result<()> {
         ("--init-scale", "-1", "is -1; it must be a number"),
         ("--steps", "-1", "-1 is not in 1..=65536"),
         ("--seed", "-1", "invalid digit"),
-        ("--noise", "-1", "give a kind and a scale"),
+        ("--noise", "-1", "expected a kind and a scale"),
     ] {
         refused(&["run", "--cpu", flag, value, "x"], None, 2, &[flag, words])?;
     }
@@ -95,7 +95,7 @@ fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
         ("--repeat-penalty=0", "--repeat-penalty is 0"),
         ("--dry-multiplier=inf", "--dry-multiplier is inf"),
         ("--logit-bias=1nan", "is not a token and a value"),
-        ("--noise=pink=1", "there is no noise \"pink\"; there are fixed"),
+        ("--noise=pink=1", "unknown kind of noise `pink` (expected one of fixed"),
         ("--noise=fixed=9", "--noise is fixed=9"),
         ("--init-scale=1e20", "--init-scale is 100000000000000000000; it must be a number from 0 to 1000000"),
         ("--init-scale=nan", "--init-scale is NaN"),
@@ -115,8 +115,8 @@ fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
         (&["--speculate=9", "--steps=8"], "--speculate is 9; it must be from 1 to the steps"),
         (&["--pipeline=1", "--steps=99"], "--pipeline is 1; it must be at least 1, and at least a 64th"),
         (&["--pipeline", "--continuous"], "--pipeline and --continuous do not go together"),
-        (&["--diffusion", "--exit=latent-diff"], "rules of their own (--freeze)"),
-        (&["--diffusion", "--noise=fixed=0.1"], "by another rule (--noise-mix)"),
+        (&["--diffusion", "--exit=latent-diff"], "by its own rule (--freeze)"),
+        (&["--diffusion", "--noise=fixed=0.1"], "by its own rule (--noise-mix)"),
         (&["--diffusion", "--wavefront=2", "--no-full-prefill", "-p=Ball in C"], "(leave out --no-full-prefill)"),
         (&["--diffusion", "--invariant"], "--diffusion and --invariant do not go together"),
         (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, but the core block has 2 layers; it must be -mN"),

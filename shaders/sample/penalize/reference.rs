@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::rule::{MOST, Penalties, breaker_words};
-use super::{Launch, PenaliseParams};
+use super::{Launch, PenalizeParams};
 use crate::{Row, Slots};
 
 pub(super) fn reference(launch: &Launch, mut slots: Slots<'_>) {
-    let params: PenaliseParams = launch.params();
+    let params: PenalizeParams = launch.params();
     let (picked, penalties) = (slots.read::<Row>(), slots.read::<Penalties>());
     let (history, bias, breakers) = (slots.read::<u32>(), slots.read::<f32>(), slots.read::<u32>());
     let (logits, _marks, edited) = (slots.read::<f32>(), slots.write::<u32>(), slots.write::<f32>());

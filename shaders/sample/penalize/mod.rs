@@ -16,9 +16,9 @@ use crate::{Binding, Choice, Const, Cost, Kernel, Launch, Params, Part, ROW, Row
 use crate::{activation_bytes, reduce, stride};
 
 /// Edits logits by a sequence's history and its rules.
-pub static PENALISE: Kernel = Kernel {
-    name: "penalise",
-    wgsl: include_str!("penalise.wgsl"),
+pub static PENALIZE: Kernel = Kernel {
+    name: "penalize",
+    wgsl: include_str!("penalize.wgsl"),
     parts: &[ROW, Part::shared(&[Const::f32("MOST", rule::MOST)], &[Penalties::TABLE])],
     bindings: &[
         Binding::read("picked", "Row"),
@@ -32,8 +32,8 @@ pub static PENALISE: Kernel = Kernel {
     ],
     axes: &[],
     overrides: &["WG"],
-    params: PenaliseParams::FIELDS,
-    params_size: size_of::<PenaliseParams>(),
+    params: PenalizeParams::FIELDS,
+    params_size: size_of::<PenalizeParams>(),
     reference: reference::reference,
     cases: cases::cases,
     random: cases::random,
@@ -41,8 +41,8 @@ pub static PENALISE: Kernel = Kernel {
 };
 
 params! {
-    /// Parameters of [`PENALISE`].
-    pub struct PenaliseParams {
+    /// Parameters of [`PENALIZE`].
+    pub struct PenalizeParams {
         /// Read-outs.
         pub outputs: u32,
         /// Logits per read-out.
@@ -57,14 +57,14 @@ params! {
 /// Writes `edited [outputs, vocab]`: `logits` of the same shape, edited by the rules of each row's sequence. Bindings: picked, penalties `[sequences]`, history
 /// `[sequences, context]`, bias `[sequences, vocab]`, breakers `[sequences, vocab/32]` with a bit for each token, logits, marks `[outputs, vocab]`, edited.
 #[must_use]
-pub fn penalise(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launch {
+pub fn penalize(outputs: u32, vocab: u32, sequences: u32, context: u32) -> Launch {
     let bytes = activation_bytes(outputs, vocab);
     let count = u64::from(sequences);
     Launch {
-        kernel: &PENALISE,
+        kernel: &PENALIZE,
         choice: Choice::default(),
         overrides: vec![reduce::lanes(vocab.max(context), 256)],
-        params: bytemuck::bytes_of(&PenaliseParams { outputs, vocab, stride: stride(vocab), context }).to_vec(),
+        params: bytemuck::bytes_of(&PenalizeParams { outputs, vocab, stride: stride(vocab), context }).to_vec(),
         workgroups: [outputs, 1, 1],
         sizes: vec![
             u64::from(outputs) * size_of::<Row>() as u64,

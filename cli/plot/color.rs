@@ -52,20 +52,20 @@ pub(crate) fn step(part: f64) -> RGBColor {
 /// Color of a task, or of another series.
 pub(crate) fn task(at: usize) -> RGBColor {
     // The Okabe-Ito palette, without the colors that are hard to see on a light or dark background.
-    const COLOURS: [(u8, u8, u8); 7] =
+    const COLORS: [(u8, u8, u8); 7] =
         [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (128, 128, 128)];
-    let (red, green, blue) = COLOURS[at % COLOURS.len()];
+    let (red, green, blue) = COLORS[at % COLORS.len()];
     RGBColor(red, green, blue)
 }
 
 /// Whether dark text is easier to read on a color than light text.
-pub(crate) fn is_light(colour: RGBColor) -> bool {
-    0.299 * f64::from(colour.0) + 0.587 * f64::from(colour.1) + 0.114 * f64::from(colour.2) > 140.0
+pub(crate) fn is_light(color: RGBColor) -> bool {
+    0.299 * f64::from(color.0) + 0.587 * f64::from(color.1) + 0.114 * f64::from(color.2) > 140.0
 }
 
 /// Color in CSS notation.
-pub(crate) fn hex(colour: RGBColor) -> String {
-    format!("#{:02x}{:02x}{:02x}", colour.0, colour.1, colour.2)
+pub(crate) fn hex(color: RGBColor) -> String {
+    format!("#{:02x}{:02x}{:02x}", color.0, color.1, color.2)
 }
 
 fn gradient(gradient: colorous::Gradient, part: f64) -> RGBColor {

@@ -36,7 +36,7 @@ pub(super) fn base(stored: &str) -> &str {
 
 /// Description of a matrix in blocks, from the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quantised {
+pub(crate) struct Quantized {
     /// Dtype; one of those in blocks.
     pub(crate) dtype: Dtype,
     /// Rows and columns, without padding.
@@ -58,7 +58,7 @@ pub(crate) struct Part {
 }
 
 /// Matrices by name, with the header entries of their parts.
-pub(super) type Found = BTreeMap<String, (Quantised, Vec<TensorInfo>)>;
+pub(super) type Found = BTreeMap<String, (Quantized, Vec<TensorInfo>)>;
 
 #[derive(Serialize, Deserialize)]
 struct Description {
@@ -67,7 +67,7 @@ struct Description {
     halves: u32,
 }
 
-impl Quantised {
+impl Quantized {
     /// Layout of the rows.
     pub(crate) const fn rows(&self) -> Stored {
         Stored { dtype: self.dtype, chunks: self.halves * weight::chunks(self.shape[1] / self.halves) }
@@ -127,7 +127,7 @@ pub(super) fn read(metadata: &Metadata) -> Result<Option<Found>, SafetensorsProb
         said.iter().filter(|(key, _)| !matches!(key.as_str(), "format" | "version")).collect();
     let matrices = described.into_iter().map(|(name, text)| {
         let wrong = |reason| SafetensorsProblem::Described { tensor: name.clone(), reason };
-        let matrix = Quantised::parse(text).map_err(wrong)?;
+        let matrix = Quantized::parse(text).map_err(wrong)?;
         let found = |part: &Part| {
             let tensor = format!("{name}{}", part.suffix);
             let expected = format!("{} {:?}", part.dtype, part.shape);

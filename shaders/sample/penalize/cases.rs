@@ -1,6 +1,6 @@
 //! Cases: histories that repeat themselves in various ways, biases, and logits that are not finite.
 
-use super::{Penalties, breaker_words, penalise};
+use super::{Penalties, breaker_words, penalize};
 use crate::{Case, Check, Noise, Row, Workload, stride};
 
 /// Parameters of a case.
@@ -24,7 +24,7 @@ fn case(name: &str, setting: &Setting<'_>, seed: u64) -> Case {
     let &Setting { outputs, vocab, context, rules, past, breakers, wild, full } = setting;
     let mut noise = Noise::new(seed);
     let sequences = rules.len() as u32;
-    let launch = penalise(outputs, vocab, sequences, context);
+    let launch = penalize(outputs, vocab, sequences, context);
     let row = |i: u32, noise: &mut Noise| Row {
         live: u32::from(i % 5 != 4),
         ..Row::new(i % sequences, if full { context - 1 } else { noise.below(context) }, 0)
