@@ -62,10 +62,9 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     bar.enable_steady_tick(Duration::from_millis(200));
     let watch = interrupt.generating();
     let mut lines: Vec<Line> = Vec::new();
-    let tuned = tune_model(&asked, &spec, dtypes, &options.rows, &mut |tuned, textures| {
+    let tuned = tune_model(&asked, &spec, dtypes, &options.rows, &|| !watch.stopped(), &mut |tuned, textures| {
         bar.set_message(format!("{}, {}", tuned.class, counted(tuned.tried, "variant")));
         lines.push((tuned.clone(), textures));
-        !watch.stopped()
     });
     bar.finish_and_clear();
     let tuned = tuned.map_err(|error| options.device.explained(error, WHY))?;

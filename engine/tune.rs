@@ -209,17 +209,21 @@ const COPIES: u64 = 256 << 20;
 /// Maximum number of copies.
 const MOST_COPIES: u64 = 16;
 
-/// Times the variants of a trial and chooses the fastest. Variants that the device rejects are left out.
+/// Times the variants of a trial and chooses the fastest. Variants that the device rejects are left out. `going` is asked before every measurement; once it
+/// returns false, the result is `None`.
 ///
 /// # Errors
 /// If the device is lost, or the data does not fit it.
-pub fn tune(device: &Device, trial: &Trial) -> Result<Tuned> {
+pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<Option<Tuned>> {
     let bytes: u64 = trial.case.data.iter().map(|words| words.len() as u64 * 4).sum();
     let copies = (COPIES / bytes.max(1)).clamp(1, MOST_COPIES);
     let memory = (0..copies).map(|_| bench::upload(device, &trial.case)).collect::<Result<Vec<_>>>()?;
     let mut ready: Vec<(&Launch, Bench, Vec<f64>)> = Vec::new();
     let mut fastest = f64::INFINITY;
     for launch in &trial.variants.launches {
+        if !going() {
+            return Ok(None);
+        }
         if device.lacks(launch).is_some() {
             continue;
         }
@@ -238,6 +242,9 @@ pub fn tune(device: &Device, trial: &Trial) -> Result<Tuned> {
     }
     for _ in 0..ROUNDS {
         for (_, bench, seconds) in &mut ready {
+            if !going() {
+                return Ok(None);
+            }
             seconds.push(bench.sample(1, LEAST)?.least());
         }
     }
@@ -252,13 +259,13 @@ pub fn tune(device: &Device, trial: &Trial) -> Result<Tuned> {
         samples.iter().min_by(|(_, a), (_, b)| a.median().total_cmp(&b.median())).ok_or_else(refused)?,
     );
     let best = if best.1.median() < (1.0 - GAIN) * first.1.median() { best } else { first };
-    Ok(Tuned {
+    Ok(Some(Tuned {
         class: trial.variants.class.clone(),
         chosen: best.0.name(),
         first: first.1.clone(),
         best: best.1.clone(),
         tried: samples.len(),
-    })
+    }))
 }
 
 /// Share of the time that indirect launches may lose while rows are active, to be preferred for what they save afterwards.

@@ -1,5 +1,7 @@
 //! Examining a device before it is trusted: every kernel, as the engine would launch it there, against its CPU twin.
 
+pub mod report;
+
 use std::time::Duration;
 
 use ruminate_engine::clock::Instant;

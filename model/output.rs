@@ -82,7 +82,15 @@ impl OutputFile {
     /// # Errors
     /// [`Error::Write`].
     pub fn finish(self) -> Result<()> {
-        self.end(true)
+        self.end(true, true)
+    }
+
+    /// The same without waiting for the disk: for a file that is written again and again and has to outlive this program, but not a loss of power.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn finish_unsynced(self) -> Result<()> {
+        self.end(true, false)
     }
 
     /// The same, but for a file that has come there meanwhile: that stays.
@@ -90,21 +98,22 @@ impl OutputFile {
     /// # Errors
     /// [`Error::Write`], of the kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) for that.
     pub fn finish_new(self) -> Result<()> {
-        self.end(false)
+        self.end(false, true)
     }
 
-    fn end(self, replace: bool) -> Result<()> {
+    fn end(self, replace: bool, sync: bool) -> Result<()> {
         let Self { named, place, file, permissions } = self;
         let failed = |source| Error::Write { file: named.display().to_string(), source };
         let path = file.into_temp_path();
         // By name: whoever wrote it may have put another file there.
         let whole = OpenOptions::new().append(true).open(&path).map_err(failed)?;
-        whole.sync_all().and_then(|()| whole.set_permissions(permissions)).map_err(failed)?;
+        let synced = if sync { whole.sync_all() } else { Ok(()) };
+        synced.and_then(|()| whole.set_permissions(permissions)).map_err(failed)?;
         drop(whole);
         let moved = if replace { path.persist(&place) } else { path.persist_noclobber(&place) };
         moved.map_err(|error| failed(error.error))?;
         // The name, too; what cannot be opened as a file need not be.
-        if let Ok(folder) = File::open(folder(&place)) {
+        if sync && let Ok(folder) = File::open(folder(&place)) {
             let _ = folder.sync_all();
         }
         Ok(())

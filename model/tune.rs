@@ -14,9 +14,8 @@ const WEIGHT_ROWS: u32 = 2048;
 /// Positions that attention looks at.
 const POSITIONS: u32 = 512;
 
-/// Times every variant of every launch that a model makes in passes of so many rows, where its weights are read fastest, and how loops are
-/// launched that rows leave. `done` hears of each
-/// class, and whether textures are used for it; it ends the work by `false`, and then nothing comes back.
+/// Times every variant of every launch that a model makes in passes of so many rows, where its weights are read fastest, and how loops are launched that rows
+/// leave. `done` hears of each class, and whether textures are used for it. `going` is asked before every measurement; once it says no, nothing comes back.
 ///
 /// # Errors
 /// A device that cannot be opened or is lost.
@@ -25,7 +24,8 @@ pub fn tune_model(
     spec: &Spec,
     dtypes: Dtypes,
     rows: &[u32],
-    done: &mut dyn FnMut(&Tuned, bool) -> bool,
+    going: &dyn Fn() -> bool,
+    done: &mut dyn FnMut(&Tuned, bool),
 ) -> Result<Option<(Device, Tuning)>, Error> {
     let mut best: Option<(f64, Device, Tuning)> = None;
     for textures in [false, true] {
@@ -36,7 +36,8 @@ pub fn tune_model(
             continue;
         }
         let mut tuning = Tuning::with_textures(textures);
-        let Some(seconds) = tune_rows(&device, spec, dtypes, 1, &mut tuning, &mut |tuned| done(tuned, textures))?
+        let Some(seconds) =
+            tune_rows(&device, (spec, dtypes, 1), &mut tuning, going, &mut |tuned| done(tuned, textures))?
         else {
             return Ok(None);
         };
@@ -47,15 +48,13 @@ pub fn tune_model(
     let Some((_, device, mut tuning)) = best else { return Ok(None) };
     let textures = tuning.textures.unwrap_or(false);
     for &rows in rows.iter().filter(|&&rows| rows > 1) {
-        if tune_rows(&device, spec, dtypes, rows, &mut tuning, &mut |tuned| done(tuned, textures))?.is_none() {
+        if tune_rows(&device, (spec, dtypes, rows), &mut tuning, going, &mut |tuned| done(tuned, textures))?.is_none() {
             return Ok(None);
         }
     }
     if let Some(tuned) = tune_loops(&device)? {
         tuning.choose(&tuned.class, &tuned.chosen);
-        if !done(&tuned, textures) {
-            return Ok(None);
-        }
+        done(&tuned, textures);
     }
     Ok(Some((device, tuning)))
 }
@@ -63,11 +62,10 @@ pub fn tune_model(
 /// Tunes for one number of rows; the seconds of the best launches together.
 fn tune_rows(
     device: &Device,
-    spec: &Spec,
-    dtypes: Dtypes,
-    rows: u32,
+    (spec, dtypes, rows): (&Spec, Dtypes, u32),
     tuning: &mut Tuning,
-    done: &mut dyn FnMut(&Tuned) -> bool,
+    going: &dyn Fn() -> bool,
+    done: &mut dyn FnMut(&Tuned),
 ) -> Result<Option<f64>, Error> {
     let mut seconds = 0.0;
     for trial in trials(&spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
@@ -75,12 +73,10 @@ fn tune_rows(
         if trial.variants.launches.len() == 1 {
             continue;
         }
-        let tuned = tune(device, &trial)?;
+        let Some(tuned) = tune(device, &trial, going)? else { return Ok(None) };
         tuning.choose(&tuned.class, &tuned.chosen);
         seconds += tuned.best.median();
-        if !done(&tuned) {
-            return Ok(None);
-        }
+        done(&tuned);
     }
     Ok(Some(seconds))
 }

@@ -102,4 +102,6 @@ pub static KERNELS: &[&Kernel] = &[
     &ceiling::STREAM,
     &ceiling::COPY,
     &ceiling::MULTIPLY_ADD,
+    &ceiling::DOT_INT8,
+    &ceiling::MULTIPLY_MATRICES,
 ];

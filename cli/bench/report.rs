@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ruminate::bench::{Ceilings, Costs, KernelTiming, Line, Phase, Sample, TokenTiming};
+use ruminate::bench::{Ceiling, Ceilings, Costs, KernelTiming, Line, Phase, Sample, TokenTiming};
 use ruminate::{Device, Dtype, Dtypes, Model, Spec};
 use serde::Serialize;
 use serde_json::json;
@@ -183,20 +183,24 @@ impl Report {
 
     fn ceilings(&self) -> Vec<Record> {
         let Some(it) = &self.ceilings else { return Vec::new() };
-        let read = |name, time: &Sample| {
-            let record = Record::new("ceiling", name, time);
-            Record { gb_per_s: Some(1e-9 / time.least()), ..record }
+        let order = [
+            Ceiling::ReadBuffer,
+            Ceiling::ReadTexture,
+            Ceiling::Copy,
+            Ceiling::F32,
+            Ceiling::F16,
+            Ceiling::Int8,
+            Ceiling::Cooperative,
+        ];
+        let record = |ceiling: Ceiling| {
+            let time = it.of(ceiling)?;
+            let (record, rate) = (Record::new("ceiling", ceiling.name(), time), 1e-9 / time.least());
+            Some(match ceiling.is_of_bytes() {
+                true => Record { gb_per_s: Some(rate), ..record },
+                false => Record { gflop_per_s: Some(rate), ..record },
+            })
         };
-        let compute = |name, time: &Sample| {
-            let record = Record::new("ceiling", name, time);
-            Record { gflop_per_s: Some(1e-9 / time.least()), ..record }
-        };
-        let mut records = vec![read("read a buffer", &it.read_buffer)];
-        records.extend(it.read_texture.as_ref().map(|time| read("read a texture", time)));
-        records.push(read("copy (read and write)", &it.copy));
-        records.push(compute("multiply-add f32", &it.f32));
-        records.extend(it.f16.as_ref().map(|time| compute("multiply-add f16", time)));
-        records
+        order.into_iter().filter_map(record).collect()
     }
 
     fn costs(&self) -> Vec<Record> {

@@ -16,7 +16,7 @@ use crate::gates::LoopWay;
 use crate::graph::{Count, Graph};
 use crate::plan::Plan;
 
-pub use ceilings::Ceilings;
+pub use ceilings::{Ceiling, Ceilings};
 pub use costs::Costs;
 pub(crate) use costs::chain;
 

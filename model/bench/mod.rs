@@ -6,5 +6,6 @@ mod tokens;
 
 pub use kernels::{KernelTiming, kernels, launched};
 pub use masks::masks;
-pub use ruminate_engine::bench::{Ceilings, Costs, Sample};
+pub use ruminate_engine::bench::{Ceiling, Ceilings, Costs, Sample};
+pub(crate) use tokens::time;
 pub use tokens::{Line, Phase, TokenTiming, Tokens, tokens};

@@ -70,6 +70,14 @@ pub struct TokenTiming {
 }
 
 impl TokenTiming {
+    /// Timing of a model: `time` and `host` are seconds per token.
+    pub(crate) fn new(model: &Model, phase: Phase, tokens: u32, steps: u32, time: Sample, host: f64) -> Self {
+        let passes = if phase == Phase::Prefill { tokens.div_ceil(MAX_ROWS) } else { tokens };
+        let bytes = model.bytes_per_token(steps) as f64 * f64::from(passes) / f64::from(tokens);
+        let flops = 2.0 * model.spec().weights_per_token(steps, phase == Phase::Decode) as f64;
+        Self { phase, tokens, steps, bytes, flops, time, host }
+    }
+
     /// Seconds per token that reading the weights, or computing with them, takes at least.
     #[must_use]
     pub fn bound(&self, ceilings: &Ceilings) -> f64 {
@@ -108,9 +116,7 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
             let all = (0..repetitions).map(|_| time(&mut session, phase, tokens, steps));
             let (seconds, host) = all.collect::<Result<(Vec<_>, Vec<_>), _>>()?;
             let (time, host) = (Sample::new(seconds), Sample::new(host).median());
-            let passes = if phase == Phase::Prefill { tokens.div_ceil(MAX_ROWS) } else { tokens };
-            let bytes = model.bytes_per_token(steps) as f64 * f64::from(passes) / f64::from(tokens);
-            let timing = TokenTiming { phase, tokens, steps, bytes, flops: 2.0 * weights(steps), time, host };
+            let timing = TokenTiming::new(model, phase, tokens, steps, time, host);
             if !done(timing) {
                 return Ok(());
             }
@@ -126,7 +132,7 @@ fn whole(value: f64, least: u32, most: u32) -> u32 {
 }
 
 /// Seconds per token of a fresh sequence, and those that the host took to encode it.
-fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<(f64, f64), Error> {
+pub(crate) fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<(f64, f64), Error> {
     session.rewind(0)?;
     let vocab = session.model().spec().vocab;
     // Any tokens do, but not always the same one: an embedding's row would stay in the cache.

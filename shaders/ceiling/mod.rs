@@ -1,6 +1,10 @@
 //! What a device can do at most: kernels that do one thing only, to set the others beside.
 //!
-//! Like every kernel they have a twin and cases; [`stream`], [`copy`] and [`multiply_add`] make launches of any length.
+//! Like every kernel they have a twin and cases; [`stream`], [`copy`], [`multiply_add`], [`dot_int8`] and [`multiply_matrices`] make launches of any length.
+
+mod products;
+
+pub use products::{DOT_INT8, DotInt8Params, MULTIPLY_MATRICES, MultiplyMatricesParams, dot_int8, multiply_matrices};
 
 use crate::shared::params;
 use crate::{Axis, Caps};

@@ -225,7 +225,7 @@ const fn side(matrices: Cooperative) -> Const {
 }
 
 /// Kinds of matrices that subgroups multiply: [`Cooperative::ALL`].
-const MATRICES: Axis = Axis {
+pub(crate) const MATRICES: Axis = Axis {
     name: "matrices",
     options: &[
         Part::new("f16of16", include_str!("cooperative_16_f16.wgsl"))

@@ -8,6 +8,7 @@ mod chat_server;
 mod chat_terminal;
 mod demo;
 mod demo_pages;
+mod doctor_report;
 mod flags;
 mod help;
 mod messages;

@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use ruminate::Source;
 use serde_json::{Map, Value, json};
 
-/// Folder of a fixture in tests/golden.
+/// Folder of a fixture: in tests/golden, or where `RUMINATE_TEST_GOLDEN` says that copies are, for test binaries that run elsewhere.
 #[must_use]
 pub fn golden_folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+    let elsewhere = std::env::var_os("RUMINATE_TEST_GOLDEN").filter(|folder| !folder.is_empty());
+    elsewhere.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"), PathBuf::from).join(name)
 }
 
 /// JSON file of a fixture.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ruminate::doctor::{examine, examine_demo};
 use ruminate::{Device, Dtype, KERNELS, Spec, Synthetic};
 use ruminate_shaders::attention::{ATTENTION, ATTENTION_FRESH, ATTENTION_LANES};
-use ruminate_shaders::ceiling::{COPY, MULTIPLY_ADD, STREAM};
+use ruminate_shaders::ceiling::{COPY, DOT_INT8, MULTIPLY_ADD, MULTIPLY_MATRICES, STREAM};
 use ruminate_shaders::matmul::{
     MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8, ROUND_ROWS, STAGE,
 };
@@ -15,7 +15,7 @@ use ruminate_shaders::{Case, Kernel, Workload, recur};
 use ruminate_tests::trial;
 
 /// RMSNorm with a shader that mixes up values when squaring them, as a driver that miscompiles it would.
-static WRONG: LazyLock<Kernel> = LazyLock::new(|| {
+pub(crate) static WRONG: LazyLock<Kernel> = LazyLock::new(|| {
     let right = "squares += v * v;";
     assert!(RMS_NORM.wgsl.contains(right), "the shader has changed; alter another part of it");
     let Kernel { name, parts, bindings, axes, overrides, params, params_size, reference, random, .. } = RMS_NORM;
@@ -56,7 +56,7 @@ fn right_device_passes_at_the_shapes_of_a_model(device: &Device) -> Result<()> {
         ensure!(family.iter().any(|name| met(name)), "none of {family:?} was examined at the model's shapes");
     }
     // Kernels that only measure a device are never launched by a model.
-    let ceilings = [STREAM.name, COPY.name, MULTIPLY_ADD.name];
+    let ceilings = [STREAM.name, COPY.name, MULTIPLY_ADD.name, DOT_INT8.name, MULTIPLY_MATRICES.name];
     // int8 and cooperative arithmetic run only if requested.
     let asked = [MATVEC_INT8.name, MATMUL_TILED_INT8.name, ROUND_ROWS.name, MATMUL_COOPERATIVE.name];
     let others = [&matmuls[..], &attentions, &ceilings, &asked].concat();

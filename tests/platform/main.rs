@@ -3,6 +3,7 @@
 mod attention;
 mod compilers;
 mod doctor;
+mod doctor_report;
 mod marks;
 mod pretended;
 mod tune;

@@ -1,5 +1,6 @@
 //! Tuning: it times a model's launches, stores and applies the choices, and refuses files of another device or version.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -62,7 +63,7 @@ fn tuned_variants_are_used(device: &Device) -> Result<()> {
     let some = |trial: &Trial| !trial.variants.class.starts_with("matmul") || trial.variants.class.contains("Concat");
     let mut tuning = Tuning::with_textures(device.caps().lanes.is_some());
     for trial in all(device.caps()).iter().filter(|trial| some(trial)) {
-        let tuned = tune(device, trial)?;
+        let tuned = tune(device, trial, &|| true)?.context("it was not ended")?;
         ensure!(tuned.tried > 0 && tuned.best.median() <= tuned.first.median(), "{tuned:?}");
         ensure!(trial.variants.named(&tuned.chosen).is_some(), "{} is not a variant", tuned.chosen);
         tuning.choose(&tuned.class, &tuned.chosen);
@@ -109,15 +110,16 @@ fn tuned_loop_way_is_used(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Tuning stops after the first class if the callback returns false.
+/// Tuning stops as soon as it is told not to go on.
 #[trial(device, full)]
 fn tuning_can_be_interrupted(_: &Device) -> Result<()> {
-    let mut heard = 0;
-    let found =
-        tune_model(&with(TuningFrom::Defaults)?, synthetic()?.spec(), Dtype::Bf16.into(), &[1, 8], &mut |_, _| {
-            heard += 1;
-            false
-        })?;
+    let heard = Cell::new(0);
+    let (config, going) = (synthetic()?.spec().clone(), || heard.get() == 0);
+    let options = with(TuningFrom::Defaults)?;
+    let found = tune_model(&options, &config, Dtype::Bf16.into(), &[1, 8], &going, &mut |_, _| {
+        heard.set(heard.get() + 1);
+    })?;
+    let heard = heard.get();
     ensure!(found.is_none() && heard == 1, "{heard} classes, {found:?}");
     Ok(())
 }

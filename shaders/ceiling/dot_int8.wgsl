@@ -1,0 +1,36 @@
+override WG: u32;
+
+// The four bytes of every sum times the four of the factor. Each step needs the one before, so no product can be left out or computed ahead.
+fn step(sums: vec4<i32>) -> vec4<i32> {
+    let bytes = bitcast<vec4<u32>>(sums);
+    let products = vec4(
+        dot4I8Packed(bytes.x, params.factor),
+        dot4I8Packed(bytes.y, params.factor),
+        dot4I8Packed(bytes.z, params.factor),
+        dot4I8Packed(bytes.w, params.factor),
+    );
+    return products + i32(params.term);
+}
+
+// Twelve sums that do not wait for each other, in registers.
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    var a = vec4<i32>(0, 1, 2, 3) + i32(lane % 32u);
+    var b = a + 4;
+    var c = a + 8;
+    for (var round = 0u; round < params.rounds; round += 1u) {
+        a = step(a);
+        b = step(b);
+        c = step(c);
+        a = step(a);
+        b = step(b);
+        c = step(c);
+        a = step(a);
+        b = step(b);
+        c = step(c);
+        a = step(a);
+        b = step(b);
+        c = step(c);
+    }
+    y[group.x * WG + lane] = a + b + c;
+}
