@@ -44,6 +44,8 @@ pub(crate) struct ActiveGeneration {
     rows_of_prompt: u32,
     /// Prompt tokens whose passes have begun.
     fed: usize,
+    /// Passes over the core's weights of the prompt.
+    prompt_passes: u64,
     /// Tokens that may still be begun, not counting the first, which the prompt's pass chooses.
     left: u32,
     /// Passes of the round that is being begun; 0 between rounds.
@@ -91,6 +93,11 @@ impl ActiveGeneration {
     /// Steps of a token that does not exit early.
     pub(crate) fn steps(&self) -> u32 {
         self.decoding.depth.steps
+    }
+
+    /// Passes over the core's weights so far, those of the prompt included.
+    pub(crate) fn passes(&self) -> u64 {
+        self.prompt_passes + self.statistics.core_passes
     }
 
     pub(crate) fn statistics(&self) -> &Statistics {
@@ -247,6 +254,7 @@ impl ActiveGeneration {
             let chunk = &self.prompt[self.fed..][..rest.min(self.rows_of_prompt as usize)];
             let part = (self.fed, chunk);
             self.fed += chunk.len();
+            self.prompt_passes += u64::from(self.decoding.depth.steps);
             passes.begin_prompt(part, chunk.len() == rest, &self.decoding)?
         } else if self.finished.is_some() || self.left == 0 {
             return Ok(false);

@@ -92,6 +92,7 @@ impl ActiveGeneration {
             goes_on: wanted > 1,
             rows_of_prompt: store.most_rows(),
             fed: if brings { 0 } else { prompt_tokens },
+            prompt_passes: 0,
             left: wanted.min(room).saturating_sub(u32::from(brings)),
             in_round: 0,
             without: 0,

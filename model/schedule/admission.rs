@@ -238,6 +238,7 @@ impl Batch {
                 self.write_row(place, Row::RESTING)?;
             }
         }
+        self.leave_scoring(slot)?;
         // The slot's row must not be read out any more.
         self.write_entry(&self.plans.sites.picked, slot, Row::RESTING)?;
         let member = self.members[slot].take();

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::member::Member;
+use super::pace::{MOST_STEPS, PIECE};
 use super::passes::{OwnPasses, Passes};
 use super::prefix::{Computed, Shared};
 use super::{Batch, Event, SequenceId};
@@ -40,6 +41,11 @@ pub(super) struct Guest {
 impl Guest {
     pub(super) fn slot(&self) -> usize {
         self.own.slot as usize
+    }
+
+    /// Whether its passes have more steps than others should wait for.
+    pub(super) fn is_deep(&self) -> bool {
+        self.steps > MOST_STEPS
     }
 
     pub(super) fn statistics(&self) -> &Statistics {
@@ -119,13 +125,16 @@ impl Batch {
     pub(super) fn step_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
         let count = if budget.is_some() { self.guests.len().min(1) } else { self.guests.len() };
         for mut guest in self.guests.drain(..count).collect::<Vec<_>>() {
-            let before = guest.statistics().core_passes;
+            let before = guest.generation.passes();
+            let is_deep = guest.is_deep();
             let mut passes = Passes { store: &mut self.store, own: &mut guest.own };
             let progress = match budget {
                 Some(budget) => guest.generation.step(&mut passes, budget),
+                // A deep pass would keep the others waiting.
+                None if is_deep => guest.generation.step(&mut passes, PIECE),
                 None => guest.generation.pass(&mut passes),
             };
-            let passes = guest.statistics().core_passes - before;
+            let passes = guest.generation.passes() - before;
             (self.totals.passes, self.totals.rows) = (self.totals.passes + passes, self.totals.rows + passes);
             self.totals.capacity += passes;
             let ended = match progress {

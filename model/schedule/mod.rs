@@ -100,6 +100,10 @@ pub struct Batch {
     waiting: VecDeque<Member>,
     /// The round that is being submitted.
     begun: Option<Round>,
+    /// A round that takes many steps at once and is submitted piece by piece.
+    deep: Option<Round>,
+    /// Whether bounded steps went on with that round last.
+    deep_turn: bool,
     /// The submitted round.
     pending: Option<Submitted>,
     events: VecDeque<Event>,
@@ -155,6 +159,8 @@ impl Model {
             idle: Vec::new(),
             waiting: VecDeque::new(),
             begun: None,
+            deep: None,
+            deep_turn: false,
             pending: None,
             events: VecDeque::new(),
             prefix: PrefixCache::new(prefix_cache),
@@ -235,12 +241,17 @@ impl Batch {
         // The next round is submitted before waiting for the last one, so that the device is never idle.
         let before = self.pending.take();
         let submitted = self.submit();
-        let busy = before.is_some() || self.pending.is_some() || !self.guests.is_empty();
+        let idle = before.is_none() && self.pending.is_none();
+        let busy = !idle || self.deep.is_some() || !self.guests.is_empty();
         self.step_guests(None)?;
         if let Some(round) = before {
             self.arrive(round)?;
         }
         submitted?;
+        if idle && self.events.is_empty() && (self.deep.is_some() || self.guests.iter().any(Guest::is_deep)) {
+            // Only pieces are under way: the next ones begin when they are done.
+            self.store.model.device().wait_idle()?;
+        }
         Ok((self.events.pop_front(), busy))
     }
 

@@ -6,6 +6,15 @@ use std::time::Duration;
 /// About how long other sequences may wait for a pass with prompt rows.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// About how long a round may take: a sequence that arrives or is canceled waits for the end of one.
+const LONGEST_ROUND: Duration = Duration::from_millis(500);
+
+/// Maximum steps of a round: sequences join and leave only between rounds.
+pub(super) const MOST_STEPS: u32 = 64;
+
+/// Device time of a piece of passes with more steps.
+pub(super) const PIECE: Duration = Duration::from_millis(100);
+
 /// Fewer rows would slow the prompt more than they help the others: every pass also carries the rows that decode.
 const LEAST_ROWS: u32 = 64;
 
@@ -36,6 +45,13 @@ impl Pace {
             rows /= 2;
         }
         rows.min(self.most)
+    }
+
+    /// Steps of a round with `rows` rows, at most.
+    pub(super) fn steps(&self, rows: u32) -> u32 {
+        let steps = LONGEST_ROUND.as_secs_f64() / self.expected(rows);
+        // Before the first measurement nothing is expected.
+        if steps > 0.0 { steps.clamp(1.0, f64::from(MOST_STEPS)) as u32 } else { MOST_STEPS }
     }
 
     /// Expected seconds per step with `rows` rows, from the nearest measurements; infinite before the first one.

@@ -9,6 +9,7 @@ use ruminate_shaders::exit::Continuous;
 use ruminate_shaders::{NONE, Row};
 
 use super::member::Member;
+use super::pace::{MOST_STEPS, PIECE};
 use super::scoring::Scoring;
 use super::table::Place;
 use super::{Batch, Event, SequenceId, lost};
@@ -19,9 +20,6 @@ use crate::generate::StopReason;
 use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
-
-/// Maximum steps of a round. Sequences join and leave only between rounds.
-const MOST_STEPS: u32 = 64;
 
 /// How the results of a round are used.
 pub(super) enum Purpose {
@@ -39,6 +37,13 @@ pub(super) struct Round {
     /// Rows that its passes have capacity for.
     pub(super) rows: u32,
     pub(super) since: Instant,
+}
+
+impl Round {
+    /// Whether it takes more steps at once than others should wait for. Shared rounds never do.
+    fn is_deep(&self) -> bool {
+        self.steps > MOST_STEPS
+    }
 }
 
 /// A submitted round.
@@ -61,11 +66,15 @@ pub(super) struct Expected {
 }
 
 impl Batch {
-    /// Submits a new round, or the rest of the one begun, if any sequence has a row.
+    /// Submits a round, or the rest of one that was begun. A round that takes many steps at once is submitted piece by piece, beside the others.
     pub(super) fn submit(&mut self) -> Result<(), Error> {
-        if self.begun.is_none() {
-            self.begun = self.timed(Self::compose)?;
+        if let Some(mut deep) = self.deep.take() {
+            if self.timed(|_| deep.execution.advance(PIECE))? {
+                return self.timed(|batch| batch.finish(deep));
+            }
+            self.deep = Some(deep);
         }
+        self.begin_round()?;
         let Some(round) = self.begun.take() else { return Ok(()) };
         self.timed(|batch| batch.finish(round))
     }
@@ -79,12 +88,14 @@ impl Batch {
             self.pending = Some(round);
             return Ok(());
         }
-        if self.begun.is_none() {
-            self.begun = self.timed(Self::compose)?;
-        }
-        let Some(mut round) = self.begun.take() else { return Ok(()) };
+        self.begin_round()?;
+        // Both take turns.
+        self.deep_turn = self.begun.is_none() || !self.deep_turn;
+        let chosen = if self.deep_turn && self.deep.is_some() { &mut self.deep } else { &mut self.begun };
+        let Some(mut round) = chosen.take() else { return Ok(()) };
         if !self.timed(|_| round.execution.advance(budget))? {
-            self.begun = Some(round);
+            let place = if round.is_deep() { &mut self.deep } else { &mut self.begun };
+            *place = Some(round);
             return Ok(());
         }
         self.finish(round)?;
@@ -92,6 +103,18 @@ impl Batch {
             Some(round) => self.arrive(round),
             None => Ok(()),
         }
+    }
+
+    /// Composes a round if none is begun.
+    fn begin_round(&mut self) -> Result<(), Error> {
+        if self.begun.is_some() {
+            return Ok(());
+        }
+        match self.timed(Self::compose)? {
+            Some(round) if round.is_deep() => self.deep = Some(round),
+            round => self.begun = round,
+        }
+        Ok(())
     }
 
     /// Runs `work` and adds the host time spent on encoding to the statistics of every sequence.
@@ -110,10 +133,11 @@ impl Batch {
             return Ok(Some(round));
         }
         self.feed()?;
-        let Some(steps) = self.table.steps().map(|steps| steps.min(MOST_STEPS)) else { return Ok(None) };
+        let Some(steps) = self.table.steps() else { return Ok(None) };
         let device = self.store.model.device().clone();
         let plan = self.plan_of(self.members.iter().flatten(), self.table.extent());
         let Follow::Batch(ReadOut { rows, .. }) = plan.follow else { return Ok(None) };
+        let steps = steps.min(self.pace.steps(rows));
         self.record(plan)?;
         let inputs = self.store.plan_inputs(None, Some(&self.parallel_sites));
         let mut reads = vec![self.parallel_sites.emitted.clone()];

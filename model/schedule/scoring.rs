@@ -39,6 +39,8 @@ pub(super) struct Scoring {
     parts: Vec<Part>,
     /// Number of tokens ranked for each given one.
     ranked: u32,
+    /// Rows and read-outs of its plan cache.
+    key: (u32, u32),
 }
 
 /// Rows of one sequence in a scoring round.
@@ -120,7 +122,7 @@ impl Batch {
     /// are under way.
     pub(super) fn compose_scoring(&mut self) -> Result<Option<Round>, Error> {
         let others = self.table.under_way().next().is_some();
-        if std::mem::take(&mut self.scored_last) && others {
+        if std::mem::take(&mut self.scored_last) && others || self.deep.is_some() {
             return Ok(None);
         }
         let asking = self.members.iter().zip(0..).filter_map(|(member, slot)| Some((member.as_ref()?, slot)));
@@ -130,13 +132,14 @@ impl Batch {
         let Some(depth) = asking.first().and_then(|&(_, slot)| self.depth_of(slot)) else { return Ok(None) };
         let checks = depth.exit.as_ref().map(|exit| Checks::of(exit, true));
 
-        let scoring = self.gather(&asking, depth, checks)?;
+        let mut scoring = self.gather(&asking, depth, checks)?;
         if scoring.parts.is_empty() {
             return Ok(None);
         }
         let fixed = self.store.options.invariant.then_some(self.table.rows() as u32);
         let [rows, outputs] = [scoring.rows() as usize, scoring.outputs()];
         let [rows, outputs] = [rows, outputs].map(|count| fixed.unwrap_or_else(|| capacity(count as u32)));
+        scoring.key = (rows, outputs);
         let (mut table, mut answers) = self.rows_of(&scoring);
         table.resize(rows as usize, Row::RESTING);
         answers.resize(outputs as usize, 0);
@@ -164,6 +167,29 @@ impl Batch {
         Ok(Some(Round { execution, purpose, steps, rows, since: Instant::now() }))
     }
 
+    /// Lets the rows of a sequence rest in rounds that are not submitted whole, because its pages may soon be another one's. A round for no sequence is dropped.
+    pub(super) fn leave_scoring(&mut self, slot: usize) -> Result<(), Error> {
+        for round in self.begun.iter().chain(&self.deep) {
+            let Purpose::Scoring(of) = &round.purpose else { continue };
+            let Some(plans) = self.scoring.get(&of.key) else { continue };
+            let mut rows = 0..0;
+            for part in &of.parts {
+                rows = rows.end..rows.end + part.count;
+                if part.slot == slot {
+                    rows.clone().try_for_each(|row| self.write_entry(&plans.sites.rows, row, Row::RESTING))?;
+                }
+            }
+        }
+        let wanted =
+            |part: &Part| part.slot != slot && self.members[part.slot].as_ref().is_some_and(|it| it.id == part.id);
+        if let Some(Round { purpose: Purpose::Scoring(of), .. }) = &self.deep
+            && !of.parts.iter().any(wanted)
+        {
+            self.deep = None;
+        }
+        Ok(())
+    }
+
     fn depth_of(&self, slot: usize) -> Option<Depth> {
         self.members[slot].as_ref().map(|member| Depth { steps: member.steps, exit: member.exit })
     }
@@ -178,7 +204,7 @@ impl Batch {
         let fixed = self.store.options.invariant.then_some(self.table.rows());
         let (most_rows, most_outputs) = (fixed.unwrap_or(MAX_ROWS as usize), fixed.unwrap_or(MOST_OUTPUTS as usize));
         let reads_out = checks.is_some_and(|checks| checks.reads_out);
-        let mut scoring = Scoring { parts: Vec::new(), ranked: 1 };
+        let mut scoring = Scoring { parts: Vec::new(), ranked: 1, key: (0, 0) };
         for &(id, slot) in asking {
             // Skip a sequence that was preempted for one before it.
             let Some(member) = self.members[slot].as_ref().filter(|member| member.id == id) else { continue };

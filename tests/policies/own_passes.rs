@@ -152,3 +152,57 @@ fn a_batch_that_was_warmed_up_compiles_nothing(device: &Device) -> Result<()> {
     }
     Ok(())
 }
+
+/// A sequence that is cancelled in the midst of a pass of thousands of steps does not keep the others waiting, nor do its pages.
+#[trial(device, full)]
+fn deep_passes_do_not_keep_others_waiting(device: &Device) -> Result<()> {
+    let model = demo_model(device)?;
+    let session = || SessionOptions { context: Some(128), steps: Some(6), ..SessionOptions::default() };
+    let prompt = prompt_of(30);
+    let expected = {
+        let mut session = model.session(SessionOptions { seed: 7, ..session() })?;
+        session.generate(&prompt, &greedy(6, 5))?.map(|piece| Ok(piece?.token)).collect::<Result<Vec<u32>>>()?
+    };
+    let depth = 20_000;
+    let reads_out = Exit { threshold: -1.0, ..Exit::new(Criterion::Kl) };
+    let deep = [
+        GenerateOptions { pipeline: Some(Pipeline::default()), ..greedy(depth, 2) },
+        GenerateOptions { exit: Some(reads_out), ..greedy(depth, 2) },
+        GenerateOptions { prompt_logprobs: true, ..greedy(depth, 0) },
+    ];
+    for options in deep {
+        let limits = || BatchOptions { session: session(), sequences: 3, ..BatchOptions::default() };
+        let mut batch = model.batch(BatchOptions { kv_memory: Some(8 << 30), ..limits() })?;
+        let id = batch.add(&prompt[..4], 1, &options)?;
+        for _ in 0..4 {
+            ensure!(batch.wait_round()?.is_none(), "{options:?}: an event");
+        }
+        let before = batch.totals().passes;
+        let other = batch.add(&prompt, 7, &greedy(6, 5))?;
+        let mut tokens = Vec::new();
+        let mut rounds = 0;
+        while tokens.len() < 5 {
+            rounds += 1;
+            ensure!(rounds < 400, "{options:?}: {rounds} rounds without the other's tokens");
+            if let Some(Event::Token { id, piece }) = batch.wait_round()? {
+                ensure!(id == other, "{options:?}: a token of the deep sequence");
+                tokens.push(piece.token);
+            }
+        }
+        ensure!(tokens == expected, "{options:?}: {tokens:?} instead of {expected:?}");
+        ensure!(batch.totals().passes - before < u64::from(depth), "{options:?}: a whole deep pass was taken");
+        batch.cancel(id)?;
+        // The pages of the cancelled sequence go to this one.
+        let next = batch.add(&prompt, 7, &greedy(6, 5))?;
+        let mut tokens = Vec::new();
+        while let Some(event) = batch.wait()? {
+            match event {
+                Event::Token { id, piece } if id == next => tokens.push(piece.token),
+                Event::Done { .. } => {}
+                event => anyhow::bail!("{options:?}: {event:?}"),
+            }
+        }
+        ensure!(tokens == expected, "{options:?}: {tokens:?} instead of {expected:?} afterwards");
+    }
+    Ok(())
+}
