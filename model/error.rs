@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// Keys and values of one sequence need more memory than the batch may use.
     #[error(
-        "the keys and values of {positions} positions at {steps} steps take {needed} bytes, but the batch may use at most {most}: generate fewer tokens, or raise the batch's memory limit"
+        "the keys and values of {positions} positions at {steps} steps take {needed} bytes, but the batch may use at most {most}: take fewer steps or tokens, or raise the batch's memory limit"
     )]
     KvMemory {
         /// Maximum positions of the sequence.

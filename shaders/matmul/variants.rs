@@ -64,7 +64,7 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
             Input::Concat if arithmetic.rounds(dtype) => (2 * 8 * chunks(k), Input::Rounded),
             _ if arithmetic.rounds(dtype) => (k, Input::Rounded),
             Input::Concat if staged => (2 * 8 * chunks(k), Input::Staged),
-            Input::Plain if staged => (k, Input::Staged),
+            Input::Plain if staged => (8 * chunks(k), Input::Staged),
             _ => (k, input),
         };
         let grain = form.group().max(16);

@@ -1,6 +1,7 @@
 //! Scoring of given prompt tokens: [`GenerateOptions::prompt_logprobs`](crate::GenerateOptions::prompt_logprobs).
 
 use super::{Exclusion, Policy};
+use crate::options::GenerateOptions;
 use crate::schedule::member::shares_passes;
 
 pub(super) const POLICY: Policy = Policy {
@@ -14,8 +15,19 @@ pub(super) const POLICY: Policy = Policy {
         },
         Exclusion {
             other: "passes that are not shared (speculate, pipeline, diffusion, rows that exit together or posthoc, exit with steps_of)",
-            asked: |asked| (!shares_passes(asked.options)).then_some("passes that are not shared"),
+            asked: |asked| asked_for_own_passes(asked.options),
             why: "all tokens of such a prompt are read out in shared passes",
         },
     ],
 };
+
+/// The option because of which a sequence shares no passes.
+fn asked_for_own_passes(options: &GenerateOptions) -> Option<&'static str> {
+    let named = [
+        ("speculate", options.speculate.is_some()),
+        ("pipeline", options.pipeline.is_some()),
+        ("diffusion", options.diffusion.is_some()),
+    ];
+    let parallel = named.into_iter().find_map(|(name, asked)| asked.then_some(name));
+    (!shares_passes(options)).then(|| parallel.unwrap_or("exit"))
+}
