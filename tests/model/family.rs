@@ -213,7 +213,7 @@ fn early_exit_threshold_in_config_is_noted() -> Result<()> {
     let folder = reconfigured("ouro", |config| config["early_exit_threshold"] = json!(0.5))?;
     let notes = Spec::open(&folder.source())?.notes;
     ensure!(
-        notes.len() == 1 && notes[0].contains("early_exit_threshold 0.5") && notes[0].contains("`gate`"),
+        notes.len() == 1 && notes[0].contains("early_exit_threshold to 0.5") && notes[0].contains("`gate`"),
         "{notes:?}"
     );
     ensure!(Spec::open(&reconfigured("ouro", |_| ())?.source())?.notes.is_empty());
