@@ -377,6 +377,12 @@ impl Error {
     pub(crate) const fn bug(violated: &'static str) -> Self {
         Self::Bug { violated }
     }
+
+    /// Error for an option that names a token which the model does not have.
+    pub(crate) fn option_of_token(name: &'static str, token: u32, vocab: u32) -> Self {
+        let value = format!("set for token id {token}, but the model has {vocab} tokens, counted from 0");
+        Self::Option { name, value, allowed: "set for ids of the model's tokens" }
+    }
 }
 
 /// Unexpected content of a file.

@@ -40,7 +40,7 @@ fn unsupported_fields_are_refused_unless_neutral() {
 fn out_of_range_values_are_refused_with_field() {
     let server = Running::start(options());
     let client = &server.client;
-    let cases: [(&str, Value, &str); 27] = [
+    let cases: [(&str, Value, &str); 28] = [
         ("prompt", json!(null), "prompt"),
         ("prompt", json!(3), "prompt"),
         ("prompt", json!([]), "prompt"),
@@ -67,6 +67,7 @@ fn out_of_range_values_are_refused_with_field() {
         ("stop", json!([""]), "stop"),
         ("logit_bias", json!({ "x": 1 }), "logit_bias"),
         ("logit_bias", json!({ "1": 101 }), "logit_bias"),
+        ("logit_bias", json!({ "99999": 1 }), "logit_bias"),
         ("stream_options", json!({ "include_usage": true }), "stream_options"),
     ];
     for (field, value, blamed) in cases {
