@@ -3,7 +3,7 @@
 use ruminate::Error;
 
 /// Library option names and their flags.
-const FLAGS: [(&str, &str); 37] = [
+const FLAGS: [(&str, &str); 38] = [
     ("KV lookup", "--kv-lookup"),
     ("against", "--against"),
     ("context", "--ctx-size"),
@@ -35,6 +35,7 @@ const FLAGS: [(&str, &str); 37] = [
     ("noise", "--noise"),
     ("noise_mix", "--noise-mix"),
     ("pipeline", "--pipeline"),
+    ("pipeline every", "--pipeline"),
     ("repeat_penalty", "--repeat-penalty"),
     ("speculate", "--speculate"),
     ("stop string", "--stop"),
@@ -64,6 +65,10 @@ pub(crate) fn told(error: &Error) -> String {
     let text = match error {
         Error::Option { name, value, allowed } => {
             Error::Option { name: flag(name), value: value.clone(), allowed }.to_string()
+        }
+        Error::Range { name, value, least, most, limit } => {
+            let (name, value, least, most) = (flag(name), *value, *least, *most);
+            Error::Range { name, value, least, most, limit }.to_string()
         }
         Error::Together { one, other, why } => Error::Together { one: flag(one), other: flag(other), why }.to_string(),
         Error::Requantize { asked, .. } => {

@@ -221,6 +221,20 @@ pub enum Error {
         /// Allowed values.
         allowed: &'static str,
     },
+    /// An option is outside of a range whose upper limit depends on the model or on another option.
+    #[error("{name} is {value}; it must be from {least} to {most}, {limit}")]
+    Range {
+        /// Name of the option.
+        name: &'static str,
+        /// Value.
+        value: u32,
+        /// Smallest allowed value.
+        least: u32,
+        /// Largest allowed value.
+        most: u32,
+        /// Where the largest value comes from.
+        limit: &'static str,
+    },
     /// Two options cannot be combined.
     #[error("{one} and {other} do not go together: {why}")]
     Together {
