@@ -82,6 +82,11 @@ impl ApiError {
         Self { param: Some(param.into()), ..self }
     }
 
+    /// Names the field of chats where the error blames the prompt, which only the other endpoint has.
+    pub(crate) fn in_chat(self) -> Self {
+        if self.param.as_deref() == Some("prompt") { self.about("messages") } else { self }
+    }
+
     /// JSON object of an error response, or of the last chunk of a stream.
     pub(crate) fn json(&self) -> Value {
         let kind = match self.status.as_u16() {
