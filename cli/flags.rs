@@ -44,6 +44,20 @@ const FLAGS: [(&str, &str); 38] = [
     ("wavefront", "--wavefront"),
 ];
 
+/// Option names of the server's library and their flags.
+#[cfg(feature = "serve")]
+const OF_SERVER: [(&str, &str); 9] = [
+    ("api_keys", "--api-key"),
+    ("connections", "--max-connections"),
+    ("hosts", "--allowed-host"),
+    ("max_header", "--max-header"),
+    ("max_prompt", "--max-prompt"),
+    ("max_steps", "--max-steps"),
+    ("max_tokens", "--max-tokens"),
+    ("origins", "--cors-origin"),
+    ("steps", "--steps"),
+];
+
 /// Phrases of library errors and their replacements on the command line: inverted flags, options in parentheses, and commands.
 const IN_PASSING: [(&str, &str); 12] = [
     ("(full_prefill)", "(leave out --no-full-prefill)"),
@@ -82,6 +96,19 @@ pub(crate) fn told(error: &Error) -> String {
     IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag))
 }
 
+/// Message of an invalid option of the server, in terms of flags.
+#[cfg(feature = "serve")]
+pub(crate) fn told_of_server(error: &ruminate_serve::InvalidOption) -> String {
+    let ruminate_serve::InvalidOption { name, value, allowed } = error;
+    let flag = OF_SERVER.iter().find(|(known, _)| known == name).map_or(*name, |(_, flag)| flag);
+    // Keys may come from a file or the environment as well.
+    let flag = if *name == "api_keys" { "a key of --api-key, --api-key-file or RUMINATE_API_KEY" } else { flag };
+    let allowed = OF_SERVER
+        .iter()
+        .fold(allowed.clone(), |text, (name, flag)| text.replace(&format!("({name})"), &format!("({flag})")));
+    format!("{flag} is {value}; it must be {allowed}")
+}
+
 /// Flag of an option, or the option's name if it has no flag.
 fn flag(name: &'static str) -> &'static str {
     FLAGS.iter().find(|(known, _)| *known == name).map_or(name, |(_, flag)| flag)
@@ -95,7 +122,10 @@ mod tests {
     #[test]
     fn every_flag_exists() {
         let command = crate::Arguments::command();
-        for (_, flag) in FLAGS {
+        let flags = FLAGS.iter();
+        #[cfg(feature = "serve")]
+        let flags = flags.chain(&super::OF_SERVER);
+        for (_, flag) in flags {
             let name = flag.trim_start_matches('-').split('=').next();
             let known = command.get_subcommands().any(|verb| verb.get_arguments().any(|it| it.get_long() == name));
             assert!(known, "{flag}");
