@@ -1,6 +1,6 @@
 //! Maps library option names in errors to the command line's flags.
 
-use ruminate::Error;
+use ruminate::{Error, engine};
 
 /// Library option names and their flags.
 const FLAGS: [(&str, &str); 38] = [
@@ -91,6 +91,10 @@ pub(crate) fn told(error: &Error) -> String {
                 .replace(&format!("original in {asked}"), &format!("original with --dtype {asked}"))
                 .replace("quantize it again", "quantize that again with `ruminate quantize`")
         }
+        Error::Engine(engine::Error::Tuning { file, problem }) => {
+            let problem = problem.trim_end_matches("; tune again");
+            format!("--tuning {file}: {problem}; `ruminate tune --output FILE` makes one for this device")
+        }
         error => error.to_string(),
     };
     IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag))
@@ -116,8 +120,19 @@ fn flag(name: &'static str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::FLAGS;
+    use super::{FLAGS, told};
     use clap::CommandFactory;
+    use ruminate::{Error, engine};
+
+    #[test]
+    fn unusable_tuning_names_flag_and_remedy() {
+        for problem in ["not a tuning", "made for device a, but this is b; tune again"] {
+            let (file, problem) = ("bad.json".to_owned(), problem.to_owned());
+            let text = told(&Error::Engine(engine::Error::Tuning { file, problem }));
+            let remedy = text.ends_with("; `ruminate tune --output FILE` makes one for this device");
+            assert!(text.starts_with("--tuning bad.json: ") && remedy && !text.contains("again"), "{text}");
+        }
+    }
 
     #[test]
     fn every_flag_exists() {
