@@ -135,6 +135,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(
             Error::Option { .. }
+            | Error::Range { .. }
             | Error::Together { .. }
             | Error::Token { .. }
             | Error::Constraint { .. }

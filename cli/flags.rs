@@ -1,9 +1,9 @@
 //! Maps library option names in errors to the command line's flags.
 
-use ruminate::Error;
+use ruminate::{Error, engine};
 
 /// Library option names and their flags.
-const FLAGS: [(&str, &str); 37] = [
+const FLAGS: [(&str, &str); 38] = [
     ("KV lookup", "--kv-lookup"),
     ("against", "--against"),
     ("context", "--ctx-size"),
@@ -35,12 +35,27 @@ const FLAGS: [(&str, &str); 37] = [
     ("noise", "--noise"),
     ("noise_mix", "--noise-mix"),
     ("pipeline", "--pipeline"),
+    ("pipeline every", "--pipeline"),
     ("repeat_penalty", "--repeat-penalty"),
     ("speculate", "--speculate"),
     ("stop string", "--stop"),
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
     ("wavefront", "--wavefront"),
+];
+
+/// Option names of the server's library and their flags.
+#[cfg(feature = "serve")]
+const OF_SERVER: [(&str, &str); 9] = [
+    ("api_keys", "--api-key"),
+    ("connections", "--max-connections"),
+    ("hosts", "--allowed-host"),
+    ("max_header", "--max-header"),
+    ("max_prompt", "--max-prompt"),
+    ("max_steps", "--max-steps"),
+    ("max_tokens", "--max-tokens"),
+    ("origins", "--cors-origin"),
+    ("steps", "--steps"),
 ];
 
 /// Phrases of library errors and their replacements on the command line: inverted flags, options in parentheses, and commands.
@@ -65,6 +80,10 @@ pub(crate) fn told(error: &Error) -> String {
         Error::Option { name, value, allowed } => {
             Error::Option { name: flag(name), value: value.clone(), allowed }.to_string()
         }
+        Error::Range { name, value, least, most, limit } => {
+            let (name, value, least, most) = (flag(name), *value, *least, *most);
+            Error::Range { name, value, least, most, limit }.to_string()
+        }
         Error::Together { one, other, why } => Error::Together { one: flag(one), other: flag(other), why }.to_string(),
         Error::Requantize { asked, .. } => {
             let text = error.to_string();
@@ -72,9 +91,26 @@ pub(crate) fn told(error: &Error) -> String {
                 .replace(&format!("original in {asked}"), &format!("original with --dtype {asked}"))
                 .replace("quantize it again", "quantize that again with `ruminate quantize`")
         }
+        Error::Engine(engine::Error::Tuning { file, problem }) => {
+            let problem = problem.trim_end_matches("; tune again");
+            format!("--tuning {file}: {problem}; `ruminate tune --output FILE` makes one for this device")
+        }
         error => error.to_string(),
     };
     IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag))
+}
+
+/// Message of an invalid option of the server, in terms of flags.
+#[cfg(feature = "serve")]
+pub(crate) fn told_of_server(error: &ruminate_serve::InvalidOption) -> String {
+    let ruminate_serve::InvalidOption { name, value, allowed } = error;
+    let flag = OF_SERVER.iter().find(|(known, _)| known == name).map_or(*name, |(_, flag)| flag);
+    // Keys may come from a file or the environment as well.
+    let flag = if *name == "api_keys" { "a key of --api-key, --api-key-file or RUMINATE_API_KEY" } else { flag };
+    let allowed = OF_SERVER
+        .iter()
+        .fold(allowed.clone(), |text, (name, flag)| text.replace(&format!("({name})"), &format!("({flag})")));
+    format!("{flag} is {value}; it must be {allowed}")
 }
 
 /// Flag of an option, or the option's name if it has no flag.
@@ -84,13 +120,27 @@ fn flag(name: &'static str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::FLAGS;
+    use super::{FLAGS, told};
     use clap::CommandFactory;
+    use ruminate::{Error, engine};
+
+    #[test]
+    fn unusable_tuning_names_flag_and_remedy() {
+        for problem in ["not a tuning", "made for device a, but this is b; tune again"] {
+            let (file, problem) = ("bad.json".to_owned(), problem.to_owned());
+            let text = told(&Error::Engine(engine::Error::Tuning { file, problem }));
+            let remedy = text.ends_with("; `ruminate tune --output FILE` makes one for this device");
+            assert!(text.starts_with("--tuning bad.json: ") && remedy && !text.contains("again"), "{text}");
+        }
+    }
 
     #[test]
     fn every_flag_exists() {
         let command = crate::Arguments::command();
-        for (_, flag) in FLAGS {
+        let flags = FLAGS.iter();
+        #[cfg(feature = "serve")]
+        let flags = flags.chain(&super::OF_SERVER);
+        for (_, flag) in flags {
             let name = flag.trim_start_matches('-').split('=').next();
             let known = command.get_subcommands().any(|verb| verb.get_arguments().any(|it| it.get_long() == name));
             assert!(known, "{flag}");

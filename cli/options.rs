@@ -238,7 +238,7 @@ impl GenerationOptions {
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
         let cache = self.cache.session(spec)?;
         if self.init_scale != 1.0 && spec.start == Start::Embedding {
-            let (name, value) = ("init-scale", self.init_scale.to_string());
+            let (name, value) = ("init_scale", self.init_scale.to_string());
             return Err(Error::Option { name, value, allowed: "left out: this model's states start as embeddings" });
         }
         Ok(SessionOptions {
@@ -252,12 +252,38 @@ impl GenerationOptions {
         })
     }
 
-    /// Requested generation options.
+    /// Requested generation options, with notes on those without effect unless `quiet`.
     ///
     /// # Errors
     /// If a text in `--logit-bias` is not one token, or a default of the checkpoint applies and is not supported.
     pub(crate) fn generate(&self, model: &Model, quiet: bool) -> Result<GenerateOptions> {
-        let checkpoint = model.generation_config();
+        let asked = self.generate_options(model)?;
+        if !quiet {
+            self.note(model, &asked);
+        }
+        Ok(asked)
+    }
+
+    /// Notes on flags and defaults without effect. Options that are refused need none, so a caller that learns of it first calls this afterwards.
+    pub(crate) fn note(&self, model: &Model, asked: &GenerateOptions) {
+        remark_depth(model.spec(), self.steps);
+        for line in self.sampling.without_effect(model.generation_config()) {
+            remark!("{line}");
+        }
+        let tokenizer = model.tokenizer();
+        for text in asked.stop.iter().filter(|text| !tokenizer.can_say(text)) {
+            remark!("the stop text {text:?} can never occur: no tokens of this model spell it");
+        }
+        for text in self.sampling.given_breakers().iter().filter(|text| !tokenizer.can_say(text)) {
+            remark!("the DRY breaker {text:?} can never occur: no tokens of this model spell it");
+        }
+    }
+
+    /// Requested generation options, without notes.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub(crate) fn generate_options(&self, model: &Model) -> Result<GenerateOptions> {
         // Flags override the checkpoint's defaults.
         let mut given = self.sampling.given();
         if self.max_tokens.is_some() {
@@ -272,19 +298,8 @@ impl GenerationOptions {
         logit_bias.extend(usual.logit_bias.iter().filter(|(token, _)| !given.contains(token)));
         let stop: Vec<String> = self.stop.iter().map(|text| unescape(text)).chain(usual.stop.iter().cloned()).collect();
         let dry_breakers = self.sampling.breakers();
-        if !quiet {
-            remark_depth(model.spec(), self.steps);
-            for line in self.sampling.without_effect(checkpoint) {
-                remark!("{line}");
-            }
-            let tokenizer = model.tokenizer();
-            for text in stop.iter().filter(|text| !tokenizer.can_say(text)) {
-                remark!("the stop text {text:?} can never occur: no tokens of this model spell it");
-            }
-            for text in self.sampling.given_breakers().iter().filter(|text| !tokenizer.can_say(text)) {
-                remark!("the DRY breaker {text:?} can never occur: no tokens of this model spell it");
-            }
-        }
+        let sampling = self.sampling.over(usual.sampling);
+        sampling.validate()?;
         Ok(GenerateOptions {
             steps: self.steps,
             exit: self.exit.exit(),
@@ -295,7 +310,7 @@ impl GenerationOptions {
             diffusion: self.parallel.diffusion.diffusion(),
             max_tokens: self.max_tokens.or(usual.max_tokens),
             max_length: usual.max_length.filter(|_| self.max_tokens.is_none()),
-            sampling: self.sampling.over(usual.sampling),
+            sampling,
             logit_bias,
             dry_breakers,
             no_repeat_ngram: usual.no_repeat_ngram.filter(|_| self.sampling.dry_multiplier.is_none()),

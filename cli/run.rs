@@ -137,7 +137,7 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
         Some(_) => Prompt::Tokens(&resumed),
     };
     let seed = session.options().seed;
-    let asked = options.generation.generate(model, options.quiet)?;
+    let asked = options.generation.generate_options(model)?;
     let add_bos = asked.add_bos && !options.input.no_bos;
     let parse_special = !options.input.no_parse_special;
     #[cfg(feature = "structured")]
@@ -147,6 +147,9 @@ fn generate(model: &Model, text: Option<&str>, options: &Run, interrupt: &Interr
     let before = model.device().counters();
     let watch = interrupt.generating();
     let mut generation = session.generate(prompt, &asked)?;
+    if !options.quiet {
+        options.generation.note(model, &asked);
+    }
     let most = asked.steps.unwrap_or(model.spec().steps.default);
     let mut shown = options.show_steps.then(|| ShownSteps::on_stdout(most, asked.diffusion.is_none()));
     let mut coming = Tokens::new(options.quiet);

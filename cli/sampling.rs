@@ -23,7 +23,7 @@ pub(crate) struct SamplingOptions {
     /// 1 keeps all tokens.
     #[arg(long, value_name = "P", help_heading = "Sampling")]
     pub(crate) top_p: Option<f32>,
-    /// Keep tokens with at least P times the largest probability [default: the checkpoint's, or 0.05]
+    /// Keep tokens with at least P times the top probability [default: the checkpoint's, or 0.05]
     #[arg(long, value_name = "P", help_heading = "Sampling")]
     pub(crate) min_p: Option<f32>,
     /// Divide logits of tokens seen before; 1 is off [default: the checkpoint's, or 1]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use ruminate::{BatchOptions, MAX_STEPS, SessionOptions, Spec};
+use ruminate::{BatchOptions, Error, INVARIANT_ROWS, MAX_STEPS, SessionOptions, Source, Spec};
 use ruminate_serve::{Failure, Options, Ready, Server};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -16,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::device::DeviceOptions;
 use crate::exit_code::{Done, LostDevice, Usage};
+use crate::flags::told_of_server;
 use crate::interrupt;
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;
@@ -223,21 +224,38 @@ impl Serve {
         options.drain = Duration::from_secs(self.drain);
         options.log_prompts = self.log_prompts;
         options.warm_up = !self.no_warmup;
-        options.validate().map_err(|error| Usage(error.to_string()))?;
+        options.validate().map_err(|error| Usage(told_of_server(&error)))?;
+        if self.invariant && self.sequences > INVARIANT_ROWS {
+            let problem = format!(
+                "--sequences is {}; with --invariant it must be from 1 to {INVARIANT_ROWS}, the rows of each pass",
+                self.sequences
+            );
+            return Err(Usage(problem).into());
+        }
         Ok(options)
     }
 
     /// Session options of each sequence.
-    fn session(&self, spec: &Spec) -> Result<SessionOptions, ruminate::Error> {
+    fn session(&self, spec: &Spec) -> Result<SessionOptions, Error> {
         let (context, steps, state_seed) = (self.ctx_size, self.steps, Some(self.seed));
         Ok(SessionOptions { context, steps, state_seed, invariant: self.invariant, ..self.cache.session(spec)? })
     }
 
-    fn load(&self) -> Result<Ready> {
+    /// Files of the model, and session options that fit it, so that wrong ones are reported before the server listens.
+    fn source(&self) -> Result<(Source, SessionOptions)> {
         let source = self.model.argument.source()?;
+        let spec = Spec::open(&source)?;
+        let session = self.session(&spec)?;
+        if let Some(value) = self.ctx_size.filter(|&asked| asked > spec.context) {
+            let (most, limit) = (spec.context, "the longest context of the model");
+            return Err(Error::Range { name: "context", value, least: 1, most, limit }.into());
+        }
+        Ok((source, session))
+    }
+
+    fn load(&self, source: &Source, session: SessionOptions) -> Result<Ready> {
         let device = self.device.open(self.model.products(), false)?;
-        let session = self.session(&Spec::open(&source)?)?;
-        let model = self.model.load(&source, &device, session.clone(), false)?;
+        let model = self.model.load(source, &device, session.clone(), false)?;
         let name = self.model_name.clone().unwrap_or_else(|| self.model.argument.name());
         let batch = BatchOptions {
             sequences: self.sequences,
@@ -252,11 +270,12 @@ impl Serve {
 
 /// API keys in a file.
 fn keys_of(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let unreadable = || format!("cannot read the keys in {} (--api-key-file)", path.display());
+    let text = std::fs::read_to_string(path).with_context(unreadable)?;
     let keys: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     // An empty file must not disable authentication.
     if keys.is_empty() {
-        Err(Usage(format!("{} contains no key; write one per line", path.display())).into())
+        Err(Usage(format!("{} (--api-key-file) contains no key; write one per line", path.display())).into())
     } else {
         Ok(keys)
     }
@@ -265,6 +284,7 @@ fn keys_of(path: &Path) -> Result<Vec<String>> {
 /// Runs `ruminate serve`.
 pub(crate) fn serve(options: &Serve) -> Result<Done> {
     let asked = options.options()?;
+    let (source, session) = options.source()?;
     log(options);
     let (address, open) = (asked.address, asked.api_keys.is_empty());
     let server =
@@ -289,7 +309,7 @@ pub(crate) fn serve(options: &Serve) -> Result<Done> {
     if open && !address.ip().is_loopback() {
         tracing::warn!("no --api-key is set: anyone who can reach {address} can use this server");
     }
-    match server.run(|| options.load()) {
+    match server.run(|| options.load(&source, session)) {
         Ok(()) => Ok(Done::Complete),
         Err(Failure::Load(error)) => Err(error),
         Err(Failure::Start(error)) => Err(error.into()),

@@ -26,6 +26,7 @@ ruminate_engine::error_codes! { Error [Engine]:
     ChatChoice => "chat-template-choice", "none of several chat templates is the default";
     NoChat => "no-chat-template", "the checkpoint has no chat template";
     Option => "option", "an option has an invalid value";
+    Range => "option-range", "an option is outside of a range that depends on the model or on another option";
     Together => "options-conflict", "two options cannot be combined";
     EmptyPrompt => "empty-prompt", "there is nothing to continue";
     PromptTooLong => "prompt-too-long", "the tokens do not fit the context";

@@ -221,6 +221,20 @@ pub enum Error {
         /// Allowed values.
         allowed: &'static str,
     },
+    /// An option is outside of a range whose upper limit depends on the model or on another option.
+    #[error("{name} is {value}; it must be from {least} to {most}, {limit}")]
+    Range {
+        /// Name of the option.
+        name: &'static str,
+        /// Value.
+        value: u32,
+        /// Smallest allowed value.
+        least: u32,
+        /// Largest allowed value.
+        most: u32,
+        /// Where the largest value comes from.
+        limit: &'static str,
+    },
     /// Two options cannot be combined.
     #[error("{one} and {other} do not go together: {why}")]
     Together {
@@ -376,6 +390,12 @@ impl Error {
     /// Error for an invariant that does not hold.
     pub(crate) const fn bug(violated: &'static str) -> Self {
         Self::Bug { violated }
+    }
+
+    /// Error for an option that names a token which the model does not have.
+    pub(crate) fn option_of_token(name: &'static str, token: u32, vocab: u32) -> Self {
+        let value = format!("set for token id {token}, but the model has {vocab} tokens, counted from 0");
+        Self::Option { name, value, allowed: "set for ids of the model's tokens" }
     }
 }
 

@@ -87,9 +87,14 @@ impl Fields {
     }
 
     /// `head_dim`; by default the width divided by the number of heads.
-    pub(crate) fn head_dim(&self, (width_name, width): (&str, u32), (name, heads): (&str, u32)) -> Result<u32> {
+    pub(crate) fn head_dim(&self, (width_name, width): (&str, u32), (name, heads): (&'static str, u32)) -> Result<u32> {
         let field = "head_dim";
         let shared = width.is_multiple_of(heads).then_some(width / heads);
+        if shared.is_none() && self.get(field).is_none() {
+            let supported = format!("a number that divides {width_name} ({width}), unless {field} is given");
+            let (file, value) = (self.file.clone(), heads.to_string());
+            return Err(Error::Unsupported { file, field: name, value, supported });
+        }
         match self.whole(field, 2, 128)?.or(shared) {
             Some(head_dim) if head_dim % 2 == 0 && (2..=128).contains(&head_dim) => Ok(head_dim),
             _ => {

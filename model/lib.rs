@@ -171,7 +171,7 @@ pub use ruminate_shaders::{Caps, Dtype, KERNELS};
 pub use sampling::{Dry, MAX_LOGPROBS, Sampling};
 pub use schedule::policy::{Combination, excluded_combinations};
 pub use schedule::{Batch, BatchOptions, Event, PromptToken, SequenceId, Totals};
-pub use session::{MAX_STEPS, Session};
+pub use session::{INVARIANT_ROWS, MAX_STEPS, Session};
 pub use snapshot::SnapshotProblem;
 pub use source::{Bytes, FileStart, Headers, Source};
 pub use stepwise::Outputs;

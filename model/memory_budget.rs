@@ -298,21 +298,22 @@ pub(crate) fn wanted(spec: &Spec, dtypes: Dtypes, options: &SessionOptions, caps
 /// Validates the options of a session for a loaded model. Returns its context and planned steps.
 ///
 /// # Errors
-/// [`Error::Option`]; [`Error::Memory`] if the session does not fit.
+/// [`Error::Option`] or [`Error::Range`]; [`Error::Memory`] if the session does not fit.
 pub(crate) fn checked(spec: &Spec, options: &SessionOptions, device: &Device) -> Result<(u32, u32), Error> {
     let asked = options.context.unwrap_or(1);
     if asked == 0 || asked > spec.context {
-        let value = format!("{asked} (the model has {})", spec.context);
-        return Err(Error::Option {
-            name: "context",
-            value,
-            allowed: "between 1 and the longest context of the model",
-        });
+        return Err(context_out_of_range(asked, spec));
     }
     options.validate()?;
     let steps = options.steps.unwrap_or(spec.steps.default);
     check_steps(steps)?;
     Ok((context(spec, options, device)?, steps))
+}
+
+/// Error for a context that the model does not support.
+fn context_out_of_range(asked: u32, spec: &Spec) -> Error {
+    let (most, limit) = (spec.context, "the longest context of the model");
+    Error::Range { name: "context", value: asked, least: 1, most, limit }
 }
 
 /// Context of a session for a loaded model: the one set, or as much of the default as memory allows.

@@ -76,7 +76,8 @@ impl ParallelDecoding {
                 let Speculate { draft_steps, draft_len, threshold } = speculate;
                 let draft_steps = draft_steps.unwrap_or_else(|| spec.steps_of_draft(steps));
                 if draft_steps == 0 || draft_steps > steps {
-                    return wrong("draft_steps", draft_steps.to_string(), "from 1 to the steps of a token");
+                    let limit = "the steps of a token";
+                    return Err(Error::Range { name: "draft_steps", value: draft_steps, least: 1, most: steps, limit });
                 }
                 if draft_len == 0 || draft_len >= MOST_ROWS {
                     return wrong("draft_len", draft_len.to_string(), "from 1 to 63 tokens");
@@ -90,11 +91,8 @@ impl ParallelDecoding {
                 // A row is read out after its last step, so a larger interval has no effect.
                 let every = every.unwrap_or_else(|| steps.div_ceil(8)).min(steps);
                 if every == 0 || steps.div_ceil(every) > MOST_ROWS {
-                    return wrong(
-                        "pipeline",
-                        every.to_string(),
-                        "at least 1, and at least a 64th of the steps of a token",
-                    );
+                    let value = format!("{every} at {steps} steps");
+                    return wrong("pipeline every", value, "at least 1, and at least a 64th of the steps");
                 }
                 Self::Pipelined { every, rows: steps.div_ceil(every) }
             }
@@ -202,7 +200,7 @@ impl Store {
                 ("draft_len", count, "at most 7 tokens in invariant mode, whose passes have 8 rows")
             }
             ParallelDecoding::Pipelined { every, .. } => {
-                ("pipeline", every, "at least an eighth of the steps in invariant mode, whose passes have 8 rows")
+                ("pipeline every", every, "at least an eighth of the steps in invariant mode, whose passes have 8 rows")
             }
             ParallelDecoding::Wavefront(_) => {
                 let why = "a wavefront's tokens differ from those of plain decoding anyway";

@@ -45,10 +45,18 @@ impl Rules {
             last,
             constrained: options.constraint.is_some(),
         };
-        let named = rules.begin.iter().chain(&rules.ends).chain(rules.words.iter().flatten()).chain(&rules.first);
-        let named = named.chain(rules.last.iter().flat_map(|(_, tokens)| tokens));
-        if let Some(&token) = named.into_iter().find(|&&token| token >= vocab) {
-            return Err(Error::Token { token, vocab });
+        let words: Vec<u32> = rules.words.concat();
+        let named: [(&str, &[u32]); 5] = [
+            ("begin_suppress", &rules.begin),
+            ("end_tokens", &rules.ends),
+            ("bad_words", &words),
+            ("forced_begin", rules.first.as_slice()),
+            ("forced_end", rules.last.as_ref().map_or(&[][..], |(_, tokens)| tokens.as_slice())),
+        ];
+        for (name, tokens) in named {
+            if let Some(&token) = tokens.iter().find(|&&token| token >= vocab) {
+                return Err(Error::option_of_token(name, token, vocab));
+            }
         }
         match rules.words.iter().any(Vec::is_empty) {
             true => Err(Error::Option { name: "bad_words", value: "empty".to_owned(), allowed: "at least one token" }),

@@ -271,7 +271,7 @@ fn check_bias(bias: &[(u32, f32)], vocab: u32) -> Result<(), Error> {
     let wrong = |value: String, allowed| Err(Error::Option { name: "logit_bias", value, allowed });
     let mut tokens: Vec<u32> = bias.iter().map(|&(token, _)| token).collect();
     if let Some(&token) = tokens.iter().find(|&&token| token >= vocab) {
-        return Err(Error::Token { token, vocab });
+        return Err(Error::option_of_token("logit_bias", token, vocab));
     }
     if let Some((token, value)) = bias.iter().find(|(_, value)| value.is_nan()) {
         return wrong(format!("{value} for token {token}"), "a number, or minus infinity to ban the token");

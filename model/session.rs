@@ -17,7 +17,7 @@ use crate::schedule::store::Store;
 pub(crate) const MAX_ROWS: u32 = 256;
 
 /// Rows of every pass in invariant mode, however few are needed: the most for which weights are read only once.
-pub(crate) const INVARIANT_ROWS: u32 = 8;
+pub const INVARIANT_ROWS: u32 = 8;
 
 /// Maximum steps of one token: the tables of the cache have an entry for each step.
 pub const MAX_STEPS: u32 = 1 << 16;

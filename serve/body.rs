@@ -107,11 +107,58 @@ pub(crate) fn parse<T: DeserializeOwned>(value: Value, within: &str) -> Result<T
             _ => format!("{within}.{path}"),
         };
         let problem = error.into_inner();
+        if let Some(name) = missing(&problem) {
+            let path = if path.is_empty() { name } else { format!("{path}.{name}") };
+            return ApiError::field(path.clone(), format!("`{path}` is missing"));
+        }
         match path.as_str() {
             "" => ApiError::invalid(problem.to_string()),
             _ => ApiError::field(path.clone(), format!("`{path}`: {problem}")),
         }
     })
+}
+
+/// Name of a field that a struct lacks, from serde's message: the error has no other trace of it, since its path ends at the struct.
+fn missing(problem: &serde_json::Error) -> Option<String> {
+    Some(problem.to_string().strip_prefix("missing field `")?.split_once('`')?.0.to_owned())
+}
+
+/// Parses an object into a struct; serde would also take a list of its fields' values.
+///
+/// # Errors
+/// 400 for anything but an object; `expected` describes it.
+pub(crate) fn object<T: DeserializeOwned>(name: &str, value: Value, expected: &str) -> Result<T, ApiError> {
+    match value {
+        Value::Object(_) => parse(value, name),
+        _ => Err(ApiError::field(name, format!("`{name}` is {}; expected {expected}", shown(&value)))),
+    }
+}
+
+/// Parses an option that may also be switched on, if it has `default` settings, or off.
+///
+/// # Errors
+/// As [`object`]; `example` shows one.
+pub(crate) fn switch<T: DeserializeOwned>(
+    name: &str,
+    value: Option<Value>,
+    default: Option<T>,
+    example: &str,
+) -> Result<Option<T>, ApiError> {
+    let others = if default.is_some() { "true, false" } else { "false" };
+    match (value, default) {
+        (None | Some(Value::Null | Value::Bool(false)), _) => Ok(None),
+        (Some(Value::Bool(true)), Some(default)) => Ok(Some(default)),
+        (Some(value), _) => object(name, value, &format!("{others} or an object such as {example}")).map(Some),
+    }
+}
+
+/// Kind of a value, for messages; the value itself may be long.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::String(_) => "a text".to_owned(),
+        value => value.to_string(),
+    }
 }
 
 /// Converts integral floats, such as 4.0, to integers, down to `depth` levels.

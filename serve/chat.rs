@@ -18,7 +18,7 @@ use crate::gate::Arrival;
 use crate::generation::{Choice, Wanted, finish_reason};
 use crate::logprobs::{Ranked, of_chat};
 use crate::messages::{Conversation, Tools};
-use crate::stream::{self, Chunks, StreamOptions, check_stream};
+use crate::stream::{self, Chunks, stream_options};
 use crate::structured::constraint;
 use crate::usage::Usage;
 
@@ -35,7 +35,7 @@ pub(crate) struct Chat {
     logprobs: Option<bool>,
     top_logprobs: Option<u32>,
     stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
+    stream_options: Option<Value>,
     response_format: Option<Value>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
@@ -55,8 +55,12 @@ async fn chat(
     Extension(arrival): Extension<Arrival>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
+    answer(app, arrival, fields).await.map_err(ApiError::in_chat)
+}
+
+async fn answer(app: Arc<App>, arrival: Arrival, fields: Fields) -> Result<Response, ApiError> {
     let (request, sampling, depth): (Chat, _, _) = fields.of_generation()?;
-    check_stream(request.stream, request.stream_options.as_ref())?;
+    let stream_options = stream_options(request.stream, request.stream_options)?;
     let loaded = app.ready()?;
     loaded.check_name(request.model.as_deref())?;
     let choices = check_choices(request.n)?;
@@ -98,7 +102,7 @@ async fn chat(
     let envelope = Envelope { id: format!("chatcmpl-{}", arrival.id), created: now(), model: loaded.name.clone() };
     let form = Form { app: Arc::clone(&app), envelope, choices, logprobs: logprobs.is_some(), returns_steps };
     if request.stream == Some(true) {
-        return Ok(stream::answer(running, form, request.stream_options.unwrap_or_default()));
+        return Ok(stream::answer(running, form, stream_options));
     }
     let (choices, usage) = running.collect().await?;
     if app.options.log_prompts {

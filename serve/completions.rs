@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::gate::Arrival;
 use crate::generation::{Choice, MOST_CHOICES, Wanted, finish_reason};
 use crate::logprobs::{Ranked, of_completion};
-use crate::stream::{self, Chunks, StreamOptions, check_stream};
+use crate::stream::{self, Chunks, stream_options};
 use crate::structured::constraint;
 use crate::usage::Usage;
 
@@ -36,7 +36,7 @@ pub(crate) struct Completion {
     echo: Option<bool>,
     logprobs: Option<u32>,
     stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
+    stream_options: Option<Value>,
     response_format: Option<Value>,
     /// Whether to add the tokenizer's prefix, such as the begin token, to each text.
     add_bos: Option<bool>,
@@ -60,7 +60,7 @@ async fn complete(
     fields: Fields,
 ) -> Result<Response, ApiError> {
     let (request, sampling, depth): (Completion, _, _) = fields.of_generation()?;
-    check_stream(request.stream, request.stream_options.as_ref())?;
+    let stream_options = stream_options(request.stream, request.stream_options)?;
     let loaded = app.ready()?;
     loaded.check_name(request.model.as_deref())?;
     let choices = check_choices(request.n)?;
@@ -100,7 +100,7 @@ async fn complete(
         Form { app: Arc::clone(&app), envelope, prompts, choices, echo, logprobs: request.logprobs, returns_steps };
     if request.stream == Some(true) {
         let offsets = form.offsets();
-        return Ok(stream::answer(running, Parts { form, offsets }, request.stream_options.unwrap_or_default()));
+        return Ok(stream::answer(running, Parts { form, offsets }, stream_options));
     }
     let (choices, usage) = running.collect().await?;
     if app.options.log_prompts {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::app::{App, Loaded};
-use crate::body::parse;
+use crate::body::switch;
 use crate::error::ApiError;
 
 /// Depth fields of a request.
@@ -14,7 +14,8 @@ use crate::error::ApiError;
 pub(crate) struct Depth {
     /// Maximum steps per token.
     steps: Option<u32>,
-    exit: Option<ExitField>,
+    /// An object, or `false`.
+    exit: Option<Value>,
     /// `true`, or an object.
     speculate: Option<Value>,
     /// `true`, or an object.
@@ -68,10 +69,12 @@ impl Depth {
             // The default of a model may exceed the operator's limit.
             options.steps = Some(options.steps.unwrap_or(loaded.model.spec().steps.default).min(most));
         }
-        if let Some(exit) = self.exit {
+        // Without a criterion there is no rule, so `true` is not enough.
+        if let Some(exit) = switch::<ExitField>("exit", self.exit, None, "{\"criterion\": \"latent-diff\"}")? {
             options.exit = Some(exit.read()?);
         }
-        if let Some(SpeculateField { draft_steps, draft_len, threshold }) = switch("speculate", self.speculate)? {
+        let speculate = switch("speculate", self.speculate, Some(SpeculateField::default()), "{\"draft_len\": 4}")?;
+        if let Some(SpeculateField { draft_steps, draft_len, threshold }) = speculate {
             let usual = Speculate::default();
             options.speculate = Some(Speculate {
                 draft_steps,
@@ -79,7 +82,8 @@ impl Depth {
                 threshold: threshold.unwrap_or(usual.threshold),
             });
         }
-        if let Some(PipelineField { every }) = switch("pipeline", self.pipeline)? {
+        let pipeline = switch("pipeline", self.pipeline, Some(PipelineField::default()), "{\"every\": 4}")?;
+        if let Some(PipelineField { every }) = pipeline {
             options.pipeline = Some(Pipeline { every });
         }
         match self.kv_share {
@@ -122,16 +126,6 @@ impl ExitField {
             prefill,
             ..usual
         })
-    }
-}
-
-/// Parses an option that is off, on, or on with settings.
-fn switch<T: Default + serde::de::DeserializeOwned>(name: &str, value: Option<Value>) -> Result<Option<T>, ApiError> {
-    match value {
-        None | Some(Value::Null | Value::Bool(false)) => Ok(None),
-        Some(Value::Bool(true)) => Ok(Some(T::default())),
-        Some(value @ Value::Object(_)) => parse(value, name).map(Some),
-        Some(_) => Err(ApiError::field(name, format!("`{name}` must be true, false or an object"))),
     }
 }
 

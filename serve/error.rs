@@ -19,12 +19,13 @@ pub(crate) struct ApiError {
 }
 
 /// Library option names and their fields, where they differ.
-const FIELDS: [(&str, &str); 12] = [
+const FIELDS: [(&str, &str); 13] = [
     ("exit criterion", "exit.criterion"),
     ("exit threshold", "exit.threshold"),
     ("exit every", "exit.every"),
     ("draft_steps", "speculate.draft_steps"),
     ("draft_len", "speculate.draft_len"),
+    ("pipeline every", "pipeline.every"),
     ("verify_threshold", "speculate.threshold"),
     ("dry multiplier", "dry_multiplier"),
     ("dry base", "dry_base"),
@@ -81,6 +82,11 @@ impl ApiError {
         Self { param: Some(param.into()), ..self }
     }
 
+    /// Names the field of chats where the error blames the prompt, which only the other endpoint has.
+    pub(crate) fn in_chat(self) -> Self {
+        if self.param.as_deref() == Some("prompt") { self.about("messages") } else { self }
+    }
+
     /// JSON object of an error response, or of the last chunk of a stream.
     pub(crate) fn json(&self) -> Value {
         let kind = match self.status.as_u16() {
@@ -117,6 +123,10 @@ impl From<&Error> for ApiError {
             Error::Option { name, value, allowed } => {
                 let name = field(name);
                 Self::field(name, Error::Option { name, value: value.clone(), allowed }.to_string())
+            }
+            Error::Range { name, value, least, most, limit } => {
+                let (name, value, least, most) = (field(name), *value, *least, *most);
+                Self::field(name, Error::Range { name, value, least, most, limit }.to_string())
             }
             Error::Together { one, other, why } => {
                 let (one, other) = (field(one), field(other));

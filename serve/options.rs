@@ -75,8 +75,8 @@ pub struct InvalidOption {
     pub name: &'static str,
     /// Invalid value.
     pub value: String,
-    /// Allowed values.
-    pub allowed: &'static str,
+    /// Allowed values; if another option limits them, its name is in parentheses.
+    pub allowed: String,
 }
 
 impl Options {
@@ -85,11 +85,12 @@ impl Options {
     /// # Errors
     /// [`InvalidOption`] for the first invalid value.
     pub fn validate(&self) -> Result<(), InvalidOption> {
-        let wrong = |name, value: String, allowed| Err(InvalidOption { name, value, allowed });
+        let wrong =
+            |name, value: String, allowed: &str| Err(InvalidOption { name, value, allowed: allowed.to_owned() });
         let visible = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if self.api_keys.iter().any(|key| !visible(key)) {
             // Keys are secrets, even invalid ones.
-            return wrong("api_keys", "a key that is not shown".to_owned(), "visible ASCII characters, at least one");
+            return wrong("api_keys", "not shown".to_owned(), "visible ASCII characters, at least one");
         }
         for (name, limit) in
             [("max_steps", self.max_steps), ("max_tokens", self.max_tokens), ("max_prompt", self.max_prompt)]
@@ -103,7 +104,8 @@ impl Options {
             return wrong("max_steps", most.to_string(), "at most 65536");
         }
         if let Some(steps) = self.steps.filter(|&steps| steps == 0 || steps > most) {
-            return wrong("steps", steps.to_string(), "at least 1, and at most max_steps");
+            let limit = if self.max_steps.is_some() { " (max_steps)" } else { "" };
+            return wrong("steps", steps.to_string(), &format!("from 1 to {most}{limit}"));
         }
         if self.max_header < 8192 {
             return wrong("max_header", self.max_header.to_string(), "at least 8192 bytes");

@@ -9,20 +9,22 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::body::object;
 use crate::engine::Happening;
 use crate::error::ApiError;
 use crate::generation::Running;
 use crate::usage::Usage;
 
-/// Checks that stream options are used only with a stream.
+/// Parses `stream_options`, and checks that they are used only with a stream.
 ///
 /// # Errors
 /// 400 if they are not.
-pub(crate) fn check_stream(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<(), ApiError> {
-    if options.is_some() && stream != Some(true) {
+pub(crate) fn stream_options(stream: Option<bool>, options: Option<Value>) -> Result<StreamOptions, ApiError> {
+    let Some(options) = options else { return Ok(StreamOptions::default()) };
+    if stream != Some(true) {
         return Err(ApiError::field("stream_options", "`stream_options` needs `stream`: true"));
     }
-    Ok(())
+    object("stream_options", options, "an object such as {\"include_usage\": true}")
 }
 
 /// Field `stream_options`.

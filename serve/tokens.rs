@@ -49,8 +49,9 @@ async fn tokenize(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Jso
     let request: Tokenize = fields.take()?;
     fields.finish(&[names::<Tokenize>()])?;
     app.ready()?.check_name(request.model.as_deref())?;
-    let text = match (request.content, request.prompt) {
-        (Some(text), None) | (None, Some(text)) => text,
+    let (text, field) = match (request.content, request.prompt) {
+        (Some(text), None) => (text, "content"),
+        (None, Some(text)) => (text, "prompt"),
         (None, None) => return Err(ApiError::field("content", "`content` is missing: give a text")),
         (Some(_), Some(_)) => {
             return Err(ApiError::field(
@@ -74,7 +75,7 @@ async fn tokenize(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Jso
             tokens.map_err(ApiError::from)
         };
         let failed = |_| ApiError::invalid("the text cannot be encoded");
-        tokio::task::spawn_blocking(encode).await.map_err(failed)?.map_err(|error| error.about("content"))?
+        tokio::task::spawn_blocking(encode).await.map_err(failed)?.map_err(|error| error.about(field))?
     };
     let loaded = app.ready()?;
     let tokenizer = loaded.model.tokenizer();

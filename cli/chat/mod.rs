@@ -290,6 +290,7 @@ fn can_go_on(error: &anyhow::Error) -> bool {
                 | Error::TextTooLong { .. }
                 | Error::NoRoom { .. }
                 | Error::Option { .. }
+                | Error::Range { .. }
                 | Error::Tokenizer { .. }
         )
     );

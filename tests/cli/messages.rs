@@ -123,3 +123,31 @@ fn commands_that_need_a_gpu_refuse_cpu_flag() {
         refused(&[call, &["--cpu"]].concat(), 2, &["the CPU reference", "leave out --cpu"]);
     }
 }
+
+#[trial]
+fn limits_of_the_model_are_numbers() {
+    for (flags, words) in [
+        (&["-c", "100000"][..], "--ctx-size is 100000; it must be from 1 to 512, "),
+        (&["--speculate=100", "--steps=32"], "--speculate is 100; it must be from 1 to 32, "),
+        (&["--logit-bias", "99999+1"], "--logit-bias is set for token id 99999, but the model has "),
+        (&["-m", "synthetic:heads=7"], "`n_heads` is 7; supported: a number that divides n_embd (5280)"),
+    ] {
+        let code = if flags[0] == "-m" { 4 } else { 2 };
+        refused(&[&["run", "--cpu"][..], flags, &["x"]].concat(), code, &[words]);
+    }
+}
+
+#[trial]
+fn refused_flags_have_no_note_on_their_effect() -> anyhow::Result<()> {
+    let folder = ruminate_tests::demo_files::folder()?;
+    folder.write("generation_config.json", br#"{"do_sample": false}"#)?;
+    let path = folder.path().display().to_string();
+    let model = ["run", "--cpu", "-m", path.as_str()];
+    for flags in
+        [&["--top-p=0"][..], &["--top-k=5", "--logit-bias=99999+1"], &["--top-k=5", "--speculate=9", "--steps=8"]]
+    {
+        let errors = refused(&[&model[..], flags, &["x"]].concat(), 2, &["error: "]);
+        assert!(!errors.contains("no effect"), "{flags:?}: {errors}");
+    }
+    Ok(())
+}

@@ -102,7 +102,7 @@ fn logit_bias_bans_and_forces_tokens_and_dry_penalizes_repetition() {
     for (flags, says) in [
         (&["--logit-bias", "x+1"][..], "is not a token and a value"),
         (&["--logit-bias", "\" A B\"+1"], "is not one token but"),
-        (&["--logit-bias", "99999+1"], "token id 99999"),
+        (&["--logit-bias", "99999+1"], "--logit-bias is set for token id 99999, but the model has "),
         (&["--dry-base", "2"], "--dry-multiplier"),
         (&["--dry-multiplier=-1"], "--dry-multiplier is -1"),
         (&["--dry-multiplier=1", "--dry-base=0"], "--dry-base is 0"),

@@ -149,7 +149,9 @@ fn grouped_queries_without_bias_are_accepted() -> Result<()> {
 fn head_width_must_divide_the_model_width_unless_given() -> Result<()> {
     let mut uneven = changed("head_dim", None)?;
     uneven["n_embd"] = json!(66);
-    assert!(matches!(open(&uneven)?, Err(Error::Unsupported { field: "head_dim", .. })));
+    let Err(refused) = open(&uneven)? else { bail!("a width of 66 is accepted") };
+    assert!(matches!(refused, Error::Unsupported { field: "n_heads", .. }), "{refused:?}");
+    assert!(refused.to_string().contains("a number that divides n_embd (66)"), "{refused}");
     Ok(())
 }
 

@@ -162,7 +162,7 @@ fn features() -> Result<String> {
         for model in &models {
             let cell = match try_it(model) {
                 Ok(()) => "yes".to_owned(),
-                Err(error @ (Error::Option { .. } | Error::Together { .. })) => {
+                Err(error @ (Error::Option { .. } | Error::Range { .. } | Error::Together { .. })) => {
                     let reason = error.to_string();
                     let at = reasons.iter().position(|known| *known == reason).unwrap_or_else(|| {
                         reasons.push(reason);

@@ -197,6 +197,8 @@ fn invalid_options_of_serve_are_reported() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ruminate")).args(["serve", "--cpu"]).args(arguments).output();
         let output = output.expect("it starts");
+        // The address is printed only once nothing is left to be refused.
+        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -206,13 +208,21 @@ fn invalid_options_of_serve_are_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = folder.path().join("keys");
     std::fs::write(&empty, "\n").expect("written");
-    let cases: [(&[&str], i32, &str); 6] = [
-        (&["--api-key", ""], 2, "api_keys"),
+    let cases: [(&[&str], i32, &str); 10] = [
+        (
+            &["--api-key", ""],
+            2,
+            "a key of --api-key, --api-key-file or RUMINATE_API_KEY is not shown; it must be visible",
+        ),
         (&["--api-key-file", empty.to_str().expect("UTF-8")], 2, "contains no key"),
-        (&["--api-key-file", "/nowhere/keys"], 1, "/nowhere/keys"),
-        (&["--cors-origin", "example.org"], 2, "origins is example.org"),
-        (&["--allowed-host", "http://a"], 2, "hosts is http://a"),
+        (&["--api-key-file", "/nowhere/keys"], 1, "cannot read the keys in /nowhere/keys (--api-key-file)"),
+        (&["--cors-origin", "example.org"], 2, "--cors-origin is example.org"),
+        (&["--allowed-host", "http://a"], 2, "--allowed-host is http://a"),
         (&["--port", "0", "-m", "/nowhere/model"], 4, "/nowhere/model"),
+        (&["--max-steps", "16", "--steps", "32"], 2, "--steps is 32; it must be from 1 to 16 (--max-steps)"),
+        (&["--max-header", "100"], 2, "--max-header is 100; it must be at least 8192 bytes"),
+        (&["--invariant", "--sequences", "16"], 2, "--sequences is 16; with --invariant it must be from 1 to 8"),
+        (&["-c", "100000"], 2, "--ctx-size is 100000; it must be from 1 to 512"),
     ];
     for (arguments, expected, words) in cases {
         let (code, errors) = run(arguments);

@@ -40,7 +40,7 @@ fn unsupported_fields_are_refused_unless_neutral() {
 fn out_of_range_values_are_refused_with_field() {
     let server = Running::start(options());
     let client = &server.client;
-    let cases: [(&str, Value, &str); 27] = [
+    let cases: [(&str, Value, &str); 28] = [
         ("prompt", json!(null), "prompt"),
         ("prompt", json!(3), "prompt"),
         ("prompt", json!([]), "prompt"),
@@ -67,6 +67,7 @@ fn out_of_range_values_are_refused_with_field() {
         ("stop", json!([""]), "stop"),
         ("logit_bias", json!({ "x": 1 }), "logit_bias"),
         ("logit_bias", json!({ "1": 101 }), "logit_bias"),
+        ("logit_bias", json!({ "99999": 1 }), "logit_bias"),
         ("stream_options", json!({ "include_usage": true }), "stream_options"),
     ];
     for (field, value, blamed) in cases {
@@ -85,6 +86,67 @@ fn prompts_longer_than_the_context_are_refused() {
     let server = Running::start(options());
     let (message, param, code) = server.client.complete(&PUZZLE.0.repeat(60), &json!({})).refused(400);
     assert_eq!((param, code), (json!("prompt"), json!("context_length_exceeded")), "{message}");
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn missing_fields_are_named() {
+    let server = Running::start(options());
+    let cases = [
+        ("/v1/completions", json!({}), "prompt"),
+        ("/v1/chat/completions", json!({}), "messages"),
+        ("/detokenize", json!({}), "tokens"),
+        ("/tokenize", json!({}), "content"),
+        ("/v1/completions", json!({ "prompt": LONG, "exit": {} }), "exit.criterion"),
+    ];
+    for (path, body, field) in cases {
+        let (message, param, _) = server.client.post(path, &body).refused(400);
+        assert!(param == field && message.contains(&format!("`{field}` is missing")), "{path}: {param} {message}");
+    }
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn refused_chats_blame_fields_of_chats() {
+    let server = Running::start(options());
+    let ask = |text: &str, more: &Value| {
+        let mut body = json!({ "messages": [{ "role": "user", "content": text }], "max_tokens": 1, "steps": 1 });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        server.client.post("/v1/chat/completions", &body).refused(400)
+    };
+    let (message, param, code) = ask(&PUZZLE.0.repeat(60), &json!({}));
+    assert_eq!((param, code), (json!("messages"), json!("context_length_exceeded")), "{message}");
+    let (message, param, _) = ask("a", &json!({ "logit_bias": { "99999": 1 } }));
+    assert_eq!(param, "logit_bias", "{message}");
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn settings_are_objects_or_switched_off() {
+    let server = Running::start(options());
+    let client = &server.client;
+    let off = json!({ "exit": false, "speculate": false, "pipeline": false, "max_tokens": 1 });
+    client.complete(LONG, &off).good();
+    // The values of a struct in order are not an object.
+    let cases = [
+        (
+            json!({ "exit": ["latent-diff", 0.03, 1, 1, "each"] }),
+            "exit",
+            "an object such as {\"criterion\": \"latent-diff\"}",
+        ),
+        (json!({ "exit": true }), "exit", "`exit` is true; expected false or an object"),
+        (json!({ "exit": "latent-diff" }), "exit", "`exit` is a text; expected false or an object"),
+        (json!({ "exit": 3 }), "exit", "`exit` is 3; expected false or an object"),
+        (json!({ "speculate": [2, 3, 0.5] }), "speculate", "expected true, false or an object"),
+        (json!({ "pipeline": [4] }), "pipeline", "expected true, false or an object"),
+        (json!({ "stream": true, "stream_options": [true, false] }), "stream_options", "expected an object such as"),
+        (json!({ "pipeline": { "every": 0 } }), "pipeline.every", "pipeline.every is 0"),
+        (json!({ "steps": 8, "speculate": { "draft_steps": 9 } }), "speculate.draft_steps", "from 1 to 8"),
+    ];
+    for (fields, field, words) in cases {
+        let (message, param, _) = client.complete(LONG, &fields).refused(400);
+        assert!(param == field && message.contains(words), "{fields}: {param} {message}");
+    }
     server.stop().expect("drained");
 }
 

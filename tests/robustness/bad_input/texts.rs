@@ -25,7 +25,7 @@ fn too_long_prompt_is_refused() -> Result<()> {
         &["run", "--cpu", "-c", "513", "x"],
         None,
         2,
-        &["--ctx-size is 513", "between 1 and the longest context of the model"],
+        &["--ctx-size is 513; it must be from 1 to 512, the longest context of the model"],
     )?;
     // A wavefront that includes the prompt needs a position for the token after it.
     let words = ["3 tokens fill the context of 3", "needs a position of its own", "up to 512"];
@@ -112,8 +112,8 @@ fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
     }
     for (flags, words) in [
         (&["--speculate", "--draft-len=64"][..], "--draft-len is 64; it must be from 1 to 63 tokens"),
-        (&["--speculate=9", "--steps=8"], "--speculate is 9; it must be from 1 to the steps"),
-        (&["--pipeline=1", "--steps=99"], "--pipeline is 1; it must be at least 1, and at least a 64th"),
+        (&["--speculate=9", "--steps=8"], "--speculate is 9; it must be from 1 to 8, the steps of a token"),
+        (&["--pipeline=1", "--steps=99"], "--pipeline is 1 at 99 steps; it must be at least 1, and at least a 64th"),
         (&["--pipeline", "--continuous"], "--pipeline and --continuous do not go together"),
         (&["--diffusion", "--exit=latent-diff"], "by its own rule (--freeze)"),
         (&["--diffusion", "--noise=fixed=0.1"], "by its own rule (--noise-mix)"),
