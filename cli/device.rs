@@ -20,7 +20,7 @@ const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` b
 pub(crate) struct DeviceOptions {
     /// Device: index, PCI address, UUID or part of the name [default: the best one]
     ///
-    /// `ruminate devices` lists indices, addresses and UUIDs. An index means the same device with any --backend. A name must match exactly one device.
+    /// `ruminate devices` lists indices, addresses and UUIDs. An index means the same device with and without --backend. A name must match exactly one device.
     #[arg(long, value_name = "DEVICE", conflicts_with = "cpu", help_heading = "Common", display_order = 9)]
     gpu: Option<String>,
     /// Graphics interface: vulkan, metal or dx12 [default: any]
