@@ -1,4 +1,4 @@
-//! Which device a verb works on.
+//! Flags that choose the device of a verb, and the devices that are open.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +10,9 @@ use ruminate::{Arithmetic, Device, Error, OpenOptions, PipelineCache, Select, Tu
 
 use crate::exit_code::{self, Usage};
 
-/// Said where there is no driver at all.
+/// Start of the message if there is no driver at all.
 const NO_DRIVER: &str = "no Vulkan, Metal or DX12 driver found";
-/// How to get one.
+/// Advice on how to install a driver.
 const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` brings drivers";
 
 /// Flags that choose a device.
@@ -20,7 +20,7 @@ const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` b
 pub(crate) struct DeviceOptions {
     /// Device: index, PCI address, UUID or part of the name [default: the best one]
     ///
-    /// `ruminate devices` lists indices, addresses and UUIDs. An index means the same device whatever --backend says. A name must fit one device only.
+    /// `ruminate devices` lists indices, addresses and UUIDs. An index means the same device with and without --backend. A name must match exactly one device.
     #[arg(long, value_name = "DEVICE", conflicts_with = "cpu", help_heading = "Common", display_order = 9)]
     gpu: Option<String>,
     /// Graphics interface: vulkan, metal or dx12 [default: any]
@@ -36,14 +36,14 @@ pub(crate) struct DeviceOptions {
     /// Run on the CPU reference, without a driver: exact, and slow
     #[arg(long, help_heading = "Device")]
     cpu: bool,
-    /// Use the choices of kernels in FILE
+    /// Use the tuned kernel choices in FILE
     ///
-    /// `ruminate tune --output FILE` writes such a file. By default the device's own choices in the user's cache are used.
+    /// `ruminate tune --output FILE` writes such a file. By default, choices for this device in the user's cache are used.
     #[arg(long, value_name = "FILE", conflicts_with = "cpu", help_heading = "Device", hide_short_help = true)]
     tuning: Option<PathBuf>,
-    /// Ignore tuned choices of kernels
+    /// Ignore tuned kernel choices
     ///
-    /// The same kernels run as on a device that was never tuned.
+    /// The default kernels run, as on a device that was never tuned.
     #[arg(long, conflicts_with_all = ["cpu", "tuning"], help_heading = "Device", hide_short_help = true)]
     no_tune: bool,
     /// Give up on a device that does not answer for SECONDS [default: 120, or more for long work]
@@ -66,16 +66,16 @@ pub(crate) enum Backend {
 }
 
 impl DeviceOptions {
-    /// Opens a GPU or a software driver for work that makes no sense on the CPU reference; `why` says so.
+    /// Opens a GPU or a software driver for work that makes no sense on the CPU reference. `why` is the reason, for messages.
     ///
     /// # Errors
-    /// [`Usage`] for `--cpu`; where there is no device, an error whose exit code says so.
+    /// [`Usage`] for `--cpu`; an error with exit code 3 if there is no device.
     pub(crate) fn open_gpu(&self, products: Arithmetic, why: &str) -> anyhow::Result<Device> {
         let options = self.gpu_options(products).ok_or_else(|| Usage(format!("{why}; leave out --cpu")))?;
         Device::open(&options).map(opened).map_err(|error| self.explained(error.into(), why))
     }
 
-    /// An error of opening a device, with the advice to install a driver where there is none and nothing else was asked for.
+    /// Adds the advice to install a driver to an error of opening a device, if no device was named and there is no driver.
     pub(crate) fn explained(&self, error: Error, why: &str) -> anyhow::Error {
         match error {
             Error::Engine(engine::Error::NoAdapter { .. }) if !self.names_device() => {
@@ -85,12 +85,12 @@ impl DeviceOptions {
         }
     }
 
-    /// Whether a device was asked for that the CPU reference must not stand in for.
+    /// Whether the flags name a device, which the CPU reference must not replace.
     fn names_device(&self) -> bool {
         self.gpu.is_some() || self.backend.is_some() || self.tuning.is_some()
     }
 
-    /// Opens the device for products of some kind. Where nothing was asked for and there is no driver at all, the CPU twins serve, with a notice.
+    /// Opens the device for an arithmetic mode. If the flags name no device and there is no driver at all, returns the CPU reference, and prints a note unless `quiet`.
     pub(crate) fn open(&self, products: Arithmetic, quiet: bool) -> Result<Device, Error> {
         let Some(options) = self.gpu_options(products) else { return Ok(Device::cpu()) };
         match Device::open(&options) {
@@ -106,12 +106,12 @@ impl DeviceOptions {
         }
     }
 
-    /// Whether something was said about what was tuned.
+    /// Whether a flag about tuning was given.
     pub(crate) fn speaks_of_tuning(&self) -> bool {
         self.tuning.is_some() || self.no_tune
     }
 
-    /// How the GPU is to be opened for products of some kind; `None` for the CPU twins.
+    /// Options to open the GPU for an arithmetic mode; `None` for the CPU reference.
     pub(crate) fn gpu_options(&self, products: Arithmetic) -> Option<OpenOptions> {
         if self.cpu {
             return None;
@@ -136,7 +136,7 @@ impl DeviceOptions {
     }
 }
 
-/// Parser of `--device-timeout`.
+/// Parses `--device-timeout`.
 fn timeout(text: &str) -> std::result::Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
     seconds
@@ -144,20 +144,20 @@ fn timeout(text: &str) -> std::result::Result<Duration, String> {
         .ok_or("expected a number of seconds above 0".to_owned())
 }
 
-/// Devices that were opened, for [`close`].
+/// All opened devices, for [`close`].
 static OPENED: Mutex<Vec<Device>> = Mutex::new(Vec::new());
 
 fn opened(device: Device) -> Device {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
     if !device.is_cpu() {
         let watched = device.clone();
-        // Without it, a driver that blocks the whole program goes unnoticed; all else still works.
+        // If the thread cannot start, a driver that blocks the whole program goes unnoticed, but everything else works.
         let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch(&watched));
     }
     device
 }
 
-/// Ends the program if the driver keeps a thread from returning: no error can reach the verb then. Other faults are the verb's to report.
+/// Ends the program if a call of the driver does not return, because no error can reach the verb then. The verb reports all other faults.
 fn watch(device: &Device) {
     loop {
         std::thread::sleep(device.look_interval().max(Duration::from_millis(10)));
@@ -168,7 +168,8 @@ fn watch(device: &Device) {
     }
 }
 
-/// Keeps what was compiled for the next call of the program. Without a place for it nothing is lost but time. True if a device has failed: it is lost, or hangs.
+/// Stores the compiled pipelines for the next run of the program; if that fails, the next run only takes longer. Returns whether a device has failed: it is lost,
+/// or hangs.
 pub(crate) fn close() -> bool {
     let mut failed = false;
     for device in OPENED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -180,12 +181,12 @@ pub(crate) fn close() -> bool {
     failed
 }
 
-/// The folder in which tunings of this user's devices are kept, if the system has a place for such things.
+/// Folder for the tunings of this user's devices, if the system has a cache folder.
 pub(crate) fn tunings() -> Option<PathBuf> {
     kept("tuning")
 }
 
-/// A folder of the user's cache.
+/// Path of a folder in the user's cache.
 fn kept(name: &str) -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("ruminate").join(name))
 }

@@ -1,4 +1,4 @@
-//! `ruminate devices`: what a model can run on.
+//! `ruminate devices`: lists the devices that a model can run on.
 
 use std::io::Write;
 
@@ -50,7 +50,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
         return Ok(Done::Complete);
     }
     if found.is_empty() {
-        remark!("note: no Vulkan, Metal or DX12 driver found; models run on the CPU twins (--cpu)");
+        remark!("note: no Vulkan, Metal or DX12 driver found; models run on the CPU reference (--cpu)");
     }
     for adapter in &found {
         let subgroups = match adapter.caps.subgroups {
@@ -83,7 +83,7 @@ pub(crate) fn devices(options: &Devices) -> anyhow::Result<Done> {
     Ok(Done::Complete)
 }
 
-/// Classes of work that the device was tuned for, by this version.
+/// Number of classes of work for which this version has tuned the device; `None` if it is not tuned.
 fn tuned(adapter: &AdapterSummary) -> Option<usize> {
     let path = tunings()?.join(Tuning::file_name(adapter));
     Some(Tuning::read(&path, adapter).ok()?.choices().count())

@@ -1,4 +1,4 @@
-//! `ruminate doctor`: whether a device computes what it should.
+//! `ruminate doctor`: checks that a device computes correct results.
 
 mod page;
 mod report;
@@ -42,10 +42,10 @@ pub(crate) struct Doctor {
     json: bool,
     /// Examine the device for up to ten minutes and write a report into FILE; - is stdout
     ///
-    /// The report holds limits and memory, every kernel and variant against the CPU reference, greedy tokens of small models against it, the rates that the device reaches at
-    /// its best, speed of the demo and of random weights of published shapes in bf16, q8 and q4, and what `tune` would change. A name that ends in .json gets
-    /// JSON, any other text; given twice, both are written. The file is written as the work goes on, so a driver that crashes leaves a report that is marked incomplete and
-    /// names the work under way. What would take longer than there is time, or more memory than there is, is listed as skipped. Nothing but a driver is
+    /// The report contains limits and memory; checks of every kernel and variant, and of greedy tokens of small models, against the CPU reference; the device's best
+    /// rates; the speed of the demo and of random weights of published shapes in bf16, q8 and q4; and the choices that `tune` would change. The format is JSON if
+    /// the name ends in .json, otherwise text; --report can be given twice for both. The file is updated as the work goes on, so if the driver crashes, there is a
+    /// report that is marked incomplete and names the work under way. Work that needs more time or memory than there is, is listed as skipped. Only a driver is
     /// needed: no files, no network.
     #[arg(long, value_name = "FILE", conflicts_with = "verbose", help_heading = "Report")]
     report: Vec<PathBuf>,
@@ -54,10 +54,10 @@ pub(crate) struct Doctor {
     quick: bool,
 }
 
-/// Why the CPU reference is not examined.
+/// Reason why the CPU reference cannot be examined.
 const WHY: &str = "the doctor compares a device with the CPU reference";
 
-/// What was found out.
+/// Results of all checks.
 struct Report {
     device: Device,
     spec: Spec,
@@ -66,7 +66,7 @@ struct Report {
     round_trip: Option<Duration>,
 }
 
-/// Runs the verb.
+/// Runs `ruminate doctor`.
 pub(crate) fn doctor(options: &Doctor) -> Result<Done> {
     if !options.report.is_empty() {
         return report::report(options);
@@ -106,9 +106,9 @@ impl Report {
         self.findings.iter().filter(|finding| !finding.passed())
     }
 
-    /// The problem, if there is one.
+    /// Returns the problem as a message, if there is one.
     fn problem(&self) -> Option<String> {
-        let advice = "update the driver, try another --backend or --gpu, or run on --cpu; `ruminate doctor --report FILE` makes a bug report";
+        let advice = "update the driver, try another --backend or --gpu, or run on --cpu; `ruminate doctor --report FILE` writes a bug report";
         let name = self.device.name();
         let wrong = self.wrong().count();
         if let Some(first) = self.wrong().next() {
@@ -117,16 +117,14 @@ impl Report {
                 Err(error) => format!("{}, {}: {error}", first.variant, first.case),
             };
             return Some(format!(
-                "{name} is wrong in {wrong} of {} cases, the first: {what}; {advice}",
+                "{name} computes wrong results in {wrong} of {} cases, the first: {what}; {advice}",
                 self.findings.len()
             ));
         }
         match &self.whole {
             Ok(whole) if whole.passed() => None,
-            Ok(whole) => {
-                Some(format!("{name} computes another model: error {:.1e} of the demo's logits; {advice}", whole.error))
-            }
-            Err(error) => Some(format!("{name} does not run the demo: {error}; {advice}")),
+            Ok(whole) => Some(format!("{name} computes wrong logits of the demo: error {:.1e}; {advice}", whole.error)),
+            Err(error) => Some(format!("{name} cannot run the demo: {error}; {advice}")),
         }
     }
 
@@ -262,7 +260,7 @@ impl Report {
     }
 }
 
-/// JSON has no infinity.
+/// Returns an error as a JSON number, or the string `infinite`, because JSON has no infinity.
 fn finite(error: f64) -> Value {
     if error.is_finite() { json!(error) } else { json!("infinite") }
 }

@@ -1,4 +1,4 @@
-//! How the program ends.
+//! The end of the program: exit codes and error messages.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use crate::{interrupt, visible};
 
 /// Shown below the list of verbs.
 pub(crate) const HELP: &str = "\
-`ruminate VERB -h` lists common flags in a line each, `ruminate VERB --help` explains all of them.
+`ruminate VERB -h` lists common flags, one per line; `ruminate VERB --help` explains all flags.
 
 Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
 /// How a verb ended without failing.
 pub(crate) enum Done {
-    /// As asked.
+    /// The verb did what was asked.
     Complete,
-    /// By a signal.
+    /// A signal stopped it.
     Interrupted,
-    /// To the end, but something on the way went wrong and was said; with this exit code.
+    /// It ran to its end, but reported a problem on the way. Holds the exit code.
     Failed(u8),
 }
 
-/// Exit code where no device is suitable, and where one has failed.
+/// Exit code if no device is suitable, or the device has failed.
 const DEVICE: u8 = 3;
 
-/// Time for what was printed to be written, where a device has failed.
+/// Time limit for flushing the output after a device has failed.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Says what went wrong, if anything, and gives the exit code for it. A device that has `failed` is the cause of whatever else has.
+/// Prints the error, if any, and returns the exit code. If a device has `failed`, it counts as the cause of any other error.
 pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
     let code = match outcome {
         Ok(Done::Complete) => 0,
@@ -42,7 +42,7 @@ pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
             }
         }
         Ok(Done::Interrupted) => interrupt::code(),
-        // Whoever read the output has read enough.
+        // The reader of the output has read enough.
         Err(error) if is_closed_pipe(&error) => 0,
         Err(error) => {
             say(&error);
@@ -57,16 +57,16 @@ pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Ends the program because of a device that hangs, whatever other threads do.
+/// Ends the program because a device hangs, without waiting for other threads.
 pub(crate) fn abandon(error: anyhow::Error) -> ! {
     say(&error);
     leave(DEVICE)
 }
 
-/// Ends the program at once, where the system can: drivers leave handlers for the end of the process, and those of one that hangs wait for ever, or crash.
+/// Ends the program at once, if the system can. Drivers register handlers for the end of the process, and those of a driver that hangs wait forever, or crash.
 fn leave(code: u8) -> ! {
     let (done, flushed) = std::sync::mpsc::channel();
-    // On a thread of its own: whoever is stuck in the driver may hold the lock.
+    // On a separate thread, because a thread that is stuck in the driver may hold the lock of stdout.
     let flush = move || {
         let _ = std::io::Write::flush(&mut std::io::stdout());
         let _ = done.send(());
@@ -80,10 +80,10 @@ fn leave(code: u8) -> ! {
     std::process::exit(code.into())
 }
 
-/// Says what went wrong.
+/// Prints an error with its causes.
 pub(crate) fn say(error: &anyhow::Error) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    // Everything else that can fail in the system's hands says what it was about.
+    // A bare error of the system comes from writing to stdout. All other errors name their file.
     let first = error.chain().next();
     let bare = first.is_some_and(|first| {
         first.is::<std::io::Error>() || first.is::<serde_json::Error>() || first.is::<csv::Error>()
@@ -92,13 +92,13 @@ pub(crate) fn say(error: &anyhow::Error) {
     let words =
         |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map_or_else(|| cause.to_string(), told);
     let text = error.chain().map(words).reduce(|text, cause| {
-        // Some errors tell their cause themselves.
+        // Some errors already contain their cause.
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
     });
     remark!("{style}error:{style:#} {place}{}", visible::lines(&text.unwrap_or_default()));
 }
 
-/// Whether nobody reads the output any more, whichever writer met that: those of JSON and CSV wrap the system's error.
+/// Whether the error is a closed pipe, that is, nobody reads the output any more. The JSON and CSV writers wrap the system's error.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref().map(std::io::Error::kind);
@@ -112,7 +112,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
 }
 
-/// Whether an error says that the device has failed.
+/// Whether an error means that the device has failed.
 fn is_failed_device(error: &anyhow::Error) -> bool {
     let engine = match error.downcast_ref() {
         Some(Error::Engine(engine)) => Some(engine),
@@ -121,7 +121,7 @@ fn is_failed_device(error: &anyhow::Error) -> bool {
     error.is::<LostDevice>() || matches!(engine, Some(engine::Error::Lost(_) | engine::Error::Timeout { .. }))
 }
 
-/// The exit code for an error.
+/// Returns the exit code for an error.
 pub(crate) fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         return 2;
@@ -174,7 +174,7 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// An error in how the program was called.
+/// An error in the flags or arguments.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -186,7 +186,7 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// A model that is not there or is none.
+/// An error about a model that is missing or invalid.
 #[derive(Debug)]
 pub(crate) struct NoModel(pub(crate) String);
 
@@ -198,7 +198,7 @@ impl std::fmt::Display for NoModel {
 
 impl std::error::Error for NoModel {}
 
-/// A device that failed under a server, which a supervisor starts again.
+/// A failure of a server's device. A supervisor can then restart the server.
 #[derive(Debug)]
 pub(crate) struct LostDevice(pub(crate) String);
 
@@ -215,7 +215,7 @@ mod tests {
     use super::number;
     use ruminate::{Error, engine};
 
-    /// Those that no call from outside can bring about at will.
+    /// These errors cannot be caused on purpose by running the program.
     #[test]
     fn trouble_with_a_device_has_its_own_code() {
         let full = engine::Error::OutOfMemory { what: "keys".to_owned() };

@@ -1,9 +1,9 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
-//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device failed, 4 model missing or
-//! invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is no error.
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device
+//! failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is not an error.
 
-/// Prints a line on stderr. Where nobody can read it, that is no reason to stop.
+/// Prints a line to stderr. Errors are ignored, because a closed stderr must not stop the program.
 macro_rules! remark {
     ($($text:tt)*) => {{
         let _ = std::io::Write::write_fmt(&mut anstream::stderr(), format_args!("{}\n", format_args!($($text)*)));
@@ -103,7 +103,8 @@ enum Verb {
 /// Shown below the help of verbs with many flags.
 const SHORTENED: &str = "`-h` leaves out rarely used flags; `--help` lists and explains all of them.";
 
-/// The command. A negative number after a flag is its value and not another flag, so that the error names the values that the flag takes. `--version` after a verb prints the program's name.
+/// Builds the command. A negative number after a flag is the flag's value and not another flag, so that the error names the allowed values. `--version` after a verb
+/// prints the program's name.
 fn command() -> Command {
     let numbers = |flag: Arg| if flag.get_action().takes_values() { flag.allow_negative_numbers(true) } else { flag };
     Arguments::command().mut_subcommands(|verb| {
@@ -114,12 +115,12 @@ fn command() -> Command {
 }
 
 fn main() -> ExitCode {
-    // Mesa's layer that picks a GPU for the desktop complains on stderr where there is none, as in a container.
+    // Mesa's device selection layer complains on stderr if there is no desktop, for example in a container.
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
-    // An empty or relative HOME is none: what is kept there would end up in whatever folder the program is started in. The user database knows better.
+    // An empty or relative HOME is ignored, because files would be stored in the current folder. The home in the user database is used instead.
     if cfg!(unix) && std::env::var_os("HOME").is_some_and(|home| !std::path::Path::new(&home).is_absolute()) {
         // SAFETY: no other thread has been started yet.
         unsafe { std::env::remove_var("HOME") };

@@ -1,4 +1,4 @@
-//! Finding an adapter: listing all, and asking one for all that the engine can use.
+//! Adapters: lists them, and requests a device with all features and limits that the engine can use.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::tune::TuningFrom;
 /// How much of the adapter to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tier {
-    /// All limits and the features that kernels know of.
+    /// All limits of the adapter, and those of its features that kernels use.
     #[default]
     Full,
-    /// WebGPU's default limits and no features, whatever the adapter has: for tests of the lowest tier.
+    /// WebGPU's default limits and no features, whatever the adapter offers: for tests of the lowest tier.
     WebGpuDefaults,
 }
 
-/// What kind of device an adapter is.
+/// Kind of device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A card with memory of its own.
+    /// A card with its own memory.
     Discrete,
     /// A GPU that shares the host's memory.
     Integrated,
@@ -52,17 +52,18 @@ impl Kind {
     }
 }
 
-/// An adapter, as far as a choice or a report needs it.
+/// Properties of an adapter by which it is chosen and reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdapterSummary {
-    /// Place in the list of all native backends, also where only some of them are listed.
+    /// Index among the adapters of all native backends, even if only some backends are listed.
     pub index: usize,
     /// Name of the device.
     pub name: String,
-    /// Address on the PCI bus, if the device has one and its driver tells. On DX12 two GPUs of one model share the address of the first: wgpu looks for the model.
+    /// PCI address, if the device has one and its driver reports it. On DX12, two GPUs of one model share the address of the first, because wgpu finds it by the
+    /// model.
     pub pci: Option<PciAddress>,
-    /// UUID, which Vulkan alone tells. It stays the same when GPUs are moved to other slots.
+    /// UUID, reported by Vulkan only. It does not change when the GPU is moved to another slot.
     pub uuid: Option<Uuid>,
     /// Name and version of the driver.
     pub driver: String,
@@ -70,32 +71,32 @@ pub struct AdapterSummary {
     pub backend: String,
     /// Kind of device.
     pub kind: Kind,
-    /// What launch functions choose variants by.
+    /// Capabilities by which launch functions choose kernel variants.
     pub caps: Caps,
-    /// Whether passes can be timed on the device.
+    /// Whether the device can time passes.
     pub timestamps: bool,
-    /// Bytes of one buffer, at most.
+    /// Maximum bytes of one buffer.
     pub max_buffer: u64,
-    /// Memory, as it was when the adapter was listed.
+    /// Memory at the time when the adapter was listed.
     pub memory: Memory,
 }
 
 /// How to open a device.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// Which adapter.
+    /// Adapter to open.
     pub select: Select,
-    /// Which graphics interfaces to look at.
+    /// Graphics interfaces (Vulkan, Metal, DX12) among whose adapters to choose.
     pub backends: wgpu::Backends,
     /// How much of the adapter to use.
     pub limits: Tier,
-    /// Which kernels to prefer.
+    /// Source of the tuned kernel choices.
     pub tuning: TuningFrom,
-    /// Whether subgroups may multiply matrices together, where the adapter can: wgpu calls that experimental. Devices of host apps do without.
+    /// Whether to use cooperative matrices where the adapter has them. wgpu calls this feature experimental, so it is off on devices of host apps.
     pub cooperative: bool,
-    /// Pipelines that earlier runs of the program compiled.
+    /// Cache of the pipelines that earlier runs of the program compiled.
     pub pipeline_cache: PipelineCache,
-    /// How long a submission may take before the device counts as hung: see [`Device::set_timeout`](crate::Device::set_timeout).
+    /// Time that a submission may take before the device counts as hung: see [`Device::set_timeout`](crate::Device::set_timeout).
     pub timeout: Option<Duration>,
 }
 
@@ -113,12 +114,12 @@ impl Default for OpenOptions {
     }
 }
 
-/// The interfaces that exist natively.
+/// All backends other than those in a browser.
 fn native() -> wgpu::Backends {
     wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12
 }
 
-/// Every adapter that the given backends offer. An adapter has the same index in every such list.
+/// Lists the adapters of the given backends. An adapter has the same index whichever backends are listed.
 #[must_use]
 pub fn adapters(backends: wgpu::Backends) -> Vec<AdapterSummary> {
     listed(backends).into_iter().filter(|listed| listed.wanted).map(|listed| listed.summary).collect()
@@ -128,11 +129,11 @@ pub fn adapters(backends: wgpu::Backends) -> Vec<AdapterSummary> {
 struct Listed {
     adapter: wgpu::Adapter,
     summary: AdapterSummary,
-    /// Whether it is of the backends that were asked for.
+    /// Whether its backend is among the requested ones.
     wanted: bool,
 }
 
-/// All adapters, also those of other backends than are wanted: an index counts them all.
+/// Lists the adapters of all native backends, because an index counts all of them.
 fn listed(wanted: wgpu::Backends) -> Vec<Listed> {
     let all = enumerate(native() | wanted, flags()).into_iter().enumerate();
     let listed = |(index, adapter): (usize, wgpu::Adapter)| {
@@ -142,7 +143,7 @@ fn listed(wanted: wgpu::Backends) -> Vec<Listed> {
     all.map(listed).collect()
 }
 
-/// The adapter that the options select.
+/// Finds the adapter that the options select.
 pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSummary)> {
     let (wanted, others): (Vec<_>, Vec<_>) = listed(options.backends).into_iter().partition(|listed| listed.wanted);
     let (adapters, summaries): (Vec<_>, Vec<_>) = wanted.into_iter().map(|it| (it.adapter, it.summary)).unzip();
@@ -160,18 +161,18 @@ pub(crate) fn select(options: &OpenOptions) -> Result<(wgpu::Adapter, AdapterSum
         other => other,
     })?;
     let opened = adapters.into_iter().zip(&summaries).find(|(_, summary)| summary.index == chosen.index);
-    let (adapter, _) = opened.expect("the chosen adapter is one of those");
+    let (adapter, _) = opened.expect("the chosen adapter is in the list");
     Ok((adapter, chosen))
 }
 
-/// The native interfaces among some backends, as their makers write them.
+/// Names of the native backends in a set, as their vendors write them: `Vulkan or DX12`.
 fn interfaces(backends: wgpu::Backends) -> String {
     let all = [(wgpu::Backends::VULKAN, "Vulkan"), (wgpu::Backends::METAL, "Metal"), (wgpu::Backends::DX12, "DX12")];
     let named = all.into_iter().filter(|(backend, _)| backends.contains(*backend)).map(|(_, name)| name);
     named.collect::<Vec<_>>().join(" or ")
 }
 
-/// The features that the engine uses where an adapter has them.
+/// Features of the adapter that the engine uses.
 pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
     adapter.features()
         & (wgpu::Features::SUBGROUP
@@ -181,17 +182,17 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
             | wgpu::Features::PIPELINE_CACHE)
 }
 
-/// Sizes of subgroups for which there are kernels that must know it: eight lanes share a block of a row.
+/// Subgroup sizes for kernels that need a known size. In these, eight lanes share a block of a row.
 const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 
-/// Sizes of subgroups that kernels of an unknown size are right for: their workgroup memory has a place for every fourth lane. wgpu promises no smaller ones, but
-/// passes on what a driver says.
+/// Subgroup sizes for kernels that work with any size. Their workgroup memory has one entry per four lanes, so smaller subgroups would overflow it. wgpu promises
+/// at least 4, but passes on the driver's value unchecked.
 const SUBGROUPS: std::ops::RangeInclusive<u32> = 4..=128;
 
-/// The feature that cooperative matrices need.
+/// Feature that cooperative matrices need.
 const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
 
-/// Which of the matrices that there are kernels for an adapter multiplies; none without the feature.
+/// Whether the adapter multiplies each kind of cooperative matrix that has kernels. All false without the feature.
 fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
     use wgpu::wgt::CooperativeScalarType::{F16, F32};
     let features = adapter.features();
@@ -207,7 +208,7 @@ fn cooperative(adapter: &wgpu::Adapter) -> [bool; Cooperative::ALL.len()] {
     })
 }
 
-/// Asks an adapter for a device: as much of it as the options say, and which matrices it was opened for.
+/// Requests a device with the features and limits of the tier in `options`. Also returns the kinds of cooperative matrices that it was opened with.
 pub(crate) fn request(
     adapter: &wgpu::Adapter,
     options: &OpenOptions,
@@ -226,7 +227,7 @@ pub(crate) fn request(
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
     if kinds.contains(&true) {
         required_features |= COOPERATIVE;
-        // SAFETY: the caller asked for what wgpu calls experimental; kernels keep to the matrices that the adapter offers, in whole subgroups and inside of
+        // SAFETY: the caller asked for the experimental feature. Kernels use only matrices that the adapter offers, in whole subgroups and within the bounds of
         // their memory.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     }
@@ -235,7 +236,7 @@ pub(crate) fn request(
         required_features,
         required_limits,
         experimental_features,
-        // The engine's buffers are few and large: small blocks waste less.
+        // The engine's buffers are few and large, so small allocation blocks waste less.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..wgpu::DeviceDescriptor::default()
     };
@@ -243,7 +244,8 @@ pub(crate) fn request(
     Ok((device, queue, kinds))
 }
 
-/// What a device with these features and limits can do for kernels; `cooperative` says which matrices it was opened for.
+/// Capabilities of a device with these features and limits. `cooperative` holds the kinds of matrices that it was opened with; `textures` is the tuned choice, if
+/// any, of whether to read weights from textures.
 pub(crate) fn caps(
     info: &wgpu::AdapterInfo,
     features: wgpu::Features,
@@ -256,7 +258,7 @@ pub(crate) fn caps(
         && SUBGROUPS.contains(&sizes.0)
         && SUBGROUPS.contains(&sizes.1)
         && sizes.0 <= sizes.1;
-    // Reading from a storage texture of this format is not in WebGPU. Unless timing has said otherwise, only software drivers gain by it.
+    // WebGPU does not include reading from a storage texture of this format. Without a tuned choice, only software drivers use it, because they gain by it.
     let textures = features.contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
         && textures.unwrap_or(info.device_type == wgpu::DeviceType::Cpu);
     let size = sizes.0;
@@ -273,12 +275,12 @@ pub(crate) fn caps(
         max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,
         max_workgroups: limits.max_compute_workgroups_per_dimension,
-        // Bindings are multiples of 16 bytes here, so the limit is too.
+        // The engine's bindings are multiples of 16 bytes, so the limit is rounded down to one.
         max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
     }
 }
 
-/// The summary of a device, or of an adapter at its full tier, but for its UUID.
+/// Summary of a device, or of an adapter at its full tier, without the UUID.
 pub(crate) fn summary(
     index: usize,
     info: wgpu::AdapterInfo,
@@ -316,18 +318,18 @@ fn summarize(adapter: &wgpu::Adapter, index: usize) -> AdapterSummary {
     AdapterSummary { uuid: identity::adapter_uuid(adapter), ..summary }
 }
 
-/// Neither the drivers' validation layers, which make a submission seven times dearer, nor wgpu's validation of indirect calls, which costs a
-/// hidden dispatch each. `WGPU_VALIDATION=1` and its kin turn them on.
+/// Flags for wgpu instances, without validation unless an environment variable such as `WGPU_VALIDATION=1` turns it on. The drivers' validation layers make a
+/// submission seven times as expensive, and wgpu's validation of an indirect call costs a hidden dispatch.
 fn flags() -> wgpu::InstanceFlags {
     wgpu::InstanceFlags::empty().with_env()
 }
 
-/// Whether wgpu checks every indirect launch of the engine's devices.
+/// Whether wgpu validates every indirect launch on the engine's own devices.
 pub(crate) fn checks_indirect() -> bool {
     flags().contains(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL)
 }
 
-/// All adapters. The order is the drivers' and stable for a given machine.
+/// Lists all adapters of some backends, in the drivers' order, which is stable for a given machine.
 pub(crate) fn enumerate(backends: wgpu::Backends, flags: wgpu::InstanceFlags) -> Vec<wgpu::Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
@@ -337,7 +339,7 @@ pub(crate) fn enumerate(backends: wgpu::Backends, flags: wgpu::InstanceFlags) ->
     pollster::block_on(instance.enumerate_adapters(backends))
 }
 
-/// The backend of a name: `vulkan`, `metal` or `dx12`.
+/// Returns the backend with this name: `vulkan`, `metal` or `dx12`.
 #[must_use]
 pub fn backend(name: &str) -> Option<wgpu::Backends> {
     match name {

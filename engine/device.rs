@@ -1,4 +1,4 @@
-//! A device: a GPU opened through wgpu, one that a host app hands over, or the CPU twins of the kernels.
+//! A device: a GPU that the engine opens through wgpu, a host app's wgpu device, or the CPU reference (the kernels' CPU twins).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +30,7 @@ use crate::texels::{TEXEL, Texels};
 use crate::tune::Tuning;
 use crate::verify::{self, Verdict};
 
-/// A device: a cheap handle that any thread may use.
+/// A handle to a device: cheap to clone, and usable from any thread.
 #[derive(Clone)]
 pub struct Device(Arc<Shared>);
 
@@ -42,17 +42,17 @@ struct Shared {
     tuning: Tuning,
     loops: LoopWay,
     tally: Tally,
-    /// Calls of [`Device::warming`] under way.
+    /// Number of calls of [`Device::warming`] under way.
     warming: AtomicU32,
-    /// Classes of work of which plans have picked a launch.
+    /// Classes of work for which plans have picked a launch.
     picked: Mutex<BTreeSet<String>>,
 }
 
-/// What every buffer is for.
+/// Usages that every buffer has.
 const USAGES: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
-/// What runs the kernels.
+/// Implementation that runs the kernels.
 pub(crate) enum Engine {
     Gpu(Box<Gpu>),
     Cpu(Cpu),
@@ -62,12 +62,13 @@ impl Device {
     /// Opens a GPU.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if nothing fits the selection, [`Error::Ambiguous`] if several devices do, [`Error::Open`] if the driver refuses, [`Error::Tuning`].
+    /// [`Error::NoAdapter`] if no adapter matches the selection, [`Error::Ambiguous`] if several devices do, [`Error::Open`] if the driver cannot open the device,
+    /// [`Error::Tuning`] if the tuning file cannot be used.
     pub fn open(options: &OpenOptions) -> Result<Self> {
         Self::open_pretending(options, &Pretend::default())
     }
 
-    /// Opens a GPU that pretends to be another one: for tests on machines without that.
+    /// Opens a GPU that pretends to be another one: for tests on machines that lack the other.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -90,7 +91,7 @@ impl Device {
         Ok(opened)
     }
 
-    /// The CPU twins of the kernels: always there, exact, slow.
+    /// Returns the CPU reference, which runs the kernels' CPU twins. It is always available, exact and slow.
     #[must_use]
     pub fn cpu() -> Self {
         Self(Arc::new(Shared {
@@ -106,17 +107,17 @@ impl Device {
         }))
     }
 
-    /// Takes a host app's device and queue, made with [`Self::required_features`] and [`Self::required_limits`], or with
-    /// less. The host's handlers for loss and errors stay in place. A loss is noticed at the next call all the same; a host that
-    /// knows the reason passes it on with [`Self::report_lost`].
+    /// Uses a host app's device and queue, created with [`Self::required_features`] and [`Self::required_limits`], or with
+    /// fewer and lower ones. The host's handlers for loss and errors stay in place. The engine notices a loss at its next call; a host that
+    /// knows the reason can pass it on with [`Self::report_lost`].
     ///
     /// # Errors
-    /// [`Error::Limits`] names the limits of the device that are below [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS). No feature is required.
+    /// [`Error::Limits`] if limits of the device are below [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS). No feature is required.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         Self::from_wgpu_tuned(device, queue, Tuning::default())
     }
 
-    /// The same, with a tuning, as [`Tuning::read`] gives one.
+    /// Like [`Self::from_wgpu`], but with tuned kernel choices, such as those that [`Tuning::read`] returns.
     ///
     /// # Errors
     /// As [`Self::from_wgpu`].
@@ -125,7 +126,7 @@ impl Device {
         if !low.is_empty() {
             return Err(Error::Limits { adapter: device.adapter_info().name, low });
         }
-        // Whether wgpu checks indirect launches is a matter of the host's instance, and by default it does.
+        // The host's wgpu instance decides whether indirect launches are validated, and by default they are.
         let wrapped = Self::wrap(device, queue, (0, &Pretend::default()), tuning, LoopWay::Direct, <_>::default());
         if let Engine::Gpu(gpu) = &wrapped.0.engine {
             gpu.watch();
@@ -133,13 +134,13 @@ impl Device {
         Ok(wrapped)
     }
 
-    /// The features that the engine uses, as far as the adapter has them.
+    /// Features of the adapter that the engine uses.
     #[must_use]
     pub fn required_features(adapter: &wgpu::Adapter) -> wgpu::Features {
         adapter::features(adapter)
     }
 
-    /// The limits that the engine wants: all that the adapter has. [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS) has the least that it works with.
+    /// Limits with which the engine works best: all limits of the adapter. [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS) holds the lowest limits that it works with.
     #[must_use]
     pub fn required_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
         adapter.limits()
@@ -178,7 +179,7 @@ impl Device {
         }))
     }
 
-    /// What launch functions choose variants by.
+    /// Capabilities by which launch functions choose kernel variants.
     #[must_use]
     pub fn caps(&self) -> Caps {
         self.0.caps
@@ -190,25 +191,25 @@ impl Device {
         &self.0.name
     }
 
-    /// Whether this is [`Self::cpu`]. A software driver is not.
+    /// Whether this is the CPU reference, [`Self::cpu`]. A software driver is a GPU in this sense.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         matches!(self.0.engine, Engine::Cpu(_))
     }
 
-    /// The adapter as it was opened; `None` for the CPU twins.
+    /// Summary of the adapter as it was opened; `None` for the CPU reference.
     #[must_use]
     pub fn summary(&self) -> Option<&AdapterSummary> {
         self.0.summary.as_ref()
     }
 
-    /// Which kernels are preferred here.
+    /// Tuned kernel choices in use.
     #[must_use]
     pub fn tuning(&self) -> &Tuning {
         &self.0.tuning
     }
 
-    /// The launch to take of several that compute the same.
+    /// Picks one of several launches that compute the same result, by the tuning.
     #[must_use]
     pub fn pick(&self, variants: Variants) -> Launch {
         let mut picked = self.0.picked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,20 +220,20 @@ impl Device {
         self.0.tuning.pick(variants)
     }
 
-    /// Classes of work of which [`Self::pick`] has picked a launch: what plans on this device consist of, in the names of [`Tuning::choices`].
+    /// Names of the classes of work, as in [`Tuning::choices`], for which [`Self::pick`] has picked a launch. They are the work that plans on this device consist of.
     #[must_use]
     pub fn picked(&self) -> Vec<String> {
         let picked = self.0.picked.lock().unwrap_or_else(PoisonError::into_inner);
         picked.iter().cloned().collect()
     }
 
-    /// How loops are launched here that all rows may leave.
+    /// Way in which the device launches loops that end early when all rows have exited.
     #[must_use]
     pub fn loops(&self) -> LoopWay {
         self.0.loops
     }
 
-    /// Memory of the device, as it is now.
+    /// Current state of the device's memory.
     #[must_use]
     pub fn memory(&self) -> memory::Memory {
         match (&self.0.engine, &self.0.summary) {
@@ -241,7 +242,7 @@ impl Device {
         }
     }
 
-    /// Makes a buffer of zeros that kernels can bind and the host can write and read. The size is rounded up to 16 bytes.
+    /// Creates a buffer of zeros that kernels can bind and the host can write and read. The size is rounded up to a multiple of 16 bytes.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], or a fault of the device.
@@ -249,7 +250,7 @@ impl Device {
         self.buffer_for(label, bytes, wgpu::BufferUsages::empty())
     }
 
-    /// The same, also for numbers of workgroups.
+    /// Creates a buffer that indirect launches can also read their number of workgroups from.
     pub(crate) fn indirect_buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
         self.buffer_for(label, bytes, wgpu::BufferUsages::INDIRECT)
     }
@@ -276,7 +277,7 @@ impl Device {
         Ok(Buffer::new(self, label, size, memory))
     }
 
-    /// Makes the memory that a binding in a texture asks for: zeros, at least so many bytes. On the CPU, a buffer. It is written and read
+    /// Creates memory for a binding in a texture: at least `bytes` bytes of zeros. On the CPU it is a buffer. It is written and read
     /// in whole texels of 16 bytes, and cannot be a result of an execution.
     ///
     /// # Errors
@@ -287,10 +288,10 @@ impl Device {
         Ok(Buffer::new(self, label, texels.bytes(), Memory::Texels(texels)))
     }
 
-    /// Memory for a binding of a kernel: [`Self::texels`] or [`Self::buffer`].
+    /// Creates memory for a binding of a kernel, by [`Self::texels`] or [`Self::buffer`].
     ///
     /// # Errors
-    /// As those.
+    /// As for these two.
     pub fn memory_for(&self, binding: &Binding, bytes: u64) -> Result<Buffer> {
         match binding.place {
             Place::Buffer => self.buffer(binding.name, bytes),
@@ -299,8 +300,8 @@ impl Device {
     }
 
     /// Writes `data` at a byte offset that is a multiple of 4. If its length is not a multiple of 4, the rest of the last word
-    /// becomes 0. On a GPU the data is staged: executions that follow see it, those in flight don't, and at most some 100 MiB of
-    /// host memory are taken, so a large write may wait.
+    /// becomes 0. On a GPU the data is staged: later executions see it, those in flight don't. Staging takes at most about 100 MiB of
+    /// host memory, so a large write may wait.
     ///
     /// # Errors
     /// [`Error::Range`] if the data does not fit, [`Error::Foreign`], or a fault of the device.
@@ -323,7 +324,7 @@ impl Device {
         Ok(())
     }
 
-    /// Reads a range of bytes, after everything that was submitted. Blocks; counts as a wait and a read-back.
+    /// Reads a range of bytes after all submitted work has finished. Blocks; counts as a wait and a read-back.
     ///
     /// # Errors
     /// [`Error::Range`], [`Error::Foreign`], [`Error::Timeout`], or a fault of the device.
@@ -343,12 +344,12 @@ impl Device {
         Ok(bytes)
     }
 
-    /// Makes a graph ready to run here: compiles what is missing, in parallel, allocates the scratch tensors with
-    /// overlapping lifetimes kept apart, and makes the bind groups. After this an execution creates nothing.
+    /// Prepares a graph for execution: compiles missing pipelines in parallel, allocates the scratch tensors so that those with
+    /// overlapping lifetimes do not share memory, and creates the bind groups. Executing the plan creates no further objects.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for a binding that exceeds the device's, [`Error::Launch`] for a launch that does, [`Error::Foreign`] for
-    /// a buffer of another device, or what compiling and allocating give.
+    /// [`Error::TooLarge`] if a binding exceeds the device's limit, [`Error::Launch`] if a launch does, [`Error::Foreign`] for
+    /// a buffer of another device, or an error of compilation or allocation.
     #[expect(clippy::needless_pass_by_value, reason = "a graph is recorded for one plan")]
     pub fn plan(&self, graph: Graph) -> Result<Plan> {
         let plan = Plan::new(self, &graph, self.0.loops)?;
@@ -356,7 +357,7 @@ impl Device {
         Ok(plan)
     }
 
-    /// Waits until the device has done all that was submitted, so that the memory of buffers dropped before is free. Counts as a wait.
+    /// Waits until all submitted work has finished, so that the memory of previously dropped buffers is free. Counts as a wait.
     ///
     /// # Errors
     /// [`Error::Timeout`], or a fault of the device.
@@ -366,16 +367,16 @@ impl Device {
         gpu.wait(&self.0.tally, &last)
     }
 
-    /// Runs a plan with a value for each of its graph's counts, in their order. Never waits. `reads` are copied out behind the
-    /// last launch, whole; the ticket gives their content. No ticket comes back if `reads` is empty.
+    /// Runs a plan with a value for each of its graph's counts, in order. Never waits. After the last launch, the buffers in `reads` are
+    /// copied out whole; the returned ticket gives their content. Returns no ticket if `reads` is empty.
     ///
     /// # Errors
-    /// [`Error::Counts`], [`Error::Foreign`], [`Error::Busy`] while an execution of it in pieces is under way, or a fault of the device.
+    /// [`Error::Counts`], [`Error::Foreign`], [`Error::Busy`] while the plan is being executed in pieces, or a fault of the device.
     pub fn execute(&self, plan: &Plan, counts: &[u32], reads: &[&Buffer]) -> Result<Option<ReadBack>> {
         exec::execute(self, plan, counts, reads)
     }
 
-    /// Begins to run a plan like [`Self::execute`], in pieces that the host asks for. Nothing is submitted yet.
+    /// Begins an execution that the host advances piece by piece. Nothing is submitted yet.
     ///
     /// # Errors
     /// As [`Self::execute`].
@@ -383,8 +384,8 @@ impl Device {
         exec::begin(self, plan, counts, reads)
     }
 
-    /// Runs a plan like [`Self::execute`], and times every launch: on the device where it has timestamps, by waiting for
-    /// each launch where not. Waits, and creates objects.
+    /// Runs a plan like [`Self::execute`], and times every launch: by timestamps if the device has them, otherwise by waiting for
+    /// each launch. Waits, and creates objects.
     ///
     /// # Errors
     /// As [`Self::execute`].
@@ -392,16 +393,16 @@ impl Device {
         profile::profile(self, plan, counts)
     }
 
-    /// Why a launch cannot run here, if it cannot: see [`Launch::lacks`]. The twins run everything.
+    /// Reason why the device cannot run a launch, or `None` if it can: see [`Launch::lacks`]. The CPU reference runs everything.
     #[must_use]
     pub fn lacks(&self, launch: &Launch) -> Option<String> {
         if self.is_cpu() { None } else { launch.lacks(&self.caps()) }
     }
 
-    /// Runs a case here and on its CPU twin, compares the outputs, and times a launch. Waits, and creates objects.
+    /// Runs a case on this device and on its CPU twin, compares the outputs, and times a launch. Waits, and creates objects.
     ///
     /// # Errors
-    /// As [`Self::plan`], [`Self::execute`] and [`Self::read`]; a wrong result is no error but a [`Verdict`] that did not pass.
+    /// As [`Self::plan`], [`Self::execute`] and [`Self::read`]. A wrong result is not an error, but a [`Verdict`] that did not pass.
     pub fn verify(&self, case: &Case) -> Result<Verdict> {
         verify::verify(self, case)
     }
@@ -409,7 +410,7 @@ impl Device {
     /// Compiles the pipelines of launches ahead of their plan. Drivers may still finish the work at the first dispatch.
     ///
     /// # Errors
-    /// What the compiler says about the first kernel that it refuses.
+    /// The compiler's error for the first kernel that it rejects.
     pub fn compile<'a>(&self, launches: impl IntoIterator<Item = &'a Launch>) -> Result<()> {
         match &self.0.engine {
             Engine::Cpu(_) => Ok(()),
@@ -422,16 +423,16 @@ impl Device {
         }
     }
 
-    /// What was done so far.
+    /// Counts of the work done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.tally.snapshot()
     }
 
-    /// Whether the device still works, as far as is known without asking it.
+    /// Checks whether the device has had a fault, without calling the driver.
     ///
     /// # Errors
-    /// The first fault, [`Error::Lost`] above all.
+    /// The first fault, most often [`Error::Lost`].
     pub fn check(&self) -> Result<()> {
         match &self.0.engine {
             Engine::Gpu(gpu) => gpu.check(),
@@ -439,20 +440,20 @@ impl Device {
         }
     }
 
-    /// Sets how long a submission may take before the device counts as hung; then every call gives [`Error::Timeout`]. `None`, the default, means 120 seconds, or
-    /// twenty times the estimated time of the work, if that is longer. Only time in which the host waits for the device or polls it counts, and the clock starts
-    /// again whenever a submission ends. On the CPU there is nothing to wait for.
+    /// Sets the time that a submission may take before the device counts as hung and every call returns [`Error::Timeout`]. `None`, the default, means 120 seconds,
+    /// or twenty times the estimated time of the work, whichever is longer. Only time in which the host waits for the device or polls it counts, and the clock
+    /// restarts whenever a submission ends. It has no effect on the CPU reference.
     pub fn set_timeout(&self, limit: Option<Duration>) {
         if let Engine::Gpu(gpu) = &self.0.engine {
             gpu.watchdog.set_limit(limit);
         }
     }
 
-    /// Looks whether a thread is stuck in the driver: some drivers that hang block the host when it submits more work, which no call can then report. A host that
-    /// wants to know calls this now and then, such as every second, from a thread that does nothing else with the device. It never blocks.
+    /// Checks whether a thread is stuck in the driver. Some drivers that hang block the thread that submits more work, so that its call cannot return an error. To
+    /// notice this, call `look` regularly, such as every second, from a thread that does nothing else with the device. It never blocks.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if a submission or a poll has not returned for as long as [`Self::set_timeout`] says; otherwise the first fault, if there was one.
+    /// [`Error::Timeout`] if a submission or a poll has not returned within the limit of [`Self::set_timeout`]; otherwise the first fault, if there was one.
     pub fn look(&self) -> Result<()> {
         match &self.0.engine {
             Engine::Gpu(gpu) => gpu.look(),
@@ -460,7 +461,7 @@ impl Device {
         }
     }
 
-    /// How long a host may wait between two calls of [`Self::look`].
+    /// Longest time that a host should leave between two calls of [`Self::look`].
     #[must_use]
     pub fn look_interval(&self) -> Duration {
         match &self.0.engine {
@@ -476,17 +477,17 @@ impl Device {
         }
     }
 
-    /// Destroys the device under the engine, as a driver reset would.
+    /// Destroys the underlying device, as a driver reset would.
     #[doc(hidden)]
     pub fn lose_for_test(&self) {
         if let Engine::Gpu(gpu) = &self.0.engine {
             gpu.device.destroy();
-            // wgpu calls back when the queue is empty; the outcome is what the next call reports.
+            // wgpu reports the loss once the queue is empty, and the next call returns it.
             let _ = gpu.device.poll(wgpu::PollType::wait_indefinitely());
         }
     }
 
-    /// The whole content of a CPU buffer.
+    /// Returns the whole content of a CPU buffer.
     pub(crate) fn content(&self, buffer: &Buffer) -> Vec<u8> {
         let words = buffer.words().map(|words| words.read().unwrap_or_else(PoisonError::into_inner));
         let bytes = words.map_or_else(Vec::new, |words| bytemuck::cast_slice(&words).to_vec());
@@ -506,7 +507,7 @@ impl Device {
         &self.0.tally
     }
 
-    /// Whether two handles mean the same device.
+    /// Whether two handles refer to the same device.
     pub(crate) fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -537,7 +538,7 @@ fn foreign(buffer: &Buffer) -> Error {
     Error::Foreign { what: format!("buffer {}", buffer.label()), owner: "device" }
 }
 
-/// An offset into memory that exists, so it fits.
+/// Converts an offset into memory of this process, which therefore fits `usize`.
 #[expect(clippy::cast_possible_truncation, reason = "offsets were checked against memory of this process")]
 fn index(offset: u64) -> usize {
     offset as usize

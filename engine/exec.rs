@@ -1,8 +1,8 @@
 //! Execution: encodes a plan's launches and submits them, without creating objects and without waiting.
 //!
-//! Launches of one submission share one compute pass; wgpu puts the barriers between them. A submission ends when the
-//! launches in it are assumed to take as long as the device's kind allows, or as long as the host does: [`Execution`] is a plan that is
-//! executed a piece at a time.
+//! Launches of one submission share one compute pass; wgpu puts the barriers between them. A submission is cut off when the
+//! estimated time of its launches reaches a limit. The device's kind sets the limit, or the host does, which then executes the plan piece by piece
+//! with an [`Execution`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,48 +37,50 @@ pub(crate) fn begin(device: &Device, plan: &Plan, counts: &[u32], reads: &[&Buff
     Ok(execution)
 }
 
-/// An execution in pieces, for hosts whose own work shares the device. It owns its plan until it is finished or dropped: nobody else can
-/// execute that one meanwhile, while other plans may run between the pieces. Dropped in the middle, it leaves the rest undone.
+/// An execution in pieces, for hosts whose own work shares the device.
+///
+/// It claims its plan until it is finished or dropped, so no other execution of that plan can start meanwhile. Other plans may run between the pieces.
+/// If it is dropped before the end, the remaining launches do not run.
 pub struct Execution {
     device: Device,
     plan: Plan,
     counts: Vec<u32>,
     reads: Vec<Buffer>,
     walk: Walk,
-    /// Where the results go, until the last submission copies them there.
+    /// Buffer for the results, until the last submission copies them there.
     staging: Option<wgpu::Buffer>,
     results: Option<ReadBack>,
-    /// The last submission, until it was seen to be done.
+    /// The last submission, until it is known to have finished.
     flight: Option<Flight>,
     submitted: bool,
-    /// Whether the plan is claimed.
+    /// Whether this execution has claimed the plan and must release it.
     claims: bool,
     fault: Option<Error>,
 }
 
-/// A submission that may not be done yet.
+/// A submission that may not have finished yet.
 struct Flight {
     since: Instant,
-    /// Seconds that its launches are assumed to take.
+    /// Estimated seconds of its launches.
     assumed: f64,
     done: Done,
 }
 
-/// How it is seen that a submission is done.
+/// Sign that a submission has finished.
 enum Done {
-    /// Its times are there: it has launches, and the device has a clock.
+    /// Its timestamps are mapped: used if it has launches and the device has a clock.
     Stamped(Mapping),
-    /// A callback has come.
+    /// A callback has set the flag.
     Told(Arc<AtomicBool>),
 }
 
-/// What a submission may hold, beside its first launch.
+/// Limits of a submission. The first launch is always encoded.
 struct Bound<'a> {
     /// Seconds of device time.
     seconds: f64,
     /// Real seconds per assumed second.
     ratio: f64,
-    /// When the host has no more time for encoding.
+    /// End of the host's time for encoding.
     until: Option<Instant>,
     clock: Option<&'a Clock>,
 }
@@ -96,7 +98,7 @@ impl Execution {
         if let Engine::Gpu(gpu) = device.engine() {
             gpu.check()?;
             let total: u64 = reads.iter().map(|buffer| buffer.size()).sum();
-            // Taken first: if there is no memory for the results, nothing has run yet.
+            // Allocated before the first launch, so that nothing has run if there is no memory for the results.
             staging = if reads.is_empty() { None } else { Some(gpu.staging.take(device, gpu, total)?) };
         }
         Ok(Self {
@@ -114,27 +116,27 @@ impl Execution {
         })
     }
 
-    /// Goes on by one piece: what the device does in about `budget`, but at least one launch. It is one submission, and it is not made
-    /// before the last one is done, so the host's own work never queues behind more than one. The time for encoding is bounded by
-    /// `budget` as well. On the CPU twins, the launches run within the call.
+    /// Submits the next piece: the work that the device does in about `budget`, but at least one launch. A piece is one submission, and is submitted
+    /// only after the previous one has finished, so the host's own work waits for at most one piece. `budget` also limits the time for
+    /// encoding. On the CPU reference, the launches run within the call.
     ///
-    /// True when the device has done everything: the ticket of [`Self::finish`] is ready then. Never waits.
+    /// Returns true when the device has finished everything; the ticket of [`Self::finish`] is ready then. Never waits.
     ///
     /// # Errors
-    /// A fault of the device; every later call gives the same.
+    /// A fault of the device, which every later call returns again.
     pub fn advance(&mut self, budget: Duration) -> Result<bool> {
         self.fault.clone().map_or(Ok(()), Err)?;
         self.go_on(budget).inspect_err(|error| self.fault = Some(error.clone()))
     }
 
-    /// Share of the launches that are submitted, 0 to 1.
+    /// Fraction of the launches submitted so far, 0 to 1.
     #[must_use]
     pub fn progress(&self) -> f64 {
         let all = self.plan.launches(&self.counts).max(1);
         (self.walk.passed() as f64 / all as f64).min(1.0)
     }
 
-    /// Submits what is left, as [`Device::execute`] does; a ticket for the results, if any were asked for. Never waits.
+    /// Submits the remaining launches, as [`Device::execute`] does. Returns a ticket if results were requested. Never waits.
     ///
     /// # Errors
     /// A fault of the device.
@@ -182,7 +184,7 @@ impl Execution {
         Ok(())
     }
 
-    /// Runs the next twin, or hands out the results behind the last.
+    /// Runs the next launch's CPU twin, or after the last one, copies the results.
     fn call(&mut self) -> Result<()> {
         let plan = self.plan.prepared();
         if let (Some(index), Engine::Cpu(cpu)) = (self.walk.peek(&plan.program, &self.counts), self.device.engine()) {
@@ -198,7 +200,7 @@ impl Execution {
         Ok(())
     }
 
-    /// Submits launches up to a bound, and behind the last of all the copies of the results.
+    /// Submits launches up to a bound, and the copies of the results after the last launch.
     fn submit(&mut self, gpu: &Gpu, bound: &Bound<'_>) -> Result<()> {
         let Self { device, plan, counts, reads, walk, staging, .. } = self;
         let plan = plan.prepared();
@@ -212,7 +214,7 @@ impl Execution {
         let stamps = clock.map(|_| gpu.staging.take(device, gpu, STAMPS)).transpose()?;
         let (mut launches, mut assumed, mut last) = (0, 0.0, false);
         let since = Instant::now();
-        // Encoding is inside the scopes of the submission: faults of a pass show when it ends.
+        // Encoding is inside the error scopes of the submission, because wgpu reports faults of a pass when the pass ends.
         let submission = gpu.submit(tally, || {
             let begun = Instant::now();
             let mut encoder =
@@ -252,7 +254,7 @@ impl Execution {
         Ok(())
     }
 
-    /// Whether the last submission is done. The device's pace is learned from what is seen.
+    /// Whether the last submission has finished. Updates the device's pace from the time that it took.
     fn caught_up(&mut self, gpu: &Gpu) -> Result<bool> {
         let Some(flight) = &self.flight else { return Ok(true) };
         let done = match &flight.done {
@@ -263,7 +265,7 @@ impl Execution {
             }
         };
         let elapsed = flight.since.elapsed().as_secs_f64();
-        // Another thread's look may be about to hand over the results.
+        // Another thread's poll may be about to hand over the results.
         let done = done && self.results.as_ref().is_none_or(ReadBack::ready);
         match &flight.done {
             _ if flight.assumed == 0.0 => {}
@@ -297,7 +299,7 @@ impl fmt::Debug for Execution {
     }
 }
 
-/// Encodes launches into one pass, up to a bound; how many, and the seconds that they are assumed to take.
+/// Encodes launches into one pass, up to a bound. Returns their number and their estimated seconds.
 fn encode_piece(
     encoder: &mut wgpu::CommandEncoder,
     plan: &Prepared,

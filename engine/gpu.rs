@@ -1,10 +1,10 @@
 //! The wgpu side of a device: error scopes, faults, submissions and waits.
 //!
-//! Nothing here panics when the device goes away. wgpu reports a loss through a callback, other faults through error scopes
-//! or, outside of any scope, through a handler; the first fault is stored, and every call of the engine looks at it. Waiting
-//! is done in slices, so that a device that stopped making progress ends as [`Error::Timeout`] and not as a hang.
+//! Nothing here panics when the device is lost. wgpu reports a loss through a callback, and other faults through error scopes
+//! or, outside of any scope, through a handler. The first fault is stored, and every call of the engine returns it. The engine waits
+//! in slices, so that a device that stops making progress causes [`Error::Timeout`] and not a hang.
 //!
-//! A device that hangs is never dropped: wgpu would wait for it without end.
+//! A device that hangs is never dropped, because wgpu would wait for it forever.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,15 +25,15 @@ use crate::readback::Staging;
 use crate::wake::Waiter;
 use crate::watchdog::Watchdog;
 
-/// Bytes uploaded or read back at a time: bounds the staging memory of large transfers.
+/// Bytes uploaded or read back at a time, which limits the staging memory of large transfers.
 pub(crate) const CHUNK: usize = 32 << 20;
 /// Uploads that may be in flight before the host waits for the oldest.
 const UPLOADS_IN_FLIGHT: usize = 2;
-/// What wgpu 30 says when a wait times out while another thread's poll finds the queue empty. It is wrong, and harmless.
+/// Start of the message of wgpu 30's panic when a wait times out while another thread's poll finds the queue empty. The panic is a mistake, and harmless.
 const RACED: &str = "If the queue is empty";
 
-/// What a device is assumed to do at least, to decide where a submission ends. Guesses that only need to be right within a
-/// factor of ten: a watchdog allows about 2 s, and a submission costs some 50 µs.
+/// Lowest assumed speed of a device, by which a submission's length is limited. The values are guesses that only need to be right within a
+/// factor of ten: operating systems allow a submission about 2 s, and submitting costs some 50 µs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
     bytes_per_second: f64,
@@ -47,14 +47,14 @@ impl Rates {
     fn of(kind: Kind) -> Self {
         let (bytes_per_second, flops_per_second, launch_seconds, submission_seconds) = match kind {
             Kind::Cpu => (5e9, 5e9, 50e-6, 0.1),
-            // Shorter on GPUs, which would idle while the host encodes the first submission.
+            // Submissions are shorter on GPUs, which are idle while the host encodes the first one.
             Kind::Integrated | Kind::Virtual | Kind::Other => (50e9, 500e9, 10e-6, 0.04),
             Kind::Discrete => (300e9, 5e12, 5e-6, 0.02),
         };
         Self { bytes_per_second, flops_per_second, launch_seconds, submission_seconds }
     }
 
-    /// Seconds that a launch is assumed to take.
+    /// Estimated seconds of a launch.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(crate) fn seconds(&self, cost: ruminate_shaders::Cost) -> f64 {
         let (bytes, flops) = (cost.bytes as f64, cost.flops as f64);
@@ -62,14 +62,14 @@ impl Rates {
     }
 }
 
-/// Uploads that wgpu holds in staging memory.
+/// Uploads held in wgpu's staging memory.
 #[derive(Debug, Default)]
 struct Uploads {
     staged: usize,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
 }
 
-/// A wgpu device and what the engine keeps beside it.
+/// A wgpu device with the engine's state for it.
 #[derive(Debug)]
 pub(crate) struct Gpu {
     pub(crate) device: wgpu::Device,
@@ -80,12 +80,12 @@ pub(crate) struct Gpu {
     pub(crate) pace: Pace,
     pub(crate) pipelines: Pipelines,
     pub(crate) staging: Staging,
-    /// Pipelines kept from run to run, if the options ask for it.
+    /// Pipeline cache on disk, if the options ask for one.
     pub(crate) kept: OnceLock<Kept>,
     /// Wakes tasks that wait for the device.
     pub(crate) waiter: Waiter,
     fault: Arc<OnceLock<Error>>,
-    /// On a host app's device, whose loss the host's own callback hears of.
+    /// Detects the loss of a host app's device, which wgpu reports only to the host's callback.
     probe: OnceLock<Probe>,
     pub(crate) watchdog: Arc<Watchdog>,
     uploads: Mutex<Uploads>,
@@ -111,13 +111,13 @@ impl Gpu {
         }
     }
 
-    /// Installs the handlers for loss and for errors outside of any scope. Not done for a host app's device, whose handlers
-    /// are its own.
+    /// Installs the handlers for loss and for errors outside of any scope. Not called for a host app's device, which has the host's
+    /// handlers.
     pub(crate) fn listen(&self) {
         let fault = Arc::clone(&self.fault);
         self.device.set_device_lost_callback(move |reason, message| {
             let message = if message.is_empty() { format!("{reason:?}") } else { message };
-            // A fault that was stored before stays: it is the likely cause.
+            // An earlier fault is kept, because it is the likely cause.
             let _ = fault.set(Error::Lost(message));
         });
         let fault = Arc::clone(&self.fault);
@@ -126,7 +126,7 @@ impl Gpu {
         }));
     }
 
-    /// Looks for a loss at every check: for a host app's device, whose handlers are its own.
+    /// Makes every check look for a loss: for a host app's device, on which [`Self::listen`] installs no handlers.
     pub(crate) fn watch(&self) {
         let _ = self.probe.set(Probe::new(&self.device));
     }
@@ -136,15 +136,15 @@ impl Gpu {
         let _ = self.fault.set(Error::Lost(message.to_owned()));
     }
 
-    /// Records that the driver hangs, and keeps the device for ever.
+    /// Records that the driver hangs, and leaks the device.
     fn hang(&self, limit: Duration) {
         if self.fault.set(Error::Timeout { limit }).is_ok() {
-            // The last handle of a queue waits until the queue is empty.
+            // Dropping the last handle of a queue waits until the queue is empty.
             std::mem::forget((self.device.clone(), self.queue.clone()));
         }
     }
 
-    /// The first fault, if there was one.
+    /// Returns the first fault as an error, if there was one.
     pub(crate) fn check(&self) -> Result<()> {
         if self.fault.get().is_none() && self.probe.get().is_some_and(Probe::lost) {
             self.lose("the app's device no longer works");
@@ -152,7 +152,7 @@ impl Gpu {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    /// Looks for a call of the driver that blocks its thread for too long. Calls no driver.
+    /// Checks whether a call of the driver has blocked its thread for too long, without calling the driver.
     pub(crate) fn look(&self) -> Result<()> {
         if let Some(limit) = self.watchdog.blocked(Instant::now()) {
             self.hang(limit);
@@ -160,7 +160,7 @@ impl Gpu {
         self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
-    /// Runs calls of wgpu inside error scopes. Scopes belong to the thread, so `call` must not move to another.
+    /// Runs calls of wgpu inside error scopes. Scopes belong to a thread, so `call` must not make its calls from another one.
     pub(crate) fn guard<T>(&self, what: impl Fn() -> String, call: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -174,7 +174,7 @@ impl Gpu {
         memory.or(internal).or(validation).map_or(Ok(made), |error| Err(classify(error, &what())))
     }
 
-    /// Submits commands, and with them what was written since the last submission.
+    /// Submits commands, together with the buffer writes since the last submission.
     pub(crate) fn submit(
         &self,
         tally: &Tally,
@@ -199,9 +199,9 @@ impl Gpu {
         self.poll_once(wgpu::PollType::Poll).map(drop)
     }
 
-    /// Becomes true when everything that was submitted so far is finished, and somebody polls.
+    /// Returns a flag that a poll sets to true once all work submitted so far has finished.
     ///
-    /// A wait of no time would tell without a callback, but wgpu 30 fails when a wait times out while another thread finds the queue
+    /// A wait with a timeout of zero would need no callback, but wgpu 30 fails if a wait times out while another thread finds the queue
     /// empty.
     pub(crate) fn done(&self) -> Arc<AtomicBool> {
         let done = Arc::new(AtomicBool::new(false));
@@ -210,19 +210,19 @@ impl Gpu {
         done
     }
 
-    /// Blocks until a submission is finished.
+    /// Blocks until a submission has finished.
     pub(crate) fn wait(&self, tally: &Tally, index: &wgpu::SubmissionIndex) -> Result<()> {
         add(&tally.waits, 1);
         while !self.poll_once(self.slice(Some(index)))? {}
         Ok(())
     }
 
-    /// Blocks until what was submitted is finished and `done` says so.
+    /// Blocks until all submitted work has finished and `done` returns true.
     pub(crate) fn wait_for(&self, done: impl Fn() -> bool) -> Result<()> {
         let mut since = None;
         while !done() {
             if self.poll_once(self.slice(None))? {
-                // The callback may be under way on another thread that polls.
+                // Another thread that polls may be about to run the callback.
                 std::thread::yield_now();
                 missing_since(*since.get_or_insert_with(Instant::now))?;
             }
@@ -230,15 +230,16 @@ impl Gpu {
         Ok(())
     }
 
-    /// A wait for a submission, or for all of them, that ends in time for a look at faults and the watchdog. See [`Self::poll_once`] for what may happen then.
+    /// A wait for one submission, or for all if `index` is `None`, short enough to check for faults and the watchdog in between. [`Self::poll_once`] handles the
+    /// failures of such a wait.
     fn slice(&self, index: Option<&wgpu::SubmissionIndex>) -> wgpu::PollType {
         wgpu::PollType::Wait { submission_index: index.cloned(), timeout: Some(self.watchdog.slice()) }
     }
 
-    /// One poll of wgpu's event loop; whether the awaited submission is finished.
+    /// Polls wgpu's event loop once. Returns whether the awaited submission has finished.
     fn poll_once(&self, how: wgpu::PollType) -> Result<bool> {
         self.check()?;
-        // wgpu 30 panics here when the driver reports a loss during the wait, and when it loses a race with another thread.
+        // wgpu 30 panics in a poll if the driver reports a loss during the wait, or if another thread's poll comes first (see `RACED`).
         let outcome = catch_unwind(AssertUnwindSafe(|| self.watchdog.call(|| self.device.poll(how))));
         if let Some(limit) = self.watchdog.exceeded(Instant::now()) {
             self.hang(limit);
@@ -256,7 +257,7 @@ impl Gpu {
         }
     }
 
-    /// Writes through wgpu's staging memory, at most a few [`CHUNK`]s of it at a time.
+    /// Writes to a buffer through wgpu's staging memory, using at most a few [`CHUNK`]s at a time.
     pub(crate) fn write(&self, tally: &Tally, buffer: &wgpu::Buffer, offset: u64, data: &[u8]) -> Result<()> {
         for (start, chunk) in (offset..).step_by(CHUNK).zip(data.chunks(CHUNK)) {
             let (whole, tail) = chunk.split_at(chunk.len() & !3);
@@ -274,7 +275,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Makes a write that takes `bytes` of wgpu's staging memory, and waits for older ones if that is much.
+    /// Makes a write that takes `bytes` of wgpu's staging memory. Waits for an older write if too much is in flight.
     pub(crate) fn staged(&self, tally: &Tally, bytes: usize, write: impl FnOnce()) -> Result<()> {
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         self.guard(|| "an upload".to_owned(), write)?;
@@ -292,15 +293,15 @@ impl Gpu {
     }
 }
 
-/// How long a callback may be under way on another thread after its work has ended.
+/// Maximum time between the end of work and the callback that reports it, which another thread may run.
 const STRAY: Duration = Duration::from_secs(60);
 
-/// Fails if a callback that should have come at once is still missing after a minute.
+/// Fails if an expected callback is still missing one minute after `since`.
 pub(crate) fn missing_since(since: Instant) -> Result<()> {
     if since.elapsed() < STRAY {
         Ok(())
     } else {
-        Err(Error::ReadBack("wgpu does not say that its work has ended".to_owned()))
+        Err(Error::ReadBack("wgpu did not report the end of its work within a minute".to_owned()))
     }
 }
 

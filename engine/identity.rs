@@ -1,15 +1,15 @@
-//! Which physical device an adapter is: its PCI address and its UUID.
+//! Identity of a physical device: its PCI address and its UUID.
 //!
-//! wgpu tells the address on Vulkan (`VK_EXT_pci_bus_info`) and on DX12. There it looks for the first display adapter with the vendor's and the device's
-//! number, so two GPUs of one model get the same address. wgpu tells no UUID, so Vulkan is asked for its own (`VkPhysicalDeviceIDProperties`), which is the
-//! one that vendors' tools print. Metal and DX12 have none that wgpu leads to.
+//! wgpu reports the address on Vulkan (`VK_EXT_pci_bus_info`) and on DX12. On DX12 it takes the first display adapter with the same vendor and device
+//! numbers, so two GPUs of one model get the same address. wgpu does not report UUIDs, so this module reads Vulkan's own (`VkPhysicalDeviceIDProperties`),
+//! the one that vendors' tools print. On Metal and DX12 no UUID is available through wgpu.
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use uuid::Uuid;
 
-/// Address of a device on its PCI bus, printed like `0000:01:00.0`.
+/// PCI address of a device, displayed as `0000:01:00.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PciAddress {
     /// Domain; 0 on most machines.
@@ -29,7 +29,7 @@ impl fmt::Display for PciAddress {
     }
 }
 
-/// A text that is no PCI address.
+/// Error for a text that is not a PCI address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a PCI address such as 0000:01:00.0 or 01:00.0")]
 #[non_exhaustive]
@@ -38,7 +38,7 @@ pub struct NoPciAddress;
 impl FromStr for PciAddress {
     type Err = NoPciAddress;
 
-    /// Reads `0000:01:00.0`, or `01:00.0` for domain 0. Numbers are hexadecimal, in any case, with as many leading zeros as other programs write.
+    /// Parses `0000:01:00.0`, or `01:00.0` for domain 0. Numbers are hexadecimal, in upper or lower case, with any number of leading zeros.
     fn from_str(text: &str) -> Result<Self, NoPciAddress> {
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -55,7 +55,7 @@ impl FromStr for PciAddress {
     }
 }
 
-/// UUID of an adapter, if its driver tells.
+/// UUID of an adapter, if its driver reports one.
 #[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
 pub(crate) fn adapter_uuid(adapter: &wgpu::Adapter) -> Option<Uuid> {
     // SAFETY: the handles are only asked for properties, while the adapter lives.
@@ -63,7 +63,7 @@ pub(crate) fn adapter_uuid(adapter: &wgpu::Adapter) -> Option<Uuid> {
     vulkan::uuid(hal.shared_instance(), hal.raw_physical_device())
 }
 
-/// UUID of a device's adapter, if its driver tells.
+/// UUID of a device's adapter, if its driver reports one.
 #[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
 pub(crate) fn device_uuid(device: &wgpu::Device) -> Option<Uuid> {
     // SAFETY: the handles are only asked for properties, while the device lives.
@@ -71,13 +71,13 @@ pub(crate) fn device_uuid(device: &wgpu::Device) -> Option<Uuid> {
     vulkan::uuid(hal.shared_instance(), hal.raw_physical_device())
 }
 
-/// Nothing is known here.
+/// Returns `None`: no UUID is available on this platform.
 #[cfg(any(target_vendor = "apple", target_family = "wasm"))]
 pub(crate) fn adapter_uuid(_: &wgpu::Adapter) -> Option<Uuid> {
     None
 }
 
-/// Nothing is known here.
+/// Returns `None`: no UUID is available on this platform.
 #[cfg(any(target_vendor = "apple", target_family = "wasm"))]
 pub(crate) fn device_uuid(_: &wgpu::Device) -> Option<Uuid> {
     None

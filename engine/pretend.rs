@@ -1,18 +1,18 @@
-//! Devices that pretend to be others: for tests on machines without those.
+//! Devices that pretend to be others: for tests on machines that lack the others.
 
-/// How a device differs from what its adapter offers. Features that it does without and limits that are lower are real, so wgpu holds every kernel to them.
+/// Differences between a pretended device and its adapter. Features are really removed and limits really lowered, so wgpu validates every kernel against them.
 #[derive(Clone, Copy, Debug)]
 pub struct Pretend {
-    /// Features that it does without.
+    /// Features to remove.
     pub without: wgpu::Features,
-    /// Lowers limits.
+    /// Function that lowers limits.
     pub limits: fn(&mut wgpu::Limits),
-    /// Changes what the adapter says of itself, such as its kind and its sizes of subgroups.
+    /// Function that changes the adapter's description of itself, such as its kind and its subgroup sizes.
     pub info: fn(&mut wgpu::AdapterInfo),
 }
 
 impl Default for Pretend {
-    /// Nothing is pretended.
+    /// Pretends nothing.
     fn default() -> Self {
         Self { without: wgpu::Features::empty(), limits: |_| (), info: |_| () }
     }

@@ -1,6 +1,6 @@
-//! Read-back: results copied to staging memory on the device, mapped asynchronously, handed over when they are there.
+//! Read-back: the device copies results to a staging buffer, which is mapped asynchronously.
 //!
-//! Staging buffers come in powers of two and return to the device's pool when their ticket is done, so a loop that keeps
+//! Sizes of staging buffers are powers of two. A buffer returns to the device's pool when its ticket is done, so a loop that keeps
 //! a few tickets in flight creates a few buffers at its start and none later.
 
 use std::collections::HashMap;
@@ -16,26 +16,26 @@ use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
 use crate::gpu::{CHUNK, Gpu, missing_since};
 
-/// Smallest staging buffer.
+/// Bytes of the smallest staging buffer.
 const SMALLEST: u64 = 256;
-/// Largest staging buffer that the pool keeps.
+/// Bytes of the largest staging buffer that the pool keeps.
 const LARGEST_KEPT: u64 = 64 << 20;
 
-/// Staging buffers that wait for their next use.
+/// Pool of staging buffers for reuse.
 #[derive(Debug, Default)]
 pub(crate) struct Staging(Mutex<Pool>);
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// By size.
+    /// Free buffers by size in bytes.
     free: HashMap<u64, Vec<wgpu::Buffer>>,
-    /// Buffers whose mapping nobody waits for any more, until it has come about. wgpu 30 does not forget a mapping that is taken back: the
+    /// Buffers of dropped tickets whose mapping is pending. They are reused only after it has completed: wgpu 30 does not forget a cancelled mapping, so the
     /// buffer's next one would count as ready when the old one is, with the old content.
     abandoned: Vec<(wgpu::Buffer, Arc<Outcome>)>,
 }
 
 impl Staging {
-    /// A staging buffer of at least `bytes`, reused if there is one.
+    /// Returns a staging buffer of at least `bytes` bytes, a free one if possible.
     pub(crate) fn take(&self, device: &Device, gpu: &Gpu, bytes: u64) -> Result<wgpu::Buffer> {
         let limit = gpu.limits.max_buffer_size;
         if bytes > limit {
@@ -57,7 +57,7 @@ impl Staging {
         Ok(buffer)
     }
 
-    /// Unmaps a buffer and keeps it for the next ticket.
+    /// Unmaps a buffer and returns it to the pool.
     fn give(&self, gpu: &Gpu, buffer: wgpu::Buffer) {
         let unmapped = gpu.guard(|| "unmapping".to_owned(), || buffer.unmap());
         if unmapped.is_ok() && buffer.size() <= LARGEST_KEPT {
@@ -65,12 +65,12 @@ impl Staging {
         }
     }
 
-    /// Keeps a buffer until its mapping has come about.
+    /// Keeps a buffer until its mapping has completed.
     fn abandon(&self, buffer: wgpu::Buffer, state: Arc<Outcome>) {
         self.lock().abandoned.push((buffer, state));
     }
 
-    /// Takes abandoned buffers back whose mapping has come about.
+    /// Returns abandoned buffers whose mapping has completed to the pool.
     fn reclaim(&self, gpu: &Gpu) {
         let done: Vec<_> = {
             let mut pool = self.lock();
@@ -92,7 +92,7 @@ const PENDING: u8 = 0;
 const MAPPED: u8 = 1;
 const FAILED: u8 = 2;
 
-/// What became of a mapping, and when that was seen.
+/// Outcome of a mapping, and the time when it was known.
 #[derive(Debug, Default)]
 struct Outcome {
     state: AtomicU8,
@@ -110,12 +110,12 @@ impl Outcome {
     }
 }
 
-/// A ticket for results of an execution. Tickets may be waited for in any order; a dropped one gives its memory back.
+/// A ticket for the results of an execution. Tickets may be waited for in any order. Dropping one releases its memory.
 #[must_use = "results are read with `wait`"]
 pub struct ReadBack(Ticket);
 
 enum Ticket {
-    /// On the CPU: the results themselves, and when they were there.
+    /// On the CPU: the results, and the time when they were ready.
     Ready(Vec<Vec<u8>>, Instant),
     Mapping(Mapping),
 }
@@ -124,20 +124,20 @@ enum Ticket {
 pub(crate) struct Mapping {
     device: Device,
     staging: Option<wgpu::Buffer>,
-    /// Bytes of each result, multiples of 4 as mapping demands.
+    /// Bytes of each result: multiples of 4, as mapping requires.
     sizes: Vec<u64>,
     state: Arc<Outcome>,
     submission: wgpu::SubmissionIndex,
 }
 
 impl ReadBack {
-    /// A ticket whose results are there already.
+    /// Returns a ticket whose results are ready.
     pub(crate) fn ready_now(device: &Device, results: Vec<Vec<u8>>) -> Self {
         add(&device.tally().read_backs, 1);
         Self(Ticket::Ready(results, Instant::now()))
     }
 
-    /// Starts mapping a staging buffer that `submission` fills with results of these sizes, one behind the other.
+    /// Starts mapping a staging buffer that `submission` fills with results of these sizes, one after the other.
     pub(crate) fn start(
         device: &Device,
         gpu: &Gpu,
@@ -149,7 +149,7 @@ impl ReadBack {
         Mapping::start(device, gpu, staging, sizes, submission).map(|mapping| Self(Ticket::Mapping(mapping)))
     }
 
-    /// Whether [`Self::wait`] would return at once. Looks at the device without blocking.
+    /// Whether [`Self::wait`] would return at once. Polls the device without blocking.
     #[must_use]
     pub fn ready(&self) -> bool {
         match &self.0 {
@@ -158,7 +158,7 @@ impl ReadBack {
         }
     }
 
-    /// When the results were there, as far as was seen: each submission and each poll looks. Blocks until they are.
+    /// Time when the results were first known to be ready, which each submission and each poll checks. Blocks until they are.
     ///
     /// # Errors
     /// As [`Self::wait`].
@@ -172,8 +172,8 @@ impl ReadBack {
         }
     }
 
-    /// The content of each buffer that the execution was asked to read, in order. Blocks, and counts as a wait, only if the
-    /// device has not got there yet.
+    /// Returns the content of each buffer that the execution was asked to read, in order. Blocks, and counts as a wait, only if the
+    /// device has not finished the work yet.
     ///
     /// # Errors
     /// [`Error::Timeout`] if a submission does not end within its limit (see [`Device::set_timeout`]), [`Error::ReadBack`], or a fault of the device.
@@ -225,7 +225,7 @@ impl Mapping {
     fn gpu(&self) -> Result<&Gpu> {
         match self.device.engine() {
             Engine::Gpu(gpu) => Ok(gpu),
-            Engine::Cpu(_) => Err(Error::ReadBack("the CPU has no mappings".to_owned())),
+            Engine::Cpu(_) => Err(Error::ReadBack("the CPU reference has no mappings".to_owned())),
         }
     }
 
@@ -233,18 +233,18 @@ impl Mapping {
         self.state.get()
     }
 
-    /// Whether [`Self::finish`] would return at once. Looks without blocking.
+    /// Whether [`Self::finish`] would return at once. Polls without blocking.
     pub(crate) fn ready(&self) -> bool {
-        // A failure of any kind is ready too: `wait` reports it without blocking.
+        // A failure counts as ready, because `wait` reports it without blocking.
         self.state() != PENDING || self.gpu().and_then(Gpu::poll).is_err() || self.state() != PENDING
     }
 
-    /// Blocks until the device has got there.
+    /// Blocks until the mapping has completed.
     fn arrive(&self) -> Result<()> {
         let gpu = self.gpu()?;
         if !self.ready() {
             gpu.wait(self.device.tally(), &self.submission)?;
-            // Another thread's poll may have taken the callback and be about to run it.
+            // Another thread's poll may be about to run the callback.
             let since = Instant::now();
             while self.state() == PENDING {
                 std::thread::sleep(Duration::from_micros(50));
@@ -255,11 +255,11 @@ impl Mapping {
         gpu.check()
     }
 
-    /// The results. Blocks if the device has not got there yet.
+    /// Returns the results. Blocks until they are ready.
     pub(crate) fn finish(&self) -> Result<Vec<Vec<u8>>> {
         self.arrive()?;
         let staging = self.staging.as_ref().filter(|_| self.state() == MAPPED);
-        // A mapping fails only with its device; a host's device may have no other way to tell.
+        // A mapping fails only if the device is lost. On a host app's device this may be the first sign of it.
         let staging = staging.ok_or_else(|| Error::Lost("results could not be mapped".to_owned()))?;
         let mut start = 0;
         self.sizes
@@ -288,14 +288,14 @@ impl Drop for Mapping {
     }
 }
 
-/// Reads a range of a buffer, a chunk at a time.
+/// Reads a range of a buffer, one chunk at a time. Blocks.
 pub(crate) fn read(device: &Device, gpu: &Gpu, source: &wgpu::Buffer, range: Range<u64>) -> Result<Vec<u8>> {
     gpu.check()?;
     let mut bytes = Vec::new();
     let mut start = range.start;
     while start < range.end {
         let length = (range.end - start).min(CHUNK as u64);
-        // Copies are in whole words; buffers end at a multiple of 16, so the rounded range is inside.
+        // Copies are in whole words. Buffer sizes are multiples of 16, so the rounded range is inside the buffer.
         let copied = length.next_multiple_of(4);
         let chunk = fetch(device, gpu, copied, |encoder, staging| {
             encoder.copy_buffer_to_buffer(source, start, staging, 0, copied);
@@ -308,7 +308,7 @@ pub(crate) fn read(device: &Device, gpu: &Gpu, source: &wgpu::Buffer, range: Ran
     Ok(bytes)
 }
 
-/// What `copy` puts into a staging buffer of `bytes`. Blocks.
+/// Returns the `bytes` bytes that `copy` copies into a staging buffer. Blocks.
 pub(crate) fn fetch(
     device: &Device,
     gpu: &Gpu,

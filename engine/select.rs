@@ -1,4 +1,4 @@
-//! Selecting an adapter: the best one, or one by index, PCI address, UUID or name.
+//! Selects an adapter: the best one, or one by index, PCI address, UUID or name.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::adapter::AdapterSummary;
 use crate::error::{Error, Result};
 use crate::identity::{PciAddress, Uuid};
 
-/// Which adapter to open.
+/// Selection of an adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Select {
@@ -19,12 +19,12 @@ pub enum Select {
     Pci(PciAddress),
     /// By [`AdapterSummary::uuid`].
     Uuid(Uuid),
-    /// By its name, or a part of it, in any case. If no name contains the text, the drivers' names are searched.
+    /// By its name, or a part of it, ignoring case. If no adapter's name contains the text, the drivers' names are searched.
     Name(String),
 }
 
 impl From<&str> for Select {
-    /// Understands an index (`1`), a PCI address (`0000:01:00.0`, `01:00.0`), a UUID (also as NVIDIA's tools print it, `GPU-…`); everything else is a name.
+    /// Parses an index (`1`), a PCI address (`0000:01:00.0`, `01:00.0`) or a UUID (also as NVIDIA's tools print it, `GPU-…`). Any other text is a name.
     fn from(text: &str) -> Self {
         let text = text.trim();
         let uuid = text.get(..4).filter(|prefix| prefix.eq_ignore_ascii_case("GPU-")).map_or(text, |_| &text[4..]);
@@ -53,11 +53,11 @@ impl fmt::Display for Select {
 }
 
 impl Select {
-    /// The adapter that is selected among some, in the order of [`adapters`](crate::adapters). A device that several drivers or interfaces offer counts once:
-    /// the first of them is taken.
+    /// Returns the selected adapter from a list in the order of [`adapters`](crate::adapters). A device that several drivers or interfaces offer counts once, as
+    /// the first of its adapters.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if none fits, [`Error::Ambiguous`] if several devices do; both list adapters with their indices.
+    /// [`Error::NoAdapter`] if no adapter matches, [`Error::Ambiguous`] if several devices do. Both list adapters with their indices.
     pub fn choose<'a>(&self, adapters: &'a [AdapterSummary]) -> Result<&'a AdapterSummary> {
         let all = || adapters.iter();
         let fitting: Vec<&AdapterSummary> = match self {
@@ -70,7 +70,7 @@ impl Select {
                 let containing = |of: fn(&AdapterSummary) -> &str| -> Vec<&AdapterSummary> {
                     all().filter(|it| of(it).to_lowercase().contains(&needle)).collect()
                 };
-                // A whole name that is a part of another one means itself.
+                // A text that is one adapter's whole name selects that adapter, even if longer names contain it.
                 let whole: Vec<_> = all().filter(|it| it.name.to_lowercase() == needle).collect();
                 let parts = || containing(|it| &it.name);
                 [whole, parts(), containing(|it| &it.driver)]
@@ -95,7 +95,7 @@ impl Select {
 impl AdapterSummary {
     /// Whether another adapter is the same physical device, offered by another driver or interface.
     fn is_same_device(&self, other: &Self) -> bool {
-        // A driver lists a device once, so two of its adapters are two devices, whatever addresses they have.
+        // A driver lists each device once, so two of its adapters are two devices, even if their addresses are equal.
         if self.backend == other.backend && self.driver == other.driver {
             return self.index == other.index;
         }
@@ -108,7 +108,7 @@ impl AdapterSummary {
 }
 
 impl fmt::Display for AdapterSummary {
-    /// `0: NVIDIA GeForce RTX 4090 (vulkan, 0000:01:00.0)`; where no PCI address is known, the UUID of a GPU stands in its place.
+    /// Formats as `0: NVIDIA GeForce RTX 4090 (vulkan, 0000:01:00.0)`. Without a PCI address, the UUID of a GPU takes its place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({}", self.index, self.name, self.backend)?;
         match (self.pci, self.uuid) {

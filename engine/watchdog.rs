@@ -1,7 +1,7 @@
-//! A watchdog: a submission that does not end within a limit means that the driver hangs.
+//! Watchdog: reports a hang of the driver when a submission does not end within a time limit.
 //!
-//! The clock of a submission runs from when it is made, or from the end of the one before it. Only time that the host watches counts, so a process that was
-//! stopped, or a host that looks seldom, takes no device for hung that had no chance to be seen at work.
+//! The clock of a submission starts when it is made, or when the previous one ends. Only time between two nearby checks counts, so a device is not taken for
+//! hung because the process was stopped, or because the host rarely checks.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,40 +9,39 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// Limit of a submission whose work is estimated to be short: far longer than operating systems let a GPU compute, and long enough for a driver that compiles
-/// shaders when they are first dispatched.
+/// Limit of a submission whose work is estimated to be short. It is far longer than operating systems let a GPU compute, and long enough for a driver that
+/// compiles shaders at their first dispatch.
 const USUAL: Duration = Duration::from_secs(120);
-/// The limit is at least this many times the time that the work is estimated to take. Estimates are right within a factor of ten, and a software driver may
-/// have to share its cores.
+/// Minimum limit as a multiple of the work's estimated time. Estimates are right within a factor of ten, and a software driver may have to share its cores.
 const SLACK: f64 = 20.0;
-/// How long the host sleeps in the driver between two looks, at most.
+/// Maximum time that the host sleeps in the driver between two checks.
 const SLICE: Duration = Duration::from_secs(5);
 
-/// Submissions that are not finished, and since when nothing was.
+/// State of the unfinished submissions, and the time without progress.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog(Mutex<Watch>);
 
 #[derive(Debug, Default)]
 struct Watch {
-    /// As the host asks for it; `None` for the usual one.
+    /// Limit set by the host; `None` for the default.
     limit: Option<Duration>,
-    /// Estimated seconds of the submissions that are not finished, the oldest first.
+    /// Estimated seconds of each unfinished submission, oldest first.
     pending: VecDeque<f64>,
-    /// Time that was watched since the last submission ended.
+    /// Watched time since the last submission ended.
     waited: Duration,
-    /// The last look while something was pending.
+    /// Last check while a submission was pending.
     looked: Option<Instant>,
     calls: Calls,
 }
 
-/// Calls of the driver that should return soon, but block while some drivers hang.
+/// Calls of the driver that should return soon, but block if some drivers hang.
 #[derive(Debug, Default)]
 struct Calls {
-    /// Threads inside of one.
+    /// Number of threads inside such a call.
     inside: u32,
-    /// Time that was watched since the last one returned.
+    /// Watched time since the last one returned.
     waited: Duration,
-    /// The last look while a thread was inside.
+    /// Last check while a thread was inside.
     looked: Option<Instant>,
 }
 
@@ -59,12 +58,12 @@ impl Watch {
 }
 
 impl Watchdog {
-    /// Sets the limit of a submission; `None` for the usual one.
+    /// Sets the limit of a submission; `None` for the default.
     pub(crate) fn set_limit(&self, limit: Option<Duration>) {
         self.watch().limit = limit;
     }
 
-    /// Notes a submission.
+    /// Records a submission.
     pub(crate) fn submitted(&self, now: Instant) {
         let mut watch = self.watch();
         if watch.pending.is_empty() {
@@ -74,26 +73,26 @@ impl Watchdog {
         watch.pending.push_back(0.0);
     }
 
-    /// Notes how long the last submission is estimated to take.
+    /// Records the estimated time of the last submission.
     pub(crate) fn estimate(&self, seconds: f64) {
         if let Some(last) = self.watch().pending.back_mut() {
             *last = seconds;
         }
     }
 
-    /// Notes that the oldest submission has ended.
+    /// Records that the oldest submission has ended.
     pub(crate) fn finished(&self) {
         let mut watch = self.watch();
         watch.pending.pop_front();
         watch.waited = Duration::ZERO;
     }
 
-    /// How long to sleep in the driver before the next look.
+    /// Time to sleep in the driver before the next check.
     pub(crate) fn slice(&self) -> Duration {
         self.watch().slice()
     }
 
-    /// Looks at the clock, after the driver was asked what has ended: the limit, if the oldest submission has exceeded it.
+    /// Returns the limit if the oldest submission has exceeded it. Call it after a poll of the driver.
     pub(crate) fn exceeded(&self, now: Instant) -> Option<Duration> {
         let mut watch = self.watch();
         if watch.pending.is_empty() {
@@ -101,20 +100,20 @@ impl Watchdog {
             return None;
         }
         let before = watch.looked.replace(now).unwrap_or(now);
-        // A look takes a slice. More has passed if the host was elsewhere, or the whole process was stopped.
+        // Checks are about a slice apart. If much more time has passed, the host was doing other work, or the process was stopped, so the excess does not count.
         let most = 2 * watch.slice();
         watch.waited += now.saturating_duration_since(before).min(most);
         Some(watch.limit()).filter(|&limit| watch.waited >= limit)
     }
 
-    /// Makes a call of the driver that [`Self::blocked`] watches.
+    /// Makes a call of the driver, watched by [`Self::blocked`].
     pub(crate) fn call<T>(&self, call: impl FnOnce() -> T) -> T {
         self.watch().calls.inside += 1;
         let _inside = Inside(self);
         call()
     }
 
-    /// Looks at the clock from a thread that does not call the driver: the limit, if a call has blocked its thread for longer.
+    /// Returns the limit if a call of the driver has blocked its thread for longer. Call it from a thread that does not call the driver.
     pub(crate) fn blocked(&self, now: Instant) -> Option<Duration> {
         let mut watch = self.watch();
         let (limit, most) = (watch.limit(), 2 * watch.slice());
@@ -133,7 +132,7 @@ impl Watchdog {
     }
 }
 
-/// Notes the end of a call, even if it panics.
+/// Records the end of a call when dropped, so also if the call panics.
 struct Inside<'a>(&'a Watchdog);
 
 impl Drop for Inside<'_> {
@@ -147,7 +146,7 @@ impl Drop for Inside<'_> {
 mod tests {
     use super::*;
 
-    /// Looks every second, for some seconds; the second at which the limit was exceeded.
+    /// Checks once per second for `seconds` seconds. Returns the first second at which the limit was exceeded.
     fn watched(watchdog: &Watchdog, from: Instant, seconds: u64) -> Option<u64> {
         (1..=seconds).find(|&second| watchdog.exceeded(from + Duration::from_secs(second)).is_some())
     }

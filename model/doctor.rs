@@ -1,4 +1,4 @@
-//! Examining a device before it is trusted: every kernel, as the engine would launch it there, against its CPU twin.
+//! Checks of a device: every kernel, as the engine would launch it there, against its CPU twin.
 
 pub mod report;
 
@@ -13,16 +13,16 @@ use crate::error::Error;
 use crate::options::{LoadOptions, SessionOptions, State};
 use crate::{Model, demo};
 
-/// Rows of the passes that kernels are examined with: decoding, a short prompt, a long one.
+/// Rows per pass in the checks of kernels: decoding, a short prompt, and a long one.
 const ROWS: [u32; 3] = [1, 8, 64];
 
-/// Rows of a weight matrix that are examined: all columns, so a row's arithmetic is the model's, but not gigabytes.
+/// Rows of a weight matrix in a check. They have all their columns, so the arithmetic of a row is the model's, but the data is small.
 const WEIGHT_ROWS: u32 = 512;
 
-/// Positions that attention looks at.
+/// Positions that attention reads.
 const POSITIONS: u32 = 512;
 
-/// What became of one case.
+/// Result of one case.
 #[derive(Debug)]
 pub struct Finding {
     /// The kernel's name.
@@ -31,26 +31,27 @@ pub struct Finding {
     pub variant: String,
     /// Name of the case.
     pub case: String,
-    /// Rows of the pass at a real shape; none for the cases that the kernel brings along.
+    /// Rows of the pass for a case at the model's shapes; `None` for the kernel's own cases.
     pub rows: Option<u32>,
-    /// Bytes that the launch states to move.
+    /// Bytes that the launch moves, by its stated cost.
     pub bytes: u64,
-    /// The comparison, or why there is none.
+    /// The comparison, or the error that prevented it.
     pub outcome: Result<Verdict, ruminate_engine::Error>,
 }
 
 impl Finding {
-    /// Whether the device computed it, and rightly.
+    /// Whether the device computed the case correctly.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.outcome.as_ref().is_ok_and(Verdict::passed)
     }
 }
 
-/// Runs every case of every kernel that can run on the device, and every launch that a model of this configuration makes, on the device and on its twin. `done`
-/// hears of each finding: how many there have been, how many there will be.
+/// Runs every case that the device supports, of each kernel in `kernels`, and every launch of these kernels in a model with this `spec`, on the device and on the
+/// CPU twin. A kernel's own cases are one group, and its cases for each number of rows are one more; after each case, `done` gets the finding, the number of its
+/// group (from 1) and the number of groups.
 ///
-/// It stops at a lost device, with the finding that says so as the last one.
+/// Stops if the device is lost. The last finding then holds the error.
 pub fn examine(
     device: &Device,
     kernels: &[&'static Kernel],
@@ -58,7 +59,7 @@ pub fn examine(
     dtype: Dtype,
     done: &mut dyn FnMut(&Finding, usize, usize),
 ) -> Vec<Finding> {
-    // The cases are made one at a time, because each holds its data.
+    // The cases are made group by group, because each holds its data.
     type Make = Box<dyn Fn() -> Vec<Case>>;
     let mut jobs: Vec<(&'static Kernel, Option<u32>, Make)> = Vec::new();
     let caps = device.caps();
@@ -88,27 +89,27 @@ pub fn examine(
     findings
 }
 
-/// A whole model on the device and on the twins.
+/// Comparison of a whole model on the device and on the CPU reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Whole {
     /// Normalized mean square error of the logits.
     pub error: f64,
-    /// Largest error that passes: the twins sum in f64, and rounding errors grow through the layers.
+    /// Largest error that passes. It is above 0 because the CPU reference sums in f64, and rounding errors grow through the layers.
     pub bound: f64,
 }
 
 impl Whole {
-    /// Whether the device is right.
+    /// Whether the error is within the bound.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.error <= self.bound
     }
 }
 
-/// Computes the demo's first prompt at 16 steps on the device and on the twins, and compares the logits of every position.
+/// Computes the demo's first prompt at 16 steps on the device and on the CPU reference, and compares the logits of every position.
 ///
 /// # Errors
-/// The device's.
+/// A fault of the device.
 pub fn examine_demo(device: &Device) -> Result<Whole, Error> {
     let logits = |device: &Device| -> Result<Vec<f32>, Error> {
         let model = Model::demo(device, LoadOptions::default())?;
@@ -123,10 +124,10 @@ pub fn examine_demo(device: &Device) -> Result<Whole, Error> {
     Ok(Whole { error: if error.is_nan() { f64::INFINITY } else { error }, bound: 1e-6 })
 }
 
-/// The median time of writing four bytes to the device and reading them back: what every wait costs at least.
+/// Measures the median time of writing four bytes to the device and reading them back, the minimum cost of every wait.
 ///
 /// # Errors
-/// The device's.
+/// A fault of the device.
 pub fn round_trip(device: &Device) -> Result<Duration, Error> {
     let buffer = device.buffer("round trip", 16)?;
     let mut times = Vec::new();

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all, and only where a file belongs.
+//! Output files, written completely or not at all, and only in place of regular files.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -12,12 +12,13 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::error::{Error, Result};
 
-/// Links that lead from one to the next, at most, as Linux has it.
+/// Maximum length of a chain of symbolic links, as in Linux.
 const MOST_LINKS: usize = 40;
 
-/// A file under way: beside its place, under a name of its own, until it is whole. Dropped before that, it goes, and what was there before stays.
+/// A file being written, under a temporary name in the folder of its destination until it is complete. If it is dropped before, the temporary file is deleted
+/// and an existing file at the destination stays.
 pub struct OutputFile {
-    /// As the caller named it, for messages.
+    /// Path as given by the caller, for messages.
     named: PathBuf,
     place: PathBuf,
     file: NamedTempFile,
@@ -25,16 +26,16 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Finds out where a file of this name goes, and whether it can: a link is followed, so that what it leads to is replaced and the link stays. Anything but
-    /// a regular file is refused, and one that is read-only. For callers that compute for long before they write.
+    /// Checks that a file can be written, and returns its destination. Symbolic links are followed, so that their target is replaced and the link stays. An
+    /// existing destination must be a regular file that is not read-only. Call it before a long computation whose result is written.
     ///
     /// # Errors
-    /// [`Error::Output`] if a file must not be written there, [`Error::Write`] if it cannot be.
+    /// [`Error::Output`] if a file must not be written there, [`Error::Write`] if the system does not allow it.
     pub fn check(path: impl AsRef<Path>) -> Result<PathBuf> {
         Self::create(path).map(|output| output.place.clone())
     }
 
-    /// Begins a file. One that is there already is replaced in the end, and its permissions stay.
+    /// Begins a file. [`Self::finish`] replaces an existing file, whose permissions are kept.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -62,7 +63,7 @@ impl OutputFile {
         }
         let mut builder = Builder::new();
         builder.prefix(".ruminate-").suffix(".part");
-        // What the user's mask leaves of it, as with any other file; temporary files are private otherwise.
+        // By default, temporary files are private. This mode, reduced by the user's umask, gives the usual permissions.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder(&place)).map_err(failed)?;
@@ -71,13 +72,13 @@ impl OutputFile {
         Ok(Self { named, place, file, permissions })
     }
 
-    /// Where the content is until it is whole, for whoever writes files by name.
+    /// Path of the temporary file, for writers that need a file's name.
     #[must_use]
     pub fn temporary(&self) -> &Path {
         self.file.path()
     }
 
-    /// Brings the content to the disk and gives it its name.
+    /// Syncs the content to disk and renames the file to its destination.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -85,7 +86,7 @@ impl OutputFile {
         self.end(true, true)
     }
 
-    /// The same without waiting for the disk: for a file that is written again and again and has to outlive this program, but not a loss of power.
+    /// Renames the file to its destination without syncing: for a file that is rewritten often and must survive a crash of the program, but not a loss of power.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -93,10 +94,10 @@ impl OutputFile {
         self.end(true, false)
     }
 
-    /// The same, but for a file that has come there meanwhile: that stays.
+    /// Syncs and renames the file like [`Self::finish`], unless the destination exists.
     ///
     /// # Errors
-    /// [`Error::Write`], of the kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) for that.
+    /// [`Error::Write`]; its source has the kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the destination exists.
     pub fn finish_new(self) -> Result<()> {
         self.end(false, true)
     }
@@ -105,14 +106,14 @@ impl OutputFile {
         let Self { named, place, file, permissions } = self;
         let failed = |source| Error::Write { file: named.display().to_string(), source };
         let path = file.into_temp_path();
-        // By name: whoever wrote it may have put another file there.
+        // Opened by name, because a writer may have replaced the temporary file by another one.
         let whole = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         let synced = if sync { whole.sync_all() } else { Ok(()) };
         synced.and_then(|()| whole.set_permissions(permissions)).map_err(failed)?;
         drop(whole);
         let moved = if replace { path.persist(&place) } else { path.persist_noclobber(&place) };
         moved.map_err(|error| failed(error.error))?;
-        // The name, too; what cannot be opened as a file need not be.
+        // Syncs the folder, so that the new name is on disk. Some systems cannot open a folder as a file, and do not need this.
         if sync && let Ok(folder) = File::open(folder(&place)) {
             let _ = folder.sync_all();
         }
@@ -130,7 +131,7 @@ impl Write for OutputFile {
     }
 }
 
-/// Writes a safetensors file of tensors with their names; `about` goes into its metadata.
+/// Writes a safetensors file with named tensors, and `about` as its metadata.
 pub(crate) fn write_tensors<'t, N: AsRef<str> + Ord + Display>(
     path: &Path,
     tensors: impl Iterator<Item = std::result::Result<(N, TensorView<'t>), SafeTensorError>>,
@@ -149,7 +150,7 @@ pub(crate) fn write_tensors<'t, N: AsRef<str> + Ord + Display>(
     file.finish()
 }
 
-/// What a place holds that is no regular file.
+/// Describes the problem if a file type is not a regular file.
 fn other_than_a_file(kind: fs::FileType) -> Option<&'static str> {
     #[cfg(unix)]
     {
@@ -167,10 +168,10 @@ fn other_than_a_file(kind: fs::FileType) -> Option<&'static str> {
     if kind.is_dir() {
         return Some("is a folder; name a file to write");
     }
-    (!kind.is_file()).then_some("is no regular file; name a file to write")
+    (!kind.is_file()).then_some("is not a regular file; name a file to write")
 }
 
-/// Where links lead from a place, and what is wrong with where they do.
+/// Follows symbolic links to a destination. The inner error describes a destination that must not be written.
 fn follow(named: &Path) -> io::Result<std::result::Result<PathBuf, &'static str>> {
     if named.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || named.file_name().is_none() {
         return Ok(Err("is a folder; name a file to write"));
@@ -183,7 +184,7 @@ fn follow(named: &Path) -> io::Result<std::result::Result<PathBuf, &'static str>
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(place)),
             Err(error) => return Err(error),
         }
-        // Linux has streams that are open, such as /dev/stdout, as links; what they lead to has other readers and writers.
+        // On Linux, open streams such as /dev/stdout are links into /proc. Their targets have other readers and writers, so they must not be replaced.
         if folder(&place).canonicalize()?.starts_with("/proc") {
             return Ok(Err("is an open stream of a program; name a file to write"));
         }

@@ -1,4 +1,4 @@
-//! Tuning a device at the shapes of a model.
+//! Tunes a device at the shapes of a model.
 
 use ruminate_engine::{Device, OpenOptions, Tuned, Tuning, TuningFrom, tune, tune_loops};
 use ruminate_shaders::trials;
@@ -7,18 +7,21 @@ use crate::arch::Spec;
 use crate::error::Error;
 use crate::precision::Dtypes;
 
-/// Rows of the passes that are tuned: one of each class.
+/// Rows per pass to tune: one number for each class of row counts.
 pub const ROWS: [u32; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 512];
-/// Rows of a weight matrix that a trial has at most.
+/// Maximum rows of a weight matrix in a trial.
 const WEIGHT_ROWS: u32 = 2048;
-/// Positions that attention looks at.
+/// Positions that attention reads.
 const POSITIONS: u32 = 512;
 
-/// Times every variant of every launch that a model makes in passes of so many rows, where its weights are read fastest, and how loops are launched that rows
-/// leave. `done` hears of each class, and whether textures are used for it. `going` is asked before every measurement; once it says no, nothing comes back.
+/// Finds the fastest variant of every launch that a model makes in passes of `rows` rows.
+///
+/// It also chooses whether weights are read from buffers or textures, and how loops are launched that end early when all rows have exited. `done` gets the result
+/// for each class, and whether it was measured with weights in textures. `going` is called before every measurement; if it returns false, tuning stops and the
+/// result is `None`.
 ///
 /// # Errors
-/// A device that cannot be opened or is lost.
+/// If the device cannot be opened or is lost.
 pub fn tune_model(
     options: &OpenOptions,
     spec: &Spec,
@@ -31,7 +34,7 @@ pub fn tune_model(
     for textures in [false, true] {
         let given = TuningFrom::Given(Tuning::with_textures(textures));
         let device = Device::open(&OpenOptions { tuning: given, ..options.clone() })?;
-        // Not every device has subgroups of a known size.
+        // Textures need subgroups of a known size, which not every device has.
         if device.caps().lanes.is_some() != textures {
             continue;
         }
@@ -59,7 +62,7 @@ pub fn tune_model(
     Ok(Some((device, tuning)))
 }
 
-/// Tunes for one number of rows; the seconds of the best launches together.
+/// Tunes for one number of rows. Returns the total seconds of the best launches.
 fn tune_rows(
     device: &Device,
     (spec, dtypes, rows): (&Spec, Dtypes, u32),
@@ -69,7 +72,7 @@ fn tune_rows(
 ) -> Result<Option<f64>, Error> {
     let mut seconds = 0.0;
     for trial in trials(&spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps())) {
-        // Where there is nothing to choose, nothing is timed.
+        // A single variant leaves nothing to choose.
         if trial.variants.launches.len() == 1 {
             continue;
         }

@@ -1,7 +1,7 @@
-//! The thread that owns the batch. It alone talks to the device; requests come and events go over channels.
+//! The engine thread, which owns the batch and alone uses the device. It receives commands and sends events over channels.
 //!
-//! Nothing here waits for a client: the channel of a request has room for a number of events, and a client that lets it run full is cut off. Between two
-//! passes the engine looks for commands, so a sequence whose client has gone is out of the batch within a pass.
+//! The engine never waits for a client: a request's channel holds a limited number of events, and a client that lets it fill up is cut off. The engine checks for
+//! commands between two passes, so a sequence whose client has disconnected leaves the batch within one pass.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,51 +15,51 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::app::App;
 use crate::error::ApiError;
 
-/// A sequence that is asked for.
+/// A requested sequence.
 pub(crate) struct Job {
     pub(crate) prompt: Vec<u32>,
     pub(crate) seed: u64,
     pub(crate) options: GenerateOptions,
 }
 
-/// Sequences that belong to one request.
+/// The sequences of one request.
 pub(crate) struct Order {
-    /// By which they are cancelled.
+    /// Number of the request, by which it is cancelled.
     pub(crate) number: u64,
     pub(crate) jobs: Vec<Job>,
-    /// Where their events go, each with the place of its job.
+    /// Channel for their events, each with the index of its job.
     pub(crate) events: mpsc::Sender<(usize, Happening)>,
-    /// Hears whether they were accepted.
+    /// Channel for the answer whether they are accepted.
     pub(crate) accepted: oneshot::Sender<Result<(), ApiError>>,
-    /// Room that they take, given back when all have ended.
+    /// Permits for the sequences, released when all have ended.
     pub(crate) room: OwnedSemaphorePermit,
-    /// When the request came.
+    /// Time when the request arrived.
     pub(crate) arrived: Instant,
 }
 
-/// What the engine is told.
+/// A command to the engine.
 pub(crate) enum Command {
-    /// Compute these.
+    /// Generate the sequences of a request.
     Add(Order),
     /// Drop the sequences of a request.
     Cancel(u64),
-    /// Fail what is under way, and end.
+    /// Fail all sequences under way, and end.
     Stop,
 }
 
-/// What a request hears of one of its sequences.
+/// An event of one of a request's sequences.
 pub(crate) enum Happening {
-    /// How likely the tokens of its prompt are.
+    /// Log-probabilities of the prompt's tokens.
     Prompt(Vec<PromptToken>),
-    /// A token.
+    /// A generated token.
     Token(Piece),
-    /// Its last event.
+    /// The last event.
     Done(StopReason, Figures),
-    /// Its last event, if it failed.
+    /// The last event of a sequence that failed.
     Failed(ApiError),
 }
 
-/// What a sequence took.
+/// Counts for a finished sequence.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) prompt_tokens: u32,
@@ -82,7 +82,7 @@ struct Sequence {
     place: usize,
     begun: Instant,
     last: Option<Instant>,
-    /// Why it cannot go on; sent with its last event.
+    /// Error that ended it, sent as its last event.
     failed: Option<ApiError>,
 }
 
@@ -90,7 +90,7 @@ struct Sequence {
 struct Client {
     events: mpsc::Sender<(usize, Happening)>,
     sequences: Vec<SequenceId>,
-    /// Given back when the client is dropped.
+    /// Released when the client is dropped.
     _room: OwnedSemaphorePermit,
 }
 
@@ -99,14 +99,14 @@ struct Engine<'a> {
     batch: Batch,
     sequences: HashMap<SequenceId, Sequence>,
     clients: HashMap<u64, Client>,
-    /// Read to see whether the device is still there.
+    /// Read while idle, to check that the device still works.
     heartbeat: Buffer,
 }
 
-/// Serves until it is told to stop.
+/// Serves until a command to stop.
 ///
 /// # Errors
-/// The device's, after all requests under way have been told.
+/// A fault of the device. All requests under way have been sent an error before.
 pub(crate) fn run(app: &Arc<App>, batch: Batch, commands: &Receiver<Command>) -> Result<(), Error> {
     let heartbeat = batch.model().device().buffer("heartbeat", 4)?;
     let mut engine = Engine { app, batch, sequences: HashMap::new(), clients: HashMap::new(), heartbeat };
@@ -121,7 +121,7 @@ pub(crate) fn run(app: &Arc<App>, batch: Batch, commands: &Receiver<Command>) ->
     outcome
 }
 
-/// Time between two looks at an idle device.
+/// Time between two checks of an idle device.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
 
 impl Engine<'_> {
@@ -143,8 +143,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Waits for a command. Now and then the device is asked whether it is still there, so that the server does not call itself healthy until the next
-    /// request fails.
+    /// Waits for a command. Meanwhile it regularly checks the device, so that the server does not report itself healthy with a failed device until the next request.
     fn idle(&self, commands: &Receiver<Command>) -> Result<Result<Command, TryRecvError>, Error> {
         self.app.metrics.note(&self.batch, self.batch.model().device());
         loop {
@@ -158,10 +157,10 @@ impl Engine<'_> {
         }
     }
 
-    /// Adds the sequences of a request: all of them or none.
+    /// Adds all sequences of a request, or if one is rejected, none.
     fn add(&mut self, order: Order) -> Result<(), Error> {
         let Order { number, jobs, events, accepted, room, arrived } = order;
-        // Whoever asked has gone already.
+        // The client has already disconnected.
         if accepted.is_closed() {
             return Ok(());
         }
@@ -181,12 +180,12 @@ impl Engine<'_> {
             self.sequences.insert(id, sequence);
         }
         self.clients.insert(number, Client { events, sequences: added, _room: room });
-        // If nobody hears this any more, the command to cancel is on its way.
+        // If this fails, the client has disconnected, and a command to cancel follows.
         let _ = accepted.send(Ok(()));
         Ok(())
     }
 
-    /// Drops what is left of a request.
+    /// Drops the remaining sequences of a request.
     fn cancel(&mut self, number: u64) -> Result<(), Error> {
         let Some(client) = self.clients.remove(&number) else { return Ok(()) };
         for id in client.sequences {
@@ -198,7 +197,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Hands an event on. Those of sequences whose client has gone are of no use to anybody.
+    /// Passes an event on to its client. Ignores events of sequences whose client has disconnected.
     fn hear(&mut self, event: Event) -> Result<(), Error> {
         match event {
             Event::Prompt { id, tokens } => self.tell(id, Happening::Prompt(tokens)),
@@ -234,19 +233,19 @@ impl Engine<'_> {
         }
     }
 
-    /// Sends an event to its client, if that keeps up.
+    /// Sends an event to its client, or cuts the client off if its channel is full.
     fn tell(&mut self, id: SequenceId, happening: Happening) -> Result<(), Error> {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(()) };
         let (number, place) = (sequence.order, sequence.place);
         let sent = self.clients.get(&number).map(|client| client.events.try_send((place, happening)));
         if let Some(Err(mpsc::error::TrySendError::Full(_))) = sent {
-            tracing::warn!(order = number, "a client that does not read its answer was cut off");
+            tracing::warn!(order = number, "a client that does not read its response was cut off");
             self.app.metrics.cut_off.inc();
         }
         if matches!(sent, Some(Err(_))) { self.cancel(number) } else { Ok(()) }
     }
 
-    /// Forgets a sequence that has ended, and its request with the last one.
+    /// Removes a sequence that has ended, and its request if no other sequence is left.
     fn leave(&mut self, id: SequenceId) {
         let Some(sequence) = self.sequences.remove(&id) else { return };
         let Some(client) = self.clients.get_mut(&sequence.order) else { return };
@@ -256,7 +255,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Tells everybody why nothing goes on.
+    /// Sends an error to all clients as their last event.
     fn fail_all(&mut self, error: &ApiError) {
         for (_, sequence) in self.sequences.drain() {
             if let Some(client) = self.clients.get(&sequence.order) {
@@ -267,7 +266,7 @@ impl Engine<'_> {
     }
 }
 
-/// An error of adding a sequence that the others do not survive.
+/// Returns an error of adding a sequence if it also ends all other sequences.
 fn fatal(error: Error) -> Result<(), Error> {
     use ruminate::engine::Error as Device;
     match error {

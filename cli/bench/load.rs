@@ -1,25 +1,25 @@
-//! Whether other programs take part of what is measured.
+//! Detects other programs that disturb a measurement.
 
 use ruminate::Device;
 use ruminate::engine::Kind;
 
-/// Processes that want a processor, on average over a minute, from which a measurement on the processor is disturbed.
+/// Load average over one minute, in processes, from which a measurement on the processor counts as disturbed.
 const BUSY: f64 = 0.75;
 
-/// A note that the processors were busy before anything was measured, if the device works on them and the system says so.
+/// Returns a note if the processors were busy before the measurement, and the device computes on them. Needs Linux's load average.
 pub(super) fn before(device: &Device) -> Option<String> {
     let on_host = device.summary().is_none_or(|summary| summary.kind == Kind::Cpu);
     if on_host { busy(&std::fs::read_to_string("/proc/loadavg").ok()?) } else { None }
 }
 
-/// The note for what Linux says of its load.
+/// Returns the note for the content of Linux's `/proc/loadavg`, if the load is high.
 fn busy(loads: &str) -> Option<String> {
     let load: f64 = loads.split_whitespace().next()?.parse().ok()?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     (load >= BUSY).then(|| {
         format!(
-            "this device computes on the processors, of which there are {processors}; on average {load:.1} processes wanted one in the minute before, so ceilings \
-             and times may be of less than the whole machine; measure again when it is idle"
+            "this device computes on the processors ({processors} of them), which were busy: in the minute before, {load:.1} processes wanted one on average; \
+             ceilings and times may be too slow; measure again when the machine is idle"
         )
     })
 }

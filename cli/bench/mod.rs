@@ -1,4 +1,4 @@
-//! `ruminate bench`: how fast a device is, and how near the kernels and a whole model come to that.
+//! `ruminate bench`: measures a device's best rates, and how close kernels and a whole model come to them.
 
 mod load;
 mod report;
@@ -29,7 +29,7 @@ pub(crate) struct Bench {
     model: ModelOptions,
     /// Measure only these parts: ceilings, kernels, tokens
     ///
-    /// ceilings: what the device can do at most, and what using it costs. kernels: each kernel at the shapes of the model. tokens: whole tokens.
+    /// ceilings: the device's best rates, and the overheads of using it. kernels: each kernel at the shapes of the model. tokens: whole tokens.
     #[arg(
         long,
         value_enum,
@@ -57,7 +57,7 @@ pub(crate) struct Bench {
     /// Measurements of each figure
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Tests")]
     repetitions: u32,
-    /// Seconds for whole tokens, about; fewer tokens if they do not suffice
+    /// Seconds for whole tokens, about; if they are too few, fewer tokens are measured
     #[arg(long, value_name = "SECONDS", default_value_t = 120, help_heading = "Tests")]
     budget: u32,
 
@@ -70,10 +70,10 @@ pub(crate) struct Bench {
     output: Format,
 }
 
-/// What to measure.
+/// Part of the measurements.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// What the device can do at most, and what using it costs
+    /// The device's best rates, and the overheads of using it
     Ceilings,
     /// Every kernel
     Kernels,
@@ -81,7 +81,7 @@ enum Part {
     Tokens,
 }
 
-/// What is measured, and where.
+/// The model, device, kernels and tokens to measure.
 struct Subject {
     source: Source,
     spec: Spec,
@@ -90,7 +90,7 @@ struct Subject {
     asked: Tokens,
 }
 
-/// Runs the verb.
+/// Runs `ruminate bench`.
 pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
     let chosen = options.kernels()?;
@@ -124,22 +124,22 @@ impl Bench {
         self.only.is_empty() || self.only.contains(&part)
     }
 
-    /// The kernels to time.
+    /// Returns the kernels to time.
     fn kernels(&self) -> Result<Vec<&'static Kernel>> {
         for name in &self.kernel {
             if !KERNELS.iter().any(|kernel| kernel.name == name) {
                 let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
-                return Err(Usage(format!("there is no kernel `{name}`; there are {}", known.join(", "))).into());
+                return Err(Usage(format!("unknown kernel `{name}` (expected one of {})", known.join(", "))).into());
             }
         }
         let asked = |kernel: &&&Kernel| self.kernel.is_empty() || self.kernel.iter().any(|name| name == kernel.name);
         Ok(KERNELS.iter().filter(asked).copied().collect())
     }
 
-    /// A note about named kernels that are not launched, and so not timed.
+    /// Returns a note about named kernels that the model does not launch, so that they are not timed.
     ///
     /// # Errors
-    /// If none of the named kernels is launched: then there is nothing to time.
+    /// If only kernels are to be timed, and none of the named ones is launched.
     fn absent(&self, subject: &Subject, dtypes: Dtypes) -> Result<Option<String>> {
         let Subject { spec, device, chosen, .. } = subject;
         let met = launched(device, chosen, spec, dtypes, &self.rows);
@@ -147,19 +147,20 @@ impl Bench {
         let what = format!("a model of this shape in {dtypes} never launches {} on this device", absent.join(", "));
         if met.is_empty() && self.only == [Part::Kernels] {
             let all = launched(device, KERNELS, spec, dtypes, &self.rows);
-            return Err(Usage(format!("{what}; there are {}", all.join(", "))).into());
+            return Err(Usage(format!("{what}; it launches {}", all.join(", "))).into());
         }
-        Ok((!absent.is_empty()).then(|| format!("{what}, so there is no time for it")))
+        Ok((!absent.is_empty()).then(|| format!("{what}, so it is not timed")))
     }
 
-    /// What to time of whole tokens; refuses what the model cannot hold before anything is measured.
+    /// Returns the options for timing tokens.
+    ///
+    /// # Errors
+    /// If the model's context is too short for them. This is checked before anything is measured.
     fn tokens(&self, spec: &Spec) -> Result<Tokens> {
         let most = spec.context.saturating_sub(2);
         let asked = [self.prefill, self.decode].into_iter().flatten().max().unwrap_or(0);
         if asked > most {
-            return Err(
-                Usage(format!("{asked} tokens are more than the model holds; at most {most} can be timed")).into()
-            );
+            return Err(Usage(format!("{asked} tokens exceed the model's context; at most {most} can be timed")).into());
         }
         Ok(Tokens {
             prefill: self.prefill.unwrap_or(512.min(most)),
@@ -170,7 +171,7 @@ impl Bench {
         })
     }
 
-    /// False if it was interrupted.
+    /// Makes the measurements. Returns false if they were interrupted.
     fn measure(
         &self,
         subject: &Subject,
@@ -185,9 +186,9 @@ impl Bench {
             report.notes.extend(absent);
         }
         report.notes.extend(load::before(device));
-        // Everything is set beside the ceilings. The CPU reference has none: it is written to be read.
+        // All other measurements are compared with the ceilings. The CPU reference has none, because it is not written for speed.
         if !device.is_cpu() {
-            bar.set_message("what the device can do");
+            bar.set_message("ceilings of the device");
             report.ceilings = Some(Ceilings::measure(device, self.repetitions)?);
             if self.wants(Part::Ceilings) {
                 report.costs = Some(Costs::measure(device, self.repetitions)?);

@@ -1,4 +1,4 @@
-//! What `ruminate bench` prints: tables for people, or one line per measurement for programs.
+//! Output of `ruminate bench`: tables for people, or one line per measurement for programs.
 
 use std::io::Write;
 
@@ -14,21 +14,21 @@ use crate::words::size;
 
 /// Version of the program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// How many times the shortest measurement of a ceiling the longest may take before it is said.
+/// Ratio of the longest to the shortest measurement of a ceiling above which a note is printed.
 const UNSTEADY: f64 = 1.3;
 
-/// How to print.
+/// Output format.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Format {
     /// Markdown tables
     Md,
     /// One line per measurement
     Csv,
-    /// The same as an object: model, device, records, and the line through the time per token
+    /// One object: model, device, measurements, and the line fitted to the time per token
     Json,
 }
 
-/// What was measured.
+/// All measurements.
 pub(crate) struct Report {
     model: String,
     device: String,
@@ -37,9 +37,9 @@ pub(crate) struct Report {
     step_bytes: f64,
     pub(crate) ceilings: Option<Ceilings>,
     pub(crate) costs: Option<Costs>,
-    /// Seconds of a launch, where the other costs were not asked for.
+    /// Seconds of a launch, if the other costs are not measured.
     pub(crate) launch: Option<Sample>,
-    /// What makes the figures less certain than they look.
+    /// Reasons why the figures are less certain than they look.
     pub(crate) notes: Vec<String>,
     pub(crate) kernels: Vec<KernelTiming>,
     pub(crate) tokens: Vec<TokenTiming>,
@@ -50,7 +50,7 @@ pub(crate) struct Report {
 struct Record {
     /// `ceiling`, `cost`, `kernel` or `tokens`.
     part: &'static str,
-    /// What was measured: a ceiling, a cost, a kernel's variant, `prefill` or `decode`.
+    /// Name of a ceiling, a cost or a kernel's variant, or `prefill` or `decode`.
     name: String,
     /// Shape of a kernel's case.
     case: Option<String>,
@@ -58,29 +58,29 @@ struct Record {
     rows: Option<u32>,
     /// Recurrence steps.
     steps: Option<u32>,
-    /// Tokens that were timed together.
+    /// Tokens per measurement.
     tokens: Option<u32>,
-    /// Seconds per byte, operation, launch or token: the median.
+    /// Median seconds per byte, operation, launch or token.
     seconds: f64,
-    /// The shortest.
+    /// Shortest time.
     seconds_least: f64,
-    /// The longest.
+    /// Longest time.
     seconds_most: f64,
-    /// How often it was measured.
+    /// Number of measurements.
     repetitions: usize,
-    /// Billions of bytes per second, by the median; a ceiling's by the shortest time.
+    /// Billions of bytes per second, from the median time; for a ceiling, from the shortest.
     gb_per_s: Option<f64>,
-    /// Billions of floating-point operations per second.
+    /// Billions of floating-point operations per second, from the same time.
     gflop_per_s: Option<f64>,
     /// Tokens per second.
     tokens_per_s: Option<f64>,
-    /// How near it comes to what the ceilings allow.
+    /// Percentage of the speed that the ceilings allow.
     percent: Option<f64>,
-    /// What allows no more: `read` or `f32`, or `launch` where a launch takes longer than its work.
+    /// Limiting ceiling: `read` or `f32`, or `launch` if the launch itself takes longer than its work.
     bound_by: Option<&'static str>,
-    /// The host's own work for a token, which overlaps the device's, as a part of the token's time.
+    /// Host time for a token, which overlaps the device's, in percent of the token's time.
     host_percent: Option<f64>,
-    /// What was measured with what, for lines that stand alone. In JSON these are beside the records.
+    /// Model, dtype, device and version, for self-contained lines in CSV. In JSON they are outside the records.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ impl Record {
         Self { part, name: name.into(), seconds, seconds_least, seconds_most, repetitions, ..Self::default() }
     }
 
-    /// The spread as a part of the median, in percent: half the distance between the shortest and the longest. A single measurement has none.
+    /// Formats the spread, half the difference between the longest and the shortest time, in percent of the median; `-` for a single measurement.
     fn spread(&self) -> String {
         match self.repetitions {
             1 => "-".to_owned(),
@@ -127,14 +127,14 @@ impl Report {
         }
     }
 
-    /// Notes the model whose tokens are measured.
+    /// Records the model whose tokens are measured.
     pub(crate) fn loaded(&mut self, model: &Model) {
         self.dtypes = model.dtypes();
         self.weights = Some(model.weight_bytes());
         self.step_bytes = (model.bytes_per_token(2) - model.bytes_per_token(1)) as f64;
     }
 
-    /// Prints it all.
+    /// Prints the report.
     pub(crate) fn print(&self, format: Format, out: &mut impl Write) -> Result<()> {
         match format {
             Format::Md => self.tables(out),
@@ -232,7 +232,7 @@ impl Report {
         }
     }
 
-    /// Seconds that reading and computing take at least, and for a launch its own cost; and which of these is the longest.
+    /// Returns the minimum seconds of some work, and the name of what limits it: reading its bytes, computing in f32, or for a launch, its own cost.
     fn bound(&self, bytes: f64, flops: f64, is_launch: bool) -> Option<(f64, &'static str)> {
         let ceilings = self.ceilings.as_ref()?;
         let launch = self.launch.as_ref().or(self.costs.as_ref().map(|costs| &costs.independent));
@@ -241,12 +241,12 @@ impl Report {
         all.into_iter().reduce(|most, it| if it.0 > most.0 { it } else { most })
     }
 
-    /// Notes about ceilings that differed much from one measurement to the next: then everything that stands beside them is uncertain too.
+    /// Returns notes about ceilings whose measurements varied much, which makes all comparisons with them uncertain.
     pub(crate) fn unsteady(&self) -> Vec<String> {
         let wide = self.ceilings().into_iter().filter(|it| it.seconds_most > UNSTEADY * it.seconds_least);
         let said = wide.map(|it| {
             let times = it.seconds_most / it.seconds_least;
-            format!("`{}` took {times:.1} times as long in one measurement as in another: other work kept the device busy; measure again without it", it.name)
+            format!("`{}` took {times:.1} times as long in one measurement as in another, probably because of other work on the device; measure again without it", it.name)
         });
         said.collect()
     }
@@ -272,7 +272,7 @@ impl Report {
         }
     }
 
-    /// Time per decoded token over steps, and what reading one step's weights takes.
+    /// Fits a line to the time per decoded token over steps. Also returns the minimum seconds for reading one step's weights.
     fn line(&self) -> Option<(Line, Option<f64>)> {
         let decoded = self.tokens.iter().filter(|timing| timing.phase == Phase::Decode);
         let points: Vec<_> = decoded.map(|timing| (timing.steps, timing.time.median())).collect();
@@ -341,7 +341,7 @@ impl Report {
     }
 }
 
-/// Three digits; nothing for nothing.
+/// Formats a number with three digits; empty for `None`.
 fn digits(value: Option<f64>) -> String {
     let Some(value) = value else { return String::new() };
     let decimals = [100.0, 10.0, 1.0, 0.1].iter().position(|&least| value.abs() >= least).unwrap_or(4);

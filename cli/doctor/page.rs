@@ -1,4 +1,4 @@
-//! A report as a page of text, in Markdown, to be read and to be pasted into an issue.
+//! Formats a report as Markdown, to read or to paste into an issue.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -9,10 +9,10 @@ use ruminate::doctor::report::{DeviceFacts, Kernels, Report};
 use crate::table::table;
 use crate::words::{counted, size};
 
-/// Skipped work of one stage that is listed.
+/// Maximum number of skipped pieces of work listed per stage.
 const MOST_SKIPPED: usize = 12;
 
-/// The page.
+/// Formats the whole page.
 pub(super) fn page(report: &Report) -> Result<String> {
     let mut out = Vec::new();
     head(report, &mut out)?;
@@ -29,7 +29,7 @@ pub(super) fn page(report: &Report) -> Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
-/// The verdict and all problems.
+/// Writes the verdict and all problems.
 fn head(report: &Report, out: &mut impl Write) -> Result<()> {
     let device = report.device.as_ref().map_or("the device", |device| &device.name);
     writeln!(out, "# Ruminate {} on {device}\n", report.version)?;
@@ -124,7 +124,7 @@ fn ceilings(report: &Report, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// One line per kernel; variants are in JSON.
+/// Writes one line per kernel. Only JSON lists the variants.
 fn kernels(kernels: &Kernels, out: &mut impl Write) -> Result<()> {
     if kernels.cases == 0 {
         return Ok(());

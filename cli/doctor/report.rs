@@ -1,7 +1,7 @@
-//! `ruminate doctor --report`: an examination of a device, written into files as it goes on.
+//! `ruminate doctor --report`: examines a device, and updates the report files as the work goes on.
 //!
-//! The examination runs on a thread of its own. The main thread waits for it until the limit: a driver that hangs ends the program with a report of all that was
-//! found before.
+//! The examination runs on a separate thread. The main thread waits for it until the time limit. If the driver hangs, the main thread writes a report of all
+//! results so far and ends the program.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use crate::exit_code::{Done, Usage};
 use crate::plot::{say_written, writable};
 use crate::words::counted;
 
-/// Name that stands for stdout.
+/// File name that means stdout.
 const STDOUT: &str = "-";
 
-/// Place for a report, and its format.
+/// Destination of a report, and its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Destination {
-    /// None for stdout.
+    /// Path of the file; `None` for stdout.
     file: Option<PathBuf>,
     json: bool,
 }
@@ -43,7 +43,7 @@ impl Destination {
         if self.json { Ok(serde_json::to_string_pretty(report)? + "\n") } else { page::page(report) }
     }
 
-    /// Writes a file that will be written again.
+    /// Writes an intermediate state to the file. Does nothing for stdout.
     fn update(&self, report: &Report) -> Result<()> {
         match &self.file {
             Some(file) => begun(file, &self.text(report)?)?.finish_unsynced().map_err(Into::into),
@@ -51,7 +51,7 @@ impl Destination {
         }
     }
 
-    /// Writes the file, or prints it, for the last time.
+    /// Writes the final report to the file or to stdout.
     fn finish(&self, report: &Report) -> Result<()> {
         let text = self.text(report)?;
         match &self.file {
@@ -74,13 +74,13 @@ fn begun(path: &Path, text: &str) -> Result<OutputFile> {
     Ok(file)
 }
 
-/// The latest state of an examination.
+/// State shared by the examination and the main thread.
 #[derive(Default)]
 struct Latest {
     report: Option<Report>,
-    /// Whether nothing more is to be written by the examination.
+    /// Whether the examination must not write any more.
     closed: bool,
-    /// The first file that could not be written.
+    /// First error in writing a file.
     failure: Option<anyhow::Error>,
 }
 
@@ -88,11 +88,11 @@ fn locked(latest: &Mutex<Latest>) -> MutexGuard<'_, Latest> {
     latest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the verb with `--report`.
+/// Runs `ruminate doctor --report`.
 pub(super) fn report(options: &Doctor) -> Result<Done> {
     let destinations: Vec<_> = options.report.iter().map(|path| Destination::new(path, options.json)).collect();
     check(options, &destinations)?;
-    // Everything that the device can do is examined, experimental matrices too.
+    // All features of the device are examined, including the experimental cooperative matrices.
     let open =
         options.device.gpu_options(Arithmetic::Cooperative).ok_or_else(|| Usage(format!("{WHY}; leave out --cpu")))?;
     let options_of_report = ReportOptions::new(open, options.quick);
@@ -116,7 +116,7 @@ pub(super) fn report(options: &Doctor) -> Result<Done> {
                 latest.report = Some(report.clone());
             });
             progress.bar.finish_and_clear();
-            // Nobody waits any more if the limit has passed.
+            // This fails if the limit has passed, because the main thread has stopped waiting.
             let _ = sender.send(outcome);
         }
     };
@@ -134,7 +134,7 @@ pub(super) fn report(options: &Doctor) -> Result<Done> {
         }
     };
     if let Some(failure) = latest.failure.take() {
-        remark!("note: not every state of the report was written: {failure:#}");
+        remark!("note: some intermediate states of the report were not written: {failure:#}");
     }
     destinations.iter().try_for_each(|destination| destination.finish(&report))?;
     let verdict = verdict(&report);
@@ -147,7 +147,7 @@ pub(super) fn report(options: &Doctor) -> Result<Done> {
     verdict
 }
 
-/// Refuses flags that make no sense together and files that cannot be written, before minutes of work.
+/// Checks that the flags fit together and that the files can be written, before minutes of work.
 fn check(options: &Doctor, destinations: &[Destination]) -> Result<()> {
     if options.model.is_some() {
         let problem = "--report examines the demo and random weights of published shapes; leave out --model";
@@ -156,16 +156,16 @@ fn check(options: &Doctor, destinations: &[Destination]) -> Result<()> {
     let printed = destinations.iter().filter(|destination| destination.file.is_none()).count();
     if printed > 1 || (options.json && printed == 0) {
         let problem = if printed > 1 {
-            "--report - is given twice; the other one takes a file"
+            "--report - can be given only once; give a file to the other --report"
         } else {
-            "--json says how --report - prints; a file gets JSON if its name ends in .json"
+            "--json needs --report -; a file gets JSON if its name ends in .json"
         };
         return Err(Usage(problem.to_owned()).into());
     }
     destinations.iter().filter_map(|destination| destination.file.as_deref()).try_for_each(writable)
 }
 
-/// How the program ends, given a report.
+/// Prints the verdict of a report, and returns how the program ends.
 fn verdict(report: &Report) -> Result<Done> {
     let device = report.device.as_ref().map_or("the device", |device| &device.name);
     if report.complete && report.problems.is_empty() {

@@ -1,4 +1,4 @@
-//! What a device can do at most, by kernels that do one thing only.
+//! Ceilings of a device: its best rates, measured with kernels that do one thing only.
 
 use std::time::Duration;
 
@@ -9,36 +9,36 @@ use super::{Bench, Sample, blank};
 use crate::device::Device;
 use crate::error::{Error, Result};
 
-/// Bytes that are read from end to end: more than any cache holds.
+/// Bytes of the memory that is read from end to end: more than any cache holds.
 const STREAM: u64 = 1 << 30;
-/// Bytes that one launch reads, at most.
+/// Maximum bytes that one launch reads.
 const PIECE: u64 = 128 << 20;
-/// Share of the free memory that may be taken for it.
+/// Divisor of the free memory: a quarter may be used for it.
 const SHARE: u64 = 4;
-/// Workgroup that suits GPUs.
+/// Invocations per workgroup that suit GPUs.
 const WG: u32 = 64;
-/// How long one measurement takes at least.
+/// Minimum time of one measurement.
 const LEAST: Duration = Duration::from_millis(200);
-/// Workgroups and rounds of the multiply-adds: 168 million on a pass, so that a launch's own cost does not count.
+/// Workgroups and rounds of a multiply-add launch. In f32 these are 5.6 billion multiply-adds, so the launch's own cost is negligible.
 const GROUPS: u32 = 4096;
 const ROUNDS: u32 = 256;
 
-/// Rates of a device. Each is a sample of the time it took, per unit of the work that was done in that time.
+/// Best rates of a device, each as a sample of the time per unit of work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ceilings {
     /// Seconds per byte read from storage buffers.
     pub read_buffer: Sample,
-    /// Seconds per byte read from textures, where kernels read them.
+    /// Seconds per byte read from textures, on devices where kernels read textures.
     pub read_texture: Option<Sample>,
-    /// Seconds per byte, of those read and those written, of copying from buffer to buffer.
+    /// Seconds per byte of a copy from buffer to buffer, where each byte read and each byte written counts.
     pub copy: Sample,
-    /// Seconds per floating-point operation, multiply-adds counted as two, in f32.
+    /// Seconds per floating-point operation in f32. A multiply-add counts as two operations.
     pub f32: Sample,
-    /// The same in f16, where shaders compute in it.
+    /// Seconds per floating-point operation in f16, on devices whose shaders compute in f16.
     pub f16: Option<Sample>,
-    /// Seconds per operation on whole numbers of 8 bits, four of which are multiplied at once, where kernels do that.
+    /// Seconds per operation on 8-bit integers, four of which are multiplied at once, on devices where kernels do so.
     pub int8: Option<Sample>,
-    /// Seconds per floating-point operation of matrices that subgroups multiply, on a device that was opened with them.
+    /// Seconds per floating-point operation with cooperative matrices, on a device opened with them.
     pub cooperative: Option<Sample>,
 }
 
@@ -55,14 +55,14 @@ pub enum Ceiling {
     F32,
     /// Multiply-adds in f16.
     F16,
-    /// Multiply-adds of whole numbers of 8 bits.
+    /// Multiply-adds of 8-bit integers.
     Int8,
     /// Multiply-adds of cooperative matrices.
     Cooperative,
 }
 
 impl Ceiling {
-    /// All of them, those that every device has first.
+    /// All ceilings. `ReadBuffer`, `F32` and `Copy`, which every device has, come first.
     pub const ALL: [Self; 7] =
         [Self::ReadBuffer, Self::F32, Self::Copy, Self::ReadTexture, Self::F16, Self::Int8, Self::Cooperative];
 
@@ -80,13 +80,13 @@ impl Ceiling {
         }
     }
 
-    /// Whether it is a rate of bytes, and not of operations.
+    /// Whether the ceiling is a rate of bytes, as opposed to operations.
     #[must_use]
     pub const fn is_of_bytes(self) -> bool {
         matches!(self, Self::ReadBuffer | Self::ReadTexture | Self::Copy)
     }
 
-    /// Measures it: seconds per byte or operation. `None` where the device lacks what it needs.
+    /// Measures the seconds per byte or operation. Returns `None` if the device lacks a needed feature.
     ///
     /// # Errors
     /// Too little memory, or a fault of the device.
@@ -109,7 +109,7 @@ impl Ceiling {
             Self::F32 => Some(multiply_add(Number::F32)),
             Self::F16 => caps.f16.then(|| multiply_add(Number::F16)),
             Self::Int8 => {
-                // Software drivers take many instructions for what is one on a GPU.
+                // Software drivers need many instructions for an operation that is one instruction on a GPU.
                 let rounds = if caps.software { ROUNDS / 8 } else { ROUNDS };
                 caps.bytes.then(|| compute(ceiling::dot_int8(GROUPS, rounds)))
             }
@@ -119,25 +119,25 @@ impl Ceiling {
     }
 }
 
-/// Seconds per byte read from a place, by the better of two workgroups.
+/// Measures the seconds per byte read from a buffer or texture, with the faster of two workgroup sizes.
 fn read(device: &Device, place: Place, most: u64, budget: u64, repetitions: u32) -> Result<Sample> {
     let caps = device.caps();
     let sized = |wg| Stream::new(device, &ceiling::stream(&caps, place, wg, most.min(PIECE).min(budget)), budget);
-    // Software drivers run a workgroup's subgroups one after the other, and then like them to be short.
+    // Software drivers run a workgroup's subgroups one after the other, and are faster if there are few of them.
     let (narrow, wide) = (sized(caps.subgroups.map_or(WG, |(least, _)| least))?, sized(WG)?);
     if narrow.once < wide.once { narrow } else { wide }.sample(repetitions)
 }
 
-/// Launches that read or write memory from end to end, each with memory of its own.
+/// Launches that read or write memory from end to end, each with its own memory.
 struct Stream {
     bench: Bench,
     bytes: f64,
-    /// Seconds per byte, measured once.
+    /// Seconds per byte in a single measurement.
     once: f64,
 }
 
 impl Stream {
-    /// As many launches of a piece as fit into so many bytes, or fewer on a device that takes long for one of them.
+    /// Prepares as many launches of a piece as fit into `budget` bytes, or fewer if the device needs long for one.
     fn new(device: &Device, piece: &Launch, budget: u64) -> Result<Self> {
         let of = |launches: u64| -> Result<(Bench, Duration)> {
             let launches = (0..launches).map(|_| Ok((piece.clone(), blank(device, piece)?)));
@@ -153,7 +153,7 @@ impl Stream {
         let (bench, once) = if count == 1 {
             (bench, once)
         } else {
-            // Its memory is free for the others.
+            // Frees its memory for the others.
             drop(bench);
             of(count)?
         };
@@ -167,15 +167,17 @@ impl Stream {
 }
 
 impl Ceilings {
-    /// Measures a device.
+    /// Measures all ceilings of a device.
     ///
     /// # Errors
     /// Too little memory, or a fault of the device.
     pub fn measure(device: &Device, repetitions: u32) -> Result<Self> {
         let optional = |ceiling: Ceiling| ceiling.measure(device, repetitions);
         let everywhere = |ceiling: Ceiling| {
-            let lacks =
-                || Error::Launch { launch: ceiling.name().to_owned(), problem: "not supported here".to_owned() };
+            let lacks = || Error::Launch {
+                launch: ceiling.name().to_owned(),
+                problem: "not supported on this device".to_owned(),
+            };
             optional(ceiling)?.ok_or_else(lacks)
         };
         Ok(Self {
@@ -189,7 +191,7 @@ impl Ceilings {
         })
     }
 
-    /// The sample of a ceiling, if the device has it.
+    /// Returns the sample of a ceiling, if it was measured.
     #[must_use]
     pub fn of(&self, ceiling: Ceiling) -> Option<&Sample> {
         match ceiling {
@@ -203,27 +205,27 @@ impl Ceilings {
         }
     }
 
-    /// Seconds per byte in the best way of reading that the device has, at its best: a ceiling is what was reached once.
+    /// Seconds per byte of the faster way of reading, buffer or texture. It is the shortest time of the sample: a ceiling counts if it was reached once.
     #[must_use]
     pub fn read(&self) -> f64 {
         let texture = self.read_texture.as_ref().map_or(f64::INFINITY, Sample::least);
         self.read_buffer.least().min(texture)
     }
 
-    /// Seconds per floating-point operation in f32, at its best.
+    /// Seconds per floating-point operation in f32: the shortest time of the sample.
     #[must_use]
     pub fn compute(&self) -> f64 {
         self.f32.least()
     }
 
-    /// Seconds that work takes at least: reading its bytes or computing its operations, whichever takes longer.
+    /// Minimum seconds of some work: reading its bytes or computing its operations, whichever takes longer.
     #[must_use]
     pub fn bound(&self, bytes: u64, flops: u64) -> f64 {
         (bytes as f64 * self.read()).max(flops as f64 * self.compute())
     }
 }
 
-/// Seconds per operation.
+/// Measures the seconds per operation of a launch.
 fn per_operation(device: &Device, launch: &Launch, repetitions: u32) -> Result<Sample> {
     let bench = Bench::new(device, &[(launch.clone(), blank(device, launch)?)])?;
     Ok(bench.sample(repetitions, LEAST)?.times(1.0 / launch.cost.flops as f64))

@@ -1,4 +1,4 @@
-//! What using a device costs, beside the work itself.
+//! Overheads of using a device: launches, encoding, submissions and read-backs.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use crate::error::Result;
 
 /// Launches that are timed together.
 pub(super) const LAUNCHES: u32 = 256;
-/// How long one measurement takes at least.
+/// Minimum time of one measurement.
 const LEAST: Duration = Duration::from_millis(50);
 
-/// Seconds, of launches of a single workgroup that copies 1 KiB.
+/// Overheads in seconds. Each launch is a single workgroup that copies 1 KiB.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Costs {
-    /// Of one launch among others that don't wait for each other.
+    /// One launch among others that do not depend on each other.
     pub independent: Sample,
-    /// Of one launch that needs the result of the last.
+    /// One launch that needs the result of the previous one.
     pub dependent: Sample,
-    /// Of one such launch, its number of workgroups read from memory.
+    /// One indirect launch, whose number of workgroups is read from memory, among others that write the same buffer. `None` if not measured.
     pub indirect: Option<Sample>,
-    /// Of the same with wgpu's check of that number.
+    /// One such launch with wgpu's validation of the number of workgroups. `None` if not measured.
     pub indirect_checked: Option<Sample>,
-    /// The host's time to encode and submit one launch.
+    /// Host time to encode and submit one launch.
     pub encode: Sample,
-    /// From a submission of one launch to the host's knowing that it is done.
+    /// Submitting one launch and waiting until the host knows that it is done.
     pub submission: Sample,
-    /// Of reading 4 bytes.
+    /// Reading 4 bytes back.
     pub read_back: Sample,
 }
 
-/// Small launches, each of which needs the result of the last.
+/// Makes small launches, each of which needs the result of the previous one.
 pub(crate) fn chain(device: &Device) -> Result<Vec<(Launch, Vec<Buffer>)>> {
     let copy = ceiling::copy(&Caps::WEBGPU, 1);
     let there = blank(device, &copy)?;
@@ -43,7 +43,7 @@ pub(crate) fn chain(device: &Device) -> Result<Vec<(Launch, Vec<Buffer>)>> {
 }
 
 impl Costs {
-    /// Measures only what one launch takes among others that don't wait for each other, in seconds.
+    /// Measures only [`Self::independent`]: the seconds of one launch among others that do not depend on each other.
     ///
     /// # Errors
     /// A fault of the device.
@@ -54,8 +54,8 @@ impl Costs {
         Bench::new(device, &apart.collect::<Result<Vec<_>>>()?)?.sample(repetitions, LEAST)
     }
 
-    /// Measures a device. Indirect launches are measured on further devices of the same adapter, since whether wgpu checks them is a matter of the
-    /// instance; they are left out if those cannot be opened.
+    /// Measures all overheads of a device. Indirect launches are measured on further devices of the same adapter, because the wgpu instance decides
+    /// whether they are validated. They are left out if those devices cannot be opened.
     ///
     /// # Errors
     /// A fault of the device.

@@ -1,4 +1,4 @@
-//! Indirect launches, on a device of its own: whether wgpu checks them is a matter of its instance.
+//! Times indirect launches on a separate device, because the wgpu instance decides whether they are validated.
 
 use ruminate_shaders::{Caps, assemble, ceiling};
 
@@ -8,7 +8,7 @@ use crate::adapter;
 use crate::clock::Instant;
 use crate::device::Device;
 
-/// Seconds per indirect launch; none if there is no such device, or it fails.
+/// Measures the seconds per indirect launch. Returns `None` if the device cannot be opened, or fails.
 pub(super) fn sample(device: &Device, checked: bool, repetitions: u32) -> Option<Sample> {
     let summary = device.summary()?;
     let flags = if checked { wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL } else { wgpu::InstanceFlags::empty() };

@@ -1,4 +1,4 @@
-//! Measuring a device: launches made ready to run again and again, what the device can do at most, and what using it costs.
+//! Measurements of a device: timed launches, ceilings (the device's best rates), and the overheads of using it.
 
 mod ceilings;
 mod costs;
@@ -20,12 +20,12 @@ pub use ceilings::{Ceiling, Ceilings};
 pub use costs::Costs;
 pub(crate) use costs::chain;
 
-/// Bytes of the buffer that is read back to learn that the device is done.
+/// Bytes of the buffer that is read back to wait for the device.
 const MARK: u64 = 16;
-/// How long a sample may take.
+/// Time after which a sample takes no more measurements.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Launches, one after the other, that can be timed.
+/// A plan of consecutive launches that can be timed.
 #[derive(Debug)]
 pub struct Bench {
     device: Device,
@@ -34,7 +34,7 @@ pub struct Bench {
     mark: Buffer,
 }
 
-/// Seconds that the same thing took, several times.
+/// Repeated measurements of one time, in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// In ascending order; at least one.
@@ -42,43 +42,43 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Times in any order.
+    /// Creates a sample from seconds in any order.
     ///
     /// # Panics
-    /// If there is none.
+    /// If `seconds` is empty.
     #[must_use]
     pub fn new(mut seconds: Vec<f64>) -> Self {
-        assert!(!seconds.is_empty(), "a sample is of one time at least");
+        assert!(!seconds.is_empty(), "a sample has at least one time");
         seconds.sort_by(f64::total_cmp);
         Self { seconds }
     }
 
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// Median; of an even number of times, the mean of the middle two.
     #[must_use]
     pub fn median(&self) -> f64 {
         let (low, high) = ((self.seconds.len() - 1) / 2, self.seconds.len() / 2);
         f64::midpoint(self.seconds[low], self.seconds[high])
     }
 
-    /// The shortest.
+    /// Shortest time.
     #[must_use]
     pub fn least(&self) -> f64 {
         self.seconds[0]
     }
 
-    /// The longest.
+    /// Longest time.
     #[must_use]
     pub fn most(&self) -> f64 {
         self.seconds[self.seconds.len() - 1]
     }
 
-    /// How often it was measured.
+    /// Number of measurements.
     #[must_use]
     pub fn repetitions(&self) -> usize {
         self.seconds.len()
     }
 
-    /// Every time multiplied by a factor.
+    /// Multiplies every time by a factor.
     #[must_use]
     pub fn times(&self, factor: f64) -> Self {
         Self::new(self.seconds.iter().map(|seconds| seconds * factor).collect())
@@ -86,7 +86,7 @@ impl Sample {
 }
 
 impl Bench {
-    /// Launches with their memory, in turn.
+    /// Prepares launches, each with its buffers, to run in order.
     ///
     /// # Errors
     /// As [`Device::plan`].
@@ -96,7 +96,7 @@ impl Bench {
         Self::of_plan(device, device.plan(graph)?, launches.len())
     }
 
-    /// The same in a loop for an active row, launched in a way.
+    /// Prepares launches inside a loop with one active row, launched in the given way.
     pub(crate) fn in_loop(device: &Device, launches: &[(Launch, Vec<Buffer>)], way: LoopWay) -> Result<Self> {
         let rows = [Row::new(0, 0, 0)];
         let table = device.buffer("rows", size_of_val(&rows) as u64)?;
@@ -110,12 +110,12 @@ impl Bench {
     fn of_plan(device: &Device, plan: Plan, launches: usize) -> Result<Self> {
         let launches = u32::try_from(launches).unwrap_or(u32::MAX);
         let bench = Self { device: device.clone(), plan, launches, mark: device.buffer("mark", MARK)? };
-        // Drivers finish their compilation at the first dispatch.
+        // Drivers may finish compiling at the first dispatch.
         bench.time(1)?;
         Ok(bench)
     }
 
-    /// A case, launched so often, with as many copies of its data, used in turn: what a cache keeps of one copy must not serve the next launch.
+    /// Prepares `launches` launches of a case that cycle through `copies` copies of its data, so that a launch does not find its data in a cache.
     ///
     /// # Errors
     /// As [`Device::plan`]; a case can be larger than the device's limits.
@@ -126,8 +126,8 @@ impl Bench {
         Self::new(device, &launches)
     }
 
-    /// The time of `rounds` executions, from the first submission until the device has finished the last. The wait for the
-    /// device is paid once, however many executions there are.
+    /// Measures the time of `rounds` executions, from the first submission until the device has finished the last. It includes one wait for the
+    /// device, for any number of executions.
     ///
     /// # Errors
     /// A fault of the device.
@@ -142,8 +142,8 @@ impl Bench {
         Ok(start.elapsed())
     }
 
-    /// The time of one launch, measured so often, each time over so many executions that they take at least `least`. What takes longer than
-    /// ten seconds altogether is measured less often, but twice.
+    /// Measures the time of one launch `repetitions` times, each over enough executions to take at least `least`. If all would take longer than
+    /// ten seconds, there are fewer measurements, but at least two unless only one is requested.
     ///
     /// # Errors
     /// A fault of the device.
@@ -161,7 +161,7 @@ impl Bench {
     }
 }
 
-/// Records launches with their memory.
+/// Records launches with their buffers.
 fn record(graph: &mut Graph, launches: &[(Launch, Vec<Buffer>)]) -> Result<()> {
     launches.iter().try_for_each(|(launch, buffers)| {
         let tensors: Vec<_> = buffers.iter().map(|buffer| graph.import(buffer)).collect();
@@ -169,7 +169,7 @@ fn record(graph: &mut Graph, launches: &[(Launch, Vec<Buffer>)]) -> Result<()> {
     })
 }
 
-/// Memory with the data of a case, one for each binding.
+/// Creates memory for each binding of a case, and writes the case's data.
 pub(crate) fn upload(device: &Device, case: &Case) -> Result<Vec<Buffer>> {
     let bindings = case.launch.kernel.bindings_of(case.launch.choice);
     let upload = |(data, binding): (&Vec<u32>, _)| {
@@ -180,7 +180,7 @@ pub(crate) fn upload(device: &Device, case: &Case) -> Result<Vec<Buffer>> {
     case.data.iter().zip(bindings).map(upload).collect()
 }
 
-/// Memory of zeros for each binding of a launch.
+/// Creates memory of zeros for each binding of a launch.
 fn blank(device: &Device, launch: &Launch) -> Result<Vec<Buffer>> {
     let bindings = launch.kernel.bindings_of(launch.choice);
     bindings.zip(&launch.sizes).map(|(binding, &bytes)| device.memory_for(&binding, bytes)).collect()

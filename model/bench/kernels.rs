@@ -1,4 +1,4 @@
-//! Kernels at the shapes of a model.
+//! Times kernels at the shapes of a model.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use ruminate_shaders::{Cost, Kernel};
 use crate::arch::Spec;
 use crate::precision::Dtypes;
 
-/// Rows of a weight matrix that a case has at most: all columns, so a row's arithmetic is the model's, but data that is quickly made.
+/// Maximum rows of a weight matrix in a case. They have all their columns, so the arithmetic of a row is the model's, but the data is made quickly.
 const WEIGHT_ROWS: u32 = 2048;
-/// Positions that attention looks at.
+/// Positions that attention reads.
 const POSITIONS: u32 = 512;
-/// Bytes of copies of the same case, used in turn, so that no cache holds what the next launch reads.
+/// Maximum bytes of all copies of a case. Launches cycle through the copies, so that no cache holds the data of the next launch.
 const COPIES: u64 = 1 << 30;
-/// Share of the free memory that they may take.
+/// Divisor of the free memory: the copies may take a quarter.
 const SHARE: u64 = 4;
-/// Copies at most: what is so small that more would be needed stays in a cache in a model too.
+/// Maximum number of copies. Data so small that it would need more stays in a cache in a real model, too.
 const MOST_COPIES: u64 = 64;
-/// Launches that are timed together, so that a submission's own cost counts little.
+/// Launches timed together, so that the cost of a submission is small in comparison.
 const LAUNCHES: u32 = 32;
-/// The same for launches of many rows, which take long.
+/// Launches timed together if each takes long.
 const LONG_LAUNCHES: u32 = 1;
-/// Operations from which a launch takes long.
+/// Operations above which a launch counts as long.
 const LONG: u64 = 200_000_000;
-/// How long one measurement takes at least.
+/// Minimum time of one measurement.
 const LEAST: Duration = Duration::from_millis(50);
 
-/// What a kernel took.
+/// Time of a kernel in one case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTiming {
     /// The kernel's name.
@@ -39,13 +39,13 @@ pub struct KernelTiming {
     pub case: String,
     /// Rows of the pass.
     pub rows: u32,
-    /// Work of a launch.
+    /// Bytes and operations of a launch.
     pub cost: Cost,
     /// Seconds per launch.
     pub time: Sample,
 }
 
-/// Which of some kernels a model of this configuration launches on the device, in passes of so many rows.
+/// Returns the names of those kernels in `kernels` that a model with this `spec` launches on the device, in passes of `rows` rows.
 #[must_use]
 pub fn launched(
     device: &Device,
@@ -62,11 +62,11 @@ pub fn launched(
     met.map(|kernel| kernel.name).collect()
 }
 
-/// Times every launch of some kernels that a model of this configuration makes in passes of so many rows. `done` hears of each, or why there is
-/// no time for it; it ends the work by `false`.
+/// Times every launch of `kernels` that a model with this `spec` makes in passes of `rows` rows. `done` gets each timing, or the error that prevented it. If it
+/// returns false, no more launches are timed.
 ///
 /// # Errors
-/// A device that is lost.
+/// If the device is lost or hangs.
 pub fn kernels(
     device: &Device,
     kernels: &[&'static Kernel],
@@ -77,7 +77,7 @@ pub fn kernels(
     done: &mut dyn FnMut(Result<KernelTiming, Error>) -> bool,
 ) -> Result<(), Error> {
     let free = device.memory().available.map_or(COPIES, |free| free / SHARE);
-    // Weights are what does not stay in caches, unless the model is so small that all of it does.
+    // In a real model, weights do not stay in caches, unless the whole model fits.
     let most = COPIES.min(free).min(spec.weight_bytes(dtypes));
     for &rows in rows {
         let work = spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());

@@ -1,4 +1,4 @@
-//! What it costs to know which tokens a constraint allows.
+//! Times how long it takes to compute the tokens that a constraint allows.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::constraint::Constraint;
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
 
-/// Follows a constraint along a text and gives, for each of its tokens, the time that it takes to compute which tokens may come in its place, and to go on by it.
-/// The times are of one generation: the first ones find nothing in the grammar's caches.
+/// Follows a constraint along a text. For each token of the text, returns the time to compute the mask of allowed tokens and to advance by the token.
+/// The times are those of one generation, which starts with empty caches of the grammar.
 ///
 /// # Errors
-/// [`Error::Unconstrainable`] if the text is not one of the constraint's.
+/// [`Error::Unconstrainable`] if the text does not match the constraint.
 pub fn masks(constraint: &Constraint, tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Vec<Duration>, Error> {
     let mut matching = constraint.start(tokenizer, tokenizer.eos())?;
     let mut times = Vec::with_capacity(tokens.len());

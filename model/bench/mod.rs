@@ -1,4 +1,4 @@
-//! Benchmarks: every kernel at the shapes of a model, and whole tokens, each beside what the device could do at most.
+//! Benchmarks of every kernel at the shapes of a model, and of whole tokens, each compared with the device's ceilings.
 
 mod kernels;
 mod masks;

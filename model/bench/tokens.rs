@@ -1,4 +1,4 @@
-//! Whole tokens: prompts and decoding at several depths, beside the time that their weights alone would take.
+//! Times whole tokens, in prompts and in decoding, at several depths, and the minimum time that their weights need.
 
 use std::time::Duration;
 
@@ -11,53 +11,53 @@ use crate::options::{GenerateOptions, SessionOptions};
 use crate::sampling::Sampling;
 use crate::session::{MAX_ROWS, Session};
 
-/// Tokens of a prompt that is cut to the time there is, at least: what is shorter is not computed like a long one.
+/// Minimum length of a prompt that is shortened for lack of time. Shorter prompts are not computed like long ones.
 const LEAST_PROMPT: u32 = 32;
-/// Tokens decoded at least.
+/// Minimum number of tokens decoded.
 const LEAST_DECODED: u32 = 2;
-/// Tokens of the trials from which the others are estimated.
+/// Number of tokens in the trial run from which the other times are estimated.
 const TRIAL: u32 = 16;
 
-/// Which part of a generation.
+/// Part of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// A prompt, read in passes of many rows.
     Prefill,
-    /// One token after the other.
+    /// Decoding, one token after the other.
     Decode,
 }
 
-/// What to time.
+/// Options of [`tokens`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tokens {
-    /// Tokens of the prompt; 0 leaves it out.
+    /// Tokens of the prompt; 0 to skip prompts.
     pub prefill: u32,
-    /// Tokens decoded; 0 leaves it out.
+    /// Tokens decoded; 0 to skip decoding.
     pub decode: u32,
-    /// Depths.
+    /// Numbers of recurrence steps.
     pub steps: Vec<u32>,
-    /// How often each is timed.
+    /// Measurements of each time.
     pub repetitions: u32,
-    /// Time that all of it may take, as far as can be estimated: where it is too short, there are fewer tokens, then fewer repetitions.
+    /// Estimated time limit of all measurements. If it is too short, there are fewer tokens, and then fewer repetitions.
     pub budget: Duration,
 }
 
 impl Tokens {
-    /// Positions that a session needs for it.
+    /// Positions that a session needs for the measurements.
     #[must_use]
     pub fn context(&self) -> u32 {
         self.prefill.max(self.decode.saturating_add(1)).max(TRIAL).saturating_add(1)
     }
 }
 
-/// What tokens took.
+/// Measured time of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenTiming {
     /// Prompt or decoding.
     pub phase: Phase,
-    /// Tokens of each repetition; fewer than were asked for if time was short.
+    /// Tokens per measurement; fewer than requested if time was short.
     pub tokens: u32,
-    /// Depth.
+    /// Number of recurrence steps.
     pub steps: u32,
     /// Bytes of weights read per token.
     pub bytes: f64,
@@ -65,12 +65,12 @@ pub struct TokenTiming {
     pub flops: f64,
     /// Seconds per token.
     pub time: Sample,
-    /// Seconds per token that the host spent on encoding; the median.
+    /// Median seconds per token that the host spent on encoding.
     pub host: f64,
 }
 
 impl TokenTiming {
-    /// Timing of a model: `time` and `host` are seconds per token.
+    /// Makes a timing from a measured `time` and `host`, both in seconds per token.
     pub(crate) fn new(model: &Model, phase: Phase, tokens: u32, steps: u32, time: Sample, host: f64) -> Self {
         let passes = if phase == Phase::Prefill { tokens.div_ceil(MAX_ROWS) } else { tokens };
         let bytes = model.bytes_per_token(steps) as f64 * f64::from(passes) / f64::from(tokens);
@@ -78,17 +78,17 @@ impl TokenTiming {
         Self { phase, tokens, steps, bytes, flops, time, host }
     }
 
-    /// Seconds per token that reading the weights, or computing with them, takes at least.
+    /// Minimum seconds per token for reading the weights or computing with them, whichever takes longer.
     #[must_use]
     pub fn bound(&self, ceilings: &Ceilings) -> f64 {
         (self.bytes * ceilings.read()).max(self.flops * ceilings.compute())
     }
 }
 
-/// Times a model. `done` hears of each timing; it ends the work by `false`.
+/// Times the tokens of a model. `done` gets each timing. If it returns false, no more are measured.
 ///
 /// # Errors
-/// A session that is too large, or the device's.
+/// If the session is too large, or a fault of the device.
 pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -> bool) -> Result<(), Error> {
     let (Some(&deepest), Some(&flattest)) = (asked.steps.iter().max(), asked.steps.iter().min()) else {
         return Ok(());
@@ -101,7 +101,7 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
     for (phase, most, least) in wanted {
         let weights = |steps| model.spec().weights_per_token(steps, phase == Phase::Decode) as f64;
         let trial = TRIAL.min(most);
-        // Kernels are compiled in the first run.
+        // The first run compiles kernels.
         time(&mut session, phase, trial, flattest)?;
         let (once, _) = time(&mut session, phase, trial, flattest)?;
         for &steps in &asked.steps {
@@ -109,7 +109,7 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
             let affordable = budget / (estimate * f64::from(asked.repetitions));
             let tokens = whole(affordable, least.min(most), most);
             let repetitions = whole(budget / (estimate * f64::from(tokens)), 1, asked.repetitions);
-            // The longer prompt has other passes.
+            // A longer prompt has other passes, whose kernels are compiled in a separate run.
             if phase == Phase::Prefill && tokens != trial {
                 time(&mut session, phase, tokens, flattest)?;
             }
@@ -125,17 +125,17 @@ pub fn tokens(model: &Model, asked: &Tokens, done: &mut dyn FnMut(TokenTiming) -
     Ok(())
 }
 
-/// The whole number below, within bounds.
-#[expect(clippy::cast_sign_loss, reason = "it is between numbers that have none")]
+/// Rounds down to an integer within bounds.
+#[expect(clippy::cast_sign_loss, reason = "the bounds are not negative")]
 fn whole(value: f64, least: u32, most: u32) -> u32 {
     value.clamp(least.into(), most.max(least).into()) as u32
 }
 
-/// Seconds per token of a fresh sequence, and those that the host took to encode it.
+/// Generates from a fresh sequence. Returns the seconds per token, and the host's seconds per token for encoding.
 pub(crate) fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32) -> Result<(f64, f64), Error> {
     session.rewind(0)?;
     let vocab = session.model().spec().vocab;
-    // Any tokens do, but not always the same one: an embedding's row would stay in the cache.
+    // Any tokens will do, but they must differ, or one row of the embedding would stay in the cache.
     let token = |index: u32| index.wrapping_mul(2_654_435_761) % vocab;
     let (prompt, generated) = if phase == Phase::Prefill { (tokens, 1) } else { (1, tokens + 1) };
     let prompt: Vec<u32> = (1..=prompt).map(token).collect();
@@ -143,7 +143,7 @@ pub(crate) fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32)
         steps: Some(steps),
         max_tokens: Some(generated),
         sampling: Sampling::GREEDY,
-        // An end token must not end it.
+        // The sequence must not stop at an end token.
         end_tokens: Some(Vec::new()),
         ..GenerateOptions::default()
     };
@@ -158,16 +158,16 @@ pub(crate) fn time(session: &mut Session, phase: Phase, tokens: u32, steps: u32)
 /// Time per decoded token as a straight line over the number of steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Line {
-    /// Seconds beside the steps.
+    /// Seconds of a token apart from its steps.
     pub base: f64,
     /// Seconds per step.
     pub slope: f64,
-    /// Largest distance from the line, as a part of what was measured there.
+    /// Largest distance of a point from the line, relative to the point's measured time.
     pub residual: f64,
 }
 
 impl Line {
-    /// The line through `(steps, seconds)` with the least relative squares; none with fewer than three different depths.
+    /// Fits a line to points `(steps, seconds)` by least squares of the relative distances. Returns `None` for fewer than three different depths.
     #[must_use]
     pub fn fit(points: &[(u32, f64)]) -> Option<Self> {
         let mut depths: Vec<u32> = points.iter().map(|&(steps, _)| steps).collect();
@@ -186,7 +186,7 @@ impl Line {
         Some(Self { base, slope, residual: points.iter().map(distance).fold(0.0, f64::max) })
     }
 
-    /// Seconds that reading the weights of one step takes.
+    /// Minimum seconds for reading the weights of one step.
     #[must_use]
     pub fn bound(model: &Model, ceilings: &Ceilings) -> f64 {
         (model.bytes_per_token(2) - model.bytes_per_token(1)) as f64 * ceilings.read()

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// The four bytes of every sum times the four of the factor. Each step needs the one before, so no product can be left out or computed ahead.
+// Multiplies the four bytes of every sum by the four of the factor. Each step needs the previous one, so the compiler can neither skip nor precompute a product.
 fn step(sums: vec4<i32>) -> vec4<i32> {
     let bytes = bitcast<vec4<u32>>(sums);
     let products = vec4(
@@ -12,7 +12,7 @@ fn step(sums: vec4<i32>) -> vec4<i32> {
     return products + i32(params.term);
 }
 
-// Twelve sums that do not wait for each other, in registers.
+// Twelve independent sums, in registers.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     var a = vec4<i32>(0, 1, 2, 3) + i32(lane % 32u);

@@ -1,6 +1,7 @@
-//! What a device can do at most: kernels that do one thing only, to set the others beside.
+//! Kernels that measure the best rates of a device, each doing one thing only. The rates of other kernels are compared with theirs.
 //!
-//! Like every kernel they have a twin and cases; [`stream`], [`copy`], [`multiply_add`], [`dot_int8`] and [`multiply_matrices`] make launches of any length.
+//! Like every kernel they have a CPU reference and cases. [`stream`], [`copy`], [`multiply_add`], [`dot_int8`] and [`multiply_matrices`] make launches of any
+//! length.
 
 mod products;
 
@@ -36,7 +37,7 @@ pub static STREAM: Kernel = Kernel {
     at: nowhere,
 };
 
-/// Reads memory and writes it elsewhere.
+/// Copies memory from one buffer to another.
 pub static COPY: Kernel = Kernel {
     name: "copy",
     wgsl: include_str!("copy.wgsl"),
@@ -52,7 +53,7 @@ pub static COPY: Kernel = Kernel {
     at: nowhere,
 };
 
-/// Multiplies and adds in registers.
+/// Computes multiply-adds in registers.
 pub static MULTIPLY_ADD: Kernel = Kernel {
     name: "multiply_add",
     wgsl: include_str!("multiply_add.wgsl"),
@@ -81,13 +82,13 @@ const X: Binding = Binding::read("x", "vec4<u32>");
 
 /// Invocations per workgroup.
 const WG: u32 = 64;
-/// Loads of an invocation that are under way together.
+/// Loads that an invocation has in flight at a time.
 const LOADS: u32 = 16;
-/// Rounds of a workgroup that reads much: enough that what it writes counts little.
+/// Rounds of a workgroup in a long launch, so many that the time for its writes is negligible.
 const ROUNDS: u64 = 16;
-/// Bytes of a unit.
+/// Bytes of a unit, one `vec4<u32>`.
 const UNIT: u64 = 16;
-/// Sums of an invocation, and steps of a round.
+/// Sums per invocation, and multiply-adds per sum and round.
 const SUMS: u32 = 12;
 const STEPS: u32 = 7;
 
@@ -114,27 +115,27 @@ params! {
 params! {
     /// Parameters of [`MULTIPLY_ADD`].
     pub struct MultiplyAddParams {
-        /// Rounds of seven steps.
+        /// Rounds of seven multiply-adds per sum.
         pub rounds: u32,
-        /// What sums are multiplied with.
+        /// Factor by which sums are multiplied.
         pub factor: f32,
-        /// What is added.
+        /// Term that is added.
         pub term: f32,
         /// Unused.
         pub reserved: u32,
     }
 }
 
-/// What is multiplied.
+/// Number format of the multiply-adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
     /// Pairs of f32.
     F32,
-    /// Pairs of f16, which GPUs compute at once.
+    /// Pairs of f16, which GPUs compute together.
     F16,
 }
 
-/// Reads about so many bytes by workgroups of `wg`, at least one round of one workgroup and at most what one dispatch can. Bindings: y, x.
+/// Reads about `bytes` bytes with workgroups of `wg` invocations: at least one round of one workgroup, at most the largest dispatch. Bindings: y, x.
 #[must_use]
 pub fn stream(caps: &Caps, place: Place, wg: u32, bytes: u64) -> Launch {
     let rounds = ROUNDS.min(bytes / round(wg)).max(1);
@@ -163,7 +164,7 @@ fn stream_of(place: Place, wg: u32, groups: u32, rounds: u32) -> Launch {
     }
 }
 
-/// Copies about so many bytes, at least those of one workgroup. Bindings: x, y.
+/// Copies about `bytes` bytes, at least those of one workgroup. Bindings: x, y.
 #[must_use]
 pub fn copy(caps: &Caps, bytes: u64) -> Launch {
     let groups = u32::try_from(bytes / (u64::from(WG) * UNIT)).unwrap_or(u32::MAX).max(1);
@@ -181,7 +182,7 @@ pub fn copy(caps: &Caps, bytes: u64) -> Launch {
     }
 }
 
-/// Multiplies and adds for so many rounds in every invocation of some workgroups. Binding: y.
+/// Computes `rounds` rounds of multiply-adds in every invocation of `groups` workgroups. Binding: y.
 #[must_use]
 pub fn multiply_add(number: Number, groups: u32, rounds: u32) -> Launch {
     let mut choice = Choice::default();
@@ -235,7 +236,7 @@ fn case(name: String, launch: Launch, outputs: usize, data: Data) -> Case {
     Case { name, launch, data, checks }
 }
 
-/// Random words for a binding.
+/// Returns random words for a binding of `bytes` bytes.
 fn words(bytes: u64, seed: u64) -> Vec<u32> {
     let mut noise = Noise::new(seed);
     (0..bytes / 4).map(|_| noise.bits()).collect()
@@ -261,7 +262,7 @@ fn multiply_add_case(number: Number, groups: u32, rounds: u32) -> Case {
     case(format!("{groups} workgroups, {rounds} rounds of {number:?}"), launch, 0, data)
 }
 
-/// No model runs these.
+/// Returns no cases, because no model runs these kernels.
 fn nowhere(_: &Workload) -> Vec<Case> {
     Vec::new()
 }

@@ -1,6 +1,6 @@
 override WG: u32;
 
-// Sums that do not wait for each other, in registers.
+// Independent sums, in registers.
 struct Sums {
     a: Pair,
     b: Pair,
@@ -19,7 +19,7 @@ fn step(sums: ptr<function, Sums>, factor: Pair, term: Pair) {
     (*sums).f = fma((*sums).f, factor, term);
 }
 
-// A factor of -1 takes each sum back and forth between two small numbers that every format holds.
+// With a factor of -1, each sum alternates between two small numbers that every format represents exactly.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let factor = pair(vec2(params.factor));

@@ -2,12 +2,12 @@ override WG: u32;
 
 const CELLS: u32 = SIDE * SIDE;
 
-// Four matrices to multiply, the one that they are multiplied by, and a sum of each subgroup.
+// Four left matrices, the right matrix that they are multiplied by, and one sum of each subgroup.
 var<workgroup> lefts: array<Number, 4u * CELLS>;
 var<workgroup> rights: array<Number, CELLS>;
 var<workgroup> done: array<f32, TASKS * CELLS>;
 
-// A task is four sums of products, for one subgroup. How many subgroups the lanes make is the driver's choice.
+// A task is four sums of products, for one subgroup. The driver decides how many subgroups a workgroup has.
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -48,7 +48,7 @@ fn main(
     }
 }
 
-// The sums of one place of the tasks from the first to before the last.
+// Writes sum number `sum` of the tasks from `begin` to before `end`.
 fn put(group: u32, begin: u32, end: u32, sum: u32, lane: u32) {
     for (var item = begin * CELLS + lane; item < end * CELLS; item += WG) {
         let task = group * TASKS + item / CELLS;

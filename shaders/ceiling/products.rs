@@ -1,4 +1,4 @@
-//! Products beside those of plain floats: of whole numbers, four at once, and of matrices that subgroups multiply.
+//! Kernels that measure the rates of int8 products, four at once, and of cooperative matrices.
 
 use crate::shared::params;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 
 use super::{case, nowhere};
 
-/// Multiplies bytes, four at once, and adds them in registers.
+/// Multiplies bytes, four at once, and adds the products in registers.
 pub static DOT_INT8: Kernel = Kernel {
     name: "dot_int8",
     wgsl: include_str!("dot_int8.wgsl"),
@@ -26,7 +26,7 @@ pub static DOT_INT8: Kernel = Kernel {
     at: nowhere,
 };
 
-/// Multiplies and adds matrices in registers of subgroups.
+/// Multiplies and adds cooperative matrices in registers of subgroups.
 pub static MULTIPLY_MATRICES: Kernel = Kernel {
     name: "multiply_matrices",
     wgsl: include_str!("multiply_matrices.wgsl"),
@@ -46,16 +46,16 @@ pub static MULTIPLY_MATRICES: Kernel = Kernel {
     at: nowhere,
 };
 
-/// Invocations per workgroup of [`DOT_INT8`], and those of a case of [`MULTIPLY_MATRICES`]: whole subgroups of every usual size.
+/// Invocations per workgroup of [`DOT_INT8`] and of the cases of [`MULTIPLY_MATRICES`]: multiples of every usual subgroup size.
 const WG: u32 = 64;
 const CASE_WG: u32 = 128;
-/// Sums of an invocation, and steps of a round.
+/// Sums per invocation, and steps per round.
 const SUMS: u64 = 12;
 const STEPS: u64 = 4;
-/// What bytes are multiplied by, and what is added.
+/// Four bytes by which the bytes of the sums are multiplied, and the term that is added.
 const FACTOR: u32 = 0x7f85_2dd3;
 const TERM: u32 = 0x0101_4d2b;
-/// Subgroups of a workgroup for which there is work, and sums of each.
+/// Maximum number of subgroups per workgroup that have work, and sums of each.
 const TASKS: u32 = 4;
 const SUMS_OF_TASK: u32 = 4;
 
@@ -64,9 +64,9 @@ params! {
     pub struct DotInt8Params {
         /// Rounds of four steps.
         pub rounds: u32,
-        /// Four bytes that the bytes of the sums are multiplied by.
+        /// Four bytes by which the bytes of the sums are multiplied.
         pub factor: u32,
-        /// Number that is added.
+        /// Term that is added.
         pub term: u32,
         /// Unused.
         pub reserved: u32,
@@ -83,7 +83,7 @@ params! {
     }
 }
 
-/// Multiplies four bytes at once for `rounds` in every invocation of some workgroups. Binding: y.
+/// Multiplies four bytes at once for `rounds` rounds in every invocation of `groups` workgroups. Binding: y.
 #[must_use]
 pub fn dot_int8(groups: u32, rounds: u32) -> Launch {
     let invocations = u64::from(groups * WG);
@@ -99,7 +99,8 @@ pub fn dot_int8(groups: u32, rounds: u32) -> Launch {
     }
 }
 
-/// Multiplies the matrices that a device multiplies best, if it has any, for `rounds` in some workgroups. Bindings: x, y.
+/// Multiplies the device's best kind of cooperative matrices for `rounds` rounds in `groups` workgroups. `None` if the device has none, or its limits are too low
+/// for this kernel. Bindings: x, y.
 #[must_use]
 pub fn multiply_matrices(caps: &Caps, groups: u32, rounds: u32) -> Option<Launch> {
     let (kind, (_, most)) = caps.matrices().zip(caps.subgroups)?;
@@ -107,7 +108,7 @@ pub fn multiply_matrices(caps: &Caps, groups: u32, rounds: u32) -> Option<Launch
     (TASKS * most <= caps.max_invocations && memory(kind) <= caps.max_workgroup_memory).then_some(launch)
 }
 
-/// Bytes of workgroup memory.
+/// Bytes of workgroup memory that [`MULTIPLY_MATRICES`] takes.
 const fn memory(kind: Cooperative) -> u32 {
     let value = if kind.rounds() { 2 } else { 4 };
     kind.side().pow(2) * ((SUMS_OF_TASK + 1) * value + TASKS * 4)
@@ -165,7 +166,7 @@ fn dot_case(groups: u32, rounds: u32) -> Case {
     case(format!("{groups} workgroups, {rounds} rounds"), launch, 0, data)
 }
 
-/// Whole numbers from -1 to 1, whose sums are exact in every format.
+/// A case with integers from -1 to 1, whose sums are exact in every format.
 fn matrices_case(kind: Cooperative, groups: u32, rounds: u32) -> Case {
     let launch = matrices(kind, CASE_WG, groups, rounds);
     let sizes = launch.sizes.clone();

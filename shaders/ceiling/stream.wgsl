@@ -1,7 +1,7 @@
 override WG: u32;
 
-// Neighboring lanes read neighboring units, sixteen loads are under way at a time, and all that was read is folded together, so that nothing
-// can be left out.
+// Neighboring lanes read neighboring units, and each lane has sixteen loads in flight. All loaded values are combined, so that the compiler can
+// skip none of them.
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     var sum = vec4<u32>();

@@ -1,4 +1,4 @@
-// Sixteen units of a workgroup never cross a line of the texture.
+// The sixteen loads of a workgroup in one round never cross the end of a texture row.
 fn place(i: u32) -> vec2<u32> {
     return vec2(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH);
 }

@@ -55,7 +55,7 @@ fn what_makes_no_report_is_refused_before_any_work() -> Result<()> {
     refused(&folder, &["--report", &file, "--cpu"], 2, &["leave out --cpu"])?;
     refused(&folder, &["--report", &file, "-m", "demo"], 2, &["leave out --model"])?;
     refused(&folder, &["--report", &file, "--json"], 2, &["--report -"])?;
-    refused(&folder, &["--report", "-", "--report", "-"], 2, &["given twice"])?;
+    refused(&folder, &["--report", "-", "--report", "-"], 2, &["given only once"])?;
     refused(&folder, &["--quick"], 2, &["--report"])?;
     refused(&folder, &["--report", &file, "--gpu", "no such device"], 3, &["no such device"])?;
     refused(&folder, &["--report", &file, "--gpu", "99"], 3, &["index 99"])

@@ -229,7 +229,7 @@ fn bench_times_only_named_kernels() {
 #[trial]
 fn bench_refuses_invalid_requests() {
     for (wrong, says) in [
-        (&["bench", "--cpu", "--kernel", "matmull"][..], "there is no kernel `matmull`"),
+        (&["bench", "--cpu", "--kernel", "matmull"][..], "unknown kernel `matmull`"),
         (&["bench", "--cpu", "--only", "ceilings"], "no ceilings; leave out --cpu"),
         (&["bench", "--cpu", "--prefill", "511"], "at most 510"),
         (&["bench", "--rows", "0"], "--rows"),

@@ -1,4 +1,4 @@
-//! A device that does not answer: an error in time, in every way of waiting, and nothing that waits for it afterwards.
+//! A device that hangs: every way of waiting returns an error in time, and nothing waits for the device afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +13,20 @@ use ruminate_tests::trial;
 use crate::Outcome;
 use crate::execution::adder;
 
-/// How long the device is busy, about: long enough to tell whether somebody waited for the end.
+/// Approximate seconds of the device's work: long enough to detect code that waits for its end.
 const BUSY: f64 = 8.0;
-/// What the device is allowed.
+/// Time limit of a submission.
 const LIMIT: Duration = Duration::from_millis(300);
-/// The host must be free again long before the device is.
+/// Time within which the host must be free, long before the device is.
 const FREE: Duration = Duration::from_secs(4);
 
-/// A device of its own on the same adapter, which nobody waits for at the end of the test.
+/// Opens a separate device on the same adapter, for which nothing waits at the end of the test.
 fn another(device: &Device) -> anyhow::Result<Device> {
     let index = device.summary().context("a GPU has a summary")?.index;
     Ok(Device::open(&OpenOptions { select: Select::Index(index), ..OpenOptions::default() })?)
 }
 
-/// A plan of one launch, with its result.
+/// Makes a plan of one launch, and its output buffer.
 fn single(device: &Device, groups: u32, rounds: u32) -> Result<(Plan, Buffer)> {
     let launch = multiply_add(Number::F32, groups, rounds);
     let y = device.buffer("y", launch.sizes[0])?;
@@ -36,12 +36,12 @@ fn single(device: &Device, groups: u32, rounds: u32) -> Result<(Plan, Buffer)> {
     Ok((device.plan(graph)?, y))
 }
 
-/// A plan of one launch that takes about so many seconds, found by timing shorter ones.
+/// Makes a plan of one launch that takes about `seconds` seconds, estimated by timing shorter ones.
 fn busy(device: &Device, seconds: f64) -> Result<(Plan, Buffer)> {
     let (mut groups, mut rounds) = (16, 16);
     loop {
         let (plan, _) = single(device, groups, rounds)?;
-        // The first run may compile, and others may be disturbed.
+        // The first run may compile, so it is not timed. Of the others the shortest counts, because other work may disturb them.
         device.profile(&plan, &[])?;
         let times = (0..3).map(|_| Ok(device.profile(&plan, &[])?.total.as_secs_f64()));
         let took = times.collect::<Result<Vec<_>>>()?.into_iter().fold(f64::INFINITY, f64::min);
@@ -74,7 +74,7 @@ fn hung_device_is_an_error_that_stays(device: &Device) -> Outcome {
     ensure!(is_timeout(&outcome), "{:?}", outcome.map(|results| results.len()));
     let message = outcome.expect_err("it is one").to_string();
     ensure!(message.starts_with("the device did not answer for 300ms"), "{message}");
-    // Nothing waits a second time, also for what was done before.
+    // No call waits a second time, not even for work that had finished before the hang.
     ensure!(later.ready() && is_timeout(&later.wait()));
     ensure!(is_timeout(&device.read(&small, 0..16)));
     ensure!(is_timeout(&device.write(&small, 0, &[0; 16])));
@@ -82,7 +82,7 @@ fn hung_device_is_an_error_that_stays(device: &Device) -> Outcome {
     ensure!(is_timeout(&device.execute(&quick, &[1], &[])));
     ensure!(is_timeout(&device.wait_idle()));
     ensure!(is_timeout(&device.check()));
-    // Nor does letting go of everything.
+    // Dropping everything does not wait, either.
     drop((plan, y, quick, small, device));
     ensure!(start.elapsed() < FREE, "it took {:?}", start.elapsed());
     Ok(())
@@ -107,7 +107,7 @@ fn host_that_only_polls_notices_a_hung_device(device: &Device) -> Outcome {
     Ok(())
 }
 
-/// Mesa's software driver blocks the second submission until the first is done.
+/// Mesa's software driver blocks the second submission until the first has finished.
 #[trial(adapters, full)]
 fn submission_that_blocks_its_thread_is_noticed_by_another(device: &Device) -> Outcome {
     let device = another(device)?;
@@ -130,13 +130,13 @@ fn submission_that_blocks_its_thread_is_noticed_by_another(device: &Device) -> O
         ensure!(start.elapsed() < FREE, "nothing was noticed");
     };
     ensure!(is_timeout(&outcome), "{outcome:?}");
-    // When the driver lets go of the thread, it hears of it too.
+    // When the driver lets the thread return, its call returns the same error.
     let outcome = submitting.join().map_err(|_| anyhow::anyhow!("the thread panicked"))?;
     ensure!(is_timeout(&outcome), "{outcome:?}");
     Ok(())
 }
 
-/// Remembers that it was woken.
+/// Waker that records that it was woken.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -156,19 +156,19 @@ fn waker_is_woken_when_the_device_hangs(device: &Device) -> Outcome {
     let woken = Arc::new(Woken::default());
     device.wake_when_done(&Waker::from(Arc::clone(&woken)))?;
     while !woken.0.load(Ordering::Acquire) {
-        ensure!(start.elapsed() < FREE, "nobody is woken");
+        ensure!(start.elapsed() < FREE, "the waker was not woken");
         std::thread::sleep(Duration::from_millis(5));
     }
     ensure!(is_timeout(&device.check()));
     Ok(())
 }
 
-/// Long work in short submissions is no hang, however long all of it takes.
+/// Long work in short submissions is not a hang, even if its total time exceeds the limit.
 #[trial(adapters, full)]
 fn slow_device_that_makes_progress_is_waited_for(device: &Device) -> Outcome {
     let device = another(device)?;
     let (plan, y) = busy(&device, 0.1)?;
-    // A busy machine may take several times as long.
+    // A busy machine may take several times as long for a submission.
     let limit = Duration::from_millis(1500);
     device.set_timeout(Some(limit));
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Selecting one device of several, among pretended adapters.
+//! Selection of one device among several pretended adapters.
 
 use ruminate_engine::{AdapterSummary, Error, Kind, PciAddress, Select, Uuid, adapters, backend};
 use ruminate_tests::trial;
@@ -16,7 +16,8 @@ fn adapter(index: usize, name: &str, backend: &str, driver: &str, pci: Option<&s
     summary
 }
 
-/// Two GPUs of one model and an integrated one, through Vulkan and DX12, and a software driver. Of DX12's addresses the second is wrong, as wgpu has it.
+/// Adapters of a machine with two GPUs of one model, through Vulkan and DX12, an integrated GPU and a software driver. The second DX12 address is wrong, as in wgpu,
+/// which reports the address of the first GPU for both.
 fn machine() -> Vec<AdapterSummary> {
     let nvidia = |index, backend, driver, pci| adapter(index, "NVIDIA GeForce RTX 4090", backend, driver, pci);
     let mut all = vec![
@@ -66,7 +67,7 @@ fn device_is_chosen_by_index_address_uuid_and_name() -> Result<(), Error> {
     assert_eq!(chosen("0000:41:00.0", &all)?, 2);
     assert_eq!(chosen(VENDOR, &all)?, 2);
     assert_eq!(chosen("radeon", &all)?, 0);
-    assert_eq!(chosen("MESA", &all[..1])?, 0, "by its driver, since no name has it");
+    assert_eq!(chosen("MESA", &all[..1])?, 0, "by its driver, since no adapter's name contains it");
     assert_eq!(Select::Best.choose(&all)?.index, 1);
     Ok(())
 }
@@ -91,11 +92,11 @@ fn name_of_two_devices_is_an_error_that_lists_them() {
         "name `rtx 4090` fits several devices: 1: NVIDIA GeForce RTX 4090 (vulkan, 0000:01:00.0); 2: NVIDIA GeForce RTX 4090 (vulkan, 0000:41:00.0); choose one \
          by its index, PCI address or UUID"
     );
-    // The whole name of both.
+    // A whole name that two devices have.
     assert!(message("NVIDIA GeForce RTX 4090", &all).contains("0000:41:00.0"));
-    // Different devices, by what their drivers have in common.
+    // Different devices whose drivers' names share a word.
     assert!(message("mesa", &all).contains("0: AMD") && message("mesa", &all).contains("3: llvmpipe"));
-    // wgpu gives both the address of one.
+    // On DX12, wgpu reports the same address for both.
     assert!(message("01:00.0", &all[4..]).contains("5: NVIDIA"));
 }
 
@@ -143,7 +144,7 @@ fn absent_device_is_named_with_those_that_there_are() {
     }
 }
 
-/// On the machine as it is: lists of single backends are parts of the whole list.
+/// Uses the machine's real adapters. The list of each backend must be a part of the whole list.
 #[trial]
 fn indices_are_the_same_whatever_backends_are_listed() {
     let backends = ["vulkan", "metal", "dx12"].map(|name| backend(name).expect("a backend"));

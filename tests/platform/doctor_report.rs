@@ -1,4 +1,4 @@
-//! The examination behind `doctor --report`: a wrong kernel is told, a short time is kept to, and the caller hears of everything before it begins.
+//! The examination of `doctor --report`: a wrong kernel is reported, a short time limit is kept, and every piece of work is reported before it begins.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use ruminate_tests::{options, trial};
 
 use crate::doctor::WRONG;
 
-/// An examination of the device under test with some kernels and a limit.
+/// Examines the device under test with some kernels and a limit in seconds.
 fn examined(kernels: &'static [&'static Kernel], seconds: u64, heard: &mut dyn FnMut(&Report)) -> Result<Report> {
     let open = options().context("no device")?;
     let limit = Duration::from_secs(seconds);
@@ -31,7 +31,7 @@ fn wrong_kernel_is_a_problem_and_named(_: &Device) -> Result<()> {
         of("advance")
     );
     ensure!(of("rms_norm").iter().any(|variant| variant.passed < variant.cases), "{:?}", of("rms_norm"));
-    // The stages after it ran nevertheless.
+    // The later stages ran in spite of it.
     ensure!(found.stages.len() == 6 && found.stages.iter().all(|stage| stage.failure.is_none()), "{:?}", found.stages);
     Ok(())
 }
@@ -48,7 +48,7 @@ fn work_for_which_there_is_no_time_is_listed(device: &Device) -> Result<()> {
     ensure!(of("kernels") > 0 && of("tokens") > 0 && of("speed") > 0, "{:?}", found.skipped);
     ensure!(found.skipped.iter().any(|skipped| skipped.reason.contains("no time left")), "{:?}", found.skipped);
     ensure!(found.device.as_ref().is_some_and(|facts| facts.name == device.name()), "{:?}", found.device);
-    // A state in which something is under way is never a complete one.
+    // A report with work under way is never complete.
     ensure!(heard.last() == Some(&("end", true)) && heard.first() == Some(&("device", false)), "{heard:?}");
     ensure!(heard.iter().all(|(stage, complete)| *complete == (*stage == "end")), "{heard:?}");
     Ok(())

@@ -1,8 +1,10 @@
-//! Devices that differ from the one at hand: subgroups of other sizes, none, little workgroup memory, no f16, small bindings, memory that is the host's.
+//! Pretended devices that differ from the machine's device: other subgroup sizes or no subgroups, little workgroup memory, no f16, small bindings, or the host's
+//! memory.
 //!
-//! A pretended device lacks features and limits in earnest, so wgpu refuses what would not run there, but for workgroup memory, which is counted here. Sizes of subgroups cannot be pretended to a driver. But kernels
-//! only see what the device says, so one that says 4 to 128 and makes them of 8 shows whether they rely on what it says; and Mesa's software driver really makes
-//! subgroups of 2, 4, 8 or 16 lanes if a variable asks for vectors of so many bits, in a process of its own.
+//! A pretended device really lacks the features and has the lower limits, so wgpu rejects work that would not run there. The exception is workgroup memory, which
+//! wgpu does not check, so these tests count it. The driver's subgroup size cannot be changed, but kernels see only the reported sizes: if a device reports sizes
+//! from 4 to 128 and really uses 8, kernels that wrongly rely on the reported size fail. In addition, Mesa's software driver really uses subgroups of 2, 4, 8 or 16
+//! lanes if an environment variable sets the width of its vectors, which needs a separate process.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -23,7 +25,7 @@ fn open(pretend: &Pretend) -> Result<Device> {
     Ok(Device::open_pretending(&options().context("no device")?, pretend)?)
 }
 
-/// Every launch that the engine may choose at Huginn's sizes is compiled: for one row and for prompts, in all arithmetic modes. Returns how many there are.
+/// Compiles every launch that the engine may choose at Huginn's sizes, for one row and for prompts, in all arithmetic modes. Returns their number.
 fn compiles_what_it_may_choose(device: &Device) -> Result<usize> {
     let spec = Synthetic::parse("huginn-0125")?.spec().clone();
     let mut launches: Vec<Launch> = Vec::new();
@@ -37,7 +39,7 @@ fn compiles_what_it_may_choose(device: &Device) -> Result<usize> {
     let mut seen = BTreeSet::new();
     launches.retain(|launch| device.lacks(launch).is_none() && seen.insert(launch.name()));
     device.compile(&launches)?;
-    // wgpu does not look at this limit.
+    // wgpu does not check this limit.
     for launch in &launches {
         let (takes, has) = (workgroup_memory(launch)?, device.caps().max_workgroup_memory);
         ensure!(takes <= has, "{} takes {takes} bytes of workgroup memory, the device has {has}", launch.name());
@@ -45,7 +47,7 @@ fn compiles_what_it_may_choose(device: &Device) -> Result<usize> {
     Ok(launches.len())
 }
 
-/// Bytes of workgroup memory that a launch takes, each variable at its alignment.
+/// Computes the bytes of workgroup memory of a launch, with each variable aligned.
 fn workgroup_memory(launch: &Launch) -> Result<u32> {
     let Launch { kernel, choice, overrides, .. } = launch;
     let Checked { module, info, .. } = Variant { kernel, choice: *choice, overrides: overrides.clone() }.module()?;
@@ -59,7 +61,7 @@ fn workgroup_memory(launch: &Launch) -> Result<u32> {
     Ok(all.fold(0, |end, layout| layout.alignment.round_up(end) + layout.size))
 }
 
-/// One case for each pipeline of kernels that use subgroups, of those that the device can run.
+/// Returns one case for each pipeline with subgroups that the device can run.
 fn cases_with_subgroups(device: &Device) -> Vec<Case> {
     let caps = device.caps();
     let mut seen = BTreeSet::new();
@@ -68,7 +70,7 @@ fn cases_with_subgroups(device: &Device) -> Vec<Case> {
     all.filter(|case| device.lacks(&case.launch).is_none() && seen.insert(case.launch.name())).collect()
 }
 
-/// Kernels with subgroups compute what the CPU reference does, and so does a whole model. Returns how many cases there were.
+/// Checks that kernels with subgroups, and a whole model, compute the same results as the CPU reference. Returns the number of cases.
 fn computes_rightly(device: &Device) -> Result<usize> {
     let cases = cases_with_subgroups(device);
     for case in &cases {
@@ -93,12 +95,12 @@ fn subgroups_of_4_to_128_lanes_that_vary(_: &Device) -> Result<()> {
     for (least, most) in [(4, 128), (8, 32), (32, 64)] {
         let device = open(&sizes(least, most))?;
         if device.caps().subgroups.is_none() {
-            // WebGPU's limits are being tested, or a device without subgroups.
+            // The tests run with WebGPU's limits, or on a device without subgroups.
             return Ok(());
         }
         ensure!(device.caps().subgroups == Some((least, most)) && device.caps().lanes.is_none(), "{:?}", device.caps());
         compiles_what_it_may_choose(&device)?;
-        // What a kernel relies on is the same in all three.
+        // Kernels use the same code for all three ranges, so computing with one of them is enough.
         if least == 4 {
             let kernels: BTreeSet<_> =
                 cases_with_subgroups(&device).iter().map(|case| case.launch.kernel.name).collect();
@@ -109,7 +111,7 @@ fn subgroups_of_4_to_128_lanes_that_vary(_: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Drivers say what they like; wgpu passes it on.
+/// wgpu passes the driver's sizes on unchecked.
 #[trial(device)]
 fn subgroups_of_sizes_that_no_kernel_is_made_for_are_not_used(_: &Device) -> Result<()> {
     let odd: [fn(&mut ruminate_engine::wgpu::AdapterInfo); 4] = [
@@ -125,10 +127,10 @@ fn subgroups_of_sizes_that_no_kernel_is_made_for_are_not_used(_: &Device) -> Res
     Ok(())
 }
 
-/// Argument that makes this program examine the default device and say what it found.
+/// Argument that makes this program examine the default device and print the results.
 const EXAMINE: &str = "examine";
 
-/// Becomes the program that examines a device if the command line asks for it.
+/// Examines a device if the command line asks for it. Returns whether it did.
 pub(crate) fn examined() -> bool {
     let asked = std::env::args().nth(1).as_deref() == Some(EXAMINE);
     if asked {
@@ -139,7 +141,7 @@ pub(crate) fn examined() -> bool {
     asked
 }
 
-/// Why the software driver whose vectors can be chosen is not the device under test.
+/// Reason to ignore a test that needs Mesa's software driver, whose vector width can be set, if another device is under test.
 fn no_lavapipe() -> Option<String> {
     let driver = ruminate_tests::device().and_then(|device| Some(device.summary()?.driver.clone()));
     let there = driver.is_some_and(|driver| driver.contains("llvmpipe"));
@@ -180,7 +182,7 @@ fn device_with_16_kib_of_workgroup_memory(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// What a launch takes is really counted.
+/// Checks [`workgroup_memory`] itself.
 #[trial]
 fn workgroup_memory_of_a_launch_is_that_of_its_arrays() -> Result<()> {
     let spec = Synthetic::parse("huginn-0125")?.spec().clone();
@@ -188,7 +190,7 @@ fn workgroup_memory_of_a_launch_is_that_of_its_arrays() -> Result<()> {
     let all = trials(&spec.workload(Dtype::Bf16, 128, 64, 512, caps));
     let all: Vec<Launch> = all.into_iter().flat_map(|trial| trial.variants.launches).collect();
     let norm = all.iter().find(|it| it.kernel.name == "rms_norm").context("a norm")?;
-    // Four sums for each lane.
+    // Four f32 sums per lane.
     ensure!(workgroup_memory(norm)? == 16 * norm.overrides[0], "{}: {}", norm.name(), workgroup_memory(norm)?);
     let largest = all.iter().map(workgroup_memory).collect::<Result<Vec<_>>>()?.into_iter().max();
     ensure!(largest > Some(8 << 10), "{largest:?}");
@@ -212,7 +214,7 @@ fn device_without_f16(_: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Matrices, keys and values are bound and held in parts: bindings of 8 MiB stand for the 128 MiB that larger models meet.
+/// Matrices, keys and values are stored and bound in parts. Bindings of 8 MiB take the place of the 128 MiB that larger models exceed.
 #[trial(device, full)]
 fn device_with_small_bindings_and_buffers(device: &Device) -> Result<()> {
     let limits: fn(&mut ruminate_engine::wgpu::Limits) = |limits| {
@@ -229,7 +231,7 @@ fn device_with_small_bindings_and_buffers(device: &Device) -> Result<()> {
         Ok(session.forward(&tokens, 3, State::Seeded, true)?)
     };
     let expected = logits(device)?;
-    // Weights in textures, where the device prefers those, and in buffers.
+    // Weights in textures, if the device prefers them, and then in buffers.
     for without in [Features::empty(), Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES] {
         let small = open(&Pretend { without, limits, ..Pretend::default() })?;
         ensure!(small.caps().max_binding == 8 << 20);
@@ -254,14 +256,14 @@ fn integrated_gpu_lives_on_the_host_s_memory(device: &Device) -> Result<()> {
     ensure!(memory.shared);
     ensure!(memory.total <= host.total && memory.total.is_some(), "{memory:?}, the host has {host:?}");
     let Some(available) = memory.available else { return Ok(()) };
-    // Never more than the driver allots, nor than the host can give. Others use that meanwhile.
+    // The host's free memory may change meanwhile, so the total is the limit here.
     ensure!(available <= host.total.unwrap_or(u64::MAX), "{memory:?}, the host has {host:?}");
     let whole = examine_demo(&integrated)?;
     ensure!(device.is_cpu() || whole.passed(), "{whole:?}");
     Ok(())
 }
 
-/// Weights count once, although they pass through the host's memory when they are loaded, and a part of the memory stays free.
+/// Weights count once, although they pass through the host's memory while loading, and a twentieth of the memory stays free.
 #[trial]
 fn budget_of_shared_memory_counts_weights_once_and_leaves_a_reserve() -> Result<()> {
     let spec = Spec::clone(Synthetic::parse("huginn-0125")?.spec());

@@ -1,4 +1,4 @@
-//! The command with a device that does not answer, and with one that is not there: an error, exit code 3, and no hang at the end of the process.
+//! The command with a device that hangs or does not exist: it reports an error, ends with exit code 3, and does not hang at the end of the process.
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ fn no_device() -> Option<String> {
     device().is_none().then(|| "no device, only the CPU reference".to_owned())
 }
 
-/// The device that the command takes by default is the one under test, unless a variable says otherwise.
+/// Runs the command. Its default device is the device under test, unless `RUMINATE_TEST_GPU` names another one.
 fn run(arguments: &[&str]) -> Result<Output> {
     let home = Folder::new()?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_ruminate"));
@@ -28,7 +28,7 @@ fn fails_with_3(arguments: &[&str], words: &str) -> Result<()> {
     Ok(())
 }
 
-/// A limit that no device keeps: a round trip alone takes longer.
+/// The limit is so short that a single round trip exceeds it on any device.
 #[trial(needs(no_device), full)]
 fn device_that_does_not_answer_ends_every_verb_with_exit_code_3() -> Result<()> {
     let timeout = "--device-timeout=0.00005";
@@ -44,7 +44,7 @@ fn device_that_does_not_answer_ends_every_verb_with_exit_code_3() -> Result<()> 
     Ok(())
 }
 
-/// A hang in the middle of long work: the driver goes on computing, and the process ends nevertheless.
+/// The device hangs in the middle of long work. The process ends although the driver goes on computing.
 #[trial(full, needs(no_device))]
 fn process_ends_while_the_driver_still_computes() -> Result<()> {
     let model = "-msynthetic:n_embd=2048,heads=16,hidden=8192,layers=1/4/1,vocab=4096";
@@ -54,7 +54,7 @@ fn process_ends_while_the_driver_still_computes() -> Result<()> {
         &["run", model, "--steps=64", "--device-timeout=0.02", "-n", "4", &prompt],
         "did not answer for 20ms",
     )?;
-    // Loading takes a few seconds, the whole prompt minutes on a software driver.
+    // On a software driver, loading takes a few seconds, and the whole prompt would take minutes.
     ensure!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A server whose device does not answer ends like one whose device is lost.
+//! A server whose device hangs ends like one whose device is lost.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::http::{LONG, Running, batch, options};
 
-/// Less than any work takes.
+/// Shorter than any work.
 const LIMIT: Duration = Duration::from_micros(50);
 
 #[trial(device)]
@@ -28,7 +28,7 @@ fn device_that_hangs_fails_requests_and_ends_the_server(device: &Device) {
     assert!(hung, "{outcome:?}");
 }
 
-/// Its heartbeat is not answered in time.
+/// The server's heartbeat read exceeds the limit.
 #[trial(device, full)]
 fn idle_server_notices_a_device_that_hangs(device: &Device) {
     let server = Running::on(device, options(), batch());

@@ -1,4 +1,4 @@
-//! Rates that the device reaches at its best, and time that using it costs.
+//! Stage that measures the device's best rates, and the overheads of using it.
 
 use ruminate_engine::bench::{Ceiling, Ceilings, Costs, Sample};
 use ruminate_engine::clock::Instant;
@@ -6,9 +6,9 @@ use ruminate_engine::clock::Instant;
 use super::{Cost, Examination, NO_TIME, Rate};
 use crate::error::Error;
 
-/// Measurements of each figure.
+/// Measurements of each rate.
 const REPETITIONS: u32 = 3;
-/// The same in the short form.
+/// Measurements of each rate in the short form.
 const QUICK_REPETITIONS: u32 = 2;
 
 /// Measures ceilings and costs.
@@ -18,7 +18,7 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     let mut samples: Vec<(Ceiling, Sample)> = Vec::new();
     let mut last = 0.0;
     for ceiling in Ceiling::ALL {
-        // Everything else is compared with these.
+        // These are always measured, because other results are compared with them.
         let needed = matches!(ceiling, Ceiling::ReadBuffer | Ceiling::F32 | Ceiling::Copy);
         if !needed && !examination.affords(last) {
             examination.skip(ceiling.name(), NO_TIME);

@@ -1,4 +1,4 @@
-//! Content of a report. Field names carry the units: `_s` seconds, `_us` microseconds, `_bytes`, `_gb_per_s` billions of bytes per second, `_gflop_per_s`
+//! Content of a report. Field names contain the units: `_s` seconds, `_us` microseconds, `_bytes`, `_gb_per_s` billions of bytes per second, `_gflop_per_s`
 //! billions of operations per second.
 
 use ruminate_engine::{AdapterSummary, Device};
@@ -9,7 +9,7 @@ use serde::Serialize;
 /// Version of the layout of [`Report`]. It grows when a field is removed or changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What an examination of a device found. Versions before 1.0 may add fields.
+/// Results of an examination of a device. Versions before 1.0 may add fields.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -17,33 +17,33 @@ pub struct Report {
     pub schema_version: u32,
     /// Version of the engine.
     pub version: &'static str,
-    /// Whether every stage has ended. A report that is not complete was written while [`Self::running`] was under way.
+    /// Whether every stage has ended. If false, the report was written while [`Self::running`] was under way.
     pub complete: bool,
     /// Whether the report is complete and nothing is wrong.
     pub passed: bool,
-    /// Everything that is wrong, in words.
+    /// All problems, in words.
     pub problems: Vec<String>,
     /// Work under way when the report was written.
     pub running: Option<Running>,
-    /// Whether the short form was asked for.
+    /// Whether this is the short form.
     pub quick: bool,
-    /// Seconds that the examination may take.
+    /// Time limit of the examination.
     pub limit_s: f64,
-    /// Seconds that it has taken.
+    /// Time that it has taken.
     pub elapsed_s: f64,
-    /// Seconds since 1970 at its start.
+    /// Unix time of its start.
     pub started_unix_s: u64,
     /// The machine.
     pub system: System,
-    /// The device; none before it is open.
+    /// The device; `None` before it is open.
     pub device: Option<DeviceFacts>,
     /// The stages so far, in order.
     pub stages: Vec<Stage>,
-    /// Work that was left out, with the reason.
+    /// Skipped work, with the reasons.
     pub skipped: Vec<Skipped>,
-    /// Rates that the device reaches at its best.
+    /// Best rates of the device.
     pub ceilings: Vec<Rate>,
-    /// Time that using the device costs.
+    /// Overheads of using the device.
     pub costs: Vec<Cost>,
     /// Kernels against the CPU reference.
     pub kernels: Kernels,
@@ -86,35 +86,35 @@ pub struct DeviceFacts {
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` (a software driver) or `other`.
     pub kind: String,
-    /// Memory in all, if known.
+    /// Total memory, if known.
     pub memory_total_bytes: Option<u64>,
     /// Memory that was free at the start, if known.
     pub memory_free_bytes: Option<u64>,
-    /// Whether it is the host's memory.
+    /// Whether the device uses the host's memory.
     pub memory_shared: bool,
-    /// Bytes of one binding, at most.
+    /// Maximum bytes of one binding.
     pub max_binding_bytes: u64,
-    /// Bytes of one buffer, at most.
+    /// Maximum bytes of one buffer.
     pub max_buffer_bytes: u64,
-    /// Bytes of one texture that weights are read from, at most; 0 where they are not.
+    /// Maximum bytes of one texture with weights; 0 if weights are not read from textures.
     pub max_texture_bytes: u64,
-    /// Invocations per workgroup, at most.
+    /// Maximum invocations per workgroup.
     pub max_invocations: u32,
-    /// Bytes of workgroup memory, at most.
+    /// Maximum bytes of workgroup memory.
     pub max_workgroup_memory_bytes: u32,
-    /// Smallest and largest subgroup; none without subgroup operations.
+    /// Smallest and largest subgroup size; `None` without subgroup operations.
     pub subgroup_sizes: Option<[u32; 2]>,
     /// Whether shaders compute in f16.
     pub f16: bool,
-    /// Whether kernels multiply four bytes at once.
+    /// Whether kernels can multiply four bytes at once.
     pub int8: bool,
-    /// Kinds of cooperative matrices that there are kernels for.
+    /// Kinds of cooperative matrices that the device offers and kernels use.
     pub cooperative: Vec<String>,
-    /// Whether passes are timed on the device.
+    /// Whether the device can time passes.
     pub timestamps: bool,
     /// Kernels for prompts, by arithmetic mode.
     pub prompts: String,
-    /// Classes of work that tuning has chosen a kernel for.
+    /// Number of classes of work for which tuning has chosen a kernel.
     pub tuned_classes: usize,
 }
 
@@ -153,53 +153,53 @@ impl DeviceFacts {
 pub struct Stage {
     /// Name.
     pub name: &'static str,
-    /// Seconds that it took.
+    /// Time that it took.
     pub elapsed_s: f64,
     /// The error that ended it early, if one did.
     pub failure: Option<String>,
 }
 
-/// Work that was left out.
+/// Skipped work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// Name of the stage.
     pub stage: &'static str,
     /// The kernel, model or measurement.
     pub what: String,
-    /// `no time left`, `needs 14.0 GB, the device has 8.0 GB free`, or what the device lacks.
+    /// `no time left`, `needs 14.0 GB, the device has 8.0 GB to give`, or a feature that the device lacks.
     pub reason: String,
 }
 
-/// A ceiling.
+/// A ceiling: a best rate of the device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rate {
-    /// What was measured.
+    /// Name of the ceiling.
     pub name: &'static str,
     /// Best rate of bytes.
     pub gb_per_s: Option<f64>,
     /// Best rate of operations, a multiply-add counted as two.
     pub gflop_per_s: Option<f64>,
-    /// Longest time of a measurement as a multiple of the shortest: 1 is a steady device.
+    /// Longest measured time as a multiple of the shortest. It is 1 on a steady device.
     pub longest_over_shortest: f64,
 }
 
-/// Time that something costs, whatever the work.
+/// An overhead, independent of the work.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
-    /// What was measured.
+    /// Name of the overhead.
     pub name: &'static str,
-    /// The median.
+    /// Median time.
     pub median_us: f64,
 }
 
 /// Kernels against the CPU reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Kernels {
-    /// Cases that ran.
+    /// Number of cases that ran.
     pub cases: usize,
-    /// Those of them that were right.
+    /// Number of cases that were right.
     pub passed: usize,
-    /// Cases that were left out for lack of time.
+    /// Number of cases skipped for lack of time.
     pub skipped: usize,
     /// The variants that ran.
     pub variants: Vec<Variant>,
@@ -214,9 +214,9 @@ pub struct Variant {
     pub kernel: &'static str,
     /// Label of the variant.
     pub variant: String,
-    /// Cases that ran.
+    /// Number of cases that ran.
     pub cases: usize,
-    /// Those of them that were right.
+    /// Number of cases that were right.
     pub passed: usize,
     /// Largest error, as a multiple of its bound; null in JSON if a value was not finite or an exact one differed.
     pub error_over_bound: f64,
@@ -227,13 +227,13 @@ pub struct Variant {
 pub struct Wrong {
     /// Identity of the case.
     pub case: String,
-    /// Shapes that it belongs to.
+    /// Shapes in which it occurs.
     pub shapes: String,
-    /// The difference, or the error.
+    /// The wrong result, or the error.
     pub problem: String,
 }
 
-/// Tokens that a model generates on the device and on the CPU reference.
+/// Comparison of a model's greedy tokens on the device and on the CPU reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TokenCheck {
     /// The model.
@@ -242,17 +242,17 @@ pub struct TokenCheck {
     pub dtype: String,
     /// Recurrence steps.
     pub steps: u32,
-    /// Tokens that were compared.
+    /// Number of tokens compared.
     pub tokens: usize,
-    /// Tokens that are equal, from the first on.
+    /// Number of equal tokens before the first difference.
     pub equal: usize,
-    /// Normalised mean square error of the prompt's logits; null in JSON if one was not finite.
+    /// Normalized mean square error of the prompt's logits; null in JSON if a logit was not finite.
     pub logits_error: f64,
     /// Largest error that passes.
     pub logits_error_bound: f64,
-    /// Difference between the reference's logits of the first two tokens that differ: where it is small, rounding decides.
+    /// Difference between the reference's logits for the first two tokens that differ. If it is small, rounding may decide between them.
     pub margin: Option<f64>,
-    /// Whether the device is right.
+    /// Whether the tokens are equal or nearly tied, and the error is within its bound.
     pub passed: bool,
 }
 
@@ -269,36 +269,36 @@ pub struct Speed {
     pub phase: &'static str,
     /// Recurrence steps.
     pub steps: u32,
-    /// Tokens that were timed together.
+    /// Number of tokens per measurement.
     pub tokens: u32,
-    /// Measurements.
+    /// Number of measurements.
     pub repetitions: usize,
     /// Median time per token.
     pub ms_per_token: f64,
-    /// Tokens per second, by the median.
+    /// Tokens per second, from the median.
     pub tokens_per_s: f64,
     /// Bytes of weights read per second.
     pub gb_per_s: f64,
-    /// Operations with weights per second.
+    /// Operations on weights per second.
     pub gflop_per_s: f64,
-    /// Time that reading the weights, or computing in f32, takes at least, in percent of the time that it took. More than 100 where products are not of f32.
+    /// Minimum time of reading the weights or of computing in f32, whichever is longer, in percent of the measured time. It can exceed 100 if products are not in f32.
     pub percent_of_ceiling: Option<f64>,
-    /// The ceiling that allows no more: `read` or `f32`.
+    /// The ceiling that limits the speed: `read` or `f32`.
     pub bound_by: Option<&'static str>,
 }
 
 /// Effect of tuning.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Tuned {
-    /// Shapes that it was measured at.
+    /// Shapes used in the measurements.
     pub shapes: String,
-    /// Classes of work with several kernels to choose from.
+    /// Number of classes of work with several kernels to choose from.
     pub classes: usize,
-    /// Classes for which another kernel than the default is faster.
+    /// Classes for which a kernel other than the default is faster.
     pub changes: Vec<Change>,
 }
 
-/// A class of work for which another kernel than the default is faster.
+/// A class of work for which a kernel other than the default is faster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// The class.
@@ -307,8 +307,8 @@ pub struct Change {
     pub textures: bool,
     /// The faster kernel.
     pub choice: String,
-    /// Time of the default.
+    /// Median time of the default.
     pub default_us: f64,
-    /// Time of the faster one.
+    /// Median time of the faster kernel.
     pub best_us: f64,
 }

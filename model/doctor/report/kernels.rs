@@ -1,7 +1,7 @@
-//! Every kernel and variant that the device may be given, against the CPU reference.
+//! Stage that checks every kernel and variant that the device may run against the CPU reference.
 //!
-//! First the cases that each kernel brings along, then every variant that tuning may choose, at the shapes of the demo, then the launches that models of
-//! published shapes make here: with tuned choices, in each dtype and arithmetic mode.
+//! First come each kernel's own cases, then every variant that tuning may choose, at the shapes of the demo, and then the launches of models of published
+//! shapes on this device, with tuned choices, in each dtype and arithmetic mode.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +19,17 @@ use crate::error::Error;
 use crate::precision::{Dtypes, Precision};
 use crate::{Synthetic, demo};
 
-/// Rows of the passes: decoding, a short prompt, a long one.
+/// Rows per pass: decoding, a short prompt, and a long one.
 const ROWS: [u32; 3] = [1, 8, 64];
-/// Rows of a weight matrix that a case holds. Columns are whole, so the arithmetic of a row is the model's.
+/// Rows of a weight matrix in a case. They have all their columns, so the arithmetic of a row is the model's.
 const WEIGHT_ROWS: u32 = 256;
-/// Positions that attention looks at.
+/// Positions that attention reads.
 const POSITIONS: u32 = 512;
 /// Dtypes of weights.
 const DTYPES: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 /// Models whose launches are verified.
 const MODELS: [&str; 2] = ["huginn-0125", "ouro-1.4b"];
-/// Kernels that depend on how weights are held.
+/// Kernels that depend on the dtype of weights.
 const PRODUCTS: [&str; 8] = [
     MATVEC.name,
     MATVEC_INT8.name,
@@ -40,15 +40,15 @@ const PRODUCTS: [&str; 8] = [
     STAGE.name,
     ROUND_ROWS.name,
 ];
-/// Wrong cases that are listed.
+/// Maximum number of wrong cases listed.
 const MOST_WRONG: usize = 40;
 
-/// Makes cases for a device, one group at a time, because each holds its data.
+/// Function that makes the cases of one group for a device. Cases hold their data, so they are made only when needed.
 type Make = Box<dyn Fn(&Device) -> Vec<Case>>;
 
 /// Cases that are reported together.
 struct Group {
-    /// Shapes, for reports.
+    /// Shapes, as named in reports.
     name: String,
     cases: Make,
 }
@@ -56,7 +56,7 @@ struct Group {
 /// Verifies kernels until there is no time left.
 pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
     let device = examination.device()?;
-    // The last case of a kernel tells how long the next one takes.
+    // Time of each kernel's last case, the estimate for its next one.
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
     for group in groups(examination.options.kernels, &device)? {
         let (mut skipped, mut last) = (0_u32, "");
@@ -94,7 +94,8 @@ pub(super) fn verify(examination: &mut Examination<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A case of every kernel, then one of every variant, then another one of each: when time runs out, nothing has been left out for the sake of its neighbor.
+/// Orders cases so that one of every kernel comes first, then one of every variant, then a second one of each, and so on. When time runs out, every kernel and
+/// variant has had about the same number of cases.
 fn broad_first(cases: Vec<Case>) -> Vec<Case> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut kernels: BTreeSet<&str> = BTreeSet::new();
@@ -111,7 +112,7 @@ fn broad_first(cases: Vec<Case>) -> Vec<Case> {
     counted.into_iter().map(|(_, case)| case).collect()
 }
 
-/// Verifies a case, and notes what came of it.
+/// Verifies a case, and records the result.
 fn examine(examination: &mut Examination<'_>, device: &Device, case: &Case, shapes: &str) -> Result<(), Error> {
     let outcome = device.verify(case);
     let kernels = &mut examination.report.kernels;
@@ -142,13 +143,13 @@ fn examine(examination: &mut Examination<'_>, device: &Device, case: &Case, shap
         Some(_) => {}
     }
     match outcome {
-        // Nothing that comes after it would tell more.
+        // A device that has failed gives no meaningful results afterwards.
         Err(error @ (EngineError::Lost(_) | EngineError::Timeout { .. })) => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// All cases, the most telling first.
+/// Makes all groups of cases, the most informative first.
 fn groups(kernels: &'static [&'static Kernel], device: &Device) -> Result<Vec<Group>, Error> {
     let mut all: Vec<Group> = Vec::new();
     all.push(Group {
@@ -165,16 +166,16 @@ fn groups(kernels: &'static [&'static Kernel], device: &Device) -> Result<Vec<Gr
             all.push(Group { name, cases: Box::new(among(kernels, cases)) });
         }
     }
-    // Arithmetic modes that have to be asked for come last.
+    // Arithmetic modes that are off by default come last.
     for arithmetic in Arithmetic::ALL.into_iter().filter(|&mode| ManyRows::lacks(&device.caps(), mode).is_none()) {
         for (rows, model) in ROWS.into_iter().flat_map(|rows| MODELS.map(|model| (rows, model))) {
             let spec = Synthetic::parse(model)?.spec().clone();
-            // Only weights in blocks are multiplied as whole numbers.
+            // Only weights in blocks (q8, q4) can be multiplied as integers.
             for dtype in DTYPES.into_iter().filter(|dtype| arithmetic != Arithmetic::Int8 || dtype.in_blocks()) {
                 let precision = Precision { dtype: Some(dtype), products: arithmetic, ..Precision::default() };
                 let dtypes: Dtypes = precision.dtypes(&spec)?;
                 let work = spec.workload(dtypes, rows, POSITIONS, WEIGHT_ROWS, device.caps());
-                // Kernels other than products are the same in every dtype.
+                // Other kernels do not depend on the dtype, so they are checked once.
                 let whole = dtype == DTYPES[0] && arithmetic == Arithmetic::F32;
                 let cases = move |device: &Device| launches(kernels, &work, device, whole);
                 all.push(Group {
@@ -187,7 +188,7 @@ fn groups(kernels: &'static [&'static Kernel], device: &Device) -> Result<Vec<Gr
     Ok(all)
 }
 
-/// Only cases of some kernels.
+/// Restricts cases to those of `kernels`.
 fn among(kernels: &'static [&'static Kernel], cases: impl Fn(&Device) -> Vec<Case>) -> impl Fn(&Device) -> Vec<Case> {
     move |device| {
         let mut cases = cases(device);
@@ -196,7 +197,8 @@ fn among(kernels: &'static [&'static Kernel], cases: impl Fn(&Device) -> Vec<Cas
     }
 }
 
-/// The launches that a model makes here: those by default, and those that tuning has chosen instead.
+/// Makes the cases for the launches of a model on this device: the default ones, and those that tuning has chosen instead. If `whole` is false, only
+/// those of [`PRODUCTS`].
 fn launches(kernels: &'static [&'static Kernel], work: &Workload, device: &Device, whole: bool) -> Vec<Case> {
     let wanted = kernels.iter().filter(|kernel| whole || PRODUCTS.contains(&kernel.name));
     let mut cases: Vec<Case> = wanted.clone().flat_map(|kernel| (kernel.at)(work)).collect();

@@ -1,8 +1,8 @@
-//! An examination of a device within a time limit: whether it is right, and how fast it is.
+//! Checks and measures a device within a time limit: whether its results are right, and how fast it is.
 //!
-//! The stages run one after the other, each until a deadline of its own: its share of the time that is left to it and those after it. Work is taken in order of importance; every piece is estimated from the one before and left out, with a note, where it
-//! would not end in time. The caller hears of every piece before it begins, so that a driver that takes the program down with it leaves a report that names the
-//! piece.
+//! The stages run one after the other, each until its own deadline: its share of the time that is left for it and the later stages. Within a stage the most
+//! important work comes first. The time of each piece of work is estimated from the previous one; a piece that would not end in time is skipped, with a note. The
+//! caller gets the report before every piece, so that a report that names the piece exists even if the driver crashes the program.
 
 mod ceilings;
 mod figures;
@@ -25,29 +25,29 @@ pub use figures::{
     TokenCheck, Tuned, Variant, Wrong,
 };
 
-/// Reason for leaving out what would not end in time.
+/// Reason for skipping work that would not end in time.
 const NO_TIME: &str = "no time left";
 
-/// Time that an examination may take.
+/// Time limit of an examination.
 pub const LIMIT: Duration = Duration::from_secs(600);
-/// The same for the short form.
+/// Time limit of the short form.
 pub const QUICK_LIMIT: Duration = Duration::from_secs(120);
 
-/// What to examine, and for how long.
+/// Options of an examination.
 #[derive(Clone, Debug)]
 pub struct ReportOptions {
-    /// How the device is opened.
+    /// Options to open the device with.
     pub open: OpenOptions,
-    /// The kernels; [`KERNELS`] but in tests of the examination itself.
+    /// The kernels to check: [`KERNELS`], except in tests of the examination itself.
     pub kernels: &'static [&'static Kernel],
-    /// Time that it may take.
+    /// Time limit.
     pub limit: Duration,
-    /// Whether it is the short form: fewer repetitions.
+    /// Whether to use the short form, which has fewer repetitions.
     pub quick: bool,
 }
 
 impl ReportOptions {
-    /// An examination of the usual length, or a short one.
+    /// Returns the options of a full examination, or of a short one.
     #[must_use]
     pub fn new(open: OpenOptions, quick: bool) -> Self {
         Self { open, kernels: KERNELS, limit: if quick { QUICK_LIMIT } else { LIMIT }, quick }
@@ -57,7 +57,8 @@ impl ReportOptions {
 /// Work of a stage.
 type Work = fn(&mut Examination<'_>) -> Result<(), Error>;
 
-/// The stages, the most important first: name, share of the time, work. What one does not need, or takes too much, is shared by those after it.
+/// The stages, the most important first: name, share of the time, work. Time that a stage does not need goes to the later ones, and time that it takes beyond
+/// its share is taken from them.
 const STAGES: [(&str, f64, Work); 6] = [
     ("device", 0.05, open),
     ("kernels", 0.3, kernels::verify),
@@ -67,20 +68,20 @@ const STAGES: [(&str, f64, Work); 6] = [
     ("tuning", 0.1, tuning::measure),
 ];
 
-/// Share of the limit in which stages work. In the rest, the last piece of work may take longer than was estimated.
+/// Share of the limit that stages may plan with. The rest is a reserve, in case the last piece of work takes longer than estimated.
 const WORKING: f64 = 0.92;
 
-/// End of a stage, given its beginning since the start.
+/// Deadline of a stage that begins at `begin`; both are times since the start of the examination.
 fn deadline(stage: usize, begin: Duration, limit: Duration) -> Duration {
     let shares = |from: usize| STAGES.iter().skip(from).map(|(_, share, _)| share).sum::<f64>();
     let left = limit.mul_f64(WORKING).saturating_sub(begin);
     begin + left.mul_f64(STAGES[stage].1 / shares(stage))
 }
 
-/// Examines a device. `hear` is told of every piece of work before it begins, and of the report in the end.
+/// Examines a device. Calls `hear` with the report so far before every piece of work, and with the finished report.
 ///
 /// # Errors
-/// If no device can be chosen, as [`find`] says: then nothing was heard. Every other error becomes part of the report.
+/// As [`find`], if no device can be chosen; `hear` is not called then. Every other error becomes part of the report.
 pub fn report(options: &ReportOptions, hear: &mut dyn FnMut(&Report)) -> Result<Report, Error> {
     find(&options.open)?;
     let mut examination = Examination::new(options, hear);
@@ -88,7 +89,7 @@ pub fn report(options: &ReportOptions, hear: &mut dyn FnMut(&Report)) -> Result<
         examination.deadline = deadline(at, examination.begin.elapsed(), options.limit);
         examination.stage(name, work);
         if examination.report.device.is_none() {
-            let rest = STAGES.into_iter().skip(at + 1).map(|(stage, ..)| (stage, "the device does not open"));
+            let rest = STAGES.into_iter().skip(at + 1).map(|(stage, ..)| (stage, "the device cannot be opened"));
             let skipped =
                 rest.map(|(stage, reason)| Skipped { stage, what: "all".to_owned(), reason: reason.to_owned() });
             examination.report.skipped.extend(skipped);
@@ -105,7 +106,7 @@ pub fn report(options: &ReportOptions, hear: &mut dyn FnMut(&Report)) -> Result<
 }
 
 impl Report {
-    /// Ends a report whose examination did not end in time, so that nothing more is heard of it.
+    /// Adds a problem to the report of an examination that did not end in time, and so never returns.
     pub fn give_up(&mut self, after: Duration) {
         let what = self.running.as_ref().map_or("the start".to_owned(), |it| format!("{}: {}", it.stage, it.what));
         self.problems.push(format!(
@@ -122,7 +123,7 @@ struct Examination<'a> {
     report: Report,
     hear: &'a mut dyn FnMut(&Report),
     begin: Instant,
-    /// End of the present stage, since the beginning.
+    /// Deadline of the current stage, as time since the beginning.
     deadline: Duration,
     device: Option<Device>,
     ceilings: Option<Ceilings>,
@@ -161,7 +162,7 @@ impl<'a> Examination<'a> {
         Self { options, report, hear, begin, deadline: Duration::ZERO, device: None, ceilings: None }
     }
 
-    /// Runs a stage. Its error is noted, and the stages after it run on a device that is opened anew.
+    /// Runs a stage. If it fails, records the error, and the later stages open the device anew.
     fn stage(&mut self, name: &'static str, work: Work) {
         let begin = self.begin.elapsed();
         self.report.running = Some(Running { stage: name, what: String::new() });
@@ -175,7 +176,7 @@ impl<'a> Examination<'a> {
         self.report.stages.push(Stage { name, elapsed_s, failure });
     }
 
-    /// The device, opened if it is not, or is not usable any more.
+    /// Returns the device, opened anew if it is not open or has failed.
     fn device(&mut self) -> Result<Device, Error> {
         match &self.device {
             Some(device) if device.check().is_ok() => Ok(device.clone()),
@@ -187,7 +188,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Tells that a piece of work begins.
+    /// Reports that a piece of work begins.
     fn begin(&mut self, what: impl Into<String>) {
         if let Some(running) = &mut self.report.running {
             running.what = what.into();
@@ -196,17 +197,17 @@ impl<'a> Examination<'a> {
         (self.hear)(&self.report);
     }
 
-    /// Time left to the stage.
+    /// Time left for the current stage.
     fn left(&self) -> Duration {
         self.deadline.saturating_sub(self.begin.elapsed())
     }
 
-    /// Whether work of so many seconds ends in time.
+    /// Whether work of `seconds` seconds would end in time.
     fn affords(&self, seconds: f64) -> bool {
         seconds < self.left().as_secs_f64()
     }
 
-    /// Notes work that is left out.
+    /// Records skipped work.
     fn skip(&mut self, what: impl Into<String>, reason: impl Into<String>) {
         let stage = self.report.running.as_ref().map_or("", |running| running.stage);
         self.report.skipped.push(Skipped { stage, what: what.into(), reason: reason.into() });
@@ -217,7 +218,7 @@ impl<'a> Examination<'a> {
     }
 }
 
-/// A number and its noun: `1 step`, `2 steps`.
+/// Formats a number with its noun: `1 step`, `2 steps`.
 fn counted(number: u32, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
@@ -250,7 +251,7 @@ mod tests {
     fn stages_share_the_time_that_is_left() {
         let seconds = Duration::from_secs_f64;
         let limit = seconds(100.0);
-        // The last stage has all of it, however late it begins.
+        // The last stage gets all the time that is left, even if it begins late.
         assert_eq!(deadline(STAGES.len() - 1, seconds(50.0), limit), limit.mul_f64(WORKING));
         assert_eq!(deadline(STAGES.len() - 1, seconds(99.0), limit), seconds(99.0));
         for stage in 0..STAGES.len() {

@@ -1,7 +1,7 @@
-//! Whole models: time per decoded token and per token of a prompt, beside the device's ceilings.
+//! Stage that measures whole models: time per decoded token and per prompt token, compared with the device's ceilings.
 //!
-//! Models are random weights of published shapes. Each dtype of each has its share of the time that is left; within it, fewer steps come first, and every further
-//! measurement is estimated from the first by the weights that its tokens read.
+//! The models are the demo, and random weights of published shapes. Each dtype of each model has a share of the time that is left. Within it, fewer steps come
+//! first, and the time of every later measurement is estimated from the first, in proportion to the weights that its tokens read.
 
 use std::time::Duration;
 
@@ -18,24 +18,25 @@ use crate::options::{LoadOptions, SessionOptions};
 use crate::source::Source;
 use crate::{Model, Session, Synthetic, demo};
 
-/// Steps beside a model's default.
+/// Steps to measure in addition to a model's default.
 const STEPS: [u32; 2] = [1, 8];
-/// Tokens of a prompt: as many as are affordable.
+/// Lengths of prompts in tokens. The longest for which there is time is measured.
 const PROMPTS: [u32; 3] = [32, 128, 512];
-/// Tokens decoded together, at least and at most.
+/// Minimum and maximum number of tokens decoded per measurement.
 const DECODED: [u32; 2] = [2, 32];
-/// Seconds that one measurement may take before it is made with fewer tokens.
+/// Seconds that one measurement should not exceed; slow devices are measured with fewer tokens.
 const PATIENCE: f64 = 2.0;
-/// Measurements of each figure.
+/// Number of measurements of each time.
 const REPETITIONS: u32 = 3;
-/// An estimate is exceeded by so much at most, as a rule.
+/// Factor by which real times may exceed estimates.
 const MARGIN: f64 = 1.2;
-/// Random weights that tell how long larger models take to load: 4 and 80 MB in bf16. The second is more exact where the first one shows that there is time for it.
+/// Shapes of random weights, of 4 and 80 MB in bf16, whose loading time predicts that of larger models. The second is more exact; it is loaded if the first shows
+/// that there is time for it.
 const TRIALS: [&str; 2] = [
     "n_embd=256,heads=4,hidden=512,layers=1/1/1,vocab=512",
     "n_embd=1024,heads=16,hidden=2048,layers=1/1/1,vocab=2048",
 ];
-/// Share of a dtype's time that loading its weights may take.
+/// Share of the time of a model in one dtype that loading may take.
 const LOADING: f64 = 0.8;
 
 /// Measures models until there is no time left.
@@ -43,7 +44,7 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     let [bf16, q8, q4] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
     let (huginn, ouro) = (Synthetic::parse("huginn-0125")?.source(), Synthetic::parse("ouro-1.4b")?.source());
     let demo = demo::source();
-    // Dtypes of large models take turns, so that each has been measured once before there is no time left.
+    // The dtypes alternate between the large models, so that each dtype is measured early.
     let all = [
         ("demo", &demo, bf16),
         ("demo", &demo, q8),
@@ -56,7 +57,7 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
         ("synthetic:ouro-1.4b", &ouro, q8),
     ];
     let stage_end = examination.deadline;
-    // Bytes of random weights that are made per second: a load that cannot end in time is not begun.
+    // Bytes of random weights loaded per second, so that a load that cannot end in time is not begun.
     let mut rate = None;
     for (at, (name, source, dtype)) in all.into_iter().enumerate() {
         examination.deadline = stage_end;
@@ -72,7 +73,7 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes per second at which small models of random weights are made; none if there is no time for them.
+/// Measures the bytes per second at which small models of random weights load. Returns `None` if there is no time for it.
 fn rate_of_loading(examination: &mut Examination<'_>) -> Result<Option<f64>, Error> {
     let mut rate = None;
     for shape in TRIALS {
@@ -98,7 +99,7 @@ fn rate_of_loading(examination: &mut Examination<'_>) -> Result<Option<f64>, Err
     Ok(rate)
 }
 
-/// Measures a model in one dtype. `known` is the rate of loading random weights, if it is known.
+/// Measures a model in one dtype. `known` is the loading rate of random weights in bytes per second, if known.
 fn one(
     examination: &mut Examination<'_>,
     name: &str,
@@ -169,7 +170,7 @@ fn one(
     Ok(())
 }
 
-/// Steps to measure, the fewest first.
+/// Returns the steps to measure, fewest first.
 fn depths(default: u32) -> Vec<u32> {
     let mut all: Vec<u32> = STEPS.into_iter().chain([default]).collect();
     all.sort_unstable();
@@ -177,7 +178,7 @@ fn depths(default: u32) -> Vec<u32> {
     all
 }
 
-/// Whether work of which a part is done ends in the time allowed. Nothing can be said of work that has just begun.
+/// Whether work of which the fraction `done` is done will end in the allowed time. Assumed true for work that has just begun.
 fn ends_in_time(elapsed: Duration, done: f64, allowed: Duration) -> bool {
     const EARLY: f64 = 0.1;
     if elapsed > allowed {
@@ -219,7 +220,7 @@ impl Timed<'_> {
                 continue;
             }
             examination.begin(what);
-            // A longer prompt has other passes, whose kernels are compiled in a run of their own.
+            // A longer prompt has other passes, whose kernels are compiled in a separate run.
             if phase == Phase::Prefill && tokens != fewest && steps == depths[0] {
                 time(&mut self.session, phase, tokens, steps)?;
             }
@@ -278,7 +279,7 @@ const fn name_of(phase: Phase) -> &'static str {
     }
 }
 
-/// Tokens of a measurement, given the seconds that each takes.
+/// Number of tokens per measurement, given the seconds per token.
 fn affordable(phase: Phase, each: f64) -> u32 {
     let fits = |tokens: u32| f64::from(tokens) * each <= PATIENCE;
     match phase {

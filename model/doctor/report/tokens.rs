@@ -1,7 +1,7 @@
-//! Greedy tokens of small models on the device and on the CPU reference.
+//! Stage that compares greedy tokens of small models on the device and on the CPU reference.
 //!
-//! The reference adds in another order and with more digits, so where two tokens are almost equally likely the device may choose the other one. Whether that is
-//! so is told by the reference's own logits of the two.
+//! The reference sums in another order and with more digits, so if two tokens are almost equally likely, the device may choose the other one. The reference's
+//! logits for the two tokens show whether that is the case.
 
 use ruminate_engine::Device;
 use ruminate_engine::clock::Instant;
@@ -15,18 +15,19 @@ use crate::sampling::Sampling;
 use crate::source::Source;
 use crate::{Model, Session, Synthetic, demo};
 
-/// Logits of the reference may be so far apart where the device chooses another token.
+/// Maximum difference between the reference's logits for two tokens that count as equally likely.
 const NEAR: f64 = 0.02;
-/// Normalised mean square error of logits that passes. Keys and values are rounded to bf16: where a sum differs in its last digit, one of them may become its
-/// neighbor, 0.4 % away, which random weights may amplify (4.5e-6 was seen). Kernels have tighter bounds of their own; a kernel that is wrong makes errors near 1.
+/// Maximum normalized mean square error of logits that passes. Keys and values are rounded to bf16: if a sum differs in its last digit, one of them may be rounded
+/// to the neighboring value, 0.4 % away, and random weights may amplify this (4.5e-6 was seen). Kernels have tighter bounds of their own; a wrong kernel causes
+/// errors near 1.
 const LOGITS: f64 = 1e-4;
-/// Tokens to generate.
+/// Number of tokens to generate.
 const TOKENS: u32 = 16;
-/// The same in the short form.
+/// Number of tokens to generate in the short form.
 const QUICK_TOKENS: u32 = 8;
-/// Steps.
+/// Steps of the demo and of the small Huginn.
 const STEPS: u32 = 16;
-/// Tokens of the prompt of a synthetic model.
+/// Number of prompt tokens of a synthetic model.
 const PROMPT: u32 = 24;
 
 /// A model to compare.
@@ -70,21 +71,21 @@ pub(super) fn compare(examination: &mut Examination<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is wrong, in words.
+/// Describes the problem of a check that did not pass.
 fn verdict(what: &str, check: &TokenCheck) -> String {
     let TokenCheck { logits_error, logits_error_bound, equal, tokens, margin, .. } = check;
     if logits_error.is_nan() || logits_error > logits_error_bound {
         return format!(
-            "{what}: normalised mean square error {logits_error:.1e} of the logits, at most {logits_error_bound:.0e}"
+            "{what}: normalized mean square error {logits_error:.1e} of the logits (expected at most {logits_error_bound:.0e})"
         );
     }
     let margin = margin.unwrap_or(f64::INFINITY);
     format!(
-        "{what}: {equal} of {tokens} tokens equal the reference's; the next ones are no near tie (logits {margin:.3} apart)"
+        "{what}: only the first {equal} of {tokens} tokens equal the reference's, and the next ones are not nearly tied (logits {margin:.3} apart)"
     )
 }
 
-/// What a model makes of its prompt.
+/// Results of a model for its prompt.
 struct Made {
     session: Session,
     prompt: Vec<u32>,
@@ -139,7 +140,7 @@ fn make(subject: &Subject, dtype: Dtype, tokens: u32, device: &Device) -> Result
 }
 
 impl Made {
-    /// Difference between the logits of two tokens that may come after the first ones.
+    /// Returns the difference between the logits of two tokens after the prompt and the first `after` generated tokens.
     fn margin(&mut self, steps: u32, after: usize, tokens: [u32; 2]) -> Result<f64, Error> {
         self.session.rewind(0)?;
         let all: Vec<u32> = self.prompt.iter().chain(&self.tokens[..after]).copied().collect();
@@ -149,7 +150,7 @@ impl Made {
     }
 }
 
-/// Normalised mean square error; infinite if a value is not finite.
+/// Normalized mean square error; infinite if a value is not finite or the lengths differ.
 fn error(found: &[f32], expected: &[f32]) -> f64 {
     let pairs = || found.iter().zip(expected).map(|(&a, &b)| (f64::from(a), f64::from(b)));
     let difference: f64 = pairs().map(|(a, b)| (a - b).powi(2)).sum();

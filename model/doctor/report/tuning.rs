@@ -1,4 +1,4 @@
-//! Kernels that `tune` would choose instead of the defaults.
+//! Stage that finds the kernels that `tune` would choose instead of the defaults.
 
 use ruminate_engine::TuningFrom;
 use ruminate_engine::clock::Instant;
@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::tune::tune_model;
 use crate::{Synthetic, demo};
 
-/// Rows of the passes: decoding and prompts.
+/// Rows per pass: decoding and prompts.
 const ROWS: [u32; 2] = [1, 64];
 
-/// Times the variants of every class of work until there is no time left. Nothing is kept.
+/// Times the variants of every class of work until there is no time left. The choices are not stored.
 pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     let device = examination.device()?;
-    // At full width a software driver takes minutes for what a GPU does in seconds.
+    // At full width a software driver needs minutes for work that a GPU does in seconds.
     let (shapes, spec) = match device.caps().software {
         true => ("demo", Spec::open(&demo::source())?),
         false => ("huginn-0125", Synthetic::parse("huginn-0125")?.spec().clone()),
@@ -29,7 +29,7 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     }
     examination.begin(format!("variants at the shapes of {shapes}"));
     drop(device);
-    // The variants are compared with the defaults, whatever was tuned before.
+    // The variants are compared with the defaults, so earlier tuning is ignored.
     let open = ruminate_engine::OpenOptions { tuning: TuningFrom::Defaults, ..examination.options.open.clone() };
     let end = Instant::now() + examination.left();
     let going = || Instant::now() < end;
