@@ -116,7 +116,7 @@ impl Model {
     /// # Errors
     /// [`Error::Option`] if the options are invalid for this model, [`Error::Engine`] if the device fails.
     pub fn session(&self, options: SessionOptions) -> Result<Session, Error> {
-        Session::new(self.clone(), options)
+        Session::new(self, options)
     }
 
     /// Specification of the model: its sizes and structure.

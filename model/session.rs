@@ -31,8 +31,8 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Self, Error> {
-        let (seed, store) = (options.seed, Store::new(&model, options, 1)?);
+    pub(crate) fn new(model: &Model, options: SessionOptions) -> Result<Self, Error> {
+        let (seed, store) = (options.seed, Store::new(model, options, 1)?);
         let mut session = Self { store, own: OwnPasses::new(0, seed), generation: None };
         let planned = session.store.planned;
         session.passes().write_sequence(planned)?;

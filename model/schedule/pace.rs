@@ -49,9 +49,10 @@ impl Pace {
 
     /// Steps of a round with `rows` rows, at most.
     pub(super) fn steps(&self, rows: u32) -> u32 {
-        let steps = LONGEST_ROUND.as_secs_f64() / self.expected(rows);
         // Before the first measurement nothing is expected.
-        if steps > 0.0 { steps.clamp(1.0, f64::from(MOST_STEPS)) as u32 } else { MOST_STEPS }
+        let expected = Some(self.expected(rows)).filter(|time| time.is_finite());
+        let fits = |steps: &u32| expected.is_none_or(|time| time * f64::from(*steps) <= LONGEST_ROUND.as_secs_f64());
+        (1..=MOST_STEPS).rev().find(fits).unwrap_or(1)
     }
 
     /// Expected seconds per step with `rows` rows, from the nearest measurements; infinite before the first one.

@@ -135,7 +135,7 @@ impl Batch {
         self.feed()?;
         let Some(steps) = self.table.steps() else { return Ok(None) };
         let device = self.store.model.device().clone();
-        let plan = self.plan_of(self.members.iter().flatten(), self.table.extent());
+        let plan = self.plan_of(&self.members.iter().flatten(), self.table.extent());
         let Follow::Batch(ReadOut { rows, .. }) = plan.follow else { return Ok(None) };
         let steps = steps.min(self.pace.steps(rows));
         self.record(plan)?;
@@ -162,7 +162,7 @@ impl Batch {
     /// Key of the plan that these sequences share. It computes the first `used` rows of the table and reads out the first `chosen`.
     pub(super) fn plan_of<'m>(
         &self,
-        members: impl Iterator<Item = &'m Member> + Clone,
+        members: &(impl Iterator<Item = &'m Member> + Clone),
         (used, chosen): (u32, u32),
     ) -> PlanKey {
         let members = || members.clone();

@@ -53,7 +53,7 @@ impl Batch {
         shapes.sort_unstable();
         shapes.dedup();
         shapes.into_iter().try_for_each(|shape| {
-            let plan = self.plan_of(std::iter::once(&member), shape);
+            let plan = self.plan_of(&std::iter::once(&member), shape);
             self.record(plan)
         })
     }

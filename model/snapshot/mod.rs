@@ -84,7 +84,7 @@ impl Session {
         }
         self.stop();
         let (model, device) = (self.store.model.clone(), self.store.model.device().clone());
-        let mut fork = Self::new(model, self.resolved_options())?;
+        let mut fork = Self::new(&model, self.resolved_options())?;
         fork.store.kv = self.store.kv.fork(self.own.position)?;
         let tokens = device.read(&self.store.tables.history, 0..u64::from(self.own.position) * 4)?;
         device.write(&fork.store.tables.history, 0, &tokens)?;

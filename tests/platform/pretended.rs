@@ -273,7 +273,7 @@ fn budget_of_shared_memory_counts_weights_once_and_leaves_a_reserve() -> Result<
         for gigabytes in [8_u64, 10, 16, 24, 64] {
             let mut memory = ruminate::Memory::default();
             memory.available = Some(gigabytes << 30);
-            memory.total = Some(2 * gigabytes << 30);
+            memory.total = Some((2 * gigabytes) << 30);
             memory.shared = shared;
             let usable = (gigabytes << 30) / 20 * 19;
             let longest = spec.longest_context(Dtype::Bf16, extent(0), &caps, memory);
