@@ -90,7 +90,8 @@ impl DeviceOptions {
         self.gpu.is_some() || self.backend.is_some() || self.tuning.is_some()
     }
 
-    /// Opens the device for an arithmetic mode. If the flags name no device and there is no driver at all, returns the CPU reference, and prints a note unless `quiet`.
+    /// Opens the device for an arithmetic mode. If the flags name no device and there is no driver at all, returns the CPU reference, and prints a note unless
+    /// `quiet`.
     pub(crate) fn open(&self, products: Arithmetic, quiet: bool) -> Result<Device, Error> {
         let Some(options) = self.gpu_options(products) else { return Ok(Device::cpu()) };
         match Device::open(&options) {
@@ -168,8 +169,8 @@ fn watch(device: &Device) {
     }
 }
 
-/// Stores the compiled pipelines for the next run of the program; if that fails, the next run only takes longer. Returns whether a device has failed: it is lost,
-/// or hangs.
+/// Stores the compiled pipelines for the next run of the program; if that fails, the next run only takes longer. Returns whether a device has failed: it is
+/// lost, or hangs.
 pub(crate) fn close() -> bool {
     let mut failed = false;
     for device in OPENED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

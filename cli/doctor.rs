@@ -42,11 +42,11 @@ pub(crate) struct Doctor {
     json: bool,
     /// Examine the device for up to ten minutes and write a report into FILE; - is stdout
     ///
-    /// The report contains limits and memory; checks of every kernel and variant, and of greedy tokens of small models, against the CPU reference; the device's best
-    /// rates; the speed of the demo and of random weights of published shapes in bf16, q8 and q4; and the choices that `tune` would change. The format is JSON if
-    /// the name ends in .json, otherwise text; --report can be given twice for both. The file is updated as the work goes on, so if the driver crashes, there is a
-    /// report that is marked incomplete and names the work under way. Work that needs more time or memory than there is, is listed as skipped. Only a driver is
-    /// needed: no files, no network.
+    /// The report contains limits and memory; checks of every kernel and variant, and of greedy tokens of small models, against the CPU reference; the device's
+    /// best rates; the speed of the demo and of random weights of published shapes in bf16, q8 and q4; and the choices that `tune` would change. The format is
+    /// JSON if the name ends in .json, otherwise text; --report can be given twice for both. The file is updated as the work goes on, so if the driver crashes,
+    /// there is a report that is marked incomplete and names the work under way. Work that needs more time or memory than there is, is listed as skipped. Only
+    /// a driver is needed: no files, no network.
     #[arg(long, value_name = "FILE", conflicts_with = "verbose", help_heading = "Report")]
     report: Vec<PathBuf>,
     /// Take at most two minutes for the report

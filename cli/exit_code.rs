@@ -14,7 +14,7 @@ pub(crate) const HELP: &str = "\
 
 Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP";
 
-/// How a verb ended without failing.
+/// Outcome of a verb that did not return an error.
 pub(crate) enum Done {
     /// The verb did what was asked.
     Complete,

@@ -1,7 +1,7 @@
 //! `ruminate`: generate text with models that think in loops.
 //!
-//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the device
-//! failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is not an error.
+//! Text goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (also: an input that cannot be read), 2 usage, 3 no suitable device, or the
+//! device failed, 4 model missing or invalid, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. A closed pipe is not an error.
 
 /// Prints a line to stderr. Errors are ignored, because a closed stderr must not stop the program.
 macro_rules! remark {
@@ -103,8 +103,8 @@ enum Verb {
 /// Shown below the help of verbs with many flags.
 const SHORTENED: &str = "`-h` leaves out rarely used flags; `--help` lists and explains all of them.";
 
-/// Builds the command. A negative number after a flag is the flag's value and not another flag, so that the error names the allowed values. `--version` after a verb
-/// prints the program's name.
+/// Builds the command. A negative number after a flag is the flag's value and not another flag, so that the error names the allowed values. `--version` after a
+/// verb prints the program's name.
 fn command() -> Command {
     let numbers = |flag: Arg| if flag.get_action().takes_values() { flag.allow_negative_numbers(true) } else { flag };
     Arguments::command().mut_subcommands(|verb| {

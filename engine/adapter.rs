@@ -13,7 +13,7 @@ use crate::select::Select;
 use crate::texels;
 use crate::tune::TuningFrom;
 
-/// How much of the adapter to use.
+/// Tier of features and limits to request from an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tier {
     /// All limits of the adapter, and those of its features that kernels use.
@@ -60,8 +60,8 @@ pub struct AdapterSummary {
     pub index: usize,
     /// Name of the device.
     pub name: String,
-    /// PCI address, if the device has one and its driver reports it. On DX12, two GPUs of one model share the address of the first, because wgpu finds it by the
-    /// model.
+    /// PCI address, if the device has one and its driver reports it. On DX12, two GPUs of one model share the address of the first, because wgpu finds it by
+    /// the model.
     pub pci: Option<PciAddress>,
     /// UUID, reported by Vulkan only. It does not change when the GPU is moved to another slot.
     pub uuid: Option<Uuid>,
@@ -81,14 +81,14 @@ pub struct AdapterSummary {
     pub memory: Memory,
 }
 
-/// How to open a device.
+/// Options for opening a device.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     /// Adapter to open.
     pub select: Select,
     /// Graphics interfaces (Vulkan, Metal, DX12) among whose adapters to choose.
     pub backends: wgpu::Backends,
-    /// How much of the adapter to use.
+    /// Features and limits to request.
     pub limits: Tier,
     /// Source of the tuned kernel choices.
     pub tuning: TuningFrom,
@@ -185,8 +185,8 @@ pub(crate) fn features(adapter: &wgpu::Adapter) -> wgpu::Features {
 /// Subgroup sizes for kernels that need a known size. In these, eight lanes share a block of a row.
 const LANES: std::ops::RangeInclusive<u32> = 8..=128;
 
-/// Subgroup sizes for kernels that work with any size. Their workgroup memory has one entry per four lanes, so smaller subgroups would overflow it. wgpu promises
-/// at least 4, but passes on the driver's value unchecked.
+/// Subgroup sizes for kernels that work with any size. Their workgroup memory has one entry per four lanes, so smaller subgroups would overflow it. wgpu
+/// promises at least 4, but passes on the driver's value unchecked.
 const SUBGROUPS: std::ops::RangeInclusive<u32> = 4..=128;
 
 /// Feature that cooperative matrices need.
@@ -244,8 +244,8 @@ pub(crate) fn request(
     Ok((device, queue, kinds))
 }
 
-/// Capabilities of a device with these features and limits. `cooperative` holds the kinds of matrices that it was opened with; `textures` is the tuned choice, if
-/// any, of whether to read weights from textures.
+/// Capabilities of a device with these features and limits. `cooperative` holds the kinds of matrices that it was opened with; `textures` is the tuned choice,
+/// if any, of whether to read weights from textures.
 pub(crate) fn caps(
     info: &wgpu::AdapterInfo,
     features: wgpu::Features,

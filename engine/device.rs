@@ -62,8 +62,8 @@ impl Device {
     /// Opens a GPU.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if no adapter matches the selection, [`Error::Ambiguous`] if several devices do, [`Error::Open`] if the driver cannot open the device,
-    /// [`Error::Tuning`] if the tuning file cannot be used.
+    /// [`Error::NoAdapter`] if no adapter matches the selection, [`Error::Ambiguous`] if several devices do, [`Error::Open`] if the driver cannot open the
+    /// device, [`Error::Tuning`] if the tuning file cannot be used.
     pub fn open(options: &OpenOptions) -> Result<Self> {
         Self::open_pretending(options, &Pretend::default())
     }
@@ -78,7 +78,7 @@ impl Device {
         let tuning = options.tuning.of(&chosen)?;
         let (device, queue, cooperative) = adapter::request(&adapter, options, pretend)
             .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
-        // Where wgpu checks each indirect launch, direct ones are cheaper.
+        // If wgpu validates each indirect launch, direct launches are cheaper.
         let way = if adapter::checks_indirect() { LoopWay::Direct } else { LoopWay::Indirect };
         let opened = Self::wrap(device, queue, (chosen.index, pretend), tuning, way, cooperative);
         if let Engine::Gpu(gpu) = &opened.0.engine {
@@ -140,7 +140,8 @@ impl Device {
         adapter::features(adapter)
     }
 
-    /// Limits with which the engine works best: all limits of the adapter. [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS) holds the lowest limits that it works with.
+    /// Limits with which the engine works best: all limits of the adapter. [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS) holds the lowest limits that it works
+    /// with.
     #[must_use]
     pub fn required_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
         adapter.limits()
@@ -220,7 +221,8 @@ impl Device {
         self.0.tuning.pick(variants)
     }
 
-    /// Names of the classes of work, as in [`Tuning::choices`], for which [`Self::pick`] has picked a launch. They are the work that plans on this device consist of.
+    /// Names of the classes of work, as in [`Tuning::choices`], for which [`Self::pick`] has picked a launch. They are the work that plans on this device
+    /// consist of.
     #[must_use]
     pub fn picked(&self) -> Vec<String> {
         let picked = self.0.picked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -440,17 +442,17 @@ impl Device {
         }
     }
 
-    /// Sets the time that a submission may take before the device counts as hung and every call returns [`Error::Timeout`]. `None`, the default, means 120 seconds,
-    /// or twenty times the estimated time of the work, whichever is longer. Only time in which the host waits for the device or polls it counts, and the clock
-    /// restarts whenever a submission ends. It has no effect on the CPU reference.
+    /// Sets the time that a submission may take before the device counts as hung and every call returns [`Error::Timeout`]. `None`, the default, means 120
+    /// seconds, or twenty times the estimated time of the work, whichever is longer. Only time in which the host waits for the device or polls it counts, and
+    /// the clock restarts whenever a submission ends. It has no effect on the CPU reference.
     pub fn set_timeout(&self, limit: Option<Duration>) {
         if let Engine::Gpu(gpu) = &self.0.engine {
             gpu.watchdog.set_limit(limit);
         }
     }
 
-    /// Checks whether a thread is stuck in the driver. Some drivers that hang block the thread that submits more work, so that its call cannot return an error. To
-    /// notice this, call `look` regularly, such as every second, from a thread that does nothing else with the device. It never blocks.
+    /// Checks whether a thread is stuck in the driver. Some drivers that hang block the thread that submits more work, so that its call cannot return an error.
+    /// To notice this, call `look` regularly, such as every second, from a thread that does nothing else with the device. It never blocks.
     ///
     /// # Errors
     /// [`Error::Timeout`] if a submission or a poll has not returned within the limit of [`Self::set_timeout`]; otherwise the first fault, if there was one.

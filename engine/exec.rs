@@ -78,7 +78,7 @@ enum Done {
 struct Bound<'a> {
     /// Seconds of device time.
     seconds: f64,
-    /// Real seconds per assumed second.
+    /// Real seconds per estimated second.
     ratio: f64,
     /// End of the host's time for encoding.
     until: Option<Instant>,

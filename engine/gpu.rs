@@ -230,8 +230,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// A wait for one submission, or for all if `index` is `None`, short enough to check for faults and the watchdog in between. [`Self::poll_once`] handles the
-    /// failures of such a wait.
+    /// A wait for one submission, or for all if `index` is `None`, short enough to check for faults and the watchdog in between. [`Self::poll_once`] handles
+    /// the failures of such a wait.
     fn slice(&self, index: Option<&wgpu::SubmissionIndex>) -> wgpu::PollType {
         wgpu::PollType::Wait { submission_index: index.cloned(), timeout: Some(self.watchdog.slice()) }
     }

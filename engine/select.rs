@@ -53,8 +53,8 @@ impl fmt::Display for Select {
 }
 
 impl Select {
-    /// Returns the selected adapter from a list in the order of [`adapters`](crate::adapters). A device that several drivers or interfaces offer counts once, as
-    /// the first of its adapters.
+    /// Returns the selected adapter from a list in the order of [`adapters`](crate::adapters). A device that several drivers or interfaces offer counts once,
+    /// as the first of its adapters.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if no adapter matches, [`Error::Ambiguous`] if several devices do. Both list adapters with their indices.

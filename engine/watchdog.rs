@@ -100,7 +100,8 @@ impl Watchdog {
             return None;
         }
         let before = watch.looked.replace(now).unwrap_or(now);
-        // Checks are about a slice apart. If much more time has passed, the host was doing other work, or the process was stopped, so the excess does not count.
+        // Checks are about a slice apart. If much more time has passed, the host was doing other work, or the process was stopped, so the excess does not
+        // count.
         let most = 2 * watch.slice();
         watch.waited += now.saturating_duration_since(before).min(most);
         Some(watch.limit()).filter(|&limit| watch.waited >= limit)

@@ -86,7 +86,8 @@ impl OutputFile {
         self.end(true, true)
     }
 
-    /// Renames the file to its destination without syncing: for a file that is rewritten often and must survive a crash of the program, but not a loss of power.
+    /// Renames the file to its destination without syncing: for a file that is rewritten often and must survive a crash of the program, but not a loss of
+    /// power.
     ///
     /// # Errors
     /// [`Error::Write`].

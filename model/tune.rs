@@ -16,9 +16,9 @@ const POSITIONS: u32 = 512;
 
 /// Finds the fastest variant of every launch that a model makes in passes of `rows` rows.
 ///
-/// It also chooses whether weights are read from buffers or textures, and how loops are launched that end early when all rows have exited. `done` gets the result
-/// for each class, and whether it was measured with weights in textures. `going` is called before every measurement; if it returns false, tuning stops and the
-/// result is `None`.
+/// It also chooses whether weights are read from buffers or textures, and how loops are launched that end early when all rows have exited. `done` gets the
+/// result for each class, and whether it was measured with weights in textures. `going` is called before every measurement; if it returns false, tuning stops
+/// and the result is `None`.
 ///
 /// # Errors
 /// If the device cannot be opened or is lost.

@@ -1,7 +1,7 @@
 //! The engine thread, which owns the batch and alone uses the device. It receives commands and sends events over channels.
 //!
-//! The engine never waits for a client: a request's channel holds a limited number of events, and a client that lets it fill up is cut off. The engine checks for
-//! commands between two passes, so a sequence whose client has disconnected leaves the batch within one pass.
+//! The engine never waits for a client: a request's channel holds a limited number of events, and a client that lets it fill up is cut off. The engine checks
+//! for commands between two passes, so a sequence whose client has disconnected leaves the batch within one pass.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -143,7 +143,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Waits for a command. Meanwhile it regularly checks the device, so that the server does not report itself healthy with a failed device until the next request.
+    /// Waits for a command. Meanwhile it regularly checks the device, so that the server does not report itself healthy with a failed device until the next
+    /// request.
     fn idle(&self, commands: &Receiver<Command>) -> Result<Result<Command, TryRecvError>, Error> {
         self.app.metrics.note(&self.batch, self.batch.model().device());
         loop {

@@ -53,7 +53,7 @@ impl Tokens {
 /// Measured time of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenTiming {
-    /// Prompt or decoding.
+    /// Part of the generation.
     pub phase: Phase,
     /// Tokens per measurement; fewer than requested if time was short.
     pub tokens: u32,

@@ -1,6 +1,7 @@
 override WG: u32;
 
-// Multiplies the four bytes of every sum by the four of the factor. Each step needs the previous one, so the compiler can neither skip nor precompute a product.
+// Multiplies the four bytes of every sum by the four of the factor. Each step needs the previous one, so the compiler can neither skip nor precompute a
+// product.
 fn step(sums: vec4<i32>) -> vec4<i32> {
     let bytes = bitcast<vec4<u32>>(sums);
     let products = vec4(

@@ -84,7 +84,7 @@ const X: Binding = Binding::read("x", "vec4<u32>");
 const WG: u32 = 64;
 /// Loads that an invocation has in flight at a time.
 const LOADS: u32 = 16;
-/// Rounds of a workgroup in a long launch, so many that the time for its writes is negligible.
+/// Rounds of a workgroup in a long launch, enough that the time for its writes is negligible.
 const ROUNDS: u64 = 16;
 /// Bytes of a unit, one `vec4<u32>`.
 const UNIT: u64 = 16;

@@ -99,8 +99,8 @@ pub fn dot_int8(groups: u32, rounds: u32) -> Launch {
     }
 }
 
-/// Multiplies the device's best kind of cooperative matrices for `rounds` rounds in `groups` workgroups. `None` if the device has none, or its limits are too low
-/// for this kernel. Bindings: x, y.
+/// Multiplies the device's best kind of cooperative matrices for `rounds` rounds in `groups` workgroups. `None` if the device has none, or its limits are too
+/// low for this kernel. Bindings: x, y.
 #[must_use]
 pub fn multiply_matrices(caps: &Caps, groups: u32, rounds: u32) -> Option<Launch> {
     let (kind, (_, most)) = caps.matrices().zip(caps.subgroups)?;

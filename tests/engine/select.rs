@@ -16,8 +16,8 @@ fn adapter(index: usize, name: &str, backend: &str, driver: &str, pci: Option<&s
     summary
 }
 
-/// Adapters of a machine with two GPUs of one model, through Vulkan and DX12, an integrated GPU and a software driver. The second DX12 address is wrong, as in wgpu,
-/// which reports the address of the first GPU for both.
+/// Adapters of a machine with two GPUs of one model, through Vulkan and DX12, an integrated GPU and a software driver. The second DX12 address is wrong, as in
+/// wgpu, which reports the address of the first GPU for both.
 fn machine() -> Vec<AdapterSummary> {
     let nvidia = |index, backend, driver, pci| adapter(index, "NVIDIA GeForce RTX 4090", backend, driver, pci);
     let mut all = vec![

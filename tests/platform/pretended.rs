@@ -1,10 +1,10 @@
-//! Pretended devices that differ from the machine's device: other subgroup sizes or no subgroups, little workgroup memory, no f16, small bindings, or the host's
-//! memory.
+//! Pretended devices that differ from the machine's device: other subgroup sizes or no subgroups, little workgroup memory, no f16, small bindings, or the
+//! host's memory.
 //!
-//! A pretended device really lacks the features and has the lower limits, so wgpu rejects work that would not run there. The exception is workgroup memory, which
-//! wgpu does not check, so these tests count it. The driver's subgroup size cannot be changed, but kernels see only the reported sizes: if a device reports sizes
-//! from 4 to 128 and really uses 8, kernels that wrongly rely on the reported size fail. In addition, Mesa's software driver really uses subgroups of 2, 4, 8 or 16
-//! lanes if an environment variable sets the width of its vectors, which needs a separate process.
+//! A pretended device really lacks the features and has the lower limits, so wgpu rejects work that would not run there. The exception is workgroup memory,
+//! which wgpu does not check, so these tests count it. The driver's subgroup size cannot be changed, but kernels see only the reported sizes: if a device
+//! reports sizes from 4 to 128 and really uses 8, kernels that wrongly rely on the reported size fail. In addition, Mesa's software driver really uses
+//! subgroups of 2, 4, 8 or 16 lanes if an environment variable sets the width of its vectors, which needs a separate process.
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -281,7 +281,8 @@ pub struct Speed {
     pub gb_per_s: f64,
     /// Operations on weights per second.
     pub gflop_per_s: f64,
-    /// Minimum time of reading the weights or of computing in f32, whichever is longer, in percent of the measured time. It can exceed 100 if products are not in f32.
+    /// Minimum time of reading the weights or of computing in f32, whichever is longer, in percent of the measured time. It can exceed 100 if products are not
+    /// in f32.
     pub percent_of_ceiling: Option<f64>,
     /// The ceiling that limits the speed: `read` or `f32`.
     pub bound_by: Option<&'static str>,

@@ -1,8 +1,8 @@
 //! Checks and measures a device within a time limit: whether its results are right, and how fast it is.
 //!
 //! The stages run one after the other, each until its own deadline: its share of the time that is left for it and the later stages. Within a stage the most
-//! important work comes first. The time of each piece of work is estimated from the previous one; a piece that would not end in time is skipped, with a note. The
-//! caller gets the report before every piece, so that a report that names the piece exists even if the driver crashes the program.
+//! important work comes first. The time of each piece of work is estimated from the previous one; a piece that would not end in time is skipped, with a note.
+//! The caller gets the report before every piece, so that a report that names the piece exists even if the driver crashes the program.
 
 mod ceilings;
 mod figures;

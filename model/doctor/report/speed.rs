@@ -30,8 +30,8 @@ const PATIENCE: f64 = 2.0;
 const REPETITIONS: u32 = 3;
 /// Factor by which real times may exceed estimates.
 const MARGIN: f64 = 1.2;
-/// Shapes of random weights, of 4 and 80 MB in bf16, whose loading time predicts that of larger models. The second is more exact; it is loaded if the first shows
-/// that there is time for it.
+/// Shapes of random weights, of 4 and 80 MB in bf16, whose loading time predicts that of larger models. The second is more exact; it is loaded if the first
+/// shows that there is time for it.
 const TRIALS: [&str; 2] = [
     "n_embd=256,heads=4,hidden=512,layers=1/1/1,vocab=512",
     "n_embd=1024,heads=16,hidden=2048,layers=1/1/1,vocab=2048",

@@ -17,9 +17,9 @@ use crate::{Model, Session, Synthetic, demo};
 
 /// Maximum difference between the reference's logits for two tokens that count as equally likely.
 const NEAR: f64 = 0.02;
-/// Maximum normalized mean square error of logits that passes. Keys and values are rounded to bf16: if a sum differs in its last digit, one of them may be rounded
-/// to the neighboring value, 0.4 % away, and random weights may amplify this (4.5e-6 was seen). Kernels have tighter bounds of their own; a wrong kernel causes
-/// errors near 1.
+/// Maximum normalized mean square error of logits that passes. Keys and values are rounded to bf16: if a sum differs in its last digit, one of them may be
+/// rounded to the neighboring value, 0.4 % away, and random weights may amplify this (4.5e-6 was seen). Kernels have tighter bounds of their own; a wrong
+/// kernel causes errors near 1.
 const LOGITS: f64 = 1e-4;
 /// Number of tokens to generate.
 const TOKENS: u32 = 16;
