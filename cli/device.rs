@@ -164,7 +164,7 @@ fn watch(device: &Device) {
         std::thread::sleep(device.look_interval().max(Duration::from_millis(10)));
         let before = device.check();
         if let (Ok(()), Err(error @ engine::Error::Timeout { .. })) = (before, device.look()) {
-            exit_code::abandon(Error::from(error).into());
+            exit_code::abandon(&Error::from(error).into());
         }
     }
 }

@@ -58,8 +58,8 @@ pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
 }
 
 /// Ends the program because a device hangs, without waiting for other threads.
-pub(crate) fn abandon(error: anyhow::Error) -> ! {
-    say(&error);
+pub(crate) fn abandon(error: &anyhow::Error) -> ! {
+    say(error);
     leave(DEVICE)
 }
 

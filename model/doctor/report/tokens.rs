@@ -8,6 +8,7 @@ use ruminate_engine::clock::Instant;
 use ruminate_shaders::Dtype;
 
 use super::{Examination, NO_TIME, TokenCheck};
+use crate::doctor::LOGITS;
 use crate::error::Error;
 use crate::generate::Prompt;
 use crate::options::{GenerateOptions, LoadOptions, SessionOptions, State};
@@ -17,10 +18,6 @@ use crate::{Model, Session, Synthetic, demo};
 
 /// Maximum difference between the reference's logits for two tokens that count as equally likely.
 const NEAR: f64 = 0.02;
-/// Maximum normalized mean square error of logits that passes. Keys and values are rounded to bf16: if a sum differs in its last digit, one of them may be
-/// rounded to the neighboring value, 0.4 % away, and random weights may amplify this (4.5e-6 was seen). Kernels have tighter bounds of their own; a wrong
-/// kernel causes errors near 1.
-const LOGITS: f64 = 1e-4;
 /// Number of tokens to generate.
 const TOKENS: u32 = 16;
 /// Number of tokens to generate in the short form.
