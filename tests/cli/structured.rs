@@ -80,7 +80,7 @@ fn invalid_constraints_are_usage_errors_that_name_the_flag() {
     let unknown = file("{\"type\": \"nonsense\"}");
     let grammar = file("start: missing");
     let path = |file: &tempfile::NamedTempFile| file.path().to_str().expect("a path").to_owned();
-    refused(&["--json-schema", &path(&broken)], &["--json-schema", &path(&broken), "not JSON", "line 1"]);
+    refused(&["--json-schema", &path(&broken)], &["--json-schema", &path(&broken), "not valid JSON", "line 1"]);
     refused(&["--json-schema", &path(&unknown)], &["--json-schema", "JSON schema", "nonsense"]);
     refused(&["--grammar", &path(&grammar)], &["--grammar", "missing"]);
     refused(&["--regex", "(a"], &["--regex", "regular expression", "unclosed group"]);

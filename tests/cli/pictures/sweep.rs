@@ -120,7 +120,7 @@ fn invalid_input_is_refused_before_computing() -> Result<()> {
         (
             &["sweep", "--cpu", "-m=synthetic:n_embd=64,heads=2,hidden=64,vocab=512,layers=1/1/1"],
             2,
-            "give problems with --prompts",
+            "give problems for this model with --prompts",
         ),
     ];
     for (arguments, code, words) in cases {
