@@ -94,7 +94,7 @@ fn demo_answers_with_int8_products(device: &Device) -> Result<()> {
 
 #[trial(device, limited, cpu, full)]
 fn f16_products_approximate_f32_or_are_refused(device: &Device) -> Result<()> {
-    near_in_tiles(device, "bf16,products=f16", device.caps().f16, 1e-12, "this device does not compute in f16")
+    near_in_tiles(device, "bf16,products=f16", device.caps().f16, 1e-12, "f16 is not supported on this device")
 }
 
 #[trial(device, limited, cpu, full)]
@@ -107,7 +107,7 @@ fn cooperative_matrices_approximate_f32_or_are_refused(device: &Device) -> Resul
         "bf16,products=cooperative",
         matrices.is_some(),
         least,
-        "this device has no cooperative matrices",
+        "cooperative matrices are not supported on this device",
     )
 }
 
