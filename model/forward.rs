@@ -70,8 +70,9 @@ impl Session {
         let mut found = Forward::default();
         let mut rest = tokens;
         let mut states = state;
+        let most = if all { self.store.most_outputs() } else { self.store.most_rows() } as usize;
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(rest.len().min(self.store.most_rows() as usize));
+            let (chunk, later) = rest.split_at(rest.len().min(most));
             let (given, remaining) = match states {
                 State::Seeded | State::Carried => (states, states),
                 State::Given(values) => {

@@ -37,6 +37,17 @@ use crate::error::{Error, Result};
 use crate::fields::Fields;
 use names::Names;
 
+/// Published models that a report on a device measures, as after `synthetic:`: one with random initial states, one with the embedding as its state.
+#[cfg(feature = "tools")]
+pub(crate) const REPORTED: [&str; 2] = ["huginn-0125", "ouro-1.4b"];
+
+/// Small models of the same architectures, whose tokens a report compares.
+#[cfg(feature = "tools")]
+pub(crate) const REPORTED_SMALL: [&str; 2] = [
+    "n_embd=256,heads=4,hidden=512,layers=1/2/1,vocab=2048",
+    "ouro-1.4b,hidden_size=256,num_attention_heads=4,num_key_value_heads=4,intermediate_size=512,num_hidden_layers=3,vocab_size=2048",
+];
+
 /// A model architecture.
 pub(crate) trait Architecture: Sync {
     /// Name of the architecture.

@@ -202,7 +202,8 @@ impl Batch {
         checks: Option<Checks>,
     ) -> Result<Scoring, Error> {
         let fixed = self.store.options.invariant.then_some(self.table.rows());
-        let (most_rows, most_outputs) = (fixed.unwrap_or(MAX_ROWS as usize), fixed.unwrap_or(MOST_OUTPUTS as usize));
+        let (most_rows, most_outputs) =
+            (fixed.unwrap_or(MAX_ROWS as usize), fixed.unwrap_or(MOST_OUTPUTS.min(self.store.most_outputs()) as usize));
         let reads_out = checks.is_some_and(|checks| checks.reads_out);
         let mut scoring = Scoring { parts: Vec::new(), ranked: 1, key: (0, 0) };
         for &(id, slot) in asking {

@@ -1,5 +1,7 @@
 //! Owner of the data that passes work on: the model, keys and values, and the tables of sequences.
 
+use ruminate_shaders::activation_bytes;
+
 use super::passes::Held;
 use crate::error::Error;
 use crate::kv::KvCache;
@@ -81,6 +83,13 @@ impl Store {
             Some(rows) => (rows, rows),
             None => (capacity(count), if all { capacity(count) } else { 1 }),
         }
+    }
+
+    /// Maximum number of read-outs per pass: as many as have room for their logits in one binding.
+    pub(crate) fn most_outputs(&self) -> u32 {
+        let fits = |&rows: &u32| activation_bytes(rows, self.padded_vocab()) <= self.model.device().caps().max_binding;
+        let mut counts = std::iter::successors(Some(MAX_ROWS), |rows| Some(rows / 2).filter(|&rows| rows > 0));
+        self.fixed_rows().unwrap_or_else(|| counts.find(fits).unwrap_or(1))
     }
 
     pub(crate) fn padded_vocab(&self) -> u32 {

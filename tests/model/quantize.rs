@@ -297,7 +297,7 @@ fn existing_folder_is_overwritten_only_by_force() -> Result<()> {
 fn quantized_sources_and_float_targets_are_refused() -> Result<()> {
     let (folder, _) = written(&demo::source(), "q8", u64::MAX)?;
     let error = written(&folder.source(), "q4", u64::MAX).err().context("a quantized source was accepted")?;
-    ensure!(error.to_string().contains("already, in q8"), "{error}");
+    ensure!(error.to_string().contains("already quantized, in q8"), "{error}");
     let error = written(&demo::source(), "bf16", u64::MAX).err().context("bf16 was accepted as target")?;
     ensure!(error.to_string().contains("dtype is bf16"), "{error}");
     Ok(())

@@ -14,6 +14,7 @@ use ruminate_shaders::matmul::{
 use ruminate_shaders::{Case, Dtype, Kernel, Workload, trials};
 
 use super::{Examination, NO_TIME, Variant, Wrong, counted};
+use crate::arch::REPORTED;
 use crate::arch::Spec;
 use crate::error::Error;
 use crate::precision::{Dtypes, Precision};
@@ -27,8 +28,6 @@ const WEIGHT_ROWS: u32 = 256;
 const POSITIONS: u32 = 512;
 /// Dtypes of weights.
 const DTYPES: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
-/// Models whose launches are verified.
-const MODELS: [&str; 2] = ["huginn-0125", "ouro-1.4b"];
 /// Kernels that depend on the dtype of weights.
 const PRODUCTS: [&str; 8] = [
     MATVEC.name,
@@ -168,7 +167,7 @@ fn groups(kernels: &'static [&'static Kernel], device: &Device) -> Result<Vec<Gr
     }
     // Arithmetic modes that are off by default come last.
     for arithmetic in Arithmetic::ALL.into_iter().filter(|&mode| ManyRows::lacks(&device.caps(), mode).is_none()) {
-        for (rows, model) in ROWS.into_iter().flat_map(|rows| MODELS.map(|model| (rows, model))) {
+        for (rows, model) in ROWS.into_iter().flat_map(|rows| REPORTED.map(|model| (rows, model))) {
             let spec = Synthetic::parse(model)?.spec().clone();
             // Only weights in blocks (q8, q4) can be multiplied as integers.
             for dtype in DTYPES.into_iter().filter(|dtype| arithmetic != Arithmetic::Int8 || dtype.in_blocks()) {

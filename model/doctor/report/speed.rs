@@ -10,6 +10,7 @@ use ruminate_engine::clock::Instant;
 use ruminate_shaders::Dtype;
 
 use super::{Examination, NO_TIME, Speed, counted};
+use crate::arch::REPORTED;
 use crate::bench::{Phase, TokenTiming, time};
 use crate::cancel::CancelToken;
 use crate::error::Error;
@@ -42,7 +43,8 @@ const LOADING: f64 = 0.8;
 /// Measures models until there is no time left.
 pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     let [bf16, q8, q4] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
-    let (huginn, ouro) = (Synthetic::parse("huginn-0125")?.source(), Synthetic::parse("ouro-1.4b")?.source());
+    let [huginn, ouro] = REPORTED.map(|name| Synthetic::parse(name).map(Synthetic::source));
+    let (huginn, ouro) = (huginn?, ouro?);
     let demo = demo::source();
     // The dtypes alternate between the large models, so that each dtype is measured early.
     let all = [

@@ -8,6 +8,7 @@ use ruminate_engine::clock::Instant;
 use ruminate_shaders::Dtype;
 
 use super::{Examination, NO_TIME, TokenCheck};
+use crate::arch::REPORTED_SMALL;
 use crate::doctor::LOGITS;
 use crate::error::Error;
 use crate::generate::Prompt;
@@ -37,8 +38,7 @@ struct Subject {
 
 /// Compares tokens until there is no time left.
 pub(super) fn compare(examination: &mut Examination<'_>) -> Result<(), Error> {
-    let huginn = "n_embd=256,heads=4,hidden=512,layers=1/2/1,vocab=2048";
-    let ouro = "ouro-1.4b,hidden_size=256,num_attention_heads=4,num_key_value_heads=4,intermediate_size=512,num_hidden_layers=3,vocab_size=2048";
+    let [huginn, ouro] = REPORTED_SMALL;
     let made = |shape: &str| Ok::<_, Error>(Synthetic::parse(shape)?.source());
     let subjects = [
         Subject { name: "demo", source: demo::source(), steps: STEPS, prompt: Some(demo::PROMPTS[0].0) },
