@@ -21,13 +21,13 @@ const MODEL: &str = "n_embd=1536,heads=16,hidden=5120,vocab=8192,layers=2/4/2";
 /// Steps per token.
 const STEPS: u32 = 4;
 /// Tokens that each sequence generates after its first.
-const TOKENS: u32 = 24;
+const TOKENS: u32 = 12;
 /// Sequences that decode together.
 const COMPANY: u32 = 8;
 /// Tokens of the prompt that arrives.
 const LONG: u32 = 2000;
 /// Timed rounds, of which the median counts.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 #[expect(clippy::print_stdout, reason = "these are the figures")]
 fn main() -> Result<(), Failure> {
