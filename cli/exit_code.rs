@@ -34,21 +34,15 @@ const LAST: Duration = Duration::from_secs(2);
 pub(crate) fn end(outcome: anyhow::Result<Done>, mut failed: bool) -> ExitCode {
     let code = match outcome {
         Ok(Done::Complete) => 0,
-        Ok(Done::Failed(code)) => {
-            if failed {
-                DEVICE
-            } else {
-                code
-            }
-        }
+        Ok(Done::Failed(_)) if failed => DEVICE,
+        Ok(Done::Failed(code)) => code,
         Ok(Done::Interrupted) => interrupt::code(),
         // The reader of the output has read enough.
         Err(error) if is_closed_pipe(&error) => 0,
         Err(error) => {
             say(&error);
-            let code = number(&error);
             failed |= is_failed_device(&error);
-            if failed { DEVICE } else { code }
+            if failed { DEVICE } else { number(&error) }
         }
     };
     if failed {
@@ -175,40 +169,19 @@ pub(crate) fn number(error: &anyhow::Error) -> u8 {
 }
 
 /// An error in the flags or arguments.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
 /// An error about a model that is missing or invalid.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct NoModel(pub(crate) String);
 
-impl std::fmt::Display for NoModel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NoModel {}
-
 /// A failure of a server's device. A supervisor can then restart the server.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct LostDevice(pub(crate) String);
-
-impl std::fmt::Display for LostDevice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for LostDevice {}
 
 #[cfg(test)]
 mod tests {

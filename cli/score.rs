@@ -77,7 +77,7 @@ pub(crate) struct ScoreOptions {
 /// Reference of a comparison.
 #[derive(Clone)]
 enum Against {
-    /// The same model with other dtypes.
+    /// The model with other dtypes.
     Dtype(Precision),
     /// Another model; also the parse error of the text as a dtype, if it may have been meant as one.
     Model(ModelChoice, Option<String>),

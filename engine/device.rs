@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ruminate_shaders::{Binding, Caps, Case, Cooperative, Launch, Place, Variants};
+use ruminate_shaders::{Binding, Caps, Case, Launch, Place, Variants};
 
-use crate::adapter::{self, AdapterSummary, OpenOptions};
+use crate::adapter::AdapterSummary;
 use crate::buffer::{Buffer, Memory};
 use crate::counters::{Counters, Tally, add};
 use crate::cpu::{self, Cpu};
@@ -18,12 +18,8 @@ use crate::exec::{self, Execution};
 use crate::gates::LoopWay;
 use crate::gpu::Gpu;
 use crate::graph::{self, Graph};
-use crate::identity;
-use crate::limits;
 use crate::memory;
-use crate::pipeline_cache::Kept;
 use crate::plan::Plan;
-use crate::pretend::Pretend;
 use crate::profile::{self, Profile};
 use crate::readback::{self, ReadBack};
 use crate::texels::{TEXEL, Texels};
@@ -32,20 +28,21 @@ use crate::verify::{self, Verdict};
 
 /// A handle to a device: cheap to clone, and usable from any thread.
 #[derive(Clone)]
-pub struct Device(Arc<Shared>);
+pub struct Device(pub(crate) Arc<Shared>);
 
-struct Shared {
-    engine: Engine,
-    caps: Caps,
-    name: String,
-    summary: Option<AdapterSummary>,
-    tuning: Tuning,
-    loops: LoopWay,
-    tally: Tally,
+/// Parts of a device, which all of its handles share.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) caps: Caps,
+    pub(crate) name: String,
+    pub(crate) summary: Option<AdapterSummary>,
+    pub(crate) tuning: Tuning,
+    pub(crate) loops: LoopWay,
+    pub(crate) tally: Tally,
     /// Number of calls of [`Device::warming`] under way.
-    warming: AtomicU32,
+    pub(crate) warming: AtomicU32,
     /// Classes of work for which plans have picked a launch.
-    picked: Mutex<BTreeSet<String>>,
+    pub(crate) picked: Mutex<BTreeSet<String>>,
 }
 
 /// Usages that every buffer has.
@@ -59,127 +56,6 @@ pub(crate) enum Engine {
 }
 
 impl Device {
-    /// Opens a GPU.
-    ///
-    /// # Errors
-    /// [`Error::NoAdapter`] if no adapter matches the selection, [`Error::Ambiguous`] if several devices do, [`Error::Open`] if the driver cannot open the
-    /// device, [`Error::Tuning`] if the tuning file cannot be used.
-    pub fn open(options: &OpenOptions) -> Result<Self> {
-        Self::open_pretending(options, &Pretend::default())
-    }
-
-    /// Opens a GPU that pretends to be another one: for tests on machines that lack the other.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    #[doc(hidden)]
-    pub fn open_pretending(options: &OpenOptions, pretend: &Pretend) -> Result<Self> {
-        let (adapter, chosen) = adapter::select(options)?;
-        let tuning = options.tuning.of(&chosen)?;
-        let (device, queue, cooperative) = adapter::request(&adapter, options, pretend)
-            .map_err(|error| Error::Open { adapter: chosen.name.clone(), message: error.to_string() })?;
-        // If wgpu validates each indirect launch, direct launches are cheaper.
-        let way = if adapter::checks_indirect() { LoopWay::Direct } else { LoopWay::Indirect };
-        let opened = Self::wrap(device, queue, (chosen.index, pretend), tuning, way, cooperative);
-        if let Engine::Gpu(gpu) = &opened.0.engine {
-            gpu.listen();
-            gpu.watchdog.set_limit(options.timeout);
-            if let Some(kept) = Kept::open(&gpu.device, &options.pipeline_cache) {
-                let _ = gpu.kept.set(kept);
-            }
-        }
-        Ok(opened)
-    }
-
-    /// Returns the CPU reference, which runs the kernels' CPU twins. It is always available, exact and slow.
-    #[must_use]
-    pub fn cpu() -> Self {
-        Self(Arc::new(Shared {
-            engine: Engine::Cpu(Cpu::default()),
-            caps: Caps::WEBGPU,
-            name: "CPU twins".to_owned(),
-            summary: None,
-            loops: LoopWay::Direct,
-            tuning: Tuning::default(),
-            tally: Tally::default(),
-            warming: AtomicU32::new(0),
-            picked: Mutex::default(),
-        }))
-    }
-
-    /// Uses a host app's device and queue, created with [`Self::required_features`] and [`Self::required_limits`], or with
-    /// fewer and lower ones. The host's handlers for loss and errors stay in place. The engine notices a loss at its next call; a host that
-    /// knows the reason can pass it on with [`Self::report_lost`].
-    ///
-    /// # Errors
-    /// [`Error::Limits`] if limits of the device are below [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS). No feature is required.
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        Self::from_wgpu_tuned(device, queue, Tuning::default())
-    }
-
-    /// Like [`Self::from_wgpu`], but with tuned kernel choices, such as those that [`Tuning::read`] returns.
-    ///
-    /// # Errors
-    /// As [`Self::from_wgpu`].
-    pub fn from_wgpu_tuned(device: wgpu::Device, queue: wgpu::Queue, tuning: Tuning) -> Result<Self> {
-        let low = limits::low(&device.limits());
-        if !low.is_empty() {
-            return Err(Error::Limits { adapter: device.adapter_info().name, low });
-        }
-        // The host's wgpu instance decides whether indirect launches are validated, and by default they are.
-        let wrapped = Self::wrap(device, queue, (0, &Pretend::default()), tuning, LoopWay::Direct, <_>::default());
-        if let Engine::Gpu(gpu) = &wrapped.0.engine {
-            gpu.watch();
-        }
-        Ok(wrapped)
-    }
-
-    /// Features of the adapter that the engine uses.
-    #[must_use]
-    pub fn required_features(adapter: &wgpu::Adapter) -> wgpu::Features {
-        adapter::features(adapter)
-    }
-
-    /// Limits with which the engine works best: all limits of the adapter. [`REQUIRED_LIMITS`](crate::REQUIRED_LIMITS) holds the lowest limits that it works
-    /// with.
-    #[must_use]
-    pub fn required_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
-        adapter.limits()
-    }
-
-    fn wrap(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        (index, pretend): (usize, &Pretend),
-        tuning: Tuning,
-        usual: LoopWay,
-        cooperative: [bool; Cooperative::ALL.len()],
-    ) -> Self {
-        let mut info = device.adapter_info();
-        (pretend.info)(&mut info);
-        let mut summary = adapter::summary(
-            index,
-            info,
-            device.features(),
-            &device.limits(),
-            memory::device_heaps(&device),
-            tuning.textures,
-            cooperative,
-        );
-        summary.uuid = identity::device_uuid(&device);
-        Self(Arc::new(Shared {
-            caps: summary.caps,
-            name: summary.name.clone(),
-            engine: Engine::Gpu(Box::new(Gpu::new(device, queue, summary.kind))),
-            summary: Some(summary),
-            loops: tuning.loops().unwrap_or(usual),
-            tuning,
-            tally: Tally::default(),
-            warming: AtomicU32::new(0),
-            picked: Mutex::default(),
-        }))
-    }
-
     /// Capabilities by which launch functions choose kernel variants.
     #[must_use]
     pub fn caps(&self) -> Caps {
@@ -198,7 +74,7 @@ impl Device {
         matches!(self.0.engine, Engine::Cpu(_))
     }
 
-    /// Summary of the adapter as it was opened; `None` for the CPU reference.
+    /// Summary of the opened adapter; `None` for the CPU reference.
     #[must_use]
     pub fn summary(&self) -> Option<&AdapterSummary> {
         self.0.summary.as_ref()

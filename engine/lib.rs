@@ -33,6 +33,7 @@ mod identity;
 mod limits;
 mod liveness;
 mod memory;
+mod open;
 mod pace;
 mod pipeline;
 mod pipeline_cache;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::constraint::Matching;
 use crate::error::Error;
 use crate::generate::StopReason;
 use crate::model::Model;
@@ -57,7 +58,7 @@ impl TextOutput {
     }
 
     /// Text that is complete with this token, and the stop reason if the text has ended.
-    pub(crate) fn say(&mut self, token: u32) -> (String, Option<StopReason>) {
+    fn say(&mut self, token: u32) -> (String, Option<StopReason>) {
         if self.end_tokens.contains(&token) {
             return (self.flush(), Some(StopReason::EndToken(token)));
         }
@@ -73,6 +74,24 @@ impl TextOutput {
             stopped = now;
         }
         (text, stopped.then_some(StopReason::StopString))
+    }
+
+    /// Text that is complete with this token, and the stop reason if the text has ended or is complete by its constraint.
+    ///
+    /// # Errors
+    /// [`Error::Unconstrainable`] if the constraint cannot go on.
+    pub(crate) fn say_matching(
+        &mut self,
+        token: u32,
+        matching: Option<&mut Matching>,
+    ) -> Result<(String, Option<StopReason>), Error> {
+        let (mut text, ended) = self.say(token);
+        let (None, Some(matching)) = (ended, matching) else { return Ok((text, ended)) };
+        if !matching.take(token)? {
+            return Ok((text, None));
+        }
+        text.push_str(&self.flush());
+        Ok((text, Some(StopReason::Complete)))
     }
 
     /// Returns text that was held back.

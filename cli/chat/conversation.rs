@@ -146,7 +146,9 @@ impl Partner for Conversation {
 
     fn regenerate(&mut self, interrupt: &Interrupt) -> Result<Answer> {
         let last = self.transcript.messages.pop_if(|last| last.role == "assistant");
-        let Some(last) = last else { return Err(Usage("there is no answer yet to regenerate".to_owned()).into()) };
+        let Some(last) = last else {
+            return Err(Usage("nothing to regenerate: the chat has no answer yet".to_owned()).into());
+        };
         let seed = self.settings.session.seed.wrapping_add(1);
         let answer = self.model.session(SessionOptions { seed, ..self.settings.session.clone() }).map_err(Into::into);
         let answer = answer.and_then(|session| {

@@ -153,7 +153,7 @@ impl Partner for Remote {
     fn regenerate(&mut self, interrupt: &Interrupt) -> Result<Answer> {
         let messages = &mut self.transcript.messages;
         let Some(last) = messages.pop_if(|last| last.role == "assistant") else {
-            return Err(Usage("there is no answer yet to regenerate".to_owned()).into());
+            return Err(Usage("nothing to regenerate: the chat has no answer yet".to_owned()).into());
         };
         let before = messages.len();
         if let Some(seed) = self.settings.fields.get("seed").and_then(Value::as_i64) {

@@ -339,13 +339,7 @@ impl ActiveGeneration {
         }
         self.statistics.steps += u64::from(steps);
 
-        let (mut text, mut ended) = self.text_output.say(token);
-        if let (None, Some(matching)) = (ended, &mut self.matching)
-            && matching.take(token)?
-        {
-            ended = Some(StopReason::Complete);
-            text.push_str(&self.text_output.flush());
-        }
+        let (mut text, ended) = self.text_output.say_matching(token, self.matching.as_mut())?;
         self.finished = ended;
         if ended.is_none() && self.arrived.is_empty() && self.left == 0 && self.nothing_wanted() {
             let full = self.limited_by_context;

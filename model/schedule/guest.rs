@@ -66,8 +66,7 @@ impl Batch {
             return Err(Error::bug("a sequence with its own passes has its options"));
         };
         let (index, seed) = (slot as u32, member.session.seed);
-        let idle = self.idle.pop();
-        let mut own = idle.map_or_else(|| OwnPasses::new(index, seed), |idle| idle.reuse(index, seed));
+        let mut own = self.own_passes(index, seed);
         let end = self.guest_end(&member);
         match self.start_guest(&mut own, &member, &options, shared) {
             Ok(mut generation) => {
@@ -97,6 +96,12 @@ impl Batch {
                 Ok(())
             }
         }
+    }
+
+    /// Passes of an empty sequence, with the buffers and plans of one that has ended, if there are any.
+    pub(super) fn own_passes(&mut self, slot: u32, seed: u64) -> OwnPasses {
+        let idle = self.idle.pop();
+        idle.map_or_else(|| OwnPasses::new(slot, seed), |idle| idle.reuse(slot, seed))
     }
 
     pub(super) fn start_guest(

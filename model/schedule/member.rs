@@ -258,13 +258,7 @@ impl Member {
         self.tokens.push(token);
         self.statistics.tokens += 1;
         self.statistics.steps += u64::from(steps);
-        let (mut text, mut ended) = self.text_output.say(token);
-        if let (None, Some(matching)) = (ended, &mut self.matching)
-            && matching.take(token)?
-        {
-            ended = Some(StopReason::Complete);
-            text.push_str(&self.text_output.flush());
-        }
+        let (mut text, mut ended) = self.text_output.say_matching(token, self.matching.as_mut())?;
         if ended.is_none() && self.come == self.wanted {
             ended = Some(if self.full { StopReason::ContextFull } else { StopReason::MaxTokens });
             text.push_str(&self.text_output.flush());

@@ -336,9 +336,12 @@ impl Batch {
         let Submitted { ticket, purpose, steps, rows, since, expected } = round;
         let done = ticket.done_at()?;
         let results = ticket.wait()?;
-        // The round began when it was submitted, or when the one before it was done.
-        let began = self.done_at.map_or(since, |before| before.max(since));
-        self.pace.saw(rows, steps, done.saturating_duration_since(began));
+        // A round that is submitted in pieces ran beside others, so its time says nothing about its passes.
+        if steps <= MOST_STEPS {
+            // The round began when it was submitted, or when the one before it was done.
+            let began = self.done_at.map_or(since, |before| before.max(since));
+            self.pace.saw(rows, steps, done.saturating_duration_since(began));
+        }
         self.done_at = Some(done);
         match purpose {
             Purpose::Scoring(of) => self.scored(&results, &of, done),

@@ -2,7 +2,6 @@
 
 use super::Batch;
 use super::member::shares_passes;
-use super::passes::OwnPasses;
 use super::prefix::Shared;
 use crate::error::Error;
 use crate::generate::Prompt;
@@ -41,7 +40,7 @@ impl Batch {
         // Attention has one launch for each segment of the cache, so there must be at least one.
         self.store.kv.reserve(0, length, member.most_steps(self.store.planned))?;
         let sequences = self.members.len() as u32;
-        let prompts = (1..=length).map(|rows| (rows.max(1), 1));
+        let prompts = (1..=length).map(|rows| (rows, 1));
         let decoding = (1..=sequences).map(|rows| (rows, rows));
         // Prompts of several sequences that enter together, each with one read-out.
         let together = (1..=sequences).map(|outputs| (length.max(outputs), outputs));
@@ -59,7 +58,7 @@ impl Batch {
     }
 
     fn record_own_passes(&mut self, tokens: &[u32], options: &GenerateOptions) -> Result<(), Error> {
-        let mut own = self.idle.pop().unwrap_or_else(|| OwnPasses::new(0, 0));
+        let mut own = self.own_passes(0, 0);
         let mut sizes: Vec<u32> = (1..=tokens.len() as u32).map(capacity).collect();
         sizes.dedup();
         // The largest first: plans are recorded again when the cache grows.
@@ -68,7 +67,7 @@ impl Batch {
             let member = self.member_of(Prompt::Tokens(tokens), 0, options)?;
             self.start_guest(&mut own, &member, options, &Shared::default()).map(drop)
         });
-        self.idle.push(own.reuse(0, 0));
+        self.idle.push(own);
         outcome
     }
 }

@@ -45,18 +45,19 @@ pub(super) fn measure(examination: &mut Examination<'_>) -> Result<(), Error> {
     let [bf16, q8, q4] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
     let [huginn, ouro] = REPORTED.map(|name| Synthetic::parse(name).map(Synthetic::source));
     let (huginn, ouro) = (huginn?, ouro?);
+    let [huginn_name, ouro_name] = REPORTED.map(|name| format!("synthetic:{name}"));
     let demo = demo::source();
     // The dtypes alternate between the large models, so that each dtype is measured early.
     let all = [
         ("demo", &demo, bf16),
         ("demo", &demo, q8),
         ("demo", &demo, q4),
-        ("synthetic:huginn-0125", &huginn, bf16),
-        ("synthetic:ouro-1.4b", &ouro, q4),
-        ("synthetic:huginn-0125", &huginn, q4),
-        ("synthetic:ouro-1.4b", &ouro, bf16),
-        ("synthetic:huginn-0125", &huginn, q8),
-        ("synthetic:ouro-1.4b", &ouro, q8),
+        (&huginn_name[..], &huginn, bf16),
+        (&ouro_name, &ouro, q4),
+        (&huginn_name[..], &huginn, q4),
+        (&ouro_name, &ouro, bf16),
+        (&huginn_name[..], &huginn, q8),
+        (&ouro_name, &ouro, q8),
     ];
     let stage_end = examination.deadline;
     // Bytes of random weights loaded per second, so that a load that cannot end in time is not begun.
