@@ -28,7 +28,8 @@ fn tokens_are_colored_by_their_steps() {
 #[trial]
 fn long_prompt_shows_progress() {
     let prompt = demo::PROMPTS[0].0.repeat(6);
-    let mut session = start(&["run", "--cpu", "--steps=64", "-n=1", &prompt]);
+    // More work than any machine does before the bar has a time to show.
+    let mut session = start(&["run", "--cpu", "--steps=2000", "-n=1", &prompt]);
     session.exp_string("reading the prompt").expect("a bar");
     session.exp_string(" left").expect("the time left");
     session.send_control('c').expect("typed");
