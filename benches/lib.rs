@@ -1,6 +1,6 @@
 //! Device to measure, shared by the benchmarks.
 //!
-//! `RUMINATE_BENCH_GPU` names an adapter, or `cpu` for the CPU twins of the kernels. The default is the best GPU, or the twins if there is no GPU. The twins
+//! `RUMINATE_BENCH_GPU` names an adapter, or `cpu` for the CPU references of the kernels. The default is the best GPU, or the references if there is no GPU. The references
 //! are written for readability, not for speed. criterion does not know the device of its last run: keep the figures of each device apart with `--save-baseline`
 //! and `--baseline`.
 

@@ -127,10 +127,10 @@ impl Survey {
         depths.sort_unstable();
         depths.dedup();
         let cpu = Device::cpu();
-        let twins = Place::new(&spec, (&held, kv_dtype), cpu.name(), cpu.caps(), cpu.memory());
+        let reference = Place::new(&spec, (&held, kv_dtype), cpu.name(), cpu.caps(), cpu.memory());
         let devices = adapters(OpenOptions::default().backends);
         let place = |it: &AdapterSummary| Place::new(&spec, (&held, kv_dtype), &it.name, it.caps, it.memory);
-        let devices = devices.iter().map(place).chain([twins]).collect();
+        let devices = devices.iter().map(place).chain([reference]).collect();
         Ok(Self { unread, unused, held, kv_dtype, spec, tensors, depths, devices })
     }
 

@@ -38,7 +38,7 @@ counters! {
     waits,
     /// Tickets for results, and blocking reads.
     read_backs,
-    /// Dispatches, or calls of CPU twins.
+    /// Dispatches, or calls of CPU references.
     launches,
     /// Nanoseconds that the host spent encoding commands, without the time that a driver works or waits during a submission.
     encoding_nanos,

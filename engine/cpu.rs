@@ -1,4 +1,4 @@
-//! The CPU as a device: each launch calls its kernel's twin on buffers in host memory.
+//! The CPU as a device: each launch calls its kernel's reference on buffers in host memory.
 
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -40,7 +40,7 @@ enum View<'a> {
 }
 
 impl Cpu {
-    /// Runs the twin of a launch.
+    /// Runs the reference of a launch.
     pub(crate) fn call(&self, tally: &Tally, call: &Call) -> Result<()> {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let accesses: Vec<Access> = call.launch.kernel.bindings_of(call.launch.choice).map(|it| it.access).collect();

@@ -1,4 +1,4 @@
-//! A device: a GPU that the engine opens through wgpu, a host app's wgpu device, or the CPU reference (the kernels' CPU twins).
+//! A device: a GPU that the engine opens through wgpu, a host app's wgpu device, or the CPU reference (the kernels' CPU references).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -62,7 +62,7 @@ impl Device {
         self.0.caps
     }
 
-    /// Name of the adapter, or `CPU twins`.
+    /// Name of the adapter, or `CPU reference`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
@@ -277,7 +277,7 @@ impl Device {
         if self.is_cpu() { None } else { launch.lacks(&self.caps()) }
     }
 
-    /// Runs a case on this device and on its CPU twin, compares the outputs, and times a launch. Waits, and creates objects.
+    /// Runs a case on this device and on its CPU reference, compares the outputs, and times a launch. Waits, and creates objects.
     ///
     /// # Errors
     /// As [`Self::plan`], [`Self::execute`] and [`Self::read`]. A wrong result is not an error, but a [`Verdict`] that did not pass.

@@ -184,7 +184,7 @@ impl Execution {
         Ok(())
     }
 
-    /// Runs the next launch's CPU twin, or after the last one, copies the results.
+    /// Runs the next launch's CPU reference, or after the last one, copies the results.
     fn call(&mut self) -> Result<()> {
         let plan = self.plan.prepared();
         if let (Some(index), Engine::Cpu(cpu)) = (self.walk.peek(&plan.program, &self.counts), self.device.engine()) {

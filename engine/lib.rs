@@ -3,7 +3,7 @@
 //!
 //! How it works, along the flow of data:
 //!
-//! 1. [`Device::open`] opens an adapter with all of its limits ([`adapters`] lists adapters); [`Device::cpu`] runs the kernels' CPU twins
+//! 1. [`Device::open`] opens an adapter with all of its limits ([`adapters`] lists adapters); [`Device::cpu`] runs the kernels' CPU references
 //!    instead, with the same interface.
 //! 2. A [`Graph`] records launches on logical tensors. [`Graph::repeat`] is its only control structure: each execution says how often a loop
 //!    runs. [`Graph::repeat_while_live`] is for rows that may exit before: once all have, the loop's launches have no workgroups.

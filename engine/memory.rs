@@ -1,7 +1,7 @@
 //! Memory that a device can provide, to be known before gigabytes are loaded.
 //!
 //! wgpu does not report it, so the driver and the system are asked: Vulkan for the device-local heap and, if it can tell, for this program's budget of it; the
-//! system for the host's free memory, which integrated GPUs, software drivers and the CPU twins use. On Metal and DX12, only devices that share the host's
+//! system for the host's free memory, which integrated GPUs, software drivers and the CPU reference use. On Metal and DX12, only devices that share the host's
 //! memory are known.
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};

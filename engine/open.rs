@@ -52,13 +52,13 @@ impl Device {
         Ok(opened)
     }
 
-    /// Returns the CPU reference, which runs the kernels' CPU twins. It is always available, exact and slow.
+    /// Returns the CPU reference, which runs the kernels' CPU references. It is always available, exact and slow.
     #[must_use]
     pub fn cpu() -> Self {
         Self(Arc::new(Shared {
             engine: Engine::Cpu(Cpu::default()),
             caps: Caps::WEBGPU,
-            name: "CPU twins".to_owned(),
+            name: "CPU reference".to_owned(),
             summary: None,
             loops: LoopWay::Direct,
             tuning: Tuning::default(),

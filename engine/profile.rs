@@ -1,7 +1,7 @@
 //! Profiles: the time of every kernel variant in an execution, and its work according to its launches.
 //!
 //! With timestamps, each launch gets a pass of its own, and the device records the time at both ends. Without them, each launch is a submission that the host
-//! waits for, so its time includes some 100 µs of driver work. On the CPU, the twin is timed.
+//! waits for, so its time includes some 100 µs of driver work. On the CPU, the reference is timed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -271,7 +271,7 @@ pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<
 /// Share of the time that indirect launches may lose while rows are active, to be preferred for what they save afterwards.
 const WORTH: f64 = 0.1;
 
-/// Times a loop of small launches for an active row both ways, and chooses the better one. `None` on the CPU twins, which have one way only.
+/// Times a loop of small launches for an active row both ways, and chooses the better one. `None` on the CPU reference, which has one way only.
 ///
 /// # Errors
 /// As [`tune`].

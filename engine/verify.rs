@@ -1,7 +1,7 @@
-//! Verification of a device: a case runs on it and on the CPU twin, and every output is compared.
+//! Verification of a device: a case runs on it and on the CPU reference, and every output is compared.
 //!
 //! On a GPU, guard words follow the content of every binding that the kernel writes, and must keep their value. They are part of the bound range, because
-//! writes beyond it never happen: wgpu drops them, or moves them to the last word. Kernels cannot distinguish them from neighbors in a scratch buffer. The twin
+//! writes beyond it never happen: wgpu drops them, or moves them to the last word. Kernels cannot distinguish them from neighbors in a scratch buffer. The reference
 //! needs no guard words: it panics at the end of its slices.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::graph::Graph;
 
-/// Comparison of one output of a kernel with the twin's.
+/// Comparison of one output of a kernel with the reference's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// Name of the binding.
@@ -25,7 +25,7 @@ pub struct Comparison {
     pub error: f64,
     /// Largest error that passes.
     pub bound: f64,
-    /// Index of the largest difference, the device's value there, and the twin's.
+    /// Index of the largest difference, the device's value there, and the reference's.
     pub worst: Option<(usize, f64, f64)>,
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn verify(device: &Device, case: &Case) -> Result<Verdict> {
     graph.launch(launch.clone(), &tensors)?;
     let plan = device.plan(graph)?;
     device.execute(&plan, &[], &[])?;
-    let expected = twin(case);
+    let expected = reference(case);
     let (mut outputs, mut overruns) = (Vec::new(), Vec::new());
     for (((binding, &check), buffer), expected) in bindings.iter().zip(&case.checks).zip(&bound).zip(&expected) {
         let end = expected.len() as u64 * 4;
@@ -177,8 +177,8 @@ fn overrun(binding: &'static str, length: usize, guard: &[u32]) -> Option<Overru
     Some(Overrun { binding, length, word: length + first, count })
 }
 
-/// Outputs of the twin for a case.
-fn twin(case: &Case) -> Vec<Vec<u32>> {
+/// Outputs of the reference for a case.
+fn reference(case: &Case) -> Vec<Vec<u32>> {
     let mut data = case.data.to_vec();
     let bindings = case.launch.kernel.bindings_of(case.launch.choice);
     let slots = bindings.zip(&mut data).map(|(binding, words)| match binding.access {

@@ -1,4 +1,4 @@
-//! Checks of a device: every kernel, as the engine would launch it there, against its CPU twin.
+//! Checks of a device: every kernel, as the engine would launch it there, against its CPU reference.
 
 pub mod report;
 
@@ -48,7 +48,7 @@ impl Finding {
 }
 
 /// Runs every case that the device supports, of each kernel in `kernels`, and every launch of these kernels in a model with this `spec`, on the device and on
-/// the CPU twin. A kernel's own cases are one group, and its cases for each number of rows are one more; after each case, `done` gets the finding, the number
+/// the CPU reference. A kernel's own cases are one group, and its cases for each number of rows are one more; after each case, `done` gets the finding, the number
 /// of its group (from 1) and the number of groups.
 ///
 /// Stops if the device is lost. The last finding then holds the error.

@@ -60,7 +60,7 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// Limits that WebGPU guarantees everywhere, without subgroups. The CPU twins use them too.
+    /// Limits that WebGPU guarantees everywhere, without subgroups. The CPU reference uses them too.
     pub const WEBGPU: Self = Self {
         software: false,
         subgroups: None,

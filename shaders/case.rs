@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use crate::matmul::{Arithmetic, Input, Output};
 use crate::{Caps, Dtype, Launch, Threefry};
 
-/// How the content of a binding is compared with the twin's after a launch.
+/// How the content of a binding is compared with the reference's after a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Not an output.

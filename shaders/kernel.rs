@@ -236,7 +236,7 @@ pub struct Kernel {
     pub params: &'static [Field],
     /// Size of `Params` in bytes.
     pub params_size: usize,
-    /// CPU reference (twin): plain Rust with f64 sums.
+    /// CPU reference: plain Rust with f64 sums.
     pub reference: fn(&Launch, Slots<'_>),
     /// Cases that tests, benchmarks and the doctor run.
     pub cases: fn() -> Vec<Case>,

@@ -1,4 +1,4 @@
-//! Hand-written WGSL kernels for recurrent-depth language models, each next to its description, launch arithmetic, CPU twin and cases. This crate makes no GPU
+//! Hand-written WGSL kernels for recurrent-depth language models, each next to its description, launch arithmetic, CPU reference and cases. This crate makes no GPU
 //! call and does not depend on any model.
 //!
 //! A kernel lives in one folder: `norm/rms_norm.wgsl` is the WGSL, `norm/mod.rs` everything else. One line in [`KERNELS`] has it validated and translated,

@@ -1,4 +1,4 @@
-//! Buffers as the CPU twins see them.
+//! Buffers as the CPU references see them.
 
 use bytemuck::Pod;
 
@@ -27,9 +27,9 @@ impl<'a> Slots<'a> {
     /// Takes the next binding, which the kernel reads, as elements of type `T`.
     ///
     /// # Panics
-    /// If the bindings are exhausted or their size is not a multiple of `T`'s: a bug in the twin.
+    /// If the bindings are exhausted or their size is not a multiple of `T`'s: a bug in the reference.
     pub fn read<T: Pod>(&mut self) -> &'a [T] {
-        match self.slots.next().expect("a twin takes as many buffers as its kernel has bindings") {
+        match self.slots.next().expect("a reference takes as many buffers as its kernel has bindings") {
             Slot::Read(words) => bytemuck::cast_slice(words),
             Slot::Write(words) => bytemuck::cast_slice(words),
         }
@@ -38,11 +38,11 @@ impl<'a> Slots<'a> {
     /// Takes the next binding, which the kernel writes, as elements of type `T`.
     ///
     /// # Panics
-    /// If the bindings are exhausted, the next one is read-only, or the size does not fit: a bug in the twin.
+    /// If the bindings are exhausted, the next one is read-only, or the size does not fit: a bug in the reference.
     pub fn write<T: Pod>(&mut self) -> &'a mut [T] {
         match self.slots.next() {
             Some(Slot::Write(words)) => bytemuck::cast_slice_mut(words),
-            other => panic!("a twin writes a binding that its kernel declares as {other:?}"),
+            other => panic!("a reference writes a binding that its kernel declares as {other:?}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Layout of the KV cache, shared by the kernels, their twins and the host that fills the tables.
+//! Layout of the KV cache, shared by the kernels, their references and the host that fills the tables.
 //!
 //! A layer's cache is a list of segments, each one buffer of pages. A page holds 32 positions of one slot: first the keys of every head, then the values, each
 //! head's vector padded to chunks of eight. Layers outside the recurrence use slot 0. The core layers use one slot per step or fewer, according to the slot

@@ -63,7 +63,7 @@ pub const fn fresh_pays(caps: &Caps) -> bool {
     caps.lanes.is_none()
 }
 
-/// Runs the twins of both launches, one after the other.
+/// Runs the references of both launches, one after the other.
 fn reference(launch: &Launch, mut slots: Slots<'_>) {
     let params: AttentionParams = launch.params();
     let (rows, qkv, bias) = (slots.read::<Row>(), slots.read::<u32>(), slots.read::<u32>());

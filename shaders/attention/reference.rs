@@ -1,4 +1,4 @@
-//! CPU twin of attention. All attention kernels share it: they compute the same result for their rows, however they divide the work.
+//! CPU reference of attention. All attention kernels share it: they compute the same result for their rows, however they divide the work.
 
 use super::cache::{CacheShape, Vector};
 use super::combine::combine;
@@ -91,7 +91,7 @@ pub(super) fn whole(params: &AttentionParams, cache: &CacheShape, shares: Shares
     (combine.kernel.reference)(&combine, Slots::new(slots));
 }
 
-/// Runs the twin that a launch's option on the axis [`OUT`](super::split::OUT) selects.
+/// Runs the reference that a launch's option on the axis [`OUT`](super::split::OUT) selects.
 pub(super) fn attend(
     params: &AttentionParams,
     (cache, out): (&CacheShape, usize),

@@ -251,7 +251,7 @@ pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) 
     }
 }
 
-/// Twin of launches over a cache in buffers. Rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if the launch has tiles.
+/// CPU reference of launches over a cache in buffers. Rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if the launch has tiles.
 pub(super) fn attend(launch: &Launch, out: usize, bound: Bound<'_>, written: &mut [f32]) {
     let params: AttentionParams = launch.params();
     let cache = testbed::shape_of(&params, launch.option(0));

@@ -1,4 +1,4 @@
-//! CPU twin of all matmuls, and their cases.
+//! CPU reference of all matmuls, and their cases.
 
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! CPU twin of sampling: the same filters, by sorting, and the same exponential clocks.
+//! CPU reference of sampling: the same filters, by sorting, and the same exponential clocks.
 
 use super::sampling::{SampleParams, Sampler};
 use crate::recur::{Threefry, unit};

@@ -1,5 +1,5 @@
 //! Random weights generated in device memory, for a model whose shape is known but whose weights are not available: results are noise, costs are real. Every
-//! device, the twin, and [`RandomWeight::row`], which writes them to files, generate the same bits.
+//! device, the reference, and [`RandomWeight::row`], which writes them to files, generate the same bits.
 
 use rayon::prelude::*;
 

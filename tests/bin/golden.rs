@@ -17,7 +17,7 @@ struct Arguments {
     /// Adapter to use, by name or index; by default the best one.
     #[arg(long, value_name = "NAME|INDEX")]
     gpu: Option<String>,
-    /// Use the CPU twins of the kernels.
+    /// Use the CPU references of the kernels.
     #[arg(long, conflicts_with = "gpu")]
     cpu: bool,
     /// Check only these sections; by default all.

@@ -39,7 +39,7 @@ fn csv_lines_include_model_and_device() {
     for line in lines {
         let value = |name: &str| &line[heads.iter().position(|head| head == name).expect(name)];
         assert_eq!((value("dtype"), value("version")), ("bf16", env!("CARGO_PKG_VERSION")), "{line:?}");
-        assert!(value("device") == "CPU twins" && value("model").starts_with("width 96,"), "{line:?}");
+        assert!(value("device") == "CPU reference" && value("model").starts_with("width 96,"), "{line:?}");
         assert_eq!(value("repetitions"), "1", "{line:?}");
     }
     let json: serde_json::Value =

@@ -1,4 +1,4 @@
-//! `ruminate chat`, scripted through a pipe and typed on a pseudo-terminal. It runs on the CPU twins, so that it needs no driver.
+//! `ruminate chat`, scripted through a pipe and typed on a pseudo-terminal. It runs on the CPU reference, so that it needs no driver.
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -268,7 +268,7 @@ fn first_interrupt_stops_answer_and_second_exits() {
 fn interrupt_before_first_token_discards_message() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.json");
-    // The first token takes minutes on the CPU twins.
+    // The first token takes minutes on the CPU reference.
     let mut child = chat(&["--steps", "60000", "--overcommit", "-c", "64"]).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");

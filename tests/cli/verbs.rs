@@ -1,4 +1,4 @@
-//! Subcommands: stdout, stderr and exit codes. The tests run on the CPU twins, so that they need no driver.
+//! Subcommands: stdout, stderr and exit codes. The tests run on the CPU reference, so that they need no driver.
 
 use std::process::Output;
 

@@ -57,7 +57,7 @@ fn indirect_loop_launches_nothing_after_rows_exit(_: &Device) -> Outcome {
     for (way, expected) in [(LoopWay::Indirect, 1.0 + 2.0 * 3.0), (LoopWay::Direct, 1.0 + 2.0 * 8.0)] {
         let mut tuning = Tuning::default();
         tuning.choose(LOOPS, way.name());
-        let mut options = options().context("the CPU twins launch nothing")?;
+        let mut options = options().context("the CPU reference launches nothing")?;
         options.tuning = TuningFrom::Given(tuning);
         let device = &Device::open(&options)?;
         assert_eq!(device.loops(), way);

@@ -122,7 +122,7 @@ fn random_graphs_give_same_results_with_and_without_sharing(device: &Device) -> 
 }
 
 #[trial(adapters)]
-fn random_graphs_match_cpu_twins(device: &Device) -> Outcome {
+fn random_graphs_match_cpu_reference(device: &Device) -> Outcome {
     let cpu = Device::cpu();
     for seed in 1000..1060 {
         assert_eq!(random_graph(device, seed, false)?, random_graph(&cpu, seed, false)?, "seed {seed}");

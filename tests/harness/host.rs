@@ -37,7 +37,7 @@ impl Host {
     /// # Errors
     /// If no adapter exists, or the device cannot be opened.
     pub fn open(options: &OpenOptions) -> Result<Self> {
-        let index = Device::open(options)?.summary().context("the CPU twins have no adapter")?.index;
+        let index = Device::open(options)?.summary().context("the CPU reference has no adapter")?.index;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends: options.backends,
             ..wgpu::InstanceDescriptor::new_without_display_handle()

@@ -46,15 +46,15 @@ fn int8_products_approximate_float_products(device: &Device) -> Result<()> {
             let text = format!("{dtype},products=int8");
             let (floats, ints) = (load(&source, device, dtype)?, load(&source, device, &text)?);
             ensure!(ints.dtypes().to_string() == text && ints.bytes_per_token(4) == floats.bytes_per_token(4));
-            let twins = load(&source, &Device::cpu(), &text)?;
+            let reference = load(&source, &Device::cpu(), &text)?;
             for rows in [1, FEW, MANY] {
                 let (found, case) = (logits(&ints, rows)?, format!("{name}, {text}, {rows} rows"));
                 // With 127 steps up to the largest value of a block, rounding errs by about 0.4 % of a value. A value near the middle of two steps can round
                 // either way.
                 let from_floats = error(&found, &logits(&floats, rows)?);
                 ensure!(from_floats > 1e-7 && from_floats < 3e-3, "{case}: {from_floats:e} from products of floats");
-                let from_twins = error(&found, &logits(&twins, rows)?);
-                ensure!(from_twins < 3e-4, "{case}: {from_twins:e} from the CPU reference");
+                let from_reference = error(&found, &logits(&reference, rows)?);
+                ensure!(from_reference < 3e-4, "{case}: {from_reference:e} from the CPU reference");
             }
         }
     }

@@ -208,7 +208,7 @@ fn one_pass_at_full_width_matches_the_cpu_reference(device: &Device) -> Result<(
     };
     // The runs are sequential, because two copies of the weights would not fit a small machine.
     let (states, logits) = run(device)?;
-    let (twin_states, twin_logits) = run(&Device::cpu())?;
-    compare(&states, &twin_states, 1e-8).context("states")?;
-    compare(&logits, &twin_logits, 1e-8).context("logits")
+    let (reference_states, reference_logits) = run(&Device::cpu())?;
+    compare(&states, &reference_states, 1e-8).context("states")?;
+    compare(&logits, &reference_logits, 1e-8).context("logits")
 }

@@ -20,7 +20,7 @@ fn synthetic() -> Result<Synthetic> {
 
 /// Options for opening the device under test with a tuning.
 fn with(tuning: TuningFrom) -> Result<OpenOptions> {
-    Ok(OpenOptions { tuning, ..options().context("the CPU twins have no variants")? })
+    Ok(OpenOptions { tuning, ..options().context("the CPU reference has no variants")? })
 }
 
 fn logits(device: &Device) -> Result<Vec<f32>> {
@@ -90,7 +90,7 @@ fn tuned_variants_are_used(device: &Device) -> Result<()> {
 fn tuned_loop_way_is_used(device: &Device) -> Result<()> {
     let tuned = tune_loops(device)?.context("a GPU has two ways of launching loops")?;
     ensure!(tuned.class == LOOPS && tuned.tried == 2 && tuned.first.least() > 0.0, "{tuned:?}");
-    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU twins are not tuned")?);
+    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU reference is not tuned")?);
     let path = folder.path().join("tuning.json");
     let usual = Device::open(&with(TuningFrom::Defaults)?)?.loops();
     let names = LoopWay::ALL.map(|way| (way.name(), way));
@@ -105,7 +105,7 @@ fn tuned_loop_way_is_used(device: &Device) -> Result<()> {
     }
     ensure!(
         Device::cpu().loops() == LoopWay::Direct && tune_loops(&Device::cpu())?.is_none(),
-        "the CPU twins have one way"
+        "the CPU reference has one way"
     );
     Ok(())
 }
@@ -136,7 +136,7 @@ fn all_variants_agree_up_to_rounding(device: &Device) -> Result<()> {
 
 #[trial(device, full)]
 fn tuning_round_trips_through_its_file(device: &Device) -> Result<()> {
-    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU twins are not tuned")?);
+    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU reference is not tuned")?);
     let mut tuning = Tuning::with_textures(false);
     tuning.choose("rms_norm n=96 rows=1", "rms_norm.workgroup WG=64");
     let path = folder.path().join("new").join(Tuning::file_name(summary));
@@ -151,7 +151,7 @@ fn tuning_round_trips_through_its_file(device: &Device) -> Result<()> {
 
 #[trial(device, full)]
 fn mismatched_tuning_file_is_refused_or_ignored_in_folder(device: &Device) -> Result<()> {
-    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU twins are not tuned")?);
+    let (folder, summary) = (Folder::new()?, device.summary().context("the CPU reference is not tuned")?);
     let path = folder.path().join(Tuning::file_name(summary));
     let refused = |path: &Path, word: &str| -> Result<()> {
         match Device::open(&with(TuningFrom::File(path.to_owned()))?) {

@@ -1,4 +1,4 @@
-//! CPU twin: compares every earlier position with the end, token by token.
+//! CPU reference: compares every earlier position with the end, token by token.
 
 use std::collections::HashMap;
 

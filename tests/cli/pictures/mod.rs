@@ -1,5 +1,5 @@
 //! Output of `trace` and `sweep`: files in the right format, pages that a browser renders without errors, and a terminal view that works without
-//! colors. The tests run on the CPU twins, so that they need no driver; pages need Chromium.
+//! colors. The tests run on the CPU reference, so that they need no driver; pages need Chromium.
 
 mod browser;
 mod pixels;

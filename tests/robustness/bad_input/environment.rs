@@ -195,7 +195,7 @@ fn interrupt_ends_text_with_line_break() -> Result<()> {
     Ok(())
 }
 
-/// A token of this depth takes minutes on the CPU twins. Figures are printed only if a generation was stopped.
+/// A token of this depth takes minutes on the CPU reference. Figures are printed only if a generation was stopped.
 #[cfg(unix)]
 #[trial(full)]
 fn interrupt_works_within_a_token() -> Result<()> {
