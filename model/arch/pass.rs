@@ -3,7 +3,7 @@
 use ruminate_engine::{Buffer, Device, Graph, Tensor};
 use ruminate_shaders::activation_bytes;
 use ruminate_shaders::attention::fresh_pays;
-use ruminate_shaders::matmul::FUSED_ROWS;
+use ruminate_shaders::matmul::fuses;
 use ruminate_shaders::norm::{rms_norm_from, rms_norm_variants};
 
 use crate::error::Error;
@@ -85,8 +85,8 @@ impl Pass<'_> {
 
     /// Whether norms are folded into the neighboring matmuls. With few rows that is faster, because a launch costs more than a norm's arithmetic. A trace needs
     /// every norm's result, so it folds none.
-    pub(super) fn folds(&self) -> bool {
-        !self.trace && self.shape.rows <= FUSED_ROWS
+    pub(super) fn folds(&self, width: u32) -> bool {
+        !self.trace && fuses(&self.device.caps(), self.shape.rows, width)
     }
 
     /// Whether attention takes a single launch: the pass has one row, and the device is faster that way. A trace needs the rotated queries, so it uses separate

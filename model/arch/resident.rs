@@ -119,7 +119,7 @@ impl Matrix {
         y: Tensor,
     ) -> Result<(), Error> {
         let (input, taken) = if self.layout.halves == 2 { (Input::Concat, 2) } else { (Input::Plain, 1) };
-        if !self.form.in_texture() || !stages(count) {
+        if !self.form.in_texture() || !stages(count, self.k) {
             return self.apply_flow(graph, device, (rows, count), (input, output, None), inputs, y);
         }
         // Each group of W's rows reads all of x, so x is first copied into the layout that suits that.

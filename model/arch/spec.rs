@@ -311,7 +311,7 @@ impl Spec {
             head_dim: self.head_dim,
             hidden: self.hidden,
             vocab: self.padded_vocab,
-            products: blocks::products(self, rows),
+            products: blocks::products(self, rows, &caps),
             positions: positions.min(self.context),
             dtype: dtypes.of(Group::Core),
             arithmetic: dtypes.products(),

@@ -2,6 +2,7 @@
 
 use super::many::{ManyRows, Matrices};
 use super::round::rounded_bytes;
+use super::FUSED_ROWS;
 use super::stage::staged_bytes;
 use super::{
     Arithmetic, FusedSums, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8,
@@ -167,10 +168,14 @@ pub(super) const COOPERATIVE_SUBGROUPS: u32 = 4;
 /// Values per line of its slices, with padding that puts lines into different banks.
 pub(super) const COOPERATIVE_LINE: u32 = 40;
 
-/// Whether staging x pays for `rows` rows, if W is in a texture: each group of rows of W reads all of x.
+/// Values per row from which staging a few rows of x costs less than it saves.
+const WIDE_INPUT: u32 = 512;
+
+/// Whether staging `rows` rows of `k` values pays, if W is in a texture: each group of rows of W reads all of x, and software drivers load from buffers one lane
+/// at a time, which takes two thirds of the time of eight rows. A single row is not staged: its launches stay few.
 #[must_use]
-pub const fn stages(rows: u32) -> bool {
-    rows > 8
+pub const fn stages(rows: u32, k: u32) -> bool {
+    rows > FUSED_ROWS || rows > 1 && k >= WIDE_INPUT
 }
 
 /// Launch that suits the device and the number of rows.

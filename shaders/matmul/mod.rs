@@ -31,7 +31,7 @@ pub use launch::{Input, Matmul, Output, matmul, stages};
 pub use many::{ManyRows, Matrices};
 pub use round::{ROUND_ROWS, RoundParams, round_rows, rounded_bytes};
 pub use stage::{STAGE, StageParams, stage, staged_bytes};
-pub use variants::{FUSED_ROWS, matmul_variants};
+pub use variants::{FUSED_ROWS, fuses, matmul_variants};
 
 pub(crate) use variants::trials;
 

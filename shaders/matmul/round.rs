@@ -251,7 +251,7 @@ fn at(work: &Workload) -> Vec<Case> {
     if !work.arithmetic.rounds(dtype) {
         return vec![];
     }
-    let normed = if rows <= super::FUSED_ROWS { Input::Normed } else { Input::Plain };
+    let normed = if super::fuses(&work.caps, rows, n_embd) { Input::Normed } else { Input::Plain };
     let all = [(n_embd, Input::Concat), (n_embd, normed), (hidden, Input::Plain)];
     all.into_iter().zip(1..).map(|((k, input), seed)| case(rows, k, input, dtype, (0, seed))).collect()
 }

@@ -130,8 +130,7 @@ fn random(seed: u64) -> Case {
 
 fn at(work: &Workload) -> Vec<Case> {
     let Workload { n_embd, hidden, rows, .. } = *work;
-    if work.caps.lanes.is_none() || !super::stages(rows) {
-        return vec![];
-    }
-    vec![case(rows, n_embd, Input::Concat, 1), case(rows, n_embd, Input::Plain, 2), case(rows, hidden, Input::Plain, 3)]
+    let all = [(n_embd, Input::Concat), (n_embd, Input::Plain), (hidden, Input::Plain)].into_iter().zip(1..);
+    let staged = all.filter(|((k, _), _)| work.caps.lanes.is_some() && super::stages(rows, *k));
+    staged.map(|((k, input), seed)| case(rows, k, input, seed)).collect()
 }

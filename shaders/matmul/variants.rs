@@ -10,6 +10,13 @@ use crate::{Caps, Product, Trial, Variants, Workload};
 /// Maximum rows of a pass for a block's sums to stay fused: see [`FusedSums`].
 pub const FUSED_ROWS: u32 = 8;
 
+/// Whether the sums of blocks stay fused in a pass of `rows` rows of `width` values. They do not where rows are staged, because the staged x of a product is
+/// plain.
+#[must_use]
+pub const fn fuses(caps: &Caps, rows: u32, width: u32) -> bool {
+    rows <= FUSED_ROWS && !(caps.lanes.is_some() && stages(rows, width))
+}
+
 /// Rows of W from which all matrices belong to one shape class.
 const WIDE: u32 = 2048;
 
@@ -54,22 +61,27 @@ fn cooperative_variants(caps: &Caps, matrices: Matrices) -> Vec<Matrices> {
     all.filter(|matrices| matrices.fits(caps)).collect()
 }
 
+/// Whether a product writes fused sums.
+const fn makes_fused(output: Output) -> bool {
+    matches!(output, Output::First | Output::Sum)
+}
+
 /// Products of a model's passes, each matrix cut to its first rows.
 pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
     let Workload { dtype, arithmetic, rows, .. } = *work;
     let form = arithmetic.form(&work.caps, dtype);
-    let staged = form.in_texture() && stages(rows);
+    let staged = |k| form.in_texture() && stages(rows, k);
     let all = work.products.iter().map(|&Product { k, n, input, output }| {
         let (k, input) = match input {
             Input::Concat if arithmetic.rounds(dtype) => (2 * 8 * chunks(k), Input::Rounded),
             _ if arithmetic.rounds(dtype) => (k, Input::Rounded),
-            Input::Concat if staged => (2 * 8 * chunks(k), Input::Staged),
-            Input::Plain if staged => (8 * chunks(k), Input::Staged),
+            Input::Concat if staged(k) => (2 * 8 * chunks(k), Input::Staged),
+            Input::Plain if staged(k) && !makes_fused(output) => (8 * chunks(k), Input::Staged),
             _ => (k, input),
         };
         let grain = form.group().max(16);
         // Fused sums need all rows of W.
-        let cut = n > work.most_weight_rows && !matches!(output, Output::First | Output::Sum);
+        let cut = n > work.most_weight_rows && !makes_fused(output);
         let count = if cut { work.most_weight_rows / grain * grain } else { n };
         let width = if input == Input::Normed { k } else { n };
         let last = Normed { fused: FusedSums::of(width, form), outer: true, eps: 1e-6 };

@@ -49,7 +49,7 @@ impl Stream {
         first: Option<&Block>,
         x: Tensor,
     ) -> Result<Self, Error> {
-        let Some((block, w)) = first.and_then(|block| Some((block, block.first_norm()?))).filter(|_| pass.folds())
+        let Some((block, w)) = first.and_then(|block| Some((block, block.first_norm()?))).filter(|_| pass.folds(spec.width))
         else {
             return Ok(Self::Rows(x));
         };
@@ -70,7 +70,7 @@ impl Stream {
     ) -> Result<Self, Error> {
         let all = pass.all();
         let [state, embedding] = inputs;
-        let Some(w) = first.and_then(Block::first_norm).filter(|_| pass.folds()) else {
+        let Some(w) = first.and_then(Block::first_norm).filter(|_| pass.folds(spec.width)) else {
             let x = pass.activation(name, spec.width);
             adapter.apply(pass.graph, pass.device, all, &inputs, Output::Store, x)?;
             return Ok(Self::Rows(x));

@@ -13,9 +13,9 @@ mod attention;
 mod fold;
 
 use ruminate_engine::{Buffer, Tensor};
-use ruminate_shaders::matmul::{FUSED_ROWS, Input, Output};
+use ruminate_shaders::matmul::{Input, Output, fuses};
 use ruminate_shaders::norm::{norm_add, norm_add_fused, norm_add_variants, plain_fused_sums};
-use ruminate_shaders::{Product, stride};
+use ruminate_shaders::{Caps, Product, stride};
 
 pub(super) use self::fold::Stream;
 use self::fold::Sum;
@@ -31,9 +31,9 @@ pub(crate) const fn fold_bytes(spec: &Spec) -> u64 {
     fold::Norms::bytes(spec)
 }
 
-/// Products that passes of `rows` rows record, one of each shape.
-pub(super) fn products(spec: &Spec, rows: u32) -> Vec<Product> {
-    let folds = rows <= FUSED_ROWS && spec.norms.pre;
+/// Products that passes of `rows` rows record on a device, one of each shape.
+pub(super) fn products(spec: &Spec, rows: u32, caps: &Caps) -> Vec<Product> {
+    let folds = spec.norms.pre && fuses(caps, rows, spec.width);
     let input = if folds { Input::Normed } else { Input::Plain };
     let join = match spec.norms.post {
         PostNorm::Output => Output::Store,
@@ -207,7 +207,7 @@ pub(super) fn apply(
 impl Pass<'_> {
     /// Plain rows for the output of a block before another block. `None`: the output is fused sums.
     fn output_of(&mut self, name: &str, spec: &Spec) -> Option<Tensor> {
-        (!(self.folds() && spec.norms.pre)).then(|| self.activation(name, spec.width))
+        (!(self.folds(spec.width) && spec.norms.pre)).then(|| self.activation(name, spec.width))
     }
 }
 
@@ -272,7 +272,7 @@ impl Sublayer {
                 }
                 let w = pass.graph.import(w);
                 let eps = spec.norm_eps as f32;
-                match (&self.fold, to, pass.folds()) {
+                match (&self.fold, to, pass.folds(n)) {
                     (Some(next), None, true) => {
                         let fused = plain_fused_sums(n);
                         let sum = Sum::new(pass, spec, &names.sum, fused, false);
