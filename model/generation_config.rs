@@ -10,6 +10,9 @@ use crate::options::GenerateOptions;
 use crate::sampling::Sampling;
 use crate::source::Source;
 
+/// Name of the file.
+const FILE: &str = "generation_config.json";
+
 /// Fields that take effect.
 const OBEYED: [&str; 21] = [
     "bad_words_ids",
@@ -144,13 +147,23 @@ pub struct InvalidField {
 }
 
 impl GenerationConfig {
+    /// Error for a special id, from this file or else from `config.json`, that is not below the size of the vocabulary.
+    pub(crate) fn no_such_token(&self, source: &Source, (id, vocab): (u32, u32)) -> Error {
+        let here = self.bos_token_id == Some(id) || self.pad_token_id == Some(id) || self.eos_token_ids.contains(&id);
+        let file = source.describe(if here { FILE } else { "config.json" });
+        Error::Tokenizer {
+            file,
+            problem: format!("special token id {id} does not exist: the model has {vocab} tokens"),
+        }
+    }
+
     /// Reads `generation_config.json`; without the file no default is set. An unsupported value matters only if the default is used, so it is kept in
     /// [`Self::invalid`]. The begin, end and padding tokens are always used, so they are checked here.
     ///
     /// # Errors
     /// Name the field of a token id, its value and what is supported; [`Error::Json`] if the file does not parse.
     pub fn open(source: &Source) -> Result<Self> {
-        let name = "generation_config.json";
+        let name = FILE;
         if !source.exists(name) {
             return Ok(Self::default());
         }

@@ -195,7 +195,9 @@ impl Spec {
         // A prompt takes full passes and a smaller one for the rest; decoded rows follow.
         let rows = context.min(MAX_ROWS).next_power_of_two();
         let dtypes = dtypes.into();
-        let staged = |rows| if caps.lanes.is_some() && stages(rows, self.widest_input() * 8) { self.staged_bytes(rows) } else { 0 };
+        let staged = |rows| {
+            if caps.lanes.is_some() && stages(rows, self.widest_input() * 8) { self.staged_bytes(rows) } else { 0 }
+        };
         let rounded = |rows| if dtypes.products() == Arithmetic::Int8 { self.rounded_bytes(rows) } else { 0 };
         let pass = |rows, parts| self.pass_bytes(rows) + partial_bytes(rows, self.heads, parts, cache.chunks());
         let prompt = |rows| pass(rows, segments) + staged(rows) + rounded(rows);

@@ -101,7 +101,7 @@ impl Tokenizer {
         eos.sort_unstable();
         eos.dedup();
         if let Some(&id) = eos.iter().chain(&bos).chain(&pad).find(|&&id| id >= vocab) {
-            return Err(problem(format!("special token id {id} does not exist: the model has {vocab} tokens")));
+            return Err(generation.no_such_token(source, (id, vocab)));
         }
         let pieces = Arc::new(pieces(&pipeline, &vocabulary, vocab));
         let prefix = guarded(|| prefix(&pipeline, bos, named.flag("add_bos_token"))).map_err(problem)?;

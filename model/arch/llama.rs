@@ -11,6 +11,9 @@ use crate::fields::Fields;
 /// Caps on logits, as in Gemma; not supported.
 pub(super) const SOFT_CAPS: [&str; 2] = ["attn_logit_softcapping", "final_logit_softcapping"];
 
+/// Weights in a quantized format of another program; not supported.
+pub(super) const QUANTIZED: [&str; 1] = ["quantization_config"];
+
 /// Rotary position embedding of a configuration: `rope_theta` and `rope_scaling`, or both in `rope_parameters`.
 pub(super) fn rotary(fields: &Fields, pairs: Pairs) -> Result<Rotary> {
     let together = fields.inner("rope_parameters")?;
@@ -22,10 +25,13 @@ pub(super) fn rotary(fields: &Fields, pairs: Pairs) -> Result<Rotary> {
     if let Some(other) = together.positive("rope_theta")?.filter(|other| *other != base) {
         return Err(together.unsupported("rope_theta", &format!("{base}, the value of rope_theta, not {other}")));
     }
-    if fields.number("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
-        return Err(fields.unsupported("partial_rotary_factor", "1"));
+    let scaled = fields.inner("rope_scaling")?;
+    for place in [fields, &together, &scaled] {
+        if place.number("partial_rotary_factor")?.is_some_and(|part| part != 1.0) {
+            return Err(place.unsupported("partial_rotary_factor", "1"));
+        }
     }
-    let [scaling, second] = [llama3(&fields.inner("rope_scaling")?)?, llama3(&together)?];
+    let [scaling, second] = [llama3(&scaled)?, llama3(&together)?];
     match (scaling, second) {
         (Some(a), Some(b)) if a != b => Err(fields.unsupported("rope_parameters", "the same scaling as rope_scaling")),
         _ => Ok(Rotary { base, pairs, scaling: scaling.or(second) }),
@@ -59,7 +65,7 @@ pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post
     fields.one_of("hidden_act", &["silu"])?;
     fields.absent(&["attention_bias", "mlp_bias"])?;
     fields.absent(&SOFT_CAPS)?;
-    fields.absent(&["quantization_config"])?;
+    fields.absent(&QUANTIZED)?;
     if fields.flag("use_sliding_window")?.unwrap_or(false) {
         return Err(fields.unsupported("use_sliding_window", "false; every position attends to all earlier positions"));
     }

@@ -41,6 +41,14 @@ impl Architecture for Ouro {
                  otherwise all steps are taken"
             ));
         }
+        if let Some(step) = fields.whole("early_exit_step", 0, steps - 1)? {
+            notes.push(format!(
+                "config.json sets early_exit_step to {step}: the authors' code reads out the state after step {}; set the steps \
+                 to {} for the same tokens, otherwise all steps are taken",
+                step + 1,
+                step + 1
+            ));
+        }
         if fields.flag("use_weighted_exit")?.unwrap_or(false) {
             notes.push(
                 "use_weighted_exit in config.json is ignored: the state of one step is read out, not a mixture"

@@ -43,6 +43,7 @@ impl Architecture for Raven {
             return Err(fields.unsupported("bias", "false"));
         }
         fields.absent(&llama::SOFT_CAPS)?;
+        fields.absent(&llama::QUANTIZED)?;
         if fields.number("test_time_noise")?.unwrap_or(0.0) != 0.0 {
             return Err(fields.unsupported("test_time_noise", "0"));
         }

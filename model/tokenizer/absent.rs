@@ -49,8 +49,7 @@ impl Tokenizer {
         eos.dedup();
         let vocab = spec.padded_vocab;
         if let Some(&id) = eos.iter().chain(&bos).chain(&pad).find(|&&id| id >= vocab) {
-            let problem = format!("special token id {id} does not exist: the model has {vocab} tokens");
-            return Err(Error::Tokenizer { file: source.describe("config.json"), problem });
+            return Err(generation.no_such_token(source, (id, vocab)));
         }
         Ok(Self { bos, pad, eos })
     }

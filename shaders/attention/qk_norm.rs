@@ -50,7 +50,7 @@ pub fn qk_norm(caps: &Caps, rows: u32, (heads, kv_heads): (u32, u32), head_dim: 
     Launch {
         kernel: &QK_NORM,
         choice,
-        overrides: vec![reduce::lanes(params.q_pairs / 2, 256)],
+        overrides: vec![reduce::lanes_of_row(caps, params.q_pairs / 2)],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [rows, 2, 1],
         sizes: vec![

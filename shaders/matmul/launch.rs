@@ -1,8 +1,8 @@
 //! Launch of a matmul: the kernel that suits its shape, and the number of workgroups.
 
+use super::FUSED_ROWS;
 use super::many::{ManyRows, Matrices};
 use super::round::rounded_bytes;
-use super::FUSED_ROWS;
 use super::stage::staged_bytes;
 use super::{
     Arithmetic, FusedSums, MATMUL_COOPERATIVE, MATMUL_LANES, MATMUL_TILED, MATMUL_TILED_INT8, MATVEC, MATVEC_INT8,

@@ -54,7 +54,7 @@ pub fn fused_sums(caps: &Caps, rows: u32, n: u32) -> Launch {
     Launch {
         kernel: &FUSED_SUMS,
         choice,
-        overrides: vec![reduce::lanes(quads, 256)],
+        overrides: vec![reduce::lanes_of_row(caps, quads)],
         params: bytemuck::bytes_of(&FusedSumsParams { rows, quads, made: made.floats() }).to_vec(),
         workgroups: [rows, 1, 1],
         sizes: vec![u64::from(rows) * size_of::<Row>() as u64, bytes, activation_bytes(1, n), made.bytes(rows)],

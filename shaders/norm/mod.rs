@@ -66,7 +66,7 @@ pub fn rms_norm_from(caps: &Caps, rows: u32, n: u32, x_floats: u32, eps: f32) ->
     Launch {
         kernel: &RMS_NORM,
         choice,
-        overrides: vec![reduce::lanes(quads, 256)],
+        overrides: vec![reduce::lanes_of_row(caps, quads)],
         params: bytemuck::bytes_of(&RmsNormParams { rows, n, quads, eps, x_quads: x_floats / 4 }).to_vec(),
         workgroups: [rows, 1, 1],
         sizes: vec![

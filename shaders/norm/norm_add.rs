@@ -94,7 +94,7 @@ fn launch(caps: &Caps, (rows, n): (u32, u32), x_floats: u32, eps: f32, fused: bo
     Launch {
         kernel: &NORM_ADD,
         choice,
-        overrides: vec![reduce::lanes(quads, 256)],
+        overrides: vec![reduce::lanes_of_row(caps, quads)],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [rows, 1, 1],
         sizes,

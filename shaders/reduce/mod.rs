@@ -32,6 +32,11 @@ pub(crate) fn lanes_over(caps: &Caps, items: u32) -> u32 {
     lanes(items.div_ceil(16), if caps.lanes.is_some() { few } else { 256 })
 }
 
+/// Lanes for a workgroup that norms a row of `items`. On lavapipe, 32 lanes take a half to a fifth of the time of 256, because a barrier suspends each subgroup.
+pub(crate) fn lanes_of_row(caps: &Caps, items: u32) -> u32 {
+    lanes(items, if caps.lanes.is_some() { 32 } else { 256 })
+}
+
 /// Lanes for work of `items` that a workgroup shares: a power of two between 32 and `most`.
 pub(crate) fn lanes(items: u32, most: u32) -> u32 {
     items.next_power_of_two().clamp(32, most)

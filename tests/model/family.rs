@@ -100,7 +100,7 @@ fn folded_norms_match_plain_norms(device: &Device) -> Result<()> {
 
 #[trial]
 fn unsupported_values_are_refused_by_field() -> Result<()> {
-    let cases: [(&str, &str, Value); 24] = [
+    let cases: [(&str, &str, Value); 27] = [
         ("ouro", "model_type", json!("looped_llama")),
         ("ouro", "layer_types", json!(["full_attention", "sliding_attention", "full_attention"])),
         ("ouro", "use_sliding_window", json!(true)),
@@ -112,6 +112,7 @@ fn unsupported_values_are_refused_by_field() -> Result<()> {
         ("ouro", "attention_bias", json!(true)),
         ("ouro", "partial_rotary_factor", json!(0.5)),
         ("ouro", "quantization_config", json!({"quant_method": "gptq"})),
+        ("ouro", "rope_parameters", json!({"rope_theta": 1e6, "partial_rotary_factor": 0.5})),
         ("nanbeige", "architectures", json!(["LlamaForCausalLM"])),
         ("nanbeige", "mlp_bias", json!(true)),
         ("nanbeige", "num_loops", json!("two")),
@@ -125,13 +126,21 @@ fn unsupported_values_are_refused_by_field() -> Result<()> {
         ("retro_tinyllama", "injection_type", json!("add")),
         ("retro_tinyllama", "rope_scaling", json!({"type": "linear", "factor": 2.0})),
         ("retro_tinyllama", "max_position_embeddings", json!(-1)),
+        ("retro_tinyllama", "quantization_config", json!({"quant_method": "awq"})),
+        ("retro_tinyllama", "rope_scaling", json!({"rope_type": "default", "partial_rotary_factor": 0.5})),
     ];
     for (name, field, value) in cases {
         let folder = reconfigured(name, |config| config[field] = value.clone())?;
         let error = Spec::open(&folder.source()).err().with_context(|| format!("{field} = {value} was accepted"))?;
         let message = error.to_string();
         ensure!(message.contains("config.json") && message.contains("supported"), "{message}");
-        let named = if field == "rope_scaling" { "type" } else { field };
+        let named = match field {
+            "rope_scaling" | "rope_parameters" if value.get("partial_rotary_factor").is_some() => {
+                "partial_rotary_factor"
+            }
+            "rope_scaling" => "type",
+            _ => field,
+        };
         ensure!(message.contains(named), "the error does not name {field}: {message}");
     }
     Ok(())
@@ -209,11 +218,17 @@ fn exit_rules_roundtrip_as_text() -> Result<()> {
 
 /// The notes of a config name fields that have no effect without an option.
 #[trial]
-fn early_exit_threshold_in_config_is_noted() -> Result<()> {
+fn early_exits_in_config_are_noted() -> Result<()> {
     let folder = reconfigured("ouro", |config| config["early_exit_threshold"] = json!(0.5))?;
     let notes = Spec::open(&folder.source())?.notes;
     ensure!(
         notes.len() == 1 && notes[0].contains("early_exit_threshold to 0.5") && notes[0].contains("`gate`"),
+        "{notes:?}"
+    );
+    let folder = reconfigured("ouro", |config| config["early_exit_step"] = json!(2))?;
+    let notes = Spec::open(&folder.source())?.notes;
+    ensure!(
+        notes.len() == 1 && notes[0].contains("early_exit_step to 2") && notes[0].contains("steps to 3"),
         "{notes:?}"
     );
     ensure!(Spec::open(&reconfigured("ouro", |_| ())?.source())?.notes.is_empty());

@@ -49,7 +49,8 @@ impl Stream {
         first: Option<&Block>,
         x: Tensor,
     ) -> Result<Self, Error> {
-        let Some((block, w)) = first.and_then(|block| Some((block, block.first_norm()?))).filter(|_| pass.folds(spec.width))
+        let Some((block, w)) =
+            first.and_then(|block| Some((block, block.first_norm()?))).filter(|_| pass.folds(spec.width))
         else {
             return Ok(Self::Rows(x));
         };

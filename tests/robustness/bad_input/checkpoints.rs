@@ -226,7 +226,10 @@ fn invalid_end_tokens_are_refused() -> Result<()> {
         let words = ["generation_config.json: `eos_token_id` is ", "supported: a token id or a list of token ids"];
         model_refused(&with(wrong)?, &words)?;
     }
-    model_refused(&with(json!([420, 448]))?, &["tokenizer.json: special token id 448", "the model has 448 tokens"])
+    model_refused(
+        &with(json!([420, 448]))?,
+        &["generation_config.json: special token id 448", "the model has 448 tokens"],
+    )
 }
 
 #[trial(full)]
