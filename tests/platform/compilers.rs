@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
 use ruminate_shaders::{Choice, KERNELS, Kernel, LANES};
-use ruminate_tests::compilers::{Checked, Dxc, Variant, amd, dxil, msl, spirv, variants};
+use ruminate_tests::compilers::{Checked, Dxc, Variant, amd, dxil, msl, one_set_each, spirv, variants};
 use ruminate_tests::{Entry, trial};
 
 const TOOL_MISSING: &str = "a compiler is not installed; run tests/get-compilers";
@@ -18,35 +18,57 @@ fn entry(name: String, possible: bool, run: impl FnOnce() -> Result<()> + Send +
     Entry::new(name, run).unless((!possible).then(|| TOOL_MISSING.to_owned()))
 }
 
+/// Every choice of parts, with the sets of constants in turn for validators, and with every set on AMD's families, whose registers depend on them.
 #[trial(list, full)]
 fn compilers() -> Vec<Entry> {
-    let (have_spirv, have_dxc, have_amd) = (spirv::available(), dxil::library().is_some(), amd::driver().is_some());
     let mut all = vec![
-        entry("spirv-val_sees_errors".to_owned(), have_spirv, wrong_spirv),
-        entry("dxc_sees_errors".to_owned(), have_dxc, wrong_hlsl),
+        entry("spirv-val_sees_errors".to_owned(), spirv::available(), wrong_spirv),
+        entry("dxc_sees_errors".to_owned(), dxil::library().is_some(), wrong_hlsl),
     ];
+    let have_amd = amd::driver().is_some();
     for family in amd::FAMILIES {
         all.push(entry(format!("{family}_shows_what_does_not_fit"), have_amd, move || too_large(family)));
     }
+    all.extend(validators(false));
     for &kernel in KERNELS {
-        let name = |compiler: &str| format!("{compiler}::{}", kernel.name);
-        let of_matrices = kernel.needs_matrices(Choice::default()).is_some();
-        let knows = have_spirv && (!of_matrices || spirv::knows_matrices());
-        all.push(entry(name("spirv"), knows, || each(kernel, validate)));
-        if !of_matrices {
-            all.push(entry(name("dxil"), have_dxc, || each(kernel, compile)));
-        }
-        all.push(entry(name("msl"), true, || each(kernel, translate)));
         // A kernel for a subgroup size or for matrices that a family does not support is never launched there. All launches of such a kernel use one size, so
         // one launch suffices to decide.
         let one = || Variant { kernel, choice: Choice::default(), overrides: (kernel.random)(0).launch.overrides };
-        let made_for = (of_matrices || kernel.overrides.contains(&LANES)).then(one);
+        let made_for = (of_matrices(kernel) || kernel.overrides.contains(&LANES)).then(one);
         let launched = |family: &&str| made_for.as_ref().is_none_or(|variant| variant.runs_on(family));
         for family in amd::FAMILIES.into_iter().filter(launched) {
-            all.push(entry(name(family), have_amd, move || fits(family, kernel)));
+            all.push(entry(format!("{family}::{}", kernel.name), have_amd, move || fits(family, kernel)));
         }
     }
     all
+}
+
+/// Every choice of parts with every set of constants, for every shader model.
+#[trial(list, matrix)]
+fn all_constants() -> Vec<Entry> {
+    validators(true)
+}
+
+/// Trials of compilers that accept or refuse a module. With `all`, every choice of parts meets every set of constants and every shader model, otherwise one of
+/// each in turn.
+fn validators(all: bool) -> Vec<Entry> {
+    let variants = if all { variants } else { one_set_each };
+    let mut entries = Vec::new();
+    for &kernel in KERNELS {
+        let name = |compiler: &str| format!("{compiler}::{}", kernel.name);
+        let knows = spirv::available() && (!of_matrices(kernel) || spirv::knows_matrices());
+        entries.push(entry(name("spirv"), knows, move || each(&variants(kernel), validate)));
+        if !of_matrices(kernel) {
+            let compile = if all { compile_for_all } else { compile_for_one };
+            entries.push(entry(name("dxil"), dxil::library().is_some(), move || each(&variants(kernel), compile)));
+        }
+        entries.push(entry(name("msl"), true, move || each(&variants(kernel), translate)));
+    }
+    entries
+}
+
+fn of_matrices(kernel: &Kernel) -> bool {
+    kernel.needs_matrices(Choice::default()).is_some()
 }
 
 /// Fails with a list of all failures, or if there is no outcome.
@@ -60,25 +82,34 @@ fn summary(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
 }
 
 /// Runs a check with every variant of a kernel.
-fn each(kernel: &'static Kernel, check: fn(&Checked) -> Result<()>) -> Result<()> {
-    summary(variants(kernel).iter().map(|variant| {
-        let checked = variant.module().and_then(|checked| check(&checked));
+/// Checks variants; the check gets the variant's index, too.
+fn each(variants: &[Variant], check: fn(&Checked, usize) -> Result<()>) -> Result<()> {
+    summary(variants.iter().enumerate().map(|(at, variant)| {
+        let checked = variant.module().and_then(|checked| check(&checked, at));
         checked.with_context(|| format!("{} {}", variant.label(), variant.constants()))
     }))
 }
 
-fn validate(checked: &Checked) -> Result<()> {
+fn validate(checked: &Checked, _: usize) -> Result<()> {
     let targets = spirv::Target::all(checked);
     targets.iter().try_for_each(|&target| spirv::validate(&spirv::translate(checked, target)?, target))
 }
 
-fn translate(checked: &Checked) -> Result<()> {
+fn translate(checked: &Checked, _: usize) -> Result<()> {
     if msl::has(checked) { msl::translate(checked).map(drop) } else { Ok(()) }
 }
 
-fn compile(checked: &Checked) -> Result<()> {
+fn compile_for_all(checked: &Checked, _: usize) -> Result<()> {
     let dxc = dxc()?;
     dxil::models(checked).iter().try_for_each(|&model| dxil::compile(dxc, checked, model).map(drop))
+}
+
+fn compile_for_one(checked: &Checked, at: usize) -> Result<()> {
+    let dxc = dxc()?;
+    let models = dxil::models(checked);
+    let count = models.len().max(1);
+    // Shifted after each round, so that no part always meets the same model.
+    models.get((at + at / count) % count).map_or(Ok(()), |&model| dxil::compile(dxc, checked, model).map(drop))
 }
 
 /// DXC, loaded once per process because it is large.

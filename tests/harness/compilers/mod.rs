@@ -151,6 +151,16 @@ pub fn variants(kernel: &'static Kernel) -> Vec<Variant> {
     found
 }
 
+/// Every choice of a kernel's parts once, with the sets of constants in turn.
+#[must_use]
+pub fn one_set_each(kernel: &'static Kernel) -> Vec<Variant> {
+    let all = variants(kernel);
+    let sets = all.iter().take_while(|variant| variant.choice == all[0].choice).count().max(1);
+    // Shifted after each round, so that no part always meets the same constants.
+    let turn = |at: usize| (at + at / sets) % sets;
+    all.chunks(sets).enumerate().filter_map(|(at, of_choice)| of_choice.get(turn(at)).cloned()).collect()
+}
+
 /// All variants of all kernels, in the order of the registry.
 #[must_use]
 pub fn all_variants() -> Vec<Variant> {
