@@ -156,10 +156,13 @@ fn run(at: Lane) {
                 let b = piece_at(places[i + 1u], piece);
                 let d = piece_at(places[i + 2u], piece);
                 let e = piece_at(places[i + 3u], piece);
-                add_value(&sums, &factor_sum, i, piece, a);
-                add_value(&sums, &factor_sum, i + 1u, piece, b);
-                add_value(&sums, &factor_sum, i + 2u, piece, d);
-                add_value(&sums, &factor_sum, i + 3u, piece, e);
+                let block = piece / PIECES_OF_CHUNK / 4u;
+                let of_a = scaled_by(weights[i], value_factor(i, block));
+                let of_b = scaled_by(weights[i + 1u], value_factor(i + 1u, block));
+                let of_d = scaled_by(weights[i + 2u], value_factor(i + 2u, block));
+                let of_e = scaled_by(weights[i + 3u], value_factor(i + 3u, block));
+                factor_sum = sum_of(sum_of(sum_of(sum_of(factor_sum, of_a), of_b), of_d), of_e);
+                sums = with_value(with_value(with_value(with_value(sums, of_a, a), of_b, b), of_d, d), of_e, e);
             }
         }
         workgroupBarrier();
@@ -189,13 +192,6 @@ fn put_nothing(i: u32, place: u32) {
     weights[i] = PerHead();
     places[i] = place;
     clear_factors(i);
-}
-
-// Adds a piece of the value of the span's key i.
-fn add_value(sums: ptr<function, Sums>, factor_sum: ptr<function, PerHead>, i: u32, piece: u32, v: Piece) {
-    let weight = scaled_by(weights[i], value_factor(i, piece / PIECES_OF_CHUNK / 4u));
-    *factor_sum = sum_of(*factor_sum, weight);
-    *sums = with_value(*sums, weight, v);
 }
 
 fn columns_of(pieces: u32) -> u32 {

@@ -8,6 +8,7 @@ struct PerHead {
 alias Piece = vec4<f32>;
 
 const PIECES_OF_CHUNK: u32 = 2u;
+const FEW_HEADS: bool = false;
 
 fn piece_at(place: u32, piece: u32) -> Piece {
     return value_quad(place, piece);

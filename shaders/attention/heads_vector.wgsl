@@ -28,6 +28,7 @@ fn scaled_by(a: PerHead, factor: f32) -> PerHead {
 alias Piece = Eight;
 
 const PIECES_OF_CHUNK: u32 = 1u;
+const FEW_HEADS: bool = true;
 
 fn piece_at(place: u32, piece: u32) -> Piece {
     return value_chunk(place, piece);

@@ -48,18 +48,18 @@ fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     return sums;
 }
 
-// Start of a value, in words.
+// Start of a value, in units of 16 bytes.
 fn value_place(page: u32, kv_head: u32, position: u32) -> u32 {
-    return 4u * value_unit(page, kv_head, position, 0u);
+    return value_unit(page, kv_head, position, 0u);
 }
 
 // Chunk c of the value at a place, as stored numbers; `value_quad` is one of its halves.
 fn value_chunk(place: u32, c: u32) -> Eight {
-    return stored(vec2(word_at(place + 2u * c), word_at(place + 2u * c + 1u)));
+    return stored(vec2(word_at(place, 2u * c), word_at(place, 2u * c + 1u)));
 }
 
 fn value_quad(place: u32, quad: u32) -> vec4<f32> {
-    return four_stored(word_at(place + quad));
+    return four_stored(word_at(place, quad));
 }
 
 fn value_factor(i: u32, block: u32) -> f32 {

@@ -2,12 +2,13 @@ fn unit_at(unit: u32) -> vec4<u32> {
     return kv[unit];
 }
 
-fn word_at(word: u32) -> u32 {
-    return kv[word / 4u][word % 4u];
+// A word after the start of a unit.
+fn word_at(unit: u32, word: u32) -> u32 {
+    return kv[unit + word / 4u][word % 4u];
 }
 
 fn factor_at(word: u32) -> u32 {
-    return word_at(word);
+    return kv[word / 4u][word % 4u];
 }
 
 fn newest_factor(of_value: bool, block: u32) -> u32 {

@@ -1,11 +1,11 @@
 // Keys and values in f32 or bf16, in chunks of eight.
 
-// Products of the queries with a key. Four chunks at a time share the arithmetic of addresses.
+// Products of the queries with a key. With few heads, four chunks at a time share the arithmetic of addresses; with many, they would take too many registers.
 fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     let start = kv_chunk(page, 0u, kv_head, position);
     var sums = PerHead();
     var c = 0u;
-    for (; c + 4u <= params.chunks; c += 4u) {
+    for (; FEW_HEADS && c + 4u <= params.chunks; c += 4u) {
         let first = key(start + c);
         let second = key(start + c + 1u);
         let third = key(start + c + 2u);

@@ -194,8 +194,8 @@ pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u6
 
 /// Attends row by row with `q [rows, heads, padded head_dim]` over the keys in one segment.
 ///
-/// Bindings: rows, q, tables, depth, partial_sums, the segment, and in q8 the segment again. If the shape is [`Attention::whole`], the attended values `[rows, heads·head_dim]` are bound in place of partial_sums. [`attention_variants`](super::attention_variants) has
-/// faster ways for many rows.
+/// Bindings: rows, q, tables, depth, partial_sums, the segment, and in q8 the segment again. If the shape is [`Attention::whole`], the attended values
+/// `[rows, heads·head_dim]` are bound in place of partial_sums. [`attention_variants`](super::attention_variants) has faster ways for many rows.
 #[must_use]
 pub fn attention(caps: &Caps, shape: Attention) -> Launch {
     let params = shape.params();
@@ -278,17 +278,27 @@ impl Attention {
 /// Number of splits that suits a pass: enough workgroups for a few rows, and at most one split per tile of keys.
 #[must_use]
 pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) -> u32 {
+    let shape = Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 };
+    // Software drivers have a few cores, and pay for empty workgroups and for a launch that combines splits.
+    let on_software = |workgroups: u32| 8 / rows.saturating_mul(workgroups).min(8);
     match cache.place {
         Place::Buffer => {
-            let tile =
-                preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
-            let of_rows = (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE));
-            tile.map_or(of_rows, |tile| tile.splits(cache))
+            let workgroups = cache.kv_heads * shape.workgroups_of_group();
+            let of_rows = if caps.software {
+                on_software(workgroups)
+            } else {
+                // Heads that share a workgroup leave fewer workgroups to keep the device busy.
+                (16 / rows.min(16) * heads.div_ceil(workgroups)).min(MOST_SPLITS)
+            };
+            let tile = preferred_tile(caps, &shape);
+            tile.map_or(of_rows.clamp(1, cache.context.div_ceil(TILE)), |tile| tile.splits(cache))
         }
-        // Software drivers have a few cores, and pay for empty workgroups and for a launch that combines splits.
-        Place::Texture => (8 / rows.saturating_mul(heads).min(8)).clamp(1, cache.pages_per_slot()),
+        Place::Texture => on_software(heads).clamp(1, cache.pages_per_slot()),
     }
 }
+
+/// Maximum splits of a row's keys: each needs memory for its sums, and `combine` reads them one after another.
+const MOST_SPLITS: u32 = 32;
 
 /// Twin of launches over a cache in buffers. Rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if the launch has tiles.
 pub(super) fn attend(launch: &Launch, out: usize, bound: Bound<'_>, written: &mut [f32]) {
