@@ -107,10 +107,15 @@ fn run(at: Lane) {
     var weight_sum = PerHead();
     var factor_sum = PerHead();
     var sums = Sums();
-    for (var tile = at.group.y * share; tile < last; tile += SPAN) {
+    var tile = at.group.y * share;
+    // Loops test their condition at the end: otherwise software drivers run one more iteration without active lanes.
+    loop {
         let of_lane = min(SPAN, last - tile);
+        let entries = of_lane * WG;
         var best = lowest();
-        for (var i = at.index; i < of_lane * WG; i += WG) {
+        var scored = at.index;
+        loop {
+            let i = scored;
             let position = tile * WG + i;
             var score = lowest();
             var place = NONE;
@@ -126,6 +131,10 @@ fn run(at: Lane) {
             weights[i] = score;
             places[i] = place;
             best = larger(best, score);
+            continuing {
+                scored += WG;
+                break if scored >= entries;
+            }
         }
         let before = largest;
         largest = larger(largest, largest_of_all(at, best));
@@ -133,23 +142,31 @@ fn run(at: Lane) {
         let any = atomicLoad(&seen);
         let kept = exp_of(before, largest);
         weight_sum = product_of(weight_sum, kept);
-        for (var i = at.index; i < of_lane * WG; i += WG) {
-            if (places[i] != NONE) {
-                weights[i] = exp_of(weights[i], largest);
-                weight_sum = sum_of(weight_sum, weights[i]);
+        var weighed = at.index;
+        loop {
+            if (places[weighed] != NONE) {
+                let weight = exp_of(weights[weighed], largest);
+                weights[weighed] = weight;
+                weight_sum = sum_of(weight_sum, weight);
             } else {
-                put_nothing(i, any);
+                put_nothing(weighed, any);
+            }
+            continuing {
+                weighed += WG;
+                break if weighed >= entries;
             }
         }
-        if (at.index < SPARE) {
-            put_nothing(of_lane * WG + at.index, any);
+        // The last groups of a span may be past its end.
+        if (entries % (4u * columns) != 0u && at.index < SPARE) {
+            put_nothing(entries + at.index, any);
         }
         workgroupBarrier();
         factor_sum = product_of(factor_sum, kept);
         sums = rescaled(sums, kept);
         if (any != NONE) {
-            let groups = (min(of_lane * WG, cached - tile * WG) + 3u) / 4u;
-            for (var first = 0u; first < groups; first += columns) {
+            let groups = (min(entries, cached - tile * WG) + 3u) / 4u;
+            var first = 0u;
+            loop {
                 // The mask is as in `line_of`.
                 let i = 4u * ((first & (SPAN * WG / 4u - 1u)) + column);
                 let a = piece_at(places[i], piece);
@@ -163,9 +180,17 @@ fn run(at: Lane) {
                 let of_e = scaled_by(weights[i + 3u], value_factor(i + 3u, block));
                 factor_sum = sum_of(sum_of(sum_of(sum_of(factor_sum, of_a), of_b), of_d), of_e);
                 sums = with_value(with_value(with_value(with_value(sums, of_a, a), of_b, b), of_d, d), of_e, e);
+                continuing {
+                    first += columns;
+                    break if first >= groups;
+                }
             }
         }
         workgroupBarrier();
+        continuing {
+            tile += SPAN;
+            break if tile >= last;
+        }
     }
 
     if (AT_HAND > 0u && last == tiles && holds_newest(row)) {
@@ -194,6 +219,7 @@ fn put_nothing(i: u32, place: u32) {
     clear_factors(i);
 }
 
+// Number of lanes that share a piece, at least 2.
 fn columns_of(pieces: u32) -> u32 {
     return min(WG / pieces, MOST_COLUMNS);
 }
@@ -210,9 +236,15 @@ fn put_head(at: Lane, h: u32, v: Piece, factor_sum: f32, largest: f32, weight_su
     put_softmax(at.group.z, at.group.y, at.index, true, largest, weight_sum);
     let quads = 2u * params.chunks;
     if (at.index < quads) {
-        var sum = vec4<f32>();
-        for (var column = 0u; column < columns_of(params.chunks * PIECES_OF_CHUNK); column += 1u) {
+        let columns = columns_of(params.chunks * PIECES_OF_CHUNK);
+        var sum = held[at.index];
+        var column = 1u;
+        loop {
             sum += held[column * quads + at.index];
+            continuing {
+                column += 1u;
+                break if column >= columns;
+            }
         }
         put_quad(at.group.z, at.group.y, at.index, true, sum * factor_of(weight_sum));
     }

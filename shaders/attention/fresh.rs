@@ -15,7 +15,14 @@ use crate::{
 pub static ATTENTION_FRESH: Kernel = Kernel {
     name: "attention_fresh",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, SCORES, PARTS, Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED]).trusted()],
+    parts: &[
+        ROW,
+        EIGHT,
+        CACHE,
+        SCORES,
+        PARTS,
+        Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED]).trusted(),
+    ],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("qkv", "vec2<f32>"),

@@ -32,7 +32,8 @@ fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     let start = key_unit(page, kv_head, position, 0u);
     let factors = factor_word(page, kv_head, position, 0u);
     var sums = PerHead();
-    for (var b = 0u; b < params.chunks / 4u; b += 1u) {
+    var b = 0u;
+    loop {
         let factor = unpack2x16float(factor_at(factors + b * PAGE)) * 0.000244140625;
         let first = unit_at(start + 2u * b * PAGE);
         let second = unit_at(start + (2u * b + 1u) * PAGE);
@@ -44,6 +45,10 @@ fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
         block = with_chunk(block, line + 3u * CHUNK_LINE, stored(second.zw));
         sums = sum_of(sums, scaled_by(block, factor.x));
         value_factors[i][b] = factor.y;
+        continuing {
+            b += 1u;
+            break if b >= params.chunks / 4u;
+        }
     }
     return sums;
 }

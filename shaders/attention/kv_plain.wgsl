@@ -5,16 +5,22 @@ fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     let start = kv_chunk(page, 0u, kv_head, position);
     var sums = PerHead();
     var c = 0u;
-    for (; FEW_HEADS && c + 4u <= params.chunks; c += 4u) {
-        let first = key(start + c);
-        let second = key(start + c + 1u);
-        let third = key(start + c + 2u);
-        let fourth = key(start + c + 3u);
-        let line = line_of(c);
-        sums = with_chunk(sums, line, first);
-        sums = with_chunk(sums, line + CHUNK_LINE, second);
-        sums = with_chunk(sums, line + 2u * CHUNK_LINE, third);
-        sums = with_chunk(sums, line + 3u * CHUNK_LINE, fourth);
+    if (FEW_HEADS && params.chunks >= 4u) {
+        loop {
+            let first = key(start + c);
+            let second = key(start + c + 1u);
+            let third = key(start + c + 2u);
+            let fourth = key(start + c + 3u);
+            let line = line_of(c);
+            sums = with_chunk(sums, line, first);
+            sums = with_chunk(sums, line + CHUNK_LINE, second);
+            sums = with_chunk(sums, line + 2u * CHUNK_LINE, third);
+            sums = with_chunk(sums, line + 3u * CHUNK_LINE, fourth);
+            continuing {
+                c += 4u;
+                break if c + 4u > params.chunks;
+            }
+        }
     }
     for (; c < params.chunks; c += 1u) {
         sums = with_chunk(sums, line_of(c), key(start + c));

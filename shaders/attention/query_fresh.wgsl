@@ -7,22 +7,30 @@ fn prepare(at: Lane, row: Row, kv_head: u32, newest: bool) {
     if (params.mark_depth != 0u && newest && first_head == 0u && at.index == 0u) {
         depth[row.sequence * params.context + row.position] = row.step + 1u;
     }
-    for (var i = at.index; i < (HEADS + 2u) * params.chunks; i += WG) {
-        let c = i % params.chunks;
-        let h = i / params.chunks;
-        // Heads that a group does not have repeat its last one.
-        var source = first_head + min(h, real_heads - 1u);
-        if (h >= HEADS) {
-            source = params.heads + (h - HEADS) * params.kv_heads + kv_head;
-        }
-        let v = turned_chunk(at.group.z, row.position, source, c, h <= HEADS);
-        if (h < HEADS) {
-            held[2u * c * HEADS + h] = v.lo;
-            held[(2u * c + 1u) * HEADS + h] = v.hi;
-        } else if (h == HEADS) {
-            newest_key[c] = v;
-        } else {
-            newest_value[c] = v;
+    let all_chunks = (HEADS + 2u) * params.chunks;
+    var i = at.index;
+    if (i < all_chunks) {
+        loop {
+            let c = i % params.chunks;
+            let h = i / params.chunks;
+            // Heads that a group does not have repeat its last one.
+            var source = first_head + min(h, real_heads - 1u);
+            if (h >= HEADS) {
+                source = params.heads + (h - HEADS) * params.kv_heads + kv_head;
+            }
+            let v = turned_chunk(at.group.z, row.position, source, c, h <= HEADS);
+            if (h < HEADS) {
+                held[2u * c * HEADS + h] = v.lo;
+                held[(2u * c + 1u) * HEADS + h] = v.hi;
+            } else if (h == HEADS) {
+                newest_key[c] = v;
+            } else {
+                newest_value[c] = v;
+            }
+            continuing {
+                i += WG;
+                break if i >= all_chunks;
+            }
         }
     }
     workgroupBarrier();

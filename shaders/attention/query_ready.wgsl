@@ -1,10 +1,17 @@
 // Loads the queries. They are already rotated, and every key is in the cache. Heads that a group does not have repeat its last one.
 fn prepare(at: Lane, row: Row, kv_head: u32, newest: bool) {
     let quads = 2u * params.chunks;
-    for (var i = at.index; i < HEADS * quads; i += WG) {
-        let h = i / quads;
-        let source = (at.group.z * params.heads + first_head + min(h, real_heads - 1u)) * quads;
-        held[i % quads * HEADS + h] = q[source + i % quads];
+    var i = at.index;
+    if (i < HEADS * quads) {
+        loop {
+            let h = i / quads;
+            let source = (at.group.z * params.heads + first_head + min(h, real_heads - 1u)) * quads;
+            held[i % quads * HEADS + h] = q[source + i % quads];
+            continuing {
+                i += WG;
+                break if i >= HEADS * quads;
+            }
+        }
     }
 }
 
