@@ -141,11 +141,3 @@ fn largest_of_lanes(v: vec4<f32>) -> vec4<f32> {
 fn total_share(share: f32, lane: u32) -> f32 {
     return subgroupAdd(select(0.0, share, lane < 8u));
 }
-
-fn scaled_eight(v: Eight, factor: f32) -> Eight {
-    return Eight(v.lo * factor, v.hi * factor);
-}
-
-fn add_eight(sum: Eight, v: Eight, factor: f32) -> Eight {
-    return Eight(fma(v.lo, vec4(factor), sum.lo), fma(v.hi, vec4(factor), sum.hi));
-}

@@ -34,16 +34,16 @@ const PLACES: &str = include_str!("kv_q8.wgsl");
 const ATTEND_Q8: &str = include_str!("kv_attend_q8.wgsl");
 const ROUND_Q8: &str = include_str!("kv_round_q8.wgsl");
 
-/// Options for kernels that read.
+/// Options for kernels that read: the segment, and in q8 the segment once more, as words.
 pub(super) const KV_READ: Axis = Axis {
     name: "kv",
     options: &[
         Part::new("kv_f32", include_str!("kv_read_f32.wgsl"))
             .using(&[PLAIN])
-            .with(&[Binding::read("keys", "vec4<f32>"), Binding::read("values", "vec2<f32>")]),
+            .with(&[Binding::read("keys", "vec4<f32>")]),
         Part::new("kv_bf16", include_str!("kv_read_bf16.wgsl"))
             .using(&[PLAIN])
-            .with(&[Binding::read("keys", "vec4<u32>"), Binding::read("values", "u32")]),
+            .with(&[Binding::read("keys", "vec4<u32>")]),
         Part::new("kv_q8", include_str!("kv_read_q8.wgsl"))
             .using(&[PLACES, ATTEND_Q8, BLOCKS])
             .with(&[Binding::read("keys", "vec4<u32>"), Binding::read("values", "u32")]),

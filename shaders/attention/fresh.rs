@@ -4,18 +4,25 @@
 use super::cache::{CACHE, KV_BOTH};
 use super::reference::Bound;
 use super::rotary_kv::{RotaryKv, TURNED, rotary_kv};
-use super::split::{Attention, AttentionParams, PARTS, SCORES, attend, attention};
+use super::split::{Attention, AttentionParams, HEADS, PARTS, SCORES, attend, attention};
 use super::{ROTARY_KV, testbed};
 use crate::weight::EIGHT;
 use crate::{
-    Binding, Caps, Case, Kernel, Launch, Noise, Params, Part, ROW, Row, Slot, Slots, Workload, reduce, stride,
+    Binding, Caps, Case, Choice, Kernel, Launch, Noise, Params, Part, ROW, Row, Slot, Slots, Workload, reduce, stride,
 };
 
 /// Bias, rotation, cache write and attention over one split of the keys.
 pub static ATTENTION_FRESH: Kernel = Kernel {
     name: "attention_fresh",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, SCORES, PARTS, Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED])],
+    parts: &[
+        ROW,
+        EIGHT,
+        CACHE,
+        SCORES,
+        PARTS,
+        Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED]).trusted(),
+    ],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("qkv", "vec2<f32>"),
@@ -25,7 +32,7 @@ pub static ATTENTION_FRESH: Kernel = Kernel {
         Binding::write("depth", "u32"),
         Binding::write("partial_sums", "vec2<f32>"),
     ],
-    axes: &[KV_BOTH, reduce::REDUCE],
+    axes: &[KV_BOTH, reduce::REDUCE, HEADS],
     overrides: &["WG"],
     params: AttentionParams::FIELDS,
     params_size: size_of::<AttentionParams>(),
@@ -53,7 +60,10 @@ pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: 
     let mut sizes = rotary.sizes;
     // The partial sums are bound in place of the rotated queries.
     sizes[6] = shape.sizes(false)[4];
-    Launch { kernel: &ATTENTION_FRESH, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
+    let mut choice = Choice::default();
+    choice.0[..2].copy_from_slice(&ready.choice.0[..2]);
+    choice.0[2] = shape.heads_option();
+    Launch { kernel: &ATTENTION_FRESH, choice, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
 }
 
 /// Whether one launch is faster than two. Not on lavapipe: loads of pairs are loops over lanes there, and each head repeats them (at 55 heads and 12 keys, 3.8

@@ -1,39 +1,81 @@
-// Factors of the blocks of each lane's value.
-var<workgroup> value_factors: array<vec4<f32>, WG>;
+// Keys and values in q8. Stored numbers are 128 too large, which is subtracted from sums rather than from each number. Factors are stored 4096 times too large.
 
-// Bytes as whole numbers around zero, divided by 256, which is exact.
-fn numbers(v: Eight) -> Eight {
-    return Eight(v.lo - 1.5, v.hi - 1.5);
+// Factors of the blocks of each key's value.
+var<workgroup> value_factors: array<vec4<f32>, SPAN * WG + SPARE>;
+
+// Sums of the blocks of the queries, times -128.
+var<workgroup> query_sums: array<PerHead, MAX_CHUNKS / 4u>;
+
+// Numbers as stored.
+fn four_stored(p: u32) -> vec4<f32> {
+    return vec4<f32>(vec4(p, p >> 8u, p >> 16u, p >> 24u) & vec4(255u));
 }
 
-// Product of the query with a key. Also keeps the factors of the value's blocks, which share words with those of the key.
-fn product(page: u32, kv_head: u32, position: u32, lane: u32) -> f32 {
+fn stored(p: vec2<u32>) -> Eight {
+    return Eight(four_stored(p.x), four_stored(p.y));
+}
+
+fn prepare_scores(at: Lane) {
+    if (at.index < params.chunks / 4u) {
+        let minus = Eight(vec4(-128.0), vec4(-128.0));
+        var sums = PerHead();
+        for (var c = 4u * at.index; c < 4u * at.index + 4u; c += 1u) {
+            sums = with_chunk(sums, line_of(c), minus);
+        }
+        query_sums[at.index] = sums;
+    }
+    workgroupBarrier();
+}
+
+// Products of the queries with a key. Also keeps the factors of the value's blocks, which share words with those of the key.
+fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     let start = key_unit(page, kv_head, position, 0u);
     let factors = factor_word(page, kv_head, position, 0u);
-    var sum = 0.0;
-    for (var b = 0u; b < params.chunks / 4u; b += 1u) {
-        // 256 / 4096: factors are stored 4096 times too large, and numbers are 256 times too small.
-        let factor = 0.0625 * unpack2x16float(factor_at(factors + b * PAGE));
+    var sums = PerHead();
+    var b = 0u;
+    loop {
+        let factor = unpack2x16float(factor_at(factors + b * PAGE)) * 0.000244140625;
         let first = unit_at(start + 2u * b * PAGE);
         let second = unit_at(start + (2u * b + 1u) * PAGE);
-        let products = dot8(query[4u * b], numbers(q8_chunk(first, 0u)))
-            + dot8(query[4u * b + 1u], numbers(q8_chunk(first, 1u)))
-            + dot8(query[4u * b + 2u], numbers(q8_chunk(second, 0u)))
-            + dot8(query[4u * b + 3u], numbers(q8_chunk(second, 1u)));
-        sum += factor.x * products;
-        value_factors[lane][b] = factor.y;
+        var block = query_sums[b];
+        let line = line_of(4u * b);
+        block = with_chunk(block, line, stored(first.xy));
+        block = with_chunk(block, line + CHUNK_LINE, stored(first.zw));
+        block = with_chunk(block, line + 2u * CHUNK_LINE, stored(second.xy));
+        block = with_chunk(block, line + 3u * CHUNK_LINE, stored(second.zw));
+        sums = sum_of(sums, scaled_by(block, factor.x));
+        value_factors[i][b] = factor.y;
+        continuing {
+            b += 1u;
+            break if b >= params.chunks / 4u;
+        }
     }
-    return sum;
+    return sums;
 }
 
-// Start of a value, in words.
+// Start of a value, in units of 16 bytes.
 fn value_place(page: u32, kv_head: u32, position: u32) -> u32 {
-    return 4u * value_unit(page, kv_head, position, 0u);
+    return value_unit(page, kv_head, position, 0u);
 }
 
-// One pair of the value of the tile's key i.
-fn value_of(i: u32, place: u32, pair: u32) -> vec2<f32> {
-    let p = word_at(place + pair / 2u) >> (pair % 2u * 16u);
-    let bits = vec2(p << 15u, p << 7u) & vec2(0x7f8000u);
-    return (bitcast<vec2<f32>>(bits | vec2(0x3f800000u)) - 1.5) * value_factors[i][pair / 16u];
+// Chunk c of the value at a place, as stored numbers; `value_quad` is one of its halves.
+fn value_chunk(place: u32, c: u32) -> Eight {
+    return stored(vec2(word_at(place, 2u * c), word_at(place, 2u * c + 1u)));
+}
+
+fn value_quad(place: u32, quad: u32) -> vec4<f32> {
+    return four_stored(word_at(place, quad));
+}
+
+fn value_factor(i: u32, block: u32) -> f32 {
+    return value_factors[i][block];
+}
+
+fn clear_factors(i: u32) {
+    value_factors[i] = vec4<f32>();
+}
+
+// Excess of a sum of values from stored numbers, given the sum of their weights times their factors.
+fn center_of(factor_sum: f32) -> f32 {
+    return 128.0 * factor_sum;
 }

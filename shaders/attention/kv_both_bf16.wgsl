@@ -2,9 +2,10 @@ fn key(chunk: u32) -> Eight {
     return eight_of_bf16(kv[chunk]);
 }
 
-fn value_pair(pair: u32) -> vec2<f32> {
-    let p = kv[pair / 4u][pair % 4u];
-    return vec2(bitcast<f32>(p << 16u), bitcast<f32>(p & 0xffff0000u));
+fn value_quad(place: u32, quad: u32) -> vec4<f32> {
+    let unit = place + quad / 2u;
+    let word = quad % 2u * 2u;
+    return four_of_bf16(vec2(kv[unit][word], kv[unit][word + 1u]));
 }
 
 fn rounded(v: Eight) -> Eight {

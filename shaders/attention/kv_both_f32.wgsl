@@ -2,9 +2,8 @@ fn key(chunk: u32) -> Eight {
     return Eight(kv[2u * chunk], kv[2u * chunk + 1u]);
 }
 
-fn value_pair(pair: u32) -> vec2<f32> {
-    let four = kv[pair / 2u];
-    return select(four.xy, four.zw, (pair & 1u) == 1u);
+fn value_quad(place: u32, quad: u32) -> vec4<f32> {
+    return kv[2u * place + quad];
 }
 
 fn rounded(v: Eight) -> Eight {

@@ -2,19 +2,13 @@ fn unit_at(unit: u32) -> vec4<u32> {
     return kv[unit];
 }
 
-fn word_at(word: u32) -> u32 {
-    return kv[word / 4u][word % 4u];
+// A word after the start of a unit.
+fn word_at(unit: u32, word: u32) -> u32 {
+    return kv[unit + word / 4u][word % 4u];
 }
 
 fn factor_at(word: u32) -> u32 {
-    return word_at(word);
-}
-
-fn newest_chunk(of_value: bool, c: u32) -> Eight {
-    if (of_value) {
-        return newest_value[c];
-    }
-    return newest_key[c];
+    return kv[word / 4u][word % 4u];
 }
 
 fn newest_factor(of_value: bool, block: u32) -> u32 {
@@ -26,14 +20,7 @@ fn newest_factor(of_value: bool, block: u32) -> u32 {
 }
 
 // Keeps the newest key and value as the cache rounds them. Each lane rounds 16 values, half a block; all lanes of a block compute its factor.
-fn keep(at: Lane, which: u32, c: u32, v: Eight, page: u32, kv_head: u32, position: u32, writes: bool) {
-    if (which == 1u) {
-        newest_key[c] = v;
-    }
-    if (which == 2u) {
-        newest_value[c] = v;
-    }
-    workgroupBarrier();
+fn keep(at: Lane, page: u32, kv_head: u32, position: u32, writes: bool) {
     let units = params.chunks / 2u;
     let unit = at.index % units;
     let of_value = at.index >= units;

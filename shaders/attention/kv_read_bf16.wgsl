@@ -1,11 +1,9 @@
 fn key(chunk: u32) -> Eight {
-    let p = keys[chunk];
-    let even = bitcast<vec4<f32>>(p << vec4(16u));
-    let odd = bitcast<vec4<f32>>(p & vec4(0xffff0000u));
-    return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
+    return eight_of_bf16(keys[chunk]);
 }
 
-fn value_pair(pair: u32) -> vec2<f32> {
-    let p = values[pair];
-    return vec2(bitcast<f32>(p << 16u), bitcast<f32>(p & 0xffff0000u));
+fn value_quad(place: u32, quad: u32) -> vec4<f32> {
+    let unit = place + quad / 2u;
+    let word = quad % 2u * 2u;
+    return four_of_bf16(vec2(keys[unit][word], keys[unit][word + 1u]));
 }

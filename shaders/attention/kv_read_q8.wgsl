@@ -6,6 +6,7 @@ fn factor_at(word: u32) -> u32 {
     return values[word];
 }
 
-fn word_at(word: u32) -> u32 {
-    return values[word];
+// A word after the start of a unit.
+fn word_at(unit: u32, word: u32) -> u32 {
+    return values[4u * unit + word];
 }

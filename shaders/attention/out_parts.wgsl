@@ -10,7 +10,7 @@ fn put_softmax(row: u32, split: u32, lane: u32, alive: bool, largest: f32, total
     }
 }
 
-// put_chunk, put_quad and put_pair store a chunk, a quad or a pair of the sums of values.
+// put_chunk and put_quad store a chunk or a quad of the sums of values.
 fn put_chunk(row: u32, split: u32, c: u32, alive: bool, v: Eight) {
     if (alive && c < params.chunks) {
         let place = part_of(row, split) + 1u + 4u * c;
@@ -27,10 +27,6 @@ fn put_quad(row: u32, split: u32, quad: u32, alive: bool, v: vec4<f32>) {
         partial_sums[place] = v.xy;
         partial_sums[place + 1u] = v.zw;
     }
-}
-
-fn put_pair(row: u32, split: u32, pair: u32, v: vec2<f32>) {
-    partial_sums[part_of(row, split) + 1u + pair] = v;
 }
 
 // Division by the sum of weights is left to `combine`, which sees all parts.

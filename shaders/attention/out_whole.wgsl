@@ -35,10 +35,6 @@ fn put_quad(row: u32, split: u32, quad: u32, alive: bool, v: vec4<f32>) {
     }
 }
 
-fn put_pair(row: u32, split: u32, pair: u32, v: vec2<f32>) {
-    put_real(start_of(row), pair, v);
-}
-
 fn factor_of(total: f32) -> f32 {
     return 1.0 / max(total, 1e-30);
 }

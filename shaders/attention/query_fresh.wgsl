@@ -1,25 +1,42 @@
 var<workgroup> newest_key: array<Eight, MAX_CHUNKS>;
 var<workgroup> newest_value: array<Eight, MAX_CHUNKS>;
 
-// Adds the biases and rotates. The split that contains the newest position has its key and value at hand, rounded as the cache rounds them. One head of each
-// group writes them to the cache, from which nothing reads them in this launch.
-fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
-    if (params.mark_depth != 0u && newest && head == 0u && at.index == 0u) {
+// Adds the biases and rotates. The split that contains the newest position has its key and value at hand, rounded as the cache rounds them. One workgroup of
+// each group of heads writes them to the cache, from which nothing reads them in this launch.
+fn prepare(at: Lane, row: Row, kv_head: u32, newest: bool) {
+    if (params.mark_depth != 0u && newest && first_head == 0u && at.index == 0u) {
         depth[row.sequence * params.context + row.position] = row.step + 1u;
     }
-    let c = at.index % params.chunks;
-    let which = at.index / params.chunks;
-    var v: Eight;
-    if (which < 3u) {
-        let source = vec3(head, params.heads + kv_head, params.heads + params.kv_heads + kv_head)[which];
-        v = turned_chunk(at.group.z, row.position, source, c, which < 2u);
+    let all_chunks = (HEADS + 2u) * params.chunks;
+    var i = at.index;
+    if (i < all_chunks) {
+        loop {
+            let c = i % params.chunks;
+            let h = i / params.chunks;
+            // Heads that a group does not have repeat its last one.
+            var source = first_head + min(h, real_heads - 1u);
+            if (h >= HEADS) {
+                source = params.heads + (h - HEADS) * params.kv_heads + kv_head;
+            }
+            let v = turned_chunk(at.group.z, row.position, source, c, h <= HEADS);
+            if (h < HEADS) {
+                held[2u * c * HEADS + h] = v.lo;
+                held[(2u * c + 1u) * HEADS + h] = v.hi;
+            } else if (h == HEADS) {
+                newest_key[c] = v;
+            } else {
+                newest_value[c] = v;
+            }
+            continuing {
+                i += WG;
+                break if i >= all_chunks;
+            }
+        }
     }
-    if (which == 0u) {
-        query[c] = v;
-    }
+    workgroupBarrier();
     let page = page_of(row.sequence, slot_seen(row.step, row.step + 1u, false), row.position);
-    let writes = newest && page != NONE && head % (params.heads / params.kv_heads) == 0u;
-    keep(at, which, c, v, page, kv_head, row.position, writes);
+    let writes = newest && page != NONE && first_head % (params.heads / params.kv_heads) == 0u;
+    keep(at, page, kv_head, row.position, writes);
 }
 
 // The row's own position is not looked up in the cache: its key and value are at hand.
@@ -30,16 +47,17 @@ fn holds_newest(row: Row) -> bool {
     return page_of(row.sequence, slot_seen(row.step, row.step + 1u, false), row.position) != NONE;
 }
 
-// A lane's part of the product of the query with the newest key.
-fn newest_product(c: u32) -> f32 {
+// A lane's part of the products of the queries with the newest key.
+fn newest_products(c: u32) -> PerHead {
     if (c >= params.chunks) {
-        return 0.0;
+        return PerHead();
     }
-    return dot8(query[c], newest_key[c]);
+    return with_chunk(PerHead(), line_of(c), newest_key[c]);
 }
 
-fn newest_pair(pair: u32) -> vec2<f32> {
-    let v = newest_value[pair / 4u];
-    let four = select(v.lo, v.hi, (pair & 2u) == 2u);
-    return select(four.xy, four.zw, (pair & 1u) == 1u);
+fn newest_chunk(of_value: bool, c: u32) -> Eight {
+    if (of_value) {
+        return newest_value[c];
+    }
+    return newest_key[c];
 }

@@ -1,8 +1,17 @@
-// Loads the query. It is already rotated, and every key is in the cache.
-fn prepare(at: Lane, row: Row, head: u32, kv_head: u32, newest: bool) {
-    if (at.index < params.chunks) {
-        let place = 2u * ((at.group.z * params.heads + head) * params.chunks + at.index);
-        query[at.index] = Eight(q[place], q[place + 1u]);
+// Loads the queries. They are already rotated, and every key is in the cache. Heads that a group does not have repeat its last one.
+fn prepare(at: Lane, row: Row, kv_head: u32, newest: bool) {
+    let quads = 2u * params.chunks;
+    var i = at.index;
+    if (i < HEADS * quads) {
+        loop {
+            let h = i / quads;
+            let source = (at.group.z * params.heads + first_head + min(h, real_heads - 1u)) * quads;
+            held[i % quads * HEADS + h] = q[source + i % quads];
+            continuing {
+                i += WG;
+                break if i >= HEADS * quads;
+            }
+        }
     }
 }
 
@@ -12,10 +21,10 @@ fn holds_newest(row: Row) -> bool {
     return false;
 }
 
-fn newest_product(c: u32) -> f32 {
-    return 0.0;
+fn newest_products(c: u32) -> PerHead {
+    return PerHead();
 }
 
-fn newest_pair(pair: u32) -> vec2<f32> {
-    return vec2<f32>();
+fn newest_chunk(of_value: bool, c: u32) -> Eight {
+    return Eight();
 }

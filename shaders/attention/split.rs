@@ -23,7 +23,7 @@ pub(super) const SCORES: Part =
 pub static ATTENTION: Kernel = Kernel {
     name: "attention",
     wgsl: include_str!("attention.wgsl"),
-    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("ready", include_str!("query_ready.wgsl"))],
+    parts: &[ROW, EIGHT, CACHE, SCORES, Part::new("ready", include_str!("query_ready.wgsl")).trusted()],
     bindings: &[
         Binding::read("rows", "Row"),
         Binding::read("q", "vec4<f32>"),
@@ -31,7 +31,7 @@ pub static ATTENTION: Kernel = Kernel {
         Binding::read("depth", "u32"),
         Binding::write("partial_sums", "vec2<f32>"),
     ],
-    axes: &[KV_READ, reduce::REDUCE, OUT],
+    axes: &[KV_READ, reduce::REDUCE, OUT, HEADS],
     overrides: &["WG"],
     params: AttentionParams::FIELDS,
     params_size: size_of::<AttentionParams>(),
@@ -44,6 +44,31 @@ pub static ATTENTION: Kernel = Kernel {
 /// Output of a launch: one of several parts, or, if there is only one, the result that [`combine`](super::combine()) would compute from it.
 pub(super) const OUT: Axis =
     Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
+
+/// Heads of a group that a workgroup attends for: it reads each key and value once for all of them.
+pub(super) const HEADS: Axis = Axis {
+    name: "heads",
+    options: &[
+        Part::new("heads1", include_str!("heads_1.wgsl"))
+            .using(&[HEADS_VECTOR])
+            .with_consts(&[Const::u32("HEADS", GROUPS[0])]),
+        Part::new("heads2", include_str!("heads_2.wgsl"))
+            .using(&[HEADS_VECTOR])
+            .with_consts(&[Const::u32("HEADS", GROUPS[1])]),
+        Part::new("heads4", include_str!("heads_4.wgsl"))
+            .using(&[HEADS_VECTOR])
+            .with_consts(&[Const::u32("HEADS", GROUPS[2])]),
+        Part::new("heads8", include_str!("heads_8.wgsl")).with_consts(&[Const::u32("HEADS", GROUPS[3])]),
+    ],
+};
+
+const HEADS_VECTOR: &str = include_str!("heads_vector.wgsl");
+
+/// Heads per workgroup, by option of [`HEADS`].
+const GROUPS: [u32; 4] = [1, 2, 4, 8];
+
+/// Index of [`HEADS`] among the axes of [`ATTENTION`].
+const HEADS_AXIS: usize = 3;
 
 /// First option of [`OUT`].
 pub(super) const PARTS: Part = Part::new("parts", include_str!("out_parts.wgsl"));
@@ -105,7 +130,7 @@ params! {
     }
 }
 
-/// Lanes per workgroup, and so keys per tile. With one pair of values per lane, 64 lanes cover head_dim 128.
+/// Lanes per workgroup, and so keys per tile, the unit of splits. With at most 16 chunks of eight per value, 64 lanes sum four values or more at a time.
 pub(super) const TILE: u32 = 64;
 
 /// Shape of the launch.
@@ -138,6 +163,18 @@ impl Attention {
         self.heads / self.cache.kv_heads
     }
 
+    /// Option of [`HEADS`] for the launch: as few workgroups per group as possible, and as few heads per workgroup as these need.
+    pub(super) fn heads_option(&self) -> u8 {
+        let most = GROUPS[GROUPS.len() - 1];
+        let heads = self.group().div_ceil(self.group().div_ceil(most));
+        (0..).zip(GROUPS).find(|&(_, of)| of >= heads).map_or(0, |(option, _)| option)
+    }
+
+    /// Workgroups per group of heads that share keys.
+    pub(super) fn workgroups_of_group(&self) -> u32 {
+        self.group().div_ceil(GROUPS[usize::from(self.heads_option())])
+    }
+
     /// Work of a launch that reads its keys `passes` times. The number of keys is unknown here, so half of a full context is assumed.
     pub(super) fn cost(&self, passes: u32) -> Cost {
         let keys = u64::from(self.cache.context.div_ceil(2));
@@ -157,9 +194,8 @@ pub const fn partial_bytes(rows: u32, heads: u32, parts: u32, chunks: u32) -> u6
 
 /// Attends row by row with `q [rows, heads, padded head_dim]` over the keys in one segment.
 ///
-/// Bindings: rows, q, tables, depth, partial_sums, the segment as keys, the segment as values; or the segment once, if it is a texture. If the shape is
-/// [`Attention::whole`], the attended values `[rows, heads·head_dim]` are bound in place of partial_sums. [`attention_variants`](super::attention_variants) has
-/// faster ways for many rows.
+/// Bindings: rows, q, tables, depth, partial_sums, the segment, and in q8 the segment again. If the shape is [`Attention::whole`], the attended values
+/// `[rows, heads·head_dim]` are bound in place of partial_sums. [`attention_variants`](super::attention_variants) has faster ways for many rows.
 #[must_use]
 pub fn attention(caps: &Caps, shape: Attention) -> Launch {
     let params = shape.params();
@@ -180,8 +216,10 @@ pub fn attention(caps: &Caps, shape: Attention) -> Launch {
     }
     choice.0[0] = cache.kv_option();
     choice.0[1] = reduce::preferred(caps);
-    let (params, workgroups) = (bytemuck::bytes_of(&params).to_vec(), [heads, splits, rows]);
-    let cost = shape.cost(rows * shape.group());
+    choice.0[HEADS_AXIS] = shape.heads_option();
+    let of_group = shape.workgroups_of_group();
+    let (params, workgroups) = (bytemuck::bytes_of(&params).to_vec(), [cache.kv_heads * of_group, splits, rows]);
+    let cost = shape.cost(rows * of_group);
     Launch { kernel: &ATTENTION, choice, overrides: vec![TILE], params, workgroups, sizes, cost }
 }
 
@@ -229,7 +267,8 @@ impl Attention {
             written,
             kv,
         ];
-        if cache.place == Place::Buffer {
+        // In q8, the segment is bound as units of 16 bytes and as words.
+        if cache.dtype.in_blocks() {
             sizes.push(kv);
         }
         sizes
@@ -239,17 +278,27 @@ impl Attention {
 /// Number of splits that suits a pass: enough workgroups for a few rows, and at most one split per tile of keys.
 #[must_use]
 pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) -> u32 {
+    let shape = Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 };
+    // Software drivers have a few cores, and pay for empty workgroups and for a launch that combines splits.
+    let on_software = |workgroups: u32| 8 / rows.saturating_mul(workgroups).min(8);
     match cache.place {
         Place::Buffer => {
-            let tile =
-                preferred_tile(caps, &Attention { rows, heads, cache: *cache, splits: 1, segment: 0, segments: 1 });
-            let of_rows = (16 / rows.min(16)).clamp(1, cache.context.div_ceil(TILE));
-            tile.map_or(of_rows, |tile| tile.splits(cache))
+            let workgroups = cache.kv_heads * shape.workgroups_of_group();
+            let of_rows = if caps.software {
+                on_software(workgroups)
+            } else {
+                // Heads that share a workgroup leave fewer workgroups to keep the device busy.
+                (16 / rows.min(16) * heads.div_ceil(workgroups)).min(MOST_SPLITS)
+            };
+            let tile = preferred_tile(caps, &shape);
+            tile.map_or(of_rows.clamp(1, cache.context.div_ceil(TILE)), |tile| tile.splits(cache))
         }
-        // Software drivers have a few cores, and pay for empty workgroups and for a launch that combines splits.
-        Place::Texture => (8 / rows.saturating_mul(heads).min(8)).clamp(1, cache.pages_per_slot()),
+        Place::Texture => on_software(heads).clamp(1, cache.pages_per_slot()),
     }
 }
+
+/// Maximum splits of a row's keys: each needs memory for its sums, and `combine` reads them one after another.
+const MOST_SPLITS: u32 = 32;
 
 /// CPU reference of launches over a cache in buffers. Rows whose tile is a run are left to [`ATTENTION_TILED`](super::ATTENTION_TILED) if the launch has tiles.
 pub(super) fn attend(launch: &Launch, out: usize, bound: Bound<'_>, written: &mut [f32]) {

@@ -84,6 +84,9 @@ pub(super) fn shapes() -> Vec<(&'static str, Testbed)> {
         ("prefill", bed(5, 5, 26, 100, Dtype::F32, &prefill, 1)),
         ("mixed rows", bed(3, 3, 32, 100, Dtype::Bf16, &mixed, 2)),
         ("grouped queries", bed(8, 2, 128, 100, Dtype::F32, &mixed, 3)),
+        ("keys shared by 2 heads", bed(4, 2, 80, 100, Dtype::Bf16, &mixed, 1)),
+        ("keys shared by 8 heads, 2 splits", bed(16, 2, 128, 600, Dtype::Bf16, &[(1, 590, 3), (2, 200, 5)], 2)),
+        ("keys shared by more heads than a workgroup has", bed(11, 1, 40, 300, Dtype::F32, &[(0, 290, 2)], 1)),
     ];
     let mut full = bed(3, 1, 8, 100, Dtype::F32, &mixed, 1);
     full.cache.lookup = Lookup::Full;
@@ -410,7 +413,7 @@ impl Testbed {
             let written = vec![0; written as usize / 4];
             let depth = bed.depth(&mut noise);
             let mut data = vec![bed.table(), q, bed.page_tables(), depth, written];
-            // The segment is bound as keys and as values, or once as both.
+            // In q8, the segment is bound twice.
             data.resize(bindings, segment);
             data
         });

@@ -1,7 +1,7 @@
 //! Reductions over a workgroup: through workgroup memory, or within subgroups first where the device has them.
 //!
-//! Both parts define the entry point, which passes a `Lane` to the kernel's `run`, and the functions `reduce_sum4` and `reduce_max`, which return the result to
-//! every lane. The subgroup part queries the number of subgroups and assumes no size.
+//! Both parts define the entry point, which passes a `Lane` to the kernel's `run`, and the functions `reduce_sum4`, `reduce_max` and `reduce_max4`, which return
+//! the result to every lane. The subgroup part queries the number of subgroups and assumes no size.
 
 use crate::{Axis, Caps, Part};
 

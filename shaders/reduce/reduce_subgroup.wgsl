@@ -54,3 +54,20 @@ fn reduce_max(at: Lane, value: f32) -> f32 {
     }
     return largest;
 }
+
+// Largest values in the workgroup, component by component, returned to every lane.
+fn reduce_max4(at: Lane, value: vec4<f32>) -> vec4<f32> {
+    var largest = subgroupMax(value);
+    if (at.subgroups > 1u) {
+        if (at.subgroup_lane == 0u) {
+            partials[at.subgroup] = largest;
+        }
+        workgroupBarrier();
+        largest = partials[0];
+        for (var i = 1u; i < at.subgroups; i += 1u) {
+            largest = max(largest, partials[i]);
+        }
+        workgroupBarrier();
+    }
+    return largest;
+}

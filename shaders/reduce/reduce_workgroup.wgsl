@@ -39,3 +39,18 @@ fn reduce_max(at: Lane, value: f32) -> f32 {
     workgroupBarrier();
     return largest;
 }
+
+// Largest values in the workgroup, component by component, returned to every lane.
+fn reduce_max4(at: Lane, value: vec4<f32>) -> vec4<f32> {
+    partials[at.index] = value;
+    workgroupBarrier();
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        if (at.index < half) {
+            partials[at.index] = max(partials[at.index], partials[at.index + half]);
+        }
+        workgroupBarrier();
+    }
+    let largest = partials[0];
+    workgroupBarrier();
+    return largest;
+}

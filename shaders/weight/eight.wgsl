@@ -14,6 +14,14 @@ fn with_eight(sum: f32, a: Eight, b: Eight) -> f32 {
     return fma(a.hi.w, b.hi.w, fma(a.hi.z, b.hi.z, fma(a.hi.y, b.hi.y, fma(a.hi.x, b.hi.x, lo))));
 }
 
+fn scaled_eight(v: Eight, factor: f32) -> Eight {
+    return Eight(v.lo * factor, v.hi * factor);
+}
+
+fn add_eight(sum: Eight, v: Eight, factor: f32) -> Eight {
+    return Eight(fma(v.lo, vec4(factor), sum.lo), fma(v.hi, vec4(factor), sum.hi));
+}
+
 fn sum8(v: Eight) -> f32 {
     return dot(v.lo, vec4(1.0)) + dot(v.hi, vec4(1.0));
 }
@@ -23,6 +31,13 @@ fn eight_of_bf16(p: vec4<u32>) -> Eight {
     let even = bitcast<vec4<f32>>(p << vec4(16u));
     let odd = bitcast<vec4<f32>>(p & vec4(0xffff0000u));
     return Eight(vec4(even.x, odd.x, even.y, odd.y), vec4(even.z, odd.z, even.w, odd.w));
+}
+
+// Unpacks two pairs of bf16.
+fn four_of_bf16(p: vec2<u32>) -> vec4<f32> {
+    let even = bitcast<vec2<f32>>(p << vec2(16u));
+    let odd = bitcast<vec2<f32>>(p & vec2(0xffff0000u));
+    return vec4(even.x, odd.x, even.y, odd.y);
 }
 
 // Unpacks four pairs of f16.

@@ -33,6 +33,25 @@ const DENSE: [&str; 9] = [
     "matmul_tiled.bf16.plain.store.tile128",
 ];
 
+/// Maximum vector instructions per multiply-add in both loops of attention by rows, over keys and over values, by kind of keys and heads that share them.
+///
+/// A number in bf16 or q8 takes one instruction to unpack and one to multiply and add for each head. With a head of its own, those are two already, and the rest is
+/// addresses; in q8 also the weights times their factors, for each head.
+const PER_MULTIPLY_ADD: [(&str, u32, f64); 12] = [
+    ("kv_f32", 1, 1.3),
+    ("kv_f32", 2, 1.2),
+    ("kv_f32", 4, 1.1),
+    ("kv_f32", 8, 1.15),
+    ("kv_bf16", 1, 2.25),
+    ("kv_bf16", 2, 1.7),
+    ("kv_bf16", 4, 1.4),
+    ("kv_bf16", 8, 1.3),
+    ("kv_q8", 1, 3.3),
+    ("kv_q8", 2, 2.35),
+    ("kv_q8", 4, 1.8),
+    ("kv_q8", 8, 1.8),
+];
+
 #[trial(list, full)]
 fn marks() -> Vec<Entry> {
     let missing = amd::driver().is_none().then(|| "RADV is not installed; run tests/get-compilers".to_owned());
@@ -40,6 +59,7 @@ fn marks() -> Vec<Entry> {
         [
             Entry::new(format!("{family}::weights"), move || weights(family)).unless(missing.clone()),
             Entry::new(format!("{family}::multiply_adds"), move || multiply_adds(family)).unless(missing.clone()),
+            Entry::new(format!("{family}::attention"), move || attention(family)).unless(missing.clone()),
         ]
     };
     amd::FAMILIES.into_iter().flat_map(of).collect()
@@ -81,6 +101,27 @@ fn multiply_adds(family: &str) -> Result<()> {
         let found = report.densest.with_context(|| format!("{} has no loop", report.label))?;
         if 2 * found.multiply_adds < found.vector {
             missed.push(format!("{}: {} of {} multiply and add", report.label, found.multiply_adds, found.vector));
+        }
+    }
+    summary(&missed)
+}
+
+fn attention(family: &str) -> Result<()> {
+    let mut missed = Vec::new();
+    for (kv, heads, most) in PER_MULTIPLY_ADD {
+        let ways = ["workgroup", "subgroup"].into_iter();
+        let labels: Vec<String> = ways
+            .flat_map(|reduce| {
+                let ready = ["parts", "whole"].map(|out| format!("attention.{kv}.{reduce}.{out}.heads{heads}"));
+                ready.into_iter().chain([format!("attention_fresh.{kv}.{reduce}.heads{heads}")])
+            })
+            .collect();
+        for report in reports(family, &labels)? {
+            let found = report.thinnest.with_context(|| format!("{} has no loop", report.label))?;
+            let ratio = found.vector as f64 / found.multiply_adds as f64;
+            if ratio > most {
+                missed.push(format!("{}: {ratio:.2} instead of {most} per multiply-add", report.label));
+            }
         }
     }
     summary(&missed)

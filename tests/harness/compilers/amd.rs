@@ -15,7 +15,7 @@ use naga::valid::Capabilities;
 use ruminate_shaders::Cooperative;
 use serde::{Deserialize, Serialize};
 
-use super::listing::{Loop, densest_loop, inner_loop};
+use super::listing::{Loop, densest_loop, inner_loop, thinnest_loop};
 use super::{Checked, ENTRY, Resource, Variant, spirv};
 
 /// GPU families: GCN 5 (Vega, 64 lanes only), RDNA 2 (RX 6800 and up), RDNA 3 (RX 7900).
@@ -141,6 +141,8 @@ pub struct Report {
     pub inner: Option<Loop>,
     /// Loop with the largest fraction of multiply-adds, if any.
     pub densest: Option<Loop>,
+    /// Inner loop with the smallest fraction of multiply-adds among those that have many, if any.
+    pub thinnest: Option<Loop>,
     /// Instructions.
     #[serde(skip)]
     pub listing: String,
@@ -155,6 +157,7 @@ impl Report {
             statistics,
             inner: inner_loop(&listing),
             densest: densest_loop(&listing),
+            thinnest: thinnest_loop(&listing),
             listing,
         }
     }

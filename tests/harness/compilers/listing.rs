@@ -36,6 +36,16 @@ pub fn densest_loop(listing: &str) -> Option<Loop> {
     counted.filter(|found| found.multiply_adds >= 24).max_by_key(share)
 }
 
+/// Innermost loop with the smallest fraction of multiply-adds among those with at least 24 of them.
+#[must_use]
+pub fn thinnest_loop(listing: &str) -> Option<Loop> {
+    let lines: Vec<&str> = listing.lines().map(str::trim).collect();
+    let loops = loops(&lines);
+    let inner = loops.iter().filter(|(start, end)| !loops.iter().any(|(from, to)| from > start && to < end));
+    let counted = inner.map(|&(start, end)| count(&lines[start..=end]));
+    counted.filter(|found| found.multiply_adds >= 24).max_by_key(|found| found.vector * 1000 / found.multiply_adds)
+}
+
 /// First and last lines of all loops. Blocks begin with a label such as `BB3:`, and a loop ends with a branch back to one.
 fn loops(lines: &[&str]) -> Vec<(usize, usize)> {
     let label = |name: &str| lines.iter().position(|line| line.strip_suffix(':') == Some(name));
@@ -85,6 +95,18 @@ mod tests {
             buffer_load_dword v5, v4, s[0:3], 0\n\tv_fma_f32 v0, v1, v2, v0\n\tv_add_f32 v0, v1, v0\n\t\
             v_dual_fmac_f32 v0, v1, v2 :: v_dual_mul_f32 v4, v5, v6\n\ts_cbranch_scc1 BB2\n\ts_branch BB1\nBB3:\n\tv_nop\n\ts_endpgm";
         assert_eq!(inner_loop(listing), Some(Loop { vector: 4, multiply_adds: 2, wide_loads: 1, narrow_loads: 1 }));
+        assert_eq!(thinnest_loop(listing), None);
         assert_eq!(inner_loop("BB0:\n\tv_nop\n\ts_endpgm"), None);
+    }
+
+    #[test]
+    fn thinnest_loop_is_an_inner_one_that_multiplies() {
+        let products = |count: usize| "\tv_fmac_f32 v0, v1, v2\n".repeat(count);
+        let body = |label: u32, count, others: usize| {
+            let others = "\tv_add_u32 v1, v1, v2\n".repeat(others);
+            format!("BB{label}:\n{}{others}\ts_cbranch_scc1 BB{label}\n", products(count))
+        };
+        let listing = format!("BB9:\n{}{}{}\ts_branch BB9\n", body(1, 32, 4), body(2, 24, 12), body(3, 8, 40));
+        assert_eq!(thinnest_loop(&listing).map(|found| (found.vector, found.multiply_adds)), Some((36, 24)));
     }
 }
