@@ -104,8 +104,8 @@ fn run(at: Lane) {
     let columns = columns_of(pieces);
     let column = min(at.index / pieces, columns);
     var largest = lowest();
-    var weight_sum = PerHead();
-    var factor_sum = PerHead();
+    var weight_sum = nothing();
+    var factor_sum = nothing();
     var sums = Sums();
     var tile = at.group.y * share;
     // Loops test their condition at the end: otherwise software drivers run one more iteration without active lanes.
@@ -205,7 +205,7 @@ fn run(at: Lane) {
             sums = with_value(sums, weight, piece_of(newest_chunk(true, piece / PIECES_OF_CHUNK), piece));
         }
         if (at.index > 0u) {
-            weight = PerHead();
+            weight = nothing();
         }
         weight_sum = sum_of(product_of(weight_sum, kept), weight);
     }
@@ -214,7 +214,7 @@ fn run(at: Lane) {
 
 // Fills an entry of a span that has no key.
 fn put_nothing(i: u32, place: u32) {
-    weights[i] = PerHead();
+    weights[i] = nothing();
     places[i] = place;
     clear_factors(i);
 }

@@ -33,6 +33,10 @@ struct Sums {
     h: Piece,
 }
 
+fn nothing() -> PerHead {
+    return PerHead(vec4(0.0), vec4(0.0));
+}
+
 fn lowest() -> PerHead {
     return PerHead(vec4(LOWEST), vec4(LOWEST));
 }

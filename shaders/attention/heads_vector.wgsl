@@ -1,5 +1,10 @@
 // One number for each head of the workgroup, in a scalar or vector.
 
+// Not `PerHead()`: naga 30 generates invalid HLSL for zero values of an alias beside those of its type.
+fn nothing() -> PerHead {
+    return PerHead(0.0);
+}
+
 fn lowest() -> PerHead {
     return PerHead(LOWEST);
 }

@@ -18,7 +18,7 @@ fn stored(p: vec2<u32>) -> Eight {
 fn prepare_scores(at: Lane) {
     if (at.index < params.chunks / 4u) {
         let minus = Eight(vec4(-128.0), vec4(-128.0));
-        var sums = PerHead();
+        var sums = nothing();
         for (var c = 4u * at.index; c < 4u * at.index + 4u; c += 1u) {
             sums = with_chunk(sums, line_of(c), minus);
         }
@@ -31,7 +31,7 @@ fn prepare_scores(at: Lane) {
 fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     let start = key_unit(page, kv_head, position, 0u);
     let factors = factor_word(page, kv_head, position, 0u);
-    var sums = PerHead();
+    var sums = nothing();
     var b = 0u;
     loop {
         let factor = unpack2x16float(factor_at(factors + b * PAGE)) * 0.000244140625;

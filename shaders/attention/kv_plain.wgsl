@@ -3,7 +3,7 @@
 // Products of the queries with a key. With few heads, four chunks at a time share the arithmetic of addresses; with many, they would take too many registers.
 fn products(page: u32, kv_head: u32, position: u32, i: u32) -> PerHead {
     let start = kv_chunk(page, 0u, kv_head, position);
-    var sums = PerHead();
+    var sums = nothing();
     var c = 0u;
     if (FEW_HEADS && params.chunks >= 4u) {
         loop {

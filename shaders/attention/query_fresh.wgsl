@@ -50,9 +50,9 @@ fn holds_newest(row: Row) -> bool {
 // A lane's part of the products of the queries with the newest key.
 fn newest_products(c: u32) -> PerHead {
     if (c >= params.chunks) {
-        return PerHead();
+        return nothing();
     }
-    return with_chunk(PerHead(), line_of(c), newest_key[c]);
+    return with_chunk(nothing(), line_of(c), newest_key[c]);
 }
 
 fn newest_chunk(of_value: bool, c: u32) -> Eight {
