@@ -174,12 +174,22 @@ fn compute<E>(
     })
 }
 
-/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults.
+/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults. Defaults that do not suit the prompt of a warm-up, or do
+/// not go together, are no reason not to start: requests may replace them.
 fn warm_up(batch: &mut Batch, defaults: &GenerateOptions) -> Result<(), ruminate::Error> {
     let begun = std::time::Instant::now();
     for temperature in [0.0, 1.0] {
         let sampling = Sampling { temperature, ..defaults.sampling };
-        batch.warm_up(WARM_PROMPT, &GenerateOptions { sampling, ..defaults.clone() })?;
+        match batch.warm_up(WARM_PROMPT, &GenerateOptions { sampling, ..defaults.clone() }) {
+            Err(error @ (Error::Option { .. } | Error::Range { .. } | Error::Together { .. })) => {
+                tracing::warn!(%error, "requests with the defaults of the model's generation_config.json will fail");
+                let plain = Sampling { temperature, ..Sampling::GREEDY };
+                let steps = defaults.steps;
+                batch
+                    .warm_up(WARM_PROMPT, &GenerateOptions { steps, sampling: plain, ..GenerateOptions::default() })?;
+            }
+            outcome => outcome?,
+        }
     }
     tracing::info!(milliseconds = begun.elapsed().as_millis() as u64, "kernels are compiled");
     Ok(())
