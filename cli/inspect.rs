@@ -101,7 +101,7 @@ impl Survey {
         let spec = Spec::open(source)?;
         let tied = spec.tied_head;
         let usual = || HELD.map(Dtypes::from).to_vec();
-        let mut unread = tied;
+        let mut unread = false;
         let mut unused = Vec::new();
         let (tensors, held) = match source {
             Source::Synthetic(made) => {
@@ -119,7 +119,7 @@ impl Survey {
             _ => {
                 let checkpoint = Checkpoint::for_config(source, &spec)?;
                 let holds_head = checkpoint.tensors().any(|tensor| tensor.name == HEAD);
-                unread &= !checkpoint.is_quantized() && holds_head;
+                unread = tied && !checkpoint.is_quantized() && holds_head;
                 unused = checkpoint.unused().to_vec();
                 let one = asked.is_some() || checkpoint.is_quantized();
                 let held = checkpoint.dtypes(&spec, &asked.cloned().unwrap_or_default())?;

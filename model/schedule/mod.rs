@@ -147,7 +147,7 @@ impl Model {
             ParallelSites { table: plans.sites.rows.clone(), front: None, wavefront: None, emitted: results };
         let least = store.kv.group_bytes(1);
         if let Some(bytes) = kv_memory.filter(|&bytes| bytes < least) {
-            let value = format!("{bytes} bytes, but the fewest positions of a sequence take {least} bytes");
+            let value = format!("{bytes}, but the fewest positions of a sequence take {least} bytes");
             return Err(Error::Option { name: "kv_memory", value, allowed: "at least as many bytes" });
         }
         let groups = prefix_cache / store.kv.group_bytes(store.planned).max(1);

@@ -224,3 +224,30 @@ fn interrupt_of_long_pass_is_answered() {
     }
     panic!("the first Ctrl-C was never answered");
 }
+
+#[trial]
+fn too_little_memory_for_keys_and_values_names_the_flag() {
+    refused(&["serve", "--cpu", "--port=0", "--kv-memory=1"], 2, &["--kv-memory is 1, but"]);
+}
+
+#[trial]
+fn stored_head_is_mentioned_only_if_there_is_one() {
+    let shown = text(&output(&["inspect", "-m", "synthetic:huginn-0125"]).stdout);
+    assert!(shown.contains("the head is the embedding") && !shown.contains("stored copy"), "{shown}");
+}
+
+#[trial]
+fn problem_longer_than_the_context_is_named() {
+    let folder = Folder::new().expect("a folder");
+    let problems = format!(
+        "{}\n{}\n",
+        serde_json::json!({"task": "short", "prompt": "1+1", "answer": " 2"}),
+        serde_json::json!({"task": "long", "prompt": format!("Begin {}", "1+1 ".repeat(3000)), "answer": " 2"})
+    );
+    folder.write("problems.jsonl", problems).expect("it is written");
+    let path = folder.path().join("problems.jsonl");
+    let path = path.to_str().expect("a path in UTF-8");
+    let done = output(&["sweep", "--cpu", "--steps=1", "-p", path]);
+    let errors = text(&done.stderr);
+    assert!(!done.status.success() && errors.contains("\"Begin 1+1 ") && errors.contains("\"long\""), "{errors}");
+}

@@ -227,3 +227,13 @@ fn parse_special_flags_control_special_tokens() -> Result<()> {
     assert!(chat(&["--parse-special"])?.contains("prompt 18 tokens"), "{}", chat(&["--parse-special"])?);
     Ok(())
 }
+
+#[trial]
+fn chat_template_that_renders_nothing_is_blamed() -> Result<()> {
+    let folder = tiny()?;
+    folder.write("chat_template.jinja", "{# nothing #}")?;
+    let done = start("chat", &folder, &["--steps", "1", "-n", "1"], "hi\n")?;
+    let said = String::from_utf8(done.stderr)?;
+    assert!(said.contains("chat_template.jinja") && said.contains("renders nothing"), "{said}");
+    Ok(())
+}

@@ -93,7 +93,7 @@ fn expensive_formats_are_refused_quickly() {
     ] {
         let begin = Instant::now();
         let reply = server.client.complete(PUZZLE.0, &json!({ "response_format": format }));
-        eprintln!("{name}: {:?} {} {}", begin.elapsed(), reply.status, reply.body);
+        eprintln!("{name}: {:?}", begin.elapsed());
         let (message, field, _) = reply.refused(400);
         assert!(message.contains(word) && !message.contains("panic"), "{name}: {message}");
         assert_eq!(field, "response_format", "{name}");
@@ -101,13 +101,16 @@ fn expensive_formats_are_refused_quickly() {
     for (name, value) in [
         ("steps", json!({ "type": "number", "multipleOf": 0.01, "minimum": 0, "maximum": 5 })),
         ("int64", json!({ "type": "integer", "minimum": -9007199254740991_i64, "maximum": 9007199254740991_i64 })),
-        ("3 patterns", json!({ "allOf": strings(3) })),
+        (
+            "2 patterns",
+            json!({ "type": "string", "maxLength": 9, "allOf": [{ "pattern": "^[a-c]" }, { "pattern": "[0-9]$" }] }),
+        ),
         ("a date", json!({ "type": "string", "format": "date-time", "pattern": "^20[0-9]{2}-", "minLength": 3 })),
         ("a name", json!({ "type": "object", "properties": { "multipleOf": { "const": { "multipleOf": 1e-9 } } } })),
     ] {
         let begin = Instant::now();
         let reply = server.client.complete(PUZZLE.0, &json!({ "response_format": schema(value) }));
-        eprintln!("{name}: {:?} {} {}", begin.elapsed(), reply.status, reply.body);
+        eprintln!("{name}: {:?}", begin.elapsed());
         reply.good();
     }
     server.stop().expect("drained");
