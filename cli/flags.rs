@@ -103,8 +103,8 @@ pub(crate) fn set_by_file(names: Vec<&'static str>) {
 }
 
 /// Field of `generation_config.json` that sets an option, with advice.
-fn field(name: &str) -> Option<(&'static str, &'static str)> {
-    let is_set = SET_BY_FILE.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|set| *set == name);
+fn field(name: &'static str) -> Option<(&'static str, &'static str)> {
+    let is_set = SET_BY_FILE.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
     let (_, field, advice) = OF_FILE.iter().find(|(known, ..)| *known == name).filter(|_| is_set)?;
     Some((*field, *advice))
 }
