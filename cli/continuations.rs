@@ -54,7 +54,7 @@ pub(crate) fn score(options: &ScoreOptions, file: &Path, interrupt: &Interrupt) 
     let of = |steps| asked.len() as u64 * model.bytes_per_token(steps);
     let work = depths.iter().map(|&steps| of(steps)).sum();
     let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
-    let watch = interrupt.generating();
+    let watch = interrupt.working();
     let mut out = std::io::stdout().lock();
     let mut before = 0;
     for &steps in &depths {

@@ -1,9 +1,11 @@
 //! Maps library option names in errors to the command line's flags.
 
+use std::sync::{Mutex, PoisonError};
+
 use ruminate::{Error, engine};
 
 /// Library option names and their flags.
-const FLAGS: [(&str, &str); 38] = [
+const FLAGS: [(&str, &str); 39] = [
     ("KV lookup", "--kv-lookup"),
     ("against", "--against"),
     ("context", "--ctx-size"),
@@ -27,6 +29,7 @@ const FLAGS: [(&str, &str); 38] = [
     ("inner_steps", "--inner-steps"),
     ("invariant", "--invariant"),
     ("kv_lookup", "--kv-lookup"),
+    ("kv_memory", "--kv-memory"),
     ("kv_share", "--kv-share"),
     ("logit_bias", "--logit-bias"),
     ("logprobs", "--logprobs"),
@@ -59,7 +62,8 @@ const OF_SERVER: [(&str, &str); 9] = [
 ];
 
 /// Phrases of library errors and their replacements on the command line: inverted flags, options in parentheses, and commands.
-const IN_PASSING: [(&str, &str); 12] = [
+const IN_PASSING: [(&str, &str); 13] = [
+    ("or use max_tokens, which", "or use --max-tokens, which"),
     ("(full_prefill)", "(leave out --no-full-prefill)"),
     ("(kv_share)", "(--kv-share)"),
     ("(kv_share ", "(--kv-share "),
@@ -74,8 +78,50 @@ const IN_PASSING: [(&str, &str); 12] = [
     ("or download the model again", "or download the model again with `ruminate pull owner/name`"),
 ];
 
+/// Advice about a field of `generation_config.json` without a flag.
+const CHANGE: &str = "change it in that file";
+
+/// Library option names, their fields in `generation_config.json`, and advice.
+const OF_FILE: [(&str, &str, &str); 9] = [
+    ("bad_words", "bad_words_ids in generation_config.json", CHANGE),
+    ("begin_suppress", "begin_suppress_tokens in generation_config.json", CHANGE),
+    ("forced_begin", "forced_bos_token_id in generation_config.json", CHANGE),
+    ("forced_end", "forced_eos_token_id in generation_config.json", CHANGE),
+    ("logit_bias", "suppress_tokens in generation_config.json", CHANGE),
+    ("max_length", "max_length in generation_config.json", "--max-tokens overrides it"),
+    ("max_tokens", "max_new_tokens in generation_config.json", "--max-tokens overrides it"),
+    ("min_length", "min_length in generation_config.json", CHANGE),
+    ("min_tokens", "min_new_tokens in generation_config.json", CHANGE),
+];
+
+/// Options that the model's `generation_config.json` sets, and no flag.
+static SET_BY_FILE: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+/// Records the options that `generation_config.json` alone sets, so that errors name the file instead of a flag that nobody gave.
+pub(crate) fn set_by_file(names: Vec<&'static str>) {
+    *SET_BY_FILE.lock().unwrap_or_else(PoisonError::into_inner) = names;
+}
+
+/// Field of `generation_config.json` that sets an option, with advice.
+fn field(name: &'static str) -> Option<(&'static str, &'static str)> {
+    let is_set = SET_BY_FILE.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
+    let (_, field, advice) = OF_FILE.iter().find(|(known, ..)| *known == name).filter(|_| is_set)?;
+    Some((*field, *advice))
+}
+
 /// Message of an error, in terms of flags.
 pub(crate) fn told(error: &Error) -> String {
+    let names = match error {
+        Error::Option { name, .. } | Error::Range { name, .. } => [Some(*name), None],
+        Error::Together { one, other, .. } => [Some(*one), Some(*other)],
+        _ => [None, None],
+    };
+    let advice: String = names
+        .into_iter()
+        .flatten()
+        .filter_map(field)
+        .map(|(field, advice)| format!("; {} is set by the model: {advice}", field.split(' ').next().unwrap_or(field)))
+        .collect();
     let text = match error {
         Error::Option { name, value, allowed } => {
             Error::Option { name: flag(name), value: value.clone(), allowed }.to_string()
@@ -97,7 +143,7 @@ pub(crate) fn told(error: &Error) -> String {
         }
         error => error.to_string(),
     };
-    IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag))
+    IN_PASSING.iter().fold(text, |text, (words, flag)| text.replace(words, flag)) + &advice
 }
 
 /// Message of an invalid option of the server, in terms of flags.
@@ -113,8 +159,11 @@ pub(crate) fn told_of_server(error: &ruminate_serve::InvalidOption) -> String {
     format!("{flag} is {value}; it must be {allowed}")
 }
 
-/// Flag of an option, or the option's name if it has no flag.
+/// Field of an option that `generation_config.json` sets, else its flag, or its name if it has no flag.
 fn flag(name: &'static str) -> &'static str {
+    if let Some((field, _)) = field(name) {
+        return field;
+    }
     FLAGS.iter().find(|(known, _)| *known == name).map_or(name, |(_, flag)| flag)
 }
 

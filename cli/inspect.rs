@@ -71,6 +71,9 @@ enum DeviceFit {
     Refused,
 }
 
+/// Name of the head's weights in all supported checkpoints.
+const HEAD: &str = "lm_head.weight";
+
 /// Device, and whether the model fits on it for each choice of weight dtypes.
 struct Place {
     name: String,
@@ -98,7 +101,7 @@ impl Survey {
         let spec = Spec::open(source)?;
         let tied = spec.tied_head;
         let usual = || HELD.map(Dtypes::from).to_vec();
-        let mut unread = tied;
+        let mut unread = false;
         let mut unused = Vec::new();
         let (tensors, held) = match source {
             Source::Synthetic(made) => {
@@ -115,7 +118,8 @@ impl Survey {
             }
             _ => {
                 let checkpoint = Checkpoint::for_config(source, &spec)?;
-                unread &= !checkpoint.is_quantized();
+                let holds_head = checkpoint.tensors().any(|tensor| tensor.name == HEAD);
+                unread = tied && !checkpoint.is_quantized() && holds_head;
                 unused = checkpoint.unused().to_vec();
                 let one = asked.is_some() || checkpoint.is_quantized();
                 let held = checkpoint.dtypes(&spec, &asked.cloned().unwrap_or_default())?;

@@ -13,6 +13,8 @@ const IDLE: u8 = 0;
 const GENERATING: u8 = 1;
 /// State: the text is being stopped, so Ctrl-C ends the program.
 const STOPPED: u8 = 2;
+/// State: work whose parts take long is being done, so Ctrl-C stops it after this part.
+const WORKING: u8 = 3;
 
 /// Signal number of Ctrl-C.
 const SIGINT: i32 = 2;
@@ -34,6 +36,12 @@ impl Interrupt {
         let seen = Arc::clone(&state);
         system::watch(move |signal| heard(&seen, signal))?;
         Ok(Self(state))
+    }
+
+    /// As [`Self::generating`], for work that looks at [`Generating::stopped`] only between parts that may take long: Ctrl-C is answered with a note.
+    pub(crate) fn working(&self) -> Generating<'_> {
+        self.0.store(WORKING, Ordering::SeqCst);
+        Generating(&self.0)
     }
 
     /// Until the returned value is dropped, the first Ctrl-C only makes [`Generating::stopped`] true.
@@ -72,9 +80,12 @@ pub(crate) fn code() -> u8 {
 
 /// Handles a signal.
 fn heard(state: &AtomicU8, signal: i32) {
-    let stops = || state.compare_exchange(GENERATING, STOPPED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    let ends = |what| state.compare_exchange(what, STOPPED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    let stops = || ends(GENERATING) || ends(WORKING);
     if signal == SIGINT {
-        if !stops() {
+        if ends(WORKING) {
+            remark!("stopping after this part; press Ctrl-C again to end at once");
+        } else if !ends(GENERATING) {
             leave();
         }
         return;

@@ -10,6 +10,7 @@ use ruminate::{
     PrefillExit, SessionOptions, Spec, Start,
 };
 
+use crate::flags::set_by_file;
 use crate::parallel_decoding::ParallelDecodingOptions;
 use crate::prompt::unescape;
 use crate::sampling::SamplingOptions;
@@ -296,6 +297,18 @@ impl GenerationOptions {
         let mut logit_bias = self.sampling.bias(model.tokenizer())?;
         let given: Vec<u32> = logit_bias.iter().map(|&(token, _)| token).collect();
         logit_bias.extend(usual.logit_bias.iter().filter(|(token, _)| !given.contains(token)));
+        let by_file = [
+            ("bad_words", !usual.bad_words.is_empty()),
+            ("begin_suppress", !usual.begin_suppress.is_empty()),
+            ("forced_begin", usual.forced_begin.is_some()),
+            ("forced_end", !usual.forced_end.is_empty()),
+            ("logit_bias", !usual.logit_bias.is_empty() && given.is_empty()),
+            ("max_length", usual.max_length.is_some() && self.max_tokens.is_none()),
+            ("max_tokens", usual.max_tokens.is_some() && self.max_tokens.is_none()),
+            ("min_length", usual.min_length.is_some()),
+            ("min_tokens", usual.min_tokens.is_some()),
+        ];
+        set_by_file(by_file.into_iter().filter_map(|(name, set)| set.then_some(name)).collect());
         let stop: Vec<String> = self.stop.iter().map(|text| unescape(text)).chain(usual.stop.iter().cloned()).collect();
         let dry_breakers = self.sampling.breakers();
         let sampling = self.sampling.over(usual.sampling);

@@ -11,6 +11,9 @@ use crate::exit_code::Usage;
 /// Maximum length of a text, in bytes: far more than any model's context holds.
 const MOST: u64 = 64 << 20;
 
+/// Maximum length of a file of keys, in bytes.
+const MOST_KEYS: u64 = 1 << 20;
+
 /// Name of stdin.
 const STDIN: &str = "-";
 
@@ -149,6 +152,37 @@ pub(crate) fn whole(what: &str, path: &Path) -> Result<String> {
     decode(read(what, path)?, path)
 }
 
+/// Reads a file with API keys, one per line, without a leading byte order mark and empty lines. A named pipe that nobody writes to is empty.
+pub(crate) fn keys(path: &Path) -> Result<Vec<String>> {
+    let unreadable = || format!("cannot read the keys in {} (--api-key-file)", path.display());
+    let bytes = take("a file of keys", open_now(path).with_context(unreadable)?, path, MOST_KEYS)?;
+    let text = decode(bytes, path)?;
+    let keys: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    // An empty file must not disable authentication.
+    if keys.is_empty() {
+        return Err(Usage(format!("{} (--api-key-file) contains no key; write one per line", path.display())).into());
+    }
+    Ok(keys)
+}
+
+/// Opens a file for reading, without waiting for the writer of a named pipe.
+#[cfg(unix)]
+fn open_now(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    // Reads of a pipe with a writer, such as `<(command)`, do wait.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn open_now(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::open(path)
+}
+
 /// Reads the bytes of a file, or of stdin if it is named `-`, up to the maximum length of a text.
 pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
     let reader: Box<dyn Read> = if path == Path::new(STDIN) {
@@ -157,11 +191,16 @@ pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
         let file = std::fs::File::open(path).with_context(|| format!("cannot read {what} from {}", place(path)))?;
         Box::new(file)
     };
+    take(what, reader, path, MOST)
+}
+
+/// Reads at most `most` bytes of a text, from the place that `path` names.
+fn take(what: &str, reader: impl Read, path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = reader.take(MOST + 1).read_to_end(&mut bytes);
+    let read = reader.take(most + 1).read_to_end(&mut bytes);
     read.with_context(|| format!("cannot read {what} from {}", place(path)))?;
-    if bytes.len() as u64 > MOST {
-        let (place, most) = (place(path), MOST >> 20);
+    if bytes.len() as u64 > most {
+        let (place, most) = (place(path), most >> 20);
         return Err(Usage(format!("{place} is longer than {most} MiB, the maximum for {what}")).into());
     }
     Ok(bytes)

@@ -39,7 +39,7 @@ pub(crate) fn quantize(options: &Quantize) -> Result<Done> {
     let source = options.model.source()?;
     let template = "writing {bar:30} {bytes}/{total_bytes} {bytes_per_sec}{left}";
     let bar = progress::bar(std::io::stderr().is_terminal(), 0, template)?;
-    let watch = interrupt.generating();
+    let watch = interrupt.working();
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);

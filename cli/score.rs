@@ -184,7 +184,7 @@ pub(crate) fn score(options: &ScoreOptions) -> Result<Done> {
     // Work is weighted by depth: a window takes longer at more steps.
     let work: u64 = depths.iter().map(|&steps| texts.len() as u64 * model.bytes_per_token(steps)).sum();
     let bar = progress::bar(std::io::stderr().is_terminal(), work, "scoring {bar:30} {percent:>3} %{left}, {msg}")?;
-    let watch = interrupt.generating();
+    let watch = interrupt.working();
     let mut rows = Vec::new();
     for &steps in &depths {
         bar.set_message(counted(steps, "step"));

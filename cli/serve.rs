@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::flags::told_of_server;
 use crate::interrupt;
 use crate::model::ModelOptions;
 use crate::options::CacheOptions;
+use crate::prompt;
 
 /// Environment variable with an API key.
 const KEY: &str = "RUMINATE_API_KEY";
@@ -195,7 +196,7 @@ impl Serve {
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
-            keys.extend(keys_of(path)?);
+            keys.extend(prompt::keys(path)?);
         }
         match std::env::var(KEY) {
             Ok(key) => keys.push(key),
@@ -265,19 +266,6 @@ impl Serve {
             kv_memory: self.kv_memory,
         };
         Ok(Ready { model, name, batch })
-    }
-}
-
-/// API keys in a file.
-fn keys_of(path: &Path) -> Result<Vec<String>> {
-    let unreadable = || format!("cannot read the keys in {} (--api-key-file)", path.display());
-    let text = std::fs::read_to_string(path).with_context(unreadable)?;
-    let keys: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    // An empty file must not disable authentication.
-    if keys.is_empty() {
-        Err(Usage(format!("{} (--api-key-file) contains no key; write one per line", path.display())).into())
-    } else {
-        Ok(keys)
     }
 }
 

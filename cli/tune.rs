@@ -60,7 +60,7 @@ pub(crate) fn tune(options: &Tune) -> Result<Done> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let watch = interrupt.generating();
+    let watch = interrupt.working();
     let mut lines: Vec<Line> = Vec::new();
     let tuned = tune_model(&asked, &spec, dtypes, &options.rows, &|| !watch.stopped(), &mut |tuned, textures| {
         bar.set_message(format!("{}, {}", tuned.class, counted(tuned.tried, "variant")));

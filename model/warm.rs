@@ -21,6 +21,8 @@ impl Session {
         let mut sizes: Vec<u32> = (1..=prompt_tokens.clamp(1, room.min(MAX_ROWS))).map(capacity).collect();
         sizes.dedup();
         let device = self.model().device().clone();
+        // The tokens below are no text, so that limits of the text's length do not count them.
+        let options = &GenerateOptions { max_length: None, ..options.clone() };
         device.warming(|| {
             // The largest first: plans are recorded again when the cache grows.
             for size in sizes.into_iter().rev() {

@@ -12,6 +12,12 @@ use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::options::Options;
 
+/// Constraints compiled at a time.
+const COMPILERS: usize = 2;
+
+/// Requests that may wait for a constraint to be compiled.
+const WAITING: usize = 64;
+
 /// Phase of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -53,6 +59,10 @@ pub(crate) struct App {
     loaded: OnceLock<Loaded>,
     /// Permits for sequences, running and waiting.
     pub(crate) room: OnceLock<Arc<Semaphore>>,
+    /// Threads that compile constraints.
+    pub(crate) compilers: Arc<Semaphore>,
+    /// Requests that compile a constraint or wait for it.
+    pub(crate) constrained: Semaphore,
     /// Moving average of the duration of sequences, in milliseconds.
     pace: AtomicU64,
 }
@@ -61,7 +71,17 @@ impl App {
     pub(crate) fn new(options: Options, commands: mpsc::Sender<Command>) -> Self {
         let (loaded, room) = (OnceLock::new(), OnceLock::new());
         let (phase, metrics) = (watch::Sender::new(Phase::Loading), Metrics::new());
-        Self { options, phase, metrics, commands, loaded, room, pace: AtomicU64::new(1000) }
+        Self {
+            options,
+            phase,
+            metrics,
+            commands,
+            loaded,
+            room,
+            compilers: Arc::new(Semaphore::new(COMPILERS)),
+            constrained: Semaphore::new(COMPILERS + WAITING),
+            pace: AtomicU64::new(1000),
+        }
     }
 
     /// Opens the server for requests.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
@@ -45,7 +45,15 @@ impl FromRequest<Arc<App>> for Fields {
             let message = "the body must be JSON: send it with Content-Type: application/json";
             return Err(ApiError::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
+        if let Some(coding) = request.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            let coding: String = String::from_utf8_lossy(coding.as_bytes()).chars().take(40).collect();
+            let message = format!("the body has Content-Encoding {coding:?}; send it without compression");
+            return Err(ApiError::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
         let bytes = read(request, app.options.max_body, app.options.receive_timeout).await?;
+        if bytes.starts_with("\u{feff}".as_bytes()) {
+            return Err(ApiError::invalid("the body begins with a byte order mark; send JSON without it"));
+        }
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(map)) => Ok(Self(map)),
             Ok(_) => Err(ApiError::invalid("the body must be a JSON object")),

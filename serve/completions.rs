@@ -15,7 +15,7 @@ use crate::engine::Happening;
 use crate::error::ApiError;
 use crate::gate::Arrival;
 use crate::generation::{Choice, MOST_CHOICES, Wanted, finish_reason};
-use crate::logprobs::{Ranked, of_completion};
+use crate::logprobs::{Place, Ranked, of_completion};
 use crate::stream::{self, Chunks, stream_options};
 use crate::structured::constraint;
 use crate::usage::Usage;
@@ -230,16 +230,16 @@ impl Form {
         &self.prompts[place / self.choices as usize]
     }
 
-    /// Offset of each choice's first generated token in its text, in characters.
-    fn offsets(&self) -> Vec<usize> {
-        let echoed = |prompt: &Prompt| if self.echo { prompt.text.chars().count() } else { 0 };
+    /// Place of each choice's first generated token in its text.
+    fn offsets(&self) -> Vec<Place> {
+        let echoed = |prompt: &Prompt| Place::after(if self.echo { prompt.text.chars().count() } else { 0 });
         self.prompts.iter().flat_map(|prompt| vec![echoed(prompt); self.choices as usize]).collect()
     }
 
     /// Log-probabilities of tokens, if requested.
-    fn ranked<'a>(&self, tokens: impl Iterator<Item = Ranked<'a>>, offset: &mut usize) -> Value {
+    fn ranked<'a>(&self, tokens: impl Iterator<Item = Ranked<'a>>, place: &mut Place) -> Value {
         match (self.logprobs, self.tokenizer()) {
-            (Some(asked), Ok(tokenizer)) => of_completion(tokens, asked, offset, tokenizer),
+            (Some(asked), Ok(tokenizer)) => of_completion(tokens, asked, place, tokenizer),
             _ => Value::Null,
         }
     }
@@ -254,8 +254,7 @@ impl Form {
         let made = choices.iter().enumerate().map(|(place, choice)| {
             let echoed = if self.echo { self.prompt(place).text.as_str() } else { "" };
             let tokens = choice.prompt.iter().map(of_prompt).chain(choice.pieces.iter().map(of_piece));
-            let mut offset = 0;
-            let logprobs = self.ranked(tokens, &mut offset);
+            let logprobs = self.ranked(tokens, &mut Place::default());
             let finish = choice.stop.map_or(Value::Null, |stop| finish_reason(stop).into());
             let mut object = self.choice(place, &format!("{echoed}{}", choice.text), logprobs, finish);
             if self.returns_steps {
@@ -272,8 +271,8 @@ impl Form {
 /// Answer in chunks.
 struct Parts {
     form: Form,
-    /// Offset of each choice's next token in its text, in characters.
-    offsets: Vec<usize>,
+    /// Place of each choice's next token in its text.
+    offsets: Vec<Place>,
 }
 
 impl Parts {
@@ -295,7 +294,7 @@ impl Chunks for Parts {
     fn chunk(&mut self, place: usize, happening: Happening) -> Option<Value> {
         let choice = match happening {
             Happening::Prompt(tokens) => {
-                let logprobs = self.form.ranked(tokens.iter().map(of_prompt), &mut 0);
+                let logprobs = self.form.ranked(tokens.iter().map(of_prompt), &mut Place::default());
                 self.form.choice(place, &self.form.prompt(place).text, logprobs, Value::Null)
             }
             Happening::Token(piece) => {

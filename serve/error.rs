@@ -139,7 +139,9 @@ impl From<&Error> for ApiError {
             Error::Token { .. } | Error::EmptyPrompt | Error::Tokenizer { .. } => {
                 Self::field("prompt", error.to_string())
             }
-            Error::Constraint { .. } => Self::field("response_format", error.to_string()),
+            Error::Constraint { .. } | Error::Unconstrainable { .. } => {
+                Self::field("response_format", error.to_string())
+            }
             Error::Chat { .. } => Self::field("messages", error.to_string()),
             Error::Memory(_) | Error::Engine(engine::Error::OutOfMemory { .. }) => {
                 Self::unavailable(error.to_string(), "out_of_memory", 10)

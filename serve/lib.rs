@@ -44,6 +44,7 @@ mod models;
 mod openapi;
 mod options;
 mod page;
+mod remainder;
 mod sampling;
 mod server;
 mod stream;

@@ -19,21 +19,55 @@ fn spelled(token: u32, tokenizer: &Tokenizer) -> String {
     }
 }
 
-/// Object for `/v1/completions`. `offset` is the offset of the first token in the text, in characters, and is advanced to the end of the last token.
+/// Place in a text, for tokens that may spell parts of characters.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Characters before this place, without the one that is being spelled.
+    characters: usize,
+    /// Bytes of the character that is being spelled.
+    begun: Vec<u8>,
+}
+
+impl Place {
+    /// The place after a number of characters.
+    pub(crate) fn after(characters: usize) -> Self {
+        Self { characters, begun: Vec::new() }
+    }
+
+    /// Advances by the bytes of a token. As in the text, bytes that begin no character count as one.
+    fn advance(&mut self, bytes: &[u8]) {
+        self.begun.extend_from_slice(bytes);
+        let (mut end, mut kept) = (0, 0);
+        for chunk in self.begun.utf8_chunks() {
+            self.characters += chunk.valid().chars().count();
+            end += chunk.valid().len() + chunk.invalid().len();
+            let is_cut = std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+            if is_cut && end == self.begun.len() {
+                kept = chunk.invalid().len();
+            } else {
+                self.characters += usize::from(!chunk.invalid().is_empty());
+            }
+        }
+        self.begun.drain(..end - kept);
+    }
+}
+
+/// Object for `/v1/completions`. `place` is the place of the first token in the text, and is advanced to the end of the last token. All tokens that spell one
+/// character have its offset.
 pub(crate) fn of_completion<'a>(
     tokens: impl Iterator<Item = Ranked<'a>>,
     asked: u32,
-    offset: &mut usize,
+    place: &mut Place,
     tokenizer: &Tokenizer,
 ) -> Value {
     let (mut texts, mut logprobs, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Ranked { token, logprob, top } in tokens {
         texts.push(spelled(token, tokenizer));
         logprobs.push(logprob);
-        offsets.push(*offset);
+        offsets.push(place.characters);
         // Special tokens are not part of the text.
         if !tokenizer.is_special(token) {
-            *offset += String::from_utf8_lossy(tokenizer.token_bytes(token)).chars().count();
+            place.advance(tokenizer.token_bytes(token));
         }
         tops.push(match logprob.filter(|_| asked > 0) {
             None => Value::Null,

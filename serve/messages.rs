@@ -1,5 +1,6 @@
 //! Encodes the messages of a request as a prompt.
 
+use ruminate::ChatTemplate;
 use serde_json::{Map, Value, json};
 
 use crate::app::Loaded;
@@ -74,14 +75,22 @@ impl Conversation {
         if messages.is_empty() {
             return Err(ApiError::field("messages", "`messages` is empty: give at least one message"));
         }
+        // Each message takes a token at least. Rendering thousands of them only to refuse them would take seconds.
+        if messages.len() > loaded.context as usize {
+            let message = format!(
+                "`messages` has {} messages, more than the {} positions of the context",
+                messages.len(),
+                loaded.context
+            );
+            return Err(ApiError::field("messages", message).with_code("context_length_exceeded"));
+        }
         let each = messages.into_iter().enumerate().map(|(place, message)| read(place, message));
         let messages = Value::Array(each.collect::<Result<_, _>>()?);
-        for reserved in ["messages", "tools", "add_generation_prompt"] {
-            if variables.contains_key(reserved) {
-                let message =
-                    format!("`chat_template_kwargs` cannot contain `{reserved}`, which is a field of the request");
-                return Err(ApiError::field("chat_template_kwargs", message));
-            }
+        let tools_too = variables.contains_key("tools").then_some("tools");
+        if let Some(reserved) = ChatTemplate::reserved(&variables).or(tools_too) {
+            let message =
+                format!("`chat_template_kwargs` cannot contain `{reserved}`, which is a field of the request");
+            return Err(ApiError::field("chat_template_kwargs", message));
         }
         let tokenizer = loaded.model.tokenizer();
         let encode = |variables: &Map<String, Value>| {

@@ -35,6 +35,8 @@ pub struct Options {
     pub receive_timeout: Duration,
     /// Time that a client may leave an answer unread.
     pub send_timeout: Duration,
+    /// Time to compile the constraint of a request, and to wait for other requests' constraints.
+    pub constraint_timeout: Duration,
     /// Time for running requests to finish after the server was asked to stop.
     pub drain: Duration,
     /// Whether prompts and answers are logged.
@@ -60,6 +62,7 @@ impl Default for Options {
             connections: 1024,
             receive_timeout: Duration::from_secs(20),
             send_timeout: Duration::from_secs(30),
+            constraint_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             log_prompts: false,
             warm_up: true,

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderValue, Method};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,7 +25,7 @@ use crate::app::{App, Loaded, Phase};
 use crate::engine::{self, Command};
 use crate::error::ApiError;
 use crate::options::{InvalidOption, Options};
-use crate::{chat, completions, gate, health, metrics, models, openapi, page, tokens};
+use crate::{chat, completions, gate, health, metrics, models, openapi, page, remainder, tokens};
 
 /// Tokens of a prompt for which kernels are compiled before the first request; longer prompts take passes of this size or larger ones.
 const WARM_PROMPT: u32 = 64;
@@ -123,7 +123,7 @@ impl Server {
         let Self { app, commands, listener, .. } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            // The blocking threads encode prompts and compile constraints.
+            // The blocking threads encode prompts. Constraints have threads of their own.
             .max_blocking_threads(4)
             .thread_name("ruminate-net")
             .enable_all()
@@ -174,12 +174,22 @@ fn compute<E>(
     })
 }
 
-/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults.
+/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults. Defaults that do not suit the prompt of a warm-up, or do
+/// not go together, are no reason not to start: requests may replace them.
 fn warm_up(batch: &mut Batch, defaults: &GenerateOptions) -> Result<(), ruminate::Error> {
     let begun = std::time::Instant::now();
     for temperature in [0.0, 1.0] {
         let sampling = Sampling { temperature, ..defaults.sampling };
-        batch.warm_up(WARM_PROMPT, &GenerateOptions { sampling, ..defaults.clone() })?;
+        match batch.warm_up(WARM_PROMPT, &GenerateOptions { sampling, ..defaults.clone() }) {
+            Err(error @ (Error::Option { .. } | Error::Range { .. } | Error::Together { .. })) => {
+                tracing::warn!(%error, "requests with the defaults of the model's generation_config.json will fail");
+                let plain = Sampling { temperature, ..Sampling::GREEDY };
+                let steps = defaults.steps;
+                batch
+                    .warm_up(WARM_PROMPT, &GenerateOptions { steps, sampling: plain, ..GenerateOptions::default() })?;
+            }
+            outcome => outcome?,
+        }
     }
     tracing::info!(milliseconds = begun.elapsed().as_millis() as u64, "kernels are compiled");
     Ok(())
@@ -209,6 +219,7 @@ fn router(app: &Arc<App>) -> Router {
     router
         .layer(from_fn_with_state(Arc::clone(app), gate::address))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(remainder::discard))
         .layer(from_fn_with_state(Arc::clone(app), gate::record))
         .with_state(Arc::clone(app))
 }

@@ -105,7 +105,7 @@ pub(crate) fn bench(options: &Bench) -> Result<Done> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let watch = interrupt.generating();
+    let watch = interrupt.working();
     let mut report = Report::new(&spec, &device);
     let subject = Subject { source, spec, device, chosen, asked };
     let finished = options.measure(&subject, &mut report, &bar, &watch)?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Chat;
 use crate::exit_code::Usage;
-use crate::prompt::{unescape, whole};
+use crate::prompt::{keys, unescape};
 
 /// Environment variable with the API key; `ruminate serve` reads it too.
 const KEY: &str = "RUMINATE_API_KEY";
@@ -58,8 +58,7 @@ impl ServerOptions {
     /// API key from the flags or the environment, if any.
     pub(super) fn key(&self) -> Result<Option<String>> {
         if let Some(path) = &self.api_key_file {
-            let text = whole("the API key", path)?;
-            return Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned()));
+            return Ok(keys(path)?.into_iter().next());
         }
         let named = || std::env::var(KEY).ok().filter(|key| !key.is_empty());
         Ok(self.api_key.clone().or_else(named))

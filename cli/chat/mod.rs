@@ -23,7 +23,7 @@ use anyhow::Result;
 use clap::Args;
 #[cfg(feature = "structured")]
 use ruminate::GenerateOptions;
-use ruminate::{Error, Spec, StopReason};
+use ruminate::{ChatTemplate, Error, Spec, StopReason};
 use serde_json::{Map, Value};
 
 use self::command::{Command, HELP};
@@ -84,8 +84,12 @@ pub(crate) struct Chat {
 
 /// Parser of `--chat-template-kwargs`.
 fn variables(text: &str) -> std::result::Result<Map<String, Value>, String> {
-    serde_json::from_str(text)
-        .map_err(|error| format!("not a JSON object such as {{\"enable_thinking\": false}}: {error}"))
+    let variables = serde_json::from_str(text)
+        .map_err(|error| format!("not a JSON object such as {{\"enable_thinking\": false}}: {error}"))?;
+    match ChatTemplate::reserved(&variables) {
+        Some(name) => Err(format!("`{name}` is set by the conversation and cannot be given")),
+        None => Ok(variables),
+    }
 }
 
 /// Runs `ruminate chat`.

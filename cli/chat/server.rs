@@ -114,7 +114,7 @@ impl Address {
     }
 
     fn clone_for_errors(&self) -> Self {
-        Self { url: self.url.clone(), authorization: None, agent: self.agent.clone() }
+        Self { url: self.url.clone(), authorization: self.authorization.clone(), agent: self.agent.clone() }
     }
 
     /// Reads events until the last one, or until the receiver is dropped.
@@ -171,6 +171,9 @@ impl Address {
             None => format!("{self} answers {status}"),
         };
         match (status.as_u16(), wait) {
+            (401, _) if self.authorization.is_some() => {
+                text.push_str("; the server refused the key of --api-key, --api-key-file or RUMINATE_API_KEY");
+            }
             (401, _) => text.push_str("; give it with --api-key-file, or in RUMINATE_API_KEY"),
             (429 | 503, Some(wait)) => text.push_str(&format!("; try again in {wait} s")),
             _ => {}

@@ -9,6 +9,9 @@ use super::name::ModelName;
 use crate::exit_code::NoModel;
 use ruminate::published;
 
+/// Maximum length of a reference, in bytes: far more than a commit's name.
+const MOST_REFERENCE: u64 = 4096;
+
 /// Folder of a model's files.
 ///
 /// # Errors
@@ -24,6 +27,11 @@ pub(crate) fn lookup(cache: &Path, name: &ModelName) -> Option<PathBuf> {
     if name.is_commit() {
         let folder = repo.pointer_path(name.revision());
         return folder.join("config.json").exists().then_some(folder);
+    }
+    // A reference is a file with a commit; a pipe in its place would be waited for.
+    let reference = cache.join(name.to_repo().folder_name()).join("refs").join(name.revision());
+    if !reference.metadata().is_ok_and(|file| file.is_file() && file.len() <= MOST_REFERENCE) {
+        return None;
     }
     repo.get("config.json")?.parent().map(Path::to_path_buf)
 }

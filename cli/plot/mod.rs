@@ -6,7 +6,7 @@ mod output;
 
 pub(crate) use self::color::{Theme, far, hex, is_light, step, task};
 pub(crate) use self::html::page;
-pub(crate) use self::output::{ChartOutput, say_written, writable};
+pub(crate) use self::output::{ChartOutput, distinct, say_written, writable};
 
 use std::sync::Once;
 

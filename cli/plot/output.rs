@@ -9,6 +9,7 @@ use clap::Args;
 use ruminate::OutputFile;
 
 use super::Theme;
+use crate::exit_code::Usage;
 
 /// Flags for the output files of a chart. Existing files are overwritten.
 #[derive(Args)]
@@ -34,6 +35,22 @@ pub(crate) struct ChartOutput {
         hide_possible_values = true
     )]
     pub(crate) theme: Theme,
+}
+
+/// Checks that no file is written twice.
+pub(crate) fn distinct(files: &[&Path]) -> Result<()> {
+    let place = |file: &Path| {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder
+            .canonicalize()
+            .map_or_else(|_| file.to_owned(), |folder| folder.join(file.file_name().unwrap_or_default()))
+    };
+    for (at, file) in files.iter().enumerate() {
+        if files[..at].iter().any(|other| place(other) == place(file)) {
+            return Err(Usage(format!("{} is named for two outputs; give each its own file", file.display())).into());
+        }
+    }
+    Ok(())
 }
 
 impl ChartOutput {

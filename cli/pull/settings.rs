@@ -8,6 +8,9 @@ use crate::hub::environment::{self, NoHome, Variables};
 /// Maximum read timeout in seconds: a day.
 const LONGEST: u64 = 24 * 60 * 60;
 
+/// Maximum length of the file with the token, in bytes.
+const MOST_TOKEN: u64 = 64 << 10;
+
 /// Settings for downloads.
 pub(super) struct Settings {
     /// Address of the hub or of a mirror, without a trailing slash.
@@ -55,7 +58,8 @@ impl Settings {
 
 /// Token from the environment, else the one stored by `hf auth login`.
 fn token(variables: Variables<'_>) -> Option<Token> {
-    let clean = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let clean =
+        |text: &str| Some(text.trim_start_matches('\u{feff}').trim().to_owned()).filter(|text| !text.is_empty());
     for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
         let value = environment::set(variables, name).and_then(|value| clean(&value.to_string_lossy()));
         if let Some(value) = value {
@@ -64,6 +68,8 @@ fn token(variables: Variables<'_>) -> Option<Token> {
     }
     let stored = || environment::home(variables).ok().map(|home| home.join("token"));
     let path = environment::path(variables, "HF_TOKEN_PATH").or_else(stored)?;
+    // A pipe would wait for its writer, and a device may never end.
+    std::fs::metadata(&path).ok().filter(|file| file.is_file() && file.len() <= MOST_TOKEN)?;
     let value = clean(&std::fs::read_to_string(&path).ok()?)?;
     Some(Token { value, origin: path.display().to_string() })
 }

@@ -146,6 +146,11 @@ impl Store {
     /// Records the commit of the branch or tag. Done last, because it makes the files visible.
     pub(super) fn point(&self, commit: &str) -> Result<()> {
         let path = self.refs.join(self.name.revision());
+        // A pipe in its place would be waited for.
+        if path.metadata().is_ok_and(|file| !file.is_file()) {
+            let error = std::io::Error::new(ErrorKind::InvalidInput, "it exists, but is not a file");
+            return Err(self.wrong("write", &path, &error));
+        }
         let same = std::fs::read_to_string(&path).is_ok_and(|known| known == commit);
         if self.name.is_commit() || same {
             return Ok(());

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use ruminate::sweep::{Answered, Problem, Question, Tally};
 use ruminate::{Exit, MAX_STEPS, Model, Session, SessionOptions, Spec, demo};
@@ -21,7 +21,7 @@ use crate::exit_code::{Done, Usage};
 use crate::interrupt::{Generating, Interrupt};
 use crate::model::{ModelOptions, open_session};
 use crate::options::CacheOptions;
-use crate::plot::{ChartOutput, writable};
+use crate::plot::{ChartOutput, distinct, writable};
 use crate::words::counted;
 use crate::{progress, prompt};
 
@@ -114,6 +114,7 @@ struct Swept<'a> {
 /// Runs `ruminate sweep`.
 pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
     let interrupt = Interrupt::watch()?;
+    distinct(&options.chart.files().collect::<Vec<_>>())?;
     for file in options.chart.files() {
         writable(file)?;
     }
@@ -131,8 +132,12 @@ pub(crate) fn sweep(options: &SweepOptions) -> Result<Done> {
         crate::options::remark_depth(model.spec(), options.steps.iter().copied());
     }
     let mut session = open_session(&model, asked, quiet)?;
-    let questions = problems.iter().map(|problem| session.question(problem)).collect::<Result<Vec<_>, _>>()?;
-    let watch = interrupt.generating();
+    let question = |problem: &Problem| {
+        let beginning: String = problem.prompt.chars().take(40).collect();
+        session.question(problem).with_context(|| format!("the problem {beginning:?} of task {:?}", problem.task))
+    };
+    let questions = problems.iter().map(question).collect::<Result<Vec<_>>>()?;
+    let watch = interrupt.working();
     let tried = answer(&mut session, &questions, options, &watch)?;
     let rows = rows(&problems, &tried, options.split);
     let swept = Swept { model: &model, seed: options.seed, problems: problems.len(), rows };

@@ -106,7 +106,9 @@ pub(super) fn gather(model: &Model, asked: &Asked<'_>, interrupt: &Interrupt) ->
         let problem = format!("--token {token} is not a position of the prompt; its positions are 0 to {last}");
         return Err(Usage(problem).into());
     }
-    let wanted = asked.generation.max_tokens.unwrap_or(1) as usize;
+    // The text ends with the context at the latest, also without a limit (-1).
+    let room = session.context().saturating_sub(prompt.len() as u32).max(1);
+    let wanted = asked.generation.max_tokens.unwrap_or(1).min(room) as usize;
     Trace::check(spec, prompt.len() + wanted - 1, steps)?;
     let most = Trace::most_tokens(spec, steps) - prompt.len() as u32 + 1;
     let max_tokens = Some(asked.generation.max_tokens.unwrap_or(USUAL).min(most));

@@ -22,7 +22,7 @@ use crate::exit_code::{Done, Usage};
 use crate::interrupt::Interrupt;
 use crate::model::ModelOptions;
 use crate::options::GenerationOptions;
-use crate::plot::{ChartOutput, say_written, writable};
+use crate::plot::{ChartOutput, distinct, say_written, writable};
 use crate::prompt::PromptOptions;
 
 /// Text after the flags in the help.
@@ -80,6 +80,7 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
         return Err(Usage(problem.to_owned()).into());
     }
     let files: Vec<&Path> = options.chart.files().chain(options.safetensors.as_deref()).collect();
+    distinct(&files)?;
     for file in &files {
         writable(file)?;
     }
@@ -94,7 +95,8 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<Done> {
     let session = SessionOptions { kv_dtype, ..options.generation.session(&spec)? };
     // A trace that is too large is rejected before anything is loaded, even though the prompt's length is not known yet.
     let steps = options.generation.steps.unwrap_or(spec.steps.default);
-    Trace::check(&spec, options.generation.max_tokens.unwrap_or(1) as usize, steps)?;
+    let context = session.context.unwrap_or_else(|| spec.usual_context());
+    Trace::check(&spec, options.generation.max_tokens.unwrap_or(1).min(context) as usize, steps)?;
     let model = options.model.load(&source, &device, session.clone(), options.quiet)?;
     let usual = options.generation.generate(&model, options.quiet)?;
     let generation = GenerateOptions {

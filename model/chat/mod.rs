@@ -98,6 +98,12 @@ impl ChatTemplate {
         self.write_out(messages, add_generation_prompt, variables)
     }
 
+    /// Name of the first variable that a caller cannot give, because the conversation sets it.
+    #[must_use]
+    pub fn reserved(variables: &Map<String, Value>) -> Option<&'static str> {
+        ["messages", "add_generation_prompt"].into_iter().find(|&name| variables.contains_key(name))
+    }
+
     fn write_out(
         &self,
         messages: impl Serialize,
@@ -105,6 +111,9 @@ impl ChatTemplate {
         variables: &Map<String, Value>,
     ) -> Result<String> {
         let failed = |problem: String| Error::Chat { file: self.file.clone(), problem };
+        if let Some(name) = Self::reserved(variables) {
+            return Err(failed(format!("the variable `{name}` is set by the conversation and cannot be given")));
+        }
         let code = guard::compile(NAME, &self.text).map_err(|error| failed(error.to_string()))?;
         // As in transformers, variables without a value are none, and special tokens that do not exist are undefined.
         let mut values: BTreeMap<&str, minijinja::Value> =
@@ -163,6 +172,22 @@ impl ChatTemplate {
     /// # Errors
     /// See [`Self::encode`].
     pub fn encode_values(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &Value,
+        add_generation_prompt: bool,
+        parse_special: bool,
+        variables: &Map<String, Value>,
+    ) -> Result<Vec<u32>> {
+        let tokens = self.tokens(tokenizer, messages, add_generation_prompt, parse_special, variables)?;
+        if tokens.is_empty() {
+            let problem = "it renders nothing for this conversation".to_owned();
+            return Err(Error::Chat { file: self.file.clone(), problem });
+        }
+        Ok(tokens)
+    }
+
+    fn tokens(
         &self,
         tokenizer: &Tokenizer,
         messages: &Value,

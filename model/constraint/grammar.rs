@@ -3,10 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use llguidance::Matcher as Parser;
-use llguidance::api::{StopReason, TopLevelGrammar};
+use llguidance::api::{GrammarInit, StopReason, TopLevelGrammar};
+use llguidance::{Matcher as Parser, panic_utils};
 use serde_json::{Value, json};
 
+use super::combined::patterns_are_few;
+use super::weight::intersections_are_light;
 use super::{ConstraintKind, Mask, Vocabulary};
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
@@ -29,6 +31,9 @@ const SHOWN: usize = 200;
 
 /// Stack of the compiler, which is recursive in rules: enough for all rules that a text of [`MOST_TEXT`] can contain.
 const STACK: usize = 256 << 20;
+
+/// Problem of a definition that would take exponential time.
+const TOO_MANY: &str = "too many patterns restrict the same text: use fewer, or simpler ones";
 
 /// A grammar before it is compiled.
 pub(super) type Definition = TopLevelGrammar;
@@ -53,6 +58,14 @@ pub(super) fn of_schema(schema: &Value) -> Result<Definition, Error> {
         return problem(format!("it is nested too deeply: at most {MOST_LEVELS} levels are supported"));
     }
     check_size(ConstraintKind::JsonSchema, schema.to_string().len(), MOST_SCHEMA)?;
+    if let Some(step) = unsupported_step(schema, false) {
+        return problem(format!(
+            "`multipleOf` is {step}, which is unsupported: at most 8 decimal places and 9 digits can be divided by"
+        ));
+    }
+    if !patterns_are_few(schema) {
+        return problem(TOO_MANY.to_owned());
+    }
     let mut schema = schema.clone();
     match &mut schema {
         Value::Object(fields) => {
@@ -93,6 +106,13 @@ pub(super) fn of_lark(grammar: &str) -> Result<Definition, Error> {
         return Err(Error::Constraint { kind: ConstraintKind::Grammar, problem });
     }
     check_size(ConstraintKind::Grammar, grammar.len(), MOST_TEXT)?;
+    for (at, keyword) in grammar.match_indices("%json") {
+        // What is no JSON is left to the compiler to report.
+        let embedded = serde_json::Deserializer::from_str(&grammar[at + keyword.len()..]).into_iter::<Value>().next();
+        if embedded.is_some_and(|schema| schema.is_ok_and(|schema| !patterns_are_few(&schema))) {
+            return Err(Error::Constraint { kind: ConstraintKind::Grammar, problem: TOO_MANY.to_owned() });
+        }
+    }
     Ok(TopLevelGrammar::from_lark(grammar.to_owned()))
 }
 
@@ -104,6 +124,28 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
         Value::Object(fields) => fields.values().any(|field| is_deeper(field, levels)),
         _ => false,
     }
+}
+
+/// Value of `multipleOf` that the compiler's 32-bit remainders cannot represent, if a schema has one. `named` if the fields are names of properties, not
+/// keywords.
+fn unsupported_step(value: &Value, named: bool) -> Option<&Value> {
+    match value {
+        Value::Array(items) => items.iter().find_map(|item| unsupported_step(item, false)),
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| match name.as_str() {
+            "multipleOf" if !named => field.as_f64().is_some_and(|step| !is_supported_step(step)).then_some(field),
+            // Values, not schemas.
+            "const" | "enum" | "default" | "examples" | "example" if !named => None,
+            "properties" | "patternProperties" | "$defs" | "definitions" if !named => unsupported_step(field, true),
+            _ => unsupported_step(field, false),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether ten times the digits of a step, plus nine units of its last decimal place, fit into 32 bits.
+fn is_supported_step(step: f64) -> bool {
+    let places = (0..=8).find(|&places| (step * 10_f64.powi(places)).fract() == 0.0);
+    places.is_some_and(|places| step * 10_f64.powi(places) * 10.0 + 9.0 * 10_f64.powi(places) <= f64::from(u32::MAX))
 }
 
 fn check_size(kind: ConstraintKind, bytes: usize, most: usize) -> Result<(), Error> {
@@ -120,7 +162,16 @@ impl Grammar {
         let vocab = vocabulary.vocab;
         let work = || {
             let mut start = guarded(|| {
-                let parser = Parser::new(vocabulary.factory.create_parser(definition));
+                let factory = &vocabulary.factory;
+                let (tokens, limits) = (factory.tok_env().clone(), factory.limits().clone());
+                let internal = || GrammarInit::Serialized(definition).to_internal(Some(tokens), limits);
+                let internal = panic_utils::catch_unwind(AssertUnwindSafe(internal));
+                let (rules, lexer) = internal.map_err(|error| error.to_string())?;
+                if !intersections_are_light(lexer.regex_builder.exprset()) {
+                    return Err(TOO_MANY.to_owned());
+                }
+                let init = GrammarInit::Internal(rules, lexer);
+                let parser = Parser::new(factory.create_parser_from_init_default(init));
                 parser.get_error().map_or(Ok(parser), Err)
             })?;
             // A grammar may compile although no text matches it.
@@ -174,12 +225,18 @@ impl Matcher {
 
 /// Calls llguidance and turns a panic, caused by an unexpected grammar, into an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let failed = |_| Err("it uses something unsupported: the llguidance crate panicked".to_owned());
+    let failed = |_| Err("panic: ".to_owned());
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(failed).map_err(|problem| plain(&problem))
 }
 
-/// Message of llguidance without the markers and traces appended to it.
+/// Message of llguidance without the markers and traces appended to it. Panics are overflows of its counters and numbers.
 fn plain(problem: &str) -> String {
+    if problem.contains("panic: ") {
+        return match problem.contains("overflow") {
+            true => "a number in it, or its size, exceeds what the compiler can count".to_owned(),
+            false => "it uses something that the compiler does not support".to_owned(),
+        };
+    }
     let end = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].iter().filter_map(|mark| problem.find(mark)).min();
     beginning(problem[..end.unwrap_or(problem.len())].trim(), LONGEST_MESSAGE)
 }

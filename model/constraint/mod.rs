@@ -8,9 +8,13 @@
 //! The `llguidance` crate compiles and matches grammars; it requires the feature `structured`. Without the feature, constraints cannot be created.
 
 #[cfg(feature = "structured")]
+mod combined;
+#[cfg(feature = "structured")]
 mod grammar;
 #[cfg(feature = "structured")]
 mod vocabulary;
+#[cfg(feature = "structured")]
+mod weight;
 
 #[cfg(not(feature = "structured"))]
 #[path = "absent.rs"]

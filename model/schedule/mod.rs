@@ -145,6 +145,11 @@ impl Model {
         let results = device.buffer("results of rows", u64::from(rows) * size_of::<RowResult>() as u64)?;
         let parallel_sites =
             ParallelSites { table: plans.sites.rows.clone(), front: None, wavefront: None, emitted: results };
+        let least = store.kv.group_bytes(1);
+        if let Some(bytes) = kv_memory.filter(|&bytes| bytes < least) {
+            let value = format!("{bytes}, but the fewest positions of a sequence take {least} bytes");
+            return Err(Error::Option { name: "kv_memory", value, allowed: "at least as many bytes" });
+        }
         let groups = prefix_cache / store.kv.group_bytes(store.planned).max(1);
         store.kv.make_spare(u32::try_from(groups).unwrap_or(u32::MAX))?;
         Ok(Batch {

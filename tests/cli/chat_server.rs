@@ -252,3 +252,17 @@ fn ctrl_c_stops_answer_and_closes_connection() {
         "{said}{notes}"
     );
 }
+
+/// A byte order mark is not part of the key, and a refused key is not asked for again.
+#[trial]
+fn key_is_read_from_a_file_with_byte_order_mark() {
+    let mock = Mock::start(|_, stream| refuse(stream, "401 Unauthorized", "", "the API key is wrong"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("keys");
+    std::fs::write(&path, "\u{feff}secret\r\nother\n").expect("it is written");
+    let path = path.to_str().expect("a path in UTF-8");
+    let done = piped(&["chat", "--server", &mock.url, "--api-key-file", path], b"hi\n");
+    let notes = text(&done.stderr);
+    assert!(mock.asked()[0].0.to_ascii_lowercase().contains("authorization: bearer secret\r\n"), "{notes}");
+    assert!(notes.contains("the server refused the key of --api-key"), "{notes}");
+}

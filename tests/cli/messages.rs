@@ -151,3 +151,103 @@ fn refused_flags_have_no_note_on_their_effect() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[trial]
+fn conversation_variables_cannot_be_replaced() {
+    for variables in ["{\"messages\": []}", "{\"add_generation_prompt\": false}"] {
+        refused(&["chat", "--cpu", "--chat-template-kwargs", variables], 2, &["is set by the conversation"]);
+    }
+}
+
+/// Two outputs in one file would leave only the second.
+#[trial]
+fn one_file_for_two_outputs_is_refused() {
+    let folder = Folder::new().expect("a folder");
+    let path = folder.path().join("trace.out");
+    let path = path.to_str().expect("a path in UTF-8");
+    for flags in [["--html", "--svg"], ["--svg", "--safetensors"]] {
+        let line = ["trace", "--cpu", "--steps=1", "-n=1", flags[0], path, flags[1], path];
+        refused(&line, 2, &["is named for two outputs"]);
+    }
+    refused(&["sweep", "--cpu", "-n=1", "--steps=1", "--html", path, "--png", path], 2, &["for two outputs"]);
+}
+
+#[trial]
+fn trace_without_limit_is_bounded_by_the_context() {
+    let done = output(&["trace", "--cpu", "--steps=1", "-n", "-1", "-c", "64", "The ball is under cup "]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
+/// Files of keys: endless, empty, or a pipe without a writer.
+#[trial]
+#[cfg(unix)]
+fn unusable_key_files_are_refused() {
+    let folder = Folder::new().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo starts").success());
+    let pipe = pipe.to_str().expect("a path in UTF-8");
+    for (file, words) in [("/dev/zero", "longer than 1 MiB"), ("/dev/null", "no key"), (pipe, "no key")] {
+        refused(&["serve", "--cpu", "--port=0", "--api-key-file", file], 2, &[words]);
+        refused(&["chat", "--server=http://127.0.0.1:9", "--api-key-file", file], 2, &[words]);
+    }
+}
+
+/// A pass of minutes: the first Ctrl-C is answered, the second ends it.
+#[trial]
+#[cfg(unix)]
+fn interrupt_of_long_pass_is_answered() {
+    let long = "The ball is under cup A. ".repeat(60);
+    // The program must be past loading when it gets the signal; a slow machine takes longer.
+    for seconds in [1, 3, 9, 27] {
+        let mut child = ruminate(&["score", "--cpu", "--steps=20000", "--overcommit", &long])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let interrupt = || {
+            let done = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            assert!(done.expect("kill starts").success());
+        };
+        std::thread::sleep(std::time::Duration::from_secs(seconds));
+        interrupt();
+        let mut line = String::new();
+        let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
+        while errors.read_line(&mut line).expect("text") > 0 && !line.contains("stopping after this part") {}
+        if line.contains("stopping after this part") {
+            let begin = std::time::Instant::now();
+            let done = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            assert!(done.expect("kill starts").success());
+            assert_eq!(child.wait().expect("it ends").code(), Some(130));
+            assert!(begin.elapsed().as_secs() < 20);
+            return;
+        }
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "{line}");
+    }
+    panic!("the first Ctrl-C was never answered");
+}
+
+#[trial]
+fn too_little_memory_for_keys_and_values_names_the_flag() {
+    refused(&["serve", "--cpu", "--port=0", "--kv-memory=1"], 2, &["--kv-memory is 1, but"]);
+}
+
+#[trial]
+fn stored_head_is_mentioned_only_if_there_is_one() {
+    let shown = text(&output(&["inspect", "-m", "synthetic:huginn-0125"]).stdout);
+    assert!(shown.contains("the head is the embedding") && !shown.contains("stored copy"), "{shown}");
+}
+
+#[trial]
+fn problem_longer_than_the_context_is_named() {
+    let folder = Folder::new().expect("a folder");
+    let problems = format!(
+        "{}\n{}\n",
+        serde_json::json!({"task": "short", "prompt": "1+1", "answer": " 2"}),
+        serde_json::json!({"task": "long", "prompt": format!("Begin {}", "1+1 ".repeat(3000)), "answer": " 2"})
+    );
+    folder.write("problems.jsonl", problems).expect("it is written");
+    let path = folder.path().join("problems.jsonl");
+    let path = path.to_str().expect("a path in UTF-8");
+    let done = output(&["sweep", "--cpu", "--steps=1", "-p", path]);
+    let errors = text(&done.stderr);
+    assert!(!done.status.success() && errors.contains("\"Begin 1+1 ") && errors.contains("\"long\""), "{errors}");
+}

@@ -118,7 +118,28 @@ fn min_tokens_is_refused_with_speculation() -> Result<()> {
     folder.write("generation_config.json", json!({"min_new_tokens": 4, "do_sample": false}).to_string())?;
     let done = start("run", &folder, &["--steps", "8", "--speculate=2", "-n", "4", "Hello"], "")?;
     assert_ne!(done.status.code(), Some(0));
-    assert!(String::from_utf8(done.stderr)?.contains("min_tokens"));
+    let said = String::from_utf8(done.stderr)?;
+    assert!(said.contains("min_new_tokens in generation_config.json") && said.contains("change it"), "{said}");
+    Ok(())
+}
+
+/// Nobody gave a flag, so the message names the file, and the flag that overrides it.
+#[trial]
+fn errors_name_the_config_that_caused_them() -> Result<()> {
+    let said = |fields: Value, flags: &[&str]| -> Result<String> {
+        let folder = tiny()?;
+        folder.write("generation_config.json", fields.to_string())?;
+        let done = start("run", &folder, &[&["--steps", "2", "Hello"], flags].concat(), "")?;
+        assert_eq!(done.status.code(), Some(2));
+        Ok(String::from_utf8(done.stderr)?)
+    };
+    let length = said(json!({"max_length": 3}), &[])?;
+    assert!(length.contains("max_length in generation_config.json is 3, but 5 tokens"), "{length}");
+    assert!(length.contains("--max-tokens overrides it"), "{length}");
+    let all: Vec<u32> = (0..512).collect();
+    let banned = said(json!({"suppress_tokens": all}), &["-n", "1"])?;
+    assert!(banned.contains("suppress_tokens in generation_config.json is a ban"), "{banned}");
+    assert!(!banned.contains("--logit-bias"), "{banned}");
     Ok(())
 }
 
@@ -204,5 +225,15 @@ fn parse_special_flags_control_special_tokens() -> Result<()> {
     };
     assert!(chat(&[])?.contains("prompt 27 tokens"), "{}", chat(&[])?);
     assert!(chat(&["--parse-special"])?.contains("prompt 18 tokens"), "{}", chat(&["--parse-special"])?);
+    Ok(())
+}
+
+#[trial]
+fn chat_template_that_renders_nothing_is_blamed() -> Result<()> {
+    let folder = tiny()?;
+    folder.write("chat_template.jinja", "{# nothing #}")?;
+    let done = start("chat", &folder, &["--steps", "1", "-n", "1"], "hi\n")?;
+    let said = String::from_utf8(done.stderr)?;
+    assert!(said.contains("chat_template.jinja") && said.contains("renders nothing"), "{said}");
     Ok(())
 }

@@ -193,6 +193,43 @@ fn echo_with_logprobs_scores_the_prompt() {
     server.stop().expect("drained");
 }
 
+/// Several tokens spell one character: they share its offset, and those after it count it once.
+#[trial]
+fn offsets_count_characters_of_several_tokens_once() {
+    let server = Running::start(options());
+    let model = Model::demo(&Device::cpu(), LoadOptions::default()).expect("the demo loads");
+    let prompt = "Hello é😀 A";
+    let offsets = |reply: &Value| -> Vec<u64> {
+        let lists = reply["choices"][0]["logprobs"]["text_offset"].as_array().expect("a list");
+        lists.iter().map(|offset| offset.as_u64().expect("a number")).collect()
+    };
+    let more = json!({ "echo": true, "logprobs": 0, "max_tokens": 2, "steps": 2 });
+    let found = offsets(&server.client.complete(prompt, &more).good());
+    let tokens = model.tokenizer().encode(prompt, Specials::Prompt).expect("it has tokens");
+    let mut bytes = 0;
+    let expected: Vec<u64> = tokens
+        .iter()
+        .map(|&token| {
+            let before = prompt.char_indices().filter(|(at, c)| at + c.len_utf8() <= bytes).count() as u64;
+            if prompt.as_bytes()[bytes..].starts_with(model.tokenizer().token_bytes(token)) {
+                bytes += model.tokenizer().token_bytes(token).len();
+            }
+            before
+        })
+        .collect();
+    assert_eq!(bytes, prompt.len());
+    assert!(expected.windows(2).any(|pair| pair == [7, 7] || pair == [6, 6]), "no character has two tokens");
+    assert_eq!(found[..tokens.len()], expected);
+    assert_eq!(found[tokens.len()], prompt.chars().count() as u64);
+    let streamed = server
+        .client
+        .complete(prompt, &json!({ "echo": true, "logprobs": 0, "max_tokens": 2, "steps": 2, "stream": true }));
+    let (chunks, _) = streamed.chunks();
+    let all = chunks.iter().filter(|chunk| chunk["choices"][0]["logprobs"].is_object());
+    assert_eq!(all.flat_map(offsets).collect::<Vec<_>>(), found);
+    server.stop().expect("drained");
+}
+
 #[trial]
 fn zero_max_tokens_generates_nothing() {
     let server = Running::start(options());

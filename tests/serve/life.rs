@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ruminate::{Device, Error, LoadOptions, Model};
 use ruminate_serve::Failure;
-use ruminate_tests::trial;
+use ruminate_tests::{Folder, golden_folder, trial};
 use serde_json::{Value, json};
 
 use crate::http::{Client, LONG, Reply, Running, batch, options, read_reply};
@@ -45,6 +45,35 @@ fn requests_get_503_until_model_is_loaded() {
     }
     client.complete("a", &json!({})).good();
     server.stop().expect("drained");
+}
+
+/// Limits of a model's own texts do not keep a server from its warm-up, nor do fields that do not go together.
+#[trial]
+fn server_starts_whatever_the_generation_config_says() {
+    for fields in
+        [json!({ "max_length": 20 }), json!({ "max_length": 1, "suppress_tokens": (0..512).collect::<Vec<_>>() })]
+    {
+        let folder = Folder::new().expect("a folder");
+        for entry in std::fs::read_dir(golden_folder("tiny")).expect("the checkpoint is there") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with("expected") {
+                folder.write(&name, std::fs::read(entry.path()).expect("it is read")).expect("it is written");
+            }
+        }
+        folder.write("generation_config.json", fields.to_string()).expect("it is written");
+        let source = folder.source();
+        let mut warm = options();
+        warm.warm_up = true;
+        let load = move || Model::open(&source, &Device::cpu(), LoadOptions::default());
+        let server = Running::loading(warm, batch(), load);
+        let begin = Instant::now();
+        while server.client.get("/health").status != 200 {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.stop().expect("drained");
+    }
 }
 
 #[trial]

@@ -175,3 +175,37 @@ fn connections_over_the_limit_wait() {
     assert_eq!(third.join().expect("it is served now"), 200);
     server.stop().expect("drained");
 }
+
+/// A client that sends all of its body before it reads sees why it was refused.
+#[trial]
+fn refusal_of_large_body_reaches_its_sender() {
+    let mut small = options();
+    (small.max_body, small.api_keys) = (10_000, vec!["key".to_owned()]);
+    let server = Running::start(small);
+    let json = [("content-type", "application/json")];
+    let large = json!({ "prompt": "a".repeat(12 << 20) }).to_string();
+    let ask = |client: &Client, path| client.send("POST", path, &json, large.as_bytes());
+    assert_eq!(ask(&server.client, "/v1/completions").refused(413).2, "body_too_large");
+    assert_eq!(ask(&server.client, "/nowhere").status, 404);
+    let stranger = Client { key: None, ..server.client.clone() };
+    assert_eq!(ask(&stranger, "/v1/completions").refused(401).2, "invalid_api_key");
+    // A client that sends no more is not waited for.
+    let mut stream = server.client.connect();
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer key\r\ncontent-length: 9999999\r\nconnection: close\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("sent");
+    read_reply(stream).refused(413);
+    server.stop().expect("drained");
+}
+
+#[trial]
+fn more_messages_than_positions_are_refused_at_once() {
+    let server = Running::start(options());
+    let messages = vec![json!({ "role": "user", "content": "a" }); 20_000];
+    let begin = Instant::now();
+    let reply = server.client.post("/v1/chat/completions", &json!({ "messages": messages }));
+    let (message, field, code) = reply.refused(400);
+    assert_eq!((field, code), (json!("messages"), json!("context_length_exceeded")));
+    assert!(message.contains("20000 messages"), "{message}");
+    eprintln!("20,000 messages: {:?}", begin.elapsed());
+    server.stop().expect("drained");
+}

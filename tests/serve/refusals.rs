@@ -175,3 +175,16 @@ fn bodies_other_than_json_objects_are_refused() {
     client.send("POST", "/v1/completions", &[], b"{\"prompt\": \"a\", \"max_tokens\": 1, \"steps\": 1}").good();
     server.stop().expect("drained");
 }
+
+#[trial]
+fn encoded_bodies_are_refused_by_name() {
+    let server = Running::start(options());
+    let gzip = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let reply = server.client.send("POST", "/v1/completions", &gzip, &[0x1f, 0x8b, 8, 0]);
+    assert!(reply.refused(415).0.contains("Content-Encoding \"gzip\""), "{reply:?}");
+    let json = [("content-type", "application/json")];
+    let marked = format!("\u{feff}{}", json!({ "prompt": "a" }));
+    let reply = server.client.send("POST", "/v1/completions", &json, marked.as_bytes());
+    assert!(reply.refused(400).0.contains("byte order mark"), "{reply:?}");
+    server.stop().expect("drained");
+}
