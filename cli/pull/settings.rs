@@ -102,6 +102,11 @@ mod tests {
         let other = format!("{folder}/other");
         std::fs::write(&other, "hf_other").expect("a file");
         assert_eq!(token(&[("HF_HOME", folder), ("HF_TOKEN_PATH", &other)]).as_deref(), Some("hf_other"));
+        std::fs::write(&other, "\u{feff}hf_other\r\n").expect("a file");
+        assert_eq!(token(&[("HF_TOKEN_PATH", &other)]).as_deref(), Some("hf_other"));
+        // Neither is a file, and the device never ends.
+        assert_eq!(token(&[("HF_TOKEN_PATH", folder)]), None);
+        assert!(!cfg!(unix) || token(&[("HF_TOKEN_PATH", "/dev/zero")]).is_none());
     }
 
     #[test]

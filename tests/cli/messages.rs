@@ -251,3 +251,18 @@ fn problem_longer_than_the_context_is_named() {
     let errors = text(&done.stderr);
     assert!(!done.status.success() && errors.contains("\"Begin 1+1 ") && errors.contains("\"long\""), "{errors}");
 }
+
+/// A pipe in place of the hub's reference to a commit would never answer.
+#[trial]
+#[cfg(unix)]
+fn pipe_in_place_of_a_reference_is_not_waited_for() {
+    let folder = Folder::new().expect("a folder");
+    let refs = folder.path().join("models--me--it/refs");
+    std::fs::create_dir_all(&refs).expect("it is made");
+    assert!(std::process::Command::new("mkfifo").arg(refs.join("main")).status().expect("mkfifo starts").success());
+    let done =
+        ruminate(&["run", "--cpu", "-m", "me/it", "x"]).env("HF_HUB_CACHE", folder.path()).output().expect("it starts");
+    let errors = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(4), "{errors}");
+    assert!(errors.contains("no complete copy of revision main"), "{errors}");
+}
