@@ -1,6 +1,7 @@
 //! `ruminate inspect`: sizes of a checkpoint, read from its headers alone, and what fits on each device. The headers of a model that is not in the
 //! cache are fetched from the hub.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -71,9 +72,6 @@ enum DeviceFit {
     Refused,
 }
 
-/// Name of the head's weights in all supported checkpoints.
-const HEAD: &str = "lm_head.weight";
-
 /// Device, and whether the model fits on it for each choice of weight dtypes.
 struct Place {
     name: String,
@@ -118,8 +116,13 @@ impl Survey {
             }
             _ => {
                 let checkpoint = Checkpoint::for_config(source, &spec)?;
-                let holds_head = checkpoint.tensors().any(|tensor| tensor.name == HEAD);
-                unread = tied && !checkpoint.is_quantized() && holds_head;
+                let stored: HashSet<&str> = checkpoint.tensors().map(|tensor| tensor.name.as_str()).collect();
+                let (read, copies): (Vec<_>, Vec<_>) =
+                    spec.tensors().into_iter().partition(|tensor| spec.reads(&tensor.name));
+                // A copy that is stored alone is read in place of the embedding.
+                let complete = read.iter().all(|tensor| !tensor.required || stored.contains(tensor.name.as_str()));
+                let copied = copies.iter().any(|tensor| stored.contains(tensor.name.as_str()));
+                unread = tied && !checkpoint.is_quantized() && complete && copied;
                 unused = checkpoint.unused().to_vec();
                 let one = asked.is_some() || checkpoint.is_quantized();
                 let held = checkpoint.dtypes(&spec, &asked.cloned().unwrap_or_default())?;
