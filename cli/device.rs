@@ -13,7 +13,7 @@ use crate::exit_code::{self, Usage};
 /// Start of the message if there is no driver at all.
 const NO_DRIVER: &str = "no Vulkan, Metal or DX12 driver found";
 /// Advice on how to install a driver.
-const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` brings drivers";
+const DRIVERS: &str = "On Debian and Ubuntu, `apt install mesa-vulkan-drivers` installs drivers";
 
 /// Flags that choose a device.
 #[derive(Args)]

@@ -71,7 +71,7 @@ const IN_PASSING: [(&str, &str); 13] = [
     ("(freeze)", "(--freeze)"),
     ("(noise_mix)", "(--noise-mix)"),
     ("(force)", "(--force)"),
-    ("(products may be chosen)", "(but for products, as in --dtype products=int8)"),
+    ("(the arithmetic mode may be chosen)", "(--arithmetic may be given)"),
     ("load the model with dtype ", "load the model with --dtype "),
     ("a file that Session::save wrote", "a file that --save-session wrote"),
     ("it can only continue a text", "it can only continue a text: `ruminate run`"),

@@ -61,7 +61,7 @@ pub enum Error {
     NotOfModel {
         /// Path of the file.
         file: String,
-        /// Format of the file, if it is another one for weights.
+        /// Weight format of the file, if it is a known one that is not supported.
         format: Option<&'static str>,
     },
     /// A JSON file does not parse, or does not have the expected structure.
@@ -104,7 +104,7 @@ pub enum Error {
     },
     /// A quantized file cannot be loaded in another dtype.
     #[error(
-        "the files hold the weights in {stored}, not in {asked}: load them without a dtype (products may be chosen), or load the original in {asked}, or quantize it again"
+        "the files hold the weights in {stored}, not in {asked}: load them without a dtype (the arithmetic mode may be chosen), or load the original in {asked}, or quantize it again"
     )]
     Requantize {
         /// Requested dtypes.
@@ -232,11 +232,11 @@ pub enum Error {
         least: u32,
         /// Largest allowed value.
         most: u32,
-        /// Where the largest value comes from.
+        /// Origin of the largest value, such as the context of the model.
         limit: &'static str,
     },
     /// Two options cannot be combined.
-    #[error("{one} and {other} do not go together: {why}")]
+    #[error("{one} and {other} cannot be combined: {why}")]
     Together {
         /// Name of one option.
         one: &'static str,
@@ -260,7 +260,7 @@ pub enum Error {
         kind: ConstraintKind,
         /// Number of tokens generated before.
         tokens: u32,
-        /// Why no token may come next.
+        /// Reason why no token may come next.
         problem: String,
     },
     /// The prompt is empty.

@@ -65,7 +65,7 @@ async fn complete(
     loaded.check_name(request.model.as_deref())?;
     let choices = check_choices(request.n)?;
     if request.best_of.is_some_and(|best| best != choices) {
-        let message = "`best_of` must be `n`: all choices are returned";
+        let message = "`best_of` must equal `n`: all choices are returned";
         return Err(ApiError::field("best_of", message).with_code("unsupported_parameter"));
     }
     let echo = request.echo == Some(true);

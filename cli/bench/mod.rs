@@ -57,7 +57,7 @@ pub(crate) struct Bench {
     /// Measurements of each figure
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Tests")]
     repetitions: u32,
-    /// Seconds for whole tokens, about; if they are too few, fewer tokens are measured
+    /// Approximate seconds for whole tokens; with too few, fewer tokens are measured
     #[arg(long, value_name = "SECONDS", default_value_t = 120, help_heading = "Tests")]
     budget: u32,
 

@@ -308,7 +308,7 @@ fn constraints_refuse_computing_ahead_and_other_tokenizers(device: &Device) -> R
         GenerateOptions { pipeline: Some(Pipeline::default()), steps: Some(8), ..asked.clone() },
     ] {
         let problem = refused(model.session(SessionOptions::default())?.generate("A", &ahead).map(drop))?;
-        ensure!(problem.contains("constraint do not go together"), "{problem}");
+        ensure!(problem.contains("constraint cannot be combined"), "{problem}");
     }
     let problem = refused(other.session(SessionOptions::default())?.generate("A", &asked).map(drop))?;
     ensure!(problem.contains("another tokenizer"), "{problem}");

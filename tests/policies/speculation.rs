@@ -180,7 +180,7 @@ fn accepted_drafts_reduce_passes(device: &Device) -> Result<()> {
     ensure!(found == expected, "the tokens differ");
     ensure!(drafted.core_passes >= 4 * 5 * 16, "{} passes", drafted.core_passes);
     ensure!(drafted.core_passes <= 6 * 5 * 16, "{} passes: not all drafts were accepted", drafted.core_passes);
-    // A guess at full depth is never wrong.
+    // A draft read out at full depth is never rejected.
     let (found, guessed) = run(&GenerateOptions { pipeline: Some(Pipeline { every: Some(16) }), ..plain.clone() })?;
     ensure!(found == expected && guessed.core_passes <= 22 * 16, "{} passes", guessed.core_passes);
     Ok(())
@@ -195,7 +195,7 @@ fn lower_threshold_accepts_more_drafts(device: &Device) -> Result<()> {
         Ok(tokens(&mut model.session(invariant(3))?, &prompt(3), &options)?.1.core_passes)
     };
     let (strict, lenient) = (run(1.0)?, run(1e-30)?);
-    // With the lenient threshold every draft is accepted: four rounds of five tokens, and what was computed ahead.
+    // With the lenient threshold, every draft is accepted: four rounds of five tokens, plus the passes computed ahead.
     ensure!(lenient < strict && lenient <= 6 * (4 + u64::from(STEPS)), "{lenient} passes, {strict} with threshold 1");
     Ok(())
 }
@@ -354,7 +354,7 @@ fn invalid_options_are_refused(device: &Device) -> Result<()> {
         ..plain.clone()
     };
     let cases = [
-        (GenerateOptions { speculate, pipeline, ..plain.clone() }, "do not go together"),
+        (GenerateOptions { speculate, pipeline, ..plain.clone() }, "cannot be combined"),
         (GenerateOptions { speculate, continuous: Some(ruminate::Continuous::Raw), ..plain.clone() }, "continuous"),
         (GenerateOptions { speculate, exit: read_out, ..plain.clone() }, "exit"),
         (GenerateOptions { pipeline, exit: read_out, ..plain.clone() }, "exit"),

@@ -99,14 +99,14 @@ const POSTHOC: Exclusion = Exclusion {
 const READ_OUT: Exclusion = Exclusion {
     other: "exit by a criterion that uses logits",
     asked: |asked| (asked.options.exit.is_some_and(|exit| exit.criterion.reads_out())).then_some("exit"),
-    why: "its criterion uses the logits of a row before earlier rows are finished; criteria that use the state do not",
+    why: "this criterion uses the logits of a row before earlier rows are finished; criteria that use the state do not",
 };
 
 /// Tokens that start from the state of the one before.
 const CONTINUOUS: Exclusion = Exclusion {
     other: "continuous",
     asked: |asked| (asked.options.continuous.is_some()).then_some("continuous"),
-    why: "a token would start from the state of one that is not known yet",
+    why: "a token would start from the state of a token that is not known yet",
 };
 
 /// Depth set for each token.

@@ -114,11 +114,11 @@ fn invalid_flag_values_and_combinations_are_refused() -> Result<()> {
         (&["--speculate", "--draft-len=64"][..], "--draft-len is 64; it must be from 1 to 63 tokens"),
         (&["--speculate=9", "--steps=8"], "--speculate is 9; it must be from 1 to 8, the steps of a token"),
         (&["--pipeline=1", "--steps=99"], "--pipeline is 1 at 99 steps; it must be at least 1, and at least a 64th"),
-        (&["--pipeline", "--continuous"], "--pipeline and --continuous do not go together"),
+        (&["--pipeline", "--continuous"], "--pipeline and --continuous cannot be combined"),
         (&["--diffusion", "--exit=latent-diff"], "by its own rule (--freeze)"),
         (&["--diffusion", "--noise=fixed=0.1"], "by its own rule (--noise-mix)"),
         (&["--diffusion", "--wavefront=2", "--no-full-prefill", "-p=Ball in C"], "(leave out --no-full-prefill)"),
-        (&["--diffusion", "--invariant"], "--diffusion and --invariant do not go together"),
+        (&["--diffusion", "--invariant"], "--diffusion and --invariant cannot be combined"),
         (&["--kv-lookup=latest-m4"], "--kv-lookup is latest-m4, but the core block has 2 layers; it must be -mN"),
         (
             &["--kv-lookup=compress-s3"],
