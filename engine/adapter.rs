@@ -60,8 +60,8 @@ pub struct AdapterSummary {
     pub index: usize,
     /// Name of the device.
     pub name: String,
-    /// PCI address, if the device has one and its driver reports it. On DX12, two GPUs of one model share the address of the first, because wgpu finds it by
-    /// the model.
+    /// PCI address, if the device has one and its driver reports it. On DX12, two GPUs of one model share the address of the first, because wgpu looks the
+    /// address up by model.
     pub pci: Option<PciAddress>,
     /// UUID, reported by Vulkan only. It does not change when the GPU is moved to another slot.
     pub uuid: Option<Uuid>,

@@ -169,7 +169,7 @@ impl Device {
     /// Creates memory for a binding of a kernel, by [`Self::texels`] or [`Self::buffer`].
     ///
     /// # Errors
-    /// As for these two.
+    /// As [`Self::buffer`].
     pub fn memory_for(&self, binding: &Binding, bytes: u64) -> Result<Buffer> {
         match binding.place {
             Place::Buffer => self.buffer(binding.name, bytes),

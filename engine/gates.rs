@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Live, Step};
 use crate::plan::{Call, Dispatch};
 
-/// How a loop is launched in which all rows may exit before it ends.
+/// Way to launch a loop in which all rows may exit before the loop ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoopWay {
@@ -45,7 +45,7 @@ const GROUPS: usize = 12;
 pub(crate) struct Gate {
     /// Launches that it enables and disables.
     pub(crate) launches: Range<usize>,
-    /// Their numbers of workgroups, three words each.
+    /// Numbers of workgroups of these launches, three words each.
     groups: Buffer,
 }
 
@@ -73,7 +73,7 @@ impl Gate {
         found.into_iter().filter_map(|it| gate(it).transpose()).collect()
     }
 
-    /// Makes its launches in a plan take their numbers of workgroups from it.
+    /// Makes the loop's launches in a plan take their numbers of workgroups from this gate.
     pub(crate) fn hang(&self, dispatches: &mut [Dispatch]) {
         for (dispatch, at) in dispatches[self.launches.clone()].iter_mut().zip((0..).step_by(GROUPS)) {
             dispatch.groups = self.groups.wgpu().map(|buffer| (buffer.clone(), at));

@@ -29,7 +29,7 @@ impl Device {
         Self::open_pretending(options, &Pretend::default())
     }
 
-    /// Opens a GPU that pretends to be another one: for tests on machines that lack the other.
+    /// Opens a GPU that pretends to be another one, for tests on machines that lack that one.
     ///
     /// # Errors
     /// As [`Self::open`].

@@ -13,9 +13,9 @@ use crate::gpu::Gpu;
 pub(crate) const STAMPS: u64 = 16;
 /// Ratio before the first measurement: a first piece that is too short costs nothing.
 const CAUTIOUS: f64 = 4.0;
-/// Share of a better time that is believed at once.
+/// Weight of a measurement that lowers the ratio.
 const TRUST: f64 = 0.2;
-/// Maximum factor by which a worse time raises the ratio, so that one disturbed measurement does not count for too long.
+/// Maximum factor by which one measurement raises the ratio, so that a disturbed measurement does not count for too long.
 const ALARM: f64 = 2.0;
 /// Range of the ratio, so that one wrong time cannot lead far astray.
 const RANGE: (f64, f64) = (1e-3, 1e3);

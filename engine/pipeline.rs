@@ -65,7 +65,7 @@ impl Pipelines {
     }
 }
 
-/// Runtime checks of trusted kernels, without those that they do not need.
+/// Runtime checks for trusted kernels: those of indices, loops and divisions are off.
 fn unchecked() -> wgpu::ShaderRuntimeChecks {
     wgpu::ShaderRuntimeChecks {
         bounds_checks: false,

@@ -31,7 +31,7 @@ pub(crate) struct Prepared {
     /// On a GPU, the dispatch of each call; empty on the CPU.
     pub(crate) dispatches: Vec<Dispatch>,
     pub(crate) counts: usize,
-    /// Locked while an execution is submitted, so that those of two threads don't mix. True during an execution in pieces.
+    /// Locked while an execution is submitted, so that executions of two threads do not interleave. True during an execution in pieces.
     running: Mutex<bool>,
     kept: Vec<(String, Buffer)>,
     pipelines: BTreeSet<String>,
@@ -58,7 +58,7 @@ pub(crate) struct Dispatch {
 }
 
 impl Plan {
-    /// `way` is how loops are launched in which all rows may exit.
+    /// Prepares a graph. `way` is the way to launch loops in which all rows may exit.
     pub(crate) fn new(device: &Device, graph: &Graph, way: LoopWay) -> Result<Self> {
         let layout = liveness::assign(graph);
         for node in &graph.nodes {

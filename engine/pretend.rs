@@ -1,4 +1,4 @@
-//! Devices that pretend to be others: for tests on machines that lack the others.
+//! Devices that pretend to be other ones, for tests on machines that lack those.
 
 /// Differences between a pretended device and its adapter. Features are really removed and limits really lowered, so wgpu validates every kernel against them.
 #[derive(Clone, Copy, Debug)]

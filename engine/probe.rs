@@ -33,11 +33,11 @@ impl Probe {
         let told = Arc::clone(&refused);
         buffer.map_async(wgpu::MapMode::Read, .., move |outcome| told.store(outcome.is_err(), Ordering::Release));
         if refused.load(Ordering::Acquire) {
-            // Nothing is pending, and canceling nothing would be an error.
+            // The request has failed, so nothing is pending, and canceling nothing would be an error.
             *slot = None;
             return true;
         }
-        // This calls the callback too, so the answer is read before.
+        // Unmapping calls the callback too, so its answer is read before.
         buffer.unmap();
         false
     }

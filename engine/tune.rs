@@ -96,7 +96,7 @@ impl Tuning {
         chosen.unwrap_or_else(|| variants.into_first())
     }
 
-    /// How to launch loops in which all rows may exit, if that is chosen.
+    /// Chosen way to launch loops in which all rows may exit; `None` if none was chosen.
     #[must_use]
     pub fn loops(&self) -> Option<LoopWay> {
         if let Some(n) = self.forced {
@@ -268,7 +268,7 @@ pub fn tune(device: &Device, trial: &Trial, going: &dyn Fn() -> bool) -> Result<
     }))
 }
 
-/// Share of the time that indirect launches may lose while rows are active, to be preferred for what they save afterwards.
+/// Share of the time by which indirect launches may be slower while rows are active and still be preferred: they save time once all rows have exited.
 const WORTH: f64 = 0.1;
 
 /// Times a loop of small launches for an active row both ways, and chooses the better one. `None` on the CPU reference, which has one way only.

@@ -19,7 +19,7 @@ use crate::graph::Graph;
 pub struct Comparison {
     /// Name of the binding.
     pub binding: &'static str,
-    /// How the output is judged.
+    /// Rule by which the output was compared.
     pub check: Check,
     /// Normalized mean square error of floats; the share of differing words if words must be equal. Infinite if a value is not finite.
     pub error: f64,

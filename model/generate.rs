@@ -159,7 +159,7 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 
 /// Iterator over tokens as they are generated. Drop it to stop early; the session can continue from there.
 ///
-/// If it is dropped before the whole prompt was submitted, the session is as it was before the prompt.
+/// If it is dropped before the whole prompt was submitted, the session returns to its state before the prompt.
 pub struct Generation<'s> {
     pub(crate) session: &'s mut Session,
     active: ActiveGeneration,

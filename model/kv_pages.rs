@@ -182,7 +182,7 @@ impl KvCache {
             let twice = given.windows(2).any(|pair| pair[0] == pair[1]);
             let beyond = given.last().is_some_and(|&page| page >= used[pool]);
             let counted = given.len() as u64 + u64::from(lost[pool]) <= u64::from(used[pool]);
-            // A cache only adds pages that its tables lack, so it never holds more than those and the lost ones.
+            // A cache adds a page only if its tables lack one, so it never holds more pages than its tables and the lost ones.
             let most_held = pages.len() as u64 + u64::from(lost[pool]) + 1;
             let too_many = held.is_none_or(|held| used[pool] > held || u64::from(held) > most_held);
             if twice || beyond || !counted || too_many || segments[pool].contains(&0) {

@@ -27,7 +27,7 @@ const SMALLER: [Dtype; 3] = [Dtype::Bf16, Dtype::Q8, Dtype::Q4];
 /// Dtype suggested for keys and values that need too much memory.
 const SMALL_KV: Dtype = Dtype::Q8;
 
-/// Distance of the steps that share keys and values, as suggested.
+/// Suggested distance between steps that share keys and values.
 const SHARED: u32 = 4;
 
 /// Granularity of suggested contexts: a page of the cache.

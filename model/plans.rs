@@ -34,7 +34,7 @@ pub(crate) enum Stage {
     Finish,
 }
 
-/// How the next token is chosen from the logits.
+/// Choice of the next token from the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Choose {
     /// No token is chosen.
@@ -48,13 +48,13 @@ pub(crate) enum Choose {
 }
 
 impl Choose {
-    /// Greedy or sampled, as the options say.
+    /// Greedy or sampled, according to the options.
     pub(crate) fn of(choosing: &Choosing) -> Self {
         if choosing.is_greedy() { Self::Argmax } else { Self::Sample }
     }
 }
 
-/// How a chosen token is used.
+/// Use of a chosen token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Follow {
     /// It becomes the next row.

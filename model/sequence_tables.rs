@@ -101,6 +101,6 @@ pub(crate) struct PenaltyTables {
     pub(crate) rules: Buffer,
     /// `[sequences, vocab]`.
     pub(crate) bias: Buffer,
-    /// A bit for each token `[sequences, vocab/32]`.
+    /// One bit per token, set for DRY breakers, `[sequences, vocab/32]`.
     pub(crate) breakers: Buffer,
 }

@@ -21,7 +21,7 @@ impl Session {
         let mut sizes: Vec<u32> = (1..=prompt_tokens.clamp(1, room.min(MAX_ROWS))).map(capacity).collect();
         sizes.dedup();
         let device = self.model().device().clone();
-        // The tokens below are no text, so that limits of the text's length do not count them.
+        // The tokens are placeholders, so limits on the length of the text do not apply.
         let options = &GenerateOptions { max_length: None, ..options.clone() };
         device.warming(|| {
             // The largest first: plans are recorded again when the cache grows.

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use crate::matmul::{Arithmetic, Input, Output};
 use crate::{Caps, Dtype, Launch, Threefry};
 
-/// How the content of a binding is compared with the reference's after a launch.
+/// Comparison of a binding's content with the reference's after a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Not an output.
@@ -30,7 +30,7 @@ pub struct Case {
     pub launch: Launch,
     /// Initial content of each binding, in 32-bit words.
     pub data: Data,
-    /// How each binding is judged afterwards.
+    /// Comparison for each binding after the launch.
     pub checks: Vec<Check>,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Caps, Case, Const, Cooperative, Field, Slots, Struct, Workload};
 
-/// How a kernel uses a binding.
+/// Access of a kernel to a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Only read: `var<storage, read>`.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 const STREAM: u64 = 1 << 30;
 /// Maximum bytes that one launch reads.
 const PIECE: u64 = 128 << 20;
-/// Divisor of the free memory: a quarter may be used for it.
+/// Divisor of the free memory: the memory that is read may take a quarter of it.
 const SHARE: u64 = 4;
 /// Invocations per workgroup that suit GPUs.
 const WG: u32 = 64;
@@ -153,7 +153,7 @@ impl Stream {
         let (bench, once) = if count == 1 {
             (bench, once)
         } else {
-            // Frees its memory for the others.
+            // Frees the memory of this launch before all launches are prepared.
             drop(bench);
             of(count)?
         };

@@ -24,7 +24,7 @@ pub struct Costs {
     pub dependent: Sample,
     /// One indirect launch, whose number of workgroups is read from memory, among others that write the same buffer. `None` if not measured.
     pub indirect: Option<Sample>,
-    /// One such launch with wgpu's validation of the number of workgroups. `None` if not measured.
+    /// One indirect launch with wgpu's validation of the number of workgroups. `None` if not measured.
     pub indirect_checked: Option<Sample>,
     /// Host time to encode and submit one launch.
     pub encode: Sample,

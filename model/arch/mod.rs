@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 use crate::fields::Fields;
 use names::Names;
 
-/// Published models that a report on a device measures, as after `synthetic:`: one with random initial states, one with the embedding as its state.
+/// Published models that a report on a device measures, named as after `synthetic:`: one with random initial states, one whose initial state is the embedding.
 #[cfg(feature = "tools")]
 pub(crate) const REPORTED: [&str; 2] = ["huginn-0125", "ouro-1.4b"];
 
@@ -103,7 +103,7 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static dyn Architecture, &'sta
     ARCHITECTURES.iter().flat_map(|arch| arch.published().iter().map(|published| (*arch, published)))
 }
 
-/// Sets a field in `known`, given by its own or its short name, to a number or flag. Returns whether it did.
+/// Sets a field in `known`, given by its own or its short name, to a number or flag. Returns whether the field was set.
 fn set(known: &[&str], short: &[(&str, &str)], (name, text): (&str, &str), fields: &mut Map<String, Value>) -> bool {
     let name = short.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| *long);
     let Ok(value) = serde_json::from_str::<Value>(text) else { return false };

@@ -72,7 +72,7 @@ pub struct Spec {
     pub pad: Option<u32>,
     /// Dtype that `config.json` claims; the dtypes of the stored tensors count.
     pub torch_dtype: Option<String>,
-    /// Notes on fields that request something that is off unless a flag turns it on, each with what to do.
+    /// Notes on fields of `config.json` that have no effect by default, with the option that applies each, if there is one.
     #[serde(skip)]
     pub notes: Vec<String>,
 }

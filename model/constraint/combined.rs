@@ -50,7 +50,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Checks each schema in the document; `named` if the fields are names of properties, not keywords.
+    /// Checks each schema in the document. `named` tells whether the fields are names of properties instead of keywords.
     fn all_are_light(&mut self, node: &'a Value, named: bool) -> bool {
         match node {
             Value::Array(items) => items.iter().all(|item| self.all_are_light(item, false)),
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
         let mut parts = Parts::default();
         nodes.iter().for_each(|node| self.collect(node, &mut Vec::new(), &mut parts));
         let options = parts.choices.iter().map(Vec::len).max().unwrap_or(0);
-        // Options of different lists may meet in any way; those with the same number stand for all.
+        // Options of different lists can be combined in any way; for the estimate, only options with the same index are combined.
         (0..options.max(1)).all(|number| {
             let mut chosen = Parts { all: parts.all.clone(), choices: parts.choices.clone() };
             let mut taken = HashSet::new();
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
     fn children_are_light(&mut self, children: &Children<'a>) -> bool {
         let named = children.named.values().map(|own| [&own[..], &children.others].concat());
         let lists: Vec<_> = named.chain([children.others.clone(), children.items.clone()]).collect();
-        // A schema alone is checked where it stands in the document.
+        // A schema that applies alone is checked where it occurs in the document.
         lists.into_iter().filter(|list| list.len() > 1).all(|list| self.is_light(&list))
     }
 

@@ -107,7 +107,7 @@ pub(super) fn of_lark(grammar: &str) -> Result<Definition, Error> {
     }
     check_size(ConstraintKind::Grammar, grammar.len(), MOST_TEXT)?;
     for (at, keyword) in grammar.match_indices("%json") {
-        // What is no JSON is left to the compiler to report.
+        // The compiler reports text that is not JSON.
         let embedded = serde_json::Deserializer::from_str(&grammar[at + keyword.len()..]).into_iter::<Value>().next();
         if embedded.is_some_and(|schema| schema.is_ok_and(|schema| !patterns_are_few(&schema))) {
             return Err(Error::Constraint { kind: ConstraintKind::Grammar, problem: TOO_MANY.to_owned() });
@@ -126,8 +126,8 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Value of `multipleOf` that the compiler's 32-bit remainders cannot represent, if a schema has one. `named` if the fields are names of properties, not
-/// keywords.
+/// Value of `multipleOf` that the compiler's 32-bit remainders cannot represent, if a schema has one. `named` tells whether the fields are names of properties
+/// instead of keywords.
 fn unsupported_step(value: &Value, named: bool) -> Option<&Value> {
     match value {
         Value::Array(items) => items.iter().find_map(|item| unsupported_step(item, false)),

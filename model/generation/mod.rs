@@ -4,7 +4,7 @@
 //! the host then finds that the text has ended (end token or stop string), that one pass was wasted. Bounded steps leave no work behind: they begin a pass only
 //! when the one before it is done.
 //!
-//! Passes that compute ahead of the known tokens come in rounds. The last pass of a round brings some tokens, or none yet.
+//! Passes that compute ahead of the known tokens are grouped in rounds. The last pass of a round may return tokens.
 
 mod start;
 

@@ -29,7 +29,7 @@ pub(super) struct Guest {
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt.
     prompt: usize,
-    /// How the prompt is computed, if its pages may be shared.
+    /// Settings that the prompt is computed with, if its pages may be shared.
     computed: Option<Computed>,
     /// Positions and steps that memory is reserved for.
     end: u32,

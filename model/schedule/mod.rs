@@ -102,7 +102,7 @@ pub struct Batch {
     begun: Option<Round>,
     /// A round that takes many steps at once and is submitted piece by piece.
     deep: Option<Round>,
-    /// Whether bounded steps went on with that round last.
+    /// Whether the deep round had the last turn in bounded steps.
     deep_turn: bool,
     /// The submitted round.
     pending: Option<Submitted>,
@@ -112,7 +112,7 @@ pub struct Batch {
     /// Maximum bytes of keys and values.
     budget: u64,
     next_id: SequenceId,
-    /// When the last round was done.
+    /// Time when the last round was done.
     done_at: Option<ruminate_engine::clock::Instant>,
     /// Whether the last round scored given tokens.
     scored_last: bool,

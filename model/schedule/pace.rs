@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// About how long other sequences may wait for a pass with prompt rows.
+/// Approximate time that other sequences may wait for a pass with prompt rows.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// About how long a round may take: a sequence that arrives or is canceled waits for the end of one.
+/// Approximate time limit of a round: a sequence that arrives or is canceled waits for the end of a round.
 const LONGEST_ROUND: Duration = Duration::from_millis(500);
 
 /// Maximum steps of a round: sequences join and leave only between rounds.
 pub(super) const MOST_STEPS: u32 = 64;
 
-/// Device time of a piece of passes with more steps.
+/// Device time of a piece of a round with more than [`MOST_STEPS`] steps.
 pub(super) const PIECE: Duration = Duration::from_millis(100);
 
-/// Fewer rows would slow the prompt more than they help the others: every pass also carries the rows that decode.
+/// Minimum rows of a pass: fewer would slow the prompt more than they help other sequences, because every pass also carries the rows that decode.
 const LEAST_ROWS: u32 = 64;
 
 /// Weight of a new measurement in the moving average.
@@ -47,9 +47,9 @@ impl Pace {
         rows.min(self.most)
     }
 
-    /// Steps of a round with `rows` rows, at most.
+    /// Maximum steps of a round with `rows` rows.
     pub(super) fn steps(&self, rows: u32) -> u32 {
-        // Before the first measurement nothing is expected.
+        // There is no expected time before the first measurement.
         let expected = Some(self.expected(rows)).filter(|time| time.is_finite());
         let fits = |steps: &u32| expected.is_none_or(|time| time * f64::from(*steps) <= LONGEST_ROUND.as_secs_f64());
         (1..=MOST_STEPS).rev().find(fits).unwrap_or(1)

@@ -149,7 +149,7 @@ impl Passes<'_> {
         Ok(())
     }
 
-    /// Writes a padded state as the one to carry on.
+    /// Writes a padded state as the state that the next row may start from.
     pub(crate) fn set_last_state(&mut self, padded: &[u8]) -> Result<(), Error> {
         let (key, device) = (self.store.single(), self.store.model.device().clone());
         device.write(&self.plans_for(key)?.sites.state, 0, padded)?;

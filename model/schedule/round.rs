@@ -21,7 +21,7 @@ use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
 
-/// How the results of a round are used.
+/// Use of a round's results.
 pub(super) enum Purpose {
     /// Rows of all sequences, which continue with the tokens chosen.
     Shared,
@@ -66,7 +66,7 @@ pub(super) struct Expected {
 }
 
 impl Batch {
-    /// Submits a round, or the rest of one that was begun. A round that takes many steps at once is submitted piece by piece, beside the others.
+    /// Submits a round, or the rest of one that was begun. A round that takes many steps at once is submitted piece by piece, alongside other rounds.
     pub(super) fn submit(&mut self) -> Result<(), Error> {
         if let Some(mut deep) = self.deep.take() {
             if self.timed(|_| deep.execution.advance(PIECE))? {
@@ -89,7 +89,7 @@ impl Batch {
             return Ok(());
         }
         self.begin_round()?;
-        // Both take turns.
+        // The deep round and the other one take turns.
         self.deep_turn = self.begun.is_none() || !self.deep_turn;
         let chosen = if self.deep_turn && self.deep.is_some() { &mut self.deep } else { &mut self.begun };
         let Some(mut round) = chosen.take() else { return Ok(()) };

@@ -167,7 +167,8 @@ impl Batch {
         Ok(Some(Round { execution, purpose, steps, rows, since: Instant::now() }))
     }
 
-    /// Lets the rows of a sequence rest in rounds that are not submitted whole, because its pages may soon be another one's. A round for no sequence is dropped.
+    /// Deactivates the rows of a sequence in rounds that are not completely submitted, because its pages may soon belong to another sequence. A deep round that
+    /// serves no sequence any more is dropped.
     pub(super) fn leave_scoring(&mut self, slot: usize) -> Result<(), Error> {
         for round in self.begun.iter().chain(&self.deep) {
             let Purpose::Scoring(of) = &round.purpose else { continue };

@@ -23,7 +23,7 @@ impl Batch {
             return Err(Error::Option { name: "warm_up", value, allowed: "a batch without sequences" });
         }
         let device = self.store.model.device().clone();
-        // The tokens of the prompt are no text, so that limits of the text's length do not count them.
+        // The tokens are placeholders, so limits on the length of the text do not apply.
         let options = &GenerateOptions { max_length: None, ..options.clone() };
         let length = prompt_tokens.clamp(1, MAX_ROWS.min(self.store.context()));
         device.warming(|| {

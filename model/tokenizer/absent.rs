@@ -34,7 +34,7 @@ impl StreamDecoder {
 }
 
 impl Tokenizer {
-    /// Reads the special ids from `generation_config.json`, else `config.json`. If only a tokenizer names a model's special ids, there are none here; set
+    /// Reads the special ids from `generation_config.json`, else `config.json`. If only a tokenizer names a model's special ids, this build has none; set
     /// [`GenerateOptions::end_tokens`](crate::GenerateOptions::end_tokens).
     ///
     /// # Errors

@@ -103,7 +103,7 @@ pub(super) const KV_WRITE: Axis = Axis {
 
 const STORE_PLAIN: &str = include_str!("kv_store_plain.wgsl");
 
-/// How a row looks up a position that has not stored the row's step.
+/// Rule for looking up a position that has not stored the row's step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Lookup {

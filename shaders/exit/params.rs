@@ -54,7 +54,7 @@ table! {
     }
 }
 
-/// How a chosen token's recurrence starts from the state of the token before it, instead of from a fresh state.
+/// Start of a chosen token's recurrence from the state of the token before it, instead of from a fresh state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Continuous {

@@ -52,9 +52,9 @@ pub struct Matmul {
     pub k: u32,
     /// Rows of the whole W.
     pub n: u32,
-    /// First row of W in this part: a multiple of 16, and of the form's group size.
+    /// First row of W in this part: a multiple of 16 and of the form's group size.
     pub first: u32,
-    /// Rows of W in this part: a multiple of the same numbers, except in the last part.
+    /// Rows of W in this part: except in the last part, a multiple of 16 and of the form's group size.
     pub count: u32,
     /// Form of W.
     pub form: Form,

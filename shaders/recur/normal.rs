@@ -7,7 +7,8 @@ use crate::{Const, Part};
 pub(crate) const NORMAL: Part =
     Part::new("normal", include_str!("normal.wgsl")).with_consts(&[Const::f32("WITHIN", WITHIN as f32)]);
 
-/// Number from the middle part of a standard normal that holds the share `mass` of it: the inverse distribution function at a uniform number.
+/// Standard normal number, truncated to the central range that holds the share `mass` of the distribution: the inverse distribution function at a uniform
+/// number.
 pub(crate) fn normal_within(mass: f64, bits: u32) -> f64 {
     std::f64::consts::SQRT_2 * erfinv(mass * (2.0 * unit(bits) - 1.0))
 }

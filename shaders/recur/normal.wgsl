@@ -28,7 +28,8 @@ fn erfinv(x: f32) -> f32 {
     return p * x;
 }
 
-// Number from the middle part of a standard normal that holds the share `mass` of it: the inverse distribution function at a uniform number.
+// Standard normal number, truncated to the central range that holds the share `mass` of the distribution: the inverse distribution function at a uniform
+// number.
 fn normal_within(mass: f32, bits: u32) -> f32 {
     return 1.41421356 * erfinv(mass * (2.0 * unit(bits) - 1.0));
 }

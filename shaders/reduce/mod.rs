@@ -24,9 +24,9 @@ pub(crate) const fn memory(lanes: u32) -> u32 {
     lanes * 16
 }
 
-/// Lanes for a workgroup that loops over many items: so few that each has enough items for the reduction to count little. Software drivers run the subgroups of
-/// a workgroup one after another and pay for each barrier, so they get fewer lanes. But lavapipe ends the loops of an invocation after 65,535 iterations in
-/// all, so very many items get more lanes.
+/// Lanes for a workgroup that loops over many items: few enough that the items of a lane take longer than the reduction. Software drivers run the subgroups of
+/// a workgroup one after another and pay for each barrier, so they get fewer lanes. Very many items get more lanes, because lavapipe ends the loops of an
+/// invocation after 65,535 iterations in all.
 pub(crate) fn lanes_over(caps: &Caps, items: u32) -> u32 {
     let few = items.div_ceil(1024).next_power_of_two().clamp(64, 256);
     lanes(items.div_ceil(16), if caps.lanes.is_some() { few } else { 256 })

@@ -45,7 +45,7 @@ table! {
     /// Positions in the pipeline.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Front {
-        /// The first of these; all tokens before it are final.
+        /// First position in the pipeline; all tokens before it are final.
         pub oldest: u32,
         /// The position that has index 0 in the table.
         pub origin: u32,
@@ -179,7 +179,7 @@ fn cases() -> Vec<Case> {
         case(8, 8, true, 0, 30, 5),
         case(8, 8, true, 5, 30, 6),
         case(8, 6, false, 3, 30, 7),
-        // Every index is taken, and no row leaves.
+        // Every index of the table is taken, and no row leaves the pipeline.
         case(8, 8, false, 9, 30, 8),
         // The context ends.
         case(8, 8, true, 9, 3, 9),

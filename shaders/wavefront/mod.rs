@@ -124,10 +124,10 @@ impl FreezeRule {
 /// Value of a row that cannot be judged yet.
 const UNJUDGED: f32 = -1.0;
 
-/// A wavefront under way, of up to so many rows.
-/// Sequences of a case, whose wavefront is that of one of them.
+/// Number of sequences of a case; the wavefront belongs to one of them.
 const SOME_SEQUENCES: u32 = 3;
 
+/// A random wavefront under way, of up to `rows` rows.
 fn some_wavefront(noise: &mut Noise, rows: u32) -> Wavefront {
     let length = 1 + noise.below(rows);
     let (first, slip) = (noise.below(50), noise.below(4));

@@ -3,7 +3,7 @@ struct Unit {
     scale: vec2<f32>,
 }
 
-// Layout for subgroups: see Resident in Rust.
+// Layout for subgroups: see `Order::Lanes` in `form.rs`.
 fn unit_at(row: u32, unit: u32) -> Unit {
     let group = 4u * params.lanes;
     let blocks = (params.chunks + 3u) / 4u;

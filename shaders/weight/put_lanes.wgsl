@@ -2,7 +2,7 @@ fn put_texel(i: u32, v: vec4<u32>) {
     textureStore(w, vec2(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH), v);
 }
 
-// Layout for subgroups: see Resident in Rust.
+// Layout for subgroups: see `Order::Lanes` in `form.rs`.
 fn put(row: u32, unit: u32, units: u32, v: vec4<u32>) {
     let group = 4u * params.lanes;
     put_texel((row / group * units + unit) * group + row % 4u * params.lanes + row / 4u % params.lanes, v);

@@ -75,7 +75,7 @@ pub struct System {
     pub processors: usize,
 }
 
-/// The device as it was opened.
+/// Properties of the opened device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceFacts {
     /// Name.

@@ -21,7 +21,7 @@ pub(super) const POLICY: Policy = Policy {
     ],
 };
 
-/// The option because of which a sequence shares no passes.
+/// Option that keeps a sequence from sharing passes, if there is one.
 fn asked_for_own_passes(options: &GenerateOptions) -> Option<&'static str> {
     let named = [
         ("speculate", options.speculate.is_some()),
