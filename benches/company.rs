@@ -1,8 +1,8 @@
-//! What sequences gain from sharing passes, and what a long prompt costs those that decode meanwhile.
+//! Speedup of sequences that share passes, and the delay that a long prompt causes for sequences that decode meanwhile.
 //!
-//! First, tokens per second of one sequence and of eight that decode together, in turn. Then a prompt of 2,000 tokens arrives while eight sequences decode: its
-//! rows of passes compared with those that it takes alone, and the longest time between two tokens of another sequence. The model has the width of a
-//! model of 0.1 billion parameters and random weights; an argument names another one, as after `synthetic:`.
+//! First, the bench measures the tokens per second of one sequence and of eight that decode together, alternately. Then a prompt of 2,000 tokens arrives while
+//! eight sequences decode: the bench compares the prompt's rows with those that it takes alone, and measures the longest time between two tokens of another
+//! sequence. The model has random weights and the width of a model of 0.1 billion parameters; an argument names another shape, as after `synthetic:`.
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench company
@@ -113,12 +113,12 @@ fn tokens_per_second(model: &Model, sequences: u32) -> Result<f64, Failure> {
     Ok(f64::from(tokens) / start.elapsed().as_secs_f64())
 }
 
-/// What a long prompt takes.
+/// Cost of a long prompt.
 struct Arrival {
-    /// Rows of passes from its arrival to its first token, without those of the others' tokens.
+    /// Rows of passes from its arrival to its first token, without the rows for tokens of other sequences.
     rows: u64,
     first: Duration,
-    /// The longest time between two tokens of another sequence meanwhile.
+    /// Longest time between two tokens of another sequence meanwhile.
     gap: Duration,
 }
 
@@ -133,7 +133,7 @@ fn long_prompt(model: &Model, company: u32) -> Result<Arrival, Failure> {
             last.insert(id, Instant::now());
         }
     }
-    // So that the pace of passes is known, and what has to be compiled is.
+    // The batch measures the pace of its passes and compiles its kernels first.
     for _ in 0..4 * company {
         batch.wait()?;
     }
@@ -147,7 +147,7 @@ fn long_prompt(model: &Model, company: u32) -> Result<Arrival, Failure> {
         let now = Instant::now();
         if id == long {
             let Totals { rows, steps, .. } = batch.totals();
-            // A token of the others takes a row for each of its steps.
+            // A token of another sequence takes one row for each of its steps.
             return Ok(Arrival { rows: rows - before.rows - (steps - before.steps), first: now - begun, gap });
         }
         let time = last.insert(id, now).unwrap_or(begun);

@@ -1,7 +1,7 @@
 //! Speed of loading, compared with what the machine can do.
 //!
-//! As a bound, as many threads as there are cores read and round a checkpoint; alternately, it is loaded onto the device. Both are measured from the disk and
-//! from the system's cache. `RUMINATE_BENCH_MODEL=DIR` names a checkpoint; without it, one in f32 is created, 1.2 GB.
+//! As a bound, one thread per core reads and rounds a checkpoint; alternately, the checkpoint is loaded onto the device. Both are measured from the disk and
+//! from the system's cache. `RUMINATE_BENCH_MODEL=DIR` names a checkpoint; by default, a checkpoint of 1.2 GB in f32 is created.
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench load

@@ -29,7 +29,8 @@ pub(crate) enum ModelChoice {
 }
 
 impl From<OsString> for ModelChoice {
-    /// An existing path is a folder. Any other valid name is a name. The rest is also treated as a folder, so that opening it reports the error.
+    /// An existing path is a folder. Any other text that is a valid name is a name. Everything else is also treated as a folder, so that opening it reports the
+    /// error.
     fn from(text: OsString) -> Self {
         // A dangling link counts as existing.
         let exists = Path::new(&text).symlink_metadata().is_ok();

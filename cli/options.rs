@@ -265,7 +265,7 @@ impl GenerationOptions {
         Ok(asked)
     }
 
-    /// Notes on flags and defaults without effect. Options that are refused need none, so a caller that learns of it first calls this afterwards.
+    /// Prints notes on flags and defaults without effect. Rejected options need no notes, so call it only after all options have been accepted.
     pub(crate) fn note(&self, model: &Model, asked: &GenerateOptions) {
         remark_depth(model.spec(), self.steps);
         for line in self.sampling.without_effect(model.generation_config()) {

@@ -11,7 +11,7 @@ use ruminate::{Generation, Progress, StopReason};
 const PIECE: Duration = Duration::from_millis(100);
 /// Sleep between two polls of the device.
 const PAUSE: Duration = Duration::from_micros(500);
-/// Shorter prompts show no bar, and after a token that took less, the next one is computed in one piece.
+/// Minimum time of a prompt for a bar to be shown, and of a token for the next one to be computed in pieces.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Prompt length from which a bar may be shown, in tokens.
 const LONG: u32 = 64;

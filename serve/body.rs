@@ -142,7 +142,7 @@ pub(crate) fn object<T: DeserializeOwned>(name: &str, value: Value, expected: &s
     }
 }
 
-/// Parses an option that may also be switched on, if it has `default` settings, or off.
+/// Parses an option that is an object or a boolean: `true` means the `default` settings, if there are any, and `false` means off.
 ///
 /// # Errors
 /// As [`object`]; `example` shows one.

@@ -69,7 +69,7 @@ impl Depth {
             // The default of a model may exceed the operator's limit.
             options.steps = Some(options.steps.unwrap_or(loaded.model.spec().steps.default).min(most));
         }
-        // Without a criterion there is no rule, so `true` is not enough.
+        // `true` is not enough: an exit rule needs a criterion.
         if let Some(exit) = switch::<ExitField>("exit", self.exit, None, "{\"criterion\": \"latent-diff\"}")? {
             options.exit = Some(exit.read()?);
         }

@@ -75,7 +75,7 @@ impl Conversation {
         if messages.is_empty() {
             return Err(ApiError::field("messages", "`messages` is empty: give at least one message"));
         }
-        // Each message takes a token at least. Rendering thousands of them only to refuse them would take seconds.
+        // Each message takes at least one token. Rendering thousands of them only to refuse them would take seconds.
         if messages.len() > loaded.context as usize {
             let message = format!(
                 "`messages` has {} messages, more than the {} positions of the context",

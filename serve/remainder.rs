@@ -17,8 +17,9 @@ use hyper::body::{Frame, SizeHint};
 /// Maximum bytes that are discarded.
 const MOST: usize = 64 << 20;
 
-/// Maximum time for that, and to wait for the next bytes.
+/// Maximum time to read and discard a body.
 const WITHIN: Duration = Duration::from_secs(5);
+/// Maximum time to wait for the next bytes.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Place for a body whose reader has stopped.
@@ -58,7 +59,7 @@ impl Drop for Lent {
     }
 }
 
-/// Reads and discards what a request without success has left of its body, within limits of size and time.
+/// Reads and discards the rest of the body of a request that did not succeed, within limits of size and time.
 pub(crate) async fn discard(request: Request, next: Next) -> Response {
     // Such a client sends the body only if it is asked to.
     if request.headers().contains_key(EXPECT) || request.body().is_end_stream() {

@@ -174,8 +174,8 @@ fn compute<E>(
     })
 }
 
-/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults. Defaults that do not suit the prompt of a warm-up, or do
-/// not go together, are no reason not to start: requests may replace them.
+/// Compiles the kernels of most requests: greedy and sampled ones, with the model's other defaults. Defaults that do not suit the prompt of a warm-up, or that
+/// cannot be combined, do not keep the server from starting: requests may replace them.
 fn warm_up(batch: &mut Batch, defaults: &GenerateOptions) -> Result<(), ruminate::Error> {
     let begun = std::time::Instant::now();
     for temperature in [0.0, 1.0] {

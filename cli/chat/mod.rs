@@ -187,7 +187,7 @@ fn talk(partner: &mut dyn Partner, options: &Chat, interrupt: &Interrupt, intera
 /// Advice when the context is full.
 const FULL: &str = "/reset forgets the conversation; `ruminate chat -c N` makes room for a longer one";
 
-/// What to do after a line.
+/// Action after a line of input.
 enum Next {
     Line,
     Leave,

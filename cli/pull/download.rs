@@ -121,7 +121,7 @@ impl Coming<'_> {
         Ok(())
     }
 
-    /// Downloads to the end, and reconnects as often as a connection makes progress.
+    /// Downloads to the end, and reconnects as long as connections make progress.
     fn patiently(&mut self, remote: &Remote<'_>, commit: &str) -> Result<()> {
         let (mut patience, mut furthest) = (Patience::default(), self.at);
         let enough = SLOWEST.min(self.file.size / 16);

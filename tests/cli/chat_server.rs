@@ -253,7 +253,7 @@ fn ctrl_c_stops_answer_and_closes_connection() {
     );
 }
 
-/// A byte order mark is not part of the key, and a refused key is not asked for again.
+/// A byte order mark is not part of the key. If the server refuses the key, the message does not ask for one.
 #[trial]
 fn key_is_read_from_a_file_with_byte_order_mark() {
     let mock = Mock::start(|_, stream| refuse(stream, "401 Unauthorized", "", "the API key is wrong"));

@@ -34,7 +34,7 @@ fn json(path: &Path) -> Result<Value> {
     Ok(serde_json::from_slice(&std::fs::read(path).with_context(|| path.display().to_string())?)?)
 }
 
-/// Runs the verb, which has to fail with a code and a message that has some words, and to leave nothing in a folder.
+/// Runs the verb, which must fail with `code` and a message that contains `words`, and must leave the folder empty.
 fn refused(folder: &Folder, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
     let done = output(&[&["doctor"], arguments].concat());
     let errors = text(&done.stderr);
@@ -69,7 +69,7 @@ fn exit_codes_are_explained() {
     }
 }
 
-/// A driver that crashes ends the program as a signal does.
+/// Kills the program, because a crash of the driver ends it in the same way.
 #[trial(device)]
 fn a_program_that_is_killed_leaves_a_report_that_says_so(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
@@ -111,7 +111,7 @@ fn report_has_everything_and_keeps_its_limit(device: &Device) -> Result<()> {
     ensure!(count("ceilings") >= 3 && count("tokens") >= 1, "{report}");
     let kernels = &report["kernels"];
     ensure!(kernels["cases"].as_u64() > Some(100) && kernels["cases"] == kernels["passed"], "{}", kernels["cases"]);
-    // What is missing is said.
+    // The report lists the skipped measurements.
     let speeds = count("speed");
     let skipped = report["skipped"].as_array().context("skipped")?;
     ensure!(speeds >= 4 && (speeds == 54 || skipped.iter().any(|it| it["stage"] == "speed")), "{speeds}, {skipped:?}");

@@ -192,7 +192,7 @@ fn unusable_key_files_are_refused() {
     }
 }
 
-/// A pass of minutes: the first Ctrl-C is answered, the second ends it.
+/// A pass that takes minutes: the first Ctrl-C prints a note, the second ends the program.
 #[trial]
 #[cfg(unix)]
 fn interrupt_of_long_pass_is_answered() {

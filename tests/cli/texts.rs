@@ -123,7 +123,7 @@ fn min_tokens_is_refused_with_speculation() -> Result<()> {
     Ok(())
 }
 
-/// Nobody gave a flag, so the message names the file, and the flag that overrides it.
+/// No flag was given, so the message names the file, and the flag that overrides it.
 #[trial]
 fn errors_name_the_config_that_caused_them() -> Result<()> {
     let said = |fields: Value, flags: &[&str]| -> Result<String> {

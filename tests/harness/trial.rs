@@ -31,7 +31,7 @@ pub struct Registered {
 
 inventory::collect!(Registered);
 
-/// Where a registered function runs.
+/// Place where a registered function runs.
 pub enum Run {
     /// On the host, without a device.
     Host(fn() -> Result<()>),

@@ -93,8 +93,8 @@ fn workloads(caps: Caps) -> Vec<(String, Workload)> {
     all.into_iter().map(named).collect()
 }
 
-/// Every variant with some product: variants and products take turns, since the parts of a kernel that tile, unpack and store know nothing of each other. The
-/// matrix tier has all of them together.
+/// Compares each variant on one product. Variants and products are paired in turn, because the parts of a kernel that tile, unpack and store do not depend on
+/// each other. The matrix tier compares each variant on every product.
 #[trial(list, full)]
 fn variants_agree() -> Vec<Entry> {
     entries(|products, index, variant| variant % products == index)
@@ -105,7 +105,7 @@ fn variants_agree_for_every_product() -> Vec<Entry> {
     entries(|_, _, _| true)
 }
 
-/// Trials of the variants that `takes` keeps: it gets the number of products whose variants are as many, the index of one among them, and that of the
+/// Trials of the variants that `takes` keeps. It gets the number of products with the same variants, the index of one of these products, and the index of the
 /// variant. The first variant is the default, which is always kept.
 fn entries(takes: impl Fn(usize, usize, usize) -> bool) -> Vec<Entry> {
     let device = device();
@@ -113,7 +113,7 @@ fn entries(takes: impl Fn(usize, usize, usize) -> bool) -> Vec<Entry> {
     let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut add = |work: &str, case: Case| {
-        // Arithmetic modes share launches.
+        // A launch that several arithmetic modes share is compared once.
         if !seen.insert((case.launch.name(), case.launch.params.clone(), case.launch.sizes.clone())) {
             return;
         }
@@ -127,7 +127,7 @@ fn entries(takes: impl Fn(usize, usize, usize) -> bool) -> Vec<Entry> {
         // The variants of norms and sampling do not depend on the workload; the kernels' own cases cover them.
         let depends = |trial: &Trial| ["matmul", "attention"].iter().any(|op| trial.variants.class.starts_with(op));
         let trials: Vec<Trial> = trials(&work).into_iter().filter(depends).collect();
-        // Of those with the same variants.
+        // Products with the same kernel and number of variants are counted together.
         let alike = |trial: &Trial| (trial.variants.launches[0].kernel.name, trial.variants.launches.len());
         let mut counts: BTreeMap<(&str, usize), usize> = BTreeMap::new();
         trials.iter().for_each(|trial| *counts.entry(alike(trial)).or_default() += 1);

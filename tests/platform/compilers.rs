@@ -81,8 +81,7 @@ fn summary(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
     Ok(())
 }
 
-/// Runs a check with every variant of a kernel.
-/// Checks variants; the check gets the variant's index, too.
+/// Runs a check on each variant. The check gets the variant's index, too.
 fn each(variants: &[Variant], check: fn(&Checked, usize) -> Result<()>) -> Result<()> {
     summary(variants.iter().enumerate().map(|(at, variant)| {
         let checked = variant.module().and_then(|checked| check(&checked, at));

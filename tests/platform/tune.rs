@@ -32,7 +32,7 @@ fn logits(device: &Device) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-/// What `tune`, `doctor` and `bench` time is what plans are recorded of: the same classes of matmuls, for every architecture, at decoding and prefill.
+/// The matmuls that `tune`, `doctor` and `bench` time belong to the same classes as those that plans record, for every architecture, at decoding and prefill.
 #[trial(device, cpu, full)]
 fn workload_has_the_matmuls_that_models_record(device: &Device) -> Result<()> {
     for fixture in ["tiny", "ouro", "nanbeige", "retro_olmo", "retro_tinyllama"] {
@@ -110,7 +110,7 @@ fn tuned_loop_way_is_used(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Tuning stops as soon as it is told not to go on.
+/// Tuning stops as soon as its callback returns false.
 #[trial(device, full)]
 fn tuning_can_be_interrupted(_: &Device) -> Result<()> {
     let heard = Cell::new(0);

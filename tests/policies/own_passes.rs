@@ -1,4 +1,4 @@
-//! Sequences of a batch with passes of their own: they share its prompts, its memory and the plans of those before them.
+//! Sequences of a batch with passes of their own: they share the batch's prompts and memory, and the plans of earlier sequences.
 
 use anyhow::{Context, Result, ensure};
 use ruminate::{
@@ -66,7 +66,7 @@ fn prompts_share_pages_with_those_of_shared_passes(device: &Device) -> Result<()
         ensure!(statistics.cached_tokens == expected, "{options:?}: {} cached tokens", statistics.cached_tokens);
         ensure!(statistics.prompt_tokens == 71, "{options:?}: {} tokens of the prompt", statistics.prompt_tokens);
     }
-    // A prompt that drafts follow is kept for others.
+    // The prompt of a sequence with drafts is kept for later sequences.
     let mut first = batch()?;
     for (seed, (options, expected)) in [(drafts(), 0), (plain.clone(), 64)].iter().enumerate() {
         first.add(&system, seed as u64, options)?;
@@ -76,7 +76,7 @@ fn prompts_share_pages_with_those_of_shared_passes(device: &Device) -> Result<()
     Ok(())
 }
 
-/// There is memory for one sequence at a time: the second waits, and both come to their end.
+/// There is memory for one sequence at a time: the second waits, and both finish.
 #[trial(device, cpu, full)]
 fn memory_of_own_passes_is_that_of_the_batch(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
@@ -90,10 +90,10 @@ fn memory_of_own_passes_is_that_of_the_batch(device: &Device) -> Result<()> {
     let needed = free.totals().kv_bytes;
     ensure!(needed > 0, "the cache of the batch holds nothing");
 
-    // What a full context takes, but not twice.
+    // Memory for one full context, but not for two.
     let positions = 512_u64.div_ceil(32);
     let group = {
-        // Room for the fewest positions that a batch accepts, which are too few for the sequence.
+        // Memory for the fewest positions that a batch accepts, too few for the sequence.
         let mut one = model.batch(most(Some(1 << 16)))?;
         match one.add(&prompt, 1, &drafts()) {
             Err(ruminate::Error::KvMemory { positions, needed, .. }) => {
@@ -154,7 +154,7 @@ fn a_batch_that_was_warmed_up_compiles_nothing(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// A sequence that is cancelled in the midst of a pass of thousands of steps does not keep the others waiting, nor do its pages.
+/// A sequence with a pass of thousands of steps does not keep other sequences waiting, and its pages are free once it is cancelled in the middle of the pass.
 #[trial(device, full)]
 fn deep_passes_do_not_keep_others_waiting(device: &Device) -> Result<()> {
     let model = demo_model(device)?;

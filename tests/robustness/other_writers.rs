@@ -177,7 +177,7 @@ fn non_json_numbers_are_errors_only_if_read() -> Result<()> {
     }
     let wide: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     ensure!(message(parse_json::<Value>("f", &[b"\xff\xfe".as_slice(), &wide].concat()))?.contains("UTF-16"));
-    // In the files of a model.
+    // The same JSON in the files of a model.
     let folder = folder()?;
     let marked = [b"\xef\xbb\xbf".to_vec(), std::fs::read(folder.path().join("tokenizer.json"))?].concat();
     folder.write("tokenizer.json", marked)?;

@@ -47,7 +47,7 @@ fn requests_get_503_until_model_is_loaded() {
     server.stop().expect("drained");
 }
 
-/// Limits of a model's own texts do not keep a server from its warm-up, nor do fields that do not go together.
+/// Length limits for the model's own texts, and fields that cannot be combined, do not keep a server from starting.
 #[trial]
 fn server_starts_whatever_the_generation_config_says() {
     for fields in
@@ -226,7 +226,7 @@ fn invalid_options_of_serve_are_reported() {
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ruminate")).args(["serve", "--cpu"]).args(arguments).output();
         let output = output.expect("it starts");
-        // The address is printed only once nothing is left to be refused.
+        // The address is printed only after all options have been accepted.
         assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };

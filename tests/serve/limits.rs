@@ -90,7 +90,7 @@ fn disconnected_clients_free_their_sequences() {
     let stream = begin(client);
     drop(stream);
     client.wait_for("ruminate_cancelled_total", |cancelled| cancelled == 1.0);
-    // Also before anything was answered.
+    // A client that disconnects before its answer begins frees its sequences, too.
     let json = [("content-type", "application/json")];
     let mut whole = slow();
     whole["stream"] = json!(false);

@@ -62,7 +62,7 @@ pub(crate) fn said(output: &Output, code: i32, words: &[&str]) -> Result<String>
     Ok(message)
 }
 
-/// Runs a model folder that must be refused with code 4 and remain unchanged.
+/// Runs the program on a model folder that must be refused with code 4 and remain unchanged.
 pub(crate) fn model_refused(folder: &Folder, words: &[&str]) -> Result<()> {
     model_refused_with(folder, &[], words)
 }
