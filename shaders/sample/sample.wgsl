@@ -1,30 +1,35 @@
 override WG: u32;
 
-fn sum(at: Lane, value: f32) -> f32 {
-    return reduce_sum4(at, vec4(value, 0.0, 0.0, 0.0)).x;
+// Largest logit, and the logit of padding after the vocabulary. Differences of logits stay finite.
+const MOST = 1.5e38;
+const PADDING = -1.6e38;
+
+fn sum(at: Lane, value: vec4<f32>) -> f32 {
+    return dot(reduce_sum4(at, value), vec4(1.0));
 }
 
-// Number of tokens with at least this probability, and the sum of their probabilities.
-fn at_least(at: Lane, start: u32, floor: f32) -> vec2<f32> {
-    var found = vec4<f32>();
-    for (var v = at.index; v < params.vocab; v += WG) {
-        let p = probs[start + v];
-        if (p >= floor) {
-            found += vec4(1.0, p, 0.0, 0.0);
-        }
-    }
-    return reduce_sum4(at, found).xy;
+// Tokens of a quad.
+fn tokens_of(quad: u32) -> vec4<u32> {
+    return 4u * quad + vec4(0u, 1u, 2u, 3u);
 }
 
-// Token below which `wanted` tokens have exactly this probability.
-fn bound_of_ties(at: Lane, start: u32, p: f32, wanted: f32) -> u32 {
+// Logits of a quad, divided by the temperature.
+fn logits_of(start: u32, quad: u32, temperature: f32) -> vec4<f32> {
+    // Banned tokens are far below all others already.
+    let logits = clamp(probs[start + quad] / temperature, vec4(-MOST), vec4(MOST));
+    return select(vec4(PADDING), logits, tokens_of(quad) < vec4(params.vocab));
+}
+
+// Token below which `wanted` tokens have exactly this weight.
+fn bound_of_ties(at: Lane, start: u32, weight: f32, wanted: f32) -> u32 {
     var low = 0u;
     var high = params.vocab;
     while (low < high) {
         let middle = (low + high) / 2u;
-        var ties = 0.0;
-        for (var v = at.index; v <= middle; v += WG) {
-            ties += select(0.0, 1.0, probs[start + v] == p);
+        var ties = vec4<f32>();
+        for (var quad = at.index; quad <= middle / 4u; quad += WG) {
+            let equal = (probs[start + quad] == vec4(weight)) & (tokens_of(quad) <= vec4(middle));
+            ties += select(vec4(0.0), vec4(1.0), equal);
         }
         if (sum(at, ties) >= wanted) {
             high = middle;
@@ -44,9 +49,10 @@ fn exponential(bits: u32) -> f32 {
     return -log(1.0 - t);
 }
 
-// One workgroup per read-out. In the authors' order, after the penalties: temperature, softmax, top-k (keeps ties), top-p (keeps the crossing token), min-p,
-// one renormalization. The logits become the filtered probabilities. The choice is a race of exponential clocks: the token with the largest p/e wins, which
-// draws each token with its probability and needs no running sum.
+// One workgroup per read-out; each lane handles the same quads of tokens in every iteration over the vocabulary. In the authors' order, after the penalties:
+// temperature, softmax, top-k (keeps ties), top-p (keeps the crossing token), min-p, one renormalization. The logits become weights, probabilities divided by
+// the largest, and in the end the filtered probabilities. The choice is a race of exponential clocks: the token with the largest weight/e wins, which draws each
+// token with its probability and needs no running sum.
 fn run(at: Lane) {
     let output = at.group.x;
     let row = picked[output];
@@ -54,88 +60,92 @@ fn run(at: Lane) {
         return;
     }
     let rule = samplers[row.sequence];
-    let start = output * params.stride;
-    var best = -3.4e38;
-    for (var v = at.index; v < params.vocab; v += WG) {
-        var logit = probs[start + v];
-        if (rule.temperature > 0.0) {
-            // Banned tokens are far below all others already.
-            logit = clamp(logit / rule.temperature, -1.5e38, 1.5e38);
-        }
-        probs[start + v] = logit;
-        best = max(best, logit);
+    let start = output * (params.stride / 4u);
+    let quads = (params.vocab + 3u) / 4u;
+    let greedy = rule.temperature <= 0.0;
+    let temperature = select(rule.temperature, 1.0, greedy);
+
+    var highest = vec4(PADDING);
+    for (var quad = at.index; quad < quads; quad += WG) {
+        highest = max(highest, logits_of(start, quad, temperature));
     }
-    best = reduce_max(at, best);
-    var total = 0.0;
-    for (var v = at.index; v < params.vocab; v += WG) {
-        let p = exp(probs[start + v] - best);
-        probs[start + v] = p;
-        total += p;
+    let best = reduce_max(at, max(max(highest.x, highest.y), max(highest.z, highest.w)));
+
+    let by_count = !greedy && rule.top_k > 0u && rule.top_k < params.vocab;
+    let by_mass = !greedy && rule.top_p < 1.0;
+    begin_search(at);
+    var masses = vec4<f32>();
+    var first = vec4(params.vocab);
+    for (var quad = at.index; quad < quads; quad += WG) {
+        let logits = logits_of(start, quad, temperature);
+        first = min(first, select(vec4(params.vocab), tokens_of(quad), logits == vec4(best)));
+        // Some devices take numbers below the smallest normal one for 0, so all do here.
+        var weights = min(exp(logits - best), vec4(1.0));
+        weights = select(vec4(0.0), weights, weights >= vec4(LEAST));
+        probs[start + quad] = weights;
+        masses += weights;
     }
-    total = sum(at, total);
-    var largest = 0.0;
-    for (var v = at.index; v < params.vocab; v += WG) {
-        let p = probs[start + v] / total;
-        probs[start + v] = p;
-        largest = max(largest, p);
+    let total = sum(at, masses);
+    var lowest = 0u;
+    if (greedy) {
+        // A token id is below 2^24, so an f32 holds it exactly.
+        lowest = u32(-reduce_max(at, -f32(min(min(first.x, first.y), min(first.z, first.w)))));
     }
-    largest = reduce_max(at, largest);
-    storageBarrier();
 
     var floor = 0.0;
     var ties = params.vocab;
-    if (rule.temperature <= 0.0) {
-        floor = largest;
-        ties = bound_of_ties(at, start, largest, 1.0);
-    } else {
-        if (rule.top_k > 0u && rule.top_k < params.vocab) {
-            floor = threshold(at, start, largest, f32(rule.top_k), 0.0);
+    if (by_count || by_mass) {
+        let wanted_mass = rule.top_p * total;
+        for (var level = 0u; level < LEVELS; level += 1u) {
+            tally(at, start, level, by_count, by_mass);
+            end_level(at, level, rule.top_k, wanted_mass);
         }
-        if (rule.top_p < 1.0) {
-            let crossing = threshold(at, start, largest, 1.0, rule.top_p);
-            if (crossing > floor || (crossing == floor && crossing > 0.0)) {
-                let above = at_least(at, start, bitcast<f32>(bitcast<u32>(crossing) + 1u));
-                let equal = at_least(at, start, crossing).x - above.x;
-                let wanted = max(ceil((rule.top_p - above.y) / crossing), 1.0);
-                floor = crossing;
-                if (wanted < equal) {
-                    ties = bound_of_ties(at, start, crossing, wanted);
+        if (by_count) {
+            floor = bitcast<f32>(count_bits);
+        }
+        let crossing = bitcast<f32>(mass_bits);
+        if (by_mass && crossing >= floor) {
+            floor = crossing;
+            let wanted = max(ceil((wanted_mass - mass_above) / crossing), 1.0);
+            if (wanted < mass_ties) {
+                ties = bound_of_ties(at, start, crossing, wanted);
+            }
+        }
+    }
+    if (rule.min_p > floor) {
+        floor = rule.min_p;
+        ties = params.vocab;
+    }
+
+    let seed = sequences[row.sequence].seed;
+    var kept = vec4<f32>();
+    var winner = -1.0;
+    var token = 0u;
+    for (var quad = at.index; quad < quads; quad += WG) {
+        let weights = probs[start + quad];
+        let tokens = tokens_of(quad);
+        let sampled = (weights > vec4(floor)) | ((weights == vec4(floor)) & (tokens < vec4(ties)));
+        let filtered = select(vec4(0.0), weights, select(sampled, tokens == vec4(lowest), vec4(greedy)));
+        probs[start + quad] = filtered;
+        kept += filtered;
+        for (var i = 0u; i < 4u; i += 1u) {
+            if (filtered[i] > 0.0) {
+                let clock = exponential(threefry(vec2(seed.x, seed.y ^ STREAM), vec2(row.position, tokens[i])).x);
+                let score = filtered[i] / clock;
+                if (score > winner) {
+                    winner = score;
+                    token = tokens[i];
                 }
             }
         }
-        if (rule.min_p * largest > floor) {
-            floor = rule.min_p * largest;
-            ties = params.vocab;
-        }
     }
-
-    var mass = 0.0;
-    for (var v = at.index; v < params.vocab; v += WG) {
-        var p = probs[start + v];
-        if (p < floor || (p == floor && v >= ties)) {
-            p = 0.0;
-        }
-        probs[start + v] = p;
-        mass += p;
-    }
-    mass = sum(at, mass);
-    let seed = sequences[row.sequence].seed;
-    var winner = -1.0;
-    var token = 0u;
-    for (var v = at.index; v < params.vocab; v += WG) {
-        let p = probs[start + v] / mass;
-        probs[start + v] = p;
-        if (p > 0.0) {
-            let score = p / exponential(threefry(vec2(seed.x, seed.y ^ STREAM), vec2(row.position, v)).x);
-            if (score > winner) {
-                winner = score;
-                token = v;
-            }
-        }
+    let mass = sum(at, kept);
+    for (var quad = at.index; quad < quads; quad += WG) {
+        probs[start + quad] /= mass;
     }
     let largest_score = reduce_max(at, winner);
-    let lowest = -reduce_max(at, select(-16777216.0, -f32(token), winner == largest_score));
+    let chosen_token = -reduce_max(at, select(-16777216.0, -f32(token), winner == largest_score));
     if (at.index == 0u) {
-        chosen[output] = u32(lowest);
+        chosen[output] = u32(chosen_token);
     }
 }

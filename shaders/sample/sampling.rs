@@ -25,7 +25,7 @@ pub static SAMPLE: Kernel = Kernel {
         Binding::read("picked", "Row"),
         Binding::read("sequences", "Sequence"),
         Binding::read("samplers", "Sampler"),
-        Binding::write("probs", "f32"),
+        Binding::write("probs", "vec4<f32>"),
         Binding::write("chosen", "u32"),
     ],
     axes: &[reduce::REDUCE],
@@ -37,6 +37,9 @@ pub static SAMPLE: Kernel = Kernel {
     random,
     at,
 };
+
+/// Bytes of workgroup memory of the search for thresholds: three tables of 256 bins, and five scalars.
+const SEARCH_MEMORY: u32 = (3 * 256 + 5) * 4;
 
 params! {
     /// Parameters of [`SAMPLE`].
@@ -81,7 +84,7 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32) -> Launch {
     Launch {
         kernel: &SAMPLE,
         choice,
-        overrides: vec![reduce::lanes_over(caps, vocab)],
+        overrides: vec![reduce::lanes_over(caps, vocab.div_ceil(4))],
         params: bytemuck::bytes_of(&params).to_vec(),
         workgroups: [outputs, 1, 1],
         sizes: vec![
@@ -91,8 +94,8 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32) -> Launch {
             bytes,
             u64::from(outputs) * 4,
         ],
-        // A threshold reads the probabilities 8 times.
-        cost: Cost { bytes: 20 * bytes, flops: u64::from(outputs) * u64::from(vocab) * 60 },
+        // Three of four iterations over the vocabulary write it, and the search for thresholds reads it four times more.
+        cost: Cost { bytes: 11 * bytes, flops: u64::from(outputs) * u64::from(vocab) * 60 },
     }
 }
 
@@ -101,7 +104,8 @@ pub fn sample(caps: &Caps, outputs: u32, vocab: u32, sequences: u32) -> Launch {
 pub fn sample_variants(caps: &Caps, launch: Launch) -> Variants {
     let SampleParams { outputs, vocab, .. } = launch.params();
     let class = format!("sample vocab={vocab} rows={}", class_of_rows(outputs));
-    let others = of_reduction(caps, &launch, 0);
+    let fits = |launch: &Launch| reduce::memory(launch.overrides[0]) + SEARCH_MEMORY <= caps.max_workgroup_memory;
+    let others: Vec<Launch> = of_reduction(caps, &launch, 0).into_iter().filter(fits).collect();
     Variants::new(class, launch, others)
 }
 
@@ -110,7 +114,7 @@ pub(super) fn trials(work: &Workload) -> Vec<Trial> {
     cases.map(|case| Trial { variants: sample_variants(&work.caps, case.launch.clone()), case }).collect()
 }
 
-fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool, seed: u64) -> Case {
+fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], levels: Option<f32>, seed: u64) -> Case {
     let mut noise = Noise::new(seed);
     let sequences = samplers.len() as u32;
     let launch = sample(caps, outputs, vocab, sequences);
@@ -119,11 +123,13 @@ fn case(caps: &Caps, outputs: u32, vocab: u32, samplers: &[Sampler], flat: bool,
     let seeds: Vec<Sequence> = (0..sequences)
         .map(|i| Sequence { seed: [seed as u32, i], state_seed: [0; 2], state_std: 1.0, steps: 0, reserved: [0; 2] })
         .collect();
-    let scale = if flat { 0.0 } else { 6.0 };
     let mut logits = noise.matrix(outputs, vocab, stride(vocab));
-    logits.iter_mut().for_each(|bits| *bits = (f32::from_bits(*bits) * scale).to_bits());
+    for bits in &mut logits {
+        let value = f32::from_bits(*bits) * 6.0;
+        *bits = levels.map_or(value, |levels| (value * levels / 6.0).round()).to_bits();
+    }
     Case {
-        name: format!("{outputs} of {vocab}, flat {flat}, seed {seed}, {} samplers", samplers.len()),
+        name: format!("{outputs} of {vocab}, levels {levels:?}, seed {seed}, {} samplers", samplers.len()),
         data: vec![
             bytemuck::cast_slice(&picked).to_vec(),
             bytemuck::cast_slice(&seeds).to_vec(),
@@ -152,17 +158,31 @@ fn cases() -> Vec<Case> {
         Sampler { temperature: 1e-35, ..plain },
         Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05 },
     ];
-    let mut all = vec![case(caps, 10, 777, &settings, false, 1), case(caps, 1, 65_536, &settings[9..], false, 2)];
-    // All logits equal: top-k keeps every tie, top-p exactly as many as it needs, from the lowest token on.
-    all.push(case(caps, 3, 64, &[settings[3], Sampler { top_p: 0.49, ..plain }, settings[1]], true, 3));
-    all.push(case(caps, 1, 1, &settings[..1], false, 4));
-    all
+    let tied = [settings[3], Sampler { top_p: 0.49, ..plain }, settings[1], settings[9]];
+    vec![
+        case(caps, 10, 777, &settings, None, 1),
+        case(caps, 1, 65_536, &settings[9..], None, 2),
+        // All logits equal: top-k keeps every tie, top-p exactly as many as it needs, from the lowest token on.
+        case(caps, 4, 64, &tied, Some(0.0), 3),
+        case(caps, 1, 1, &settings[..1], None, 4),
+        // Few distinct logits: thresholds fall on ties.
+        case(caps, 4, 5000, &tied, Some(4.0), 5),
+        // Nanbeige's vocabulary, with all filters, with few, and with a top-k larger than the number of tokens whose weight is not 0.
+        case(
+            caps,
+            3,
+            166_144,
+            &[settings[9], settings[5], Sampler { temperature: 0.01, top_k: 90_000, ..plain }],
+            None,
+            6,
+        ),
+    ]
 }
 
 fn at(work: &Workload) -> Vec<Case> {
     let usual = Sampler { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05 };
     // A few sequences with one output each, however many rows there are.
-    vec![case(&work.caps, work.rows.min(8), work.vocab, &[usual], false, 1)]
+    vec![case(&work.caps, work.rows.min(8), work.vocab, &[usual], None, 1)]
 }
 
 fn random(seed: u64) -> Case {
@@ -175,5 +195,5 @@ fn random(seed: u64) -> Case {
             top_k: noise.below(100),
         })
         .collect();
-    case(&Caps::default(), 1 + noise.below(6), 1 + noise.below(3000), &samplers, false, seed)
+    case(&Caps::default(), 1 + noise.below(6), 1 + noise.below(3000), &samplers, None, seed)
 }
