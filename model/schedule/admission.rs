@@ -11,7 +11,7 @@ use ruminate_shaders::Row;
 use ruminate_shaders::attention::cache::PAGE;
 
 use super::member::Member;
-use super::prefix::Shared;
+use super::prefix::{Computed, Shared};
 use super::{Batch, SequenceId};
 use crate::error::Error;
 use crate::generate::StopReason;
@@ -30,19 +30,28 @@ impl Batch {
         Err(Error::KvMemory { positions: member.most_positions(), steps, needed, most: self.budget })
     }
 
-    /// Admits waiting sequences to free slots, the longest waiting first.
+    /// Admits waiting sequences to free slots, the longest waiting first. A sequence whose prompt another one is computing is passed over.
     pub(super) fn admit(&mut self) -> Result<(), Error> {
-        while let Some(mut member) = self.waiting.pop_front() {
+        let mut passed_over = 0;
+        while let Some(mut member) = self.waiting.remove(passed_over) {
             if self.running() >= self.members.len() {
-                self.waiting.push_front(member);
+                self.waiting.insert(passed_over, member);
                 return Ok(());
             }
             let Some(slot) = self.free_slot() else {
-                self.waiting.push_front(member);
+                self.waiting.insert(passed_over, member);
                 return Ok(());
             };
             let found = match member.computed(self.store.model.spec()).filter(|_| member.scores.is_none()) {
-                Some(computed) => self.prefix.find(computed, &member.tokens),
+                Some(computed) => {
+                    let found = self.prefix.find(computed, &member.tokens);
+                    if self.follows(&mut member, computed, found.groups.len()) {
+                        self.waiting.insert(passed_over, member);
+                        passed_over += 1;
+                        continue;
+                    }
+                    found
+                }
                 None => Shared::default(),
             };
             let held = member.begins_with.take();
@@ -53,7 +62,7 @@ impl Batch {
             if !self.make_room(needed, slot) {
                 self.store.kv.release(slot as u32)?;
                 member.begins_with = held;
-                self.waiting.push_front(member);
+                self.waiting.insert(passed_over, member);
                 return Ok(());
             }
             for pages in held.iter().flat_map(|held| &held.groups) {
@@ -66,6 +75,32 @@ impl Batch {
             }
         }
         Ok(())
+    }
+
+    /// Whether a sequence waits for another one, its leader, that is computing the same prompt: at least half of what this sequence would have to compute
+    /// besides the `found` cached groups. It waits for one leader only, so that it is soon admitted even if the leader's pages do not stay in the cache.
+    fn follows(&self, member: &mut Member, computed: Computed, found: usize) -> bool {
+        let leads = |leader: &&Member| leader.come == 0;
+        if let Some(leader) = member.leader {
+            return self.members.iter().flatten().filter(leads).any(|other| other.id == leader);
+        }
+        let spec = self.store.model.spec();
+        let groups = |other: &Member| {
+            let known = member.tokens.len() - 1;
+            let pages = other.tokens[..other.prompt as usize].chunks_exact(PAGE as usize);
+            pages.zip(member.tokens[..known].chunks_exact(PAGE as usize)).take_while(|(a, b)| a == b).count()
+        };
+        let others = self.members.iter().flatten().filter(leads);
+        let alike = others.filter(|other| other.scores.is_none() && other.computed(spec) == Some(computed));
+        let Some((shared, leader)) = alike.map(|other| (groups(other), other)).max_by_key(|(groups, _)| *groups) else {
+            return false;
+        };
+        let gained = shared.saturating_sub(found);
+        let rest = member.tokens.len() - found * PAGE as usize;
+        let bytes = shared as u64 * self.store.kv.group_bytes(leader.most_steps(self.store.planned));
+        let worth = gained > 0 && 2 * gained * PAGE as usize >= rest && self.prefix.holds(bytes);
+        member.leader = worth.then_some(leader.id);
+        worth
     }
 
     /// Slot that has no sequence and whose home in the row table is free.

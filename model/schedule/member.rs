@@ -43,6 +43,8 @@ pub(super) struct Member {
     pub(super) alone: Option<Box<GenerateOptions>>,
     /// Shared pages held for it until it is admitted.
     pub(super) begins_with: Option<Shared>,
+    /// Running sequence whose prompt it waits for, or has waited for.
+    pub(super) leader: Option<SequenceId>,
     /// Number of tokens whose rows have been written, by the host or by the device.
     pub(super) fed: usize,
     /// Steps stored at each position whose row is finished, as far as the host knows; 0 for other positions.
@@ -119,6 +121,7 @@ impl Member {
             prompt: count,
             alone: None,
             begins_with: None,
+            leader: None,
             fed: 0,
             depth: Vec::new(),
             steps,

@@ -84,6 +84,11 @@ impl PrefixCache {
         self.bytes
     }
 
+    /// Whether the cache may hold as many bytes.
+    pub(super) const fn holds(&self, bytes: u64) -> bool {
+        bytes <= self.budget
+    }
+
     /// The longest cached prefix of `tokens`, without the last token.
     pub(super) fn find(&mut self, computed: Computed, tokens: &[u32]) -> Shared {
         let mut shared = Shared::default();

@@ -145,6 +145,40 @@ fn sequences_with_common_prefix_share_pages(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// Sequences that begin alike and arrive together compute their common prompt once, if the cache has room for it.
+#[trial(device, cpu, full)]
+fn prompts_that_arrive_together_are_computed_once(device: &Device) -> Result<()> {
+    let model = demo_model(device)?;
+    let states = SessionOptions { state_seed: Some(9), ..exact(0, 256) };
+    let sampled = GenerateOptions { sampling: SAMPLED, ..greedy(6, 5) };
+    let system = prompt_of(140);
+    let (other, longer) = (prompt_of(50).split_off(10), [&system[..130], &[3, 4]].concat());
+    let prompts = [&system[..], &longer, &other, &system, &system[..20]];
+    for (prefix_cache, shared) in [(64 << 20, 2 * 128), (64, 0), (0, 0)] {
+        let mut batch =
+            model.batch(BatchOptions { session: states.clone(), prefix_cache, ..BatchOptions::default() })?;
+        let ids: Vec<_> =
+            (0..).zip(prompts).map(|(seed, prompt)| batch.add(prompt, seed, &sampled)).collect::<Result<_, _>>()?;
+        let heard = Heard::all(&mut batch)?;
+        for ((seed, prompt), id) in (0..).zip(prompts).zip(ids) {
+            let expected = alone(&model, SessionOptions { seed, ..states.clone() }, prompt, &sampled)?;
+            ensure!(heard.tokens(id) == expected, "{seed}: {:?} instead of {expected:?}", heard.tokens(id));
+        }
+        let cached = batch.totals().cached_tokens;
+        ensure!(cached == shared, "{cached} cached tokens with a cache of {prefix_cache} bytes");
+    }
+    // The leader is cancelled in the middle of its prompt: its follower goes on alone.
+    let options = BatchOptions { prefill_chunk: Some(8), sequences: 2, ..BatchOptions::default() };
+    let mut batch = model.batch(BatchOptions { session: states.clone(), prefix_cache: 64 << 20, ..options })?;
+    let (leader, follower) = (batch.add(&system, 1, &sampled)?, batch.add(&system, 2, &sampled)?);
+    batch.step(Duration::from_millis(1))?;
+    batch.cancel(leader)?;
+    let expected = alone(&model, SessionOptions { seed: 2, ..states }, &system, &sampled)?;
+    let said = Heard::all(&mut batch)?.tokens(follower);
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
+    Ok(())
+}
+
 #[trial(device, cpu, full)]
 fn prefix_cache_stays_within_its_limit(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
