@@ -240,7 +240,11 @@ impl GenerationOptions {
         let cache = self.cache.session(spec)?;
         if self.init_scale != 1.0 && spec.start == Start::Embedding {
             let (name, value) = ("init_scale", self.init_scale.to_string());
-            return Err(Error::Option { name, value, allowed: "left out: this model's states start as embeddings" });
+            return Err(Error::Option {
+                name,
+                value,
+                allowed: "unset, because this model's states start as embeddings",
+            });
         }
         Ok(SessionOptions {
             context: self.ctx_size,

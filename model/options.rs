@@ -95,9 +95,8 @@ impl GenerateOptions {
         match asked.into_iter().find(|(_, asked)| *asked && spec.start == Start::Embedding) {
             None => Ok(()),
             Some((name, _)) => {
-                let allowed =
-                    "left out: this model's initial state is the token's embedding, which this option would replace";
-                Err(Error::Option { name, value: "given".to_owned(), allowed })
+                let allowed = "unset, because this model's initial state is the token's embedding, which this option would replace";
+                Err(Error::Option { name, value: "set".to_owned(), allowed })
             }
         }
     }

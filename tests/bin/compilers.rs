@@ -276,13 +276,13 @@ $ tests/get-compilers
 $ cargo run --release -p ruminate-tests --bin compilers > docs/kernels.md
 ```
 
-Every assembled variant of every kernel, as the engine would hand it to wgpu, compiled without such a device. SPIR-V passed
-`spirv-val`, for the oldest and the newest Vulkan that wgpu takes. DXIL (shader models 6.0 and 6.6) was made by Microsoft's compiler
-and passed its validator; it is not signed, for the signing validator exists on Windows only. MSL is naga's translation, which
-nothing here can compile. `tests/platform/compilers.rs` checks the same, and fails where a kernel spills or needs scratch memory.
+The tables list every variant of every kernel, as the engine would give it to wgpu, compiled without such a device. The SPIR-V passed
+`spirv-val` for the oldest and the newest Vulkan that wgpu supports. The DXIL (shader models 6.0 and 6.6) was made by Microsoft's compiler
+and passed its validator; it is not signed, because the signing validator exists on Windows only. The MSL is naga's translation; no compiler
+for Metal was available. `tests/platform/compilers.rs` checks the same, and fails if a kernel spills registers or needs scratch memory.
 
-A row is a variant; where it is compiled with several constants, it shows the worst of each figure. SPIR-V, DXIL, MSL, LDS (workgroup memory, as
-AMD hands it out) and scratch are in bytes. For each family of AMD GPUs: VGPRs · SGPRs · subgroups per SIMD unit · instructions · estimated busy clocks
-per subgroup. vega10 is GCN 5, navi21 RDNA 2, gfx1100 RDNA 3. What
-is made for subgroups of a size that these GPUs do not have is not compiled for them.
+Each row is a variant. If it is compiled with several constants, the row shows the worst of each figure. SPIR-V, DXIL, MSL, LDS (workgroup memory, as
+AMD allocates it) and scratch are in bytes. For each family of AMD GPUs: VGPRs · SGPRs · subgroups per SIMD unit · instructions · estimated busy clocks
+per subgroup. vega10 is GCN 5, navi21 RDNA 2, gfx1100 RDNA 3. Variants
+for a subgroup size that these GPUs do not have are not compiled for them.
 ";

@@ -109,7 +109,7 @@ fn combinations_page_matches_behavior(device: &Device) -> Result<()> {
     let model = demo_model(device)?;
     let mut reasons = Vec::new();
     let mut page = "# What goes together\n\nEvery pair below was tried with the demo model, in a session and in a batch. Ways to generate declare what they cannot be combined \
-        with (`ruminate::excluded_combinations`); a test keeps this page true to both. A cell with two answers has the session's first, then the batch's.\n\n"
+        with (`ruminate::excluded_combinations`); a test checks that the declarations and the trials agree with this page. A cell with two answers gives the session's first, then the batch's.\n\n"
         .to_owned();
     writeln!(page, "| | {} |", WAYS.map(|(name, _)| name).join(" | "))?;
     writeln!(page, "|---{}|", "|---".repeat(WAYS.len()))?;
