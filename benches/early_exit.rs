@@ -1,12 +1,13 @@
 //! Savings of early exit, and the cost of the steps that it skips.
 //!
-//! A token that may take 64 steps and exits after a few is compared with one that is given exactly that number, with indirect launches in the loop and with
-//! direct ones, alternately. Then the costs of other ways to stop are computed from the costs of their parts on this device: indirect launches that wgpu
+//! A token that may take 64 steps (a model with a learned gate: its trained number) and exits after a few is compared with one that is given exactly that
+//! number, with indirect launches in the loop and with direct ones, alternately. The criterion is the gate, if the model has one, and otherwise latent-diff. Then the costs of other ways to stop are computed from the costs of their parts on this device: indirect launches that wgpu
 //! checks; and submissions of some steps each, with the next but one held back until the host has read that a row has exited. `RUMINATE_BENCH_MODEL=SHAPE`
 //! selects another synthetic model than one with Huginn's core block; `RUMINATE_BENCH_ROUNDS=N` sets the number of rounds (default 3).
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench early_exit
+//! $ RUMINATE_BENCH_MODEL=ouro-1.4b cargo bench -p ruminate-benches --bench early_exit
 //! ```
 
 use std::env;
@@ -21,12 +22,12 @@ use ruminate_engine::{LOOPS, LoopWay};
 
 /// Huginn's core block, with one layer before and one after it, and a small vocabulary.
 const SHAPE: &str = "n_embd=5280,heads=55,hidden=17920,vocab=1000,layers=1/4/1,block_size=64,mean_recurrence=64,seed=1";
-/// Maximum steps of a token.
+/// Maximum steps of a token in models without a gate.
 const MOST: u32 = 64;
 /// Steps per submission, if the host checks in between.
 const PIECE: u32 = 8;
-/// Steps that a token takes.
-const TAKEN: [u32; 5] = [1, 4, 8, 16, 32];
+/// Steps that a token takes, if fewer than the maximum.
+const TAKEN: [u32; 7] = [1, 2, 3, 4, 8, 16, 32];
 
 /// A model on a device that launches loops in one way.
 struct Bed {
@@ -72,25 +73,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut beds = [indirect?, direct?];
     announce(&beds[0].device);
     println!("the engine's choice here: {} launches", device_with(TuningFrom::Defaults).loops().name());
+    let spec = beds[0].session.model().spec();
+    let most = if spec.gate { spec.steps.default } else { MOST };
     // The criterion is met at the first check.
-    let at = |steps: u32| Exit { threshold: f32::MAX, min_steps: steps - 1, ..Exit::new(Criterion::LatentDiff) };
+    let (criterion, threshold) = if spec.gate { (Criterion::Gate, 0.0) } else { (Criterion::LatentDiff, f32::MAX) };
+    let at = |steps: u32| Exit { threshold, min_steps: steps - 1, ..Exit::new(criterion) };
     // Warm-up: compiles kernels, and lets tables grow to their final size.
     let mut whole = Vec::new();
     for bed in &mut beds {
-        bed.time(MOST, Some(at(1)))?;
-        whole.push(bed.time(MOST, None)?);
+        bed.time(most, Some(at(1)))?;
+        whole.push(bed.time(most, None)?);
     }
     let whole = median(whole);
-    println!("all {MOST} steps: {whole:.1} ms");
-    println!("                           of {MOST} at most               steps not taken, of all {MOST}");
+    println!("all {most} steps: {whole:.1} ms; exits by {}", criterion.name());
+    println!("                           of {most} at most               steps not taken, of all {most}");
     println!("steps taken  fixed depth    indirect      direct          indirect            direct");
     let mut idle = None;
-    for taken in TAKEN {
+    for taken in TAKEN.into_iter().filter(|&taken| taken < most) {
         let (mut fixed, mut early, mut rest) = (Vec::new(), [Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
         for _ in 0..rounds {
             for ((bed, early), rest) in beds.iter_mut().zip(&mut early).zip(&mut rest) {
                 let alone = bed.time(taken, None)?;
-                let found = bed.time(MOST, Some(at(taken)))?;
+                let found = bed.time(most, Some(at(taken)))?;
                 fixed.push(alone);
                 early.push(found);
                 rest.push(found - alone);
@@ -98,7 +102,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let (fixed, early, rest) = (median(fixed), early.map(median), rest.map(median));
         // The more steps are skipped, the less noise counts.
-        idle.get_or_insert(rest.map(|rest| rest / f64::from(MOST - taken)));
+        idle.get_or_insert(rest.map(|rest| rest / f64::from(most - taken)));
         let share = |rest: f64| format!("{rest:.1} ms {:>4.1} %", 100.0 * rest / whole);
         let [a, b] = rest.map(share);
         println!("{taken:>11} {fixed:>9.1} ms {:>8.1} ms {:>8.1} ms {a:>17} {b:>17}", early[0], early[1]);

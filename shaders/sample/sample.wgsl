@@ -1,7 +1,7 @@
 override WG: u32;
 
-// Largest logit, and the logit of padding after the vocabulary. Differences of logits stay finite.
-const MOST = 1.5e38;
+// Largest magnitude of a logit, and the logit of padding after the vocabulary. Differences of logits stay finite.
+const LARGEST = 1.5e38;
 const PADDING = -1.6e38;
 
 fn sum(at: Lane, value: vec4<f32>) -> f32 {
@@ -16,7 +16,7 @@ fn tokens_of(quad: u32) -> vec4<u32> {
 // Logits of a quad, divided by the temperature.
 fn logits_of(start: u32, quad: u32, temperature: f32) -> vec4<f32> {
     // Banned tokens are far below all others already.
-    let logits = clamp(probs[start + quad] / temperature, vec4(-MOST), vec4(MOST));
+    let logits = clamp(probs[start + quad] / temperature, vec4(-LARGEST), vec4(LARGEST));
     return select(vec4(PADDING), logits, tokens_of(quad) < vec4(params.vocab));
 }
 

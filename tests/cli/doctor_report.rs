@@ -77,7 +77,9 @@ fn a_program_that_is_killed_leaves_a_report_that_says_so(device: &Device) -> Res
     let mut command = ruminate(&["doctor", "--quick", "--gpu", device.name(), "--report"]);
     let mut child = command.arg(&data).arg("--report").arg(&page).stderr(std::process::Stdio::null()).spawn()?;
     let begin = Instant::now();
-    let measuring = || json(&data).is_ok_and(|report| report["running"]["stage"] == "kernels");
+    // The page is written after the data.
+    let told = || std::fs::read_to_string(&page).is_ok_and(|page| page.contains("the report ends at kernels"));
+    let measuring = || json(&data).is_ok_and(|report| report["running"]["stage"] == "kernels") && told();
     while !measuring() && begin.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
     }

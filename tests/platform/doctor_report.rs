@@ -20,7 +20,7 @@ fn examined(kernels: &'static [&'static Kernel], seconds: u64, heard: &mut dyn F
 #[trial(device, full)]
 fn wrong_kernel_is_a_problem_and_named(_: &Device) -> Result<()> {
     let kernels: &[&Kernel] = Box::leak(Box::new([&*WRONG, &recur::ADVANCE]));
-    let found = examined(kernels, 60, &mut |_| ())?;
+    let found = examined(kernels, 30, &mut |_| ())?;
     ensure!(found.complete && !found.passed, "{:?}", found.problems);
     ensure!(found.problems.iter().any(|problem| problem.contains("rms_norm")), "{:?}", found.problems);
     ensure!(found.kernels.passed < found.kernels.cases && !found.kernels.wrong.is_empty(), "{:?}", found.kernels);
