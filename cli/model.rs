@@ -12,7 +12,7 @@ use ruminate::{
 
 use crate::hub;
 use crate::model_choice::ModelChoice;
-use crate::options::DTYPES;
+use crate::options::{DTYPE_NAMES, DTYPES};
 use crate::progress;
 use crate::visible;
 use crate::words::size;
@@ -44,8 +44,7 @@ pub(crate) struct ModelArgument {
 pub(crate) struct ModelOptions {
     #[command(flatten)]
     pub(crate) argument: ModelArgument,
-    /// Dtype of the weights: f32, f16, bf16, q8, q4 or q4_1 [default: as in the file]
-    #[arg(long, value_name = "DTYPE", long_help = format!("Dtype of the weights on the device [default: as in the file, F32 rounded to bf16]: {DTYPES}"), help_heading = "Common", display_order = 8)]
+    #[arg(long, value_name = "DTYPE", help = format!("Dtype of the weights: {DTYPE_NAMES} [default: as in the file]"), long_help = format!("Dtype of the weights on the device [default: as in the file, F32 rounded to bf16]: {DTYPES}"), help_heading = "Common", display_order = 8)]
     dtype: Option<Precision>,
     /// Arithmetic mode of matrix products: f32, f16, int8 or cooperative
     ///

@@ -225,6 +225,12 @@ pub(crate) fn kv_dtypes() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(KV_DTYPES.map(Dtype::name)).map(move |name| named(&name))
 }
 
+/// Names of the dtypes, for help texts of one line.
+pub(crate) const DTYPE_NAMES: &str = "f32, f16, bf16, q8, q4 or q4_1";
+
+/// Names of the quantized dtypes.
+pub(crate) const QUANTIZED_NAMES: &str = "q8, q4 or q4_1";
+
 /// Values of `--dtype`, for help texts.
 pub(crate) const DTYPES: &str = "\
 f32, f16 or bf16; or q8 (8.5 bits per weight), q4 (4.5 bits) or q4_1 (5 bits), in blocks of 32 with a common scale.

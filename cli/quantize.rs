@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::exit_code::Done;
 use crate::interrupt::Interrupt;
 use crate::model::ModelArgument;
-use crate::options::DTYPES;
+use crate::options::{DTYPES, QUANTIZED_NAMES};
 use crate::progress;
 
 /// Flags of `ruminate quantize`.
@@ -19,8 +19,7 @@ use crate::progress;
 pub(crate) struct Quantize {
     #[command(flatten)]
     model: ModelArgument,
-    /// Dtype of the matrices: q8, q4 or q4_1
-    #[arg(long, value_name = "DTYPE", long_help = format!("Dtype of the matrices, some of them in q8, q4 or q4_1: {DTYPES}"), help_heading = "Output")]
+    #[arg(long, value_name = "DTYPE", help = format!("Dtype of the matrices: {QUANTIZED_NAMES}"), long_help = format!("Dtype of the matrices, some of them in {QUANTIZED_NAMES}: {DTYPES}"), help_heading = "Output")]
     dtype: Precision,
     /// Folder to write: a new or empty one
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]

@@ -116,7 +116,7 @@ pub fn quantize(source: &Source, folder: &Path, options: QuantizeOptions<'_>) ->
         }
     };
     if !Group::ALL.iter().any(|&group| dtypes.of(group).in_blocks()) {
-        let allowed = "q8, q4 or q4_1 for at least one group of matrices";
+        let allowed = "a quantized one, such as q8 or q4, for at least one group of matrices";
         return Err(Error::Option { name: "dtype", value: dtypes.to_string(), allowed });
     }
     let layout = Layout::of(&spec, weights, dtypes, options.shard_bytes);

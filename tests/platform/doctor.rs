@@ -47,9 +47,8 @@ fn config() -> Result<Spec> {
 fn right_device_passes_at_the_shapes_of_a_model(device: &Device) -> Result<()> {
     let (mut told, config) = (0, config()?);
     // The kernels' own cases are trials of their own (tests/kernels/cases.rs).
-    let without_cases = |kernel: &&'static Kernel| -> &'static Kernel {
-        Box::leak(Box::new(Kernel { cases: Vec::new, ..**kernel }))
-    };
+    let without_cases =
+        |kernel: &&'static Kernel| -> &'static Kernel { Box::leak(Box::new(Kernel { cases: Vec::new, ..**kernel })) };
     let kernels: Vec<&'static Kernel> = KERNELS.iter().map(without_cases).collect();
     let findings = examine(device, &kernels, &config, Dtype::Bf16, &mut |_, _, _| told += 1);
     ensure!(told == findings.len());
