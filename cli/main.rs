@@ -56,7 +56,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// Run language models that think in loops, on any Vulkan, Metal or DX12 GPU.
+/// Run language models that think in loops, on Vulkan, Metal or DX12.
 #[derive(Parser)]
 #[command(name = "ruminate", version, propagate_version = true, after_help = exit_code::HELP)]
 struct Arguments {
