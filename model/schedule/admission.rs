@@ -34,7 +34,8 @@ impl Batch {
     pub(super) fn admit(&mut self) -> Result<(), Error> {
         let mut passed_over = 0;
         while let Some(mut member) = self.waiting.remove(passed_over) {
-            if self.running() >= self.members.len() {
+            // Later sequences do not take the slots of those that are passed over.
+            if self.running() + passed_over >= self.members.len() {
                 self.waiting.insert(passed_over, member);
                 return Ok(());
             }

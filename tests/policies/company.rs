@@ -173,9 +173,22 @@ fn prompts_that_arrive_together_are_computed_once(device: &Device) -> Result<()>
     let (leader, follower) = (batch.add(&system, 1, &sampled)?, batch.add(&system, 2, &sampled)?);
     batch.step(Duration::from_millis(1))?;
     batch.cancel(leader)?;
-    let expected = alone(&model, SessionOptions { seed: 2, ..states }, &system, &sampled)?;
+    let expected = alone(&model, SessionOptions { seed: 2, ..states.clone() }, &system, &sampled)?;
     let said = Heard::all(&mut batch)?.tokens(follower);
     ensure!(said == expected, "{said:?} instead of {expected:?}");
+    // A follower keeps its slot from later sequences.
+    let options = BatchOptions { session: states, prefix_cache: 64 << 20, sequences: 2, ..BatchOptions::default() };
+    let mut batch = model.batch(options)?;
+    let ids = [batch.add(&system, 1, &sampled)?, batch.add(&system, 2, &sampled)?, batch.add(&other, 3, &sampled)?];
+    let mut begun = Vec::new();
+    while let Some(event) = batch.wait()? {
+        if let Event::Token { id, .. } = event
+            && !begun.contains(&id)
+        {
+            begun.push(id);
+        }
+    }
+    ensure!(begun == ids, "{begun:?}");
     Ok(())
 }
 
