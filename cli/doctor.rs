@@ -52,9 +52,6 @@ pub(crate) struct Doctor {
     /// Take at most two minutes for the report
     #[arg(long, requires = "report", help_heading = "Report")]
     quick: bool,
-    /// Seconds that the report may take, at least 10 [default: 600, or 120 with --quick]
-    #[arg(long, requires = "report", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..=86_400), help_heading = "Report")]
-    limit: Option<u64>,
 }
 
 /// Reason why the CPU reference cannot be examined.

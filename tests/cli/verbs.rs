@@ -285,7 +285,7 @@ fn invalid_quantization_requests_are_refused() {
     };
     refused(&["quantize", "--dtype", "q5", "-o", path], 2, "unknown dtype `q5`");
     refused(&["quantize", "--dtype", "q4,wte=q8", "-o", path], 2, "unknown group of matrices `wte`");
-    refused(&["quantize", "--dtype", "bf16", "-o", path], 2, "q8, q4 or q4_1");
+    refused(&["quantize", "--dtype", "bf16", "-o", path], 2, "a quantized one, such as q8 or q4");
     refused(&["quantize", "-o", path], 2, "--dtype");
     refused(&["quantize", "--dtype", "q8"], 2, "--output");
     refused(&["quantize", "--dtype", "q4,head=q8", "-o", path], 2, "this model's head is its embedding");
