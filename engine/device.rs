@@ -271,10 +271,11 @@ impl Device {
         profile::profile(self, plan, counts)
     }
 
-    /// Reason why the device cannot run a launch, or `None` if it can: see [`Launch::lacks`]. The CPU reference runs everything.
+    /// Reason why the device cannot run a launch, or `None` if it can: see [`Launch::lacks`] and [`Launch::exceeds`]. The CPU reference runs everything.
     #[must_use]
     pub fn lacks(&self, launch: &Launch) -> Option<String> {
-        if self.is_cpu() { None } else { launch.lacks(&self.caps()) }
+        let caps = self.caps();
+        if self.is_cpu() { None } else { launch.lacks(&caps).or_else(|| launch.exceeds(&caps)) }
     }
 
     /// Runs a case on this device and on its CPU reference, compares the outputs, and times a launch. Waits, and creates objects.

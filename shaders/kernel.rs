@@ -392,6 +392,15 @@ impl Launch {
             .then(|| "needs tensors in textures, which are not used on this device".to_owned())
     }
 
+    /// Reason why a device cannot bind the launch's buffers: one of them is larger than its largest binding. `None` if it can.
+    #[must_use]
+    pub fn exceeds(&self, caps: &Caps) -> Option<String> {
+        let bindings = self.kernel.bindings_of(self.choice).zip(&self.sizes);
+        let mut buffers = bindings.filter(|(binding, _)| binding.place == Place::Buffer);
+        let (binding, bytes) = buffers.find(|(_, bytes)| **bytes > caps.max_binding)?;
+        Some(format!("binds {bytes} bytes as `{}`, this device allows {}", binding.name, caps.max_binding))
+    }
+
     /// Name that distinguishes the launch from others that compute the same result: its variant and its constants.
     #[must_use]
     pub fn name(&self) -> String {

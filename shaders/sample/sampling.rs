@@ -19,7 +19,7 @@ pub static SAMPLE: Kernel = Kernel {
         THREEFRY,
         Part::new("threshold", include_str!("threshold.wgsl"))
             .with_structs(&[Sampler::TABLE])
-            .with_consts(&[Const::u32("STREAM", STREAM)]),
+            .with_consts(&[Const::u32("STREAM", STREAM), Const::u32("BINS", BINS)]),
     ],
     bindings: &[
         Binding::read("picked", "Row"),
@@ -38,8 +38,11 @@ pub static SAMPLE: Kernel = Kernel {
     at,
 };
 
-/// Bytes of workgroup memory of the search for thresholds: three tables of 256 bins, and five scalars.
-const SEARCH_MEMORY: u32 = (3 * 256 + 5) * 4;
+/// Bins of a level in the search for thresholds: 8 bits.
+const BINS: u32 = 256;
+
+/// Bytes of workgroup memory of the search for thresholds: three tables of bins, and five scalars.
+const SEARCH_MEMORY: u32 = (3 * BINS + 5) * 4;
 
 params! {
     /// Parameters of [`SAMPLE`].

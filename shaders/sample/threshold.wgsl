@@ -5,7 +5,6 @@
 // Counts and masses are sums of integers, so they do not depend on the order of the lanes. A mass is a sum of significands, which have 24 bits; its lower and
 // upper 12 bits are summed apart, so that vocabularies of up to 2^20 tokens do not overflow.
 const LEVELS = 4u;
-const BINS = 256u;
 
 // Smallest normal number.
 const LEAST = 1.17549435e-38;

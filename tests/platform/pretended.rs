@@ -235,6 +235,11 @@ fn device_with_small_bindings_and_buffers(device: &Device) -> Result<()> {
     for without in [Features::empty(), Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES] {
         let small = open(&Pretend { without, limits, ..Pretend::default() })?;
         ensure!(small.caps().max_binding == 8 << 20);
+        // Launches that bind more are left out by doctor, tune and bench.
+        let launch = |tokens| ruminate_shaders::sample::argmax(&small.caps(), tokens, 16384);
+        ensure!(small.lacks(&launch(128)).is_none(), "{:?}", small.lacks(&launch(128)));
+        let lacks = small.lacks(&launch(129)).context("more than 8 MiB of logits")?;
+        ensure!(lacks == "binds 8454144 bytes as `logits`, this device allows 8388608", "{lacks}");
         let found = logits(&small)?;
         ensure!(found.len() == expected.len());
         let difference: f64 = found.iter().zip(&expected).map(|(a, b)| f64::from(a - b).powi(2)).sum();

@@ -77,7 +77,7 @@ fn tuned_variants_are_used(device: &Device) -> Result<()> {
         let picked = tuned.pick(trial.variants).name();
         ensure!(picked == wanted, "{picked} instead of {wanted}");
     }
-    // The same choices give bitwise equal results.
+    // Devices with equal choices give bitwise equal results.
     ensure!(
         logits(&tuned)? == logits(&Device::open(&with(TuningFrom::Given(tuning))?)?)?,
         "results vary with fixed choices"
