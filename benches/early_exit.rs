@@ -2,8 +2,9 @@
 //!
 //! A token that may take 64 steps (a model with a learned gate: its trained number) and exits after a few is compared with one that is given exactly that
 //! number, with indirect launches in the loop and with direct ones, alternately. The criterion is the gate, if the model has one, and otherwise latent-diff.
-//! Then the costs of other ways to stop are computed from the costs of their parts on this device: indirect launches that wgpu checks; and submissions of some steps each, with the next but one held back until the host has read that a row has exited. `RUMINATE_BENCH_MODEL=SHAPE`
-//! selects another synthetic model than one with Huginn's core block; `RUMINATE_BENCH_ROUNDS=N` sets the number of rounds (default 3).
+//! Then the costs of other ways to stop are computed from the costs of their parts on this device: indirect launches that wgpu checks; and submissions of
+//! some steps each, with the next but one held back until the host has read that a row has exited. `RUMINATE_BENCH_MODEL=SHAPE` selects another synthetic
+//! model than one with Huginn's core block; `RUMINATE_BENCH_ROUNDS=N` sets the number of rounds (default 3).
 //!
 //! ```console
 //! $ cargo bench -p ruminate-benches --bench early_exit
