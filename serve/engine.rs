@@ -90,8 +90,8 @@ struct Sequence {
 struct Client {
     events: mpsc::Sender<(usize, Happening)>,
     sequences: Vec<SequenceId>,
-    /// Released when the client is dropped.
-    _room: OwnedSemaphorePermit,
+    /// A permit for each sequence that has not ended.
+    room: OwnedSemaphorePermit,
 }
 
 struct Engine<'a> {
@@ -136,10 +136,12 @@ impl Engine<'_> {
                     Err(TryRecvError::Empty) => break,
                 }
             }
-            if let Some(event) = self.batch.wait_round()? {
+            let event = self.batch.wait_round()?;
+            // Noted before clients hear of it: whoever has an answer finds it counted.
+            self.app.metrics.note(&self.batch, self.batch.model().device());
+            if let Some(event) = event {
                 self.hear(event)?;
             }
-            self.app.metrics.note(&self.batch, self.batch.model().device());
         }
     }
 
@@ -180,7 +182,7 @@ impl Engine<'_> {
             let sequence = Sequence { order: number, place, begun: arrived, last: None, failed: None };
             self.sequences.insert(id, sequence);
         }
-        self.clients.insert(number, Client { events, sequences: added, _room: room });
+        self.clients.insert(number, Client { events, sequences: added, room });
         // If this fails, the client has disconnected, and a command to cancel follows.
         let _ = accepted.send(Ok(()));
         Ok(())
@@ -188,8 +190,10 @@ impl Engine<'_> {
 
     /// Drops the remaining sequences of a request.
     fn cancel(&mut self, number: u64) -> Result<(), Error> {
-        let Some(client) = self.clients.remove(&number) else { return Ok(()) };
-        for id in client.sequences {
+        let Some(Client { sequences, room, .. }) = self.clients.remove(&number) else { return Ok(()) };
+        // Freed before the sequences are counted: whoever sees the count finds room.
+        drop(room);
+        for id in sequences {
             if self.sequences.remove(&id).is_some() {
                 self.app.metrics.cancelled.inc();
                 self.batch.cancel(id)?;
@@ -222,6 +226,10 @@ impl Engine<'_> {
             Event::Done { id, reason, statistics } => {
                 let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
                 self.app.note_duration(sequence.begun.elapsed());
+                // Freed before the client hears of the end, so that its next request finds room.
+                if let Some(client) = self.clients.get_mut(&sequence.order) {
+                    drop(client.room.split(1));
+                }
                 let happening = match sequence.failed.take() {
                     Some(error) => Happening::Failed(error),
                     None => Happening::Done(reason, Figures::from(&statistics)),

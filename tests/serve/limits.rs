@@ -78,8 +78,21 @@ fn full_queue_returns_429_with_retry_after() {
     // A request that can never fit is refused for good.
     assert_eq!(client.complete(LONG, &json!({ "n": 6 })).refused(400).1, "n");
     drop(streams);
-    client.wait_for("ruminate_sequences_running", |running| running == 0.0);
+    // The one that waits is cancelled on its own, perhaps after those that run.
+    client.wait_for("ruminate_cancelled_total", |cancelled| cancelled == 5.0);
     client.complete(LONG, &json!({ "n": 5, "max_tokens": 1, "steps": 1 })).good();
+    server.stop().expect("drained");
+}
+
+/// A client that sends its next request as soon as it has an answer is never refused.
+#[trial]
+fn finished_sequences_leave_room_at_once() {
+    let mut none = options();
+    none.queue = 0;
+    let server = Running::start(none);
+    for _ in 0..40 {
+        server.client.complete("1+1=", &json!({ "n": 4, "max_tokens": 1, "steps": 1 })).good();
+    }
     server.stop().expect("drained");
 }
 

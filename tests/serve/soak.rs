@@ -88,8 +88,10 @@ fn concurrent_requests_get_their_own_answers() {
         clients.into_iter().map(|client| client.join().expect("no client fails")).collect()
     });
     assert_eq!((answered.into_inner(), given_up.into_inner()), (REQUESTS * 3 / 4, REQUESTS / 4));
-    client.wait_for("ruminate_sequences_running", |running| running == 0.0);
-    assert_eq!(client.metric("ruminate_sequences_waiting"), 0.0);
+    // Cancelled requests may leave after the last answer.
+    for gauge in ["ruminate_sequences_running", "ruminate_sequences_waiting"] {
+        client.wait_for(gauge, |sequences| sequences == 0.0);
+    }
     // Sequential requests give the same answers.
     let mut all: HashMap<String, String> = HashMap::new();
     for (body, text) in texts.into_iter().flatten() {
