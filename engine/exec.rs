@@ -59,7 +59,7 @@ pub struct Execution {
 }
 
 /// A submission that may not have finished yet.
-struct Flight {
+pub(crate) struct Flight {
     since: Instant,
     /// Estimated seconds of its launches.
     assumed: f64,
@@ -72,6 +72,22 @@ enum Done {
     Stamped(Mapping),
     /// A callback has set the flag.
     Told(Arc<AtomicBool>),
+}
+
+impl Flight {
+    /// Updates the device's pace. The submission has finished, and was known to have by the time `at`.
+    pub(crate) fn landed(&self, gpu: &Gpu, at: Instant) -> Result<()> {
+        if self.assumed == 0.0 {
+            return Ok(());
+        }
+        let exact = match &self.done {
+            Done::Stamped(stamps) => pace::seconds(gpu, &stamps.finish()?.concat()),
+            Done::Told(_) => None,
+        };
+        let elapsed = at.saturating_duration_since(self.since).as_secs_f64();
+        gpu.pace.saw(self.assumed, exact.unwrap_or(0.0), exact.unwrap_or(elapsed));
+        Ok(())
+    }
 }
 
 /// Limits of a submission. The first launch is always encoded.
@@ -129,6 +145,12 @@ impl Execution {
         self.go_on(budget).inspect_err(|error| self.fault = Some(error.clone()))
     }
 
+    /// Whether everything has been submitted, so that [`Self::finish`] submits nothing more. The device may still be working.
+    #[must_use]
+    pub const fn is_submitted(&self) -> bool {
+        self.submitted
+    }
+
     /// Fraction of the launches submitted so far, 0 to 1.
     #[must_use]
     pub fn progress(&self) -> f64 {
@@ -143,7 +165,8 @@ impl Execution {
     pub fn finish(mut self) -> Result<Option<ReadBack>> {
         self.fault.take().map_or(Ok(()), Err)?;
         self.submit_all()?;
-        Ok(self.results.take())
+        let (results, flight) = (self.results.take(), self.flight.take());
+        Ok(results.map(|results| results.of(flight)))
     }
 
     fn go_on(&mut self, budget: Duration) -> Result<bool> {
@@ -264,24 +287,16 @@ impl Execution {
                 told.load(Acquire)
             }
         };
-        let elapsed = flight.since.elapsed().as_secs_f64();
         // Another thread's poll may be about to hand over the results.
-        let done = done && self.results.as_ref().is_none_or(ReadBack::ready);
-        match &flight.done {
-            _ if flight.assumed == 0.0 => {}
-            Done::Stamped(stamps) if done => {
-                let exact = pace::seconds(gpu, &stamps.finish()?.concat());
-                gpu.pace.saw(flight.assumed, exact.unwrap_or(0.0), exact.unwrap_or(elapsed));
-            }
-            Done::Stamped(_) => {}
-            Done::Told(_) if done => gpu.pace.saw(flight.assumed, 0.0, elapsed),
-            Done::Told(_) => gpu.pace.saw(flight.assumed, elapsed, f64::INFINITY),
+        if done && self.results.as_ref().is_none_or(ReadBack::ready) {
+            flight.landed(gpu, Instant::now())?;
+            self.flight = None;
+            return Ok(true);
         }
-        if !done {
-            return Ok(false);
+        if flight.assumed > 0.0 && matches!(flight.done, Done::Told(_)) {
+            gpu.pace.saw(flight.assumed, flight.since.elapsed().as_secs_f64(), f64::INFINITY);
         }
-        self.flight = None;
-        Ok(true)
+        Ok(false)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::clock::Instant;
 use crate::counters::add;
 use crate::device::{Device, Engine};
 use crate::error::{Error, Result};
+use crate::exec::Flight;
 use crate::gpu::{CHUNK, Gpu, missing_since};
 
 /// Bytes of the smallest staging buffer.
@@ -117,7 +118,8 @@ pub struct ReadBack(Ticket);
 enum Ticket {
     /// On the CPU: the results, and the time when they were ready.
     Ready(Vec<Vec<u8>>, Instant),
-    Mapping(Mapping),
+    /// The mapping, and the submission that tells the device's pace when it has finished.
+    Mapping(Mapping, Option<Flight>),
 }
 
 /// A staging buffer that is being mapped.
@@ -146,7 +148,15 @@ impl ReadBack {
         submission: wgpu::SubmissionIndex,
     ) -> Result<Self> {
         add(&device.tally().read_backs, 1);
-        Mapping::start(device, gpu, staging, sizes, submission).map(|mapping| Self(Ticket::Mapping(mapping)))
+        Mapping::start(device, gpu, staging, sizes, submission).map(|mapping| Self(Ticket::Mapping(mapping, None)))
+    }
+
+    /// The ticket of results whose last submission is `flight`.
+    pub(crate) fn of(self, flight: Option<Flight>) -> Self {
+        match self.0 {
+            Ticket::Mapping(mapping, _) => Self(Ticket::Mapping(mapping, flight)),
+            ready @ Ticket::Ready(..) => Self(ready),
+        }
     }
 
     /// Whether [`Self::wait`] would return at once. Polls the device without blocking.
@@ -154,7 +164,7 @@ impl ReadBack {
     pub fn ready(&self) -> bool {
         match &self.0 {
             Ticket::Ready(..) => true,
-            Ticket::Mapping(mapping) => mapping.ready(),
+            Ticket::Mapping(mapping, _) => mapping.ready(),
         }
     }
 
@@ -165,10 +175,7 @@ impl ReadBack {
     pub fn done_at(&self) -> Result<Instant> {
         match &self.0 {
             Ticket::Ready(_, at) => Ok(*at),
-            Ticket::Mapping(mapping) => {
-                mapping.arrive()?;
-                Ok(mapping.state.at.get().copied().unwrap_or_else(Instant::now))
-            }
+            Ticket::Mapping(mapping, _) => mapping.done_at(),
         }
     }
 
@@ -180,8 +187,9 @@ impl ReadBack {
     pub fn wait(self) -> Result<Vec<Vec<u8>>> {
         let results = match self.0 {
             Ticket::Ready(results, _) => return Ok(results),
-            Ticket::Mapping(mapping) => {
+            Ticket::Mapping(mapping, flight) => {
                 let results = mapping.finish()?;
+                flight.map_or(Ok(()), |flight| flight.landed(mapping.gpu()?, mapping.done_at()?))?;
                 add(&mapping.device.tally().bytes_read, results.iter().map(|bytes| bytes.len() as u64).sum());
                 results
             }
@@ -194,7 +202,7 @@ impl fmt::Debug for ReadBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Ticket::Ready(results, _) => write!(f, "ReadBack({} results)", results.len()),
-            Ticket::Mapping(mapping) => write!(f, "ReadBack({:?} bytes)", mapping.sizes),
+            Ticket::Mapping(mapping, _) => write!(f, "ReadBack({:?} bytes)", mapping.sizes),
         }
     }
 }
@@ -253,6 +261,12 @@ impl Mapping {
             }
         }
         gpu.check()
+    }
+
+    /// Time when the mapping was known to have completed. Blocks until it has.
+    fn done_at(&self) -> Result<Instant> {
+        self.arrive()?;
+        Ok(self.state.at.get().copied().unwrap_or_else(Instant::now))
     }
 
     /// Returns the results. Blocks until they are ready.

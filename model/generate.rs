@@ -162,7 +162,7 @@ fn rate(tokens: u32, time: Duration) -> f64 {
 /// If it is dropped before the whole prompt was submitted, the session returns to its state before the prompt.
 pub struct Generation<'s> {
     pub(crate) session: &'s mut Session,
-    active: ActiveGeneration,
+    pub(crate) active: ActiveGeneration,
 }
 
 impl Session {

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::generate::{Prompt, Statistics};
 use crate::options::{GenerateOptions, State};
 use crate::parallel_decoding::ParallelDecoding;
+use crate::poll::Alarm;
 use crate::rules::{Rules, most_tokens};
 use crate::sampling::Choosing;
 use crate::schedule::passes::{Held, Passes};
@@ -105,6 +106,7 @@ impl ActiveGeneration {
             limited_by_context: room < wanted,
             under_way: None,
             pending: VecDeque::new(),
+            alarm: Alarm::default(),
             prompted: false,
             text_output,
             start,

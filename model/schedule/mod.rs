@@ -28,14 +28,17 @@ mod warm;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
+use ruminate_engine::clock::Instant;
 use ruminate_shaders::Row;
 use ruminate_shaders::batch::RowResult;
 
 pub use self::event::{Event, PromptToken, SequenceId, Totals};
 use self::guest::Guest;
 use self::member::{Member, shares_passes};
+pub(crate) use self::pace::PIECE;
 use self::pace::Pace;
 use self::passes::OwnPasses;
 use self::policy::Asked;
@@ -50,6 +53,7 @@ use crate::model::Model;
 use crate::options::{GenerateOptions, SessionOptions};
 use crate::parallel_decoding::ParallelSites;
 use crate::plans::PlanCache;
+use crate::poll::Alarm;
 use crate::session::{INVARIANT_ROWS, MAX_ROWS};
 
 /// Options of a batch.
@@ -104,8 +108,10 @@ pub struct Batch {
     deep: Option<Round>,
     /// Whether the deep round had the last turn in bounded steps.
     deep_turn: bool,
-    /// The submitted round.
-    pending: Option<Submitted>,
+    /// Submitted rounds, the oldest first.
+    pending: VecDeque<Submitted>,
+    /// Wakes the task that awaits an event.
+    alarm: Alarm,
     events: VecDeque<Event>,
     prefix: PrefixCache,
     pace: Pace,
@@ -113,7 +119,7 @@ pub struct Batch {
     budget: u64,
     next_id: SequenceId,
     /// Time when the last round was done.
-    done_at: Option<ruminate_engine::clock::Instant>,
+    done_at: Option<Instant>,
     /// Whether the last round scored given tokens.
     scored_last: bool,
     totals: Totals,
@@ -166,7 +172,8 @@ impl Model {
             begun: None,
             deep: None,
             deep_turn: false,
-            pending: None,
+            pending: VecDeque::new(),
+            alarm: Alarm::default(),
             events: VecDeque::new(),
             prefix: PrefixCache::new(prefix_cache),
             pace: Pace::new(prefill_chunk.map(|rows| rows.max(sequences)), rows),
@@ -244,9 +251,9 @@ impl Batch {
             return Ok((Some(event), true));
         }
         // The next round is submitted before waiting for the last one, so that the device is never idle.
-        let before = self.pending.take();
+        let before = self.pending.pop_front();
         let submitted = self.submit();
-        let idle = before.is_none() && self.pending.is_none();
+        let idle = before.is_none() && self.pending.is_empty();
         let busy = !idle || self.deep.is_some() || !self.guests.is_empty();
         self.step_guests(None)?;
         if let Some(round) = before {
@@ -276,11 +283,26 @@ impl Batch {
         Ok(self.events.pop_front())
     }
 
+    /// Submits pieces and collects results, until there is an event or nothing to do until the device is done; then the device wakes `waker`. It takes about
+    /// the time of a piece at most.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Result<Option<Event>, Error> {
+        self.alarm.set(waker);
+        let start = Instant::now();
+        while self.events.is_empty() && start.elapsed() < PIECE && self.go_ahead(PIECE)? {}
+        if self.events.is_empty() {
+            self.step_guests(Some(PIECE))?;
+        }
+        if self.events.is_empty() && !self.is_idle() {
+            self.alarm.ring_when_done(self.store.model.device())?;
+        }
+        Ok(self.events.pop_front())
+    }
+
     /// Whether no sequence is left and all events have been taken.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let nobody = self.waiting.is_empty() && self.guests.is_empty() && self.members.iter().all(Option::is_none);
-        nobody && self.pending.is_none() && self.begun.is_none() && self.events.is_empty()
+        nobody && self.pending.is_empty() && self.begun.is_none() && self.events.is_empty()
     }
 
     /// Cancels a sequence within one pass. Tokens that have been received are still reported, then its end. Does nothing if the sequence has ended.

@@ -12,8 +12,8 @@ const LONGEST_ROUND: Duration = Duration::from_millis(500);
 /// Maximum steps of a round: sequences join and leave only between rounds.
 pub(super) const MOST_STEPS: u32 = 64;
 
-/// Device time of a piece of a round with more than [`MOST_STEPS`] steps.
-pub(super) const PIECE: Duration = Duration::from_millis(100);
+/// Device time of a submission, where passes are submitted in pieces: rounds with more than [`MOST_STEPS`] steps, and all that an asynchronous task submits.
+pub(crate) const PIECE: Duration = Duration::from_millis(100);
 
 /// Minimum rows of a pass: fewer would slow the prompt more than they help other sequences, because every pass also carries the rows that decode.
 const LEAST_ROWS: u32 = 64;

@@ -17,6 +17,7 @@ use crate::arch::ReadOut;
 use crate::early_exit::Checks;
 use crate::error::Error;
 use crate::generate::StopReason;
+use crate::generation::QUEUE_DEPTH;
 use crate::plans::{Choose, Follow, PlanKey, Stage};
 use crate::sampling::MAX_LOGPROBS;
 use crate::session::capacity;
@@ -81,28 +82,43 @@ impl Batch {
 
     /// Advances a round by about `budget`, and collects results that are ready.
     pub(super) fn go_on(&mut self, budget: Duration) -> Result<(), Error> {
-        if let Some(round) = self.pending.take() {
-            if round.ticket.ready() {
-                return self.arrive(round);
-            }
-            self.pending = Some(round);
+        if self.arrive_if_ready()? || !self.pending.is_empty() || !self.submit_piece(budget, false)? {
             return Ok(());
         }
+        self.pending.pop_front().map_or(Ok(()), |round| self.arrive(round))
+    }
+
+    /// Collects results that are ready, or submits a piece of the next round of about `budget`. Unlike [`Self::go_on`], it does so while the device works on the
+    /// round before. Returns false if there is nothing to do until the device is done.
+    pub(super) fn go_ahead(&mut self, budget: Duration) -> Result<bool, Error> {
+        Ok(self.arrive_if_ready()? || self.pending.len() < QUEUE_DEPTH && self.submit_piece(budget, true)?)
+    }
+
+    /// Collects the results of the oldest round if they are ready. Returns whether they were.
+    fn arrive_if_ready(&mut self) -> Result<bool, Error> {
+        if !self.pending.front().is_some_and(|round| round.ticket.ready()) {
+            return Ok(false);
+        }
+        self.pending.pop_front().map_or(Ok(()), |round| self.arrive(round)).map(|()| true)
+    }
+
+    /// Submits the next piece of a round. Returns whether the round is pending now: the device has finished it, or with `ahead`, all of it is submitted.
+    fn submit_piece(&mut self, budget: Duration, ahead: bool) -> Result<bool, Error> {
         self.begin_round()?;
         // The deep round and the other one take turns.
         self.deep_turn = self.begun.is_none() || !self.deep_turn;
         let chosen = if self.deep_turn && self.deep.is_some() { &mut self.deep } else { &mut self.begun };
-        let Some(mut round) = chosen.take() else { return Ok(()) };
-        if !self.timed(|_| round.execution.advance(budget))? {
-            let place = if round.is_deep() { &mut self.deep } else { &mut self.begun };
-            *place = Some(round);
-            return Ok(());
+        let Some(mut round) = chosen.take() else { return Ok(false) };
+        let done = self.timed(|_| round.execution.advance(budget))?;
+        if ahead {
+            self.alarm.ring_when_done(self.store.model.device())?;
         }
-        self.finish(round)?;
-        match self.pending.take() {
-            Some(round) => self.arrive(round),
-            None => Ok(()),
+        if done || (ahead && !round.is_deep() && round.execution.is_submitted()) {
+            return self.finish(round).map(|()| true);
         }
+        let place = if round.is_deep() { &mut self.deep } else { &mut self.begun };
+        *place = Some(round);
+        Ok(false)
     }
 
     /// Composes a round if none is begun.
@@ -261,7 +277,7 @@ impl Batch {
                 Vec::new()
             }
         };
-        self.pending = Some(Submitted { ticket, purpose, steps, rows, since, expected });
+        self.pending.push_back(Submitted { ticket, purpose, steps, rows, since, expected });
         Ok(())
     }
 

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use pollster::block_on;
 use ruminate::{
     BatchOptions, Criterion, Device, Error, Event, Exit, GenerateOptions, LoadOptions, Model, Pipeline, Session,
-    SessionOptions, Speculate, demo,
+    SessionOptions, Speculate, Synthetic, demo,
 };
-use ruminate_tests::trial;
+use ruminate_tests::{device, trial};
 
 const PROMPT: &str = demo::PROMPTS[0].0;
 
@@ -73,6 +73,52 @@ fn polled_batches_generate_same_tokens_as_sessions(device: &Device) -> Result<()
         let expected = expected??;
         ensure!(*found == expected, "{found:?} instead of {expected:?}");
     }
+    Ok(())
+}
+
+/// Lavapipe computes most submissions in the call that submits, so there is nothing to wait for.
+fn waits_for_nothing() -> Option<String> {
+    let lavapipe = device().is_some_and(|device| device.name().contains("llvmpipe"));
+    lavapipe.then(|| "the driver may compute in the call that submits".to_owned())
+}
+
+/// While a task awaits a token, the device has the next token's pass already.
+#[trial(device, needs(waits_for_nothing))]
+fn polled_passes_are_submitted_ahead(device: &Device) -> Result<()> {
+    // A pass takes longer than its encoding, and fits into a piece on slow devices as well.
+    let source = Synthetic::parse("n_embd=64,heads=2,hidden=128,vocab=512,layers=1/1/1")?.source();
+    let model = Model::open(&source, device, LoadOptions::default())?;
+    let mut session = model.session(SessionOptions { seed: 3, ..SessionOptions::default() })?;
+    let options = GenerateOptions { steps: Some(4), max_tokens: Some(20), ..asked() };
+    // The first generation measures the pace of the device.
+    for _ in 0..2 {
+        session.generate(&[5], &options)?.collect::<Result<Vec<_>, _>>()?;
+    }
+    let launches = || device.counters().launches;
+    let before = launches();
+    let mut after = Vec::new();
+    for piece in session.generate(&[5], &options)? {
+        piece?;
+        after.push(launches() - before);
+    }
+    let pass = after[3] - after[2];
+    ensure!(pass > 0, "{after:?}");
+    let all = after[19];
+    let mut generation = session.generate(&[5], &options)?;
+    let before = launches();
+    let (mut tokens, mut ahead) = (0, 0);
+    while let Some(piece) = block_on(poll_fn(|cx| {
+        let polled = generation.poll_next(cx);
+        // The prompt's pass brings the first token, and each token after it takes one more pass.
+        let submitted = launches() - before;
+        ahead += u32::from(polled.is_pending() && submitted + pass * (19 - tokens) > all);
+        polled
+    })) {
+        piece?;
+        tokens += 1;
+    }
+    ensure!(tokens == 20 && launches() - before == all, "{tokens} tokens, {} launches", launches() - before);
+    ensure!(ahead > 0, "no pass was submitted before the one ahead of it was done");
     Ok(())
 }
 
