@@ -137,7 +137,7 @@ impl Engine<'_> {
                 }
             }
             let event = self.batch.wait_round()?;
-            // Noted before clients hear of it: whoever has an answer finds it counted.
+            // The counters are updated before clients are told, so that a client with an answer finds it counted.
             self.app.metrics.note(&self.batch, self.batch.model().device());
             if let Some(event) = event {
                 self.hear(event)?;
@@ -191,7 +191,7 @@ impl Engine<'_> {
     /// Drops the remaining sequences of a request.
     fn cancel(&mut self, number: u64) -> Result<(), Error> {
         let Some(Client { sequences, room, .. }) = self.clients.remove(&number) else { return Ok(()) };
-        // Freed before the sequences are counted: whoever sees the count finds room.
+        // The places are free by the time the sequences are counted.
         drop(room);
         for id in sequences {
             if self.sequences.remove(&id).is_some() {
@@ -226,7 +226,7 @@ impl Engine<'_> {
             Event::Done { id, reason, statistics } => {
                 let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
                 self.app.note_duration(sequence.begun.elapsed());
-                // Freed before the client hears of the end, so that its next request finds room.
+                // The place is freed before the client is told, so that its next request finds room.
                 if let Some(client) = self.clients.get_mut(&sequence.order) {
                     drop(client.room.split(1));
                 }

@@ -1,6 +1,6 @@
 //! Tests of limits: bodies, heads, queue, slow senders and readers, disconnects.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -84,15 +84,25 @@ fn full_queue_returns_429_with_retry_after() {
     server.stop().expect("drained");
 }
 
-/// A client that sends its next request as soon as it has an answer is never refused.
+/// By the time a client is told that a sequence has ended, its place is free, although the request's other sequence still runs.
 #[trial]
 fn finished_sequences_leave_room_at_once() {
     let mut none = options();
     none.queue = 0;
     let server = Running::start(none);
-    for _ in 0..40 {
-        server.client.complete("1+1=", &json!({ "n": 4, "max_tokens": 1, "steps": 1 })).good();
-    }
+    let client = &server.client;
+    let context = client.get("/v1/models").json()["data"][0]["max_model_len"].as_u64().expect("a length");
+    // The first prompt leaves room for a few tokens, so its sequence ends long before the other one.
+    let full = vec![1; context as usize - 4];
+    let body = json!({ "prompt": [full, [1, 2]], "max_tokens": 400, "steps": 16, "ignore_eos": true, "stream": true });
+    let json = [("content-type", "application/json")];
+    let stream = client.open("POST", "/v1/completions", &json, body.to_string().as_bytes());
+    let ended =
+        BufReader::new(&stream).lines().any(|line| line.expect("a stream").contains("\"finish_reason\":\"length\""));
+    assert!(ended, "no sequence ended");
+    client.complete("1+1=", &json!({ "n": 3, "max_tokens": 1, "steps": 1 })).good();
+    assert_eq!(client.metric("ruminate_sequences_running"), 1.0, "the other sequence runs");
+    drop(stream);
     server.stop().expect("drained");
 }
 
