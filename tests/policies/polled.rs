@@ -90,7 +90,7 @@ fn polled_passes_are_submitted_ahead(device: &Device) -> Result<()> {
     let model = Model::open(&source, device, LoadOptions::default())?;
     let mut session = model.session(SessionOptions { seed: 3, ..SessionOptions::default() })?;
     let options = GenerateOptions { steps: Some(4), max_tokens: Some(20), ..asked() };
-    // The first generation measures the pace of the device.
+    // These generations measure the pace of the device.
     for _ in 0..2 {
         session.generate(&[5], &options)?.collect::<Result<Vec<_>, _>>()?;
     }
