@@ -1,6 +1,6 @@
 //! Passes for a task that polls: like the iterator, it keeps a pass submitted ahead, but it never waits.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use ruminate_engine::ReadBack;
 use ruminate_engine::clock::Instant;
@@ -14,17 +14,22 @@ use crate::schedule::passes::Passes;
 impl ActiveGeneration {
     /// See [`crate::Generation::poll_next`].
     pub(crate) fn poll(&mut self, passes: &mut Passes<'_>, cx: &Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
-        self.alarm.set(cx.waker());
         if self.finished.is_some() {
             return Poll::Ready(passes.store.model.device().check().err().map(|error| Err(error.into())));
         }
-        let outcome = self.timed(passes, Self::go_ahead);
-        match self.or_fail(outcome) {
+        match self.ahead(passes, cx.waker()) {
             Ok(Progress::Working) => Poll::Pending,
             Ok(Progress::Token(piece)) => Poll::Ready(Some(Ok(piece))),
             Ok(Progress::Done(_)) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(error))),
         }
+    }
+
+    /// Takes the next token if it has come, and otherwise submits passes. The device wakes the task when a call can do more.
+    pub(crate) fn ahead(&mut self, passes: &mut Passes<'_>, waker: &Waker) -> Result<Progress, Error> {
+        self.alarm.set(waker);
+        let outcome = self.timed(passes, Self::go_ahead);
+        self.or_fail(outcome)
     }
 
     /// Takes the next token if it has come, and otherwise submits pieces, also of the pass after the one that the device works on.

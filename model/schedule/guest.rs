@@ -4,7 +4,10 @@
 //! whose rows return to an earlier state. They generate as a session does. Their keys and values are in the store of the batch, so they count against its
 //! memory, and their prompts can share pages of the prefix cache.
 
+use std::task::Waker;
 use std::time::Duration;
+
+use ruminate_engine::clock::Instant;
 
 use super::member::Member;
 use super::pace::{MOST_STEPS, PIECE};
@@ -19,6 +22,17 @@ use crate::options::GenerateOptions;
 
 /// Number of ended sequences whose buffers and plans are kept for later ones.
 const MOST_IDLE: usize = 2;
+
+/// How sequences with their own passes are driven.
+#[derive(Clone, Copy)]
+pub(super) enum Drive<'a> {
+    /// One pass of each, whose result is awaited.
+    Wait,
+    /// Without waiting: about this much work for the first in line, which moves to the end of the line.
+    Piece(Duration),
+    /// Without waiting: passes submitted ahead, until there is an event. The device wakes the task.
+    Ahead(&'a Waker),
+}
 
 /// A sequence with passes of its own.
 pub(super) struct Guest {
@@ -125,19 +139,28 @@ impl Batch {
         Ok(generation)
     }
 
-    /// Gives each sequence with its own passes one pass and waits for its result. With a budget, only the first in line gets one, without waiting, and moves to
-    /// the end of the line.
-    pub(super) fn step_guests(&mut self, budget: Option<Duration>) -> Result<(), Error> {
-        let count = if budget.is_some() { self.guests.len().min(1) } else { self.guests.len() };
-        for mut guest in self.guests.drain(..count).collect::<Vec<_>>() {
+    /// Drives the sequences with their own passes in turn: all of them once, unless `drive` ends earlier.
+    pub(super) fn step_guests(&mut self, drive: Drive<'_>) -> Result<(), Error> {
+        let start = Instant::now();
+        for turn in 0..self.guests.len() {
+            let stop = match drive {
+                Drive::Wait => false,
+                Drive::Piece(_) => turn > 0,
+                Drive::Ahead(_) => !self.events.is_empty() || start.elapsed() >= PIECE,
+            };
+            if stop {
+                break;
+            }
+            let mut guest = self.guests.remove(0);
             let before = guest.generation.passes();
             let is_deep = guest.is_deep();
             let mut passes = Passes { store: &mut self.store, own: &mut guest.own };
-            let progress = match budget {
-                Some(budget) => guest.generation.step(&mut passes, budget),
+            let progress = match drive {
+                Drive::Ahead(waker) => guest.generation.ahead(&mut passes, waker),
+                Drive::Piece(budget) => guest.generation.step(&mut passes, budget),
                 // A deep pass would keep the others waiting.
-                None if is_deep => guest.generation.step(&mut passes, PIECE),
-                None => guest.generation.pass(&mut passes),
+                Drive::Wait if is_deep => guest.generation.step(&mut passes, PIECE),
+                Drive::Wait => guest.generation.pass(&mut passes),
             };
             let passes = guest.generation.passes() - before;
             (self.totals.passes, self.totals.rows) = (self.totals.passes + passes, self.totals.rows + passes);

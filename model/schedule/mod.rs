@@ -36,7 +36,7 @@ use ruminate_shaders::Row;
 use ruminate_shaders::batch::RowResult;
 
 pub use self::event::{Event, PromptToken, SequenceId, Totals};
-use self::guest::Guest;
+use self::guest::{Drive, Guest};
 use self::member::{Member, shares_passes};
 pub(crate) use self::pace::PIECE;
 use self::pace::Pace;
@@ -108,6 +108,8 @@ pub struct Batch {
     deep: Option<Round>,
     /// Whether the deep round had the last turn in bounded steps.
     deep_turn: bool,
+    /// Whether the sequences with their own passes were first in the last call that did not wait.
+    guests_turn: bool,
     /// Submitted rounds, the oldest first.
     pending: VecDeque<Submitted>,
     /// Wakes the task that awaits an event.
@@ -172,6 +174,7 @@ impl Model {
             begun: None,
             deep: None,
             deep_turn: false,
+            guests_turn: false,
             pending: VecDeque::new(),
             alarm: Alarm::default(),
             events: VecDeque::new(),
@@ -255,7 +258,7 @@ impl Batch {
         let submitted = self.submit();
         let idle = before.is_none() && self.pending.is_empty();
         let busy = !idle || self.deep.is_some() || !self.guests.is_empty();
-        self.step_guests(None)?;
+        self.step_guests(Drive::Wait)?;
         if let Some(round) = before {
             self.arrive(round)?;
         }
@@ -274,12 +277,7 @@ impl Batch {
     /// # Errors
     /// Device errors, which end all sequences.
     pub fn step(&mut self, budget: Duration) -> Result<Option<Event>, Error> {
-        if self.events.is_empty() {
-            self.go_on(budget)?;
-        }
-        if self.events.is_empty() {
-            self.step_guests(Some(budget))?;
-        }
+        self.take_turns(|batch| batch.go_on(budget), Drive::Piece(budget))?;
         Ok(self.events.pop_front())
     }
 
@@ -287,15 +285,39 @@ impl Batch {
     /// the time of a piece at most.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Result<Option<Event>, Error> {
         self.alarm.set(waker);
-        let start = Instant::now();
-        while self.events.is_empty() && start.elapsed() < PIECE && self.go_ahead(PIECE)? {}
-        if self.events.is_empty() {
-            self.step_guests(Some(PIECE))?;
-        }
+        let rounds = |batch: &mut Self| {
+            let start = Instant::now();
+            while batch.events.is_empty() && start.elapsed() < PIECE && batch.go_ahead(PIECE)? {}
+            Ok(())
+        };
+        self.take_turns(rounds, Drive::Ahead(waker))?;
         if self.events.is_empty() && !self.is_idle() {
             self.alarm.ring_when_done(self.store.model.device())?;
         }
         Ok(self.events.pop_front())
+    }
+
+    /// Works until there is an event. The shared rounds and the sequences with their own passes take turns in being first: on a device that computes in the call
+    /// that submits, the first always brings an event.
+    fn take_turns(
+        &mut self,
+        rounds: impl FnOnce(&mut Self) -> Result<(), Error>,
+        drive: Drive<'_>,
+    ) -> Result<(), Error> {
+        if !self.events.is_empty() {
+            return Ok(());
+        }
+        self.guests_turn = !self.guests_turn;
+        if self.guests_turn {
+            self.step_guests(drive)?;
+        }
+        if self.events.is_empty() {
+            rounds(self)?;
+        }
+        if self.events.is_empty() && !self.guests_turn {
+            self.step_guests(drive)?;
+        }
+        Ok(())
     }
 
     /// Whether no sequence is left and all events have been taken.

@@ -4,11 +4,11 @@
 use super::cache::{CACHE, KV_BOTH};
 use super::reference::Bound;
 use super::rotary_kv::{RotaryKv, TURNED, rotary_kv};
-use super::split::{Attention, AttentionParams, HEADS, PARTS, SCORES, attend, attention};
+use super::split::{Attention, AttentionParams, HEADS, OUT, OUT_AXIS, SCORES, attend, attention};
 use super::{ROTARY_KV, testbed};
 use crate::weight::EIGHT;
 use crate::{
-    Binding, Caps, Case, Choice, Kernel, Launch, Noise, Params, Part, ROW, Row, Slot, Slots, Workload, reduce, stride,
+    Binding, Caps, Case, Kernel, Launch, Noise, Params, Part, ROW, Row, Slot, Slots, Workload, reduce, stride,
 };
 
 /// Bias, rotation, cache write and attention over one split of the keys.
@@ -20,7 +20,6 @@ pub static ATTENTION_FRESH: Kernel = Kernel {
         EIGHT,
         CACHE,
         SCORES,
-        PARTS,
         Part::new("fresh", include_str!("query_fresh.wgsl")).using(&[TURNED]).trusted(),
     ],
     bindings: &[
@@ -32,7 +31,7 @@ pub static ATTENTION_FRESH: Kernel = Kernel {
         Binding::write("depth", "u32"),
         Binding::write("partial_sums", "vec2<f32>"),
     ],
-    axes: &[KV_BOTH, reduce::REDUCE, HEADS],
+    axes: &[KV_BOTH, reduce::REDUCE, OUT, HEADS],
     overrides: &["WG"],
     params: AttentionParams::FIELDS,
     params_size: size_of::<AttentionParams>(),
@@ -45,7 +44,7 @@ pub static ATTENTION_FRESH: Kernel = Kernel {
 /// Rotates `qkv [rows, (heads + 2·kv_heads)·head_dim]`, fills the cache and attends over the keys in one segment.
 ///
 /// `biased` and `mark_depth` are those of [`RotaryKv`]. Each row must be the only one of its sequence. Bindings: rows, qkv, bias, freqs, tables, depth,
-/// partial_sums, kv segment.
+/// partial_sums, kv segment. If the shape is [`Attention::whole`], the attended values are bound in place of partial_sums, as in [`attention`].
 #[must_use]
 pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: bool) -> Launch {
     let Attention { rows, heads, cache, .. } = shape;
@@ -59,11 +58,8 @@ pub fn attention_fresh(caps: &Caps, shape: Attention, biased: bool, mark_depth: 
     };
     let mut sizes = rotary.sizes;
     // The partial sums are bound in place of the rotated queries.
-    sizes[6] = shape.sizes(false)[4];
-    let mut choice = Choice::default();
-    choice.0[..2].copy_from_slice(&ready.choice.0[..2]);
-    choice.0[2] = shape.heads_option();
-    Launch { kernel: &ATTENTION_FRESH, choice, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
+    sizes[6] = ready.sizes[4];
+    Launch { kernel: &ATTENTION_FRESH, params: bytemuck::bytes_of(&params).to_vec(), sizes, ..ready }
 }
 
 /// Whether one launch is faster than two. Not on lavapipe: loads of pairs are loops over lanes there, and each head repeats them (at 55 heads and 12 keys, 3.8
@@ -107,7 +103,7 @@ fn reference(launch: &Launch, mut slots: Slots<'_>) {
         stored[(row.sequence * params.context + row.position) as usize] = row.step + 1;
     }
     let q = bytemuck::cast_slice(&q);
-    attend(launch, 0, Bound { rows, q, tables, depth: &stored, kv }, partial);
+    attend(launch, launch.option(OUT_AXIS), Bound { rows, q, tables, depth: &stored, kv }, partial);
 }
 
 fn cases() -> Vec<Case> {

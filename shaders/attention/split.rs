@@ -42,8 +42,10 @@ pub static ATTENTION: Kernel = Kernel {
 };
 
 /// Output of a launch: one of several parts, or, if there is only one, the result that [`combine`](super::combine()) would compute from it.
-pub(super) const OUT: Axis =
-    Axis { name: "out", options: &[PARTS, Part::new("whole", include_str!("out_whole.wgsl"))] };
+pub(super) const OUT: Axis = Axis {
+    name: "out",
+    options: &[Part::new("parts", include_str!("out_parts.wgsl")), Part::new("whole", include_str!("out_whole.wgsl"))],
+};
 
 /// Heads of a group that a workgroup attends for: it reads each key and value once for all of them.
 pub(super) const HEADS: Axis = Axis {
@@ -69,9 +71,6 @@ const GROUPS: [u32; 4] = [1, 2, 4, 8];
 
 /// Index of [`HEADS`] among the axes of [`ATTENTION`].
 const HEADS_AXIS: usize = 3;
-
-/// First option of [`OUT`].
-pub(super) const PARTS: Part = Part::new("parts", include_str!("out_parts.wgsl"));
 
 /// Index of [`OUT`] among the axes of every kernel that has it.
 pub(super) const OUT_AXIS: usize = 2;
@@ -151,7 +150,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Whether the launch sees all keys and writes what [`combine`](super::combine()) would. [`attention_fresh`](super::attention_fresh) never does.
+    /// Whether the launch sees all keys and writes what [`combine`](super::combine()) would.
     #[must_use]
     pub const fn whole(&self) -> bool {
         self.splits * self.segments == 1

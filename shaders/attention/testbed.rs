@@ -352,9 +352,8 @@ impl Testbed {
     }
 
     pub(super) fn fresh_case(&self, name: &str, caps: &Caps) -> Case {
-        let (rows, cache, segments) = (self.rows.len() as u32, self.cache, 2);
-        let shape = Attention { rows, heads: self.heads, cache, splits: self.splits, segment: 1, segments };
-        let launch = attention_fresh(caps, shape, self.seed.is_multiple_of(2), cache.recurrent);
+        let cache = self.cache;
+        let launch = attention_fresh(caps, self.shape(), self.seed.is_multiple_of(2), cache.recurrent);
         let mut checks = self.rotary_checks();
         checks[6] = Check::F32;
         let (bed, stored, partial) = (self.clone(), self.attention_case(name, caps).data, launch.sizes[6]);

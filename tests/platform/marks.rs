@@ -112,8 +112,9 @@ fn attention(family: &str) -> Result<()> {
         let ways = ["workgroup", "subgroup"].into_iter();
         let labels: Vec<String> = ways
             .flat_map(|reduce| {
-                let ready = ["parts", "whole"].map(|out| format!("attention.{kv}.{reduce}.{out}.heads{heads}"));
-                ready.into_iter().chain([format!("attention_fresh.{kv}.{reduce}.heads{heads}")])
+                ["attention", "attention_fresh"].into_iter().flat_map(move |kernel| {
+                    ["parts", "whole"].map(|out| format!("{kernel}.{kv}.{reduce}.{out}.heads{heads}"))
+                })
             })
             .collect();
         for report in reports(family, &labels)? {

@@ -90,34 +90,74 @@ fn polled_passes_are_submitted_ahead(device: &Device) -> Result<()> {
     let model = Model::open(&source, device, LoadOptions::default())?;
     let mut session = model.session(SessionOptions { seed: 3, ..SessionOptions::default() })?;
     let options = GenerateOptions { steps: Some(4), max_tokens: Some(20), ..asked() };
-    // These generations measure the pace of the device.
-    for _ in 0..2 {
-        session.generate(&[5], &options)?.collect::<Result<Vec<_>, _>>()?;
+    let mut usual = Launches::default();
+    // The first generations measure the pace of the device.
+    for _ in 0..3 {
+        usual = Launches::since(device);
+        for piece in session.generate(&[5], &options)? {
+            piece?;
+            usual.token(device);
+        }
     }
-    let launches = || device.counters().launches;
-    let before = launches();
-    let mut after = Vec::new();
-    for piece in session.generate(&[5], &options)? {
-        piece?;
-        after.push(launches() - before);
-    }
-    let pass = after[3] - after[2];
-    ensure!(pass > 0, "{after:?}");
-    let all = after[19];
     let mut generation = session.generate(&[5], &options)?;
-    let before = launches();
-    let (mut tokens, mut ahead) = (0, 0);
-    while let Some(piece) = block_on(poll_fn(|cx| {
-        let polled = generation.poll_next(cx);
+    let polled = |cx: &mut Context<'_>| generation.poll_next(cx).map_ok(|_| true);
+    polls_ahead(device, &usual, polled).context("a session")?;
+    drop(generation);
+
+    let mut batch = model.batch(BatchOptions::default())?;
+    for _ in 0..3 {
+        batch.add(&[5], 3, &options)?;
+        usual = Launches::since(device);
+        while let Some(event) = batch.wait()? {
+            if matches!(event, Event::Token { .. }) {
+                usual.token(device);
+            }
+        }
+    }
+    batch.add(&[5], 3, &options)?;
+    let polled = |cx: &mut Context<'_>| batch.poll_next(cx).map_ok(|event| matches!(event, Event::Token { .. }));
+    polls_ahead(device, &usual, polled).context("a batch")
+}
+
+/// Launches of a generation until each of its tokens.
+#[derive(Default)]
+struct Launches {
+    before: u64,
+    until: Vec<u64>,
+}
+
+impl Launches {
+    fn since(device: &Device) -> Self {
+        Self { before: device.counters().launches, until: Vec::new() }
+    }
+
+    fn token(&mut self, device: &Device) {
+        self.until.push(device.counters().launches - self.before);
+    }
+}
+
+/// Fails unless passes are submitted ahead of awaited tokens, and no more of them than usual. `poll` returns whether a token has come.
+fn polls_ahead(
+    device: &Device,
+    usual: &Launches,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<bool, Error>>>,
+) -> Result<()> {
+    let (pass, all) = (usual.until[3] - usual.until[2], usual.until[19]);
+    ensure!(pass > 0, "{:?}", usual.until);
+    let mut launches = Launches::since(device);
+    let mut ahead = 0;
+    while let Some(came) = block_on(poll_fn(|cx| {
+        let polled = poll(cx);
         // The prompt's pass brings the first token, and each token after it takes one more pass.
-        let submitted = launches() - before;
-        ahead += u32::from(polled.is_pending() && submitted + pass * (19 - tokens) > all);
+        let submitted = device.counters().launches - launches.before;
+        ahead += u32::from(polled.is_pending() && submitted + pass * (19 - launches.until.len() as u64) > all);
         polled
     })) {
-        piece?;
-        tokens += 1;
+        if came? {
+            launches.token(device);
+        }
     }
-    ensure!(tokens == 20 && launches() - before == all, "{tokens} tokens, {} launches", launches() - before);
+    ensure!(launches.until.len() == 20 && launches.until[19] == all, "{:?} instead of {all}", launches.until);
     ensure!(ahead > 0, "no pass was submitted before the one ahead of it was done");
     Ok(())
 }
@@ -211,6 +251,39 @@ fn warmed_up_session_compiles_nothing(device: &Device) -> Result<()> {
         let (position, next) = (warm.position(), warm.next_token());
         warm.warm_up(8, &options)?;
         ensure!((warm.position(), warm.next_token()) == (position, next), "the warm-up changed the session");
+    }
+    Ok(())
+}
+
+/// On a device that computes in the call that submits, each call brings an event of the sequences that share rounds.
+#[trial(device, cpu)]
+fn sequences_with_own_passes_are_not_kept_waiting(device: &Device) -> Result<()> {
+    let plain = GenerateOptions { max_tokens: Some(20), ..asked() };
+    let own = GenerateOptions { speculate: Some(Speculate::default()), max_tokens: Some(4), ..asked() };
+    let expected = iterated(&mut session(device, 4)?, &own)?;
+    let model = Model::demo(device, LoadOptions::default())?;
+    for polls in [false, true] {
+        let mut batch = model.batch(BatchOptions { sequences: 3, ..BatchOptions::default() })?;
+        batch.add(PROMPT, 3, &plain)?;
+        let ids = [batch.add(PROMPT, 4, &own)?, batch.add(PROMPT, 4, &own)?];
+        let mut tokens = [Vec::new(), Vec::new()];
+        let mut before = 0;
+        while !batch.is_idle() {
+            let event = if polls {
+                block_on(poll_fn(|cx| batch.poll_next(cx))).transpose()?
+            } else {
+                batch.step(std::time::Duration::from_millis(16))?
+            };
+            let Some(Event::Token { id, piece }) = event else { continue };
+            match ids.iter().position(|own| *own == id) {
+                Some(which) => tokens[which].push(piece.token),
+                None => before += u32::from(tokens.iter().any(Vec::is_empty)),
+            }
+        }
+        for found in tokens {
+            ensure!(found == expected, "{found:?} instead of {expected:?}");
+        }
+        ensure!(before < 15, "{before} of 20 tokens came before the first of every sequence with its own passes");
     }
     Ok(())
 }

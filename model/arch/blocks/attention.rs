@@ -42,7 +42,7 @@ impl Block {
         let y = pass.activation(&site("values"), heads * head_dim);
         // If one part holds all keys, no launch has to combine parts.
         let at_once = pass.attends_at_once();
-        let whole = !at_once && segments.first().is_some_and(|(cache, _)| shape(0, *cache).whole());
+        let whole = segments.first().is_some_and(|(cache, _)| shape(0, *cache).whole());
         let partial = if whole { y } else { pass.scratch(&site("parts"), partial_bytes(count, heads, parts, chunks)) };
         if at_once {
             for (segment, (cache, buffer)) in (0..).zip(&segments) {
