@@ -277,6 +277,7 @@ pub(crate) fn caps(
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         // The engine's bindings are multiples of 16 bytes, so the limit is rounded down to one.
         max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+        max_uniform: limits.max_uniform_buffer_binding_size,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
+use ruminate_shaders::Place;
+
 use crate::counters::add;
 use crate::device::Device;
 use crate::texels::Texels;
@@ -64,6 +66,15 @@ impl Buffer {
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.0.memory
+    }
+
+    /// Kind of memory.
+    pub(crate) fn place(&self) -> Place {
+        match &self.0.memory {
+            Memory::Gpu(buffer) if buffer.usage().contains(wgpu::BufferUsages::UNIFORM) => Place::Uniform,
+            Memory::Texels(_) => Place::Texture,
+            Memory::Gpu(_) | Memory::Cpu(_) => Place::Buffer,
+        }
     }
 
     /// The texture, if the buffer is one.

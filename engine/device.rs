@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ruminate_shaders::{Binding, Caps, Case, Launch, Place, Variants};
+use ruminate_shaders::{Binding, Caps, Case, Launch, Place, UNIFORM_BYTES, Variants};
 
 use crate::adapter::AdapterSummary;
 use crate::buffer::{Buffer, Memory};
@@ -166,6 +166,11 @@ impl Device {
         Ok(Buffer::new(self, label, texels.bytes(), Memory::Texels(texels)))
     }
 
+    /// Creates a buffer that can also be bound as a uniform buffer of [`UNIFORM_BYTES`].
+    pub(crate) fn uniform_buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.buffer_for(label, bytes.max(UNIFORM_BYTES), wgpu::BufferUsages::UNIFORM)
+    }
+
     /// Creates memory for a binding of a kernel, by [`Self::texels`] or [`Self::buffer`].
     ///
     /// # Errors
@@ -174,6 +179,7 @@ impl Device {
         match binding.place {
             Place::Buffer => self.buffer(binding.name, bytes),
             Place::Texture => self.texels(binding.name, bytes),
+            Place::Uniform => self.uniform_buffer(binding.name, bytes),
         }
     }
 

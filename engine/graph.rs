@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ruminate_shaders::{Access, Binding, Launch, Place, Row};
+use ruminate_shaders::{Access, Binding, Launch, Place, Row, UNIFORM_BYTES};
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -162,11 +162,23 @@ impl Graph {
             None => self.node(Node {
                 name: buffer.label().to_owned(),
                 bytes: buffer.size(),
-                place: if buffer.texels().is_some() { Place::Texture } else { Place::Buffer },
+                place: buffer.place(),
                 buffer: Some(buffer.clone()),
                 keep: false,
             }),
         }
+    }
+
+    /// Whether launches can bind the tensor as a uniform buffer: scratch memory of at most [`UNIFORM_BYTES`], or a buffer made by
+    /// [`Device::memory_for`](crate::Device::memory_for) for such a binding.
+    #[must_use]
+    pub fn binds_as_uniform(&self, tensor: Tensor) -> bool {
+        let node = self.nodes.get(tensor.index).filter(|_| tensor.graph == self.id);
+        node.is_some_and(|node| match (node.place, &node.buffer) {
+            (Place::Texture, _) | (Place::Buffer, Some(_)) => false,
+            (Place::Uniform, Some(_)) => true,
+            (Place::Buffer | Place::Uniform, None) => node.bytes <= UNIFORM_BYTES,
+        })
     }
 
     fn node(&mut self, node: Node) -> Tensor {
@@ -209,6 +221,11 @@ impl Graph {
                 });
             if let Some((other, _)) = twice {
                 return Err(Error::Aliased { launch: label, first: other.name, second: slot.name });
+            }
+        }
+        for (slot, tensor) in slots.iter().zip(bindings) {
+            if slot.place == Place::Uniform && self.binds_as_uniform(*tensor) {
+                self.nodes[tensor.index].place = Place::Uniform;
             }
         }
         let bindings = bindings.iter().zip(&slots).map(|(tensor, slot)| (tensor.index, slot.access)).collect();

@@ -63,7 +63,7 @@ pub(crate) fn assign(graph: &Graph) -> Layout {
             |slot: &usize| layout.slots[*slot].0 == place && tenants[*slot].iter().all(|other| !life.overlaps(other));
         // Slots are created in the order of falling size, so the last free one wastes least.
         let slot = (0..tenants.len()).rev().find(free).unwrap_or_else(|| {
-            layout.slots.push((place, graph.nodes[index].bytes));
+            layout.slots.push((place, place.memory(graph.nodes[index].bytes)));
             tenants.push(Vec::new());
             tenants.len() - 1
         });

@@ -82,6 +82,7 @@ fn compile(gpu: &Gpu, launch: &Launch) -> Result<Pipeline> {
     let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
     let bound = kernel.bindings_of(launch.choice).map(|binding| match binding.place {
         Place::Buffer => buffer(wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read }),
+        Place::Uniform => buffer(wgpu::BufferBindingType::Uniform),
         Place::Texture => texels::binding(binding.access == Access::Write),
     });
     let entries: Vec<_> = (0..)

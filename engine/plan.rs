@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ruminate_shaders::{Cost, Launch, Place};
+use ruminate_shaders::{Cost, Launch, Place, UNIFORM_BYTES};
 
 use crate::buffer::{Buffer, Memory};
 use crate::counters::add;
@@ -77,6 +77,7 @@ impl Plan {
                 match place {
                     Place::Buffer => device.buffer(&label, bytes),
                     Place::Texture => device.texels(&label, bytes),
+                    Place::Uniform => device.uniform_buffer(&label, bytes),
                 }
             })
             .collect::<Result<_>>()?;
@@ -217,6 +218,11 @@ fn check_limits(device: &Device, gpu: &Gpu, graph: &Graph) -> Result<()> {
                 let (is, wanted) = if texture { ("a texture", "a buffer") } else { ("a buffer", "a texture") };
                 return refuse(format!("{} is {is}, binding `{}` takes {wanted}", node.name, binding.name));
             }
+            if binding.place == Place::Uniform && node.place != Place::Uniform {
+                let problem =
+                    format!("{} is not made for uniform bindings, binding `{}` is one", node.name, binding.name);
+                return refuse(problem);
+            }
             if !texture && node.bytes > caps.max_binding {
                 let buffer = format!("{} as a binding of {label}", node.name);
                 return Err(Error::TooLarge { buffer, bytes: node.bytes, limit: caps.max_binding });
@@ -275,7 +281,9 @@ fn prepare(device: &Device, gpu: &Gpu, label: &str, calls: &[Call]) -> Result<Ve
             let size = wgpu::BufferSize::new(bytes);
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
         };
-        let bound = call.bound.iter().filter_map(|(buffer, bytes)| match buffer.memory() {
+        let places = call.launch.kernel.bindings_of(call.launch.choice).map(|binding| binding.place);
+        let bound = call.bound.iter().zip(places).filter_map(|((buffer, bytes), place)| match buffer.memory() {
+            Memory::Gpu(buffer) if place == Place::Uniform => Some(part(buffer, 0, UNIFORM_BYTES)),
             Memory::Gpu(buffer) => Some(part(buffer, 0, *bytes)),
             Memory::Texels(texels) => Some(wgpu::BindingResource::TextureView(&texels.view)),
             Memory::Cpu(_) => None,

@@ -398,7 +398,7 @@ impl KvCache {
         let name = |layer| format!("kv {} {layer}.{}", ["outside", "core"][pool], segments.len());
         let bytes = self.shape.page_bytes() * u64::from(count);
         let buffers = (0..*layers).map(|layer| match self.shape.place {
-            Place::Buffer => self.device.buffer(&name(layer), bytes),
+            Place::Buffer | Place::Uniform => self.device.buffer(&name(layer), bytes),
             Place::Texture => self.device.texels(&name(layer), bytes),
         });
         let (base, layers) = (self.pools[pool].held(), buffers.collect::<Result<_, _>>()?);

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::shared::declaration;
-use crate::{Access, Choice, Const, Kernel, Place, TEXTURE_WIDTH};
+use crate::{Access, Choice, Const, Kernel, Place, TEXTURE_WIDTH, UNIFORM_BYTES};
 
 /// WGSL module of one variant: generated declarations, the kernel and its parts. Shared constants and structs are included only if the module mentions them.
 ///
@@ -51,6 +51,7 @@ fn body(kernel: &Kernel, choice: Choice) -> String {
         let declared = match (binding.place, binding.access) {
             (Place::Buffer, Access::Read) => format!("var<storage, read> {name}: array<{element}>"),
             (Place::Buffer, Access::Write) => format!("var<storage, read_write> {name}: array<{element}>"),
+            (Place::Uniform, _) => format!("var<uniform> {name}: array<{element}, {}>", UNIFORM_BYTES / 16),
             (Place::Texture, Access::Read) => format!("var {name}: texture_storage_2d<rgba32uint, read>"),
             (Place::Texture, Access::Write) => format!("var {name}: texture_storage_2d<rgba32uint, write>"),
         };

@@ -57,6 +57,8 @@ pub struct Caps {
     pub max_binding: u64,
     /// Maximum bytes of one texture.
     pub max_texture: u64,
+    /// Maximum bytes of one uniform binding.
+    pub max_uniform: u64,
 }
 
 impl Caps {
@@ -73,6 +75,7 @@ impl Caps {
         max_workgroups: 65_535,
         max_binding: 128 << 20,
         max_texture: 0,
+        max_uniform: 64 << 10,
     };
 
     /// The preferred kind of matrices that subgroups can multiply, if any.

@@ -21,18 +21,26 @@ pub enum Place {
     /// A storage texture of four words per texel, [`TEXTURE_WIDTH`] texels wide, read as one array of 16-byte units. Some devices read textures faster than
     /// buffers.
     Texture,
+    /// A uniform buffer of [`UNIFORM_BYTES`] bytes, which kernels only read. lavapipe gathers a lane's part of it, where it reads storage buffers one lane at a
+    /// time.
+    Uniform,
 }
 
 impl Place {
-    /// Bytes that a device allocates for `bytes` of content: textures have whole lines.
+    /// Bytes that a device allocates for `bytes` of content: textures have whole lines, and uniform buffers one size.
     #[must_use]
     pub const fn memory(self, bytes: u64) -> u64 {
-        bytes.next_multiple_of(match self {
-            Self::Buffer => 16,
-            Self::Texture => TEXTURE_WIDTH as u64 * 16,
-        })
+        match self {
+            Self::Buffer => bytes.next_multiple_of(16),
+            Self::Texture => bytes.next_multiple_of(TEXTURE_WIDTH as u64 * 16),
+            Self::Uniform if bytes < UNIFORM_BYTES => UNIFORM_BYTES,
+            Self::Uniform => bytes.next_multiple_of(16),
+        }
     }
 }
+
+/// Bytes of every uniform buffer that a kernel reads, other than its parameters: the most that WebGPU guarantees. WGSL needs a fixed size.
+pub const UNIFORM_BYTES: u64 = 64 << 10;
 
 /// Texels per line of a texture.
 pub const TEXTURE_WIDTH: u32 = 4096;
@@ -90,6 +98,8 @@ pub struct Part {
     pub structs: &'static [Struct],
     /// Bindings that the part adds after those of the kernel.
     pub bindings: &'static [Binding],
+    /// Names of bindings that are read from uniform buffers, unless they are in textures.
+    pub uniforms: &'static [&'static str],
     /// Whether the part calls subgroup operations.
     pub subgroups: bool,
     /// Whether the part computes in f16.
@@ -113,6 +123,7 @@ impl Part {
             consts: &[],
             structs: &[],
             bindings: &[],
+            uniforms: &[],
             subgroups: false,
             f16: false,
             bytes: false,
@@ -152,6 +163,13 @@ impl Part {
     #[must_use]
     pub const fn with(mut self, bindings: &'static [Binding]) -> Self {
         self.bindings = bindings;
+        self
+    }
+
+    /// Moves bindings in storage buffers, of elements of 16 bytes, to uniform buffers.
+    #[must_use]
+    pub const fn in_uniforms(mut self, names: &'static [&'static str]) -> Self {
+        self.uniforms = names;
         self
     }
 
@@ -250,7 +268,12 @@ impl Kernel {
     /// Bindings of a variant: the kernel's own, then those of its parts.
     pub fn bindings_of(&self, choice: Choice) -> impl Iterator<Item = Binding> + '_ {
         let parts = self.chosen(choice).flat_map(|part| part.bindings);
-        self.bindings.iter().chain(self.parts.iter().flat_map(|part| part.bindings)).chain(parts).copied()
+        let all = self.bindings.iter().chain(self.parts.iter().flat_map(|part| part.bindings)).chain(parts).copied();
+        all.map(move |binding| {
+            let moved = self.chosen(choice).any(|part| part.uniforms.contains(&binding.name));
+            let place = if moved && binding.place == Place::Buffer { Place::Uniform } else { binding.place };
+            Binding { place, ..binding }
+        })
     }
 
     /// The parts that a choice picks, in the order of the axes.
@@ -290,6 +313,12 @@ impl Kernel {
     #[must_use]
     pub fn needs_textures(&self, choice: Choice) -> bool {
         self.bindings_of(choice).any(|binding| binding.place == Place::Texture)
+    }
+
+    /// Whether a variant binds uniform buffers other than its parameters.
+    #[must_use]
+    pub fn needs_uniforms(&self, choice: Choice) -> bool {
+        self.bindings_of(choice).any(|binding| binding.place == Place::Uniform)
     }
 
     /// Whether a variant calls subgroup operations.
@@ -371,6 +400,12 @@ impl Launch {
         }
         if self.kernel.needs_bytes(self.choice) && !caps.bytes {
             return Some("multiplies four bytes at once, which this device's compiler gets wrong".to_owned());
+        }
+        if self.kernel.needs_uniforms(self.choice) && caps.max_uniform < UNIFORM_BYTES {
+            return Some(format!(
+                "needs uniform buffers of {UNIFORM_BYTES} bytes, this device allows {}",
+                caps.max_uniform
+            ));
         }
         let named = |name: &str| self.kernel.overrides.iter().zip(&self.overrides).find(|(known, _)| **known == name);
         if let Some(matrices) = self.kernel.needs_matrices(self.choice) {

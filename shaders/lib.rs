@@ -37,6 +37,7 @@ pub use case::{Case, Check, Data, Noise, Product, Workload};
 pub use cases::{case_ids, find_case};
 pub use kernel::{
     Access, Axis, Binding, Choice, Cost, Kernel, LANES, Launch, MAX_AXES, Params, Part, Place, TEXTURE_WIDTH,
+    UNIFORM_BYTES,
 };
 pub use recur::Threefry;
 pub(crate) use row::TABLE_ROWS;

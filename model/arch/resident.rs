@@ -174,10 +174,11 @@ impl Matrix {
             Input::Plain | Input::Normed => self.k,
         };
         let arithmetic = self.products;
+        let uniform = inputs.first().is_some_and(|x| graph.binds_as_uniform(*x));
         for part in &self.parts {
             let Part { first, count: part_rows, .. } = *part;
             let whole = Matmul::whole(count, k, self.n, self.form);
-            let shape = Matmul { first, count: part_rows, input, output, normed, arithmetic, ..whole };
+            let shape = Matmul { first, count: part_rows, input, output, normed, uniform, arithmetic, ..whole };
             let weights = graph.import(&part.buffer);
             let mut bindings = vec![rows, weights];
             bindings.extend_from_slice(&inputs);

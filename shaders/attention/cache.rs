@@ -271,7 +271,7 @@ impl CacheShape {
         match (self.dtype, self.place) {
             (Dtype::F32, _) => 0,
             (Dtype::Q8, _) => 2,
-            (_, Place::Buffer) => 1,
+            (_, Place::Buffer | Place::Uniform) => 1,
             (_, Place::Texture) => 3,
         }
     }

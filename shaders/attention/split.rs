@@ -281,7 +281,7 @@ pub fn preferred_splits(caps: &Caps, cache: &CacheShape, rows: u32, heads: u32) 
     // Software drivers have a few cores, and pay for empty workgroups and for a launch that combines splits.
     let on_software = |workgroups: u32| 8 / rows.saturating_mul(workgroups).min(8);
     match cache.place {
-        Place::Buffer => {
+        Place::Buffer | Place::Uniform => {
             let workgroups = cache.kv_heads * shape.workgroups_of_group();
             let of_rows = if caps.software {
                 on_software(workgroups)

@@ -9,7 +9,7 @@ use super::{
     MatmulParams, Normed,
 };
 use crate::weight::{self, Dtype, Form, INT_DTYPES, Resident};
-use crate::{Caps, Choice, Cost, Launch, Row, activation_bytes, reduce, stride};
+use crate::{Caps, Choice, Cost, Launch, Row, UNIFORM_BYTES, activation_bytes, reduce, stride};
 
 /// Source of the rows of x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Matmul {
     /// Fused sums for [`Input::Normed`] and [`Output::Sum`]. With [`Output::Residual`], the fused sums whose t is the residual, without their outer norm, or
     /// `None` if the residual is plain rows. Ignored otherwise.
     pub normed: Option<Normed>,
+    /// Whether x may be bound as a uniform buffer. One row in a texture's form is, if it fits.
+    pub uniform: bool,
     /// Arithmetic mode of tiles, if the device supports it. int8 is chosen by [`Input::Rounded`] instead.
     pub arithmetic: Arithmetic,
 }
@@ -74,7 +76,8 @@ impl Matmul {
     #[must_use]
     pub const fn whole(rows: u32, k: u32, n: u32, form: Form) -> Self {
         let (input, output) = (Input::Plain, Output::Store);
-        Self { rows, k, n, first: 0, count: n, form, input, output, normed: None, arithmetic: Arithmetic::F32 }
+        let (normed, uniform, arithmetic) = (None, false, Arithmetic::F32);
+        Self { rows, k, n, first: 0, count: n, form, input, output, normed, uniform, arithmetic }
     }
 
     /// Chunks of eight per row of W.
@@ -90,6 +93,21 @@ impl Matmul {
     #[must_use]
     pub const fn weights(&self) -> Resident {
         Resident { form: self.form, rows: self.count, chunks: self.chunks() }
+    }
+
+    /// Bytes of x, if it is one buffer.
+    fn x_bytes(&self) -> Option<u64> {
+        match self.input {
+            Input::Plain => Some(activation_bytes(self.rows, self.k)),
+            Input::Normed => self.normed.map(|normed| normed.fused.bytes(self.rows)),
+            Input::Concat | Input::Staged | Input::Rounded => None,
+        }
+    }
+
+    /// Whether x can be bound as a uniform buffer on a device.
+    pub(super) fn fits_uniform(&self, caps: &Caps) -> bool {
+        let fits = |bytes| bytes <= UNIFORM_BYTES && caps.max_uniform >= UNIFORM_BYTES;
+        self.uniform && self.form.in_texture() && self.x_bytes().is_some_and(fits)
     }
 
     /// Whether it reads or writes fused sums.
@@ -150,6 +168,9 @@ pub(super) const WITHOUT_FUSED: usize = 4;
 /// Rows of x per workgroup, by option.
 pub(super) const ROWS_AT_ONCE: [u32; 3] = [1, 4, 8];
 
+/// Option of `matmul_lanes` for one row of x in a uniform buffer.
+pub(super) const ROW_IN_UNIFORM: u8 = 3;
+
 /// Minimum rows of x for tiles to beat reading W again for every eight rows.
 const TILED_FROM: u32 = 24;
 
@@ -194,6 +215,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
         return lanes(
             shape,
             match shape.rows {
+                1 if shape.fits_uniform(caps) => ROW_IN_UNIFORM,
                 1 => 0,
                 2..=4 => 1,
                 _ => 2,
@@ -218,7 +240,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
 }
 
 pub(super) fn lanes(shape: Matmul, option: u8) -> Launch {
-    let per_group = ROWS_AT_ONCE[usize::from(option)];
+    let per_group = if option == ROW_IN_UNIFORM { 1 } else { ROWS_AT_ONCE[usize::from(option)] };
     let passes = shape.rows.div_ceil(per_group);
     // Neighboring workgroups share rows of W, which stay in cache, but not rows of x.
     let workgroups = [passes, padded(&shape).div_ceil(shape.form.group()), 1];

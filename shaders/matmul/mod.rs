@@ -166,6 +166,11 @@ const TOKENS: Axis = Axis {
             .using(&[SUMS, SCALES, BLOCKS_MANY])
             .with_subgroups(),
         Part::new("rows8", TOKENS_8).with_consts(&[M[2]]).using(&[SUMS, SCALES, BLOCKS_MANY]).with_subgroups(),
+        Part::new("row_in_uniform", TOKENS_1)
+            .with_consts(&[M[0]])
+            .using(&[SUMS, SCALES, include_str!("blocks_1.wgsl")])
+            .in_uniforms(&[X.name])
+            .with_subgroups(),
     ],
 };
 

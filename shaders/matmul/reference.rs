@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::launch::{
-    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_FUSED, WITH_FUSED, WITHOUT_FUSED, cooperative, lanes,
-    matvec, tiled,
+    FLOWS, Input, Matmul, Output, ROUNDED_FLOWS, ROUNDED_WITHOUT_FUSED, ROW_IN_UNIFORM, WITH_FUSED, WITHOUT_FUSED,
+    cooperative, lanes, matvec, tiled,
 };
 use super::many::Matrices;
 use super::round::{decode_row, test_rounded};
@@ -266,6 +266,7 @@ impl Family {
         // Residuals of both kinds.
         shape.normed = Some(normed).filter(|_| shape.output != Output::Residual || seed % 7 < 3);
         let option = (seed % 3) as u8;
+        shape.uniform = true;
         shape.arithmetic = match self {
             Self::Tiled if seed % 2 == 1 => Arithmetic::F16,
             Self::Cooperative => Arithmetic::Cooperative,
@@ -279,6 +280,9 @@ impl Family {
                 // Two slices need at least 128 lanes.
                 let buffers = if lanes >= 128 { 1 + (seed / 9 % 2) as u32 } else { 1 };
                 cooperative(shape, Matrices { kind: Cooperative::ALL[usize::from(option)], lanes, buffers })
+            }
+            Self::Lanes if seed.is_multiple_of(4) && shape.fits_uniform(&Caps::default()) => {
+                lanes(shape, ROW_IN_UNIFORM)
             }
             Self::Lanes => lanes(shape, option),
         };

@@ -1,6 +1,7 @@
 //! All variants of a matrix product on a device, and the products of a model to tune them with.
 
-use super::launch::{Input, Matmul, Output, ROWS_AT_ONCE, TILES, cooperative, lanes, matmul, matvec, stages, tiled};
+use super::launch::{Input, Matmul, Output, ROW_IN_UNIFORM, ROWS_AT_ONCE, TILES};
+use super::launch::{cooperative, lanes, matmul, matvec, stages, tiled};
 use super::many::{ManyRows, Matrices};
 use super::{FusedSums, Normed, reference};
 use crate::variants::{class_of_rows, of_reduction};
@@ -30,7 +31,8 @@ pub fn matmul_variants(caps: &Caps, shape: Matmul) -> Variants {
     let least = ROWS_AT_ONCE.iter().position(|&at_once| at_once * 16 >= shape.rows).unwrap_or(ROWS_AT_ONCE.len() - 1);
     let options = least as u8..ROWS_AT_ONCE.len() as u8;
     let others: Vec<_> = if shape.form.in_texture() {
-        options.map(|option| lanes(shape, option)).collect()
+        let in_uniform = (shape.rows == 1 && shape.fits_uniform(caps)).then_some(ROW_IN_UNIFORM);
+        options.chain(in_uniform).map(|option| lanes(shape, option)).collect()
     } else {
         let few = options.flat_map(|option| of_reduction(caps, &matvec(caps, shape, option), REDUCE_AXIS));
         let in_tiles = !shape.is_fused();
@@ -86,7 +88,7 @@ pub(super) fn shapes(work: &Workload) -> Vec<Matmul> {
         let width = if input == Input::Normed { k } else { n };
         let last = Normed { fused: FusedSums::of(width, form), outer: true, eps: 1e-6 };
         let normed = Some(last).filter(|_| output != Output::Residual);
-        Matmul { input, output, count, arithmetic, normed, ..Matmul::whole(rows, k, n, form) }
+        Matmul { input, output, count, arithmetic, normed, uniform: true, ..Matmul::whole(rows, k, n, form) }
     });
     all.collect()
 }

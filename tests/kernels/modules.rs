@@ -54,6 +54,10 @@ fn bindings_overrides_and_params_match_rust() {
         let mut expected: BTreeMap<u32, (String, Option<StorageAccess>)> = BTreeMap::new();
         for (place, binding) in (0..).zip(kernel.bindings_of(choice)) {
             let access = match (binding.access, binding.place) {
+                (_, Place::Uniform) => {
+                    expected.insert(place, (binding.name.to_owned(), None));
+                    continue;
+                }
                 (Access::Read, _) => StorageAccess::LOAD,
                 (Access::Write, Place::Texture) => StorageAccess::STORE,
                 (Access::Write, Place::Buffer) => StorageAccess::LOAD | StorageAccess::STORE,
